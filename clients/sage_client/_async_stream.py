@@ -1,0 +1,209 @@
+"""One request's events as they come, over as many connections as it takes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from types import TracebackType
+from typing import Self, cast
+
+import grpc
+
+from sage.controlplane.v1 import inference_pb2
+from sage_client._completion import Completion, CompletionBuilder
+from sage_client._decode import event as decode_event
+from sage_client._errors import (
+    ProtocolError,
+    RequestCancelledError,
+    SageError,
+    StreamLostError,
+    WaitTimeoutError,
+)
+from sage_client._events import Accepted, Event, Finished, Tokens
+from sage_client._fleet_view import Cancellation
+from sage_client._output_cursor import OutputCursor
+from sage_client._reconnect import Reconnect
+from sage_client._status import error_from_rpc, is_transport_break
+
+GenerateCall = grpc.aio.UnaryStreamCall[inference_pb2.GenerateRequest, inference_pb2.GenerateResponse]
+Opener = Callable[[inference_pb2.GenerateRequest], GenerateCall]
+Canceller = Callable[[str, str, str], Awaitable[Cancellation]]
+
+
+class AsyncStream:
+    """An asynchronous iterator over a request's events; the request is on its way when this exists.
+
+    Where the connection breaks after the request was accepted, the stream attaches to it again by its id and
+    goes on at the position it had: a caller sees each token once and in order.  Every failure is raised as a
+    ``SageError``, once by the iteration and again by ``result()``.  One task at a time may read; ``cancel``
+    may come from another.
+
+    Leaving it early (``async with``, ``aclose``) gives the request up, unless it is detached.
+    """
+
+    def __init__(
+        self,
+        request: inference_pb2.GenerateRequest,
+        *,
+        open_call: Opener,
+        cancel: Canceller,
+        timeout_s: float,
+        reconnect: Reconnect,
+    ) -> None:
+        self._request = request
+        self._open_call = open_call
+        self._cancel = cancel
+        self.timeout_s = timeout_s  # seconds the whole stream may take
+        self._end = asyncio.get_running_loop().time() + timeout_s
+        self._reconnect = reconnect
+        self._attempts = 0  # to attach again, since the last event
+        self._cursors: dict[int, OutputCursor] = {}
+        self._outcome = CompletionBuilder()
+        self._over = False
+        self._closed = False
+        self._error: SageError | None = None
+        self._call = open_call(request)
+
+    @property
+    def request_id(self) -> str:
+        """Known from the start, also before the scheduler answered."""
+        return self._request.request_id
+
+    @property
+    def next_token(self) -> int:
+        """Output position after the last token delivered: ``after_token`` of a stream that goes on here."""
+        return self._cursor(0).next_index
+
+    def __aiter__(self) -> AsyncIterator[Event]:
+        return self
+
+    async def __anext__(self) -> Event:
+        if self._error is not None:
+            raise self._error
+        if self._over or self._closed:
+            raise StopAsyncIteration
+        try:
+            return await self._next_event()
+        except SageError as error:
+            self._error = error
+            self._call.cancel()
+            raise
+
+    async def text(self) -> AsyncIterator[str]:
+        """The output text, piece by piece."""
+        async for event in self:
+            if isinstance(event, Tokens) and event.choice == 0 and event.text:
+                yield event.text
+
+    async def result(self) -> Completion:
+        """Reads to the end and gives the whole outcome.
+
+        Raises:
+            SageError: how the request ended, if not by itself.
+        """
+        async for _ in self:
+            pass
+        if self._closed and not self._over:
+            raise RequestCancelledError("the stream was closed before its end", request_id=self.request_id)
+        return self._outcome.build()
+
+    async def cancel(self, reason: str = "") -> Cancellation:
+        """Ends the request, detached or not; the stream then ends with RequestCancelledError.  Idempotent."""
+        return await self._cancel(self.request_id, self._request.tenant, reason)
+
+    async def aclose(self) -> None:
+        """Leaves the stream.  A request that is not detached is given up by the scheduler."""
+        self._closed = True
+        self._call.cancel()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def _next_event(self) -> Event:
+        while True:
+            response = await self._read()
+            self._attempts = 0
+            event = self._take(decode_event(response))
+            if event is not None:
+                self._outcome.take(event)
+                return event
+
+    def _take(self, event: Event) -> Event | None:
+        """The part of an event that is new to the caller."""
+        match event:
+            case Tokens():
+                return self._cursor(event.choice).advance(event)
+            case Accepted():
+                return self._take_accepted(event)
+            case Finished():
+                self._over = True
+        return event
+
+    def _take_accepted(self, event: Accepted) -> Accepted | None:
+        if self._outcome.accepted is None:
+            return event
+        if not event.attached and self.next_token > self._request.after_token:
+            raise StreamLostError(
+                f"the scheduler no longer knew the request after {self.next_token} output tokens and began "
+                "anew; its tokens need not be the same",
+                request_id=self.request_id,
+            )
+        return None
+
+    def _cursor(self, choice: int) -> OutputCursor:
+        start = self._request.after_token
+        fresh = OutputCursor(next_index=start, next_offset=None if start else 0)
+        return self._cursors.setdefault(choice, fresh)
+
+    async def _read(self) -> inference_pb2.GenerateResponse:
+        while True:
+            try:
+                async with asyncio.timeout_at(self._end):
+                    response = await self._read_once()
+            except TimeoutError:
+                raise self._timed_out() from None
+            if response is not None:
+                return response
+
+    async def _read_once(self) -> inference_pb2.GenerateResponse | None:
+        """One message; None after the stream was taken up again."""
+        try:
+            response = await self._call.read()
+        except grpc.aio.AioRpcError as error:
+            await self._attach_again(error_from_rpc(error, request_id=self.request_id))
+            return None
+        except asyncio.CancelledError:
+            self._call.cancel()
+            if self._closed and not _is_being_cancelled():
+                raise StopAsyncIteration from None
+            raise
+        if response is grpc.aio.EOF:
+            raise ProtocolError("the scheduler ended the stream without Finished", request_id=self.request_id)
+        return cast(inference_pb2.GenerateResponse, response)
+
+    async def _attach_again(self, failure: SageError) -> None:
+        """Opens the stream anew where it stands, after a pause; raises ``failure`` if that may not be."""
+        was_accepted = self._outcome.accepted is not None
+        if not (is_transport_break(failure) and was_accepted and self._attempts < self._reconnect.attempts):
+            raise failure
+        self._attempts += 1
+        await asyncio.sleep(self._reconnect.delay_s(self._attempts))
+        request = inference_pb2.GenerateRequest()
+        request.CopyFrom(self._request)
+        request.after_token = self.next_token
+        self._call = self._open_call(request)
+
+    def _timed_out(self) -> WaitTimeoutError:
+        return WaitTimeoutError(
+            f"the request did not end within {self.timeout_s:g} s of waiting", request_id=self.request_id
+        )
+
+
+def _is_being_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -1,0 +1,93 @@
+"""A request's whole outcome, gathered from its events."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from sage_client._enums import FinishReason
+from sage_client._errors import ProtocolError
+from sage_client._events import (
+    Accepted,
+    Decision,
+    Event,
+    Finished,
+    Scheduled,
+    SloResult,
+    Timings,
+    TokenLogprob,
+    Tokens,
+    Usage,
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Completion:
+    """What a request that ended by itself gave.  Of choice 0."""
+
+    request_id: str
+    model: str
+    text: str
+    token_ids: tuple[int, ...]
+    logprobs: tuple[tuple[TokenLogprob, ...], ...]  # one per token when asked for
+    finish_reason: FinishReason
+    stop_string: str | None
+    stop_token_id: int | None
+    usage: Usage
+    timings: Timings
+    attempts: int  # placements it took
+    cost: float  # by the price of the instances used
+    slo: tuple[SloResult, ...]
+    decisions: tuple[Decision, ...]  # those this stream has seen, oldest first
+    warnings: tuple[str, ...]  # options that were accepted and had no effect
+
+    @property
+    def instance_id(self) -> str:
+        """Where it ran last; empty if the stream joined after the placement."""
+        return self.decisions[-1].instance_id if self.decisions else ""
+
+
+@dataclass(slots=True)
+class CompletionBuilder:
+    """Takes a stream's events, in order, and gives the Completion at the end."""
+
+    accepted: Accepted | None = None
+    finished: Finished | None = None
+    decisions: list[Decision] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+    token_ids: list[int] = field(default_factory=list)
+    logprobs: list[tuple[TokenLogprob, ...]] = field(default_factory=list)
+
+    def take(self, event: Event) -> None:
+        match event:
+            case Tokens(choice=0):
+                self.texts.append(event.text)
+                self.token_ids.extend(event.token_ids)
+                self.logprobs.extend(event.logprobs)
+            case Scheduled():
+                self.decisions.append(event.decision)
+            case Accepted():
+                self.accepted = self.accepted or event
+            case Finished():
+                self.finished = event
+
+    def build(self) -> Completion:
+        """Raises ProtocolError if the stream ended without Accepted and Finished."""
+        if self.accepted is None or self.finished is None:
+            raise ProtocolError("the stream ended without saying how the request ended")
+        return Completion(
+            request_id=self.accepted.request_id,
+            model=self.accepted.model,
+            text="".join(self.texts),
+            token_ids=tuple(self.token_ids),
+            logprobs=tuple(self.logprobs),
+            finish_reason=self.finished.finish_reason,
+            stop_string=self.finished.stop_string,
+            stop_token_id=self.finished.stop_token_id,
+            usage=self.finished.usage,
+            timings=self.finished.timings,
+            attempts=self.finished.attempts,
+            cost=self.finished.cost,
+            slo=self.finished.slo,
+            decisions=tuple(self.decisions),
+            warnings=self.accepted.warnings,
+        )

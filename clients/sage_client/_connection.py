@@ -1,0 +1,86 @@
+"""How to reach a scheduler."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+
+from sage_client._errors import ConfigurationError
+from sage_client._trace import trace_metadata
+from sage_wire.metadata import AUTHORIZATION
+from sage_wire.protocol import MAX_MESSAGE_BYTES
+
+DEFAULT_ADDRESS = "127.0.0.1:50051"
+
+_OPTIONS: tuple[tuple[str, int], ...] = (
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    # A broken stream is taken up again within about a second: gRPC must dial as eagerly.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 1000),
+    ("grpc.max_reconnect_backoff_ms", 2000),
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Connection:
+    """Where the scheduler is and how to speak to it.
+
+    Without TLS only a loopback address or a Unix socket is accepted, unless ``insecure`` says it is meant.
+    """
+
+    address: str = DEFAULT_ADDRESS  # host:port or unix:path
+    tls_ca: Path | None = None  # PEM file of the authority that signed the certificate; turns TLS on
+    tls: bool = False  # TLS with the system's authorities
+    token: str | None = None  # bearer token
+    insecure: bool = False  # no TLS, whatever the address
+
+    def open(self) -> grpc.aio.Channel:
+        """A channel on the running event loop.  It connects when it is first used.
+
+        Raises:
+            ConfigurationError: address, certificate file or the combination is wrong.
+        """
+        _check_address(self.address)
+        if self.tls or self.tls_ca is not None:
+            return grpc.aio.secure_channel(self.address, self._credentials(), options=_OPTIONS)
+        if not self.insecure and not is_loopback(self.address):
+            raise ConfigurationError(
+                f"{self.address} is not a loopback address: name a certificate authority, ask for TLS with "
+                "the system's, or say that an insecure connection is meant"
+            )
+        return grpc.aio.insecure_channel(self.address, options=_OPTIONS)
+
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """What goes with every call: the token, and the trace context of the moment."""
+        token = ((AUTHORIZATION, f"Bearer {self.token}"),) if self.token else ()
+        return token + trace_metadata()
+
+    def _credentials(self) -> grpc.ChannelCredentials:
+        if self.tls_ca is None:
+            return grpc.ssl_channel_credentials()
+        try:
+            return grpc.ssl_channel_credentials(root_certificates=self.tls_ca.read_bytes())
+        except OSError as error:
+            raise ConfigurationError(f"cannot read the certificate {self.tls_ca}: {error}") from error
+
+
+def is_loopback(address: str) -> bool:
+    """Whether nothing sent to ``address`` leaves the machine."""
+    if address.startswith("unix:"):
+        return True
+    host = address.rpartition(":")[0].strip("[]")
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _check_address(address: str) -> None:
+    host, _, port = address.rpartition(":")
+    if address.startswith("unix:") or (host and port.isdigit() and 0 < int(port) < 65536):
+        return
+    raise ConfigurationError(f"{address!r} is not an address: host:port is wanted, like {DEFAULT_ADDRESS}")

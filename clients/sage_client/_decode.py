@@ -1,0 +1,189 @@
+"""From the contract's messages of a request's life to the SDK's values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import Enum
+from typing import TypeVar
+
+from google.protobuf.descriptor import EnumDescriptor
+from google.protobuf.duration_pb2 import Duration
+
+from sage.controlplane.v1 import common_pb2, decision_pb2, inference_pb2
+from sage_client import _events as v
+from sage_client._enums import FinishReason, InstanceRole, Phase, RequestState
+from sage_client._errors import ProtocolError
+
+_E = TypeVar("_E", bound=Enum)
+
+
+def seconds(duration: Duration) -> float:
+    """Seconds; 0 for an absent duration."""
+    return duration.seconds + duration.nanos / 1e9
+
+
+def word(member_of: type[_E], names: EnumDescriptor, prefix: str, number: int) -> _E:
+    """The member named as the contract names ``number``; UNKNOWN for a number of a newer contract."""
+    value = names.values_by_number.get(number)
+    try:
+        return member_of(value.name.removeprefix(prefix).lower() if value else "unknown")
+    except ValueError:
+        return member_of("unknown")
+
+
+def role(number: int) -> InstanceRole:
+    if number == common_pb2.INSTANCE_ROLE_UNSPECIFIED:
+        return InstanceRole.GENERAL
+    return word(InstanceRole, common_pb2.InstanceRole.DESCRIPTOR, "INSTANCE_ROLE_", number)
+
+
+def request_state(number: int) -> RequestState:
+    return word(RequestState, inference_pb2.RequestState.DESCRIPTOR, "REQUEST_STATE_", number)
+
+
+def parallelism(message: common_pb2.ParallelismConfig) -> v.Parallelism:
+    return v.Parallelism(
+        tensor_parallel_size=message.tensor_parallel_size,
+        pipeline_parallel_size=message.pipeline_parallel_size,
+        data_parallel_size=message.data_parallel_size,
+        gpu_count=message.gpu_count,
+    )
+
+
+def event(message: inference_pb2.GenerateResponse) -> v.Event:
+    """One event.
+
+    Raises:
+        ProtocolError: the message holds no event this version knows.
+    """
+    kind = message.WhichOneof("event")
+    if kind == "tokens":
+        return tokens(message.tokens)
+    if kind == "scheduled":
+        return scheduled(message.scheduled)
+    if kind == "accepted":
+        return accepted(message.accepted)
+    if kind == "finished":
+        return finished(message.finished)
+    raise ProtocolError("the scheduler sent an event without content")
+
+
+def accepted(message: inference_pb2.Accepted) -> v.Accepted:
+    return v.Accepted(
+        request_id=message.request_id,
+        model=message.model,
+        prompt_tokens=message.prompt_tokens,
+        attached=message.attached,
+        expected_wait_s=seconds(message.expected_wait) if message.HasField("expected_wait") else None,
+        warnings=tuple(message.warnings),
+    )
+
+
+def scheduled(message: inference_pb2.Scheduled) -> v.Scheduled:
+    return v.Scheduled(decision=decision(message.decision), resumed_from_token=message.resumed_from_token)
+
+
+def decision(message: decision_pb2.Decision) -> v.Decision:
+    return v.Decision(
+        request_id=message.request_id,
+        tenant=message.tenant,
+        policy=message.policy,
+        phase=word(Phase, common_pb2.Phase.DESCRIPTOR, "PHASE_", message.phase),
+        phase_reason=message.phase_reason,
+        instance_id=message.instance_id,
+        prefill_instance_id=message.prefill_instance_id,
+        instance_role=role(message.instance_role),
+        parallelism=parallelism(message.parallelism_config),
+        prediction=_prediction(message.prediction),
+        reasons=tuple(message.reasons),
+        candidates=tuple(_candidate(each) for each in message.candidates),
+        attempt=_attempt(message.attempt),
+        waited_s=seconds(message.waited),
+        queue_length=message.queue_length,
+        reserved_tokens=message.reserved_tokens,
+        candidates_considered=message.candidates_considered,
+    )
+
+
+def _prediction(message: decision_pb2.Prediction) -> v.Prediction:
+    return v.Prediction(
+        start_s=seconds(message.start),
+        first_token_s=seconds(message.first_token),
+        finish_s=seconds(message.finish),
+        output_tokens=message.output_tokens,
+        cost=message.cost,
+    )
+
+
+def _candidate(message: decision_pb2.Candidate) -> v.Candidate:
+    return v.Candidate(
+        instance_id=message.instance_id,
+        chosen=message.chosen,
+        filtered_by=message.filtered_by,
+        filter_reason=message.filter_reason,
+        scores=dict(message.scores),
+    )
+
+
+def _attempt(message: common_pb2.Attempt) -> v.Attempt:
+    return v.Attempt(epoch=message.epoch, number=message.number)
+
+
+def tokens(message: inference_pb2.Tokens) -> v.Tokens:
+    return v.Tokens(
+        attempt=_attempt(message.attempt),
+        choice=message.choice,
+        first_index=message.first_index,
+        token_ids=tuple(message.token_ids),
+        text_offset=message.text_offset,
+        text=message.text,
+        logprobs=tuple(_logprobs(each.candidates) for each in message.logprobs),
+    )
+
+
+def _logprobs(candidates: Iterable[common_pb2.TokenLogprob]) -> tuple[v.TokenLogprob, ...]:
+    return tuple(
+        v.TokenLogprob(token_id=each.token_id, logprob=each.logprob, rank=each.rank if each.HasField("rank") else None)
+        for each in candidates
+    )
+
+
+def finished(message: inference_pb2.Finished) -> v.Finished:
+    stop = message.WhichOneof("stop")
+    return v.Finished(
+        finish_reason=word(FinishReason, common_pb2.FinishReason.DESCRIPTOR, "FINISH_REASON_", message.finish_reason),
+        stop_string=message.stop_string if stop == "stop_string" else None,
+        stop_token_id=message.stop_token_id if stop == "stop_token_id" else None,
+        usage=v.Usage(
+            prompt_tokens=message.usage.prompt_tokens,
+            completion_tokens=message.usage.completion_tokens,
+            cached_prompt_tokens=message.usage.cached_prompt_tokens,
+        ),
+        timings=_timings(message.timings),
+        attempts=message.attempts,
+        cost=message.cost,
+        slo=tuple(_slo(each) for each in message.slo),
+    )
+
+
+def _timings(message: common_pb2.Timings) -> v.Timings:
+    def of(name: str, duration: Duration) -> float | None:
+        return seconds(duration) if message.HasField(name) else None  # type: ignore[arg-type]
+
+    return v.Timings(
+        queue_s=of("queue", message.queue),
+        time_to_first_token_s=of("time_to_first_token", message.time_to_first_token),
+        prefill_s=of("prefill", message.prefill),
+        transfer_s=of("transfer", message.transfer),
+        decode_s=of("decode", message.decode),
+        total_s=of("total", message.total),
+    )
+
+
+def _slo(message: inference_pb2.SloResult) -> v.SloResult:
+    return v.SloResult(
+        target=message.target,
+        wanted_s=seconds(message.wanted),
+        measured_s=seconds(message.measured),
+        met=message.met,
+    )

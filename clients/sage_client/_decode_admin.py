@@ -1,0 +1,114 @@
+"""From the contract's messages for operators to the SDK's values."""
+
+from __future__ import annotations
+
+from google.rpc import error_details_pb2, status_pb2
+
+from sage.controlplane.v1 import admin_pb2, common_pb2, inference_pb2
+from sage_client import _fleet_view as v
+from sage_client._decode import decision, parallelism, request_state, role, seconds, word
+from sage_client._enums import InstanceState, Priority
+
+
+def fleet(message: admin_pb2.ListInstancesResponse) -> v.FleetView:
+    return v.FleetView(
+        instances=tuple(instance(each) for each in message.instances),
+        queues=tuple(_queue(each) for each in message.queues),
+    )
+
+
+def instance(m: admin_pb2.Instance) -> v.Instance:
+    return v.Instance(
+        instance_id=m.instance_id,
+        model=m.model,
+        revision=m.revision,
+        role=role(m.role),
+        state=word(InstanceState, common_pb2.InstanceState.DESCRIPTOR, "INSTANCE_STATE_", m.state),
+        state_reason=m.state_reason,
+        state_age_s=seconds(m.state_age),
+        progress=m.progress if m.HasField("progress") else None,
+        engine=m.engine,
+        engine_version=m.engine_version,
+        engine_start_id=m.engine_start_id,
+        software_version=m.software_version,
+        parallelism=parallelism(m.parallelism_config),
+        max_running=m.max_running,
+        max_model_len=m.max_model_len,
+        kv_capacity_tokens=m.kv_capacity_tokens,
+        kv_used_tokens=m.kv_used_tokens,
+        kv_reserved_tokens=m.kv_reserved_tokens,
+        running=m.running,
+        waiting=m.waiting,
+        assigned=m.assigned,
+        prompt_tokens_per_s=m.prompt_tokens_per_s,
+        generation_tokens_per_s=m.generation_tokens_per_s,
+        iterations=m.iterations,
+        heartbeat_age_s=seconds(m.heartbeat_age),
+        prefix_queries_tokens=m.prefix_queries_tokens,
+        prefix_hits_tokens=m.prefix_hits_tokens,
+        gpu_memory_used_bytes=m.gpu_memory_used_bytes,
+        gpu_memory_bytes=m.gpu_memory_bytes,
+        known_wait=m.known_wait,
+        price_per_hour=m.price_per_hour,
+        adapters=tuple(m.adapters),
+        location=v.Location(host=m.location.host, rack=m.location.rack, zone=m.location.zone),
+        labels=dict(m.labels),
+    )
+
+
+def _queue(message: admin_pb2.QueueInfo) -> v.QueueInfo:
+    return v.QueueInfo(
+        model=message.model,
+        waiting=message.waiting,
+        limit=message.limit,
+        waiting_by_priority=dict(message.waiting_by_priority),
+    )
+
+
+def policy_status(message: admin_pb2.GetPolicyResponse) -> v.PolicyStatus:
+    return v.PolicyStatus(
+        policy=message.policy,
+        delegate=message.delegate,
+        available=tuple(v.PolicyInfo(name=each.name, summary=each.summary) for each in message.available),
+        switches=tuple(_switch(each) for each in message.switches),
+    )
+
+
+def _switch(message: admin_pb2.PolicySwitch) -> v.PolicySwitch:
+    return v.PolicySwitch(
+        from_policy=message.from_policy,
+        to_policy=message.to_policy,
+        reason=message.reason,
+        ago_s=seconds(message.ago),
+    )
+
+
+def policy_change(message: admin_pb2.SetPolicyResponse) -> v.PolicyChange:
+    return v.PolicyChange(policy=message.policy, previous=message.previous, reordered=message.reordered)
+
+
+def cancellation(message: inference_pb2.CancelResponse) -> v.Cancellation:
+    return v.Cancellation(cancelled=message.cancelled, state=request_state(message.state))
+
+
+def explanation(message: admin_pb2.ExplainResponse) -> v.Explanation:
+    return v.Explanation(
+        request_id=message.request_id,
+        model=message.model,
+        priority=Priority(message.priority or Priority.NORMAL),
+        state=request_state(message.state),
+        decisions=tuple(decision(each) for each in message.decisions),
+        history=tuple(
+            v.HistoryEntry(at_s=seconds(each.at), event=each.event, detail=each.detail) for each in message.history
+        ),
+        error=message.error.message,
+        error_reason=_reason(message.error),
+        waiting_because=message.waiting_because,
+        queue_position=message.queue_position,
+        ordering_key=message.ordering_key,
+    )
+
+
+def _reason(status: status_pb2.Status) -> str:
+    info = error_details_pb2.ErrorInfo()
+    return next((info.reason for each in status.details if each.Unpack(info)), "")

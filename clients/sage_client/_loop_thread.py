@@ -1,0 +1,83 @@
+"""An event loop of its own, in a thread, for callers that have none."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import threading
+import weakref
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from sage_client._errors import WaitTimeoutError
+
+_T = TypeVar("_T")
+
+STOP_TIMEOUT_S = 5.0
+
+
+class LoopThread:
+    """Runs coroutines for any number of threads.  Its thread is a daemon and ends at ``stop``."""
+
+    def __init__(self, name: str) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=_run, args=(self._loop,), name=name, daemon=True)
+        self._thread.start()
+        # Also runs at interpreter exit, where a loop that still turns would meet modules that are gone.
+        self._finalizer = weakref.finalize(self, _stop, self._loop, self._thread)
+
+    @property
+    def running(self) -> bool:
+        return self._finalizer.alive
+
+    def run(self, work: Coroutine[Any, Any, _T], *, timeout_s: float) -> _T:
+        """The outcome of ``work``, run on the loop.  Interrupting the caller cancels it.
+
+        Raises:
+            WaitTimeoutError: it was not done in ``timeout_s`` seconds.
+            RuntimeError: the loop was stopped, or the caller runs on it.
+        """
+        if not self.running or threading.current_thread() is self._thread:
+            work.close()
+            raise RuntimeError("called from the client's loop" if self.running else "the client is closed")
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result(timeout_s)
+        except concurrent.futures.CancelledError:
+            raise RuntimeError("the client was closed during the call") from None
+        except TimeoutError:
+            if future.done():
+                raise  # the work's own
+            future.cancel()
+            raise WaitTimeoutError(f"the call did not end within {timeout_s:g} s") from None
+        except BaseException:
+            future.cancel()
+            raise
+
+    def stop(self) -> None:
+        """Cancels what runs and ends the thread, within 5 s.  Idempotent."""
+        self._finalizer()
+
+
+def _run(loop: asyncio.AbstractEventLoop) -> None:
+    asyncio.set_event_loop(loop)
+    try:
+        loop.run_forever()
+        _finish(loop)
+    finally:
+        loop.close()
+
+
+def _finish(loop: asyncio.AbstractEventLoop) -> None:
+    tasks = asyncio.all_tasks(loop)
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        loop.run_until_complete(asyncio.wait(tasks, timeout=STOP_TIMEOUT_S / 2))
+    loop.run_until_complete(loop.shutdown_asyncgens())
+
+
+def _stop(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
+    if thread.is_alive():
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(STOP_TIMEOUT_S)

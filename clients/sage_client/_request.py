@@ -1,0 +1,127 @@
+"""Makes the message of ``Generate`` from what a caller hands in."""
+
+from __future__ import annotations
+
+import json
+import math
+import uuid
+from typing import cast
+
+from google.protobuf.duration_pb2 import Duration
+
+from sage.controlplane.v1 import common_pb2, inference_pb2
+from sage_client._enums import NoInstance, Priority, ResumeMode
+from sage_client._field_faults import FieldFaults
+from sage_client._options import ChatMessage, GenerateOptions
+from sage_client._sampling import SamplingOptions, encode_sampling
+from sage_wire.protocol import MAX_MESSAGE_BYTES, PROMPT_LIMIT_BYTES
+
+_NO_INSTANCE = {
+    NoInstance.FAIL: inference_pb2.NO_INSTANCE_FAIL,
+    NoInstance.WAIT: inference_pb2.NO_INSTANCE_WAIT,
+}
+_RESUME_MODE = {
+    ResumeMode.STRICT: inference_pb2.RESUME_MODE_STRICT,
+    ResumeMode.BEST_EFFORT: inference_pb2.RESUME_MODE_BEST_EFFORT,
+}
+_SAMPLING = SamplingOptions.__annotations__.keys()
+_KNOWN = GenerateOptions.__annotations__.keys() | _SAMPLING
+_DURATIONS = ("deadline", "ttft_target", "tpot_target")
+_PLAIN = ("model", "cost_budget", "session", "preferred_instance", "adapter")
+
+
+def encode_request(prompt: str | None, options: GenerateOptions, *, tenant: str) -> inference_pb2.GenerateRequest:
+    """The message to send.  Without an id it gets one: only a request with an id can be attached to again.
+
+    Raises:
+        InvalidRequestError: what the contract cannot carry; names every field.
+        TypeError: an option of an unknown name.
+    """
+    given = cast(GenerateOptions, {name: value for name, value in options.items() if value is not None})
+    if unknown := given.keys() - _KNOWN:
+        raise TypeError(f"generate() got an unexpected option {min(unknown)!r}")
+    faults = FieldFaults()
+    request = inference_pb2.GenerateRequest(detached=given.get("detached", False))
+    with faults.at("request_id"):
+        request.request_id = given.get("request_id") or f"req-{uuid.uuid4().hex}"
+    with faults.at("tenant"):
+        request.tenant = given.get("tenant", tenant)
+    if given.get("after_token"):
+        with faults.at("after_token"):
+            request.after_token = given["after_token"]
+    _fill_spec(request.spec, prompt, given, faults)
+    if (size := request.ByteSize()) > MAX_MESSAGE_BYTES:
+        faults.add("spec", f"the message has {size} bytes; at most {MAX_MESSAGE_BYTES} can be sent")
+    faults.raise_any()
+    return request
+
+
+def _fill_spec(
+    spec: inference_pb2.GenerationSpec, prompt: str | None, given: GenerateOptions, faults: FieldFaults
+) -> None:
+    _set_prompt(spec, prompt, given, faults)
+    sampling = cast(SamplingOptions, {name: given[name] for name in given.keys() & _SAMPLING})  # type: ignore[literal-required]
+    spec.sampling.CopyFrom(encode_sampling(sampling, faults))
+    for name in _PLAIN:
+        if name in given:
+            with faults.at(f"spec.{name}"):
+                setattr(spec, name, given[name])  # type: ignore[literal-required]
+    for name in _DURATIONS:
+        if name in given:
+            with faults.at(f"spec.{name}"):
+                getattr(spec, name).CopyFrom(duration(given[name]))  # type: ignore[literal-required]
+    with faults.at("spec.priority"):
+        name = Priority.parse(given.get("priority", Priority.NORMAL)).name
+        spec.priority = common_pb2.Priority.Value(f"PRIORITY_{name}")
+    with faults.at("spec.tags"):
+        spec.tags.update(given.get("tags", {}))
+    with faults.at("spec.no_instance"):
+        spec.no_instance = _NO_INSTANCE[NoInstance(given.get("no_instance", NoInstance.FAIL))]
+    with faults.at("spec.resume_mode"):
+        spec.resume_mode = _RESUME_MODE[ResumeMode(given.get("resume_mode", ResumeMode.STRICT))]
+    spec.skip_special_tokens_in_prompt = not given.get("add_special_tokens", True)
+
+
+def _set_prompt(
+    spec: inference_pb2.GenerationSpec, prompt: str | None, given: GenerateOptions, faults: FieldFaults
+) -> None:
+    said = (prompt is not None) + ("messages" in given) + ("token_ids" in given)
+    if said != 1:
+        faults.add("spec.prompt", f"exactly one of prompt, messages and token_ids must be given, not {said}")
+    elif prompt is not None:
+        with faults.at("spec.text"):
+            spec.text = prompt
+        if (size := spec.ByteSize()) > PROMPT_LIMIT_BYTES:
+            faults.add("spec.text", f"the prompt has {size} bytes; at most {PROMPT_LIMIT_BYTES} can be sent")
+    elif "token_ids" in given:
+        with faults.at("spec.tokens.ids"):
+            spec.tokens.ids.extend(given["token_ids"])
+        spec.tokens.SetInParent()  # an empty list is said too, for the server to refuse
+    else:
+        _set_chat(spec.chat, given, faults)
+
+
+def _set_chat(chat: inference_pb2.Chat, given: GenerateOptions, faults: FieldFaults) -> None:
+    chat.SetInParent()
+    for index, message in enumerate(given["messages"]):
+        with faults.at(f"spec.chat.messages[{index}]"):
+            turn = message if isinstance(message, ChatMessage) else ChatMessage(**message)
+            content = [inference_pb2.ContentPart(text=turn.content)]
+            chat.messages.add(role=turn.role, name=turn.name, content=content)
+    chat.continue_final_message = given.get("continue_final_message", False)
+    if "template_arguments" in given:
+        with faults.at("spec.chat.template_arguments_json"):
+            chat.template_arguments_json = json.dumps(given["template_arguments"], allow_nan=False)
+
+
+def duration(value: float) -> Duration:
+    """``value`` seconds.
+
+    Raises:
+        ValueError: it is no finite number, or too large for a duration.
+    """
+    if not math.isfinite(value):
+        raise ValueError(f"{value} is not a finite number of seconds")
+    message = Duration()
+    message.FromNanoseconds(round(value * 1e9))
+    return message

@@ -1,0 +1,87 @@
+"""How tokens are chosen: the options of ``generate`` and their place in the contract."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypedDict
+
+from sage.controlplane.v1 import common_pb2
+from sage_client._field_faults import FieldFaults
+
+
+class SamplingOptions(TypedDict, total=False):
+    """An absent option takes the model's configured default, then the engine's.
+
+    ``json_schema``, ``json_object``, ``regex``, ``choice`` and ``grammar`` constrain what may be generated;
+    at most one of them may be given.
+    """
+
+    temperature: float  # >= 0; 0 is greedy
+    top_p: float  # (0, 1]
+    top_k: int  # 0 considers all tokens
+    min_p: float  # [0, 1]
+    presence_penalty: float  # [-2, 2]
+    frequency_penalty: float  # [-2, 2]
+    repetition_penalty: float  # (0, 2]
+    seed: int
+    n: int  # choices; 1 is supported
+    stop: str | Sequence[str]  # strings that end generation
+    stop_token_ids: Sequence[int]
+    include_stop_in_output: bool
+    min_tokens: int  # output tokens before any stop counts
+    max_tokens: int  # output tokens at most; absent: what the model's length leaves
+    logprobs: int  # top log probabilities per output token; 0 gives the chosen token's only
+    prompt_logprobs: int
+    ignore_eos: bool
+    logit_bias: Mapping[int, float]  # token id to bias, [-100, 100]
+    allowed_token_ids: Sequence[int]  # nothing else may be generated
+    bad_words: Sequence[str]  # strings that may not be generated
+    skip_special_tokens: bool  # in the text; default true
+    json_schema: str | Mapping[str, Any]  # a JSON Schema document, or what json.dumps makes one of
+    json_object: bool  # any JSON object
+    regex: str
+    choice: Sequence[str]  # one of these strings
+    grammar: str  # EBNF
+
+
+_STRUCTURED = ("json_schema", "json_object", "regex", "choice", "grammar")
+_LISTS = ("stop", "stop_token_ids", "allowed_token_ids", "bad_words")
+
+
+def encode_sampling(options: SamplingOptions, faults: FieldFaults) -> common_pb2.SamplingParams:
+    """The contract's message.  A value that its field cannot hold goes to ``faults``."""
+    message = common_pb2.SamplingParams()
+    for name, value in options.items():
+        with faults.at(f"spec.sampling.{name}"):
+            _set(message, name, value)
+    if len(kinds := [name for name in _STRUCTURED if name in options]) > 1:
+        faults.add("spec.sampling.structured_output", f"at most one of {', '.join(kinds)} may be given")
+    return message
+
+
+def _set(message: common_pb2.SamplingParams, name: str, value: object) -> None:
+    if name in _STRUCTURED:
+        _set_structured(message.structured_output, name, value)
+    elif name in _LISTS:
+        getattr(message, name).extend([value] if isinstance(value, str) else value)
+    elif name == "logit_bias":
+        message.logit_bias.update(value)  # type: ignore[call-overload]
+    else:
+        setattr(message, name, value)
+
+
+def _set_structured(message: common_pb2.StructuredOutput, name: str, value: object) -> None:
+    if name == "choice":
+        message.choice.choices.extend(_strings(value))
+        message.choice.SetInParent()  # an empty list is said too, for the server to refuse
+    elif name == "json_schema" and not isinstance(value, str):
+        message.json_schema = json.dumps(value)
+    else:
+        setattr(message, name, value)
+
+
+def _strings(value: object) -> Iterable[str]:
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise TypeError("must be a list of strings")
+    return value

@@ -1,0 +1,111 @@
+"""From a gRPC status to an exception: by the stable reason where there is one, else by the status code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TypeVar
+
+import grpc
+from google.protobuf.message import DecodeError, Message
+from google.rpc import error_details_pb2, status_pb2
+
+from sage_client import _errors as e
+from sage_wire.errors import DOMAIN, ErrorReason
+
+BY_REASON: dict[ErrorReason, type[e.SageError]] = {
+    ErrorReason.INVALID_REQUEST: e.InvalidRequestError,
+    ErrorReason.UNKNOWN_POLICY: e.UnknownPolicyError,
+    ErrorReason.UNKNOWN_MODEL: e.UnknownModelError,
+    ErrorReason.REQUEST_NOT_FOUND: e.RequestNotFoundError,
+    ErrorReason.INSTANCE_NOT_FOUND: e.InstanceNotFoundError,
+    ErrorReason.REQUEST_CONFLICT: e.RequestConflictError,
+    ErrorReason.INVALID_TRANSITION: e.InvalidStateError,
+    ErrorReason.UNAUTHENTICATED: e.AuthenticationError,
+    ErrorReason.NOT_IMPLEMENTED: e.NotSupportedError,
+    ErrorReason.QUEUE_FULL: e.QueueFullError,
+    ErrorReason.NO_INSTANCE: e.NoInstanceError,
+    ErrorReason.SHUTTING_DOWN: e.ShuttingDownError,
+    ErrorReason.DEADLINE_EXCEEDED: e.DeadlineExceededError,
+    ErrorReason.CANCELLED: e.RequestCancelledError,
+    ErrorReason.GENERATION_FAILED: e.GenerationFailedError,
+    ErrorReason.INTERNAL: e.InternalError,
+}
+"""Reasons between executor and scheduler are not here: a client that meets one goes by the status code."""
+
+BY_CODE: dict[grpc.StatusCode, type[e.SageError]] = {
+    grpc.StatusCode.INVALID_ARGUMENT: e.InvalidRequestError,
+    grpc.StatusCode.OUT_OF_RANGE: e.InvalidRequestError,
+    grpc.StatusCode.NOT_FOUND: e.NotFoundError,
+    grpc.StatusCode.ALREADY_EXISTS: e.RequestConflictError,
+    grpc.StatusCode.FAILED_PRECONDITION: e.InvalidStateError,
+    grpc.StatusCode.UNAUTHENTICATED: e.AuthenticationError,
+    grpc.StatusCode.PERMISSION_DENIED: e.AuthenticationError,
+    grpc.StatusCode.UNIMPLEMENTED: e.NotSupportedError,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: e.TryAgainError,
+    grpc.StatusCode.UNAVAILABLE: e.UnavailableError,
+    grpc.StatusCode.DEADLINE_EXCEEDED: e.WaitTimeoutError,
+    grpc.StatusCode.CANCELLED: e.RequestCancelledError,
+    grpc.StatusCode.ABORTED: e.GenerationFailedError,
+}
+"""DEADLINE_EXCEEDED without a reason is the call's own bound, which the client set."""
+
+_DETAILS_KEY = "grpc-status-details-bin"
+_M = TypeVar("_M", bound=Message)
+
+
+def error_from_rpc(error: grpc.aio.AioRpcError, *, request_id: str = "") -> e.SageError:
+    """The exception that stands for a failed call."""
+    details = _details(error)
+    info = next(_unpacked(details, error_details_pb2.ErrorInfo), None)
+    ours = info if info is not None and info.domain == DOMAIN else None
+    made = _class_of(error.code(), ours)(
+        error.details() or f"the call failed with {error.code().name}",
+        reason=ours.reason if ours else "",
+        status=error.code().name,
+        request_id=request_id,
+        metadata=dict(ours.metadata) if ours else None,
+    )
+    _add_details(made, details)
+    return made
+
+
+def is_transport_break(error: e.SageError) -> bool:
+    """Whether the connection failed, and not the server that answered."""
+    return isinstance(error, e.UnavailableError) and not error.reason
+
+
+def _class_of(code: grpc.StatusCode, info: error_details_pb2.ErrorInfo | None) -> type[e.SageError]:
+    reason = ErrorReason.from_code(info.reason) if info else None
+    if reason is not None and reason in BY_REASON:
+        return BY_REASON[reason]
+    return BY_CODE.get(code, e.InternalError)
+
+
+def _add_details(made: e.SageError, details: status_pb2.Status) -> None:
+    if isinstance(made, e.InvalidRequestError):
+        made.violations = tuple(
+            e.FieldViolation(field=v.field, description=v.description)
+            for bad in _unpacked(details, error_details_pb2.BadRequest)
+            for v in bad.field_violations
+        )
+    if isinstance(made, e.TryAgainError):
+        retry = next(_unpacked(details, error_details_pb2.RetryInfo), None)
+        made.retry_after_s = retry.retry_delay.ToTimedelta().total_seconds() if retry else None
+
+
+def _details(error: grpc.aio.AioRpcError) -> status_pb2.Status:
+    """The rich status; empty where there is none or it does not decode."""
+    for key, value in error.trailing_metadata() or ():
+        if key == _DETAILS_KEY and isinstance(value, bytes):
+            try:
+                return status_pb2.Status.FromString(value)
+            except DecodeError:
+                break
+    return status_pb2.Status()
+
+
+def _unpacked(status: status_pb2.Status, kind: type[_M]) -> Iterator[_M]:
+    for any_ in status.details:
+        message = kind()
+        if any_.Unpack(message):
+            yield message

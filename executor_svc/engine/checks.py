@@ -1,0 +1,57 @@
+"""What a caller can get wrong that only an engine's own numbers show: checked the same way before every
+engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from executor_svc.engine.port import EngineRequest, InvalidRequestError, Sampling
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """The numbers requests are checked against."""
+
+    vocab_size: int  # token ids are in [0, vocab_size)
+    max_model_len: int  # tokens, prompt + output
+    max_logprobs: int  # top logprobs per token
+    adapters: frozenset[str]
+    kv_connector: bool  # whether kv_transfer_params mean anything
+
+
+def refuse_invalid(request: EngineRequest, limits: Limits) -> None:
+    """Raises InvalidRequestError for the first thing wrong."""
+    prompt = request.prompt_token_ids
+    if not prompt:
+        raise InvalidRequestError("prompt", "the prompt is empty")
+    if len(prompt) >= limits.max_model_len:
+        raise InvalidRequestError(
+            "prompt",
+            f"the prompt has {len(prompt)} tokens and the model's length is {limits.max_model_len}: no room for output",
+        )
+    _check_ids("prompt", (min(prompt), max(prompt)), limits.vocab_size)
+    if request.adapter is not None and request.adapter not in limits.adapters:
+        known = ", ".join(sorted(limits.adapters)) or "none"
+        raise InvalidRequestError("adapter", f"unknown adapter {request.adapter!r}; there are: {known}")
+    if request.kv_transfer_params is not None and not limits.kv_connector:
+        raise InvalidRequestError("kv_transfer_params", "this engine has no KV connector")
+    _check_sampling(request.sampling, limits)
+
+
+def _check_sampling(sampling: Sampling, limits: Limits) -> None:
+    _check_ids("sampling.stop_token_ids", sampling.stop_token_ids, limits.vocab_size)
+    _check_ids("sampling.logit_bias", sampling.logit_bias, limits.vocab_size)
+    _check_ids("sampling.allowed_token_ids", sampling.allowed_token_ids, limits.vocab_size)
+    for name, top in (("logprobs", sampling.logprobs), ("prompt_logprobs", sampling.prompt_logprobs)):
+        if top is not None and top > limits.max_logprobs:
+            raise InvalidRequestError(
+                f"sampling.{name}", f"{top} asked for; this engine gives at most {limits.max_logprobs}"
+            )
+
+
+def _check_ids(field_name: str, ids: Iterable[int], vocab_size: int) -> None:
+    for token_id in ids:
+        if not 0 <= token_id < vocab_size:
+            raise InvalidRequestError(field_name, f"token id {token_id} is not in [0, {vocab_size})")

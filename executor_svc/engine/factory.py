@@ -1,0 +1,21 @@
+"""From settings to a factory of the engine they describe."""
+
+from __future__ import annotations
+
+from executor_svc.engine.clock import Clock
+from executor_svc.engine.port import EngineFactory
+from executor_svc.engine.settings import EngineSettings
+from executor_svc.engine.simulated_engine import SimulatedEngineFactory
+
+
+def engine_factory(settings: EngineSettings, clock: Clock | None = None) -> EngineFactory:
+    """The factory for ``settings.kind``.  ``clock`` is the simulated engine's time; a real engine has its
+    own.
+
+    vLLM is not imported here nor when the module is: only when a vLLM factory starts.
+    """
+    if settings.kind == "simulated":
+        return SimulatedEngineFactory(settings.model, settings.simulated, clock)
+    from executor_svc.engine.vllm_engine import VllmEngineFactory
+
+    return VllmEngineFactory(settings.model, settings.vllm)

@@ -1,0 +1,51 @@
+"""Ends an engine's worker processes when the executor is gone, however it went.
+
+vLLM's engine core does not notice that the process which started it was killed: it would hold the GPU for
+ever.  So each worker process (see ``worker_extension``) watches the executor and, when it is gone, ends its
+own parent, the engine core, and itself.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+EXECUTOR_VARIABLE = "SAGE_EXECUTOR_PROCESS"  # "<process id>:<start time>", inherited by every process of the engine
+PERIOD_S = 0.5  # how long a worker may outlive the executor
+_START_TIME_FIELD = 19  # of /proc/<pid>/stat, counted after the command name; clock ticks since boot
+
+
+def start_time(pid: int) -> str | None:
+    """When a process started, as the kernel writes it; None when there is no such process (or it is a
+    zombie).
+    """
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] == "Z" else fields[_START_TIME_FIELD]
+
+
+def announce_executor() -> None:
+    """Make processes started from now on hang on this one."""
+    os.environ[EXECUTOR_VARIABLE] = f"{os.getpid()}:{start_time(os.getpid())}"
+
+
+def _watch(pid: int, started: str) -> None:
+    engine_core = os.getppid()
+    core_started = start_time(engine_core)
+    while start_time(pid) == started:
+        time.sleep(PERIOD_S)
+    if engine_core not in (pid, 1) and start_time(engine_core) == core_started:
+        os.kill(engine_core, signal.SIGKILL)
+    os._exit(1)
+
+
+def hang_on_executor() -> None:
+    """Start watching the executor, when there is one to hang on and it is another process."""
+    pid, _, started = os.environ.get(EXECUTOR_VARIABLE, "").partition(":")
+    if started and int(pid) != os.getpid():
+        threading.Thread(target=_watch, args=(int(pid), started), name="lifeline", daemon=True).start()

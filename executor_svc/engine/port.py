@@ -1,0 +1,235 @@
+"""The port between the executor's runtime and an engine: what every engine takes, gives and reports.
+
+Two engines implement it: ``vllm_engine`` (the only file that imports vLLM) and ``simulated_engine``.  Both pass the
+suite in ``tests/contract``.  An engine speaks token ids only; text is the runtime's business (``runtime/detokenizer``),
+so that a resumed request's text and stop strings are right across the seam whatever the engine.
+
+Everything here runs on one asyncio loop; an engine hands over from its own threads by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Protocol
+
+JsonValue = None | bool | int | float | str | list["JsonValue"] | dict[str, "JsonValue"]
+
+
+class EngineState(Enum):
+    """What the engine is doing on its way to serving.  Order of a normal start: as listed, up to READY."""
+
+    DOWNLOADING = "downloading"
+    LOADING = "loading"
+    WARMING = "warming"
+    READY = "ready"
+    FAILED = "failed"
+
+
+class FinishReason(Enum):
+    STOP = "stop"  # an end-of-sequence or stop token id (runtime adds stop strings)
+    LENGTH = "length"  # max_tokens or the model's length reached
+    ABORTED = "aborted"  # the engine ended it without our asking
+
+
+class EngineError(Exception):
+    """The engine failed this request; another instance may succeed."""
+
+
+class EngineDeadError(EngineError):
+    """The engine is gone for good; the process must exit and be started again."""
+
+
+class InvalidRequestError(Exception):
+    """The caller's fault, noticed only by the engine.  Never retried, never counted against health."""
+
+    def __init__(self, field_name: str, message: str) -> None:
+        super().__init__(message)
+        self.field_name = field_name  # contract path, e.g. "sampling.structured_output.json_schema"
+        self.message = message
+
+
+class ModelError(Exception):
+    """The model is missing, broken or does not fit; one sentence that says which and what to do."""
+
+
+class StructuredKind(Enum):
+    JSON_SCHEMA = "json_schema"
+    JSON_OBJECT = "json_object"  # any JSON object; value is empty
+    REGEX = "regex"
+    CHOICE = "choice"  # value is a JSON array of strings
+    GRAMMAR = "grammar"  # EBNF
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StructuredOutput:
+    kind: StructuredKind
+    value: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sampling:
+    """Engine-neutral sampling.  Complete: defaults are already applied.  Ranges are checked before an engine sees it."""
+
+    temperature: float = 1.0  # 0 = greedy
+    top_p: float = 1.0  # (0, 1]
+    top_k: int = 0  # 0 = all
+    min_p: float = 0.0  # [0, 1]
+    presence_penalty: float = 0.0  # [-2, 2]
+    frequency_penalty: float = 0.0  # [-2, 2]
+    repetition_penalty: float = 1.0  # > 0
+    seed: int | None = None
+    stop_token_ids: tuple[int, ...] = ()
+    bad_words: tuple[str, ...] = ()
+    min_tokens: int = 0
+    max_tokens: int = 16
+    logprobs: int | None = None  # top logprobs per output token; 0 = the chosen one only
+    prompt_logprobs: int | None = None
+    ignore_eos: bool = False
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    allowed_token_ids: tuple[int, ...] = ()
+    structured_output: StructuredOutput | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EngineRequest:
+    """One try at one leg of a request."""
+
+    engine_request_id: str  # unique for the engine's life: "<request>/<attempt>"
+    prompt_token_ids: Sequence[int]
+    sampling: Sampling
+    priority: int = 0  # lower = sooner
+    trace_headers: Mapping[str, str] | None = None  # W3C traceparent, tracestate
+    adapter: str | None = None  # LoRA adapter by its configured name
+    kv_transfer_params: Mapping[str, JsonValue] | None = None  # opaque, verbatim to the connector
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TokenLogprob:
+    token_id: int
+    logprob: float
+    rank: int | None  # 1 = most likely
+
+
+@dataclass(slots=True, kw_only=True)
+class EngineOutput:
+    """What one engine step gave one request.  ``token_ids`` are new since the last output; may be empty at the end."""
+
+    token_ids: Sequence[int]
+    logprobs: list[list[TokenLogprob]] | None = None  # one list per new token, chosen token first
+    prompt_logprobs: list[list[TokenLogprob] | None] | None = None  # one per prompt token (first None); first output
+    finish_reason: FinishReason | None = None  # set on the last output
+    stop_token_id: int | None = None  # the stop/eos token that ended it, when one did
+    cached_prompt_tokens: int | None = None  # prompt tokens served from the prefix cache; set once known
+    kv_transfer_params: Mapping[str, JsonValue] | None = None  # on the last output of a remote-decode prefill
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TokenizerFiles:
+    """What the scheduler needs to tokenize for this model.  Small (a few MB at most)."""
+
+    tokenizer_json: str  # content in the `tokenizers` library's format
+    chat_template: str | None  # Jinja source, None if the model has none
+    special_tokens: Mapping[str, str] = field(default_factory=dict)  # template variables: bos_token, eos_token, ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EngineFacts:
+    """What an engine is, known once it is READY."""
+
+    engine: str  # "vllm" | "simulated"
+    engine_version: str
+    model: str  # the name clients ask for
+    revision: str | None  # resolved commit of a hub model
+    dtype: str
+    vocab_size: int  # token ids are in [0, vocab_size)
+    max_model_len: int  # tokens, prompt + output
+    kv_capacity_tokens: int
+    kv_block_size: int  # tokens
+    max_running: int  # sequences the engine runs at once
+    max_batched_tokens: int  # tokens of one iteration: the prefill chunk
+    tensor_parallel_size: int
+    pipeline_parallel_size: int
+    data_parallel_size: int
+    gpu_count: int  # 0 on CPU
+    gpu_name: str | None
+    gpu_memory_bytes: int | None
+    adapters: tuple[str, ...]
+    supports_priority: bool
+    structured_output_kinds: frozenset[StructuredKind]
+    kv_connector: str | None  # KV connector in use, None when the engine cannot hand over
+    tokenizer: TokenizerFiles
+    eos_token_ids: frozenset[int] = frozenset()  # ids that end generation by themselves, beside the tokenizer's own
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Iteration:
+    """One engine iteration that scheduled tokens."""
+
+    index: int  # counts iterations with scheduled tokens, from 1
+    prefill_tokens: int
+    decode_tokens: int
+    running: int  # sequences
+    kv_used_tokens: int
+    elapsed_s: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EngineLoad:
+    """A snapshot for the heartbeat.  Counters count from the engine's start."""
+
+    running: int
+    waiting: int
+    unfinished: int  # requests handed to the engine and not ended: runnable work
+    kv_used_tokens: int
+    prefix_queries_tokens: int
+    prefix_hits_tokens: int
+    prompt_tokens_total: int
+    generation_tokens_total: int
+    iterations: int  # iterations with scheduled tokens so far: progress
+    known_wait: str | None = None  # why no progress is expected now (grammar compile, KV pull), else None
+    gpu_memory_used_bytes: int | None = None
+
+
+class Engine(Protocol):
+    """A started engine.  All methods are called on the event loop that started it."""
+
+    @property
+    def facts(self) -> EngineFacts: ...
+
+    def generate(self, request: EngineRequest) -> AsyncGenerator[EngineOutput, None]:
+        """Run one request; the last output carries ``finish_reason``.  Closing the generator aborts the request in
+        the engine and frees its KV cache.
+
+        Raises (from the first or any later ``anext``): InvalidRequestError, EngineError, EngineDeadError.
+        """
+        ...
+
+    def load(self) -> EngineLoad: ...
+
+    def take_iterations(self) -> Sequence[Iteration]:
+        """Iterations since the last call, oldest first; at most the latest 256 (older ones are dropped: the
+        predictor samples, it does not account)."""
+        ...
+
+    def on_step(self, callback: Callable[[], None]) -> None:
+        """Have ``callback`` called on the loop after each step's outputs are queued: the moment to flush a frame."""
+        ...
+
+    async def check_health(self) -> None:
+        """Raises EngineDeadError if the engine is gone."""
+        ...
+
+    async def shutdown(self) -> None:
+        """End the engine and every process it started.  Idempotent."""
+        ...
+
+
+ProgressListener = Callable[[EngineState, float | None, str], None]  # state, fraction in [0, 1] if known, message
+
+
+class EngineFactory(Protocol):
+    """Starts one engine.  Raises ModelError, or EngineError with a sentence an operator can act on."""
+
+    async def start(self, progress: ProgressListener) -> Engine: ...

@@ -1,0 +1,227 @@
+"""What an operator configures about an engine.  Unknown keys are errors; every field says its unit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from executor_svc.engine.faults import Fault, FaultKind
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class ModelSettings(_Settings):
+    """Which model, and where its files are kept."""
+
+    model: str = Field(
+        min_length=1,
+        description="Hub id ('org/name') or path of a local directory.  A simulated engine takes any name.",
+    )
+    served_name: str | None = Field(
+        default=None, min_length=1, description="Name clients ask for.  Default: `model` as given."
+    )
+    revision: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Branch, tag or commit of a hub model; pin a commit.  Not for local paths.",
+    )
+    cache_dir: Path | None = Field(
+        default=None, description="Directory downloads are kept in.  Default: the hub library's own cache."
+    )
+    tokenizer: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Hub id or path of another tokenizer.  Default: the model's own.",
+    )
+    tokenizer_revision: str | None = Field(
+        default=None, min_length=1, description="Branch, tag or commit of a hub tokenizer."
+    )
+    chat_template: Path | None = Field(
+        default=None, description="File with a Jinja chat template used instead of the model's own."
+    )
+    trust_remote_code: bool = Field(
+        default=False, description="Run Python code that ships with the model.  Only for models you trust."
+    )
+
+    @property
+    def name(self) -> str:
+        """The name clients ask for."""
+        return self.served_name or self.model
+
+
+OWNED_ENGINE_ARGS: dict[str, str] = {
+    "model": "model.model",
+    "served_model_name": "model.served_name",
+    "revision": "model.revision",
+    "download_dir": "model.cache_dir",
+    "tokenizer": "model.tokenizer",
+    "tokenizer_revision": "model.tokenizer_revision",
+    "trust_remote_code": "model.trust_remote_code",
+    "dtype": "vllm.dtype",
+    "tensor_parallel_size": "vllm.tensor_parallel_size",
+    "pipeline_parallel_size": "vllm.pipeline_parallel_size",
+    "data_parallel_size": "vllm.data_parallel_size",
+    "gpu_memory_utilization": "vllm.gpu_memory_utilization",
+    "max_model_len": "vllm.max_model_len",
+    "max_num_seqs": "vllm.max_running",
+    "max_num_batched_tokens": "vllm.max_batched_tokens",
+    "kv_cache_memory_bytes": "vllm.kv_cache_bytes",
+    "block_size": "vllm.kv_block_size",
+    "seed": "vllm.seed",
+    "enforce_eager": "vllm.enforce_eager",
+    "enable_prefix_caching": "vllm.prefix_caching",
+    "enable_lora": "vllm.adapters",
+    "otlp_traces_endpoint": "vllm.traces_endpoint",
+}
+"""vLLM engine arguments that have a field of their own, and that field."""
+
+FIXED_ENGINE_ARGS: dict[str, str] = {
+    "scheduling_policy": "priority: a request's class must reach the engine",
+    "skip_tokenizer_init": "off: the scheduler tokenizes with this engine's tokenizer",
+    "disable_log_stats": "off: heartbeats and progress are made of the statistics",
+    "enable_logging_iteration_details": "on: progress and prediction are made of iteration details",
+    "worker_extension_cls": "ours: the engine's processes must not outlive the executor",
+    "stream_interval": "1: every step's tokens go out at once",
+}
+"""vLLM engine arguments the executor sets itself, and why."""
+
+
+class VllmSettings(_Settings):
+    """A vLLM engine.  What has no field here goes through ``engine_args`` under vLLM's own name."""
+
+    dtype: str = Field(default="auto", description="Weights and activations: auto, bfloat16, float16, float32.")
+    tensor_parallel_size: int = Field(default=1, ge=1, description="GPUs each layer is split over.")
+    pipeline_parallel_size: int = Field(default=1, ge=1, description="Groups of GPUs the layers are split over.")
+    data_parallel_size: int = Field(
+        default=1,
+        ge=1,
+        le=1,
+        description="Replicas inside one engine.  Only 1: run one executor per replica.",
+    )
+    gpu_memory_utilization: float | None = Field(
+        default=None, gt=0.0, le=1.0, description="Share of the GPU's memory to use.  Default: vLLM's own."
+    )
+    max_model_len: int | None = Field(
+        default=None,
+        ge=2,
+        description="Tokens of prompt and output together.  Default: the model's own limit.",
+    )
+    max_running: int | None = Field(
+        default=None, ge=1, description="Sequences run at once (max_num_seqs).  Default: vLLM's own."
+    )
+    max_batched_tokens: int | None = Field(
+        default=None, ge=1, description="Tokens of one iteration: the prefill chunk.  Default: vLLM's own."
+    )
+    kv_cache_bytes: int | None = Field(
+        default=None,
+        ge=1 << 20,
+        description="Bytes of KV cache.  Default: what is free (GPU), vLLM's own (CPU).",
+    )
+    kv_block_size: int | None = Field(default=None, ge=1, description="Tokens of one KV block.  Default: vLLM's own.")
+    seed: int = Field(default=0, ge=0, description="Seed of unseeded sampling.")
+    enforce_eager: bool = Field(default=False, description="No graph capture: quicker start, slower steps on a GPU.")
+    prefix_caching: bool | None = Field(
+        default=None, description="Keep KV blocks of finished prompts for reuse.  Default: vLLM's own."
+    )
+    cpu_cores: str | None = Field(
+        default=None,
+        pattern=r"^[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*(\|[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*)*$",
+        description="CPU build only: cores to bind to, like '0-3' or '0,2'; '|' between ranks.  Two engines "
+        "on one machine must not share cores.  Default: vLLM chooses.",
+    )
+    adapters: dict[str, str] = Field(
+        default_factory=dict, description="LoRA adapters: name clients ask for -> path or hub id."
+    )
+    traces_endpoint: str | None = Field(
+        default=None,
+        description="OTLP endpoint for the engine's own spans.  Default: none, trace headers unused.",
+    )
+    start_timeout_s: float = Field(
+        default=1800.0,
+        gt=0.0,
+        description="Seconds the engine may take to load and warm up before it is given up.",
+    )
+    engine_args: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Any further vLLM engine argument, by its Python name (max_logprobs, ...).",
+    )
+
+    @field_validator("engine_args")
+    @classmethod
+    def _refuse_owned(cls, value: dict[str, Any]) -> dict[str, Any]:
+        for name in value:
+            if name in OWNED_ENGINE_ARGS:
+                raise ValueError(f"'{name}' has a setting of its own: use {OWNED_ENGINE_ARGS[name]}")
+            if name in FIXED_ENGINE_ARGS:
+                raise ValueError(f"'{name}' is set by the executor ({FIXED_ENGINE_ARGS[name]})")
+        return value
+
+
+class FaultSettings(_Settings):
+    """A fault the simulated engine has from its start."""
+
+    kind: Literal["none", "die", "hang", "slow", "error"] = Field(default="none", description="What goes wrong.")
+    after_tokens: int = Field(default=0, ge=0, description="Tokens generated before it starts.")
+    factor: float = Field(default=10.0, gt=0.0, description="slow: how many times longer a step takes.")
+    times: int = Field(default=1, ge=1, description="error: requests that fail.")
+
+    def fault(self) -> Fault | None:
+        if self.kind == "none":
+            return None
+        return Fault(kind=FaultKind(self.kind), after_tokens=self.after_tokens, factor=self.factor, times=self.times)
+
+
+class SimulatedSettings(_Settings):
+    """A simulated engine: real batching and KV bookkeeping, made-up tokens, modelled time.
+
+    One step takes ``step_base_s + step_per_sequence_s * decoding sequences + prefill tokens /
+    prefill_tokens_per_s``.
+    """
+
+    prefill_tokens_per_s: float = Field(default=20_000.0, gt=0.0, description="Prompt tokens per second.")
+    step_base_s: float = Field(default=0.005, ge=0.0, description="Seconds of a step, whatever is in it.")
+    step_per_sequence_s: float = Field(default=0.0002, ge=0.0, description="Seconds per decoding sequence.")
+    kv_capacity_tokens: int = Field(default=65_536, ge=16, description="Tokens the KV cache holds.")
+    kv_block_size: int = Field(default=16, ge=1, description="Tokens of one KV block.")
+    max_running: int = Field(default=64, ge=1, description="Sequences run at once.")
+    max_waiting: int = Field(default=10_000, ge=1, description="Requests that may wait inside; more are refused.")
+    max_batched_tokens: int = Field(default=2_048, ge=1, description="Tokens of one step: the prefill chunk.")
+    max_model_len: int = Field(default=8_192, ge=2, description="Tokens of prompt and output together.")
+    vocab_size: int = Field(default=2_048, ge=512, le=32_768, description="Token ids are below this.")
+    mean_output_tokens: int = Field(
+        default=256, ge=2, description="Mean length of an answer that nothing cuts short, in tokens."
+    )
+    max_logprobs: int = Field(default=20, ge=0, description="Top logprobs a request may ask for.")
+    load_s: float = Field(default=0.0, ge=0.0, description="Seconds spent downloading, loading and warming up.")
+    adapters: tuple[str, ...] = Field(default=(), description="Names of LoRA adapters it pretends to have.")
+    fault: FaultSettings = Field(default_factory=FaultSettings, description="A fault it has from its start.")
+
+    @model_validator(mode="after")
+    def _one_request_must_fit(self) -> Self:
+        whole_blocks = self.kv_capacity_tokens // self.kv_block_size * self.kv_block_size
+        if whole_blocks < self.max_model_len:
+            raise ValueError(
+                f"kv_capacity_tokens ({self.kv_capacity_tokens}, {whole_blocks} in whole blocks) must hold "
+                f"one request of max_model_len ({self.max_model_len}) tokens"
+            )
+        if self.max_batched_tokens < self.max_running:
+            raise ValueError(
+                f"max_batched_tokens ({self.max_batched_tokens}) must be at least max_running "
+                f"({self.max_running}): each running sequence decodes one token per step"
+            )
+        return self
+
+
+class EngineSettings(_Settings):
+    """The engine of one executor."""
+
+    kind: Literal["vllm", "simulated"] = Field(default="vllm", description="Which engine.")
+    model: ModelSettings = Field(description="The model to serve.")
+    vllm: VllmSettings = Field(default_factory=VllmSettings, description="Used when kind is 'vllm'.")
+    simulated: SimulatedSettings = Field(
+        default_factory=SimulatedSettings, description="Used when kind is 'simulated'."
+    )

@@ -1,0 +1,97 @@
+"""A finite KV cache in blocks, with a prefix cache over full prompt blocks.
+
+Blocks are counted, not numbered: nothing is stored in them.  A block is private to one sequence, or shared
+under the key of the prompt prefix it holds.  A shared block that nobody holds stays findable until its room
+is needed (least recently released goes first) and counts as free, as in vLLM.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class KvLease:
+    """The blocks one sequence holds."""
+
+    shared: list[int] = field(default_factory=list)  # keys
+    private: int = 0  # blocks
+
+    @property
+    def blocks(self) -> int:
+        return len(self.shared) + self.private
+
+
+def block_keys(tokens: Sequence[int], block_size: int, salt: int) -> list[int]:
+    """One key per full block of ``tokens``; equal keys mean an equal prefix up to the block's end."""
+    keys = []
+    key = salt
+    for start in range(0, len(tokens) - block_size + 1, block_size):
+        key = hash((key, tuple(tokens[start : start + block_size])))
+        keys.append(key)
+    return keys
+
+
+class KvPool:
+    """All blocks of one engine.  ``used`` never exceeds ``total``."""
+
+    def __init__(self, *, capacity_tokens: int, block_size: int) -> None:
+        self.block_size = block_size
+        self.total = capacity_tokens // block_size  # blocks
+        self._private = 0
+        self._holders: dict[int, int] = {}  # key -> leases that hold it
+        self._idle: dict[int, None] = {}  # keys nobody holds, least recently released first
+
+    @property
+    def used(self) -> int:
+        """Blocks held by at least one lease."""
+        return self._private + len(self._holders)
+
+    @property
+    def used_tokens(self) -> int:
+        return self.used * self.block_size
+
+    def cached_prefix(self, keys: Sequence[int]) -> int:
+        """How many leading keys are in the cache."""
+        for index, key in enumerate(keys):
+            if key not in self._holders and key not in self._idle:
+                return index
+        return len(keys)
+
+    def take(self, lease: KvLease, *, fresh: int, cached: Sequence[int] = ()) -> bool:
+        """Add ``cached`` keys and ``fresh`` private blocks to the lease: all of them, or none and False."""
+        woken = sum(1 for key in cached if key not in self._holders)
+        if self.used + woken + fresh > self.total:
+            return False
+        for key in cached:
+            self._idle.pop(key, None)
+            self._holders[key] = self._holders.get(key, 0) + 1
+        lease.shared.extend(cached)
+        lease.private += fresh
+        self._private += fresh
+        while self.used + len(self._idle) > self.total:
+            del self._idle[next(iter(self._idle))]
+        return True
+
+    def publish(self, lease: KvLease, key: int) -> None:
+        """Make one of the lease's private blocks findable.  A key that is there already stays one other
+        block's.
+        """
+        if key in self._holders or key in self._idle:
+            return
+        lease.private -= 1
+        self._private -= 1
+        lease.shared.append(key)
+        self._holders[key] = 1
+
+    def release(self, lease: KvLease) -> None:
+        """Give everything back.  The tail of a prefix becomes evictable before its head."""
+        for key in reversed(lease.shared):
+            self._holders[key] -= 1
+            if not self._holders[key]:
+                del self._holders[key]
+                self._idle[key] = None
+        self._private -= lease.private
+        lease.shared.clear()
+        lease.private = 0

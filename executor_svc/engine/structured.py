@@ -1,0 +1,41 @@
+"""Structured output, as far as it is the same for every engine: where its errors point, and what is plainly
+broken.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from executor_svc.engine.port import InvalidRequestError, StructuredKind, StructuredOutput
+
+
+def field_of(kind: StructuredKind) -> str:
+    """The contract path of a constraint."""
+    return f"sampling.structured_output.{kind.value}"
+
+
+def choices_of(constraint: StructuredOutput) -> list[str]:
+    """The strings of a CHOICE.  Raises InvalidRequestError."""
+    choices = _json_of(constraint)
+    strings = isinstance(choices, list) and all(isinstance(item, str) and item for item in choices)
+    if not strings or not choices:
+        raise InvalidRequestError(field_of(constraint.kind), "expected a JSON array of at least one non-empty string")
+    return list(choices)
+
+
+def schema_of(constraint: StructuredOutput) -> Any:
+    """The parsed JSON_SCHEMA: an object or a boolean.  Raises InvalidRequestError."""
+    schema = _json_of(constraint)
+    if not isinstance(schema, dict | bool):
+        raise InvalidRequestError(
+            field_of(constraint.kind), f"a JSON schema is an object or a boolean, not {type(schema).__name__}"
+        )
+    return schema
+
+
+def _json_of(constraint: StructuredOutput) -> Any:
+    try:
+        return json.loads(constraint.value)
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequestError(field_of(constraint.kind), f"broken JSON: {error}") from error

@@ -1,0 +1,524 @@
+"""The engine that is vLLM.  The only file that imports it, and only when an engine is started.
+
+Works with vLLM 0.26 through 0.32; what differs between them is handled where it shows, with a word about it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import multiprocessing
+import os
+import typing
+from collections.abc import AsyncGenerator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from executor_svc.engine.checks import Limits, refuse_invalid
+from executor_svc.engine.lifeline import announce_executor
+from executor_svc.engine.models import ResolvedModel, resolve_model
+from executor_svc.engine.port import (
+    EngineDeadError,
+    EngineError,
+    EngineFacts,
+    EngineLoad,
+    EngineOutput,
+    EngineRequest,
+    EngineState,
+    FinishReason,
+    InvalidRequestError,
+    Iteration,
+    ModelError,
+    ProgressListener,
+    Sampling,
+    StructuredKind,
+    TokenizerFiles,
+    TokenLogprob,
+)
+from executor_svc.engine.sampling import invalid_request, sampling_arguments, structured_arguments
+from executor_svc.engine.settings import ModelSettings, VllmSettings
+from executor_svc.engine.structured import field_of
+from executor_svc.engine.vllm_arguments import engine_arguments, refuse_unknown, set_environment
+from executor_svc.engine.vllm_load import VllmLoad
+
+WARM_UP_TOKENS = 8
+STOP_GRACE_S = 5.0  # for the engine core to leave by itself before it is killed
+_FINISH_REASONS = {
+    "stop": FinishReason.STOP,
+    "length": FinishReason.LENGTH,
+    "abort": FinishReason.ABORTED,
+}
+
+
+def _import_vllm() -> Any:
+    try:
+        import vllm
+    except ImportError as error:
+        raise EngineError(
+            "vLLM is not installed: on a host with GPUs install 'vllm>=0.26', elsewhere the locked CPU build "
+            f"('make setup-vllm'), or choose the simulated engine ({error})"
+        ) from error
+    return vllm
+
+
+# --- starting -----------------------------------------------------------------------------------------------
+
+
+class VllmEngineFactory:
+    """Implements ``port.EngineFactory``."""
+
+    def __init__(self, model: ModelSettings, settings: VllmSettings) -> None:
+        self._model = model
+        self._settings = settings
+
+    async def start(self, progress: ProgressListener) -> VllmEngine:
+        """Download, load and warm up, without holding the event loop.  Leaves no process behind when it
+        fails.
+
+        Raises ModelError, or EngineError: vLLM missing, an argument it does not know, no memory, too slow.
+        """
+        loop = asyncio.get_running_loop()
+
+        def report(state: EngineState, fraction: float | None, message: str) -> None:
+            loop.call_soon_threadsafe(progress, state, fraction, message)
+
+        resolved = await asyncio.to_thread(resolve_model, self._model, report)
+        try:
+            async with asyncio.timeout(self._settings.start_timeout_s):
+                return await self._load(resolved, report)
+        except TimeoutError as error:
+            raise EngineError(
+                f"the engine was not up after {self._settings.start_timeout_s:.0f} s (vllm.start_timeout_s)"
+            ) from error
+
+    async def _load(self, resolved: ResolvedModel, report: ProgressListener) -> VllmEngine:
+        report(EngineState.LOADING, None, f"loading {self._model.name}")
+        load = VllmLoad()
+        llm = await _Construction(lambda: _construct(self._model, self._settings, resolved, load)).result()
+        try:
+            engine = VllmEngine(llm, load, self._model, self._settings, resolved)
+            report(EngineState.WARMING, None, f"warming up {self._model.name}")
+            await engine.warm_up()
+        except BaseException:
+            await asyncio.shield(_end(llm))
+            raise
+        report(EngineState.READY, 1.0, f"{self._model.name} is ready")
+        return engine
+
+
+class _Construction:
+    """Makes an ``AsyncLLM`` in a thread of its own: the constructor blocks for as long as the model loads.
+
+    When whoever waits is cancelled, the processes that were started meanwhile are killed, which ends the
+    constructor.
+    """
+
+    def __init__(self, construct: Callable[[], Any]) -> None:
+        self._before = {process.pid for process in multiprocessing.active_children()}
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="vllm-start")
+        self._future = self._executor.submit(construct)
+
+    async def result(self) -> Any:
+        waiting = asyncio.wrap_future(self._future)
+        try:
+            return await asyncio.shield(waiting)
+        except asyncio.CancelledError:
+            await asyncio.shield(self._abandon(waiting))
+            raise
+        finally:
+            self._executor.shutdown(wait=False)
+
+    async def _abandon(self, waiting: asyncio.Future[Any]) -> None:
+        while not waiting.done():
+            for process in multiprocessing.active_children():
+                if process.pid not in self._before:
+                    process.kill()
+            await asyncio.wait([waiting], timeout=0.2)
+        if waiting.exception() is None:
+            await _end(waiting.result())
+
+
+def _construct(model: ModelSettings, settings: VllmSettings, resolved: ResolvedModel, load: VllmLoad) -> Any:
+    set_environment(settings, os.environ)
+    announce_executor()
+    vllm = _import_vllm()
+    from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    refuse_unknown(settings, (field.name for field in dataclasses.fields(AsyncEngineArgs)), vllm.__version__)
+    arguments = engine_arguments(model, settings, resolved.path)
+    try:
+        engine_args = AsyncEngineArgs(**_with_configs(AsyncEngineArgs, arguments))
+        return AsyncLLM.from_engine_args(engine_args, stat_loggers=[_stat_logger_for(load)])
+    except Exception as error:
+        raise EngineError(f"vLLM could not start: {_first_line(error)}") from error
+
+
+def _with_configs(engine_args_class: type, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Turn mappings into the config classes their arguments are declared with, as vLLM's own CLI does."""
+    declared = {field.name: field.type for field in dataclasses.fields(engine_args_class)}
+    converted = dict(arguments)
+    for name, value in arguments.items():
+        if isinstance(value, dict):
+            for candidate in typing.get_args(declared[name]) or (declared[name],):
+                if dataclasses.is_dataclass(candidate) and isinstance(candidate, type):
+                    converted[name] = candidate(**value)
+                    break
+    return converted
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
+
+
+def _stat_logger_for(load: VllmLoad) -> Callable[..., Any]:
+    from vllm.v1.metrics.loggers import StatLoggerBase
+
+    class LoadLogger(StatLoggerBase):
+        def __init__(self, vllm_config: Any, engine_index: int = 0) -> None:
+            pass
+
+        def record(
+            self,
+            scheduler_stats: Any,
+            iteration_stats: Any,
+            mm_cache_stats: Any = None,
+            engine_idx: int = 0,
+        ) -> None:
+            load.record(scheduler_stats, iteration_stats)
+
+        def log_engine_initialized(self) -> None:
+            pass
+
+    return LoadLogger
+
+
+async def _end(llm: Any) -> None:
+    """Stop the engine core and what it started, by force after STOP_GRACE_S.  Returns when they are gone."""
+    await asyncio.to_thread(llm.shutdown, STOP_GRACE_S)
+
+
+# --- serving ------------------------------------------------------------------------------------------------
+
+
+class VllmEngine:
+    """Implements ``port.Engine``.  Made by ``VllmEngineFactory``."""
+
+    def __init__(
+        self, llm: Any, load: VllmLoad, model: ModelSettings, settings: VllmSettings, resolved: ResolvedModel
+    ) -> None:
+        from vllm import SamplingParams
+        from vllm.lora.request import LoRARequest
+        from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
+        from vllm.v1.engine import exceptions
+
+        self._llm = llm
+        self._load = load
+        self._tracing = settings.traces_endpoint is not None
+        self._sampling_params = SamplingParams
+        self._structured_params = StructuredOutputsParams
+        self._delta = RequestOutputKind.DELTA
+        self._vllm_dead_error = exceptions.EngineDeadError
+        self._wrapper_error = exceptions.EngineGenerateError
+        self._client_errors = _client_errors()
+        self._adapters = {
+            name: LoRARequest(lora_name=name, lora_int_id=number, lora_path=path)
+            for number, (name, path) in enumerate(settings.adapters.items(), start=1)
+        }
+        self._gpus = _Gpus(llm.vllm_config)
+        self._facts = _facts(llm, model, settings, resolved, self._gpus)
+        load.kv_capacity_tokens = self._facts.kv_capacity_tokens
+        self._limits = _limits(llm.vllm_config, self._facts)
+        self._active: dict[str, EngineRequest] = {}  # handed to the engine and not ended
+        self._prompt_tokens = 0
+        self._stopped = False
+
+    @property
+    def facts(self) -> EngineFacts:
+        return self._facts
+
+    async def warm_up(self) -> None:
+        """Have the engine produce tokens, for the model itself and with each adapter.
+
+        Raises EngineError, or ModelError for an adapter that does not load.
+        """
+        for name, adapter in self._adapters.items():
+            try:
+                await self._llm.add_lora(adapter)
+            except Exception as error:
+                raise ModelError(f"adapter {name!r} does not load: {_first_line(error)}") from error
+        for adapter in (None, *self._adapters):
+            request = EngineRequest(
+                engine_request_id=f"warm-up/{adapter or 'model'}",
+                prompt_token_ids=[token % self._facts.vocab_size for token in range(16)],
+                sampling=Sampling(temperature=0.0, max_tokens=WARM_UP_TOKENS, ignore_eos=True),
+                adapter=adapter,
+            )
+            tokens = 0
+            async for output in self.generate(request):
+                tokens += len(output.token_ids)
+            if tokens != WARM_UP_TOKENS:
+                raise EngineError(f"the warm-up request got {tokens} of {WARM_UP_TOKENS} tokens")
+
+    async def generate(self, request: EngineRequest) -> AsyncGenerator[EngineOutput, None]:
+        if self._stopped:
+            raise EngineDeadError("the engine was shut down")
+        refuse_invalid(request, self._limits)
+        if request.engine_request_id in self._active:
+            raise EngineError(f"engine request id {request.engine_request_id!r} is in use")
+        params = self._params_of(request)
+        self._active[request.engine_request_id] = request
+        stream = self._stream_of(request, params)
+        started = False
+        try:
+            async for result in stream:
+                output = _output_of(result)
+                if not started:
+                    started = True
+                    self._begin(output, result, request)
+                if result.finished:
+                    _finish(output, result, request.sampling)
+                yield output
+        except (EngineError, InvalidRequestError):
+            raise
+        except Exception as error:
+            raise self._translated(error, request.sampling, started) from error
+        finally:
+            del self._active[request.engine_request_id]
+            await stream.aclose()  # aborts in the engine what has not ended
+
+    def _params_of(self, request: EngineRequest) -> Any:
+        """vLLM's SamplingParams.  Raises InvalidRequestError."""
+        arguments = sampling_arguments(request.sampling, request.kv_transfer_params)
+        constraint = request.sampling.structured_output
+        try:
+            if constraint is not None:
+                arguments["structured_outputs"] = self._structured_params(**structured_arguments(constraint))
+            return self._sampling_params(output_kind=self._delta, **arguments)
+        except (ValueError, TypeError, *self._client_errors) as error:
+            raise invalid_request(error, request.sampling) from error
+
+    def _stream_of(self, request: EngineRequest, params: Any) -> AsyncGenerator[Any, None]:
+        prompt: dict[str, Any] = {"prompt_token_ids": list(request.prompt_token_ids)}
+        if request.sampling.structured_output is None:
+            # Nothing to preprocess: straight in.  vLLM checks constraints on a thread for prompts without a
+            # type (0.32).
+            prompt["type"] = "token"
+        stream: AsyncGenerator[Any, None] = self._llm.generate(
+            prompt,
+            params,
+            request.engine_request_id,
+            lora_request=None if request.adapter is None else self._adapters[request.adapter],
+            trace_headers=request.trace_headers if self._tracing else None,
+            priority=request.priority,
+        )
+        return stream
+
+    def _begin(self, output: EngineOutput, result: Any, request: EngineRequest) -> None:
+        """What comes with a request's first output."""
+        self._prompt_tokens += len(request.prompt_token_ids)
+        output.cached_prompt_tokens = result.num_cached_tokens
+        if result.prompt_logprobs is not None:
+            output.prompt_logprobs = [None if row is None else _logprobs(row) for row in result.prompt_logprobs]
+
+    def _translated(self, error: Exception, sampling: Sampling, started: bool) -> Exception:
+        """Our error for one of vLLM's.  What was wrong with the request shows before its first output."""
+        if isinstance(error, self._vllm_dead_error):
+            return EngineDeadError(_first_line(error))
+        if isinstance(error, self._wrapper_error) and isinstance(error.__cause__, Exception):
+            error = error.__cause__
+        if isinstance(error, self._client_errors) or (isinstance(error, ValueError) and not started):
+            return invalid_request(error, sampling)
+        return EngineError(f"{type(error).__name__}: {_first_line(error)}")
+
+    # --- watching and stopping ------------------------------------------------------------------------------
+
+    def load(self) -> EngineLoad:
+        load = self._load
+        return EngineLoad(
+            running=load.running,
+            waiting=load.waiting,
+            unfinished=len(self._active),
+            kv_used_tokens=load.kv_used_tokens,
+            prefix_queries_tokens=load.prefix_queries_tokens,
+            prefix_hits_tokens=load.prefix_hits_tokens,
+            prompt_tokens_total=self._prompt_tokens,
+            generation_tokens_total=load.generation_tokens,
+            iterations=load.iterations,
+            known_wait=self._known_wait(),
+            gpu_memory_used_bytes=self._gpus.used_bytes(),
+        )
+
+    def _known_wait(self) -> str | None:
+        """Why nothing runs though something waits, when it is not for room."""
+        if self._load.running or not self._load.blocked:
+            return None
+        requests = self._active.values()
+        if any(request.kv_transfer_params is not None for request in requests):
+            return "a KV transfer"
+        if any(request.sampling.structured_output is not None for request in requests):
+            return "a grammar being compiled"
+        return None
+
+    def take_iterations(self) -> Sequence[Iteration]:
+        return self._load.take_iterations()
+
+    def on_step(self, callback: Callable[[], None]) -> None:
+        self._load.on_step(callback)
+
+    async def check_health(self) -> None:
+        if self._stopped or self._llm.errored:
+            raise EngineDeadError("the engine was shut down" if self._stopped else "the engine core is gone")
+
+    async def shutdown(self) -> None:
+        self._stopped = True
+        llm, self._llm = self._llm, None  # dropped: its finalizer must not find a half-dismantled interpreter
+        if llm is None:
+            return
+        await _end(llm)
+
+
+# --- outputs ------------------------------------------------------------------------------------------------
+
+
+def _output_of(result: Any) -> EngineOutput:
+    completion = result.outputs[0]
+    output = EngineOutput(token_ids=completion.token_ids)
+    if completion.logprobs is not None:
+        output.logprobs = [_logprobs(row) for row in completion.logprobs]
+    return output
+
+
+def _logprobs(row: Any) -> list[TokenLogprob]:
+    """One token's logprobs; vLLM puts the chosen token first."""
+    return [TokenLogprob(token_id=token_id, logprob=entry.logprob, rank=entry.rank) for token_id, entry in row.items()]
+
+
+def _finish(output: EngineOutput, result: Any, sampling: Sampling) -> None:
+    """What comes with a request's last output.  Raises what it ended in, if that was an error."""
+    completion = result.outputs[0]
+    reason = _FINISH_REASONS.get(completion.finish_reason)
+    if reason is None:
+        if sampling.structured_output is not None and not output.token_ids:
+            field_name = field_of(sampling.structured_output.kind)
+            raise InvalidRequestError(field_name, "the engine could not compile this constraint")
+        raise EngineError(f"the engine ended the request with {completion.finish_reason!r}")
+    output.finish_reason = reason
+    output.kv_transfer_params = result.kv_transfer_params
+    if reason is FinishReason.STOP and output.token_ids:
+        stop = completion.stop_reason  # None for the model's own end-of-sequence token
+        output.stop_token_id = stop if isinstance(stop, int) else output.token_ids[-1]
+
+
+# --- facts --------------------------------------------------------------------------------------------------
+
+
+def _client_errors() -> tuple[type[Exception], ...]:
+    """What vLLM raises for a caller's fault: one base class since 0.27, unrelated classes before."""
+    from vllm import exceptions
+
+    names = ("VLLMClientError", "VLLMValidationError", "VLLMNotFoundError")
+    return tuple(getattr(exceptions, name) for name in names if hasattr(exceptions, name))
+
+
+def _limits(config: Any, facts: EngineFacts) -> Limits:
+    top = config.model_config.max_logprobs
+    return Limits(
+        vocab_size=facts.vocab_size,
+        max_model_len=facts.max_model_len,
+        max_logprobs=facts.vocab_size if top == -1 else top,
+        adapters=frozenset(facts.adapters),
+        kv_connector=facts.kv_connector is not None,
+    )
+
+
+def _facts(llm: Any, model: ModelSettings, settings: VllmSettings, resolved: ResolvedModel, gpus: _Gpus) -> EngineFacts:
+    import vllm
+
+    config = llm.vllm_config
+    cache, parallel, scheduler = config.cache_config, config.parallel_config, config.scheduler_config
+    return EngineFacts(
+        engine="vllm",
+        engine_version=vllm.__version__,
+        model=model.name,
+        revision=resolved.revision,
+        dtype=str(config.model_config.dtype).removeprefix("torch."),
+        vocab_size=config.model_config.get_vocab_size(),
+        max_model_len=config.model_config.max_model_len,
+        kv_capacity_tokens=cache.kv_cache_size_tokens or cache.num_gpu_blocks * cache.block_size,
+        kv_block_size=cache.block_size,
+        max_running=scheduler.max_num_seqs,
+        max_batched_tokens=scheduler.max_num_batched_tokens,
+        tensor_parallel_size=parallel.tensor_parallel_size,
+        pipeline_parallel_size=parallel.pipeline_parallel_size,
+        data_parallel_size=parallel.data_parallel_size,
+        gpu_count=gpus.count,
+        gpu_name=gpus.name,
+        gpu_memory_bytes=gpus.total_bytes,
+        adapters=tuple(settings.adapters),
+        supports_priority=scheduler.policy == "priority",
+        structured_output_kinds=frozenset(StructuredKind),
+        kv_connector=None if config.kv_transfer_config is None else config.kv_transfer_config.kv_connector,
+        tokenizer=_tokenizer_files(llm.get_tokenizer(), resolved),
+        eos_token_ids=_end_ids(config.model_config, llm.get_tokenizer()),
+    )
+
+
+def _end_ids(model_config: Any, tokenizer: Any) -> frozenset[int]:
+    """Tokens vLLM ends a generation at: the tokenizer's own and those of the model's generation config."""
+    configured = model_config.try_get_generation_config().get("eos_token_id")
+    ids = [configured] if isinstance(configured, int) else list(configured or ())
+    if tokenizer.eos_token_id is not None:
+        ids.append(tokenizer.eos_token_id)
+    return frozenset(ids)
+
+
+def _tokenizer_files(tokenizer: Any, resolved: ResolvedModel) -> TokenizerFiles:
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        raise ModelError(
+            f"the tokenizer of {resolved.path} has no form the `tokenizers` library reads; name one that has "
+            "(model.tokenizer)"
+        )
+    template = resolved.chat_template or tokenizer.chat_template
+    if isinstance(template, dict):
+        template = template.get("default")
+    return TokenizerFiles(
+        tokenizer_json=backend.to_str(),
+        chat_template=template,
+        special_tokens={name: token for name, token in tokenizer.special_tokens_map.items() if isinstance(token, str)},
+    )
+
+
+class _Gpus:
+    """The engine's NVIDIA GPUs, read through NVML: no CUDA context in this process.  Of other platforms, the
+    count.
+    """
+
+    def __init__(self, config: Any) -> None:
+        from vllm.platforms import current_platform
+
+        self.count = 0 if current_platform.is_cpu() else config.parallel_config.world_size
+        self.name: str | None = None
+        self.total_bytes: int | None = None
+        self._handles: list[Any] = []
+        if self.count:
+            self.name = current_platform.get_device_name(0)
+        if current_platform.is_cuda():
+            self._open(current_platform)
+
+    def _open(self, platform: Any) -> None:
+        from vllm.utils.import_utils import import_pynvml
+
+        self._nvml = import_pynvml()
+        self._nvml.nvmlInit()
+        ids = [platform.device_id_to_physical_device_id(device) for device in range(self.count)]
+        self._handles = [self._nvml.nvmlDeviceGetHandleByIndex(device) for device in ids]
+        self.total_bytes = sum(self._nvml.nvmlDeviceGetMemoryInfo(handle).total for handle in self._handles)
+
+    def used_bytes(self) -> int | None:
+        """Bytes in use on the engine's GPUs, whoever uses them; None where that cannot be read."""
+        if not self._handles:
+            return None
+        return sum(self._nvml.nvmlDeviceGetMemoryInfo(handle).used for handle in self._handles)

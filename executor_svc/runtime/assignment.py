@@ -1,0 +1,274 @@
+"""One attempt while the engine works on it: engine outputs in, pieces of output and one end out."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from executor_svc.engine.port import (
+    Engine,
+    EngineDeadError,
+    EngineError,
+    EngineOutput,
+    FinishReason,
+    InvalidRequestError,
+    JsonValue,
+    TokenLogprob,
+)
+from executor_svc.runtime.attempt_output import AttemptOutput
+from executor_svc.runtime.detokenizer import Detokenizer, StopMatch
+from executor_svc.runtime.log_context import about_attempt
+from executor_svc.runtime.leg import Complete, Leg, already_complete, first_leg, resumed_leg
+from executor_svc.runtime.messages import Assign, EndCause, Ended
+from executor_svc.runtime.outbox import Outbox
+from executor_svc.runtime.replay import Replay, ReplayDiverged
+from executor_svc.runtime.text_source import TextSource
+
+log = logging.getLogger(__name__)
+
+RELEASE_TIMEOUT_S = 10.0  # the engine's time to let go of an aborted request; longer means it is stuck
+
+
+@dataclass(slots=True, kw_only=True)
+class Ending:
+    """How an attempt ends, in the making.  The first cause wins."""
+
+    cause: EndCause
+    message: str = ""
+    field_name: str = ""
+    finish_reason: FinishReason | None = None
+    stop_string: str = ""
+    stop_token_id: int | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class EngineHands:
+    """What an assignment works with once the engine is up."""
+
+    engine: Engine
+    text: TextSource
+    outbox: Outbox
+    on_dead: Callable[[EngineDeadError], None]
+    end_ids: frozenset[int] = field(init=False)  # tokens that end generation unless ignore_eos
+
+    def __post_init__(self) -> None:
+        self.end_ids = self.engine.facts.eos_token_ids | self.text.end_of_sequence_ids
+
+
+class Assignment:
+    """Runs as one task.  ``output.ended`` is set, and the engine's room free, when the task is done."""
+
+    def __init__(self, assign: Assign, hands: EngineHands, deadline: float | None) -> None:
+        self.assign = assign
+        self._hands = hands
+        self._deadline = deadline  # on the event loop's clock
+        self._started_at = asyncio.get_running_loop().time()
+        self._ending: Ending | None = None
+        self._cached_prompt_tokens = 0
+        self._kv_transfer_params: Mapping[str, JsonValue] | None = None
+        self._text: Detokenizer = self._detokenizer()
+        self._task: asyncio.Task[None] | None = None
+        continuation = assign.continuation
+        self.output = AttemptOutput(
+            assign.attempt,
+            detokenizer=self._detokenizer,
+            emitted=continuation.emitted_token_ids if continuation else (),
+            emitted_text_length=continuation.emitted_text_length if continuation else 0,
+            logprobs=assign.sampling.logprobs is not None,
+        )
+
+    def _detokenizer(self) -> Detokenizer:
+        return self._hands.text.detokenizer(self.assign.text)
+
+    # --- its life ---------------------------------------------------------------------------------------------------
+
+    def start(self, task: asyncio.Task[None]) -> None:
+        self._task = task
+
+    def interrupt(self, cause: EndCause, message: str) -> None:
+        """End it early.  Without effect once it is ending for another reason."""
+        if self._ending is None and self._task is not None and not self._task.done():
+            self._ending = Ending(cause=cause, message=message)
+            self._task.cancel()
+
+    async def run(self, on_handed_over: Callable[[], None]) -> None:
+        """``on_handed_over`` is called when the engine has the request, or will never have it."""
+        about_attempt(self.assign.attempt, self.assign.request_id)
+        try:
+            complete = self._complete_already()
+            leg = None if complete else first_leg(self.assign, self._hands.engine.facts)
+        except InvalidRequestError as error:
+            self._end(EndCause.INVALID, error.message, field_name=error.field_name)
+            leg = None
+        asyncio.get_running_loop().call_soon(on_handed_over)
+        if leg is None:
+            return
+        try:
+            await self._generate(leg)
+        except ReplayDiverged as divergence:
+            await self._after_divergence(divergence)
+
+    def conclude(self) -> None:
+        """The task is over, however it went: say how."""
+        ending = self._ending or Ending(cause=EndCause.FAILED, message="the executor failed to run it")
+        trailing = self._text.finish() if ending.cause is EndCause.FINISHED and not ending.stop_string else ""
+        self.output.ended = Ended(
+            attempt_number=self.assign.attempt.number,
+            cause=ending.cause,
+            total_tokens=len(self.output.token_ids),
+            finish_reason=ending.finish_reason,
+            stop_string=ending.stop_string,
+            stop_token_id=ending.stop_token_id,
+            trailing_text=trailing,
+            cached_prompt_tokens=min(self._cached_prompt_tokens, len(self.assign.prompt_token_ids)),
+            field_name=ending.field_name,
+            message=ending.message,
+            kv_transfer_params=self._kv_transfer_params,
+            engine_time_s=asyncio.get_running_loop().time() - self._started_at,
+        )
+        self._hands.outbox.ended(self.output)
+
+    def _end(
+        self,
+        cause: EndCause,
+        message: str = "",
+        *,
+        field_name: str = "",
+        finish_reason: FinishReason | None = None,
+        stop_string: str = "",
+        stop_token_id: int | None = None,
+    ) -> None:
+        if self._ending is None:
+            self._ending = Ending(
+                cause=cause,
+                message=message,
+                field_name=field_name,
+                finish_reason=finish_reason,
+                stop_string=stop_string,
+                stop_token_id=stop_token_id,
+            )
+
+    # --- continuing what another attempt began ----------------------------------------------------------------------
+
+    def _complete_already(self) -> bool:
+        """Take in what was delivered.  True if that was everything and only the end was lost."""
+        continuation = self.assign.continuation
+        if continuation is None:
+            return False
+        emitted = continuation.emitted_token_ids
+        complete = already_complete(self.assign, self._hands.engine.facts, self._hands.end_ids)
+        undecoded = self._undecoded(complete.stop_token_id if complete else None)
+        match = self._text.prime(emitted[: len(emitted) - undecoded], continuation.emitted_text_length)
+        if match is not None:
+            complete = Complete(finish_reason=FinishReason.STOP, stop_string=match.stop)
+        if complete is None:
+            return False
+        self.output.undecoded = undecoded
+        self._end(
+            EndCause.FINISHED,
+            finish_reason=complete.finish_reason,
+            stop_string=complete.stop_string,
+            stop_token_id=complete.stop_token_id,
+        )
+        return True
+
+    async def _after_divergence(self, divergence: ReplayDiverged) -> None:
+        continuation = self.assign.continuation
+        if continuation is None or not continuation.best_effort:
+            self._end(EndCause.REPLAY_DIVERGED, str(divergence))
+            return
+        log.warning("replay diverged, goes on from what was delivered as the caller allows: %s", divergence)
+        await self._generate(resumed_leg(self.assign, self._hands.engine.facts))
+
+    # --- generating -------------------------------------------------------------------------------------------------
+
+    async def _generate(self, leg: Leg) -> None:
+        """Raises ReplayDiverged; every other way out is an ending."""
+        outputs = self._hands.engine.generate(leg.request)
+        try:
+            async with asyncio.timeout_at(self._deadline):
+                await self._consume(outputs, leg)
+        except TimeoutError:
+            self._end(EndCause.DEADLINE, "the caller's deadline passed")
+        except InvalidRequestError as error:
+            self._end(EndCause.INVALID, error.message, field_name=error.field_name)
+        except EngineDeadError as error:
+            self._end(EndCause.FAILED, f"the engine died: {error}")
+            self._hands.on_dead(error)
+        except EngineError as error:
+            self._end(EndCause.FAILED, str(error))
+        finally:
+            await self._release(outputs)
+
+    async def _release(self, outputs: AsyncGenerator[EngineOutput, None]) -> None:
+        """Have the engine free the request's room, if it still has it."""
+        try:
+            async with asyncio.timeout(RELEASE_TIMEOUT_S):
+                await outputs.aclose()
+        except TimeoutError:
+            self._hands.on_dead(EngineDeadError(f"it did not let go of a request in {RELEASE_TIMEOUT_S:g} s"))
+        except EngineDeadError as error:
+            self._hands.on_dead(error)
+
+    async def _consume(self, outputs: AsyncGenerator[EngineOutput, None], leg: Leg) -> None:
+        replay = Replay(leg.replayed) if leg.replayed else None
+        async for output in outputs:
+            if replay is not None:
+                output = self._without_replayed(output, replay)
+                if replay.done:
+                    replay = None
+            if self._take(output):
+                return
+        self._end(EndCause.FAILED, "the engine ended the request without a reason")
+
+    def _without_replayed(self, output: EngineOutput, replay: Replay) -> EngineOutput:
+        skipped = replay.skip(output.token_ids)
+        if output.finish_reason is not None and output.finish_reason is not FinishReason.ABORTED:
+            replay.check_complete()
+        if skipped:
+            output.token_ids = output.token_ids[skipped:]
+            if output.logprobs is not None:
+                output.logprobs = output.logprobs[skipped:]
+        return output
+
+    def _take(self, output: EngineOutput) -> bool:
+        """Take in one engine output.  True if it was the last."""
+        if output.cached_prompt_tokens is not None:
+            self._cached_prompt_tokens = output.cached_prompt_tokens
+        token_ids = output.token_ids
+        match: StopMatch | None = None
+        if token_ids:
+            undecoded = self._undecoded(output.stop_token_id)
+            match = self._text.feed(token_ids[:-1] if undecoded else token_ids)
+            logprobs = output.logprobs
+            if match is not None:
+                token_ids = token_ids[: match.consumed]
+                logprobs = logprobs and logprobs[: match.consumed]
+            elif undecoded:
+                self.output.undecoded = undecoded
+            self._put(token_ids, logprobs)
+        if match is not None:
+            self._end(EndCause.FINISHED, finish_reason=FinishReason.STOP, stop_string=match.stop)
+            return True
+        return output.finish_reason is not None and self._finished(output, output.finish_reason)
+
+    def _put(self, token_ids: Sequence[int], logprobs: list[list[TokenLogprob]] | None) -> None:
+        output = self.output
+        output.append(token_ids, self._text.take(), logprobs)
+        if not output.queued:
+            self._hands.outbox.tokens(output)
+
+    def _undecoded(self, stop_token_id: int | None) -> int:
+        """Tokens at the end that give no text: the token that stopped generation, unless it is asked for."""
+        return 0 if stop_token_id is None or self.assign.text.include_stop_in_output else 1
+
+    def _finished(self, output: EngineOutput, reason: FinishReason) -> bool:
+        if output.kv_transfer_params is not None:
+            self._kv_transfer_params = output.kv_transfer_params
+        if reason is FinishReason.ABORTED:
+            self._end(EndCause.FAILED, "the engine aborted the request")
+        else:
+            self._end(EndCause.FINISHED, finish_reason=reason, stop_token_id=output.stop_token_id)
+        return True

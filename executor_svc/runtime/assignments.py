@@ -1,0 +1,262 @@
+"""All attempts this executor holds: those the engine works on, and those whose end is not acknowledged yet."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Iterable
+from functools import partial
+from typing import NoReturn
+
+from executor_svc.runtime.assignment import Assignment, EngineHands
+from executor_svc.runtime.attempt_output import AttemptOutput
+from executor_svc.runtime.messages import (
+    Accepted,
+    Ack,
+    Assign,
+    Attempt,
+    EndCause,
+    Ended,
+    HeldAttempt,
+    InvalidAssign,
+    Rejected,
+    RejectReason,
+)
+from executor_svc.runtime.outbox import Outbox
+
+log = logging.getLogger(__name__)
+
+KV_LEASE_MARGIN_S = 1.0  # a decode leg with less than this left of its KV lease could read blocks that are gone
+MAX_HELD = 4096
+
+
+class Assignments:
+    """At ``max_held`` attempts a further Assign is rejected as FULL."""
+
+    def __init__(self, outbox: Outbox, *, max_held: int = MAX_HELD) -> None:
+        self._outbox = outbox
+        self._max_held = max_held
+        self._hands: EngineHands | None = None
+        self._running: dict[Attempt, Assignment] = {}
+        self._tasks: set[asyncio.Task[None]] = set()  # the loop itself holds tasks weakly
+        self._held: dict[Attempt, AttemptOutput] = {}  # running and ended ones
+        self._by_number: dict[int, AttemptOutput] = {}  # of the session's epoch
+        self._epoch = 0
+        self._changed = asyncio.Event()
+        self.draining = False
+        self.last_handed_over = 0  # number of the last Assign that the engine has, or will never have
+        self.on_change: Callable[[], None] = lambda: None  # an attempt came or ended
+
+    # --- where it stands --------------------------------------------------------------------------------------------
+
+    @property
+    def running(self) -> int:
+        return len(self._running)
+
+    @property
+    def held(self) -> tuple[HeldAttempt, ...]:
+        return tuple(output.held for output in self._held.values())
+
+    async def none_running(self) -> None:
+        while self._running:
+            await self._next_change()
+
+    async def none_held(self) -> None:
+        """Waits until every end is acknowledged for good."""
+        while self._held:
+            await self._next_change()
+
+    async def _next_change(self) -> None:
+        self._changed.clear()
+        await self._changed.wait()
+
+    def _note_change(self) -> None:
+        self._changed.set()
+        self.on_change()
+
+    # --- the engine and the session ---------------------------------------------------------------------------------
+
+    def serve(self, hands: EngineHands) -> None:
+        """The engine is up."""
+        self._hands = hands
+        hands.engine.on_step(self._outbox.flush)
+
+    def begin_session(self, epoch: int, keep: Collection[Attempt]) -> None:
+        """Go on with what the scheduler still wants, as soon as it says from where; let everything else go."""
+        self._epoch = epoch
+        kept = {attempt for attempt in keep if attempt.epoch == epoch and attempt in self._held}
+        for attempt in [attempt for attempt in self._held if attempt not in kept]:
+            self._let_go(attempt, "the scheduler does not want it any more")
+        self._by_number = {attempt.number: self._held[attempt] for attempt in kept}
+        if not kept:
+            self.last_handed_over = 0  # a scheduler that kept nothing counts its Assigns from one
+        self._outbox.open()
+
+    def end_session(self) -> None:
+        """The streams are gone.  Attempts run on; a new session may still want them."""
+        self._outbox.close()
+        self._by_number = {}
+        for output in self._held.values():
+            output.suspend()
+
+    def let_all_go(self, reason: str) -> None:
+        """Nobody is going to ask for them any more."""
+        for attempt in list(self._held):
+            self._let_go(attempt, reason)
+
+    def let_unresumed_go(self, reason: str) -> None:
+        """Attempts that were kept, but whose output was never asked for."""
+        for attempt, output in list(self._held.items()):
+            if output.awaits_resume:
+                self._let_go(attempt, reason)
+
+    def _let_go(self, attempt: Attempt, reason: str) -> None:
+        log.info("attempt %s let go: %s", attempt, reason)
+        self._forget(attempt)
+        if attempt in self._running:
+            self._running[attempt].interrupt(EndCause.CANCELLED, reason)
+
+    # --- commands ---------------------------------------------------------------------------------------------------
+
+    def assign(self, assign: Assign) -> None:
+        refusal = self._refusal(assign)
+        if refusal is not None:
+            self._reject(assign.number, assign.attempt, *refusal)
+            return
+        assert self._hands is not None
+        loop = asyncio.get_running_loop()
+        deadline = None if assign.remaining_s is None else loop.time() + assign.remaining_s
+        assignment = Assignment(assign, self._hands, deadline)
+        self._running[assign.attempt] = assignment
+        self._held[assign.attempt] = self._by_number[assign.attempt.number] = assignment.output
+        self._outbox.notice(Accepted(attempt_number=assign.attempt.number))
+        task = loop.create_task(
+            assignment.run(partial(self._handed_over, assign.number)), name=f"attempt-{assign.attempt}"
+        )
+        self._tasks.add(task)
+        assignment.start(task)
+        task.add_done_callback(partial(self._concluded, assignment))
+        self._note_change()
+
+    def _refusal(self, assign: Assign) -> tuple[RejectReason, str] | None:
+        if assign.attempt.epoch != self._epoch:
+            return RejectReason.STALE_EPOCH, f"the session is of epoch {self._epoch}"
+        if self._hands is None:
+            return RejectReason.NOT_READY, "the engine is not up yet"
+        if self.draining:
+            return RejectReason.DRAINING, "this instance is draining"
+        if assign.kv_lease_s is not None and assign.kv_lease_s < KV_LEASE_MARGIN_S:
+            return RejectReason.KV_LEASE_EXPIRED, f"{max(0.0, assign.kv_lease_s):.1f} s are left of the KV lease"
+        return self._no_room(assign.attempt)
+
+    def _no_room(self, attempt: Attempt) -> tuple[RejectReason, str] | None:
+        if attempt in self._held or attempt in self._running:
+            return RejectReason.FULL, "an attempt of this number is here already"
+        if max(len(self._held), len(self._running)) >= self._max_held:
+            return RejectReason.FULL, f"{self._max_held} attempts are held already"
+        return None
+
+    def _reject(self, number: int, attempt: Attempt, reason: RejectReason, message: str) -> None:
+        log.warning("attempt %s rejected: %s", attempt, message)
+        self._handed_over(number)
+        self._outbox.notice(Rejected(attempt_number=attempt.number, reason=reason, message=message))
+
+    def refuse_invalid(self, assign: InvalidAssign) -> None:
+        """An Assign that makes no sense ends at once, as what the engine itself would call invalid."""
+        attempt = assign.attempt
+        if attempt.epoch != self._epoch:
+            self._reject(assign.number, attempt, RejectReason.STALE_EPOCH, f"the session is of epoch {self._epoch}")
+            return
+        if (refusal := self._no_room(attempt)) is not None:
+            self._reject(assign.number, attempt, *refusal)
+            return
+        log.warning("attempt %s is invalid: %s: %s", attempt, assign.field_name, assign.message)
+        output = AttemptOutput(attempt, detokenizer=_no_text)
+        output.ended = Ended(
+            attempt_number=attempt.number,
+            cause=EndCause.INVALID,
+            total_tokens=0,
+            field_name=assign.field_name,
+            message=assign.message,
+        )
+        self._held[attempt] = self._by_number[attempt.number] = output
+        self._handed_over(assign.number)
+        self._outbox.notice(Accepted(attempt_number=attempt.number))
+        self._outbox.ended(output)
+
+    def cancel(self, attempt: Attempt, reason: str) -> None:
+        """Confirmed by Ended; one that is not here, or has ended, is confirmed already."""
+        assignment = self._running.get(attempt)
+        if assignment is None:
+            log.debug("cancel of attempt %s, which is not running", attempt)
+            return
+        assignment.interrupt(EndCause.CANCELLED, reason)
+
+    def resume(self, attempt: Attempt, from_index: int) -> None:
+        """Send an attempt's output again from a position."""
+        output = self._held.get(attempt)
+        if output is None:
+            log.warning("output of attempt %s is asked for, which is not here", attempt)
+            return
+        try:
+            output.rewind(from_index)
+        except ValueError as error:
+            log.error("attempt %s given up: %s", attempt, error)
+            output.rewind(len(output.token_ids))
+            self._give_up(attempt, output, str(error))
+            return
+        if output.pieces:
+            self._outbox.tokens(output)
+            self._outbox.flush()
+        if output.ended is not None:
+            self._outbox.ended(output)
+
+    def _give_up(self, attempt: Attempt, output: AttemptOutput, message: str) -> None:
+        if attempt in self._running:
+            self._running[attempt].interrupt(EndCause.FAILED, message)
+        elif output.ended is not None:
+            self._outbox.ended(output)
+
+    def acknowledge(self, acks: Iterable[Ack]) -> None:
+        for ack in acks:
+            output = self._by_number.get(ack.attempt_number)
+            if output is None:
+                continue
+            output.acknowledge(ack.tokens)
+            if ack.ended and output.ended is not None:
+                self._forget(output.attempt)
+
+    def fail_all(self, cause: EndCause, message: str) -> None:
+        """End everything that runs, reported to the scheduler."""
+        for assignment in list(self._running.values()):
+            assignment.interrupt(cause, message)
+
+    # --- what tasks report ------------------------------------------------------------------------------------------
+
+    def _handed_over(self, number: int) -> None:
+        self.last_handed_over = max(self.last_handed_over, number)
+
+    def _concluded(self, assignment: Assignment, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        assign = assignment.assign
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("attempt %s of request %s failed here", assign.attempt, assign.request_id, exc_info=error)
+        self._handed_over(assign.number)
+        self._running.pop(assign.attempt, None)
+        assignment.conclude()
+        ended = assignment.output.ended
+        if ended is not None:
+            level = logging.DEBUG if ended.cause is EndCause.FINISHED else logging.INFO
+            log.log(level, "attempt %s of request %s: %s after %d tokens %s", assign.attempt, assign.request_id,
+                    ended.cause.value, ended.total_tokens, ended.message)  # fmt: skip
+        self._note_change()
+
+    def _forget(self, attempt: Attempt) -> None:
+        self._held.pop(attempt, None)
+        if self._by_number.get(attempt.number) is not None and attempt.epoch == self._epoch:
+            self._by_number.pop(attempt.number)
+        self._note_change()
+
+
+def _no_text() -> NoReturn:
+    raise AssertionError("an attempt that never ran has no output to send again")

@@ -1,0 +1,132 @@
+"""The output of one attempt: all of it by token id, and the pieces that have not gone out yet."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Sequence
+
+from executor_svc.engine.port import TokenLogprob
+from executor_svc.runtime.detokenizer import Detokenizer
+from executor_svc.runtime.messages import Attempt, Ended, HeldAttempt, Piece
+
+PIECE_TOKENS = 1024  # a piece that waits grows to about this many tokens; then the next one begins
+
+
+class AttemptOutput:
+    """Kept until its end is acknowledged for good, so that a scheduler that comes back can ask "from index k".
+
+    4 bytes a token.  Text is made again from the tokens when asked for; log probabilities are kept until acknowledged.
+    Memory is bounded by the request's max_tokens.
+    """
+
+    __slots__ = (
+        "_detokenizer",
+        "_logprobs",
+        "_logprobs_from",
+        "_seam",
+        "_seam_text_length",
+        "acknowledged",
+        "attempt",
+        "awaits_resume",
+        "ended",
+        "pieces",
+        "queued",
+        "token_ids",
+        "undecoded",
+    )
+
+    def __init__(
+        self,
+        attempt: Attempt,
+        *,
+        detokenizer: Callable[[], Detokenizer],
+        emitted: Sequence[int] = (),
+        emitted_text_length: int = 0,
+        logprobs: bool = False,
+    ) -> None:
+        self.attempt = attempt
+        self.token_ids = array("I", emitted)  # every output position, those of earlier attempts included
+        self.pieces: list[Piece] = []  # not sent yet, in order
+        self.ended: Ended | None = None
+        self.awaits_resume = False  # its session broke: nothing goes out before the scheduler says from where
+        self.acknowledged = len(emitted)  # output positions below this are never asked for again
+        self.queued = False  # the outbox has it in hand
+        self.undecoded = 0  # tokens at the end that have no text: the stop token
+        self._detokenizer = detokenizer
+        self._seam = len(emitted)
+        self._seam_text_length = emitted_text_length
+        self._logprobs: list[list[TokenLogprob]] | None = [] if logprobs else None
+        self._logprobs_from = self._seam  # output position of the first one kept
+
+    @property
+    def held(self) -> HeldAttempt:
+        return HeldAttempt(attempt=self.attempt, tokens=len(self.token_ids), ended=self.ended is not None)
+
+    def append(self, token_ids: Sequence[int], text: str, logprobs: list[list[TokenLogprob]] | None) -> None:
+        """Take in what one engine step gave."""
+        first_index = len(self.token_ids)
+        self.token_ids.extend(token_ids)
+        if self._logprobs is not None and logprobs is not None:
+            self._logprobs.extend(logprobs)
+        if self.awaits_resume:
+            return  # made again from the tokens when the scheduler says from where
+        pieces = self.pieces
+        if pieces and len(pieces[-1].token_ids) < PIECE_TOKENS:
+            _grow(pieces[-1], token_ids, text, logprobs)
+        else:
+            pieces.append(Piece(self.attempt.number, first_index, token_ids, text, logprobs))
+
+    def suspend(self) -> None:
+        """The session broke.  What was on its way may or may not have arrived."""
+        self.pieces.clear()
+        self.awaits_resume = True
+
+    def rewind(self, from_index: int) -> None:
+        """Have everything from ``from_index`` go out again.  Raises ValueError if it is not there to be sent."""
+        if not self.acknowledged <= from_index <= len(self.token_ids):
+            raise ValueError(
+                f"output is asked for from token {from_index}; "
+                f"{self.acknowledged} are acknowledged and {len(self.token_ids)} are there"
+            )
+        self.awaits_resume = False
+        self.pieces = self._pieces_from(from_index)
+
+    def _pieces_from(self, from_index: int) -> list[Piece]:
+        text = self._detokenizer()
+        text.prime(self.token_ids[:from_index], self._seam_text_length if from_index == self._seam else None)
+        decodable = len(self.token_ids) - self.undecoded
+        pieces = []
+        for start in range(from_index, len(self.token_ids), PIECE_TOKENS):
+            token_ids = self.token_ids[start : start + PIECE_TOKENS].tolist()
+            text.feed(token_ids[: max(0, decodable - start)])
+            logprobs = self._logprobs_at(start, start + len(token_ids))
+            pieces.append(Piece(self.attempt.number, start, token_ids, text.take(), logprobs))
+        return pieces
+
+    def _logprobs_at(self, start: int, end: int) -> list[list[TokenLogprob]] | None:
+        if self._logprobs is None:
+            return None
+        return self._logprobs[start - self._logprobs_from : end - self._logprobs_from]
+
+    def acknowledge(self, tokens: int) -> None:
+        """Positions below ``tokens`` are safe with the scheduler."""
+        self.acknowledged = min(max(self.acknowledged, tokens), len(self.token_ids))
+        if self._logprobs:
+            done = self.acknowledged - self._logprobs_from
+            del self._logprobs[:done]
+            self._logprobs_from += done
+
+
+def _grow(
+    piece: Piece, token_ids: Sequence[int], text: str, logprobs: list[list[TokenLogprob]] | None
+) -> None:
+    """The link is behind: what it has not taken yet becomes one larger piece.  Copied once, then grown in place."""
+    if isinstance(piece.token_ids, array):
+        piece.token_ids.extend(token_ids)
+        if piece.logprobs is not None and logprobs is not None:
+            piece.logprobs.extend(logprobs)
+    else:
+        piece.token_ids = array("I", [*piece.token_ids, *token_ids])
+        if piece.logprobs is not None and logprobs is not None:
+            piece.logprobs = [*piece.logprobs, *logprobs]
+    piece.text += text

@@ -1,0 +1,102 @@
+"""What goes up on the control stream.  Nothing is queued: each kind of message is a mark that it is wanted, and the
+message is made when the link can take it, from how things stand then.  A slow link thins heartbeats out by itself."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+
+from executor_svc.engine.port import EngineState
+from executor_svc.runtime.messages import (
+    ControlUp,
+    Drained,
+    DrainRequested,
+    EngineStatus,
+    Goodbye,
+    Heartbeat,
+    TokenizerChunk,
+)
+
+
+class ControlOutbox:
+    """One reader: whoever awaits ``next``.  Outlives sessions; ``restart`` begins a new one."""
+
+    def __init__(self, make_heartbeat: Callable[[], Heartbeat]) -> None:
+        self._make_heartbeat = make_heartbeat
+        self._status = EngineStatus(state=EngineState.DOWNLOADING)
+        self._status_wanted = True
+        self._heartbeat_wanted = False
+        self._drain_reason: str | None = None  # asked for by this executor; said again in every session
+        self._drain_request_wanted = False
+        self._drained_wanted = False
+        self._goodbye: Goodbye | None = None
+        self._chunks: Iterator[TokenizerChunk] = iter(())
+        self._wake = asyncio.Event()
+
+    @property
+    def status(self) -> EngineStatus:
+        return self._status
+
+    def restart(self) -> None:
+        """A new session knows nothing yet."""
+        self._status_wanted = True
+        self._heartbeat_wanted = True
+        self._drain_request_wanted = self._drain_reason is not None
+        self._drained_wanted = False
+        self._chunks = iter(())
+        self._wake.set()
+
+    # --- what is wanted ---------------------------------------------------------------------------------------------
+
+    def set_status(self, status: EngineStatus) -> None:
+        self._status = status
+        self._status_wanted = True
+        self._wake.set()
+
+    def want_heartbeat(self) -> None:
+        self._heartbeat_wanted = True
+        self._wake.set()
+
+    def want_tokenizer(self, chunks: Iterator[TokenizerChunk]) -> None:
+        """Takes the place of an upload under way: the last one asked for is the one wanted."""
+        self._chunks = chunks
+        self._wake.set()
+
+    def request_drain(self, reason: str) -> None:
+        self._drain_reason = reason
+        self._drain_request_wanted = True
+        self._wake.set()
+
+    def report_drained(self) -> None:
+        self._drained_wanted = True
+        self._wake.set()
+
+    def say_goodbye(self, reason: str) -> None:
+        """The last message, after everything else that is wanted."""
+        self._goodbye = Goodbye(reason=reason)
+        self._wake.set()
+
+    # --- what goes out ----------------------------------------------------------------------------------------------
+
+    async def next(self) -> ControlUp:
+        while (message := self._take()) is None:
+            self._wake.clear()
+            await self._wake.wait()
+        return message
+
+    def _take(self) -> ControlUp | None:
+        if self._status_wanted:
+            self._status_wanted = False
+            return self._status
+        if self._heartbeat_wanted:
+            self._heartbeat_wanted = False
+            return self._make_heartbeat()
+        if self._drain_request_wanted:
+            self._drain_request_wanted = False
+            return DrainRequested(reason=self._drain_reason or "")
+        if self._drained_wanted:
+            self._drained_wanted = False
+            return Drained()
+        if self._goodbye is not None:
+            return self._goodbye
+        return next(self._chunks, None)

@@ -1,0 +1,61 @@
+"""The port to a scheduler.  ``transport`` implements it over two gRPC streams; tests implement it in memory."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Protocol
+
+from executor_svc.runtime.messages import Ack, Command, ControlUp, OutputUp, Register, Welcome
+
+
+class LinkBroken(Exception):
+    """A stream ended or could not be opened.  Dialling again may help."""
+
+
+class LinkRefused(Exception):
+    """The scheduler turned the registration down, with a reason of the error catalogue."""
+
+    def __init__(self, reason: str, message: str, *, permanent: bool) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+        self.permanent = permanent  # asking the same scheduler again will not help
+
+
+class Link(Protocol):
+    """One session's two streams.  Each method raises LinkBroken once either stream is gone.
+
+    At most one caller at a time per method.
+    """
+
+    async def register(self, register: Register) -> Welcome:
+        """Open the control stream.  Raises LinkRefused."""
+        ...
+
+    async def open_outputs(self, session_id: str) -> None: ...
+
+    async def send_control(self, message: ControlUp) -> None:
+        """Returns when the transport took it; waits while the scheduler does not read."""
+        ...
+
+    async def send_output(self, message: OutputUp) -> None:
+        """As ``send_control``, on the output stream."""
+        ...
+
+    def commands(self) -> AsyncIterator[Command]: ...
+
+    def acks(self) -> AsyncIterator[Sequence[Ack]]: ...
+
+    async def leave(self) -> None:
+        """Half-close after a Goodbye and wait until the scheduler closed too."""
+        ...
+
+    async def close(self) -> None:
+        """Drop both streams.  Idempotent; raises nothing."""
+        ...
+
+
+class Dialer(Protocol):
+    def dial(self, address: str) -> Link:
+        """A link to the scheduler at ``address``; nothing is sent before ``register``."""
+        ...

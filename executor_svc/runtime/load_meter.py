@@ -1,0 +1,105 @@
+"""What a heartbeat says about load: figures of the engine, rates since a while, how late the event loop runs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from executor_svc.engine.port import Engine, Iteration
+from executor_svc.runtime.messages import Heartbeat
+
+ITERATIONS_SENT = 64  # at most, per heartbeat
+LAG_TICK_S = 0.1
+
+
+class LoopLag:
+    """How late the event loop is: a timer set for every tenth of a second, and when it really fired."""
+
+    def __init__(self) -> None:
+        self._worst_s = 0.0
+        self._due = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        self._schedule(asyncio.get_running_loop())
+
+    def _schedule(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._due = loop.time() + LAG_TICK_S
+        self._timer = loop.call_at(self._due, self._tick, loop)
+
+    def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._worst_s = max(self._worst_s, loop.time() - self._due)
+        self._schedule(loop)
+
+    def take(self) -> float:
+        """The worst since the last call, in seconds."""
+        worst, self._worst_s = self._worst_s, 0.0
+        return worst
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Totals:
+    at: float
+    prompt_tokens: int
+    generation_tokens: int
+
+
+class LoadMeter:
+    """Makes heartbeats.  Rates are taken over one to two intervals, however often heartbeats are sent."""
+
+    def __init__(self, lag: LoopLag) -> None:
+        self._lag = lag
+        self._engine: Engine | None = None
+        self._number = 0
+        self._baseline: _Totals | None = None
+        self._next_baseline: _Totals | None = None
+
+    def watch(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def heartbeat(self, last_assign: int, interval_s: float) -> Heartbeat:
+        self._number += 1
+        load = None if self._engine is None else self._engine.load()
+        prompt_rate = generation_rate = 0.0
+        if load is not None:
+            prompt_rate, generation_rate = self._rates(
+                load.prompt_tokens_total, load.generation_tokens_total, interval_s
+            )
+        return Heartbeat(
+            number=self._number,
+            last_assign=last_assign,
+            load=load,
+            prompt_tokens_per_s=prompt_rate,
+            generation_tokens_per_s=generation_rate,
+            iterations=() if self._engine is None else sample(self._engine.take_iterations(), ITERATIONS_SENT),
+            event_loop_lag_s=self._lag.take(),
+        )
+
+    def _rates(self, prompt_tokens: int, generation_tokens: int, interval_s: float) -> tuple[float, float]:
+        now = _Totals(
+            at=asyncio.get_running_loop().time(), prompt_tokens=prompt_tokens, generation_tokens=generation_tokens
+        )
+        if self._baseline is None or self._next_baseline is None:
+            self._baseline = self._next_baseline = now
+        if now.at - self._next_baseline.at >= interval_s:
+            self._baseline, self._next_baseline = self._next_baseline, now
+        elapsed = now.at - self._baseline.at
+        if elapsed <= 0:
+            return 0.0, 0.0
+        return (
+            (now.prompt_tokens - self._baseline.prompt_tokens) / elapsed,
+            (now.generation_tokens - self._baseline.generation_tokens) / elapsed,
+        )
+
+
+def sample(iterations: Sequence[Iteration], limit: int) -> Sequence[Iteration]:
+    """At most ``limit`` of them, evenly spread, the latest always among them."""
+    if len(iterations) <= limit:
+        return iterations
+    step = len(iterations) / limit
+    return [iterations[len(iterations) - 1 - int(index * step)] for index in range(limit - 1, -1, -1)]

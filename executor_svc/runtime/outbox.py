@@ -1,0 +1,150 @@
+"""What goes up on the output stream, in order: accepted, then tokens, then the end of each attempt.
+
+Nothing is queued per token.  An attempt with tokens to send is noted once; when the link can take a message, everything
+noted so far becomes one frame.  While the link keeps up that is one frame per engine step; while it does not, tokens
+coalesce in their attempts (bounded by max_tokens each), and the engine never waits.
+
+At the bound of notices (a scheduler that sends Assigns faster than it reads their rejections) the link is given up as
+broken; nothing is dropped in silence.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+from executor_svc.runtime.attempt_output import AttemptOutput
+from executor_svc.runtime.link import LinkBroken
+from executor_svc.runtime.messages import Accepted, Frame, OutputUp, Piece, Rejected
+
+NOTICE_LIMIT = 16_384  # accepted and rejected notices that wait for the link
+FRAME_WEIGHT = 200_000  # tokens and log probabilities in one frame; about 20 bytes each, well within a message
+SETTLE_S = 0.002  # how long tokens wait for the end of their step where no step ends
+
+
+class Outbox:
+    """One reader: whoever awaits ``next``."""
+
+    def __init__(self, *, notice_limit: int = NOTICE_LIMIT, settle_s: float = SETTLE_S) -> None:
+        self._notices: deque[Accepted | Rejected] = deque()
+        self._notice_limit = notice_limit
+        self._dirty: list[AttemptOutput] = []  # with pieces to send
+        self._ends: deque[AttemptOutput] = deque()  # with nothing but their end to send
+        self._due = False  # a step is over: what is dirty goes out
+        self._open = False
+        self._overrun = False
+        self._wake = asyncio.Event()
+        self._settle_s = settle_s
+        self._timer: asyncio.TimerHandle | None = None
+
+    # --- the session ------------------------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """A link is up; attempts that waited for it are offered again one by one."""
+        self.close()
+        self._open = True
+
+    def close(self) -> None:
+        """The link is gone, and with it what waited for it: a new session starts from what the scheduler has."""
+        self._open = False
+        self._overrun = False
+        self._due = False
+        self._notices.clear()
+        self._ends.clear()
+        for output in self._dirty:
+            output.queued = False
+        self._dirty.clear()
+        self._stop_timer()
+
+    @property
+    def empty(self) -> bool:
+        return not (self._notices or self._dirty or self._ends)
+
+    # --- what comes in ----------------------------------------------------------------------------------------------
+
+    def notice(self, message: Accepted | Rejected) -> None:
+        if not self._open:
+            return
+        if len(self._notices) >= self._notice_limit:
+            self._overrun = True
+        else:
+            self._notices.append(message)
+        self._wake.set()
+
+    def tokens(self, output: AttemptOutput) -> None:
+        """``output`` has pieces.  They go out when the step is over."""
+        if output.queued or not self._open or output.awaits_resume:
+            return
+        output.queued = True
+        self._dirty.append(output)
+        if self._timer is None and not self._due:
+            self._timer = asyncio.get_running_loop().call_later(self._settle_s, self.flush)
+
+    def ended(self, output: AttemptOutput) -> None:
+        """``output.ended`` is set.  It goes out after the last piece."""
+        if not self._open or output.awaits_resume or output.queued:
+            return  # queued: follows when its pieces are taken
+        self._ends.append(output)
+        self._wake.set()
+
+    def flush(self) -> None:
+        """A step is over: everything it gave goes out as one frame."""
+        self._stop_timer()
+        if self._dirty:
+            self._due = True
+            self._wake.set()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    # --- what goes out ----------------------------------------------------------------------------------------------
+
+    async def next(self) -> OutputUp:
+        """The next message.  Raises LinkBroken at the bound of notices."""
+        while (message := self._take()) is None:
+            self._wake.clear()
+            await self._wake.wait()
+        return message
+
+    def _take(self) -> OutputUp | None:
+        if self._overrun:
+            raise LinkBroken(f"the scheduler left {self._notice_limit} notices unread")
+        if self._notices:
+            return self._notices.popleft()
+        while self._ends:
+            output = self._ends.popleft()
+            if not output.queued:  # else it was rewound: the end follows its pieces once more
+                return output.ended
+        return self._take_frame() if self._due else None
+
+    def _take_frame(self) -> Frame:
+        pieces: list[Piece] = []
+        weight = done = 0
+        for output in self._dirty:
+            weight += _move(output.pieces, pieces, FRAME_WEIGHT - weight)
+            if output.pieces:
+                break
+            done += 1
+            output.queued = False
+            if output.ended is not None:
+                self._ends.append(output)
+        del self._dirty[:done]
+        self._due = bool(self._dirty)
+        return Frame(pieces)
+
+
+def _move(waiting: list[Piece], frame: list[Piece], room: int) -> int:
+    """Move pieces into the frame while there is room.  Their weight."""
+    weight = 0
+    while waiting and weight < room:
+        weight += _weight(waiting[0])
+        frame.append(waiting.pop(0))
+    return weight
+
+
+def _weight(piece: Piece) -> int:
+    if piece.logprobs is None:
+        return len(piece.token_ids)
+    return len(piece.token_ids) + sum(len(candidates) for candidates in piece.logprobs)

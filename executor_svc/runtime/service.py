@@ -1,0 +1,245 @@
+"""The executor from its start to its exit status."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from dataclasses import dataclass
+from typing import Protocol
+
+from executor_svc.engine.port import (
+    Engine,
+    EngineDeadError,
+    EngineError,
+    EngineFactory,
+    EngineState,
+    ModelError,
+)
+from executor_svc.runtime.assignment import EngineHands
+from executor_svc.runtime.assignments import Assignments
+from executor_svc.runtime.drain import Drain
+from executor_svc.runtime.load_meter import LoadMeter, LoopLag
+from executor_svc.runtime.messages import EndCause, EngineStatus
+from executor_svc.runtime.outbox import Outbox
+from executor_svc.runtime.session import RegistrationRefused, Session
+from executor_svc.runtime.tasks import TaskDied, WatchedTasks
+from executor_svc.runtime.text_source import TextSource
+
+log = logging.getLogger(__name__)
+
+PROGRESS_GAP_S = 0.2  # between two reports of the same start state
+HEALTH_INTERVAL_S = 1.0
+HEALTH_TIMEOUT_S = 10.0  # an engine that does not say whether it lives is not called dead for it
+FAREWELL_TIMEOUT_S = 5.0  # to reach a scheduler with the news of a failure
+SHUTDOWN_TIMEOUT_S = 30.0  # for the engine to end its processes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Exit:
+    """Why the process ends.  Every status but 0 is for a supervisor to act on."""
+
+    status: int
+    message: str = ""
+
+    LEFT = 0
+    DEFECT = 1
+    ENGINE_FAILED_TO_START = 3
+    ENGINE_DIED = 4
+    REFUSED = 5
+
+
+class HealthPort(Protocol):
+    def serving(self, serving: bool) -> None:
+        """Whether this executor takes work.  Returns at once."""
+        ...
+
+
+class ExecutorService:
+    def __init__(
+        self,
+        *,
+        factory: EngineFactory,
+        session: Session,
+        assignments: Assignments,
+        outbox: Outbox,
+        meter: LoadMeter,
+        lag: LoopLag,
+        drain: Drain,
+        health: HealthPort,
+        tasks: WatchedTasks,
+    ) -> None:
+        self._factory = factory
+        self._session = session
+        self._assignments = assignments
+        self._outbox = outbox
+        self._meter = meter
+        self._lag = lag
+        self._drain = drain
+        self._health = health
+        self._tasks = tasks
+        self._engine: Engine | None = None
+        self._starting: asyncio.Task[None] | None = None
+        self._departure: asyncio.Task[None] | None = None
+        self._exit: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
+        self._reported_at = 0.0
+        assignments.on_change = self._load_changed
+        session.on_drain = drain.ordered
+        session.on_connection = self._connection_changed
+
+    # --- what happens to it -----------------------------------------------------------------------------------------
+
+    def _decide(self, exit: Exit) -> None:
+        """The first reason to end is the one that counts."""
+        if not self._exit.done():
+            self._exit.set_result(exit)
+
+    def stop(self, signal_number: int) -> None:
+        """SIGTERM or SIGINT.  The first drains, the second ends at once."""
+        name = signal.Signals(signal_number).name
+        if self._departure is not None:
+            log.warning("%s again: ending at once", name)
+            self._decide(Exit(status=128 + signal_number))
+            return
+        log.info("%s: draining", name)
+        if self._starting is not None:
+            self._starting.cancel()
+        self._departure = asyncio.get_running_loop().create_task(self._depart(name), name="departure")
+        self._report_health()
+
+    async def _depart(self, reason: str) -> None:
+        await self._drain.leave(reason)
+        self._decide(Exit(status=Exit.LEFT))
+
+    def _engine_died(self, error: EngineDeadError) -> None:
+        self._decide(Exit(status=Exit.ENGINE_DIED, message=f"the engine died: {error}"))
+
+    def _load_changed(self) -> None:
+        self._session.touch()
+        self._drain.check()
+
+    def _connection_changed(self) -> None:
+        if self._session.connected:
+            self._drain.session_changed()
+        self._report_health()
+
+    def _report_health(self) -> None:
+        ready = self._session.control.status.state is EngineState.READY
+        self._health.serving(ready and self._session.connected and self._departure is None)
+
+    # --- its life ---------------------------------------------------------------------------------------------------
+
+    async def run(self) -> int:
+        """The exit status; its reason, if there is one to give, is in the log."""
+        self._lag.start()
+        self._tasks.start(self._session.run(), name="session")
+        self._starting = asyncio.get_running_loop().create_task(self._start_engine(), name="engine-start")
+        death = asyncio.get_running_loop().create_task(self._watch_tasks(), name="watch")
+        try:
+            exit = await self._exit
+            if exit.message:
+                log.error("%s", exit.message)
+            if exit.status in (Exit.ENGINE_DIED, Exit.ENGINE_FAILED_TO_START, Exit.DEFECT):
+                await self._part_in_failure(exit)
+            return exit.status
+        finally:
+            await self._end(death, self._starting, self._departure)
+
+    async def _watch_tasks(self) -> None:
+        died: TaskDied = await self._tasks.failure()
+        if self._departure is not None and died.task_name == "session" and died.__cause__ is None:
+            return  # the session is over because the executor leaves
+        if isinstance(died.__cause__, RegistrationRefused):
+            self._decide(Exit(status=Exit.REFUSED, message=f"no scheduler takes this executor: {died.__cause__}"))
+            return
+        log.error("%s", died, exc_info=died.__cause__)
+        self._decide(Exit(status=Exit.DEFECT, message=str(died)))
+
+    async def _part_in_failure(self, exit: Exit) -> None:
+        """Tell the scheduler, so that it need not wait for a lease to run out."""
+        status = EngineStatus(state=EngineState.FAILED, message=exit.message)
+        self._session.control.set_status(status)
+        self._report_health()
+        self._assignments.draining = True
+        self._assignments.fail_all(EndCause.FAILED, exit.message)
+        try:
+            async with asyncio.timeout(FAREWELL_TIMEOUT_S):
+                await self._session.wait_connected()
+                await self._drain.settle()
+                await self._session.leave(exit.message)
+        except TimeoutError:
+            log.warning("no scheduler could be told")
+
+    async def _end(self, *tasks: asyncio.Task[None] | None) -> None:
+        self._lag.stop()
+        running = [task for task in tasks if task is not None]
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        await self._tasks.stop()
+        if self._engine is None:
+            return
+        try:
+            async with asyncio.timeout(SHUTDOWN_TIMEOUT_S):
+                await self._engine.shutdown()
+        except TimeoutError:
+            log.error("the engine did not shut down in %g s", SHUTDOWN_TIMEOUT_S)
+
+    # --- the engine -------------------------------------------------------------------------------------------------
+
+    async def _start_engine(self) -> None:
+        try:
+            self._engine = await self._factory.start(self._report_progress)
+            text = await asyncio.to_thread(TextSource, self._engine.facts.tokenizer)
+        except (ModelError, EngineError) as error:
+            self._decide(Exit(status=Exit.ENGINE_FAILED_TO_START, message=str(error)))
+            return
+        except Exception as error:
+            log.error("the engine could not be started", exc_info=error)
+            message = f"the engine could not be started: {error!r}"
+            self._decide(Exit(status=Exit.ENGINE_FAILED_TO_START, message=message))
+            return
+        self._serve(self._engine, text)
+
+    def _serve(self, engine: Engine, text: TextSource) -> None:
+        self._assignments.serve(
+            EngineHands(engine=engine, text=text, outbox=self._outbox, on_dead=self._engine_died)
+        )
+        self._meter.watch(engine)
+        self._session.text_source = text
+        self._session.control.set_status(
+            EngineStatus(
+                state=EngineState.READY,
+                progress=1.0,
+                message=f"{engine.facts.model} is ready",
+                facts=engine.facts,
+                tokenizer_hash=text.hash,
+            )
+        )
+        log.info("ready: %s on %s %s", engine.facts.model, engine.facts.engine, engine.facts.engine_version)
+        self._session.touch()
+        self._report_health()
+        self._tasks.start(self._watch_engine(engine), name="engine-health")
+
+    def _report_progress(self, state: EngineState, progress: float | None, message: str) -> None:
+        """READY is said once there are facts to say with it."""
+        if state in (EngineState.READY, EngineState.FAILED):
+            return
+        now = asyncio.get_running_loop().time()
+        changed = state is not self._session.control.status.state
+        if not changed and now - self._reported_at < PROGRESS_GAP_S:
+            return
+        self._reported_at = now
+        (log.info if changed else log.debug)("%s", message or state.value)
+        self._session.control.set_status(EngineStatus(state=state, progress=progress, message=message))
+
+    async def _watch_engine(self, engine: Engine) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(HEALTH_TIMEOUT_S):
+                    await engine.check_health()
+            except TimeoutError:
+                log.warning("the engine did not say whether it lives in %g s", HEALTH_TIMEOUT_S)
+            except EngineDeadError as error:
+                self._engine_died(error)
+            await asyncio.sleep(HEALTH_INTERVAL_S)

@@ -1,0 +1,1 @@
+"""What both ends of the wire agree on beside the protos.  Imports nothing of either end."""

@@ -1,0 +1,25 @@
+"""Keys of gRPC metadata."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+TRACEPARENT = "traceparent"
+TRACESTATE = "tracestate"
+AUTHORIZATION = "authorization"
+
+Metadata = Iterable[tuple[str, str | bytes]] | None
+
+
+def trace_headers(metadata: Metadata) -> dict[str, str]:
+    """The W3C trace context among ``metadata``; empty where there is none."""
+    found: dict[str, str] = {}
+    for key, value in metadata or ():
+        if key in (TRACEPARENT, TRACESTATE) and isinstance(value, str):
+            found[key] = value
+    return found
+
+
+def with_trace_headers(headers: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """``headers`` as gRPC metadata, trace context only."""
+    return tuple((key, headers[key]) for key in (TRACEPARENT, TRACESTATE) if headers.get(key))

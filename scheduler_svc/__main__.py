@@ -1,0 +1,55 @@
+"""Start here: ``python -m scheduler_svc``."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+
+from scheduler_svc.config import SchedulerConfig, load_or_exit
+from scheduler_svc.control.supervisor import TaskDied
+from scheduler_svc.domain.errors import UnknownPolicy
+from scheduler_svc.domain.policy import PolicyLoadError
+from scheduler_svc.telemetry.logs import configure_logging
+from scheduler_svc.transport.server import ListenError
+from scheduler_svc.wiring import Scheduler
+
+log = logging.getLogger("scheduler_svc")
+
+
+def main() -> None:
+    """Exit status: 0 after SIGTERM or SIGINT, 1 when the service failed, 2 for a bad configuration."""
+    config = load_or_exit(sys.argv[1:])
+    configure_logging(config.log_level, json_lines=config.log_format == "json")
+    try:
+        raise SystemExit(asyncio.run(_serve(config)))
+    except (UnknownPolicy, PolicyLoadError, ListenError) as error:
+        print(f"sage-scheduler: configuration: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+async def _serve(config: SchedulerConfig) -> int:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    scheduler = Scheduler(config)
+    await scheduler.start()
+    log.info("serving on %s (port %d), policy %s", config.listen, scheduler.port, config.policy)
+    stopping = asyncio.ensure_future(stop.wait())
+    death = asyncio.ensure_future(scheduler.wait_for_death())
+    try:
+        await asyncio.wait({stopping, death}, return_when=asyncio.FIRST_COMPLETED)
+        if death.done():
+            log.critical("stopping", exc_info=death.exception())
+    finally:
+        stopping.cancel()
+        failed = death.done() and isinstance(death.exception(), TaskDied)
+        death.cancel()
+        await scheduler.stop()
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What happens to requests and instances over time: asyncio, an injected clock, no gRPC."""

@@ -1,0 +1,40 @@
+"""One attempt: one try at one leg of a request on one instance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from scheduler_svc.control.links import ExecutorLink
+from scheduler_svc.control.live_request import LiveRequest
+from scheduler_svc.domain.decision import Decision
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Assignment:
+    """Lives until its executor confirms the end, or its instance is lost: as long as its room may be taken."""
+
+    live: LiveRequest
+    decision: Decision
+    link: ExecutorLink
+    assigned_at: float
+    accepted: bool = False
+    first_token_at: float | None = None
+    fenced: bool = False  # what it still sends is dropped
+    cancel_sent: bool = False
+
+    @property
+    def number(self) -> int:
+        return self.decision.attempt_number
+
+    @property
+    def instance_id(self) -> str:
+        return self.decision.instance_id
+
+    def abandon(self, reason: str) -> None:
+        """Fence it and have the engine stop.  Its room is free once the executor says so.  Idempotent."""
+        self.fenced = True
+        if self.live.current is self:
+            self.live.current = None
+        if not self.cancel_sent:
+            self.cancel_sent = True
+            self.link.cancel(self.number, reason)

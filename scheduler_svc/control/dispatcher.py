@@ -1,0 +1,42 @@
+"""Turns what the core decides into assignments.  Event-driven: it sleeps until something could have changed."""
+
+from __future__ import annotations
+
+from scheduler_svc.control.assignments import Assignments
+from scheduler_svc.control.clock import ControlClock
+from scheduler_svc.control.lifecycle import Lifecycle
+from scheduler_svc.control.wakeup import Wakeup
+from scheduler_svc.domain.core import SchedulingCore
+
+
+class Dispatcher:
+    def __init__(
+        self,
+        core: SchedulingCore,
+        clock: ControlClock,
+        lifecycle: Lifecycle,
+        assignments: Assignments,
+        wakeup: Wakeup,
+    ) -> None:
+        self._core = core
+        self._clock = clock
+        self._lifecycle = lifecycle
+        self._assignments = assignments
+        self._wakeup = wakeup
+
+    async def run(self) -> None:
+        while True:
+            await self._wakeup.wait()
+            while self.dispatch():
+                await self._clock.sleep(0)  # tokens and heartbeats get their turn between passes
+
+    def dispatch(self) -> bool:
+        """One pass.  True if it stopped at its bound and more could be placed."""
+        for decision in self._core.schedule(self._clock.now()):
+            live = self._lifecycle.find(decision.key)
+            if live is None or live.state.ended:
+                # Ending a request withdraws it from the queue, so this is a bug; its room must not leak all the same.
+                self._core.release(decision.attempt_number, self._clock.now(), output_tokens=None, finished=False)
+                continue
+            self._assignments.start(live, decision)
+        return self._core.more

@@ -1,0 +1,195 @@
+"""The door: from a submission to an accepted request in its model's queue, or a clear refusal."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from scheduler_svc.control.clock import ControlClock
+from scheduler_svc.control.lifecycle import Lifecycle
+from scheduler_svc.control.live_request import LiveRequest
+from scheduler_svc.control.model_watch import ModelWatch
+from scheduler_svc.control.pacer import Pacer
+from scheduler_svc.control.submission import ChatPrompt, Submission, TextPrompt, TokenPrompt
+from scheduler_svc.control.subscription import Subscription
+from scheduler_svc.control.tokenizers import PromptError, Tokenizers
+from scheduler_svc.control.wakeup import Wakeup
+from scheduler_svc.domain import admission
+from scheduler_svc.domain.core import SchedulingCore
+from scheduler_svc.domain.errors import (
+    DeadlineExceeded,
+    FieldViolation,
+    InvalidRequest,
+    NoInstance,
+    QueueFull,
+    RequestCancelled,
+    RequestConflict,
+)
+from scheduler_svc.domain.instance import EngineFacts
+from scheduler_svc.domain.request import Request, RequestKey, Sampling
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class IntakeSettings:
+    arriving_limit: int = 4_096  # submissions on their way through the door at once
+    default_deadline_s: float = 3_600.0  # for requests that name none: nothing waits for ever
+    sampling_defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # by model
+
+
+class Intake:
+    def __init__(
+        self,
+        core: SchedulingCore,
+        clock: ControlClock,
+        lifecycle: Lifecycle,
+        tokenizers: Tokenizers,
+        models: ModelWatch,
+        pacer: Pacer,
+        wakeup: Wakeup,
+        settings: IntakeSettings,
+    ) -> None:
+        self._core = core
+        self._clock = clock
+        self._lifecycle = lifecycle
+        self._tokenizers = tokenizers
+        self._models = models
+        self._pacer = pacer
+        self._wakeup = wakeup
+        self._settings = settings
+        self._arriving: dict[RequestKey, asyncio.Event] = {}
+        self._closed = False
+
+    async def submit(self, submission: Submission) -> Subscription:
+        """Accept a request, or attach to the one that has its id and content.
+
+        Raises InvalidRequest, UnknownModel, RequestConflict, QueueFull, NoInstance, DeadlineExceeded.
+        """
+        arrived_at = self._clock.now()
+        key = submission.key
+        while (twin := self._arriving.get(key)) is not None:
+            await twin.wait()  # bounded: whoever arrives leaves by its own deadline
+        known = self._lifecycle.find(key)
+        if known is not None:
+            return self._attach(known, submission)
+        if self._closed:
+            raise NoInstance(submission.model, "the scheduler is shutting down")
+        if len(self._arriving) >= self._settings.arriving_limit:
+            raise QueueFull(submission.model, self._settings.arriving_limit, 1.0)
+        here = self._arriving[key] = asyncio.Event()
+        try:
+            request, warnings = await self._request(submission, arrived_at)
+            live = self._accept(request, submission, warnings)
+        finally:
+            del self._arriving[key]
+            here.set()
+        return Subscription(live, self._pacer, after_token=submission.after_token, attached=False)
+
+    def leave(self, subscription: Subscription) -> None:
+        """A client's stream is over.  If nobody reads a request any more, it ends, unless it was detached."""
+        subscription.close()
+        live = subscription.live
+        if live.readers == 0 and not live.detached and not live.state.ended:
+            self._lifecycle.end(live, RequestCancelled("the client went away"))
+
+    def cancel(self, key: RequestKey, reason: str) -> tuple[bool, LiveRequest]:
+        """End a request early.  False if it had ended.  Raises RequestNotFound."""
+        live = self._lifecycle.get(key)
+        return self._lifecycle.end(live, RequestCancelled(reason)), live
+
+    def expected_wait_s(self, live: LiveRequest) -> float:
+        return self._core.expected_wait(live.request.model, self._clock.now())
+
+    def close(self) -> None:
+        """Refuse what is new from here on."""
+        self._closed = True
+
+    # --- steps ------------------------------------------------------------------------------------
+
+    def _attach(self, live: LiveRequest, submission: Submission) -> Subscription:
+        if live.digest != submission.digest:
+            raise RequestConflict(submission.key.request_id)
+        return Subscription(live, self._pacer, after_token=submission.after_token, attached=True)
+
+    async def _request(self, submission: Submission, arrived_at: float) -> tuple[Request, tuple[str, ...]]:
+        deadline_s = submission.deadline_s if submission.deadline_s is not None else self._settings.default_deadline_s
+        violations = list(submission.violations)
+        if deadline_s <= 0 and not violations:
+            raise DeadlineExceeded("before it arrived")
+        model, facts = await self._models.resolve(
+            submission.model,
+            wait=submission.wait_for_instance and not violations,
+            until=arrived_at + deadline_s,
+        )
+        sampling = {**self._settings.sampling_defaults.get(model, {}), **submission.sampling}
+        token_ids = await self._token_ids(submission, facts, violations)
+        sampling.setdefault("max_tokens", max(1, facts.max_model_len - len(token_ids)))
+        request = Request(
+            key=submission.key,
+            model=model,
+            prompt_token_ids=token_ids,
+            sampling=Sampling(**sampling),
+            priority=submission.priority,
+            arrived_at=arrived_at,
+            deadline_at=arrived_at + deadline_s,
+            ttft_target_s=submission.ttft_target_s,
+            tpot_target_s=submission.tpot_target_s,
+            cost_budget=submission.cost_budget,
+            session=submission.session,
+            preferred_instance=submission.preferred_instance,
+            adapter=submission.adapter,
+            wait_for_instance=submission.wait_for_instance,
+            resume_mode=submission.resume_mode,
+            tags=submission.tags,
+            trace_headers=submission.trace_headers,
+        )
+        prompt_is_at_fault = any(v.field.startswith("spec.prompt") or v.field == "spec" for v in violations)
+        violations += admission.check(request, facts, prompt_known=not prompt_is_at_fault)
+        if violations:
+            raise InvalidRequest(_first_per_field(violations))
+        return request, admission.warnings(request, facts)
+
+    async def _token_ids(
+        self, submission: Submission, facts: EngineFacts, violations: list[FieldViolation]
+    ) -> Sequence[int]:
+        prompt = submission.prompt
+        try:
+            if isinstance(prompt, TokenPrompt):
+                return prompt.token_ids
+            if isinstance(prompt, TextPrompt):
+                return await self._tokenizers.encode(
+                    facts.tokenizer_hash, prompt.text, special_tokens=prompt.special_tokens
+                )
+            if isinstance(prompt, ChatPrompt):
+                return await self._tokenizers.encode_chat(facts.tokenizer_hash, prompt.conversation)
+        except PromptError as error:
+            field_name = "spec.chat" if isinstance(prompt, ChatPrompt) else "spec.text"
+            violations.append(FieldViolation(field=field_name, description=str(error)))
+        return ()
+
+    def _accept(self, request: Request, submission: Submission, warnings: tuple[str, ...]) -> LiveRequest:
+        why_never = self._core.can_ever_serve(request)
+        if why_never is not None:
+            raise NoInstance(request.model, why_never)
+        why_not_now = self._core.servable_now(request)
+        if why_not_now is not None and not request.wait_for_instance:
+            raise NoInstance(request.model, why_not_now)
+        now = self._clock.now()
+        self._core.enqueue(request, now)
+        live = LiveRequest(request=request, digest=submission.digest, detached=submission.detached, warnings=warnings)
+        self._lifecycle.admit(live)
+        live.note(request.arrived_at, "accepted", f"{request.prompt_tokens} prompt tokens for {request.model}")
+        self._wakeup.kick()
+        return live
+
+
+def _first_per_field(violations: list[FieldViolation]) -> list[FieldViolation]:
+    """One complaint per field is enough; the first is the most basic."""
+    found: dict[str, FieldViolation] = {}
+    for violation in violations:
+        found.setdefault(violation.field, violation)
+    return list(found.values())

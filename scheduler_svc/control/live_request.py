@@ -1,0 +1,157 @@
+"""An accepted request, from acceptance to its one end and, in the record, after it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from scheduler_svc.control.clock import Timer
+from scheduler_svc.control.output_log import OutputLog
+from scheduler_svc.domain.decision import Decision
+from scheduler_svc.domain.errors import InvalidTransition, SchedulerError
+from scheduler_svc.domain.request import Request, RequestKey, RequestState
+
+if TYPE_CHECKING:
+    from scheduler_svc.control.assignment import Assignment
+
+TRANSITIONS: dict[RequestState, frozenset[RequestState]] = {
+    RequestState.QUEUED: frozenset(
+        {RequestState.RUNNING, RequestState.FAILED, RequestState.CANCELLED, RequestState.EXPIRED}
+    ),
+    RequestState.RUNNING: frozenset(
+        {
+            RequestState.QUEUED,  # its instance failed: it waits for another
+            RequestState.FINISHED,
+            RequestState.FAILED,
+            RequestState.CANCELLED,
+            RequestState.EXPIRED,
+        }
+    ),
+    RequestState.FINISHED: frozenset(),
+    RequestState.FAILED: frozenset(),
+    RequestState.CANCELLED: frozenset(),
+    RequestState.EXPIRED: frozenset(),
+}
+"""What may follow what.  Nothing follows an end, so a request ends once and its first cause wins."""
+
+HISTORY_LIMIT = 128
+"""Entries kept per request; later ones are dropped, except the end."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HistoryEntry:
+    at: float  # seconds on the scheduler's clock
+    event: str
+    detail: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Placement:
+    """A decision, and the output position its attempt starts at."""
+
+    decision: Decision
+    from_token: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SloOutcome:
+    target: str  # "ttft" | "tpot" | "deadline"
+    wanted_s: float
+    measured_s: float
+    met: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finished:
+    """How a request ended by itself."""
+
+    finish_reason: str  # "stop" | "length"
+    stop_string: str
+    stop_token_id: int | None
+    prompt_tokens: int
+    completion_tokens: int
+    cached_prompt_tokens: int
+    attempts: int
+    queue_s: float
+    ttft_s: float | None  # None when there was no token
+    prefill_s: float | None
+    decode_s: float | None
+    total_s: float
+    cost: float
+    slo: tuple[SloOutcome, ...]
+
+
+Outcome = Finished | SchedulerError
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class LiveRequest:
+    request: Request
+    digest: bytes  # of the content: the same id with another digest is a conflict
+    detached: bool
+    warnings: tuple[str, ...] = ()
+    state: RequestState = RequestState.QUEUED
+    output: OutputLog = field(default_factory=OutputLog)
+    placements: list[Placement] = field(default_factory=list)
+    history: list[HistoryEntry] = field(default_factory=list)
+    outcome: Outcome | None = None
+    current: Assignment | None = None  # the attempt whose output counts
+    failed_on: frozenset[str] = frozenset()  # instances its attempts failed on
+    deadline_timer: Timer | None = None
+    first_assigned_at: float | None = None
+    first_token_at: float | None = None
+    last_token_at: float | None = None
+    cost: float = 0.0  # of ended attempts
+    readers: int = 0
+    _listeners: list[Callable[[], None]] = field(default_factory=list)
+
+    @property
+    def key(self) -> RequestKey:
+        return self.request.key
+
+    @property
+    def attempts(self) -> int:
+        return len(self.placements)
+
+    def transition(self, state: RequestState) -> None:
+        """Raises InvalidTransition where ``TRANSITIONS`` does not allow it."""
+        if state not in TRANSITIONS[self.state]:
+            raise InvalidTransition(f"request {self.key}", self.state.value, state.value)
+        self.state = state
+
+    def note(self, now: float, event: str, detail: str = "") -> None:
+        if len(self.history) < HISTORY_LIMIT or self.state.ended:
+            self.history.append(HistoryEntry(at=now, event=event, detail=detail))
+
+    def listen(self, callback: Callable[[], None]) -> None:
+        self._listeners.append(callback)
+
+    def unlisten(self, callback: Callable[[], None]) -> None:
+        self._listeners.remove(callback)
+
+    def changed(self) -> None:
+        """Tell every reader that there is something new."""
+        for callback in self._listeners:
+            callback()
+
+    def measure_slo(self, now: float) -> Sequence[SloOutcome]:
+        """Each target the caller set, against what happened up to ``now``."""
+        request, found = self.request, []
+        ttft = None if self.first_token_at is None else self.first_token_at - request.arrived_at
+        if request.ttft_target_s is not None:
+            found.append(_slo("ttft", request.ttft_target_s, ttft if ttft is not None else now - request.arrived_at))
+        if request.tpot_target_s is not None and self.first_token_at is not None and len(self.output) > 1:
+            last = self.last_token_at if self.last_token_at is not None else now
+            found.append(_slo("tpot", request.tpot_target_s, (last - self.first_token_at) / (len(self.output) - 1)))
+        if request.deadline_at is not None:
+            found.append(_slo("deadline", request.deadline_at - request.arrived_at, now - request.arrived_at))
+        return found
+
+    def forget_prompt(self) -> None:
+        """Give the prompt's memory back once nothing can need it: its length stays, as a range of that length."""
+        self.request = replace(self.request, prompt_token_ids=range(self.request.prompt_tokens))
+
+
+def _slo(target: str, wanted_s: float, measured_s: float) -> SloOutcome:
+    return SloOutcome(target=target, wanted_s=wanted_s, measured_s=measured_s, met=measured_s <= wanted_s)

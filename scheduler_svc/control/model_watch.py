@@ -1,0 +1,84 @@
+"""Which models can be asked for, and waiting for one to come."""
+
+from __future__ import annotations
+
+import asyncio
+
+from scheduler_svc.control.clock import ControlClock
+from scheduler_svc.control.tokenizers import Tokenizers
+from scheduler_svc.domain.core import SchedulingCore
+from scheduler_svc.domain.errors import (
+    DeadlineExceeded,
+    FieldViolation,
+    InvalidRequest,
+    NoInstance,
+    UnknownModel,
+)
+from scheduler_svc.domain.instance import EngineFacts
+
+
+class ModelWatch:
+    """Knows the facts of a model from its instances: the latest that were READY, kept while they are away."""
+
+    def __init__(
+        self, core: SchedulingCore, clock: ControlClock, tokenizers: Tokenizers, configured: frozenset[str]
+    ) -> None:
+        self._core = core
+        self._clock = clock
+        self._tokenizers = tokenizers
+        self._configured = configured  # named in the configuration: may be waited for before any instance came
+        self._facts: dict[str, EngineFacts] = {}  # by model; bounded by the models the registry knows
+        self._changed = asyncio.Event()
+
+    def ready(self, model: str, facts: EngineFacts) -> None:
+        """An instance of the model is READY."""
+        self._facts[model] = facts
+        self._facts = {name: known for name, known in self._facts.items() if name in self._known()}
+        self.changed()
+
+    def changed(self) -> None:
+        """An instance or a tokenizer came."""
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def resolve(self, model: str, *, wait: bool, until: float) -> tuple[str, EngineFacts]:
+        """The model's name and facts, its tokenizer here.
+
+        Raises UnknownModel, NoInstance (nothing usable and ``wait`` false), DeadlineExceeded, InvalidRequest.
+        """
+        while True:
+            name = self._name(model)
+            facts = self._facts.get(name)
+            if facts is not None and self._tokenizers.has(facts.tokenizer_hash):
+                return name, facts
+            if not wait:
+                raise NoInstance(name, "its instances are still starting" if facts is None else "its tokenizer is new")
+            await self._wait_for_change(until)
+
+    def _name(self, model: str) -> str:
+        known = self._known()
+        if model:
+            if model not in known:
+                raise UnknownModel(model, known)
+            return model
+        if len(known) == 1:
+            return next(iter(known))
+        if not known:
+            raise NoInstance("", "no instance has registered")
+        there_are = ", ".join(sorted(known))
+        raise InvalidRequest(
+            [FieldViolation(field="spec.model", description=f"name one of the models served: {there_are}")]
+        )
+
+    def _known(self) -> frozenset[str]:
+        """Every model with an instance, whatever its state, and those of the configuration."""
+        return self._configured.union(pool.model for pool in self._core.registry.pools() if len(pool))
+
+    async def _wait_for_change(self, until: float) -> None:
+        timer = self._clock.call_at(until, self.changed)
+        try:
+            await self._changed.wait()
+        finally:
+            timer.cancel()
+        if self._clock.now() >= until:
+            raise DeadlineExceeded("while no instance served the model")

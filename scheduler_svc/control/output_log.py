@@ -1,0 +1,112 @@
+"""A request's output so far: the one buffer between its attempts and however many clients read it.
+
+A client holds nothing but a position in here, so a slow one costs no memory, tokens it has not read yet coalesce by
+themselves, and one that comes back reads on from where it was.  Bounded by the request's max_tokens.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class TokenSlice:
+    """Consecutive output tokens of one attempt."""
+
+    attempt_number: int
+    first_index: int  # output position of token_ids[0]
+    token_ids: Sequence[int]
+    text_offset: int  # of text in the whole output, Unicode code points
+    text: str
+    logprobs: Sequence[Any] | None  # one per token, as the executor sent them; None when not asked for
+
+
+class OutputGap(Exception):
+    """Tokens are missing between what is here and what came: the attempt cannot be trusted."""
+
+
+class OutputLog:
+    __slots__ = ("_ends", "_logprobs", "_pieces", "_segments", "_tail", "_text_length", "token_ids")
+
+    def __init__(self) -> None:
+        self.token_ids = array("I")
+        self._pieces: list[str] = []  # text that became certain with each token
+        self._ends = array("I")  # text length after each token
+        self._text_length = 0
+        self._segments: list[tuple[int, int]] = []  # (first position, attempt number), ascending
+        self._logprobs: list[Any] | None = None
+        self._tail = ""  # text held back until the end
+
+    def __len__(self) -> int:
+        return len(self.token_ids)
+
+    @property
+    def text_length(self) -> int:
+        """Unicode code points, the tail included."""
+        return self._text_length + len(self._tail)
+
+    @property
+    def tail(self) -> str:
+        return self._tail
+
+    def append(
+        self,
+        attempt: int,
+        first_index: int,
+        token_ids: Sequence[int],
+        text: str,
+        logprobs: Sequence[Any] | None,
+    ) -> bool:
+        """Take tokens in.  False if all of them were here already (sent again after a reconnect).
+
+        Raises OutputGap where positions are missing, or where the overlap is partial: its text cannot be cut.
+        """
+        have = len(self.token_ids)
+        if first_index != have:
+            if first_index + len(token_ids) <= have:
+                return False
+            raise OutputGap(f"output is at {have}, attempt {attempt} sent {len(token_ids)} tokens from {first_index}")
+        if not self._segments or self._segments[-1][1] != attempt:
+            self._segments.append((have, attempt))
+        self.token_ids.extend(token_ids)
+        if len(token_ids) > 1:
+            # The text of a run belongs to its last token: positions inside it carry none.
+            self._pieces.extend([""] * (len(token_ids) - 1))
+            self._ends.extend([self._text_length] * (len(token_ids) - 1))
+        if token_ids:
+            self._text_length += len(text)
+            self._pieces.append(text)
+            self._ends.append(self._text_length)
+        if logprobs or self._logprobs is not None:
+            self._keep_logprobs(have, logprobs or [None] * len(token_ids))
+        return True
+
+    def close(self, trailing_text: str) -> None:
+        """The output is complete; ``trailing_text`` was held back for a stop string or a character's last bytes."""
+        self._tail = trailing_text
+
+    def read(self, start: int) -> TokenSlice:
+        """Everything from ``start`` up to the end, or to where another attempt takes over.  ``start < len(self)``."""
+        end, attempt = len(self.token_ids), 0
+        for position, number in reversed(self._segments):
+            if position <= start:
+                attempt = number
+                break
+            end = position
+        if end - start == 1:
+            text = self._pieces[start]
+        else:
+            text = "".join(self._pieces[start:end])
+        logprobs = None if self._logprobs is None else self._logprobs[start:end]
+        return TokenSlice(attempt, start, self.token_ids[start:end], self._offset(start), text, logprobs)
+
+    def _offset(self, position: int) -> int:
+        return self._ends[position - 1] if position else 0
+
+    def _keep_logprobs(self, have: int, logprobs: Sequence[Any]) -> None:
+        if self._logprobs is None:
+            self._logprobs = [None] * have
+        self._logprobs.extend(logprobs)

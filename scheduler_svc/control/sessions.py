@@ -1,0 +1,355 @@
+"""Which executors are here, and what follows when one comes, falls silent, rests, drains or goes."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+
+from scheduler_svc.control.assignments import Assignments
+from scheduler_svc.control.clock import ControlClock
+from scheduler_svc.control.links import ExecutorLink
+from scheduler_svc.control.model_watch import ModelWatch
+from scheduler_svc.control.pacer import Pacer
+from scheduler_svc.control.registration import (
+    DuplicateInstance,
+    Registration,
+    SessionSettings,
+    UnknownSession,
+    Welcome,
+)
+from scheduler_svc.control.session import Probation, Session
+from scheduler_svc.control.tokenizers import Tokenizers
+from scheduler_svc.control.wakeup import Wakeup
+from scheduler_svc.domain.core import SchedulingCore
+from scheduler_svc.domain.errors import InvalidTransition
+from scheduler_svc.domain.instance import EngineFacts, InstanceState, LoadReport
+from scheduler_svc.domain.registry import Instance
+
+log = logging.getLogger(__name__)
+
+STARTING = frozenset({InstanceState.DOWNLOADING, InstanceState.LOADING, InstanceState.WARMING})
+GONE = frozenset({InstanceState.LOST, InstanceState.FAILED})
+
+
+class Sessions:
+    """Bounded by the registry's bound on instances; one session per instance."""
+
+    def __init__(
+        self,
+        core: SchedulingCore,
+        clock: ControlClock,
+        assignments: Assignments,
+        tokenizers: Tokenizers,
+        pacer: Pacer,
+        wakeup: Wakeup,
+        models: ModelWatch,
+        settings: SessionSettings,
+        *,
+        epoch: int,
+    ) -> None:
+        self._core = core
+        self._clock = clock
+        self._assignments = assignments
+        self._tokenizers = tokenizers
+        self._pacer = pacer
+        self._wakeup = wakeup
+        self._models = models
+        self._settings = settings
+        self._epoch = epoch
+        self._sessions: dict[str, Session] = {}  # by instance id
+        self._by_id: dict[str, Session] = {}
+        self._cordoned: set[str] = set()  # drained by an operator; outlives the executor
+        self._probation: dict[str, Probation] = {}
+
+    # --- coming and going -------------------------------------------------------------------------
+
+    def register(self, registration: Registration, link: ExecutorLink) -> Welcome:
+        """A control stream opened.  Raises DuplicateInstance while another executor of this id is alive."""
+        spec = registration.spec
+        instance_id = spec.instance_id
+        old = self._sessions.get(instance_id)
+        same_engine = old is not None and old.engine_start_id == spec.engine_start_id
+        if old is not None and not same_engine:
+            if old.control_up:
+                raise DuplicateInstance(instance_id)
+            self._lose(old, "started again")
+            old = None
+        now = self._clock.now()
+        instance = self._core.registry.register(spec, now)
+        keep = self._kept(instance_id, registration) if old is not None else ()
+        session = Session(
+            session_id=secrets.token_hex(8),
+            instance=instance,
+            engine_start_id=spec.engine_start_id,
+            link=link,
+            last_heard_at=now,
+            lag_then_s=self._pacer.lost_s,
+            assigns=old.assigns if old is not None else 0,
+            resend=keep,
+        )
+        if old is not None:
+            self._close(old, "replaced by a newer session of the same executor")
+        self._sessions[instance_id] = session
+        self._by_id[session.session_id] = session
+        log.info("instance %s registered (model %s, role %s)", instance_id, spec.model, instance.role.value)
+        for assignment in self._assignments.on_instance(instance_id):
+            assignment.link = link
+        return Welcome(
+            session_id=session.session_id,
+            epoch=self._epoch,
+            lease_s=self._settings.lease_s,
+            heartbeat_interval_s=self._settings.heartbeat_interval_s,
+            keep=keep,
+            role=instance.role,
+        )
+
+    def by_id(self, session_id: str) -> Session:
+        """Raises UnknownSession."""
+        session = self._by_id.get(session_id)
+        if session is None:
+            raise UnknownSession(session_id)
+        return session
+
+    def outputs_opened(self, session_id: str) -> Session:
+        """The output stream is up: the session is whole.  Raises UnknownSession."""
+        session = self.by_id(session_id)
+        session.outputs_up = True
+        for number in session.resend:
+            assignment = self._assignments.find(number)
+            if assignment is not None:
+                session.link.resend(number, len(assignment.live.output))
+        session.resend = ()
+        self._recover(session, "streams are up again")
+        return session
+
+    def control_broken(self, session: Session, reason: str) -> None:
+        session.control_up = False
+        self._broken(session, f"control stream broke: {reason}")
+
+    def outputs_broken(self, session: Session, reason: str) -> None:
+        session.outputs_up = False
+        # What was under way on the stream is asked for again when it is back.
+        session.resend = tuple(a.number for a in self._assignments.on_instance(session.instance_id) if not a.fenced)
+        self._broken(session, f"output stream broke: {reason}")
+
+    def goodbye(self, session: Session, reason: str) -> None:
+        """It leaves for good; nothing need be waited for."""
+        if self._current(session):
+            self._lose(session, f"said goodbye: {reason}" if reason else "said goodbye")
+
+    def heard(self, session: Session) -> None:
+        session.last_heard_at = self._clock.now()
+        session.lag_then_s = self._pacer.lost_s
+
+    # --- what it reports --------------------------------------------------------------------------
+
+    def engine_status(
+        self,
+        session: Session,
+        state: InstanceState,
+        progress: float | None,
+        message: str,
+        facts: EngineFacts | None,
+    ) -> None:
+        if not self._current(session):
+            return
+        now, instance = self._clock.now(), session.instance
+        self.heard(session)
+        if state is InstanceState.READY and facts is not None:
+            if not self._tokenizers.has(facts.tokenizer_hash):
+                session.link.want_tokenizer(facts.tokenizer_hash)
+            self._core.engine_ready(session.instance_id, facts, now)
+            if session.instance_id in self._cordoned:
+                self._move(instance, InstanceState.DRAINING, "drained by an operator")
+                self.attempt_gone(session.instance_id)
+            elif not session.outputs_up:
+                self._move(instance, InstanceState.SUSPECT, "its output stream is not up yet")
+            self._models.ready(session.instance.spec.model, facts)
+            log.info("instance %s is ready", session.instance_id)
+        elif instance.state in STARTING or instance.state in GONE:
+            self._move(instance, state, message)
+            instance.progress = progress
+        self._wakeup.kick()
+
+    def heartbeat(self, session: Session, load: LoadReport) -> None:
+        if not self._current(session):
+            return
+        self.heard(session)
+        self._core.report(session.instance_id, load, self._clock.now())
+        session.link.acknowledge_heartbeat(load.number)
+        if session.instance.state is InstanceState.SUSPECT and session.up and not self._resting(session.instance_id):
+            self._recover(session, "heartbeats are back")
+        self._wakeup.kick()
+
+    # --- what assignments tell --------------------------------------------------------------------
+
+    def link_of(self, instance_id: str) -> tuple[ExecutorLink, int] | None:
+        session = self._sessions.get(instance_id)
+        if session is None or not session.up:
+            return None
+        return session.link, session.next_assign()
+
+    def attempt_failed(self, instance_id: str, message: str) -> None:
+        """Engine after engine failure in a row puts the instance to rest, longer each time."""
+        probation = self._probation.setdefault(instance_id, Probation())
+        probation.failures += 1
+        needed = 1 if probation.rests else self._settings.failures_to_suspect
+        session = self._sessions.get(instance_id)
+        if probation.failures < needed or session is None or session.instance.state is not InstanceState.READY:
+            return
+        rest = min(self._settings.probation_s * 2**probation.rests, self._settings.probation_max_s)
+        probation.rests += 1
+        probation.failures = 0
+        why = f"engine failures in a row, the latest: {message}; rests {rest:.0f} s"
+        self._move(session.instance, InstanceState.SUSPECT, why)
+        probation.timer = self._clock.call_at(self._clock.now() + rest, lambda: self._rested(instance_id))
+
+    def attempt_succeeded(self, instance_id: str) -> None:
+        probation = self._probation.pop(instance_id, None)
+        if probation is not None and probation.timer is not None:
+            probation.timer.cancel()
+
+    def attempt_gone(self, instance_id: str) -> None:
+        instance = self._core.registry.find(instance_id)
+        if (
+            instance is not None
+            and instance.state is InstanceState.DRAINING
+            and not self._assignments.on_instance(instance_id)
+        ):
+            self._move(instance, InstanceState.DRAINED, instance.state_reason)
+
+    # --- draining ---------------------------------------------------------------------------------
+
+    def drain(self, instance_id: str, reason: str, *, by_operator: bool) -> Instance:
+        """Nothing new for it; DRAINED once nothing is in flight.  Raises InstanceNotFound, InvalidTransition."""
+        instance = self._core.registry.get(instance_id)
+        if instance.state in GONE:
+            raise InvalidTransition(f"instance {instance_id}", instance.state.value, InstanceState.DRAINING.value)
+        if by_operator:
+            self._cordoned.add(instance_id)
+        session = self._sessions.get(instance_id)
+        if instance.state in (InstanceState.READY, InstanceState.SUSPECT, InstanceState.STALLED):
+            self._move(instance, InstanceState.DRAINING, reason or "drained by an operator")
+        if session is not None and by_operator:
+            session.link.drain(resume=False)
+        self.attempt_gone(instance_id)
+        return instance
+
+    def resume(self, instance_id: str) -> Instance:
+        """Takes a drain back.  Raises InstanceNotFound, InvalidTransition."""
+        instance = self._core.registry.get(instance_id)
+        self._cordoned.discard(instance_id)
+        if instance.state in (InstanceState.DRAINING, InstanceState.DRAINED):
+            session = self._sessions.get(instance_id)
+            if session is None:
+                raise InvalidTransition(f"instance {instance_id}", "disconnected", InstanceState.READY.value)
+            session.link.drain(resume=True)
+            self._move(instance, InstanceState.READY, "resumed by an operator")
+            self._wakeup.kick()
+        elif instance.state is not InstanceState.READY and instance.state not in STARTING:
+            raise InvalidTransition(f"instance {instance_id}", instance.state.value, InstanceState.READY.value)
+        return instance
+
+    # --- time -------------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """Leases, progress and forgetting; called a few times per lease."""
+        now = self._clock.now()
+        for session in list(self._sessions.values()):
+            # A lease runs on receive time, less what this process itself was late to read.
+            silence = now - session.last_heard_at - (self._pacer.lost_s - session.lag_then_s)
+            if silence > self._settings.lease_s:
+                self._lose(session, f"silent for {silence:.1f} s")
+            elif silence > self._settings.lease_s / 2 and session.instance.state is InstanceState.READY:
+                self._move(session.instance, InstanceState.SUSPECT, f"silent for {silence:.1f} s")
+        for verdict in self._core.check_health(now):
+            log.warning("instance %s is %s: %s", verdict.instance_id, verdict.state.value, verdict.reason)
+            if verdict.state is InstanceState.STALLED:
+                self._assignments.instance_stalled(verdict.instance_id, verdict.reason)
+            self._wakeup.kick()
+        for instance in list(self._core.registry.all()):
+            gone = instance.instance_id not in self._sessions
+            if gone and now - instance.state_since > self._settings.forget_after_s:
+                self._core.registry.forget(instance.instance_id)
+                self._probation.pop(instance.instance_id, None)
+
+    # --- inside -----------------------------------------------------------------------------------
+
+    def _kept(self, instance_id: str, registration: Registration) -> tuple[int, ...]:
+        """Which held attempts live on.  Assignments the executor does not hold were lost on the way."""
+        held = {h.number for h in registration.held if h.epoch == self._epoch}
+        keep = []
+        for assignment in self._assignments.on_instance(instance_id):
+            if assignment.number not in held:
+                self._assignments.never_arrived(assignment)
+            elif not assignment.fenced:
+                keep.append(assignment.number)
+        return tuple(keep)
+
+    def _broken(self, session: Session, reason: str) -> None:
+        if not self._current(session):
+            return
+        log.warning("instance %s: %s", session.instance_id, reason)
+        if session.instance.state in (InstanceState.READY, InstanceState.DRAINING):
+            self._move(session.instance, InstanceState.SUSPECT, reason)
+        if session.grace is None:
+            session.grace = self._clock.call_at(
+                self._clock.now() + self._settings.reconnect_grace_s,
+                lambda: self._grace_over(session, reason),
+            )
+
+    def _grace_over(self, session: Session, reason: str) -> None:
+        session.grace = None
+        if self._current(session) and not session.up:
+            self._lose(session, reason)
+
+    def _recover(self, session: Session, reason: str) -> None:
+        if session.grace is not None and session.up:
+            session.grace.cancel()
+            session.grace = None
+        if session.instance.state is not InstanceState.SUSPECT or self._resting(session.instance_id):
+            return
+        if session.instance.facts is None or not session.up:
+            return
+        self._core.registry.recover(session.instance_id, reason, self._clock.now())
+        self.attempt_gone(session.instance_id)
+        self._wakeup.kick()
+
+    def _resting(self, instance_id: str) -> bool:
+        probation = self._probation.get(instance_id)
+        return probation is not None and probation.timer is not None
+
+    def _rested(self, instance_id: str) -> None:
+        probation = self._probation.get(instance_id)
+        if probation is not None:
+            probation.timer = None
+        session = self._sessions.get(instance_id)
+        if session is not None:
+            self._recover(session, "rested; must prove itself")
+
+    def _lose(self, session: Session, reason: str) -> None:
+        """The session is over and what ran in it goes on elsewhere."""
+        now, instance_id = self._clock.now(), session.instance_id
+        self._close(session, reason)
+        if session.instance.state is not InstanceState.FAILED:
+            self._move(session.instance, InstanceState.LOST, reason)
+        log.warning("instance %s is gone: %s", instance_id, reason)
+        self._assignments.instance_lost(instance_id, reason)
+        self._core.lose(instance_id, reason, now)
+        self._wakeup.kick()
+
+    def _close(self, session: Session, reason: str) -> None:
+        if session.grace is not None:
+            session.grace.cancel()
+            session.grace = None
+        if self._sessions.get(session.instance_id) is session:
+            del self._sessions[session.instance_id]
+        self._by_id.pop(session.session_id, None)
+        session.link.close(reason)
+
+    def _current(self, session: Session) -> bool:
+        """Whether this is still the instance's session: a late word of a replaced one changes nothing."""
+        return self._sessions.get(session.instance_id) is session
+
+    def _move(self, instance: Instance, state: InstanceState, reason: str) -> None:
+        self._core.registry.transition(instance.instance_id, state, reason, self._clock.now())

@@ -1,0 +1,65 @@
+"""What a scheduling pass decides, with everything needed to explain it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+
+from scheduler_svc.domain.request import RequestKey
+
+
+class Phase(Enum):
+    """What part of a request an assignment runs."""
+
+    HYBRID = "hybrid"  # prefill and decode in one place
+    PREFILLING = "prefilling"
+    DECODING = "decoding"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prediction:
+    """Seconds from the decision on."""
+
+    start_s: float  # to the start of prefill
+    first_token_s: float
+    finish_s: float
+    output_tokens: int  # learned quantile, at most max_tokens
+    cost: float  # currency of the instance's price
+
+    def cost_of(self, engine_time_s: float) -> float:
+        """What that much time in the engine costs, at the rate the prediction was made with."""
+        busy_s = self.finish_s - self.start_s
+        return self.cost * engine_time_s / busy_s if busy_s > 0 else 0.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Candidate:
+    """One instance that was looked at."""
+
+    instance_id: str
+    chosen: bool = False
+    filtered_by: str = ""  # name of the filter that took it out
+    filter_reason: str = ""
+    scores: Mapping[str, float] = field(default_factory=dict)  # by scorer, lower is better
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Decision:
+    """A placement: the room is reserved from the moment this exists."""
+
+    key: RequestKey
+    attempt_number: int  # unique within the epoch; names the reservation
+    policy: str
+    instance_id: str
+    phase: Phase
+    phase_reason: str
+    engine_priority: int  # handed to the engine; lower is sooner
+    prediction: Prediction
+    reserved_tokens: int  # KV room taken
+    decided_at: float
+    waited_s: float
+    queue_length: int  # of the model, after this one left
+    reasons: tuple[str, ...]  # in words, most important first
+    candidates: Sequence[Candidate]  # all that were looked at; written out when first read
+    candidates_considered: int

@@ -1,0 +1,128 @@
+"""What can go wrong with a request, as the domain says it.  ``transport`` maps each to a gRPC status.
+
+SchedulerError
+├── InvalidRequest        the caller's fault; names every field
+├── UnknownModel          names the models there are
+├── RequestConflict       the id is taken by other content
+├── RequestNotFound
+├── InstanceNotFound      names the instances there are
+├── UnknownPolicy         names the policies there are
+├── InvalidTransition     the object is in a state that does not allow this
+├── QueueFull             carries the expected wait
+├── LimitReached          another bound of the scheduler is reached
+├── NoInstance            nothing serves the model now
+├── DeadlineExceeded
+├── RequestCancelled
+└── GenerationFailed      every attempt failed, or a continuation could not be made equal
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+
+class SchedulerError(Exception):
+    """Base of all.  ``str()`` is a sentence for the caller: it holds no secret and no prompt."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FieldViolation:
+    """One field at fault."""
+
+    field: str  # path in the contract, e.g. "spec.sampling.top_p"
+    description: str
+
+
+class InvalidRequest(SchedulerError):
+    """The caller's fault, never retried."""
+
+    def __init__(self, violations: Sequence[FieldViolation]) -> None:
+        self.violations = tuple(violations)
+        super().__init__("; ".join(f"{v.field}: {v.description}" for v in self.violations))
+
+
+class UnknownModel(SchedulerError):
+    def __init__(self, model: str, known: Iterable[str], *, what: str = "model") -> None:
+        self.model = model
+        self.known = tuple(sorted(known))
+        there_are = ", ".join(self.known) or "none"
+        super().__init__(f"unknown {what} {model!r}; served now: {there_are}")
+
+
+class RequestConflict(SchedulerError):
+    def __init__(self, request_id: str) -> None:
+        self.request_id = request_id
+        super().__init__(f"request id {request_id!r} is taken by a request with other content")
+
+
+class RequestNotFound(SchedulerError):
+    def __init__(self, request_id: str) -> None:
+        self.request_id = request_id
+        super().__init__(f"no request {request_id!r}: it never existed or has left the record")
+
+
+class InstanceNotFound(SchedulerError):
+    def __init__(self, instance_id: str, known: Iterable[str]) -> None:
+        self.instance_id = instance_id
+        there_are = ", ".join(sorted(known)) or "none"
+        super().__init__(f"no instance {instance_id!r}; there are: {there_are}")
+
+
+class UnknownPolicy(SchedulerError):
+    def __init__(self, policy: str, known: Iterable[str]) -> None:
+        self.policy = policy
+        super().__init__(f"unknown policy {policy!r}; there are: {', '.join(sorted(known))}")
+
+
+class InvalidTransition(SchedulerError):
+    def __init__(self, what: str, current: str, wanted: str) -> None:
+        super().__init__(f"{what} is {current}, which cannot become {wanted}")
+
+
+class QueueFull(SchedulerError):
+    """The model's queue is at its bound; ``expected_wait_s`` is when trying again makes sense."""
+
+    def __init__(self, model: str, limit: int, expected_wait_s: float) -> None:
+        self.model = model
+        self.limit = limit
+        self.expected_wait_s = expected_wait_s
+        super().__init__(
+            f"the queue of {model!r} is full ({limit} requests); expected wait {expected_wait_s:.1f} s"
+        )
+
+
+class LimitReached(SchedulerError):
+    """The scheduler keeps no more of these."""
+
+    def __init__(self, what: str, limit: int) -> None:
+        self.what = what
+        self.limit = limit
+        super().__init__(f"the scheduler is at its bound of {limit} {what}")
+
+
+class NoInstance(SchedulerError):
+    """Nothing can serve the model now, and the caller did not ask to wait."""
+
+    def __init__(self, model: str, why: str) -> None:
+        self.model = model
+        super().__init__(f"no instance can serve {model!r} now: {why}")
+
+
+class DeadlineExceeded(SchedulerError):
+    def __init__(self, where: str) -> None:
+        super().__init__(f"the deadline passed {where}")
+
+
+class RequestCancelled(SchedulerError):
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"cancelled: {reason}" if reason else "cancelled")
+
+
+class GenerationFailed(SchedulerError):
+    """Nothing more can be done for the request."""
+
+    def __init__(self, message: str, *, attempts: int) -> None:
+        self.attempts = attempts
+        super().__init__(f"{message} (after {attempts} attempt{'s' if attempts != 1 else ''})")

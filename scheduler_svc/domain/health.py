@@ -1,0 +1,94 @@
+"""Liveness is progress: who holds work and does no iteration is not healthy, whatever its heartbeat says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from scheduler_svc.domain.instance import InstanceState, LoadReport
+from scheduler_svc.domain.settings import CoreSettings
+
+if TYPE_CHECKING:
+    from scheduler_svc.domain.registry import Instance
+
+_MAX_DOUBLINGS = 3
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HealthVerdict:
+    """A change of state that progress, or the lack of it, calls for."""
+
+    instance_id: str
+    state: InstanceState
+    reason: str
+
+
+class ProgressWatch:
+    """When an engine last did something, or last had nothing to do."""
+
+    __slots__ = ("busy", "iterations", "since", "stalled_at_iteration", "stalls")
+
+    def __init__(self, now: float) -> None:
+        self.since = now
+        self.iterations = 0
+        self.busy = False
+        self.stalled_at_iteration = 0
+        self.stalls = 0  # in a row, without an iteration between them
+
+    def restart(self, now: float) -> None:
+        """Grant a whole stall limit anew."""
+        self.since = now
+
+    def observe(self, load: LoadReport, now: float, *, seen_reservations: int) -> None:
+        """Take a heartbeat.  ``seen_reservations``: ours that its ``last_assign`` covers."""
+        busy = load.unfinished > 0 or seen_reservations > 0
+        if load.iterations != self.iterations or not busy or not self.busy:
+            self.since = now
+        if load.iterations > self.stalled_at_iteration:
+            self.stalls = 0
+        self.iterations = load.iterations
+        self.busy = busy
+
+    def stall(self) -> None:
+        self.stalled_at_iteration = self.iterations
+        self.stalls += 1
+
+
+def judge(instance: Instance, settings: CoreSettings, now: float) -> HealthVerdict | None:
+    """The change that is due, None if there is none."""
+    if instance.load is None:
+        return None
+    if instance.state in (InstanceState.READY, InstanceState.DRAINING):
+        return _stalled(instance, instance.load, settings, now)
+    if instance.state is InstanceState.STALLED:
+        return _recovered(instance, settings, now)
+    return None
+
+
+def _stalled(
+    instance: Instance, load: LoadReport, settings: CoreSettings, now: float
+) -> HealthVerdict | None:
+    watch = instance.watch
+    limit = settings.known_wait_limit_s if load.known_wait else settings.stall_limit_s
+    idle_s = now - watch.since
+    if not watch.busy or idle_s < limit:
+        return None
+    held = max(load.unfinished, len(instance.account.reservations) - len(instance.account.unseen))
+    reason = f"holds {held} requests and did no iteration for {idle_s:.1f} s"
+    if load.known_wait:
+        reason += f" (said: {load.known_wait})"
+    return HealthVerdict(instance_id=instance.instance_id, state=InstanceState.STALLED, reason=reason)
+
+
+def _recovered(instance: Instance, settings: CoreSettings, now: float) -> HealthVerdict | None:
+    watch = instance.watch
+    if watch.iterations != watch.stalled_at_iteration:
+        reason = "does iterations again"
+    elif not watch.busy:
+        probation_s = settings.stall_probation_s * 2 ** min(watch.stalls - 1, _MAX_DOUBLINGS)
+        if now - instance.state_since < probation_s:
+            return None
+        reason = f"holds no work any more; tried again after {probation_s:.0f} s"
+    else:
+        return None
+    return HealthVerdict(instance_id=instance.instance_id, state=instance.recovers_to, reason=reason)

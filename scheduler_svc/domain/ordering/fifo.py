@@ -1,0 +1,23 @@
+"""First come, first served."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from scheduler_svc.domain.queue import Waiting
+
+
+class Fifo:
+    """Key: arrival.  A resumed request keeps its arrival, so it goes to the front."""
+
+    max_delay_s = 0.0
+
+    def key(self, waiting: Waiting, now: float) -> float:
+        return waiting.request.arrived_at
+
+    def revise(self, waiting: Waiting, now: float) -> float | None:
+        return None
+
+    def describe(self, waiting: Waiting, now: float) -> str:
+        return f"arrival, {now - waiting.request.arrived_at:.2f} s ago"

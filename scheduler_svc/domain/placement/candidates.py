@@ -1,0 +1,84 @@
+"""The instances that were looked at, written out only when someone asks."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
+from typing import overload
+
+from scheduler_svc.domain.decision import Candidate
+from scheduler_svc.domain.ledger import Account
+from scheduler_svc.domain.placement.ask import Ask
+from scheduler_svc.domain.placement.filters import no_room_reason
+from scheduler_svc.domain.placement.objective import Choice
+
+
+class CandidateTable(Sequence[Candidate]):
+    """Figures of a decision as they were, in the order: offered to the objective, without room, unable, unavailable."""
+
+    __slots__ = (
+        "_choice_index",
+        "_full",
+        "_headroom",
+        "_offered",
+        "_rejected",
+        "_scores",
+        "_tokens",
+        "_unable",
+    )
+
+    def __init__(
+        self,
+        *,
+        ask: Ask,
+        choice: Choice,
+        offered: Sequence[Account],
+        full: Sequence[tuple[Account, int, int]],
+        unable: Sequence[tuple[str, str, str]],
+    ) -> None:
+        self._tokens = ask.tokens
+        self._headroom = ask.headroom
+        self._choice_index = choice.index
+        self._rejected = choice.rejected
+        self._offered = offered
+        self._scores: Mapping[str, array[float]] = {name: array("d", s) for name, s in choice.scores.items()}
+        self._full = full  # account, free slots, free tokens
+        self._unable = unable  # instance id, filter, reason
+
+    def __len__(self) -> int:
+        return len(self._offered) + len(self._full) + len(self._unable)
+
+    @overload
+    def __getitem__(self, index: int) -> Candidate: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Candidate]: ...
+    def __getitem__(self, index: int | slice) -> Candidate | Sequence[Candidate]:
+        if isinstance(index, slice):
+            return [self._write(i) for i in range(*index.indices(len(self)))]
+        return self._write(range(len(self))[index])
+
+    def __iter__(self) -> Iterator[Candidate]:
+        return (self._write(i) for i in range(len(self)))
+
+    def _write(self, row: int) -> Candidate:
+        if row < len(self._offered):
+            return self._write_offered(row)
+        row -= len(self._offered)
+        if row < len(self._full):
+            return self._write_full(*self._full[row])
+        instance_id, name, reason = self._unable[row - len(self._full)]
+        return Candidate(instance_id=instance_id, filtered_by=name, filter_reason=reason)
+
+    def _write_offered(self, row: int) -> Candidate:
+        name, reason = self._rejected.get(row, ("", ""))
+        return Candidate(
+            instance_id=self._offered[row].instance_id,
+            chosen=row == self._choice_index,
+            filtered_by=name,
+            filter_reason=reason,
+            scores={scorer: scores[row] for scorer, scores in self._scores.items()},
+        )
+
+    def _write_full(self, account: Account, free_slots: int, free_tokens: int) -> Candidate:
+        name, reason = no_room_reason(free_slots, free_tokens, self._tokens, self._headroom)
+        return Candidate(instance_id=account.instance_id, filtered_by=name, filter_reason=reason)

@@ -1,0 +1,191 @@
+"""Places one request: filter, score, pick, and reserve at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from scheduler_svc.domain.decision import Decision, Phase, Prediction
+from scheduler_svc.domain.fleet_signals import FleetSignals
+from scheduler_svc.domain.ledger import Account, Ledger, Reservation
+from scheduler_svc.domain.output_length import OutputLengths
+from scheduler_svc.domain.placement import scorers
+from scheduler_svc.domain.placement.ask import Ask
+from scheduler_svc.domain.placement.candidates import CandidateTable
+from scheduler_svc.domain.placement.claim import Claim
+from scheduler_svc.domain.placement.filters import able, no_room_reason, whole_blocks, with_room
+from scheduler_svc.domain.placement.objective import Choice
+from scheduler_svc.domain.policy import Policy
+from scheduler_svc.domain.pool import Pool
+from scheduler_svc.domain.queue import Waiting
+from scheduler_svc.domain.request import Priority
+
+_PHASE_REASON = "runs whole on one instance"
+_SPECIALISTS = "no instance for whole requests is ready: runs whole on one meant for legs of split requests"
+
+
+@dataclass(slots=True, kw_only=True)
+class Offer:
+    """The instances one request has to choose from now."""
+
+    ask: Ask
+    able: Sequence[Account]  # can serve it some time
+    unable: Sequence[tuple[str, str, str]]  # instance id, filter, reason
+    roomy: Sequence[Account]  # have room now
+
+
+class Placer:
+    """Stateless: what it knows and does is in the ledger, the output lengths and the signals."""
+
+    def __init__(self, ledger: Ledger, outputs: OutputLengths, signals: FleetSignals) -> None:
+        self._ledger = ledger
+        self._outputs = outputs
+        self._signals = signals
+
+    def ask(self, waiting: Waiting, pool: Pool, policy: Policy) -> Ask:
+        request = waiting.request
+        max_tokens = request.sampling.max_tokens
+        output = self._outputs.predict(request.model, max_tokens, waiting.emitted_tokens)
+        prompt = waiting.prompt_tokens
+        return Ask(
+            request=request,
+            prompt_tokens=prompt,
+            output_tokens=output,
+            tokens=whole_blocks(prompt + output, pool.block),
+            total_tokens=request.prompt_tokens + max_tokens,
+            started=waiting.emitted_tokens > 0,
+            headroom=policy.objective.headroom > 0 and request.priority is not Priority.CRITICAL,
+            excluded=waiting.excluded,
+        )
+
+    def offer(self, ask: Ask, pool: Pool) -> Offer:
+        accounts: Sequence[Account] = pool.accounts
+        unable: Sequence[tuple[str, str, str]] = pool.unavailable
+        if ask.constrained or ask.total_tokens > pool.shortest_room:
+            accounts, out = able(accounts, ask)
+            unable = (*unable, *out)
+        return Offer(ask=ask, able=accounts, unable=unable, roomy=with_room(accounts, ask))
+
+    def place(
+        self,
+        waiting: Waiting,
+        offer: Offer,
+        pool: Pool,
+        policy: Policy,
+        now: float,
+        *,
+        said: tuple[str, ...] = (),
+    ) -> Decision:
+        """``offer.roomy`` is not empty.  ``said``: further reasons, in words."""
+        ask, roomy = offer.ask, offer.roomy
+        choice = policy.objective.choose(ask, roomy, now)
+        loud = choice.loud
+        if ask.request.preferred_instance:
+            loud += self._prefer(choice, offer, pool)
+        account = roomy[choice.index]
+        prediction = predict(account, ask, now)
+        if pool.specialists:
+            loud += (_SPECIALISTS,)
+        if policy.engine_classes and account.facts is not None and not account.facts.supports_priority:
+            loud += ("its engine has no priorities: the class orders the queue only",)
+        if policy.governed_by:
+            loud += (f"{policy.governed_by} follows {policy.name}",)
+        considered = len(offer.able) + len(offer.unable)
+        why = f"{choice.why}; {len(roomy) - len(choice.rejected)} of {considered} candidates"
+        table = _table(choice, offer, considered)
+        attempt = self._reserve(account, ask, waiting, prediction, now)
+        request = ask.request
+        decision = Decision(
+            key=request.key,
+            attempt_number=attempt,
+            policy=policy.governed_by or policy.name,
+            instance_id=account.instance_id,
+            phase=Phase.HYBRID,
+            phase_reason=_PHASE_REASON,
+            engine_priority=int(request.priority) if policy.engine_classes else 0,
+            prediction=prediction,
+            reserved_tokens=ask.tokens,
+            decided_at=now,
+            waited_s=now - request.arrived_at,
+            queue_length=len(pool.queue) - 1 if pool.queue is not None else 0,
+            reasons=(why, *said, *loud),
+            candidates=table,
+            candidates_considered=considered,
+        )
+        self._signals.placed(request, decision, started=ask.started)
+        return decision
+
+    def _prefer(self, choice: Choice, offer: Offer, pool: Pool) -> tuple[str, ...]:
+        """Turn the choice to the instance the caller prefers, or say why not."""
+        wanted = offer.ask.request.preferred_instance
+        for i, account in enumerate(offer.roomy):
+            if account.instance_id == wanted:
+                choice.index = i
+                choice.why = "preferred by the caller"
+                return ()
+        return (f"preferred instance {wanted!r} not used: {_why_not_preferred(wanted, offer)}",)
+
+    def _reserve(self, account: Account, ask: Ask, waiting: Waiting, prediction: Prediction, now: float) -> int:
+        output = ask.output_tokens
+        token_s = (prediction.finish_s - prediction.first_token_s) / (output - 1) if output > 1 else 0.0
+        reservation = Reservation(
+            key=ask.request.key,
+            tokens=ask.tokens,
+            prompt_tokens=ask.prompt_tokens,
+            output_tokens=output,
+            emitted_tokens=waiting.emitted_tokens,
+            max_tokens=ask.request.sampling.max_tokens,
+            made_at=now,
+            first_token_in_s=prediction.first_token_s,
+            token_s=token_s,
+            finish_in_s=prediction.finish_s,
+        )
+        return self._ledger.enter(account, reservation, now)
+
+
+def predict(account: Account, ask: Ask, now: float) -> Prediction:
+    """Of the request there, if it were sent now."""
+    one = (account,)
+    starts = scorers.start_s(one, now)
+    first_tokens = scorers.first_token_s(one, ask, starts)
+    per_token = scorers.token_s(one, ask)
+    return Prediction(
+        start_s=starts[0],
+        first_token_s=first_tokens[0],
+        finish_s=scorers.finish_s(ask, first_tokens, per_token)[0],
+        output_tokens=ask.output_tokens,
+        cost=scorers.cost(one, ask, per_token)[0],
+    )
+
+
+def without_claimed(offer: Offer, claim: Claim, policy: Policy, now: float) -> Sequence[Account]:
+    """The roomy instances, less the claimed one if the request would delay the claimant there.
+
+    CRITICAL requests may always take the slot that is kept for them.
+    """
+    account = claim.account
+    if account not in offer.roomy:
+        return offer.roomy
+    kept_for_it = policy.objective.headroom > 0 and offer.ask.request.priority is Priority.CRITICAL
+    if kept_for_it or claim.allows(offer.ask, predict(account, offer.ask, now).finish_s, now):
+        return offer.roomy
+    return [a for a in offer.roomy if a is not account]
+
+
+def _table(choice: Choice, offer: Offer, considered: int) -> CandidateTable:
+    roomy = offer.roomy
+    full: Sequence[tuple[Account, int, int]] = ()
+    if len(roomy) < len(offer.able):
+        with_room_now = set(map(id, roomy))
+        full = [(a, a.free_slots, a.free_tokens) for a in offer.able if id(a) not in with_room_now]
+    return CandidateTable(ask=offer.ask, choice=choice, offered=roomy, full=full, unable=offer.unable)
+
+
+def _why_not_preferred(wanted: str, offer: Offer) -> str:
+    for instance_id, _, reason in offer.unable:
+        if instance_id == wanted:
+            return reason
+    for a in offer.able:
+        if a.instance_id == wanted:
+            return no_room_reason(a.free_slots, a.free_tokens, offer.ask.tokens, offer.ask.headroom)[1]
+    return "no such instance of this model"

@@ -1,0 +1,146 @@
+"""A policy is an ordering and a placement objective; the catalogue knows them by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from typing import Protocol
+
+from scheduler_svc.domain.errors import UnknownPolicy
+from scheduler_svc.domain.ordering.base import Ordering
+from scheduler_svc.domain.ordering.fifo import Fifo
+from scheduler_svc.domain.ordering.priority import ByClass
+from scheduler_svc.domain.placement.objective import Objective
+from scheduler_svc.domain.placement.soonest import ShortestStart, SoonestByClass
+from scheduler_svc.domain.settings import CoreSettings
+from scheduler_svc.domain.signals import Signals
+
+#: Where other distributions offer policies: name = "module:factory", the factory being a PolicyFactory.
+ENTRY_POINT_GROUP = "sage.policies"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wish:
+    """What a governor would rather follow now."""
+
+    policy: str
+    reason: str  # in words, with the figures
+
+
+class Governor(Protocol):
+    """Chooses among policies while the scheduler runs."""
+
+    #: the policy to follow at first
+    @property
+    def first(self) -> str: ...
+
+    def decide(self, signals: Signals, current: str, now: float) -> Wish | None:
+        """Called at most every ``adaptive_interval_s``.  None to stay with ``current``."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Policy:
+    name: str
+    summary: str  # one line
+    ordering: Ordering
+    objective: Objective
+    engine_classes: bool = True  # whether a request's class goes to the engine as its priority
+    governor: Governor | None = None  # then ordering and objective are those of the policies it chooses
+    governed_by: str = ""  # name of the policy whose governor chose this one
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PolicySwitch:
+    from_policy: str
+    to_policy: str
+    reason: str
+    at: float
+
+
+PolicyFactory = Callable[[CoreSettings], Policy]
+
+
+class PolicyLoadError(Exception):
+    """A distribution offers a policy that cannot be had; names both."""
+
+
+def make_fifo(settings: CoreSettings) -> Policy:
+    return Policy(
+        name="fifo",
+        summary="first come, first served; to the instance predicted to start it first",
+        ordering=Fifo(),
+        objective=ShortestStart(),
+        engine_classes=False,
+    )
+
+
+def make_priority(settings: CoreSettings) -> Policy:
+    return Policy(
+        name="priority",
+        summary=f"by class, {settings.ageing_s_per_class:g} s of waiting making up for one; "
+        "a slot per instance kept for CRITICAL",
+        ordering=ByClass(settings.ageing_s_per_class),
+        objective=SoonestByClass(),
+    )
+
+
+BUILTIN: Mapping[str, PolicyFactory] = {
+    "fifo": make_fifo,
+    "priority": make_priority,
+}
+
+
+class PolicyCatalogue:
+    """Policies by name."""
+
+    def __init__(self, factories: Mapping[str, PolicyFactory] = BUILTIN) -> None:
+        self._factories = dict(factories)
+
+    @classmethod
+    def with_plugins(cls, plugins: Iterable[EntryPoint] | None = None) -> PolicyCatalogue:
+        """The built-in ones and those other distributions offer.
+
+        Raises PolicyLoadError: a policy that was installed and cannot be loaded is not left out silently, and none
+        takes another's name.
+        """
+        catalogue = cls()
+        for plugin in entry_points(group=ENTRY_POINT_GROUP) if plugins is None else plugins:
+            catalogue._load(plugin)
+        return catalogue
+
+    def _load(self, plugin: EntryPoint) -> None:
+        offered_by = plugin.dist.name if plugin.dist is not None else plugin.value
+        if plugin.name in self._factories:
+            raise PolicyLoadError(f"policy {plugin.name!r} of {offered_by}: the name is taken")
+        try:
+            factory = plugin.load()
+        except Exception as e:
+            raise PolicyLoadError(f"policy {plugin.name!r} of {offered_by} does not load: {e}") from e
+        self.add(plugin.name, factory)
+
+    def add(self, name: str, factory: PolicyFactory) -> None:
+        """Raises PolicyLoadError."""
+        if name in self._factories:
+            raise PolicyLoadError(f"policy {name!r}: the name is taken")
+        if not callable(factory):
+            raise PolicyLoadError(f"policy {name!r}: {factory!r} is not a factory")
+        self._factories[name] = factory
+
+    def names(self) -> tuple[str, ...]:
+        return tuple(sorted(self._factories))
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._factories
+
+    def make(self, name: str, settings: CoreSettings) -> Policy:
+        """Raises UnknownPolicy."""
+        factory = self._factories.get(name)
+        if factory is None:
+            raise UnknownPolicy(name, self._factories)
+        return factory(settings)
+
+    def summaries(self, settings: CoreSettings) -> dict[str, str]:
+        """One line per policy, by name."""
+        return {name: self.make(name, settings).summary for name in self.names()}

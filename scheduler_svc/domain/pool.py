@@ -1,0 +1,164 @@
+"""The instances of one model, as a scheduling pass wants them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from scheduler_svc.domain.instance import InstanceRole, InstanceState
+from scheduler_svc.domain.ledger import Account
+from scheduler_svc.domain.mean import ForgettingMean
+from scheduler_svc.domain.pace import CPU_PRIOR, Pace
+
+if TYPE_CHECKING:
+    from scheduler_svc.domain.placement.claim import Claim
+    from scheduler_svc.domain.queue import ModelQueue, Waiting
+    from scheduler_svc.domain.registry import Instance
+
+_PACE_AGE_S = 1.0
+_SERVICE_FORGETTING = 0.98
+_TYPICAL_PROMPT = 256  # tokens, where nothing was seen yet
+_TYPICAL_OUTPUT = 128
+_WHOLE = (InstanceRole.GENERAL, InstanceRole.HYBRID)
+_LEGS = (InstanceRole.PREFILLING, InstanceRole.DECODING)
+
+
+class Pool:
+    """Who can take a whole request of this model now, worked out anew only when an instance changed."""
+
+    def __init__(self, model: str) -> None:
+        self.model = model
+        self.queue: ModelQueue | None = None  # once a request of the model came
+        self.changed = False  # room or members changed since the last pass
+        self._members: dict[str, Instance] = {}
+        self._stale = True
+        self._accounts: tuple[Account, ...] = ()
+        self._unavailable: tuple[tuple[str, str, str], ...] = ()
+        self._block = 1
+        self._shortest_room = 0
+        self._slots = 0
+        self._specialists = False
+        self._service = ForgettingMean(_SERVICE_FORGETTING)
+        self.claim: Claim | None = None  # of the head, where it fits nowhere
+        self.claimant: Waiting | None = None
+        self._pace = CPU_PRIOR
+        self._pace_until = float("-inf")
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def instances(self) -> list[Instance]:
+        """By id."""
+        return [self._members[i] for i in sorted(self._members)]
+
+    def add(self, instance: Instance) -> None:
+        self._members[instance.instance_id] = instance
+        self.invalidate()
+
+    def remove(self, instance: Instance) -> None:
+        del self._members[instance.instance_id]
+        self.invalidate()
+
+    def invalidate(self) -> None:
+        self._stale = True
+        self.changed = True
+
+    @property
+    def accounts(self) -> tuple[Account, ...]:
+        """Of the READY instances that take whole requests, by instance id."""
+        if self._stale:
+            self._refresh()
+        return self._accounts
+
+    @property
+    def unavailable(self) -> tuple[tuple[str, str, str], ...]:
+        """The others: instance id, what takes it out ("state", "role"), in words."""
+        if self._stale:
+            self._refresh()
+        return self._unavailable
+
+    @property
+    def block(self) -> int:
+        """The largest KV block there is, in tokens; reservations are rounded up to it."""
+        if self._stale:
+            self._refresh()
+        return self._block
+
+    @property
+    def shortest_room(self) -> int:
+        """Tokens; what is no longer than this fits every instance's model length and KV cache."""
+        if self._stale:
+            self._refresh()
+        return self._shortest_room
+
+    @property
+    def slots(self) -> int:
+        """Sequences all of them run at once."""
+        if self._stale:
+            self._refresh()
+        return self._slots
+
+    @property
+    def specialists(self) -> bool:
+        """Whether whole requests run on instances meant for legs, for want of others."""
+        if self._stale:
+            self._refresh()
+        return self._specialists
+
+    def _refresh(self) -> None:
+        self._stale = False
+        ready = [i for i in self.instances() if i.state is InstanceState.READY and i.facts is not None]
+        whole = [i for i in ready if i.role in _WHOLE]
+        chosen = whole or [i for i in ready if i.role in _LEGS]
+        self._specialists = bool(chosen) and not whole
+        self._accounts = tuple(i.account for i in chosen)
+        self._block = max((a.block for a in self._accounts), default=1)
+        self._shortest_room = min(
+            (min(a.max_model_len, a.capacity - self._block) for a in self._accounts), default=0
+        )
+        self._slots = sum(a.max_running for a in self._accounts)
+        names = {i.instance_id for i in chosen}
+        self._unavailable = tuple(_why_not(i) for i in self.instances() if i.instance_id not in names)
+
+    def states(self) -> str:
+        """How many are in which state, in words."""
+        counts = Counter(i.state.value for i in self._members.values())
+        return ", ".join(f"{n} {state}" for state, n in sorted(counts.items())) or "none registered"
+
+    def pace(self, now: float) -> Pace:
+        """Typical of its instances: the mean, or a prior where none is READY.  May be a second old."""
+        if self._stale or now >= self._pace_until:
+            self._pace = self._mean_pace()
+            self._pace_until = now + _PACE_AGE_S
+        return self._pace
+
+    def _mean_pace(self) -> Pace:
+        accounts = self.accounts
+        n = len(accounts)
+        if not n:
+            return CPU_PRIOR
+        return Pace(
+            base_s=sum(a.pace.base_s for a in accounts) / n,
+            prefill_token_s=sum(a.pace.prefill_token_s for a in accounts) / n,
+            running_s=sum(a.pace.running_s for a in accounts) / n,
+            kv_token_s=sum(a.pace.kv_token_s for a in accounts) / n,
+        )
+
+    def observe_service(self, seconds: float) -> None:
+        """A request was on an instance for so long, from decision to end."""
+        self._service.add(seconds)
+
+    def service_s(self, now: float) -> float:
+        """Seconds a request is on an instance, on average."""
+        if self._service.count:
+            return self._service.value
+        return self.pace(now).service_s(_TYPICAL_PROMPT, _TYPICAL_OUTPUT)
+
+
+def _why_not(instance: Instance) -> tuple[str, str, str]:
+    if instance.state is not InstanceState.READY:
+        reason = f"is {instance.state.value}"
+        if instance.state_reason:
+            reason += f": {instance.state_reason}"
+        return instance.instance_id, "state", reason
+    return instance.instance_id, "role", f"has the role {instance.role.value}"

@@ -1,0 +1,163 @@
+"""How long will it take there: learned online, per instance, from the iterations its engine reports."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from scheduler_svc.domain.instance import IterationSample
+from scheduler_svc.domain.mean import ForgettingMean
+from scheduler_svc.domain.pace import Pace
+
+_N = 4  # coefficients
+_RIDGE = (
+    0.05  # weight of the prior, in samples; it does not fade, so coefficients that nothing excites stay sane
+)
+_WARM = 32  # samples until a prediction is trusted to weigh the next sample
+_SCALE_RANGE = (1e-4, 1e4)  # how far an engine may be off the prior
+_SLOWEST_RATIO = 20.0  # a sample this many times slower than predicted counts as this slow
+
+Row = tuple[float, float, float, float]
+
+
+class IterationModel:
+    """Exponentially forgetting recursive least squares over (1, prefill tokens, running, KV tokens in use).
+
+    It keeps the normal equations, each sample weighing ``forgetting`` times the next, and solves them on demand.  The
+    errors are relative, so short and long iterations count alike.  A weak pull towards the prior, scaled to the speed
+    seen so far, keeps coefficients apart that the load does not tell apart; none goes below zero.
+    """
+
+    def __init__(self, prior: Pace, *, forgetting: float) -> None:
+        self._prior: Row = (prior.base_s, prior.prefill_token_s, prior.running_s, prior.kv_token_s)
+        self._forgetting = forgetting
+        self._a = [[0.0] * _N for _ in range(_N)]  # sum of w x x'
+        self._b = [0.0] * _N  # sum of w x y
+        self._weight = 0.0
+        self._ratio = 0.0  # weighted sum of measured / prior
+        self._theta = self._prior
+        self.samples = 0
+
+    def predict(self, sample: IterationSample) -> float:
+        """Seconds, with the coefficients of the last ``solve``."""
+        base, prefill, running, kv = self._theta
+        return base + prefill * sample.prefill_tokens + running * sample.running + kv * sample.kv_used_tokens
+
+    def learn(self, sample: IterationSample) -> None:
+        x: Row = (1.0, float(sample.prefill_tokens), float(sample.running), float(sample.kv_used_tokens))
+        predicted = self.predict(sample)
+        y = sample.elapsed_s
+        if self.samples >= _WARM:
+            y = min(y, _SLOWEST_RATIO * predicted)
+        w = 1 / (predicted if self.samples >= _WARM else y) ** 2
+        forget = self._forgetting
+        for row, xi in zip(self._a, x, strict=True):
+            wx = w * xi
+            for j in range(_N):
+                row[j] = forget * row[j] + wx * x[j]
+        for i in range(_N):
+            self._b[i] = forget * self._b[i] + w * x[i] * y
+        by_prior = sum(p * xi for p, xi in zip(self._prior, x, strict=True))
+        self._weight = forget * self._weight + 1
+        self._ratio = forget * self._ratio + y / by_prior
+        self.samples += 1
+
+    def solve(self) -> Pace:
+        if self.samples:
+            scale = min(max(self._ratio / self._weight, _SCALE_RANGE[0]), _SCALE_RANGE[1])
+            self._theta = self._nonnegative([p * scale for p in self._prior])
+        base, prefill, running, kv = self._theta
+        return Pace(base_s=base, prefill_token_s=prefill, running_s=running, kv_token_s=kv)
+
+    def _nonnegative(self, prior: list[float]) -> Row:
+        """Least squares with the coefficients that would be negative held at zero."""
+        free = list(range(_N))
+        while free:
+            a = [[self._a[i][j] for j in free] for i in free]
+            b = [self._b[i] for i in free]
+            for k, i in enumerate(free):
+                ridge = _RIDGE / prior[i] ** 2
+                a[k][k] += ridge
+                b[k] += ridge * prior[i]
+            theta = _solve(a, b)
+            keep = [i for i, t in zip(free, theta, strict=True) if t >= 0]
+            if len(keep) == len(free):
+                found = dict(zip(free, theta, strict=True))
+                return (found.get(0, 0.0), found.get(1, 0.0), found.get(2, 0.0), found.get(3, 0.0))
+            free = keep
+        raise AssertionError("a positive sample has a non-negative fit")
+
+
+def _solve(a: list[list[float]], b: list[float]) -> list[float]:
+    """Gaussian elimination of a symmetric positive definite system; ``a`` and ``b`` are used up."""
+    n = len(b)
+    for k in range(n):
+        for i in range(k + 1, n):
+            factor = a[i][k] / a[k][k]
+            for j in range(k, n):
+                a[i][j] -= factor * a[k][j]
+            b[i] -= factor * b[k]
+    x = [0.0] * n
+    for k in reversed(range(n)):
+        x[k] = (b[k] - sum(a[k][j] * x[j] for j in range(k + 1, n))) / a[k][k]
+    return x
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Accuracy:
+    """How good predictions of one kind were lately."""
+
+    count: int  # in all
+    relative_error: float  # mean of |predicted - measured| / measured
+    bias_s: float  # mean of predicted - measured, seconds
+
+
+class ErrorTracker:
+    """Exponentially forgetting means of prediction errors."""
+
+    __slots__ = ("_bias", "_relative")
+
+    def __init__(self, forgetting: float) -> None:
+        self._relative = ForgettingMean(forgetting)
+        self._bias = ForgettingMean(forgetting)
+
+    def add(self, predicted_s: float, measured_s: float) -> None:
+        error = predicted_s - measured_s
+        self._relative.add(abs(error) / max(measured_s, 1e-6))
+        self._bias.add(error)
+
+    @property
+    def accuracy(self) -> Accuracy:
+        return Accuracy(count=self._bias.count, relative_error=self._relative.value, bias_s=self._bias.value)
+
+
+class Predictor:
+    """What one engine teaches about itself, and how well it is predicted."""
+
+    def __init__(self, prior: Pace, *, forgetting: float) -> None:
+        self._model = IterationModel(prior, forgetting=forgetting)
+        self.iteration = ErrorTracker(forgetting)  # one engine iteration
+        self.first_token = ErrorTracker(forgetting)  # decision to first token
+        self.finish = ErrorTracker(forgetting)  # decision to end, for the output length that came
+        self.pace = prior
+
+    @property
+    def samples(self) -> int:
+        return self._model.samples
+
+    def learn(self, samples: Iterable[IterationSample]) -> bool:
+        """Take a heartbeat's iterations; whether ``pace`` changed.  Samples without a duration teach nothing."""
+        usable = [s for s in samples if s.elapsed_s > 0]
+        for sample in usable:
+            self.iteration.add(self._model.predict(sample), sample.elapsed_s)
+            self._model.learn(sample)
+        if usable:
+            self.pace = self._model.solve()
+        return bool(usable)
+
+    def accuracies(self) -> dict[str, Accuracy]:
+        return {
+            "iteration": self.iteration.accuracy,
+            "first_token": self.first_token.accuracy,
+            "finish": self.finish.accuracy,
+        }

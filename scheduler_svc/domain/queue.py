@@ -1,0 +1,194 @@
+"""Who waits, in the order they will go."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from scheduler_svc.domain.errors import QueueFull
+from scheduler_svc.domain.ordering.base import Ordering
+from scheduler_svc.domain.pace import Pace
+from scheduler_svc.domain.request import Priority, Request, RequestKey
+
+_GARBAGE_FLOOR = 64
+
+
+class Waiting:
+    """A request in the queue."""
+
+    __slots__ = (
+        "emitted_tokens",
+        "enqueued_at",
+        "excluded",
+        "key",
+        "late",
+        "number",
+        "output_tokens",
+        "pace",
+        "prompt_tokens",
+        "request",
+        "resumed",
+        "revisions",
+    )
+
+    def __init__(
+        self,
+        request: Request,
+        *,
+        enqueued_at: float,
+        emitted_tokens: int,
+        excluded: frozenset[str],
+        resumed: bool,
+        output_tokens: int,
+        pace: Pace,
+    ) -> None:
+        self.request = request
+        self.enqueued_at = enqueued_at
+        self.emitted_tokens = emitted_tokens
+        self.excluded = excluded  # instances to avoid where others are
+        self.resumed = resumed
+        self.output_tokens = output_tokens  # predicted when it was enqueued
+        self.pace = pace  # typical of the model's instances
+        self.prompt_tokens = request.prompt_tokens + emitted_tokens  # to prefill
+        self.key = 0.0  # what it is ordered by
+        self.number = 0  # breaks ties; negative once it has left
+        self.late = False
+        self.revisions = 0
+
+
+_Entry = tuple[float, int, Waiting]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class QueueView:
+    waiting: int
+    limit: int
+    by_priority: dict[Priority, int]
+
+
+class ModelQueue:
+    """A heap by the ordering's static keys.
+
+    What leaves early stays in the heap as garbage until it comes up, or until there is more garbage than content; so
+    the heap never holds more than twice the waiting requests and a constant.
+    """
+
+    #: a key is revised at most this often, so that an ordering cannot make the queue spin
+    MAX_REVISIONS = 4
+
+    def __init__(self, model: str, ordering: Ordering, *, limit: int) -> None:
+        self.model = model
+        self.limit = limit
+        self.changed = False  # something was added since the last pass
+        self._ordering = ordering
+        self._heap: list[_Entry] = []
+        self._waiting: dict[RequestKey, Waiting] = {}
+        self._by_priority = dict.fromkeys(Priority, 0)
+        self._last_number = 0
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def __contains__(self, key: RequestKey) -> bool:
+        return key in self._waiting
+
+    @property
+    def garbage(self) -> int:
+        """Entries of the heap that stand for nothing."""
+        return len(self._heap) - len(self._waiting)
+
+    def check_room(self, expected_wait_s: float) -> None:
+        """Raises QueueFull."""
+        if len(self._waiting) >= self.limit:
+            raise QueueFull(self.model, self.limit, expected_wait_s)
+
+    def add(self, waiting: Waiting, now: float) -> None:
+        """Raises ValueError if the request waits already."""
+        key = waiting.request.key
+        if key in self._waiting:
+            raise ValueError(f"request {key} waits already")
+        self._last_number += 1
+        waiting.number = self._last_number
+        waiting.key = self._ordering.key(waiting, now)
+        self._waiting[key] = waiting
+        self._by_priority[waiting.request.priority] += 1
+        self.changed = True
+        heapq.heappush(self._heap, (waiting.key, waiting.number, waiting))
+
+    def find(self, key: RequestKey) -> Waiting | None:
+        return self._waiting.get(key)
+
+    def remove(self, key: RequestKey) -> Waiting | None:
+        """Take it out, wherever it stands.  None if it does not wait."""
+        waiting = self._waiting.pop(key, None)
+        if waiting is None:
+            return None
+        self._by_priority[waiting.request.priority] -= 1
+        waiting.number = -1
+        if self.garbage > _GARBAGE_FLOOR + len(self._waiting):
+            self._heap = [entry for entry in self._heap if _is_current(entry)]
+            heapq.heapify(self._heap)
+        return waiting
+
+    def head(self, now: float) -> Waiting | None:
+        """Who goes next; the ordering may still send it further back."""
+        heap = self._heap
+        while heap:
+            entry = heap[0]
+            if not _is_current(entry):
+                heapq.heappop(heap)
+                continue
+            waiting = entry[2]
+            if not self._revise(waiting, now):
+                return waiting
+            heapq.heapreplace(heap, (waiting.key, waiting.number, waiting))
+        return None
+
+    def behind_head(self, depth: int, now: float) -> list[Waiting]:
+        """Up to ``depth`` requests after the head, in order.  They stay in the queue."""
+        heap = self._heap
+        taken: list[_Entry] = []
+        while len(taken) <= depth and self.head(now) is not None:
+            taken.append(heapq.heappop(heap))
+        for entry in taken:
+            heapq.heappush(heap, entry)
+        return [entry[2] for entry in taken[1:]]
+
+    def _revise(self, waiting: Waiting, now: float) -> bool:
+        if waiting.revisions >= self.MAX_REVISIONS:
+            return False
+        key = self._ordering.revise(waiting, now)
+        if key is None or key <= waiting.key:
+            return False
+        waiting.key = key
+        waiting.revisions += 1
+        return True
+
+    def reorder(self, ordering: Ordering, now: float) -> int:
+        """Order everything anew; ties keep the order of arrival in the queue.  Returns how many wait."""
+        self._ordering = ordering
+        for waiting in self._waiting.values():
+            waiting.late = False
+            waiting.revisions = 0
+            waiting.key = ordering.key(waiting, now)
+        self._heap = [(w.key, w.number, w) for w in self._waiting.values()]
+        heapq.heapify(self._heap)
+        self.changed = True
+        return len(self._waiting)
+
+    def position(self, waiting: Waiting) -> int:
+        """1 is next.  Costs a look at everyone who waits."""
+        mine = (waiting.key, waiting.number)
+        return 1 + sum((w.key, w.number) < mine for w in self._waiting.values())
+
+    def __iter__(self) -> Iterator[Waiting]:
+        return iter(self._waiting.values())
+
+    def view(self) -> QueueView:
+        return QueueView(waiting=len(self._waiting), limit=self.limit, by_priority=dict(self._by_priority))
+
+
+def _is_current(entry: _Entry) -> bool:
+    waiting = entry[2]
+    return waiting.number == entry[1] and waiting.key == entry[0]

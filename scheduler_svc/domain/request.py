@@ -1,0 +1,120 @@
+"""A request as the caller stated it, checked and complete.  Values only; where it stands is ``control``'s business."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum, IntEnum
+
+
+class Priority(IntEnum):
+    """Class of a request; lower is sooner."""
+
+    CRITICAL = 1
+    HIGH = 2
+    NORMAL = 3
+    LOW = 4
+    BACKGROUND = 5
+
+
+class RequestState(Enum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    FINISHED = "finished"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+    @property
+    def ended(self) -> bool:
+        return self not in (RequestState.QUEUED, RequestState.RUNNING)
+
+
+class ResumeMode(Enum):
+    STRICT = "strict"  # fail when a replay differs from what was delivered
+    BEST_EFFORT = "best_effort"  # go on from the delivered tokens all the same
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RequestKey:
+    """Ids are scoped to their tenant."""
+
+    tenant: str
+    request_id: str
+
+    def __str__(self) -> str:
+        return f"{self.tenant}/{self.request_id}" if self.tenant else self.request_id
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StructuredOutput:
+    kind: str  # json_schema | json_object | regex | choice | grammar
+    value: str  # schema, pattern, grammar; for choice a JSON array of strings; for json_object empty
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sampling:
+    """How tokens are chosen; every default applied."""
+
+    temperature: float = 1.0  # 0 = greedy
+    top_p: float = 1.0
+    top_k: int = 0  # 0 = all
+    min_p: float = 0.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    stop_token_ids: tuple[int, ...] = ()
+    include_stop_in_output: bool = False
+    min_tokens: int = 0
+    max_tokens: int = 16  # output tokens
+    logprobs: int | None = None
+    prompt_logprobs: int | None = None
+    ignore_eos: bool = False
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    allowed_token_ids: tuple[int, ...] = ()
+    bad_words: tuple[str, ...] = ()
+    structured_output: StructuredOutput | None = None
+    skip_special_tokens: bool = True
+
+    @property
+    def resumable(self) -> bool:
+        """Whether the engine's state after k tokens can be rebuilt from the tokens alone (DESIGN section 8).
+
+        If not, a continuation generates anew from the prompt and checks against what was delivered.
+        """
+        return (
+            (self.seed is None or self.temperature == 0)
+            and self.presence_penalty == 0
+            and self.frequency_penalty == 0
+            and not self.bad_words
+            and self.structured_output is None
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Request:
+    """Times are seconds on the scheduler's monotonic clock."""
+
+    key: RequestKey
+    model: str
+    prompt_token_ids: Sequence[int]
+    sampling: Sampling
+    priority: Priority = Priority.NORMAL
+    arrived_at: float  # kept over resumes
+    deadline_at: float | None = None  # the request expires then
+    ttft_target_s: float | None = None  # arrival to first token
+    tpot_target_s: float | None = None  # per output token after the first
+    cost_budget: float | None = None  # currency of the instances' price
+    session: str = ""
+    preferred_instance: str = ""
+    adapter: str = ""
+    wait_for_instance: bool = False  # wait in the queue where nothing serves the model now
+    resume_mode: ResumeMode = ResumeMode.STRICT
+    tags: Mapping[str, str] = field(default_factory=dict)
+    trace_headers: Mapping[str, str] = field(default_factory=dict)  # W3C traceparent, tracestate
+
+    @property
+    def prompt_tokens(self) -> int:
+        return len(self.prompt_token_ids)

@@ -1,0 +1,80 @@
+"""Everything about scheduling that an operator may set."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+
+from scheduler_svc.domain.request import Priority
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Targets:
+    """What a request's timing should be; None where nothing is asked."""
+
+    ttft_s: float | None = None  # arrival to first token
+    tpot_s: float | None = None  # per output token after the first
+
+
+DEFAULT_TARGETS: Mapping[Priority, Targets] = {
+    Priority.CRITICAL: Targets(ttft_s=0.5),
+    Priority.HIGH: Targets(ttft_s=1.0),
+    Priority.NORMAL: Targets(ttft_s=5.0),
+    Priority.LOW: Targets(ttft_s=30.0),
+    Priority.BACKGROUND: Targets(ttft_s=120.0),
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CoreSettings:
+    """Raises ValueError with the offending key named."""
+
+    policy: str = "adaptive"  # at start; a name in the catalogue
+
+    # bounds
+    queue_limit_per_model: int = 10_000  # waiting requests; resumed ones come on top, they were accepted
+    max_models: int = 256
+    max_instances: int = 4_096
+    max_decisions_per_pass: int = 256  # then core.more is True
+    max_switches: int = 64  # policy switches remembered
+
+    # room
+    lookahead_share: int = 8  # max(1, max_running // this) requests may queue at an engine
+    backfill_depth: int = 16  # requests looked at behind a head that fits nowhere
+    output_quantile: float = 0.8  # of learned output lengths, for reservations
+    output_min_samples: int = 20  # before that, max_tokens is reserved
+
+    # ordering
+    ageing_s_per_class: float = 30.0  # seconds of waiting that make up for one class
+    late_delay_s: float = 30.0  # how far a request that misses its target steps back
+    max_slack_s: float = 600.0  # a later target counts as this far away
+    cost_delay_cap_s: float = 20.0  # how far an expensive request steps back in its class
+    default_targets: Mapping[Priority, Targets] = field(default_factory=lambda: dict(DEFAULT_TARGETS))
+
+    # prediction
+    forgetting: float = 0.995  # weight of a sample after the next one
+
+    # adaptive
+    adaptive_interval_s: float = 0.5  # between evaluations
+    adaptive_confirm_s: float = 1.0  # a wish must last this long
+    adaptive_dwell_s: float = 20.0  # between two switches
+
+    # health
+    stall_limit_s: float = 10.0  # work held without an engine iteration
+    known_wait_limit_s: float = 60.0  # the same while the engine says why it waits
+    stall_probation_s: float = (
+        30.0  # a stalled instance that holds no work is tried again after this, doubling to 8x
+    )
+
+    def __post_init__(self) -> None:
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if isinstance(value, int | float) and not (math.isfinite(value) and value > 0):
+                raise ValueError(f"{f.name}: {value} is not a positive number")
+        for name in ("output_quantile", "forgetting"):
+            if getattr(self, name) >= 1:
+                raise ValueError(f"{name}: {getattr(self, name)} is not below 1")
+        missing = [p.name for p in Priority if p not in self.default_targets]
+        if missing:
+            raise ValueError(f"default_targets: no entry for {', '.join(missing)}")

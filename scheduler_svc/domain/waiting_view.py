@@ -1,0 +1,51 @@
+"""Where a waiting request stands, and why it waits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from scheduler_svc.domain.placement.filters import no_room_reason
+from scheduler_svc.domain.placer import Offer
+from scheduler_svc.domain.pool import Pool
+from scheduler_svc.domain.queue import ModelQueue, Waiting
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WaitingView:
+    position: int  # 1 is next
+    ordering_key: str  # what it is ordered by now, in words
+    because: str  # why it waits, in words
+
+
+def why_waiting(waiting: Waiting, offer: Offer, pool: Pool, queue: ModelQueue, now: float) -> str:
+    """One reason, the most telling."""
+    if not pool.accounts:
+        return f"no READY instance of {pool.model!r}: {pool.states()}"
+    if not offer.able:
+        instance_id, _, reason = offer.unable[-1]
+        return f"no READY instance can serve it; {instance_id} {reason}"
+    if not offer.roomy:
+        return _no_room(offer)
+    head = queue.head(now)
+    if head is waiting:
+        return "it is next; a scheduling pass is due"
+    claim = pool.claim
+    if head is not None and pool.claimant is head and claim is not None:
+        return f"{head.request.key} is ahead and claims room on {claim.account.instance_id}"
+    return "others are ahead of it"
+
+
+def _no_room(offer: Offer) -> str:
+    ask = offer.ask
+    reasons = [no_room_reason(a.free_slots, a.free_tokens, ask.tokens, ask.headroom) for a in offer.able]
+    names = {name for name, _ in reasons}
+    n = len(reasons)
+    every = f"all {n} instances" if n > 1 else f"instance {offer.able[0].instance_id}"
+    if names == {"slots"}:
+        return f"{every} full: no slot free"
+    if names == {"kv_room"}:
+        most = max(a.free_tokens for a in offer.able)
+        return f"{every} full: {ask.tokens} KV tokens needed, at most {max(0, most)} free"
+    if names <= {"slots", "headroom"}:
+        return f"{every} full but for the slot kept for CRITICAL"
+    return f"{every} full: " + "; ".join(sorted({reason for _, reason in reasons}))

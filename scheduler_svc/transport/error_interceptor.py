@@ -1,0 +1,82 @@
+"""The one place where an exception becomes a status: every handler may simply raise."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+from grpc_status import rpc_status
+
+from scheduler_svc.transport.errors import to_status
+
+log = logging.getLogger(__name__)
+
+Context = grpc.aio.ServicerContext[Any, Any]
+Handler = grpc.RpcMethodHandler[Any, Any]
+
+
+class ErrorInterceptor(grpc.aio.ServerInterceptor):
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler | None:
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return handler
+        method = handler_call_details.method
+        if handler.unary_unary:
+            return grpc.unary_unary_rpc_method_handler(
+                _unary(handler.unary_unary, method), handler.request_deserializer, handler.response_serializer
+            )
+        if handler.unary_stream:
+            return grpc.unary_stream_rpc_method_handler(
+                _stream(handler.unary_stream, method),
+                handler.request_deserializer,
+                handler.response_serializer,
+            )
+        if handler.stream_stream:
+            return grpc.stream_stream_rpc_method_handler(
+                _stream(handler.stream_stream, method),
+                handler.request_deserializer,
+                handler.response_serializer,
+            )
+        return handler
+
+
+def _unary(behavior: Any, method: str) -> Any:
+    async def handle(request: Any, context: Context) -> Any:
+        try:
+            return await behavior(request, context)
+        except Exception as error:
+            await _refuse(context, method, error)
+
+    return handle
+
+
+def _stream(behavior: Any, method: str) -> Any:
+    """Streaming handlers here write to the context; one that yields (reflection, health) passes through as it is."""
+
+    if not asyncio.iscoroutinefunction(behavior):
+        return behavior
+
+    async def handle(request: Any, context: Context) -> None:
+        try:
+            await behavior(request, context)
+        except Exception as error:
+            await _refuse(context, method, error)
+
+    return handle
+
+
+async def _refuse(context: Context, method: str, error: Exception) -> None:
+    if isinstance(error, grpc.aio.AbortError):
+        raise error
+    status = to_status(error)
+    if status.code == grpc.StatusCode.INTERNAL.value[0]:
+        log.error("%s failed", method, exc_info=error)
+    wire = rpc_status.to_status(status)
+    await context.abort(wire.code, wire.details, wire.trailing_metadata)

@@ -1,0 +1,102 @@
+"""Domain errors as google.rpc.Status: the one table, and the one function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from google.protobuf import any_pb2, message
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+
+from sage_wire.errors import DOMAIN, ErrorReason
+from scheduler_svc.control.registration import DuplicateInstance, UnknownSession
+from scheduler_svc.domain import errors as domain
+from scheduler_svc.transport import durations
+
+
+class WireError(Exception):
+    """An error of the transport itself (version, handshake, not implemented)."""
+
+    def __init__(self, reason: ErrorReason, text: str) -> None:
+        self.reason = reason
+        super().__init__(text)
+
+
+REASONS: dict[type[Exception], ErrorReason] = {
+    domain.InvalidRequest: ErrorReason.INVALID_REQUEST,
+    domain.UnknownModel: ErrorReason.UNKNOWN_MODEL,
+    domain.RequestConflict: ErrorReason.REQUEST_CONFLICT,
+    domain.RequestNotFound: ErrorReason.REQUEST_NOT_FOUND,
+    domain.InstanceNotFound: ErrorReason.INSTANCE_NOT_FOUND,
+    domain.UnknownPolicy: ErrorReason.UNKNOWN_POLICY,
+    domain.InvalidTransition: ErrorReason.INVALID_TRANSITION,
+    domain.QueueFull: ErrorReason.QUEUE_FULL,
+    domain.LimitReached: ErrorReason.LIMIT_REACHED,
+    domain.NoInstance: ErrorReason.NO_INSTANCE,
+    domain.DeadlineExceeded: ErrorReason.DEADLINE_EXCEEDED,
+    domain.RequestCancelled: ErrorReason.CANCELLED,
+    domain.GenerationFailed: ErrorReason.GENERATION_FAILED,
+    DuplicateInstance: ErrorReason.DUPLICATE_INSTANCE,
+    UnknownSession: ErrorReason.UNKNOWN_SESSION,
+}
+"""Every error a caller can meet.  A test holds it against the domain's tree."""
+
+
+def to_status(error: Exception) -> status_pb2.Status:
+    """What the caller is told.  Anything unforeseen becomes INTERNAL and says nothing of its cause."""
+    reason = error.reason if isinstance(error, WireError) else REASONS.get(type(error))
+    if reason is None:
+        return _status(ErrorReason.INTERNAL, "internal error; the scheduler's log has the cause", {})
+    details = [extra(error) for kind, extra in DETAILS.items() if isinstance(error, kind)]
+    return _status(reason, str(error), _facts(error), *details)
+
+
+def _status(reason: ErrorReason, text: str, facts: dict[str, str], *details: message.Message) -> status_pb2.Status:
+    info = error_details_pb2.ErrorInfo(reason=reason.code, domain=DOMAIN, metadata=facts)
+    return status_pb2.Status(
+        code=code_pb2.Code.Value(reason.status.name),
+        message=text,
+        details=[_any(d) for d in (info, *details)],
+    )
+
+
+def _any(detail: message.Message) -> any_pb2.Any:
+    packed = any_pb2.Any()
+    packed.Pack(detail)
+    return packed
+
+
+def _facts(error: Exception) -> dict[str, str]:
+    names = ("model", "request_id", "instance_id", "policy", "limit", "attempts")
+    return {name: str(value) for name in names if (value := getattr(error, name, "")) != ""}
+
+
+def _bad_request(error: Any) -> message.Message:
+    return error_details_pb2.BadRequest(
+        field_violations=[
+            error_details_pb2.BadRequest.FieldViolation(field=v.field, description=v.description)
+            for v in error.violations
+        ]
+    )
+
+
+def _unknown_policy(error: Any) -> message.Message:
+    violation = error_details_pb2.BadRequest.FieldViolation(field="policy", description=str(error))
+    return error_details_pb2.BadRequest(field_violations=[violation])
+
+
+def _retry(error: Any) -> message.Message:
+    return error_details_pb2.RetryInfo(retry_delay=durations.to_wire(error.expected_wait_s))
+
+
+def _precondition(error: Any) -> message.Message:
+    violation = error_details_pb2.PreconditionFailure.Violation(type="STATE", description=str(error))
+    return error_details_pb2.PreconditionFailure(violations=[violation])
+
+
+DETAILS: dict[type[Exception], Callable[[Any], message.Message]] = {
+    domain.InvalidRequest: _bad_request,
+    domain.UnknownPolicy: _unknown_policy,
+    domain.QueueFull: _retry,
+    domain.InvalidTransition: _precondition,
+}

@@ -1,0 +1,141 @@
+"""What a client sees of a request: control's events → GenerateResponse."""
+
+from __future__ import annotations
+
+from sage.controlplane.v1 import common_pb2, decision_pb2, inference_pb2
+from scheduler_svc.control.live_request import Finished, LiveRequest, Placement, SloOutcome
+from scheduler_svc.control.output_log import TokenSlice
+from scheduler_svc.domain.decision import Candidate, Decision, Prediction
+from scheduler_svc.domain.instance import Parallelism
+from scheduler_svc.domain.registry import Instance
+from scheduler_svc.transport import durations
+from scheduler_svc.transport.enums import FINISH_REASON_TO_WIRE, PHASE_TO_WIRE, ROLE_TO_WIRE
+
+
+def accepted(live: LiveRequest, *, attached: bool, expected_wait_s: float) -> inference_pb2.GenerateResponse:
+    return inference_pb2.GenerateResponse(
+        accepted=inference_pb2.Accepted(
+            request_id=live.key.request_id,
+            model=live.request.model,
+            prompt_tokens=live.request.prompt_tokens,
+            attached=attached,
+            expected_wait=durations.to_wire(expected_wait_s),
+            warnings=live.warnings,
+        )
+    )
+
+
+def scheduled(placement: Placement, instance: Instance | None, epoch: int) -> inference_pb2.GenerateResponse:
+    return inference_pb2.GenerateResponse(
+        scheduled=inference_pb2.Scheduled(
+            decision=decision(placement.decision, instance, epoch, with_candidates=False),
+            resumed_from_token=placement.from_token,
+        )
+    )
+
+
+def tokens(piece: TokenSlice, epoch: int) -> inference_pb2.GenerateResponse:
+    """The hot path: once per token and client."""
+    return inference_pb2.GenerateResponse(
+        tokens=inference_pb2.Tokens(
+            attempt=common_pb2.Attempt(epoch=epoch, number=piece.attempt_number),
+            first_index=piece.first_index,
+            token_ids=piece.token_ids,
+            text_offset=piece.text_offset,
+            text=piece.text,
+            logprobs=piece.logprobs,
+        )
+    )
+
+
+def finished(outcome: Finished) -> inference_pb2.GenerateResponse:
+    timings = common_pb2.Timings(queue=durations.to_wire(outcome.queue_s), total=durations.to_wire(outcome.total_s))
+    if outcome.ttft_s is not None:
+        timings.time_to_first_token.CopyFrom(durations.to_wire(outcome.ttft_s))
+    if outcome.prefill_s is not None:
+        timings.prefill.CopyFrom(durations.to_wire(outcome.prefill_s))
+    if outcome.decode_s is not None:
+        timings.decode.CopyFrom(durations.to_wire(outcome.decode_s))
+    wire = inference_pb2.Finished(
+        finish_reason=FINISH_REASON_TO_WIRE.get(outcome.finish_reason, common_pb2.FINISH_REASON_UNSPECIFIED),
+        usage=common_pb2.Usage(
+            prompt_tokens=outcome.prompt_tokens,
+            completion_tokens=outcome.completion_tokens,
+            cached_prompt_tokens=outcome.cached_prompt_tokens,
+        ),
+        timings=timings,
+        attempts=outcome.attempts,
+        cost=outcome.cost,
+        slo=[_slo(s) for s in outcome.slo],
+    )
+    if outcome.stop_string:
+        wire.stop_string = outcome.stop_string
+    elif outcome.stop_token_id is not None:
+        wire.stop_token_id = outcome.stop_token_id
+    return inference_pb2.GenerateResponse(finished=wire)
+
+
+def decision(made: Decision, instance: Instance | None, epoch: int, *, with_candidates: bool) -> decision_pb2.Decision:
+    """``instance`` is where it went, as known now; None if it has been forgotten since."""
+    return decision_pb2.Decision(
+        request_id=made.key.request_id,
+        tenant=made.key.tenant,
+        policy=made.policy,
+        phase=PHASE_TO_WIRE[made.phase],
+        phase_reason=made.phase_reason,
+        instance_id=made.instance_id,
+        instance_role=ROLE_TO_WIRE[instance.role] if instance is not None else common_pb2.INSTANCE_ROLE_UNSPECIFIED,
+        parallelism_config=_parallelism_of(instance),
+        prediction=prediction(made.prediction),
+        reasons=made.reasons,
+        candidates=[candidate(c) for c in made.candidates] if with_candidates else None,
+        attempt=common_pb2.Attempt(epoch=epoch, number=made.attempt_number),
+        waited=durations.to_wire(made.waited_s),
+        queue_length=made.queue_length,
+        reserved_tokens=made.reserved_tokens,
+        candidates_considered=made.candidates_considered,
+    )
+
+
+def prediction(predicted: Prediction) -> decision_pb2.Prediction:
+    return decision_pb2.Prediction(
+        start=durations.to_wire(predicted.start_s),
+        first_token=durations.to_wire(predicted.first_token_s),
+        finish=durations.to_wire(predicted.finish_s),
+        output_tokens=predicted.output_tokens,
+        cost=predicted.cost,
+    )
+
+
+def candidate(found: Candidate) -> decision_pb2.Candidate:
+    return decision_pb2.Candidate(
+        instance_id=found.instance_id,
+        chosen=found.chosen,
+        filtered_by=found.filtered_by,
+        filter_reason=found.filter_reason,
+        scores=dict(found.scores),
+    )
+
+
+def parallelism(config: Parallelism) -> common_pb2.ParallelismConfig:
+    return common_pb2.ParallelismConfig(
+        tensor_parallel_size=config.tensor_parallel_size,
+        pipeline_parallel_size=config.pipeline_parallel_size,
+        data_parallel_size=config.data_parallel_size,
+        gpu_count=config.gpu_count,
+    )
+
+
+def _parallelism_of(instance: Instance | None) -> common_pb2.ParallelismConfig | None:
+    if instance is None or instance.facts is None:
+        return None
+    return parallelism(instance.facts.parallelism)
+
+
+def _slo(outcome: SloOutcome) -> inference_pb2.SloResult:
+    return inference_pb2.SloResult(
+        target=outcome.target,
+        wanted=durations.to_wire(outcome.wanted_s),
+        measured=durations.to_wire(outcome.measured_s),
+        met=outcome.met,
+    )

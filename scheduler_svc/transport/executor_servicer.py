@@ -1,0 +1,187 @@
+"""What executors call: a control stream and an output stream, together one session."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, TypeVar
+
+import grpc
+
+from sage.controlplane.v1 import executor_pb2, executor_pb2_grpc
+from sage_wire.errors import ErrorReason
+from scheduler_svc.control.assignments import Assignments
+from scheduler_svc.control.session import Session
+from scheduler_svc.control.sessions import Sessions
+from scheduler_svc.domain.instance import InstanceState
+from scheduler_svc.transport import durations, registrations
+from scheduler_svc.transport.enums import ROLE_TO_WIRE, STATE_FROM_WIRE
+from scheduler_svc.transport.errors import WireError
+from scheduler_svc.transport.executor_link import StreamLink
+from scheduler_svc.transport.outbox import Outbox
+from scheduler_svc.transport.tokenizer_upload import TokenizerUpload
+
+log = logging.getLogger(__name__)
+
+Context = grpc.aio.ServicerContext[Any, Any]
+M = TypeVar("M")
+
+FIRST_MESSAGE_TIMEOUT_S = 10.0
+
+
+class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
+    def __init__(
+        self,
+        sessions: Sessions,
+        assignments: Assignments,
+        new_upload: Callable[[], TokenizerUpload],
+        *,
+        epoch: int,
+    ) -> None:
+        self._sessions = sessions
+        self._assignments = assignments
+        self._new_upload = new_upload
+        self._epoch = epoch
+
+    # --- control ----------------------------------------------------------------------------------
+
+    async def Control(self, request_iterator: AsyncIterator[executor_pb2.ControlRequest], context: Context) -> None:
+        first = await _first(request_iterator, "register")
+        registration = registrations.registration(first.register)
+        link = StreamLink(registration.spec.instance_id, epoch=self._epoch)
+        welcome = self._sessions.register(registration, link)
+        await context.write(
+            executor_pb2.ControlResponse(
+                welcome=executor_pb2.Welcome(
+                    protocol_version=registrations.agreed_version(first.register),
+                    session_id=welcome.session_id,
+                    epoch=welcome.epoch,
+                    lease=durations.to_wire(welcome.lease_s),
+                    heartbeat_interval=durations.to_wire(welcome.heartbeat_interval_s),
+                    keep=[link.attempt(number) for number in welcome.keep],
+                    role=ROLE_TO_WIRE[welcome.role],
+                )
+            )
+        )
+        session = self._sessions.by_id(welcome.session_id)
+        await _both_ways(
+            read=lambda: self._read_control(session, request_iterator),
+            write=lambda: _write_all(link.control, context),
+            broken=lambda reason: self._sessions.control_broken(session, reason),
+        )
+
+    async def _read_control(self, session: Session, messages: AsyncIterator[executor_pb2.ControlRequest]) -> None:
+        upload = self._new_upload()
+        try:
+            async for message in messages:
+                self._on_control(session, message, upload)
+        finally:
+            upload.abandon()
+
+    def _on_control(self, session: Session, message: executor_pb2.ControlRequest, upload: TokenizerUpload) -> None:
+        self._sessions.heard(session)
+        kind = message.WhichOneof("message")
+        if kind == "heartbeat":
+            self._sessions.heartbeat(session, registrations.load_report(message.heartbeat))
+        elif kind == "engine_status":
+            self._on_engine_status(session, message.engine_status)
+        elif kind == "tokenizer_chunk":
+            upload.take(message.tokenizer_chunk)
+        elif kind == "drain_requested":
+            self._sessions.drain(session.instance_id, message.drain_requested.reason, by_operator=False)
+        elif kind == "drained":
+            self._sessions.attempt_gone(session.instance_id)
+        elif kind == "goodbye":
+            self._sessions.goodbye(session, message.goodbye.reason)
+        elif kind == "register":
+            raise WireError(ErrorReason.INVALID_REGISTRATION, "this stream is registered already")
+
+    def _on_engine_status(self, session: Session, status: executor_pb2.EngineStatus) -> None:
+        state = STATE_FROM_WIRE.get(status.state)
+        if state is None:
+            raise WireError(ErrorReason.INVALID_REGISTRATION, f"engine state {status.state} is not known")
+        facts = registrations.facts(status.facts) if state is InstanceState.READY else None
+        progress = status.progress if status.HasField("progress") else None
+        self._sessions.engine_status(session, state, progress, status.message, facts)
+
+    # --- outputs ----------------------------------------------------------------------------------
+
+    async def Outputs(self, request_iterator: AsyncIterator[executor_pb2.OutputsRequest], context: Context) -> None:
+        first = await _first(request_iterator, "hello")
+        session = self._sessions.outputs_opened(first.hello.session_id)
+        link = session.link
+        assert isinstance(link, StreamLink)
+        await _both_ways(
+            read=lambda: self._read_outputs(session, link, request_iterator),
+            write=lambda: _write_all(link.outputs, context),
+            broken=lambda reason: self._sessions.outputs_broken(session, reason),
+        )
+
+    async def _read_outputs(
+        self, session: Session, link: StreamLink, messages: AsyncIterator[executor_pb2.OutputsRequest]
+    ) -> None:
+        """The hot path: one message per engine step, nothing in it waits for a client."""
+        tokens = self._assignments.tokens
+        async for message in messages:
+            kind = message.WhichOneof("message")
+            if kind == "frame":
+                for piece in message.frame.tokens:
+                    tokens(piece.attempt_number, piece.first_index, piece.token_ids, piece.text, piece.logprobs)
+                self._sessions.heard(session)
+            elif kind == "ended":
+                ended = message.ended
+                self._assignments.ended(registrations.attempt_end(ended))
+                link.acknowledge(ended.attempt_number, ended.total_tokens, ended=True)
+            elif kind == "accepted":
+                self._assignments.accepted(message.accepted.attempt_number)
+            elif kind == "rejected":
+                rejected = message.rejected
+                reason = executor_pb2.AssignmentRejected.Reason.Name(rejected.reason)
+                reason = reason.removeprefix("REASON_").lower()
+                self._assignments.rejected(rejected.attempt_number, reason, rejected.message)
+
+
+async def _first(messages: AsyncIterator[M], wanted: str) -> M:
+    """Raises WireError where the stream does not begin as the contract says, within its time."""
+    try:
+        first = await asyncio.wait_for(anext(messages), FIRST_MESSAGE_TIMEOUT_S)
+    except (StopAsyncIteration, TimeoutError):
+        raise WireError(ErrorReason.INVALID_REGISTRATION, f"the first message must be {wanted}") from None
+    if first.WhichOneof("message") != wanted:  # type: ignore[attr-defined]
+        raise WireError(ErrorReason.INVALID_REGISTRATION, f"the first message must be {wanted}")
+    return first
+
+
+async def _both_ways(
+    *,
+    read: Callable[[], Awaitable[None]],
+    write: Callable[[], Awaitable[None]],
+    broken: Callable[[str], None],
+) -> None:
+    """Read and write until either side ends; say so whatever ended it."""
+    reader = asyncio.ensure_future(read())
+    writer = asyncio.ensure_future(write())
+    reason = "the scheduler is shutting down"
+    try:
+        done, _ = await asyncio.wait({reader, writer}, return_when=asyncio.FIRST_COMPLETED)
+        reason = "closed by the executor"
+        for task in done:
+            error = task.exception() if not task.cancelled() else None
+            if isinstance(error, EOFError):
+                reason = str(error)
+            elif isinstance(error, WireError):
+                raise error
+            elif error is not None:
+                reason = repr(error)
+                raise error
+    finally:
+        for task in (reader, writer):
+            task.cancel()
+        await asyncio.gather(reader, writer, return_exceptions=True)
+        broken(reason)
+
+
+async def _write_all(outbox: Outbox[Any], context: Context) -> None:
+    while True:
+        await context.write(await outbox.get())

@@ -1,0 +1,44 @@
+"""grpc.health.v1: what a load balancer and an operator may rely on.
+
+``""`` and AdminService serve as soon as the process does; InferenceService serves while some instance is READY, so
+that a client is not sent to a scheduler that can only refuse.
+"""
+
+from __future__ import annotations
+
+from grpc_health.v1 import health_pb2
+from grpc_health.v1.health import aio as health_aio
+
+from sage.controlplane.v1 import admin_pb2, executor_pb2, inference_pb2
+from scheduler_svc.control.clock import ControlClock
+from scheduler_svc.domain.core import SchedulingCore
+from scheduler_svc.domain.instance import InstanceState
+
+INFERENCE = inference_pb2.DESCRIPTOR.services_by_name["InferenceService"].full_name
+EXECUTOR = executor_pb2.DESCRIPTOR.services_by_name["ExecutorService"].full_name
+ADMIN = admin_pb2.DESCRIPTOR.services_by_name["AdminService"].full_name
+
+CHECK_S = 0.2
+
+
+class HealthReporter:
+    def __init__(self, core: SchedulingCore, clock: ControlClock) -> None:
+        self._core = core
+        self._clock = clock
+        self.servicer = health_aio.HealthServicer()
+
+    async def run(self) -> None:
+        for name in ("", EXECUTOR, ADMIN):
+            await self._set(name, serving=True)
+        while True:
+            ready = any(i.state is InstanceState.READY for i in self._core.registry.all())
+            await self._set(INFERENCE, serving=ready)
+            await self._clock.sleep(CHECK_S)
+
+    async def leave(self) -> None:
+        """NOT_SERVING for all, for good: the process is about to stop."""
+        await self.servicer.enter_graceful_shutdown()
+
+    async def _set(self, name: str, *, serving: bool) -> None:
+        status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
+        await self.servicer.set(name, status)

@@ -1,0 +1,84 @@
+"""What applications call."""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+import grpc
+
+from sage.controlplane.v1 import inference_pb2, inference_pb2_grpc
+from sage_wire.errors import ErrorReason
+from sage_wire.metadata import trace_headers
+from scheduler_svc.control.intake import Intake
+from scheduler_svc.control.live_request import Finished, Placement
+from scheduler_svc.control.output_log import TokenSlice
+from scheduler_svc.control.subscription import Subscription
+from scheduler_svc.domain.core import SchedulingCore
+from scheduler_svc.domain.request import RequestKey
+from scheduler_svc.transport import events
+from scheduler_svc.transport.enums import REQUEST_STATE_TO_WIRE
+from scheduler_svc.transport.errors import WireError
+from scheduler_svc.transport.submissions import DEFAULT_TENANT, submission
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
+    def __init__(self, intake: Intake, core: SchedulingCore, *, epoch: int) -> None:
+        self._intake = intake
+        self._core = core
+        self._epoch = epoch
+
+    async def Generate(  # type: ignore[override]  # it writes to the context instead of yielding
+        self, request: inference_pb2.GenerateRequest, context: Context
+    ) -> None:
+        subscription = await self._intake.submit(submission(request, trace_headers(context.invocation_metadata())))
+        try:
+            await self._stream(subscription, context)
+        finally:
+            # Also when the client went away: gRPC cancels this coroutine then.
+            self._intake.leave(subscription)
+
+    async def _stream(self, subscription: Subscription, context: Context) -> None:
+        live = subscription.live
+        wait_s = self._intake.expected_wait_s(live)
+        await context.write(events.accepted(live, attached=subscription.attached, expected_wait_s=wait_s))
+        while True:
+            event = await subscription.next()
+            if isinstance(event, TokenSlice):
+                await context.write(events.tokens(event, self._epoch))
+            elif isinstance(event, Placement):
+                instance = self._core.registry.find(event.decision.instance_id)
+                await context.write(events.scheduled(event, instance, self._epoch))
+            elif isinstance(event, Finished):
+                await context.write(events.finished(event))
+                return
+            else:
+                raise event
+
+    async def Cancel(self, request: inference_pb2.CancelRequest, context: Context) -> inference_pb2.CancelResponse:
+        key = RequestKey(tenant=request.tenant or DEFAULT_TENANT, request_id=request.request_id)
+        cancelled, live = self._intake.cancel(key, request.reason or "cancelled by the caller")
+        return inference_pb2.CancelResponse(cancelled=cancelled, state=REQUEST_STATE_TO_WIRE[live.state])
+
+    async def Submit(self, request: Any, context: Context) -> NoReturn:
+        _not_here("Submit")
+
+    async def Attach(self, request: Any, context: Context) -> NoReturn:  # type: ignore[override]
+        _not_here("Attach")
+
+    async def Get(self, request: Any, context: Context) -> NoReturn:
+        _not_here("Get")
+
+    async def List(self, request: Any, context: Context) -> NoReturn:
+        _not_here("List")
+
+    async def Embed(self, request: Any, context: Context) -> NoReturn:
+        _not_here("Embed")
+
+    async def SubmitBatch(self, request: Any, context: Context) -> NoReturn:
+        _not_here("SubmitBatch")
+
+
+def _not_here(method: str) -> NoReturn:
+    raise WireError(ErrorReason.NOT_IMPLEMENTED, f"{method} is not implemented by this version")

@@ -1,0 +1,44 @@
+"""Messages on their way to one stream: a bounded queue that never makes its writer wait."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Generic, TypeVar
+
+M = TypeVar("M")
+
+
+class Overflow(Exception):
+    """The other side does not read."""
+
+
+class Outbox(Generic[M]):
+    def __init__(self, limit: int) -> None:
+        self._messages: deque[M] = deque()
+        self._limit = limit
+        self._ready = asyncio.Event()
+        self._closed: str | None = None
+
+    def put(self, message: M) -> None:
+        """Raises Overflow at the limit.  After close, messages go nowhere."""
+        if self._closed is not None:
+            return
+        if len(self._messages) >= self._limit:
+            raise Overflow
+        self._messages.append(message)
+        self._ready.set()
+
+    def close(self, reason: str) -> None:
+        if self._closed is None:
+            self._closed = reason
+            self._ready.set()
+
+    async def get(self) -> M:
+        """The next message.  Raises EOFError with the reason once closed and empty."""
+        while not self._messages:
+            if self._closed is not None:
+                raise EOFError(self._closed)
+            self._ready.clear()
+            await self._ready.wait()
+        return self._messages.popleft()

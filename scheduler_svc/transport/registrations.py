@@ -1,0 +1,159 @@
+"""What executors report, converted and checked."""
+
+from __future__ import annotations
+
+import math
+import re
+
+from sage.controlplane.v1 import common_pb2, executor_pb2
+from sage_wire.errors import ErrorReason
+from sage_wire.protocol import OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION
+from scheduler_svc.control.assignments import AttemptEnd, EndCause
+from scheduler_svc.control.registration import HeldAttempt, Registration
+from scheduler_svc.domain.instance import (
+    EngineFacts,
+    InstanceRole,
+    InstanceSpec,
+    IterationSample,
+    LoadReport,
+    Location,
+    Parallelism,
+)
+from scheduler_svc.transport import durations
+from scheduler_svc.transport.enums import CAUSE_FROM_WIRE, FINISH_REASON_FROM_WIRE, ROLE_FROM_WIRE
+from scheduler_svc.transport.errors import WireError
+
+INSTANCE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
+SAMPLES_LIMIT = 256  # iterations of one heartbeat
+
+
+def registration(wire: executor_pb2.Register) -> Registration:
+    """Raises WireError for a version this scheduler does not speak or a registration that makes no sense."""
+    if not OLDEST_PROTOCOL_VERSION <= wire.protocol_version <= PROTOCOL_VERSION + 1:
+        raise WireError(
+            ErrorReason.PROTOCOL_VERSION,
+            f"protocol version {wire.protocol_version} is not spoken here;"
+            f" this scheduler speaks {OLDEST_PROTOCOL_VERSION} to {PROTOCOL_VERSION}",
+        )
+    if not INSTANCE_ID.fullmatch(wire.instance_id):
+        raise _refused("instance_id", f"{wire.instance_id!r}: letters, digits and . _ : -, at most 128")
+    if not wire.model:
+        raise _refused("model", "is empty")
+    if not math.isfinite(wire.price_per_hour) or wire.price_per_hour < 0:
+        raise _refused("price_per_hour", f"{wire.price_per_hour} is not a price")
+    if wire.role not in ROLE_FROM_WIRE:
+        raise _refused("role", f"{wire.role} is not a role")
+    return Registration(
+        spec=InstanceSpec(
+            instance_id=wire.instance_id,
+            model=wire.model,
+            role=ROLE_FROM_WIRE.get(wire.role, InstanceRole.GENERAL),
+            engine_start_id=wire.engine_start_id,
+            price_per_hour=wire.price_per_hour,
+            location=Location(host=wire.location.host, rack=wire.location.rack, zone=wire.location.zone),
+            labels=dict(wire.labels),
+            software_version=wire.software_version,
+            address=wire.address,
+        ),
+        held=tuple(
+            HeldAttempt(epoch=h.attempt.epoch, number=h.attempt.number, tokens=h.tokens, ended=h.ended)
+            for h in wire.held
+        ),
+    )
+
+
+def agreed_version(wire: executor_pb2.Register) -> int:
+    """The older of the two speaks its own language."""
+    return min(wire.protocol_version, PROTOCOL_VERSION)
+
+
+def facts(wire: executor_pb2.EngineFacts) -> EngineFacts:
+    """Raises WireError where an engine says it has no room or no vocabulary."""
+    for name in ("vocab_size", "max_model_len", "kv_capacity_tokens", "max_running", "max_batched_tokens"):
+        if getattr(wire, name) <= 0:
+            raise _refused(f"facts.{name}", "must be positive")
+    return EngineFacts(
+        engine=wire.engine,
+        engine_version=wire.engine_version,
+        revision=wire.revision,
+        dtype=wire.dtype,
+        vocab_size=wire.vocab_size,
+        max_model_len=wire.max_model_len,
+        kv_capacity_tokens=wire.kv_capacity_tokens,
+        kv_block_size=max(1, wire.kv_block_size),
+        max_running=wire.max_running,
+        max_batched_tokens=wire.max_batched_tokens,
+        parallelism=_parallelism(wire.parallelism_config),
+        gpu_name=wire.gpu_name,
+        gpu_memory_bytes=wire.gpu_memory_bytes,
+        adapters=frozenset(wire.adapters),
+        supports_priority=wire.supports_priority,
+        structured_output_kinds=frozenset(wire.structured_output_kinds),
+        kv_connector=wire.kv_connector,
+        compatibility_key=wire.compatibility_key,
+        tokenizer_hash=wire.tokenizer_hash,
+    )
+
+
+def load_report(wire: executor_pb2.Heartbeat) -> LoadReport:
+    return LoadReport(
+        number=wire.number,
+        last_assign=wire.last_assign,
+        running=wire.running,
+        waiting=wire.waiting,
+        unfinished=wire.unfinished,
+        kv_used_tokens=wire.kv_used_tokens,
+        iterations=wire.iterations,
+        prefix_queries_tokens=wire.prefix_queries_tokens,
+        prefix_hits_tokens=wire.prefix_hits_tokens,
+        prompt_tokens_per_s=wire.prompt_tokens_per_s,
+        generation_tokens_per_s=wire.generation_tokens_per_s,
+        gpu_memory_used_bytes=wire.gpu_memory_used_bytes,
+        known_wait=wire.known_wait,
+        samples=tuple(
+            IterationSample(
+                prefill_tokens=i.prefill_tokens,
+                decode_tokens=i.decode_tokens,
+                running=i.running,
+                kv_used_tokens=i.kv_used_tokens,
+                elapsed_s=i.elapsed_s,
+            )
+            for i in wire.recent_iterations[:SAMPLES_LIMIT]
+        ),
+    )
+
+
+def attempt_end(wire: executor_pb2.AssignmentEnded) -> AttemptEnd:
+    return AttemptEnd(
+        attempt_number=wire.attempt_number,
+        cause=CAUSE_FROM_WIRE.get(wire.cause, EndCause.FAILED),
+        finish_reason=FINISH_REASON_FROM_WIRE.get(wire.finish_reason, ""),
+        stop_string=wire.stop_string,
+        stop_token_id=wire.stop_token_id if wire.HasField("stop_token_id") else None,
+        total_tokens=wire.total_tokens,
+        trailing_text=wire.trailing_text,
+        cached_prompt_tokens=wire.cached_prompt_tokens,
+        field=_caller_path(wire.field),
+        message=wire.message,
+        engine_time_s=durations.from_wire(wire.engine_time),
+    )
+
+
+def _caller_path(field: str) -> str:
+    """Executors name fields of Assign; the caller knows them inside its spec."""
+    if not field:
+        return "spec"
+    return field if field.startswith("spec.") else f"spec.{field}"
+
+
+def _parallelism(wire: common_pb2.ParallelismConfig) -> Parallelism:
+    return Parallelism(
+        tensor_parallel_size=max(1, wire.tensor_parallel_size),
+        pipeline_parallel_size=max(1, wire.pipeline_parallel_size),
+        data_parallel_size=max(1, wire.data_parallel_size),
+        gpu_count=wire.gpu_count,
+    )
+
+
+def _refused(field: str, why: str) -> WireError:
+    return WireError(ErrorReason.INVALID_REGISTRATION, f"registration refused: {field}: {why}")

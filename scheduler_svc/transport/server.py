@@ -1,0 +1,102 @@
+"""The gRPC server: services, health, reflection, and who may reach it."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+from grpc_health.v1 import health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from sage.controlplane.v1 import admin_pb2_grpc, executor_pb2_grpc, inference_pb2_grpc
+from sage_wire.protocol import MAX_MESSAGE_BYTES
+from scheduler_svc.transport import health
+from scheduler_svc.transport.admin_servicer import AdminServicer
+from scheduler_svc.transport.error_interceptor import ErrorInterceptor
+from scheduler_svc.transport.executor_servicer import ExecutorServicer
+from scheduler_svc.transport.inference_servicer import InferenceServicer
+
+OPTIONS = [
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.so_reuseport", 0),  # a second scheduler on the same port is a mistake, not a cluster
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 2_000),
+    ("grpc.http2.max_pings_without_data", 0),
+]
+
+
+class ListenError(Exception):
+    """The server cannot listen as configured; one sentence for the operator."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tls:
+    certificate: Path
+    private_key: Path
+    client_ca: Path | None = None  # given: clients must present a certificate it signed
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Services:
+    inference: InferenceServicer
+    executor: ExecutorServicer
+    admin: AdminServicer
+    health: health.HealthReporter
+
+
+def build_server(services: Services) -> grpc.aio.Server:
+    server = grpc.aio.server(interceptors=[ErrorInterceptor()], options=OPTIONS)
+    inference_pb2_grpc.add_InferenceServiceServicer_to_server(services.inference, server)
+    executor_pb2_grpc.add_ExecutorServiceServicer_to_server(services.executor, server)
+    admin_pb2_grpc.add_AdminServiceServicer_to_server(services.admin, server)
+    health_pb2_grpc.add_HealthServicer_to_server(services.health.servicer, server)
+    names = (health.INFERENCE, health.EXECUTOR, health.ADMIN, "grpc.health.v1.Health")
+    reflection.enable_server_reflection((*names, reflection.SERVICE_NAME), server)
+    return server
+
+
+def listen(server: grpc.aio.Server, address: str, tls: Tls | None, *, insecure: bool) -> int:
+    """Bind, and return the port.  Without TLS only loopback, or any address where ``insecure`` says so.
+
+    Raises ListenError.
+    """
+    if tls is None and not insecure and not is_loopback(address):
+        raise ListenError(f"listen: {address} is not loopback: give tls.certificate and tls.private_key, or insecure")
+    try:
+        if tls is None:
+            return server.add_insecure_port(address)
+        return server.add_secure_port(address, _credentials(tls))
+    except (RuntimeError, OSError) as error:
+        raise ListenError(f"listen: cannot bind {address}: {error}") from error
+
+
+def is_loopback(address: str) -> bool:
+    """Whether ``host:port`` (or a Unix socket) can be reached from this machine only."""
+    if address.startswith("unix:"):
+        return True
+    host = address.rpartition(":")[0].strip("[]")
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _credentials(tls: Tls) -> grpc.ServerCredentials:
+    pair = (_read(tls.private_key), _read(tls.certificate))
+    if tls.client_ca is None:
+        return grpc.ssl_server_credentials([pair])
+    return grpc.ssl_server_credentials([pair], _read(tls.client_ca), require_client_auth=True)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ListenError(f"tls: cannot read {path}: {error.strerror}") from error

@@ -1,0 +1,194 @@
+"""Configuration → objects.  The only place that knows every room."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass
+
+import grpc
+
+from scheduler_svc.asyncio_clock import AsyncioClock
+from scheduler_svc.config import SchedulerConfig
+from scheduler_svc.control.assignments import Assignments
+from scheduler_svc.control.clock import ControlClock
+from scheduler_svc.control.dispatcher import Dispatcher
+from scheduler_svc.control.explain import Explainer
+from scheduler_svc.control.intake import Intake, IntakeSettings
+from scheduler_svc.control.lifecycle import Lifecycle, RecordLimits
+from scheduler_svc.control.model_watch import ModelWatch
+from scheduler_svc.control.pacer import Pacer
+from scheduler_svc.control.registration import SessionSettings
+from scheduler_svc.control.sessions import Sessions
+from scheduler_svc.control.supervisor import Supervisor
+from scheduler_svc.control.tokenizers import Tokenizers
+from scheduler_svc.control.wakeup import Wakeup
+from scheduler_svc.control.watchdog import Watchdog
+from scheduler_svc.domain.core import SchedulingCore
+from scheduler_svc.domain.policy import PolicyCatalogue
+from scheduler_svc.domain.settings import CoreSettings
+from scheduler_svc.tokenization.store import TokenizerStore
+from scheduler_svc.transport.admin_servicer import AdminServicer
+from scheduler_svc.transport.executor_servicer import ExecutorServicer
+from scheduler_svc.transport.health import HealthReporter
+from scheduler_svc.transport.inference_servicer import InferenceServicer
+from scheduler_svc.transport.server import Services, Tls, build_server, listen
+from scheduler_svc.transport.tokenizer_upload import TokenizerUpload
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ControlPlane:
+    """Control's objects, wired to each other and to nothing else: what tests drive under a virtual clock."""
+
+    core: SchedulingCore
+    clock: ControlClock
+    lifecycle: Lifecycle
+    assignments: Assignments
+    sessions: Sessions
+    dispatcher: Dispatcher
+    intake: Intake
+    models: ModelWatch
+    watchdog: Watchdog
+    pacer: Pacer
+    explainer: Explainer
+    wakeup: Wakeup
+    epoch: int
+
+
+def build_control(config: SchedulerConfig, clock: ControlClock, tokenizers: Tokenizers, *, epoch: int) -> ControlPlane:
+    """Raises UnknownPolicy, PolicyLoadError."""
+    core = SchedulingCore(_core_settings(config), PolicyCatalogue.with_plugins())
+    wakeup, pacer = Wakeup(), Pacer(clock)
+    record = config.record
+    lifecycle = Lifecycle(
+        core,
+        clock,
+        RecordLimits(requests=record.requests, output_tokens=record.output_tokens, candidates=record.candidates),
+    )
+    assignments = Assignments(core, clock, lifecycle, wakeup, epoch=epoch, max_attempts=config.queue.max_attempts)
+    models = ModelWatch(core, clock, tokenizers, frozenset(config.models))
+    sessions = Sessions(
+        core, clock, assignments, tokenizers, pacer, wakeup, models, _session_settings(config), epoch=epoch
+    )
+    assignments.attach_sessions(sessions)
+    intake = Intake(core, clock, lifecycle, tokenizers, models, pacer, wakeup, _intake_settings(config))
+    return ControlPlane(
+        core=core,
+        clock=clock,
+        lifecycle=lifecycle,
+        assignments=assignments,
+        sessions=sessions,
+        dispatcher=Dispatcher(core, clock, lifecycle, assignments, wakeup),
+        intake=intake,
+        models=models,
+        watchdog=Watchdog(core, clock, lifecycle, sessions, wakeup, orphan_timeout_s=config.queue.orphan_timeout_s),
+        pacer=pacer,
+        explainer=Explainer(core, clock, lifecycle),
+        wakeup=wakeup,
+        epoch=epoch,
+    )
+
+
+class Scheduler:
+    """The running service."""
+
+    def __init__(self, config: SchedulerConfig) -> None:
+        """Raises UnknownPolicy, PolicyLoadError."""
+        self._config = config
+        self._tokenizers = TokenizerStore()
+        # Nanoseconds since 1970: larger at every start, also after a crash, without a file to keep it in.
+        self.control = build_control(config, AsyncioClock(), self._tokenizers, epoch=time.time_ns())
+        self._supervisor = Supervisor()
+        self._health = HealthReporter(self.control.core, self.control.clock)
+        self._server: grpc.aio.Server | None = None
+        self.port = 0
+
+    async def start(self) -> None:
+        """Raises ListenError."""
+        control, config = self.control, self._config
+        self._server = build_server(self._services())
+        self.port = listen(self._server, config.listen, _tls(config), insecure=config.insecure)
+        await self._server.start()
+        self._supervisor.start("dispatcher", control.dispatcher.run())
+        self._supervisor.start("watchdog", control.watchdog.run())
+        self._supervisor.start("pacer", control.pacer.run())
+        self._supervisor.start("health", self._health.run())
+
+    async def wait_for_death(self) -> None:
+        """Raises TaskDied when a background task ends."""
+        await self._supervisor.wait_for_death()
+
+    async def stop(self) -> None:
+        """Refuse what is new, let what runs finish within the drain timeout, then end it all."""
+        control, server = self.control, self._server
+        control.intake.close()
+        await self._health.leave()
+        try:
+            async with asyncio.timeout(self._config.drain_timeout_s):
+                while len(control.lifecycle):
+                    await asyncio.sleep(0.05)
+        except TimeoutError:
+            log.warning("%d requests did not finish within the drain timeout", len(control.lifecycle))
+        if server is not None:
+            await server.stop(grace=1.0)
+        await self._supervisor.stop()
+        self._tokenizers.close()
+
+    def _services(self) -> Services:
+        control = self.control
+        return Services(
+            inference=InferenceServicer(control.intake, control.core, epoch=control.epoch),
+            executor=ExecutorServicer(
+                control.sessions,
+                control.assignments,
+                lambda: TokenizerUpload(self._tokenizers, control.models.changed),
+                epoch=control.epoch,
+            ),
+            admin=AdminServicer(
+                control.core,
+                control.clock,
+                control.sessions,
+                control.explainer,
+                control.wakeup,
+                epoch=control.epoch,
+            ),
+            health=self._health,
+        )
+
+
+def _core_settings(config: SchedulerConfig) -> CoreSettings:
+    return CoreSettings(
+        policy=config.policy,
+        queue_limit_per_model=config.queue.limit_per_model,
+        stall_limit_s=config.instance.stall_limit_s,
+        known_wait_limit_s=config.instance.known_wait_limit_s,
+    )
+
+
+def _session_settings(config: SchedulerConfig) -> SessionSettings:
+    instance = config.instance
+    return SessionSettings(
+        lease_s=instance.lease_s,
+        heartbeat_interval_s=instance.heartbeat_interval_s,
+        reconnect_grace_s=instance.reconnect_grace_s,
+        forget_after_s=instance.forget_after_s,
+        probation_s=instance.probation_s,
+    )
+
+
+def _intake_settings(config: SchedulerConfig) -> IntakeSettings:
+    return IntakeSettings(
+        arriving_limit=config.queue.arriving_limit,
+        default_deadline_s=config.queue.default_deadline_s,
+        sampling_defaults={name: model.sampling for name, model in config.models.items()},
+    )
+
+
+def _tls(config: SchedulerConfig) -> Tls | None:
+    tls = config.tls
+    if tls.certificate is None or tls.private_key is None:
+        return None
+    return Tls(certificate=tls.certificate, private_key=tls.private_key, client_ca=tls.client_ca)

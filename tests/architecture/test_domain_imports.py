@@ -1,0 +1,64 @@
+"""`scheduler_svc/domain` is pure: the standard library and itself, no clock of its own, no asyncio, no files.
+
+A simulator, a test and the service share it.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from tests.architecture.source_tree import ROOT, imported_modules, parse, python_files, shown
+
+OWN = "scheduler_svc.domain"
+NOT_PURE = {
+    "asyncio", "concurrent", "multiprocessing", "threading", "queue",  # concurrency
+    "time", "datetime", "sched",  # clocks
+    "io", "os", "pathlib", "shutil", "socket", "sqlite3", "subprocess", "tempfile", "urllib",  # the outside
+    "logging",
+}  # fmt: skip
+
+
+def test_domain_imports_only_the_pure_part_of_the_standard_library_and_itself() -> None:
+    offences = [
+        f"{shown(path, line)}: imports {module}"
+        for path in python_files(ROOT / "scheduler_svc" / "domain")
+        for line, module in offences_in(parse(path))
+    ]
+    assert offences == []
+
+
+def offences_in(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    for line, module in imported_modules(tree):
+        top = module.partition(".")[0]
+        if f"{module}.".startswith(f"{OWN}."):
+            continue
+        if top not in sys.stdlib_module_names or top in NOT_PURE:
+            yield line, module
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import grpc",
+        "import asyncio",
+        "from time import monotonic",
+        "from scheduler_svc.control import relay",
+        "import scheduler_svc.config",
+        "from sage.controlplane.v1 import common_pb2",
+        "def f():\n    import pydantic",
+    ],
+)
+def test_the_lint_catches(source: str) -> None:
+    assert list(offences_in(ast.parse(source)))
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["import heapq", "from scheduler_svc.domain.request import Request", "from .request import Request"],
+)
+def test_the_lint_lets_pass(source: str) -> None:
+    assert list(offences_in(ast.parse(source))) == []

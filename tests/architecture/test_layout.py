@@ -1,0 +1,64 @@
+"""What must and must not be where in the tree."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+from tests.architecture.source_tree import (
+    GENERATED,
+    PACKAGES,
+    ROOT,
+    imported_modules,
+    parse,
+    python_files,
+    shown,
+)
+
+HEAVY = {"vllm", "torch", "transformers"}
+VLLM_FILE = ROOT / "executor_svc" / "engine" / "vllm_engine.py"
+
+
+def test_sage_stays_a_namespace_that_other_packages_can_share() -> None:
+    assert (GENERATED / "sage" / "controlplane" / "v1").is_dir()
+    assert not (GENERATED / "sage" / "__init__.py").exists()
+    assert not (GENERATED / "sage" / "controlplane" / "__init__.py").exists()
+
+
+def test_every_room_has_a_readme() -> None:
+    test_rooms = {folder for folder in (ROOT / "tests").iterdir() if any(folder.rglob("test_*.py"))}
+    assert lacking("README.md", {path.parent for path in python_files(*PACKAGES)} | test_rooms) == []
+
+
+def test_every_package_has_an_init_file() -> None:
+    """Without one, an editable install and an installed wheel would see different packages."""
+    assert lacking("__init__.py", {path.parent for path in python_files(*PACKAGES)}) == []
+
+
+def test_one_file_imports_vllm() -> None:
+    importers = {
+        path.relative_to(ROOT): shown(path, line)
+        for path in python_files(*PACKAGES)
+        for line, module in imported_modules(parse(path))
+        if module.partition(".")[0] in HEAVY
+    }
+    assert list(importers) == [VLLM_FILE.relative_to(ROOT)], importers
+
+
+def test_vllm_is_not_imported_by_importing_that_file() -> None:
+    """`--help`, a clear error without vLLM and the fast tests all import the file, and must not need vLLM."""
+    assert [found for found in top_level_imports(VLLM_FILE) if found[1].partition(".")[0] in HEAVY] == []
+
+
+def lacking(name: str, folders: set[Path]) -> list[str]:
+    return [str(folder.relative_to(ROOT)) for folder in sorted(folders) if not (folder / name).is_file()]
+
+
+def top_level_imports(path: Path) -> list[tuple[int, str]]:
+    return [found for statement in parse(path).body for found in _imports_run_on_import(statement)]
+
+
+def _imports_run_on_import(statement: ast.stmt) -> list[tuple[int, str]]:
+    if isinstance(statement, ast.Import | ast.ImportFrom | ast.Try | ast.With):
+        return imported_modules(statement)
+    return []  # functions run later; `if TYPE_CHECKING:` never

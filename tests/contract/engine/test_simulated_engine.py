@@ -1,0 +1,42 @@
+"""The simulated engine keeps the engines' contract."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from executor_svc.engine.settings import ModelSettings, SimulatedSettings
+from executor_svc.engine.simulated_engine import SimulatedEngineFactory
+from executor_svc.engine.simulated_tokenizer import tokenizer_for
+from tests.contract.engine.contract import EngineContract, Subject
+
+SETTINGS = SimulatedSettings(
+    step_base_s=0.0005,
+    step_per_sequence_s=0.0,
+    prefill_tokens_per_s=1e6,
+    kv_capacity_tokens=4096,
+    max_running=4,
+    max_batched_tokens=256,
+    max_model_len=1024,
+    adapters=("french",),
+)
+
+
+@pytest.fixture
+async def subject() -> AsyncIterator[Subject]:
+    factory = SimulatedEngineFactory(ModelSettings(model="sim"), SETTINGS)
+    engine = await factory.start(lambda state, fraction, message: None)
+    tokenizer = tokenizer_for(SETTINGS.vocab_size)
+    yield Subject(
+        engine=engine,
+        settle=lambda: asyncio.sleep(0),
+        prompts=[tokenizer.encode(f"This is prompt number {n}.").ids for n in range(8)],
+        adapter="french",
+    )
+    await engine.shutdown()
+
+
+class TestSimulatedEngine(EngineContract):
+    pass

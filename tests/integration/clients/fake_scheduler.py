@@ -1,0 +1,218 @@
+"""A scheduler small enough to read: it answers as a test tells it to, and writes down what it was asked."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, Self
+
+import grpc
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.duration_pb2 import Duration
+from google.rpc import error_details_pb2, status_pb2
+
+from sage.controlplane.v1 import (
+    admin_pb2,
+    admin_pb2_grpc,
+    common_pb2,
+    decision_pb2,
+    inference_pb2,
+    inference_pb2_grpc,
+)
+from sage_wire.errors import DOMAIN, ErrorReason
+
+Context = Any
+Generator = Callable[[inference_pb2.GenerateRequest, Context], AsyncIterator[inference_pb2.GenerateResponse]]
+
+
+def accepted(request: inference_pb2.GenerateRequest, *, attached: bool = False) -> inference_pb2.GenerateResponse:
+    message = inference_pb2.Accepted(request_id=request.request_id, model="tiny", prompt_tokens=3, attached=attached)
+    message.expected_wait.FromMilliseconds(250)
+    return inference_pb2.GenerateResponse(accepted=message)
+
+
+def scheduled(instance_id: str = "executor-1", *, resumed_from: int = 0) -> inference_pb2.GenerateResponse:
+    decision = decision_pb2.Decision(
+        instance_id=instance_id,
+        policy="fifo",
+        phase=common_pb2.PHASE_HYBRID,
+        reasons=["shortest predicted start 0.00 s"],
+        attempt=common_pb2.Attempt(epoch=7, number=1),
+    )
+    return inference_pb2.GenerateResponse(
+        scheduled=inference_pb2.Scheduled(decision=decision, resumed_from_token=resumed_from)
+    )
+
+
+def tokens(first: int, count: int = 1) -> inference_pb2.GenerateResponse:
+    """Token i has the id 100 + i and the text of two letters, so that its text begins at 2 * i."""
+    return inference_pb2.GenerateResponse(
+        tokens=inference_pb2.Tokens(
+            first_index=first,
+            token_ids=[100 + i for i in range(first, first + count)],
+            text_offset=2 * first,
+            text="".join(text_of(i) for i in range(first, first + count)),
+        )
+    )
+
+
+def text_of(index: int) -> str:
+    return chr(ord("a") + index % 26) + chr(ord("a") + index // 26)
+
+
+def whole_text(count: int) -> str:
+    return "".join(text_of(i) for i in range(count))
+
+
+def finished(count: int) -> inference_pb2.GenerateResponse:
+    message = inference_pb2.Finished(
+        finish_reason=common_pb2.FINISH_REASON_LENGTH,
+        usage=common_pb2.Usage(prompt_tokens=3, completion_tokens=count),
+        attempts=1,
+        slo=[inference_pb2.SloResult(target="ttft", met=True)],
+    )
+    message.timings.time_to_first_token.FromMilliseconds(20)
+    message.timings.queue.FromMilliseconds(5)
+    message.timings.decode.FromMilliseconds(100)
+    return inference_pb2.GenerateResponse(finished=message)
+
+
+def events(
+    request: inference_pb2.GenerateRequest, count: int, *, attached: bool = False
+) -> list[inference_pb2.GenerateResponse]:
+    """A whole life of ``count`` tokens, from ``after_token`` on."""
+    middle = [tokens(i) for i in range(request.after_token, count)]
+    return [accepted(request, attached=attached), scheduled(), *middle, finished(count)]
+
+
+async def fail(context: Context, reason: ErrorReason, message: str, *details: Any) -> None:
+    """Ends a call as the scheduler's interceptor does."""
+    status = status_pb2.Status(code=reason.status.value[0], message=message)
+    info = error_details_pb2.ErrorInfo(reason=reason.code, domain=DOMAIN, metadata={"model": "tiny"})
+    for detail in (info, *details):
+        packed = AnyMessage()
+        packed.Pack(detail)
+        status.details.append(packed)
+    trailing = (("grpc-status-details-bin", status.SerializeToString()),)
+    await context.abort(reason.status, message, trailing_metadata=trailing)
+
+
+def retry_in(seconds: float) -> error_details_pb2.RetryInfo:
+    delay = Duration()
+    delay.FromNanoseconds(int(seconds * 1e9))
+    return error_details_pb2.RetryInfo(retry_delay=delay)
+
+
+def bad_fields(**violations: str) -> error_details_pb2.BadRequest:
+    """Double underscores stand for dots."""
+    violation = error_details_pb2.BadRequest.FieldViolation
+    return error_details_pb2.BadRequest(
+        field_violations=[
+            violation(field=name.replace("__", "."), description=text) for name, text in violations.items()
+        ]
+    )
+
+
+async def default_generate(
+    request: inference_pb2.GenerateRequest, context: Context
+) -> AsyncIterator[inference_pb2.GenerateResponse]:
+    for event in events(request, request.spec.sampling.max_tokens or 4):
+        yield event
+
+
+class FakeScheduler(inference_pb2_grpc.InferenceServiceServicer, admin_pb2_grpc.AdminServiceServicer):
+    """Both services a client speaks to, on a free port of 127.0.0.1."""
+
+    def __init__(self) -> None:
+        self.generate: Generator = default_generate
+        self.admin: dict[str, Callable[[Any, Context], Awaitable[Any]]] = {}
+        self.requests: list[inference_pb2.GenerateRequest] = []
+        self.metadata: list[dict[str, str]] = []
+        self.cancels: list[inference_pb2.CancelRequest] = []
+        self.asked: list[Any] = []
+        self.left = asyncio.Event()  # set when a client left a stream before its end
+        self.port = 0
+
+    async def start(self, credentials: grpc.ServerCredentials | None = None) -> Self:
+        self._server = grpc.aio.server()
+        inference_pb2_grpc.add_InferenceServiceServicer_to_server(self, self._server)
+        admin_pb2_grpc.add_AdminServiceServicer_to_server(self, self._server)
+        if credentials is None:
+            self.port = self._server.add_insecure_port("127.0.0.1:0")
+        else:
+            self.port = self._server.add_secure_port("127.0.0.1:0", credentials)
+        await self._server.start()
+        return self
+
+    async def stop(self) -> None:
+        await self._server.stop(0)
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    async def Generate(
+        self, request: inference_pb2.GenerateRequest, context: Context
+    ) -> AsyncIterator[inference_pb2.GenerateResponse]:
+        self.requests.append(request)
+        self.metadata.append({key: str(value) for key, value in context.invocation_metadata()})
+        try:
+            async for event in self.generate(request, context):
+                yield event
+        except asyncio.CancelledError:
+            self.left.set()
+            raise
+
+    async def Cancel(self, request: inference_pb2.CancelRequest, context: Context) -> inference_pb2.CancelResponse:
+        self.cancels.append(request)
+        return inference_pb2.CancelResponse(cancelled=True, state=inference_pb2.REQUEST_STATE_CANCELLED)
+
+    async def GetPolicy(self, request: Any, context: Context) -> Any:
+        return await self._answer("GetPolicy", request, context)
+
+    async def SetPolicy(self, request: Any, context: Context) -> Any:
+        return await self._answer("SetPolicy", request, context)
+
+    async def ListInstances(self, request: Any, context: Context) -> Any:
+        return await self._answer("ListInstances", request, context)
+
+    async def GetInstance(self, request: Any, context: Context) -> Any:
+        return await self._answer("GetInstance", request, context)
+
+    async def DrainInstance(self, request: Any, context: Context) -> Any:
+        return await self._answer("DrainInstance", request, context)
+
+    async def ResumeInstance(self, request: Any, context: Context) -> Any:
+        return await self._answer("ResumeInstance", request, context)
+
+    async def Explain(self, request: Any, context: Context) -> Any:
+        return await self._answer("Explain", request, context)
+
+    async def _answer(self, name: str, request: Any, context: Context) -> Any:
+        self.asked.append(request)
+        self.metadata.append({key: str(value) for key, value in context.invocation_metadata()})
+        return await self.admin[name](request, context)
+
+
+async def started(credentials: grpc.ServerCredentials | None = None) -> FakeScheduler:
+    """A fake that listens.  What it leaves out of the contract answers UNIMPLEMENTED."""
+    return await FakeScheduler().start(credentials)  # type: ignore[abstract]
+
+
+def always(answer: Any) -> Callable[[Any, Context], Awaitable[Any]]:
+    async def say(request: Any, context: Context) -> Any:
+        return answer
+
+    return say
+
+
+def instance(instance_id: str = "executor-1", **fields: Any) -> admin_pb2.Instance:
+    given = {
+        "model": "tiny",
+        "state": common_pb2.INSTANCE_STATE_READY,
+        "role": common_pb2.INSTANCE_ROLE_GENERAL,
+        "engine": "simulated",
+        "max_running": 4,
+        "kv_capacity_tokens": 1000,
+    }
+    return admin_pb2.Instance(instance_id=instance_id, **{**given, **fields})

@@ -1,0 +1,50 @@
+"""TLS with a certificate authority of one's own."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import grpc
+import pytest
+
+import sage_client as sage
+from sage_client import AsyncClient
+from tests.integration.clients.fake_scheduler import started
+
+pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificates")
+
+
+def certificate(directory: Path) -> tuple[Path, Path]:
+    """A self-signed certificate for 127.0.0.1, and its key."""
+    cert, key = directory / "cert.pem", directory / "key.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    command += ["-keyout", str(key), "-out", str(cert), "-days", "2", "-subj", "/CN=sage-test"]
+    command += ["-addext", "subjectAltName=IP:127.0.0.1"]
+    subprocess.run(command, check=True, capture_output=True, timeout=30)
+    return cert, key
+
+
+async def test_a_scheduler_with_a_known_authority_is_spoken_to(tmp_path: Path) -> None:
+    cert, key = certificate(tmp_path)
+    scheduler = await started(grpc.ssl_server_credentials([(key.read_bytes(), cert.read_bytes())]))
+    async with AsyncClient(scheduler.address, tls_ca=cert, token="t") as client:
+        result = await client.generate("hi", max_tokens=3).result()
+    await scheduler.stop()
+
+    assert len(result.token_ids) == 3
+    assert scheduler.metadata[0]["authorization"] == "Bearer t"
+
+
+async def test_a_scheduler_with_another_authority_is_not(tmp_path: Path) -> None:
+    cert, key = certificate(tmp_path)
+    (tmp_path / "other").mkdir()
+    other, _ = certificate(tmp_path / "other")
+    scheduler = await started(grpc.ssl_server_credentials([(key.read_bytes(), cert.read_bytes())]))
+    async with AsyncClient(scheduler.address, tls_ca=other) as client:
+        with pytest.raises(sage.UnavailableError):
+            await client.generate("hi").result()
+    await scheduler.stop()
+
+    assert scheduler.requests == []

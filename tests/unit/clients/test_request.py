@@ -1,0 +1,168 @@
+"""From a caller's arguments to the message of Generate."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from sage.controlplane.v1 import common_pb2, inference_pb2
+from sage_client import ChatMessage, InvalidRequestError, SamplingOptions
+from sage_client._request import encode_request
+from sage_wire.protocol import PROMPT_LIMIT_BYTES
+
+
+def encode(prompt: str | None = "hi", **options: Any) -> inference_pb2.GenerateRequest:
+    return encode_request(prompt, options, tenant="acme")  # type: ignore[arg-type]
+
+
+def fields_at_fault(prompt: str | None = "hi", **options: Any) -> list[str]:
+    with pytest.raises(InvalidRequestError) as caught:
+        encode(prompt, **options)
+    return [v.field for v in caught.value.violations]
+
+
+def test_every_sampling_field_of_the_contract_is_an_option() -> None:
+    kinds = set(common_pb2.StructuredOutput.DESCRIPTOR.fields_by_name)
+    fields = set(common_pb2.SamplingParams.DESCRIPTOR.fields_by_name) - {"structured_output"}
+
+    assert set(SamplingOptions.__annotations__) == fields | kinds
+
+
+def test_what_is_not_said_is_absent() -> None:
+    assert encode().spec.sampling == common_pb2.SamplingParams()
+    assert not encode().spec.HasField("deadline")
+    assert not encode().spec.HasField("cost_budget")
+    assert not encode().HasField("after_token")
+
+
+def test_zero_is_said() -> None:
+    request = encode(temperature=0, logprobs=0, cost_budget=0.0)
+
+    assert request.spec.sampling.HasField("temperature")
+    assert request.spec.sampling.HasField("logprobs")
+    assert request.spec.HasField("cost_budget")
+
+
+def test_all_scalar_and_list_options_arrive() -> None:
+    sampling = encode(
+        temperature=0.5,
+        top_k=3,
+        seed=-1,
+        stop=["a", "b"],
+        stop_token_ids=[7],
+        allowed_token_ids=(1, 2),
+        bad_words=["x"],
+        logit_bias={5: -1.0},
+        skip_special_tokens=False,
+        max_tokens=9,
+    ).spec.sampling
+
+    assert (sampling.temperature, sampling.top_k, sampling.seed, sampling.max_tokens) == (0.5, 3, -1, 9)
+    assert (list(sampling.stop), list(sampling.stop_token_ids)) == (["a", "b"], [7])
+    assert (list(sampling.allowed_token_ids), list(sampling.bad_words)) == ([1, 2], ["x"])
+    assert dict(sampling.logit_bias) == {5: -1.0}
+    assert sampling.HasField("skip_special_tokens")
+
+
+@pytest.mark.parametrize(
+    ("option", "kind"),
+    [
+        ({"json_schema": "{}"}, "json_schema"),
+        ({"json_object": True}, "json_object"),
+        ({"regex": "a+"}, "regex"),
+        ({"choice": ["yes", "no"]}, "choice"),
+        ({"choice": []}, "choice"),
+        ({"grammar": "root ::= 'a'"}, "grammar"),
+    ],
+)
+def test_structured_output_kinds(option: dict[str, Any], kind: str) -> None:
+    assert encode(**option).spec.sampling.structured_output.WhichOneof("kind") == kind
+
+
+def test_a_chat_is_made_of_messages_or_mappings() -> None:
+    request = encode(
+        None,
+        messages=[ChatMessage(role="system", content="be brief"), {"role": "user", "content": "hi"}],
+        continue_final_message=True,
+        template_arguments={"thinking": False},
+    )
+    chat = request.spec.chat
+
+    assert [(m.role, m.content[0].text) for m in chat.messages] == [("system", "be brief"), ("user", "hi")]
+    assert chat.continue_final_message
+    assert chat.template_arguments_json == '{"thinking": false}'
+
+
+def test_an_empty_prompt_is_left_to_the_server() -> None:
+    assert encode("").spec.WhichOneof("prompt") == "text"
+    assert encode(None, token_ids=[]).spec.WhichOneof("prompt") == "tokens"
+    assert encode(None, messages=[]).spec.WhichOneof("prompt") == "chat"
+
+
+def test_tenant_is_the_clients_unless_said() -> None:
+    assert encode().tenant == "acme"
+    assert encode(tenant="other").tenant == "other"
+
+
+@pytest.mark.parametrize("name", ["critical", "CRITICAL", 1, common_pb2.PRIORITY_CRITICAL])
+def test_a_priority_by_name_or_number(name: Any) -> None:
+    assert encode(priority=name).spec.priority == common_pb2.PRIORITY_CRITICAL
+
+
+def test_ids_are_made_and_differ() -> None:
+    assert encode().request_id != encode().request_id
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        ({"max_tokens": -1}, "spec.sampling.max_tokens"),
+        ({"top_k": 1.5}, "spec.sampling.top_k"),
+        ({"temperature": "hot"}, "spec.sampling.temperature"),
+        ({"stop_token_ids": [-1]}, "spec.sampling.stop_token_ids"),
+        ({"choice": "yes"}, "spec.sampling.choice"),
+        ({"json_object": True, "regex": "a"}, "spec.sampling.structured_output"),
+        ({"priority": "urgent"}, "spec.priority"),
+        ({"deadline": float("nan")}, "spec.deadline"),
+        ({"ttft_target": float("inf")}, "spec.ttft_target"),
+        ({"tags": {"a": 1}}, "spec.tags"),
+        ({"no_instance": "perhaps"}, "spec.no_instance"),
+        ({"token_ids": [1]}, "spec.prompt"),
+        ({"after_token": -1}, "after_token"),
+    ],
+)
+def test_what_cannot_be_sent_names_its_field(options: dict[str, Any], field: str) -> None:
+    assert fields_at_fault(**options) == [field]
+
+
+def test_all_faults_are_named_at_once() -> None:
+    assert fields_at_fault(None, max_tokens=-1, priority="urgent") == [
+        "spec.prompt",
+        "spec.sampling.max_tokens",
+        "spec.priority",
+    ]
+
+
+def test_token_ids_and_messages_name_their_place() -> None:
+    assert fields_at_fault(None, token_ids=[1, -1]) == ["spec.tokens.ids"]
+    assert fields_at_fault(None, messages=[{"role": "user", "content": "a"}, {"role": "user"}]) == [
+        "spec.chat.messages[1]"
+    ]
+
+
+def test_a_prompt_too_large_to_send_is_refused_here() -> None:
+    assert fields_at_fault("x" * (PROMPT_LIMIT_BYTES + 1)) == ["spec.text"]
+
+
+def test_a_message_too_large_to_send_is_refused_here() -> None:
+    assert fields_at_fault(None, token_ids=[1 << 31] * 4_000_000) == ["spec"]
+
+
+def test_an_unknown_option_is_a_type_error() -> None:
+    with pytest.raises(TypeError, match="tempurature"):
+        encode(tempurature=1.0)
+
+
+def test_none_means_not_said() -> None:
+    assert encode(temperature=None, deadline=None, model=None, request_id="r") == encode(request_id="r")

@@ -1,0 +1,69 @@
+"""One real engine for all tests of this room: it takes half a minute to start."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from executor_svc.engine import tiny_model
+from executor_svc.engine.port import EngineState
+from executor_svc.engine.settings import ModelSettings, VllmSettings
+from executor_svc.engine.vllm_engine import VllmEngine, VllmEngineFactory
+from tests.contract.engine.contract import Subject
+from tests.vllm.engine.adapter import make_adapter
+
+ROOM = Path(__file__).parent
+Progress = list[tuple[EngineState, float | None, str]]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """vLLM and PyTorch warn about themselves when they are imported; warnings about our code stay errors."""
+    for item in items:
+        if item.path.is_relative_to(ROOM):
+            item.add_marker(pytest.mark.filterwarnings("error:::executor_svc"))
+            item.add_marker(pytest.mark.filterwarnings("default"))
+
+
+@pytest.fixture(scope="session")
+def model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("models") / "tiny"
+    assert tiny_model.main(["--out", str(path), "--dtype", "float32"]) == 0
+    return path
+
+
+@pytest.fixture(scope="session")
+def settings(model_path: Path, tmp_path_factory: pytest.TempPathFactory) -> VllmSettings:
+    adapter = make_adapter(model_path, tmp_path_factory.mktemp("adapters") / "dialect")
+    return VllmSettings(
+        dtype="float32",
+        enforce_eager=True,
+        max_running=4,
+        max_model_len=1024,
+        kv_cache_bytes=64 << 20,
+        cpu_cores="0",
+        adapters={"dialect": str(adapter)},
+    )
+
+
+@pytest.fixture(scope="session")
+def progress() -> Progress:
+    """What the session's engine reported while it started."""
+    return []
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def engine(model_path: Path, settings: VllmSettings, progress: Progress) -> AsyncIterator[VllmEngine]:
+    factory = VllmEngineFactory(ModelSettings(model=str(model_path), served_name="tiny"), settings)
+    engine = await factory.start(lambda *report: progress.append(report))
+    yield engine
+    await engine.shutdown()
+
+
+@pytest.fixture(scope="session")
+def subject(engine: VllmEngine) -> Subject:
+    prompts = [[(17 + 37 * n + 11 * i) % 4000 + 20 for i in range(12 + n)] for n in range(8)]
+    return Subject(engine=engine, settle=lambda: asyncio.sleep(0.005), prompts=prompts, adapter="dialect")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     CliSettingsSource,
@@ -35,6 +35,14 @@ class TlsSection(_Section):
     client_ca: Path | None = Field(
         default=None, description="PEM file; clients and executors must present a certificate of it"
     )
+
+    @model_validator(mode="after")
+    def _whole(self) -> TlsSection:
+        if (self.certificate is None) != (self.private_key is None):
+            raise ValueError("certificate and private_key go together")
+        if self.client_ca is not None and self.certificate is None:
+            raise ValueError("client_ca needs certificate and private_key")
+        return self
 
 
 class QueueSection(_Section):
@@ -138,6 +146,7 @@ def load(arguments: Sequence[str]) -> SchedulerConfig:
                 cli_implicit_flags=True,
                 cli_avoid_json=True,
                 cli_hide_none_type=True,
+                cli_exit_on_error=False,
             )
             toml = TomlConfigSettingsSource(settings_cls, toml_file=file)
             return (cli, env_settings, toml) if file else (cli, env_settings)

@@ -42,6 +42,7 @@ class AsyncClient:
         tenant: owner of the requests; ignored where the token names one.
         tls_ca: PEM file of the authority that signed the scheduler's certificate; turns TLS on.
         tls: TLS with the system's authorities.
+        tls_cert: PEM file of the client's own certificate, where the scheduler asks for one; goes with ``tls_key``.
         token: bearer token sent with every call.
         insecure: no TLS although the address is not a loopback one.
         timeout: seconds a call may take that is not a stream.
@@ -58,6 +59,8 @@ class AsyncClient:
         tenant: str = "",
         tls_ca: Path | str | None = None,
         tls: bool = False,
+        tls_cert: Path | str | None = None,
+        tls_key: Path | str | None = None,
         token: str | None = None,
         insecure: bool = False,
         timeout: float = DEFAULT_TIMEOUT_S,
@@ -65,7 +68,13 @@ class AsyncClient:
         reconnect: Reconnect | None = None,
     ) -> None:
         self._connection = Connection(
-            address=address, tls_ca=Path(tls_ca) if tls_ca else None, tls=tls, token=token, insecure=insecure
+            address=address,
+            tls_ca=_path(tls_ca),
+            tls=tls,
+            tls_cert=_path(tls_cert),
+            tls_key=_path(tls_key),
+            token=token,
+            insecure=insecure,
         )
         self._tenant = tenant
         self._timeout = timeout
@@ -157,3 +166,7 @@ class AsyncClient:
             return await method(request, timeout=timeout or self._timeout, metadata=metadata)
         except grpc.aio.AioRpcError as error:
             raise error_from_rpc(error) from None
+
+
+def _path(file: Path | str | None) -> Path | None:
+    return Path(file) if file else None

@@ -17,9 +17,10 @@ from sage_client._errors import (
     RequestCancelledError,
     SageError,
     StreamLostError,
+    UnavailableError,
     WaitTimeoutError,
 )
-from sage_client._events import Accepted, Event, Finished, Tokens
+from sage_client._events import Accepted, Event, Finished, Scheduled, Tokens
 from sage_client._fleet_view import Cancellation
 from sage_client._output_cursor import OutputCursor
 from sage_client._reconnect import Reconnect
@@ -56,11 +57,12 @@ class AsyncStream:
         self.timeout_s = timeout_s  # seconds the whole stream may take
         self._end = asyncio.get_running_loop().time() + timeout_s
         self._reconnect = reconnect
-        self._attempts = 0  # to attach again, since the last event
+        self._attempts = 0  # to attach again, since the last token
         self._cursors: dict[int, OutputCursor] = {}
         self._outcome = CompletionBuilder()
         self._over = False
         self._closed = False
+        self._cancelled = False  # by this stream
         self._error: SageError | None = None
         self._call = open_call(request)
 
@@ -109,6 +111,7 @@ class AsyncStream:
 
     async def cancel(self, reason: str = "") -> Cancellation:
         """Ends the request, detached or not; the stream then ends with RequestCancelledError.  Idempotent."""
+        self._cancelled = True
         return await self._cancel(self.request_id, self._request.tenant, reason)
 
     async def aclose(self) -> None:
@@ -126,9 +129,7 @@ class AsyncStream:
 
     async def _next_event(self) -> Event:
         while True:
-            response = await self._read()
-            self._attempts = 0
-            event = self._take(decode_event(response))
+            event = self._take(decode_event(await self._read()))
             if event is not None:
                 self._outcome.take(event)
                 return event
@@ -137,7 +138,11 @@ class AsyncStream:
         """The part of an event that is new to the caller."""
         match event:
             case Tokens():
-                return self._cursor(event.choice).advance(event)
+                return self._take_tokens(event)
+            case Scheduled():
+                # A stream that joins late is told where the request runs: known, if it was there before.
+                known = any(event.decision.attempt == each.attempt for each in self._outcome.decisions)
+                return None if known else event
             case Accepted():
                 return self._take_accepted(event)
             case Finished():
@@ -154,6 +159,12 @@ class AsyncStream:
                 request_id=self.request_id,
             )
         return None
+
+    def _take_tokens(self, event: Tokens) -> Tokens | None:
+        fresh = self._cursor(event.choice).advance(event)
+        if fresh is not None:
+            self._attempts = 0
+        return fresh
 
     def _cursor(self, choice: int) -> OutputCursor:
         start = self._request.after_token
@@ -175,7 +186,10 @@ class AsyncStream:
         try:
             response = await self._call.read()
         except grpc.aio.AioRpcError as error:
-            await self._attach_again(error_from_rpc(error, request_id=self.request_id))
+            failure = error_from_rpc(error, request_id=self.request_id)
+            if isinstance(failure, RequestCancelledError) and self._attempts and not self._cancelled:
+                raise self._given_up(failure) from None
+            await self._attach_again(failure)
             return None
         except asyncio.CancelledError:
             self._call.cancel()
@@ -197,6 +211,15 @@ class AsyncStream:
         request.CopyFrom(self._request)
         request.after_token = self.next_token
         self._call = self._open_call(request)
+
+    def _given_up(self, failure: SageError) -> UnavailableError:
+        """The scheduler cannot tell a broken connection from a client that went away."""
+        return UnavailableError(
+            f"the connection broke, and meanwhile the scheduler had given the request up ({failure.message}); "
+            "a detached request is kept",
+            status=failure.status,
+            request_id=self.request_id,
+        )
 
     def _timed_out(self) -> WaitTimeoutError:
         return WaitTimeoutError(

@@ -22,6 +22,9 @@ _OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 1000),
     ("grpc.max_reconnect_backoff_ms", 2000),
+    # A peer that vanished without closing is noticed within half a minute, while a call runs.
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
 )
 
 
@@ -35,6 +38,8 @@ class Connection:
     address: str = DEFAULT_ADDRESS  # host:port or unix:path
     tls_ca: Path | None = None  # PEM file of the authority that signed the certificate; turns TLS on
     tls: bool = False  # TLS with the system's authorities
+    tls_cert: Path | None = None  # PEM file of the client's own certificate, where the scheduler asks for one
+    tls_key: Path | None = None  # PEM file of its private key
     token: str | None = None  # bearer token
     insecure: bool = False  # no TLS, whatever the address
 
@@ -45,7 +50,7 @@ class Connection:
             ConfigurationError: address, certificate file or the combination is wrong.
         """
         _check_address(self.address)
-        if self.tls or self.tls_ca is not None:
+        if self.tls or self.tls_ca or self.tls_cert:
             return grpc.aio.secure_channel(self.address, self._credentials(), options=_OPTIONS)
         if not self.insecure and not is_loopback(self.address):
             raise ConfigurationError(
@@ -60,12 +65,16 @@ class Connection:
         return token + trace_metadata()
 
     def _credentials(self) -> grpc.ChannelCredentials:
-        if self.tls_ca is None:
-            return grpc.ssl_channel_credentials()
-        try:
-            return grpc.ssl_channel_credentials(root_certificates=self.tls_ca.read_bytes())
-        except OSError as error:
-            raise ConfigurationError(f"cannot read the certificate {self.tls_ca}: {error}") from error
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ConfigurationError("a client's certificate and its private key go together")
+        return grpc.ssl_channel_credentials(_read(self.tls_ca), _read(self.tls_key), _read(self.tls_cert))
+
+
+def _read(file: Path | None) -> bytes | None:
+    try:
+        return file.read_bytes() if file else None
+    except OSError as error:
+        raise ConfigurationError(f"cannot read {file}: {error.strerror}") from error
 
 
 def is_loopback(address: str) -> bool:

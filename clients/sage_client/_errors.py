@@ -16,6 +16,7 @@
     ├── NotSupportedError           the server does not implement this
     ├── TryAgainError               the fleet's state; later may be better       .retry_after_s
     │   ├── QueueFullError
+    │   ├── LimitReachedError       the scheduler keeps no more of these
     │   ├── NoInstanceError
     │   ├── ShuttingDownError
     │   └── UnavailableError        no connection, or it broke and could not be taken up again
@@ -140,6 +141,10 @@ class TryAgainError(SageError):
 
 class QueueFullError(TryAgainError):
     """The model's queue is at its bound.  ``retry_after_s`` is the expected wait."""
+
+
+class LimitReachedError(TryAgainError):
+    """The scheduler is at its bound of something other than a queue."""
 
 
 class NoInstanceError(TryAgainError):

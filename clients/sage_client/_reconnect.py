@@ -10,7 +10,7 @@ from dataclasses import dataclass
 class Reconnect:
     """Bounds of re-attaching to a request whose stream broke."""
 
-    attempts: int = 6  # in a row without a new event; 0 turns re-attaching off
+    attempts: int = 6  # in a row without a new token; 0 turns re-attaching off
     first_delay_s: float = 0.1  # seconds before the first attempt
     max_delay_s: float = 2.0  # seconds; delays double up to this
 

@@ -23,6 +23,7 @@ BY_REASON: dict[ErrorReason, type[e.SageError]] = {
     ErrorReason.UNAUTHENTICATED: e.AuthenticationError,
     ErrorReason.NOT_IMPLEMENTED: e.NotSupportedError,
     ErrorReason.QUEUE_FULL: e.QueueFullError,
+    ErrorReason.LIMIT_REACHED: e.LimitReachedError,
     ErrorReason.NO_INSTANCE: e.NoInstanceError,
     ErrorReason.SHUTTING_DOWN: e.ShuttingDownError,
     ErrorReason.DEADLINE_EXCEEDED: e.DeadlineExceededError,

@@ -6,12 +6,13 @@ Works with vLLM 0.26 through 0.32; what differs between them is handled where it
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import multiprocessing
 import os
+import threading
 import typing
 from collections.abc import AsyncGenerator, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from executor_svc.engine.checks import Limits, refuse_invalid
@@ -42,7 +43,7 @@ from executor_svc.engine.vllm_arguments import engine_arguments, refuse_unknown,
 from executor_svc.engine.vllm_load import VllmLoad
 
 WARM_UP_TOKENS = 8
-STOP_GRACE_S = 5.0  # for the engine core to leave by itself before it is killed
+STOP_GRACE_S = 10.0  # for the engine core to leave by itself before it is killed
 _FINISH_REASONS = {
     "stop": FinishReason.STOP,
     "length": FinishReason.LENGTH,
@@ -115,27 +116,41 @@ class _Construction:
 
     def __init__(self, construct: Callable[[], Any]) -> None:
         self._before = {process.pid for process in multiprocessing.active_children()}
-        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="vllm-start")
-        self._future = self._executor.submit(construct)
+        self._construct = construct
+        self._loop = asyncio.get_running_loop()
+        self._done: asyncio.Future[Any] = self._loop.create_future()
+        threading.Thread(target=self._run, name="vllm-start", daemon=True).start()
+
+    def _run(self) -> None:
+        llm, error = None, None
+        try:
+            llm = self._construct()
+        except Exception as raised:
+            error = raised
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits, and the process is ending
+            self._loop.call_soon_threadsafe(self._settle, llm, error)
+
+    def _settle(self, llm: Any, error: Exception | None) -> None:
+        if error is not None:
+            self._done.set_exception(error)
+        else:
+            self._done.set_result(llm)
 
     async def result(self) -> Any:
-        waiting = asyncio.wrap_future(self._future)
         try:
-            return await asyncio.shield(waiting)
+            return await asyncio.shield(self._done)
         except asyncio.CancelledError:
-            await asyncio.shield(self._abandon(waiting))
+            await asyncio.shield(self._abandon())
             raise
-        finally:
-            self._executor.shutdown(wait=False)
 
-    async def _abandon(self, waiting: asyncio.Future[Any]) -> None:
-        while not waiting.done():
+    async def _abandon(self) -> None:
+        while not self._done.done():
             for process in multiprocessing.active_children():
                 if process.pid not in self._before:
                     process.kill()
-            await asyncio.wait([waiting], timeout=0.2)
-        if waiting.exception() is None:
-            await _end(waiting.result())
+            await asyncio.wait([self._done], timeout=0.2)
+        if self._done.exception() is None:
+            await _end(self._done.result())
 
 
 def _construct(model: ModelSettings, settings: VllmSettings, resolved: ResolvedModel, load: VllmLoad) -> Any:
@@ -151,7 +166,7 @@ def _construct(model: ModelSettings, settings: VllmSettings, resolved: ResolvedM
         engine_args = AsyncEngineArgs(**_with_configs(AsyncEngineArgs, arguments))
         return AsyncLLM.from_engine_args(engine_args, stat_loggers=[_stat_logger_for(load)])
     except Exception as error:
-        raise EngineError(f"vLLM could not start: {_first_line(error)}") from error
+        raise EngineError(f"vLLM could not start: {_sentence(error)}") from error
 
 
 def _with_configs(engine_args_class: type, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -165,6 +180,16 @@ def _with_configs(engine_args_class: type, arguments: dict[str, Any]) -> dict[st
                     converted[name] = candidate(**value)
                     break
     return converted
+
+
+def _sentence(error: BaseException) -> str:
+    """What a start failed of, on one line.  Pydantic puts it in the second."""
+    lines = str(error).strip().splitlines()
+    if len(lines) > 1 and "validation error" in lines[0]:
+        return lines[1].strip().partition(" [type=")[0]
+    if "Engine core initialization failed" in str(error):
+        return "its engine core gave up; what it logged just before says why"
+    return _first_line(error)
 
 
 def _first_line(error: BaseException) -> str:
@@ -197,6 +222,7 @@ def _stat_logger_for(load: VllmLoad) -> Callable[..., Any]:
 async def _end(llm: Any) -> None:
     """Stop the engine core and what it started, by force after STOP_GRACE_S.  Returns when they are gone."""
     await asyncio.to_thread(llm.shutdown, STOP_GRACE_S)
+    llm.shutdown = lambda timeout=None: None  # its finalizer calls it again, when the interpreter is half gone
 
 
 # --- serving ------------------------------------------------------------------------------------------------
@@ -373,9 +399,12 @@ class VllmEngine:
 
     async def shutdown(self) -> None:
         self._stopped = True
-        llm, self._llm = self._llm, None  # dropped: its finalizer must not find a half-dismantled interpreter
+        llm, self._llm = self._llm, None
         if llm is None:
             return
+        if llm.output_handler is not None:
+            llm.output_handler.cancel()  # or it would report the end of the engine core as a failure
+        llm.output_processor.propagate_error(self._vllm_dead_error())
         await _end(llm)
 
 

@@ -19,8 +19,8 @@ from executor_svc.engine.port import (
 )
 from executor_svc.runtime.attempt_output import AttemptOutput
 from executor_svc.runtime.detokenizer import Detokenizer, StopMatch
-from executor_svc.runtime.log_context import about_attempt
 from executor_svc.runtime.leg import Complete, Leg, already_complete, first_leg, resumed_leg
+from executor_svc.runtime.log_context import about_attempt
 from executor_svc.runtime.messages import Assign, EndCause, Ended
 from executor_svc.runtime.outbox import Outbox
 from executor_svc.runtime.replay import Replay, ReplayDiverged

@@ -61,7 +61,7 @@ class Session:
         assignments: Assignments,
         outbox: Outbox,
         meter: LoadMeter,
-        timings: SessionTimings = SessionTimings(),  # noqa: B008  # frozen
+        timings: SessionTimings = SessionTimings(),  # frozen
     ) -> None:
         self._identity = identity
         self._addresses = tuple(addresses)
@@ -78,6 +78,7 @@ class Session:
         self._last_ack_at = 0.0
         self._changed = asyncio.Event()
         self._leaving = False
+        self._parting = False  # Goodbye is said
         self._left = asyncio.Event()
         self.control = ControlOutbox(self._heartbeat)
         self.text_source: TextSource | None = None  # once the engine is up
@@ -144,13 +145,14 @@ class Session:
         self._assignments.let_all_go("the scheduler stayed away for longer than its lease")
 
     async def _connect(self) -> tuple[Link, Welcome]:
-        """Try the addresses in turn until one takes this executor on."""
-        refusals: list[str] = []
+        """Try the addresses in turn, the one that was good last first, until one takes this executor on."""
         while True:
-            refusals.clear()
+            refusals: list[str] = []
             for address in self._addresses:
                 try:
-                    return await self._dial(address)
+                    connection = await self._dial(address)
+                    self._addresses = (address, *(other for other in self._addresses if other != address))
+                    return connection
                 except LinkBroken as broken:
                     log.warning("scheduler %s: %s", address, broken)
                 except LinkRefused as refused:
@@ -235,6 +237,7 @@ class Session:
                 return
 
     async def _part(self, link: Link) -> None:
+        self._parting = True
         try:
             async with asyncio.timeout(self._timings.leave_timeout_s):
                 await link.leave()
@@ -248,12 +251,18 @@ class Session:
     async def _read_outputs(self, link: Link) -> None:
         async for acks in link.acks():
             self._assignments.acknowledge(acks)
-        raise LinkBroken("the scheduler closed the output stream")
+        await self._stream_over("output")
 
     async def _read_control(self, link: Link) -> None:
         async for command in link.commands():
             self._obey(command)
-        raise LinkBroken("the scheduler closed the control stream")
+        await self._stream_over("control")
+
+    async def _stream_over(self, name: str) -> None:
+        """After Goodbye that is what is waited for, and whoever said Goodbye waits for it (bounded)."""
+        if self._parting:
+            await asyncio.get_running_loop().create_future()
+        raise LinkBroken(f"the scheduler closed the {name} stream")
 
     def _obey(self, command: Command) -> None:
         match command:

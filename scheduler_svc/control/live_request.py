@@ -90,6 +90,7 @@ class LiveRequest:
     request: Request
     digest: bytes  # of the content: the same id with another digest is a conflict
     detached: bool
+    deadline_asked: bool = True  # by the caller; else it is only the bound that nothing waits for ever
     warnings: tuple[str, ...] = ()
     state: RequestState = RequestState.QUEUED
     output: OutputLog = field(default_factory=OutputLog)
@@ -144,7 +145,7 @@ class LiveRequest:
         if request.tpot_target_s is not None and self.first_token_at is not None and len(self.output) > 1:
             last = self.last_token_at if self.last_token_at is not None else now
             found.append(_slo("tpot", request.tpot_target_s, (last - self.first_token_at) / (len(self.output) - 1)))
-        if request.deadline_at is not None:
+        if request.deadline_at is not None and self.deadline_asked:
             found.append(_slo("deadline", request.deadline_at - request.arrived_at, now - request.arrived_at))
         return found
 

@@ -94,6 +94,8 @@ class Sessions:
         log.info("instance %s registered (model %s, role %s)", instance_id, spec.model, instance.role.value)
         for assignment in self._assignments.on_instance(instance_id):
             assignment.link = link
+        if instance_id in self._cordoned:
+            link.drain(resume=False)  # an executor forgets a drain with its session
         return Welcome(
             session_id=session.session_id,
             epoch=self._epoch,
@@ -166,7 +168,7 @@ class Sessions:
                 self._move(instance, InstanceState.SUSPECT, "its output stream is not up yet")
             self._models.ready(session.instance.spec.model, facts)
             log.info("instance %s is ready", session.instance_id)
-        elif instance.state in STARTING or instance.state in GONE:
+        elif state is InstanceState.FAILED or instance.state in STARTING or instance.state in GONE:
             self._move(instance, state, message)
             instance.progress = progress
         self._wakeup.kick()

@@ -7,6 +7,7 @@ call, and nothing happens between calls.
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import replace
 
 from scheduler_svc.domain.decision import Decision
 from scheduler_svc.domain.fleet_signals import FleetSignals
@@ -384,7 +385,10 @@ class SchedulingCore:
         return [switch]
 
     def _first_acting(self, named: Policy) -> Policy:
-        return self.policies.make(named.governor.first, self.settings) if named.governor is not None else named
+        return self._make_acting(named, named.governor.first) if named.governor is not None else named
+
+    def _make_acting(self, named: Policy, name: str) -> Policy:
+        return replace(self.policies.make(name, self.settings), governed_by=named.name)
 
     def _act(self, acting: Policy, now: float) -> int:
         self._acting = acting

@@ -87,9 +87,7 @@ class QueueFull(SchedulerError):
         self.model = model
         self.limit = limit
         self.expected_wait_s = expected_wait_s
-        super().__init__(
-            f"the queue of {model!r} is full ({limit} requests); expected wait {expected_wait_s:.1f} s"
-        )
+        super().__init__(f"the queue of {model!r} is full ({limit} requests); expected wait {expected_wait_s:.1f} s")
 
 
 class LimitReached(SchedulerError):

@@ -55,7 +55,7 @@ class FleetSignals:
 def _misses(request: Request, decision: Decision, *, started: bool) -> bool:
     """Whether a target the caller stated is predicted to be missed."""
     prediction = decision.prediction
-    ttft, deadline = request.ttft_target_s, request.deadline_at
+    ttft, deadline = request.ttft_target_s, request.target_at
     if ttft is not None and not started and decision.waited_s + prediction.first_token_s > ttft:
         return True
     return deadline is not None and decision.decided_at + prediction.finish_s > deadline

@@ -65,9 +65,7 @@ def judge(instance: Instance, settings: CoreSettings, now: float) -> HealthVerdi
     return None
 
 
-def _stalled(
-    instance: Instance, load: LoadReport, settings: CoreSettings, now: float
-) -> HealthVerdict | None:
+def _stalled(instance: Instance, load: LoadReport, settings: CoreSettings, now: float) -> HealthVerdict | None:
     watch = instance.watch
     limit = settings.known_wait_limit_s if load.known_wait else settings.stall_limit_s
     idle_s = now - watch.since

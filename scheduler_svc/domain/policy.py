@@ -7,25 +7,23 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Protocol
 
+from scheduler_svc.domain.adaptive import Adaptive
 from scheduler_svc.domain.errors import UnknownPolicy
 from scheduler_svc.domain.ordering.base import Ordering
+from scheduler_svc.domain.ordering.cost import CheapestFirst
 from scheduler_svc.domain.ordering.fifo import Fifo
 from scheduler_svc.domain.ordering.priority import ByClass
+from scheduler_svc.domain.ordering.slo import LeastSlack
+from scheduler_svc.domain.placement.cheapest import CheapestInTime
 from scheduler_svc.domain.placement.objective import Objective
 from scheduler_svc.domain.placement.soonest import ShortestStart, SoonestByClass
+from scheduler_svc.domain.placement.targets_met import FullestThatMeets
 from scheduler_svc.domain.settings import CoreSettings
 from scheduler_svc.domain.signals import Signals
+from scheduler_svc.domain.wish import Wish
 
 #: Where other distributions offer policies: name = "module:factory", the factory being a PolicyFactory.
 ENTRY_POINT_GROUP = "sage.policies"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Wish:
-    """What a governor would rather follow now."""
-
-    policy: str
-    reason: str  # in words, with the figures
 
 
 class Governor(Protocol):
@@ -86,9 +84,44 @@ def make_priority(settings: CoreSettings) -> Policy:
     )
 
 
+def make_slo_aware(settings: CoreSettings) -> Policy:
+    return Policy(
+        name="slo_aware",
+        summary="least slack to its target first; to the fullest instance predicted to meet it",
+        ordering=LeastSlack(
+            settings.default_targets, late_delay_s=settings.late_delay_s, max_slack_s=settings.max_slack_s
+        ),
+        objective=FullestThatMeets(settings.default_targets),
+    )
+
+
+def make_cost_optimized(settings: CoreSettings) -> Policy:
+    return Policy(
+        name="cost_optimized",
+        summary="by class, the cheapest to serve first; to the cheapest instance that meets deadline and budget",
+        ordering=CheapestFirst(ageing_s_per_class=settings.ageing_s_per_class, delay_cap_s=settings.cost_delay_cap_s),
+        objective=CheapestInTime(),
+    )
+
+
+def make_adaptive(settings: CoreSettings) -> Policy:
+    first = make_fifo(settings)
+    return Policy(
+        name="adaptive",
+        summary="follows fifo, priority, slo_aware or cost_optimized, whichever suits the load; does not flap",
+        ordering=first.ordering,
+        objective=first.objective,
+        engine_classes=first.engine_classes,
+        governor=Adaptive(confirm_s=settings.adaptive_confirm_s, dwell_s=settings.adaptive_dwell_s),
+    )
+
+
 BUILTIN: Mapping[str, PolicyFactory] = {
     "fifo": make_fifo,
     "priority": make_priority,
+    "slo_aware": make_slo_aware,
+    "cost_optimized": make_cost_optimized,
+    "adaptive": make_adaptive,
 }
 
 

@@ -113,9 +113,7 @@ class Pool:
         self._specialists = bool(chosen) and not whole
         self._accounts = tuple(i.account for i in chosen)
         self._block = max((a.block for a in self._accounts), default=1)
-        self._shortest_room = min(
-            (min(a.max_model_len, a.capacity - self._block) for a in self._accounts), default=0
-        )
+        self._shortest_room = min((min(a.max_model_len, a.capacity - self._block) for a in self._accounts), default=0)
         self._slots = sum(a.max_running for a in self._accounts)
         names = {i.instance_id for i in chosen}
         self._unavailable = tuple(_why_not(i) for i in self.instances() if i.instance_id not in names)

@@ -10,9 +10,7 @@ from scheduler_svc.domain.mean import ForgettingMean
 from scheduler_svc.domain.pace import Pace
 
 _N = 4  # coefficients
-_RIDGE = (
-    0.05  # weight of the prior, in samples; it does not fade, so coefficients that nothing excites stay sane
-)
+_RIDGE = 0.05  # weight of the prior, in samples; it does not fade, so coefficients that nothing excites stay sane
 _WARM = 32  # samples until a prediction is trusted to weigh the next sample
 _SCALE_RANGE = (1e-4, 1e4)  # how far an engine may be off the prior
 _SLOWEST_RATIO = 20.0  # a sample this many times slower than predicted counts as this slow

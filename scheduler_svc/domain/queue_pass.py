@@ -18,9 +18,7 @@ class QueuePass:
         self._placer = placer
         self._depth = backfill_depth
 
-    def run(
-        self, pool: Pool, queue: ModelQueue, policy: Policy, now: float, *, budget: int
-    ) -> list[Decision]:
+    def run(self, pool: Pool, queue: ModelQueue, policy: Policy, now: float, *, budget: int) -> list[Decision]:
         """At most ``budget`` decisions.  What was placed has left the queue and has its room."""
         decisions: list[Decision] = []
         while len(decisions) < budget:
@@ -88,9 +86,7 @@ class QueuePass:
 def _wants_as_much(ask: Ask, other: Ask) -> bool:
     """Whether there is no room for ``ask`` where there was none for ``other``, which any instance could serve."""
     return (
-        ask.tokens >= other.tokens
-        and ask.prompt_tokens >= other.prompt_tokens
-        and (ask.headroom or not other.headroom)
+        ask.tokens >= other.tokens and ask.prompt_tokens >= other.prompt_tokens and (ask.headroom or not other.headroom)
     )
 
 

@@ -104,6 +104,7 @@ class Request:
     priority: Priority = Priority.NORMAL
     arrived_at: float  # kept over resumes
     deadline_at: float | None = None  # the request expires then
+    deadline_stated: bool = True  # by the caller: then it is a target; False for a default that only bounds waiting
     ttft_target_s: float | None = None  # arrival to first token
     tpot_target_s: float | None = None  # per output token after the first
     cost_budget: float | None = None  # currency of the instances' price
@@ -118,3 +119,8 @@ class Request:
     @property
     def prompt_tokens(self) -> int:
         return len(self.prompt_token_ids)
+
+    @property
+    def target_at(self) -> float | None:
+        """The deadline as a target: only one that the caller stated."""
+        return self.deadline_at if self.deadline_stated else None

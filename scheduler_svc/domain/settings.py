@@ -63,9 +63,7 @@ class CoreSettings:
     # health
     stall_limit_s: float = 10.0  # work held without an engine iteration
     known_wait_limit_s: float = 60.0  # the same while the engine says why it waits
-    stall_probation_s: float = (
-        30.0  # a stalled instance that holds no work is tried again after this, doubling to 8x
-    )
+    stall_probation_s: float = 30.0  # a stalled instance that holds no work is tried again after this, doubling to 8x
 
     def __post_init__(self) -> None:
         for f in fields(self):

@@ -10,11 +10,7 @@ from scheduler_svc.domain.settings import Targets
 
 def states_targets(request: Request) -> bool:
     """Whether the caller named any target."""
-    return (
-        request.ttft_target_s is not None
-        or request.tpot_target_s is not None
-        or request.deadline_at is not None
-    )
+    return request.ttft_target_s is not None or request.tpot_target_s is not None or request.target_at is not None
 
 
 def effective_targets(request: Request, defaults: Mapping[Priority, Targets]) -> Targets:

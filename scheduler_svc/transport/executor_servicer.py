@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import grpc
 
@@ -24,7 +24,7 @@ from scheduler_svc.transport.tokenizer_upload import TokenizerUpload
 
 log = logging.getLogger(__name__)
 
-Context = grpc.aio.ServicerContext[Any, Any]
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 M = TypeVar("M")
 
 FIRST_MESSAGE_TIMEOUT_S = 10.0
@@ -46,7 +46,9 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
 
     # --- control ----------------------------------------------------------------------------------
 
-    async def Control(self, request_iterator: AsyncIterator[executor_pb2.ControlRequest], context: Context) -> None:
+    async def Control(  # type: ignore[override]  # it writes to the context instead of yielding
+        self, request_iterator: AsyncIterator[executor_pb2.ControlRequest], context: Context
+    ) -> None:
         first = await _first(request_iterator, "register")
         registration = registrations.registration(first.register)
         link = StreamLink(registration.spec.instance_id, epoch=self._epoch)
@@ -107,7 +109,9 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
 
     # --- outputs ----------------------------------------------------------------------------------
 
-    async def Outputs(self, request_iterator: AsyncIterator[executor_pb2.OutputsRequest], context: Context) -> None:
+    async def Outputs(  # type: ignore[override]  # it writes to the context instead of yielding
+        self, request_iterator: AsyncIterator[executor_pb2.OutputsRequest], context: Context
+    ) -> None:
         first = await _first(request_iterator, "hello")
         session = self._sessions.outputs_opened(first.hello.session_id)
         link = session.link

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeAlias
 
 import grpc
 
@@ -20,7 +20,7 @@ from scheduler_svc.transport.enums import REQUEST_STATE_TO_WIRE
 from scheduler_svc.transport.errors import WireError
 from scheduler_svc.transport.submissions import DEFAULT_TENANT, submission
 
-Context = grpc.aio.ServicerContext[Any, Any]
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
 class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):

@@ -50,6 +50,14 @@ def test_vllm_is_not_imported_by_importing_that_file() -> None:
     assert [found for found in top_level_imports(VLLM_FILE) if found[1].partition(".")[0] in HEAVY] == []
 
 
+def test_every_test_below_tests_vllm_is_marked_so() -> None:
+    """An unmarked one would run nowhere: the fast tests leave the room out, `make test-vllm` goes by the mark."""
+    files = sorted((ROOT / "tests" / "vllm").rglob("test_*.py"))
+    assert files
+    unmarked = [path for path in files if "pytest.mark.vllm" not in path.read_text()]
+    assert [str(path.relative_to(ROOT)) for path in unmarked] == []
+
+
 def lacking(name: str, folders: set[Path]) -> list[str]:
     return [str(folder.relative_to(ROOT)) for folder in sorted(folders) if not (folder / name).is_file()]
 

@@ -21,9 +21,7 @@ FactsFilter = Callable[[EngineFacts, Request, int], str | None]
 def adapter(facts: EngineFacts, request: Request, total_tokens: int) -> str | None:
     if not request.adapter or request.adapter in facts.adapters:
         return None
-    return (
-        f"does not have the adapter {request.adapter!r} (has: {', '.join(sorted(facts.adapters)) or 'none'})"
-    )
+    return f"does not have the adapter {request.adapter!r} (has: {', '.join(sorted(facts.adapters)) or 'none'})"
 
 
 def structured_output(facts: EngineFacts, request: Request, total_tokens: int) -> str | None:

@@ -14,7 +14,7 @@ Scores = list[float]
 
 
 def start_s(accounts: Sequence[Account], now: float) -> Scores:
-    """Seconds until prefill starts: what is queued for prefill there, and where all slots are taken, the next to end."""
+    """Seconds until prefill starts: behind what waits for prefill there and, without a free slot, the next to end."""
     return [s if (s := a.ready_at - now) > a.start_floor else a.start_floor for a in accounts]
 
 

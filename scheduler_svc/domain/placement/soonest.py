@@ -20,9 +20,7 @@ class ShortestStart:
     def choose(self, ask: Ask, accounts: Sequence[Account], now: float) -> Choice:
         starts = scorers.start_s(accounts, now)
         index = pick(accounts, starts)
-        return Choice(
-            index=index, why=f"shortest predicted start {starts[index]:.2f} s", scores={"start_s": starts}
-        )
+        return Choice(index=index, why=f"shortest predicted start {starts[index]:.2f} s", scores={"start_s": starts})
 
 
 class SoonestByClass:

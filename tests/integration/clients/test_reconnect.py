@@ -12,11 +12,13 @@ import pytest
 import sage_client as sage
 from sage.controlplane.v1 import inference_pb2
 from sage_client import AsyncClient, Reconnect
+from sage_wire.errors import ErrorReason
 from tests.integration.clients.cutting_proxy import CuttingProxy
 from tests.integration.clients.fake_scheduler import (
     FakeScheduler,
     accepted,
     events,
+    fail,
     finished,
     scheduled,
     tokens,
@@ -85,6 +87,41 @@ async def test_a_cut_connection_is_taken_up_again(scheduler: FakeScheduler) -> N
 
     assert result.token_ids == tuple(range(100, 120))
     assert [r.after_token for r in scheduler.requests] == [0, 10]
+
+
+async def test_a_placement_told_again_is_not_a_second_one(scheduler: FakeScheduler) -> None:
+    scheduler.generate = breaking_after(3, of=5)
+    async with AsyncClient(scheduler.address, reconnect=QUICK) as client:
+        assert len((await client.generate("hi").result()).decisions) == 1
+
+
+async def test_attempts_without_a_token_are_bounded_though_each_is_accepted(scheduler: FakeScheduler) -> None:
+    async def generate(request: inference_pb2.GenerateRequest, context: Any) -> Events:
+        yield accepted(request, attached=len(scheduler.requests) > 1)
+        yield scheduled()
+        await context.abort(grpc.StatusCode.UNAVAILABLE, "Socket closed")
+
+    scheduler.generate = generate
+    async with AsyncClient(scheduler.address, reconnect=QUICK) as client:
+        with pytest.raises(sage.UnavailableError):
+            await client.generate("hi").result()
+
+    assert len(scheduler.requests) == 1 + QUICK.attempts
+
+
+async def test_a_request_given_up_meanwhile_is_said_to_be_a_broken_connection(
+    scheduler: FakeScheduler,
+) -> None:
+    async def generate(request: inference_pb2.GenerateRequest, context: Any) -> Events:
+        yield accepted(request, attached=len(scheduler.requests) > 1)
+        if len(scheduler.requests) == 1:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "Socket closed")
+        await fail(context, ErrorReason.CANCELLED, "cancelled: the client went away")
+
+    scheduler.generate = generate
+    async with AsyncClient(scheduler.address, reconnect=QUICK) as client:
+        with pytest.raises(sage.UnavailableError, match="the client went away"):
+            await client.generate("hi").result()
 
 
 async def test_attempts_are_bounded(scheduler: FakeScheduler) -> None:

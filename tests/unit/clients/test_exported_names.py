@@ -51,6 +51,7 @@ PUBLIC = {
         "InternalError",
         "InvalidRequestError",
         "InvalidStateError",
+        "LimitReachedError",
         "NoInstanceError",
         "NotFoundError",
         "NotSupportedError",

@@ -1,0 +1,134 @@
+"""``sagectl generate``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+import sage_client as sage
+from sage_client import Client, Stream
+from sagectl.connecting import connecting
+from sagectl.exit_status import ExitStatus
+from sagectl.generate_options import PROMPT, SAMPLING, SCHEDULING, to_sdk
+from sagectl.json_output import plain, print_json
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+def _options(command: _F) -> _F:
+    for option in reversed((*PROMPT, *SAMPLING, *SCHEDULING)):
+        command = option(command)
+    return command
+
+
+@click.command(short_help="Generates text and streams it as it comes.")
+@click.argument("prompt", required=False)
+@_options
+@click.option("-v", "--verbose", is_flag=True, help="Say on stderr where, why and how fast.")
+@connecting
+def generate(
+    client: Client,
+    prompt: str | None,
+    chat: bool,
+    system: str | None,
+    verbose: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Generates text from PROMPT and streams it as it comes.
+
+    PROMPT may be - or be left out, to read it from stdin.  With --json every event is one line.  Ctrl-C cancels the
+    request, unless it is --detached.
+    """
+    what = _what_from(prompt, chat or system is not None, system, options)
+    stream = client.generate(**what)
+    try:
+        _write(stream, as_json=as_json, verbose=verbose)
+    except KeyboardInterrupt:
+        _interrupted(stream, detached=bool(options["detached"]))
+
+
+def _what_from(prompt: str | None, chat: bool, system: str | None, options: dict[str, Any]) -> sage.GenerateOptions:
+    given: Any = to_sdk(options)
+    if "token_ids" in given:
+        if prompt is not None or chat:
+            raise click.UsageError("--token-ids stands for the prompt: give one of the two")
+        return given  # type: ignore[no-any-return]
+    text = _prompt_text(prompt)
+    if not chat:
+        return given | {"prompt": text}  # type: ignore[no-any-return]
+    turns = [{"role": "system", "content": system}] if system is not None else []
+    return given | {"messages": [*turns, {"role": "user", "content": text}]}  # type: ignore[no-any-return]
+
+
+def _prompt_text(prompt: str | None) -> str:
+    if prompt not in (None, "-"):
+        return prompt
+    if prompt is None and sys.stdin.isatty():
+        raise click.UsageError("give a prompt, or - to read it from the terminal")
+    try:
+        return sys.stdin.read()
+    except UnicodeDecodeError as error:
+        raise click.UsageError(f"stdin is not text: {error}") from error
+
+
+def _write(stream: Stream, *, as_json: bool, verbose: bool) -> None:
+    last = "\n"
+    for event in stream:
+        if as_json:
+            print_json({"event": type(event).__name__.lower(), **plain(event)}, indent=None)
+        elif isinstance(event, sage.Tokens) and event.choice == 0 and event.text:
+            click.echo(event.text, nl=False)
+            last = event.text
+        if isinstance(event, sage.Finished) and not as_json and not last.endswith("\n"):
+            click.echo()
+        if verbose and (line := narrate(event)):
+            click.echo(line, err=True)
+
+
+def _interrupted(stream: Stream, *, detached: bool) -> None:
+    name = stream.request_id
+    if detached:
+        stream.close()
+        click.echo(f"\ninterrupted; {name} goes on: sagectl cancel {name} ends it", err=True)
+    else:
+        try:
+            stream.cancel("interrupted at the terminal")
+            click.echo(f"\ninterrupted; {name} is cancelled", err=True)
+        except sage.SageError as error:
+            click.echo(f"\ninterrupted; {name} could not be cancelled: {error}", err=True)
+    sys.exit(ExitStatus.INTERRUPTED)
+
+
+def narrate(event: sage.Event) -> str:
+    """What ``-v`` says of an event; empty for tokens."""
+    match event:
+        case sage.Accepted():
+            wait = "" if event.expected_wait_s is None else f", expected wait {event.expected_wait_s:.2f} s"
+            joined = ", attached" if event.attached else ""
+            warnings = "".join(f"; warning: {warning}" for warning in event.warnings)
+            prompt = f"{event.prompt_tokens} prompt tokens"
+            return f"[{event.request_id}: accepted for {event.model}, {prompt}{wait}{joined}{warnings}]"
+        case sage.Scheduled():
+            again = f", resumed at token {event.resumed_from_token}" if event.resumed_from_token else ""
+            why = "; ".join(event.decision.reasons)
+            return f"[placed on {event.decision.instance_id} by {event.decision.policy}{again}: {why}]"
+        case sage.Finished():
+            return f"[{_summary(event)}]"
+    return ""
+
+
+def _summary(event: sage.Finished) -> str:
+    parts = [f"{event.finish_reason.value} after {event.usage.completion_tokens} tokens"]
+    if event.timings.queue_s is not None:
+        parts.append(f"waited {event.timings.queue_s:.3f} s")
+    if event.timings.time_to_first_token_s is not None:
+        parts.append(f"TTFT {event.timings.time_to_first_token_s:.3f} s")
+    if event.timings.decode_s:
+        parts.append(f"{(event.usage.completion_tokens - 1) / event.timings.decode_s:.0f} tokens/s")
+    parts.append(f"{event.attempts} attempt{'s' if event.attempts != 1 else ''}")
+    parts += [f"{slo.target} {'met' if slo.met else 'missed'}" for slo in event.slo]
+    return ", ".join(parts)

@@ -1,0 +1,82 @@
+"""``sagectl instances``, ``sagectl drain`` and ``sagectl resume``."""
+
+from __future__ import annotations
+
+import click
+
+from sage_client import Client, FleetView, Instance, QueueInfo
+from sagectl.connecting import connecting
+from sagectl.json_output import print_json
+from sagectl.tables import Cells, show_table
+
+_COLUMNS = ("id", "state", "model", "engine", "run", "wait", "assigned", "KV used", "tokens/s", "price/h", "why")
+_NUMBERS = ("run", "wait", "assigned", "KV used", "tokens/s", "price/h")
+
+
+@click.command()
+@click.argument("instance_id", required=False)
+@click.option("--model", default="", help="Only instances and queues of this model.")
+@connecting
+def instances(client: Client, instance_id: str | None, model: str, as_json: bool) -> None:
+    """Every instance and queue, or one instance."""
+    if instance_id is not None:
+        view = FleetView(instances=(client.get_instance(instance_id),), queues=())
+    else:
+        view = client.list_instances(model=model)
+    if as_json:
+        print_json(view)
+    elif not view.instances and not view.queues:
+        click.echo("no instances")
+    else:
+        show_table("instances", _COLUMNS, [_instance_row(each) for each in view.instances], right=_NUMBERS)
+        queues = [_queue_row(each) for each in view.queues]
+        show_table("queues", ["model", "waiting", "limit", "by class"], queues, right=["waiting", "limit"])
+
+
+@click.command()
+@click.argument("instance_id")
+@click.option("--reason", default="drained by sagectl", show_default=True, help="For the record.")
+@connecting
+def drain(client: Client, instance_id: str, reason: str, as_json: bool) -> None:
+    """Lets an instance finish what it has and gives it nothing new."""
+    _say(client.drain_instance(instance_id, reason=reason), as_json)
+
+
+@click.command()
+@click.argument("instance_id")
+@connecting
+def resume(client: Client, instance_id: str, as_json: bool) -> None:
+    """Takes a drain back."""
+    _say(client.resume_instance(instance_id), as_json)
+
+
+def _say(instance: Instance, as_json: bool) -> None:
+    if as_json:
+        print_json(instance)
+    else:
+        click.echo(f"{instance.instance_id}: {instance.state.value}, {instance.assigned} requests in flight")
+
+
+def _instance_row(instance: Instance) -> Cells:
+    state = instance.state.value
+    if instance.progress is not None and instance.progress < 1:
+        state += f" {instance.progress:.0%}"
+    share = instance.kv_used_tokens / instance.kv_capacity_tokens if instance.kv_capacity_tokens else 0.0
+    return [
+        instance.instance_id,
+        state,
+        instance.model,
+        f"{instance.engine} {instance.engine_version}".strip(),
+        f"{instance.running}/{instance.max_running}",
+        str(instance.waiting),
+        str(instance.assigned),
+        f"{share:.0%}",
+        f"{instance.generation_tokens_per_s:.0f}",
+        f"{instance.price_per_hour:g}",
+        instance.known_wait or instance.state_reason,
+    ]
+
+
+def _queue_row(queue: QueueInfo) -> Cells:
+    by_class = ", ".join(f"{name} {count}" for name, count in queue.waiting_by_priority.items() if count)
+    return [queue.model, str(queue.waiting), str(queue.limit), by_class]

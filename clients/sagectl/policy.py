@@ -1,0 +1,49 @@
+"""``sagectl policy get`` and ``sagectl policy set``."""
+
+from __future__ import annotations
+
+import click
+
+from sage_client import Client, PolicyStatus
+from sagectl.connecting import connecting
+from sagectl.json_output import print_json
+from sagectl.tables import Cells, show_table
+
+
+@click.group()
+def policy() -> None:
+    """Looks at and switches the scheduling policy."""
+
+
+@policy.command("get")
+@connecting
+def get_policy(client: Client, as_json: bool) -> None:
+    """The policy in force, those there are, and the latest switches."""
+    status = client.get_policy()
+    if as_json:
+        print_json(status)
+        return
+    click.echo(f"in force: {in_force(status)}")
+    available = [[each.name, each.summary] for each in status.available]
+    show_table("policies", ["name", "what it does"], available)
+    switches: list[Cells] = [
+        [f"{each.ago_s:.0f} s ago", each.from_policy, each.to_policy, each.reason] for each in status.switches
+    ]
+    show_table("latest switches", ["when", "from", "to", "reason"], switches)
+
+
+@policy.command("set")
+@click.argument("name")
+@click.option("--reason", default="set by sagectl", show_default=True, help="For the record.")
+@connecting
+def set_policy(client: Client, name: str, reason: str, as_json: bool) -> None:
+    """Switches the policy; requests that wait are ordered anew."""
+    change = client.set_policy(name, reason=reason)
+    if as_json:
+        print_json(change)
+    else:
+        click.echo(f"{change.previous} -> {change.policy}; {change.reordered} waiting requests ordered anew")
+
+
+def in_force(status: PolicyStatus) -> str:
+    return f"{status.policy} (now {status.delegate})" if status.delegate else status.policy

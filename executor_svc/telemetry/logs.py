@@ -1,0 +1,54 @@
+"""Log lines for people, or JSON lines: which instance, which attempt of which request.  Never a prompt or an output."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+
+from executor_svc.runtime.log_context import ABOUT
+
+TEXT = "%(asctime)s %(levelname)-7s %(name)s%(about)s: %(message)s"
+
+
+class AboutFilter(logging.Filter):
+    """Puts the instance, and the attempt and request a record is about, on every record."""
+
+    def __init__(self, instance_id: str) -> None:
+        super().__init__()
+        self._instance_id = instance_id
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        about = ABOUT.get()
+        attempt, request = about or ("", "")
+        vars(record).update(
+            instance=self._instance_id,
+            attempt=attempt,
+            request=request,
+            about=f" [{request} {attempt}]" if about else "",
+        )
+        return True
+
+
+class JsonLines(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        for key in ("instance", "attempt", "request"):
+            if value := getattr(record, key, ""):
+                line[key] = value
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False)
+
+
+def configure_logging(level: str, *, json_lines: bool, instance_id: str) -> None:
+    """One handler on stderr for the process."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLines() if json_lines else logging.Formatter(TEXT))
+    handler.addFilter(AboutFilter(instance_id))
+    logging.basicConfig(level=level, handlers=[handler], force=True)

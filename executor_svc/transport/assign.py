@@ -1,0 +1,144 @@
+"""Assign from the wire, checked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import cast
+
+from executor_svc.engine.port import JsonValue, Sampling, StructuredKind, StructuredOutput
+from executor_svc.runtime.messages import Assign, Attempt, Continuation, InvalidAssign, TextOptions
+from executor_svc.transport import durations
+from sage.controlplane.v1 import common_pb2, executor_pb2
+from sage_wire.metadata import TRACEPARENT, TRACESTATE
+
+UNLIMITED = 2**31 - 1  # max_tokens where the wire has none: what the model's length leaves
+
+
+class BadField(Exception):
+    def __init__(self, field_name: str, message: str) -> None:
+        super().__init__(message)
+        self.field_name = field_name
+        self.message = message
+
+
+def assign_command(wire: executor_pb2.Assign) -> Assign | InvalidAssign:
+    attempt = Attempt(wire.attempt.epoch, wire.attempt.number)
+    try:
+        return _assign(wire, attempt)
+    except BadField as bad:
+        return InvalidAssign(
+            number=wire.number, attempt=attempt, field_name=bad.field_name, message=bad.message
+        )
+
+
+def _assign(wire: executor_pb2.Assign, attempt: Attempt) -> Assign:
+    if not wire.prompt_token_ids:
+        raise BadField("prompt", "the prompt is empty")
+    sampling = wire.sampling
+    return Assign(
+        number=wire.number,
+        attempt=attempt,
+        request_id=wire.request_id,
+        prompt_token_ids=list(wire.prompt_token_ids),
+        sampling=_sampling(sampling),
+        text=_text_options(sampling),
+        engine_priority=wire.engine_priority,
+        remaining_s=durations.from_wire(wire.remaining) if wire.HasField("remaining") else None,
+        trace_headers=_trace_headers(wire.trace_context),
+        adapter=wire.adapter or None,
+        continuation=_continuation(wire.continuation) if wire.HasField("continuation") else None,
+        kv_transfer_params=_kv_transfer_params(wire.kv_transfer_params),
+        kv_lease_s=durations.from_wire(wire.kv_lease) if wire.HasField("kv_lease") else None,
+        reasons=tuple(wire.reasons),
+    )
+
+
+def _decimal(value: float) -> float:
+    """The number the caller wrote: the wire carries single precision, which seven digits tell apart."""
+    return float(f"{value:.7g}")
+
+
+def _sampling(wire: common_pb2.SamplingParams) -> Sampling:
+    if wire.HasField("n") and wire.n != 1:
+        raise BadField("sampling.n", f"one choice per assignment, not {wire.n}")
+    defaults = Sampling()
+    return Sampling(
+        temperature=_decimal(wire.temperature) if wire.HasField("temperature") else defaults.temperature,
+        top_p=_decimal(wire.top_p) if wire.HasField("top_p") else defaults.top_p,
+        top_k=wire.top_k,
+        min_p=_decimal(wire.min_p),
+        presence_penalty=_decimal(wire.presence_penalty),
+        frequency_penalty=_decimal(wire.frequency_penalty),
+        repetition_penalty=_decimal(wire.repetition_penalty)
+        if wire.HasField("repetition_penalty")
+        else defaults.repetition_penalty,
+        seed=wire.seed if wire.HasField("seed") else None,
+        stop_token_ids=tuple(wire.stop_token_ids),
+        bad_words=tuple(wire.bad_words),
+        min_tokens=wire.min_tokens,
+        max_tokens=wire.max_tokens if wire.HasField("max_tokens") else UNLIMITED,
+        logprobs=wire.logprobs if wire.HasField("logprobs") else None,
+        prompt_logprobs=wire.prompt_logprobs if wire.HasField("prompt_logprobs") else None,
+        ignore_eos=wire.ignore_eos,
+        logit_bias={token_id: _decimal(bias) for token_id, bias in wire.logit_bias.items()},
+        allowed_token_ids=tuple(wire.allowed_token_ids),
+        structured_output=_structured(wire.structured_output) if wire.HasField("structured_output") else None,
+    )
+
+
+def _structured(wire: common_pb2.StructuredOutput) -> StructuredOutput:
+    match wire.WhichOneof("kind"):
+        case "json_schema":
+            return StructuredOutput(kind=StructuredKind.JSON_SCHEMA, value=wire.json_schema)
+        case "json_object":
+            return StructuredOutput(kind=StructuredKind.JSON_OBJECT, value="")
+        case "regex":
+            return StructuredOutput(kind=StructuredKind.REGEX, value=wire.regex)
+        case "choice":
+            return StructuredOutput(kind=StructuredKind.CHOICE, value=json.dumps(list(wire.choice.choices)))
+        case "grammar":
+            return StructuredOutput(kind=StructuredKind.GRAMMAR, value=wire.grammar)
+        case _:
+            raise BadField("sampling.structured_output", "says no kind this executor knows")
+
+
+def _text_options(wire: common_pb2.SamplingParams) -> TextOptions:
+    if any(not stop for stop in wire.stop):
+        raise BadField("sampling.stop", "a stop string is empty")
+    return TextOptions(
+        stop=tuple(wire.stop),
+        include_stop_in_output=wire.include_stop_in_output,
+        skip_special_tokens=wire.skip_special_tokens if wire.HasField("skip_special_tokens") else True,
+        min_tokens=wire.min_tokens,
+    )
+
+
+def _continuation(wire: executor_pb2.Continuation) -> Continuation:
+    modes = {executor_pb2.Continuation.MODE_RESUME: False, executor_pb2.Continuation.MODE_REPLAY: True}
+    replay = modes.get(wire.mode)
+    if replay is None:
+        raise BadField("continuation.mode", f"{wire.mode} is not known")
+    return Continuation(
+        emitted_token_ids=list(wire.emitted_token_ids),
+        emitted_text_length=wire.emitted_text_length,
+        replay=replay,
+        best_effort=wire.best_effort,
+    )
+
+
+def _trace_headers(wire: common_pb2.TraceContext) -> dict[str, str]:
+    pairs = ((TRACEPARENT, wire.traceparent), (TRACESTATE, wire.tracestate))
+    return {key: value for key, value in pairs if value}
+
+
+def _kv_transfer_params(data: bytes) -> Mapping[str, JsonValue] | None:
+    if not data:
+        return None
+    try:
+        params = json.loads(data)
+    except ValueError as error:
+        raise BadField("kv_transfer_params", f"not JSON: {error}") from error
+    if not isinstance(params, dict):
+        raise BadField("kv_transfer_params", "not a JSON object")
+    return cast("dict[str, JsonValue]", params)

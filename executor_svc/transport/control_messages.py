@@ -1,0 +1,202 @@
+"""Control messages onto the wire, and what comes down (Assign apart)."""
+
+from __future__ import annotations
+
+from executor_svc.engine.port import EngineFacts
+from executor_svc.runtime.messages import (
+    Attempt,
+    Cancel,
+    Command,
+    ControlUp,
+    Drain,
+    Drained,
+    DrainRequested,
+    EngineStatus,
+    Goodbye,
+    Heartbeat,
+    HeartbeatAck,
+    HeldAttempt,
+    Register,
+    Resume,
+    TokenizerChunk,
+    TokenizerWanted,
+    Welcome,
+)
+from executor_svc.transport import durations
+from executor_svc.transport.assign import assign_command
+from executor_svc.transport.enums import ROLE_FROM_WIRE, ROLE_TO_WIRE, STATE_TO_WIRE
+from sage.controlplane.v1 import common_pb2, executor_pb2
+from sage_wire.protocol import PROTOCOL_VERSION
+
+
+def attempt_from_wire(wire: common_pb2.Attempt) -> Attempt:
+    return Attempt(wire.epoch, wire.number)
+
+
+# --- upwards --------------------------------------------------------------------------------------------------------
+
+
+def register_request(register: Register) -> executor_pb2.ControlRequest:
+    identity = register.identity
+    return executor_pb2.ControlRequest(
+        register=executor_pb2.Register(
+            protocol_version=PROTOCOL_VERSION,
+            instance_id=identity.instance_id,
+            engine_start_id=identity.engine_start_id,
+            role=ROLE_TO_WIRE[identity.role],
+            model=identity.model,
+            location=common_pb2.Location(host=identity.host, rack=identity.rack, zone=identity.zone),
+            labels=dict(identity.labels),
+            price_per_hour=identity.price_per_hour,
+            software_version=identity.software_version,
+            held=[_held(held) for held in register.held],
+            address=identity.address,
+        )
+    )
+
+
+def _held(held: HeldAttempt) -> executor_pb2.HeldAttempt:
+    attempt = common_pb2.Attempt(epoch=held.attempt.epoch, number=held.attempt.number)
+    return executor_pb2.HeldAttempt(attempt=attempt, tokens=held.tokens, ended=held.ended)
+
+
+def control_request(message: ControlUp) -> executor_pb2.ControlRequest:
+    match message:
+        case EngineStatus():
+            return executor_pb2.ControlRequest(engine_status=_status(message))
+        case Heartbeat():
+            return executor_pb2.ControlRequest(heartbeat=_heartbeat(message))
+        case TokenizerChunk():
+            chunk = executor_pb2.TokenizerChunk(
+                tokenizer_hash=message.tokenizer_hash, data=message.data, last=message.last
+            )
+            return executor_pb2.ControlRequest(tokenizer_chunk=chunk)
+        case DrainRequested():
+            return executor_pb2.ControlRequest(
+                drain_requested=executor_pb2.DrainRequested(reason=message.reason)
+            )
+        case Drained():
+            return executor_pb2.ControlRequest(drained=executor_pb2.Drained())
+        case Goodbye():
+            return executor_pb2.ControlRequest(goodbye=executor_pb2.Goodbye(reason=message.reason))
+
+
+def _status(status: EngineStatus) -> executor_pb2.EngineStatus:
+    return executor_pb2.EngineStatus(
+        state=STATE_TO_WIRE[status.state],
+        progress=status.progress,
+        message=status.message,
+        facts=None if status.facts is None else _facts(status.facts, status.tokenizer_hash),
+    )
+
+
+def _facts(facts: EngineFacts, tokenizer_hash: str) -> executor_pb2.EngineFacts:
+    return executor_pb2.EngineFacts(
+        engine=facts.engine,
+        engine_version=facts.engine_version,
+        model=facts.model,
+        revision=facts.revision or "",
+        dtype=facts.dtype,
+        vocab_size=facts.vocab_size,
+        max_model_len=facts.max_model_len,
+        kv_capacity_tokens=facts.kv_capacity_tokens,
+        kv_block_size=facts.kv_block_size,
+        max_running=facts.max_running,
+        max_batched_tokens=facts.max_batched_tokens,
+        parallelism_config=common_pb2.ParallelismConfig(
+            tensor_parallel_size=facts.tensor_parallel_size,
+            pipeline_parallel_size=facts.pipeline_parallel_size,
+            data_parallel_size=facts.data_parallel_size,
+            gpu_count=facts.gpu_count,
+        ),
+        gpu_name=facts.gpu_name or "",
+        gpu_memory_bytes=facts.gpu_memory_bytes or 0,
+        adapters=facts.adapters,
+        supports_priority=facts.supports_priority,
+        structured_output_kinds=sorted(kind.value for kind in facts.structured_output_kinds),
+        kv_connector=facts.kv_connector or "",
+        compatibility_key=_compatibility_key(facts),
+        tokenizer_hash=tokenizer_hash,
+    )
+
+
+def _compatibility_key(facts: EngineFacts) -> str:
+    """Instances with equal keys lay their KV blocks out alike; empty without a connector to hand them over."""
+    if facts.kv_connector is None:
+        return ""
+    parts = (
+        facts.kv_connector,
+        facts.engine,
+        facts.engine_version,
+        facts.model,
+        facts.revision or "",
+        facts.dtype,
+        str(facts.kv_block_size),
+    )
+    return "|".join(parts)
+
+
+def _heartbeat(heartbeat: Heartbeat) -> executor_pb2.Heartbeat:
+    wire = executor_pb2.Heartbeat(
+        number=heartbeat.number,
+        last_assign=heartbeat.last_assign,
+        prompt_tokens_per_s=heartbeat.prompt_tokens_per_s,
+        generation_tokens_per_s=heartbeat.generation_tokens_per_s,
+        event_loop_lag=durations.to_wire(heartbeat.event_loop_lag_s),
+    )
+    load = heartbeat.load
+    if load is not None:
+        wire.running = load.running
+        wire.waiting = load.waiting
+        wire.unfinished = load.unfinished
+        wire.kv_used_tokens = load.kv_used_tokens
+        wire.prefix_queries_tokens = load.prefix_queries_tokens
+        wire.prefix_hits_tokens = load.prefix_hits_tokens
+        wire.prompt_tokens_total = load.prompt_tokens_total
+        wire.generation_tokens_total = load.generation_tokens_total
+        wire.iterations = load.iterations
+        wire.known_wait = load.known_wait or ""
+        wire.gpu_memory_used_bytes = load.gpu_memory_used_bytes or 0
+    for iteration in heartbeat.iterations:
+        wire.recent_iterations.add(
+            index=iteration.index,
+            prefill_tokens=iteration.prefill_tokens,
+            decode_tokens=iteration.decode_tokens,
+            running=iteration.running,
+            kv_used_tokens=iteration.kv_used_tokens,
+            elapsed_s=iteration.elapsed_s,
+        )
+    return wire
+
+
+# --- downwards ------------------------------------------------------------------------------------------------------
+
+
+def welcome_from_wire(wire: executor_pb2.Welcome) -> Welcome:
+    return Welcome(
+        session_id=wire.session_id,
+        epoch=wire.epoch,
+        lease_s=durations.from_wire(wire.lease),
+        heartbeat_interval_s=durations.from_wire(wire.heartbeat_interval),
+        keep=frozenset(attempt_from_wire(attempt) for attempt in wire.keep),
+        role=ROLE_FROM_WIRE[wire.role],
+    )
+
+
+def command_from_wire(wire: executor_pb2.ControlResponse) -> Command | None:
+    """None for a message this version does not know, or a second Welcome."""
+    match wire.WhichOneof("message"):
+        case "assign":
+            return assign_command(wire.assign)
+        case "cancel":
+            return Cancel(attempt=attempt_from_wire(wire.cancel.attempt), reason=wire.cancel.reason)
+        case "drain":
+            return Drain(resume=wire.drain.resume)
+        case "heartbeat_ack":
+            return HeartbeatAck(number=wire.heartbeat_ack.number)
+        case "tokenizer_wanted":
+            return TokenizerWanted(tokenizer_hash=wire.tokenizer_wanted.tokenizer_hash)
+        case "resume":
+            return Resume(attempt=attempt_from_wire(wire.resume.attempt), from_index=wire.resume.from_index)
+        case _:
+            return None

@@ -1,0 +1,164 @@
+"""A link over gRPC: the control stream and the output stream, each on a channel of its own.
+
+HTTP/2 flow control is per stream and per connection: with one connection a flood of tokens could hold a heartbeat up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
+from typing import Any, NoReturn, TypeVar
+
+import grpc
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+
+from executor_svc.runtime.link import LinkBroken, LinkRefused
+from executor_svc.runtime.messages import Ack, Command, ControlUp, OutputUp, Register, Welcome
+from executor_svc.transport import control_messages, output_messages
+from executor_svc.transport.control_messages import command_from_wire
+from executor_svc.transport.output_messages import output_request
+from sage.controlplane.v1 import executor_pb2, executor_pb2_grpc
+from sage_wire.errors import ErrorReason
+from sage_wire.protocol import MAX_MESSAGE_BYTES
+
+log = logging.getLogger(__name__)
+
+CHANNEL_OPTIONS: list[tuple[str, Any]] = [
+    ("grpc.use_local_subchannel_pool", 1),  # else both channels would share one connection
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+]
+PERMANENT = frozenset({ErrorReason.INVALID_REGISTRATION, ErrorReason.PROTOCOL_VERSION, ErrorReason.UNAUTHENTICATED})
+"""Refusals that asking the same scheduler again does not change."""
+
+ControlCall = grpc.aio.StreamStreamCall[executor_pb2.ControlRequest, executor_pb2.ControlResponse]
+OutputsCall = grpc.aio.StreamStreamCall[executor_pb2.OutputsRequest, executor_pb2.OutputsResponse]
+M = TypeVar("M")
+
+
+class GrpcLink:
+    """Implements ``runtime.link.Link``."""
+
+    def __init__(self, channel: Callable[[], grpc.aio.Channel]) -> None:
+        self._channels = [channel(), channel()]
+        self._control: ControlCall | None = None
+        self._outputs: OutputsCall | None = None
+
+    async def register(self, register: Register) -> Welcome:
+        call = executor_pb2_grpc.ExecutorServiceStub(self._channels[0]).Control()
+        self._control = call
+        await _write(call, control_messages.register_request(register))
+        first = await _read(call)
+        if first is None:
+            await _raise_end(call)
+        if first.WhichOneof("message") != "welcome":
+            raise LinkBroken("the scheduler did not answer Register with Welcome")
+        return control_messages.welcome_from_wire(first.welcome)
+
+    async def open_outputs(self, session_id: str) -> None:
+        call = executor_pb2_grpc.ExecutorServiceStub(self._channels[1]).Outputs()
+        self._outputs = call
+        await _write(call, executor_pb2.OutputsRequest(hello=executor_pb2.Hello(session_id=session_id)))
+
+    async def send_control(self, message: ControlUp) -> None:
+        await _write(_opened(self._control), control_messages.control_request(message))
+
+    async def send_output(self, message: OutputUp) -> None:
+        await _write(_opened(self._outputs), output_request(message))
+
+    async def commands(self) -> AsyncIterator[Command]:
+        call = _opened(self._control)
+        while (response := await _read(call)) is not None:
+            command = command_from_wire(response)
+            if command is None:
+                log.warning("the scheduler sent a message this version does not know; it is left aside")
+            else:
+                yield command
+
+    async def acks(self) -> AsyncIterator[Sequence[Ack]]:
+        call = _opened(self._outputs)
+        while (response := await _read(call)) is not None:
+            yield output_messages.acks(response)
+
+    async def leave(self) -> None:
+        for call in (self._outputs, self._control):
+            if call is not None:
+                with suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+                    await call.done_writing()
+                    await call.code()
+
+    async def close(self) -> None:
+        for call in (self._control, self._outputs):
+            if call is not None:
+                call.cancel()
+        for channel in self._channels:
+            await channel.close()
+
+
+def _opened(call: M | None) -> M:
+    if call is None:
+        raise LinkBroken("the stream is not open")
+    return call
+
+
+async def _write(call: grpc.aio.StreamStreamCall[M, Any], message: M) -> None:
+    try:
+        await call.write(message)
+    except grpc.aio.AioRpcError as error:
+        _raise(error)
+    except asyncio.InvalidStateError:
+        await _raise_end(call)
+
+
+async def _read(call: grpc.aio.StreamStreamCall[Any, M]) -> M | None:
+    """The next message; None where the scheduler closed the stream in order."""
+    try:
+        message = await call.read()
+    except grpc.aio.AioRpcError as error:
+        _raise(error)
+    return None if message is grpc.aio.EOF else message  # type: ignore[return-value]
+
+
+async def _raise_end(call: grpc.aio.StreamStreamCall[Any, Any]) -> NoReturn:
+    code = await call.code()
+    details = await call.details()
+    raise LinkBroken(f"the scheduler ended the stream: {details or code.name}")
+
+
+def _raise(error: grpc.aio.AioRpcError) -> NoReturn:
+    reason = _reason(error)
+    text = error.details() or error.code().name
+    if reason in PERMANENT or reason is ErrorReason.DUPLICATE_INSTANCE:
+        raise LinkRefused(reason.code, text, permanent=reason in PERMANENT) from error
+    raise LinkBroken(text) from error
+
+
+def _reason(error: grpc.aio.AioRpcError) -> ErrorReason | None:
+    status = rpc_status.from_call(error)  # type: ignore[arg-type]  # it reads what both kinds of call have
+    for detail in status.details if status is not None else ():
+        info = error_details_pb2.ErrorInfo()
+        if detail.Unpack(info):
+            return ErrorReason.from_code(info.reason)
+    return None
+
+
+class GrpcDialer:
+    """Implements ``runtime.link.Dialer``."""
+
+    def __init__(self, credentials: grpc.ChannelCredentials | None) -> None:
+        self._credentials = credentials  # None: no TLS
+
+    def dial(self, address: str) -> GrpcLink:
+        return GrpcLink(lambda: self._channel(address))
+
+    def _channel(self, address: str) -> grpc.aio.Channel:
+        if self._credentials is None:
+            return grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
+        return grpc.aio.secure_channel(address, self._credentials, options=CHANNEL_OPTIONS)

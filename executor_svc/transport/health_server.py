@@ -1,0 +1,65 @@
+"""What the executor itself listens on: grpc.health.v1, and reflection to find it by."""
+
+from __future__ import annotations
+
+import asyncio
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import aio as health_aio
+from grpc_reflection.v1alpha import reflection
+
+SERVICE = "sage.executor"  # the name a health check asks for; the empty name says the same
+
+
+class CannotListen(Exception):
+    """The listen address is not to be had; one sentence."""
+
+
+class HealthServer:
+    """SERVING while the executor takes work: its engine is ready and a scheduler is connected."""
+
+    def __init__(self, address: str, credentials: grpc.ServerCredentials | None) -> None:
+        self._address = address
+        self._credentials = credentials  # None: no TLS
+        self._server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+        self._servicer = health_aio.HealthServicer()
+        self._wanted = False
+        self._changed = asyncio.Event()
+        health_pb2_grpc.add_HealthServicer_to_server(self._servicer, self._server)
+        names = (health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, self._server)
+
+    async def start(self) -> int:
+        """The port it listens on.  Raises CannotListen."""
+        try:
+            if self._credentials is None:
+                port = self._server.add_insecure_port(self._address)
+            else:
+                port = self._server.add_secure_port(self._address, self._credentials)
+        except RuntimeError as error:
+            raise CannotListen(f"cannot listen on {self._address}: the address is in use or not ours") from error
+        await self._report()
+        await self._server.start()
+        return port
+
+    def serving(self, serving: bool) -> None:
+        """Implements ``runtime.service.HealthPort``."""
+        self._wanted = serving
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Passes changes on to those who watch."""
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            await self._report()
+
+    async def _report(self) -> None:
+        state = health_pb2.HealthCheckResponse.SERVING if self._wanted else health_pb2.HealthCheckResponse.NOT_SERVING
+        for name in ("", SERVICE):
+            await self._servicer.set(name, state)
+
+    async def stop(self) -> None:
+        await self._servicer.enter_graceful_shutdown()
+        await self._server.stop(grace=0.2)

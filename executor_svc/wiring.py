@@ -1,0 +1,155 @@
+"""Configuration to objects.  The only place that knows every room."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import signal
+import socket
+from collections.abc import Callable
+from importlib import metadata
+
+import grpc
+
+from executor_svc.config import ConfigError, ExecutorConfig
+from executor_svc.engine.factory import engine_factory
+from executor_svc.engine.port import EngineFactory
+from executor_svc.runtime.assignments import Assignments
+from executor_svc.runtime.drain import Drain
+from executor_svc.runtime.load_meter import LoadMeter, LoopLag
+from executor_svc.runtime.messages import Identity, Role
+from executor_svc.runtime.outbox import Outbox
+from executor_svc.runtime.service import ExecutorService
+from executor_svc.runtime.session import Session, SessionTimings
+from executor_svc.runtime.tasks import WatchedTasks
+from executor_svc.transport.addresses import host_of
+from executor_svc.transport.grpc_link import GrpcDialer
+from executor_svc.transport.health_server import CannotListen, HealthServer
+from executor_svc.transport.tls import UnreadableFile, dial_credentials, listen_credentials
+
+log = logging.getLogger(__name__)
+
+EVERYWHERE = ("0.0.0.0", "::")
+
+
+async def run(
+    config: ExecutorConfig,
+    *,
+    factory: EngineFactory | None = None,
+    timings: SessionTimings | None = None,
+    on_service: Callable[[ExecutorService], None] | None = None,
+) -> int:
+    """The executor's life, from here to its exit status.  Raises ConfigError for what only now shows to be wrong.
+
+    ``on_service`` is told of the service once it is there; without it, SIGTERM and SIGINT stop it.
+    """
+    dialer, health = _transport(config)
+    try:
+        port = await health.start()
+    except CannotListen as error:
+        raise ConfigError(f"listen: {error}") from error
+    address = _advertised(config, port)
+    log.info("health checks on %s", address)
+    tasks = WatchedTasks()
+    tasks.start(health.run(), name="health-reports")
+    service = build_service(
+        config,
+        dialer=dialer,
+        health=health,
+        tasks=tasks,
+        factory=factory or engine_factory(config.engine),
+        address=address,
+        timings=timings or SessionTimings(),
+    )
+    (on_service or _stop_on_signals)(service)
+    try:
+        return await service.run()
+    finally:
+        await health.stop()
+
+
+def build_service(
+    config: ExecutorConfig,
+    *,
+    dialer: GrpcDialer,
+    health: HealthServer,
+    tasks: WatchedTasks,
+    factory: EngineFactory,
+    address: str,
+    timings: SessionTimings,
+) -> ExecutorService:
+    lag = LoopLag()
+    meter = LoadMeter(lag)
+    outbox = Outbox()
+    assignments = Assignments(outbox, max_held=config.max_attempts)
+    session = Session(
+        identity=_identity(config, address),
+        addresses=config.scheduler,
+        dialer=dialer,
+        assignments=assignments,
+        outbox=outbox,
+        meter=meter,
+        timings=timings,
+    )
+    return ExecutorService(
+        factory=factory,
+        session=session,
+        assignments=assignments,
+        outbox=outbox,
+        meter=meter,
+        lag=lag,
+        drain=Drain(assignments=assignments, session=session, timeout_s=config.drain_timeout_s),
+        health=health,
+        tasks=tasks,
+    )
+
+
+def _transport(config: ExecutorConfig) -> tuple[GrpcDialer, HealthServer]:
+    tls = config.tls
+    dial: grpc.ChannelCredentials | None = None
+    listen: grpc.ServerCredentials | None = None
+    try:
+        if tls.ca is not None:
+            dial = dial_credentials(tls.ca, tls.certificate, tls.private_key)
+        if tls.certificate is not None and tls.private_key is not None:
+            listen = listen_credentials(tls.certificate, tls.private_key)
+    except UnreadableFile as error:
+        raise ConfigError(f"tls: {error}") from error
+    return GrpcDialer(dial), HealthServer(config.listen, listen)
+
+
+def _identity(config: ExecutorConfig, address: str) -> Identity:
+    return Identity(
+        instance_id=config.name,
+        engine_start_id=secrets.token_hex(8),
+        role=Role(config.role),
+        model=config.engine.model.name,
+        host=config.location.host or socket.gethostname(),
+        rack=config.location.rack,
+        zone=config.location.zone,
+        labels=config.labels,
+        price_per_hour=config.price_per_hour,
+        software_version=_version(),
+        address=address,
+    )
+
+
+def _version() -> str:
+    try:
+        return metadata.version("sage-control-plane")
+    except metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def _advertised(config: ExecutorConfig, port: int) -> str:
+    host = host_of(config.listen)
+    if host in EVERYWHERE:
+        host = config.location.host or socket.gethostname()
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _stop_on_signals(service: ExecutorService) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, service.stop, number)

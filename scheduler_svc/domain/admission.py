@@ -1,0 +1,200 @@
+"""What a request must be before it may wait: checks against the ranges of sampling and the facts of its model.
+
+All violations are found at once, each with its path in the contract.  Pure checks; whether an instance can serve a
+valid request is ``SchedulingCore.can_ever_serve``'s business.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Sequence
+
+from scheduler_svc.domain.errors import FieldViolation
+from scheduler_svc.domain.instance import EngineFacts
+from scheduler_svc.domain.request import Request, Sampling, StructuredOutput
+
+_PENALTY = 2.0
+_BIAS = 100.0
+_SEED_BITS = 63
+_MAX_STOPS = 64
+_SHOWN = 4  # offending ids shown
+
+
+def check(request: Request, facts: EngineFacts, *, prompt_known: bool = True) -> list[FieldViolation]:
+    """Every violation; empty if there is none.
+
+    ``prompt_known``: False if the prompt itself was at fault before it became token ids; then it is not checked.
+    """
+    found = list(_targets(request))
+    if prompt_known:
+        found += _prompt(request, facts)
+    found += _lengths(request, facts, prompt_known=prompt_known)
+    found += check_sampling(request.sampling, facts.vocab_size)
+    if request.adapter and request.adapter not in facts.adapters:
+        there_are = ", ".join(sorted(facts.adapters)) or "none"
+        found.append(_at("spec.adapter", f"{request.adapter!r} is not one of the model's adapters: {there_are}"))
+    found += _supported(request.sampling.structured_output, facts)
+    return found
+
+
+def check_sampling(sampling: Sampling, vocab_size: int) -> list[FieldViolation]:
+    """Ranges of the numbers, and ids and strings that must make sense."""
+    found = [_at(f"spec.sampling.{name}", problem) for name, problem in _out_of_range(sampling)]
+    found += _ids("stop_token_ids", sampling.stop_token_ids, vocab_size)
+    found += _ids("allowed_token_ids", sampling.allowed_token_ids, vocab_size)
+    found += _ids("logit_bias", sampling.logit_bias, vocab_size)
+    found += _strings("stop", sampling.stop)
+    found += _strings("bad_words", sampling.bad_words)
+    if sampling.structured_output is not None:
+        found += _structured(sampling.structured_output)
+    return found
+
+
+def warnings(request: Request, facts: EngineFacts) -> tuple[str, ...]:
+    """Options that are accepted and have no effect here, in words."""
+    found = []
+    sampling = request.sampling
+    if sampling.temperature == 0:
+        idle = [
+            name
+            for name, set_ in (
+                ("top_p", sampling.top_p != 1),
+                ("top_k", sampling.top_k != 0),
+                ("min_p", sampling.min_p != 0),
+                ("seed", sampling.seed is not None),
+            )
+            if set_
+        ]
+        found += [f"sampling.{name} has no effect: temperature 0 takes the most likely token" for name in idle]
+    if sampling.include_stop_in_output and not sampling.stop:
+        found.append("sampling.include_stop_in_output has no effect: there are no stop strings")
+    if sampling.prompt_logprobs is not None:
+        found.append("sampling.prompt_logprobs has no effect: they are not returned in this version")
+    if request.session:
+        found.append("session has no effect: placement does not follow conversations in this version")
+    return tuple(found)
+
+
+def _at(field: str, description: str) -> FieldViolation:
+    return FieldViolation(field=field, description=description)
+
+
+# --- the request ----------------------------------------------------------------------------------
+
+
+def _targets(request: Request) -> Iterator[FieldViolation]:
+    for name, value in (("ttft_target", request.ttft_target_s), ("tpot_target", request.tpot_target_s)):
+        if value is not None and not (math.isfinite(value) and value > 0):
+            yield _at(f"spec.{name}", f"is {value:g} s; it must be positive")
+    if request.deadline_at is not None and not request.deadline_at > request.arrived_at:
+        yield _at("spec.deadline", f"is {request.deadline_at - request.arrived_at:g} s; it must be positive")
+    budget = request.cost_budget
+    if budget is not None and not (math.isfinite(budget) and budget >= 0):
+        yield _at("spec.cost_budget", f"is {budget:g}; it must be a number >= 0")
+
+
+def _prompt(request: Request, facts: EngineFacts) -> Iterator[FieldViolation]:
+    ids = request.prompt_token_ids
+    if not ids:
+        yield _at("spec.prompt", "is empty")
+    elif min(ids) < 0 or max(ids) >= facts.vocab_size:
+        outside = [(i, t) for i, t in enumerate(ids) if not 0 <= t < facts.vocab_size]
+        where = ", ".join(f"{t} at {i}" for i, t in outside[:_SHOWN])
+        yield _at("spec.tokens.ids", f"{len(outside)} outside the vocabulary of {facts.vocab_size}: {where}")
+
+
+def _lengths(request: Request, facts: EngineFacts, *, prompt_known: bool) -> Iterator[FieldViolation]:
+    """Says both numbers: what is asked for and what the model serves."""
+    limit, output = facts.max_model_len, request.sampling.max_tokens
+    prompt = request.prompt_tokens if prompt_known else 0
+    if prompt >= limit:
+        yield _at("spec.prompt", f"has {prompt} tokens; the model serves {limit} tokens of prompt and output")
+    elif prompt + output > limit:
+        yield _at(
+            "spec.sampling.max_tokens",
+            f"prompt of {prompt} and max_tokens of {output} are {prompt + output} tokens; the model serves {limit}",
+        )
+
+
+def _supported(wanted: StructuredOutput | None, facts: EngineFacts) -> Iterator[FieldViolation]:
+    if wanted is not None and wanted.kind not in facts.structured_output_kinds:
+        kinds = ", ".join(sorted(facts.structured_output_kinds)) or "none"
+        yield _at(_structured_field(wanted), f"is not supported by the model's engine (supported: {kinds})")
+
+
+# --- sampling -------------------------------------------------------------------------------------
+
+
+def _out_of_range(s: Sampling) -> Iterator[tuple[str, str]]:
+    """Field and problem.  A comparison with NaN is false, so every check states what must hold."""
+    checks = (
+        ("temperature", s.temperature, 0 <= s.temperature < math.inf, "a number >= 0"),
+        ("top_p", s.top_p, 0 < s.top_p <= 1, "above 0 and at most 1"),
+        ("top_k", s.top_k, s.top_k >= 0, ">= 0 (0 considers all tokens)"),
+        ("min_p", s.min_p, 0 <= s.min_p <= 1, "from 0 to 1"),
+        ("presence_penalty", s.presence_penalty, abs(s.presence_penalty) <= _PENALTY, "from -2 to 2"),
+        ("frequency_penalty", s.frequency_penalty, abs(s.frequency_penalty) <= _PENALTY, "from -2 to 2"),
+        ("repetition_penalty", s.repetition_penalty, 0 < s.repetition_penalty <= _PENALTY, "above 0 and at most 2"),
+        ("max_tokens", s.max_tokens, s.max_tokens >= 1, "at least 1"),
+        ("min_tokens", s.min_tokens, 0 <= s.min_tokens <= s.max_tokens, f"from 0 to max_tokens ({s.max_tokens})"),
+        ("logprobs", s.logprobs, s.logprobs is None or s.logprobs >= 0, ">= 0"),
+        ("prompt_logprobs", s.prompt_logprobs, s.prompt_logprobs is None or s.prompt_logprobs >= 0, ">= 0"),
+        ("seed", s.seed, s.seed is None or -(2**_SEED_BITS) <= s.seed < 2**_SEED_BITS, "a signed 64-bit integer"),
+    )
+    for name, value, holds, wanted in checks:
+        if not holds:
+            yield name, f"is {value}; it must be {wanted}"
+    bad = [(t, b) for t, b in s.logit_bias.items() if not abs(b) <= _BIAS]
+    if bad:
+        yield "logit_bias", f"{len(bad)} of its values are not from -100 to 100: {bad[0][1]} for token {bad[0][0]}"
+
+
+def _ids(name: str, ids: Iterable[int], vocab_size: int) -> Iterator[FieldViolation]:
+    outside = [t for t in ids if not 0 <= t < vocab_size]
+    if outside:
+        shown = ", ".join(map(str, outside[:_SHOWN]))
+        yield _at(
+            f"spec.sampling.{name}", f"{len(outside)} of its ids are outside the vocabulary of {vocab_size}: {shown}"
+        )
+
+
+def _strings(name: str, strings: Sequence[str]) -> Iterator[FieldViolation]:
+    if len(strings) > _MAX_STOPS:
+        yield _at(f"spec.sampling.{name}", f"has {len(strings)} strings; the limit is {_MAX_STOPS}")
+    if not all(strings):
+        yield _at(f"spec.sampling.{name}", "holds an empty string")
+
+
+def _structured_field(wanted: StructuredOutput) -> str:
+    return f"spec.sampling.structured_output.{wanted.kind}"
+
+
+def _structured(wanted: StructuredOutput) -> Iterator[FieldViolation]:
+    """What can be seen without a grammar compiler; the engine has the last word."""
+    field = _structured_field(wanted)
+    if wanted.kind == "json_schema":
+        yield from _json_schema(field, wanted.value)
+    elif wanted.kind == "choice":
+        choices = _parsed(wanted.value)
+        if not (isinstance(choices, list) and choices and all(isinstance(c, str) and c for c in choices)):
+            yield _at(field, "must hold at least one string, none of them empty")
+    elif wanted.kind in ("regex", "grammar") and not wanted.value.strip():
+        yield _at(field, "is empty")
+
+
+def _json_schema(field: str, value: str) -> Iterator[FieldViolation]:
+    try:
+        schema = json.loads(value)
+    except (ValueError, RecursionError) as error:
+        yield _at(field, f"is not JSON: {error}")
+        return
+    if not isinstance(schema, dict):
+        yield _at(field, f"is a JSON {type(schema).__name__}; a schema is an object")
+
+
+def _parsed(value: str) -> object:
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        return None

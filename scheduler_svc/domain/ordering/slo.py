@@ -1,0 +1,74 @@
+"""Least slack first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from scheduler_svc.domain.request import Priority
+from scheduler_svc.domain.settings import Targets
+from scheduler_svc.domain.targets import effective_targets
+
+if TYPE_CHECKING:
+    from scheduler_svc.domain.queue import Waiting
+
+
+class LeastSlack:
+    """Key: the latest moment at which the request can start and still meet its targets.
+
+    Slack is target - now - predicted service; ``now`` is the same for all, so the order is that of the latest starts,
+    which are static.  A request that comes to the head after its latest start cannot make it any more: it steps back
+    by ``late_delay_s``, behind those that still can, and goes ahead of whatever is due after that.  Where the first
+    token's target is missed and a deadline can still be met, the deadline is what counts.
+    """
+
+    def __init__(self, defaults: Mapping[Priority, Targets], *, late_delay_s: float, max_slack_s: float) -> None:
+        self._defaults = defaults
+        self._late_delay_s = late_delay_s
+        self._max_slack_s = max_slack_s
+
+    @property
+    def max_delay_s(self) -> float:
+        return self._max_slack_s + 2 * self._late_delay_s
+
+    def key(self, waiting: Waiting, now: float) -> float:
+        first_token, end = self._latest_starts(waiting)
+        starts = [s for s in (first_token, end) if s is not None]
+        since = _since(waiting)
+        latest = min(starts) if starts else since + self._max_slack_s
+        return min(max(latest, since), since + self._max_slack_s)
+
+    def revise(self, waiting: Waiting, now: float) -> float | None:
+        if waiting.late:
+            return None
+        first_token, end = self._latest_starts(waiting)
+        given_up = waiting.revisions > 0  # on the first token's target
+        starts = [s for s in (None if given_up else first_token, end) if s is not None]
+        if not starts or min(starts) >= now:
+            return None
+        stepped_back = waiting.key + self._late_delay_s
+        if end is not None and end >= now:
+            return min(end, stepped_back)
+        waiting.late = True
+        return stepped_back
+
+    def describe(self, waiting: Waiting, now: float) -> str:
+        due = f"{waiting.key - now:.2f} s"
+        if waiting.late:
+            return f"too late for its target: stepped back by {self._late_delay_s:.0f} s, due in {due}"
+        return f"slack {due} to the latest start that meets its target"
+
+    def _latest_starts(self, waiting: Waiting) -> tuple[float | None, float | None]:
+        """For the first token and for the deadline; None where nothing is asked."""
+        request, pace = waiting.request, waiting.pace
+        ttft = effective_targets(request, self._defaults).ttft_s
+        prefill_s = pace.iteration_s(waiting.prompt_tokens, 1, waiting.prompt_tokens)
+        # Of a resumed request the first token was delivered: the same target counts from resumption, for the next one.
+        first_token = _since(waiting) + ttft - prefill_s if ttft is not None else None
+        if request.target_at is None:
+            return first_token, None
+        return first_token, request.target_at - pace.service_s(waiting.prompt_tokens, waiting.output_tokens)
+
+
+def _since(waiting: Waiting) -> float:
+    return waiting.enqueued_at if waiting.resumed else waiting.request.arrived_at

@@ -1,0 +1,77 @@
+"""The objective that meets targets and keeps room for tight ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from scheduler_svc.domain.ledger import Account
+from scheduler_svc.domain.placement import scorers
+from scheduler_svc.domain.placement.ask import Ask
+from scheduler_svc.domain.placement.objective import Choice
+from scheduler_svc.domain.placement.picker import pick
+from scheduler_svc.domain.request import Priority
+from scheduler_svc.domain.settings import Targets
+from scheduler_svc.domain.targets import effective_targets
+
+_INF = float("inf")
+
+
+class FullestThatMeets:
+    """Among the instances predicted to meet the request's targets the fullest; where none is, the earliest finish.
+
+    An instance where the request would queue at the engine is passed over while one where it runs at once also does.
+    """
+
+    headroom = 0
+
+    def __init__(self, defaults: Mapping[Priority, Targets]) -> None:
+        self._defaults = defaults
+
+    def choose(self, ask: Ask, accounts: Sequence[Account], now: float) -> Choice:
+        starts = scorers.start_s(accounts, now)
+        firsts = scorers.first_token_s(accounts, ask, starts)
+        per_token = scorers.token_s(accounts, ask)
+        finishes = scorers.finish_s(ask, firsts, per_token)
+        emptiness = scorers.emptiness(accounts)
+        ttft, tpot, end = self._limits(ask, now)
+        met = [
+            i
+            for i, (f, t, e) in enumerate(zip(firsts, per_token, finishes, strict=True))
+            if f <= ttft and t <= tpot and e <= end
+        ]
+        scores = {"finish_s": finishes, "first_token_s": firsts, "token_s": per_token, "emptiness": emptiness}
+        if not met:
+            index = pick(accounts, finishes)
+            why = f"no candidate is predicted to meet its targets: earliest finish {finishes[index]:.2f} s"
+            return Choice(index=index, why=why, scores=scores)
+        index = fullest(accounts, emptiness, met)
+        why = (
+            f"fullest of {len(met)} predicted to meet its targets "
+            f"(first token {firsts[index]:.2f} s, {1 - emptiness[index]:.0%} full)"
+        )
+        return Choice(index=index, why=why, scores=scores, rejected=_rejected(len(accounts), met))
+
+    def _limits(self, ask: Ask, now: float) -> tuple[float, float, float]:
+        """Seconds from now: first token, per token, end."""
+        request = ask.request
+        targets = effective_targets(request, self._defaults)
+        ttft = _INF if targets.ttft_s is None or ask.started else request.arrived_at + targets.ttft_s - now
+        tpot = _INF if targets.tpot_s is None else targets.tpot_s
+        end = _INF if request.target_at is None else request.target_at - now
+        return ttft, tpot, end
+
+
+def fullest(accounts: Sequence[Account], emptiness: Sequence[float], among: Sequence[int]) -> int:
+    """Index of the fullest of ``among``, of those with a free slot if there are any."""
+    running = [i for i in among if accounts[i].free_slots > 0] or among
+    best = min(emptiness[i] for i in running)
+    equal = [i for i in running if emptiness[i] <= best]
+    return min(equal, key=lambda i: (accounts[i].last_chosen, accounts[i].instance_id))
+
+
+def _rejected(n: int, met: Sequence[int]) -> Mapping[int, tuple[str, str]]:
+    if len(met) == n:
+        return {}
+    keep = set(met)
+    reason = ("targets", "predicted to miss a target")
+    return {i: reason for i in range(n) if i not in keep}

@@ -1,0 +1,77 @@
+"""A fleet of modelled instances for the core's benchmark: equal work, no engine behind it."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from scheduler_svc.domain.core import CoreSettings, SchedulingCore
+from scheduler_svc.domain.decision import Decision
+from scheduler_svc.domain.instance import EngineFacts, InstanceSpec
+from scheduler_svc.domain.policy import PolicyCatalogue
+from scheduler_svc.domain.request import Priority, Request, RequestKey, Sampling
+
+MODEL = "m"
+PROMPT = (1,) * 256
+MAX_RUNNING = 64
+FACTS = EngineFacts(
+    engine="modelled",
+    engine_version="1",
+    vocab_size=32_000,
+    max_model_len=8_192,
+    kv_capacity_tokens=400_000,
+    max_running=MAX_RUNNING,
+    max_batched_tokens=8_192,
+    supports_priority=True,
+)
+
+
+def start_core(policy: str, instances: int, *, queue_limit: int = 1_000_000, prices: bool = True) -> SchedulingCore:
+    settings = CoreSettings(policy=policy, queue_limit_per_model=queue_limit)
+    core = SchedulingCore(settings, PolicyCatalogue())
+    for n in range(instances):
+        price = 1.0 + n % 3 if prices else 0.0
+        spec = InstanceSpec(instance_id=f"i{n:04}", model=MODEL, engine_start_id="1", price_per_hour=price)
+        core.registry.register(spec, 0.0)
+        core.engine_ready(spec.instance_id, FACTS, 0.0)
+    return core
+
+
+class Requests:
+    """Makes requests of mixed classes, a third with a stated target."""
+
+    def __init__(self) -> None:
+        self._made = 0
+
+    def make(self, now: float) -> Request:
+        self._made += 1
+        n = self._made
+        return Request(
+            key=RequestKey(tenant="bench", request_id=str(n)),
+            model=MODEL,
+            prompt_token_ids=PROMPT,
+            sampling=Sampling(max_tokens=32 << n % 4),
+            priority=Priority(1 + n % 5),
+            arrived_at=now,
+            ttft_target_s=2.0 if n % 3 == 0 else None,
+        )
+
+
+class Running:
+    """Attempts in the order they started; the oldest ends first."""
+
+    def __init__(self, core: SchedulingCore) -> None:
+        self._core = core
+        self._attempts: deque[int] = deque()
+
+    def start(self, decisions: list[Decision], now: float) -> None:
+        for decision in decisions:
+            self._attempts.append(decision.attempt_number)
+
+    def finish(self, count: int, now: float) -> None:
+        for _ in range(min(count, len(self._attempts))):
+            attempt = self._attempts.popleft()
+            self._core.first_token(attempt, now)
+            self._core.release(attempt, now, output_tokens=20, finished=True)
+
+    def __len__(self) -> int:
+        return len(self._attempts)

@@ -1,0 +1,359 @@
+"""The scheduler's control room with modelled executors, in virtual time: fault schedules of minutes in milliseconds."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from scheduler_svc.config import SchedulerConfig
+from scheduler_svc.control.assignments import AttemptEnd, EndCause
+from scheduler_svc.control.links import AssignOrder
+from scheduler_svc.control.live_request import Finished, LiveRequest, Placement
+from scheduler_svc.control.output_log import TokenSlice
+from scheduler_svc.control.registration import HeldAttempt, Registration
+from scheduler_svc.control.session import Session
+from scheduler_svc.control.submission import Submission, TokenPrompt
+from scheduler_svc.control.subscription import Event, Subscription
+from scheduler_svc.control.tokenizers import Conversation
+from scheduler_svc.control.virtual_clock import VirtualClock
+from scheduler_svc.domain.instance import EngineFacts, InstanceSpec, InstanceState, IterationSample, LoadReport
+from scheduler_svc.domain.request import RequestKey
+from scheduler_svc.wiring import ControlPlane, build_control
+
+EPOCH = 7
+MODEL = "m"
+STEP_S = 0.01
+
+
+def token_at(position: int) -> int:
+    """What every modelled engine generates at an output position: a lost or doubled token shows."""
+    return (position * 7 + 3) % 1000
+
+
+def expected(count: int) -> list[int]:
+    return [token_at(i) for i in range(count)]
+
+
+class NoTokenizers:
+    """Prompts in these tests are token ids."""
+
+    def has(self, tokenizer_hash: str) -> bool:
+        return True
+
+    async def install(self, tokenizer_hash: str, document: bytes) -> None:
+        raise AssertionError
+
+    async def encode(self, tokenizer_hash: str, text: str, *, special_tokens: bool) -> Sequence[int]:
+        return [ord(c) % 1000 for c in text]
+
+    async def encode_chat(self, tokenizer_hash: str, conversation: Conversation) -> Sequence[int]:
+        return [ord(c) % 1000 for turn in conversation.turns for c in turn.text]
+
+
+@dataclass
+class Running:
+    order: AssignOrder
+    tokens: int  # output positions filled, over all attempts
+    sent: int  # of those, sent in this session
+    ended: AttemptEnd | None = None
+
+
+@dataclass
+class ModelledExecutor:
+    """Implements ExecutorLink; generates a token a step for whatever it holds, up to ``max_running`` at once."""
+
+    world: World
+    instance_id: str
+    max_running: int = 4
+    start_id: str = "start-1"
+    session: Session | None = None
+    held: dict[int, Running] = field(default_factory=dict)
+    iterations: int = 0
+    last_assign: int = 0
+    hung: bool = False
+    silent: bool = False
+    connected: bool = False
+    dead: bool = False
+    refuses: str = ""  # reject what is assigned, with this reason
+    fails: str = ""  # end what is assigned as the engine's failure
+    invalid: str = ""  # end what is assigned as the caller's fault
+    lost_assigns: bool = False  # assignments do not arrive
+    draining: bool = False
+    log: list[str] = field(default_factory=list)
+    closed: list[str] = field(default_factory=list)
+
+    # ExecutorLink
+
+    def assign(self, order: AssignOrder) -> None:
+        if self.lost_assigns:
+            return
+        number = order.decision.attempt_number
+        self.last_assign = order.number
+        self.log.append(f"assign {order.request.key.request_id}")
+        start = len(order.continuation.emitted_token_ids) if order.continuation else 0
+        order = replace(order)
+        if self.refuses:
+            self._later(lambda: self.world.plane.assignments.rejected(number, self.refuses, "as told"))
+        elif self.fails:
+            end = AttemptEnd(attempt_number=number, cause=EndCause.FAILED, message=self.fails, total_tokens=start)
+            self._later(lambda: self.world.plane.assignments.ended(end))
+        elif self.invalid:
+            end = AttemptEnd(
+                attempt_number=number,
+                cause=EndCause.INVALID,
+                field=f"spec.{self.invalid}",
+                message="the engine says so",
+            )
+            self._later(lambda: self.world.plane.assignments.ended(end))
+        else:
+            self.held[number] = Running(order=order, tokens=start, sent=start)
+
+    def cancel(self, attempt_number: int, reason: str) -> None:
+        self.log.append(f"cancel {attempt_number}: {reason}")
+        running = self.held.get(attempt_number)
+        if running is None or self.hung or self.dead:
+            return
+        self.held.pop(attempt_number)
+        end = AttemptEnd(attempt_number=attempt_number, cause=EndCause.CANCELLED, total_tokens=running.tokens)
+        self._later(lambda: self.world.plane.assignments.ended(end))
+
+    def drain(self, *, resume: bool) -> None:
+        self.draining = not resume
+
+    def resend(self, attempt_number: int, from_index: int) -> None:
+        running = self.held.get(attempt_number)
+        if running is not None:
+            running.sent = from_index
+
+    def acknowledge(self, attempt_number: int, tokens: int, *, ended: bool) -> None:
+        self.held.pop(attempt_number, None)
+
+    def want_tokenizer(self, tokenizer_hash: str) -> None:
+        raise AssertionError("tokenizers are always here")
+
+    def acknowledge_heartbeat(self, number: int) -> None: ...
+
+    def close(self, reason: str) -> None:
+        self.closed.append(reason)
+        self.connected = False
+
+    # what it does
+
+    def connect(self) -> None:
+        """Register, report READY, open the output stream."""
+        plane = self.world.plane
+        held = tuple(
+            HeldAttempt(epoch=EPOCH, number=n, tokens=r.tokens, ended=r.ended is not None) for n, r in self.held.items()
+        )
+        spec = InstanceSpec(instance_id=self.instance_id, model=MODEL, engine_start_id=self.start_id)
+        welcome = plane.sessions.register(Registration(spec=spec, held=held), self)
+        self.held = {n: r for n, r in self.held.items() if n in welcome.keep}
+        self.session = plane.sessions.by_id(welcome.session_id)
+        self.connected, self.dead = True, False
+        plane.sessions.engine_status(self.session, InstanceState.READY, None, "", self.facts())
+        plane.sessions.outputs_opened(welcome.session_id)
+
+    def facts(self) -> EngineFacts:
+        return EngineFacts(
+            engine="modelled",
+            engine_version="1",
+            vocab_size=1000,
+            max_model_len=4096,
+            kv_capacity_tokens=100_000,
+            max_running=self.max_running,
+            max_batched_tokens=2048,
+            tokenizer_hash="t",
+        )
+
+    def crash(self) -> None:
+        """The process is gone, and everything in it."""
+        assert self.session is not None
+        self.dead = True
+        self.held.clear()
+        self.disconnect()
+
+    def disconnect(self) -> None:
+        """The network is gone; the engine goes on."""
+        assert self.session is not None
+        self.connected = False
+        self.world.plane.sessions.control_broken(self.session, "reset")
+        self.world.plane.sessions.outputs_broken(self.session, "reset")
+
+    def restart(self) -> None:
+        """A new process, a new engine."""
+        self.start_id += "+"
+        self.iterations = self.last_assign = 0
+        self.hung = False
+        self.connect()
+
+    def step(self) -> None:
+        """One engine iteration, and what it sends."""
+        if self.dead or self.hung:
+            return
+        running = [r for r in self.held.values() if r.ended is None][: self.max_running]
+        for one in running:
+            one.tokens += 1
+            if one.tokens >= one.order.request.sampling.max_tokens:
+                number = one.order.decision.attempt_number
+                one.ended = AttemptEnd(
+                    attempt_number=number,
+                    cause=EndCause.FINISHED,
+                    finish_reason="length",
+                    total_tokens=one.tokens,
+                    engine_time_s=1.0,
+                )
+        self.iterations += bool(running)
+        if self.connected:
+            self.flush()
+
+    def flush(self) -> None:
+        assignments = self.world.plane.assignments
+        for number, one in list(self.held.items()):
+            if one.tokens > one.sent:
+                ids = [token_at(i) for i in range(one.sent, one.tokens)]
+                assignments.tokens(number, one.sent, ids, "x" * len(ids), None)
+                one.sent = one.tokens
+            if one.ended is not None:
+                assignments.ended(one.ended)
+                self.acknowledge(number, one.tokens, ended=True)
+
+    def beat(self, number: int) -> None:
+        if self.dead or self.silent or not self.connected or self.session is None:
+            return
+        held = len(self.held)
+        report = LoadReport(
+            number=number,
+            last_assign=self.last_assign,
+            running=min(held, self.max_running),
+            waiting=max(0, held - self.max_running),
+            unfinished=held,
+            kv_used_tokens=sum(r.order.request.prompt_tokens + r.tokens for r in self.held.values()),
+            iterations=self.iterations,
+            samples=(
+                IterationSample(prefill_tokens=0, decode_tokens=held, running=held, kv_used_tokens=0, elapsed_s=STEP_S),
+            ),
+        )
+        self.world.plane.sessions.heartbeat(self.session, report)
+
+    def _later(self, call: Any) -> None:
+        self.world.clock.call_at(self.world.clock.now() + 0.001, call)
+
+
+class Reader:
+    """A client: reads its request's events to the end."""
+
+    def __init__(self, world: World, subscription: Subscription) -> None:
+        self._world = world
+        self.subscription = subscription
+        self.events: list[Event] = []
+        self.error: Exception | None = None
+        self.task = asyncio.get_running_loop().create_task(self._read())
+
+    @property
+    def live(self) -> LiveRequest:
+        return self.subscription.live
+
+    @property
+    def token_ids(self) -> list[int]:
+        return [t for e in self.events if isinstance(e, TokenSlice) for t in e.token_ids]
+
+    @property
+    def instances(self) -> list[str]:
+        return [e.decision.instance_id for e in self.events if isinstance(e, Placement)]
+
+    @property
+    def finished(self) -> Finished:
+        last = self.events[-1] if self.events else None
+        assert isinstance(last, Finished), f"not finished: {self.error or last}; {self.live.history}"
+        return last
+
+    async def go_away(self) -> None:
+        self.task.cancel()
+        await asyncio.gather(self.task, return_exceptions=True)
+
+    async def _read(self) -> None:
+        try:
+            while True:
+                event = await self.subscription.next()
+                if isinstance(event, Exception):
+                    self.error = event
+                    return
+                self.events.append(event)
+                if isinstance(event, Finished):
+                    return
+        finally:
+            self._world.plane.intake.leave(self.subscription)
+
+
+class World:
+    def __init__(self, **settings: Any) -> None:
+        self.clock = VirtualClock()
+        config = SchedulerConfig(policy=settings.pop("policy", "fifo"), **settings)
+        self.plane: ControlPlane = build_control(config, self.clock, NoTokenizers(), epoch=EPOCH)
+        self.executors: dict[str, ModelledExecutor] = {}
+        self._beats = 0
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> World:
+        loop = asyncio.get_running_loop()
+        for work in (self.plane.dispatcher.run(), self.plane.watchdog.run(), self._steps(), self._heartbeats()):
+            self._tasks.append(loop.create_task(work))
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for task in self._tasks:
+            if task.done() and task.exception() is not None:
+                raise task.exception()  # type: ignore[misc]
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def add(self, instance_id: str, **options: Any) -> ModelledExecutor:
+        executor = ModelledExecutor(world=self, instance_id=instance_id, **options)
+        self.executors[instance_id] = executor
+        executor.connect()
+        return executor
+
+    def submission(self, request_id: str, *, prompt: int = 10, max_tokens: int = 20, **options: Any) -> Submission:
+        sampling = {"max_tokens": max_tokens, **options.pop("sampling", {})}
+        model = options.pop("model", MODEL)
+        after_token = options.pop("after_token", 0)  # says where to read from; no part of the content
+        content = repr((prompt, model, sorted(sampling.items()), sorted(options.items())))
+        return Submission(
+            key=RequestKey(tenant="t", request_id=request_id),
+            digest=hashlib.sha256(content.encode()).digest(),
+            model=model,
+            prompt=TokenPrompt(token_ids=list(range(prompt))),
+            sampling=sampling,
+            after_token=after_token,
+            **options,
+        )
+
+    async def submit(self, request_id: str, **options: Any) -> Reader:
+        return Reader(self, await self.plane.intake.submit(self.submission(request_id, **options)))
+
+    async def advance(self, seconds: float) -> None:
+        await self.clock.advance(seconds)
+
+    def state(self, instance_id: str) -> InstanceState:
+        return self.plane.core.registry.get(instance_id).state
+
+    def assert_all_room_is_free(self) -> None:
+        assert len(self.plane.assignments) == 0
+        for instance in self.plane.core.registry:
+            assert not instance.account.reservations, f"{instance} still holds reservations"
+
+    async def _steps(self) -> None:
+        while True:
+            await self.clock.sleep(STEP_S)
+            for executor in list(self.executors.values()):
+                executor.step()
+
+    async def _heartbeats(self) -> None:
+        while True:
+            await self.clock.sleep(0.5)
+            self._beats += 1
+            for executor in list(self.executors.values()):
+                executor.beat(self._beats)

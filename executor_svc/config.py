@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from pydantic_settings import (
     BaseSettings,
     CliSettingsSource,
+    EnvSettingsSource,
     NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
@@ -95,8 +96,8 @@ class ExecutorConfig(BaseSettings):
     drain_timeout_s: float = Field(
         default=60.0, ge=0.0, allow_inf_nan=False, description="Seconds running requests get to finish at SIGTERM."
     )
-    max_attempts: int = Field(
-        default=4_096, ge=1, le=1_000_000, description="Requests held at once, those not acknowledged yet included."
+    max_held_attempts: int = Field(
+        default=4_096, ge=1, le=1_000_000, description="Attempts held at once, unacknowledged ended ones included."
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", description="Least severe level logged."
@@ -180,8 +181,8 @@ def load(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) 
             dotenv_settings: PydanticBaseSettingsSource,
             file_secret_settings: PydanticBaseSettingsSource,
         ) -> tuple[PydanticBaseSettingsSource, ...]:
-            flags = _flags(settings_cls, arguments)
-            return (flags, env_settings, *([TomlConfigSettingsSource(settings_cls, toml_file=file)] if file else []))
+            sources = [_flags(settings_cls, arguments), _variables(settings_cls, environment)]
+            return (*sources, *([TomlConfigSettingsSource(settings_cls, toml_file=file)] if file else []))
 
     Sources.__doc__ = ExecutorConfig.__doc__
     try:
@@ -207,6 +208,12 @@ def _flags(settings_cls: type[BaseSettings], arguments: Sequence[str]) -> CliSet
     )
     flags.root_parser.usage = f"{PROGRAM} --model MODEL [--scheduler HOST:PORT] [--engine.kind vllm|simulated] [...]"
     return flags(args=list(arguments))
+
+
+def _variables(settings_cls: type[BaseSettings], environment: Mapping[str, str]) -> EnvSettingsSource:
+    variables = EnvSettingsSource(settings_cls)
+    variables.env_vars = {name.lower(): value for name, value in environment.items()}
+    return variables
 
 
 def _config_file(arguments: Sequence[str], environment: Mapping[str, str]) -> Path | None:

@@ -82,7 +82,7 @@ def build_service(
     lag = LoopLag()
     meter = LoadMeter(lag)
     outbox = Outbox()
-    assignments = Assignments(outbox, max_held=config.max_attempts)
+    assignments = Assignments(outbox, max_held=config.max_held_attempts)
     session = Session(
         identity=_identity(config, address),
         addresses=config.scheduler,

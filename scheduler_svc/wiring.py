@@ -26,6 +26,7 @@ from scheduler_svc.control.tokenizers import Tokenizers
 from scheduler_svc.control.wakeup import Wakeup
 from scheduler_svc.control.watchdog import Watchdog
 from scheduler_svc.domain.core import SchedulingCore
+from scheduler_svc.domain.errors import ShuttingDown
 from scheduler_svc.domain.policy import PolicyCatalogue
 from scheduler_svc.domain.settings import CoreSettings
 from scheduler_svc.tokenization.store import TokenizerStore
@@ -132,6 +133,8 @@ class Scheduler:
                     await asyncio.sleep(0.05)
         except TimeoutError:
             log.warning("%d requests did not finish within the drain timeout", len(control.lifecycle))
+            for live in control.lifecycle:
+                control.lifecycle.end(live, ShuttingDown())
         if server is not None:
             await server.stop(grace=1.0)
         await self._supervisor.stop()

@@ -1,12 +1,20 @@
-"""Ends an engine's worker processes when the executor is gone, however it went.
+"""Ends an engine's processes when the executor is gone, however it went.
 
-vLLM's engine core does not notice that the process which started it was killed: it would hold the GPU for
-ever.  So each worker process (see ``worker_extension``) watches the executor and, when it is gone, ends its
-own parent, the engine core, and itself.
+vLLM's engine core does not notice that the process which started it was killed: it would hold the GPU for ever.  So
+the engine's processes watch the executor, and leave when it is gone.  They start to watch at two moments:
+
+- at their very start: a spawned process imports the executor's main module first, and that calls
+  ``hang_on_executor_if_spawned`` when it is imported;
+- when vLLM makes a worker, through ``worker_extension``, whatever the main module is.  A worker also ends its
+  parent, the engine core.
+
+Without the first, an engine core that loses its executor before it made its workers (and took any memory) lingers
+until vLLM's own start-up handshake times out, after five minutes.
 """
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import threading
@@ -19,9 +27,7 @@ _START_TIME_FIELD = 19  # of /proc/<pid>/stat, counted after the command name; c
 
 
 def start_time(pid: int) -> str | None:
-    """When a process started, as the kernel writes it; None when there is no such process (or it is a
-    zombie).
-    """
+    """When a process started, as the kernel writes it; None when there is none, or only its remains."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -49,3 +55,9 @@ def hang_on_executor() -> None:
     pid, _, started = os.environ.get(EXECUTOR_VARIABLE, "").partition(":")
     if started and int(pid) != os.getpid():
         threading.Thread(target=_watch, args=(int(pid), started), name="lifeline", daemon=True).start()
+
+
+def hang_on_executor_if_spawned() -> None:
+    """For a main module to call when it is imported; does nothing in the executor itself."""
+    if multiprocessing.current_process().name != "MainProcess":
+        hang_on_executor()

@@ -104,15 +104,12 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _download(settings: ModelSettings, progress: ProgressListener) -> tuple[str, str]:
-    """Directory and commit of a snapshot; from the cache when the hub is out of reach and everything is
-    there.
-    """
-    import huggingface_hub
+    """Directory and commit of a snapshot; from the cache when the hub is out of reach and everything is there."""
     from huggingface_hub import errors
 
     progress(EngineState.DOWNLOADING, None, f"looking for {settings.model} on the hub")
     try:
-        return _fetch(huggingface_hub, settings, progress)
+        return _fetch(settings, progress)
     except errors.GatedRepoError as error:
         raise ModelError(f"{settings.model} is gated: accept its terms on the hub and set HF_TOKEN") from error
     except errors.RevisionNotFoundError as error:
@@ -124,7 +121,7 @@ def _download(settings: ModelSettings, progress: ProgressListener) -> tuple[str,
     except errors.HFValidationError as error:
         raise ModelError(f"{settings.model!r} is neither a directory nor a hub id") from error
     except Exception as error:  # unreachable: each version of the library fails in its own HTTP client's words
-        cached = _cached(huggingface_hub, settings)
+        cached = _cached(settings)
         if cached is None:
             raise ModelError(
                 f"{settings.model} is not in the cache and the hub cannot be reached: {type(error).__name__}: {error}"
@@ -133,19 +130,24 @@ def _download(settings: ModelSettings, progress: ProgressListener) -> tuple[str,
         return cached
 
 
-def _fetch(hub: Any, settings: ModelSettings, progress: ProgressListener) -> tuple[str, str]:
-    info = hub.HfApi().model_info(settings.model, revision=settings.revision, files_metadata=True)
-    ignored = _ignored([sibling.rfilename for sibling in info.siblings])
-    wanted = [file for file in info.siblings if not any(fnmatch(file.rfilename, pattern) for pattern in ignored)]
-    hub.utils.disable_progress_bars()
-    cache = Path(settings.cache_dir or hub.constants.HF_HUB_CACHE)
+def _fetch(settings: ModelSettings, progress: ProgressListener) -> tuple[str, str]:
+    from huggingface_hub import HfApi, constants, snapshot_download
+    from huggingface_hub.utils.tqdm import disable_progress_bars
+
+    info = HfApi().model_info(settings.model, revision=settings.revision, files_metadata=True)
+    ignored = _ignored([sibling.rfilename for sibling in info.siblings or ()])
+    wanted = [file for file in info.siblings or () if not any(fnmatch(file.rfilename, pattern) for pattern in ignored)]
+    disable_progress_bars()
+    cache = Path(settings.cache_dir or constants.HF_HUB_CACHE)
     blobs = cache / f"models--{settings.model.replace('/', '--')}" / "blobs"
     with _Watch(blobs, wanted, lambda fraction, text: progress(EngineState.DOWNLOADING, fraction, text)):
-        path = hub.snapshot_download(
-            settings.model, revision=info.sha, cache_dir=settings.cache_dir, ignore_patterns=ignored
+        # By the revision's name, not its commit: so the cache remembers what the name stood for.
+        path = snapshot_download(
+            settings.model, revision=settings.revision, cache_dir=settings.cache_dir, ignore_patterns=ignored
         )
-    progress(EngineState.DOWNLOADING, 1.0, f"{settings.model} at {info.sha}")
-    return str(path), str(info.sha)
+    commit = Path(path).name
+    progress(EngineState.DOWNLOADING, 1.0, f"{settings.model} at {commit}")
+    return str(path), commit
 
 
 def _ignored(files: list[str]) -> list[str]:
@@ -154,10 +156,12 @@ def _ignored(files: list[str]) -> list[str]:
     return [*_NOT_NEEDED, *(_OTHER_WEIGHTS if safetensors else ())]
 
 
-def _cached(hub: Any, settings: ModelSettings) -> tuple[str, str] | None:
+def _cached(settings: ModelSettings) -> tuple[str, str] | None:
     """Directory and commit of a snapshot that an earlier download left in the cache."""
+    from huggingface_hub import snapshot_download
+
     try:
-        path = hub.snapshot_download(
+        path = snapshot_download(
             settings.model, revision=settings.revision, cache_dir=settings.cache_dir, local_files_only=True
         )
     except Exception:  # as above; whatever it is, nothing usable is there

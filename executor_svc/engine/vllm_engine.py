@@ -248,6 +248,7 @@ class VllmEngine:
         self._vllm_dead_error = exceptions.EngineDeadError
         self._wrapper_error = exceptions.EngineGenerateError
         self._client_errors = _client_errors()
+        self._param_errors: tuple[type[Exception], ...] = (ValueError, TypeError, *self._client_errors)
         self._adapters = {
             name: LoRARequest(lora_name=name, lora_int_id=number, lora_path=path)
             for number, (name, path) in enumerate(settings.adapters.items(), start=1)
@@ -322,7 +323,7 @@ class VllmEngine:
             if constraint is not None:
                 arguments["structured_outputs"] = self._structured_params(**structured_arguments(constraint))
             return self._sampling_params(output_kind=self._delta, **arguments)
-        except (ValueError, TypeError, *self._client_errors) as error:
+        except self._param_errors as error:
             raise invalid_request(error, request.sampling) from error
 
     def _stream_of(self, request: EngineRequest, params: Any) -> AsyncGenerator[Any, None]:
@@ -550,4 +551,4 @@ class _Gpus:
         """Bytes in use on the engine's GPUs, whoever uses them; None where that cannot be read."""
         if not self._handles:
             return None
-        return sum(self._nvml.nvmlDeviceGetMemoryInfo(handle).used for handle in self._handles)
+        return int(sum(self._nvml.nvmlDeviceGetMemoryInfo(handle).used for handle in self._handles))

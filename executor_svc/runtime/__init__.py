@@ -1,0 +1,1 @@
+"""What an executor does: asyncio, no gRPC."""

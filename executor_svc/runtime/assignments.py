@@ -105,10 +105,17 @@ class Assignments:
             self._let_go(attempt, reason)
 
     def let_unresumed_go(self, reason: str) -> None:
-        """Attempts that were kept, but whose output was never asked for."""
+        """Attempts that were kept, but whose output was never asked for: they are given back."""
         for attempt, output in list(self._held.items()):
             if output.awaits_resume:
                 self._let_go(attempt, reason)
+                self._give_back(attempt, reason)
+
+    def _give_back(self, attempt: Attempt, reason: str) -> None:
+        """The scheduler believes that an attempt is here, and it is not: else its room would be taken for ever."""
+        self._outbox.notice(
+            Ended(attempt_number=attempt.number, cause=EndCause.CANCELLED, total_tokens=0, message=reason)
+        )
 
     def _let_go(self, attempt: Attempt, reason: str) -> None:
         log.info("attempt %s let go: %s", attempt, reason)
@@ -124,6 +131,7 @@ class Assignments:
             self._reject(assign.number, assign.attempt, *refusal)
             return
         assert self._hands is not None
+        log.debug("attempt %s of request %s: %s", assign.attempt, assign.request_id, "; ".join(assign.reasons))
         loop = asyncio.get_running_loop()
         deadline = None if assign.remaining_s is None else loop.time() + assign.remaining_s
         assignment = Assignment(assign, self._hands, deadline)
@@ -185,18 +193,21 @@ class Assignments:
         self._outbox.ended(output)
 
     def cancel(self, attempt: Attempt, reason: str) -> None:
-        """Confirmed by Ended; one that is not here, or has ended, is confirmed already."""
-        assignment = self._running.get(attempt)
-        if assignment is None:
-            log.debug("cancel of attempt %s, which is not running", attempt)
-            return
-        assignment.interrupt(EndCause.CANCELLED, reason)
+        """Confirmed by Ended; of one that has ended, Ended is on its way."""
+        if attempt.epoch != self._epoch:
+            log.warning("cancel of attempt %s, which is of another epoch, is left aside", attempt)
+        elif attempt not in self._held:
+            self._give_back(attempt, "it is not here")
+        elif attempt in self._running:
+            self._running[attempt].interrupt(EndCause.CANCELLED, reason)
 
     def resume(self, attempt: Attempt, from_index: int) -> None:
         """Send an attempt's output again from a position."""
         output = self._held.get(attempt)
         if output is None:
             log.warning("output of attempt %s is asked for, which is not here", attempt)
+            if attempt.epoch == self._epoch:
+                self._give_back(attempt, "it is not here any more")
             return
         try:
             output.rewind(from_index)

@@ -15,9 +15,9 @@ from collections import deque
 
 from executor_svc.runtime.attempt_output import AttemptOutput
 from executor_svc.runtime.link import LinkBroken
-from executor_svc.runtime.messages import Accepted, Frame, OutputUp, Piece, Rejected
+from executor_svc.runtime.messages import Accepted, Ended, Frame, OutputUp, Piece, Rejected
 
-NOTICE_LIMIT = 16_384  # accepted and rejected notices that wait for the link
+NOTICE_LIMIT = 16_384  # notices that wait for the link
 FRAME_WEIGHT = 200_000  # tokens and log probabilities in one frame; about 20 bytes each, well within a message
 SETTLE_S = 0.002  # how long tokens wait for the end of their step where no step ends
 
@@ -26,7 +26,7 @@ class Outbox:
     """One reader: whoever awaits ``next``."""
 
     def __init__(self, *, notice_limit: int = NOTICE_LIMIT, settle_s: float = SETTLE_S) -> None:
-        self._notices: deque[Accepted | Rejected] = deque()
+        self._notices: deque[Accepted | Rejected | Ended] = deque()
         self._notice_limit = notice_limit
         self._dirty: list[AttemptOutput] = []  # with pieces to send
         self._ends: deque[AttemptOutput] = deque()  # with nothing but their end to send
@@ -62,7 +62,8 @@ class Outbox:
 
     # --- what comes in ----------------------------------------------------------------------------------------------
 
-    def notice(self, message: Accepted | Rejected) -> None:
+    def notice(self, message: Accepted | Rejected | Ended) -> None:
+        """Ended: of an attempt that is not here."""
         if not self._open:
             return
         if len(self._notices) >= self._notice_limit:

@@ -71,7 +71,7 @@ class ExecutorService:
     ) -> None:
         self._factory = factory
         self._session = session
-        self._assignments = assignments
+        self.assignments = assignments
         self._outbox = outbox
         self._meter = meter
         self._lag = lag
@@ -160,8 +160,8 @@ class ExecutorService:
         status = EngineStatus(state=EngineState.FAILED, message=exit.message)
         self._session.control.set_status(status)
         self._report_health()
-        self._assignments.draining = True
-        self._assignments.fail_all(EndCause.FAILED, exit.message)
+        self.assignments.draining = True
+        self.assignments.fail_all(EndCause.FAILED, exit.message)
         try:
             async with asyncio.timeout(FAREWELL_TIMEOUT_S):
                 await self._session.wait_connected()
@@ -202,7 +202,7 @@ class ExecutorService:
         self._serve(self._engine, text)
 
     def _serve(self, engine: Engine, text: TextSource) -> None:
-        self._assignments.serve(
+        self.assignments.serve(
             EngineHands(engine=engine, text=text, outbox=self._outbox, on_dead=self._engine_died)
         )
         self._meter.watch(engine)

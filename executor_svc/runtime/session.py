@@ -77,6 +77,7 @@ class Session:
         self._resume_timer: asyncio.TimerHandle | None = None
         self._last_ack_at = 0.0
         self._changed = asyncio.Event()
+        self._complaints: dict[str, str] = {}  # by address, the latest one since the last session
         self._leaving = False
         self._parting = False  # Goodbye is said
         self._left = asyncio.Event()
@@ -154,7 +155,7 @@ class Session:
                     self._addresses = (address, *(other for other in self._addresses if other != address))
                     return connection
                 except LinkBroken as broken:
-                    log.warning("scheduler %s: %s", address, broken)
+                    self._complain(address, str(broken))
                 except LinkRefused as refused:
                     log.error("scheduler %s refused the registration: %s", address, refused.message)
                     if refused.permanent:
@@ -162,6 +163,12 @@ class Session:
                 await asyncio.sleep(self._backoff.next())
             if len(refusals) == len(self._addresses):
                 raise RegistrationRefused("; ".join(refusals))
+
+    def _complain(self, address: str, why: str) -> None:
+        """Once per reason: a scheduler that stays away would fill the log."""
+        level = logging.DEBUG if self._complaints.get(address) == why else logging.WARNING
+        self._complaints[address] = why
+        log.log(level, "scheduler %s: %s", address, why)
 
     async def _dial(self, address: str) -> tuple[Link, Welcome]:
         """Raises LinkBroken, LinkRefused."""
@@ -218,6 +225,7 @@ class Session:
         self._epoch_floor = welcome.epoch
         self._last_ack_at = loop.time()
         self._backoff.reset()
+        self._complaints.clear()
         self._assignments.begin_session(welcome.epoch, welcome.keep)
         self._resume_timer = loop.call_later(
             welcome.lease_s, self._assignments.let_unresumed_go, "it was kept, but its output was never asked for"

@@ -1,0 +1,1 @@
+"""What the executor tells about itself."""

@@ -18,6 +18,7 @@ from executor_svc.runtime.messages import (
     HeldAttempt,
     Register,
     Resume,
+    Role,
     TokenizerChunk,
     TokenizerWanted,
     Welcome,
@@ -173,13 +174,16 @@ def _heartbeat(heartbeat: Heartbeat) -> executor_pb2.Heartbeat:
 
 
 def welcome_from_wire(wire: executor_pb2.Welcome) -> Welcome:
+    """Raises ValueError for a lease or an interval that nobody could keep."""
+    if durations.from_wire(wire.lease) <= 0 or durations.from_wire(wire.heartbeat_interval) <= 0:
+        raise ValueError("the scheduler grants no lease")
     return Welcome(
         session_id=wire.session_id,
         epoch=wire.epoch,
         lease_s=durations.from_wire(wire.lease),
         heartbeat_interval_s=durations.from_wire(wire.heartbeat_interval),
         keep=frozenset(attempt_from_wire(attempt) for attempt in wire.keep),
-        role=ROLE_FROM_WIRE[wire.role],
+        role=ROLE_FROM_WIRE.get(wire.role, Role.GENERAL),  # a role of a later version
     )
 
 

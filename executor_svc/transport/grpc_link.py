@@ -60,7 +60,10 @@ class GrpcLink:
             await _raise_end(call)
         if first.WhichOneof("message") != "welcome":
             raise LinkBroken("the scheduler did not answer Register with Welcome")
-        return control_messages.welcome_from_wire(first.welcome)
+        try:
+            return control_messages.welcome_from_wire(first.welcome)
+        except ValueError as error:
+            raise LinkBroken(str(error)) from error
 
     async def open_outputs(self, session_id: str) -> None:
         call = executor_pb2_grpc.ExecutorServiceStub(self._channels[1]).Outputs()
@@ -88,7 +91,8 @@ class GrpcLink:
             yield output_messages.acks(response)
 
     async def leave(self) -> None:
-        for call in (self._outputs, self._control):
+        """Control first: the scheduler has read Goodbye before it sees the output stream end."""
+        for call in (self._control, self._outputs):
             if call is not None:
                 with suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
                     await call.done_writing()

@@ -153,6 +153,8 @@ class Assignments:
         if assignment is not None and not assignment.fenced:
             assignment.live.current = None
             why = f"{assignment.instance_id} rejected it: {reason} {message}".rstrip()
+            # Counted like a failure: where no other instance is, an executor that rejects at once is asked at leisure.
+            self._sessions.attempt_failed(assignment.instance_id, f"rejected: {reason}")
             self._requeue(assignment.live, why, excluded=assignment.instance_id)
 
     def tokens(

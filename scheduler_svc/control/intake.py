@@ -27,11 +27,15 @@ from scheduler_svc.domain.errors import (
     QueueFull,
     RequestCancelled,
     RequestConflict,
+    ShuttingDown,
 )
 from scheduler_svc.domain.instance import EngineFacts
 from scheduler_svc.domain.request import Request, RequestKey, Sampling
 
 log = logging.getLogger(__name__)
+
+PROMPT_FIELDS = ("spec.prompt", "spec.text", "spec.tokens", "spec.chat")
+"""Where a prompt is complained of.  Once it is, its length and its ids say nothing more."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,7 +71,7 @@ class Intake:
     async def submit(self, submission: Submission) -> Subscription:
         """Accept a request, or attach to the one that has its id and content.
 
-        Raises InvalidRequest, UnknownModel, RequestConflict, QueueFull, NoInstance, DeadlineExceeded.
+        Raises InvalidRequest, UnknownModel, RequestConflict, QueueFull, NoInstance, DeadlineExceeded, ShuttingDown.
         """
         arrived_at = self._clock.now()
         key = submission.key
@@ -77,7 +81,7 @@ class Intake:
         if known is not None:
             return self._attach(known, submission)
         if self._closed:
-            raise NoInstance(submission.model, "the scheduler is shutting down")
+            raise ShuttingDown
         if len(self._arriving) >= self._settings.arriving_limit:
             raise QueueFull(submission.model, self._settings.arriving_limit, 1.0)
         here = self._arriving[key] = asyncio.Event()
@@ -136,6 +140,7 @@ class Intake:
             priority=submission.priority,
             arrived_at=arrived_at,
             deadline_at=arrived_at + deadline_s,
+            deadline_stated=submission.deadline_s is not None,
             ttft_target_s=submission.ttft_target_s,
             tpot_target_s=submission.tpot_target_s,
             cost_budget=submission.cost_budget,
@@ -147,7 +152,7 @@ class Intake:
             tags=submission.tags,
             trace_headers=submission.trace_headers,
         )
-        prompt_is_at_fault = any(v.field.startswith("spec.prompt") or v.field == "spec" for v in violations)
+        prompt_is_at_fault = any(v.field.startswith(PROMPT_FIELDS) or v.field == "spec" for v in violations)
         violations += admission.check(request, facts, prompt_known=not prompt_is_at_fault)
         if violations:
             raise InvalidRequest(_first_per_field(violations))
@@ -172,19 +177,32 @@ class Intake:
         return ()
 
     def _accept(self, request: Request, submission: Submission, warnings: tuple[str, ...]) -> LiveRequest:
-        why_never = self._core.can_ever_serve(request)
-        if why_never is not None:
-            raise NoInstance(request.model, why_never)
-        why_not_now = self._core.servable_now(request)
-        if why_not_now is not None and not request.wait_for_instance:
-            raise NoInstance(request.model, why_not_now)
+        self._refuse_unservable(request)
         now = self._clock.now()
         self._core.enqueue(request, now)
-        live = LiveRequest(request=request, digest=submission.digest, detached=submission.detached, warnings=warnings)
+        live = LiveRequest(
+            request=request,
+            digest=submission.digest,
+            detached=submission.detached,
+            warnings=warnings,
+            deadline_asked=submission.deadline_s is not None,
+        )
         self._lifecycle.admit(live)
         live.note(request.arrived_at, "accepted", f"{request.prompt_tokens} prompt tokens for {request.model}")
         self._wakeup.kick()
         return live
+
+
+    def _refuse_unservable(self, request: Request) -> None:
+        """Raises NoInstance.  Who asked to wait is refused only where instances are there and none will ever do."""
+        pool = self._core.registry.find_pool(request.model)
+        if pool is not None and any(instance.live for instance in pool.instances()):
+            why_never = self._core.can_ever_serve(request)
+            if why_never is not None:
+                raise NoInstance(request.model, why_never)
+        why_not_now = self._core.servable_now(request)
+        if why_not_now is not None and not request.wait_for_instance:
+            raise NoInstance(request.model, why_not_now)
 
 
 def _first_per_field(violations: list[FieldViolation]) -> list[FieldViolation]:

@@ -17,6 +17,10 @@ from scheduler_svc.domain.errors import (
 from scheduler_svc.domain.instance import EngineFacts
 
 
+TOKENIZER_WAIT_S = 5.0
+"""How long a request waits for the tokenizer of a model whose instance is READY: it is on its way."""
+
+
 class ModelWatch:
     """Knows the facts of a model from its instances: the latest that were READY, kept while they are away."""
 
@@ -46,25 +50,28 @@ class ModelWatch:
 
         Raises UnknownModel, NoInstance (nothing usable and ``wait`` false), DeadlineExceeded, InvalidRequest.
         """
+        tokenizer_by = self._clock.now() + TOKENIZER_WAIT_S
         while True:
             name = self._name(model)
             facts = self._facts.get(name)
             if facts is not None and self._tokenizers.has(facts.tokenizer_hash):
                 return name, facts
-            if not wait:
-                raise NoInstance(name, "its instances are still starting" if facts is None else "its tokenizer is new")
-            await self._wait_for_change(until)
+            if wait:
+                await self._wait_for_change(until)
+            elif facts is not None and self._clock.now() < min(until, tokenizer_by):
+                await self._change_or(min(until, tokenizer_by))
+            else:
+                raise NoInstance(name, self._why(name))
 
     def _name(self, model: str) -> str:
+        """The model meant; empty for the only one where none is known yet."""
         known = self._known()
-        if model:
-            if model not in known:
-                raise UnknownModel(model, known)
+        if not known or model in known:
             return model
+        if model:
+            raise UnknownModel(model, known)
         if len(known) == 1:
             return next(iter(known))
-        if not known:
-            raise NoInstance("", "no instance has registered")
         there_are = ", ".join(sorted(known))
         raise InvalidRequest(
             [FieldViolation(field="spec.model", description=f"name one of the models served: {there_are}")]
@@ -74,11 +81,21 @@ class ModelWatch:
         """Every model with an instance, whatever its state, and those of the configuration."""
         return self._configured.union(pool.model for pool in self._core.registry.pools() if len(pool))
 
+    def _why(self, model: str) -> str:
+        if model in self._facts:
+            return f"its tokenizer has not come within {TOKENIZER_WAIT_S:.0f} s"
+        pool = self._core.registry.find_pool(model)
+        states = pool.states() if pool is not None and len(pool) else "none has registered"
+        return f"no instance has been ready yet: {states}"
+
     async def _wait_for_change(self, until: float) -> None:
+        await self._change_or(until)
+        if self._clock.now() >= until:
+            raise DeadlineExceeded("while no instance served the model")
+
+    async def _change_or(self, until: float) -> None:
         timer = self._clock.call_at(until, self.changed)
         try:
             await self._changed.wait()
         finally:
             timer.cancel()
-        if self._clock.now() >= until:
-            raise DeadlineExceeded("while no instance served the model")

@@ -15,10 +15,12 @@ class Session:
     instance: Instance
     engine_start_id: str
     link: ExecutorLink
+    registered_at: float
     last_heard_at: float
     lag_then_s: float  # event-loop lag accumulated by then: a lease runs later by what came since
     control_up: bool = True
     outputs_up: bool = False
+    leaving: bool = False  # the executor asked to be drained
     assigns: int = 0
     resend: tuple[int, ...] = ()  # attempts whose output is wanted again once the output stream is up
     grace: Timer | None = None
@@ -42,4 +44,5 @@ class Probation:
 
     failures: int = 0  # in a row
     rests: int = 0  # in a row
+    why: str = ""  # of the latest rest
     timer: Timer | None = field(default=None)

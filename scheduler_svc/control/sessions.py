@@ -22,7 +22,7 @@ from scheduler_svc.control.tokenizers import Tokenizers
 from scheduler_svc.control.wakeup import Wakeup
 from scheduler_svc.domain.core import SchedulingCore
 from scheduler_svc.domain.errors import InvalidTransition
-from scheduler_svc.domain.instance import EngineFacts, InstanceState, LoadReport
+from scheduler_svc.domain.instance import EngineFacts, InstanceSpec, InstanceState, LoadReport
 from scheduler_svc.domain.registry import Instance
 
 log = logging.getLogger(__name__)
@@ -75,6 +75,7 @@ class Sessions:
             self._lose(old, "started again")
             old = None
         now = self._clock.now()
+        self._forgive(spec)
         instance = self._core.registry.register(spec, now)
         keep = self._kept(instance_id, registration) if old is not None else ()
         session = Session(
@@ -82,6 +83,7 @@ class Sessions:
             instance=instance,
             engine_start_id=spec.engine_start_id,
             link=link,
+            registered_at=now,
             last_heard_at=now,
             lag_then_s=self._pacer.lost_s,
             assigns=old.assigns if old is not None else 0,
@@ -94,6 +96,7 @@ class Sessions:
         log.info("instance %s registered (model %s, role %s)", instance_id, spec.model, instance.role.value)
         for assignment in self._assignments.on_instance(instance_id):
             assignment.link = link
+        self._hold_back(session)
         if instance_id in self._cordoned:
             link.drain(resume=False)  # an executor forgets a drain with its session
         return Welcome(
@@ -161,16 +164,18 @@ class Sessions:
             if not self._tokenizers.has(facts.tokenizer_hash):
                 session.link.want_tokenizer(facts.tokenizer_hash)
             self._core.engine_ready(session.instance_id, facts, now)
-            if session.instance_id in self._cordoned:
-                self._move(instance, InstanceState.DRAINING, "drained by an operator")
+            if instance.state is InstanceState.READY and (session.instance_id in self._cordoned or session.leaving):
+                why = "asked to be drained" if session.leaving else "drained by an operator"
+                self._move(instance, InstanceState.DRAINING, why)
                 self.attempt_gone(session.instance_id)
-            elif not session.outputs_up:
-                self._move(instance, InstanceState.SUSPECT, "its output stream is not up yet")
+            self._hold_back(session)
             self._models.ready(session.instance.spec.model, facts)
             log.info("instance %s is ready", session.instance_id)
         elif state is InstanceState.FAILED or instance.state in STARTING or instance.state in GONE:
             self._move(instance, state, message)
             instance.progress = progress
+            if state is InstanceState.FAILED:
+                self._free(instance, message)
         self._wakeup.kick()
 
     def heartbeat(self, session: Session, load: LoadReport) -> None:
@@ -192,7 +197,7 @@ class Sessions:
         return session.link, session.next_assign()
 
     def attempt_failed(self, instance_id: str, message: str) -> None:
-        """Engine after engine failure in a row puts the instance to rest, longer each time."""
+        """Failures (or rejections) in a row put the instance to rest, longer each time."""
         probation = self._probation.setdefault(instance_id, Probation())
         probation.failures += 1
         needed = 1 if probation.rests else self._settings.failures_to_suspect
@@ -202,7 +207,8 @@ class Sessions:
         rest = min(self._settings.probation_s * 2**probation.rests, self._settings.probation_max_s)
         probation.rests += 1
         probation.failures = 0
-        why = f"engine failures in a row, the latest: {message}; rests {rest:.0f} s"
+        why = f"failures in a row, the latest: {message}; rests {rest:.0f} s"
+        probation.why = why
         self._move(session.instance, InstanceState.SUSPECT, why)
         probation.timer = self._clock.call_at(self._clock.now() + rest, lambda: self._rested(instance_id))
 
@@ -223,13 +229,20 @@ class Sessions:
     # --- draining ---------------------------------------------------------------------------------
 
     def drain(self, instance_id: str, reason: str, *, by_operator: bool) -> Instance:
-        """Nothing new for it; DRAINED once nothing is in flight.  Raises InstanceNotFound, InvalidTransition."""
+        """Nothing new for it; DRAINED once nothing is in flight.  Raises InstanceNotFound, InvalidTransition.
+
+        An operator's drain outlives the executor; the executor's own ends with its session.
+        """
         instance = self._core.registry.get(instance_id)
         if instance.state in GONE:
+            if not by_operator:
+                return instance
             raise InvalidTransition(f"instance {instance_id}", instance.state.value, InstanceState.DRAINING.value)
+        session = self._sessions.get(instance_id)
         if by_operator:
             self._cordoned.add(instance_id)
-        session = self._sessions.get(instance_id)
+        elif session is not None:
+            session.leaving = True
         if instance.state in (InstanceState.READY, InstanceState.SUSPECT, InstanceState.STALLED):
             self._move(instance, InstanceState.DRAINING, reason or "drained by an operator")
         if session is not None and by_operator:
@@ -238,18 +251,21 @@ class Sessions:
         return instance
 
     def resume(self, instance_id: str) -> Instance:
-        """Takes a drain back.  Raises InstanceNotFound, InvalidTransition."""
+        """Takes a drain back, also that of an instance that is away.  Raises InstanceNotFound, InvalidTransition."""
         instance = self._core.registry.get(instance_id)
-        self._cordoned.discard(instance_id)
-        if instance.state in (InstanceState.DRAINING, InstanceState.DRAINED):
-            session = self._sessions.get(instance_id)
-            if session is None:
-                raise InvalidTransition(f"instance {instance_id}", "disconnected", InstanceState.READY.value)
-            session.link.drain(resume=True)
-            self._move(instance, InstanceState.READY, "resumed by an operator")
-            self._wakeup.kick()
-        elif instance.state is not InstanceState.READY and instance.state not in STARTING:
+        drained = instance.state in (InstanceState.DRAINING, InstanceState.DRAINED)
+        away = instance.state in STARTING or (instance.state in GONE and instance_id in self._cordoned)
+        if not drained and not away and instance.state is not InstanceState.READY:
             raise InvalidTransition(f"instance {instance_id}", instance.state.value, InstanceState.READY.value)
+        self._cordoned.discard(instance_id)
+        session = self._sessions.get(instance_id)
+        if session is not None:
+            session.leaving = False
+            session.link.drain(resume=True)
+            if drained:
+                self._move(instance, InstanceState.READY, "resumed by an operator")
+                self._hold_back(session)
+            self._wakeup.kick()
         return instance
 
     # --- time -------------------------------------------------------------------------------------
@@ -264,29 +280,63 @@ class Sessions:
                 self._lose(session, f"silent for {silence:.1f} s")
             elif silence > self._settings.lease_s / 2 and session.instance.state is InstanceState.READY:
                 self._move(session.instance, InstanceState.SUSPECT, f"silent for {silence:.1f} s")
+            elif self._halfway(session, now):
+                self._lose(session, "its output stream did not come up")
         for verdict in self._core.check_health(now):
             log.warning("instance %s is %s: %s", verdict.instance_id, verdict.state.value, verdict.reason)
             if verdict.state is InstanceState.STALLED:
                 self._assignments.instance_stalled(verdict.instance_id, verdict.reason)
+            elif (recovered := self._sessions.get(verdict.instance_id)) is not None:
+                self._hold_back(recovered)
             self._wakeup.kick()
         for instance in list(self._core.registry.all()):
             gone = instance.instance_id not in self._sessions
             if gone and now - instance.state_since > self._settings.forget_after_s:
                 self._core.registry.forget(instance.instance_id)
                 self._probation.pop(instance.instance_id, None)
+                self._cordoned.discard(instance.instance_id)
 
     # --- inside -----------------------------------------------------------------------------------
 
     def _kept(self, instance_id: str, registration: Registration) -> tuple[int, ...]:
-        """Which held attempts live on.  Assignments the executor does not hold were lost on the way."""
+        """Which held attempts live on.
+
+        Assignments the executor does not hold were lost on the way.  What is fenced it drops without a further word,
+        so that room is free as well.
+        """
         held = {h.number for h in registration.held if h.epoch == self._epoch}
         keep = []
         for assignment in self._assignments.on_instance(instance_id):
-            if assignment.number not in held:
-                self._assignments.never_arrived(assignment)
-            elif not assignment.fenced:
+            if assignment.number in held and not assignment.fenced:
                 keep.append(assignment.number)
+            else:
+                self._assignments.never_arrived(assignment)
         return tuple(keep)
+
+    def _forgive(self, spec: InstanceSpec) -> None:
+        """A new engine is not to blame for what the one before did."""
+        known = self._core.registry.find(spec.instance_id)
+        if known is not None and known.spec.engine_start_id != spec.engine_start_id:
+            self.attempt_succeeded(spec.instance_id)
+
+    def _hold_back(self, session: Session) -> None:
+        """Nothing new for it before both streams are up, nor while it rests."""
+        if session.instance.state not in (InstanceState.READY, InstanceState.DRAINING):
+            return
+        probation = self._probation.get(session.instance_id)
+        if not session.up:
+            self._move(session.instance, InstanceState.SUSPECT, "its streams are not both up yet")
+        elif probation is not None and probation.timer is not None:
+            self._move(session.instance, InstanceState.SUSPECT, probation.why)
+
+    def _halfway(self, session: Session, now: float) -> bool:
+        """Whether a session that took over attempts has been without their output for longer than a lease."""
+        return (
+            not session.outputs_up
+            and session.grace is None
+            and now - session.registered_at > self._settings.lease_s
+            and bool(self._assignments.on_instance(session.instance_id))
+        )
 
     def _broken(self, session: Session, reason: str) -> None:
         if not self._current(session):
@@ -331,13 +381,17 @@ class Sessions:
 
     def _lose(self, session: Session, reason: str) -> None:
         """The session is over and what ran in it goes on elsewhere."""
-        now, instance_id = self._clock.now(), session.instance_id
+        instance = session.instance
         self._close(session, reason)
-        if session.instance.state is not InstanceState.FAILED:
-            self._move(session.instance, InstanceState.LOST, reason)
-        log.warning("instance %s is gone: %s", instance_id, reason)
-        self._assignments.instance_lost(instance_id, reason)
-        self._core.lose(instance_id, reason, now)
+        log.warning("instance %s is gone: %s", instance.instance_id, reason)
+        if instance.state is not InstanceState.FAILED:
+            self._move(instance, InstanceState.LOST, reason)
+        self._free(instance, instance.state_reason)
+
+    def _free(self, instance: Instance, reason: str) -> None:
+        """Its engine is gone, and with it everything it held."""
+        self._assignments.instance_lost(instance.instance_id, reason)
+        self._core.lose(instance.instance_id, reason, self._clock.now())
         self._wakeup.kick()
 
     def _close(self, session: Session, reason: str) -> None:

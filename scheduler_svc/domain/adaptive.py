@@ -40,6 +40,7 @@ class Adaptive:
     """
 
     first = "fifo"
+    follows = ("fifo", "priority", "slo_aware", "cost_optimized")
 
     def __init__(self, *, confirm_s: float, dwell_s: float) -> None:
         self._confirm_s = confirm_s

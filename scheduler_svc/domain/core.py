@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from scheduler_svc.domain.decision import Decision
 from scheduler_svc.domain.fleet_signals import FleetSignals
-from scheduler_svc.domain.health import HealthVerdict, judge
+from scheduler_svc.domain.health import HealthVerdict, ProgressWatch, judge
 from scheduler_svc.domain.instance import EngineFacts, InstanceRole, InstanceState, LoadReport
 from scheduler_svc.domain.ledger import Ledger, Reservation
 from scheduler_svc.domain.output_length import Coverage, OutputLengths
@@ -65,8 +65,9 @@ class SchedulingCore:
         """
         instance = self.registry.get(instance_id)
         start_id = instance.spec.engine_start_id
-        if instance.predictor is None or instance.engine_start_id != start_id or instance.facts is None:
+        if instance.predictor is None or instance.engine_start_id != start_id:
             instance.predictor = Predictor(prior_pace(facts), forgetting=self.settings.forgetting)
+            instance.watch = ProgressWatch(now)
             instance.load = None
         instance.engine_start_id = start_id
         instance.facts = facts
@@ -75,6 +76,7 @@ class SchedulingCore:
             instance.predictor.pace,
             price_per_hour=instance.spec.price_per_hour,
             lookahead_share=self.settings.lookahead_share,
+            uncached_share=instance.predictor.uncached_share,
         )
         instance.pool.invalidate()
         self._to_ready(instance, now)
@@ -98,8 +100,9 @@ class SchedulingCore:
         account.report(load)
         seen = len(account.reservations) - len(account.unseen)
         instance.watch.observe(load, now, seen_reservations=seen)
-        if instance.predictor is not None and instance.predictor.learn(load.samples):
-            account.learn(instance.predictor.pace)
+        predictor = instance.predictor
+        if predictor is not None and predictor.learn(load):
+            account.learn(predictor.pace, predictor.uncached_share)
         instance.pool.changed = True
 
     def assigned(self, attempt_number: int, assign_number: int) -> bool:
@@ -269,7 +272,8 @@ class SchedulingCore:
 
     def waiting(self, model: str) -> int:
         """Requests of the model in the queue."""
-        return sum(len(p.queue) for p in self.registry.pools() if p.queue is not None and p.model == model)
+        pool = self.registry.find_pool(model)
+        return len(pool.queue) if pool is not None and pool.queue is not None else 0
 
     def queues(self) -> dict[str, QueueView]:
         """By model; models whose queue was never used are left out."""
@@ -296,7 +300,7 @@ class SchedulingCore:
         if queue is None or waiting is None:
             return None
         pool = self.registry.pool(queue.model)
-        offer = self._placer.offer(self._placer.ask(waiting, pool, self._acting), pool)
+        offer = self._placer.offer(self._placer.ask(waiting, self._acting), pool)
         return WaitingView(
             position=queue.position(waiting),
             ordering_key=self._acting.ordering.describe(waiting, now),

@@ -11,6 +11,7 @@ SchedulerError
 ├── QueueFull             carries the expected wait
 ├── LimitReached          another bound of the scheduler is reached
 ├── NoInstance            nothing serves the model now
+├── ShuttingDown          the scheduler is about to end
 ├── DeadlineExceeded
 ├── RequestCancelled
 └── GenerationFailed      every attempt failed, or a continuation could not be made equal
@@ -105,6 +106,13 @@ class NoInstance(SchedulerError):
     def __init__(self, model: str, why: str) -> None:
         self.model = model
         super().__init__(f"no instance can serve {model!r} now: {why}")
+
+
+class ShuttingDown(SchedulerError):
+    """The scheduler takes nothing new, or cannot wait for what runs any longer."""
+
+    def __init__(self) -> None:
+        super().__init__("the scheduler is shutting down")
 
 
 class DeadlineExceeded(SchedulerError):

@@ -39,6 +39,10 @@ class ProgressWatch:
         """Grant a whole stall limit anew."""
         self.since = now
 
+    def pause(self, seconds: float) -> None:
+        """So long nothing was heard of it, so it does not count."""
+        self.since += seconds
+
     def observe(self, load: LoadReport, now: float, *, seen_reservations: int) -> None:
         """Take a heartbeat.  ``seen_reservations``: ours that its ``last_assign`` covers."""
         busy = load.unfinished > 0 or seen_reservations > 0

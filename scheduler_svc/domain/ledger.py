@@ -17,6 +17,7 @@ class Reservation:
         "account",
         "assign_number",
         "attempt_number",
+        "critical",
         "emitted_tokens",
         "finish_at",
         "first_token_at",
@@ -41,6 +42,7 @@ class Reservation:
         output_tokens: int,
         emitted_tokens: int,
         max_tokens: int,
+        critical: bool,
         made_at: float,
         first_token_in_s: float,
         token_s: float,
@@ -54,6 +56,7 @@ class Reservation:
         self.output_tokens = output_tokens  # predicted, of this attempt
         self.emitted_tokens = emitted_tokens  # by earlier attempts
         self.max_tokens = max_tokens  # of the request
+        self.critical = critical  # of the class that may take the kept slot
         self.made_at = made_at
         self.first_token_in_s = first_token_in_s  # predicted, from made_at
         self.token_s = token_s  # predicted, per token after the first
@@ -76,6 +79,7 @@ class Account:
         "busy_until",
         "capacity",
         "chunk",
+        "common_live",
         "common_room",
         "decode_token_s",
         "facts",
@@ -122,6 +126,7 @@ class Account:
         self.price_per_s = 0.0
         # what is promised
         self.reservations: dict[int, Reservation] = {}  # by attempt number, oldest first
+        self.common_live = 0  # of them not CRITICAL
         self.reserved_tokens = 0
         self.unseen: dict[int, Reservation] = {}  # not yet in the engine's figures
         self.unseen_tokens = 0
@@ -137,7 +142,15 @@ class Account:
         self.last_chosen = 0  # number of the last attempt placed here
         self._recount()
 
-    def open(self, facts: EngineFacts, pace: Pace, *, price_per_hour: float, lookahead_share: int) -> None:
+    def open(
+        self,
+        facts: EngineFacts,
+        pace: Pace,
+        *,
+        price_per_hour: float = 0.0,
+        lookahead_share: int = 8,
+        uncached_share: float = 1.0,
+    ) -> None:
         """Take an engine's capacity."""
         self.facts = facts
         self.max_running = facts.max_running
@@ -149,11 +162,12 @@ class Account:
         self.price_per_s = price_per_hour / 3600
         self.kv_used = 0
         self.freed_since_report = 0
-        self.learn(pace)
+        self.learn(pace, uncached_share)
 
-    def learn(self, pace: Pace) -> None:
+    def learn(self, pace: Pace, uncached_share: float = 1.0) -> None:
+        """``uncached_share``: of prompt tokens, those the prefix cache does not hold."""
         self.pace = pace
-        self.prefill_token_s = pace.prefill_token_s + pace.base_s / max(1, self.chunk)
+        self.prefill_token_s = (pace.prefill_token_s + pace.base_s / max(1, self.chunk)) * uncached_share
         self.kv_token_s = pace.kv_token_s
         self._recount()
 
@@ -164,6 +178,7 @@ class Account:
             self.queued[number] = reservation
             self.lookahead_tokens += reservation.prompt_tokens
         self.reservations[number] = reservation
+        self.common_live += not reservation.critical
         self.unseen[number] = reservation
         self.reserved_tokens += reservation.tokens
         self.unseen_tokens += reservation.tokens
@@ -179,6 +194,7 @@ class Account:
         """``used_tokens``: KV tokens it held in the engine at its end, as far as known."""
         number = reservation.attempt_number
         del self.reservations[number]
+        self.common_live -= not reservation.critical
         self.reserved_tokens -= reservation.tokens
         if reservation.seen:
             self.freed_since_report += used_tokens
@@ -235,7 +251,7 @@ class Account:
         used = self.used_tokens()
         self.live = live
         self.free_slots = free  # negative: so many queue at the engine
-        self.free_tokens = self.capacity - used
+        self.free_tokens = (self.capacity - used) // self.block * self.block
         self.fullness = max(live / self.max_running, used / self.capacity) if self.max_running else 1.0
         running = min(live + 1, self.max_running)
         pace = self.pace
@@ -247,7 +263,7 @@ class Account:
         self.prompt_room = self._prompt_room(free)  # tokens a request's prompt may have
         self.common_room = self.prompt_room  # the same with one slot kept for CRITICAL
         if self.max_running > 1:
-            self.common_room = inf if free > 1 else -1
+            self.common_room = inf if free > 0 and self.common_live < self.max_running - 1 else -1
         if free > 0:
             self.ready_at = self.busy_until
             self.start_floor = floor

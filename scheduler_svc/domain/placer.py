@@ -23,6 +23,8 @@ from scheduler_svc.domain.request import Priority
 _PHASE_REASON = "runs whole on one instance"
 _SPECIALISTS = "no instance for whole requests is ready: runs whole on one meant for legs of split requests"
 
+_KEPT = "takes the slot that is kept for CRITICAL"
+
 
 @dataclass(slots=True, kw_only=True)
 class Offer:
@@ -42,7 +44,7 @@ class Placer:
         self._outputs = outputs
         self._signals = signals
 
-    def ask(self, waiting: Waiting, pool: Pool, policy: Policy) -> Ask:
+    def ask(self, waiting: Waiting, policy: Policy) -> Ask:
         request = waiting.request
         max_tokens = request.sampling.max_tokens
         output = self._outputs.predict(request.model, max_tokens, waiting.emitted_tokens)
@@ -51,7 +53,7 @@ class Placer:
             request=request,
             prompt_tokens=prompt,
             output_tokens=output,
-            tokens=whole_blocks(prompt + output, pool.block),
+            tokens=prompt + output,
             total_tokens=request.prompt_tokens + max_tokens,
             started=waiting.emitted_tokens > 0,
             headroom=policy.objective.headroom > 0 and request.priority is not Priority.CRITICAL,
@@ -93,18 +95,20 @@ class Placer:
         considered = len(offer.able) + len(offer.unable)
         why = f"{choice.why}; {len(roomy) - len(choice.rejected)} of {considered} candidates"
         table = _table(choice, offer, considered)
-        attempt = self._reserve(account, ask, waiting, prediction, now)
+        if policy.objective.headroom and not ask.headroom and account.common_room < 0 < account.free_slots:
+            loud += (_KEPT,)
+        reservation = self._reserve(account, ask, waiting, prediction, now)
         request = ask.request
         decision = Decision(
             key=request.key,
-            attempt_number=attempt,
+            attempt_number=reservation.attempt_number,
             policy=policy.governed_by or policy.name,
             instance_id=account.instance_id,
             phase=Phase.HYBRID,
             phase_reason=_PHASE_REASON,
             engine_priority=int(request.priority) if policy.engine_classes else 0,
             prediction=prediction,
-            reserved_tokens=ask.tokens,
+            reserved_tokens=reservation.tokens,
             decided_at=now,
             waited_s=now - request.arrived_at,
             queue_length=len(pool.queue) - 1 if pool.queue is not None else 0,
@@ -125,22 +129,24 @@ class Placer:
                 return ()
         return (f"preferred instance {wanted!r} not used: {_why_not_preferred(wanted, offer)}",)
 
-    def _reserve(self, account: Account, ask: Ask, waiting: Waiting, prediction: Prediction, now: float) -> int:
+    def _reserve(self, account: Account, ask: Ask, waiting: Waiting, prediction: Prediction, now: float) -> Reservation:
         output = ask.output_tokens
         token_s = (prediction.finish_s - prediction.first_token_s) / (output - 1) if output > 1 else 0.0
         reservation = Reservation(
             key=ask.request.key,
-            tokens=ask.tokens,
+            tokens=whole_blocks(ask.tokens, account.block),
             prompt_tokens=ask.prompt_tokens,
             output_tokens=output,
             emitted_tokens=waiting.emitted_tokens,
             max_tokens=ask.request.sampling.max_tokens,
+            critical=ask.request.priority is Priority.CRITICAL,
             made_at=now,
             first_token_in_s=prediction.first_token_s,
             token_s=token_s,
             finish_in_s=prediction.finish_s,
         )
-        return self._ledger.enter(account, reservation, now)
+        self._ledger.enter(account, reservation, now)
+        return reservation
 
 
 def predict(account: Account, ask: Ask, now: float) -> Prediction:
@@ -158,15 +164,15 @@ def predict(account: Account, ask: Ask, now: float) -> Prediction:
     )
 
 
-def without_claimed(offer: Offer, claim: Claim, policy: Policy, now: float) -> Sequence[Account]:
+def without_claimed(offer: Offer, claim: Claim, now: float) -> Sequence[Account]:
     """The roomy instances, less the claimed one if the request would delay the claimant there.
 
-    CRITICAL requests may always take the slot that is kept for them.
+    A CRITICAL request may take the slot that is kept for its class and that the claimant could not take.
     """
     account = claim.account
     if account not in offer.roomy:
         return offer.roomy
-    kept_for_it = policy.objective.headroom > 0 and offer.ask.request.priority is Priority.CRITICAL
+    kept_for_it = claim.common and not offer.ask.headroom and account.common_room < 0 < account.free_slots
     if kept_for_it or claim.allows(offer.ask, predict(account, offer.ask, now).finish_s, now):
         return offer.roomy
     return [a for a in offer.roomy if a is not account]

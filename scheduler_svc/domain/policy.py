@@ -33,6 +33,10 @@ class Governor(Protocol):
     @property
     def first(self) -> str: ...
 
+    #: all it may ever choose; the longest of their delays bounds how far a request is overtaken
+    @property
+    def follows(self) -> tuple[str, ...]: ...
+
     def decide(self, signals: Signals, current: str, now: float) -> Wish | None:
         """Called at most every ``adaptive_interval_s``.  None to stay with ``current``."""
         ...

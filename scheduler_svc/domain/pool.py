@@ -34,7 +34,6 @@ class Pool:
         self._stale = True
         self._accounts: tuple[Account, ...] = ()
         self._unavailable: tuple[tuple[str, str, str], ...] = ()
-        self._block = 1
         self._shortest_room = 0
         self._slots = 0
         self._specialists = False
@@ -78,13 +77,6 @@ class Pool:
         return self._unavailable
 
     @property
-    def block(self) -> int:
-        """The largest KV block there is, in tokens; reservations are rounded up to it."""
-        if self._stale:
-            self._refresh()
-        return self._block
-
-    @property
     def shortest_room(self) -> int:
         """Tokens; what is no longer than this fits every instance's model length and KV cache."""
         if self._stale:
@@ -112,8 +104,9 @@ class Pool:
         chosen = whole or [i for i in ready if i.role in _LEGS]
         self._specialists = bool(chosen) and not whole
         self._accounts = tuple(i.account for i in chosen)
-        self._block = max((a.block for a in self._accounts), default=1)
-        self._shortest_room = min((min(a.max_model_len, a.capacity - self._block) for a in self._accounts), default=0)
+        self._shortest_room = min(
+            (min(a.max_model_len, a.capacity // a.block * a.block) for a in self._accounts), default=0
+        )
         self._slots = sum(a.max_running for a in self._accounts)
         names = {i.instance_id for i in chosen}
         self._unavailable = tuple(_why_not(i) for i in self.instances() if i.instance_id not in names)

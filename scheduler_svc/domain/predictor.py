@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
-from scheduler_svc.domain.instance import IterationSample
+from scheduler_svc.domain.instance import IterationSample, LoadReport
 from scheduler_svc.domain.mean import ForgettingMean
 from scheduler_svc.domain.pace import Pace
 
@@ -13,6 +12,7 @@ _N = 4  # coefficients
 _RIDGE = 0.05  # weight of the prior, in samples; it does not fade, so coefficients that nothing excites stay sane
 _WARM = 32  # samples until a prediction is trusted to weigh the next sample
 _SCALE_RANGE = (1e-4, 1e4)  # how far an engine may be off the prior
+_CACHE_FORGETTING = 0.9  # per heartbeat with prompts in it
 _SLOWEST_RATIO = 20.0  # a sample this many times slower than predicted counts as this slow
 
 Row = tuple[float, float, float, float]
@@ -138,20 +138,38 @@ class Predictor:
         self.first_token = ErrorTracker(forgetting)  # decision to first token
         self.finish = ErrorTracker(forgetting)  # decision to end, for the output length that came
         self.pace = prior
+        self._queried = self._hit = 0  # prefix cache counters of the last heartbeat, tokens
+        self._queries = ForgettingMean(_CACHE_FORGETTING)
+        self._hits = ForgettingMean(_CACHE_FORGETTING)
 
     @property
     def samples(self) -> int:
         return self._model.samples
 
-    def learn(self, samples: Iterable[IterationSample]) -> bool:
-        """Take a heartbeat's iterations; whether ``pace`` changed.  Samples without a duration teach nothing."""
-        usable = [s for s in samples if s.elapsed_s > 0]
+    def learn(self, load: LoadReport) -> bool:
+        """Take a heartbeat; whether anything was learned.  Samples without a duration teach nothing."""
+        usable = [s for s in load.samples if s.elapsed_s > 0]
         for sample in usable:
             self.iteration.add(self._model.predict(sample), sample.elapsed_s)
             self._model.learn(sample)
         if usable:
             self.pace = self._model.solve()
-        return bool(usable)
+        return self._learn_cache_use(load) or bool(usable)
+
+    def _learn_cache_use(self, load: LoadReport) -> bool:
+        queried = load.prefix_queries_tokens - self._queried
+        hit = load.prefix_hits_tokens - self._hit
+        self._queried, self._hit = load.prefix_queries_tokens, load.prefix_hits_tokens
+        if queried <= 0:
+            return False
+        self._queries.add(queried)
+        self._hits.add(max(0, hit))
+        return True
+
+    @property
+    def uncached_share(self) -> float:
+        """Of the prompt tokens that came lately, those the prefix cache did not hold."""
+        return 1 - min(1.0, self._hits.value / self._queries.value) if self._queries.count else 1.0
 
     def accuracies(self) -> dict[str, Accuracy]:
         return {

@@ -34,7 +34,7 @@ class QueuePass:
         return decisions
 
     def _offer(self, waiting: Waiting, pool: Pool, policy: Policy) -> Offer:
-        return self._placer.offer(self._placer.ask(waiting, pool, policy), pool)
+        return self._placer.offer(self._placer.ask(waiting, policy), pool)
 
     def _backfill(
         self,
@@ -55,14 +55,14 @@ class QueuePass:
         for waiting in queue.behind_head(self._depth, now):
             if len(decisions) >= budget:
                 break
-            ask = self._placer.ask(waiting, pool, policy)
+            ask = self._placer.ask(waiting, policy)
             if any(_wants_as_much(ask, other) for other in too_much):
                 continue
             offer = self._placer.offer(ask, pool)
             if not offer.roomy and not ask.constrained:
                 too_much.append(ask)
             if claim is not None:
-                offer.roomy = without_claimed(offer, claim, policy, now)
+                offer.roomy = without_claimed(offer, claim, now)
             if not offer.roomy:
                 continue
             decision = self._placer.place(waiting, offer, pool, policy, now, said=said)

@@ -190,7 +190,9 @@ class Registry:
 
     def _become(self, instance: Instance, state: InstanceState, reason: str, now: float) -> None:
         before = instance.state
-        instance.state_reason = reason
+        if reason != instance.state_reason:
+            instance.state_reason = reason
+            instance.pool.invalidate()
         if state is before:
             return
         troubled = (InstanceState.SUSPECT, InstanceState.STALLED)
@@ -198,6 +200,9 @@ class Registry:
             instance.recovers_to = before
         if state is InstanceState.READY:
             instance.progress = None
+        if before is InstanceState.SUSPECT:
+            instance.watch.pause(now - instance.state_since)
+        elif state is InstanceState.READY:
             instance.watch.restart(now)
         instance.state = state
         instance.state_since = now

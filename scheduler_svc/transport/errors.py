@@ -33,6 +33,7 @@ REASONS: dict[type[Exception], ErrorReason] = {
     domain.QueueFull: ErrorReason.QUEUE_FULL,
     domain.LimitReached: ErrorReason.LIMIT_REACHED,
     domain.NoInstance: ErrorReason.NO_INSTANCE,
+    domain.ShuttingDown: ErrorReason.SHUTTING_DOWN,
     domain.DeadlineExceeded: ErrorReason.DEADLINE_EXCEEDED,
     domain.RequestCancelled: ErrorReason.CANCELLED,
     domain.GenerationFailed: ErrorReason.GENERATION_FAILED,
@@ -40,6 +41,14 @@ REASONS: dict[type[Exception], ErrorReason] = {
     UnknownSession: ErrorReason.UNKNOWN_SESSION,
 }
 """Every error a caller can meet.  A test holds it against the domain's tree."""
+
+
+TEXT_LIMIT = 800  # bytes of the message
+FACT_LIMIT = 200  # bytes of one of ErrorInfo's values
+FIELDS_LIMIT = 1_600  # bytes of all violations together
+FIELD_LIMIT = 400  # bytes of a violation's field or of its description
+"""A status travels in trailing metadata, of which gRPC takes 8 KiB by default: past that a client is told of the
+metadata's size instead of its mistake.  The message goes twice, three bytes for each that is not ASCII."""
 
 
 def to_status(error: Exception) -> status_pb2.Status:
@@ -52,12 +61,21 @@ def to_status(error: Exception) -> status_pb2.Status:
 
 
 def _status(reason: ErrorReason, text: str, facts: dict[str, str], *details: message.Message) -> status_pb2.Status:
-    info = error_details_pb2.ErrorInfo(reason=reason.code, domain=DOMAIN, metadata=facts)
+    short = {name: _clipped(value, FACT_LIMIT) for name, value in facts.items()}
+    info = error_details_pb2.ErrorInfo(reason=reason.code, domain=DOMAIN, metadata=short)
     return status_pb2.Status(
         code=code_pb2.Code.Value(reason.status.name),
-        message=text,
+        message=_clipped(text, TEXT_LIMIT),
         details=[_any(d) for d in (info, *details)],
     )
+
+
+def _clipped(text: str, limit: int) -> str:
+    """``text`` in at most ``limit`` bytes of UTF-8."""
+    encoded = text.encode(errors="replace")
+    if len(encoded) <= limit:
+        return text
+    return encoded[: limit - 3].decode(errors="ignore") + "..."
 
 
 def _any(detail: message.Message) -> any_pb2.Any:
@@ -72,16 +90,24 @@ def _facts(error: Exception) -> dict[str, str]:
 
 
 def _bad_request(error: Any) -> message.Message:
-    return error_details_pb2.BadRequest(
-        field_violations=[
-            error_details_pb2.BadRequest.FieldViolation(field=v.field, description=v.description)
-            for v in error.violations
-        ]
-    )
+    """Every field at fault, as far as there is room; then how many more there are."""
+    named = error_details_pb2.BadRequest()
+    left = FIELDS_LIMIT
+    for violation in error.violations:
+        field = _clipped(violation.field, FIELD_LIMIT)
+        description = _clipped(violation.description, FIELD_LIMIT)
+        left -= len(field.encode()) + len(description.encode())
+        if left < 0:
+            more = len(error.violations) - len(named.field_violations)
+            named.field_violations.add(field="spec", description=f"and {more} more fields at fault")
+            break
+        named.field_violations.add(field=field, description=description)
+    return named
 
 
 def _unknown_policy(error: Any) -> message.Message:
-    violation = error_details_pb2.BadRequest.FieldViolation(field="policy", description=str(error))
+    description = _clipped(str(error), FIELD_LIMIT)
+    violation = error_details_pb2.BadRequest.FieldViolation(field="policy", description=description)
     return error_details_pb2.BadRequest(field_violations=[violation])
 
 
@@ -90,7 +116,8 @@ def _retry(error: Any) -> message.Message:
 
 
 def _precondition(error: Any) -> message.Message:
-    violation = error_details_pb2.PreconditionFailure.Violation(type="STATE", description=str(error))
+    description = _clipped(str(error), FIELD_LIMIT)
+    violation = error_details_pb2.PreconditionFailure.Violation(type="STATE", description=description)
     return error_details_pb2.PreconditionFailure(violations=[violation])
 
 

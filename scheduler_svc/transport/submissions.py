@@ -27,6 +27,7 @@ T = TypeVar("T")
 ID_LIMIT = 256  # characters
 TAGS_LIMIT = 16
 TAG_BYTES = 256
+PROMPT_LIMIT_TOKENS = 2 * 1024 * 1024  # so many take the event loop a third of a second
 DEFAULT_TENANT = "default"
 
 SCALARS = (
@@ -136,9 +137,13 @@ def _prompt(spec: inference_pb2.GenerationSpec, found: _Findings) -> Prompt | No
         _check_text(spec.text, "spec.text", found)
         prompt = TextPrompt(text=spec.text, special_tokens=not spec.skip_special_tokens_in_prompt)
     elif kind == "tokens":
-        if not spec.tokens.ids:
+        count = len(spec.tokens.ids)
+        if not count:
             found.add("spec.tokens.ids", "is empty")
-        prompt = TokenPrompt(token_ids=list(spec.tokens.ids))
+        elif count > PROMPT_LIMIT_TOKENS:
+            found.add("spec.tokens.ids", f"has {count} tokens; the limit is {PROMPT_LIMIT_TOKENS}")
+        else:
+            prompt = TokenPrompt(token_ids=list(spec.tokens.ids))
     elif kind == "chat":
         prompt = _chat(spec.chat, found)
     else:
@@ -230,7 +235,7 @@ def _structured(wire: common_pb2.StructuredOutput, found: _Findings) -> Structur
     if kind == "choice":
         choices = list(wire.choice.choices)
         if not choices or not all(choices):
-            found.add(f"{field}.choice.choices", "must hold at least one string, none of them empty")
+            found.add(f"{field}.choice", "must hold at least one string, none of them empty")
         return StructuredOutput(kind=kind, value=json.dumps(choices))
     value: str = getattr(wire, kind)
     if not value:

@@ -26,8 +26,13 @@ def test_sage_stays_a_namespace_that_other_packages_can_share() -> None:
 
 
 def test_every_room_has_a_readme() -> None:
-    test_rooms = {folder for folder in (ROOT / "tests").iterdir() if any(folder.rglob("test_*.py"))}
-    assert lacking("README.md", {path.parent for path in python_files(*PACKAGES)} | test_rooms) == []
+    assert lacking("README.md", {path.parent for path in python_files(*PACKAGES)}) == []
+
+
+def test_the_readme_of_the_tests_names_every_room() -> None:
+    rooms = {path.relative_to(ROOT).parts[1] for path in (ROOT / "tests").rglob("*.py")}
+    readme = (ROOT / "tests" / "README.md").read_text()
+    assert {room for room in rooms if f"`{room}/`" not in readme} == set()
 
 
 def test_every_package_has_an_init_file() -> None:
@@ -50,12 +55,16 @@ def test_vllm_is_not_imported_by_importing_that_file() -> None:
     assert [found for found in top_level_imports(VLLM_FILE) if found[1].partition(".")[0] in HEAVY] == []
 
 
-def test_every_test_below_tests_vllm_is_marked_so() -> None:
-    """An unmarked one would run nowhere: the fast tests leave the room out, `make test-vllm` goes by the mark."""
-    files = sorted((ROOT / "tests" / "vllm").rglob("test_*.py"))
-    assert files
-    unmarked = [path for path in files if "pytest.mark.vllm" not in path.read_text()]
-    assert [str(path.relative_to(ROOT)) for path in unmarked] == []
+def test_what_is_below_tests_vllm_and_nothing_else_is_marked_vllm() -> None:
+    """The fast tests leave the mark out, `make test-vllm` runs the room: what differs would run twice or nowhere."""
+    files = [path for path in python_files(ROOT / "tests") if path.name.startswith("test_")]
+    marked = {path for path in files if path.parent != Path(__file__).parent and "mark.vllm" in path.read_text()}
+    assert marked == {path for path in files if path.is_relative_to(ROOT / "tests" / "vllm")}
+
+
+def test_every_room_with_tests_is_run_by_the_makefile() -> None:
+    rooms = {path.relative_to(ROOT).parts[1] for path in (ROOT / "tests").rglob("test_*.py")}
+    assert {room for room in rooms if f" tests/{room}" not in (ROOT / "Makefile").read_text()} == set()
 
 
 def lacking(name: str, folders: set[Path]) -> list[str]:

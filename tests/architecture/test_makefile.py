@@ -10,7 +10,7 @@ import yaml
 from tests.architecture.source_tree import ROOT
 
 MAKEFILE = (ROOT / "Makefile").read_text()
-INTERNAL = {"unit"}  # the part of test-fast that is pytest, apart so that it runs beside the others
+INTERNAL = {"unit", "integration"}  # the halves of test-fast that are pytest
 
 
 def targets() -> set[str]:

@@ -12,12 +12,12 @@ class Ordering(Protocol):
     """Gives a waiting request its key; the smallest key goes next, ties in order of arrival in the queue.
 
     A key is a time: the moment from which the request is due, on the clock that ``arrived_at`` is on.  It is static
-    while the request waits, so a heap serves.  And it is bounded, so nothing starves: for a request that waits since
-    ``since`` (arrival; for a resumed one the earlier of arrival and resumption),
+    while the request waits, so a heap serves.  And it is bounded, so nothing starves:
 
-        since <= key <= since + max_delay_s
+        arrived_at <= key <= since + max_delay_s
 
-    and whatever arrives more than ``max_delay_s`` later goes behind it, however busy the fleet.
+    ``since`` is arrival or, of a resumed request, resumption.  So whatever arrives more than ``max_delay_s`` after
+    that goes behind it, however busy the fleet.
     """
 
     @property

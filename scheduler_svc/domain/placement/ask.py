@@ -14,7 +14,7 @@ class Ask:
     request: Request
     prompt_tokens: int  # to prefill: emitted ones of earlier attempts included
     output_tokens: int  # predicted
-    tokens: int  # KV room, whole blocks
+    tokens: int  # KV room: prompt and predicted output; instances round it up to their blocks
     total_tokens: int  # prompt and all that max_tokens allows
     started: bool  # its first token was delivered by an earlier attempt
     headroom: bool  # it must leave one slot for CRITICAL

@@ -8,6 +8,7 @@ from math import inf
 
 from scheduler_svc.domain.ledger import Account
 from scheduler_svc.domain.placement.ask import Ask
+from scheduler_svc.domain.placement.filters import whole_blocks
 
 _LOOKED_AT = 16  # instances considered for a claim: those with the most room
 
@@ -20,11 +21,12 @@ class Claim:
     instance drains until the claimant fits.
     """
 
-    __slots__ = ("account", "backfills_left", "room_at", "spare_slots", "spare_tokens")
+    __slots__ = ("account", "backfills_left", "common", "room_at", "spare_slots", "spare_tokens")
 
     def __init__(self, account: Account, *, backfills: int) -> None:
         self.account = account
         self.backfills_left = backfills
+        self.common = False  # the claimant must leave one slot for CRITICAL
         self.room_at = inf
         self.spare_tokens = 0
         self.spare_slots = 0
@@ -32,21 +34,29 @@ class Claim:
     def look_ahead(self, ask: Ask, now: float) -> None:
         """Predict when ``ask`` fits, and what is left beside it then."""
         account = self.account
-        tokens = account.free_tokens - ask.tokens
-        slots = _slots(account, ask) - 1
+        self.common = ask.headroom and account.max_running > 1
+        tokens = account.free_tokens - self._blocks(ask)
+        slots = account.free_slots
+        common_slots = account.max_running - 1 - account.common_live
         at = now
-        if tokens < 0 or slots < 0:
+        if not self._fits(tokens, slots, common_slots):
+            at = inf  # if the engine reports more in use than we know of
             for reservation in sorted(account.reservations.values(), key=lambda r: r.finish_at):
                 tokens += reservation.tokens
                 slots += 1
-                at = max(now, reservation.finish_at)
-                if tokens >= 0 and slots >= 0:
+                common_slots += not reservation.critical
+                if self._fits(tokens, slots, common_slots):
+                    at = max(now, reservation.finish_at)
                     break
-            else:
-                at = inf  # the engine reports more in use than we know of
         self.room_at = at
         self.spare_tokens = max(0, tokens)
-        self.spare_slots = max(0, slots)
+        self.spare_slots = max(0, (min(slots, common_slots) if self.common else slots) - 1)
+
+    def _fits(self, tokens: int, slots: int, common_slots: int) -> bool:
+        """``tokens``: left beside the claimant.  Without a free slot it may queue at the engine, if nothing else does."""
+        if self.common:
+            return tokens >= 0 and slots > 0 and common_slots > 0
+        return tokens >= 0 and slots >= 0
 
     def allows(self, ask: Ask, finish_in_s: float, now: float) -> bool:
         """Whether ``ask`` may be backfilled on the claimed instance."""
@@ -55,20 +65,16 @@ class Claim:
     def take(self, ask: Ask) -> None:
         """It was backfilled there."""
         if self._fits_beside(ask):
-            self.spare_tokens -= ask.tokens
+            self.spare_tokens -= self._blocks(ask)
             self.spare_slots -= 1
         else:
             self.backfills_left -= 1
 
     def _fits_beside(self, ask: Ask) -> bool:
-        return ask.tokens <= self.spare_tokens and self.spare_slots > 0
+        return self._blocks(ask) <= self.spare_tokens and self.spare_slots > 0
 
-
-def _slots(account: Account, ask: Ask) -> int:
-    """Sequences that may still be sent there, the lookahead included."""
-    if ask.headroom and account.max_running > 1:
-        return account.free_slots - 1
-    return account.free_slots + account.lookahead
+    def _blocks(self, ask: Ask) -> int:
+        return whole_blocks(ask.tokens, self.account.block)
 
 
 def best_claim(ask: Ask, accounts: Sequence[Account], now: float, *, backfills: int) -> Claim | None:

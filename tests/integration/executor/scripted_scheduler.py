@@ -30,7 +30,6 @@ class Session:
         self.control: list[executor_pb2.ControlRequest] = []  # what came, Register apart
         self.outputs: list[executor_pb2.OutputsRequest] = []  # what came, Hello apart
         self.outputs_open = False
-        self.over = asyncio.Event()  # the control stream ended
         self._down: asyncio.Queue[executor_pb2.ControlResponse] = asyncio.Queue()
         self._acks: asyncio.Queue[executor_pb2.OutputsResponse] = asyncio.Queue()
         self._cut = asyncio.Event()
@@ -119,8 +118,6 @@ class Session:
 
     async def run_control(self, requests: AsyncIterator[executor_pb2.ControlRequest], context: Context) -> None:
         await self._both(self._read_control(requests), self._write(self._down, context), context)
-        self.over.set()
-        self._scheduler.note()
 
     async def run_outputs(self, requests: AsyncIterator[executor_pb2.OutputsRequest], context: Context) -> None:
         self.outputs_open = True
@@ -129,10 +126,12 @@ class Session:
 
     async def _both(self, read: Any, write: Any, context: Context) -> None:
         tasks = [asyncio.ensure_future(work) for work in (read, write, self._cut.wait())]
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
         if self._cut.is_set():
             await context.abort(grpc.StatusCode.UNAVAILABLE, "cut")
 
@@ -216,6 +215,7 @@ class ScriptedScheduler(executor_pb2_grpc.ExecutorServiceServicer):
             await _refuse(context, self.refusal)
         session = Session(self, register, f"session-{len(self.sessions)}")
         self.sessions.append(session)
+        self.note()
         welcome = executor_pb2.Welcome(
             protocol_version=1,
             session_id=session.session_id,

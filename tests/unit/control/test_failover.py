@@ -16,7 +16,8 @@ async def test_a_crash_mid_stream_goes_on_elsewhere() -> None:
         b = world.add("b")
         readers = [await world.submit(f"r{i}", max_tokens=100) for i in range(4)]
         await world.advance(0.5)
-        assert a.held and b.held
+        assert a.held
+        assert b.held
         a.crash()
         await world.advance(5)
         for reader in readers:

@@ -47,7 +47,8 @@ async def test_cancel_ends_it_and_frees_its_room() -> None:
         await world.advance(0.5)
         cancelled, live = world.plane.intake.cancel(RequestKey(tenant="t", request_id="r1"), "enough")
         await world.advance(0.1)
-        assert cancelled and live.state is RequestState.CANCELLED
+        assert cancelled
+        assert live.state is RequestState.CANCELLED
         assert isinstance(reader.error, RequestCancelled)
         assert not executor.held
         world.assert_all_room_is_free()

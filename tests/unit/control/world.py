@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -81,6 +81,7 @@ class ModelledExecutor:
     fails: str = ""  # end what is assigned as the engine's failure
     invalid: str = ""  # end what is assigned as the caller's fault
     lost_assigns: bool = False  # assignments do not arrive
+    loses_ends: bool = False  # tokens arrive, the end of an attempt does not
     draining: bool = False
     log: list[str] = field(default_factory=list)
     closed: list[str] = field(default_factory=list)
@@ -88,15 +89,18 @@ class ModelledExecutor:
     # ExecutorLink
 
     def assign(self, order: AssignOrder) -> None:
-        if self.lost_assigns:
+        if self.lost_assigns or not self.connected:
             return
         number = order.decision.attempt_number
         self.last_assign = order.number
         self.log.append(f"assign {order.request.key.request_id}")
         start = len(order.continuation.emitted_token_ids) if order.continuation else 0
-        order = replace(order)
+        if order.continuation is not None:  # what it says now; a message on the wire does not grow any more
+            emitted = list(order.continuation.emitted_token_ids)
+            order = replace(order, continuation=replace(order.continuation, emitted_token_ids=emitted))
         if self.refuses:
-            self._later(lambda: self.world.plane.assignments.rejected(number, self.refuses, "as told"))
+            reason = self.refuses
+            self._later(lambda: self.world.plane.assignments.rejected(number, reason, "as told"))
         elif self.fails:
             end = AttemptEnd(attempt_number=number, cause=EndCause.FAILED, message=self.fails, total_tokens=start)
             self._later(lambda: self.world.plane.assignments.ended(end))
@@ -110,11 +114,13 @@ class ModelledExecutor:
             self._later(lambda: self.world.plane.assignments.ended(end))
         else:
             self.held[number] = Running(order=order, tokens=start, sent=start)
+            if start >= order.request.sampling.max_tokens:
+                self._finish(self.held[number])  # everything was delivered, only the end was lost
 
     def cancel(self, attempt_number: int, reason: str) -> None:
         self.log.append(f"cancel {attempt_number}: {reason}")
         running = self.held.get(attempt_number)
-        if running is None or self.hung or self.dead:
+        if running is None or self.hung or not self.connected:
             return
         self.held.pop(attempt_number)
         end = AttemptEnd(attempt_number=attempt_number, cause=EndCause.CANCELLED, total_tokens=running.tokens)
@@ -197,17 +203,19 @@ class ModelledExecutor:
         for one in running:
             one.tokens += 1
             if one.tokens >= one.order.request.sampling.max_tokens:
-                number = one.order.decision.attempt_number
-                one.ended = AttemptEnd(
-                    attempt_number=number,
-                    cause=EndCause.FINISHED,
-                    finish_reason="length",
-                    total_tokens=one.tokens,
-                    engine_time_s=1.0,
-                )
+                self._finish(one)
         self.iterations += bool(running)
         if self.connected:
             self.flush()
+
+    def _finish(self, one: Running) -> None:
+        one.ended = AttemptEnd(
+            attempt_number=one.order.decision.attempt_number,
+            cause=EndCause.FINISHED,
+            finish_reason="length",
+            total_tokens=one.tokens,
+            engine_time_s=1.0,
+        )
 
     def flush(self) -> None:
         assignments = self.world.plane.assignments
@@ -217,13 +225,15 @@ class ModelledExecutor:
                 assignments.tokens(number, one.sent, ids, "x" * len(ids), None)
                 one.sent = one.tokens
             if one.ended is not None:
+                if self.loses_ends:
+                    continue
                 assignments.ended(one.ended)
                 self.acknowledge(number, one.tokens, ended=True)
 
     def beat(self, number: int) -> None:
         if self.dead or self.silent or not self.connected or self.session is None:
             return
-        held = len(self.held)
+        held = sum(r.ended is None for r in self.held.values())
         report = LoadReport(
             number=number,
             last_assign=self.last_assign,
@@ -238,8 +248,15 @@ class ModelledExecutor:
         )
         self.world.plane.sessions.heartbeat(self.session, report)
 
-    def _later(self, call: Any) -> None:
-        self.world.clock.call_at(self.world.clock.now() + 0.001, call)
+    def _later(self, call: Callable[[], None]) -> None:
+        """On its stream a millisecond from now, if that is still up."""
+        session = self.session
+
+        def arrive() -> None:
+            if self.connected and self.session is session:
+                call()
+
+        self.world.clock.call_at(self.world.clock.now() + 0.001, arrive)
 
 
 class Reader:
@@ -291,6 +308,7 @@ class Reader:
 class World:
     def __init__(self, **settings: Any) -> None:
         self.clock = VirtualClock()
+        self._step_s: float = settings.pop("step_s", STEP_S)
         config = SchedulerConfig(policy=settings.pop("policy", "fifo"), **settings)
         self.plane: ControlPlane = build_control(config, self.clock, NoTokenizers(), epoch=EPOCH)
         self.executors: dict[str, ModelledExecutor] = {}
@@ -304,11 +322,16 @@ class World:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self.raise_what_died()
         for task in self._tasks:
-            if task.done() and task.exception() is not None:
-                raise task.exception()  # type: ignore[misc]
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def raise_what_died(self) -> None:
+        """A background task ends only by an error, which is the test's to hear of."""
+        for task in self._tasks:
+            if task.done() and (error := task.exception()) is not None:
+                raise error
 
     def add(self, instance_id: str, **options: Any) -> ModelledExecutor:
         executor = ModelledExecutor(world=self, instance_id=instance_id, **options)
@@ -347,7 +370,7 @@ class World:
 
     async def _steps(self) -> None:
         while True:
-            await self.clock.sleep(STEP_S)
+            await self.clock.sleep(self._step_s)
             for executor in list(self.executors.values()):
                 executor.step()
 

@@ -74,6 +74,8 @@ def test_nothing_is_held_back_where_the_stop_string_is_part_of_the_text(text: st
 
 
 @given(text_of_few_letters, stops_of_few_letters, st.integers(0, 10))
+@example("aaa", ["aa"], 2)  # overlaps one that did not count
+@example("abab", ["ab"], 1)
 def test_a_stop_string_counts_from_the_text_on_in_which_it_is_armed(text: str, stops: list[str], quiet: int) -> None:
     watched = StopStrings(stops, include_in_output=False)
     for index, char in enumerate(text):

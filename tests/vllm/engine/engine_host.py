@@ -8,9 +8,12 @@ from __future__ import annotations
 import asyncio
 import sys
 
+from executor_svc.engine.lifeline import hang_on_executor_if_spawned
 from executor_svc.engine.port import EngineRequest, EngineState, Sampling
 from executor_svc.engine.settings import ModelSettings, VllmSettings
 from executor_svc.engine.vllm_engine import VllmEngineFactory
+
+hang_on_executor_if_spawned()
 
 SETTINGS = VllmSettings(dtype="float32", enforce_eager=True, max_model_len=1024, kv_cache_bytes=64 << 20, cpu_cores="0")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -31,12 +32,15 @@ def ignore(state: EngineState, fraction: float | None, message: str) -> None:
 
 
 def engine_processes(pid: int) -> list[psutil.Process]:
-    """The engine's processes below ``pid``.  Python's resource tracker is not one: it leaves by itself."""
-    return [
-        process
-        for process in psutil.Process(pid).children(recursive=True)
-        if "resource_tracker" not in " ".join(process.cmdline())
-    ]
+    """The engine's processes below ``pid``: those that multiprocessing spawned, before and after they rename
+    themselves."""
+    found = []
+    for process in psutil.Process(pid).children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            command = " ".join(process.cmdline())
+            if "multiprocessing.spawn" in command or command.startswith("VLLM::"):
+                found.append(process)
+    return found
 
 
 @pytest.fixture

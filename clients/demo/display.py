@@ -1,0 +1,124 @@
+"""What a person sees.  The only place that knows rich."""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from demo.outcome import Outcome
+from demo.round import Round, cost_per_1000_tokens, per_instance
+from fleet.progress import ProgressLines
+from fleet.status import FleetPhase, FleetStatus
+
+PIPE_WIDTH = 160  # columns
+
+_CLASS_COLOURS = {"CRITICAL": "red", "HIGH": "yellow", "NORMAL": "green", "LOW": "cyan", "BACKGROUND": "blue"}
+_COLUMNS = ("class", "requests", "wait median", "wait worst", "TTFT median", "targets met")
+
+
+class Display:
+    """Lines and tables on stdout; colours only on a terminal."""
+
+    def __init__(self) -> None:
+        self.console = Console(highlight=False, soft_wrap=True)
+        if not self.console.is_terminal:
+            self.console = Console(highlight=False, soft_wrap=True, width=PIPE_WIDTH)
+
+    def say(self, line: str = "") -> None:
+        self.console.print(escape(line))
+
+    def heading(self, line: str) -> None:
+        self.console.print(f"\n[bold]{escape(line)}[/bold]")
+
+    def error(self, line: str) -> None:
+        sys.stdout.flush()
+        print(f"error: {line}", file=sys.stderr, flush=True)
+
+    def request(self, outcome: Outcome) -> None:
+        """The line of a request that has just ended."""
+        planned = outcome.planned
+        name = planned.priority.name
+        who = f"{outcome.request_id}  [{_CLASS_COLOURS[name]}]{name:<10}[/] {planned.kind:<11}"
+        if outcome.error:
+            self.console.print(f"  {who} [bold red]FAILED[/] {escape(outcome.error)}")
+            return
+        rate = "" if outcome.tokens_per_s is None else f"{outcome.tokens_per_s:5.0f} tokens/s"
+        ttft = "" if outcome.ttft_s is None else f"TTFT {outcome.ttft_s:6.3f} s"
+        again = f"  (attempt {outcome.attempts})" if outcome.attempts > 1 else ""
+        where = f"{outcome.instance_id}  {ttft}  {outcome.tokens:4} tokens  {rate}"
+        self.console.print(f"  {who} {escape(f'{where}  {outcome.why}{again}')}")
+
+    def round(self, this: Round) -> None:
+        """The table of a policy."""
+        table = Table(title=f"{this.policy}: the burst, by class", title_justify="left", title_style="bold")
+        for column in _COLUMNS:
+            table.add_column(column, justify="left" if column == "class" else "right")
+        for row in this.by_class():
+            table.add_row(
+                row.priority.name,
+                str(row.requests),
+                _seconds(row.wait_median_s),
+                _seconds(row.wait_worst_s),
+                _seconds(row.ttft_median_s),
+                f"{row.slo_met} of {row.slo_asked}",
+            )
+        self.console.print(table)
+        for part, outcomes in (("burst", this.burst), ("trickle", this.trickle)):
+            counts = ", ".join(f"{name} {count}" for name, count in per_instance(outcomes).items())
+            cost = cost_per_1000_tokens(outcomes)
+            self.say(f"  {part}: {counts}; 1,000 tokens cost {'-' if cost is None else f'{cost:.6f}'}")
+        for switch in this.switches:
+            self.say(f"  switched {switch.from_policy} -> {switch.to_policy}: {switch.reason}")
+
+
+class LoadingDisplay:
+    """How the engines come up: bars on a terminal, else a line per change."""
+
+    def __init__(self, display: Display) -> None:
+        self._bars: Progress | None = None
+        self._tasks: dict[str, TaskID] = {}
+        self._lines = ProgressLines(lambda line: display.say(f"  {line}"))
+        if display.console.is_terminal:
+            columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+            self._bars = Progress(*columns, console=display.console, transient=True)
+
+    def __enter__(self) -> Self:
+        if self._bars is not None:
+            self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.finish()
+
+    def finish(self) -> None:
+        """Takes the bars away.  Idempotent."""
+        if self._bars is not None:
+            self._bars.stop()
+            self._bars = None
+
+    def show(self, status: FleetStatus) -> None:
+        """Whatever a supervisor reports; after the start only what is worth a line."""
+        if self._bars is None or status.phase is not FleetPhase.STARTING:
+            self._lines.show(status)
+            return
+        for instance in status.instances:
+            name = instance.instance_id
+            if name not in self._tasks:
+                self._tasks[name] = self._bars.add_task(name, total=1.0)
+            ready = instance.state == "ready"
+            where = next((each.where for each in status.processes if each.name == name), "")
+            text = f"{name} {f'({where}) ' if where else ''}{instance.state}"
+            share = 1.0 if ready else instance.progress
+            self._bars.update(self._tasks[name], description=text, completed=share or 0.0, total=1.0 if share else None)
+
+
+def _seconds(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f} s"

@@ -1,0 +1,84 @@
+"""Which cores and GPUs each executor gets."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass, field
+
+NVIDIA_SMI_TIMEOUT_S = 10.0
+GPU_MEMORY_SHARE = 0.85  # of a GPU, for all engines on it together; the rest is for what they do not count
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Devices:
+    """What one vLLM executor runs on, as environment and flags of ``python -m executor_svc``."""
+
+    environment: dict[str, str] = field(default_factory=dict)
+    arguments: tuple[str, ...] = ()
+    where: str = ""  # in words
+    warning: str = ""
+
+
+def assign_devices(executors: int) -> list[Devices]:
+    """GPUs if this machine shows any, else cores; one entry per executor."""
+    gpus = visible_gpus()
+    return gpu_shares(executors, gpus) if gpus else core_shares(executors, sorted(os.sched_getaffinity(0)))
+
+
+def visible_gpus() -> list[str]:
+    """Ids for CUDA_VISIBLE_DEVICES: those nvidia-smi shows, within what the variable already allows."""
+    if shutil.which("nvidia-smi") is None:
+        return []
+    command = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
+    try:
+        shown = subprocess.run(command, capture_output=True, text=True, timeout=NVIDIA_SMI_TIMEOUT_S, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return []
+    allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return [part.strip() for part in (shown.stdout.splitlines() if allowed is None else allowed.split(","))]
+
+
+def gpu_shares(executors: int, gpus: list[str]) -> list[Devices]:
+    """One GPU per executor; where there are fewer, executors share one and its memory is split."""
+    shares = []
+    for index in range(executors):
+        gpu = gpus[index % len(gpus)]
+        sharing = sum(1 for other in range(executors) if gpus[other % len(gpus)] == gpu)
+        memory = ("--engine.vllm.gpu-memory-utilization", f"{GPU_MEMORY_SHARE / sharing:.2f}") if sharing > 1 else ()
+        shares.append(
+            Devices(
+                environment={"CUDA_VISIBLE_DEVICES": gpu},
+                arguments=memory,
+                where=f"GPU {gpu}",
+                warning=f"{sharing} executors share GPU {gpu}" if sharing > 1 else "",
+            )
+        )
+    return shares
+
+
+def core_shares(executors: int, cores: list[int]) -> list[Devices]:
+    """Cores split evenly.  Two engines on one core take turns at spinning: said, where it cannot be helped."""
+    shares = []
+    for index in range(executors):
+        own = _slice(cores, index, executors) or [cores[index % len(cores)]]
+        named = ",".join(map(str, own))
+        shared = executors > len(cores)
+        shares.append(
+            Devices(
+                arguments=("--engine.vllm.cpu-cores", named, *_CPU_ARGUMENTS),
+                where=f"core {named}" if len(own) == 1 else f"cores {named}",
+                warning=f"core {named} is shared: there are {len(cores)} for {executors} executors" if shared else "",
+            )
+        )
+    return shares
+
+
+# Without graph capture the engine is up in half the time, and a CPU gains nothing from it.  vLLM would otherwise take
+# its KV cache as a share of the machine's memory, once per engine.
+_CPU_ARGUMENTS = ("--engine.vllm.enforce-eager", "--engine.vllm.kv-cache-bytes", str(1 << 30))
+
+
+def _slice(cores: list[int], index: int, parts: int) -> list[int]:
+    return cores[len(cores) * index // parts : len(cores) * (index + 1) // parts]

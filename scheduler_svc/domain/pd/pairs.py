@@ -1,0 +1,104 @@
+"""Which prefill instance can hand KV over to which decode instance: proved by a warm-up handoff, not assumed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+
+
+class PairState(Enum):
+    UNTRIED = "untried"
+    WARMING = "warming"
+    USABLE = "usable"
+    FAILED = "failed"  # tried again at retry_at
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class End:
+    """One engine as one end of a pair."""
+
+    instance_id: str
+    engine_start_id: str  # a new engine has to prove itself anew
+    compatibility_key: str  # equal keys can hand over; empty cannot at all
+
+    @property
+    def identity(self) -> tuple[str, str]:
+        return self.instance_id, self.engine_start_id
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Pair:
+    prefill: End
+    decode: End
+    state: PairState = PairState.UNTRIED
+    reason: str = ""  # why it failed
+    failures: int = 0  # in a row
+    retry_at: float = 0.0
+    handoff_s: float | None = None  # of the latest handoff: forgetting mean
+
+
+RETRY_S = 2.0
+RETRY_MAX_S = 60.0
+HANDOFF_WEIGHT = 0.2  # of a new measurement
+
+
+class PairBook:
+    """All pairs of the ends that are there now; bounded by their product, which operators choose."""
+
+    def __init__(self) -> None:
+        self._pairs: dict[tuple[tuple[str, str], tuple[str, str]], Pair] = {}
+
+    def __iter__(self) -> Iterator[Pair]:
+        return iter(self._pairs.values())
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    def renew(self, prefills: Iterable[End], decodes: Iterable[End]) -> None:
+        """Form the pairs of these ends; what is known of those that stay is kept, the others are forgotten."""
+        decodes = list(decodes)
+        wanted = {
+            (p.identity, d.identity): (p, d)
+            for p in prefills
+            for d in decodes
+            if p.instance_id != d.instance_id and p.compatibility_key and p.compatibility_key == d.compatibility_key
+        }
+        self._pairs = {k: self._pairs.get(k) or Pair(prefill=p, decode=d) for k, (p, d) in wanted.items()}
+
+    def due(self, now: float) -> list[Pair]:
+        """Pairs to warm up now."""
+        return [
+            pair
+            for pair in self._pairs.values()
+            if pair.state is PairState.UNTRIED or (pair.state is PairState.FAILED and now >= pair.retry_at)
+        ]
+
+    def usable_for(self, decode_instance: str) -> dict[str, Pair]:
+        """Usable pairs of a decode instance, by prefill instance."""
+        return {
+            pair.prefill.instance_id: pair
+            for pair in self._pairs.values()
+            if pair.state is PairState.USABLE and pair.decode.instance_id == decode_instance
+        }
+
+    def find(self, prefill_instance: str, decode_instance: str) -> Pair | None:
+        for pair in self._pairs.values():
+            if pair.prefill.instance_id == prefill_instance and pair.decode.instance_id == decode_instance:
+                return pair
+        return None
+
+    def worked(self, pair: Pair, handoff_s: float) -> None:
+        """A handoff went through in ``handoff_s``, prefill's end to decode's first token."""
+        pair.state = PairState.USABLE
+        pair.reason = ""
+        pair.failures = 0
+        known = pair.handoff_s
+        pair.handoff_s = handoff_s if known is None else known + HANDOFF_WEIGHT * (handoff_s - known)
+
+    def failed(self, pair: Pair, reason: str, now: float) -> None:
+        """Not used until a warm-up works again; tried again later and later."""
+        pair.state = PairState.FAILED
+        pair.reason = reason
+        pair.retry_at = now + min(RETRY_S * 2**pair.failures, RETRY_MAX_S)
+        pair.failures += 1

@@ -1,0 +1,107 @@
+"""Which phase a request is in, and whether to split it: by token counts, never by characters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from scheduler_svc.domain.decision import Phase
+from scheduler_svc.domain.pd.settings import PdSettings, SplitMode
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shape:
+    """What the choice depends on, all in tokens."""
+
+    prompt_tokens: int
+    uncached_prompt_tokens: int  # of the prompt, to be computed
+    output_tokens: int  # predicted
+    max_tokens: int
+    prompt_logprobs: bool = False
+    continued: bool = False  # tokens were delivered already by an earlier attempt
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Forecast:
+    """Predicted seconds, for ADAPTIVE."""
+
+    whole_first_token_s: float  # on the best instance for the whole request
+    split_first_token_s: float  # prefill elsewhere and the handoff
+    interference_s: float  # delay the prompt would cause to what decodes there now, over all its streams
+    handoff_s: float
+    prefill_backlog_s: float  # of work waiting at the prefill instance
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PhaseChoice:
+    """``phase`` is what the request mostly is; ``split`` whether prefill and decode part ways."""
+
+    phase: Phase
+    split: bool
+    reason: str
+
+
+def determine_request_phase(shape: Shape, settings: PdSettings, forecast: Forecast | None = None) -> PhaseChoice:
+    """PREFILLING: the prompt dominates.  DECODING: the output does.  HYBRID: neither.
+
+    ``forecast`` is needed by ADAPTIVE; without one it does not split.
+    """
+    phase = _dominant(shape, settings)
+    obstacle = _obstacle(shape)
+    if settings.mode is SplitMode.NEVER:
+        return PhaseChoice(phase=phase, split=False, reason="splitting is off")
+    if obstacle:
+        return PhaseChoice(phase=phase, split=False, reason=f"never split: {obstacle}")
+    if settings.mode is SplitMode.ALWAYS:
+        return PhaseChoice(phase=phase, split=True, reason="every request is split")
+    if settings.mode is SplitMode.THRESHOLD:
+        return _by_threshold(shape, settings, phase)
+    return _by_forecast(shape, forecast, phase)
+
+
+def _dominant(shape: Shape, settings: PdSettings) -> Phase:
+    if shape.uncached_prompt_tokens >= settings.threshold_input_tokens:
+        return Phase.PREFILLING
+    ratio = shape.uncached_prompt_tokens / max(1, shape.output_tokens)
+    if ratio >= settings.threshold_ratio:
+        return Phase.PREFILLING
+    return Phase.DECODING if ratio <= 1 / settings.threshold_ratio else Phase.HYBRID
+
+
+def _obstacle(shape: Shape) -> str:
+    """What a handoff cannot carry."""
+    if shape.max_tokens <= 1:
+        return "one output token, which prefill gives by itself"
+    if shape.prompt_logprobs:
+        return "log probabilities of the prompt stay where it is computed"
+    if shape.continued:
+        return "it goes on from tokens that were delivered already"
+    return ""
+
+
+def _by_threshold(shape: Shape, settings: PdSettings, phase: Phase) -> PhaseChoice:
+    prompt, limit = shape.uncached_prompt_tokens, settings.threshold_input_tokens
+    if prompt >= limit:
+        return PhaseChoice(phase=phase, split=True, reason=f"{prompt} prompt tokens to compute, threshold {limit}")
+    ratio = prompt / max(1, shape.output_tokens)
+    if ratio >= settings.threshold_ratio and prompt >= settings.min_split_tokens:
+        reason = f"prompt {ratio:.1f} times the predicted output, threshold {settings.threshold_ratio:g}"
+        return PhaseChoice(phase=phase, split=True, reason=reason)
+    reason = f"{prompt} prompt tokens to compute and {ratio:.1f} times the predicted output: below both thresholds"
+    return PhaseChoice(phase=phase, split=False, reason=reason)
+
+
+def _by_forecast(shape: Shape, forecast: Forecast | None, phase: Phase) -> PhaseChoice:
+    """Split where relieving those who decode outweighs what the split costs this request.
+
+    Never where prefill is the bottleneck: a request that would wait longer for prefill than for a whole run gains
+    nothing, and neither does anyone behind it.
+    """
+    if forecast is None:
+        return PhaseChoice(phase=phase, split=False, reason="nothing is known about splitting yet")
+    if forecast.prefill_backlog_s > forecast.whole_first_token_s:
+        reason = f"prefill is the bottleneck: {forecast.prefill_backlog_s:.2f} s of work wait there"
+        return PhaseChoice(phase=phase, split=False, reason=reason)
+    later_s = max(0.0, forecast.split_first_token_s - forecast.whole_first_token_s)
+    gain_s = forecast.interference_s - later_s
+    said = f"{forecast.interference_s:.3f} s less delay for running streams, first token {later_s:.3f} s later"
+    return PhaseChoice(phase=phase, split=gain_s > 0, reason=said)

@@ -1,0 +1,66 @@
+"""The engines that benchmarks run on: for an executor as flags, for ``direct_engine`` as a configuration."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from executor_svc.engine.settings import EngineSettings, ModelSettings, SimulatedSettings, VllmSettings
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Engine:
+    """The same engine for both arms: behind an executor, and called in a process without one."""
+
+    settings: EngineSettings
+    start_timeout_s: float
+
+    @property
+    def executor_flags(self) -> tuple[str, ...]:
+        """What ``python -m executor_svc`` is told, beside where its scheduler is."""
+        settings = self.settings
+        flags = ["--engine.kind", settings.kind, "--model", settings.model.model]
+        for kind, section in (("simulated", settings.simulated), ("vllm", settings.vllm)):
+            for name, value in section.model_dump(exclude_defaults=True).items():
+                flags += [f"--engine.{kind}.{name.replace('_', '-')}", _flag(value)]
+        return tuple(flags)
+
+    def to_json(self) -> str:
+        return self.settings.model_dump_json()
+
+
+def _flag(value: Any) -> str:
+    return json.dumps(value) if isinstance(value, dict | bool) else str(value)
+
+
+def simulated(*, step_s: float, streams: int) -> Engine:
+    """A step takes ``step_s`` seconds whatever is in it, and everything fits that ``streams`` requests need."""
+    settings = SimulatedSettings(
+        step_base_s=step_s,
+        step_per_sequence_s=0.0,
+        prefill_tokens_per_s=1e9,
+        kv_capacity_tokens=max(16_384, 2_048 * streams),
+        max_running=streams,
+    )
+    model = ModelSettings(model="simulated")
+    return Engine(
+        settings=EngineSettings(kind="simulated", model=model, simulated=settings), start_timeout_s=30.0
+    )
+
+
+def tiny_vllm(model: Path, *, streams: int) -> Engine:
+    """A real vLLM engine on the CPU with the tiny model, bound to core 0."""
+    settings = VllmSettings(
+        dtype="bfloat16",
+        max_model_len=2_048,
+        max_running=streams,
+        kv_cache_bytes=1 << 29,
+        enforce_eager=True,
+        cpu_cores="0",
+    )
+    return Engine(
+        settings=EngineSettings(kind="vllm", model=ModelSettings(model=str(model)), vllm=settings),
+        start_timeout_s=180.0,
+    )

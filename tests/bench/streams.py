@@ -1,0 +1,85 @@
+"""Clients of the control plane: the SDK as an application uses it, and a bare reader that costs little."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+
+import grpc
+
+from sage.controlplane.v1 import inference_pb2, inference_pb2_grpc
+from sage_client import AsyncClient, Tokens
+from tests.bench.workload import Workload
+
+RUN_TIMEOUT_S = 120.0  # of one workload
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Run:
+    """One workload, run to its end."""
+
+    wall_s: float  # from the first request to the last stream's end
+    tokens: int  # output tokens received
+    messages: int  # that carried them
+
+
+async def run_with_sdk(client: AsyncClient, workload: Workload) -> Run:
+    """Every event decoded and checked, as applications get them."""
+
+    async def one(prompt: list[int]) -> tuple[int, int]:
+        tokens = messages = 0
+        stream = client.generate(
+            token_ids=prompt,
+            max_tokens=workload.max_tokens,
+            ignore_eos=True,
+            temperature=0.0,
+            timeout=RUN_TIMEOUT_S,
+        )
+        async for event in stream:
+            if isinstance(event, Tokens):
+                tokens += len(event.token_ids)
+                messages += 1
+        return tokens, messages
+
+    started = time.perf_counter()
+    counts = await asyncio.gather(*map(one, workload.prompts()))
+    return _run(workload, time.perf_counter() - started, counts)
+
+
+async def run_bare(channel: grpc.aio.Channel, workload: Workload, run_name: str) -> Run:
+    """Messages are counted and left undecoded, but for the last of each stream: the reader must not be what
+    limits the run when it shares the machine with what is measured.
+    """
+    generate = channel.unary_stream(
+        "/sage.controlplane.v1.InferenceService/Generate",
+        request_serializer=inference_pb2.GenerateRequest.SerializeToString,
+        response_deserializer=None,
+    )
+
+    async def one(index: int, prompt: list[int]) -> tuple[int, int]:
+        request = inference_pb2.GenerateRequest(request_id=f"{run_name}-{index}")
+        request.spec.tokens.ids.extend(prompt)
+        request.spec.sampling.max_tokens = workload.max_tokens
+        request.spec.sampling.ignore_eos = True
+        request.spec.sampling.temperature = 0.0
+        last, count = b"", 0
+        async for message in generate(request, timeout=RUN_TIMEOUT_S):
+            last = message
+            count += 1
+        finished = inference_pb2.GenerateResponse.FromString(last).finished
+        return finished.usage.completion_tokens, count - NOT_TOKENS
+
+    started = time.perf_counter()
+    counts = await asyncio.gather(*(one(index, prompt) for index, prompt in enumerate(workload.prompts())))
+    return _run(workload, time.perf_counter() - started, counts)
+
+
+NOT_TOKENS = 3  # messages of a stream that carry none: Accepted, Scheduled, Finished
+
+
+def _run(workload: Workload, wall_s: float, counts: list[tuple[int, int]]) -> Run:
+    tokens = sum(count for count, _ in counts)
+    if tokens != workload.output_tokens:
+        raise RuntimeError(f"{tokens} tokens arrived of {workload.output_tokens}")
+    return Run(wall_s=wall_s, tokens=tokens, messages=sum(count for _, count in counts))

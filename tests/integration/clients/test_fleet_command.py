@@ -1,0 +1,127 @@
+"""``python -m fleet`` with the real services and simulated engines."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import sage_client as sage
+from fleet.ports import free_address
+from fleet.sessions import members
+from fleet.state_dir import StateDir
+
+Fleet = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def fleet(home: Path) -> Iterator[Fleet]:
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "fleet", *arguments],
+            capture_output=True,
+            text=True,
+            timeout=40,
+            check=False,
+            env=os.environ | {"SAGE_HOME": str(home), "SAGE_SCHEDULER_ADDRESS": "127.0.0.1:1"},
+        )
+
+    yield run
+    if StateDir(path=home).is_held():
+        run("down")
+
+
+def pids(home: Path) -> dict[str, int]:
+    status = StateDir(path=home).read_status()
+    assert status is not None
+    return {each.name: each.pid for each in status.processes if each.pid is not None}
+
+
+def until(reached: Callable[[], bool]) -> None:
+    end = time.monotonic() + 15
+    while not reached():
+        assert time.monotonic() < end, "it was not reached in 15 s"
+        time.sleep(0.1)
+
+
+def test_a_life(fleet: Fleet, home: Path) -> None:
+    address = free_address()
+    up = fleet("up", "--engine", "simulated", "--address", address, "--model", "sim", "--price-per-hour", "1,3")
+    assert (up.returncode, up.stderr) == (0, "")
+    assert f"ready: 2 x sim (simulated) behind {address}" in up.stdout
+
+    with sage.Client(address) as client:
+        assert len(client.generate("hello", max_tokens=5).result().token_ids) == 5
+        prices = {each.instance_id: each.price_per_hour for each in client.list_instances().instances}
+    assert prices == {"executor-1": 1.0, "executor-2": 3.0}
+
+    again = fleet("up", "--engine", "simulated", "--address", address)
+    assert again.returncode == 1
+    assert "is running already" in again.stderr
+
+    first, second = pids(home), lambda: pids(home)
+    os.kill(first["executor-1"], signal.SIGKILL)
+    until(lambda: second()["executor-1"] != first["executor-1"])
+    until(lambda: fleet("status").returncode == 0)
+    shown = json.loads(fleet("status", "--json").stdout)
+    assert [each["restarts"] for each in shown["processes"]] == [0, 1, 0]
+
+    sessions = {*first.values(), *second().values()}
+    down = fleet("down")
+    assert (down.returncode, down.stdout) == (0, "stopped\n")
+    assert members(sessions) == []
+    assert fleet("down").stdout == "no fleet is running\n"
+
+
+def test_a_port_that_is_taken_is_named(fleet: Fleet) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        up = fleet("up", "--engine", "simulated", "--address", address)
+
+    assert (up.returncode, up.stderr) == (1, f"error: {address} cannot be listened on: Address already in use\n")
+
+
+def test_a_failed_start_shows_the_last_lines_and_leaves_nothing(fleet: Fleet) -> None:
+    wrong = "--executor-arg=--engine.simulated.step-base-s=-1"
+    up = fleet("up", "--engine", "simulated", "--address", free_address(), wrong)
+
+    assert up.returncode == 1
+    assert "step_base_s: Input should be greater than or equal to 0" in up.stdout
+    assert "ended with status 2 while it started" in up.stderr
+    assert fleet("status").stdout == "no fleet is running\n"
+
+
+def test_the_foreground_stops_at_a_signal(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fleet", "up", "--engine", "simulated", "--address", free_address(), "--foreground"],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"SAGE_HOME": str(tmp_path)},
+    )
+    assert process.stdout is not None
+    lines: list[str] = []
+    for line in process.stdout:
+        lines.append(line)
+        if line.startswith("try:"):
+            process.send_signal(signal.SIGINT)
+    process.stdout.close()
+
+    assert process.wait(20) == 0
+    sessions = {int(line.rpartition("process ")[2]) for line in lines if ": process " in line}
+    assert len(sessions) == 3
+    assert members(sessions) == []

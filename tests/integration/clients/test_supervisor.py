@@ -1,0 +1,258 @@
+"""A supervisor over processes that stand in for the services."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import textwrap
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from fleet.commands import ProcessSpec
+from fleet.sessions import members
+from fleet.state_dir import StateDir
+from fleet.status import FleetPhase, FleetStatus, InstanceProgress
+from fleet.supervisor import StartFailed, Supervisor
+
+FOREVER = ("sh", "-c", "echo up; exec sleep 600")
+WITH_A_CHILD = ("sh", "-c", "sleep 600 & echo up; wait")
+DEAF = ("sh", "-c", "trap '' TERM; sleep 600 & echo up; wait; wait; wait")
+
+
+class ToldProbe:
+    """Says what the test put in, but of nobody that it is ready who has not said in its log that it is up."""
+
+    def __init__(self, state: StateDir) -> None:
+        self.said: tuple[InstanceProgress, ...] = ()
+        self._state = state
+
+    async def instances(self) -> tuple[InstanceProgress, ...] | None:
+        return tuple(each for each in self.said if each.state != "ready" or self._is_up(each.instance_id))
+
+    def _is_up(self, name: str) -> bool:
+        return "up" in self._state.log_tail(name)
+
+    async def close(self) -> None:
+        pass
+
+
+def progress(name: str, state: str, message: str = "") -> InstanceProgress:
+    return InstanceProgress(instance_id=name, state=state, progress=None, message=message)
+
+
+READY = tuple(progress(f"executor-{n}", "ready") for n in (1, 2))
+
+
+class Fleet:
+    """A supervisor under test, and what it reported."""
+
+    def __init__(self, directory: Path) -> None:
+        self.state = StateDir(path=directory)
+        self.probe = ToldProbe(self.state)
+        self.statuses: list[FleetStatus] = []
+        self.changed = asyncio.Event()
+        self.supervisor: Supervisor
+
+    def make(
+        self,
+        scheduler: tuple[str, ...] = FOREVER,
+        executor: tuple[str, ...] = FOREVER,
+        *,
+        stop_timeout_s: float = 5.0,
+        start_timeout_s: float = 10.0,
+    ) -> Supervisor:
+        def process(name: str, command: tuple[str, ...]) -> ProcessSpec:
+            return ProcessSpec(name=name, command=command, environment=dict(os.environ), stop_timeout_s=stop_timeout_s)
+
+        self.supervisor = Supervisor(
+            process("scheduler", scheduler),
+            [process("executor-1", executor), process("executor-2", executor)],
+            address="127.0.0.1:1",
+            state=self.state,
+            probe=self.probe,
+            start_timeout_s=start_timeout_s,
+            on_status=self._on_status,
+            first_backoff_s=0.01,
+        )
+        return self.supervisor
+
+    async def until(self, reached: Callable[[FleetStatus], bool]) -> FleetStatus:
+        async with asyncio.timeout(10):
+            while not (self.statuses and reached(self.statuses[-1])):
+                self.changed.clear()
+                await self.changed.wait()
+        return self.statuses[-1]
+
+    def sessions(self) -> set[int]:
+        return {each.pid for status in self.statuses for each in status.processes if each.pid is not None}
+
+    def _on_status(self, status: FleetStatus) -> None:
+        self.statuses.append(status)
+        self.changed.set()
+
+
+@pytest.fixture
+async def fleet(tmp_path: Path) -> AsyncIterator[Fleet]:
+    made = Fleet(tmp_path)
+    yield made
+    assert members(made.sessions()) == []
+
+
+def starts(status: FleetStatus, name: str) -> int:
+    return next(each.restarts for each in status.processes if each.name == name)
+
+
+async def test_it_is_up_when_all_instances_are_ready(fleet: Fleet) -> None:
+    async with fleet.make() as supervisor:
+        start = asyncio.create_task(supervisor.start())
+        await fleet.until(lambda status: len(status.processes) == 3 and status.processes[2].state == "running")
+        fleet.probe.said = (READY[0], progress("executor-2", "loading"))
+        await fleet.until(lambda status: len(status.instances) == 2)
+        assert not start.done()
+        fleet.probe.said = READY
+        await asyncio.wait_for(start, 5)
+
+        assert len(members(fleet.sessions())) == 3
+    assert [each.phase for each in fleet.statuses[-3:]] == [
+        FleetPhase.READY,
+        FleetPhase.STOPPING,
+        FleetPhase.STOPPED,
+    ]
+
+
+async def test_a_process_that_ends_while_it_starts_is_named_with_its_last_words(fleet: Fleet) -> None:
+    async with fleet.make(executor=("sh", "-c", "echo no such model; exit 3")) as supervisor:
+        with pytest.raises(StartFailed, match=r"executor-. ended with status 3 while it started") as caught:
+            await supervisor.start()
+
+    assert fleet.state.log_tail(caught.value.culprit) == "no such model"
+    assert fleet.statuses[-1].phase is FleetPhase.FAILED
+    assert fleet.statuses[-1].reason == str(caught.value)
+
+
+async def test_a_command_that_does_not_exist_is_a_failed_start(fleet: Fleet) -> None:
+    async with fleet.make(scheduler=("/no/such/program",)) as supervisor:
+        with pytest.raises(StartFailed, match="scheduler ended with status 1"):
+            await supervisor.start()
+
+    assert "cannot start /no/such/program" in fleet.state.log_tail("scheduler")
+
+
+async def test_an_engine_that_fails_to_start_is_named_with_its_reason(fleet: Fleet) -> None:
+    fleet.probe.said = (READY[0], progress("executor-2", "failed", "out of memory"))
+    async with fleet.make() as supervisor:
+        with pytest.raises(StartFailed, match="executor-2: out of memory") as caught:
+            await supervisor.start()
+
+    assert caught.value.culprit == "executor-2"
+
+
+async def test_a_start_is_bounded(fleet: Fleet) -> None:
+    fleet.probe.said = (READY[0], progress("executor-2", "loading"))
+    async with fleet.make(start_timeout_s=0.1) as supervisor:
+        with pytest.raises(StartFailed, match=r"not ready within 0\.1 s: executor-2"):
+            await supervisor.start()
+
+
+@pytest.mark.parametrize("name", ["scheduler", "executor-2"])
+async def test_what_dies_is_started_again(fleet: Fleet, name: str) -> None:
+    fleet.probe.said = READY
+    async with fleet.make() as supervisor:
+        await supervisor.start()
+        process = next(each for each in supervisor.status().processes if each.name == name)
+        assert process.pid is not None
+        os.kill(process.pid, signal.SIGKILL)
+        status = await fleet.until(lambda status: starts(status, name) == 1)
+
+        again = next(each for each in status.processes if each.name == name)
+        assert (again.state, again.last_exit) == ("running", -signal.SIGKILL)
+        assert again.pid != process.pid
+        assert sum(each.restarts for each in status.processes) == 1
+
+
+async def test_what_a_dead_process_leaves_is_ended_before_it_starts_again(fleet: Fleet) -> None:
+    fleet.probe.said = READY
+    async with fleet.make(executor=WITH_A_CHILD) as supervisor:
+        await supervisor.start()
+        leader = supervisor.status().processes[1].pid
+        assert leader is not None
+        assert len(members({leader})) == 2
+        os.kill(leader, signal.SIGKILL)
+        await fleet.until(lambda status: starts(status, "executor-1") == 1)
+
+        assert members({leader}) == []
+
+
+async def test_what_does_not_heed_sigterm_is_killed_with_its_children(fleet: Fleet) -> None:
+    fleet.probe.said = READY
+    async with fleet.make(executor=DEAF, stop_timeout_s=0.2) as supervisor:
+        await supervisor.start()
+
+    assert [each.last_exit for each in fleet.statuses[-1].processes[1:]] == [-signal.SIGKILL] * 2
+
+
+async def test_executors_are_stopped_before_the_scheduler(fleet: Fleet, tmp_path: Path) -> None:
+    fleet.probe.said = READY
+    order = tmp_path / "order"
+
+    def noting(word: str, pause: str) -> tuple[str, ...]:
+        return ("sh", "-c", f"trap 'sleep {pause}; echo {word} >> {order}; exit 0' TERM; sleep 600 & echo up; wait")
+
+    async with fleet.make(noting("scheduler", "0"), noting("executor", "0.3")) as supervisor:
+        await supervisor.start()
+
+    assert order.read_text().split() == ["executor", "executor", "scheduler"]
+
+
+async def test_stopping_in_the_middle_of_a_start_leaves_nothing(fleet: Fleet) -> None:
+    async with fleet.make() as supervisor:
+        start = asyncio.create_task(supervisor.start())
+        await fleet.until(lambda status: status.processes[0].state == "running")
+        start.cancel()
+        await asyncio.wait({start})
+
+
+async def test_killing_ends_all_at_once(fleet: Fleet) -> None:
+    fleet.probe.said = READY
+    async with fleet.make(executor=DEAF, stop_timeout_s=60) as supervisor:
+        await supervisor.start()
+        stop = asyncio.create_task(supervisor.stop())
+        supervisor.kill()
+        await asyncio.wait_for(stop, 5)
+
+
+ORPHANING = """
+    import asyncio, os, sys
+    from pathlib import Path
+    from tests.integration.clients.test_supervisor import DEAF, READY, WITH_A_CHILD, Fleet
+
+    async def main():
+        fleet = Fleet(Path(sys.argv[1]))
+        fleet.probe.said = READY
+        async with fleet.make(WITH_A_CHILD, DEAF, stop_timeout_s=0.3) as supervisor:
+            await supervisor.start()
+            print(*sorted(fleet.sessions()), supervisor._guard.pid, flush=True)
+            await asyncio.sleep(600)
+
+    asyncio.run(main())
+"""
+
+
+async def test_a_supervisor_killed_outright_takes_everything_with_it(tmp_path: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", textwrap.dedent(ORPHANING), str(tmp_path)), stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    sessions = {int(word) for word in (await asyncio.wait_for(process.stdout.readline(), 20)).split()}
+    before = members(sessions)
+    process.kill()
+    await process.wait()
+    async with asyncio.timeout(10):
+        while members(sessions):
+            await asyncio.sleep(0.02)
+
+    assert len(before) == 3 * 2 + 1  # each with a child, and the watchman

@@ -1,0 +1,183 @@
+"""The whole control plane in one process: the scheduler's own wiring, executors on simulated engines, real gRPC."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from contextlib import suppress
+from typing import Any, Self
+
+import grpc
+
+from executor_svc.config import ExecutorConfig, load
+from executor_svc.engine.port import EngineFactory, ProgressListener
+from executor_svc.engine.settings import ModelSettings
+from executor_svc.engine.simulated_engine import SimulatedEngine, SimulatedEngineFactory
+from executor_svc.runtime.service import ExecutorService
+from executor_svc.runtime.session import SessionTimings
+from executor_svc.wiring import run
+from sage_client import AsyncClient, Instance, InstanceState
+from scheduler_svc.config import SchedulerConfig
+from scheduler_svc.wiring import Scheduler
+from tests.support.eventually import eventually
+from tests.support.simulated_answer import ENDLESS
+
+MODEL = "sim"
+QUICK = SessionTimings(dial_timeout_s=2.0, leave_timeout_s=0.5, first_retry_s=0.02, most_retry_s=0.1)
+SCHEDULER = {"listen": "127.0.0.1:0", "policy": "fifo", "drain_timeout_s": 5.0}
+INSTANCE = {"lease_s": 2.0, "heartbeat_interval_s": 0.1, "reconnect_grace_s": 0.3}
+
+
+class _KeptEngine:
+    """Implements EngineFactory; keeps hold of what it started, and may start an engine that answers otherwise."""
+
+    def __init__(self, config: ExecutorConfig, answers_as: str | None) -> None:
+        model = config.engine.model if answers_as is None else ModelSettings(model=answers_as)
+        self._inner = SimulatedEngineFactory(model, config.engine.simulated)
+        self.engine: SimulatedEngine | None = None
+
+    async def start(self, progress: ProgressListener) -> SimulatedEngine:
+        self.engine = await self._inner.start(progress)
+        return self.engine
+
+
+class LocalExecutor:
+    """One executor, from its command line on.  ``start`` again after its end is a restart: same id, new engine."""
+
+    def __init__(self, instance_id: str, arguments: list[str], answers_as: str | None) -> None:
+        self.instance_id = instance_id
+        self._arguments = arguments
+        self._answers_as = answers_as
+        self._factory: _KeptEngine | None = None
+        self._service: ExecutorService | None = None
+        self._task: asyncio.Task[int] | None = None
+
+    @property
+    def engine(self) -> SimulatedEngine:
+        assert self._factory is not None
+        assert self._factory.engine is not None
+        return self._factory.engine
+
+    @property
+    def running(self) -> bool:
+        return self._task is not None and not self._task.done()
+
+    def start(self) -> None:
+        assert not self.running
+        config = load(self._arguments, environment={})
+        self._factory = _KeptEngine(config, self._answers_as)
+        factory: EngineFactory = self._factory
+        work = run(config, factory=factory, timings=QUICK, on_service=self._started)
+        self._task = asyncio.create_task(work, name=f"executor {self.instance_id}")
+
+    def _started(self, service: ExecutorService) -> None:
+        self._service = service
+
+    def terminate(self) -> None:
+        """What SIGTERM does."""
+        assert self._service is not None
+        self._service.stop(signal.SIGTERM)
+
+    async def exit_status(self, within_s: float = 10.0) -> int:
+        assert self._task is not None
+        async with asyncio.timeout(within_s):
+            return await asyncio.shield(self._task)
+
+    async def end(self) -> None:
+        """The quickest way out: the second signal does not drain."""
+        if self.running:
+            self.terminate()
+            self.terminate()
+        if self._task is not None:
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait_for(self._task, 10)
+
+
+class LocalFleet:
+    def __init__(self, **settings: Any) -> None:
+        instance = {**INSTANCE, **settings.pop("instance", {})}
+        self.scheduler = Scheduler(SchedulerConfig(**{**SCHEDULER, **settings}, instance=instance))
+        self.executors: dict[str, LocalExecutor] = {}
+        self._clients: list[AsyncClient] = []
+        self._channels: list[grpc.aio.Channel] = []
+        self._stopping: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        await self.scheduler.start()
+        self.client = self.new_client()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for client in self._clients:
+            await client.close()
+        for channel in self._channels:
+            await channel.close()
+        await asyncio.gather(*(executor.end() for executor in self.executors.values()))
+        await self.stop_scheduler()
+
+    async def stop_scheduler(self) -> None:
+        """What SIGTERM does.  Once, however often it is asked for."""
+        if self._stopping is None:
+            self._stopping = asyncio.create_task(self.scheduler.stop(), name="scheduler-stop")
+        await asyncio.shield(self._stopping)
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.scheduler.port}"
+
+    def new_client(self, **options: Any) -> AsyncClient:
+        client = AsyncClient(options.pop("address", self.address), **options)
+        self._clients.append(client)
+        return client
+
+    def channel(self) -> grpc.aio.Channel:
+        """For calls that the SDK would not make."""
+        channel = grpc.aio.insecure_channel(self.address, options=[("grpc.max_send_message_length", -1)])
+        self._channels.append(channel)
+        return channel
+
+    def launch(
+        self,
+        instance_id: str,
+        *,
+        model: str = MODEL,
+        through: str | None = None,
+        answers_as: str | None = None,
+        flags: tuple[str, ...] = (),
+        **simulated: Any,
+    ) -> LocalExecutor:
+        """Start an executor without waiting for it.  ``through``: another address of the scheduler (a proxy's)."""
+        options = {"step_base_s": 0.002, "mean_output_tokens": ENDLESS.mean_output_tokens, **simulated}
+        engine = [f"--engine.simulated.{name.replace('_', '-')}={value}" for name, value in options.items()]
+        arguments = ["--engine.kind", "simulated", "--model", model, "--instance-id", instance_id]
+        arguments += ["--scheduler", through or self.address, *engine, *flags]
+        executor = self.executors[instance_id] = LocalExecutor(instance_id, arguments, answers_as)
+        executor.start()
+        return executor
+
+    async def add(self, instance_id: str, **options: Any) -> LocalExecutor:
+        """Start an executor and wait until it is READY, its tokenizer known."""
+        executor = self.launch(instance_id, **options)
+        await self.until(instance_id, InstanceState.READY)
+        await eventually(self._tokenizers_known, what="the tokenizer")
+        return executor
+
+    def _tokenizers_known(self) -> bool:
+        store = self.scheduler.control.intake._tokenizers
+        facts = [i.facts for i in self.scheduler.control.core.registry if i.facts is not None]
+        return all(store.has(each.tokenizer_hash) for each in facts)
+
+    async def instance(self, instance_id: str) -> Instance:
+        return await self.client.get_instance(instance_id)
+
+    async def until(self, instance_id: str, *states: InstanceState, within_s: float = 10.0) -> Instance:
+        """Wait until an instance is in one of ``states``."""
+
+        async def there() -> Instance | None:
+            fleet = await self.client.list_instances()
+            return next((i for i in fleet.instances if i.instance_id == instance_id and i.state in states), None)
+
+        wanted = " or ".join(state.value for state in states)
+        found = await eventually(there, within_s=within_s, what=f"{instance_id} to be {wanted}")
+        assert found is not None
+        return found

@@ -1,0 +1,195 @@
+"""The parts of a fleet that need no process."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from fleet.commands import executor_processes, scheduler_process, served_name_of
+from fleet.devices import core_shares, gpu_shares
+from fleet.ports import free_address, why_not_free
+from fleet.progress import ProgressLines
+from fleet.spec import FleetSpec
+from fleet.state_dir import AlreadyRunning, StateDir
+from fleet.status import FleetPhase, FleetStatus, InstanceProgress, ProcessStatus
+
+
+def flag(command: tuple[str, ...], name: str) -> str | None:
+    return command[command.index(name) + 1] if name in command else None
+
+
+@pytest.mark.parametrize(
+    ("executors", "cores", "named"),
+    [
+        (2, [0, 1], ["0", "1"]),
+        (2, [0, 1, 2, 3], ["0,1", "2,3"]),
+        (2, [2, 5, 9], ["2", "5,9"]),
+        (1, [0, 1], ["0,1"]),
+        (3, [0, 1, 2, 3, 4], ["0", "1,2", "3,4"]),
+    ],
+)
+def test_cores_are_split_evenly_and_never_shared(executors: int, cores: list[int], named: list[str]) -> None:
+    shares = core_shares(executors, cores)
+
+    assert [flag(share.arguments, "--engine.vllm.cpu-cores") for share in shares] == named
+    assert [share.warning for share in shares] == [""] * executors
+
+
+def test_too_few_cores_are_shared_and_said_so() -> None:
+    shares = core_shares(3, [0, 1])
+
+    assert {flag(share.arguments, "--engine.vllm.cpu-cores") for share in shares} == {"0", "1"}
+    assert all("3 executors" in share.warning for share in shares)
+
+
+def test_each_executor_gets_a_gpu() -> None:
+    shares = gpu_shares(2, ["0", "1", "2"])
+
+    assert [share.environment for share in shares] == [{"CUDA_VISIBLE_DEVICES": "0"}, {"CUDA_VISIBLE_DEVICES": "1"}]
+    assert [share.arguments for share in shares] == [(), ()]
+
+
+def test_too_few_gpus_are_shared_with_their_memory_split() -> None:
+    shares = gpu_shares(3, ["GPU-a", "GPU-b"])
+
+    assert [share.environment["CUDA_VISIBLE_DEVICES"] for share in shares] == ["GPU-a", "GPU-b", "GPU-a"]
+    memory = [flag(share.arguments, "--engine.vllm.gpu-memory-utilization") for share in shares]
+    assert memory == ["0.42", None, "0.42"]
+    assert "2 executors share GPU GPU-a" in shares[0].warning
+
+
+def test_an_executors_command_says_all_it_must() -> None:
+    spec = FleetSpec(engine="simulated", model="sim", address="127.0.0.1:7", max_running=4, prices=(1.0,))
+    first, second = executor_processes(spec)
+
+    assert flag(first.command, "--scheduler") == "127.0.0.1:7"
+    assert flag(first.command, "--engine.simulated.max-running") == "4"
+    assert [flag(each.command, "--price-per-hour") for each in (first, second)] == ["1", "0"]
+    assert [flag(each.command, "--instance-id") for each in (first, second)] == ["executor-1", "executor-2"]
+
+
+def test_a_simulated_engine_is_bound_to_nothing() -> None:
+    command = executor_processes(FleetSpec(engine="simulated"))[0].command
+
+    assert not any(part.startswith("--engine.vllm") for part in command)
+
+
+def test_the_tiny_model_runs_in_full_precision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fleet.devices.visible_gpus", list)
+    tiny, other = tmp_path / "tiny", tmp_path / "other"
+    tiny.mkdir()
+    (tiny / "tiny_model.json").touch()
+    other.mkdir()
+
+    assert flag(executor_processes(FleetSpec(model=str(tiny)))[0].command, "--engine.vllm.dtype") == "float32"
+    assert flag(executor_processes(FleetSpec(model=str(other)))[0].command, "--engine.vllm.dtype") is None
+
+
+def test_a_model_is_served_under_a_name_that_is_not_a_path(tmp_path: Path) -> None:
+    (tmp_path / "my-model").mkdir()
+
+    assert served_name_of(FleetSpec(model=str(tmp_path / "my-model"))) == "my-model"
+    assert served_name_of(FleetSpec(model="org/name")) == "org/name"
+    assert served_name_of(FleetSpec(model="org/name", served_name="n")) == "n"
+
+
+def test_a_clients_variable_does_not_reach_the_services(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAGE_SCHEDULER_ADDRESS", "x:1")
+    monkeypatch.setenv("SAGE_SCHEDULER_POLICY", "fifo")
+
+    environment = scheduler_process(FleetSpec()).environment
+    assert "SAGE_SCHEDULER_ADDRESS" not in environment
+    assert environment["SAGE_SCHEDULER_POLICY"] == "fifo"
+
+
+def test_a_spec_survives_its_file() -> None:
+    spec = FleetSpec(executors=3, prices=(1.0, 2.5), max_running=4, executor_arguments=("--a=b",))
+
+    assert FleetSpec.from_json(spec.to_json()) == spec
+
+
+def test_a_free_address_is_free_and_a_wrong_one_is_said_to_be() -> None:
+    assert why_not_free(free_address()) == ""
+    assert why_not_free("127.0.0.1:x") != ""
+    assert why_not_free("192.0.2.1:1") != ""
+
+
+def test_a_directory_is_held_by_one(tmp_path: Path) -> None:
+    state = StateDir(path=tmp_path / "new")
+    assert not state.is_held()
+    with state.held():
+        assert state.is_held()
+        with pytest.raises(AlreadyRunning, match="new"), state.held(tries=1):
+            pass
+    assert not state.is_held()
+
+
+def test_the_tail_of_a_log_is_of_the_latest_start(tmp_path: Path) -> None:
+    state = StateDir(path=tmp_path)
+    for text in ("old\n", "one\ntwo\nthree\n"):
+        descriptor = state.open_log("p")
+        os.write(descriptor, text.encode())
+        os.close(descriptor)
+
+    assert state.log_tail("p") == "one\ntwo\nthree"
+    assert state.log_tail("p", lines=2) == "two\nthree"
+    assert state.log_tail("nobody") == ""
+
+
+def test_a_log_that_grew_too_large_is_set_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fleet.state_dir.LOG_LIMIT_BYTES", 10)
+    state = StateDir(path=tmp_path)
+    for _ in range(3):
+        os.close(state.open_log("p"))
+
+    assert state.log("p").read_text().count("--- start") == 1
+    assert state.log("p").with_suffix(".log.1").exists()
+
+
+def status(
+    phase: FleetPhase, *, restarts: int = 0, state: str = "loading", progress: float | None = None
+) -> FleetStatus:
+    process = ProcessStatus(
+        name="executor-1",
+        state="running",
+        pid=10 + restarts,
+        restarts=restarts,
+        last_exit=None,
+        where="core 0",
+        warning="",
+    )
+    instance = InstanceProgress(instance_id="executor-1", state=state, progress=progress, message="")
+    return FleetStatus(
+        phase=phase,
+        reason="",
+        culprit="",
+        address="a:1",
+        supervisor_pid=1,
+        processes=(process,),
+        instances=(instance,),
+    )
+
+
+def test_a_status_survives_its_file() -> None:
+    said = status(FleetPhase.STARTING, progress=0.5)
+
+    assert FleetStatus.from_json(said.to_json()) == said
+
+
+def test_each_change_is_told_once() -> None:
+    told: list[str] = []
+    lines = ProgressLines(told.append)
+    for progress in (0.11, 0.12, 0.55):
+        lines.show(status(FleetPhase.STARTING, progress=progress))
+    lines.show(status(FleetPhase.STARTING, state="ready"))
+    lines.show(status(FleetPhase.READY, restarts=1))
+
+    assert told == [
+        "executor-1: process 10 on core 0",
+        "executor-1: loading 11%",
+        "executor-1: loading 55%",
+        "executor-1: ready",
+        "executor-1: process 11 on core 0, start number 2",
+    ]

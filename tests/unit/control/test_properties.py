@@ -1,0 +1,259 @@
+"""Whatever happens, and in whatever order: every accepted request ends once, and nothing of it is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from scheduler_svc.control.live_request import Finished, LiveRequest
+from scheduler_svc.domain.errors import DeadlineExceeded, InvalidTransition, NoInstance, RequestCancelled
+from scheduler_svc.domain.instance import InstanceState
+from scheduler_svc.domain.request import Priority, RequestState
+from tests.unit.control.world import ModelledExecutor, Reader, World, expected
+
+EXECUTORS = ("a", "b", "c")
+POLICIES = ("fifo", "priority", "slo_aware", "cost_optimized", "adaptive")
+STEP_S = 0.05
+Action: TypeAlias = tuple[str, int]
+
+
+@dataclass
+class Asked:
+    """A request, and what its callers did: that says how it may end."""
+
+    live: LiveRequest
+    options: dict[str, Any]
+    readers: list[tuple[int, Reader]] = field(default_factory=list)  # (after_token, client)
+    may_be_cancelled: bool = False
+
+    @property
+    def output(self) -> list[int]:
+        return expected(self.options["max_tokens"])
+
+
+class Schedule:
+    """Plays actions against a world.  One that makes no sense where things stand does nothing."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.asked: list[Asked] = []
+        for name in EXECUTORS:
+            world.add(name, max_running=2)
+
+    async def play(self, actions: list[Action]) -> None:
+        moves: dict[str, Callable[[int], Any]] = {name: getattr(self, name) for name in ACTIONS}
+        for name, value in actions:
+            moved = moves[name](value)
+            if moved is not None:
+                await moved
+            await self.world.clock.settle()
+
+    # --- what callers do --------------------------------------------------------------------------
+
+    async def submit(self, value: int) -> None:
+        options: dict[str, Any] = {
+            "prompt": 1 + value % 300,
+            "max_tokens": 1 + value % 40,
+            "priority": Priority(1 + value % 5),
+            "detached": value % 7 == 6,
+            "deadline_s": 1.0 if value % 11 == 10 else None,
+            "sampling": {"presence_penalty": 0.5} if value % 5 == 4 else {},  # can only be replayed
+        }
+        try:
+            reader = await self.world.submit(f"r{len(self.asked)}", **options)
+        except NoInstance:
+            assert not self.world.plane.core.registry.serving("m"), "refused while an instance is READY"
+            return
+        self.asked.append(Asked(live=reader.live, options=options, readers=[(0, reader)]))
+
+    async def attach(self, value: int) -> None:
+        """One more client reads the same request, from somewhere."""
+        if self.asked:
+            asked = self._one(value)
+            after = value % (len(asked.live.output) + 1)
+            name = asked.live.key.request_id
+            asked.readers.append((after, await self.world.submit(name, after_token=after, **asked.options)))
+
+    def cancel(self, value: int) -> None:
+        if self.asked:
+            asked = self._one(value)
+            asked.may_be_cancelled = True
+            self.world.plane.intake.cancel(asked.live.key, "")
+
+    async def leave(self, value: int) -> None:
+        if self.asked:
+            asked = self._one(value)
+            asked.may_be_cancelled = True
+            _, reader = asked.readers[value % len(asked.readers)]
+            await reader.go_away()
+
+    def _one(self, value: int) -> Asked:
+        return self.asked[value % len(self.asked)]
+
+    # --- what happens to executors ----------------------------------------------------------------
+
+    def crash(self, value: int) -> None:
+        executor = self._executor(value)
+        if not executor.dead:
+            executor.crash()
+
+    def disconnect(self, value: int) -> None:
+        executor = self._executor(value)
+        if executor.connected:
+            executor.disconnect()
+
+    def reconnect(self, value: int) -> None:
+        """Also while it is connected: an executor may notice a broken stream before the scheduler does."""
+        executor = self._executor(value)
+        if not executor.dead:
+            executor.connect()
+
+    def restart(self, value: int) -> None:
+        executor = self._executor(value)
+        if not executor.dead:
+            executor.crash()
+        executor.restart()
+
+    def hang(self, value: int) -> None:
+        self._executor(value).hung ^= True
+
+    def silence(self, value: int) -> None:
+        self._executor(value).silent ^= True
+
+    def lose_assigns(self, value: int) -> None:
+        """Assignments go astray, which breaks the stream sooner or later."""
+        executor = self._executor(value)
+        executor.lost_assigns ^= True
+        if not executor.lost_assigns and executor.connected:
+            executor.disconnect()
+
+    def lose_ends(self, value: int) -> None:
+        self._executor(value).loses_ends ^= True
+
+    def fail(self, value: int) -> None:
+        executor = self._executor(value)
+        executor.fails = "" if executor.fails else "device error"
+
+    def refuse(self, value: int) -> None:
+        executor = self._executor(value)
+        executor.refuses = "" if executor.refuses else "full"
+
+    def _executor(self, value: int) -> ModelledExecutor:
+        return self.world.executors[EXECUTORS[value % len(EXECUTORS)]]
+
+    # --- what operators do ------------------------------------------------------------------------
+
+    def drain(self, value: int) -> None:
+        self._allowed(lambda: self.world.plane.sessions.drain(EXECUTORS[value % 3], "maintenance", by_operator=True))
+
+    def resume(self, value: int) -> None:
+        self._allowed(lambda: self.world.plane.sessions.resume(EXECUTORS[value % 3]))
+
+    def policy(self, value: int) -> None:
+        self.world.plane.core.set_policy(POLICIES[value % len(POLICIES)], self.world.clock.now(), "as told")
+
+    def _allowed(self, call: Callable[[], object]) -> None:
+        try:
+            call()
+        except InvalidTransition:
+            pass
+
+    # --- time -------------------------------------------------------------------------------------
+
+    async def moment(self, value: int) -> None:
+        await self.world.advance(0.02 * (1 + value % 20))
+
+    async def seconds(self, value: int) -> None:
+        await self.world.advance(1 + value % 12)
+
+    # --- the end ----------------------------------------------------------------------------------
+
+    async def heal(self) -> None:
+        for executor in self.world.executors.values():
+            executor.hung = executor.silent = executor.lost_assigns = executor.loses_ends = False
+            executor.fails = executor.refuses = ""
+            if executor.dead:
+                executor.restart()
+            else:
+                executor.connect()
+            await self.world.advance(0.2)
+            self._allowed(lambda name=executor.instance_id: self.world.plane.sessions.resume(name))  # type: ignore[misc]
+        for _ in range(40):
+            await self.world.advance(5)
+            if not len(self.world.plane.lifecycle) and not len(self.world.plane.assignments):
+                break
+        await self.world.advance(1)
+
+    def check(self) -> None:
+        self.world.raise_what_died()
+        for asked in self.asked:
+            self._check_request(asked)
+        plane = self.world.plane
+        assert not len(plane.lifecycle)
+        self.world.assert_all_room_is_free()
+        assert plane.core.live_attempts() == 0
+        assert all(queue.waiting == 0 for queue in plane.core.queues().values())
+        assert set(plane.sessions._sessions) == set(EXECUTORS)
+        assert len(plane.sessions._by_id) == len(EXECUTORS), "a session leaked"
+        for executor in self.world.executors.values():
+            assert not executor.held, "an executor still holds an attempt"
+            assert self.world.state(executor.instance_id) is InstanceState.READY
+
+    def _check_request(self, asked: Asked) -> None:
+        live = asked.live
+        ends = [entry.event for entry in live.history if entry.event in {s.value for s in RequestState if s.ended}]
+        assert ends == [live.state.value], f"{live.key} ended as {ends} and is {live.state}"
+        assert live.readers == 0
+        assert live.current is None
+        if isinstance(live.outcome, Finished):
+            assert list(live.output.token_ids) == asked.output
+        elif isinstance(live.outcome, RequestCancelled):
+            assert asked.may_be_cancelled
+        else:
+            assert isinstance(live.outcome, DeadlineExceeded), live.outcome
+            assert asked.options["deadline_s"] is not None
+        for after, reader in asked.readers:
+            assert reader.token_ids == asked.output[after : after + len(reader.token_ids)]
+            if reader.events and isinstance(reader.events[-1], Finished):
+                assert reader.token_ids == asked.output[after:]
+
+
+ACTIONS = (
+    *("submit", "attach", "cancel", "leave"),
+    *("crash", "disconnect", "reconnect", "restart", "hang", "silence"),
+    *("lose_assigns", "lose_ends", "fail", "refuse"),
+    *("drain", "resume", "policy"),
+    *("moment", "seconds"),
+)
+OFTEN = ("submit", "submit", "submit", "moment", "moment", "seconds")
+SCHEDULES = st.lists(
+    st.tuples(st.sampled_from(OFTEN + ACTIONS), st.integers(min_value=0, max_value=10_000)), max_size=40
+)
+
+
+@settings(
+    max_examples=40,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+@given(SCHEDULES)
+def test_every_accepted_request_ends_once_and_all_room_comes_back(actions: list[Action]) -> None:
+    asyncio.run(_story(actions))
+
+
+async def _story(actions: list[Action]) -> None:
+    async with World(
+        step_s=STEP_S, queue={"max_attempts": 10_000, "orphan_timeout_s": 10_000}, instance={"forget_after_s": 10_000}
+    ) as world:
+        schedule = Schedule(world)
+        await schedule.play(actions)
+        await schedule.heal()
+        schedule.check()

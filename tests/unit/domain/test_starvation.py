@@ -1,0 +1,105 @@
+"""Nothing waits for ever, however unfavourable its size or class."""
+
+from __future__ import annotations
+
+import pytest
+
+from scheduler_svc.domain.request import Priority, RequestKey, Sampling
+from tests.contract.policies.modelled_fleet import ModelledFleet, add_instance, make_core, make_facts, make_request
+
+SMALL_SERVICE_S = 1.0  # of a request of a hundred tokens on the modelled engine
+
+
+def small_stream(fleet: ModelledFleet, *, every_s: float, until_s: float, prompt: int = 20, **changes: object) -> None:
+    for n in range(int(until_s / every_s)):
+        fleet.arrive(make_request(n, prompt=prompt, output=100, arrived_at=n * every_s, **changes))
+
+
+def wait_of(fleet: ModelledFleet, request_id: str) -> float:
+    return fleet.waits()[RequestKey(tenant="t", request_id=request_id)]
+
+
+@pytest.mark.parametrize("policy", ["fifo", "priority", "cost_optimized"])
+@pytest.mark.parametrize("instances", [1, 3])
+def test_a_request_that_needs_most_of_an_instance_gets_it(policy: str, instances: int) -> None:
+    """Small requests come faster than they go and always fit into what is free; the claim keeps them off."""
+    core = make_core(policy)
+    for n in range(instances):
+        add_instance(core, f"i{n}", facts=make_facts(kv_capacity_tokens=2_048, max_model_len=2_048, max_running=64))
+    fleet = ModelledFleet(core)
+    small_stream(fleet, every_s=0.04 / instances, until_s=60)
+    fleet.arrive(make_request("big", prompt=1_900, output=100, arrived_at=5.0))
+
+    fleet.run(until=60)
+
+    # One instance drains, which takes as long as what runs there; then come those let in on the promise to be over.
+    assert wait_of(fleet, "big") < 5 * SMALL_SERVICE_S
+
+
+def test_a_long_prompt_is_not_kept_out_of_the_lookahead_by_short_ones() -> None:
+    """Short prompts always fit beside what is queued at the engine; the long one needs that queue empty."""
+    core = make_core("fifo")
+    add_instance(core, "i0", facts=make_facts(max_running=16, max_batched_tokens=512))
+    fleet = ModelledFleet(core)
+    small_stream(fleet, every_s=0.05, until_s=60)
+    fleet.arrive(make_request("long", prompt=3_000, output=100, arrived_at=5.0))
+
+    fleet.run(until=60)
+
+    assert wait_of(fleet, "long") < 20 * SMALL_SERVICE_S
+
+
+def test_critical_requests_leave_an_aged_one_its_turn() -> None:
+    """Under ``priority`` with twice the load the fleet can do, all of it CRITICAL."""
+    core = make_core("priority", ageing_s_per_class=5.0)
+    add_instance(core, "i0", facts=make_facts(max_running=2))
+    fleet = ModelledFleet(core)
+    small_stream(fleet, every_s=0.25, until_s=120, priority=Priority.CRITICAL)
+    fleet.arrive(make_request("aged", output=100, arrived_at=1.0, priority=Priority.BACKGROUND))
+
+    fleet.run(until=120)
+
+    # It is due when those that arrived within 20 s of it are done, which takes twice as long as they took to come.
+    assert wait_of(fleet, "aged") < 2 * (20 + 1) + 2 * SMALL_SERVICE_S
+
+
+def test_a_late_request_is_served_though_others_still_can_make_it() -> None:
+    core = make_core("slo_aware", late_delay_s=10.0)
+    add_instance(core, "i0", facts=make_facts(max_running=2))
+    fleet = ModelledFleet(core)
+    small_stream(fleet, every_s=0.25, until_s=120, ttft_target_s=60.0)
+    fleet.arrive(make_request("late", output=100, arrived_at=1.0, ttft_target_s=1e-3))
+
+    fleet.run(until=120)
+
+    # Stepped back by 10 s, it is due long before those that aim at 60 s.
+    assert wait_of(fleet, "late") < 10 + 5 * SMALL_SERVICE_S
+
+
+def test_without_the_claim_the_big_request_would_starve() -> None:
+    """The stream of the first test really is one that starves: with room for one backfill more it would pass."""
+    core = make_core("fifo")
+    add_instance(core, "i0", facts=make_facts(kv_capacity_tokens=2_048, max_model_len=2_048, max_running=64))
+    fleet = ModelledFleet(core)
+    small_stream(fleet, every_s=0.04, until_s=20)
+
+    fleet.run(until=20)
+
+    account = core.registry.get("i0").account
+    assert core.waiting("tiny") > 0
+    assert account.free_tokens < 2_000 - 128, "the big request never fits while small ones are let in"
+
+
+def test_a_request_that_waits_for_its_adapter_does_not_hold_up_the_others() -> None:
+    core = make_core("fifo")
+    add_instance(core, "with", facts=make_facts(adapters=frozenset({"lora"}), max_running=1))
+    add_instance(core, "without", facts=make_facts(max_running=1))
+    for n in range(4):
+        core.enqueue(make_request(n, adapter="lora", sampling=Sampling(max_tokens=500)), 0.0)
+    core.enqueue(make_request("plain"), 0.0)
+
+    decisions = core.schedule(0.0)
+
+    plain = next(d for d in decisions if d.key.request_id == "plain")
+    assert plain.instance_id == "without"
+    assert any(reason.startswith("backfilled ahead of t/2") for reason in plain.reasons)

@@ -1,0 +1,112 @@
+"""Records what of a vLLM release our adapter touches, from the release's wheel: nothing is imported or installed.
+
+    pip download --no-deps vllm==0.26.0
+    python tests/unit/engine/record_vllm_signatures.py vllm-0.26.0-*.whl > tests/unit/engine/vllm_0_26_signatures.json
+
+Of each class below: its bases, fields, enum members, properties, what its ``__init__`` sets, and the parameters of its
+methods.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import sys
+import zipfile
+from typing import Any
+
+CLASSES = {
+    "vllm/config/cache.py": ["CacheConfig"],
+    "vllm/config/model.py": ["ModelConfig"],
+    "vllm/config/parallel.py": ["ParallelConfig"],
+    "vllm/config/scheduler.py": ["SchedulerConfig"],
+    "vllm/config/structured_outputs.py": ["StructuredOutputsConfig"],
+    "vllm/config/vllm.py": ["VllmConfig"],
+    "vllm/engine/arg_utils.py": ["EngineArgs", "AsyncEngineArgs"],
+    "vllm/exceptions.py": None,
+    "vllm/logprobs.py": ["Logprob"],
+    "vllm/lora/request.py": ["LoRARequest"],
+    "vllm/outputs.py": ["RequestOutput", "CompletionOutput"],
+    "vllm/platforms/interface.py": ["Platform"],
+    "vllm/sampling_params.py": ["SamplingParams", "StructuredOutputsParams", "RequestOutputKind"],
+    "vllm/v1/engine/async_llm.py": ["AsyncLLM"],
+    "vllm/v1/engine/exceptions.py": None,
+    "vllm/v1/engine/output_processor.py": ["OutputProcessor"],
+    "vllm/v1/metrics/loggers.py": ["StatLoggerBase"],
+    "vllm/v1/metrics/stats.py": ["SchedulerStats", "SchedulerIterationDetails", "BaseCacheStats", "IterationStats"],
+}
+"""Classes by file; None: all of them."""
+
+
+def parameters(function: ast.FunctionDef | ast.AsyncFunctionDef) -> dict[str, Any]:
+    arguments = function.args
+    names = [argument.arg for argument in (*arguments.posonlyargs, *arguments.args)]
+    required = names[: len(names) - len(arguments.defaults)]
+    keyword_only = [argument.arg for argument in arguments.kwonlyargs]
+    required += [name for name, default in zip(keyword_only, arguments.kw_defaults, strict=True) if default is None]
+    return {
+        "positional": names,
+        "keyword_only": keyword_only,
+        "required": required,
+        "any_keyword": arguments.kwarg is not None,
+    }
+
+
+def attributes_set(function: ast.FunctionDef | ast.AsyncFunctionDef) -> set[str]:
+    """Names of ``self.name = ...`` anywhere in a function."""
+    targets: list[ast.expr] = []
+    for node in ast.walk(function):
+        if isinstance(node, ast.Assign):
+            targets += node.targets
+        elif isinstance(node, ast.AnnAssign):
+            targets.append(node.target)
+    return {
+        target.attr
+        for target in targets
+        if isinstance(target, ast.Attribute) and isinstance(target.value, ast.Name) and target.value.id == "self"
+    }
+
+
+def describe(node: ast.ClassDef) -> dict[str, Any]:
+    fields, members, properties = [], [], []
+    methods: dict[str, Any] = {}
+    attributes: set[str] = set()
+    for item in node.body:
+        if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name):
+            fields.append(item.target.id)
+        elif isinstance(item, ast.Assign):
+            members += [target.id for target in item.targets if isinstance(target, ast.Name)]
+        elif isinstance(item, ast.FunctionDef | ast.AsyncFunctionDef):
+            attributes |= attributes_set(item)
+            if any(ast.unparse(decorator) == "property" for decorator in item.decorator_list):
+                properties.append(item.name)
+            else:
+                methods[item.name] = parameters(item)
+    return {
+        "bases": [ast.unparse(base) for base in node.bases],
+        "fields": fields,
+        "members": members,
+        "properties": properties,
+        "attributes": sorted(attributes),
+        "methods": methods,
+    }
+
+
+def record(wheel: str) -> dict[str, Any]:
+    recorded: dict[str, Any] = {"version": re.search(r"-(\d[^-]*)-", wheel).group(1), "classes": {}}  # type: ignore[union-attr]
+    with zipfile.ZipFile(wheel) as archive:
+        for path, wanted in CLASSES.items():
+            tree = ast.parse(archive.read(path))
+            for node in tree.body:
+                if isinstance(node, ast.ClassDef) and (wanted is None or node.name in wanted):
+                    module = path.removesuffix(".py").replace("/", ".")
+                    recorded["classes"][f"{module}:{node.name}"] = describe(node)
+        reasons = re.search(r"FINISH_REASON_STRINGS = (\(.*?\))", archive.read("vllm/v1/engine/__init__.py").decode())
+        recorded["finish_reasons"] = list(ast.literal_eval(reasons.group(1)))  # type: ignore[union-attr]
+    return recorded
+
+
+if __name__ == "__main__":
+    json.dump(record(sys.argv[1]), sys.stdout, indent=1, sort_keys=True)
+    print()

@@ -1,0 +1,94 @@
+"""What goes up on the control stream: made when it can be taken, the urgent first, Goodbye last."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+from executor_svc.engine.port import EngineState
+from executor_svc.runtime.control_outbox import ControlOutbox
+from executor_svc.runtime.messages import (
+    ControlUp,
+    Drained,
+    DrainRequested,
+    EngineStatus,
+    Goodbye,
+    Heartbeat,
+    TokenizerChunk,
+)
+
+BEAT = Heartbeat(
+    number=1,
+    last_assign=0,
+    load=None,
+    prompt_tokens_per_s=0.0,
+    generation_tokens_per_s=0.0,
+    iterations=(),
+    event_loop_lag_s=0.0,
+)
+CHUNKS = [TokenizerChunk(tokenizer_hash="h", data=b"x", last=last) for last in (False, True)]
+
+
+async def wanted(outbox: ControlOutbox, at_most: int = 20) -> list[ControlUp]:
+    """All that goes out now, Goodbye once."""
+    messages: list[ControlUp] = []
+    while len(messages) < at_most and not (messages and isinstance(messages[-1], Goodbye)):
+        try:
+            async with asyncio.timeout(0):
+                messages.append(await outbox.next())
+        except TimeoutError:
+            break
+    return messages
+
+
+async def fresh() -> ControlOutbox:
+    outbox = ControlOutbox(lambda: BEAT)
+    await wanted(outbox)
+    return outbox
+
+
+async def test_a_new_session_is_told_the_status_first_and_then_the_load() -> None:
+    outbox = await fresh()
+    outbox.restart()
+    assert [type(message) for message in await wanted(outbox)] == [EngineStatus, Heartbeat]
+
+
+async def test_a_slow_link_gets_the_latest_status_and_one_heartbeat() -> None:
+    outbox = await fresh()
+    for state in (EngineState.LOADING, EngineState.WARMING):
+        outbox.set_status(EngineStatus(state=state))
+        outbox.want_heartbeat()
+    assert await wanted(outbox) == [EngineStatus(state=EngineState.WARMING), BEAT]
+
+
+async def test_heartbeats_pass_a_tokenizer_upload_and_goodbye_ends_it() -> None:
+    outbox = await fresh()
+    outbox.want_tokenizer(iter(CHUNKS))
+    assert await outbox.next() == CHUNKS[0]
+    outbox.want_heartbeat()
+    outbox.request_drain("SIGTERM")
+    outbox.report_drained()
+    assert await wanted(outbox) == [BEAT, DrainRequested(reason="SIGTERM"), Drained(), CHUNKS[1]]
+    outbox.say_goodbye("SIGTERM")
+    assert await wanted(outbox) == [Goodbye(reason="SIGTERM")]
+
+
+async def test_what_was_on_its_way_in_an_old_session_is_not_said_in_the_new_one() -> None:
+    outbox = await fresh()
+    outbox.want_tokenizer(iter(CHUNKS))
+    outbox.report_drained()
+    outbox.restart()
+    assert [type(message) for message in await wanted(outbox)] == [EngineStatus, Heartbeat]
+
+
+async def test_a_heartbeat_is_made_from_how_things_stand_when_it_goes_out() -> None:
+    number = 0
+
+    def make() -> Heartbeat:
+        return replace(BEAT, number=number)
+
+    outbox = ControlOutbox(make)
+    await wanted(outbox)
+    outbox.want_heartbeat()
+    number = 9
+    assert await wanted(outbox) == [replace(BEAT, number=9)]

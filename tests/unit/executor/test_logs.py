@@ -1,0 +1,46 @@
+"""Log lines carry who and what they are about."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+
+import pytest
+
+from executor_svc.runtime.log_context import about_attempt
+from executor_svc.runtime.messages import Attempt
+from executor_svc.telemetry.logs import TEXT, AboutFilter, JsonLines
+
+
+def record(message: str = "hello %s", *arguments: object, failed: bool = False) -> logging.LogRecord:
+    error = None
+    if failed:
+        try:
+            raise ValueError("inside")
+        except ValueError:
+            error = sys.exc_info()
+    made = logging.LogRecord("executor_svc.x", logging.INFO, "x.py", 1, message, arguments or ("you",), error)
+    assert AboutFilter("gpu-7").filter(made)
+    return made
+
+
+async def test_json_lines_name_instance_attempt_and_request() -> None:
+    about_attempt(Attempt(7, 12), "request-9")
+    line = json.loads(JsonLines().format(record()))
+    assert line["message"] == "hello you"
+    assert (line["instance"], line["attempt"], line["request"]) == ("gpu-7", "7/12", "request-9")
+
+
+async def test_outside_an_attempt_nothing_is_made_up() -> None:
+    line = json.loads(JsonLines().format(record(failed=True)))
+    assert "attempt" not in line
+    assert "ValueError: inside" in line["exception"]
+
+
+@pytest.mark.parametrize("inside", [True, False])
+async def test_text_lines_read_well(inside: bool) -> None:
+    if inside:
+        about_attempt(Attempt(7, 12), "request-9")
+    line = logging.Formatter(TEXT).format(record())
+    assert line.endswith("executor_svc.x [request-9 7/12]: hello you" if inside else "executor_svc.x: hello you")

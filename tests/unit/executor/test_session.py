@@ -1,0 +1,173 @@
+"""The session over a link without a network."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from executor_svc.engine.port import Sampling
+from executor_svc.runtime.link import LinkRefused
+from executor_svc.runtime.load_meter import LoadMeter, LoopLag
+from executor_svc.runtime.messages import (
+    Assign,
+    Attempt,
+    Cancel,
+    EndCause,
+    Ended,
+    Heartbeat,
+    Identity,
+    Register,
+    Resume,
+    Role,
+    TokenizerChunk,
+    TokenizerWanted,
+    Welcome,
+)
+from executor_svc.runtime.session import RegistrationRefused, Session, SessionTimings
+from tests.unit.executor.memory_link import MemoryDialer, MemoryLink, UnreachableLink
+from tests.unit.executor.workbench import EPOCH, PROMPT, Workbench, workbench
+
+TIMINGS = SessionTimings(first_retry_s=0.001, most_retry_s=0.002, beat_gap_s=0.001)
+ENDLESS = Sampling(temperature=0, max_tokens=4000, ignore_eos=True)
+
+
+def session_of(bench: Workbench, dialer: MemoryDialer, *addresses: str) -> Session:
+    return Session(
+        identity=Identity(instance_id="one", engine_start_id="e", role=Role.GENERAL, model="sim"),
+        addresses=addresses or ("a",),
+        dialer=dialer,
+        assignments=bench.assignments,
+        outbox=bench.outbox,
+        meter=LoadMeter(LoopLag()),
+        timings=TIMINGS,
+    )
+
+
+@asynccontextmanager
+async def running(session: Session) -> AsyncIterator[asyncio.Task[None]]:
+    task = asyncio.create_task(session.run(), name="session")
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def assign(number: int) -> Assign:
+    return Assign(
+        number=number,
+        attempt=Attempt(EPOCH, number),
+        request_id="r",
+        prompt_token_ids=PROMPT,
+        sampling=ENDLESS,
+    )
+
+
+async def first_end(link: MemoryLink) -> Ended:
+    async with asyncio.timeout(5):
+        while not (found := [message for message in link.outputs if isinstance(message, Ended)]):
+            await asyncio.sleep(0)
+    return found[0]
+
+
+async def dialled(times: int, dialer: MemoryDialer) -> None:
+    async with asyncio.timeout(5):
+        while len(dialer.dialled) < times:
+            await asyncio.sleep(0)
+
+
+async def test_the_addresses_are_tried_in_turn_and_the_good_one_first_the_next_time() -> None:
+    async with workbench(reading=False) as bench:
+        good = MemoryLink()
+        dialer = MemoryDialer(UnreachableLink(), good, MemoryLink())
+        async with running(session_of(bench, dialer, "a", "b")):
+            await good.heard(Heartbeat)
+            good.cut()
+            await dialled(3, dialer)
+        assert dialer.dialled[:3] == ["a", "b", "b"]
+
+
+class Refusing(MemoryLink):
+    def __init__(self, *, permanent: bool) -> None:
+        super().__init__()
+        self._permanent = permanent
+
+    async def register(self, register: Register) -> Welcome:
+        raise LinkRefused("SOME_REASON", "not you", permanent=self._permanent)
+
+
+async def test_it_gives_up_only_when_every_scheduler_refused_it_for_good() -> None:
+    async with workbench(reading=False) as bench:
+        first_round = (Refusing(permanent=True), Refusing(permanent=False))
+        dialer = MemoryDialer(*first_round, Refusing(permanent=True), Refusing(permanent=True))
+        with pytest.raises(RegistrationRefused, match="a: not you; b: not you"):
+            await session_of(bench, dialer, "a", "b").run()
+        assert dialer.dialled == ["a", "b", "a", "b"]
+
+
+async def test_a_link_that_was_dialled_in_vain_is_closed() -> None:
+    async with workbench(reading=False) as bench:
+        refusing, good = Refusing(permanent=False), MemoryLink()
+        async with running(session_of(bench, MemoryDialer(refusing, good))):
+            await good.heard(Heartbeat)
+        assert refusing.closed
+        assert good.closed
+
+
+async def test_an_attempt_the_scheduler_believes_here_is_given_back() -> None:
+    async with workbench(reading=False) as bench:
+        for command in (
+            Cancel(attempt=Attempt(EPOCH, 9), reason="r"),
+            Resume(attempt=Attempt(EPOCH, 9), from_index=3),
+        ):
+            link = MemoryLink()
+            async with running(session_of(bench, MemoryDialer(link))):
+                link.say(command)
+                ended = await first_end(link)
+            assert (ended.attempt_number, ended.cause) == (9, EndCause.CANCELLED)
+
+
+async def test_an_attempt_kept_but_never_asked_for_is_given_back_after_a_lease() -> None:
+    async with workbench(reading=False) as bench:
+        first = MemoryLink()
+        kept = Welcome(
+            session_id="s", epoch=EPOCH, lease_s=0.05, heartbeat_interval_s=60.0, keep=frozenset({Attempt(EPOCH, 1)})
+        )
+        second = MemoryLink(kept)
+        async with running(session_of(bench, MemoryDialer(first, second))):
+            await first.heard(Heartbeat)
+            first.say(assign(1))
+            async with asyncio.timeout(5):
+                while not first.outputs:
+                    await asyncio.sleep(0)
+            first.cut()
+            ended = await first_end(second)
+        assert second.registered is not None
+        assert [held.attempt for held in second.registered.held] == [Attempt(EPOCH, 1)]
+        assert (ended.attempt_number, ended.cause) == (1, EndCause.CANCELLED)
+        assert not bench.assignments.held
+
+
+async def test_a_tokenizer_that_is_not_ours_is_not_sent() -> None:
+    async with workbench(reading=False) as bench:
+        link = MemoryLink()
+        session = session_of(bench, MemoryDialer(link))
+        session.text_source = bench.hands.text
+        async with running(session):
+            link.say(TokenizerWanted(tokenizer_hash="of another model"))
+            link.say(TokenizerWanted(tokenizer_hash=bench.hands.text.hash))
+            chunk: TokenizerChunk = await link.heard(TokenizerChunk)
+        assert chunk.tokenizer_hash == bench.hands.text.hash
+
+
+async def test_a_defect_is_not_taken_for_a_broken_stream() -> None:
+    class Broken(MemoryLink):
+        async def send_control(self, message: object) -> None:
+            raise RuntimeError("a defect")
+
+    async with workbench(reading=False) as bench:
+        with pytest.raises(RuntimeError, match="a defect"):
+            await session_of(bench, MemoryDialer(Broken(), MemoryLink())).run()

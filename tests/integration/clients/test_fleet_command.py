@@ -72,14 +72,14 @@ def test_a_life(fleet: Fleet, home: Path) -> None:
     assert again.returncode == 1
     assert "is running already" in again.stderr
 
-    first, second = pids(home), lambda: pids(home)
+    first = pids(home)
     os.kill(first["executor-1"], signal.SIGKILL)
-    until(lambda: second()["executor-1"] != first["executor-1"])
+    until(lambda: pids(home)["executor-1"] != first["executor-1"])
     until(lambda: fleet("status").returncode == 0)
     shown = json.loads(fleet("status", "--json").stdout)
     assert [each["restarts"] for each in shown["processes"]] == [0, 1, 0]
 
-    sessions = {*first.values(), *second().values()}
+    sessions = {*first.values(), *pids(home).values()}
     down = fleet("down")
     assert (down.returncode, down.stdout) == (0, "stopped\n")
     assert members(sessions) == []

@@ -3,8 +3,8 @@
     pip download --no-deps vllm==0.26.0
     python tests/unit/engine/record_vllm_signatures.py vllm-0.26.0-*.whl > tests/unit/engine/vllm_0_26_signatures.json
 
-Of each class below: its bases, fields, enum members, properties, what its ``__init__`` sets, and the parameters of its
-methods.
+Of each class below: its bases, fields, enum members, properties, the attributes it sets on itself, and the parameters
+of the methods below.
 """
 
 from __future__ import annotations
@@ -37,6 +37,12 @@ CLASSES = {
     "vllm/v1/metrics/stats.py": ["SchedulerStats", "SchedulerIterationDetails", "BaseCacheStats", "IterationStats"],
 }
 """Classes by file; None: all of them."""
+
+METHODS = {
+    "__init__", "generate", "shutdown", "add_lora", "get_tokenizer", "from_engine_args", "record",
+    "log_engine_initialized", "propagate_error", "get_vocab_size", "try_get_generation_config", "is_cpu", "is_cuda",
+    "get_device_name", "device_id_to_physical_device_id",
+}  # fmt: skip
 
 
 def parameters(function: ast.FunctionDef | ast.AsyncFunctionDef) -> dict[str, Any]:
@@ -81,7 +87,7 @@ def describe(node: ast.ClassDef) -> dict[str, Any]:
             attributes |= attributes_set(item)
             if any(ast.unparse(decorator) == "property" for decorator in item.decorator_list):
                 properties.append(item.name)
-            else:
+            elif item.name in METHODS:
                 methods[item.name] = parameters(item)
     return {
         "bases": [ast.unparse(base) for base in node.bases],
@@ -108,5 +114,5 @@ def record(wheel: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    json.dump(record(sys.argv[1]), sys.stdout, indent=1, sort_keys=True)
-    print()
+    text = json.dumps(record(sys.argv[1]))
+    print(re.sub(r'("vllm\.[a-z_.0-9]+:\w+":)', r"\n\1", text))  # a line a class

@@ -52,7 +52,7 @@ def test_only_the_last_tokens_count(before: list[int], context: list[int]) -> No
 @given(prompt=st.lists(token_ids, min_size=1, max_size=30), position=st.integers(0, 39))
 def test_a_wrong_token_changes_what_follows(prompt: list[int], position: int) -> None:
     whole = draw(source(), prompt, 40)
-    wrong = whole[:position] + [(whole[position] + 1) % VOCAB_SIZE]
+    wrong = [*whole[:position], (whole[position] + 1) % VOCAB_SIZE]
     assert draw(source(), prompt + wrong, 40) != draw(source(), prompt + whole[: position + 1], 40)
 
 

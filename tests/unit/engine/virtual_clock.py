@@ -1,4 +1,4 @@
-"""A clock for the simulated engine that stands still while anything can still happen, then jumps to the next sleeper."""
+"""A clock for the simulated engine: it stands still while anything can happen, then jumps to the next sleeper."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.rpc import status_pb2 as _status_pb2
 from sage.controlplane.v1 import common_pb2 as _common_pb2
 from sage.controlplane.v1 import decision_pb2 as _decision_pb2
@@ -22,6 +23,36 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _SplitMode:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SplitModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SplitMode.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SPLIT_MODE_UNSPECIFIED: _SplitMode.ValueType  # 0
+    """as it is"""
+    SPLIT_MODE_NEVER: _SplitMode.ValueType  # 1
+    SPLIT_MODE_ALWAYS: _SplitMode.ValueType  # 2
+    """all that can be"""
+    SPLIT_MODE_THRESHOLD: _SplitMode.ValueType  # 3
+    """by token counts"""
+    SPLIT_MODE_ADAPTIVE: _SplitMode.ValueType  # 4
+    """where predicted times say that it pays"""
+
+class SplitMode(_SplitMode, metaclass=_SplitModeEnumTypeWrapper):
+    """When requests are split."""
+
+SPLIT_MODE_UNSPECIFIED: SplitMode.ValueType  # 0
+"""as it is"""
+SPLIT_MODE_NEVER: SplitMode.ValueType  # 1
+SPLIT_MODE_ALWAYS: SplitMode.ValueType  # 2
+"""all that can be"""
+SPLIT_MODE_THRESHOLD: SplitMode.ValueType  # 3
+"""by token counts"""
+SPLIT_MODE_ADAPTIVE: SplitMode.ValueType  # 4
+"""where predicted times say that it pays"""
+Global___SplitMode: _TypeAlias = SplitMode  # noqa: Y015
 
 @_typing.final
 class GetPolicyRequest(_message.Message):
@@ -692,3 +723,256 @@ class HistoryEntry(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___HistoryEntry: _TypeAlias = HistoryEntry  # noqa: Y015
+
+@_typing.final
+class SetInstanceRoleRequest(_message.Message):
+    """Request of AdminService.SetInstanceRole."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INSTANCE_ID_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    instance_id: _builtins.str
+    role: _common_pb2.InstanceRole.ValueType
+    def __init__(
+        self,
+        *,
+        instance_id: _builtins.str = ...,
+        role: _common_pb2.InstanceRole.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["instance_id", b"instance_id", "role", b"role"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetInstanceRoleRequest: _TypeAlias = SetInstanceRoleRequest  # noqa: Y015
+
+@_typing.final
+class SetInstanceRoleResponse(_message.Message):
+    """Response of AdminService.SetInstanceRole."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INSTANCE_FIELD_NUMBER: _builtins.int
+    PREVIOUS_FIELD_NUMBER: _builtins.int
+    previous: _common_pb2.InstanceRole.ValueType
+    @_builtins.property
+    def instance(self) -> Global___Instance: ...
+    def __init__(
+        self,
+        *,
+        instance: Global___Instance | None = ...,
+        previous: _common_pb2.InstanceRole.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["instance", b"instance"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["instance", b"instance", "previous", b"previous"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetInstanceRoleResponse: _TypeAlias = SetInstanceRoleResponse  # noqa: Y015
+
+@_typing.final
+class PrefillDecodeConfig(_message.Message):
+    """How requests are split."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODE_FIELD_NUMBER: _builtins.int
+    PREFILLING_THRESHOLD_INPUT_TOKENS_FIELD_NUMBER: _builtins.int
+    PREFILLING_THRESHOLD_RATIO_FIELD_NUMBER: _builtins.int
+    mode: Global___SplitMode.ValueType
+    prefilling_threshold_input_tokens: _builtins.int
+    """THRESHOLD splits prompts of at least this many tokens ..."""
+    prefilling_threshold_ratio: _builtins.float
+    """... or this many times the predicted output"""
+    def __init__(
+        self,
+        *,
+        mode: Global___SplitMode.ValueType = ...,
+        prefilling_threshold_input_tokens: _builtins.int | None = ...,
+        prefilling_threshold_ratio: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_prefilling_threshold_input_tokens", b"_prefilling_threshold_input_tokens", "_prefilling_threshold_ratio", b"_prefilling_threshold_ratio", "prefilling_threshold_input_tokens", b"prefilling_threshold_input_tokens", "prefilling_threshold_ratio", b"prefilling_threshold_ratio"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_prefilling_threshold_input_tokens", b"_prefilling_threshold_input_tokens", "_prefilling_threshold_ratio", b"_prefilling_threshold_ratio", "mode", b"mode", "prefilling_threshold_input_tokens", b"prefilling_threshold_input_tokens", "prefilling_threshold_ratio", b"prefilling_threshold_ratio"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__prefilling_threshold_input_tokens: _TypeAlias = _typing.Literal["prefilling_threshold_input_tokens"]  # noqa: Y015
+    _WhichOneofArgType__prefilling_threshold_input_tokens: _TypeAlias = _typing.Literal["_prefilling_threshold_input_tokens", b"_prefilling_threshold_input_tokens"]  # noqa: Y015
+    _WhichOneofReturnType__prefilling_threshold_ratio: _TypeAlias = _typing.Literal["prefilling_threshold_ratio"]  # noqa: Y015
+    _WhichOneofArgType__prefilling_threshold_ratio: _TypeAlias = _typing.Literal["_prefilling_threshold_ratio", b"_prefilling_threshold_ratio"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__prefilling_threshold_input_tokens) -> _WhichOneofReturnType__prefilling_threshold_input_tokens | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__prefilling_threshold_ratio) -> _WhichOneofReturnType__prefilling_threshold_ratio | None: ...
+
+Global___PrefillDecodeConfig: _TypeAlias = PrefillDecodeConfig  # noqa: Y015
+
+@_typing.final
+class PrefillDecodePair(_message.Message):
+    """A prefill and a decode instance that may hand over."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _State:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _StateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[PrefillDecodePair._State.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        STATE_UNSPECIFIED: PrefillDecodePair._State.ValueType  # 0
+        STATE_UNTRIED: PrefillDecodePair._State.ValueType  # 1
+        STATE_WARMING: PrefillDecodePair._State.ValueType  # 2
+        """its warm-up handoff is under way"""
+        STATE_USABLE: PrefillDecodePair._State.ValueType  # 3
+        STATE_FAILED: PrefillDecodePair._State.ValueType  # 4
+        """tried again later"""
+
+    class State(_State, metaclass=_StateEnumTypeWrapper):
+        """Where it stands."""
+
+    STATE_UNSPECIFIED: PrefillDecodePair.State.ValueType  # 0
+    STATE_UNTRIED: PrefillDecodePair.State.ValueType  # 1
+    STATE_WARMING: PrefillDecodePair.State.ValueType  # 2
+    """its warm-up handoff is under way"""
+    STATE_USABLE: PrefillDecodePair.State.ValueType  # 3
+    STATE_FAILED: PrefillDecodePair.State.ValueType  # 4
+    """tried again later"""
+
+    PREFILL_INSTANCE_ID_FIELD_NUMBER: _builtins.int
+    DECODE_INSTANCE_ID_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    HANDOFF_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    prefill_instance_id: _builtins.str
+    decode_instance_id: _builtins.str
+    state: Global___PrefillDecodePair.State.ValueType
+    reason: _builtins.str
+    """why it failed"""
+    model: _builtins.str
+    @_builtins.property
+    def handoff(self) -> _duration_pb2.Duration:
+        """of late: prefill's end to decode's first token"""
+
+    def __init__(
+        self,
+        *,
+        prefill_instance_id: _builtins.str = ...,
+        decode_instance_id: _builtins.str = ...,
+        state: Global___PrefillDecodePair.State.ValueType = ...,
+        reason: _builtins.str = ...,
+        handoff: _duration_pb2.Duration | None = ...,
+        model: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["handoff", b"handoff"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decode_instance_id", b"decode_instance_id", "handoff", b"handoff", "model", b"model", "prefill_instance_id", b"prefill_instance_id", "reason", b"reason", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PrefillDecodePair: _TypeAlias = PrefillDecodePair  # noqa: Y015
+
+@_typing.final
+class GetPrefillDecodeRequest(_message.Message):
+    """Request of AdminService.GetPrefillDecode."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetPrefillDecodeRequest: _TypeAlias = GetPrefillDecodeRequest  # noqa: Y015
+
+@_typing.final
+class GetPrefillDecodeResponse(_message.Message):
+    """Response of AdminService.GetPrefillDecode."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONFIG_FIELD_NUMBER: _builtins.int
+    PAIRS_FIELD_NUMBER: _builtins.int
+    CONDITIONS_FIELD_NUMBER: _builtins.int
+    SPLITS_FIELD_NUMBER: _builtins.int
+    FALLBACKS_FIELD_NUMBER: _builtins.int
+    splits: _builtins.int
+    """requests split since the scheduler's start"""
+    fallbacks: _builtins.int
+    """of requests that should have been split and ran whole, or whose handoff failed"""
+    @_builtins.property
+    def config(self) -> Global___PrefillDecodeConfig: ...
+    @_builtins.property
+    def pairs(self) -> _containers.RepeatedCompositeFieldContainer[Global___PrefillDecodePair]: ...
+    @_builtins.property
+    def conditions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """what keeps it from working, in words; empty when all is well"""
+
+    def __init__(
+        self,
+        *,
+        config: Global___PrefillDecodeConfig | None = ...,
+        pairs: _abc.Iterable[Global___PrefillDecodePair] | None = ...,
+        conditions: _abc.Iterable[_builtins.str] | None = ...,
+        splits: _builtins.int = ...,
+        fallbacks: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["conditions", b"conditions", "config", b"config", "fallbacks", b"fallbacks", "pairs", b"pairs", "splits", b"splits"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetPrefillDecodeResponse: _TypeAlias = GetPrefillDecodeResponse  # noqa: Y015
+
+@_typing.final
+class SetPrefillDecodeRequest(_message.Message):
+    """Request of AdminService.SetPrefillDecode."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONFIG_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def config(self) -> Global___PrefillDecodeConfig: ...
+    def __init__(
+        self,
+        *,
+        config: Global___PrefillDecodeConfig | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["config", b"config"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetPrefillDecodeRequest: _TypeAlias = SetPrefillDecodeRequest  # noqa: Y015
+
+@_typing.final
+class SetPrefillDecodeResponse(_message.Message):
+    """Response of AdminService.SetPrefillDecode."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONFIG_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def config(self) -> Global___PrefillDecodeConfig:
+        """in force"""
+
+    def __init__(
+        self,
+        *,
+        config: Global___PrefillDecodeConfig | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["config", b"config"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetPrefillDecodeResponse: _TypeAlias = SetPrefillDecodeResponse  # noqa: Y015

@@ -65,6 +65,21 @@ class AdminServiceStub(object):
                 request_serializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.ResumeInstanceRequest.SerializeToString,
                 response_deserializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.ResumeInstanceResponse.FromString,
                 _registered_method=True)
+        self.SetInstanceRole = channel.unary_unary(
+                '/sage.controlplane.v1.AdminService/SetInstanceRole',
+                request_serializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.SetInstanceRoleRequest.SerializeToString,
+                response_deserializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.SetInstanceRoleResponse.FromString,
+                _registered_method=True)
+        self.GetPrefillDecode = channel.unary_unary(
+                '/sage.controlplane.v1.AdminService/GetPrefillDecode',
+                request_serializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.GetPrefillDecodeRequest.SerializeToString,
+                response_deserializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.GetPrefillDecodeResponse.FromString,
+                _registered_method=True)
+        self.SetPrefillDecode = channel.unary_unary(
+                '/sage.controlplane.v1.AdminService/SetPrefillDecode',
+                request_serializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.SetPrefillDecodeRequest.SerializeToString,
+                response_deserializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.SetPrefillDecodeResponse.FromString,
+                _registered_method=True)
         self.Explain = channel.unary_unary(
                 '/sage.controlplane.v1.AdminService/Explain',
                 request_serializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.ExplainRequest.SerializeToString,
@@ -118,6 +133,27 @@ class AdminServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetInstanceRole(self, request, context):
+        """Changes what an instance is eligible for. Nothing needs draining; what it runs goes on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetPrefillDecode(self, request, context):
+        """When requests are split into prefill and decode, and which instances can hand over to which.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetPrefillDecode(self, request, context):
+        """Changes when requests are split. Absent fields stay as they are.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Explain(self, request, context):
         """Why a request went where it went. NOT_FOUND once it has left the bounded record.
         """
@@ -157,6 +193,21 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.ResumeInstance,
                     request_deserializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.ResumeInstanceRequest.FromString,
                     response_serializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.ResumeInstanceResponse.SerializeToString,
+            ),
+            'SetInstanceRole': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetInstanceRole,
+                    request_deserializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.SetInstanceRoleRequest.FromString,
+                    response_serializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.SetInstanceRoleResponse.SerializeToString,
+            ),
+            'GetPrefillDecode': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetPrefillDecode,
+                    request_deserializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.GetPrefillDecodeRequest.FromString,
+                    response_serializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.GetPrefillDecodeResponse.SerializeToString,
+            ),
+            'SetPrefillDecode': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetPrefillDecode,
+                    request_deserializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.SetPrefillDecodeRequest.FromString,
+                    response_serializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.SetPrefillDecodeResponse.SerializeToString,
             ),
             'Explain': grpc.unary_unary_rpc_method_handler(
                     servicer.Explain,
@@ -327,6 +378,87 @@ class AdminService(object):
             '/sage.controlplane.v1.AdminService/ResumeInstance',
             sage_dot_controlplane_dot_v1_dot_admin__pb2.ResumeInstanceRequest.SerializeToString,
             sage_dot_controlplane_dot_v1_dot_admin__pb2.ResumeInstanceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetInstanceRole(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sage.controlplane.v1.AdminService/SetInstanceRole',
+            sage_dot_controlplane_dot_v1_dot_admin__pb2.SetInstanceRoleRequest.SerializeToString,
+            sage_dot_controlplane_dot_v1_dot_admin__pb2.SetInstanceRoleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetPrefillDecode(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sage.controlplane.v1.AdminService/GetPrefillDecode',
+            sage_dot_controlplane_dot_v1_dot_admin__pb2.GetPrefillDecodeRequest.SerializeToString,
+            sage_dot_controlplane_dot_v1_dot_admin__pb2.GetPrefillDecodeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetPrefillDecode(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sage.controlplane.v1.AdminService/SetPrefillDecode',
+            sage_dot_controlplane_dot_v1_dot_admin__pb2.SetPrefillDecodeRequest.SerializeToString,
+            sage_dot_controlplane_dot_v1_dot_admin__pb2.SetPrefillDecodeResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -45,6 +45,12 @@ class AdminServiceStub:
     """Lets an instance finish what it has and gives it nothing new."""
     ResumeInstance: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ResumeInstanceRequest, _admin_pb2.ResumeInstanceResponse]
     """Takes a drain back."""
+    SetInstanceRole: _grpc.UnaryUnaryMultiCallable[_admin_pb2.SetInstanceRoleRequest, _admin_pb2.SetInstanceRoleResponse]
+    """Changes what an instance is eligible for. Nothing needs draining; what it runs goes on."""
+    GetPrefillDecode: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetPrefillDecodeRequest, _admin_pb2.GetPrefillDecodeResponse]
+    """When requests are split into prefill and decode, and which instances can hand over to which."""
+    SetPrefillDecode: _grpc.UnaryUnaryMultiCallable[_admin_pb2.SetPrefillDecodeRequest, _admin_pb2.SetPrefillDecodeResponse]
+    """Changes when requests are split. Absent fields stay as they are."""
     Explain: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ExplainRequest, _admin_pb2.ExplainResponse]
     """Why a request went where it went. NOT_FOUND once it has left the bounded record."""
 
@@ -65,6 +71,12 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """Lets an instance finish what it has and gives it nothing new."""
     ResumeInstance: _aio.UnaryUnaryMultiCallable[_admin_pb2.ResumeInstanceRequest, _admin_pb2.ResumeInstanceResponse]  # type: ignore[assignment]
     """Takes a drain back."""
+    SetInstanceRole: _aio.UnaryUnaryMultiCallable[_admin_pb2.SetInstanceRoleRequest, _admin_pb2.SetInstanceRoleResponse]  # type: ignore[assignment]
+    """Changes what an instance is eligible for. Nothing needs draining; what it runs goes on."""
+    GetPrefillDecode: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetPrefillDecodeRequest, _admin_pb2.GetPrefillDecodeResponse]  # type: ignore[assignment]
+    """When requests are split into prefill and decode, and which instances can hand over to which."""
+    SetPrefillDecode: _aio.UnaryUnaryMultiCallable[_admin_pb2.SetPrefillDecodeRequest, _admin_pb2.SetPrefillDecodeResponse]  # type: ignore[assignment]
+    """Changes when requests are split. Absent fields stay as they are."""
     Explain: _aio.UnaryUnaryMultiCallable[_admin_pb2.ExplainRequest, _admin_pb2.ExplainResponse]  # type: ignore[assignment]
     """Why a request went where it went. NOT_FOUND once it has left the bounded record."""
 
@@ -118,6 +130,30 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.ResumeInstanceResponse, _abc.Awaitable[_admin_pb2.ResumeInstanceResponse]]:
         """Takes a drain back."""
+
+    @_abc_1.abstractmethod
+    def SetInstanceRole(
+        self,
+        request: _admin_pb2.SetInstanceRoleRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.SetInstanceRoleResponse, _abc.Awaitable[_admin_pb2.SetInstanceRoleResponse]]:
+        """Changes what an instance is eligible for. Nothing needs draining; what it runs goes on."""
+
+    @_abc_1.abstractmethod
+    def GetPrefillDecode(
+        self,
+        request: _admin_pb2.GetPrefillDecodeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.GetPrefillDecodeResponse, _abc.Awaitable[_admin_pb2.GetPrefillDecodeResponse]]:
+        """When requests are split into prefill and decode, and which instances can hand over to which."""
+
+    @_abc_1.abstractmethod
+    def SetPrefillDecode(
+        self,
+        request: _admin_pb2.SetPrefillDecodeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.SetPrefillDecodeResponse, _abc.Awaitable[_admin_pb2.SetPrefillDecodeResponse]]:
+        """Changes when requests are split. Absent fields stay as they are."""
 
     @_abc_1.abstractmethod
     def Explain(

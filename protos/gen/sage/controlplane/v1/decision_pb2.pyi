@@ -43,6 +43,8 @@ class Decision(_message.Message):
     QUEUE_LENGTH_FIELD_NUMBER: _builtins.int
     RESERVED_TOKENS_FIELD_NUMBER: _builtins.int
     CANDIDATES_CONSIDERED_FIELD_NUMBER: _builtins.int
+    PREFILL_ATTEMPT_FIELD_NUMBER: _builtins.int
+    PREFILL_RESERVED_TOKENS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     tenant: _builtins.str
     policy: _builtins.str
@@ -61,6 +63,8 @@ class Decision(_message.Message):
     reserved_tokens: _builtins.int
     """KV room taken on the instance"""
     candidates_considered: _builtins.int
+    prefill_reserved_tokens: _builtins.int
+    """KV room taken on the prefill instance"""
     @_builtins.property
     def parallelism_config(self) -> _common_pb2.ParallelismConfig:
         """of the instance"""
@@ -80,6 +84,10 @@ class Decision(_message.Message):
     @_builtins.property
     def waited(self) -> _duration_pb2.Duration:
         """acceptance to this decision"""
+
+    @_builtins.property
+    def prefill_attempt(self) -> _common_pb2.Attempt:
+        """split requests only"""
 
     def __init__(
         self,
@@ -101,10 +109,12 @@ class Decision(_message.Message):
         queue_length: _builtins.int = ...,
         reserved_tokens: _builtins.int = ...,
         candidates_considered: _builtins.int = ...,
+        prefill_attempt: _common_pb2.Attempt | None = ...,
+        prefill_reserved_tokens: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "parallelism_config", b"parallelism_config", "prediction", b"prediction", "waited", b"waited"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "parallelism_config", b"parallelism_config", "prediction", b"prediction", "prefill_attempt", b"prefill_attempt", "waited", b"waited"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "candidates", b"candidates", "candidates_considered", b"candidates_considered", "instance_id", b"instance_id", "instance_role", b"instance_role", "parallelism_config", b"parallelism_config", "phase", b"phase", "phase_reason", b"phase_reason", "policy", b"policy", "prediction", b"prediction", "prefill_instance_id", b"prefill_instance_id", "queue_length", b"queue_length", "reasons", b"reasons", "request_id", b"request_id", "reserved_tokens", b"reserved_tokens", "tenant", b"tenant", "waited", b"waited"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "candidates", b"candidates", "candidates_considered", b"candidates_considered", "instance_id", b"instance_id", "instance_role", b"instance_role", "parallelism_config", b"parallelism_config", "phase", b"phase", "phase_reason", b"phase_reason", "policy", b"policy", "prediction", b"prediction", "prefill_attempt", b"prefill_attempt", "prefill_instance_id", b"prefill_instance_id", "prefill_reserved_tokens", b"prefill_reserved_tokens", "queue_length", b"queue_length", "reasons", b"reasons", "request_id", b"request_id", "reserved_tokens", b"reserved_tokens", "tenant", b"tenant", "waited", b"waited"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

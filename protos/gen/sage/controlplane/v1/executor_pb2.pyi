@@ -38,6 +38,7 @@ class ControlRequest(_message.Message):
     DRAINED_FIELD_NUMBER: _builtins.int
     GOODBYE_FIELD_NUMBER: _builtins.int
     DRAIN_REQUESTED_FIELD_NUMBER: _builtins.int
+    KV_RELEASED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def register(self) -> Global___Register: ...
     @_builtins.property
@@ -52,6 +53,8 @@ class ControlRequest(_message.Message):
     def goodbye(self) -> Global___Goodbye: ...
     @_builtins.property
     def drain_requested(self) -> Global___DrainRequested: ...
+    @_builtins.property
+    def kv_released(self) -> Global___KvReleased: ...
     def __init__(
         self,
         *,
@@ -62,12 +65,13 @@ class ControlRequest(_message.Message):
         drained: Global___Drained | None = ...,
         goodbye: Global___Goodbye | None = ...,
         drain_requested: Global___DrainRequested | None = ...,
+        kv_released: Global___KvReleased | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["drain_requested", b"drain_requested", "drained", b"drained", "engine_status", b"engine_status", "goodbye", b"goodbye", "heartbeat", b"heartbeat", "message", b"message", "register", b"register", "tokenizer_chunk", b"tokenizer_chunk"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["drain_requested", b"drain_requested", "drained", b"drained", "engine_status", b"engine_status", "goodbye", b"goodbye", "heartbeat", b"heartbeat", "kv_released", b"kv_released", "message", b"message", "register", b"register", "tokenizer_chunk", b"tokenizer_chunk"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["drain_requested", b"drain_requested", "drained", b"drained", "engine_status", b"engine_status", "goodbye", b"goodbye", "heartbeat", b"heartbeat", "message", b"message", "register", b"register", "tokenizer_chunk", b"tokenizer_chunk"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["drain_requested", b"drain_requested", "drained", b"drained", "engine_status", b"engine_status", "goodbye", b"goodbye", "heartbeat", b"heartbeat", "kv_released", b"kv_released", "message", b"message", "register", b"register", "tokenizer_chunk", b"tokenizer_chunk"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["register", "engine_status", "tokenizer_chunk", "heartbeat", "drained", "goodbye", "drain_requested"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["register", "engine_status", "tokenizer_chunk", "heartbeat", "drained", "goodbye", "drain_requested", "kv_released"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -86,6 +90,7 @@ class ControlResponse(_message.Message):
     HEARTBEAT_ACK_FIELD_NUMBER: _builtins.int
     TOKENIZER_WANTED_FIELD_NUMBER: _builtins.int
     RESUME_FIELD_NUMBER: _builtins.int
+    RELEASE_KV_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def welcome(self) -> Global___Welcome: ...
     @_builtins.property
@@ -100,6 +105,8 @@ class ControlResponse(_message.Message):
     def tokenizer_wanted(self) -> Global___TokenizerWanted: ...
     @_builtins.property
     def resume(self) -> Global___Resume: ...
+    @_builtins.property
+    def release_kv(self) -> Global___ReleaseKv: ...
     def __init__(
         self,
         *,
@@ -110,12 +117,13 @@ class ControlResponse(_message.Message):
         heartbeat_ack: Global___HeartbeatAck | None = ...,
         tokenizer_wanted: Global___TokenizerWanted | None = ...,
         resume: Global___Resume | None = ...,
+        release_kv: Global___ReleaseKv | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["assign", b"assign", "cancel", b"cancel", "drain", b"drain", "heartbeat_ack", b"heartbeat_ack", "message", b"message", "resume", b"resume", "tokenizer_wanted", b"tokenizer_wanted", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["assign", b"assign", "cancel", b"cancel", "drain", b"drain", "heartbeat_ack", b"heartbeat_ack", "message", b"message", "release_kv", b"release_kv", "resume", b"resume", "tokenizer_wanted", b"tokenizer_wanted", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assign", b"assign", "cancel", b"cancel", "drain", b"drain", "heartbeat_ack", b"heartbeat_ack", "message", b"message", "resume", b"resume", "tokenizer_wanted", b"tokenizer_wanted", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assign", b"assign", "cancel", b"cancel", "drain", b"drain", "heartbeat_ack", b"heartbeat_ack", "message", b"message", "release_kv", b"release_kv", "resume", b"resume", "tokenizer_wanted", b"tokenizer_wanted", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "assign", "cancel", "drain", "heartbeat_ack", "tokenizer_wanted", "resume"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "assign", "cancel", "drain", "heartbeat_ack", "tokenizer_wanted", "resume", "release_kv"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -882,6 +890,63 @@ class Resume(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Resume: _TypeAlias = Resume  # noqa: Y015
+
+@_typing.final
+class ReleaseKv(_message.Message):
+    """A handoff that nobody will fetch: have this engine tell the prefill side to free its blocks. Sent to an instance that
+    could have fetched it.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    KV_TRANSFER_PARAMS_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    """echoed in KvReleased"""
+    kv_transfer_params: _builtins.bytes
+    """as the prefill leg's end gave them"""
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+        kv_transfer_params: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kv_transfer_params", b"kv_transfer_params", "number", b"number"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReleaseKv: _TypeAlias = ReleaseKv  # noqa: Y015
+
+@_typing.final
+class KvReleased(_message.Message):
+    """Answers ReleaseKv."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    RELEASED_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    released: _builtins.bool
+    """false: the blocks stay until their lease ends"""
+    message: _builtins.str
+    """why not"""
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+        released: _builtins.bool = ...,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "number", b"number", "released", b"released"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KvReleased: _TypeAlias = KvReleased  # noqa: Y015
 
 @_typing.final
 class OutputsRequest(_message.Message):

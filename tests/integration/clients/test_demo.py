@@ -1,0 +1,98 @@
+"""The demonstration: requests against a scheduler that answers as told, and the whole of it in small."""
+
+from __future__ import annotations
+
+import io
+import re
+import tempfile
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from demo.calibration import Calibration
+from demo.display import Display
+from demo.outcome import play
+from demo.show import POLICIES, show, spec_for
+from demo.workload import burst
+from sage.controlplane.v1 import inference_pb2
+from sage_client import AsyncClient
+from sage_wire.errors import ErrorReason
+from tests.integration.clients.fake_scheduler import FakeScheduler, accepted, events, fail, finished, tokens
+
+Events = AsyncIterator[inference_pb2.GenerateResponse]
+
+PLANNED = burst(Calibration(tokens_per_s=1000.0, stream_tokens_per_s=100.0, has_chat_template=True, burst_s=1.0))[0]
+
+
+@pytest.fixture(autouse=True)
+def _directories_of_failed_starts_go_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+
+async def test_a_request_that_went_well(scheduler: FakeScheduler, client: AsyncClient) -> None:
+    outcome = await play(client, PLANNED, model="tiny", prefix="fifo")
+
+    assert outcome.error == ""
+    assert (outcome.tokens, outcome.instance_id) == (PLANNED.output_tokens, "executor-1")
+    assert outcome.why == "shortest predicted start 0.00 s"
+    assert (outcome.wait_s, outcome.ttft_s, outcome.slo_met) == (0.005, 0.02, True)
+    assert scheduler.requests[0].request_id == outcome.request_id == f"fifo-{PLANNED.name}"
+    assert scheduler.requests[0].spec.sampling.ignore_eos
+
+
+async def test_a_request_that_failed(scheduler: FakeScheduler, client: AsyncClient) -> None:
+    async def generate(request: inference_pb2.GenerateRequest, context: Any) -> Events:
+        yield accepted(request)
+        await fail(context, ErrorReason.GENERATION_FAILED, "every attempt failed")
+
+    scheduler.generate = generate
+
+    assert (await play(client, PLANNED, model="tiny", prefix="fifo")).error == "every attempt failed"
+
+
+@pytest.mark.parametrize(("arriving", "reported"), [(3, 5), (5, 3), (3, 3)])
+async def test_a_wrong_number_of_tokens_is_an_error(
+    scheduler: FakeScheduler, client: AsyncClient, arriving: int, reported: int
+) -> None:
+    async def generate(request: inference_pb2.GenerateRequest, context: Any) -> Events:
+        yield events(request, 0)[0]
+        for index in range(arriving):
+            yield tokens(index)
+        yield finished(reported)
+
+    scheduler.generate = generate
+    outcome = await play(client, PLANNED, model="tiny", prefix="fifo")
+
+    asked = PLANNED.output_tokens
+    assert outcome.error == f"{asked} tokens were asked for, {reported} reported, {arriving} arrived"
+
+
+async def test_the_whole_of_it_in_small(capsys: pytest.CaptureFixture[str]) -> None:
+    display = Display()
+    display.console = Console(file=io.StringIO(), width=200, highlight=False)
+    status = await show(spec_for("simulated", ""), display, burst_s=0.3)
+    assert isinstance(display.console.file, io.StringIO)
+    text = display.console.file.getvalue()
+
+    assert (status, capsys.readouterr().err) == (0, "")
+    for policy in POLICIES:
+        assert len(re.findall(rf"^  {policy}-[bt]\d\d .* executor-\d .*TTFT .* tokens/s .*$", text, re.M)) >= 24 + 8
+        assert f"{policy}: the burst, by class" in text
+        assert re.search(rf"^{policy}: (NO EFFECT SHOWN: )?\S", text.partition("what the numbers show")[2], re.M)
+    assert text.endswith("everything is shut down; no process is left\n")
+
+
+async def test_a_start_that_fails_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    display = Display()
+    display.console = Console(file=io.StringIO(), width=200, highlight=False)
+    spec = replace(spec_for("simulated", ""), executor_arguments=("--engine.simulated.step-base-s=-1",))
+    status = await show(spec, display)
+    assert isinstance(display.console.file, io.StringIO)
+
+    assert status == 1
+    assert "step_base_s: Input should be greater than or equal to 0" in display.console.file.getvalue()
+    assert "ended with status 2 while it started" in capsys.readouterr().err

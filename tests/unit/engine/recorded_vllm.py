@@ -1,0 +1,276 @@
+"""Stand-ins for vLLM's modules, made of recorded signatures: what the release did not have, they do not have.
+
+Classes refuse unknown arguments, objects lack unknown attributes, and methods refuse calls that the real ones would.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import dataclasses
+import enum
+import inspect
+import json
+import sys
+import types
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tokenizers import Tokenizer
+
+from executor_svc.engine.simulated_tokenizer import tokenizer_for
+
+RECORDED = Path(__file__).with_name("vllm_0_26_signatures.json")
+
+
+class Release:
+    """One release's signatures."""
+
+    def __init__(self, path: Path = RECORDED) -> None:
+        recorded = json.loads(path.read_text())
+        self.version: str = recorded["version"]
+        self.finish_reasons: list[str] = recorded["finish_reasons"]
+        self.classes: dict[str, dict[str, Any]] = recorded["classes"]
+
+    def names(self, key: str) -> set[str]:
+        """All attributes an instance of a class has, inherited ones of other files left out."""
+        described = self.classes[key]
+        return {*described["fields"], *described["properties"], *described["attributes"], *described["methods"]}
+
+    def fields(self, key: str) -> list[str]:
+        return list(self.classes[key]["fields"])
+
+    def thing(self, key: str, **values: object) -> Any:
+        """An object with those of a class's attributes that are given; others of the class are None."""
+        unknown = set(values) - self.names(key)
+        assert not unknown, f"vLLM {self.version} has no {unknown} in {key}"
+        return types.SimpleNamespace(**{**dict.fromkeys(self.names(key)), **values})
+
+    def checked(self, key: str, method: str, body: Callable[..., Any]) -> Callable[..., Any]:
+        """``body``, callable only as the recorded method is."""
+        described = self.classes[key]["methods"][method]
+        kinds = inspect.Parameter
+        signature = inspect.Signature(
+            [
+                inspect.Parameter(
+                    name,
+                    kinds.POSITIONAL_OR_KEYWORD if name in described["positional"] else kinds.KEYWORD_ONLY,
+                    default=kinds.empty if name in described["required"] else None,
+                )
+                for name in (*described["positional"], *described["keyword_only"])
+                if name not in ("self", "cls")
+            ]
+        )
+
+        def call(*arguments: Any, **keywords: Any) -> Any:
+            bound = signature.bind(*arguments, **keywords)
+            bound.apply_defaults()
+            return body(**bound.arguments)
+
+        return call
+
+    def value_class(self, key: str) -> type[Any]:
+        """A class that is made from any of its recorded fields, by keyword."""
+        return dataclasses.make_dataclass(
+            key.partition(":")[2],
+            [(name, Any, dataclasses.field(default=None)) for name in self.fields(key)],
+            kw_only=True,
+        )
+
+    def exceptions(self, module: str) -> types.ModuleType:
+        made = types.ModuleType(module)
+        for key, described in self.classes.items():
+            home, _, name = key.partition(":")
+            if home == module:
+                bases = tuple(getattr(made, base, None) or getattr(builtins, base) for base in described["bases"])
+                setattr(made, name, type(name, bases, {}))  # all of them define their bases first
+        return made
+
+
+LLM = "vllm.v1.engine.async_llm:AsyncLLM"
+PLATFORM = "vllm.platforms.interface:Platform"
+
+
+class RecordedVllm:
+    """The modules, and the one engine that is made through them.  Tests set ``script`` to say what it answers."""
+
+    def __init__(self, release: Release) -> None:
+        self.release = release
+        self.engine_args: Any = None
+        self.calls: list[dict[str, Any]] = []  # of generate
+        self.script: Callable[[dict[str, Any]], AsyncIterator[Any]] = self.count_up
+        self.errored = False
+        self.stopped = False
+        self._logger: Any = None
+        self.exceptions = release.exceptions("vllm.exceptions")
+        self.engine_exceptions = release.exceptions("vllm.v1.engine.exceptions")
+        members = release.classes["vllm.sampling_params:RequestOutputKind"]["members"]
+        self.output_kind = enum.Enum("RequestOutputKind", members)  # type: ignore[misc]
+
+    def install(self, patch: pytest.MonkeyPatch) -> None:
+        """Put the stand-ins where ``import vllm`` finds them."""
+        release = self.release
+        value = release.value_class
+        structured = "vllm.sampling_params:StructuredOutputsParams"
+        contents: dict[str, dict[str, Any]] = {
+            "vllm": {"__version__": release.version, "SamplingParams": value("vllm.sampling_params:SamplingParams")},
+            "vllm.sampling_params": {
+                "RequestOutputKind": self.output_kind,
+                "StructuredOutputsParams": value(structured),
+            },
+            "vllm.lora.request": {"LoRARequest": value("vllm.lora.request:LoRARequest")},
+            "vllm.engine.arg_utils": {"AsyncEngineArgs": self._engine_args_class()},
+            "vllm.v1.engine.async_llm": {"AsyncLLM": self._llm_class()},
+            "vllm.v1.metrics.loggers": {"StatLoggerBase": object},
+            "vllm.platforms": {"current_platform": self._platform()},
+        }
+        for name, content in contents.items():
+            for parent in _with_parents(name):
+                if parent not in contents or parent == name:
+                    module = types.ModuleType(parent)
+                    module.__path__ = []
+                    patch.setitem(sys.modules, parent, module)
+            sys.modules[name].__dict__.update(content)
+        patch.setitem(sys.modules, "vllm.exceptions", self.exceptions)
+        patch.setitem(sys.modules, "vllm.v1.engine.exceptions", self.engine_exceptions)
+        sys.modules["vllm"].exceptions = self.exceptions  # type: ignore[attr-defined]
+        sys.modules["vllm.v1.engine"].exceptions = self.engine_exceptions  # type: ignore[attr-defined]
+
+    def _engine_args_class(self) -> type[Any]:
+        config = self.release.value_class("vllm.config.structured_outputs:StructuredOutputsConfig")
+        key = "vllm.engine.arg_utils:EngineArgs"
+        types_of = {"structured_outputs_config": config}
+        fields = [(name, types_of.get(name, Any), dataclasses.field(default=None)) for name in self.release.fields(key)]
+        return dataclasses.make_dataclass("AsyncEngineArgs", fields, kw_only=True)
+
+    def _platform(self) -> Any:
+        platform = self.release.thing(PLATFORM)
+        platform.is_cpu = self.release.checked(PLATFORM, "is_cpu", lambda: True)
+        platform.is_cuda = self.release.checked(PLATFORM, "is_cuda", lambda: False)
+        return platform
+
+    def _llm_class(self) -> Any:
+        def from_engine_args(engine_args: Any, stat_loggers: list[Any], **rest: object) -> Any:
+            self.engine_args = engine_args
+            config = self._config(engine_args)
+            self._logger = self._checked_logger(stat_loggers[0](config, 0))
+            return self._llm(config)
+
+        return types.SimpleNamespace(from_engine_args=self.release.checked(LLM, "from_engine_args", from_engine_args))
+
+    def _checked_logger(self, logger: Any) -> Callable[..., Any]:
+        """Call our logger with what this release calls it with."""
+        key = "vllm.v1.metrics.loggers:StatLoggerBase"
+        wanted = self.release.classes[key]["methods"]["record"]["positional"]
+        logger.log_engine_initialized()
+        return lambda **stats: logger.record(**{name: stats.get(name) for name in wanted if name != "self"})
+
+    def _config(self, engine_args: Any) -> Any:
+        thing = self.release.thing
+        model = thing("vllm.config.model:ModelConfig", dtype="torch.float32", max_model_len=1024, max_logprobs=20)
+        model.get_vocab_size = lambda: 2048
+        model.try_get_generation_config = lambda: {"eos_token_id": [7]}
+        return thing(
+            "vllm.config.vllm:VllmConfig",
+            model_config=model,
+            cache_config=thing("vllm.config.cache:CacheConfig", kv_cache_size_tokens=4096, block_size=16),
+            parallel_config=thing(
+                "vllm.config.parallel:ParallelConfig",
+                tensor_parallel_size=1,
+                pipeline_parallel_size=1,
+                data_parallel_size=1,
+            ),
+            scheduler_config=thing(
+                "vllm.config.scheduler:SchedulerConfig",
+                policy=engine_args.scheduling_policy,
+                max_num_seqs=8,
+                max_num_batched_tokens=512,
+            ),
+        )
+
+    def _llm(self, config: Any) -> Any:
+        release = self.release
+        processor = release.thing("vllm.v1.engine.output_processor:OutputProcessor")
+        processor.propagate_error = release.checked(
+            "vllm.v1.engine.output_processor:OutputProcessor", "propagate_error", lambda e: None
+        )
+        llm = release.thing(LLM, vllm_config=config, errored=False, output_processor=processor)
+        llm.generate = release.checked(LLM, "generate", self._generate)
+        llm.shutdown = release.checked(LLM, "shutdown", lambda timeout: setattr(self, "stopped", True))
+        llm.get_tokenizer = release.checked(LLM, "get_tokenizer", self._tokenizer)
+
+        async def add_lora(lora_request: Any) -> bool:
+            return True
+
+        llm.add_lora = release.checked(LLM, "add_lora", add_lora)
+        return llm
+
+    @staticmethod
+    def _tokenizer() -> Any:
+        backend: Tokenizer = tokenizer_for(2048)
+        return types.SimpleNamespace(
+            backend_tokenizer=backend,
+            chat_template={"default": "{{ messages }}", "tools": "{{ tools }}"},
+            special_tokens_map={"eos_token": "<|im_end|>", "extra": ["a", "b"]},
+            eos_token_id=258,
+        )
+
+    def _generate(self, **call: Any) -> AsyncIterator[Any]:
+        self.calls.append(call)
+        return self.script(call)
+
+    async def count_up(self, call: dict[str, Any]) -> AsyncIterator[Any]:
+        """500, 501, ... up to max_tokens; statistics after each."""
+        count = call["sampling_params"].max_tokens
+        for index in range(count):
+            finished = index == count - 1
+            yield self.output([500 + index], finish_reason="length" if finished else None)
+            self.record(index)
+            await asyncio.sleep(0)
+
+    def output(self, token_ids: list[int], *, finish_reason: str | None = None, **more: Any) -> Any:
+        """A RequestOutput.  ``stop_reason`` and ``logprobs`` go into its completion."""
+        assert finish_reason is None or finish_reason in self.release.finish_reasons
+        inner = {name: more.pop(name) for name in ("stop_reason", "logprobs") if name in more}
+        completion = self.release.thing(
+            "vllm.outputs:CompletionOutput", token_ids=token_ids, finish_reason=finish_reason, **inner
+        )
+        finished = finish_reason is not None
+        return self.release.thing(
+            "vllm.outputs:RequestOutput", outputs=[completion], finished=finished, num_cached_tokens=3, **more
+        )
+
+    def record(self, index: int, **scheduler: Any) -> None:
+        """Report one step that decoded one token."""
+        stats = "vllm.v1.metrics.stats:"
+        details = self.release.thing(
+            f"{stats}SchedulerIterationDetails",
+            iteration_index=index,
+            num_ctx_requests=0,
+            num_ctx_tokens=0,
+            num_generation_requests=1,
+            num_generation_tokens=1,
+            elapsed_ms=5.0,
+            is_dummy=False,
+        )
+        values = {
+            "num_running_reqs": 1,
+            "num_waiting_reqs": 2,
+            "num_skipped_waiting_reqs": 1,
+            "kv_cache_usage": 0.25,
+            "iteration_details": details,
+            "prefix_cache_stats": self.release.thing(f"{stats}BaseCacheStats", queries=10, hits=4),
+        }
+        self._logger(
+            scheduler_stats=self.release.thing(f"{stats}SchedulerStats", **{**values, **scheduler}),
+            iteration_stats=self.release.thing(f"{stats}IterationStats", num_generation_tokens=1),
+            mm_cache_stats=None,
+            engine_idx=0,
+        )
+
+
+def _with_parents(name: str) -> list[str]:
+    parts = name.split(".")
+    return [".".join(parts[: length + 1]) for length in range(len(parts))]

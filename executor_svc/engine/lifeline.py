@@ -23,16 +23,26 @@ from pathlib import Path
 
 EXECUTOR_VARIABLE = "SAGE_EXECUTOR_PROCESS"  # "<process id>:<start time>", inherited by every process of the engine
 PERIOD_S = 0.5  # how long a worker may outlive the executor
-_START_TIME_FIELD = 19  # of /proc/<pid>/stat, counted after the command name; clock ticks since boot
+_STATE, _PARENT, _START_TIME = 0, 1, 19  # fields of /proc/<pid>/stat, counted after the command name
 
 
 def start_time(pid: int) -> str | None:
     """When a process started, as the kernel writes it; None when there is none, or only its remains."""
+    fields = _stat(pid)
+    return None if fields is None or fields[_STATE] == "Z" else fields[_START_TIME]
+
+
+def _parent(pid: int) -> int | None:
+    fields = _stat(pid)
+    return None if fields is None else int(fields[_PARENT])
+
+
+def _stat(pid: int) -> list[str] | None:
+    """The fields of /proc/<pid>/stat after the command name."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return None
-    return None if fields[0] == "Z" else fields[_START_TIME_FIELD]
 
 
 def announce_executor() -> None:
@@ -41,12 +51,12 @@ def announce_executor() -> None:
 
 
 def _watch(pid: int, started: str) -> None:
-    engine_core = os.getppid()
-    core_started = start_time(engine_core)
+    core = os.getppid()
+    core_started = start_time(core) if _parent(core) == pid else None  # else our parent is no engine core of this one
     while start_time(pid) == started:
         time.sleep(PERIOD_S)
-    if engine_core not in (pid, 1) and start_time(engine_core) == core_started:
-        os.kill(engine_core, signal.SIGKILL)
+    if core_started is not None and start_time(core) == core_started:
+        os.kill(core, signal.SIGKILL)
     os._exit(1)
 
 

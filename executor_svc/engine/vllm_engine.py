@@ -445,7 +445,7 @@ def _finish(output: EngineOutput, result: Any, sampling: Sampling) -> None:
 
 
 def _client_errors() -> tuple[type[Exception], ...]:
-    """What vLLM raises for a caller's fault: one base class since 0.27, unrelated classes before."""
+    """What vLLM raises for a caller's fault: classes of one base in 0.32, unrelated ones in 0.26."""
     from vllm import exceptions
 
     names = ("VLLMClientError", "VLLMValidationError", "VLLMNotFoundError")

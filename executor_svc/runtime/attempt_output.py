@@ -117,9 +117,7 @@ class AttemptOutput:
             self._logprobs_from += done
 
 
-def _grow(
-    piece: Piece, token_ids: Sequence[int], text: str, logprobs: list[list[TokenLogprob]] | None
-) -> None:
+def _grow(piece: Piece, token_ids: Sequence[int], text: str, logprobs: list[list[TokenLogprob]] | None) -> None:
     """The link is behind: what it has not taken yet becomes one larger piece.  Copied once, then grown in place."""
     if isinstance(piece.token_ids, array):
         piece.token_ids.extend(token_ids)

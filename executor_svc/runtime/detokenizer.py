@@ -26,9 +26,7 @@ class StopMatch:
 
 
 def special_token_ids(tokenizer: Tokenizer) -> frozenset[int]:
-    return frozenset(
-        token_id for token_id, token in tokenizer.get_added_tokens_decoder().items() if token.special
-    )
+    return frozenset(token_id for token_id, token in tokenizer.get_added_tokens_decoder().items() if token.special)
 
 
 class Detokenizer:

@@ -71,9 +71,7 @@ def _request(
     return EngineRequest(
         engine_request_id=f"{assign.request_id}/{assign.attempt}{suffix}",
         prompt_token_ids=prompt,
-        sampling=replace(
-            sampling, max_tokens=max_tokens, min_tokens=min(sampling.min_tokens, max_tokens)
-        ),
+        sampling=replace(sampling, max_tokens=max_tokens, min_tokens=min(sampling.min_tokens, max_tokens)),
         priority=assign.engine_priority,
         trace_headers=assign.trace_headers or None,
         adapter=assign.adapter,

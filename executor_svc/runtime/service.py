@@ -202,9 +202,7 @@ class ExecutorService:
         self._serve(self._engine, text)
 
     def _serve(self, engine: Engine, text: TextSource) -> None:
-        self.assignments.serve(
-            EngineHands(engine=engine, text=text, outbox=self._outbox, on_dead=self._engine_died)
-        )
+        self.assignments.serve(EngineHands(engine=engine, text=text, outbox=self._outbox, on_dead=self._engine_died))
         self._meter.watch(engine)
         self._session.text_source = text
         self._session.control.set_status(

@@ -48,6 +48,4 @@ class TextSource:
         """The files as one JSON document, in pieces of at most 1 MiB."""
         for start in range(0, len(self._document), CHUNK_BYTES):
             piece = self._document[start : start + CHUNK_BYTES]
-            yield TokenizerChunk(
-                tokenizer_hash=self.hash, data=piece, last=start + CHUNK_BYTES >= len(self._document)
-            )
+            yield TokenizerChunk(tokenizer_hash=self.hash, data=piece, last=start + CHUNK_BYTES >= len(self._document))

@@ -27,9 +27,7 @@ def assign_command(wire: executor_pb2.Assign) -> Assign | InvalidAssign:
     try:
         return _assign(wire, attempt)
     except BadField as bad:
-        return InvalidAssign(
-            number=wire.number, attempt=attempt, field_name=bad.field_name, message=bad.message
-        )
+        return InvalidAssign(number=wire.number, attempt=attempt, field_name=bad.field_name, message=bad.message)
 
 
 def _assign(wire: executor_pb2.Assign, attempt: Attempt) -> Assign:

@@ -73,9 +73,7 @@ def control_request(message: ControlUp) -> executor_pb2.ControlRequest:
             )
             return executor_pb2.ControlRequest(tokenizer_chunk=chunk)
         case DrainRequested():
-            return executor_pb2.ControlRequest(
-                drain_requested=executor_pb2.DrainRequested(reason=message.reason)
-            )
+            return executor_pb2.ControlRequest(drain_requested=executor_pb2.DrainRequested(reason=message.reason))
         case Drained():
             return executor_pb2.ControlRequest(drained=executor_pb2.Drained())
         case Goodbye():

@@ -16,7 +16,6 @@ from scheduler_svc.domain.errors import (
 )
 from scheduler_svc.domain.instance import EngineFacts
 
-
 TOKENIZER_WAIT_S = 5.0
 """How long a request waits for the tokenizer of a model whose instance is READY: it is on its way."""
 

@@ -45,6 +45,15 @@ class Candidate:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class PrefillLeg:
+    """Where a split request's prompt runs.  The decision's own instance is where it decodes."""
+
+    instance_id: str
+    attempt_number: int
+    reserved_tokens: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Decision:
     """A placement: the room is reserved from the moment this exists."""
 
@@ -63,3 +72,4 @@ class Decision:
     reasons: tuple[str, ...]  # in words, most important first
     candidates: Sequence[Candidate]  # all that were looked at; written out when first read
     candidates_considered: int
+    prefill: PrefillLeg | None = None  # split requests only

@@ -26,7 +26,9 @@ class Reservation:
         "made_at",
         "max_tokens",
         "output_tokens",
+        "parked",
         "prefill_s",
+        "prefills",
         "prompt_tokens",
         "seen",
         "token_s",
@@ -47,6 +49,7 @@ class Reservation:
         first_token_in_s: float,
         token_s: float,
         finish_in_s: float,
+        prefills: bool = True,
     ) -> None:
         self.attempt_number = 0  # the ledger counts
         self.key = key
@@ -61,7 +64,9 @@ class Reservation:
         self.first_token_in_s = first_token_in_s  # predicted, from made_at
         self.token_s = token_s  # predicted, per token after the first
         self.finish_at = made_at + finish_in_s  # predicted
+        self.prefills = prefills  # False for a decode leg: its prompt is computed elsewhere
         self.prefill_s = 0.0  # of engine time, until the first token
+        self.parked = False  # its sequence is over, its KV blocks are still held: a prefill leg waiting to be fetched
         self.assign_number = 0  # 0: not sent yet
         self.seen = False  # in the engine's own figures
         self.first_token_at: float | None = None
@@ -98,6 +103,7 @@ class Account:
         "max_model_len",
         "max_running",
         "pace",
+        "parked",
         "pending",
         "pending_s",
         "prefill_token_s",
@@ -128,6 +134,7 @@ class Account:
         self.reservations: dict[int, Reservation] = {}  # by attempt number, oldest first
         self.common_live = 0  # of them not CRITICAL
         self.reserved_tokens = 0
+        self.parked = 0  # of those, holding KV room but no slot
         self.unseen: dict[int, Reservation] = {}  # not yet in the engine's figures
         self.unseen_tokens = 0
         self.queued: dict[int, Reservation] = {}  # lookahead, oldest first
@@ -182,7 +189,8 @@ class Account:
         self.unseen[number] = reservation
         self.reserved_tokens += reservation.tokens
         self.unseen_tokens += reservation.tokens
-        reservation.prefill_s = self.prefill_token_s * reservation.prompt_tokens
+        if reservation.prefills:
+            reservation.prefill_s = self.prefill_token_s * reservation.prompt_tokens
         self.pending[number] = reservation
         self.pending_s += reservation.prefill_s
         self.busy_until = max(self.busy_until, now) + reservation.prefill_s
@@ -194,20 +202,36 @@ class Account:
         """``used_tokens``: KV tokens it held in the engine at its end, as far as known."""
         number = reservation.attempt_number
         del self.reservations[number]
-        self.common_live -= not reservation.critical
         self.reserved_tokens -= reservation.tokens
         if reservation.seen:
             self.freed_since_report += used_tokens
         else:
             del self.unseen[number]
             self.unseen_tokens -= reservation.tokens
+        if reservation.parked:
+            self.parked -= 1
+        else:
+            self._leave_slot(reservation, now)
+        self._recount()
+
+    def _leave_slot(self, reservation: Reservation, now: float) -> None:
+        """The oldest in line gets it."""
+        self.common_live -= not reservation.critical
         self._prefilled(reservation, now)
         del self.finishes[bisect_left(self.finishes, reservation.finish_at)]
-        queued = self.queued.pop(number, None)
-        if queued is None and self.queued:  # the oldest in line gets the slot
+        queued = self.queued.pop(reservation.attempt_number, None)
+        if queued is None and self.queued:
             queued = self.queued.pop(next(iter(self.queued)))
         if queued is not None:
             self.lookahead_tokens -= queued.prompt_tokens
+
+    def park(self, reservation: Reservation, now: float) -> None:
+        """Its sequence is over and its slot free; its KV room is not yet."""
+        if reservation.parked:
+            return
+        reservation.parked = True
+        self.parked += 1
+        self._leave_slot(reservation, now)
         self._recount()
 
     def first_token(self, reservation: Reservation, now: float) -> None:
@@ -246,7 +270,7 @@ class Account:
         return max(self.reserved_tokens, reported + self.unseen_tokens)
 
     def _recount(self) -> None:
-        live = len(self.reservations)
+        live = len(self.reservations) - self.parked
         free = self.max_running - live
         used = self.used_tokens()
         self.live = live

@@ -20,7 +20,8 @@ _SERVICE_FORGETTING = 0.98
 _TYPICAL_PROMPT = 256  # tokens, where nothing was seen yet
 _TYPICAL_OUTPUT = 128
 _WHOLE = (InstanceRole.GENERAL, InstanceRole.HYBRID)
-_LEGS = (InstanceRole.PREFILLING, InstanceRole.DECODING)
+# Where nothing else is there, whole requests run on those that decode, and on those that prefill only in need.
+_INSTEAD = (InstanceRole.DECODING, InstanceRole.PREFILLING)
 
 
 class Pool:
@@ -37,6 +38,8 @@ class Pool:
         self._shortest_room = 0
         self._slots = 0
         self._specialists = False
+        self._prefillers: tuple[Account, ...] = ()
+        self._decoders: tuple[Account, ...] = ()
         self._service = ForgettingMean(_SERVICE_FORGETTING)
         self.claim: Claim | None = None  # of the head, where it fits nowhere
         self.claimant: Waiting | None = None
@@ -97,11 +100,30 @@ class Pool:
             self._refresh()
         return self._specialists
 
+    @property
+    def prefillers(self) -> tuple[Account, ...]:
+        """Of the READY instances that take prefill legs of split requests, by instance id."""
+        if self._stale:
+            self._refresh()
+        return self._prefillers
+
+    @property
+    def decoders(self) -> tuple[Account, ...]:
+        """Of the READY instances that take decode legs of split requests, by instance id."""
+        if self._stale:
+            self._refresh()
+        return self._decoders
+
     def _refresh(self) -> None:
         self._stale = False
         ready = [i for i in self.instances() if i.state is InstanceState.READY and i.facts is not None]
         whole = [i for i in ready if i.role in _WHOLE]
-        chosen = whole or [i for i in ready if i.role in _LEGS]
+        chosen = whole
+        for role in _INSTEAD:
+            chosen = chosen or [i for i in ready if i.role is role]
+        suited = [(i.account, i.specialization) for i in ready]
+        self._prefillers = tuple(account for account, how in suited if how.prefill > 0)
+        self._decoders = tuple(account for account, how in suited if how.decode > 0)
         self._specialists = bool(chosen) and not whole
         self._accounts = tuple(i.account for i in chosen)
         self._shortest_room = min(

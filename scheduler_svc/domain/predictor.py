@@ -9,7 +9,9 @@ from scheduler_svc.domain.mean import ForgettingMean
 from scheduler_svc.domain.pace import Pace
 
 _N = 4  # coefficients
-_RIDGE = 0.05  # weight of the prior, in samples; it does not fade, so coefficients that nothing excites stay sane
+_PULL = 1e-3  # towards the prior, as a share of what the samples say of a coefficient; more while they are few
+_PULL_SAMPLES = 0.5
+_FLOOR = 1e-4  # weight of the prior, in samples, for a coefficient that no sample says anything of
 _WARM = 32  # samples until a prediction is trusted to weigh the next sample
 _SCALE_RANGE = (1e-4, 1e4)  # how far an engine may be off the prior
 _CACHE_FORGETTING = 0.9  # per heartbeat with prompts in it
@@ -23,7 +25,8 @@ class IterationModel:
 
     It keeps the normal equations, each sample weighing ``forgetting`` times the next, and solves them on demand.  The
     errors are relative, so short and long iterations count alike.  A weak pull towards the prior, scaled to the speed
-    seen so far, keeps coefficients apart that the load does not tell apart; none goes below zero.
+    seen so far, decides between coefficients that the load does not tell apart; it does not fade, so they stay sane
+    however long the load stays the same.  None goes below zero.
     """
 
     def __init__(self, prior: Pace, *, forgetting: float) -> None:
@@ -69,12 +72,13 @@ class IterationModel:
 
     def _nonnegative(self, prior: list[float]) -> Row:
         """Least squares with the coefficients that would be negative held at zero."""
+        pull = _PULL + _PULL_SAMPLES / self.samples
         free = list(range(_N))
         while free:
             a = [[self._a[i][j] for j in free] for i in free]
             b = [self._b[i] for i in free]
             for k, i in enumerate(free):
-                ridge = _RIDGE / prior[i] ** 2
+                ridge = pull * self._a[i][i] + _FLOOR / prior[i] ** 2
                 a[k][k] += ridge
                 b[k] += ridge * prior[i]
             theta = _solve(a, b)

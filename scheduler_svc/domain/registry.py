@@ -8,6 +8,7 @@ from scheduler_svc.domain.errors import InstanceNotFound, InvalidTransition, Lim
 from scheduler_svc.domain.health import ProgressWatch
 from scheduler_svc.domain.instance import EngineFacts, InstanceRole, InstanceSpec, InstanceState, LoadReport
 from scheduler_svc.domain.ledger import Account
+from scheduler_svc.domain.pd.specialization import Specialization, specialization
 from scheduler_svc.domain.pool import Pool
 from scheduler_svc.domain.predictor import Predictor
 
@@ -85,6 +86,11 @@ class Instance:
     def role(self, role: InstanceRole) -> None:
         self._role = role
         self.pool.invalidate()
+
+    @property
+    def specialization(self) -> Specialization:
+        """How well it suits each leg of a split request now."""
+        return specialization(self._role, kv_connector=self.facts.kv_connector if self.facts is not None else "")
 
     @property
     def live(self) -> bool:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 
+from scheduler_svc.domain.pd.settings import PdSettings
 from scheduler_svc.domain.request import Priority
 
 
@@ -59,6 +60,9 @@ class CoreSettings:
     adaptive_interval_s: float = 0.5  # between evaluations
     adaptive_confirm_s: float = 1.0  # a wish must last this long
     adaptive_dwell_s: float = 20.0  # between two switches
+
+    # prefill/decode separation
+    pd: PdSettings = field(default_factory=PdSettings)
 
     # health
     stall_limit_s: float = 10.0  # work held without an engine iteration

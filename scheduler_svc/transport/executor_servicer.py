@@ -166,7 +166,7 @@ async def _both_ways(
     """Read and write until either side ends; say so whatever ended it."""
     reader = asyncio.ensure_future(read())
     writer = asyncio.ensure_future(write())
-    reason = "the scheduler is shutting down"
+    reason = "the connection was lost"  # gRPC cancels this coroutine then
     try:
         done, _ = await asyncio.wait({reader, writer}, return_when=asyncio.FIRST_COMPLETED)
         reason = "closed by the executor"

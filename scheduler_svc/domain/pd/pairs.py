@@ -48,6 +48,7 @@ class PairBook:
 
     def __init__(self) -> None:
         self._pairs: dict[tuple[tuple[str, str], tuple[str, str]], Pair] = {}
+        self._by_decode: dict[str, list[Pair]] = {}  # by decode instance
 
     def __iter__(self) -> Iterator[Pair]:
         return iter(self._pairs.values())
@@ -65,6 +66,9 @@ class PairBook:
             if p.instance_id != d.instance_id and p.compatibility_key and p.compatibility_key == d.compatibility_key
         }
         self._pairs = {k: self._pairs.get(k) or Pair(prefill=p, decode=d) for k, (p, d) in wanted.items()}
+        self._by_decode = {}
+        for pair in self._pairs.values():
+            self._by_decode.setdefault(pair.decode.instance_id, []).append(pair)
 
     def due(self, now: float) -> list[Pair]:
         """Pairs to warm up now."""
@@ -78,15 +82,13 @@ class PairBook:
         """Usable pairs of a decode instance, by prefill instance."""
         return {
             pair.prefill.instance_id: pair
-            for pair in self._pairs.values()
-            if pair.state is PairState.USABLE and pair.decode.instance_id == decode_instance
+            for pair in self._by_decode.get(decode_instance, ())
+            if pair.state is PairState.USABLE
         }
 
     def find(self, prefill_instance: str, decode_instance: str) -> Pair | None:
-        for pair in self._pairs.values():
-            if pair.prefill.instance_id == prefill_instance and pair.decode.instance_id == decode_instance:
-                return pair
-        return None
+        pairs = self._by_decode.get(decode_instance, ())
+        return next((pair for pair in pairs if pair.prefill.instance_id == prefill_instance), None)
 
     def worked(self, pair: Pair, handoff_s: float) -> None:
         """A handoff went through in ``handoff_s``, prefill's end to decode's first token."""

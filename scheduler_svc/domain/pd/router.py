@@ -13,7 +13,6 @@ class Shape:
     """What the choice depends on, all in tokens."""
 
     prompt_tokens: int
-    uncached_prompt_tokens: int  # of the prompt, to be computed
     output_tokens: int  # predicted
     max_tokens: int
     prompt_logprobs: bool = False
@@ -22,7 +21,7 @@ class Shape:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Forecast:
-    """Predicted seconds, for ADAPTIVE."""
+    """Predicted seconds, for ADAPTIVE.  Prefill times are of the uncached part of the prompt."""
 
     whole_first_token_s: float  # on the best instance for the whole request
     split_first_token_s: float  # prefill elsewhere and the handoff
@@ -59,9 +58,9 @@ def determine_request_phase(shape: Shape, settings: PdSettings, forecast: Foreca
 
 
 def _dominant(shape: Shape, settings: PdSettings) -> Phase:
-    if shape.uncached_prompt_tokens >= settings.threshold_input_tokens:
+    if shape.prompt_tokens >= settings.threshold_input_tokens:
         return Phase.PREFILLING
-    ratio = shape.uncached_prompt_tokens / max(1, shape.output_tokens)
+    ratio = shape.prompt_tokens / max(1, shape.output_tokens)
     if ratio >= settings.threshold_ratio:
         return Phase.PREFILLING
     return Phase.DECODING if ratio <= 1 / settings.threshold_ratio else Phase.HYBRID
@@ -79,14 +78,14 @@ def _obstacle(shape: Shape) -> str:
 
 
 def _by_threshold(shape: Shape, settings: PdSettings, phase: Phase) -> PhaseChoice:
-    prompt, limit = shape.uncached_prompt_tokens, settings.threshold_input_tokens
+    prompt, limit = shape.prompt_tokens, settings.threshold_input_tokens
     if prompt >= limit:
-        return PhaseChoice(phase=phase, split=True, reason=f"{prompt} prompt tokens to compute, threshold {limit}")
+        return PhaseChoice(phase=phase, split=True, reason=f"{prompt} prompt tokens, threshold {limit}")
     ratio = prompt / max(1, shape.output_tokens)
     if ratio >= settings.threshold_ratio and prompt >= settings.min_split_tokens:
         reason = f"prompt {ratio:.1f} times the predicted output, threshold {settings.threshold_ratio:g}"
         return PhaseChoice(phase=phase, split=True, reason=reason)
-    reason = f"{prompt} prompt tokens to compute and {ratio:.1f} times the predicted output: below both thresholds"
+    reason = f"{prompt} prompt tokens, {ratio:.1f} times the predicted output: below both thresholds"
     return PhaseChoice(phase=phase, split=False, reason=reason)
 
 

@@ -89,7 +89,7 @@ async def test_the_whole_of_it_in_small(capsys: pytest.CaptureFixture[str]) -> N
 async def test_a_start_that_fails_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
     display = Display()
     display.console = Console(file=io.StringIO(), width=200, highlight=False)
-    spec = replace(spec_for("simulated", ""), executor_arguments=("--engine.simulated.step-base-s=-1",))
+    spec = replace(spec_for("simulated", ""), executors=1, executor_arguments=("--engine.simulated.step-base-s=-1",))
     status = await show(spec, display)
     assert isinstance(display.console.file, io.StringIO)
 

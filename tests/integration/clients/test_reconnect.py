@@ -13,7 +13,6 @@ import sage_client as sage
 from sage.controlplane.v1 import inference_pb2
 from sage_client import AsyncClient, Reconnect
 from sage_wire.errors import ErrorReason
-from tests.integration.clients.cutting_proxy import CuttingProxy
 from tests.integration.clients.fake_scheduler import (
     FakeScheduler,
     accepted,
@@ -24,6 +23,7 @@ from tests.integration.clients.fake_scheduler import (
     tokens,
     whole_text,
 )
+from tests.support.network_proxy import NetworkProxy
 
 Events = AsyncIterator[inference_pb2.GenerateResponse]
 QUICK = Reconnect(attempts=3, first_delay_s=0.01, max_delay_s=0.02)
@@ -77,7 +77,7 @@ async def test_a_cut_connection_is_taken_up_again(scheduler: FakeScheduler) -> N
                 await go_on.wait()
 
     scheduler.generate = generate
-    async with CuttingProxy(scheduler.port) as proxy, AsyncClient(proxy.address, reconnect=QUICK) as client:
+    async with NetworkProxy(scheduler.port) as proxy, AsyncClient(proxy.address, reconnect=QUICK) as client:
         stream = client.generate("hi")
         async for event in stream:
             if isinstance(event, sage.Tokens) and event.first_index == 9:

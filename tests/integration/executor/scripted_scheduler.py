@@ -176,8 +176,12 @@ class ScriptedScheduler(executor_pb2_grpc.ExecutorServiceServicer):
     def address(self) -> str:
         return f"127.0.0.1:{self.port}"
 
-    async def start(self, port: int = 0) -> None:
-        self.port = self._server.add_insecure_port(f"127.0.0.1:{port}")
+    async def start(self, port: int = 0, credentials: grpc.ServerCredentials | None = None) -> None:
+        address = f"127.0.0.1:{port}"
+        if credentials is None:
+            self.port = self._server.add_insecure_port(address)
+        else:
+            self.port = self._server.add_secure_port(address, credentials)
         await self._server.start()
 
     async def stop(self) -> None:
@@ -248,9 +252,11 @@ def _duration(seconds: float) -> Duration:
 
 
 @asynccontextmanager
-async def scripted_scheduler(port: int = 0) -> AsyncIterator[ScriptedScheduler]:
+async def scripted_scheduler(
+    port: int = 0, credentials: grpc.ServerCredentials | None = None
+) -> AsyncIterator[ScriptedScheduler]:
     scheduler = ScriptedScheduler()
-    await scheduler.start(port)
+    await scheduler.start(port, credentials)
     try:
         yield scheduler
     finally:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Self
 
 import grpc
 
-from executor_svc.config import ExecutorConfig, load
+from executor_svc.config import ExecutorConfig
 from executor_svc.engine.port import EngineFactory, ProgressListener
-from executor_svc.engine.settings import ModelSettings
+from executor_svc.engine.settings import EngineSettings, ModelSettings, SimulatedSettings
 from executor_svc.engine.simulated_engine import SimulatedEngine, SimulatedEngineFactory
 from executor_svc.runtime.service import ExecutorService
 from executor_svc.runtime.session import SessionTimings
@@ -42,11 +43,11 @@ class _KeptEngine:
 
 
 class LocalExecutor:
-    """One executor, from its command line on.  ``start`` again after its end is a restart: same id, new engine."""
+    """One executor, as ``python -m executor_svc`` wires it.  ``start`` after its end is a restart: same id, new engine."""
 
-    def __init__(self, instance_id: str, arguments: list[str], answers_as: str | None) -> None:
-        self.instance_id = instance_id
-        self._arguments = arguments
+    def __init__(self, config: ExecutorConfig, answers_as: str | None) -> None:
+        self.instance_id = config.name
+        self._config = config
         self._answers_as = answers_as
         self._factory: _KeptEngine | None = None
         self._service: ExecutorService | None = None
@@ -64,10 +65,9 @@ class LocalExecutor:
 
     def start(self) -> None:
         assert not self.running
-        config = load(self._arguments, environment={})
-        self._factory = _KeptEngine(config, self._answers_as)
+        self._factory = _KeptEngine(self._config, self._answers_as)
         factory: EngineFactory = self._factory
-        work = run(config, factory=factory, timings=QUICK, on_service=self._started)
+        work = run(self._config, factory=factory, timings=QUICK, on_service=self._started)
         self._task = asyncio.create_task(work, name=f"executor {self.instance_id}")
 
     def _started(self, service: ExecutorService) -> None:
@@ -95,8 +95,8 @@ class LocalExecutor:
 
 class LocalFleet:
     def __init__(self, **settings: Any) -> None:
-        instance = {**INSTANCE, **settings.pop("instance", {})}
-        self.scheduler = Scheduler(SchedulerConfig(**{**SCHEDULER, **settings}, instance=instance))
+        options: dict[str, Any] = {**SCHEDULER, **settings, "instance": {**INSTANCE, **settings.get("instance", {})}}
+        self.scheduler = Scheduler(SchedulerConfig(**options))
         self.executors: dict[str, LocalExecutor] = {}
         self._clients: list[AsyncClient] = []
         self._channels: list[grpc.aio.Channel] = []
@@ -143,15 +143,21 @@ class LocalFleet:
         model: str = MODEL,
         through: str | None = None,
         answers_as: str | None = None,
-        flags: tuple[str, ...] = (),
+        settings: Mapping[str, Any] | None = None,
         **simulated: Any,
     ) -> LocalExecutor:
-        """Start an executor without waiting for it.  ``through``: another address of the scheduler (a proxy's)."""
+        """Start an executor without waiting for it.
+
+        ``through``: another address of the scheduler (a proxy's).  ``settings``: of the executor; the others are the
+        simulated engine's.
+        """
         options = {"step_base_s": 0.002, "mean_output_tokens": ENDLESS.mean_output_tokens, **simulated}
-        engine = [f"--engine.simulated.{name.replace('_', '-')}={value}" for name, value in options.items()]
-        arguments = ["--engine.kind", "simulated", "--model", model, "--instance-id", instance_id]
-        arguments += ["--scheduler", through or self.address, *engine, *flags]
-        executor = self.executors[instance_id] = LocalExecutor(instance_id, arguments, answers_as)
+        engine = EngineSettings(
+            kind="simulated", model=ModelSettings(model=model), simulated=SimulatedSettings(**options)
+        )
+        address = (through or self.address,)
+        config = ExecutorConfig(instance_id=instance_id, scheduler=address, engine=engine, **(settings or {}))
+        executor = self.executors[instance_id] = LocalExecutor(config, answers_as)
         executor.start()
         return executor
 
@@ -178,6 +184,4 @@ class LocalFleet:
             return next((i for i in fleet.instances if i.instance_id == instance_id and i.state in states), None)
 
         wanted = " or ".join(state.value for state in states)
-        found = await eventually(there, within_s=within_s, what=f"{instance_id} to be {wanted}")
-        assert found is not None
-        return found
+        return await eventually(there, within_s=within_s, what=f"{instance_id} to be {wanted}")

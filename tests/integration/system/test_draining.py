@@ -101,7 +101,7 @@ async def test_sigterm_drains_an_executor_and_its_streams_complete(fleet: LocalF
 
 
 async def test_what_does_not_end_in_time_is_given_back_and_goes_on_elsewhere(fleet: LocalFleet) -> None:
-    leaving = await fleet.add("a", flags=("--drain-timeout-s", "0.2"))
+    leaving = await fleet.add("a", settings={"drain_timeout_s": 0.2})
     await fleet.add("b")
     stream = fleet.client.generate("Once", temperature=0, max_tokens=300, preferred_instance="a")
     await running(stream)

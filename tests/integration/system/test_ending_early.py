@@ -67,8 +67,7 @@ async def test_a_request_cancelled_in_the_queue_never_reaches_the_engine(fleet: 
     ahead = fleet.client.generate("Twice", max_tokens=5)  # the engine's lookahead
     waiting = fleet.client.generate("Thrice", max_tokens=5)
     await anext(waiting)
-    explained = await eventually(lambda: fleet.client.explain(waiting.request_id))
-    assert explained.state is RequestState.QUEUED
+    assert (await fleet.client.explain(waiting.request_id)).state is RequestState.QUEUED
     assert (await waiting.cancel()).cancelled
     with pytest.raises(RequestCancelledError):
         await waiting.result()
@@ -151,4 +150,3 @@ async def test_every_one_of_many_cancelled_at_once_ends_once(fleet: LocalFleet, 
     ends = await asyncio.gather(*(end(n, stream) for n, stream in enumerate(streams)))
     assert set(ends) == {"left", "cancelled"}
     await assert_let_go(fleet, one)
-

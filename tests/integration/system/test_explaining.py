@@ -15,12 +15,12 @@ async def running(stream: AsyncStream) -> None:
 
 
 async def test_explain_shows_every_candidate_its_scores_and_what_left_others_out(fleet: LocalFleet) -> None:
-    await fleet.add("adapted", adapters="dialect")
-    await fleet.add("adapted-too", adapters="dialect")
-    await fleet.add("drained", adapters="dialect")
-    await fleet.add("embedder", adapters="dialect", flags=("--role", "embedding"))
+    await fleet.add("adapted", adapters=("dialect",))
+    await fleet.add("adapted-too", adapters=("dialect",))
+    await fleet.add("drained", adapters=("dialect",))
+    await fleet.add("embedder", adapters=("dialect",), settings={"role": "embedding"})
     await fleet.add("plain")
-    await fleet.add("full", adapters="dialect", max_running=1)
+    await fleet.add("full", adapters=("dialect",), max_running=1)
     await fleet.client.drain_instance("drained", reason="maintenance")
     holding = [
         fleet.client.generate("Hold", adapter="dialect", max_tokens=4000, preferred_instance="full") for _ in range(2)

@@ -92,9 +92,7 @@ async def watched() -> AsyncIterator[LocalFleet]:
 # --- death ----------------------------------------------------------------------------------------
 
 
-async def test_an_engine_that_dies_mid_stream(
-    fleet: LocalFleet, pair: tuple[LocalExecutor, LocalExecutor]
-) -> None:
+async def test_an_engine_that_dies_mid_stream(fleet: LocalFleet, pair: tuple[LocalExecutor, LocalExecutor]) -> None:
     stories = await stories_on_a(fleet)
     pair[0].engine.inject(Fault(kind=FaultKind.DIE))
     for story in stories:
@@ -375,9 +373,7 @@ async def test_what_cannot_be_resumed_is_replayed(
     assert pair[1].engine.load().generation_tokens_total - generated_by_b == LENGTH, "anew, from the prompt"
 
 
-async def test_structured_output_is_replayed_too(
-    fleet: LocalFleet, pair: tuple[LocalExecutor, LocalExecutor]
-) -> None:
+async def test_structured_output_is_replayed_too(fleet: LocalFleet, pair: tuple[LocalExecutor, LocalExecutor]) -> None:
     schema = {"type": "object", "properties": {f"field{n}": {"type": "string"} for n in range(12)}}
     constraint = StructuredOutput(kind=StructuredKind.JSON_SCHEMA, value=json.dumps(schema))
     story = await Story(fleet, PROMPTS[0], json_schema=schema, max_tokens=400).until_token(10)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from executor_svc.engine.port import Sampling, StructuredKind, StructuredOutput
-from sage_client import Accepted, AsyncClient, ChatMessage, FinishReason, Finished, Scheduled, Tokens
+from sage_client import Accepted, AsyncClient, ChatMessage, Finished, FinishReason, Scheduled, Tokens
 from tests.integration.system.local_fleet import LocalExecutor, LocalFleet
 from tests.support.eventually import eventually
 from tests.support.simulated_answer import answer, encode
@@ -66,9 +66,7 @@ async def test_token_ids_are_a_prompt_as_they_are(client: AsyncClient) -> None:
 async def test_a_chat_is_rendered_by_the_models_own_template(client: AsyncClient) -> None:
     turns = [ChatMessage(role="system", content="Be brief."), ChatMessage(role="user", content="Hello?")]
     done = await client.generate(messages=turns, temperature=0, max_tokens=24).result()
-    rendered = (
-        "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHello?<|im_end|>\n<|im_start|>assistant\n"
-    )
+    rendered = "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHello?<|im_end|>\n<|im_start|>assistant\n"
     assert done.usage.prompt_tokens == len(encode(rendered))
     assert_tokens(done.token_ids, (await answer(rendered, GREEDY)).token_ids)
 
@@ -118,9 +116,8 @@ async def test_sampling_reaches_the_engine(name: str, client: AsyncClient) -> No
     done = await client.generate("Once upon a time", max_tokens=24, **options).result()
     wanted = await answer("Once upon a time", sampling)
     assert_tokens(done.token_ids, wanted.token_ids)
-    without = replace(sampling, **{name: Sampling.__dataclass_fields__[name].default})
-    if name in ("logit_bias", "bad_words", "allowed_token_ids"):
-        without = GREEDY
+    option: dict[str, Any] = {name: getattr(Sampling(), name)}
+    without = replace(sampling, **option)
     assert wanted.token_ids != (await answer("Once upon a time", without)).token_ids, "the option has no effect here"
 
 

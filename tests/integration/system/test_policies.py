@@ -45,7 +45,7 @@ async def order_of(streams: dict[str, AsyncStream]) -> list[str]:
 async def test_every_policy_serves_every_request(policy: str) -> None:
     async with LocalFleet(policy=policy) as fleet:
         for name in ("a", "b", "c"):
-            await fleet.add(name, max_running=2, flags=("--price-per-hour", "2.5"))
+            await fleet.add(name, max_running=2, settings={"price_per_hour": 2.5})
         streams = [
             fleet.client.generate(
                 f"Story {n}", temperature=0, max_tokens=12, priority=Priority(1 + n % 5), ttft_target=5, deadline=20
@@ -109,8 +109,8 @@ async def test_the_class_defaults_apply_where_no_target_was_stated() -> None:
 
 async def test_cost_optimized_takes_the_cheaper_instance_that_is_in_time() -> None:
     async with LocalFleet(policy="cost_optimized") as fleet:
-        await fleet.add("dear", flags=("--price-per-hour", "10"))
-        await fleet.add("cheap", flags=("--price-per-hour", "1"))
+        await fleet.add("dear", settings={"price_per_hour": 10})
+        await fleet.add("cheap", settings={"price_per_hour": 1})
         done = [await fleet.client.generate(f"Story {n}", max_tokens=4).result() for n in range(6)]
         assert {each.instance_id for each in done} == {"cheap"}
         assert all(each.cost > 0 for each in done)
@@ -216,7 +216,7 @@ async def test_requests_only_go_where_their_model_is(fleet: LocalFleet) -> None:
 
 async def test_an_adapter_is_only_found_where_it_is(fleet: LocalFleet) -> None:
     await fleet.add("plain")
-    await fleet.add("adapted", adapters="dialect")
+    await fleet.add("adapted", adapters=("dialect",))
     for _ in range(4):
         done = await fleet.client.generate("Once", adapter="dialect", temperature=0, max_tokens=8).result()
         assert done.instance_id == "adapted"

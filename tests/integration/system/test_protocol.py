@@ -112,7 +112,7 @@ class Watch:
     """A health Watch call, and what it has said so far."""
 
     def __init__(self, channel: grpc.aio.Channel, service: str) -> None:
-        stub = health_pb2_grpc.HealthStub(channel)
+        stub: Any = health_pb2_grpc.HealthStub(channel)
         self._call = stub.Watch(health_pb2.HealthCheckRequest(service=service))
 
     async def until(self, status: int) -> None:
@@ -130,7 +130,7 @@ async def test_health_watch_follows_the_fleet(fleet: LocalFleet) -> None:
     executor.terminate()
     await executor.exit_status()
     await watch.until(NOT_SERVING)
-    stub = health_pb2_grpc.HealthStub(channel)
+    stub: Any = health_pb2_grpc.HealthStub(channel)
     for service in ("", f"{SERVICE}.AdminService", f"{SERVICE}.ExecutorService"):
         assert (await stub.Check(health_pb2.HealthCheckRequest(service=service))).status == SERVING
     with pytest.raises(grpc.aio.AioRpcError) as caught:

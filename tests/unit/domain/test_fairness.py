@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
+from random import Random
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -35,15 +38,27 @@ def test_all_at_once(policy: str, max_running: int) -> None:
 
 
 @fair
-@settings(max_examples=8, deadline=None, derandomize=True, database=None)
+@settings(max_examples=12, deadline=None, derandomize=True, database=None)
 @given(
-    gaps=st.lists(st.sampled_from([0.0, 0.0, 0.003, 0.05, 0.4]), min_size=REQUESTS, max_size=REQUESTS),
+    gap_s=st.floats(0, 0.5),
     max_running=st.sampled_from([1, 2, 4, 16]),
     prompt=st.sampled_from([1, 500]),
 )
-def test_however_they_arrive(policy: str, gaps: list[float], max_running: int, prompt: int) -> None:
-    arrivals = [sum(gaps[: n + 1]) for n in range(REQUESTS)]
+def test_at_an_even_pace(policy: str, gap_s: float, max_running: int, prompt: int) -> None:
+    arrivals = [n * gap_s for n in range(REQUESTS)]
 
     counts = spread(policy, max_running=max_running, arrivals=arrivals, prompt=prompt)
 
     assert max(counts) - min(counts) <= 1
+
+
+@fair
+@pytest.mark.parametrize("seed", range(6))
+def test_in_random_bursts(policy: str, seed: int) -> None:
+    """Queues at the engines get out of step, so predicted starts truly differ, and the shortest wins over the count."""
+    random = Random(seed)
+    arrivals = list(accumulate(random.choice([0.0, 0.0, 0.003, 0.05, 0.4]) for _ in range(REQUESTS)))
+
+    counts = spread(policy, max_running=random.choice([1, 2, 4]), arrivals=arrivals)
+
+    assert max(counts) - min(counts) <= 4

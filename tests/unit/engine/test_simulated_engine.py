@@ -141,7 +141,7 @@ async def test_a_slow_reader_gets_what_it_missed_in_one_output() -> None:
         stream = sim.engine.generate(
             EngineRequest(engine_request_id="slow", prompt_token_ids=PROMPT, sampling=sampling)
         )
-        first = await sim.clock.run(anext(stream))  # type: ignore[arg-type]
+        first = await sim.clock.run(anext(stream))
         while sim.engine.load().unfinished:
             await sim.clock.step()
         rest = await anext(stream)

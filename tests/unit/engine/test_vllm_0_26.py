@@ -126,7 +126,7 @@ async def test_every_sampling_option_is_one_that_release_has(engine: VllmEngine,
     await run(engine, request(EVERYTHING, adapter="dialect", priority=3, trace_headers={"traceparent": "00-1-2-01"}))
     (call,) = vllm.calls
     params = call["sampling_params"]
-    assert (params.detokenize, params.output_kind) == (False, vllm.output_kind.DELTA)  # type: ignore[attr-defined]
+    assert (params.detokenize, params.output_kind) == (False, vllm.output_kind.DELTA)
     assert (params.seed, params.logit_bias, params.allowed_token_ids) == (1, {5: 1.0}, [5, 6])
     assert (call["request_id"], call["priority"], call["lora_request"].lora_name) == ("r/1", 3, "dialect")
     assert call["trace_headers"] is None  # no traces endpoint: the engine would only warn

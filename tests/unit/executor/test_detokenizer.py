@@ -61,9 +61,7 @@ def test_text_comes_back_as_it_was_encoded(text: str) -> None:
 
 
 @given(any_tokens, cut_points, st.lists(st.text("ab é€", min_size=1, max_size=4), max_size=3))
-def test_how_tokens_are_cut_into_steps_makes_no_difference(
-    tokens: list[int], cuts: list[int], stop: list[str]
-) -> None:
+def test_how_tokens_are_cut_into_steps_makes_no_difference(tokens: list[int], cuts: list[int], stop: list[str]) -> None:
     text = detokenizer(stop)
     got, matched = "", None
     for chunk in chunks(tokens, cuts):

@@ -16,7 +16,6 @@ def choose(
     *,
     prompt: int,
     output: int,
-    uncached: int | None = None,
     max_tokens: int = 512,
     prompt_logprobs: bool = False,
     continued: bool = False,
@@ -24,7 +23,6 @@ def choose(
 ) -> PhaseChoice:
     shape = Shape(
         prompt_tokens=prompt,
-        uncached_prompt_tokens=prompt if uncached is None else uncached,
         output_tokens=output,
         max_tokens=max_tokens,
         prompt_logprobs=prompt_logprobs,
@@ -57,10 +55,6 @@ def forecast(**changes: float) -> Forecast:
 )
 def test_the_threshold_is_about_tokens(prompt: int, output: int, split: bool) -> None:
     assert choose(SplitMode.THRESHOLD, prompt=prompt, output=output).split is split
-
-
-def test_only_tokens_that_must_be_computed_count() -> None:
-    assert not choose(SplitMode.THRESHOLD, prompt=8000, uncached=100, output=100).split
 
 
 def test_always_and_never() -> None:

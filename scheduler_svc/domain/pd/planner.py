@@ -1,0 +1,149 @@
+"""Whether a request is split now, and between which two instances."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from scheduler_svc.domain.ledger import Account
+from scheduler_svc.domain.pd.pairs import End, Pair, PairBook
+from scheduler_svc.domain.pd.router import Forecast, PhaseChoice, Shape, determine_request_phase
+from scheduler_svc.domain.pd.settings import PdSettings, SplitMode
+from scheduler_svc.domain.placement import scorers
+from scheduler_svc.domain.placement.ask import Ask
+from scheduler_svc.domain.placement.filters import able, with_room
+from scheduler_svc.domain.placement.objective import Choice, Objective
+from scheduler_svc.domain.placement.picker import pick
+from scheduler_svc.domain.pool import Pool
+
+#: Until a handoff was measured.
+HANDOFF_PRIOR_S = 0.05
+
+
+@dataclass(slots=True, kw_only=True)
+class Split:
+    """Both ends of a split, with room on both now."""
+
+    decoders: Sequence[Account]  # that were offered to the objective
+    choice: Choice  # of one of them
+    prefill: Account
+    prefill_ask: Ask
+    pair: Pair
+    prefill_start_s: float
+    why: str  # in words
+
+
+@dataclass(slots=True, kw_only=True)
+class SplitPlan:
+    phase: PhaseChoice
+    split: Split | None = None
+    fallback: str = ""  # why a request that should be split cannot be, in words
+
+
+class SplitPlanner:
+    """Knows the pairs and the settings; what it plans, the placer reserves."""
+
+    def __init__(self, settings: PdSettings) -> None:
+        self.settings = settings
+        self.pairs = PairBook()
+        self.splits = 0  # placed
+        self.fallbacks = 0  # should have been split and was not, or whose handoff failed
+        self._ends: tuple[frozenset[End], frozenset[End]] = (frozenset(), frozenset())
+
+    def renew(self, prefills: Iterable[End], decodes: Iterable[End]) -> None:
+        """The ends there are now; cheap while they stay the same."""
+        ends = (frozenset(prefills), frozenset(decodes))
+        if ends != self._ends:
+            self._ends = ends
+            self.pairs.renew(*ends)
+
+    def plan(self, ask: Ask, pool: Pool, objective: Objective, now: float, *, whole: bool) -> SplitPlan:
+        """``whole``: a handoff of this request failed already; it runs whole."""
+        shape = Shape(
+            prompt_tokens=ask.prompt_tokens,
+            output_tokens=ask.output_tokens,
+            max_tokens=ask.request.sampling.max_tokens,
+            prompt_logprobs=ask.request.sampling.prompt_logprobs is not None,
+            continued=ask.started,
+        )
+        forecast = None
+        if self.settings.mode is SplitMode.ADAPTIVE and not ask.started:
+            forecast = self._forecast(ask, pool, now)
+        phase = determine_request_phase(shape, self.settings, forecast)
+        if not phase.split:
+            return SplitPlan(phase=phase)
+        if whole:
+            return SplitPlan(phase=phase, fallback="its handoff failed before")
+        return self._pair_up(ask, pool, objective, now, phase)
+
+    def conditions(self, pool: Pool) -> list[str]:
+        """What keeps splitting from working for this model, in words."""
+        if not self.settings.enabled or not len(pool):
+            return []
+        missing = [
+            f"no instance of {pool.model!r} that takes {what} is ready"
+            for what, accounts in (("prefill legs", pool.prefillers), ("decode legs", pool.decoders))
+            if not accounts
+        ]
+        if missing:
+            return missing
+        if any(self.pairs.usable_for(a.instance_id) for a in pool.decoders):
+            return []
+        failed = [p for p in self.pairs if p.reason and p.decode.instance_id in {a.instance_id for a in pool.decoders}]
+        why = "; ".join(f"{p.prefill.instance_id} to {p.decode.instance_id}: {p.reason}" for p in failed[:4])
+        return [f"no pair of {pool.model!r} can hand over" + (f" ({why})" if why else ": none is warmed up yet")]
+
+    def _pair_up(self, ask: Ask, pool: Pool, objective: Objective, now: float, phase: PhaseChoice) -> SplitPlan:
+        """The decode instance first, where the request will stay; then a prefill instance that can hand over to it."""
+        decoders, _ = able(pool.decoders, ask)
+        usable = {a.instance_id: self.pairs.usable_for(a.instance_id) for a in decoders}
+        if not any(usable.values()):
+            return SplitPlan(phase=phase, fallback=self._no_pair(pool))
+        prefill_ask = replace(ask, output_tokens=1, tokens=ask.prompt_tokens + 1, headroom=False)
+        roomy = {a.instance_id: a for a in with_room(pool.prefillers, prefill_ask)}
+        options = [a for a in with_room(decoders, ask) if usable[a.instance_id].keys() & roomy.keys()]
+        if not options:
+            return SplitPlan(phase=phase, fallback="no room at a pair of instances now")
+        choice = objective.choose(ask, options, now)
+        decode = options[choice.index]
+        pairs = usable[decode.instance_id]
+        prefillers = [roomy[name] for name in sorted(pairs.keys() & roomy.keys())]
+        starts = scorers.start_s(prefillers, now)
+        best = pick(prefillers, starts)
+        prefill = prefillers[best]
+        why = f"prefill on {prefill.instance_id}: shortest predicted start {starts[best]:.2f} s of {len(prefillers)}"
+        return SplitPlan(
+            phase=phase,
+            split=Split(
+                decoders=options,
+                choice=choice,
+                prefill=prefill,
+                prefill_ask=prefill_ask,
+                pair=pairs[prefill.instance_id],
+                prefill_start_s=starts[best],
+                why=why,
+            ),
+        )
+
+    def _no_pair(self, pool: Pool) -> str:
+        return "; ".join(self.conditions(pool)) or "no pair of instances can take it"
+
+    def _forecast(self, ask: Ask, pool: Pool, now: float) -> Forecast | None:
+        whole, prefillers = pool.accounts, pool.prefillers
+        if not whole or not prefillers:
+            return None
+        firsts = scorers.first_token_s(whole, ask, scorers.start_s(whole, now))
+        best = pick(whole, firsts)
+        starts = scorers.start_s(prefillers, now)
+        soonest = pick(prefillers, starts)
+        handoffs = [p.handoff_s for p in self.pairs if p.handoff_s is not None]
+        handoff_s = sum(handoffs) / len(handoffs) if handoffs else HANDOFF_PRIOR_S
+        prefill_s = prefillers[soonest].prefill_token_s * ask.prompt_tokens
+        return Forecast(
+            whole_first_token_s=firsts[best],
+            split_first_token_s=starts[soonest] + prefill_s + handoff_s,
+            # Each stream that decodes there waits while the prompt takes its part of the iterations.
+            interference_s=whole[best].prefill_token_s * ask.prompt_tokens * whole[best].live,
+            handoff_s=handoff_s,
+            prefill_backlog_s=starts[soonest],
+        )

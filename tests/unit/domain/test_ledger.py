@@ -1,0 +1,226 @@
+"""Room is counted once: what is promised, what the engine reports, and what the report has not seen."""
+
+from __future__ import annotations
+
+from math import inf
+from typing import Any
+
+import pytest
+
+from scheduler_svc.domain.instance import LoadReport
+from scheduler_svc.domain.ledger import Account, Ledger, Reservation
+from scheduler_svc.domain.pace import GPU_PRIOR
+from scheduler_svc.domain.request import RequestKey
+from tests.contract.policies.modelled_fleet import make_facts
+
+
+def make_account(**facts: Any) -> Account:
+    account = Account("i0")
+    values: dict[str, Any] = {"max_running": 2, "kv_capacity_tokens": 1_000, "kv_block_size": 10}
+    account.open(make_facts(**values | facts), GPU_PRIOR)
+    return account
+
+
+def make_reservation(tokens: int = 100, *, prompt: int = 50, finish_in_s: float = 1.0, **changes: Any) -> Reservation:
+    values: dict[str, Any] = {
+        "key": RequestKey(tenant="t", request_id="r"),
+        "tokens": tokens,
+        "prompt_tokens": prompt,
+        "output_tokens": 50,
+        "emitted_tokens": 0,
+        "max_tokens": 50,
+        "critical": False,
+        "made_at": 0.0,
+        "first_token_in_s": 0.1,
+        "token_s": 0.01,
+        "finish_in_s": finish_in_s,
+    }
+    return Reservation(**values | changes)
+
+
+def heartbeat(*, kv_used: int = 0, last_assign: int = 0) -> LoadReport:
+    return LoadReport(
+        number=1,
+        last_assign=last_assign,
+        running=0,
+        waiting=0,
+        unfinished=0,
+        kv_used_tokens=kv_used,
+        iterations=0,
+    )
+
+
+def test_a_reservation_takes_tokens_and_a_slot_until_it_leaves() -> None:
+    account, ledger = make_account(), Ledger()
+
+    number = ledger.enter(account, make_reservation(300), 0.0)
+    assert (account.free_tokens, account.free_slots) == (700, 1)
+
+    assert ledger.leave(number, 1.0) is not None
+    assert (account.free_tokens, account.free_slots) == (1_000, 2)
+    assert ledger.leave(number, 1.0) is None
+    assert (account.free_tokens, account.free_slots) == (1_000, 2)
+
+
+def test_numbers_of_attempts_are_never_used_again() -> None:
+    account, ledger = make_account(), Ledger()
+    first = ledger.enter(account, make_reservation(), 0.0)
+    ledger.leave(first, 0.0)
+
+    assert ledger.enter(account, make_reservation(), 0.0) > first
+
+
+def test_what_the_report_has_not_seen_is_added_to_it() -> None:
+    account, ledger = make_account(), Ledger()
+    ledger.enter(account, make_reservation(300), 0.0)
+
+    account.report(heartbeat(kv_used=400))
+
+    assert account.free_tokens == 1_000 - 400 - 300
+
+
+def test_what_the_report_has_seen_is_not_counted_twice() -> None:
+    account, ledger = make_account(), Ledger()
+    number = ledger.enter(account, make_reservation(300), 0.0)
+    reservation = ledger.find(number)
+    assert reservation is not None
+    reservation.assign_number = 7
+
+    account.report(heartbeat(kv_used=120, last_assign=6))
+    assert account.free_tokens == 1_000 - 120 - 300
+
+    account.report(heartbeat(kv_used=120, last_assign=7))
+    assert account.free_tokens == 1_000 - 300, "the promise is larger than what is in use"
+
+    account.report(heartbeat(kv_used=450, last_assign=7))
+    assert account.free_tokens == 1_000 - 450, "more is in use than was promised"
+
+
+def test_a_reservation_that_was_not_sent_is_not_seen_by_any_report() -> None:
+    account, ledger = make_account(), Ledger()
+    ledger.enter(account, make_reservation(300), 0.0)
+
+    account.report(heartbeat(kv_used=100, last_assign=1_000))
+
+    assert account.free_tokens == 1_000 - 100 - 300
+
+
+def test_what_ended_since_the_report_is_free_at_once() -> None:
+    account, ledger = make_account(), Ledger()
+    number = ledger.enter(account, make_reservation(300), 0.0)
+    reservation = ledger.find(number)
+    assert reservation is not None
+    reservation.assign_number = 1
+    account.report(heartbeat(kv_used=500, last_assign=1))
+
+    ledger.leave(number, 1.0, used_tokens=200)
+
+    assert account.free_tokens == 1_000 - (500 - 200)
+
+
+def test_room_is_counted_in_whole_blocks() -> None:
+    account = make_account(kv_block_size=128)
+
+    account.report(heartbeat(kv_used=100))
+
+    assert account.free_tokens == 896, "seven blocks of 128"
+
+
+def test_a_request_that_writes_more_than_predicted_grows_its_reservation() -> None:
+    account, ledger = make_account(), Ledger()
+    reservation = make_reservation(100)
+    ledger.enter(account, reservation, 0.0)
+
+    account.grow(reservation, 250)
+
+    assert account.free_tokens == 750
+    ledger.leave(reservation.attempt_number, 0.0)
+    assert account.free_tokens == 1_000
+
+
+def test_a_lookahead_may_queue_at_the_engine_and_no_more() -> None:
+    account, ledger = make_account(max_running=2, max_batched_tokens=100), Ledger()
+    for _ in range(2):
+        ledger.enter(account, make_reservation(10), 0.0)
+    assert account.prompt_room == inf, "the first of the lookahead may be of any length"
+
+    ledger.enter(account, make_reservation(10, prompt=500), 0.0)
+
+    assert account.prompt_room == -1
+
+
+def test_the_lookahead_holds_one_chunk_of_prompts() -> None:
+    account, ledger = make_account(max_running=16, max_batched_tokens=100), Ledger()
+    assert account.lookahead == 2
+    for _ in range(16):
+        ledger.enter(account, make_reservation(10), 0.0)
+
+    ledger.enter(account, make_reservation(10, prompt=70), 0.0)
+    assert account.prompt_room == 30
+
+    ledger.leave(1, 1.0)
+    assert account.prompt_room == inf, "the one that queued runs now"
+
+
+def test_one_slot_is_kept_for_critical_and_its_use_does_not_keep_another() -> None:
+    account, ledger = make_account(max_running=3), Ledger()
+    ledger.enter(account, make_reservation(10), 0.0)
+    assert account.common_room == inf
+    ledger.enter(account, make_reservation(10, critical=True), 0.0)
+    assert account.common_room == inf
+    ledger.leave(2, 0.0)
+
+    ledger.enter(account, make_reservation(10), 0.0)
+
+    assert account.common_room == -1
+    assert account.prompt_room == inf
+
+
+def test_an_instance_that_runs_one_at_a_time_keeps_no_slot() -> None:
+    account = make_account(max_running=1)
+
+    assert account.common_room == inf
+
+
+def test_prompts_that_wait_for_prefill_put_off_the_next_start() -> None:
+    account, ledger = make_account(), Ledger()
+    reservation = make_reservation(prompt=1_000)
+
+    ledger.enter(account, reservation, 10.0)
+    assert account.ready_at == pytest.approx(10.0 + 1_000 * account.prefill_token_s)
+
+    account.first_token(reservation, 10.01)
+    assert account.ready_at == pytest.approx(10.01)
+    assert account.start_floor == 0
+
+
+def test_an_instance_whose_first_tokens_are_overdue_does_not_look_idle() -> None:
+    account, ledger = make_account(), Ledger()
+
+    ledger.enter(account, make_reservation(prompt=1_000), 0.0)
+
+    assert account.ready_at < 1_000
+    assert account.start_floor == pytest.approx(500 * account.prefill_token_s)
+
+
+def test_without_a_free_slot_the_next_start_is_the_next_predicted_end() -> None:
+    account, ledger = make_account(max_running=2), Ledger()
+    ledger.enter(account, make_reservation(finish_in_s=5.0), 0.0)
+    ledger.enter(account, make_reservation(finish_in_s=3.0), 0.0)
+    assert account.ready_at == 3.0
+
+    ledger.enter(account, make_reservation(finish_in_s=9.0), 0.0)
+    assert account.ready_at == 5.0, "the first end is for the one that queues already"
+    assert account.start_floor > 0
+
+
+def test_all_that_is_on_an_instance_leaves_with_it() -> None:
+    account, other, ledger = make_account(), make_account(), Ledger()
+    ledger.enter(account, make_reservation(), 0.0)
+    ledger.enter(other, make_reservation(), 0.0)
+    ledger.enter(account, make_reservation(), 0.0)
+
+    assert ledger.leave_all(account, 1.0) == [1, 3]
+
+    assert account.free_tokens == 1_000
+    assert len(ledger) == 1

@@ -1,0 +1,164 @@
+"""Predictions come from what engines report, and say how good they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from random import Random
+
+import pytest
+
+from scheduler_svc.domain.instance import IterationSample, LoadReport
+from scheduler_svc.domain.pace import CPU_PRIOR, GPU_PRIOR, Pace, prior_pace
+from scheduler_svc.domain.predictor import IterationModel, Predictor
+from tests.contract.policies.modelled_fleet import make_facts
+
+FAST = Pace(base_s=2e-3, prefill_token_s=1e-5, running_s=2e-5, kv_token_s=1e-8)
+SLOW = Pace(base_s=5e-2, prefill_token_s=1e-3, running_s=5e-3, kv_token_s=1e-6)
+
+
+def iterations(pace: Pace, n: int, *, noise: float = 0.0, seed: int = 1) -> Iterator[IterationSample]:
+    random = Random(seed)
+    for _ in range(n):
+        prefill = random.choice([0, 0, 0, random.randrange(2_048)])
+        running, kv = random.randrange(1, 65), random.randrange(60_000)
+        yield IterationSample(
+            prefill_tokens=prefill,
+            decode_tokens=running,
+            running=running,
+            kv_used_tokens=kv,
+            elapsed_s=pace.iteration_s(prefill, running, kv) * random.uniform(1 - noise, 1 + noise),
+        )
+
+
+def heartbeat(*samples: IterationSample, queried: int = 0, hit: int = 0) -> LoadReport:
+    return LoadReport(
+        number=1,
+        last_assign=0,
+        running=0,
+        waiting=0,
+        unfinished=0,
+        kv_used_tokens=0,
+        iterations=0,
+        prefix_queries_tokens=queried,
+        prefix_hits_tokens=hit,
+        samples=samples,
+    )
+
+
+def learned(pace: Pace, n: int, *, prior: Pace = GPU_PRIOR, noise: float = 0.0) -> Pace:
+    """What is believed after so many iterations, twenty to a heartbeat."""
+    return teach(Predictor(prior, forgetting=0.995), iterations(pace, n, noise=noise)).pace
+
+
+def teach(predictor: Predictor, samples: Iterable[IterationSample]) -> Predictor:
+    left = list(samples)
+    while left:
+        predictor.learn(heartbeat(*left[:20]))
+        del left[:20]
+    return predictor
+
+
+def worst_error(pace: Pace, truth: Pace) -> float:
+    """Over a range of iterations, relative."""
+    return max(
+        abs(pace.iteration_s(p, r, kv) / truth.iteration_s(p, r, kv) - 1)
+        for p in (0, 100, 2_000)
+        for r in (1, 60)
+        for kv in (0, 50_000)
+    )
+
+
+def test_before_the_first_report_the_prior_holds() -> None:
+    assert Predictor(GPU_PRIOR, forgetting=0.995).pace == GPU_PRIOR
+    assert prior_pace(make_facts()) == CPU_PRIOR
+
+
+@pytest.mark.parametrize("truth", [FAST, SLOW])
+@pytest.mark.parametrize("prior", [GPU_PRIOR, CPU_PRIOR])
+def test_the_engine_s_own_pace_is_found_whatever_the_prior(truth: Pace, prior: Pace) -> None:
+    assert worst_error(learned(truth, 400, prior=prior), truth) < 0.1
+
+
+def test_noise_does_not_bias_it() -> None:
+    assert worst_error(learned(SLOW, 2_000, noise=0.5), SLOW) < 0.15
+
+
+def test_after_ten_iterations_it_is_nearer_than_the_prior() -> None:
+    assert worst_error(learned(SLOW, 10), SLOW) < 0.5 * worst_error(GPU_PRIOR, SLOW)
+
+
+def test_a_single_hiccup_does_not_spoil_it() -> None:
+    predictor = teach(Predictor(GPU_PRIOR, forgetting=0.995), iterations(FAST, 300))
+    hiccup = IterationSample(prefill_tokens=0, decode_tokens=30, running=30, kv_used_tokens=30_000, elapsed_s=5.0)
+
+    predictor.learn(heartbeat(hiccup))
+
+    assert worst_error(predictor.pace, FAST) < 0.3
+
+
+def test_it_follows_an_engine_that_becomes_slower() -> None:
+    predictor = Predictor(GPU_PRIOR, forgetting=0.98)
+
+    teach(predictor, (*iterations(FAST, 500), *iterations(SLOW, 500, seed=2)))
+
+    assert worst_error(predictor.pace, SLOW) < 0.1
+
+
+def test_a_load_that_never_varies_leaves_sane_coefficients() -> None:
+    """Thousands of equal iterations say nothing of prefill; it keeps the prior's shape at the engine's scale."""
+    model = IterationModel(GPU_PRIOR, forgetting=0.995)
+    same = IterationSample(prefill_tokens=0, decode_tokens=4, running=4, kv_used_tokens=1_000, elapsed_s=0.080)
+    for _ in range(20_000):
+        model.learn(same)
+
+    pace = model.solve()
+
+    assert pace.iteration_s(0, 4, 1_000) == pytest.approx(0.080, rel=0.02)
+    scale = 0.080 / GPU_PRIOR.iteration_s(0, 4, 1_000)
+    assert pace.prefill_token_s == pytest.approx(GPU_PRIOR.prefill_token_s * scale, rel=0.05)
+
+
+def test_no_coefficient_is_negative() -> None:
+    """Iterations that get faster with more sequences fit best with a negative slope."""
+    model = IterationModel(GPU_PRIOR, forgetting=0.995)
+    for n in range(1, 60):
+        model.learn(IterationSample(prefill_tokens=0, decode_tokens=n, running=n, kv_used_tokens=n, elapsed_s=0.1 / n))
+
+    pace = model.solve()
+
+    assert min(pace.base_s, pace.prefill_token_s, pace.running_s, pace.kv_token_s) >= 0
+
+
+def test_it_knows_its_own_error() -> None:
+    predictor = Predictor(GPU_PRIOR, forgetting=0.98)
+    predictor.learn(heartbeat(*iterations(SLOW, 5)))
+    early = predictor.accuracies()["iteration"]
+    for n in range(20):
+        predictor.learn(heartbeat(*iterations(SLOW, 50, seed=n)))
+
+    late = predictor.accuracies()["iteration"]
+
+    assert early.relative_error > 0.5
+    assert early.bias_s < 0, "the prior took the engine for faster"
+    assert late.relative_error < 0.05
+    assert late.count == 1_005
+
+
+def test_iterations_without_a_duration_teach_nothing() -> None:
+    predictor = Predictor(GPU_PRIOR, forgetting=0.98)
+    nothing = IterationSample(prefill_tokens=1, decode_tokens=1, running=1, kv_used_tokens=1, elapsed_s=0.0)
+
+    assert not predictor.learn(heartbeat(nothing))
+    assert predictor.pace == GPU_PRIOR
+
+
+def test_prompts_that_the_prefix_cache_holds_need_less_prefill() -> None:
+    predictor = Predictor(GPU_PRIOR, forgetting=0.98)
+    assert predictor.uncached_share == 1
+
+    predictor.learn(heartbeat(queried=1_000, hit=750))
+    assert predictor.uncached_share == pytest.approx(0.25)
+
+    for n in range(2, 60):
+        predictor.learn(heartbeat(queried=n * 1_000, hit=750))
+    assert predictor.uncached_share > 0.99, "and more again once it does not"

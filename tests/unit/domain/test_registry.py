@@ -1,0 +1,203 @@
+from __future__ import annotations
+
+import pytest
+
+from scheduler_svc.domain.errors import InstanceNotFound, InvalidTransition, LimitReached
+from scheduler_svc.domain.instance import InstanceRole, InstanceSpec, InstanceState
+from scheduler_svc.domain.registry import TRANSITIONS, Registry
+from tests.contract.policies.modelled_fleet import add_instance, make_core, make_facts, make_request
+
+
+def make_registry(**changes: int) -> Registry:
+    return Registry(**{"max_instances": 4, "max_models": 2} | changes)
+
+
+def spec(instance_id: str = "i0", *, model: str = "m", **changes: object) -> InstanceSpec:
+    values: dict[str, object] = {"instance_id": instance_id, "model": model, "engine_start_id": "1"}
+    return InstanceSpec(**values | changes)  # type: ignore[arg-type]
+
+
+def test_a_registered_instance_is_found_by_its_id_and_its_model_is_known() -> None:
+    registry = make_registry()
+
+    instance = registry.register(spec(), now=1.0)
+
+    assert registry.get("i0") is instance
+    assert registry.find("i0") is instance
+    assert registry.models() == {"m"}
+    assert instance.state is InstanceState.DOWNLOADING
+    assert registry.serving("m") == []
+
+
+def test_an_unknown_instance_is_an_error_that_names_those_there_are() -> None:
+    registry = make_registry()
+    registry.register(spec("a"), 0.0)
+    registry.register(spec("b"), 0.0)
+
+    with pytest.raises(InstanceNotFound, match=r"'c'.*a, b"):
+        registry.get("c")
+    assert registry.find("c") is None
+
+
+def test_only_ready_instances_serve() -> None:
+    registry = make_registry()
+    for name in ("a", "b"):
+        registry.register(spec(name), 0.0)
+    registry.transition("b", InstanceState.READY, "up", 1.0)
+
+    assert [i.instance_id for i in registry.serving("m")] == ["b"]
+
+
+def test_every_state_has_its_transitions() -> None:
+    assert set(TRANSITIONS) == set(InstanceState)
+
+
+@pytest.mark.parametrize("before", InstanceState)
+@pytest.mark.parametrize("after", InstanceState)
+def test_a_transition_follows_the_table(before: InstanceState, after: InstanceState) -> None:
+    registry = make_registry()
+    instance = registry.register(spec(), 0.0)
+    instance.state = before
+
+    if after is before or after in TRANSITIONS[before]:
+        registry.transition("i0", after, "why", 2.0)
+        assert instance.state is after
+        assert instance.state_reason == "why"
+    else:
+        with pytest.raises(InvalidTransition, match=rf"{before.value}.*{after.value}"):
+            registry.transition("i0", after, "why", 2.0)
+        assert instance.state is before
+
+
+def test_the_same_state_again_changes_the_reason_and_not_its_age() -> None:
+    registry = make_registry()
+    registry.register(spec(), 0.0)
+    registry.transition("i0", InstanceState.LOADING, "weights", 1.0)
+
+    instance = registry.transition("i0", InstanceState.LOADING, "still weights", 5.0)
+
+    assert (instance.state_reason, instance.state_since) == ("still weights", 1.0)
+
+
+@pytest.mark.parametrize("before", [InstanceState.READY, InstanceState.DRAINING, InstanceState.LOADING])
+def test_a_suspect_recovers_to_what_it_was(before: InstanceState) -> None:
+    registry = make_registry()
+    registry.register(spec(), 0.0)
+    registry.transition("i0", before, "", 1.0)
+    registry.transition("i0", InstanceState.SUSPECT, "stream broke", 2.0)
+
+    assert registry.recover("i0", "stream is back", 3.0).state is before
+
+
+def test_a_stalled_suspect_recovers_to_what_it_was_before_both() -> None:
+    registry = make_registry()
+    registry.register(spec(), 0.0)
+    registry.transition("i0", InstanceState.READY, "", 1.0)
+    registry.transition("i0", InstanceState.STALLED, "", 2.0)
+    registry.transition("i0", InstanceState.SUSPECT, "", 3.0)
+
+    assert registry.recover("i0", "", 4.0).state is InstanceState.READY
+
+
+def test_a_lost_instance_does_not_recover_by_itself() -> None:
+    registry = make_registry()
+    registry.register(spec(), 0.0)
+    registry.transition("i0", InstanceState.LOST, "", 1.0)
+
+    assert registry.recover("i0", "", 2.0).state is InstanceState.LOST
+    assert registry.models() == set()
+
+
+def test_a_reconnect_of_the_same_engine_keeps_state_and_facts() -> None:
+    core = make_core()
+    add_instance(core, "i0")
+
+    instance = core.registry.register(core.registry.get("i0").spec, 5.0)
+
+    assert instance.state is InstanceState.READY
+    assert instance.facts is not None
+
+
+def test_a_new_engine_under_the_same_id_starts_over() -> None:
+    core = make_core()
+    add_instance(core, "i0")
+
+    instance = core.registry.register(InstanceSpec(instance_id="i0", model="tiny", engine_start_id="2"), 5.0)
+
+    assert instance.state is InstanceState.DOWNLOADING
+    assert instance.facts is None
+    assert core.registry.serving("tiny") == []
+
+
+def test_a_lost_instance_has_to_prove_itself_though_its_engine_is_the_same() -> None:
+    core = make_core()
+    add_instance(core, "i0")
+    core.registry.transition("i0", InstanceState.LOST, "lease ran out", 1.0)
+
+    instance = core.registry.register(instance_spec := core.registry.get("i0").spec, 2.0)
+
+    assert instance.state is InstanceState.DOWNLOADING
+    assert core.engine_ready(instance_spec.instance_id, make_facts(), 3.0).state is InstanceState.READY
+
+
+def test_a_role_set_by_an_administrator_outlives_a_new_registration() -> None:
+    registry = make_registry()
+    instance = registry.register(spec(), 0.0)
+    instance.role = InstanceRole.DECODING
+
+    registry.register(spec(engine_start_id="2"), 1.0)
+
+    assert instance.role is InstanceRole.DECODING
+
+
+def test_a_role_the_executor_changes_is_taken() -> None:
+    registry = make_registry()
+    instance = registry.register(spec(), 0.0)
+
+    registry.register(spec(engine_start_id="2", role=InstanceRole.HYBRID), 1.0)
+
+    assert instance.role is InstanceRole.HYBRID
+
+
+def test_an_instance_that_comes_back_with_another_model_serves_that_one() -> None:
+    core = make_core()
+    add_instance(core, "i0", model="old")
+    add_instance(core, "i0", model="new", now=1.0)
+
+    core.enqueue(make_request(1, model="old"), 1.0)
+    core.enqueue(make_request(2, model="new"), 1.0)
+
+    assert [d.key.request_id for d in core.schedule(1.0)] == ["2"]
+
+
+def test_no_more_instances_than_the_bound() -> None:
+    registry = make_registry(max_instances=1)
+    registry.register(spec("a"), 0.0)
+    registry.register(spec("a", engine_start_id="2"), 0.0)
+
+    with pytest.raises(LimitReached, match="1 instances"):
+        registry.register(spec("b"), 0.0)
+
+
+def test_no_more_models_than_the_bound_and_one_without_instance_or_queue_makes_room() -> None:
+    registry = make_registry(max_models=2)
+    registry.register(spec("a", model="x"), 0.0)
+    registry.register(spec("b", model="y"), 0.0)
+    with pytest.raises(LimitReached, match="2 models"):
+        registry.register(spec("c", model="z"), 0.0)
+
+    registry.forget("b")
+
+    registry.register(spec("c", model="z"), 0.0)
+    assert registry.models() == {"x", "z"}
+
+
+def test_a_forgotten_instance_is_gone() -> None:
+    core = make_core(instances=1)
+    core.enqueue(make_request(1), 0.0)
+
+    core.registry.forget("i0")
+
+    assert core.schedule(0.0) == []
+    with pytest.raises(InstanceNotFound):
+        core.registry.forget("i0")

@@ -1,0 +1,107 @@
+"""Our sampling options in vLLM's words."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from executor_svc.engine.port import InvalidRequestError, Sampling, StructuredKind, StructuredOutput
+from executor_svc.engine.sampling import (
+    SAME_NAME,
+    field_of_error,
+    invalid_request,
+    sampling_arguments,
+    structured_arguments,
+)
+
+ADDED = {"detokenize", "skip_clone"}
+RENAMED = {"stop_token_ids", "bad_words", "logit_bias", "allowed_token_ids", "structured_output"}
+
+
+def test_no_option_is_forgotten() -> None:
+    assert {field.name for field in dataclasses.fields(Sampling)} == {*SAME_NAME, *RENAMED}
+
+
+def test_plain_options_pass_as_they_are() -> None:
+    made = sampling_arguments(Sampling(temperature=0.3, top_k=7, seed=9, max_tokens=11, logprobs=2), None)
+    assert (made["temperature"], made["top_k"], made["seed"], made["max_tokens"], made["logprobs"]) == (
+        0.3,
+        7,
+        9,
+        11,
+        2,
+    )
+
+
+def test_text_is_left_to_the_runtime() -> None:
+    assert sampling_arguments(Sampling(), None)["detokenize"] is False
+
+
+def test_empty_options_are_left_out() -> None:
+    assert set(sampling_arguments(Sampling(), None)) == {*SAME_NAME, *ADDED}
+
+
+def test_collections_become_what_vllm_serialises() -> None:
+    sampling = Sampling(stop_token_ids=(1,), bad_words=("a",), logit_bias={1: 2.0}, allowed_token_ids=(3,))
+    made = sampling_arguments(sampling, None)
+    assert (made["stop_token_ids"], made["bad_words"], made["allowed_token_ids"]) == ([1], ["a"], [3])
+    assert made["logit_bias"] == {1: 2.0}
+
+
+def test_handover_parameters_travel_verbatim() -> None:
+    params = {"do_remote_decode": True, "remote_host": None}
+    assert sampling_arguments(Sampling(), params)["extra_args"] == {"kv_transfer_params": params}
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "made"),
+    [
+        (StructuredKind.JSON_SCHEMA, '{"type": "object"}', {"json": '{"type": "object"}'}),
+        (StructuredKind.JSON_SCHEMA, "true", {"json": "true"}),
+        (StructuredKind.JSON_OBJECT, "", {"json_object": True}),
+        (StructuredKind.REGEX, "a+", {"regex": "a+"}),
+        (StructuredKind.CHOICE, '["a", "b"]', {"choice": ["a", "b"]}),
+        (StructuredKind.GRAMMAR, "root ::= 'a'", {"grammar": "root ::= 'a'"}),
+    ],
+)
+def test_each_constraint_has_its_argument(kind: StructuredKind, value: str, made: dict[str, object]) -> None:
+    assert structured_arguments(StructuredOutput(kind=kind, value=value)) == made
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        (StructuredKind.JSON_SCHEMA, "{"),
+        (StructuredKind.JSON_SCHEMA, "[]"),
+        (StructuredKind.JSON_SCHEMA, "[" * 100_000),
+        (StructuredKind.CHOICE, "["),
+        (StructuredKind.CHOICE, "[]"),
+        (StructuredKind.CHOICE, '"a"'),
+        (StructuredKind.CHOICE, '["a", 1]'),
+        (StructuredKind.CHOICE, '["a", ""]'),
+    ],
+)
+def test_what_is_plainly_broken_is_refused_before_vllm_sees_it(kind: StructuredKind, value: str) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        structured_arguments(StructuredOutput(kind=kind, value=value))
+    assert caught.value.field_name == f"sampling.structured_output.{kind.value}"
+
+
+def test_an_error_points_at_the_option_vllm_names() -> None:
+    constrained = Sampling(structured_output=StructuredOutput(kind=StructuredKind.REGEX, value="a"))
+    assert field_of_error("top_p", constrained) == "sampling.top_p"
+    assert field_of_error(None, constrained) == "sampling.structured_output.regex"
+    assert field_of_error("something_internal", constrained) == "sampling.structured_output.regex"
+    assert field_of_error(None, Sampling()) == "sampling"
+
+
+def test_an_error_keeps_vllms_words_without_its_decoration() -> None:
+    class Decorated(ValueError):
+        parameter = "top_p"
+
+        def __str__(self) -> str:
+            return f"{self.args[0]} (parameter=top_p, value=7)"
+
+    error = invalid_request(Decorated("top_p must be in (0, 1], got 7."), Sampling())
+    assert (error.field_name, error.message) == ("sampling.top_p", "top_p must be in (0, 1], got 7.")

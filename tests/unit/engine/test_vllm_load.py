@@ -1,0 +1,95 @@
+"""What vLLM's statistics add up to."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from executor_svc.engine.vllm_load import ITERATIONS_KEPT, VllmLoad
+
+
+def details(**values: Any) -> Any:
+    usual = {
+        "num_ctx_requests": 1,
+        "num_ctx_tokens": 20,
+        "num_generation_requests": 3,
+        "num_generation_tokens": 3,
+        "elapsed_ms": 8.0,
+        "is_dummy": False,
+    }
+    return SimpleNamespace(**(usual | values))
+
+
+def stats(**values: Any) -> Any:
+    usual = {
+        "num_running_reqs": 4,
+        "num_waiting_reqs": 5,
+        "num_skipped_waiting_reqs": 2,
+        "kv_cache_usage": 0.5,
+        "prefix_cache_stats": SimpleNamespace(queries=100, hits=40),
+        "iteration_details": details(),
+    }
+    return SimpleNamespace(**(usual | values))
+
+
+@pytest.fixture
+def load() -> VllmLoad:
+    load = VllmLoad()
+    load.kv_capacity_tokens = 1000
+    return load
+
+
+async def test_the_latest_snapshot_counts_and_counters_add_up(load: VllmLoad) -> None:
+    for _ in range(2):
+        load.record(stats(), SimpleNamespace(num_generation_tokens=4))
+    assert (load.running, load.waiting, load.blocked, load.kv_used_tokens) == (4, 7, 2, 500)
+    assert (load.prefix_queries_tokens, load.prefix_hits_tokens, load.generation_tokens) == (200, 80, 8)
+    assert load.iterations == 2
+
+
+async def test_a_batch_without_statistics_changes_nothing_but_is_a_step(load: VllmLoad) -> None:
+    steps: list[int] = []
+    load.on_step(lambda: steps.append(1))
+    load.record(None, None)
+    assert steps == []  # not yet: the readers come first
+    await asyncio.sleep(0)
+    assert steps == [1]
+    assert load.iterations == 0
+
+
+async def test_an_iteration_says_what_was_computed(load: VllmLoad) -> None:
+    load.record(stats(num_running_reqs=0), None)
+    (iteration,) = load.take_iterations()
+    assert (iteration.index, iteration.prefill_tokens, iteration.decode_tokens, iteration.running) == (1, 20, 3, 4)
+    assert iteration.elapsed_s == 0.008
+    assert load.take_iterations() == []
+
+
+async def test_steps_back_to_back_are_timed_from_end_to_end(load: VllmLoad, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    load.record(stats(), None)
+    now = 100.050
+    load.record(stats(num_running_reqs=0), None)
+    now = 200.0
+    load.record(stats(), None)  # after idling: only its own time counts
+    assert [iteration.elapsed_s for iteration in load.take_iterations()] == pytest.approx([0.008, 0.050, 0.008])
+
+
+async def test_steps_without_tokens_are_no_progress(load: VllmLoad) -> None:
+    load.record(stats(iteration_details=None), None)
+    load.record(stats(iteration_details=details(is_dummy=True)), None)
+    assert load.iterations == 0
+    assert load.take_iterations() == []
+
+
+async def test_the_latest_iterations_are_kept(load: VllmLoad) -> None:
+    for _ in range(ITERATIONS_KEPT + 10):
+        load.record(stats(), None)
+    taken = load.take_iterations()
+    assert len(taken) == ITERATIONS_KEPT
+    assert taken[-1].index == ITERATIONS_KEPT + 10

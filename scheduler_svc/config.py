@@ -67,6 +67,19 @@ class InstanceSection(_Section):
     probation_s: float = Field(default=5.0, gt=0, description="seconds an instance rests that fails in a row")
 
 
+class PdSeparationSection(_Section):
+    enabled: bool = Field(default=False, description="split requests into a prefill and a decode leg")
+    routing_policy: Literal["always", "threshold", "adaptive"] = Field(
+        default="adaptive", description="which requests are split"
+    )
+    prefilling_threshold_input_tokens: int = Field(
+        default=2_048, ge=1, description="threshold: split prompts of at least this many tokens"
+    )
+    prefilling_threshold_ratio: float = Field(
+        default=4.0, gt=0, description="threshold: or this many times the predicted output"
+    )
+
+
 class RecordSection(_Section):
     requests: int = Field(default=2_000, ge=1, description="ended requests kept for explain and attach")
     output_tokens: int = Field(default=4_000_000, ge=1, description="output tokens kept with them")
@@ -112,6 +125,7 @@ class SchedulerConfig(BaseSettings):
     tls: TlsSection = TlsSection()
     queue: QueueSection = QueueSection()
     instance: InstanceSection = InstanceSection()
+    pd_separation: PdSeparationSection = PdSeparationSection()
     record: RecordSection = RecordSection()
     models: dict[str, ModelSection] = Field(default_factory=dict, description="per model: sampling defaults")
 

@@ -24,9 +24,11 @@ from scheduler_svc.control.sessions import Sessions
 from scheduler_svc.control.supervisor import Supervisor
 from scheduler_svc.control.tokenizers import Tokenizers
 from scheduler_svc.control.wakeup import Wakeup
+from scheduler_svc.control.warm_ups import WarmUps
 from scheduler_svc.control.watchdog import Watchdog
 from scheduler_svc.domain.core import SchedulingCore
 from scheduler_svc.domain.errors import ShuttingDown
+from scheduler_svc.domain.pd.settings import PdSettings, SplitMode
 from scheduler_svc.domain.policy import PolicyCatalogue
 from scheduler_svc.domain.settings import CoreSettings
 from scheduler_svc.tokenization.store import TokenizerStore
@@ -53,6 +55,7 @@ class ControlPlane:
     intake: Intake
     models: ModelWatch
     watchdog: Watchdog
+    warm_ups: WarmUps
     pacer: Pacer
     explainer: Explainer
     wakeup: Wakeup
@@ -75,6 +78,7 @@ def build_control(config: SchedulerConfig, clock: ControlClock, tokenizers: Toke
         core, clock, assignments, tokenizers, pacer, wakeup, models, _session_settings(config), epoch=epoch
     )
     assignments.attach_sessions(sessions)
+    warm_ups = WarmUps(core, clock, assignments, sessions, epoch=epoch)
     intake = Intake(core, clock, lifecycle, tokenizers, models, pacer, wakeup, _intake_settings(config))
     return ControlPlane(
         core=core,
@@ -85,7 +89,16 @@ def build_control(config: SchedulerConfig, clock: ControlClock, tokenizers: Toke
         dispatcher=Dispatcher(core, clock, lifecycle, assignments, wakeup),
         intake=intake,
         models=models,
-        watchdog=Watchdog(core, clock, lifecycle, sessions, wakeup, orphan_timeout_s=config.queue.orphan_timeout_s),
+        watchdog=Watchdog(
+            core,
+            clock,
+            lifecycle,
+            sessions,
+            warm_ups,
+            wakeup,
+            orphan_timeout_s=config.queue.orphan_timeout_s,
+        ),
+        warm_ups=warm_ups,
         pacer=pacer,
         explainer=Explainer(core, clock, lifecycle),
         wakeup=wakeup,
@@ -168,6 +181,16 @@ def _core_settings(config: SchedulerConfig) -> CoreSettings:
         queue_limit_per_model=config.queue.limit_per_model,
         stall_limit_s=config.instance.stall_limit_s,
         known_wait_limit_s=config.instance.known_wait_limit_s,
+        pd=_pd_settings(config),
+    )
+
+
+def _pd_settings(config: SchedulerConfig) -> PdSettings:
+    pd = config.pd_separation
+    return PdSettings(
+        mode=SplitMode(pd.routing_policy) if pd.enabled else SplitMode.NEVER,
+        threshold_input_tokens=pd.prefilling_threshold_input_tokens,
+        threshold_ratio=pd.prefilling_threshold_ratio,
     )
 
 

@@ -14,7 +14,7 @@ from rich.table import Table
 from demo.outcome import Outcome
 from demo.round import Round, cost_per_1000_tokens, per_instance
 from fleet.progress import ProgressLines
-from fleet.status import FleetPhase, FleetStatus
+from fleet.status import FleetPhase, FleetStatus, InstanceProgress
 
 PIPE_WIDTH = 160  # columns
 
@@ -78,19 +78,15 @@ class Display:
 
 
 class LoadingDisplay:
-    """How the engines come up: bars on a terminal, else a line per change."""
+    """How the engines come up: a bar each on a terminal, else a line per change."""
 
     def __init__(self, display: Display) -> None:
+        self._on_terminal = display.console.is_terminal
         self._bars: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
         self._lines = ProgressLines(lambda line: display.say(f"  {line}"))
-        if display.console.is_terminal:
-            columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-            self._bars = Progress(*columns, console=display.console, transient=True)
 
     def __enter__(self) -> Self:
-        if self._bars is not None:
-            self._bars.start()
         return self
 
     def __exit__(
@@ -100,24 +96,38 @@ class LoadingDisplay:
 
     def finish(self) -> None:
         """Takes the bars away.  Idempotent."""
+        self._on_terminal = False
         if self._bars is not None:
             self._bars.stop()
             self._bars = None
 
     def show(self, status: FleetStatus) -> None:
-        """Whatever a supervisor reports; after the start only what is worth a line."""
-        if self._bars is None or status.phase is not FleetPhase.STARTING:
+        """Whatever a supervisor reports; the bars go when the start is over, however it went."""
+        if status.phase is not FleetPhase.STARTING:
+            self.finish()
+        if not self._on_terminal:
             self._lines.show(status)
             return
+        bars = self._bars or self._start(status)
         for instance in status.instances:
-            name = instance.instance_id
-            if name not in self._tasks:
-                self._tasks[name] = self._bars.add_task(name, total=1.0)
-            ready = instance.state == "ready"
-            where = next((each.where for each in status.processes if each.name == name), "")
-            text = f"{name} {f'({where}) ' if where else ''}{instance.state}"
-            share = 1.0 if ready else instance.progress
-            self._bars.update(self._tasks[name], description=text, completed=share or 0.0, total=1.0 if share else None)
+            if (task := self._tasks.get(instance.instance_id)) is not None:
+                _move(bars, task, instance)
+
+    def _start(self, status: FleetStatus) -> Progress:
+        """A bar per executor from the first moment: a display that is empty at first scrolls the screen."""
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[state]}"))
+        bars = self._bars = Progress(*columns, TimeElapsedColumn(), console=Console(highlight=False), transient=True)
+        for process in status.processes[1:]:
+            text = f"{process.name} ({process.where})" if process.where else process.name
+            self._tasks[process.name] = bars.add_task(text, total=None, state="starting")
+        bars.start()
+        return bars
+
+
+def _move(bars: Progress, task: TaskID, instance: InstanceProgress) -> None:
+    share = 1.0 if instance.state == "ready" else instance.progress
+    total = None if share is None else 1.0  # a bar without a total only says that something goes on
+    bars.update(task, completed=share or 0.0, total=total, state=instance.state)
 
 
 def _seconds(value: float | None) -> str:

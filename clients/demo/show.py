@@ -101,17 +101,16 @@ class Demo:
             async with supervisor:
                 with _interruptible():
                     try:
-                        return await self._run(supervisor, loading)
+                        return await self._run(supervisor)
                     except StartFailed as error:
                         return self._explain(error)
                     finally:
                         self._display.say("shutting down")
 
-    async def _run(self, supervisor: Supervisor, loading: LoadingDisplay) -> list[str]:
+    async def _run(self, supervisor: Supervisor) -> list[str]:
         spec = self._spec
         self._display.heading(f"starting a scheduler and {spec.executors} executors ({spec.engine}, {self._model})")
         await supervisor.start()
-        loading.finish()
         async with sage.AsyncClient(spec.address) as client:
             problems = await self._show_policies(client)
         return problems + deaths(supervisor.status())

@@ -63,6 +63,7 @@ class AsyncStream:
         self._over = False
         self._closed = False
         self._cancelled = False  # by this stream
+        self._broke = False  # the connection, at least once
         self._error: SageError | None = None
         self._call = open_call(request)
 
@@ -187,7 +188,7 @@ class AsyncStream:
             response = await self._call.read()
         except grpc.aio.AioRpcError as error:
             failure = error_from_rpc(error, request_id=self.request_id)
-            if isinstance(failure, RequestCancelledError) and self._attempts and not self._cancelled:
+            if isinstance(failure, RequestCancelledError) and self._may_have_been_given_up:
                 raise self._given_up(failure) from None
             await self._attach_again(failure)
             return None
@@ -205,12 +206,17 @@ class AsyncStream:
         was_accepted = self._outcome.accepted is not None
         if not (is_transport_break(failure) and was_accepted and self._attempts < self._reconnect.attempts):
             raise failure
+        self._broke = True
         self._attempts += 1
         await asyncio.sleep(self._reconnect.delay_s(self._attempts))
         request = inference_pb2.GenerateRequest()
         request.CopyFrom(self._request)
         request.after_token = self.next_token
         self._call = self._open_call(request)
+
+    @property
+    def _may_have_been_given_up(self) -> bool:
+        return self._broke and not self._request.detached and not self._cancelled
 
     def _given_up(self, failure: SageError) -> UnavailableError:
         """The scheduler cannot tell a broken connection from a client that went away."""

@@ -14,6 +14,9 @@ class FaultKind(Enum):
     HANG = "hang"  # no steps, no outputs; load() still answers: the lying heartbeat
     SLOW = "slow"  # every step takes `factor` times as long
     ERROR = "error"  # the next `times` requests fail with EngineError
+    KV_CONNECT = "kv_connect"  # the next `times` KV pulls of this engine reach nobody
+    KV_SLOW = "kv_slow"  # every KV pull of this engine takes `factor` times as long
+    KV_CORRUPT = "kv_corrupt"  # the next `times` KV pulls of this engine bring the wrong KV: wrong tokens follow
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,8 +27,8 @@ class Fault:
 
     kind: FaultKind
     after_tokens: int = 0
-    factor: float = 10.0  # SLOW only
-    times: int = 1  # ERROR only; requests
+    factor: float = 10.0  # SLOW and KV_SLOW only
+    times: int = 1  # ERROR, KV_CONNECT and KV_CORRUPT only; requests
 
 
 class FaultState:
@@ -33,6 +36,9 @@ class FaultState:
 
     def __init__(self) -> None:
         self.slow_factor = 1.0
+        self.kv_slow_factor = 1.0
+        self.kv_pulls_cut = 0  # of the next KV pulls: that reach nobody
+        self.kv_pulls_corrupt = 0  # of the next KV pulls: that bring the wrong KV
         self.dead = False
         self.running = asyncio.Event()  # cleared while the engine hangs
         self.running.set()
@@ -60,14 +66,31 @@ class FaultState:
                 self.running.clear()
             elif fault.kind is FaultKind.DIE:
                 self.dead = True
+            elif fault.kind is FaultKind.KV_SLOW:
+                self.kv_slow_factor = fault.factor
+            elif fault.kind is FaultKind.KV_CONNECT:
+                self.kv_pulls_cut += fault.times
+            elif fault.kind is FaultKind.KV_CORRUPT:
+                self.kv_pulls_corrupt += fault.times
 
     def next_request_fails_after(self) -> int | None:
         """Tokens after which the request that arrives now fails; None: it does not."""
         return self._errors.popleft() if self._errors else None
 
+    def next_pull_is_cut(self) -> bool:
+        struck = self.kv_pulls_cut > 0
+        self.kv_pulls_cut -= struck
+        return struck
+
+    def next_pull_is_corrupt(self) -> bool:
+        struck = self.kv_pulls_corrupt > 0
+        self.kv_pulls_corrupt -= struck
+        return struck
+
     def clear(self) -> None:
         """Undo everything but death."""
         self._waiting.clear()
         self._errors.clear()
-        self.slow_factor = 1.0
+        self.slow_factor = self.kv_slow_factor = 1.0
+        self.kv_pulls_cut = self.kv_pulls_corrupt = 0
         self.running.set()

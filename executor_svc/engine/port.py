@@ -102,7 +102,8 @@ class EngineRequest:
     priority: int = 0  # lower = sooner
     trace_headers: Mapping[str, str] | None = None  # W3C traceparent, tracestate
     adapter: str | None = None  # LoRA adapter by its configured name
-    kv_transfer_params: Mapping[str, JsonValue] | None = None  # opaque, verbatim to the connector
+    prefill_only: bool = False  # keep the prompt's KV for another engine; the last output says how to fetch it
+    kv_transfer_params: Mapping[str, JsonValue] | None = None  # fetch the prompt's KV: another engine's last output
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -122,7 +123,8 @@ class EngineOutput:
     finish_reason: FinishReason | None = None  # set on the last output
     stop_token_id: int | None = None  # the stop/eos token that ended it, when one did
     cached_prompt_tokens: int | None = None  # prompt tokens served from the prefix cache; set once known
-    kv_transfer_params: Mapping[str, JsonValue] | None = None  # on the last output of a remote-decode prefill
+    kv_transfer_params: Mapping[str, JsonValue] | None = None  # on the last output of a prefill_only request
+    kv_pull_failed: bool = False  # first output: the prompt's KV could not be fetched and was computed here
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -161,6 +163,8 @@ class EngineFacts:
     kv_connector: str | None  # KV connector in use, None when the engine cannot hand over
     tokenizer: TokenizerFiles
     eos_token_ids: frozenset[int] = frozenset()  # ids that end generation by themselves, beside the tokenizer's own
+    compatibility_key: str = ""  # engines with equal keys can hand KV to each other; empty without a connector
+    kv_lease_s: float | None = None  # how long a prompt's KV is kept to be fetched; None without a connector
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -190,6 +194,9 @@ class EngineLoad:
     iterations: int  # iterations with scheduled tokens so far: progress
     known_wait: str | None = None  # why no progress is expected now (grammar compile, KV pull), else None
     gpu_memory_used_bytes: int | None = None
+    kv_pulls: int = 0  # prompts whose KV was fetched from another engine
+    kv_pulls_failed: int = 0  # that could not be fetched
+    kv_leases_expired: int = 0  # prompts whose KV was kept for another engine and not fetched in time
 
 
 class Engine(Protocol):
@@ -203,6 +210,14 @@ class Engine(Protocol):
         the engine and frees its KV cache.
 
         Raises (from the first or any later ``anext``): InvalidRequestError, EngineError, EngineDeadError.
+        """
+        ...
+
+    async def release_kv(self, kv_transfer_params: Mapping[str, JsonValue]) -> bool:
+        """Tell the engine which keeps a prompt's KV, as its last output said, that nobody is going to fetch it.
+
+        True when it has been told, as far as can be known; False: it keeps the KV until its lease ends.
+        Raises EngineError for parameters that make no sense, EngineDeadError.
         """
         ...
 

@@ -8,6 +8,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from executor_svc.engine.faults import Fault, FaultKind
+from executor_svc.engine.kv_connectors import connector_named
 
 
 class _Settings(BaseModel):
@@ -76,6 +77,7 @@ OWNED_ENGINE_ARGS: dict[str, str] = {
     "enable_prefix_caching": "vllm.prefix_caching",
     "enable_lora": "vllm.adapters",
     "otlp_traces_endpoint": "vllm.traces_endpoint",
+    "kv_transfer_config": "vllm.kv_transfer",
 }
 """vLLM engine arguments that have a field of their own, and that field."""
 
@@ -88,6 +90,49 @@ FIXED_ENGINE_ARGS: dict[str, str] = {
     "stream_interval": "1: every step's tokens go out at once",
 }
 """vLLM engine arguments the executor sets itself, and why."""
+
+
+class KvTransferSettings(_Settings):
+    """How the KV of a prompt gets from one engine to another.  Off without a connector."""
+
+    connector: str = Field(
+        default="",
+        description="KV connector by vLLM's name, NixlConnector; two engines hand over if both have the same.  "
+        "Default: none, the engine cannot hand over.",
+    )
+    side_channel_host: str = Field(
+        default="127.0.0.1",
+        min_length=1,
+        description="Address of this machine that other engines fetch from: bound to, and told to them.  Neither "
+        "encrypted nor authenticated: anything but loopback belongs on a private network.",
+    )
+    side_channel_port: int = Field(default=0, ge=0, le=65_535, description="Its port; 0 takes a free one.")
+    lease_s: float = Field(
+        default=30.0,
+        gt=0.0,
+        le=3_600.0,
+        description="Seconds a prompt's KV is kept for another engine to fetch.",
+    )
+    load_failure_policy: Literal["recompute", "fail"] = Field(
+        default="recompute", description="A prompt whose KV cannot be fetched is computed here, or its request fails."
+    )
+    extra: dict[str, Any] = Field(
+        default_factory=dict, description="Anything further the connector takes, under its own names."
+    )
+
+    @field_validator("connector")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if value:
+            connector_named(value)
+        return value
+
+    @field_validator("side_channel_host")
+    @classmethod
+    def _one_address(cls, value: str) -> str:
+        if value in ("0.0.0.0", "::", "*"):
+            raise ValueError(f"{value!r} is no address that another engine could be told")
+        return value
 
 
 class VllmSettings(_Settings):
@@ -140,6 +185,9 @@ class VllmSettings(_Settings):
         default=None,
         description="OTLP endpoint for the engine's own spans.  Default: none, trace headers unused.",
     )
+    kv_transfer: KvTransferSettings = Field(
+        default_factory=KvTransferSettings, description="Handing KV over between engines."
+    )
     start_timeout_s: float = Field(
         default=1800.0,
         gt=0.0,
@@ -164,15 +212,28 @@ class VllmSettings(_Settings):
 class FaultSettings(_Settings):
     """A fault the simulated engine has from its start."""
 
-    kind: Literal["none", "die", "hang", "slow", "error"] = Field(default="none", description="What goes wrong.")
+    kind: Literal["none", "die", "hang", "slow", "error", "kv_connect", "kv_slow", "kv_corrupt"] = Field(
+        default="none", description="What goes wrong."
+    )
     after_tokens: int = Field(default=0, ge=0, description="Tokens generated before it starts.")
-    factor: float = Field(default=10.0, gt=0.0, description="slow: how many times longer a step takes.")
-    times: int = Field(default=1, ge=1, description="error: requests that fail.")
+    factor: float = Field(default=10.0, gt=0.0, description="slow, kv_slow: how many times longer a step or pull takes.")
+    times: int = Field(default=1, ge=1, description="error, kv_connect, kv_corrupt: requests it happens to.")
 
     def fault(self) -> Fault | None:
         if self.kind == "none":
             return None
         return Fault(kind=FaultKind(self.kind), after_tokens=self.after_tokens, factor=self.factor, times=self.times)
+
+
+class SimulatedKvTransferSettings(KvTransferSettings):
+    """A modelled transfer: it takes ``handshake_s`` once per peer, then ``pull_base_s + tokens * bytes_per_token /
+    bandwidth_bytes_per_s``.
+    """
+
+    handshake_s: float = Field(default=0.5, ge=0.0, description="Seconds of the first contact with another engine.")
+    pull_base_s: float = Field(default=0.025, ge=0.0, description="Seconds of a pull, however short the prompt.")
+    bytes_per_token: int = Field(default=114_688, ge=1, description="Bytes of KV per token.")
+    bandwidth_bytes_per_s: float = Field(default=10e9, gt=0.0, description="Bytes per second of each pull.")
 
 
 class SimulatedSettings(_Settings):
@@ -198,6 +259,9 @@ class SimulatedSettings(_Settings):
     max_logprobs: int = Field(default=20, ge=0, description="Top logprobs a request may ask for.")
     load_s: float = Field(default=0.0, ge=0.0, description="Seconds spent downloading, loading and warming up.")
     adapters: tuple[str, ...] = Field(default=(), description="Names of LoRA adapters it pretends to have.")
+    kv_transfer: SimulatedKvTransferSettings = Field(
+        default_factory=SimulatedKvTransferSettings, description="Handing KV over between simulated engines."
+    )
     fault: FaultSettings = Field(default_factory=FaultSettings, description="A fault it has from its start.")
 
     @model_validator(mode="after")

@@ -6,7 +6,19 @@ from dataclasses import dataclass
 
 from scheduler_svc.control.links import ExecutorLink
 from scheduler_svc.control.live_request import LiveRequest
-from scheduler_svc.domain.decision import Decision
+from scheduler_svc.domain.decision import Decision, Phase
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Handoff:
+    """A split request on its way from its prefill leg to the first token of its decode leg."""
+
+    prefill_instance: str
+    prefill_number: int
+    decode_instance: str
+    params: bytes = b""  # once prefill is over
+    prefill_ended_at: float = 0.0
+    lease_ends_at: float = 0.0
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -16,19 +28,15 @@ class Assignment:
     live: LiveRequest
     decision: Decision
     link: ExecutorLink
+    number: int  # the attempt's
+    instance_id: str
+    phase: Phase
     assigned_at: float
+    handoff: Handoff | None = None  # of a split request, until its decode leg's first token
     accepted: bool = False
     first_token_at: float | None = None
     fenced: bool = False  # what it still sends is dropped
     cancel_sent: bool = False
-
-    @property
-    def number(self) -> int:
-        return self.decision.attempt_number
-
-    @property
-    def instance_id(self) -> str:
-        return self.decision.instance_id
 
     def abandon(self, reason: str) -> None:
         """Fence it and have the engine stop.  Its room is free once the executor says so.  Idempotent."""

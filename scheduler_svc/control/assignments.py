@@ -3,57 +3,37 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from enum import Enum
+from collections.abc import Sequence
 from typing import Any, Protocol
 
-from scheduler_svc.control.assignment import Assignment
+from scheduler_svc.control.assignment import Assignment, Handoff
+from scheduler_svc.control.attempt_end import AttemptEnd, EndCause
 from scheduler_svc.control.clock import ControlClock
+from scheduler_svc.control.finish import summary
+from scheduler_svc.control.guest import Guest
+from scheduler_svc.control.handoffs import Handoffs
 from scheduler_svc.control.lifecycle import Lifecycle
-from scheduler_svc.control.links import AssignOrder, Continuation, ExecutorLink
-from scheduler_svc.control.live_request import Finished, LiveRequest, Placement
+from scheduler_svc.control.links import AssignOrder, Continuation, ExecutorLink, KvHandoff
+from scheduler_svc.control.live_request import LiveRequest, Placement
 from scheduler_svc.control.output_log import OutputGap
 from scheduler_svc.control.wakeup import Wakeup
 from scheduler_svc.domain.core import SchedulingCore
-from scheduler_svc.domain.decision import Decision
+from scheduler_svc.domain.decision import Decision, Phase
 from scheduler_svc.domain.errors import (
     DeadlineExceeded,
     FieldViolation,
     GenerationFailed,
     InvalidRequest,
 )
-from scheduler_svc.domain.request import RequestState, ResumeMode
+from scheduler_svc.domain.request import RequestState, ResumeMode, Sampling
 
 log = logging.getLogger(__name__)
 
-
-class EndCause(Enum):
-    """Why an attempt ended, as its executor says."""
-
-    FINISHED = "finished"
-    CANCELLED = "cancelled"  # we said so
-    INVALID = "invalid"  # the caller's fault, noticed by the engine
-    FAILED = "failed"  # the engine's fault
-    DEADLINE = "deadline"
-    REPLAY_DIVERGED = "replay_diverged"
+PREFILL_SAMPLING = Sampling(temperature=0.0, max_tokens=1, ignore_eos=True)
+"""Of prefill legs: the prompt is all that is wanted, their one token is discarded."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class AttemptEnd:
-    """An executor's last word on an attempt: its room in the engine is free."""
-
-    attempt_number: int
-    cause: EndCause
-    finish_reason: str = ""  # "stop" | "length"
-    stop_string: str = ""
-    stop_token_id: int | None = None
-    total_tokens: int = 0  # output tokens over all attempts
-    trailing_text: str = ""
-    cached_prompt_tokens: int = 0
-    field: str = ""
-    message: str = ""
-    engine_time_s: float = 0.0
+KV_LEASE_EXPIRED = "kv_lease_expired"  # an executor's reason to reject a decode leg
 
 
 class Sessions(Protocol):
@@ -61,6 +41,10 @@ class Sessions(Protocol):
 
     def link_of(self, instance_id: str) -> tuple[ExecutorLink, int] | None:
         """The link to an instance and the number of its next Assign; None while it has no session."""
+        ...
+
+    def any_link(self, instance_id: str) -> ExecutorLink | None:
+        """The link to an instance, for what is no Assign; None while it has no session."""
         ...
 
     def attempt_failed(self, instance_id: str, message: str) -> None: ...
@@ -92,7 +76,9 @@ class Assignments:
         self._epoch = epoch
         self._max_attempts = max_attempts
         self._table: dict[int, Assignment] = {}
+        self._guests: dict[int, Guest] = {}  # bounded by the pairs of instances that warm up
         self._sessions: Sessions
+        self.handoffs = Handoffs(core, clock, self)
 
     def attach_sessions(self, sessions: Sessions) -> None:
         """Closes the circle between attempts and sessions; called once, before anything runs."""
@@ -110,35 +96,82 @@ class Assignments:
     # --- starting ---------------------------------------------------------------------------------
 
     def start(self, live: LiveRequest, decision: Decision) -> None:
-        """Send a decision to its executor.  The room is reserved already."""
-        now = self._clock.now()
-        found = self._sessions.link_of(decision.instance_id)
-        if found is None:
+        """Send a decision to its executors.  The room is reserved already."""
+        if decision.prefill is not None:
+            sent = self.handoffs.begin(live, decision)
+        else:
+            sent = self.send(live, decision, Phase.HYBRID)
+            if not sent:
+                self._core.release(decision.attempt_number, self._clock.now(), output_tokens=None, finished=False)
+        if not sent:
             # The session broke between the decision and now; its loss has not been announced yet.
-            self._core.release(decision.attempt_number, now, output_tokens=None, finished=False)
-            self._requeue(live, f"{decision.instance_id} lost its session", excluded=decision.instance_id)
+            self.move_on(live, f"{decision.instance_id} lost its session", excluded=decision.instance_id)
             return
-        link, number = found
-        assignment = Assignment(live=live, decision=decision, link=link, assigned_at=now)
-        self._table[decision.attempt_number] = assignment
-        self._core.assigned(decision.attempt_number, number)
-        live.current = assignment
+        now = self._clock.now()
         live.placements.append(Placement(decision=decision, from_token=len(live.output)))
         live.transition(RequestState.RUNNING)
         if live.first_assigned_at is None:
             live.first_assigned_at = now
-        live.note(now, "placed", f"on {decision.instance_id}: {decision.reasons[0] if decision.reasons else ''}")
+        live.note(now, "placed", _where(decision))
+        live.changed()
+
+    def send(
+        self,
+        live: LiveRequest,
+        decision: Decision,
+        phase: Phase,
+        *,
+        handoff: Handoff | None = None,
+        fetch: KvHandoff | None = None,
+    ) -> bool:
+        """Send one leg to its executor.  False while its instance has no session."""
+        prefill = decision.prefill if phase is Phase.PREFILLING else None
+        instance_id = prefill.instance_id if prefill is not None else decision.instance_id
+        attempt_number = prefill.attempt_number if prefill is not None else decision.attempt_number
+        found = self._sessions.link_of(instance_id)
+        if found is None:
+            return False
+        link, number = found
+        now = self._clock.now()
+        assignment = Assignment(
+            live=live,
+            decision=decision,
+            link=link,
+            number=attempt_number,
+            instance_id=instance_id,
+            phase=phase,
+            assigned_at=now,
+            handoff=handoff,
+        )
+        self._table[attempt_number] = assignment
+        self._core.assigned(attempt_number, number)
+        live.current = assignment
         link.assign(
             AssignOrder(
                 number=number,
                 epoch=self._epoch,
-                decision=decision,
+                attempt_number=attempt_number,
+                phase=phase,
                 request=live.request,
+                sampling=live.request.sampling if prefill is None else PREFILL_SAMPLING,
+                engine_priority=decision.engine_priority,
                 remaining_s=None if live.request.deadline_at is None else live.request.deadline_at - now,
+                reasons=decision.reasons,
                 continuation=_continuation(live),
+                handoff=fetch,
             )
         )
-        live.changed()
+        return True
+
+    def receive(self, attempt_number: int, guest: Guest) -> None:
+        """Pass what executors say of this attempt to ``guest``, until it ends or ``dismiss``."""
+        self._guests[attempt_number] = guest
+
+    def dismiss(self, attempt_number: int) -> None:
+        self._guests.pop(attempt_number, None)
+
+    def any_link(self, instance_id: str) -> ExecutorLink | None:
+        return self._sessions.any_link(instance_id)
 
     # --- what executors say -----------------------------------------------------------------------
 
@@ -149,13 +182,20 @@ class Assignments:
 
     def rejected(self, attempt_number: int, reason: str, message: str) -> None:
         """The executor did not start it; nothing of it is left there."""
-        assignment = self._forget(attempt_number, output_tokens=None, finished=False)
-        if assignment is not None and not assignment.fenced:
-            assignment.live.current = None
-            why = f"{assignment.instance_id} rejected it: {reason} {message}".rstrip()
+        if (guest := self._guests.pop(attempt_number, None)) is not None:
+            guest.ended(AttemptEnd(attempt_number=attempt_number, cause=EndCause.FAILED, message=f"rejected: {reason}"))
+            return
+        assignment = self._table.get(attempt_number)
+        if assignment is None:
+            return
+        why = f"{assignment.instance_id} rejected it: {reason} {message}".rstrip()
+        # A handoff that came too late is nobody's fault: prefill runs again, anywhere.
+        to_blame = reason != KV_LEASE_EXPIRED
+        if to_blame and not assignment.fenced:
             # Counted like a failure: where no other instance is, an executor that rejects at once is asked at leisure.
             self._sessions.attempt_failed(assignment.instance_id, f"rejected: {reason}")
-            self._requeue(assignment.live, why, excluded=assignment.instance_id)
+        self._forget(assignment)
+        self._over(assignment, why, excluded=assignment.instance_id if to_blame else "")
 
     def tokens(
         self,
@@ -168,6 +208,8 @@ class Assignments:
         """New output of one attempt.  The hot path: once per token and request."""
         assignment = self._table.get(attempt_number)
         if assignment is None or assignment.fenced:
+            if (guest := self._guests.get(attempt_number)) is not None:
+                guest.token()
             return
         live = assignment.live
         try:
@@ -185,30 +227,38 @@ class Assignments:
 
     def ended(self, end: AttemptEnd) -> None:
         """An attempt is over; whatever comes next for its request may start now."""
-        assignment = self._forget(
-            end.attempt_number,
-            output_tokens=end.total_tokens or None,
-            finished=end.cause is EndCause.FINISHED,
-        )
+        if (guest := self._guests.pop(end.attempt_number, None)) is not None:
+            guest.ended(end)
+            return
+        assignment = self._table.get(end.attempt_number)
         if assignment is None:
             return
         live = assignment.live
         live.cost += assignment.decision.prediction.cost_of(end.engine_time_s)
-        if assignment.fenced:
+        finished = end.cause is EndCause.FINISHED
+        self._forget(assignment, output_tokens=end.total_tokens or None, finished=finished)
+        if live.current is assignment:
+            live.current = None
+        if assignment.phase is Phase.PREFILLING:
+            self.handoffs.prefill_ended(assignment, end)
             return
-        live.current = None
-        self._conclude(assignment, end)
+        if assignment.handoff is not None:
+            failed = end.cause is EndCause.FAILED and not assignment.fenced
+            self.handoffs.not_fetched(assignment, end.message, reached_engine=True, failed=failed)
+        if not assignment.fenced:
+            self.conclude(assignment, end)
 
-    def _conclude(self, assignment: Assignment, end: AttemptEnd) -> None:
+    def conclude(self, assignment: Assignment, end: AttemptEnd) -> None:
+        """What the end of an attempt that counts means for its request."""
         live, instance_id = assignment.live, assignment.instance_id
         if end.cause is EndCause.FINISHED:
             if end.total_tokens != len(live.output):
                 why = f"{instance_id} counts {end.total_tokens} output tokens, {len(live.output)} arrived"
-                self._requeue(live, why, excluded=instance_id)
+                self.move_on(live, why, excluded=instance_id)
                 return
             self._sessions.attempt_succeeded(instance_id)
             live.output.close(end.trailing_text)
-            self._lifecycle.end(live, self._finished(assignment, end))
+            self._lifecycle.end(live, summary(live, end, self._clock.now()))
         elif end.cause is EndCause.INVALID:
             violation = FieldViolation(field=end.field, description=end.message)
             self._lifecycle.end(live, InvalidRequest([violation]))
@@ -219,36 +269,34 @@ class Assignments:
             self._lifecycle.end(live, GenerationFailed(message, attempts=live.attempts))
         elif end.cause is EndCause.CANCELLED:
             # Not by us, or it would be fenced: its executor is going away.
-            self._requeue(live, f"{instance_id} gave it back: {end.message}", excluded=instance_id)
+            self.move_on(live, f"{instance_id} gave it back: {end.message}", excluded=instance_id)
         else:
             self._sessions.attempt_failed(instance_id, end.message)
-            self._requeue(live, f"{instance_id} failed it: {end.message}", excluded=instance_id)
+            self.move_on(live, f"{instance_id} failed it: {end.message}", excluded=instance_id)
 
     # --- what happens to instances ----------------------------------------------------------------
 
     def instance_lost(self, instance_id: str, reason: str) -> None:
         """Its room is gone with it; what it ran goes on elsewhere."""
+        why = f"{instance_id} was lost: {reason}"
         for assignment in self.on_instance(instance_id):
-            self._forget(assignment.number, output_tokens=None, finished=False)
-            if not assignment.fenced:
-                assignment.fenced = True
-                assignment.live.current = None
-                self._requeue(assignment.live, f"{instance_id} was lost: {reason}", excluded=instance_id)
+            self._forget(assignment)
+            self._over(assignment, why, excluded=instance_id)
+        self.handoffs.decode_gone(instance_id, f"was lost: {reason}")
 
     def instance_stalled(self, instance_id: str, reason: str) -> None:
         """Its work goes on elsewhere at once; its room stays taken until it says otherwise or is lost."""
         for assignment in self.on_instance(instance_id):
             if not assignment.fenced:
-                live = assignment.live
                 assignment.abandon(reason)
-                self._requeue(live, f"{instance_id} stalled: {reason}", excluded=instance_id)
+                assignment.fenced = False
+                self._over(assignment, f"{instance_id} stalled: {reason}", excluded=instance_id)
+        self.handoffs.decode_gone(instance_id, f"stalled: {reason}")
 
     def never_arrived(self, assignment: Assignment) -> None:
         """Its Assign was lost with a broken stream: it may go anywhere, the same instance included."""
-        self._forget(assignment.number, output_tokens=None, finished=False)
-        if not assignment.fenced:
-            assignment.live.current = None
-            self._requeue(assignment.live, "its assignment was lost on the way", excluded="")
+        self._forget(assignment)
+        self._over(assignment, "its assignment was lost on the way", excluded="")
 
     # --- inside -----------------------------------------------------------------------------------
 
@@ -256,6 +304,8 @@ class Assignments:
         live = assignment.live
         assignment.first_token_at = now
         self._core.first_token(assignment.number, now)
+        if assignment.handoff is not None:
+            self.handoffs.fetched(assignment)
         if live.first_token_at is None:
             live.first_token_at = now
             live.note(now, "first_token", f"from {assignment.instance_id}")
@@ -265,17 +315,32 @@ class Assignments:
         live = assignment.live
         log.error("attempt %d of %s on %s: %s", assignment.number, live.key, assignment.instance_id, why)
         assignment.abandon(why)
-        self._requeue(live, why, excluded=assignment.instance_id)
+        self.move_on(live, why, excluded=assignment.instance_id)
 
-    def _forget(self, attempt_number: int, *, output_tokens: int | None, finished: bool) -> Assignment | None:
-        assignment = self._table.pop(attempt_number, None)
-        if assignment is not None:
-            self._core.release(attempt_number, self._clock.now(), output_tokens=output_tokens, finished=finished)
-            self._sessions.attempt_gone(assignment.instance_id)
-            self._wakeup.kick()
-        return assignment
+    def _over(self, assignment: Assignment, why: str, *, excluded: str) -> None:
+        """An attempt will give nothing more, for a reason that lies with its instance; fences it."""
+        fenced, assignment.fenced = assignment.fenced, True
+        live = assignment.live
+        if live.current is assignment:
+            live.current = None
+        if assignment.phase is Phase.PREFILLING:
+            self.handoffs.prefill_lost(assignment, why, wanted=not fenced)
+            return
+        if assignment.handoff is not None:
+            self.handoffs.not_fetched(assignment, why, reached_engine=False, failed=False)
+        if not fenced:
+            self.move_on(live, why, excluded=excluded)
 
-    def _requeue(self, live: LiveRequest, why: str, *, excluded: str) -> None:
+    def _forget(self, assignment: Assignment, *, output_tokens: int | None = None, finished: bool = False) -> None:
+        """It is out of its executor's hands.  The room of a prefill leg may outlive it: ``handoffs`` sees to that."""
+        del self._table[assignment.number]
+        if assignment.phase is not Phase.PREFILLING:
+            now = self._clock.now()
+            self._core.release(assignment.number, now, output_tokens=output_tokens, finished=finished)
+        self._sessions.attempt_gone(assignment.instance_id)
+        self._wakeup.kick()
+
+    def move_on(self, live: LiveRequest, why: str, *, excluded: str = "", whole: bool = False) -> None:
         """Have the request go on elsewhere.  It was accepted, so only its end can keep it out of the queue."""
         if live.state.ended:
             return
@@ -289,30 +354,12 @@ class Assignments:
         if live.attempts >= self._max_attempts:
             self._lifecycle.end(live, GenerationFailed(why, attempts=live.attempts))
             return
-        self._core.enqueue(live.request, now, emitted_tokens=len(live.output), excluded=live.failed_on, resumed=True)
+        emitted = len(live.output)
+        self._core.enqueue(
+            live.request, now, emitted_tokens=emitted, excluded=live.failed_on, resumed=True, whole=whole
+        )
         live.changed()
         self._wakeup.kick()
-
-    def _finished(self, assignment: Assignment, end: AttemptEnd) -> Finished:
-        live, now = assignment.live, self._clock.now()
-        arrived, first = live.request.arrived_at, live.first_token_at
-        assigned = live.first_assigned_at if live.first_assigned_at is not None else now
-        return Finished(
-            finish_reason=end.finish_reason,
-            stop_string=end.stop_string,
-            stop_token_id=end.stop_token_id,
-            prompt_tokens=live.request.prompt_tokens,
-            completion_tokens=len(live.output),
-            cached_prompt_tokens=end.cached_prompt_tokens,
-            attempts=live.attempts,
-            queue_s=assigned - arrived,
-            ttft_s=None if first is None else first - arrived,
-            prefill_s=None if first is None else first - assigned,
-            decode_s=None if first is None else (live.last_token_at or now) - first,
-            total_s=now - arrived,
-            cost=live.cost,
-            slo=tuple(live.measure_slo(now)),
-        )
 
 
 def _continuation(live: LiveRequest) -> Continuation | None:
@@ -326,6 +373,8 @@ def _continuation(live: LiveRequest) -> Continuation | None:
     )
 
 
-def continued(assignments: Iterable[Assignment]) -> frozenset[int]:
-    """Numbers of the attempts whose output still counts."""
-    return frozenset(a.number for a in assignments if not a.fenced)
+def _where(decision: Decision) -> str:
+    where = f"on {decision.instance_id}"
+    if decision.prefill is not None:
+        where = f"prefill on {decision.prefill.instance_id}, decode {where}"
+    return f"{where}: {decision.reasons[0] if decision.reasons else ''}"

@@ -192,7 +192,6 @@ class Intake:
         self._wakeup.kick()
         return live
 
-
     def _refuse_unservable(self, request: Request) -> None:
         """Raises NoInstance.  Who asked to wait is refused only where instances are there and none will ever do."""
         pool = self._core.registry.find_pool(request.model)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from scheduler_svc.domain.decision import Decision
-from scheduler_svc.domain.request import Request
+from scheduler_svc.domain.decision import Phase
+from scheduler_svc.domain.request import Request, Sampling
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,13 +21,26 @@ class Continuation:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class KvHandoff:
+    """KV blocks that wait at a prefill instance to be fetched."""
+
+    params: bytes  # JSON of the engines' connector; opaque here
+    lease_s: float  # how long they still wait
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class AssignOrder:
     number: int  # counts the session's Assigns
     epoch: int
-    decision: Decision
+    attempt_number: int
+    phase: Phase
     request: Request
+    sampling: Sampling  # the request's, but for a prefill leg
+    engine_priority: int
     remaining_s: float | None  # until the caller's deadline
-    continuation: Continuation | None
+    reasons: Sequence[str] = ()
+    continuation: Continuation | None = None
+    handoff: KvHandoff | None = None  # decode legs: what to fetch
 
 
 class ExecutorLink(Protocol):
@@ -41,6 +54,10 @@ class ExecutorLink(Protocol):
 
     def resend(self, attempt_number: int, from_index: int) -> None:
         """Ask for an attempt's output again, from a position."""
+        ...
+
+    def release_kv(self, number: int, params: bytes) -> None:
+        """Have its engine tell the prefill side that nobody fetches these blocks."""
         ...
 
     def acknowledge(self, attempt_number: int, tokens: int, *, ended: bool) -> None: ...

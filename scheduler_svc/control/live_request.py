@@ -76,6 +76,7 @@ class Finished:
     queue_s: float
     ttft_s: float | None  # None when there was no token
     prefill_s: float | None
+    transfer_s: float | None  # split requests: prefill's end to the first token
     decode_s: float | None
     total_s: float
     cost: float
@@ -101,6 +102,7 @@ class LiveRequest:
     failed_on: frozenset[str] = frozenset()  # instances its attempts failed on
     deadline_timer: Timer | None = None
     first_assigned_at: float | None = None
+    prefill_ended_at: float | None = None  # of a split request's prefill leg
     first_token_at: float | None = None
     last_token_at: float | None = None
     cost: float = 0.0  # of ended attempts

@@ -196,6 +196,10 @@ class Sessions:
             return None
         return session.link, session.next_assign()
 
+    def any_link(self, instance_id: str) -> ExecutorLink | None:
+        session = self._sessions.get(instance_id)
+        return session.link if session is not None and session.up else None
+
     def attempt_failed(self, instance_id: str, message: str) -> None:
         """Failures (or rejections) in a row put the instance to rest, longer each time."""
         probation = self._probation.setdefault(instance_id, Probation())

@@ -8,6 +8,7 @@ from scheduler_svc.control.clock import ControlClock
 from scheduler_svc.control.lifecycle import Lifecycle
 from scheduler_svc.control.sessions import STARTING, Sessions
 from scheduler_svc.control.wakeup import Wakeup
+from scheduler_svc.control.warm_ups import WarmUps
 from scheduler_svc.domain.core import SchedulingCore
 from scheduler_svc.domain.errors import NoInstance
 from scheduler_svc.domain.instance import InstanceState
@@ -25,6 +26,7 @@ class Watchdog:
         clock: ControlClock,
         lifecycle: Lifecycle,
         sessions: Sessions,
+        warm_ups: WarmUps,
         wakeup: Wakeup,
         *,
         orphan_timeout_s: float,
@@ -33,6 +35,7 @@ class Watchdog:
         self._clock = clock
         self._lifecycle = lifecycle
         self._sessions = sessions
+        self._warm_ups = warm_ups
         self._wakeup = wakeup
         self._orphan_timeout_s = orphan_timeout_s
         self._unserved_since: dict[str, float] = {}  # by model with requests waiting
@@ -44,6 +47,7 @@ class Watchdog:
 
     def check(self) -> None:
         self._sessions.check()
+        self._warm_ups.check()
         for switch in self._core.tick(self._clock.now()):
             log.info("policy %s -> %s: %s", switch.from_policy, switch.to_policy, switch.reason)
             self._wakeup.kick()

@@ -16,6 +16,8 @@ from scheduler_svc.domain.instance import EngineFacts, InstanceRole, InstanceSta
 from scheduler_svc.domain.ledger import Ledger, Reservation
 from scheduler_svc.domain.output_length import Coverage, OutputLengths
 from scheduler_svc.domain.pace import prior_pace
+from scheduler_svc.domain.pd.pairs import End
+from scheduler_svc.domain.pd.planner import SplitPlanner
 from scheduler_svc.domain.placement.filters import cannot_serve, whole_blocks
 from scheduler_svc.domain.placer import Placer
 from scheduler_svc.domain.policy import Policy, PolicyCatalogue, PolicySwitch
@@ -47,7 +49,8 @@ class SchedulingCore:
         self._ledger = Ledger()
         self._outputs = OutputLengths(quantile=settings.output_quantile, min_samples=settings.output_min_samples)
         self._signals = FleetSignals()
-        self._placer = Placer(self._ledger, self._outputs, self._signals)
+        self.pd = SplitPlanner(settings.pd)
+        self._placer = Placer(self._ledger, self._outputs, self._signals, self.pd)
         self._pass = QueuePass(self._placer, backfill_depth=settings.backfill_depth)
         self._queued: dict[RequestKey, ModelQueue] = {}
         self._passes = 0
@@ -150,9 +153,11 @@ class SchedulingCore:
         emitted_tokens: int = 0,
         excluded: frozenset[str] = frozenset(),
         resumed: bool = False,
+        whole: bool = False,
     ) -> None:
-        """Let a request wait.  ``emitted_tokens``: output tokens earlier attempts delivered.
+        """Let a request wait.
 
+        ``emitted_tokens``: output tokens earlier attempts delivered.  ``whole``: do not split it.
         Resumed requests are never refused for want of room: they were accepted, and are at most as many as the fleet
         ran.  Raises QueueFull, LimitReached (models), ValueError if it waits already.
         """
@@ -173,6 +178,7 @@ class SchedulingCore:
             resumed=resumed,
             output_tokens=self._outputs.predict(request.model, request.sampling.max_tokens, emitted_tokens),
             pace=pool.pace(now),
+            whole=whole,
         )
         queue.add(waiting, now)
         self._queued[request.key] = queue
@@ -267,6 +273,46 @@ class SchedulingCore:
     def _predictor(self, reservation: Reservation) -> Predictor | None:
         instance = self.registry.find(reservation.account.instance_id)
         return instance.predictor if instance is not None else None
+
+    # ------------------------------------------------------------------ prefill and decode
+
+    def park(self, attempt_number: int, now: float) -> bool:
+        """A prefill leg's sequence is over; its KV room stays taken until ``release``.  False if it is over."""
+        reservation = self._ledger.find(attempt_number)
+        if reservation is None:
+            return False
+        reservation.account.park(reservation, now)
+        instance = self.registry.find(reservation.account.instance_id)
+        if instance is not None:
+            instance.pool.changed = True
+        return True
+
+    def handed_over(self, prefill_instance: str, decode_instance: str, handoff_s: float) -> None:
+        """A handoff went through: prefill's end to decode's first token took so long."""
+        pair = self.pd.pairs.find(prefill_instance, decode_instance)
+        if pair is not None:
+            self.pd.pairs.worked(pair, handoff_s)
+
+    def handoff_failed(self, prefill_instance: str, decode_instance: str, reason: str, now: float) -> None:
+        """The pair is not used until it hands over again."""
+        self.pd.fallbacks += 1
+        pair = self.pd.pairs.find(prefill_instance, decode_instance)
+        if pair is not None:
+            self.pd.pairs.failed(pair, reason, now)
+
+    def renew_pairs(self) -> None:
+        """Form the pairs of the instances that are READY now."""
+        ready = [i for i in self.registry if i.state is InstanceState.READY and i.facts is not None]
+        suited = [(_end(i), i.specialization) for i in ready]
+        self.pd.renew((e for e, s in suited if s.prefill > 0), (e for e, s in suited if s.decode > 0))
+
+    def pd_conditions(self) -> list[str]:
+        """What keeps splitting from working, in words; empty when all is well or splitting is off."""
+        return [condition for pool in self.registry.pools() for condition in self.pd.conditions(pool)]
+
+    def unreserved_attempt(self) -> int:
+        """A number for an attempt that takes no room to speak of: a warm-up."""
+        return self._ledger.next_number()
 
     # ------------------------------------------------------------------ looking
 
@@ -405,6 +451,15 @@ def _refusal(instance: Instance, facts: EngineFacts, request: Request, total_tok
         return "does not generate"
     refusal = cannot_serve(facts, request, total_tokens)
     return refusal[1] if refusal is not None else None
+
+
+def _end(instance: Instance) -> End:
+    facts = instance.facts
+    return End(
+        instance_id=instance.instance_id,
+        engine_start_id=instance.engine_start_id,
+        compatibility_key=facts.compatibility_key if facts is not None else "",
+    )
 
 
 _STAYS = (InstanceState.DRAINING, InstanceState.DRAINED, InstanceState.READY)

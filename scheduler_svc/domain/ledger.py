@@ -314,13 +314,17 @@ class Ledger:
     def __len__(self) -> int:
         return len(self._reservations)
 
-    def enter(self, account: Account, reservation: Reservation, now: float) -> int:
-        """Returns the attempt's number, unique for this ledger's life."""
+    def next_number(self) -> int:
+        """Of an attempt, unique for this ledger's life."""
         self._last_attempt += 1
-        reservation.attempt_number = self._last_attempt
-        self._reservations[self._last_attempt] = reservation
-        account.enter(reservation, now)
         return self._last_attempt
+
+    def enter(self, account: Account, reservation: Reservation, now: float) -> int:
+        """Returns the attempt's number."""
+        reservation.attempt_number = self.next_number()
+        self._reservations[reservation.attempt_number] = reservation
+        account.enter(reservation, now)
+        return reservation.attempt_number
 
     def find(self, attempt_number: int) -> Reservation | None:
         return self._reservations.get(attempt_number)

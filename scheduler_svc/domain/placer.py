@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scheduler_svc.domain.decision import Decision, Phase, Prediction
+from scheduler_svc.domain.decision import Decision, Phase, Prediction, PrefillLeg
 from scheduler_svc.domain.fleet_signals import FleetSignals
 from scheduler_svc.domain.ledger import Account, Ledger, Reservation
 from scheduler_svc.domain.output_length import OutputLengths
+from scheduler_svc.domain.pd.pairs import Pair
+from scheduler_svc.domain.pd.planner import HANDOFF_PRIOR_S, Split, SplitPlan, SplitPlanner
 from scheduler_svc.domain.placement import scorers
 from scheduler_svc.domain.placement.ask import Ask
 from scheduler_svc.domain.placement.candidates import CandidateTable
@@ -20,7 +22,7 @@ from scheduler_svc.domain.pool import Pool
 from scheduler_svc.domain.queue import Waiting
 from scheduler_svc.domain.request import Priority
 
-_PHASE_REASON = "runs whole on one instance"
+_WHOLE = "runs whole on one instance"
 _SPECIALISTS = "no instance for whole requests is ready: runs whole on one meant for legs of split requests"
 
 _KEPT = "takes the slot that is kept for CRITICAL"
@@ -39,10 +41,11 @@ class Offer:
 class Placer:
     """Stateless: what it knows and does is in the ledger, the output lengths and the signals."""
 
-    def __init__(self, ledger: Ledger, outputs: OutputLengths, signals: FleetSignals) -> None:
+    def __init__(self, ledger: Ledger, outputs: OutputLengths, signals: FleetSignals, splits: SplitPlanner) -> None:
         self._ledger = ledger
         self._outputs = outputs
         self._signals = signals
+        self._splits = splits
 
     def ask(self, waiting: Waiting, policy: Policy) -> Ask:
         request = waiting.request
@@ -68,6 +71,49 @@ class Placer:
             unable = (*unable, *out)
         return Offer(ask=ask, able=accounts, unable=unable, roomy=with_room(accounts, ask))
 
+    def plan(self, waiting: Waiting, ask: Ask, pool: Pool, policy: Policy, now: float) -> SplitPlan | None:
+        """Whether to split the request, and where; None while splitting is off."""
+        if not self._splits.settings.enabled:
+            return None
+        return self._splits.plan(ask, pool, policy.objective, now, whole=waiting.whole)
+
+    def place_split(
+        self, waiting: Waiting, ask: Ask, plan: SplitPlan, split: Split, pool: Pool, policy: Policy, now: float
+    ) -> Decision:
+        """Reserve room at both ends."""
+        decode = split.decoders[split.choice.index]
+        prediction = predict_split(decode, split, ask, now)
+        prefill = self._reserve(
+            split.prefill, split.prefill_ask, waiting, predict(split.prefill, split.prefill_ask, now), now
+        )
+        reservation = self._reserve(decode, ask, waiting, prediction, now, prefills=False)
+        self._splits.splits += 1
+        request = ask.request
+        decision = Decision(
+            key=request.key,
+            attempt_number=reservation.attempt_number,
+            policy=policy.governed_by or policy.name,
+            instance_id=decode.instance_id,
+            phase=Phase.DECODING,
+            phase_reason=plan.phase.reason,
+            engine_priority=int(request.priority) if policy.engine_classes else 0,
+            prediction=prediction,
+            reserved_tokens=reservation.tokens,
+            decided_at=now,
+            waited_s=now - request.arrived_at,
+            queue_length=len(pool.queue) - 1 if pool.queue is not None else 0,
+            reasons=(f"decode: {split.choice.why}; 1 of {len(split.decoders)}", split.why, *split.choice.loud),
+            candidates=_table(split.choice, _decode_offer(ask, split, pool), len(pool)),
+            candidates_considered=len(pool),
+            prefill=PrefillLeg(
+                instance_id=split.prefill.instance_id,
+                attempt_number=prefill.attempt_number,
+                reserved_tokens=prefill.tokens,
+            ),
+        )
+        self._signals.placed(request, decision, started=ask.started)
+        return decision
+
     def place(
         self,
         waiting: Waiting,
@@ -77,8 +123,12 @@ class Placer:
         now: float,
         *,
         said: tuple[str, ...] = (),
+        plan: SplitPlan | None = None,
     ) -> Decision:
         """``offer.roomy`` is not empty.  ``said``: further reasons, in words."""
+        if plan is not None and plan.fallback:
+            self._splits.fallbacks += 1
+            said = (*said, f"should be split and runs whole: {plan.fallback}")
         ask, roomy = offer.ask, offer.roomy
         choice = policy.objective.choose(ask, roomy, now)
         loud = choice.loud
@@ -86,7 +136,7 @@ class Placer:
             loud += self._prefer(choice, offer, pool)
         account = roomy[choice.index]
         prediction = predict(account, ask, now)
-        if pool.specialists:
+        if pool.specialists and plan is None:
             loud += (_SPECIALISTS,)
         if policy.engine_classes and account.facts is not None and not account.facts.supports_priority:
             loud += ("its engine has no priorities: the class orders the queue only",)
@@ -105,7 +155,7 @@ class Placer:
             policy=policy.governed_by or policy.name,
             instance_id=account.instance_id,
             phase=Phase.HYBRID,
-            phase_reason=_PHASE_REASON,
+            phase_reason=plan.phase.reason if plan is not None else _WHOLE,
             engine_priority=int(request.priority) if policy.engine_classes else 0,
             prediction=prediction,
             reserved_tokens=reservation.tokens,
@@ -129,7 +179,16 @@ class Placer:
                 return ()
         return (f"preferred instance {wanted!r} not used: {_why_not_preferred(wanted, offer)}",)
 
-    def _reserve(self, account: Account, ask: Ask, waiting: Waiting, prediction: Prediction, now: float) -> Reservation:
+    def _reserve(
+        self,
+        account: Account,
+        ask: Ask,
+        waiting: Waiting,
+        prediction: Prediction,
+        now: float,
+        *,
+        prefills: bool = True,
+    ) -> Reservation:
         output = ask.output_tokens
         token_s = (prediction.finish_s - prediction.first_token_s) / (output - 1) if output > 1 else 0.0
         reservation = Reservation(
@@ -144,6 +203,7 @@ class Placer:
             first_token_in_s=prediction.first_token_s,
             token_s=token_s,
             finish_in_s=prediction.finish_s,
+            prefills=prefills,
         )
         self._ledger.enter(account, reservation, now)
         return reservation
@@ -162,6 +222,36 @@ def predict(account: Account, ask: Ask, now: float) -> Prediction:
         output_tokens=ask.output_tokens,
         cost=scorers.cost(one, ask, per_token)[0],
     )
+
+
+def predict_split(decode: Account, split: Split, ask: Ask, now: float) -> Prediction:
+    """Of a split request: prefill there, the handoff, the rest here."""
+    one = (decode,)
+    per_token = scorers.token_s(one, ask)
+    prefill = split.prefill
+    start_s = split.prefill_start_s
+    first_s = start_s + prefill.decode_token_s + prefill.prefill_token_s * ask.prompt_tokens + _handoff_s(split.pair)
+    prefill_cost = prefill.price_per_s * prefill.prefill_token_s * ask.prompt_tokens
+    decode_cost = decode.price_per_s * (ask.output_tokens - 1) * per_token[0] / (decode.live + 1)
+    return Prediction(
+        start_s=start_s,
+        first_token_s=first_s,
+        finish_s=scorers.finish_s(ask, [first_s], per_token)[0],
+        output_tokens=ask.output_tokens,
+        cost=prefill_cost + decode_cost,
+    )
+
+
+def _handoff_s(pair: Pair) -> float:
+    return pair.handoff_s if pair.handoff_s is not None else HANDOFF_PRIOR_S
+
+
+def _decode_offer(ask: Ask, split: Split, pool: Pool) -> Offer:
+    """The decode side as an offer, for the explanation."""
+    ids = {a.instance_id for a in pool.decoders}
+    others = [i for i in pool.instances() if i.instance_id not in ids]
+    unable = tuple((i.instance_id, "decode_leg", f"is {i.state.value} in the role {i.role.value}") for i in others)
+    return Offer(ask=ask, able=pool.decoders, unable=unable, roomy=split.decoders)
 
 
 def without_claimed(offer: Offer, claim: Claim, now: float) -> Sequence[Account]:

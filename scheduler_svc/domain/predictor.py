@@ -12,6 +12,7 @@ _N = 4  # coefficients
 _PULL = 1e-3  # towards the prior, as a share of what the samples say of a coefficient; more while they are few
 _PULL_SAMPLES = 0.5
 _FLOOR = 1e-4  # weight of the prior, in samples, for a coefficient that no sample says anything of
+_SAMPLES_PER_HEARTBEAT = 16
 _WARM = 32  # samples until a prediction is trusted to weigh the next sample
 _SCALE_RANGE = (1e-4, 1e4)  # how far an engine may be off the prior
 _CACHE_FORGETTING = 0.9  # per heartbeat with prompts in it
@@ -151,8 +152,12 @@ class Predictor:
         return self._model.samples
 
     def learn(self, load: LoadReport) -> bool:
-        """Take a heartbeat; whether anything was learned.  Samples without a duration teach nothing."""
+        """Take a heartbeat; whether anything was learned.
+
+        Samples without a duration teach nothing, and of many a few are enough: it samples, it does not account.
+        """
         usable = [s for s in load.samples if s.elapsed_s > 0]
+        usable = usable[:: -(-len(usable) // _SAMPLES_PER_HEARTBEAT) or 1]
         for sample in usable:
             self.iteration.add(self._model.predict(sample), sample.elapsed_s)
             self._model.learn(sample)

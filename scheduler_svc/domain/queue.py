@@ -30,6 +30,7 @@ class Waiting:
         "request",
         "resumed",
         "revisions",
+        "whole",
     )
 
     def __init__(
@@ -42,12 +43,14 @@ class Waiting:
         resumed: bool,
         output_tokens: int,
         pace: Pace,
+        whole: bool = False,
     ) -> None:
         self.request = request
         self.enqueued_at = enqueued_at
         self.emitted_tokens = emitted_tokens
         self.excluded = excluded  # instances to avoid where others are
         self.resumed = resumed
+        self.whole = whole  # a handoff of it failed: it is not split again
         self.output_tokens = output_tokens  # predicted when it was enqueued
         self.pace = pace  # typical of the model's instances
         self.prompt_tokens = request.prompt_tokens + emitted_tokens  # to prefill

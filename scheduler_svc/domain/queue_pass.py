@@ -25,16 +25,19 @@ class QueuePass:
             head = queue.head(now)
             if head is None:
                 break
-            offer = self._offer(head, pool, policy)
+            ask = self._placer.ask(head, policy)
+            plan = self._placer.plan(head, ask, pool, policy, now)
+            if plan is not None and plan.split is not None:
+                decisions.append(self._placer.place_split(head, ask, plan, plan.split, pool, policy, now))
+                queue.remove(head.request.key)
+                continue
+            offer = self._placer.offer(ask, pool)
             if not offer.roomy:
                 decisions += self._backfill(head, offer, pool, queue, policy, now, budget - len(decisions))
                 break
-            decisions.append(self._placer.place(head, offer, pool, policy, now))
+            decisions.append(self._placer.place(head, offer, pool, policy, now, plan=plan))
             queue.remove(head.request.key)
         return decisions
-
-    def _offer(self, waiting: Waiting, pool: Pool, policy: Policy) -> Offer:
-        return self._placer.offer(self._placer.ask(waiting, policy), pool)
 
     def _backfill(
         self,
@@ -58,6 +61,9 @@ class QueuePass:
             ask = self._placer.ask(waiting, policy)
             if any(_wants_as_much(ask, other) for other in too_much):
                 continue
+            plan = self._placer.plan(waiting, ask, pool, policy, now)
+            if plan is not None and plan.phase.split:
+                continue  # what should be split keeps its turn: run whole behind a head it would be in the way
             offer = self._placer.offer(ask, pool)
             if not offer.roomy and not ask.constrained:
                 too_much.append(ask)
@@ -65,7 +71,7 @@ class QueuePass:
                 offer.roomy = without_claimed(offer, claim, now)
             if not offer.roomy:
                 continue
-            decision = self._placer.place(waiting, offer, pool, policy, now, said=said)
+            decision = self._placer.place(waiting, offer, pool, policy, now, said=said, plan=plan)
             if claim is not None and decision.instance_id == claim.account.instance_id:
                 claim.take(ask)
             queue.remove(waiting.request.key)

@@ -54,7 +54,9 @@ class TokenizerStore:
 
     async def encode(self, tokenizer_hash: str, text: str, *, special_tokens: bool) -> Sequence[int]:
         model = self._models[tokenizer_hash]
-        return await self._run(len(text), lambda: _encode(model, text, special_tokens))
+        if len(text) <= INLINE_CHARACTERS:
+            return list(model.tokenizer.encode(text, add_special_tokens=special_tokens).ids)
+        return await self._in_thread(lambda: _encode(model, text, special_tokens))
 
     async def encode_chat(self, tokenizer_hash: str, conversation: Conversation) -> Sequence[int]:
         model = self._models[tokenizer_hash]
@@ -63,9 +65,6 @@ class TokenizerStore:
             raise PromptError("this model has no chat template; send text or token ids")
         # A template is the model author's program: it never runs on the loop.
         return await self._in_thread(lambda: _encode(model, template.render(conversation), False))
-
-    async def _run(self, size: int, work: Callable[[], T]) -> T:
-        return work() if size <= INLINE_CHARACTERS else await self._in_thread(work)
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
@@ -88,4 +87,6 @@ def _parse(tokenizer_hash: str, document: bytes) -> _Model:
 
 
 def _encode(model: _Model, text: str, special_tokens: bool) -> Sequence[int]:
-    return list(model.tokenizer.encode(text, add_special_tokens=special_tokens).ids)
+    """For threads.  ``encode`` keeps the interpreter's lock until it is done: the loop would stand still with it."""
+    [encoding] = model.tokenizer.encode_batch_fast([text], add_special_tokens=special_tokens)
+    return list(encoding.ids)

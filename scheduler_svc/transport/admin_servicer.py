@@ -7,15 +7,21 @@ from typing import Any, TypeAlias
 
 import grpc
 
-from sage.controlplane.v1 import admin_pb2, admin_pb2_grpc
+from sage.controlplane.v1 import admin_pb2, admin_pb2_grpc, common_pb2
 from scheduler_svc.control.clock import ControlClock
 from scheduler_svc.control.explain import Explainer, Story
 from scheduler_svc.control.sessions import Sessions
 from scheduler_svc.control.wakeup import Wakeup
 from scheduler_svc.domain.core import SchedulingCore
+from scheduler_svc.domain.errors import FieldViolation, InvalidRequest
 from scheduler_svc.domain.request import RequestKey
-from scheduler_svc.transport import durations, events
-from scheduler_svc.transport.enums import PRIORITY_TO_WIRE, REQUEST_STATE_TO_WIRE
+from scheduler_svc.transport import durations, events, prefill_decode
+from scheduler_svc.transport.enums import (
+    PRIORITY_TO_WIRE,
+    REQUEST_STATE_TO_WIRE,
+    ROLE_FROM_WIRE,
+    ROLE_TO_WIRE,
+)
 from scheduler_svc.transport.errors import to_status
 from scheduler_svc.transport.instances import instance_view
 from scheduler_svc.transport.submissions import DEFAULT_TENANT
@@ -107,6 +113,33 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
     ) -> admin_pb2.ResumeInstanceResponse:
         instance = self._sessions.resume(request.instance_id)
         return admin_pb2.ResumeInstanceResponse(instance=instance_view(instance, self._clock.now()))
+
+    async def SetInstanceRole(
+        self, request: admin_pb2.SetInstanceRoleRequest, context: Context
+    ) -> admin_pb2.SetInstanceRoleResponse:
+        role = ROLE_FROM_WIRE.get(request.role)
+        if role is None or request.role == common_pb2.INSTANCE_ROLE_UNSPECIFIED:
+            raise InvalidRequest([FieldViolation(field="role", description=f"{request.role} is not a role")])
+        instance = self._core.registry.get(request.instance_id)
+        previous, instance.role = instance.role, role
+        log.info("instance %s: role %s -> %s", instance.instance_id, previous.value, role.value)
+        self._wakeup.kick()
+        view = instance_view(instance, self._clock.now())
+        return admin_pb2.SetInstanceRoleResponse(instance=view, previous=ROLE_TO_WIRE[previous])
+
+    async def GetPrefillDecode(
+        self, request: admin_pb2.GetPrefillDecodeRequest, context: Context
+    ) -> admin_pb2.GetPrefillDecodeResponse:
+        return prefill_decode.state(self._core)
+
+    async def SetPrefillDecode(
+        self, request: admin_pb2.SetPrefillDecodeRequest, context: Context
+    ) -> admin_pb2.SetPrefillDecodeResponse:
+        settings = prefill_decode.changed(self._core.pd.settings, request.config)
+        log.info("prefill/decode: %s -> %s", self._core.pd.settings, settings)
+        self._core.pd.settings = settings
+        self._wakeup.kick()
+        return admin_pb2.SetPrefillDecodeResponse(config=prefill_decode.config(settings))
 
     async def Explain(self, request: admin_pb2.ExplainRequest, context: Context) -> admin_pb2.ExplainResponse:
         key = RequestKey(tenant=request.tenant or DEFAULT_TENANT, request_id=request.request_id)

@@ -14,23 +14,25 @@ from scheduler_svc.transport.enums import PHASE_TO_WIRE
 
 def assign_message(order: AssignOrder) -> executor_pb2.Assign:
     """A copy: nothing in it changes when the request goes on."""
-    decision, request = order.decision, order.request
+    request = order.request
     headers = request.trace_headers
     return executor_pb2.Assign(
         number=order.number,
-        attempt=common_pb2.Attempt(epoch=order.epoch, number=decision.attempt_number),
+        attempt=common_pb2.Attempt(epoch=order.epoch, number=order.attempt_number),
         request_id=request.key.request_id,
-        phase=PHASE_TO_WIRE[decision.phase],
+        phase=PHASE_TO_WIRE[order.phase],
         prompt_token_ids=request.prompt_token_ids,
-        sampling=_sampling(request.sampling),
-        engine_priority=decision.engine_priority,
+        sampling=_sampling(order.sampling),
+        engine_priority=order.engine_priority,
         remaining=None if order.remaining_s is None else durations.to_wire(order.remaining_s),
         trace_context=common_pb2.TraceContext(
             traceparent=headers.get(TRACEPARENT, ""), tracestate=headers.get(TRACESTATE, "")
         ),
         adapter=request.adapter,
         continuation=None if order.continuation is None else _continuation(order.continuation),
-        reasons=decision.reasons,
+        kv_transfer_params=order.handoff.params if order.handoff is not None else b"",
+        kv_lease=durations.to_wire(order.handoff.lease_s) if order.handoff is not None else None,
+        reasons=order.reasons,
     )
 
 

@@ -54,6 +54,8 @@ def finished(outcome: Finished) -> inference_pb2.GenerateResponse:
         timings.time_to_first_token.CopyFrom(durations.to_wire(outcome.ttft_s))
     if outcome.prefill_s is not None:
         timings.prefill.CopyFrom(durations.to_wire(outcome.prefill_s))
+    if outcome.transfer_s is not None:
+        timings.transfer.CopyFrom(durations.to_wire(outcome.transfer_s))
     if outcome.decode_s is not None:
         timings.decode.CopyFrom(durations.to_wire(outcome.decode_s))
     wire = inference_pb2.Finished(
@@ -94,6 +96,11 @@ def decision(made: Decision, instance: Instance | None, epoch: int, *, with_cand
         queue_length=made.queue_length,
         reserved_tokens=made.reserved_tokens,
         candidates_considered=made.candidates_considered,
+        prefill_instance_id=made.prefill.instance_id if made.prefill is not None else "",
+        prefill_attempt=None
+        if made.prefill is None
+        else common_pb2.Attempt(epoch=epoch, number=made.prefill.attempt_number),
+        prefill_reserved_tokens=made.prefill.reserved_tokens if made.prefill is not None else 0,
     )
 
 

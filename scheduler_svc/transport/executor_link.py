@@ -40,6 +40,10 @@ class StreamLink:
         resume = executor_pb2.Resume(attempt=attempt, from_index=from_index)
         self._send(executor_pb2.ControlResponse(resume=resume))
 
+    def release_kv(self, number: int, params: bytes) -> None:
+        release = executor_pb2.ReleaseKv(number=number, kv_transfer_params=params)
+        self._send(executor_pb2.ControlResponse(release_kv=release))
+
     def want_tokenizer(self, tokenizer_hash: str) -> None:
         wanted = executor_pb2.TokenizerWanted(tokenizer_hash=tokenizer_hash)
         self._send(executor_pb2.ControlResponse(tokenizer_wanted=wanted))

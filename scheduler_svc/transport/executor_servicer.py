@@ -94,6 +94,9 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
             self._sessions.drain(session.instance_id, message.drain_requested.reason, by_operator=False)
         elif kind == "drained":
             self._sessions.attempt_gone(session.instance_id)
+        elif kind == "kv_released":
+            answer = message.kv_released
+            self._assignments.handoffs.released(answer.number, released=answer.released, message=answer.message)
         elif kind == "goodbye":
             self._sessions.goodbye(session, message.goodbye.reason)
         elif kind == "register":

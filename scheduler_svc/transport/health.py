@@ -18,6 +18,9 @@ INFERENCE = inference_pb2.DESCRIPTOR.services_by_name["InferenceService"].full_n
 EXECUTOR = executor_pb2.DESCRIPTOR.services_by_name["ExecutorService"].full_name
 ADMIN = admin_pb2.DESCRIPTOR.services_by_name["AdminService"].full_name
 
+PREFILL_DECODE = "sage.controlplane.v1.PrefillDecode"
+"""No service of the contract: NOT_SERVING while requests should be split and none can be."""
+
 CHECK_S = 0.2
 
 
@@ -33,7 +36,11 @@ class HealthReporter:
         while True:
             ready = any(i.state is InstanceState.READY for i in self._core.registry.all())
             await self._set(INFERENCE, serving=ready)
+            await self._set(PREFILL_DECODE, serving=self._splits())
             await self._clock.sleep(CHECK_S)
+
+    def _splits(self) -> bool:
+        return self._core.pd.settings.enabled and not self._core.pd_conditions()
 
     async def leave(self) -> None:
         """NOT_SERVING for all, for good: the process is about to stop."""

@@ -8,7 +8,7 @@ import re
 from sage.controlplane.v1 import common_pb2, executor_pb2
 from sage_wire.errors import ErrorReason
 from sage_wire.protocol import OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION
-from scheduler_svc.control.assignments import AttemptEnd, EndCause
+from scheduler_svc.control.attempt_end import AttemptEnd, EndCause
 from scheduler_svc.control.registration import HeldAttempt, Registration
 from scheduler_svc.domain.instance import (
     EngineFacts,
@@ -136,6 +136,8 @@ def attempt_end(wire: executor_pb2.AssignmentEnded) -> AttemptEnd:
         field=_caller_path(wire.field),
         message=wire.message,
         engine_time_s=durations.from_wire(wire.engine_time),
+        kv_transfer_params=wire.kv_transfer_params,
+        kv_lease_s=durations.from_wire(wire.kv_lease),
     )
 
 

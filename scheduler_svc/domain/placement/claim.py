@@ -53,7 +53,7 @@ class Claim:
         self.spare_slots = max(0, (min(slots, common_slots) if self.common else slots) - 1)
 
     def _fits(self, tokens: int, slots: int, common_slots: int) -> bool:
-        """``tokens``: left beside the claimant.  Without a free slot it may queue at the engine, if nothing else does."""
+        """``tokens``: left beside the claimant.  It may queue at the engine where nothing else does."""
         if self.common:
             return tokens >= 0 and slots > 0 and common_slots > 0
         return tokens >= 0 and slots >= 0

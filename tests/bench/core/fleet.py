@@ -11,7 +11,7 @@ from scheduler_svc.domain.policy import PolicyCatalogue
 from scheduler_svc.domain.request import Priority, Request, RequestKey, Sampling
 
 MODEL = "m"
-PROMPT = (1,) * 256
+PROMPT = 256  # tokens
 MAX_RUNNING = 64
 FACTS = EngineFacts(
     engine="modelled",
@@ -25,12 +25,11 @@ FACTS = EngineFacts(
 )
 
 
-def start_core(policy: str, instances: int, *, queue_limit: int = 1_000_000, prices: bool = True) -> SchedulingCore:
+def start_core(policy: str, instances: int, *, queue_limit: int = 1_000_000) -> SchedulingCore:
     settings = CoreSettings(policy=policy, queue_limit_per_model=queue_limit)
     core = SchedulingCore(settings, PolicyCatalogue())
     for n in range(instances):
-        price = 1.0 + n % 3 if prices else 0.0
-        spec = InstanceSpec(instance_id=f"i{n:04}", model=MODEL, engine_start_id="1", price_per_hour=price)
+        spec = InstanceSpec(instance_id=f"i{n:04}", model=MODEL, engine_start_id="1", price_per_hour=1.0 + n % 3)
         core.registry.register(spec, 0.0)
         core.engine_ready(spec.instance_id, FACTS, 0.0)
     return core
@@ -42,14 +41,14 @@ class Requests:
     def __init__(self) -> None:
         self._made = 0
 
-    def make(self, now: float) -> Request:
+    def make(self, now: float, *, prompt: int = PROMPT, sampling: Sampling | None = None) -> Request:
         self._made += 1
         n = self._made
         return Request(
             key=RequestKey(tenant="bench", request_id=str(n)),
             model=MODEL,
-            prompt_token_ids=PROMPT,
-            sampling=Sampling(max_tokens=32 << n % 4),
+            prompt_token_ids=range(prompt),
+            sampling=sampling or Sampling(max_tokens=32 << n % 4),
             priority=Priority(1 + n % 5),
             arrived_at=now,
             ttft_target_s=2.0 if n % 3 == 0 else None,
@@ -63,7 +62,7 @@ class Running:
         self._core = core
         self._attempts: deque[int] = deque()
 
-    def start(self, decisions: list[Decision], now: float) -> None:
+    def start(self, decisions: list[Decision]) -> None:
         for decision in decisions:
             self._attempts.append(decision.attempt_number)
 
@@ -72,6 +71,3 @@ class Running:
             attempt = self._attempts.popleft()
             self._core.first_token(attempt, now)
             self._core.release(attempt, now, output_tokens=20, finished=True)
-
-    def __len__(self) -> int:
-        return len(self._attempts)

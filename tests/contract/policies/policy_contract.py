@@ -36,7 +36,7 @@ from tests.contract.policies.modelled_fleet import (
 NAME = "policy_under_test"
 # One example is as good for one policy as for the next, so it does not matter that subclasses share the tests.
 SHARED = [HealthCheck.differing_executors, HealthCheck.too_slow]
-QUICK = settings(max_examples=40, deadline=None, database=None, derandomize=True, suppress_health_check=SHARED)
+QUICK = settings(max_examples=20, deadline=None, database=None, derandomize=True, suppress_health_check=SHARED)
 
 seconds = st.floats(min_value=0.001, max_value=10_000, allow_nan=False)
 

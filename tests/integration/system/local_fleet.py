@@ -43,7 +43,7 @@ class _KeptEngine:
 
 
 class LocalExecutor:
-    """One executor, as ``python -m executor_svc`` wires it.  ``start`` after its end is a restart: same id, new engine."""
+    """One executor, as its own wiring builds it.  ``start`` after its end is a restart: same id, new engine."""
 
     def __init__(self, config: ExecutorConfig, answers_as: str | None) -> None:
         self.instance_id = config.name

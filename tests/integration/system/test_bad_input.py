@@ -8,15 +8,20 @@ import math
 import random
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
+from executor_svc.config import ConfigError as ExecutorConfigError
+from executor_svc.config import load as load_executor
 from sage.controlplane.v1 import admin_pb2, admin_pb2_grpc, common_pb2, inference_pb2, inference_pb2_grpc
 from sage_client import AsyncClient, InvalidRequestError, NoInstanceError, QueueFullError, Tokens, UnknownPolicyError
 from sage_wire.protocol import PROMPT_LIMIT_BYTES
+from scheduler_svc.config import ConfigError as SchedulerConfigError
+from scheduler_svc.config import load as load_scheduler
 from tests.integration.system.local_fleet import LocalExecutor, LocalFleet
 from tests.integration.system.refusals import Refusal, generate, refusal, refused
 from tests.support.eventually import eventually
@@ -111,20 +116,16 @@ async def test_a_long_text_does_not_hold_others_up(fleet: LocalFleet, channel: g
     """Tokenizing it takes a while, in a thread; what streams meanwhile goes on streaming."""
     text = "word " * 150_000
     big = asyncio.create_task(generate(channel, request(prompt={"text": text})))
-    gaps, last = [], 0.0
-    loop = asyncio.get_running_loop()
+    meanwhile = 0
     async for event in fleet.client.generate("Hi", max_tokens=8000, temperature=0):
-        if isinstance(event, Tokens):
-            if last:
-                gaps.append(loop.time() - last)
-            last = loop.time()
+        meanwhile += isinstance(event, Tokens)
         if big.done():
             break
     found = await big
     assert isinstance(found, Refusal)
     assert found.code is INVALID
     assert "8192" in found.fields["spec.prompt"]
-    assert max(gaps) < 1.0
+    assert meanwhile >= 5
 
 
 async def test_token_ids_outside_the_vocabulary(channel: grpc.aio.Channel) -> None:
@@ -133,13 +134,18 @@ async def test_token_ids_outside_the_vocabulary(channel: grpc.aio.Channel) -> No
     assert "999999 at 3" in found.message
 
 
-@pytest.mark.parametrize("kind", ["image", "audio", "video"])
-async def test_input_that_is_not_text(kind: str, channel: grpc.aio.Channel) -> None:
-    part = inference_pb2.ContentPart(**{kind: inference_pb2.Media(data=b"\x89PNG", mime_type="image/png")})  # type: ignore[arg-type]
-    message = inference_pb2.ChatMessage(role="user", content=[inference_pb2.ContentPart(text="See:"), part])
-    found = await refused(channel, request(prompt={"chat": inference_pb2.Chat(messages=[message])}))
-    assert found.code is INVALID
-    assert found.fields == {"spec.chat.messages[0].content[1]": f"{kind} input is not supported"}
+async def test_input_that_is_not_text(channel: grpc.aio.Channel) -> None:
+    media = inference_pb2.Media(data=b"\x89PNG", mime_type="image/png")
+    for part in (
+        inference_pb2.ContentPart(image=media),
+        inference_pb2.ContentPart(audio=media),
+        inference_pb2.ContentPart(video=media),
+    ):
+        message = inference_pb2.ChatMessage(role="user", content=[inference_pb2.ContentPart(text="See:"), part])
+        found = await refused(channel, request(prompt={"chat": inference_pb2.Chat(messages=[message])}))
+        assert found.code is INVALID
+        kind = part.WhichOneof("part")
+        assert found.fields == {"spec.chat.messages[0].content[1]": f"{kind} input is not supported"}
 
 
 async def test_chat_arguments_that_are_no_json_object(channel: grpc.aio.Channel) -> None:
@@ -194,9 +200,9 @@ OUT_OF_RANGE: list[tuple[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "value"), OUT_OF_RANGE, ids=lambda v: str(v)[:20])
-async def test_sampling_out_of_range(name: str, value: Any, fleet: LocalFleet, channel: grpc.aio.Channel) -> None:
-    await assert_invalid(channel, request(sampling={name: value}), **{f"spec__sampling__{name}": ""})
+async def test_sampling_out_of_range(fleet: LocalFleet, channel: grpc.aio.Channel) -> None:
+    for name, value in OUT_OF_RANGE:
+        await assert_invalid(channel, request(sampling={name: value}), **{f"spec__sampling__{name}": ""})
     ready = await fleet.instance("one")
     assert ready.state.value == "ready", "the caller's fault never counts against an instance"
     assert ready.assigned == 0
@@ -217,16 +223,11 @@ STRUCTURED: list[tuple[str, dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("field", "constraint", "words"), STRUCTURED, ids=lambda v: str(v)[:24])
-async def test_broken_structured_output(
-    field: str, constraint: dict[str, Any], words: str, fleet: LocalFleet, channel: grpc.aio.Channel
-) -> None:
-    structured = common_pb2.StructuredOutput(**constraint)
-    found = await refused(channel, request(sampling={"structured_output": structured}))
-    assert found.code is INVALID
-    [(name, description)] = found.fields.items()
-    assert name == f"spec.sampling.structured_output.{field}"
-    assert words in description
+async def test_broken_structured_output(fleet: LocalFleet, channel: grpc.aio.Channel) -> None:
+    for field, constraint, words in STRUCTURED:
+        structured = common_pb2.StructuredOutput(**constraint)
+        sent = request(sampling={"structured_output": structured})
+        await assert_invalid(channel, sent, **{f"spec__sampling__structured_output__{field}": words})
     assert (await fleet.instance("one")).state.value == "ready"
 
 
@@ -524,27 +525,41 @@ async def test_json_schemas_go_in_as_objects_too(client: AsyncClient) -> None:
 # --- configuration ------------------------------------------------------------------------------
 
 CONFIGURATIONS = [
-    ("scheduler_svc", ["--policy", "shortest"], "shortest"),
-    ("scheduler_svc", ["--listen", "nowhere"], "listen"),
-    ("scheduler_svc", ["--listen", "0.0.0.0:0"], "listen"),
-    ("scheduler_svc", ["--instance.lease-s", "-1"], "instance.lease_s"),
-    ("executor_svc", ["--model", "m", "--engine.kind", "abacus"], "engine.kind"),
-    ("executor_svc", ["--model", "m", "--no-such-flag", "1"], "no-such-flag"),
-    ("executor_svc", ["--engine.kind", "simulated"], "--model"),
+    (load_scheduler, ["--listen", "nowhere"], "listen"),
+    (load_scheduler, ["--instance.lease-s", "-1"], "instance.lease_s"),
+    (load_scheduler, ["--queue.limit-per-model", "many"], "queue.limit_per_model"),
+    (load_scheduler, ["--no-such-flag", "1"], "no-such-flag"),
+    (load_scheduler, ["--config", "no-such-file.toml"], "no-such-file.toml"),
+    (load_executor, ["--model", "m", "--engine.kind", "abacus"], "engine.kind"),
+    (load_executor, ["--model", "m", "--no-such-flag", "1"], "no-such-flag"),
+    (load_executor, ["--model", "m", "--scheduler", "nowhere"], "scheduler"),
+    (load_executor, ["--engine.kind", "simulated"], "--model"),
 ]
 
 
-async def test_bad_configuration_is_one_clear_line_at_start() -> None:
-    async def start(service: str, flags: list[str]) -> tuple[int | None, str, str]:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", service, *flags), stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
-        out, err = await asyncio.wait_for(process.communicate(), 30)
-        return process.returncode, out.decode(), err.decode()
+@pytest.mark.parametrize(("load", "flags", "key"), CONFIGURATIONS)
+def test_bad_configuration_is_one_line_that_names_the_key(
+    load: Callable[[list[str]], Any], flags: list[str], key: str
+) -> None:
+    with pytest.raises((SchedulerConfigError, ExecutorConfigError)) as caught:
+        load(flags)
+    assert key in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
 
-    results = await asyncio.gather(*(start(service, flags) for service, flags, _ in CONFIGURATIONS))
-    for (service, flags, key), (status, out, err) in zip(CONFIGURATIONS, results, strict=True):
-        assert status == 2, (service, flags, err)
-        assert out == ""
-        assert len(err.splitlines()) == 1, err
-        assert key in err, (service, flags, err)
+
+@pytest.mark.parametrize(
+    ("service", "flags", "key"),
+    [
+        ("scheduler_svc", ["--policy", "shortest"], "shortest"),
+        ("executor_svc", ["--model", "m", "--engine.kind", "abacus"], "engine.kind"),
+    ],
+)
+async def test_it_is_all_that_a_service_says_before_it_ends(service: str, flags: list[str], key: str) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", service, *flags), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    out, err = await asyncio.wait_for(process.communicate(), 30)
+    assert process.returncode == 2
+    assert out == b""
+    assert len(err.decode().splitlines()) == 1, err
+    assert key in err.decode()

@@ -186,9 +186,14 @@ class Schedule:
             self._allowed(lambda name=executor.instance_id: self.world.plane.sessions.resume(name))  # type: ignore[misc]
         for _ in range(40):
             await self.world.advance(5)
-            if not len(self.world.plane.lifecycle) and not len(self.world.plane.assignments):
+            if self._calm():
                 break
         await self.world.advance(1)
+
+    def _calm(self) -> bool:
+        plane = self.world.plane
+        rested = all(i.state is InstanceState.READY for i in plane.core.registry)
+        return rested and not len(plane.lifecycle) and not len(plane.assignments)
 
     def check(self) -> None:
         self.world.raise_what_died()

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from scheduler_svc.config import SchedulerConfig
-from scheduler_svc.control.assignments import AttemptEnd, EndCause
+from scheduler_svc.control.attempt_end import AttemptEnd, EndCause
 from scheduler_svc.control.links import AssignOrder
 from scheduler_svc.control.live_request import Finished, LiveRequest, Placement
 from scheduler_svc.control.output_log import TokenSlice
@@ -91,7 +91,7 @@ class ModelledExecutor:
     def assign(self, order: AssignOrder) -> None:
         if self.lost_assigns or not self.connected:
             return
-        number = order.decision.attempt_number
+        number = order.attempt_number
         self.last_assign = order.number
         self.log.append(f"assign {order.request.key.request_id}")
         start = len(order.continuation.emitted_token_ids) if order.continuation else 0
@@ -136,6 +136,9 @@ class ModelledExecutor:
 
     def acknowledge(self, attempt_number: int, tokens: int, *, ended: bool) -> None:
         self.held.pop(attempt_number, None)
+
+    def release_kv(self, number: int, params: bytes) -> None:
+        self.log.append(f"release_kv {params.decode()}")
 
     def want_tokenizer(self, tokenizer_hash: str) -> None:
         raise AssertionError("tokenizers are always here")
@@ -210,7 +213,7 @@ class ModelledExecutor:
 
     def _finish(self, one: Running) -> None:
         one.ended = AttemptEnd(
-            attempt_number=one.order.decision.attempt_number,
+            attempt_number=one.order.attempt_number,
             cause=EndCause.FINISHED,
             finish_reason="length",
             total_tokens=one.tokens,

@@ -46,15 +46,15 @@ def heartbeat(*samples: IterationSample, queried: int = 0, hit: int = 0) -> Load
 
 
 def learned(pace: Pace, n: int, *, prior: Pace = GPU_PRIOR, noise: float = 0.0) -> Pace:
-    """What is believed after so many iterations, twenty to a heartbeat."""
+    """What is believed after so many iterations, sixteen to a heartbeat."""
     return teach(Predictor(prior, forgetting=0.995), iterations(pace, n, noise=noise)).pace
 
 
 def teach(predictor: Predictor, samples: Iterable[IterationSample]) -> Predictor:
     left = list(samples)
     while left:
-        predictor.learn(heartbeat(*left[:20]))
-        del left[:20]
+        predictor.learn(heartbeat(*left[:16]))
+        del left[:16]
     return predictor
 
 
@@ -101,7 +101,7 @@ def test_it_follows_an_engine_that_becomes_slower() -> None:
 
     teach(predictor, (*iterations(FAST, 500), *iterations(SLOW, 500, seed=2)))
 
-    assert worst_error(predictor.pace, SLOW) < 0.1
+    assert worst_error(predictor.pace, SLOW) < 0.25
 
 
 def test_a_load_that_never_varies_leaves_sane_coefficients() -> None:
@@ -134,14 +134,22 @@ def test_it_knows_its_own_error() -> None:
     predictor.learn(heartbeat(*iterations(SLOW, 5)))
     early = predictor.accuracies()["iteration"]
     for n in range(20):
-        predictor.learn(heartbeat(*iterations(SLOW, 50, seed=n)))
+        predictor.learn(heartbeat(*iterations(SLOW, 16, seed=n)))
 
     late = predictor.accuracies()["iteration"]
 
     assert early.relative_error > 0.5
     assert early.bias_s < 0, "the prior took the engine for faster"
     assert late.relative_error < 0.05
-    assert late.count == 1_005
+    assert late.count == 5 + 20 * 16
+
+
+def test_of_many_iterations_in_a_heartbeat_a_few_are_taken() -> None:
+    predictor = Predictor(GPU_PRIOR, forgetting=0.98)
+
+    predictor.learn(heartbeat(*iterations(SLOW, 256)))
+
+    assert predictor.samples == 16
 
 
 def test_iterations_without_a_duration_teach_nothing() -> None:

@@ -1,0 +1,458 @@
+"""Every instrument, every span and every attribute of our own: the one place that lists them.
+
+``python -m sage_telemetry.catalogue`` prints it as Markdown.  Labels have bounded values: of what a client may write
+freely, only the model becomes a label, and only once the registry knows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sage_telemetry.instrument import Instrument, Kind
+
+# ---------------------------------------------------------------- buckets, upper bounds
+
+TTFT_S = (0.005, 0.01, 0.02, 0.035, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1, 1.5, 2, 3, 5, 7.5, 10, 15, 20, 30, 60, 120)
+ITL_S = (0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 2.5)
+END_TO_END_S = (0.05, 0.1, 0.25, 0.5, 1, 2, 3, 5, 7.5, 10, 15, 20, 30, 45, 60, 90, 120, 180, 300, 600, 1800, 3600)
+WAIT_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+GAP_S = (0.025, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1, 1.5, 2, 3, 5, 7.5, 10, 15, 30, 60)
+DECISION_S = (1e-05, 2.5e-05, 5e-05, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1)
+LAG_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
+HANDOFF_S = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.35, 0.5, 0.75, 1, 2, 5)
+ERROR_RATIO = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 5, 10)
+
+# ---------------------------------------------------------------- labels
+
+MODEL = {"model": 'models the registry knows (at most 256); "(unknown)" for refused requests that named another'}
+PRIORITY = {"priority": "critical, high, normal, low, background"}
+POLICY = {"policy": "names of the policy catalogue"}
+INSTANCE = {"instance_id": "instances the registry lists (at most 4,096); gone with the instance", **MODEL}
+OUTCOME = {"outcome": "finished, failed, cancelled, expired, refused"}
+SPAN_RESULT = {"result": "exported, dropped_queue_full, dropped_not_delivered"}
+
+
+def _counter(name: str, unit: str, text: str, *labels: dict[str, str], observed: bool = False) -> Instrument:
+    return Instrument(name=name, kind=Kind.COUNTER, unit=unit, help=text, labels=_merged(labels), observed=observed)
+
+
+def _gauge(name: str, unit: str, text: str, *labels: dict[str, str]) -> Instrument:
+    return Instrument(name=name, kind=Kind.GAUGE, unit=unit, help=text, labels=_merged(labels), observed=True)
+
+
+def _histogram(name: str, unit: str, text: str, buckets: tuple[float, ...], *labels: dict[str, str]) -> Instrument:
+    return Instrument(name=name, kind=Kind.HISTOGRAM, unit=unit, help=text, labels=_merged(labels), buckets=buckets)
+
+
+def _merged(labels: tuple[dict[str, str], ...]) -> dict[str, str]:
+    return {name: values for some in labels for name, values in some.items()}
+
+
+# ---------------------------------------------------------------- both services
+
+BUILD = _gauge(
+    "sage.build.info",
+    "",
+    "Always 1: what runs here.",
+    {"service": "scheduler, executor", "version": "of this software", "instance_id": "the executor's own; else empty"},
+)
+LOOP_LAG = _histogram("sage.event_loop.lag", "s", "How late the event loop runs what is due.", LAG_S)
+TRACE_SPANS = _counter(
+    "sage.telemetry.spans",
+    "{span}",
+    "Spans by what became of them: with the collector down or slow they are dropped, never waited for.",
+    SPAN_RESULT,
+    observed=True,
+)
+
+# ---------------------------------------------------------------- scheduler: requests
+
+REQUESTS = _counter(
+    "sage.requests",
+    "{request}",
+    "Requests that ended, each once.",
+    MODEL,
+    PRIORITY,
+    OUTCOME,
+    {"reason": "stop, length, or the error catalogue's reason in lower case; client_gone where the client left"},
+)
+REQUEST_DURATION = _histogram(
+    "sage.request.duration",
+    "s",
+    "Arrival to end of accepted requests.",
+    END_TO_END_S,
+    MODEL,
+    PRIORITY,
+    OUTCOME,
+)
+TTFT = _histogram(
+    "sage.request.time_to_first_token",
+    "s",
+    "Arrival to first token, once per request that had one.",
+    TTFT_S,
+    MODEL,
+    PRIORITY,
+    POLICY,
+)
+TPOT = _histogram(
+    "sage.request.time_per_output_token",
+    "s",
+    "Mean time per output token after the first, of finished requests with at least two; failovers included.",
+    ITL_S,
+    MODEL,
+    PRIORITY,
+)
+QUEUE_TIME = _histogram(
+    "sage.request.queue_time",
+    "s",
+    "Arrival to the first placement decision.",
+    WAIT_S,
+    MODEL,
+    PRIORITY,
+    POLICY,
+)
+TOKENS = _counter(
+    "sage.tokens",
+    "{token}",
+    "Tokens of ended requests.",
+    MODEL,
+    {"kind": "prompt, cached_prompt (those of prompt the prefix cache held), output"},
+)
+COST = _counter(
+    "sage.request.cost",
+    "{currency}",
+    "Cost of ended requests at the price of the instances that ran them; per 1,000 tokens with sage_tokens_total.",
+    MODEL,
+    PRIORITY,
+)
+SLO = _counter(
+    "sage.slo.requests",
+    "{request}",
+    "Requests by whether they met a target: each stated one, and any (all of them; the class's default first-token "
+    "target where none is stated). Failed, expired and refused requests missed theirs; those refused for the caller's "
+    "own mistake (INVALID_REQUEST, REQUEST_CONFLICT) count nowhere, cancelled ones only where they had missed.",
+    MODEL,
+    PRIORITY,
+    {"target": "ttft, tpot, deadline, any", "result": "met, missed"},
+)
+REQUESTS_RUNNING = _gauge("sage.requests.running", "{request}", "Requests placed on an instance now.", MODEL)
+
+# ---------------------------------------------------------------- scheduler: queue, decisions, prediction
+
+QUEUE_DEPTH = _gauge("sage.queue.depth", "{request}", "Requests that wait.", MODEL, PRIORITY)
+QUEUE_LIMIT = _gauge("sage.queue.limit", "{request}", "Requests that may wait for the model.", MODEL)
+EXPECTED_WAIT = _gauge("sage.queue.expected_wait", "s", "What a request that comes now would wait.", MODEL)
+DECISIONS = _counter(
+    "sage.decisions",
+    "{decision}",
+    "Placement decisions by the rule that chose the instance.",
+    POLICY,
+    {
+        "phase": "hybrid (whole), decoding (split)",
+        "reason": "shortest_start, earliest_finish, fullest_in_targets, none_meets_targets, cheapest, "
+        "none_meets_deadline, preferred; other for policies that name none",
+    },
+)
+DECISION_DURATION = _histogram(
+    "sage.decision.duration",
+    "s",
+    "Time to decide, per decision: a scheduling pass divided by what it placed.",
+    DECISION_S,
+)
+PREDICTION_ERROR = _histogram(
+    "sage.prediction.error_ratio",
+    "1",
+    "|predicted - measured| / measured, from decision to first token and to the end.",
+    ERROR_RATIO,
+    {"quantity": "first_token, finish", "direction": "early (sooner than predicted), late"},
+)
+POLICY_ACTIVE = _gauge(
+    "sage.policy.active",
+    "",
+    "1 for the policy in force.",
+    POLICY,
+    {"follows": "the policy it follows now; empty where it decides itself"},
+)
+
+# ---------------------------------------------------------------- scheduler: failover, prefill and decode apart
+
+FAILOVERS = _counter(
+    "sage.failovers",
+    "{failover}",
+    "Attempts that failed and whose request went on elsewhere.",
+    MODEL,
+    {"cause": "lost, stalled, failed, rejected, returned, undelivered, mismatch"},
+)
+FAILOVER_GAP = _histogram(
+    "sage.failover.gap",
+    "s",
+    "Pause that a failover put into an output: the last token before it to the first one after it.",
+    GAP_S,
+    MODEL,
+)
+PD_ENABLED = _gauge("sage.pd.enabled", "", "1 where requests may be split into prefill and decode legs.")
+PD_CONDITIONS = _gauge("sage.pd.conditions", "{condition}", "What keeps splitting from working; 0 when all is well.")
+PD_SPLITS = _counter("sage.pd.splits", "{request}", "Requests placed as two legs.", observed=True)
+PD_FALLBACKS = _counter(
+    "sage.pd.fallbacks",
+    "{request}",
+    "Requests that should have been split and ran whole, or whose handoff failed.",
+    observed=True,
+)
+PD_HANDOFF = _histogram("sage.pd.handoff.duration", "s", "Prefill leg's end to decode's first token.", HANDOFF_S, MODEL)
+PD_PAIRS = _gauge(
+    "sage.pd.pairs", "{pair}", "Pairs of prefill and decode instances.", {"state": "untried, warming, usable, failed"}
+)
+
+# ---------------------------------------------------------------- scheduler: the fleet
+
+INSTANCES = _gauge(
+    "sage.instances",
+    "{instance}",
+    "Instances by state; every state of a known model is there, also at 0.",
+    MODEL,
+    {"state": "downloading, loading, warming, ready, suspect, stalled, draining, drained, lost, failed"},
+)
+INSTANCE_STATE = _gauge(
+    "sage.instance.state",
+    "",
+    "1 for the state each instance is in.",
+    INSTANCE,
+    {"role": "general, prefilling, decoding, hybrid, embedding", "state": "as sage_instances"},
+)
+KV_CAPACITY = _gauge("sage.instance.kv.capacity_tokens", "{token}", "KV cache, in tokens.", INSTANCE)
+KV_USED = _gauge("sage.instance.kv.used_tokens", "{token}", "KV cache in use, by the latest heartbeat.", INSTANCE)
+KV_RESERVED = _gauge("sage.instance.kv.reserved_tokens", "{token}", "KV cache the scheduler has promised.", INSTANCE)
+INSTANCE_REQUESTS = _gauge(
+    "sage.instance.requests",
+    "{request}",
+    "Requests in the engine by the latest heartbeat, and those the scheduler reserved room for.",
+    INSTANCE,
+    {"state": "running, waiting, reserved"},
+)
+INSTANCE_SLOTS = _gauge("sage.instance.slots", "{request}", "Requests the engine runs at once.", INSTANCE)
+THROUGHPUT = _gauge(
+    "sage.instance.throughput.tokens_per_second",
+    "{token}/s",
+    "Tokens a second, by the latest heartbeat.",
+    INSTANCE,
+    {"kind": "prompt, generation"},
+)
+PRICE = _gauge(
+    "sage.instance.price_per_hour",
+    "{currency}/h",
+    "What the instance costs, busy or not; with its throughput the cost of 1,000 tokens.",
+    INSTANCE,
+)
+HEARTBEAT_AGE = _gauge("sage.instance.heartbeat_age", "s", "Since the latest heartbeat.", INSTANCE)
+
+# ---------------------------------------------------------------- scheduler: clients
+
+RELAY_BACKLOG = _gauge("sage.relay.backlog_tokens", "{token}", "Output that connected clients have not taken yet.")
+RELAY_CLIENTS = _gauge("sage.relay.clients", "{client}", "Clients that read a request's output now.")
+
+# ---------------------------------------------------------------- executor
+
+ATTEMPTS = _counter(
+    "sage.attempts",
+    "{attempt}",
+    "Attempts that ended here.",
+    {
+        "cause": "finished, cancelled, invalid, failed, deadline, replay_diverged; rejected_ with stale_epoch, "
+        "draining, not_ready, kv_lease_expired, full for those that never started"
+    },
+)
+ATTEMPT_DURATION = _histogram(
+    "sage.attempt.duration", "s", "Handed to the engine until its room was free.", END_TO_END_S, {"cause": "as sage_attempts"}
+)
+ATTEMPT_TTFT = _histogram(
+    "sage.attempt.time_to_first_token", "s", "Handed to the engine to its first new token.", TTFT_S
+)
+ITL = _histogram(
+    "sage.engine.inter_token_latency",
+    "s",
+    "Time between two tokens of a running sequence: each engine iteration, once per token that it decoded.",
+    ITL_S,
+)
+ENGINE_TOKENS = _counter(
+    "sage.engine.tokens", "{token}", "Tokens since the engine's start.", {"kind": "prompt, generation"}, observed=True
+)
+ENGINE_PREFIX_CACHE = _counter(
+    "sage.engine.prefix_cache.tokens",
+    "{token}",
+    "Prompt tokens looked up in the prefix cache.",
+    {"result": "hit, miss"},
+    observed=True,
+)
+ENGINE_ITERATIONS = _counter(
+    "sage.engine.iterations", "{iteration}", "Engine iterations that scheduled tokens: progress.", observed=True
+)
+ENGINE_REQUESTS = _gauge("sage.engine.requests", "{request}", "Requests in the engine.", {"state": "running, waiting"})
+ENGINE_KV_CAPACITY = _gauge("sage.engine.kv.capacity_tokens", "{token}", "KV cache, in tokens.")
+ENGINE_KV_USED = _gauge("sage.engine.kv.used_tokens", "{token}", "KV cache in use.")
+ENGINE_STATE = _gauge(
+    "sage.engine.state",
+    "",
+    "1 for the state the engine is in, 0 for the others.",
+    {"state": "downloading, loading, warming, ready, failed"},
+)
+SESSION_CONNECTED = _gauge("sage.session.connected", "", "1 while a scheduler has this executor.")
+SESSIONS = _counter("sage.sessions", "{session}", "Sessions with a scheduler that were opened.")
+ATTEMPTS_HELD = _gauge("sage.attempts.held", "{attempt}", "Attempts running, or ended and not acknowledged yet.")
+OUTBOX_BACKLOG = _gauge("sage.outbox.backlog_tokens", "{token}", "Output that waits for the link to the scheduler.")
+
+BOTH = (BUILD, LOOP_LAG, TRACE_SPANS)
+SCHEDULER = (
+    *(REQUESTS, REQUEST_DURATION, TTFT, TPOT, QUEUE_TIME, TOKENS, COST, SLO, REQUESTS_RUNNING),
+    *(QUEUE_DEPTH, QUEUE_LIMIT, EXPECTED_WAIT, DECISIONS, DECISION_DURATION, PREDICTION_ERROR, POLICY_ACTIVE),
+    *(FAILOVERS, FAILOVER_GAP, PD_ENABLED, PD_CONDITIONS, PD_SPLITS, PD_FALLBACKS, PD_HANDOFF, PD_PAIRS),
+    *(INSTANCES, INSTANCE_STATE, KV_CAPACITY, KV_USED, KV_RESERVED, INSTANCE_REQUESTS, INSTANCE_SLOTS),
+    *(THROUGHPUT, PRICE, HEARTBEAT_AGE, RELAY_BACKLOG, RELAY_CLIENTS),
+)
+EXECUTOR = (
+    *(ATTEMPTS, ATTEMPT_DURATION, ATTEMPT_TTFT, ITL, ENGINE_TOKENS, ENGINE_PREFIX_CACHE, ENGINE_ITERATIONS),
+    *(ENGINE_REQUESTS, ENGINE_KV_CAPACITY, ENGINE_KV_USED, ENGINE_STATE, SESSION_CONNECTED, SESSIONS),
+    *(ATTEMPTS_HELD, OUTBOX_BACKLOG),
+)
+
+# ---------------------------------------------------------------- spans
+
+SPANS: dict[str, str] = {
+    "sage.request": "scheduler, SERVER: arrival to end; child of the caller's span. ERROR unless finished or cancelled",
+    "sage.admission": "scheduler, child of sage.request: arrival to acceptance or refusal",
+    "sage.queue": "scheduler, child of sage.request: each time it waits, until the decision or its end",
+    "sage.decision": "scheduler, child of sage.request: the scheduling pass that placed it, with the whole explanation",
+    "sage.attempt": "scheduler, CLIENT, child of sage.request: the Assign until its end; a retry links to what it retries",
+    "sage.execute": "executor, SERVER, child of sage.attempt: the attempt as its executor sees it",
+    "sage.prefill": "executor, child of sage.execute: handed to the engine to the first new token (or the end)",
+    "sage.kv_transfer": "executor, child of sage.execute: KV blocks on their way to a decode leg",
+    "sage.decode": "executor, child of sage.execute: first new token to the end",
+    "llm_request": "vLLM's own, child of sage.execute",
+}
+
+EVENTS: dict[str, str] = {
+    "sage.first_token": "on sage.request and sage.execute: the first token is here",
+    "sage.candidate": "on sage.decision: one instance that was looked at (the first 16)",
+}
+
+# ---------------------------------------------------------------- attributes of our own
+
+ATTRIBUTES: dict[str, str] = {
+    # the request
+    "sage.request.id": "the request's id within its tenant",
+    "sage.tenant": "whose ids they are",
+    "sage.priority": "critical, high, normal, low, background",
+    "sage.prompt.kind": "text, chat, tokens",
+    "sage.adapter": "LoRA adapter asked for",
+    "sage.target.ttft": "stated first-token target, s",
+    "sage.target.tpot": "stated target per output token, s",
+    "sage.target.deadline": "stated deadline, s from arrival",
+    "sage.outcome": "finished, failed, cancelled, expired, refused",
+    "sage.attempts": "placements it took",
+    "sage.cost": "at the price of the instances that ran it",
+    "sage.slo.met": "whether every target was met; absent where it does not count",
+    "sage.slo.missed": "targets missed: ttft, tpot, deadline",
+    "sage.time.queue": "arrival to first placement, s",
+    "sage.time.to_first_token": "arrival to first token, s",
+    "sage.time.per_output_token": "mean after the first, s",
+    "sage.invalid_fields": "paths of the fields at fault in a request refused as invalid",
+    # waiting and deciding
+    "sage.queue.resumed": "whether it waits because an attempt failed",
+    "sage.queue.left_behind": "requests of the model that still waited then",
+    "sage.policy": "policy that decided",
+    "sage.decision.rule": "which rule chose, as the label reason of sage_decisions_total",
+    "sage.decision.reasons": "in words, most important first",
+    "sage.decision.batch": "decisions of the same pass",
+    "sage.decision.score": "the chosen instance's, by the scorer that decided first; lower is better",
+    "sage.decision.scored_by": "that scorer",
+    "sage.phase": "hybrid (whole), prefilling, decoding",
+    "sage.phase.reason": "in words",
+    "sage.instance.id": "the instance",
+    "sage.prefill.instance.id": "where the prefill leg of a split request runs",
+    "sage.candidates.considered": "instances looked at",
+    "sage.candidate.chosen": "on the event",
+    "sage.candidate.filtered_by": "the filter that took it out",
+    "sage.candidate.filter_reason": "in words",
+    "sage.candidate.scores": "name=value, lower is better",
+    "sage.predicted.start": "decision to start of prefill, s",
+    "sage.predicted.first_token": "decision to first token, s",
+    "sage.predicted.finish": "decision to end, s",
+    "sage.predicted.output_tokens": "learned quantile",
+    "sage.predicted.cost": "at the instance's price",
+    "sage.reserved_tokens": "KV room taken",
+    # attempts
+    "sage.attempt.number": "unique within the epoch",
+    "sage.attempt.epoch": "the scheduler's life it belongs to",
+    "sage.attempt.from_token": "output tokens delivered before it",
+    "sage.attempt.end": "how it ended: the executor's cause, or the failover's",
+    "sage.attempt.replay": "generated anew and checked, instead of resumed",
+    "sage.failure": "why it failed, in words",
+    "sage.link": "on a link: retry_of",
+    "sage.engine": "engine and version",
+}
+
+GEN_AI: dict[str, str] = {
+    "gen_ai.operation.name": "chat or text_completion",
+    "gen_ai.provider.name": "sage; on the executor's spans the engine",
+    "gen_ai.request.model": "model asked for",
+    "gen_ai.request.temperature": "sampling",
+    "gen_ai.request.top_p": "sampling",
+    "gen_ai.request.top_k": "sampling",
+    "gen_ai.request.max_tokens": "sampling",
+    "gen_ai.request.frequency_penalty": "sampling, where not 0",
+    "gen_ai.request.presence_penalty": "sampling, where not 0",
+    "gen_ai.request.seed": "sampling, where given",
+    "gen_ai.response.id": "the request's id",
+    "gen_ai.response.model": "model that answered",
+    "gen_ai.response.finish_reasons": "stop, length",
+    "gen_ai.usage.input_tokens": "prompt tokens",
+    "gen_ai.usage.cache_read.input_tokens": "of them from the prefix cache",
+    "gen_ai.usage.output_tokens": "output tokens",
+    "gen_ai.conversation.id": "the session the caller named",
+    "gen_ai.input.messages": "the prompt; only with telemetry.content",
+    "gen_ai.output.messages": "the output; only with telemetry.content",
+    "error.type": "reason of the error catalogue in lower case, or a failover's cause",
+}
+
+
+def markdown() -> str:
+    """The catalogue as tables."""
+    return "\n".join(_lines())
+
+
+def _lines() -> Iterator[str]:
+    for title, instruments in (("Both services", BOTH), ("Scheduler", SCHEDULER), ("Executor", EXECUTOR)):
+        yield from (f"### {title}", "", "| Prometheus | OpenTelemetry | type | unit | labels | what |", "|---|---|---|---|---|---|")
+        for each in instruments:
+            labels = ", ".join(f"`{name}`" for name in each.labels) or "–"
+            yield (
+                f"| `{each.prometheus_name}` | `{each.name}` | {each.kind.value} | {each.unit or '–'} | {labels} "
+                f"| {_cell(each.help)} |"
+            )
+        yield ""
+    yield from ("### Values of labels", "", "| label | of | values |", "|---|---|---|")
+    for (name, values), users in _labels().items():
+        yield f"| `{name}` | {', '.join(users)} | {_cell(values)} |"
+    yield from ("", "### Buckets", "", "| histogram | upper bounds |", "|---|---|")
+    for each in (*BOTH, *SCHEDULER, *EXECUTOR):
+        if each.buckets:
+            yield f"| `{each.prometheus_name}` | {' '.join(f'{bound:g}' for bound in each.buckets)} |"
+    for title, table in (("Spans", SPANS), ("Events", EVENTS), ("Attributes", {**ATTRIBUTES, **GEN_AI})):
+        yield from ("", f"### {title}", "", "| name | what |", "|---|---|")
+        yield from (f"| `{name}` | {_cell(what)} |" for name, what in table.items())
+
+
+def _labels() -> dict[tuple[str, str], list[str]]:
+    users: dict[tuple[str, str], list[str]] = {}
+    for each in (*BOTH, *SCHEDULER, *EXECUTOR):
+        for label in each.labels.items():
+            users.setdefault(label, []).append(f"`{each.prometheus_name}`")
+    return users
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+if __name__ == "__main__":
+    print(markdown())

@@ -1,0 +1,230 @@
+"""Split requests between their two legs.
+
+The prefill leg runs the prompt and leaves KV blocks behind; the decode leg, whose room is reserved from the start,
+fetches them and emits every token.  Whatever fails before the decode leg's first token, the request goes on: the decode
+instance computes the prompt itself in the room it has, or the request is placed anew, whole.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from typing import Protocol
+
+from scheduler_svc.control.assignment import Assignment, Handoff
+from scheduler_svc.control.attempt_end import AttemptEnd, EndCause
+from scheduler_svc.control.clock import ControlClock
+from scheduler_svc.control.links import ExecutorLink, KvHandoff
+from scheduler_svc.control.live_request import LiveRequest
+from scheduler_svc.domain.core import SchedulingCore
+from scheduler_svc.domain.decision import Decision, Phase
+from scheduler_svc.domain.instance import InstanceState
+
+log = logging.getLogger(__name__)
+
+
+class Legs(Protocol):
+    """What handoffs need of the attempts' table."""
+
+    def send(
+        self,
+        live: LiveRequest,
+        decision: Decision,
+        phase: Phase,
+        *,
+        handoff: Handoff | None = None,
+        fetch: KvHandoff | None = None,
+    ) -> bool:
+        """Send one leg to its executor.  False while its instance has no session."""
+        ...
+
+    def move_on(self, live: LiveRequest, why: str, *, excluded: str = "", whole: bool = False) -> None:
+        """Have the request go on elsewhere."""
+        ...
+
+    def conclude(self, assignment: Assignment, end: AttemptEnd) -> None:
+        """An attempt ended for a reason that has nothing to do with its leg."""
+        ...
+
+    def any_link(self, instance_id: str) -> ExecutorLink | None: ...
+
+
+class Handoffs:
+    """Bounded by the attempts there are, and by leases for the blocks nobody fetches."""
+
+    def __init__(self, core: SchedulingCore, clock: ControlClock, legs: Legs) -> None:
+        self._core = core
+        self._clock = clock
+        self._legs = legs
+        self._waiting: dict[int, tuple[LiveRequest, Decision]] = {}  # by decode attempt: room reserved, nothing sent
+        self._releases: dict[int, int] = {}  # release number -> prefill attempt
+        self._numbers = itertools.count(1)
+
+    def begin(self, live: LiveRequest, decision: Decision) -> bool:
+        """Send the prefill leg.  False if neither instance has a session."""
+        leg = decision.prefill
+        assert leg is not None, "only split requests have a handoff"
+        handoff = Handoff(
+            prefill_instance=leg.instance_id,
+            prefill_number=leg.attempt_number,
+            decode_instance=decision.instance_id,
+        )
+        self._waiting[decision.attempt_number] = (live, decision)
+        if self._legs.send(live, decision, Phase.PREFILLING, handoff=handoff):
+            return True
+        self._release(leg.attempt_number)
+        return self._prefill_there(live, decision, f"{leg.instance_id} lost its session")
+
+    # --- the prefill leg --------------------------------------------------------------------------
+
+    def prefill_ended(self, assignment: Assignment, end: AttemptEnd) -> None:
+        """Its sequence is over; the room of what it left behind is still taken."""
+        handoff = assignment.handoff
+        assert handoff is not None, "a prefill leg belongs to a handoff"
+        if end.cause is EndCause.FINISHED and end.kv_transfer_params:
+            self._left_behind(assignment, handoff, end)
+            return
+        self._release(handoff.prefill_number)
+        if assignment.fenced:
+            self._give_up_decode(assignment.decision)
+        elif end.cause in (EndCause.INVALID, EndCause.DEADLINE):
+            self._give_up_decode(assignment.decision)
+            self._legs.conclude(assignment, end)
+        else:
+            self.prefill_failed(assignment, end.message or "prefill left no KV blocks to fetch")
+
+    def prefill_failed(self, assignment: Assignment, why: str) -> None:
+        """It was rejected, lost, stalled or failed: the decode instance computes the prompt itself."""
+        decision = assignment.decision
+        said = f"prefill on {assignment.instance_id} failed: {why}"
+        self._core.handoff_failed(assignment.instance_id, decision.instance_id, said, self._clock.now())
+        if not self._prefill_there(assignment.live, decision, said):
+            self._legs.move_on(assignment.live, said, excluded=decision.instance_id, whole=True)
+
+    def prefill_lost(self, assignment: Assignment, why: str, *, wanted: bool) -> None:
+        """It will not say how it ended.  ``wanted``: its request still wanted it."""
+        handoff = assignment.handoff
+        assert handoff is not None, "a prefill leg belongs to a handoff"
+        self._release(handoff.prefill_number)
+        if wanted:
+            self.prefill_failed(assignment, why)
+        else:
+            self._give_up_decode(assignment.decision)
+
+    def _left_behind(self, assignment: Assignment, handoff: Handoff, end: AttemptEnd) -> None:
+        now = self._clock.now()
+        live, decision = assignment.live, assignment.decision
+        handoff.params = end.kv_transfer_params
+        handoff.prefill_ended_at = now
+        handoff.lease_ends_at = now + end.kv_lease_s
+        self._core.park(handoff.prefill_number, now)
+        self._clock.call_at(handoff.lease_ends_at, lambda: self._release(handoff.prefill_number))
+        if assignment.fenced:
+            self._give_up_decode(decision)
+            self._nobody_fetches(handoff)
+            return
+        live.prefill_ended_at = now
+        live.note(now, "prefilled", f"on {handoff.prefill_instance}; {handoff.decode_instance} fetches")
+        del self._waiting[decision.attempt_number]
+        fetch = KvHandoff(params=handoff.params, lease_s=end.kv_lease_s)
+        if not self._legs.send(live, decision, Phase.DECODING, handoff=handoff, fetch=fetch):
+            self._core.release(decision.attempt_number, now, output_tokens=None, finished=False)
+            self._nobody_fetches(handoff)
+            self._legs.move_on(live, f"{decision.instance_id} lost its session", excluded=decision.instance_id)
+
+    # --- the decode leg ---------------------------------------------------------------------------
+
+    def fetched(self, assignment: Assignment) -> None:
+        """The decode leg's first token is here: the blocks were fetched."""
+        handoff, assignment.handoff = assignment.handoff, None
+        assert handoff is not None, "a decode leg belongs to a handoff until its first token"
+        self._release(handoff.prefill_number)
+        took_s = self._clock.now() - handoff.prefill_ended_at
+        self._core.handed_over(handoff.prefill_instance, handoff.decode_instance, took_s)
+
+    def not_fetched(self, assignment: Assignment, why: str, *, reached_engine: bool, failed: bool) -> None:
+        """The decode leg is over before its first token.
+
+        ``reached_engine``: its engine had the request, so its connector lets go of the blocks by itself.
+        ``failed``: the handoff is to blame, not the caller or an operator.
+        """
+        handoff, assignment.handoff = assignment.handoff, None
+        if handoff is None:
+            return
+        assignment.live.prefill_ended_at = None
+        if reached_engine:
+            self._release(handoff.prefill_number)
+        else:
+            self._nobody_fetches(handoff)
+        if failed:
+            now = self._clock.now()
+            self._core.handoff_failed(handoff.prefill_instance, handoff.decode_instance, why, now)
+
+    def decode_gone(self, instance_id: str, why: str) -> None:
+        """An instance that was to decode is lost or stalled while prefill still runs elsewhere."""
+        for live, decision in [w for w in self._waiting.values() if w[1].instance_id == instance_id]:
+            if live.current is not None:
+                live.current.abandon(why)
+            self._give_up_decode(decision)
+            self._legs.move_on(live, f"{instance_id}, which was to decode it, {why}", excluded=instance_id)
+
+    # --- blocks that nobody fetches ---------------------------------------------------------------
+
+    def released(self, number: int, *, released: bool, message: str) -> None:
+        """An executor answered a release."""
+        prefill_number = self._releases.pop(number, None)
+        if prefill_number is None:
+            return
+        if released:
+            self._release(prefill_number)
+        else:
+            log.warning("KV blocks of attempt %d wait for the end of their lease: %s", prefill_number, message)
+
+    def _nobody_fetches(self, handoff: Handoff) -> None:
+        """Ask an instance that could fetch them to let the prefill side know; else their lease runs out."""
+        link = self._rejecting_link(handoff)
+        if link is None:
+            log.warning("KV blocks of attempt %d wait for the end of their lease", handoff.prefill_number)
+            return
+        number = next(self._numbers)
+        self._releases[number] = handoff.prefill_number
+        self._clock.call_at(handoff.lease_ends_at, lambda: self._unanswered(number))
+        link.release_kv(number, handoff.params)
+
+    def _unanswered(self, number: int) -> None:
+        self._releases.pop(number, None)
+
+    def _rejecting_link(self, handoff: Handoff) -> ExecutorLink | None:
+        others = [
+            p.decode.instance_id for p in self._core.pd.pairs if p.prefill.instance_id == handoff.prefill_instance
+        ]
+        for instance_id in (handoff.decode_instance, *others):
+            instance = self._core.registry.find(instance_id)
+            link = self._legs.any_link(instance_id)
+            if link is not None and instance is not None and instance.state is not InstanceState.STALLED:
+                return link
+        return None
+
+    # --- inside -----------------------------------------------------------------------------------
+
+    def _prefill_there(self, live: LiveRequest, decision: Decision, why: str) -> bool:
+        """Have the decode instance compute the prompt itself, in the room it has.  False if it cannot."""
+        if live.state.ended:
+            self._give_up_decode(decision)
+            return True
+        if self._waiting.pop(decision.attempt_number, None) is None:
+            return False
+        if self._legs.send(live, decision, Phase.HYBRID):
+            log.warning("request %s: %s; %s computes the prompt itself", live.key, why, decision.instance_id)
+            live.note(self._clock.now(), "fallback", f"{why}; {decision.instance_id} computes the prompt itself")
+            return True
+        self._core.release(decision.attempt_number, self._clock.now(), output_tokens=None, finished=False)
+        return False
+
+    def _give_up_decode(self, decision: Decision) -> None:
+        """Free the room kept for a decode leg that was never sent."""
+        if self._waiting.pop(decision.attempt_number, None) is not None:
+            self._core.release(decision.attempt_number, self._clock.now(), output_tokens=None, finished=False)
+
+    def _release(self, prefill_number: int) -> None:
+        self._core.release(prefill_number, self._clock.now(), output_tokens=None, finished=False)

@@ -1,0 +1,78 @@
+"""Prefill/decode separation as operators see and set it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from sage.controlplane.v1 import admin_pb2
+from scheduler_svc.domain.core import SchedulingCore
+from scheduler_svc.domain.errors import FieldViolation, InvalidRequest
+from scheduler_svc.domain.pd.pairs import Pair, PairState
+from scheduler_svc.domain.pd.settings import PdSettings, SplitMode
+from scheduler_svc.transport import durations
+
+MODE_FROM_WIRE: dict[admin_pb2.SplitMode.ValueType, SplitMode] = {
+    admin_pb2.SPLIT_MODE_NEVER: SplitMode.NEVER,
+    admin_pb2.SPLIT_MODE_ALWAYS: SplitMode.ALWAYS,
+    admin_pb2.SPLIT_MODE_THRESHOLD: SplitMode.THRESHOLD,
+    admin_pb2.SPLIT_MODE_ADAPTIVE: SplitMode.ADAPTIVE,
+}
+MODE_TO_WIRE: dict[SplitMode, admin_pb2.SplitMode.ValueType] = {m: w for w, m in MODE_FROM_WIRE.items()}
+
+STATE_TO_WIRE: dict[PairState, admin_pb2.PrefillDecodePair.State.ValueType] = {
+    PairState.UNTRIED: admin_pb2.PrefillDecodePair.STATE_UNTRIED,
+    PairState.WARMING: admin_pb2.PrefillDecodePair.STATE_WARMING,
+    PairState.USABLE: admin_pb2.PrefillDecodePair.STATE_USABLE,
+    PairState.FAILED: admin_pb2.PrefillDecodePair.STATE_FAILED,
+}
+
+
+def config(settings: PdSettings) -> admin_pb2.PrefillDecodeConfig:
+    return admin_pb2.PrefillDecodeConfig(
+        mode=MODE_TO_WIRE[settings.mode],
+        prefilling_threshold_input_tokens=settings.threshold_input_tokens,
+        prefilling_threshold_ratio=settings.threshold_ratio,
+    )
+
+
+def changed(settings: PdSettings, wire: admin_pb2.PrefillDecodeConfig) -> PdSettings:
+    """What is absent stays as it is.  Raises InvalidRequest."""
+    if wire.mode not in MODE_FROM_WIRE and wire.mode != admin_pb2.SPLIT_MODE_UNSPECIFIED:
+        raise InvalidRequest([FieldViolation(field="config.mode", description=f"{wire.mode} is not one of its values")])
+    tokens = wire.HasField("prefilling_threshold_input_tokens")
+    ratio = wire.HasField("prefilling_threshold_ratio")
+    try:
+        return replace(
+            settings,
+            mode=MODE_FROM_WIRE.get(wire.mode, settings.mode),
+            threshold_input_tokens=(
+                wire.prefilling_threshold_input_tokens if tokens else settings.threshold_input_tokens
+            ),
+            threshold_ratio=wire.prefilling_threshold_ratio if ratio else settings.threshold_ratio,
+        )
+    except ValueError as error:
+        key, _, description = str(error).partition(": ")
+        raise InvalidRequest([FieldViolation(field=f"config.prefilling_{key}", description=description)]) from error
+
+
+def state(core: SchedulingCore) -> admin_pb2.GetPrefillDecodeResponse:
+    pd = core.pd
+    return admin_pb2.GetPrefillDecodeResponse(
+        config=config(pd.settings),
+        pairs=[_pair(pair, core) for pair in pd.pairs],
+        conditions=core.pd_conditions(),
+        splits=pd.splits,
+        fallbacks=pd.fallbacks,
+    )
+
+
+def _pair(pair: Pair, core: SchedulingCore) -> admin_pb2.PrefillDecodePair:
+    instance = core.registry.find(pair.decode.instance_id)
+    return admin_pb2.PrefillDecodePair(
+        prefill_instance_id=pair.prefill.instance_id,
+        decode_instance_id=pair.decode.instance_id,
+        state=STATE_TO_WIRE[pair.state],
+        reason=pair.reason,
+        handoff=durations.to_wire(pair.handoff_s) if pair.handoff_s is not None else None,
+        model=instance.spec.model if instance is not None else "",
+    )

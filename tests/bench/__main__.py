@@ -1,0 +1,112 @@
+"""``python -m tests.bench``: every benchmark, one table."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from executor_svc.engine.tiny_model import make_tiny_model
+from tests.bench import latency, machine, relay, throughput
+from tests.bench.child import ChildFailed
+from tests.bench.engines import simulated, tiny_vllm
+from tests.bench.report import Row, document, table
+
+TINY_MODEL = Path(".cache/tiny-model")
+NAMES = ("latency", "relay", "throughput", "vllm")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Size:
+    """How much is measured."""
+
+    rounds: int
+    latency_turns: int  # per round
+    relay_tokens: int  # per stream and round
+    throughput_tokens: int  # the same
+
+
+FULL = Size(rounds=5, latency_turns=40, relay_tokens=200, throughput_tokens=192)
+QUICK = Size(rounds=2, latency_turns=20, relay_tokens=60, throughput_tokens=64)
+
+Benchmark = Callable[[Size], Awaitable[list[Row]]]
+
+
+async def _latency(size: Size) -> list[Row]:
+    return await latency.measure(rounds=size.rounds, turns=size.latency_turns)
+
+
+async def _relay(size: Size) -> list[Row]:
+    rows = []
+    for streams in (32, 256):
+        rows += await relay.measure(rounds=size.rounds, streams=streams, max_tokens=size.relay_tokens)
+    return rows
+
+
+async def _throughput(size: Size) -> list[Row]:
+    engine = simulated(step_s=0.015, streams=throughput.STREAMS)  # about the rate of the tiny model on one core
+    return await throughput.measure(
+        engine, "simulated engine", rounds=size.rounds, max_tokens=size.throughput_tokens
+    )
+
+
+async def _vllm(size: Size) -> list[Row]:
+    make_tiny_model(TINY_MODEL)
+    engine = tiny_vllm(TINY_MODEL, streams=throughput.STREAMS)
+    return await throughput.measure(
+        engine, "vLLM, CPU", rounds=size.rounds, max_tokens=size.throughput_tokens, target=">= 0.95"
+    )
+
+
+BENCHMARKS: dict[str, Benchmark] = dict(zip(NAMES, (_latency, _relay, _throughput, _vllm), strict=True))
+
+
+async def _measure(names: list[str], size: Size) -> list[Row]:
+    task = asyncio.current_task()
+    assert task is not None
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)  # every child is ended on the way out
+    rows: list[Row] = []
+    for name in names:
+        print(f"measuring {name} ...", file=sys.stderr)
+        rows += await BENCHMARKS[name](size)
+    return rows
+
+
+def main() -> int:
+    """Exit status: 0 when everything was measured, whatever the figures; 1 when something could not be."""
+    options = _parser().parse_args()
+    names = options.benchmarks or [name for name in NAMES if name != "vllm" or not options.quick]
+    if "vllm" in names and find_spec("vllm") is None:
+        print("vLLM is not installed (make setup-vllm): its benchmark is left out", file=sys.stderr)
+        names.remove("vllm")
+    found = machine.describe()
+    try:
+        rows = asyncio.run(_measure(names, QUICK if options.quick else FULL))
+    except ChildFailed as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except asyncio.CancelledError:
+        return 130
+    if options.json:
+        print(document(found, rows))
+    else:
+        print("\n".join(f"{name}: {value}" for name, value in found.items()) + "\n\n" + table(rows))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench")
+    parser.add_argument("benchmarks", nargs="*", choices=NAMES, metavar="BENCHMARK", help=", ".join(NAMES))
+    parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds, and no vLLM: under a minute")
+    parser.add_argument("--json", action="store_true", help="JSON instead of a table")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,51 @@
+"""Tokens per second through the control plane, over those of the same engine called in a process of its own.
+
+Both engines are up throughout and take turns; the one that waits sleeps.  Through the control plane, scheduler,
+executor and client are processes of their own, the client being this one, and it decodes every event.
+"""
+
+from __future__ import annotations
+
+import statistics
+
+from sage_client import AsyncClient
+from tests.bench.control_plane import control_plane
+from tests.bench.direct_engine import direct_engine
+from tests.bench.engines import Engine
+from tests.bench.report import Row
+from tests.bench.rounds import spread
+from tests.bench.streams import run_with_sdk
+from tests.bench.workload import Workload
+
+STREAMS = 32
+PROMPT_TOKENS = 32
+
+
+async def measure(engine: Engine, case: str, *, rounds: int, max_tokens: int, target: str = "") -> list[Row]:
+    through: list[float] = []
+    alone: list[float] = []
+    async with (
+        control_plane(engine) as plane,
+        direct_engine(engine) as direct,
+        AsyncClient(plane.address) as client,
+    ):
+        for number in range(rounds + 1):  # the first warms up
+            workload = Workload(
+                streams=STREAMS, prompt_tokens=PROMPT_TOKENS, max_tokens=max_tokens, seed=number
+            )
+            wall_s, _ = await direct.run(workload)
+            alone.append(workload.output_tokens / wall_s)
+            run = await run_with_sdk(client, workload)
+            through.append(run.tokens / run.wall_s)
+    ratios = [one / other for one, other in zip(through[1:], alone[1:], strict=True)]
+    rates = f"{statistics.median(through[1:]):,.0f} of {statistics.median(alone[1:]):,.0f} tokens/s"
+    return [
+        Row(
+            benchmark=f"throughput, {STREAMS} streams",
+            case=case,
+            unit="of in-process",
+            target=target,
+            note=rates,
+            **spread(ratios),
+        )
+    ]

@@ -1,0 +1,376 @@
+"""Where a request goes, and what is said of the instances it did not go to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from scheduler_svc.domain.core import SchedulingCore
+from scheduler_svc.domain.decision import Candidate, Decision
+from scheduler_svc.domain.instance import InstanceRole, InstanceState, IterationSample, LoadReport
+from scheduler_svc.domain.request import Priority, Sampling, StructuredOutput
+from tests.contract.policies.modelled_fleet import add_instance, make_core, make_facts, make_request
+
+C, H, N, L, B = Priority
+
+
+def place(core: SchedulingCore, request_id: str = "r", now: float = 0.0, **changes: Any) -> Decision:
+    core.enqueue(make_request(request_id, arrived_at=now, **changes), now)
+    (decision,) = core.schedule(now)
+    return decision
+
+
+def row(decision: Decision, instance_id: str) -> Candidate:
+    return next(c for c in decision.candidates if c.instance_id == instance_id)
+
+
+def teach(core: SchedulingCore, instance_id: str, *, token_s: float, prefill_token_s: float = 1e-4) -> None:
+    """The engine reports iterations of this pace."""
+    for beat in range(10):
+        samples = tuple(
+            IterationSample(
+                prefill_tokens=p,
+                decode_tokens=r,
+                running=r,
+                kv_used_tokens=100 * r,
+                elapsed_s=token_s + prefill_token_s * p,
+            )
+            for n in range(16)
+            for p, r in [(n % 5 * 100, 1 + n % 7)]
+        )
+        load = LoadReport(
+            number=beat,
+            last_assign=0,
+            running=0,
+            waiting=0,
+            unfinished=0,
+            kv_used_tokens=0,
+            iterations=beat,
+            samples=samples,
+        )
+        core.report(instance_id, load, 0.0)
+
+
+# --- filters ----------------------------------------------------------------------------------------
+
+
+def test_only_an_instance_with_the_adapter_will_do() -> None:
+    core = make_core(instances=2)
+    add_instance(core, "lora", facts=make_facts(adapters=frozenset({"x"})))
+
+    decision = place(core, adapter="x")
+
+    assert decision.instance_id == "lora"
+    assert row(decision, "i0").filtered_by == "adapter"
+    assert "'x'" in row(decision, "i0").filter_reason
+
+
+def test_only_an_engine_that_constrains_output_so_will_do() -> None:
+    core = make_core(instances=1)
+    add_instance(core, "guided", facts=make_facts(structured_output_kinds=frozenset({"regex"})))
+
+    decision = place(core, sampling=Sampling(structured_output=StructuredOutput(kind="regex", value="a+")))
+
+    assert decision.instance_id == "guided"
+    assert row(decision, "i0").filtered_by == "structured_output"
+
+
+def test_only_an_instance_of_sufficient_length_will_do() -> None:
+    core = make_core()
+    add_instance(core, "short", facts=make_facts(max_model_len=100))
+    add_instance(core, "small", facts=make_facts(kv_capacity_tokens=112))
+    add_instance(core, "large")
+
+    decision = place(core, prompt=100, output=20)
+
+    assert decision.instance_id == "large"
+    assert row(decision, "short").filtered_by == "model_length"
+    assert row(decision, "small").filtered_by == "kv_capacity"
+
+
+def test_an_instance_that_failed_the_request_is_avoided() -> None:
+    core = make_core(instances=2)
+
+    core.enqueue(make_request(1), 0.0, excluded=frozenset({"i0"}), resumed=True)
+    (decision,) = core.schedule(0.0)
+
+    assert decision.instance_id == "i1"
+    assert row(decision, "i0").filtered_by == "excluded"
+
+
+def test_the_only_instance_is_taken_though_it_failed_the_request() -> None:
+    core = make_core(instances=1)
+
+    core.enqueue(make_request(1), 0.0, excluded=frozenset({"i0"}), resumed=True)
+
+    assert [d.instance_id for d in core.schedule(0.0)] == ["i0"]
+
+
+def test_an_avoided_instance_is_not_taken_because_the_others_are_full() -> None:
+    core = make_core()
+    add_instance(core, "failed")
+    add_instance(core, "other", facts=make_facts(max_running=1))
+    for n in range(2):
+        place(core, f"filler{n}", preferred_instance="other")
+
+    core.enqueue(make_request(1), 0.0, excluded=frozenset({"failed"}), resumed=True)
+
+    assert core.schedule(0.0) == []
+
+
+@pytest.mark.parametrize("role", [InstanceRole.PREFILLING, InstanceRole.DECODING, InstanceRole.EMBEDDING])
+def test_whole_requests_go_to_instances_meant_for_them(role: InstanceRole) -> None:
+    core = make_core()
+    add_instance(core, "a", role=role)
+    add_instance(core, "b")
+
+    decision = place(core)
+
+    assert decision.instance_id == "b"
+    assert row(decision, "a").filtered_by == "role"
+
+
+def test_for_want_of_others_a_decoding_instance_runs_whole_requests_and_says_so() -> None:
+    core = make_core()
+    add_instance(core, "d", role=InstanceRole.DECODING)
+
+    decision = place(core)
+
+    assert any("for want of" in r or "meant for legs" in r for r in decision.reasons)
+
+
+def test_an_embedding_instance_never_generates() -> None:
+    core = make_core()
+    add_instance(core, "e", role=InstanceRole.EMBEDDING)
+    core.enqueue(make_request(1), 0.0)
+
+    assert core.schedule(0.0) == []
+
+
+def test_a_role_changed_at_run_time_is_in_force_at_once() -> None:
+    core = make_core(instances=2)
+
+    core.registry.get("i0").role = InstanceRole.EMBEDDING
+
+    assert {place(core, str(n)).instance_id for n in range(3)} == {"i1"}
+
+
+@pytest.mark.parametrize(
+    ("facts", "name", "words"),
+    [
+        ({"max_running": 1}, "slots", "no slot free"),
+        ({"kv_capacity_tokens": 8_192, "max_running": 9}, "kv_room", "KV tokens free"),
+    ],
+)
+def test_a_full_instance_is_explained_with_its_figures(facts: dict[str, Any], name: str, words: str) -> None:
+    core = make_core()
+    add_instance(core, "full", facts=make_facts(**facts))
+    place(core, "filler", prompt=4_000, output=4_000, preferred_instance="full")
+    if name == "slots":
+        place(core, "filler2", prompt=4_000, output=100, preferred_instance="full")
+    add_instance(core, "free")
+
+    decision = place(core, prompt=300, output=100)
+    core.release(decision.attempt_number, 0.0, output_tokens=None, finished=False)
+
+    assert row(decision, "full").filtered_by == name
+    assert words in row(decision, "full").filter_reason
+
+
+# --- objectives -------------------------------------------------------------------------------------
+
+
+def test_fifo_takes_the_instance_that_starts_it_first() -> None:
+    core = make_core(instances=2)
+    place(core, "long prompt", prompt=4_000, preferred_instance="i0")
+    place(core, "short prompt", prompt=10, preferred_instance="i1")
+    place(core, "short prompt 2", prompt=10, preferred_instance="i1")
+
+    decision = place(core)
+
+    assert decision.instance_id == "i1", "though it has more requests"
+    assert decision.reasons[0].startswith("shortest predicted start 0.0")
+    assert decision.reasons[0].endswith("2 of 2 candidates")
+
+
+def test_equal_instances_take_turns() -> None:
+    core = make_core(instances=3)
+    chosen = []
+    for n in range(6):
+        decision = place(core, str(n))
+        core.release(decision.attempt_number, 0.0, output_tokens=None, finished=False)
+        chosen.append(decision.instance_id)
+
+    assert chosen == ["i0", "i1", "i2"] * 2
+
+
+def test_a_request_that_queues_at_the_engine_is_predicted_to_start_later() -> None:
+    core = make_core()
+    add_instance(core, "i0", facts=make_facts(max_running=1))
+
+    first, second = place(core, "a"), place(core, "b")
+
+    assert first.prediction.start_s == 0
+    assert second.prediction.start_s > 0
+    assert second.prediction.start_s < second.prediction.first_token_s < second.prediction.finish_s
+
+
+def test_priority_takes_the_earliest_finish_for_the_high_classes_only() -> None:
+    core = make_core("priority", instances=2)
+    teach(core, "i0", token_s=0.05)
+    teach(core, "i1", token_s=0.005)
+    place(core, "prompt", prompt=300, preferred_instance="i1")
+
+    assert place(core, "n", priority=N, output=100).instance_id == "i0", "starts at once, is slow"
+    assert place(core, "h", priority=H, output=100).instance_id == "i1", "starts later, is fast"
+
+
+def test_priority_keeps_a_slot_for_critical() -> None:
+    core = make_core("priority")
+    add_instance(core, "i0", facts=make_facts(max_running=2))
+    place(core, "normal")
+    core.enqueue(make_request("waits", priority=H), 0.0)
+    assert core.schedule(0.0) == []
+
+    decision = place(core, "critical", priority=C)
+
+    assert decision.instance_id == "i0"
+    assert "takes the slot that is kept for CRITICAL" in decision.reasons
+    view = core.position(make_request("waits").key, 0.0)
+    assert view is not None
+    assert view.because == "instance i0 full: no slot free"
+
+
+def test_the_class_goes_to_the_engine_except_under_fifo() -> None:
+    assert place(make_core("fifo", instances=1), priority=L).engine_priority == 0
+    assert place(make_core("priority", instances=1), priority=L).engine_priority == 4
+
+
+def test_an_engine_without_priorities_is_said_aloud() -> None:
+    core = make_core("priority")
+    add_instance(core, "i0", facts=make_facts(supports_priority=False))
+
+    assert any("no priorities" in reason for reason in place(core).reasons)
+
+
+def test_slo_aware_fills_the_fullest_that_still_meets_the_target() -> None:
+    core = make_core("slo_aware", instances=3)
+
+    assert [place(core, str(n)).instance_id for n in range(5)] == ["i0"] * 4 + ["i1"]
+
+
+def test_slo_aware_passes_over_those_predicted_to_miss() -> None:
+    core = make_core("slo_aware", instances=2)
+    teach(core, "i0", token_s=0.5)
+    teach(core, "i1", token_s=0.01)
+
+    decision = place(core, tpot_target_s=0.1)
+
+    assert decision.instance_id == "i1"
+    assert row(decision, "i0").filtered_by == "targets"
+    assert "1 of 2 candidates" in decision.reasons[0]
+
+
+def test_slo_aware_takes_the_earliest_finish_where_none_meets_the_target() -> None:
+    core = make_core("slo_aware", instances=2)
+    teach(core, "i0", token_s=0.5)
+    teach(core, "i1", token_s=0.4)
+
+    decision = place(core, tpot_target_s=0.1)
+
+    assert decision.instance_id == "i1"
+    assert "no candidate is predicted to meet its targets" in decision.reasons[0]
+
+
+def test_a_resumed_request_has_had_its_first_token() -> None:
+    core = make_core("slo_aware", instances=1)
+
+    core.enqueue(make_request(1, ttft_target_s=0.001), 9.0, emitted_tokens=5, resumed=True)
+    (decision,) = core.schedule(9.0)
+
+    assert "fullest of 1 predicted to meet its targets" in decision.reasons[0]
+
+
+def test_cost_optimized_takes_the_cheapest_and_fills_it() -> None:
+    core = make_core("cost_optimized")
+    for name, price in (("dear", 9.0), ("cheap", 1.0), ("cheap2", 1.0)):
+        add_instance(core, name, price_per_hour=price)
+
+    assert [place(core, str(n)).instance_id for n in range(5)] == ["cheap"] * 4 + ["cheap2"]
+
+
+def test_cost_optimized_pays_more_where_the_deadline_asks_for_it() -> None:
+    core = make_core("cost_optimized")
+    add_instance(core, "cheap", price_per_hour=1.0)
+    add_instance(core, "fast", price_per_hour=9.0)
+    teach(core, "cheap", token_s=0.05)
+    teach(core, "fast", token_s=0.01)
+
+    assert place(core, "no hurry", output=100).instance_id == "cheap"
+    decision = place(core, "hurry", output=100, deadline_at=3.0)
+
+    assert decision.instance_id == "fast"
+    assert row(decision, "cheap").filtered_by == "deadline"
+
+
+def test_cost_optimized_keeps_to_the_budget() -> None:
+    core = make_core("cost_optimized")
+    add_instance(core, "free")
+    add_instance(core, "dear", price_per_hour=3_600.0)
+    decision = place(core, cost_budget=0.001)
+
+    assert decision.instance_id == "free"
+    assert row(decision, "dear").filtered_by == "budget"
+
+
+def test_a_budget_that_is_too_small_everywhere_is_said_aloud() -> None:
+    core = make_core("cost_optimized")
+    add_instance(core, "dear", price_per_hour=3_600.0)
+
+    decision = place(core, cost_budget=0.001)
+
+    assert any(reason.startswith("over budget everywhere") for reason in decision.reasons)
+    assert decision.prediction.cost > 0.001
+
+
+@pytest.mark.parametrize("policy", ["slo_aware", "cost_optimized"])
+def test_nobody_queues_at_a_full_engine_while_another_is_free(policy: str) -> None:
+    core = make_core(policy)
+    for n in range(2):
+        add_instance(core, f"i{n}", facts=make_facts(max_running=1), price_per_hour=1.0 + 9 * n)
+
+    assert [place(core, str(n)).instance_id for n in range(2)] == ["i0", "i1"]
+
+
+# --- explanations -----------------------------------------------------------------------------------
+
+
+def test_an_explanation_keeps_the_figures_of_its_moment() -> None:
+    core = make_core(instances=2)
+    first = place(core, "a", prompt=4_000)
+    second = place(core, "b")
+
+    assert row(first, "i0").scores == {"start_s": 0.0}
+    assert row(second, "i0").scores["start_s"] > 0
+    assert row(second, "i1").chosen
+
+
+def test_an_instance_that_is_away_is_explained_by_its_state_and_why() -> None:
+    core = make_core(instances=2)
+    core.registry.transition("i1", InstanceState.SUSPECT, "its stream broke", 0.0)
+
+    candidate = row(place(core), "i1")
+
+    assert candidate.filtered_by == "state"
+    assert candidate.filter_reason == "is suspect: its stream broke"
+
+
+def test_rows_are_read_by_index_and_slice() -> None:
+    decision = place(make_core(instances=3))
+
+    assert len(decision.candidates) == 3
+    assert decision.candidates[-1] == list(decision.candidates)[-1]
+    assert list(decision.candidates[:2]) == list(decision.candidates)[:2]
+    with pytest.raises(IndexError):
+        decision.candidates[3]

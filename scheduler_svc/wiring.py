@@ -148,6 +148,7 @@ class Scheduler:
             log.warning("%d requests did not finish within the drain timeout", len(control.lifecycle))
             for live in control.lifecycle:
                 control.lifecycle.end(live, ShuttingDown())
+        control.sessions.end_all("the scheduler is shutting down")
         if server is not None:
             await server.stop(grace=1.0)
         await self._supervisor.stop()

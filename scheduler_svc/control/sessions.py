@@ -142,6 +142,11 @@ class Sessions:
         if self._current(session):
             self._lose(session, f"said goodbye: {reason}" if reason else "said goodbye")
 
+    def end_all(self, reason: str) -> None:
+        """End every session; what was said to its executor before still goes out."""
+        for session in list(self._sessions.values()):
+            session.link.close(reason)
+
     def heard(self, session: Session) -> None:
         session.last_heard_at = self._clock.now()
         session.lag_then_s = self._pacer.lost_s

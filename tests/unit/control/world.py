@@ -19,7 +19,14 @@ from scheduler_svc.control.submission import Submission, TokenPrompt
 from scheduler_svc.control.subscription import Event, Subscription
 from scheduler_svc.control.tokenizers import Conversation
 from scheduler_svc.control.virtual_clock import VirtualClock
-from scheduler_svc.domain.instance import EngineFacts, InstanceSpec, InstanceState, IterationSample, LoadReport
+from scheduler_svc.domain.instance import (
+    EngineFacts,
+    InstanceRole,
+    InstanceSpec,
+    InstanceState,
+    IterationSample,
+    LoadReport,
+)
 from scheduler_svc.domain.request import RequestKey
 from scheduler_svc.wiring import ControlPlane, build_control
 
@@ -68,6 +75,8 @@ class ModelledExecutor:
     world: World
     instance_id: str
     max_running: int = 4
+    role: InstanceRole = InstanceRole.GENERAL
+    kv_connector: str = ""
     start_id: str = "start-1"
     session: Session | None = None
     held: dict[int, Running] = field(default_factory=dict)
@@ -157,7 +166,7 @@ class ModelledExecutor:
         held = tuple(
             HeldAttempt(epoch=EPOCH, number=n, tokens=r.tokens, ended=r.ended is not None) for n, r in self.held.items()
         )
-        spec = InstanceSpec(instance_id=self.instance_id, model=MODEL, engine_start_id=self.start_id)
+        spec = InstanceSpec(instance_id=self.instance_id, model=MODEL, engine_start_id=self.start_id, role=self.role)
         welcome = plane.sessions.register(Registration(spec=spec, held=held), self)
         self.held = {n: r for n, r in self.held.items() if n in welcome.keep}
         self.session = plane.sessions.by_id(welcome.session_id)
@@ -175,6 +184,8 @@ class ModelledExecutor:
             max_running=self.max_running,
             max_batched_tokens=2048,
             tokenizer_hash="t",
+            kv_connector=self.kv_connector,
+            compatibility_key="k" if self.kv_connector else "",
         )
 
     def crash(self) -> None:
@@ -351,7 +362,7 @@ class World:
             key=RequestKey(tenant="t", request_id=request_id),
             digest=hashlib.sha256(content.encode()).digest(),
             model=model,
-            prompt=TokenPrompt(token_ids=list(range(prompt))),
+            prompt=TokenPrompt(token_ids=[i % 1000 for i in range(prompt)]),
             sampling=sampling,
             after_token=after_token,
             **options,

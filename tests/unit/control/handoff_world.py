@@ -1,0 +1,149 @@
+"""Modelled executors that can hand KV over, in virtual time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from scheduler_svc.control.attempt_end import AttemptEnd, EndCause
+from scheduler_svc.control.links import AssignOrder
+from scheduler_svc.domain.decision import Phase
+from scheduler_svc.domain.instance import InstanceRole
+from scheduler_svc.domain.pd.pairs import PairState
+from tests.unit.control.world import ModelledExecutor, Running, World
+
+PREFILL_S = 0.05
+PULL_S = 0.02
+LEASE_S = 5.0
+
+
+@dataclass
+class PdExecutor(ModelledExecutor):
+    """Runs prefill legs, leaves blocks behind, fetches what others left."""
+
+    kv_connector: str = "modelled"
+    pinned: dict[str, float] = field(default_factory=dict)  # handoff -> end of its lease; held for others
+    prefills: dict[int, AssignOrder] = field(default_factory=dict)
+    pulls: dict[int, AssignOrder] = field(default_factory=dict)
+    unreachable: bool = False  # nobody can fetch from it
+    leaves_nothing: bool = False  # prefill ends without blocks
+
+    @property
+    def pd(self) -> PdWorld:
+        assert isinstance(self.world, PdWorld)
+        return self.world
+
+    def assign(self, order: AssignOrder) -> None:
+        whole = order.phase is Phase.HYBRID
+        if whole or self.refuses or self.fails or self.lost_assigns or not self.connected:
+            super().assign(order)
+            return
+        number = order.attempt_number
+        self.last_assign = order.number
+        self.log.append(f"{order.phase.value} {order.request.key.request_id}")
+        waiting = self.prefills if order.phase is Phase.PREFILLING else self.pulls
+        waiting[number] = order
+        delay = PREFILL_S if order.phase is Phase.PREFILLING else PULL_S
+        self.world.clock.call_at(self.world.clock.now() + delay, lambda: self._work(number, waiting))
+
+    def cancel(self, attempt_number: int, reason: str) -> None:
+        pull = self.pulls.get(attempt_number)
+        if pull is None and attempt_number not in self.prefills:
+            super().cancel(attempt_number, reason)
+            return
+        self.log.append(f"cancel {attempt_number}: {reason}")
+        if self.hung or not self.connected:
+            return
+        if pull is not None and pull.handoff is not None:
+            self.pd.unpin(pull.handoff.params.decode())  # the connector tells the other side
+        self.prefills.pop(attempt_number, None)
+        self.pulls.pop(attempt_number, None)
+        end = AttemptEnd(attempt_number=attempt_number, cause=EndCause.CANCELLED)
+        self._later(lambda: self.world.plane.assignments.ended(end))
+
+    def release_kv(self, number: int, params: bytes) -> None:
+        super().release_kv(number, params)
+        if self.connected and not self.hung:
+            self.pd.unpin(params.decode())
+            handoffs = self.world.plane.assignments.handoffs
+            self._later(lambda: handoffs.released(number, released=True, message=""))
+
+    def crash(self) -> None:
+        self.pinned.clear()
+        self.prefills.clear()
+        self.pulls.clear()
+        super().crash()
+
+    def expire(self) -> None:
+        now = self.world.clock.now()
+        self.pinned = {name: end for name, end in self.pinned.items() if end > now}
+
+    def _work(self, number: int, waiting: dict[int, AssignOrder]) -> None:
+        if self.dead or self.hung:
+            return
+        order = waiting.pop(number, None)
+        if order is None:
+            return
+        self.iterations += 1
+        if order.phase is Phase.PREFILLING:
+            self._leave_behind(number)
+        else:
+            self._pull(number, order)
+
+    def _leave_behind(self, number: int) -> None:
+        name = f"{self.instance_id}/{number}"
+        if not self.leaves_nothing:
+            self.pinned[name] = self.world.clock.now() + LEASE_S
+        end = AttemptEnd(
+            attempt_number=number,
+            cause=EndCause.FINISHED,
+            finish_reason="length",
+            kv_transfer_params=b"" if self.leaves_nothing else name.encode(),
+            kv_lease_s=LEASE_S,
+        )
+        self._later(lambda: self.world.plane.assignments.ended(end))
+
+    def _pull(self, number: int, order: AssignOrder) -> None:
+        assert order.handoff is not None
+        if self.pd.unpin(order.handoff.params.decode()):
+            self.held[number] = Running(order=order, tokens=0, sent=0)
+            return
+        end = AttemptEnd(attempt_number=number, cause=EndCause.FAILED, message="nothing to fetch")
+        self._later(lambda: self.world.plane.assignments.ended(end))
+
+
+class PdWorld(World):
+    """``await ready()`` once the executors are added."""
+
+    def __init__(self, **settings: Any) -> None:
+        settings.setdefault("pd_separation", {"enabled": True, "routing_policy": "always"})
+        super().__init__(**settings)
+
+    def add_pd(self, instance_id: str, role: InstanceRole, **options: Any) -> PdExecutor:
+        executor = PdExecutor(world=self, instance_id=instance_id, role=role, **options)
+        self.executors[instance_id] = executor
+        executor.connect()
+        return executor
+
+    async def ready(self) -> None:
+        """Every pair is warmed up."""
+        await self.advance(1.0)
+        assert all(pair.state is PairState.USABLE for pair in self.plane.core.pd.pairs), list(self.plane.core.pd.pairs)
+        for executor in self.executors.values():
+            executor.log.clear()
+
+    def unpin(self, name: str) -> bool:
+        """Fetch or free what an executor left behind; False if it is not there or cannot be reached."""
+        owner = self.executors[name.partition("/")[0]]
+        assert isinstance(owner, PdExecutor)
+        owner.expire()
+        if owner.dead or owner.unreachable:
+            return False
+        return owner.pinned.pop(name, None) is not None
+
+    def assert_all_room_is_free(self) -> None:
+        super().assert_all_room_is_free()
+        for executor in self.executors.values():
+            if isinstance(executor, PdExecutor):
+                executor.expire()
+                assert not executor.pinned, f"{executor.instance_id} still holds {executor.pinned}"

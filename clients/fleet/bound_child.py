@@ -1,8 +1,8 @@
-"""Becomes a command that ends when its parent does, however the parent ends.
+"""Becomes a command that ends when its parent does, however the parent ends, and that keeps to its cores.
 
-``python -m fleet.bound_child PARENT_PID COMMAND...``: the kernel sends SIGTERM to this process when its parent is gone,
-and what it becomes by exec inherits that.  Only the process itself is covered, not its children: those are the
-watchman's business.
+``python -m fleet.bound_child PARENT_PID CORES COMMAND...``, CORES being like ``0,1``, or ``-`` for any: the kernel sends SIGTERM to this process when its parent is gone,
+and what it becomes by exec inherits that.  Of the signal only the process itself is sure, not its children: those are the
+watchman's business.  The cores bind them all.
 """
 
 from __future__ import annotations
@@ -13,13 +13,16 @@ import signal
 import sys
 
 PR_SET_PDEATHSIG = 1
+ANY = "-"
 
 
 def main() -> None:
-    parent, command = int(sys.argv[1]), sys.argv[2:]
+    parent, cores, command = int(sys.argv[1]), sys.argv[2], sys.argv[3:]
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:
         sys.exit(f"the parent {parent} was gone before {command[0]} could start")
+    if cores != ANY:
+        os.sched_setaffinity(0, [int(core) for core in cores.split(",")])
     try:
         os.execvp(command[0], command)
     except OSError as error:

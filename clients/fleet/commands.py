@@ -22,6 +22,7 @@ class ProcessSpec:
     command: tuple[str, ...]
     environment: dict[str, str]
     stop_timeout_s: float  # seconds from SIGTERM to SIGKILL
+    cores: str = ""  # like "0,1": it and all it starts keep to them; empty: any
     where: str = ""  # the devices it runs on, in words
     warning: str = ""
 
@@ -71,6 +72,7 @@ def _executor_process(spec: FleetSpec, number: int, devices: Devices) -> Process
         command=(*command, *devices.arguments, *spec.executor_arguments),
         environment=_environment() | devices.environment,
         stop_timeout_s=spec.drain_timeout_s + STOP_MARGIN_S,
+        cores=devices.cores,
         where=devices.where,
         warning=devices.warning,
     )

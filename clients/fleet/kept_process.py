@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 
+from fleet.bound_child import ANY
 from fleet.commands import ProcessSpec
 from fleet.guard import Guard
 from fleet.sessions import kill, members
@@ -42,7 +43,8 @@ class KeptProcess:
         log = self._state.open_log(self.spec.name)
         try:
             self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "fleet.bound_child", str(os.getpid()), *self.spec.command),
+                *(sys.executable, "-m", "fleet.bound_child", str(os.getpid()), self.spec.cores or ANY),
+                *self.spec.command,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -50,9 +50,7 @@ async def _relay(size: Size) -> list[Row]:
 
 async def _throughput(size: Size) -> list[Row]:
     engine = simulated(step_s=0.015, streams=throughput.STREAMS)  # about the rate of the tiny model on one core
-    return await throughput.measure(
-        engine, "simulated engine", rounds=size.rounds, max_tokens=size.throughput_tokens
-    )
+    return await throughput.measure(engine, "simulated engine", rounds=size.rounds, max_tokens=size.throughput_tokens)
 
 
 async def _vllm(size: Size) -> list[Row]:

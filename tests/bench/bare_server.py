@@ -34,8 +34,8 @@ MESSAGE = b"x" * 40
 class BareServer:
     def __init__(self, process: Child, channel: grpc.aio.Channel) -> None:
         self._process = process
-        self._echo = channel.unary_unary(f"/{SERVICE}/Echo")
-        self._stream = channel.unary_stream(f"/{SERVICE}/Stream")
+        self._echo: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(f"/{SERVICE}/Echo")
+        self._stream: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(f"/{SERVICE}/Stream")
 
     async def echo(self) -> None:
         await self._echo(b"x" * 32)
@@ -104,7 +104,7 @@ def _streaming(ticks: _Ticks) -> Any:
 
 async def _serve() -> None:
     behaviors: Any = {
-        "Echo": grpc.unary_unary_rpc_method_handler(_echo),  # type: ignore[arg-type]  # typed for threads only
+        "Echo": grpc.unary_unary_rpc_method_handler(_echo),
         "Stream": grpc.unary_stream_rpc_method_handler(_streaming(_Ticks())),
     }
     server = grpc.aio.server()

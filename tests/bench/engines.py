@@ -45,9 +45,7 @@ def simulated(*, step_s: float, streams: int) -> Engine:
         max_running=streams,
     )
     model = ModelSettings(model="simulated")
-    return Engine(
-        settings=EngineSettings(kind="simulated", model=model, simulated=settings), start_timeout_s=30.0
-    )
+    return Engine(settings=EngineSettings(kind="simulated", model=model, simulated=settings), start_timeout_s=30.0)
 
 
 def tiny_vllm(model: Path, *, streams: int) -> Engine:

@@ -23,7 +23,7 @@ class Row:
 
 def table(rows: Sequence[Row]) -> str:
     """Markdown: reads well in a terminal too, and goes into a README as it is."""
-    cells = [("benchmark", "case", "median", "lowest - highest", "unit", "target", "note")]
+    cells: list[tuple[str, ...]] = [("benchmark", "case", "median", "lowest - highest", "unit", "target", "note")]
     cells += [
         (
             row.benchmark,
@@ -39,8 +39,7 @@ def table(rows: Sequence[Row]) -> str:
     widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
     cells.insert(1, tuple("-" * width for width in widths))
     return "\n".join(
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |"
-        for line in cells
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in cells
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import grpc
 
-from sage.controlplane.v1 import inference_pb2, inference_pb2_grpc
+from sage.controlplane.v1 import inference_pb2
 from sage_client import AsyncClient, Tokens
 from tests.bench.workload import Workload
 
@@ -51,7 +51,7 @@ async def run_bare(channel: grpc.aio.Channel, workload: Workload, run_name: str)
     """Messages are counted and left undecoded, but for the last of each stream: the reader must not be what
     limits the run when it shares the machine with what is measured.
     """
-    generate = channel.unary_stream(
+    generate: grpc.aio.UnaryStreamMultiCallable[inference_pb2.GenerateRequest, bytes] = channel.unary_stream(
         "/sage.controlplane.v1.InferenceService/Generate",
         request_serializer=inference_pb2.GenerateRequest.SerializeToString,
         response_deserializer=None,

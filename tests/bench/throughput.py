@@ -30,9 +30,7 @@ async def measure(engine: Engine, case: str, *, rounds: int, max_tokens: int, ta
         AsyncClient(plane.address) as client,
     ):
         for number in range(rounds + 1):  # the first warms up
-            workload = Workload(
-                streams=STREAMS, prompt_tokens=PROMPT_TOKENS, max_tokens=max_tokens, seed=number
-            )
+            workload = Workload(streams=STREAMS, prompt_tokens=PROMPT_TOKENS, max_tokens=max_tokens, seed=number)
             wall_s, _ = await direct.run(workload)
             alone.append(workload.output_tokens / wall_s)
             run = await run_with_sdk(client, workload)

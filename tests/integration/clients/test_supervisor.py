@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from fleet.commands import ProcessSpec
+from fleet.guard import Guard
+from fleet.kept_process import KeptProcess
 from fleet.sessions import members
 from fleet.state_dir import StateDir
 from fleet.status import FleetPhase, FleetStatus, InstanceProgress
@@ -132,6 +134,25 @@ async def test_a_process_that_ends_while_it_starts_is_named_with_its_last_words(
     assert fleet.state.log_tail(caught.value.culprit) == "no such model"
     assert fleet.statuses[-1].phase is FleetPhase.FAILED
     assert fleet.statuses[-1].reason == str(caught.value)
+
+
+async def test_a_process_keeps_to_its_cores_with_all_it_starts(tmp_path: Path) -> None:
+    core = max(os.sched_getaffinity(0))
+    child = f"import os; print(os.sched_getaffinity(0) == {{{core}}})"
+    spec = ProcessSpec(
+        name="bound",
+        command=("sh", "-c", f"{sys.executable} -c '{child}'"),
+        environment=dict(os.environ),
+        stop_timeout_s=5.0,
+        cores=str(core),
+    )
+    state, guard = StateDir(path=tmp_path), Guard(5.0)
+    process = KeptProcess(spec, state, guard)
+    await process.start()
+    assert await asyncio.wait_for(process.ended(), 10) == 0
+    await asyncio.to_thread(guard.close)
+
+    assert state.log_tail("bound") == "True"
 
 
 async def test_a_command_that_does_not_exist_is_a_failed_start(fleet: Fleet) -> None:

@@ -151,7 +151,7 @@ class LocalFleet:
         ``through``: another address of the scheduler (a proxy's).  ``settings``: of the executor; the others are the
         simulated engine's.
         """
-        options = {"step_base_s": 0.002, "mean_output_tokens": ENDLESS.mean_output_tokens, **simulated}
+        options = {"step_base_s": 0.001, "mean_output_tokens": ENDLESS.mean_output_tokens, **simulated}
         engine = EngineSettings(
             kind="simulated", model=ModelSettings(model=model), simulated=SimulatedSettings(**options)
         )

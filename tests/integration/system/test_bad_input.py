@@ -92,11 +92,11 @@ async def test_a_prompt_of_10_mb_is_refused_and_others_go_on(
     part = inference_pb2.ContentPart(text=text)
     chat = inference_pb2.Chat(messages=[inference_pb2.ChatMessage(role="user", content=[part])])
     prompt: dict[str, Any] = {"text": text} if kind == "text" else {"chat": chat}
-    other = fleet.client.generate("Hi", max_tokens=200)
+    other = fleet.client.generate("Hi", max_tokens=60)
     field = "spec__text" if kind == "text" else "spec__chat__messages"
     found = await assert_invalid(channel, request(prompt=prompt), **{field: str(10 * MEGABYTE)})
     assert str(PROMPT_LIMIT_BYTES) in found.message
-    assert (await other.result()).usage.completion_tokens == 200
+    assert (await other.result()).usage.completion_tokens == 60
 
 
 async def test_a_prompt_of_10_mb_of_token_ids_is_refused_by_its_length(channel: grpc.aio.Channel) -> None:
@@ -384,7 +384,7 @@ async def test_no_instance_is_said_at_once_or_waited_for(fleet: LocalFleet) -> N
 
 
 async def test_an_instance_that_is_still_starting_is_no_instance_yet(fleet: LocalFleet) -> None:
-    fleet.launch("one", load_s=1.5)
+    fleet.launch("one", load_s=0.4)
     await eventually(lambda: len(fleet.scheduler.control.core.registry), what="the registration")
     with pytest.raises(NoInstanceError, match=r"1 (downloading|loading|warming)"):
         await fleet.client.generate("Hi", max_tokens=2).result()
@@ -496,10 +496,10 @@ ALLOWED = {
 }
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 async def test_nothing_at_all_is_an_internal_error(seed: int, fleet: LocalFleet, channel: grpc.aio.Channel) -> None:
     dice = random.Random(seed)
-    sent = [anything(dice) for _ in range(100)]
+    sent = [anything(dice) for _ in range(120)]
     answers = await asyncio.gather(*(generate(channel, each) for each in sent))
     taken = 0
     for each, answer in zip(sent, answers, strict=True):

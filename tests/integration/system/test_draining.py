@@ -34,14 +34,14 @@ async def running(stream: AsyncStream) -> None:
 async def test_a_drained_instance_finishes_what_it_has_and_gets_nothing_new(fleet: LocalFleet) -> None:
     for name in ("a", "b"):
         await fleet.add(name)
-    stream = fleet.client.generate("Once", temperature=0, max_tokens=150, preferred_instance="a")
+    stream = fleet.client.generate("Once", temperature=0, max_tokens=80, preferred_instance="a")
     await running(stream)
     drained = await fleet.client.drain_instance("a", reason="maintenance")
     assert (drained.state, drained.state_reason) == (InstanceState.DRAINING, "maintenance")
     others = [await fleet.client.generate("Once", max_tokens=2).result() for _ in range(6)]
     assert {each.instance_id for each in others} == {"b"}
     done = await stream.result()
-    assert_tokens(done.token_ids, (await answer("Once", Sampling(temperature=0, max_tokens=150))).token_ids)
+    assert_tokens(done.token_ids, (await answer("Once", Sampling(temperature=0, max_tokens=80))).token_ids)
     assert done.attempts == 1
     assert (await fleet.until("a", InstanceState.DRAINED)).assigned == 0
 
@@ -82,9 +82,9 @@ async def test_only_what_is_there_can_be_drained_or_resumed(fleet: LocalFleet) -
 
 async def test_sigterm_drains_an_executor_and_its_streams_complete(fleet: LocalFleet) -> None:
     leaving, _ = await fleet.add("a"), await fleet.add("b")
-    prompts = [f"Story {n}" for n in range(8)]
+    prompts = [f"Story {n}" for n in range(4)]
     streams = [
-        fleet.client.generate(prompt, temperature=0, max_tokens=100, preferred_instance="a") for prompt in prompts
+        fleet.client.generate(prompt, temperature=0, max_tokens=80, preferred_instance="a") for prompt in prompts
     ]
     await asyncio.gather(*(running(stream) for stream in streams))
     leaving.terminate()
@@ -92,7 +92,7 @@ async def test_sigterm_drains_an_executor_and_its_streams_complete(fleet: LocalF
     assert (await fleet.client.generate("Once", max_tokens=2).result()).instance_id == "b"
     for prompt, stream in zip(prompts, streams, strict=True):
         done = await stream.result()
-        wanted = await answer(prompt, Sampling(temperature=0, max_tokens=100))
+        wanted = await answer(prompt, Sampling(temperature=0, max_tokens=80))
         assert_tokens(done.token_ids, wanted.token_ids, prompt)
         assert done.attempts == 1, "nothing had to move"
     assert await leaving.exit_status() == 0
@@ -114,7 +114,7 @@ async def test_what_does_not_end_in_time_is_given_back_and_goes_on_elsewhere(fle
 
 async def test_a_scheduler_that_stops_lets_running_requests_finish_and_refuses_new_ones(fleet: LocalFleet) -> None:
     await fleet.add("one")
-    stream = fleet.client.generate("Once", temperature=0, max_tokens=150)
+    stream = fleet.client.generate("Once", temperature=0, max_tokens=80)
     await running(stream)
     channel = fleet.channel()
     stopping = asyncio.create_task(fleet.stop_scheduler())
@@ -130,7 +130,7 @@ async def test_a_scheduler_that_stops_lets_running_requests_finish_and_refuses_n
     found = await refused(channel, request())
     assert (found.code, found.reason) == (grpc.StatusCode.UNAVAILABLE, "SHUTTING_DOWN")
     done = await stream.result()
-    assert_tokens(done.token_ids, (await answer("Once", Sampling(temperature=0, max_tokens=150))).token_ids)
+    assert_tokens(done.token_ids, (await answer("Once", Sampling(temperature=0, max_tokens=80))).token_ids)
     await asyncio.wait_for(stopping, 5)
 
 

@@ -123,12 +123,12 @@ async def test_sampling_reaches_the_engine(name: str, client: AsyncClient) -> No
 
 async def test_end_of_sequence_ends_it_and_ignore_eos_does_not(fleet: LocalFleet) -> None:
     await fleet.add("one", mean_output_tokens=8)
-    short = await fleet.client.generate("Once upon a time", temperature=0, max_tokens=200).result()
+    short = await fleet.client.generate("Once upon a time", temperature=0, max_tokens=60).result()
     assert short.finish_reason is FinishReason.STOP
     assert short.stop_token_id == short.token_ids[-1]
     assert "<|im_end|>" not in short.text
-    long = await fleet.client.generate("Once upon a time", temperature=0, max_tokens=200, ignore_eos=True).result()
-    assert long.usage.completion_tokens == 200
+    long = await fleet.client.generate("Once upon a time", temperature=0, max_tokens=60, ignore_eos=True).result()
+    assert long.usage.completion_tokens == 60
     assert long.token_ids[: len(short.token_ids)] == short.token_ids
 
 
@@ -195,9 +195,9 @@ async def test_structured_output_is_what_was_asked_for(client: AsyncClient) -> N
 
 async def test_characters_split_over_tokens_come_whole(client: AsyncClient) -> None:
     """About one token in 32 begins a two-byte letter; no piece of text may hold half of one."""
-    events = [event async for event in client.generate("Letters", temperature=0, max_tokens=400)]
+    events = [event async for event in client.generate("Letters", temperature=0, max_tokens=120)]
     pieces = [event.text for event in events if isinstance(event, Tokens)]
-    wanted = await answer("Letters", Sampling(temperature=0, max_tokens=400))
+    wanted = await answer("Letters", Sampling(temperature=0, max_tokens=120))
     assert "".join(pieces) == wanted.text
     assert any("À" <= letter <= "ÿ" for letter in wanted.text)
     assert not any("\ufffd" in piece for piece in pieces)

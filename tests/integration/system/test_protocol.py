@@ -115,6 +115,9 @@ class Watch:
         stub: Any = health_pb2_grpc.HealthStub(channel)
         self._call = stub.Watch(health_pb2.HealthCheckRequest(service=service))
 
+    def close(self) -> None:
+        self._call.cancel()
+
     async def until(self, status: int) -> None:
         async with asyncio.timeout(10):
             while (await self._call.read()).status != status:
@@ -143,6 +146,7 @@ async def test_health_watch_says_that_the_scheduler_leaves(fleet: LocalFleet, on
     await watch.until(SERVING)
     stopping = asyncio.create_task(fleet.stop_scheduler())
     await watch.until(NOT_SERVING)
+    watch.close()
     await stopping
 
 

@@ -34,6 +34,7 @@ def test_cores_are_split_evenly_and_never_shared(executors: int, cores: list[int
     shares = core_shares(executors, cores)
 
     assert [flag(share.arguments, "--engine.vllm.cpu-cores") for share in shares] == named
+    assert [share.cores for share in shares] == named
     assert [share.warning for share in shares] == [""] * executors
 
 

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Self
 
 from scheduler_svc.config import SchedulerConfig
 from scheduler_svc.control.attempt_end import AttemptEnd, EndCause
@@ -329,7 +329,7 @@ class World:
         self._beats = 0
         self._tasks: list[asyncio.Task[None]] = []
 
-    async def __aenter__(self) -> World:
+    async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
         for work in (self.plane.dispatcher.run(), self.plane.watchdog.run(), self._steps(), self._heartbeats()):
             self._tasks.append(loop.create_task(work))

@@ -1,8 +1,8 @@
 """Becomes a command that ends when its parent does, however the parent ends, and that keeps to its cores.
 
-``python -m fleet.bound_child PARENT_PID CORES COMMAND...``, CORES being like ``0,1``, or ``-`` for any: the kernel sends SIGTERM to this process when its parent is gone,
-and what it becomes by exec inherits that.  Of the signal only the process itself is sure, not its children: those are the
-watchman's business.  The cores bind them all.
+``python -m fleet.bound_child PARENT_PID CORES COMMAND...``; CORES is like ``0,1``, or ``-`` for any.  The kernel sends
+SIGTERM to this process when its parent is gone, and what it becomes by exec inherits that.  Its children do not: they
+are the watchman's business.  The cores bind them all.
 """
 
 from __future__ import annotations

@@ -79,6 +79,13 @@ from sage_client._fleet_view import (
     QueueInfo,
 )
 from sage_client._options import ChatMessage, GenerateOptions
+from sage_client._prefill_decode import (
+    PairState,
+    PrefillDecodeConfig,
+    PrefillDecodePair,
+    PrefillDecodeStatus,
+    SplitMode,
+)
 from sage_client._reconnect import Reconnect
 from sage_client._sampling import SamplingOptions
 from sage_client._stream import Stream
@@ -120,6 +127,7 @@ __all__ = [
     "NoInstanceError",
     "NotFoundError",
     "NotSupportedError",
+    "PairState",
     "Parallelism",
     "Phase",
     "PolicyChange",
@@ -127,6 +135,9 @@ __all__ = [
     "PolicyStatus",
     "PolicySwitch",
     "Prediction",
+    "PrefillDecodeConfig",
+    "PrefillDecodePair",
+    "PrefillDecodeStatus",
     "Priority",
     "ProtocolError",
     "QueueFullError",
@@ -143,6 +154,7 @@ __all__ = [
     "Scheduled",
     "ShuttingDownError",
     "SloResult",
+    "SplitMode",
     "Stream",
     "StreamLostError",
     "Timings",

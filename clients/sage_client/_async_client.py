@@ -11,8 +11,10 @@ import grpc
 
 from sage.controlplane.v1 import admin_pb2, admin_pb2_grpc, inference_pb2, inference_pb2_grpc
 from sage_client import _decode_admin as decode
+from sage_client import _decode_prefill_decode as prefill_decode
 from sage_client._async_stream import AsyncStream, GenerateCall
 from sage_client._connection import DEFAULT_ADDRESS, Connection
+from sage_client._enums import InstanceRole
 from sage_client._fleet_view import (
     Cancellation,
     Explanation,
@@ -22,6 +24,7 @@ from sage_client._fleet_view import (
     PolicyStatus,
 )
 from sage_client._options import GenerateOptions
+from sage_client._prefill_decode import PrefillDecodeConfig, PrefillDecodeStatus, SplitMode
 from sage_client._reconnect import Reconnect
 from sage_client._request import encode_request
 from sage_client._status import error_from_rpc
@@ -144,6 +147,30 @@ class AsyncClient:
         """Takes a drain back.  Raises InstanceNotFoundError, InvalidStateError."""
         request = admin_pb2.ResumeInstanceRequest(instance_id=instance_id)
         return decode.instance((await self._ask(self._admin.ResumeInstance, request)).instance)
+
+    async def set_instance_role(self, instance_id: str, role: InstanceRole | str) -> Instance:
+        """Changes what an instance is eligible for while it runs.
+
+        Raises ValueError for a role that there is not, InstanceNotFoundError.
+        """
+        request = admin_pb2.SetInstanceRoleRequest(instance_id=instance_id, role=decode.encode_role(role))
+        return decode.instance((await self._ask(self._admin.SetInstanceRole, request)).instance)
+
+    async def get_prefill_decode(self) -> PrefillDecodeStatus:
+        """When requests are split, between which instances, and what keeps it from working."""
+        request = admin_pb2.GetPrefillDecodeRequest()
+        return prefill_decode.status(await self._ask(self._admin.GetPrefillDecode, request))
+
+    async def set_prefill_decode(
+        self,
+        mode: SplitMode | str | None = None,
+        *,
+        threshold_input_tokens: int | None = None,
+        threshold_ratio: float | None = None,
+    ) -> PrefillDecodeConfig:
+        """Changes when requests are split; what is None stays as it is.  Raises InvalidRequestError."""
+        request = prefill_decode.change(mode, threshold_input_tokens, threshold_ratio)
+        return prefill_decode.config((await self._ask(self._admin.SetPrefillDecode, request)).config)
 
     async def explain(self, request_id: str, *, tenant: str | None = None) -> Explanation:
         """Why a request went where it went.  Raises RequestNotFoundError."""

@@ -14,6 +14,7 @@ from sage_client._async_client import (
 )
 from sage_client._async_stream import AsyncStream
 from sage_client._connection import DEFAULT_ADDRESS
+from sage_client._enums import InstanceRole
 from sage_client._fleet_view import (
     Cancellation,
     Explanation,
@@ -24,6 +25,7 @@ from sage_client._fleet_view import (
 )
 from sage_client._loop_thread import LoopThread
 from sage_client._options import GenerateOptions
+from sage_client._prefill_decode import PrefillDecodeConfig, PrefillDecodeStatus, SplitMode
 from sage_client._reconnect import Reconnect
 from sage_client._stream import WAIT_MARGIN_S, Stream
 
@@ -132,6 +134,27 @@ class Client:
     def resume_instance(self, instance_id: str) -> Instance:
         """Takes a drain back.  Raises InstanceNotFoundError, InvalidStateError."""
         return self._run(self._client.resume_instance(instance_id))
+
+    def set_instance_role(self, instance_id: str, role: InstanceRole | str) -> Instance:
+        """Changes what an instance is eligible for while it runs.  As ``AsyncClient.set_instance_role``."""
+        return self._run(self._client.set_instance_role(instance_id, role))
+
+    def get_prefill_decode(self) -> PrefillDecodeStatus:
+        """When requests are split, between which instances, and what keeps it from working."""
+        return self._run(self._client.get_prefill_decode())
+
+    def set_prefill_decode(
+        self,
+        mode: SplitMode | str | None = None,
+        *,
+        threshold_input_tokens: int | None = None,
+        threshold_ratio: float | None = None,
+    ) -> PrefillDecodeConfig:
+        """Changes when requests are split; what is None stays as it is.  Raises InvalidRequestError."""
+        change = self._client.set_prefill_decode(
+            mode, threshold_input_tokens=threshold_input_tokens, threshold_ratio=threshold_ratio
+        )
+        return self._run(change)
 
     def explain(self, request_id: str, *, tenant: str | None = None) -> Explanation:
         """Why a request went where it went.  Raises RequestNotFoundError."""

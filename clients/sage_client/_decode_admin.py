@@ -7,7 +7,18 @@ from google.rpc import error_details_pb2, status_pb2
 from sage.controlplane.v1 import admin_pb2, common_pb2, inference_pb2
 from sage_client import _fleet_view as v
 from sage_client._decode import decision, parallelism, request_state, role, seconds, word
-from sage_client._enums import InstanceState, Priority
+from sage_client._enums import InstanceRole, InstanceState, Priority
+
+
+def encode_role(role: InstanceRole | str) -> common_pb2.InstanceRole.ValueType:
+    """Raises ValueError for a role that there is not; names those there are."""
+    try:
+        if (known := InstanceRole(role)) is not InstanceRole.UNKNOWN:
+            return common_pb2.InstanceRole.Value(f"INSTANCE_ROLE_{known.name}")
+    except ValueError:
+        pass
+    there_are = ", ".join(each.value for each in InstanceRole if each is not InstanceRole.UNKNOWN)
+    raise ValueError(f"unknown role {role!r}; there are: {there_are}")
 
 
 def fleet(message: admin_pb2.ListInstancesResponse) -> v.FleetView:

@@ -14,6 +14,7 @@ from sagectl.generate import generate
 from sagectl.instances import drain, instances, resume
 from sagectl.json_output import plain_error, print_json
 from sagectl.policy import policy
+from sagectl.prefill_decode import pd, role
 from sagectl.requests import cancel
 
 _STATUSES = """\b
@@ -54,7 +55,7 @@ def sagectl() -> None:
     """Submits requests to a SAGE control plane, looks at its fleet and steers it."""
 
 
-for _command in (generate, cancel, explain, instances, drain, resume, policy):
+for _command in (generate, cancel, explain, instances, drain, resume, role, policy, pd):
     sagectl.add_command(_command)
 
 

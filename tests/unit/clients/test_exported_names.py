@@ -27,6 +27,13 @@ PUBLIC = {
         "TokenLogprob",
         "Usage",
     },
+    "prefill/decode": {
+        "PairState",
+        "PrefillDecodeConfig",
+        "PrefillDecodePair",
+        "PrefillDecodeStatus",
+        "SplitMode",
+    },
     "fleet": {
         "Cancellation",
         "Explanation",

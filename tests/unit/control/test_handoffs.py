@@ -106,7 +106,7 @@ async def test_a_failed_pair_is_used_again_once_it_hands_over() -> None:
         world.add_pd("d", DECODING)
         await world.advance(1)
         (only,) = world.plane.core.pd.pairs
-        assert only.state is PairState.FAILED
+        assert only.failures
         p.unreachable = False
         await world.advance(10)
         assert only.state is PairState.USABLE

@@ -42,6 +42,13 @@ class StepsBack(Fifo):
         return waiting.key + 1
 
 
+class StepsBackOnce(Fifo):
+    """By an hour."""
+
+    def revise(self, waiting: Waiting, now: float) -> float | None:
+        return None if waiting.revisions else waiting.key + 3_600
+
+
 class StepsForward(Fifo):
     def revise(self, waiting: Waiting, now: float) -> float | None:
         return waiting.key - 1
@@ -113,6 +120,19 @@ def test_whoever_is_sent_back_lets_others_go_first_but_not_for_ever() -> None:
     queue.add(make_waiting("b", arrived_at=0.5), 0.0)
 
     assert drain(queue) == ["a", "b"], "each was sent back four times"
+
+
+def test_a_burst_to_be_sent_back_is_worked_off_in_parts() -> None:
+    queue = ModelQueue("m", StepsBackOnce(), limit=10_000)
+    for n in range(2_000):
+        queue.add(make_waiting(n, arrived_at=n * 1e-3), 0.0)
+
+    revised = []
+    for _ in range(4):
+        queue.head(0.0)
+        revised.append(sum(w.revisions for w in queue))
+
+    assert revised == [512, 1_024, 1_536, 2_000]
 
 
 def test_an_ordering_cannot_send_anybody_forward() -> None:

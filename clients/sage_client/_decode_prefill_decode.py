@@ -1,0 +1,64 @@
+"""From the contract's messages about prefill/decode separation to the SDK's values, and back."""
+
+from __future__ import annotations
+
+from sage.controlplane.v1 import admin_pb2
+from sage_client import _prefill_decode as v
+from sage_client._decode import seconds, word
+
+_MODES: dict[admin_pb2.SplitMode.ValueType, v.SplitMode] = {
+    admin_pb2.SPLIT_MODE_NEVER: v.SplitMode.NEVER,
+    admin_pb2.SPLIT_MODE_ALWAYS: v.SplitMode.ALWAYS,
+    admin_pb2.SPLIT_MODE_THRESHOLD: v.SplitMode.THRESHOLD,
+    admin_pb2.SPLIT_MODE_ADAPTIVE: v.SplitMode.ADAPTIVE,
+}
+_MODES_TO_WIRE = {mode: wire for wire, mode in _MODES.items()}
+
+
+def status(message: admin_pb2.GetPrefillDecodeResponse) -> v.PrefillDecodeStatus:
+    return v.PrefillDecodeStatus(
+        config=config(message.config),
+        pairs=tuple(_pair(each) for each in message.pairs),
+        conditions=tuple(message.conditions),
+        splits=message.splits,
+        fallbacks=message.fallbacks,
+    )
+
+
+def config(message: admin_pb2.PrefillDecodeConfig) -> v.PrefillDecodeConfig:
+    return v.PrefillDecodeConfig(
+        mode=_MODES.get(message.mode, v.SplitMode.UNKNOWN),
+        threshold_input_tokens=message.prefilling_threshold_input_tokens,
+        threshold_ratio=message.prefilling_threshold_ratio,
+    )
+
+
+def change(
+    mode: v.SplitMode | str | None, threshold_input_tokens: int | None, threshold_ratio: float | None
+) -> admin_pb2.SetPrefillDecodeRequest:
+    """None leaves a setting as it is.  Raises ValueError for a mode that there is not."""
+    wire = admin_pb2.PrefillDecodeConfig(
+        prefilling_threshold_input_tokens=threshold_input_tokens, prefilling_threshold_ratio=threshold_ratio
+    )
+    if mode is not None:
+        wire.mode = _mode(mode)
+    return admin_pb2.SetPrefillDecodeRequest(config=wire)
+
+
+def _mode(mode: v.SplitMode | str) -> admin_pb2.SplitMode.ValueType:
+    try:
+        return _MODES_TO_WIRE[v.SplitMode(mode)]
+    except (ValueError, KeyError):
+        there_are = ", ".join(each.value for each in _MODES_TO_WIRE)
+        raise ValueError(f"unknown split mode {mode!r}; there are: {there_are}") from None
+
+
+def _pair(message: admin_pb2.PrefillDecodePair) -> v.PrefillDecodePair:
+    return v.PrefillDecodePair(
+        prefill_instance_id=message.prefill_instance_id,
+        decode_instance_id=message.decode_instance_id,
+        model=message.model,
+        state=word(v.PairState, admin_pb2.PrefillDecodePair.State.DESCRIPTOR, "STATE_", message.state),
+        reason=message.reason,
+        handoff_s=seconds(message.handoff) if message.HasField("handoff") else None,
+    )

@@ -1,0 +1,86 @@
+"""``sagectl pd`` and ``sagectl role``."""
+
+from __future__ import annotations
+
+import click
+
+from sage_client import Client, InstanceRole, PrefillDecodeConfig, SplitMode
+from sagectl.connecting import connecting
+from sagectl.json_output import print_json
+from sagectl.tables import show_table
+
+_MODES = [mode.value for mode in SplitMode if mode is not SplitMode.UNKNOWN]
+_ROLES = [role.value for role in InstanceRole if role is not InstanceRole.UNKNOWN]
+
+
+@click.group()
+def pd() -> None:
+    """Looks at and sets prefill/decode separation."""
+
+
+@pd.command("get")
+@connecting
+def get_prefill_decode(client: Client, as_json: bool) -> None:
+    """When requests are split, between which instances, and what keeps it from working."""
+    status = client.get_prefill_decode()
+    if as_json:
+        print_json(status)
+        return
+    _say(status.config)
+    click.echo(f"{status.splits} split, {status.fallbacks} fallbacks")
+    for condition in status.conditions:
+        click.echo(f"condition: {condition}")
+    pairs = [
+        [
+            each.prefill_instance_id,
+            each.decode_instance_id,
+            each.model,
+            each.state.value,
+            "" if each.handoff_s is None else f"{each.handoff_s:.3f} s",
+            each.reason,
+        ]
+        for each in status.pairs
+    ]
+    show_table("pairs", ["prefill", "decode", "model", "state", "handoff", "why"], pairs, right=["handoff"])
+
+
+@pd.command("set")
+@click.argument("mode", type=click.Choice(_MODES), required=False)
+@click.option("--threshold-input-tokens", type=int, help="Split prompts of at least this many tokens.")
+@click.option("--threshold-ratio", type=float, help="Or this many times the predicted output.")
+@connecting
+def set_prefill_decode(
+    client: Client,
+    mode: str | None,
+    threshold_input_tokens: int | None,
+    threshold_ratio: float | None,
+    as_json: bool,
+) -> None:
+    """Changes when requests are split; what is left out stays as it is."""
+    config = client.set_prefill_decode(
+        mode, threshold_input_tokens=threshold_input_tokens, threshold_ratio=threshold_ratio
+    )
+    if as_json:
+        print_json(config)
+    else:
+        _say(config)
+
+
+@click.command()
+@click.argument("instance_id")
+@click.argument("new_role", metavar="ROLE", type=click.Choice(_ROLES, case_sensitive=False))
+@connecting
+def role(client: Client, instance_id: str, new_role: str, as_json: bool) -> None:
+    """Changes what an instance is eligible for while it runs."""
+    instance = client.set_instance_role(instance_id, new_role)
+    if as_json:
+        print_json(instance)
+    else:
+        click.echo(f"{instance.instance_id}: {instance.role.value}")
+
+
+def _say(config: PrefillDecodeConfig) -> None:
+    click.echo(
+        f"split: {config.mode.value} (threshold: {config.threshold_input_tokens} input tokens,"
+        f" or {config.threshold_ratio:g} times the predicted output)"
+    )

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 
 from executor_svc.config import ConfigError, load_or_exit
+from executor_svc.engine.lifeline import hang_on_executor_if_spawned
 from executor_svc.telemetry.logs import configure_logging
 from executor_svc.wiring import run
+
+GARBAGE_THRESHOLD = 20_000
+"""Objects made and not freed, after which young ones are looked through for cycles: a step of a few hundred sequences
+makes thousands that need no looking through, and the default is 700."""
+
+# Processes that the engine spawns import this module first: from then on they end with the executor.
+hang_on_executor_if_spawned()
 
 
 def main() -> None:
     """Exit status: 0 after SIGTERM or SIGINT, 2 for a bad configuration; the others are ``runtime.service.Exit``."""
     config = load_or_exit(sys.argv[1:])
     configure_logging(config.log_level, json_lines=config.log_format == "json", instance_id=config.name)
+    gc.set_threshold(GARBAGE_THRESHOLD)
     try:
         status = asyncio.run(run(config))
     except ConfigError as error:

@@ -25,6 +25,7 @@ from pydantic_settings import (
 
 from executor_svc.engine.settings import EngineSettings
 from executor_svc.transport.addresses import is_loopback
+from sage_telemetry.settings import TelemetrySettings
 
 ENV_PREFIX = "SAGE_EXECUTOR_"
 INSTANCE_ID = r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}"
@@ -105,6 +106,7 @@ class ExecutorConfig(BaseSettings):
     log_format: Literal["text", "json"] = Field(default="text", description="Lines for people, or JSON lines.")
     tls: TlsSection = TlsSection()
     location: LocationSection = LocationSection()
+    telemetry: TelemetrySettings = TelemetrySettings()
     engine: EngineSettings = Field(description="The engine and its model.")
 
     @field_validator("scheduler", mode="before")
@@ -145,6 +147,8 @@ class ExecutorConfig(BaseSettings):
         for address in self.scheduler:
             if self.tls.ca is None and not is_loopback(address):
                 raise ValueError(f"scheduler: {address} is not loopback: give tls.ca, or insecure")
+        if (unsafe := self.telemetry.unsafe(tls=self.tls.certificate is not None)) is not None:
+            raise ValueError(unsafe)
         return self
 
     @property

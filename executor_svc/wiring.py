@@ -15,6 +15,7 @@ import grpc
 from executor_svc.config import ConfigError, ExecutorConfig
 from executor_svc.engine.factory import engine_factory
 from executor_svc.engine.port import EngineFactory
+from executor_svc.engine.settings import EngineSettings
 from executor_svc.runtime.assignments import Assignments
 from executor_svc.runtime.drain import Drain
 from executor_svc.runtime.load_meter import LoadMeter, LoopLag
@@ -23,10 +24,13 @@ from executor_svc.runtime.outbox import Outbox
 from executor_svc.runtime.service import ExecutorService
 from executor_svc.runtime.session import Session, SessionTimings
 from executor_svc.runtime.tasks import WatchedTasks
+from executor_svc.telemetry.engine_reader import EngineReader
+from executor_svc.telemetry.service import ExecutorTelemetry
 from executor_svc.transport.addresses import host_of
 from executor_svc.transport.grpc_link import GrpcDialer
 from executor_svc.transport.health_server import CannotListen, HealthServer
 from executor_svc.transport.tls import UnreadableFile, dial_credentials, listen_credentials
+from sage_telemetry.prometheus import CannotServe, PageTls
 
 log = logging.getLogger(__name__)
 
@@ -53,19 +57,22 @@ async def run(
     log.info("health checks on %s", address)
     tasks = WatchedTasks()
     tasks.start(health.run(), name="health-reports")
-    service = build_service(
-        config,
-        dialer=dialer,
-        health=health,
-        tasks=tasks,
-        factory=factory or engine_factory(config.engine),
-        address=address,
-        timings=timings or SessionTimings(),
-    )
-    (on_service or _stop_on_signals)(service)
+    telemetry = _telemetry(config)
     try:
+        service = build_service(
+            config,
+            dialer=dialer,
+            health=health,
+            tasks=tasks,
+            factory=factory or engine_factory(_engine_settings(config)),
+            address=address,
+            timings=timings or SessionTimings(),
+            telemetry=telemetry,
+        )
+        (on_service or _stop_on_signals)(service)
         return await service.run()
     finally:
+        await telemetry.close()
         await health.stop()
 
 
@@ -78,11 +85,19 @@ def build_service(
     factory: EngineFactory,
     address: str,
     timings: SessionTimings,
+    telemetry: ExecutorTelemetry,
 ) -> ExecutorService:
-    lag = LoopLag()
-    meter = LoadMeter(lag)
+    """Raises ConfigError where the metrics address is not to be had."""
+    observer = telemetry.observer
+    lag = LoopLag(observer)
+    meter = LoadMeter(lag, observer)
     outbox = Outbox()
-    assignments = Assignments(outbox, max_held=config.max_held_attempts)
+    assignments = Assignments(
+        outbox,
+        max_held=config.max_held_attempts,
+        generates=config.role != "embedding",
+        observer=observer,
+    )
     session = Session(
         identity=_identity(config, address),
         addresses=config.scheduler,
@@ -91,7 +106,12 @@ def build_service(
         outbox=outbox,
         meter=meter,
         timings=timings,
+        observer=observer,
     )
+    try:
+        telemetry.start(EngineReader(session, assignments, outbox, meter))
+    except CannotServe as error:
+        raise ConfigError(f"telemetry.metrics_listen: {error}") from error
     return ExecutorService(
         factory=factory,
         session=session,
@@ -117,6 +137,27 @@ def _transport(config: ExecutorConfig) -> tuple[GrpcDialer, HealthServer]:
     except UnreadableFile as error:
         raise ConfigError(f"tls: {error}") from error
     return GrpcDialer(dial), HealthServer(config.listen, listen)
+
+
+def _telemetry(config: ExecutorConfig) -> ExecutorTelemetry:
+    tls = None
+    if config.tls.certificate is not None and config.tls.private_key is not None:
+        tls = PageTls(certificate=config.tls.certificate, private_key=config.tls.private_key)
+    return ExecutorTelemetry(
+        config.telemetry,
+        instance_id=config.name,
+        model=config.engine.model.name,
+        engine=config.engine.kind,
+        tls=tls,
+    )
+
+
+def _engine_settings(config: ExecutorConfig) -> EngineSettings:
+    """vLLM's own spans go where ours go, unless the operator says otherwise: one tree, one place."""
+    engine, endpoint = config.engine, config.telemetry.otlp_endpoint
+    if endpoint is None or engine.vllm.traces_endpoint is not None:
+        return engine
+    return engine.model_copy(update={"vllm": engine.vllm.model_copy(update={"traces_endpoint": endpoint})})
 
 
 def _identity(config: ExecutorConfig, address: str) -> Identity:

@@ -13,7 +13,7 @@ from sage_telemetry.instrument import Instrument, Kind
 # ---------------------------------------------------------------- buckets, upper bounds
 
 TTFT_S = (0.005, 0.01, 0.02, 0.035, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1, 1.5, 2, 3, 5, 7.5, 10, 15, 20, 30, 60, 120)
-ITL_S = (0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 2.5)
+ITL_S = (0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 2.5)
 END_TO_END_S = (0.05, 0.1, 0.25, 0.5, 1, 2, 3, 5, 7.5, 10, 15, 20, 30, 45, 60, 90, 120, 180, 300, 600, 1800, 3600)
 WAIT_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 GAP_S = (0.025, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1, 1.5, 2, 3, 5, 7.5, 10, 15, 30, 60)
@@ -121,7 +121,7 @@ TOKENS = _counter(
 COST = _counter(
     "sage.request.cost",
     "{currency}",
-    "Cost of ended requests at the price of the instances that ran them; per 1,000 tokens with sage_tokens_total.",
+    "Cost of the engine time that attempts took, at their instances' price; per 1,000 tokens with sage_tokens_total.",
     MODEL,
     PRIORITY,
 )
@@ -263,7 +263,11 @@ ATTEMPTS = _counter(
     },
 )
 ATTEMPT_DURATION = _histogram(
-    "sage.attempt.duration", "s", "Handed to the engine until its room was free.", END_TO_END_S, {"cause": "as sage_attempts"}
+    "sage.attempt.duration",
+    "s",
+    "Handed to the engine until its room was free.",
+    END_TO_END_S,
+    {"cause": "as sage_attempts"},
 )
 ATTEMPT_TTFT = _histogram(
     "sage.attempt.time_to_first_token", "s", "Handed to the engine to its first new token.", TTFT_S
@@ -322,7 +326,7 @@ SPANS: dict[str, str] = {
     "sage.admission": "scheduler, child of sage.request: arrival to acceptance or refusal",
     "sage.queue": "scheduler, child of sage.request: each time it waits, until the decision or its end",
     "sage.decision": "scheduler, child of sage.request: the scheduling pass that placed it, with the whole explanation",
-    "sage.attempt": "scheduler, CLIENT, child of sage.request: the Assign until its end; a retry links to what it retries",
+    "sage.attempt": "scheduler, CLIENT, child of sage.request: the Assign until its end; a retry links to what failed",
     "sage.execute": "executor, SERVER, child of sage.attempt: the attempt as its executor sees it",
     "sage.prefill": "executor, child of sage.execute: handed to the engine to the first new token (or the end)",
     "sage.kv_transfer": "executor, child of sage.execute: KV blocks on their way to a decode leg",
@@ -422,7 +426,12 @@ def markdown() -> str:
 
 def _lines() -> Iterator[str]:
     for title, instruments in (("Both services", BOTH), ("Scheduler", SCHEDULER), ("Executor", EXECUTOR)):
-        yield from (f"### {title}", "", "| Prometheus | OpenTelemetry | type | unit | labels | what |", "|---|---|---|---|---|---|")
+        yield from (
+            f"### {title}",
+            "",
+            "| Prometheus | OpenTelemetry | type | unit | labels | what |",
+            "|---|---|---|---|---|---|",
+        )
         for each in instruments:
             labels = ", ".join(f"`{name}`" for name in each.labels) or "–"
             yield (

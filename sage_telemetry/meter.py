@@ -78,7 +78,7 @@ class Labelled(Generic[C]):
 
     def __init__(self, instrument: Instrument, make: Callable[[], C], limit: int) -> None:
         self.instrument = instrument
-        self._make = make
+        self._make: Callable[[], C] = make
         self._limit = limit
         self._cells: dict[Labels, C] = {}
         if not instrument.labels:

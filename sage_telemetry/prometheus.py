@@ -6,14 +6,18 @@ Served by a thread of its own: rendering a large page takes longer than a token 
 
 from __future__ import annotations
 
+import socket
+import ssl
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from wsgiref.simple_server import WSGIServer
+from socketserver import ThreadingMixIn
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from prometheus_client import REGISTRY, CollectorRegistry, start_http_server
+from prometheus_client import REGISTRY, CollectorRegistry, make_wsgi_app
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
@@ -22,7 +26,10 @@ from sage_telemetry.endpoints import split_address
 from sage_telemetry.instrument import Kind
 from sage_telemetry.meter import Meter, Reading
 
+PATH = "/metrics"
 STOP_TIMEOUT_S = 2.0
+REQUEST_TIMEOUT_S = 10.0  # for a scraper to send its request and to read the answer
+LOOK_EVERY_S = 0.1  # at whether the service ends
 
 
 class CannotServe(Exception):
@@ -79,7 +86,7 @@ def family(reading: Reading) -> Metric:
 
 
 class MetricsPage:
-    """Answers GET on any path of its address; /metrics by convention."""
+    """Serves GET /metrics, in plain text or compressed, as the scraper asks."""
 
     def __init__(self, meter: Meter, address: str, tls: PageTls | None = None) -> None:
         self._meter = meter
@@ -94,20 +101,18 @@ class MetricsPage:
         registry.register(MeterCollector(self._meter))
         registry.register(_Everything())
         host, port = split_address(self._address)
-        tls = self._tls
         try:
-            self._server, self._thread = start_http_server(
-                port,
-                host,
-                registry,
-                certfile=None if tls is None else str(tls.certificate),
-                keyfile=None if tls is None else str(tls.private_key),
-                client_cafile=None if tls is None or tls.client_ca is None else str(tls.client_ca),
-                client_auth_required=tls is not None and tls.client_ca is not None,
-            )
+            server = make_server(host, port, _only_metrics(make_wsgi_app(registry)), _server_for(host), _Handler)
+            if self._tls is not None:
+                server.socket = _context(self._tls).wrap_socket(server.socket, server_side=True)
         except OSError as error:
             raise CannotServe(f"cannot serve metrics on {self._address}: {error}") from error
-        return self._server.server_port
+        self._server = server
+        self._thread = threading.Thread(
+            target=server.serve_forever, args=(LOOK_EVERY_S,), name="metrics-page", daemon=True
+        )
+        self._thread.start()
+        return server.server_port
 
     def close(self) -> None:
         """Blocks for up to STOP_TIMEOUT_S.  Idempotent."""
@@ -116,3 +121,42 @@ class MetricsPage:
             server.shutdown()
             server.server_close()
             self._thread.join(STOP_TIMEOUT_S)
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True  # a scraper that does not read holds up nothing
+    block_on_close = False
+
+
+class _Server6(_Server):
+    address_family = socket.AF_INET6
+
+
+def _server_for(host: str) -> type[_Server]:
+    return _Server6 if ":" in host else _Server
+
+
+class _Handler(WSGIRequestHandler):
+    timeout = REQUEST_TIMEOUT_S
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """A line per scrape would say nothing."""
+
+
+def _only_metrics(page: Any) -> Any:
+    def app(environ: dict[str, Any], start_response: Any) -> Any:
+        if environ.get("PATH_INFO", "").rstrip("/") != PATH:
+            start_response("404 Not Found", [("Content-Type", "text/plain")])
+            return [f"see {PATH}\n".encode()]
+        return page(environ, start_response)
+
+    return app
+
+
+def _context(tls: PageTls) -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(tls.certificate, tls.private_key)
+    if tls.client_ca is not None:
+        context.load_verify_locations(tls.client_ca)
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context

@@ -25,6 +25,9 @@ class TelemetrySettings(BaseModel):
     metrics_listen: str | None = Field(
         default=None, description="host:port to serve Prometheus metrics on; port 0 takes a free one. Default: none."
     )
+    trace_push_interval_s: float = Field(
+        default=1.0, gt=0.0, allow_inf_nan=False, description="Seconds that spans wait for others to travel with."
+    )
     metrics_push_interval_s: float = Field(
         default=15.0, gt=0.0, allow_inf_nan=False, description="Seconds between two pushes of metrics to the receiver."
     )
@@ -50,11 +53,16 @@ class TelemetrySettings(BaseModel):
         return value
 
     @property
+    def on(self) -> bool:
+        """Whether anyone is told anything."""
+        return self.otlp_endpoint is not None or self.metrics_listen is not None
+
+    @property
     def otlp(self) -> OtlpEndpoint | None:
         return None if self.otlp_endpoint is None else OtlpEndpoint.parse(self.otlp_endpoint)
 
     def unsafe(self, *, tls: bool) -> str | None:
-        """What must not be without --insecure, in one line; None if nothing.  ``tls``: the service has a certificate."""
+        """What needs --insecure, in one line; None if nothing does.  ``tls``: the service has a certificate."""
         if self.metrics_listen is not None and not tls and not is_loopback(self.metrics_listen):
             return (
                 f"telemetry.metrics_listen: {self.metrics_listen} is not loopback: "

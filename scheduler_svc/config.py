@@ -18,7 +18,10 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from sage_telemetry.settings import TelemetrySettings
+
 ENV_PREFIX = "SAGE_SCHEDULER_"
+CLIENTS_VARIABLE = "SAGE_SCHEDULER_ADDRESS"  # where clients find a scheduler; none of its own settings
 
 
 class ConfigError(Exception):
@@ -127,6 +130,7 @@ class SchedulerConfig(BaseSettings):
     instance: InstanceSection = InstanceSection()
     pd_separation: PdSeparationSection = PdSeparationSection()
     record: RecordSection = RecordSection()
+    telemetry: TelemetrySettings = TelemetrySettings()
     models: dict[str, ModelSection] = Field(default_factory=dict, description="per model: sampling defaults")
 
     @field_validator("listen")
@@ -136,6 +140,13 @@ class SchedulerConfig(BaseSettings):
         if not value.startswith("unix:") and not (port.isdigit() and int(port) < 65_536 and ":" in value):
             raise ValueError(f"{value!r} is not host:port")
         return value
+
+    @model_validator(mode="after")
+    def _safe(self) -> SchedulerConfig:
+        unsafe = self.telemetry.unsafe(tls=self.tls.certificate is not None)
+        if unsafe is not None and not self.insecure:
+            raise ValueError(unsafe)
+        return self
 
 
 def load(arguments: Sequence[str]) -> SchedulerConfig:
@@ -199,7 +210,7 @@ def _check_environment() -> None:
     for variable in os.environ:
         if variable.upper().startswith(ENV_PREFIX):
             key = variable.upper().removeprefix(ENV_PREFIX).split("__")[0]
-            if key not in known:
+            if key not in known and variable.upper() != CLIENTS_VARIABLE:
                 raise ConfigError(f"environment: {variable} is not a setting")
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import grpc
 
+from sage_telemetry.prometheus import PageTls
 from scheduler_svc.asyncio_clock import AsyncioClock
 from scheduler_svc.config import SchedulerConfig
 from scheduler_svc.control.assignments import Assignments
@@ -18,6 +20,7 @@ from scheduler_svc.control.explain import Explainer
 from scheduler_svc.control.intake import Intake, IntakeSettings
 from scheduler_svc.control.lifecycle import Lifecycle, RecordLimits
 from scheduler_svc.control.model_watch import ModelWatch
+from scheduler_svc.control.observer import NULL_OBSERVER, Observer
 from scheduler_svc.control.pacer import Pacer
 from scheduler_svc.control.registration import SessionSettings
 from scheduler_svc.control.sessions import Sessions
@@ -31,6 +34,7 @@ from scheduler_svc.domain.errors import ShuttingDown
 from scheduler_svc.domain.pd.settings import PdSettings, SplitMode
 from scheduler_svc.domain.policy import PolicyCatalogue
 from scheduler_svc.domain.settings import CoreSettings
+from scheduler_svc.telemetry.service import SchedulerTelemetry
 from scheduler_svc.tokenization.store import TokenizerStore
 from scheduler_svc.transport.admin_servicer import AdminServicer
 from scheduler_svc.transport.executor_servicer import ExecutorServicer
@@ -62,10 +66,18 @@ class ControlPlane:
     epoch: int
 
 
-def build_control(config: SchedulerConfig, clock: ControlClock, tokenizers: Tokenizers, *, epoch: int) -> ControlPlane:
+def build_control(
+    config: SchedulerConfig,
+    clock: ControlClock,
+    tokenizers: Tokenizers,
+    *,
+    epoch: int,
+    observe: Callable[[SchedulingCore], Observer] = lambda core: NULL_OBSERVER,
+) -> ControlPlane:
     """Raises UnknownPolicy, PolicyLoadError."""
     core = SchedulingCore(_core_settings(config), PolicyCatalogue.with_plugins())
-    wakeup, pacer = Wakeup(), Pacer(clock)
+    observer = observe(core)
+    wakeup, pacer = Wakeup(), Pacer(clock, observer)
     record = config.record
     lifecycle = Lifecycle(
         core,
@@ -79,14 +91,14 @@ def build_control(config: SchedulerConfig, clock: ControlClock, tokenizers: Toke
     )
     assignments.attach_sessions(sessions)
     warm_ups = WarmUps(core, clock, assignments, sessions, epoch=epoch)
-    intake = Intake(core, clock, lifecycle, tokenizers, models, pacer, wakeup, _intake_settings(config))
+    intake = Intake(core, clock, lifecycle, tokenizers, models, pacer, wakeup, _intake_settings(config), observer)
     return ControlPlane(
         core=core,
         clock=clock,
         lifecycle=lifecycle,
         assignments=assignments,
         sessions=sessions,
-        dispatcher=Dispatcher(core, clock, lifecycle, assignments, wakeup),
+        dispatcher=Dispatcher(core, clock, lifecycle, assignments, wakeup, observer),
         intake=intake,
         models=models,
         watchdog=Watchdog(
@@ -114,17 +126,22 @@ class Scheduler:
         self._config = config
         self._tokenizers = TokenizerStore()
         # Nanoseconds since 1970: larger at every start, also after a crash, without a file to keep it in.
-        self.control = build_control(config, AsyncioClock(), self._tokenizers, epoch=time.time_ns())
+        epoch = time.time_ns()
+        self.telemetry = SchedulerTelemetry(config.telemetry, epoch=epoch, tls=_page_tls(config))
+        self.control = build_control(
+            config, AsyncioClock(), self._tokenizers, epoch=epoch, observe=self.telemetry.observer
+        )
         self._supervisor = Supervisor()
         self._health = HealthReporter(self.control.core, self.control.clock)
         self._server: grpc.aio.Server | None = None
         self.port = 0
 
     async def start(self) -> None:
-        """Raises ListenError."""
+        """Raises ListenError, CannotServe."""
         control, config = self.control, self._config
         self._server = build_server(self._services())
         self.port = listen(self._server, config.listen, _tls(config), insecure=config.insecure)
+        self.telemetry.start(control.core, control.clock, control.lifecycle)
         await self._server.start()
         self._supervisor.start("dispatcher", control.dispatcher.run())
         self._supervisor.start("watchdog", control.watchdog.run())
@@ -152,6 +169,7 @@ class Scheduler:
         if server is not None:
             await server.stop(grace=1.0)
         await self._supervisor.stop()
+        await self.telemetry.close()
         self._tokenizers.close()
 
     def _services(self) -> Services:
@@ -219,3 +237,11 @@ def _tls(config: SchedulerConfig) -> Tls | None:
     if tls.certificate is None or tls.private_key is None:
         return None
     return Tls(certificate=tls.certificate, private_key=tls.private_key, client_ca=tls.client_ca)
+
+
+def _page_tls(config: SchedulerConfig) -> PageTls | None:
+    """The metrics page shows the certificate that the service itself shows."""
+    tls = _tls(config)
+    if tls is None:
+        return None
+    return PageTls(certificate=tls.certificate, private_key=tls.private_key, client_ca=tls.client_ca)

@@ -35,8 +35,10 @@ def refuse_invalid(request: EngineRequest, limits: Limits) -> None:
     if request.adapter is not None and request.adapter not in limits.adapters:
         known = ", ".join(sorted(limits.adapters)) or "none"
         raise InvalidRequestError("adapter", f"unknown adapter {request.adapter!r}; there are: {known}")
-    if request.kv_transfer_params is not None and not limits.kv_connector:
+    if (request.prefill_only or request.kv_transfer_params is not None) and not limits.kv_connector:
         raise InvalidRequestError("kv_transfer_params", "this engine has no KV connector")
+    if request.prefill_only and request.kv_transfer_params is not None:
+        raise InvalidRequestError("kv_transfer_params", "a prompt's KV is fetched or kept for another engine, not both")
     _check_sampling(request.sampling, limits)
 
 

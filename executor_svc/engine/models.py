@@ -5,6 +5,7 @@ commit.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import threading
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from executor_svc.engine.port import EngineState, ModelError, ProgressListener
 from executor_svc.engine.settings import ModelSettings
 
 WATCH_PERIOD_S = 1.0  # between progress reports of a download
+_FINGERPRINT_BYTES = 65_536  # of either end of a file
 _WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.pth", "*.gguf")
 _NOT_NEEDED = ["*.onnx", "*.onnx_data", "*.h5", "*.msgpack", "*.ot", "*.tflite", "original/*", "onnx/*"]
 _OTHER_WEIGHTS = ["*.bin", "*.pt", "*.pth", "*.gguf"]  # not needed where there are safetensors
@@ -64,6 +66,21 @@ def _refuse_missing_path(model: str) -> None:
         raise ModelError(f"{model} is not a directory: give the directory that holds config.json")
     if model.startswith(("/", ".", "~")) or model.count("/") > 1:
         raise ModelError(f"there is no directory {model}")
+
+
+def weights_fingerprint(path: str) -> str:
+    """Tells models apart without reading them whole: of the configuration, and of each weight file its name, size, and
+    the bytes at its two ends.
+    """
+    digest = hashlib.sha256((Path(path) / "config.json").read_bytes())
+    for file in sorted(file for pattern in _WEIGHTS for file in Path(path).glob(pattern)):
+        size = file.stat().st_size
+        digest.update(f"{file.name}:{size}:".encode())
+        with file.open("rb") as weights:
+            digest.update(weights.read(_FINGERPRINT_BYTES))
+            weights.seek(max(0, size - _FINGERPRINT_BYTES))
+            digest.update(weights.read())
+    return digest.hexdigest()[:16]
 
 
 def _check_files(path: Path) -> None:

@@ -70,7 +70,7 @@ class StructuredOutput:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sampling:
-    """Engine-neutral sampling.  Complete: defaults are already applied.  Ranges are checked before an engine sees it."""
+    """Engine-neutral sampling.  Complete: defaults are applied.  Ranges are checked before an engine sees it."""
 
     temperature: float = 1.0  # 0 = greedy
     top_p: float = 1.0  # (0, 1]

@@ -216,7 +216,9 @@ class FaultSettings(_Settings):
         default="none", description="What goes wrong."
     )
     after_tokens: int = Field(default=0, ge=0, description="Tokens generated before it starts.")
-    factor: float = Field(default=10.0, gt=0.0, description="slow, kv_slow: how many times longer a step or pull takes.")
+    factor: float = Field(
+        default=10.0, gt=0.0, description="slow, kv_slow: how many times longer a step or pull takes."
+    )
     times: int = Field(default=1, ge=1, description="error, kv_connect, kv_corrupt: requests it happens to.")
 
     def fault(self) -> Fault | None:

@@ -3,12 +3,15 @@
 Running sequences go first (one decode token each, or the next chunk of their prompt), then waiting ones by
 priority, within ``max_running`` sequences and ``max_batched_tokens`` tokens.  When a running sequence finds
 no free KV block, the running one with the worst (priority, arrival) loses its blocks and waits again; its
-prompt and output are computed anew. Pure bookkeeping: no time, no tasks.
+prompt and output are computed anew.  A sequence whose prompt is fetched from another engine gets its blocks when
+its turn comes, waits beside the running ones until the KV is there, and then starts before any that wait.  Pure
+bookkeeping: no time, no tasks.
 """
 
 from __future__ import annotations
 
 import heapq
+from collections import deque
 from dataclasses import dataclass, field
 
 from executor_svc.engine.simulated_kv import KvPool
@@ -45,10 +48,17 @@ class Batch:
         self._max_running = max_running
         self._max_batched_tokens = max_batched_tokens
         self._heap: list[tuple[tuple[int, int], Sequence]] = []
+        self._fetching: set[Sequence] = set()  # hold the blocks their KV is being fetched into
+        self._fetched: deque[Sequence] = deque()  # have their KV and start next
 
     @property
-    def empty(self) -> bool:
-        return not self.running and not self.waiting_count
+    def idle(self) -> bool:
+        """Nothing to compute, whatever is being fetched."""
+        return not (self.running or self.waiting_count or self._fetched)
+
+    @property
+    def fetching_count(self) -> int:
+        return len(self._fetching) + len(self._fetched)
 
     def add(self, sequence: Sequence) -> None:
         sequence.waiting = True
@@ -62,9 +72,29 @@ class Batch:
             sequence.waiting = False
             self.waiting_count -= 1
             self._drop_stale_entries()
+        elif sequence in self._fetching:
+            self._fetching.remove(sequence)
+        elif sequence in self._fetched:
+            self._fetched.remove(sequence)
         else:
             self.running.remove(sequence)
         self.kv.release(sequence.lease)
+
+    def fetched(self, sequence: Sequence, *, sound: bool) -> None:
+        """Its prompt's KV is here.  What is not sound is not offered to other prompts."""
+        self._fetching.remove(sequence)
+        before, sequence.computed = sequence.computed, sequence.prompt_tokens - 1  # the last one is computed here
+        if sound:
+            self._publish(sequence, before)
+        self._fetched.append(sequence)
+
+    def not_fetched(self, sequence: Sequence) -> None:
+        """Its prompt is computed here after all."""
+        if sequence in self._fetching:
+            self._fetching.remove(sequence)
+            self.kv.release(sequence.lease)
+            sequence.computed = 0
+            self.add(sequence)
 
     def _drop_stale_entries(self) -> None:
         if len(self._heap) > 2 * self.waiting_count + 64:
@@ -108,6 +138,10 @@ class Batch:
         self.add(victim)
 
     def _start_waiting(self, plan: StepPlan) -> None:
+        while self._fetched and plan.budget and len(self.running) < self._max_running:
+            sequence = self._fetched.popleft()
+            self.running.append(sequence)
+            plan.add(sequence, 1)
         while self._heap and plan.budget and len(self.running) < self._max_running:
             sequence = self._heap[0][1]
             if not sequence.waiting:
@@ -119,15 +153,21 @@ class Batch:
             heapq.heappop(self._heap)
             sequence.waiting = False
             self.waiting_count -= 1
-            self.running.append(sequence)
-            plan.add(sequence, tokens)
+            if sequence.fetch is not None:
+                self._fetching.add(sequence)
+                sequence.fetch.grant(tokens)
+            else:
+                self.running.append(sequence)
+                plan.add(sequence, tokens)
 
     def _begin(self, sequence: Sequence, budget: int) -> int:
         """Take the first chunk's blocks; tokens of that chunk, or 0 when they are not free."""
         block = self.kv.block_size
         reusable = sequence.block_keys[: (len(sequence.tokens) - 1) // block]  # the last token is always computed
         hits = self.kv.cached_prefix(reusable)
-        tokens = min(len(sequence.tokens) - hits * block, budget)
+        tokens = len(sequence.tokens) - hits * block
+        if sequence.fetch is None:
+            tokens = min(tokens, budget)  # else its blocks are taken all at once, and no budget
         fresh = self._blocks_for(hits * block + tokens) - hits
         if not self.kv.take(sequence.lease, fresh=fresh, cached=reusable[:hits]):
             return 0
@@ -150,7 +190,10 @@ class Batch:
         before = sequence.computed
         sequence.computed = before + tokens
         if before < sequence.prompt_tokens:
-            block = self.kv.block_size
-            for key in sequence.block_keys[before // block : sequence.computed // block]:
-                self.kv.publish(sequence.lease, key)
+            self._publish(sequence, before)
         return sequence.computed == len(sequence.tokens)
+
+    def _publish(self, sequence: Sequence, before: int) -> None:
+        block = self.kv.block_size
+        for key in sequence.block_keys[before // block : sequence.computed // block]:
+            self.kv.publish(sequence.lease, key)

@@ -1,14 +1,15 @@
 """An engine without a model: real batching, KV bookkeeping and streaming; made-up tokens; modelled time.
 
 For demos and tests of everything around an engine.  See ``simulated_tokens`` for which token comes next,
-``simulated_batch`` for who is computed when, ``faults`` for how it can be made to fail.
+``simulated_batch`` for who is computed when, ``simulated_kv_transfer`` for how KV gets from one to another, ``faults``
+for how it can be made to fail.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from collections.abc import Sequence as Listing
 
 from executor_svc.engine.checks import Limits, refuse_invalid
@@ -23,13 +24,16 @@ from executor_svc.engine.port import (
     EngineRequest,
     EngineState,
     Iteration,
+    JsonValue,
     ProgressListener,
     StructuredOutput,
 )
 from executor_svc.engine.settings import ModelSettings, SimulatedSettings
 from executor_svc.engine.simulated_batch import Batch, StepPlan
 from executor_svc.engine.simulated_kv import KvPool, block_keys
+from executor_svc.engine.simulated_kv_transfer import KvTransfer
 from executor_svc.engine.simulated_sequence import Sequence
+from executor_svc.engine.simulated_side_channel import SideChannel, TcpSideChannel
 from executor_svc.engine.simulated_structured import SUPPORTED, satisfying_text
 from executor_svc.engine.simulated_tokenizer import EOS_ID, tokenizer_files, tokenizer_for
 from executor_svc.engine.simulated_tokens import TokenSource, model_salt
@@ -43,7 +47,13 @@ _LOAD_TICKS = 10  # progress reports per start state
 class SimulatedEngine:
     """Implements ``port.Engine``.  Made by ``SimulatedEngineFactory``."""
 
-    def __init__(self, model: ModelSettings, settings: SimulatedSettings, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        model: ModelSettings,
+        settings: SimulatedSettings,
+        clock: Clock | None = None,
+        channel: SideChannel | None = None,
+    ) -> None:
         self._settings = settings
         self._model = model
         self._clock = clock or AsyncioClock()
@@ -63,17 +73,32 @@ class SimulatedEngine:
         self._left_while_hung: list[Sequence] = []
         self._death: str | None = None  # why, once it is dead
         self._steps: asyncio.Task[None] | None = None
+        self._transfer: KvTransfer | None = None
+        if settings.kv_transfer.connector:
+            self._transfer = KvTransfer(
+                settings=settings.kv_transfer,
+                compatibility_key=self._compatibility_key(),
+                channel=channel or TcpSideChannel(),
+                clock=self._clock,
+                batch=self._batch,
+                faults=self._faults,
+                on_change=self._work_arrived.set,
+                corrupted=self._corrupted,
+                on_defect=lambda error: self._die(f"KV transfer failed: {error!r}"),
+            )
         self._facts = self._describe()
         self._limits = Limits(
             vocab_size=settings.vocab_size,
             max_model_len=settings.max_model_len,
             max_logprobs=settings.max_logprobs,
             adapters=frozenset(settings.adapters),
-            kv_connector=False,
+            kv_connector=self._transfer is not None,
         )
 
-    def start_steps(self) -> None:
-        """Begin to serve, on the running loop."""
+    async def start(self) -> None:
+        """Begin to serve, on the running loop.  Raises EngineError if the side channel's port is taken."""
+        if self._transfer is not None:
+            await self._transfer.listen()
         self._steps = asyncio.get_running_loop().create_task(self._run(), name="simulated-engine-steps")
         self._steps.add_done_callback(self._steps_ended)
         if (fault := self._settings.fault.fault()) is not None:
@@ -106,10 +131,17 @@ class SimulatedEngine:
             adapters=settings.adapters,
             supports_priority=True,
             structured_output_kinds=SUPPORTED,
-            kv_connector=None,
+            kv_connector=settings.kv_transfer.connector or None,
             tokenizer=tokenizer_files(settings.vocab_size),
             eos_token_ids=frozenset({EOS_ID}),
+            compatibility_key="" if self._transfer is None else self._compatibility_key(),
+            kv_lease_s=None if self._transfer is None else settings.kv_transfer.lease_s,
         )
+
+    def _compatibility_key(self) -> str:
+        settings = self._settings
+        layout = f"{settings.kv_block_size}/{settings.kv_transfer.bytes_per_token}"
+        return f"{settings.kv_transfer.connector}/simulated-{ENGINE_VERSION}/{self._model.name}/{layout}"
 
     # --- requests -------------------------------------------------------------------------------------------
 
@@ -136,6 +168,8 @@ class SimulatedEngine:
         if self._batch.waiting_count >= self._settings.max_waiting:
             raise EngineError(f"{self._settings.max_waiting} requests wait inside the engine already")
         sequence = self._sequence_of(request)
+        if self._transfer is not None and request.kv_transfer_params is not None:
+            self._transfer.begin(sequence, request.kv_transfer_params)
         self._sequences[request.engine_request_id] = sequence
         self._prompt_tokens += sequence.prompt_tokens
         self._batch.add(sequence)
@@ -143,23 +177,30 @@ class SimulatedEngine:
         return sequence
 
     def _sequence_of(self, request: EngineRequest) -> Sequence:
-        settings = self._settings
         salt = model_salt(self._model.name, request.adapter)
         self._arrivals += 1
         return Sequence(
             request=request,
             order=self._arrivals,
             tokens=list(request.prompt_token_ids),
-            source=TokenSource(
-                vocab_size=settings.vocab_size,
-                mean_output_tokens=settings.mean_output_tokens,
-                salt=salt,
-                sampling=request.sampling,
-            ),
-            block_keys=block_keys(request.prompt_token_ids, settings.kv_block_size, salt),
+            source=self._source(request, salt),
+            block_keys=block_keys(request.prompt_token_ids, self._settings.kv_block_size, salt),
             forced=self._forced_tokens(request),
             fails_after=self._faults.next_request_fails_after(),
         )
+
+    def _source(self, request: EngineRequest, salt: int) -> TokenSource:
+        return TokenSource(
+            vocab_size=self._settings.vocab_size,
+            mean_output_tokens=self._settings.mean_output_tokens,
+            salt=salt,
+            sampling=request.sampling,
+        )
+
+    def _corrupted(self, sequence: Sequence) -> None:
+        """The KV of its prompt is not that prompt's: what follows is not what should."""
+        request = sequence.request
+        sequence.source = self._source(request, ~model_salt(self._model.name, request.adapter) & 0xFFFFFFFF)
 
     def _forced_tokens(self, request: EngineRequest) -> list[int] | None:
         constraint: StructuredOutput | None = request.sampling.structured_output
@@ -176,26 +217,41 @@ class SimulatedEngine:
         if self._faults.hung:
             self._left_while_hung.append(sequence)
             return
+        self._abort(sequence)
+
+    def _abort(self, sequence: Sequence) -> None:
         self._batch.remove(sequence)
+        if self._transfer is not None:
+            self._transfer.abandon(sequence)
+        self._work_arrived.set()  # there is room now
 
     # --- steps ----------------------------------------------------------------------------------------------
 
     async def _run(self) -> None:
         deadline = self._clock.now()
         while True:
-            if self._batch.empty:
-                self._work_arrived.clear()
-                await self._work_arrived.wait()
-                deadline = self._clock.now()
+            if self._batch.idle:
+                deadline = await self._news()
             self._faults.strike(self._generated_tokens)
             self._notice_death()
             await self._faults.running.wait()
             started = self._clock.now()
+            preemptions = self._batch.preemptions
             plan = self._batch.plan()
+            if not plan.work:
+                if self._batch.preemptions == preemptions:
+                    deadline = await self._news()  # all wait for KV, or for blocks that are kept for others
+                continue
             deadline = max(deadline, started - _CATCH_UP_S) + self._duration(plan)
             await self._clock.sleep(deadline - started)
             await self._faults.running.wait()
             self._finish_step(plan, started)
+
+    async def _news(self) -> float:
+        """Wait until something can have changed.  When that was."""
+        self._work_arrived.clear()
+        await self._work_arrived.wait()
+        return self._clock.now()
 
     def _duration(self, plan: StepPlan) -> float:
         settings = self._settings
@@ -238,9 +294,12 @@ class SimulatedEngine:
         sequence.tokens.append(token)
         self._generated_tokens += 1
         reason = sequence.finish_reason(token, self._settings.max_model_len)
+        kept = None
         if reason is not None:
+            if self._transfer is not None and sequence.request.prefill_only:
+                kept = self._transfer.keep(sequence)
             self._batch.remove(sequence)
-        sequence.put(token, logprobs, reason)
+        sequence.put(token, logprobs, reason, kept)
 
     # --- faults ---------------------------------------------------------------------------------------------
 
@@ -253,8 +312,10 @@ class SimulatedEngine:
         """Undo every fault but death; what was left while the engine hung is aborted now."""
         self._faults.clear()
         for sequence in self._left_while_hung:
-            self._batch.remove(sequence)
+            self._abort(sequence)
         self._left_while_hung.clear()
+        if self._transfer is not None:
+            self._transfer.catch_up()
 
     def _notice_death(self) -> None:
         if self._faults.dead:
@@ -268,24 +329,41 @@ class SimulatedEngine:
             sequence.fail(EngineDeadError(reason))
         if self._steps is not None:
             self._steps.cancel()
+        if self._transfer is not None:
+            self._transfer.close()
 
     def _refuse_when_dead(self) -> None:
         if self._death is not None:
             raise EngineDeadError(self._death)
 
+    # --- KV for and from other engines ----------------------------------------------------------------------
+
+    async def release_kv(self, kv_transfer_params: Mapping[str, JsonValue]) -> bool:
+        self._refuse_when_dead()
+        if self._transfer is None:
+            raise EngineError("this engine has no KV connector")
+        return await self._transfer.release(kv_transfer_params)
+
     # --- watching and stopping ------------------------------------------------------------------------------
 
     def load(self) -> EngineLoad:
+        running = len(self._batch.running)
+        waiting = self._batch.waiting_count + self._batch.fetching_count
+        transfer = self._transfer
         return EngineLoad(
-            running=len(self._batch.running),
-            waiting=self._batch.waiting_count,
-            unfinished=len(self._batch.running) + self._batch.waiting_count,
+            running=running,
+            waiting=waiting,
+            unfinished=running + waiting,
             kv_used_tokens=self._kv.used_tokens,
             prefix_queries_tokens=self._batch.prefix_queries_tokens,
             prefix_hits_tokens=self._batch.prefix_hits_tokens,
             prompt_tokens_total=self._prompt_tokens,
             generation_tokens_total=self._generated_tokens,
             iterations=self._iterations,
+            known_wait="a KV transfer" if self._batch.fetching_count and not running else None,
+            kv_pulls=0 if transfer is None else transfer.pulls,
+            kv_pulls_failed=0 if transfer is None else transfer.pulls_failed,
+            kv_leases_expired=0 if transfer is None else transfer.kept.expired,
         )
 
     @property
@@ -308,15 +386,27 @@ class SimulatedEngine:
         self._die("the engine was shut down")
         if self._steps is not None:
             await asyncio.wait([self._steps])
+        if self._transfer is not None:
+            await self._transfer.closed()
 
 
 class SimulatedEngineFactory:
-    """Implements ``port.EngineFactory``; spends ``load_s`` on going through the start states."""
+    """Implements ``port.EngineFactory``; spends ``load_s`` on going through the start states.
 
-    def __init__(self, model: ModelSettings, settings: SimulatedSettings, clock: Clock | None = None) -> None:
+    ``channel``: how its engine reaches others; by default over TCP, with those of other processes too.
+    """
+
+    def __init__(
+        self,
+        model: ModelSettings,
+        settings: SimulatedSettings,
+        clock: Clock | None = None,
+        channel: SideChannel | None = None,
+    ) -> None:
         self._model = model
         self._settings = settings
         self._clock = clock or AsyncioClock()
+        self._channel = channel
 
     async def start(self, progress: ProgressListener) -> SimulatedEngine:
         for state in (EngineState.DOWNLOADING, EngineState.LOADING, EngineState.WARMING):
@@ -324,7 +414,7 @@ class SimulatedEngineFactory:
                 progress(state, tick / _LOAD_TICKS, f"{state.value} {self._model.name}")
                 await self._clock.sleep(self._settings.load_s / 3 / _LOAD_TICKS)
             progress(state, 1.0, f"{state.value} {self._model.name}")
-        engine = SimulatedEngine(self._model, self._settings, self._clock)
-        engine.start_steps()
+        engine = SimulatedEngine(self._model, self._settings, self._clock, self._channel)
+        await engine.start()
         progress(EngineState.READY, 1.0, f"{self._model.name} is ready")
         return engine

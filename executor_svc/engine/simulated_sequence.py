@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from executor_svc.engine.port import EngineOutput, EngineRequest, FinishReason, TokenLogprob
+from executor_svc.engine.port import EngineOutput, EngineRequest, FinishReason, JsonValue, TokenLogprob
 from executor_svc.engine.simulated_kv import KvLease
+from executor_svc.engine.simulated_pull import Fetch
 from executor_svc.engine.simulated_tokenizer import EOS_ID
 from executor_svc.engine.simulated_tokens import TokenSource
 
@@ -25,6 +27,8 @@ class Sequence:
     waiting: bool = True
     ended: bool = False  # finished, failed or aborted: no step may touch it any more
     fails_after: int | None = None  # tokens after which an injected error strikes
+    fetch: Fetch | None = None  # of its prompt's KV from another engine, until it is here or given up
+    fetch_failed: bool = False
     _pending: EngineOutput | None = None  # not read yet; later steps are merged into it
     _error: Exception | None = None
     _reader: asyncio.Future[None] | None = None
@@ -61,7 +65,13 @@ class Sequence:
             return FinishReason.LENGTH
         return None
 
-    def put(self, token: int, logprobs: list[TokenLogprob] | None, reason: FinishReason | None) -> None:
+    def put(
+        self,
+        token: int,
+        logprobs: list[TokenLogprob] | None,
+        reason: FinishReason | None,
+        kv_transfer_params: Mapping[str, JsonValue] | None = None,
+    ) -> None:
         """Queue one step's token.  At most one output waits: memory is bounded by max_tokens, however slow
         the reader.
         """
@@ -71,6 +81,7 @@ class Sequence:
             if self.emitted == 1:
                 pending.cached_prompt_tokens = self.cached
                 pending.prompt_logprobs = self._prompt_logprobs()
+                pending.kv_pull_failed = self.fetch_failed
         else:
             pending.token_ids.append(token)  # type: ignore[attr-defined]  # always our own list
         if logprobs is not None:
@@ -78,6 +89,7 @@ class Sequence:
         if reason is not None:
             pending.finish_reason = reason
             pending.stop_token_id = token if reason is FinishReason.STOP else None
+            pending.kv_transfer_params = kv_transfer_params
         self._wake()
 
     def _prompt_logprobs(self) -> list[list[TokenLogprob] | None] | None:

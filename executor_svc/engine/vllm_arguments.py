@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, MutableMapping
 from typing import Any
 
+from executor_svc.engine.kv_connectors import connector_named
 from executor_svc.engine.port import EngineError
 from executor_svc.engine.settings import ModelSettings, VllmSettings
 
@@ -62,17 +63,22 @@ def refuse_unknown(settings: VllmSettings, known: Iterable[str], version: str) -
         )
 
 
-def set_environment(settings: VllmSettings, environment: MutableMapping[str, str]) -> None:
+def set_environment(
+    settings: VllmSettings, environment: MutableMapping[str, str], side_channel_port: int | None = None
+) -> None:
     """Set what vLLM and its processes read from the environment, before it is imported.
 
-    Only the multiprocessing method and usage reports can be overridden from outside: the rest comes from
-    settings.
+    ``side_channel_port``: of the KV connector, if there is one.  Only the multiprocessing method and usage reports can be
+    overridden from outside: the rest comes from settings.
     """
     environment.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")  # a fork of a process with gRPC in it can hang
     environment.setdefault("VLLM_NO_USAGE_STATS", "1")
     environment["VLLM_ENGINE_READY_TIMEOUT_S"] = str(max(1, int(settings.start_timeout_s)))
     if settings.kv_cache_bytes is not None:
         environment.pop("VLLM_CPU_KVCACHE_SPACE", None)  # would silently win over kv_cache_memory_bytes
+    if side_channel_port is not None:
+        connector = connector_named(settings.kv_transfer.connector)
+        environment.update(connector.environment(settings.kv_transfer, side_channel_port))
     if settings.cpu_cores is not None:
         environment["VLLM_CPU_OMP_THREADS_BIND"] = settings.cpu_cores
         environment["OMP_WAIT_POLICY"] = "PASSIVE"  # threads that wait must not spin on a neighbour's core

@@ -8,16 +8,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import itertools
 import multiprocessing
 import os
 import threading
 import typing
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Any
 
 from executor_svc.engine.checks import Limits, refuse_invalid
+from executor_svc.engine.handoff import opened, sealed
+from executor_svc.engine.kv_connectors import connector_named
+from executor_svc.engine.kv_connectors.connector import KvConnector, KvLayout, Pull, UnusableParams
 from executor_svc.engine.lifeline import announce_executor
-from executor_svc.engine.models import ResolvedModel, resolve_model
+from executor_svc.engine.models import ResolvedModel, resolve_model, weights_fingerprint
 from executor_svc.engine.port import (
     EngineDeadError,
     EngineError,
@@ -29,6 +33,7 @@ from executor_svc.engine.port import (
     FinishReason,
     InvalidRequestError,
     Iteration,
+    JsonValue,
     ModelError,
     ProgressListener,
     Sampling,
@@ -36,6 +41,7 @@ from executor_svc.engine.port import (
     TokenizerFiles,
     TokenLogprob,
 )
+from executor_svc.engine.port_reservation import PortReservation
 from executor_svc.engine.sampling import invalid_request, sampling_arguments, structured_arguments
 from executor_svc.engine.settings import ModelSettings, VllmSettings
 from executor_svc.engine.structured import field_of
@@ -79,6 +85,9 @@ class VllmEngineFactory:
         Raises ModelError, or EngineError: vLLM missing, an argument it does not know, no memory, too slow.
         """
         loop = asyncio.get_running_loop()
+        connector = _connector(self._settings)
+        if connector is not None:
+            connector.refuse_missing()
 
         def report(state: EngineState, fraction: float | None, message: str) -> None:
             loop.call_soon_threadsafe(progress, state, fraction, message)
@@ -95,16 +104,40 @@ class VllmEngineFactory:
     async def _load(self, resolved: ResolvedModel, report: ProgressListener) -> VllmEngine:
         report(EngineState.LOADING, None, f"loading {self._model.name}")
         load = VllmLoad()
-        llm = await _Construction(lambda: _construct(self._model, self._settings, resolved, load)).result()
+        side_channel = _side_channel(self._settings)
         try:
-            engine = VllmEngine(llm, load, self._model, self._settings, resolved)
+            llm = await _Construction(
+                lambda: _construct(self._model, self._settings, resolved, load, side_channel)
+            ).result()
+        except BaseException:
+            _close(side_channel)
+            raise
+        try:
+            engine = VllmEngine(llm, load, self._model, self._settings, resolved, side_channel)
             report(EngineState.WARMING, None, f"warming up {self._model.name}")
             await engine.warm_up()
         except BaseException:
             await asyncio.shield(_end(llm))
+            _close(side_channel)
             raise
         report(EngineState.READY, 1.0, f"{self._model.name} is ready")
         return engine
+
+
+def _connector(settings: VllmSettings) -> KvConnector | None:
+    name = settings.kv_transfer.connector
+    return connector_named(name) if name else None
+
+
+def _side_channel(settings: VllmSettings) -> PortReservation | None:
+    """The port other engines meet this one at, kept from everybody else until vLLM listens on it."""
+    transfer = settings.kv_transfer
+    return PortReservation(transfer.side_channel_host, transfer.side_channel_port) if transfer.connector else None
+
+
+def _close(side_channel: PortReservation | None) -> None:
+    if side_channel is not None:
+        side_channel.close()
 
 
 class _Construction:
@@ -153,8 +186,14 @@ class _Construction:
             await _end(self._done.result())
 
 
-def _construct(model: ModelSettings, settings: VllmSettings, resolved: ResolvedModel, load: VllmLoad) -> Any:
-    set_environment(settings, os.environ)
+def _construct(
+    model: ModelSettings,
+    settings: VllmSettings,
+    resolved: ResolvedModel,
+    load: VllmLoad,
+    side_channel: PortReservation | None,
+) -> Any:
+    set_environment(settings, os.environ, None if side_channel is None else side_channel.port)
     announce_executor()
     vllm = _import_vllm()
     from vllm.engine.arg_utils import AsyncEngineArgs
@@ -162,6 +201,12 @@ def _construct(model: ModelSettings, settings: VllmSettings, resolved: ResolvedM
 
     refuse_unknown(settings, (field.name for field in dataclasses.fields(AsyncEngineArgs)), vllm.__version__)
     arguments = engine_arguments(model, settings, resolved.path)
+    connector = _connector(settings)
+    if connector is not None:
+        from vllm.platforms import current_platform
+
+        arguments["kv_transfer_config"] = connector.config(settings.kv_transfer, current_platform.device_type)
+        load.count_transfers = connector.counts
     try:
         engine_args = AsyncEngineArgs(**_with_configs(AsyncEngineArgs, arguments))
         return AsyncLLM.from_engine_args(engine_args, stat_loggers=[_stat_logger_for(load)])
@@ -232,7 +277,13 @@ class VllmEngine:
     """Implements ``port.Engine``.  Made by ``VllmEngineFactory``."""
 
     def __init__(
-        self, llm: Any, load: VllmLoad, model: ModelSettings, settings: VllmSettings, resolved: ResolvedModel
+        self,
+        llm: Any,
+        load: VllmLoad,
+        model: ModelSettings,
+        settings: VllmSettings,
+        resolved: ResolvedModel,
+        side_channel: PortReservation | None = None,
     ) -> None:
         from vllm import SamplingParams
         from vllm.lora.request import LoRARequest
@@ -253,6 +304,9 @@ class VllmEngine:
             name: LoRARequest(lora_name=name, lora_int_id=number, lora_path=path)
             for number, (name, path) in enumerate(settings.adapters.items(), start=1)
         }
+        self._connector = _connector(settings)
+        self._side_channel = side_channel
+        self._releases = itertools.count(1)
         self._gpus = _Gpus(llm.vllm_config)
         self._facts = _facts(llm, model, settings, resolved, self._gpus)
         load.kv_capacity_tokens = self._facts.kv_capacity_tokens
@@ -294,7 +348,8 @@ class VllmEngine:
         refuse_invalid(request, self._limits)
         if request.engine_request_id in self._active:
             raise EngineError(f"engine request id {request.engine_request_id!r} is in use")
-        params = self._params_of(request)
+        pull = self._pull_of(request)
+        params = self._params_of(request, pull)
         self._active[request.engine_request_id] = request
         stream = self._stream_of(request, params)
         started = False
@@ -303,9 +358,9 @@ class VllmEngine:
                 output = _output_of(result)
                 if not started:
                     started = True
-                    self._begin(output, result, request)
+                    self._begin(output, result, request, pull)
                 if result.finished:
-                    _finish(output, result, request.sampling)
+                    _finish(output, result, request)
                 yield output
         except (EngineError, InvalidRequestError):
             raise
@@ -315,9 +370,23 @@ class VllmEngine:
             del self._active[request.engine_request_id]
             await stream.aclose()  # aborts in the engine what has not ended
 
-    def _params_of(self, request: EngineRequest) -> Any:
+    def _pull_of(self, request: EngineRequest) -> Pull | None:
+        """Raises EngineError for a handoff that vLLM would choke on, or that is another prompt's."""
+        if self._connector is None or request.kv_transfer_params is None:
+            return None
+        prompt = request.prompt_token_ids
+        params = opened(request.kv_transfer_params, prompt, request.adapter)
+        try:
+            return self._connector.pull(params, len(prompt), self._facts.kv_block_size)
+        except UnusableParams as error:
+            raise EngineError(f"the handoff {error}") from error
+
+    def _params_of(self, request: EngineRequest, pull: Pull | None) -> Any:
         """vLLM's SamplingParams.  Raises InvalidRequestError."""
-        arguments = sampling_arguments(request.sampling, request.kv_transfer_params)
+        transfer = None if pull is None else pull.params
+        if self._connector is not None and request.prefill_only:
+            transfer = self._connector.prefill_params()
+        arguments = sampling_arguments(request.sampling, transfer)
         constraint = request.sampling.structured_output
         try:
             if constraint is not None:
@@ -342,10 +411,14 @@ class VllmEngine:
         )
         return stream
 
-    def _begin(self, output: EngineOutput, result: Any, request: EngineRequest) -> None:
+    def _begin(self, output: EngineOutput, result: Any, request: EngineRequest, pull: Pull | None) -> None:
         """What comes with a request's first output."""
         self._prompt_tokens += len(request.prompt_token_ids)
         output.cached_prompt_tokens = result.num_cached_tokens
+        if pull is not None:  # what was fetched counts as cached with vLLM
+            output.kv_pull_failed = result.num_cached_tokens < pull.tokens
+            if not output.kv_pull_failed:
+                output.cached_prompt_tokens = pull.cached_tokens or 0
         if result.prompt_logprobs is not None:
             output.prompt_logprobs = [None if row is None else _logprobs(row) for row in result.prompt_logprobs]
 
@@ -358,6 +431,26 @@ class VllmEngine:
         if isinstance(error, self._client_errors) or (isinstance(error, ValueError) and not started):
             return invalid_request(error, sampling)
         return EngineError(f"{type(error).__name__}: {_first_line(error)}")
+
+    # --- KV for and from other engines ----------------------------------------------------------------------
+
+    async def release_kv(self, kv_transfer_params: Mapping[str, JsonValue]) -> bool:
+        """vLLM is given the request that would have fetched it, aborted from the start: its connector tells the other
+        side.
+        """
+        if self._stopped:
+            raise EngineDeadError("the engine was shut down")
+        if self._connector is None:
+            raise EngineError("this engine has no KV connector")
+        params = opened(kv_transfer_params, None)
+        try:
+            self._connector.check(params)
+            await self._llm.notify_kv_transfer_request_rejected(f"release/{next(self._releases)}", params)
+        except UnusableParams as error:
+            raise EngineError(f"the handoff {error}") from error
+        except Exception as error:
+            raise self._translated(error, Sampling(), started=True) from error
+        return True
 
     # --- watching and stopping ------------------------------------------------------------------------------
 
@@ -375,6 +468,9 @@ class VllmEngine:
             iterations=load.iterations,
             known_wait=self._known_wait(),
             gpu_memory_used_bytes=self._gpus.used_bytes(),
+            kv_pulls=load.kv_pulls,
+            kv_pulls_failed=load.kv_pulls_failed,
+            kv_leases_expired=load.kv_leases_expired,
         )
 
     def _known_wait(self) -> str | None:
@@ -407,6 +503,7 @@ class VllmEngine:
             llm.output_handler.cancel()  # or it would report the end of the engine core as a failure
         llm.output_processor.propagate_error(self._vllm_dead_error())
         await _end(llm)
+        _close(self._side_channel)
 
 
 # --- outputs ------------------------------------------------------------------------------------------------
@@ -425,8 +522,9 @@ def _logprobs(row: Any) -> list[TokenLogprob]:
     return [TokenLogprob(token_id=token_id, logprob=entry.logprob, rank=entry.rank) for token_id, entry in row.items()]
 
 
-def _finish(output: EngineOutput, result: Any, sampling: Sampling) -> None:
+def _finish(output: EngineOutput, result: Any, request: EngineRequest) -> None:
     """What comes with a request's last output.  Raises what it ended in, if that was an error."""
+    sampling = request.sampling
     completion = result.outputs[0]
     reason = _FINISH_REASONS.get(completion.finish_reason)
     if reason is None:
@@ -435,7 +533,8 @@ def _finish(output: EngineOutput, result: Any, sampling: Sampling) -> None:
             raise InvalidRequestError(field_name, "the engine could not compile this constraint")
         raise EngineError(f"the engine ended the request with {completion.finish_reason!r}")
     output.finish_reason = reason
-    output.kv_transfer_params = result.kv_transfer_params
+    if request.prefill_only and result.kv_transfer_params:
+        output.kv_transfer_params = sealed(result.kv_transfer_params, request.prompt_token_ids, request.adapter)
     if reason is FinishReason.STOP and output.token_ids:
         stop = completion.stop_reason  # None for the model's own end-of-sequence token
         output.stop_token_id = stop if isinstance(stop, int) else output.token_ids[-1]
@@ -489,10 +588,35 @@ def _facts(llm: Any, model: ModelSettings, settings: VllmSettings, resolved: Res
         adapters=tuple(settings.adapters),
         supports_priority=scheduler.policy == "priority",
         structured_output_kinds=frozenset(StructuredKind),
-        kv_connector=None if config.kv_transfer_config is None else config.kv_transfer_config.kv_connector,
+        kv_connector=settings.kv_transfer.connector or None,
         tokenizer=_tokenizer_files(llm.get_tokenizer(), resolved),
         eos_token_ids=_end_ids(config.model_config, llm.get_tokenizer()),
+        compatibility_key=_compatibility_key(config, settings, resolved),
+        kv_lease_s=settings.kv_transfer.lease_s if settings.kv_transfer.connector else None,
     )
+
+
+def _compatibility_key(config: Any, settings: VllmSettings, resolved: ResolvedModel) -> str:
+    import vllm
+
+    connector = _connector(settings)
+    if connector is None:
+        return ""
+    model, parallel = config.model_config, config.parallel_config
+    layout = KvLayout(
+        engine_version=vllm.__version__,
+        model=resolved.path,
+        weights=weights_fingerprint(resolved.path),
+        dtype=str(model.dtype),
+        cache_dtype=str(config.cache_config.cache_dtype),
+        block_size=config.cache_config.block_size,
+        kv_heads=model.get_total_num_kv_heads(),
+        head_size=model.get_head_size(),
+        layers=model.get_total_num_hidden_layers(),
+        tensor_parallel_size=parallel.tensor_parallel_size,
+        pipeline_parallel_size=parallel.pipeline_parallel_size,
+    )
+    return connector.compatibility_key(layout, settings.kv_transfer)
 
 
 def _end_ids(model_config: Any, tokenizer: Any) -> frozenset[int]:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from executor_svc.engine.kv_connectors.connector import TransferCounts
 from executor_svc.engine.port import Iteration
 
 ITERATIONS_KEPT = 256
@@ -30,6 +31,10 @@ class VllmLoad:
         self.prefix_queries_tokens = 0
         self.prefix_hits_tokens = 0
         self.generation_tokens = 0
+        self.kv_pulls = 0
+        self.kv_pulls_failed = 0
+        self.kv_leases_expired = 0
+        self.count_transfers: Callable[[Mapping[str, Any]], TransferCounts] | None = None  # with a KV connector
         self.iterations = 0
         self._recent: deque[Iteration] = deque(maxlen=ITERATIONS_KEPT)
         self._listeners: list[Callable[[], None]] = []
@@ -63,10 +68,17 @@ class VllmLoad:
         if prefix is not None:
             self.prefix_queries_tokens += prefix.queries
             self.prefix_hits_tokens += prefix.hits
+        if self.count_transfers is not None and stats.kv_connector_stats:
+            self._count(self.count_transfers(stats.kv_connector_stats))
         details = stats.iteration_details
         if details is not None and not details.is_dummy:
             self._note_iteration(details, now)
         self._last_record = now if self.running else None
+
+    def _count(self, counts: TransferCounts) -> None:
+        self.kv_pulls += counts.pulls
+        self.kv_pulls_failed += counts.failed
+        self.kv_leases_expired += counts.expired
 
     def _note_iteration(self, details: Any, now: float) -> None:
         self.iterations += 1

@@ -21,7 +21,8 @@ from executor_svc.runtime.attempt_output import AttemptOutput
 from executor_svc.runtime.detokenizer import Detokenizer, StopMatch
 from executor_svc.runtime.leg import Complete, Leg, already_complete, first_leg, resumed_leg
 from executor_svc.runtime.log_context import about_attempt
-from executor_svc.runtime.messages import Assign, EndCause, Ended
+from executor_svc.runtime.messages import Assign, EndCause, Ended, Phase
+from executor_svc.runtime.observer import AttemptObserver, UnobservedAttempt
 from executor_svc.runtime.outbox import Outbox
 from executor_svc.runtime.replay import Replay, ReplayDiverged
 from executor_svc.runtime.text_source import TextSource
@@ -60,14 +61,24 @@ class EngineHands:
 class Assignment:
     """Runs as one task.  ``output.ended`` is set, and the engine's room free, when the task is done."""
 
-    def __init__(self, assign: Assign, hands: EngineHands, deadline: float | None) -> None:
+    def __init__(
+        self,
+        assign: Assign,
+        hands: EngineHands,
+        deadline: float | None,
+        observed: AttemptObserver | None = None,
+    ) -> None:
         self.assign = assign
         self._hands = hands
+        self._observed = observed or UnobservedAttempt(assign.trace_headers)
+        self._first_token_due = True
         self._deadline = deadline  # on the event loop's clock
         self._started_at = asyncio.get_running_loop().time()
         self._ending: Ending | None = None
         self._cached_prompt_tokens = 0
         self._kv_transfer_params: Mapping[str, JsonValue] | None = None
+        self._kv_lease_ends_at: float | None = None  # on the event loop's clock
+        self._note = ""  # what is to be said though all went well
         self._text: Detokenizer = self._detokenizer()
         self._task: asyncio.Task[None] | None = None
         continuation = assign.continuation
@@ -95,7 +106,7 @@ class Assignment:
 
     async def run(self, on_handed_over: Callable[[], None]) -> None:
         """``on_handed_over`` is called when the engine has the request, or will never have it."""
-        about_attempt(self.assign.attempt, self.assign.request_id)
+        about_attempt(self.assign.attempt, self.assign.request_id, self.assign.trace_headers.get("traceparent", ""))
         try:
             complete = self._complete_already()
             leg = None if complete else first_leg(self.assign, self._hands.engine.facts)
@@ -124,10 +135,12 @@ class Assignment:
             trailing_text=trailing,
             cached_prompt_tokens=min(self._cached_prompt_tokens, len(self.assign.prompt_token_ids)),
             field_name=ending.field_name,
-            message=ending.message,
+            message=ending.message or self._note,
             kv_transfer_params=self._kv_transfer_params,
+            kv_lease_ends_at=self._kv_lease_ends_at,
             engine_time_s=asyncio.get_running_loop().time() - self._started_at,
         )
+        self._observed.ended(self.output.ended)
         self._hands.outbox.ended(self.output)
 
     def _end(
@@ -237,6 +250,11 @@ class Assignment:
         """Take in one engine output.  True if it was the last."""
         if output.cached_prompt_tokens is not None:
             self._cached_prompt_tokens = output.cached_prompt_tokens
+        if output.kv_pull_failed:
+            self._note = "the KV of its prompt could not be fetched and was computed here"
+            log.warning(self._note)
+        if self.assign.phase is Phase.PREFILLING:
+            return output.finish_reason is not None and self._prefilled(output, output.finish_reason)
         token_ids = output.token_ids
         match: StopMatch | None = None
         if token_ids:
@@ -256,6 +274,9 @@ class Assignment:
 
     def _put(self, token_ids: Sequence[int], logprobs: list[list[TokenLogprob]] | None) -> None:
         output = self.output
+        if self._first_token_due and token_ids:
+            self._first_token_due = False
+            self._observed.first_token()
         output.append(token_ids, self._text.take(), logprobs)
         if not output.queued:
             self._hands.outbox.tokens(output)
@@ -264,9 +285,18 @@ class Assignment:
         """Tokens at the end that give no text: the token that stopped generation, unless it is asked for."""
         return 0 if stop_token_id is None or self.assign.text.include_stop_in_output else 1
 
-    def _finished(self, output: EngineOutput, reason: FinishReason) -> bool:
-        if output.kv_transfer_params is not None:
+    def _prefilled(self, output: EngineOutput, reason: FinishReason) -> bool:
+        """The prompt is computed; its token is not for anybody."""
+        lease_s = self._hands.engine.facts.kv_lease_s
+        if output.kv_transfer_params is None or lease_s is None:
+            self._end(EndCause.FAILED, "the engine kept no KV of the prompt to be fetched")
+        else:
             self._kv_transfer_params = output.kv_transfer_params
+            self._kv_lease_ends_at = asyncio.get_running_loop().time() + lease_s
+            self._end(EndCause.FINISHED, finish_reason=reason)
+        return True
+
+    def _finished(self, output: EngineOutput, reason: FinishReason) -> bool:
         if reason is FinishReason.ABORTED:
             self._end(EndCause.FAILED, "the engine aborted the request")
         else:

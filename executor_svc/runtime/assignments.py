@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Iterable
+from dataclasses import replace
 from functools import partial
 from typing import NoReturn
 
@@ -19,9 +20,11 @@ from executor_svc.runtime.messages import (
     Ended,
     HeldAttempt,
     InvalidAssign,
+    Phase,
     Rejected,
     RejectReason,
 )
+from executor_svc.runtime.observer import NULL_OBSERVER, Observer
 from executor_svc.runtime.outbox import Outbox
 
 log = logging.getLogger(__name__)
@@ -31,11 +34,20 @@ MAX_HELD = 4096
 
 
 class Assignments:
-    """At ``max_held`` attempts a further Assign is rejected as FULL."""
+    """At ``max_held`` attempts a further Assign is rejected as FULL; without ``generates``, every one as NOT_READY."""
 
-    def __init__(self, outbox: Outbox, *, max_held: int = MAX_HELD) -> None:
+    def __init__(
+        self,
+        outbox: Outbox,
+        *,
+        max_held: int = MAX_HELD,
+        generates: bool = True,
+        observer: Observer = NULL_OBSERVER,
+    ) -> None:
         self._outbox = outbox
+        self._observer = observer
         self._max_held = max_held
+        self._generates = generates
         self._hands: EngineHands | None = None
         self._running: dict[Attempt, Assignment] = {}
         self._tasks: set[asyncio.Task[None]] = set()  # the loop itself holds tasks weakly
@@ -134,23 +146,31 @@ class Assignments:
         log.debug("attempt %s of request %s: %s", assign.attempt, assign.request_id, "; ".join(assign.reasons))
         loop = asyncio.get_running_loop()
         deadline = None if assign.remaining_s is None else loop.time() + assign.remaining_s
-        assignment = Assignment(assign, self._hands, deadline)
+        observed = self._observer.assigned(assign)
+        assign = replace(assign, trace_headers=observed.trace_headers)
+        assignment = Assignment(assign, self._hands, deadline, observed)
         self._running[assign.attempt] = assignment
         self._held[assign.attempt] = self._by_number[assign.attempt.number] = assignment.output
-        self._outbox.notice(Accepted(attempt_number=assign.attempt.number))
         task = loop.create_task(
             assignment.run(partial(self._handed_over, assign.number)), name=f"attempt-{assign.attempt}"
         )
         self._tasks.add(task)
         assignment.start(task)
         task.add_done_callback(partial(self._concluded, assignment))
+        # After the task was made: the engine has the request before the link is busy with this.
+        self._outbox.notice(Accepted(attempt_number=assign.attempt.number))
         self._note_change()
 
     def _refusal(self, assign: Assign) -> tuple[RejectReason, str] | None:
         if assign.attempt.epoch != self._epoch:
             return RejectReason.STALE_EPOCH, f"the session is of epoch {self._epoch}"
+        if not self._generates:
+            return RejectReason.NOT_READY, "this instance was started to embed: it does not generate"
         if self._hands is None:
             return RejectReason.NOT_READY, "the engine is not up yet"
+        split = assign.phase is Phase.PREFILLING or assign.kv_transfer_params is not None
+        if split and self._hands.engine.facts.kv_connector is None:
+            return RejectReason.NOT_READY, "the engine of this instance has no KV connector"
         if self.draining:
             return RejectReason.DRAINING, "this instance is draining"
         if assign.kv_lease_s is not None and assign.kv_lease_s < KV_LEASE_MARGIN_S:
@@ -166,6 +186,7 @@ class Assignments:
 
     def _reject(self, number: int, attempt: Attempt, reason: RejectReason, message: str) -> None:
         log.warning("attempt %s rejected: %s", attempt, message)
+        self._observer.turned_down(f"rejected_{reason.value}")
         self._handed_over(number)
         self._outbox.notice(Rejected(attempt_number=attempt.number, reason=reason, message=message))
 
@@ -179,6 +200,7 @@ class Assignments:
             self._reject(assign.number, attempt, *refusal)
             return
         log.warning("attempt %s is invalid: %s: %s", attempt, assign.field_name, assign.message)
+        self._observer.turned_down(EndCause.INVALID.value)
         output = AttemptOutput(attempt, detokenizer=_no_text)
         output.ended = Ended(
             attempt_number=attempt.number,

@@ -1,9 +1,11 @@
-"""What goes up on the control stream.  Nothing is queued: each kind of message is a mark that it is wanted, and the
-message is made when the link can take it, from how things stand then.  A slow link thins heartbeats out by itself."""
+"""What goes up on the control stream.  Nothing but answers is queued: each other kind of message is a mark that it is
+wanted, and the message is made when the link can take it, from how things stand then.  A slow link thins heartbeats out
+by itself."""
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Iterator
 
 from executor_svc.engine.port import EngineState
@@ -14,8 +16,11 @@ from executor_svc.runtime.messages import (
     EngineStatus,
     Goodbye,
     Heartbeat,
+    KvReleased,
     TokenizerChunk,
 )
+
+ANSWERS_KEPT = 1024  # beyond that the oldest is dropped: what it is about stays as if it had not been asked
 
 
 class ControlOutbox:
@@ -31,6 +36,7 @@ class ControlOutbox:
         self._drained_wanted = False
         self._goodbye: Goodbye | None = None
         self._chunks: Iterator[TokenizerChunk] = iter(())
+        self._answers: deque[KvReleased] = deque(maxlen=ANSWERS_KEPT)
         self._wake = asyncio.Event()
 
     @property
@@ -44,6 +50,7 @@ class ControlOutbox:
         self._drain_request_wanted = self._drain_reason is not None
         self._drained_wanted = False
         self._chunks = iter(())
+        self._answers.clear()  # to questions of a session that is over
         self._wake.set()
 
     # --- what is wanted ---------------------------------------------------------------------------------------------
@@ -60,6 +67,10 @@ class ControlOutbox:
     def want_tokenizer(self, chunks: Iterator[TokenizerChunk]) -> None:
         """Takes the place of an upload under way: the last one asked for is the one wanted."""
         self._chunks = chunks
+        self._wake.set()
+
+    def answer(self, answer: KvReleased) -> None:
+        self._answers.append(answer)
         self._wake.set()
 
     def request_drain(self, reason: str) -> None:
@@ -91,6 +102,8 @@ class ControlOutbox:
         if self._heartbeat_wanted:
             self._heartbeat_wanted = False
             return self._make_heartbeat()
+        if self._answers:
+            return self._answers.popleft()
         if self._drain_request_wanted:
             self._drain_request_wanted = False
             return DrainRequested(reason=self._drain_reason or "")

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from executor_svc.engine.port import EngineFacts, EngineRequest, FinishReason, InvalidRequestError, Sampling
-from executor_svc.runtime.messages import Assign
+from executor_svc.runtime.messages import Assign, Phase
+
+PREFILL = Sampling(temperature=0.0, max_tokens=1, ignore_eos=True)  # its token is not used: nothing else matters
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,6 +31,12 @@ class Complete:
 def first_leg(assign: Assign, facts: EngineFacts) -> Leg:
     """The first try, the resumption or the replay that ``assign`` asks for.  Raises InvalidRequestError."""
     continuation = assign.continuation
+    if assign.phase is Phase.PREFILLING:
+        return Leg(request=replace(_request(assign, facts, (), PREFILL, ""), prefill_only=True))
+    if continuation is not None and assign.kv_transfer_params is not None:
+        raise InvalidRequestError(
+            "kv_transfer_params", "a request that goes on from delivered tokens has no prefill leg"
+        )
     if continuation is None:
         return Leg(request=_request(assign, facts, (), assign.sampling, ""))
     if continuation.replay:

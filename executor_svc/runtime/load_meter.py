@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from executor_svc.engine.port import Engine, Iteration
+from executor_svc.engine.port import Engine, EngineLoad, Iteration
 from executor_svc.runtime.messages import Heartbeat
+from executor_svc.runtime.observer import NULL_OBSERVER, Observer
 
 ITERATIONS_SENT = 64  # at most, per heartbeat
 LAG_TICK_S = 0.1
@@ -16,7 +17,8 @@ LAG_TICK_S = 0.1
 class LoopLag:
     """How late the event loop is: a timer set for every tenth of a second, and when it really fired."""
 
-    def __init__(self) -> None:
+    def __init__(self, observer: Observer = NULL_OBSERVER) -> None:
+        self._observer = observer
         self._worst_s = 0.0
         self._due = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -29,7 +31,9 @@ class LoopLag:
         self._timer = loop.call_at(self._due, self._tick, loop)
 
     def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._worst_s = max(self._worst_s, loop.time() - self._due)
+        late_s = max(0.0, loop.time() - self._due)
+        self._observer.lagged(late_s)
+        self._worst_s = max(self._worst_s, late_s)
         self._schedule(loop)
 
     def take(self) -> float:
@@ -52,8 +56,9 @@ class _Totals:
 class LoadMeter:
     """Makes heartbeats.  Rates are taken over one to two intervals, however often heartbeats are sent."""
 
-    def __init__(self, lag: LoopLag) -> None:
+    def __init__(self, lag: LoopLag, observer: Observer = NULL_OBSERVER) -> None:
         self._lag = lag
+        self._observer = observer
         self._engine: Engine | None = None
         self._number = 0
         self._baseline: _Totals | None = None
@@ -62,9 +67,16 @@ class LoadMeter:
     def watch(self, engine: Engine) -> None:
         self._engine = engine
 
+    def load(self) -> EngineLoad | None:
+        """The engine's figures now; None until it is up."""
+        return None if self._engine is None else self._engine.load()
+
     def heartbeat(self, last_assign: int, interval_s: float) -> Heartbeat:
         self._number += 1
-        load = None if self._engine is None else self._engine.load()
+        load = self.load()
+        iterations = () if self._engine is None else self._engine.take_iterations()
+        if iterations:
+            self._observer.iterated(iterations)
         prompt_rate = generation_rate = 0.0
         if load is not None:
             prompt_rate, generation_rate = self._rates(
@@ -76,7 +88,7 @@ class LoadMeter:
             load=load,
             prompt_tokens_per_s=prompt_rate,
             generation_tokens_per_s=generation_rate,
-            iterations=() if self._engine is None else sample(self._engine.take_iterations(), ITERATIONS_SENT),
+            iterations=sample(iterations, ITERATIONS_SENT),
             event_loop_lag_s=self._lag.take(),
         )
 

@@ -31,6 +31,14 @@ class Role(Enum):
     EMBEDDING = "embedding"
 
 
+class Phase(Enum):
+    """Which part of a request an assignment is."""
+
+    HYBRID = "hybrid"  # all of it
+    PREFILLING = "prefilling"  # only the prompt, whose KV another instance fetches
+    DECODING = "decoding"  # all tokens, from KV that another instance computed
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Attempt:
     """One try at one leg of a request.  Fences outputs."""
@@ -105,6 +113,15 @@ class Heartbeat:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class KvReleased:
+    """Answers ReleaseKv."""
+
+    number: int
+    released: bool  # else the blocks stay until their lease ends
+    message: str = ""  # why not
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class DrainRequested:
     reason: str
 
@@ -119,7 +136,7 @@ class Goodbye:
     reason: str
 
 
-ControlUp = EngineStatus | TokenizerChunk | Heartbeat | DrainRequested | Drained | Goodbye
+ControlUp = EngineStatus | TokenizerChunk | Heartbeat | KvReleased | DrainRequested | Drained | Goodbye
 
 
 # --- control, downwards ---------------------------------------------------------------------------------------------
@@ -163,12 +180,13 @@ class Assign:
     prompt_token_ids: Sequence[int]
     sampling: Sampling  # complete; stop strings are in ``text``
     text: TextOptions = TextOptions()
+    phase: Phase = Phase.HYBRID
     engine_priority: int = 0  # lower = sooner
     remaining_s: float | None = None  # until the caller's deadline
     trace_headers: Mapping[str, str] = field(default_factory=dict)
     adapter: str | None = None
     continuation: Continuation | None = None
-    kv_transfer_params: Mapping[str, JsonValue] | None = None
+    kv_transfer_params: Mapping[str, JsonValue] | None = None  # as the prefill leg's end gave them; with DECODING
     kv_lease_s: float | None = None  # what is left of the KV lease
     reasons: tuple[str, ...] = ()
 
@@ -212,7 +230,15 @@ class Resume:
     from_index: int
 
 
-Command = Assign | InvalidAssign | Cancel | Drain | HeartbeatAck | TokenizerWanted | Resume
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReleaseKv:
+    """Nobody is going to fetch this: have the engine that keeps it told."""
+
+    number: int
+    kv_transfer_params: Mapping[str, JsonValue]
+
+
+Command = Assign | InvalidAssign | Cancel | Drain | HeartbeatAck | TokenizerWanted | Resume | ReleaseKv
 
 
 # --- outputs, upwards -----------------------------------------------------------------------------------------------
@@ -276,8 +302,9 @@ class Ended:
     trailing_text: str = ""  # was held back until the end
     cached_prompt_tokens: int = 0
     field_name: str = ""  # with INVALID
-    message: str = ""  # with INVALID, FAILED, REPLAY_DIVERGED
-    kv_transfer_params: Mapping[str, JsonValue] | None = None
+    message: str = ""  # with INVALID, FAILED, REPLAY_DIVERGED; with FINISHED what else is to be said
+    kv_transfer_params: Mapping[str, JsonValue] | None = None  # of a prefill leg
+    kv_lease_ends_at: float | None = None  # on the event loop's clock; what is left is what goes on the wire
     engine_time_s: float = 0.0  # handed to the engine until the end
 
 

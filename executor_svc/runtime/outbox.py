@@ -57,6 +57,11 @@ class Outbox:
         self._stop_timer()
 
     @property
+    def backlog_tokens(self) -> int:
+        """Output that waits for the link, in tokens."""
+        return sum(len(piece.token_ids) for output in self._dirty for piece in output.pieces)
+
+    @property
     def empty(self) -> bool:
         return not (self._notices or self._dirty or self._ends)
 

@@ -27,9 +27,7 @@ class Replay:
         expected = self._delivered[self._at : self._at + len(token_ids)]
         for offset, token_id in enumerate(expected):
             if token_id != token_ids[offset]:
-                raise ReplayDiverged(
-                    f"token {self._at + offset} came out as {token_ids[offset]}, delivered was {token_id}"
-                )
+                raise ReplayDiverged(f"token {self._at + offset} differs from the one that was delivered")
         self._at += len(expected)
         return len(expected)
 

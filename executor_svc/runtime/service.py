@@ -19,6 +19,7 @@ from executor_svc.engine.port import (
 from executor_svc.runtime.assignment import EngineHands
 from executor_svc.runtime.assignments import Assignments
 from executor_svc.runtime.drain import Drain
+from executor_svc.runtime.kv_releases import KvReleases
 from executor_svc.runtime.load_meter import LoadMeter, LoopLag
 from executor_svc.runtime.messages import EndCause, EngineStatus
 from executor_svc.runtime.outbox import Outbox
@@ -78,6 +79,7 @@ class ExecutorService:
         self._drain = drain
         self._health = health
         self._tasks = tasks
+        self._releases = KvReleases(session.control.answer)
         self._engine: Engine | None = None
         self._starting: asyncio.Task[None] | None = None
         self._departure: asyncio.Task[None] | None = None
@@ -85,6 +87,7 @@ class ExecutorService:
         self._reported_at = 0.0
         assignments.on_change = self._load_changed
         session.on_drain = drain.ordered
+        session.on_release_kv = self._releases.ask
         session.on_connection = self._connection_changed
 
     # --- what happens to it -----------------------------------------------------------------------------------------
@@ -120,6 +123,7 @@ class ExecutorService:
 
     def _connection_changed(self) -> None:
         if self._session.connected:
+            self._releases.forget()
             self._drain.session_changed()
         self._report_health()
 
@@ -177,6 +181,7 @@ class ExecutorService:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
         await self._tasks.stop()
+        await self._releases.stop()
         if self._engine is None:
             return
         try:
@@ -204,6 +209,7 @@ class ExecutorService:
     def _serve(self, engine: Engine, text: TextSource) -> None:
         self.assignments.serve(EngineHands(engine=engine, text=text, outbox=self._outbox, on_dead=self._engine_died))
         self._meter.watch(engine)
+        self._releases.serve(engine)
         self._session.text_source = text
         self._session.control.set_status(
             EngineStatus(

@@ -24,10 +24,12 @@ from executor_svc.runtime.messages import (
     Identity,
     InvalidAssign,
     Register,
+    ReleaseKv,
     Resume,
     TokenizerWanted,
     Welcome,
 )
+from executor_svc.runtime.observer import NULL_OBSERVER, Observer
 from executor_svc.runtime.outbox import Outbox
 from executor_svc.runtime.text_source import TextSource
 
@@ -62,6 +64,7 @@ class Session:
         outbox: Outbox,
         meter: LoadMeter,
         timings: SessionTimings = SessionTimings(),  # frozen
+        observer: Observer = NULL_OBSERVER,
     ) -> None:
         self._identity = identity
         self._addresses = tuple(addresses)
@@ -70,6 +73,7 @@ class Session:
         self._outbox = outbox
         self._meter = meter
         self._timings = timings
+        self._observer = observer
         self._backoff = Backoff(first_s=timings.first_retry_s, most_s=timings.most_retry_s)
         self._welcome: Welcome | None = None  # of the current or latest session
         self._epoch_floor = 0  # older epochs are refused while attempts of this one may live
@@ -86,6 +90,7 @@ class Session:
         self._connected = asyncio.Event()
         self.on_connection: Callable[[], None] = lambda: None
         self.on_drain: Callable[[bool], None] = lambda resume: None
+        self.on_release_kv: Callable[[ReleaseKv], None] = lambda command: None
 
     # --- what the rest of the executor asks of it -------------------------------------------------------------------
 
@@ -234,6 +239,7 @@ class Session:
             log.warning("the scheduler has this instance in role %s", welcome.role.value)
         self.control.restart()
         self._connected.set()
+        self._observer.connected()
         self.on_connection()
 
     async def _write_control(self, link: Link) -> None:
@@ -288,6 +294,8 @@ class Session:
                 self._upload_tokenizer(command.tokenizer_hash)
             case Drain():
                 self.on_drain(command.resume)
+            case ReleaseKv():
+                self.on_release_kv(command)
 
     def _upload_tokenizer(self, wanted: str) -> None:
         if self.text_source is None or self.text_source.hash != wanted:

@@ -1,4 +1,5 @@
-"""Log lines for people, or JSON lines: which instance, which attempt of which request.  Never a prompt or an output."""
+"""Log lines for people, or JSON lines: which instance, which attempt of which request, which trace.  Never a prompt or
+an output."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ import logging
 import sys
 
 from executor_svc.runtime.log_context import ABOUT
+from sage_telemetry.log_ids import trace_ids
 
 TEXT = "%(asctime)s %(levelname)-7s %(name)s%(about)s: %(message)s"
 
@@ -20,11 +22,12 @@ class AboutFilter(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         about = ABOUT.get()
-        attempt, request = about or ("", "")
+        attempt, request, traceparent = about or ("", "", "")
         vars(record).update(
             instance=self._instance_id,
             attempt=attempt,
             request=request,
+            ids=trace_ids(traceparent),
             about=f" [{request} {attempt}]" if about else "",
         )
         return True
@@ -41,6 +44,7 @@ class JsonLines(logging.Formatter):
         for key in ("instance", "attempt", "request"):
             if value := getattr(record, key, ""):
                 line[key] = value
+        line |= getattr(record, "ids", {})
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return json.dumps(line, ensure_ascii=False)

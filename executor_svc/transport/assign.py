@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import cast
 
 from executor_svc.engine.port import JsonValue, Sampling, StructuredKind, StructuredOutput
-from executor_svc.runtime.messages import Assign, Attempt, Continuation, InvalidAssign, TextOptions
+from executor_svc.runtime.messages import Assign, Attempt, Continuation, InvalidAssign, Phase, TextOptions
 from executor_svc.transport import durations
+from executor_svc.transport.enums import PHASE_FROM_WIRE
 from sage.controlplane.v1 import common_pb2, executor_pb2
 from sage_wire.metadata import TRACEPARENT, TRACESTATE
 
@@ -41,15 +42,23 @@ def _assign(wire: executor_pb2.Assign, attempt: Attempt) -> Assign:
         prompt_token_ids=list(wire.prompt_token_ids),
         sampling=_sampling(sampling),
         text=_text_options(sampling),
+        phase=_phase(wire),
         engine_priority=wire.engine_priority,
         remaining_s=durations.from_wire(wire.remaining) if wire.HasField("remaining") else None,
         trace_headers=_trace_headers(wire.trace_context),
         adapter=wire.adapter or None,
         continuation=_continuation(wire.continuation) if wire.HasField("continuation") else None,
-        kv_transfer_params=_kv_transfer_params(wire.kv_transfer_params),
+        kv_transfer_params=kv_transfer_params(wire.kv_transfer_params) if wire.kv_transfer_params else None,
         kv_lease_s=durations.from_wire(wire.kv_lease) if wire.HasField("kv_lease") else None,
         reasons=tuple(wire.reasons),
     )
+
+
+def _phase(wire: executor_pb2.Assign) -> Phase:
+    phase = PHASE_FROM_WIRE.get(wire.phase)
+    if phase is None:
+        raise BadField("phase", f"{wire.phase} is not known")
+    return phase
 
 
 def _decimal(value: float) -> float:
@@ -130,13 +139,12 @@ def _trace_headers(wire: common_pb2.TraceContext) -> dict[str, str]:
     return {key: value for key, value in pairs if value}
 
 
-def _kv_transfer_params(data: bytes) -> Mapping[str, JsonValue] | None:
-    if not data:
-        return None
+def kv_transfer_params(data: bytes) -> Mapping[str, JsonValue]:
+    """What is no JSON object comes out empty: it has no seal then, and the engine refuses it as changed on its way.  It
+    came from another executor, so it is not the caller who is to be told.
+    """
     try:
         params = json.loads(data)
-    except ValueError as error:
-        raise BadField("kv_transfer_params", f"not JSON: {error}") from error
-    if not isinstance(params, dict):
-        raise BadField("kv_transfer_params", "not a JSON object")
-    return cast("dict[str, JsonValue]", params)
+    except ValueError:
+        return {}
+    return cast("dict[str, JsonValue]", params) if isinstance(params, dict) else {}

@@ -16,7 +16,9 @@ from executor_svc.runtime.messages import (
     Heartbeat,
     HeartbeatAck,
     HeldAttempt,
+    KvReleased,
     Register,
+    ReleaseKv,
     Resume,
     Role,
     TokenizerChunk,
@@ -24,7 +26,7 @@ from executor_svc.runtime.messages import (
     Welcome,
 )
 from executor_svc.transport import durations
-from executor_svc.transport.assign import assign_command
+from executor_svc.transport.assign import assign_command, kv_transfer_params
 from executor_svc.transport.enums import ROLE_FROM_WIRE, ROLE_TO_WIRE, STATE_TO_WIRE
 from sage.controlplane.v1 import common_pb2, executor_pb2
 from sage_wire.protocol import PROTOCOL_VERSION
@@ -72,6 +74,9 @@ def control_request(message: ControlUp) -> executor_pb2.ControlRequest:
                 tokenizer_hash=message.tokenizer_hash, data=message.data, last=message.last
             )
             return executor_pb2.ControlRequest(tokenizer_chunk=chunk)
+        case KvReleased():
+            answer = executor_pb2.KvReleased(number=message.number, released=message.released, message=message.message)
+            return executor_pb2.ControlRequest(kv_released=answer)
         case DrainRequested():
             return executor_pb2.ControlRequest(drain_requested=executor_pb2.DrainRequested(reason=message.reason))
         case Drained():
@@ -114,25 +119,9 @@ def _facts(facts: EngineFacts, tokenizer_hash: str) -> executor_pb2.EngineFacts:
         supports_priority=facts.supports_priority,
         structured_output_kinds=sorted(kind.value for kind in facts.structured_output_kinds),
         kv_connector=facts.kv_connector or "",
-        compatibility_key=_compatibility_key(facts),
+        compatibility_key=facts.compatibility_key,
         tokenizer_hash=tokenizer_hash,
     )
-
-
-def _compatibility_key(facts: EngineFacts) -> str:
-    """Instances with equal keys lay their KV blocks out alike; empty without a connector to hand them over."""
-    if facts.kv_connector is None:
-        return ""
-    parts = (
-        facts.kv_connector,
-        facts.engine,
-        facts.engine_version,
-        facts.model,
-        facts.revision or "",
-        facts.dtype,
-        str(facts.kv_block_size),
-    )
-    return "|".join(parts)
 
 
 def _heartbeat(heartbeat: Heartbeat) -> executor_pb2.Heartbeat:
@@ -200,5 +189,8 @@ def command_from_wire(wire: executor_pb2.ControlResponse) -> Command | None:
             return TokenizerWanted(tokenizer_hash=wire.tokenizer_wanted.tokenizer_hash)
         case "resume":
             return Resume(attempt=attempt_from_wire(wire.resume.attempt), from_index=wire.resume.from_index)
+        case "release_kv":
+            release = wire.release_kv
+            return ReleaseKv(number=release.number, kv_transfer_params=kv_transfer_params(release.kv_transfer_params))
         case _:
             return None

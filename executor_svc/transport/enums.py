@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from executor_svc.engine.port import EngineState, FinishReason
-from executor_svc.runtime.messages import EndCause, RejectReason, Role
+from executor_svc.runtime.messages import EndCause, Phase, RejectReason, Role
 from sage.controlplane.v1 import common_pb2, executor_pb2
 
 STATE_TO_WIRE = {
@@ -23,6 +23,13 @@ ROLE_TO_WIRE = {
 }
 ROLE_FROM_WIRE = {wire: role for role, wire in ROLE_TO_WIRE.items()} | {
     common_pb2.INSTANCE_ROLE_UNSPECIFIED: Role.GENERAL
+}
+
+PHASE_FROM_WIRE = {
+    common_pb2.PHASE_UNSPECIFIED: Phase.HYBRID,
+    common_pb2.PHASE_HYBRID: Phase.HYBRID,
+    common_pb2.PHASE_PREFILLING: Phase.PREFILLING,
+    common_pb2.PHASE_DECODING: Phase.DECODING,
 }
 
 REJECT_TO_WIRE = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 from executor_svc.engine.port import TokenLogprob
@@ -55,7 +56,7 @@ def _logprobs(candidates: list[TokenLogprob]) -> common_pb2.TokenLogprobs:
 
 
 def _ended(ended: Ended) -> executor_pb2.AssignmentEnded:
-    params = ended.kv_transfer_params
+    params, ends_at = ended.kv_transfer_params, ended.kv_lease_ends_at
     return executor_pb2.AssignmentEnded(
         attempt_number=ended.attempt_number,
         cause=CAUSE_TO_WIRE[ended.cause],
@@ -68,6 +69,7 @@ def _ended(ended: Ended) -> executor_pb2.AssignmentEnded:
         field=ended.field_name,
         message=ended.message,
         kv_transfer_params=b"" if params is None else json.dumps(params).encode(),
+        kv_lease=None if ends_at is None else durations.to_wire(ends_at - asyncio.get_running_loop().time()),
         engine_time=durations.to_wire(ended.engine_time_s),
     )
 

@@ -15,6 +15,7 @@ from scheduler_svc.control.handoffs import Handoffs
 from scheduler_svc.control.lifecycle import Lifecycle
 from scheduler_svc.control.links import AssignOrder, Continuation, ExecutorLink, KvHandoff
 from scheduler_svc.control.live_request import LiveRequest, Placement
+from scheduler_svc.control.observer import FailoverCause
 from scheduler_svc.control.output_log import OutputGap
 from scheduler_svc.control.wakeup import Wakeup
 from scheduler_svc.domain.core import SchedulingCore
@@ -97,6 +98,7 @@ class Assignments:
 
     def start(self, live: LiveRequest, decision: Decision) -> None:
         """Send a decision to its executors.  The room is reserved already."""
+        live.observed.decided(live, decision, self._clock.now())
         if decision.prefill is not None:
             sent = self.handoffs.begin(live, decision)
         else:
@@ -105,7 +107,8 @@ class Assignments:
                 self._core.release(decision.attempt_number, self._clock.now(), output_tokens=None, finished=False)
         if not sent:
             # The session broke between the decision and now; its loss has not been announced yet.
-            self.move_on(live, f"{decision.instance_id} lost its session", excluded=decision.instance_id)
+            why = f"{decision.instance_id} lost its session"
+            self.move_on(live, why, FailoverCause.LOST, excluded=decision.instance_id)
             return
         now = self._clock.now()
         live.placements.append(Placement(decision=decision, from_token=len(live.output)))
@@ -159,6 +162,7 @@ class Assignments:
                 reasons=decision.reasons,
                 continuation=_continuation(live),
                 handoff=fetch,
+                trace_headers=live.observed.sent(live, assignment, now),
             )
         )
         return True
@@ -195,7 +199,8 @@ class Assignments:
             # Counted like a failure: where no other instance is, an executor that rejects at once is asked at leisure.
             self._sessions.attempt_failed(assignment.instance_id, f"rejected: {reason}")
         self._forget(assignment)
-        self._over(assignment, why, excluded=assignment.instance_id if to_blame else "")
+        excluded = assignment.instance_id if to_blame else ""
+        self._over(assignment, why, FailoverCause.REJECTED, excluded=excluded)
 
     def tokens(
         self,
@@ -235,6 +240,7 @@ class Assignments:
             return
         live = assignment.live
         live.cost += assignment.decision.prediction.cost_of(end.engine_time_s)
+        live.observed.reported(live, assignment, end, self._clock.now())
         finished = end.cause is EndCause.FINISHED
         self._forget(assignment, output_tokens=end.total_tokens or None, finished=finished)
         if live.current is assignment:
@@ -254,7 +260,7 @@ class Assignments:
         if end.cause is EndCause.FINISHED:
             if end.total_tokens != len(live.output):
                 why = f"{instance_id} counts {end.total_tokens} output tokens, {len(live.output)} arrived"
-                self.move_on(live, why, excluded=instance_id)
+                self.move_on(live, why, FailoverCause.MISMATCH, excluded=instance_id)
                 return
             self._sessions.attempt_succeeded(instance_id)
             live.output.close(end.trailing_text)
@@ -269,10 +275,12 @@ class Assignments:
             self._lifecycle.end(live, GenerationFailed(message, attempts=live.attempts))
         elif end.cause is EndCause.CANCELLED:
             # Not by us, or it would be fenced: its executor is going away.
-            self.move_on(live, f"{instance_id} gave it back: {end.message}", excluded=instance_id)
+            why = f"{instance_id} gave it back: {end.message}"
+            self.move_on(live, why, FailoverCause.RETURNED, excluded=instance_id)
         else:
             self._sessions.attempt_failed(instance_id, end.message)
-            self.move_on(live, f"{instance_id} failed it: {end.message}", excluded=instance_id)
+            why = f"{instance_id} failed it: {end.message}"
+            self.move_on(live, why, FailoverCause.FAILED, excluded=instance_id)
 
     # --- what happens to instances ----------------------------------------------------------------
 
@@ -281,22 +289,23 @@ class Assignments:
         why = f"{instance_id} was lost: {reason}"
         for assignment in self.on_instance(instance_id):
             self._forget(assignment)
-            self._over(assignment, why, excluded=instance_id)
-        self.handoffs.decode_gone(instance_id, f"was lost: {reason}")
+            self._over(assignment, why, FailoverCause.LOST, excluded=instance_id)
+        self.handoffs.decode_gone(instance_id, f"was lost: {reason}", FailoverCause.LOST)
 
     def instance_stalled(self, instance_id: str, reason: str) -> None:
         """Its work goes on elsewhere at once; its room stays taken until it says otherwise or is lost."""
+        why = f"{instance_id} stalled: {reason}"
         for assignment in self.on_instance(instance_id):
             if not assignment.fenced:
                 assignment.abandon(reason)
                 assignment.fenced = False
-                self._over(assignment, f"{instance_id} stalled: {reason}", excluded=instance_id)
-        self.handoffs.decode_gone(instance_id, f"stalled: {reason}")
+                self._over(assignment, why, FailoverCause.STALLED, excluded=instance_id)
+        self.handoffs.decode_gone(instance_id, f"stalled: {reason}", FailoverCause.STALLED)
 
     def never_arrived(self, assignment: Assignment) -> None:
         """Its Assign was lost with a broken stream: it may go anywhere, the same instance included."""
         self._forget(assignment)
-        self._over(assignment, "its assignment was lost on the way", excluded="")
+        self._over(assignment, "its assignment was lost on the way", FailoverCause.UNDELIVERED, excluded="")
 
     # --- inside -----------------------------------------------------------------------------------
 
@@ -304,6 +313,7 @@ class Assignments:
         live = assignment.live
         assignment.first_token_at = now
         self._core.first_token(assignment.number, now)
+        live.observed.first_token(live, now)
         if assignment.handoff is not None:
             self.handoffs.fetched(assignment)
         if live.first_token_at is None:
@@ -313,23 +323,25 @@ class Assignments:
 
     def _fail(self, assignment: Assignment, why: str) -> None:
         live = assignment.live
-        log.error("attempt %d of %s on %s: %s", assignment.number, live.key, assignment.instance_id, why)
+        log.error(
+            "attempt %d of %s on %s: %s", assignment.number, live.key, assignment.instance_id, why, extra=live.about
+        )
         assignment.abandon(why)
-        self.move_on(live, why, excluded=assignment.instance_id)
+        self.move_on(live, why, FailoverCause.MISMATCH, excluded=assignment.instance_id)
 
-    def _over(self, assignment: Assignment, why: str, *, excluded: str) -> None:
+    def _over(self, assignment: Assignment, why: str, cause: FailoverCause, *, excluded: str) -> None:
         """An attempt will give nothing more, for a reason that lies with its instance; fences it."""
         fenced, assignment.fenced = assignment.fenced, True
         live = assignment.live
         if live.current is assignment:
             live.current = None
         if assignment.phase is Phase.PREFILLING:
-            self.handoffs.prefill_lost(assignment, why, wanted=not fenced)
+            self.handoffs.prefill_lost(assignment, why, cause, wanted=not fenced)
             return
         if assignment.handoff is not None:
             self.handoffs.not_fetched(assignment, why, reached_engine=False, failed=False)
         if not fenced:
-            self.move_on(live, why, excluded=excluded)
+            self.move_on(live, why, cause, excluded=excluded)
 
     def _forget(self, assignment: Assignment, *, output_tokens: int | None = None, finished: bool = False) -> None:
         """It is out of its executor's hands.  The room of a prefill leg may outlive it: ``handoffs`` sees to that."""
@@ -340,7 +352,9 @@ class Assignments:
         self._sessions.attempt_gone(assignment.instance_id)
         self._wakeup.kick()
 
-    def move_on(self, live: LiveRequest, why: str, *, excluded: str = "", whole: bool = False) -> None:
+    def move_on(
+        self, live: LiveRequest, why: str, cause: FailoverCause, *, excluded: str = "", whole: bool = False
+    ) -> None:
         """Have the request go on elsewhere.  It was accepted, so only its end can keep it out of the queue."""
         if live.state.ended:
             return
@@ -348,7 +362,8 @@ class Assignments:
         if live.state is RequestState.RUNNING:
             live.transition(RequestState.QUEUED)
         live.note(now, "requeued", why)
-        log.warning("request %s goes on elsewhere from token %d: %s", live.key, len(live.output), why)
+        live.observed.moved_on(live, cause, why, now)
+        log.warning("request %s goes on elsewhere from token %d: %s", live.key, len(live.output), why, extra=live.about)
         if excluded:
             live.failed_on = live.failed_on | {excluded}
         if live.attempts >= self._max_attempts:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from scheduler_svc.control.assignments import Assignments
 from scheduler_svc.control.clock import ControlClock
 from scheduler_svc.control.lifecycle import Lifecycle
+from scheduler_svc.control.observer import NULL_OBSERVER, Observer
 from scheduler_svc.control.wakeup import Wakeup
 from scheduler_svc.domain.core import SchedulingCore
 
@@ -17,12 +18,14 @@ class Dispatcher:
         lifecycle: Lifecycle,
         assignments: Assignments,
         wakeup: Wakeup,
+        observer: Observer = NULL_OBSERVER,
     ) -> None:
         self._core = core
         self._clock = clock
         self._lifecycle = lifecycle
         self._assignments = assignments
         self._wakeup = wakeup
+        self._observer = observer
 
     async def run(self) -> None:
         while True:
@@ -32,7 +35,11 @@ class Dispatcher:
 
     def dispatch(self) -> bool:
         """One pass.  True if it stopped at its bound and more could be placed."""
-        for decision in self._core.schedule(self._clock.now()):
+        started = self._clock.now()
+        decisions = self._core.schedule(started)
+        if decisions:
+            self._observer.scheduled(decisions, self._clock.now() - started)
+        for decision in decisions:
             live = self._lifecycle.find(decision.key)
             if live is None or live.state.ended:
                 # Ending a request withdraws it from the queue, so this is a bug; its room must not leak all the same.

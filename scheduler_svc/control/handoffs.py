@@ -16,6 +16,7 @@ from scheduler_svc.control.attempt_end import AttemptEnd, EndCause
 from scheduler_svc.control.clock import ControlClock
 from scheduler_svc.control.links import ExecutorLink, KvHandoff
 from scheduler_svc.control.live_request import LiveRequest
+from scheduler_svc.control.observer import FailoverCause
 from scheduler_svc.domain.core import SchedulingCore
 from scheduler_svc.domain.decision import Decision, Phase
 from scheduler_svc.domain.instance import InstanceState
@@ -38,7 +39,9 @@ class Legs(Protocol):
         """Send one leg to its executor.  False while its instance has no session."""
         ...
 
-    def move_on(self, live: LiveRequest, why: str, *, excluded: str = "", whole: bool = False) -> None:
+    def move_on(
+        self, live: LiveRequest, why: str, cause: FailoverCause, *, excluded: str = "", whole: bool = False
+    ) -> None:
         """Have the request go on elsewhere."""
         ...
 
@@ -91,23 +94,23 @@ class Handoffs:
             self._give_up_decode(assignment.decision)
             self._legs.conclude(assignment, end)
         else:
-            self.prefill_failed(assignment, end.message or "prefill left no KV blocks to fetch")
+            self.prefill_failed(assignment, end.message or "prefill left no KV blocks to fetch", FailoverCause.FAILED)
 
-    def prefill_failed(self, assignment: Assignment, why: str) -> None:
+    def prefill_failed(self, assignment: Assignment, why: str, cause: FailoverCause) -> None:
         """It was rejected, lost, stalled or failed: the decode instance computes the prompt itself."""
         decision = assignment.decision
         said = f"prefill on {assignment.instance_id} failed: {why}"
         self._core.handoff_failed(assignment.instance_id, decision.instance_id, said, self._clock.now())
         if not self._prefill_there(assignment.live, decision, said):
-            self._legs.move_on(assignment.live, said, excluded=decision.instance_id, whole=True)
+            self._legs.move_on(assignment.live, said, cause, excluded=decision.instance_id, whole=True)
 
-    def prefill_lost(self, assignment: Assignment, why: str, *, wanted: bool) -> None:
+    def prefill_lost(self, assignment: Assignment, why: str, cause: FailoverCause, *, wanted: bool) -> None:
         """It will not say how it ended.  ``wanted``: its request still wanted it."""
         handoff = assignment.handoff
         assert handoff is not None, "a prefill leg belongs to a handoff"
         self._release(handoff.prefill_number)
         if wanted:
-            self.prefill_failed(assignment, why)
+            self.prefill_failed(assignment, why, cause)
         else:
             self._give_up_decode(assignment.decision)
 
@@ -130,7 +133,8 @@ class Handoffs:
         if not self._legs.send(live, decision, Phase.DECODING, handoff=handoff, fetch=fetch):
             self._core.release(decision.attempt_number, now, output_tokens=None, finished=False)
             self._nobody_fetches(handoff)
-            self._legs.move_on(live, f"{decision.instance_id} lost its session", excluded=decision.instance_id)
+            why = f"{decision.instance_id} lost its session"
+            self._legs.move_on(live, why, FailoverCause.LOST, excluded=decision.instance_id)
 
     # --- the decode leg ---------------------------------------------------------------------------
 
@@ -141,6 +145,7 @@ class Handoffs:
         self._release(handoff.prefill_number)
         took_s = self._clock.now() - handoff.prefill_ended_at
         self._core.handed_over(handoff.prefill_instance, handoff.decode_instance, took_s)
+        assignment.live.observed.handed_over(assignment.live, took_s)
 
     def not_fetched(self, assignment: Assignment, why: str, *, reached_engine: bool, failed: bool) -> None:
         """The decode leg is over before its first token.
@@ -160,13 +165,14 @@ class Handoffs:
             now = self._clock.now()
             self._core.handoff_failed(handoff.prefill_instance, handoff.decode_instance, why, now)
 
-    def decode_gone(self, instance_id: str, why: str) -> None:
+    def decode_gone(self, instance_id: str, why: str, cause: FailoverCause) -> None:
         """An instance that was to decode is lost or stalled while prefill still runs elsewhere."""
         for live, decision in [w for w in self._waiting.values() if w[1].instance_id == instance_id]:
             if live.current is not None:
                 live.current.abandon(why)
             self._give_up_decode(decision)
-            self._legs.move_on(live, f"{instance_id}, which was to decode it, {why}", excluded=instance_id)
+            said = f"{instance_id}, which was to decode it, {why}"
+            self._legs.move_on(live, said, cause, excluded=instance_id)
 
     # --- blocks that nobody fetches ---------------------------------------------------------------
 

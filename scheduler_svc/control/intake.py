@@ -12,9 +12,11 @@ from scheduler_svc.control.clock import ControlClock
 from scheduler_svc.control.lifecycle import Lifecycle
 from scheduler_svc.control.live_request import LiveRequest
 from scheduler_svc.control.model_watch import ModelWatch
+from scheduler_svc.control.observer import NULL_OBSERVER, Observer, RequestObserver
 from scheduler_svc.control.pacer import Pacer
 from scheduler_svc.control.submission import ChatPrompt, Submission, TextPrompt, TokenPrompt
 from scheduler_svc.control.subscription import Subscription
+from scheduler_svc.control.time_limit import TimeLimit
 from scheduler_svc.control.tokenizers import PromptError, Tokenizers
 from scheduler_svc.control.wakeup import Wakeup
 from scheduler_svc.domain import admission
@@ -34,6 +36,9 @@ from scheduler_svc.domain.request import Request, RequestKey, Sampling
 
 log = logging.getLogger(__name__)
 
+CLIENT_GONE = "the client went away"
+"""Why a request is cancelled that nobody reads any more."""
+
 PROMPT_FIELDS = ("spec.prompt", "spec.text", "spec.tokens", "spec.chat")
 """Where a prompt is complained of.  Once it is, its length and its ids say nothing more."""
 
@@ -43,6 +48,16 @@ class IntakeSettings:
     arriving_limit: int = 4_096  # submissions on their way through the door at once
     default_deadline_s: float = 3_600.0  # for requests that name none: nothing waits for ever
     sampling_defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # by model
+
+
+class _Arrival:
+    """A submission on its way through the door."""
+
+    __slots__ = ("digest", "through")
+
+    def __init__(self, digest: bytes) -> None:
+        self.digest = digest
+        self.through = asyncio.Event()
 
 
 class Intake:
@@ -56,6 +71,7 @@ class Intake:
         pacer: Pacer,
         wakeup: Wakeup,
         settings: IntakeSettings,
+        observer: Observer = NULL_OBSERVER,
     ) -> None:
         self._core = core
         self._clock = clock
@@ -65,7 +81,8 @@ class Intake:
         self._pacer = pacer
         self._wakeup = wakeup
         self._settings = settings
-        self._arriving: dict[RequestKey, asyncio.Event] = {}
+        self._observer = observer
+        self._arriving: dict[RequestKey, _Arrival] = {}
         self._closed = False
 
     async def submit(self, submission: Submission) -> Subscription:
@@ -74,9 +91,19 @@ class Intake:
         Raises InvalidRequest, UnknownModel, RequestConflict, QueueFull, NoInstance, DeadlineExceeded, ShuttingDown.
         """
         arrived_at = self._clock.now()
+        observed = self._observer.arrived(submission, arrived_at)
+        try:
+            return await self._enter(submission, arrived_at, observed)
+        except BaseException as error:
+            observed.refused(error, self._clock.now())
+            raise
+
+    async def _enter(self, submission: Submission, arrived_at: float, observed: RequestObserver) -> Subscription:
         key = submission.key
         while (twin := self._arriving.get(key)) is not None:
-            await twin.wait()  # bounded: whoever arrives leaves by its own deadline
+            if twin.digest != submission.digest:
+                raise RequestConflict(key.request_id)
+            await twin.through.wait()  # bounded: the deadline is part of the content
         known = self._lifecycle.find(key)
         if known is not None:
             return self._attach(known, submission)
@@ -84,21 +111,21 @@ class Intake:
             raise ShuttingDown
         if len(self._arriving) >= self._settings.arriving_limit:
             raise QueueFull(submission.model, self._settings.arriving_limit, 1.0)
-        here = self._arriving[key] = asyncio.Event()
+        here = self._arriving[key] = _Arrival(submission.digest)
         try:
             request, warnings = await self._request(submission, arrived_at)
-            live = self._accept(request, submission, warnings)
+            live = self._accept(request, submission, warnings, observed)
         finally:
             del self._arriving[key]
-            here.set()
+            here.through.set()
         return Subscription(live, self._pacer, after_token=submission.after_token, attached=False)
 
     def leave(self, subscription: Subscription) -> None:
         """A client's stream is over.  If nobody reads a request any more, it ends, unless it was detached."""
         subscription.close()
         live = subscription.live
-        if live.readers == 0 and not live.detached and not live.state.ended:
-            self._lifecycle.end(live, RequestCancelled("the client went away"))
+        if not live.readers and not live.detached and not live.state.ended:
+            self._lifecycle.end(live, RequestCancelled(CLIENT_GONE))
 
     def cancel(self, key: RequestKey, reason: str) -> tuple[bool, LiveRequest]:
         """End a request early.  False if it had ended.  Raises RequestNotFound."""
@@ -130,7 +157,7 @@ class Intake:
             until=arrived_at + deadline_s,
         )
         sampling = {**self._settings.sampling_defaults.get(model, {}), **submission.sampling}
-        token_ids = await self._token_ids(submission, facts, violations)
+        token_ids = await self._token_ids(submission, facts, violations, arrived_at + max(deadline_s, 0.0))
         sampling.setdefault("max_tokens", max(1, facts.max_model_len - len(token_ids)))
         request = Request(
             key=submission.key,
@@ -159,24 +186,26 @@ class Intake:
         return request, admission.warnings(request, facts)
 
     async def _token_ids(
-        self, submission: Submission, facts: EngineFacts, violations: list[FieldViolation]
+        self, submission: Submission, facts: EngineFacts, violations: list[FieldViolation], until: float
     ) -> Sequence[int]:
-        prompt = submission.prompt
+        """Raises DeadlineExceeded: a chat template is somebody else's program and may never end."""
+        prompt, known = submission.prompt, facts.tokenizer_hash
+        if isinstance(prompt, TokenPrompt):
+            return prompt.token_ids
         try:
-            if isinstance(prompt, TokenPrompt):
-                return prompt.token_ids
-            if isinstance(prompt, TextPrompt):
-                return await self._tokenizers.encode(
-                    facts.tokenizer_hash, prompt.text, special_tokens=prompt.special_tokens
-                )
-            if isinstance(prompt, ChatPrompt):
-                return await self._tokenizers.encode_chat(facts.tokenizer_hash, prompt.conversation)
+            async with TimeLimit(self._clock, until, "while its prompt was tokenized"):
+                if isinstance(prompt, TextPrompt):
+                    return await self._tokenizers.encode(known, prompt.text, special_tokens=prompt.special_tokens)
+                if isinstance(prompt, ChatPrompt):
+                    return await self._tokenizers.encode_chat(known, prompt.conversation)
         except PromptError as error:
             field_name = "spec.chat" if isinstance(prompt, ChatPrompt) else "spec.text"
             violations.append(FieldViolation(field=field_name, description=str(error)))
         return ()
 
-    def _accept(self, request: Request, submission: Submission, warnings: tuple[str, ...]) -> LiveRequest:
+    def _accept(
+        self, request: Request, submission: Submission, warnings: tuple[str, ...], observed: RequestObserver
+    ) -> LiveRequest:
         self._refuse_unservable(request)
         now = self._clock.now()
         self._core.enqueue(request, now)
@@ -186,9 +215,11 @@ class Intake:
             detached=submission.detached,
             warnings=warnings,
             deadline_asked=submission.deadline_s is not None,
+            observed=observed,
         )
         self._lifecycle.admit(live)
         live.note(request.arrived_at, "accepted", f"{request.prompt_tokens} prompt tokens for {request.model}")
+        observed.accepted(live, now)
         self._wakeup.kick()
         return live
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -9,8 +10,10 @@ from dataclasses import dataclass
 from scheduler_svc.control.clock import ControlClock
 from scheduler_svc.control.live_request import Finished, LiveRequest, Outcome
 from scheduler_svc.domain.core import SchedulingCore
-from scheduler_svc.domain.errors import DeadlineExceeded, RequestCancelled, RequestNotFound
+from scheduler_svc.domain.errors import DeadlineExceeded, InvalidRequest, RequestCancelled, RequestNotFound
 from scheduler_svc.domain.request import RequestKey, RequestState
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,6 +80,8 @@ class Lifecycle:
             live.current.abandon(str(outcome) if isinstance(outcome, Exception) else "finished")
         live.note(now, live.state.value, str(outcome) if isinstance(outcome, Exception) else outcome.finish_reason)
         self._record(live)
+        live.observed.ended(live, now)
+        _say(live, outcome)
         live.changed()
         return True
 
@@ -110,3 +115,17 @@ def _state_of(outcome: Outcome) -> RequestState:
     if isinstance(outcome, DeadlineExceeded):
         return RequestState.EXPIRED
     return RequestState.FAILED
+
+
+def _say(live: LiveRequest, outcome: Outcome) -> None:
+    level = logging.INFO if live.state in (RequestState.FAILED, RequestState.EXPIRED) else logging.DEBUG
+    if not log.isEnabledFor(level):
+        return
+    if isinstance(outcome, Finished):
+        why = f"{outcome.finish_reason} after {outcome.completion_tokens} tokens"
+    elif isinstance(outcome, InvalidRequest):
+        # A description may quote what the caller wrote.
+        why = f"invalid: {', '.join(violation.field for violation in outcome.violations)}"
+    else:
+        why = str(outcome)
+    log.log(level, "request %s %s: %s", live.key, live.state.value, why, extra=live.about)

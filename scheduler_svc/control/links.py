@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from scheduler_svc.domain.decision import Phase
@@ -39,6 +39,7 @@ class AssignOrder:
     engine_priority: int
     remaining_s: float | None  # until the caller's deadline
     reasons: Sequence[str] = ()
+    trace_headers: Mapping[str, str] = field(default_factory=dict)  # W3C: what the executor's work is part of
     continuation: Continuation | None = None
     handoff: KvHandoff | None = None  # decode legs: what to fetch
 

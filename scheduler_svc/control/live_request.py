@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from scheduler_svc.control.clock import Timer
+from scheduler_svc.control.observer import UNOBSERVED, RequestObserver
 from scheduler_svc.control.output_log import OutputLog
 from scheduler_svc.domain.decision import Decision
 from scheduler_svc.domain.errors import InvalidTransition, SchedulerError
@@ -86,6 +87,16 @@ class Finished:
 Outcome = Finished | SchedulerError
 
 
+class Reader(Protocol):
+    """One client's view of the output."""
+
+    position: int  # of the next output token it takes
+
+    def wake(self) -> None:
+        """There is something new."""
+        ...
+
+
 @dataclass(slots=True, kw_only=True, eq=False)
 class LiveRequest:
     request: Request
@@ -94,7 +105,7 @@ class LiveRequest:
     deadline_asked: bool = True  # by the caller; else it is only the bound that nothing waits for ever
     warnings: tuple[str, ...] = ()
     state: RequestState = RequestState.QUEUED
-    output: OutputLog = field(default_factory=OutputLog)
+    output: OutputLog = field(init=False)
     placements: list[Placement] = field(default_factory=list)
     history: list[HistoryEntry] = field(default_factory=list)
     outcome: Outcome | None = None
@@ -106,8 +117,11 @@ class LiveRequest:
     first_token_at: float | None = None
     last_token_at: float | None = None
     cost: float = 0.0  # of ended attempts
-    readers: int = 0
-    _listeners: list[Callable[[], None]] = field(default_factory=list)
+    observed: RequestObserver = UNOBSERVED
+    readers: list[Reader] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.output = OutputLog(limit=self.request.sampling.max_tokens)
 
     @property
     def key(self) -> RequestKey:
@@ -127,16 +141,21 @@ class LiveRequest:
         if len(self.history) < HISTORY_LIMIT or self.state.ended:
             self.history.append(HistoryEntry(at=now, event=event, detail=detail))
 
-    def listen(self, callback: Callable[[], None]) -> None:
-        self._listeners.append(callback)
+    @property
+    def about(self) -> dict[str, str]:
+        """For ``extra`` of log lines: which request, and which trace where there is one."""
+        traceparent = self.observed.traceparent or self.request.trace_headers.get("traceparent", "")
+        return {"request": str(self.key), "traceparent": traceparent}
 
-    def unlisten(self, callback: Callable[[], None]) -> None:
-        self._listeners.remove(callback)
+    @property
+    def unread(self) -> int:
+        """Output tokens that its readers have not taken yet, over all of them."""
+        return sum(max(0, len(self.output) - reader.position) for reader in self.readers)
 
     def changed(self) -> None:
         """Tell every reader that there is something new."""
-        for callback in self._listeners:
-            callback()
+        for reader in self.readers:
+            reader.wake()
 
     def measure_slo(self, now: float) -> Sequence[SloOutcome]:
         """Each target the caller set, against what happened up to ``now``."""

@@ -1,20 +1,19 @@
 """A request's output so far: the one buffer between its attempts and however many clients read it.
 
 A client holds nothing but a position in here, so a slow one costs no memory, tokens it has not read yet coalesce by
-themselves, and one that comes back reads on from where it was.  Bounded by the request's max_tokens.
+themselves, and one that comes back reads on from where it was.  Bounded by the request's max_tokens: an attempt that
+sends more cannot be trusted.
 """
 
 from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class TokenSlice:
-    """Consecutive output tokens of one attempt."""
+class TokenSlice(NamedTuple):
+    """Consecutive output tokens of one attempt.  A tuple: one is made per token and reader."""
 
     attempt_number: int
     first_index: int  # output position of token_ids[0]
@@ -25,14 +24,15 @@ class TokenSlice:
 
 
 class OutputGap(Exception):
-    """Tokens are missing between what is here and what came: the attempt cannot be trusted."""
+    """What came does not fit what is here: the attempt cannot be trusted."""
 
 
 class OutputLog:
-    __slots__ = ("_ends", "_logprobs", "_pieces", "_segments", "_tail", "_text_length", "token_ids")
+    __slots__ = ("_ends", "_limit", "_logprobs", "_pieces", "_segments", "_tail", "_text_length", "token_ids")
 
-    def __init__(self) -> None:
+    def __init__(self, *, limit: int) -> None:
         self.token_ids = array("I")
+        self._limit = limit  # tokens
         self._pieces: list[str] = []  # text that became certain with each token
         self._ends = array("I")  # text length after each token
         self._text_length = 0
@@ -49,6 +49,11 @@ class OutputLog:
         return self._text_length + len(self._tail)
 
     @property
+    def text(self) -> str:
+        """All of it, the tail included."""
+        return "".join(self._pieces) + self._tail
+
+    @property
     def tail(self) -> str:
         return self._tail
 
@@ -62,26 +67,34 @@ class OutputLog:
     ) -> bool:
         """Take tokens in.  False if all of them were here already (sent again after a reconnect).
 
-        Raises OutputGap where positions are missing, or where the overlap is partial: its text cannot be cut.
+        Raises OutputGap where positions are missing, where the overlap is partial (its text cannot be cut), past the
+        limit, and where text or log probabilities do not go with the tokens.
         """
-        have = len(self.token_ids)
+        have, count = len(self.token_ids), len(token_ids)
         if first_index != have:
-            if first_index + len(token_ids) <= have:
+            if first_index + count <= have:
                 return False
-            raise OutputGap(f"output is at {have}, attempt {attempt} sent {len(token_ids)} tokens from {first_index}")
+            raise OutputGap(f"output is at {have}, attempt {attempt} sent {count} tokens from {first_index}")
+        if not count:
+            if text:
+                raise OutputGap(f"attempt {attempt} sent text without a token")
+            return False
+        if have + count > self._limit:
+            raise OutputGap(f"attempt {attempt} sent {count} tokens from {have}, past the limit of {self._limit}")
+        if logprobs and len(logprobs) != count:
+            raise OutputGap(f"attempt {attempt} sent {count} tokens with {len(logprobs)} log probabilities")
         if not self._segments or self._segments[-1][1] != attempt:
             self._segments.append((have, attempt))
         self.token_ids.extend(token_ids)
-        if len(token_ids) > 1:
+        if count > 1:
             # The text of a run belongs to its last token: positions inside it carry none.
-            self._pieces.extend([""] * (len(token_ids) - 1))
-            self._ends.extend([self._text_length] * (len(token_ids) - 1))
-        if token_ids:
-            self._text_length += len(text)
-            self._pieces.append(text)
-            self._ends.append(self._text_length)
+            self._pieces.extend([""] * (count - 1))
+            self._ends.extend([self._text_length] * (count - 1))
+        self._text_length += len(text)
+        self._pieces.append(text)
+        self._ends.append(self._text_length)
         if logprobs or self._logprobs is not None:
-            self._keep_logprobs(have, logprobs or [None] * len(token_ids))
+            self._keep_logprobs(have, logprobs or [None] * count)
         return True
 
     def close(self, trailing_text: str) -> None:

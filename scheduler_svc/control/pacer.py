@@ -7,6 +7,7 @@ costs), and leases run later by the lag (a busy scheduler must not declare its f
 from __future__ import annotations
 
 from scheduler_svc.control.clock import ControlClock
+from scheduler_svc.control.observer import NULL_OBSERVER, Observer
 
 BUSY_LAG_S = 0.010
 COALESCE_S = 0.030
@@ -14,8 +15,9 @@ PROBE_S = 0.050
 
 
 class Pacer:
-    def __init__(self, clock: ControlClock) -> None:
+    def __init__(self, clock: ControlClock, observer: Observer = NULL_OBSERVER) -> None:
         self._clock = clock
+        self._observer = observer
         self.lag_s = 0.0  # of the latest probe
         self.busy = False
         self.lost_s = 0.0  # all lag so far: time in which messages may have waited unread
@@ -28,6 +30,7 @@ class Pacer:
 
     def observe(self, lag_s: float) -> None:
         self.lag_s = max(0.0, lag_s)
+        self._observer.lagged(self.lag_s)
         self.busy = self.lag_s > BUSY_LAG_S
         if self.busy:
             self.lost_s += self.lag_s

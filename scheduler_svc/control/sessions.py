@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 STARTING = frozenset({InstanceState.DOWNLOADING, InstanceState.LOADING, InstanceState.WARMING})
 GONE = frozenset({InstanceState.LOST, InstanceState.FAILED})
+DRAINS = frozenset({InstanceState.DRAINING, InstanceState.DRAINED})
 
 
 class Sessions:
@@ -262,10 +263,12 @@ class Sessions:
     def resume(self, instance_id: str) -> Instance:
         """Takes a drain back, also that of an instance that is away.  Raises InstanceNotFound, InvalidTransition."""
         instance = self._core.registry.get(instance_id)
-        drained = instance.state in (InstanceState.DRAINING, InstanceState.DRAINED)
-        away = instance.state in STARTING or (instance.state in GONE and instance_id in self._cordoned)
-        if not drained and not away and instance.state is not InstanceState.READY:
-            raise InvalidTransition(f"instance {instance_id}", instance.state.value, InstanceState.READY.value)
+        drained = instance.state in DRAINS
+        if not drained and instance.state is not InstanceState.READY and instance.state not in STARTING:
+            if instance_id not in self._cordoned:
+                raise InvalidTransition(f"instance {instance_id}", instance.state.value, InstanceState.READY.value)
+            if instance.recovers_to in DRAINS:
+                instance.recovers_to = InstanceState.READY
         self._cordoned.discard(instance_id)
         session = self._sessions.get(instance_id)
         if session is not None:
@@ -297,6 +300,7 @@ class Sessions:
                 self._assignments.instance_stalled(verdict.instance_id, verdict.reason)
             elif (recovered := self._sessions.get(verdict.instance_id)) is not None:
                 self._hold_back(recovered)
+                self.attempt_gone(verdict.instance_id)
             self._wakeup.kick()
         for instance in list(self._core.registry.all()):
             gone = instance.instance_id not in self._sessions
@@ -368,9 +372,12 @@ class Sessions:
         if session.grace is not None and session.up:
             session.grace.cancel()
             session.grace = None
-        if session.instance.state is not InstanceState.SUSPECT or self._resting(session.instance_id):
+        instance = session.instance
+        if instance.state is not InstanceState.SUSPECT or instance.facts is None or not session.up:
             return
-        if session.instance.facts is None or not session.up:
+        probation = self._probation.get(session.instance_id)
+        if probation is not None and probation.timer is not None:
+            self._move(instance, InstanceState.SUSPECT, probation.why)  # that, not the streams, is why from now on
             return
         self._core.registry.recover(session.instance_id, reason, self._clock.now())
         self.attempt_gone(session.instance_id)

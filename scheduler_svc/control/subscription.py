@@ -18,14 +18,13 @@ class Subscription:
         self.live = live
         self.attached = attached
         self._pacer = pacer
-        self._position = after_token
+        self.position = after_token
         # Whoever joins late is told where the request runs now, not everywhere it has been.
         self._placements_seen = max(0, len(live.placements) - 1) if attached else 0
         self._tail_sent = False
         self._waiter: asyncio.Future[None] | None = None
         self._paced_at = 0.0
-        live.readers += 1
-        live.listen(self._wake)
+        live.readers.append(self)
 
     async def next(self) -> Event:
         """The next event; the outcome is the last.  Waits as long as the request lives, which its deadline bounds."""
@@ -35,7 +34,7 @@ class Subscription:
                 return event
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
-            if self._pacer.busy and self._position:
+            if self._pacer.busy and self.position:
                 # Under load a few tokens in one message cost as much as one: wait for more of them.
                 await self._pacer.pause(self._paced_at)
                 self._paced_at = self._pacer.now()
@@ -44,10 +43,11 @@ class Subscription:
         """Idempotent.  Says nothing about the request: ``Intake.leave`` does."""
         if self._waiter is not None and not self._waiter.done():
             self._waiter.cancel()
-        self.live.readers -= 1
-        self.live.unlisten(self._wake)
+        if self in self.live.readers:
+            self.live.readers.remove(self)
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """There is something new."""
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
@@ -55,12 +55,12 @@ class Subscription:
         live, output = self.live, self.live.output
         if self._placements_seen < len(live.placements):
             placement = live.placements[self._placements_seen]
-            if placement.from_token <= self._position:
+            if placement.from_token <= self.position:
                 self._placements_seen += 1
                 return placement
-        if self._position < len(output):
-            tokens = output.read(self._position)
-            self._position += len(tokens.token_ids)
+        if self.position < len(output):
+            tokens = output.read(self.position)
+            self.position += len(tokens.token_ids)
             return tokens
         if live.outcome is None:
             return None

@@ -69,6 +69,7 @@ class Decision:
     decided_at: float
     waited_s: float
     queue_length: int  # of the model, after this one left
+    rule: str  # short name of what chose the instance, out of a few
     reasons: tuple[str, ...]  # in words, most important first
     candidates: Sequence[Candidate]  # all that were looked at; written out when first read
     candidates_considered: int

@@ -102,6 +102,7 @@ class Placer:
             decided_at=now,
             waited_s=now - request.arrived_at,
             queue_length=len(pool.queue) - 1 if pool.queue is not None else 0,
+            rule=split.choice.rule,
             reasons=(f"decode: {split.choice.why}; 1 of {len(split.decoders)}", split.why, *split.choice.loud),
             candidates=_table(split.choice, _decode_offer(ask, split, pool), len(pool)),
             candidates_considered=len(pool),
@@ -162,6 +163,7 @@ class Placer:
             decided_at=now,
             waited_s=now - request.arrived_at,
             queue_length=len(pool.queue) - 1 if pool.queue is not None else 0,
+            rule=choice.rule,
             reasons=(why, *said, *loud),
             candidates=table,
             candidates_considered=considered,
@@ -176,6 +178,7 @@ class Placer:
             if account.instance_id == wanted:
                 choice.index = i
                 choice.why = "preferred by the caller"
+                choice.rule = "preferred"
                 return ()
         return (f"preferred instance {wanted!r} not used: {_why_not_preferred(wanted, offer)}",)
 

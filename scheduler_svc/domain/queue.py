@@ -79,6 +79,8 @@ class ModelQueue:
 
     #: a key is revised at most this often, so that an ordering cannot make the queue spin
     MAX_REVISIONS = 4
+    #: and a call looks at most at so many, so that a burst of them does not hold up everything else
+    REVISIONS_PER_CALL = 512
 
     def __init__(self, model: str, ordering: Ordering, *, limit: int) -> None:
         self.model = model
@@ -135,16 +137,21 @@ class ModelQueue:
         return waiting
 
     def head(self, now: float) -> Waiting | None:
-        """Who goes next; the ordering may still send it further back."""
+        """Who goes next; the ordering may still send it further back.
+
+        Where very many are to be sent back at once, a call sends 512 of them and takes the next as it stands.
+        """
         heap = self._heap
+        revisions_left = self.REVISIONS_PER_CALL
         while heap:
             entry = heap[0]
             if not _is_current(entry):
                 heapq.heappop(heap)
                 continue
             waiting = entry[2]
-            if not self._revise(waiting, now):
+            if not revisions_left or not self._revise(waiting, now):
                 return waiting
+            revisions_left -= 1
             heapq.heapreplace(heap, (waiting.key, waiting.number, waiting))
         return None
 

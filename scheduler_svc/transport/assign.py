@@ -15,7 +15,7 @@ from scheduler_svc.transport.enums import PHASE_TO_WIRE
 def assign_message(order: AssignOrder) -> executor_pb2.Assign:
     """A copy: nothing in it changes when the request goes on."""
     request = order.request
-    headers = request.trace_headers
+    headers = order.trace_headers
     return executor_pb2.Assign(
         number=order.number,
         attempt=common_pb2.Attempt(epoch=order.epoch, number=order.attempt_number),

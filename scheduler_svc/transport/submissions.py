@@ -115,6 +115,8 @@ def _duration(spec: inference_pb2.GenerationSpec, name: str, found: _Findings) -
     seconds = durations.from_wire(value)
     if seconds <= 0:
         found.add(f"spec.{name}", f"is {seconds:g} s; it must be positive")
+    elif seconds > durations.LIMIT_S:
+        found.add(f"spec.{name}", f"is {seconds:g} s; the limit is {durations.LIMIT_S:g} s")
     return seconds
 
 
@@ -198,7 +200,7 @@ def _template_arguments(source: str, found: _Findings) -> Mapping[str, Any]:
         return {}
     try:
         arguments = json.loads(source)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         found.add("spec.chat.template_arguments_json", f"is not JSON: {error}")
         return {}
     if not isinstance(arguments, dict):

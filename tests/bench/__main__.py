@@ -79,7 +79,7 @@ async def _measure(names: list[str], size: Size) -> list[Row]:
 def main() -> int:
     """Exit status: 0 when everything was measured, whatever the figures; 1 when something could not be."""
     options = _parser().parse_args()
-    names = options.benchmarks or [name for name in NAMES if name != "vllm" or not options.quick]
+    names = options.only or [name for name in NAMES if name != "vllm" or not options.quick]
     if "vllm" in names and find_spec("vllm") is None:
         print("vLLM is not installed (make setup-vllm): its benchmark is left out", file=sys.stderr)
         names.remove("vllm")
@@ -100,7 +100,7 @@ def main() -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.bench")
-    parser.add_argument("benchmarks", nargs="*", choices=NAMES, metavar="BENCHMARK", help=", ".join(NAMES))
+    parser.add_argument("--only", action="append", choices=NAMES, help="this benchmark; may be given again")
     parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds, and no vLLM: under a minute")
     parser.add_argument("--json", action="store_true", help="JSON instead of a table")
     return parser

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from executor_svc.engine.settings import EngineSettings, ModelSettings, SimulatedSettings, VllmSettings
 
@@ -24,15 +22,9 @@ class Engine:
         flags = ["--engine.kind", settings.kind, "--model", settings.model.model]
         for kind, section in (("simulated", settings.simulated), ("vllm", settings.vllm)):
             for name, value in section.model_dump(exclude_defaults=True).items():
-                flags += [f"--engine.{kind}.{name.replace('_', '-')}", _flag(value)]
+                flag = f"--engine.{kind}.{name.replace('_', '-')}"
+                flags.append(flag if value is True else f"{flag}={value}")
         return tuple(flags)
-
-    def to_json(self) -> str:
-        return self.settings.model_dump_json()
-
-
-def _flag(value: Any) -> str:
-    return json.dumps(value) if isinstance(value, dict | bool) else str(value)
 
 
 def simulated(*, step_s: float, streams: int) -> Engine:

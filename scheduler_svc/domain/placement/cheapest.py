@@ -39,7 +39,8 @@ class CheapestInTime:
             if len(late) == len(accounts):
                 index = pick(accounts, finishes)
                 why = f"no candidate is predicted to meet the deadline: earliest finish {finishes[index]:.2f} s"
-                return Choice(index=index, why=why, scores=scores, loud=_over_budget(budget, costs[index]))
+                loud = _over_budget(budget, costs[index])
+                return Choice(index=index, why=why, rule="none_meets_deadline", scores=scores, loud=loud)
             rejected.update((i, ("deadline", f"predicted finish {finishes[i]:.2f} s is too late")) for i in late)
             among = [i for i in every if i not in rejected]
         if budget is not None:
@@ -55,7 +56,7 @@ class CheapestInTime:
                 loud = _over_budget(budget, min(costs[i] for i in among))
         index = _cheapest(accounts, costs, among)
         why = f"cheapest predicted cost {costs[index]:.6f}, {accounts[index].fullness:.0%} full"
-        return Choice(index=index, why=why, scores=scores, loud=loud, rejected=rejected)
+        return Choice(index=index, why=why, rule="cheapest", scores=scores, loud=loud, rejected=rejected)
 
 
 def _cheapest(accounts: Sequence[Account], costs: Sequence[float], among: Sequence[int]) -> int:

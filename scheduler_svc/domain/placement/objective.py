@@ -17,6 +17,7 @@ class Choice:
 
     index: int  # into them
     why: str  # in words, "shortest predicted start 0.00 s"
+    rule: str = "other"  # the same as a short name out of a few, to count by
     scores: Mapping[str, Scores] = field(default_factory=dict)  # by scorer, parallel to the accounts; lower is better
     loud: tuple[str, ...] = ()  # what the caller should know beyond that, in words
     rejected: Mapping[int, tuple[str, str]] = field(default_factory=dict)  # index -> filter, reason

@@ -20,7 +20,8 @@ class ShortestStart:
     def choose(self, ask: Ask, accounts: Sequence[Account], now: float) -> Choice:
         starts = scorers.start_s(accounts, now)
         index = pick(accounts, starts)
-        return Choice(index=index, why=f"shortest predicted start {starts[index]:.2f} s", scores={"start_s": starts})
+        why = f"shortest predicted start {starts[index]:.2f} s"
+        return Choice(index=index, why=why, rule="shortest_start", scores={"start_s": starts})
 
 
 class SoonestByClass:
@@ -44,5 +45,6 @@ class SoonestByClass:
         return Choice(
             index=index,
             why=f"earliest predicted finish {finishes[index]:.2f} s",
+            rule="earliest_finish",
             scores={"finish_s": finishes, "start_s": starts},
         )

@@ -34,22 +34,25 @@ class FullestThatMeets:
         finishes = scorers.finish_s(ask, firsts, per_token)
         emptiness = scorers.emptiness(accounts)
         ttft, tpot, end = self._limits(ask, now)
-        met = [
-            i
-            for i, (f, t, e) in enumerate(zip(firsts, per_token, finishes, strict=True))
-            if f <= ttft and t <= tpot and e <= end
-        ]
+        met: Sequence[int] = range(len(accounts))
+        if max(firsts) > ttft or max(per_token) > tpot or max(finishes) > end:
+            met = [
+                i
+                for i, (f, t, e) in enumerate(zip(firsts, per_token, finishes, strict=True))
+                if f <= ttft and t <= tpot and e <= end
+            ]
         scores = {"finish_s": finishes, "first_token_s": firsts, "token_s": per_token, "emptiness": emptiness}
         if not met:
             index = pick(accounts, finishes)
             why = f"no candidate is predicted to meet its targets: earliest finish {finishes[index]:.2f} s"
-            return Choice(index=index, why=why, scores=scores)
+            return Choice(index=index, why=why, rule="none_meets_targets", scores=scores)
         index = fullest(accounts, emptiness, met)
         why = (
             f"fullest of {len(met)} predicted to meet its targets "
             f"(first token {firsts[index]:.2f} s, {1 - emptiness[index]:.0%} full)"
         )
-        return Choice(index=index, why=why, scores=scores, rejected=_rejected(len(accounts), met))
+        rejected = _rejected(len(accounts), met)
+        return Choice(index=index, why=why, rule="fullest_in_targets", scores=scores, rejected=rejected)
 
     def _limits(self, ask: Ask, now: float) -> tuple[float, float, float]:
         """Seconds from now: first token, per token, end."""
@@ -64,7 +67,7 @@ class FullestThatMeets:
 def fullest(accounts: Sequence[Account], emptiness: Sequence[float], among: Sequence[int]) -> int:
     """Index of the fullest of ``among``, of those with a free slot if there are any."""
     running = [i for i in among if accounts[i].free_slots > 0] or among
-    best = min(emptiness[i] for i in running)
+    best = min([emptiness[i] for i in running])
     equal = [i for i in running if emptiness[i] <= best]
     return min(equal, key=lambda i: (accounts[i].last_chosen, accounts[i].instance_id))
 

@@ -1,5 +1,7 @@
 """How fast the scheduling core decides: ``python -m tests.bench.core.bench_core [--quick] [--json FILE]``.
 
+Prints a table and the same as JSON.
+
 Figures are CPU time of one process, medians over rounds; a round runs every case once, so that a disturbance hits all
 alike.  Explanations are on: every decision carries reasons and the figures of every candidate.
 """
@@ -12,7 +14,7 @@ import json
 import platform
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 from time import process_time
@@ -20,7 +22,8 @@ from time import process_time
 from scheduler_svc.domain.core import SchedulingCore
 from scheduler_svc.domain.instance import IterationSample, LoadReport
 from scheduler_svc.domain.request import Sampling
-from tests.bench.core.fleet import FACTS, MAX_RUNNING, MODEL, Requests, Running, start_core
+from tests.bench.core.fleet import FACTS, FAR, MAX_RUNNING, MODEL, Requests, Running, start_core
+from tests.bench.report import Row, table
 
 POLICIES = ("fifo", "priority", "slo_aware", "cost_optimized", "adaptive")
 SIZES = (10, 100, 1_000)
@@ -34,6 +37,7 @@ class Case:
 
     group: str
     name: str
+    instances: int
     unit: str
     run: Callable[[], tuple[int, float]]  # operations, CPU seconds
 
@@ -59,17 +63,19 @@ def half_full(policy: str, instances: int, decisions: int) -> Case:
             running.finish(len(placed), clock[0])
         return done, spent
 
-    return Case(group="half full", name=f"{policy}, {instances} instances", unit="decisions/s", run=run)
+    return Case(
+        group="half full", name=f"{policy}, {instances} instances", instances=instances, unit="decisions/s", run=run
+    )
 
 
 def saturated(policy: str, instances: int, waiting: int, decisions: int, *, group: str, name: str) -> Case:
-    """Every slot is taken and requests wait; one ends, one is placed, one comes."""
+    """Every slot is taken and requests wait, none of them late; one ends, one is placed, one comes."""
     core = start_core(policy, instances)
     requests, running = Requests(), Running(core)
     while not core.waiting(MODEL):
         fill(core, requests, running, 200)
     for _ in range(waiting - core.waiting(MODEL)):
-        core.enqueue(requests.make(0.0), 0.0)
+        core.enqueue(requests.make(0.0, ttft=2 * FAR), 0.0)
     clock = [1.0]
 
     def run() -> tuple[int, float]:
@@ -77,15 +83,38 @@ def saturated(policy: str, instances: int, waiting: int, decisions: int, *, grou
         while done < decisions:
             clock[0] += 0.01
             running.finish(1, clock[0])
+            request = requests.make(clock[0], ttft=2 * FAR)
             began = process_time()
             placed = core.schedule(clock[0])
-            core.enqueue(requests.make(clock[0]), clock[0])
+            core.enqueue(request, clock[0])
             spent += process_time() - began
             done += len(placed)
             running.start(placed)
         return done, spent
 
-    return Case(group=group, name=name, unit="decisions/s", run=run)
+    return Case(group=group, name=name, instances=instances, unit="decisions/s", run=run)
+
+
+def turned_late(waiting: int) -> Case:
+    """All that wait miss their target at once; passes until each was sent back."""
+
+    def run() -> tuple[int, float]:
+        core = start_core("slo_aware", 1)
+        requests, running = Requests(), Running(core)
+        fill(core, requests, running, MAX_RUNNING + 2)
+        for _ in range(waiting):
+            core.enqueue(requests.make(1.0, ttft=2 * FAR), 1.0)
+        pool = core.registry.pool(MODEL)
+        passes, spent = 0, 0.0
+        while pool.queue is not None and any(not w.late for w in pool.queue):
+            pool.changed = True
+            began = process_time()
+            core.schedule(1.0 + 3 * FAR)
+            spent += process_time() - began
+            passes += 1
+        return passes, spent
+
+    return Case(group="late burst", name=f"{waiting:,} waiting", instances=1, unit="passes/s", run=run)
 
 
 def claimed(instances: int, passes: int) -> Case:
@@ -110,7 +139,7 @@ def claimed(instances: int, passes: int) -> Case:
             assert not placed
         return passes, spent
 
-    return Case(group="blocked head", name=f"{instances} instances", unit="passes/s", run=run)
+    return Case(group="blocked head", name=f"{instances} instances", instances=instances, unit="passes/s", run=run)
 
 
 def explained(instances: int, decisions: int) -> Case:
@@ -125,7 +154,9 @@ def explained(instances: int, decisions: int) -> Case:
             assert len(list(decision.candidates)) == instances
         return decisions, process_time() - began
 
-    return Case(group="rows written out", name=f"{instances} instances", unit="explanations/s", run=run)
+    return Case(
+        group="rows written out", name=f"{instances} instances", instances=instances, unit="explanations/s", run=run
+    )
 
 
 def heartbeats(count: int) -> Case:
@@ -149,9 +180,9 @@ def heartbeats(count: int) -> Case:
             load = LoadReport(
                 number=n,
                 last_assign=0,
-                running=32,
+                running=8,
                 waiting=0,
-                unfinished=32,
+                unfinished=8,
                 kv_used_tokens=10_000,
                 iterations=n,
                 samples=samples,
@@ -159,7 +190,7 @@ def heartbeats(count: int) -> Case:
             core.report("i0000", load, 1.0)
         return count, process_time() - began
 
-    return Case(group="heartbeats", name="16 iterations each", unit="heartbeats/s", run=run)
+    return Case(group="heartbeats", name="16 iterations each", instances=1, unit="heartbeats/s", run=run)
 
 
 def fill(core: SchedulingCore, requests: Requests, running: Running, count: int) -> None:
@@ -181,56 +212,58 @@ def all_cases(scale: int) -> list[Case]:
         for p in ("fifo", "slo_aware")
         for q in QUEUE_LENGTHS
     ]
+    cases.append(turned_late(10_000))
     cases += [claimed(n, max(10, 200 // scale)) for n in (10, 100, 1_000)]
     cases += [explained(n, max(5, 50 // scale)) for n in (100, 1_000)]
     return [*cases, heartbeats(max(100, 1_000 // scale))]
 
 
-def measure(cases: list[Case], rounds: int) -> list[dict[str, object]]:
+def measure(*, quick: bool) -> list[Row]:
+    cases = all_cases(5 if quick else 1)
     rates: list[list[float]] = [[] for _ in cases]
     gc.collect()
     gc.freeze()  # what the cases hold is not rubbish; what they make while they run is collected as usual
-    for _ in range(rounds):
-        for case, found in zip(cases, rates, strict=True):
-            done, spent = case.run()
-            found.append(done / spent)
-    return [
-        {
-            "group": case.group,
-            "case": case.name,
-            "unit": case.unit,
-            "median": median(found),
-            "lowest": min(found),
-            "highest": max(found),
-        }
-        for case, found in zip(cases, rates, strict=True)
-    ]
+    try:
+        for _ in range(3 if quick else 5):
+            for case, found in zip(cases, rates, strict=True):
+                done, spent = case.run()
+                found.append(done / spent)
+    finally:
+        gc.unfreeze()
+    return [make_row(case, found) for case, found in zip(cases, rates, strict=True)]
 
 
-def print_table(results: list[dict[str, object]]) -> None:
-    group = None
-    for r in results:
-        if r["group"] != group:
-            group = r["group"]
-            print(f"\n{group}  ({r['unit']}: median, lowest .. highest; microseconds each)")
-        rate = r["median"]
-        assert isinstance(rate, float)
-        print(f"  {r['case']:<42} {rate:>10,.0f}  {r['lowest']:>9,.0f} .. {r['highest']:<9,.0f} {1e6 / rate:>9,.1f}")
-    print("\ntargets: " + ", ".join(f">= {rate:,}/s with {n:,} instances" for n, rate in TARGETS.items()))
+def make_row(case: Case, rates: list[float]) -> Row:
+    rate = median(rates)
+    return Row(
+        benchmark=f"core, {case.group}",
+        case=case.name,
+        value=rate,
+        unit=case.unit,
+        lowest=min(rates),
+        highest=max(rates),
+        target=f">= {TARGETS[case.instances]:,}" if case.instances in TARGETS and case.unit == "decisions/s" else "",
+        note=f"{1e6 / rate:,.0f} us each",
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.core.bench_core", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer decisions and rounds, for a look")
-    parser.add_argument("--json", type=Path, help="also write the results there")
+    parser.add_argument("--json", type=Path, help="write the JSON there instead of printing it")
     options = parser.parse_args(arguments)
-    results = measure(all_cases(5 if options.quick else 1), 3 if options.quick else 5)
-    print_table(results)
-    document = {"python": platform.python_version(), "machine": platform.machine(), "results": results}
+    rows = measure(quick=options.quick)
+    print(table(rows))
+    found = {
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "clock": "CPU time",
+        "rows": [asdict(row) for row in rows],
+    }
     if options.json:
-        options.json.write_text(json.dumps(document, indent=2) + "\n")
+        options.json.write_text(json.dumps(found, indent=2) + "\n")
     else:
-        print(json.dumps(document))
+        print(json.dumps(found))
     return 0
 
 

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from scheduler_svc.control.live_request import Finished, LiveRequest
 from scheduler_svc.domain.errors import DeadlineExceeded, InvalidTransition, NoInstance, RequestCancelled
-from scheduler_svc.domain.instance import InstanceState
+from scheduler_svc.domain.instance import InstanceRole, InstanceState
 from scheduler_svc.domain.request import Priority, RequestState
+from tests.unit.control.handoff_world import PdWorld
 from tests.unit.control.world import ModelledExecutor, Reader, World, expected
 
-EXECUTORS = ("a", "b", "c")
 POLICIES = ("fifo", "priority", "slo_aware", "cost_optimized", "adaptive")
 STEP_S = 0.05
 Action: TypeAlias = tuple[str, int]
@@ -42,9 +42,8 @@ class Schedule:
 
     def __init__(self, world: World) -> None:
         self.world = world
+        self.executors = tuple(world.executors)
         self.asked: list[Asked] = []
-        for name in EXECUTORS:
-            world.add(name, max_running=2)
 
     async def play(self, actions: list[Action]) -> None:
         moves: dict[str, Callable[[int], Any]] = {name: getattr(self, name) for name in ACTIONS}
@@ -145,24 +144,25 @@ class Schedule:
         executor.refuses = "" if executor.refuses else "full"
 
     def _executor(self, value: int) -> ModelledExecutor:
-        return self.world.executors[EXECUTORS[value % len(EXECUTORS)]]
+        return self.world.executors[self._name(value)]
+
+    def _name(self, value: int) -> str:
+        return self.executors[value % len(self.executors)]
 
     # --- what operators do ------------------------------------------------------------------------
 
     def drain(self, value: int) -> None:
-        self._allowed(lambda: self.world.plane.sessions.drain(EXECUTORS[value % 3], "maintenance", by_operator=True))
+        self._allowed(lambda: self.world.plane.sessions.drain(self._name(value), "maintenance", by_operator=True))
 
     def resume(self, value: int) -> None:
-        self._allowed(lambda: self.world.plane.sessions.resume(EXECUTORS[value % 3]))
+        self._allowed(lambda: self.world.plane.sessions.resume(self._name(value)))
 
     def policy(self, value: int) -> None:
         self.world.plane.core.set_policy(POLICIES[value % len(POLICIES)], self.world.clock.now(), "as told")
 
     def _allowed(self, call: Callable[[], object]) -> None:
-        try:
+        with suppress(InvalidTransition):
             call()
-        except InvalidTransition:
-            pass
 
     # --- time -------------------------------------------------------------------------------------
 
@@ -204,8 +204,8 @@ class Schedule:
         self.world.assert_all_room_is_free()
         assert plane.core.live_attempts() == 0
         assert all(queue.waiting == 0 for queue in plane.core.queues().values())
-        assert set(plane.sessions._sessions) == set(EXECUTORS)
-        assert len(plane.sessions._by_id) == len(EXECUTORS), "a session leaked"
+        assert set(plane.sessions._sessions) == set(self.executors)
+        assert len(plane.sessions._by_id) == len(self.executors), "a session leaked"
         for executor in self.world.executors.values():
             assert not executor.held, "an executor still holds an attempt"
             assert self.world.state(executor.instance_id) is InstanceState.READY
@@ -214,7 +214,7 @@ class Schedule:
         live = asked.live
         ends = [entry.event for entry in live.history if entry.event in {s.value for s in RequestState if s.ended}]
         assert ends == [live.state.value], f"{live.key} ended as {ends} and is {live.state}"
-        assert live.readers == 0
+        assert live.readers == []
         assert live.current is None
         if isinstance(live.outcome, Finished):
             assert list(live.output.token_ids) == asked.output
@@ -238,27 +238,56 @@ ACTIONS = (
 )
 OFTEN = ("submit", "submit", "submit", "moment", "moment", "seconds")
 SCHEDULES = st.lists(
-    st.tuples(st.sampled_from(OFTEN + ACTIONS), st.integers(min_value=0, max_value=10_000)), max_size=40
+    st.tuples(st.sampled_from(OFTEN + ACTIONS), st.integers(min_value=0, max_value=10_000)),
+    min_size=10,
+    max_size=50,
 )
 
 
-@settings(
-    max_examples=40,
+SETTINGS: dict[str, Any] = {
+    "step_s": STEP_S,
+    "queue": {"max_attempts": 10_000, "orphan_timeout_s": 10_000},
+    "instance": {"forget_after_s": 10_000},
+}
+FEW = settings(
+    max_examples=20,
     deadline=None,
     derandomize=True,
     database=None,
     suppress_health_check=[HealthCheck.too_slow],
 )
+
+
+@FEW
 @given(SCHEDULES)
 def test_every_accepted_request_ends_once_and_all_room_comes_back(actions: list[Action]) -> None:
     asyncio.run(_story(actions))
 
 
+@FEW
+@given(SCHEDULES)
+def test_the_same_holds_where_requests_are_split(actions: list[Action]) -> None:
+    asyncio.run(_split_story(actions))
+
+
 async def _story(actions: list[Action]) -> None:
-    async with World(
-        step_s=STEP_S, queue={"max_attempts": 10_000, "orphan_timeout_s": 10_000}, instance={"forget_after_s": 10_000}
-    ) as world:
-        schedule = Schedule(world)
-        await schedule.play(actions)
-        await schedule.heal()
-        schedule.check()
+    async with World(**SETTINGS) as world:
+        for name in ("a", "b", "c"):
+            world.add(name, max_running=2)
+        await _play(world, actions)
+
+
+async def _split_story(actions: list[Action]) -> None:
+    async with PdWorld(**SETTINGS) as world:
+        world.add_pd("p", InstanceRole.PREFILLING, max_running=2)
+        world.add_pd("d", InstanceRole.DECODING, max_running=2)
+        world.add_pd("h", InstanceRole.HYBRID, max_running=2)
+        await world.ready()
+        await _play(world, actions)
+
+
+async def _play(world: World, actions: list[Action]) -> None:
+    schedule = Schedule(world)
+    await schedule.play(actions)
+    await schedule.heal()
+    schedule.check()

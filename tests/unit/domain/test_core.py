@@ -76,6 +76,18 @@ def test_what_a_lost_instance_ran_is_told_and_its_room_is_free() -> None:
     assert not core.release(lost[0], 2.0, output_tokens=None, finished=False)
 
 
+def test_room_that_a_loss_freed_is_used_at_the_next_pass() -> None:
+    core = make_core()
+    add_instance(core, "i0", facts=make_facts(max_running=1))
+    for n in range(3):
+        core.enqueue(make_request(n), 0.0)
+    assert len(core.schedule(0.0)) == 2
+
+    core.lose("i0", "its work was abandoned", 1.0)
+
+    assert [d.key for d in core.schedule(1.0)] == [key(2)]
+
+
 def test_an_unknown_instance_is_an_error() -> None:
     core = make_core()
     load = LoadReport(number=1, last_assign=0, running=0, waiting=0, unfinished=0, kv_used_tokens=0, iterations=0)

@@ -58,6 +58,12 @@ def test_an_idle_engine_is_healthy_however_long(core: SchedulingCore) -> None:
         assert states(core, now) == []
 
 
+def test_silence_of_an_idle_engine_is_no_stall(core: SchedulingCore) -> None:
+    beat(core, 1.0, iterations=5, unfinished=0)
+
+    assert states(core, 1_000.0) == []
+
+
 def test_the_limit_counts_from_the_first_work_and_not_from_the_last_iteration(core: SchedulingCore) -> None:
     beat(core, 1.0, iterations=5, unfinished=0)
     beat(core, 500.0, iterations=5, unfinished=1)

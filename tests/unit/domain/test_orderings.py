@@ -115,6 +115,21 @@ def test_one_that_can_no_longer_make_it_steps_behind_those_that_can() -> None:
     assert order(core, 5.0) == ["in time", "late", "far off"], "and ahead of what is due 30 s later"
 
 
+def test_a_switch_of_policy_gives_a_late_one_a_new_start() -> None:
+    core = one_at_a_time("slo_aware")
+    enqueue(core, "late", 0.0, ttft_target_s=1.0)
+    late = make_request("late").key
+    core.schedule(5.0)
+    core.registry.pool("tiny").changed = True
+    core.schedule(5.0)
+    assert "too late" in core.position(late, 5.0).ordering_key  # type: ignore[union-attr]
+
+    core.set_policy("fifo", 6.0, "")
+    core.set_policy("slo_aware", 7.0, "")
+
+    assert "slack -" in core.position(late, 7.0).ordering_key  # type: ignore[union-attr]
+
+
 def test_where_the_first_token_is_missed_the_deadline_still_counts() -> None:
     core = one_at_a_time("slo_aware", late_delay_s=30.0)
     enqueue(core, "both", 0.0, ttft_target_s=1.0, deadline_at=12.0)
@@ -131,6 +146,15 @@ def test_the_cheapest_to_serve_goes_first_within_its_class() -> None:
     enqueue(core, "dear but high", 0.2, output=1_000, priority=H)
 
     assert order(core, 1.0) == ["dear but high", "cheap", "dear"]
+
+
+def test_cheapness_counts_for_so_much_and_no_more() -> None:
+    core = one_at_a_time("cost_optimized", cost_delay_cap_s=5.0)
+    enqueue(core, "very dear", 0.0, prompt=100, output=8_000)
+    enqueue(core, "cheap, 4 s later", 4.0, output=1)
+    enqueue(core, "cheap, 6 s later", 6.0, output=1)
+
+    assert order(core, 7.0) == ["cheap, 4 s later", "very dear", "cheap, 6 s later"]
 
 
 def test_a_deadline_that_asks_for_it_comes_before_cheapness() -> None:

@@ -8,7 +8,7 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from executor_svc.engine.port import Sampling, StructuredKind, StructuredOutput
-from executor_svc.runtime.messages import Assign, Attempt, Continuation, InvalidAssign, TextOptions
+from executor_svc.runtime.messages import Assign, Attempt, Continuation, InvalidAssign, Phase, TextOptions
 from executor_svc.transport.assign import assign_command
 from sage.controlplane.v1 import common_pb2, executor_pb2
 
@@ -153,11 +153,29 @@ def test_every_kind_of_structured_output_arrives(
             "sampling.structured_output",
         ),
         (wire(continuation=executor_pb2.Continuation(emitted_token_ids=[1])), "continuation.mode"),
-        (wire(kv_transfer_params=b"{"), "kv_transfer_params"),
-        (wire(kv_transfer_params=b"[1]"), "kv_transfer_params"),
+        (wire(phase=99), "phase"),  # type: ignore[arg-type]
     ],
 )
 def test_what_makes_no_sense_is_named(message: executor_pb2.Assign, field: str) -> None:
     named, why = complaint(message)
     assert named == field
     assert why
+
+
+@pytest.mark.parametrize(
+    ("on_the_wire", "phase"),
+    [
+        (common_pb2.PHASE_UNSPECIFIED, Phase.HYBRID),
+        (common_pb2.PHASE_HYBRID, Phase.HYBRID),
+        (common_pb2.PHASE_PREFILLING, Phase.PREFILLING),
+        (common_pb2.PHASE_DECODING, Phase.DECODING),
+    ],
+)
+def test_the_phase_says_which_part_it_is(on_the_wire: common_pb2.Phase.ValueType, phase: Phase) -> None:
+    assert converted(wire(phase=on_the_wire)).phase is phase
+
+
+@pytest.mark.parametrize("garbage", [b"{", b"[1]", b"\xff"])
+def test_transfer_parameters_that_cannot_be_read_are_no_fault_of_the_caller(garbage: bytes) -> None:
+    """The engine refuses them, as it refuses what was changed on its way."""
+    assert converted(wire(kv_transfer_params=garbage)).kv_transfer_params == {}

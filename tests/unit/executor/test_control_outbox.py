@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import replace
 
 from executor_svc.engine.port import EngineState
-from executor_svc.runtime.control_outbox import ControlOutbox
+from executor_svc.runtime.control_outbox import ANSWERS_KEPT, ControlOutbox
 from executor_svc.runtime.messages import (
     ControlUp,
     Drained,
@@ -14,6 +14,7 @@ from executor_svc.runtime.messages import (
     EngineStatus,
     Goodbye,
     Heartbeat,
+    KvReleased,
     TokenizerChunk,
 )
 
@@ -92,3 +93,24 @@ async def test_a_heartbeat_is_made_from_how_things_stand_when_it_goes_out() -> N
     outbox.want_heartbeat()
     number = 9
     assert await wanted(outbox) == [replace(BEAT, number=9)]
+
+
+async def test_answers_go_out_in_order_and_once() -> None:
+    outbox = await fresh()
+    for number in (1, 2):
+        outbox.answer(KvReleased(number=number, released=True))
+    assert await wanted(outbox) == [KvReleased(number=number, released=True) for number in (1, 2)]
+
+
+async def test_beyond_the_bound_the_oldest_answer_is_dropped() -> None:
+    outbox = await fresh()
+    for number in range(ANSWERS_KEPT + 1):
+        outbox.answer(KvReleased(number=number, released=True))
+    assert await wanted(outbox, at_most=1) == [KvReleased(number=1, released=True)]
+
+
+async def test_a_new_session_gets_no_answers_of_an_old_one() -> None:
+    outbox = await fresh()
+    outbox.answer(KvReleased(number=1, released=True))
+    outbox.restart()
+    assert KvReleased not in {type(message) for message in await wanted(outbox)}

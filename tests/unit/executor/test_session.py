@@ -20,6 +20,7 @@ from executor_svc.runtime.messages import (
     Heartbeat,
     Identity,
     Register,
+    ReleaseKv,
     Resume,
     Role,
     TokenizerChunk,
@@ -171,3 +172,18 @@ async def test_a_defect_is_not_taken_for_a_broken_stream() -> None:
     async with workbench(reading=False) as bench:
         with pytest.raises(RuntimeError, match="a defect"):
             await session_of(bench, MemoryDialer(Broken(), MemoryLink())).run()
+
+
+async def test_a_release_is_handed_on() -> None:
+    async with workbench() as bench:
+        link = MemoryLink()
+        session = session_of(bench, MemoryDialer(link))
+        asked: list[ReleaseKv] = []
+        session.on_release_kv = asked.append
+        async with running(session):
+            command = ReleaseKv(number=4, kv_transfer_params={"of": 1})
+            link.say(command)
+            async with asyncio.timeout(5):
+                while not asked:
+                    await asyncio.sleep(0)
+        assert asked == [command]

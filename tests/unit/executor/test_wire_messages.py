@@ -15,9 +15,11 @@ from executor_svc.runtime.messages import (
     Ended,
     EngineStatus,
     Frame,
+    KvReleased,
     Piece,
     Rejected,
     RejectReason,
+    ReleaseKv,
     Role,
 )
 from executor_svc.transport import enums
@@ -115,3 +117,17 @@ def test_a_role_of_a_later_version_is_general() -> None:
 def test_a_lease_nobody_could_keep_is_refused(field: str) -> None:
     with pytest.raises(ValueError, match="grants no lease"):
         welcome_from_wire(welcome(**{field: Duration()}))
+
+
+def test_a_release_is_asked_for_and_answered_by_number() -> None:
+    asked = executor_pb2.ControlResponse(
+        release_kv=executor_pb2.ReleaseKv(number=9, kv_transfer_params=b'{"remote": [1]}')
+    )
+    assert command_from_wire(asked) == ReleaseKv(number=9, kv_transfer_params={"remote": [1]})
+    answer = control_request(KvReleased(number=9, released=False, message="m")).kv_released
+    assert (answer.number, answer.released, answer.message) == (9, False, "m")
+
+
+def test_an_end_without_a_handoff_has_no_lease() -> None:
+    ended = output_request(Ended(attempt_number=3, cause=EndCause.FINISHED, total_tokens=8)).ended
+    assert not ended.HasField("kv_lease")

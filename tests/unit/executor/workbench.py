@@ -7,9 +7,11 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+from executor_svc.engine.clock import Clock
 from executor_svc.engine.port import EngineDeadError, Sampling
 from executor_svc.engine.settings import ModelSettings, SimulatedSettings
 from executor_svc.engine.simulated_engine import SimulatedEngine, SimulatedEngineFactory
+from executor_svc.engine.simulated_side_channel import SideChannel
 from executor_svc.runtime.assignment import EngineHands
 from executor_svc.runtime.assignments import Assignments
 from executor_svc.runtime.messages import (
@@ -42,10 +44,10 @@ class EagerClock:
 
 
 class Workbench:
-    def __init__(self, engine: SimulatedEngine, *, max_held: int = 100) -> None:
+    def __init__(self, engine: SimulatedEngine, *, max_held: int = 100, generates: bool = True) -> None:
         self.engine = engine
         self.outbox = Outbox()
-        self.assignments = Assignments(self.outbox, max_held=max_held)
+        self.assignments = Assignments(self.outbox, max_held=max_held, generates=generates)
         self.hands = EngineHands(
             engine=engine,
             text=TextSource(engine.facts.tokenizer),
@@ -142,13 +144,20 @@ class Workbench:
 
 @asynccontextmanager
 async def workbench(
-    *, max_held: int = 100, serving: bool = True, reading: bool = True, **settings: Any
+    *,
+    max_held: int = 100,
+    serving: bool = True,
+    reading: bool = True,
+    generates: bool = True,
+    clock: Clock | None = None,
+    channel: SideChannel | None = None,
+    **settings: Any,
 ) -> AsyncIterator[Workbench]:
     """``serving``: the engine is up.  ``reading``: what goes up is collected here."""
     simulated = SimulatedSettings(**{"step_base_s": 0.0, "step_per_sequence_s": 0.0, **settings})
-    factory = SimulatedEngineFactory(ModelSettings(model="sim"), simulated, EagerClock())
+    factory = SimulatedEngineFactory(ModelSettings(model="sim"), simulated, clock or EagerClock(), channel)
     engine = await factory.start(lambda state, progress, message: None)
-    bench = Workbench(engine, max_held=max_held)
+    bench = Workbench(engine, max_held=max_held, generates=generates)
     if serving:
         bench.assignments.serve(bench.hands)
     bench.begin()

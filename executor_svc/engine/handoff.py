@@ -1,0 +1,55 @@
+"""A seal around transfer parameters, so that KV is only ever fetched for the prompt it was made from.
+
+An engine fetches whatever the parameters point at; that it belongs to another prompt would show in nothing but wrong
+tokens.  The seal guards against mistakes on the way, not against attackers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from array import array
+from collections.abc import Mapping, Sequence
+
+from executor_svc.engine.port import EngineError, JsonValue
+
+SEAL = "sage_seal"  # "<of the parameters>:<of parameters, prompt and adapter>"
+
+
+def sealed(params: Mapping[str, JsonValue], prompt: Sequence[int], adapter: str | None) -> dict[str, JsonValue]:
+    """The parameters with the seal among them."""
+    content = _canonical(params)
+    return {**params, SEAL: f"{_digest(content)}:{_digest(content, *_prompt(prompt, adapter))}"}
+
+
+def opened(
+    params: Mapping[str, JsonValue], prompt: Sequence[int] | None, adapter: str | None = None
+) -> dict[str, JsonValue]:
+    """The parameters without the seal.  Raises EngineError when it is broken or is another prompt's.
+
+    ``prompt`` is None where nothing is fetched: only the parameters themselves are checked.
+    """
+    bare = {name: value for name, value in params.items() if name != SEAL}
+    alone, _, whole = str(params.get(SEAL, "")).partition(":")
+    content = _canonical(bare)
+    if alone != _digest(content):
+        raise EngineError("the handoff was changed on its way, or is none of ours")
+    if prompt is not None and whole != _digest(content, *_prompt(prompt, adapter)):
+        raise EngineError("the handoff is that of another prompt")
+    return bare
+
+
+def _canonical(params: Mapping[str, JsonValue]) -> bytes:
+    return json.dumps(params, sort_keys=True).encode()
+
+
+def _prompt(prompt: Sequence[int], adapter: str | None) -> tuple[bytes, bytes]:
+    return array("I", prompt).tobytes(), (adapter or "").encode()
+
+
+def _digest(*parts: bytes) -> str:
+    digest = hashlib.blake2b(digest_size=8)
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "little"))
+        digest.update(part)
+    return digest.hexdigest()

@@ -1,0 +1,66 @@
+"""Handoffs that nobody is going to fetch: the engine is asked to let the other one know, and the scheduler is told."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from executor_svc.engine.port import Engine, EngineError
+from executor_svc.runtime.messages import KvReleased, ReleaseKv
+
+log = logging.getLogger(__name__)
+
+RELEASE_WITHIN_S = 10.0  # longer than an engine waits for another one
+MOST_AT_ONCE = 256  # further ones are answered with no: their blocks stay until their lease ends
+
+
+class KvReleases:
+    """Each question gets one answer within RELEASE_WITHIN_S, or its session is over."""
+
+    def __init__(self, answer: Callable[[KvReleased], None]) -> None:
+        self._answer = answer
+        self._engine: Engine | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def serve(self, engine: Engine) -> None:
+        """The engine is up."""
+        self._engine = engine
+
+    def ask(self, command: ReleaseKv) -> None:
+        if self._engine is None:
+            self._refuse(command, "the engine is not up yet")
+        elif len(self._tasks) >= MOST_AT_ONCE:
+            self._refuse(command, f"{MOST_AT_ONCE} are under way")
+        else:
+            task = asyncio.get_running_loop().create_task(self._release(self._engine, command), name="kv-release")
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    def forget(self) -> None:
+        """A new session counts its questions anew: nobody waits for answers to the old ones."""
+        for task in self._tasks:
+            task.cancel()
+
+    async def _release(self, engine: Engine, command: ReleaseKv) -> None:
+        try:
+            async with asyncio.timeout(RELEASE_WITHIN_S):
+                released = await engine.release_kv(command.kv_transfer_params)
+        except TimeoutError:
+            self._refuse(command, f"the engine did not say so in {RELEASE_WITHIN_S:g} s")
+        except EngineError as error:
+            self._refuse(command, str(error))
+        except Exception as error:
+            log.error("release %d failed here", command.number, exc_info=error)
+            self._refuse(command, f"the executor failed to: {error!r}")
+        else:
+            message = "" if released else "the engine that keeps it could not be told"
+            self._answer(KvReleased(number=command.number, released=released, message=message))
+
+    def _refuse(self, command: ReleaseKv, why: str) -> None:
+        log.warning("release %d: the KV stays until its lease ends: %s", command.number, why)
+        self._answer(KvReleased(number=command.number, released=False, message=why))
+
+    async def stop(self) -> None:
+        self.forget()
+        await asyncio.gather(*self._tasks, return_exceptions=True)

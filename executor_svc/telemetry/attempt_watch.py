@@ -1,0 +1,112 @@
+"""Watches one attempt: counts it and, if its trace is sampled, writes its spans once it is over."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+from executor_svc.runtime.messages import Assign, EndCause, Ended
+from executor_svc.telemetry.attempt_metrics import AttemptMetrics
+from sage_telemetry.attributes import Attributes
+from sage_telemetry.spans import SERVER, Event, SpanSource, SpanWriter
+from sage_telemetry.trace_context import SpanContext
+
+FAILURES = frozenset({EndCause.FAILED, EndCause.INVALID, EndCause.REPLAY_DIVERGED, EndCause.DEADLINE})
+
+
+class AttemptWatch:
+    """Implements runtime's AttemptObserver; where it is sampled, it is also the notes its spans are written from."""
+
+    __slots__ = (
+        "_context",
+        "_ended",
+        "_ended_ns",
+        "_facts",
+        "_finish",
+        "_first_token_ns",
+        "_metrics",
+        "_parent_id",
+        "_started_ns",
+        "_transfers",
+        "trace_headers",
+    )
+
+    def __init__(
+        self,
+        assign: Assign,
+        metrics: AttemptMetrics,
+        facts: Attributes,
+        *,
+        parent: SpanContext | None,
+        finish: Callable[[SpanSource], None] | None,
+    ) -> None:
+        """``facts``: what its span says beside its end.  ``parent``: the scheduler's; None where nothing is traced.
+
+        ``finish``: takes its spans where the trace is sampled.
+        """
+        self._metrics = metrics
+        self._facts = facts
+        self._finish = finish
+        self._transfers = assign.kv_transfer_params is not None
+        self._parent_id = parent.span_id if parent is not None else ""
+        self._context = parent.child() if parent is not None else None
+        self.trace_headers: Mapping[str, str] = (
+            self._context.headers() if self._context is not None else assign.trace_headers
+        )
+        self._started_ns = time.time_ns()
+        self._first_token_ns: int | None = None
+        self._ended_ns = 0
+        self._ended: Ended | None = None
+
+    def first_token(self) -> None:
+        self._first_token_ns = time.time_ns()
+        self._metrics.first_token((self._first_token_ns - self._started_ns) / 1e9)
+
+    def ended(self, ended: Ended) -> None:
+        self._metrics.ended(ended.cause, ended.engine_time_s)
+        if self._finish is not None:
+            self._ended = ended
+            self._ended_ns = time.time_ns()
+            self._finish(self)
+
+    # --- in the exporter's thread -----------------------------------------------------------------
+
+    def write_spans(self, writer: SpanWriter) -> None:
+        context, ended, first = self._context, self._ended, self._first_token_ns
+        assert context is not None, "it is sampled"
+        assert ended is not None, "it is over"
+        writer.write(
+            "sage.execute",
+            context,
+            self._parent_id,
+            self._started_ns,
+            self._ended_ns,
+            {**self._facts, **_end(ended)},
+            kind=SERVER,
+            remote_parent=True,
+            failed=_failure(ended) if ended.cause in FAILURES else None,
+            events=(Event("sage.first_token", first),) if first is not None else (),
+        )
+        before = "sage.kv_transfer" if self._transfers else "sage.prefill"
+        until = first if first is not None else self._ended_ns
+        writer.write(before, context.child(), context.span_id, self._started_ns, until, {})
+        if first is not None:
+            writer.write("sage.decode", context.child(), context.span_id, first, self._ended_ns, {})
+
+
+def _end(ended: Ended) -> Attributes:
+    return {
+        "sage.attempt.end": ended.cause.value,
+        "sage.failure": _failure(ended) if ended.cause in FAILURES else None,
+        "error.type": ended.cause.value if ended.cause in FAILURES else None,
+        "gen_ai.response.finish_reasons": [ended.finish_reason.value] if ended.finish_reason is not None else None,
+        "gen_ai.usage.output_tokens": ended.total_tokens,
+        "gen_ai.usage.cache_read.input_tokens": ended.cached_prompt_tokens,
+    }
+
+
+def _failure(ended: Ended) -> str:
+    """In words; of an invalid request only which field, as the message may quote it."""
+    if ended.cause is EndCause.INVALID:
+        return f"the engine found {ended.field_name or 'the request'} invalid"
+    return ended.message or ended.cause.value

@@ -1,0 +1,49 @@
+"""What is read when metrics are exported: the engine, the session, what waits for the link.  On the event loop."""
+
+from __future__ import annotations
+
+from executor_svc.engine.port import EngineState
+from executor_svc.runtime.assignments import Assignments
+from executor_svc.runtime.load_meter import LoadMeter
+from executor_svc.runtime.outbox import Outbox
+from executor_svc.runtime.session import Session
+from sage_telemetry import catalogue
+from sage_telemetry.meter import Observed
+
+
+class EngineReader:
+    def __init__(self, session: Session, assignments: Assignments, outbox: Outbox, meter: LoadMeter) -> None:
+        self._session = session
+        self._assignments = assignments
+        self._outbox = outbox
+        self._meter = meter
+
+    def read(self) -> Observed:
+        status = self._session.control.status
+        states = [((state.value,), float(state is status.state)) for state in EngineState]
+        own: Observed = {
+            catalogue.ENGINE_STATE: states,
+            catalogue.SESSION_CONNECTED: [((), float(self._session.connected))],
+            catalogue.ATTEMPTS_HELD: [((), len(self._assignments.held))],
+            catalogue.OUTBOX_BACKLOG: [((), self._outbox.backlog_tokens)],
+        }
+        capacity: Observed = {}
+        if status.facts is not None:
+            capacity = {catalogue.ENGINE_KV_CAPACITY: [((), status.facts.kv_capacity_tokens)]}
+        return {**own, **capacity, **self._engine()}
+
+    def _engine(self) -> Observed:
+        load = self._meter.load()
+        if load is None:
+            return {}
+        missed = load.prefix_queries_tokens - load.prefix_hits_tokens
+        return {
+            catalogue.ENGINE_TOKENS: [
+                (("prompt",), load.prompt_tokens_total),
+                (("generation",), load.generation_tokens_total),
+            ],
+            catalogue.ENGINE_PREFIX_CACHE: [(("hit",), load.prefix_hits_tokens), (("miss",), missed)],
+            catalogue.ENGINE_ITERATIONS: [((), load.iterations)],
+            catalogue.ENGINE_REQUESTS: [(("running",), load.running), (("waiting",), load.waiting)],
+            catalogue.ENGINE_KV_USED: [((), load.kv_used_tokens)],
+        }

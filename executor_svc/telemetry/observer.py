@@ -1,0 +1,71 @@
+"""Runtime's Observer over OpenTelemetry: counts everything, and writes spans of what is sampled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from executor_svc.engine.port import Iteration
+from executor_svc.runtime.messages import Assign
+from executor_svc.runtime.observer import AttemptObserver
+from executor_svc.telemetry.attempt_metrics import AttemptMetrics
+from executor_svc.telemetry.attempt_watch import AttemptWatch
+from sage_telemetry.attributes import Attributes
+from sage_telemetry.meter import Meter
+from sage_telemetry.span_export import SpanExport
+from sage_telemetry.trace_context import begin, parent_of
+
+
+class TelemetryObserver:
+    """``spans``: None where nothing is traced; the scheduler's trace context then goes on to the engine as it came."""
+
+    def __init__(
+        self,
+        meter: Meter,
+        spans: SpanExport | None,
+        *,
+        instance_id: str,
+        model: str,
+        engine: str,
+        sampling_ratio: float,
+    ) -> None:
+        self._metrics = AttemptMetrics(meter)
+        self._spans = spans
+        self._instance_id = instance_id
+        self._model = model
+        self._engine = engine
+        self._ratio = sampling_ratio
+
+    def assigned(self, assign: Assign) -> AttemptObserver:
+        if self._spans is None:
+            return AttemptWatch(assign, self._metrics, {}, parent=None, finish=None)
+        # Without a context the scheduler traces nothing: the executor then decides for itself.
+        parent = parent_of(assign.trace_headers) or begin(None, self._ratio)
+        finish = self._spans.put if parent.sampled else None
+        facts = self._facts(assign) if parent.sampled else {}
+        return AttemptWatch(assign, self._metrics, facts, parent=parent, finish=finish)
+
+    def _facts(self, assign: Assign) -> Attributes:
+        return {
+            "gen_ai.provider.name": self._engine,
+            "gen_ai.request.model": self._model,
+            "gen_ai.usage.input_tokens": len(assign.prompt_token_ids),
+            "sage.request.id": assign.request_id,
+            "sage.instance.id": self._instance_id,
+            "sage.engine": self._engine,
+            "sage.attempt.number": assign.attempt.number,
+            "sage.attempt.epoch": assign.attempt.epoch,
+            "sage.attempt.replay": assign.continuation is not None and assign.continuation.replay,
+            "sage.adapter": assign.adapter,
+        }
+
+    def turned_down(self, cause: str) -> None:
+        self._metrics.turned_down(cause)
+
+    def iterated(self, iterations: Sequence[Iteration]) -> None:
+        self._metrics.iterated(iterations)
+
+    def lagged(self, lag_s: float) -> None:
+        self._metrics.lagged(lag_s)
+
+    def connected(self) -> None:
+        self._metrics.connected()

@@ -1,0 +1,51 @@
+"""Who is telling: attributes that every export carries."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import metadata
+
+from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
+from opentelemetry.proto.resource.v1.resource_pb2 import Resource
+
+from sage_telemetry.attributes import Value, write_attributes
+
+NAMESPACE = "sage"
+DISTRIBUTION = "sage-control-plane"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Identity:
+    """One process."""
+
+    service: str  # "scheduler" | "executor"
+    instance_id: str  # unique among the processes of this service
+    further: Mapping[str, str] = field(default_factory=dict)  # the operator's; they win
+
+    def resource(self) -> Resource:
+        made = Resource()
+        attributes: dict[str, Value] = {
+            "service.name": f"{NAMESPACE}-{self.service}",
+            "service.namespace": NAMESPACE,
+            "service.instance.id": self.instance_id,
+            "service.version": version(),
+            "host.name": socket.gethostname(),
+            "process.pid": os.getpid(),
+            **self.further,
+        }
+        write_attributes(made.attributes, attributes)
+        return made
+
+
+def scope() -> InstrumentationScope:
+    return InstrumentationScope(name=DISTRIBUTION, version=version())
+
+
+def version() -> str:
+    try:
+        return metadata.version(DISTRIBUTION)
+    except metadata.PackageNotFoundError:
+        return "unknown"

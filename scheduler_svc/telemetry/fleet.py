@@ -1,0 +1,102 @@
+"""What is read when metrics are exported: queues, instances, policy, pairs, clients.  Read on the event loop."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable
+
+from sage_telemetry import catalogue
+from sage_telemetry.instrument import Instrument
+from sage_telemetry.meter import Labels, Observed
+from scheduler_svc.control.clock import ControlClock
+from scheduler_svc.control.lifecycle import Lifecycle
+from scheduler_svc.domain.core import SchedulingCore
+from scheduler_svc.domain.instance import InstanceState
+from scheduler_svc.domain.pd.pairs import PairState
+from scheduler_svc.domain.registry import Instance
+from scheduler_svc.domain.request import RequestState
+
+Values = defaultdict[Instrument, list[tuple[Labels, float]]]
+
+
+class FleetReader:
+    def __init__(self, core: SchedulingCore, clock: ControlClock, lifecycle: Lifecycle) -> None:
+        self._core = core
+        self._clock = clock
+        self._lifecycle = lifecycle
+
+    def read(self) -> Observed:
+        values: Values = defaultdict(list)
+        parts: tuple[Callable[[Values], None], ...] = (
+            self._queues,
+            self._requests,
+            self._policy,
+            self._pairs,
+            self._instances,
+        )
+        for part in parts:
+            part(values)
+        return values
+
+    def _queues(self, values: Values) -> None:
+        now = self._clock.now()
+        for model, queue in self._core.queues().items():
+            values[catalogue.QUEUE_LIMIT].append(((model,), queue.limit))
+            values[catalogue.EXPECTED_WAIT].append(((model,), self._core.expected_wait(model, now)))
+            for priority, waiting in queue.by_priority.items():
+                values[catalogue.QUEUE_DEPTH].append(((model, priority.name.lower()), waiting))
+
+    def _requests(self, values: Values) -> None:
+        running = Counter({pool.model: 0 for pool in self._core.registry.pools()})
+        backlog = clients = 0
+        for live in self._lifecycle:
+            running[live.request.model] += live.state is RequestState.RUNNING
+            backlog += live.unread
+            clients += len(live.readers)
+        values[catalogue.REQUESTS_RUNNING] = [((model,), count) for model, count in running.items()]
+        values[catalogue.RELAY_BACKLOG] = [((), backlog)]
+        values[catalogue.RELAY_CLIENTS] = [((), clients)]
+
+    def _policy(self, values: Values) -> None:
+        values[catalogue.POLICY_ACTIVE] = [((self._core.policy, self._core.delegate), 1)]
+
+    def _pairs(self, values: Values) -> None:
+        pd = self._core.pd
+        states = Counter(pair.state for pair in pd.pairs)
+        values[catalogue.PD_ENABLED] = [((), float(pd.settings.enabled))]
+        values[catalogue.PD_CONDITIONS] = [((), len(self._core.pd_conditions()))]
+        values[catalogue.PD_SPLITS] = [((), pd.splits)]
+        values[catalogue.PD_FALLBACKS] = [((), pd.fallbacks)]
+        values[catalogue.PD_PAIRS] = [((state.value,), states[state]) for state in PairState]
+
+    def _instances(self, values: Values) -> None:
+        now = self._clock.now()
+        counts: Counter[tuple[str, InstanceState]] = Counter()
+        for instance in self._core.registry:
+            counts[instance.spec.model, instance.state] += 1
+            _describe(instance, values, now)
+        values[catalogue.INSTANCES] = [
+            ((pool.model, state.value), counts[pool.model, state])
+            for pool in self._core.registry.pools()
+            for state in InstanceState
+        ]
+
+
+def _describe(instance: Instance, values: Values, now: float) -> None:
+    own = (instance.instance_id, instance.spec.model)
+    values[catalogue.INSTANCE_STATE].append(((*own, instance.role.value, instance.state.value), 1))
+    values[catalogue.PRICE].append((own, instance.spec.price_per_hour))
+    if instance.last_report_at is not None:
+        values[catalogue.HEARTBEAT_AGE].append((own, now - instance.last_report_at))
+    if instance.facts is not None:
+        account = instance.account
+        values[catalogue.KV_CAPACITY].append((own, instance.facts.kv_capacity_tokens))
+        values[catalogue.KV_RESERVED].append((own, account.reserved_tokens))
+        values[catalogue.INSTANCE_SLOTS].append((own, instance.facts.max_running))
+        values[catalogue.INSTANCE_REQUESTS].append(((*own, "reserved"), account.live))
+    if (load := instance.load) is not None:
+        values[catalogue.KV_USED].append((own, load.kv_used_tokens))
+        values[catalogue.INSTANCE_REQUESTS].append(((*own, "running"), load.running))
+        values[catalogue.INSTANCE_REQUESTS].append(((*own, "waiting"), load.waiting))
+        values[catalogue.THROUGHPUT].append(((*own, "prompt"), load.prompt_tokens_per_s))
+        values[catalogue.THROUGHPUT].append(((*own, "generation"), load.generation_tokens_per_s))

@@ -1,0 +1,75 @@
+"""Control's Observer over OpenTelemetry: counts everything, and writes spans of what is sampled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sage_telemetry.catalogue import LOOP_LAG
+from sage_telemetry.meter import Meter
+from sage_telemetry.span_export import SpanExport
+from sage_telemetry.trace_context import begin, parent_of
+from scheduler_svc.control.observer import RequestObserver
+from scheduler_svc.control.submission import Submission
+from scheduler_svc.domain.core import SchedulingCore
+from scheduler_svc.domain.decision import Decision
+from scheduler_svc.telemetry.request_metrics import UNKNOWN_MODEL, RequestMetrics
+from scheduler_svc.telemetry.request_notes import RequestNotes, notes_on
+from scheduler_svc.telemetry.request_spans import RequestSpans
+from scheduler_svc.telemetry.request_watch import LatestPass, RequestWatch
+
+
+class TelemetryObserver:
+    """``spans``: None where nothing is traced; callers' trace contexts then go on to executors as they came."""
+
+    def __init__(
+        self,
+        core: SchedulingCore,
+        meter: Meter,
+        spans: SpanExport | None,
+        *,
+        epoch: int,
+        sampling_ratio: float,
+        content: bool,
+    ) -> None:
+        self._core = core
+        self._spans = spans
+        self._epoch = epoch
+        self._ratio = sampling_ratio
+        self._content = content
+        self._metrics = RequestMetrics(meter, core.settings.default_targets)
+        self._lag = meter.histogram(LOOP_LAG).of()
+        self._latest_pass = LatestPass()
+
+    def arrived(self, submission: Submission, now: float) -> RequestObserver:
+        context = notes = None
+        if self._spans is not None:
+            parent = parent_of(submission.trace_headers)
+            context = begin(parent, self._ratio)
+            if context.sampled:
+                notes = notes_on(submission, context, parent, now, content=self._content)
+        return RequestWatch(
+            submission,
+            self._metrics,
+            self._model_label,
+            self._latest_pass,
+            context=context,
+            notes=notes,
+            finish=self._finish,
+        )
+
+    def scheduled(self, decisions: Sequence[Decision], took_s: float) -> None:
+        self._latest_pass.took_s = took_s
+        self._latest_pass.decisions = len(decisions)
+        self._metrics.scheduled(decisions, took_s)
+
+    def lagged(self, lag_s: float) -> None:
+        self._lag.record(lag_s)
+
+    def _model_label(self, asked: str) -> str:
+        """A client may ask for anything; only what the registry knows becomes a label."""
+        pool = self._core.registry.find_pool(asked)
+        return asked if pool is not None and len(pool) else UNKNOWN_MODEL
+
+    def _finish(self, notes: RequestNotes) -> None:
+        if self._spans is not None:
+            self._spans.put(RequestSpans(notes, epoch=self._epoch, content=self._content))

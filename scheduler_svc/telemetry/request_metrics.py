@@ -1,0 +1,137 @@
+"""What requests count: each instrument's cells are looked up by label and kept, so that counting is an addition."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from sage_telemetry import catalogue
+from sage_telemetry.meter import Meter
+from scheduler_svc.control.assignment import Assignment
+from scheduler_svc.control.attempt_end import AttemptEnd
+from scheduler_svc.control.live_request import Finished, LiveRequest, Outcome
+from scheduler_svc.control.observer import FailoverCause
+from scheduler_svc.control.submission import Submission
+from scheduler_svc.domain.decision import Decision
+from scheduler_svc.domain.request import Priority
+from scheduler_svc.domain.settings import Targets
+from scheduler_svc.telemetry import slo
+from scheduler_svc.telemetry.outcomes import CALLERS_OWN, reason_of
+
+UNKNOWN_MODEL = "(unknown)"
+REFUSED = "refused"
+LEAST_S = 1e-6  # measured times are not taken to be shorter, so that relative errors stay finite
+
+
+class RequestMetrics:
+    def __init__(self, meter: Meter, default_targets: Mapping[Priority, Targets]) -> None:
+        self._default_targets = default_targets
+        self._requests = meter.counter(catalogue.REQUESTS)
+        self._duration = meter.histogram(catalogue.REQUEST_DURATION)
+        self._ttft = meter.histogram(catalogue.TTFT)
+        self._tpot = meter.histogram(catalogue.TPOT)
+        self._queue_time = meter.histogram(catalogue.QUEUE_TIME)
+        self._tokens = meter.counter(catalogue.TOKENS)
+        self._cost = meter.counter(catalogue.COST)
+        self._slo = meter.counter(catalogue.SLO)
+        self._decisions = meter.counter(catalogue.DECISIONS)
+        self._decision_duration = meter.histogram(catalogue.DECISION_DURATION)
+        self._error = meter.histogram(catalogue.PREDICTION_ERROR)
+        self._failovers = meter.counter(catalogue.FAILOVERS)
+        self._gap = meter.histogram(catalogue.FAILOVER_GAP)
+        self._handoff = meter.histogram(catalogue.PD_HANDOFF)
+
+    def refused(self, submission: Submission, error: BaseException, *, model: str) -> slo.Attainment:
+        """``model``: as the registry knows it, or UNKNOWN_MODEL."""
+        reason = reason_of(error)
+        priority = _name(submission.priority)
+        gone = reason in ("client_gone", "cancelled")
+        outcome = "cancelled" if gone else REFUSED
+        self._requests.of(model, priority, outcome, reason).add()
+        if gone or isinstance(error, CALLERS_OWN):
+            return slo.NOTHING_COUNTS
+        attainment = slo.of_refused(submission)
+        self._count_slo(model, priority, attainment)
+        return attainment
+
+    def scheduled(self, decisions: Sequence[Decision], took_s: float) -> None:
+        each_s = took_s / len(decisions)
+        for decision in decisions:
+            self._decisions.of(decision.policy, decision.phase.value, decision.rule).add()
+        self._decision_duration.of().record(each_s, len(decisions))
+
+    def waited(self, live: LiveRequest, decision: Decision) -> None:
+        """It was placed for the first time."""
+        cell = self._queue_time.of(live.request.model, _name(live.request.priority), decision.policy)
+        cell.record(decision.waited_s)
+
+    def first_token(self, live: LiveRequest, decision: Decision, now: float, *, gap_s: float | None) -> None:
+        """Of an attempt.  ``gap_s``: since the last token of the attempt that failed."""
+        request = live.request
+        if gap_s is not None:
+            self._gap.of(request.model).record(gap_s)
+        if live.first_token_at is None:
+            cell = self._ttft.of(request.model, _name(request.priority), decision.policy)
+            cell.record(now - request.arrived_at)
+        self._predicted("first_token", decision.prediction.first_token_s, now - decision.decided_at)
+
+    def reported(self, live: LiveRequest, assignment: Assignment, end: AttemptEnd) -> None:
+        cost = assignment.decision.prediction.cost_of(end.engine_time_s)
+        self._cost.of(live.request.model, _name(live.request.priority)).add(cost)
+
+    def failed_over(self, live: LiveRequest, cause: FailoverCause) -> None:
+        self._failovers.of(live.request.model, cause.value).add()
+
+    def handed_over(self, live: LiveRequest, took_s: float) -> None:
+        self._handoff.of(live.request.model).record(took_s)
+
+    def ended(self, live: LiveRequest, outcome: Outcome, now: float) -> slo.Attainment:
+        request = live.request
+        model, priority, state = request.model, _name(request.priority), live.state.value
+        self._requests.of(model, priority, state, reason_of(outcome)).add()
+        self._duration.of(model, priority, state).record(now - request.arrived_at)
+        if live.placements:
+            self._tokens.of(model, "prompt").add(request.prompt_tokens)
+            self._tokens.of(model, "output").add(len(live.output))
+        if isinstance(outcome, Finished):
+            self._finished(live, outcome, model, priority, now)
+        if isinstance(outcome, CALLERS_OWN):
+            return slo.NOTHING_COUNTS
+        attainment = slo.of_ended(live, now, self._default_targets)
+        self._count_slo(model, priority, attainment)
+        return attainment
+
+    def _finished(self, live: LiveRequest, outcome: Finished, model: str, priority: str, now: float) -> None:
+        self._tokens.of(model, "cached_prompt").add(outcome.cached_prompt_tokens)
+        if outcome.completion_tokens > 1 and outcome.decode_s is not None:
+            self._tpot.of(model, priority).record(outcome.decode_s / (outcome.completion_tokens - 1))
+        last = live.placements[-1]
+        own_tokens = outcome.completion_tokens - last.from_token
+        if own_tokens > 0:
+            predicted_s = _finish_s(last.decision, own_tokens)
+            self._predicted("finish", predicted_s, now - last.decision.decided_at)
+
+    def _predicted(self, quantity: str, predicted_s: float, measured_s: float) -> None:
+        error = abs(predicted_s - measured_s) / max(measured_s, LEAST_S)
+        direction = "early" if measured_s <= predicted_s else "late"
+        self._error.of(quantity, direction).record(error)
+
+    def _count_slo(self, model: str, priority: str, attainment: slo.Attainment) -> None:
+        for target in attainment.met:
+            self._slo.of(model, priority, target, "met").add()
+        for target in attainment.missed:
+            self._slo.of(model, priority, target, "missed").add()
+
+
+def _finish_s(decision: Decision, own_tokens: int) -> float:
+    """What would have been predicted for the output length that came."""
+    prediction = decision.prediction
+    tokens_after_first = max(1, prediction.output_tokens - 1)
+    token_s = (prediction.finish_s - prediction.first_token_s) / tokens_after_first
+    return prediction.first_token_s + (own_tokens - 1) * token_s
+
+
+def _name(priority: Priority) -> str:
+    return _NAMES[priority]
+
+
+_NAMES = {priority: priority.name.lower() for priority in Priority}

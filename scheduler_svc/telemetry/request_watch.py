@@ -1,0 +1,173 @@
+"""Watches one request: counts what happens to it and, if its trace is sampled, takes notes for its spans."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+from sage_telemetry.trace_context import SpanContext
+from scheduler_svc.control.assignment import Assignment
+from scheduler_svc.control.attempt_end import AttemptEnd, EndCause
+from scheduler_svc.control.live_request import LiveRequest
+from scheduler_svc.control.observer import FailoverCause
+from scheduler_svc.control.submission import Submission
+from scheduler_svc.domain.decision import Decision
+from scheduler_svc.telemetry.request_metrics import RequestMetrics
+from scheduler_svc.telemetry.request_notes import AttemptNote, DecisionNote, RequestNotes, WaitNote
+
+
+class LatestPass:
+    """The scheduling pass whose decisions are being sent."""
+
+    __slots__ = ("decisions", "took_s")
+
+    def __init__(self) -> None:
+        self.took_s = 0.0
+        self.decisions = 0
+
+
+class RequestWatch:
+    """Implements control's RequestObserver."""
+
+    __slots__ = (
+        "_context",
+        "_decision",
+        "_finish",
+        "_gap_since",
+        "_latest_pass",
+        "_metrics",
+        "_model_label",
+        "_notes",
+        "_submission",
+    )
+
+    def __init__(
+        self,
+        submission: Submission,
+        metrics: RequestMetrics,
+        model_label: Callable[[str], str],
+        latest_pass: LatestPass,
+        *,
+        context: SpanContext | None,
+        notes: RequestNotes | None,
+        finish: Callable[[RequestNotes], None],
+    ) -> None:
+        """``context``: None where nothing is traced.  ``notes``: only of a sampled trace."""
+        self._submission: Submission | None = submission
+        self._metrics = metrics
+        self._model_label = model_label
+        self._latest_pass = latest_pass
+        self._context = context
+        self._notes = notes
+        self._finish = finish
+        self._decision: Decision | None = None
+        self._gap_since: float | None = None  # when the output of an attempt that failed stopped
+
+    @property
+    def traceparent(self) -> str:
+        return self._context.headers()["traceparent"] if self._context is not None else ""
+
+    def refused(self, error: BaseException, now: float) -> None:
+        assert self._submission is not None, "it was accepted"
+        model = self._model_label(self._submission.model)
+        attainment = self._metrics.refused(self._submission, error, model=model)
+        if self._notes is not None:
+            self._notes.attainment = attainment
+            self._notes.refusal = error
+            self._hand_in(self._notes, now)
+
+    def accepted(self, live: LiveRequest, now: float) -> None:
+        self._submission = None  # holds the prompt once more
+        if self._notes is not None:
+            self._notes.accepted_at = now
+            self._notes.waits.append(WaitNote(since=now, resumed=False))
+
+    def decided(self, live: LiveRequest, decision: Decision, now: float) -> None:
+        if not live.placements:
+            self._metrics.waited(live, decision)
+        self._decision = decision
+        notes = self._notes
+        if notes is not None:
+            latest = self._latest_pass
+            notes.decisions.append(DecisionNote(decision=decision, took_s=latest.took_s, batch=latest.decisions))
+            notes.waits[-1].until = decision.decided_at
+            notes.waits[-1].left_behind = decision.queue_length
+
+    def sent(self, live: LiveRequest, assignment: Assignment, now: float) -> Mapping[str, str]:
+        if self._context is None:
+            return live.request.trace_headers
+        child = self._context.child()
+        notes = self._notes
+        if notes is not None:
+            attempt = AttemptNote(
+                context=child,
+                number=assignment.number,
+                instance_id=assignment.instance_id,
+                phase=assignment.phase,
+                from_token=len(live.output),
+                replay=bool(len(live.output)) and not live.request.sampling.resumable,
+                sent_at=now,
+            )
+            before = notes.attempt
+            if before is not None:
+                before.close(now, "lost", "it will not say how it ended")
+                attempt.retries = before if before.failure is not None else None
+            notes.attempts.append(attempt)
+        return child.headers()
+
+    def reported(self, live: LiveRequest, assignment: Assignment, end: AttemptEnd, now: float) -> None:
+        self._metrics.reported(live, assignment, end)
+        attempt = self._notes.attempt if self._notes is not None else None
+        if attempt is not None and attempt.number == end.attempt_number:
+            attempt.close(now, end.cause.value, _failure(end))
+
+    def first_token(self, live: LiveRequest, now: float) -> None:
+        decision = self._decision
+        assert decision is not None, "tokens come of a decision"
+        gap_s = None if self._gap_since is None else now - self._gap_since
+        self._gap_since = None
+        self._metrics.first_token(live, decision, now, gap_s=gap_s)
+        if self._notes is not None and self._notes.attempt is not None:
+            self._notes.attempt.first_token_at = now
+
+    def handed_over(self, live: LiveRequest, took_s: float) -> None:
+        self._metrics.handed_over(live, took_s)
+
+    def moved_on(self, live: LiveRequest, cause: FailoverCause, why: str, now: float) -> None:
+        self._metrics.failed_over(live, cause)
+        if self._gap_since is None and len(live.output):
+            self._gap_since = live.last_token_at
+        notes = self._notes
+        if notes is None:
+            return
+        attempt = notes.attempt
+        if attempt is not None and not attempt.handed_over:
+            attempt.fail(now, cause.value, why)
+        notes.waits.append(WaitNote(since=now, resumed=True))
+
+    def ended(self, live: LiveRequest, now: float) -> None:
+        assert live.outcome is not None, "it ended"
+        attainment = self._metrics.ended(live, live.outcome, now)
+        notes = self._notes
+        if notes is not None:
+            notes.live = live
+            notes.attainment = attainment
+            if notes.attempt is not None:
+                notes.attempt.close(now, live.state.value)
+            self._hand_in(notes, now)
+
+    def _hand_in(self, notes: RequestNotes, now: float) -> None:
+        """From here on nothing changes the notes: the exporter's thread reads them."""
+        self._notes = None
+        notes.ended_at = now
+        notes.zero_ns = time.time_ns() - round(now * 1e9)
+        self._finish(notes)
+
+
+def _failure(end: AttemptEnd) -> str | None:
+    """In words; without what an engine or a check may quote of the request."""
+    if end.cause is EndCause.INVALID:
+        return f"the engine found {end.field or 'the request'} invalid"
+    if end.cause in (EndCause.FAILED, EndCause.REPLAY_DIVERGED, EndCause.DEADLINE):
+        return end.message or end.cause.value
+    return None

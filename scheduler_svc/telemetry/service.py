@@ -1,0 +1,57 @@
+"""The scheduler's telemetry as one thing: made of its configuration, started and ended with the service."""
+
+from __future__ import annotations
+
+import logging
+import socket
+
+from sage_telemetry.catalogue import BOTH, SCHEDULER
+from sage_telemetry.exports import Exports
+from sage_telemetry.loop_source import LoopSource
+from sage_telemetry.meter import Meter
+from sage_telemetry.prometheus import PageTls
+from sage_telemetry.resource import Identity
+from sage_telemetry.settings import TelemetrySettings
+from scheduler_svc.control.clock import ControlClock
+from scheduler_svc.control.lifecycle import Lifecycle
+from scheduler_svc.control.observer import NULL_OBSERVER, Observer
+from scheduler_svc.domain.core import SchedulingCore
+from scheduler_svc.telemetry.fleet import FleetReader
+from scheduler_svc.telemetry.observer import TelemetryObserver
+
+log = logging.getLogger(__name__)
+
+
+class SchedulerTelemetry:
+    def __init__(self, settings: TelemetrySettings, *, epoch: int, tls: PageTls | None = None) -> None:
+        self._settings = settings
+        self._epoch = epoch
+        self.meter = Meter((*BOTH, *SCHEDULER))
+        identity = Identity(
+            service="scheduler", instance_id=f"{socket.gethostname()}-{epoch}", further=settings.resource
+        )
+        self.exports = Exports(settings, identity, self.meter, tls=tls)
+
+    def observer(self, core: SchedulingCore) -> Observer:
+        """Whom control tells what happens."""
+        if not self._settings.on:
+            return NULL_OBSERVER
+        return TelemetryObserver(
+            core,
+            self.meter,
+            self.exports.spans,
+            epoch=self._epoch,
+            sampling_ratio=self._settings.sampling_ratio,
+            content=self._settings.content,
+        )
+
+    def start(self, core: SchedulingCore, clock: ControlClock, lifecycle: Lifecycle) -> None:
+        """On the event loop.  Raises CannotServe."""
+        self.meter.observe(LoopSource(FleetReader(core, clock, lifecycle).read))
+        self.exports.start()
+        if self._settings.content:
+            log.warning("telemetry.content is on: traces hold prompts and outputs")
+
+    async def close(self) -> None:
+        """Last words, within a few seconds whatever the receivers do."""
+        await self.exports.close()

@@ -1,0 +1,68 @@
+"""Whether a request met its targets, for attainment: what failed or was refused did not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from scheduler_svc.control.live_request import LiveRequest
+from scheduler_svc.control.submission import Submission
+from scheduler_svc.domain.request import Priority, RequestState
+from scheduler_svc.domain.settings import Targets
+from scheduler_svc.domain.targets import states_targets
+
+ANY = "any"
+
+
+@dataclass(frozen=True, slots=True)
+class Attainment:
+    """By target; what does not count is not in it."""
+
+    met: tuple[str, ...] = ()
+    missed: tuple[str, ...] = ()
+
+    @property
+    def counts(self) -> bool:
+        return bool(self.met or self.missed)
+
+    @property
+    def kept(self) -> bool:
+        """Whether nothing was missed."""
+        return not self.missed
+
+
+NOTHING_COUNTS = Attainment()
+
+
+def of_refused(submission: Submission) -> Attainment:
+    """All it stated, and at any rate the request itself."""
+    stated = {"ttft": submission.ttft_target_s, "tpot": submission.tpot_target_s, "deadline": submission.deadline_s}
+    return Attainment(missed=(*(name for name, target in stated.items() if target is not None), ANY))
+
+
+def of_ended(live: LiveRequest, now: float, defaults: Mapping[Priority, Targets]) -> Attainment:
+    if live.state is RequestState.CANCELLED:
+        missed = tuple(each.target for each in live.measure_slo(now) if not each.met)
+        return Attainment(missed=(*missed, ANY)) if missed else Attainment()
+    if live.state is not RequestState.FINISHED:
+        return Attainment(missed=(*_stated(live), ANY))
+    measured = live.measure_slo(now)
+    met = tuple(each.target for each in measured if each.met)
+    missed = tuple(each.target for each in measured if not each.met)
+    if missed or not _default_met(live, defaults):
+        return Attainment(met=met, missed=(*missed, ANY))
+    return Attainment(met=(*met, ANY))
+
+
+def _stated(live: LiveRequest) -> list[str]:
+    request = live.request
+    stated = {"ttft": request.ttft_target_s, "tpot": request.tpot_target_s, "deadline": request.target_at}
+    return [name for name, target in stated.items() if target is not None]
+
+
+def _default_met(live: LiveRequest, defaults: Mapping[Priority, Targets]) -> bool:
+    """A request that states no target is measured by its class's default first-token target, as policies do."""
+    wanted = defaults[live.request.priority].ttft_s
+    if states_targets(live.request) or wanted is None or live.first_token_at is None:
+        return True
+    return live.first_token_at - live.request.arrived_at <= wanted

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from tests.integration.system.local_fleet import LocalExecutor, LocalFleet
+from tests.integration.telemetry.otlp_receiver import OtlpReceiver
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[OtlpReceiver]:
+    async with OtlpReceiver() as made:
+        yield made
+
+
+@pytest.fixture
+def telemetry(receiver: OtlpReceiver) -> dict[str, Any]:
+    """The section ``telemetry`` of both services' configuration: everything on."""
+    return {
+        "otlp_endpoint": receiver.endpoint,
+        "metrics_listen": "127.0.0.1:0",
+        "trace_push_interval_s": 0.05,
+        "metrics_push_interval_s": 0.2,
+    }
+
+
+@pytest.fixture
+async def fleet(telemetry: dict[str, Any]) -> AsyncIterator[LocalFleet]:
+    """A scheduler, no executor yet."""
+    async with LocalFleet(telemetry=telemetry) as made:
+        yield made
+
+
+@pytest.fixture
+def executor_port() -> int:
+    """Where the page of the executor ``one`` is."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port: int = taken.getsockname()[1]
+        return port
+
+
+@pytest.fixture
+async def one(fleet: LocalFleet, telemetry: dict[str, Any], executor_port: int) -> LocalExecutor:
+    """The fleet's only executor."""
+    settings = {**telemetry, "metrics_listen": f"127.0.0.1:{executor_port}"}
+    return await fleet.add("one", settings={"telemetry": settings})

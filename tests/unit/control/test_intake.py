@@ -1,0 +1,237 @@
+"""The door: who waits at it, for how long, and what is said to whom at the same time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+from scheduler_svc.control.submission import ChatPrompt, TextPrompt
+from scheduler_svc.control.time_limit import TimeLimit
+from scheduler_svc.control.tokenizers import ChatTurn, Conversation, PromptError
+from scheduler_svc.control.virtual_clock import VirtualClock
+from scheduler_svc.domain.errors import (
+    DeadlineExceeded,
+    FieldViolation,
+    InvalidRequest,
+    NoInstance,
+    QueueFull,
+    RequestConflict,
+    ShuttingDown,
+)
+from tests.unit.control.world import NoTokenizers, World, expected
+
+
+def chat(*texts: str) -> ChatPrompt:
+    return ChatPrompt(conversation=Conversation(turns=[ChatTurn(role="user", text=text) for text in texts]))
+
+
+class SlowTokenizers(NoTokenizers):
+    """Takes until told to."""
+
+    def __init__(self) -> None:
+        self.go = asyncio.Event()
+
+    async def encode(self, tokenizer_hash: str, text: str, *, special_tokens: bool) -> Sequence[int]:
+        await self.go.wait()
+        return await super().encode(tokenizer_hash, text, special_tokens=special_tokens)
+
+    async def encode_chat(self, tokenizer_hash: str, conversation: Conversation) -> Sequence[int]:
+        await self.go.wait()
+        return await super().encode_chat(tokenizer_hash, conversation)
+
+
+class RefusingTokenizers(NoTokenizers):
+    async def encode_chat(self, tokenizer_hash: str, conversation: Conversation) -> Sequence[int]:
+        raise PromptError("the template wants a system message")
+
+
+# --- the same id twice at once --------------------------------------------------------------------
+
+
+async def test_twins_at_the_door_become_one_request() -> None:
+    async with World() as world:
+        world.plane.intake._tokenizers = slow = SlowTokenizers()
+        executor = world.add("a")
+        submission = replace(world.submission("r1"), prompt=TextPrompt(text="hello"))
+        both = [asyncio.ensure_future(world.plane.intake.submit(submission)) for _ in range(2)]
+        await world.advance(0.1)
+        assert not any(arriving.done() for arriving in both)
+        slow.go.set()
+        first, second = await asyncio.gather(*both)
+        await world.advance(1)
+        assert first.live is second.live
+        assert second.attached
+        assert not first.attached
+        assert executor.log == ["assign r1"]
+
+
+async def test_a_twin_of_other_content_is_refused_without_waiting() -> None:
+    async with World(models={"m": {}}) as world:
+        first = asyncio.ensure_future(world.submit("r1", wait_for_instance=True))
+        await world.clock.settle()
+        with pytest.raises(RequestConflict, match="r1"):
+            await world.submit("r1", max_tokens=7, wait_for_instance=True)
+        world.add("a")
+        await world.advance(1)
+        assert (await first).token_ids == expected(20)
+
+
+async def test_a_twin_takes_over_when_the_first_goes_away_at_the_door() -> None:
+    async with World(models={"m": {}}) as world:
+        first = asyncio.ensure_future(world.submit("r1", wait_for_instance=True))
+        second = asyncio.ensure_future(world.submit("r1", wait_for_instance=True))
+        await world.clock.settle()
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+        world.add("a")
+        await world.advance(1)
+        reader = await second
+        assert reader.token_ids == expected(20)
+        assert not reader.subscription.attached
+
+
+# --- bounds ---------------------------------------------------------------------------------------
+
+
+async def test_at_most_so_many_are_at_the_door() -> None:
+    async with World(models={"m": {}}, queue={"arriving_limit": 2}) as world:
+        waiting = [asyncio.ensure_future(world.submit(f"r{i}", wait_for_instance=True)) for i in range(2)]
+        await world.clock.settle()
+        with pytest.raises(QueueFull):
+            await world.submit("one-too-many", wait_for_instance=True)
+        for arriving in waiting:
+            arriving.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        world.add("a")
+        reader = await world.submit("now there is room")
+        await world.advance(1)
+        assert reader.token_ids == expected(20)
+
+
+@pytest.mark.parametrize("prompt", [TextPrompt(text="hello"), chat("hello")], ids=["text", "chat"])
+async def test_a_prompt_that_takes_for_ever_ends_at_the_deadline(prompt: TextPrompt | ChatPrompt) -> None:
+    async with World() as world:
+        world.plane.intake._tokenizers = SlowTokenizers()
+        world.add("a")
+        submission = replace(world.submission("r1", deadline_s=2.0), prompt=prompt)
+        arriving = asyncio.ensure_future(world.plane.intake.submit(submission))
+        await world.advance(1.9)
+        assert not arriving.done()
+        await world.advance(0.2)
+        with pytest.raises(DeadlineExceeded, match="tokenized"):
+            await arriving
+
+
+async def test_a_client_that_leaves_at_the_door_leaves_nothing_behind() -> None:
+    async with World() as world:
+        world.plane.intake._tokenizers = SlowTokenizers()
+        world.add("a")
+        submission = replace(world.submission("r1"), prompt=chat("hello"))
+        arriving = asyncio.ensure_future(world.plane.intake.submit(submission))
+        await world.clock.settle()
+        arriving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await arriving
+        assert not len(world.plane.lifecycle)
+        assert not world.plane.intake._arriving
+
+
+# --- refusals -------------------------------------------------------------------------------------
+
+
+async def test_once_closed_only_those_inside_may_be_joined() -> None:
+    async with World() as world:
+        world.add("a")
+        await world.submit("r1", max_tokens=50)
+        world.plane.intake.close()
+        with pytest.raises(ShuttingDown):
+            await world.submit("r2")
+        again = await world.submit("r1", max_tokens=50)
+        await world.advance(1)
+        assert again.token_ids == expected(50)
+
+
+async def test_what_was_found_on_the_way_is_reported_with_what_is_found_here() -> None:
+    async with World() as world:
+        world.add("a")
+        submission = replace(
+            world.submission("r1", sampling={"top_p": 7.0}),
+            violations=(FieldViolation(field="spec.tags", description="has 99 entries"),),
+        )
+        with pytest.raises(InvalidRequest) as refused:
+            await world.plane.intake.submit(submission)
+        assert {v.field for v in refused.value.violations} == {"spec.tags", "spec.sampling.top_p"}
+
+
+async def test_a_prompt_at_fault_is_complained_of_once() -> None:
+    async with World() as world:
+        world.add("a")
+        submission = replace(
+            world.submission("r1"),
+            prompt=None,
+            violations=(FieldViolation(field="spec.chat.messages[0].content[0]", description="image input"),),
+        )
+        with pytest.raises(InvalidRequest) as refused:
+            await world.plane.intake.submit(submission)
+        assert [v.field for v in refused.value.violations] == ["spec.chat.messages[0].content[0]"]
+
+
+async def test_a_conversation_the_template_refuses_is_the_callers_fault() -> None:
+    async with World() as world:
+        world.plane.intake._tokenizers = RefusingTokenizers()
+        world.add("a")
+        with pytest.raises(InvalidRequest, match="wants a system message") as refused:
+            await world.plane.intake.submit(replace(world.submission("r1"), prompt=chat("hello")))
+        assert [v.field for v in refused.value.violations] == ["spec.chat"]
+
+
+async def test_a_request_that_asks_to_wait_outlives_the_loss_of_the_whole_fleet() -> None:
+    async with World() as world:
+        a = world.add("a")
+        a.crash()
+        await world.advance(1)
+        with pytest.raises(NoInstance):
+            await world.submit("impatient")
+        reader = await world.submit("patient", wait_for_instance=True)
+        await world.advance(90)
+        assert not reader.task.done()
+        a.restart()
+        await world.advance(1)
+        assert reader.token_ids == expected(20)
+
+
+async def test_a_default_deadline_is_no_target() -> None:
+    async with World() as world:
+        world.add("a")
+        plain = await world.submit("plain")
+        stated = await world.submit("stated", deadline_s=30.0)
+        await world.advance(1)
+        assert [slo.target for slo in plain.finished.slo] == []
+        assert [slo.target for slo in stated.finished.slo] == ["deadline"]
+
+
+# --- the time limit -------------------------------------------------------------------------------
+
+
+async def test_a_time_limit_leaves_what_is_quick_alone() -> None:
+    clock = VirtualClock()
+    async with TimeLimit(clock, 1.0, "there"):
+        pass
+    await clock.advance(5)
+
+
+async def test_a_cancellation_within_a_time_limit_stays_one() -> None:
+    clock = VirtualClock()
+
+    async def work() -> None:
+        async with TimeLimit(clock, 1.0, "there"):
+            await asyncio.get_running_loop().create_future()
+
+    task = asyncio.ensure_future(work())
+    await clock.settle()
+    task.cancel()
+    await clock.advance(5)
+    assert task.cancelled()

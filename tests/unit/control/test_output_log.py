@@ -1,0 +1,145 @@
+"""The one buffer of a request's output: each token once and in order, and any position can be read from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scheduler_svc.control.output_log import OutputGap, OutputLog
+
+
+def filled(*pieces: tuple[int, list[int], str]) -> OutputLog:
+    """From (attempt, token ids, text)."""
+    log = OutputLog(limit=100)
+    for attempt, ids, text in pieces:
+        assert log.append(attempt, len(log), ids, text, None)
+    return log
+
+
+def test_what_goes_in_comes_out() -> None:
+    log = filled((1, [5, 6], "ab"), (1, [7], "c"))
+    piece = log.read(0)
+    assert list(piece.token_ids) == [5, 6, 7]
+    assert (piece.attempt_number, piece.first_index, piece.text_offset, piece.text) == (1, 0, 0, "abc")
+
+
+def test_a_slice_ends_where_another_attempt_takes_over() -> None:
+    log = filled((1, [5, 6], "ab"), (4, [7, 8], "cd"))
+    first, second = log.read(0), log.read(2)
+    assert (first.attempt_number, list(first.token_ids), first.text) == (1, [5, 6], "ab")
+    assert (second.attempt_number, list(second.token_ids), second.text) == (4, [7, 8], "cd")
+    assert second.text_offset == 2
+
+
+def test_what_came_before_is_dropped_when_it_comes_again() -> None:
+    log = filled((1, [5, 6, 7], "abc"))
+    assert not log.append(1, 0, [5, 6], "ab", None)
+    assert not log.append(1, 1, [6, 7], "bc", None)
+    assert list(log.token_ids) == [5, 6, 7]
+
+
+@pytest.mark.parametrize("first_index", [4, 2], ids=["a hole", "half of it known"])
+def test_what_does_not_join_is_refused(first_index: int) -> None:
+    log = filled((1, [5, 6, 7], "abc"))
+    with pytest.raises(OutputGap, match="output is at 3"):
+        log.append(1, first_index, [8, 9], "de", None)
+    assert len(log) == 3
+
+
+def test_more_than_was_asked_for_is_refused() -> None:
+    log = OutputLog(limit=3)
+    log.append(1, 0, [5, 6], "ab", None)
+    with pytest.raises(OutputGap, match="limit of 3"):
+        log.append(1, 2, [7, 8], "cd", None)
+    assert len(log) == 2
+
+
+def test_no_tokens_are_no_news() -> None:
+    log = filled((1, [5], "a"))
+    assert not log.append(2, 1, [], "", None)
+    assert log.read(0).attempt_number == 1
+
+
+def test_text_without_a_token_has_no_place() -> None:
+    log = filled((1, [5], "a"))
+    with pytest.raises(OutputGap, match="text without"):
+        log.append(1, 1, [], "lost", None)
+
+
+def test_text_held_back_to_the_end_counts_as_text() -> None:
+    log = filled((1, [5], "a"))
+    log.close("bc")
+    assert log.tail == "bc"
+    assert log.text_length == 3
+
+
+def test_text_is_counted_in_code_points() -> None:
+    log = filled((1, [5], "é😀"), (1, [6], "z"))
+    assert log.read(1).text_offset == 2
+
+
+def test_log_probabilities_stay_with_their_tokens() -> None:
+    log = OutputLog(limit=100)
+    log.append(1, 0, [5], "a", ["five"])
+    log.append(1, 1, [6, 7], "bc", ["six", "seven"])
+    assert log.read(1).logprobs == ["six", "seven"]
+
+
+def test_log_probabilities_that_begin_late_leave_the_earlier_ones_open() -> None:
+    log = OutputLog(limit=100)
+    log.append(1, 0, [5], "a", None)
+    log.append(2, 1, [6], "b", ["six"])
+    log.append(3, 2, [7], "c", None)
+    assert log.read(0).logprobs == [None]
+    assert log.read(1).logprobs == ["six"]
+    assert log.read(2).logprobs == [None]
+
+
+def test_log_probabilities_must_be_as_many_as_the_tokens() -> None:
+    log = OutputLog(limit=100)
+    with pytest.raises(OutputGap, match="2 tokens with 1 log"):
+        log.append(1, 0, [5, 6], "ab", ["five"])
+    assert len(log) == 0
+
+
+@dataclass(frozen=True)
+class Piece:
+    attempt: int
+    token_ids: list[int]
+    text: str
+
+
+PIECES = st.lists(
+    st.builds(
+        Piece,
+        attempt=st.integers(1, 3),
+        token_ids=st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=4),
+        text=st.text(max_size=5),
+    ),
+    max_size=12,
+)
+
+
+@given(PIECES, st.lists(st.integers(0, 60)))
+def test_from_any_position_a_reader_gets_the_rest_once_and_in_order(pieces: list[Piece], starts: list[int]) -> None:
+    pieces.sort(key=lambda piece: piece.attempt)  # an older attempt says nothing more once a newer one began
+    log = filled(*((p.attempt, p.token_ids, p.text) for p in pieces))
+    all_ids = [t for p in pieces for t in p.token_ids]
+    attempts = [p.attempt for p in pieces for _ in p.token_ids]
+    whole = "".join(p.text for p in pieces)
+    for start in [0, *(s for s in starts if s < len(log))]:
+        position, text, offset = start, "", None
+        while position < len(log):
+            piece = log.read(position)
+            assert piece.first_index == position
+            assert piece.token_ids, "a read gives something"
+            offset = piece.text_offset if offset is None else offset
+            assert piece.text_offset == offset + len(text)
+            text += piece.text
+            for token in piece.token_ids:
+                assert (token, piece.attempt_number) == (all_ids[position], attempts[position])
+                position += 1
+        assert whole[(offset or 0) :] == text

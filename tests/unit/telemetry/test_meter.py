@@ -1,0 +1,122 @@
+"""Counting, its bound, and how a page writes it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from sage_telemetry.instrument import Instrument, Kind
+from sage_telemetry.loop_source import LoopSource
+from sage_telemetry.meter import OVERFLOW, Meter, Observed, SourceBusy
+from sage_telemetry.prometheus import MeterCollector
+
+CALLS = Instrument(name="t.calls", kind=Kind.COUNTER, unit="{call}", help="Calls.", labels={"who": "anyone"})
+TOOK = Instrument(name="t.took", kind=Kind.HISTOGRAM, unit="s", help="Time.", buckets=(0.1, 1, 10))
+DEPTH = Instrument(name="t.depth", kind=Kind.GAUGE, unit="{call}", help="Depth.", labels={"of": "x"}, observed=True)
+
+
+@pytest.fixture
+def meter() -> Meter:
+    return Meter((CALLS, TOOK, DEPTH), label_sets_limit=3)
+
+
+def text(meter: Meter) -> str:
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(MeterCollector(meter))
+    return generate_latest(registry).decode()
+
+
+def test_names_carry_the_unit_and_counters_their_suffix() -> None:
+    assert [each.prometheus_name for each in (CALLS, TOOK, DEPTH)] == ["t_calls_total", "t_took_seconds", "t_depth"]
+
+
+def test_an_instrument_is_on_the_page_before_anything_happened(meter: Meter) -> None:
+    families = {family.name for family in text_string_to_metric_families(text(meter))}
+    assert families == {"t_calls", "t_took_seconds", "t_depth"}
+
+
+def test_a_value_on_a_bound_belongs_to_that_bucket(meter: Meter) -> None:
+    cell = meter.histogram(TOOK).of()
+    for value in (0.1, 0.5, 1, 100):
+        cell.record(value)
+    lines = text(meter).splitlines()
+    assert [line for line in lines if line.startswith("t_took_seconds_bucket")] == [
+        't_took_seconds_bucket{le="0.1"} 1.0',
+        't_took_seconds_bucket{le="1.0"} 3.0',
+        't_took_seconds_bucket{le="10.0"} 3.0',
+        't_took_seconds_bucket{le="+Inf"} 4.0',
+    ]
+    assert "t_took_seconds_sum 101.6" in lines
+    assert "t_took_seconds_count 4.0" in lines
+
+
+def test_a_record_may_stand_for_several(meter: Meter) -> None:
+    meter.histogram(TOOK).of().record(0.5, 8)
+    assert "t_took_seconds_count 8.0" in text(meter)
+    assert "t_took_seconds_sum 4.0" in text(meter)
+
+
+def test_label_sets_beyond_the_bound_are_counted_together(meter: Meter) -> None:
+    for name in "abcdefg":
+        meter.counter(CALLS).of(name).add()
+    meter.counter(CALLS).of("a").add()
+    (calls,) = [reading for reading in meter.read() if reading.instrument is CALLS]
+    assert dict(calls.numbers) == {("a",): 2, ("b",): 1, ("c",): 1, (OVERFLOW,): 4}
+
+
+def test_labels_must_be_those_of_the_catalogue(meter: Meter) -> None:
+    with pytest.raises(ValueError, match=r"t\.calls has labels"):
+        meter.counter(CALLS).of("a", "b")
+
+
+def test_what_is_observed_is_read_anew_and_leaves_when_it_is_gone(meter: Meter) -> None:
+    values: list[tuple[tuple[str, ...], float]] = [(("x",), 4)]
+    meter.observe(lambda: {DEPTH: values})
+    assert 't_depth{of="x"} 4.0' in text(meter)
+    values.clear()
+    assert "t_depth{" not in text(meter)
+
+
+def test_a_source_that_is_busy_is_left_out_and_everything_else_stays(
+    meter: Meter, caplog: pytest.LogCaptureFixture
+) -> None:
+    def busy() -> Observed:
+        raise SourceBusy("not now")
+
+    meter.observe(busy)
+    meter.counter(CALLS).of("a").add()
+    assert 't_calls_total{who="a"} 1.0' in text(meter)
+    assert "not now" in caplog.text
+
+
+async def test_the_loop_reads_for_other_threads() -> None:
+    readers: list[int] = []
+
+    def read() -> Observed:
+        readers.append(threading.get_ident())
+        return {DEPTH: [(("x",), 1)]}
+
+    source = LoopSource(read)
+    assert await asyncio.to_thread(source) == {DEPTH: [(("x",), 1)]}
+    source()
+    assert readers == [threading.get_ident()] * 2
+
+
+async def test_a_loop_that_is_stuck_is_not_waited_for() -> None:
+    source = LoopSource(dict, patience_s=0.05)
+    refused: list[str] = []
+
+    def export() -> None:
+        try:
+            source()
+        except SourceBusy as busy:
+            refused.append(str(busy))
+
+    thread = threading.Thread(target=export)
+    thread.start()
+    thread.join(5)  # the loop does nothing else meanwhile
+    assert refused == ["the event loop did not get to it within 0.05 s"]

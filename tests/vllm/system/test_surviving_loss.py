@@ -1,0 +1,81 @@
+"""An executor goes while 32 streams run: every one completes, equal to vLLM's own answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+
+import pytest
+
+from sage_client import AsyncClient, InstanceState
+from tests.support.fleet_processes import FleetProcesses
+from tests.support.token_check import assert_tokens
+from tests.vllm.system.cases import GREEDY, LONG, REPLAYED, Reference
+from tests.vllm.system.engine_settings import UP_WITHIN_S
+from tests.vllm.system.streams import CheckedStream
+
+pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
+
+References = dict[str, Reference]
+
+
+async def streaming(client: AsyncClient, references: References, *, replayed: bool) -> list[CheckedStream]:
+    """32 streams, those that run in the middle of their output."""
+    cases = dict(list(GREEDY.items())[: 32 - len(REPLAYED)]) | REPLAYED if replayed else GREEDY
+    await client.set_policy("fifo")
+    streams = [CheckedStream(client, name, case, references[name], max_tokens=LONG) for name, case in cases.items()]
+    await asyncio.gather(*(stream.until_token(10) for stream in streams[:16]))
+    return streams
+
+
+async def test_kill_9_of_one_of_two_executors_mid_stream(
+    fleet: FleetProcesses, client: AsyncClient, references: References
+) -> None:
+    victim = fleet.executors["one"]
+    streams = await streaming(client, references, replayed=True)
+    struck = (await client.get_instance("one")).assigned
+    victim.kill()
+    done = await asyncio.gather(*(stream.complete() for stream in streams))
+    assert len(done) == 32
+    moved = [each for each in done if each.attempts > 1]
+    assert struck >= 8
+    assert len(moved) >= struck - 2, "those that ran there went on elsewhere"
+    assert {each.instance_id for each in moved} == {"two"}
+    assert await victim.ended() == -9
+    await victim.alone(within_s=15)
+    assert (await client.get_instance("one")).state is InstanceState.LOST
+
+
+async def test_the_killed_one_comes_back_when_it_is_started_again(
+    fleet: FleetProcesses, client: AsyncClient, references: References
+) -> None:
+    """Killed by the test before; alone, this one kills it itself."""
+    victim = fleet.executors["one"]
+    if victim.starts == 1:
+        victim.kill()
+        await victim.ended()
+        victim.start()
+        await fleet.until("one", InstanceState.READY, within_s=UP_WITHIN_S)
+    name, case = next(iter(GREEDY.items()))
+    done = await client.generate(case.prompt, **case.options(), preferred_instance="one").result()
+    assert done.instance_id == "one"
+    assert_tokens(done.token_ids, references[name].token_ids, name)
+
+
+async def test_sigterm_drains_to_zero_in_flight(
+    fleet: FleetProcesses, client: AsyncClient, references: References
+) -> None:
+    leaving = fleet.executors["two"]
+    streams = await streaming(client, references, replayed=False)
+    before = Counter([(await client.explain(s.stream.request_id)).decisions[-1].instance_id for s in streams[:16]])
+    leaving.terminate()
+    await fleet.until("two", InstanceState.DRAINING)
+    done = await asyncio.gather(*(stream.complete() for stream in streams))
+    assert before["two"] >= 4
+    assert all(each.attempts == 1 for each in done), "what ran was finished where it was"
+    assert await leaving.ended() == 0
+    await leaving.alone()
+    gone = await client.get_instance("two")
+    assert gone.state is InstanceState.LOST
+    assert "SIGTERM" in gone.state_reason
+    assert gone.assigned == 0

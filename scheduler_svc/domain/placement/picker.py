@@ -24,7 +24,7 @@ def pick(
     ``accounts`` is not empty and sorted by id.
     """
     best = min(scores)
-    limit = best
+    limit = best + best * relative + tolerance
     chosen = -1
     fewest = last = 0
     for i, score in enumerate(scores):

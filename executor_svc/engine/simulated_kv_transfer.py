@@ -103,6 +103,7 @@ class KvTransfer:
             host=self._settings.side_channel_host,
             port=self._listener.port,
             tokens=sequence.prompt_tokens,
+            cached=sequence.cached or 0,
         )
         return sealed(kept.params, sequence.request.prompt_token_ids, sequence.request.adapter)
 
@@ -152,6 +153,7 @@ class KvTransfer:
             if not sound:
                 self._on_corrupted(sequence)
             sequence.fetch = None
+            sequence.cached = fetch.source.cached
             self._batch.fetched(sequence, sound=sound)
         self._on_change()
 

@@ -33,6 +33,7 @@ class KeptAt:
     host: str
     port: int
     tokens: int  # of the prompt
+    cached: int  # of those, found in the prefix cache there
 
     @classmethod
     def parse(cls, params: Mapping[str, JsonValue]) -> Self:

@@ -68,8 +68,8 @@ def set_environment(
 ) -> None:
     """Set what vLLM and its processes read from the environment, before it is imported.
 
-    ``side_channel_port``: of the KV connector, if there is one.  Only the multiprocessing method and usage reports can be
-    overridden from outside: the rest comes from settings.
+    ``side_channel_port``: of the KV connector, if there is one.  Only the multiprocessing method and usage reports can
+    be overridden from outside: the rest comes from settings.
     """
     environment.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")  # a fork of a process with gRPC in it can hang
     environment.setdefault("VLLM_NO_USAGE_STATS", "1")

@@ -49,6 +49,9 @@ from executor_svc.engine.vllm_arguments import engine_arguments, refuse_unknown,
 from executor_svc.engine.vllm_load import VllmLoad
 
 WARM_UP_TOKENS = 8
+NOTICE_STEP_S = 1.0  # for the engine to take the step in which its connector sends a notice
+MEETING_PAUSES_S = (0.2, 0.4, 0.8, 1.6, 2.4)  # between steps while two engines may be meeting; it gives up after 5 s
+PEERS_REMEMBERED = 1024  # beyond that all are forgotten: the next release to each takes a few seconds
 STOP_GRACE_S = 10.0  # for the engine core to leave by itself before it is killed
 _FINISH_REASONS = {
     "stop": FinishReason.STOP,
@@ -307,6 +310,7 @@ class VllmEngine:
         self._connector = _connector(settings)
         self._side_channel = side_channel
         self._releases = itertools.count(1)
+        self._met: set[str] = set()  # engines that KV was fetched from
         self._gpus = _Gpus(llm.vllm_config)
         self._facts = _facts(llm, model, settings, resolved, self._gpus)
         load.kv_capacity_tokens = self._facts.kv_capacity_tokens
@@ -418,6 +422,7 @@ class VllmEngine:
         if pull is not None:  # what was fetched counts as cached with vLLM
             output.kv_pull_failed = result.num_cached_tokens < pull.tokens
             if not output.kv_pull_failed:
+                self._note_met(pull.peer)
                 output.cached_prompt_tokens = pull.cached_tokens or 0
         if result.prompt_logprobs is not None:
             output.prompt_logprobs = [None if row is None else _logprobs(row) for row in result.prompt_logprobs]
@@ -436,7 +441,7 @@ class VllmEngine:
 
     async def release_kv(self, kv_transfer_params: Mapping[str, JsonValue]) -> bool:
         """vLLM is given the request that would have fetched it, aborted from the start: its connector tells the other
-        side.
+        side, after meeting it if it never has.
         """
         if self._stopped:
             raise EngineDeadError("the engine was shut down")
@@ -445,12 +450,36 @@ class VllmEngine:
         params = opened(kv_transfer_params, None)
         try:
             self._connector.check(params)
-            await self._llm.notify_kv_transfer_request_rejected(f"release/{next(self._releases)}", params)
         except UnusableParams as error:
             raise EngineError(f"the handoff {error}") from error
+        failed_before = self._load.kv_pulls_failed
+        name = f"release/{next(self._releases)}"
+        try:
+            await self._llm.notify_kv_transfer_request_rejected(name, params)
         except Exception as error:
             raise self._translated(error, Sampling(), started=True) from error
-        return True
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(NOTICE_STEP_S):
+                await self._load.step_over()
+        if self._connector.peer(params) not in self._met:
+            await self._keep_stepping(name)
+        return self._load.kv_pulls_failed == failed_before
+
+    def _note_met(self, peer: str) -> None:
+        if len(self._met) >= PEERS_REMEMBERED:
+            self._met.clear()
+        self._met.add(peer)
+
+    async def _keep_stepping(self, name: str) -> None:
+        """Two engines meet between steps, and what waits for that is sent with the next step: an idle engine takes none
+        by itself.
+        """
+        for number, pause_s in enumerate(MEETING_PAUSES_S):
+            await asyncio.sleep(pause_s)
+            sampling = Sampling(temperature=0.0, max_tokens=1, ignore_eos=True)
+            step = EngineRequest(engine_request_id=f"{name}/{number}", prompt_token_ids=[0], sampling=sampling)
+            async for _ in self.generate(step):
+                pass
 
     # --- watching and stopping ------------------------------------------------------------------------------
 

@@ -38,10 +38,17 @@ class VllmLoad:
         self.iterations = 0
         self._recent: deque[Iteration] = deque(maxlen=ITERATIONS_KEPT)
         self._listeners: list[Callable[[], None]] = []
+        self._awaiting: list[asyncio.Future[None]] = []  # the end of the step under way
         self._last_record: float | None = None  # when the last step ended, while there was more to do
 
     def on_step(self, callback: Callable[[], None]) -> None:
         self._listeners.append(callback)
+
+    async def step_over(self) -> None:
+        """Waits until the next step is taken in, whatever it did."""
+        over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._awaiting.append(over)
+        await over
 
     def take_iterations(self) -> Sequence[Iteration]:
         taken = list(self._recent)
@@ -54,6 +61,10 @@ class VllmLoad:
             self.generation_tokens += iteration_stats.num_generation_tokens
         if scheduler_stats is not None:
             self._take_snapshot(scheduler_stats)
+        for over in self._awaiting:
+            if not over.done():
+                over.set_result(None)
+        self._awaiting.clear()
         loop = asyncio.get_running_loop()
         for listener in self._listeners:
             loop.call_soon(listener)  # after the readers of this batch, which were woken before

@@ -140,8 +140,8 @@ class Assignment:
             kv_lease_ends_at=self._kv_lease_ends_at,
             engine_time_s=asyncio.get_running_loop().time() - self._started_at,
         )
-        self._observed.ended(self.output.ended)
         self._hands.outbox.ended(self.output)
+        self._observed.ended(self.output.ended)
 
     def _end(
         self,

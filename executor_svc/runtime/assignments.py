@@ -151,9 +151,7 @@ class Assignments:
         assignment = Assignment(assign, self._hands, deadline, observed)
         self._running[assign.attempt] = assignment
         self._held[assign.attempt] = self._by_number[assign.attempt.number] = assignment.output
-        task = loop.create_task(
-            assignment.run(partial(self._handed_over, assign.number)), name=f"attempt-{assign.attempt}"
-        )
+        task = loop.create_task(assignment.run(partial(self._taken, assign)), name=f"attempt-{assign.attempt}")
         self._tasks.add(task)
         assignment.start(task)
         task.add_done_callback(partial(self._concluded, assignment))
@@ -269,12 +267,17 @@ class Assignments:
     def _handed_over(self, number: int) -> None:
         self.last_handed_over = max(self.last_handed_over, number)
 
+    def _taken(self, assign: Assign) -> None:
+        """The engine has it.  One that was let go belongs to a session whose numbers count no more."""
+        if assign.attempt in self._held:
+            self._handed_over(assign.number)
+
     def _concluded(self, assignment: Assignment, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         assign = assignment.assign
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("attempt %s of request %s failed here", assign.attempt, assign.request_id, exc_info=error)
-        self._handed_over(assign.number)
+        self._taken(assign)
         self._running.pop(assign.attempt, None)
         assignment.conclude()
         ended = assignment.output.ended

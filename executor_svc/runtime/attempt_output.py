@@ -92,6 +92,8 @@ class AttemptOutput:
         self.pieces = self._pieces_from(from_index)
 
     def _pieces_from(self, from_index: int) -> list[Piece]:
+        if from_index == len(self.token_ids):
+            return []
         text = self._detokenizer()
         text.prime(self.token_ids[:from_index], self._seam_text_length if from_index == self._seam else None)
         decodable = len(self.token_ids) - self.undecoded

@@ -130,6 +130,10 @@ class Session:
                 await self._serve(link, welcome)
             except LinkBroken as broken:
                 log.warning("the session with the scheduler broke: %s", broken)
+            except LinkRefused as refused:
+                # It was taken on once: the engine is not given up for what one message was refused for.
+                log.error("the scheduler ended the session: %s", refused.message)
+                await asyncio.sleep(self._timings.most_retry_s)
             finally:
                 self._disconnected()
                 await link.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from scheduler_svc.control.assignment import Assignment, Handoff
 from scheduler_svc.control.attempt_end import AttemptEnd, EndCause
@@ -208,7 +208,7 @@ class Assignments:
         first_index: int,
         token_ids: Sequence[int],
         text: str,
-        logprobs: Sequence[Any] | None,
+        logprobs: Sequence[bytes] | None,
     ) -> None:
         """New output of one attempt.  The hot path: once per token and request."""
         assignment = self._table.get(attempt_number)
@@ -216,6 +216,8 @@ class Assignments:
             if (guest := self._guests.get(attempt_number)) is not None:
                 guest.token()
             return
+        if assignment.phase is Phase.PREFILLING:
+            return  # its token is no part of the output, whatever an executor sends
         live = assignment.live
         try:
             fresh = live.output.append(attempt_number, first_index, token_ids, text, logprobs)
@@ -278,9 +280,9 @@ class Assignments:
             why = f"{instance_id} gave it back: {end.message}"
             self.move_on(live, why, FailoverCause.RETURNED, excluded=instance_id)
         else:
-            self._sessions.attempt_failed(instance_id, end.message)
             why = f"{instance_id} failed it: {end.message}"
             self.move_on(live, why, FailoverCause.FAILED, excluded=instance_id)
+            self._sessions.attempt_failed(instance_id, end.message)
 
     # --- what happens to instances ----------------------------------------------------------------
 
@@ -299,7 +301,7 @@ class Assignments:
             if not assignment.fenced:
                 assignment.abandon(reason)
                 assignment.fenced = False
-                self._over(assignment, why, FailoverCause.STALLED, excluded=instance_id)
+                self._over(assignment, why, FailoverCause.STALLED, excluded=instance_id, room_is_free=False)
         self.handoffs.decode_gone(instance_id, f"stalled: {reason}", FailoverCause.STALLED)
 
     def never_arrived(self, assignment: Assignment) -> None:
@@ -329,14 +331,16 @@ class Assignments:
         assignment.abandon(why)
         self.move_on(live, why, FailoverCause.MISMATCH, excluded=assignment.instance_id)
 
-    def _over(self, assignment: Assignment, why: str, cause: FailoverCause, *, excluded: str) -> None:
+    def _over(
+        self, assignment: Assignment, why: str, cause: FailoverCause, *, excluded: str, room_is_free: bool = True
+    ) -> None:
         """An attempt will give nothing more, for a reason that lies with its instance; fences it."""
         fenced, assignment.fenced = assignment.fenced, True
         live = assignment.live
         if live.current is assignment:
             live.current = None
         if assignment.phase is Phase.PREFILLING:
-            self.handoffs.prefill_lost(assignment, why, cause, wanted=not fenced)
+            self.handoffs.prefill_lost(assignment, why, cause, wanted=not fenced, room_is_free=room_is_free)
             return
         if assignment.handoff is not None:
             self.handoffs.not_fetched(assignment, why, reached_engine=False, failed=False)

@@ -43,7 +43,11 @@ class Dispatcher:
             live = self._lifecycle.find(decision.key)
             if live is None or live.state.ended:
                 # Ending a request withdraws it from the queue, so this is a bug; its room must not leak all the same.
-                self._core.release(decision.attempt_number, self._clock.now(), output_tokens=None, finished=False)
+                numbers = [decision.attempt_number]
+                if decision.prefill is not None:
+                    numbers.append(decision.prefill.attempt_number)
+                for number in numbers:
+                    self._core.release(number, self._clock.now(), output_tokens=None, finished=False)
                 continue
             self._assignments.start(live, decision)
         return self._core.more

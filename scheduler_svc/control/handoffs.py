@@ -104,11 +104,14 @@ class Handoffs:
         if not self._prefill_there(assignment.live, decision, said):
             self._legs.move_on(assignment.live, said, cause, excluded=decision.instance_id, whole=True)
 
-    def prefill_lost(self, assignment: Assignment, why: str, cause: FailoverCause, *, wanted: bool) -> None:
-        """It will not say how it ended.  ``wanted``: its request still wanted it."""
+    def prefill_lost(
+        self, assignment: Assignment, why: str, cause: FailoverCause, *, wanted: bool, room_is_free: bool
+    ) -> None:
+        """It may not say how it ended.  ``wanted``: its request still wanted it."""
         handoff = assignment.handoff
         assert handoff is not None, "a prefill leg belongs to a handoff"
-        self._release(handoff.prefill_number)
+        if room_is_free:
+            self._release(handoff.prefill_number)
         if wanted:
             self.prefill_failed(assignment, why, cause)
         else:
@@ -168,7 +171,7 @@ class Handoffs:
     def decode_gone(self, instance_id: str, why: str, cause: FailoverCause) -> None:
         """An instance that was to decode is lost or stalled while prefill still runs elsewhere."""
         for live, decision in [w for w in self._waiting.values() if w[1].instance_id == instance_id]:
-            if live.current is not None:
+            if live.current is not None and live.current.decision is decision:
                 live.current.abandon(why)
             self._give_up_decode(decision)
             said = f"{instance_id}, which was to decode it, {why}"

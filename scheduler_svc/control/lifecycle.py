@@ -26,7 +26,7 @@ class RecordLimits:
 
     def weight(self, live: LiveRequest) -> tuple[int, int]:
         considered = sum(p.decision.candidates_considered for p in live.placements)
-        return len(live.output), considered
+        return live.output.weight, considered
 
 
 class Lifecycle:
@@ -80,9 +80,9 @@ class Lifecycle:
             live.current.abandon(str(outcome) if isinstance(outcome, Exception) else "finished")
         live.note(now, live.state.value, str(outcome) if isinstance(outcome, Exception) else outcome.finish_reason)
         self._record(live)
+        live.changed()
         live.observed.ended(live, now)
         _say(live, outcome)
-        live.changed()
         return True
 
     def _expire(self, live: LiveRequest) -> None:

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+TOKEN_BYTES = 70
+"""About what a token takes here."""
 
 
 class TokenSlice(NamedTuple):
@@ -20,7 +23,7 @@ class TokenSlice(NamedTuple):
     token_ids: Sequence[int]
     text_offset: int  # of text in the whole output, Unicode code points
     text: str
-    logprobs: Sequence[Any] | None  # one per token, as the executor sent them; None when not asked for
+    logprobs: Sequence[bytes] | None  # one per token, a message each, empty if there is none; None when not asked for
 
 
 class OutputGap(Exception):
@@ -28,7 +31,17 @@ class OutputGap(Exception):
 
 
 class OutputLog:
-    __slots__ = ("_ends", "_limit", "_logprobs", "_pieces", "_segments", "_tail", "_text_length", "token_ids")
+    __slots__ = (
+        "_ends",
+        "_limit",
+        "_logprob_bytes",
+        "_logprobs",
+        "_pieces",
+        "_segments",
+        "_tail",
+        "_text_length",
+        "token_ids",
+    )
 
     def __init__(self, *, limit: int) -> None:
         self.token_ids = array("I")
@@ -37,11 +50,17 @@ class OutputLog:
         self._ends = array("I")  # text length after each token
         self._text_length = 0
         self._segments: list[tuple[int, int]] = []  # (first position, attempt number), ascending
-        self._logprobs: list[Any] | None = None
+        self._logprobs: list[bytes] | None = None
+        self._logprob_bytes = 0
         self._tail = ""  # text held back until the end
 
     def __len__(self) -> int:
         return len(self.token_ids)
+
+    @property
+    def weight(self) -> int:
+        """Memory it takes, in output tokens without log probabilities."""
+        return len(self.token_ids) + self._logprob_bytes // TOKEN_BYTES
 
     @property
     def text_length(self) -> int:
@@ -63,7 +82,7 @@ class OutputLog:
         first_index: int,
         token_ids: Sequence[int],
         text: str,
-        logprobs: Sequence[Any] | None,
+        logprobs: Sequence[bytes] | None,
     ) -> bool:
         """Take tokens in.  False if all of them were here already (sent again after a reconnect).
 
@@ -94,7 +113,7 @@ class OutputLog:
         self._pieces.append(text)
         self._ends.append(self._text_length)
         if logprobs or self._logprobs is not None:
-            self._keep_logprobs(have, logprobs or [None] * count)
+            self._keep_logprobs(have, logprobs or [b""] * count)
         return True
 
     def close(self, trailing_text: str) -> None:
@@ -119,7 +138,8 @@ class OutputLog:
     def _offset(self, position: int) -> int:
         return self._ends[position - 1] if position else 0
 
-    def _keep_logprobs(self, have: int, logprobs: Sequence[Any]) -> None:
+    def _keep_logprobs(self, have: int, logprobs: Sequence[bytes]) -> None:
         if self._logprobs is None:
-            self._logprobs = [None] * have
+            self._logprobs = [b""] * have
         self._logprobs.extend(logprobs)
+        self._logprob_bytes += sum(map(len, logprobs))

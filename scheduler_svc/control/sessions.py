@@ -27,6 +27,7 @@ from scheduler_svc.domain.registry import Instance
 
 log = logging.getLogger(__name__)
 
+MAX_DOUBLINGS = 10  # of a rest; it is capped long before
 STARTING = frozenset({InstanceState.DOWNLOADING, InstanceState.LOADING, InstanceState.WARMING})
 GONE = frozenset({InstanceState.LOST, InstanceState.FAILED})
 DRAINS = frozenset({InstanceState.DRAINING, InstanceState.DRAINED})
@@ -214,7 +215,9 @@ class Sessions:
         session = self._sessions.get(instance_id)
         if probation.failures < needed or session is None or session.instance.state is not InstanceState.READY:
             return
-        rest = min(self._settings.probation_s * 2**probation.rests, self._settings.probation_max_s)
+        rest = min(
+            self._settings.probation_s * 2 ** min(probation.rests, MAX_DOUBLINGS), self._settings.probation_max_s
+        )
         probation.rests += 1
         probation.failures = 0
         why = f"failures in a row, the latest: {message}; rests {rest:.0f} s"
@@ -303,11 +306,11 @@ class Sessions:
                 self.attempt_gone(verdict.instance_id)
             self._wakeup.kick()
         for instance in list(self._core.registry.all()):
-            gone = instance.instance_id not in self._sessions
+            # One that an operator drained stays listed, so that the drain holds when it comes back.
+            gone = instance.instance_id not in self._sessions and instance.instance_id not in self._cordoned
             if gone and now - instance.state_since > self._settings.forget_after_s:
                 self._core.registry.forget(instance.instance_id)
                 self._probation.pop(instance.instance_id, None)
-                self._cordoned.discard(instance.instance_id)
 
     # --- inside -----------------------------------------------------------------------------------
 

@@ -94,9 +94,9 @@ class WarmUps:
             log.info("prefill/decode: %s hands over, %.3f s", _name(warm_up.pair), took_s)
 
     def failed(self, warm_up: WarmUp, reason: str) -> None:
+        self._assignments.dismiss(warm_up.attempt_number)
         if not warm_up.over:
             warm_up.over = True
-            self._assignments.dismiss(warm_up.attempt_number)
             self._core.pd.pairs.failed(warm_up.pair, reason, self._clock.now())
             log.warning("prefill/decode: %s cannot hand over: %s", _name(warm_up.pair), reason)
 

@@ -68,9 +68,10 @@ class RequestWatch:
         return self._context.headers()["traceparent"] if self._context is not None else ""
 
     def refused(self, error: BaseException, now: float) -> None:
-        assert self._submission is not None, "it was accepted"
-        model = self._model_label(self._submission.model)
-        attainment = self._metrics.refused(self._submission, error, model=model)
+        submission = self._submission
+        if submission is None:
+            return  # accepted: it ends another way
+        attainment = self._metrics.refused(submission, error, model=self._model_label(submission.model))
         if self._notes is not None:
             self._notes.attainment = attainment
             self._notes.refusal = error

@@ -4,17 +4,34 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 import jinja2
 import jinja2.ext
+import jinja2.nodes
+import jinja2.parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from scheduler_svc.control.tokenizers import Conversation, PromptError
 
+LEFT_OPEN = "<<here the final message goes on>> "
+"""Put behind a message that is to be continued, to find its end in what the template makes of it.  The space at its own
+end tells whether the template keeps spaces there."""
+
 
 class _TemplateRefusal(Exception):
     """The template itself called raise_exception."""
+
+
+class _GenerationBlocks(jinja2.ext.Extension):
+    """``{% generation %}`` marks what the model says, for training: here it is what stands in it."""
+
+    tags = {"generation"}  # noqa: RUF012 - as the base class has it
+
+    def parse(self, parser: jinja2.parser.Parser) -> list[jinja2.nodes.Node]:
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
 
 class ChatTemplate:
@@ -23,10 +40,11 @@ class ChatTemplate:
     def __init__(self, source: str, special_tokens: Mapping[str, str]) -> None:
         """Raises ValueError if ``source`` is no template."""
         environment = ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=[jinja2.ext.loopcontrols]
+            trim_blocks=True, lstrip_blocks=True, extensions=[jinja2.ext.loopcontrols, _GenerationBlocks]
         )
         environment.filters["tojson"] = _tojson
         environment.globals["raise_exception"] = _raise_exception
+        environment.globals["strftime_now"] = _strftime_now
         try:
             self._template = environment.from_string(source)
         except jinja2.TemplateError as error:
@@ -42,27 +60,38 @@ class ChatTemplate:
                 message["name"] = turn.name
             messages.append(message)
         variables = {**self._special_tokens, **conversation.template_arguments}
+        if conversation.continue_final_message and messages:
+            messages[-1]["content"] += LEFT_OPEN
         variables["messages"] = messages
         variables["add_generation_prompt"] = not conversation.continue_final_message
         try:
             text = self._template.render(variables)
-        except (jinja2.TemplateError, _TemplateRefusal, TypeError, ValueError, KeyError) as error:
+        except Exception as error:  # a template is somebody else's program: it may fail in any way
             raise PromptError(f"the model's chat template refuses it: {error}") from error
-        return _cut_after_last(text, messages) if conversation.continue_final_message else text
+        return _cut_open(text) if conversation.continue_final_message else text
 
 
-def _cut_after_last(text: str, messages: list[dict[str, Any]]) -> str:
+def _cut_open(text: str) -> str:
     """Leave the last message open: what the template closes it with is cut off."""
-    last = str(messages[-1]["content"]).strip()
-    at = text.rfind(last)
-    if not last or at < 0:
+    at = text.rfind(LEFT_OPEN.rstrip())
+    if at < 0:
         raise PromptError("the final message cannot be continued: the template does not show it as it is")
-    return text[: at + len(last)]
+    return text[:at] if text.startswith(LEFT_OPEN, at) else text[:at].rstrip()
 
 
-def _tojson(value: Any, ensure_ascii: bool = False, indent: int | None = None) -> str:
+def _tojson(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
     # Jinja's own filter escapes HTML, which models were not trained on.
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent)
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+
+
+def _strftime_now(layout: str) -> str:
+    return datetime.now().strftime(layout)
 
 
 def _raise_exception(message: str) -> None:

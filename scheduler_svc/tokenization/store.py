@@ -77,12 +77,12 @@ def _parse(tokenizer_hash: str, document: bytes) -> _Model:
     try:
         content = json.loads(document)
         tokenizer = Tokenizer.from_str(content["tokenizer_json"])
-    except Exception as error:  # the library raises bare Exception
-        raise ValueError(f"not a tokenizer: {error}") from error
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    source = content.get("chat_template")
-    template = ChatTemplate(source, content.get("special_tokens") or {}) if source else None
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        source = content.get("chat_template")
+        template = ChatTemplate(source, content.get("special_tokens") or {}) if source else None
+    except Exception as error:  # the library raises bare Exception, and files may be wrong in any way
+        raise ValueError(f"not a tokenizer and its template: {error}") from error
     return _Model(tokenizer=tokenizer, template=template)
 
 

@@ -56,7 +56,14 @@ STATE_TO_WIRE: dict[InstanceState, common_pb2.InstanceState.ValueType] = {
     InstanceState.LOST: common_pb2.INSTANCE_STATE_LOST,
     InstanceState.FAILED: common_pb2.INSTANCE_STATE_FAILED,
 }
-STATE_FROM_WIRE: dict[int, InstanceState] = {w: s for s, w in STATE_TO_WIRE.items()}
+ENGINE_STATE_FROM_WIRE: dict[int, InstanceState] = {
+    common_pb2.INSTANCE_STATE_DOWNLOADING: InstanceState.DOWNLOADING,
+    common_pb2.INSTANCE_STATE_LOADING: InstanceState.LOADING,
+    common_pb2.INSTANCE_STATE_WARMING: InstanceState.WARMING,
+    common_pb2.INSTANCE_STATE_READY: InstanceState.READY,
+    common_pb2.INSTANCE_STATE_FAILED: InstanceState.FAILED,
+}
+"""What an executor reports of its engine; the other states are the scheduler's findings."""
 
 PHASE_TO_WIRE: dict[Phase, common_pb2.Phase.ValueType] = {
     Phase.HYBRID: common_pb2.PHASE_HYBRID,

@@ -78,5 +78,7 @@ async def _refuse(context: Context, method: str, error: Exception) -> None:
     status = to_status(error)
     if status.code == grpc.StatusCode.INTERNAL.value[0]:
         log.error("%s failed", method, exc_info=error)
+    # A request's outcome is kept for who attaches later; what its frames hold, the prompt included, is not.
+    error.__traceback__ = None
     wire = rpc_status.to_status(status)
     await context.abort(wire.code, wire.details, wire.trailing_metadata)

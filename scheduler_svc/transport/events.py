@@ -44,8 +44,8 @@ def tokens(piece: TokenSlice, epoch: int) -> inference_pb2.GenerateResponse:
     wire.token_ids.extend(piece.token_ids)
     wire.text_offset = piece.text_offset
     wire.text = piece.text
-    if piece.logprobs is not None:
-        wire.logprobs.extend(piece.logprobs)
+    for found in piece.logprobs or ():
+        wire.logprobs.add().MergeFromString(found)
     return response
 
 

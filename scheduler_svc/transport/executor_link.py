@@ -23,7 +23,14 @@ class StreamLink:
         self._epoch = epoch
         self.control: Outbox[executor_pb2.ControlResponse] = Outbox(OUTBOX_LIMIT)
         self.outputs: Outbox[executor_pb2.OutputsResponse] = Outbox(OUTBOX_LIMIT)
+        self.stuck = asyncio.Event()  # the executor does not read: its streams end, whatever they wait for
         self._acks: list[executor_pb2.OutputAck] = []
+
+    def new_outputs(self) -> Outbox[executor_pb2.OutputsResponse]:
+        """For an output stream that opens; an older one ends."""
+        self.outputs.close("replaced by a newer output stream")
+        self.outputs = Outbox(OUTBOX_LIMIT)
+        return self.outputs
 
     def assign(self, order: AssignOrder) -> None:
         self._send(executor_pb2.ControlResponse(assign=assign_message(order)))
@@ -74,6 +81,7 @@ class StreamLink:
         except Overflow:
             log.error("instance %s does not read its stream; closing its session", self._instance_id)
             self.close("the executor does not read")
+            self.stuck.set()
 
     def attempt(self, number: int) -> common_pb2.Attempt:
         return common_pb2.Attempt(epoch=self._epoch, number=number)

@@ -16,7 +16,7 @@ from scheduler_svc.control.session import Session
 from scheduler_svc.control.sessions import Sessions
 from scheduler_svc.domain.instance import InstanceState
 from scheduler_svc.transport import durations, registrations
-from scheduler_svc.transport.enums import ROLE_TO_WIRE, STATE_FROM_WIRE
+from scheduler_svc.transport.enums import ENGINE_STATE_FROM_WIRE, ROLE_TO_WIRE
 from scheduler_svc.transport.errors import WireError
 from scheduler_svc.transport.executor_link import StreamLink
 from scheduler_svc.transport.outbox import Outbox
@@ -53,24 +53,21 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
         registration = registrations.registration(first.register)
         link = StreamLink(registration.spec.instance_id, epoch=self._epoch)
         welcome = self._sessions.register(registration, link)
-        await context.write(
-            executor_pb2.ControlResponse(
-                welcome=executor_pb2.Welcome(
-                    protocol_version=registrations.agreed_version(first.register),
-                    session_id=welcome.session_id,
-                    epoch=welcome.epoch,
-                    lease=durations.to_wire(welcome.lease_s),
-                    heartbeat_interval=durations.to_wire(welcome.heartbeat_interval_s),
-                    keep=[link.attempt(number) for number in welcome.keep],
-                    role=ROLE_TO_WIRE[welcome.role],
-                )
-            )
+        answer = executor_pb2.Welcome(
+            protocol_version=registrations.agreed_version(first.register),
+            session_id=welcome.session_id,
+            epoch=welcome.epoch,
+            lease=durations.to_wire(welcome.lease_s),
+            heartbeat_interval=durations.to_wire(welcome.heartbeat_interval_s),
+            keep=[link.attempt(number) for number in welcome.keep],
+            role=ROLE_TO_WIRE[welcome.role],
         )
         session = self._sessions.by_id(welcome.session_id)
         await _both_ways(
             read=lambda: self._read_control(session, request_iterator),
-            write=lambda: _write_all(link.control, context),
+            write=lambda: _write_all(link.control, context, first=executor_pb2.ControlResponse(welcome=answer)),
             broken=lambda reason: self._sessions.control_broken(session, reason),
+            stuck=link.stuck,
         )
 
     async def _read_control(self, session: Session, messages: AsyncIterator[executor_pb2.ControlRequest]) -> None:
@@ -103,9 +100,9 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
             raise WireError(ErrorReason.INVALID_REGISTRATION, "this stream is registered already")
 
     def _on_engine_status(self, session: Session, status: executor_pb2.EngineStatus) -> None:
-        state = STATE_FROM_WIRE.get(status.state)
+        state = ENGINE_STATE_FROM_WIRE.get(status.state)
         if state is None:
-            raise WireError(ErrorReason.INVALID_REGISTRATION, f"engine state {status.state} is not known")
+            raise WireError(ErrorReason.INVALID_REGISTRATION, f"{status.state} is no state of an engine")
         facts = registrations.facts(status.facts) if state is InstanceState.READY else None
         progress = status.progress if status.HasField("progress") else None
         self._sessions.engine_status(session, state, progress, status.message, facts)
@@ -116,13 +113,24 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
         self, request_iterator: AsyncIterator[executor_pb2.OutputsRequest], context: Context
     ) -> None:
         first = await _first(request_iterator, "hello")
-        session = self._sessions.outputs_opened(first.hello.session_id)
+        session = self._sessions.by_id(first.hello.session_id)
         link = session.link
         assert isinstance(link, StreamLink)
+        outbox = link.new_outputs()
+        if session.outputs_up:
+            # The executor knows that the older stream broke before this side does.
+            self._sessions.outputs_broken(session, "replaced by a newer one")
+        self._sessions.outputs_opened(session.session_id)
+
+        def broken(reason: str) -> None:
+            if link.outputs is outbox:
+                self._sessions.outputs_broken(session, reason)
+
         await _both_ways(
             read=lambda: self._read_outputs(session, link, request_iterator),
-            write=lambda: _write_all(link.outputs, context),
-            broken=lambda reason: self._sessions.outputs_broken(session, reason),
+            write=lambda: _write_all(outbox, context),
+            broken=broken,
+            stuck=link.stuck,
         )
 
     async def _read_outputs(
@@ -134,7 +142,9 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
             kind = message.WhichOneof("message")
             if kind == "frame":
                 for piece in message.frame.tokens:
-                    tokens(piece.attempt_number, piece.first_index, piece.token_ids, piece.text, piece.logprobs)
+                    # As bytes: a part of a message that is kept keeps the memory of all of it.
+                    logprobs = [found.SerializeToString() for found in piece.logprobs]
+                    tokens(piece.attempt_number, piece.first_index, piece.token_ids, piece.text, logprobs)
                 self._sessions.heard(session)
             elif kind == "ended":
                 ended = message.ended
@@ -144,8 +154,7 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
                 self._assignments.accepted(message.accepted.attempt_number)
             elif kind == "rejected":
                 rejected = message.rejected
-                reason = executor_pb2.AssignmentRejected.Reason.Name(rejected.reason)
-                reason = reason.removeprefix("REASON_").lower()
+                reason = registrations.rejection(rejected.reason)
                 self._assignments.rejected(rejected.attempt_number, reason, rejected.message)
 
 
@@ -165,14 +174,16 @@ async def _both_ways(
     read: Callable[[], Awaitable[None]],
     write: Callable[[], Awaitable[None]],
     broken: Callable[[str], None],
+    stuck: asyncio.Event,
 ) -> None:
-    """Read and write until either side ends; say so whatever ended it."""
+    """Read and write until either side ends, or is stuck; say so whatever ended it."""
     reader = asyncio.ensure_future(read())
     writer = asyncio.ensure_future(write())
+    unread = asyncio.ensure_future(stuck.wait())
     reason = "the connection was lost"  # gRPC cancels this coroutine then
     try:
-        done, _ = await asyncio.wait({reader, writer}, return_when=asyncio.FIRST_COMPLETED)
-        reason = "closed by the executor"
+        done, _ = await asyncio.wait({reader, writer, unread}, return_when=asyncio.FIRST_COMPLETED)
+        reason = "the executor does not read" if stuck.is_set() else "closed by the executor"
         for task in done:
             error = task.exception() if not task.cancelled() else None
             if isinstance(error, EOFError):
@@ -183,12 +194,14 @@ async def _both_ways(
                 reason = repr(error)
                 raise error
     finally:
-        for task in (reader, writer):
+        for task in (reader, writer, unread):
             task.cancel()
-        await asyncio.gather(reader, writer, return_exceptions=True)
         broken(reason)
+        await asyncio.gather(reader, writer, unread, return_exceptions=True)
 
 
-async def _write_all(outbox: Outbox[Any], context: Context) -> None:
+async def _write_all(outbox: Outbox[Any], context: Context, *, first: object | None = None) -> None:
+    if first is not None:
+        await context.write(first)
     while True:
         await context.write(await outbox.get())

@@ -141,6 +141,12 @@ def attempt_end(wire: executor_pb2.AssignmentEnded) -> AttemptEnd:
     )
 
 
+def rejection(reason: executor_pb2.AssignmentRejected.Reason.ValueType) -> str:
+    """A rejection's reason in words; that of a newer executor as its number."""
+    known = executor_pb2.AssignmentRejected.Reason
+    return known.Name(reason).removeprefix("REASON_").lower() if reason in known.values() else f"reason {reason}"
+
+
 def _caller_path(field: str) -> str:
     """Executors name fields of Assign; the caller knows them inside its spec."""
     if not field:

@@ -14,11 +14,12 @@ from pathlib import Path
 from executor_svc.engine.tiny_model import make_tiny_model
 from tests.bench import latency, machine, relay, throughput
 from tests.bench.child import ChildFailed
+from tests.bench.core import bench_core
 from tests.bench.engines import simulated, tiny_vllm
 from tests.bench.report import Row, document, table
 
 TINY_MODEL = Path(".cache/tiny-model")
-NAMES = ("latency", "relay", "throughput", "vllm")
+NAMES = ("core", "latency", "relay", "throughput", "vllm")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,14 +28,20 @@ class Size:
 
     rounds: int
     latency_turns: int  # per round
+    relay_rounds: int
     relay_tokens: int  # per stream and round
     throughput_tokens: int  # the same
 
 
-FULL = Size(rounds=5, latency_turns=40, relay_tokens=200, throughput_tokens=192)
-QUICK = Size(rounds=2, latency_turns=20, relay_tokens=60, throughput_tokens=64)
+FULL = Size(rounds=5, latency_turns=40, relay_rounds=3, relay_tokens=400, throughput_tokens=192)
+QUICK = Size(rounds=3, latency_turns=20, relay_rounds=1, relay_tokens=150, throughput_tokens=64)
+NOT_QUICK = ("core", "vllm")  # a minute each, most of it spent on getting ready
 
 Benchmark = Callable[[Size], Awaitable[list[Row]]]
+
+
+async def _core(size: Size) -> list[Row]:
+    return bench_core.measure(quick=size is QUICK)  # no process and no loop but this one: it may hold it
 
 
 async def _latency(size: Size) -> list[Row]:
@@ -44,7 +51,7 @@ async def _latency(size: Size) -> list[Row]:
 async def _relay(size: Size) -> list[Row]:
     rows = []
     for streams in (32, 256):
-        rows += await relay.measure(rounds=size.rounds, streams=streams, max_tokens=size.relay_tokens)
+        rows += await relay.measure(rounds=size.relay_rounds, streams=streams, max_tokens=size.relay_tokens)
     return rows
 
 
@@ -61,7 +68,7 @@ async def _vllm(size: Size) -> list[Row]:
     )
 
 
-BENCHMARKS: dict[str, Benchmark] = dict(zip(NAMES, (_latency, _relay, _throughput, _vllm), strict=True))
+BENCHMARKS: dict[str, Benchmark] = dict(zip(NAMES, (_core, _latency, _relay, _throughput, _vllm), strict=True))
 
 
 async def _measure(names: list[str], size: Size) -> list[Row]:
@@ -79,7 +86,7 @@ async def _measure(names: list[str], size: Size) -> list[Row]:
 def main() -> int:
     """Exit status: 0 when everything was measured, whatever the figures; 1 when something could not be."""
     options = _parser().parse_args()
-    names = options.only or [name for name in NAMES if name != "vllm" or not options.quick]
+    names = options.only or [name for name in NAMES if not (options.quick and name in NOT_QUICK)]
     if "vllm" in names and find_spec("vllm") is None:
         print("vLLM is not installed (make setup-vllm): its benchmark is left out", file=sys.stderr)
         names.remove("vllm")
@@ -101,7 +108,11 @@ def main() -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.bench")
     parser.add_argument("--only", action="append", choices=NAMES, help="this benchmark; may be given again")
-    parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds, and no vLLM: under a minute")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help=f"fewer and shorter rounds, and no {' or '.join(NOT_QUICK)} unless asked for: under a minute",
+    )
     parser.add_argument("--json", action="store_true", help="JSON instead of a table")
     return parser
 

@@ -43,7 +43,6 @@ def simulated(*, step_s: float, streams: int) -> Engine:
 def tiny_vllm(model: Path, *, streams: int) -> Engine:
     """A real vLLM engine on the CPU with the tiny model, bound to core 0."""
     settings = VllmSettings(
-        dtype="bfloat16",
         max_model_len=2_048,
         max_running=streams,
         kv_cache_bytes=1 << 29,

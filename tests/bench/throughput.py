@@ -24,6 +24,7 @@ PROMPT_TOKENS = 32
 async def measure(engine: Engine, case: str, *, rounds: int, max_tokens: int, target: str = "") -> list[Row]:
     through: list[float] = []
     alone: list[float] = []
+    messages: list[float] = []  # per token
     async with (
         control_plane(engine) as plane,
         direct_engine(engine) as direct,
@@ -35,8 +36,12 @@ async def measure(engine: Engine, case: str, *, rounds: int, max_tokens: int, ta
             alone.append(workload.output_tokens / wall_s)
             run = await run_with_sdk(client, workload)
             through.append(run.tokens / run.wall_s)
+            messages.append(run.messages / run.tokens)
     ratios = [one / other for one, other in zip(through[1:], alone[1:], strict=True)]
-    rates = f"{statistics.median(through[1:]):,.0f} of {statistics.median(alone[1:]):,.0f} tokens/s"
+    rates = (
+        f"{statistics.median(through[1:]):,.0f} of {statistics.median(alone[1:]):,.0f} tokens/s, "
+        f"{statistics.median(messages[1:]):.2f} messages per token"
+    )
     return [
         Row(
             benchmark=f"throughput, {STREAMS} streams",

@@ -38,6 +38,7 @@ class Pull:
     """A prompt's KV to be fetched."""
 
     params: Mapping[str, JsonValue]  # for the engine
+    peer: str  # the engine it is fetched from
     tokens: int  # of the prompt whose KV is here once it was fetched, cached ones included
     cached_tokens: int | None  # that the other engine found in its prefix cache, if it says
 
@@ -87,7 +88,7 @@ class KvConnector(Protocol):
         ...
 
     def peer(self, params: Mapping[str, JsonValue]) -> str:
-        """Names the engine that keeps the KV, the same for all of its handoffs."""
+        """The engine that keeps the KV, by a name that is the same in all of its handoffs."""
         ...
 
     def counts(self, report: Mapping[str, Any]) -> TransferCounts:

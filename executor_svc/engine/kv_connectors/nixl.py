@@ -33,7 +33,7 @@ class NixlConnector:
         if importlib.util.find_spec("nixl") is None:
             raise ModelError(
                 "kv_transfer.connector NixlConnector needs NIXL, which is not installed: on a host with GPUs install "
-                "'nixl', elsewhere 'make setup-vllm' does (nixl and nixl-cu12, without what they depend on)"
+                "'sage-control-plane[nixl]'; elsewhere 'make setup-vllm' does"
             )
 
     def config(self, settings: KvTransferSettings, device: str) -> dict[str, Any]:
@@ -111,6 +111,7 @@ class NixlConnector:
         return Pull(
             # Without it vLLM says how much of the prompt was really fetched.
             params={name: value for name, value in params.items() if name != _CACHED},
+            peer=self.peer(params),
             tokens=tokens,
             cached_tokens=cached if isinstance(cached, int) else None,
         )

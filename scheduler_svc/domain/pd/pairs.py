@@ -40,6 +40,7 @@ class Pair:
 
 RETRY_S = 2.0
 RETRY_MAX_S = 60.0
+MAX_DOUBLINGS = 10  # more would only overflow: the wait is capped long before
 HANDOFF_WEIGHT = 0.2  # of a new measurement
 
 
@@ -99,8 +100,13 @@ class PairBook:
         pair.handoff_s = handoff_s if known is None else known + HANDOFF_WEIGHT * (handoff_s - known)
 
     def failed(self, pair: Pair, reason: str, now: float) -> None:
-        """Not used until a warm-up works again; tried again later and later."""
+        """Not used until a warm-up works again; tried again later and later.
+
+        All that was under way when it failed counts as one failure.
+        """
+        if pair.state is PairState.FAILED:
+            return
         pair.state = PairState.FAILED
         pair.reason = reason
-        pair.retry_at = now + min(RETRY_S * 2**pair.failures, RETRY_MAX_S)
+        pair.retry_at = now + min(RETRY_S * 2 ** min(pair.failures, MAX_DOUBLINGS), RETRY_MAX_S)
         pair.failures += 1

@@ -73,9 +73,7 @@ async def answer(engine: Engine, prompt: list[int], sampling: Sampling, **more: 
     return Answer(outputs=[output async for output in engine.generate(request)])
 
 
-async def refusal(
-    engine: Engine, prompt: list[int], sampling: Sampling, **more: object
-) -> InvalidRequestError:
+async def refusal(engine: Engine, prompt: list[int], sampling: Sampling, **more: object) -> InvalidRequestError:
     """The InvalidRequestError the request ends in; nothing of it may stay in the engine."""
     before = engine.load().unfinished
     with pytest.raises(InvalidRequestError) as caught:
@@ -114,9 +112,7 @@ class EngineContract:
     async def test_tokenizer_files_turn_prompts_to_text_and_back(self, subject: Subject) -> None:
         files = subject.engine.facts.tokenizer
         tokenizer = Tokenizer.from_str(files.tokenizer_json)
-        assert (
-            tokenizer.decode(tokenizer.encode("Grüße, 東京!", add_special_tokens=False).ids) == "Grüße, 東京!"
-        )
+        assert tokenizer.decode(tokenizer.encode("Grüße, 東京!", add_special_tokens=False).ids) == "Grüße, 東京!"
         assert files.chat_template
         assert "eos_token" in files.special_tokens
 
@@ -141,9 +137,7 @@ class EngineContract:
 
     async def test_greedy_tokens_do_not_depend_on_company(self, subject: Subject) -> None:
         alone = [(await answer(subject.engine, prompt, GREEDY_48)).token_ids for prompt in subject.prompts]
-        together = await asyncio.gather(
-            *(answer(subject.engine, prompt, GREEDY_48) for prompt in subject.prompts * 2)
-        )
+        together = await asyncio.gather(*(answer(subject.engine, prompt, GREEDY_48) for prompt in subject.prompts * 2))
         assert [result.token_ids for result in together] == alone * 2
 
     async def test_prompt_and_emitted_tokens_go_on_as_the_whole_would(self, subject: Subject) -> None:
@@ -167,9 +161,7 @@ class EngineContract:
     async def test_an_answer_stops_at_the_model_length(self, subject: Subject) -> None:
         limit = subject.engine.facts.max_model_len
         prompt = (subject.prompts[0] * limit)[: limit - 5]
-        result = await answer(
-            subject.engine, prompt, Sampling(temperature=0.0, max_tokens=100, ignore_eos=True)
-        )
+        result = await answer(subject.engine, prompt, Sampling(temperature=0.0, max_tokens=100, ignore_eos=True))
         assert len(result.token_ids) == 5
         assert result.last.finish_reason is FinishReason.LENGTH
 
@@ -187,9 +179,7 @@ class EngineContract:
     async def test_a_stop_token_has_to_wait_for_min_tokens(self, subject: Subject) -> None:
         whole = (await answer(subject.engine, subject.prompts[0], GREEDY_48)).token_ids
         stop = whole[3]
-        sampling = Sampling(
-            temperature=0.0, max_tokens=48, min_tokens=30, ignore_eos=True, stop_token_ids=(stop,)
-        )
+        sampling = Sampling(temperature=0.0, max_tokens=48, min_tokens=30, ignore_eos=True, stop_token_ids=(stop,))
         result = await answer(subject.engine, subject.prompts[0], sampling)
         assert len(result.token_ids) >= 30
         assert stop not in result.token_ids[:30]
@@ -232,9 +222,7 @@ class EngineContract:
         assert all(row[0].rank == 1 for row in rows)  # greedy: the chosen one is the likeliest
         assert all(len(row) == max(1, top) for row in rows)
         assert all(entry.logprob <= 0.0 for row in rows for entry in row)
-        assert all(
-            [entry.logprob for entry in row] == sorted((e.logprob for e in row), reverse=True) for row in rows
-        )
+        assert all([entry.logprob for entry in row] == sorted((e.logprob for e in row), reverse=True) for row in rows)
 
     async def test_without_being_asked_there_are_no_logprobs(self, subject: Subject) -> None:
         result = await answer(subject.engine, subject.prompts[0], GREEDY_48)
@@ -263,9 +251,7 @@ class EngineContract:
     async def _constrained(self, subject: Subject, kind: StructuredKind, value: str) -> str:
         if kind not in subject.engine.facts.structured_output_kinds:
             pytest.skip(f"this engine has no {kind.value}")
-        sampling = Sampling(
-            temperature=0.0, max_tokens=64, structured_output=StructuredOutput(kind=kind, value=value)
-        )
+        sampling = Sampling(temperature=0.0, max_tokens=64, structured_output=StructuredOutput(kind=kind, value=value))
         result = await answer(subject.engine, subject.prompts[0], sampling)
         assert result.last.finish_reason is FinishReason.STOP
         tokenizer = Tokenizer.from_str(subject.engine.facts.tokenizer.tokenizer_json)
@@ -327,9 +313,7 @@ class EngineContract:
         assert str(limit) in error.message
 
     @pytest.mark.parametrize("offset", [0, 1_000_000])
-    async def test_a_prompt_token_outside_the_vocabulary_is_refused(
-        self, subject: Subject, offset: int
-    ) -> None:
+    async def test_a_prompt_token_outside_the_vocabulary_is_refused(self, subject: Subject, offset: int) -> None:
         bad = subject.engine.facts.vocab_size + offset
         error = await refusal(subject.engine, [*subject.prompts[0], bad], GREEDY_48)
         assert error.field_name == "prompt"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scheduler_svc.control.output_log import OutputGap, OutputLog
+from scheduler_svc.control.output_log import TOKEN_BYTES, OutputGap, OutputLog
 
 
 def filled(*pieces: tuple[int, list[int], str]) -> OutputLog:
@@ -83,25 +83,33 @@ def test_text_is_counted_in_code_points() -> None:
 
 def test_log_probabilities_stay_with_their_tokens() -> None:
     log = OutputLog(limit=100)
-    log.append(1, 0, [5], "a", ["five"])
-    log.append(1, 1, [6, 7], "bc", ["six", "seven"])
-    assert log.read(1).logprobs == ["six", "seven"]
+    log.append(1, 0, [5], "a", [b"five"])
+    log.append(1, 1, [6, 7], "bc", [b"six", b"seven"])
+    assert log.read(1).logprobs == [b"six", b"seven"]
 
 
 def test_log_probabilities_that_begin_late_leave_the_earlier_ones_open() -> None:
     log = OutputLog(limit=100)
     log.append(1, 0, [5], "a", None)
-    log.append(2, 1, [6], "b", ["six"])
+    log.append(2, 1, [6], "b", [b"six"])
     log.append(3, 2, [7], "c", None)
-    assert log.read(0).logprobs == [None]
-    assert log.read(1).logprobs == ["six"]
-    assert log.read(2).logprobs == [None]
+    assert log.read(0).logprobs == [b""]
+    assert log.read(1).logprobs == [b"six"]
+    assert log.read(2).logprobs == [b""]
+
+
+def test_log_probabilities_weigh_what_they_take() -> None:
+    """The record of ended requests is bounded by it."""
+    plain, heavy = OutputLog(limit=100), OutputLog(limit=100)
+    plain.append(1, 0, [5, 6], "ab", None)
+    heavy.append(1, 0, [5, 6], "ab", [bytes(TOKEN_BYTES), bytes(2 * TOKEN_BYTES)])
+    assert (plain.weight, heavy.weight) == (2, 5)
 
 
 def test_log_probabilities_must_be_as_many_as_the_tokens() -> None:
     log = OutputLog(limit=100)
     with pytest.raises(OutputGap, match="2 tokens with 1 log"):
-        log.append(1, 0, [5, 6], "ab", ["five"])
+        log.append(1, 0, [5, 6], "ab", [b"five"])
     assert len(log) == 0
 
 

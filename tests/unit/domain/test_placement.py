@@ -9,6 +9,7 @@ import pytest
 from scheduler_svc.domain.core import SchedulingCore
 from scheduler_svc.domain.decision import Candidate, Decision
 from scheduler_svc.domain.instance import InstanceRole, InstanceState, IterationSample, LoadReport
+from scheduler_svc.domain.placement.picker import pick
 from scheduler_svc.domain.request import Priority, Sampling, StructuredOutput
 from tests.contract.policies.modelled_fleet import add_instance, make_core, make_facts, make_request
 
@@ -203,6 +204,23 @@ def test_equal_instances_take_turns() -> None:
         chosen.append(decision.instance_id)
 
     assert chosen == ["i0", "i1", "i2"] * 2
+
+
+@pytest.mark.parametrize(
+    ("starts", "chosen"),
+    [
+        ([0.0, 0.0019], 1),  # 2 ms are noise: the one with less to do
+        ([0.0, 0.0021], 0),
+        ([1.0, 1.04], 1),  # so are 5 %
+        ([1.0, 1.06], 0),
+    ],
+)
+def test_differences_that_are_noise_do_not_decide(starts: list[float], chosen: int) -> None:
+    core = make_core(instances=2)
+    place(core, "more to do", preferred_instance="i0")
+    accounts = [i.account for i in core.registry.all()]
+
+    assert pick(accounts, starts) == chosen
 
 
 def test_a_request_that_queues_at_the_engine_is_predicted_to_start_later() -> None:

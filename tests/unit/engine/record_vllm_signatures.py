@@ -4,7 +4,7 @@
     python tests/unit/engine/record_vllm_signatures.py vllm-0.26.0-*.whl > tests/unit/engine/vllm_0_26_signatures.json
 
 Of each class below: its bases, fields, enum members, properties, the attributes it sets on itself, and the parameters
-of the methods below.
+of the methods below.  Of the NIXL connector: which of the words below it knows.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 
 CLASSES = {
     "vllm/config/cache.py": ["CacheConfig"],
+    "vllm/config/kv_transfer.py": ["KVTransferConfig"],
     "vllm/config/model.py": ["ModelConfig"],
     "vllm/config/parallel.py": ["ParallelConfig"],
     "vllm/config/scheduler.py": ["SchedulerConfig"],
@@ -41,8 +42,23 @@ CLASSES = {
 METHODS = {
     "__init__", "generate", "shutdown", "add_lora", "get_tokenizer", "from_engine_args", "record",
     "log_engine_initialized", "propagate_error", "get_vocab_size", "try_get_generation_config", "is_cpu", "is_cuda",
-    "get_device_name", "device_id_to_physical_device_id",
+    "get_device_name", "device_id_to_physical_device_id", "notify_kv_transfer_request_rejected",
+    "get_total_num_kv_heads", "get_head_size", "get_total_num_hidden_layers",
 }  # fmt: skip
+
+NIXL_FILES = (
+    "vllm/envs.py",
+    "vllm/distributed/kv_transfer/kv_connector/v1/nixl/base_scheduler.py",
+    "vllm/distributed/kv_transfer/kv_connector/v1/nixl/pull_scheduler.py",
+    "vllm/distributed/kv_transfer/kv_connector/v1/nixl/stats.py",
+)
+NIXL_WORDS = (
+    "VLLM_NIXL_SIDE_CHANNEL_HOST", "VLLM_NIXL_SIDE_CHANNEL_PORT", "kv_lease_duration", "do_remote_prefill",
+    "do_remote_decode", "remote_engine_id", "remote_request_id", "remote_host", "remote_port", "remote_block_ids",
+    "remote_num_tokens", "tp_size", "transfer_duration", "num_failed_transfers", "num_failed_notifications",
+    "num_kv_expired_reqs",
+)  # fmt: skip
+"""What our NIXL adapter says and reads."""
 
 
 def parameters(function: ast.FunctionDef | ast.AsyncFunctionDef) -> dict[str, Any]:
@@ -109,6 +125,8 @@ def record(wheel: str) -> dict[str, Any]:
                     module = path.removesuffix(".py").replace("/", ".")
                     recorded["classes"][f"{module}:{node.name}"] = describe(node)
         reasons = re.search(r"FINISH_REASON_STRINGS = (\(.*?\))", archive.read("vllm/v1/engine/__init__.py").decode())
+        nixl = "".join(archive.read(path).decode() for path in NIXL_FILES)
+        recorded["nixl_words"] = [word for word in NIXL_WORDS if re.search(rf"\b{word}\b", nixl)]
         recorded["finish_reasons"] = list(ast.literal_eval(reasons.group(1)))  # type: ignore[union-attr]
     return recorded
 

@@ -32,6 +32,7 @@ class Release:
         recorded = json.loads(path.read_text())
         self.version: str = recorded["version"]
         self.finish_reasons: list[str] = recorded["finish_reasons"]
+        self.nixl_words: list[str] = recorded["nixl_words"]
         self.classes: dict[str, dict[str, Any]] = recorded["classes"]
 
     def names(self, key: str) -> set[str]:
@@ -101,6 +102,7 @@ class RecordedVllm:
         self.engine_args: Any = None
         self.calls: list[dict[str, Any]] = []  # of generate
         self.script: Callable[[dict[str, Any]], AsyncIterator[Any]] = self.count_up
+        self.rejections: list[tuple[str, dict[str, Any]]] = []  # KV transfers given up
         self.errored = False
         self.stopped = False
         self._logger: Any = None
@@ -139,14 +141,17 @@ class RecordedVllm:
         sys.modules["vllm.v1.engine"].exceptions = self.engine_exceptions  # type: ignore[attr-defined]
 
     def _engine_args_class(self) -> type[Any]:
-        config = self.release.value_class("vllm.config.structured_outputs:StructuredOutputsConfig")
+        value = self.release.value_class
         key = "vllm.engine.arg_utils:EngineArgs"
-        types_of = {"structured_outputs_config": config}
+        types_of = {
+            "structured_outputs_config": value("vllm.config.structured_outputs:StructuredOutputsConfig"),
+            "kv_transfer_config": value("vllm.config.kv_transfer:KVTransferConfig"),
+        }
         fields = [(name, types_of.get(name, Any), dataclasses.field(default=None)) for name in self.release.fields(key)]
         return dataclasses.make_dataclass("AsyncEngineArgs", fields, kw_only=True)
 
     def _platform(self) -> Any:
-        platform = self.release.thing(PLATFORM)
+        platform = self.release.thing(PLATFORM, device_type="cpu")
         platform.is_cpu = self.release.checked(PLATFORM, "is_cpu", lambda: True)
         platform.is_cuda = self.release.checked(PLATFORM, "is_cuda", lambda: False)
         return platform
@@ -171,6 +176,8 @@ class RecordedVllm:
         thing = self.release.thing
         model = thing("vllm.config.model:ModelConfig", dtype="torch.float32", max_model_len=1024, max_logprobs=20)
         model.get_vocab_size = lambda: 2048
+        for number, method in enumerate(("get_total_num_kv_heads", "get_head_size", "get_total_num_hidden_layers")):
+            setattr(model, method, self.release.checked("vllm.config.model:ModelConfig", method, lambda n=number: n))
         model.try_get_generation_config = lambda: {"eos_token_id": [7]}
         return thing(
             "vllm.config.vllm:VllmConfig",
@@ -204,6 +211,12 @@ class RecordedVllm:
         async def add_lora(lora_request: Any) -> bool:
             return True
 
+        async def reject(request_id: str, kv_transfer_params: dict[str, Any], data_parallel_rank: Any) -> None:
+            self.rejections.append((request_id, kv_transfer_params))
+            self.record(0, iteration_details=None)
+
+        name = "notify_kv_transfer_request_rejected"
+        setattr(llm, name, release.checked(LLM, name, reject))
         llm.add_lora = release.checked(LLM, "add_lora", add_lora)
         return llm
 
@@ -239,7 +252,8 @@ class RecordedVllm:
         )
         finished = finish_reason is not None
         return self.release.thing(
-            "vllm.outputs:RequestOutput", outputs=[completion], finished=finished, num_cached_tokens=3, **more
+            "vllm.outputs:RequestOutput",
+            **{"outputs": [completion], "finished": finished, "num_cached_tokens": 3, **more},
         )
 
     def record(self, index: int, **scheduler: Any) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
+import os
+import socket
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -9,6 +13,9 @@ from typing import Any
 
 import pytest
 
+from executor_svc.engine import vllm_engine
+from executor_svc.engine.handoff import sealed
+from executor_svc.engine.kv_connectors.nixl import NixlConnector
 from executor_svc.engine.port import (
     EngineDeadError,
     EngineError,
@@ -16,12 +23,14 @@ from executor_svc.engine.port import (
     EngineState,
     FinishReason,
     InvalidRequestError,
+    ModelError,
     Sampling,
     StructuredKind,
     StructuredOutput,
 )
-from executor_svc.engine.settings import ModelSettings, VllmSettings
+from executor_svc.engine.settings import KvTransferSettings, ModelSettings, VllmSettings
 from executor_svc.engine.vllm_engine import VllmEngine, VllmEngineFactory
+from tests.unit.engine.record_vllm_signatures import NIXL_WORDS
 from tests.unit.engine.recorded_vllm import RecordedVllm, Release
 
 SETTINGS = VllmSettings(adapters={"dialect": "/adapters/dialect"}, max_running=8, cpu_cores="0", kv_cache_bytes=1 << 26)
@@ -62,6 +71,8 @@ def vllm(monkeypatch: pytest.MonkeyPatch) -> RecordedVllm:
         "VLLM_ENGINE_READY_TIMEOUT_S",
         "VLLM_CPU_OMP_THREADS_BIND",
         "OMP_WAIT_POLICY",
+        "VLLM_NIXL_SIDE_CHANNEL_HOST",
+        "VLLM_NIXL_SIDE_CHANNEL_PORT",
         "SAGE_EXECUTOR_PROCESS",
     ):
         monkeypatch.setenv(name, "")  # so that what the adapter sets is undone
@@ -226,6 +237,180 @@ async def test_a_wait_for_a_grammar_is_known(
     vllm.script = script
     await run(engine, request(**more))
     assert (waits[0] is None) if why is None else (why in str(waits[0]))
+
+
+# --- KV for and from other engines ----------------------------------------------------------------------------
+
+CONNECTED = SETTINGS.model_copy(update={"kv_transfer": KvTransferSettings(connector="NixlConnector", lease_s=12)})
+KEPT: dict[str, Any] = {
+    "do_remote_prefill": True,
+    "do_remote_decode": False,
+    "remote_block_ids": ([3],),  # as vLLM has them before they travel
+    "remote_engine_id": "the other",
+    "remote_request_id": "r/1-0a0a0a0a",
+    "remote_host": "127.0.0.1",
+    "remote_port": 5600,
+    "tp_size": 1,
+    "remote_num_tokens": 2,
+}
+
+
+@pytest.fixture
+async def connected(vllm: RecordedVllm, model_path: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[VllmEngine]:
+    monkeypatch.setattr(NixlConnector, "refuse_missing", lambda self: None)
+    monkeypatch.setattr(vllm_engine, "MEETING_PAUSES_S", (0.0, 0.0))
+    engine = await VllmEngineFactory(ModelSettings(model=model_path), CONNECTED).start(lambda *report: None)
+    vllm.calls.clear()
+    yield engine
+    await engine.shutdown()
+
+
+def ending(vllm: RecordedVllm, **more: Any) -> Callable[[Any], AsyncIterator[Any]]:
+    async def script(call: Any) -> AsyncIterator[Any]:
+        yield vllm.output([500], finish_reason="length", **more)
+
+    return script
+
+
+async def kept_by(engine: VllmEngine, vllm: RecordedVllm) -> Any:
+    """A handoff, after its travels."""
+    vllm.script = ending(vllm, kv_transfer_params=dict(KEPT))
+    (output,) = await run(engine, request(Sampling(max_tokens=1), prefill_only=True))
+    return json.loads(json.dumps(output.kv_transfer_params))
+
+
+async def test_it_starts_with_a_transfer_config_that_release_has(connected: VllmEngine, vllm: RecordedVllm) -> None:
+    config = vllm.engine_args.kv_transfer_config
+    assert (config.kv_connector, config.kv_role, config.kv_load_failure_policy) == (
+        "NixlConnector",
+        "kv_both",
+        "recompute",
+    )
+    assert (config.kv_buffer_device, config.kv_connector_extra_config) == ("cpu", {"kv_lease_duration": 12})
+    assert os.environ["VLLM_NIXL_SIDE_CHANNEL_HOST"] == "127.0.0.1"
+    assert int(os.environ["VLLM_NIXL_SIDE_CHANNEL_PORT"]) > 0
+
+
+async def test_its_facts_say_what_it_hands_over(connected: VllmEngine) -> None:
+    facts = connected.facts
+    assert (facts.kv_connector, facts.kv_lease_s) == ("NixlConnector", 12.0)
+    assert facts.compatibility_key.startswith("NixlConnector/vllm-0.26.0/")
+
+
+def test_our_words_are_that_releases() -> None:
+    assert set(Release().nixl_words) == set(NIXL_WORDS)
+
+
+async def test_a_prefill_asks_for_remote_decode(connected: VllmEngine, vllm: RecordedVllm) -> None:
+    await kept_by(connected, vllm)
+    transfer = vllm.calls[0]["sampling_params"].extra_args["kv_transfer_params"]
+    assert (transfer["do_remote_decode"], transfer["do_remote_prefill"]) == (True, False)
+
+
+async def test_a_decode_leg_gives_the_parameters_on_as_they_were(connected: VllmEngine, vllm: RecordedVllm) -> None:
+    params = await kept_by(connected, vllm)
+    vllm.script = ending(vllm, num_cached_tokens=2)
+    (output,) = await run(connected, request(Sampling(max_tokens=1), kv_transfer_params=params))
+    given = vllm.calls[1]["sampling_params"].extra_args["kv_transfer_params"]
+    assert given == {**KEPT, "remote_block_ids": [[3]]}
+    assert (output.kv_pull_failed, output.cached_prompt_tokens, output.kv_transfer_params) == (False, 0, None)
+
+
+async def test_fewer_tokens_than_were_to_be_fetched_are_a_failed_pull(
+    connected: VllmEngine, vllm: RecordedVllm
+) -> None:
+    params = await kept_by(connected, vllm)
+    vllm.script = ending(vllm, num_cached_tokens=1)
+    (output,) = await run(connected, request(Sampling(max_tokens=1), kv_transfer_params=params))
+    assert (output.kv_pull_failed, output.cached_prompt_tokens) == (True, 1)
+
+
+async def test_parameters_of_another_prompt_never_reach_vllm(connected: VllmEngine, vllm: RecordedVllm) -> None:
+    params = await kept_by(connected, vllm)
+    wanted = EngineRequest(
+        engine_request_id="r/2", prompt_token_ids=(300, 302), sampling=Sampling(), kv_transfer_params=params
+    )
+    with pytest.raises(EngineError, match="another prompt"):
+        await run(connected, wanted)
+    assert len(vllm.calls) == 1
+    assert connected.load().unfinished == 0
+
+
+async def test_parameters_vllm_would_choke_on_never_reach_it(connected: VllmEngine, vllm: RecordedVllm) -> None:
+    params = sealed({**KEPT, "remote_block_ids": [[]]}, (300, 301), None)
+    with pytest.raises(EngineError, match="the handoff has 0 blocks"):
+        await run(connected, request(kv_transfer_params=params))
+    with pytest.raises(EngineError, match="the handoff has no remote_host"):
+        await connected.release_kv(sealed({**KEPT, "remote_host": None, "remote_block_ids": [[3]]}, (300,), None))
+    assert not vllm.calls
+    assert not vllm.rejections
+
+
+async def test_a_release_is_a_rejection(connected: VllmEngine, vllm: RecordedVllm) -> None:
+    params = await kept_by(connected, vllm)
+    vllm.script = ending(vllm, num_cached_tokens=2)
+    await run(connected, request(Sampling(max_tokens=1), kv_transfer_params=params))
+    vllm.calls.clear()
+    assert await connected.release_kv(params)
+    assert [given for _, given in vllm.rejections] == [{**KEPT, "remote_block_ids": [[3]]}]
+    assert vllm.calls == []
+
+
+async def test_a_release_to_an_engine_it_never_met_keeps_stepping_until_they_have(
+    connected: VllmEngine, vllm: RecordedVllm
+) -> None:
+    assert await connected.release_kv(await kept_by(connected, vllm))
+    assert len(vllm.calls) == 1 + 2
+
+
+async def test_a_release_during_which_something_failed_is_not_said_to_have_worked(
+    connected: VllmEngine, vllm: RecordedVllm
+) -> None:
+    params = await kept_by(connected, vllm)
+
+    async def script(call: Any) -> AsyncIterator[Any]:
+        vllm.record(0, iteration_details=None, kv_connector_stats={"num_failed_notifications": [1]})
+        yield vllm.output([500], finish_reason="length")
+
+    vllm.script = script
+    assert not await connected.release_kv(params)
+    assert connected.load().kv_pulls_failed == 2  # once per step
+
+
+async def test_transfers_are_counted(connected: VllmEngine, vllm: RecordedVllm) -> None:
+    vllm.record(0, kv_connector_stats={"transfer_duration": [0.1, 0.1], "num_kv_expired_reqs": [1]})
+    load = connected.load()
+    assert (load.kv_pulls, load.kv_pulls_failed, load.kv_leases_expired) == (2, 0, 1)
+
+
+async def test_without_a_connector_nothing_is_kept_fetched_or_released(engine: VllmEngine) -> None:
+    for refused in (request(prefill_only=True), request(kv_transfer_params={})):
+        with pytest.raises(InvalidRequestError, match="no KV connector"):
+            await run(engine, refused)
+    with pytest.raises(EngineError, match="no KV connector"):
+        await engine.release_kv({})
+
+
+async def test_a_side_channel_that_is_taken_is_said_before_anything_is_loaded(
+    vllm: RecordedVllm, model_path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(NixlConnector, "refuse_missing", lambda self: None)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        transfer = KvTransferSettings(connector="NixlConnector", side_channel_port=taken.getsockname()[1])
+        settings = SETTINGS.model_copy(update={"kv_transfer": transfer})
+        with pytest.raises(EngineError, match="side channel"):
+            await VllmEngineFactory(ModelSettings(model=model_path), settings).start(lambda *report: None)
+    assert vllm.engine_args is None
+
+
+async def test_a_connector_without_its_library_is_said_before_anything_is_loaded(
+    vllm: RecordedVllm, model_path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "nixl", None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ModelError, match="NIXL, which is not installed"):
+        await VllmEngineFactory(ModelSettings(model=model_path), CONNECTED).start(lambda *report: None)
+    assert vllm.engine_args is None
 
 
 # --- errors ---------------------------------------------------------------------------------------------------

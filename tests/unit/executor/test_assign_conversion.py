@@ -153,7 +153,7 @@ def test_every_kind_of_structured_output_arrives(
             "sampling.structured_output",
         ),
         (wire(continuation=executor_pb2.Continuation(emitted_token_ids=[1])), "continuation.mode"),
-        (wire(phase=99), "phase"),  # type: ignore[arg-type]
+        (wire(phase=99), "phase"),
     ],
 )
 def test_what_makes_no_sense_is_named(message: executor_pb2.Assign, field: str) -> None:

@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
@@ -202,7 +203,7 @@ async def test_a_request_that_goes_on_from_delivered_tokens_has_no_handoff(split
 
 
 @pytest.mark.parametrize("more", [{"phase": Phase.PREFILLING}, {"kv_transfer_params": {"any": "thing"}}])
-async def test_an_engine_without_a_connector_takes_no_leg(more: dict[str, object]) -> None:
+async def test_an_engine_without_a_connector_takes_no_leg(more: dict[str, Any]) -> None:
     async with workbench() as bench:
         number = bench.assign(**more)
         rejected: Rejected = await bench.until(Rejected, number)

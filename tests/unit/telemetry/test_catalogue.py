@@ -36,8 +36,8 @@ def test_each_label_says_which_values_it_can_have(instrument: Instrument) -> Non
 
 
 def test_the_readme_holds_the_catalogue_as_it_is() -> None:
-    readme = (ROOT / "sage_telemetry" / "CATALOGUE.md").read_text()
-    assert readme == markdown() + "\n", "run: python -m sage_telemetry.catalogue > sage_telemetry/CATALOGUE.md"
+    readme = (ROOT / "protos" / "sage_telemetry" / "CATALOGUE.md").read_text()
+    assert readme == markdown() + "\n", "run: python -m sage_telemetry.catalogue > protos/sage_telemetry/CATALOGUE.md"
 
 
 def test_no_code_names_an_attribute_that_is_not_listed() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from hypothesis import strategies as st
@@ -34,10 +34,9 @@ def messages(kind: type[M], depth: int = DEPTH) -> st.SearchStrategy[M]:
 def _build(kind: type[M], fields: dict[str, Any]) -> M:
     message = kind()
     for name, value in fields.items():
-        field = kind.DESCRIPTOR.fields_by_name[name]
         target = getattr(message, name)
         if isinstance(value, dict):
-            _fill_map(target, field, value)
+            _fill_map(target, value)
         elif isinstance(value, list):
             target.extend(value)
         elif isinstance(value, Message):
@@ -47,7 +46,7 @@ def _build(kind: type[M], fields: dict[str, Any]) -> M:
     return message
 
 
-def _fill_map(target: Any, field: FieldDescriptor, value: dict[Any, Any]) -> None:
+def _fill_map(target: Any, value: dict[Any, Any]) -> None:
     for key, entry in value.items():
         if isinstance(entry, Message):
             target[key].CopyFrom(entry)
@@ -55,10 +54,8 @@ def _fill_map(target: Any, field: FieldDescriptor, value: dict[Any, Any]) -> Non
             target[key] = entry
 
 
-def _fields(descriptor: Descriptor, depth: int) -> dict[str, st.SearchStrategy[Any]]:
-    return {
-        field.name: _field(field, depth) for field in descriptor.fields if depth or field.message_type is None
-    }
+def _fields(descriptor: Any, depth: int) -> dict[str, st.SearchStrategy[Any]]:
+    return {field.name: _field(field, depth) for field in descriptor.fields if depth or field.message_type is None}
 
 
 def _field(field: FieldDescriptor, depth: int) -> st.SearchStrategy[Any]:

@@ -19,7 +19,7 @@ from scheduler_svc.transport import enums, prefill_decode
 
 UNSPECIFIED = 0
 
-TO_WIRE: list[tuple[Mapping[Any, int], type[Enum], Any]] = [
+TO_WIRE: list[tuple[Mapping[Any, Any], type[Enum], Any]] = [
     (enums.PRIORITY_TO_WIRE, Priority, common_pb2.Priority),
     (enums.ROLE_TO_WIRE, InstanceRole, common_pb2.InstanceRole),
     (enums.STATE_TO_WIRE, InstanceState, common_pb2.InstanceState),
@@ -29,7 +29,7 @@ TO_WIRE: list[tuple[Mapping[Any, int], type[Enum], Any]] = [
     (prefill_decode.STATE_TO_WIRE, PairState, admin_pb2.PrefillDecodePair.State),
 ]
 
-FROM_WIRE: list[tuple[Mapping[int, Any], type[Enum], Any]] = [
+FROM_WIRE: list[tuple[Mapping[Any, Any], type[Enum], Any]] = [
     (enums.PRIORITY_FROM_WIRE, Priority, common_pb2.Priority),
     (enums.ROLE_FROM_WIRE, InstanceRole, common_pb2.InstanceRole),
     (enums.RESUME_MODE_FROM_WIRE, ResumeMode, inference_pb2.ResumeMode),

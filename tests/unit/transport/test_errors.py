@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterator
 from typing import TypeVar
@@ -204,5 +205,5 @@ async def test_a_stream_that_fails_in_an_unforeseen_way_says_so_to_the_log_only(
         raise EOFError("closed")
 
     with caplog.at_level(logging.ERROR), pytest.raises(ValueError, match="swordfish"):
-        await _both_ways(read=read, write=write, broken=broken.append)
+        await _both_ways(read=read, write=write, broken=broken.append, stuck=asyncio.Event())
     assert len(broken) == 1

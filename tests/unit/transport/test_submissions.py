@@ -7,7 +7,6 @@ import json
 import pytest
 from google.protobuf import duration_pb2
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from sage.controlplane.v1 import common_pb2, inference_pb2
 from sage_wire.protocol import PROMPT_LIMIT_BYTES
@@ -19,6 +18,14 @@ from tests.unit.transport.any_message import messages
 
 Spec = inference_pb2.GenerationSpec
 Duration = duration_pb2.Duration
+
+
+def choices(*strings: str) -> common_pb2.StructuredOutput.Choices:
+    return common_pb2.StructuredOutput.Choices(choices=strings)
+
+
+def texts(*parts: str) -> list[inference_pb2.ContentPart]:
+    return [inference_pb2.ContentPart(text=part) for part in parts]
 
 
 def convert(spec: Spec | None = None, **fields: object) -> Submission:
@@ -150,7 +157,7 @@ def test_every_sampling_field_arrives() -> None:
         (common_pb2.StructuredOutput(json_schema="{}"), "json_schema", "{}"),
         (common_pb2.StructuredOutput(json_object=True), "json_object", ""),
         (common_pb2.StructuredOutput(regex="[ab]"), "regex", "[ab]"),
-        (common_pb2.StructuredOutput(choice={"choices": ["é", 'a"b']}), "choice", json.dumps(["é", 'a"b'])),
+        (common_pb2.StructuredOutput(choice=choices("é", 'a"b')), "choice", json.dumps(["é", 'a"b'])),
         (common_pb2.StructuredOutput(grammar="root ::= 'a'"), "grammar", "root ::= 'a'"),
     ],
 )
@@ -163,8 +170,8 @@ def test_every_kind_of_structured_output(wire: common_pb2.StructuredOutput, kind
 def test_a_conversation() -> None:
     chat = inference_pb2.Chat(
         messages=[
-            inference_pb2.ChatMessage(role="system", content=[{"text": "be"}, {"text": " kind"}]),
-            inference_pb2.ChatMessage(role="user", content=[{"text": "hi"}], name="Ann"),
+            inference_pb2.ChatMessage(role="system", content=texts("be", " kind")),
+            inference_pb2.ChatMessage(role="user", content=texts("hi"), name="Ann"),
         ],
         continue_final_message=True,
         template_arguments_json='{"enable_thinking": false}',
@@ -184,9 +191,12 @@ def test_a_conversation() -> None:
 
 @pytest.mark.parametrize("field", ["request_id", "tenant"])
 def test_ids_are_short_and_can_be_printed(field: str) -> None:
-    assert faults(**{field: "x" * 256}) == {}
-    assert "257 characters" in faults(**{field: "x" * 257})[field]
-    assert "printed" in faults(**{field: "a\nb"})[field]
+    def faults_of(value: str) -> dict[str, str]:
+        return faults(None, **{field: value})
+
+    assert faults_of("x" * 256) == {}
+    assert "257 characters" in faults_of("x" * 257)[field]
+    assert "printed" in faults_of("a\nb")[field]
 
 
 def test_tags_are_few_and_short() -> None:
@@ -244,7 +254,7 @@ def test_empty_prompts() -> None:
 def test_prompts_past_the_limit() -> None:
     text = "x" * (PROMPT_LIMIT_BYTES + 1)
     assert str(PROMPT_LIMIT_BYTES) in faults(Spec(text=text))["spec.text"]
-    turns = [inference_pb2.ChatMessage(role="user", content=[{"text": text[: len(text) // 2 + 1]}])] * 2
+    turns = [inference_pb2.ChatMessage(role="user", content=texts(text[: len(text) // 2 + 1]))] * 2
     assert str(PROMPT_LIMIT_BYTES) in faults(Spec(chat=inference_pb2.Chat(messages=turns)))["spec.chat.messages"]
 
 
@@ -269,7 +279,7 @@ def test_media_is_refused_where_it_stands() -> None:
     "source", ["{", "[1]", '"x"', "[" * 100_000, "{" + '"a":{' * 100_000, "1" * 10_000], ids=lambda s: s[:6]
 )
 def test_template_arguments_are_a_json_object(source: str) -> None:
-    turn = inference_pb2.ChatMessage(role="user", content=[{"text": "hi"}])
+    turn = inference_pb2.ChatMessage(role="user", content=texts("hi"))
     chat = inference_pb2.Chat(messages=[turn], template_arguments_json=source)
     assert list(faults(Spec(chat=chat))) == ["spec.chat.template_arguments_json"]
 
@@ -282,8 +292,8 @@ def test_template_arguments_are_a_json_object(source: str) -> None:
         (common_pb2.StructuredOutput(json_schema=""), ".json_schema"),
         (common_pb2.StructuredOutput(regex=""), ".regex"),
         (common_pb2.StructuredOutput(grammar=""), ".grammar"),
-        (common_pb2.StructuredOutput(choice={"choices": []}), ".choice"),
-        (common_pb2.StructuredOutput(choice={"choices": ["a", ""]}), ".choice"),
+        (common_pb2.StructuredOutput(choice=choices()), ".choice"),
+        (common_pb2.StructuredOutput(choice=choices("a", "")), ".choice"),
     ],
 )
 def test_structured_output_that_says_nothing(wire: common_pb2.StructuredOutput, field: str) -> None:

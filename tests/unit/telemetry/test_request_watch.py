@@ -1,0 +1,185 @@
+"""What is noted of a request's attempts, split ones included, and what is counted, without a service around it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from sage_telemetry import catalogue
+from sage_telemetry.catalogue import BOTH, SCHEDULER
+from sage_telemetry.instrument import Instrument
+from sage_telemetry.meter import Meter
+from sage_telemetry.trace_context import parent_of
+from scheduler_svc.control.assignment import Assignment
+from scheduler_svc.control.attempt_end import AttemptEnd, EndCause
+from scheduler_svc.control.live_request import LiveRequest, Placement
+from scheduler_svc.control.observer import FailoverCause
+from scheduler_svc.control.submission import Submission, TextPrompt
+from scheduler_svc.domain.core import SchedulingCore
+from scheduler_svc.domain.decision import Decision, Phase, Prediction, PrefillLeg
+from scheduler_svc.domain.errors import GenerationFailed
+from scheduler_svc.domain.policy import PolicyCatalogue
+from scheduler_svc.domain.request import Request, RequestKey, RequestState, Sampling
+from scheduler_svc.domain.settings import CoreSettings
+from scheduler_svc.telemetry.observer import TelemetryObserver
+from scheduler_svc.telemetry.request_notes import RequestNotes
+from scheduler_svc.telemetry.request_spans import RequestSpans
+
+KEY = RequestKey(tenant="blue", request_id="7")
+PREFILL, DECODE = 11, 12
+
+
+class Kept:
+    """In the span export's place."""
+
+    def __init__(self) -> None:
+        self.sources: list[RequestSpans] = []
+
+    def put(self, source: RequestSpans) -> None:
+        self.sources.append(source)
+
+
+class Watched:
+    """A split request, driven by hand."""
+
+    def __init__(self) -> None:
+        self.kept = Kept()
+        self.meter = Meter((*BOTH, *SCHEDULER))
+        core = SchedulingCore(CoreSettings(), PolicyCatalogue())
+        spans: Any = self.kept
+        observer = TelemetryObserver(core, self.meter, spans, epoch=3, sampling_ratio=1.0, content=False)
+        submission = Submission(key=KEY, digest=b"", model="sim", prompt=TextPrompt(text="x"), sampling={})
+        self.watch = observer.arrived(submission, 0.0)
+        request = Request(key=KEY, model="sim", prompt_token_ids=(1, 2), sampling=Sampling(), arrived_at=0.0)
+        self.live = LiveRequest(request=request, digest=b"", detached=False, observed=self.watch)
+        self.watch.accepted(self.live, 0.1)
+        self.decision = decision()
+        observer.scheduled([self.decision], 0.001)
+        self.watch.decided(self.live, self.decision, 1.0)
+        self.live.placements.append(Placement(decision=self.decision, from_token=0))
+
+    def send(self, number: int, phase: Phase, at: float) -> dict[str, str]:
+        self.assignment = Assignment(
+            live=self.live,
+            decision=self.decision,
+            link=None,  # type: ignore[arg-type]  # nothing is sent
+            number=number,
+            instance_id="p" if phase is Phase.PREFILLING else "d",
+            phase=phase,
+            assigned_at=at,
+        )
+        return dict(self.watch.sent(self.live, self.assignment, at))
+
+    def report(self, cause: EndCause, at: float, message: str = "") -> None:
+        end = AttemptEnd(attempt_number=self.assignment.number, cause=cause, message=message)
+        self.watch.reported(self.live, self.assignment, end, at)
+
+    def notes(self) -> RequestNotes:
+        """Ends the request."""
+        self.live.state = RequestState.FAILED
+        self.live.outcome = GenerationFailed("over", attempts=1)
+        self.watch.ended(self.live, 9.0)
+        (source,) = self.kept.sources
+        return source._notes
+
+    def counted(self, instrument: Instrument, *labels: str) -> float:
+        return self.meter.counter(instrument).of(*labels).value
+
+
+def decision() -> Decision:
+    return Decision(
+        key=KEY,
+        attempt_number=DECODE,
+        policy="fifo",
+        instance_id="d",
+        phase=Phase.DECODING,
+        phase_reason="long prompt",
+        engine_priority=0,
+        prediction=Prediction(start_s=0.0, first_token_s=0.5, finish_s=1.0, output_tokens=8, cost=0.0),
+        reserved_tokens=16,
+        decided_at=1.0,
+        waited_s=1.0,
+        queue_length=0,
+        rule="shortest_start",
+        reasons=("because",),
+        candidates=[],
+        candidates_considered=2,
+        prefill=PrefillLeg(instance_id="p", attempt_number=PREFILL, reserved_tokens=16),
+    )
+
+
+@pytest.fixture
+def watched() -> Watched:
+    return Watched()
+
+
+def test_both_legs_are_attempts_of_one_request_with_contexts_of_their_own(watched: Watched) -> None:
+    first = parent_of(watched.send(PREFILL, Phase.PREFILLING, 1.0))
+    watched.report(EndCause.FINISHED, 2.0)
+    second = parent_of(watched.send(DECODE, Phase.DECODING, 2.0))
+    assert first is not None
+    assert second is not None
+    assert first.trace_id == second.trace_id
+    assert first.span_id != second.span_id
+    prefill, decode = watched.notes().attempts
+    assert (prefill.end, prefill.failure, prefill.ended_at) == ("finished", None, 2.0)
+    assert (decode.retries, decode.end) == (None, "failed")
+
+
+def test_a_decode_instance_that_computes_the_prompt_itself_makes_up_for_the_leg_that_failed(watched: Watched) -> None:
+    watched.send(PREFILL, Phase.PREFILLING, 1.0)
+    watched.report(EndCause.FAILED, 2.0, "out of memory")
+    watched.send(DECODE, Phase.HYBRID, 2.0)
+    prefill, whole = watched.notes().attempts
+    assert (prefill.end, prefill.failure) == ("failed", "out of memory")
+    assert whole.retries is prefill
+
+
+def test_a_lost_prefill_leg_is_made_up_for_as_well(watched: Watched) -> None:
+    watched.send(PREFILL, Phase.PREFILLING, 1.0)
+    watched.send(DECODE, Phase.HYBRID, 2.0)
+    prefill, whole = watched.notes().attempts
+    assert (prefill.end, prefill.ended_at) == ("lost", 2.0)
+    assert whole.retries is prefill
+
+
+def test_a_prefill_leg_that_did_its_part_is_not_to_blame_for_what_follows(watched: Watched) -> None:
+    watched.send(PREFILL, Phase.PREFILLING, 1.0)
+    watched.report(EndCause.FINISHED, 2.0)
+    watched.watch.moved_on(watched.live, FailoverCause.LOST, "d lost its session", 2.0)
+    (prefill,) = watched.notes().attempts
+    assert (prefill.end, prefill.failure) == ("finished", None)
+
+
+def test_what_arrived_incomplete_is_a_failed_attempt_although_its_executor_finished(watched: Watched) -> None:
+    watched.send(DECODE, Phase.HYBRID, 1.0)
+    watched.report(EndCause.FINISHED, 2.0)
+    watched.watch.moved_on(watched.live, FailoverCause.MISMATCH, "tokens are missing", 2.0)
+    (attempt,) = watched.notes().attempts
+    assert (attempt.end, attempt.failure) == ("mismatch", "tokens are missing")
+    assert watched.counted(catalogue.FAILOVERS, "sim", "mismatch") == 1
+
+
+def test_what_the_engine_says_of_an_invalid_request_is_not_repeated(watched: Watched) -> None:
+    watched.send(DECODE, Phase.HYBRID, 1.0)
+    watched.report(EndCause.INVALID, 2.0, "'my secret' is no grammar")
+    (attempt,) = watched.notes().attempts
+    assert attempt.failure == "the engine found the request invalid"
+
+
+def test_a_handoff_is_timed(watched: Watched) -> None:
+    watched.watch.handed_over(watched.live, 0.04)
+    assert watched.meter.histogram(catalogue.PD_HANDOFF).of("sim").sum == 0.04
+
+
+def test_nothing_of_the_prompt_is_kept_in_the_notes(watched: Watched) -> None:
+    assert watched.notes().prompt is None
+
+
+def test_a_late_word_of_an_attempt_whose_request_is_over_only_costs(watched: Watched) -> None:
+    watched.send(DECODE, Phase.HYBRID, 1.0)
+    notes = watched.notes()
+    watched.report(EndCause.CANCELLED, 10.0)
+    assert notes.attempts[0].ended_at == 9.0
+    assert len(watched.kept.sources) == 1

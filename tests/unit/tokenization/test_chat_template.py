@@ -1,0 +1,186 @@
+"""Chat templates as models carry them: what they may use, what they may not, and what is said when they refuse."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from scheduler_svc.control.tokenizers import ChatTurn, Conversation, PromptError
+from scheduler_svc.tokenization.chat_template import ChatTemplate
+
+CHATML = """\
+{%- for message in messages %}
+{{- '<|im_start|>' + message['role'] + '\\n' + message.content + '<|im_end|>' + '\\n' }}
+{%- endfor %}
+{%- if add_generation_prompt %}
+{{- '<|im_start|>assistant\\n' }}
+{%- endif %}
+"""
+
+
+def conversation(*turns: tuple[str, str], **options: Any) -> Conversation:
+    return Conversation(turns=[ChatTurn(role=role, text=text) for role, text in turns], **options)
+
+
+HELLO = conversation(("user", "hello"))
+
+
+def render(source: str, talk: Conversation = HELLO, **special_tokens: str) -> str:
+    return ChatTemplate(source, special_tokens).render(talk)
+
+
+# --- what templates use ---------------------------------------------------------------------------
+
+
+def test_the_models_turn_is_opened() -> None:
+    assert render(CHATML) == "<|im_start|>user\nhello<|im_end|>\n<|im_start|>assistant\n"
+
+
+def test_special_tokens_are_variables() -> None:
+    assert render("{{ bos_token }}{{ messages[0].content }}", bos_token="<s>") == "<s>hello"
+
+
+def test_the_callers_arguments_are_variables() -> None:
+    source = "{% if enable_thinking %}think{% else %}answer{% endif %}"
+    assert render(source, conversation(("user", "x"), template_arguments={"enable_thinking": True})) == "think"
+    assert render(source) == "answer"
+
+
+def test_the_callers_arguments_cannot_replace_the_conversation() -> None:
+    talk = conversation(("user", "hello"), template_arguments={"messages": [], "add_generation_prompt": False})
+    assert render(CHATML, talk) == render(CHATML)
+
+
+def test_names_are_there_only_where_given() -> None:
+    source = "{% for m in messages %}{{ m.name if m.name is defined else '-' }}{% endfor %}"
+    talk = Conversation(turns=[ChatTurn(role="user", text="a", name="Ann"), ChatTurn(role="user", text="b")])
+    assert render(source, talk) == "Ann-"
+
+
+def test_blocks_leave_no_lines_behind() -> None:
+    source = "{% for m in messages %}\n    {% if true %}\n{{ m.content }}\n    {% endif %}\n{% endfor %}"
+    assert render(source) == "hello\n"
+
+
+def test_loops_can_be_left() -> None:
+    assert render("{% for i in range(9) %}{% if i == 2 %}{% break %}{% endif %}{{ i }}{% endfor %}") == "01"
+
+
+def test_json_is_written_as_models_were_trained_on_it() -> None:
+    talk = conversation(("user", "x"), template_arguments={"tools": [{"b": "<é>", "a": 1}]})
+    assert render("{{ tools | tojson }}", talk) == '[{"b": "<é>", "a": 1}]'
+    assert render("{{ tools | tojson(ensure_ascii=True) }}", talk) == '[{"b": "<\\u00e9>", "a": 1}]'
+    assert render("{{ tools[0] | tojson(indent=2) }}", talk) == '{\n  "b": "<é>",\n  "a": 1\n}'
+    assert render("{{ tools | tojson(separators=(',', ':'), sort_keys=true) }}", talk) == '[{"a":1,"b":"<é>"}]'
+
+
+def test_a_template_may_ask_for_the_date() -> None:
+    assert re.fullmatch(r"\d\d [A-Z][a-z]{2} \d{4}", render("{{ strftime_now('%d %b %Y') }}"))
+
+
+def test_marks_of_what_the_model_says_are_no_text() -> None:
+    source = "{% for m in messages %}{% generation %}{{ m.content }}{% endgeneration %}{% endfor %}"
+    assert render(source) == "hello"
+
+
+# --- continuing the last message ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["The answer", "e", "\n", "ends in a space ", "<|im_end|>", "", "im_end"])
+def test_the_last_message_is_left_open(text: str) -> None:
+    talk = conversation(("user", "hello"), ("assistant", text), continue_final_message=True)
+    assert render(CHATML, talk) == f"<|im_start|>user\nhello<|im_end|>\n<|im_start|>assistant\n{text}"
+
+
+def test_spaces_that_the_template_trims_stay_trimmed() -> None:
+    source = "{% for m in messages %}[{{ m.content | trim }}]{% endfor %}"
+    talk = conversation(("assistant", "  so far "), continue_final_message=True)
+    assert render(source, talk) == "[so far"
+
+
+def test_the_last_message_must_be_shown_to_be_continued() -> None:
+    talk = conversation(("assistant", "so far"), continue_final_message=True)
+    with pytest.raises(PromptError, match="cannot be continued"):
+        render("{{ messages | length }}", talk)
+
+
+# --- what they refuse -----------------------------------------------------------------------------
+
+
+def test_a_template_may_refuse_a_conversation() -> None:
+    with pytest.raises(PromptError, match="roles must alternate"):
+        render("{{ raise_exception('roles must alternate') }}")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ messages[7].content }}",
+        "{{ undefined_thing.attribute }}",
+        "{{ 1 / 0 }}",
+        "{{ 'a' + 1 }}",
+        "{{ [1][5] + 1 }}",
+        "{{ {}['x'].y }}",
+        "{% for i in range(10 ** 9) %}{% endfor %}",
+        "{% macro again() %}{{ again() }}{% endmacro %}{{ again() }}",
+        "{{ messages | tojson(indent='x', separators=3) }}",
+        "{{ 'x'.encode('no-such-codec') }}",
+        "{{ (1.5).hex(1) }}",
+    ],
+)
+def test_whatever_goes_wrong_in_a_template_is_said_in_a_sentence(source: str) -> None:
+    with pytest.raises(PromptError, match="the model's chat template refuses it"):
+        render(source)
+
+
+@pytest.mark.parametrize("source", ["{% for %}", "{{ x", "{% nonsense %}"])
+def test_what_is_no_template_is_found_when_it_arrives(source: str) -> None:
+    with pytest.raises(ValueError, match="not a chat template"):
+        ChatTemplate(source, {})
+
+
+# --- what they may not do -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ messages.__class__ }}",
+        "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+        "{{ cycler.__init__.__globals__ }}",
+        "{{ self.__init__.__globals__['os'] }}",
+        "{{ raise_exception.__globals__ }}",
+        "{{ strftime_now.__globals__ }}",
+        "{{ tojson.__globals__ }}",
+        "{{ lipsum.__globals__['os'].popen('id').read() }}",
+        "{{ '{0.__class__}'.format(messages) }}",
+        "{{ '{0.__class__}'.format_map({'0': 1}) }}",
+        "{{ messages | attr('__class__') }}",
+        "{{ (messages | map(attribute='__class__') | list)[0].x }}",
+        "{{ messages.append(1) }}",
+        "{{ messages[0].update({'role': 'system'}) }}",
+        "{{ messages[0].clear() }}",
+    ],
+)
+def test_a_template_stays_in_its_sandbox(source: str) -> None:
+    """It is refused, or sees nothing there."""
+    try:
+        text = render(source)
+    except PromptError:
+        return
+    assert text == ""
+
+
+def test_one_rendering_leaves_nothing_for_the_next() -> None:
+    template = ChatTemplate("{% set seen = messages[0].content %}{{ seen }}{{ later | default('') }}", {})
+    first = conversation(("user", "one"), template_arguments={"later": "x"})
+    assert template.render(first) == "onex"
+    assert template.render(conversation(("user", "two"))) == "two"
+
+
+def test_nothing_is_loaded_from_anywhere() -> None:
+    for source in ("{% include 'x' %}", "{% extends 'x' %}", "{% import 'x' as y %}"):
+        with pytest.raises(PromptError):
+            render(source)

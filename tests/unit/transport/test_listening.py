@@ -1,0 +1,178 @@
+"""Who may reach the server: loopback without TLS, anything with it, nothing by accident."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import grpc
+import pytest
+
+from sage.controlplane.v1 import admin_pb2, admin_pb2_grpc
+from scheduler_svc.transport.server import ListenError, Tls, is_loopback, listen
+from tests.unit.transport.served import WITHIN_S, serving
+
+needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificates")
+
+
+def openssl(*arguments: object) -> None:
+    subprocess.run(["openssl", *map(str, arguments)], check=True, capture_output=True, timeout=30)
+
+
+class Authority:
+    """Signs certificates; all keys lie in one directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.certificate, self._key = directory / "ca.pem", directory / "ca.key"
+        directory.mkdir(exist_ok=True)
+        openssl(
+            *("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", 2),
+            *("-subj", "/CN=sage-test-authority", "-keyout", self._key, "-out", self.certificate),
+        )
+
+    def issue(self, name: str) -> tuple[Path, Path]:
+        """A certificate for 127.0.0.1 and its key."""
+        certificate, key = self.directory / f"{name}.pem", self.directory / f"{name}.key"
+        asked, names = self.directory / f"{name}.csr", self.directory / "names"
+        names.write_text("subjectAltName=IP:127.0.0.1")
+        openssl(
+            *("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"),
+            *("-subj", f"/CN={name}", "-keyout", key, "-out", asked),
+        )
+        openssl(
+            *("x509", "-req", "-in", asked, "-CA", self.certificate, "-CAkey", self._key, "-CAcreateserial"),
+            *("-days", 2, "-extfile", names, "-out", certificate),
+        )
+        return certificate, key
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="module")
+def server_pair(authority: Authority) -> tuple[Path, Path]:
+    return authority.issue("server")
+
+
+async def ask(port: int, credentials: grpc.ChannelCredentials | None) -> None:
+    """Raises AioRpcError where the server cannot be spoken to."""
+    address = f"127.0.0.1:{port}"
+    channel = (
+        grpc.aio.insecure_channel(address) if credentials is None else grpc.aio.secure_channel(address, credentials)
+    )
+    async with channel:
+        await admin_pb2_grpc.AdminServiceStub(channel).GetPolicy(admin_pb2.GetPolicyRequest(), timeout=WITHIN_S)
+
+
+# --- addresses ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1:0", "127.8.9.10:50051", "localhost:0", "[::1]:50051", "unix:/tmp/socket", "unix:socket"]
+)
+def test_what_only_this_machine_reaches(address: str) -> None:
+    assert is_loopback(address)
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["0.0.0.0:0", "[::]:0", ":50051", "10.0.0.1:50051", "example.org:50051", "localhost.example.org:1", "[fe80::1]:1"],
+)
+def test_what_others_reach(address: str) -> None:
+    assert not is_loopback(address)
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0:0", "[::]:0", "example.org:50051"])
+async def test_others_are_not_let_in_without_tls(address: str) -> None:
+    server = grpc.aio.server()
+    with pytest.raises(ListenError, match="is not loopback"):
+        listen(server, address, None, insecure=False)
+
+
+async def test_others_are_let_in_where_that_is_said_aloud() -> None:
+    server = grpc.aio.server()
+    assert listen(server, "0.0.0.0:0", None, insecure=True) > 0
+
+
+async def test_loopback_needs_nothing() -> None:
+    async with serving() as scheduler:
+        assert scheduler.port > 0
+        await ask(scheduler.port, None)
+
+
+async def test_a_socket_of_this_machine(tmp_path: Path) -> None:
+    async with serving(listen=f"unix:{tmp_path}/s"), grpc.aio.insecure_channel(f"unix:{tmp_path}/s") as channel:
+        await admin_pb2_grpc.AdminServiceStub(channel).GetPolicy(admin_pb2.GetPolicyRequest(), timeout=WITHIN_S)
+
+
+async def test_a_port_that_is_taken_is_said_so() -> None:
+    async with serving() as first:
+        with pytest.raises(ListenError, match=f"cannot bind 127.0.0.1:{first.port}"):
+            listen(grpc.aio.server(options=[("grpc.so_reuseport", 0)]), f"127.0.0.1:{first.port}", None, insecure=False)
+        with pytest.raises(ListenError, match="cannot bind"):
+            async with serving(listen=f"127.0.0.1:{first.port}"):
+                pass
+
+
+# --- TLS ------------------------------------------------------------------------------------------
+
+
+@needs_openssl
+async def test_with_a_certificate(authority: Authority, server_pair: tuple[Path, Path]) -> None:
+    certificate, key = server_pair
+    async with serving(tls={"certificate": certificate, "private_key": key}) as scheduler:
+        await ask(scheduler.port, grpc.ssl_channel_credentials(authority.certificate.read_bytes()))
+        with pytest.raises(grpc.aio.AioRpcError):
+            await ask(scheduler.port, None)
+
+
+@needs_openssl
+async def test_with_a_certificate_others_are_let_in(server_pair: tuple[Path, Path]) -> None:
+    certificate, key = server_pair
+    server = grpc.aio.server()
+    assert listen(server, "0.0.0.0:0", Tls(certificate=certificate, private_key=key), insecure=False) > 0
+
+
+@needs_openssl
+async def test_where_clients_need_a_certificate(
+    authority: Authority, server_pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    certificate, key = server_pair
+    known = authority.issue("client")
+    stranger = Authority(tmp_path / "elsewhere").issue("stranger")
+    root = authority.certificate.read_bytes()
+    tls = {"certificate": certificate, "private_key": key, "client_ca": authority.certificate}
+    async with serving(tls=tls) as scheduler:
+        await ask(scheduler.port, grpc.ssl_channel_credentials(root, known[1].read_bytes(), known[0].read_bytes()))
+        for refused in (
+            grpc.ssl_channel_credentials(root),
+            grpc.ssl_channel_credentials(root, stranger[1].read_bytes(), stranger[0].read_bytes()),
+        ):
+            with pytest.raises(grpc.aio.AioRpcError):
+                await ask(scheduler.port, refused)
+
+
+async def test_a_certificate_that_is_not_there(tmp_path: Path) -> None:
+    tls = Tls(certificate=tmp_path / "cert.pem", private_key=tmp_path / "key.pem")
+    with pytest.raises(ListenError, match=r"tls: cannot read .*key\.pem: No such file"):
+        listen(grpc.aio.server(), "127.0.0.1:0", tls, insecure=False)
+
+
+async def test_a_certificate_that_is_none(tmp_path: Path) -> None:
+    for name in ("cert.pem", "key.pem"):
+        (tmp_path / name).write_text("swordfish")
+    tls = Tls(certificate=tmp_path / "cert.pem", private_key=tmp_path / "key.pem")
+    with pytest.raises(ListenError, match="cannot bind"):
+        listen(grpc.aio.server(), "127.0.0.1:0", tls, insecure=False)
+
+
+@needs_openssl
+async def test_a_key_of_another_certificate(authority: Authority, server_pair: tuple[Path, Path]) -> None:
+    certificate, _ = server_pair
+    _, key = authority.issue("other")
+    with pytest.raises(ListenError, match="cannot bind"):
+        listen(grpc.aio.server(), "127.0.0.1:0", Tls(certificate=certificate, private_key=key), insecure=False)

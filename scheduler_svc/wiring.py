@@ -22,7 +22,7 @@ from scheduler_svc.control.lifecycle import Lifecycle, RecordLimits
 from scheduler_svc.control.model_watch import ModelWatch
 from scheduler_svc.control.observer import NULL_OBSERVER, Observer
 from scheduler_svc.control.pacer import Pacer
-from scheduler_svc.control.registration import SessionSettings
+from scheduler_svc.control.registration import PROBATION_MAX_S, SessionSettings
 from scheduler_svc.control.sessions import Sessions
 from scheduler_svc.control.supervisor import Supervisor
 from scheduler_svc.control.tokenizers import Tokenizers
@@ -221,6 +221,7 @@ def _session_settings(config: SchedulerConfig) -> SessionSettings:
         reconnect_grace_s=instance.reconnect_grace_s,
         forget_after_s=instance.forget_after_s,
         probation_s=instance.probation_s,
+        probation_max_s=max(instance.probation_s, PROBATION_MAX_S),
     )
 
 

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import dataclasses
 import itertools
+import logging
 import multiprocessing
 import os
 import threading
@@ -47,6 +48,8 @@ from executor_svc.engine.settings import ModelSettings, VllmSettings
 from executor_svc.engine.structured import field_of
 from executor_svc.engine.vllm_arguments import engine_arguments, refuse_unknown, set_environment
 from executor_svc.engine.vllm_load import VllmLoad
+
+log = logging.getLogger(__name__)
 
 WARM_UP_TOKENS = 8
 NOTICE_STEP_S = 1.0  # for the engine to take the step in which its connector sends a notice
@@ -310,7 +313,11 @@ class VllmEngine:
         self._connector = _connector(settings)
         self._side_channel = side_channel
         self._releases = itertools.count(1)
-        self._met: set[str] = set()  # engines that KV was fetched from
+        self._releasing = 0
+        self._peers: dict[str, bool] = {}  # engines that KV was to be fetched from: whether the last pull worked
+        self._pulling: set[str] = set()  # engine request ids that wait for KV
+        self._pulls_failed: set[str] = set()  # of those: that compute their prompt now
+        load.on_failed_pulls = self._note_failed_pulls
         self._gpus = _Gpus(llm.vllm_config)
         self._facts = _facts(llm, model, settings, resolved, self._gpus)
         load.kv_capacity_tokens = self._facts.kv_capacity_tokens
@@ -355,6 +362,8 @@ class VllmEngine:
         pull = self._pull_of(request)
         params = self._params_of(request, pull)
         self._active[request.engine_request_id] = request
+        if pull is not None:
+            self._pulling.add(request.engine_request_id)
         stream = self._stream_of(request, params)
         started = False
         try:
@@ -372,6 +381,8 @@ class VllmEngine:
             raise self._translated(error, request.sampling, started) from error
         finally:
             del self._active[request.engine_request_id]
+            self._pulling.discard(request.engine_request_id)
+            self._pulls_failed.discard(request.engine_request_id)
             await stream.aclose()  # aborts in the engine what has not ended
 
     def _pull_of(self, request: EngineRequest) -> Pull | None:
@@ -419,10 +430,13 @@ class VllmEngine:
         """What comes with a request's first output."""
         self._prompt_tokens += len(request.prompt_token_ids)
         output.cached_prompt_tokens = result.num_cached_tokens
-        if pull is not None:  # what was fetched counts as cached with vLLM
-            output.kv_pull_failed = result.num_cached_tokens < pull.tokens
+        if pull is not None:
+            self._pulling.discard(request.engine_request_id)
+            # What was fetched counts as cached with vLLM; so does what was to be, after a beginning cached here.
+            cut_short = result.num_cached_tokens < pull.tokens
+            output.kv_pull_failed = cut_short or request.engine_request_id in self._pulls_failed
+            self._note_peer(pull.peer, not output.kv_pull_failed)
             if not output.kv_pull_failed:
-                self._note_met(pull.peer)
                 output.cached_prompt_tokens = pull.cached_tokens or 0
         if result.prompt_logprobs is not None:
             output.prompt_logprobs = [None if row is None else _logprobs(row) for row in result.prompt_logprobs]
@@ -441,7 +455,7 @@ class VllmEngine:
 
     async def release_kv(self, kv_transfer_params: Mapping[str, JsonValue]) -> bool:
         """vLLM is given the request that would have fetched it, aborted from the start: its connector tells the other
-        side, after meeting it if it never has.
+        side, after meeting it if it never has.  Of a peer whose last pull failed vLLM may drop the notice in silence.
         """
         if self._stopped:
             raise EngineDeadError("the engine was shut down")
@@ -452,23 +466,37 @@ class VllmEngine:
             self._connector.check(params)
         except UnusableParams as error:
             raise EngineError(f"the handoff {error}") from error
-        failed_before = self._load.kv_pulls_failed
+        load, peer = self._load, self._connector.peer(params)
+        failed_before = load.kv_pulls_failed + load.kv_notices_failed
         name = f"release/{next(self._releases)}"
+        self._releasing += 1
         try:
             await self._llm.notify_kv_transfer_request_rejected(name, params)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(NOTICE_STEP_S):
+                    await load.step_over()
+            if peer not in self._peers:
+                await self._keep_stepping(name)
+        except EngineError:
+            raise
         except Exception as error:
             raise self._translated(error, Sampling(), started=True) from error
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(NOTICE_STEP_S):
-                await self._load.step_over()
-        if self._connector.peer(params) not in self._met:
-            await self._keep_stepping(name)
-        return self._load.kv_pulls_failed == failed_before
+        finally:
+            self._releasing -= 1
+        reached = load.kv_pulls_failed + load.kv_notices_failed == failed_before
+        return reached and self._peers.get(peer, True)
 
-    def _note_met(self, peer: str) -> None:
-        if len(self._met) >= PEERS_REMEMBERED:
-            self._met.clear()
-        self._met.add(peer)
+    def _note_failed_pulls(self, count: int) -> None:
+        """vLLM does not say whose pulls failed: known when it was all there were."""
+        if count >= len(self._pulling) + self._releasing:
+            self._pulls_failed |= self._pulling
+        else:
+            log.warning("%d of %d KV pulls failed; their prompts are computed here", count, len(self._pulling))
+
+    def _note_peer(self, peer: str, worked: bool) -> None:
+        if len(self._peers) >= PEERS_REMEMBERED:
+            self._peers.clear()
+        self._peers[peer] = worked
 
     async def _keep_stepping(self, name: str) -> None:
         """Two engines meet between steps, and what waits for that is sent with the next step: an idle engine takes none

@@ -33,8 +33,10 @@ class VllmLoad:
         self.generation_tokens = 0
         self.kv_pulls = 0
         self.kv_pulls_failed = 0
+        self.kv_notices_failed = 0
         self.kv_leases_expired = 0
         self.count_transfers: Callable[[Mapping[str, Any]], TransferCounts] | None = None  # with a KV connector
+        self.on_failed_pulls: Callable[[int], None] = lambda count: None
         self.iterations = 0
         self._recent: deque[Iteration] = deque(maxlen=ITERATIONS_KEPT)
         self._listeners: list[Callable[[], None]] = []
@@ -89,7 +91,10 @@ class VllmLoad:
     def _count(self, counts: TransferCounts) -> None:
         self.kv_pulls += counts.pulls
         self.kv_pulls_failed += counts.failed
+        self.kv_notices_failed += counts.unnoticed
         self.kv_leases_expired += counts.expired
+        if counts.failed:
+            self.on_failed_pulls(counts.failed)
 
     def _note_iteration(self, details: Any, now: float) -> None:
         self.iterations += 1

@@ -33,6 +33,9 @@ class Welcome:
     role: InstanceRole
 
 
+PROBATION_MAX_S = 60.0
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SessionSettings:
     lease_s: float = 5.0  # silence after which an instance is lost
@@ -41,7 +44,7 @@ class SessionSettings:
     forget_after_s: float = 600.0  # how long a lost instance is listed
     failures_to_suspect: int = 3  # in a row, of the engine's making
     probation_s: float = 5.0  # first rest of an instance that failed in a row; doubles up to probation_max_s
-    probation_max_s: float = 60.0
+    probation_max_s: float = PROBATION_MAX_S
 
 
 class DuplicateInstance(Exception):

@@ -306,11 +306,13 @@ class Sessions:
                 self.attempt_gone(verdict.instance_id)
             self._wakeup.kick()
         for instance in list(self._core.registry.all()):
-            # One that an operator drained stays listed, so that the drain holds when it comes back.
-            gone = instance.instance_id not in self._sessions and instance.instance_id not in self._cordoned
+            gone = instance.instance_id not in self._sessions
             if gone and now - instance.state_since > self._settings.forget_after_s:
                 self._core.registry.forget(instance.instance_id)
                 self._probation.pop(instance.instance_id, None)
+                if instance.instance_id in self._cordoned:
+                    self._cordoned.discard(instance.instance_id)
+                    log.warning("instance %s is forgotten, and that it was drained", instance.instance_id)
 
     # --- inside -----------------------------------------------------------------------------------
 

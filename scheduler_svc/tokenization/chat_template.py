@@ -60,7 +60,9 @@ class ChatTemplate:
                 message["name"] = turn.name
             messages.append(message)
         variables = {**self._special_tokens, **conversation.template_arguments}
-        if conversation.continue_final_message and messages:
+        if conversation.continue_final_message:
+            if not messages or not messages[-1]["content"].strip():
+                raise PromptError("the final message cannot be continued: it says nothing")
             messages[-1]["content"] += LEFT_OPEN
         variables["messages"] = messages
         variables["add_generation_prompt"] = not conversation.continue_final_message

@@ -61,8 +61,7 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
                 await context.write(events.finished(event))
                 return
             else:
-                # Without the frames of whoever raised it before: the record keeps it for those who attach later.
-                raise event.with_traceback(None)
+                raise event
 
     async def Cancel(self, request: inference_pb2.CancelRequest, context: Context) -> inference_pb2.CancelResponse:
         key = RequestKey(tenant=request.tenant or DEFAULT_TENANT, request_id=request.request_id)

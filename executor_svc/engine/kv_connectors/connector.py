@@ -48,7 +48,8 @@ class TransferCounts:
     """What one report of the connector adds to the engine's counters."""
 
     pulls: int = 0
-    failed: int = 0  # pulls, and contacts with peers that came to nothing
+    failed: int = 0  # pulls that came to nothing, the first contact with a peer included
+    unnoticed: int = 0  # notices that did not reach their peer
     expired: int = 0  # prompts that were kept and not fetched in time
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 LEAST_LEASE_S = 2
 _CACHED = "remote_prefill_cached_tokens"  # vLLM 0.32
-_FAILURES = ("num_failed_transfers", "num_failed_handshakes", "num_failed_notifications")
+_FAILURES = ("num_failed_transfers", "num_failed_handshakes")  # the latter in vLLM 0.32
 
 
 class NixlConnector:
@@ -123,6 +123,7 @@ class NixlConnector:
         return TransferCounts(
             pulls=len(report.get("transfer_duration", ())),
             failed=sum(len(report.get(name, ())) for name in _FAILURES),
+            unnoticed=len(report.get("num_failed_notifications", ())),
             expired=len(report.get("num_kv_expired_reqs", ())),
         )
 

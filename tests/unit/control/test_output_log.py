@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scheduler_svc.control.output_log import TOKEN_BYTES, OutputGap, OutputLog
@@ -131,6 +131,7 @@ PIECES = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(PIECES, st.lists(st.integers(0, 60)))
 def test_from_any_position_a_reader_gets_the_rest_once_and_in_order(pieces: list[Piece], starts: list[int]) -> None:
     pieces.sort(key=lambda piece: piece.attempt)  # an older attempt says nothing more once a newer one began

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -35,15 +37,21 @@ def start() -> Iterator[Start]:
 
     def start(program: str, **environment: str) -> subprocess.Popen[str]:
         process = subprocess.Popen(
-            [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, env={**os.environ, **environment}
+            [sys.executable, "-c", program],
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **environment},
+            start_new_session=True,
         )
         processes.append(process)
         return process
 
     yield start
     for process in processes:
-        process.kill()
-        process.communicate()
+        # What it started holds the same pipe: all of it goes, or reading to the pipe's end would wait for it.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate(timeout=10)
 
 
 def line_of(process: subprocess.Popen[str]) -> str:

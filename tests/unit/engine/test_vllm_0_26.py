@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import json
 import os
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -325,6 +327,31 @@ async def test_fewer_tokens_than_were_to_be_fetched_are_a_failed_pull(
     assert (output.kv_pull_failed, output.cached_prompt_tokens) == (True, 1)
 
 
+@pytest.mark.parametrize(("failures", "others", "told"), [(1, 0, True), (1, 1, False), (2, 1, True)])
+async def test_a_failed_pull_is_told_of_a_request_whose_beginning_was_cached_here_where_that_is_certain(
+    connected: VllmEngine, vllm: RecordedVllm, failures: int, others: int, told: bool
+) -> None:
+    params = await kept_by(connected, vllm)
+
+    async def waiting(call: Any) -> AsyncIterator[Any]:
+        await over.wait()
+        yield vllm.output([500], finish_reason="length", num_cached_tokens=2)
+
+    over = asyncio.Event()
+    vllm.script = waiting
+    legs = [
+        asyncio.create_task(
+            run(connected, replace(request(kv_transfer_params=params), engine_request_id=f"leg/{number}"))
+        )
+        for number in range(1 + others)
+    ]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    vllm.record(0, kv_connector_stats={"num_failed_transfers": [1] * failures})
+    over.set()
+    assert [output.kv_pull_failed for leg in legs for output in await leg] == [told] * (1 + others)
+
+
 async def test_parameters_of_another_prompt_never_reach_vllm(connected: VllmEngine, vllm: RecordedVllm) -> None:
     params = await kept_by(connected, vllm)
     wanted = EngineRequest(
@@ -374,7 +401,17 @@ async def test_a_release_during_which_something_failed_is_not_said_to_have_worke
 
     vllm.script = script
     assert not await connected.release_kv(params)
-    assert connected.load().kv_pulls_failed == 2  # once per step
+    assert connected.load().kv_pulls_failed == 0
+
+
+async def test_a_peer_whose_last_pull_failed_is_not_said_to_know_until_one_works_again(
+    connected: VllmEngine, vllm: RecordedVllm
+) -> None:
+    params = await kept_by(connected, vllm)
+    for fetched_tokens, released in ((1, False), (2, True)):
+        vllm.script = ending(vllm, num_cached_tokens=fetched_tokens)
+        await run(connected, request(Sampling(max_tokens=1), kv_transfer_params=params))
+        assert await connected.release_kv(params) is released
 
 
 async def test_transfers_are_counted(connected: VllmEngine, vllm: RecordedVllm) -> None:

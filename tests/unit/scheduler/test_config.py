@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from scheduler_svc.config import ENV_PREFIX, ConfigError, load
+from scheduler_svc.config import ENV_PREFIX, ConfigError, load, load_or_exit
 
 
 @pytest.fixture(autouse=True)
@@ -34,6 +35,15 @@ def complaint(*arguments: str) -> str:
     said = str(refused.value)
     assert "\n" not in said, "one line"
     return said
+
+
+def test_what_is_wrong_is_told_on_one_line_of_stderr_with_exit_status_2(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        load_or_exit(["--polizy=1"])
+    assert ended.value.code == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert re.fullmatch(r"sage-scheduler: configuration: .*--polizy.*\n", said.err)
 
 
 # --- where settings come from ---------------------------------------------------------------------

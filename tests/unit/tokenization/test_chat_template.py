@@ -88,7 +88,7 @@ def test_marks_of_what_the_model_says_are_no_text() -> None:
 # --- continuing the last message ------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("text", ["The answer", "e", "\n", "ends in a space ", "<|im_end|>", "", "im_end"])
+@pytest.mark.parametrize("text", ["The answer", "e", "ends in a space ", "<|im_end|>", "im_end"])
 def test_the_last_message_is_left_open(text: str) -> None:
     talk = conversation(("user", "hello"), ("assistant", text), continue_final_message=True)
     assert render(CHATML, talk) == f"<|im_start|>user\nhello<|im_end|>\n<|im_start|>assistant\n{text}"
@@ -98,6 +98,12 @@ def test_spaces_that_the_template_trims_stay_trimmed() -> None:
     source = "{% for m in messages %}[{{ m.content | trim }}]{% endfor %}"
     talk = conversation(("assistant", "  so far "), continue_final_message=True)
     assert render(source, talk) == "[so far"
+
+
+@pytest.mark.parametrize("text", ["", " \n"])
+def test_there_must_be_something_to_continue(text: str) -> None:
+    with pytest.raises(PromptError, match="cannot be continued"):
+        render(CHATML, conversation(("user", "hello"), ("assistant", text), continue_final_message=True))
 
 
 def test_the_last_message_must_be_shown_to_be_continued() -> None:

@@ -363,7 +363,7 @@ def test_other_content_has_another_digest(other: Spec) -> None:
 # --- anything at all ------------------------------------------------------------------------------
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(messages(inference_pb2.GenerateRequest))
 def test_whatever_comes_a_submission_comes_of_it(request: inference_pb2.GenerateRequest) -> None:
     found = submission(request, {})

@@ -59,6 +59,7 @@ def test_a_failed_pair_is_tried_again_later_and_later(book: PairBook) -> None:
         waits.append(pair.retry_at - now)
         now = pair.retry_at
         assert pair in book.due(now)
+        pair.state = PairState.WARMING
     assert waits == sorted(waits)
     assert waits[-1] == RETRY_MAX_S
 
@@ -98,3 +99,20 @@ def test_specialization_follows_the_role_and_needs_a_connector() -> None:
     for role in InstanceRole:
         bare = specialization(role, kv_connector="")
         assert bare.prefill == bare.decode == 0
+
+
+def test_all_that_was_under_way_counts_as_one_failure(book: PairBook) -> None:
+    pair = book.find("p1", "d1")
+    assert pair is not None
+    for _ in range(2000):
+        book.failed(pair, "gone", now=0.0)
+    assert pair.failures == 1
+
+
+def test_a_pair_that_never_works_goes_on_being_tried(book: PairBook) -> None:
+    pair = book.find("p1", "d1")
+    assert pair is not None
+    for _ in range(2000):
+        pair.state = PairState.WARMING
+        book.failed(pair, "no route", now=0.0)
+    assert pair.retry_at == RETRY_MAX_S

@@ -1,0 +1,104 @@
+"""``python -m scheduler_svc`` as whoever starts it sees it: exit status, one clear line, nothing left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from scheduler_svc.config import ENV_PREFIX
+
+WITHIN_S = 30.0
+
+
+def environment(**variables: str) -> dict[str, str]:
+    inherited = {name: value for name, value in os.environ.items() if not name.upper().startswith(ENV_PREFIX)}
+    return {**inherited, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path), **variables}
+
+
+@asynccontextmanager
+async def started(*arguments: str, **variables: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, *arguments),
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+        env=environment(**variables),
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+async def ends(*arguments: str, **variables: str) -> tuple[int | None, str]:
+    """Exit status and what was said."""
+    async with started("-m", "scheduler_svc", *arguments, **variables) as process, asyncio.timeout(WITHIN_S):
+        _, said = await process.communicate()
+        return process.returncode, said.decode()
+
+
+async def test_a_bad_configuration_is_one_line_and_exit_status_2() -> None:
+    """Whoever notices it: the settings, the policies, the server."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        asked = {
+            "listen-to": ends("--listen-to=x"),
+            "'random'": ends("--policy=random", "--listen=127.0.0.1:0"),
+            f"cannot bind 127.0.0.1:{port}": ends(f"--listen=127.0.0.1:{port}"),
+        }
+        found = dict(zip(asked, await asyncio.gather(*asked.values()), strict=True))
+    for key, (status, said) in found.items():
+        assert status == 2, said
+        [line] = [one for one in said.splitlines() if one.startswith("sage-scheduler: ")]
+        assert line.startswith("sage-scheduler: configuration: ")
+        assert key in line
+        assert "Traceback" not in said
+
+
+async def until_it_says(process: asyncio.subprocess.Process, pattern: str) -> re.Match[str]:
+    assert process.stderr is not None
+    async with asyncio.timeout(WITHIN_S):
+        while line := (await process.stderr.readline()).decode():
+            if found := re.search(pattern, line):
+                return found
+    raise AssertionError(f"it ended without saying {pattern}")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_it_serves_until_it_is_told_to_stop(number: signal.Signals) -> None:
+    async with started("-m", "scheduler_svc", "--listen=127.0.0.1:0", "--policy=fifo") as process:
+        port = int((await until_it_says(process, r"serving on .*port (\d+)"))[1])
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.close()
+        process.send_signal(number)
+        async with asyncio.timeout(WITHIN_S):
+            assert await process.wait() == 0
+
+
+async def test_a_background_task_that_dies_ends_the_service_with_exit_status_1() -> None:
+    program = """
+import sys
+from scheduler_svc.control.watchdog import Watchdog
+from scheduler_svc.__main__ import main
+
+def check(self):
+    raise RuntimeError("out of luck")
+
+Watchdog.check = check
+sys.argv = ["scheduler", "--listen=127.0.0.1:0"]
+main()
+"""
+    async with started("-c", program) as process:
+        await until_it_says(process, "background task 'watchdog' ended: RuntimeError\\('out of luck'\\)")
+        async with asyncio.timeout(WITHIN_S):
+            await process.communicate()
+        assert process.returncode == 1

@@ -1,0 +1,130 @@
+"""What the configuration says arrives where it acts: a key that is read nowhere fails here."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from scheduler_svc import wiring
+from scheduler_svc.config import SchedulerConfig
+from scheduler_svc.control.intake import IntakeSettings
+from scheduler_svc.control.lifecycle import RecordLimits
+from scheduler_svc.control.registration import SessionSettings
+from scheduler_svc.control.virtual_clock import VirtualClock
+from scheduler_svc.domain.pd.settings import PdSettings, SplitMode
+from scheduler_svc.transport.server import Tls
+from tests.unit.control.world import NoTokenizers
+
+SETTINGS: dict[str, Any] = {
+    "listen": "127.0.0.1:1",
+    "insecure": True,
+    "policy": "priority",
+    "drain_timeout_s": 1.5,
+    "log_level": "DEBUG",
+    "log_format": "json",
+    "tls": {"certificate": "c", "private_key": "k", "client_ca": "a"},
+    "queue": {
+        "limit_per_model": 11,
+        "arriving_limit": 12,
+        "default_deadline_s": 13.0,
+        "orphan_timeout_s": 14.0,
+        "max_attempts": 15,
+    },
+    "instance": {
+        "lease_s": 21.0,
+        "heartbeat_interval_s": 2.25,
+        "reconnect_grace_s": 2.5,
+        "stall_limit_s": 24.0,
+        "known_wait_limit_s": 25.0,
+        "forget_after_s": 26.0,
+        "probation_s": 70.0,
+    },
+    "pd_separation": {
+        "enabled": True,
+        "routing_policy": "threshold",
+        "prefilling_threshold_input_tokens": 31,
+        "prefilling_threshold_ratio": 32.0,
+    },
+    "record": {"requests": 41, "output_tokens": 42, "candidates": 43},
+    "telemetry": {},  # has tests of its own
+    "models": {"m": {"sampling": {"temperature": 0.25}}},
+}
+CONFIG = SchedulerConfig(**SETTINGS)
+
+
+def sections(model: type[BaseModel]) -> dict[str, set[str]]:
+    """Keys of each section; those outside any under the empty name."""
+    found: dict[str, set[str]] = {"": set()}
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            found[name] = set(kind.model_fields)
+        else:
+            found[""].add(name)
+    return found
+
+
+def test_this_test_sets_every_key() -> None:
+    for name, keys in sections(SchedulerConfig).items():
+        given = SETTINGS[name] if name else {k for k in SETTINGS if k not in sections(SchedulerConfig)}
+        assert name == "telemetry" or set(given) == keys, f"section {name!r}"
+
+
+def test_no_key_is_at_its_default_here() -> None:
+    default = SchedulerConfig()
+    for name, keys in sections(SchedulerConfig).items():
+        ours, theirs = (getattr(CONFIG, name), getattr(default, name)) if name else (CONFIG, default)
+        for key in keys if name != "telemetry" else ():
+            assert getattr(ours, key) != getattr(theirs, key), f"{name}.{key}"
+
+
+def test_what_the_core_is_told() -> None:
+    core = wiring._core_settings(CONFIG)
+    assert (core.policy, core.queue_limit_per_model) == ("priority", 11)
+    assert (core.stall_limit_s, core.known_wait_limit_s) == (24.0, 25.0)
+    assert core.pd == PdSettings(mode=SplitMode.THRESHOLD, threshold_input_tokens=31, threshold_ratio=32.0)
+
+
+def test_splitting_is_off_until_it_is_switched_on() -> None:
+    assert wiring._core_settings(SchedulerConfig()).pd.mode is SplitMode.NEVER
+
+
+def test_what_sessions_are_told() -> None:
+    assert wiring._session_settings(CONFIG) == replace(
+        SessionSettings(),
+        lease_s=21.0,
+        heartbeat_interval_s=2.25,
+        reconnect_grace_s=2.5,
+        forget_after_s=26.0,
+        probation_s=70.0,
+        probation_max_s=70.0,
+    )
+
+
+def test_what_the_door_is_told() -> None:
+    assert wiring._intake_settings(CONFIG) == IntakeSettings(
+        arriving_limit=12, default_deadline_s=13.0, sampling_defaults={"m": {"temperature": 0.25}}
+    )
+
+
+def test_what_the_server_is_told() -> None:
+    assert wiring._tls(CONFIG) == Tls(certificate=Path("c"), private_key=Path("k"), client_ca=Path("a"))
+    assert wiring._tls(SchedulerConfig()) is None
+
+
+def test_what_control_is_built_with() -> None:
+    control = wiring.build_control(CONFIG, VirtualClock(), NoTokenizers(), epoch=7)
+    assert control.core.policy == "priority"
+    assert control.lifecycle._limits == RecordLimits(requests=41, output_tokens=42, candidates=43)
+    assert control.assignments._max_attempts == 15
+    assert control.watchdog._orphan_timeout_s == 14.0
+    assert control.models._configured == {"m"}
+    assert control.epoch == 7
+
+
+def test_an_epoch_is_later_than_the_one_before() -> None:
+    first, second = wiring.Scheduler(SchedulerConfig()), wiring.Scheduler(SchedulerConfig())
+    assert second.control.epoch > first.control.epoch

@@ -50,9 +50,7 @@ def announce_executor() -> None:
     os.environ[EXECUTOR_VARIABLE] = f"{os.getpid()}:{start_time(os.getpid())}"
 
 
-def _watch(pid: int, started: str) -> None:
-    core = os.getppid()
-    core_started = start_time(core) if _parent(core) == pid else None  # else our parent is no engine core of this one
+def _watch(pid: int, started: str, core: int, core_started: str | None) -> None:
     while start_time(pid) == started:
         time.sleep(PERIOD_S)
     if core_started is not None and start_time(core) == core_started:
@@ -64,7 +62,11 @@ def hang_on_executor() -> None:
     """Start watching the executor, when there is one to hang on and it is another process."""
     pid, _, started = os.environ.get(EXECUTOR_VARIABLE, "").partition(":")
     if started and int(pid) != os.getpid():
-        threading.Thread(target=_watch, args=(int(pid), started), name="lifeline", daemon=True).start()
+        # Looked at now: once the executor is gone, nothing tells an engine core of it from any other parent.
+        core = os.getppid()
+        core_started = start_time(core) if _parent(core) == int(pid) else None
+        watched = (int(pid), started, core, core_started)
+        threading.Thread(target=_watch, args=watched, name="lifeline", daemon=True).start()
 
 
 def hang_on_executor_if_spawned() -> None:

@@ -93,7 +93,6 @@ class Batch:
         if sequence in self._fetching:
             self._fetching.remove(sequence)
             self.kv.release(sequence.lease)
-            sequence.computed = 0
             self.add(sequence)
 
     def _drop_stale_entries(self) -> None:

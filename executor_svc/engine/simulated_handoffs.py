@@ -35,7 +35,6 @@ class Handoffs:
         self._kept: dict[str, KeptPrompt] = {}
         self._came = asyncio.Event()
         self.expired = 0
-        self.misread = 0  # reads of what was not there any more
 
     def __contains__(self, handoff_id: str) -> bool:
         return handoff_id in self._kept
@@ -45,13 +44,10 @@ class Handoffs:
         self._kept[handoff_id] = KeptPrompt(blocks=blocks, tokens=tokens, ends_at=ends_at)
         self._came.set()
 
-    def read(self, handoff_id: str) -> bool:
-        """Another engine reads.  False: whatever it gets is not that prompt's KV."""
-        if handoff_id in self._kept:
-            return True
-        self.misread += 1
-        log.error("KV of handoff %s was read that is not kept any more; its lease may have ended", handoff_id)
-        return False
+    def read(self, handoff_id: str) -> None:
+        """Another engine reads; it does not notice what it gets."""
+        if handoff_id not in self._kept:
+            log.error("KV of handoff %s was read that is not kept any more; its lease may have ended", handoff_id)
 
     def renew(self, handoff_id: str) -> None:
         kept = self._kept.get(handoff_id)

@@ -113,7 +113,8 @@ class KvTransfer:
             case "hello":
                 return {"engine_id": self.engine_id, "compatibility_key": self._key}
             case "read":
-                return {"sound": self.kept.read(handoff_id)}
+                self.kept.read(handoff_id)
+                return {}
             case "renew":
                 self.kept.renew(handoff_id)
                 return {}

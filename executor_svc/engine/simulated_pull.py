@@ -141,12 +141,11 @@ class Puller:
 
     async def _read(self, fetch: Fetch) -> bool:
         source = fetch.source
-        answer = await self._ask(source, {"op": "read", "handoff_id": source.handoff_id})
+        await self._ask(source, {"op": "read", "handoff_id": source.handoff_id})
         corrupt = self._faults.next_pull_is_corrupt()
         await self._clock.sleep(self._duration(fetch.tokens))
         done = await self._ask(source, {"op": "done", "handoff_id": source.handoff_id})
-        kept = answer.get("sound") is True and done.get("released") is True  # else it was freed before or meanwhile
-        return kept and not corrupt
+        return done.get("released") is True and not corrupt  # not there: it was freed before or meanwhile
 
     def _duration(self, tokens: int) -> float:
         settings = self._settings

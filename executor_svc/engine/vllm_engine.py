@@ -484,7 +484,9 @@ class VllmEngine:
         finally:
             self._releasing -= 1
         reached = load.kv_pulls_failed + load.kv_notices_failed == failed_before
-        return reached and self._peers.get(peer, True)
+        if reached and peer not in self._peers:
+            self._note_peer(peer, True)
+        return reached and self._peers[peer]
 
     def _note_failed_pulls(self, count: int) -> None:
         """vLLM does not say whose pulls failed: known when it was all there were."""

@@ -221,6 +221,20 @@ async def test_a_reader_that_leaves_before_its_first_token_frees_both_ends(after
         assert ends.prefill.engine.load().kv_leases_expired == 0
 
 
+async def test_room_that_a_reader_leaves_while_its_kv_is_fetched_goes_to_who_waits_for_it() -> None:
+    async with pair(transfer=TIMED, decode={"kv_capacity_tokens": 128, "max_model_len": 128}) as ends:
+        params = await ends.prefilled()
+        fetching = ends.decode.start(tokens(5), LONG_PROMPT, kv_transfer_params=params)
+        await ends.clock.advance(1.0)
+        waiting = ends.decode.start(tokens(1), [7] * 100)
+        await ends.clock.advance(0.5)
+        assert waiting.outputs == []
+        assert fetching.task is not None
+        fetching.task.cancel()
+        await ends.clock.advance(0.1)
+        assert waiting.finished
+
+
 async def test_a_prefill_that_is_aborted_leaves_nothing_behind() -> None:
     async with pair(prefill={"prefill_tokens_per_s": 10.0}) as ends:
         stream = ends.prefill.start(tokens(1), LONG_PROMPT, prefill_only=True)
@@ -300,6 +314,9 @@ async def test_a_prefill_engine_that_dies_costs_no_token(after_s: float) -> None
         stream = ends.decode.start(tokens(20), LONG_PROMPT, kv_transfer_params=params)
         await ends.clock.advance(after_s)
         ends.prefill.engine.inject(Fault(kind=FaultKind.DIE))
+        while not stream.outputs:
+            await ends.clock.step()
+        assert ends.decode.engine.load().kv_used_tokens == KEPT_TOKENS
         await ends.decode.finish(stream)
         assert stream.token_ids == await whole(LONG_PROMPT, 20)
         assert stream.outputs[0].kv_pull_failed

@@ -33,7 +33,7 @@ class Size:
     throughput_tokens: int  # the same
 
 
-FULL = Size(rounds=5, latency_turns=40, relay_rounds=3, relay_tokens=400, throughput_tokens=192)
+FULL = Size(rounds=5, latency_turns=40, relay_rounds=3, relay_tokens=300, throughput_tokens=192)
 QUICK = Size(rounds=3, latency_turns=20, relay_rounds=1, relay_tokens=150, throughput_tokens=64)
 NOT_QUICK = ("core", "vllm")  # a minute each, most of it spent on getting ready
 

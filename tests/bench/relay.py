@@ -1,6 +1,6 @@
 """What the relay of tokens costs: CPU seconds per million of them, by process.
 
-Counted over whole requests, so their submission and placement are in it: a few per cent at 400 tokens each.  The
+Counted over whole requests, so their submission and placement are in it: a few per cent at 300 tokens each.  The
 engine's step is long enough for the machine to keep up with one message per token; the messages per token say
 whether it did.  A bare grpc.aio server that writes one message per token at the same beat is measured beside it:
 nothing that sends as many through grpc.aio can cost less.
@@ -24,7 +24,7 @@ from tests.bench.workload import Workload
 
 STEP_S = 0.025
 PROMPT_TOKENS = 32
-YARDSTICK_TOKENS = 160  # per stream; enough where a request costs next to nothing
+YARDSTICK_TOKENS = 120  # per stream; enough where a request costs next to nothing
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

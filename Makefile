@@ -39,7 +39,7 @@ CHAOS := $(wildcard tests/chaos/test_*.py tests/chaos/*/test_*.py)
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help setup setup-vllm model proto proto-check proto-baseline lint types test-fast test-vllm test \
-        demo up down bench lock clean unit integration
+        demo up down bench lock clean unit integration integration-system
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -144,15 +144,18 @@ lint: setup ## ruff, the import rules, the protos' lint and breaking-change chec
 types: setup ## mypy, strict
 	$(VENV)/bin/mypy
 
-# The fast tests in two halves, which test-fast runs beside each other: one computes, the other mostly waits.
+# The fast tests in three parts, which test-fast runs beside each other: one computes, the others mostly wait.
 unit: setup
 	$(PY) -m pytest tests/unit tests/contract tests/architecture
 
 integration: setup
-	$(PY) -m pytest tests/integration
+	$(PY) -m pytest tests/integration --ignore=tests/integration/system
+
+integration-system: setup
+	$(PY) -m pytest tests/integration/system
 
 test-fast: setup ## every check and test that needs no vLLM, in under a minute
-	@$(MAKE) --no-print-directory -j2 --keep-going --output-sync=target lint types proto-check unit integration
+	@$(MAKE) --no-print-directory -j4 --keep-going --output-sync=target lint types proto-check unit integration integration-system
 
 test-vllm: setup-vllm ## the tests on real vLLM engines
 	$(PY) -m pytest tests/vllm

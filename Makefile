@@ -34,6 +34,7 @@ PROTOC         := $(PROTOC_PY) -m grpc_tools.protoc --proto_path=protos --proto_
 # A simulated engine does not need vLLM installed.
 ENGINE_SETUP := $(if $(filter vllm,$(ENGINE)),setup-vllm,setup)
 
+VLLM_ROOMS := $(sort $(dir $(wildcard tests/vllm/*/test_*.py)))
 CHAOS := $(wildcard tests/chaos/test_*.py tests/chaos/*/test_*.py)
 
 .DEFAULT_GOAL := help
@@ -157,8 +158,9 @@ integration-system: setup
 test-fast: setup ## every check and test that needs no vLLM, in under a minute
 	@$(MAKE) --no-print-directory -j4 --keep-going --output-sync=target lint types proto-check unit integration integration-system
 
+# One process per room: its engines are gone before the next room starts its own.
 test-vllm: setup-vllm ## the tests on real vLLM engines
-	$(PY) -m pytest tests/vllm
+	@for room in $(VLLM_ROOMS); do $(PY) -m pytest $$room || exit 1; done
 
 test: test-fast ## everything
 	$(if $(CHAOS),$(PY) -m pytest tests/chaos)

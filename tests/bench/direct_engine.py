@@ -43,6 +43,10 @@ class DirectEngine:
     def __init__(self, process: Child) -> None:
         self._process = process
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     async def run(self, workload: Workload) -> tuple[float, float]:
         """Wall seconds and CPU seconds (of the whole process) that it took."""
         before = self._process.cpu_s()

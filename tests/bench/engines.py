@@ -14,6 +14,8 @@ class Engine:
 
     settings: EngineSettings
     start_timeout_s: float
+    bound_to: int | None = None  # the core its computing is bound to
+    settle_s: float = 0.0  # after its last step, until it leaves the cores to others
 
     @property
     def executor_flags(self) -> tuple[str, ...]:
@@ -52,4 +54,6 @@ def tiny_vllm(model: Path, *, streams: int) -> Engine:
     return Engine(
         settings=EngineSettings(kind="vllm", model=ModelSettings(model=str(model)), vllm=settings),
         start_timeout_s=180.0,
+        bound_to=0,
+        settle_s=1.5,  # its processes spin for a second
     )

@@ -77,7 +77,8 @@ class Assignments:
         self._epoch = epoch
         self._max_attempts = max_attempts
         self._table: dict[int, Assignment] = {}
-        self._guests: dict[int, Guest] = {}  # bounded by the pairs of instances that warm up
+        self._guests: dict[int, tuple[Guest, str]] = {}  # and where; bounded by the pairs of instances that warm up
+        self.foreign = 0  # messages about attempts that belong to another instance than their sender; dropped
         self._sessions: Sessions
         self.handoffs = Handoffs(core, clock, self)
 
@@ -167,9 +168,9 @@ class Assignments:
         )
         return True
 
-    def receive(self, attempt_number: int, guest: Guest) -> None:
-        """Pass what executors say of this attempt to ``guest``, until it ends or ``dismiss``."""
-        self._guests[attempt_number] = guest
+    def receive(self, attempt_number: int, guest: Guest, instance_id: str) -> None:
+        """Pass what this instance says of the attempt to ``guest``, until it ends or ``dismiss``."""
+        self._guests[attempt_number] = guest, instance_id
 
     def dismiss(self, attempt_number: int) -> None:
         self._guests.pop(attempt_number, None)
@@ -177,19 +178,19 @@ class Assignments:
     def any_link(self, instance_id: str) -> ExecutorLink | None:
         return self._sessions.any_link(instance_id)
 
-    # --- what executors say -----------------------------------------------------------------------
+    # --- what executors say: ``sender`` is the instance that says it -------------------------------
 
-    def accepted(self, attempt_number: int) -> None:
-        assignment = self._table.get(attempt_number)
+    def accepted(self, sender: str, attempt_number: int) -> None:
+        assignment = self._owned(sender, attempt_number)
         if assignment is not None:
             assignment.accepted = True
 
-    def rejected(self, attempt_number: int, reason: str, message: str) -> None:
+    def rejected(self, sender: str, attempt_number: int, reason: str, message: str) -> None:
         """The executor did not start it; nothing of it is left there."""
-        if (guest := self._guests.pop(attempt_number, None)) is not None:
+        if (guest := self._leaving_guest(sender, attempt_number)) is not None:
             guest.ended(AttemptEnd(attempt_number=attempt_number, cause=EndCause.FAILED, message=f"rejected: {reason}"))
             return
-        assignment = self._table.get(attempt_number)
+        assignment = self._owned(sender, attempt_number)
         if assignment is None:
             return
         why = f"{assignment.instance_id} rejected it: {reason} {message}".rstrip()
@@ -204,6 +205,7 @@ class Assignments:
 
     def tokens(
         self,
+        sender: str,
         attempt_number: int,
         first_index: int,
         token_ids: Sequence[int],
@@ -213,8 +215,12 @@ class Assignments:
         """New output of one attempt.  The hot path: once per token and request."""
         assignment = self._table.get(attempt_number)
         if assignment is None or assignment.fenced:
-            if (guest := self._guests.get(attempt_number)) is not None:
-                guest.token()
+            guest = self._guests.get(attempt_number)
+            if guest is not None and guest[1] == sender:
+                guest[0].token()
+            return
+        if assignment.instance_id != sender:
+            self._note_foreign(sender, attempt_number, assignment.instance_id)
             return
         if assignment.phase is Phase.PREFILLING:
             return  # its token is no part of the output, whatever an executor sends
@@ -232,12 +238,12 @@ class Assignments:
         live.last_token_at = now
         live.changed()
 
-    def ended(self, end: AttemptEnd) -> None:
+    def ended(self, sender: str, end: AttemptEnd) -> None:
         """An attempt is over; whatever comes next for its request may start now."""
-        if (guest := self._guests.pop(end.attempt_number, None)) is not None:
+        if (guest := self._leaving_guest(sender, end.attempt_number)) is not None:
             guest.ended(end)
             return
-        assignment = self._table.get(end.attempt_number)
+        assignment = self._owned(sender, end.attempt_number)
         if assignment is None:
             return
         live = assignment.live
@@ -310,6 +316,34 @@ class Assignments:
         self._over(assignment, "its assignment was lost on the way", FailoverCause.UNDELIVERED, excluded="")
 
     # --- inside -----------------------------------------------------------------------------------
+
+    def _owned(self, sender: str, attempt_number: int) -> Assignment | None:
+        """The attempt, if there is one and it is the sender's."""
+        assignment = self._table.get(attempt_number)
+        if assignment is not None and assignment.instance_id != sender:
+            self._note_foreign(sender, attempt_number, assignment.instance_id)
+            return None
+        return assignment
+
+    def _leaving_guest(self, sender: str, attempt_number: int) -> Guest | None:
+        """The guest whose attempt is over now, if it is the sender's."""
+        guest, instance_id = self._guests.get(attempt_number, (None, ""))
+        if guest is None or instance_id != sender:
+            return None
+        del self._guests[attempt_number]
+        return guest
+
+    def _note_foreign(self, sender: str, attempt_number: int, owner: str) -> None:
+        """An executor is wrong about who it is or what it runs.  Said at 1, 2, 4, 8 ...: it may be said per token."""
+        self.foreign += 1
+        if self.foreign & (self.foreign - 1) == 0:
+            log.error(
+                "instance %s speaks of attempt %d, which is %s's: dropped (%d such messages so far)",
+                sender,
+                attempt_number,
+                owner,
+                self.foreign,
+            )
 
     def _first_token(self, assignment: Assignment, now: float) -> None:
         live = assignment.live

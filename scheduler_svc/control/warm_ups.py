@@ -125,7 +125,7 @@ class WarmUps:
             return False
         link, number = found
         warm_up.attempt_number = self._core.unreserved_attempt()
-        self._assignments.receive(warm_up.attempt_number, warm_up)
+        self._assignments.receive(warm_up.attempt_number, warm_up, instance_id)
         instance = self._core.registry.get(instance_id)
         link.assign(
             AssignOrder(

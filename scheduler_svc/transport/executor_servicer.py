@@ -137,25 +137,26 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
         self, session: Session, link: StreamLink, messages: AsyncIterator[executor_pb2.OutputsRequest]
     ) -> None:
         """The hot path: one message per engine step, nothing in it waits for a client."""
-        tokens = self._assignments.tokens
+        assignments, sender = self._assignments, session.instance_id
+        tokens = assignments.tokens
         async for message in messages:
             kind = message.WhichOneof("message")
             if kind == "frame":
                 for piece in message.frame.tokens:
                     # As bytes: a part of a message that is kept keeps the memory of all of it.
                     logprobs = [found.SerializeToString() for found in piece.logprobs]
-                    tokens(piece.attempt_number, piece.first_index, piece.token_ids, piece.text, logprobs)
+                    tokens(sender, piece.attempt_number, piece.first_index, piece.token_ids, piece.text, logprobs)
                 self._sessions.heard(session)
             elif kind == "ended":
                 ended = message.ended
-                self._assignments.ended(registrations.attempt_end(ended))
+                assignments.ended(sender, registrations.attempt_end(ended))
                 link.acknowledge(ended.attempt_number, ended.total_tokens, ended=True)
             elif kind == "accepted":
-                self._assignments.accepted(message.accepted.attempt_number)
+                assignments.accepted(sender, message.accepted.attempt_number)
             elif kind == "rejected":
                 rejected = message.rejected
                 reason = registrations.rejection(rejected.reason)
-                self._assignments.rejected(rejected.attempt_number, reason, rejected.message)
+                assignments.rejected(sender, rejected.attempt_number, reason, rejected.message)
 
 
 async def _first(messages: AsyncIterator[M], wanted: str) -> M:

@@ -59,7 +59,7 @@ class PdExecutor(ModelledExecutor):
         self.prefills.pop(attempt_number, None)
         self.pulls.pop(attempt_number, None)
         end = AttemptEnd(attempt_number=attempt_number, cause=EndCause.CANCELLED)
-        self._later(lambda: self.world.plane.assignments.ended(end))
+        self._later(lambda: self.world.plane.assignments.ended(self.instance_id, end))
 
     def release_kv(self, number: int, params: bytes) -> None:
         super().release_kv(number, params)
@@ -101,7 +101,7 @@ class PdExecutor(ModelledExecutor):
             kv_transfer_params=b"" if self.leaves_nothing else name.encode(),
             kv_lease_s=LEASE_S,
         )
-        self._later(lambda: self.world.plane.assignments.ended(end))
+        self._later(lambda: self.world.plane.assignments.ended(self.instance_id, end))
 
     def _pull(self, number: int, order: AssignOrder) -> None:
         assert order.handoff is not None
@@ -109,7 +109,7 @@ class PdExecutor(ModelledExecutor):
             self.held[number] = Running(order=order, tokens=0, sent=0)
             return
         end = AttemptEnd(attempt_number=number, cause=EndCause.FAILED, message="nothing to fetch")
-        self._later(lambda: self.world.plane.assignments.ended(end))
+        self._later(lambda: self.world.plane.assignments.ended(self.instance_id, end))
 
 
 class PdWorld(World):

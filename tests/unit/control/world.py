@@ -109,10 +109,10 @@ class ModelledExecutor:
             order = replace(order, continuation=replace(order.continuation, emitted_token_ids=emitted))
         if self.refuses:
             reason = self.refuses
-            self._later(lambda: self.world.plane.assignments.rejected(number, reason, "as told"))
+            self._later(lambda: self.world.plane.assignments.rejected(self.instance_id, number, reason, "as told"))
         elif self.fails:
             end = AttemptEnd(attempt_number=number, cause=EndCause.FAILED, message=self.fails, total_tokens=start)
-            self._later(lambda: self.world.plane.assignments.ended(end))
+            self._later(lambda: self.world.plane.assignments.ended(self.instance_id, end))
         elif self.invalid:
             end = AttemptEnd(
                 attempt_number=number,
@@ -120,7 +120,7 @@ class ModelledExecutor:
                 field=f"spec.{self.invalid}",
                 message="the engine says so",
             )
-            self._later(lambda: self.world.plane.assignments.ended(end))
+            self._later(lambda: self.world.plane.assignments.ended(self.instance_id, end))
         else:
             self.held[number] = Running(order=order, tokens=start, sent=start)
             if start >= order.request.sampling.max_tokens:
@@ -133,7 +133,7 @@ class ModelledExecutor:
             return
         self.held.pop(attempt_number)
         end = AttemptEnd(attempt_number=attempt_number, cause=EndCause.CANCELLED, total_tokens=running.tokens)
-        self._later(lambda: self.world.plane.assignments.ended(end))
+        self._later(lambda: self.world.plane.assignments.ended(self.instance_id, end))
 
     def drain(self, *, resume: bool) -> None:
         self.draining = not resume
@@ -236,12 +236,12 @@ class ModelledExecutor:
         for number, one in list(self.held.items()):
             if one.tokens > one.sent:
                 ids = [token_at(i) for i in range(one.sent, one.tokens)]
-                assignments.tokens(number, one.sent, ids, "x" * len(ids), None)
+                assignments.tokens(self.instance_id, number, one.sent, ids, "x" * len(ids), None)
                 one.sent = one.tokens
             if one.ended is not None:
                 if self.loses_ends:
                     continue
-                assignments.ended(one.ended)
+                assignments.ended(self.instance_id, one.ended)
                 self.acknowledge(number, one.tokens, ended=True)
 
     def beat(self, number: int) -> None:

@@ -77,6 +77,7 @@ class Assignment:
         self._ending: Ending | None = None
         self._cached_prompt_tokens = 0
         self._kv_transfer_params: Mapping[str, JsonValue] | None = None
+        self._taken_on = False  # by the engine: it lets the prefill side know what becomes of a handoff
         self._kv_lease_ends_at: float | None = None  # on the event loop's clock
         self._note = ""  # what is to be said though all went well
         self._text: Detokenizer = self._detokenizer()
@@ -138,6 +139,7 @@ class Assignment:
             message=ending.message or self._note,
             kv_transfer_params=self._kv_transfer_params,
             kv_lease_ends_at=self._kv_lease_ends_at,
+            kv_unclaimed=self.assign.kv_transfer_params is not None and not self._taken_on,
             engine_time_s=asyncio.get_running_loop().time() - self._started_at,
         )
         self._hands.outbox.ended(self.output)
@@ -200,20 +202,28 @@ class Assignment:
     async def _generate(self, leg: Leg) -> None:
         """Raises ReplayDiverged; every other way out is an ending."""
         outputs = self._hands.engine.generate(leg.request)
+        self._taken_on = True
         try:
             async with asyncio.timeout_at(self._deadline):
                 await self._consume(outputs, leg)
         except TimeoutError:
             self._end(EndCause.DEADLINE, "the caller's deadline passed")
         except InvalidRequestError as error:
+            self._turned_down()
             self._end(EndCause.INVALID, error.message, field_name=error.field_name)
         except EngineDeadError as error:
+            self._turned_down()
             self._end(EndCause.FAILED, f"the engine died: {error}")
             self._hands.on_dead(error)
         except EngineError as error:
+            self._turned_down()
             self._end(EndCause.FAILED, str(error))
         finally:
             await self._release(outputs)
+
+    def _turned_down(self) -> None:
+        """By the engine, with an error.  Before the first token it may not have got as far as its connector."""
+        self._taken_on = not self._first_token_due
 
     async def _release(self, outputs: AsyncGenerator[EngineOutput, None]) -> None:
         """Have the engine free the request's room, if it still has it."""

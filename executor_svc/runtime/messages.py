@@ -305,6 +305,7 @@ class Ended:
     message: str = ""  # with INVALID, FAILED, REPLAY_DIVERGED; with FINISHED what else is to be said
     kv_transfer_params: Mapping[str, JsonValue] | None = None  # of a prefill leg
     kv_lease_ends_at: float | None = None  # on the event loop's clock; what is left is what goes on the wire
+    kv_unclaimed: bool = False  # of a decode leg: the engine never took the handoff on and tells nobody
     engine_time_s: float = 0.0  # handed to the engine until the end
 
 

@@ -71,6 +71,7 @@ def _ended(ended: Ended) -> executor_pb2.AssignmentEnded:
         kv_transfer_params=b"" if params is None else json.dumps(params).encode(),
         kv_lease=None if ends_at is None else durations.to_wire(ends_at - asyncio.get_running_loop().time()),
         engine_time=durations.to_wire(ended.engine_time_s),
+        kv_unclaimed=ended.kv_unclaimed,
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from scheduler_svc.control.links import ExecutorLink
 from scheduler_svc.control.live_request import LiveRequest
 from scheduler_svc.domain.decision import Decision, Phase
+from scheduler_svc.domain.pd.pairs import Pair
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -16,9 +17,12 @@ class Handoff:
     prefill_instance: str
     prefill_number: int
     decode_instance: str
-    params: bytes = b""  # once prefill is over
+    pair: Pair | None  # of the two engines that there were when the request was split
+    # Once prefill is over:
+    params: bytes = b""
     prefill_ended_at: float = 0.0
-    lease_ends_at: float = 0.0
+    fetch_before: float = 0.0  # from then on the blocks may be another prompt's
+    lease_ends_at: float = 0.0  # by then they are free
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -33,6 +37,7 @@ class Assignment:
     phase: Phase
     assigned_at: float
     handoff: Handoff | None = None  # of a split request, until its decode leg's first token
+    fetched: Handoff | None = None  # from then on
     accepted: bool = False
     first_token_at: float | None = None
     fenced: bool = False  # what it still sends is dropped

@@ -182,8 +182,8 @@ class Assignments:
 
     def accepted(self, sender: str, attempt_number: int) -> None:
         assignment = self._owned(sender, attempt_number)
-        if assignment is not None:
-            assignment.accepted = True
+        if assignment is not None and not assignment.fenced:
+            self._taken_on(assignment)
 
     def rejected(self, sender: str, attempt_number: int, reason: str, message: str) -> None:
         """The executor did not start it; nothing of it is left there."""
@@ -195,13 +195,15 @@ class Assignments:
             return
         why = f"{assignment.instance_id} rejected it: {reason} {message}".rstrip()
         # A handoff that came too late is nobody's fault: prefill runs again, anywhere.
-        to_blame = reason != KV_LEASE_EXPIRED
-        if to_blame and not assignment.fenced:
+        to_blame, whole = reason != KV_LEASE_EXPIRED, False
+        if not to_blame and not assignment.fenced:
+            whole = self.handoffs.expired(assignment, why)
+        elif not assignment.fenced:
             # Counted like a failure: where no other instance is, an executor that rejects at once is asked at leisure.
             self._sessions.attempt_failed(assignment.instance_id, f"rejected: {reason}")
         self._forget(assignment)
         excluded = assignment.instance_id if to_blame else ""
-        self._over(assignment, why, FailoverCause.REJECTED, excluded=excluded)
+        self._over(assignment, why, FailoverCause.REJECTED, excluded=excluded, whole=whole)
 
     def tokens(
         self,
@@ -224,6 +226,8 @@ class Assignments:
             return
         if assignment.phase is Phase.PREFILLING:
             return  # its token is no part of the output, whatever an executor sends
+        if not assignment.accepted and not self._taken_on(assignment):
+            return
         live = assignment.live
         try:
             fresh = live.output.append(attempt_number, first_index, token_ids, text, logprobs)
@@ -258,7 +262,10 @@ class Assignments:
             return
         if assignment.handoff is not None:
             failed = end.cause is EndCause.FAILED and not assignment.fenced
-            self.handoffs.not_fetched(assignment, end.message, reached_engine=True, failed=failed)
+            reached = not end.kv_unclaimed and end.cause is not EndCause.INVALID
+            self.handoffs.not_fetched(assignment, end.message, reached_engine=reached, failed=failed)
+        elif finished and end.message and assignment.fetched is not None:
+            self.handoffs.computed_there(assignment, end.message)
         if not assignment.fenced:
             self.conclude(assignment, end)
 
@@ -288,7 +295,8 @@ class Assignments:
         else:
             why = f"{instance_id} failed it: {end.message}"
             self.move_on(live, why, FailoverCause.FAILED, excluded=instance_id)
-            self._sessions.attempt_failed(instance_id, end.message)
+            if not end.kv_unclaimed:  # else it is the pair's failure, and puts the pair out of use
+                self._sessions.attempt_failed(instance_id, end.message)
 
     # --- what happens to instances ----------------------------------------------------------------
 
@@ -316,6 +324,11 @@ class Assignments:
         self._over(assignment, "its assignment was lost on the way", FailoverCause.UNDELIVERED, excluded="")
 
     # --- inside -----------------------------------------------------------------------------------
+
+    def _taken_on(self, assignment: Assignment) -> bool:
+        """Its executor has it.  False if that was too late to count."""
+        assignment.accepted = True
+        return self.handoffs.taken_on(assignment)
 
     def _owned(self, sender: str, attempt_number: int) -> Assignment | None:
         """The attempt, if there is one and it is the sender's."""
@@ -366,7 +379,14 @@ class Assignments:
         self.move_on(live, why, FailoverCause.MISMATCH, excluded=assignment.instance_id)
 
     def _over(
-        self, assignment: Assignment, why: str, cause: FailoverCause, *, excluded: str, room_is_free: bool = True
+        self,
+        assignment: Assignment,
+        why: str,
+        cause: FailoverCause,
+        *,
+        excluded: str,
+        room_is_free: bool = True,
+        whole: bool = False,
     ) -> None:
         """An attempt will give nothing more, for a reason that lies with its instance; fences it."""
         fenced, assignment.fenced = assignment.fenced, True
@@ -379,7 +399,7 @@ class Assignments:
         if assignment.handoff is not None:
             self.handoffs.not_fetched(assignment, why, reached_engine=False, failed=False)
         if not fenced:
-            self.move_on(live, why, cause, excluded=excluded)
+            self.move_on(live, why, cause, excluded=excluded, whole=whole)
 
     def _forget(self, assignment: Assignment, *, output_tokens: int | None = None, finished: bool = False) -> None:
         """It is out of its executor's hands.  The room of a prefill leg may outlive it: ``handoffs`` sees to that."""

@@ -34,3 +34,4 @@ class AttemptEnd:
     engine_time_s: float = 0.0
     kv_transfer_params: bytes = b""  # prefill legs: JSON of the engines' connector
     kv_lease_s: float = 0.0  # how long the blocks wait
+    kv_unclaimed: bool = False  # decode legs: their engine never took the handoff on

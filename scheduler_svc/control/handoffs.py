@@ -3,6 +3,10 @@
 The prefill leg runs the prompt and leaves KV blocks behind; the decode leg, whose room is reserved from the start,
 fetches them and emits every token.  Whatever fails before the decode leg's first token, the request goes on: the decode
 instance computes the prompt itself in the room it has, or the request is placed anew, whole.
+
+Blocks are kept for a lease, and nothing notices when they are read later.  Durations cross the wire, and messages may
+be late: what counts here is the earliest moment the lease can end at, and whether the decode leg is known to have been
+taken on by then.
 """
 
 from __future__ import annotations
@@ -60,7 +64,7 @@ class Handoffs:
         self._clock = clock
         self._legs = legs
         self._waiting: dict[int, tuple[LiveRequest, Decision]] = {}  # by decode attempt: room reserved, nothing sent
-        self._releases: dict[int, int] = {}  # release number -> prefill attempt
+        self._releases: dict[int, tuple[str, int]] = {}  # release number -> who was asked, prefill attempt
         self._numbers = itertools.count(1)
 
     def begin(self, live: LiveRequest, decision: Decision) -> bool:
@@ -71,6 +75,7 @@ class Handoffs:
             prefill_instance=leg.instance_id,
             prefill_number=leg.attempt_number,
             decode_instance=decision.instance_id,
+            pair=self._core.pd.pairs.find(leg.instance_id, decision.instance_id),
         )
         self._waiting[decision.attempt_number] = (live, decision)
         if self._legs.send(live, decision, Phase.PREFILLING, handoff=handoff):
@@ -98,9 +103,10 @@ class Handoffs:
 
     def prefill_failed(self, assignment: Assignment, why: str, cause: FailoverCause) -> None:
         """It was rejected, lost, stalled or failed: the decode instance computes the prompt itself."""
-        decision = assignment.decision
+        decision, handoff = assignment.decision, assignment.handoff
+        assert handoff is not None, "a prefill leg belongs to a handoff"
         said = f"prefill on {assignment.instance_id} failed: {why}"
-        self._core.handoff_failed(assignment.instance_id, decision.instance_id, said, self._clock.now())
+        self._core.handoff_failed(handoff.pair, said, self._clock.now())
         if not self._prefill_there(assignment.live, decision, said):
             self._legs.move_on(assignment.live, said, cause, excluded=decision.instance_id, whole=True)
 
@@ -123,6 +129,8 @@ class Handoffs:
         handoff.params = end.kv_transfer_params
         handoff.prefill_ended_at = now
         handoff.lease_ends_at = now + end.kv_lease_s
+        # It cannot have begun before prefill was sent and computed, however long the news of it took.
+        handoff.fetch_before = min(assignment.assigned_at + end.engine_time_s, now) + end.kv_lease_s
         self._core.park(handoff.prefill_number, now)
         self._clock.call_at(handoff.lease_ends_at, lambda: self._release(handoff.prefill_number))
         if assignment.fenced:
@@ -132,7 +140,7 @@ class Handoffs:
         live.prefill_ended_at = now
         live.note(now, "prefilled", f"on {handoff.prefill_instance}; {handoff.decode_instance} fetches")
         del self._waiting[decision.attempt_number]
-        fetch = KvHandoff(params=handoff.params, lease_s=end.kv_lease_s)
+        fetch = KvHandoff(params=handoff.params, lease_s=handoff.fetch_before - now)
         if not self._legs.send(live, decision, Phase.DECODING, handoff=handoff, fetch=fetch):
             self._core.release(decision.attempt_number, now, output_tokens=None, finished=False)
             self._nobody_fetches(handoff)
@@ -141,14 +149,47 @@ class Handoffs:
 
     # --- the decode leg ---------------------------------------------------------------------------
 
+    def taken_on(self, assignment: Assignment) -> bool:
+        """Its engine has the decode leg, since now at the latest, and keeps the lease alive.
+
+        False if that may have been too late: then the leg is given up.
+        """
+        handoff, now = assignment.handoff, self._clock.now()
+        if handoff is None or assignment.phase is not Phase.DECODING or now <= handoff.fetch_before:
+            return True
+        late_s = now - handoff.fetch_before
+        why = f"{assignment.instance_id} took its decode leg on up to {late_s:.1f} s after the lease of its KV"
+        whole = self.expired(assignment, why)
+        assignment.abandon(why)
+        self._legs.move_on(assignment.live, why, FailoverCause.UNDELIVERED, whole=whole)
+        return False
+
+    def expired(self, assignment: Assignment, why: str) -> bool:
+        """The decode leg came too late for its blocks, and nobody is to blame: once more, then whole.
+
+        Returns whether the request is to run whole.
+        """
+        now, whole = self._clock.now(), assignment.live.attempts > 1
+        self._core.handoff_failed(None, why, now)
+        assignment.live.note(now, "fallback", f"{why}; {'it runs whole' if whole else 'prefill runs again'}")
+        return whole
+
     def fetched(self, assignment: Assignment) -> None:
         """The decode leg's first token is here: the blocks were fetched."""
         handoff, assignment.handoff = assignment.handoff, None
         assert handoff is not None, "a decode leg belongs to a handoff until its first token"
+        assignment.fetched = handoff
         self._release(handoff.prefill_number)
         took_s = self._clock.now() - handoff.prefill_ended_at
-        self._core.handed_over(handoff.prefill_instance, handoff.decode_instance, took_s)
+        self._core.handed_over(handoff.pair, took_s)
         assignment.live.observed.handed_over(assignment.live, took_s)
+
+    def computed_there(self, assignment: Assignment, message: str) -> None:
+        """The decode leg says at its end that its blocks could not be fetched after all."""
+        handoff, now = assignment.fetched, self._clock.now()
+        assert handoff is not None, "its tokens came"
+        self._core.handoff_failed(handoff.pair, message, now)
+        assignment.live.note(now, "fallback", f"{assignment.instance_id}: {message}")
 
     def not_fetched(self, assignment: Assignment, why: str, *, reached_engine: bool, failed: bool) -> None:
         """The decode leg is over before its first token.
@@ -165,8 +206,7 @@ class Handoffs:
         else:
             self._nobody_fetches(handoff)
         if failed:
-            now = self._clock.now()
-            self._core.handoff_failed(handoff.prefill_instance, handoff.decode_instance, why, now)
+            self._core.handoff_failed(handoff.pair, why, self._clock.now())
 
     def decode_gone(self, instance_id: str, why: str, cause: FailoverCause) -> None:
         """An instance that was to decode is lost or stalled while prefill still runs elsewhere."""
@@ -179,11 +219,12 @@ class Handoffs:
 
     # --- blocks that nobody fetches ---------------------------------------------------------------
 
-    def released(self, number: int, *, released: bool, message: str) -> None:
+    def released(self, sender: str, number: int, *, released: bool, message: str) -> None:
         """An executor answered a release."""
-        prefill_number = self._releases.pop(number, None)
-        if prefill_number is None:
+        asked, prefill_number = self._releases.get(number, ("", 0))
+        if asked != sender:
             return
+        del self._releases[number]
         if released:
             self._release(prefill_number)
         else:
@@ -191,19 +232,20 @@ class Handoffs:
 
     def _nobody_fetches(self, handoff: Handoff) -> None:
         """Ask an instance that could fetch them to let the prefill side know; else their lease runs out."""
-        link = self._rejecting_link(handoff)
-        if link is None:
+        found = self._rejecting_link(handoff)
+        if found is None:
             log.warning("KV blocks of attempt %d wait for the end of their lease", handoff.prefill_number)
             return
+        instance_id, link = found
         number = next(self._numbers)
-        self._releases[number] = handoff.prefill_number
+        self._releases[number] = instance_id, handoff.prefill_number
         self._clock.call_at(handoff.lease_ends_at, lambda: self._unanswered(number))
         link.release_kv(number, handoff.params)
 
     def _unanswered(self, number: int) -> None:
         self._releases.pop(number, None)
 
-    def _rejecting_link(self, handoff: Handoff) -> ExecutorLink | None:
+    def _rejecting_link(self, handoff: Handoff) -> tuple[str, ExecutorLink] | None:
         others = [
             p.decode.instance_id for p in self._core.pd.pairs if p.prefill.instance_id == handoff.prefill_instance
         ]
@@ -211,7 +253,7 @@ class Handoffs:
             instance = self._core.registry.find(instance_id)
             link = self._legs.any_link(instance_id)
             if link is not None and instance is not None and instance.state is not InstanceState.STALLED:
-                return link
+                return instance_id, link
         return None
 
     # --- inside -----------------------------------------------------------------------------------

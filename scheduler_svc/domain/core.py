@@ -16,7 +16,7 @@ from scheduler_svc.domain.instance import EngineFacts, InstanceRole, InstanceSta
 from scheduler_svc.domain.ledger import Ledger, Reservation
 from scheduler_svc.domain.output_length import Coverage, OutputLengths
 from scheduler_svc.domain.pace import prior_pace
-from scheduler_svc.domain.pd.pairs import End
+from scheduler_svc.domain.pd.pairs import End, Pair
 from scheduler_svc.domain.pd.planner import SplitPlanner
 from scheduler_svc.domain.placement.filters import cannot_serve, whole_blocks
 from scheduler_svc.domain.placer import Placer
@@ -287,16 +287,14 @@ class SchedulingCore:
             instance.pool.changed = True
         return True
 
-    def handed_over(self, prefill_instance: str, decode_instance: str, handoff_s: float) -> None:
+    def handed_over(self, pair: Pair | None, handoff_s: float) -> None:
         """A handoff went through: prefill's end to decode's first token took so long."""
-        pair = self.pd.pairs.find(prefill_instance, decode_instance)
         if pair is not None:
             self.pd.pairs.worked(pair, handoff_s)
 
-    def handoff_failed(self, prefill_instance: str, decode_instance: str, reason: str, now: float) -> None:
-        """The pair is not used until it hands over again."""
+    def handoff_failed(self, pair: Pair | None, reason: str, now: float) -> None:
+        """The pair is not used until it hands over again.  None: neither end is to blame."""
         self.pd.fallbacks += 1
-        pair = self.pd.pairs.find(prefill_instance, decode_instance)
         if pair is not None:
             self.pd.pairs.failed(pair, reason, now)
 

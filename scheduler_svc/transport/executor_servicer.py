@@ -93,7 +93,9 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
             self._sessions.attempt_gone(session.instance_id)
         elif kind == "kv_released":
             answer = message.kv_released
-            self._assignments.handoffs.released(answer.number, released=answer.released, message=answer.message)
+            self._assignments.handoffs.released(
+                session.instance_id, answer.number, released=answer.released, message=answer.message
+            )
         elif kind == "goodbye":
             self._sessions.goodbye(session, message.goodbye.reason)
         elif kind == "register":

@@ -138,6 +138,7 @@ def attempt_end(wire: executor_pb2.AssignmentEnded) -> AttemptEnd:
         engine_time_s=durations.from_wire(wire.engine_time),
         kv_transfer_params=wire.kv_transfer_params,
         kv_lease_s=durations.from_wire(wire.kv_lease),
+        kv_unclaimed=wire.kv_unclaimed,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +16,7 @@ from tests.unit.control.world import ModelledExecutor, Running, World
 PREFILL_S = 0.05
 PULL_S = 0.02
 LEASE_S = 5.0
+LEASE_MARGIN_S = 1.0  # less than that is left: the decode leg is refused
 
 
 @dataclass
@@ -27,6 +29,11 @@ class PdExecutor(ModelledExecutor):
     pulls: dict[int, AssignOrder] = field(default_factory=dict)
     unreachable: bool = False  # nobody can fetch from it
     leaves_nothing: bool = False  # prefill ends without blocks
+    hears_late_s: float = 0.0  # orders to fetch are on their way for so long
+    speaks_late_s: float = 0.0  # the end of prefill is
+    before_engine: bool = False  # a cancel finds the order to fetch before the engine does
+    alters: bool = False  # handoffs change on their way here
+    recomputes: bool = False  # what cannot be fetched is computed here
 
     @property
     def pd(self) -> PdWorld:
@@ -43,8 +50,27 @@ class PdExecutor(ModelledExecutor):
         self.log.append(f"{order.phase.value} {order.request.key.request_id}")
         waiting = self.prefills if order.phase is Phase.PREFILLING else self.pulls
         waiting[number] = order
-        delay = PREFILL_S if order.phase is Phase.PREFILLING else PULL_S
-        self.world.clock.call_at(self.world.clock.now() + delay, lambda: self._work(number, waiting))
+        if order.phase is Phase.PREFILLING:
+            self._after(PREFILL_S, lambda: self._work(number, waiting))
+        else:
+            self._after(self.hears_late_s, lambda: self._hear(number, order))
+
+    def _hear(self, number: int, order: AssignOrder) -> None:
+        """Leases are told as durations: they count from now on."""
+        assert order.handoff is not None
+        if number not in self.pulls or self.dead:
+            return
+        if order.handoff.lease_s < LEASE_MARGIN_S:
+            del self.pulls[number]
+            self._later(
+                lambda: self.world.plane.assignments.rejected(self.instance_id, number, "kv_lease_expired", "as told")
+            )
+            return
+        self._later(lambda: self.world.plane.assignments.accepted(self.instance_id, number))
+        self._after(PULL_S, lambda: self._work(number, self.pulls))
+
+    def _after(self, seconds: float, call: Callable[[], None]) -> None:
+        self.world.clock.call_at(self.world.clock.now() + seconds, call)
 
     def cancel(self, attempt_number: int, reason: str) -> None:
         pull = self.pulls.get(attempt_number)
@@ -54,11 +80,12 @@ class PdExecutor(ModelledExecutor):
         self.log.append(f"cancel {attempt_number}: {reason}")
         if self.hung or not self.connected:
             return
-        if pull is not None and pull.handoff is not None:
+        unclaimed = pull is not None and self.before_engine
+        if pull is not None and pull.handoff is not None and not unclaimed:
             self.pd.unpin(pull.handoff.params.decode())  # the connector tells the other side
         self.prefills.pop(attempt_number, None)
         self.pulls.pop(attempt_number, None)
-        end = AttemptEnd(attempt_number=attempt_number, cause=EndCause.CANCELLED)
+        end = AttemptEnd(attempt_number=attempt_number, cause=EndCause.CANCELLED, kv_unclaimed=unclaimed)
         self._later(lambda: self.world.plane.assignments.ended(self.instance_id, end))
 
     def release_kv(self, number: int, params: bytes) -> None:
@@ -66,7 +93,7 @@ class PdExecutor(ModelledExecutor):
         if self.connected and not self.hung:
             self.pd.unpin(params.decode())
             handoffs = self.world.plane.assignments.handoffs
-            self._later(lambda: handoffs.released(number, released=True, message=""))
+            self._later(lambda: handoffs.released(self.instance_id, number, released=True, message=""))
 
     def crash(self) -> None:
         self.pinned.clear()
@@ -91,7 +118,7 @@ class PdExecutor(ModelledExecutor):
             self._pull(number, order)
 
     def _leave_behind(self, number: int) -> None:
-        name = f"{self.instance_id}/{number}"
+        name = f"{self.instance_id}/{self.start_id}/{number}"
         if not self.leaves_nothing:
             self.pinned[name] = self.world.clock.now() + LEASE_S
         end = AttemptEnd(
@@ -101,14 +128,26 @@ class PdExecutor(ModelledExecutor):
             kv_transfer_params=b"" if self.leaves_nothing else name.encode(),
             kv_lease_s=LEASE_S,
         )
-        self._later(lambda: self.world.plane.assignments.ended(self.instance_id, end))
+        self._after(
+            self.speaks_late_s, lambda: self._later(lambda: self.world.plane.assignments.ended(self.instance_id, end))
+        )
 
     def _pull(self, number: int, order: AssignOrder) -> None:
         assert order.handoff is not None
-        if self.pd.unpin(order.handoff.params.decode()):
-            self.held[number] = Running(order=order, tokens=0, sent=0)
+        name = order.handoff.params.decode()
+        if self.alters:
+            message = "the handoff was changed on its way"
+            end = AttemptEnd(attempt_number=number, cause=EndCause.FAILED, message=message, kv_unclaimed=True)
+        elif self.pd.reachable(name):
+            # Blocks that are not there any more are another prompt's by now, and nothing says so.
+            wrong_by = 0 if self.pd.unpin(name) else 1
+            self.held[number] = Running(order=order, tokens=0, sent=0, wrong_by=wrong_by)
             return
-        end = AttemptEnd(attempt_number=number, cause=EndCause.FAILED, message="nothing to fetch")
+        elif self.recomputes:
+            self.held[number] = Running(order=order, tokens=0, sent=0, note="could not be fetched, computed here")
+            return
+        else:
+            end = AttemptEnd(attempt_number=number, cause=EndCause.FAILED, message="nothing to fetch")
         self._later(lambda: self.world.plane.assignments.ended(self.instance_id, end))
 
 
@@ -132,14 +171,21 @@ class PdWorld(World):
         for executor in self.executors.values():
             executor.log.clear()
 
+    def reachable(self, name: str) -> bool:
+        """Whether who left this behind can be fetched from."""
+        owner = self._owner(name)
+        return not owner.dead and not owner.unreachable and owner.start_id == name.split("/")[1]
+
     def unpin(self, name: str) -> bool:
         """Fetch or free what an executor left behind; False if it is not there or cannot be reached."""
+        owner = self._owner(name)
+        owner.expire()
+        return self.reachable(name) and owner.pinned.pop(name, None) is not None
+
+    def _owner(self, name: str) -> PdExecutor:
         owner = self.executors[name.partition("/")[0]]
         assert isinstance(owner, PdExecutor)
-        owner.expire()
-        if owner.dead or owner.unreachable:
-            return False
-        return owner.pinned.pop(name, None) is not None
+        return owner
 
     def assert_all_room_is_free(self) -> None:
         super().assert_all_room_is_free()

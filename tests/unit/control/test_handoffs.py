@@ -202,6 +202,120 @@ async def test_decode_dies_while_prefill_runs() -> None:
         world.assert_all_room_is_free()
 
 
+async def test_a_decode_leg_that_is_heard_of_after_the_lease_does_not_count() -> None:
+    """The executor cannot know: to it the lease begins when it hears of it."""
+    async with PdWorld() as world:
+        p, d = await pair(world)
+        d.hears_late_s = LEASE_S + 1
+        reader = await world.submit("r1", prompt=100)
+        await world.advance(LEASE_S)
+        d.hears_late_s = 0.0
+        await world.advance(3)
+        assert reader.token_ids == expected(20)
+        assert p.log == ["prefilling r1", "prefilling r1"]
+        assert "after the lease of its KV" in fallbacks(reader)[0]
+        assert world.plane.core.pd.fallbacks == 1
+        assert [each.state for each in world.plane.core.pd.pairs] == [PairState.USABLE]
+        world.assert_all_room_is_free()
+
+
+async def test_news_of_prefills_end_that_is_late_leaves_less_of_the_lease() -> None:
+    async with PdWorld() as world:
+        p, d = await pair(world)
+        p.speaks_late_s = LEASE_S - 0.5
+        reader = await world.submit("r1", prompt=100)
+        await world.advance(LEASE_S - 0.43)
+        p.speaks_late_s = 0.0
+        await world.advance(3)
+        assert reader.token_ids == expected(20)
+        assert [line for line in d.log if "r1" in line] == ["decoding r1", "decoding r1"]
+        assert "kv_lease_expired" in fallbacks(reader)[0]
+        assert world.plane.core.pd.fallbacks == 1
+        world.assert_all_room_is_free()
+
+
+async def test_a_request_whose_lease_ends_first_twice_runs_whole() -> None:
+    async with PdWorld() as world:
+        p, _ = await pair(world)
+        p.speaks_late_s = LEASE_S - 0.5
+        reader = await world.submit("r1", prompt=100)
+        await world.advance(15)
+        assert reader.token_ids == expected(20)
+        assert len(fallbacks(reader)) == 2
+        assert reader.live.placements[-1].decision.phase is Phase.HYBRID
+        world.assert_all_room_is_free()
+
+
+async def test_a_cancel_that_overtakes_the_engine_has_the_blocks_released() -> None:
+    async with PdWorld() as world:
+        _, d = await pair(world)
+        d.before_engine = True
+        await world.submit("r1", prompt=100)
+        await world.advance(PREFILL_S + 0.005)
+        world.plane.intake.cancel(RequestKey(tenant="t", request_id="r1"), "enough")
+        await world.advance(1.9)
+        assert any(line.startswith("release_kv p/") for line in d.log)
+        world.assert_all_room_is_free()
+
+
+async def test_a_release_is_sent_only_where_the_engine_tells_nobody() -> None:
+    async with PdWorld() as world:
+        _, d = await pair(world)
+        await world.submit("r1", prompt=100)
+        await world.advance(PREFILL_S + 0.005)
+        world.plane.intake.cancel(RequestKey(tenant="t", request_id="r1"), "enough")
+        await world.advance(1.9)
+        assert not any(line.startswith("release_kv") for line in d.log)
+        world.assert_all_room_is_free()
+
+
+async def test_handoffs_that_change_on_their_way_put_the_pair_out_of_use_and_not_the_instance() -> None:
+    async with PdWorld() as world:
+        _, d = await pair(world)
+        d.alters = True
+        readers = [await world.submit(f"r{i}", prompt=100) for i in range(8)]
+        await world.advance(PREFILL_S + 0.05)
+        assert [each.state for each in world.plane.core.pd.pairs] == [PairState.FAILED]
+        assert world.state("d") is InstanceState.READY
+        await world.advance(1.9)
+        assert all(reader.token_ids == expected(20) for reader in readers)
+        assert all(reader.live.placements[-1].decision.phase is Phase.HYBRID for reader in readers)
+        assert any("changed on its way" in reason for reason in readers[0].live.placements[-1].decision.reasons)
+        world.assert_all_room_is_free()
+        d.alters = False
+        await world.advance(10)
+        again = await world.submit("again", prompt=100)
+        await world.advance(1)
+        assert again.live.placements[0].decision.prefill is not None
+
+
+async def test_a_decode_leg_that_computed_the_prompt_itself_says_so_and_the_pair_is_not_used() -> None:
+    async with PdWorld() as world:
+        p, d = await pair(world)
+        d.recomputes = True
+        p.unreachable = True
+        reader = await world.submit("r1", prompt=100)
+        await world.advance(1)
+        assert reader.token_ids == expected(20)
+        assert fallbacks(reader) == ["d: could not be fetched, computed here"]
+        assert world.plane.core.pd.fallbacks == 1
+        assert [each.reason for each in world.plane.core.pd.pairs] == ["could not be fetched, computed here"]
+
+
+async def test_what_an_engine_did_is_not_held_against_the_one_that_took_its_place() -> None:
+    async with PdWorld() as world:
+        p, d = await pair(world)
+        d.recomputes = True
+        reader = await world.submit("r1", prompt=100, max_tokens=500)
+        await world.advance(PREFILL_S + 0.005)
+        p.crash()
+        await world.advance(1)
+        p.restart()
+        await world.advance(10)
+        assert fallbacks(reader) == ["d: could not be fetched, computed here"]
+        assert [each.state for each in world.plane.core.pd.pairs] == [PairState.USABLE]
+
+
 async def test_decode_dies_before_it_fetched_and_the_lease_frees_the_blocks() -> None:
     async with PdWorld() as world:
         p, d = await pair(world)

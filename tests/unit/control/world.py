@@ -66,6 +66,8 @@ class Running:
     tokens: int  # output positions filled, over all attempts
     sent: int  # of those, sent in this session
     ended: AttemptEnd | None = None
+    wrong_by: int = 0  # what its tokens are off by: it was computed on another prompt's KV
+    note: str = ""  # what it has to say at its end though all went well
 
 
 @dataclass
@@ -228,6 +230,7 @@ class ModelledExecutor:
             cause=EndCause.FINISHED,
             finish_reason="length",
             total_tokens=one.tokens,
+            message=one.note,
             engine_time_s=1.0,
         )
 
@@ -235,7 +238,7 @@ class ModelledExecutor:
         assignments = self.world.plane.assignments
         for number, one in list(self.held.items()):
             if one.tokens > one.sent:
-                ids = [token_at(i) for i in range(one.sent, one.tokens)]
+                ids = [token_at(i) + one.wrong_by for i in range(one.sent, one.tokens)]
                 assignments.tokens(self.instance_id, number, one.sent, ids, "x" * len(ids), None)
                 one.sent = one.tokens
             if one.ended is not None:

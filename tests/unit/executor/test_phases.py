@@ -104,7 +104,7 @@ async def test_the_decode_leg_says_what_an_unsplit_request_would(split: Split, s
     whole, text, _ = await split.prefill.run(sampling, prompt_token_ids=PROMPT)
     token_ids, decoded, ended = await split.decode.result(split.decoding(await split.prefilled(sampling), sampling))
     assert (token_ids, decoded) == (whole, text)
-    assert ended.cause is EndCause.FINISHED
+    assert (ended.cause, ended.kv_unclaimed) == (EndCause.FINISHED, False)
     assert ended.message == ""
     assert ended.kv_transfer_params is None
     assert split.decode.engine.load().kv_pulls == 1
@@ -158,7 +158,7 @@ async def test_a_handoff_that_was_changed_fails_and_is_not_the_callers_fault(
 ) -> None:
     number = split.decode.assign(phase=Phase.DECODING, kv_transfer_params=params, kv_lease_s=LEASE_S)
     ended = await split.decode.ended(number)
-    assert ended.cause is EndCause.FAILED
+    assert (ended.cause, ended.kv_unclaimed) == (EndCause.FAILED, True)
     assert "handoff" in ended.message
 
 
@@ -186,7 +186,23 @@ async def test_a_decode_leg_cancelled_before_its_first_token_frees_both_ends(spl
     number = split.decoding(await split.prefilled())
     await eventually(lambda: split.kv_used[1] > 0)
     split.decode.cancel(number)
-    assert (await split.decode.ended(number)).cause is EndCause.CANCELLED
+    ended = await split.decode.ended(number)
+    assert (ended.cause, ended.kv_unclaimed) == (EndCause.CANCELLED, False)
+    await eventually(lambda: split.kv_used == (0, 0))
+
+
+async def test_a_decode_leg_cancelled_before_the_engine_had_it_says_that_nobody_lets_the_other_end_know(
+    split: Split,
+) -> None:
+    prefilled = await split.prefilled()
+    number = split.decoding(prefilled)
+    split.decode.cancel(number)
+    ended = await split.decode.ended(number)
+    assert (ended.cause, ended.kv_unclaimed) == (EndCause.CANCELLED, True)
+    assert output_request(ended).ended.kv_unclaimed
+    assert split.kv_used[0] > 0
+    assert prefilled.kv_transfer_params is not None
+    assert await split.decode.engine.release_kv(prefilled.kv_transfer_params)
     await eventually(lambda: split.kv_used == (0, 0))
 
 

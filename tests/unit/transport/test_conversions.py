@@ -604,6 +604,7 @@ def test_an_attempts_end() -> None:
         kv_transfer_params=b"{}",
         kv_lease=Duration(seconds=30),
         engine_time=Duration(seconds=4),
+        kv_unclaimed=True,
     )
     assert unset(wire) == set(), "the test itself must fill everything"
     found = registrations.attempt_end(wire)
@@ -621,6 +622,7 @@ def test_an_attempts_end() -> None:
         engine_time_s=4.0,
         kv_transfer_params=b"{}",
         kv_lease_s=30.0,
+        kv_unclaimed=True,
     )
     assert at_default(found) == set()
 

@@ -1217,6 +1217,7 @@ class AssignmentEnded(_message.Message):
     KV_TRANSFER_PARAMS_FIELD_NUMBER: _builtins.int
     KV_LEASE_FIELD_NUMBER: _builtins.int
     ENGINE_TIME_FIELD_NUMBER: _builtins.int
+    KV_UNCLAIMED_FIELD_NUMBER: _builtins.int
     attempt_number: _builtins.int
     cause: Global___AssignmentEnded.Cause.ValueType
     finish_reason: _common_pb2.FinishReason.ValueType
@@ -1234,6 +1235,8 @@ class AssignmentEnded(_message.Message):
     """with FAILED and INVALID"""
     kv_transfer_params: _builtins.bytes
     """JSON; prefill legs"""
+    kv_unclaimed: _builtins.bool
+    """decode legs: the engine never took the handoff on, so nobody tells the prefill side"""
     @_builtins.property
     def kv_lease(self) -> _duration_pb2.Duration:
         """how long the blocks stay"""
@@ -1258,10 +1261,11 @@ class AssignmentEnded(_message.Message):
         kv_transfer_params: _builtins.bytes = ...,
         kv_lease: _duration_pb2.Duration | None = ...,
         engine_time: _duration_pb2.Duration | None = ...,
+        kv_unclaimed: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_stop_token_id", b"_stop_token_id", "engine_time", b"engine_time", "kv_lease", b"kv_lease", "stop_token_id", b"stop_token_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_stop_token_id", b"_stop_token_id", "attempt_number", b"attempt_number", "cached_prompt_tokens", b"cached_prompt_tokens", "cause", b"cause", "engine_time", b"engine_time", "field", b"field", "finish_reason", b"finish_reason", "kv_lease", b"kv_lease", "kv_transfer_params", b"kv_transfer_params", "message", b"message", "stop_string", b"stop_string", "stop_token_id", b"stop_token_id", "total_tokens", b"total_tokens", "trailing_text", b"trailing_text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_stop_token_id", b"_stop_token_id", "attempt_number", b"attempt_number", "cached_prompt_tokens", b"cached_prompt_tokens", "cause", b"cause", "engine_time", b"engine_time", "field", b"field", "finish_reason", b"finish_reason", "kv_lease", b"kv_lease", "kv_transfer_params", b"kv_transfer_params", "kv_unclaimed", b"kv_unclaimed", "message", b"message", "stop_string", b"stop_string", "stop_token_id", b"stop_token_id", "total_tokens", b"total_tokens", "trailing_text", b"trailing_text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__stop_token_id: _TypeAlias = _typing.Literal["stop_token_id"]  # noqa: Y015
     _WhichOneofArgType__stop_token_id: _TypeAlias = _typing.Literal["_stop_token_id", b"_stop_token_id"]  # noqa: Y015

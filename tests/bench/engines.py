@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from executor_svc.engine.settings import EngineSettings, ModelSettings, SimulatedSettings, VllmSettings
 
@@ -23,10 +25,17 @@ class Engine:
         settings = self.settings
         flags = ["--engine.kind", settings.kind, "--model", settings.model.model]
         for kind, section in (("simulated", settings.simulated), ("vllm", settings.vllm)):
-            for name, value in section.model_dump(exclude_defaults=True).items():
-                flag = f"--engine.{kind}.{name.replace('_', '-')}"
-                flags.append(flag if value is True else f"{flag}={value}")
+            flags += [
+                _flag(f"engine.{kind}.{name.replace('_', '-')}", value)
+                for name, value in section.model_dump(exclude_defaults=True).items()
+            ]
         return tuple(flags)
+
+
+def _flag(name: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return f"--{name}" if value else f"--no-{name}"
+    return f"--{name}={json.dumps(value) if isinstance(value, dict) else value}"
 
 
 def simulated(*, step_s: float, streams: int) -> Engine:

@@ -1,0 +1,97 @@
+"""What long prompts do to streams that decode: two GENERAL executors, with three sizes of prefill chunk, against one
+prefill and one decode executor.
+
+All arms are up and take turns; those that wait are asleep.  Every arm gets the same arrivals, at a rate that is a
+fixed share of what the slowest arm can take.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+
+from sage_client import AsyncClient
+from tests.bench.pd.fleet import fleet
+from tests.bench.pd.mixture import SHORTS_PER_LONG, Figures, run, saturation
+from tests.bench.pd.platform import CONNECTOR, Platform
+from tests.bench.report import Row
+from tests.bench.rounds import spread
+
+CHUNKS = (256, 512, 2_048)  # tokens
+SEPARATED_CHUNK = 2_048
+SHARE = 0.55  # of the slowest arm's saturation
+SATURATION_GROUPS = 5
+LEAST_GROUPS = 3
+BENCHMARK = "interference"
+
+
+@dataclass(slots=True)
+class Arm:
+    name: str
+    client: AsyncClient
+    saturation: float = 0.0  # requests/s
+    rounds: list[Figures] = field(default_factory=list)
+
+
+async def measure(platform: Platform, *, rounds: int, run_s: float) -> list[Row]:
+    """``run_s``: how long requests arrive in each run."""
+    async with AsyncExitStack() as stack:
+        arms = await _arms(platform, stack)
+        for arm in arms:
+            await saturation(arm.client, seed=1, groups=2)  # warms up
+            await asyncio.sleep(platform.longest_step_s)
+            arm.saturation = await saturation(arm.client, seed=2, groups=SATURATION_GROUPS)
+            await asyncio.sleep(platform.longest_step_s)
+        per_s = SHARE * min(arm.saturation for arm in arms)
+        groups = max(LEAST_GROUPS, round(per_s * run_s / (SHORTS_PER_LONG + 1)))
+        for number in range(rounds):
+            for arm in arms if number % 2 else reversed(arms):
+                print(f"  round {number + 1}: {arm.name}", file=sys.stderr)
+                arm.rounds.append(await run(arm.client, seed=100 + number, groups=groups, per_s=per_s))
+                await asyncio.sleep(platform.longest_step_s)
+    return _rows(platform, arms, per_s)
+
+
+async def _arms(platform: Platform, stack: AsyncExitStack) -> list[Arm]:
+    arms = []
+    for chunk in CHUNKS:
+        engines = [platform.engine(place, chunk=chunk) for place in (0, 1)]
+        client = await stack.enter_async_context(fleet(engines, ("general", "general"), split=False))
+        arms.append(Arm(name=f"2 general, chunk {chunk}", client=client))
+    engines = [platform.engine(place, chunk=SEPARATED_CHUNK, connector=CONNECTOR) for place in (0, 1)]
+    client = await stack.enter_async_context(fleet(engines, ("prefilling", "hybrid"), split=True))
+    arms.append(Arm(name="1 prefill + 1 decode", client=client))
+    return arms
+
+
+def _rows(platform: Platform, arms: list[Arm], per_s: float) -> list[Row]:
+    *general, separated = arms
+    best = min(general, key=lambda arm: spread([each.short_itl_p99 for each in arm.rounds])["value"])
+    rows: list[Row] = []
+    for arm in arms:
+        note = f"{platform.name}; {per_s:.2f} requests/s, {per_s / arm.saturation:.0%} of what it can take"
+        if arm is separated:
+            note += f"; {sum(each.longs_split for each in arm.rounds)} long prompts split"
+        for case, unit, figures in (
+            ("short ITL p50", "ms", [each.short_itl_p50 * 1e3 for each in arm.rounds]),
+            ("short ITL p99", "ms", [each.short_itl_p99 * 1e3 for each in arm.rounds]),
+            ("short TTFT p50", "ms", [each.short_ttft_p50 * 1e3 for each in arm.rounds]),
+            ("long TTFT p50", "ms", [each.long_ttft_p50 * 1e3 for each in arm.rounds]),
+            ("completed", "requests/s", [each.completed_per_s for each in arm.rounds]),
+        ):
+            rows.append(Row(benchmark=BENCHMARK, case=f"{arm.name}: {case}", unit=unit, note=note, **spread(figures)))
+            note = ""
+    ratios = [mine.short_itl_p99 / its.short_itl_p99 for mine, its in zip(separated.rounds, best.rounds, strict=True)]
+    rows.append(
+        Row(
+            benchmark=BENCHMARK,
+            case="short ITL p99, separated",
+            unit=f"of {best.name}",
+            target="<= 0.5",
+            note=platform.name,
+            **spread(ratios),
+        )
+    )
+    return rows

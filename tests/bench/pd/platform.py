@@ -1,0 +1,63 @@
+"""Where the prefill/decode benchmarks run: the machine's CPU with the tiny model, or one GPU with a model of 1.4 B."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from executor_svc.engine.settings import EngineSettings, KvTransferSettings, ModelSettings, VllmSettings
+from executor_svc.engine.tiny_model import make_tiny_model
+from tests.bench.engines import Engine
+
+MAX_MODEL_LEN = 4_096
+MAX_RUNNING = 32
+CPU_MODEL = Path(".cache/tiny-model-float32")
+CPU_KV_BYTES = 256 << 20  # 64 k tokens of the tiny model
+GPU_KV_BYTES = 4 << 30  # 37 k tokens of the wide model
+GPU_SHARE = 0.08  # of the GPU's memory must be free when an engine starts; the KV cache is sized in bytes
+CONNECTOR = "NixlConnector"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Platform:
+    """Two engines beside each other, whatever they are for."""
+
+    name: str
+    model: Path
+    gpu: bool
+    longest_step_s: float  # what a wait for an engine to be asleep must last
+
+    def engine(self, place: int, *, chunk: int, connector: str = "", prefix_caching: bool | None = None) -> Engine:
+        """``place``: 0 or 1, the core on a CPU.  ``chunk``: tokens of one iteration."""
+        own = (
+            {"kv_cache_bytes": GPU_KV_BYTES, "gpu_memory_utilization": GPU_SHARE}
+            if self.gpu
+            else {"kv_cache_bytes": CPU_KV_BYTES, "dtype": "float32", "enforce_eager": True, "cpu_cores": str(place)}
+        )
+        settings = VllmSettings.model_validate(
+            {
+                "max_model_len": MAX_MODEL_LEN,
+                "max_running": MAX_RUNNING,
+                "max_batched_tokens": chunk,
+                "prefix_caching": prefix_caching,
+                "kv_transfer": KvTransferSettings(connector=connector),
+                **own,
+            }
+        )
+        model = ModelSettings(model=str(self.model), served_name="model")
+        return Engine(
+            settings=EngineSettings(kind="vllm", model=model, vllm=settings),
+            start_timeout_s=300.0,
+            settle_s=self.longest_step_s,
+        )
+
+
+def cpu() -> Platform:
+    """An engine per core, the tiny model in float32."""
+    make_tiny_model(CPU_MODEL, "float32")
+    return Platform(name="vLLM, CPU", model=CPU_MODEL.resolve(), gpu=False, longest_step_s=1.5)
+
+
+def gpu(model: Path) -> Platform:
+    """Both engines on one GPU.  ``model``: as ``wide_model`` writes it."""
+    return Platform(name="vLLM, 1 GPU", model=model.resolve(), gpu=True, longest_step_s=0.1)

@@ -12,14 +12,14 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from executor_svc.engine.tiny_model import make_tiny_model
-from tests.bench import latency, machine, relay, throughput
+from tests.bench import latency, machine, relay, telemetry_cost, throughput
 from tests.bench.child import ChildFailed
 from tests.bench.core import bench_core
 from tests.bench.engines import simulated, tiny_vllm
 from tests.bench.report import Row, document, table
 
 TINY_MODEL = Path(".cache/tiny-model")
-NAMES = ("core", "latency", "relay", "throughput", "vllm")
+NAMES = ("core", "latency", "relay", "throughput", "telemetry", "vllm")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,12 +31,29 @@ class Size:
     relay_rounds: int
     relay_tokens: int  # per stream and round
     throughput_tokens: int  # the same
+    telemetry_rounds: int  # more: the figure that matters is a bound, and pairs narrow it
     vllm_rounds: int  # more: a real engine's figures spread, and getting it up takes longer than its rounds
 
 
-FULL = Size(rounds=5, latency_turns=40, relay_rounds=3, relay_tokens=300, throughput_tokens=192, vllm_rounds=9)
-QUICK = Size(rounds=3, latency_turns=20, relay_rounds=1, relay_tokens=150, throughput_tokens=64, vllm_rounds=5)
-NOT_QUICK = ("core", "vllm")  # a minute each, most of it spent on getting ready
+FULL = Size(
+    rounds=5,
+    latency_turns=40,
+    relay_rounds=3,
+    relay_tokens=300,
+    throughput_tokens=192,
+    telemetry_rounds=24,
+    vllm_rounds=9,
+)
+QUICK = Size(
+    rounds=3,
+    latency_turns=20,
+    relay_rounds=1,
+    relay_tokens=150,
+    throughput_tokens=64,
+    telemetry_rounds=4,
+    vllm_rounds=5,
+)
+NOT_QUICK = ("core", "telemetry", "vllm")  # a minute each or more, most of it spent on getting ready
 
 Benchmark = Callable[[Size], Awaitable[list[Row]]]
 
@@ -61,6 +78,13 @@ async def _throughput(size: Size) -> list[Row]:
     return await throughput.measure(engine, "simulated engine", rounds=size.rounds, max_tokens=size.throughput_tokens)
 
 
+async def _telemetry(size: Size) -> list[Row]:
+    rows = []
+    for max_tokens in (4, 96):  # as many requests as there can be; an answer as people get it
+        rows += await telemetry_cost.measure(rounds=size.telemetry_rounds, max_tokens=max_tokens)
+    return rows
+
+
 async def _vllm(size: Size) -> list[Row]:
     make_tiny_model(TINY_MODEL)
     engine = tiny_vllm(TINY_MODEL, streams=throughput.STREAMS)
@@ -69,7 +93,9 @@ async def _vllm(size: Size) -> list[Row]:
     )
 
 
-BENCHMARKS: dict[str, Benchmark] = dict(zip(NAMES, (_core, _latency, _relay, _throughput, _vllm), strict=True))
+BENCHMARKS: dict[str, Benchmark] = dict(
+    zip(NAMES, (_core, _latency, _relay, _throughput, _telemetry, _vllm), strict=True)
+)
 
 
 async def _measure(names: list[str], size: Size) -> list[Row]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -23,11 +23,14 @@ class ControlPlane:
 
 
 @asynccontextmanager
-async def control_plane(engine: Engine) -> AsyncIterator[ControlPlane]:
-    """Up, its engine READY and one request served.  Everything but the engine is as the defaults have it."""
-    async with child("scheduler", "scheduler_svc", "--listen", "127.0.0.1:0") as scheduler:
+async def control_plane(
+    engine: Engine, *, scheduler_flags: Sequence[str] = (), executor_flags: Sequence[str] = ()
+) -> AsyncIterator[ControlPlane]:
+    """Up, its engine READY and one request served.  Everything but the engine and the flags is as the defaults have
+    it."""
+    async with child("scheduler", "scheduler_svc", "--listen", "127.0.0.1:0", *scheduler_flags) as scheduler:
         address = f"127.0.0.1:{_port(await scheduler.wait_for('serving on', START_TIMEOUT_S))}"
-        flags = ("--scheduler", address, "--instance-id", "executor-1", *engine.executor_flags)
+        flags = ("--scheduler", address, "--instance-id", "executor-1", *engine.executor_flags, *executor_flags)
         async with child("executor", "executor_svc", *flags) as executor:
             await executor.wait_for("ready: ", engine.start_timeout_s)
             await _first_request(address)

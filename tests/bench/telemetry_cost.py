@@ -1,0 +1,215 @@
+"""What telemetry costs: requests per second at saturation with everything on, over those with everything off.
+
+Two control planes of the same build are up throughout and take turns, in an order that alternates.  On: every request
+traced (sampling ratio 1), spans and metrics pushed to an OTLP receiver in a process of its own, both metrics pages
+scraped every second.  Requests are counted while the load is steady, so that what telemetry puts off is paid for by
+what it put off before; CPU seconds are counted until everything is delivered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+import socket
+import statistics
+import time
+import urllib.request
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import grpc
+
+from sage.controlplane.v1 import inference_pb2
+from tests.bench.child import child
+from tests.bench.control_plane import ControlPlane, control_plane
+from tests.bench.engines import Engine, simulated
+from tests.bench.report import Row
+from tests.bench.rounds import spread
+from tests.bench.telemetry_sink import READY
+from tests.bench.workload import Workload
+
+STREAMS = 32
+PROMPT_TOKENS = 32
+STEP_S = 0.002
+STEADY_AFTER_S = 1.2  # longer than spans wait for each other
+WINDOW_S = 2.5
+SCRAPE_EVERY_S = 1.0
+DELIVERED_WITHIN_S = 20.0
+CALL_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 20.0
+RESAMPLES = 4_000
+CONFIDENCE = 0.95
+SPANS = re.compile(r'^sage_telemetry_spans_total\{result="(\w+)"\} (\S+)$', re.MULTILINE)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Turn:
+    """One arm of one round."""
+
+    requests_per_s: float
+    scheduler: float  # CPU seconds per 1,000 requests
+    executor: float  # the same
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Arm:
+    plane: ControlPlane
+    channel: grpc.aio.Channel
+    pages: tuple[str, ...] = ()  # URLs; empty where telemetry is off
+
+
+async def measure(*, rounds: int, max_tokens: int) -> list[Row]:
+    engine = simulated(step_s=STEP_S, streams=STREAMS)
+    off: list[Turn] = []
+    on: list[Turn] = []
+    async with _silent(engine) as silent, _observed(engine) as observed:
+        for number in range(rounds + 1):  # the first warms up
+            order = ((silent, off), (observed, on)) if number % 2 else ((observed, on), (silent, off))
+            for arm, turns in order:
+                turns.append(await _turn(arm, max_tokens, seed=number))
+        fetched = await asyncio.gather(*map(_fetch, observed.pages))
+    dropped = sum(count for page in fetched for count in _spans(page)[1:])
+    return _rows(max_tokens, off[1:], on[1:], dropped)
+
+
+@asynccontextmanager
+async def _silent(engine: Engine) -> AsyncIterator[Arm]:
+    async with control_plane(engine) as plane, grpc.aio.insecure_channel(plane.address) as channel:
+        yield Arm(plane=plane, channel=channel)
+
+
+@asynccontextmanager
+async def _observed(engine: Engine) -> AsyncIterator[Arm]:
+    ports = [_free_port(), _free_port()]
+    async with child("telemetry-sink", "tests.bench.telemetry_sink") as sink:
+        port = (await sink.wait_for(READY, START_TIMEOUT_S)).removeprefix(READY)
+        scheduler, executor = (
+            ("--telemetry.otlp-endpoint", f"http://127.0.0.1:{port}", "--telemetry.metrics-listen", f"127.0.0.1:{page}")
+            for page in ports
+        )
+        async with (
+            control_plane(engine, scheduler_flags=scheduler, executor_flags=executor) as plane,
+            grpc.aio.insecure_channel(plane.address) as channel,
+        ):
+            pages = tuple(f"http://127.0.0.1:{page}/metrics" for page in ports)
+            yield Arm(plane=plane, channel=channel, pages=pages)
+
+
+async def _turn(arm: Arm, max_tokens: int, *, seed: int) -> Turn:
+    processes = (arm.plane.scheduler, arm.plane.executor)
+    before = [process.cpu_s() for process in processes]
+    scraping = asyncio.create_task(_scrape(arm.pages))
+    ended_at = await _load(arm.channel, max_tokens, seed)
+    scraping.cancel()
+    await _delivered(arm.pages)
+    scheduler, executor = (
+        (process.cpu_s() - start) / len(ended_at) * 1_000 for process, start in zip(processes, before, strict=True)
+    )
+    counted = sum(STEADY_AFTER_S <= at < STEADY_AFTER_S + WINDOW_S for at in ended_at)
+    return Turn(requests_per_s=counted / WINDOW_S, scheduler=scheduler, executor=executor)
+
+
+async def _load(channel: grpc.aio.Channel, max_tokens: int, seed: int) -> list[float]:
+    """STREAMS requests at any time until the window is over.  When each of them ended, in seconds from the start."""
+    generate: grpc.aio.UnaryStreamMultiCallable[inference_pb2.GenerateRequest, bytes] = channel.unary_stream(
+        "/sage.controlplane.v1.InferenceService/Generate",
+        request_serializer=inference_pb2.GenerateRequest.SerializeToString,
+        response_deserializer=None,  # the reader must not be what limits the run
+    )
+    workload = Workload(streams=STREAMS, prompt_tokens=PROMPT_TOKENS, max_tokens=max_tokens, seed=seed)
+    started = time.perf_counter()
+    ended_at: list[float] = []
+
+    async def one(prompt: list[int]) -> None:
+        while time.perf_counter() - started < STEADY_AFTER_S + WINDOW_S:
+            request = inference_pb2.GenerateRequest()
+            request.spec.tokens.ids.extend(prompt)
+            request.spec.sampling.max_tokens = max_tokens
+            request.spec.sampling.ignore_eos = True
+            request.spec.sampling.temperature = 0.0
+            last = b""
+            async for message in generate(request, timeout=CALL_TIMEOUT_S):
+                last = message
+            if inference_pb2.GenerateResponse.FromString(last).finished.usage.completion_tokens != max_tokens:
+                raise RuntimeError("a request did not finish")
+            ended_at.append(time.perf_counter() - started)
+
+    await asyncio.gather(*map(one, workload.prompts()))
+    return ended_at
+
+
+async def _scrape(pages: Sequence[str]) -> None:
+    while pages:
+        await asyncio.gather(*map(_fetch, pages))
+        await asyncio.sleep(SCRAPE_EVERY_S)
+
+
+async def _delivered(pages: Sequence[str]) -> None:
+    """Until no more spans leave.  Where telemetry is off, as long as it takes the other arm at least."""
+    counts: list[tuple[float, ...]] = []
+    async with asyncio.timeout(DELIVERED_WITHIN_S):
+        while len(counts) < 2 or counts[-1] != counts[-2]:
+            await asyncio.sleep(STEADY_AFTER_S)
+            fetched = await asyncio.gather(*map(_fetch, pages))
+            counts.append(tuple(number for page in fetched for number in _spans(page)))
+
+
+def _spans(page: str) -> tuple[float, ...]:
+    """Exported first, then what was dropped, by reason."""
+    found = dict(SPANS.findall(page))
+    return (float(found.pop("exported")), *map(float, found.values()))
+
+
+async def _fetch(url: str) -> str:
+    return await asyncio.to_thread(_read, url)
+
+
+def _read(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        body: bytes = answer.read()
+    return body.decode()
+
+
+def _free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port: int = taken.getsockname()[1]
+        return port
+
+
+def cost_bound(ratios: Sequence[float]) -> float:
+    """Upper 95 % bound of the cost 1 - on/off: of the median over the pairs, by resampling them."""
+    draw = random.Random(0)
+    medians = sorted(statistics.median(draw.choices(ratios, k=len(ratios))) for _ in range(RESAMPLES))
+    return 1 - medians[round((1 - CONFIDENCE) * RESAMPLES)]
+
+
+def _rows(max_tokens: int, off: list[Turn], on: list[Turn], dropped: float) -> list[Row]:
+    ratios = [one.requests_per_s / other.requests_per_s for one, other in zip(on, off, strict=True)]
+    rates = [statistics.median(turn.requests_per_s for turn in arm) for arm in (on, off)]
+    rows = [
+        Row(
+            benchmark=f"telemetry, {max_tokens} tokens",
+            case="requests/s",
+            unit="of off",
+            target=">= 0.95",
+            note=f"cost at most {cost_bound(ratios):.1%} (95 %, {len(ratios)} pairs); "
+            f"{rates[0]:,.0f} of {rates[1]:,.0f} requests/s; {dropped:g} spans dropped",
+            **spread(ratios),
+        )
+    ]
+    for name in ("scheduler", "executor"):
+        pairs = [(getattr(one, name), getattr(other, name)) for one, other in zip(on, off, strict=True)]
+        medians = [statistics.median(each) for each in zip(*pairs, strict=True)]
+        rows.append(
+            Row(
+                benchmark=f"telemetry, {max_tokens} tokens",
+                case=f"CPU of the {name}",
+                unit="of off",
+                note=f"{medians[0]:.3f} after {medians[1]:.3f} CPU s per 1,000 requests",
+                **spread([one / other for one, other in pairs]),
+            )
+        )
+    return rows

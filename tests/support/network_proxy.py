@@ -62,6 +62,10 @@ class NetworkProxy:
         if self._server is None:
             await self._listen()
 
+    def passed(self, data: bytes) -> bytes:
+        """What comes out for what went in, of either direction: a subclass may change it."""
+        return data
+
     async def _listen(self) -> None:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
         self.port = self._server.sockets[0].getsockname()[1]
@@ -85,7 +89,7 @@ class NetworkProxy:
         try:
             while data := await source.read(CHUNK_BYTES):
                 await self._passing.wait()
-                sink.write(data)
+                sink.write(self.passed(data))
                 await sink.drain()
         except (OSError, asyncio.CancelledError):
             pass  # cut: the other end is told by the reset

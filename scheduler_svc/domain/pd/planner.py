@@ -97,7 +97,7 @@ class SplitPlanner:
         """The decode instance first, where the request will stay; then a prefill instance that can hand over to it."""
         decoders, _ = able(pool.decoders, ask)
         usable = {a.instance_id: self.pairs.usable_for(a.instance_id) for a in decoders}
-        if not any(usable.values()):
+        if not any(usable.values()) or not pool.prefillers:
             return SplitPlan(phase=phase, fallback=self._no_pair(pool))
         prefill_ask = replace(ask, output_tokens=1, tokens=ask.prompt_tokens + 1, headroom=False)
         roomy = {a.instance_id: a for a in with_room(pool.prefillers, prefill_ask)}

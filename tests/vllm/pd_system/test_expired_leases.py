@@ -1,0 +1,44 @@
+"""The lease of the KV ends before the decode leg is heard of: what is fetched then would be another prompt's."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+
+import psutil
+import pytest
+
+from tests.support.eventually import eventually
+from tests.vllm.pd_system.checked_stream import CheckedStream
+from tests.vllm.pd_system.engine_settings import DECODE, KV_LEASE_S
+from tests.vllm.pd_system.pd_fleet import PdFleet, is_split
+
+pytestmark = [pytest.mark.vllm, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(120)]
+
+
+async def all_prefilled(fleet: PdFleet, streams: list[CheckedStream]) -> bool:
+    return all([await fleet.history(stream.stream.request_id, "prefilled") for stream in streams])
+
+
+async def test_a_decode_executor_that_was_stopped_meanwhile_does_not_read_it(fleet: PdFleet) -> None:
+    """Its engine lives, its peer lives, its Assign says that the whole lease is left: only the scheduler can know."""
+    fallbacks = await fleet.fallbacks()
+    decode = psutil.Process(fleet.executor(DECODE).pid)
+    prompts = [fleet.prompt(700 + n) for n in range(4)]
+    decode.send_signal(signal.SIGSTOP)
+    try:
+        streams = [fleet.stream(each) for each in prompts]
+        await asyncio.gather(*(stream.accepted() for stream in streams))
+        await eventually(lambda: all_prefilled(fleet, streams))
+        await asyncio.sleep(KV_LEASE_S + 0.5)
+    finally:
+        decode.send_signal(signal.SIGCONT)
+    done = [await stream.complete() for stream in streams]
+    for each in done:
+        assert each.attempts == 2
+        (why,) = await fleet.history(each.request_id, "fallback")
+        assert "after the lease of its KV; prefill runs again" in why
+        assert is_split(each)
+    assert await fleet.fallbacks() == fallbacks + len(prompts)
+    await fleet.nothing_held()
+    await fleet.check(prompts, done)

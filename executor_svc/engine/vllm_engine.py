@@ -119,6 +119,8 @@ class VllmEngineFactory:
             _close(side_channel)
             raise
         try:
+            if side_channel is not None and self._settings.cpu_cores is not None:
+                await llm.collective_rpc("compute_on_own_cores")
             engine = VllmEngine(llm, load, self._model, self._settings, resolved, side_channel)
             report(EngineState.WARMING, None, f"warming up {self._model.name}")
             await engine.warm_up()

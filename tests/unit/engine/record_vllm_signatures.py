@@ -43,7 +43,7 @@ METHODS = {
     "__init__", "generate", "shutdown", "add_lora", "get_tokenizer", "from_engine_args", "record",
     "log_engine_initialized", "propagate_error", "get_vocab_size", "try_get_generation_config", "is_cpu", "is_cuda",
     "get_device_name", "device_id_to_physical_device_id", "notify_kv_transfer_request_rejected",
-    "get_total_num_kv_heads", "get_head_size", "get_total_num_hidden_layers",
+    "get_total_num_kv_heads", "get_head_size", "get_total_num_hidden_layers", "collective_rpc",
 }  # fmt: skip
 
 NIXL_FILES = (

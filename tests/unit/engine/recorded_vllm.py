@@ -103,6 +103,7 @@ class RecordedVllm:
         self.calls: list[dict[str, Any]] = []  # of generate
         self.script: Callable[[dict[str, Any]], AsyncIterator[Any]] = self.count_up
         self.rejections: list[tuple[str, dict[str, Any]]] = []  # KV transfers given up
+        self.worker_calls: list[str] = []  # methods called in the workers
         self.errored = False
         self.stopped = False
         self._logger: Any = None
@@ -215,6 +216,11 @@ class RecordedVllm:
             self.rejections.append((request_id, kv_transfer_params))
             self.record(0, iteration_details=None)
 
+        async def call_workers(method: str, **rest: object) -> list[None]:
+            self.worker_calls.append(method)
+            return [None]
+
+        llm.collective_rpc = release.checked(LLM, "collective_rpc", call_workers)
         name = "notify_kv_transfer_request_rejected"
         setattr(llm, name, release.checked(LLM, name, reject))
         llm.add_lora = release.checked(LLM, "add_lora", add_lora)

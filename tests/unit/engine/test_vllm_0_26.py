@@ -281,6 +281,16 @@ async def kept_by(engine: VllmEngine, vllm: RecordedVllm) -> Any:
     return json.loads(json.dumps(output.kv_transfer_params))
 
 
+async def test_workers_go_back_to_the_cores_that_the_connector_took_them_off(
+    connected: VllmEngine, vllm: RecordedVllm
+) -> None:
+    assert vllm.worker_calls == ["compute_on_own_cores"]
+
+
+async def test_without_a_connector_nothing_moves_them(engine: VllmEngine, vllm: RecordedVllm) -> None:
+    assert vllm.worker_calls == []
+
+
 async def test_it_starts_with_a_transfer_config_that_release_has(connected: VllmEngine, vllm: RecordedVllm) -> None:
     config = vllm.engine_args.kv_transfer_config
     assert (config.kv_connector, config.kv_role, config.kv_load_failure_policy) == (

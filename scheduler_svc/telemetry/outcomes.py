@@ -22,9 +22,6 @@ REASONS: dict[type[BaseException], str] = {
 }
 """The error catalogue's reasons in lower case; a test holds the two against each other."""
 
-CALLERS_OWN = (errors.InvalidRequest, errors.RequestConflict)
-"""Mistakes that say nothing about the service."""
-
 
 def reason_of(outcome: Outcome | BaseException) -> str:
     if isinstance(outcome, Finished):

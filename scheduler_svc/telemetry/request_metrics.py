@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from sage_telemetry import catalogue
 from sage_telemetry.meter import Meter
+from scheduler_svc.control import attainment as slo
 from scheduler_svc.control.assignment import Assignment
 from scheduler_svc.control.attempt_end import AttemptEnd
 from scheduler_svc.control.live_request import Finished, LiveRequest, Outcome
@@ -14,8 +15,7 @@ from scheduler_svc.control.submission import Submission
 from scheduler_svc.domain.decision import Decision
 from scheduler_svc.domain.request import Priority
 from scheduler_svc.domain.settings import Targets
-from scheduler_svc.telemetry import slo
-from scheduler_svc.telemetry.outcomes import CALLERS_OWN, reason_of
+from scheduler_svc.telemetry.outcomes import reason_of
 
 UNKNOWN_MODEL = "(unknown)"
 REFUSED = "refused"
@@ -47,9 +47,7 @@ class RequestMetrics:
         gone = reason in ("client_gone", "cancelled")
         outcome = "cancelled" if gone else REFUSED
         self._requests.of(model, priority, outcome, reason).add()
-        if gone or isinstance(error, CALLERS_OWN):
-            return slo.NOTHING_COUNTS
-        attainment = slo.of_refused(submission)
+        attainment = slo.of_refused(submission, error)
         self._count_slo(model, priority, attainment)
         return attainment
 
@@ -94,8 +92,6 @@ class RequestMetrics:
             self._tokens.of(model, "output").add(len(live.output))
         if isinstance(outcome, Finished):
             self._finished(live, outcome, model, priority, now)
-        if isinstance(outcome, CALLERS_OWN):
-            return slo.NOTHING_COUNTS
         attainment = slo.of_ended(live, now, self._default_targets)
         self._count_slo(model, priority, attainment)
         return attainment

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from sage_telemetry.trace_context import SpanContext
+from scheduler_svc.control.attainment import NOTHING_COUNTS, Attainment
 from scheduler_svc.control.live_request import LiveRequest
 from scheduler_svc.control.submission import ChatPrompt, Prompt, Submission, TextPrompt, TokenPrompt
 from scheduler_svc.domain.decision import Decision, Phase
 from scheduler_svc.domain.request import Priority, RequestKey
-from scheduler_svc.telemetry.slo import NOTHING_COUNTS, Attainment
 
 
 @dataclass(slots=True, kw_only=True)

@@ -7,13 +7,13 @@ from dataclasses import replace
 
 import pytest
 
+from scheduler_svc.control import attainment as slo
 from scheduler_svc.control.intake import CLIENT_GONE
 from scheduler_svc.control.live_request import Finished, LiveRequest, Outcome
 from scheduler_svc.control.submission import Submission, TextPrompt
 from scheduler_svc.domain import errors
 from scheduler_svc.domain.request import Request, RequestKey, RequestState, Sampling
 from scheduler_svc.domain.settings import DEFAULT_TARGETS
-from scheduler_svc.telemetry import slo
 from scheduler_svc.telemetry.outcomes import REASONS, in_words, reason_of
 from scheduler_svc.transport.errors import REASONS as ON_THE_WIRE
 
@@ -105,7 +105,18 @@ def test_a_refused_request_missed_all_it_stated() -> None:
     submission = Submission(
         key=KEY, digest=b"", model="sim", prompt=TextPrompt(text="x"), sampling={}, deadline_s=3.0, ttft_target_s=1.0
     )
-    assert slo.of_refused(submission) == slo.Attainment(missed=("ttft", "deadline", "any"))
+    full = errors.QueueFull("sim", 1, 1.0)
+    assert slo.of_refused(submission, full) == slo.Attainment(missed=("ttft", "deadline", "any"))
+
+
+@pytest.mark.parametrize("error", [errors.InvalidRequest([]), errors.RequestConflict("7"), asyncio.CancelledError()])
+def test_what_was_the_callers_doing_does_not_count(error: BaseException) -> None:
+    submission = Submission(key=KEY, digest=b"", model="sim", prompt=TextPrompt(text="x"), sampling={}, deadline_s=3.0)
+    assert not slo.of_refused(submission, error).counts
+
+
+def test_neither_does_a_mistake_that_only_the_engine_notices() -> None:
+    assert not measured(ended(RequestState.FAILED, errors.InvalidRequest([]), ttft_target_s=1.0), 102.0).counts
 
 
 @pytest.fixture

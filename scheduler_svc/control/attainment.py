@@ -1,17 +1,25 @@
-"""Whether a request met its targets, for attainment: what failed or was refused did not."""
+"""Whether a request met its targets: what failed or was refused did not.  Telemetry and the live view count by this."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from scheduler_svc.control.live_request import LiveRequest
 from scheduler_svc.control.submission import Submission
+from scheduler_svc.domain.errors import InvalidRequest, RequestCancelled, RequestConflict
 from scheduler_svc.domain.request import Priority, RequestState
 from scheduler_svc.domain.settings import Targets
 from scheduler_svc.domain.targets import states_targets
 
 ANY = "any"
+
+CALLERS_OWN = (InvalidRequest, RequestConflict)
+"""Mistakes that say nothing about the service."""
+
+LEFT = (asyncio.CancelledError, RequestCancelled)
+"""The caller did not want it any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,16 +42,21 @@ class Attainment:
 NOTHING_COUNTS = Attainment()
 
 
-def of_refused(submission: Submission) -> Attainment:
-    """All it stated, and at any rate the request itself."""
+def of_refused(submission: Submission, error: BaseException) -> Attainment:
+    """All it stated, and at any rate the request itself; nothing where that was the caller's doing."""
+    if isinstance(error, (*CALLERS_OWN, *LEFT)):
+        return NOTHING_COUNTS
     stated = {"ttft": submission.ttft_target_s, "tpot": submission.tpot_target_s, "deadline": submission.deadline_s}
     return Attainment(missed=(*(name for name, target in stated.items() if target is not None), ANY))
 
 
 def of_ended(live: LiveRequest, now: float, defaults: Mapping[Priority, Targets]) -> Attainment:
+    """``live`` ended ``now``."""
+    if isinstance(live.outcome, CALLERS_OWN):
+        return NOTHING_COUNTS
     if live.state is RequestState.CANCELLED:
         missed = tuple(each.target for each in live.measure_slo(now) if not each.met)
-        return Attainment(missed=(*missed, ANY)) if missed else Attainment()
+        return Attainment(missed=(*missed, ANY)) if missed else NOTHING_COUNTS
     if live.state is not RequestState.FINISHED:
         return Attainment(missed=(*_stated(live), ANY))
     measured = live.measure_slo(now)

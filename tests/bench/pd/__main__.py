@@ -33,7 +33,9 @@ async def _measure(names: list[str], platform: Platform, rounds: int, turns: int
     rows: list[Row] = []
     for name in names:
         print(f"measuring {name} ...", file=sys.stderr)
-        rows += await benchmarks[name]()
+        measured = await benchmarks[name]()
+        print(table(measured), file=sys.stderr)  # what is measured is not lost when a later one fails
+        rows += measured
     return rows
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import sys
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -38,8 +39,10 @@ async def fleet(engines: Sequence[Engine], roles: Sequence[str], *, split: bool)
             )
             for number, (engine, role) in enumerate(zip(engines, roles, strict=True))
         ]
+        began = time.monotonic()
         for executor, engine in zip(executors, engines, strict=True):
             await executor.wait_for("ready: ", engine.start_timeout_s)
+        print(f"  {' + '.join(roles)}: up in {time.monotonic() - began:.0f} s", file=sys.stderr)
         client = await stack.enter_async_context(AsyncClient(address))
         await _served(client)
         if split:

@@ -18,8 +18,7 @@ CHUNK = 2_048
 
 async def measure(platform: Platform) -> list[Row]:
     """Share of requests, and how varied their outputs are: where few tokens are distinct a fault would not show."""
-    # With a prefix cache the second of the two would be served what the first left behind, right or wrong.
-    engines = [platform.engine(place, chunk=CHUNK, connector=CONNECTOR, prefix_caching=False) for place in (0, 1)]
+    engines = [platform.engine(place, chunk=CHUNK, connector=CONNECTOR, exact=True) for place in (0, 1)]
     draw = random.Random(5)
     equal: list[bool] = []
     distinct: list[int] = []

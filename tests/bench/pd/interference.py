@@ -55,15 +55,20 @@ async def measure(platform: Platform, *, rounds: int, run_s: float) -> list[Row]
 
 
 async def _arms(platform: Platform, stack: AsyncExitStack) -> list[Arm]:
-    arms = []
-    for chunk in CHUNKS:
+    async def general(chunk: int) -> Arm:
         engines = [platform.engine(place, chunk=chunk) for place in (0, 1)]
         client = await stack.enter_async_context(fleet(engines, ("general", "general"), split=False))
-        arms.append(Arm(name=f"2 general, chunk {chunk}", client=client))
-    engines = [platform.engine(place, chunk=SEPARATED_CHUNK, connector=CONNECTOR) for place in (0, 1)]
-    client = await stack.enter_async_context(fleet(engines, ("prefilling", "hybrid"), split=True))
-    arms.append(Arm(name="1 prefill + 1 decode", client=client))
-    return arms
+        return Arm(name=f"2 general, chunk {chunk}", client=client)
+
+    async def separated() -> Arm:
+        engines = [platform.engine(place, chunk=SEPARATED_CHUNK, connector=CONNECTOR) for place in (0, 1)]
+        client = await stack.enter_async_context(fleet(engines, ("prefilling", "hybrid"), split=True))
+        return Arm(name="1 prefill + 1 decode", client=client)
+
+    starts = [*(general(chunk) for chunk in CHUNKS), separated()]
+    if platform.gpu:
+        return list(await asyncio.gather(*starts))  # the host has cores enough to start all at once
+    return [await start for start in starts]
 
 
 def _rows(platform: Platform, arms: list[Arm], per_s: float) -> list[Row]:

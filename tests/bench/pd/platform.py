@@ -16,6 +16,14 @@ CPU_KV_BYTES = 256 << 20  # 64 k tokens of the tiny model
 GPU_KV_BYTES = 4 << 30  # 37 k tokens of the wide model
 GPU_SHARE = 0.08  # of the GPU's memory must be free when an engine starts; the KV cache is sized in bytes
 CONNECTOR = "NixlConnector"
+#: Decode steps run as CUDA graphs; nothing is compiled, which would take longer than all that is measured.
+GPU_ENGINE_ARGS = {
+    "compilation_config": {
+        "mode": 0,
+        "cudagraph_mode": "FULL_DECODE_ONLY",
+        "cudagraph_capture_sizes": [1, 2, 4, 8, 16, 32],
+    }
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,10 +35,14 @@ class Platform:
     gpu: bool
     longest_step_s: float  # what a wait for an engine to be asleep must last
 
-    def engine(self, place: int, *, chunk: int, connector: str = "", prefix_caching: bool | None = None) -> Engine:
-        """``place``: 0 or 1, the core on a CPU.  ``chunk``: tokens of one iteration."""
+    def engine(self, place: int, *, chunk: int, connector: str = "", exact: bool = False) -> Engine:
+        """``place``: 0 or 1, the core on a CPU.  ``chunk``: tokens of one iteration.
+
+        ``exact``: float32, so that the same tokens come out however a prompt is cut into steps, and no prefix cache, so
+        that nothing is served from what an earlier request left behind, right or wrong.
+        """
         own = (
-            {"kv_cache_bytes": GPU_KV_BYTES, "gpu_memory_utilization": GPU_SHARE}
+            {"kv_cache_bytes": GPU_KV_BYTES, "gpu_memory_utilization": GPU_SHARE, "engine_args": GPU_ENGINE_ARGS}
             if self.gpu
             else {"kv_cache_bytes": CPU_KV_BYTES, "dtype": "float32", "enforce_eager": True, "cpu_cores": str(place)}
         )
@@ -39,9 +51,9 @@ class Platform:
                 "max_model_len": MAX_MODEL_LEN,
                 "max_running": MAX_RUNNING,
                 "max_batched_tokens": chunk,
-                "prefix_caching": prefix_caching,
                 "kv_transfer": KvTransferSettings(connector=connector),
                 **own,
+                **({"dtype": "float32", "prefix_caching": False} if exact else {}),
             }
         )
         model = ModelSettings(model=str(self.model), served_name="model")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+from opentelemetry.trace import SpanContext, SpanKind
 
 from executor_svc.runtime.messages import Assign, EndCause, Ended
 from executor_svc.telemetry.attempt_metrics import AttemptMetrics
-from sage_telemetry.attributes import Attributes
-from sage_telemetry.spans import SERVER, Event, SpanSource, SpanWriter
-from sage_telemetry.trace_context import SpanContext
+from sage_telemetry.spans import Attributes, SpanSource, SpanWriter, event
+from sage_telemetry.trace_context import child_of, headers_of
 
 FAILURES = frozenset({EndCause.FAILED, EndCause.INVALID, EndCause.REPLAY_DIVERGED, EndCause.DEADLINE})
 
@@ -25,7 +27,7 @@ class AttemptWatch:
         "_finish",
         "_first_token_ns",
         "_metrics",
-        "_parent_id",
+        "_parent",
         "_started_ns",
         "_transfers",
         "trace_headers",
@@ -35,24 +37,23 @@ class AttemptWatch:
         self,
         assign: Assign,
         metrics: AttemptMetrics,
-        facts: Attributes,
         *,
-        parent: SpanContext | None,
-        finish: Callable[[SpanSource], None] | None,
+        context: SpanContext | None = None,
+        parent: SpanContext | None = None,
+        facts: Attributes = MappingProxyType({}),
+        finish: Callable[[SpanSource], None] | None = None,
     ) -> None:
-        """``facts``: what its span says beside its end.  ``parent``: the scheduler's; None where nothing is traced.
+        """``context``: of its span; None where nothing is traced.  ``parent``: the scheduler's span.
 
-        ``finish``: takes its spans where the trace is sampled.
+        Where the trace is sampled, ``finish`` takes its spans, and ``facts`` are what they say beside its end.
         """
         self._metrics = metrics
         self._facts = facts
         self._finish = finish
         self._transfers = assign.kv_transfer_params is not None
-        self._parent_id = parent.span_id if parent is not None else ""
-        self._context = parent.child() if parent is not None else None
-        self.trace_headers: Mapping[str, str] = (
-            self._context.headers() if self._context is not None else assign.trace_headers
-        )
+        self._parent = parent
+        self._context = context
+        self.trace_headers: Mapping[str, str] = headers_of(context) if context is not None else assign.trace_headers
         self._started_ns = time.time_ns()
         self._first_token_ns: int | None = None
         self._ended_ns = 0
@@ -71,6 +72,15 @@ class AttemptWatch:
 
     # --- in the exporter's thread -----------------------------------------------------------------
 
+    @property
+    def context(self) -> SpanContext:
+        assert self._context is not None, "it is sampled"
+        return self._context
+
+    @property
+    def span_count(self) -> int:
+        return 2 if self._first_token_ns is None else 3
+
     def write_spans(self, writer: SpanWriter) -> None:
         context, ended, first = self._context, self._ended, self._first_token_ns
         assert context is not None, "it is sampled"
@@ -78,20 +88,19 @@ class AttemptWatch:
         writer.write(
             "sage.execute",
             context,
-            self._parent_id,
+            self._parent,
             self._started_ns,
             self._ended_ns,
             {**self._facts, **_end(ended)},
-            kind=SERVER,
-            remote_parent=True,
+            kind=SpanKind.SERVER,
             failed=_failure(ended) if ended.cause in FAILURES else None,
-            events=(Event("sage.first_token", first),) if first is not None else (),
+            events=(event("sage.first_token", first),) if first is not None else (),
         )
         before = "sage.kv_transfer" if self._transfers else "sage.prefill"
         until = first if first is not None else self._ended_ns
-        writer.write(before, context.child(), context.span_id, self._started_ns, until, {})
+        writer.write(before, child_of(context), context, self._started_ns, until, {})
         if first is not None:
-            writer.write("sage.decode", context.child(), context.span_id, first, self._ended_ns, {})
+            writer.write("sage.decode", child_of(context), context, first, self._ended_ns, {})
 
 
 def _end(ended: Ended) -> Attributes:

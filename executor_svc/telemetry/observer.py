@@ -9,10 +9,10 @@ from executor_svc.runtime.messages import Assign
 from executor_svc.runtime.observer import AttemptObserver
 from executor_svc.telemetry.attempt_metrics import AttemptMetrics
 from executor_svc.telemetry.attempt_watch import AttemptWatch
-from sage_telemetry.attributes import Attributes
 from sage_telemetry.meter import Meter
 from sage_telemetry.span_export import SpanExport
-from sage_telemetry.trace_context import begin, parent_of
+from sage_telemetry.spans import Attributes
+from sage_telemetry.trace_context import HeadSampling, parent_of
 
 
 class TelemetryObserver:
@@ -33,16 +33,24 @@ class TelemetryObserver:
         self._instance_id = instance_id
         self._model = model
         self._engine = engine
-        self._ratio = sampling_ratio
+        self._sampling = HeadSampling(sampling_ratio)
 
     def assigned(self, assign: Assign) -> AttemptObserver:
         if self._spans is None:
-            return AttemptWatch(assign, self._metrics, {}, parent=None, finish=None)
+            return AttemptWatch(assign, self._metrics)
         # Without a context the scheduler traces nothing: the executor then decides for itself.
-        parent = parent_of(assign.trace_headers) or begin(None, self._ratio)
-        finish = self._spans.put if parent.sampled else None
-        facts = self._facts(assign) if parent.sampled else {}
-        return AttemptWatch(assign, self._metrics, facts, parent=parent, finish=finish)
+        parent = parent_of(assign.trace_headers)
+        context = self._sampling.begin(parent, "sage.execute")
+        if not context.trace_flags.sampled:
+            return AttemptWatch(assign, self._metrics, context=context)
+        return AttemptWatch(
+            assign,
+            self._metrics,
+            context=context,
+            parent=parent,
+            facts=self._facts(assign),
+            finish=self._spans.put,
+        )
 
     def _facts(self, assign: Assign) -> Attributes:
         return {

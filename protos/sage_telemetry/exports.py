@@ -12,6 +12,7 @@ from sage_telemetry.meter import Meter, Observed
 from sage_telemetry.metrics_push import MetricsPush
 from sage_telemetry.prometheus import MetricsPage, PageTls
 from sage_telemetry.resource import Identity, version
+from sage_telemetry.sdk_logs import calm_down
 from sage_telemetry.settings import TelemetrySettings
 from sage_telemetry.span_export import DEFAULT_LIMITS, ExportLimits, SpanExport
 
@@ -44,6 +45,7 @@ class Exports:
 
     def start(self) -> None:
         """Raises CannotServe."""
+        calm_down()
         if self._page is not None:
             self.metrics_port = self._page.start()
             host = split_address(self._settings.metrics_listen or "")[0]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from opentelemetry.trace import format_span_id, format_trace_id
+
 from sage_telemetry.trace_context import parent_of
 from sage_wire.metadata import TRACEPARENT
 
@@ -9,4 +11,6 @@ from sage_wire.metadata import TRACEPARENT
 def trace_ids(traceparent: str) -> dict[str, str]:
     """trace_id and span_id, as OpenTelemetry names them in JSON logs; empty where there is no valid context."""
     context = parent_of({TRACEPARENT: traceparent}) if traceparent else None
-    return {} if context is None else {"trace_id": context.trace_id, "span_id": context.span_id}
+    if context is None:
+        return {}
+    return {"trace_id": format_trace_id(context.trace_id), "span_id": format_span_id(context.span_id)}

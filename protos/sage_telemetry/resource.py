@@ -8,10 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
 
-from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
-from opentelemetry.proto.resource.v1.resource_pb2 import Resource
-
-from sage_telemetry.attributes import Value, write_attributes
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 NAMESPACE = "sage"
 DISTRIBUTION = "sage-control-plane"
@@ -26,22 +24,22 @@ class Identity:
     further: Mapping[str, str] = field(default_factory=dict)  # the operator's; they win
 
     def resource(self) -> Resource:
-        made = Resource()
-        attributes: dict[str, Value] = {
-            "service.name": f"{NAMESPACE}-{self.service}",
-            "service.namespace": NAMESPACE,
-            "service.instance.id": self.instance_id,
-            "service.version": version(),
-            "host.name": socket.gethostname(),
-            "process.pid": os.getpid(),
-            **self.further,
-        }
-        write_attributes(made.attributes, attributes)
-        return made
+        """With what OTEL_RESOURCE_ATTRIBUTES adds."""
+        return Resource.create(
+            {
+                "service.name": f"{NAMESPACE}-{self.service}",
+                "service.namespace": NAMESPACE,
+                "service.instance.id": self.instance_id,
+                "service.version": version(),
+                "host.name": socket.gethostname(),
+                "process.pid": os.getpid(),
+                **self.further,
+            }
+        )
 
 
 def scope() -> InstrumentationScope:
-    return InstrumentationScope(name=DISTRIBUTION, version=version())
+    return InstrumentationScope(DISTRIBUTION, version())
 
 
 def version() -> str:

@@ -1,7 +1,8 @@
 """Takes spans from the event loop to an OTLP receiver, without the loop ever waiting for it.
 
-A bounded queue and a thread.  Whatever the receiver does, ``put`` costs an append: at the queue's bound the newest
-notes are dropped, a batch that cannot be delivered is dropped after a few tries, and both are counted.
+The SDK's batch processor is the queue and the thread, its OTLP exporter what sends and tries again.  What is queued are
+notes: the thread makes spans of them.  Whatever the receiver does, ``put`` costs an append: at the queue's bound the
+newest notes are dropped, a batch that cannot be delivered in its time is dropped, and both are counted.
 """
 
 from __future__ import annotations
@@ -9,17 +10,17 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-import grpc
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import TraceServiceStub
+from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
 from sage_telemetry.catalogue import TRACE_SPANS
 from sage_telemetry.endpoints import OtlpEndpoint
 from sage_telemetry.meter import Observed
-from sage_telemetry.otlp import may_retry, open_channel, why
 from sage_telemetry.resource import Identity, scope
 from sage_telemetry.spans import SpanSource, SpanWriter
 
@@ -32,11 +33,9 @@ BREATH = 8
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ExportLimits:
     queue: int = 4_096  # sources (requests, attempts) that wait for the thread
-    batch: int = 512  # spans of one call
+    batch: int = 32  # sources of one call
     interval_s: float = 1.0  # between two calls while less than a batch waits
-    timeout_s: float = 5.0  # of one call
-    tries: int = 3  # of one batch
-    backoff_s: float = 0.5  # before the second try, then doubling
+    timeout_s: float = 5.0  # of one batch, all tries together
     close_s: float = 1.0  # to deliver the rest when the service ends
 
 
@@ -45,111 +44,123 @@ DEFAULT_LIMITS = ExportLimits()
 
 class SpanExport:
     def __init__(self, endpoint: OtlpEndpoint, identity: Identity, limits: ExportLimits = DEFAULT_LIMITS) -> None:
-        self._endpoint = endpoint
         self._limits = limits
-        self._identity = identity
-        self._queue: deque[SpanSource] = deque()
-        self._wake = threading.Event()
-        self._closing = threading.Event()
-        self._complained = False  # the latest batch was not delivered
-        self.exported = 0  # spans; the thread counts these two
-        self.not_delivered = 0
-        self.overflowed = 0  # sources; the loop counts this one
-        self._channel = open_channel(endpoint)
-        self._thread = threading.Thread(target=self._run, name="span-export", daemon=True)
+        self._delivery = _Delivery(endpoint, identity, limits)
+        self._processor: BatchSpanProcessor | None = None
+        self._put = 0  # sources; these two are the loop's own
+        self._overflowed = 0  # spans
 
     def start(self) -> None:
-        self._thread.start()
+        self._processor = BatchSpanProcessor(
+            self._delivery,
+            max_queue_size=self._limits.queue,
+            max_export_batch_size=min(self._limits.batch, self._limits.queue),
+            schedule_delay_millis=self._limits.interval_s * 1_000,
+        )
 
     def put(self, source: SpanSource) -> None:
         """Take over what is over.  Never waits; at the queue's bound the source is dropped and counted."""
-        if len(self._queue) >= self._limits.queue:
-            self.overflowed += 1
-            return
-        self._queue.append(source)
+        if self._processor is None:
+            self._delivery.not_delivered += source.span_count
+        elif self._put - self._delivery.taken >= self._limits.queue:
+            self._overflowed += source.span_count
+        else:
+            self._put += 1
+            self._processor.on_end(_Queued(source))
 
     def close(self) -> None:
-        """Deliver what waits if the receiver takes it in time.  Blocks for at most ``close_s``.  Idempotent."""
-        self._closing.set()
-        self._wake.set()
-        if self._thread.is_alive():
-            self._thread.join(self._limits.close_s)
-        self._channel.close()  # ends a call that is still under way, and with it the thread
+        """Deliver what waits if the receiver takes it in time.  Blocks for about ``close_s`` at most.  Idempotent."""
+        processor, self._processor = self._processor, None
+        if processor is None:
+            self._delivery.shutdown()
+            return
+        deadline = threading.Timer(self._limits.close_s, self._delivery.shutdown)
+        deadline.start()
+        # Waits for its thread, which the deadline makes give up.
+        processor.shutdown()  # type: ignore[no-untyped-call]
+        deadline.cancel()
 
     def observed(self) -> Observed:
         return {
             TRACE_SPANS: [
-                (("exported",), float(self.exported)),
-                (("dropped_queue_full",), float(self.overflowed)),
-                (("dropped_not_delivered",), float(self.not_delivered)),
+                (("exported",), float(self._delivery.exported)),
+                (("dropped_queue_full",), float(self._overflowed)),
+                (("dropped_not_delivered",), float(self._delivery.not_delivered)),
             ]
         }
 
-    # --- the thread -------------------------------------------------------------------------------
 
-    def _run(self) -> None:
-        stub = TraceServiceStub(self._channel)  # type: ignore[no-untyped-call]
-        while not self._closing.is_set():
-            self._wake.wait(self._limits.interval_s)
-            self._drain(stub)
-        self._drain(stub)
+class _Queued(ReadableSpan):
+    """Stands for the spans of one source while they wait to be made."""
 
-    def _drain(self, stub: TraceServiceStub) -> None:
-        deadline = time.monotonic() + self._limits.close_s
-        while self._queue:
-            if self._closing.is_set() and time.monotonic() > deadline:
-                self.not_delivered += len(self._queue)
-                self._queue.clear()
-                return
-            request, spans = self._batch()
-            if spans:
-                self._deliver(stub, request, spans)
+    def __init__(self, source: SpanSource) -> None:
+        super().__init__(name="", context=source.context, resource=_NOBODY)
+        self.source = source
 
-    def _batch(self) -> tuple[ExportTraceServiceRequest, int]:
-        request = ExportTraceServiceRequest()
-        resource_spans = request.resource_spans.add(resource=self._identity.resource())
-        writer = SpanWriter(resource_spans.scope_spans.add(scope=scope()))
-        taken = 0
-        while self._queue and len(writer) < self._limits.batch:
-            source = self._queue.popleft()
+
+_NOBODY = Resource.get_empty()
+
+
+class _Delivery(SpanExporter):
+    """Called in the processor's thread: makes the spans, hands them to the exporter and counts what becomes of them."""
+
+    def __init__(self, endpoint: OtlpEndpoint, identity: Identity, limits: ExportLimits) -> None:
+        self._target = endpoint.target
+        self._otlp = OTLPSpanExporter(endpoint=endpoint.target, insecure=not endpoint.secure, timeout=limits.timeout_s)
+        self._resource, self._scope = identity.resource(), scope()
+        self._over = threading.Event()
+        self._failing = False  # the latest batch was not delivered
+        self.taken = 0  # sources
+        self.exported = 0  # spans
+        self.not_delivered = 0  # spans
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        sources = [each.source for each in spans if isinstance(each, _Queued)]
+        self.taken += len(sources)
+        if self._over.is_set():
+            self.not_delivered += sum(source.span_count for source in sources)
+            return SpanExportResult.FAILURE
+        made = self._make(sources)
+        result = self._send(made)
+        if result is SpanExportResult.SUCCESS:
+            self.exported += len(made)
+        else:
+            self.not_delivered += len(made)
+        self._tell(result)
+        return result
+
+    def shutdown(self) -> None:
+        """Ends a call that is under way; there are no more.  Idempotent."""
+        if not self._over.is_set():
+            self._over.set()
+            self._otlp.shutdown()
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        return True  # nothing waits here
+
+    def _make(self, sources: Sequence[SpanSource]) -> list[ReadableSpan]:
+        writer = SpanWriter(self._resource, self._scope)
+        for number, source in enumerate(sources):
             try:
                 source.write_spans(writer)
-            except Exception:  # a defect in writing one must not end the export of all others
-                log.exception("the spans of a %s cannot be written", type(source).__name__)
+            except Exception:  # a defect in making one must not end the export of all others
+                log.exception("the spans of a %s cannot be made", type(source).__name__)
                 self.not_delivered += 1
-            taken += 1
-            if taken % BREATH == 0:
+            if number % BREATH == 0:
                 time.sleep(0)
-        return request, len(writer)
+        return writer.spans
 
-    def _deliver(self, stub: TraceServiceStub, request: ExportTraceServiceRequest, spans: int) -> None:
-        backoff_s = self._limits.backoff_s
-        for remaining in reversed(range(self._limits.tries)):
-            try:
-                answer = stub.Export(request, timeout=self._limits.timeout_s)
-            except grpc.RpcError as error:
-                if remaining and may_retry(error) and not self._closing.wait(backoff_s):
-                    backoff_s *= 2
-                    continue
-                self.not_delivered += spans
-                self._complain(why(error))
-                return
-            except ValueError:  # the channel is closed: there was no more time
-                self.not_delivered += spans
-                return
-            rejected = answer.partial_success.rejected_spans
-            self.exported += spans - rejected
-            self.not_delivered += rejected
-            self._recover()
-            return
+    def _send(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        try:
+            return self._otlp.export(spans)
+        except ValueError:  # its channel was closed under it: there was no more time
+            return SpanExportResult.FAILURE
 
-    def _complain(self, reason: str) -> None:
+    def _tell(self, result: SpanExportResult) -> None:
         """Once: a receiver that stays away would fill the log."""
-        if not self._complained:
-            self._complained = True
-            log.warning("spans do not reach %s and are dropped: %s", self._endpoint.target, reason)
-
-    def _recover(self) -> None:
-        if self._complained:
-            self._complained = False
-            log.info("spans reach %s again; %d were dropped so far", self._endpoint.target, self.not_delivered)
+        failing = result is not SpanExportResult.SUCCESS
+        if failing and not self._failing:
+            log.warning("spans do not reach %s and are dropped", self._target)
+        elif self._failing and not failing:
+            log.info("spans reach %s again; %d were dropped so far", self._target, self.not_delivered)
+        self._failing = failing

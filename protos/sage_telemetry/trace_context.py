@@ -1,69 +1,76 @@
 """W3C trace context: taken over from the caller, begun where there is none, handed on.
 
-https://www.w3.org/TR/trace-context/
+Reading, writing and the decision on sampling are OpenTelemetry's own.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from random import Random
-from typing import NamedTuple
 
-from sage_wire.metadata import TRACEPARENT, TRACESTATE
+from opentelemetry.context import Context
+from opentelemetry.sdk.trace.id_generator import IdGenerator
+from opentelemetry.sdk.trace.sampling import Decision, ParentBased, TraceIdRatioBased
+from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, get_current_span, set_span_in_context
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-_FORM = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
-_SAMPLED = 0x01
-_RATIO_BITS = 64  # of the trace id, from its end, decide on sampling, as OpenTelemetry's ratio sampler has it
+from sage_wire.metadata import TRACEPARENT
 
-_random = Random()  # our own: libraries seed the shared one, and two executors must not make the same ids
-
-
-class SpanContext(NamedTuple):
-    """A span as others refer to it; ids in lower-case hexadecimal.  Several are made per request, so it is a tuple."""
-
-    trace_id: str
-    span_id: str
-    sampled: bool
-    state: str = ""  # tracestate, verbatim
-
-    def child(self) -> SpanContext:
-        """Of a new span in the same trace."""
-        return SpanContext(self.trace_id, new_span_id(), self.sampled, self.state)
-
-    def headers(self) -> dict[str, str]:
-        """What makes another process's span a child of this one."""
-        parent = f"00-{self.trace_id}-{self.span_id}-{'01' if self.sampled else '00'}"
-        return {TRACEPARENT: parent, TRACESTATE: self.state} if self.state else {TRACEPARENT: parent}
+_PROPAGATOR = TraceContextTextMapPropagator()
+_NOTHING = Context()
 
 
-def new_span_id() -> str:
-    return f"{_random.getrandbits(64) or 1:016x}"
+class OwnRandomIds(IdGenerator):
+    """From a generator of our own: libraries seed the shared one, and two executors must not make the same ids."""
+
+    def __init__(self) -> None:
+        self._random = Random()
+
+    def generate_span_id(self) -> int:
+        return self._random.getrandbits(64) or 1
+
+    def generate_trace_id(self) -> int:
+        return self._random.getrandbits(128) or 1
 
 
-def new_trace_id() -> str:
-    return f"{_random.getrandbits(128) or 1:032x}"
+_IDS = OwnRandomIds()
+
+
+class HeadSampling:
+    """The caller's decision is kept, else ``ratio`` of the traces is sampled: a function of the trace's id, so that
+    every process decides alike."""
+
+    def __init__(self, ratio: float) -> None:
+        self._sampler = ParentBased(TraceIdRatioBased(ratio))
+
+    def begin(self, parent: SpanContext | None, name: str) -> SpanContext:
+        """The context of a new span; of a new trace where there is no ``parent``."""
+        trace_id = parent.trace_id if parent is not None else _IDS.generate_trace_id()
+        result = self._sampler.should_sample(_around(parent), trace_id, name)
+        others = parent.trace_flags & ~TraceFlags.SAMPLED if parent is not None else 0
+        sampled = TraceFlags.SAMPLED if result.decision is Decision.RECORD_AND_SAMPLE else TraceFlags.DEFAULT
+        return SpanContext(trace_id, _IDS.generate_span_id(), False, TraceFlags(others | sampled), result.trace_state)
 
 
 def parent_of(headers: Mapping[str, str]) -> SpanContext | None:
     """The caller's span; None where there is none, or none that the standard allows."""
-    form = _FORM.fullmatch(headers.get(TRACEPARENT, ""))
-    if form is None:
+    if TRACEPARENT not in headers:
         return None
-    version, trace_id, span_id, flags, more = form.groups()
-    if version == "ff" or (version == "00" and more) or not int(trace_id, 16) or not int(span_id, 16):
-        return None
-    return SpanContext(trace_id, span_id, bool(int(flags, 16) & _SAMPLED), headers.get(TRACESTATE, ""))
+    context = get_current_span(_PROPAGATOR.extract(headers, _NOTHING)).get_span_context()
+    return context if context.is_valid else None
 
 
-def begin(parent: SpanContext | None, ratio: float) -> SpanContext:
-    """The context of a new span: its caller's decision on sampling is kept, else ``ratio`` of the traces is sampled."""
-    if parent is not None:
-        return parent.child()
-    trace_id = new_trace_id()
-    return SpanContext(trace_id, new_span_id(), in_ratio(trace_id, ratio))
+def child_of(context: SpanContext) -> SpanContext:
+    """Of a new span in the same trace."""
+    return SpanContext(context.trace_id, _IDS.generate_span_id(), False, context.trace_flags, context.trace_state)
 
 
-def in_ratio(trace_id: str, ratio: float) -> bool:
-    """A function of the id, so that every process decides alike."""
-    return int(trace_id[-_RATIO_BITS // 4 :], 16) < round(ratio * (1 << _RATIO_BITS))
+def headers_of(context: SpanContext) -> dict[str, str]:
+    """What makes another process's span a child of this one."""
+    headers: dict[str, str] = {}
+    _PROPAGATOR.inject(headers, _around(context))
+    return headers
+
+
+def _around(context: SpanContext | None) -> Context:
+    return _NOTHING if context is None else set_span_in_context(NonRecordingSpan(context), _NOTHING)

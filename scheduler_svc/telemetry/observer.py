@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from sage_telemetry.catalogue import LOOP_LAG
 from sage_telemetry.meter import Meter
 from sage_telemetry.span_export import SpanExport
-from sage_telemetry.trace_context import begin, parent_of
+from sage_telemetry.trace_context import HeadSampling, parent_of
 from scheduler_svc.control.observer import RequestObserver
 from scheduler_svc.control.submission import Submission
 from scheduler_svc.domain.core import SchedulingCore
@@ -34,7 +34,7 @@ class TelemetryObserver:
         self._core = core
         self._spans = spans
         self._epoch = epoch
-        self._ratio = sampling_ratio
+        self._sampling = HeadSampling(sampling_ratio)
         self._content = content
         self._metrics = RequestMetrics(meter, core.settings.default_targets)
         self._lag = meter.histogram(LOOP_LAG).of()
@@ -44,8 +44,8 @@ class TelemetryObserver:
         context = notes = None
         if self._spans is not None:
             parent = parent_of(submission.trace_headers)
-            context = begin(parent, self._ratio)
-            if context.sampled:
+            context = self._sampling.begin(parent, "sage.request")
+            if context.trace_flags.sampled:
                 notes = notes_on(submission, context, parent, now, content=self._content)
         return RequestWatch(
             submission,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from sage_telemetry.trace_context import SpanContext
+from opentelemetry.trace import SpanContext
+
 from scheduler_svc.control.attainment import NOTHING_COUNTS, Attainment
 from scheduler_svc.control.live_request import LiveRequest
 from scheduler_svc.control.submission import ChatPrompt, Prompt, Submission, TextPrompt, TokenPrompt
@@ -64,7 +65,7 @@ class RequestNotes:
     """Times are seconds on the control clock; ``zero_ns`` is where that clock's zero lies, in ns since 1970."""
 
     context: SpanContext
-    parent_id: str  # the caller's span; empty where there is none
+    parent: SpanContext | None  # the caller's span
     key: RequestKey
     model: str  # as asked for
     priority: Priority
@@ -99,7 +100,7 @@ def notes_on(
     prompt = submission.prompt
     return RequestNotes(
         context=context,
-        parent_id=parent.span_id if parent is not None else "",
+        parent=parent,
         key=submission.key,
         model=submission.model,
         priority=submission.priority,

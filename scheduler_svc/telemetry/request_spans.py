@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 
-from sage_telemetry.attributes import Attributes, Value
-from sage_telemetry.spans import CLIENT, SERVER, Event, Link, SpanWriter
+from opentelemetry.sdk.trace import Event
+from opentelemetry.trace import Link, SpanContext, SpanKind
+
+from sage_telemetry.spans import Attributes, SpanWriter, event
+from sage_telemetry.trace_context import child_of
 from scheduler_svc.control.live_request import Finished, LiveRequest
 from scheduler_svc.control.submission import ChatPrompt, Prompt, TextPrompt
 from scheduler_svc.domain.decision import Candidate, Decision
@@ -26,6 +29,15 @@ class RequestSpans:
         self._notes = notes
         self._epoch = epoch
         self._content = content
+
+    @property
+    def context(self) -> SpanContext:
+        return self._notes.context
+
+    @property
+    def span_count(self) -> int:
+        notes = self._notes
+        return 2 + len(notes.waits) + len(notes.decisions) + len(notes.attempts)
 
     def write_spans(self, writer: SpanWriter) -> None:
         notes = self._notes
@@ -53,14 +65,13 @@ class RequestSpans:
         writer.write(
             "sage.request",
             notes.context,
-            notes.parent_id,
+            notes.parent,
             self._ns(notes.arrived_at),
             self._ns(notes.ended_at),
             {**self._asked(), **(_answered(live) if live is not None else {}), **self._ended(), **self._contents()},
-            kind=SERVER,
-            remote_parent=True,
+            kind=SpanKind.SERVER,
             failed=self._failed(),
-            events=(Event("sage.first_token", self._ns(first)),) if first is not None else (),
+            events=(event("sage.first_token", self._ns(first)),) if first is not None else (),
         )
 
     def _asked(self) -> Attributes:
@@ -138,7 +149,7 @@ class RequestSpans:
             decision.decided_at,
             end,
             {**_decided(decision), **_score(chosen), "sage.decision.batch": note.batch},
-            events=[Event("sage.candidate", self._ns(end), _candidate(candidate)) for candidate in shown],
+            events=[event("sage.candidate", self._ns(end), _candidate(candidate)) for candidate in shown],
         )
 
     def _write_attempt(self, writer: SpanWriter, attempt: AttemptNote) -> None:
@@ -147,7 +158,7 @@ class RequestSpans:
         writer.write(
             "sage.attempt",
             attempt.context,
-            notes.context.span_id,
+            notes.context,
             self._ns(attempt.sent_at),
             self._ns(attempt.ended_at if attempt.ended_at is not None else notes.ended_at),
             {
@@ -162,9 +173,9 @@ class RequestSpans:
                 "sage.failure": attempt.failure,
                 "error.type": attempt.end if attempt.failure is not None else None,
             },
-            kind=CLIENT,
+            kind=SpanKind.CLIENT,
             failed=attempt.failure,
-            events=(Event("sage.first_token", self._ns(first)),) if first is not None else (),
+            events=(event("sage.first_token", self._ns(first)),) if first is not None else (),
             links=(Link(retried.context, {"sage.link": "retry_of"}),) if retried is not None else (),
         )
 
@@ -182,8 +193,8 @@ class RequestSpans:
         context = self._notes.context
         writer.write(
             name,
-            context.child(),
-            context.span_id,
+            child_of(context),
+            context,
             self._ns(start),
             self._ns(end),
             attributes,
@@ -228,7 +239,7 @@ def _per_token(live: LiveRequest) -> float | None:
     return (last - first) / (len(live.output) - 1)
 
 
-def _decided(decision: Decision) -> dict[str, Value | None]:
+def _decided(decision: Decision) -> Attributes:
     prediction = decision.prediction
     return {
         "sage.policy": decision.policy,
@@ -248,7 +259,7 @@ def _decided(decision: Decision) -> dict[str, Value | None]:
     }
 
 
-def _score(chosen: Candidate | None) -> dict[str, Value | None]:
+def _score(chosen: Candidate | None) -> Attributes:
     """Of the scorer that decided first."""
     for scorer, score in chosen.scores.items() if chosen is not None else ():
         return {"sage.decision.score": score, "sage.decision.scored_by": scorer}

@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 
-from sage_telemetry.trace_context import SpanContext
+from opentelemetry.trace import SpanContext
+
+from sage_telemetry.trace_context import child_of, headers_of
 from scheduler_svc.control.assignment import Assignment
 from scheduler_svc.control.attempt_end import AttemptEnd, EndCause
 from scheduler_svc.control.live_request import LiveRequest
@@ -65,7 +67,7 @@ class RequestWatch:
 
     @property
     def traceparent(self) -> str:
-        return self._context.headers()["traceparent"] if self._context is not None else ""
+        return headers_of(self._context)["traceparent"] if self._context is not None else ""
 
     def refused(self, error: BaseException, now: float) -> None:
         submission = self._submission
@@ -97,7 +99,7 @@ class RequestWatch:
     def sent(self, live: LiveRequest, assignment: Assignment, now: float) -> Mapping[str, str]:
         if self._context is None:
             return live.request.trace_headers
-        child = self._context.child()
+        child = child_of(self._context)
         notes = self._notes
         if notes is not None:
             attempt = AttemptNote(
@@ -114,7 +116,7 @@ class RequestWatch:
                 before.close(now, "lost", "it will not say how it ended")
                 attempt.retries = before if before.failure is not None else None
             notes.attempts.append(attempt)
-        return child.headers()
+        return headers_of(child)
 
     def reported(self, live: LiveRequest, assignment: Assignment, end: AttemptEnd, now: float) -> None:
         self._metrics.reported(live, assignment, end)

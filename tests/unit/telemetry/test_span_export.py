@@ -3,70 +3,150 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import pytest
+from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExportResult
+from opentelemetry.trace import SpanContext
 
 from sage_telemetry.catalogue import TRACE_SPANS
 from sage_telemetry.endpoints import OtlpEndpoint
 from sage_telemetry.resource import Identity
+from sage_telemetry.sdk_logs import Seldom
 from sage_telemetry.span_export import DEFAULT_LIMITS, SpanExport
 from sage_telemetry.spans import SpanWriter
-from sage_telemetry.trace_context import begin
+from sage_telemetry.trace_context import HeadSampling
 
 NOBODY = OtlpEndpoint("127.0.0.1:9", secure=False)
 IDENTITY = Identity(service="scheduler", instance_id="test")
-QUICK = replace(DEFAULT_LIMITS, queue=10, interval_s=0.02, tries=1, timeout_s=0.5, close_s=0.5)
+QUICK = replace(DEFAULT_LIMITS, queue=10, interval_s=0.02, timeout_s=0.5, close_s=0.5)
+CONTEXT = HeadSampling(1.0).begin(None, "sage.request")
 
 
-class OneSpan:
+class TwoSpans:
+    context: SpanContext = CONTEXT
+    span_count = 2
+
     def write_spans(self, writer: SpanWriter) -> None:
-        writer.write("sage.request", begin(None, 1.0), "", 1, 2, {})
+        for _ in range(2):
+            writer.write("sage.request", CONTEXT, None, 1, 2, {"sage.tenant": "blue", "sage.adapter": None})
 
 
 class Broken:
+    context: SpanContext = CONTEXT
+    span_count = 1
+
     def write_spans(self, writer: SpanWriter) -> None:
         raise RuntimeError("a defect")
+
+
+class Receiver:
+    """In the SDK exporter's place: keeps what it is handed, once it is let."""
+
+    def __init__(self) -> None:
+        self.spans: list[ReadableSpan] = []
+        self.called = threading.Event()
+        self.may_go_on = threading.Event()
+        self.may_go_on.set()
+        self.result = SpanExportResult.SUCCESS
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        self.called.set()
+        assert self.may_go_on.wait(10)
+        self.spans += spans
+        return self.result
+
+
+@pytest.fixture
+def receiver(monkeypatch: pytest.MonkeyPatch) -> Receiver:
+    made = Receiver()
+    monkeypatch.setattr(OTLPSpanExporter, "export", lambda _, spans: made.export(spans))
+    return made
+
+
+@pytest.fixture
+def export(receiver: Receiver) -> Iterator[SpanExport]:
+    made = SpanExport(NOBODY, IDENTITY, QUICK)
+    made.start()
+    yield made
+    receiver.may_go_on.set()
+    made.close()
 
 
 def counted(export: SpanExport) -> dict[str, float]:
     return {labels[0]: value for labels, value in export.observed()[TRACE_SPANS]}
 
 
-def test_at_its_bound_the_queue_drops_the_newest_and_counts() -> None:
-    export = SpanExport(NOBODY, IDENTITY, QUICK)
-    for _ in range(25):
-        export.put(OneSpan())
-    assert counted(export) == {"exported": 0, "dropped_queue_full": 15, "dropped_not_delivered": 0}
+def test_spans_are_made_by_the_thread_and_delivered(export: SpanExport, receiver: Receiver) -> None:
+    export.put(TwoSpans())
     export.close()
+    assert [span.name for span in receiver.spans] == ["sage.request"] * 2
+    assert dict(receiver.spans[0].attributes or {}) == {"sage.tenant": "blue"}
+    assert receiver.spans[0].resource.attributes["service.name"] == "sage-scheduler"
+    assert counted(export) == {"exported": 2, "dropped_queue_full": 0, "dropped_not_delivered": 0}
 
 
-def test_what_nobody_takes_is_dropped_and_counted() -> None:
-    export = SpanExport(NOBODY, IDENTITY, QUICK)
+def test_while_the_receiver_is_slow_the_queue_fills_and_then_drops_the_newest_and_counts(
+    export: SpanExport, receiver: Receiver
+) -> None:
+    receiver.may_go_on.clear()
+    export.put(TwoSpans())
+    assert receiver.called.wait(10)
+    for _ in range(25):
+        export.put(TwoSpans())
+    assert counted(export) == {"exported": 0, "dropped_queue_full": 2 * 15, "dropped_not_delivered": 0}
+    receiver.may_go_on.set()
+    export.close()
+    assert counted(export) == {"exported": 2 * 11, "dropped_queue_full": 2 * 15, "dropped_not_delivered": 0}
+
+
+def test_what_is_refused_is_counted_and_complained_about_once(
+    export: SpanExport, receiver: Receiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    receiver.result = SpanExportResult.FAILURE
+    for _ in range(3):
+        receiver.called.clear()
+        export.put(TwoSpans())
+        assert receiver.called.wait(10)
+    export.close()
+    assert counted(export)["dropped_not_delivered"] == 6
+    assert len([r for r in caplog.records if "spans do not reach" in r.message]) == 1
+
+
+def test_nobody_there_is_not_waited_for_at_the_end() -> None:
+    export = SpanExport(NOBODY, IDENTITY, replace(QUICK, timeout_s=60.0))
     export.start()
     for _ in range(5):
-        export.put(OneSpan())
+        export.put(TwoSpans())
+    started = time.monotonic()
     export.close()
-    assert counted(export)["dropped_not_delivered"] == 5
+    assert time.monotonic() - started < 5
+    assert counted(export) == {"exported": 0, "dropped_queue_full": 0, "dropped_not_delivered": 10}
 
 
-def test_a_defect_in_one_does_not_end_the_others(caplog: pytest.LogCaptureFixture) -> None:
-    export = SpanExport(NOBODY, IDENTITY, QUICK)
-    export.put(Broken())
-    export.put(OneSpan())
-    export.start()
+def test_what_comes_after_the_end_is_dropped_and_counted(export: SpanExport) -> None:
     export.close()
+    export.put(TwoSpans())
     assert counted(export)["dropped_not_delivered"] == 2
-    assert [r.levelno for r in caplog.records if "cannot be written" in r.message] == [logging.ERROR]
 
 
-def test_putting_never_waits() -> None:
-    export = SpanExport(NOBODY, IDENTITY, replace(QUICK, queue=100_000))
-    export.start()
-    started = time.perf_counter()
-    for _ in range(20_000):
-        export.put(OneSpan())
-    each_s = (time.perf_counter() - started) / 20_000
+def test_a_defect_in_one_does_not_end_the_others(
+    export: SpanExport, receiver: Receiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    export.put(Broken())
+    export.put(TwoSpans())
     export.close()
-    assert each_s < 0.001
+    assert counted(export) == {"exported": 2, "dropped_queue_full": 0, "dropped_not_delivered": 1}
+    assert [r.levelno for r in caplog.records if "cannot be made" in r.message] == [logging.ERROR]
+
+
+def test_the_exporters_lines_come_seldom() -> None:
+    seldom = Seldom(every_s=3_600)
+    record = logging.LogRecord("x", logging.WARNING, "x.py", 1, "Transient error %s", ("UNAVAILABLE",), None)
+    other = logging.LogRecord("x", logging.ERROR, "x.py", 1, "Failed to export %s", ("traces",), None)
+    assert [seldom.filter(each) for each in (record, record, other)] == [True, False, True]

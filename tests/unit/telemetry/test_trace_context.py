@@ -5,74 +5,82 @@ from __future__ import annotations
 import random
 
 import pytest
-from opentelemetry.sdk.trace.sampling import Decision, TraceIdRatioBased
+from opentelemetry.trace import SpanContext, TraceFlags, TraceState
 
 from sage_telemetry.log_ids import trace_ids
-from sage_telemetry.trace_context import SpanContext, begin, in_ratio, new_trace_id, parent_of
+from sage_telemetry.sdk_logs import calm_down
+from sage_telemetry.trace_context import HeadSampling, OwnRandomIds, child_of, headers_of, parent_of
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+STATE = TraceState([("app", "1")])
 
 
-def header(value: str) -> dict[str, str]:
-    return {"traceparent": value, "tracestate": "app=1"}
+def header(value: str, state: str = "app=1") -> dict[str, str]:
+    return {"traceparent": value, "tracestate": state}
 
 
-def test_a_valid_context_is_taken_over() -> None:
-    assert parent_of(header(f"00-{TRACE}-{SPAN}-01")) == SpanContext(TRACE, SPAN, True, "app=1")
-    assert parent_of(header(f"00-{TRACE}-{SPAN}-00")) == SpanContext(TRACE, SPAN, False, "app=1")
-
-
-def test_a_later_version_may_say_more() -> None:
-    assert parent_of(header(f"cc-{TRACE}-{SPAN}-01-what-the-future-brings")) is not None
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        "",
-        "nonsense",
-        f"00-{TRACE}-{SPAN}",
-        f"00-{TRACE}-{SPAN}-01-more",
-        f"ff-{TRACE}-{SPAN}-01",
-        f"00-{'0' * 32}-{SPAN}-01",
-        f"00-{TRACE}-{'0' * 16}-01",
-        f"00-{TRACE.upper()}-{SPAN}-01",
-        f"00-{TRACE}-{SPAN}-01\n",
-    ],
-)
-def test_what_the_standard_forbids_is_no_context(value: str) -> None:
-    assert parent_of(header(value)) is None
+def context(*, sampled: bool) -> SpanContext:
+    flags = TraceFlags(TraceFlags.SAMPLED if sampled else TraceFlags.DEFAULT)
+    return SpanContext(int(TRACE, 16), int(SPAN, 16), True, flags, STATE)
 
 
 @pytest.mark.parametrize("sampled", [True, False])
-def test_the_callers_decision_is_kept_whatever_the_ratio(sampled: bool) -> None:
-    parent = SpanContext(TRACE, SPAN, sampled, "app=1")
-    for ratio in (0.0, 1.0):
-        own = begin(parent, ratio)
-        assert (own.trace_id, own.sampled, own.state) == (TRACE, sampled, "app=1")
-        assert own.span_id != SPAN
+def test_a_valid_context_is_taken_over(sampled: bool) -> None:
+    parent = parent_of(header(f"00-{TRACE}-{SPAN}-0{int(sampled)}"))
+    assert parent is not None
+    assert parent == context(sampled=sampled)
+    assert parent.trace_state.to_header() == "app=1"
 
 
-@pytest.mark.parametrize("ratio", [0.0, 0.01, 0.5, 1.0])
-def test_the_ratio_decides_as_opentelemetrys_own_sampler(ratio: float) -> None:
-    sampler = TraceIdRatioBased(ratio)
-    for _ in range(300):
-        trace_id = new_trace_id()
-        theirs = sampler.should_sample(None, int(trace_id, 16), "x").decision is Decision.RECORD_AND_SAMPLE
-        assert in_ratio(trace_id, ratio) is theirs
+@pytest.mark.parametrize("value", ["", "nonsense", f"00-{TRACE}-{SPAN}", f"00-{'0' * 32}-{SPAN}-01"])
+def test_what_the_standard_forbids_is_no_context(value: str) -> None:
+    assert parent_of(header(value)) is None
+    assert parent_of({}) is None
+
+
+def test_a_malformed_state_is_left_out_and_never_quoted_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    calm_down()
+    parent = parent_of(header(f"00-{TRACE}-{SPAN}-01", "my secret"))
+    assert parent is not None
+    assert (parent.span_id, len(parent.trace_state)) == (int(SPAN, 16), 0)
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("ratio", [0.0, 1.0])
+@pytest.mark.parametrize("sampled", [True, False])
+def test_the_callers_decision_is_kept_whatever_the_ratio(sampled: bool, ratio: float) -> None:
+    own = HeadSampling(ratio).begin(context(sampled=sampled), "sage.request")
+    assert (own.trace_id, own.trace_flags.sampled) == (int(TRACE, 16), sampled)
+    assert own.trace_state == STATE
+    assert own.span_id != int(SPAN, 16)
+
+
+def test_without_a_caller_the_ratio_decides() -> None:
+    for ratio, lowest, highest in ((0.0, 0, 0), (0.25, 150, 350), (1.0, 1_000, 1_000)):
+        sampling = HeadSampling(ratio)
+        sampled = sum(sampling.begin(None, "sage.request").trace_flags.sampled for _ in range(1_000))
+        assert lowest <= sampled <= highest
+
+
+def test_flags_of_later_versions_are_handed_on() -> None:
+    parent = parent_of(header(f"00-{TRACE}-{SPAN}-03"))
+    assert headers_of(HeadSampling(0.0).begin(parent, "sage.request"))["traceparent"].endswith("-03")
 
 
 def test_headers_make_a_child_of_it() -> None:
-    context = SpanContext(TRACE, SPAN, True, "app=1")
-    assert context.headers() == header(f"00-{TRACE}-{SPAN}-01")
-    assert parent_of(context.headers()) == context
+    own = context(sampled=True)
+    assert headers_of(own) == header(f"00-{TRACE}-{SPAN}-01")
+    child = child_of(own)
+    assert (child.trace_id, child.trace_state, child.is_remote) == (own.trace_id, STATE, False)
+    assert child.span_id != own.span_id
 
 
 def test_ids_do_not_repeat_when_a_library_seeds_the_shared_generator() -> None:
+    ids = OwnRandomIds()
     random.seed(0)
-    first = new_trace_id()
+    first = ids.generate_trace_id()
     random.seed(0)
-    assert new_trace_id() != first
+    assert ids.generate_trace_id() != first
 
 
 def test_log_lines_get_ids_from_a_context_only() -> None:

@@ -24,6 +24,40 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _TimeUse:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _TimeUseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TimeUse.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TIME_USE_UNSPECIFIED: _TimeUse.ValueType  # 0
+    TIME_USE_QUEUE: _TimeUse.ValueType  # 1
+    """it waited for a place"""
+    TIME_USE_PREFILL: _TimeUse.ValueType  # 2
+    """sent to an instance; its next output token was not there yet"""
+    TIME_USE_TRANSFER: _TimeUse.ValueType  # 3
+    """split requests: prefill was over, the decode instance fetched its KV"""
+    TIME_USE_DECODE: _TimeUse.ValueType  # 4
+    """output tokens came"""
+    TIME_USE_LOST: _TimeUse.ValueType  # 5
+    """an attempt that failed gave nothing"""
+
+class TimeUse(_TimeUse, metaclass=_TimeUseEnumTypeWrapper):
+    """What a stretch of a request's time went to."""
+
+TIME_USE_UNSPECIFIED: TimeUse.ValueType  # 0
+TIME_USE_QUEUE: TimeUse.ValueType  # 1
+"""it waited for a place"""
+TIME_USE_PREFILL: TimeUse.ValueType  # 2
+"""sent to an instance; its next output token was not there yet"""
+TIME_USE_TRANSFER: TimeUse.ValueType  # 3
+"""split requests: prefill was over, the decode instance fetched its KV"""
+TIME_USE_DECODE: TimeUse.ValueType  # 4
+"""output tokens came"""
+TIME_USE_LOST: TimeUse.ValueType  # 5
+"""an attempt that failed gave nothing"""
+Global___TimeUse: _TypeAlias = TimeUse  # noqa: Y015
+
 class _SplitMode:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -649,6 +683,11 @@ class ExplainResponse(_message.Message):
     WAITING_BECAUSE_FIELD_NUMBER: _builtins.int
     QUEUE_POSITION_FIELD_NUMBER: _builtins.int
     ORDERING_KEY_FIELD_NUMBER: _builtins.int
+    TIME_SLICES_FIELD_NUMBER: _builtins.int
+    PROMPT_TOKENS_FIELD_NUMBER: _builtins.int
+    COMPLETION_TOKENS_FIELD_NUMBER: _builtins.int
+    SLO_FIELD_NUMBER: _builtins.int
+    COST_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     model: _builtins.str
     priority: _common_pb2.Priority.ValueType
@@ -659,6 +698,11 @@ class ExplainResponse(_message.Message):
     """1 is next; 0 when not queued"""
     ordering_key: _builtins.str
     """what it is ordered by now, in words"""
+    prompt_tokens: _builtins.int
+    completion_tokens: _builtins.int
+    """delivered so far"""
+    cost: _builtins.float
+    """so far, by the price of the instances used"""
     @_builtins.property
     def decisions(self) -> _containers.RepeatedCompositeFieldContainer[_decision_pb2.Decision]:
         """oldest first, candidates included"""
@@ -670,6 +714,14 @@ class ExplainResponse(_message.Message):
     @_builtins.property
     def error(self) -> _status_pb2.Status:
         """how it ended, where not by itself"""
+
+    @_builtins.property
+    def time_slices(self) -> _containers.RepeatedCompositeFieldContainer[Global___TimeSlice]:
+        """from acceptance to its end, or to now: no gap, no overlap"""
+
+    @_builtins.property
+    def slo(self) -> _containers.RepeatedCompositeFieldContainer[_inference_pb2.SloResult]:
+        """each target it stated, against what happened so far"""
 
     def __init__(
         self,
@@ -684,14 +736,54 @@ class ExplainResponse(_message.Message):
         waiting_because: _builtins.str = ...,
         queue_position: _builtins.int = ...,
         ordering_key: _builtins.str = ...,
+        time_slices: _abc.Iterable[Global___TimeSlice] | None = ...,
+        prompt_tokens: _builtins.int = ...,
+        completion_tokens: _builtins.int = ...,
+        slo: _abc.Iterable[_inference_pb2.SloResult] | None = ...,
+        cost: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["decisions", b"decisions", "error", b"error", "history", b"history", "model", b"model", "ordering_key", b"ordering_key", "priority", b"priority", "queue_position", b"queue_position", "request_id", b"request_id", "state", b"state", "waiting_because", b"waiting_because"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["completion_tokens", b"completion_tokens", "cost", b"cost", "decisions", b"decisions", "error", b"error", "history", b"history", "model", b"model", "ordering_key", b"ordering_key", "priority", b"priority", "prompt_tokens", b"prompt_tokens", "queue_position", b"queue_position", "request_id", b"request_id", "slo", b"slo", "state", b"state", "time_slices", b"time_slices", "waiting_because", b"waiting_because"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ExplainResponse: _TypeAlias = ExplainResponse  # noqa: Y015
+
+@_typing.final
+class TimeSlice(_message.Message):
+    """A stretch of a request's time."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USE_FIELD_NUMBER: _builtins.int
+    START_FIELD_NUMBER: _builtins.int
+    LENGTH_FIELD_NUMBER: _builtins.int
+    INSTANCE_ID_FIELD_NUMBER: _builtins.int
+    use: Global___TimeUse.ValueType
+    instance_id: _builtins.str
+    """where; empty in the queue"""
+    @_builtins.property
+    def start(self) -> _duration_pb2.Duration:
+        """since acceptance"""
+
+    @_builtins.property
+    def length(self) -> _duration_pb2.Duration: ...
+    def __init__(
+        self,
+        *,
+        use: Global___TimeUse.ValueType = ...,
+        start: _duration_pb2.Duration | None = ...,
+        length: _duration_pb2.Duration | None = ...,
+        instance_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["length", b"length", "start", b"start"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["instance_id", b"instance_id", "length", b"length", "start", b"start", "use", b"use"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TimeSlice: _TypeAlias = TimeSlice  # noqa: Y015
 
 @_typing.final
 class HistoryEntry(_message.Message):
@@ -976,3 +1068,334 @@ class SetPrefillDecodeResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SetPrefillDecodeResponse: _TypeAlias = SetPrefillDecodeResponse  # noqa: Y015
+
+@_typing.final
+class WatchFleetRequest(_message.Message):
+    """Request of AdminService.WatchFleet."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INTERVAL_FIELD_NUMBER: _builtins.int
+    RECENT_DECISIONS_FIELD_NUMBER: _builtins.int
+    recent_decisions: _builtins.int
+    """at most so many in a snapshot; absent: 20; never more than 64"""
+    @_builtins.property
+    def interval(self) -> _duration_pb2.Duration:
+        """between two snapshots, 0.25 s to 60 s; absent: 1 s"""
+
+    def __init__(
+        self,
+        *,
+        interval: _duration_pb2.Duration | None = ...,
+        recent_decisions: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_recent_decisions", b"_recent_decisions", "interval", b"interval", "recent_decisions", b"recent_decisions"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_recent_decisions", b"_recent_decisions", "interval", b"interval", "recent_decisions", b"recent_decisions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__recent_decisions: _TypeAlias = _typing.Literal["recent_decisions"]  # noqa: Y015
+    _WhichOneofArgType__recent_decisions: _TypeAlias = _typing.Literal["_recent_decisions", b"_recent_decisions"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__recent_decisions) -> _WhichOneofReturnType__recent_decisions | None: ...
+
+Global___WatchFleetRequest: _TypeAlias = WatchFleetRequest  # noqa: Y015
+
+@_typing.final
+class WatchFleetResponse(_message.Message):
+    """Response of AdminService.WatchFleet."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SNAPSHOT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def snapshot(self) -> Global___FleetSnapshot: ...
+    def __init__(
+        self,
+        *,
+        snapshot: Global___FleetSnapshot | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["snapshot", b"snapshot"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["snapshot", b"snapshot"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchFleetResponse: _TypeAlias = WatchFleetResponse  # noqa: Y015
+
+@_typing.final
+class FleetSnapshot(_message.Message):
+    """The fleet at one moment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EPOCH_FIELD_NUMBER: _builtins.int
+    UPTIME_FIELD_NUMBER: _builtins.int
+    POLICY_FIELD_NUMBER: _builtins.int
+    DELEGATE_FIELD_NUMBER: _builtins.int
+    LATEST_SWITCH_FIELD_NUMBER: _builtins.int
+    INSTANCES_FIELD_NUMBER: _builtins.int
+    QUEUES_FIELD_NUMBER: _builtins.int
+    REQUESTS_RUNNING_FIELD_NUMBER: _builtins.int
+    REQUESTS_WAITING_FIELD_NUMBER: _builtins.int
+    LATEST_FIELD_NUMBER: _builtins.int
+    RECENT_FIELD_NUMBER: _builtins.int
+    SINCE_START_FIELD_NUMBER: _builtins.int
+    PREFILL_DECODE_FIELD_NUMBER: _builtins.int
+    DECISIONS_FIELD_NUMBER: _builtins.int
+    FAILOVERS_FIELD_NUMBER: _builtins.int
+    epoch: _builtins.int
+    """one life of the scheduler"""
+    policy: _builtins.str
+    """in force"""
+    delegate: _builtins.str
+    """the policy that `adaptive` follows now; empty otherwise"""
+    requests_running: _builtins.int
+    """placed, not ended"""
+    requests_waiting: _builtins.int
+    """over all models"""
+    @_builtins.property
+    def uptime(self) -> _duration_pb2.Duration:
+        """since the scheduler's start"""
+
+    @_builtins.property
+    def latest_switch(self) -> Global___PolicySwitch:
+        """absent if there was none"""
+
+    @_builtins.property
+    def instances(self) -> _containers.RepeatedCompositeFieldContainer[Global___Instance]:
+        """by id"""
+
+    @_builtins.property
+    def queues(self) -> _containers.RepeatedCompositeFieldContainer[Global___QueueInfo]:
+        """by model"""
+
+    @_builtins.property
+    def latest(self) -> Global___FleetCounts:
+        """over the last 10 to 15 s: what rates are made of"""
+
+    @_builtins.property
+    def recent(self) -> Global___FleetCounts:
+        """over the last 5 minutes"""
+
+    @_builtins.property
+    def since_start(self) -> Global___FleetCounts: ...
+    @_builtins.property
+    def prefill_decode(self) -> Global___GetPrefillDecodeResponse:
+        """as AdminService.GetPrefillDecode answers"""
+
+    @_builtins.property
+    def decisions(self) -> _containers.RepeatedCompositeFieldContainer[Global___RecentDecision]:
+        """newest first"""
+
+    @_builtins.property
+    def failovers(self) -> _containers.RepeatedCompositeFieldContainer[Global___RecentFailover]:
+        """newest first, at most 16"""
+
+    def __init__(
+        self,
+        *,
+        epoch: _builtins.int = ...,
+        uptime: _duration_pb2.Duration | None = ...,
+        policy: _builtins.str = ...,
+        delegate: _builtins.str = ...,
+        latest_switch: Global___PolicySwitch | None = ...,
+        instances: _abc.Iterable[Global___Instance] | None = ...,
+        queues: _abc.Iterable[Global___QueueInfo] | None = ...,
+        requests_running: _builtins.int = ...,
+        requests_waiting: _builtins.int = ...,
+        latest: Global___FleetCounts | None = ...,
+        recent: Global___FleetCounts | None = ...,
+        since_start: Global___FleetCounts | None = ...,
+        prefill_decode: Global___GetPrefillDecodeResponse | None = ...,
+        decisions: _abc.Iterable[Global___RecentDecision] | None = ...,
+        failovers: _abc.Iterable[Global___RecentFailover] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["latest", b"latest", "latest_switch", b"latest_switch", "prefill_decode", b"prefill_decode", "recent", b"recent", "since_start", b"since_start", "uptime", b"uptime"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decisions", b"decisions", "delegate", b"delegate", "epoch", b"epoch", "failovers", b"failovers", "instances", b"instances", "latest", b"latest", "latest_switch", b"latest_switch", "policy", b"policy", "prefill_decode", b"prefill_decode", "queues", b"queues", "recent", b"recent", "requests_running", b"requests_running", "requests_waiting", b"requests_waiting", "since_start", b"since_start", "uptime", b"uptime"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FleetSnapshot: _TypeAlias = FleetSnapshot  # noqa: Y015
+
+@_typing.final
+class FleetCounts(_message.Message):
+    """What happened in a stretch of time."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPAN_FIELD_NUMBER: _builtins.int
+    ACCEPTED_FIELD_NUMBER: _builtins.int
+    REFUSED_FIELD_NUMBER: _builtins.int
+    FINISHED_FIELD_NUMBER: _builtins.int
+    FAILED_FIELD_NUMBER: _builtins.int
+    CANCELLED_FIELD_NUMBER: _builtins.int
+    EXPIRED_FIELD_NUMBER: _builtins.int
+    FAILOVERS_FIELD_NUMBER: _builtins.int
+    OUTPUT_TOKENS_FIELD_NUMBER: _builtins.int
+    SLO_FIELD_NUMBER: _builtins.int
+    accepted: _builtins.int
+    """requests"""
+    refused: _builtins.int
+    """requests that were never accepted"""
+    finished: _builtins.int
+    """requests that ended by themselves"""
+    failed: _builtins.int
+    """requests"""
+    cancelled: _builtins.int
+    """requests"""
+    expired: _builtins.int
+    """requests whose deadline passed"""
+    failovers: _builtins.int
+    """times that a request had to go on elsewhere"""
+    output_tokens: _builtins.int
+    """of the requests that ended"""
+    @_builtins.property
+    def span(self) -> _duration_pb2.Duration:
+        """how long it is; shorter just after the scheduler's start"""
+
+    @_builtins.property
+    def slo(self) -> _containers.RepeatedCompositeFieldContainer[Global___SloAttainment]:
+        """by class, the most urgent first; classes of which nothing counts are left out"""
+
+    def __init__(
+        self,
+        *,
+        span: _duration_pb2.Duration | None = ...,
+        accepted: _builtins.int = ...,
+        refused: _builtins.int = ...,
+        finished: _builtins.int = ...,
+        failed: _builtins.int = ...,
+        cancelled: _builtins.int = ...,
+        expired: _builtins.int = ...,
+        failovers: _builtins.int = ...,
+        output_tokens: _builtins.int = ...,
+        slo: _abc.Iterable[Global___SloAttainment] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["span", b"span"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "cancelled", b"cancelled", "expired", b"expired", "failed", b"failed", "failovers", b"failovers", "finished", b"finished", "output_tokens", b"output_tokens", "refused", b"refused", "slo", b"slo", "span", b"span"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FleetCounts: _TypeAlias = FleetCounts  # noqa: Y015
+
+@_typing.final
+class SloAttainment(_message.Message):
+    """How many requests of a class met all their targets. Failed, expired and refused requests missed theirs; what the
+    caller did wrong does not count, what it cancelled only where a target had passed already. A request that states no
+    target is measured by its class's default.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    MET_FIELD_NUMBER: _builtins.int
+    MISSED_FIELD_NUMBER: _builtins.int
+    priority: _common_pb2.Priority.ValueType
+    met: _builtins.int
+    """requests"""
+    missed: _builtins.int
+    """requests"""
+    def __init__(
+        self,
+        *,
+        priority: _common_pb2.Priority.ValueType = ...,
+        met: _builtins.int = ...,
+        missed: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["met", b"met", "missed", b"missed", "priority", b"priority"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SloAttainment: _TypeAlias = SloAttainment  # noqa: Y015
+
+@_typing.final
+class RecentDecision(_message.Message):
+    """A placement, in short. AdminService.Explain has all of it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AGO_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    TENANT_FIELD_NUMBER: _builtins.int
+    POLICY_FIELD_NUMBER: _builtins.int
+    PHASE_FIELD_NUMBER: _builtins.int
+    INSTANCE_ID_FIELD_NUMBER: _builtins.int
+    PREFILL_INSTANCE_ID_FIELD_NUMBER: _builtins.int
+    WAITED_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    tenant: _builtins.str
+    policy: _builtins.str
+    """that decided"""
+    phase: _common_pb2.Phase.ValueType
+    """of the leg placed: DECODING where it was split"""
+    instance_id: _builtins.str
+    prefill_instance_id: _builtins.str
+    """split requests only"""
+    reason: _builtins.str
+    """in words, the most important one"""
+    @_builtins.property
+    def ago(self) -> _duration_pb2.Duration: ...
+    @_builtins.property
+    def waited(self) -> _duration_pb2.Duration:
+        """acceptance to this decision"""
+
+    def __init__(
+        self,
+        *,
+        ago: _duration_pb2.Duration | None = ...,
+        request_id: _builtins.str = ...,
+        tenant: _builtins.str = ...,
+        policy: _builtins.str = ...,
+        phase: _common_pb2.Phase.ValueType = ...,
+        instance_id: _builtins.str = ...,
+        prefill_instance_id: _builtins.str = ...,
+        waited: _duration_pb2.Duration | None = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ago", b"ago", "waited", b"waited"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ago", b"ago", "instance_id", b"instance_id", "phase", b"phase", "policy", b"policy", "prefill_instance_id", b"prefill_instance_id", "reason", b"reason", "request_id", b"request_id", "tenant", b"tenant", "waited", b"waited"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecentDecision: _TypeAlias = RecentDecision  # noqa: Y015
+
+@_typing.final
+class RecentFailover(_message.Message):
+    """A request that had to go on elsewhere."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AGO_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    TENANT_FIELD_NUMBER: _builtins.int
+    CAUSE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    tenant: _builtins.str
+    cause: _builtins.str
+    """"lost", "stalled", "failed", "rejected", "returned", "undelivered", "mismatch" """
+    reason: _builtins.str
+    """in words"""
+    @_builtins.property
+    def ago(self) -> _duration_pb2.Duration: ...
+    def __init__(
+        self,
+        *,
+        ago: _duration_pb2.Duration | None = ...,
+        request_id: _builtins.str = ...,
+        tenant: _builtins.str = ...,
+        cause: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ago", b"ago"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ago", b"ago", "cause", b"cause", "reason", b"reason", "request_id", b"request_id", "tenant", b"tenant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecentFailover: _TypeAlias = RecentFailover  # noqa: Y015

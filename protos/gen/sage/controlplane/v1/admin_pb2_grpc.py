@@ -85,6 +85,11 @@ class AdminServiceStub(object):
                 request_serializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.ExplainRequest.SerializeToString,
                 response_deserializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.ExplainResponse.FromString,
                 _registered_method=True)
+        self.WatchFleet = channel.unary_stream(
+                '/sage.controlplane.v1.AdminService/WatchFleet',
+                request_serializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.WatchFleetRequest.SerializeToString,
+                response_deserializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.WatchFleetResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer(object):
@@ -155,7 +160,17 @@ class AdminServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Explain(self, request, context):
-        """Why a request went where it went. NOT_FOUND once it has left the bounded record.
+        """Why a request went where it went, and where its time went. NOT_FOUND once it has left the bounded record, and for
+        refused requests, which leave none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchFleet(self, request, context):
+        """The fleet as it is, at once and then at an interval, until the caller leaves. A watcher that reads slowly gets what
+        is current when it reads, not what it missed; one that takes nothing for 30 s is ended. At most 32 watchers at a
+        time, the next is refused: RESOURCE_EXHAUSTED. An interval out of its range: INVALID_ARGUMENT.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -213,6 +228,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.Explain,
                     request_deserializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.ExplainRequest.FromString,
                     response_serializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.ExplainResponse.SerializeToString,
+            ),
+            'WatchFleet': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchFleet,
+                    request_deserializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.WatchFleetRequest.FromString,
+                    response_serializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.WatchFleetResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -486,6 +506,33 @@ class AdminService(object):
             '/sage.controlplane.v1.AdminService/Explain',
             sage_dot_controlplane_dot_v1_dot_admin__pb2.ExplainRequest.SerializeToString,
             sage_dot_controlplane_dot_v1_dot_admin__pb2.ExplainResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchFleet(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/sage.controlplane.v1.AdminService/WatchFleet',
+            sage_dot_controlplane_dot_v1_dot_admin__pb2.WatchFleetRequest.SerializeToString,
+            sage_dot_controlplane_dot_v1_dot_admin__pb2.WatchFleetResponse.FromString,
             options,
             channel_credentials,
             insecure,

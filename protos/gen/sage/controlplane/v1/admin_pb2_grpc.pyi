@@ -52,7 +52,14 @@ class AdminServiceStub:
     SetPrefillDecode: _grpc.UnaryUnaryMultiCallable[_admin_pb2.SetPrefillDecodeRequest, _admin_pb2.SetPrefillDecodeResponse]
     """Changes when requests are split. Absent fields stay as they are."""
     Explain: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ExplainRequest, _admin_pb2.ExplainResponse]
-    """Why a request went where it went. NOT_FOUND once it has left the bounded record."""
+    """Why a request went where it went, and where its time went. NOT_FOUND once it has left the bounded record, and for
+    refused requests, which leave none.
+    """
+    WatchFleet: _grpc.UnaryStreamMultiCallable[_admin_pb2.WatchFleetRequest, _admin_pb2.WatchFleetResponse]
+    """The fleet as it is, at once and then at an interval, until the caller leaves. A watcher that reads slowly gets what
+    is current when it reads, not what it missed; one that takes nothing for 30 s is ended. At most 32 watchers at a
+    time, the next is refused: RESOURCE_EXHAUSTED. An interval out of its range: INVALID_ARGUMENT.
+    """
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
@@ -78,7 +85,14 @@ class AdminServiceAsyncStub(AdminServiceStub):
     SetPrefillDecode: _aio.UnaryUnaryMultiCallable[_admin_pb2.SetPrefillDecodeRequest, _admin_pb2.SetPrefillDecodeResponse]  # type: ignore[assignment]
     """Changes when requests are split. Absent fields stay as they are."""
     Explain: _aio.UnaryUnaryMultiCallable[_admin_pb2.ExplainRequest, _admin_pb2.ExplainResponse]  # type: ignore[assignment]
-    """Why a request went where it went. NOT_FOUND once it has left the bounded record."""
+    """Why a request went where it went, and where its time went. NOT_FOUND once it has left the bounded record, and for
+    refused requests, which leave none.
+    """
+    WatchFleet: _aio.UnaryStreamMultiCallable[_admin_pb2.WatchFleetRequest, _admin_pb2.WatchFleetResponse]  # type: ignore[assignment]
+    """The fleet as it is, at once and then at an interval, until the caller leaves. A watcher that reads slowly gets what
+    is current when it reads, not what it missed; one that takes nothing for 30 s is ended. At most 32 watchers at a
+    time, the next is refused: RESOURCE_EXHAUSTED. An interval out of its range: INVALID_ARGUMENT.
+    """
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     """Looks at and steers the control plane."""
@@ -161,6 +175,19 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.ExplainRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.ExplainResponse, _abc.Awaitable[_admin_pb2.ExplainResponse]]:
-        """Why a request went where it went. NOT_FOUND once it has left the bounded record."""
+        """Why a request went where it went, and where its time went. NOT_FOUND once it has left the bounded record, and for
+        refused requests, which leave none.
+        """
+
+    @_abc_1.abstractmethod
+    def WatchFleet(
+        self,
+        request: _admin_pb2.WatchFleetRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_admin_pb2.WatchFleetResponse], _abc.AsyncIterator[_admin_pb2.WatchFleetResponse]]:
+        """The fleet as it is, at once and then at an interval, until the caller leaves. A watcher that reads slowly gets what
+        is current when it reads, not what it missed; one that takes nothing for 30 s is ended. At most 32 watchers at a
+        time, the next is refused: RESOURCE_EXHAUSTED. An interval out of its range: INVALID_ARGUMENT.
+        """
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -168,7 +168,7 @@ class Register(_message.Message):
     HELD_FIELD_NUMBER: _builtins.int
     ADDRESS_FIELD_NUMBER: _builtins.int
     protocol_version: _builtins.int
-    """the executor's; the scheduler accepts its own and one older"""
+    """the executor's; the scheduler accepts its own, one older and one newer"""
     instance_id: _builtins.str
     """stable over restarts"""
     engine_start_id: _builtins.str

@@ -409,10 +409,12 @@ class SchedulingCore:
     def set_policy(self, name: str, now: float, reason: str) -> tuple[str, int]:
         """Switch; all that waits is ordered anew and none is lost.  Returns the previous name and how many wait.
 
-        Raises UnknownPolicy.
+        The policy that is in force already goes on as it is: no switch, nothing ordered anew.  Raises UnknownPolicy.
         """
-        named = self.policies.make(name, self.settings)
         previous = self._named.name
+        if name == previous:
+            return previous, 0
+        named = self.policies.make(name, self.settings)
         self._named = named
         reordered = self._act(self._first_acting(named), now)
         self.switches.append(PolicySwitch(from_policy=previous, to_policy=name, reason=reason, at=now))

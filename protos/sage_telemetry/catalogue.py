@@ -196,7 +196,12 @@ PD_SPLITS = _counter("sage.pd.splits", "{request}", "Requests placed as two legs
 PD_FALLBACKS = _counter(
     "sage.pd.fallbacks",
     "{request}",
-    "Requests that should have been split and ran whole, or whose handoff failed.",
+    "Requests that should have been split and ran whole, or whose handoff failed; both count where one led to the "
+    "other.",
+    {
+        "reason": "no_pair, no_room, failed_before (runs whole because its handoff failed); of handoffs "
+        "prefill_failed, lease_expired, not_fetched, recomputed"
+    },
     observed=True,
 )
 PD_HANDOFF = _histogram("sage.pd.handoff.duration", "s", "Prefill leg's end to decode's first token.", HANDOFF_S, MODEL)

@@ -24,6 +24,7 @@ from scheduler_svc.control.observer import FailoverCause
 from scheduler_svc.domain.core import SchedulingCore
 from scheduler_svc.domain.decision import Decision, Phase
 from scheduler_svc.domain.instance import InstanceState
+from scheduler_svc.domain.pd.fallbacks import Fallback
 
 log = logging.getLogger(__name__)
 
@@ -106,7 +107,7 @@ class Handoffs:
         decision, handoff = assignment.decision, assignment.handoff
         assert handoff is not None, "a prefill leg belongs to a handoff"
         said = f"prefill on {assignment.instance_id} failed: {why}"
-        self._core.handoff_failed(handoff.pair, said, self._clock.now())
+        self._core.handoff_failed(handoff.pair, Fallback.PREFILL_FAILED, said, self._clock.now())
         if not self._prefill_there(assignment.live, decision, said):
             self._legs.move_on(assignment.live, said, cause, excluded=decision.instance_id, whole=True)
 
@@ -170,7 +171,7 @@ class Handoffs:
         Returns whether the request is to run whole.
         """
         now, whole = self._clock.now(), assignment.live.attempts > 1
-        self._core.handoff_failed(None, why, now)
+        self._core.handoff_failed(None, Fallback.LEASE_EXPIRED, why, now)
         assignment.live.note(now, "fallback", f"{why}; {'it runs whole' if whole else 'prefill runs again'}")
         return whole
 
@@ -188,7 +189,7 @@ class Handoffs:
         """The decode leg says at its end that its blocks could not be fetched after all."""
         handoff, now = assignment.fetched, self._clock.now()
         assert handoff is not None, "its tokens came"
-        self._core.handoff_failed(handoff.pair, message, now)
+        self._core.handoff_failed(handoff.pair, Fallback.RECOMPUTED, message, now)
         assignment.live.note(now, "fallback", f"{assignment.instance_id}: {message}")
 
     def not_fetched(self, assignment: Assignment, why: str, *, reached_engine: bool, failed: bool) -> None:
@@ -206,7 +207,7 @@ class Handoffs:
         else:
             self._nobody_fetches(handoff)
         if failed:
-            self._core.handoff_failed(handoff.pair, why, self._clock.now())
+            self._core.handoff_failed(handoff.pair, Fallback.NOT_FETCHED, why, self._clock.now())
 
     def decode_gone(self, instance_id: str, why: str, cause: FailoverCause) -> None:
         """An instance that was to decode is lost or stalled while prefill still runs elsewhere."""

@@ -16,6 +16,7 @@ from scheduler_svc.domain.instance import EngineFacts, InstanceRole, InstanceSta
 from scheduler_svc.domain.ledger import Ledger, Reservation
 from scheduler_svc.domain.output_length import Coverage, OutputLengths
 from scheduler_svc.domain.pace import prior_pace
+from scheduler_svc.domain.pd.fallbacks import Fallback
 from scheduler_svc.domain.pd.pairs import End, Pair
 from scheduler_svc.domain.pd.planner import SplitPlanner
 from scheduler_svc.domain.placement.filters import cannot_serve, whole_blocks
@@ -292,9 +293,9 @@ class SchedulingCore:
         if pair is not None:
             self.pd.pairs.worked(pair, handoff_s)
 
-    def handoff_failed(self, pair: Pair | None, reason: str, now: float) -> None:
+    def handoff_failed(self, pair: Pair | None, cause: Fallback, reason: str, now: float) -> None:
         """The pair is not used until it hands over again.  None: neither end is to blame."""
-        self.pd.fallbacks += 1
+        self.pd.fallback_causes[cause] += 1
         if pair is not None:
             self.pd.pairs.failed(pair, reason, now)
 

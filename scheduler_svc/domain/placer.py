@@ -127,8 +127,8 @@ class Placer:
         plan: SplitPlan | None = None,
     ) -> Decision:
         """``offer.roomy`` is not empty.  ``said``: further reasons, in words."""
-        if plan is not None and plan.fallback:
-            self._splits.fallbacks += 1
+        if plan is not None and plan.fallback_cause is not None:
+            self._splits.fallback_causes[plan.fallback_cause] += 1
             said = (*said, f"should be split and runs whole: {plan.fallback}")
         ask, roomy = offer.ask, offer.roomy
         choice = policy.objective.choose(ask, roomy, now)

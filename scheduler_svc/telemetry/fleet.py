@@ -12,6 +12,7 @@ from scheduler_svc.control.clock import ControlClock
 from scheduler_svc.control.lifecycle import Lifecycle
 from scheduler_svc.domain.core import SchedulingCore
 from scheduler_svc.domain.instance import InstanceState
+from scheduler_svc.domain.pd.fallbacks import Fallback
 from scheduler_svc.domain.pd.pairs import PairState
 from scheduler_svc.domain.registry import Instance
 from scheduler_svc.domain.request import RequestState
@@ -66,7 +67,7 @@ class FleetReader:
         values[catalogue.PD_ENABLED] = [((), float(pd.settings.enabled))]
         values[catalogue.PD_CONDITIONS] = [((), len(self._core.pd_conditions()))]
         values[catalogue.PD_SPLITS] = [((), pd.splits)]
-        values[catalogue.PD_FALLBACKS] = [((), pd.fallbacks)]
+        values[catalogue.PD_FALLBACKS] = [((cause.value,), pd.fallback_causes[cause]) for cause in Fallback]
         values[catalogue.PD_PAIRS] = [((state.value,), states[state]) for state in PairState]
 
     def _instances(self, values: Values) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from scheduler_svc.domain.ledger import Account
+from scheduler_svc.domain.pd.fallbacks import Fallback
 from scheduler_svc.domain.pd.pairs import End, Pair, PairBook
 from scheduler_svc.domain.pd.router import Forecast, PhaseChoice, Shape, determine_request_phase
 from scheduler_svc.domain.pd.settings import PdSettings, SplitMode
@@ -38,6 +40,7 @@ class SplitPlan:
     phase: PhaseChoice
     split: Split | None = None
     fallback: str = ""  # why a request that should be split cannot be, in words
+    fallback_cause: Fallback | None = None  # the same in a word
 
 
 class SplitPlanner:
@@ -47,8 +50,13 @@ class SplitPlanner:
         self.settings = settings
         self.pairs = PairBook()
         self.splits = 0  # placed
-        self.fallbacks = 0  # should have been split and was not, or whose handoff failed
+        self.fallback_causes: Counter[Fallback] = Counter()
         self._ends: tuple[frozenset[End], frozenset[End]] = (frozenset(), frozenset())
+
+    @property
+    def fallbacks(self) -> int:
+        """Requests that should have been split and were not, or whose handoff failed."""
+        return self.fallback_causes.total()
 
     def renew(self, prefills: Iterable[End], decodes: Iterable[End]) -> None:
         """The ends there are now; cheap while they stay the same."""
@@ -73,7 +81,7 @@ class SplitPlanner:
         if not phase.split:
             return SplitPlan(phase=phase)
         if whole:
-            return SplitPlan(phase=phase, fallback="its handoff failed before")
+            return SplitPlan(phase=phase, fallback="its handoff failed before", fallback_cause=Fallback.FAILED_BEFORE)
         return self._pair_up(ask, pool, objective, now, phase)
 
     def conditions(self, pool: Pool) -> list[str]:
@@ -98,12 +106,13 @@ class SplitPlanner:
         decoders, _ = able(pool.decoders, ask)
         usable = {a.instance_id: self.pairs.usable_for(a.instance_id) for a in decoders}
         if not any(usable.values()) or not pool.prefillers:
-            return SplitPlan(phase=phase, fallback=self._no_pair(pool))
+            return SplitPlan(phase=phase, fallback=self._no_pair(pool), fallback_cause=Fallback.NO_PAIR)
         prefill_ask = replace(ask, output_tokens=1, tokens=ask.prompt_tokens + 1, headroom=False)
         roomy = {a.instance_id: a for a in with_room(pool.prefillers, prefill_ask)}
         options = [a for a in with_room(decoders, ask) if usable[a.instance_id].keys() & roomy.keys()]
         if not options:
-            return SplitPlan(phase=phase, fallback="no room at a pair of instances now")
+            why = "no room at a pair of instances now"
+            return SplitPlan(phase=phase, fallback=why, fallback_cause=Fallback.NO_ROOM)
         choice = objective.choose(ask, options, now)
         decode = options[choice.index]
         pairs = usable[decode.instance_id]

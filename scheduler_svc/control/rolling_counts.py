@@ -1,0 +1,73 @@
+"""What happened since the start and of late, in numbers."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from scheduler_svc.domain.request import Priority, RequestState
+
+BUCKET_S = 5.0
+WINDOW_S = 300.0
+
+
+@dataclass(slots=True, kw_only=True)
+class Counts:
+    accepted: int = 0  # requests
+    refused: int = 0  # requests that were never accepted
+    ended: Counter[RequestState] = field(default_factory=Counter)  # requests
+    failovers: int = 0  # times that a request had to go on elsewhere
+    output_tokens: int = 0  # of the requests that ended
+    met: Counter[Priority] = field(default_factory=Counter)  # requests that met all their targets
+    missed: Counter[Priority] = field(default_factory=Counter)
+
+    def add(self, other: Counts) -> None:
+        self.accepted += other.accepted
+        self.refused += other.refused
+        self.ended.update(other.ended)
+        self.failovers += other.failovers
+        self.output_tokens += other.output_tokens
+        self.met.update(other.met)
+        self.missed.update(other.missed)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stretch:
+    """Counts of a stretch of time that ends now."""
+
+    span_s: float
+    counts: Counts
+
+
+class RollingCounts:
+    """Counts in buckets of ``BUCKET_S``; those older than ``WINDOW_S`` live on in the total only."""
+
+    def __init__(self, now: float) -> None:
+        self._started_at = now
+        self._total = Counts()
+        self._buckets: deque[tuple[int, Counts]] = deque([(0, Counts())], maxlen=round(WINDOW_S / BUCKET_S) + 1)
+
+    def open(self, now: float) -> Iterable[Counts]:
+        """Where to count what happens now: in each of these."""
+        number = self._number(now)
+        if self._buckets[-1][0] != number:
+            self._buckets.append((number, Counts()))
+        return self._total, self._buckets[-1][1]
+
+    def last(self, span_s: float, now: float) -> Stretch:
+        """The last ``span_s`` seconds and up to a bucket more; less where the start is nearer."""
+        first = self._number(max(self._started_at, now - min(span_s, WINDOW_S)))
+        counts = Counts()
+        for number, bucket in self._buckets:
+            if number >= first:
+                counts.add(bucket)
+        return Stretch(span_s=now - self._started_at - first * BUCKET_S, counts=counts)
+
+    def since_start(self, now: float) -> Stretch:
+        counts = Counts()
+        counts.add(self._total)
+        return Stretch(span_s=now - self._started_at, counts=counts)
+
+    def _number(self, now: float) -> int:
+        return int((now - self._started_at) // BUCKET_S)

@@ -1,0 +1,15 @@
+"""Why a request that should have been split ran whole, or its handoff failed."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class Fallback(Enum):
+    NO_PAIR = "no_pair"  # no pair of instances can hand over
+    NO_ROOM = "no_room"  # none of the pairs has room now
+    FAILED_BEFORE = "failed_before"  # it runs whole because a handoff of it failed
+    PREFILL_FAILED = "prefill_failed"  # the prefill leg was rejected, lost, stalled or failed
+    LEASE_EXPIRED = "lease_expired"  # the decode leg came too late for its blocks
+    NOT_FETCHED = "not_fetched"  # the decode leg was over before its first token
+    RECOMPUTED = "recomputed"  # the decode instance computed the prompt after all

@@ -1,0 +1,142 @@
+"""The fleet at one moment, as those who watch it see it."""
+
+from __future__ import annotations
+
+from google.protobuf.duration_pb2 import Duration
+
+from sage.controlplane.v1 import admin_pb2
+from scheduler_svc.control.fleet_watch import FleetSnapshot
+from scheduler_svc.control.rolling_counts import Stretch
+from scheduler_svc.control.tally import DECISIONS_KEPT, RecentDecision, RecentFailover
+from scheduler_svc.domain.core import SchedulingCore
+from scheduler_svc.domain.errors import FieldViolation, InvalidRequest
+from scheduler_svc.domain.policy import PolicySwitch
+from scheduler_svc.domain.queue import QueueView
+from scheduler_svc.domain.request import Priority, RequestState
+from scheduler_svc.transport import durations, prefill_decode
+from scheduler_svc.transport.enums import PHASE_TO_WIRE, PRIORITY_TO_WIRE
+from scheduler_svc.transport.instances import instance_view
+
+INTERVAL_S = 1.0
+INTERVAL_MIN_S = 0.25
+INTERVAL_MAX_S = 60.0
+DECISIONS = 20
+
+
+def interval_s(request: admin_pb2.WatchFleetRequest) -> float:
+    """Raises InvalidRequest."""
+    if not request.HasField("interval"):
+        return INTERVAL_S
+    asked_s = durations.from_wire(request.interval)
+    if not INTERVAL_MIN_S <= asked_s <= INTERVAL_MAX_S:
+        said = f"{asked_s:g} s is not between {INTERVAL_MIN_S:g} s and {INTERVAL_MAX_S:g} s"
+        raise InvalidRequest([FieldViolation(field="interval", description=said)])
+    return asked_s
+
+
+def decisions(request: admin_pb2.WatchFleetRequest) -> int:
+    return min(request.recent_decisions if request.HasField("recent_decisions") else DECISIONS, DECISIONS_KEPT)
+
+
+class SnapshotConversion:
+    """What many watch at once is converted once."""
+
+    def __init__(self, core: SchedulingCore, epoch: int) -> None:
+        self._core = core
+        self._epoch = epoch
+        self._latest: tuple[FleetSnapshot, admin_pb2.FleetSnapshot] | None = None
+
+    def response(self, taken: FleetSnapshot, decisions: int) -> admin_pb2.WatchFleetResponse:
+        """With the newest ``decisions`` of those there are.  ``taken``: just now, or converted before."""
+        if self._latest is None or self._latest[0] is not taken:
+            self._latest = taken, snapshot(taken, self._core, self._epoch)
+        response = admin_pb2.WatchFleetResponse(snapshot=self._latest[1])
+        del response.snapshot.decisions[decisions:]
+        return response
+
+
+def snapshot(taken: FleetSnapshot, core: SchedulingCore, epoch: int) -> admin_pb2.FleetSnapshot:
+    now = taken.taken_at
+    return admin_pb2.FleetSnapshot(
+        epoch=epoch,
+        uptime=durations.to_wire(taken.uptime_s),
+        policy=taken.policy,
+        delegate=taken.delegate,
+        latest_switch=policy_switch(taken.latest_switch, now) if taken.latest_switch is not None else None,
+        instances=[instance_view(each, now) for each in taken.instances],
+        queues=[queue_info(model, queue) for model, queue in sorted(taken.queues.items())],
+        requests_running=taken.running,
+        requests_waiting=taken.waiting,
+        latest=_counts(taken.latest),
+        recent=_counts(taken.recent),
+        since_start=_counts(taken.since_start),
+        prefill_decode=prefill_decode.state(core),
+        decisions=[_decision(each, now) for each in taken.decisions],
+        failovers=[_failover(each, now) for each in taken.failovers],
+    )
+
+
+def queue_info(model: str, queue: QueueView) -> admin_pb2.QueueInfo:
+    return admin_pb2.QueueInfo(
+        model=model,
+        waiting=queue.waiting,
+        limit=queue.limit,
+        waiting_by_priority={p.name.lower(): n for p, n in queue.by_priority.items()},
+    )
+
+
+def policy_switch(switch: PolicySwitch, now: float) -> admin_pb2.PolicySwitch:
+    return admin_pb2.PolicySwitch(
+        from_policy=switch.from_policy,
+        to_policy=switch.to_policy,
+        reason=switch.reason,
+        ago=_ago(switch.at, now),
+    )
+
+
+def _counts(stretch: Stretch) -> admin_pb2.FleetCounts:
+    counts = stretch.counts
+    return admin_pb2.FleetCounts(
+        span=durations.to_wire(stretch.span_s),
+        accepted=counts.accepted,
+        refused=counts.refused,
+        finished=counts.ended[RequestState.FINISHED],
+        failed=counts.ended[RequestState.FAILED],
+        cancelled=counts.ended[RequestState.CANCELLED],
+        expired=counts.ended[RequestState.EXPIRED],
+        failovers=counts.failovers,
+        output_tokens=counts.output_tokens,
+        slo=[
+            admin_pb2.SloAttainment(priority=PRIORITY_TO_WIRE[p], met=counts.met[p], missed=counts.missed[p])
+            for p in Priority
+            if counts.met[p] or counts.missed[p]
+        ],
+    )
+
+
+def _decision(made: RecentDecision, now: float) -> admin_pb2.RecentDecision:
+    return admin_pb2.RecentDecision(
+        ago=_ago(made.at, now),
+        request_id=made.key.request_id,
+        tenant=made.key.tenant,
+        policy=made.policy,
+        phase=PHASE_TO_WIRE[made.phase],
+        instance_id=made.instance_id,
+        prefill_instance_id=made.prefill_instance_id,
+        waited=durations.to_wire(made.waited_s),
+        reason=made.reason,
+    )
+
+
+def _failover(failover: RecentFailover, now: float) -> admin_pb2.RecentFailover:
+    return admin_pb2.RecentFailover(
+        ago=_ago(failover.at, now),
+        request_id=failover.key.request_id,
+        tenant=failover.key.tenant,
+        cause=failover.cause.value,
+        reason=failover.why,
+    )
+
+
+def _ago(at: float, now: float) -> Duration:
+    return durations.to_wire(now - at)

@@ -1,0 +1,59 @@
+"""A request's story as operators see it."""
+
+from __future__ import annotations
+
+from sage.controlplane.v1 import admin_pb2
+from scheduler_svc.control.explain import Story
+from scheduler_svc.control.timeline import TimeSlice, TimeUse
+from scheduler_svc.domain.registry import Registry
+from scheduler_svc.transport import durations, events
+from scheduler_svc.transport.enums import PRIORITY_TO_WIRE, REQUEST_STATE_TO_WIRE
+from scheduler_svc.transport.errors import to_status
+
+TIME_USE_TO_WIRE: dict[TimeUse, admin_pb2.TimeUse.ValueType] = {
+    TimeUse.QUEUE: admin_pb2.TIME_USE_QUEUE,
+    TimeUse.PREFILL: admin_pb2.TIME_USE_PREFILL,
+    TimeUse.TRANSFER: admin_pb2.TIME_USE_TRANSFER,
+    TimeUse.DECODE: admin_pb2.TIME_USE_DECODE,
+    TimeUse.LOST: admin_pb2.TIME_USE_LOST,
+}
+
+
+def story(told: Story, registry: Registry, epoch: int) -> admin_pb2.ExplainResponse:
+    live = told.live
+    wire = admin_pb2.ExplainResponse(
+        request_id=live.key.request_id,
+        model=live.request.model,
+        priority=PRIORITY_TO_WIRE[live.request.priority],
+        state=REQUEST_STATE_TO_WIRE[live.state],
+        waiting_because=told.waiting_because,
+        queue_position=told.queue_position,
+        ordering_key=told.ordering_key,
+        time_slices=[_slice(each) for each in told.time_slices],
+        prompt_tokens=live.request.prompt_tokens,
+        completion_tokens=len(live.output),
+        slo=[events.slo_result(each) for each in told.slo],
+        cost=live.cost,
+    )
+    for placement in live.placements:
+        decision = placement.decision
+        instance = registry.find(decision.instance_id)
+        wire.decisions.append(events.decision(decision, instance, epoch, with_candidates=True))
+    for entry in told.history:
+        wire.history.add(
+            at=durations.to_wire(entry.at - live.request.arrived_at),
+            event=entry.event,
+            detail=entry.detail,
+        )
+    if isinstance(live.outcome, Exception):
+        wire.error.CopyFrom(to_status(live.outcome))
+    return wire
+
+
+def _slice(each: TimeSlice) -> admin_pb2.TimeSlice:
+    return admin_pb2.TimeSlice(
+        use=TIME_USE_TO_WIRE[each.use],
+        start=durations.to_wire(each.start_s),
+        length=durations.to_wire(each.length_s),
+        instance_id=each.instance_id,
+    )

@@ -17,6 +17,7 @@ from scheduler_svc.control.assignments import Assignments
 from scheduler_svc.control.clock import ControlClock
 from scheduler_svc.control.dispatcher import Dispatcher
 from scheduler_svc.control.explain import Explainer
+from scheduler_svc.control.fleet_watch import FleetWatch
 from scheduler_svc.control.intake import Intake, IntakeSettings
 from scheduler_svc.control.lifecycle import Lifecycle, RecordLimits
 from scheduler_svc.control.model_watch import ModelWatch
@@ -25,6 +26,7 @@ from scheduler_svc.control.pacer import Pacer
 from scheduler_svc.control.registration import PROBATION_MAX_S, SessionSettings
 from scheduler_svc.control.sessions import Sessions
 from scheduler_svc.control.supervisor import Supervisor
+from scheduler_svc.control.tally import Tally
 from scheduler_svc.control.tokenizers import Tokenizers
 from scheduler_svc.control.wakeup import Wakeup
 from scheduler_svc.control.warm_ups import WarmUps
@@ -62,6 +64,7 @@ class ControlPlane:
     warm_ups: WarmUps
     pacer: Pacer
     explainer: Explainer
+    fleet_watch: FleetWatch
     wakeup: Wakeup
     epoch: int
 
@@ -76,7 +79,7 @@ def build_control(
 ) -> ControlPlane:
     """Raises UnknownPolicy, PolicyLoadError."""
     core = SchedulingCore(_core_settings(config), PolicyCatalogue.with_plugins())
-    observer = observe(core)
+    tally = observer = Tally(observe(core), core.settings.default_targets, clock.now())
     wakeup, pacer = Wakeup(), Pacer(clock, observer)
     record = config.record
     lifecycle = Lifecycle(
@@ -113,6 +116,7 @@ def build_control(
         warm_ups=warm_ups,
         pacer=pacer,
         explainer=Explainer(core, clock, lifecycle),
+        fleet_watch=FleetWatch(core, clock, lifecycle, tally),
         wakeup=wakeup,
         epoch=epoch,
     )
@@ -187,6 +191,7 @@ class Scheduler:
                 control.clock,
                 control.sessions,
                 control.explainer,
+                control.fleet_watch,
                 control.wakeup,
                 epoch=control.epoch,
             ),

@@ -365,9 +365,7 @@ class Assignments:
         live.observed.first_token(live, now)
         if assignment.handoff is not None:
             self.handoffs.fetched(assignment)
-        if live.first_token_at is None:
-            live.first_token_at = now
-            live.note(now, "first_token", f"from {assignment.instance_id}")
+        live.note_first_token(now, assignment.instance_id)
         self._wakeup.kick()  # its prefill is over: the engine's lookahead has room
 
     def _fail(self, assignment: Assignment, why: str) -> None:
@@ -419,7 +417,7 @@ class Assignments:
         now = self._clock.now()
         if live.state is RequestState.RUNNING:
             live.transition(RequestState.QUEUED)
-        live.note(now, "requeued", why)
+        live.note_setback(now, why)
         live.observed.moved_on(live, cause, why, now)
         log.warning("request %s goes on elsewhere from token %d: %s", live.key, len(live.output), why, extra=live.about)
         if excluded:

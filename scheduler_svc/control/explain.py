@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from scheduler_svc.control.clock import ControlClock
 from scheduler_svc.control.lifecycle import Lifecycle
-from scheduler_svc.control.live_request import LiveRequest
+from scheduler_svc.control.live_request import HistoryEntry, LiveRequest, SloOutcome
+from scheduler_svc.control.timeline import TimeSlice, in_order, timeline
 from scheduler_svc.domain.core import SchedulingCore
 from scheduler_svc.domain.request import RequestKey, RequestState
 
@@ -14,6 +16,9 @@ from scheduler_svc.domain.request import RequestKey, RequestState
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Story:
     live: LiveRequest
+    history: Sequence[HistoryEntry]  # oldest first
+    time_slices: Sequence[TimeSlice]  # from acceptance to its end, or to now
+    slo: Sequence[SloOutcome]  # against what happened so far
     waiting_because: str  # for a request in the queue
     queue_position: int  # 1 is next; 0 when not queued
     ordering_key: str  # in words
@@ -27,13 +32,15 @@ class Explainer:
 
     def explain(self, key: RequestKey) -> Story:
         """Raises RequestNotFound once the request has left the bounded record."""
-        live = self._lifecycle.get(key)
-        view = self._core.position(key, self._clock.now()) if live.state is RequestState.QUEUED else None
-        if view is None:
-            return Story(live=live, waiting_because="", queue_position=0, ordering_key="")
+        live, now = self._lifecycle.get(key), self._clock.now()
+        view = self._core.position(key, now) if live.state is RequestState.QUEUED else None
+        history = in_order(live.history)
         return Story(
             live=live,
-            waiting_because=view.because,
-            queue_position=view.position,
-            ordering_key=view.ordering_key,
+            history=history,
+            time_slices=timeline(live, now),
+            slo=live.measure_slo(history[-1].at if live.state.ended else now),
+            waiting_because=view.because if view is not None else "",
+            queue_position=view.position if view is not None else 0,
+            ordering_key=view.ordering_key if view is not None else "",
         )

@@ -20,7 +20,7 @@ from scheduler_svc.domain.queue import QueueView
 from scheduler_svc.domain.registry import Instance
 
 WATCHERS_LIMIT = 32
-FRESH_S = 0.25  # a snapshot is shared by all who ask within this
+FRESH_S = 0.1  # a snapshot is shared by all who ask within this
 LATEST_S = 10.0  # what rates are made of
 
 

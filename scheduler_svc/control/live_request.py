@@ -39,6 +39,9 @@ TRANSITIONS: dict[RequestState, frozenset[RequestState]] = {
 HISTORY_LIMIT = 128
 """Entries kept per request; later ones are dropped, except the end."""
 
+LAST_TOKEN = "last_token"
+"""Noted once its attempt is known to have failed, so later than it was."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HistoryEntry:
@@ -116,6 +119,7 @@ class LiveRequest:
     prefill_ended_at: float | None = None  # of a split request's prefill leg
     first_token_at: float | None = None
     last_token_at: float | None = None
+    delivering: bool = False  # the attempt under way has given tokens
     cost: float = 0.0  # of ended attempts
     observed: RequestObserver = UNOBSERVED
     readers: list[Reader] = field(default_factory=list)
@@ -140,6 +144,22 @@ class LiveRequest:
     def note(self, now: float, event: str, detail: str = "") -> None:
         if len(self.history) < HISTORY_LIMIT or self.state.ended:
             self.history.append(HistoryEntry(at=now, event=event, detail=detail))
+
+    def note_first_token(self, now: float, instance_id: str) -> None:
+        """Of an attempt."""
+        self.delivering = True
+        if self.first_token_at is None:
+            self.first_token_at = now
+            self.note(now, "first_token", f"from {instance_id}")
+        else:
+            self.note(now, "resumed", f"from {instance_id}, after {self.placements[-1].from_token} tokens")
+
+    def note_setback(self, now: float, why: str) -> None:
+        """An attempt failed, and it waits again."""
+        if self.delivering and self.last_token_at is not None:
+            self.note(self.last_token_at, LAST_TOKEN, f"{len(self.output)} so far")
+        self.delivering = False
+        self.note(now, "requeued", why)
 
     @property
     def about(self) -> dict[str, str]:

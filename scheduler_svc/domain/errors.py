@@ -60,7 +60,7 @@ class RequestConflict(SchedulerError):
 class RequestNotFound(SchedulerError):
     def __init__(self, request_id: str) -> None:
         self.request_id = request_id
-        super().__init__(f"no request {request_id!r}: it never existed or has left the record")
+        super().__init__(f"no request {request_id!r}: it never existed, was refused, or has left the record")
 
 
 class InstanceNotFound(SchedulerError):

@@ -2,33 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from contextlib import aclosing
 from typing import Any, TypeAlias
 
 import grpc
 
 from sage.controlplane.v1 import admin_pb2, admin_pb2_grpc, common_pb2
 from scheduler_svc.control.clock import ControlClock
-from scheduler_svc.control.explain import Explainer, Story
+from scheduler_svc.control.explain import Explainer
+from scheduler_svc.control.fleet_watch import FleetWatch
 from scheduler_svc.control.sessions import Sessions
 from scheduler_svc.control.wakeup import Wakeup
 from scheduler_svc.domain.core import SchedulingCore
-from scheduler_svc.domain.errors import FieldViolation, InvalidRequest
+from scheduler_svc.domain.errors import FieldViolation, InvalidRequest, LimitReached
 from scheduler_svc.domain.request import RequestKey
-from scheduler_svc.transport import durations, events, prefill_decode
-from scheduler_svc.transport.enums import (
-    PRIORITY_TO_WIRE,
-    REQUEST_STATE_TO_WIRE,
-    ROLE_FROM_WIRE,
-    ROLE_TO_WIRE,
-)
-from scheduler_svc.transport.errors import to_status
+from scheduler_svc.transport import fleet_snapshots, prefill_decode
+from scheduler_svc.transport.enums import ROLE_FROM_WIRE, ROLE_TO_WIRE
 from scheduler_svc.transport.instances import instance_view
+from scheduler_svc.transport.stories import story
 from scheduler_svc.transport.submissions import DEFAULT_TENANT
 
 log = logging.getLogger(__name__)
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+
+TAKE_LIMIT_S = 30
+"""A watcher that takes no snapshot for so long has its place taken away."""
 
 
 class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
@@ -38,6 +39,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         clock: ControlClock,
         sessions: Sessions,
         explainer: Explainer,
+        fleet_watch: FleetWatch,
         wakeup: Wakeup,
         *,
         epoch: int,
@@ -46,6 +48,8 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         self._clock = clock
         self._sessions = sessions
         self._explainer = explainer
+        self._fleet_watch = fleet_watch
+        self._snapshots = fleet_snapshots.SnapshotConversion(core, epoch)
         self._wakeup = wakeup
         self._epoch = epoch
 
@@ -58,15 +62,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
                 admin_pb2.PolicyInfo(name=name, summary=summary)
                 for name, summary in self._core.policies.summaries(self._core.settings).items()
             ],
-            switches=[
-                admin_pb2.PolicySwitch(
-                    from_policy=s.from_policy,
-                    to_policy=s.to_policy,
-                    reason=s.reason,
-                    ago=durations.to_wire(now - s.at),
-                )
-                for s in reversed(self._core.switches)
-            ],
+            switches=[fleet_snapshots.policy_switch(switch, now) for switch in reversed(self._core.switches)],
         )
 
     async def SetPolicy(self, request: admin_pb2.SetPolicyRequest, context: Context) -> admin_pb2.SetPolicyResponse:
@@ -85,12 +81,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         return admin_pb2.ListInstancesResponse(
             instances=[instance_view(i, now) for i in found],
             queues=[
-                admin_pb2.QueueInfo(
-                    model=model,
-                    waiting=queue.waiting,
-                    limit=queue.limit,
-                    waiting_by_priority={p.name.lower(): n for p, n in queue.by_priority.items()},
-                )
+                fleet_snapshots.queue_info(model, queue)
                 for model, queue in sorted(self._core.queues().items())
                 if request.model in ("", model)
             ],
@@ -143,29 +134,27 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
 
     async def Explain(self, request: admin_pb2.ExplainRequest, context: Context) -> admin_pb2.ExplainResponse:
         key = RequestKey(tenant=request.tenant or DEFAULT_TENANT, request_id=request.request_id)
-        return self._story(self._explainer.explain(key))
+        return story(self._explainer.explain(key), self._core.registry, self._epoch)
 
-    def _story(self, story: Story) -> admin_pb2.ExplainResponse:
-        live = story.live
-        wire = admin_pb2.ExplainResponse(
-            request_id=live.key.request_id,
-            model=live.request.model,
-            priority=PRIORITY_TO_WIRE[live.request.priority],
-            state=REQUEST_STATE_TO_WIRE[live.state],
-            waiting_because=story.waiting_because,
-            queue_position=story.queue_position,
-            ordering_key=story.ordering_key,
-        )
-        for placement in live.placements:
-            decision = placement.decision
-            instance = self._core.registry.find(decision.instance_id)
-            wire.decisions.append(events.decision(decision, instance, self._epoch, with_candidates=True))
-        for entry in live.history:
-            wire.history.add(
-                at=durations.to_wire(entry.at - live.request.arrived_at),
-                event=entry.event,
-                detail=entry.detail,
-            )
-        if isinstance(live.outcome, Exception):
-            wire.error.CopyFrom(to_status(live.outcome))
-        return wire
+    async def WatchFleet(  # type: ignore[override]  # it writes to the context instead of yielding
+        self, request: admin_pb2.WatchFleetRequest, context: Context
+    ) -> None:
+        interval_s = fleet_snapshots.interval_s(request)
+        decisions = fleet_snapshots.decisions(request)
+        async with aclosing(self._fleet_watch.snapshots(interval_s)) as snapshots:
+            async for taken in snapshots:
+                # Waits while the watcher does not read: the next snapshot is taken when it has.
+                await _written(context, self._snapshots.response(taken, decisions))
+
+
+async def _write(context: Context, response: admin_pb2.WatchFleetResponse) -> None:
+    await context.write(response)
+
+
+async def _written(context: Context, response: admin_pb2.WatchFleetResponse) -> None:
+    """Raises LimitReached."""
+    try:
+        async with asyncio.timeout(TAKE_LIMIT_S):
+            await _write(context, response)
+    except TimeoutError:
+        raise LimitReached("seconds in which a watcher takes a snapshot", TAKE_LIMIT_S) from None

@@ -69,7 +69,7 @@ def finished(outcome: Finished) -> inference_pb2.GenerateResponse:
         timings=timings,
         attempts=outcome.attempts,
         cost=outcome.cost,
-        slo=[_slo(s) for s in outcome.slo],
+        slo=[slo_result(s) for s in outcome.slo],
     )
     if outcome.stop_string:
         wire.stop_string = outcome.stop_string
@@ -140,7 +140,7 @@ def _parallelism_of(instance: Instance | None) -> common_pb2.ParallelismConfig |
     return parallelism(instance.facts.parallelism)
 
 
-def _slo(outcome: SloOutcome) -> inference_pb2.SloResult:
+def slo_result(outcome: SloOutcome) -> inference_pb2.SloResult:
     return inference_pb2.SloResult(
         target=outcome.target,
         wanted=durations.to_wire(outcome.wanted_s),

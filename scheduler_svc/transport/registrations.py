@@ -25,15 +25,16 @@ from scheduler_svc.transport.errors import WireError
 
 INSTANCE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 SAMPLES_LIMIT = 256  # iterations of one heartbeat
+NEWEST_PROTOCOL_VERSION = PROTOCOL_VERSION + 1  # such an executor speaks ours: the scheduler may be upgraded last
 
 
 def registration(wire: executor_pb2.Register) -> Registration:
     """Raises WireError for a version this scheduler does not speak or a registration that makes no sense."""
-    if not OLDEST_PROTOCOL_VERSION <= wire.protocol_version <= PROTOCOL_VERSION + 1:
+    if not OLDEST_PROTOCOL_VERSION <= wire.protocol_version <= NEWEST_PROTOCOL_VERSION:
         raise WireError(
             ErrorReason.PROTOCOL_VERSION,
             f"protocol version {wire.protocol_version} is not spoken here;"
-            f" this scheduler speaks {OLDEST_PROTOCOL_VERSION} to {PROTOCOL_VERSION}",
+            f" this scheduler takes {OLDEST_PROTOCOL_VERSION} to {NEWEST_PROTOCOL_VERSION}",
         )
     if not INSTANCE_ID.fullmatch(wire.instance_id):
         raise _refused("instance_id", f"{wire.instance_id!r}: letters, digits and . _ : -, at most 128")

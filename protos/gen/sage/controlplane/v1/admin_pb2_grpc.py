@@ -168,9 +168,10 @@ class AdminServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def WatchFleet(self, request, context):
-        """The fleet as it is, at once and then at an interval, until the caller leaves. A watcher that reads slowly gets what
-        is current when it reads, not what it missed; one that takes nothing for 30 s is ended. At most 32 watchers at a
-        time, the next is refused: RESOURCE_EXHAUSTED. An interval out of its range: INVALID_ARGUMENT.
+        """The fleet as it is, at once and then at an interval, until the caller leaves. Nothing is kept for a
+        watcher that reads slowly: beyond what its connection buffers it gets what is current, not what it missed. One that
+        takes nothing for 30 s is ended. At most 32 watchers at a time, the next is refused: RESOURCE_EXHAUSTED. An
+        interval out of its range: INVALID_ARGUMENT.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

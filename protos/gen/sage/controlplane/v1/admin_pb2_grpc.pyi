@@ -56,9 +56,10 @@ class AdminServiceStub:
     refused requests, which leave none.
     """
     WatchFleet: _grpc.UnaryStreamMultiCallable[_admin_pb2.WatchFleetRequest, _admin_pb2.WatchFleetResponse]
-    """The fleet as it is, at once and then at an interval, until the caller leaves. A watcher that reads slowly gets what
-    is current when it reads, not what it missed; one that takes nothing for 30 s is ended. At most 32 watchers at a
-    time, the next is refused: RESOURCE_EXHAUSTED. An interval out of its range: INVALID_ARGUMENT.
+    """The fleet as it is, at once and then at an interval, until the caller leaves. Nothing is kept for a
+    watcher that reads slowly: beyond what its connection buffers it gets what is current, not what it missed. One that
+    takes nothing for 30 s is ended. At most 32 watchers at a time, the next is refused: RESOURCE_EXHAUSTED. An
+    interval out of its range: INVALID_ARGUMENT.
     """
 
 @_typing.type_check_only
@@ -89,9 +90,10 @@ class AdminServiceAsyncStub(AdminServiceStub):
     refused requests, which leave none.
     """
     WatchFleet: _aio.UnaryStreamMultiCallable[_admin_pb2.WatchFleetRequest, _admin_pb2.WatchFleetResponse]  # type: ignore[assignment]
-    """The fleet as it is, at once and then at an interval, until the caller leaves. A watcher that reads slowly gets what
-    is current when it reads, not what it missed; one that takes nothing for 30 s is ended. At most 32 watchers at a
-    time, the next is refused: RESOURCE_EXHAUSTED. An interval out of its range: INVALID_ARGUMENT.
+    """The fleet as it is, at once and then at an interval, until the caller leaves. Nothing is kept for a
+    watcher that reads slowly: beyond what its connection buffers it gets what is current, not what it missed. One that
+    takes nothing for 30 s is ended. At most 32 watchers at a time, the next is refused: RESOURCE_EXHAUSTED. An
+    interval out of its range: INVALID_ARGUMENT.
     """
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -185,9 +187,10 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.WatchFleetRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_admin_pb2.WatchFleetResponse], _abc.AsyncIterator[_admin_pb2.WatchFleetResponse]]:
-        """The fleet as it is, at once and then at an interval, until the caller leaves. A watcher that reads slowly gets what
-        is current when it reads, not what it missed; one that takes nothing for 30 s is ended. At most 32 watchers at a
-        time, the next is refused: RESOURCE_EXHAUSTED. An interval out of its range: INVALID_ARGUMENT.
+        """The fleet as it is, at once and then at an interval, until the caller leaves. Nothing is kept for a
+        watcher that reads slowly: beyond what its connection buffers it gets what is current, not what it missed. One that
+        takes nothing for 30 s is ended. At most 32 watchers at a time, the next is refused: RESOURCE_EXHAUSTED. An
+        interval out of its range: INVALID_ARGUMENT.
         """
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

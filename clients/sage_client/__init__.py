@@ -19,6 +19,7 @@ from sage_client._enums import (
     Priority,
     RequestState,
     ResumeMode,
+    TimeUse,
 )
 from sage_client._errors import (
     AuthenticationError,
@@ -65,6 +66,13 @@ from sage_client._events import (
     Tokens,
     Usage,
 )
+from sage_client._fleet_snapshot import (
+    FleetCounts,
+    FleetSnapshot,
+    RecentDecision,
+    RecentFailover,
+    SloAttainment,
+)
 from sage_client._fleet_view import (
     Cancellation,
     Explanation,
@@ -77,6 +85,7 @@ from sage_client._fleet_view import (
     PolicyStatus,
     PolicySwitch,
     QueueInfo,
+    TimeSlice,
 )
 from sage_client._options import ChatMessage, GenerateOptions
 from sage_client._prefill_decode import (
@@ -110,6 +119,8 @@ __all__ = [
     "FieldViolation",
     "FinishReason",
     "Finished",
+    "FleetCounts",
+    "FleetSnapshot",
     "FleetView",
     "GenerateOptions",
     "GenerationFailedError",
@@ -142,6 +153,8 @@ __all__ = [
     "ProtocolError",
     "QueueFullError",
     "QueueInfo",
+    "RecentDecision",
+    "RecentFailover",
     "Reconnect",
     "RequestCancelledError",
     "RequestConflictError",
@@ -153,10 +166,13 @@ __all__ = [
     "SamplingOptions",
     "Scheduled",
     "ShuttingDownError",
+    "SloAttainment",
     "SloResult",
     "SplitMode",
     "Stream",
     "StreamLostError",
+    "TimeSlice",
+    "TimeUse",
     "Timings",
     "TokenLogprob",
     "Tokens",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar, Unpack
@@ -11,10 +11,14 @@ import grpc
 
 from sage.controlplane.v1 import admin_pb2, admin_pb2_grpc, inference_pb2, inference_pb2_grpc
 from sage_client import _decode_admin as decode
+from sage_client import _decode_fleet_snapshot as fleet_snapshot
 from sage_client import _decode_prefill_decode as prefill_decode
 from sage_client._async_stream import AsyncStream, GenerateCall
 from sage_client._connection import DEFAULT_ADDRESS, Connection
 from sage_client._enums import InstanceRole
+from sage_client._errors import ConfigurationError
+from sage_client._fleet_feed import WatchCall, newest_snapshots
+from sage_client._fleet_snapshot import FleetSnapshot
 from sage_client._fleet_view import (
     Cancellation,
     Explanation,
@@ -176,6 +180,29 @@ class AsyncClient:
         """Why a request went where it went.  Raises RequestNotFoundError."""
         request = admin_pb2.ExplainRequest(request_id=request_id, tenant=self._tenant if tenant is None else tenant)
         return decode.explanation(await self._ask(self._admin.Explain, request))
+
+    async def watch_fleet(self, *, interval: float = 1.0, recent_decisions: int = 20) -> AsyncIterator[FleetSnapshot]:
+        """The fleet as it is, at once and then every ``interval`` seconds, until the caller leaves.
+
+        Who reads slowly gets what is current then, not what it missed.  Ends with an error where the connection
+        breaks or the scheduler ends: calling again is safe.
+
+        Args:
+            interval: seconds between two snapshots, 0.25 to 60.
+            recent_decisions: at most so many in a snapshot, up to 64.
+
+        Raises:
+            InvalidRequestError: an interval out of its range.
+            LimitReachedError: too many watch already.
+            UnavailableError: no connection, or it broke.
+            WaitTimeoutError: nothing came for ``interval`` and the client's ``timeout`` together.
+        """
+        if recent_decisions < 0:
+            raise ConfigurationError(f"recent_decisions: {recent_decisions} is negative")
+        request = fleet_snapshot.request(interval, recent_decisions)
+        call: WatchCall = self._admin.WatchFleet(request, metadata=self._connection.metadata())
+        async for each in newest_snapshots(call, wait_s=interval + self._timeout):
+            yield each
 
     def _stream_timeout_s(self, deadline: float | None) -> float:
         return self._stream_timeout if deadline is None else deadline + DEADLINE_GRACE_S

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from types import TracebackType
 from typing import Self, cast
 
@@ -12,9 +13,11 @@ import grpc
 from sage.controlplane.v1 import inference_pb2
 from sage_client._completion import Completion, CompletionBuilder
 from sage_client._decode import event as decode_event
+from sage_client._enums import RequestState
 from sage_client._errors import (
     ProtocolError,
     RequestCancelledError,
+    RequestNotFoundError,
     SageError,
     StreamLostError,
     UnavailableError,
@@ -113,7 +116,22 @@ class AsyncStream:
     async def cancel(self, reason: str = "") -> Cancellation:
         """Ends the request, detached or not; the stream then ends with RequestCancelledError.  Idempotent."""
         self._cancelled = True
-        return await self._cancel(self.request_id, self._request.tenant, reason)
+        try:
+            return await self._cancel(self.request_id, self._request.tenant, reason)
+        except RequestNotFoundError:
+            if self._outcome.accepted is not None or self._call.done():
+                raise
+        return await self._take_back(reason)
+
+    async def _take_back(self, reason: str) -> Cancellation:
+        """Cancels a request that is still on its way to being accepted."""
+        self._call.cancel()
+        try:
+            # Accepted in between and detached: it would go on without this stream.
+            found = await self._cancel(self.request_id, self._request.tenant, reason)
+        except RequestNotFoundError:
+            return Cancellation(cancelled=True, state=RequestState.CANCELLED)
+        return replace(found, cancelled=found.cancelled or found.state is RequestState.CANCELLED)
 
     async def aclose(self) -> None:
         """Leaves the stream.  A request that is not detached is given up by the scheduler."""
@@ -194,8 +212,12 @@ class AsyncStream:
             return None
         except asyncio.CancelledError:
             self._call.cancel()
-            if self._closed and not _is_being_cancelled():
+            if _is_being_cancelled():
+                raise
+            if self._closed:
                 raise StopAsyncIteration from None
+            if self._cancelled:
+                raise RequestCancelledError("cancelled before it was accepted", request_id=self.request_id) from None
             raise
         if response is grpc.aio.EOF:
             raise ProtocolError("the scheduler ended the stream without Finished", request_id=self.request_id)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
@@ -15,6 +15,7 @@ from sage_client._async_client import (
 from sage_client._async_stream import AsyncStream
 from sage_client._connection import DEFAULT_ADDRESS
 from sage_client._enums import InstanceRole
+from sage_client._fleet_snapshot import FleetSnapshot
 from sage_client._fleet_view import (
     Cancellation,
     Explanation,
@@ -160,6 +161,26 @@ class Client:
         """Why a request went where it went.  Raises RequestNotFoundError."""
         return self._run(self._client.explain(request_id, tenant=tenant))
 
+    def watch_fleet(self, *, interval: float = 1.0, recent_decisions: int = 20) -> Iterator[FleetSnapshot]:
+        """The fleet as it is, at once and then every ``interval`` seconds.  As ``AsyncClient.watch_fleet``."""
+        snapshots = self._client.watch_fleet(interval=interval, recent_decisions=recent_decisions)
+        wait_s = interval + self._timeout + WAIT_MARGIN_S
+
+        async def step() -> FleetSnapshot | None:
+            return await anext(snapshots, None)
+
+        try:
+            while (snapshot := self._loop.run(step(), timeout_s=wait_s)) is not None:
+                yield snapshot
+        finally:
+            if self._loop.running:
+                self._loop.run(_close(snapshots), timeout_s=WAIT_MARGIN_S)
+
     def _run(self, work: Coroutine[Any, Any, _T]) -> _T:
         # The call bounds itself; this bound only catches a loop that is stuck.
         return self._loop.run(work, timeout_s=self._timeout + WAIT_MARGIN_S)
+
+
+async def _close(snapshots: AsyncIterator[FleetSnapshot]) -> None:
+    if isinstance(snapshots, AsyncGenerator):
+        await snapshots.aclose()

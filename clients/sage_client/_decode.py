@@ -162,7 +162,7 @@ def finished(message: inference_pb2.Finished) -> v.Finished:
         timings=_timings(message.timings),
         attempts=message.attempts,
         cost=message.cost,
-        slo=tuple(_slo(each) for each in message.slo),
+        slo=tuple(slo_result(each) for each in message.slo),
     )
 
 
@@ -180,7 +180,7 @@ def _timings(message: common_pb2.Timings) -> v.Timings:
     )
 
 
-def _slo(message: inference_pb2.SloResult) -> v.SloResult:
+def slo_result(message: inference_pb2.SloResult) -> v.SloResult:
     return v.SloResult(
         target=message.target,
         wanted_s=seconds(message.wanted),

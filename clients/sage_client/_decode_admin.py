@@ -6,8 +6,8 @@ from google.rpc import error_details_pb2, status_pb2
 
 from sage.controlplane.v1 import admin_pb2, common_pb2, inference_pb2
 from sage_client import _fleet_view as v
-from sage_client._decode import decision, parallelism, request_state, role, seconds, word
-from sage_client._enums import InstanceRole, InstanceState, Priority
+from sage_client._decode import decision, parallelism, request_state, role, seconds, slo_result, word
+from sage_client._enums import InstanceRole, InstanceState, Priority, TimeUse
 
 
 def encode_role(role: InstanceRole | str) -> common_pb2.InstanceRole.ValueType:
@@ -24,7 +24,7 @@ def encode_role(role: InstanceRole | str) -> common_pb2.InstanceRole.ValueType:
 def fleet(message: admin_pb2.ListInstancesResponse) -> v.FleetView:
     return v.FleetView(
         instances=tuple(instance(each) for each in message.instances),
-        queues=tuple(_queue(each) for each in message.queues),
+        queues=tuple(queue(each) for each in message.queues),
     )
 
 
@@ -67,7 +67,7 @@ def instance(m: admin_pb2.Instance) -> v.Instance:
     )
 
 
-def _queue(message: admin_pb2.QueueInfo) -> v.QueueInfo:
+def queue(message: admin_pb2.QueueInfo) -> v.QueueInfo:
     return v.QueueInfo(
         model=message.model,
         waiting=message.waiting,
@@ -81,11 +81,11 @@ def policy_status(message: admin_pb2.GetPolicyResponse) -> v.PolicyStatus:
         policy=message.policy,
         delegate=message.delegate,
         available=tuple(v.PolicyInfo(name=each.name, summary=each.summary) for each in message.available),
-        switches=tuple(_switch(each) for each in message.switches),
+        switches=tuple(policy_switch(each) for each in message.switches),
     )
 
 
-def _switch(message: admin_pb2.PolicySwitch) -> v.PolicySwitch:
+def policy_switch(message: admin_pb2.PolicySwitch) -> v.PolicySwitch:
     return v.PolicySwitch(
         from_policy=message.from_policy,
         to_policy=message.to_policy,
@@ -117,6 +117,20 @@ def explanation(message: admin_pb2.ExplainResponse) -> v.Explanation:
         waiting_because=message.waiting_because,
         queue_position=message.queue_position,
         ordering_key=message.ordering_key,
+        time_slices=tuple(_time_slice(each) for each in message.time_slices),
+        prompt_tokens=message.prompt_tokens,
+        completion_tokens=message.completion_tokens,
+        slo=tuple(slo_result(each) for each in message.slo),
+        cost=message.cost,
+    )
+
+
+def _time_slice(message: admin_pb2.TimeSlice) -> v.TimeSlice:
+    return v.TimeSlice(
+        use=word(TimeUse, admin_pb2.TimeUse.DESCRIPTOR, "TIME_USE_", message.use),
+        start_s=seconds(message.start),
+        length_s=seconds(message.length),
+        instance_id=message.instance_id,
     )
 
 

@@ -9,7 +9,6 @@ from sage_client._decode_admin import instance, policy_switch, queue
 from sage_client._decode_prefill_decode import status
 from sage_client._enums import Phase, Priority
 
-
 _CLASSES = frozenset(int(priority) for priority in Priority)
 
 

@@ -84,6 +84,17 @@ class RequestState(Enum):
     UNKNOWN = "unknown"
 
 
+class TimeUse(Enum):
+    """What a stretch of a request's time went to."""
+
+    QUEUE = "queue"  # it waited for a place
+    PREFILL = "prefill"  # sent to an instance; its next output token was not there yet
+    TRANSFER = "transfer"  # split requests: prefill was over, the decode instance fetched its KV
+    DECODE = "decode"  # output tokens came
+    LOST = "lost"  # an attempt that failed gave nothing
+    UNKNOWN = "unknown"
+
+
 class NoInstance(Enum):
     """What a request does when no instance can serve its model now."""
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sage_client._enums import InstanceRole, InstanceState, Priority, RequestState
-from sage_client._events import Decision, Parallelism
+from sage_client._enums import InstanceRole, InstanceState, Priority, RequestState, TimeUse
+from sage_client._events import Decision, Parallelism, SloResult
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -131,6 +131,16 @@ class HistoryEntry:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class TimeSlice:
+    """A stretch of a request's time, and what it went to."""
+
+    use: TimeUse
+    start_s: float  # seconds since acceptance
+    length_s: float  # seconds
+    instance_id: str  # where; empty in the queue
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Explanation:
     """Why a request went where it went."""
 
@@ -145,3 +155,8 @@ class Explanation:
     waiting_because: str  # for a request in the queue; else empty
     queue_position: int  # 1 is next; 0 when not queued
     ordering_key: str  # what it is ordered by now, in words
+    time_slices: tuple[TimeSlice, ...]  # from acceptance to its end, or to now: no gap, no overlap
+    prompt_tokens: int
+    completion_tokens: int  # delivered so far
+    slo: tuple[SloResult, ...]  # each target it stated, against what happened so far
+    cost: float  # so far, by the price of the instances used

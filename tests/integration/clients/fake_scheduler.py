@@ -130,6 +130,7 @@ class FakeScheduler(inference_pb2_grpc.InferenceServiceServicer, admin_pb2_grpc.
         self.metadata: list[dict[str, str]] = []
         self.cancels: list[inference_pb2.CancelRequest] = []
         self.asked: list[Any] = []
+        self.knows_requests = True  # else a cancel finds none
         self.left = asyncio.Event()  # set when a client left a stream before its end
         self.port = 0
 
@@ -165,6 +166,8 @@ class FakeScheduler(inference_pb2_grpc.InferenceServiceServicer, admin_pb2_grpc.
 
     async def Cancel(self, request: inference_pb2.CancelRequest, context: Context) -> inference_pb2.CancelResponse:
         self.cancels.append(request)
+        if not self.knows_requests:
+            await fail(context, ErrorReason.REQUEST_NOT_FOUND, f"no request {request.request_id!r}")
         return inference_pb2.CancelResponse(cancelled=True, state=inference_pb2.REQUEST_STATE_CANCELLED)
 
     async def GetPolicy(self, request: Any, context: Context) -> Any:

@@ -263,6 +263,30 @@ async def test_cancelling_the_reading_task_cancels_the_call(scheduler: FakeSched
     await asyncio.wait_for(scheduler.left.wait(), 5)
 
 
+async def test_a_request_that_is_not_accepted_yet_is_taken_back(scheduler: FakeScheduler, client: AsyncClient) -> None:
+    async def still_tokenizing(request: Any, context: Any) -> AsyncIterator[inference_pb2.GenerateResponse]:
+        await asyncio.Event().wait()
+        yield accepted(request)
+
+    scheduler.generate, scheduler.knows_requests = still_tokenizing, False
+    stream = client.generate("hi", detached=True)
+    while not scheduler.requests:
+        await asyncio.sleep(0)
+    assert (await stream.cancel("changed my mind")).cancelled
+    await asyncio.wait_for(scheduler.left.wait(), 5)
+    for _ in range(2):
+        with pytest.raises(sage.RequestCancelledError):
+            await stream.result()
+
+
+async def test_cancelling_what_the_scheduler_forgot_says_so(scheduler: FakeScheduler, client: AsyncClient) -> None:
+    scheduler.knows_requests = False
+    stream = client.generate("hi", max_tokens=2)
+    await stream.result()
+    with pytest.raises(sage.RequestNotFoundError):
+        await stream.cancel()
+
+
 async def test_cancel_names_the_request(scheduler: FakeScheduler) -> None:
     async with AsyncClient(scheduler.address, tenant="acme") as client:
         stream = client.generate("hi", request_id="r-2")

@@ -23,6 +23,7 @@ PUBLIC = {
         "Prediction",
         "RequestState",
         "SloResult",
+        "TimeUse",
         "Timings",
         "TokenLogprob",
         "Usage",
@@ -37,6 +38,8 @@ PUBLIC = {
     "fleet": {
         "Cancellation",
         "Explanation",
+        "FleetCounts",
+        "FleetSnapshot",
         "FleetView",
         "HistoryEntry",
         "Instance",
@@ -47,6 +50,10 @@ PUBLIC = {
         "PolicyStatus",
         "PolicySwitch",
         "QueueInfo",
+        "RecentDecision",
+        "RecentFailover",
+        "SloAttainment",
+        "TimeSlice",
     },
     "errors": {
         "AuthenticationError",

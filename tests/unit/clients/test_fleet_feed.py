@@ -1,0 +1,64 @@
+"""Who reads snapshots slowly gets the newest, and every way it can end is an error of the SDK's."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import pytest
+
+from sage.controlplane.v1 import admin_pb2
+from sage_client import FleetSnapshot, SageError, UnavailableError, WaitTimeoutError
+from sage_client._fleet_feed import newest_snapshots
+
+
+class Call:
+    """Gives what it is told to, as fast as it is read; then waits."""
+
+    def __init__(self, *epochs: int, ends: bool = False) -> None:
+        self.left = list(epochs)
+        self.ends = ends
+        self.drained = asyncio.Event()
+        self.cancelled = False
+
+    async def read(self) -> Any:
+        if self.left:
+            return admin_pb2.WatchFleetResponse(snapshot=admin_pb2.FleetSnapshot(epoch=self.left.pop(0)))
+        self.drained.set()
+        if self.ends:
+            return grpc.aio.EOF
+        return await asyncio.Event().wait()
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+def feed(call: Call, *, wait_s: float = 10.0) -> AsyncIterator[FleetSnapshot]:
+    return newest_snapshots(call, wait_s=wait_s)  # type: ignore[arg-type]
+
+
+async def test_the_newest_is_given_and_the_others_are_dropped() -> None:
+    call = Call(1, 2, 3, 4)
+    snapshots = feed(call)
+    assert (await anext(snapshots)).epoch == 4
+    await snapshots.aclose()  # type: ignore[attr-defined]
+    assert call.cancelled
+
+
+async def test_a_stream_that_ends_is_an_error() -> None:
+    with pytest.raises(UnavailableError, match="ended the stream"):
+        async for _ in feed(Call(1, ends=True)):
+            pass
+
+
+async def test_silence_is_an_error_too() -> None:
+    with pytest.raises(WaitTimeoutError, match="sent nothing for"):
+        await anext(feed(Call(), wait_s=0.01))
+
+
+async def test_every_error_is_one_of_the_sdks() -> None:
+    with pytest.raises(SageError):
+        async for _ in feed(Call(ends=True)):
+            pass

@@ -213,6 +213,15 @@ class Engine(Protocol):
         """
         ...
 
+    async def stop(self, engine_request_id: str) -> None:
+        """Have a request end early.  Its stream then ends by itself: with ABORTED, or as it would have if it was over
+        already.  Closing the generator instead loses what it had still to say: of a prefill that was just over, how
+        to fetch or free the KV it left behind.
+
+        Without effect on a request that is not known.  Raises EngineDeadError.
+        """
+        ...
+
     async def release_kv(self, kv_transfer_params: Mapping[str, JsonValue]) -> bool:
         """Tell the engine which keeps a prompt's KV, as its last output said, that nobody is going to fetch it.
 

@@ -212,7 +212,10 @@ class SimulatedEngine:
     def _leave(self, sequence: Sequence) -> None:
         """The reader is gone: abort what has not ended.  A hung engine does not notice."""
         self._sequences.pop(sequence.request.engine_request_id, None)
-        if sequence.ended:
+        self._let_go(sequence)
+
+    def _let_go(self, sequence: Sequence) -> None:
+        if sequence.ended or sequence in self._left_while_hung:
             return
         if self._faults.hung:
             self._left_while_hung.append(sequence)
@@ -337,6 +340,13 @@ class SimulatedEngine:
             raise EngineDeadError(self._death)
 
     # --- KV for and from other engines ----------------------------------------------------------------------
+
+    async def stop(self, engine_request_id: str) -> None:
+        self._refuse_when_dead()
+        sequence = self._sequences.get(engine_request_id)
+        if sequence is not None and not sequence.ended:
+            self._let_go(sequence)
+            sequence.abort()
 
     async def release_kv(self, kv_transfer_params: Mapping[str, JsonValue]) -> bool:
         self._refuse_when_dead()

@@ -92,6 +92,13 @@ class Sequence:
             pending.kv_transfer_params = kv_transfer_params
         self._wake()
 
+    def abort(self) -> None:
+        """The last output says that it was aborted; what was generated before it is still read."""
+        if self._pending is None:
+            self._pending = EngineOutput(token_ids=[])
+        self._pending.finish_reason = FinishReason.ABORTED
+        self._wake()
+
     def _prompt_logprobs(self) -> list[list[TokenLogprob] | None] | None:
         top = self.request.sampling.prompt_logprobs
         if top is None:

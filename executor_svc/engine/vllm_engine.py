@@ -387,6 +387,20 @@ class VllmEngine:
             self._pulls_failed.discard(request.engine_request_id)
             await stream.aclose()  # aborts in the engine what has not ended
 
+    async def stop(self, engine_request_id: str) -> None:
+        """vLLM forgets a request that it is told to abort, and with it what one that was just over had to say.  So the
+        engine core is told first; when it has answered something else, all that it said before is here.
+        """
+        if self._stopped:
+            raise EngineDeadError("the engine was shut down")
+        core, known = self._llm.engine_core, self._llm.output_processor.external_req_ids
+        try:
+            await core.abort_requests_async(list(known.get(engine_request_id, ())))
+            await core.get_supported_tasks_async()
+            await self._llm.abort(engine_request_id)
+        except Exception as error:
+            raise self._translated(error, Sampling(), started=True) from error
+
     def _pull_of(self, request: EngineRequest) -> Pull | None:
         """Raises EngineError for a handoff that vLLM would choke on, or that is another prompt's."""
         if self._connector is None or request.kv_transfer_params is None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from executor_svc.engine.port import (
@@ -19,7 +20,14 @@ from executor_svc.engine.port import (
 )
 from executor_svc.runtime.attempt_output import AttemptOutput
 from executor_svc.runtime.detokenizer import Detokenizer, StopMatch
-from executor_svc.runtime.leg import Complete, Leg, already_complete, first_leg, resumed_leg
+from executor_svc.runtime.leg import (
+    Complete,
+    Leg,
+    already_complete,
+    engine_request_id,
+    first_leg,
+    resumed_leg,
+)
 from executor_svc.runtime.log_context import about_attempt
 from executor_svc.runtime.messages import Assign, EndCause, Ended, Phase
 from executor_svc.runtime.observer import AttemptObserver, UnobservedAttempt
@@ -30,6 +38,10 @@ from executor_svc.runtime.text_source import TextSource
 log = logging.getLogger(__name__)
 
 RELEASE_TIMEOUT_S = 10.0  # the engine's time to let go of an aborted request; longer means it is stuck
+STOP_TIMEOUT_S = 10.0  # its time to end a prefill leg early; longer, and the leg is aborted whatever it leaves behind
+
+
+DEADLINE_PASSED = "the caller's deadline passed"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -75,6 +87,8 @@ class Assignment:
         self._deadline = deadline  # on the event loop's clock
         self._started_at = asyncio.get_running_loop().time()
         self._ending: Ending | None = None
+        self._stopping: Ending | None = None  # how a prefill leg ends if the engine can still stop it
+        self._stop: asyncio.Task[None] | None = None
         self._cached_prompt_tokens = 0
         self._kv_transfer_params: Mapping[str, JsonValue] | None = None
         self._taken_on = False  # by the engine: it lets the prefill side know what becomes of a handoff
@@ -101,9 +115,34 @@ class Assignment:
 
     def interrupt(self, cause: EndCause, message: str) -> None:
         """End it early.  Without effect once it is ending for another reason."""
-        if self._ending is None and self._task is not None and not self._task.done():
-            self._ending = Ending(cause=cause, message=message)
-            self._task.cancel()
+        task = self._task
+        if self._ending is not None or self._stopping is not None or task is None or task.done():
+            return
+        ending = Ending(cause=cause, message=message)
+        if self.assign.phase is Phase.PREFILLING and self._taken_on:
+            # It may be over already, and its KV kept: then that is what has to be told.
+            self._stopping = ending
+            self._stop = asyncio.get_running_loop().create_task(self._stop_leg(task, ending), name="stop-prefill")
+        else:
+            self._abort(task, ending)
+
+    def _abort(self, task: asyncio.Task[None], ending: Ending) -> None:
+        self._ending = self._ending or ending
+        task.cancel()
+
+    async def _stop_leg(self, task: asyncio.Task[None], ending: Ending) -> None:
+        """Have the engine end it; its stream says how it ended."""
+        try:
+            async with asyncio.timeout(STOP_TIMEOUT_S):
+                await self._hands.engine.stop(engine_request_id(self.assign))
+                await asyncio.wait([task])
+        except TimeoutError:
+            log.warning("the engine could not be told to stop: no answer in %g s", STOP_TIMEOUT_S)
+        except EngineError as error:
+            log.warning("the engine could not be told to stop: %s", error)
+        finally:
+            if not task.done():
+                self._abort(task, ending)
 
     async def run(self, on_handed_over: Callable[[], None]) -> None:
         """``on_handed_over`` is called when the engine has the request, or will never have it."""
@@ -203,11 +242,13 @@ class Assignment:
         """Raises ReplayDiverged; every other way out is an ending."""
         outputs = self._hands.engine.generate(leg.request)
         self._taken_on = True
+        prefills = self.assign.phase is Phase.PREFILLING
         try:
-            async with asyncio.timeout_at(self._deadline):
-                await self._consume(outputs, leg)
+            with self._stopped_at(self._deadline if prefills else None):
+                async with asyncio.timeout_at(None if prefills else self._deadline):
+                    await self._consume(outputs, leg)
         except TimeoutError:
-            self._end(EndCause.DEADLINE, "the caller's deadline passed")
+            self._end(EndCause.DEADLINE, DEADLINE_PASSED)
         except InvalidRequestError as error:
             self._turned_down()
             self._end(EndCause.INVALID, error.message, field_name=error.field_name)
@@ -220,6 +261,18 @@ class Assignment:
             self._end(EndCause.FAILED, str(error))
         finally:
             await self._release(outputs)
+
+    @contextmanager
+    def _stopped_at(self, deadline: float | None) -> Iterator[None]:
+        """A prefill leg is not cut short at its deadline, but stopped."""
+        if deadline is None:
+            yield
+            return
+        timer = asyncio.get_running_loop().call_at(deadline, self.interrupt, EndCause.DEADLINE, DEADLINE_PASSED)
+        try:
+            yield
+        finally:
+            timer.cancel()
 
     def _turned_down(self) -> None:
         """By the engine, with an error.  Before the first token it may not have got as far as its connector."""
@@ -298,7 +351,9 @@ class Assignment:
     def _prefilled(self, output: EngineOutput, reason: FinishReason) -> bool:
         """The prompt is computed; its token is not for anybody."""
         lease_s = self._hands.engine.facts.kv_lease_s
-        if output.kv_transfer_params is None or lease_s is None:
+        if reason is FinishReason.ABORTED and self._stopping is not None:
+            self._ending = self._stopping
+        elif output.kv_transfer_params is None or lease_s is None:
             self._end(EndCause.FAILED, "the engine kept no KV of the prompt to be fetched")
         else:
             self._kv_transfer_params = output.kv_transfer_params

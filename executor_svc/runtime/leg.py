@@ -28,6 +28,10 @@ class Complete:
     stop_token_id: int | None = None
 
 
+def engine_request_id(assign: Assign, suffix: str = "") -> str:
+    return f"{assign.request_id}/{assign.attempt}{suffix}"
+
+
 def first_leg(assign: Assign, facts: EngineFacts) -> Leg:
     """The first try, the resumption or the replay that ``assign`` asks for.  Raises InvalidRequestError."""
     continuation = assign.continuation
@@ -77,7 +81,7 @@ def _request(
         )
     max_tokens = min(sampling.max_tokens, room)
     return EngineRequest(
-        engine_request_id=f"{assign.request_id}/{assign.attempt}{suffix}",
+        engine_request_id=engine_request_id(assign, suffix),
         prompt_token_ids=prompt,
         sampling=replace(sampling, max_tokens=max_tokens, min_tokens=min(sampling.min_tokens, max_tokens)),
         priority=assign.engine_priority,

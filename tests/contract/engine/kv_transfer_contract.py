@@ -13,7 +13,16 @@ from dataclasses import dataclass
 
 import pytest
 
-from executor_svc.engine.port import Engine, EngineError, FinishReason, InvalidRequestError, JsonValue, Sampling
+from executor_svc.engine.port import (
+    Engine,
+    EngineError,
+    EngineOutput,
+    EngineRequest,
+    FinishReason,
+    InvalidRequestError,
+    JsonValue,
+    Sampling,
+)
 from tests.contract.engine.contract import GREEDY_48, Answer, answer, request_of
 
 ONE = Sampling(temperature=0.0, max_tokens=1, ignore_eos=True)
@@ -55,6 +64,13 @@ class Ends:
 
     async def all_free(self, within_s: float = 2.0) -> None:
         await self.until(lambda: self.kv_used == (0, 0), within_s)
+
+
+async def _read(engine: Engine, request: EngineRequest) -> EngineOutput:
+    """The last output."""
+    async for output in engine.generate(request):
+        last = output
+    return last
 
 
 class KvTransferContract:
@@ -169,6 +185,23 @@ class KvTransferContract:
         first.cancel()
         await asyncio.gather(first, return_exceptions=True)
         await leg.aclose()
+        await ends.all_free()
+
+    async def test_a_prefill_leg_that_is_stopped_keeps_nothing_or_says_what(self, ends: Ends) -> None:
+        """Whenever that is: while it waits, while it runs, when it is just over."""
+        said = []
+        for number in range(24):
+            request = request_of(ends.prompt(ends.lengths[1], 400 + number), ONE, prefill_only=True)
+            leg = asyncio.create_task(_read(ends.prefill, request))
+            await asyncio.sleep(0.002 * number)
+            await ends.prefill.stop(request.engine_request_id)
+            last = await leg
+            said.append(last.finish_reason)
+            assert (last.finish_reason is FinishReason.LENGTH) == (last.kv_transfer_params is not None)
+            if last.kv_transfer_params is not None:
+                assert await ends.decode.release_kv(json.loads(json.dumps(last.kv_transfer_params)))
+        assert set(said) <= {FinishReason.ABORTED, FinishReason.LENGTH}
+        await ends.prefill.stop("nobody")
         await ends.all_free()
 
     # --- what makes no sense ------------------------------------------------------------------------------------

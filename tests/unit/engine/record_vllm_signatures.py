@@ -32,6 +32,7 @@ CLASSES = {
     "vllm/platforms/interface.py": ["Platform"],
     "vllm/sampling_params.py": ["SamplingParams", "StructuredOutputsParams", "RequestOutputKind"],
     "vllm/v1/engine/async_llm.py": ["AsyncLLM"],
+    "vllm/v1/engine/core_client.py": ["AsyncMPClient"],
     "vllm/v1/engine/exceptions.py": None,
     "vllm/v1/engine/output_processor.py": ["OutputProcessor"],
     "vllm/v1/metrics/loggers.py": ["StatLoggerBase"],
@@ -43,7 +44,8 @@ METHODS = {
     "__init__", "generate", "shutdown", "add_lora", "get_tokenizer", "from_engine_args", "record",
     "log_engine_initialized", "propagate_error", "get_vocab_size", "try_get_generation_config", "is_cpu", "is_cuda",
     "get_device_name", "device_id_to_physical_device_id", "notify_kv_transfer_request_rejected",
-    "get_total_num_kv_heads", "get_head_size", "get_total_num_hidden_layers", "collective_rpc",
+    "get_total_num_kv_heads", "get_head_size", "get_total_num_hidden_layers", "collective_rpc", "abort",
+    "abort_requests_async", "get_supported_tasks_async",
 }  # fmt: skip
 
 NIXL_FILES = (

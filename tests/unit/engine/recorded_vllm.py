@@ -91,6 +91,7 @@ class Release:
 
 
 LLM = "vllm.v1.engine.async_llm:AsyncLLM"
+CORE = "vllm.v1.engine.core_client:AsyncMPClient"
 PLATFORM = "vllm.platforms.interface:Platform"
 
 
@@ -104,6 +105,8 @@ class RecordedVllm:
         self.script: Callable[[dict[str, Any]], AsyncIterator[Any]] = self.count_up
         self.rejections: list[tuple[str, dict[str, Any]]] = []  # KV transfers given up
         self.worker_calls: list[str] = []  # methods called in the workers
+        self.internal_ids: dict[str, list[str]] = {}  # by the id a request was given with
+        self.stops: list[tuple[str, Any]] = []  # what was called to end requests, and about which
         self.errored = False
         self.stopped = False
         self._logger: Any = None
@@ -204,7 +207,12 @@ class RecordedVllm:
         processor.propagate_error = release.checked(
             "vllm.v1.engine.output_processor:OutputProcessor", "propagate_error", lambda e: None
         )
-        llm = release.thing(LLM, vllm_config=config, errored=False, output_processor=processor)
+        processor.external_req_ids = self.internal_ids
+        core = release.thing(CORE)
+        for name in ("abort_requests_async", "get_supported_tasks_async"):
+            setattr(core, name, release.checked(CORE, name, self._noting(name)))
+        llm = release.thing(LLM, vllm_config=config, errored=False, output_processor=processor, engine_core=core)
+        llm.abort = release.checked(LLM, "abort", self._noting("abort"))
         llm.generate = release.checked(LLM, "generate", self._generate)
         llm.shutdown = release.checked(LLM, "shutdown", lambda timeout: setattr(self, "stopped", True))
         llm.get_tokenizer = release.checked(LLM, "get_tokenizer", self._tokenizer)
@@ -235,6 +243,12 @@ class RecordedVllm:
             special_tokens_map={"eos_token": "<|im_end|>", "extra": ["a", "b"]},
             eos_token_id=258,
         )
+
+    def _noting(self, name: str) -> Callable[..., Any]:
+        async def note(request_ids: Any = None, request_id: Any = None, internal: Any = None) -> None:
+            self.stops.append((name, request_ids if request_id is None else request_id))
+
+        return note
 
     def _generate(self, **call: Any) -> AsyncIterator[Any]:
         self.calls.append(call)

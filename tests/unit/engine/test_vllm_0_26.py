@@ -281,6 +281,18 @@ async def kept_by(engine: VllmEngine, vllm: RecordedVllm) -> Any:
     return json.loads(json.dumps(output.kv_transfer_params))
 
 
+async def test_a_request_is_stopped_in_the_engine_core_before_it_is_forgotten(
+    connected: VllmEngine, vllm: RecordedVllm
+) -> None:
+    vllm.internal_ids["r/1"] = ["r/1-0a0b0c0d"]
+    await connected.stop("r/1")
+    assert vllm.stops == [
+        ("abort_requests_async", ["r/1-0a0b0c0d"]),
+        ("get_supported_tasks_async", None),
+        ("abort", "r/1"),
+    ]
+
+
 async def test_workers_go_back_to_the_cores_that_the_connector_took_them_off(
     connected: VllmEngine, vllm: RecordedVllm
 ) -> None:

@@ -16,6 +16,7 @@ from executor_svc.engine.faults import Fault, FaultKind
 from executor_svc.engine.port import FinishReason, Sampling
 from executor_svc.engine.settings import SimulatedKvTransferSettings
 from executor_svc.engine.simulated_side_channel import MemorySideChannel
+from executor_svc.runtime import assignment
 from executor_svc.runtime.messages import (
     Accepted,
     Continuation,
@@ -178,6 +179,51 @@ async def test_a_cancelled_prefill_leg_leaves_nothing_behind(split: Split) -> No
     ended = await split.prefill.ended(number)
     assert (ended.cause, ended.kv_transfer_params) == (EndCause.CANCELLED, None)
     split.prefill.engine.clear_faults()
+    assert split.kv_used == (0, 0)
+
+
+async def test_a_prefill_leg_cancelled_when_it_is_just_over_says_what_it_left_behind(split: Split) -> None:
+    """The engine has ended it, and its reader has not read that yet."""
+    number = split.prefill.assign(prompt_token_ids=PROMPT, phase=Phase.PREFILLING)
+    await cancelled_with_its_last_step(split.prefill, number)
+    ended = await split.prefill.ended(number)
+    assert ended.cause is EndCause.FINISHED
+    assert ended.kv_transfer_params is not None
+    assert split.kv_used[0] > 0
+    assert await split.decode.engine.release_kv(ended.kv_transfer_params)
+    await eventually(lambda: split.kv_used == (0, 0))
+
+
+async def cancelled_with_its_last_step(bench: Workbench, number: int) -> None:
+    """Its output is queued, and its reader runs only after the cancel."""
+    engine = bench.engine
+    generated = engine.load().generation_tokens_total
+    while engine.load().generation_tokens_total == generated:
+        await asyncio.sleep(0)
+    bench.cancel(number)
+
+
+async def test_a_prefill_leg_past_its_deadline_leaves_nothing_behind(split: Split) -> None:
+    split.prefill.engine.inject(Fault(kind=FaultKind.SLOW, factor=1e9))
+    number = split.prefill.assign(prompt_token_ids=PROMPT, phase=Phase.PREFILLING, remaining_s=0.05)
+    assert (await split.prefill.ended(number)).cause is EndCause.DEADLINE
+    assert split.kv_used == (0, 0)
+
+
+async def test_an_engine_that_cannot_stop_a_prefill_leg_has_it_aborted(
+    split: Split, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def stuck(engine_request_id: str) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(split.prefill.engine, "stop", stuck)
+    monkeypatch.setattr(assignment, "STOP_TIMEOUT_S", 0.01)
+    split.prefill.engine.inject(Fault(kind=FaultKind.SLOW, factor=1e9))
+    number = split.prefill.assign(prompt_token_ids=PROMPT, phase=Phase.PREFILLING)
+    await asyncio.sleep(0)
+    split.prefill.cancel(number)
+    assert (await split.prefill.ended(number)).cause is EndCause.CANCELLED
+    assert "could not be told to stop" in caplog.text
     assert split.kv_used == (0, 0)
 
 

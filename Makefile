@@ -168,6 +168,7 @@ test: test-fast ## everything
 
 bench: setup-vllm ## the benchmarks: a table of what was measured
 	$(PY) -m tests.bench
+	$(PY) -m tests.bench.pd
 
 # ---------------------------------------------------------------- running
 

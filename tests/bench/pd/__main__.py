@@ -12,6 +12,7 @@ from pathlib import Path
 from tests.bench import machine
 from tests.bench.child import ChildFailed
 from tests.bench.pd import handoff, identical, interference
+from tests.bench.pd.mixture import Mixture
 from tests.bench.pd.platform import Platform, cpu, gpu
 from tests.bench.pd.wide_model import make
 from tests.bench.report import Row, document, table
@@ -20,7 +21,9 @@ WIDE_MODEL = Path(".cache/wide-model")
 NAMES = ("identical", "handoff", "interference")
 
 
-async def _measure(names: list[str], platform: Platform, rounds: int, turns: int, run_s: float) -> list[Row]:
+async def _measure(
+    names: list[str], platform: Platform, mixture: Mixture, rounds: int, turns: int, run_s: float
+) -> list[Row]:
     task = asyncio.current_task()
     assert task is not None
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -28,7 +31,7 @@ async def _measure(names: list[str], platform: Platform, rounds: int, turns: int
     benchmarks: dict[str, Callable[[], Awaitable[list[Row]]]] = {
         "identical": lambda: identical.measure(platform),
         "handoff": lambda: handoff.measure(platform, rounds=rounds, turns=turns),
-        "interference": lambda: interference.measure(platform, rounds=rounds, run_s=run_s),
+        "interference": lambda: interference.measure(platform, mixture, rounds=rounds, run_s=run_s),
     }
     rows: list[Row] = []
     for name in names:
@@ -45,10 +48,11 @@ def main() -> int:
     if options.gpu:
         make(WIDE_MODEL)
     platform = gpu(WIDE_MODEL) if options.gpu else cpu()
+    mixture = Mixture(shorts_per_long=options.shorts_per_long)
     found = machine.describe()
     try:
         rows = asyncio.run(
-            _measure(options.only or list(NAMES), platform, options.rounds, options.turns, options.run_s)
+            _measure(options.only or list(NAMES), platform, mixture, options.rounds, options.turns, options.run_s)
         )
     except ChildFailed as error:
         print(f"error: {error}", file=sys.stderr)
@@ -69,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds (default: %(default)s)")
     parser.add_argument("--turns", type=int, default=8, help="handoff: requests per round, arm and length")
     parser.add_argument("--run-s", type=float, default=12.0, help="interference: seconds of arrivals per run")
+    parser.add_argument("--shorts-per-long", type=int, default=3, help="interference: short requests for each long one")
     parser.add_argument("--json", action="store_true", help="JSON instead of a table")
     return parser
 

@@ -14,7 +14,6 @@ from tests.bench.workload import VOCABULARY
 
 SHORT_PROMPT, SHORT_OUTPUT = 64, 128  # tokens
 LONG_PROMPT, LONG_OUTPUT = 3_500, 16
-SHORTS_PER_LONG = 8
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,42 +22,52 @@ class Figures:
 
     short_itl_p50: float
     short_itl_p99: float
+    short_longest_gap_p50: float  # of each stream's longest pause between two tokens
     short_ttft_p50: float
     long_ttft_p50: float
     completed_per_s: float
     longs_split: int
 
 
-def draw(seed: int, groups: int) -> list[list[int]]:
-    """Prompts in the order they arrive: each group is ``SHORTS_PER_LONG`` short ones and a long one, shuffled."""
-    order = random.Random(seed)
-    prompts: list[list[int]] = []
-    for _ in range(groups):
-        lengths = [SHORT_PROMPT] * SHORTS_PER_LONG + [LONG_PROMPT]
-        order.shuffle(lengths)
-        prompts += [order.choices(VOCABULARY, k=length) for length in lengths]
-    return prompts
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Mixture:
+    """``shorts_per_long``: short requests that arrive for each long one."""
 
+    shorts_per_long: int
 
-async def saturation(client: AsyncClient, *, seed: int, groups: int) -> float:
-    """Requests per second when all of them are there from the start."""
-    prompts = draw(seed, groups)
-    began = time.perf_counter()
-    await asyncio.gather(*(_one(client, prompt) for prompt in prompts))
-    return len(prompts) / (time.perf_counter() - began)
+    @property
+    def group(self) -> int:
+        """Requests of one group: the short ones and a long one."""
+        return self.shorts_per_long + 1
 
+    def draw(self, seed: int, groups: int) -> list[list[int]]:
+        """Prompts in the order they arrive, shuffled within each group."""
+        order = random.Random(seed)
+        prompts: list[list[int]] = []
+        for _ in range(groups):
+            lengths = [SHORT_PROMPT] * self.shorts_per_long + [LONG_PROMPT]
+            order.shuffle(lengths)
+            prompts += [order.choices(VOCABULARY, k=length) for length in lengths]
+        return prompts
 
-async def run(client: AsyncClient, *, seed: int, groups: int, per_s: float) -> Figures:
-    """Open loop: ``per_s`` arrivals per second on average, exponentially apart; the same for every arm of a round."""
-    gaps = random.Random(seed + 1)
-    tasks: list[asyncio.Task[Streamed]] = []
-    due = time.perf_counter()
-    async with asyncio.TaskGroup() as group:
-        for prompt in draw(seed, groups):
-            due += gaps.expovariate(per_s)
-            await asyncio.sleep(max(0.0, due - time.perf_counter()))
-            tasks.append(group.create_task(_one(client, prompt)))
-    return _figures([task.result() for task in tasks])
+    async def saturation(self, client: AsyncClient, *, seed: int, groups: int) -> float:
+        """Requests per second when all of them are there from the start."""
+        prompts = self.draw(seed, groups)
+        began = time.perf_counter()
+        await asyncio.gather(*(_one(client, prompt) for prompt in prompts))
+        return len(prompts) / (time.perf_counter() - began)
+
+    async def run(self, client: AsyncClient, *, seed: int, groups: int, per_s: float) -> Figures:
+        """Open loop: ``per_s`` arrivals per second on average, exponentially apart; the same for every arm."""
+        gaps = random.Random(seed + 1)
+        tasks: list[asyncio.Task[Streamed]] = []
+        due = time.perf_counter()
+        async with asyncio.TaskGroup() as group:
+            for prompt in self.draw(seed, groups):
+                due += gaps.expovariate(per_s)
+                await asyncio.sleep(max(0.0, due - time.perf_counter()))
+                tasks.append(group.create_task(_one(client, prompt)))
+        return _figures([task.result() for task in tasks])
 
 
 async def _one(client: AsyncClient, prompt: list[int]) -> Streamed:
@@ -74,6 +83,7 @@ def _figures(streams: list[Streamed]) -> Figures:
     return Figures(
         short_itl_p50=percentiles[49],
         short_itl_p99=percentiles[98],
+        short_longest_gap_p50=statistics.median(max(each.gaps) for each in shorts),
         short_ttft_p50=statistics.median(each.first_token_s for each in shorts),
         long_ttft_p50=statistics.median(each.first_token_s for each in longs),
         completed_per_s=len(streams) / taken,

@@ -1,0 +1,37 @@
+# The scheduler: Python and what docker/scheduler.lock names.  No vLLM, no PyTorch, no compiler, no pip.
+# Build from the repository's root:  docker build -f docker/scheduler.Dockerfile -t sage-scheduler .
+
+ARG PYTHON_IMAGE=python:3.11.15-slim-bookworm
+
+FROM ${PYTHON_IMAGE} AS build
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
+# Two environments: the one that is shipped holds no installer.
+RUN python3 -m venv /opt/build && python3 -m venv --without-pip /opt/sage
+WORKDIR /src
+COPY docker/scheduler.lock docker/
+RUN /opt/build/bin/pip --python /opt/sage/bin/python install --no-deps --require-hashes -r docker/scheduler.lock
+COPY pyproject.toml requirements.lock README.md LICENSE ./
+COPY protos protos
+COPY scheduler_svc scheduler_svc
+# The commands of what is not in this image would only fail.
+RUN grep -o '^setuptools==[0-9.]*' requirements.lock >build.txt \
+    && PIP_CONSTRAINT=build.txt /opt/build/bin/pip --python /opt/sage/bin/python install --no-deps . \
+    && rm /opt/sage/bin/sage-executor /opt/sage/bin/sagectl
+COPY docker/health_probe.py /opt/sage/
+
+FROM ${PYTHON_IMAGE}
+RUN useradd --system --uid 10001 --home-dir /nonexistent --shell /usr/sbin/nologin sage
+COPY --from=build /opt/sage /opt/sage
+# All addresses: that takes TLS files or SAGE_SCHEDULER_INSECURE=true.  Without either the process says so and ends.
+ENV PATH=/opt/sage/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    SAGE_SCHEDULER_LISTEN=0.0.0.0:50051 \
+    SAGE_SCHEDULER_LOG_FORMAT=json
+USER 10001
+WORKDIR /opt/sage
+EXPOSE 50051 9464
+HEALTHCHECK --interval=5s --timeout=4s --start-period=30s --retries=3 \
+    CMD ["python", "/opt/sage/health_probe.py", "127.0.0.1:50051"]
+# Process 1 is the service itself, so that SIGTERM reaches it and it drains.
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["python", "-m", "scheduler_svc"]

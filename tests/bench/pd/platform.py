@@ -34,6 +34,7 @@ class Platform:
     model: Path
     gpu: bool
     longest_step_s: float  # what a wait for an engine to be asleep must last
+    kv_block_size: int | None = None  # tokens; vLLM's own if None
 
     def engine(self, place: int, *, chunk: int, connector: str = "", exact: bool = False) -> Engine:
         """``place``: 0 or 1, the core on a CPU.  ``chunk``: tokens of one iteration.
@@ -51,6 +52,7 @@ class Platform:
                 "max_model_len": MAX_MODEL_LEN,
                 "max_running": MAX_RUNNING,
                 "max_batched_tokens": chunk,
+                "kv_block_size": self.kv_block_size,
                 "kv_transfer": KvTransferSettings(connector=connector),
                 **own,
                 **({"dtype": "float32", "prefix_caching": False} if exact else {}),
@@ -64,12 +66,16 @@ class Platform:
         )
 
 
-def cpu() -> Platform:
+def cpu(kv_block_size: int | None = None) -> Platform:
     """An engine per core, the tiny model in float32."""
     make_tiny_model(CPU_MODEL, "float32")
-    return Platform(name="vLLM, CPU", model=CPU_MODEL.resolve(), gpu=False, longest_step_s=1.5)
+    return Platform(
+        name="vLLM, CPU", model=CPU_MODEL.resolve(), gpu=False, longest_step_s=1.5, kv_block_size=kv_block_size
+    )
 
 
-def gpu(model: Path) -> Platform:
+def gpu(model: Path, kv_block_size: int | None = None) -> Platform:
     """Both engines on one GPU.  ``model``: as ``wide_model`` writes it."""
-    return Platform(name="vLLM, 1 GPU", model=model.resolve(), gpu=True, longest_step_s=0.1)
+    return Platform(
+        name="vLLM, 1 GPU", model=model.resolve(), gpu=True, longest_step_s=0.1, kv_block_size=kv_block_size
+    )

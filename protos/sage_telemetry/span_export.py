@@ -13,7 +13,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
@@ -21,6 +20,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 from sage_telemetry.catalogue import TRACE_SPANS
 from sage_telemetry.endpoints import OtlpEndpoint
 from sage_telemetry.meter import Observed
+from sage_telemetry.otlp_spans import QuickSpanExporter
 from sage_telemetry.resource import Identity, scope
 from sage_telemetry.spans import SpanSource, SpanWriter
 
@@ -106,7 +106,7 @@ class _Delivery(SpanExporter):
 
     def __init__(self, endpoint: OtlpEndpoint, identity: Identity, limits: ExportLimits) -> None:
         self._target = endpoint.target
-        self._otlp = OTLPSpanExporter(endpoint=endpoint.target, insecure=not endpoint.secure, timeout=limits.timeout_s)
+        self._otlp = QuickSpanExporter(endpoint=endpoint.target, insecure=not endpoint.secure, timeout=limits.timeout_s)
         self._resource, self._scope = identity.resource(), scope()
         self._over = threading.Event()
         self._failing = False  # the latest batch was not delivered

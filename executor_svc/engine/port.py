@@ -124,6 +124,7 @@ class EngineOutput:
     stop_token_id: int | None = None  # the stop/eos token that ended it, when one did
     cached_prompt_tokens: int | None = None  # prompt tokens served from the prefix cache; set once known
     kv_transfer_params: Mapping[str, JsonValue] | None = None  # on the last output of a prefill_only request
+    kv_kept_s: float = 0.0  # with those: how long the KV has been kept already; the reader may have been held up
     kv_pull_failed: bool = False  # first output: the prompt's KV could not be fetched and was computed here
 
 

@@ -13,6 +13,7 @@ import logging
 import multiprocessing
 import os
 import threading
+import time
 import typing
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Any
@@ -610,6 +611,8 @@ def _finish(output: EngineOutput, result: Any, request: EngineRequest) -> None:
     output.finish_reason = reason
     if request.prefill_only and result.kv_transfer_params:
         output.kv_transfer_params = sealed(result.kv_transfer_params, request.prompt_token_ids, request.adapter)
+        # The lease runs in the engine core, whose clock is this machine's monotonic one.
+        output.kv_kept_s = max(0.0, time.monotonic() - result.metrics.last_token_ts)
     if reason is FinishReason.STOP and output.token_ids:
         stop = completion.stop_reason  # None for the model's own end-of-sequence token
         output.stop_token_id = stop if isinstance(stop, int) else output.token_ids[-1]

@@ -357,7 +357,7 @@ class Assignment:
             self._end(EndCause.FAILED, "the engine kept no KV of the prompt to be fetched")
         else:
             self._kv_transfer_params = output.kv_transfer_params
-            self._kv_lease_ends_at = asyncio.get_running_loop().time() + lease_s
+            self._kv_lease_ends_at = asyncio.get_running_loop().time() + lease_s - output.kv_kept_s
             self._end(EndCause.FINISHED, finish_reason=reason)
         return True
 

@@ -36,7 +36,13 @@ CLASSES = {
     "vllm/v1/engine/exceptions.py": None,
     "vllm/v1/engine/output_processor.py": ["OutputProcessor"],
     "vllm/v1/metrics/loggers.py": ["StatLoggerBase"],
-    "vllm/v1/metrics/stats.py": ["SchedulerStats", "SchedulerIterationDetails", "BaseCacheStats", "IterationStats"],
+    "vllm/v1/metrics/stats.py": [
+        "SchedulerStats",
+        "SchedulerIterationDetails",
+        "BaseCacheStats",
+        "IterationStats",
+        "RequestStateStats",
+    ],
 }
 """Classes by file; None: all of them."""
 

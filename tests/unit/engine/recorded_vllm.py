@@ -12,6 +12,7 @@ import enum
 import inspect
 import json
 import sys
+import time
 import types
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -273,8 +274,19 @@ class RecordedVllm:
         finished = finish_reason is not None
         return self.release.thing(
             "vllm.outputs:RequestOutput",
-            **{"outputs": [completion], "finished": finished, "num_cached_tokens": 3, **more},
+            **{
+                "outputs": [completion],
+                "finished": finished,
+                "num_cached_tokens": 3,
+                "metrics": self.timed(0.0),
+                **more,
+            },
         )
+
+    def timed(self, ago_s: float) -> Any:
+        """Statistics of a request whose last token came so long ago."""
+        last = time.monotonic() - ago_s
+        return self.release.thing("vllm.v1.metrics.stats:RequestStateStats", last_token_ts=last)
 
     def record(self, index: int, **scheduler: Any) -> None:
         """Report one step that decoded one token."""

@@ -281,6 +281,12 @@ async def kept_by(engine: VllmEngine, vllm: RecordedVllm) -> Any:
     return json.loads(json.dumps(output.kv_transfer_params))
 
 
+async def test_what_was_read_late_says_how_long_its_kv_has_been_kept(connected: VllmEngine, vllm: RecordedVllm) -> None:
+    vllm.script = ending(vllm, kv_transfer_params=dict(KEPT), metrics=vllm.timed(3.0))
+    (output,) = await run(connected, request(Sampling(max_tokens=1), prefill_only=True))
+    assert 3.0 <= output.kv_kept_s < 13.0
+
+
 async def test_a_request_is_stopped_in_the_engine_core_before_it_is_forgotten(
     connected: VllmEngine, vllm: RecordedVllm
 ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +13,7 @@ import pytest
 
 from executor_svc.engine.clock import AsyncioClock
 from executor_svc.engine.faults import Fault, FaultKind
-from executor_svc.engine.port import FinishReason, Sampling
+from executor_svc.engine.port import EngineOutput, EngineRequest, FinishReason, Sampling
 from executor_svc.engine.settings import SimulatedKvTransferSettings
 from executor_svc.engine.simulated_side_channel import MemorySideChannel
 from executor_svc.runtime import assignment
@@ -98,6 +98,22 @@ async def test_the_lease_on_the_wire_is_what_is_left_of_it(split: Split) -> None
     later = output_request(ended).ended.kv_lease.ToTimedelta().total_seconds()
     assert LEASE_S - 1.0 < first <= LEASE_S
     assert later <= first - 0.05
+
+
+async def test_an_executor_that_reads_late_of_a_prefill_knows_that_the_lease_runs_already(
+    split: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = split.prefill.engine
+    generate = engine.generate
+
+    async def read_late(request: EngineRequest) -> AsyncGenerator[EngineOutput, None]:
+        async for output in generate(request):
+            output.kv_kept_s = 15.0
+            yield output
+
+    monkeypatch.setattr(engine, "generate", read_late)
+    left = output_request(await split.prefilled()).ended.kv_lease.ToTimedelta().total_seconds()
+    assert left <= LEASE_S - 15.0
 
 
 @pytest.mark.parametrize("sampling", [LONG, ELABORATE])

@@ -34,11 +34,15 @@ def model() -> Path:
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def session_fleet(model: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[PdFleet]:
     processes = FleetProcesses(tmp_path_factory.mktemp("fleet"), SCHEDULER_FLAGS)
-    async with processes, AlteringProxy(processes.port) as proxy, processes.client() as client:
-        processes.launch(PREFILL, executor_flags(str(model), 0, "prefilling"))
-        processes.launch(DECODE, executor_flags(str(model), 1, "decoding"), address=proxy.address)
-        await processes.ready(*NAMES, within_s=UP_WITHIN_S)
-        yield PdFleet(processes, proxy, client)
+    await processes.start()
+    async with AlteringProxy(processes.port) as proxy, processes.client() as client:
+        try:
+            processes.launch(PREFILL, executor_flags(str(model), 0, "prefilling"))
+            processes.launch(DECODE, executor_flags(str(model), 1, "decoding"), address=proxy.address)
+            await processes.ready(*NAMES, within_s=UP_WITHIN_S)
+            yield PdFleet(processes, proxy, client)
+        finally:
+            await processes.leave()  # while there is a network to say goodbye on
 
 
 @pytest_asyncio.fixture(loop_scope="session")

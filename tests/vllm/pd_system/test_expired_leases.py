@@ -10,22 +10,35 @@ import pytest
 
 from tests.support.eventually import eventually
 from tests.vllm.pd_system.checked_stream import CheckedStream
-from tests.vllm.pd_system.engine_settings import DECODE, KV_LEASE_S
+from tests.vllm.pd_system.engine_settings import DECODE, KV_LEASE_S, PREFILL
 from tests.vllm.pd_system.pd_fleet import PdFleet, is_split
 
+PREFILL_ALL_S = 4.0  # at most, of four prompts of 3000 tokens
+
 pytestmark = [pytest.mark.vllm, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(120)]
+
+
+def stop(fleet: PdFleet, name: str) -> psutil.Process:
+    """The executor alone: its engine runs on."""
+    process = psutil.Process(fleet.executor(name).pid)
+    process.send_signal(signal.SIGSTOP)
+    return process
 
 
 async def all_prefilled(fleet: PdFleet, streams: list[CheckedStream]) -> bool:
     return all([await fleet.history(stream.stream.request_id, "prefilled") for stream in streams])
 
 
+async def computing(fleet: PdFleet, name: str) -> bool:
+    there = await fleet.client.get_instance(name)
+    return there.running > 0
+
+
 async def test_a_decode_executor_that_was_stopped_meanwhile_does_not_read_it(fleet: PdFleet) -> None:
     """Its engine lives, its peer lives, its Assign says that the whole lease is left: only the scheduler can know."""
     fallbacks = await fleet.fallbacks()
-    decode = psutil.Process(fleet.executor(DECODE).pid)
     prompts = [fleet.prompt(700 + n) for n in range(4)]
-    decode.send_signal(signal.SIGSTOP)
+    decode = stop(fleet, DECODE)
     try:
         streams = [fleet.stream(each) for each in prompts]
         await asyncio.gather(*(stream.accepted() for stream in streams))
@@ -40,5 +53,29 @@ async def test_a_decode_executor_that_was_stopped_meanwhile_does_not_read_it(fle
         assert "after the lease of its KV; prefill runs again" in why
         assert is_split(each)
     assert await fleet.fallbacks() == fallbacks + len(prompts)
+    await fleet.nothing_held()
+    await fleet.check(prompts, done)
+
+
+async def test_a_prefill_executor_that_was_stopped_meanwhile_does_not_offer_it(fleet: PdFleet) -> None:
+    """Its engine ends the prefill and keeps the KV for the lease; the executor reads of that when the lease is over."""
+    fallbacks = await fleet.fallbacks()
+    prompts = [fleet.prompt(3000 + n) for n in range(4)]
+    streams = [fleet.stream(each) for each in prompts]
+    await asyncio.gather(*(stream.accepted() for stream in streams))
+    await eventually(lambda: computing(fleet, PREFILL))
+    prefill = stop(fleet, PREFILL)
+    try:
+        await asyncio.sleep(PREFILL_ALL_S + KV_LEASE_S)
+    finally:
+        prefill.send_signal(signal.SIGCONT)
+    done = [await stream.complete() for stream in streams]
+    assert all(is_split(each) for each in done)
+    late = [each for each in done if each.attempts == 2]
+    assert len(late) >= 2, "the others were over before it was stopped"
+    for each in late:
+        (why,) = await fleet.history(each.request_id, "fallback")
+        assert "kv_lease_expired" in why
+    assert await fleet.fallbacks() == fallbacks + len(late)
     await fleet.nothing_held()
     await fleet.check(prompts, done)

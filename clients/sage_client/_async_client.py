@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar, Unpack
@@ -181,7 +182,9 @@ class AsyncClient:
         request = admin_pb2.ExplainRequest(request_id=request_id, tenant=self._tenant if tenant is None else tenant)
         return decode.explanation(await self._ask(self._admin.Explain, request))
 
-    async def watch_fleet(self, *, interval: float = 1.0, recent_decisions: int = 20) -> AsyncIterator[FleetSnapshot]:
+    async def watch_fleet(
+        self, *, interval: float = 1.0, recent_decisions: int = 20
+    ) -> AsyncGenerator[FleetSnapshot, None]:
         """The fleet as it is, at once and then every ``interval`` seconds, until the caller leaves.
 
         Who reads slowly gets what is current then, not what it missed.  Ends with an error where the connection
@@ -201,8 +204,9 @@ class AsyncClient:
             raise ConfigurationError(f"recent_decisions: {recent_decisions} is negative")
         request = fleet_snapshot.request(interval, recent_decisions)
         call: WatchCall = self._admin.WatchFleet(request, metadata=self._connection.metadata())
-        async for each in newest_snapshots(call, wait_s=interval + self._timeout):
-            yield each
+        async with aclosing(newest_snapshots(call, wait_s=interval + self._timeout)) as snapshots:
+            async for each in snapshots:
+                yield each
 
     def _stream_timeout_s(self, deadline: float | None) -> float:
         return self._stream_timeout if deadline is None else deadline + DEADLINE_GRACE_S

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator
+from collections.abc import Coroutine, Generator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
@@ -161,7 +161,7 @@ class Client:
         """Why a request went where it went.  Raises RequestNotFoundError."""
         return self._run(self._client.explain(request_id, tenant=tenant))
 
-    def watch_fleet(self, *, interval: float = 1.0, recent_decisions: int = 20) -> Iterator[FleetSnapshot]:
+    def watch_fleet(self, *, interval: float = 1.0, recent_decisions: int = 20) -> Generator[FleetSnapshot, None, None]:
         """The fleet as it is, at once and then every ``interval`` seconds.  As ``AsyncClient.watch_fleet``."""
         snapshots = self._client.watch_fleet(interval=interval, recent_decisions=recent_decisions)
         wait_s = interval + self._timeout + WAIT_MARGIN_S
@@ -174,13 +174,8 @@ class Client:
                 yield snapshot
         finally:
             if self._loop.running:
-                self._loop.run(_close(snapshots), timeout_s=WAIT_MARGIN_S)
+                self._loop.run(snapshots.aclose(), timeout_s=WAIT_MARGIN_S)
 
     def _run(self, work: Coroutine[Any, Any, _T]) -> _T:
         # The call bounds itself; this bound only catches a loop that is stuck.
         return self._loop.run(work, timeout_s=self._timeout + WAIT_MARGIN_S)
-
-
-async def _close(snapshots: AsyncIterator[FleetSnapshot]) -> None:
-    if isinstance(snapshots, AsyncGenerator):
-        await snapshots.aclose()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import TypeVar
 
 import grpc
@@ -19,7 +19,7 @@ WatchCall = grpc.aio.UnaryStreamCall[admin_pb2.WatchFleetRequest, admin_pb2.Watc
 _T = TypeVar("_T")
 
 
-async def newest_snapshots(call: WatchCall, *, wait_s: float) -> AsyncIterator[FleetSnapshot]:
+async def newest_snapshots(call: WatchCall, *, wait_s: float) -> AsyncGenerator[FleetSnapshot, None]:
     """Reads ``call`` without pause and yields what is newest when asked; cancels it on the way out.
 
     A connection buffers many snapshots, which a caller that takes a pause would otherwise have to read first.

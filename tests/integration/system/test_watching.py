@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from itertools import pairwise
 
 import grpc
@@ -29,12 +29,12 @@ from tests.integration.system.refusals import refusal
 from tests.support.eventually import eventually
 
 
-async def first(snapshots: AsyncIterator[FleetSnapshot]) -> FleetSnapshot:
+async def first(snapshots: AsyncGenerator[FleetSnapshot, None]) -> FleetSnapshot:
     """One snapshot, and away."""
     try:
         return await anext(snapshots)
     finally:
-        await snapshots.aclose()  # type: ignore[attr-defined]
+        await snapshots.aclose()
 
 
 async def test_a_snapshot_shows_instances_queues_policy_and_prefill_decode(fleet: LocalFleet) -> None:
@@ -125,7 +125,7 @@ async def test_watchers_are_bounded_and_who_leaves_makes_room(fleet: LocalFleet)
     assert watch.watchers == 32
     with pytest.raises(LimitReachedError, match="bound of 32 watchers"):
         await first(fleet.client.watch_fleet())
-    await watching[0].aclose()  # type: ignore[attr-defined]
+    await watching[0].aclose()
     await eventually(lambda: watch.watchers == 31)
     assert (await first(fleet.client.watch_fleet())).policy
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import grpc
@@ -35,7 +35,7 @@ class Call:
         self.cancelled = True
 
 
-def feed(call: Call, *, wait_s: float = 10.0) -> AsyncIterator[FleetSnapshot]:
+def feed(call: Call, *, wait_s: float = 10.0) -> AsyncGenerator[FleetSnapshot, None]:
     return newest_snapshots(call, wait_s=wait_s)  # type: ignore[arg-type]
 
 
@@ -43,7 +43,7 @@ async def test_the_newest_is_given_and_the_others_are_dropped() -> None:
     call = Call(1, 2, 3, 4)
     snapshots = feed(call)
     assert (await anext(snapshots)).epoch == 4
-    await snapshots.aclose()  # type: ignore[attr-defined]
+    await snapshots.aclose()
     assert call.cancelled
 
 

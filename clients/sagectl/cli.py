@@ -16,6 +16,8 @@ from sagectl.json_output import plain_error, print_json
 from sagectl.policy import policy
 from sagectl.prefill_decode import pd, role
 from sagectl.requests import cancel
+from sagectl.sentences import sentence
+from sagectl.top import top
 
 _STATUSES = """\b
 Exit status:
@@ -55,7 +57,7 @@ def sagectl() -> None:
     """Submits requests to a SAGE control plane, looks at its fleet and steers it."""
 
 
-for _command in (generate, cancel, explain, instances, drain, resume, role, policy, pd):
+for _command in (generate, cancel, explain, top, instances, drain, resume, role, policy, pd):
     sagectl.add_command(_command)
 
 
@@ -67,13 +69,3 @@ def _report(error: sage.SageError, meta: dict[str, Any]) -> None:
     if type(error) is sage.UnavailableError:
         text = f"the scheduler at {meta.get(ADDRESS)} cannot be reached: {text}"
     click.echo(f"error: {text}", err=True)
-
-
-def sentence(error: sage.SageError) -> str:
-    """The error on one line, every field at fault named."""
-    text = error.message
-    if isinstance(error, sage.InvalidRequestError) and error.violations:
-        text = "; ".join(f"{v.field}: {v.description}" for v in error.violations)
-    if isinstance(error, sage.TryAgainError) and error.retry_after_s is not None:
-        text += f" (try again in {error.retry_after_s:.1f} s)"
-    return " ".join(text.split())

@@ -1,16 +1,15 @@
-"""Tables for people.  The only place that knows rich."""
+"""Tables for people."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-Cells = Sequence[str]
+from sagectl.screen import show
 
-PIPE_WIDTH = 200  # columns; a pipe has no width of its own and cutting cells there would lose data
+Cells = Sequence[str]
 
 
 def show_table(title: str, columns: Sequence[str], rows: Sequence[Cells], *, right: Sequence[str] = ()) -> None:
@@ -22,7 +21,4 @@ def show_table(title: str, columns: Sequence[str], rows: Sequence[Cells], *, rig
         table.add_column(column, justify="right" if column in right else "left")
     for row in rows:
         table.add_row(*(escape(cell) for cell in row))
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=PIPE_WIDTH)
-    console.print(table)
+    show(table)

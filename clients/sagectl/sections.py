@@ -1,0 +1,46 @@
+"""Sections of a screen, and what of them is left out where the screen is too small."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.text import Text
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Section:
+    title: Text | None
+    lines: Sequence[Text]  # the most important first
+    least: int  # lines that go before any more of other sections
+
+
+def fit(sections: Sequence[Section], height: int | None) -> list[Text]:
+    """Lines of the sections that fit into ``height`` (None: any), in the order given, which is their importance.
+
+    Each first gets the ``least`` it makes sense with, the most important ones first; the rest of the room goes round in
+    the same order.  What is cut says how much is missing.
+    """
+    if height is None:
+        return [line for section in sections for line in _shown(section, len(section.lines))]
+    granted = [0] * len(sections)
+    left = height
+    for index, section in enumerate(sections):
+        title = section.title is not None
+        granted[index] = max(0, min(section.least, len(section.lines), left - title))
+        left -= granted[index] + (title if granted[index] else 0)
+    for index, section in enumerate(sections):
+        more = min(left, len(section.lines) - granted[index]) if granted[index] else 0
+        granted[index] += more
+        left -= more
+    return [line for section, count in zip(sections, granted, strict=True) for line in _shown(section, count)]
+
+
+def _shown(section: Section, count: int) -> list[Text]:
+    if not count:
+        return []
+    lines = list(section.lines[:count])
+    missing = len(section.lines) - count
+    if missing:
+        lines[-1] = Text(f"… and {missing + 1} more", style="dim")
+    return [section.title, *lines] if section.title is not None else lines

@@ -1,0 +1,15 @@
+"""Errors in words for people."""
+
+from __future__ import annotations
+
+import sage_client as sage
+
+
+def sentence(error: sage.SageError) -> str:
+    """The error on one line, every field at fault named."""
+    text = error.message
+    if isinstance(error, sage.InvalidRequestError) and error.violations:
+        text = "; ".join(f"{v.field}: {v.description}" for v in error.violations)
+    if isinstance(error, sage.TryAgainError) and error.retry_after_s is not None:
+        text += f" (try again in {error.retry_after_s:.1f} s)"
+    return " ".join(text.split())

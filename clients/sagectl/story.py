@@ -1,0 +1,161 @@
+"""A request's story as people read it: in time order, with every decision's reasons, and where the time went."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.console import Group, JustifyMethod, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from sage_client import Candidate, Decision, Explanation, HistoryEntry, SloResult, TimeUse
+from sagectl.bars import span_bar
+
+CANDIDATES_SHOWN = 16
+SLICES_SHOWN = 24
+BAR_WIDTH = 32
+
+_JUSTIFIED: tuple[JustifyMethod, ...] = ("left", "left", "right", "right")
+
+USE_STYLES = {
+    TimeUse.QUEUE: "yellow",
+    TimeUse.PREFILL: "cyan",
+    TimeUse.TRANSFER: "magenta",
+    TimeUse.DECODE: "green",
+    TimeUse.LOST: "red",
+}
+EVENT_STYLES = {
+    "placed": "cyan",
+    "first_token": "green",
+    "resumed": "green",
+    "finished": "bold green",
+    "requeued": "red",
+    "fallback": "red",
+    "failed": "bold red",
+    "expired": "bold red",
+    "cancelled": "bold yellow",
+}
+
+
+def story(told: Explanation) -> RenderableType:
+    parts: list[RenderableType] = [_headline(told), *_standing(told), Text(), _history(told)]
+    if told.time_slices:
+        parts += [Text(), _times(told)]
+    return Group(*parts)
+
+
+def _headline(told: Explanation) -> Text:
+    tokens = f"{told.prompt_tokens} prompt + {told.completion_tokens} output tokens"
+    about = [told.model, told.priority.name.lower(), tokens]
+    if told.cost:
+        about.append(f"cost {told.cost:.3g}")
+    state = told.state.value
+    style = EVENT_STYLES.get(state, "bold")
+    return Text.assemble((told.request_id, "bold"), ": ", (state, style), f" ({', '.join(about)})")
+
+
+def _standing(told: Explanation) -> Iterator[Text]:
+    if told.error:
+        yield Text(f"ended with: {told.error}", style="red")
+    if told.queue_position:
+        yield Text(f"number {told.queue_position} in line by {told.ordering_key}")
+    if told.waiting_because:
+        yield Text(f"waits because: {told.waiting_because}", style="yellow")
+    if told.slo:
+        yield Text("targets: ").append_text(Text(", ").join(_target(each) for each in told.slo))
+
+
+def _target(result: SloResult) -> Text:
+    said = f"{result.target} {result.measured_s:.3f} s of {result.wanted_s:g} s"
+    return Text.assemble(said, (" met", "green") if result.met else (" missed", "red"))
+
+
+def _history(told: Explanation) -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    decisions = enumerate(told.decisions, 1)
+    for entry in told.history:
+        made = next(decisions, None) if entry.event == "placed" else None
+        detail = Text(entry.detail) if made is None else _decision(*made)
+        table.add_row(f"{entry.at_s:.3f} s", _event(entry), detail)
+    return table
+
+
+def _event(entry: HistoryEntry) -> Text:
+    return Text(entry.event.replace("_", " "), style=EVENT_STYLES.get(entry.event, ""))
+
+
+def _decision(number: int, decision: Decision) -> Group:
+    predicted = decision.prediction
+    lines = [
+        f"decision {number}: {where(decision)}",
+        f"waited {decision.waited_s:.3f} s; {decision.policy} decided; {decision.queue_length} left waiting",
+        *(f"- {reason}" for reason in decision.reasons),
+        f"- {'split' if decision.prefill_instance_id else 'whole'}: {decision.phase_reason}",
+        f"predicted: start {predicted.start_s:.3f} s, first token {predicted.first_token_s:.3f} s, finish "
+        f"{predicted.finish_s:.3f} s, {predicted.output_tokens} output tokens, cost {predicted.cost:.3g}; "
+        f"{decision.reserved_tokens} KV tokens reserved",
+    ]
+    parts: list[RenderableType] = [Text(lines[0], style="bold"), *(Text(line) for line in lines[1:])]
+    if decision.candidates:
+        parts.append(_candidates(decision.candidates))
+    return Group(*parts)
+
+
+def where(decision: Decision) -> str:
+    if decision.prefill_instance_id:
+        return f"prefill on {decision.prefill_instance_id}, decode on {decision.instance_id}"
+    return f"on {decision.instance_id}"
+
+
+def _candidates(candidates: tuple[Candidate, ...]) -> RenderableType:
+    """The chosen one, those that were compared, those left out; as many as a reader takes in."""
+    scorers = sorted({name for each in candidates for name in each.scores})
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+    table.add_column("candidate", no_wrap=True)
+    for name in scorers:
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("left out because")
+    ordered = sorted(candidates, key=lambda each: (not each.chosen, bool(each.filtered_by)))
+    for each in ordered[:CANDIDATES_SHOWN]:
+        table.add_row(*_candidate(each, scorers))
+    more = len(candidates) - CANDIDATES_SHOWN
+    return Group(table, Text(f"  and {more} more (--json has all)", style="dim")) if more > 0 else table
+
+
+def _candidate(candidate: Candidate, scorers: list[str]) -> list[Text | str]:
+    name = Text.assemble(("▸ ", "green"), (candidate.instance_id, "bold"))
+    if not candidate.chosen:
+        name = Text(f"  {candidate.instance_id}")
+    scores = [f"{candidate.scores[scorer]:.4g}" if scorer in candidate.scores else "" for scorer in scorers]
+    why_not = f"{candidate.filtered_by}: {candidate.filter_reason}" if candidate.filtered_by else ""
+    return [name, *scores, Text(why_not, style="dim")]
+
+
+def _times(told: Explanation) -> RenderableType:
+    """A bar per phase, each where it lies in the request's time."""
+    slices = told.time_slices
+    whole_s = slices[-1].start_s + slices[-1].length_s or 1e-9
+    table = Table.grid(padding=(0, 2))
+    for justify in _JUSTIFIED:
+        table.add_column(justify=justify, no_wrap=True)
+    table.add_column(no_wrap=True)
+    for each in slices[:SLICES_SHOWN]:
+        style = USE_STYLES.get(each.use, "")
+        bar = span_bar(each.start_s / whole_s, each.length_s / whole_s, BAR_WIDTH, style)
+        share = f"{each.length_s / whole_s:.0%}"
+        table.add_row(Text(each.use.value, style=style), each.instance_id, f"{each.length_s:.3f} s", share, bar)
+    parts: list[RenderableType] = [Text(f"where the time went: {whole_s:.3f} s", style="bold"), table]
+    if len(slices) > len({each.use for each in slices}):
+        parts.append(_totals(told))
+    return Group(*parts)
+
+
+def _totals(told: Explanation) -> Text:
+    totals: dict[TimeUse, float] = {}
+    for each in told.time_slices:
+        totals[each.use] = totals.get(each.use, 0.0) + each.length_s
+    said = [Text(f"{use.value} {total:.3f} s", style=USE_STYLES.get(use, "")) for use, total in totals.items()]
+    return Text("in all: ").append_text(Text(", ").join(said))

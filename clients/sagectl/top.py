@@ -1,0 +1,143 @@
+"""``sagectl top``."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import click
+from rich.console import Console, Group
+from rich.live import Live
+from rich.text import Text
+
+from sage_client import Client, FleetSnapshot, SageError
+from sagectl.connecting import ADDRESS, connecting
+from sagectl.json_output import print_json
+from sagectl.keys import Keys
+from sagectl.screen import save_svg, show, stdout_console
+from sagectl.sentences import sentence
+from sagectl.top_feed import Feed
+from sagectl.top_frame import Standing, frame
+
+DECISIONS = 64  # asked for; as many are shown as fit
+KEY_S = 0.1  # how long a key may go unnoticed
+REDRAW_S = 1.0  # ages grow while there is nothing new
+PICTURE_WIDTH, PICTURE_HEIGHT = 112, 32  # columns, lines
+
+
+@click.command()
+@click.option(
+    "--interval",
+    type=click.FloatRange(0.25, 60.0),
+    default=1.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Between two snapshots.",
+)
+@click.option("--once", is_flag=True, help="One snapshot, then end; so it is too where stdout is no terminal.")
+@click.option("--svg", type=click.Path(dir_okay=False, path_type=Path), help="With --once: also a picture of it here.")
+@connecting
+def top(client: Client, interval: float, once: bool, svg: Path | None, as_json: bool) -> None:
+    """The fleet, live: instances, queues, service levels, decisions.  Ends with q.
+
+    With --json a snapshot per line.  Where the scheduler is gone, top waits for it to come back.
+    """
+    address = click.get_current_context().meta[ADDRESS]
+    if svg is not None and not once:
+        raise click.UsageError("--svg goes with --once")
+    if once or not (as_json or sys.stdout.isatty()):
+        _show_once(client, address, svg, as_json=as_json)
+        return
+    with _ending_in_order(), Feed(client, interval_s=interval, decisions=DECISIONS) as feed:
+        if as_json:
+            _write_lines(feed)
+        else:
+            _live(feed, address)
+
+
+def _show_once(client: Client, address: str, svg: Path | None, *, as_json: bool) -> None:
+    with closing(client.watch_fleet(recent_decisions=DECISIONS)) as snapshots:
+        snapshot = next(snapshots)
+    if as_json:
+        print_json(snapshot, indent=None)
+    else:
+        console = stdout_console()
+        height = console.height - 1 if console.is_terminal else None
+        show(_shown(frame(snapshot, Standing(address=address), console.width, height)), console)
+    if svg is not None:
+        lines = frame(snapshot, Standing(address=address), PICTURE_WIDTH, PICTURE_HEIGHT)
+        save_svg(_shown(lines), svg, title="sagectl top", width=PICTURE_WIDTH)
+
+
+def _write_lines(feed: Feed) -> None:
+    """A snapshot per line on stdout, trouble on stderr."""
+    while True:
+        heard = feed.take(REDRAW_S)
+        if isinstance(heard, FleetSnapshot):
+            print_json(heard, indent=None)
+        elif heard is not None:
+            click.echo(f"reconnecting: {sentence(heard)}", err=True)
+
+
+def _live(feed: Feed, address: str) -> None:
+    view = _View(address)
+    with Keys() as keys, Live(console=Console(highlight=False), screen=True, auto_refresh=False) as live:
+        while "q" not in keys.pressed(KEY_S).lower():
+            view.hear(feed)
+            size = shutil.get_terminal_size()
+            if view.due(size):
+                live.update(_shown(view.lines(size)), refresh=True)
+
+
+class _View:
+    """What is on the screen, and since when."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self._snapshot: FleetSnapshot | None = None
+        self._trouble = ""
+        self._came_at = self._drawn_at = float("-inf")
+        self._drawn: tuple[int, int] | None = None
+
+    def hear(self, feed: Feed) -> None:
+        heard = feed.take(0)
+        if isinstance(heard, FleetSnapshot):
+            self._snapshot, self._trouble, self._came_at = heard, "", time.monotonic()
+        elif isinstance(heard, SageError):
+            self._trouble = sentence(heard)
+        if heard is not None:
+            self._drawn = None
+
+    def due(self, size: tuple[int, int]) -> bool:
+        now = time.monotonic()
+        if size == self._drawn and now - self._drawn_at < REDRAW_S:
+            return False
+        self._drawn, self._drawn_at = size, now
+        return True
+
+    def lines(self, size: tuple[int, int]) -> list[Text]:
+        age_s = time.monotonic() - self._came_at
+        return frame(self._snapshot, Standing(address=self._address, trouble=self._trouble, age_s=age_s), *size)
+
+
+def _shown(lines: list[Text]) -> Group:
+    for line in lines:
+        line.no_wrap, line.overflow = True, "crop"
+    return Group(*lines)
+
+
+@contextmanager
+def _ending_in_order() -> Iterator[None]:
+    """Ctrl-C is how one leaves; SIGTERM too leaves the terminal as it was."""
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        yield
+    except KeyboardInterrupt:
+        pass
+    finally:
+        signal.signal(signal.SIGTERM, before)

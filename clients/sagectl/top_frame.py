@@ -1,0 +1,132 @@
+"""One frame of ``sagectl top``: a snapshot of the fleet, in so many columns and lines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from rich.text import Text
+
+from sage_client import FleetCounts, FleetSnapshot
+from sagectl.sections import Section, fit
+from sagectl.top_sections import decisions, duration, failovers, instances, prefill_decode, queues
+
+NARROWEST = 60  # columns; a narrower terminal cuts lines off
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Standing:
+    """What is known besides the snapshot."""
+
+    address: str  # of the scheduler
+    trouble: str = ""  # why there is no connection; else empty
+    age_s: float = 0.0  # since the snapshot came
+
+
+def frame(snapshot: FleetSnapshot | None, standing: Standing, width: int, height: int | None) -> list[Text]:
+    """At most ``height`` lines (None: as many as there are) of at most ``width`` columns.
+
+    What does not fit goes in this order: failovers and decisions beyond the latest, pairs, queues, instances that are
+    ready; the sections at the end as a whole.
+    """
+    width = max(width, NARROWEST)
+    if snapshot is None:
+        return [_first_words(standing, width)]
+    sections = [
+        Section(title=None, lines=list(_head(snapshot, standing, width)), least=4),
+        instances(snapshot.instances, width),
+        queues(snapshot.queues, width),
+        prefill_decode(snapshot.prefill_decode, width),
+        failovers(snapshot.failovers, width),
+        decisions(snapshot.decisions, width),
+    ]
+    lines = fit([section for section in sections if section.lines], height)
+    if standing.trouble:
+        for line in lines[1:]:
+            line.stylize("dim")
+    return [_cut(line, width) for line in lines]
+
+
+def _first_words(standing: Standing, width: int) -> Text:
+    said = f"connecting to {standing.address}"
+    return _cut(Text(f"{said}: {standing.trouble}" if standing.trouble else said, style="yellow"), width)
+
+
+def _head(snapshot: FleetSnapshot, standing: Standing, width: int) -> Iterator[Text]:
+    if standing.trouble:
+        said = f"reconnecting to {standing.address}; this is {standing.age_s:.0f} s old: {standing.trouble}"
+        yield Text(said, style="bold yellow")
+    else:
+        policy = f"{snapshot.policy} → {snapshot.delegate}" if snapshot.delegate else snapshot.policy
+        left = Text.assemble(("SAGE", "bold"), f" {standing.address}  up {duration(snapshot.uptime_s)}")
+        yield _spread(left, Text.assemble("policy ", (policy, "bold cyan")), width)
+    yield _rates(snapshot)
+    yield _attainment(snapshot)
+    yield _ends(snapshot.recent)
+
+
+def _rates(snapshot: FleetSnapshot) -> Text:
+    latest = snapshot.latest
+    span_s = latest.span_s or 1.0
+    tokens = sum(each.generation_tokens_per_s for each in snapshot.instances)
+    return Text.assemble(
+        (f"{latest.finished / span_s:.1f}", "bold"),
+        " requests/s  ",
+        (f"{tokens:,.0f}", "bold"),
+        " tokens/s  ",
+        (f"{snapshot.requests_running}", "bold"),
+        " running  ",
+        (f"{snapshot.requests_waiting}", "bold"),
+        f" waiting  {latest.accepted / span_s:.1f} arriving/s",
+    )
+
+
+def _attainment(snapshot: FleetSnapshot) -> Text:
+    """All classes, then each: the most urgent ones stay where the line is cut."""
+    line = Text("SLO 5 min ").append_text(_share(snapshot.recent)).append("  since start ")
+    line.append_text(_share(snapshot.since_start))
+    for each in snapshot.recent.slo:
+        share = each.met / (each.met + each.missed)
+        line.append(f"  {each.priority.name.lower()} ").append(_percent(share), style=_goodness(share))
+    return line
+
+
+def _share(counts: FleetCounts) -> Text:
+    met = sum(each.met for each in counts.slo)
+    counted = met + sum(each.missed for each in counts.slo)
+    if not counted:
+        return Text("–", style="dim")
+    return Text(_percent(met / counted), style=f"bold {_goodness(met / counted)}")
+
+
+def _percent(share: float) -> str:
+    """Never 100 % of what is less."""
+    return "100%" if share == 1 else f"{min(share, 0.999):.1%}"
+
+
+def _goodness(share: float) -> str:
+    return "green" if share >= 0.99 else "yellow" if share >= 0.9 else "red"
+
+
+def _ends(counts: FleetCounts) -> Text:
+    line = Text(f"5 min: {counts.finished} finished")
+    for count, word, style in (
+        (counts.failed, "failed", "red"),
+        (counts.expired, "expired", "red"),
+        (counts.refused, "refused", "red"),
+        (counts.cancelled, "cancelled", "yellow"),
+        (counts.failovers, "failovers", "yellow"),
+    ):
+        line.append("  ").append(f"{count} {word}", style=style if count else "dim")
+    return line
+
+
+def _cut(line: Text, width: int) -> Text:
+    line.truncate(width, overflow="ellipsis")
+    return line
+
+
+def _spread(left: Text, right: Text, width: int) -> Text:
+    """The one at the left edge, the other at the right one."""
+    gap = max(2, width - left.cell_len - right.cell_len)
+    return left.append(" " * gap).append_text(right)

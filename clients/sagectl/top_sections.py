@@ -1,0 +1,190 @@
+"""The sections of ``sagectl top`` below its head.  80 columns hold the essence; wider terminals show more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from rich.text import Text
+
+from sage_client import (
+    Instance,
+    InstanceState,
+    PairState,
+    PrefillDecodePair,
+    PrefillDecodeStatus,
+    QueueInfo,
+    RecentDecision,
+    RecentFailover,
+    SplitMode,
+)
+from sagectl.bars import room_bar
+from sagectl.lines import Column, rest, row, titles
+from sagectl.sections import Section
+
+WIDE, WIDER = 100, 140  # columns
+FAILOVERS_SHOWN = 4
+
+_BAR = 10
+_FALLEN = (InstanceState.LOST, InstanceState.FAILED, InstanceState.STALLED)
+_STATE_STYLES = {InstanceState.READY: "green", **dict.fromkeys(_FALLEN, "bold red")}
+
+_IDENTITY = 3  # columns of an instance that every state has
+
+
+def instances(found: Sequence[Instance], width: int) -> Section:
+    columns = _instance_columns(width)
+    # Those that need a look go first, and stay where not all fit.
+    ordered = sorted(found, key=lambda each: each.state is InstanceState.READY)
+    return Section(title=titles(columns), lines=[_instance(each, columns, width) for each in ordered], least=4)
+
+
+def _instance_columns(width: int) -> list[Column]:
+    columns = [
+        Column(title="INSTANCE", width=16 if width < WIDE else 24),
+        Column(title="ROLE", width=10),
+        Column(title="STATE", width=11),
+        Column(title="KV", width=_BAR + 5),
+        Column(title="RUN", width=7, align="right"),
+        Column(title="WAIT", width=5, align="right"),
+        Column(title="TOKENS/S", width=9, align="right"),
+    ]
+    if width >= WIDER:
+        columns += [
+            Column(title="PROMPT/S", width=9, align="right"),
+            Column(title="KV TOKENS", width=19, align="right"),
+            Column(title="PRICE/H", width=8, align="right"),
+        ]
+    return [*columns, rest("MODEL", columns, width)] if width >= WIDE else columns
+
+
+def _instance(instance: Instance, columns: Sequence[Column], width: int) -> Text:
+    identity: list[Text | str] = [instance.instance_id, instance.role.value, _state(instance)]
+    if instance.state is not InstanceState.READY:
+        head = columns[:_IDENTITY]
+        return row([*head, rest("", head, width)], [*identity, _why(instance)])
+    capacity = instance.kv_capacity_tokens or 1
+    used, reserved = instance.kv_used_tokens / capacity, instance.kv_reserved_tokens / capacity
+    known: dict[str, Text | str] = {
+        "KV": room_bar(used, reserved, _BAR).append(f"{max(used, reserved):>5.0%}"),
+        "RUN": f"{instance.running}/{instance.max_running}",
+        "WAIT": str(instance.waiting),
+        "TOKENS/S": f"{instance.generation_tokens_per_s:,.0f}",
+        "MODEL": instance.model,
+        "KV TOKENS": f"{max(instance.kv_used_tokens, instance.kv_reserved_tokens):,}/{instance.kv_capacity_tokens:,}",
+        "PROMPT/S": f"{instance.prompt_tokens_per_s:,.0f}",
+        "PRICE/H": f"{instance.price_per_hour:g}",
+    }
+    return row(columns, [*identity, *(known[column.title] for column in columns[_IDENTITY:])])
+
+
+def _state(instance: Instance) -> Text:
+    said = instance.state.value
+    if instance.progress is not None and instance.progress < 1 and instance.state is not InstanceState.READY:
+        said = f"{said[:7]} {instance.progress:.0%}"
+    return Text(said, style=_STATE_STYLES.get(instance.state, "yellow"))
+
+
+def _why(instance: Instance) -> str:
+    in_flight = f"{instance.assigned} in flight; " if instance.assigned else ""
+    return f"{in_flight}{instance.known_wait or instance.state_reason} ({duration(instance.state_age_s)})"
+
+
+def queues(found: Sequence[QueueInfo], width: int) -> Section:
+    columns = [
+        Column(title="QUEUE", width=16 if width < WIDE else 24),
+        Column(title="WAITING", width=13, align="right"),
+    ]
+    columns.append(rest("BY CLASS", columns, width))
+    lines = []
+    for each in sorted(found, key=lambda queue: -queue.waiting):
+        by_class = "  ".join(f"{name} {count}" for name, count in each.waiting_by_priority.items() if count)
+        lines.append(row(columns, [each.model, f"{each.waiting}/{each.limit}", by_class]))
+    return Section(title=titles(columns), lines=lines, least=2)
+
+
+def prefill_decode(status: PrefillDecodeStatus, width: int) -> Section:
+    """Nothing where it is off and no two instances could."""
+    if status.config.mode is SplitMode.NEVER and not status.pairs:
+        return Section(title=None, lines=[], least=0)
+    states = [each.state for each in status.pairs]
+    pairs = ", ".join(f"{states.count(state)} {state.value}" for state in PairState if state in states) or "none"
+    head = Text.assemble(
+        ("PREFILL/DECODE ", "bold"),
+        f"{status.config.mode.value}  {status.splits} split  ",
+        (f"{status.fallbacks} fallbacks", "yellow" if status.fallbacks else ""),
+        f"  pairs: {pairs}",
+    )
+    return Section(title=None, lines=[head, *_conditions(status), *_pairs(status.pairs)], least=2)
+
+
+def _conditions(status: PrefillDecodeStatus) -> Iterator[Text]:
+    for condition in status.conditions:
+        yield Text(f"! {condition}", style="bold red")
+
+
+def _pairs(pairs: Sequence[PrefillDecodePair]) -> Iterator[Text]:
+    """Those in trouble first."""
+    for each in sorted(pairs, key=lambda pair: pair.state is PairState.USABLE):
+        line = Text(f"  {each.prefill_instance_id} → {each.decode_instance_id}: {each.state.value}")
+        if each.handoff_s is not None:
+            line.append(f", handoff {each.handoff_s:.3f} s")
+        if each.reason:
+            line.append(f", {each.reason}", style="red")
+        yield line
+
+
+def decisions(made: Sequence[RecentDecision], width: int) -> Section:
+    columns = [
+        Column(title="AGO", width=6, align="right"),
+        Column(title="REQUEST", width=13 if width < WIDE else 24 if width < WIDER else 36),
+        Column(title="POLICY", width=14),
+        Column(title="PHASE", width=6),
+        Column(title="WHERE", width=16 if width < WIDE else 28),
+    ]
+    columns.append(rest("WHY", columns, width))
+    lines = [
+        row(
+            columns,
+            [duration(each.ago_s), each.request_id, each.policy, _phase(each), _where(each), each.reason],
+        )
+        for each in made
+    ]
+    return Section(title=titles(columns), lines=lines, least=3)
+
+
+def _phase(decision: RecentDecision) -> Text:
+    return Text("split", style="magenta") if decision.prefill_instance_id else Text("whole")
+
+
+def _where(decision: RecentDecision) -> str:
+    if decision.prefill_instance_id:
+        return f"{decision.prefill_instance_id}→{decision.instance_id}"
+    return decision.instance_id
+
+
+def failovers(found: Sequence[RecentFailover], width: int) -> Section:
+    """The latest few: after a storm of them the decisions still show."""
+    columns = [
+        Column(title="AGO", width=6, align="right"),
+        Column(title="FAILOVER", width=13 if width < WIDE else 24 if width < WIDER else 36),
+        Column(title="CAUSE", width=14),
+    ]
+    columns.append(rest("WHY", columns, width))
+    lines = [
+        row(columns, [duration(each.ago_s), each.request_id, Text(each.cause, style="red"), each.reason])
+        for each in found[:FAILOVERS_SHOWN]
+    ]
+    return Section(title=titles(columns), lines=lines, least=2)
+
+
+def duration(seconds: float) -> str:
+    """At most six characters up to years."""
+    if seconds < 60:
+        return f"{int(seconds)}s"
+    minutes = int(seconds) // 60
+    if minutes < 10:
+        return f"{minutes}m{int(seconds) % 60:02}s"
+    if minutes < 60:
+        return f"{minutes}m"
+    hours = minutes / 60
+    return f"{hours:.1f}h" if hours < 48 else f"{hours / 24:.0f}d"

@@ -33,6 +33,7 @@ from scheduler_svc.domain.errors import (
 )
 from scheduler_svc.domain.instance import EngineFacts
 from scheduler_svc.domain.request import Request, RequestKey, Sampling
+from scheduler_svc.domain.waiting_view import why_not_at_once
 
 log = logging.getLogger(__name__)
 
@@ -208,6 +209,7 @@ class Intake:
     ) -> LiveRequest:
         self._refuse_unservable(request)
         now = self._clock.now()
+        ahead = why_not_at_once(self._core.registry.find_pool(request.model))
         self._core.enqueue(request, now)
         live = LiveRequest(
             request=request,
@@ -219,6 +221,8 @@ class Intake:
         )
         self._lifecycle.admit(live)
         live.note(request.arrived_at, "accepted", f"{request.prompt_tokens} prompt tokens for {request.model}")
+        if ahead:
+            live.note(now, "queued", ahead)
         observed.accepted(live, now)
         self._wakeup.kick()
         return live

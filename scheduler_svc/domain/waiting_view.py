@@ -17,6 +17,17 @@ class WaitingView:
     because: str  # why it waits, in words
 
 
+def why_not_at_once(pool: Pool | None) -> str:
+    """What a request of this model that comes now has to wait for; empty if nothing.  Cheap: asked for every one."""
+    if pool is None or not pool.accounts:
+        return "no instance is ready"
+    if pool.queue:
+        return f"{len(pool.queue)} others wait"
+    if not any(account.free_slots > 0 for account in pool.accounts):
+        return f"no slot is free on {len(pool.accounts)} instances"
+    return ""
+
+
 def why_waiting(waiting: Waiting, offer: Offer, pool: Pool, queue: ModelQueue, now: float) -> str:
     """One reason, the most telling."""
     if not pool.accounts:

@@ -39,7 +39,7 @@ CHAOS := $(wildcard tests/chaos/test_*.py tests/chaos/*/test_*.py)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-vllm model proto proto-check proto-baseline lint types test-fast test-vllm test \
+.PHONY: help setup setup-vllm model proto proto-check proto-baseline lint types test-fast test-stack test-vllm test \
         demo up down bench lock clean unit integration integration-system
 
 help: ## list the targets
@@ -150,7 +150,7 @@ unit: setup
 	$(PY) -m pytest tests/unit tests/contract tests/architecture
 
 integration: setup
-	$(PY) -m pytest tests/integration --ignore=tests/integration/system
+	$(PY) -m pytest tests/integration --ignore=tests/integration/system --ignore=tests/integration/stack
 
 integration-system: setup
 	$(PY) -m pytest tests/integration/system
@@ -158,12 +158,20 @@ integration-system: setup
 test-fast: setup ## every check and test that needs no vLLM, in under a minute
 	@$(MAKE) --no-print-directory -j4 --keep-going --output-sync=target lint types proto-check unit integration integration-system
 
+test-stack: setup ## the compose stack: rules and dashboards on a real Prometheus, linters, the compose file
+	@command -v prometheus >/dev/null && command -v promtool >/dev/null || \
+		{ echo "error: the stack's tests need Prometheus (Debian and Ubuntu: apt-get install prometheus)" >&2; exit 1; }
+	@docker compose version >/dev/null 2>&1 || command -v docker-compose >/dev/null || \
+		{ echo "error: the stack's tests need compose (Debian: apt-get install docker-compose)" >&2; exit 1; }
+	$(PY) -m pytest tests/integration/stack
+
 # One process per room: its engines are gone before the next room starts its own.
 test-vllm: setup-vllm ## the tests on real vLLM engines
 	@for room in $(VLLM_ROOMS); do $(PY) -m pytest $$room || exit 1; done
 
 test: test-fast ## everything
 	$(if $(CHAOS),$(PY) -m pytest tests/chaos)
+	@$(MAKE) --no-print-directory test-stack
 	@$(MAKE) --no-print-directory test-vllm
 
 bench: setup-vllm ## the benchmarks: a table of what was measured

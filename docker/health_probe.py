@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -25,7 +26,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="health_probe", description="Asks grpc.health.v1 once.")
     parser.add_argument("address", help="host:port")
     parser.add_argument("--service", default="", help="service to ask for (default: the whole server)")
-    parser.add_argument("--ca", type=Path, help="PEM file the server's certificate is verified against (default: no TLS)")
+    parser.add_argument("--ca", type=Path, help="PEM file of who signed the server's certificate (default: no TLS)")
     parser.add_argument("--server-name", help="name in that certificate, where it is not the address")
     parser.add_argument("--timeout-s", type=float, default=2.0, help="seconds to wait (default: 2)")
     return parser
@@ -38,7 +39,7 @@ def _channel(address: str, ca: Path | None, server_name: str | None) -> grpc.Cha
     return grpc.secure_channel(address, grpc.ssl_channel_credentials(ca.read_bytes()), options=options)
 
 
-def _check(stub: health_pb2_grpc.HealthStub, service: str, timeout_s: float) -> int:
+def _check(stub: Any, service: str, timeout_s: float) -> int:
     try:
         answer = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=timeout_s)
     except grpc.RpcError as error:

@@ -55,10 +55,13 @@ class Stage:
     entrypoint: list[str] = field(default_factory=list)
     health: list[str] = field(default_factory=list)
 
-    def command(self, words: list[str], *, extra: dict[str, str], user: str = "0", bind: tuple[str, ...] = ()) -> list[str]:
+    def command(
+        self, words: list[str], *, extra: dict[str, str], user: str = "0", bind: tuple[str, ...] = ()
+    ) -> list[str]:
         """``words`` as they would run inside."""
         variables = [f"{name}={value}" for name, value in {**self.variables, **extra}.items()]
-        enter = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", ENTER, "sh", str(self.root), *bind, "--"]
+        apart = ["unshare", "--mount", "--pid", "--fork", "--kill-child"]
+        enter = [*apart, "sh", "-c", ENTER, "sh", str(self.root), *bind, "--"]
         inside = ["sh", "-c", 'cd "$0" && exec "$@"', self.folder, *words]
         return [*enter, "chroot", f"--userspec={user}", str(self.root), "/usr/bin/env", "-i", *variables, *inside]
 
@@ -110,7 +113,9 @@ class Build:
         return self._now
 
     def _fill(self, text: str) -> str:
-        known = {**self._defaults, **self._given} if self._now is None else {**self._now.arguments, **self._now.variables}
+        known = {**self._defaults, **self._given}
+        if self._now is not None:
+            known = {**self._now.arguments, **self._now.variables}
         return re.sub(r"\$\{?(\w+)\}?", lambda found: known.get(found[1], ""), text)
 
     def _arg(self, rest: str) -> None:
@@ -125,7 +130,7 @@ class Build:
         if root.exists():
             raise CannotRehearse(f"{root} is there already")
         print(f"    {image}: a clean {SUITE}", flush=True)
-        shutil.copytree(self._base(), root, symlinks=True)
+        subprocess.run(["cp", "--archive", str(self._base()), str(root)], check=True)  # devices stay devices
         for path in (Path("/etc/resolv.conf"), *self._carry):
             shutil.copy(path, root / path.relative_to("/"))
         self._now = self._stages[name or "final"] = Stage(root=root)
@@ -184,7 +189,8 @@ def _copy(path: Path, target: Path, *, context: bool) -> None:
         raise CannotRehearse(f"COPY {path.relative_to(ROOT)}: .dockerignore keeps it out")
     target.parent.mkdir(parents=True, exist_ok=True)
     if path.is_dir():
-        shutil.copytree(path, target, symlinks=True, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+        leave = shutil.ignore_patterns("__pycache__") if context else None
+        shutil.copytree(path, target, symlinks=True, dirs_exist_ok=True, ignore=leave)
     else:
         shutil.copy(path, target)
 

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from executor_svc.engine.faults import Fault, FaultKind
+from sage_client import UnknownModelError
+from scheduler_svc.domain.pd.pairs import PairState
+from tests.integration.stack.prometheus_server import PrometheusServer
+from tests.integration.system.local_fleet import LocalFleet
+from tests.integration.telemetry.otlp_receiver import OtlpReceiver
+from tests.support.eventually import eventually
+
+LONG = "Once upon a time there was a prompt. " * 8
+HANDOVER = {"connector": "NixlConnector", "handshake_s": 0.001, "pull_base_s": 0.005}
+ROLES = {"executor-prefill": "prefilling", "executor-decode": "decoding", "executor-other": "decoding"}
+PACE_S = 0.05  # between two requests: the fleet, its clients and Prometheus share one machine
+SPLITTING = {"enabled": True, "routing_policy": "always"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stack:
+    """A fleet that splits, works and has had its failures, and the Prometheus that watches it."""
+
+    fleet: LocalFleet
+    prometheus: PrometheusServer
+    executor_port: int  # of one executor's page
+
+    @property
+    def scheduler_port(self) -> int:
+        return self.fleet.scheduler.telemetry.exports.metrics_port
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+    *ports, own_port = free_ports(len(ROLES) + 1)
+    pages = dict(zip(ROLES, ports, strict=True))
+    async with OtlpReceiver() as receiver, LocalFleet(telemetry=told(receiver, 0), pd_separation=SPLITTING) as fleet:
+        for name, role in ROLES.items():
+            settings = {"telemetry": told(receiver, pages[name]), "role": role, "price_per_hour": 1.0}
+            await fleet.add(name, settings=settings, kv_transfer=HANDOVER)
+        scheduler = {"scheduler:9464": fleet.scheduler.telemetry.exports.metrics_port}
+        targets = {"scheduler": scheduler, "executor": pages}
+        async with PrometheusServer(tmp_path_factory.mktemp("prometheus"), own_port, targets) as prometheus:
+            await history(fleet)
+            working = asyncio.create_task(keep_working(fleet), name="requests")
+            yield Stack(fleet=fleet, prometheus=prometheus, executor_port=pages["executor-decode"])
+            working.cancel()
+            with suppress(asyncio.CancelledError):
+                await working
+
+
+def told(receiver: OtlpReceiver, port: int) -> dict[str, Any]:
+    """The section ``telemetry``: everything on."""
+    return {
+        "otlp_endpoint": receiver.endpoint,
+        "metrics_listen": f"127.0.0.1:{port}",
+        "trace_push_interval_s": 0.05,
+    }
+
+
+async def history(fleet: LocalFleet) -> None:
+    """What fleets go through: a refusal, a handoff that fails, a failover in the middle of an output."""
+    pairs = fleet.scheduler.control.core.pd.pairs
+    await eventually(lambda: sum(pair.state is PairState.USABLE for pair in pairs) >= 2, what="two usable pairs")
+    with pytest.raises(UnknownModelError):
+        await fleet.client.generate("Hello", model="nobody-serves-this").result()
+    for fault in (Fault(kind=FaultKind.KV_CONNECT), Fault(kind=FaultKind.ERROR, after_tokens=3)):
+        for name, role in ROLES.items():
+            if role == "decoding":
+                fleet.executors[name].engine.inject(fault)
+        await fleet.client.generate(LONG, max_tokens=8).result()
+
+
+async def keep_working(fleet: LocalFleet) -> None:
+    """Requests of several classes, half of them with a target that nobody can meet, until it is cancelled."""
+    for number in range(100_000):
+        await fleet.client.generate(
+            f"{LONG} {number}",
+            max_tokens=20,
+            priority=("critical", "normal", "low")[number % 3],
+            ttft_target=0.000_001 if number % 2 else 10.0,
+            tpot_target=1.0,
+        ).result()
+        await asyncio.sleep(PACE_S)
+
+
+def free_ports(number: int) -> list[int]:
+    """All taken at once, so that no two are the same."""
+    taken = [socket.socket() for _ in range(number)]
+    for each in taken:
+        each.bind(("127.0.0.1", 0))
+    ports = [each.getsockname()[1] for each in taken]
+    for each in taken:
+        each.close()
+    return ports

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Iterable
+from contextvars import copy_context
 from dataclasses import replace
 from functools import partial
 from typing import NoReturn
@@ -151,10 +152,12 @@ class Assignments:
         assignment = Assignment(assign, self._hands, deadline, observed)
         self._running[assign.attempt] = assignment
         self._held[assign.attempt] = self._by_number[assign.attempt.number] = assignment.output
-        task = loop.create_task(assignment.run(partial(self._taken, assign)), name=f"attempt-{assign.attempt}")
+        own = copy_context()  # of the task and of its end: log lines of both say which attempt they are about
+        running = assignment.run(partial(self._taken, assign))
+        task = loop.create_task(running, name=f"attempt-{assign.attempt}", context=own)
         self._tasks.add(task)
         assignment.start(task)
-        task.add_done_callback(partial(self._concluded, assignment))
+        task.add_done_callback(partial(self._concluded, assignment), context=own)
         # After the task was made: the engine has the request before the link is busy with this.
         self._outbox.notice(Accepted(attempt_number=assign.attempt.number))
         self._note_change()
@@ -197,7 +200,7 @@ class Assignments:
         if (refusal := self._no_room(attempt)) is not None:
             self._reject(assign.number, attempt, *refusal)
             return
-        log.warning("attempt %s is invalid: %s: %s", attempt, assign.field_name, assign.message)
+        log.warning("attempt %s is invalid: %s", attempt, assign.field_name)
         self._observer.turned_down(EndCause.INVALID.value)
         output = AttemptOutput(attempt, detokenizer=_no_text)
         output.ended = Ended(
@@ -283,8 +286,10 @@ class Assignments:
         ended = assignment.output.ended
         if ended is not None:
             level = logging.DEBUG if ended.cause is EndCause.FINISHED else logging.INFO
+            # What the engine finds invalid it may quote.
+            why = ended.field_name if ended.cause is EndCause.INVALID else ended.message
             log.log(level, "attempt %s of request %s: %s after %d tokens %s", assign.attempt, assign.request_id,
-                    ended.cause.value, ended.total_tokens, ended.message)  # fmt: skip
+                    ended.cause.value, ended.total_tokens, why)  # fmt: skip
         self._note_change()
 
     def _forget(self, attempt: Attempt) -> None:

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import logging
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
 
 from tests.integration.system.local_fleet import LocalExecutor, LocalFleet
+from tests.integration.telemetry.json_log import JsonLog
 from tests.integration.telemetry.otlp_receiver import OtlpReceiver
 
 
@@ -32,6 +34,15 @@ async def fleet(telemetry: dict[str, Any]) -> AsyncIterator[LocalFleet]:
     """A scheduler, no executor yet."""
     async with LocalFleet(telemetry=telemetry) as made:
         yield made
+
+
+@pytest.fixture
+def json_lines(caplog: pytest.LogCaptureFixture) -> Iterator[JsonLog]:
+    caplog.set_level(logging.DEBUG)
+    handler = JsonLog("a")
+    logging.getLogger().addHandler(handler)
+    yield handler
+    logging.getLogger().removeHandler(handler)
 
 
 @pytest.fixture

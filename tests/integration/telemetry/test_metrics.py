@@ -56,6 +56,44 @@ async def test_a_finished_request_is_in_every_figure_it_concerns(
     assert page.total("sage_prediction_error_ratio_count", quantity="finish") == 1
 
 
+async def test_engine_time_costs_what_its_instance_does(
+    fleet: LocalFleet, telemetry: dict[str, Any], caller: Caller
+) -> None:
+    await fleet.add("one", settings={"telemetry": telemetry, "price_per_hour": 3_600.0})
+    await caller.answer("Once upon a time", max_tokens=6)
+
+    async def told() -> Page | None:
+        page = await scheduler_page(fleet)
+        return page if page.total("sage_request_cost_total") else None
+
+    page = await eventually(told, what="the cost")
+    assert page.total("sage_instance_price_per_hour", instance_id="one") == 3_600
+    cost = page.total("sage_request_cost_total", model="sim", priority="normal")
+    assert 0.006 < cost < page.total("sage_request_duration_seconds_sum") + 0.05, "one unit a second, six steps of a ms"
+
+
+async def test_both_services_tell_how_late_their_event_loop_is(
+    fleet: LocalFleet, one: LocalExecutor, executor_port: int
+) -> None:
+    async def both() -> bool:
+        pages = [await scheduler_page(fleet), await scrape(executor_port)]
+        return all(page.total("sage_event_loop_lag_seconds_count") for page in pages)
+
+    await eventually(both, what="lag")
+
+
+async def test_output_that_a_client_does_not_take_is_a_backlog(fleet: LocalFleet, caller: Caller) -> None:
+    await fleet.add("one", max_model_len=100_000, kv_capacity_tokens=200_000)
+    call = caller.call("Once upon a time", max_tokens=90_000)
+    await call.read()
+
+    async def waits() -> bool:
+        return (await scheduler_page(fleet)).total("sage_relay_backlog_tokens") > 0
+
+    await eventually(waits, within_s=30, what="a backlog")
+    call.cancel()
+
+
 async def test_histograms_are_cumulative_and_end_with_infinity(
     fleet: LocalFleet, one: LocalExecutor, caller: Caller
 ) -> None:

@@ -12,6 +12,7 @@ from executor_svc.engine.faults import Fault, FaultKind
 from sage_telemetry.catalogue import ATTRIBUTES, EVENTS, GEN_AI, SPANS
 from tests.integration.system.local_fleet import LocalExecutor, LocalFleet
 from tests.integration.telemetry.caller import Caller
+from tests.integration.telemetry.json_log import JsonLog
 from tests.integration.telemetry.otlp_receiver import OtlpReceiver, Span, Tree
 from tests.support.eventually import eventually
 
@@ -104,6 +105,20 @@ async def test_an_attempt_that_failed_is_linked_to_its_retry(
     assert parents(tree, "sage.execute") == {first.span_id, retry.span_id}
     request = tree.one("sage.request")
     assert (request.failed, request.attributes["sage.attempts"]) == (False, 2)
+
+
+async def test_log_lines_of_both_services_name_the_request_and_its_trace(
+    fleet: LocalFleet, telemetry: dict[str, Any], caller: Caller, json_lines: JsonLog
+) -> None:
+    for name in ("a", "b"):
+        await fleet.add(name, settings={"telemetry": telemetry})
+    fleet.executors["a"].engine.inject(Fault(kind=FaultKind.ERROR, after_tokens=3))
+    await caller.answer("Once upon a time", max_tokens=8, preferred_instance="a")
+    (moved_on,) = json_lines.saying("goes on elsewhere")
+    (failed,) = json_lines.saying("failed after 3 tokens")
+    assert moved_on["trace_id"] == failed["trace_id"] == caller.trace_id
+    assert moved_on["request"].endswith(failed["request"])
+    assert (failed["instance"], failed["attempt"].split("/")[1]) == ("a", "1")
 
 
 async def test_the_spans_of_a_dead_executor_are_missed_but_the_tree_holds(

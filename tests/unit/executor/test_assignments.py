@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator
 
 import pytest
@@ -126,6 +127,16 @@ async def test_what_the_engine_calls_invalid_names_the_field() -> None:
     async with workbench() as bench:
         _, _, ended = await bench.run(adapter="none-of-this-name")
         assert (ended.cause, ended.field_name) == (EndCause.INVALID, "adapter")
+
+
+async def test_what_the_engine_calls_invalid_is_not_quoted_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    async with workbench() as bench:
+        _, _, ended = await bench.run(adapter="my-secret")
+        assert "my-secret" in ended.message
+        await bench.ended(bench.assign())
+    assert "invalid after 0 tokens adapter" in caplog.text
+    assert "my-secret" not in caplog.text
 
 
 async def test_a_prompt_that_fills_the_model_is_invalid() -> None:

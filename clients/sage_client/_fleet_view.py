@@ -52,6 +52,9 @@ class Instance:
     gpu_memory_used_bytes: int
     gpu_memory_bytes: int
     known_wait: str  # why no progress is expected now; empty if it is
+    kv_pulls: int  # prompts whose KV was fetched from another engine, since the engine's start
+    kv_pulls_failed: int  # that could not be fetched
+    kv_leases_expired: int  # prompts whose KV was kept for another engine and not fetched in time
     price_per_hour: float
     adapters: tuple[str, ...]
     location: Location

@@ -46,4 +46,6 @@ class EngineReader:
             catalogue.ENGINE_ITERATIONS: [((), load.iterations)],
             catalogue.ENGINE_REQUESTS: [(("running",), load.running), (("waiting",), load.waiting)],
             catalogue.ENGINE_KV_USED: [((), load.kv_used_tokens)],
+            catalogue.ENGINE_KV_PULLS: [(("fetched",), load.kv_pulls), (("failed",), load.kv_pulls_failed)],
+            catalogue.ENGINE_KV_LEASES_EXPIRED: [((), load.kv_leases_expired)],
         }

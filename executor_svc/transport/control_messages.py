@@ -145,6 +145,9 @@ def _heartbeat(heartbeat: Heartbeat) -> executor_pb2.Heartbeat:
         wire.iterations = load.iterations
         wire.known_wait = load.known_wait or ""
         wire.gpu_memory_used_bytes = load.gpu_memory_used_bytes or 0
+        wire.kv_pulls = load.kv_pulls
+        wire.kv_pulls_failed = load.kv_pulls_failed
+        wire.kv_leases_expired = load.kv_leases_expired
     for iteration in heartbeat.iterations:
         wire.recent_iterations.add(
             index=iteration.index,

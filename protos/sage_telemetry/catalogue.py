@@ -299,6 +299,19 @@ ENGINE_ITERATIONS = _counter(
 ENGINE_REQUESTS = _gauge("sage.engine.requests", "{request}", "Requests in the engine.", {"state": "running, waiting"})
 ENGINE_KV_CAPACITY = _gauge("sage.engine.kv.capacity_tokens", "{token}", "KV cache, in tokens.")
 ENGINE_KV_USED = _gauge("sage.engine.kv.used_tokens", "{token}", "KV cache in use.")
+ENGINE_KV_PULLS = _counter(
+    "sage.engine.kv.pulls",
+    "{prompt}",
+    "Prompts whose KV was to be fetched from another engine; those that could not be are computed here, or fail.",
+    {"result": "fetched, failed"},
+    observed=True,
+)
+ENGINE_KV_LEASES_EXPIRED = _counter(
+    "sage.engine.kv.leases_expired",
+    "{prompt}",
+    "Prompts whose KV was kept for another engine and not fetched in time.",
+    observed=True,
+)
 ENGINE_STATE = _gauge(
     "sage.engine.state",
     "",
@@ -321,7 +334,7 @@ SCHEDULER = (
 EXECUTOR = (
     *(ATTEMPTS, ATTEMPT_DURATION, ATTEMPT_TTFT, ITL, ENGINE_TOKENS, ENGINE_PREFIX_CACHE, ENGINE_ITERATIONS),
     *(ENGINE_REQUESTS, ENGINE_KV_CAPACITY, ENGINE_KV_USED, ENGINE_STATE, SESSION_CONNECTED, SESSIONS),
-    *(ATTEMPTS_HELD, OUTBOX_BACKLOG),
+    *(ATTEMPTS_HELD, OUTBOX_BACKLOG, ENGINE_KV_PULLS, ENGINE_KV_LEASES_EXPIRED),
 )
 
 # ---------------------------------------------------------------- spans

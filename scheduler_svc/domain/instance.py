@@ -113,4 +113,7 @@ class LoadReport:
     generation_tokens_per_s: float = 0.0
     gpu_memory_used_bytes: int = 0
     known_wait: str = ""  # why no progress is expected now
+    kv_pulls: int = 0  # prompts whose KV was fetched from another engine, since the engine's start
+    kv_pulls_failed: int = 0  # that could not be fetched
+    kv_leases_expired: int = 0  # prompts whose KV was kept for another engine and not fetched in time
     samples: tuple[IterationSample, ...] = ()

@@ -61,5 +61,8 @@ def _add_load(wire: admin_pb2.Instance, instance: Instance, now: float) -> None:
     wire.prefix_hits_tokens = load.prefix_hits_tokens
     wire.gpu_memory_used_bytes = load.gpu_memory_used_bytes
     wire.known_wait = load.known_wait
+    wire.kv_pulls = load.kv_pulls
+    wire.kv_pulls_failed = load.kv_pulls_failed
+    wire.kv_leases_expired = load.kv_leases_expired
     if instance.last_report_at is not None:
         wire.heartbeat_age.CopyFrom(durations.to_wire(now - instance.last_report_at))

@@ -111,6 +111,9 @@ def load_report(wire: executor_pb2.Heartbeat) -> LoadReport:
         generation_tokens_per_s=wire.generation_tokens_per_s,
         gpu_memory_used_bytes=wire.gpu_memory_used_bytes,
         known_wait=wire.known_wait,
+        kv_pulls=wire.kv_pulls,
+        kv_pulls_failed=wire.kv_pulls_failed,
+        kv_leases_expired=wire.kv_leases_expired,
         samples=tuple(
             IterationSample(
                 prefill_tokens=i.prefill_tokens,

@@ -143,6 +143,9 @@ LOAD = LoadReport(
     generation_tokens_per_s=2.5,
     gpu_memory_used_bytes=99,
     known_wait="compiles a grammar",
+    kv_pulls=21,
+    kv_pulls_failed=22,
+    kv_leases_expired=23,
     samples=(IterationSample(prefill_tokens=11, decode_tokens=12, running=13, kv_used_tokens=14, elapsed_s=0.5),),
 )
 
@@ -424,6 +427,7 @@ def test_an_instance() -> None:
     assert durations.from_wire(wire.heartbeat_age) == 1.0
     assert (wire.prefix_queries_tokens, wire.prefix_hits_tokens) == (10, 8)
     assert (wire.gpu_memory_used_bytes, wire.gpu_memory_bytes) == (99, 141)
+    assert (wire.kv_pulls, wire.kv_pulls_failed, wire.kv_leases_expired) == (21, 22, 23)
     assert (wire.known_wait, wire.software_version, wire.engine_start_id) == ("compiles a grammar", "1.2", "start")
     assert (wire.price_per_hour, dict(wire.labels), list(wire.adapters)) == (2.5, {"a": "b"}, ["lora"])
     assert (wire.location.host, wire.location.rack, wire.location.zone) == ("h", "r", "z")
@@ -574,6 +578,9 @@ def test_a_heartbeat() -> None:
         prompt_tokens_per_s=1.5,
         generation_tokens_per_s=2.5,
         gpu_memory_used_bytes=99,
+        kv_pulls=21,
+        kv_pulls_failed=22,
+        kv_leases_expired=23,
         recent_iterations=[
             executor_pb2.Iteration(
                 index=1, prefill_tokens=11, decode_tokens=12, running=13, kv_used_tokens=14, elapsed_s=0.5

@@ -415,6 +415,9 @@ class Instance(_message.Message):
     KNOWN_WAIT_FIELD_NUMBER: _builtins.int
     SOFTWARE_VERSION_FIELD_NUMBER: _builtins.int
     ENGINE_START_ID_FIELD_NUMBER: _builtins.int
+    KV_PULLS_FIELD_NUMBER: _builtins.int
+    KV_PULLS_FAILED_FIELD_NUMBER: _builtins.int
+    KV_LEASES_EXPIRED_FIELD_NUMBER: _builtins.int
     instance_id: _builtins.str
     model: _builtins.str
     revision: _builtins.str
@@ -449,6 +452,12 @@ class Instance(_message.Message):
     known_wait: _builtins.str
     software_version: _builtins.str
     engine_start_id: _builtins.str
+    kv_pulls: _builtins.int
+    """prompts whose KV was fetched from another engine, since the engine's start, as the next two"""
+    kv_pulls_failed: _builtins.int
+    """prompts whose KV could not be fetched"""
+    kv_leases_expired: _builtins.int
+    """prompts whose KV was kept for another engine and not fetched in time"""
     @_builtins.property
     def state_age(self) -> _duration_pb2.Duration: ...
     @_builtins.property
@@ -498,10 +507,13 @@ class Instance(_message.Message):
         known_wait: _builtins.str = ...,
         software_version: _builtins.str = ...,
         engine_start_id: _builtins.str = ...,
+        kv_pulls: _builtins.int = ...,
+        kv_pulls_failed: _builtins.int = ...,
+        kv_leases_expired: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_progress", b"_progress", "heartbeat_age", b"heartbeat_age", "location", b"location", "parallelism_config", b"parallelism_config", "progress", b"progress", "state_age", b"state_age"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_progress", b"_progress", "adapters", b"adapters", "assigned", b"assigned", "engine", b"engine", "engine_start_id", b"engine_start_id", "engine_version", b"engine_version", "generation_tokens_per_s", b"generation_tokens_per_s", "gpu_memory_bytes", b"gpu_memory_bytes", "gpu_memory_used_bytes", b"gpu_memory_used_bytes", "heartbeat_age", b"heartbeat_age", "instance_id", b"instance_id", "iterations", b"iterations", "known_wait", b"known_wait", "kv_capacity_tokens", b"kv_capacity_tokens", "kv_reserved_tokens", b"kv_reserved_tokens", "kv_used_tokens", b"kv_used_tokens", "labels", b"labels", "location", b"location", "max_model_len", b"max_model_len", "max_running", b"max_running", "model", b"model", "parallelism_config", b"parallelism_config", "prefix_hits_tokens", b"prefix_hits_tokens", "prefix_queries_tokens", b"prefix_queries_tokens", "price_per_hour", b"price_per_hour", "progress", b"progress", "prompt_tokens_per_s", b"prompt_tokens_per_s", "revision", b"revision", "role", b"role", "running", b"running", "software_version", b"software_version", "state", b"state", "state_age", b"state_age", "state_reason", b"state_reason", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_progress", b"_progress", "adapters", b"adapters", "assigned", b"assigned", "engine", b"engine", "engine_start_id", b"engine_start_id", "engine_version", b"engine_version", "generation_tokens_per_s", b"generation_tokens_per_s", "gpu_memory_bytes", b"gpu_memory_bytes", "gpu_memory_used_bytes", b"gpu_memory_used_bytes", "heartbeat_age", b"heartbeat_age", "instance_id", b"instance_id", "iterations", b"iterations", "known_wait", b"known_wait", "kv_capacity_tokens", b"kv_capacity_tokens", "kv_leases_expired", b"kv_leases_expired", "kv_pulls", b"kv_pulls", "kv_pulls_failed", b"kv_pulls_failed", "kv_reserved_tokens", b"kv_reserved_tokens", "kv_used_tokens", b"kv_used_tokens", "labels", b"labels", "location", b"location", "max_model_len", b"max_model_len", "max_running", b"max_running", "model", b"model", "parallelism_config", b"parallelism_config", "prefix_hits_tokens", b"prefix_hits_tokens", "prefix_queries_tokens", b"prefix_queries_tokens", "price_per_hour", b"price_per_hour", "progress", b"progress", "prompt_tokens_per_s", b"prompt_tokens_per_s", "revision", b"revision", "role", b"role", "running", b"running", "software_version", b"software_version", "state", b"state", "state_age", b"state_age", "state_reason", b"state_reason", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__progress: _TypeAlias = _typing.Literal["progress"]  # noqa: Y015
     _WhichOneofArgType__progress: _TypeAlias = _typing.Literal["_progress", b"_progress"]  # noqa: Y015

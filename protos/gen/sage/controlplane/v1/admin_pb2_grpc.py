@@ -139,7 +139,8 @@ class AdminServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def SetInstanceRole(self, request, context):
-        """Changes what an instance is eligible for. Nothing needs draining; what it runs goes on.
+        """Changes what an instance is eligible for. Nothing needs draining; what it runs goes on. To or from EMBEDDING, which
+        an executor is started as: INVALID_ARGUMENT.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -46,7 +46,9 @@ class AdminServiceStub:
     ResumeInstance: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ResumeInstanceRequest, _admin_pb2.ResumeInstanceResponse]
     """Takes a drain back."""
     SetInstanceRole: _grpc.UnaryUnaryMultiCallable[_admin_pb2.SetInstanceRoleRequest, _admin_pb2.SetInstanceRoleResponse]
-    """Changes what an instance is eligible for. Nothing needs draining; what it runs goes on."""
+    """Changes what an instance is eligible for. Nothing needs draining; what it runs goes on. To or from EMBEDDING, which
+    an executor is started as: INVALID_ARGUMENT.
+    """
     GetPrefillDecode: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetPrefillDecodeRequest, _admin_pb2.GetPrefillDecodeResponse]
     """When requests are split into prefill and decode, and which instances can hand over to which."""
     SetPrefillDecode: _grpc.UnaryUnaryMultiCallable[_admin_pb2.SetPrefillDecodeRequest, _admin_pb2.SetPrefillDecodeResponse]
@@ -80,7 +82,9 @@ class AdminServiceAsyncStub(AdminServiceStub):
     ResumeInstance: _aio.UnaryUnaryMultiCallable[_admin_pb2.ResumeInstanceRequest, _admin_pb2.ResumeInstanceResponse]  # type: ignore[assignment]
     """Takes a drain back."""
     SetInstanceRole: _aio.UnaryUnaryMultiCallable[_admin_pb2.SetInstanceRoleRequest, _admin_pb2.SetInstanceRoleResponse]  # type: ignore[assignment]
-    """Changes what an instance is eligible for. Nothing needs draining; what it runs goes on."""
+    """Changes what an instance is eligible for. Nothing needs draining; what it runs goes on. To or from EMBEDDING, which
+    an executor is started as: INVALID_ARGUMENT.
+    """
     GetPrefillDecode: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetPrefillDecodeRequest, _admin_pb2.GetPrefillDecodeResponse]  # type: ignore[assignment]
     """When requests are split into prefill and decode, and which instances can hand over to which."""
     SetPrefillDecode: _aio.UnaryUnaryMultiCallable[_admin_pb2.SetPrefillDecodeRequest, _admin_pb2.SetPrefillDecodeResponse]  # type: ignore[assignment]
@@ -153,7 +157,9 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.SetInstanceRoleRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.SetInstanceRoleResponse, _abc.Awaitable[_admin_pb2.SetInstanceRoleResponse]]:
-        """Changes what an instance is eligible for. Nothing needs draining; what it runs goes on."""
+        """Changes what an instance is eligible for. Nothing needs draining; what it runs goes on. To or from EMBEDDING, which
+        an executor is started as: INVALID_ARGUMENT.
+        """
 
     @_abc_1.abstractmethod
     def GetPrefillDecode(

@@ -501,6 +501,9 @@ class Heartbeat(_message.Message):
     GPU_MEMORY_USED_BYTES_FIELD_NUMBER: _builtins.int
     RECENT_ITERATIONS_FIELD_NUMBER: _builtins.int
     EVENT_LOOP_LAG_FIELD_NUMBER: _builtins.int
+    KV_PULLS_FIELD_NUMBER: _builtins.int
+    KV_PULLS_FAILED_FIELD_NUMBER: _builtins.int
+    KV_LEASES_EXPIRED_FIELD_NUMBER: _builtins.int
     number: _builtins.int
     last_assign: _builtins.int
     """number of the last Assign that is in these figures"""
@@ -523,6 +526,12 @@ class Heartbeat(_message.Message):
     """over the last interval"""
     generation_tokens_per_s: _builtins.float
     gpu_memory_used_bytes: _builtins.int
+    kv_pulls: _builtins.int
+    """prompts whose KV was fetched from another engine, since the engine's start, as the next two"""
+    kv_pulls_failed: _builtins.int
+    """prompts whose KV could not be fetched"""
+    kv_leases_expired: _builtins.int
+    """prompts whose KV was kept for another engine and not fetched in time"""
     @_builtins.property
     def recent_iterations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Iteration]:
         """a sample of those since the last heartbeat"""
@@ -551,10 +560,13 @@ class Heartbeat(_message.Message):
         gpu_memory_used_bytes: _builtins.int = ...,
         recent_iterations: _abc.Iterable[Global___Iteration] | None = ...,
         event_loop_lag: _duration_pb2.Duration | None = ...,
+        kv_pulls: _builtins.int = ...,
+        kv_pulls_failed: _builtins.int = ...,
+        kv_leases_expired: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["event_loop_lag", b"event_loop_lag"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_loop_lag", b"event_loop_lag", "generation_tokens_per_s", b"generation_tokens_per_s", "generation_tokens_total", b"generation_tokens_total", "gpu_memory_used_bytes", b"gpu_memory_used_bytes", "iterations", b"iterations", "known_wait", b"known_wait", "kv_used_tokens", b"kv_used_tokens", "last_assign", b"last_assign", "number", b"number", "prefix_hits_tokens", b"prefix_hits_tokens", "prefix_queries_tokens", b"prefix_queries_tokens", "prompt_tokens_per_s", b"prompt_tokens_per_s", "prompt_tokens_total", b"prompt_tokens_total", "recent_iterations", b"recent_iterations", "running", b"running", "unfinished", b"unfinished", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_loop_lag", b"event_loop_lag", "generation_tokens_per_s", b"generation_tokens_per_s", "generation_tokens_total", b"generation_tokens_total", "gpu_memory_used_bytes", b"gpu_memory_used_bytes", "iterations", b"iterations", "known_wait", b"known_wait", "kv_leases_expired", b"kv_leases_expired", "kv_pulls", b"kv_pulls", "kv_pulls_failed", b"kv_pulls_failed", "kv_used_tokens", b"kv_used_tokens", "last_assign", b"last_assign", "number", b"number", "prefix_hits_tokens", b"prefix_hits_tokens", "prefix_queries_tokens", b"prefix_queries_tokens", "prompt_tokens_per_s", b"prompt_tokens_per_s", "prompt_tokens_total", b"prompt_tokens_total", "recent_iterations", b"recent_iterations", "running", b"running", "unfinished", b"unfinished", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -156,7 +156,8 @@ class AsyncClient:
     async def set_instance_role(self, instance_id: str, role: InstanceRole | str) -> Instance:
         """Changes what an instance is eligible for while it runs.
 
-        Raises ValueError for a role that there is not, InstanceNotFoundError.
+        Raises ValueError for a role that there is not, InstanceNotFoundError, InvalidRequestError for a change to or
+        from EMBEDDING: an executor is started as that.
         """
         request = admin_pb2.SetInstanceRoleRequest(instance_id=instance_id, role=decode.encode_role(role))
         return decode.instance((await self._ask(self._admin.SetInstanceRole, request)).instance)

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from scheduler_svc.domain.errors import InstanceNotFound, InvalidTransition, LimitReached
+from scheduler_svc.domain.errors import (
+    FieldViolation,
+    InstanceNotFound,
+    InvalidRequest,
+    InvalidTransition,
+    LimitReached,
+)
 from scheduler_svc.domain.health import ProgressWatch
 from scheduler_svc.domain.instance import EngineFacts, InstanceRole, InstanceSpec, InstanceState, LoadReport
 from scheduler_svc.domain.ledger import Account
@@ -79,7 +85,7 @@ class Instance:
 
     @property
     def role(self) -> InstanceRole:
-        """What it is eligible for.  May be set at any time; nothing needs draining."""
+        """What it is eligible for.  An administrator changes it through ``Registry.set_role``."""
         return self._role
 
     @role.setter
@@ -115,7 +121,8 @@ class Registry:
 
         One that is there with the same ``engine_start_id`` keeps facts, figures and state (a reconnect); but LOST or
         FAILED starts over and has to prove itself again.  With another ``engine_start_id`` it starts over: let go of
-        what the old engine held (``SchedulingCore.lose``) first.  A role set by an administrator stays.
+        what the old engine held (``SchedulingCore.lose``) first.  A role set by an administrator stays, unless the
+        executor was started anew to embed, or no longer to.
 
         Raises LimitReached.
         """
@@ -140,9 +147,22 @@ class Registry:
             instance.pool.remove(instance)
             instance.pool = pool
             pool.add(instance)
-        if instance.role is old.role:
+        if instance.role is old.role or _embeds(instance.role) is not _embeds(spec.role):
             instance.role = spec.role
         instance.account.price_per_s = spec.price_per_hour / 3600
+
+    def set_role(self, instance_id: str, role: InstanceRole) -> InstanceRole:
+        """Change what an instance is eligible for; nothing needs draining.  Returns the role before.
+
+        Whether an engine embeds or generates is decided when it starts.  Raises InstanceNotFound, InvalidRequest.
+        """
+        instance = self.get(instance_id)
+        if _embeds(role) is not _embeds(instance.spec.role):
+            started, wanted = instance.spec.role.value, role.value
+            why = f"the executor of {instance_id!r} was started as {started} and cannot become {wanted} while it runs"
+            raise InvalidRequest([FieldViolation(field="role", description=why)])
+        previous, instance.role = instance.role, role
+        return previous
 
     def get(self, instance_id: str) -> Instance:
         """Raises InstanceNotFound."""
@@ -239,3 +259,7 @@ class Registry:
 
     def _drop_idle_pools(self) -> None:
         self._pools = {m: p for m, p in self._pools.items() if len(p) or p.queue}
+
+
+def _embeds(role: InstanceRole) -> bool:
+    return role is InstanceRole.EMBEDDING

@@ -111,8 +111,8 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         role = ROLE_FROM_WIRE.get(request.role)
         if role is None or request.role == common_pb2.INSTANCE_ROLE_UNSPECIFIED:
             raise InvalidRequest([FieldViolation(field="role", description=f"{request.role} is not a role")])
+        previous = self._core.registry.set_role(request.instance_id, role)
         instance = self._core.registry.get(request.instance_id)
-        previous, instance.role = instance.role, role
         log.info("instance %s: role %s -> %s", instance.instance_id, previous.value, role.value)
         self._wakeup.kick()
         view = instance_view(instance, self._clock.now())

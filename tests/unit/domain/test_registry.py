@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from scheduler_svc.domain.errors import InstanceNotFound, InvalidTransition, LimitReached
+from scheduler_svc.domain.errors import InstanceNotFound, InvalidRequest, InvalidTransition, LimitReached
 from scheduler_svc.domain.instance import InstanceRole, InstanceSpec, InstanceState
 from scheduler_svc.domain.registry import TRANSITIONS, Registry
 from tests.contract.policies.modelled_fleet import add_instance, make_core, make_facts, make_request
@@ -143,11 +143,42 @@ def test_a_lost_instance_has_to_prove_itself_though_its_engine_is_the_same() -> 
 def test_a_role_set_by_an_administrator_outlives_a_new_registration() -> None:
     registry = make_registry()
     instance = registry.register(spec(), 0.0)
-    instance.role = InstanceRole.DECODING
+    assert registry.set_role("i0", InstanceRole.DECODING) is InstanceRole.GENERAL
 
     registry.register(spec(engine_start_id="2"), 1.0)
 
     assert instance.role is InstanceRole.DECODING
+
+
+@pytest.mark.parametrize("started", InstanceRole)
+@pytest.mark.parametrize("wanted", InstanceRole)
+def test_whether_an_engine_embeds_is_not_set_while_it_runs(started: InstanceRole, wanted: InstanceRole) -> None:
+    registry = make_registry()
+    instance = registry.register(spec(role=started), 0.0)
+
+    if (started is InstanceRole.EMBEDDING) is (wanted is InstanceRole.EMBEDDING):
+        assert registry.set_role("i0", wanted) is started
+        assert instance.role is wanted
+        return
+    with pytest.raises(InvalidRequest, match=f"started as {started.value} and cannot become {wanted.value}") as refused:
+        registry.set_role("i0", wanted)
+    assert [violation.field for violation in refused.value.violations] == ["role"]
+    assert instance.role is started
+
+
+def test_the_role_of_nobody_cannot_be_set() -> None:
+    with pytest.raises(InstanceNotFound):
+        make_registry().set_role("i0", InstanceRole.HYBRID)
+
+
+def test_a_role_set_by_an_administrator_ends_with_an_executor_that_comes_back_to_embed() -> None:
+    registry = make_registry()
+    instance = registry.register(spec(role=InstanceRole.PREFILLING), 0.0)
+    registry.set_role("i0", InstanceRole.DECODING)
+
+    registry.register(spec(engine_start_id="2", role=InstanceRole.EMBEDDING), 1.0)
+
+    assert instance.role is InstanceRole.EMBEDDING
 
 
 def test_a_role_the_executor_changes_is_taken() -> None:

@@ -26,9 +26,9 @@ def explain(client: Client, request_id: str, svg: Path | None, as_json: bool) ->
     what failed and what was done about it.  A refused request leaves no record.
     """
     told = client.explain(request_id)
+    if svg is not None:
+        save_svg(story(told), svg, title=f"sagectl explain {request_id}", width=PICTURE_WIDTH)
     if as_json:
         print_json(told)
     else:
         show(story(told))
-    if svg is not None:
-        save_svg(story(told), svg, title=f"sagectl explain {request_id}", width=PICTURE_WIDTH)

@@ -29,7 +29,7 @@ def row(columns: Sequence[Column], cells: Sequence[Text | str]) -> Text:
 
 def titles(columns: Sequence[Column]) -> Text:
     line = row(columns, [column.title for column in columns])
-    line.stylize("bold")
+    line.stylize("bold on grey23")
     return line
 
 

@@ -41,6 +41,8 @@ def set_policy(client: Client, name: str, reason: str, as_json: bool) -> None:
     change = client.set_policy(name, reason=reason)
     if as_json:
         print_json(change)
+    elif change.policy == change.previous:
+        click.echo(f"{change.policy} is in force already")
     else:
         click.echo(f"{change.previous} -> {change.policy}; {change.reordered} waiting requests ordered anew")
 

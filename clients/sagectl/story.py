@@ -80,6 +80,8 @@ def _history(told: Explanation) -> Table:
         made = next(decisions, None) if entry.event == "placed" else None
         detail = Text(entry.detail) if made is None else _decision(*made)
         table.add_row(f"{entry.at_s:.3f} s", _event(entry), detail)
+    for made in decisions:  # of a history too long to be kept whole
+        table.add_row("", "", _decision(*made))
     return table
 
 

@@ -63,15 +63,15 @@ def top(client: Client, interval: float, once: bool, svg: Path | None, as_json: 
 def _show_once(client: Client, address: str, svg: Path | None, *, as_json: bool) -> None:
     with closing(client.watch_fleet(recent_decisions=DECISIONS)) as snapshots:
         snapshot = next(snapshots)
+    if svg is not None:
+        lines = frame(snapshot, Standing(address=address), PICTURE_WIDTH, PICTURE_HEIGHT)
+        save_svg(_shown(lines), svg, title="sagectl top", width=PICTURE_WIDTH)
     if as_json:
         print_json(snapshot, indent=None)
     else:
         console = stdout_console()
         height = console.height - 1 if console.is_terminal else None
         show(_shown(frame(snapshot, Standing(address=address), console.width, height)), console)
-    if svg is not None:
-        lines = frame(snapshot, Standing(address=address), PICTURE_WIDTH, PICTURE_HEIGHT)
-        save_svg(_shown(lines), svg, title="sagectl top", width=PICTURE_WIDTH)
 
 
 def _write_lines(feed: Feed) -> None:

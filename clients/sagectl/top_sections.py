@@ -136,10 +136,10 @@ def _pairs(pairs: Sequence[PrefillDecodePair]) -> Iterator[Text]:
 def decisions(made: Sequence[RecentDecision], width: int) -> Section:
     columns = [
         Column(title="AGO", width=6, align="right"),
-        Column(title="REQUEST", width=13 if width < WIDE else 24 if width < WIDER else 36),
+        Column(title="REQUEST", width=13 if width < WIDE else 20 if width < WIDER else 36),
         Column(title="POLICY", width=14),
         Column(title="PHASE", width=6),
-        Column(title="WHERE", width=16 if width < WIDE else 28),
+        Column(title="WHERE", width=18 if width < WIDER else 32),
     ]
     columns.append(rest("WHY", columns, width))
     lines = [
@@ -166,7 +166,7 @@ def failovers(found: Sequence[RecentFailover], width: int) -> Section:
     """The latest few: after a storm of them the decisions still show."""
     columns = [
         Column(title="AGO", width=6, align="right"),
-        Column(title="FAILOVER", width=13 if width < WIDE else 24 if width < WIDER else 36),
+        Column(title="FAILOVER", width=13 if width < WIDE else 20 if width < WIDER else 36),
         Column(title="CAUSE", width=14),
     ]
     columns.append(rest("WHY", columns, width))

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from google.protobuf.duration_pb2 import Duration
 
 from sage.controlplane.v1 import admin_pb2, common_pb2, inference_pb2
 from sage_wire.errors import ErrorReason
@@ -331,6 +332,8 @@ async def test_explain_shows_history_candidates_and_reasons(scheduler: FakeSched
         queue_position=4,
         ordering_key="arrival",
         history=[admin_pb2.HistoryEntry(event="accepted", detail="3 prompt tokens")],
+        prompt_tokens=3,
+        time_slices=[admin_pb2.TimeSlice(use=admin_pb2.TIME_USE_QUEUE, length=Duration(seconds=2))],
     )
     answer.decisions.append(scheduled().scheduled.decision)
     answer.decisions[0].candidates.add(instance_id="executor-1", chosen=True, scores={"start_s": 1.5})
@@ -340,17 +343,22 @@ async def test_explain_shows_history_candidates_and_reasons(scheduler: FakeSched
     document = json.loads((await run("explain", "r", "--json")).stdout)
 
     for part in (
-        "r: queued (tiny, normal)",
+        "r: queued (tiny, normal, 3 prompt + 0 output tokens)",
         "number 4 in line by arrival",
         "waits because: all 2 instances full",
         "3 prompt tokens",
-        "decision 1: executor-1 by fifo",
+        "decision 1: on executor-1",
+        "fifo decided",
         "shortest predicted start 0.00 s",
-        "chosen",
+        "▸ executor-1",
+        "where the time went: 2.000 s",
         "room: 4 of 4 [sequences]",
     ):
         assert part in shown
     assert document["decisions"][0]["candidates"][0]["scores"] == {"start_s": 1.5}
+    assert document["time_slices"] == [{"use": "queue", "start_s": 0.0, "length_s": 2.0, "instance_id": ""}]
+    assert "\x1b" not in shown, "no colours in a pipe"
+    assert not [line for line in shown.splitlines() if line != line.rstrip()]
 
 
 async def test_cancel(scheduler: FakeScheduler, run: Run) -> None:

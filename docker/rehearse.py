@@ -19,6 +19,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -132,6 +133,7 @@ class Build:
         print(f"    {image}: a clean {SUITE}", flush=True)
         subprocess.run(["cp", "--archive", str(self._base()), str(root)], check=True)  # devices stay devices
         for path in (Path("/etc/resolv.conf"), *self._carry):
+            (root / path.parent.relative_to("/")).mkdir(parents=True, exist_ok=True)
             shutil.copy(path, root / path.relative_to("/"))
         self._now = self._stages[name or "final"] = Stage(root=root)
 
@@ -202,10 +204,19 @@ def _admitted(path: Path) -> bool:
 
 
 def start(stage: Stage, variables: list[str], bind: list[str], flags: list[str]) -> int:
-    """The service in the foreground, in this process' place: a signal to it is a signal to the service's starter."""
+    """The service in the foreground, as process 1 of its own; SIGTERM and SIGINT go to it.  Returns its exit status."""
     extra = dict(item.split("=", 1) for item in variables)
     words = stage.command([*stage.entrypoint, *flags], extra=extra, user=stage.user, bind=tuple(bind))
-    os.execvp(words[0], words)
+    process = subprocess.Popen(words)
+
+    def pass_on(number: int, _: object) -> None:
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        for child in children:
+            os.kill(int(child), number)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, pass_on)
+    return process.wait()
 
 
 def health(stage: Stage) -> int:

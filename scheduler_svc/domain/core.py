@@ -460,6 +460,7 @@ def _end(instance: Instance) -> End:
         instance_id=instance.instance_id,
         engine_start_id=instance.engine_start_id,
         compatibility_key=facts.compatibility_key if facts is not None else "",
+        model=instance.spec.model,
     )
 
 

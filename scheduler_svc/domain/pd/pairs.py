@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
@@ -11,7 +12,7 @@ class PairState(Enum):
     UNTRIED = "untried"
     WARMING = "warming"
     USABLE = "usable"
-    FAILED = "failed"  # tried again at retry_at
+    FAILED = "failed"  # tried again at retry_at, which never comes where the ends are not compatible
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,6 +22,7 @@ class End:
     instance_id: str
     engine_start_id: str  # a new engine has to prove itself anew
     compatibility_key: str  # equal keys can hand over; empty cannot at all
+    model: str
 
     @property
     def identity(self) -> tuple[str, str]:
@@ -58,15 +60,18 @@ class PairBook:
         return len(self._pairs)
 
     def renew(self, prefills: Iterable[End], decodes: Iterable[End]) -> None:
-        """Form the pairs of these ends; what is known of those that stay is kept, the others are forgotten."""
+        """Form the pairs of these ends; what is known of those that stay is kept, the others are forgotten.
+
+        Two ends of one model whose keys differ are a pair that failed for good: for operators to see.
+        """
         decodes = list(decodes)
         wanted = {
             (p.identity, d.identity): (p, d)
             for p in prefills
             for d in decodes
-            if p.instance_id != d.instance_id and p.compatibility_key and p.compatibility_key == d.compatibility_key
+            if p.instance_id != d.instance_id and p.model == d.model and p.compatibility_key and d.compatibility_key
         }
-        self._pairs = {k: self._pairs.get(k) or Pair(prefill=p, decode=d) for k, (p, d) in wanted.items()}
+        self._pairs = {k: self._pairs.get(k) or _pair(p, d) for k, (p, d) in wanted.items()}
         self._by_decode = {}
         for pair in self._pairs.values():
             self._by_decode.setdefault(pair.decode.instance_id, []).append(pair)
@@ -110,3 +115,10 @@ class PairBook:
         pair.reason = reason
         pair.retry_at = now + min(RETRY_S * 2 ** min(pair.failures, MAX_DOUBLINGS), RETRY_MAX_S)
         pair.failures += 1
+
+
+def _pair(prefill: End, decode: End) -> Pair:
+    if prefill.compatibility_key == decode.compatibility_key:
+        return Pair(prefill=prefill, decode=decode)
+    reason = f"not compatible: {prefill.compatibility_key} and {decode.compatibility_key}"
+    return Pair(prefill=prefill, decode=decode, state=PairState.FAILED, reason=reason, retry_at=math.inf)

@@ -9,8 +9,8 @@ from scheduler_svc.domain.pd.pairs import RETRY_MAX_S, End, PairBook, PairState
 from scheduler_svc.domain.pd.specialization import specialization
 
 
-def end(instance_id: str, *, start: str = "1", key: str = "k") -> End:
-    return End(instance_id=instance_id, engine_start_id=start, compatibility_key=key)
+def end(instance_id: str, *, start: str = "1", key: str = "k", model: str = "m") -> End:
+    return End(instance_id=instance_id, engine_start_id=start, compatibility_key=key, model=model)
 
 
 @pytest.fixture
@@ -29,10 +29,20 @@ def test_every_compatible_combination_is_a_pair(book: PairBook) -> None:
     }
 
 
-def test_nothing_hands_over_to_itself_or_to_what_it_is_not_compatible_with() -> None:
+def test_nothing_hands_over_to_itself_without_a_connector_or_to_another_model() -> None:
     book = PairBook()
-    book.renew([end("h"), end("p", key="other"), end("q", key="")], [end("h"), end("d"), end("e", key="")])
+    prefills = [end("h"), end("p", key="other", model="n"), end("q", key="")]
+    book.renew(prefills, [end("h"), end("d"), end("e", key="")])
     assert [(p.prefill.instance_id, p.decode.instance_id) for p in book] == [("h", "d")]
+
+
+def test_a_pair_that_is_not_compatible_is_shown_and_never_tried() -> None:
+    book = PairBook()
+    book.renew([end("p", key="nixl/16")], [end("d", key="nixl/32")])
+    (pair,) = book
+    assert (pair.state, pair.reason) == (PairState.FAILED, "not compatible: nixl/16 and nixl/32")
+    assert book.due(now=1e9) == []
+    assert not book.usable_for("d")
 
 
 def test_an_untried_pair_is_due_and_not_usable(book: PairBook) -> None:

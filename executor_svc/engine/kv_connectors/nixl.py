@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from executor_svc.engine.kv_connectors.connector import KvLayout, Pull, TransferCounts, UnusableParams
+from executor_svc.engine.kv_connectors.nixl_on_cores import THREADS_VARIABLE
 from executor_svc.engine.port import JsonValue, ModelError
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class NixlConnector:
         return {
             "VLLM_NIXL_SIDE_CHANNEL_HOST": settings.side_channel_host,
             "VLLM_NIXL_SIDE_CHANNEL_PORT": str(port),
+            THREADS_VARIABLE: "own" if "num_threads" in settings.extra else "none",
         }
 
     def compatibility_key(self, layout: KvLayout, settings: KvTransferSettings) -> str:

@@ -1,10 +1,13 @@
 """NIXL in an engine that is bound to CPU cores: it keeps to them, and leaves them to the engine.
 
-vLLM's connector (0.32) does two things on the CPU that suit machines with cores to spare.  It moves the thread that
-computes to the last core of each NUMA node, which may be another engine's.  And NIXL polls on a thread of its own
-without a pause, beside the computing, on the same cores: measured on one core, that halves the engine.  Without that
-thread the engine makes NIXL's progress itself, in each of its steps: on one machine, where blocks are read straight
-out of the other engine's memory, that costs a handoff nothing that was measured.
+vLLM's connector (0.26 to 0.32) does two things on the CPU that suit machines with cores to spare.  It moves the thread
+that computes to the last core of each NUMA node, which may be another engine's.  And NIXL polls on a thread of its own
+without a pause, beside the computing, on the same cores.  Without that thread the engine makes NIXL's progress itself, in
+each of its steps.  Measured with two engines on a core each: 2,000 prompt tokens take 0.23 s without and 0.49 s with the
+thread, their handoff 13 ms and 31 ms to the first token.
+
+Between hosts without RDMA a pull may have to wait for the other engine's step: whoever names ``num_threads`` among the
+connector's ``extra`` keeps the threads.
 
 Runs in vLLM's worker processes, before they make their connector (``worker_extension``).
 """
@@ -15,10 +18,12 @@ import importlib
 import os
 from typing import Any
 
+THREADS_VARIABLE = "SAGE_NIXL_THREADS"  # "own": NIXL keeps its threads, "none": it has none where cores are bound
+
 
 def wanted() -> bool:
-    """Whether this worker's engine is bound to cores and has this connector."""
-    return all(os.environ.get(name) for name in ("VLLM_CPU_OMP_THREADS_BIND", "VLLM_NIXL_SIDE_CHANNEL_PORT"))
+    """Whether this worker's engine is bound to cores, has this connector and nobody asked for its threads."""
+    return os.environ.get(THREADS_VARIABLE) == "none" and bool(os.environ.get("VLLM_CPU_OMP_THREADS_BIND"))
 
 
 def without_threads() -> None:

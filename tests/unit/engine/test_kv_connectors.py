@@ -106,6 +106,7 @@ def test_the_side_channel_goes_into_the_environment() -> None:
     assert NIXL.environment(settings, 4711) == {
         "VLLM_NIXL_SIDE_CHANNEL_HOST": "10.0.0.7",
         "VLLM_NIXL_SIDE_CHANNEL_PORT": "4711",
+        "SAGE_NIXL_THREADS": "none",
     }
 
 

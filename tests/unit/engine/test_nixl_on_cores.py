@@ -22,9 +22,10 @@ CONNECTED = KvTransferSettings(connector="NixlConnector")
         (VllmSettings(cpu_cores="1", kv_transfer=CONNECTED), True),
         (VllmSettings(kv_transfer=CONNECTED), False),
         (VllmSettings(cpu_cores="1"), False),
+        (VllmSettings(cpu_cores="1", kv_transfer=CONNECTED.model_copy(update={"extra": {"num_threads": 2}})), False),
     ],
 )
-def test_only_an_engine_that_is_bound_and_connected_goes_without_its_threads(
+def test_only_an_engine_that_is_bound_and_connected_goes_without_threads_unless_they_are_asked_for(
     settings: VllmSettings, wanted: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     environment: dict[str, str] = {}

@@ -75,6 +75,7 @@ def vllm(monkeypatch: pytest.MonkeyPatch) -> RecordedVllm:
         "OMP_WAIT_POLICY",
         "VLLM_NIXL_SIDE_CHANNEL_HOST",
         "VLLM_NIXL_SIDE_CHANNEL_PORT",
+        "SAGE_NIXL_THREADS",
         "SAGE_EXECUTOR_PROCESS",
     ):
         monkeypatch.setenv(name, "")  # so that what the adapter sets is undone

@@ -112,7 +112,10 @@ async def _turn(arm: Arm, max_tokens: int, *, seed: int) -> Turn:
 
 
 async def _load(channel: grpc.aio.Channel, max_tokens: int, seed: int) -> list[float]:
-    """STREAMS requests at any time until the window is over.  When each of them ended, in seconds from the start."""
+    """STREAMS requests at any time, of ``max_tokens`` on average, until the window is over.
+
+    When each of them ended, in seconds from the start.
+    """
     generate: grpc.aio.UnaryStreamMultiCallable[inference_pb2.GenerateRequest, bytes] = channel.unary_stream(
         "/sage.controlplane.v1.InferenceService/Generate",
         request_serializer=inference_pb2.GenerateRequest.SerializeToString,
@@ -122,21 +125,24 @@ async def _load(channel: grpc.aio.Channel, max_tokens: int, seed: int) -> list[f
     started = time.perf_counter()
     ended_at: list[float] = []
 
-    async def one(prompt: list[int]) -> None:
+    async def one(index: int, prompt: list[int]) -> None:
+        draw = random.Random(f"{seed}-{index}")
         while time.perf_counter() - started < STEADY_AFTER_S + WINDOW_S:
+            # Of one length they would end together, and a window would hold one batch more or less.
+            length = draw.randint(max(1, max_tokens // 2), max_tokens + max_tokens // 2)
             request = inference_pb2.GenerateRequest()
             request.spec.tokens.ids.extend(prompt)
-            request.spec.sampling.max_tokens = max_tokens
+            request.spec.sampling.max_tokens = length
             request.spec.sampling.ignore_eos = True
             request.spec.sampling.temperature = 0.0
             last = b""
             async for message in generate(request, timeout=CALL_TIMEOUT_S):
                 last = message
-            if inference_pb2.GenerateResponse.FromString(last).finished.usage.completion_tokens != max_tokens:
+            if inference_pb2.GenerateResponse.FromString(last).finished.usage.completion_tokens != length:
                 raise RuntimeError("a request did not finish")
             ended_at.append(time.perf_counter() - started)
 
-    await asyncio.gather(*map(one, workload.prompts()))
+    await asyncio.gather(*(one(index, prompt) for index, prompt in enumerate(workload.prompts())))
     return ended_at
 
 

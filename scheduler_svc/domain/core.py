@@ -84,6 +84,8 @@ class SchedulingCore:
         )
         instance.pool.invalidate()
         self._to_ready(instance, now)
+        if self.pd.settings.enabled:
+            self.renew_pairs()  # at once: what its old engine proved says nothing of this one
         return instance
 
     def _to_ready(self, instance: Instance, now: float) -> None:

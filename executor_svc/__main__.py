@@ -6,10 +6,13 @@ import asyncio
 import gc
 import sys
 
-from executor_svc.config import ConfigError, load_or_exit
-from executor_svc.engine.lifeline import hang_on_executor_if_spawned
-from executor_svc.telemetry.logs import configure_logging
-from executor_svc.wiring import run
+try:
+    from executor_svc.config import ConfigError, load_or_exit
+    from executor_svc.engine.lifeline import hang_on_executor_if_spawned
+    from executor_svc.telemetry.logs import configure_logging
+    from executor_svc.wiring import run
+except ModuleNotFoundError as absent:
+    sys.exit(f"sage-executor: {absent.name} is not installed: pip install 'sage-control-plane[executor]'")
 
 GARBAGE_THRESHOLD = 20_000
 """Objects made and not freed, after which young ones are looked through for cycles: a step of a few hundred sequences

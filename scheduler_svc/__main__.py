@@ -8,14 +8,17 @@ import logging
 import signal
 import sys
 
-from sage_telemetry.prometheus import CannotServe
-from scheduler_svc.config import SchedulerConfig, load_or_exit
-from scheduler_svc.control.supervisor import TaskDied
-from scheduler_svc.domain.errors import UnknownPolicy
-from scheduler_svc.domain.policy import PolicyLoadError
-from scheduler_svc.telemetry.logs import configure_logging
-from scheduler_svc.transport.server import ListenError
-from scheduler_svc.wiring import Scheduler
+try:
+    from sage_telemetry.prometheus import CannotServe
+    from scheduler_svc.config import SchedulerConfig, load_or_exit
+    from scheduler_svc.control.supervisor import TaskDied
+    from scheduler_svc.domain.errors import UnknownPolicy
+    from scheduler_svc.domain.policy import PolicyLoadError
+    from scheduler_svc.telemetry.logs import configure_logging
+    from scheduler_svc.transport.server import ListenError
+    from scheduler_svc.wiring import Scheduler
+except ModuleNotFoundError as absent:
+    sys.exit(f"sage-scheduler: {absent.name} is not installed: pip install 'sage-control-plane[scheduler]'")
 
 log = logging.getLogger("scheduler_svc")
 

@@ -12,6 +12,7 @@ from sage_client import (
     PairState,
     PrefillDecodePair,
     PrefillDecodeStatus,
+    Priority,
     QueueInfo,
     RecentDecision,
     RecentFailover,
@@ -28,6 +29,7 @@ _BAR = 10
 _FALLEN = (InstanceState.LOST, InstanceState.FAILED, InstanceState.STALLED)
 _STATE_STYLES = {InstanceState.READY: "green", **dict.fromkeys(_FALLEN, "bold red")}
 
+_CLASSES = [priority.name.lower() for priority in Priority]  # the most urgent first
 _IDENTITY = 3  # columns of an instance that every state has
 
 
@@ -97,7 +99,8 @@ def queues(found: Sequence[QueueInfo], width: int) -> Section:
     columns.append(rest("BY CLASS", columns, width))
     lines = []
     for each in sorted(found, key=lambda queue: -queue.waiting):
-        by_class = "  ".join(f"{name} {count}" for name, count in each.waiting_by_priority.items() if count)
+        waiting = [(each.waiting_by_priority.get(name, 0), name) for name in _CLASSES]
+        by_class = ", ".join(f"{name} {count}" for count, name in waiting if count)
         lines.append(row(columns, [each.model, f"{each.waiting}/{each.limit}", by_class]))
     return Section(title=titles(columns), lines=lines, least=2)
 

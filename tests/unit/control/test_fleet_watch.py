@@ -65,7 +65,7 @@ async def test_every_end_is_counted_and_judged() -> None:
         world.add("a")
         done = await world.submit("done", max_tokens=5, priority=Priority.CRITICAL)
         await world.advance(2.0)
-        assert done.finished
+        assert done.finished.completion_tokens
         counts = world.plane.fleet_watch.snapshot().since_start.counts
         assert (counts.accepted, counts.refused, counts.output_tokens) == (2, 1, 5)
         assert counts.ended == {RequestState.EXPIRED: 1, RequestState.FINISHED: 1}

@@ -38,7 +38,7 @@ async def test_a_request_that_found_room_at_once() -> None:
         world.add("a")
         reader = await world.submit("r", max_tokens=20)
         await world.advance(2.0)
-        assert reader.finished
+        assert reader.finished.completion_tokens
         assert uses(world, reader)[-2:] == [(PREFILL, "a"), (DECODE, "a")]
 
 
@@ -49,7 +49,8 @@ async def test_a_request_in_the_queue_so_far() -> None:
         reader = await world.submit("r", wait_for_instance=True)
         await world.advance(3.0)
         [waiting] = slices(world, reader.live)
-        assert (waiting.use, waiting.length_s) == (QUEUE, pytest.approx(3.0))
+        assert waiting.use is QUEUE
+        assert waiting.length_s == pytest.approx(3.0)
         assert "no instance is ready" in [entry.detail for entry in reader.live.history]
 
 
@@ -70,7 +71,7 @@ async def test_what_a_lost_instance_delivered_is_not_lost_and_the_wait_for_its_l
         world.add("b")
         first.silent = first.hung = True
         await world.advance(20.0)
-        assert reader.finished
+        assert reader.finished.completion_tokens
         found = uses(world, reader)
         at = found.index((DECODE, "a"))
         assert found[at + 1] == (LOST, "a")
@@ -89,7 +90,7 @@ async def test_an_attempt_that_gave_nothing_is_lost_from_its_placing_on() -> Non
         first.crash()
         world.add("b")
         await world.advance(5.0)
-        assert reader.finished
+        assert reader.finished.completion_tokens
         found = uses(world, reader)
         assert (LOST, "a") in found
         assert not [each for each in found if each == (PREFILL, "a")]
@@ -112,7 +113,7 @@ async def test_a_split_request() -> None:
         await world.ready()
         reader = await world.submit("r", max_tokens=20)
         await world.advance(3.0)
-        assert reader.finished
+        assert reader.finished.completion_tokens
         assert uses(world, reader)[-3:] == [(PREFILL, "p"), (TRANSFER, "d"), (DECODE, "d")]
 
 
@@ -126,6 +127,6 @@ async def test_a_split_request_whose_prefill_instance_was_lost() -> None:
         await world.advance(0.1)
         prefill.crash()
         await world.advance(5.0)
-        assert reader.finished
+        assert reader.finished.completion_tokens
         assert uses(world, reader)[-3:] == [(LOST, "p"), (PREFILL, "d"), (DECODE, "d")]
         assert "fallback" in [entry.event for entry in reader.live.history]

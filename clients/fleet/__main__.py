@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from fleet.down import down
 from fleet.show import show
-from fleet.spec import DEFAULT_ADDRESS, FleetSpec
+from fleet.spec import DEFAULT_ADDRESS, ROLES, FleetSpec
 from fleet.state_dir import AlreadyRunning, StateDir
 from fleet.supervise import supervise
 from fleet.up import up
@@ -16,9 +16,12 @@ from fleet.up import up
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit status: 0 done; 1 failed; 2 wrong usage; 3 (``status``) no fleet is running; 130 interrupted."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
     state = StateDir.default()
     if options.command == "up":
+        if options.executors is not None and options.executors < len(options.roles):
+            parser.error(f"{len(options.roles)} roles for {options.executors} executors")
         return up(_spec(options), state, foreground=options.foreground)
     if options.command == "down":
         return down(state)
@@ -47,7 +50,8 @@ def _parser() -> argparse.ArgumentParser:
 def _add_up(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     defaults = FleetSpec()
-    add("--executors", type=_count, default=defaults.executors, metavar="N", help="default: %(default)s")
+    add("--executors", type=_count, metavar="N", help=f"default: as many as roles, else {defaults.executors}")
+    add("--roles", type=_roles, default=(), metavar="R,R,...", help=f"of executor 1, 2, ...: {', '.join(ROLES)}")
     add("--engine", choices=["vllm", "simulated"], default=defaults.engine, help="default: %(default)s")
     add("--model", default="", help="hub id or path; default: a tiny model made here")
     add("--served-name", default="", help="that clients ask for; default: a path's last part, or the hub id")
@@ -64,7 +68,8 @@ def _add_up(parser: argparse.ArgumentParser) -> None:
 
 def _spec(options: argparse.Namespace) -> FleetSpec:
     return FleetSpec(
-        executors=options.executors,
+        executors=options.executors or len(options.roles) or FleetSpec().executors,
+        roles=options.roles,
         engine=options.engine,
         model=options.model,
         served_name=options.served_name,
@@ -84,6 +89,14 @@ def _count(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError("must be at least 1")
     return value
+
+
+def _roles(text: str) -> tuple[str, ...]:
+    roles = tuple(part.strip().lower() for part in text.split(","))
+    for role in roles:
+        if role not in ROLES:
+            raise argparse.ArgumentTypeError(f"{role!r} is not a role; there are: {', '.join(ROLES)}")
+    return roles
 
 
 def _prices(text: str) -> tuple[float, ...]:

@@ -11,6 +11,7 @@ from fleet.devices import Devices, assign_devices
 from fleet.spec import TINY_MODEL, FleetSpec
 
 STOP_MARGIN_S = 15.0  # beyond the drain: an engine takes seconds to end its processes
+KV_CONNECTOR = "NixlConnector"  # how executors of a fleet that splits requests hand KV over
 CLIENT_VARIABLES = ("SAGE_SCHEDULER_ADDRESS",)  # meant for clients; the scheduler refuses variables it does not know
 
 
@@ -29,7 +30,10 @@ class ProcessSpec:
 
 def scheduler_process(spec: FleetSpec) -> ProcessSpec:
     command = [sys.executable, "-m", "scheduler_svc", "--listen", spec.address, "--policy", spec.policy]
-    command += ["--drain-timeout-s", f"{spec.drain_timeout_s:g}", *spec.scheduler_arguments]
+    command += ["--drain-timeout-s", f"{spec.drain_timeout_s:g}"]
+    if spec.splits:
+        command += ["--pd-separation.enabled", "--pd-separation.routing-policy", "threshold"]
+    command += spec.scheduler_arguments
     return ProcessSpec(
         name="scheduler",
         command=tuple(command),
@@ -51,15 +55,20 @@ def executor_names(spec: FleetSpec) -> list[str]:
 def _executor_process(spec: FleetSpec, number: int, devices: Devices) -> ProcessSpec:
     name = f"executor-{number}"
     price = spec.prices[number - 1] if number <= len(spec.prices) else 0.0
+    role = spec.roles[number - 1] if number <= len(spec.roles) else "general"
     flags: dict[str, str] = {
         "--scheduler": spec.address,
         "--instance-id": name,
+        "--role": role,
         "--model": model_of(spec),
         "--engine.kind": spec.engine,
         "--engine.model.served-name": served_name_of(spec),
         "--price-per-hour": f"{price:g}",
         "--drain-timeout-s": f"{spec.drain_timeout_s:g}",
     }
+    if spec.splits and role != "embedding":
+        # Also where the role is general: `sagectl role` may give it another while it runs.
+        flags[f"--engine.{spec.engine}.kv-transfer.connector"] = KV_CONNECTOR
     if spec.max_running is not None:
         flags[f"--engine.{spec.engine}.max-running"] = str(spec.max_running)
     if spec.engine == "vllm" and is_tiny_model(model_of(spec)):

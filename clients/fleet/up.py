@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 
-from fleet.commands import served_name_of
+from fleet.commands import executor_names, served_name_of
 from fleet.down import down
 from fleet.model_files import ModelNotMade, make_model_if_needed
 from fleet.ports import why_not_free
@@ -107,6 +107,9 @@ def _explain(status: FleetStatus | None, state: StateDir) -> int:
 def _announce(spec: FleetSpec) -> None:
     flag = "" if spec.address == FleetSpec().address else f" --address {spec.address}"
     _say(f"ready: {spec.executors} x {served_name_of(spec)} ({spec.engine}) behind {spec.address}")
+    if spec.splits:
+        roles = ", ".join(f"{name} {role}" for name, role in zip(executor_names(spec), spec.roles, strict=False))
+        _say(f"prefill/decode separation: {roles}; `sagectl pd get{flag}` shows who hands over to whom")
     _say(f'try: sagectl generate "Once upon a time" --max-tokens 32 -v{flag}')
 
 

@@ -88,6 +88,19 @@ def test_a_life(fleet: Fleet, home: Path) -> None:
     assert fleet("down").stdout == "no fleet is running\n"
 
 
+def test_a_fleet_that_separates_prefill_from_decode(fleet: Fleet) -> None:
+    address = free_address()
+    up = fleet("up", "--engine", "simulated", "--roles", "prefilling,decoding", "--address", address)
+    assert (up.returncode, up.stderr) == (0, "")
+    assert "prefill/decode separation: executor-1 prefilling, executor-2 decoding" in up.stdout
+
+    with sage.Client(address) as client:
+        until(lambda: [each.state for each in client.get_prefill_decode().pairs] == [sage.PairState.USABLE])
+        done = client.generate("hello " * 700, max_tokens=5).result()
+    assert (done.decisions[0].prefill_instance_id, done.instance_id) == ("executor-1", "executor-2")
+    assert len(done.token_ids) == 5
+
+
 def test_a_port_that_is_taken_is_named(fleet: Fleet) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

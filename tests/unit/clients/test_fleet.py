@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from fleet.__main__ import main
 from fleet.commands import executor_processes, scheduler_process, served_name_of
 from fleet.devices import core_shares, gpu_shares
 from fleet.ports import free_address, why_not_free
 from fleet.progress import ProgressLines
-from fleet.spec import FleetSpec
+from fleet.spec import Engine, FleetSpec
 from fleet.state_dir import AlreadyRunning, StateDir
 from fleet.status import FleetPhase, FleetStatus, InstanceProgress, ProcessStatus
 
@@ -86,6 +87,41 @@ def test_the_tiny_model_runs_in_full_precision(tmp_path: Path, monkeypatch: pyte
 
     assert flag(executor_processes(FleetSpec(model=str(tiny)))[0].command, "--engine.vllm.dtype") == "float32"
     assert flag(executor_processes(FleetSpec(model=str(other)))[0].command, "--engine.vllm.dtype") is None
+
+
+@pytest.mark.parametrize("engine", ["vllm", "simulated"])
+def test_a_fleet_with_roles_separates_prefill_from_decode(engine: Engine) -> None:
+    spec = FleetSpec(engine=engine, executors=4, roles=("prefilling", "decoding", "embedding"))
+    commands = [each.command for each in executor_processes(spec)]
+
+    assert [flag(command, "--role") for command in commands] == ["prefilling", "decoding", "embedding", "general"]
+    connectors = [flag(command, f"--engine.{engine}.kv-transfer.connector") for command in commands]
+    assert connectors == ["NixlConnector", "NixlConnector", None, "NixlConnector"]
+    assert "--pd-separation.enabled" in scheduler_process(spec).command
+
+
+def test_a_fleet_without_roles_for_it_does_not() -> None:
+    spec = FleetSpec(engine="simulated", roles=("general", "embedding"))
+
+    assert not spec.splits
+    assert "--pd-separation.enabled" not in scheduler_process(spec).command
+    assert flag(executor_processes(spec)[0].command, "--engine.simulated.kv-transfer.connector") is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--roles", "prefilling,king"), "'king' is not a role"),
+        (("--roles", "prefilling,decoding", "--executors", "1"), "2 roles for 1 executors"),
+    ],
+)
+def test_roles_that_make_no_sense_are_refused(
+    arguments: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as refused:
+        main(["up", *arguments])
+    assert refused.value.code == 2
+    assert said in capsys.readouterr().err
 
 
 def test_a_model_is_served_under_a_name_that_is_not_a_path(tmp_path: Path) -> None:

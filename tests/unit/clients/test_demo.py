@@ -11,7 +11,8 @@ from demo.calibration import Calibration
 from demo.effects import Effect, effects
 from demo.outcome import Outcome
 from demo.round import Round, cost_per_1000_tokens, per_instance
-from demo.show import POLICIES, deaths
+from demo.show import POLICIES
+from demo.stage import deaths
 from demo.workload import burst, expected_burst_s, trickle
 from fleet.status import FleetPhase, FleetStatus, ProcessStatus
 from sage_client import PolicySwitch, Priority

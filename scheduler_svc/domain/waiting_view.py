@@ -24,7 +24,7 @@ def why_not_at_once(pool: Pool | None) -> str:
     if pool.queue:
         return f"{len(pool.queue)} others wait"
     if not any(account.free_slots > 0 for account in pool.accounts):
-        return f"no slot is free on {len(pool.accounts)} instances"
+        return f"no slot is free on the instances that run whole requests ({len(pool.accounts)})"
     return ""
 
 

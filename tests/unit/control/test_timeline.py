@@ -54,6 +54,20 @@ async def test_a_request_in_the_queue_so_far() -> None:
         assert "no instance is ready" in [entry.detail for entry in reader.live.history]
 
 
+async def test_the_history_says_what_a_request_had_to_wait_for_when_it_came() -> None:
+    async with World() as world:
+        world.add("a", max_running=1)
+        for number in range(4):
+            await world.submit(f"r{number}", max_tokens=4_000)
+            await world.advance(0.5)
+        queued = [
+            [entry.detail for entry in live.history if entry.event == "queued"] for live in world.plane.lifecycle
+        ]
+        # The first runs, the second is queued at the engine's lookahead.
+        assert queued[0] == []
+        assert queued[-2:] == [["no slot is free on the instances that run whole requests (1)"], ["1 others wait"]]
+
+
 async def test_one_that_runs_so_far() -> None:
     async with World() as world:
         world.add("a")

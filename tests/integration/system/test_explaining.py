@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from sage_client import AsyncStream, Priority, RequestNotFoundError, RequestState, Tokens
+from sage_client import (
+    AsyncStream,
+    InvalidRequestError,
+    Priority,
+    RequestNotFoundError,
+    RequestState,
+    TimeUse,
+    Tokens,
+)
 from tests.integration.system.local_fleet import LocalFleet
 from tests.support.eventually import eventually
 
@@ -109,3 +117,28 @@ async def test_the_record_is_bounded_and_says_so() -> None:
         for request_id in ids[:3]:
             with pytest.raises(RequestNotFoundError, match="left the record"):
                 await fleet.client.explain(request_id)
+
+
+async def test_a_refused_request_leaves_no_record_and_that_is_said(fleet: LocalFleet) -> None:
+    await fleet.add("one")
+    with pytest.raises(InvalidRequestError):
+        await fleet.client.generate("Once", max_tokens=1, temperature=-1, request_id="r").result()
+    with pytest.raises(RequestNotFoundError, match="was refused"):
+        await fleet.client.explain("r")
+
+
+async def test_explain_tells_where_the_time_of_a_failed_over_request_went(fleet: LocalFleet) -> None:
+    dying = await fleet.add("dying")
+    stream = fleet.client.generate("Once", max_tokens=300, request_id="r", ttft_target=5.0)
+    await running(stream)
+    await fleet.add("other")
+    dying.terminate()
+    dying.terminate()
+    result = await stream.result()
+    story = await fleet.client.explain("r")
+    uses = [(each.use, each.instance_id) for each in story.time_slices]
+    assert (TimeUse.DECODE, "dying") in uses
+    assert uses[-1] == (TimeUse.DECODE, "other")
+    assert sum(each.length_s for each in story.time_slices) == pytest.approx(result.timings.total_s, abs=0.05)
+    assert (story.prompt_tokens, story.completion_tokens) == (result.usage.prompt_tokens, 300)
+    assert [(each.target, each.met) for each in story.slo] == [("ttft", True)]

@@ -469,6 +469,12 @@ def test_an_unknown_policy_is_refused_and_changes_nothing() -> None:
     assert not core.switches
 
 
+def test_setting_the_policy_in_force_is_no_switch() -> None:
+    core = make_core("fifo")
+    assert core.set_policy("fifo", 1.0, "again") == ("fifo", 0)
+    assert not core.switches
+
+
 def test_the_latest_switches_are_remembered() -> None:
     core = make_core("fifo", max_switches=3)
     for n in range(10):

@@ -10,12 +10,13 @@ import pytest
 
 from sage.controlplane.v1 import admin_pb2, common_pb2, executor_pb2, inference_pb2
 from scheduler_svc.control.attempt_end import EndCause
+from scheduler_svc.control.timeline import TimeUse
 from scheduler_svc.domain.decision import Phase
 from scheduler_svc.domain.instance import InstanceRole, InstanceState
 from scheduler_svc.domain.pd.pairs import PairState
 from scheduler_svc.domain.pd.settings import SplitMode
 from scheduler_svc.domain.request import Priority, RequestState, ResumeMode
-from scheduler_svc.transport import enums, prefill_decode
+from scheduler_svc.transport import enums, prefill_decode, stories
 
 UNSPECIFIED = 0
 
@@ -27,6 +28,7 @@ TO_WIRE: list[tuple[Mapping[Any, Any], type[Enum], Any]] = [
     (enums.REQUEST_STATE_TO_WIRE, RequestState, inference_pb2.RequestState),
     (prefill_decode.MODE_TO_WIRE, SplitMode, admin_pb2.SplitMode),
     (prefill_decode.STATE_TO_WIRE, PairState, admin_pb2.PrefillDecodePair.State),
+    (stories.TIME_USE_TO_WIRE, TimeUse, admin_pb2.TimeUse),
 ]
 
 FROM_WIRE: list[tuple[Mapping[Any, Any], type[Enum], Any]] = [

@@ -1,0 +1,125 @@
+"""The fleet at one moment on the wire: nothing is forgotten, and what many watch is converted once."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from google.protobuf.duration_pb2 import Duration
+
+from sage.controlplane.v1 import admin_pb2, common_pb2
+from scheduler_svc.control.fleet_watch import FleetSnapshot
+from scheduler_svc.control.observer import FailoverCause
+from scheduler_svc.control.rolling_counts import Counts, Stretch
+from scheduler_svc.control.tally import DECISIONS_KEPT, RecentDecision, RecentFailover
+from scheduler_svc.domain.core import SchedulingCore
+from scheduler_svc.domain.decision import Phase
+from scheduler_svc.domain.errors import InvalidRequest
+from scheduler_svc.domain.instance import InstanceSpec
+from scheduler_svc.domain.policy import PolicyCatalogue, PolicySwitch
+from scheduler_svc.domain.queue import QueueView
+from scheduler_svc.domain.request import Priority, RequestKey, RequestState
+from scheduler_svc.domain.settings import CoreSettings
+from scheduler_svc.transport import durations, fleet_snapshots
+from tests.unit.transport.completeness import unset
+
+NOW = 100.0
+KEY = RequestKey(tenant="blue", request_id="r")
+
+
+def a_decision(number: int = 0) -> RecentDecision:
+    return RecentDecision(
+        at=NOW - 1 - number,
+        key=RequestKey(tenant="blue", request_id=f"r{number}"),
+        policy="fifo",
+        phase=Phase.DECODING,
+        instance_id="d",
+        prefill_instance_id="p",
+        waited_s=0.5,
+        reason="shortest predicted start",
+    )
+
+
+def a_stretch(span_s: float) -> Stretch:
+    counts = Counts(
+        accepted=9,
+        refused=1,
+        ended=Counter(dict.fromkeys(RequestState, 2)),
+        failovers=3,
+        output_tokens=40,
+        met=Counter({Priority.HIGH: 4}),
+        missed=Counter({Priority.HIGH: 1, Priority.BACKGROUND: 2}),
+    )
+    return Stretch(span_s=span_s, counts=counts)
+
+
+@pytest.fixture
+def core() -> SchedulingCore:
+    return SchedulingCore(CoreSettings(policy="fifo"), PolicyCatalogue())
+
+
+def taken(core: SchedulingCore, decisions: int = 1) -> FleetSnapshot:
+    if core.registry.find("a") is None:
+        core.registry.register(InstanceSpec(instance_id="a", model="m", engine_start_id="1"), NOW)
+    return FleetSnapshot(
+        taken_at=NOW,
+        uptime_s=60.0,
+        policy="adaptive",
+        delegate="fifo",
+        latest_switch=PolicySwitch(from_policy="fifo", to_policy="adaptive", reason="said so", at=NOW - 5),
+        instances=tuple(core.registry.all()),
+        queues={"m": QueueView(waiting=2, limit=10, by_priority={Priority.LOW: 2})},
+        running=4,
+        waiting=2,
+        latest=a_stretch(12.0),
+        recent=a_stretch(300.0),
+        since_start=a_stretch(60.0),
+        decisions=tuple(a_decision(number) for number in range(decisions)),
+        failovers=(RecentFailover(at=NOW - 2, key=KEY, cause=FailoverCause.LOST, why="its lease ended"),),
+    )
+
+
+def test_nothing_is_forgotten(core: SchedulingCore) -> None:
+    wire = fleet_snapshots.snapshot(taken(core), core, 7)
+    assert unset(wire) == set()
+    assert (wire.epoch, wire.requests_running, wire.requests_waiting) == (7, 4, 2)
+    assert unset(wire.latest_switch) == set()
+    assert unset(wire.decisions[0]) == set()
+    assert durations.from_wire(wire.decisions[0].ago) == 1.0
+    assert unset(wire.failovers[0]) == set()
+    assert (wire.failovers[0].cause, durations.from_wire(wire.failovers[0].ago)) == ("lost", 2.0)
+    assert unset(wire.recent) == set()
+    assert (wire.recent.finished, wire.recent.failed, wire.recent.cancelled, wire.recent.expired) == (2, 2, 2, 2)
+    assert [durations.from_wire(each.span) for each in (wire.latest, wire.recent, wire.since_start)] == [12, 300, 60]
+
+
+def test_attainment_is_by_class_the_most_urgent_first(core: SchedulingCore) -> None:
+    wire = fleet_snapshots.snapshot(taken(core), core, 7)
+    assert [(each.priority, each.met, each.missed) for each in wire.recent.slo] == [
+        (common_pb2.PRIORITY_HIGH, 4, 1),
+        (common_pb2.PRIORITY_BACKGROUND, 0, 2),
+    ]
+
+
+def test_what_many_watch_is_converted_once_and_cut_for_each(core: SchedulingCore) -> None:
+    conversion = fleet_snapshots.SnapshotConversion(core, 7)
+    shared = taken(core, decisions=10)
+    assert len(conversion.response(shared, 3).snapshot.decisions) == 3
+    core.registry.all()[0].state_reason = "something happened since"
+    again = conversion.response(shared, 64).snapshot
+    assert len(again.decisions) == 10
+    assert again.instances[0].state_reason != "something happened since"
+
+
+@pytest.mark.parametrize(("asked", "given"), [(None, 20), (0, 0), (5, 5), (1_000, DECISIONS_KEPT)])
+def test_how_many_decisions_are_shown(asked: int | None, given: int) -> None:
+    assert fleet_snapshots.decisions(admin_pb2.WatchFleetRequest(recent_decisions=asked)) == given
+
+
+def test_the_interval_has_a_default_and_bounds() -> None:
+    assert fleet_snapshots.interval_s(admin_pb2.WatchFleetRequest()) == 1.0
+    quick = admin_pb2.WatchFleetRequest(interval=Duration(nanos=250_000_000))
+    assert fleet_snapshots.interval_s(quick) == 0.25
+    for seconds in (0, 61):
+        with pytest.raises(InvalidRequest, match="is not between"):
+            fleet_snapshots.interval_s(admin_pb2.WatchFleetRequest(interval=Duration(seconds=seconds)))

@@ -1,4 +1,4 @@
-"""``python -m demo [--engine vllm|simulated] [--model M]``."""
+"""``python -m demo [--pd] [--engine vllm|simulated] [--model M]``."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from demo.display import Display
+from demo.pd_show import TURN_S, pd_spec_for, show_pd
 from demo.show import BURST_S, show, spec_for
 
 
@@ -25,7 +26,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         default=BURST_S,
         help="how long the burst under each policy is meant to take; default: %(default)s",
     )
+    parser.add_argument(
+        "--pd",
+        action="store_true",
+        help="prefill/decode separation instead: one executor that prefills, one that decodes",
+    )
+    parser.add_argument(
+        "--turn-seconds",
+        type=_positive,
+        default=TURN_S,
+        help="with --pd: how long each of the four turns of its comparison is meant to take; default: %(default)s",
+    )
     options = parser.parse_args(arguments)
+    if options.pd:
+        return asyncio.run(show_pd(pd_spec_for(options.engine, options.model), Display(), turn_s=options.turn_seconds))
     spec = spec_for(options.engine, options.model)
     return asyncio.run(show(spec, Display(), burst_s=options.burst_seconds))
 

@@ -11,14 +11,17 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from demo.interference import Figures
 from demo.outcome import Outcome
 from demo.round import Round, cost_per_1000_tokens, per_instance
+from demo.split_request import SplitRequest
 from fleet.progress import ProgressLines
 from fleet.status import FleetPhase, FleetStatus, InstanceProgress
 
 PIPE_WIDTH = 160  # columns
 
 _CLASS_COLOURS = {"CRITICAL": "red", "HIGH": "yellow", "NORMAL": "green", "LOW": "cyan", "BACKGROUND": "blue"}
+_ARRANGEMENTS = {"general": "2 general", "split": "1 prefill + 1 decode"}
 _COLUMNS = ("class", "requests", "wait median", "wait worst", "TTFT median", "targets met")
 
 
@@ -53,6 +56,43 @@ class Display:
         again = f"  (attempt {outcome.attempts})" if outcome.attempts > 1 else ""
         where = f"{outcome.instance_id}  {ttft}  {outcome.tokens:4} tokens  {rate}"
         self.console.print(f"  {who} {escape(f'{where}  {outcome.why}{again}')}")
+
+    def split_request(self, seen: SplitRequest) -> None:
+        """The line of a request that was split, or was not, and has just ended."""
+        who = f"{seen.kind:<9}"
+        if seen.error or seen.decision is None or seen.timings is None:
+            self.console.print(f"  {who} [bold red]FAILED[/] {escape(seen.error)}")
+            return
+        times = seen.timings
+        where = f"{seen.decision.prefill_instance_id} -> " if seen.split else ""
+        parts = (("queue", times.queue_s), ("prefill", times.prefill_s), ("transfer", times.transfer_s))
+        spent = " ".join(f"{name} {_milliseconds(value)}" for name, value in (*parts, ("decode", times.decode_s)))
+        how = "[cyan]split[/]" if seen.split else "whole"
+        again = f" (attempt {seen.attempts})" if seen.attempts > 1 else ""
+        line = f"{where + seen.decision.instance_id:<24} {spent}  TTFT {_milliseconds(times.time_to_first_token_s)} ms"
+        phase = seen.decision.phase.value
+        self.console.print(
+            f"  {who} {seen.prompt_tokens:5} tokens  {how} {phase:<9} {escape(f'{line}  {seen.why}{again}')}"
+        )
+
+    def interference(self, found: dict[str, Figures]) -> None:
+        """The table of the comparison, and what it says."""
+        table = Table(title="short streams while long prompts arrive", title_justify="left", title_style="bold")
+        columns = ("inter-token p50", "p99", "longest pause", "TTFT of the long", "short", "long", "split")
+        for column in ("two engines", *columns):
+            table.add_column(column, justify="left" if column == "two engines" else "right")
+        for name, each in found.items():
+            seconds = (each.itl_p50_s, each.itl_p99_s, each.longest_pause_s, each.long_ttft_s)
+            counts = (each.shorts, each.longs, each.split)
+            table.add_row(_ARRANGEMENTS[name], *(f"{_milliseconds(s).strip()} ms" for s in seconds), *map(str, counts))
+        self.console.print(table)
+        whole, split = found["general"], found["split"]
+        self.say(
+            f"p99 inter-token latency of the short streams: {split.itl_p99_s * 1e3:.1f} ms with prefill and decode "
+            f"separated, {whole.itl_p99_s * 1e3:.1f} ms with two general executors "
+            f"({split.itl_p99_s / whole.itl_p99_s:.2f} times); p50 {split.itl_p50_s * 1e3:.1f} and "
+            f"{whole.itl_p50_s * 1e3:.1f} ms"
+        )
 
     def round(self, this: Round) -> None:
         """The table of a policy."""
@@ -128,6 +168,10 @@ def _move(bars: Progress, task: TaskID, instance: InstanceProgress) -> None:
     share = 1.0 if instance.state == "ready" else instance.progress
     total = None if share is None else 1.0  # a bar without a total only says that something goes on
     bars.update(task, completed=share or 0.0, total=total, state=instance.state)
+
+
+def _milliseconds(value: float | None) -> str:
+    return "    -" if value is None else f"{value * 1e3:5.0f}"
 
 
 def _seconds(value: float | None) -> str:

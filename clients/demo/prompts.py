@@ -1,0 +1,38 @@
+"""Texts of a wanted length in tokens, whatever the tokenizer."""
+
+from __future__ import annotations
+
+import random
+from typing import Self
+
+import sage_client as sage
+
+SEED = 20_262
+PROBE_WORDS = 200
+TEXT = (
+    "the meeting began with numbers of a quarter that nobody had seen before and went on to plans for next year which "
+    "were long winded but clear in what they wanted from each team while rain fell on old roofs of our small harbour"
+)
+WORDS = TEXT.split()
+
+
+class Prompts:
+    """No two of them begin alike, so that no prefix cache answers for an engine."""
+
+    def __init__(self, tokens_per_word: float) -> None:
+        self.tokens_per_word = tokens_per_word
+        self._dice = random.Random(SEED)
+        self._count = 0
+
+    @classmethod
+    async def measured(cls, client: sage.AsyncClient) -> Self:
+        """Asks how many tokens words are.  Raises SageError."""
+        words = " ".join(random.Random(SEED).choices(WORDS, k=PROBE_WORDS))
+        done = await client.generate(words, max_tokens=1, deadline=300.0).result()
+        return cls(done.usage.prompt_tokens / PROBE_WORDS)
+
+    def of(self, tokens: int) -> str:
+        """A text of about so many tokens."""
+        self._count += 1
+        words = self._dice.choices(WORDS, k=max(1, round(tokens / self.tokens_per_word) - 1))
+        return " ".join([str(self._dice.randrange(10**6)), *words])

@@ -61,7 +61,7 @@ class PdDemo:
             )
             await self._pair_up(client)
             mix = await self._play_mix(client, prompts, long_tokens)
-            problems = [f"{each.kind} request: {each.error}" for each in mix if each.error] or _not_split(mix)
+            problems = [f"{each.kind} request: {each.error}" for each in mix if each.error] or not_split(mix)
             return problems or await self._compare(client, prompts, mix, long_tokens)
         except (sage.SageError, PairNotUsable) as error:
             return [str(error)]
@@ -130,7 +130,7 @@ class PdDemo:
         except ValueError as error:
             return [str(error)]
         self._display.interference(found)
-        return _wrongly_placed(found)
+        return wrongly_placed(found)
 
     async def _prefill_s(
         self, client: sage.AsyncClient, prompts: Prompts, mix: list[SplitRequest], long_tokens: int
@@ -164,14 +164,14 @@ class PairNotUsable(Exception):
     """The two executors cannot hand over."""
 
 
-def _not_split(mix: list[SplitRequest]) -> list[str]:
+def not_split(mix: list[SplitRequest]) -> list[str]:
     """The long ones that ran whole, with what was said of it."""
     return [
         f"a {each.kind} request was not split: {each.why}" for each in mix if each.kind == "long" and not each.split
     ]
 
 
-def _wrongly_placed(found: dict[str, Figures]) -> list[str]:
+def wrongly_placed(found: dict[str, Figures]) -> list[str]:
     whole = found["split"].longs - found["split"].split
     problems = [f"{whole} long requests ran whole where they should have been split"] if whole else []
     if found["general"].split:

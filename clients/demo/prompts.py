@@ -22,7 +22,6 @@ class Prompts:
     def __init__(self, tokens_per_word: float) -> None:
         self.tokens_per_word = tokens_per_word
         self._dice = random.Random(SEED)
-        self._count = 0
 
     @classmethod
     async def measured(cls, client: sage.AsyncClient) -> Self:
@@ -33,6 +32,5 @@ class Prompts:
 
     def of(self, tokens: int) -> str:
         """A text of about so many tokens."""
-        self._count += 1
         words = self._dice.choices(WORDS, k=max(1, round(tokens / self.tokens_per_word) - 1))
         return " ".join([str(self._dice.randrange(10**6)), *words])

@@ -42,7 +42,7 @@ CHAOS := $(wildcard tests/chaos/test_*.py tests/chaos/*/test_*.py)
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help setup setup-vllm model proto proto-check proto-baseline lint types test-fast test-stack test-vllm test \
-        demo demo-pd up down bench lock clean unit integration integration-system
+        demo demo-pd up down bench lock clean unit integration integration-system integration-pd
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -148,18 +148,23 @@ lint: setup ## ruff, the import rules, the protos' lint and breaking-change chec
 types: setup ## mypy, strict
 	$(VENV)/bin/mypy
 
-# The fast tests in three parts, which test-fast runs beside each other: one computes, the others mostly wait.
+# The fast tests in parts, which test-fast runs beside each other: one computes, the others mostly wait.
 unit: setup
 	$(PY) -m pytest tests/unit tests/contract tests/architecture
 
 integration: setup
-	$(PY) -m pytest tests/integration --ignore=tests/integration/system --ignore=tests/integration/stack
+	$(PY) -m pytest tests/integration --ignore=tests/integration/system --ignore=tests/integration/pd \
+		--ignore=tests/integration/stack
 
 integration-system: setup
 	$(PY) -m pytest tests/integration/system
 
+integration-pd: setup
+	$(PY) -m pytest tests/integration/pd
+
 test-fast: setup ## every check and test that needs no vLLM, in under a minute
-	@$(MAKE) --no-print-directory -j4 --keep-going --output-sync=target lint types proto-check unit integration integration-system
+	@$(MAKE) --no-print-directory -j4 --keep-going --output-sync=target lint types proto-check unit integration \
+		integration-system integration-pd
 
 test-stack: setup ## the compose stack: rules and dashboards on a real Prometheus, linters, the compose file
 	@command -v prometheus >/dev/null && command -v promtool >/dev/null || \

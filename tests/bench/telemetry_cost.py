@@ -35,6 +35,8 @@ PROMPT_TOKENS = 32
 STEP_S = 0.002
 STEADY_AFTER_S = 1.2  # longer than spans wait for each other
 WINDOW_S = 2.5
+SETTLE_S = 2.4  # after the load: twice as long, and everything is delivered
+POLL_S = 0.2
 SCRAPE_EVERY_S = 1.0
 DELIVERED_WITHIN_S = 20.0
 CALL_TIMEOUT_S = 60.0
@@ -103,10 +105,11 @@ async def _turn(arm: Arm, max_tokens: int, *, seed: int) -> Turn:
     scraping = asyncio.create_task(_scrape(arm.pages))
     ended_at = await _load(arm.channel, max_tokens, seed)
     scraping.cancel()
-    await _delivered(arm.pages)
+    await asyncio.sleep(SETTLE_S)  # in either arm, as idling costs something as well
     scheduler, executor = (
         (process.cpu_s() - start) / len(ended_at) * 1_000 for process, start in zip(processes, before, strict=True)
     )
+    await _delivered(arm.pages)
     counted = sum(STEADY_AFTER_S <= at < STEADY_AFTER_S + WINDOW_S for at in ended_at)
     return Turn(requests_per_s=counted / WINDOW_S, scheduler=scheduler, executor=executor)
 
@@ -153,11 +156,11 @@ async def _scrape(pages: Sequence[str]) -> None:
 
 
 async def _delivered(pages: Sequence[str]) -> None:
-    """Until no more spans leave.  Where telemetry is off, as long as it takes the other arm at least."""
+    """Until no more spans leave, so that the other arm has the machine to itself."""
     counts: list[tuple[float, ...]] = []
     async with asyncio.timeout(DELIVERED_WITHIN_S):
-        while len(counts) < 2 or counts[-1] != counts[-2]:
-            await asyncio.sleep(STEADY_AFTER_S)
+        while pages and (len(counts) < 2 or counts[-1] != counts[-2]):
+            await asyncio.sleep(POLL_S)
             fetched = await asyncio.gather(*map(_fetch, pages))
             counts.append(tuple(number for page in fetched for number in _spans(page)))
 

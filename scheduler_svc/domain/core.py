@@ -57,6 +57,7 @@ class SchedulingCore:
         self._passes = 0
         self._evaluate_at = float("-inf")
         self._named = policies.make(settings.policy, settings)
+        self._chosen = settings.policy  # as the catalogue names it; the policy may call itself otherwise
         self._acting = self._first_acting(self._named)
 
     # ------------------------------------------------------------------ instances
@@ -415,10 +416,10 @@ class SchedulingCore:
         The policy that is in force already goes on as it is: no switch, nothing ordered anew.  Raises UnknownPolicy.
         """
         previous = self._named.name
-        if name == previous:
+        if name == self._chosen:
             return previous, 0
         named = self.policies.make(name, self.settings)
-        self._named = named
+        self._named, self._chosen = named, name
         reordered = self._act(self._first_acting(named), now)
         self.switches.append(PolicySwitch(from_policy=previous, to_policy=name, reason=reason, at=now))
         return previous, reordered

@@ -151,6 +151,8 @@ async def test_decode_dies_mid_stream_and_the_request_goes_on_whole(fleet: PdFle
     assert (second.phase, second.instance_id) == (Phase.HYBRID, "g" if general else "p")
     assert "goes on from tokens that were delivered already" in second.phase_reason
     assert len(done.token_ids) == 80
+    assert "requeued" in [entry.event for entry in await fleet.history(done.request_id)]
+    assert (await fleet.page()).total("sage_failovers_total", model="sim") == 1
     await fleet.free("p")
 
 

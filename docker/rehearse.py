@@ -34,7 +34,8 @@ ENTER = """
 set -eu
 root=$1; shift
 while [ "$1" != -- ]; do mkdir -p "$root/${1#*:}"; mount --bind "${1%%:*}" "$root/${1#*:}"; shift; done; shift
-mount --bind /dev "$root/dev"
+mount --rbind /dev "$root/dev"
+mount --rbind /sys "$root/sys"
 mount -t proc proc "$root/proc"
 exec "$@"
 """

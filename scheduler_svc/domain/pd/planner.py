@@ -6,11 +6,13 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from scheduler_svc.domain.instance import InstanceRole, InstanceState
 from scheduler_svc.domain.ledger import Account
 from scheduler_svc.domain.pd.fallbacks import Fallback
 from scheduler_svc.domain.pd.pairs import End, Pair, PairBook
 from scheduler_svc.domain.pd.router import Forecast, PhaseChoice, Shape, determine_request_phase
 from scheduler_svc.domain.pd.settings import PdSettings, SplitMode
+from scheduler_svc.domain.pd.specialization import DECODE_ROLES, PREFILL_ROLES
 from scheduler_svc.domain.placement import scorers
 from scheduler_svc.domain.placement.ask import Ask
 from scheduler_svc.domain.placement.filters import able, with_room
@@ -89,8 +91,11 @@ class SplitPlanner:
         if not self.settings.enabled or not len(pool):
             return []
         missing = [
-            f"no instance of {pool.model!r} that takes {what} is ready"
-            for what, accounts in (("prefill legs", pool.prefillers), ("decode legs", pool.decoders))
+            f"no instance of {pool.model!r} that takes {what} is ready{_without_connector(pool, roles)}"
+            for what, accounts, roles in (
+                ("prefill legs", pool.prefillers, PREFILL_ROLES),
+                ("decode legs", pool.decoders, DECODE_ROLES),
+            )
             if not accounts
         ]
         if missing:
@@ -156,3 +161,10 @@ class SplitPlanner:
             handoff_s=handoff_s,
             prefill_backlog_s=starts[soonest],
         )
+
+
+def _without_connector(pool: Pool, roles: frozenset[InstanceRole]) -> str:
+    """Those that have the role and could be used if their engine had been started with a KV connector."""
+    ready = (i for i in pool.instances() if i.state is InstanceState.READY and i.role in roles)
+    names = [i.instance_id for i in ready if i.facts is not None and not i.facts.kv_connector]
+    return f" (without a KV connector: {', '.join(names[:4])})" if names else ""

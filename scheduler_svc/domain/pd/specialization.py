@@ -23,6 +23,9 @@ _BY_ROLE: dict[InstanceRole, Specialization] = {
     InstanceRole.EMBEDDING: Specialization(prefill=0.0, decode=0.0),
 }
 
+PREFILL_ROLES = frozenset(role for role, how in _BY_ROLE.items() if how.prefill > 0)
+DECODE_ROLES = frozenset(role for role, how in _BY_ROLE.items() if how.decode > 0)
+
 
 def specialization(role: InstanceRole, *, kv_connector: str) -> Specialization:
     """Of an instance in ``role``; without a KV connector it can take no leg of a split request."""

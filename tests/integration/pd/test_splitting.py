@@ -113,8 +113,10 @@ async def test_without_a_connector_nothing_is_split_and_that_is_loud(fleet: PdFl
     await fleet.add("d", settings={"role": "decoding"})
     done = await fleet.answered(1)
     assert phase(done) is Phase.HYBRID
-    conditions = (await fleet.client.get_prefill_decode()).conditions
-    assert conditions[0].startswith("no instance of 'sim' that takes prefill legs is ready")
+    assert (await fleet.client.get_prefill_decode()).conditions == (
+        "no instance of 'sim' that takes prefill legs is ready (without a KV connector: p)",
+        "no instance of 'sim' that takes decode legs is ready (without a KV connector: d)",
+    )
     await fleet.health_says(serving=False)
     await fleet.assert_fallbacks(no_pair=1)
 

@@ -10,7 +10,7 @@ import yaml
 from tests.architecture.source_tree import ROOT
 
 MAKEFILE = (ROOT / "Makefile").read_text()
-INTERNAL = {"unit", "integration", "integration-system"}  # the halves of test-fast that are pytest
+INTERNAL = {"unit", "integration", "integration-system", "integration-pd"}  # the parts of test-fast that are pytest
 
 
 def targets() -> set[str]:

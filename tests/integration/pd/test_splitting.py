@@ -10,11 +10,14 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from executor_svc.engine.faults import Fault, FaultKind
 from executor_svc.engine.simulated_side_channel import Message, TcpSideChannel
+from fleet.ports import free_address
 from sage_client import Completion, NoInstanceError, PairState, Phase, Scheduled, SplitMode
 from sagectl.cli import sagectl
-from tests.integration.pd.pd_fleet import PdFleet, prompt
+from tests.integration.pd.pd_fleet import KV, PdFleet, prompt
 from tests.integration.system.local_fleet import LocalExecutor
+from tests.integration.telemetry.scraped_page import scrape
 from tests.support.eventually import eventually
 
 Pair = tuple[LocalExecutor, LocalExecutor]
@@ -69,6 +72,20 @@ async def test_both_engines_count_what_was_handed_over(fleet: PdFleet, pair: Pai
     page = await fleet.page()
     assert page.total("sage_pd_splits_total") == 8
     await fleet.assert_fallbacks()
+
+
+async def test_an_executors_own_metrics_count_its_pulls(fleet: PdFleet) -> None:
+    listen = free_address()
+    await fleet.add_leg("p", "prefilling")
+    settings = {"role": "decoding", "telemetry": {"metrics_listen": listen}}
+    decode = await fleet.add("d", settings=settings, kv_transfer=KV)
+    await fleet.proved()
+    decode.engine.inject(Fault(kind=FaultKind.KV_CONNECT))
+    await fleet.answered(1)
+    page = await scrape(int(listen.rpartition(":")[2]))
+    assert page.total("sage_engine_kv_pulls_total", result="fetched") == 1, "the warm-up"
+    assert page.total("sage_engine_kv_pulls_total", result="failed") == 1
+    assert page.total("sage_engine_kv_leases_expired_total") == 0
 
 
 async def test_the_first_user_pays_no_handshake(fleet: PdFleet, asked: Counter[str]) -> None:

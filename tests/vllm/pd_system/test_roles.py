@@ -34,6 +34,17 @@ async def test_without_a_prefill_instance_requests_run_whole_and_that_is_loud(
     await fleet.check(prompts, done)
 
 
+async def test_a_hybrid_instance_takes_prefill_legs_beside_whole_requests(fleet: PdFleet) -> None:
+    await fleet.client.set_instance_role(PREFILL, InstanceRole.HYBRID)
+    prompts = [fleet.prompt(500 + n) for n in range(4)]
+    done = await fleet.complete(prompts)
+    assert all(is_split(each) for each in done)
+    await fleet.client.set_prefill_decode("never")
+    (whole,) = await fleet.complete([fleet.prompt(500)])
+    assert whole.instance_id == PREFILL, "the only one that is meant for whole requests"
+    await fleet.check(prompts, done)
+
+
 async def test_the_decode_instance_computes_the_prompt_itself_where_nobody_else_does(fleet: PdFleet) -> None:
     await fleet.client.drain_instance(PREFILL, reason="maintenance")
     prompts = [fleet.prompt(2100)]

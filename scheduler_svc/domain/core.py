@@ -19,6 +19,7 @@ from scheduler_svc.domain.pace import prior_pace
 from scheduler_svc.domain.pd.fallbacks import Fallback
 from scheduler_svc.domain.pd.pairs import End, Pair
 from scheduler_svc.domain.pd.planner import SplitPlanner
+from scheduler_svc.domain.pd.settings import PdSettings
 from scheduler_svc.domain.placement.filters import cannot_serve, whole_blocks
 from scheduler_svc.domain.placer import Placer
 from scheduler_svc.domain.policy import Policy, PolicyCatalogue, PolicySwitch
@@ -85,8 +86,7 @@ class SchedulingCore:
         )
         instance.pool.invalidate()
         self._to_ready(instance, now)
-        if self.pd.settings.enabled:
-            self.renew_pairs()  # at once: what its old engine proved says nothing of this one
+        self.renew_pairs()  # at once, splitting or not: what its old engine proved says nothing of this one
         return instance
 
     def _to_ready(self, instance: Instance, now: float) -> None:
@@ -302,11 +302,23 @@ class SchedulingCore:
         if pair is not None:
             self.pd.pairs.failed(pair, reason, now)
 
+    def set_pd(self, settings: PdSettings) -> None:
+        """What an operator wants of splitting from now on; the pairs are those of the engines that run now."""
+        self.pd.settings = settings
+        self.renew_pairs()
+
     def renew_pairs(self) -> None:
-        """Form the pairs of the instances that are READY now."""
-        ready = [i for i in self.registry if i.state is InstanceState.READY and i.facts is not None]
-        suited = [(_end(i), i.specialization) for i in ready]
-        self.pd.renew((e for e, s in suited if s.prefill > 0), (e for e, s in suited if s.decode > 0))
+        """Form the pairs of the engines that run now.
+
+        An instance that is not READY for a while keeps its engine, and so what its pairs have proved.
+        """
+        up = [i for i in self.registry if i.state in _HAS_ENGINE and i.facts is not None]
+        suited = [(_end(i), i.specialization) for i in up]
+        self.pd.renew(
+            (e for e, s in suited if s.prefill > 0),
+            (e for e, s in suited if s.decode > 0),
+            away=(i.instance_id for i in up if i.state is not InstanceState.READY),
+        )
 
     def pd_conditions(self) -> list[str]:
         """What keeps splitting from working, in words; empty when all is well or splitting is off."""
@@ -468,4 +480,5 @@ def _end(instance: Instance) -> End:
 
 
 _STAYS = (InstanceState.DRAINING, InstanceState.DRAINED, InstanceState.READY)
+_HAS_ENGINE = frozenset({*_STAYS, InstanceState.SUSPECT, InstanceState.STALLED})
 _REASONS_SHOWN = 4

@@ -63,7 +63,7 @@ class FleetReader:
 
     def _pairs(self, values: Values) -> None:
         pd = self._core.pd
-        states = Counter(pair.state for pair in pd.pairs)
+        states = Counter(pair.state for pair in pd.pairs if pd.settings.enabled)
         values[catalogue.PD_ENABLED] = [((), float(pd.settings.enabled))]
         values[catalogue.PD_CONDITIONS] = [((), len(self._core.pd_conditions()))]
         values[catalogue.PD_SPLITS] = [((), pd.splits)]

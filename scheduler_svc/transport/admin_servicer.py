@@ -128,7 +128,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
     ) -> admin_pb2.SetPrefillDecodeResponse:
         settings = prefill_decode.changed(self._core.pd.settings, request.config)
         log.info("prefill/decode: %s -> %s", self._core.pd.settings, settings)
-        self._core.pd.settings = settings
+        self._core.set_pd(settings)
         self._wakeup.kick()
         return admin_pb2.SetPrefillDecodeResponse(config=prefill_decode.config(settings))
 

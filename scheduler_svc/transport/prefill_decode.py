@@ -59,7 +59,7 @@ def state(core: SchedulingCore) -> admin_pb2.GetPrefillDecodeResponse:
     pd = core.pd
     return admin_pb2.GetPrefillDecodeResponse(
         config=config(pd.settings),
-        pairs=[_pair(pair, core) for pair in pd.pairs],
+        pairs=[_pair(pair, core) for pair in pd.pairs] if pd.settings.enabled else [],  # else not renewed: maybe gone
         conditions=core.pd_conditions(),
         splits=pd.splits,
         fallbacks=pd.fallbacks,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, replace
 from enum import Enum
 
 
@@ -47,11 +47,12 @@ HANDOFF_WEIGHT = 0.2  # of a new measurement
 
 
 class PairBook:
-    """All pairs of the ends that are there now; bounded by their product, which operators choose."""
+    """All pairs of the engines that run now; bounded by their product, which operators choose."""
 
     def __init__(self) -> None:
         self._pairs: dict[tuple[tuple[str, str], tuple[str, str]], Pair] = {}
         self._by_decode: dict[str, list[Pair]] = {}  # by decode instance
+        self._away: frozenset[str] = frozenset()  # instances whose engine runs and that take nothing now
 
     def __iter__(self) -> Iterator[Pair]:
         return iter(self._pairs.values())
@@ -59,11 +60,15 @@ class PairBook:
     def __len__(self) -> int:
         return len(self._pairs)
 
-    def renew(self, prefills: Iterable[End], decodes: Iterable[End]) -> None:
+    def renew(self, prefills: Iterable[End], decodes: Iterable[End], *, away: Collection[str] = ()) -> None:
         """Form the pairs of these ends; what is known of those that stay is kept, the others are forgotten.
+
+        Pairs of an instance that is ``away`` are not tried, and a warm-up under way when it went counts for nothing;
+        that they are not used is the pool's business, which knows at once.
 
         Two ends of one model whose keys differ are a pair that failed for good: for operators to see.
         """
+        self._away = frozenset(away)
         decodes = list(decodes)
         wanted = {
             (p.identity, d.identity): (p, d)
@@ -71,7 +76,7 @@ class PairBook:
             for d in decodes
             if p.instance_id != d.instance_id and p.model == d.model and p.compatibility_key and d.compatibility_key
         }
-        self._pairs = {k: self._pairs.get(k) or _pair(p, d) for k, (p, d) in wanted.items()}
+        self._pairs = {k: self._kept(k) or _pair(p, d) for k, (p, d) in wanted.items()}
         self._by_decode = {}
         for pair in self._pairs.values():
             self._by_decode.setdefault(pair.decode.instance_id, []).append(pair)
@@ -81,7 +86,8 @@ class PairBook:
         return [
             pair
             for pair in self._pairs.values()
-            if pair.state is PairState.UNTRIED or (pair.state is PairState.FAILED and now >= pair.retry_at)
+            if (pair.state is PairState.UNTRIED or (pair.state is PairState.FAILED and now >= pair.retry_at))
+            and not self._is_away(pair)
         ]
 
     def usable_for(self, decode_instance: str) -> dict[str, Pair]:
@@ -115,6 +121,15 @@ class PairBook:
         pair.reason = reason
         pair.retry_at = now + min(RETRY_S * 2 ** min(pair.failures, MAX_DOUBLINGS), RETRY_MAX_S)
         pair.failures += 1
+
+    def _kept(self, key: tuple[tuple[str, str], tuple[str, str]]) -> Pair | None:
+        pair = self._pairs.get(key)
+        if pair is not None and pair.state is PairState.WARMING and self._is_away(pair):
+            return replace(pair, state=PairState.UNTRIED)  # another object: how that warm-up ends says nothing of it
+        return pair
+
+    def _is_away(self, pair: Pair) -> bool:
+        return pair.prefill.instance_id in self._away or pair.decode.instance_id in self._away
 
 
 def _pair(prefill: End, decode: End) -> Pair:

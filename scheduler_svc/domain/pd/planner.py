@@ -53,19 +53,19 @@ class SplitPlanner:
         self.pairs = PairBook()
         self.splits = 0  # placed
         self.fallback_causes: Counter[Fallback] = Counter()
-        self._ends: tuple[frozenset[End], frozenset[End]] = (frozenset(), frozenset())
+        self._ends: tuple[frozenset[End], frozenset[End], frozenset[str]] = (frozenset(), frozenset(), frozenset())
 
     @property
     def fallbacks(self) -> int:
         """Requests that should have been split and were not, or whose handoff failed."""
         return self.fallback_causes.total()
 
-    def renew(self, prefills: Iterable[End], decodes: Iterable[End]) -> None:
-        """The ends there are now; cheap while they stay the same."""
-        ends = (frozenset(prefills), frozenset(decodes))
+    def renew(self, prefills: Iterable[End], decodes: Iterable[End], *, away: Iterable[str] = ()) -> None:
+        """The ends there are now, and which instances take nothing now; cheap while they stay the same."""
+        ends = (frozenset(prefills), frozenset(decodes), frozenset(away))
         if ends != self._ends:
             self._ends = ends
-            self.pairs.renew(*ends)
+            self.pairs.renew(ends[0], ends[1], away=ends[2])
 
     def plan(self, ask: Ask, pool: Pool, objective: Objective, now: float, *, whole: bool) -> SplitPlan:
         """``whole``: a handoff of this request failed already; it runs whole."""
@@ -100,9 +100,10 @@ class SplitPlanner:
         ]
         if missing:
             return missing
-        if any(self.pairs.usable_for(a.instance_id) for a in pool.decoders):
+        prefills, decodes = ({a.instance_id for a in side} for side in (pool.prefillers, pool.decoders))
+        if any(self.pairs.usable_for(name).keys() & prefills for name in decodes):
             return []
-        failed = [p for p in self.pairs if p.reason and p.decode.instance_id in {a.instance_id for a in pool.decoders}]
+        failed = [p for p in self.pairs if p.reason and p.decode.instance_id in decodes]
         why = "; ".join(f"{p.prefill.instance_id} to {p.decode.instance_id}: {p.reason}" for p in failed[:4])
         return [f"no pair of {pool.model!r} can hand over" + (f" ({why})" if why else ": none is warmed up yet")]
 
@@ -112,8 +113,12 @@ class SplitPlanner:
         usable = {a.instance_id: self.pairs.usable_for(a.instance_id) for a in decoders}
         if not any(usable.values()) or not pool.prefillers:
             return SplitPlan(phase=phase, fallback=self._no_pair(pool), fallback_cause=Fallback.NO_PAIR)
-        prefill_ask = replace(ask, output_tokens=1, tokens=ask.prompt_tokens + 1, headroom=False)
-        roomy = {a.instance_id: a for a in with_room(pool.prefillers, prefill_ask)}
+        prefill_ask = _of_prefill(ask)
+        prefillers, refusals = able(pool.prefillers, prefill_ask)
+        if not any(pairs.keys() & {a.instance_id for a in prefillers} for pairs in usable.values()):
+            why = "; ".join(f"{name} {reason}" for name, _, reason in refusals[:4]) or self._no_pair(pool)
+            return SplitPlan(phase=phase, fallback=why, fallback_cause=Fallback.NO_PAIR)
+        roomy = {a.instance_id: a for a in with_room(prefillers, prefill_ask)}
         options = [a for a in with_room(decoders, ask) if usable[a.instance_id].keys() & roomy.keys()]
         if not options:
             why = "no room at a pair of instances now"
@@ -168,3 +173,11 @@ def _without_connector(pool: Pool, roles: frozenset[InstanceRole]) -> str:
     ready = (i for i in pool.instances() if i.state is InstanceState.READY and i.role in roles)
     names = [i.instance_id for i in ready if i.facts is not None and not i.facts.kv_connector]
     return f" (without a KV connector: {', '.join(names[:4])})" if names else ""
+
+
+def _of_prefill(ask: Ask) -> Ask:
+    """What the prefill leg needs: room for the prompt and its one token, nothing of how output is made."""
+    request, tokens = ask.request, ask.prompt_tokens + 1
+    if request.sampling.structured_output is not None:
+        request = replace(request, sampling=replace(request.sampling, structured_output=None))
+    return replace(ask, request=request, output_tokens=1, tokens=tokens, total_tokens=tokens, headroom=False)

@@ -85,6 +85,33 @@ def test_a_new_engine_proves_itself_anew(book: PairBook) -> None:
     assert set(book.usable_for("d1")) == {"p2"}
 
 
+def test_an_engine_that_is_away_keeps_what_it_proved_and_is_not_tried(book: PairBook) -> None:
+    worked, failed = book.find("p1", "d1"), book.find("p2", "d1")
+    assert worked is not None
+    assert failed is not None
+    book.worked(worked, 0.5)
+    book.failed(failed, "no route", now=0.0)
+    ends = [end("p1"), end("p2")], [end("d1"), end("d2")]
+    book.renew(*ends, away=["d1"])
+    assert {(p.prefill.instance_id, p.decode.instance_id) for p in book.due(now=100.0)} == {("p1", "d2"), ("p2", "d2")}
+    book.renew(*ends)
+    assert book.usable_for("d1") == {"p1": worked}
+    assert (failed.failures, failed.retry_at) == (1, 2.0)
+    assert failed in book.due(now=100.0)
+
+
+def test_a_warm_up_that_an_end_left_is_made_anew_when_it_is_back(book: PairBook) -> None:
+    before = book.find("p1", "d1")
+    assert before is not None
+    before.state = PairState.WARMING
+    ends = [end("p1")], [end("d1")]
+    book.renew(*ends, away=["d1"])
+    book.failed(before, "no answer", now=0.0)
+    book.renew(*ends)
+    (now_there,) = book.due(now=0.0)
+    assert (now_there.state, now_there.failures) == (PairState.UNTRIED, 0)
+
+
 def test_an_end_that_left_takes_its_pairs_along(book: PairBook) -> None:
     book.renew([end("p1")], [end("d1"), end("d2")])
     assert len(book) == 2

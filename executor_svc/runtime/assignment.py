@@ -179,6 +179,7 @@ class Assignment:
             kv_transfer_params=self._kv_transfer_params,
             kv_lease_ends_at=self._kv_lease_ends_at,
             kv_unclaimed=self.assign.kv_transfer_params is not None and not self._taken_on,
+            kv_recomputed=self.output.kv_recomputed,
             engine_time_s=asyncio.get_running_loop().time() - self._started_at,
         )
         self._hands.outbox.ended(self.output)
@@ -315,6 +316,7 @@ class Assignment:
             self._cached_prompt_tokens = output.cached_prompt_tokens
         if output.kv_pull_failed:
             self._note = "the KV of its prompt could not be fetched and was computed here"
+            self.output.kv_recomputed = True
             log.warning(self._note)
         if self.assign.phase is Phase.PREFILLING:
             return output.finish_reason is not None and self._prefilled(output, output.finish_reason)

@@ -29,6 +29,7 @@ class AttemptOutput:
         "attempt",
         "awaits_resume",
         "ended",
+        "kv_recomputed",
         "pieces",
         "queued",
         "token_ids",
@@ -51,6 +52,7 @@ class AttemptOutput:
         self.awaits_resume = False  # its session broke: nothing goes out before the scheduler says from where
         self.acknowledged = len(emitted)  # output positions below this are never asked for again
         self.queued = False  # the outbox has it in hand
+        self.kv_recomputed = False  # known before the first token of a decode leg
         self.undecoded = 0  # tokens at the end that have no text: the stop token
         self._detokenizer = detokenizer
         self._seam = len(emitted)
@@ -74,7 +76,7 @@ class AttemptOutput:
         if pieces and len(pieces[-1].token_ids) < PIECE_TOKENS:
             _grow(pieces[-1], token_ids, text, logprobs)
         else:
-            pieces.append(Piece(self.attempt.number, first_index, token_ids, text, logprobs))
+            pieces.append(Piece(self.attempt.number, first_index, token_ids, text, logprobs, self.kv_recomputed))
 
     def suspend(self) -> None:
         """The session broke.  What was on its way may or may not have arrived."""
@@ -102,7 +104,7 @@ class AttemptOutput:
             token_ids = self.token_ids[start : start + PIECE_TOKENS].tolist()
             text.feed(token_ids[: max(0, decodable - start)])
             logprobs = self._logprobs_at(start, start + len(token_ids))
-            pieces.append(Piece(self.attempt.number, start, token_ids, text.take(), logprobs))
+            pieces.append(Piece(self.attempt.number, start, token_ids, text.take(), logprobs, self.kv_recomputed))
         return pieces
 
     def _logprobs_at(self, start: int, end: int) -> list[list[TokenLogprob]] | None:

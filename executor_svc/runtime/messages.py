@@ -282,6 +282,7 @@ class Piece:
     token_ids: Sequence[int]
     text: str  # the text these tokens made certain
     logprobs: list[list[TokenLogprob]] | None = None  # one list per token, chosen first
+    kv_recomputed: bool = False  # of a decode leg: the prompt's KV could not be fetched and was computed here
 
 
 @dataclass(slots=True)
@@ -306,6 +307,7 @@ class Ended:
     kv_transfer_params: Mapping[str, JsonValue] | None = None  # of a prefill leg
     kv_lease_ends_at: float | None = None  # on the event loop's clock; what is left is what goes on the wire
     kv_unclaimed: bool = False  # of a decode leg: the engine never took the handoff on and tells nobody
+    kv_recomputed: bool = False  # of a decode leg: the prompt's KV could not be fetched and was computed here
     engine_time_s: float = 0.0  # handed to the engine until the end
 
 

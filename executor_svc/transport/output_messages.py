@@ -39,6 +39,7 @@ def _frame(frame: Frame) -> executor_pb2.OutputsRequest:
             first_index=piece.first_index,
             token_ids=piece.token_ids,
             text=piece.text,
+            kv_recomputed=piece.kv_recomputed,
         )
         if piece.logprobs is not None:
             for candidates in piece.logprobs:
@@ -72,6 +73,7 @@ def _ended(ended: Ended) -> executor_pb2.AssignmentEnded:
         kv_lease=None if ends_at is None else durations.to_wire(ends_at - asyncio.get_running_loop().time()),
         engine_time=durations.to_wire(ended.engine_time_s),
         kv_unclaimed=ended.kv_unclaimed,
+        kv_recomputed=ended.kv_recomputed,
     )
 
 

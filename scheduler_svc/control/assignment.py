@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from scheduler_svc.control.links import ExecutorLink
@@ -37,11 +38,11 @@ class Assignment:
     phase: Phase
     assigned_at: float
     handoff: Handoff | None = None  # of a split request, until its decode leg's first token
-    fetched: Handoff | None = None  # from then on
     accepted: bool = False
     first_token_at: float | None = None
     fenced: bool = False  # what it still sends is dropped
     cancel_sent: bool = False
+    on_dismissed: Callable[[], None] | None = None  # gives back what is kept for its request elsewhere
 
     def abandon(self, reason: str) -> None:
         """Fence it and have the engine stop.  Its room is free once the executor says so.  Idempotent."""
@@ -51,3 +52,9 @@ class Assignment:
         if not self.cancel_sent:
             self.cancel_sent = True
             self.link.cancel(self.number, reason)
+
+    def dismiss(self, reason: str) -> None:
+        """Its request is over: nobody wants it any more, nor what was to follow it."""
+        self.abandon(reason)
+        if self.on_dismissed is not None:
+            self.on_dismissed()

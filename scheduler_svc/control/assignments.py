@@ -178,6 +178,10 @@ class Assignments:
     def any_link(self, instance_id: str) -> ExecutorLink | None:
         return self._sessions.any_link(instance_id)
 
+    def room_is_free(self) -> None:
+        """Room was given back outside of an attempt's end: what waits may go now."""
+        self._wakeup.kick()
+
     # --- what executors say: ``sender`` is the instance that says it -------------------------------
 
     def accepted(self, sender: str, attempt_number: int) -> None:
@@ -213,13 +217,17 @@ class Assignments:
         token_ids: Sequence[int],
         text: str,
         logprobs: Sequence[bytes] | None,
+        kv_recomputed: bool = False,
     ) -> None:
-        """New output of one attempt.  The hot path: once per token and request."""
+        """New output of one attempt.  The hot path: once per token and request.
+
+        ``kv_recomputed``: of a decode leg that computed the prompt itself, as its blocks could not be fetched.
+        """
         assignment = self._table.get(attempt_number)
         if assignment is None or assignment.fenced:
             guest = self._guests.get(attempt_number)
             if guest is not None and guest[1] == sender:
-                guest[0].token()
+                guest[0].token(self._clock.now())
             return
         if assignment.instance_id != sender:
             self._note_foreign(sender, attempt_number, assignment.instance_id)
@@ -238,7 +246,7 @@ class Assignments:
             return
         now = self._clock.now()
         if assignment.first_token_at is None:
-            self._first_token(assignment, now)
+            self._first_token(assignment, now, kv_recomputed)
         live.last_token_at = now
         live.changed()
 
@@ -264,8 +272,6 @@ class Assignments:
             failed = end.cause is EndCause.FAILED and not assignment.fenced
             reached = not end.kv_unclaimed and end.cause is not EndCause.INVALID
             self.handoffs.not_fetched(assignment, end.message, reached_engine=reached, failed=failed)
-        elif finished and end.message and assignment.fetched is not None:
-            self.handoffs.computed_there(assignment, end.message)
         if not assignment.fenced:
             self.conclude(assignment, end)
 
@@ -358,13 +364,13 @@ class Assignments:
                 self.foreign,
             )
 
-    def _first_token(self, assignment: Assignment, now: float) -> None:
+    def _first_token(self, assignment: Assignment, now: float, kv_recomputed: bool) -> None:
         live = assignment.live
         assignment.first_token_at = now
         self._core.first_token(assignment.number, now)
         live.observed.first_token(live, now)
         if assignment.handoff is not None:
-            self.handoffs.fetched(assignment)
+            self.handoffs.first_token(assignment, kv_recomputed=kv_recomputed)
         live.note_first_token(now, assignment.instance_id)
         self._wakeup.kick()  # its prefill is over: the engine's lookahead has room
 

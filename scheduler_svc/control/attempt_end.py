@@ -35,3 +35,4 @@ class AttemptEnd:
     kv_transfer_params: bytes = b""  # prefill legs: JSON of the engines' connector
     kv_lease_s: float = 0.0  # how long the blocks wait
     kv_unclaimed: bool = False  # decode legs: their engine never took the handoff on
+    kv_recomputed: bool = False  # decode legs: the prompt's KV could not be fetched and was computed there

@@ -8,7 +8,7 @@ from scheduler_svc.control.attempt_end import AttemptEnd
 
 
 class Guest(Protocol):
-    def token(self) -> None:
+    def token(self, now: float) -> None:
         """Output arrived."""
         ...
 

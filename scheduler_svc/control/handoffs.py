@@ -56,6 +56,15 @@ class Legs(Protocol):
 
     def any_link(self, instance_id: str) -> ExecutorLink | None: ...
 
+    def room_is_free(self) -> None:
+        """Room was given back: what waits may go now."""
+        ...
+
+
+RECOMPUTED = "the KV of its prompt could not be fetched and was computed here"
+#: A prefill leg that failed for one of these says nothing about whether its pair can hand over.
+_PAIR_NOT_TO_BLAME = frozenset({FailoverCause.UNDELIVERED, FailoverCause.REJECTED, FailoverCause.RETURNED})
+
 
 class Handoffs:
     """Bounded by the attempts there are, and by leases for the blocks nobody fetches."""
@@ -80,6 +89,8 @@ class Handoffs:
         )
         self._waiting[decision.attempt_number] = (live, decision)
         if self._legs.send(live, decision, Phase.PREFILLING, handoff=handoff):
+            assert live.current is not None, "the leg that was just sent"
+            live.current.on_dismissed = lambda: self._give_up_decode(decision)
             return True
         self._release(leg.attempt_number)
         return self._prefill_there(live, decision, f"{leg.instance_id} lost its session")
@@ -96,18 +107,22 @@ class Handoffs:
         self._release(handoff.prefill_number)
         if assignment.fenced:
             self._give_up_decode(assignment.decision)
-        elif end.cause in (EndCause.INVALID, EndCause.DEADLINE):
+        elif end.cause is EndCause.DEADLINE:
             self._give_up_decode(assignment.decision)
             self._legs.conclude(assignment, end)
         else:
-            self.prefill_failed(assignment, end.message or "prefill left no KV blocks to fetch", FailoverCause.FAILED)
+            # What is invalid is for the decode instance to say: it runs the whole request, as it was asked for.
+            given_back = end.cause in (EndCause.CANCELLED, EndCause.INVALID)
+            cause = FailoverCause.RETURNED if given_back else FailoverCause.FAILED
+            self.prefill_failed(assignment, end.message or "prefill left no KV blocks to fetch", cause)
 
     def prefill_failed(self, assignment: Assignment, why: str, cause: FailoverCause) -> None:
         """It was rejected, lost, stalled or failed: the decode instance computes the prompt itself."""
         decision, handoff = assignment.decision, assignment.handoff
         assert handoff is not None, "a prefill leg belongs to a handoff"
         said = f"prefill on {assignment.instance_id} failed: {why}"
-        self._core.handoff_failed(handoff.pair, Fallback.PREFILL_FAILED, said, self._clock.now())
+        pair = None if cause in _PAIR_NOT_TO_BLAME else handoff.pair
+        self._core.handoff_failed(pair, Fallback.PREFILL_FAILED, said, self._clock.now())
         if not self._prefill_there(assignment.live, decision, said):
             self._legs.move_on(assignment.live, said, cause, excluded=decision.instance_id, whole=True)
 
@@ -138,7 +153,6 @@ class Handoffs:
             self._give_up_decode(decision)
             self._nobody_fetches(handoff)
             return
-        live.prefill_ended_at = now
         live.note(now, "prefilled", f"on {handoff.prefill_instance}; {handoff.decode_instance} fetches")
         del self._waiting[decision.attempt_number]
         fetch = KvHandoff(params=handoff.params, lease_s=handoff.fetch_before - now)
@@ -175,22 +189,22 @@ class Handoffs:
         assignment.live.note(now, "fallback", f"{why}; {'it runs whole' if whole else 'prefill runs again'}")
         return whole
 
-    def fetched(self, assignment: Assignment) -> None:
-        """The decode leg's first token is here: the blocks were fetched."""
+    def first_token(self, assignment: Assignment, *, kv_recomputed: bool) -> None:
+        """The decode leg's first token is here: the blocks were fetched, or its engine computed the prompt itself."""
         handoff, assignment.handoff = assignment.handoff, None
         assert handoff is not None, "a decode leg belongs to a handoff until its first token"
-        assignment.fetched = handoff
+        live, now = assignment.live, self._clock.now()
+        if kv_recomputed:
+            self._nobody_fetches(handoff)
+            self._core.handoff_failed(handoff.pair, Fallback.RECOMPUTED, RECOMPUTED, now)
+            log.warning("request %s: %s: %s", live.key, assignment.instance_id, RECOMPUTED, extra=live.about)
+            live.note(now, "fallback", f"{assignment.instance_id}: {RECOMPUTED}")
+            return
+        live.prefill_ended_at = handoff.prefill_ended_at
         self._release(handoff.prefill_number)
-        took_s = self._clock.now() - handoff.prefill_ended_at
+        took_s = now - handoff.prefill_ended_at
         self._core.handed_over(handoff.pair, took_s)
-        assignment.live.observed.handed_over(assignment.live, took_s)
-
-    def computed_there(self, assignment: Assignment, message: str) -> None:
-        """The decode leg says at its end that its blocks could not be fetched after all."""
-        handoff, now = assignment.fetched, self._clock.now()
-        assert handoff is not None, "its tokens came"
-        self._core.handoff_failed(handoff.pair, Fallback.RECOMPUTED, message, now)
-        assignment.live.note(now, "fallback", f"{assignment.instance_id}: {message}")
+        live.observed.handed_over(live, took_s)
 
     def not_fetched(self, assignment: Assignment, why: str, *, reached_engine: bool, failed: bool) -> None:
         """The decode leg is over before its first token.
@@ -201,7 +215,6 @@ class Handoffs:
         handoff, assignment.handoff = assignment.handoff, None
         if handoff is None:
             return
-        assignment.live.prefill_ended_at = None
         if reached_engine:
             self._release(handoff.prefill_number)
         else:
@@ -277,6 +290,7 @@ class Handoffs:
         """Free the room kept for a decode leg that was never sent."""
         if self._waiting.pop(decision.attempt_number, None) is not None:
             self._core.release(decision.attempt_number, self._clock.now(), output_tokens=None, finished=False)
+            self._legs.room_is_free()
 
     def _release(self, prefill_number: int) -> None:
         self._core.release(prefill_number, self._clock.now(), output_tokens=None, finished=False)

@@ -77,7 +77,7 @@ class Lifecycle:
             live.deadline_timer.cancel()
         self._core.withdraw(live.key)
         if live.current is not None:
-            live.current.abandon(str(outcome) if isinstance(outcome, Exception) else "finished")
+            live.current.dismiss(str(outcome) if isinstance(outcome, Exception) else "finished")
         live.note(now, live.state.value, str(outcome) if isinstance(outcome, Exception) else outcome.finish_reason)
         self._record(live)
         live.changed()

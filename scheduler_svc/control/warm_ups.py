@@ -38,15 +38,20 @@ class WarmUp:
         self.attempt_number = 0  # of the leg under way
         self.phase = Phase.PREFILLING
         self.prefill_ended_at = 0.0
+        self.first_token_at: float | None = None
         self.over = False
 
-    def token(self) -> None:
-        if self.phase is Phase.DECODING:
-            self._owner.fetched(self)
+    def token(self, now: float) -> None:
+        if self.phase is Phase.DECODING and self.first_token_at is None:
+            self.first_token_at = now
 
     def ended(self, end: AttemptEnd) -> None:
-        if self.phase is Phase.PREFILLING and end.cause is EndCause.FINISHED and end.kv_transfer_params:
+        finished = end.cause is EndCause.FINISHED
+        if self.phase is Phase.PREFILLING and finished and end.kv_transfer_params:
             self._owner.prefilled(self, end)
+        elif self.phase is Phase.DECODING and finished and self.first_token_at is not None and not end.kv_recomputed:
+            # Not before its end: tokens come of a prompt that was computed there, too.
+            self._owner.fetched(self, self.first_token_at - self.prefill_ended_at)
         elif not self.over:
             self._owner.failed(self, end.message or f"its {self.phase.value} leg ended: {end.cause.value}")
 
@@ -86,10 +91,9 @@ class WarmUps:
         if not self._send(warm_up, warm_up.pair.decode.instance_id, DECODE_SAMPLING, handoff):
             self.failed(warm_up, f"{warm_up.pair.decode.instance_id} lost its session")
 
-    def fetched(self, warm_up: WarmUp) -> None:
+    def fetched(self, warm_up: WarmUp, took_s: float) -> None:
         if not warm_up.over:
             warm_up.over = True
-            took_s = self._clock.now() - warm_up.prefill_ended_at
             self._core.pd.pairs.worked(warm_up.pair, took_s)
             log.info("prefill/decode: %s hands over, %.3f s", _name(warm_up.pair), took_s)
 

@@ -147,7 +147,15 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
                 for piece in message.frame.tokens:
                     # As bytes: a part of a message that is kept keeps the memory of all of it.
                     logprobs = [found.SerializeToString() for found in piece.logprobs]
-                    tokens(sender, piece.attempt_number, piece.first_index, piece.token_ids, piece.text, logprobs)
+                    tokens(
+                        sender,
+                        piece.attempt_number,
+                        piece.first_index,
+                        piece.token_ids,
+                        piece.text,
+                        logprobs,
+                        piece.kv_recomputed,
+                    )
                 self._sessions.heard(session)
             elif kind == "ended":
                 ended = message.ended

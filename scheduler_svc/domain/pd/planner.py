@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from scheduler_svc.domain.instance import InstanceRole, InstanceState
 from scheduler_svc.domain.ledger import Account
@@ -22,6 +23,8 @@ from scheduler_svc.domain.pool import Pool
 
 #: Until a handoff was measured.
 HANDOFF_PRIOR_S = 0.05
+#: Failed pairs that a condition names; there may be as many as prefill instances times decode instances.
+EXAMPLES = 4
 
 
 @dataclass(slots=True, kw_only=True)
@@ -87,7 +90,10 @@ class SplitPlanner:
         return self._pair_up(ask, pool, objective, now, phase)
 
     def conditions(self, pool: Pool) -> list[str]:
-        """What keeps splitting from working for this model, in words."""
+        """What keeps splitting from working for this model, in words.
+
+        Asked several times a second: over at the first pair that works, at worst one look at each pair.
+        """
         if not self.settings.enabled or not len(pool):
             return []
         missing = [
@@ -103,8 +109,9 @@ class SplitPlanner:
         prefills, decodes = ({a.instance_id for a in side} for side in (pool.prefillers, pool.decoders))
         if any(self.pairs.usable_for(name).keys() & prefills for name in decodes):
             return []
-        failed = [p for p in self.pairs if p.reason and p.decode.instance_id in decodes]
-        why = "; ".join(f"{p.prefill.instance_id} to {p.decode.instance_id}: {p.reason}" for p in failed[:4])
+        failed = (p for p in self.pairs if p.reason and p.decode.instance_id in decodes)
+        examples = islice(failed, EXAMPLES)
+        why = "; ".join(f"{p.prefill.instance_id} to {p.decode.instance_id}: {p.reason}" for p in examples)
         return [f"no pair of {pool.model!r} can hand over" + (f" ({why})" if why else ": none is warmed up yet")]
 
     def _pair_up(self, ask: Ask, pool: Pool, objective: Objective, now: float, phase: PhaseChoice) -> SplitPlan:

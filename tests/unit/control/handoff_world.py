@@ -42,7 +42,7 @@ class PdExecutor(ModelledExecutor):
 
     def assign(self, order: AssignOrder) -> None:
         whole = order.phase is Phase.HYBRID
-        if whole or self.refuses or self.fails or self.lost_assigns or not self.connected:
+        if whole or self.refuses or self.fails or self.invalid or self.lost_assigns or not self.connected:
             super().assign(order)
             return
         number = order.attempt_number
@@ -144,7 +144,7 @@ class PdExecutor(ModelledExecutor):
             self.held[number] = Running(order=order, tokens=0, sent=0, wrong_by=wrong_by)
             return
         elif self.recomputes:
-            self.held[number] = Running(order=order, tokens=0, sent=0, note="could not be fetched, computed here")
+            self.held[number] = Running(order=order, tokens=0, sent=0, recomputed=True)
             return
         else:
             end = AttemptEnd(attempt_number=number, cause=EndCause.FAILED, message="nothing to fetch")

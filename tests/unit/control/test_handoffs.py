@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from scheduler_svc.control.handoffs import RECOMPUTED
 from scheduler_svc.domain.decision import Phase
 from scheduler_svc.domain.errors import DeadlineExceeded
 from scheduler_svc.domain.instance import InstanceRole, InstanceState
@@ -297,9 +298,9 @@ async def test_a_decode_leg_that_computed_the_prompt_itself_says_so_and_the_pair
         reader = await world.submit("r1", prompt=100)
         await world.advance(1)
         assert reader.token_ids == expected(20)
-        assert fallbacks(reader) == ["d: could not be fetched, computed here"]
+        assert fallbacks(reader) == [f"d: {RECOMPUTED}"]
         assert world.plane.core.pd.fallbacks == 1
-        assert [each.reason for each in world.plane.core.pd.pairs] == ["could not be fetched, computed here"]
+        assert [each.reason for each in world.plane.core.pd.pairs] == [RECOMPUTED]
 
 
 async def test_what_an_engine_did_is_not_held_against_the_one_that_took_its_place() -> None:
@@ -312,7 +313,7 @@ async def test_what_an_engine_did_is_not_held_against_the_one_that_took_its_plac
         await world.advance(1)
         p.restart()
         await world.advance(10)
-        assert fallbacks(reader) == ["d: could not be fetched, computed here"]
+        assert fallbacks(reader) == [f"d: {RECOMPUTED}"]
         assert [each.state for each in world.plane.core.pd.pairs] == [PairState.USABLE]
 
 

@@ -67,7 +67,7 @@ class Running:
     sent: int  # of those, sent in this session
     ended: AttemptEnd | None = None
     wrong_by: int = 0  # what its tokens are off by: it was computed on another prompt's KV
-    note: str = ""  # what it has to say at its end though all went well
+    recomputed: bool = False  # the KV of its prompt could not be fetched
 
 
 @dataclass
@@ -230,7 +230,7 @@ class ModelledExecutor:
             cause=EndCause.FINISHED,
             finish_reason="length",
             total_tokens=one.tokens,
-            message=one.note,
+            kv_recomputed=one.recomputed,
             engine_time_s=1.0,
         )
 
@@ -239,7 +239,7 @@ class ModelledExecutor:
         for number, one in list(self.held.items()):
             if one.tokens > one.sent:
                 ids = [token_at(i) + one.wrong_by for i in range(one.sent, one.tokens)]
-                assignments.tokens(self.instance_id, number, one.sent, ids, "x" * len(ids), None)
+                assignments.tokens(self.instance_id, number, one.sent, ids, "x" * len(ids), None, one.recomputed)
                 one.sent = one.tokens
             if one.ended is not None:
                 if self.loses_ends:

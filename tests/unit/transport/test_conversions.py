@@ -612,6 +612,7 @@ def test_an_attempts_end() -> None:
         kv_lease=Duration(seconds=30),
         engine_time=Duration(seconds=4),
         kv_unclaimed=True,
+        kv_recomputed=True,
     )
     assert unset(wire) == set(), "the test itself must fill everything"
     found = registrations.attempt_end(wire)
@@ -630,6 +631,7 @@ def test_an_attempts_end() -> None:
         kv_transfer_params=b"{}",
         kv_lease_s=30.0,
         kv_unclaimed=True,
+        kv_recomputed=True,
     )
     assert at_default(found) == set()
 

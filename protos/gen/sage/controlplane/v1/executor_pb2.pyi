@@ -1149,11 +1149,14 @@ class AssignmentTokens(_message.Message):
     TOKEN_IDS_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
     LOGPROBS_FIELD_NUMBER: _builtins.int
+    KV_RECOMPUTED_FIELD_NUMBER: _builtins.int
     attempt_number: _builtins.int
     first_index: _builtins.int
     """output position of token_ids[0], over all attempts of the request"""
     text: _builtins.str
     """new text that is certain"""
+    kv_recomputed: _builtins.bool
+    """decode legs: the KV of the prompt could not be fetched and was computed here"""
     @_builtins.property
     def token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     @_builtins.property
@@ -1166,10 +1169,11 @@ class AssignmentTokens(_message.Message):
         token_ids: _abc.Iterable[_builtins.int] | None = ...,
         text: _builtins.str = ...,
         logprobs: _abc.Iterable[_common_pb2.TokenLogprobs] | None = ...,
+        kv_recomputed: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_number", b"attempt_number", "first_index", b"first_index", "logprobs", b"logprobs", "text", b"text", "token_ids", b"token_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_number", b"attempt_number", "first_index", b"first_index", "kv_recomputed", b"kv_recomputed", "logprobs", b"logprobs", "text", b"text", "token_ids", b"token_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1230,6 +1234,7 @@ class AssignmentEnded(_message.Message):
     KV_LEASE_FIELD_NUMBER: _builtins.int
     ENGINE_TIME_FIELD_NUMBER: _builtins.int
     KV_UNCLAIMED_FIELD_NUMBER: _builtins.int
+    KV_RECOMPUTED_FIELD_NUMBER: _builtins.int
     attempt_number: _builtins.int
     cause: Global___AssignmentEnded.Cause.ValueType
     finish_reason: _common_pb2.FinishReason.ValueType
@@ -1249,6 +1254,8 @@ class AssignmentEnded(_message.Message):
     """JSON; prefill legs"""
     kv_unclaimed: _builtins.bool
     """decode legs: the engine never took the handoff on, so nobody tells the prefill side"""
+    kv_recomputed: _builtins.bool
+    """decode legs: the KV of the prompt could not be fetched and was computed here"""
     @_builtins.property
     def kv_lease(self) -> _duration_pb2.Duration:
         """how long the blocks stay"""
@@ -1274,10 +1281,11 @@ class AssignmentEnded(_message.Message):
         kv_lease: _duration_pb2.Duration | None = ...,
         engine_time: _duration_pb2.Duration | None = ...,
         kv_unclaimed: _builtins.bool = ...,
+        kv_recomputed: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_stop_token_id", b"_stop_token_id", "engine_time", b"engine_time", "kv_lease", b"kv_lease", "stop_token_id", b"stop_token_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_stop_token_id", b"_stop_token_id", "attempt_number", b"attempt_number", "cached_prompt_tokens", b"cached_prompt_tokens", "cause", b"cause", "engine_time", b"engine_time", "field", b"field", "finish_reason", b"finish_reason", "kv_lease", b"kv_lease", "kv_transfer_params", b"kv_transfer_params", "kv_unclaimed", b"kv_unclaimed", "message", b"message", "stop_string", b"stop_string", "stop_token_id", b"stop_token_id", "total_tokens", b"total_tokens", "trailing_text", b"trailing_text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_stop_token_id", b"_stop_token_id", "attempt_number", b"attempt_number", "cached_prompt_tokens", b"cached_prompt_tokens", "cause", b"cause", "engine_time", b"engine_time", "field", b"field", "finish_reason", b"finish_reason", "kv_lease", b"kv_lease", "kv_recomputed", b"kv_recomputed", "kv_transfer_params", b"kv_transfer_params", "kv_unclaimed", b"kv_unclaimed", "message", b"message", "stop_string", b"stop_string", "stop_token_id", b"stop_token_id", "total_tokens", b"total_tokens", "trailing_text", b"trailing_text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__stop_token_id: _TypeAlias = _typing.Literal["stop_token_id"]  # noqa: Y015
     _WhichOneofArgType__stop_token_id: _TypeAlias = _typing.Literal["_stop_token_id", b"_stop_token_id"]  # noqa: Y015

@@ -65,7 +65,7 @@ async def test_a_prompt_computed_at_the_decode_side_is_known_at_its_first_token_
 
 async def test_a_hung_prefill_instance_takes_no_room_at_the_decode_side_from_requests_that_are_over() -> None:
     async with PdWorld() as world:
-        p, d = await pair(world)
+        p, _ = await pair(world)
         p.hung = True
         gone = await world.submit("gone", prompt=100)
         late = [await world.submit(f"late-{i}", prompt=100, deadline_s=1.0) for i in range(3)]

@@ -344,7 +344,10 @@ class SchedulingCore:
         return len(self._ledger)
 
     def expected_wait(self, model: str, now: float) -> float:
-        """Seconds until a request that comes now would be placed: how long the queue takes at the rate it drains."""
+        """Seconds until a request that comes now would be placed: how long the queue takes at the rate it drains.
+
+        As if all ran whole: what is split may go sooner.
+        """
         pool = self.registry.find_pool(model)
         if pool is None or not pool.accounts:
             return UNKNOWN_WAIT_S
@@ -360,11 +363,12 @@ class SchedulingCore:
         if queue is None or waiting is None:
             return None
         pool = self.registry.pool(queue.model)
-        offer = self._placer.offer(self._placer.ask(waiting, self._acting), pool)
+        ask = self._placer.ask(waiting, self._acting)
+        plan = self._placer.plan(waiting, ask, pool, self._acting, now)
         return WaitingView(
             position=queue.position(waiting),
             ordering_key=self._acting.ordering.describe(waiting, now),
-            because=why_waiting(waiting, offer, pool, queue, now),
+            because=why_waiting(waiting, self._placer.offer(ask, pool), plan, pool, queue, now),
         )
 
     def can_ever_serve(self, request: Request) -> str | None:

@@ -77,11 +77,26 @@ class Placer:
             return None
         return self._splits.plan(ask, pool, policy.objective, now, whole=waiting.whole)
 
+    def pairs_open(self, pool: Pool) -> bool:
+        """Whether splitting is on and a slot is free at both sides; cheap, and says nothing of any one request."""
+        if not self._splits.settings.enabled:
+            return False
+        return any(a.prompt_room > 0 for a in pool.decoders) and any(a.prompt_room > 0 for a in pool.prefillers)
+
     def place_split(
-        self, waiting: Waiting, ask: Ask, plan: SplitPlan, split: Split, pool: Pool, policy: Policy, now: float
+        self,
+        waiting: Waiting,
+        ask: Ask,
+        plan: SplitPlan,
+        split: Split,
+        pool: Pool,
+        policy: Policy,
+        now: float,
+        *,
+        said: tuple[str, ...] = (),
     ) -> Decision:
-        """Reserve room at both ends."""
-        decode = split.decoders[split.choice.index]
+        """Reserve room at both ends.  ``said``: further reasons, in words."""
+        decode = split.decode
         prediction = predict_split(decode, split, ask, now)
         prefill = self._reserve(
             split.prefill, split.prefill_ask, waiting, predict(split.prefill, split.prefill_ask, now), now
@@ -103,7 +118,7 @@ class Placer:
             waited_s=now - request.arrived_at,
             queue_length=len(pool.queue) - 1 if pool.queue is not None else 0,
             rule=split.choice.rule,
-            reasons=(f"decode: {split.choice.why}; 1 of {len(split.decoders)}", split.why, *split.choice.loud),
+            reasons=(f"decode: {split.choice.why}; 1 of {len(split.decoders)}", split.why, *said, *split.choice.loud),
             candidates=_table(split.choice, _decode_offer(ask, split, pool), len(pool)),
             candidates_considered=len(pool),
             prefill=PrefillLeg(

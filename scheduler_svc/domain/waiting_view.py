@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from scheduler_svc.domain.pd.planner import SplitPlan
 from scheduler_svc.domain.placement.filters import no_room_reason
 from scheduler_svc.domain.placer import Offer
 from scheduler_svc.domain.pool import Pool
@@ -28,15 +29,31 @@ def why_not_at_once(pool: Pool | None) -> str:
     return ""
 
 
-def why_waiting(waiting: Waiting, offer: Offer, pool: Pool, queue: ModelQueue, now: float) -> str:
-    """One reason, the most telling."""
+def why_waiting(
+    waiting: Waiting, offer: Offer, plan: SplitPlan | None, pool: Pool, queue: ModelQueue, now: float
+) -> str:
+    """One reason, the most telling; of what should be split, why it is not, and what keeps it from running whole."""
     if not pool.accounts:
         return f"no READY instance of {pool.model!r}: {pool.states()}"
+    if plan is None or not plan.phase.split:
+        return _no_place(offer) or _behind(waiting, pool, queue, now)
+    if plan.split is not None:
+        return _behind(waiting, pool, queue, now)
+    head = queue.head(now)
+    keeps_its_turn = "" if head is None or head is waiting else f"it keeps its turn behind {head.request.key}"
+    whole = _no_place(offer) or keeps_its_turn or _behind(waiting, pool, queue, now)
+    return f"should be split: {plan.fallback}; to run whole: {whole}"
+
+
+def _no_place(offer: Offer) -> str:
+    """Why it cannot run whole now; empty if it can."""
     if not offer.able:
         instance_id, _, reason = offer.unable[-1]
         return f"no READY instance can serve it; {instance_id} {reason}"
-    if not offer.roomy:
-        return _no_room(offer)
+    return "" if offer.roomy else _no_room(offer)
+
+
+def _behind(waiting: Waiting, pool: Pool, queue: ModelQueue, now: float) -> str:
     head = queue.head(now)
     if head is waiting:
         return "it is next; a scheduling pass is due"

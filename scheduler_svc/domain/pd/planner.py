@@ -39,6 +39,10 @@ class Split:
     prefill_start_s: float
     why: str  # in words
 
+    @property
+    def decode(self) -> Account:
+        return self.decoders[self.choice.index]
+
 
 @dataclass(slots=True, kw_only=True)
 class SplitPlan:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
+from contextlib import suppress
 from dataclasses import replace
 
 from sage_telemetry.catalogue import BUILD
@@ -17,6 +19,9 @@ from sage_telemetry.settings import TelemetrySettings
 from sage_telemetry.span_export import DEFAULT_LIMITS, ExportLimits, SpanExport
 
 log = logging.getLogger(__name__)
+
+CLOSE_S = 5.0
+"""For all last words together; each way out has a shorter bound of its own."""
 
 
 class Exports:
@@ -56,11 +61,31 @@ class Exports:
             self._push.start()
 
     async def close(self) -> None:
-        """Last words, bounded to a few seconds whatever the receivers do."""
+        """Last words, at most CLOSE_S whatever the receivers do."""
         ways = [way for way in (self.spans, self._push, self._page) if way is not None]
-        await asyncio.gather(*(asyncio.to_thread(way.close) for way in ways))
+        try:
+            async with asyncio.timeout(CLOSE_S):
+                await asyncio.gather(*map(_closed, ways))
+        except TimeoutError:
+            log.warning("telemetry did not end within %g s and is left behind", CLOSE_S)
 
     def _observed(self) -> Observed:
         own_id = self._identity.instance_id if self._identity.service == "executor" else ""
         build: Observed = {BUILD: [((self._identity.service, version(), own_id), 1.0)]}
         return {**build, **(self.spans.observed() if self.spans is not None else {})}
+
+
+async def _closed(way: SpanExport | MetricsPush | MetricsPage) -> None:
+    """In a daemon thread: for one of asyncio's the process would wait at its end."""
+    loop, over = asyncio.get_running_loop(), asyncio.Event()
+
+    def close() -> None:
+        try:
+            way.close()
+        except Exception:
+            log.exception("the %s does not end as it should", type(way).__name__)
+        with suppress(RuntimeError):  # the loop is over: nobody waits any more
+            loop.call_soon_threadsafe(over.set)
+
+    threading.Thread(target=close, name="telemetry-close", daemon=True).start()
+    await over.wait()

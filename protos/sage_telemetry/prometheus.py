@@ -1,15 +1,20 @@
 """The page that Prometheus scrapes: our instruments, and whatever else in the process registered itself with
 prometheus_client (vLLM's own metrics, the process's CPU time and memory).
 
-Served by a thread of its own: rendering a large page takes longer than a token may wait.
+Served by threads of its own: rendering a large page takes longer than a token may wait.  One accepts, and never reads:
+a connection's TLS handshake, its request and its answer are its own thread's, all within ``REQUEST_TIMEOUT_S``.
 """
 
 from __future__ import annotations
 
+import logging
 import socket
 import ssl
+import sys
 import threading
+import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -26,10 +31,13 @@ from sage_telemetry.endpoints import split_address
 from sage_telemetry.instrument import Kind
 from sage_telemetry.meter import Meter, Reading
 
+log = logging.getLogger(__name__)
+
 PATH = "/metrics"
 STOP_TIMEOUT_S = 2.0
-REQUEST_TIMEOUT_S = 10.0  # for a scraper to send its request and to read the answer
-LOOK_EVERY_S = 0.1  # at whether the service ends
+REQUEST_TIMEOUT_S = 10.0  # of a connection, from its handshake to the last byte of the answer
+CONNECTIONS_LIMIT = 16  # a thread each; one more is closed at once
+LOOK_EVERY_S = 0.1  # at whether the service ends, and at who is over time
 
 
 class CannotServe(Exception):
@@ -104,7 +112,11 @@ class MetricsPage:
         try:
             server = make_server(host, port, _only_metrics(make_wsgi_app(registry)), _server_for(host), _Handler)
             if self._tls is not None:
-                server.socket = _context(self._tls).wrap_socket(server.socket, server_side=True)
+                server.socket = _context(self._tls).wrap_socket(
+                    server.socket,
+                    server_side=True,
+                    do_handshake_on_connect=False,  # or whoever says nothing holds up the thread that accepts
+                )
         except OSError as error:
             raise CannotServe(f"cannot serve metrics on {self._address}: {error}") from error
         self._server = server
@@ -118,14 +130,58 @@ class MetricsPage:
         """Blocks for up to STOP_TIMEOUT_S.  Idempotent."""
         server, self._server = self._server, None
         if server is not None and self._thread is not None:
-            server.shutdown()
+            server.shutdown()  # it looks every LOOK_EVERY_S
             server.server_close()
             self._thread.join(STOP_TIMEOUT_S)
 
 
 class _Server(ThreadingMixIn, WSGIServer):
+    """A thread per connection, at most CONNECTIONS_LIMIT; each ends in time whatever the scraper does."""
+
     daemon_threads = True  # a scraper that does not read holds up nothing
     block_on_close = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._open: dict[socket.socket, float] = {}  # until when each may take
+        self._open_lock = threading.Lock()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        with self._open_lock:
+            full = len(self._open) >= CONNECTIONS_LIMIT
+            if not full:
+                self._open[request] = time.monotonic() + REQUEST_TIMEOUT_S
+        if full:
+            log.debug("%s is turned away: %d connections are open", client_address, CONNECTIONS_LIMIT)
+            self.shutdown_request(request)
+        else:
+            super().process_request(request, client_address)
+
+    def service_actions(self) -> None:
+        """A timeout of the socket bounds one read; who sends a byte now and then is ended here."""
+        now = time.monotonic()
+        with self._open_lock:
+            late = [connection for connection, until in self._open.items() if until <= now]
+            for connection in late:
+                _cut(connection)
+
+    def shutdown_request(self, request: Any) -> None:
+        with self._open_lock:
+            self._open.pop(request, None)
+        super().shutdown_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        error = sys.exc_info()[1]
+        if isinstance(error, OSError):  # it left, was too slow, or does not speak TLS
+            log.debug("%s: %s", client_address, error)
+        else:
+            log.error("%s cannot be answered", client_address, exc_info=error)
+
+
+def _cut(connection: socket.socket) -> None:
+    """Its thread then finds the end of what it reads."""
+    with suppress(OSError):
+        socket.socket.shutdown(connection, socket.SHUT_RDWR)  # TLS's own would take the session from under a reader
 
 
 class _Server6(_Server):

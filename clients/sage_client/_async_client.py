@@ -198,7 +198,7 @@ class AsyncClient:
         Raises:
             InvalidRequestError: an interval out of its range.
             LimitReachedError: too many watch already.
-            UnavailableError: no connection, or it broke.
+            UnavailableError: no connection, or it broke, or the client was closed.
             WaitTimeoutError: nothing came for ``interval`` and the client's ``timeout`` together.
         """
         if recent_decisions < 0:

@@ -10,7 +10,7 @@ import grpc
 
 from sage.controlplane.v1 import admin_pb2
 from sage_client._decode_fleet_snapshot import snapshot
-from sage_client._errors import SageError, UnavailableError, WaitTimeoutError
+from sage_client._errors import UnavailableError, WaitTimeoutError
 from sage_client._fleet_snapshot import FleetSnapshot
 from sage_client._status import error_from_rpc
 
@@ -26,14 +26,15 @@ async def newest_snapshots(call: WatchCall, *, wait_s: float) -> AsyncGenerator[
 
     Raises:
         WaitTimeoutError: nothing came for ``wait_s`` seconds.
-        SageError: as the scheduler, or the lack of one, says.
+        UnavailableError: no connection, or it broke, or the client was closed meanwhile.
+        SageError: as the scheduler says.
     """
-    newest: asyncio.Queue[admin_pb2.FleetSnapshot | SageError] = asyncio.Queue(1)
+    newest: asyncio.Queue[admin_pb2.FleetSnapshot | Exception] = asyncio.Queue(1)
     reader = asyncio.create_task(_read(call, newest, wait_s), name="fleet-feed")
     try:
         while True:
             found = await newest.get()
-            if isinstance(found, SageError):
+            if isinstance(found, Exception):
                 raise found
             yield snapshot(found)
     finally:
@@ -41,11 +42,15 @@ async def newest_snapshots(call: WatchCall, *, wait_s: float) -> AsyncGenerator[
         call.cancel()
 
 
-async def _read(call: WatchCall, newest: asyncio.Queue[admin_pb2.FleetSnapshot | SageError], wait_s: float) -> None:
+async def _read(call: WatchCall, newest: asyncio.Queue[admin_pb2.FleetSnapshot | Exception], wait_s: float) -> None:
+    """However it ends, it says so: who waits for a snapshot waits for this alone."""
     try:
         while True:
             _replace(newest, await _bounded(call.read, wait_s))
-    except SageError as error:
+    except asyncio.CancelledError:  # of the call, or of this task
+        _replace(newest, UnavailableError("the client was closed"))
+        raise
+    except Exception as error:  # is raised where snapshots are read
         _replace(newest, error)
 
 

@@ -170,6 +170,17 @@ async def test_the_schedulers_end_ends_the_watching(fleet: LocalFleet) -> None:
         await anext(snapshots)
 
 
+async def test_who_waits_while_the_client_is_closed_is_told(fleet: LocalFleet) -> None:
+    snapshots = fleet.client.watch_fleet(interval=60.0)
+    await anext(snapshots)
+    waiting = asyncio.ensure_future(anext(snapshots))
+    await asyncio.sleep(0)  # it begins to wait
+    await fleet.client.close()
+    with pytest.raises(UnavailableError):
+        async with asyncio.timeout(10):
+            await waiting
+
+
 async def test_a_request_that_is_cancelled_before_it_was_accepted_is_just_cancelled(fleet: LocalFleet) -> None:
     await fleet.add("one")
     for detached in (False, True):

@@ -62,3 +62,27 @@ async def test_every_error_is_one_of_the_sdks() -> None:
     with pytest.raises(SageError):
         async for _ in feed(Call(ends=True)):
             pass
+
+
+class ClosedUnderneath(Call):
+    """As a call is whose channel is closed: its reads are cancelled."""
+
+    async def read(self) -> Any:
+        raise asyncio.CancelledError
+
+
+class Defective(Call):
+    async def read(self) -> Any:
+        raise RuntimeError("a defect")
+
+
+async def test_who_waits_while_the_client_is_closed_is_told() -> None:
+    with pytest.raises(UnavailableError, match="the client was closed"):
+        async with asyncio.timeout(5):
+            await anext(feed(ClosedUnderneath()))
+
+
+async def test_nothing_ends_the_reader_unsaid() -> None:
+    with pytest.raises(RuntimeError, match="a defect"):
+        async with asyncio.timeout(5):
+            await anext(feed(Defective()))

@@ -130,7 +130,8 @@ SLO = _counter(
     "{request}",
     "Requests by whether they met a target: each stated one, and any (all of them; the class's default first-token "
     "target where none is stated). Failed, expired and refused requests missed theirs; those refused for the caller's "
-    "own mistake (INVALID_REQUEST, REQUEST_CONFLICT) count nowhere, cancelled ones only where they had missed.",
+    "own mistake (INVALID_REQUEST, REQUEST_CONFLICT, UNKNOWN_MODEL) count nowhere, cancelled ones only where a target, "
+    "the class's default included, had passed already.",
     MODEL,
     PRIORITY,
     {"target": "ttft, tpot, deadline, any", "result": "met, missed"},

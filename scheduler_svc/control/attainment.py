@@ -1,4 +1,9 @@
-"""Whether a request met its targets: what failed or was refused did not.  Telemetry and the live view count by this."""
+"""Whether a request met its targets: what failed or was refused did not.  Telemetry and the live view count by this.
+
+A model without an instance misses its targets as long as it is known: while a lost instance is remembered (its requests
+end with NoInstance, or expire), and for good where the configuration names it.  Once its last instance is forgotten, a
+request for it is one for an unknown model; unless no model is known at all, which is NoInstance again.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +13,14 @@ from dataclasses import dataclass
 
 from scheduler_svc.control.live_request import LiveRequest
 from scheduler_svc.control.submission import Submission
-from scheduler_svc.domain.errors import InvalidRequest, RequestCancelled, RequestConflict
+from scheduler_svc.domain.errors import InvalidRequest, RequestCancelled, RequestConflict, UnknownModel
 from scheduler_svc.domain.request import Priority, RequestState
 from scheduler_svc.domain.settings import Targets
 from scheduler_svc.domain.targets import states_targets
 
 ANY = "any"
 
-CALLERS_OWN = (InvalidRequest, RequestConflict)
+CALLERS_OWN = (InvalidRequest, RequestConflict, UnknownModel)
 """Mistakes that say nothing about the service."""
 
 LEFT = (asyncio.CancelledError, RequestCancelled)
@@ -56,13 +61,14 @@ def of_ended(live: LiveRequest, now: float, defaults: Mapping[Priority, Targets]
         return NOTHING_COUNTS
     if live.state is RequestState.CANCELLED:
         missed = tuple(each.target for each in live.measure_slo(now) if not each.met)
-        return Attainment(missed=(*missed, ANY)) if missed else NOTHING_COUNTS
+        late = missed or not _default_met(live, now, defaults)
+        return Attainment(missed=(*missed, ANY)) if late else NOTHING_COUNTS
     if live.state is not RequestState.FINISHED:
         return Attainment(missed=(*_stated(live), ANY))
     measured = live.measure_slo(now)
     met = tuple(each.target for each in measured if each.met)
     missed = tuple(each.target for each in measured if not each.met)
-    if missed or not _default_met(live, defaults):
+    if missed or not _default_met(live, now, defaults):
         return Attainment(met=met, missed=(*missed, ANY))
     return Attainment(met=(*met, ANY))
 
@@ -73,9 +79,10 @@ def _stated(live: LiveRequest) -> list[str]:
     return [name for name, target in stated.items() if target is not None]
 
 
-def _default_met(live: LiveRequest, defaults: Mapping[Priority, Targets]) -> bool:
+def _default_met(live: LiveRequest, now: float, defaults: Mapping[Priority, Targets]) -> bool:
     """A request that states no target is measured by its class's default first-token target, as policies do."""
     wanted = defaults[live.request.priority].ttft_s
-    if states_targets(live.request) or wanted is None or live.first_token_at is None:
+    if states_targets(live.request) or wanted is None:
         return True
-    return live.first_token_at - live.request.arrived_at <= wanted
+    until = live.first_token_at if live.first_token_at is not None else now
+    return until - live.request.arrived_at <= wanted

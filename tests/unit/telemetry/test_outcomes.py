@@ -87,6 +87,20 @@ def test_a_cancelled_request_counts_only_where_it_had_missed() -> None:
     assert measured(live, 102.0) == slo.Attainment(missed=("ttft", "any"))
 
 
+def test_who_leaves_after_its_classs_default_has_passed_without_a_token_counts_as_missed() -> None:
+    live = ended(RequestState.CANCELLED, CANCELLED)
+    assert not measured(live, 104.0).counts
+    assert measured(live, 106.0) == slo.Attainment(missed=("any",))
+
+
+def test_who_leaves_after_a_first_token_in_time_does_not_count_however_late() -> None:
+    assert not measured(ended(RequestState.CANCELLED, CANCELLED, first_token_at=104.0), 500.0).counts
+
+
+def test_who_states_a_target_of_its_own_is_not_measured_by_the_default() -> None:
+    assert not measured(ended(RequestState.CANCELLED, CANCELLED, ttft_target_s=60.0), 120.0).counts
+
+
 def test_a_finished_request_is_measured_by_what_it_stated(finished: Outcome) -> None:
     live = ended(RequestState.FINISHED, finished, first_token_at=103.0, ttft_target_s=2.0)
     assert measured(live, 104.0) == slo.Attainment(missed=("ttft", "any"))
@@ -109,7 +123,20 @@ def test_a_refused_request_missed_all_it_stated() -> None:
     assert slo.of_refused(submission, full) == slo.Attainment(missed=("ttft", "deadline", "any"))
 
 
-@pytest.mark.parametrize("error", [errors.InvalidRequest([]), errors.RequestConflict("7"), asyncio.CancelledError()])
+def test_a_model_that_is_known_and_has_no_instance_is_not_the_callers_doing() -> None:
+    submission = Submission(key=KEY, digest=b"", model="sim", prompt=TextPrompt(text="x"), sampling={})
+    assert slo.of_refused(submission, errors.NoInstance("sim", "lost")) == slo.Attainment(missed=("any",))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.InvalidRequest([]),
+        errors.RequestConflict("7"),
+        errors.UnknownModel("smi", ["sim"]),
+        asyncio.CancelledError(),
+    ],
+)
 def test_what_was_the_callers_doing_does_not_count(error: BaseException) -> None:
     submission = Submission(key=KEY, digest=b"", model="sim", prompt=TextPrompt(text="x"), sampling={}, deadline_s=3.0)
     assert not slo.of_refused(submission, error).counts

@@ -1294,8 +1294,8 @@ Global___FleetCounts: _TypeAlias = FleetCounts  # noqa: Y015
 @_typing.final
 class SloAttainment(_message.Message):
     """How many requests of a class met all their targets. Failed, expired and refused requests missed theirs; what the
-    caller did wrong does not count, what it cancelled only where a target had passed already. A request that states no
-    target is measured by its class's default.
+    caller did wrong (an unknown model included) does not count, what it cancelled only where a target had passed
+    already. A request that states no target is measured by its class's default, also when it is cancelled.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

@@ -142,9 +142,7 @@ async def test_a_watcher_that_does_not_read_holds_nobody_up(fleet: LocalFleet) -
     call.cancel()
 
 
-async def test_a_watcher_that_takes_nothing_loses_its_place(
-    fleet: LocalFleet, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_watcher_that_takes_nothing_loses_its_place(fleet: LocalFleet, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(admin_servicer, "TAKE_LIMIT_S", 0.3)
     writes = asyncio.Event()
 

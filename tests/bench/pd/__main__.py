@@ -15,6 +15,7 @@ from tests.bench.pd import handoff, identical, interference
 from tests.bench.pd.mixture import Mixture
 from tests.bench.pd.platform import Platform, cpu, gpu
 from tests.bench.pd.wide_model import make
+from tests.bench.pd.witness import NotHandedOver
 from tests.bench.report import Row, document, table
 
 WIDE_MODEL = Path(".cache/wide-model")
@@ -54,7 +55,7 @@ def main() -> int:
         rows = asyncio.run(
             _measure(options.only or list(NAMES), platform, mixture, options.rounds, options.turns, options.run_s)
         )
-    except ChildFailed as error:
+    except (ChildFailed, NotHandedOver) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except asyncio.CancelledError:

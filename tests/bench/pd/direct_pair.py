@@ -62,7 +62,7 @@ def _free_port() -> int:
         return port
 
 
-def _started(settings: EngineSettings, device: str) -> Any:
+async def _started(settings: EngineSettings, device: str) -> Any:
     set_environment(settings.vllm, os.environ, _free_port())
     from vllm.config import KVTransferConfig
     from vllm.engine.arg_utils import AsyncEngineArgs
@@ -71,7 +71,10 @@ def _started(settings: EngineSettings, device: str) -> Any:
     transfer = settings.vllm.kv_transfer
     config = KVTransferConfig(**connector_named(transfer.connector).config(transfer, device))
     arguments = engine_arguments(settings.model, settings.vllm, settings.model.model)
-    return AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments, kv_transfer_config=config))
+    llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments, kv_transfer_config=config))
+    if settings.vllm.cpu_cores is not None:
+        await llm.collective_rpc("compute_on_own_cores")  # as the executor does: both would compute on one core
+    return llm
 
 
 class _Pair:
@@ -129,7 +132,8 @@ async def _serve() -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     engines: list[Any] = []
     try:
-        engines += [_started(each, device) for each in settings]
+        for each in settings:
+            engines.append(await _started(each, device))
         request = dict(connector_named(settings[0].vllm.kv_transfer.connector).prefill_params())
         pair = _Pair(engines[0], engines[1], request)
         print(READY, flush=True)

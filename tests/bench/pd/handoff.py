@@ -16,6 +16,7 @@ from tests.bench.pd.direct_pair import MAX_TOKENS, DirectPair, direct_pair
 from tests.bench.pd.fleet import fleet
 from tests.bench.pd.platform import CONNECTOR, Platform
 from tests.bench.pd.streamed import stream
+from tests.bench.pd.witness import all_handed_over
 from tests.bench.report import Row
 from tests.bench.rounds import spread
 from tests.bench.workload import VOCABULARY
@@ -41,7 +42,9 @@ async def measure(platform: Platform, *, rounds: int, turns: int) -> list[Row]:
                 kept = number > 0  # the first warms up
                 for costs, first_token in ((through, _through(client)), (direct, _direct(pair))):
                     await asyncio.sleep(platform.longest_step_s)
-                    cost = await _cost_s(first_token, prompts, length, turns if kept else 2)
+                    async with all_handed_over(client) as splits:
+                        cost = await _cost_s(first_token, prompts, length, turns if kept else 2)
+                        splits.count = (turns if kept else 2) if costs is through else 0
                     if kept:
                         costs.append(cost)
             rows.append(_row(platform, length, through, direct))
@@ -64,11 +67,12 @@ def _direct(pair: DirectPair) -> FirstToken:
 
 
 async def _cost_s(first_token: FirstToken, prompts: Callable[[int], list[int]], length: int, turns: int) -> float:
-    whole, split = [], []
+    """Median over the turns; both requests of a turn come one after the other, so that noise hits them alike."""
+    costs = []
     for _ in range(turns):
-        whole.append(await first_token(prompts(length), False))
-        split.append(await first_token(prompts(length), True))
-    return statistics.median(split) - statistics.median(whole)
+        whole = await first_token(prompts(length), False)
+        costs.append(await first_token(prompts(length), True) - whole)
+    return statistics.median(costs)
 
 
 def _prompts() -> Callable[[int], list[int]]:

@@ -17,6 +17,7 @@ from sage_client import AsyncClient
 from tests.bench.pd.fleet import fleet
 from tests.bench.pd.mixture import Figures, Mixture
 from tests.bench.pd.platform import CONNECTOR, Platform
+from tests.bench.pd.witness import all_handed_over
 from tests.bench.report import Row
 from tests.bench.rounds import spread
 
@@ -43,14 +44,19 @@ async def measure(platform: Platform, mixture: Mixture, *, rounds: int, run_s: f
         for arm in arms:
             await mixture.saturation(arm.client, seed=1, groups=2)  # warms up
             await asyncio.sleep(platform.longest_step_s)
-            arm.saturation = await mixture.saturation(arm.client, seed=2, groups=SATURATION_REQUESTS // mixture.group)
+            arm.saturation = await mixture.saturation(
+                arm.client, seed=2, groups=max(1, SATURATION_REQUESTS // mixture.group)
+            )
             await asyncio.sleep(platform.longest_step_s)
         per_s = SHARE * min(arm.saturation for arm in arms)
         groups = max(LEAST_GROUPS, round(per_s * run_s / mixture.group))
         for number in range(rounds):
             for arm in arms if number % 2 else reversed(arms):
                 print(f"  round {number + 1}: {arm.name}", file=sys.stderr)
-                arm.rounds.append(await mixture.run(arm.client, seed=100 + number, groups=groups, per_s=per_s))
+                async with all_handed_over(arm.client) as splits:
+                    figures = await mixture.run(arm.client, seed=100 + number, groups=groups, per_s=per_s)
+                    splits.count = figures.longs_split
+                arm.rounds.append(figures)
                 await asyncio.sleep(platform.longest_step_s)
     return _rows(platform, mixture, arms, per_s)
 

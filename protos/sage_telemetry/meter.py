@@ -89,6 +89,14 @@ class Labelled(Generic[C]):
         cell = self._cells.get(labels)
         return cell if cell is not None else self._new(labels)
 
+    def begin(self, *labels: str) -> None:
+        """Have these label values in readings before anything is counted: a rate needs a value to start from.
+
+        Such beginnings take at most half of the label sets; beyond that they are left to the first count.
+        """
+        if labels not in self._cells and len(self._cells) < self._limit // 2:
+            self._new(labels)
+
     def _new(self, labels: Labels) -> C:
         if len(labels) != len(self.instrument.labels):
             raise ValueError(f"{self.instrument.name} has labels {self.instrument.label_names}, not {labels}")

@@ -65,6 +65,10 @@ class TelemetryObserver:
     def lagged(self, lag_s: float) -> None:
         self._lag.record(lag_s)
 
+    def begin_models(self) -> None:
+        """Called before figures are read, on the event loop: no model is read before its counters are there."""
+        self._metrics.begin([UNKNOWN_MODEL, *(pool.model for pool in self._core.registry.pools())])
+
     def _model_label(self, asked: str) -> str:
         """A client may ask for anything; only what the registry knows becomes a label."""
         pool = self._core.registry.find_pool(asked)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from sage_telemetry import catalogue
 from sage_telemetry.meter import Meter
@@ -19,6 +19,8 @@ from scheduler_svc.telemetry.outcomes import reason_of
 
 UNKNOWN_MODEL = "(unknown)"
 REFUSED = "refused"
+FLEETS_REASONS = ("queue_full", "limit_reached", "no_instance", "internal")
+"""Of refusals that an operator is told about."""
 LEAST_S = 1e-6  # measured times are not taken to be shorter, so that relative errors stay finite
 
 
@@ -39,6 +41,23 @@ class RequestMetrics:
         self._failovers = meter.counter(catalogue.FAILOVERS)
         self._gap = meter.histogram(catalogue.FAILOVER_GAP)
         self._handoff = meter.histogram(catalogue.PD_HANDOFF)
+        self._begun: frozenset[str] = frozenset()
+
+    def begin(self, models: Iterable[str]) -> None:
+        """What alerts look for begins at 0 with its model: the first burst of failovers or misses is a rise, too.
+
+        ``models``: those there are now, and UNKNOWN_MODEL.
+        """
+        now = frozenset(models)
+        for model in sorted(now - self._begun):
+            for cause in FailoverCause:
+                self._failovers.begin(model, cause.value)
+            for priority in _NAMES.values():
+                for result in ("met", "missed"):
+                    self._slo.begin(model, priority, slo.ANY, result)
+                for reason in FLEETS_REASONS:
+                    self._requests.begin(model, priority, REFUSED, reason)
+        self._begun = now
 
     def refused(self, submission: Submission, error: BaseException, *, model: str) -> slo.Attainment:
         """``model``: as the registry knows it, or UNKNOWN_MODEL."""

@@ -8,7 +8,7 @@ import socket
 from sage_telemetry.catalogue import BOTH, SCHEDULER
 from sage_telemetry.exports import Exports
 from sage_telemetry.loop_source import LoopSource
-from sage_telemetry.meter import Meter
+from sage_telemetry.meter import Meter, Observed
 from sage_telemetry.prometheus import PageTls
 from sage_telemetry.resource import Identity
 from sage_telemetry.settings import TelemetrySettings
@@ -31,12 +31,13 @@ class SchedulerTelemetry:
             service="scheduler", instance_id=f"{socket.gethostname()}-{epoch}", further=settings.resource
         )
         self.exports = Exports(settings, identity, self.meter, tls=tls)
+        self._observer: TelemetryObserver | None = None  # None until control has one, and where nothing is told
 
     def observer(self, core: SchedulingCore) -> Observer:
         """Whom control tells what happens."""
         if not self._settings.on:
             return NULL_OBSERVER
-        return TelemetryObserver(
+        self._observer = TelemetryObserver(
             core,
             self.meter,
             self.exports.spans,
@@ -44,10 +45,18 @@ class SchedulerTelemetry:
             sampling_ratio=self._settings.sampling_ratio,
             content=self._settings.content,
         )
+        return self._observer
 
     def start(self, core: SchedulingCore, clock: ControlClock, lifecycle: Lifecycle) -> None:
         """On the event loop.  Raises CannotServe."""
-        self.meter.observe(LoopSource(FleetReader(core, clock, lifecycle).read))
+        fleet = FleetReader(core, clock, lifecycle)
+
+        def read() -> Observed:
+            if self._observer is not None:
+                self._observer.begin_models()
+            return fleet.read()
+
+        self.meter.observe(LoopSource(read))
         self.exports.start()
         if self._settings.content:
             log.warning("telemetry.content is on: traces hold prompts and outputs")

@@ -36,6 +36,15 @@ async def test_both_pages_hold_every_instrument_of_the_catalogue(
     assert missing(await scrape(executor_port), (*BOTH, *EXECUTOR)) == []
 
 
+async def test_the_first_failover_refusal_and_miss_of_a_model_are_a_rise_from_zero(
+    fleet: LocalFleet, one: LocalExecutor
+) -> None:
+    page = await scheduler_page(fleet)
+    for name in ("sage_failovers_total", "sage_requests_total", "sage_slo_requests_total"):
+        assert {labels["model"] for labels in page.label_sets(name)} == {"sim", "(unknown)"}
+        assert page.total(name) == 0
+
+
 async def test_a_finished_request_is_in_every_figure_it_concerns(
     fleet: LocalFleet, one: LocalExecutor, caller: Caller
 ) -> None:
@@ -210,7 +219,8 @@ async def test_what_is_pushed_is_what_is_scraped(
     await caller.answer("Once upon a time", max_tokens=6)
     scheduler = await eventually(lambda: pushed(receiver, "sage-scheduler", "sage.requests"), what="a push")
     assert scheduler["sage.requests"].sum.is_monotonic
-    assert [(values(p.attributes), p.as_double) for p in scheduler["sage.requests"].sum.data_points] == [
+    points = scheduler["sage.requests"].sum.data_points
+    assert [(values(p.attributes), p.as_double) for p in points if p.as_double] == [
         ({"model": "sim", "priority": "normal", "outcome": "finished", "reason": "length"}, 1.0)
     ]
     duration = scheduler["sage.request.duration"].histogram.data_points[0]

@@ -68,6 +68,26 @@ def test_label_sets_beyond_the_bound_are_counted_together(meter: Meter) -> None:
     assert dict(calls.numbers) == {("a",): 2, ("b",): 1, ("c",): 1, (OVERFLOW,): 4}
 
 
+def test_a_label_set_may_begin_at_zero_and_loses_nothing_by_it(meter: Meter) -> None:
+    calls = meter.counter(CALLS)
+    calls.begin("a")
+    assert 't_calls_total{who="a"} 0.0' in text(meter)
+    calls.of("a").add()
+    calls.begin("a")
+    assert 't_calls_total{who="a"} 1.0' in text(meter)
+
+
+def test_beginnings_take_at_most_half_of_the_label_sets() -> None:
+    meter = Meter((CALLS,), label_sets_limit=4)
+    calls = meter.counter(CALLS)
+    for name in "abc":
+        calls.begin(name)
+    for name in "xy":
+        calls.of(name).add()
+    (reading,) = meter.read()
+    assert dict(reading.numbers) == {("a",): 0, ("b",): 0, ("x",): 1, ("y",): 1}
+
+
 def test_labels_must_be_those_of_the_catalogue(meter: Meter) -> None:
     with pytest.raises(ValueError, match=r"t\.calls has labels"):
         meter.counter(CALLS).of("a", "b")

@@ -20,7 +20,7 @@ from scheduler_svc.domain.core import SchedulingCore
 from scheduler_svc.domain.decision import Decision, Phase, Prediction, PrefillLeg
 from scheduler_svc.domain.errors import GenerationFailed
 from scheduler_svc.domain.policy import PolicyCatalogue
-from scheduler_svc.domain.request import Request, RequestKey, RequestState, Sampling
+from scheduler_svc.domain.request import Priority, Request, RequestKey, RequestState, Sampling
 from scheduler_svc.domain.settings import CoreSettings
 from scheduler_svc.telemetry.observer import TelemetryObserver
 from scheduler_svc.telemetry.request_notes import RequestNotes
@@ -46,9 +46,11 @@ class Watched:
     def __init__(self) -> None:
         self.kept = Kept()
         self.meter = Meter((*BOTH, *SCHEDULER))
-        core = SchedulingCore(CoreSettings(), PolicyCatalogue())
+        self.core = SchedulingCore(CoreSettings(), PolicyCatalogue())
         spans: Any = self.kept
-        observer = TelemetryObserver(core, self.meter, spans, epoch=3, sampling_ratio=1.0, content=False)
+        self.observer = observer = TelemetryObserver(
+            self.core, self.meter, spans, epoch=3, sampling_ratio=1.0, content=False
+        )
         submission = Submission(key=KEY, digest=b"", model="sim", prompt=TextPrompt(text="x"), sampling={})
         self.watch = observer.arrived(submission, 0.0)
         request = Request(key=KEY, model="sim", prompt_token_ids=(1, 2), sampling=Sampling(), arrived_at=0.0)
@@ -82,6 +84,9 @@ class Watched:
         self.watch.ended(self.live, 9.0)
         (source,) = self.kept.sources
         return source._notes
+
+    def label_sets(self, instrument: Instrument) -> set[tuple[str, ...]]:
+        return {labels for labels, _ in self.meter.counter(instrument).cells()}
 
     def counted(self, instrument: Instrument, *labels: str) -> float:
         return self.meter.counter(instrument).of(*labels).value
@@ -166,6 +171,19 @@ def test_what_the_engine_says_of_an_invalid_request_is_not_repeated(watched: Wat
     watched.report(EndCause.INVALID, 2.0, "'my secret' is no grammar")
     (attempt,) = watched.notes().attempts
     assert attempt.failure == "the engine found the request invalid"
+
+
+def test_what_alerts_look_for_is_there_at_zero_as_soon_as_its_model_is(watched: Watched) -> None:
+    watched.core.registry.pool("sim")
+    watched.observer.begin_models()
+    models = {"sim", "(unknown)"}
+    assert watched.label_sets(catalogue.FAILOVERS) == {(m, cause.value) for m in models for cause in FailoverCause}
+    classes = [priority.name.lower() for priority in Priority]
+    assert watched.label_sets(catalogue.SLO) == {
+        (m, name, "any", result) for m in models for name in classes for result in ("met", "missed")
+    }
+    assert ("sim", "normal", "refused", "queue_full") in watched.label_sets(catalogue.REQUESTS)
+    assert watched.counted(catalogue.FAILOVERS, "sim", "lost") == 0
 
 
 def test_a_handoff_is_timed(watched: Watched) -> None:

@@ -12,6 +12,7 @@ from scheduler_svc.control.observer import RequestObserver
 from scheduler_svc.control.submission import Submission
 from scheduler_svc.domain.core import SchedulingCore
 from scheduler_svc.domain.decision import Decision
+from scheduler_svc.telemetry.end_note import EndNote
 from scheduler_svc.telemetry.request_metrics import UNKNOWN_MODEL, RequestMetrics
 from scheduler_svc.telemetry.request_notes import RequestNotes, notes_on
 from scheduler_svc.telemetry.request_spans import RequestSpans
@@ -55,6 +56,7 @@ class TelemetryObserver:
             context=context,
             notes=notes,
             finish=self._finish,
+            content=self._content,
         )
 
     def scheduled(self, decisions: Sequence[Decision], took_s: float) -> None:
@@ -74,6 +76,6 @@ class TelemetryObserver:
         pool = self._core.registry.find_pool(asked)
         return asked if pool is not None and len(pool) else UNKNOWN_MODEL
 
-    def _finish(self, notes: RequestNotes) -> None:
+    def _finish(self, notes: RequestNotes, end: EndNote) -> None:
         if self._spans is not None:
-            self._spans.put(RequestSpans(notes, epoch=self._epoch, content=self._content))
+            self._spans.put(RequestSpans(notes, end, epoch=self._epoch))

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from opentelemetry.trace import SpanContext
 
 from scheduler_svc.control.attainment import NOTHING_COUNTS, Attainment
-from scheduler_svc.control.live_request import LiveRequest
 from scheduler_svc.control.submission import ChatPrompt, Prompt, Submission, TextPrompt, TokenPrompt
-from scheduler_svc.domain.decision import Decision, Phase
+from scheduler_svc.domain.decision import Phase
 from scheduler_svc.domain.request import Priority, RequestKey
+from scheduler_svc.telemetry.decision_note import DecisionNote
+from scheduler_svc.telemetry.request_content import Message, messages
 
 
 @dataclass(slots=True, kw_only=True)
@@ -20,13 +21,6 @@ class WaitNote:
     resumed: bool
     until: float | None = None
     left_behind: int = 0  # requests that still waited when it went
-
-
-@dataclass(slots=True, kw_only=True)
-class DecisionNote:
-    decision: Decision
-    took_s: float  # the pass
-    batch: int  # decisions of the pass
 
 
 @dataclass(slots=True, kw_only=True)
@@ -70,7 +64,7 @@ class RequestNotes:
     model: str  # as asked for
     priority: Priority
     prompt_kind: str  # text, chat, tokens; empty where it was at fault
-    prompt: Prompt | None = None  # only where content is switched on
+    content: list[Message] | None = None  # of its prompt, only where content is switched on
     session: str = ""
     targets: Mapping[str, float | None]  # ttft, tpot, deadline, as stated; seconds
     arrived_at: float
@@ -80,8 +74,6 @@ class RequestNotes:
     attempts: list[AttemptNote] = field(default_factory=list)
     ended_at: float = 0.0
     zero_ns: int = 0
-    live: LiveRequest | None = None  # None where it was refused
-    refusal: BaseException | None = None
     attainment: Attainment = NOTHING_COUNTS
 
     @property
@@ -105,7 +97,7 @@ def notes_on(
         model=submission.model,
         priority=submission.priority,
         prompt_kind=PROMPT_KINDS[type(prompt)] if prompt is not None else "",
-        prompt=prompt if content else None,
+        content=messages(prompt) if content and prompt is not None else None,
         session=submission.session,
         targets={
             "ttft": submission.ttft_target_s,

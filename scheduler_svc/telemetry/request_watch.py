@@ -14,8 +14,11 @@ from scheduler_svc.control.live_request import LiveRequest
 from scheduler_svc.control.observer import FailoverCause
 from scheduler_svc.control.submission import Submission
 from scheduler_svc.domain.decision import Decision
+from scheduler_svc.telemetry import end_note
+from scheduler_svc.telemetry.decision_note import note_on
+from scheduler_svc.telemetry.end_note import EndNote
 from scheduler_svc.telemetry.request_metrics import RequestMetrics
-from scheduler_svc.telemetry.request_notes import AttemptNote, DecisionNote, RequestNotes, WaitNote
+from scheduler_svc.telemetry.request_notes import AttemptNote, RequestNotes, WaitNote
 
 
 class LatestPass:
@@ -32,6 +35,7 @@ class RequestWatch:
     """Implements control's RequestObserver."""
 
     __slots__ = (
+        "_content",
         "_context",
         "_decision",
         "_finish",
@@ -52,7 +56,8 @@ class RequestWatch:
         *,
         context: SpanContext | None,
         notes: RequestNotes | None,
-        finish: Callable[[RequestNotes], None],
+        finish: Callable[[RequestNotes, EndNote], None],
+        content: bool,
     ) -> None:
         """``context``: None where nothing is traced.  ``notes``: only of a sampled trace."""
         self._submission: Submission | None = submission
@@ -62,6 +67,7 @@ class RequestWatch:
         self._context = context
         self._notes = notes
         self._finish = finish
+        self._content = content
         self._decision: Decision | None = None
         self._gap_since: float | None = None  # when the output of an attempt that failed stopped
 
@@ -76,8 +82,7 @@ class RequestWatch:
         attainment = self._metrics.refused(submission, error, model=self._model_label(submission.model))
         if self._notes is not None:
             self._notes.attainment = attainment
-            self._notes.refusal = error
-            self._hand_in(self._notes, now)
+            self._hand_in(self._notes, end_note.of_refused(error), now)
 
     def accepted(self, live: LiveRequest, now: float) -> None:
         self._submission = None  # holds the prompt once more
@@ -92,7 +97,7 @@ class RequestWatch:
         notes = self._notes
         if notes is not None:
             latest = self._latest_pass
-            notes.decisions.append(DecisionNote(decision=decision, took_s=latest.took_s, batch=latest.decisions))
+            notes.decisions.append(note_on(decision, took_s=latest.took_s, batch=latest.decisions))
             notes.waits[-1].until = decision.decided_at
             notes.waits[-1].left_behind = decision.queue_length
 
@@ -153,18 +158,17 @@ class RequestWatch:
         attainment = self._metrics.ended(live, live.outcome, now)
         notes = self._notes
         if notes is not None:
-            notes.live = live
             notes.attainment = attainment
             if notes.attempt is not None:
                 notes.attempt.close(now, live.state.value)
-            self._hand_in(notes, now)
+            self._hand_in(notes, end_note.of_ended(live, content=self._content), now)
 
-    def _hand_in(self, notes: RequestNotes, now: float) -> None:
-        """From here on nothing changes the notes: the exporter's thread reads them."""
+    def _hand_in(self, notes: RequestNotes, end: EndNote, now: float) -> None:
+        """From here on nothing changes the notes: the exporter's thread reads them.  They hold no request any more."""
         self._notes = None
         notes.ended_at = now
         notes.zero_ns = time.time_ns() - round(now * 1e9)
-        self._finish(notes)
+        self._finish(notes, end)
 
 
 def _failure(end: AttemptEnd) -> str | None:

@@ -60,6 +60,11 @@ class CandidateTable(Sequence[Candidate]):
     def __iter__(self) -> Iterator[Candidate]:
         return (self._write(i) for i in range(len(self)))
 
+    @property
+    def choice(self) -> Candidate:
+        """The one that was taken; the others are not written out for it."""
+        return self._write_offered(self._choice_index)
+
     def _write(self, row: int) -> Candidate:
         if row < len(self._offered):
             return self._write_offered(row)

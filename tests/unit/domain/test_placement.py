@@ -9,6 +9,7 @@ import pytest
 from scheduler_svc.domain.core import SchedulingCore
 from scheduler_svc.domain.decision import Candidate, Decision
 from scheduler_svc.domain.instance import InstanceRole, InstanceState, IterationSample, LoadReport
+from scheduler_svc.domain.placement.candidates import CandidateTable
 from scheduler_svc.domain.placement.picker import pick
 from scheduler_svc.domain.request import Priority, Sampling, StructuredOutput
 from tests.contract.policies.modelled_fleet import add_instance, make_core, make_facts, make_request
@@ -389,6 +390,8 @@ def test_rows_are_read_by_index_and_slice() -> None:
 
     assert len(decision.candidates) == 3
     assert decision.candidates[-1] == list(decision.candidates)[-1]
+    assert isinstance(decision.candidates, CandidateTable)
+    assert [decision.candidates.choice] == [each for each in decision.candidates if each.chosen]
     assert list(decision.candidates[:2]) == list(decision.candidates)[:2]
     with pytest.raises(IndexError):
         decision.candidates[3]

@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
+import gc
+import json
+from collections.abc import Sequence
+from types import FunctionType, ModuleType
 from typing import Any
 
 import pytest
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan
 
 from sage_telemetry import catalogue
 from sage_telemetry.catalogue import BOTH, SCHEDULER
 from sage_telemetry.instrument import Instrument
 from sage_telemetry.meter import Meter
+from sage_telemetry.resource import scope
+from sage_telemetry.spans import SpanWriter
 from sage_telemetry.trace_context import parent_of
 from scheduler_svc.control.assignment import Assignment
 from scheduler_svc.control.attempt_end import AttemptEnd, EndCause
 from scheduler_svc.control.live_request import LiveRequest, Placement
 from scheduler_svc.control.observer import FailoverCause
-from scheduler_svc.control.submission import Submission, TextPrompt
+from scheduler_svc.control.submission import ChatPrompt, Submission, TextPrompt
+from scheduler_svc.control.tokenizers import ChatTurn, Conversation
 from scheduler_svc.domain.core import SchedulingCore
-from scheduler_svc.domain.decision import Decision, Phase, Prediction, PrefillLeg
-from scheduler_svc.domain.errors import GenerationFailed
+from scheduler_svc.domain.decision import Candidate, Decision, Phase, Prediction, PrefillLeg
+from scheduler_svc.domain.errors import GenerationFailed, QueueFull
 from scheduler_svc.domain.policy import PolicyCatalogue
 from scheduler_svc.domain.request import Priority, Request, RequestKey, RequestState, Sampling
 from scheduler_svc.domain.settings import CoreSettings
 from scheduler_svc.telemetry.observer import TelemetryObserver
+from scheduler_svc.telemetry.request_content import messages
 from scheduler_svc.telemetry.request_notes import RequestNotes
 from scheduler_svc.telemetry.request_spans import RequestSpans
 
@@ -43,20 +53,20 @@ class Kept:
 class Watched:
     """A split request, driven by hand."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, content: bool = False, prompt: str = "x", candidates: Sequence[Candidate] = ()) -> None:
         self.kept = Kept()
         self.meter = Meter((*BOTH, *SCHEDULER))
         self.core = SchedulingCore(CoreSettings(), PolicyCatalogue())
         spans: Any = self.kept
         self.observer = observer = TelemetryObserver(
-            self.core, self.meter, spans, epoch=3, sampling_ratio=1.0, content=False
+            self.core, self.meter, spans, epoch=3, sampling_ratio=1.0, content=content
         )
-        submission = Submission(key=KEY, digest=b"", model="sim", prompt=TextPrompt(text="x"), sampling={})
+        submission = Submission(key=KEY, digest=b"", model="sim", prompt=TextPrompt(text=prompt), sampling={})
         self.watch = observer.arrived(submission, 0.0)
         request = Request(key=KEY, model="sim", prompt_token_ids=(1, 2), sampling=Sampling(), arrived_at=0.0)
         self.live = LiveRequest(request=request, digest=b"", detached=False, observed=self.watch)
         self.watch.accepted(self.live, 0.1)
-        self.decision = decision()
+        self.decision = decision(candidates)
         observer.scheduled([self.decision], 0.001)
         self.watch.decided(self.live, self.decision, 1.0)
         self.live.placements.append(Placement(decision=self.decision, from_token=0))
@@ -85,6 +95,13 @@ class Watched:
         (source,) = self.kept.sources
         return source._notes
 
+    def span(self, name: str) -> ReadableSpan:
+        """As the exporter's thread makes it, of what was handed in last."""
+        writer = SpanWriter(Resource.get_empty(), scope())
+        self.kept.sources[-1].write_spans(writer)
+        (found,) = [span for span in writer.spans if span.name == name]
+        return found
+
     def label_sets(self, instrument: Instrument) -> set[tuple[str, ...]]:
         return {labels for labels, _ in self.meter.counter(instrument).cells()}
 
@@ -92,7 +109,7 @@ class Watched:
         return self.meter.counter(instrument).of(*labels).value
 
 
-def decision() -> Decision:
+def decision(candidates: Sequence[Candidate]) -> Decision:
     return Decision(
         key=KEY,
         attempt_number=DECODE,
@@ -108,7 +125,7 @@ def decision() -> Decision:
         queue_length=0,
         rule="shortest_start",
         reasons=("because",),
-        candidates=[],
+        candidates=candidates,
         candidates_considered=2,
         prefill=PrefillLeg(instance_id="p", attempt_number=PREFILL, reserved_tokens=16),
     )
@@ -192,7 +209,65 @@ def test_a_handoff_is_timed(watched: Watched) -> None:
 
 
 def test_nothing_of_the_prompt_is_kept_in_the_notes(watched: Watched) -> None:
-    assert watched.notes().prompt is None
+    assert watched.notes().content is None
+
+
+def held_by(root: object) -> set[int]:
+    """Ids of everything that stays in memory because of it, classes, functions and modules apart."""
+    seen: set[int] = set()
+    left = [root]
+    while left:
+        each = left.pop()
+        if id(each) not in seen and not isinstance(each, type | ModuleType | FunctionType):
+            seen.add(id(each))
+            left += gc.get_referents(each)
+    return seen
+
+
+def test_what_waits_for_the_receiver_holds_neither_the_request_nor_its_decisions_nor_an_error(watched: Watched) -> None:
+    watched.notes()
+    (source,) = watched.kept.sources
+    held = held_by(source)
+    assert id(source._notes) in held
+    for each in (watched.live, watched.live.output, watched.live.outcome, watched.decision):
+        assert id(each) not in held, type(each)
+
+
+def test_a_refusals_error_is_not_held_either(watched: Watched) -> None:
+    submission = Submission(key=KEY, digest=b"", model="sim", prompt=TextPrompt(text="secret"), sampling={})
+    error = QueueFull("sim", 1, 1.0)
+    watched.observer.arrived(submission, 0.0).refused(error, 1.0)
+    (source,) = watched.kept.sources
+    assert not {id(error), id(submission), id(submission.prompt)} & held_by(source)
+    assert watched.span("sage.request").status.description == str(error)
+
+
+def test_of_many_candidates_the_first_are_kept_and_the_score_of_the_one_taken() -> None:
+    many = [Candidate(instance_id=f"i{n}", chosen=n == 40, scores={"start": float(n)}) for n in range(50)]
+    watched = Watched(candidates=many)
+    watched.notes()
+    span = watched.span("sage.decision")
+    assert [(event.attributes or {})["sage.instance.id"] for event in span.events] == [f"i{n}" for n in range(16)]
+    assert (span.attributes or {})["sage.decision.score"] == 40.0
+
+
+def test_what_was_asked_and_answered_is_cut_before_it_waits() -> None:
+    watched = Watched(content=True, prompt="p" * 20_000)
+    watched.live.output.append(DECODE, 0, [1], "o" * 20_000, None)
+    watched.notes()
+    (source,) = watched.kept.sources
+    assert source._notes.content == [("user", "p" * 16_384)]
+    assert source._end.output == "o" * 16_384
+    told = watched.span("sage.request").attributes or {}
+    assert told["gen_ai.output.messages"] == json.dumps(
+        [{"role": "assistant", "parts": [{"type": "text", "content": "o" * 16_384}]}]
+    )
+
+
+def test_the_turns_of_a_conversation_share_the_room() -> None:
+    turns = tuple(ChatTurn(role="user", text="t" * 10_000) for _ in range(3))
+    found = messages(ChatPrompt(conversation=Conversation(turns=turns)))
+    assert [len(text) for _, text in found] == [10_000, 6_384]
 
 
 def test_a_late_word_of_an_attempt_whose_request_is_over_only_costs(watched: Watched) -> None:

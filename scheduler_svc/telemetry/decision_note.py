@@ -1,0 +1,67 @@
+"""What is kept of a decision for its span: figures, and its first candidates.
+
+The decision itself has figures of every instance there is, and would keep them while the receiver of spans is away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sage_telemetry.spans import Attributes
+from scheduler_svc.domain.decision import Candidate, Decision
+from scheduler_svc.domain.placement.candidates import CandidateTable
+
+CANDIDATES_SHOWN = 16
+
+
+@dataclass(slots=True, kw_only=True)
+class DecisionNote:
+    decided_at: float  # seconds on the control clock
+    took_s: float  # the pass
+    batch: int  # decisions of the pass
+    told: Attributes
+    shown: Sequence[Candidate]  # at most CANDIDATES_SHOWN
+
+
+def note_on(decision: Decision, *, took_s: float, batch: int) -> DecisionNote:
+    return DecisionNote(
+        decided_at=decision.decided_at,
+        took_s=took_s,
+        batch=batch,
+        told={**_decided(decision), **_score(_chosen(decision.candidates))},
+        shown=decision.candidates[:CANDIDATES_SHOWN],
+    )
+
+
+def _chosen(candidates: Sequence[Candidate]) -> Candidate | None:
+    if isinstance(candidates, CandidateTable):
+        return candidates.choice  # there may be thousands, and this is the event loop
+    return next((candidate for candidate in candidates if candidate.chosen), None)
+
+
+def _decided(decision: Decision) -> Attributes:
+    prediction = decision.prediction
+    return {
+        "sage.policy": decision.policy,
+        "sage.decision.rule": decision.rule,
+        "sage.decision.reasons": decision.reasons,
+        "sage.phase": decision.phase.value,
+        "sage.phase.reason": decision.phase_reason,
+        "sage.instance.id": decision.instance_id,
+        "sage.prefill.instance.id": decision.prefill.instance_id if decision.prefill is not None else None,
+        "sage.candidates.considered": decision.candidates_considered,
+        "sage.predicted.start": prediction.start_s,
+        "sage.predicted.first_token": prediction.first_token_s,
+        "sage.predicted.finish": prediction.finish_s,
+        "sage.predicted.output_tokens": prediction.output_tokens,
+        "sage.predicted.cost": prediction.cost,
+        "sage.reserved_tokens": decision.reserved_tokens,
+    }
+
+
+def _score(chosen: Candidate | None) -> Attributes:
+    """Of the scorer that decided first."""
+    for scorer, score in chosen.scores.items() if chosen is not None else ():
+        return {"sage.decision.score": score, "sage.decision.scored_by": scorer}
+    return {}

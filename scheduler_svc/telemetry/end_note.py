@@ -1,0 +1,89 @@
+"""What is kept of a request once it is over: figures and labels.
+
+Not the request, and not the error: a live request has its whole output, an error the frames it passed, and spans may
+wait for a receiver that is away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from sage_telemetry.spans import Attributes
+from scheduler_svc.control.live_request import Finished, LiveRequest
+from scheduler_svc.domain.request import RequestState
+from scheduler_svc.telemetry.outcomes import in_words, invalid_fields, reason_of
+from scheduler_svc.telemetry.request_content import CONTENT_LIMIT
+
+REFUSED = "refused"
+
+
+@dataclass(slots=True, kw_only=True)
+class EndNote:
+    outcome: str  # the request's last state, or REFUSED
+    error_type: str | None  # None where it finished
+    failure: str | None  # in words; None where it finished or was cancelled
+    invalid_fields: Sequence[str] = ()
+    model: str = ""  # as the registry knows it; empty where it was refused
+    first_token_at: float | None = None  # seconds on the control clock
+    answered: Attributes = field(default_factory=dict)
+    output: str | None = None  # where content is switched on: its first CONTENT_LIMIT characters
+
+    @property
+    def refused(self) -> bool:
+        return self.outcome == REFUSED
+
+
+def of_refused(error: BaseException) -> EndNote:
+    return EndNote(
+        outcome=REFUSED, error_type=reason_of(error), failure=in_words(error), invalid_fields=invalid_fields(error)
+    )
+
+
+def of_ended(live: LiveRequest, *, content: bool) -> EndNote:
+    outcome = live.outcome
+    assert outcome is not None, "it is over"
+    fine = isinstance(outcome, Finished)
+    return EndNote(
+        outcome=live.state.value,
+        error_type=None if fine else reason_of(outcome),
+        failure=None if isinstance(outcome, Finished) or live.state is RequestState.CANCELLED else in_words(outcome),
+        invalid_fields=invalid_fields(outcome),
+        model=live.request.model,
+        first_token_at=live.first_token_at,
+        answered=_answered(live),
+        output=live.output.text[:CONTENT_LIMIT] if content else None,
+    )
+
+
+def _answered(live: LiveRequest) -> Attributes:
+    request, sampling, outcome = live.request, live.request.sampling, live.outcome
+    finished = outcome if isinstance(outcome, Finished) else None
+    first = live.first_token_at
+    return {
+        "gen_ai.request.temperature": sampling.temperature,
+        "gen_ai.request.top_p": sampling.top_p,
+        "gen_ai.request.top_k": sampling.top_k or None,
+        "gen_ai.request.max_tokens": sampling.max_tokens,
+        "gen_ai.request.frequency_penalty": sampling.frequency_penalty or None,
+        "gen_ai.request.presence_penalty": sampling.presence_penalty or None,
+        "gen_ai.request.seed": sampling.seed,
+        "gen_ai.response.model": request.model if finished is not None else None,
+        "gen_ai.response.finish_reasons": [finished.finish_reason] if finished is not None else None,
+        "gen_ai.usage.input_tokens": request.prompt_tokens,
+        "gen_ai.usage.cache_read.input_tokens": finished.cached_prompt_tokens if finished is not None else None,
+        "gen_ai.usage.output_tokens": len(live.output),
+        "sage.adapter": request.adapter or None,
+        "sage.attempts": live.attempts,
+        "sage.cost": live.cost,
+        "sage.time.queue": None if live.first_assigned_at is None else live.first_assigned_at - request.arrived_at,
+        "sage.time.to_first_token": None if first is None else first - request.arrived_at,
+        "sage.time.per_output_token": _per_token(live),
+    }
+
+
+def _per_token(live: LiveRequest) -> float | None:
+    first, last = live.first_token_at, live.last_token_at
+    if first is None or last is None or len(live.output) < 2:
+        return None
+    return (last - first) / (len(live.output) - 1)

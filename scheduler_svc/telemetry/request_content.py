@@ -1,0 +1,32 @@
+"""What a request says, for its span, where content is switched on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from scheduler_svc.control.submission import ChatPrompt, Prompt, TextPrompt
+
+CONTENT_LIMIT = 16_384
+"""Characters of a prompt, and of an output; the rest is cut off, before the span waits for its receiver."""
+
+Message = tuple[str, str]
+"""Role and text."""
+
+
+def messages(prompt: Prompt) -> list[Message]:
+    """The first CONTENT_LIMIT characters of all together."""
+    found, left = [], CONTENT_LIMIT
+    for role, text in _each(prompt):
+        if left <= 0:
+            break
+        found.append((role, text[:left]))
+        left -= max(1, len(text))  # an empty one takes its room, too
+    return found
+
+
+def _each(prompt: Prompt) -> Iterable[Message]:
+    if isinstance(prompt, TextPrompt):
+        return [("user", prompt.text)]
+    if isinstance(prompt, ChatPrompt):
+        return ((turn.role, turn.text) for turn in prompt.conversation.turns)
+    return [("user", " ".join(map(str, prompt.token_ids[:CONTENT_LIMIT])))]

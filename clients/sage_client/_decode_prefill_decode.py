@@ -19,6 +19,7 @@ def status(message: admin_pb2.GetPrefillDecodeResponse) -> v.PrefillDecodeStatus
     return v.PrefillDecodeStatus(
         config=config(message.config),
         pairs=tuple(_pair(each) for each in message.pairs),
+        pairs_by_state={_state(each.state).value: each.pairs for each in message.pair_counts},
         conditions=tuple(message.conditions),
         splits=message.splits,
         fallbacks=message.fallbacks,
@@ -58,7 +59,11 @@ def _pair(message: admin_pb2.PrefillDecodePair) -> v.PrefillDecodePair:
         prefill_instance_id=message.prefill_instance_id,
         decode_instance_id=message.decode_instance_id,
         model=message.model,
-        state=word(v.PairState, admin_pb2.PrefillDecodePair.State.DESCRIPTOR, "STATE_", message.state),
+        state=_state(message.state),
         reason=message.reason,
         handoff_s=seconds(message.handoff) if message.HasField("handoff") else None,
     )
+
+
+def _state(number: admin_pb2.PrefillDecodePair.State.ValueType) -> v.PairState:
+    return word(v.PairState, admin_pb2.PrefillDecodePair.State.DESCRIPTOR, "STATE_", number)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
@@ -48,7 +49,8 @@ class PrefillDecodePair:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PrefillDecodeStatus:
     config: PrefillDecodeConfig
-    pairs: tuple[PrefillDecodePair, ...]
+    pairs: tuple[PrefillDecodePair, ...]  # at most 1,024, in a fleet's snapshot 64: those in trouble first
+    pairs_by_state: Mapping[str, int]  # all there are, by the values of PairState; empty states are left out
     conditions: tuple[str, ...]  # what keeps it from working, in words; empty when all is well
     splits: int  # requests split since the scheduler's start
     fallbacks: int  # of requests that should have been split and ran whole, or whose handoff failed

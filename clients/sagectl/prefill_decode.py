@@ -8,6 +8,7 @@ from sage_client import Client, InstanceRole, PrefillDecodeConfig, SplitMode
 from sagectl.connecting import connecting
 from sagectl.json_output import print_json
 from sagectl.tables import show_table
+from sagectl.top_sections import pairs_by_state
 
 _MODES = [mode.value for mode in SplitMode if mode is not SplitMode.UNKNOWN]
 _ROLES = [role.value for role in InstanceRole if role is not InstanceRole.UNKNOWN]
@@ -30,6 +31,8 @@ def get_prefill_decode(client: Client, as_json: bool) -> None:
     click.echo(f"{status.splits} split, {status.fallbacks} fallbacks")
     for condition in status.conditions:
         click.echo(f"condition: {condition}")
+    shown, there = len(status.pairs), sum(status.pairs_by_state.values())
+    click.echo(f"pairs: {pairs_by_state(status)}" + (f"; {shown:,} of {there:,} are shown" if shown < there else ""))
     pairs = [
         [
             each.prefill_instance_id,

@@ -107,10 +107,9 @@ def queues(found: Sequence[QueueInfo], width: int) -> Section:
 
 def prefill_decode(status: PrefillDecodeStatus, width: int) -> Section:
     """Nothing where it is off and no two instances could."""
-    if status.config.mode is SplitMode.NEVER and not status.pairs:
+    if status.config.mode is SplitMode.NEVER and not status.pairs_by_state:
         return Section(title=None, lines=[], least=0)
-    states = [each.state for each in status.pairs]
-    pairs = ", ".join(f"{states.count(state)} {state.value}" for state in PairState if state in states) or "none"
+    pairs = pairs_by_state(status)
     head = Text.assemble(
         ("PREFILL/DECODE ", "bold"),
         f"{status.config.mode.value}  {status.splits} split  ",
@@ -118,6 +117,12 @@ def prefill_decode(status: PrefillDecodeStatus, width: int) -> Section:
         f"  pairs: {pairs}",
     )
     return Section(title=None, lines=[head, *_conditions(status), *_pairs(status.pairs)], least=2)
+
+
+def pairs_by_state(status: PrefillDecodeStatus) -> str:
+    """How many pairs are in which state, in words."""
+    counts = status.pairs_by_state
+    return ", ".join(f"{counts[s.value]:,} {s.value}" for s in PairState if s.value in counts) or "none"
 
 
 def _conditions(status: PrefillDecodeStatus) -> Iterator[Text]:

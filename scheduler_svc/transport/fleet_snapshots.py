@@ -70,7 +70,7 @@ def snapshot(taken: FleetSnapshot, core: SchedulingCore, epoch: int) -> admin_pb
         latest=_counts(taken.latest),
         recent=_counts(taken.recent),
         since_start=_counts(taken.since_start),
-        prefill_decode=prefill_decode.state(core),
+        prefill_decode=prefill_decode.state(core, prefill_decode.PAIRS_IN_SNAPSHOT),
         decisions=[_decision(each, now) for each in taken.decisions],
         failovers=[_failover(each, now) for each in taken.failovers],
     )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
+from itertools import chain, islice
 
 from sage.controlplane.v1 import admin_pb2
 from scheduler_svc.domain.core import SchedulingCore
@@ -25,6 +27,10 @@ STATE_TO_WIRE: dict[PairState, admin_pb2.PrefillDecodePair.State.ValueType] = {
     PairState.USABLE: admin_pb2.PrefillDecodePair.STATE_USABLE,
     PairState.FAILED: admin_pb2.PrefillDecodePair.STATE_FAILED,
 }
+
+PAIRS_SHOWN = 1_024
+PAIRS_IN_SNAPSHOT = 64
+_TROUBLE_FIRST = (PairState.FAILED, PairState.WARMING, PairState.UNTRIED, PairState.USABLE)
 
 
 def config(settings: PdSettings) -> admin_pb2.PrefillDecodeConfig:
@@ -55,15 +61,28 @@ def changed(settings: PdSettings, wire: admin_pb2.PrefillDecodeConfig) -> PdSett
         raise InvalidRequest([FieldViolation(field=f"config.prefilling_{key}", description=description)]) from error
 
 
-def state(core: SchedulingCore) -> admin_pb2.GetPrefillDecodeResponse:
+def state(core: SchedulingCore, most_pairs: int = PAIRS_SHOWN) -> admin_pb2.GetPrefillDecodeResponse:
+    """With at most ``most_pairs`` of the pairs: there may be as many as prefill instances times decode instances."""
     pd = core.pd
+    pairs = _by_state(pd.pairs) if pd.settings.enabled else {}  # else not renewed: maybe gone
     return admin_pb2.GetPrefillDecodeResponse(
         config=config(pd.settings),
-        pairs=[_pair(pair, core) for pair in pd.pairs] if pd.settings.enabled else [],  # else not renewed: maybe gone
+        pairs=[_pair(pair, core) for pair in islice(chain.from_iterable(pairs.values()), most_pairs)],
+        pair_counts=[
+            admin_pb2.PrefillDecodePairCount(state=STATE_TO_WIRE[state], pairs=len(those))
+            for state, those in pairs.items()
+            if those
+        ],
         conditions=core.pd_conditions(),
         splits=pd.splits,
         fallbacks=pd.fallbacks,
     )
+
+
+def _by_state(pairs: Iterable[Pair]) -> dict[PairState, list[Pair]]:
+    """Those in trouble first."""
+    there = list(pairs)
+    return {state: [pair for pair in there if pair.state is state] for state in _TROUBLE_FIRST}
 
 
 def _pair(pair: Pair, core: SchedulingCore) -> admin_pb2.PrefillDecodePair:

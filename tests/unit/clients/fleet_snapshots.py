@@ -68,6 +68,7 @@ def splitting() -> PrefillDecodeStatus:
             pair("p1", "d1", state=PairState.USABLE, handoff_s=0.028),
             pair("p1", "d2", state=PairState.FAILED, reason="nothing to fetch"),
         ),
+        pairs_by_state={"usable": 1, "failed": 1},
         conditions=("no prefill instance of 'other' is ready",),
         splits=120,
         fallbacks=3,

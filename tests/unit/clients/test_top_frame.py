@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from rich.text import Text
 
@@ -9,7 +11,7 @@ from sage_client import FleetSnapshot, InstanceState
 from sagectl.sections import Section, fit
 from sagectl.top_frame import Standing, frame
 from sagectl.top_sections import duration
-from tests.unit.clients.fleet_snapshots import counts, decision, instance, prefill_decode, snapshot
+from tests.unit.clients.fleet_snapshots import counts, decision, instance, prefill_decode, snapshot, splitting
 
 HERE = Standing(address="127.0.0.1:50051")
 
@@ -87,6 +89,11 @@ def test_a_split_decision_names_both_instances() -> None:
 
 def test_prefill_decode_takes_no_room_where_it_is_off() -> None:
     assert "PREFILL/DECODE" not in "\n".join(lines(snapshot(prefill_decode=prefill_decode())))
+
+
+def test_pairs_are_counted_whether_they_are_shown_or_not() -> None:
+    many = replace(splitting(), pairs_by_state={"failed": 1, "usable": 9_999})
+    assert "pairs: 9,999 usable, 1 failed" in "\n".join(lines(snapshot(prefill_decode=many)))
 
 
 def test_an_empty_fleet_is_shown_too() -> None:

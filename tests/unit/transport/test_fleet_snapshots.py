@@ -20,7 +20,7 @@ from scheduler_svc.domain.policy import PolicyCatalogue, PolicySwitch
 from scheduler_svc.domain.queue import QueueView
 from scheduler_svc.domain.request import Priority, RequestKey, RequestState
 from scheduler_svc.domain.settings import CoreSettings
-from scheduler_svc.transport import durations, fleet_snapshots
+from scheduler_svc.transport import durations, fleet_snapshots, prefill_decode
 from tests.unit.transport.completeness import unset
 
 NOW = 100.0
@@ -99,6 +99,18 @@ def test_attainment_is_by_class_the_most_urgent_first(core: SchedulingCore) -> N
         (common_pb2.PRIORITY_HIGH, 4, 1),
         (common_pb2.PRIORITY_BACKGROUND, 0, 2),
     ]
+
+
+def test_a_snapshot_shows_a_bounded_number_of_pairs(core: SchedulingCore, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def state(_: SchedulingCore, most_pairs: int) -> admin_pb2.GetPrefillDecodeResponse:
+        asked.append(most_pairs)
+        return admin_pb2.GetPrefillDecodeResponse()
+
+    monkeypatch.setattr(prefill_decode, "state", state)
+    fleet_snapshots.snapshot(taken(core), core, 7)
+    assert asked == [prefill_decode.PAIRS_IN_SNAPSHOT]
 
 
 def test_what_many_watch_is_converted_once_and_cut_for_each(core: SchedulingCore) -> None:

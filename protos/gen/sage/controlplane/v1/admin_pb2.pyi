@@ -1006,6 +1006,7 @@ class GetPrefillDecodeResponse(_message.Message):
     CONDITIONS_FIELD_NUMBER: _builtins.int
     SPLITS_FIELD_NUMBER: _builtins.int
     FALLBACKS_FIELD_NUMBER: _builtins.int
+    PAIR_COUNTS_FIELD_NUMBER: _builtins.int
     splits: _builtins.int
     """requests split since the scheduler's start"""
     fallbacks: _builtins.int
@@ -1013,10 +1014,16 @@ class GetPrefillDecodeResponse(_message.Message):
     @_builtins.property
     def config(self) -> Global___PrefillDecodeConfig: ...
     @_builtins.property
-    def pairs(self) -> _containers.RepeatedCompositeFieldContainer[Global___PrefillDecodePair]: ...
+    def pairs(self) -> _containers.RepeatedCompositeFieldContainer[Global___PrefillDecodePair]:
+        """at most 1,024, in a FleetSnapshot 64: failed ones first, usable ones last"""
+
     @_builtins.property
     def conditions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """what keeps it from working, in words; empty when all is well"""
+
+    @_builtins.property
+    def pair_counts(self) -> _containers.RepeatedCompositeFieldContainer[Global___PrefillDecodePairCount]:
+        """all there are, by state; empty states are left out"""
 
     def __init__(
         self,
@@ -1026,14 +1033,39 @@ class GetPrefillDecodeResponse(_message.Message):
         conditions: _abc.Iterable[_builtins.str] | None = ...,
         splits: _builtins.int = ...,
         fallbacks: _builtins.int = ...,
+        pair_counts: _abc.Iterable[Global___PrefillDecodePairCount] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["conditions", b"conditions", "config", b"config", "fallbacks", b"fallbacks", "pairs", b"pairs", "splits", b"splits"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["conditions", b"conditions", "config", b"config", "fallbacks", b"fallbacks", "pair_counts", b"pair_counts", "pairs", b"pairs", "splits", b"splits"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetPrefillDecodeResponse: _TypeAlias = GetPrefillDecodeResponse  # noqa: Y015
+
+@_typing.final
+class PrefillDecodePairCount(_message.Message):
+    """How many pairs are in a state."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATE_FIELD_NUMBER: _builtins.int
+    PAIRS_FIELD_NUMBER: _builtins.int
+    state: Global___PrefillDecodePair.State.ValueType
+    pairs: _builtins.int
+    def __init__(
+        self,
+        *,
+        state: Global___PrefillDecodePair.State.ValueType = ...,
+        pairs: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["pairs", b"pairs", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PrefillDecodePairCount: _TypeAlias = PrefillDecodePairCount  # noqa: Y015
 
 @_typing.final
 class SetPrefillDecodeRequest(_message.Message):
@@ -1192,7 +1224,7 @@ class FleetSnapshot(_message.Message):
     def since_start(self) -> Global___FleetCounts: ...
     @_builtins.property
     def prefill_decode(self) -> Global___GetPrefillDecodeResponse:
-        """as AdminService.GetPrefillDecode answers"""
+        """as AdminService.GetPrefillDecode answers, with fewer pairs"""
 
     @_builtins.property
     def decisions(self) -> _containers.RepeatedCompositeFieldContainer[Global___RecentDecision]:

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
-import signal
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
 from executor_svc.engine.tiny_model import make_tiny_model
-from tests.bench import latency, machine, relay, telemetry_cost, throughput
-from tests.bench.child import ChildFailed
+from tests.bench import latency, relay, telemetry_cost, throughput
 from tests.bench.core import bench_core
 from tests.bench.engines import simulated, tiny_vllm
-from tests.bench.report import Row, document, table
+from tests.bench.report import Row
+from tests.bench.session import run
 
 TINY_MODEL = Path(".cache/tiny-model")
 NAMES = ("core", "latency", "relay", "throughput", "telemetry", "vllm")
@@ -98,18 +97,6 @@ BENCHMARKS: dict[str, Benchmark] = dict(
 )
 
 
-async def _measure(names: list[str], size: Size) -> list[Row]:
-    task = asyncio.current_task()
-    assert task is not None
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, task.cancel)  # every child is ended on the way out
-    rows: list[Row] = []
-    for name in names:
-        print(f"measuring {name} ...", file=sys.stderr)
-        rows += await BENCHMARKS[name](size)
-    return rows
-
-
 def main() -> int:
     """Exit status: 0 when everything was measured, whatever the figures; 1 when something could not be."""
     options = _parser().parse_args()
@@ -117,19 +104,8 @@ def main() -> int:
     if "vllm" in names and find_spec("vllm") is None:
         print("vLLM is not installed (make setup-vllm): its benchmark is left out", file=sys.stderr)
         names.remove("vllm")
-    found = machine.describe()
-    try:
-        rows = asyncio.run(_measure(names, QUICK if options.quick else FULL))
-    except ChildFailed as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except asyncio.CancelledError:
-        return 130
-    if options.json:
-        print(document(found, rows))
-    else:
-        print("\n".join(f"{name}: {value}" for name, value in found.items()) + "\n\n" + table(rows))
-    return 0
+    size = QUICK if options.quick else FULL
+    return run({name: partial(BENCHMARKS[name], size) for name in names}, names, as_json=options.json)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -29,7 +29,7 @@ async def control_plane(
     """Up, its engine READY and one request served.  Everything but the engine and the flags is as the defaults have
     it."""
     async with child("scheduler", "scheduler_svc", "--listen", "127.0.0.1:0", *scheduler_flags) as scheduler:
-        address = f"127.0.0.1:{_port(await scheduler.wait_for('serving on', START_TIMEOUT_S))}"
+        address = f"127.0.0.1:{port_in(await scheduler.wait_for('serving on', START_TIMEOUT_S))}"
         flags = ("--scheduler", address, "--instance-id", "executor-1", *engine.executor_flags, *executor_flags)
         async with child("executor", "executor_svc", *flags) as executor:
             await executor.wait_for("ready: ", engine.start_timeout_s)
@@ -45,7 +45,8 @@ async def _first_request(address: str) -> None:
         ).result()
 
 
-def _port(line: str) -> int:
+def port_in(line: str) -> int:
+    """The port that a scheduler says it serves on."""
     found = re.search(r"\(port (\d+)\)", line)
     assert found is not None, line
     return int(found[1])

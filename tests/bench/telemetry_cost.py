@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import random
 import re
-import socket
 import statistics
 import time
 import urllib.request
@@ -25,6 +24,7 @@ from sage.controlplane.v1 import inference_pb2
 from tests.bench.child import child
 from tests.bench.control_plane import ControlPlane, control_plane
 from tests.bench.engines import Engine, simulated
+from tests.bench.free_port import free_port
 from tests.bench.report import Row
 from tests.bench.rounds import spread
 from tests.bench.telemetry_sink import READY
@@ -84,7 +84,7 @@ async def _silent(engine: Engine) -> AsyncIterator[Arm]:
 
 @asynccontextmanager
 async def _observed(engine: Engine) -> AsyncIterator[Arm]:
-    ports = [_free_port(), _free_port()]
+    ports = [free_port(), free_port()]
     async with child("telemetry-sink", "tests.bench.telemetry_sink") as sink:
         port = (await sink.wait_for(READY, START_TIMEOUT_S)).removeprefix(READY)
         scheduler, executor = (
@@ -179,13 +179,6 @@ def _read(url: str) -> str:
     with urllib.request.urlopen(url, timeout=10) as answer:
         body: bytes = answer.read()
     return body.decode()
-
-
-def _free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port: int = taken.getsockname()[1]
-        return port
 
 
 def upper_bound(costs: Sequence[float]) -> float:

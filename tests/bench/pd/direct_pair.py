@@ -10,7 +10,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -22,6 +21,7 @@ from executor_svc.engine.settings import EngineSettings
 from executor_svc.engine.vllm_arguments import engine_arguments, set_environment
 from tests.bench.child import Child, child
 from tests.bench.engines import Engine
+from tests.bench.free_port import free_port
 
 READY = "direct pair: ready"
 RESULT = "direct pair: result "
@@ -55,15 +55,8 @@ async def direct_pair(prefill: Engine, decode: Engine) -> AsyncIterator[DirectPa
 # --- the child's side -----------------------------------------------------------------------------------------------
 
 
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
-
-
 async def _started(settings: EngineSettings, device: str) -> Any:
-    set_environment(settings.vllm, os.environ, _free_port())
+    set_environment(settings.vllm, os.environ, free_port())
     from vllm.config import KVTransferConfig
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.v1.engine.async_llm import AsyncLLM

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import sys
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -11,6 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from sage_client import AsyncClient, PairState
 from tests.bench.child import ChildFailed, child
+from tests.bench.control_plane import port_in
 from tests.bench.engines import Engine
 
 START_TIMEOUT_S = 60.0  # for the scheduler
@@ -27,7 +27,7 @@ async def fleet(engines: Sequence[Engine], roles: Sequence[str], *, split: bool)
         scheduler = await stack.enter_async_context(
             child("scheduler", "scheduler_svc", "--listen", "127.0.0.1:0", *flags)
         )
-        address = f"127.0.0.1:{_port(await scheduler.wait_for('serving on', START_TIMEOUT_S))}"
+        address = f"127.0.0.1:{port_in(await scheduler.wait_for('serving on', START_TIMEOUT_S))}"
         executors = [
             await stack.enter_async_context(
                 child(
@@ -65,9 +65,3 @@ async def _paired(client: AsyncClient) -> None:
             return
         await asyncio.sleep(POLL_S)
     raise ChildFailed(f"no usable pair in {PAIR_TIMEOUT_S:g} s: {status}")
-
-
-def _port(line: str) -> int:
-    found = re.search(r"\(port (\d+)\)", line)
-    assert found is not None, line
-    return int(found[1])

@@ -19,6 +19,7 @@ from tests.bench.pd.streamed import stream
 from tests.bench.pd.witness import all_handed_over
 from tests.bench.report import Row
 from tests.bench.rounds import spread
+from tests.bench.session import CannotMeasure
 from tests.bench.workload import VOCABULARY
 
 PROMPTS = (512, 2_048, 3_500)  # tokens
@@ -56,7 +57,7 @@ def _through(client: AsyncClient) -> FirstToken:
         await client.set_prefill_decode("always" if split else "never")
         seen = await stream(client, prompt, MAX_TOKENS)
         if seen.split is not split:
-            raise RuntimeError(f"{len(prompt)} prompt tokens ran {'split' if seen.split else 'whole'}")
+            raise CannotMeasure(f"{len(prompt)} prompt tokens ran {'split' if seen.split else 'whole'}")
         return seen.first_token_s
 
     return first_token_s

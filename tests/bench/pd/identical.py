@@ -9,6 +9,7 @@ from tests.bench.pd.platform import CONNECTOR, Platform
 from tests.bench.pd.streamed import stream
 from tests.bench.pd.witness import all_handed_over
 from tests.bench.report import Row
+from tests.bench.session import CannotMeasure
 from tests.bench.workload import VOCABULARY
 
 PROMPTS = (64, 512, 2_048, 3_500)  # tokens
@@ -31,7 +32,7 @@ async def measure(platform: Platform) -> list[Row]:
             await client.set_prefill_decode("always")
             split = await stream(client, prompt, OUTPUT)
             if whole.split or not split.split:
-                raise RuntimeError(f"{length} prompt tokens were not placed as asked for")
+                raise CannotMeasure(f"{length} prompt tokens were not placed as asked for")
             splits.count += 1
             equal.append(whole.token_ids == split.token_ids)
             distinct.append(len(set(whole.token_ids)))

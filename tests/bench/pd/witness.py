@@ -10,13 +10,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from sage_client import AsyncClient
+from tests.bench.session import CannotMeasure
 
 HEARTBEATS_WITHIN_S = 5.0
 POLL_S = 0.1
-
-
-class NotHandedOver(Exception):
-    pass
 
 
 @dataclass(slots=True)
@@ -35,7 +32,7 @@ class _Counts:
 
 @asynccontextmanager
 async def all_handed_over(client: AsyncClient) -> AsyncIterator[Splits]:
-    """Raises NotHandedOver at the end unless every split had its KV fetched, and nothing else was.
+    """Raises CannotMeasure at the end unless every split had its KV fetched, and nothing else was.
 
     Engines count in heartbeats, which come a moment later.  A pair that is warmed up meanwhile would be counted too:
     none is, while none fails.
@@ -52,11 +49,11 @@ async def all_handed_over(client: AsyncClient) -> AsyncIterator[Splits]:
             fallbacks=now.fallbacks - before.fallbacks,
         )
         if grown.failed or grown.fallbacks or grown.pulls > splits.count:
-            raise NotHandedOver(f"{splits.count} requests were split: {grown}")
+            raise CannotMeasure(f"{splits.count} requests were split: {grown}")
         if grown.pulls == splits.count:
             return
         if time.monotonic() > late:
-            raise NotHandedOver(f"{splits.count} requests were split, {grown.pulls} pulls are counted")
+            raise CannotMeasure(f"{splits.count} requests were split, {grown.pulls} pulls are counted")
         await asyncio.sleep(POLL_S)
 
 

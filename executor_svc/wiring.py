@@ -119,7 +119,12 @@ def build_service(
         outbox=outbox,
         meter=meter,
         lag=lag,
-        drain=Drain(assignments=assignments, session=session, timeout_s=config.drain_timeout_s),
+        drain=Drain(
+            assignments=assignments,
+            session=session,
+            timeout_s=config.drain_timeout_s,
+            kv_used_tokens=meter.kv_used_tokens,
+        ),
         health=health,
         tasks=tasks,
     )

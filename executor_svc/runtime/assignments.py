@@ -57,6 +57,7 @@ class Assignments:
         self._epoch = 0
         self._changed = asyncio.Event()
         self.draining = False
+        self.kv_kept_until = float("-inf")  # on the loop's clock: the latest lease of a prompt's KV left behind here
         self.last_handed_over = 0  # number of the last Assign that the engine has, or will never have
         self.on_change: Callable[[], None] = lambda: None  # an attempt came or ended
 
@@ -172,7 +173,8 @@ class Assignments:
         split = assign.phase is Phase.PREFILLING or assign.kv_transfer_params is not None
         if split and self._hands.engine.facts.kv_connector is None:
             return RejectReason.NOT_READY, "the engine of this instance has no KV connector"
-        if self.draining:
+        if self.draining and assign.kv_transfer_params is None:
+            # A decode leg has had its room here since its prefill began elsewhere: it is of what is still finished.
             return RejectReason.DRAINING, "this instance is draining"
         if assign.kv_lease_s is not None and assign.kv_lease_s < KV_LEASE_MARGIN_S:
             return RejectReason.KV_LEASE_EXPIRED, f"{max(0.0, assign.kv_lease_s):.1f} s are left of the KV lease"
@@ -285,6 +287,8 @@ class Assignments:
         assignment.conclude()
         ended = assignment.output.ended
         if ended is not None:
+            if ended.kv_lease_ends_at is not None:
+                self.kv_kept_until = max(self.kv_kept_until, ended.kv_lease_ends_at)
             level = logging.DEBUG if ended.cause is EndCause.FINISHED else logging.INFO
             # What the engine finds invalid it may quote.
             why = ended.field_name if ended.cause is EndCause.INVALID else ended.message

@@ -1,9 +1,13 @@
-"""Leaving in order: nothing new, what runs is finished, then the departure is announced."""
+"""Leaving in order: nothing new, what runs is finished, KV left for others is fetched, then the departure is announced.
+
+Decode legs are taken on until the end: their room was reserved when their prefill began elsewhere.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from executor_svc.runtime.assignments import Assignments
 from executor_svc.runtime.messages import EndCause
@@ -12,15 +16,20 @@ from executor_svc.runtime.session import Session
 log = logging.getLogger(__name__)
 
 ACKNOWLEDGE_TIMEOUT_S = 2.0  # for the ends of the last attempts to be acknowledged
+LOOK_S = 0.02  # between two looks at the engine's KV: nothing announces that it was fetched
 
 
 class Drain:
     """A drain is ordered by the scheduler and can be taken back, or it is this executor's own and cannot."""
 
-    def __init__(self, *, assignments: Assignments, session: Session, timeout_s: float) -> None:
+    def __init__(
+        self, *, assignments: Assignments, session: Session, timeout_s: float, kv_used_tokens: Callable[[], int]
+    ) -> None:
+        """``kv_used_tokens``: the engine's own count."""
         self._assignments = assignments
         self._session = session
         self._timeout_s = timeout_s
+        self._kv_used_tokens = kv_used_tokens
         self._reported = False
         self.leaving = False
 
@@ -51,19 +60,35 @@ class Drain:
     # --- this executor's own ----------------------------------------------------------------------------------------
 
     async def leave(self, reason: str) -> None:
-        """Ask for the drain, finish what runs for up to the time-out, hand the rest back, say Goodbye."""
+        """Ask for the drain, finish what runs for up to the time-out, hand the rest back, say Goodbye.
+
+        KV that was left for others is waited for in the same time, at most until its lease ends.
+        """
         self.leaving = self._assignments.draining = True
         self._session.control.request_drain(reason)
         self.check()
         try:
             async with asyncio.timeout(self._timeout_s):
-                await self._assignments.none_running()
+                await self._finished()
         except TimeoutError:
-            count = self._assignments.running
-            log.warning("%d attempts did not end in %g s; they are given back", count, self._timeout_s)
+            if self._keeps_kv():
+                log.warning("KV left for other engines was not fetched in %g s; it goes", self._timeout_s)
+            if count := self._assignments.running:
+                log.warning("%d attempts did not end in %g s; they are given back", count, self._timeout_s)
             self._assignments.fail_all(EndCause.CANCELLED, f"its executor left: {reason}")
         await self.settle()
         await self._session.leave(reason)
+
+    async def _finished(self) -> None:
+        await self._assignments.none_running()
+        while self._keeps_kv():
+            await asyncio.sleep(LOOK_S)
+            await self._assignments.none_running()
+
+    def _keeps_kv(self) -> bool:
+        """Whether a prompt's KV is still here for another engine, as far as can be told from outside the engine."""
+        leased = asyncio.get_running_loop().time() < self._assignments.kv_kept_until
+        return leased and self._kv_used_tokens() > 0
 
     async def settle(self) -> None:
         """Give the ends of the last attempts a moment to be acknowledged."""

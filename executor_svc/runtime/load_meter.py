@@ -71,6 +71,11 @@ class LoadMeter:
         """The engine's figures now; None until it is up."""
         return None if self._engine is None else self._engine.load()
 
+    def kv_used_tokens(self) -> int:
+        """By the engine's own count; 0 until it is up."""
+        load = self.load()
+        return 0 if load is None else load.kv_used_tokens
+
     def heartbeat(self, last_assign: int, interval_s: float) -> Heartbeat:
         self._number += 1
         load = self.load()

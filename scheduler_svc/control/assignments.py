@@ -35,6 +35,7 @@ PREFILL_SAMPLING = Sampling(temperature=0.0, max_tokens=1, ignore_eos=True)
 
 
 KV_LEASE_EXPIRED = "kv_lease_expired"  # an executor's reason to reject a decode leg
+DRAINING = "draining"  # its reason to reject what crossed with the order to drain, or its own wish to
 
 
 class Sessions(Protocol):
@@ -202,7 +203,7 @@ class Assignments:
         to_blame, whole = reason != KV_LEASE_EXPIRED, False
         if not to_blame and not assignment.fenced:
             whole = self.handoffs.expired(assignment, why)
-        elif not assignment.fenced:
+        elif not assignment.fenced and reason != DRAINING:
             # Counted like a failure: where no other instance is, an executor that rejects at once is asked at leisure.
             self._sessions.attempt_failed(assignment.instance_id, f"rejected: {reason}")
         self._forget(assignment)

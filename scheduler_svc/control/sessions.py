@@ -236,6 +236,9 @@ class Sessions:
             instance is not None
             and instance.state is InstanceState.DRAINING
             and not self._assignments.on_instance(instance_id)
+            # Room reserved for a decode leg whose prefill runs elsewhere, and KV left for others to fetch, are in
+            # flight as well.
+            and not instance.account.reservations
         ):
             self._move(instance, InstanceState.DRAINED, instance.state_reason)
 
@@ -306,6 +309,7 @@ class Sessions:
                 self.attempt_gone(verdict.instance_id)
             self._wakeup.kick()
         for instance in list(self._core.registry.all()):
+            self.attempt_gone(instance.instance_id)  # handoffs and leases give room back without a word
             gone = instance.instance_id not in self._sessions
             if gone and now - instance.state_since > self._settings.forget_after_s:
                 self._core.registry.forget(instance.instance_id)

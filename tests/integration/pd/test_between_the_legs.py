@@ -164,8 +164,16 @@ async def test_the_prefill_side_drains(fleet: PdFleet, pair: Pair) -> None:
 async def test_the_decode_side_drains(fleet: PdFleet, pair: Pair) -> None:
     before = fleet.ask(prompt(1))
     await until(prefilling(pair[0]), "prefill to run")
-    await fleet.client.drain_instance("d")
-    await fleet.complete(before, prompt(1))
+    drained = await fleet.client.drain_instance("d")
+    assert drained.state is InstanceState.DRAINING, "room is reserved there for what prefill computes"
+    async for _ in before:
+        if before.next_token:
+            break
+    assert (await fleet.instance("d")).state is InstanceState.DRAINING
+    done = await fleet.complete(before, prompt(1))
+    assert (done.attempts, done.instance_id, done.decisions[0].prefill_instance_id) == (1, "d", "p")
+    assert await fleet.fallbacks(done.request_id) == []
+    await fleet.until("d", InstanceState.DRAINED)
     during = await fleet.answered(2)
     assert (during.decisions[0].phase, during.instance_id) == (Phase.HYBRID, "p")
     assert "no instance of 'sim' that takes decode legs is ready" in " ".join(during.decisions[0].reasons)

@@ -5,14 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from executor_svc.engine.clock import AsyncioClock
 from executor_svc.engine.port import Sampling
+from executor_svc.engine.settings import SimulatedKvTransferSettings
 from executor_svc.runtime import drain as drain_module
 from executor_svc.runtime.drain import Drain
 from executor_svc.runtime.load_meter import LoadMeter, LoopLag
 from executor_svc.runtime.messages import (
+    Accepted,
     Ack,
     Assign,
     Attempt,
@@ -22,6 +27,9 @@ from executor_svc.runtime.messages import (
     Ended,
     Goodbye,
     Identity,
+    Phase,
+    Rejected,
+    RejectReason,
     Role,
     TextOptions,
 )
@@ -30,6 +38,10 @@ from tests.unit.executor.memory_link import MemoryDialer, MemoryLink
 from tests.unit.executor.workbench import EPOCH, PROMPT, Workbench, workbench
 
 ENDLESS = Sampling(temperature=0, max_tokens=4000, ignore_eos=True)
+KEEPS_KV: dict[str, Any] = {
+    "kv_transfer": SimulatedKvTransferSettings(connector="NixlConnector", lease_s=600.0),
+    "clock": AsyncioClock(),
+}
 SHORT = Sampling(temperature=0, max_tokens=5, ignore_eos=True)
 
 
@@ -47,7 +59,12 @@ class Leaver:
             meter=LoadMeter(LoopLag()),
             timings=SessionTimings(first_retry_s=0.001, most_retry_s=0.01),
         )
-        self.drain = Drain(assignments=bench.assignments, session=self.session, timeout_s=timeout_s)
+        self.drain = Drain(
+            assignments=bench.assignments,
+            session=self.session,
+            timeout_s=timeout_s,
+            kv_used_tokens=lambda: bench.engine.load().kv_used_tokens,
+        )
         bench.assignments.on_change = self.drain.check
         self.session.on_drain = self.drain.ordered
         self.session.on_connection = self._connection_changed
@@ -58,8 +75,8 @@ class Leaver:
 
 
 @asynccontextmanager
-async def leaver(*links: MemoryLink, timeout_s: float = 5.0) -> AsyncIterator[Leaver]:
-    async with workbench(reading=False) as bench:
+async def leaver(*links: MemoryLink, timeout_s: float = 5.0, **settings: Any) -> AsyncIterator[Leaver]:
+    async with workbench(reading=False, **settings) as bench:
         made = Leaver(bench, *links, timeout_s=timeout_s)
         running = asyncio.create_task(made.session.run(), name="session")
         if links:
@@ -189,3 +206,67 @@ async def test_once_it_is_leaving_no_order_brings_it_back() -> None:
         made.bench.cancel(1)
         link.acknowledge(Ack(attempt_number=1, tokens=(await ends(link))[0].total_tokens, ended=True))
         await leaving
+
+
+# --- KV that was left for others ------------------------------------------------------------------------------------
+
+
+def prefill_leg(number: int) -> Assign:
+    return replace(assign(number, SHORT), phase=Phase.PREFILLING)
+
+
+async def left_behind(made: Leaver, link: MemoryLink) -> Ended:
+    """A prefill leg is over, and its end acknowledged."""
+    made.bench.assignments.assign(prefill_leg(1))
+    (ended,) = await ends(link)
+    assert ended.kv_transfer_params is not None
+    link.acknowledge(Ack(attempt_number=1, tokens=0, ended=True))
+    return ended
+
+
+async def test_it_stays_until_the_kv_it_left_for_others_is_fetched() -> None:
+    link = MemoryLink()
+    async with leaver(link, **KEEPS_KV) as made:
+        ended = await left_behind(made, link)
+        leaving = asyncio.create_task(made.drain.leave("SIGTERM"))
+        await link.heard(DrainRequested)
+        await asyncio.sleep(5 * drain_module.LOOK_S)
+        assert not leaving.done()
+        assert ended.kv_transfer_params is not None
+        assert await made.bench.engine.release_kv(ended.kv_transfer_params)
+        async with asyncio.timeout(5):
+            await leaving
+        assert kinds(link)[-1] is Goodbye
+
+
+async def test_kv_that_nobody_fetches_is_not_waited_for_beyond_the_drain(caplog: pytest.LogCaptureFixture) -> None:
+    link = MemoryLink()
+    async with leaver(link, timeout_s=0.1, **KEEPS_KV) as made:
+        await left_behind(made, link)
+        async with asyncio.timeout(5):
+            await made.drain.leave("SIGTERM")
+        assert "KV left for other engines was not fetched in 0.1 s" in caplog.text
+
+
+async def test_kv_is_not_waited_for_beyond_its_lease() -> None:
+    link = MemoryLink()
+    async with leaver(link, timeout_s=60.0, **KEEPS_KV) as made:
+        await left_behind(made, link)
+        made.bench.assignments.kv_kept_until = asyncio.get_running_loop().time() + 0.1
+        async with asyncio.timeout(5):
+            await made.drain.leave("SIGTERM")
+
+
+async def test_a_draining_executor_takes_on_decode_legs_whose_room_was_reserved_before() -> None:
+    link = MemoryLink()
+    async with leaver(link, **KEEPS_KV) as made:
+        ended = await left_behind(made, link)
+        made.drain.ordered(resume=False)
+        whole, decode = assign(2, SHORT), replace(assign(3, SHORT), phase=Phase.DECODING, kv_lease_s=20.0)
+        made.bench.assignments.assign(whole)
+        made.bench.assignments.assign(replace(decode, kv_transfer_params=ended.kv_transfer_params))
+        async with asyncio.timeout(5):
+            while not any(isinstance(message, Accepted) and message.attempt_number == 3 for message in link.outputs):
+                await asyncio.sleep(0)
+        (rejected,) = [message for message in link.outputs if isinstance(message, Rejected)]
+        assert (rejected.attempt_number, rejected.reason) == (2, RejectReason.DRAINING)

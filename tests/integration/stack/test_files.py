@@ -22,6 +22,16 @@ def test_every_panel_has_a_unit_and_a_description() -> None:
             assert panel["description"].endswith("."), f"{path.stem}: {panel['title']}"
 
 
+def test_a_stat_of_a_share_says_where_there_was_no_traffic() -> None:
+    shares = [p for path in DASHBOARDS for p in panels(path) if p["type"] == "stat" and "/" in p["targets"][0]["expr"]]
+    assert [panel["title"] for panel in shares] == ["Attainment", "Fell back, of those to be split"]
+    for panel in shares:
+        defaults = panel["fieldConfig"]["defaults"]
+        [mapping] = defaults["mappings"]
+        assert mapping["options"]["match"] == "null+nan"
+        assert defaults["noValue"] == mapping["options"]["result"]["text"] == "no traffic"
+
+
 def test_panels_lie_beside_each_other() -> None:
     for path in DASHBOARDS:
         taken: set[tuple[int, int]] = set()

@@ -20,6 +20,7 @@ MISSED_ON_PURPOSE = {"SageSloBurnFast", "SageSloBurnSlow"}
 """Alerts whose expression holds here: half of the requests state a target that nobody can meet."""
 
 OWN_METRIC = re.compile(r"\bsage_[a-z_]+")
+RATE_BELOW = re.compile(r"/.*\b(rate|increase)\(", re.DOTALL)
 CATALOGUE = {each.prometheus_name for each in (*BOTH, *SCHEDULER, *EXECUTOR)}
 
 
@@ -79,6 +80,18 @@ async def test_what_an_alert_compares_is_there_to_compare(stack: Stack) -> None:
 async def test_a_wrong_query_would_be_noticed(stack: Stack) -> None:
     with pytest.raises(BadQuery):
         await stack.prometheus.query("sum by (rate(")
+
+
+def test_a_share_of_no_traffic_is_no_number() -> None:
+    """0/0 is NaN, which panels show and which hides the figure before it."""
+    queries = [*dashboard_queries(), *(Query(where=rule["record"], expression=rule["expr"]) for rule in recorded())]
+    shares = [each for each in queries if RATE_BELOW.search(each.expression)]
+    assert len(shares) >= 13
+    assert [each.where for each in shares if not each.expression.rstrip(")").endswith("> 0")] == []
+
+
+def recorded() -> list[dict[str, str]]:
+    return [rule for rule in rules() if "record" in rule]
 
 
 def test_every_metric_of_ours_in_a_query_is_in_the_catalogue() -> None:

@@ -116,6 +116,7 @@ class Meter:
         self._histograms: dict[Instrument, Labelled[Distribution]] = {}
         self._observed: list[Instrument] = []
         self._sources: list[Callable[[], Observed]] = []
+        self._broken: set[Callable[[], Observed]] = set()  # those that were told of, until they are well again
         for each in instruments:
             if each.observed:
                 self._observed.append(each)
@@ -133,17 +134,17 @@ class Meter:
         return self._histograms[instrument]
 
     def observe(self, source: Callable[[], Observed]) -> None:
-        """Have ``source`` called with every export, in the exporter's thread.  It may raise SourceBusy."""
+        """Have ``source`` called with every export, in the exporter's thread.
+
+        It may raise SourceBusy.  Whatever it raises, everything else is exported without it.
+        """
         self._sources.append(source)
 
     def read(self) -> list[Reading]:
         """All instruments as they are now."""
         values: dict[Instrument, Sequence[tuple[Labels, float]]] = {}
         for source in self._sources:
-            try:
-                values.update(source())
-            except SourceBusy as busy:
-                log.warning("metrics: %s", busy)
+            values.update(self._ask(source))
         return [
             *(
                 Reading(each, numbers=[(labels, cell.value) for labels, cell in labelled.cells()])
@@ -155,6 +156,20 @@ class Meter:
             ),
             *(Reading(each, numbers=values.get(each, ())) for each in self._observed),
         ]
+
+    def _ask(self, source: Callable[[], Observed]) -> Observed:
+        try:
+            found = source()
+        except SourceBusy as busy:
+            log.warning("metrics: %s", busy)
+            return {}
+        except Exception:  # a defect in one reading must not take all others with it
+            if source not in self._broken:  # once: exports come every few seconds
+                self._broken.add(source)
+                log.exception("metrics: a reading fails, and is left out until it is well again")
+            return {}
+        self._broken.discard(source)
+        return found
 
 
 def _distribution(instrument: Instrument) -> Callable[[], Distribution]:

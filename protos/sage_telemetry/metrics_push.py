@@ -65,10 +65,15 @@ class MetricsPush:
         self._push()
 
     def _push(self) -> None:
-        data = self.data(self._meter.read(), time.time_ns())
         try:
+            data = self.data(self._meter.read(), time.time_ns())
             failing = self._otlp.export(data) is not MetricExportResult.SUCCESS
-        except ValueError:  # its channel was closed under it: there was no more time
+        except Exception:  # a defect in one push must not end those that follow
+            if self._closing.is_set():
+                return  # its channel was closed under it: there was no more time
+            if not self._failing:
+                log.exception("metrics cannot be pushed to %s", self._target)
+            self._failing = True
             return
         if failing and not self._failing:
             log.warning("metrics do not reach %s", self._target)

@@ -33,8 +33,10 @@ class QuickSpanExporter(OTLPSpanExporter):
 
 
 def encode(spans: Sequence[ReadableSpan]) -> ExportTraceServiceRequest:
-    """``spans``: at least one, all of one resource and one scope."""
+    """``spans``: all of one resource and one scope."""
     request = ExportTraceServiceRequest()
+    if not spans:
+        return request
     first = spans[0]
     of_resource = request.resource_spans.add(schema_url=first.resource.schema_url)
     _write_attributes(of_resource.resource.attributes, first.resource.attributes)

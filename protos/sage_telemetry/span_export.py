@@ -121,6 +121,8 @@ class _Delivery(SpanExporter):
             self.not_delivered += sum(source.span_count for source in sources)
             return SpanExportResult.FAILURE
         made = self._make(sources)
+        if not made:
+            return SpanExportResult.SUCCESS  # there is nothing to deliver
         result = self._send(made)
         if result is SpanExportResult.SUCCESS:
             self.exported += len(made)
@@ -153,7 +155,10 @@ class _Delivery(SpanExporter):
     def _send(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         try:
             return self._otlp.export(spans)
-        except ValueError:  # its channel was closed under it: there was no more time
+        except Exception:
+            # Its channel is closed under it where there is no more time; anything else is a defect, told once.
+            if not (self._over.is_set() or self._failing):
+                log.exception("spans cannot be sent to %s", self._target)
             return SpanExportResult.FAILURE
 
     def _tell(self, result: SpanExportResult) -> None:

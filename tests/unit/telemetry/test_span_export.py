@@ -10,12 +10,14 @@ from dataclasses import replace
 
 import pytest
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExportResult
 from opentelemetry.trace import SpanContext
 
 from sage_telemetry.catalogue import TRACE_SPANS
 from sage_telemetry.endpoints import OtlpEndpoint
+from sage_telemetry.otlp_spans import encode
 from sage_telemetry.resource import Identity
 from sage_telemetry.sdk_logs import Seldom
 from sage_telemetry.span_export import DEFAULT_LIMITS, SpanExport
@@ -143,6 +145,34 @@ def test_a_defect_in_one_does_not_end_the_others(
     export.close()
     assert counted(export) == {"exported": 2, "dropped_queue_full": 0, "dropped_not_delivered": 1}
     assert [r.levelno for r in caplog.records if "cannot be made" in r.message] == [logging.ERROR]
+
+
+def test_a_defect_in_sending_is_logged_once_and_its_spans_are_counted(
+    export: SpanExport, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def defective(_: object, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        receiver.called.set()
+        raise ValueError("a defect")
+
+    monkeypatch.setattr(OTLPSpanExporter, "export", defective)
+    for _ in range(2):
+        receiver.called.clear()
+        export.put(TwoSpans())
+        assert receiver.called.wait(10)
+    export.close()
+    assert counted(export)["dropped_not_delivered"] == 4
+    assert len([r for r in caplog.records if "spans cannot be sent" in r.message]) == 1
+
+
+def test_nothing_is_sent_where_nothing_could_be_made(export: SpanExport, receiver: Receiver) -> None:
+    export.put(Broken())
+    export.close()
+    assert not receiver.called.is_set()
+    assert counted(export)["dropped_not_delivered"] == 1
+
+
+def test_no_spans_are_a_request_without_any() -> None:
+    assert encode([]) == ExportTraceServiceRequest()
 
 
 def test_the_exporters_lines_come_seldom() -> None:

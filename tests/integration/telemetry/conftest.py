@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from sage_telemetry import loop_source
 from tests.integration.system.local_fleet import LocalExecutor, LocalFleet
 from tests.integration.telemetry.json_log import JsonLog
 from tests.integration.telemetry.otlp_receiver import OtlpReceiver
@@ -16,6 +17,12 @@ from tests.integration.telemetry.otlp_receiver import OtlpReceiver
 async def receiver() -> AsyncIterator[OtlpReceiver]:
     async with OtlpReceiver() as made:
         yield made
+
+
+@pytest.fixture(autouse=True)
+def every_scrape_reads_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the page tells what was read for the push a moment before."""
+    monkeypatch.setattr(loop_source, "FRESH_S", 0.0)
 
 
 @pytest.fixture

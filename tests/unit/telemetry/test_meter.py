@@ -113,6 +113,23 @@ def test_a_source_that_is_busy_is_left_out_and_everything_else_stays(
     assert "not now" in caplog.text
 
 
+def test_a_source_that_fails_takes_nothing_with_it_and_is_told_of_once(
+    meter: Meter, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken = [True, True, False, True]
+
+    def fails() -> Observed:
+        if broken.pop(0):
+            raise RuntimeError("a defect")
+        return {}
+
+    meter.observe(fails)
+    meter.observe(lambda: {DEPTH: [(("x",), 4)]})
+    for told in (1, 1, 1, 2):
+        assert 't_depth{of="x"} 4.0' in text(meter)
+        assert len([r for r in caplog.records if "a reading fails" in r.message]) == told
+
+
 async def test_the_loop_reads_for_other_threads() -> None:
     readers: list[int] = []
 
@@ -124,6 +141,44 @@ async def test_the_loop_reads_for_other_threads() -> None:
     assert await asyncio.to_thread(source) == {DEPTH: [(("x",), 1)]}
     source()
     assert readers == [threading.get_ident()] * 2
+
+
+async def test_scrapers_share_a_reading_while_it_is_fresh() -> None:
+    readings: list[int] = []
+
+    def read() -> Observed:
+        readings.append(len(readings))
+        return {DEPTH: [(("x",), len(readings))]}
+
+    shared = LoopSource(read, fresh_s=3_600)
+    found = await asyncio.gather(*(asyncio.to_thread(shared) for _ in range(8)))
+    assert found == [{DEPTH: [(("x",), 1)]}] * 8
+    assert len(readings) == 1
+    anew = LoopSource(read, fresh_s=0.0)
+    await asyncio.to_thread(anew)
+    await asyncio.to_thread(anew)
+    assert len(readings) == 3
+
+
+async def test_a_reading_nobody_waits_for_any_more_is_not_made() -> None:
+    readings: list[int] = []
+
+    def read() -> Observed:
+        readings.append(1)
+        return {}
+
+    source = LoopSource(read, patience_s=0.05)
+
+    def export() -> None:
+        with pytest.raises(SourceBusy):
+            source()
+
+    thread = threading.Thread(target=export)
+    thread.start()
+    thread.join(5)  # the loop does nothing else meanwhile
+    await asyncio.sleep(0)
+    assert not thread.is_alive()
+    assert readings == []
 
 
 async def test_a_loop_that_is_stuck_is_not_waited_for() -> None:

@@ -52,6 +52,7 @@ class PairBook:
     def __init__(self) -> None:
         self._pairs: dict[tuple[tuple[str, str], tuple[str, str]], Pair] = {}
         self._by_decode: dict[str, list[Pair]] = {}  # by decode instance
+        self._handoff_s: dict[str, float] | None = None  # mean by model; None: to be worked out anew
         self._away: frozenset[str] = frozenset()  # instances whose engine runs and that take nothing now
 
     def __iter__(self) -> Iterator[Pair]:
@@ -77,6 +78,7 @@ class PairBook:
             if p.instance_id != d.instance_id and p.model == d.model and p.compatibility_key and d.compatibility_key
         }
         self._pairs = {k: self._kept(k) or _pair(p, d) for k, (p, d) in wanted.items()}
+        self._handoff_s = None
         self._by_decode = {}
         for pair in self._pairs.values():
             self._by_decode.setdefault(pair.decode.instance_id, []).append(pair)
@@ -102,11 +104,22 @@ class PairBook:
         pairs = self._by_decode.get(decode_instance, ())
         return next((pair for pair in pairs if pair.prefill.instance_id == prefill_instance), None)
 
+    def typical_handoff_s(self, model: str) -> float | None:
+        """Mean over the model's pairs of what was measured; None where nothing was.  Cheap: asked for every plan."""
+        if self._handoff_s is None:
+            measured: dict[str, list[float]] = {}
+            for pair in self:
+                if pair.handoff_s is not None:
+                    measured.setdefault(pair.decode.model, []).append(pair.handoff_s)
+            self._handoff_s = {name: sum(times) / len(times) for name, times in measured.items()}
+        return self._handoff_s.get(model)
+
     def worked(self, pair: Pair, handoff_s: float) -> None:
         """A handoff went through in ``handoff_s``, prefill's end to decode's first token."""
         pair.state = PairState.USABLE
         pair.reason = ""
         pair.failures = 0
+        self._handoff_s = None
         known = pair.handoff_s
         pair.handoff_s = handoff_s if known is None else known + HANDOFF_WEIGHT * (handoff_s - known)
 

@@ -166,8 +166,8 @@ class SplitPlanner:
         best = pick(whole, firsts)
         starts = scorers.start_s(prefillers, now)
         soonest = pick(prefillers, starts)
-        handoffs = [p.handoff_s for p in self.pairs if p.handoff_s is not None]
-        handoff_s = sum(handoffs) / len(handoffs) if handoffs else HANDOFF_PRIOR_S
+        measured = self.pairs.typical_handoff_s(pool.model)
+        handoff_s = measured if measured is not None else HANDOFF_PRIOR_S
         prefill_s = prefillers[soonest].prefill_token_s * ask.prompt_tokens
         return Forecast(
             whole_first_token_s=firsts[best],

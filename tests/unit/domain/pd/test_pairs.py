@@ -125,6 +125,20 @@ def test_handoff_times_are_averaged_forgetting(book: PairBook) -> None:
     assert pair.handoff_s == pytest.approx(0.8)
 
 
+def test_what_a_handoff_takes_is_a_matter_of_the_model(book: PairBook) -> None:
+    ends = [end("p1"), end("q", model="n")], [end("d1"), end("d2"), end("e", model="n")]
+    book.renew(*ends)
+    assert book.typical_handoff_s("m") is None
+    for (prefill, decode), took_s in {("p1", "d1"): 1.0, ("p1", "d2"): 2.0, ("q", "e"): 30.0}.items():
+        pair = book.find(prefill, decode)
+        assert pair is not None
+        book.worked(pair, took_s)
+    assert book.typical_handoff_s("m") == pytest.approx(1.5)
+    assert book.typical_handoff_s("n") == pytest.approx(30.0)
+    book.renew(ends[0], ends[1][1:])
+    assert book.typical_handoff_s("m") == pytest.approx(2.0)
+
+
 def test_specialization_follows_the_role_and_needs_a_connector() -> None:
     prefilling = specialization(InstanceRole.PREFILLING, kv_connector="NixlConnector")
     decoding = specialization(InstanceRole.DECODING, kv_connector="NixlConnector")

@@ -92,6 +92,16 @@ def test_a_service_may_finish_its_drain_before_it_is_killed(
         assert seconds(each["stop_grace_period"]) >= drain + STOP_MARGIN_S
 
 
+def test_the_collector_waits_for_a_trace_until_the_request_must_have_ended(
+    services: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sampling = read_yaml(DOCKER / "otel-collector" / "config.yaml")["processors"]["tail_sampling"]
+    after_root = seconds(sampling["decision_wait_after_root_received"])
+    longest = scheduler_config(services, monkeypatch).queue.default_deadline_s
+    assert after_root > 0
+    assert seconds(sampling["decision_wait"]) >= longest + after_root
+
+
 def seconds(text: str) -> float:
     """``90s``, ``1m30s``."""
     minutes, _, rest = text.rpartition("m")

@@ -69,7 +69,9 @@ class InstanceSection(_Section):
         default=10.0, gt=0, description="seconds without progress before a busy instance is stalled"
     )
     known_wait_limit_s: float = Field(default=60.0, gt=0, description="the same where the engine says why it waits")
-    forget_after_s: float = Field(default=600.0, gt=0, description="seconds a lost instance stays listed")
+    forget_after_s: float = Field(
+        default=600.0, gt=0, description="seconds a lost instance, and a model without others, stays listed"
+    )
     probation_s: float = Field(default=5.0, gt=0, description="seconds an instance rests that fails in a row")
 
     @model_validator(mode="after")

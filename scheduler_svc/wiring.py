@@ -112,6 +112,7 @@ def build_control(
             warm_ups,
             wakeup,
             orphan_timeout_s=config.queue.orphan_timeout_s,
+            configured=frozenset(config.models),
         ),
         warm_ups=warm_ups,
         pacer=pacer,

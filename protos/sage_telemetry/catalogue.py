@@ -215,7 +215,8 @@ PD_PAIRS = _gauge(
 INSTANCES = _gauge(
     "sage.instances",
     "{instance}",
-    "Instances by state; every state of a known model is there, also at 0.",
+    "Instances by state; every state of a known model is there, also at 0. A model that the scheduler's configuration "
+    "does not name is known until its last instance is forgotten (instance.forget_after_s) and no request waits.",
     MODEL,
     {"state": "downloading, loading, warming, ready, suspect, stalled, draining, drained, lost, failed"},
 )

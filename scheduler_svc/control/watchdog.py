@@ -30,7 +30,9 @@ class Watchdog:
         wakeup: Wakeup,
         *,
         orphan_timeout_s: float,
+        configured: frozenset[str],
     ) -> None:
+        """``configured``: models that the configuration names; they stay, whether an instance is left or not."""
         self._core = core
         self._clock = clock
         self._lifecycle = lifecycle
@@ -38,6 +40,7 @@ class Watchdog:
         self._warm_ups = warm_ups
         self._wakeup = wakeup
         self._orphan_timeout_s = orphan_timeout_s
+        self._configured = configured
         self._unserved_since: dict[str, float] = {}  # by model with requests waiting
 
     async def run(self) -> None:
@@ -52,6 +55,7 @@ class Watchdog:
             log.info("policy %s -> %s: %s", switch.from_policy, switch.to_policy, switch.reason)
             self._wakeup.kick()
         self._end_orphans()
+        self._core.registry.retire_models(keep=self._configured)
 
     def _end_orphans(self) -> None:
         """Requests whose model no instance has served for long end with a word, unless they asked to wait."""

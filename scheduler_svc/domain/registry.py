@@ -245,7 +245,7 @@ class Registry:
         pool = self._pools.get(model)
         if pool is None:
             if len(self._pools) >= self._max_models:
-                self._drop_idle_pools()
+                self.retire_models()
             if len(self._pools) >= self._max_models:
                 raise LimitReached("models", self._max_models)
             pool = self._pools[model] = Pool(model)
@@ -257,8 +257,9 @@ class Registry:
     def pools(self) -> list[Pool]:
         return list(self._pools.values())
 
-    def _drop_idle_pools(self) -> None:
-        self._pools = {m: p for m, p in self._pools.items() if len(p) or p.queue}
+    def retire_models(self, *, keep: frozenset[str] = frozenset()) -> None:
+        """Drop the pools of models without an instance and without a request that waits, but for those of ``keep``."""
+        self._pools = {m: p for m, p in self._pools.items() if len(p) or p.queue or m in keep}
 
 
 def _embeds(role: InstanceRole) -> bool:

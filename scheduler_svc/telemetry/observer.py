@@ -73,8 +73,7 @@ class TelemetryObserver:
 
     def _model_label(self, asked: str) -> str:
         """A client may ask for anything; only what the registry knows becomes a label."""
-        pool = self._core.registry.find_pool(asked)
-        return asked if pool is not None and len(pool) else UNKNOWN_MODEL
+        return asked if self._core.registry.find_pool(asked) is not None else UNKNOWN_MODEL
 
     def _finish(self, notes: RequestNotes, end: EndNote) -> None:
         if self._spans is not None:

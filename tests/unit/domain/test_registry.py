@@ -5,7 +5,7 @@ import pytest
 from scheduler_svc.domain.errors import InstanceNotFound, InvalidRequest, InvalidTransition, LimitReached
 from scheduler_svc.domain.instance import InstanceRole, InstanceSpec, InstanceState
 from scheduler_svc.domain.registry import TRANSITIONS, Registry
-from tests.contract.policies.modelled_fleet import add_instance, make_core, make_facts, make_request
+from tests.contract.policies.modelled_fleet import MODEL, add_instance, make_core, make_facts, make_request
 
 
 def make_registry(**changes: int) -> Registry:
@@ -221,6 +221,22 @@ def test_no_more_models_than_the_bound_and_one_without_instance_or_queue_makes_r
 
     registry.register(spec("c", model="z"), 0.0)
     assert registry.models() == {"x", "z"}
+
+
+def test_a_model_without_instance_and_queue_is_retired_unless_it_is_to_be_kept() -> None:
+    core = make_core(instances=1)
+    core.enqueue(make_request(1), 0.0)
+    core.registry.register(spec("b", model="retired"), 0.0)
+    core.registry.register(spec("c", model="kept"), 0.0)
+    for name in ("i0", "b", "c"):
+        core.registry.forget(name)
+
+    core.registry.retire_models(keep=frozenset({"kept"}))
+
+    assert {pool.model for pool in core.registry.pools()} == {MODEL, "kept"}
+    core.withdraw(make_request(1).key)
+    core.registry.retire_models(keep=frozenset({"kept"}))
+    assert {pool.model for pool in core.registry.pools()} == {"kept"}
 
 
 def test_a_forgotten_instance_is_gone() -> None:

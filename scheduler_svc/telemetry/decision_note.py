@@ -30,8 +30,14 @@ def note_on(decision: Decision, *, took_s: float, batch: int) -> DecisionNote:
         took_s=took_s,
         batch=batch,
         told={**_decided(decision), **_score(_chosen(decision.candidates))},
-        shown=decision.candidates[:CANDIDATES_SHOWN],
+        shown=_first(decision.candidates),
     )
+
+
+def _first(candidates: Sequence[Candidate]) -> Sequence[Candidate]:
+    if isinstance(candidates, CandidateTable):
+        return candidates.head(CANDIDATES_SHOWN)  # they are written out in the exporter's thread
+    return candidates[:CANDIDATES_SHOWN]
 
 
 def _chosen(candidates: Sequence[Candidate]) -> Candidate | None:

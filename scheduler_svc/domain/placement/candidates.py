@@ -60,6 +60,18 @@ class CandidateTable(Sequence[Candidate]):
     def __iter__(self) -> Iterator[Candidate]:
         return (self._write(i) for i in range(len(self)))
 
+    def head(self, count: int) -> CandidateTable:
+        """Its first rows, not written out either; nothing is kept of the others."""
+        found = object.__new__(CandidateTable)
+        found._tokens, found._headroom, found._choice_index = self._tokens, self._headroom, self._choice_index
+        found._offered = self._offered[:count]
+        offered = len(found._offered)
+        found._rejected = {row: self._rejected[row] for row in range(offered) if row in self._rejected}
+        found._scores = {name: scores[:offered] for name, scores in self._scores.items()}
+        found._full = self._full[: count - offered]
+        found._unable = self._unable[: count - offered - len(found._full)]
+        return found
+
     @property
     def choice(self) -> Candidate:
         """The one that was taken; the others are not written out for it."""

@@ -385,6 +385,23 @@ def test_an_instance_that_is_away_is_explained_by_its_state_and_why() -> None:
     assert candidate.filter_reason == "is suspect: its stream broke"
 
 
+def test_the_first_rows_are_the_same_without_the_others() -> None:
+    core = make_core()
+    add_instance(core, "full", facts=make_facts(max_running=1))
+    for n in range(2):
+        place(core, f"filler{n}", prompt=4_000, output=100, preferred_instance="full")
+    for name in ("i0", "i1", "away"):
+        add_instance(core, name)
+    core.registry.transition("away", InstanceState.SUSPECT, "its stream broke", 0.0)
+    rows = place(core).candidates
+
+    assert isinstance(rows, CandidateTable)
+    assert [each.filtered_by for each in rows] == ["", "", "slots", "state"]
+    for count in range(6):
+        assert list(rows.head(count)) == list(rows)[:count]
+        assert len(rows.head(count)) == min(4, count)
+
+
 def test_rows_are_read_by_index_and_slice() -> None:
     decision = place(make_core(instances=3))
 

@@ -6,11 +6,12 @@ import logging
 from collections.abc import Sequence
 from typing import Protocol
 
-from scheduler_svc.control.assignment import Assignment, Handoff
+from scheduler_svc.control.assignment import Assignment
 from scheduler_svc.control.attempt_end import AttemptEnd, EndCause
 from scheduler_svc.control.clock import ControlClock
 from scheduler_svc.control.finish import summary
 from scheduler_svc.control.guest import Guest
+from scheduler_svc.control.handoff import Handoff
 from scheduler_svc.control.handoffs import Handoffs
 from scheduler_svc.control.lifecycle import Lifecycle
 from scheduler_svc.control.links import AssignOrder, Continuation, ExecutorLink, KvHandoff
@@ -38,7 +39,7 @@ KV_LEASE_EXPIRED = "kv_lease_expired"  # an executor's reason to reject a decode
 DRAINING = "draining"  # its reason to reject what crossed with the order to drain, or its own wish to
 
 
-class Sessions(Protocol):
+class InstanceSessions(Protocol):
     """What assignments need to know of the executors' sessions."""
 
     def link_of(self, instance_id: str) -> tuple[ExecutorLink, int] | None:
@@ -80,10 +81,10 @@ class Assignments:
         self._table: dict[int, Assignment] = {}
         self._guests: dict[int, tuple[Guest, str]] = {}  # and where; bounded by the pairs of instances that warm up
         self.foreign = 0  # messages about attempts that belong to another instance than their sender; dropped
-        self._sessions: Sessions
+        self._sessions: InstanceSessions
         self.handoffs = Handoffs(core, clock, self)
 
-    def attach_sessions(self, sessions: Sessions) -> None:
+    def attach_sessions(self, sessions: InstanceSessions) -> None:
         """Closes the circle between attempts and sessions; called once, before anything runs."""
         self._sessions = sessions
 

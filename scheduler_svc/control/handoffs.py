@@ -15,9 +15,10 @@ import itertools
 import logging
 from typing import Protocol
 
-from scheduler_svc.control.assignment import Assignment, Handoff
+from scheduler_svc.control.assignment import Assignment
 from scheduler_svc.control.attempt_end import AttemptEnd, EndCause
 from scheduler_svc.control.clock import ControlClock
+from scheduler_svc.control.handoff import Handoff
 from scheduler_svc.control.links import ExecutorLink, KvHandoff
 from scheduler_svc.control.live_request import LiveRequest
 from scheduler_svc.control.observer import FailoverCause

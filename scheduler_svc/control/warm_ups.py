@@ -6,7 +6,7 @@ from __future__ import annotations
 import itertools
 import logging
 
-from scheduler_svc.control.assignments import PREFILL_SAMPLING, Assignments, Sessions
+from scheduler_svc.control.assignments import PREFILL_SAMPLING, Assignments, InstanceSessions
 from scheduler_svc.control.attempt_end import AttemptEnd, EndCause
 from scheduler_svc.control.clock import ControlClock
 from scheduler_svc.control.links import AssignOrder, KvHandoff
@@ -60,7 +60,13 @@ class WarmUps:
     """At most one under way per pair; each ends within ``TIMEOUT_S``."""
 
     def __init__(
-        self, core: SchedulingCore, clock: ControlClock, assignments: Assignments, sessions: Sessions, *, epoch: int
+        self,
+        core: SchedulingCore,
+        clock: ControlClock,
+        assignments: Assignments,
+        sessions: InstanceSessions,
+        *,
+        epoch: int,
     ) -> None:
         self._core = core
         self._clock = clock

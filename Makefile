@@ -42,7 +42,7 @@ CHAOS := $(wildcard tests/chaos/test_*.py tests/chaos/*/test_*.py)
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help setup setup-vllm model proto proto-check proto-baseline lint types test-fast test-stack test-vllm test \
-        demo demo-pd up down bench lock clean unit integration integration-system integration-pd
+        demo demo-pd up down bench lock clean unit integration integration-system integration-pd integration-clients contract test-fleets
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -148,13 +148,18 @@ lint: setup ## ruff, the import rules, the protos' lint and breaking-change chec
 types: setup ## mypy, strict
 	$(VENV)/bin/mypy
 
-# The fast tests in parts, which test-fast runs beside each other: one computes, the others mostly wait.
+# The fast tests in parts, which test-fast runs beside each other: some compute, the others mostly wait.
 unit: setup
-	$(PY) -m pytest tests/unit tests/contract tests/architecture
+	$(PY) -m pytest tests/unit
+
+contract: setup
+	$(PY) -m pytest tests/contract tests/architecture
 
 integration: setup
-	$(PY) -m pytest tests/integration --ignore=tests/integration/system --ignore=tests/integration/pd \
-		--ignore=tests/integration/stack
+	$(PY) -m pytest tests/integration/executor tests/integration/telemetry
+
+integration-clients: setup
+	$(PY) -m pytest tests/integration/clients
 
 integration-system: setup
 	$(PY) -m pytest tests/integration/system
@@ -162,9 +167,12 @@ integration-system: setup
 integration-pd: setup
 	$(PY) -m pytest tests/integration/pd
 
-test-fast: setup ## every check and test that needs no vLLM, in under a minute
-	@$(MAKE) --no-print-directory -j4 --keep-going --output-sync=target lint types proto-check unit integration \
-		integration-system integration-pd
+test-fast: setup ## every check and test that needs no vLLM, in about a minute
+	@$(MAKE) --no-print-directory -j5 --keep-going --output-sync=target unit contract integration-system integration-clients \
+		integration-pd integration lint types proto-check
+
+test-fleets: setup ## `make up` and the demonstrations in small, simulated engines
+	$(PY) -m pytest tests/integration/fleets
 
 test-stack: setup ## the compose stack: rules and dashboards on a real Prometheus, linters, the compose file
 	@command -v prometheus >/dev/null && command -v promtool >/dev/null || \
@@ -179,7 +187,7 @@ test-vllm: setup-vllm ## the tests on real vLLM engines
 
 test: test-fast ## everything
 	$(if $(CHAOS),$(PY) -m pytest tests/chaos)
-	@$(MAKE) --no-print-directory test-stack
+	@$(MAKE) --no-print-directory test-fleets test-stack
 	@$(MAKE) --no-print-directory test-vllm
 
 bench: setup-vllm ## the benchmarks: a table of what was measured

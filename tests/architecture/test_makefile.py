@@ -10,7 +10,8 @@ import yaml
 from tests.architecture.source_tree import ROOT
 
 MAKEFILE = (ROOT / "Makefile").read_text()
-INTERNAL = {"unit", "integration", "integration-system", "integration-pd"}  # the parts of test-fast that are pytest
+#: The parts of test-fast that are pytest.
+INTERNAL = {"unit", "contract", "integration", "integration-clients", "integration-system", "integration-pd"}
 
 
 def targets() -> set[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
+from functools import partial
 from itertools import pairwise
 
 import grpc
@@ -24,7 +25,7 @@ from sage_client import (
     UnavailableError,
 )
 from scheduler_svc.transport import admin_servicer
-from tests.integration.system.local_fleet import LocalFleet
+from tests.integration.system.local_fleet import LocalExecutor, LocalFleet
 from tests.integration.system.refusals import refusal
 from tests.support.eventually import eventually
 
@@ -73,14 +74,18 @@ async def test_it_counts_what_happened_and_shows_the_latest_decisions(fleet: Loc
     assert (seen.requests_running, seen.requests_waiting) == (0, 0)
 
 
+def _holds(executor: LocalExecutor, requests: int) -> bool:
+    return executor.engine.load().unfinished == requests
+
+
 async def test_refused_requests_missed_their_targets_and_failovers_are_told() -> None:
     async with LocalFleet(queue={"limit_per_model": 1}) as fleet:
         executor = await fleet.add("one", max_running=1)
-        held = [fleet.client.generate("Hold", max_tokens=4_000, priority="low") for _ in range(3)]
-        for stream in held[:2]:
-            await anext(stream)
-        await eventually(lambda: executor.engine.load().unfinished == 2)
-        await anext(held[2])
+        held = []
+        for placed in (1, 2, 2):  # one after the other: one place in the queue is all there is
+            held.append(fleet.client.generate("Hold", max_tokens=4_000, priority="low"))
+            await anext(held[-1])
+            await eventually(partial(_holds, executor, placed))
         with pytest.raises(QueueFullError):
             await fleet.client.generate("Too many", max_tokens=1).result()
         seen = await first(fleet.client.watch_fleet())

@@ -105,10 +105,15 @@ async def test_json_is_a_line_per_snapshot_until_it_is_told_to_end(fleet: LocalF
         *TOP, "--json", "--interval", "0.25", stdout=asyncio.subprocess.PIPE, env={**os.environ, **at(fleet.address)}
     )
     assert process.stdout is not None
-    uptimes = [json.loads(await asyncio.wait_for(process.stdout.readline(), 20))["uptime_s"] for _ in range(3)]
-    assert uptimes == sorted(set(uptimes))
-    process.send_signal(signal.SIGINT)
-    assert await asyncio.wait_for(process.wait(), 20) == 0
+    try:
+        uptimes = [json.loads(await asyncio.wait_for(process.stdout.readline(), 20))["uptime_s"] for _ in range(3)]
+        assert uptimes == sorted(set(uptimes))
+        process.send_signal(signal.SIGINT)
+        assert await asyncio.wait_for(process.wait(), 20) == 0
+    finally:
+        if process.returncode is None:  # it failed: nothing is left behind
+            process.kill()
+            await process.wait()
 
 
 async def test_once_without_a_scheduler_is_an_error() -> None:

@@ -42,6 +42,7 @@ STOP_TIMEOUT_S = 10.0  # its time to end a prefill leg early; longer, and the le
 
 
 DEADLINE_PASSED = "the caller's deadline passed"
+KV_RECOMPUTED = "the KV of its prompt could not be fetched and was computed here"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -93,7 +94,6 @@ class Assignment:
         self._kv_transfer_params: Mapping[str, JsonValue] | None = None
         self._taken_on = False  # by the engine: it lets the prefill side know what becomes of a handoff
         self._kv_lease_ends_at: float | None = None  # on the event loop's clock
-        self._note = ""  # what is to be said though all went well
         self._text: Detokenizer = self._detokenizer()
         self._task: asyncio.Task[None] | None = None
         continuation = assign.continuation
@@ -175,7 +175,7 @@ class Assignment:
             trailing_text=trailing,
             cached_prompt_tokens=min(self._cached_prompt_tokens, len(self.assign.prompt_token_ids)),
             field_name=ending.field_name,
-            message=ending.message or self._note,
+            message=ending.message or (KV_RECOMPUTED if self.output.kv_recomputed else ""),
             kv_transfer_params=self._kv_transfer_params,
             kv_lease_ends_at=self._kv_lease_ends_at,
             kv_unclaimed=self.assign.kv_transfer_params is not None and not self._taken_on,
@@ -315,9 +315,8 @@ class Assignment:
         if output.cached_prompt_tokens is not None:
             self._cached_prompt_tokens = output.cached_prompt_tokens
         if output.kv_pull_failed:
-            self._note = "the KV of its prompt could not be fetched and was computed here"
             self.output.kv_recomputed = True
-            log.warning(self._note)
+            log.warning(KV_RECOMPUTED)
         if self.assign.phase is Phase.PREFILLING:
             return output.finish_reason is not None and self._prefilled(output, output.finish_reason)
         token_ids = output.token_ids

@@ -67,7 +67,7 @@ def state(core: SchedulingCore, most_pairs: int = PAIRS_SHOWN) -> admin_pb2.GetP
     pairs = _by_state(pd.pairs) if pd.settings.enabled else {}  # else not renewed: maybe gone
     return admin_pb2.GetPrefillDecodeResponse(
         config=config(pd.settings),
-        pairs=[_pair(pair, core) for pair in islice(chain.from_iterable(pairs.values()), most_pairs)],
+        pairs=[_pair(pair) for pair in islice(chain.from_iterable(pairs.values()), most_pairs)],
         pair_counts=[
             admin_pb2.PrefillDecodePairCount(state=STATE_TO_WIRE[state], pairs=len(those))
             for state, those in pairs.items()
@@ -85,13 +85,12 @@ def _by_state(pairs: Iterable[Pair]) -> dict[PairState, list[Pair]]:
     return {state: [pair for pair in there if pair.state is state] for state in _TROUBLE_FIRST}
 
 
-def _pair(pair: Pair, core: SchedulingCore) -> admin_pb2.PrefillDecodePair:
-    instance = core.registry.find(pair.decode.instance_id)
+def _pair(pair: Pair) -> admin_pb2.PrefillDecodePair:
     return admin_pb2.PrefillDecodePair(
         prefill_instance_id=pair.prefill.instance_id,
         decode_instance_id=pair.decode.instance_id,
         state=STATE_TO_WIRE[pair.state],
         reason=pair.reason,
         handoff=durations.to_wire(pair.handoff_s) if pair.handoff_s is not None else None,
-        model=instance.spec.model if instance is not None else "",
+        model=pair.decode.model,
     )

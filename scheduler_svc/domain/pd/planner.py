@@ -23,7 +23,7 @@ from scheduler_svc.domain.pool import Pool
 
 #: Until a handoff was measured.
 HANDOFF_PRIOR_S = 0.05
-#: Failed pairs that a condition names; there may be as many as prefill instances times decode instances.
+#: Pairs or instances that a reason names; there may be as many pairs as prefill instances times decode instances.
 EXAMPLES = 4
 
 
@@ -127,7 +127,7 @@ class SplitPlanner:
         prefill_ask = _of_prefill(ask)
         prefillers, refusals = able(pool.prefillers, prefill_ask)
         if not any(pairs.keys() & {a.instance_id for a in prefillers} for pairs in usable.values()):
-            why = "; ".join(f"{name} {reason}" for name, _, reason in refusals[:4]) or self._no_pair(pool)
+            why = "; ".join(f"{name} {reason}" for name, _, reason in refusals[:EXAMPLES]) or self._no_pair(pool)
             return SplitPlan(phase=phase, fallback=why, fallback_cause=Fallback.NO_PAIR)
         roomy = {a.instance_id: a for a in with_room(prefillers, prefill_ask)}
         options = [a for a in with_room(decoders, ask) if usable[a.instance_id].keys() & roomy.keys()]
@@ -183,7 +183,7 @@ def _without_connector(pool: Pool, roles: frozenset[InstanceRole]) -> str:
     """Those that have the role and could be used if their engine had been started with a KV connector."""
     ready = (i for i in pool.instances() if i.state is InstanceState.READY and i.role in roles)
     names = [i.instance_id for i in ready if i.facts is not None and not i.facts.kv_connector]
-    return f" (without a KV connector: {', '.join(names[:4])})" if names else ""
+    return f" (without a KV connector: {', '.join(names[:EXAMPLES])})" if names else ""
 
 
 def _of_prefill(ask: Ask) -> Ask:

@@ -10,7 +10,8 @@ from opentelemetry.trace import SpanContext, SpanKind
 
 from executor_svc.runtime.messages import Assign, EndCause, Ended
 from executor_svc.telemetry.attempt_metrics import AttemptMetrics
-from sage_telemetry.spans import Attributes, SpanSource, SpanWriter, event
+from sage_telemetry.otlp_attributes import Attributes
+from sage_telemetry.spans import Event, SpanSource, SpanWriter
 from sage_telemetry.trace_context import child_of, headers_of
 
 FAILURES = frozenset({EndCause.FAILED, EndCause.INVALID, EndCause.REPLAY_DIVERGED, EndCause.DEADLINE})
@@ -94,7 +95,7 @@ class AttemptWatch:
             {**self._facts, **_end(ended)},
             kind=SpanKind.SERVER,
             failed=_failure(ended) if ended.cause in FAILURES else None,
-            events=(event("sage.first_token", first),) if first is not None else (),
+            events=(Event("sage.first_token", first),) if first is not None else (),
         )
         before = "sage.kv_transfer" if self._transfers else "sage.prefill"
         until = first if first is not None else self._ended_ns

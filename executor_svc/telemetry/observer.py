@@ -10,8 +10,8 @@ from executor_svc.runtime.observer import AttemptObserver
 from executor_svc.telemetry.attempt_metrics import AttemptMetrics
 from executor_svc.telemetry.attempt_watch import AttemptWatch
 from sage_telemetry.meter import Meter
+from sage_telemetry.otlp_attributes import Attributes
 from sage_telemetry.span_export import SpanExport
-from sage_telemetry.spans import Attributes
 from sage_telemetry.trace_context import HeadSampling, parent_of
 
 
@@ -40,7 +40,7 @@ class TelemetryObserver:
             return AttemptWatch(assign, self._metrics)
         # Without a context the scheduler traces nothing: the executor then decides for itself.
         parent = parent_of(assign.trace_headers)
-        context = self._sampling.begin(parent, "sage.execute")
+        context = self._sampling.begin(parent)
         if not context.trace_flags.sampled:
             return AttemptWatch(assign, self._metrics, context=context)
         return AttemptWatch(

@@ -1,32 +1,63 @@
-"""Spans, made once they are over, from what was noted meanwhile, in the exporter's thread: the event loop only takes
+"""Spans, written once they are over, from what was noted meanwhile, in the exporter's thread: the event loop only takes
 notes.
 
-They are the SDK's own, made directly: a tracer would record them one attribute after the other, while the request
-waits.
+They are written in the place they are sent from: a tracer would record them one attribute after the other while the
+request waits, and the SDK's exporter copy each part into the one around it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+from collections.abc import Sequence
+from types import MappingProxyType
+from typing import NamedTuple, Protocol
 
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import Event, ReadableSpan
-from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode
-from opentelemetry.util.types import AttributeValue
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, SpanFlags, Status
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.trace import INVALID_SPAN_CONTEXT, SpanContext, SpanKind
 
-Attributes = Mapping[str, AttributeValue | None]
-"""None: the attribute is left out."""
+from sage_telemetry.otlp_attributes import AttributeEncoder, Attributes
+from sage_telemetry.resource import Identity, scope
+
+_KINDS = {
+    SpanKind.INTERNAL: Span.SPAN_KIND_INTERNAL,
+    SpanKind.SERVER: Span.SPAN_KIND_SERVER,
+    SpanKind.CLIENT: Span.SPAN_KIND_CLIENT,
+}
+_of_span, _of_event, _of_link = AttributeEncoder(Span), AttributeEncoder(Span.Event), AttributeEncoder(Span.Link)
+_FINE = Status()
+_KNOWN = SpanFlags.SPAN_FLAGS_CONTEXT_HAS_IS_REMOTE_MASK
+_REMOTE = SpanFlags.SPAN_FLAGS_CONTEXT_IS_REMOTE_MASK
+
+
+class Event(NamedTuple):
+    """Something that happened during a span."""
+
+    name: str
+    at_ns: int  # since 1970
+    attributes: Attributes = MappingProxyType({})
+
+
+class Link(NamedTuple):
+    """Another span that a span has to do with."""
+
+    context: SpanContext
+    attributes: Attributes = MappingProxyType({})
 
 
 class SpanWriter:
-    """Collects the spans of one export."""
+    """Writes the spans of one export."""
 
-    def __init__(self, resource: Resource, scope: InstrumentationScope) -> None:
-        self._resource = resource
-        self._scope = scope
-        self.spans: list[ReadableSpan] = []
+    def __init__(self, empty: ExportTraceServiceRequest) -> None:
+        """``empty``: what ``empty_request`` made."""
+        self.request = ExportTraceServiceRequest()
+        self.request.CopyFrom(empty)
+        self._spans = self.request.resource_spans[0].scope_spans[0].spans
+
+    @property
+    def count(self) -> int:
+        return len(self._spans)
 
     def write(
         self,
@@ -42,35 +73,55 @@ class SpanWriter:
         events: Sequence[Event] = (),
         links: Sequence[Link] = (),
     ) -> None:
-        """``parent``: None for the root.  ``failed``: why, in words; the status is then ERROR."""
-        self.spans.append(
-            ReadableSpan(
-                name=name,
-                context=context,
-                parent=parent,
-                resource=self._resource,
-                attributes=stated(attributes),
-                events=events,
-                links=links,
-                kind=kind,
-                status=_FINE if failed is None else Status(StatusCode.ERROR, failed),
-                start_time=start_ns,
-                end_time=max(start_ns, end_ns),
-                instrumentation_scope=self._scope,
-            )
+        """``parent``: None for the root.  ``failed``: why, in words; the status is then ERROR.
+
+        Raises TypeError for an attribute that OTLP has not; nothing is written then.
+        """
+        span = self._spans.add(
+            trace_id=context.trace_id.to_bytes(16, "big"),
+            span_id=context.span_id.to_bytes(8, "big"),
+            trace_state=context.trace_state.to_header() if context.trace_state else "",
+            parent_span_id=parent.span_id.to_bytes(8, "big") if parent is not None else b"",
+            name=name,
+            kind=_KINDS[kind],
+            start_time_unix_nano=start_ns,
+            end_time_unix_nano=max(start_ns, end_ns),
+            flags=_flags(parent),
+            status=_FINE if failed is None else Status(code=Status.STATUS_CODE_ERROR, message=failed),
         )
+        try:
+            _write_parts(span, attributes, events, links)
+        except TypeError:
+            del self._spans[-1]
+            raise
 
 
-_FINE = Status(StatusCode.UNSET)
+def _write_parts(span: Span, attributes: Attributes, events: Sequence[Event], links: Sequence[Link]) -> None:
+    span.MergeFromString(_of_span(attributes))
+    for event in events:
+        added = span.events.add(name=event.name, time_unix_nano=event.at_ns)
+        added.MergeFromString(_of_event(event.attributes))
+    for link in links:
+        linked = span.links.add(
+            trace_id=link.context.trace_id.to_bytes(16, "big"),
+            span_id=link.context.span_id.to_bytes(8, "big"),
+            flags=_flags(link.context),
+        )
+        linked.MergeFromString(_of_link(link.attributes))
 
 
-def stated(attributes: Attributes) -> dict[str, AttributeValue]:
-    return {name: value for name, value in attributes.items() if value is not None}
+def _flags(other: SpanContext | None) -> int:
+    return _KNOWN | _REMOTE if other is not None and other.is_remote else _KNOWN
 
 
-def event(name: str, at_ns: int, attributes: Attributes | None = None) -> Event:
-    """``at_ns``: since 1970."""
-    return Event(name, stated(attributes or {}), at_ns)
+def empty_request(identity: Identity) -> ExportTraceServiceRequest:
+    """Without a span: who is telling, as the SDK writes it."""
+    nothing = ReadableSpan(
+        name="", context=INVALID_SPAN_CONTEXT, resource=identity.resource(), instrumentation_scope=scope()
+    )
+    request = encode_spans([nothing])
+    del request.resource_spans[0].scope_spans[0].spans[:]
+    return request
 
 
 class SpanSource(Protocol):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sage_telemetry.spans import Attributes
+from sage_telemetry.otlp_attributes import Attributes
 from scheduler_svc.domain.decision import Candidate, Decision
 from scheduler_svc.domain.placement.candidates import CandidateTable
 

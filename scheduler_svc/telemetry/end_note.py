@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from sage_telemetry.spans import Attributes
+from sage_telemetry.otlp_attributes import Attributes
 from scheduler_svc.control.live_request import Finished, LiveRequest
 from scheduler_svc.domain.request import RequestState
 from scheduler_svc.telemetry.outcomes import in_words, invalid_fields, reason_of

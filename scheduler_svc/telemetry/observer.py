@@ -45,7 +45,7 @@ class TelemetryObserver:
         context = notes = None
         if self._spans is not None:
             parent = parent_of(submission.trace_headers)
-            context = self._sampling.begin(parent, "sage.request")
+            context = self._sampling.begin(parent)
             if context.trace_flags.sampled:
                 notes = notes_on(submission, context, parent, now, content=self._content)
         return RequestWatch(

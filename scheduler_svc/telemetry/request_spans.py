@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from opentelemetry.sdk.trace import Event
-from opentelemetry.trace import Link, SpanContext, SpanKind
+from opentelemetry.trace import SpanContext, SpanKind
 
-from sage_telemetry.spans import Attributes, SpanWriter, event
+from sage_telemetry.otlp_attributes import Attributes
+from sage_telemetry.spans import Event, Link, SpanWriter
 from sage_telemetry.trace_context import child_of
 from scheduler_svc.domain.decision import Candidate
 from scheduler_svc.telemetry.decision_note import DecisionNote
@@ -66,7 +66,7 @@ class RequestSpans:
             {**self._asked(), **end.answered, **self._ended(), **self._contents()},
             kind=SpanKind.SERVER,
             failed=end.failure,
-            events=(event("sage.first_token", self._ns(first)),) if first is not None else (),
+            events=(Event("sage.first_token", self._ns(first)),) if first is not None else (),
         )
 
     def _asked(self) -> Attributes:
@@ -120,7 +120,7 @@ class RequestSpans:
             note.decided_at,
             end,
             {**note.told, "sage.decision.batch": note.batch},
-            events=[event("sage.candidate", self._ns(end), _candidate(candidate)) for candidate in note.shown],
+            events=[Event("sage.candidate", self._ns(end), _candidate(candidate)) for candidate in note.shown],
         )
 
     def _write_attempt(self, writer: SpanWriter, attempt: AttemptNote) -> None:
@@ -146,7 +146,7 @@ class RequestSpans:
             },
             kind=SpanKind.CLIENT,
             failed=attempt.failure,
-            events=(event("sage.first_token", self._ns(first)),) if first is not None else (),
+            events=(Event("sage.first_token", self._ns(first)),) if first is not None else (),
             links=(Link(retried.context, {"sage.link": "retry_of"}),) if retried is not None else (),
         )
 

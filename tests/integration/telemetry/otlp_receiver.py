@@ -9,12 +9,12 @@ from typing import Any, Self
 import grpc
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2, metrics_service_pb2_grpc
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
-from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as WireSpan
 from opentelemetry.proto.trace.v1.trace_pb2 import Status
 
 from tests.support.eventually import eventually
+from tests.support.otlp_values import values
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,18 +162,3 @@ class _Metrics(metrics_service_pb2_grpc.MetricsServiceServicer):
             for scope in resource_metrics.scope_metrics:
                 kept.update({metric.name: metric for metric in scope.metrics})
         return metrics_service_pb2.ExportMetricsServiceResponse()
-
-
-def values(attributes: Any) -> dict[str, Any]:
-    return {pair.key: _value(pair) for pair in attributes}
-
-
-def _value(pair: KeyValue) -> Any:
-    return _plain(pair.value)
-
-
-def _plain(value: AnyValue) -> Any:
-    kind = value.WhichOneof("value")
-    if kind == "array_value":
-        return [_plain(each) for each in value.array_value.values]
-    return getattr(value, kind) if kind is not None else None

@@ -15,9 +15,10 @@ from sage_telemetry.instrument import Instrument, Kind
 from scheduler_svc.domain.instance import InstanceState
 from tests.integration.system.local_fleet import LocalExecutor, LocalFleet
 from tests.integration.telemetry.caller import Caller
-from tests.integration.telemetry.otlp_receiver import OtlpReceiver, values
+from tests.integration.telemetry.otlp_receiver import OtlpReceiver
 from tests.integration.telemetry.scraped_page import Page, fetch, scrape
 from tests.support.eventually import eventually
+from tests.support.otlp_values import values
 
 
 @pytest.fixture

@@ -9,15 +9,14 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 import pytest
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from sage_telemetry import catalogue
 from sage_telemetry.catalogue import BOTH, SCHEDULER
 from sage_telemetry.instrument import Instrument
 from sage_telemetry.meter import Meter
-from sage_telemetry.resource import scope
-from sage_telemetry.spans import SpanWriter
+from sage_telemetry.resource import Identity
+from sage_telemetry.spans import SpanWriter, empty_request
 from sage_telemetry.trace_context import parent_of
 from scheduler_svc.control.assignment import Assignment
 from scheduler_svc.control.attempt_end import AttemptEnd, EndCause
@@ -35,6 +34,7 @@ from scheduler_svc.telemetry.observer import TelemetryObserver
 from scheduler_svc.telemetry.request_content import messages
 from scheduler_svc.telemetry.request_notes import RequestNotes
 from scheduler_svc.telemetry.request_spans import RequestSpans
+from tests.support.otlp_values import values
 
 KEY = RequestKey(tenant="blue", request_id="7")
 PREFILL, DECODE = 11, 12
@@ -95,11 +95,11 @@ class Watched:
         (source,) = self.kept.sources
         return source._notes
 
-    def span(self, name: str) -> ReadableSpan:
-        """As the exporter's thread makes it, of what was handed in last."""
-        writer = SpanWriter(Resource.get_empty(), scope())
+    def span(self, name: str) -> Span:
+        """As the exporter's thread writes it, of what was handed in last."""
+        writer = SpanWriter(empty_request(Identity(service="scheduler", instance_id="test")))
         self.kept.sources[-1].write_spans(writer)
-        (found,) = [span for span in writer.spans if span.name == name]
+        (found,) = [span for span in writer.request.resource_spans[0].scope_spans[0].spans if span.name == name]
         return found
 
     def label_sets(self, instrument: Instrument) -> set[tuple[str, ...]]:
@@ -239,7 +239,7 @@ def test_a_refusals_error_is_not_held_either(watched: Watched) -> None:
     watched.observer.arrived(submission, 0.0).refused(error, 1.0)
     (source,) = watched.kept.sources
     assert not {id(error), id(submission), id(submission.prompt)} & held_by(source)
-    assert watched.span("sage.request").status.description == str(error)
+    assert watched.span("sage.request").status.message == str(error)
 
 
 def test_of_many_candidates_the_first_are_kept_and_the_score_of_the_one_taken() -> None:
@@ -247,8 +247,8 @@ def test_of_many_candidates_the_first_are_kept_and_the_score_of_the_one_taken() 
     watched = Watched(candidates=many)
     watched.notes()
     span = watched.span("sage.decision")
-    assert [(event.attributes or {})["sage.instance.id"] for event in span.events] == [f"i{n}" for n in range(16)]
-    assert (span.attributes or {})["sage.decision.score"] == 40.0
+    assert [values(event.attributes)["sage.instance.id"] for event in span.events] == [f"i{n}" for n in range(16)]
+    assert values(span.attributes)["sage.decision.score"] == 40.0
 
 
 def test_what_was_asked_and_answered_is_cut_before_it_waits() -> None:
@@ -258,7 +258,7 @@ def test_what_was_asked_and_answered_is_cut_before_it_waits() -> None:
     (source,) = watched.kept.sources
     assert source._notes.content == [("user", "p" * 16_384)]
     assert source._end.output == "o" * 16_384
-    told = watched.span("sage.request").attributes or {}
+    told = values(watched.span("sage.request").attributes)
     assert told["gen_ai.output.messages"] == json.dumps(
         [{"role": "assistant", "parts": [{"type": "text", "content": "o" * 16_384}]}]
     )

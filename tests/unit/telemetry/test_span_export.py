@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from opentelemetry.sdk.trace.export import SpanExportResult
 from opentelemetry.trace import SpanContext
 
-from sage_telemetry.catalogue import TRACE_SPANS
+from sage_telemetry.catalogue import BOTH, TRACE_SPANS
 from sage_telemetry.endpoints import OtlpEndpoint
-from sage_telemetry.otlp_spans import encode
+from sage_telemetry.exports import BATCH_WITH_CONTENT, Exports
+from sage_telemetry.meter import Meter
 from sage_telemetry.resource import Identity
 from sage_telemetry.sdk_logs import Seldom
-from sage_telemetry.span_export import DEFAULT_LIMITS, SpanExport
-from sage_telemetry.spans import SpanWriter
+from sage_telemetry.settings import TelemetrySettings
+from sage_telemetry.span_export import DEFAULT_LIMITS, RequestExporter, SpanExport
+from sage_telemetry.spans import SpanWriter, empty_request
 from sage_telemetry.trace_context import HeadSampling
+from scheduler_svc.telemetry.request_content import CONTENT_LIMIT
+from tests.support.otlp_values import values
 
 NOBODY = OtlpEndpoint("127.0.0.1:9", secure=False)
 IDENTITY = Identity(service="scheduler", instance_id="test")
 QUICK = replace(DEFAULT_LIMITS, queue=10, interval_s=0.02, timeout_s=0.5, close_s=0.5)
-CONTEXT = HeadSampling(1.0).begin(None, "sage.request")
+CONTEXT = HeadSampling(1.0).begin(None)
 
 
 class TwoSpans:
@@ -51,23 +55,28 @@ class Receiver:
     """In the SDK exporter's place: keeps what it is handed, once it is let."""
 
     def __init__(self) -> None:
-        self.spans: list[ReadableSpan] = []
+        self.service = ""
+        self.sizes: list[int] = []  # spans of each call
+        self.spans: list[Span] = []
         self.called = threading.Event()
         self.may_go_on = threading.Event()
         self.may_go_on.set()
         self.result = SpanExportResult.SUCCESS
 
-    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+    def send(self, request: ExportTraceServiceRequest) -> SpanExportResult:
         self.called.set()
         assert self.may_go_on.wait(10)
-        self.spans += spans
+        (resource_spans,) = request.resource_spans
+        self.service = values(resource_spans.resource.attributes)["service.name"]
+        self.spans += resource_spans.scope_spans[0].spans
+        self.sizes.append(len(resource_spans.scope_spans[0].spans))
         return self.result
 
 
 @pytest.fixture
 def receiver(monkeypatch: pytest.MonkeyPatch) -> Receiver:
     made = Receiver()
-    monkeypatch.setattr(OTLPSpanExporter, "export", lambda _, spans: made.export(spans))
+    monkeypatch.setattr(RequestExporter, "send", lambda _, request: made.send(request))
     return made
 
 
@@ -88,8 +97,8 @@ def test_spans_are_made_by_the_thread_and_delivered(export: SpanExport, receiver
     export.put(TwoSpans())
     export.close()
     assert [span.name for span in receiver.spans] == ["sage.request"] * 2
-    assert dict(receiver.spans[0].attributes or {}) == {"sage.tenant": "blue"}
-    assert receiver.spans[0].resource.attributes["service.name"] == "sage-scheduler"
+    assert values(receiver.spans[0].attributes) == {"sage.tenant": "blue"}
+    assert receiver.service == "sage-scheduler"
     assert counted(export) == {"exported": 2, "dropped_queue_full": 0, "dropped_not_delivered": 0}
 
 
@@ -150,11 +159,11 @@ def test_a_defect_in_one_does_not_end_the_others(
 def test_a_defect_in_sending_is_logged_once_and_its_spans_are_counted(
     export: SpanExport, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def defective(_: object, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+    def defective(_: object, request: ExportTraceServiceRequest) -> SpanExportResult:
         receiver.called.set()
         raise ValueError("a defect")
 
-    monkeypatch.setattr(OTLPSpanExporter, "export", defective)
+    monkeypatch.setattr(RequestExporter, "send", defective)
     for _ in range(2):
         receiver.called.clear()
         export.put(TwoSpans())
@@ -171,8 +180,27 @@ def test_nothing_is_sent_where_nothing_could_be_made(export: SpanExport, receive
     assert counted(export)["dropped_not_delivered"] == 1
 
 
-def test_no_spans_are_a_request_without_any() -> None:
-    assert encode([]) == ExportTraceServiceRequest()
+@pytest.mark.parametrize(("content", "most"), [(False, DEFAULT_LIMITS.batch), (True, BATCH_WITH_CONTENT)])
+def test_messages_with_prompts_and_outputs_are_of_fewer_requests(receiver: Receiver, content: bool, most: int) -> None:
+    settings = TelemetrySettings(otlp_endpoint=f"http://{NOBODY.target}", content=content, trace_push_interval_s=60.0)
+    exports = Exports(settings, IDENTITY, Meter(BOTH))
+    assert exports.spans is not None
+    exports.spans.start()
+    for _ in range(DEFAULT_LIMITS.batch):
+        exports.spans.put(TwoSpans())
+    exports.spans.close()
+    assert sum(receiver.sizes) == 2 * DEFAULT_LIMITS.batch
+    assert max(receiver.sizes) == 2 * most
+
+
+def test_a_message_is_taken_whatever_prompts_and_outputs_are_written_in() -> None:
+    """A receiver takes 4 MB unless it is told otherwise."""
+    writer = SpanWriter(empty_request(IDENTITY))
+    for _ in range(BATCH_WITH_CONTENT):
+        text = json.dumps(CONTENT_LIMIT * "\x01", ensure_ascii=False)  # nothing is longer once it is written
+        attributes = {"gen_ai.input.messages": text, "gen_ai.output.messages": text}
+        writer.write("sage.request", CONTEXT, None, 1, 2, attributes)
+    assert writer.request.ByteSize() < 4_000_000
 
 
 def test_the_exporters_lines_come_seldom() -> None:

@@ -21,6 +21,10 @@ class ControlPlane:
     scheduler: Child
     executor: Child
 
+    @property
+    def pids(self) -> tuple[int, int]:
+        return self.scheduler.pid, self.executor.pid
+
 
 @asynccontextmanager
 async def control_plane(

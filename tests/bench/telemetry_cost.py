@@ -1,45 +1,43 @@
 """What telemetry costs: requests per second at saturation with everything on, over those with everything off.
 
 Two control planes of the same build are up throughout and take turns, in an order that alternates.  On: every request
-traced (sampling ratio 1), spans and metrics pushed to an OTLP receiver in a process of its own, both metrics pages
-scraped every second.  Requests are counted while the load is steady, so that what telemetry puts off is paid for by
-what it put off before; CPU seconds are counted until everything is delivered.
+traced unless said otherwise, spans and metrics pushed to an OTLP receiver in a process of its own, both metrics pages
+scraped as often as the stack in docker/ does.  Requests are counted while the load is steady, so that what telemetry
+puts off is paid for by what it put off before; CPU seconds are counted until everything is delivered.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import re
 import statistics
-import time
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 
 import grpc
 
-from sage.controlplane.v1 import inference_pb2
+from tests.bench.affinity import kept_off
 from tests.bench.child import child
 from tests.bench.control_plane import ControlPlane, control_plane
-from tests.bench.engines import Engine, simulated
+from tests.bench.engines import Engine
 from tests.bench.free_port import free_port
 from tests.bench.report import Row
 from tests.bench.rounds import spread
 from tests.bench.telemetry_sink import READY
+from tests.bench.windowed_load import Window, WindowedLoad
 from tests.bench.workload import Workload
 
 STREAMS = 32
 PROMPT_TOKENS = 32
-STEP_S = 0.002
-STEADY_AFTER_S = 1.2  # longer than spans wait for each other
-WINDOW_S = 2.5
-SETTLE_S = 2.4  # after the load: twice as long, and everything is delivered
+WINDOW = Window(after_s=1.2, for_s=5.0)  # after: longer than spans wait for each other
+SETTLE_S = 1.3  # after the load: the same
 POLL_S = 0.2
-SCRAPE_EVERY_S = 1.0
+SCRAPE_EVERY_S = 5.0  # as docker/prometheus/prometheus.yml has it
 DELIVERED_WITHIN_S = 20.0
-CALL_TIMEOUT_S = 60.0
 START_TIMEOUT_S = 20.0
 RESAMPLES = 4_000
 CONFIDENCE = 0.95
@@ -62,18 +60,21 @@ class Arm:
     pages: tuple[str, ...] = ()  # URLs; empty where telemetry is off
 
 
-async def measure(*, rounds: int, max_tokens: int) -> list[Row]:
-    engine = simulated(step_s=STEP_S, streams=STREAMS)
+async def measure(engine: Engine, case: str, *, rounds: int, max_tokens: int, sampling_ratio: float = 1.0) -> list[Row]:
     off: list[Turn] = []
     on: list[Turn] = []
-    async with _silent(engine) as silent, _observed(engine) as observed:
-        for number in range(rounds + 1):  # the first warms up
-            order = ((silent, off), (observed, on)) if number % 2 else ((observed, on), (silent, off))
-            for arm, turns in order:
-                turns.append(await _turn(arm, max_tokens, seed=number))
+    async with _silent(engine) as silent, _observed(engine, sampling_ratio) as observed:
+        pids = [os.getpid(), *silent.plane.pids, *observed.plane.pids]
+        with nullcontext() if engine.bound_to is None else kept_off(engine.bound_to, pids):
+            for number in range(rounds + 1):  # the first warms up
+                order = ((silent, off), (observed, on)) if number % 2 else ((observed, on), (silent, off))
+                workload = Workload(streams=STREAMS, prompt_tokens=PROMPT_TOKENS, max_tokens=max_tokens, seed=number)
+                for arm, turns in order:
+                    turns.append(await _turn(arm, workload))
+                    await asyncio.sleep(engine.settle_s)
         fetched = await asyncio.gather(*map(_fetch, observed.pages))
     dropped = sum(count for page in fetched for count in _spans(page)[1:])
-    return _rows(max_tokens, off[1:], on[1:], dropped)
+    return _rows(f"telemetry, {case}, {max_tokens} tokens", off[1:], on[1:], dropped)
 
 
 @asynccontextmanager
@@ -83,12 +84,16 @@ async def _silent(engine: Engine) -> AsyncIterator[Arm]:
 
 
 @asynccontextmanager
-async def _observed(engine: Engine) -> AsyncIterator[Arm]:
+async def _observed(engine: Engine, sampling_ratio: float) -> AsyncIterator[Arm]:
     ports = [free_port(), free_port()]
     async with child("telemetry-sink", "tests.bench.telemetry_sink") as sink:
         port = (await sink.wait_for(READY, START_TIMEOUT_S)).removeprefix(READY)
         scheduler, executor = (
-            ("--telemetry.otlp-endpoint", f"http://127.0.0.1:{port}", "--telemetry.metrics-listen", f"127.0.0.1:{page}")
+            (
+                f"--telemetry.otlp-endpoint=http://127.0.0.1:{port}",
+                f"--telemetry.sampling-ratio={sampling_ratio}",
+                f"--telemetry.metrics-listen=127.0.0.1:{page}",
+            )
             for page in ports
         )
         async with (
@@ -99,54 +104,18 @@ async def _observed(engine: Engine) -> AsyncIterator[Arm]:
             yield Arm(plane=plane, channel=channel, pages=pages)
 
 
-async def _turn(arm: Arm, max_tokens: int, *, seed: int) -> Turn:
+async def _turn(arm: Arm, workload: Workload) -> Turn:
     processes = (arm.plane.scheduler, arm.plane.executor)
     before = [process.cpu_s() for process in processes]
     scraping = asyncio.create_task(_scrape(arm.pages))
-    ended_at = await _load(arm.channel, max_tokens, seed)
+    served = await WindowedLoad(arm.channel, workload, WINDOW).run()
     scraping.cancel()
     await asyncio.sleep(SETTLE_S)  # in either arm, as idling costs something as well
     scheduler, executor = (
-        (process.cpu_s() - start) / len(ended_at) * 1_000 for process, start in zip(processes, before, strict=True)
+        (process.cpu_s() - start) / served.requests * 1_000 for process, start in zip(processes, before, strict=True)
     )
     await _delivered(arm.pages)
-    counted = sum(STEADY_AFTER_S <= at < STEADY_AFTER_S + WINDOW_S for at in ended_at)
-    return Turn(requests_per_s=counted / WINDOW_S, scheduler=scheduler, executor=executor)
-
-
-async def _load(channel: grpc.aio.Channel, max_tokens: int, seed: int) -> list[float]:
-    """STREAMS requests at any time, of ``max_tokens`` on average, until the window is over.
-
-    When each of them ended, in seconds from the start.
-    """
-    generate: grpc.aio.UnaryStreamMultiCallable[inference_pb2.GenerateRequest, bytes] = channel.unary_stream(
-        "/sage.controlplane.v1.InferenceService/Generate",
-        request_serializer=inference_pb2.GenerateRequest.SerializeToString,
-        response_deserializer=None,  # the reader must not be what limits the run
-    )
-    workload = Workload(streams=STREAMS, prompt_tokens=PROMPT_TOKENS, max_tokens=max_tokens, seed=seed)
-    started = time.perf_counter()
-    ended_at: list[float] = []
-
-    async def one(index: int, prompt: list[int]) -> None:
-        draw = random.Random(f"{seed}-{index}")
-        while time.perf_counter() - started < STEADY_AFTER_S + WINDOW_S:
-            # Of one length they would end together, and a window would hold one batch more or less.
-            length = draw.randint(max(1, max_tokens // 2), max_tokens + max_tokens // 2)
-            request = inference_pb2.GenerateRequest()
-            request.spec.tokens.ids.extend(prompt)
-            request.spec.sampling.max_tokens = length
-            request.spec.sampling.ignore_eos = True
-            request.spec.sampling.temperature = 0.0
-            last = b""
-            async for message in generate(request, timeout=CALL_TIMEOUT_S):
-                last = message
-            if inference_pb2.GenerateResponse.FromString(last).finished.usage.completion_tokens != length:
-                raise RuntimeError("a request did not finish")
-            ended_at.append(time.perf_counter() - started)
-
-    await asyncio.gather(*(one(index, prompt) for index, prompt in enumerate(workload.prompts())))
-    return ended_at
+    return Turn(requests_per_s=served.per_s, scheduler=scheduler, executor=executor)
 
 
 async def _scrape(pages: Sequence[str]) -> None:
@@ -188,7 +157,7 @@ def upper_bound(costs: Sequence[float]) -> float:
     return medians[round(CONFIDENCE * RESAMPLES) - 1]
 
 
-def _rows(max_tokens: int, off: list[Turn], on: list[Turn], dropped: float) -> list[Row]:
+def _rows(benchmark: str, off: list[Turn], on: list[Turn], dropped: float) -> list[Row]:
     pairs = list(zip(on, off, strict=True))
     rates = [one.requests_per_s / other.requests_per_s for one, other in pairs]
     per_s = [statistics.median(turn.requests_per_s for turn in arm) for arm in (on, off)]
@@ -211,7 +180,7 @@ def _rows(max_tokens: int, off: list[Turn], on: list[Turn], dropped: float) -> l
         figures[case] = (ratios, [ratio - 1 for ratio in ratios], note)
     return [
         Row(
-            benchmark=f"telemetry, {max_tokens} tokens",
+            benchmark=benchmark,
             case=case,
             unit="of off",
             target="cost <= 5%" if case == "requests/s" else "",

@@ -36,7 +36,7 @@ async def measure(engine: Engine, case: str, *, rounds: int, max_tokens: int, ta
         direct_engine(engine) as direct,
         AsyncClient(plane.address) as client,
     ):
-        pids = [os.getpid(), plane.scheduler.pid, plane.executor.pid, direct.pid]
+        pids = [os.getpid(), *plane.pids, direct.pid]
         with nullcontext() if engine.bound_to is None else kept_off(engine.bound_to, pids):
             for number in range(rounds + 1):  # the first warms up
                 workload = Workload(streams=STREAMS, prompt_tokens=PROMPT_TOKENS, max_tokens=max_tokens, seed=number)

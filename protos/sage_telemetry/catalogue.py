@@ -375,7 +375,7 @@ ATTRIBUTES: dict[str, str] = {
     "sage.attempts": "placements it took",
     "sage.cost": "at the price of the instances that ran it",
     "sage.slo.met": "whether every target was met; absent where it does not count",
-    "sage.slo.missed": "targets missed: ttft, tpot, deadline",
+    "sage.slo.missed": "stated targets missed: ttft, tpot, deadline; absent where only the class's default was",
     "sage.time.queue": "arrival to first placement, s",
     "sage.time.to_first_token": "arrival to first token, s",
     "sage.time.per_output_token": "mean after the first, s",

@@ -10,6 +10,7 @@ from opentelemetry.trace import SpanContext, SpanKind
 from sage_telemetry.otlp_attributes import Attributes
 from sage_telemetry.spans import Event, Link, SpanWriter
 from sage_telemetry.trace_context import child_of
+from scheduler_svc.control.attainment import ANY
 from scheduler_svc.domain.decision import Candidate
 from scheduler_svc.telemetry.decision_note import DecisionNote
 from scheduler_svc.telemetry.end_note import EndNote
@@ -90,7 +91,7 @@ class RequestSpans:
         return {
             "sage.outcome": end.outcome,
             "sage.slo.met": attainment.kept if attainment.counts else None,
-            "sage.slo.missed": attainment.missed or None,
+            "sage.slo.missed": [target for target in attainment.missed if target != ANY] or None,
             "sage.invalid_fields": end.invalid_fields or None,
             "error.type": end.error_type,
         }

@@ -270,6 +270,13 @@ def test_the_turns_of_a_conversation_share_the_room() -> None:
     assert [len(text) for _, text in found] == [10_000, 6_384]
 
 
+def test_a_request_that_stated_no_target_names_none_that_it_missed(watched: Watched) -> None:
+    watched.notes()
+    told = values(watched.span("sage.request").attributes)
+    assert told["sage.slo.met"] is False, "it failed"
+    assert "sage.slo.missed" not in told
+
+
 def test_a_late_word_of_an_attempt_whose_request_is_over_only_costs(watched: Watched) -> None:
     watched.send(DECODE, Phase.HYBRID, 1.0)
     notes = watched.notes()

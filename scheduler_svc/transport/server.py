@@ -25,7 +25,7 @@ OPTIONS = [
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 2_000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 1_000),  # else a quiet stream's keepalive is an offence
     ("grpc.http2.max_pings_without_data", 0),
 ]
 

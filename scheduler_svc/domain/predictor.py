@@ -47,11 +47,16 @@ class IterationModel:
 
     def learn(self, sample: IterationSample) -> None:
         x: Row = (1.0, float(sample.prefill_tokens), float(sample.running), float(sample.kv_used_tokens))
-        predicted = self.predict(sample)
+        by_prior = sum(p * xi for p, xi in zip(self._prior, x, strict=True))
+        # An iteration that does nothing, as when all wait for KV, may be predicted to take no time at all.
+        least = self._scale * by_prior / _SLOWEST_RATIO
         y = sample.elapsed_s
         if self.samples >= _WARM:
+            predicted = max(self.predict(sample), least)
             y = min(y, _SLOWEST_RATIO * predicted)
-        w = 1 / (predicted if self.samples >= _WARM else y) ** 2
+            w = 1 / predicted**2
+        else:
+            w = 1 / max(y, least) ** 2
         forget = self._forgetting
         for row, xi in zip(self._a, x, strict=True):
             wx = w * xi
@@ -59,17 +64,22 @@ class IterationModel:
                 row[j] = forget * row[j] + wx * x[j]
         for i in range(_N):
             self._b[i] = forget * self._b[i] + w * x[i] * y
-        by_prior = sum(p * xi for p, xi in zip(self._prior, x, strict=True))
         self._weight = forget * self._weight + 1
         self._ratio = forget * self._ratio + y / by_prior
         self.samples += 1
 
     def solve(self) -> Pace:
         if self.samples:
-            scale = min(max(self._ratio / self._weight, _SCALE_RANGE[0]), _SCALE_RANGE[1])
-            self._theta = self._nonnegative([p * scale for p in self._prior])
+            self._theta = self._nonnegative([p * self._scale for p in self._prior])
         base, prefill, running, kv = self._theta
         return Pace(base_s=base, prefill_token_s=prefill, running_s=running, kv_token_s=kv)
+
+    @property
+    def _scale(self) -> float:
+        """How much slower than the prior it was lately."""
+        if not self.samples:
+            return 1.0
+        return min(max(self._ratio / self._weight, _SCALE_RANGE[0]), _SCALE_RANGE[1])
 
     def _nonnegative(self, prior: list[float]) -> Row:
         """Least squares with the coefficients that would be negative held at zero."""

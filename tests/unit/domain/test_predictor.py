@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from random import Random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from scheduler_svc.domain.instance import IterationSample, LoadReport
 from scheduler_svc.domain.pace import CPU_PRIOR, GPU_PRIOR, Pace, prior_pace
@@ -150,6 +154,44 @@ def test_of_many_iterations_in_a_heartbeat_a_few_are_taken() -> None:
     predictor.learn(heartbeat(*iterations(SLOW, 256)))
 
     assert predictor.samples == 16
+
+
+def test_iterations_that_do_nothing_are_learned_from_as_well() -> None:
+    """Where everything waits for KV; what such a one takes may be believed to be nothing."""
+    idle = IterationSample(prefill_tokens=0, decode_tokens=0, running=0, kv_used_tokens=0, elapsed_s=1e-9)
+    busy = [
+        IterationSample(prefill_tokens=p, decode_tokens=0, running=1, kv_used_tokens=p, elapsed_s=2e-8 * p * p)
+        for p in (512, 2_048, 1_024) * 30
+    ]
+    predictor = teach(Predictor(GPU_PRIOR, forgetting=0.995), busy)
+    assert predictor.pace.iteration_s(0, 0, 0) == 0
+    believed = predictor.pace.iteration_s(1_024, 1, 1_024)
+    for elapsed_s in (1e-9, 0.3):
+        teach(predictor, [replace(idle, elapsed_s=elapsed_s)] * 20)
+        teach(predictor, busy)
+        assert predictor.pace.iteration_s(1_024, 1, 1_024) == pytest.approx(believed, rel=0.2)
+
+
+@given(
+    samples=st.lists(
+        st.builds(
+            IterationSample,
+            prefill_tokens=st.sampled_from([0, 0, 1, 512, 8_192]),
+            decode_tokens=st.just(0),
+            running=st.sampled_from([0, 0, 1, 64]),
+            kv_used_tokens=st.sampled_from([0, 0, 1, 500_000]),
+            elapsed_s=st.sampled_from([1e-9, 1e-4, 0.02, 600.0]),
+        ),
+        max_size=100,
+    ),
+    prior=st.sampled_from([GPU_PRIOR, CPU_PRIOR]),
+)
+def test_whatever_is_reported_the_coefficients_are_finite_and_not_negative(
+    samples: list[IterationSample], prior: Pace
+) -> None:
+    pace = teach(Predictor(prior, forgetting=0.995), samples).pace
+    for coefficient in (pace.base_s, pace.prefill_token_s, pace.running_s, pace.kv_token_s):
+        assert 0 <= coefficient < math.inf
 
 
 def test_iterations_without_a_duration_teach_nothing() -> None:

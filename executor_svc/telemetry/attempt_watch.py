@@ -97,9 +97,9 @@ class AttemptWatch:
             failed=_failure(ended) if ended.cause in FAILURES else None,
             events=(Event("sage.first_token", first),) if first is not None else (),
         )
-        before = "sage.kv_transfer" if self._transfers else "sage.prefill"
         until = first if first is not None else self._ended_ns
-        writer.write(before, child_of(context), context, self._started_ns, until, {})
+        before, told = ("sage.kv_transfer", _recomputed(ended)) if self._transfers else ("sage.prefill", {})
+        writer.write(before, child_of(context), context, self._started_ns, until, told)
         if first is not None:
             writer.write("sage.decode", child_of(context), context, first, self._ended_ns, {})
 
@@ -112,7 +112,12 @@ def _end(ended: Ended) -> Attributes:
         "gen_ai.response.finish_reasons": [ended.finish_reason.value] if ended.finish_reason is not None else None,
         "gen_ai.usage.output_tokens": ended.total_tokens,
         "gen_ai.usage.cache_read.input_tokens": ended.cached_prompt_tokens,
+        **_recomputed(ended),
     }
+
+
+def _recomputed(ended: Ended) -> Attributes:
+    return {"sage.kv.recomputed": ended.kv_recomputed or None}
 
 
 def _failure(ended: Ended) -> str:

@@ -54,6 +54,7 @@ class TelemetryObserver:
 
     def _facts(self, assign: Assign) -> Attributes:
         return {
+            "gen_ai.operation.name": "text_completion",  # prompts come as tokens, chats included
             "gen_ai.provider.name": self._engine,
             "gen_ai.request.model": self._model,
             "gen_ai.usage.input_tokens": len(assign.prompt_token_ids),

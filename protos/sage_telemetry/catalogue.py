@@ -349,7 +349,8 @@ SPANS: dict[str, str] = {
     "sage.attempt": "scheduler, CLIENT, child of sage.request: the Assign until its end; a retry links to what failed",
     "sage.execute": "executor, SERVER, child of sage.attempt: the attempt as its executor sees it",
     "sage.prefill": "executor, child of sage.execute: handed to the engine to the first new token (or the end)",
-    "sage.kv_transfer": "executor, child of sage.execute: KV blocks on their way to a decode leg",
+    "sage.kv_transfer": "executor, child of sage.execute: KV blocks on their way to a decode leg, until its first "
+    "token; where they do not come, the prompt is computed within it (sage.kv.recomputed)",
     "sage.decode": "executor, child of sage.execute: first new token to the end",
     "llm_request": "vLLM's own, child of sage.execute",
 }
@@ -413,10 +414,11 @@ ATTRIBUTES: dict[str, str] = {
     "sage.failure": "why it failed, in words",
     "sage.link": "on a link: retry_of",
     "sage.engine": "engine and version",
+    "sage.kv.recomputed": "true on a decode leg that could not fetch the prompt's KV and computed it; else absent",
 }
 
 GEN_AI: dict[str, str] = {
-    "gen_ai.operation.name": "chat or text_completion",
+    "gen_ai.operation.name": "chat or text_completion; on the executor's spans text_completion",
     "gen_ai.provider.name": "sage; on the executor's spans the engine",
     "gen_ai.request.model": "model asked for",
     "gen_ai.request.temperature": "sampling",
@@ -434,7 +436,8 @@ GEN_AI: dict[str, str] = {
     "gen_ai.usage.output_tokens": "output tokens",
     "gen_ai.conversation.id": "the session the caller named",
     "gen_ai.input.messages": "the prompt; only with telemetry.content",
-    "gen_ai.output.messages": "the output; only with telemetry.content",
+    "gen_ai.output.messages": "the output and its finish_reason (stop, length, error, cancelled); only with "
+    "telemetry.content",
     "error.type": "reason of the error catalogue in lower case, or a failover's cause",
 }
 

@@ -24,6 +24,7 @@ class EndNote:
     error_type: str | None  # None where it finished
     failure: str | None  # in words; None where it finished or was cancelled
     invalid_fields: Sequence[str] = ()
+    finish_reason: str | None = None  # stop, length; None where it did not finish
     model: str = ""  # as the registry knows it; empty where it was refused
     first_token_at: float | None = None  # seconds on the control clock
     answered: Attributes = field(default_factory=dict)
@@ -49,6 +50,7 @@ def of_ended(live: LiveRequest, *, content: bool) -> EndNote:
         error_type=None if fine else reason_of(outcome),
         failure=None if isinstance(outcome, Finished) or live.state is RequestState.CANCELLED else in_words(outcome),
         invalid_fields=invalid_fields(outcome),
+        finish_reason=outcome.finish_reason if isinstance(outcome, Finished) else None,
         model=live.request.model,
         first_token_at=live.first_token_at,
         answered=_answered(live),

@@ -100,8 +100,17 @@ class RequestSpans:
         asked, output = self._notes.content, self._end.output
         return {
             "gen_ai.input.messages": _written(asked) if asked is not None else None,
-            "gen_ai.output.messages": _written([("assistant", output)]) if output is not None else None,
+            "gen_ai.output.messages": _written([("assistant", output)], finish_reason=self._finish_reason())
+            if output is not None
+            else None,
         }
+
+    def _finish_reason(self) -> str:
+        """In the conventions' words: error for what failed; of what the caller cancelled they say nothing."""
+        end = self._end
+        if end.finish_reason is not None:
+            return end.finish_reason
+        return "error" if end.failure is not None else end.outcome
 
     # --- its parts --------------------------------------------------------------------------------
 
@@ -188,7 +197,10 @@ def _candidate(candidate: Candidate) -> Attributes:
     }
 
 
-def _written(messages: Sequence[Message]) -> str:
-    """https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-spans/ (gen_ai.input.messages)"""
-    found = [{"role": role, "parts": [{"type": "text", "content": text}]} for role, text in messages]
+def _written(messages: Sequence[Message], **rest: str) -> str:
+    """``rest``: what each message says beside its text.
+
+    https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-spans/ (gen_ai.input.messages, gen_ai.output.messages)
+    """
+    found = [{"role": role, "parts": [{"type": "text", "content": text}], **rest} for role, text in messages]
     return json.dumps(found, ensure_ascii=False)

@@ -54,7 +54,7 @@ async def test_both_legs_are_in_one_tree(pair: LocalFleet, receiver: OtlpReceive
     assert (prefill.links, decode.links) == ([], [])
     told = tree.one("sage.decision").attributes
     assert (told["sage.phase"], told["sage.prefill.instance.id"], told["sage.instance.id"]) == ("decoding", "p", "d")
-    assert not any(span.failed for span in tree.spans)
+    assert not any(span.failed or "sage.kv.recomputed" in span.attributes for span in tree.spans)
 
 
 async def test_a_prefill_leg_that_failed_is_linked_to_what_makes_up_for_it(
@@ -94,9 +94,17 @@ async def test_a_handoff_is_in_every_figure_it_concerns(pair: LocalFleet) -> Non
     assert page.total("sage_requests_total", outcome="finished") == 1, "a warm-up is nobody's request"
 
 
-async def test_blocks_that_cannot_be_fetched_are_counted_with_their_reason(pair: LocalFleet) -> None:
+async def test_blocks_that_cannot_be_fetched_are_counted_with_their_reason_and_seen_in_the_tree(
+    pair: LocalFleet, receiver: OtlpReceiver
+) -> None:
     pair.executors["d"].engine.inject(Fault(kind=FaultKind.KV_CONNECT))
-    await Caller(fleet=pair).answer(LONG, max_tokens=6)
+    caller = Caller(fleet=pair)
+    await caller.answer(LONG, max_tokens=6)
+    tree = await receiver.until(caller.trace_id, "sage.request", "sage.execute", "sage.execute", "sage.kv_transfer")
+    prefill, decode = tree.all("sage.execute")
+    assert "sage.kv.recomputed" not in prefill.attributes
+    assert decode.attributes["sage.kv.recomputed"] is True
+    assert tree.one("sage.kv_transfer").attributes == {"sage.kv.recomputed": True}
     page = await scheduler_page(pair)
     assert page.total("sage_pd_fallbacks_total", reason="recomputed") == page.total("sage_pd_fallbacks_total") == 1
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from typing import Any
 
@@ -219,7 +220,12 @@ async def test_content_is_on_the_span_once_it_is_switched_on(receiver: OtlpRecei
         output = await caller.answer(SECRET)
         told = (await receiver.until(caller.trace_id, "sage.request")).one("sage.request").attributes
     assert SECRET in told["gen_ai.input.messages"]
-    assert output in told["gen_ai.output.messages"]
+    (answer,) = json.loads(told["gen_ai.output.messages"])
+    assert answer == {
+        "role": "assistant",
+        "parts": [{"type": "text", "content": output}],
+        "finish_reason": "length",
+    }
 
 
 async def test_every_name_that_is_sent_is_in_the_catalogue(

@@ -9,13 +9,14 @@ import pytest
 
 from scheduler_svc.control import attainment as slo
 from scheduler_svc.control.intake import CLIENT_GONE
-from scheduler_svc.control.live_request import Finished, LiveRequest, Outcome
+from scheduler_svc.control.live_request import LiveRequest, Outcome
 from scheduler_svc.control.submission import Submission, TextPrompt
 from scheduler_svc.domain import errors
 from scheduler_svc.domain.request import Request, RequestKey, RequestState, Sampling
 from scheduler_svc.domain.settings import DEFAULT_TARGETS
 from scheduler_svc.telemetry.outcomes import REASONS, in_words, reason_of
 from scheduler_svc.transport.errors import REASONS as ON_THE_WIRE
+from tests.unit.telemetry.finished_request import finished_with
 
 KEY = RequestKey(tenant="blue", request_id="7")
 
@@ -148,20 +149,4 @@ def test_neither_does_a_mistake_that_only_the_engine_notices() -> None:
 
 @pytest.fixture
 def finished() -> Outcome:
-    return Finished(
-        finish_reason="stop",
-        stop_string="",
-        stop_token_id=None,
-        prompt_tokens=2,
-        completion_tokens=2,
-        cached_prompt_tokens=0,
-        attempts=1,
-        queue_s=0.0,
-        ttft_s=1.0,
-        prefill_s=1.0,
-        transfer_s=None,
-        decode_s=1.0,
-        total_s=2.0,
-        cost=0.0,
-        slo=(),
-    )
+    return finished_with("stop")

@@ -20,13 +20,13 @@ from sage_telemetry.spans import SpanWriter, empty_request
 from sage_telemetry.trace_context import parent_of
 from scheduler_svc.control.assignment import Assignment
 from scheduler_svc.control.attempt_end import AttemptEnd, EndCause
-from scheduler_svc.control.live_request import LiveRequest, Placement
+from scheduler_svc.control.live_request import LiveRequest, Outcome, Placement
 from scheduler_svc.control.observer import FailoverCause
 from scheduler_svc.control.submission import ChatPrompt, Submission, TextPrompt
 from scheduler_svc.control.tokenizers import ChatTurn, Conversation
 from scheduler_svc.domain.core import SchedulingCore
 from scheduler_svc.domain.decision import Candidate, Decision, Phase, Prediction, PrefillLeg
-from scheduler_svc.domain.errors import GenerationFailed, QueueFull
+from scheduler_svc.domain.errors import DeadlineExceeded, GenerationFailed, QueueFull, RequestCancelled
 from scheduler_svc.domain.policy import PolicyCatalogue
 from scheduler_svc.domain.request import Priority, Request, RequestKey, RequestState, Sampling
 from scheduler_svc.domain.settings import CoreSettings
@@ -35,6 +35,7 @@ from scheduler_svc.telemetry.request_content import messages
 from scheduler_svc.telemetry.request_notes import RequestNotes
 from scheduler_svc.telemetry.request_spans import RequestSpans
 from tests.support.otlp_values import values
+from tests.unit.telemetry.finished_request import finished_with
 
 KEY = RequestKey(tenant="blue", request_id="7")
 PREFILL, DECODE = 11, 12
@@ -87,11 +88,13 @@ class Watched:
         end = AttemptEnd(attempt_number=self.assignment.number, cause=cause, message=message)
         self.watch.reported(self.live, self.assignment, end, at)
 
+    def end(self, state: RequestState, outcome: Outcome) -> None:
+        self.live.state, self.live.outcome = state, outcome
+        self.watch.ended(self.live, 9.0)
+
     def notes(self) -> RequestNotes:
         """Ends the request."""
-        self.live.state = RequestState.FAILED
-        self.live.outcome = GenerationFailed("over", attempts=1)
-        self.watch.ended(self.live, 9.0)
+        self.end(RequestState.FAILED, GenerationFailed("over", attempts=1))
         (source,) = self.kept.sources
         return source._notes
 
@@ -260,8 +263,28 @@ def test_what_was_asked_and_answered_is_cut_before_it_waits() -> None:
     assert source._end.output == "o" * 16_384
     told = values(watched.span("sage.request").attributes)
     assert told["gen_ai.output.messages"] == json.dumps(
-        [{"role": "assistant", "parts": [{"type": "text", "content": "o" * 16_384}]}]
+        [{"role": "assistant", "parts": [{"type": "text", "content": "o" * 16_384}], "finish_reason": "error"}]
     )
+
+
+@pytest.mark.parametrize(
+    ("state", "outcome", "reason"),
+    [
+        (RequestState.FINISHED, finished_with("length"), "length"),
+        (RequestState.FINISHED, finished_with("stop"), "stop"),
+        (RequestState.EXPIRED, DeadlineExceeded("while it ran"), "error"),
+        (RequestState.CANCELLED, RequestCancelled("enough"), "cancelled"),
+    ],
+)
+def test_an_output_says_why_it_ended(state: RequestState, outcome: Outcome, reason: str) -> None:
+    watched = Watched(content=True)
+    watched.live.output.append(DECODE, 0, [1], "a word", None)
+    watched.end(state, outcome)
+    told = values(watched.span("sage.request").attributes)
+    (message,) = json.loads(told["gen_ai.output.messages"])
+    assert message["finish_reason"] == reason
+    (asked,) = json.loads(told["gen_ai.input.messages"])
+    assert "finish_reason" not in asked
 
 
 def test_the_turns_of_a_conversation_share_the_room() -> None:

@@ -356,9 +356,19 @@ SPANS: dict[str, str] = {
 }
 
 EVENTS: dict[str, str] = {
-    "sage.first_token": "on sage.request and sage.execute: the first token is here",
-    "sage.candidate": "on sage.decision: one instance that was looked at (the first 16)",
+    "sage.first_token": "the first token is here",
+    "sage.candidate": "one instance that was looked at (the first 16)",
 }
+EVENTS_OF: dict[str, tuple[str, ...]] = {
+    "sage.request": ("sage.first_token",),
+    "sage.decision": ("sage.candidate",),
+    "sage.attempt": ("sage.first_token",),
+    "sage.execute": ("sage.first_token",),
+}
+"""By span; the others have none of ours."""
+
+LINKS_OF: dict[str, str] = {"sage.attempt": "retry_of"}
+"""By span: the kind (sage.link) of its links; the others have none."""
 
 # ---------------------------------------------------------------- attributes of our own
 
@@ -469,9 +479,16 @@ def _lines() -> Iterator[str]:
     for each in (*BOTH, *SCHEDULER, *EXECUTOR):
         if each.buckets:
             yield f"| `{each.prometheus_name}` | {' '.join(f'{bound:g}' for bound in each.buckets)} |"
-    for title, table in (("Spans", SPANS), ("Events", EVENTS), ("Attributes", {**ATTRIBUTES, **GEN_AI})):
+    for title, table in (("Spans", SPANS), ("Events", _events()), ("Attributes", {**ATTRIBUTES, **GEN_AI})):
         yield from ("", f"### {title}", "", "| name | what |", "|---|---|")
         yield from (f"| `{name}` | {_cell(what)} |" for name, what in table.items())
+
+
+def _events() -> dict[str, str]:
+    return {
+        event: f"on {', '.join(span for span, events in EVENTS_OF.items() if event in events)}: {what}"
+        for event, what in EVENTS.items()
+    }
 
 
 def _labels() -> dict[tuple[str, str], list[str]]:

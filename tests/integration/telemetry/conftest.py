@@ -9,14 +9,17 @@ import pytest
 
 from sage_telemetry import loop_source
 from tests.integration.system.local_fleet import LocalExecutor, LocalFleet
+from tests.integration.telemetry.catalogued import unlisted
 from tests.integration.telemetry.json_log import JsonLog
 from tests.integration.telemetry.otlp_receiver import OtlpReceiver
 
 
 @pytest.fixture
 async def receiver() -> AsyncIterator[OtlpReceiver]:
+    """Whatever a test is about: what it was sent is in the catalogue."""
     async with OtlpReceiver() as made:
         yield made
+    assert sorted(set(unlisted(made.spans))) == []
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from executor_svc.engine.faults import Fault, FaultKind
-from sage_telemetry.catalogue import ATTRIBUTES, GEN_AI
 from scheduler_svc.domain.pd.pairs import PairState
 from tests.integration.system.local_fleet import LocalFleet
 from tests.integration.telemetry.caller import Caller
@@ -75,9 +74,8 @@ async def test_a_prefill_leg_that_failed_is_linked_to_what_makes_up_for_it(
 async def test_nothing_of_a_split_prompt_leaks(pair: LocalFleet, receiver: OtlpReceiver) -> None:
     caller = Caller(fleet=pair)
     output = await caller.answer(LONG, max_tokens=12)
-    tree = await receiver.until(caller.trace_id, "sage.request", "sage.execute", "sage.execute")
+    await receiver.until(caller.trace_id, "sage.request", "sage.execute", "sage.execute")
     assert not any(word.encode() in raw for raw in receiver.raw for word in ("a prompt", output))
-    assert {key for span in tree.spans for key in span.attributes} <= ATTRIBUTES.keys() | GEN_AI.keys()
 
 
 async def test_a_handoff_is_in_every_figure_it_concerns(pair: LocalFleet) -> None:

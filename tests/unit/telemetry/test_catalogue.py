@@ -7,7 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from sage_telemetry.catalogue import ATTRIBUTES, BOTH, EXECUTOR, GEN_AI, SCHEDULER, markdown
+from sage_telemetry.catalogue import (
+    ATTRIBUTES,
+    BOTH,
+    EVENTS,
+    EVENTS_OF,
+    EXECUTOR,
+    GEN_AI,
+    LINKS_OF,
+    SCHEDULER,
+    SPANS,
+    markdown,
+)
 from sage_telemetry.instrument import Instrument, Kind
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -47,6 +58,11 @@ def test_no_code_names_an_attribute_that_is_not_listed() -> None:
             named |= set(re.findall(r'^\s+"((?:sage|gen_ai)\.[a-z_.]+)":', path.read_text(), re.MULTILINE))
     assert len(named) > 40
     assert named - ATTRIBUTES.keys() - GEN_AI.keys() == set()
+
+
+def test_events_and_links_are_of_spans_that_are_listed() -> None:
+    assert EVENTS_OF.keys() | LINKS_OF.keys() <= SPANS.keys()
+    assert {event for events in EVENTS_OF.values() for event in events} == EVENTS.keys()
 
 
 def test_buckets_ascend_or_the_instrument_is_refused() -> None:

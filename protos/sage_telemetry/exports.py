@@ -24,10 +24,6 @@ CLOSE_S = 5.0
 """For all last words together; each way out has a shorter bound of its own."""
 
 
-BATCH_WITH_CONTENT = 16
-"""Requests whose prompts and outputs, cut as they are, travel in one message whatever they are written in."""
-
-
 class Exports:
     def __init__(
         self,
@@ -44,8 +40,7 @@ class Exports:
         self._push: MetricsPush | None = None
         self._page: MetricsPage | None = None
         if (otlp := settings.otlp) is not None:
-            batch = min(limits.batch, BATCH_WITH_CONTENT) if settings.content else limits.batch
-            limits = replace(limits, interval_s=settings.trace_push_interval_s, batch=batch)
+            limits = replace(limits, interval_s=settings.trace_push_interval_s)
             self.spans = SpanExport(otlp, identity, limits)
             self._push = MetricsPush(meter, otlp, identity, interval_s=settings.metrics_push_interval_s)
         if settings.metrics_listen is not None:

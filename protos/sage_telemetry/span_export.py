@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,9 +35,10 @@ BREATH = 8
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ExportLimits:
     queue: int = 4_096  # sources (requests, attempts) that wait for the thread
-    batch: int = 128  # sources of one call, about 300 kB; a receiver takes 4 MB unless it is told otherwise
+    batch: int = 128  # sources that are sent together
+    message_bytes: int = 2_000_000  # one more is begun beyond; receivers take 4 MB unless told otherwise
     interval_s: float = 1.0  # between two calls while less than a batch waits
-    timeout_s: float = 5.0  # of one batch, all tries together
+    timeout_s: float = 5.0  # of one message, all tries together
     close_s: float = 1.0  # to deliver the rest when the service ends
 
 
@@ -104,11 +105,11 @@ _NOBODY = Resource.get_empty()
 
 
 class RequestExporter(OTLPSpanExporter):
-    """The SDK's exporter, for requests that are written already."""
+    """The SDK's exporter, for a request that is written already."""
 
     def send(self, request: ExportTraceServiceRequest) -> SpanExportResult:
         """Tries until its time is over."""
-        return self._export(request)  # type: ignore[arg-type]  # see _translate_data
+        return self.export(request)  # type: ignore[arg-type]  # see _translate_data
 
     def _translate_data(self, data: Any) -> ExportTraceServiceRequest:
         request: ExportTraceServiceRequest = data
@@ -125,6 +126,7 @@ class _Delivery(SpanExporter):
         self._target = endpoint.target
         self._otlp = RequestExporter(endpoint=endpoint.target, insecure=not endpoint.secure, timeout=limits.timeout_s)
         self._empty = empty_request(identity)
+        self._message_bytes = limits.message_bytes
         self._over = threading.Event()
         self._failing = False  # the latest batch was not delivered
         self.taken = 0  # sources
@@ -137,16 +139,8 @@ class _Delivery(SpanExporter):
         if self._over.is_set():
             self.not_delivered += sum(source.span_count for source in sources)
             return SpanExportResult.FAILURE
-        made = self._make(sources)
-        if not made.count:
-            return SpanExportResult.SUCCESS  # there is nothing to deliver
-        result = self._send(made.request)
-        if result is SpanExportResult.SUCCESS:
-            self.exported += made.count
-        else:
-            self.not_delivered += made.count
-        self._tell(result)
-        return result
+        results = [self._deliver(message) for message in self._messages(sources)]
+        return SpanExportResult.FAILURE if SpanExportResult.FAILURE in results else SpanExportResult.SUCCESS
 
     def shutdown(self) -> None:
         """Ends a call that is under way; there are no more.  Idempotent."""
@@ -157,17 +151,32 @@ class _Delivery(SpanExporter):
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         return True  # nothing waits here
 
-    def _make(self, sources: Sequence[SpanSource]) -> SpanWriter:
+    def _messages(self, sources: Sequence[SpanSource]) -> Iterator[SpanWriter]:
+        """As they get full; the last one may be empty."""
         writer = SpanWriter(self._empty)
         for number, source in enumerate(sources):
             try:
-                source.write_spans(writer)
+                writer.take(source)
             except Exception:  # a defect in making one must not end the export of all others
                 log.exception("the spans of a %s cannot be made", type(source).__name__)
-                self.not_delivered += 1
+                self.not_delivered += source.span_count
+            if writer.size >= self._message_bytes:
+                yield writer
+                writer = SpanWriter(self._empty)
             if number % BREATH == 0:
                 time.sleep(0)
-        return writer
+        yield writer
+
+    def _deliver(self, message: SpanWriter) -> SpanExportResult:
+        if not message.count:
+            return SpanExportResult.SUCCESS  # there is nothing to deliver
+        result = self._send(message.request)
+        if result is SpanExportResult.SUCCESS:
+            self.exported += message.count
+        else:
+            self.not_delivered += message.count
+        self._tell(result)
+        return result
 
     def _send(self, request: ExportTraceServiceRequest) -> SpanExportResult:
         try:

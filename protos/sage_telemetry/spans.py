@@ -11,11 +11,10 @@ from collections.abc import Sequence
 from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
-from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, SpanFlags, Status
-from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.trace import INVALID_SPAN_CONTEXT, SpanContext, SpanKind
+from opentelemetry.trace import SpanContext, SpanKind
 
 from sage_telemetry.otlp_attributes import AttributeEncoder, Attributes
 from sage_telemetry.resource import Identity, scope
@@ -54,10 +53,21 @@ class SpanWriter:
         self.request = ExportTraceServiceRequest()
         self.request.CopyFrom(empty)
         self._spans = self.request.resource_spans[0].scope_spans[0].spans
+        self.size = 0  # of all spans, in bytes
 
     @property
     def count(self) -> int:
         return len(self._spans)
+
+    def take(self, source: SpanSource) -> None:
+        """Write all spans of ``source``, or none: raises what writing one of them raised."""
+        count, size = self.count, self.size
+        try:
+            source.write_spans(self)
+        except BaseException:
+            del self._spans[count:]
+            self.size = size
+            raise
 
     def write(
         self,
@@ -75,7 +85,7 @@ class SpanWriter:
     ) -> None:
         """``parent``: None for the root.  ``failed``: why, in words; the status is then ERROR.
 
-        Raises TypeError for an attribute that OTLP has not; nothing is written then.
+        Raises TypeError and ValueError for what OTLP has not, and may leave a part of the span: see ``take``.
         """
         span = self._spans.add(
             trace_id=context.trace_id.to_bytes(16, "big"),
@@ -89,25 +99,18 @@ class SpanWriter:
             flags=_flags(parent),
             status=_FINE if failed is None else Status(code=Status.STATUS_CODE_ERROR, message=failed),
         )
-        try:
-            _write_parts(span, attributes, events, links)
-        except TypeError:
-            del self._spans[-1]
-            raise
-
-
-def _write_parts(span: Span, attributes: Attributes, events: Sequence[Event], links: Sequence[Link]) -> None:
-    span.MergeFromString(_of_span(attributes))
-    for event in events:
-        added = span.events.add(name=event.name, time_unix_nano=event.at_ns)
-        added.MergeFromString(_of_event(event.attributes))
-    for link in links:
-        linked = span.links.add(
-            trace_id=link.context.trace_id.to_bytes(16, "big"),
-            span_id=link.context.span_id.to_bytes(8, "big"),
-            flags=_flags(link.context),
-        )
-        linked.MergeFromString(_of_link(link.attributes))
+        span.MergeFromString(_of_span(attributes))
+        for event in events:
+            added = span.events.add(name=event.name, time_unix_nano=event.at_ns)
+            added.MergeFromString(_of_event(event.attributes))
+        for link in links:
+            linked = span.links.add(
+                trace_id=link.context.trace_id.to_bytes(16, "big"),
+                span_id=link.context.span_id.to_bytes(8, "big"),
+                flags=_flags(link.context),
+            )
+            linked.MergeFromString(_of_link(link.attributes))
+        self.size += span.ByteSize()
 
 
 def _flags(other: SpanContext | None) -> int:
@@ -115,12 +118,14 @@ def _flags(other: SpanContext | None) -> int:
 
 
 def empty_request(identity: Identity) -> ExportTraceServiceRequest:
-    """Without a span: who is telling, as the SDK writes it."""
-    nothing = ReadableSpan(
-        name="", context=INVALID_SPAN_CONTEXT, resource=identity.resource(), instrumentation_scope=scope()
-    )
-    request = encode_spans([nothing])
-    del request.resource_spans[0].scope_spans[0].spans[:]
+    """Without a span: who is telling."""
+    resource, own = identity.resource(), scope()
+    request = ExportTraceServiceRequest()
+    of_resource = request.resource_spans.add(schema_url=resource.schema_url)
+    of_resource.resource.MergeFromString(AttributeEncoder(Resource)(resource.attributes))
+    of_scope = of_resource.scope_spans.add()
+    of_scope.scope.name = own.name
+    of_scope.scope.version = own.version or ""
     return request
 
 

@@ -9,18 +9,20 @@ from scheduler_svc.control.submission import ChatPrompt, Prompt, TextPrompt
 CONTENT_LIMIT = 16_384
 """Characters of a prompt, and of an output; the rest is cut off, before the span waits for its receiver."""
 
+ROLE_LIMIT = 64
+
 Message = tuple[str, str]
 """Role and text."""
 
 
 def messages(prompt: Prompt) -> list[Message]:
-    """The first CONTENT_LIMIT characters of all together."""
+    """The first CONTENT_LIMIT characters of all together, roles counted."""
     found, left = [], CONTENT_LIMIT
     for role, text in _each(prompt):
         if left <= 0:
             break
-        found.append((role, text[:left]))
-        left -= max(1, len(text))  # an empty one takes its room, too
+        found.append((role[:ROLE_LIMIT], text[:left]))
+        left -= max(1, len(text)) + len(role)  # an empty one takes its room, too
     return found
 
 

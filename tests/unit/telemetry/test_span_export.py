@@ -7,25 +7,31 @@ import logging
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 
+import grpc
 import pytest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from opentelemetry.sdk.trace.export import SpanExportResult
 from opentelemetry.trace import SpanContext
 
-from sage_telemetry.catalogue import BOTH, TRACE_SPANS
+from sage_telemetry.catalogue import TRACE_SPANS
 from sage_telemetry.endpoints import OtlpEndpoint
-from sage_telemetry.exports import BATCH_WITH_CONTENT, Exports
-from sage_telemetry.meter import Meter
 from sage_telemetry.resource import Identity
 from sage_telemetry.sdk_logs import Seldom
-from sage_telemetry.settings import TelemetrySettings
 from sage_telemetry.span_export import DEFAULT_LIMITS, RequestExporter, SpanExport
-from sage_telemetry.spans import SpanWriter, empty_request
+from sage_telemetry.spans import SpanWriter
 from sage_telemetry.trace_context import HeadSampling
-from scheduler_svc.telemetry.request_content import CONTENT_LIMIT
+from scheduler_svc.control.submission import ChatPrompt
+from scheduler_svc.control.tokenizers import ChatTurn, Conversation
+from scheduler_svc.telemetry.request_content import CONTENT_LIMIT, messages
 from tests.support.otlp_values import values
 
 NOBODY = OtlpEndpoint("127.0.0.1:9", secure=False)
@@ -43,6 +49,25 @@ class TwoSpans:
             writer.write("sage.request", CONTEXT, None, 1, 2, {"sage.tenant": "blue", "sage.adapter": None})
 
 
+class Talkative:
+    """With as much of what was asked and answered as one request may have on its span."""
+
+    context: SpanContext = CONTEXT
+    span_count = 1
+
+    def write_spans(self, writer: SpanWriter) -> None:
+        turns = tuple(ChatTurn(role="r" * 100, text="\x01") for _ in range(CONTENT_LIMIT))
+        asked = json.dumps(
+            [
+                {"role": r, "parts": [{"content": t}]}
+                for r, t in messages(ChatPrompt(conversation=Conversation(turns=turns)))
+            ]
+        )
+        answered = json.dumps(CONTENT_LIMIT * "\x01")  # nothing is longer once it is written
+        attributes = {"gen_ai.input.messages": asked, "gen_ai.output.messages": answered, "sage.failure": 10 * answered}
+        writer.write("sage.request", CONTEXT, None, 1, 2, attributes)
+
+
 class Broken:
     context: SpanContext = CONTEXT
     span_count = 1
@@ -56,7 +81,7 @@ class Receiver:
 
     def __init__(self) -> None:
         self.service = ""
-        self.sizes: list[int] = []  # spans of each call
+        self.sizes: list[int] = []  # bytes of each call
         self.spans: list[Span] = []
         self.called = threading.Event()
         self.may_go_on = threading.Event()
@@ -69,7 +94,7 @@ class Receiver:
         (resource_spans,) = request.resource_spans
         self.service = values(resource_spans.resource.attributes)["service.name"]
         self.spans += resource_spans.scope_spans[0].spans
-        self.sizes.append(len(resource_spans.scope_spans[0].spans))
+        self.sizes.append(request.ByteSize())
         return self.result
 
 
@@ -180,27 +205,64 @@ def test_nothing_is_sent_where_nothing_could_be_made(export: SpanExport, receive
     assert counted(export)["dropped_not_delivered"] == 1
 
 
-@pytest.mark.parametrize(("content", "most"), [(False, DEFAULT_LIMITS.batch), (True, BATCH_WITH_CONTENT)])
-def test_messages_with_prompts_and_outputs_are_of_fewer_requests(receiver: Receiver, content: bool, most: int) -> None:
-    settings = TelemetrySettings(otlp_endpoint=f"http://{NOBODY.target}", content=content, trace_push_interval_s=60.0)
-    exports = Exports(settings, IDENTITY, Meter(BOTH))
-    assert exports.spans is not None
-    exports.spans.start()
-    for _ in range(DEFAULT_LIMITS.batch):
-        exports.spans.put(TwoSpans())
-    exports.spans.close()
-    assert sum(receiver.sizes) == 2 * DEFAULT_LIMITS.batch
-    assert max(receiver.sizes) == 2 * most
+def test_messages_stay_below_what_a_receiver_takes_whatever_is_on_their_spans(
+    export: SpanExport, receiver: Receiver
+) -> None:
+    for _ in range(QUICK.queue):
+        export.put(Talkative())
+    export.close()
+    assert len(receiver.spans) == QUICK.queue
+    assert len(receiver.sizes) > 1
+    assert max(receiver.sizes) < 4_000_000
+    assert counted(export)["exported"] == QUICK.queue
 
 
-def test_a_message_is_taken_whatever_prompts_and_outputs_are_written_in() -> None:
-    """A receiver takes 4 MB unless it is told otherwise."""
-    writer = SpanWriter(empty_request(IDENTITY))
-    for _ in range(BATCH_WITH_CONTENT):
-        text = json.dumps(CONTENT_LIMIT * "\x01", ensure_ascii=False)  # nothing is longer once it is written
-        attributes = {"gen_ai.input.messages": text, "gen_ai.output.messages": text}
-        writer.write("sage.request", CONTEXT, None, 1, 2, attributes)
-    assert writer.request.ByteSize() < 4_000_000
+@pytest.mark.parametrize(
+    "wrong", [object(), b"bytes", "\ud800", 2**63], ids=["object", "bytes", "surrogate", "too long"]
+)
+def test_of_a_source_that_fails_half_way_nothing_is_sent_and_all_is_counted(
+    export: SpanExport, receiver: Receiver, wrong: Any
+) -> None:
+    class HalfWay(TwoSpans):
+        def write_spans(self, writer: SpanWriter) -> None:
+            writer.write("sage.request", CONTEXT, None, 1, 2, {})
+            writer.write("sage.queue", CONTEXT, None, 1, 2, {"sage.tenant": "blue", "sage.adapter": wrong})
+
+    export.put(TwoSpans())
+    export.put(HalfWay())
+    export.put(TwoSpans())
+    export.close()
+    assert [span.name for span in receiver.spans] == ["sage.request"] * 4
+    assert counted(export) == {"exported": 4, "dropped_queue_full": 0, "dropped_not_delivered": 2}
+
+
+class RefusesOnce(trace_service_pb2_grpc.TraceServiceServicer):
+    def __init__(self) -> None:
+        self.calls: list[ExportTraceServiceRequest] = []
+
+    def Export(self, request: ExportTraceServiceRequest, context: grpc.ServicerContext) -> ExportTraceServiceResponse:
+        self.calls.append(request)
+        if len(self.calls) == 1:
+            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "not now")
+        return ExportTraceServiceResponse()
+
+
+def test_a_receiver_that_turns_a_message_down_for_now_gets_the_same_again() -> None:
+    server = grpc.server(ThreadPoolExecutor(1))
+    receiver = RefusesOnce()
+    trace_service_pb2_grpc.add_TraceServiceServicer_to_server(receiver, server)  # type: ignore[no-untyped-call]
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    export = SpanExport(
+        OtlpEndpoint(f"127.0.0.1:{port}", secure=False), IDENTITY, replace(QUICK, timeout_s=10.0, close_s=10.0)
+    )
+    export.start()
+    export.put(TwoSpans())
+    export.close()
+    server.stop(grace=None).wait(5)
+    assert len(receiver.calls) == 2
+    assert receiver.calls[0] == receiver.calls[1]
+    assert counted(export) == {"exported": 2, "dropped_queue_full": 0, "dropped_not_delivered": 0}
 
 
 def test_the_exporters_lines_come_seldom() -> None:

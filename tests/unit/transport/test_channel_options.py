@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
-from grpc._cython import cygrpc
 
 from executor_svc.transport.grpc_link import CHANNEL_OPTIONS
 from sage_client import _connection
@@ -16,7 +16,8 @@ from scheduler_svc.transport.server import OPTIONS
 
 @pytest.fixture(scope="module")
 def library() -> bytes:
-    return Path(cygrpc.__file__).read_bytes()
+    (found,) = Path(grpc.__file__).parent.glob("_cython/cygrpc*.so")
+    return found.read_bytes()
 
 
 @pytest.mark.parametrize("options", [OPTIONS, CHANNEL_OPTIONS, _connection._OPTIONS])

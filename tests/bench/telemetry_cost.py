@@ -3,7 +3,8 @@
 Two control planes of the same build are up throughout and take turns, in an order that alternates.  On: every request
 traced unless said otherwise, spans and metrics pushed to an OTLP receiver in a process of its own, both metrics pages
 scraped as often as the stack in docker/ does.  Requests are counted while the load is steady, so that what telemetry
-puts off is paid for by what it put off before; CPU seconds are counted until everything is delivered.
+puts off is paid for by what it put off before; CPU seconds are counted until the last spans have had their time to
+leave.  Metrics are pushed every 15 s, so not in every window.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import re
 import statistics
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass
 
 import grpc
@@ -110,6 +111,8 @@ async def _turn(arm: Arm, workload: Workload) -> Turn:
     scraping = asyncio.create_task(_scrape(arm.pages))
     served = await WindowedLoad(arm.channel, workload, WINDOW).run()
     scraping.cancel()
+    with suppress(asyncio.CancelledError):
+        await scraping  # had a page not been served, it would say so
     await asyncio.sleep(SETTLE_S)  # in either arm, as idling costs something as well
     scheduler, executor = (
         (process.cpu_s() - start) / served.requests * 1_000 for process, start in zip(processes, before, strict=True)

@@ -57,7 +57,7 @@ def _through(client: AsyncClient) -> FirstToken:
         await client.set_prefill_decode("always" if split else "never")
         seen = await stream(client, prompt, MAX_TOKENS)
         if seen.split is not split:
-            raise CannotMeasure(f"{len(prompt)} prompt tokens ran {'split' if seen.split else 'whole'}")
+            raise CannotMeasure(f"{len(prompt)} prompt tokens ran {'split' if seen.split else 'whole'}: {seen.why}")
         return seen.first_token_s
 
     return first_token_s

@@ -16,6 +16,7 @@ class Streamed:
     first: float = 0.0
     ended: float = 0.0
     split: bool = False
+    why: str = ""  # it was split, or was not
     gaps: list[float] = field(default_factory=list)  # seconds between two messages that carry tokens
     token_ids: list[int] = field(default_factory=list)
 
@@ -33,6 +34,7 @@ async def stream(client: AsyncClient, prompt: list[int], max_tokens: int) -> Str
     ):
         if isinstance(event, Scheduled):
             seen.split = bool(event.decision.prefill_instance_id)
+            seen.why = event.decision.phase_reason
         elif isinstance(event, Tokens):
             now = time.perf_counter()
             if last:

@@ -281,7 +281,9 @@ class Handoffs:
         if self._waiting.pop(decision.attempt_number, None) is None:
             return False
         if self._legs.send(live, decision, Phase.HYBRID):
-            log.warning("request %s: %s; %s computes the prompt itself", live.key, why, decision.instance_id)
+            log.warning(
+                "request %s: %s; %s computes the prompt itself", live.key, why, decision.instance_id, extra=live.about
+            )
             live.note(self._clock.now(), "fallback", f"{why}; {decision.instance_id} computes the prompt itself")
             return True
         self._core.release(decision.attempt_number, self._clock.now(), output_tokens=None, finished=False)

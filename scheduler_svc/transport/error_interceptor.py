@@ -10,7 +10,10 @@ from typing import Any, TypeAlias
 import grpc
 from grpc_status import rpc_status
 
+from sage_wire.metadata import TRACEPARENT, trace_headers
+from scheduler_svc.domain.request import RequestKey
 from scheduler_svc.transport.errors import to_status
+from scheduler_svc.transport.submissions import DEFAULT_TENANT
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +55,7 @@ def _unary(behavior: Any, method: str) -> Any:
         try:
             return await behavior(request, context)
         except Exception as error:
-            await _refuse(context, method, error)
+            await _refuse(request, context, method, error)
 
     return handle
 
@@ -67,17 +70,25 @@ def _stream(behavior: Any, method: str) -> Any:
         try:
             await behavior(request, context)
         except Exception as error:
-            await _refuse(context, method, error)
+            await _refuse(request, context, method, error)
 
     return handle
 
 
-async def _refuse(context: Context, method: str, error: Exception) -> None:
+def _about(request: Any, context: Context) -> dict[str, str]:
+    """For ``extra`` of log lines: which request, if the message names one, and which trace of the caller's."""
+    request_id = getattr(request, "request_id", "")  # a call that streams its requests has none
+    key = RequestKey(tenant=getattr(request, "tenant", "") or DEFAULT_TENANT, request_id=request_id)
+    traceparent = trace_headers(context.invocation_metadata()).get(TRACEPARENT, "")
+    return {"request": str(key) if request_id else "", "traceparent": traceparent}
+
+
+async def _refuse(request: Any, context: Context, method: str, error: Exception) -> None:
     if isinstance(error, grpc.aio.AbortError):
         raise error
     status = to_status(error)
     if status.code == grpc.StatusCode.INTERNAL.value[0]:
-        log.error("%s failed", method, exc_info=error)
+        log.error("%s failed", method, exc_info=error, extra=_about(request, context))
     # A request's outcome is kept for who attaches later; what its frames hold, the prompt included, is not.
     error.__traceback__ = None
     wire = rpc_status.to_status(status)

@@ -126,6 +126,17 @@ async def test_prefill_dies_before_its_end() -> None:
         world.assert_all_room_is_free()
 
 
+async def test_what_is_logged_of_a_fallback_says_of_which_request(caplog: pytest.LogCaptureFixture) -> None:
+    async with PdWorld() as world:
+        p, _ = await pair(world)
+        reader = await world.submit("r1", prompt=100)
+        await world.advance(PREFILL_S / 2)
+        p.crash()
+        await world.advance(3)
+        (record,) = [each for each in caplog.records if "computes the prompt itself" in each.message]
+        assert reader.live.about.items() <= vars(record).items()
+
+
 async def test_prefill_dies_while_its_blocks_are_fetched() -> None:
     async with PdWorld() as world:
         p, _ = await pair(world)

@@ -27,6 +27,7 @@ from tests.unit.transport.served import MODEL, WITHIN_S, WireExecutor, dialled, 
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 SERVICES = {health.INFERENCE, health.EXECUTOR, health.ADMIN}
 
 
@@ -401,11 +402,13 @@ async def test_what_goes_wrong_inside_stays_inside(
         raise RuntimeError("swordfish")
 
     monkeypatch.setattr(scheduler.control.intake, "submit", breaks)
+    stub = inference_pb2_grpc.InferenceServiceStub(channel)
     with pytest.raises(grpc.aio.AioRpcError) as refused:
-        await inference_pb2_grpc.InferenceServiceStub(channel).Generate(generate()).read()
+        await stub.Generate(generate(request_id="r"), metadata=(("traceparent", TRACEPARENT),)).read()
     assert refused.value.code() is grpc.StatusCode.INTERNAL
     assert "swordfish" not in str(refused.value)
-    assert any("swordfish" in str(record.exc_info) for record in caplog.records)
+    (record,) = [record for record in caplog.records if "swordfish" in str(record.exc_info)]
+    assert {"request": "default/r", "traceparent": TRACEPARENT}.items() <= vars(record).items()
 
 
 async def test_those_who_attach_to_a_failure_leave_nothing_with_it(

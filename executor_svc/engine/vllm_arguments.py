@@ -68,12 +68,14 @@ def set_environment(
 ) -> None:
     """Set what vLLM and its processes read from the environment, before it is imported.
 
-    ``side_channel_port``: of the KV connector, if there is one.  Only the multiprocessing method and usage reports can
-    be overridden from outside: the rest comes from settings.
+    ``side_channel_port``: of the KV connector, if there is one.  Only the multiprocessing method, usage reports and
+    the service name of its spans can be overridden from outside: the rest comes from settings.
     """
     environment.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")  # a fork of a process with gRPC in it can hang
     environment.setdefault("VLLM_NO_USAGE_STATS", "1")
     environment["VLLM_ENGINE_READY_TIMEOUT_S"] = str(max(1, int(settings.start_timeout_s)))
+    if settings.traces_endpoint is not None:
+        environment.setdefault("OTEL_SERVICE_NAME", "vllm")  # of its spans; ours name their service themselves
     if settings.kv_cache_bytes is not None:
         environment.pop("VLLM_CPU_KVCACHE_SPACE", None)  # would silently win over kv_cache_memory_bytes
     if side_channel_port is not None:

@@ -144,6 +144,13 @@ def test_an_unknown_kind_is_refused() -> None:
         EngineSettings(kind="other", model=MODEL)  # type: ignore[arg-type]
 
 
+def test_vllms_spans_have_a_service_of_their_own_unless_the_operator_names_it() -> None:
+    endpoint = "http://127.0.0.1:4317"
+    assert environment(traces_endpoint=endpoint)["OTEL_SERVICE_NAME"] == "vllm"
+    assert environment({"OTEL_SERVICE_NAME": "ours"}, traces_endpoint=endpoint)["OTEL_SERVICE_NAME"] == "ours"
+    assert "OTEL_SERVICE_NAME" not in environment()
+
+
 def test_making_a_factory_changes_no_environment() -> None:
     before = dict(os.environ)
     engine_factory(EngineSettings(kind="vllm", model=MODEL, vllm=VllmSettings(cpu_cores="0")))

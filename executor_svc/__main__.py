@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import sys
+from contextlib import ExitStack
 
 try:
     from executor_svc.config import ConfigError, load_or_exit
     from executor_svc.engine.lifeline import hang_on_executor_if_spawned
+    from executor_svc.telemetry.engine_logs import engine_logs_in_json
     from executor_svc.telemetry.logs import configure_logging
+    from executor_svc.telemetry.stray_lines import stray_lines_in_json
     from executor_svc.wiring import run
 except ModuleNotFoundError as absent:
     sys.exit(f"sage-executor: {absent.name} is not installed: pip install 'sage-control-plane[executor]'")
@@ -25,13 +29,19 @@ hang_on_executor_if_spawned()
 def main() -> None:
     """Exit status: 0 after SIGTERM or SIGINT, 2 for a bad configuration; the others are ``runtime.service.Exit``."""
     config = load_or_exit(sys.argv[1:])
-    configure_logging(config.log_level, json_lines=config.log_format == "json", instance_id=config.name)
+    in_json = config.log_format == "json"
     gc.set_threshold(GARBAGE_THRESHOLD)
-    try:
-        status = asyncio.run(run(config))
-    except ConfigError as error:
-        print(f"sage-executor: configuration: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+    with ExitStack() as inside:
+        if in_json:
+            inside.enter_context(stray_lines_in_json(config.name))
+        if in_json and config.engine.kind == "vllm":
+            inside.enter_context(engine_logs_in_json(config.log_level, config.name, os.environ))
+        configure_logging(config.log_level, json_lines=in_json, instance_id=config.name)
+        try:
+            status = asyncio.run(run(config))
+        except ConfigError as error:
+            print(f"sage-executor: configuration: {error}", file=sys.stderr)
+            raise SystemExit(2) from None
     raise SystemExit(status)
 
 

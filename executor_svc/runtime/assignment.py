@@ -28,7 +28,7 @@ from executor_svc.runtime.leg import (
     first_leg,
     resumed_leg,
 )
-from executor_svc.runtime.log_context import about_attempt
+from executor_svc.runtime.log_context import about, about_attempt
 from executor_svc.runtime.messages import Assign, EndCause, Ended, Phase
 from executor_svc.runtime.observer import AttemptObserver, UnobservedAttempt
 from executor_svc.runtime.outbox import Outbox
@@ -103,6 +103,7 @@ class Assignment:
             emitted=continuation.emitted_token_ids if continuation else (),
             emitted_text_length=continuation.emitted_text_length if continuation else 0,
             logprobs=assign.sampling.logprobs is not None,
+            about=about(assign.attempt, assign.request_id, assign.trace_headers),
         )
 
     def _detokenizer(self) -> Detokenizer:

@@ -12,6 +12,7 @@ from typing import NoReturn
 
 from executor_svc.runtime.assignment import Assignment, EngineHands
 from executor_svc.runtime.attempt_output import AttemptOutput
+from executor_svc.runtime.log_context import about
 from executor_svc.runtime.messages import (
     Accepted,
     Ack,
@@ -132,7 +133,7 @@ class Assignments:
         )
 
     def _let_go(self, attempt: Attempt, reason: str) -> None:
-        log.info("attempt %s let go: %s", attempt, reason)
+        log.info("attempt %s let go: %s", attempt, reason, extra=self._held[attempt].about)
         self._forget(attempt)
         if attempt in self._running:
             self._running[attempt].interrupt(EndCause.CANCELLED, reason)
@@ -142,10 +143,11 @@ class Assignments:
     def assign(self, assign: Assign) -> None:
         refusal = self._refusal(assign)
         if refusal is not None:
-            self._reject(assign.number, assign.attempt, *refusal)
+            self._reject(assign, *refusal)
             return
         assert self._hands is not None
-        log.debug("attempt %s of request %s: %s", assign.attempt, assign.request_id, "; ".join(assign.reasons))
+        log.debug("attempt %s of request %s: %s", assign.attempt, assign.request_id, "; ".join(assign.reasons),
+                  extra=about(assign.attempt, assign.request_id, assign.trace_headers))  # fmt: skip
         loop = asyncio.get_running_loop()
         deadline = None if assign.remaining_s is None else loop.time() + assign.remaining_s
         observed = self._observer.assigned(assign)
@@ -187,24 +189,27 @@ class Assignments:
             return RejectReason.FULL, f"{self._max_held} attempts are held already"
         return None
 
-    def _reject(self, number: int, attempt: Attempt, reason: RejectReason, message: str) -> None:
-        log.warning("attempt %s rejected: %s", attempt, message)
+    def _reject(self, assign: Assign | InvalidAssign, reason: RejectReason, message: str) -> None:
+        attempt = assign.attempt
+        said_of = about(attempt, assign.request_id, assign.trace_headers)
+        log.warning("attempt %s rejected: %s", attempt, message, extra=said_of)
         self._observer.turned_down(f"rejected_{reason.value}")
-        self._handed_over(number)
+        self._handed_over(assign.number)
         self._outbox.notice(Rejected(attempt_number=attempt.number, reason=reason, message=message))
 
     def refuse_invalid(self, assign: InvalidAssign) -> None:
         """An Assign that makes no sense ends at once, as what the engine itself would call invalid."""
         attempt = assign.attempt
         if attempt.epoch != self._epoch:
-            self._reject(assign.number, attempt, RejectReason.STALE_EPOCH, f"the session is of epoch {self._epoch}")
+            self._reject(assign, RejectReason.STALE_EPOCH, f"the session is of epoch {self._epoch}")
             return
         if (refusal := self._no_room(attempt)) is not None:
-            self._reject(assign.number, attempt, *refusal)
+            self._reject(assign, *refusal)
             return
-        log.warning("attempt %s is invalid: %s", attempt, assign.field_name)
+        said_of = about(attempt, assign.request_id, assign.trace_headers)
+        log.warning("attempt %s is invalid: %s", attempt, assign.field_name, extra=said_of)
         self._observer.turned_down(EndCause.INVALID.value)
-        output = AttemptOutput(attempt, detokenizer=_no_text)
+        output = AttemptOutput(attempt, detokenizer=_no_text, about=said_of)
         output.ended = Ended(
             attempt_number=attempt.number,
             cause=EndCause.INVALID,
@@ -220,7 +225,7 @@ class Assignments:
     def cancel(self, attempt: Attempt, reason: str) -> None:
         """Confirmed by Ended; of one that has ended, Ended is on its way."""
         if attempt.epoch != self._epoch:
-            log.warning("cancel of attempt %s, which is of another epoch, is left aside", attempt)
+            log.warning("cancel of attempt %s, which is of another epoch, is left aside", attempt, extra=about(attempt))
         elif attempt not in self._held:
             self._give_back(attempt, "it is not here")
         elif attempt in self._running:
@@ -230,14 +235,14 @@ class Assignments:
         """Send an attempt's output again from a position."""
         output = self._held.get(attempt)
         if output is None:
-            log.warning("output of attempt %s is asked for, which is not here", attempt)
+            log.warning("output of attempt %s is asked for, which is not here", attempt, extra=about(attempt))
             if attempt.epoch == self._epoch:
                 self._give_back(attempt, "it is not here any more")
             return
         try:
             output.rewind(from_index)
         except ValueError as error:
-            log.error("attempt %s given up: %s", attempt, error)
+            log.error("attempt %s given up: %s", attempt, error, extra=output.about)
             output.rewind(len(output.token_ids))
             self._give_up(attempt, output, str(error))
             return

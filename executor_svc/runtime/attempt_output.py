@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from executor_svc.engine.port import TokenLogprob
 from executor_svc.runtime.detokenizer import Detokenizer
+from executor_svc.runtime.log_context import About
+from executor_svc.runtime.log_context import about as about_of
 from executor_svc.runtime.messages import Attempt, Ended, HeldAttempt, Piece
 
 PIECE_TOKENS = 1024  # a piece that waits grows to about this many tokens; then the next one begins
@@ -25,6 +27,7 @@ class AttemptOutput:
         "_logprobs_from",
         "_seam",
         "_seam_text_length",
+        "about",
         "acknowledged",
         "attempt",
         "awaits_resume",
@@ -44,8 +47,10 @@ class AttemptOutput:
         emitted: Sequence[int] = (),
         emitted_text_length: int = 0,
         logprobs: bool = False,
+        about: Mapping[str, About] | None = None,
     ) -> None:
         self.attempt = attempt
+        self.about = about or about_of(attempt)  # for log lines
         self.token_ids = array("I", emitted)  # every output position, those of earlier attempts included
         self.pieces: list[Piece] = []  # not sent yet, in order
         self.ended: Ended | None = None

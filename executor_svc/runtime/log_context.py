@@ -1,14 +1,29 @@
-"""Which attempt a log record is about.  Set once per attempt's task; read by ``telemetry``."""
+"""Which attempt a log record is about; read by ``telemetry``.
+
+Set once per attempt's task; elsewhere a line is given it as ``extra=about(...)``.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextvars import ContextVar
 
 from executor_svc.runtime.messages import Attempt
 
-ABOUT: ContextVar[tuple[str, str, str] | None] = ContextVar("sage_attempt", default=None)
-"""Attempt ("epoch/number"), request id and W3C traceparent (may be empty) of the current task."""
+About = tuple[str, str, str]
+"""Attempt ("epoch/number"), request id and W3C traceparent; the latter two are empty where they are not known."""
+
+ABOUT: ContextVar[About | None] = ContextVar("sage_attempt", default=None)
+"""Of the current task."""
+
+EXTRA = "about_attempt"
+"""The record's attribute that goes before what the task is about."""
 
 
 def about_attempt(attempt: Attempt, request_id: str, traceparent: str = "") -> None:
     ABOUT.set((str(attempt), request_id, traceparent))
+
+
+def about(attempt: Attempt, request_id: str = "", trace_headers: Mapping[str, str] | None = None) -> dict[str, About]:
+    """For ``extra`` of log lines."""
+    return {EXTRA: (str(attempt), request_id, (trace_headers or {}).get("traceparent", ""))}

@@ -199,6 +199,8 @@ class InvalidAssign:
     attempt: Attempt
     field_name: str
     message: str
+    request_id: str = ""
+    trace_headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
+from typing import TextIO
 
-from executor_svc.runtime.log_context import ABOUT
+from executor_svc.runtime.log_context import ABOUT, EXTRA
 from sage_telemetry.log_ids import trace_ids
 
 TEXT = "%(asctime)s %(levelname)-7s %(name)s%(about)s: %(message)s"
@@ -21,14 +23,14 @@ class AboutFilter(logging.Filter):
         self._instance_id = instance_id
 
     def filter(self, record: logging.LogRecord) -> bool:
-        about = ABOUT.get()
+        about = getattr(record, EXTRA, None) or ABOUT.get()
         attempt, request, traceparent = about or ("", "", "")
         vars(record).update(
             instance=self._instance_id,
             attempt=attempt,
             request=request,
             ids=trace_ids(traceparent),
-            about=f" [{request} {attempt}]" if about else "",
+            about=f" [{' '.join(filter(None, (request, attempt)))}]" if about else "",
         )
         return True
 
@@ -50,9 +52,32 @@ class JsonLines(logging.Formatter):
         return json.dumps(line, ensure_ascii=False)
 
 
+outlet = 2
+"""Descriptor that this process's JSON lines are written to; ``stray_lines`` moves it."""
+
+
+class DescriptorHandler(logging.StreamHandler[TextIO]):
+    """Writes to ``outlet``, not through ``sys.stderr``: in its processes vLLM before 0.32 has that one put a name in
+    front of every line."""
+
+    def __init__(self) -> None:
+        super().__init__(os.fdopen(outlet, "w", encoding="utf-8", errors="backslashreplace", closefd=False))
+
+
+def json_handler(instance_id: str) -> logging.Handler:
+    handler = DescriptorHandler()
+    handler.setFormatter(JsonLines())
+    handler.addFilter(AboutFilter(instance_id))
+    return handler
+
+
 def configure_logging(level: str, *, json_lines: bool, instance_id: str) -> None:
-    """One handler on stderr for the process."""
+    """One handler on stderr for the process.  In JSON, Python's warnings are log lines too."""
+    if json_lines:
+        logging.captureWarnings(True)
+        logging.basicConfig(level=level, handlers=[json_handler(instance_id)], force=True)
+        return
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLines() if json_lines else logging.Formatter(TEXT))
+    handler.setFormatter(logging.Formatter(TEXT))
     handler.addFilter(AboutFilter(instance_id))
     logging.basicConfig(level=level, handlers=[handler], force=True)

@@ -28,7 +28,14 @@ def assign_command(wire: executor_pb2.Assign) -> Assign | InvalidAssign:
     try:
         return _assign(wire, attempt)
     except BadField as bad:
-        return InvalidAssign(number=wire.number, attempt=attempt, field_name=bad.field_name, message=bad.message)
+        return InvalidAssign(
+            number=wire.number,
+            attempt=attempt,
+            field_name=bad.field_name,
+            message=bad.message,
+            request_id=wire.request_id,
+            trace_headers=_trace_headers(wire.trace_context),
+        )
 
 
 def _assign(wire: executor_pb2.Assign, attempt: Attempt) -> Assign:

@@ -25,6 +25,8 @@ from executor_svc.runtime.messages import (
 )
 from tests.unit.executor.workbench import EPOCH, LONG, PROMPT, Workbench, workbench
 
+TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
 
 async def rejection(bench: Workbench, number: int) -> RejectReason:
     rejected: Rejected = await bench.until(Rejected, number)
@@ -239,6 +241,28 @@ async def test_at_the_bound_of_attempts_held_further_ones_are_rejected() -> None
         bench.acknowledge(first, 40, ended=True)
         await bench.ended(second)
         assert (await bench.ended(bench.assign())).cause is EndCause.FINISHED
+
+
+async def test_lines_from_outside_an_attempts_task_say_what_they_are_about(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    trace = {"traceparent": TRACEPARENT}
+    async with workbench(max_held=1) as bench:
+        held = bench.assign(trace_headers=trace)
+        bench.assign(trace_headers=trace)
+        bench.assignments.resume(Attempt(EPOCH, held), 5_000)
+        bench.assignments.refuse_invalid(
+            InvalidAssign(
+                number=4, attempt=Attempt(EPOCH, 9), field_name="f", message="", request_id="odd", trace_headers=trace
+            )
+        )
+        bench.assignments.let_all_go("the test is over")
+        bench.assignments.resume(Attempt(EPOCH, 77), 0)
+    said_of = {record.message.split(": ")[0]: vars(record).get("about_attempt") for record in caplog.records}
+    assert said_of["attempt 3/2 rejected"] == ("3/2", "request-2", TRACEPARENT)
+    assert said_of["attempt 3/1 given up"] == ("3/1", "request-1", TRACEPARENT)
+    assert said_of["attempt 3/9 rejected"] == ("3/9", "odd", TRACEPARENT)
+    assert said_of["attempt 3/1 let go"] == ("3/1", "request-1", TRACEPARENT)
+    assert said_of["output of attempt 3/77 is asked for, which is not here"] == ("3/77", "", "")
 
 
 async def test_an_assign_that_makes_no_sense_ends_as_invalid() -> None:

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from executor_svc.runtime.log_context import about_attempt
+from executor_svc.runtime.log_context import about, about_attempt
 from executor_svc.runtime.messages import Attempt
 from executor_svc.telemetry.logs import TEXT, AboutFilter, JsonLines
 
@@ -36,6 +36,20 @@ async def test_outside_an_attempt_nothing_is_made_up() -> None:
     line = json.loads(JsonLines().format(record(failed=True)))
     assert "attempt" not in line
     assert "ValueError: inside" in line["exception"]
+
+
+async def test_what_a_line_is_given_goes_before_what_its_task_is_about() -> None:
+    about_attempt(Attempt(7, 12), "request-9")
+    trace, span = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+    made = record()
+    vars(made).update(about(Attempt(7, 13), "request-10", {"traceparent": f"00-{trace}-{span}-01"}))
+    assert AboutFilter("gpu-7").filter(made)
+    line = json.loads(JsonLines().format(made))
+    assert (line["attempt"], line["request"]) == ("7/13", "request-10")
+    assert (line["trace_id"], line["span_id"]) == (trace, span)
+    vars(made).update(about(Attempt(7, 14)))
+    assert AboutFilter("gpu-7").filter(made)
+    assert logging.Formatter(TEXT).format(made).endswith("executor_svc.x [7/14]: hello you")
 
 
 @pytest.mark.parametrize("inside", [True, False])

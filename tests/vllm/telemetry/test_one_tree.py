@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import uuid
 from pathlib import Path
@@ -10,6 +11,7 @@ import grpc
 import pytest
 
 from executor_svc.engine.tiny_model import make_tiny_model
+from executor_svc.telemetry.stray_lines import LOGGER as STRAY
 from sage.controlplane.v1 import common_pb2, inference_pb2, inference_pb2_grpc
 from sage_telemetry.catalogue import BOTH, EXECUTOR
 from tests.integration.telemetry.otlp_receiver import OtlpReceiver
@@ -39,16 +41,20 @@ async def test_vllms_span_is_in_the_tree_and_its_metrics_on_the_page(tmp_path: P
         telemetry = ["--telemetry.otlp-endpoint", receiver.endpoint]
         async with FleetProcesses(tmp_path, ["--policy", "fifo", *telemetry]) as fleet:
             page = ["--telemetry.metrics-listen", f"127.0.0.1:{port}"]
-            fleet.launch("one", [*engine_flags(model), *telemetry, *page])
+            executor = fleet.launch("one", [*engine_flags(model), *telemetry, *page, "--log-format", "json"])
             await fleet.ready("one", within_s=UP_WITHIN_S)
             output = await generate(fleet.address)
             tree = await receiver.until(TRACE, "sage.request", "sage.execute", "llm_request")
             metrics = await scrape(port)
+    assert_all_json(executor.log())
     assert tree.one("llm_request").parent_id == tree.one("sage.execute").span_id
     assert tree.one("sage.execute").parent_id == tree.one("sage.attempt").span_id
     assert tree.one("sage.attempt").parent_id == tree.one("sage.request").span_id
     assert tree.one("sage.request").parent_id == SPAN
+    assert (tree.one("llm_request").service, tree.one("sage.execute").service) == ("vllm", "sage-executor")
     assert len(output) > 8
+    in_json = json.dumps(output, ensure_ascii=False)[1:-1]
+    assert not any(text in log for log in (executor.log(), fleet.scheduler.log()) for text in (SECRET, output, in_json))
     assert not any(word.encode() in raw for raw in receiver.raw for word in (SECRET, output))
     assert metrics.total("vllm:generation_tokens_total") > 0
     assert metrics.total("sage_engine_tokens_total", kind="generation") > 0
@@ -56,6 +62,16 @@ async def test_vllms_span_is_in_the_tree_and_its_metrics_on_the_page(tmp_path: P
     assert [
         each.name for each in (*BOTH, *EXECUTOR) if each.prometheus_name.removesuffix("_total") not in metrics.families
     ] == []
+
+
+def assert_all_json(log: str) -> None:
+    """To its last line: the processes have ended."""
+    lines = [json.loads(line) for line in log.splitlines()]
+    assert {line["instance"] for line in lines} == {"one"}
+    loggers = {line["logger"] for line in lines}
+    assert {"executor_svc.runtime.service", "vllm.v1.engine.core_client"} <= loggers, "of the executor's own process"
+    assert "vllm.v1.engine.core" in loggers, "of the engine's process"
+    assert any("checkpoint shards" in line["message"] for line in lines if line["logger"] == STRAY), "past all logging"
 
 
 def engine_flags(model: Path) -> list[str]:

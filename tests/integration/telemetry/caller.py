@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import grpc
@@ -24,14 +26,22 @@ class Caller:
         flags = "01" if self.sampled else "00"
         return (("traceparent", f"00-{self.trace_id}-{self.span_id}-{flags}"), ("tracestate", "app=blue"))
 
-    def call(self, text: str, *, max_tokens: int = 8, temperature: float = 0.0, **spec: Any) -> Any:
-        """A Generate call under this caller's span; iterate it."""
+    def call(
+        self,
+        text: str,
+        *,
+        max_tokens: int = 8,
+        temperature: float = 0.0,
+        sampling: Mapping[str, Any] = MappingProxyType({}),
+        **spec: Any,
+    ) -> Any:
+        """A Generate call under this caller's span; iterate it.  ``sampling``: parameters beside the two."""
         stub = inference_pb2_grpc.InferenceServiceStub(self.fleet.channel())
-        sampling = common_pb2.SamplingParams(max_tokens=max_tokens, temperature=temperature)
+        params = common_pb2.SamplingParams(max_tokens=max_tokens, temperature=temperature, **sampling)
         request = inference_pb2.GenerateRequest(
             request_id=uuid.uuid4().hex,
             tenant="blue",
-            spec=inference_pb2.GenerationSpec(text=text, sampling=sampling, **spec),
+            spec=inference_pb2.GenerationSpec(text=text, sampling=params, **spec),
         )
         return stub.Generate(request, metadata=self.headers)
 

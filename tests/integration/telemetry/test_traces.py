@@ -8,16 +8,19 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.duration_pb2 import Duration
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as WireSpan
 
 from executor_svc.engine.faults import Fault, FaultKind
+from sage_client import InstanceState
 from tests.integration.system.local_fleet import LocalExecutor, LocalFleet
 from tests.integration.telemetry.caller import Caller
 from tests.integration.telemetry.catalogued import unlisted
 from tests.integration.telemetry.json_log import JsonLog
 from tests.integration.telemetry.otlp_receiver import OtlpReceiver, Span, Tree
 from tests.support.eventually import eventually
+from tests.support.otlp_values import values
 
 CLOCKS_NS = 1_000_000  # how far the control clock and the system's may be apart within one process
 
@@ -86,6 +89,54 @@ async def test_the_decision_explains_itself(receiver: OtlpReceiver, one: LocalEx
     assert (told["sage.candidates.considered"], told["sage.decision.scored_by"]) == (1, "start_s")
     assert told["sage.predicted.first_token"] > 0
     assert decision.events == ["sage.candidate"]
+
+
+async def test_everything_that_was_asked_for_and_foreseen_is_told(
+    fleet: LocalFleet, receiver: OtlpReceiver, one: LocalExecutor, telemetry: dict[str, Any], caller: Caller
+) -> None:
+    await fleet.add("resting", settings={"telemetry": telemetry})
+    await fleet.client.drain_instance("resting")
+    await fleet.until("resting", InstanceState.DRAINED)
+    sampling = {"top_p": 0.5, "top_k": 7, "seed": 11, "frequency_penalty": 0.25, "presence_penalty": -0.5}
+    targets = {
+        "ttft_target": Duration(seconds=30),
+        "tpot_target": Duration(seconds=2),
+        "deadline": Duration(seconds=90),
+    }
+    await caller.answer("Once upon a time", temperature=0.75, sampling=sampling, session="s1", **targets)
+    tree = await receiver.until(caller.trace_id, "sage.request", "sage.decision")
+    asked = {
+        **{f"gen_ai.request.{name}": value for name, value in sampling.items()},
+        "gen_ai.request.temperature": 0.75,
+        "gen_ai.conversation.id": "s1",
+        "sage.target.ttft": 30.0,
+        "sage.target.tpot": 2.0,
+        "sage.target.deadline": 90.0,
+    }
+    assert asked.items() <= tree.one("sage.request").attributes.items()
+    decision = tree.one("sage.decision")
+    told = decision.attributes
+    start, first, end = (told[f"sage.predicted.{name}"] for name in ("start", "first_token", "finish"))
+    assert 0 <= start < first < end
+    assert (told["sage.predicted.output_tokens"], told["sage.predicted.cost"]) == (8, 0.0)
+    assert told["sage.decision.score"] == pytest.approx(start)
+    candidates = {each["sage.instance.id"]: each for each in map(told_by, decision.wire.events)}
+    taken, resting = candidates["one"], candidates["resting"]
+    assert (taken["sage.candidate.chosen"], resting["sage.candidate.chosen"]) == (True, False)
+    assert f"start_s={told['sage.decision.score']:g}" in taken["sage.candidate.scores"]
+    assert not {"sage.candidate.filtered_by", "sage.candidate.filter_reason"} & taken.keys()
+    assert "sage.candidate.scores" not in resting
+    assert resting["sage.candidate.filtered_by"] == "state"
+    assert "drained" in resting["sage.candidate.filter_reason"]
+
+
+async def test_what_was_not_asked_for_is_left_out(receiver: OtlpReceiver, one: LocalExecutor, caller: Caller) -> None:
+    await caller.answer("Once upon a time")
+    told = (await receiver.until(caller.trace_id, "sage.request")).one("sage.request").attributes
+    assert not {key for key in told if key.startswith("sage.target.")}
+    absent = ("top_k", "seed", "frequency_penalty", "presence_penalty")
+    assert not {f"gen_ai.request.{name}" for name in absent} & told.keys()
+    assert not {"gen_ai.conversation.id", "sage.adapter", "sage.invalid_fields"} & told.keys()
 
 
 async def test_an_attempt_that_failed_is_linked_to_its_retry(
@@ -247,6 +298,10 @@ def test_a_name_that_the_catalogue_has_not_or_not_there_is_noticed() -> None:
         "sage.attempt > link > sage.lnk",
         "sage.waiting",
     ]
+
+
+def told_by(event: WireSpan.Event) -> dict[str, Any]:
+    return values(event.attributes)
 
 
 def parents(tree: Tree, name: str) -> set[str]:

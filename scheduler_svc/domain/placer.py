@@ -118,7 +118,13 @@ class Placer:
             waited_s=now - request.arrived_at,
             queue_length=len(pool.queue) - 1 if pool.queue is not None else 0,
             rule=split.choice.rule,
-            reasons=(f"decode: {split.choice.why}; 1 of {len(split.decoders)}", split.why, *said, *split.choice.loud),
+            reasons=(
+                f"decode: {split.choice.why}; 1 of {len(split.decoders)}",
+                split.why,
+                *said,
+                *split.choice.loud,
+                _ordered_by(policy, waiting, now),
+            ),
             candidates=_table(split.choice, _decode_offer(ask, split, pool), len(pool)),
             candidates_considered=len(pool),
             prefill=PrefillLeg(
@@ -179,7 +185,7 @@ class Placer:
             waited_s=now - request.arrived_at,
             queue_length=len(pool.queue) - 1 if pool.queue is not None else 0,
             rule=choice.rule,
-            reasons=(why, *said, *loud),
+            reasons=(why, *said, *loud, _ordered_by(policy, waiting, now)),
             candidates=table,
             candidates_considered=considered,
         )
@@ -303,3 +309,8 @@ def _why_not_preferred(wanted: str, offer: Offer) -> str:
         if a.instance_id == wanted:
             return no_room_reason(a.free_slots, a.free_tokens, offer.ask.tokens, offer.ask.headroom)[1]
     return "no such instance of this model"
+
+
+def _ordered_by(policy: Policy, waiting: Waiting, now: float) -> str:
+    """Why it was its turn; kept with the decision, as it says nothing once the request runs."""
+    return f"ordered by {policy.ordering.describe(waiting, now)}"

@@ -95,6 +95,8 @@ async def test_explain_says_why_a_request_waits_and_how_far_it_is(fleet: LocalFl
         await stream.cancel()
     for stream in waiting:
         assert (await stream.result()).usage.completion_tokens == 3
+        story = await fleet.client.explain(stream.request_id)
+        assert any(reason.startswith("ordered by arrival, ") for reason in story.decisions[0].reasons)
 
 
 async def test_what_failed_is_explained_too(fleet: LocalFleet) -> None:

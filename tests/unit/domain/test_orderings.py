@@ -182,3 +182,6 @@ def test_says_what_a_request_is_ordered_by(policy: str, words: str) -> None:
 
     assert view is not None
     assert words in view.ordering_key
+    core.release(1, 3.0, output_tokens=None, finished=False)
+    [decision] = core.schedule(3.0)
+    assert decision.reasons[-1].startswith(f"ordered by {words}")  # known when it runs, too

@@ -16,7 +16,6 @@ from tests.integration.telemetry.otlp_receiver import OtlpReceiver, Span, Tree
 from tests.integration.telemetry.tail_sampling import TailSampling, shipped_environment
 
 NOBODY_MEETS = Duration(nanos=1_000)
-MORE_THAN_ATTEMPTS = 20
 STEP_MS, STEPS = 5, 40  # of a slow request; a timer is never early
 
 
@@ -71,10 +70,13 @@ async def test_a_request_that_missed_a_target_is_kept_for_that_alone(
 
 
 async def test_a_request_that_failed_is_kept(
-    receiver: OtlpReceiver, one: LocalExecutor, caller: Caller, sampling: TailSampling
+    receiver: OtlpReceiver, telemetry: dict[str, Any], sampling: TailSampling
 ) -> None:
-    one.engine.inject(Fault(kind=FaultKind.ERROR, times=MORE_THAN_ATTEMPTS))
-    assert await caller.refused("Once upon a time") == grpc.StatusCode.ABORTED
+    async with LocalFleet(telemetry=telemetry, queue={"max_attempts": 1}) as fleet:
+        one = await fleet.add("one", settings={"telemetry": telemetry})
+        one.engine.inject(Fault(kind=FaultKind.ERROR))
+        caller = Caller(fleet=fleet)
+        assert await caller.refused("Once upon a time") == grpc.StatusCode.ABORTED
     tree = await receiver.until(caller.trace_id, "sage.request", "sage.attempt", "sage.execute")
     request = tree.one("sage.request")
     assert (request.failed, request.attributes["sage.outcome"]) == (True, "failed")

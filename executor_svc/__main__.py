@@ -6,14 +6,13 @@ import asyncio
 import gc
 import os
 import sys
-from contextlib import ExitStack
+from contextlib import nullcontext
 
 try:
     from executor_svc.config import ConfigError, load_or_exit
     from executor_svc.engine.lifeline import hang_on_executor_if_spawned
     from executor_svc.telemetry.engine_logs import engine_logs_in_json
     from executor_svc.telemetry.logs import configure_logging
-    from executor_svc.telemetry.stray_lines import stray_lines_in_json
     from executor_svc.wiring import run
 except ModuleNotFoundError as absent:
     sys.exit(f"sage-executor: {absent.name} is not installed: pip install 'sage-control-plane[executor]'")
@@ -31,12 +30,9 @@ def main() -> None:
     config = load_or_exit(sys.argv[1:])
     in_json = config.log_format == "json"
     gc.set_threshold(GARBAGE_THRESHOLD)
-    with ExitStack() as inside:
-        if in_json:
-            inside.enter_context(stray_lines_in_json(config.name))
-        if in_json and config.engine.kind == "vllm":
-            inside.enter_context(engine_logs_in_json(config.log_level, config.name, os.environ))
-        configure_logging(config.log_level, json_lines=in_json, instance_id=config.name)
+    configure_logging(config.log_level, json_lines=in_json, instance_id=config.name)
+    for_engine = engine_logs_in_json(config.log_level, config.name, os.environ) if in_json else nullcontext()
+    with for_engine:
         try:
             status = asyncio.run(run(config))
         except ConfigError as error:

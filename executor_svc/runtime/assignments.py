@@ -146,8 +146,8 @@ class Assignments:
             self._reject(assign, *refusal)
             return
         assert self._hands is not None
-        log.debug("attempt %s of request %s: %s", assign.attempt, assign.request_id, "; ".join(assign.reasons),
-                  extra=about(assign.attempt, assign.request_id, assign.trace_headers))  # fmt: skip
+        said_of = about(assign.attempt, assign.request_id, assign.trace_headers)
+        log.debug("attempt %s of request %s: %s", assign.attempt, assign.request_id, assign.reasons, extra=said_of)
         loop = asyncio.get_running_loop()
         deadline = None if assign.remaining_s is None else loop.time() + assign.remaining_s
         observed = self._observer.assigned(assign)

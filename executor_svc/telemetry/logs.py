@@ -52,20 +52,16 @@ class JsonLines(logging.Formatter):
         return json.dumps(line, ensure_ascii=False)
 
 
-outlet = 2
-"""Descriptor that this process's JSON lines are written to; ``stray_lines`` moves it."""
-
-
-class DescriptorHandler(logging.StreamHandler[TextIO]):
-    """Writes to ``outlet``, not through ``sys.stderr``: in its processes vLLM before 0.32 has that one put a name in
-    front of every line."""
+class StandardError(logging.StreamHandler[TextIO]):
+    """Writes to the descriptor, not through ``sys.stderr``: in its processes vLLM before 0.32 has that one put a name
+    in front of every line."""
 
     def __init__(self) -> None:
-        super().__init__(os.fdopen(outlet, "w", encoding="utf-8", errors="backslashreplace", closefd=False))
+        super().__init__(os.fdopen(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False))
 
 
 def json_handler(instance_id: str) -> logging.Handler:
-    handler = DescriptorHandler()
+    handler = StandardError()
     handler.setFormatter(JsonLines())
     handler.addFilter(AboutFilter(instance_id))
     return handler

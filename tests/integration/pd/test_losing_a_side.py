@@ -176,7 +176,8 @@ async def test_decode_dies_while_it_fetches_and_the_lease_frees_the_blocks(fleet
     done = await fleet.complete(stream, prompt(1))
     assert done.instance_id == "g"
     assert "requeued" in [entry.event for entry in await fleet.history(done.request_id)]
-    await fleet.assert_fallbacks(no_pair=1)
+    # Of the leg's own end and its instance's, the scheduler goes by the one it hears of first.
+    await fleet.assert_fallbacks(no_pair=1, perhaps="not_fetched")
     await fleet.free("p", within_s=SHORT_LEASE_S + SOON_S)
 
 

@@ -143,7 +143,8 @@ async def test_the_only_instance_dies_and_its_requests_wait_for_it_to_come_back(
     assert explained.waiting_because
     executor.start()
     for story in stories:
-        assert (await story.complete()).attempts == 2
+        # An attempt's end may be heard of before its engine's: then it is tried there once more, and turned away.
+        assert (await story.complete()).attempts in (2, 3)
 
 
 async def test_requests_whose_fleet_does_not_come_back_end_with_a_word() -> None:

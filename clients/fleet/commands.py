@@ -94,7 +94,8 @@ def model_of(spec: FleetSpec) -> str:
 def served_name_of(spec: FleetSpec) -> str:
     """A path says too much of a machine to be a model's name; a hub id is one."""
     model = model_of(spec)
-    return spec.served_name or (Path(model).resolve().name if Path(model).exists() else model)
+    own = not spec.model  # made here, and on a fresh machine not before it is needed
+    return spec.served_name or (Path(model).resolve().name if own or Path(model).exists() else model)
 
 
 def is_tiny_model(model: str) -> bool:

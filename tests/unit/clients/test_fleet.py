@@ -132,6 +132,14 @@ def test_a_model_is_served_under_a_name_that_is_not_a_path(tmp_path: Path) -> No
     assert served_name_of(FleetSpec(model="org/name", served_name="n")) == "n"
 
 
+@pytest.mark.parametrize(("engine", "name"), [("vllm", "tiny-model"), ("simulated", "simulated")])
+def test_our_own_model_has_its_name_before_it_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: Engine, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert served_name_of(FleetSpec(engine=engine)) == name
+
+
 def test_a_clients_variable_does_not_reach_the_services(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SAGE_SCHEDULER_ADDRESS", "x:1")
     monkeypatch.setenv("SAGE_SCHEDULER_POLICY", "fifo")

@@ -31,8 +31,8 @@ def main() -> None:
     in_json = config.log_format == "json"
     gc.set_threshold(GARBAGE_THRESHOLD)
     configure_logging(config.log_level, json_lines=in_json, instance_id=config.name)
-    for_engine = engine_logs_in_json(config.log_level, config.name, os.environ) if in_json else nullcontext()
-    with for_engine:
+    vllm_in_json = in_json and config.engine.kind == "vllm"
+    with engine_logs_in_json(config.log_level, config.name, os.environ) if vllm_in_json else nullcontext():
         try:
             status = asyncio.run(run(config))
         except ConfigError as error:

@@ -28,7 +28,7 @@ from executor_svc.runtime.leg import (
     first_leg,
     resumed_leg,
 )
-from executor_svc.runtime.log_context import about, about_attempt
+from executor_svc.runtime.log_context import ABOUT, EXTRA, about_assigned
 from executor_svc.runtime.messages import Assign, EndCause, Ended, Phase
 from executor_svc.runtime.observer import AttemptObserver, UnobservedAttempt
 from executor_svc.runtime.outbox import Outbox
@@ -103,7 +103,7 @@ class Assignment:
             emitted=continuation.emitted_token_ids if continuation else (),
             emitted_text_length=continuation.emitted_text_length if continuation else 0,
             logprobs=assign.sampling.logprobs is not None,
-            about=about(assign.attempt, assign.request_id, assign.trace_headers),
+            about=about_assigned(assign),
         )
 
     def _detokenizer(self) -> Detokenizer:
@@ -147,7 +147,7 @@ class Assignment:
 
     async def run(self, on_handed_over: Callable[[], None]) -> None:
         """``on_handed_over`` is called when the engine has the request, or will never have it."""
-        about_attempt(self.assign.attempt, self.assign.request_id, self.assign.trace_headers.get("traceparent", ""))
+        ABOUT.set(self.output.about[EXTRA])
         try:
             complete = self._complete_already()
             leg = None if complete else first_leg(self.assign, self._hands.engine.facts)

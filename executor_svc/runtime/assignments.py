@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from executor_svc.runtime.assignment import Assignment, EngineHands
 from executor_svc.runtime.attempt_output import AttemptOutput
-from executor_svc.runtime.log_context import about
+from executor_svc.runtime.log_context import about, about_assigned
 from executor_svc.runtime.messages import (
     Accepted,
     Ack,
@@ -146,13 +146,13 @@ class Assignments:
             self._reject(assign, *refusal)
             return
         assert self._hands is not None
-        said_of = about(assign.attempt, assign.request_id, assign.trace_headers)
-        log.debug("attempt %s of request %s: %s", assign.attempt, assign.request_id, assign.reasons, extra=said_of)
         loop = asyncio.get_running_loop()
         deadline = None if assign.remaining_s is None else loop.time() + assign.remaining_s
         observed = self._observer.assigned(assign)
         assign = replace(assign, trace_headers=observed.trace_headers)
         assignment = Assignment(assign, self._hands, deadline, observed)
+        said_of = assignment.output.about
+        log.debug("attempt %s of request %s: %s", assign.attempt, assign.request_id, assign.reasons, extra=said_of)
         self._running[assign.attempt] = assignment
         self._held[assign.attempt] = self._by_number[assign.attempt.number] = assignment.output
         own = copy_context()  # of the task and of its end: log lines of both say which attempt they are about
@@ -191,8 +191,7 @@ class Assignments:
 
     def _reject(self, assign: Assign | InvalidAssign, reason: RejectReason, message: str) -> None:
         attempt = assign.attempt
-        said_of = about(attempt, assign.request_id, assign.trace_headers)
-        log.warning("attempt %s rejected: %s", attempt, message, extra=said_of)
+        log.warning("attempt %s rejected: %s", attempt, message, extra=about_assigned(assign))
         self._observer.turned_down(f"rejected_{reason.value}")
         self._handed_over(assign.number)
         self._outbox.notice(Rejected(attempt_number=attempt.number, reason=reason, message=message))
@@ -206,7 +205,7 @@ class Assignments:
         if (refusal := self._no_room(attempt)) is not None:
             self._reject(assign, *refusal)
             return
-        said_of = about(attempt, assign.request_id, assign.trace_headers)
+        said_of = about_assigned(assign)
         log.warning("attempt %s is invalid: %s", attempt, assign.field_name, extra=said_of)
         self._observer.turned_down(EndCause.INVALID.value)
         output = AttemptOutput(attempt, detokenizer=_no_text, about=said_of)

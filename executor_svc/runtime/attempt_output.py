@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from executor_svc.engine.port import TokenLogprob
 from executor_svc.runtime.detokenizer import Detokenizer
 from executor_svc.runtime.log_context import About
-from executor_svc.runtime.log_context import about as about_of
 from executor_svc.runtime.messages import Attempt, Ended, HeldAttempt, Piece
 
 PIECE_TOKENS = 1024  # a piece that waits grows to about this many tokens; then the next one begins
@@ -47,10 +46,10 @@ class AttemptOutput:
         emitted: Sequence[int] = (),
         emitted_text_length: int = 0,
         logprobs: bool = False,
-        about: Mapping[str, About] | None = None,
+        about: Mapping[str, About],
     ) -> None:
         self.attempt = attempt
-        self.about = about or about_of(attempt)  # for log lines
+        self.about = about  # for log lines
         self.token_ids = array("I", emitted)  # every output position, those of earlier attempts included
         self.pieces: list[Piece] = []  # not sent yet, in order
         self.ended: Ended | None = None

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextvars import ContextVar
 
-from executor_svc.runtime.messages import Attempt
+from executor_svc.runtime.messages import Assign, Attempt, InvalidAssign
 
 About = tuple[str, str, str]
 """Attempt ("epoch/number"), request id and W3C traceparent; the latter two are empty where they are not known."""
@@ -20,10 +20,10 @@ EXTRA = "about_attempt"
 """The record's attribute that goes before what the task is about."""
 
 
-def about_attempt(attempt: Attempt, request_id: str, traceparent: str = "") -> None:
-    ABOUT.set((str(attempt), request_id, traceparent))
-
-
 def about(attempt: Attempt, request_id: str = "", trace_headers: Mapping[str, str] | None = None) -> dict[str, About]:
     """For ``extra`` of log lines."""
     return {EXTRA: (str(attempt), request_id, (trace_headers or {}).get("traceparent", ""))}
+
+
+def about_assigned(assign: Assign | InvalidAssign) -> dict[str, About]:
+    return about(assign.attempt, assign.request_id, assign.trace_headers)

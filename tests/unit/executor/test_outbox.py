@@ -23,7 +23,7 @@ def output(number: int = 1, *, logprobs: bool = False) -> AttemptOutput:
     def detokenizer() -> Detokenizer:
         return Detokenizer(tokenizer_for(2048), frozenset(), TextOptions())
 
-    return AttemptOutput(Attempt(1, number), detokenizer=detokenizer, logprobs=logprobs)
+    return AttemptOutput(Attempt(1, number), detokenizer=detokenizer, logprobs=logprobs, about={})
 
 
 def opened(**settings: float) -> Outbox:

@@ -17,12 +17,11 @@ from scheduler_svc.control.sessions import Sessions
 from scheduler_svc.control.wakeup import Wakeup
 from scheduler_svc.domain.core import SchedulingCore
 from scheduler_svc.domain.errors import FieldViolation, InvalidRequest, LimitReached
-from scheduler_svc.domain.request import RequestKey
 from scheduler_svc.transport import fleet_snapshots, prefill_decode
 from scheduler_svc.transport.enums import ROLE_FROM_WIRE, ROLE_TO_WIRE
 from scheduler_svc.transport.instances import instance_view
 from scheduler_svc.transport.stories import story
-from scheduler_svc.transport.submissions import DEFAULT_TENANT
+from scheduler_svc.transport.submissions import key_of
 
 log = logging.getLogger(__name__)
 
@@ -133,7 +132,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         return admin_pb2.SetPrefillDecodeResponse(config=prefill_decode.config(settings))
 
     async def Explain(self, request: admin_pb2.ExplainRequest, context: Context) -> admin_pb2.ExplainResponse:
-        key = RequestKey(tenant=request.tenant or DEFAULT_TENANT, request_id=request.request_id)
+        key = key_of(request.tenant, request.request_id)
         return story(self._explainer.explain(key), self._core.registry, self._epoch)
 
     async def WatchFleet(  # type: ignore[override]  # it writes to the context instead of yielding

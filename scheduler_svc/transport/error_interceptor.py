@@ -11,9 +11,8 @@ import grpc
 from grpc_status import rpc_status
 
 from sage_wire.metadata import TRACEPARENT, trace_headers
-from scheduler_svc.domain.request import RequestKey
 from scheduler_svc.transport.errors import to_status
-from scheduler_svc.transport.submissions import DEFAULT_TENANT
+from scheduler_svc.transport.submissions import key_of
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +77,7 @@ def _stream(behavior: Any, method: str) -> Any:
 def _about(request: Any, context: Context) -> dict[str, str]:
     """For ``extra`` of log lines: which request, if the message names one, and which trace of the caller's."""
     request_id = getattr(request, "request_id", "")  # a call that streams its requests has none
-    key = RequestKey(tenant=getattr(request, "tenant", "") or DEFAULT_TENANT, request_id=request_id)
+    key = key_of(getattr(request, "tenant", ""), request_id)
     traceparent = trace_headers(context.invocation_metadata()).get(TRACEPARENT, "")
     return {"request": str(key) if request_id else "", "traceparent": traceparent}
 

@@ -15,11 +15,10 @@ from scheduler_svc.control.live_request import Finished, Placement
 from scheduler_svc.control.output_log import TokenSlice
 from scheduler_svc.control.subscription import Subscription
 from scheduler_svc.domain.core import SchedulingCore
-from scheduler_svc.domain.request import RequestKey
 from scheduler_svc.transport import events
 from scheduler_svc.transport.enums import REQUEST_STATE_TO_WIRE
 from scheduler_svc.transport.errors import WireError
-from scheduler_svc.transport.submissions import DEFAULT_TENANT, submission
+from scheduler_svc.transport.submissions import key_of, submission
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
@@ -64,7 +63,7 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
                 raise event
 
     async def Cancel(self, request: inference_pb2.CancelRequest, context: Context) -> inference_pb2.CancelResponse:
-        key = RequestKey(tenant=request.tenant or DEFAULT_TENANT, request_id=request.request_id)
+        key = key_of(request.tenant, request.request_id)
         cancelled, live = self._intake.cancel(key, request.reason or "cancelled by the caller")
         return inference_pb2.CancelResponse(cancelled=cancelled, state=REQUEST_STATE_TO_WIRE[live.state])
 

@@ -57,6 +57,11 @@ class _Findings(list[FieldViolation]):
         self.append(FieldViolation(field=field, description=description))
 
 
+def key_of(tenant: str, request_id: str) -> RequestKey:
+    """As a message names a request: who names no tenant is of the default one."""
+    return RequestKey(tenant=tenant or DEFAULT_TENANT, request_id=request_id)
+
+
 def submission(request: inference_pb2.GenerateRequest, trace_headers: Mapping[str, str]) -> Submission:
     spec, found = request.spec, _Findings()
     _check_id(request.request_id, "request_id", found)
@@ -64,7 +69,7 @@ def submission(request: inference_pb2.GenerateRequest, trace_headers: Mapping[st
     _check_tags(spec.tags, found)
     prompt = _prompt(spec, found)
     return Submission(
-        key=RequestKey(tenant=request.tenant or DEFAULT_TENANT, request_id=request.request_id or uuid.uuid4().hex),
+        key=key_of(request.tenant, request.request_id or uuid.uuid4().hex),
         digest=hashlib.sha256(spec.SerializeToString(deterministic=True)).digest(),
         model=spec.model,
         prompt=prompt,

@@ -70,7 +70,8 @@ class IterationModel:
 
     def solve(self) -> Pace:
         if self.samples:
-            self._theta = self._nonnegative([p * self._scale for p in self._prior])
+            scale = self._scale
+            self._theta = self._nonnegative([p * scale for p in self._prior])
         base, prefill, running, kv = self._theta
         return Pace(base_s=base, prefill_token_s=prefill, running_s=running, kv_token_s=kv)
 

@@ -114,7 +114,7 @@ async def test_a_failed_pair_is_used_again_once_it_hands_over() -> None:
         assert not world.plane.core.pd_conditions()
 
 
-async def test_prefill_dies_before_its_end() -> None:
+async def test_prefill_dies_before_its_end(caplog: pytest.LogCaptureFixture) -> None:
     async with PdWorld() as world:
         p, _ = await pair(world)
         reader = await world.submit("r1", prompt=100)
@@ -124,15 +124,6 @@ async def test_prefill_dies_before_its_end() -> None:
         assert reader.token_ids == expected(20)
         assert fallbacks(reader)
         world.assert_all_room_is_free()
-
-
-async def test_what_is_logged_of_a_fallback_says_of_which_request(caplog: pytest.LogCaptureFixture) -> None:
-    async with PdWorld() as world:
-        p, _ = await pair(world)
-        reader = await world.submit("r1", prompt=100)
-        await world.advance(PREFILL_S / 2)
-        p.crash()
-        await world.advance(3)
         (record,) = [each for each in caplog.records if "computes the prompt itself" in each.message]
         assert reader.live.about.items() <= vars(record).items()
 

@@ -10,7 +10,7 @@ from contextlib import nullcontext
 
 try:
     from executor_svc.config import ConfigError, load_or_exit
-    from executor_svc.engine.lifeline import hang_on_executor_if_spawned
+    from executor_svc.engine.vllm.lifeline import hang_on_executor_if_spawned
     from executor_svc.telemetry.engine_logs import engine_logs_in_json
     from executor_svc.telemetry.logs import configure_logging
     from executor_svc.wiring import run

@@ -14,10 +14,10 @@ import grpc
 
 from executor_svc.config import ConfigError, ExecutorConfig
 from executor_svc.engine.factory import engine_factory
-from executor_svc.engine.port import EngineFactory
 from executor_svc.engine.settings import EngineSettings
 from executor_svc.runtime.assignments import Assignments
 from executor_svc.runtime.drain import Drain
+from executor_svc.runtime.engine_port import EngineFactory
 from executor_svc.runtime.load_meter import LoadMeter, LoopLag
 from executor_svc.runtime.messages import Identity, Role
 from executor_svc.runtime.outbox import Outbox

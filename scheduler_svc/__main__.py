@@ -16,7 +16,7 @@ try:
     from scheduler_svc.domain.policy import PolicyLoadError
     from scheduler_svc.telemetry.logs import configure_logging
     from scheduler_svc.transport.server import ListenError
-    from scheduler_svc.wiring import Scheduler
+    from scheduler_svc.wiring import SchedulerService
 except ModuleNotFoundError as absent:
     sys.exit(f"sage-scheduler: {absent.name} is not installed: pip install 'sage-control-plane[scheduler]'")
 
@@ -41,7 +41,7 @@ async def _serve(config: SchedulerConfig) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    scheduler = Scheduler(config)
+    scheduler = SchedulerService(config)
     await scheduler.start()
     _settle_memory()
     log.info("serving on %s (port %d), policy %s", config.listen, scheduler.port, config.policy)

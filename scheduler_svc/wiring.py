@@ -13,29 +13,29 @@ import grpc
 from sage_telemetry.prometheus import PageTls
 from scheduler_svc.asyncio_clock import AsyncioClock
 from scheduler_svc.config import SchedulerConfig
-from scheduler_svc.control.assignments import Assignments
-from scheduler_svc.control.clock import ControlClock
-from scheduler_svc.control.dispatcher import Dispatcher
-from scheduler_svc.control.explain import Explainer
-from scheduler_svc.control.fleet_watch import FleetWatch
-from scheduler_svc.control.intake import Intake, IntakeSettings
-from scheduler_svc.control.lifecycle import Lifecycle, RecordLimits
-from scheduler_svc.control.model_watch import ModelWatch
-from scheduler_svc.control.observer import NULL_OBSERVER, Observer
-from scheduler_svc.control.pacer import Pacer
-from scheduler_svc.control.registration import PROBATION_MAX_S, SessionSettings
-from scheduler_svc.control.sessions import Sessions
+from scheduler_svc.control.attempts.attempt_table import AttemptTable
+from scheduler_svc.control.attempts.dispatcher import Dispatcher
+from scheduler_svc.control.attempts.warm_ups import WarmUps
+from scheduler_svc.control.instances.registration import PROBATION_MAX_S, SessionSettings
+from scheduler_svc.control.instances.sessions import Sessions
+from scheduler_svc.control.instances.watchdog import Watchdog
+from scheduler_svc.control.requests.explain import Explainer
+from scheduler_svc.control.requests.intake import Intake, IntakeSettings
+from scheduler_svc.control.requests.model_directory import ModelDirectory
+from scheduler_svc.control.requests.observer import NULL_OBSERVER, Observer
+from scheduler_svc.control.requests.request_table import RecordLimits, RequestTable
+from scheduler_svc.control.requests.tokenizers import Tokenizers
 from scheduler_svc.control.supervisor import Supervisor
-from scheduler_svc.control.tally import Tally
-from scheduler_svc.control.tokenizers import Tokenizers
-from scheduler_svc.control.wakeup import Wakeup
-from scheduler_svc.control.warm_ups import WarmUps
-from scheduler_svc.control.watchdog import Watchdog
-from scheduler_svc.domain.core import SchedulingCore
+from scheduler_svc.control.timing.clock import ControlClock
+from scheduler_svc.control.timing.loop_lag import LoopLag
+from scheduler_svc.control.timing.wakeup import Wakeup
+from scheduler_svc.control.watching.fleet_statistics import FleetStatistics
+from scheduler_svc.control.watching.fleet_watch import FleetWatch
 from scheduler_svc.domain.errors import ShuttingDown
 from scheduler_svc.domain.pd.settings import PdSettings, SplitMode
 from scheduler_svc.domain.policy import PolicyCatalogue
-from scheduler_svc.domain.settings import CoreSettings
+from scheduler_svc.domain.scheduler import Scheduler
+from scheduler_svc.domain.settings import SchedulerSettings
 from scheduler_svc.telemetry.service import SchedulerTelemetry
 from scheduler_svc.tokenization.store import TokenizerStore
 from scheduler_svc.transport.admin_servicer import AdminServicer
@@ -52,17 +52,17 @@ log = logging.getLogger(__name__)
 class ControlPlane:
     """Control's objects, wired to each other and to nothing else: what tests drive under a virtual clock."""
 
-    core: SchedulingCore
+    scheduler: Scheduler
     clock: ControlClock
-    lifecycle: Lifecycle
-    assignments: Assignments
+    lifecycle: RequestTable
+    assignments: AttemptTable
     sessions: Sessions
     dispatcher: Dispatcher
     intake: Intake
-    models: ModelWatch
+    models: ModelDirectory
     watchdog: Watchdog
     warm_ups: WarmUps
-    pacer: Pacer
+    pacer: LoopLag
     explainer: Explainer
     fleet_watch: FleetWatch
     wakeup: Wakeup
@@ -75,37 +75,37 @@ def build_control(
     tokenizers: Tokenizers,
     *,
     epoch: int,
-    observe: Callable[[SchedulingCore], Observer] = lambda core: NULL_OBSERVER,
+    observe: Callable[[Scheduler], Observer] = lambda scheduler: NULL_OBSERVER,
 ) -> ControlPlane:
     """Raises UnknownPolicy, PolicyLoadError."""
-    core = SchedulingCore(_core_settings(config), PolicyCatalogue.with_plugins())
-    tally = observer = Tally(observe(core), core.settings.default_targets, clock.now())
-    wakeup, pacer = Wakeup(), Pacer(clock, observer)
+    scheduler = Scheduler(_scheduler_settings(config), PolicyCatalogue.with_plugins())
+    tally = observer = FleetStatistics(observe(scheduler), scheduler.settings.default_targets, clock.now())
+    wakeup, pacer = Wakeup(), LoopLag(clock, observer)
     record = config.record
-    lifecycle = Lifecycle(
-        core,
+    lifecycle = RequestTable(
+        scheduler,
         clock,
         RecordLimits(requests=record.requests, output_tokens=record.output_tokens, candidates=record.candidates),
     )
-    assignments = Assignments(core, clock, lifecycle, wakeup, epoch=epoch, max_attempts=config.queue.max_attempts)
-    models = ModelWatch(core, clock, tokenizers, frozenset(config.models))
+    assignments = AttemptTable(scheduler, clock, lifecycle, wakeup, epoch=epoch, max_attempts=config.queue.max_attempts)
+    models = ModelDirectory(scheduler, clock, tokenizers, frozenset(config.models))
     sessions = Sessions(
-        core, clock, assignments, tokenizers, pacer, wakeup, models, _session_settings(config), epoch=epoch
+        scheduler, clock, assignments, tokenizers, pacer, wakeup, models, _session_settings(config), epoch=epoch
     )
     assignments.attach_sessions(sessions)
-    warm_ups = WarmUps(core, clock, assignments, sessions, epoch=epoch)
-    intake = Intake(core, clock, lifecycle, tokenizers, models, pacer, wakeup, _intake_settings(config), observer)
+    warm_ups = WarmUps(scheduler, clock, assignments, sessions, epoch=epoch)
+    intake = Intake(scheduler, clock, lifecycle, tokenizers, models, pacer, wakeup, _intake_settings(config), observer)
     return ControlPlane(
-        core=core,
+        scheduler=scheduler,
         clock=clock,
         lifecycle=lifecycle,
         assignments=assignments,
         sessions=sessions,
-        dispatcher=Dispatcher(core, clock, lifecycle, assignments, wakeup, observer),
+        dispatcher=Dispatcher(scheduler, clock, lifecycle, assignments, wakeup, observer),
         intake=intake,
         models=models,
         watchdog=Watchdog(
-            core,
+            scheduler,
             clock,
             lifecycle,
             sessions,
@@ -116,14 +116,14 @@ def build_control(
         ),
         warm_ups=warm_ups,
         pacer=pacer,
-        explainer=Explainer(core, clock, lifecycle),
-        fleet_watch=FleetWatch(core, clock, lifecycle, tally),
+        explainer=Explainer(scheduler, clock, lifecycle),
+        fleet_watch=FleetWatch(scheduler, clock, lifecycle, tally),
         wakeup=wakeup,
         epoch=epoch,
     )
 
 
-class Scheduler:
+class SchedulerService:
     """The running service."""
 
     def __init__(self, config: SchedulerConfig) -> None:
@@ -137,7 +137,7 @@ class Scheduler:
             config, AsyncioClock(), self._tokenizers, epoch=epoch, observe=self.telemetry.observer
         )
         self._supervisor = Supervisor()
-        self._health = HealthReporter(self.control.core, self.control.clock)
+        self._health = HealthReporter(self.control.scheduler, self.control.clock)
         self._server: grpc.aio.Server | None = None
         self.port = 0
 
@@ -146,7 +146,7 @@ class Scheduler:
         control, config = self.control, self._config
         self._server = build_server(self._services())
         self.port = listen(self._server, config.listen, _tls(config), insecure=config.insecure)
-        self.telemetry.start(control.core, control.clock, control.lifecycle)
+        self.telemetry.start(control.scheduler, control.clock, control.lifecycle)
         await self._server.start()
         self._supervisor.start("dispatcher", control.dispatcher.run())
         self._supervisor.start("watchdog", control.watchdog.run())
@@ -180,7 +180,7 @@ class Scheduler:
     def _services(self) -> Services:
         control = self.control
         return Services(
-            inference=InferenceServicer(control.intake, control.core, epoch=control.epoch),
+            inference=InferenceServicer(control.intake, control.scheduler, epoch=control.epoch),
             executor=ExecutorServicer(
                 control.sessions,
                 control.assignments,
@@ -188,7 +188,7 @@ class Scheduler:
                 epoch=control.epoch,
             ),
             admin=AdminServicer(
-                control.core,
+                control.scheduler,
                 control.clock,
                 control.sessions,
                 control.explainer,
@@ -200,8 +200,8 @@ class Scheduler:
         )
 
 
-def _core_settings(config: SchedulerConfig) -> CoreSettings:
-    return CoreSettings(
+def _scheduler_settings(config: SchedulerConfig) -> SchedulerSettings:
+    return SchedulerSettings(
         policy=config.policy,
         queue_limit_per_model=config.queue.limit_per_model,
         stall_limit_s=config.instance.stall_limit_s,

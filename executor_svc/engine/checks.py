@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from executor_svc.engine.port import EngineRequest, InvalidRequestError, Sampling
+from executor_svc.runtime.engine_port import EngineRequest, InvalidRequestError, Sampling
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

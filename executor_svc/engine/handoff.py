@@ -11,7 +11,7 @@ import json
 from array import array
 from collections.abc import Mapping, Sequence
 
-from executor_svc.engine.port import EngineError, JsonValue
+from executor_svc.runtime.engine_port import EngineError, JsonValue
 
 SEAL = "sage_seal"  # "<of the parameters>:<of parameters, prompt and adapter>"
 

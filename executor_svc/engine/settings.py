@@ -7,8 +7,8 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from executor_svc.engine.faults import Fault, FaultKind
-from executor_svc.engine.kv_connectors import connector_named
+from executor_svc.engine.simulated.faults import Fault, FaultKind
+from executor_svc.engine.vllm.kv_connectors import connector_named
 
 
 class _Settings(BaseModel):

@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from executor_svc.engine.port import InvalidRequestError, StructuredKind, StructuredOutput
+from executor_svc.runtime.engine_port import InvalidRequestError, StructuredKind, StructuredOutput
 
 
 def field_of(kind: StructuredKind) -> str:

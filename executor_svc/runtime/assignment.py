@@ -8,7 +8,9 @@ from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequenc
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from executor_svc.engine.port import (
+from executor_svc.runtime.attempt_output import AttemptOutput
+from executor_svc.runtime.detokenizer import Detokenizer, StopMatch
+from executor_svc.runtime.engine_port import (
     Engine,
     EngineDeadError,
     EngineError,
@@ -18,8 +20,6 @@ from executor_svc.engine.port import (
     JsonValue,
     TokenLogprob,
 )
-from executor_svc.runtime.attempt_output import AttemptOutput
-from executor_svc.runtime.detokenizer import Detokenizer, StopMatch
 from executor_svc.runtime.leg import (
     Complete,
     Leg,

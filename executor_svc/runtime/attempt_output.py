@@ -5,8 +5,8 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Mapping, Sequence
 
-from executor_svc.engine.port import TokenLogprob
 from executor_svc.runtime.detokenizer import Detokenizer
+from executor_svc.runtime.engine_port import TokenLogprob
 from executor_svc.runtime.log_context import About
 from executor_svc.runtime.messages import Attempt, Ended, HeldAttempt, Piece
 

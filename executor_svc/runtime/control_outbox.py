@@ -8,7 +8,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator
 
-from executor_svc.engine.port import EngineState
+from executor_svc.runtime.engine_port import EngineState
 from executor_svc.runtime.messages import (
     ControlUp,
     Drained,

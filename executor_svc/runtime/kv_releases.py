@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from executor_svc.engine.port import Engine, EngineError
+from executor_svc.runtime.engine_port import Engine, EngineError
 from executor_svc.runtime.messages import KvReleased, ReleaseKv
 
 log = logging.getLogger(__name__)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from executor_svc.engine.port import EngineFacts, EngineRequest, FinishReason, InvalidRequestError, Sampling
+from executor_svc.runtime.engine_port import EngineFacts, EngineRequest, FinishReason, InvalidRequestError, Sampling
 from executor_svc.runtime.messages import Assign, Phase
 
 PREFILL = Sampling(temperature=0.0, max_tokens=1, ignore_eos=True)  # its token is not used: nothing else matters

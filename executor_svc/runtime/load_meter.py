@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from executor_svc.engine.port import Engine, EngineLoad, Iteration
+from executor_svc.runtime.engine_port import Engine, EngineLoad, Iteration
 from executor_svc.runtime.messages import Heartbeat
 from executor_svc.runtime.observer import NULL_OBSERVER, Observer
 

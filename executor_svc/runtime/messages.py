@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
-from executor_svc.engine.port import (
+from executor_svc.runtime.engine_port import (
     EngineFacts,
     EngineLoad,
     EngineState,

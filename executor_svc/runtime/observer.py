@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from executor_svc.engine.port import Iteration
+from executor_svc.runtime.engine_port import Iteration
 from executor_svc.runtime.messages import Assign, Ended
 
 

@@ -8,7 +8,10 @@ import signal
 from dataclasses import dataclass
 from typing import Protocol
 
-from executor_svc.engine.port import (
+from executor_svc.runtime.assignment import EngineHands
+from executor_svc.runtime.assignments import Assignments
+from executor_svc.runtime.drain import Drain
+from executor_svc.runtime.engine_port import (
     Engine,
     EngineDeadError,
     EngineError,
@@ -16,9 +19,6 @@ from executor_svc.engine.port import (
     EngineState,
     ModelError,
 )
-from executor_svc.runtime.assignment import EngineHands
-from executor_svc.runtime.assignments import Assignments
-from executor_svc.runtime.drain import Drain
 from executor_svc.runtime.kv_releases import KvReleases
 from executor_svc.runtime.load_meter import LoadMeter, LoopLag
 from executor_svc.runtime.messages import EndCause, EngineStatus

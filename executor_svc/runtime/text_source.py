@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 from tokenizers import Tokenizer
 
-from executor_svc.engine.port import ModelError, TokenizerFiles
 from executor_svc.runtime.detokenizer import Detokenizer, special_token_ids
+from executor_svc.runtime.engine_port import ModelError, TokenizerFiles
 from executor_svc.runtime.messages import TextOptions, TokenizerChunk
 
 CHUNK_BYTES = 1024 * 1024

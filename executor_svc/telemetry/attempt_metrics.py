@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from executor_svc.engine.port import Iteration
+from executor_svc.runtime.engine_port import Iteration
 from executor_svc.runtime.messages import EndCause
 from sage_telemetry import catalogue
 from sage_telemetry.meter import Meter

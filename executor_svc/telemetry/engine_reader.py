@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from executor_svc.engine.port import EngineState
 from executor_svc.runtime.assignments import Assignments
+from executor_svc.runtime.engine_port import EngineState
 from executor_svc.runtime.load_meter import LoadMeter
 from executor_svc.runtime.outbox import Outbox
 from executor_svc.runtime.session import Session

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import cast
 
-from executor_svc.engine.port import JsonValue, Sampling, StructuredKind, StructuredOutput
+from executor_svc.runtime.engine_port import JsonValue, Sampling, StructuredKind, StructuredOutput
 from executor_svc.runtime.messages import Assign, Attempt, Continuation, InvalidAssign, Phase, TextOptions
 from executor_svc.transport import durations
 from executor_svc.transport.enums import PHASE_FROM_WIRE

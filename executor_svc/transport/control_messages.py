@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from executor_svc.engine.port import EngineFacts
+from executor_svc.runtime.engine_port import EngineFacts
 from executor_svc.runtime.messages import (
     Attempt,
     Cancel,

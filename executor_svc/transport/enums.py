@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from executor_svc.engine.port import EngineState, FinishReason
+from executor_svc.runtime.engine_port import EngineState, FinishReason
 from executor_svc.runtime.messages import EndCause, Phase, RejectReason, Role
 from sage.controlplane.v1 import common_pb2, executor_pb2
 

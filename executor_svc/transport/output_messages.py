@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 
-from executor_svc.engine.port import TokenLogprob
+from executor_svc.runtime.engine_port import TokenLogprob
 from executor_svc.runtime.messages import Accepted, Ack, Ended, Frame, OutputUp, Rejected
 from executor_svc.transport import durations
 from executor_svc.transport.enums import CAUSE_TO_WIRE, FINISH_TO_WIRE, REJECT_TO_WIRE

@@ -1,1 +1,1 @@
-"""The pure scheduling core: standard library only, no clock of its own, no asyncio."""
+"""The pure scheduling scheduler: standard library only, no clock of its own, no asyncio."""

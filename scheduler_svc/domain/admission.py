@@ -1,7 +1,7 @@
 """What a request must be before it may wait: checks against the ranges of sampling and the facts of its model.
 
 All violations are found at once, each with its path in the contract.  Pure checks; whether an instance can serve a
-valid request is ``SchedulingCore.can_ever_serve``'s business.
+valid request is ``Scheduler.can_ever_serve``'s business.
 """
 
 from __future__ import annotations

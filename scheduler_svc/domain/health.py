@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from scheduler_svc.domain.instance import InstanceState, LoadReport
-from scheduler_svc.domain.settings import CoreSettings
+from scheduler_svc.domain.settings import SchedulerSettings
 
 if TYPE_CHECKING:
     from scheduler_svc.domain.registry import Instance
@@ -58,7 +58,7 @@ class ProgressWatch:
         self.stalls += 1
 
 
-def judge(instance: Instance, settings: CoreSettings, now: float) -> HealthVerdict | None:
+def judge(instance: Instance, settings: SchedulerSettings, now: float) -> HealthVerdict | None:
     """The change that is due, None if there is none."""
     if instance.load is None:
         return None
@@ -69,7 +69,7 @@ def judge(instance: Instance, settings: CoreSettings, now: float) -> HealthVerdi
     return None
 
 
-def _stalled(instance: Instance, load: LoadReport, settings: CoreSettings, now: float) -> HealthVerdict | None:
+def _stalled(instance: Instance, load: LoadReport, settings: SchedulerSettings, now: float) -> HealthVerdict | None:
     watch = instance.watch
     limit = settings.known_wait_limit_s if load.known_wait else settings.stall_limit_s
     idle_s = now - watch.since
@@ -82,7 +82,7 @@ def _stalled(instance: Instance, load: LoadReport, settings: CoreSettings, now: 
     return HealthVerdict(instance_id=instance.instance_id, state=InstanceState.STALLED, reason=reason)
 
 
-def _recovered(instance: Instance, settings: CoreSettings, now: float) -> HealthVerdict | None:
+def _recovered(instance: Instance, settings: SchedulerSettings, now: float) -> HealthVerdict | None:
     watch = instance.watch
     if watch.iterations != watch.stalled_at_iteration:
         reason = "does iterations again"

@@ -18,7 +18,7 @@ from scheduler_svc.domain.placement.cheapest import CheapestInTime
 from scheduler_svc.domain.placement.objective import Objective
 from scheduler_svc.domain.placement.soonest import ShortestStart, SoonestByClass
 from scheduler_svc.domain.placement.targets_met import FullestThatMeets
-from scheduler_svc.domain.settings import CoreSettings
+from scheduler_svc.domain.settings import SchedulerSettings
 from scheduler_svc.domain.signals import Signals
 from scheduler_svc.domain.wish import Wish
 
@@ -61,14 +61,14 @@ class PolicySwitch:
     at: float
 
 
-PolicyFactory = Callable[[CoreSettings], Policy]
+PolicyFactory = Callable[[SchedulerSettings], Policy]
 
 
 class PolicyLoadError(Exception):
     """A distribution offers a policy that cannot be had; names both."""
 
 
-def make_fifo(settings: CoreSettings) -> Policy:
+def make_fifo(settings: SchedulerSettings) -> Policy:
     return Policy(
         name="fifo",
         summary="first come, first served; to the instance predicted to start it first",
@@ -78,7 +78,7 @@ def make_fifo(settings: CoreSettings) -> Policy:
     )
 
 
-def make_priority(settings: CoreSettings) -> Policy:
+def make_priority(settings: SchedulerSettings) -> Policy:
     return Policy(
         name="priority",
         summary=f"by class, {settings.ageing_s_per_class:g} s of waiting making up for one; "
@@ -88,7 +88,7 @@ def make_priority(settings: CoreSettings) -> Policy:
     )
 
 
-def make_slo_aware(settings: CoreSettings) -> Policy:
+def make_slo_aware(settings: SchedulerSettings) -> Policy:
     return Policy(
         name="slo_aware",
         summary="least slack to its target first; to the fullest instance predicted to meet it",
@@ -99,7 +99,7 @@ def make_slo_aware(settings: CoreSettings) -> Policy:
     )
 
 
-def make_cost_optimized(settings: CoreSettings) -> Policy:
+def make_cost_optimized(settings: SchedulerSettings) -> Policy:
     return Policy(
         name="cost_optimized",
         summary="by class, the cheapest to serve first; to the cheapest instance that meets deadline and budget",
@@ -108,7 +108,7 @@ def make_cost_optimized(settings: CoreSettings) -> Policy:
     )
 
 
-def make_adaptive(settings: CoreSettings) -> Policy:
+def make_adaptive(settings: SchedulerSettings) -> Policy:
     first = make_fifo(settings)
     return Policy(
         name="adaptive",
@@ -171,13 +171,13 @@ class PolicyCatalogue:
     def __contains__(self, name: str) -> bool:
         return name in self._factories
 
-    def make(self, name: str, settings: CoreSettings) -> Policy:
+    def make(self, name: str, settings: SchedulerSettings) -> Policy:
         """Raises UnknownPolicy."""
         factory = self._factories.get(name)
         if factory is None:
             raise UnknownPolicy(name, self._factories)
         return factory(settings)
 
-    def summaries(self, settings: CoreSettings) -> dict[str, str]:
+    def summaries(self, settings: SchedulerSettings) -> dict[str, str]:
         """One line per policy, by name."""
         return {name: self.make(name, settings).summary for name in self.names()}

@@ -121,7 +121,7 @@ class Registry:
 
         One that is there with the same ``engine_start_id`` keeps facts, figures and state (a reconnect); but LOST or
         FAILED starts over and has to prove itself again.  With another ``engine_start_id`` it starts over: let go of
-        what the old engine held (``SchedulingCore.lose``) first.  A role set by an administrator stays, unless the
+        what the old engine held (``Scheduler.lose``) first.  A role set by an administrator stays, unless the
         executor was started anew to embed, or no longer to.
 
         Raises LimitReached.

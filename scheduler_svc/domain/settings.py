@@ -28,7 +28,7 @@ DEFAULT_TARGETS: Mapping[Priority, Targets] = {
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class CoreSettings:
+class SchedulerSettings:
     """Raises ValueError with the offending key named."""
 
     policy: str = "adaptive"  # at start; a name in the catalogue
@@ -37,7 +37,7 @@ class CoreSettings:
     queue_limit_per_model: int = 10_000  # waiting requests; resumed ones come on top, they were accepted
     max_models: int = 256
     max_instances: int = 4_096
-    max_decisions_per_pass: int = 256  # then core.more is True
+    max_decisions_per_pass: int = 256  # then scheduler.more is True
     max_switches: int = 64  # policy switches remembered
 
     # room

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from scheduler_svc.domain.pd.planner import SplitPlan
 from scheduler_svc.domain.placement.filters import no_room_reason
-from scheduler_svc.domain.placer import Offer
+from scheduler_svc.domain.placement.placer import Offer
 from scheduler_svc.domain.pool import Pool
 from scheduler_svc.domain.queue import ModelQueue, Waiting
 

@@ -8,21 +8,21 @@ from collections.abc import Callable
 from sage_telemetry import catalogue
 from sage_telemetry.instrument import Instrument
 from sage_telemetry.meter import Labels, Observed
-from scheduler_svc.control.clock import ControlClock
-from scheduler_svc.control.lifecycle import Lifecycle
-from scheduler_svc.domain.core import SchedulingCore
+from scheduler_svc.control.requests.request_table import RequestTable
+from scheduler_svc.control.timing.clock import ControlClock
 from scheduler_svc.domain.instance import InstanceState
 from scheduler_svc.domain.pd.fallbacks import Fallback
 from scheduler_svc.domain.pd.pairs import PairState
 from scheduler_svc.domain.registry import Instance
 from scheduler_svc.domain.request import RequestState
+from scheduler_svc.domain.scheduler import Scheduler
 
 Values = defaultdict[Instrument, list[tuple[Labels, float]]]
 
 
 class FleetReader:
-    def __init__(self, core: SchedulingCore, clock: ControlClock, lifecycle: Lifecycle) -> None:
-        self._core = core
+    def __init__(self, scheduler: Scheduler, clock: ControlClock, lifecycle: RequestTable) -> None:
+        self._scheduler = scheduler
         self._clock = clock
         self._lifecycle = lifecycle
 
@@ -41,14 +41,14 @@ class FleetReader:
 
     def _queues(self, values: Values) -> None:
         now = self._clock.now()
-        for model, queue in self._core.queues().items():
+        for model, queue in self._scheduler.queues().items():
             values[catalogue.QUEUE_LIMIT].append(((model,), queue.limit))
-            values[catalogue.EXPECTED_WAIT].append(((model,), self._core.expected_wait(model, now)))
+            values[catalogue.EXPECTED_WAIT].append(((model,), self._scheduler.expected_wait(model, now)))
             for priority, waiting in queue.by_priority.items():
                 values[catalogue.QUEUE_DEPTH].append(((model, priority.name.lower()), waiting))
 
     def _requests(self, values: Values) -> None:
-        running = Counter({pool.model: 0 for pool in self._core.registry.pools()})
+        running = Counter({pool.model: 0 for pool in self._scheduler.registry.pools()})
         backlog = clients = 0
         for live in self._lifecycle:
             running[live.request.model] += live.state is RequestState.RUNNING
@@ -59,13 +59,13 @@ class FleetReader:
         values[catalogue.RELAY_CLIENTS] = [((), clients)]
 
     def _policy(self, values: Values) -> None:
-        values[catalogue.POLICY_ACTIVE] = [((self._core.policy, self._core.delegate), 1)]
+        values[catalogue.POLICY_ACTIVE] = [((self._scheduler.policy, self._scheduler.delegate), 1)]
 
     def _pairs(self, values: Values) -> None:
-        pd = self._core.pd
+        pd = self._scheduler.pd
         states = Counter(pair.state for pair in pd.pairs if pd.settings.enabled)
         values[catalogue.PD_ENABLED] = [((), float(pd.settings.enabled))]
-        values[catalogue.PD_CONDITIONS] = [((), len(self._core.pd_conditions()))]
+        values[catalogue.PD_CONDITIONS] = [((), len(self._scheduler.pd_conditions()))]
         values[catalogue.PD_SPLITS] = [((), pd.splits)]
         values[catalogue.PD_FALLBACKS] = [((cause.value,), pd.fallback_causes[cause]) for cause in Fallback]
         values[catalogue.PD_PAIRS] = [((state.value,), states[state]) for state in PairState]
@@ -73,12 +73,12 @@ class FleetReader:
     def _instances(self, values: Values) -> None:
         now = self._clock.now()
         counts: Counter[tuple[str, InstanceState]] = Counter()
-        for instance in self._core.registry:
+        for instance in self._scheduler.registry:
             counts[instance.spec.model, instance.state] += 1
             _describe(instance, values, now)
         values[catalogue.INSTANCES] = [
             ((pool.model, state.value), counts[pool.model, state])
-            for pool in self._core.registry.pools()
+            for pool in self._scheduler.registry.pools()
             for state in InstanceState
         ]
 

@@ -8,10 +8,10 @@ from sage_telemetry.catalogue import LOOP_LAG
 from sage_telemetry.meter import Meter
 from sage_telemetry.span_export import SpanExport
 from sage_telemetry.trace_context import HeadSampling, parent_of
-from scheduler_svc.control.observer import RequestObserver
-from scheduler_svc.control.submission import Submission
-from scheduler_svc.domain.core import SchedulingCore
+from scheduler_svc.control.requests.observer import RequestObserver
+from scheduler_svc.control.requests.submission import Submission
 from scheduler_svc.domain.decision import Decision
+from scheduler_svc.domain.scheduler import Scheduler
 from scheduler_svc.telemetry.end_note import EndNote
 from scheduler_svc.telemetry.request_metrics import UNKNOWN_MODEL, RequestMetrics
 from scheduler_svc.telemetry.request_notes import RequestNotes, notes_on
@@ -24,7 +24,7 @@ class TelemetryObserver:
 
     def __init__(
         self,
-        core: SchedulingCore,
+        scheduler: Scheduler,
         meter: Meter,
         spans: SpanExport | None,
         *,
@@ -32,12 +32,12 @@ class TelemetryObserver:
         sampling_ratio: float,
         content: bool,
     ) -> None:
-        self._core = core
+        self._scheduler = scheduler
         self._spans = spans
         self._epoch = epoch
         self._sampling = HeadSampling(sampling_ratio)
         self._content = content
-        self._metrics = RequestMetrics(meter, core.settings.default_targets)
+        self._metrics = RequestMetrics(meter, scheduler.settings.default_targets)
         self._lag = meter.histogram(LOOP_LAG).of()
         self._latest_pass = LatestPass()
 
@@ -69,11 +69,11 @@ class TelemetryObserver:
 
     def begin_models(self) -> None:
         """Called before figures are read, on the event loop: no model is read before its counters are there."""
-        self._metrics.begin([UNKNOWN_MODEL, *(pool.model for pool in self._core.registry.pools())])
+        self._metrics.begin([UNKNOWN_MODEL, *(pool.model for pool in self._scheduler.registry.pools())])
 
     def _model_label(self, asked: str) -> str:
         """A client may ask for anything; only what the registry knows becomes a label."""
-        return asked if self._core.registry.find_pool(asked) is not None else UNKNOWN_MODEL
+        return asked if self._scheduler.registry.find_pool(asked) is not None else UNKNOWN_MODEL
 
     def _finish(self, notes: RequestNotes, end: EndNote) -> None:
         if self._spans is not None:

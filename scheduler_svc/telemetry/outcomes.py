@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from scheduler_svc.control.intake import CLIENT_GONE
-from scheduler_svc.control.live_request import Finished, Outcome
+from scheduler_svc.control.requests.intake import CLIENT_GONE
+from scheduler_svc.control.requests.live_request import Finished, Outcome
 from scheduler_svc.domain import errors
 
 REASONS: dict[type[BaseException], str] = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from scheduler_svc.control.submission import ChatPrompt, Prompt, TextPrompt
+from scheduler_svc.control.requests.submission import ChatPrompt, Prompt, TextPrompt
 
 CONTENT_LIMIT = 16_384
 """Characters of a prompt, and of an output; the rest is cut off, before the span waits for its receiver."""

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from sage_telemetry import catalogue
 from sage_telemetry.meter import Meter
-from scheduler_svc.control import attainment as slo
-from scheduler_svc.control.assignment import Assignment
-from scheduler_svc.control.attempt_end import AttemptEnd
-from scheduler_svc.control.live_request import Finished, LiveRequest, Outcome
-from scheduler_svc.control.observer import FailoverCause
-from scheduler_svc.control.submission import Submission
+from scheduler_svc.control.attempts.attempt import Attempt
+from scheduler_svc.control.requests.live_request import Finished, LiveRequest, Outcome
+from scheduler_svc.control.requests.observer import FailoverCause
+from scheduler_svc.control.requests.submission import Submission
+from scheduler_svc.control.watching import attainment as slo
+from scheduler_svc.domain.attempt_end import AttemptEnd
 from scheduler_svc.domain.decision import Decision
 from scheduler_svc.domain.request import Priority
 from scheduler_svc.domain.settings import Targets
@@ -91,7 +91,7 @@ class RequestMetrics:
             cell.record(now - request.arrived_at)
         self._predicted("first_token", decision.prediction.first_token_s, now - decision.decided_at)
 
-    def reported(self, live: LiveRequest, assignment: Assignment, end: AttemptEnd) -> None:
+    def reported(self, live: LiveRequest, assignment: Attempt, end: AttemptEnd) -> None:
         cost = assignment.decision.prediction.cost_of(end.engine_time_s)
         self._cost.of(live.request.model, _name(live.request.priority)).add(cost)
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from opentelemetry.trace import SpanContext
 
-from scheduler_svc.control.attainment import NOTHING_COUNTS, Attainment
-from scheduler_svc.control.submission import ChatPrompt, Prompt, Submission, TextPrompt, TokenPrompt
+from scheduler_svc.control.requests.submission import ChatPrompt, Prompt, Submission, TextPrompt, TokenPrompt
+from scheduler_svc.control.watching.attainment import NOTHING_COUNTS, Attainment
 from scheduler_svc.domain.decision import Phase
 from scheduler_svc.domain.request import Priority, RequestKey
 from scheduler_svc.telemetry.decision_note import DecisionNote

@@ -10,7 +10,7 @@ from opentelemetry.trace import SpanContext, SpanKind
 from sage_telemetry.otlp_attributes import Attributes
 from sage_telemetry.spans import Event, Link, SpanWriter
 from sage_telemetry.trace_context import child_of
-from scheduler_svc.control.attainment import ANY
+from scheduler_svc.control.watching.attainment import ANY
 from scheduler_svc.domain.decision import Candidate
 from scheduler_svc.telemetry.decision_note import DecisionNote
 from scheduler_svc.telemetry.end_note import EndNote

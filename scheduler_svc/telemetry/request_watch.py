@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping
 from opentelemetry.trace import SpanContext
 
 from sage_telemetry.trace_context import child_of, headers_of
-from scheduler_svc.control.assignment import Assignment
-from scheduler_svc.control.attempt_end import AttemptEnd, EndCause
-from scheduler_svc.control.live_request import LiveRequest
-from scheduler_svc.control.observer import FailoverCause
-from scheduler_svc.control.submission import Submission
+from scheduler_svc.control.attempts.attempt import Attempt
+from scheduler_svc.control.requests.live_request import LiveRequest
+from scheduler_svc.control.requests.observer import FailoverCause
+from scheduler_svc.control.requests.submission import Submission
+from scheduler_svc.domain.attempt_end import AttemptEnd, EndCause
 from scheduler_svc.domain.decision import Decision
 from scheduler_svc.telemetry import end_note
 from scheduler_svc.telemetry.decision_note import note_on
@@ -101,7 +101,7 @@ class RequestWatch:
             notes.waits[-1].until = decision.decided_at
             notes.waits[-1].left_behind = decision.queue_length
 
-    def sent(self, live: LiveRequest, assignment: Assignment, now: float) -> Mapping[str, str]:
+    def sent(self, live: LiveRequest, assignment: Attempt, now: float) -> Mapping[str, str]:
         if self._context is None:
             return live.request.trace_headers
         child = child_of(self._context)
@@ -123,7 +123,7 @@ class RequestWatch:
             notes.attempts.append(attempt)
         return headers_of(child)
 
-    def reported(self, live: LiveRequest, assignment: Assignment, end: AttemptEnd, now: float) -> None:
+    def reported(self, live: LiveRequest, assignment: Attempt, end: AttemptEnd, now: float) -> None:
         self._metrics.reported(live, assignment, end)
         attempt = self._notes.attempt if self._notes is not None else None
         if attempt is not None and attempt.number == end.attempt_number:

@@ -12,10 +12,10 @@ from sage_telemetry.meter import Meter, Observed
 from sage_telemetry.prometheus import PageTls
 from sage_telemetry.resource import Identity
 from sage_telemetry.settings import TelemetrySettings
-from scheduler_svc.control.clock import ControlClock
-from scheduler_svc.control.lifecycle import Lifecycle
-from scheduler_svc.control.observer import NULL_OBSERVER, Observer
-from scheduler_svc.domain.core import SchedulingCore
+from scheduler_svc.control.requests.observer import NULL_OBSERVER, Observer
+from scheduler_svc.control.requests.request_table import RequestTable
+from scheduler_svc.control.timing.clock import ControlClock
+from scheduler_svc.domain.scheduler import Scheduler
 from scheduler_svc.telemetry.fleet import FleetReader
 from scheduler_svc.telemetry.observer import TelemetryObserver
 
@@ -33,12 +33,12 @@ class SchedulerTelemetry:
         self.exports = Exports(settings, identity, self.meter, tls=tls)
         self._observer: TelemetryObserver | None = None  # None until control has one, and where nothing is told
 
-    def observer(self, core: SchedulingCore) -> Observer:
+    def observer(self, scheduler: Scheduler) -> Observer:
         """Whom control tells what happens."""
         if not self._settings.on:
             return NULL_OBSERVER
         self._observer = TelemetryObserver(
-            core,
+            scheduler,
             self.meter,
             self.exports.spans,
             epoch=self._epoch,
@@ -47,9 +47,9 @@ class SchedulerTelemetry:
         )
         return self._observer
 
-    def start(self, core: SchedulingCore, clock: ControlClock, lifecycle: Lifecycle) -> None:
+    def start(self, scheduler: Scheduler, clock: ControlClock, lifecycle: RequestTable) -> None:
         """On the event loop.  Raises CannotServe."""
-        fleet = FleetReader(core, clock, lifecycle)
+        fleet = FleetReader(scheduler, clock, lifecycle)
 
         def read() -> Observed:
             if self._observer is not None:

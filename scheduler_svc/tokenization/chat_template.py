@@ -13,7 +13,7 @@ import jinja2.nodes
 import jinja2.parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from scheduler_svc.control.tokenizers import Conversation, PromptError
+from scheduler_svc.control.requests.tokenizers import Conversation, PromptError
 
 LEFT_OPEN = "<<here the final message goes on>> "
 """Put behind a message that is to be continued, to find its end in what the template makes of it.  The space at its own

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from tokenizers import Tokenizer
 
-from scheduler_svc.control.tokenizers import Conversation, PromptError
+from scheduler_svc.control.requests.tokenizers import Conversation, PromptError
 from scheduler_svc.tokenization.chat_template import ChatTemplate
 
 T = TypeVar("T")

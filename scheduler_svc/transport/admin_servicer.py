@@ -10,13 +10,13 @@ from typing import Any, TypeAlias
 import grpc
 
 from sage.controlplane.v1 import admin_pb2, admin_pb2_grpc, common_pb2
-from scheduler_svc.control.clock import ControlClock
-from scheduler_svc.control.explain import Explainer
-from scheduler_svc.control.fleet_watch import FleetWatch
-from scheduler_svc.control.sessions import Sessions
-from scheduler_svc.control.wakeup import Wakeup
-from scheduler_svc.domain.core import SchedulingCore
+from scheduler_svc.control.instances.sessions import Sessions
+from scheduler_svc.control.requests.explain import Explainer
+from scheduler_svc.control.timing.clock import ControlClock
+from scheduler_svc.control.timing.wakeup import Wakeup
+from scheduler_svc.control.watching.fleet_watch import FleetWatch
 from scheduler_svc.domain.errors import FieldViolation, InvalidRequest, LimitReached
+from scheduler_svc.domain.scheduler import Scheduler
 from scheduler_svc.transport import fleet_snapshots, prefill_decode
 from scheduler_svc.transport.enums import ROLE_FROM_WIRE, ROLE_TO_WIRE
 from scheduler_svc.transport.instances import instance_view
@@ -34,7 +34,7 @@ TAKE_LIMIT_S = 30
 class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
     def __init__(
         self,
-        core: SchedulingCore,
+        scheduler: Scheduler,
         clock: ControlClock,
         sessions: Sessions,
         explainer: Explainer,
@@ -43,45 +43,45 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         *,
         epoch: int,
     ) -> None:
-        self._core = core
+        self._scheduler = scheduler
         self._clock = clock
         self._sessions = sessions
         self._explainer = explainer
         self._fleet_watch = fleet_watch
-        self._snapshots = fleet_snapshots.SnapshotConversion(core, epoch)
+        self._snapshots = fleet_snapshots.SnapshotConversion(scheduler, epoch)
         self._wakeup = wakeup
         self._epoch = epoch
 
     async def GetPolicy(self, request: admin_pb2.GetPolicyRequest, context: Context) -> admin_pb2.GetPolicyResponse:
         now = self._clock.now()
         return admin_pb2.GetPolicyResponse(
-            policy=self._core.policy,
-            delegate=self._core.delegate,
+            policy=self._scheduler.policy,
+            delegate=self._scheduler.delegate,
             available=[
                 admin_pb2.PolicyInfo(name=name, summary=summary)
-                for name, summary in self._core.policies.summaries(self._core.settings).items()
+                for name, summary in self._scheduler.policies.summaries(self._scheduler.settings).items()
             ],
-            switches=[fleet_snapshots.policy_switch(switch, now) for switch in reversed(self._core.switches)],
+            switches=[fleet_snapshots.policy_switch(switch, now) for switch in reversed(self._scheduler.switches)],
         )
 
     async def SetPolicy(self, request: admin_pb2.SetPolicyRequest, context: Context) -> admin_pb2.SetPolicyResponse:
         reason = request.reason or "set by an operator"
-        previous, reordered = self._core.set_policy(request.policy, self._clock.now(), reason)
+        previous, reordered = self._scheduler.set_policy(request.policy, self._clock.now(), reason)
         log.info("policy %s -> %s (%d requests reordered): %s", previous, request.policy, reordered, reason)
         self._wakeup.kick()
-        return admin_pb2.SetPolicyResponse(policy=self._core.policy, previous=previous, reordered=reordered)
+        return admin_pb2.SetPolicyResponse(policy=self._scheduler.policy, previous=previous, reordered=reordered)
 
     async def ListInstances(
         self, request: admin_pb2.ListInstancesRequest, context: Context
     ) -> admin_pb2.ListInstancesResponse:
         now = self._clock.now()
-        found = [i for i in self._core.registry.all() if request.model in ("", i.spec.model)]
+        found = [i for i in self._scheduler.registry.all() if request.model in ("", i.spec.model)]
         found.sort(key=lambda i: i.spec.instance_id)
         return admin_pb2.ListInstancesResponse(
             instances=[instance_view(i, now) for i in found],
             queues=[
                 fleet_snapshots.queue_info(model, queue)
-                for model, queue in sorted(self._core.queues().items())
+                for model, queue in sorted(self._scheduler.queues().items())
                 if request.model in ("", model)
             ],
         )
@@ -89,7 +89,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
     async def GetInstance(
         self, request: admin_pb2.GetInstanceRequest, context: Context
     ) -> admin_pb2.GetInstanceResponse:
-        instance = self._core.registry.get(request.instance_id)
+        instance = self._scheduler.registry.get(request.instance_id)
         return admin_pb2.GetInstanceResponse(instance=instance_view(instance, self._clock.now()))
 
     async def DrainInstance(
@@ -110,8 +110,8 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         role = ROLE_FROM_WIRE.get(request.role)
         if role is None or request.role == common_pb2.INSTANCE_ROLE_UNSPECIFIED:
             raise InvalidRequest([FieldViolation(field="role", description=f"{request.role} is not a role")])
-        previous = self._core.registry.set_role(request.instance_id, role)
-        instance = self._core.registry.get(request.instance_id)
+        previous = self._scheduler.registry.set_role(request.instance_id, role)
+        instance = self._scheduler.registry.get(request.instance_id)
         log.info("instance %s: role %s -> %s", instance.instance_id, previous.value, role.value)
         self._wakeup.kick()
         view = instance_view(instance, self._clock.now())
@@ -120,20 +120,20 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
     async def GetPrefillDecode(
         self, request: admin_pb2.GetPrefillDecodeRequest, context: Context
     ) -> admin_pb2.GetPrefillDecodeResponse:
-        return prefill_decode.state(self._core)
+        return prefill_decode.state(self._scheduler)
 
     async def SetPrefillDecode(
         self, request: admin_pb2.SetPrefillDecodeRequest, context: Context
     ) -> admin_pb2.SetPrefillDecodeResponse:
-        settings = prefill_decode.changed(self._core.pd.settings, request.config)
-        log.info("prefill/decode: %s -> %s", self._core.pd.settings, settings)
-        self._core.set_pd(settings)
+        settings = prefill_decode.changed(self._scheduler.pd.settings, request.config)
+        log.info("prefill/decode: %s -> %s", self._scheduler.pd.settings, settings)
+        self._scheduler.set_pd(settings)
         self._wakeup.kick()
         return admin_pb2.SetPrefillDecodeResponse(config=prefill_decode.config(settings))
 
     async def Explain(self, request: admin_pb2.ExplainRequest, context: Context) -> admin_pb2.ExplainResponse:
         key = key_of(request.tenant, request.request_id)
-        return story(self._explainer.explain(key), self._core.registry, self._epoch)
+        return story(self._explainer.explain(key), self._scheduler.registry, self._epoch)
 
     async def WatchFleet(  # type: ignore[override]  # it writes to the context instead of yielding
         self, request: admin_pb2.WatchFleetRequest, context: Context

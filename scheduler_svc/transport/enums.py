@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sage.controlplane.v1 import common_pb2, executor_pb2, inference_pb2
-from scheduler_svc.control.attempt_end import EndCause
+from scheduler_svc.domain.attempt_end import EndCause
 from scheduler_svc.domain.decision import Phase
 from scheduler_svc.domain.instance import InstanceRole, InstanceState
 from scheduler_svc.domain.request import Priority, RequestState, ResumeMode

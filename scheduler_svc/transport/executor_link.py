@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 
 from sage.controlplane.v1 import common_pb2, executor_pb2
-from scheduler_svc.control.links import AssignOrder
+from scheduler_svc.control.attempts.executor_link import AssignOrder
 from scheduler_svc.transport.assign import assign_message
 from scheduler_svc.transport.outbox import Outbox, Overflow
 

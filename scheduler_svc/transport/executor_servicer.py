@@ -11,9 +11,9 @@ import grpc
 
 from sage.controlplane.v1 import executor_pb2, executor_pb2_grpc
 from sage_wire.errors import ErrorReason
-from scheduler_svc.control.assignments import Assignments
-from scheduler_svc.control.session import Session
-from scheduler_svc.control.sessions import Sessions
+from scheduler_svc.control.attempts.attempt_table import AttemptTable
+from scheduler_svc.control.instances.session import Session
+from scheduler_svc.control.instances.sessions import Sessions
 from scheduler_svc.domain.instance import InstanceState
 from scheduler_svc.transport import durations, registrations
 from scheduler_svc.transport.enums import ENGINE_STATE_FROM_WIRE, ROLE_TO_WIRE
@@ -34,7 +34,7 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
     def __init__(
         self,
         sessions: Sessions,
-        assignments: Assignments,
+        assignments: AttemptTable,
         new_upload: Callable[[], TokenizerUpload],
         *,
         epoch: int,

@@ -5,14 +5,14 @@ from __future__ import annotations
 from google.protobuf.duration_pb2 import Duration
 
 from sage.controlplane.v1 import admin_pb2
-from scheduler_svc.control.fleet_watch import FleetSnapshot
-from scheduler_svc.control.rolling_counts import Stretch
-from scheduler_svc.control.tally import DECISIONS_KEPT, RecentDecision, RecentFailover
-from scheduler_svc.domain.core import SchedulingCore
+from scheduler_svc.control.watching.fleet_statistics import DECISIONS_KEPT, RecentDecision, RecentFailover
+from scheduler_svc.control.watching.fleet_watch import FleetSnapshot
+from scheduler_svc.control.watching.rolling_counts import Stretch
 from scheduler_svc.domain.errors import FieldViolation, InvalidRequest
 from scheduler_svc.domain.policy import PolicySwitch
 from scheduler_svc.domain.queue import QueueView
 from scheduler_svc.domain.request import Priority, RequestState
+from scheduler_svc.domain.scheduler import Scheduler
 from scheduler_svc.transport import durations, prefill_decode
 from scheduler_svc.transport.enums import PHASE_TO_WIRE, PRIORITY_TO_WIRE
 from scheduler_svc.transport.instances import instance_view
@@ -41,21 +41,21 @@ def decisions(request: admin_pb2.WatchFleetRequest) -> int:
 class SnapshotConversion:
     """What many watch at once is converted once."""
 
-    def __init__(self, core: SchedulingCore, epoch: int) -> None:
-        self._core = core
+    def __init__(self, scheduler: Scheduler, epoch: int) -> None:
+        self._scheduler = scheduler
         self._epoch = epoch
         self._latest: tuple[FleetSnapshot, admin_pb2.FleetSnapshot] | None = None
 
     def response(self, taken: FleetSnapshot, decisions: int) -> admin_pb2.WatchFleetResponse:
         """With the newest ``decisions`` of those there are.  ``taken``: just now, or converted before."""
         if self._latest is None or self._latest[0] is not taken:
-            self._latest = taken, snapshot(taken, self._core, self._epoch)
+            self._latest = taken, snapshot(taken, self._scheduler, self._epoch)
         response = admin_pb2.WatchFleetResponse(snapshot=self._latest[1])
         del response.snapshot.decisions[decisions:]
         return response
 
 
-def snapshot(taken: FleetSnapshot, core: SchedulingCore, epoch: int) -> admin_pb2.FleetSnapshot:
+def snapshot(taken: FleetSnapshot, scheduler: Scheduler, epoch: int) -> admin_pb2.FleetSnapshot:
     now = taken.taken_at
     return admin_pb2.FleetSnapshot(
         epoch=epoch,
@@ -70,7 +70,7 @@ def snapshot(taken: FleetSnapshot, core: SchedulingCore, epoch: int) -> admin_pb
         latest=_counts(taken.latest),
         recent=_counts(taken.recent),
         since_start=_counts(taken.since_start),
-        prefill_decode=prefill_decode.state(core, prefill_decode.PAIRS_IN_SNAPSHOT),
+        prefill_decode=prefill_decode.state(scheduler, prefill_decode.PAIRS_IN_SNAPSHOT),
         decisions=[_decision(each, now) for each in taken.decisions],
         failovers=[_failover(each, now) for each in taken.failovers],
     )

@@ -10,9 +10,9 @@ from grpc_health.v1 import health_pb2
 from grpc_health.v1.health import aio as health_aio
 
 from sage.controlplane.v1 import admin_pb2, executor_pb2, inference_pb2
-from scheduler_svc.control.clock import ControlClock
-from scheduler_svc.domain.core import SchedulingCore
+from scheduler_svc.control.timing.clock import ControlClock
 from scheduler_svc.domain.instance import InstanceState
+from scheduler_svc.domain.scheduler import Scheduler
 
 INFERENCE = inference_pb2.DESCRIPTOR.services_by_name["InferenceService"].full_name
 EXECUTOR = executor_pb2.DESCRIPTOR.services_by_name["ExecutorService"].full_name
@@ -25,8 +25,8 @@ CHECK_S = 0.2
 
 
 class HealthReporter:
-    def __init__(self, core: SchedulingCore, clock: ControlClock) -> None:
-        self._core = core
+    def __init__(self, scheduler: Scheduler, clock: ControlClock) -> None:
+        self._scheduler = scheduler
         self._clock = clock
         self.servicer = health_aio.HealthServicer()
 
@@ -34,13 +34,13 @@ class HealthReporter:
         for name in ("", EXECUTOR, ADMIN):
             await self._set(name, serving=True)
         while True:
-            ready = any(i.state is InstanceState.READY for i in self._core.registry.all())
+            ready = any(i.state is InstanceState.READY for i in self._scheduler.registry.all())
             await self._set(INFERENCE, serving=ready)
             await self._set(PREFILL_DECODE, serving=self._splits())
             await self._clock.sleep(CHECK_S)
 
     def _splits(self) -> bool:
-        return self._core.pd.settings.enabled and not self._core.pd_conditions()
+        return self._scheduler.pd.settings.enabled and not self._scheduler.pd_conditions()
 
     async def leave(self) -> None:
         """NOT_SERVING for all, for good: the process is about to stop."""

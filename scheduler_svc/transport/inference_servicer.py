@@ -10,11 +10,11 @@ import grpc
 from sage.controlplane.v1 import inference_pb2, inference_pb2_grpc
 from sage_wire.errors import ErrorReason
 from sage_wire.metadata import trace_headers
-from scheduler_svc.control.intake import Intake
-from scheduler_svc.control.live_request import Finished, Placement
-from scheduler_svc.control.output_log import TokenSlice
-from scheduler_svc.control.subscription import Subscription
-from scheduler_svc.domain.core import SchedulingCore
+from scheduler_svc.control.requests.intake import Intake
+from scheduler_svc.control.requests.live_request import Finished, Placement
+from scheduler_svc.control.requests.output_log import TokenSlice
+from scheduler_svc.control.requests.subscription import Subscription
+from scheduler_svc.domain.scheduler import Scheduler
 from scheduler_svc.transport import events
 from scheduler_svc.transport.enums import REQUEST_STATE_TO_WIRE
 from scheduler_svc.transport.errors import WireError
@@ -28,9 +28,9 @@ starts while its client is still being told that it was accepted."""
 
 
 class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
-    def __init__(self, intake: Intake, core: SchedulingCore, *, epoch: int) -> None:
+    def __init__(self, intake: Intake, scheduler: Scheduler, *, epoch: int) -> None:
         self._intake = intake
-        self._core = core
+        self._scheduler = scheduler
         self._epoch = epoch
 
     async def Generate(  # type: ignore[override]  # it writes to the context instead of yielding
@@ -54,7 +54,7 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
             if isinstance(event, TokenSlice):
                 await context.write(events.tokens(event, self._epoch))
             elif isinstance(event, Placement):
-                instance = self._core.registry.find(event.decision.instance_id)
+                instance = self._scheduler.registry.find(event.decision.instance_id)
                 await context.write(events.scheduled(event, instance, self._epoch))
             elif isinstance(event, Finished):
                 await context.write(events.finished(event))

@@ -7,10 +7,10 @@ from dataclasses import replace
 from itertools import chain, islice
 
 from sage.controlplane.v1 import admin_pb2
-from scheduler_svc.domain.core import SchedulingCore
 from scheduler_svc.domain.errors import FieldViolation, InvalidRequest
 from scheduler_svc.domain.pd.pairs import Pair, PairState
 from scheduler_svc.domain.pd.settings import PdSettings, SplitMode
+from scheduler_svc.domain.scheduler import Scheduler
 from scheduler_svc.transport import durations
 
 MODE_FROM_WIRE: dict[admin_pb2.SplitMode.ValueType, SplitMode] = {
@@ -61,9 +61,9 @@ def changed(settings: PdSettings, wire: admin_pb2.PrefillDecodeConfig) -> PdSett
         raise InvalidRequest([FieldViolation(field=f"config.prefilling_{key}", description=description)]) from error
 
 
-def state(core: SchedulingCore, most_pairs: int = PAIRS_SHOWN) -> admin_pb2.GetPrefillDecodeResponse:
+def state(scheduler: Scheduler, most_pairs: int = PAIRS_SHOWN) -> admin_pb2.GetPrefillDecodeResponse:
     """With at most ``most_pairs`` of the pairs: there may be as many as prefill instances times decode instances."""
-    pd = core.pd
+    pd = scheduler.pd
     pairs = _by_state(pd.pairs) if pd.settings.enabled else {}  # else not renewed: maybe gone
     return admin_pb2.GetPrefillDecodeResponse(
         config=config(pd.settings),
@@ -73,7 +73,7 @@ def state(core: SchedulingCore, most_pairs: int = PAIRS_SHOWN) -> admin_pb2.GetP
             for state, those in pairs.items()
             if those
         ],
-        conditions=core.pd_conditions(),
+        conditions=scheduler.pd_conditions(),
         splits=pd.splits,
         fallbacks=pd.fallbacks,
     )

@@ -8,8 +8,8 @@ import re
 from sage.controlplane.v1 import common_pb2, executor_pb2
 from sage_wire.errors import ErrorReason
 from sage_wire.protocol import OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION
-from scheduler_svc.control.attempt_end import AttemptEnd, EndCause
-from scheduler_svc.control.registration import HeldAttempt, Registration
+from scheduler_svc.control.instances.registration import HeldAttempt, Registration
+from scheduler_svc.domain.attempt_end import AttemptEnd, EndCause
 from scheduler_svc.domain.instance import (
     EngineFacts,
     InstanceRole,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from sage.controlplane.v1 import admin_pb2
-from scheduler_svc.control.explain import Story
-from scheduler_svc.control.timeline import TimeSlice, TimeUse
+from scheduler_svc.control.requests.explain import Story
+from scheduler_svc.control.requests.timeline import TimeSlice, TimeUse
 from scheduler_svc.domain.registry import Registry
 from scheduler_svc.transport import durations, events
 from scheduler_svc.transport.enums import PRIORITY_TO_WIRE, REQUEST_STATE_TO_WIRE

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from sage.controlplane.v1 import executor_pb2
 from sage_wire.errors import ErrorReason
 from sage_wire.protocol import TOKENIZER_LIMIT_BYTES
-from scheduler_svc.control.tokenizers import Tokenizers
+from scheduler_svc.control.requests.tokenizers import Tokenizers
 from scheduler_svc.transport.errors import WireError
 
 log = logging.getLogger(__name__)

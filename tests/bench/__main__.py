@@ -58,7 +58,7 @@ NOT_QUICK = ("core", "telemetry", *sorted(REAL))  # a minute each or more, most 
 Benchmark = Callable[[Size], Awaitable[list[Row]]]
 
 
-async def _core(size: Size) -> list[Row]:
+async def _scheduler(size: Size) -> list[Row]:
     return bench_core.measure(quick=size is QUICK)  # no process and no loop but this one: it may hold it
 
 
@@ -74,7 +74,7 @@ async def _relay(size: Size) -> list[Row]:
 
 
 async def _throughput(size: Size) -> list[Row]:
-    engine = simulated(step_s=0.015, streams=throughput.STREAMS)  # about the rate of the tiny model on one core
+    engine = simulated(step_s=0.015, streams=throughput.STREAMS)  # about the rate of the tiny model on one scheduler
     return await throughput.measure(engine, "simulated engine", rounds=size.rounds, max_tokens=size.throughput_tokens)
 
 
@@ -104,7 +104,7 @@ async def _vllm(size: Size) -> list[Row]:
 
 
 BENCHMARKS: dict[str, Benchmark] = dict(
-    zip(NAMES, (_core, _latency, _relay, _throughput, _telemetry, _vllm, _telemetry_vllm), strict=True)
+    zip(NAMES, (_scheduler, _latency, _relay, _throughput, _telemetry, _vllm, _telemetry_vllm), strict=True)
 )
 
 

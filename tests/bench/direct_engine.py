@@ -20,10 +20,10 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from executor_svc.engine.factory import engine_factory
-from executor_svc.engine.port import Engine as PortEngine
-from executor_svc.engine.port import EngineRequest, Sampling
 from executor_svc.engine.settings import EngineSettings
-from executor_svc.engine.vllm_arguments import engine_arguments, set_environment
+from executor_svc.engine.vllm.arguments import engine_arguments, set_environment
+from executor_svc.runtime.engine_port import Engine as PortEngine
+from executor_svc.runtime.engine_port import EngineRequest, Sampling
 from tests.bench.child import Child, child
 from tests.bench.engines import Engine
 from tests.bench.workload import Workload

@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from executor_svc.engine.factory import engine_factory
-from executor_svc.engine.port import EngineRequest, Sampling
+from executor_svc.runtime.engine_port import EngineRequest, Sampling
 from sage_client import AsyncClient, Tokens
 from tests.bench.bare_server import bare_server
 from tests.bench.control_plane import control_plane

@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from executor_svc.engine.port import Sampling
+from executor_svc.runtime.engine_port import Sampling
 from sage_client import Accepted, AsyncClient, Finished, SageError, Scheduled, Tokens
 from tests.support.simulated_answer import answer
 from tests.support.token_check import assert_tokens

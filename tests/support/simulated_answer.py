@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from executor_svc.engine.port import EngineRequest, EngineState, FinishReason, Sampling, TokenLogprob
 from executor_svc.engine.settings import ModelSettings, SimulatedSettings
-from executor_svc.engine.simulated_engine import SimulatedEngineFactory
-from executor_svc.engine.simulated_tokenizer import LEAD_BYTE_ID, tokenizer_for
+from executor_svc.engine.simulated.engine import SimulatedEngineFactory
+from executor_svc.engine.simulated.tokenizer import LEAD_BYTE_ID, tokenizer_for
+from executor_svc.runtime.engine_port import EngineRequest, EngineState, FinishReason, Sampling, TokenLogprob
 
 ENDLESS = SimulatedSettings(mean_output_tokens=1_000_000)
 """An engine whose answers run to max_tokens unless something else ends them."""

@@ -19,9 +19,9 @@ from pathlib import Path
 from statistics import median
 from time import process_time
 
-from scheduler_svc.domain.core import SchedulingCore
 from scheduler_svc.domain.instance import IterationSample, LoadReport
 from scheduler_svc.domain.request import Sampling
+from scheduler_svc.domain.scheduler import Scheduler
 from tests.bench.core.fleet import FACTS, FAR, MAX_RUNNING, MODEL, Requests, Running, start_core
 from tests.bench.report import Row, table
 
@@ -44,9 +44,9 @@ class Case:
 
 def half_full(policy: str, instances: int, decisions: int) -> Case:
     """Every instance has room: the widest choice there is.  Ten requests come, ten end, again and again."""
-    core = start_core(policy, instances)
-    requests, running = Requests(), Running(core)
-    fill(core, requests, running, instances * MAX_RUNNING // 2)
+    scheduler = start_core(policy, instances)
+    requests, running = Requests(), Running(scheduler)
+    fill(scheduler, requests, running, instances * MAX_RUNNING // 2)
     clock = [1.0]
 
     def run() -> tuple[int, float]:
@@ -54,9 +54,9 @@ def half_full(policy: str, instances: int, decisions: int) -> Case:
         while done < decisions:
             clock[0] += 0.01
             for _ in range(10):
-                core.enqueue(requests.make(clock[0]), clock[0])
+                scheduler.enqueue(requests.make(clock[0]), clock[0])
             began = process_time()
-            placed = core.schedule(clock[0])
+            placed = scheduler.schedule(clock[0])
             spent += process_time() - began
             done += len(placed)
             running.start(placed)
@@ -70,12 +70,12 @@ def half_full(policy: str, instances: int, decisions: int) -> Case:
 
 def saturated(policy: str, instances: int, waiting: int, decisions: int, *, group: str, name: str) -> Case:
     """Every slot is taken and requests wait, none of them late; one ends, one is placed, one comes."""
-    core = start_core(policy, instances)
-    requests, running = Requests(), Running(core)
-    while not core.waiting(MODEL):
-        fill(core, requests, running, 200)
-    for _ in range(waiting - core.waiting(MODEL)):
-        core.enqueue(requests.make(0.0, ttft=2 * FAR), 0.0)
+    scheduler = start_core(policy, instances)
+    requests, running = Requests(), Running(scheduler)
+    while not scheduler.waiting(MODEL):
+        fill(scheduler, requests, running, 200)
+    for _ in range(waiting - scheduler.waiting(MODEL)):
+        scheduler.enqueue(requests.make(0.0, ttft=2 * FAR), 0.0)
     clock = [1.0]
 
     def run() -> tuple[int, float]:
@@ -85,8 +85,8 @@ def saturated(policy: str, instances: int, waiting: int, decisions: int, *, grou
             running.finish(1, clock[0])
             request = requests.make(clock[0], ttft=2 * FAR)
             began = process_time()
-            placed = core.schedule(clock[0])
-            core.enqueue(request, clock[0])
+            placed = scheduler.schedule(clock[0])
+            scheduler.enqueue(request, clock[0])
             spent += process_time() - began
             done += len(placed)
             running.start(placed)
@@ -99,17 +99,17 @@ def turned_late(waiting: int) -> Case:
     """All that wait miss their target at once; passes until each was sent back."""
 
     def run() -> tuple[int, float]:
-        core = start_core("slo_aware", 1)
-        requests, running = Requests(), Running(core)
-        fill(core, requests, running, MAX_RUNNING + 2)
+        scheduler = start_core("slo_aware", 1)
+        requests, running = Requests(), Running(scheduler)
+        fill(scheduler, requests, running, MAX_RUNNING + 2)
         for _ in range(waiting):
-            core.enqueue(requests.make(1.0, ttft=2 * FAR), 1.0)
-        pool = core.registry.pool(MODEL)
+            scheduler.enqueue(requests.make(1.0, ttft=2 * FAR), 1.0)
+        pool = scheduler.registry.pool(MODEL)
         passes, spent = 0, 0.0
         while pool.queue is not None and any(not w.late for w in pool.queue):
             pool.changed = True
             began = process_time()
-            core.schedule(1.0 + 3 * FAR)
+            scheduler.schedule(1.0 + 3 * FAR)
             spent += process_time() - began
             passes += 1
         return passes, spent
@@ -119,22 +119,22 @@ def turned_late(waiting: int) -> Case:
 
 def claimed(instances: int, passes: int) -> Case:
     """The head needs more KV room than any instance has free: a claim, and sixteen behind it looked at, every pass."""
-    core = start_core("fifo", instances)
-    requests, running = Requests(), Running(core)
-    fill(core, requests, running, instances * MAX_RUNNING // 2)
+    scheduler = start_core("fifo", instances)
+    requests, running = Requests(), Running(scheduler)
+    fill(scheduler, requests, running, instances * MAX_RUNNING // 2)
     facts_len = FACTS.max_model_len
     for n in range(instances * (FACTS.kv_capacity_tokens // facts_len) + 40):
-        core.enqueue(requests.make(0.0, prompt=facts_len - 500, sampling=Sampling(max_tokens=500 - n % 3)), 0.0)
-    while placed := core.schedule(0.0):
+        scheduler.enqueue(requests.make(0.0, prompt=facts_len - 500, sampling=Sampling(max_tokens=500 - n % 3)), 0.0)
+    while placed := scheduler.schedule(0.0):
         running.start(placed)
-    pool = core.registry.pool(MODEL)
+    pool = scheduler.registry.pool(MODEL)
 
     def run() -> tuple[int, float]:
         spent = 0.0
         for _ in range(passes):
             pool.changed = True
             began = process_time()
-            placed = core.schedule(1.0)
+            placed = scheduler.schedule(1.0)
             spent += process_time() - began
             assert not placed
         return passes, spent
@@ -144,9 +144,9 @@ def claimed(instances: int, passes: int) -> Case:
 
 def explained(instances: int, decisions: int) -> Case:
     """Writing out all rows of a decision, as an operator's `explain` does."""
-    core = start_core("slo_aware", instances)
-    core.enqueue(Requests().make(0.0), 0.0)
-    (decision,) = core.schedule(0.0)
+    scheduler = start_core("slo_aware", instances)
+    scheduler.enqueue(Requests().make(0.0), 0.0)
+    (decision,) = scheduler.schedule(0.0)
 
     def run() -> tuple[int, float]:
         began = process_time()
@@ -161,8 +161,8 @@ def explained(instances: int, decisions: int) -> Case:
 
 def heartbeats(count: int) -> Case:
     """Heartbeats with sixteen iterations each, on an instance with half its slots taken."""
-    core = start_core("fifo", 1)
-    fill(core, Requests(), Running(core), MAX_RUNNING // 2)
+    scheduler = start_core("fifo", 1)
+    fill(scheduler, Requests(), Running(scheduler), MAX_RUNNING // 2)
     samples = tuple(
         IterationSample(
             prefill_tokens=n % 4 * 100,
@@ -187,17 +187,17 @@ def heartbeats(count: int) -> Case:
                 iterations=n,
                 samples=samples,
             )
-            core.report("i0000", load, 1.0)
+            scheduler.report("i0000", load, 1.0)
         return count, process_time() - began
 
     return Case(group="heartbeats", name="16 iterations each", instances=1, unit="heartbeats/s", run=run)
 
 
-def fill(core: SchedulingCore, requests: Requests, running: Running, count: int) -> None:
+def fill(scheduler: Scheduler, requests: Requests, running: Running, count: int) -> None:
     for n in range(count):
-        core.enqueue(requests.make(0.0), 0.0)
+        scheduler.enqueue(requests.make(0.0), 0.0)
         if n % 100 == 99 or n == count - 1:
-            while placed := core.schedule(0.0):
+            while placed := scheduler.schedule(0.0):
                 running.start(placed)
 
 
@@ -236,7 +236,7 @@ def measure(*, quick: bool) -> list[Row]:
 def make_row(case: Case, rates: list[float]) -> Row:
     rate = median(rates)
     return Row(
-        benchmark=f"core, {case.group}",
+        benchmark=f"scheduler, {case.group}",
         case=case.name,
         value=rate,
         unit=case.unit,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 
-from scheduler_svc.domain.core import CoreSettings, SchedulingCore
 from scheduler_svc.domain.decision import Decision
 from scheduler_svc.domain.instance import EngineFacts, InstanceSpec
 from scheduler_svc.domain.policy import PolicyCatalogue
 from scheduler_svc.domain.request import Priority, Request, RequestKey, Sampling
+from scheduler_svc.domain.scheduler import Scheduler, SchedulerSettings
 
 MODEL = "m"
 PROMPT = 256  # tokens
@@ -26,14 +26,14 @@ FACTS = EngineFacts(
 )
 
 
-def start_core(policy: str, instances: int, *, queue_limit: int = 1_000_000) -> SchedulingCore:
-    settings = CoreSettings(policy=policy, queue_limit_per_model=queue_limit)
-    core = SchedulingCore(settings, PolicyCatalogue())
+def start_core(policy: str, instances: int, *, queue_limit: int = 1_000_000) -> Scheduler:
+    settings = SchedulerSettings(policy=policy, queue_limit_per_model=queue_limit)
+    scheduler = Scheduler(settings, PolicyCatalogue())
     for n in range(instances):
         spec = InstanceSpec(instance_id=f"i{n:04}", model=MODEL, engine_start_id="1", price_per_hour=1.0 + n % 3)
-        core.registry.register(spec, 0.0)
-        core.engine_ready(spec.instance_id, FACTS, 0.0)
-    return core
+        scheduler.registry.register(spec, 0.0)
+        scheduler.engine_ready(spec.instance_id, FACTS, 0.0)
+    return scheduler
 
 
 class Requests:
@@ -60,8 +60,8 @@ class Requests:
 class Running:
     """Attempts in the order they started; the oldest ends first."""
 
-    def __init__(self, core: SchedulingCore) -> None:
-        self._core = core
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler = scheduler
         self._attempts: deque[int] = deque()
 
     def start(self, decisions: list[Decision]) -> None:
@@ -71,5 +71,5 @@ class Running:
     def finish(self, count: int, now: float) -> None:
         for _ in range(min(count, len(self._attempts))):
             attempt = self._attempts.popleft()
-            self._core.first_token(attempt, now)
-            self._core.release(attempt, now, output_tokens=20, finished=True)
+            self._scheduler.first_token(attempt, now)
+            self._scheduler.release(attempt, now, output_tokens=20, finished=True)

@@ -16,9 +16,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from executor_svc.engine.kv_connectors import connector_named
 from executor_svc.engine.settings import EngineSettings
-from executor_svc.engine.vllm_arguments import engine_arguments, set_environment
+from executor_svc.engine.vllm.arguments import engine_arguments, set_environment
+from executor_svc.engine.vllm.kv_connectors import connector_named
 from tests.bench.child import Child, child
 from tests.bench.engines import Engine
 from tests.bench.free_port import free_port
@@ -66,7 +66,7 @@ async def _started(settings: EngineSettings, device: str) -> Any:
     arguments = engine_arguments(settings.model, settings.vllm, settings.model.model)
     llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments, kv_transfer_config=config))
     if settings.vllm.cpu_cores is not None:
-        await llm.collective_rpc("compute_on_own_cores")  # as the executor does: both would compute on one core
+        await llm.collective_rpc("compute_on_own_cores")  # as the executor does: both would compute on one scheduler
     return llm
 
 

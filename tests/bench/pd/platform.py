@@ -67,7 +67,7 @@ class Platform:
 
 
 def cpu(kv_block_size: int | None = None) -> Platform:
-    """An engine per core, the tiny model in float32."""
+    """An engine per scheduler, the tiny model in float32."""
     make_tiny_model(CPU_MODEL, "float32")
     return Platform(
         name="vLLM, CPU", model=CPU_MODEL.resolve(), gpu=False, longest_step_s=1.5, kv_block_size=kv_block_size

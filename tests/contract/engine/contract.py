@@ -1,4 +1,4 @@
-"""What every engine behind ``executor_svc.engine.port`` does, written as tests.
+"""What every engine behind ``executor_svc.runtime.engine_port`` does, written as tests.
 
 A test module subclasses ``EngineContract`` and gives the ``subject`` fixture.  The engine may be shared
 between tests: none of them leaves anything running, and counters are only ever compared with what they were
@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 import pytest
 from tokenizers import Tokenizer
 
-from executor_svc.engine.port import (
+from executor_svc.runtime.engine_port import (
     Engine,
     EngineError,
     EngineOutput,

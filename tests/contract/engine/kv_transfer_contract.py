@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from executor_svc.engine.port import (
+from executor_svc.runtime.engine_port import (
     Engine,
     EngineError,
     EngineOutput,

@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from executor_svc.engine.settings import ModelSettings, SimulatedSettings
-from executor_svc.engine.simulated_engine import SimulatedEngineFactory
-from executor_svc.engine.simulated_tokenizer import tokenizer_for
+from executor_svc.engine.simulated.engine import SimulatedEngineFactory
+from executor_svc.engine.simulated.tokenizer import tokenizer_for
 from tests.contract.engine.contract import EngineContract, Subject
 
 SETTINGS = SimulatedSettings(

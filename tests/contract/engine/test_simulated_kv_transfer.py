@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from executor_svc.engine.settings import ModelSettings, SimulatedKvTransferSettings, SimulatedSettings
-from executor_svc.engine.simulated_engine import SimulatedEngineFactory
+from executor_svc.engine.simulated.engine import SimulatedEngineFactory
 from tests.contract.engine.kv_transfer_contract import Ends, KvTransferContract
 
 TRANSFER = SimulatedKvTransferSettings(

@@ -1,4 +1,4 @@
-"""A core over modelled engines in virtual time: what a policy does, without an engine or a clock."""
+"""A scheduler over modelled engines in virtual time: what a policy does, without an engine or a clock."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from scheduler_svc.domain.core import CoreSettings, SchedulingCore
 from scheduler_svc.domain.decision import Decision
 from scheduler_svc.domain.instance import EngineFacts, InstanceSpec, LoadReport
 from scheduler_svc.domain.policy import PolicyCatalogue
 from scheduler_svc.domain.request import Request, RequestKey, Sampling
+from scheduler_svc.domain.scheduler import Scheduler, SchedulerSettings
 
 MODEL = "tiny"
 PREFILL_TOKEN_S = 1e-4
@@ -46,18 +46,18 @@ def make_request(request_id: object, *, prompt: int = 32, output: int = 32, **ch
     return Request(**values | changes)
 
 
-def make_core(
+def make_scheduler(
     policy: str = "fifo", *, instances: int = 0, policies: PolicyCatalogue | None = None, **settings: Any
-) -> SchedulingCore:
-    """A core with so many equal READY instances ``i0``, ``i1`` ..."""
-    core = SchedulingCore(CoreSettings(policy=policy, **settings), policies or PolicyCatalogue())
+) -> Scheduler:
+    """A scheduler with so many equal READY instances ``i0``, ``i1`` ..."""
+    scheduler = Scheduler(SchedulerSettings(policy=policy, **settings), policies or PolicyCatalogue())
     for n in range(instances):
-        add_instance(core, f"i{n}")
-    return core
+        add_instance(scheduler, f"i{n}")
+    return scheduler
 
 
 def add_instance(
-    core: SchedulingCore,
+    scheduler: Scheduler,
     instance_id: str,
     *,
     now: float = 0.0,
@@ -66,8 +66,8 @@ def add_instance(
     **spec: Any,
 ) -> None:
     """A READY instance."""
-    core.registry.register(InstanceSpec(instance_id=instance_id, model=model, engine_start_id="1", **spec), now)
-    core.engine_ready(instance_id, facts or make_facts(), now)
+    scheduler.registry.register(InstanceSpec(instance_id=instance_id, model=model, engine_start_id="1", **spec), now)
+    scheduler.engine_ready(instance_id, facts or make_facts(), now)
 
 
 @dataclass
@@ -81,8 +81,8 @@ class ModelledEngine:
 class ModelledFleet:
     """Plays arrivals and ends in virtual time and keeps account of what became of every request."""
 
-    def __init__(self, core: SchedulingCore, *, heartbeat_s: float | None = None) -> None:
-        self.core = core
+    def __init__(self, scheduler: Scheduler, *, heartbeat_s: float | None = None) -> None:
+        self.scheduler = scheduler
         self.now = 0.0
         self.decisions: list[Decision] = []
         self.placed_at: dict[RequestKey, float] = {}
@@ -125,27 +125,27 @@ class ModelledFleet:
 
     def _arrive(self, request: Request) -> None:
         self._requests[request.key] = request
-        self.core.enqueue(request, self.now)
+        self.scheduler.enqueue(request, self.now)
 
     def _pass(self) -> None:
         while True:
-            for decision in self.core.schedule(self.now):
+            for decision in self.scheduler.schedule(self.now):
                 self._assign(decision)
-            if not self.core.more:
+            if not self.scheduler.more:
                 break
         self.after_pass()
 
     def _assign(self, decision: Decision) -> None:
         self.decisions.append(decision)
         self.placed_at[decision.key] = self.now
-        self.core.assigned(decision.attempt_number, decision.attempt_number)
+        self.scheduler.assigned(decision.attempt_number, decision.attempt_number)
         self._live[decision.attempt_number] = decision
         engine = self._engines.setdefault(decision.instance_id, ModelledEngine())
         heapq.heappush(engine.queued, (decision.engine_priority, decision.attempt_number))
         self._feed(decision.instance_id, engine)
 
     def _feed(self, instance_id: str, engine: ModelledEngine) -> None:
-        facts = self.core.registry.get(instance_id).facts
+        facts = self.scheduler.registry.get(instance_id).facts
         assert facts is not None
         while engine.queued and len(engine.running) < facts.max_running:
             _, attempt = heapq.heappop(engine.queued)
@@ -157,12 +157,12 @@ class ModelledFleet:
             self.at(self.now + end_s, partial(self._end, attempt))
 
     def _first_token(self, attempt: int) -> None:
-        self.core.first_token(attempt, self.now)
+        self.scheduler.first_token(attempt, self.now)
 
     def _end(self, attempt: int) -> None:
         decision = self._live.pop(attempt)
         output = self._requests[decision.key].sampling.max_tokens
-        assert self.core.release(attempt, self.now, output_tokens=output, finished=True)
+        assert self.scheduler.release(attempt, self.now, output_tokens=output, finished=True)
         self.ended[decision.key] += 1
         engine = self._engines[decision.instance_id]
         engine.running.discard(attempt)
@@ -170,9 +170,9 @@ class ModelledFleet:
 
     def _beat(self) -> None:
         self._beats += 1
-        for instance in self.core.registry.all():
+        for instance in self.scheduler.registry.all():
             engine = self._engines.get(instance.instance_id, ModelledEngine())
-            self.core.report(instance.instance_id, self._load(engine), self.now)
+            self.scheduler.report(instance.instance_id, self._load(engine), self.now)
         if self._live or self._events:
             assert self._heartbeat_s is not None
             self.at(self.now + self._heartbeat_s, self._beat)

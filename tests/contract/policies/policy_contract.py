@@ -3,7 +3,7 @@
 For a policy of your own, subclass ``PolicyContract`` in your tests and say how it is made:
 
     class TestMine(PolicyContract):
-        factory = staticmethod(make_mine)      # CoreSettings -> Policy
+        factory = staticmethod(make_mine)      # SchedulerSettings -> Policy
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from scheduler_svc.domain.core import CoreSettings, SchedulingCore
 from scheduler_svc.domain.instance import InstanceState
 from scheduler_svc.domain.ledger import Account
 from scheduler_svc.domain.ordering.base import Ordering
@@ -25,12 +24,13 @@ from scheduler_svc.domain.placement.ask import Ask
 from scheduler_svc.domain.policy import BUILTIN, Policy, PolicyCatalogue
 from scheduler_svc.domain.queue import ModelQueue, Waiting
 from scheduler_svc.domain.request import Priority, Request
+from scheduler_svc.domain.scheduler import Scheduler, SchedulerSettings
 from tests.contract.policies.modelled_fleet import (
     ModelledFleet,
     add_instance,
-    make_core,
     make_facts,
     make_request,
+    make_scheduler,
 )
 
 NAME = "policy_under_test"
@@ -72,20 +72,20 @@ def waiting_requests(draw: st.DrawFn) -> Waiting:
 
 
 class PolicyContract:
-    factory: Callable[[CoreSettings], Policy]
+    factory: Callable[[SchedulerSettings], Policy]
 
     def policy(self) -> Policy:
-        return self.factory(CoreSettings())
+        return self.factory(SchedulerSettings())
 
-    def core(self) -> SchedulingCore:
+    def scheduler(self) -> Scheduler:
         policies = PolicyCatalogue({**BUILTIN, NAME: lambda s: replace(self.factory(s), name=NAME)})
-        return make_core(NAME, policies=policies)
+        return make_scheduler(NAME, policies=policies)
 
     def fleet(self, instances: int = 3, *, max_running: int = 4) -> ModelledFleet:
-        core = self.core()
+        scheduler = self.scheduler()
         for n in range(instances):
-            add_instance(core, f"i{n}", facts=make_facts(max_running=max_running), price_per_hour=1.0 + n)
-        return ModelledFleet(core)
+            add_instance(scheduler, f"i{n}", facts=make_facts(max_running=max_running), price_per_hour=1.0 + n)
+        return ModelledFleet(scheduler)
 
     # --- what it says of itself -------------------------------------------------------------------
 
@@ -175,23 +175,23 @@ class PolicyContract:
         assert fleet.by_instance == {"i0": 4, "i1": 4, "i2": 4}
 
     def test_an_instance_of_another_model_is_never_chosen(self) -> None:
-        core = self.core()
-        add_instance(core, "other", model="other")
-        core.enqueue(make_request(1), 0.0)
+        scheduler = self.scheduler()
+        add_instance(scheduler, "other", model="other")
+        scheduler.enqueue(make_request(1), 0.0)
 
-        assert core.schedule(0.0) == []
-        assert core.waiting("tiny") == 1
+        assert scheduler.schedule(0.0) == []
+        assert scheduler.waiting("tiny") == 1
 
     @pytest.mark.parametrize("state", [s for s in InstanceState if s is not InstanceState.READY])
     def test_an_instance_that_is_not_ready_is_never_chosen(self, state: InstanceState) -> None:
-        core = self.core()
-        add_instance(core, "i0")
+        scheduler = self.scheduler()
+        add_instance(scheduler, "i0")
         if state is InstanceState.DRAINED:
-            core.registry.transition("i0", InstanceState.DRAINING, "", 0.0)
-        core.registry.transition("i0", state, "as the test wants", 0.0)
-        core.enqueue(make_request(1), 0.0)
+            scheduler.registry.transition("i0", InstanceState.DRAINING, "", 0.0)
+        scheduler.registry.transition("i0", state, "as the test wants", 0.0)
+        scheduler.enqueue(make_request(1), 0.0)
 
-        assert core.schedule(0.0) == []
+        assert scheduler.schedule(0.0) == []
 
     def test_the_preferred_instance_is_taken_where_it_has_room(self) -> None:
         fleet = self.fleet(3)
@@ -211,14 +211,14 @@ class PolicyContract:
         assert any("'nowhere' not used" in reason for reason in fleet.decisions[0].reasons)
 
     def test_every_instance_of_the_model_is_in_the_explanation_once(self) -> None:
-        core = self.core()
+        scheduler = self.scheduler()
         for n in range(4):
-            add_instance(core, f"i{n}", facts=make_facts(max_running=2))
-        core.registry.transition("i3", InstanceState.SUSPECT, "its stream broke", 0.0)
+            add_instance(scheduler, f"i{n}", facts=make_facts(max_running=2))
+        scheduler.registry.transition("i3", InstanceState.SUSPECT, "its stream broke", 0.0)
         for n in range(6):
-            core.enqueue(make_request(n), 0.0)
+            scheduler.enqueue(make_request(n), 0.0)
 
-        decisions = core.schedule(0.0)
+        decisions = scheduler.schedule(0.0)
 
         assert decisions
         for decision in decisions:
@@ -244,7 +244,7 @@ class PolicyContract:
         keys = Counter(r.key for r in requests)
         assert Counter(d.key for d in fleet.decisions) == keys
         assert fleet.ended == keys
-        assert fleet.core.live_attempts() == 0
+        assert fleet.scheduler.live_attempts() == 0
 
     @QUICK
     @given(st.data())
@@ -256,7 +256,7 @@ class PolicyContract:
         kept = self.policy().objective.headroom
 
         def free_slots_are_used() -> None:
-            pool = fleet.core.registry.pool("tiny")
+            pool = fleet.scheduler.registry.pool("tiny")
             if pool.queue:
                 critical_waits = pool.queue.view().by_priority[Priority.CRITICAL] > 0
                 for account in pool.accounts:
@@ -314,25 +314,25 @@ class PolicyContract:
         assert fleet.waits()[background.key] <= 2 * (bound_s + 10) + service_s
 
     def test_switching_to_it_and_away_loses_nobody(self) -> None:
-        core = make_core("fifo", policies=PolicyCatalogue({**BUILTIN, NAME: self.factory}))
+        scheduler = make_scheduler("fifo", policies=PolicyCatalogue({**BUILTIN, NAME: self.factory}))
         keys = set()
         for n in range(20):
             request = make_request(n, priority=Priority(1 + n % 5), ttft_target_s=0.1 if n % 3 else None)
             keys.add(request.key)
-            core.enqueue(request, 0.0)
+            scheduler.enqueue(request, 0.0)
 
-        assert core.set_policy(NAME, 1.0, "try it")[1] == 20
-        assert core.set_policy("fifo", 2.0, "and back")[1] == 20
+        assert scheduler.set_policy(NAME, 1.0, "try it")[1] == 20
+        assert scheduler.set_policy("fifo", 2.0, "and back")[1] == 20
 
-        add_instance(core, "i0", facts=make_facts(max_running=64))
-        assert {d.key for d in core.schedule(3.0)} == keys
+        add_instance(scheduler, "i0", facts=make_facts(max_running=64))
+        assert {d.key for d in scheduler.schedule(3.0)} == keys
 
 
 def max_delay_s(policy: Policy) -> float:
     """How far a request may be overtaken, in seconds of arrival."""
     if policy.governor is None:
         return policy.ordering.max_delay_s
-    return max(BUILTIN[name](CoreSettings()).ordering.max_delay_s for name in policy.governor.follows)
+    return max(BUILTIN[name](SchedulerSettings()).ordering.max_delay_s for name in policy.governor.follows)
 
 
 def all_keys(ordering: Ordering, waiting: Waiting) -> list[float]:
@@ -354,13 +354,13 @@ def all_keys(ordering: Ordering, waiting: Waiting) -> list[float]:
 
 def loaded_accounts(loads: Sequence[int]) -> list[Account]:
     """Accounts of a fleet that runs so many requests already; each has room for more."""
-    core = make_core("fifo")
+    scheduler = make_scheduler("fifo")
     for n, load in enumerate(loads):
-        add_instance(core, f"i{n}", facts=make_facts(max_running=8), price_per_hour=float(n % 2))
+        add_instance(scheduler, f"i{n}", facts=make_facts(max_running=8), price_per_hour=float(n % 2))
         for r in range(load):
-            core.enqueue(make_request(f"{n}-{r}", preferred_instance=f"i{n}"), 0.0)
-        core.schedule(0.0)
-    return [i.account for i in core.registry.all()]
+            scheduler.enqueue(make_request(f"{n}-{r}", preferred_instance=f"i{n}"), 0.0)
+        scheduler.schedule(0.0)
+    return [i.account for i in scheduler.registry.all()]
 
 
 def make_ask(waiting: Waiting) -> Ask:

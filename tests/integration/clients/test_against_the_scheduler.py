@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import sage_client as sage
-from executor_svc.engine.port import Sampling
+from executor_svc.runtime.engine_port import Sampling
 from sage_client import Reconnect
 from tests.integration.system.local_fleet import LocalFleet
 from tests.support.network_proxy import NetworkProxy

@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from executor_svc.config import load
-from executor_svc.engine.port import EngineFactory, ProgressListener
-from executor_svc.engine.simulated_engine import SimulatedEngine, SimulatedEngineFactory
+from executor_svc.engine.simulated.engine import SimulatedEngine, SimulatedEngineFactory
+from executor_svc.runtime.engine_port import EngineFactory, ProgressListener
 from executor_svc.runtime.service import ExecutorService
 from executor_svc.runtime.session import SessionTimings
 from executor_svc.wiring import run

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from executor_svc.engine.faults import Fault, FaultKind
+from executor_svc.engine.simulated.faults import Fault, FaultKind
 from sage.controlplane.v1 import common_pb2, executor_pb2
 from tests.integration.executor.running_executor import RunningExecutor, executor
 from tests.integration.executor.scripted_scheduler import Session, scripted_scheduler

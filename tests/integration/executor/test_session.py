@@ -10,8 +10,8 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from executor_svc.engine.faults import Fault, FaultKind
-from executor_svc.engine.port import Engine, EngineState, ModelError, ProgressListener
+from executor_svc.engine.simulated.faults import Fault, FaultKind
+from executor_svc.runtime.engine_port import Engine, EngineState, ModelError, ProgressListener
 from executor_svc.runtime.service import Exit
 from sage.controlplane.v1 import common_pb2, executor_pb2
 from sage_wire.errors import ErrorReason

@@ -7,7 +7,7 @@ from typing import Any
 
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from executor_svc.engine.port import Sampling
+from executor_svc.runtime.engine_port import Sampling
 from sage_client import AsyncStream, Completion, HistoryEntry, PairState, PrefillDecodePair
 from tests.integration.system.local_fleet import LocalExecutor, LocalFleet
 from tests.integration.telemetry.scraped_page import Page, scrape

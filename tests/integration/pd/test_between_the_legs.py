@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from executor_svc.engine.faults import Fault, FaultKind
+from executor_svc.engine.simulated.faults import Fault, FaultKind
 from sage_client import AsyncStream, InstanceState, Phase, RequestCancelledError
 from tests.integration.pd.pd_fleet import (
     SHORT_LEASE,

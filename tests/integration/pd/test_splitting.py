@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from executor_svc.engine.faults import Fault, FaultKind
-from executor_svc.engine.simulated_side_channel import Message, TcpSideChannel
+from executor_svc.engine.simulated.faults import Fault, FaultKind
+from executor_svc.engine.simulated.side_channel import Message, TcpSideChannel
 from fleet.ports import free_address
 from sage_client import Completion, NoInstanceError, PairState, Phase, Scheduled, SplitMode
 from sagectl.cli import sagectl

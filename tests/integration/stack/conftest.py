@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from executor_svc.engine.faults import Fault, FaultKind
+from executor_svc.engine.simulated.faults import Fault, FaultKind
 from sage_client import UnknownModelError
 from scheduler_svc.domain.pd.pairs import PairState
 from tests.integration.stack.prometheus_server import PrometheusServer
@@ -68,7 +68,7 @@ def told(receiver: OtlpReceiver, port: int) -> dict[str, Any]:
 
 async def history(fleet: LocalFleet) -> None:
     """What fleets go through: a refusal, a handoff that fails, a failover in the middle of an output."""
-    pairs = fleet.scheduler.control.core.pd.pairs
+    pairs = fleet.scheduler.control.scheduler.pd.pairs
     await eventually(lambda: sum(pair.state is PairState.USABLE for pair in pairs) >= 2, what="two usable pairs")
     with pytest.raises(UnknownModelError):
         await fleet.client.generate("Hello", model="nobody-serves-this").result()

@@ -11,7 +11,7 @@ from tests.integration.stack.shipped import DOCKER
 
 
 def test_continued_lines_are_one_and_comments_are_none() -> None:
-    text = "# A comment.\nFROM a AS b\nRUN one \\\n    # why\n    && two\n\nCMD [\"x\"]\n"
+    text = '# A comment.\nFROM a AS b\nRUN one \\\n    # why\n    && two\n\nCMD ["x"]\n'
     assert list(instructions(text)) == [("FROM", "a AS b"), ("RUN", "one && two"), ("CMD", '["x"]')]
 
 

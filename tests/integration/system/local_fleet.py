@@ -11,15 +11,15 @@ from typing import Any, Self
 import grpc
 
 from executor_svc.config import ExecutorConfig
-from executor_svc.engine.port import EngineFactory, ProgressListener
 from executor_svc.engine.settings import EngineSettings, ModelSettings, SimulatedSettings
-from executor_svc.engine.simulated_engine import SimulatedEngine, SimulatedEngineFactory
+from executor_svc.engine.simulated.engine import SimulatedEngine, SimulatedEngineFactory
+from executor_svc.runtime.engine_port import EngineFactory, ProgressListener
 from executor_svc.runtime.service import ExecutorService
 from executor_svc.runtime.session import SessionTimings
 from executor_svc.wiring import run
 from sage_client import AsyncClient, Instance, InstanceState
 from scheduler_svc.config import SchedulerConfig
-from scheduler_svc.wiring import Scheduler
+from scheduler_svc.wiring import SchedulerService
 from tests.support.eventually import eventually
 from tests.support.simulated_answer import ENDLESS
 
@@ -96,7 +96,7 @@ class LocalExecutor:
 class LocalFleet:
     def __init__(self, **settings: Any) -> None:
         options: dict[str, Any] = {**SCHEDULER, **settings, "instance": {**INSTANCE, **settings.get("instance", {})}}
-        self.scheduler = Scheduler(SchedulerConfig(**options))
+        self.scheduler = SchedulerService(SchedulerConfig(**options))
         self.executors: dict[str, LocalExecutor] = {}
         self._clients: list[AsyncClient] = []
         self._channels: list[grpc.aio.Channel] = []
@@ -170,7 +170,7 @@ class LocalFleet:
 
     def _tokenizers_known(self) -> bool:
         store = self.scheduler.control.intake._tokenizers
-        facts = [i.facts for i in self.scheduler.control.core.registry if i.facts is not None]
+        facts = [i.facts for i in self.scheduler.control.scheduler.registry if i.facts is not None]
         return all(store.has(each.tokenizer_hash) for each in facts)
 
     async def instance(self, instance_id: str) -> Instance:

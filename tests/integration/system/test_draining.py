@@ -7,7 +7,7 @@ import asyncio
 import grpc
 import pytest
 
-from executor_svc.engine.port import Sampling
+from executor_svc.runtime.engine_port import Sampling
 from sage_client import (
     AsyncStream,
     InstanceNotFoundError,

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from executor_svc.engine.faults import Fault, FaultKind
-from executor_svc.engine.port import Sampling, StructuredKind, StructuredOutput
+from executor_svc.engine.simulated.faults import Fault, FaultKind
+from executor_svc.runtime.engine_port import Sampling, StructuredKind, StructuredOutput
 from sage_client import (
     AsyncStream,
     Completion,

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from executor_svc.engine.port import Sampling, StructuredKind, StructuredOutput
+from executor_svc.runtime.engine_port import Sampling, StructuredKind, StructuredOutput
 from sage_client import Accepted, AsyncClient, ChatMessage, Finished, FinishReason, Scheduled, Tokens
 from tests.integration.system.local_fleet import LocalExecutor, LocalFleet
 from tests.support.eventually import eventually

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from executor_svc.engine.port import Sampling
+from executor_svc.runtime.engine_port import Sampling
 from sage_client import Accepted, AsyncClient, RequestConflictError, Tokens
 from tests.integration.system.local_fleet import LocalExecutor, LocalFleet
 from tests.support.simulated_answer import answer

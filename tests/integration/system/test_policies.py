@@ -7,8 +7,8 @@ from collections import Counter
 
 import pytest
 
-from executor_svc.engine.faults import Fault, FaultKind
-from executor_svc.engine.port import Sampling
+from executor_svc.engine.simulated.faults import Fault, FaultKind
+from executor_svc.runtime.engine_port import Sampling
 from sage_client import AsyncStream, Completion, Finished, Priority, Scheduled, Tokens
 from tests.integration.system.local_fleet import LocalExecutor, LocalFleet
 from tests.support.eventually import eventually

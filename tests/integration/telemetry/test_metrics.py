@@ -9,7 +9,7 @@ from typing import Any
 import prometheus_client
 import pytest
 
-from executor_svc.engine.faults import Fault, FaultKind
+from executor_svc.engine.simulated.faults import Fault, FaultKind
 from sage_telemetry.catalogue import BOTH, EXECUTOR, SCHEDULER
 from sage_telemetry.instrument import Instrument, Kind
 from scheduler_svc.domain.instance import InstanceState

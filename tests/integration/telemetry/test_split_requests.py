@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from executor_svc.engine.faults import Fault, FaultKind
+from executor_svc.engine.simulated.faults import Fault, FaultKind
 from scheduler_svc.domain.pd.pairs import PairState
 from tests.integration.system.local_fleet import LocalFleet
 from tests.integration.telemetry.caller import Caller
@@ -26,7 +26,7 @@ async def pair(telemetry: dict[str, Any]) -> AsyncIterator[LocalFleet]:
     async with LocalFleet(telemetry=telemetry, pd_separation=SPLITTING) as fleet:
         for name, role in (("p", "prefilling"), ("d", "decoding")):
             await fleet.add(name, settings={"telemetry": telemetry, "role": role}, kv_transfer=HANDOVER)
-        pairs = fleet.scheduler.control.core.pd.pairs
+        pairs = fleet.scheduler.control.scheduler.pd.pairs
         await eventually(lambda: any(pair.state is PairState.USABLE for pair in pairs), what="a usable pair")
         yield fleet
 

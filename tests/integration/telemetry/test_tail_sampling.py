@@ -9,7 +9,7 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as WireSpan
 
-from executor_svc.engine.faults import Fault, FaultKind
+from executor_svc.engine.simulated.faults import Fault, FaultKind
 from tests.integration.system.local_fleet import LocalExecutor, LocalFleet
 from tests.integration.telemetry.caller import Caller
 from tests.integration.telemetry.otlp_receiver import OtlpReceiver, Span, Tree

@@ -12,7 +12,7 @@ from google.protobuf.duration_pb2 import Duration
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as WireSpan
 
-from executor_svc.engine.faults import Fault, FaultKind
+from executor_svc.engine.simulated.faults import Fault, FaultKind
 from sage_client import InstanceState
 from tests.integration.system.local_fleet import LocalExecutor, LocalFleet
 from tests.integration.telemetry.caller import Caller

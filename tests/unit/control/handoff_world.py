@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from scheduler_svc.control.attempt_end import AttemptEnd, EndCause
-from scheduler_svc.control.links import AssignOrder
+from scheduler_svc.control.attempts.executor_link import AssignOrder
+from scheduler_svc.domain.attempt_end import AttemptEnd, EndCause
 from scheduler_svc.domain.decision import Phase
 from scheduler_svc.domain.instance import InstanceRole
 from scheduler_svc.domain.pd.pairs import PairState
@@ -167,7 +167,9 @@ class PdWorld(World):
     async def ready(self) -> None:
         """Every pair is warmed up."""
         await self.advance(1.0)
-        assert all(pair.state is PairState.USABLE for pair in self.plane.core.pd.pairs), list(self.plane.core.pd.pairs)
+        assert all(pair.state is PairState.USABLE for pair in self.plane.scheduler.pd.pairs), list(
+            self.plane.scheduler.pd.pairs
+        )
         for executor in self.executors.values():
             executor.log.clear()
 

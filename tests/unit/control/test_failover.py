@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from scheduler_svc.control.registration import DuplicateInstance, Registration
+from scheduler_svc.control.instances.registration import DuplicateInstance, Registration
 from scheduler_svc.domain.errors import GenerationFailed
 from scheduler_svc.domain.instance import InstanceSpec, InstanceState
 from tests.unit.control.world import MODEL, ModelledExecutor, World, expected

@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
-from scheduler_svc.control.fleet_watch import FRESH_S, WATCHERS_LIMIT
-from scheduler_svc.control.rolling_counts import BUCKET_S, WINDOW_S, RollingCounts
-from scheduler_svc.control.tally import DECISIONS_KEPT, FAILOVERS_KEPT
+from scheduler_svc.control.watching.fleet_statistics import DECISIONS_KEPT, FAILOVERS_KEPT
+from scheduler_svc.control.watching.fleet_watch import FRESH_S, WATCHERS_LIMIT
+from scheduler_svc.control.watching.rolling_counts import BUCKET_S, WINDOW_S, RollingCounts
 from scheduler_svc.domain.errors import LimitReached, QueueFull
 from scheduler_svc.domain.request import Priority, RequestState
 from tests.unit.control.world import World

@@ -20,7 +20,7 @@ async def pair(world: PdWorld) -> tuple[PdExecutor, PdExecutor]:
 
 
 def only(world: PdWorld) -> Pair:
-    (found,) = world.plane.core.pd.pairs
+    (found,) = world.plane.scheduler.pd.pairs
     return found
 
 
@@ -32,7 +32,7 @@ async def test_a_blip_leaves_what_a_pair_has_proved() -> None:
         await world.advance(CHECKED_S)
         assert world.state("d") is InstanceState.SUSPECT
         assert only(world) is proved
-        assert world.plane.core.pd_conditions() == ["no instance of 'm' that takes decode legs is ready"]
+        assert world.plane.scheduler.pd_conditions() == ["no instance of 'm' that takes decode legs is ready"]
         d.connect()
         reader = await world.submit("r1", prompt=100)
         await world.advance(1)
@@ -45,10 +45,10 @@ async def test_a_pair_whose_prefill_side_is_away_does_not_count_as_one_that_can_
         p, _ = await pair(world)
         world.add_pd("q", InstanceRole.PREFILLING, unreachable=True)
         await world.advance(1)
-        assert not world.plane.core.pd_conditions()
+        assert not world.plane.scheduler.pd_conditions()
         p.disconnect()
         await world.advance(CHECKED_S)
-        (condition,) = world.plane.core.pd_conditions()
+        (condition,) = world.plane.scheduler.pd_conditions()
         assert condition.startswith("no pair of 'm' can hand over (q to d: ")
 
 
@@ -95,14 +95,14 @@ async def test_an_instance_that_drains_before_its_pair_is_tried_is_left_alone() 
 async def test_a_new_engine_proves_itself_though_it_came_while_splitting_was_off() -> None:
     async with PdWorld() as world:
         p, _ = await pair(world)
-        world.plane.core.set_pd(NEVER)
+        world.plane.scheduler.set_pd(NEVER)
         p.crash()
         await world.advance(1)
-        assert not prefill_decode.state(world.plane.core).pairs
+        assert not prefill_decode.state(world.plane.scheduler).pairs
         p.restart()
         await world.advance(CHECKED_S)
         p.log.clear()
-        world.plane.core.set_pd(ALWAYS)
+        world.plane.scheduler.set_pd(ALWAYS)
         reader = await world.submit("r1", prompt=100)
         await world.advance(PREFILL_S / 4)
         assert "prefilling r1" not in p.log, "nothing proved yet"
@@ -115,9 +115,9 @@ async def test_a_new_engine_proves_itself_though_it_came_while_splitting_was_off
 async def test_splitting_that_is_switched_off_for_a_while_needs_no_new_proof() -> None:
     async with PdWorld() as world:
         p, _ = await pair(world)
-        world.plane.core.set_pd(NEVER)
+        world.plane.scheduler.set_pd(NEVER)
         await world.advance(1)
-        world.plane.core.set_pd(ALWAYS)
+        world.plane.scheduler.set_pd(ALWAYS)
         await world.submit("r1", prompt=100)
         await world.advance(1)
         assert p.log == ["prefilling r1"]
@@ -126,8 +126,8 @@ async def test_splitting_that_is_switched_off_for_a_while_needs_no_new_proof() -
 async def test_who_went_while_splitting_was_off_is_no_pair_when_it_is_on_again() -> None:
     async with PdWorld() as world:
         p, _ = await pair(world)
-        world.plane.core.set_pd(NEVER)
+        world.plane.scheduler.set_pd(NEVER)
         p.crash()
         await world.advance(10)
-        world.plane.core.set_pd(ALWAYS)
-        assert not list(world.plane.core.pd.pairs)
+        world.plane.scheduler.set_pd(ALWAYS)
+        assert not list(world.plane.scheduler.pd.pairs)

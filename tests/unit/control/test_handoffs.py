@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from scheduler_svc.control.handoffs import RECOMPUTED
+from scheduler_svc.control.attempts.handoffs import RECOMPUTED
 from scheduler_svc.domain.decision import Phase
 from scheduler_svc.domain.errors import DeadlineExceeded
 from scheduler_svc.domain.instance import InstanceRole, InstanceState
@@ -69,7 +69,7 @@ async def test_room_is_reserved_at_both_ends_at_once() -> None:
         await pair(world)
         await world.submit("r1", prompt=100, max_tokens=50)
         await world.advance(PREFILL_S / 2)
-        registry = world.plane.core.registry
+        registry = world.plane.scheduler.registry
         assert registry.get("p").account.reserved_tokens >= 100
         assert registry.get("d").account.reserved_tokens >= 150
 
@@ -78,7 +78,7 @@ async def test_prefill_room_is_held_until_the_blocks_are_fetched() -> None:
     async with PdWorld() as world:
         await pair(world)
         await world.submit("r1", prompt=100, max_tokens=500)
-        account = world.plane.core.registry.get("p").account
+        account = world.plane.scheduler.registry.get("p").account
         await world.advance(PREFILL_S + 0.01)
         assert account.reserved_tokens > 0
         assert account.free_slots == account.max_running, "its slot is free all the same"
@@ -97,8 +97,8 @@ async def test_an_unproved_pair_is_not_used_and_that_is_loud() -> None:
         assert "prefilling r1" not in p.log
         reasons = " ".join(reader.live.placements[0].decision.reasons)
         assert "runs whole" in reasons
-        assert world.plane.core.pd_conditions()
-        assert world.plane.core.pd.fallbacks > 0
+        assert world.plane.scheduler.pd_conditions()
+        assert world.plane.scheduler.pd.fallbacks > 0
 
 
 async def test_a_failed_pair_is_used_again_once_it_hands_over() -> None:
@@ -106,12 +106,12 @@ async def test_a_failed_pair_is_used_again_once_it_hands_over() -> None:
         p = world.add_pd("p", PREFILLING, unreachable=True)
         world.add_pd("d", DECODING)
         await world.advance(1)
-        (only,) = world.plane.core.pd.pairs
+        (only,) = world.plane.scheduler.pd.pairs
         assert only.failures
         p.unreachable = False
         await world.advance(10)
         assert only.state is PairState.USABLE
-        assert not world.plane.core.pd_conditions()
+        assert not world.plane.scheduler.pd_conditions()
 
 
 async def test_prefill_dies_before_its_end(caplog: pytest.LogCaptureFixture) -> None:
@@ -217,8 +217,8 @@ async def test_a_decode_leg_that_is_heard_of_after_the_lease_does_not_count() ->
         assert reader.token_ids == expected(20)
         assert p.log == ["prefilling r1", "prefilling r1"]
         assert "after the lease of its KV" in fallbacks(reader)[0]
-        assert world.plane.core.pd.fallbacks == 1
-        assert [each.state for each in world.plane.core.pd.pairs] == [PairState.USABLE]
+        assert world.plane.scheduler.pd.fallbacks == 1
+        assert [each.state for each in world.plane.scheduler.pd.pairs] == [PairState.USABLE]
         world.assert_all_room_is_free()
 
 
@@ -233,7 +233,7 @@ async def test_news_of_prefills_end_that_is_late_leaves_less_of_the_lease() -> N
         assert reader.token_ids == expected(20)
         assert [line for line in d.log if "r1" in line] == ["decoding r1", "decoding r1"]
         assert "kv_lease_expired" in fallbacks(reader)[0]
-        assert world.plane.core.pd.fallbacks == 1
+        assert world.plane.scheduler.pd.fallbacks == 1
         world.assert_all_room_is_free()
 
 
@@ -278,7 +278,7 @@ async def test_handoffs_that_change_on_their_way_put_the_pair_out_of_use_and_not
         d.alters = True
         readers = [await world.submit(f"r{i}", prompt=100) for i in range(8)]
         await world.advance(PREFILL_S + 0.05)
-        assert [each.state for each in world.plane.core.pd.pairs] == [PairState.FAILED]
+        assert [each.state for each in world.plane.scheduler.pd.pairs] == [PairState.FAILED]
         assert world.state("d") is InstanceState.READY
         await world.advance(1.9)
         assert all(reader.token_ids == expected(20) for reader in readers)
@@ -301,8 +301,8 @@ async def test_a_decode_leg_that_computed_the_prompt_itself_says_so_and_the_pair
         await world.advance(1)
         assert reader.token_ids == expected(20)
         assert fallbacks(reader) == [f"d: {RECOMPUTED}"]
-        assert world.plane.core.pd.fallbacks == 1
-        assert [each.reason for each in world.plane.core.pd.pairs] == [RECOMPUTED]
+        assert world.plane.scheduler.pd.fallbacks == 1
+        assert [each.reason for each in world.plane.scheduler.pd.pairs] == [RECOMPUTED]
 
 
 async def test_what_an_engine_did_is_not_held_against_the_one_that_took_its_place() -> None:
@@ -316,7 +316,7 @@ async def test_what_an_engine_did_is_not_held_against_the_one_that_took_its_plac
         p.restart()
         await world.advance(10)
         assert fallbacks(reader) == [f"d: {RECOMPUTED}"]
-        assert [each.state for each in world.plane.core.pd.pairs] == [PairState.USABLE]
+        assert [each.state for each in world.plane.scheduler.pd.pairs] == [PairState.USABLE]
 
 
 async def test_decode_dies_before_it_fetched_and_the_lease_frees_the_blocks() -> None:
@@ -329,7 +329,7 @@ async def test_decode_dies_before_it_fetched_and_the_lease_frees_the_blocks() ->
         await world.advance(LEASE_S + 2)
         p.expire()
         assert not p.pinned
-        assert world.plane.core.registry.get("p").account.reserved_tokens == 0
+        assert world.plane.scheduler.registry.get("p").account.reserved_tokens == 0
 
 
 @pytest.mark.parametrize("after", [PREFILL_S / 2, PREFILL_S + 0.0005, PREFILL_S + 0.005, PREFILL_S + 0.05, 0.5])
@@ -359,7 +359,7 @@ async def test_without_a_prefill_instance_requests_run_whole_and_that_is_loud() 
         reader = await world.submit("r1", prompt=100)
         await world.advance(2)
         assert reader.token_ids == expected(20)
-        assert any("prefill legs" in c for c in world.plane.core.pd_conditions())
+        assert any("prefill legs" in c for c in world.plane.scheduler.pd_conditions())
 
 
 async def test_draining_prefill_finishes_what_it_has_and_gets_nothing_new() -> None:
@@ -378,7 +378,7 @@ async def test_draining_prefill_finishes_what_it_has_and_gets_nothing_new() -> N
 async def test_a_role_changes_what_an_instance_is_given_while_it_runs() -> None:
     async with PdWorld() as world:
         p, _ = await pair(world)
-        world.plane.core.registry.get("p").role = InstanceRole.GENERAL
+        world.plane.scheduler.registry.get("p").role = InstanceRole.GENERAL
         reader = await world.submit("r1", prompt=100)
         await world.advance(2)
         assert reader.token_ids == expected(20)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scheduler_svc.control.output_log import TOKEN_BYTES, OutputGap, OutputLog
+from scheduler_svc.control.requests.output_log import TOKEN_BYTES, OutputGap, OutputLog
 
 
 def filled(*pieces: tuple[int, list[int], str]) -> OutputLog:

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from scheduler_svc.control.live_request import Finished, LiveRequest
+from scheduler_svc.control.requests.live_request import Finished, LiveRequest
 from scheduler_svc.domain.errors import DeadlineExceeded, InvalidTransition, NoInstance, RequestCancelled
 from scheduler_svc.domain.instance import InstanceRole, InstanceState
 from scheduler_svc.domain.request import Priority, RequestState
@@ -67,7 +67,7 @@ class Schedule:
         try:
             reader = await self.world.submit(f"r{len(self.asked)}", **options)
         except NoInstance:
-            assert not self.world.plane.core.registry.serving("m"), "refused while an instance is READY"
+            assert not self.world.plane.scheduler.registry.serving("m"), "refused while an instance is READY"
             return
         self.asked.append(Asked(live=reader.live, options=options, readers=[(0, reader)]))
 
@@ -126,7 +126,7 @@ class Schedule:
         self._executor(value).silent ^= True
 
     def lose_assigns(self, value: int) -> None:
-        """Assignments go astray, which breaks the stream sooner or later."""
+        """AttemptTable go astray, which breaks the stream sooner or later."""
         executor = self._executor(value)
         executor.lost_assigns ^= True
         if not executor.lost_assigns and executor.connected:
@@ -158,7 +158,7 @@ class Schedule:
         self._allowed(lambda: self.world.plane.sessions.resume(self._name(value)))
 
     def policy(self, value: int) -> None:
-        self.world.plane.core.set_policy(POLICIES[value % len(POLICIES)], self.world.clock.now(), "as told")
+        self.world.plane.scheduler.set_policy(POLICIES[value % len(POLICIES)], self.world.clock.now(), "as told")
 
     def _allowed(self, call: Callable[[], object]) -> None:
         with suppress(InvalidTransition):
@@ -192,7 +192,7 @@ class Schedule:
 
     def _calm(self) -> bool:
         plane = self.world.plane
-        rested = all(i.state is InstanceState.READY for i in plane.core.registry)
+        rested = all(i.state is InstanceState.READY for i in plane.scheduler.registry)
         return rested and not len(plane.lifecycle) and not len(plane.assignments)
 
     def check(self) -> None:
@@ -202,8 +202,8 @@ class Schedule:
         plane = self.world.plane
         assert not len(plane.lifecycle)
         self.world.assert_all_room_is_free()
-        assert plane.core.live_attempts() == 0
-        assert all(queue.waiting == 0 for queue in plane.core.queues().values())
+        assert plane.scheduler.live_attempts() == 0
+        assert all(queue.waiting == 0 for queue in plane.scheduler.queues().values())
         assert set(plane.sessions._sessions) == set(self.executors)
         assert len(plane.sessions._by_id) == len(self.executors), "a session leaked"
         for executor in self.world.executors.values():

@@ -9,7 +9,7 @@ from tests.unit.control.world import MODEL, World
 
 def models_told_of(world: World) -> set[str]:
     plane = world.plane
-    return {labels[0] for labels, _ in FleetReader(plane.core, plane.clock, plane.lifecycle).read()[INSTANCES]}
+    return {labels[0] for labels, _ in FleetReader(plane.scheduler, plane.clock, plane.lifecycle).read()[INSTANCES]}
 
 
 async def test_a_model_without_instances_is_told_of_until_its_last_one_is_forgotten() -> None:
@@ -25,7 +25,7 @@ async def test_a_model_that_the_configuration_names_is_told_of_for_good() -> Non
     async with World(instance={"forget_after_s": 20.0}, models={MODEL: {}}) as world:
         world.add("a").crash()
         await world.advance(60)
-        assert world.plane.core.registry.find("a") is None
+        assert world.plane.scheduler.registry.find("a") is None
         assert models_told_of(world) == {MODEL}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from scheduler_svc.control.registration import HeldAttempt, Registration, UnknownSession
+from scheduler_svc.control.instances.registration import HeldAttempt, Registration, UnknownSession
 from scheduler_svc.domain.errors import InvalidTransition
 from scheduler_svc.domain.instance import InstanceSpec, InstanceState
 from tests.unit.control.world import EPOCH, MODEL, ModelledExecutor, World, expected
@@ -121,7 +121,7 @@ async def test_why_an_engine_failed_is_still_known_when_its_executor_has_gone() 
         assert a.session is not None
         world.plane.sessions.engine_status(a.session, InstanceState.FAILED, None, "out of memory", None)
         world.plane.sessions.goodbye(a.session, "")
-        instance = world.plane.core.registry.get("a")
+        instance = world.plane.scheduler.registry.get("a")
         assert instance.state is InstanceState.FAILED
         assert instance.state_reason == "out of memory"
 
@@ -138,7 +138,7 @@ async def test_a_reconnect_does_not_end_a_rest() -> None:
         a.connect()
         await world.advance(1)
         assert world.state("a") is InstanceState.SUSPECT
-        assert "device error" in world.plane.core.registry.get("a").state_reason
+        assert "device error" in world.plane.scheduler.registry.get("a").state_reason
 
 
 async def test_a_new_engine_is_not_blamed_for_the_one_before() -> None:
@@ -259,6 +259,6 @@ async def test_an_operators_drain_is_forgotten_with_the_instance() -> None:
         world.plane.sessions.drain("a", "scaled down", by_operator=True)
         a.crash()
         await world.advance(10)
-        assert world.plane.core.registry.find("a") is None
+        assert world.plane.scheduler.registry.find("a") is None
         a.restart()
         assert world.state("a") is InstanceState.READY

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
-from scheduler_svc.control.live_request import Finished, Placement
-from scheduler_svc.control.output_log import TokenSlice
-from scheduler_svc.control.pacer import COALESCE_S
-from scheduler_svc.control.subscription import Event
+from scheduler_svc.control.requests.live_request import Finished, Placement
+from scheduler_svc.control.requests.output_log import TokenSlice
+from scheduler_svc.control.requests.subscription import Event
+from scheduler_svc.control.timing.loop_lag import COALESCE_S
 from scheduler_svc.domain.errors import RequestCancelled
 from scheduler_svc.domain.request import RequestState
 from tests.unit.control.world import Reader, World, expected

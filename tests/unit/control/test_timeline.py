@@ -6,8 +6,8 @@ from itertools import pairwise
 
 import pytest
 
-from scheduler_svc.control.live_request import LiveRequest
-from scheduler_svc.control.timeline import TimeSlice, TimeUse
+from scheduler_svc.control.requests.live_request import LiveRequest
+from scheduler_svc.control.requests.timeline import TimeSlice, TimeUse
 from scheduler_svc.domain.instance import InstanceRole
 from scheduler_svc.domain.request import RequestState
 from tests.unit.control.handoff_world import PdWorld

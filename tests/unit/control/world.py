@@ -9,16 +9,16 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from scheduler_svc.config import SchedulerConfig
-from scheduler_svc.control.attempt_end import AttemptEnd, EndCause
-from scheduler_svc.control.links import AssignOrder
-from scheduler_svc.control.live_request import Finished, LiveRequest, Placement
-from scheduler_svc.control.output_log import TokenSlice
-from scheduler_svc.control.registration import HeldAttempt, Registration
-from scheduler_svc.control.session import Session
-from scheduler_svc.control.submission import Submission, TokenPrompt
-from scheduler_svc.control.subscription import Event, Subscription
-from scheduler_svc.control.tokenizers import Conversation
-from scheduler_svc.control.virtual_clock import VirtualClock
+from scheduler_svc.control.attempts.executor_link import AssignOrder
+from scheduler_svc.control.instances.registration import HeldAttempt, Registration
+from scheduler_svc.control.instances.session import Session
+from scheduler_svc.control.requests.live_request import Finished, LiveRequest, Placement
+from scheduler_svc.control.requests.output_log import TokenSlice
+from scheduler_svc.control.requests.submission import Submission, TokenPrompt
+from scheduler_svc.control.requests.subscription import Event, Subscription
+from scheduler_svc.control.requests.tokenizers import Conversation
+from scheduler_svc.control.timing.virtual_clock import VirtualClock
+from scheduler_svc.domain.attempt_end import AttemptEnd, EndCause
 from scheduler_svc.domain.instance import (
     EngineFacts,
     InstanceRole,
@@ -378,11 +378,11 @@ class World:
         await self.clock.advance(seconds)
 
     def state(self, instance_id: str) -> InstanceState:
-        return self.plane.core.registry.get(instance_id).state
+        return self.plane.scheduler.registry.get(instance_id).state
 
     def assert_all_room_is_free(self) -> None:
         assert len(self.plane.assignments) == 0
-        for instance in self.plane.core.registry:
+        for instance in self.plane.scheduler.registry:
             assert not instance.account.reservations, f"{instance} still holds reservations"
 
     async def _steps(self) -> None:

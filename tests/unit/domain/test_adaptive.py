@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scheduler_svc.domain.adaptive import Adaptive, wanted
 from scheduler_svc.domain.request import Priority
 from scheduler_svc.domain.signals import Signals
-from tests.contract.policies.modelled_fleet import ModelledFleet, add_instance, make_core, make_facts, make_request
+from tests.contract.policies.modelled_fleet import ModelledFleet, add_instance, make_facts, make_request, make_scheduler
 
 CONFIRM_S, DWELL_S = 1.0, 20.0
 QUICK = settings(max_examples=60, deadline=None, derandomize=True, database=None)
@@ -114,17 +114,17 @@ def test_it_follows_a_change_that_lasts() -> None:
 
 
 def test_a_queue_of_mixed_classes_makes_the_core_switch_and_say_why() -> None:
-    core = make_core("adaptive", adaptive_dwell_s=5.0)
-    add_instance(core, "i0", facts=make_facts(max_running=2))
-    fleet = ModelledFleet(core)
+    scheduler = make_scheduler("adaptive", adaptive_dwell_s=5.0)
+    add_instance(scheduler, "i0", facts=make_facts(max_running=2))
+    fleet = ModelledFleet(scheduler)
     for n in range(60):
         fleet.arrive(make_request(n, arrived_at=n * 0.05, priority=Priority(1 + n % 5)))
 
     fleet.run(until=4.0)
 
-    assert core.policy == "adaptive"
-    assert core.delegate == "priority"
-    (switch,) = core.switches
+    assert scheduler.policy == "adaptive"
+    assert scheduler.delegate == "priority"
+    (switch,) = scheduler.switches
     assert (switch.from_policy, switch.to_policy) == ("fifo", "priority")
     assert "waiting per slot" in switch.reason
     late = fleet.decisions[-1]
@@ -134,26 +134,26 @@ def test_a_queue_of_mixed_classes_makes_the_core_switch_and_say_why() -> None:
 
 
 def test_targets_predicted_to_be_missed_make_the_core_follow_the_slo() -> None:
-    core = make_core("adaptive")
-    add_instance(core, "i0", facts=make_facts(max_running=2))
-    fleet = ModelledFleet(core)
+    scheduler = make_scheduler("adaptive")
+    add_instance(scheduler, "i0", facts=make_facts(max_running=2))
+    fleet = ModelledFleet(scheduler)
     for n in range(60):
         fleet.arrive(make_request(n, arrived_at=n * 0.05, ttft_target_s=0.1))
 
     fleet.run(until=4.0)
 
-    assert core.delegate == "slo_aware"
+    assert scheduler.delegate == "slo_aware"
 
 
 def test_an_idle_fleet_of_differing_prices_is_used_cheaply() -> None:
-    core = make_core("adaptive")
+    scheduler = make_scheduler("adaptive")
     for n in range(3):
-        add_instance(core, f"i{n}", price_per_hour=1.0 + n)
-    fleet = ModelledFleet(core)
+        add_instance(scheduler, f"i{n}", price_per_hour=1.0 + n)
+    fleet = ModelledFleet(scheduler)
     for n in range(40):
         fleet.arrive(make_request(n, arrived_at=n * 0.1))
 
     fleet.run()
 
-    assert core.delegate == "cost_optimized"
+    assert scheduler.delegate == "cost_optimized"
     assert {d.instance_id for d in fleet.decisions[-5:]} == {"i0"}

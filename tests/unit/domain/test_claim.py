@@ -11,19 +11,19 @@ from scheduler_svc.domain.instance import LoadReport
 from scheduler_svc.domain.ledger import Account
 from scheduler_svc.domain.placement.ask import Ask
 from scheduler_svc.domain.placement.claim import Claim, best_claim
-from tests.contract.policies.modelled_fleet import add_instance, make_core, make_facts, make_request
+from tests.contract.policies.modelled_fleet import add_instance, make_facts, make_request, make_scheduler
 
 CAPACITY = 1_024
 
 
 def make_account(*ends: tuple[int, float], name: str = "i0", **facts: Any) -> Account:
     """Runs one request per pair of tokens and predicted end."""
-    core = make_core()
-    add_instance(core, name, facts=make_facts(kv_capacity_tokens=CAPACITY, max_model_len=CAPACITY, **facts))
-    account = core.registry.get(name).account
+    scheduler = make_scheduler()
+    add_instance(scheduler, name, facts=make_facts(kv_capacity_tokens=CAPACITY, max_model_len=CAPACITY, **facts))
+    account = scheduler.registry.get(name).account
     for n, (tokens, _) in enumerate(ends):
-        core.enqueue(make_request(n, prompt=tokens - 10, output=10), 0.0)
-    assert len(core.schedule(0.0)) == len(ends)
+        scheduler.enqueue(make_request(n, prompt=tokens - 10, output=10), 0.0)
+    assert len(scheduler.schedule(0.0)) == len(ends)
     for reservation, (_, end) in zip(account.reservations.values(), ends, strict=True):
         reservation.finish_at = end
     account.finishes = sorted(end for _, end in ends)
@@ -125,22 +125,22 @@ def test_nothing_is_claimed_where_it_can_never_fit() -> None:
 
 @pytest.mark.parametrize("earlier_elsewhere", [True, False])
 def test_a_claim_is_kept_while_its_claimant_is_the_head(earlier_elsewhere: bool) -> None:
-    core = make_core()
+    scheduler = make_scheduler()
     for n in range(2):
-        add_instance(core, f"i{n}", facts=make_facts(kv_capacity_tokens=CAPACITY, max_model_len=CAPACITY))
-        core.enqueue(make_request(f"runs{n}", prompt=700, output=100 + n), 0.0)
-    core.enqueue(make_request("head", prompt=900, output=100), 0.0)
-    core.enqueue(make_request("next", prompt=900, output=100), 0.0)
-    core.schedule(0.0)
-    pool = core.registry.pool("tiny")
+        add_instance(scheduler, f"i{n}", facts=make_facts(kv_capacity_tokens=CAPACITY, max_model_len=CAPACITY))
+        scheduler.enqueue(make_request(f"runs{n}", prompt=700, output=100 + n), 0.0)
+    scheduler.enqueue(make_request("head", prompt=900, output=100), 0.0)
+    scheduler.enqueue(make_request("next", prompt=900, output=100), 0.0)
+    scheduler.schedule(0.0)
+    pool = scheduler.registry.pool("tiny")
     claim = pool.claim
     assert claim is not None
     assert claim.account.instance_id == "i0"
 
     if earlier_elsewhere:
-        for reservation in core.registry.get("i1").account.reservations.values():
+        for reservation in scheduler.registry.get("i1").account.reservations.values():
             reservation.finish_at = 0.01
     pool.changed = True
-    core.schedule(0.1)
+    scheduler.schedule(0.1)
 
     assert pool.claim is claim

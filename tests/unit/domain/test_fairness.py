@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.contract.policies.modelled_fleet import ModelledFleet, add_instance, make_core, make_facts, make_request
+from tests.contract.policies.modelled_fleet import ModelledFleet, add_instance, make_facts, make_request, make_scheduler
 
 REQUESTS = 300
 
@@ -18,10 +18,10 @@ fair = pytest.mark.parametrize("policy", ["fifo", "priority"])
 
 def spread(policy: str, *, max_running: int, arrivals: list[float], prompt: int = 32) -> list[int]:
     """Requests per instance after 300 equal requests on three equal instances."""
-    core = make_core(policy)
+    scheduler = make_scheduler(policy)
     for n in range(3):
-        add_instance(core, f"i{n}", facts=make_facts(max_running=max_running))
-    fleet = ModelledFleet(core, heartbeat_s=1.0)
+        add_instance(scheduler, f"i{n}", facts=make_facts(max_running=max_running))
+    fleet = ModelledFleet(scheduler, heartbeat_s=1.0)
     for n, at in enumerate(arrivals):
         fleet.arrive(make_request(n, arrived_at=at, prompt=prompt))
     fleet.run()

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from scheduler_svc.domain.core import SchedulingCore
 from scheduler_svc.domain.instance import InstanceState, LoadReport
-from tests.contract.policies.modelled_fleet import add_instance, make_core, make_request
+from scheduler_svc.domain.scheduler import Scheduler
+from tests.contract.policies.modelled_fleet import add_instance, make_request, make_scheduler
 
 
-def beat(core: SchedulingCore, now: float, *, iterations: int, unfinished: int = 1, **changes: Any) -> None:
+def beat(scheduler: Scheduler, now: float, *, iterations: int, unfinished: int = 1, **changes: Any) -> None:
     values: dict[str, Any] = {
         "number": 1,
         "last_assign": 0,
@@ -21,158 +21,158 @@ def beat(core: SchedulingCore, now: float, *, iterations: int, unfinished: int =
         "kv_used_tokens": 0,
         "iterations": iterations,
     }
-    core.report("i0", LoadReport(**values | changes), now)
+    scheduler.report("i0", LoadReport(**values | changes), now)
 
 
-def states(core: SchedulingCore, now: float) -> list[InstanceState]:
-    return [verdict.state for verdict in core.check_health(now)]
+def states(scheduler: Scheduler, now: float) -> list[InstanceState]:
+    return [verdict.state for verdict in scheduler.check_health(now)]
 
 
 @pytest.fixture
-def core() -> SchedulingCore:
-    return make_core(instances=1, stall_limit_s=10.0, known_wait_limit_s=60.0, stall_probation_s=30.0)
+def scheduler() -> Scheduler:
+    return make_scheduler(instances=1, stall_limit_s=10.0, known_wait_limit_s=60.0, stall_probation_s=30.0)
 
 
-def test_work_without_iterations_is_a_stall_after_the_limit(core: SchedulingCore) -> None:
+def test_work_without_iterations_is_a_stall_after_the_limit(scheduler: Scheduler) -> None:
     for now in range(1, 11):
-        beat(core, now, iterations=5)
-        assert states(core, now) == []
+        beat(scheduler, now, iterations=5)
+        assert states(scheduler, now) == []
 
-    beat(core, 11.5, iterations=5)
-    (verdict,) = core.check_health(11.5)
+    beat(scheduler, 11.5, iterations=5)
+    (verdict,) = scheduler.check_health(11.5)
 
     assert verdict.state is InstanceState.STALLED
     assert "holds 1 requests and did no iteration for 10.5 s" in verdict.reason
-    assert core.registry.get("i0").state is InstanceState.STALLED
+    assert scheduler.registry.get("i0").state is InstanceState.STALLED
 
 
-def test_a_slow_engine_that_does_iterations_is_healthy(core: SchedulingCore) -> None:
+def test_a_slow_engine_that_does_iterations_is_healthy(scheduler: Scheduler) -> None:
     for n in range(20):
-        beat(core, n * 9.0, iterations=n)
-        assert states(core, n * 9.0) == []
+        beat(scheduler, n * 9.0, iterations=n)
+        assert states(scheduler, n * 9.0) == []
 
 
-def test_an_idle_engine_is_healthy_however_long(core: SchedulingCore) -> None:
+def test_an_idle_engine_is_healthy_however_long(scheduler: Scheduler) -> None:
     for now in (1.0, 100.0, 1_000.0):
-        beat(core, now, iterations=5, unfinished=0)
-        assert states(core, now) == []
+        beat(scheduler, now, iterations=5, unfinished=0)
+        assert states(scheduler, now) == []
 
 
-def test_silence_of_an_idle_engine_is_no_stall(core: SchedulingCore) -> None:
-    beat(core, 1.0, iterations=5, unfinished=0)
+def test_silence_of_an_idle_engine_is_no_stall(scheduler: Scheduler) -> None:
+    beat(scheduler, 1.0, iterations=5, unfinished=0)
 
-    assert states(core, 1_000.0) == []
-
-
-def test_the_limit_counts_from_the_first_work_and_not_from_the_last_iteration(core: SchedulingCore) -> None:
-    beat(core, 1.0, iterations=5, unfinished=0)
-    beat(core, 500.0, iterations=5, unfinished=1)
-
-    assert states(core, 505.0) == []
-    assert states(core, 510.5) == [InstanceState.STALLED]
+    assert states(scheduler, 1_000.0) == []
 
 
-def test_a_known_wait_gets_the_longer_limit(core: SchedulingCore) -> None:
-    beat(core, 1.0, iterations=5)
-    beat(core, 2.0, iterations=5, known_wait="compiles a grammar")
+def test_the_limit_counts_from_the_first_work_and_not_from_the_last_iteration(scheduler: Scheduler) -> None:
+    beat(scheduler, 1.0, iterations=5, unfinished=0)
+    beat(scheduler, 500.0, iterations=5, unfinished=1)
 
-    assert states(core, 55.0) == []
-    (verdict,) = core.check_health(61.5)
+    assert states(scheduler, 505.0) == []
+    assert states(scheduler, 510.5) == [InstanceState.STALLED]
+
+
+def test_a_known_wait_gets_the_longer_limit(scheduler: Scheduler) -> None:
+    beat(scheduler, 1.0, iterations=5)
+    beat(scheduler, 2.0, iterations=5, known_wait="compiles a grammar")
+
+    assert states(scheduler, 55.0) == []
+    (verdict,) = scheduler.check_health(61.5)
     assert "compiles a grammar" in verdict.reason
 
 
-def test_work_we_gave_it_and_it_says_nothing_of_is_a_stall_too(core: SchedulingCore) -> None:
+def test_work_we_gave_it_and_it_says_nothing_of_is_a_stall_too(scheduler: Scheduler) -> None:
     """It applied the Assign and counts no unfinished request, but has not ended ours either."""
-    core.enqueue(make_request(1), 0.0)
-    (decision,) = core.schedule(0.0)
-    core.assigned(decision.attempt_number, 1)
-    beat(core, 1.0, iterations=0, unfinished=0, last_assign=1)
-    beat(core, 2.0, iterations=0, unfinished=0, last_assign=1)
+    scheduler.enqueue(make_request(1), 0.0)
+    (decision,) = scheduler.schedule(0.0)
+    scheduler.assigned(decision.attempt_number, 1)
+    beat(scheduler, 1.0, iterations=0, unfinished=0, last_assign=1)
+    beat(scheduler, 2.0, iterations=0, unfinished=0, last_assign=1)
 
-    assert states(core, 12.5) == [InstanceState.STALLED]
+    assert states(scheduler, 12.5) == [InstanceState.STALLED]
 
 
-def test_work_that_is_still_on_its_way_is_none(core: SchedulingCore) -> None:
-    core.enqueue(make_request(1), 0.0)
-    (decision,) = core.schedule(0.0)
-    core.assigned(decision.attempt_number, 1)
+def test_work_that_is_still_on_its_way_is_none(scheduler: Scheduler) -> None:
+    scheduler.enqueue(make_request(1), 0.0)
+    (decision,) = scheduler.schedule(0.0)
+    scheduler.assigned(decision.attempt_number, 1)
     for now in range(1, 30):
-        beat(core, now, iterations=0, unfinished=0, last_assign=0)
-        assert states(core, now) == []
+        beat(scheduler, now, iterations=0, unfinished=0, last_assign=0)
+        assert states(scheduler, now) == []
 
 
-def test_a_stalled_instance_gets_nothing_new_and_is_back_after_an_iteration(core: SchedulingCore) -> None:
-    beat(core, 1.0, iterations=5)
-    assert states(core, 12.0) == [InstanceState.STALLED]
-    core.enqueue(make_request(1), 12.0)
-    assert core.schedule(12.0) == []
+def test_a_stalled_instance_gets_nothing_new_and_is_back_after_an_iteration(scheduler: Scheduler) -> None:
+    beat(scheduler, 1.0, iterations=5)
+    assert states(scheduler, 12.0) == [InstanceState.STALLED]
+    scheduler.enqueue(make_request(1), 12.0)
+    assert scheduler.schedule(12.0) == []
 
-    beat(core, 13.0, iterations=6)
+    beat(scheduler, 13.0, iterations=6)
 
-    assert states(core, 13.0) == [InstanceState.READY]
-    assert len(core.schedule(13.0)) == 1
-
-
-def test_a_draining_instance_that_stalled_goes_on_draining(core: SchedulingCore) -> None:
-    core.registry.transition("i0", InstanceState.DRAINING, "", 0.0)
-    beat(core, 1.0, iterations=5)
-    assert states(core, 12.0) == [InstanceState.STALLED]
-
-    beat(core, 13.0, iterations=6)
-
-    assert states(core, 13.0) == [InstanceState.DRAINING]
+    assert states(scheduler, 13.0) == [InstanceState.READY]
+    assert len(scheduler.schedule(13.0)) == 1
 
 
-def test_a_stalled_instance_without_work_is_tried_again_later_and_later(core: SchedulingCore) -> None:
+def test_a_draining_instance_that_stalled_goes_on_draining(scheduler: Scheduler) -> None:
+    scheduler.registry.transition("i0", InstanceState.DRAINING, "", 0.0)
+    beat(scheduler, 1.0, iterations=5)
+    assert states(scheduler, 12.0) == [InstanceState.STALLED]
+
+    beat(scheduler, 13.0, iterations=6)
+
+    assert states(scheduler, 13.0) == [InstanceState.DRAINING]
+
+
+def test_a_stalled_instance_without_work_is_tried_again_later_and_later(scheduler: Scheduler) -> None:
     now, gaps = 0.0, []
     for _ in range(6):
         now += 1
-        beat(core, now, iterations=5)
+        beat(scheduler, now, iterations=5)
         now += 11
-        assert states(core, now) == [InstanceState.STALLED]
-        beat(core, now, iterations=5, unfinished=0)
+        assert states(scheduler, now) == [InstanceState.STALLED]
+        beat(scheduler, now, iterations=5, unfinished=0)
         stalled_at = now
-        while not states(core, now):
+        while not states(scheduler, now):
             now += 1
         gaps.append(now - stalled_at)
 
     assert gaps == [30, 60, 120, 240, 240, 240]
 
 
-def test_an_iteration_shows_that_it_is_well_again(core: SchedulingCore) -> None:
-    beat(core, 1.0, iterations=5)
-    assert states(core, 12.0) == [InstanceState.STALLED]
-    beat(core, 13.0, iterations=6)
-    assert states(core, 13.0) == [InstanceState.READY]
-    beat(core, 14.0, iterations=6)
+def test_an_iteration_shows_that_it_is_well_again(scheduler: Scheduler) -> None:
+    beat(scheduler, 1.0, iterations=5)
+    assert states(scheduler, 12.0) == [InstanceState.STALLED]
+    beat(scheduler, 13.0, iterations=6)
+    assert states(scheduler, 13.0) == [InstanceState.READY]
+    beat(scheduler, 14.0, iterations=6)
 
-    assert states(core, 24.5) == [InstanceState.STALLED]
-    beat(core, 25.0, iterations=6, unfinished=0)
-    assert states(core, 24.5 + 31) == [InstanceState.READY], "the first probation, not the second"
-
-
-def test_time_in_which_nothing_was_heard_of_it_does_not_count(core: SchedulingCore) -> None:
-    beat(core, 1.0, iterations=5)
-    core.registry.transition("i0", InstanceState.SUSPECT, "stream broke", 2.0)
-    core.registry.recover("i0", "stream is back", 20.0)
-
-    assert states(core, 20.0) == []
-    assert states(core, 1.0 + 10 + 18 + 0.5) == [InstanceState.STALLED]
+    assert states(scheduler, 24.5) == [InstanceState.STALLED]
+    beat(scheduler, 25.0, iterations=6, unfinished=0)
+    assert states(scheduler, 24.5 + 31) == [InstanceState.READY], "the first probation, not the second"
 
 
-def test_a_new_engine_starts_with_a_clean_sheet(core: SchedulingCore) -> None:
-    beat(core, 1.0, iterations=50)
-    assert states(core, 12.0) == [InstanceState.STALLED]
-    core.registry.transition("i0", InstanceState.LOST, "", 13.0)
+def test_time_in_which_nothing_was_heard_of_it_does_not_count(scheduler: Scheduler) -> None:
+    beat(scheduler, 1.0, iterations=5)
+    scheduler.registry.transition("i0", InstanceState.SUSPECT, "stream broke", 2.0)
+    scheduler.registry.recover("i0", "stream is back", 20.0)
 
-    add_instance(core, "i0", now=20.0)
-    beat(core, 21.0, iterations=0)
-
-    assert states(core, 29.0) == []
+    assert states(scheduler, 20.0) == []
+    assert states(scheduler, 1.0 + 10 + 18 + 0.5) == [InstanceState.STALLED]
 
 
-def test_without_a_heartbeat_there_is_no_verdict(core: SchedulingCore) -> None:
-    core.enqueue(make_request(1), 0.0)
-    core.schedule(0.0)
+def test_a_new_engine_starts_with_a_clean_sheet(scheduler: Scheduler) -> None:
+    beat(scheduler, 1.0, iterations=50)
+    assert states(scheduler, 12.0) == [InstanceState.STALLED]
+    scheduler.registry.transition("i0", InstanceState.LOST, "", 13.0)
 
-    assert states(core, 1_000.0) == []
+    add_instance(scheduler, "i0", now=20.0)
+    beat(scheduler, 21.0, iterations=0)
+
+    assert states(scheduler, 29.0) == []
+
+
+def test_without_a_heartbeat_there_is_no_verdict(scheduler: Scheduler) -> None:
+    scheduler.enqueue(make_request(1), 0.0)
+    scheduler.schedule(0.0)
+
+    assert states(scheduler, 1_000.0) == []

@@ -6,20 +6,20 @@ from typing import Any
 
 import pytest
 
-from scheduler_svc.domain.core import SchedulingCore
 from scheduler_svc.domain.decision import Candidate, Decision
 from scheduler_svc.domain.instance import InstanceRole, InstanceState, IterationSample, LoadReport
 from scheduler_svc.domain.placement.candidates import CandidateTable
 from scheduler_svc.domain.placement.picker import pick
 from scheduler_svc.domain.request import Priority, Sampling, StructuredOutput
-from tests.contract.policies.modelled_fleet import add_instance, make_core, make_facts, make_request
+from scheduler_svc.domain.scheduler import Scheduler
+from tests.contract.policies.modelled_fleet import add_instance, make_facts, make_request, make_scheduler
 
 C, H, N, L, B = Priority
 
 
-def place(core: SchedulingCore, request_id: str = "r", now: float = 0.0, **changes: Any) -> Decision:
-    core.enqueue(make_request(request_id, arrived_at=now, **changes), now)
-    (decision,) = core.schedule(now)
+def place(scheduler: Scheduler, request_id: str = "r", now: float = 0.0, **changes: Any) -> Decision:
+    scheduler.enqueue(make_request(request_id, arrived_at=now, **changes), now)
+    (decision,) = scheduler.schedule(now)
     return decision
 
 
@@ -27,7 +27,7 @@ def row(decision: Decision, instance_id: str) -> Candidate:
     return next(c for c in decision.candidates if c.instance_id == instance_id)
 
 
-def teach(core: SchedulingCore, instance_id: str, *, token_s: float, prefill_token_s: float = 1e-4) -> None:
+def teach(scheduler: Scheduler, instance_id: str, *, token_s: float, prefill_token_s: float = 1e-4) -> None:
     """The engine reports iterations of this pace."""
     for beat in range(10):
         samples = tuple(
@@ -51,17 +51,17 @@ def teach(core: SchedulingCore, instance_id: str, *, token_s: float, prefill_tok
             iterations=beat,
             samples=samples,
         )
-        core.report(instance_id, load, 0.0)
+        scheduler.report(instance_id, load, 0.0)
 
 
 # --- filters ----------------------------------------------------------------------------------------
 
 
 def test_only_an_instance_with_the_adapter_will_do() -> None:
-    core = make_core(instances=2)
-    add_instance(core, "lora", facts=make_facts(adapters=frozenset({"x"})))
+    scheduler = make_scheduler(instances=2)
+    add_instance(scheduler, "lora", facts=make_facts(adapters=frozenset({"x"})))
 
-    decision = place(core, adapter="x")
+    decision = place(scheduler, adapter="x")
 
     assert decision.instance_id == "lora"
     assert row(decision, "i0").filtered_by == "adapter"
@@ -69,22 +69,22 @@ def test_only_an_instance_with_the_adapter_will_do() -> None:
 
 
 def test_only_an_engine_that_constrains_output_so_will_do() -> None:
-    core = make_core(instances=1)
-    add_instance(core, "guided", facts=make_facts(structured_output_kinds=frozenset({"regex"})))
+    scheduler = make_scheduler(instances=1)
+    add_instance(scheduler, "guided", facts=make_facts(structured_output_kinds=frozenset({"regex"})))
 
-    decision = place(core, sampling=Sampling(structured_output=StructuredOutput(kind="regex", value="a+")))
+    decision = place(scheduler, sampling=Sampling(structured_output=StructuredOutput(kind="regex", value="a+")))
 
     assert decision.instance_id == "guided"
     assert row(decision, "i0").filtered_by == "structured_output"
 
 
 def test_only_an_instance_of_sufficient_length_will_do() -> None:
-    core = make_core()
-    add_instance(core, "short", facts=make_facts(max_model_len=100))
-    add_instance(core, "small", facts=make_facts(kv_capacity_tokens=112))
-    add_instance(core, "large")
+    scheduler = make_scheduler()
+    add_instance(scheduler, "short", facts=make_facts(max_model_len=100))
+    add_instance(scheduler, "small", facts=make_facts(kv_capacity_tokens=112))
+    add_instance(scheduler, "large")
 
-    decision = place(core, prompt=100, output=20)
+    decision = place(scheduler, prompt=100, output=20)
 
     assert decision.instance_id == "large"
     assert row(decision, "short").filtered_by == "model_length"
@@ -92,70 +92,70 @@ def test_only_an_instance_of_sufficient_length_will_do() -> None:
 
 
 def test_an_instance_that_failed_the_request_is_avoided() -> None:
-    core = make_core(instances=2)
+    scheduler = make_scheduler(instances=2)
 
-    core.enqueue(make_request(1), 0.0, excluded=frozenset({"i0"}), resumed=True)
-    (decision,) = core.schedule(0.0)
+    scheduler.enqueue(make_request(1), 0.0, excluded=frozenset({"i0"}), resumed=True)
+    (decision,) = scheduler.schedule(0.0)
 
     assert decision.instance_id == "i1"
     assert row(decision, "i0").filtered_by == "excluded"
 
 
 def test_the_only_instance_is_taken_though_it_failed_the_request() -> None:
-    core = make_core(instances=1)
+    scheduler = make_scheduler(instances=1)
 
-    core.enqueue(make_request(1), 0.0, excluded=frozenset({"i0"}), resumed=True)
+    scheduler.enqueue(make_request(1), 0.0, excluded=frozenset({"i0"}), resumed=True)
 
-    assert [d.instance_id for d in core.schedule(0.0)] == ["i0"]
+    assert [d.instance_id for d in scheduler.schedule(0.0)] == ["i0"]
 
 
 def test_an_avoided_instance_is_not_taken_because_the_others_are_full() -> None:
-    core = make_core()
-    add_instance(core, "failed")
-    add_instance(core, "other", facts=make_facts(max_running=1))
+    scheduler = make_scheduler()
+    add_instance(scheduler, "failed")
+    add_instance(scheduler, "other", facts=make_facts(max_running=1))
     for n in range(2):
-        place(core, f"filler{n}", preferred_instance="other")
+        place(scheduler, f"filler{n}", preferred_instance="other")
 
-    core.enqueue(make_request(1), 0.0, excluded=frozenset({"failed"}), resumed=True)
+    scheduler.enqueue(make_request(1), 0.0, excluded=frozenset({"failed"}), resumed=True)
 
-    assert core.schedule(0.0) == []
+    assert scheduler.schedule(0.0) == []
 
 
 @pytest.mark.parametrize("role", [InstanceRole.PREFILLING, InstanceRole.DECODING, InstanceRole.EMBEDDING])
 def test_whole_requests_go_to_instances_meant_for_them(role: InstanceRole) -> None:
-    core = make_core()
-    add_instance(core, "a", role=role)
-    add_instance(core, "b")
+    scheduler = make_scheduler()
+    add_instance(scheduler, "a", role=role)
+    add_instance(scheduler, "b")
 
-    decision = place(core)
+    decision = place(scheduler)
 
     assert decision.instance_id == "b"
     assert row(decision, "a").filtered_by == "role"
 
 
 def test_for_want_of_others_a_decoding_instance_runs_whole_requests_and_says_so() -> None:
-    core = make_core()
-    add_instance(core, "d", role=InstanceRole.DECODING)
+    scheduler = make_scheduler()
+    add_instance(scheduler, "d", role=InstanceRole.DECODING)
 
-    decision = place(core)
+    decision = place(scheduler)
 
     assert any("for want of" in r or "meant for legs" in r for r in decision.reasons)
 
 
 def test_an_embedding_instance_never_generates() -> None:
-    core = make_core()
-    add_instance(core, "e", role=InstanceRole.EMBEDDING)
-    core.enqueue(make_request(1), 0.0)
+    scheduler = make_scheduler()
+    add_instance(scheduler, "e", role=InstanceRole.EMBEDDING)
+    scheduler.enqueue(make_request(1), 0.0)
 
-    assert core.schedule(0.0) == []
+    assert scheduler.schedule(0.0) == []
 
 
 def test_a_role_changed_at_run_time_is_in_force_at_once() -> None:
-    core = make_core(instances=2)
+    scheduler = make_scheduler(instances=2)
 
-    core.registry.get("i0").role = InstanceRole.EMBEDDING
+    scheduler.registry.get("i0").role = InstanceRole.EMBEDDING
 
-    assert {place(core, str(n)).instance_id for n in range(3)} == {"i1"}
+    assert {place(scheduler, str(n)).instance_id for n in range(3)} == {"i1"}
 
 
 @pytest.mark.parametrize(
@@ -166,15 +166,15 @@ def test_a_role_changed_at_run_time_is_in_force_at_once() -> None:
     ],
 )
 def test_a_full_instance_is_explained_with_its_figures(facts: dict[str, Any], name: str, words: str) -> None:
-    core = make_core()
-    add_instance(core, "full", facts=make_facts(**facts))
-    place(core, "filler", prompt=4_000, output=4_000, preferred_instance="full")
+    scheduler = make_scheduler()
+    add_instance(scheduler, "full", facts=make_facts(**facts))
+    place(scheduler, "filler", prompt=4_000, output=4_000, preferred_instance="full")
     if name == "slots":
-        place(core, "filler2", prompt=4_000, output=100, preferred_instance="full")
-    add_instance(core, "free")
+        place(scheduler, "filler2", prompt=4_000, output=100, preferred_instance="full")
+    add_instance(scheduler, "free")
 
-    decision = place(core, prompt=300, output=100)
-    core.release(decision.attempt_number, 0.0, output_tokens=None, finished=False)
+    decision = place(scheduler, prompt=300, output=100)
+    scheduler.release(decision.attempt_number, 0.0, output_tokens=None, finished=False)
 
     assert row(decision, "full").filtered_by == name
     assert words in row(decision, "full").filter_reason
@@ -184,12 +184,12 @@ def test_a_full_instance_is_explained_with_its_figures(facts: dict[str, Any], na
 
 
 def test_fifo_takes_the_instance_that_starts_it_first() -> None:
-    core = make_core(instances=2)
-    place(core, "long prompt", prompt=4_000, preferred_instance="i0")
-    place(core, "short prompt", prompt=10, preferred_instance="i1")
-    place(core, "short prompt 2", prompt=10, preferred_instance="i1")
+    scheduler = make_scheduler(instances=2)
+    place(scheduler, "long prompt", prompt=4_000, preferred_instance="i0")
+    place(scheduler, "short prompt", prompt=10, preferred_instance="i1")
+    place(scheduler, "short prompt 2", prompt=10, preferred_instance="i1")
 
-    decision = place(core)
+    decision = place(scheduler)
 
     assert decision.instance_id == "i1", "though it has more requests"
     assert decision.reasons[0].startswith("shortest predicted start 0.0")
@@ -197,11 +197,11 @@ def test_fifo_takes_the_instance_that_starts_it_first() -> None:
 
 
 def test_equal_instances_take_turns() -> None:
-    core = make_core(instances=3)
+    scheduler = make_scheduler(instances=3)
     chosen = []
     for n in range(6):
-        decision = place(core, str(n))
-        core.release(decision.attempt_number, 0.0, output_tokens=None, finished=False)
+        decision = place(scheduler, str(n))
+        scheduler.release(decision.attempt_number, 0.0, output_tokens=None, finished=False)
         chosen.append(decision.instance_id)
 
     assert chosen == ["i0", "i1", "i2"] * 2
@@ -217,18 +217,18 @@ def test_equal_instances_take_turns() -> None:
     ],
 )
 def test_differences_that_are_noise_do_not_decide(starts: list[float], chosen: int) -> None:
-    core = make_core(instances=2)
-    place(core, "more to do", preferred_instance="i0")
-    accounts = [i.account for i in core.registry.all()]
+    scheduler = make_scheduler(instances=2)
+    place(scheduler, "more to do", preferred_instance="i0")
+    accounts = [i.account for i in scheduler.registry.all()]
 
     assert pick(accounts, starts) == chosen
 
 
 def test_a_request_that_queues_at_the_engine_is_predicted_to_start_later() -> None:
-    core = make_core()
-    add_instance(core, "i0", facts=make_facts(max_running=1))
+    scheduler = make_scheduler()
+    add_instance(scheduler, "i0", facts=make_facts(max_running=1))
 
-    first, second = place(core, "a"), place(core, "b")
+    first, second = place(scheduler, "a"), place(scheduler, "b")
 
     assert first.prediction.start_s == 0
     assert second.prediction.start_s > 0
@@ -236,55 +236,55 @@ def test_a_request_that_queues_at_the_engine_is_predicted_to_start_later() -> No
 
 
 def test_priority_takes_the_earliest_finish_for_the_high_classes_only() -> None:
-    core = make_core("priority", instances=2)
-    teach(core, "i0", token_s=0.05)
-    teach(core, "i1", token_s=0.005)
-    place(core, "prompt", prompt=300, preferred_instance="i1")
+    scheduler = make_scheduler("priority", instances=2)
+    teach(scheduler, "i0", token_s=0.05)
+    teach(scheduler, "i1", token_s=0.005)
+    place(scheduler, "prompt", prompt=300, preferred_instance="i1")
 
-    assert place(core, "n", priority=N, output=100).instance_id == "i0", "starts at once, is slow"
-    assert place(core, "h", priority=H, output=100).instance_id == "i1", "starts later, is fast"
+    assert place(scheduler, "n", priority=N, output=100).instance_id == "i0", "starts at once, is slow"
+    assert place(scheduler, "h", priority=H, output=100).instance_id == "i1", "starts later, is fast"
 
 
 def test_priority_keeps_a_slot_for_critical() -> None:
-    core = make_core("priority")
-    add_instance(core, "i0", facts=make_facts(max_running=2))
-    place(core, "normal")
-    core.enqueue(make_request("waits", priority=H), 0.0)
-    assert core.schedule(0.0) == []
+    scheduler = make_scheduler("priority")
+    add_instance(scheduler, "i0", facts=make_facts(max_running=2))
+    place(scheduler, "normal")
+    scheduler.enqueue(make_request("waits", priority=H), 0.0)
+    assert scheduler.schedule(0.0) == []
 
-    decision = place(core, "critical", priority=C)
+    decision = place(scheduler, "critical", priority=C)
 
     assert decision.instance_id == "i0"
     assert "takes the slot that is kept for CRITICAL" in decision.reasons
-    view = core.position(make_request("waits").key, 0.0)
+    view = scheduler.position(make_request("waits").key, 0.0)
     assert view is not None
     assert view.because == "instance i0 full: no slot free"
 
 
 def test_the_class_goes_to_the_engine_except_under_fifo() -> None:
-    assert place(make_core("fifo", instances=1), priority=L).engine_priority == 0
-    assert place(make_core("priority", instances=1), priority=L).engine_priority == 4
+    assert place(make_scheduler("fifo", instances=1), priority=L).engine_priority == 0
+    assert place(make_scheduler("priority", instances=1), priority=L).engine_priority == 4
 
 
 def test_an_engine_without_priorities_is_said_aloud() -> None:
-    core = make_core("priority")
-    add_instance(core, "i0", facts=make_facts(supports_priority=False))
+    scheduler = make_scheduler("priority")
+    add_instance(scheduler, "i0", facts=make_facts(supports_priority=False))
 
-    assert any("no priorities" in reason for reason in place(core).reasons)
+    assert any("no priorities" in reason for reason in place(scheduler).reasons)
 
 
 def test_slo_aware_fills_the_fullest_that_still_meets_the_target() -> None:
-    core = make_core("slo_aware", instances=3)
+    scheduler = make_scheduler("slo_aware", instances=3)
 
-    assert [place(core, str(n)).instance_id for n in range(5)] == ["i0"] * 4 + ["i1"]
+    assert [place(scheduler, str(n)).instance_id for n in range(5)] == ["i0"] * 4 + ["i1"]
 
 
 def test_slo_aware_passes_over_those_predicted_to_miss() -> None:
-    core = make_core("slo_aware", instances=2)
-    teach(core, "i0", token_s=0.5)
-    teach(core, "i1", token_s=0.01)
+    scheduler = make_scheduler("slo_aware", instances=2)
+    teach(scheduler, "i0", token_s=0.5)
+    teach(scheduler, "i1", token_s=0.01)
 
-    decision = place(core, tpot_target_s=0.1)
+    decision = place(scheduler, tpot_target_s=0.1)
 
     assert decision.instance_id == "i1"
     assert row(decision, "i0").filtered_by == "targets"
@@ -292,62 +292,62 @@ def test_slo_aware_passes_over_those_predicted_to_miss() -> None:
 
 
 def test_slo_aware_takes_the_earliest_finish_where_none_meets_the_target() -> None:
-    core = make_core("slo_aware", instances=2)
-    teach(core, "i0", token_s=0.5)
-    teach(core, "i1", token_s=0.4)
+    scheduler = make_scheduler("slo_aware", instances=2)
+    teach(scheduler, "i0", token_s=0.5)
+    teach(scheduler, "i1", token_s=0.4)
 
-    decision = place(core, tpot_target_s=0.1)
+    decision = place(scheduler, tpot_target_s=0.1)
 
     assert decision.instance_id == "i1"
     assert "no candidate is predicted to meet its targets" in decision.reasons[0]
 
 
 def test_a_resumed_request_has_had_its_first_token() -> None:
-    core = make_core("slo_aware", instances=1)
+    scheduler = make_scheduler("slo_aware", instances=1)
 
-    core.enqueue(make_request(1, ttft_target_s=0.001), 9.0, emitted_tokens=5, resumed=True)
-    (decision,) = core.schedule(9.0)
+    scheduler.enqueue(make_request(1, ttft_target_s=0.001), 9.0, emitted_tokens=5, resumed=True)
+    (decision,) = scheduler.schedule(9.0)
 
     assert "fullest of 1 predicted to meet its targets" in decision.reasons[0]
 
 
 def test_cost_optimized_takes_the_cheapest_and_fills_it() -> None:
-    core = make_core("cost_optimized")
+    scheduler = make_scheduler("cost_optimized")
     for name, price in (("dear", 9.0), ("cheap", 1.0), ("cheap2", 1.0)):
-        add_instance(core, name, price_per_hour=price)
+        add_instance(scheduler, name, price_per_hour=price)
 
-    assert [place(core, str(n)).instance_id for n in range(5)] == ["cheap"] * 4 + ["cheap2"]
+    assert [place(scheduler, str(n)).instance_id for n in range(5)] == ["cheap"] * 4 + ["cheap2"]
 
 
 def test_cost_optimized_pays_more_where_the_deadline_asks_for_it() -> None:
-    core = make_core("cost_optimized")
-    add_instance(core, "cheap", price_per_hour=1.0)
-    add_instance(core, "fast", price_per_hour=9.0)
-    teach(core, "cheap", token_s=0.05)
-    teach(core, "fast", token_s=0.01)
+    scheduler = make_scheduler("cost_optimized")
+    add_instance(scheduler, "cheap", price_per_hour=1.0)
+    add_instance(scheduler, "fast", price_per_hour=9.0)
+    teach(scheduler, "cheap", token_s=0.05)
+    teach(scheduler, "fast", token_s=0.01)
 
-    assert place(core, "no hurry", output=100).instance_id == "cheap"
-    decision = place(core, "hurry", output=100, deadline_at=3.0)
+    assert place(scheduler, "no hurry", output=100).instance_id == "cheap"
+    decision = place(scheduler, "hurry", output=100, deadline_at=3.0)
 
     assert decision.instance_id == "fast"
     assert row(decision, "cheap").filtered_by == "deadline"
 
 
 def test_cost_optimized_keeps_to_the_budget() -> None:
-    core = make_core("cost_optimized")
-    add_instance(core, "free")
-    add_instance(core, "dear", price_per_hour=3_600.0)
-    decision = place(core, cost_budget=0.001)
+    scheduler = make_scheduler("cost_optimized")
+    add_instance(scheduler, "free")
+    add_instance(scheduler, "dear", price_per_hour=3_600.0)
+    decision = place(scheduler, cost_budget=0.001)
 
     assert decision.instance_id == "free"
     assert row(decision, "dear").filtered_by == "budget"
 
 
 def test_a_budget_that_is_too_small_everywhere_is_said_aloud() -> None:
-    core = make_core("cost_optimized")
-    add_instance(core, "dear", price_per_hour=3_600.0)
+    scheduler = make_scheduler("cost_optimized")
+    add_instance(scheduler, "dear", price_per_hour=3_600.0)
 
-    decision = place(core, cost_budget=0.001)
+    decision = place(scheduler, cost_budget=0.001)
 
     assert any(reason.startswith("over budget everywhere") for reason in decision.reasons)
     assert decision.prediction.cost > 0.001
@@ -355,20 +355,20 @@ def test_a_budget_that_is_too_small_everywhere_is_said_aloud() -> None:
 
 @pytest.mark.parametrize("policy", ["slo_aware", "cost_optimized"])
 def test_nobody_queues_at_a_full_engine_while_another_is_free(policy: str) -> None:
-    core = make_core(policy)
+    scheduler = make_scheduler(policy)
     for n in range(2):
-        add_instance(core, f"i{n}", facts=make_facts(max_running=1), price_per_hour=1.0 + 9 * n)
+        add_instance(scheduler, f"i{n}", facts=make_facts(max_running=1), price_per_hour=1.0 + 9 * n)
 
-    assert [place(core, str(n)).instance_id for n in range(2)] == ["i0", "i1"]
+    assert [place(scheduler, str(n)).instance_id for n in range(2)] == ["i0", "i1"]
 
 
 # --- explanations -----------------------------------------------------------------------------------
 
 
 def test_an_explanation_keeps_the_figures_of_its_moment() -> None:
-    core = make_core(instances=2)
-    first = place(core, "a", prompt=4_000)
-    second = place(core, "b")
+    scheduler = make_scheduler(instances=2)
+    first = place(scheduler, "a", prompt=4_000)
+    second = place(scheduler, "b")
 
     assert row(first, "i0").scores == {"start_s": 0.0}
     assert row(second, "i0").scores["start_s"] > 0
@@ -376,24 +376,24 @@ def test_an_explanation_keeps_the_figures_of_its_moment() -> None:
 
 
 def test_an_instance_that_is_away_is_explained_by_its_state_and_why() -> None:
-    core = make_core(instances=2)
-    core.registry.transition("i1", InstanceState.SUSPECT, "its stream broke", 0.0)
+    scheduler = make_scheduler(instances=2)
+    scheduler.registry.transition("i1", InstanceState.SUSPECT, "its stream broke", 0.0)
 
-    candidate = row(place(core), "i1")
+    candidate = row(place(scheduler), "i1")
 
     assert candidate.filtered_by == "state"
     assert candidate.filter_reason == "is suspect: its stream broke"
 
 
 def test_the_first_rows_are_the_same_without_the_others() -> None:
-    core = make_core()
-    add_instance(core, "full", facts=make_facts(max_running=1))
+    scheduler = make_scheduler()
+    add_instance(scheduler, "full", facts=make_facts(max_running=1))
     for n in range(2):
-        place(core, f"filler{n}", prompt=4_000, output=100, preferred_instance="full")
+        place(scheduler, f"filler{n}", prompt=4_000, output=100, preferred_instance="full")
     for name in ("i0", "i1", "away"):
-        add_instance(core, name)
-    core.registry.transition("away", InstanceState.SUSPECT, "its stream broke", 0.0)
-    rows = place(core).candidates
+        add_instance(scheduler, name)
+    scheduler.registry.transition("away", InstanceState.SUSPECT, "its stream broke", 0.0)
+    rows = place(scheduler).candidates
 
     assert isinstance(rows, CandidateTable)
     assert [each.filtered_by for each in rows] == ["", "", "slots", "state"]
@@ -403,7 +403,7 @@ def test_the_first_rows_are_the_same_without_the_others() -> None:
 
 
 def test_rows_are_read_by_index_and_slice() -> None:
-    decision = place(make_core(instances=3))
+    decision = place(make_scheduler(instances=3))
 
     assert len(decision.candidates) == 3
     assert decision.candidates[-1] == list(decision.candidates)[-1]

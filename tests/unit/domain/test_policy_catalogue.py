@@ -4,14 +4,14 @@ from importlib.metadata import EntryPoint
 
 import pytest
 
-from scheduler_svc.domain.core import CoreSettings, SchedulingCore
 from scheduler_svc.domain.errors import UnknownPolicy
 from scheduler_svc.domain.policy import ENTRY_POINT_GROUP, Policy, PolicyCatalogue, PolicyLoadError, make_fifo
+from scheduler_svc.domain.scheduler import Scheduler, SchedulerSettings
 
 HERE = "tests.unit.domain.test_policy_catalogue"
 
 
-def make_lifo(settings: CoreSettings) -> Policy:
+def make_lifo(settings: SchedulerSettings) -> Policy:
     """A policy of another distribution."""
     fifo = make_fifo(settings)
     return Policy(name="lifo", summary="last come, first served", ordering=fifo.ordering, objective=fifo.objective)
@@ -22,7 +22,7 @@ def plugin(name: str, value: str) -> EntryPoint:
 
 
 def test_the_five_policies_are_there_each_with_its_line() -> None:
-    summaries = PolicyCatalogue().summaries(CoreSettings())
+    summaries = PolicyCatalogue().summaries(SchedulerSettings())
 
     assert sorted(summaries) == ["adaptive", "cost_optimized", "fifo", "priority", "slo_aware"]
     assert all(summaries.values())
@@ -30,17 +30,17 @@ def test_the_five_policies_are_there_each_with_its_line() -> None:
 
 def test_an_unknown_policy_is_refused_with_those_there_are() -> None:
     with pytest.raises(UnknownPolicy, match=r"'best'; there are: adaptive, .*slo_aware"):
-        PolicyCatalogue().make("best", CoreSettings())
+        PolicyCatalogue().make("best", SchedulerSettings())
     with pytest.raises(UnknownPolicy):
-        SchedulingCore(CoreSettings(policy="best"), PolicyCatalogue())
+        Scheduler(SchedulerSettings(policy="best"), PolicyCatalogue())
 
 
 def test_a_policy_of_another_distribution_is_had_by_name() -> None:
     catalogue = PolicyCatalogue.with_plugins([plugin("lifo", f"{HERE}:make_lifo")])
 
     assert "lifo" in catalogue
-    core = SchedulingCore(CoreSettings(policy="lifo"), catalogue)
-    assert core.policy == "lifo"
+    scheduler = Scheduler(SchedulerSettings(policy="lifo"), catalogue)
+    assert scheduler.policy == "lifo"
 
 
 def test_one_that_does_not_load_is_an_error_that_names_it() -> None:
@@ -74,4 +74,4 @@ def test_the_installed_plugins_are_looked_up_in_their_group() -> None:
 def test_a_setting_that_makes_no_sense_is_named(wrong: dict[str, float]) -> None:
     (name,) = wrong
     with pytest.raises(ValueError, match=name):
-        CoreSettings(**wrong)  # type: ignore[arg-type]
+        SchedulerSettings(**wrong)  # type: ignore[arg-type]

@@ -5,7 +5,7 @@ import pytest
 from scheduler_svc.domain.errors import InstanceNotFound, InvalidRequest, InvalidTransition, LimitReached
 from scheduler_svc.domain.instance import InstanceRole, InstanceSpec, InstanceState
 from scheduler_svc.domain.registry import TRANSITIONS, Registry
-from tests.contract.policies.modelled_fleet import MODEL, add_instance, make_core, make_facts, make_request
+from tests.contract.policies.modelled_fleet import MODEL, add_instance, make_facts, make_request, make_scheduler
 
 
 def make_registry(**changes: int) -> Registry:
@@ -109,35 +109,35 @@ def test_a_lost_instance_does_not_recover_by_itself() -> None:
 
 
 def test_a_reconnect_of_the_same_engine_keeps_state_and_facts() -> None:
-    core = make_core()
-    add_instance(core, "i0")
+    scheduler = make_scheduler()
+    add_instance(scheduler, "i0")
 
-    instance = core.registry.register(core.registry.get("i0").spec, 5.0)
+    instance = scheduler.registry.register(scheduler.registry.get("i0").spec, 5.0)
 
     assert instance.state is InstanceState.READY
     assert instance.facts is not None
 
 
 def test_a_new_engine_under_the_same_id_starts_over() -> None:
-    core = make_core()
-    add_instance(core, "i0")
+    scheduler = make_scheduler()
+    add_instance(scheduler, "i0")
 
-    instance = core.registry.register(InstanceSpec(instance_id="i0", model="tiny", engine_start_id="2"), 5.0)
+    instance = scheduler.registry.register(InstanceSpec(instance_id="i0", model="tiny", engine_start_id="2"), 5.0)
 
     assert instance.state is InstanceState.DOWNLOADING
     assert instance.facts is None
-    assert core.registry.serving("tiny") == []
+    assert scheduler.registry.serving("tiny") == []
 
 
 def test_a_lost_instance_has_to_prove_itself_though_its_engine_is_the_same() -> None:
-    core = make_core()
-    add_instance(core, "i0")
-    core.registry.transition("i0", InstanceState.LOST, "lease ran out", 1.0)
+    scheduler = make_scheduler()
+    add_instance(scheduler, "i0")
+    scheduler.registry.transition("i0", InstanceState.LOST, "lease ran out", 1.0)
 
-    instance = core.registry.register(instance_spec := core.registry.get("i0").spec, 2.0)
+    instance = scheduler.registry.register(instance_spec := scheduler.registry.get("i0").spec, 2.0)
 
     assert instance.state is InstanceState.DOWNLOADING
-    assert core.engine_ready(instance_spec.instance_id, make_facts(), 3.0).state is InstanceState.READY
+    assert scheduler.engine_ready(instance_spec.instance_id, make_facts(), 3.0).state is InstanceState.READY
 
 
 def test_a_role_set_by_an_administrator_outlives_a_new_registration() -> None:
@@ -191,14 +191,14 @@ def test_a_role_the_executor_changes_is_taken() -> None:
 
 
 def test_an_instance_that_comes_back_with_another_model_serves_that_one() -> None:
-    core = make_core()
-    add_instance(core, "i0", model="old")
-    add_instance(core, "i0", model="new", now=1.0)
+    scheduler = make_scheduler()
+    add_instance(scheduler, "i0", model="old")
+    add_instance(scheduler, "i0", model="new", now=1.0)
 
-    core.enqueue(make_request(1, model="old"), 1.0)
-    core.enqueue(make_request(2, model="new"), 1.0)
+    scheduler.enqueue(make_request(1, model="old"), 1.0)
+    scheduler.enqueue(make_request(2, model="new"), 1.0)
 
-    assert [d.key.request_id for d in core.schedule(1.0)] == ["2"]
+    assert [d.key.request_id for d in scheduler.schedule(1.0)] == ["2"]
 
 
 def test_no_more_instances_than_the_bound() -> None:
@@ -224,27 +224,27 @@ def test_no_more_models_than_the_bound_and_one_without_instance_or_queue_makes_r
 
 
 def test_a_model_without_instance_and_queue_is_retired_unless_it_is_to_be_kept() -> None:
-    core = make_core(instances=1)
-    core.enqueue(make_request(1), 0.0)
-    core.registry.register(spec("b", model="retired"), 0.0)
-    core.registry.register(spec("c", model="kept"), 0.0)
+    scheduler = make_scheduler(instances=1)
+    scheduler.enqueue(make_request(1), 0.0)
+    scheduler.registry.register(spec("b", model="retired"), 0.0)
+    scheduler.registry.register(spec("c", model="kept"), 0.0)
     for name in ("i0", "b", "c"):
-        core.registry.forget(name)
+        scheduler.registry.forget(name)
 
-    core.registry.retire_models(keep=frozenset({"kept"}))
+    scheduler.registry.retire_models(keep=frozenset({"kept"}))
 
-    assert {pool.model for pool in core.registry.pools()} == {MODEL, "kept"}
-    core.withdraw(make_request(1).key)
-    core.registry.retire_models(keep=frozenset({"kept"}))
-    assert {pool.model for pool in core.registry.pools()} == {"kept"}
+    assert {pool.model for pool in scheduler.registry.pools()} == {MODEL, "kept"}
+    scheduler.withdraw(make_request(1).key)
+    scheduler.registry.retire_models(keep=frozenset({"kept"}))
+    assert {pool.model for pool in scheduler.registry.pools()} == {"kept"}
 
 
 def test_a_forgotten_instance_is_gone() -> None:
-    core = make_core(instances=1)
-    core.enqueue(make_request(1), 0.0)
+    scheduler = make_scheduler(instances=1)
+    scheduler.enqueue(make_request(1), 0.0)
 
-    core.registry.forget("i0")
+    scheduler.registry.forget("i0")
 
-    assert core.schedule(0.0) == []
+    assert scheduler.schedule(0.0) == []
     with pytest.raises(InstanceNotFound):
-        core.registry.forget("i0")
+        scheduler.registry.forget("i0")

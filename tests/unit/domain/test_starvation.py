@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from scheduler_svc.domain import queue_pass
+from scheduler_svc.domain import scheduling_pass as queue_pass
 from scheduler_svc.domain.request import Priority, RequestKey, Sampling
-from tests.contract.policies.modelled_fleet import ModelledFleet, add_instance, make_core, make_facts, make_request
+from tests.contract.policies.modelled_fleet import ModelledFleet, add_instance, make_facts, make_request, make_scheduler
 
 SMALL_SERVICE_S = 1.0  # of a request of a hundred tokens on the modelled engine
 BIG_BOUND_S = 8 * SMALL_SERVICE_S
@@ -25,10 +25,12 @@ def wait_of(fleet: ModelledFleet, request_id: str) -> float:
 @pytest.mark.parametrize("instances", [1, 3])
 def test_a_request_that_needs_most_of_an_instance_gets_it(policy: str, instances: int) -> None:
     """Small requests come faster than they go and always fit into what is free; the claim keeps them off."""
-    core = make_core(policy)
+    scheduler = make_scheduler(policy)
     for n in range(instances):
-        add_instance(core, f"i{n}", facts=make_facts(kv_capacity_tokens=2_048, max_model_len=2_048, max_running=64))
-    fleet = ModelledFleet(core)
+        add_instance(
+            scheduler, f"i{n}", facts=make_facts(kv_capacity_tokens=2_048, max_model_len=2_048, max_running=64)
+        )
+    fleet = ModelledFleet(scheduler)
     small_stream(fleet, every_s=0.04 / instances, until_s=20)
     fleet.arrive(make_request("big", prompt=1_900, output=100, arrived_at=5.0))
 
@@ -40,9 +42,9 @@ def test_a_request_that_needs_most_of_an_instance_gets_it(policy: str, instances
 
 def test_a_long_prompt_is_not_kept_out_of_the_lookahead_by_short_ones() -> None:
     """Short prompts always fit beside what is queued at the engine; the long one needs that queue empty."""
-    core = make_core("fifo")
-    add_instance(core, "i0", facts=make_facts(max_running=16, max_batched_tokens=512))
-    fleet = ModelledFleet(core)
+    scheduler = make_scheduler("fifo")
+    add_instance(scheduler, "i0", facts=make_facts(max_running=16, max_batched_tokens=512))
+    fleet = ModelledFleet(scheduler)
     small_stream(fleet, every_s=0.05, until_s=60)
     fleet.arrive(make_request("long", prompt=3_000, output=100, arrived_at=5.0))
 
@@ -53,9 +55,9 @@ def test_a_long_prompt_is_not_kept_out_of_the_lookahead_by_short_ones() -> None:
 
 def test_critical_requests_leave_an_aged_one_its_turn() -> None:
     """Under ``priority`` with twice the load the fleet can do, all of it CRITICAL."""
-    core = make_core("priority", ageing_s_per_class=5.0)
-    add_instance(core, "i0", facts=make_facts(max_running=2))
-    fleet = ModelledFleet(core)
+    scheduler = make_scheduler("priority", ageing_s_per_class=5.0)
+    add_instance(scheduler, "i0", facts=make_facts(max_running=2))
+    fleet = ModelledFleet(scheduler)
     small_stream(fleet, every_s=0.25, until_s=120, priority=Priority.CRITICAL)
     fleet.arrive(make_request("aged", output=100, arrived_at=1.0, priority=Priority.BACKGROUND))
 
@@ -66,9 +68,9 @@ def test_critical_requests_leave_an_aged_one_its_turn() -> None:
 
 
 def test_a_late_request_is_served_though_others_still_can_make_it() -> None:
-    core = make_core("slo_aware", late_delay_s=10.0)
-    add_instance(core, "i0", facts=make_facts(max_running=2))
-    fleet = ModelledFleet(core)
+    scheduler = make_scheduler("slo_aware", late_delay_s=10.0)
+    add_instance(scheduler, "i0", facts=make_facts(max_running=2))
+    fleet = ModelledFleet(scheduler)
     small_stream(fleet, every_s=0.25, until_s=120, ttft_target_s=60.0)
     fleet.arrive(make_request("late", output=100, arrived_at=1.0, ttft_target_s=1e-3))
 
@@ -81,9 +83,9 @@ def test_a_late_request_is_served_though_others_still_can_make_it() -> None:
 def test_without_the_claim_it_would_wait_for_the_stream_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """The load above is one that starves."""
     monkeypatch.setattr(queue_pass, "without_claimed", lambda offer, claim, now: offer.roomy)
-    core = make_core("fifo")
-    add_instance(core, "i0", facts=make_facts(kv_capacity_tokens=2_048, max_model_len=2_048, max_running=64))
-    fleet = ModelledFleet(core)
+    scheduler = make_scheduler("fifo")
+    add_instance(scheduler, "i0", facts=make_facts(kv_capacity_tokens=2_048, max_model_len=2_048, max_running=64))
+    fleet = ModelledFleet(scheduler)
     small_stream(fleet, every_s=0.04, until_s=30)
     fleet.arrive(make_request("big", prompt=1_900, output=100, arrived_at=5.0))
 
@@ -93,14 +95,14 @@ def test_without_the_claim_it_would_wait_for_the_stream_to_end(monkeypatch: pyte
 
 
 def test_a_request_that_waits_for_its_adapter_does_not_hold_up_the_others() -> None:
-    core = make_core("fifo")
-    add_instance(core, "with", facts=make_facts(adapters=frozenset({"lora"}), max_running=1))
-    add_instance(core, "without", facts=make_facts(max_running=1))
+    scheduler = make_scheduler("fifo")
+    add_instance(scheduler, "with", facts=make_facts(adapters=frozenset({"lora"}), max_running=1))
+    add_instance(scheduler, "without", facts=make_facts(max_running=1))
     for n in range(4):
-        core.enqueue(make_request(n, adapter="lora", sampling=Sampling(max_tokens=500)), 0.0)
-    core.enqueue(make_request("plain"), 0.0)
+        scheduler.enqueue(make_request(n, adapter="lora", sampling=Sampling(max_tokens=500)), 0.0)
+    scheduler.enqueue(make_request("plain"), 0.0)
 
-    decisions = core.schedule(0.0)
+    decisions = scheduler.schedule(0.0)
 
     plain = next(d for d in decisions if d.key.request_id == "plain")
     assert plain.instance_id == "without"

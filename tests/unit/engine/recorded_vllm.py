@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 from tokenizers import Tokenizer
 
-from executor_svc.engine.simulated_tokenizer import tokenizer_for
+from executor_svc.engine.simulated.tokenizer import tokenizer_for
 
 RECORDED = Path(__file__).with_name("vllm_0_26_signatures.json")
 

@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from executor_svc.engine.port import EngineOutput, EngineRequest, Sampling
 from executor_svc.engine.settings import ModelSettings, SimulatedSettings
-from executor_svc.engine.simulated_engine import SimulatedEngine, SimulatedEngineFactory
+from executor_svc.engine.simulated.engine import SimulatedEngine, SimulatedEngineFactory
+from executor_svc.runtime.engine_port import EngineOutput, EngineRequest, Sampling
 from tests.unit.engine.virtual_clock import VirtualClock
 
 PROMPT = tuple(range(300, 310))

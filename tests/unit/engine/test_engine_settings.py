@@ -9,7 +9,6 @@ import pytest
 from pydantic import ValidationError
 
 from executor_svc.engine.factory import engine_factory
-from executor_svc.engine.port import EngineError
 from executor_svc.engine.settings import (
     FIXED_ENGINE_ARGS,
     OWNED_ENGINE_ARGS,
@@ -18,9 +17,10 @@ from executor_svc.engine.settings import (
     SimulatedSettings,
     VllmSettings,
 )
-from executor_svc.engine.simulated_engine import SimulatedEngineFactory
-from executor_svc.engine.vllm_arguments import engine_arguments, refuse_unknown, set_environment
-from executor_svc.engine.vllm_engine import VllmEngineFactory
+from executor_svc.engine.simulated.engine import SimulatedEngineFactory
+from executor_svc.engine.vllm.arguments import engine_arguments, refuse_unknown, set_environment
+from executor_svc.engine.vllm.engine import VllmEngineFactory
+from executor_svc.runtime.engine_port import EngineError
 
 MODEL = ModelSettings(model="someone/model", served_name="served")
 

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from executor_svc.engine.kv_connectors import CONNECTORS, connector_named
-from executor_svc.engine.kv_connectors.connector import KvLayout, UnusableParams
-from executor_svc.engine.kv_connectors.nixl import NixlConnector
-from executor_svc.engine.port import JsonValue, ModelError
 from executor_svc.engine.settings import KvTransferSettings, SimulatedSettings, VllmSettings
+from executor_svc.engine.vllm.kv_connectors import CONNECTORS, connector_named
+from executor_svc.engine.vllm.kv_connectors.connector import KvLayout, UnusableParams
+from executor_svc.engine.vllm.kv_connectors.nixl import NixlConnector
+from executor_svc.runtime.engine_port import JsonValue, ModelError
 
 NIXL = NixlConnector()
 SETTINGS = KvTransferSettings(connector="NixlConnector")

@@ -12,16 +12,18 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from executor_svc.engine.lifeline import EXECUTOR_VARIABLE, announce_executor, start_time
+from executor_svc.engine.vllm.lifeline import EXECUTOR_VARIABLE, announce_executor, start_time
 
 SLEEPER = "import time; time.sleep(600)"
-WORKER = f"from executor_svc.engine import lifeline; lifeline.hang_on_executor(); print('up', flush=True); {SLEEPER}"
+WORKER = (
+    f"from executor_svc.engine.vllm import lifeline; lifeline.hang_on_executor(); print('up', flush=True); {SLEEPER}"
+)
 
 
 def parent_of(program: str) -> str:
     """A program that announces itself as the executor if it is asked to, starts ``program`` and says its id."""
     return (
-        "import os, subprocess, sys; from executor_svc.engine import lifeline; "
+        "import os, subprocess, sys; from executor_svc.engine.vllm import lifeline; "
         "os.environ.pop('ANNOUNCE', None) and lifeline.announce_executor(); "
         f"print(subprocess.Popen([sys.executable, '-c', {program!r}]).pid, flush=True); {SLEEPER}"
     )

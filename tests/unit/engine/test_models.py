@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from executor_svc.engine import models
-from executor_svc.engine.models import ResolvedModel, resolve_model
-from executor_svc.engine.port import EngineState, ModelError
 from executor_svc.engine.settings import ModelSettings
+from executor_svc.engine.vllm import models
+from executor_svc.engine.vllm.models import ResolvedModel, resolve_model
+from executor_svc.runtime.engine_port import EngineState, ModelError
 from tests.unit.engine.fake_hub import COMMIT, MODEL, FakeHub, serving
 
 FILES = {

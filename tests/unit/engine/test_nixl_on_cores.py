@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from executor_svc.engine.kv_connectors import nixl_on_cores
 from executor_svc.engine.settings import KvTransferSettings, VllmSettings
-from executor_svc.engine.vllm_arguments import set_environment
+from executor_svc.engine.vllm.arguments import set_environment
+from executor_svc.engine.vllm.kv_connectors import nixl_on_cores
 
 CONNECTED = KvTransferSettings(connector="NixlConnector")
 

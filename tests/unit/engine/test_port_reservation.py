@@ -6,8 +6,8 @@ import socket
 
 import pytest
 
-from executor_svc.engine.port import EngineError
-from executor_svc.engine.port_reservation import PortReservation
+from executor_svc.engine.vllm.port_reservation import PortReservation
+from executor_svc.runtime.engine_port import EngineError
 
 HOST = "127.0.0.1"
 

@@ -6,14 +6,14 @@ import dataclasses
 
 import pytest
 
-from executor_svc.engine.port import InvalidRequestError, Sampling, StructuredKind, StructuredOutput
-from executor_svc.engine.sampling import (
+from executor_svc.engine.vllm.sampling import (
     SAME_NAME,
     field_of_error,
     invalid_request,
     sampling_arguments,
     structured_arguments,
 )
+from executor_svc.runtime.engine_port import InvalidRequestError, Sampling, StructuredKind, StructuredOutput
 
 ADDED = {"detokenize", "skip_clone"}
 RENAMED = {"stop_token_ids", "bad_words", "logit_bias", "allowed_token_ids", "structured_output"}

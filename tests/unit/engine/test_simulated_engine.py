@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from executor_svc.engine.faults import Fault, FaultKind
-from executor_svc.engine.port import EngineDeadError, EngineError, EngineState, FinishReason, Sampling
 from executor_svc.engine.settings import FaultSettings, ModelSettings, SimulatedSettings
-from executor_svc.engine.simulated_engine import SimulatedEngineFactory
+from executor_svc.engine.simulated.engine import SimulatedEngineFactory
+from executor_svc.engine.simulated.faults import Fault, FaultKind
+from executor_svc.runtime.engine_port import EngineDeadError, EngineError, EngineState, FinishReason, Sampling
 from tests.unit.engine.simulation import PROMPT, simulation, tokens
 from tests.unit.engine.virtual_clock import VirtualClock
 
@@ -135,7 +135,7 @@ async def test_a_slow_reader_gets_what_it_missed_in_one_output() -> None:
     async with simulation() as sim:
         request = sim.start(tokens(1))
         await sim.finish(request)
-        from executor_svc.engine.port import EngineRequest
+        from executor_svc.runtime.engine_port import EngineRequest
 
         sampling = Sampling(temperature=0.0, max_tokens=30, ignore_eos=True, logprobs=0)
         stream = sim.engine.generate(

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from executor_svc.engine.simulated_kv import KvLease, KvPool, block_keys
+from executor_svc.engine.simulated.kv import KvLease, KvPool, block_keys
 
 
 @pytest.fixture

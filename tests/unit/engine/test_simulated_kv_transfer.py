@@ -7,9 +7,9 @@ import json
 
 import pytest
 
-from executor_svc.engine.faults import Fault, FaultKind
-from executor_svc.engine.port import EngineError, FinishReason, InvalidRequestError
 from executor_svc.engine.settings import FaultSettings
+from executor_svc.engine.simulated.faults import Fault, FaultKind
+from executor_svc.runtime.engine_port import EngineError, FinishReason, InvalidRequestError
 from tests.unit.engine.simulation import simulation, tokens
 from tests.unit.engine.transfer import KEPT_TOKENS, LONG_PROMPT, Pair, pair
 

@@ -10,16 +10,16 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from executor_svc.engine.port import EngineError, EngineRequest, Sampling
 from executor_svc.engine.settings import ModelSettings, SimulatedKvTransferSettings, SimulatedSettings
-from executor_svc.engine.simulated_engine import SimulatedEngine, SimulatedEngineFactory
-from executor_svc.engine.simulated_side_channel import (
+from executor_svc.engine.simulated.engine import SimulatedEngine, SimulatedEngineFactory
+from executor_svc.engine.simulated.side_channel import (
     MemorySideChannel,
     Message,
     PeerUnreachable,
     SideChannel,
     TcpSideChannel,
 )
+from executor_svc.runtime.engine_port import EngineError, EngineRequest, Sampling
 from tests.support.eventually import eventually
 
 HOST = "127.0.0.1"

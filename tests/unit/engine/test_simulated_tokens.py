@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from executor_svc.engine.port import Sampling
-from executor_svc.engine.simulated_tokenizer import EOS_ID, tokenizer_for
-from executor_svc.engine.simulated_tokens import CONTEXT_TOKENS, TokenSource, model_salt
+from executor_svc.engine.simulated.tokenizer import EOS_ID, tokenizer_for
+from executor_svc.engine.simulated.tokens import CONTEXT_TOKENS, TokenSource, model_salt
+from executor_svc.runtime.engine_port import Sampling
 
 VOCAB_SIZE = 2048
 PROMPT = list(range(300, 320))

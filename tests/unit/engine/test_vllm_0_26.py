@@ -15,10 +15,12 @@ from typing import Any
 
 import pytest
 
-from executor_svc.engine import vllm_engine
 from executor_svc.engine.handoff import sealed
-from executor_svc.engine.kv_connectors.nixl import NixlConnector
-from executor_svc.engine.port import (
+from executor_svc.engine.settings import KvTransferSettings, ModelSettings, VllmSettings
+from executor_svc.engine.vllm import engine as vllm_engine
+from executor_svc.engine.vllm.engine import VllmEngine, VllmEngineFactory
+from executor_svc.engine.vllm.kv_connectors.nixl import NixlConnector
+from executor_svc.runtime.engine_port import (
     EngineDeadError,
     EngineError,
     EngineRequest,
@@ -30,8 +32,6 @@ from executor_svc.engine.port import (
     StructuredKind,
     StructuredOutput,
 )
-from executor_svc.engine.settings import KvTransferSettings, ModelSettings, VllmSettings
-from executor_svc.engine.vllm_engine import VllmEngine, VllmEngineFactory
 from tests.unit.engine.record_vllm_signatures import NIXL_WORDS
 from tests.unit.engine.recorded_vllm import RecordedVllm, Release
 

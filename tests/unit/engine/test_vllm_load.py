@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from executor_svc.engine.vllm_load import ITERATIONS_KEPT, VllmLoad
+from executor_svc.engine.vllm.load import ITERATIONS_KEPT, VllmLoad
 
 
 def details(**values: Any) -> Any:

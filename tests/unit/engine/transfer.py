@@ -7,10 +7,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from executor_svc.engine.port import JsonValue
 from executor_svc.engine.settings import ModelSettings, SimulatedKvTransferSettings, SimulatedSettings
-from executor_svc.engine.simulated_engine import SimulatedEngineFactory
-from executor_svc.engine.simulated_side_channel import MemorySideChannel, SideChannel
+from executor_svc.engine.simulated.engine import SimulatedEngineFactory
+from executor_svc.engine.simulated.side_channel import MemorySideChannel, SideChannel
+from executor_svc.runtime.engine_port import JsonValue
 from tests.unit.engine.simulation import Simulation, tokens
 from tests.unit.engine.virtual_clock import VirtualClock
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
-from executor_svc.engine.port import Sampling, StructuredKind, StructuredOutput
+from executor_svc.runtime.engine_port import Sampling, StructuredKind, StructuredOutput
 from executor_svc.runtime.messages import Assign, Attempt, Continuation, InvalidAssign, Phase, TextOptions
 from executor_svc.transport.assign import assign_command
 from sage.controlplane.v1 import common_pb2, executor_pb2

@@ -8,10 +8,10 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
-from executor_svc.engine.faults import Fault, FaultKind
-from executor_svc.engine.port import EngineOutput, EngineRequest, FinishReason, Sampling
-from executor_svc.engine.simulated_tokenizer import EOS_ID
+from executor_svc.engine.simulated.faults import Fault, FaultKind
+from executor_svc.engine.simulated.tokenizer import EOS_ID
 from executor_svc.runtime import assignment as assignment_module
+from executor_svc.runtime.engine_port import EngineOutput, EngineRequest, FinishReason, Sampling
 from executor_svc.runtime.messages import (
     Accepted,
     Attempt,

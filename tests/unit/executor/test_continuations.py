@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from executor_svc.engine.faults import Fault, FaultKind
-from executor_svc.engine.port import FinishReason, Sampling, StructuredKind, StructuredOutput
-from executor_svc.engine.simulated_tokenizer import EOS_ID
+from executor_svc.engine.simulated.faults import Fault, FaultKind
+from executor_svc.engine.simulated.tokenizer import EOS_ID
+from executor_svc.runtime.engine_port import FinishReason, Sampling, StructuredKind, StructuredOutput
 from executor_svc.runtime.messages import Continuation, EndCause, Ended, TextOptions
 from tests.unit.executor.workbench import LONG, Workbench, workbench
 

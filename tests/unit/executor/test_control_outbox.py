@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
-from executor_svc.engine.port import EngineState
 from executor_svc.runtime.control_outbox import ANSWERS_KEPT, ControlOutbox
+from executor_svc.runtime.engine_port import EngineState
 from executor_svc.runtime.messages import (
     ControlUp,
     Drained,

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models
 
-from executor_svc.engine.simulated_tokenizer import EOS_ID, FIRST_WORD_ID, tokenizer_for
+from executor_svc.engine.simulated.tokenizer import EOS_ID, FIRST_WORD_ID, tokenizer_for
 from executor_svc.runtime.detokenizer import PENDING_LIMIT, Detokenizer, special_token_ids
 from executor_svc.runtime.messages import TextOptions
 

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from executor_svc.engine.clock import AsyncioClock
-from executor_svc.engine.port import Sampling
 from executor_svc.engine.settings import SimulatedKvTransferSettings
 from executor_svc.runtime import drain as drain_module
 from executor_svc.runtime.drain import Drain
+from executor_svc.runtime.engine_port import Sampling
 from executor_svc.runtime.load_meter import LoadMeter, LoopLag
 from executor_svc.runtime.messages import (
     Accepted,

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 
 import pytest
 
-from executor_svc.engine.port import EngineError, JsonValue
 from executor_svc.engine.settings import ModelSettings, SimulatedSettings
-from executor_svc.engine.simulated_engine import SimulatedEngine
+from executor_svc.engine.simulated.engine import SimulatedEngine
 from executor_svc.runtime import kv_releases
+from executor_svc.runtime.engine_port import EngineError, JsonValue
 from executor_svc.runtime.kv_releases import KvReleases
 from executor_svc.runtime.messages import KvReleased, ReleaseKv
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 
-from executor_svc.engine.port import Iteration
+from executor_svc.runtime.engine_port import Iteration
 from executor_svc.runtime.load_meter import LoadMeter, LoopLag, sample
 from tests.unit.executor.workbench import LONG, workbench
 

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 import pytest
 
-from executor_svc.engine.port import TokenLogprob
-from executor_svc.engine.simulated_tokenizer import tokenizer_for
+from executor_svc.engine.simulated.tokenizer import tokenizer_for
 from executor_svc.runtime import outbox as outbox_module
 from executor_svc.runtime.attempt_output import PIECE_TOKENS, AttemptOutput
 from executor_svc.runtime.detokenizer import Detokenizer
+from executor_svc.runtime.engine_port import TokenLogprob
 from executor_svc.runtime.link import LinkBroken
 from executor_svc.runtime.messages import Accepted, Attempt, EndCause, Ended, Frame, OutputUp, TextOptions
 from executor_svc.runtime.outbox import Outbox

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from executor_svc.engine.clock import AsyncioClock
-from executor_svc.engine.faults import Fault, FaultKind
-from executor_svc.engine.port import EngineOutput, EngineRequest, FinishReason, Sampling
 from executor_svc.engine.settings import SimulatedKvTransferSettings
-from executor_svc.engine.simulated_side_channel import MemorySideChannel
+from executor_svc.engine.simulated.faults import Fault, FaultKind
+from executor_svc.engine.simulated.side_channel import MemorySideChannel
 from executor_svc.runtime import assignment
+from executor_svc.runtime.engine_port import EngineOutput, EngineRequest, FinishReason, Sampling
 from executor_svc.runtime.messages import (
     Accepted,
     Continuation,

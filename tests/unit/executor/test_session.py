@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from executor_svc.engine.port import Sampling
+from executor_svc.runtime.engine_port import Sampling
 from executor_svc.runtime.link import LinkRefused
 from executor_svc.runtime.load_meter import LoadMeter, LoopLag
 from executor_svc.runtime.messages import (

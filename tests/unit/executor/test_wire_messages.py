@@ -7,7 +7,7 @@ from array import array
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
-from executor_svc.engine.port import EngineState, FinishReason, TokenLogprob
+from executor_svc.runtime.engine_port import EngineState, FinishReason, TokenLogprob
 from executor_svc.runtime.messages import (
     Accepted,
     Ack,

@@ -8,12 +8,12 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from executor_svc.engine.clock import Clock
-from executor_svc.engine.port import EngineDeadError, Sampling
 from executor_svc.engine.settings import ModelSettings, SimulatedSettings
-from executor_svc.engine.simulated_engine import SimulatedEngine, SimulatedEngineFactory
-from executor_svc.engine.simulated_side_channel import SideChannel
+from executor_svc.engine.simulated.engine import SimulatedEngine, SimulatedEngineFactory
+from executor_svc.engine.simulated.side_channel import SideChannel
 from executor_svc.runtime.assignment import EngineHands
 from executor_svc.runtime.assignments import Assignments
+from executor_svc.runtime.engine_port import EngineDeadError, Sampling
 from executor_svc.runtime.messages import (
     Ack,
     Assign,

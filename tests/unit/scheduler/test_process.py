@@ -87,7 +87,7 @@ async def test_it_serves_until_it_is_told_to_stop(number: signal.Signals) -> Non
 async def test_a_background_task_that_dies_ends_the_service_with_exit_status_1() -> None:
     program = """
 import sys
-from scheduler_svc.control.watchdog import Watchdog
+from scheduler_svc.control.instances.watchdog import Watchdog
 from scheduler_svc.__main__ import main
 
 def check(self):

@@ -10,10 +10,10 @@ from pydantic import BaseModel
 
 from scheduler_svc import wiring
 from scheduler_svc.config import SchedulerConfig
-from scheduler_svc.control.intake import IntakeSettings
-from scheduler_svc.control.lifecycle import RecordLimits
-from scheduler_svc.control.registration import SessionSettings
-from scheduler_svc.control.virtual_clock import VirtualClock
+from scheduler_svc.control.instances.registration import SessionSettings
+from scheduler_svc.control.requests.intake import IntakeSettings
+from scheduler_svc.control.requests.request_table import RecordLimits
+from scheduler_svc.control.timing.virtual_clock import VirtualClock
 from scheduler_svc.domain.pd.settings import PdSettings, SplitMode
 from scheduler_svc.transport.server import Tls
 from tests.unit.control.world import NoTokenizers
@@ -82,14 +82,14 @@ def test_no_key_is_at_its_default_here() -> None:
 
 
 def test_what_the_core_is_told() -> None:
-    core = wiring._core_settings(CONFIG)
-    assert (core.policy, core.queue_limit_per_model) == ("priority", 11)
-    assert (core.stall_limit_s, core.known_wait_limit_s) == (24.0, 25.0)
-    assert core.pd == PdSettings(mode=SplitMode.THRESHOLD, threshold_input_tokens=31, threshold_ratio=32.0)
+    scheduler = wiring._scheduler_settings(CONFIG)
+    assert (scheduler.policy, scheduler.queue_limit_per_model) == ("priority", 11)
+    assert (scheduler.stall_limit_s, scheduler.known_wait_limit_s) == (24.0, 25.0)
+    assert scheduler.pd == PdSettings(mode=SplitMode.THRESHOLD, threshold_input_tokens=31, threshold_ratio=32.0)
 
 
 def test_splitting_is_off_until_it_is_switched_on() -> None:
-    assert wiring._core_settings(SchedulerConfig()).pd.mode is SplitMode.NEVER
+    assert wiring._scheduler_settings(SchedulerConfig()).pd.mode is SplitMode.NEVER
 
 
 def test_what_sessions_are_told() -> None:
@@ -117,7 +117,7 @@ def test_what_the_server_is_told() -> None:
 
 def test_what_control_is_built_with() -> None:
     control = wiring.build_control(CONFIG, VirtualClock(), NoTokenizers(), epoch=7)
-    assert control.core.policy == "priority"
+    assert control.scheduler.policy == "priority"
     assert control.lifecycle._limits == RecordLimits(requests=41, output_tokens=42, candidates=43)
     assert control.assignments._max_attempts == 15
     assert control.watchdog._orphan_timeout_s == 14.0
@@ -126,5 +126,5 @@ def test_what_control_is_built_with() -> None:
 
 
 def test_an_epoch_is_later_than_the_one_before() -> None:
-    first, second = wiring.Scheduler(SchedulerConfig()), wiring.Scheduler(SchedulerConfig())
+    first, second = wiring.SchedulerService(SchedulerConfig()), wiring.SchedulerService(SchedulerConfig())
     assert second.control.epoch > first.control.epoch

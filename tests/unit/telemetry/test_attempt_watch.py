@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from executor_svc.engine.port import FinishReason, Sampling
+from executor_svc.runtime.engine_port import FinishReason, Sampling
 from executor_svc.runtime.messages import Assign, Attempt, EndCause, Ended
 from executor_svc.telemetry.observer import TelemetryObserver
 from sage_telemetry.catalogue import BOTH, EXECUTOR

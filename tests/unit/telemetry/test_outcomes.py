@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from scheduler_svc.control import attainment as slo
-from scheduler_svc.control.intake import CLIENT_GONE
-from scheduler_svc.control.live_request import LiveRequest, Outcome
-from scheduler_svc.control.submission import Submission, TextPrompt
+from scheduler_svc.control.requests.intake import CLIENT_GONE
+from scheduler_svc.control.requests.live_request import LiveRequest, Outcome
+from scheduler_svc.control.requests.submission import Submission, TextPrompt
+from scheduler_svc.control.watching import attainment as slo
 from scheduler_svc.domain import errors
 from scheduler_svc.domain.request import Request, RequestKey, RequestState, Sampling
 from scheduler_svc.domain.settings import DEFAULT_TARGETS

@@ -18,18 +18,18 @@ from sage_telemetry.meter import Meter
 from sage_telemetry.resource import Identity
 from sage_telemetry.spans import SpanWriter, empty_request
 from sage_telemetry.trace_context import parent_of
-from scheduler_svc.control.assignment import Assignment
-from scheduler_svc.control.attempt_end import AttemptEnd, EndCause
-from scheduler_svc.control.live_request import LiveRequest, Outcome, Placement
-from scheduler_svc.control.observer import FailoverCause
-from scheduler_svc.control.submission import ChatPrompt, Submission, TextPrompt
-from scheduler_svc.control.tokenizers import ChatTurn, Conversation
-from scheduler_svc.domain.core import SchedulingCore
+from scheduler_svc.control.attempts.attempt import Attempt
+from scheduler_svc.control.requests.live_request import LiveRequest, Outcome, Placement
+from scheduler_svc.control.requests.observer import FailoverCause
+from scheduler_svc.control.requests.submission import ChatPrompt, Submission, TextPrompt
+from scheduler_svc.control.requests.tokenizers import ChatTurn, Conversation
+from scheduler_svc.domain.attempt_end import AttemptEnd, EndCause
 from scheduler_svc.domain.decision import Candidate, Decision, Phase, Prediction, PrefillLeg
 from scheduler_svc.domain.errors import DeadlineExceeded, GenerationFailed, QueueFull, RequestCancelled
 from scheduler_svc.domain.policy import PolicyCatalogue
 from scheduler_svc.domain.request import Priority, Request, RequestKey, RequestState, Sampling
-from scheduler_svc.domain.settings import CoreSettings
+from scheduler_svc.domain.scheduler import Scheduler
+from scheduler_svc.domain.settings import SchedulerSettings
 from scheduler_svc.telemetry.observer import TelemetryObserver
 from scheduler_svc.telemetry.request_content import messages
 from scheduler_svc.telemetry.request_notes import RequestNotes
@@ -57,10 +57,10 @@ class Watched:
     def __init__(self, *, content: bool = False, prompt: str = "x", candidates: Sequence[Candidate] = ()) -> None:
         self.kept = Kept()
         self.meter = Meter((*BOTH, *SCHEDULER))
-        self.core = SchedulingCore(CoreSettings(), PolicyCatalogue())
+        self.scheduler = Scheduler(SchedulerSettings(), PolicyCatalogue())
         spans: Any = self.kept
         self.observer = observer = TelemetryObserver(
-            self.core, self.meter, spans, epoch=3, sampling_ratio=1.0, content=content
+            self.scheduler, self.meter, spans, epoch=3, sampling_ratio=1.0, content=content
         )
         submission = Submission(key=KEY, digest=b"", model="sim", prompt=TextPrompt(text=prompt), sampling={})
         self.watch = observer.arrived(submission, 0.0)
@@ -73,7 +73,7 @@ class Watched:
         self.live.placements.append(Placement(decision=self.decision, from_token=0))
 
     def send(self, number: int, phase: Phase, at: float) -> dict[str, str]:
-        self.assignment = Assignment(
+        self.assignment = Attempt(
             live=self.live,
             decision=self.decision,
             link=None,  # type: ignore[arg-type]  # nothing is sent
@@ -194,7 +194,7 @@ def test_what_the_engine_says_of_an_invalid_request_is_not_repeated(watched: Wat
 
 
 def test_what_alerts_look_for_is_there_at_zero_as_soon_as_its_model_is(watched: Watched) -> None:
-    watched.core.registry.pool("sim")
+    watched.scheduler.registry.pool("sim")
     watched.observer.begin_models()
     models = {"sim", "(unknown)"}
     assert watched.label_sets(catalogue.FAILOVERS) == {(m, cause.value) for m in models for cause in FailoverCause}

@@ -29,8 +29,8 @@ from sage_telemetry.sdk_logs import Seldom
 from sage_telemetry.span_export import DEFAULT_LIMITS, RequestExporter, SpanExport
 from sage_telemetry.spans import SpanWriter
 from sage_telemetry.trace_context import HeadSampling
-from scheduler_svc.control.submission import ChatPrompt
-from scheduler_svc.control.tokenizers import ChatTurn, Conversation
+from scheduler_svc.control.requests.submission import ChatPrompt
+from scheduler_svc.control.requests.tokenizers import ChatTurn, Conversation
 from scheduler_svc.telemetry.request_content import CONTENT_LIMIT, messages
 from tests.support.otlp_values import values
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from scheduler_svc.control.tokenizers import ChatTurn, Conversation, PromptError
+from scheduler_svc.control.requests.tokenizers import ChatTurn, Conversation, PromptError
 from scheduler_svc.tokenization.chat_template import ChatTemplate
 
 CHATML = """\

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from scheduler_svc.control.tokenizers import ChatTurn, Conversation, PromptError
+from scheduler_svc.control.requests.tokenizers import ChatTurn, Conversation, PromptError
 from scheduler_svc.tokenization.store import INLINE_CHARACTERS, TokenizerStore
 
 WORDS = ("<unk>", "<s>", "hello", "world", "user", ":")

@@ -14,7 +14,7 @@ from grpc_status import rpc_status
 from sage.controlplane.v1 import common_pb2, executor_pb2, executor_pb2_grpc
 from sage_wire.protocol import PROTOCOL_VERSION
 from scheduler_svc.config import SchedulerConfig
-from scheduler_svc.wiring import Scheduler
+from scheduler_svc.wiring import SchedulerService
 
 MODEL = "m"
 WITHIN_S = 5.0
@@ -25,10 +25,10 @@ OutputsCall = grpc.aio.StreamStreamCall[executor_pb2.OutputsRequest, executor_pb
 
 
 @asynccontextmanager
-async def serving(**settings: Any) -> AsyncIterator[Scheduler]:
+async def serving(**settings: Any) -> AsyncIterator[SchedulerService]:
     """Its tokenizer store already has the tokenizer that ``WireExecutor`` names, so that token ids are accepted."""
     config = SchedulerConfig(**{"listen": "127.0.0.1:0", "policy": "fifo", "drain_timeout_s": 0.0, **settings})
-    scheduler = Scheduler(config)
+    scheduler = SchedulerService(config)
     scheduler._tokenizers._models[TOKENIZER_HASH] = None  # type: ignore[assignment]  # only its being there is asked
     await scheduler.start()
     try:
@@ -38,7 +38,7 @@ async def serving(**settings: Any) -> AsyncIterator[Scheduler]:
 
 
 @asynccontextmanager
-async def dialled(scheduler: Scheduler) -> AsyncIterator[grpc.aio.Channel]:
+async def dialled(scheduler: SchedulerService) -> AsyncIterator[grpc.aio.Channel]:
     options = [("grpc.use_local_subchannel_pool", 1)]
     async with grpc.aio.insecure_channel(f"127.0.0.1:{scheduler.port}", options=options) as channel:
         yield channel

@@ -11,11 +11,11 @@ from google.protobuf.duration_pb2 import Duration
 from sage.controlplane.v1 import common_pb2, executor_pb2
 from sage_wire.errors import ErrorReason
 from sage_wire.protocol import OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION
-from scheduler_svc.control.attempt_end import AttemptEnd, EndCause
-from scheduler_svc.control.links import AssignOrder, Continuation, KvHandoff
-from scheduler_svc.control.live_request import Finished, LiveRequest, Placement, SloOutcome
-from scheduler_svc.control.output_log import TokenSlice
-from scheduler_svc.control.registration import HeldAttempt
+from scheduler_svc.control.attempts.executor_link import AssignOrder, Continuation, KvHandoff
+from scheduler_svc.control.instances.registration import HeldAttempt
+from scheduler_svc.control.requests.live_request import Finished, LiveRequest, Placement, SloOutcome
+from scheduler_svc.control.requests.output_log import TokenSlice
+from scheduler_svc.domain.attempt_end import AttemptEnd, EndCause
 from scheduler_svc.domain.decision import Candidate, Decision, Phase, Prediction, PrefillLeg
 from scheduler_svc.domain.instance import (
     EngineFacts,

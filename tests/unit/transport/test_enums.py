@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from sage.controlplane.v1 import admin_pb2, common_pb2, executor_pb2, inference_pb2
-from scheduler_svc.control.attempt_end import EndCause
-from scheduler_svc.control.timeline import TimeUse
+from scheduler_svc.control.requests.timeline import TimeUse
+from scheduler_svc.domain.attempt_end import EndCause
 from scheduler_svc.domain.decision import Phase
 from scheduler_svc.domain.instance import InstanceRole, InstanceState
 from scheduler_svc.domain.pd.pairs import PairState

@@ -14,7 +14,10 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from sage_wire.errors import DOMAIN, ErrorReason
-from scheduler_svc.control import model_watch, output_log, registration, supervisor, tokenizers
+from scheduler_svc.control import supervisor
+from scheduler_svc.control.instances import registration
+from scheduler_svc.control.requests import model_directory as model_watch
+from scheduler_svc.control.requests import output_log, tokenizers
 from scheduler_svc.domain import errors
 from scheduler_svc.domain.errors import FieldViolation
 from scheduler_svc.transport.errors import REASONS, WireError, to_status

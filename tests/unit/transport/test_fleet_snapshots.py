@@ -8,18 +8,18 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from sage.controlplane.v1 import admin_pb2, common_pb2
-from scheduler_svc.control.fleet_watch import FleetSnapshot
-from scheduler_svc.control.observer import FailoverCause
-from scheduler_svc.control.rolling_counts import Counts, Stretch
-from scheduler_svc.control.tally import DECISIONS_KEPT, RecentDecision, RecentFailover
-from scheduler_svc.domain.core import SchedulingCore
+from scheduler_svc.control.requests.observer import FailoverCause
+from scheduler_svc.control.watching.fleet_statistics import DECISIONS_KEPT, RecentDecision, RecentFailover
+from scheduler_svc.control.watching.fleet_watch import FleetSnapshot
+from scheduler_svc.control.watching.rolling_counts import Counts, Stretch
 from scheduler_svc.domain.decision import Phase
 from scheduler_svc.domain.errors import InvalidRequest
 from scheduler_svc.domain.instance import InstanceSpec
 from scheduler_svc.domain.policy import PolicyCatalogue, PolicySwitch
 from scheduler_svc.domain.queue import QueueView
 from scheduler_svc.domain.request import Priority, RequestKey, RequestState
-from scheduler_svc.domain.settings import CoreSettings
+from scheduler_svc.domain.scheduler import Scheduler
+from scheduler_svc.domain.settings import SchedulerSettings
 from scheduler_svc.transport import durations, fleet_snapshots, prefill_decode
 from tests.unit.transport.completeness import unset
 
@@ -54,20 +54,20 @@ def a_stretch(span_s: float) -> Stretch:
 
 
 @pytest.fixture
-def core() -> SchedulingCore:
-    return SchedulingCore(CoreSettings(policy="fifo"), PolicyCatalogue())
+def scheduler() -> Scheduler:
+    return Scheduler(SchedulerSettings(policy="fifo"), PolicyCatalogue())
 
 
-def taken(core: SchedulingCore, decisions: int = 1) -> FleetSnapshot:
-    if core.registry.find("a") is None:
-        core.registry.register(InstanceSpec(instance_id="a", model="m", engine_start_id="1"), NOW)
+def taken(scheduler: Scheduler, decisions: int = 1) -> FleetSnapshot:
+    if scheduler.registry.find("a") is None:
+        scheduler.registry.register(InstanceSpec(instance_id="a", model="m", engine_start_id="1"), NOW)
     return FleetSnapshot(
         taken_at=NOW,
         uptime_s=60.0,
         policy="adaptive",
         delegate="fifo",
         latest_switch=PolicySwitch(from_policy="fifo", to_policy="adaptive", reason="said so", at=NOW - 5),
-        instances=tuple(core.registry.all()),
+        instances=tuple(scheduler.registry.all()),
         queues={"m": QueueView(waiting=2, limit=10, by_priority={Priority.LOW: 2})},
         running=4,
         waiting=2,
@@ -79,8 +79,8 @@ def taken(core: SchedulingCore, decisions: int = 1) -> FleetSnapshot:
     )
 
 
-def test_nothing_is_forgotten(core: SchedulingCore) -> None:
-    wire = fleet_snapshots.snapshot(taken(core), core, 7)
+def test_nothing_is_forgotten(scheduler: Scheduler) -> None:
+    wire = fleet_snapshots.snapshot(taken(scheduler), scheduler, 7)
     assert unset(wire) == set()
     assert (wire.epoch, wire.requests_running, wire.requests_waiting) == (7, 4, 2)
     assert unset(wire.latest_switch) == set()
@@ -93,31 +93,31 @@ def test_nothing_is_forgotten(core: SchedulingCore) -> None:
     assert [durations.from_wire(each.span) for each in (wire.latest, wire.recent, wire.since_start)] == [12, 300, 60]
 
 
-def test_attainment_is_by_class_the_most_urgent_first(core: SchedulingCore) -> None:
-    wire = fleet_snapshots.snapshot(taken(core), core, 7)
+def test_attainment_is_by_class_the_most_urgent_first(scheduler: Scheduler) -> None:
+    wire = fleet_snapshots.snapshot(taken(scheduler), scheduler, 7)
     assert [(each.priority, each.met, each.missed) for each in wire.recent.slo] == [
         (common_pb2.PRIORITY_HIGH, 4, 1),
         (common_pb2.PRIORITY_BACKGROUND, 0, 2),
     ]
 
 
-def test_a_snapshot_shows_a_bounded_number_of_pairs(core: SchedulingCore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_snapshot_shows_a_bounded_number_of_pairs(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
 
-    def state(_: SchedulingCore, most_pairs: int) -> admin_pb2.GetPrefillDecodeResponse:
+    def state(_: Scheduler, most_pairs: int) -> admin_pb2.GetPrefillDecodeResponse:
         asked.append(most_pairs)
         return admin_pb2.GetPrefillDecodeResponse()
 
     monkeypatch.setattr(prefill_decode, "state", state)
-    fleet_snapshots.snapshot(taken(core), core, 7)
+    fleet_snapshots.snapshot(taken(scheduler), scheduler, 7)
     assert asked == [prefill_decode.PAIRS_IN_SNAPSHOT]
 
 
-def test_what_many_watch_is_converted_once_and_cut_for_each(core: SchedulingCore) -> None:
-    conversion = fleet_snapshots.SnapshotConversion(core, 7)
-    shared = taken(core, decisions=10)
+def test_what_many_watch_is_converted_once_and_cut_for_each(scheduler: Scheduler) -> None:
+    conversion = fleet_snapshots.SnapshotConversion(scheduler, 7)
+    shared = taken(scheduler, decisions=10)
     assert len(conversion.response(shared, 3).snapshot.decisions) == 3
-    core.registry.all()[0].state_reason = "something happened since"
+    scheduler.registry.all()[0].state_reason = "something happened since"
     again = conversion.response(shared, 64).snapshot
     assert len(again.decisions) == 10
     assert again.instances[0].state_reason != "something happened since"

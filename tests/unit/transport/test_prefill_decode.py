@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from sage.controlplane.v1 import admin_pb2
-from scheduler_svc.domain.core import SchedulingCore
 from scheduler_svc.domain.instance import InstanceRole
 from scheduler_svc.domain.pd.pairs import PairState
 from scheduler_svc.domain.pd.settings import PdSettings, SplitMode
+from scheduler_svc.domain.scheduler import Scheduler
 from scheduler_svc.transport import prefill_decode
 from scheduler_svc.transport.prefill_decode import PAIRS_IN_SNAPSHOT, PAIRS_SHOWN
-from tests.contract.policies.modelled_fleet import add_instance, make_core, make_facts
+from tests.contract.policies.modelled_fleet import add_instance, make_facts, make_scheduler
 
 SIDE = 33  # instances of each role: more pairs than are ever shown
 Wire = admin_pb2.PrefillDecodePair
@@ -19,36 +19,36 @@ FAILED = 3
 
 
 @pytest.fixture
-def core() -> SchedulingCore:
+def scheduler() -> Scheduler:
     """All pairs work but the last three, which failed, and the two before them: one untried, one being tried."""
-    core = make_core()
+    scheduler = make_scheduler()
     facts = make_facts(kv_connector="modelled", compatibility_key="k")
     for n in range(SIDE):
-        add_instance(core, f"p{n:02}", facts=facts, role=InstanceRole.PREFILLING)
-        add_instance(core, f"d{n:02}", facts=facts, role=InstanceRole.DECODING)
-    core.set_pd(PdSettings(mode=SplitMode.ALWAYS))
-    *others, trying, _ = list(core.pd.pairs)[:-FAILED]
+        add_instance(scheduler, f"p{n:02}", facts=facts, role=InstanceRole.PREFILLING)
+        add_instance(scheduler, f"d{n:02}", facts=facts, role=InstanceRole.DECODING)
+    scheduler.set_pd(PdSettings(mode=SplitMode.ALWAYS))
+    *others, trying, _ = list(scheduler.pd.pairs)[:-FAILED]
     for pair in others:
-        core.pd.pairs.worked(pair, 0.01)
+        scheduler.pd.pairs.worked(pair, 0.01)
     trying.state = PairState.WARMING
-    for pair in list(core.pd.pairs)[-FAILED:]:
-        core.pd.pairs.failed(pair, "cut off", now=0.0)
-    return core
+    for pair in list(scheduler.pd.pairs)[-FAILED:]:
+        scheduler.pd.pairs.failed(pair, "cut off", now=0.0)
+    return scheduler
 
 
 @pytest.mark.parametrize("most", [PAIRS_SHOWN, PAIRS_IN_SNAPSHOT])
 def test_those_in_trouble_are_shown_first_and_the_others_as_far_as_there_is_room(
-    core: SchedulingCore, most: int
+    scheduler: Scheduler, most: int
 ) -> None:
-    told = prefill_decode.state(core, most)
+    told = prefill_decode.state(scheduler, most)
     assert len(told.pairs) == most < SIDE * SIDE
     states = [each.state for each in told.pairs]
     assert states[: FAILED + 2] == [Wire.STATE_FAILED] * FAILED + [Wire.STATE_WARMING, Wire.STATE_UNTRIED]
     assert set(states[FAILED + 2 :]) == {Wire.STATE_USABLE}
 
 
-def test_all_pairs_are_counted_whether_shown_or_not(core: SchedulingCore) -> None:
-    told = prefill_decode.state(core, PAIRS_IN_SNAPSHOT)
+def test_all_pairs_are_counted_whether_shown_or_not(scheduler: Scheduler) -> None:
+    told = prefill_decode.state(scheduler, PAIRS_IN_SNAPSHOT)
     assert {each.state: each.pairs for each in told.pair_counts} == {
         Wire.STATE_FAILED: FAILED,
         Wire.STATE_WARMING: 1,
@@ -57,7 +57,7 @@ def test_all_pairs_are_counted_whether_shown_or_not(core: SchedulingCore) -> Non
     }
 
 
-def test_where_splitting_is_off_no_pair_is_shown_or_counted(core: SchedulingCore) -> None:
-    core.set_pd(PdSettings(mode=SplitMode.NEVER))
-    told = prefill_decode.state(core)
+def test_where_splitting_is_off_no_pair_is_shown_or_counted(scheduler: Scheduler) -> None:
+    scheduler.set_pd(PdSettings(mode=SplitMode.NEVER))
+    told = prefill_decode.state(scheduler)
     assert (len(told.pairs), len(told.pair_counts)) == (0, 0)

@@ -22,7 +22,7 @@ from sage.controlplane.v1 import (
 from sage_wire.protocol import PROTOCOL_VERSION
 from scheduler_svc.domain.instance import InstanceState
 from scheduler_svc.transport import executor_servicer, health
-from scheduler_svc.wiring import Scheduler
+from scheduler_svc.wiring import SchedulerService
 from tests.unit.transport.served import MODEL, WITHIN_S, WireExecutor, dialled, reason_of, registration, serving
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -32,13 +32,13 @@ SERVICES = {health.INFERENCE, health.EXECUTOR, health.ADMIN}
 
 
 @pytest.fixture
-async def scheduler() -> AsyncIterator[Scheduler]:
+async def scheduler() -> AsyncIterator[SchedulerService]:
     async with serving() as running:
         yield running
 
 
 @pytest.fixture
-async def channel(scheduler: Scheduler) -> AsyncIterator[grpc.aio.Channel]:
+async def channel(scheduler: SchedulerService) -> AsyncIterator[grpc.aio.Channel]:
     async with dialled(scheduler) as channel:
         yield channel
 
@@ -49,8 +49,8 @@ async def until(holds: Callable[[], bool]) -> None:
             await asyncio.sleep(0.005)
 
 
-def state(scheduler: Scheduler, instance_id: str = "a") -> InstanceState | None:
-    instance = scheduler.control.core.registry.find(instance_id)
+def state(scheduler: SchedulerService, instance_id: str = "a") -> InstanceState | None:
+    instance = scheduler.control.scheduler.registry.find(instance_id)
     return instance.state if instance is not None else None
 
 
@@ -63,7 +63,7 @@ def generate(**fields: object) -> inference_pb2.GenerateRequest:
 # --- health and reflection ------------------------------------------------------------------------
 
 
-async def test_health_follows_the_instances(scheduler: Scheduler, channel: grpc.aio.Channel) -> None:
+async def test_health_follows_the_instances(scheduler: SchedulerService, channel: grpc.aio.Channel) -> None:
     stub: Any = health_pb2_grpc.HealthStub(channel)
     watch = stub.Watch(health_pb2.HealthCheckRequest(service=health.INFERENCE))
     assert (await asyncio.wait_for(watch.read(), WITHIN_S)).status in (
@@ -133,7 +133,7 @@ async def test_methods_nobody_ever_heard_of(channel: grpc.aio.Channel) -> None:
     assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
-async def test_every_method_is_served_by_a_handler_of_its_own(scheduler: Scheduler) -> None:
+async def test_every_method_is_served_by_a_handler_of_its_own(scheduler: SchedulerService) -> None:
     """A method that is added to the contract and forgotten would answer with the stub's bare UNIMPLEMENTED."""
     services = scheduler._services()
     for servicer, base in (
@@ -179,7 +179,7 @@ async def test_registering_twice_on_one_stream_is_refused(channel: grpc.aio.Chan
         await executor.hear()
 
 
-async def test_a_welcome_says_everything(scheduler: Scheduler, channel: grpc.aio.Channel) -> None:
+async def test_a_welcome_says_everything(scheduler: SchedulerService, channel: grpc.aio.Channel) -> None:
     welcome = await WireExecutor(channel).register(registration(role=common_pb2.INSTANCE_ROLE_DECODING))
     assert welcome.protocol_version == PROTOCOL_VERSION
     assert welcome.session_id
@@ -199,7 +199,7 @@ async def test_a_neighbouring_version_is_spoken_with(channel: grpc.aio.Channel, 
     assert welcome.protocol_version == agreed
 
 
-async def test_a_version_too_new_is_refused(scheduler: Scheduler, channel: grpc.aio.Channel) -> None:
+async def test_a_version_too_new_is_refused(scheduler: SchedulerService, channel: grpc.aio.Channel) -> None:
     with pytest.raises(grpc.aio.AioRpcError, match="is not spoken here") as refused:
         await WireExecutor(channel).register(registration(protocol_version=PROTOCOL_VERSION + 2))
     assert refused.value.code() is grpc.StatusCode.FAILED_PRECONDITION
@@ -213,7 +213,9 @@ async def test_a_registration_that_makes_no_sense_is_refused(channel: grpc.aio.C
     assert reason_of(refused.value) == "INVALID_REGISTRATION"
 
 
-async def test_a_second_executor_of_the_same_id_is_refused(scheduler: Scheduler, channel: grpc.aio.Channel) -> None:
+async def test_a_second_executor_of_the_same_id_is_refused(
+    scheduler: SchedulerService, channel: grpc.aio.Channel
+) -> None:
     first = WireExecutor(channel)
     await first.whole()
     with pytest.raises(grpc.aio.AioRpcError, match="'a' is in use") as refused:
@@ -223,8 +225,8 @@ async def test_a_second_executor_of_the_same_id_is_refused(scheduler: Scheduler,
     await until(lambda: state(scheduler) is InstanceState.READY)
 
 
-async def test_one_instance_too_many_is_refused(scheduler: Scheduler, channel: grpc.aio.Channel) -> None:
-    scheduler.control.core.registry._max_instances = 1
+async def test_one_instance_too_many_is_refused(scheduler: SchedulerService, channel: grpc.aio.Channel) -> None:
+    scheduler.control.scheduler.registry._max_instances = 1
     await WireExecutor(channel).register()
     with pytest.raises(grpc.aio.AioRpcError, match="bound of 1 instances") as refused:
         await WireExecutor(channel).register(registration("b"))
@@ -245,7 +247,7 @@ async def test_an_output_stream_of_an_unknown_session_is_refused(channel: grpc.a
 
 @pytest.mark.parametrize("reported", [common_pb2.INSTANCE_STATE_LOST, common_pb2.INSTANCE_STATE_SUSPECT, 77, 0])
 async def test_what_is_no_state_of_an_engine_is_refused(
-    scheduler: Scheduler, channel: grpc.aio.Channel, reported: int
+    scheduler: SchedulerService, channel: grpc.aio.Channel, reported: int
 ) -> None:
     executor = WireExecutor(channel)
     await executor.whole()
@@ -257,7 +259,7 @@ async def test_what_is_no_state_of_an_engine_is_refused(
 
 
 async def test_a_control_stream_that_ends_makes_its_instance_suspect_and_then_lost(
-    scheduler: Scheduler, channel: grpc.aio.Channel
+    scheduler: SchedulerService, channel: grpc.aio.Channel
 ) -> None:
     executor = WireExecutor(channel)
     await executor.whole()
@@ -267,16 +269,16 @@ async def test_a_control_stream_that_ends_makes_its_instance_suspect_and_then_lo
     await until(lambda: state(scheduler) is InstanceState.LOST)
 
 
-async def test_a_goodbye_is_believed_at_once(scheduler: Scheduler, channel: grpc.aio.Channel) -> None:
+async def test_a_goodbye_is_believed_at_once(scheduler: SchedulerService, channel: grpc.aio.Channel) -> None:
     executor = WireExecutor(channel)
     await executor.whole()
     await until(lambda: state(scheduler) is InstanceState.READY)
     await executor.say(goodbye=executor_pb2.Goodbye(reason="scaled down"))
     await until(lambda: state(scheduler) is InstanceState.LOST)
-    assert scheduler.control.core.registry.get("a").state_reason == "said goodbye: scaled down"
+    assert scheduler.control.scheduler.registry.get("a").state_reason == "said goodbye: scaled down"
 
 
-async def test_an_output_stream_may_be_opened_anew(scheduler: Scheduler, channel: grpc.aio.Channel) -> None:
+async def test_an_output_stream_may_be_opened_anew(scheduler: SchedulerService, channel: grpc.aio.Channel) -> None:
     """And the end of the older one, which is noticed later, means nothing."""
     executor = WireExecutor(channel)
     await executor.whole()
@@ -290,7 +292,7 @@ async def test_an_output_stream_may_be_opened_anew(scheduler: Scheduler, channel
     assert state(scheduler) is InstanceState.READY
 
 
-async def test_a_welcome_that_cannot_be_delivered_is_a_broken_stream(scheduler: Scheduler) -> None:
+async def test_a_welcome_that_cannot_be_delivered_is_a_broken_stream(scheduler: SchedulerService) -> None:
     async with dialled(scheduler) as channel:
         executor = WireExecutor(channel)
         await executor.say(register=registration())
@@ -309,7 +311,7 @@ async def the_assign(executor: WireExecutor) -> executor_pb2.Assign:
             return said.assign
 
 
-async def test_a_request_from_end_to_end(scheduler: Scheduler, channel: grpc.aio.Channel) -> None:
+async def test_a_request_from_end_to_end(scheduler: SchedulerService, channel: grpc.aio.Channel) -> None:
     executor = WireExecutor(channel)
     await executor.whole()
     await until(lambda: state(scheduler) is InstanceState.READY)
@@ -337,7 +339,7 @@ async def test_a_request_from_end_to_end(scheduler: Scheduler, channel: grpc.aio
 
 
 async def test_a_rejection_for_a_reason_of_a_later_version_is_a_rejection(
-    scheduler: Scheduler, channel: grpc.aio.Channel
+    scheduler: SchedulerService, channel: grpc.aio.Channel
 ) -> None:
     executor = WireExecutor(channel)
     await executor.whole()
@@ -351,7 +353,9 @@ async def test_a_rejection_for_a_reason_of_a_later_version_is_a_rejection(
     call.cancel()
 
 
-async def test_a_client_that_goes_away_cancels_its_request(scheduler: Scheduler, channel: grpc.aio.Channel) -> None:
+async def test_a_client_that_goes_away_cancels_its_request(
+    scheduler: SchedulerService, channel: grpc.aio.Channel
+) -> None:
     executor = WireExecutor(channel)
     await executor.whole()
     await until(lambda: state(scheduler) is InstanceState.READY)
@@ -365,7 +369,7 @@ async def test_a_client_that_goes_away_cancels_its_request(scheduler: Scheduler,
 
 
 async def test_a_caller_with_the_longest_deadline_there_is_harms_nobody(
-    scheduler: Scheduler, channel: grpc.aio.Channel
+    scheduler: SchedulerService, channel: grpc.aio.Channel
 ) -> None:
     executor = WireExecutor(channel)
     await executor.whole()
@@ -396,7 +400,10 @@ async def test_many_faults_arrive_as_such(channel: grpc.aio.Channel) -> None:
 
 
 async def test_what_goes_wrong_inside_stays_inside(
-    scheduler: Scheduler, channel: grpc.aio.Channel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    scheduler: SchedulerService,
+    channel: grpc.aio.Channel,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def breaks(*_: object) -> None:
         raise RuntimeError("swordfish")
@@ -412,7 +419,7 @@ async def test_what_goes_wrong_inside_stays_inside(
 
 
 async def test_those_who_attach_to_a_failure_leave_nothing_with_it(
-    scheduler: Scheduler, channel: grpc.aio.Channel
+    scheduler: SchedulerService, channel: grpc.aio.Channel
 ) -> None:
     executor = WireExecutor(channel)
     await executor.whole()

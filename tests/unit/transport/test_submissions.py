@@ -10,7 +10,7 @@ from hypothesis import given, settings
 
 from sage.controlplane.v1 import common_pb2, inference_pb2
 from sage_wire.protocol import PROMPT_LIMIT_BYTES
-from scheduler_svc.control.submission import ChatPrompt, Submission, TextPrompt, TokenPrompt
+from scheduler_svc.control.requests.submission import ChatPrompt, Submission, TextPrompt, TokenPrompt
 from scheduler_svc.domain.request import Priority, ResumeMode, Sampling, StructuredOutput
 from scheduler_svc.transport import submissions
 from scheduler_svc.transport.submissions import DEFAULT_TENANT, LISTS, SCALARS, submission

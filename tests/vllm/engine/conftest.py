@@ -10,9 +10,9 @@ import pytest
 import pytest_asyncio
 
 from executor_svc.engine import tiny_model
-from executor_svc.engine.port import EngineState
 from executor_svc.engine.settings import ModelSettings, VllmSettings
-from executor_svc.engine.vllm_engine import VllmEngine, VllmEngineFactory
+from executor_svc.engine.vllm.engine import VllmEngine, VllmEngineFactory
+from executor_svc.runtime.engine_port import EngineState
 from tests.contract.engine.contract import Subject
 from tests.vllm.engine.adapter import make_adapter
 

@@ -15,9 +15,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from executor_svc.engine.port import EngineDeadError, EngineError, EngineState
 from executor_svc.engine.settings import ModelSettings, VllmSettings
-from executor_svc.engine.vllm_engine import VllmEngine, VllmEngineFactory
+from executor_svc.engine.vllm.engine import VllmEngine, VllmEngineFactory
+from executor_svc.runtime.engine_port import EngineDeadError, EngineError, EngineState
 from tests.contract.engine.contract import GREEDY_48, answer, request_of
 from tests.vllm.engine.engine_host import SETTINGS
 

@@ -11,7 +11,7 @@ import pytest_asyncio
 
 from executor_svc.engine.settings import KvTransferSettings, ModelSettings, VllmSettings
 from executor_svc.engine.tiny_model import make_tiny_model
-from executor_svc.engine.vllm_engine import VllmEngine, VllmEngineFactory
+from executor_svc.engine.vllm.engine import VllmEngine, VllmEngineFactory
 from tests.contract.engine.kv_transfer_contract import Ends
 
 ROOM = Path(__file__).parent

@@ -13,9 +13,9 @@ import pytest
 import pytest_asyncio
 
 from executor_svc.engine.handoff import opened, sealed
-from executor_svc.engine.port import JsonValue
 from executor_svc.engine.settings import ModelSettings
-from executor_svc.engine.vllm_engine import VllmEngine
+from executor_svc.engine.vllm.engine import VllmEngine
+from executor_svc.runtime.engine_port import JsonValue
 from tests.contract.engine.contract import GREEDY_48, answer
 from tests.contract.engine.kv_transfer_contract import Ends
 from tests.vllm.pd.conftest import started

@@ -6,42 +6,42 @@ from typing import Any
 
 import pytest
 
-from scheduler_svc.domain.core import SchedulingCore
 from scheduler_svc.domain.instance import InstanceRole
 from scheduler_svc.domain.pd.settings import PdSettings, SplitMode
 from scheduler_svc.domain.request import RequestKey
-from tests.contract.policies.modelled_fleet import add_instance, make_core, make_facts, make_request
+from scheduler_svc.domain.scheduler import Scheduler
+from tests.contract.policies.modelled_fleet import add_instance, make_facts, make_request, make_scheduler
 
 THRESHOLD = PdSettings(mode=SplitMode.THRESHOLD, threshold_input_tokens=500)
 PD = {"kv_connector": "modelled", "compatibility_key": "k"}
 
 
-def pd_core(*, general: bool = True, capacity: int = 65_536, max_running: int = 4) -> SchedulingCore:
+def pd_core(*, general: bool = True, capacity: int = 65_536, max_running: int = 4) -> Scheduler:
     """``p``, ``d`` and perhaps ``g``, which is full; the pair is proved."""
-    core = make_core(pd=THRESHOLD)
+    scheduler = make_scheduler(pd=THRESHOLD)
     facts = make_facts(kv_capacity_tokens=capacity, max_running=max_running, **PD)
-    add_instance(core, "p", facts=facts, role=InstanceRole.PREFILLING)
-    add_instance(core, "d", facts=facts, role=InstanceRole.DECODING)
-    (pair,) = core.pd.pairs
-    core.pd.pairs.worked(pair, 0.01)
+    add_instance(scheduler, "p", facts=facts, role=InstanceRole.PREFILLING)
+    add_instance(scheduler, "d", facts=facts, role=InstanceRole.DECODING)
+    (pair,) = scheduler.pd.pairs
+    scheduler.pd.pairs.worked(pair, 0.01)
     if general:
-        add_instance(core, "g", facts=make_facts(max_running=1))
+        add_instance(scheduler, "g", facts=make_facts(max_running=1))
         for n in range(2):  # one runs, one is in the lookahead
-            core.enqueue(make_request(f"fills-{n}"), 0.0)
-        assert [each.instance_id for each in core.schedule(0.0)] == ["g", "g"]
-    return core
+            scheduler.enqueue(make_request(f"fills-{n}"), 0.0)
+        assert [each.instance_id for each in scheduler.schedule(0.0)] == ["g", "g"]
+    return scheduler
 
 
-def placed(core: SchedulingCore) -> dict[str, tuple[str, str]]:
+def placed(scheduler: Scheduler) -> dict[str, tuple[str, str]]:
     """Prefill instance (empty: whole) and decode instance, by request."""
     return {
         each.key.request_id: (each.prefill.instance_id if each.prefill else "", each.instance_id)
-        for each in core.schedule(0.0)
+        for each in scheduler.schedule(0.0)
     }
 
 
-def because(core: SchedulingCore, request_id: str) -> str:
-    view = core.position(RequestKey(tenant="t", request_id=request_id), 0.0)
+def because(scheduler: Scheduler, request_id: str) -> str:
+    view = scheduler.position(RequestKey(tenant="t", request_id=request_id), 0.0)
     assert view is not None
     return view.because
 
@@ -60,79 +60,79 @@ def counted(monkeypatch: pytest.MonkeyPatch, owner: object, name: str) -> list[o
 
 
 def test_what_is_split_goes_before_a_head_that_waits_for_another_instance() -> None:
-    core = pd_core()
-    core.enqueue(make_request("short"), 0.0)
-    core.enqueue(make_request("long", prompt=600), 0.0)
-    (decision,) = core.schedule(0.0)
+    scheduler = pd_core()
+    scheduler.enqueue(make_request("short"), 0.0)
+    scheduler.enqueue(make_request("long", prompt=600), 0.0)
+    (decision,) = scheduler.schedule(0.0)
     assert (decision.key.request_id, decision.instance_id) == ("long", "d")
     assert decision.prefill is not None
     assert "backfilled ahead of t/short, which waits for room on g" in " ".join(decision.reasons)
-    assert because(core, "short") == "instance g full: no slot free"
+    assert because(scheduler, "short") == "instance g full: no slot free"
 
 
 def test_it_goes_before_a_head_that_wants_as_much() -> None:
-    core = pd_core()
-    core.enqueue(make_request("short", prompt=400, output=400), 0.0)
-    core.enqueue(make_request("long", prompt=600, output=400), 0.0)
-    assert placed(core) == {"long": ("p", "d")}
+    scheduler = pd_core()
+    scheduler.enqueue(make_request("short", prompt=400, output=400), 0.0)
+    scheduler.enqueue(make_request("long", prompt=600, output=400), 0.0)
+    assert placed(scheduler) == {"long": ("p", "d")}
 
 
 def test_one_end_with_the_heads_claim_on_it_is_left_to_the_head() -> None:
     """Without an instance for whole requests the head waits for the decode instance itself."""
-    core = pd_core(general=False, capacity=2_048)
-    core.enqueue(make_request("runs", prompt=400, output=800), 0.0)
-    assert placed(core) == {"runs": ("", "d")}
-    core.enqueue(make_request("head", prompt=400, output=600), 0.0)
-    core.enqueue(make_request("long", prompt=600, output=32), 0.0)
-    assert placed(core) == {}
-    assert because(core, "long") == "t/head is ahead and claims room on d"
+    scheduler = pd_core(general=False, capacity=2_048)
+    scheduler.enqueue(make_request("runs", prompt=400, output=800), 0.0)
+    assert placed(scheduler) == {"runs": ("", "d")}
+    scheduler.enqueue(make_request("head", prompt=400, output=600), 0.0)
+    scheduler.enqueue(make_request("long", prompt=600, output=32), 0.0)
+    assert placed(scheduler) == {}
+    assert because(scheduler, "long") == "t/head is ahead and claims room on d"
 
 
 def test_behind_a_head_that_is_to_be_split_itself_splits_keep_their_turn() -> None:
     """Small ones would take the room at the pair from it again and again."""
-    core = pd_core(capacity=2_048)
-    core.enqueue(make_request("runs", prompt=600, output=700), 0.0)
-    assert placed(core) == {"runs": ("p", "d")}
-    core.enqueue(make_request("head", prompt=800, output=100), 0.0)
-    core.enqueue(make_request("small", prompt=500, output=32), 0.0)
-    assert placed(core) == {}
-    said = because(core, "head")
+    scheduler = pd_core(capacity=2_048)
+    scheduler.enqueue(make_request("runs", prompt=600, output=700), 0.0)
+    assert placed(scheduler) == {"runs": ("p", "d")}
+    scheduler.enqueue(make_request("head", prompt=800, output=100), 0.0)
+    scheduler.enqueue(make_request("small", prompt=500, output=32), 0.0)
+    assert placed(scheduler) == {}
+    said = because(scheduler, "head")
     assert said.startswith("should be split: no room at a pair of instances now; to run whole: instance g full: ")
 
 
 def test_without_a_slot_at_either_side_nobody_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    core = pd_core(max_running=1)
+    scheduler = pd_core(max_running=1)
     for n in range(2):
-        core.enqueue(make_request(f"runs-{n}", prompt=600), 0.0)
-    assert len(placed(core)) == 2
-    asked = counted(monkeypatch, core._placer, "ask")
+        scheduler.enqueue(make_request(f"runs-{n}", prompt=600), 0.0)
+    assert len(placed(scheduler)) == 2
+    asked = counted(monkeypatch, scheduler._placer, "ask")
     for n in range(10):
-        core.enqueue(make_request(f"waits-{n}", prompt=600), 0.0)
-    assert placed(core) == {}
+        scheduler.enqueue(make_request(f"waits-{n}", prompt=600), 0.0)
+    assert placed(scheduler) == {}
     assert len(asked) == 1, "the head"
 
 
 def test_one_that_finds_no_room_at_the_pair_is_looked_at_for_all_that_want_as_much(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    core = pd_core(capacity=2_048)
-    core.enqueue(make_request("runs", prompt=600, output=700), 0.0)
-    assert placed(core) == {"runs": ("p", "d")}
-    core.enqueue(make_request("head"), 0.0)
-    planned = counted(monkeypatch, core.pd, "_pair_up")
+    scheduler = pd_core(capacity=2_048)
+    scheduler.enqueue(make_request("runs", prompt=600, output=700), 0.0)
+    assert placed(scheduler) == {"runs": ("p", "d")}
+    scheduler.enqueue(make_request("head"), 0.0)
+    planned = counted(monkeypatch, scheduler.pd, "_pair_up")
     for n in range(10):
-        core.enqueue(make_request(f"waits-{n}", prompt=800, output=100), 0.0)
-    assert placed(core) == {}
+        scheduler.enqueue(make_request(f"waits-{n}", prompt=800, output=100), 0.0)
+    assert placed(scheduler) == {}
     assert len(planned) == 1
 
 
 def test_what_should_be_split_and_waits_says_so() -> None:
-    core = pd_core()
-    (pair,) = core.pd.pairs
-    core.pd.pairs.failed(pair, "no route", 0.0)
-    core.enqueue(make_request("short"), 0.0)
-    core.enqueue(make_request("long", prompt=600), 0.0)
-    assert placed(core) == {}
-    said = because(core, "long")
+    scheduler = pd_core()
+    (pair,) = scheduler.pd.pairs
+    scheduler.pd.pairs.failed(pair, "no route", 0.0)
+    scheduler.enqueue(make_request("short"), 0.0)
+    scheduler.enqueue(make_request("long", prompt=600), 0.0)
+    assert placed(scheduler) == {}
+    said = because(scheduler, "long")
     assert said.startswith("should be split: no pair of 'tiny' can hand over (p to d: no route); to run whole: ")
     assert "instance g full" in said

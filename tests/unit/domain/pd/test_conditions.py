@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from scheduler_svc.domain.core import SchedulingCore
 from scheduler_svc.domain.instance import InstanceRole
 from scheduler_svc.domain.pd.pairs import Pair, PairBook
 from scheduler_svc.domain.pd.planner import EXAMPLES
 from scheduler_svc.domain.pd.settings import PdSettings, SplitMode
-from tests.contract.policies.modelled_fleet import add_instance, make_core, make_facts
+from scheduler_svc.domain.scheduler import Scheduler
+from tests.contract.policies.modelled_fleet import add_instance, make_facts, make_scheduler
 
 SIDE = 12  # instances of each role
 
@@ -39,39 +39,39 @@ def book() -> CountedBook:
 
 
 @pytest.fixture
-def core(book: CountedBook) -> SchedulingCore:
-    core = make_core()
-    core.pd.settings = PdSettings(mode=SplitMode.ALWAYS)
-    core.pd.pairs = book
+def scheduler(book: CountedBook) -> Scheduler:
+    scheduler = make_scheduler()
+    scheduler.pd.settings = PdSettings(mode=SplitMode.ALWAYS)
+    scheduler.pd.pairs = book
     facts = make_facts(kv_connector="modelled", compatibility_key="k")
     for n in range(SIDE):
-        add_instance(core, f"p{n:02}", facts=facts, role=InstanceRole.PREFILLING)
-        add_instance(core, f"d{n:02}", facts=facts, role=InstanceRole.DECODING)
-    core.renew_pairs()
-    return core
+        add_instance(scheduler, f"p{n:02}", facts=facts, role=InstanceRole.PREFILLING)
+        add_instance(scheduler, f"d{n:02}", facts=facts, role=InstanceRole.DECODING)
+    scheduler.renew_pairs()
+    return scheduler
 
 
-def test_a_few_pairs_that_failed_stand_for_all(core: SchedulingCore, book: CountedBook) -> None:
+def test_a_few_pairs_that_failed_stand_for_all(scheduler: Scheduler, book: CountedBook) -> None:
     for pair in list(book):
         book.failed(pair, "cut off", now=0.0)
     book.looks = 0
 
-    (condition,) = core.pd_conditions()
+    (condition,) = scheduler.pd_conditions()
 
     assert condition.count("cut off") == EXAMPLES
     assert book.looks <= SIDE + EXAMPLES
 
 
 def test_where_all_is_well_nobody_looks_further_than_the_first_pair_that_works(
-    core: SchedulingCore, book: CountedBook
+    scheduler: Scheduler, book: CountedBook
 ) -> None:
     for pair in list(book):
         book.worked(pair, 0.01)
     book.looks = 0
-    assert core.pd_conditions() == []
+    assert scheduler.pd_conditions() == []
     assert book.looks == 1
 
 
-def test_pairs_that_were_not_tried_yet_are_said_to_be_so(core: SchedulingCore) -> None:
-    (condition,) = core.pd_conditions()
+def test_pairs_that_were_not_tried_yet_are_said_to_be_so(scheduler: Scheduler) -> None:
+    (condition,) = scheduler.pd_conditions()
     assert condition.endswith("none is warmed up yet")

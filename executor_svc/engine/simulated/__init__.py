@@ -1,0 +1,1 @@
+"""The simulated engine: breadth and speed in tests, never the only proof."""

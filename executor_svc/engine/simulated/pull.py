@@ -1,0 +1,156 @@
+"""The decode end of a transfer: fetching a prompt's KV from the engine that keeps it, in modelled time.
+
+One fetch: meet the other engine (once per engine), wait for blocks to put the KV in and keep the other's lease alive
+meanwhile, read, say that it is done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Self
+
+from executor_svc.engine.clock import Clock
+from executor_svc.engine.settings import SimulatedKvTransferSettings
+from executor_svc.engine.simulated.faults import FaultState
+from executor_svc.engine.simulated.side_channel import Message, PeerUnreachable, SideChannel
+from executor_svc.runtime.engine_port import EngineError, JsonValue
+
+PEERS_KNOWN = 1024  # beyond that the one met first is met anew
+
+
+class PullFailed(Exception):
+    """The KV could not be fetched, in a sentence."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KeptAt:
+    """Where a prompt's KV is kept."""
+
+    engine_id: str
+    handoff_id: str
+    host: str
+    port: int
+    tokens: int  # of the prompt
+    cached: int  # of those, found in the prefix cache there
+
+    @classmethod
+    def parse(cls, params: Mapping[str, JsonValue]) -> Self:
+        """Raises EngineError for parameters that are no simulated engine's."""
+        try:
+            return cls(**params)  # type: ignore[arg-type]
+        except TypeError as error:
+            raise EngineError(f"the handoff is none of a simulated engine: {error}") from error
+
+    @property
+    def params(self) -> dict[str, JsonValue]:
+        return asdict(self)
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Fetch:
+    """A sequence's fetch, from its arrival until its KV is here."""
+
+    source: KeptAt
+    task: asyncio.Task[None] | None = None
+    tokens: int = 0  # that are not in the prefix cache here; known once there is room
+    _room: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def grant(self, tokens: int) -> None:
+        """There are blocks: fetch this many tokens."""
+        self.tokens = tokens
+        self._room.set()
+
+    async def granted(self) -> None:
+        await self._room.wait()
+
+
+class Puller:
+    """All fetches of one engine."""
+
+    def __init__(
+        self,
+        *,
+        channel: SideChannel,
+        clock: Clock,
+        settings: SimulatedKvTransferSettings,
+        faults: FaultState,
+        compatibility_key: str,
+    ) -> None:
+        self._channel = channel
+        self._clock = clock
+        self._settings = settings
+        self._faults = faults
+        self._key = compatibility_key
+        self._met: dict[str, asyncio.Lock] = {}  # by engine id; locked while it is being met for the first time
+        self._known: set[str] = set()
+
+    async def pull(self, fetch: Fetch) -> bool:
+        """Fetch what ``fetch`` is about.  False: it came, and is wrong.  Raises PullFailed."""
+        if self._faults.next_pull_is_cut():
+            raise PullFailed(f"{fetch.source.host}:{fetch.source.port} cannot be reached (injected)")
+        try:
+            await self._meet(fetch.source)
+            await self._wait_for_room(fetch)
+            return await self._read(fetch)
+        except PeerUnreachable as error:
+            raise PullFailed(str(error)) from error
+
+    async def give_up(self, source: KeptAt) -> bool:
+        """Tell the engine that keeps it that nobody is going to fetch it.  False: it does not know."""
+        try:
+            await self._meet(source)
+            answer = await self._ask(source, {"op": "done", "handoff_id": source.handoff_id})
+        except (PeerUnreachable, PullFailed):
+            return False
+        return answer.get("released") is True
+
+    async def _meet(self, source: KeptAt) -> None:
+        """Raises PeerUnreachable, PullFailed."""
+        lock = self._met.setdefault(source.engine_id, asyncio.Lock())
+        async with lock:
+            if source.engine_id in self._known:
+                return
+            answer = await self._ask(source, {"op": "hello"})
+            await self._clock.sleep(self._settings.handshake_s)
+            if answer.get("engine_id") != source.engine_id:
+                raise PullFailed(f"another engine answers at {source.host}:{source.port}")
+            if answer.get("compatibility_key") != self._key:
+                raise PullFailed(f"{source.engine_id} is not compatible: {answer.get('compatibility_key')}")
+            self._known.add(source.engine_id)
+        while len(self._met) > PEERS_KNOWN:
+            first = next(iter(self._met))
+            del self._met[first]
+            self._known.discard(first)
+
+    async def _wait_for_room(self, fetch: Fetch) -> None:
+        """Keep the lease alive until the engine has blocks for the prompt."""
+        room = asyncio.ensure_future(fetch.granted())
+        try:
+            while not room.done():
+                beat = asyncio.ensure_future(self._clock.sleep(self._settings.lease_s / 6))
+                try:
+                    await asyncio.wait([room, beat], return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    beat.cancel()
+                if not room.done():
+                    await self._ask(fetch.source, {"op": "renew", "handoff_id": fetch.source.handoff_id})
+        finally:
+            room.cancel()
+
+    async def _read(self, fetch: Fetch) -> bool:
+        source = fetch.source
+        await self._ask(source, {"op": "read", "handoff_id": source.handoff_id})
+        corrupt = self._faults.next_pull_is_corrupt()
+        await self._clock.sleep(self._duration(fetch.tokens))
+        done = await self._ask(source, {"op": "done", "handoff_id": source.handoff_id})
+        return done.get("released") is True and not corrupt  # not there: it was freed before or meanwhile
+
+    def _duration(self, tokens: int) -> float:
+        settings = self._settings
+        seconds = settings.pull_base_s + tokens * settings.bytes_per_token / settings.bandwidth_bytes_per_s
+        return seconds * self._faults.kv_slow_factor
+
+    async def _ask(self, source: KeptAt, message: Message) -> Message:
+        return await self._channel.ask(source.host, source.port, message)

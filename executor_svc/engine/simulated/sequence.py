@@ -1,0 +1,128 @@
+"""One request inside the simulated engine: its tokens, its blocks, and what its reader has not read yet."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from executor_svc.engine.simulated.kv import KvLease
+from executor_svc.engine.simulated.pull import Fetch
+from executor_svc.engine.simulated.tokenizer import EOS_ID
+from executor_svc.engine.simulated.tokens import TokenSource
+from executor_svc.runtime.engine_port import EngineOutput, EngineRequest, FinishReason, JsonValue, TokenLogprob
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Sequence:
+    request: EngineRequest
+    order: int  # arrival number: earlier goes first among equal priorities
+    tokens: list[int]  # prompt, then what was generated
+    source: TokenSource
+    block_keys: list[int]  # one per full prompt block
+    forced: list[int] | None = None  # the whole output, when a constraint leaves one text
+    lease: KvLease = field(default_factory=KvLease)
+    computed: int = 0  # tokens whose KV is there
+    cached: int | None = None  # prompt tokens found in the prefix cache; None until first scheduled
+    waiting: bool = True
+    ended: bool = False  # finished, failed or aborted: no step may touch it any more
+    fails_after: int | None = None  # tokens after which an injected error strikes
+    fetch: Fetch | None = None  # of its prompt's KV from another engine, until it is here or given up
+    fetch_failed: bool = False
+    _pending: EngineOutput | None = None  # not read yet; later steps are merged into it
+    _error: Exception | None = None
+    _reader: asyncio.Future[None] | None = None
+
+    @property
+    def prompt_tokens(self) -> int:
+        return len(self.request.prompt_token_ids)
+
+    @property
+    def emitted(self) -> int:
+        return len(self.tokens) - len(self.request.prompt_token_ids)
+
+    @property
+    def rank(self) -> tuple[int, int]:
+        """Lower goes sooner; the highest is preempted first."""
+        return (self.request.priority, self.order)
+
+    def draw(self) -> int:
+        """The next token; not yet part of ``tokens``."""
+        if self.forced is not None:
+            emitted = self.emitted
+            return self.forced[emitted] if emitted < len(self.forced) else EOS_ID
+        return self.source.next(self.tokens, self.emitted)
+
+    def finish_reason(self, token: int, max_model_len: int) -> FinishReason | None:
+        """Why ``token``, just added, is the last one, if it is."""
+        sampling = self.request.sampling
+        if self.emitted >= sampling.min_tokens:
+            if token == EOS_ID and not sampling.ignore_eos:
+                return FinishReason.STOP
+            if token in sampling.stop_token_ids:
+                return FinishReason.STOP
+        if self.emitted >= sampling.max_tokens or len(self.tokens) >= max_model_len:
+            return FinishReason.LENGTH
+        return None
+
+    def put(
+        self,
+        token: int,
+        logprobs: list[TokenLogprob] | None,
+        reason: FinishReason | None,
+        kv_transfer_params: Mapping[str, JsonValue] | None = None,
+    ) -> None:
+        """Queue one step's token.  At most one output waits: memory is bounded by max_tokens, however slow
+        the reader.
+        """
+        pending = self._pending
+        if pending is None:
+            pending = self._pending = EngineOutput(token_ids=[token])
+            if self.emitted == 1:
+                pending.cached_prompt_tokens = self.cached
+                pending.prompt_logprobs = self._prompt_logprobs()
+                pending.kv_pull_failed = self.fetch_failed
+        else:
+            pending.token_ids.append(token)  # type: ignore[attr-defined]  # always our own list
+        if logprobs is not None:
+            pending.logprobs = [*(pending.logprobs or ()), logprobs]
+        if reason is not None:
+            pending.finish_reason = reason
+            pending.stop_token_id = token if reason is FinishReason.STOP else None
+            pending.kv_transfer_params = kv_transfer_params
+        self._wake()
+
+    def abort(self) -> None:
+        """The last output says that it was aborted; what was generated before it is still read."""
+        if self._pending is None:
+            self._pending = EngineOutput(token_ids=[])
+        self._pending.finish_reason = FinishReason.ABORTED
+        self._wake()
+
+    def _prompt_logprobs(self) -> list[list[TokenLogprob] | None] | None:
+        top = self.request.sampling.prompt_logprobs
+        if top is None:
+            return None
+        prompt = self.tokens[: self.prompt_tokens]
+        return [None, *(self.source.logprobs(prompt[:i], prompt[i], top) for i in range(1, len(prompt)))]
+
+    def fail(self, error: Exception) -> None:
+        """What the reader gets after the outputs that are already queued."""
+        if self._error is None:
+            self._error = error
+        self._wake()
+
+    def _wake(self) -> None:
+        reader = self._reader
+        if reader is not None and not reader.done():
+            reader.set_result(None)
+
+    async def read(self) -> EngineOutput:
+        """Everything generated since the last read.  Raises what ``fail`` was given."""
+        while self._pending is None:
+            if self._error is not None:
+                raise self._error
+            self._reader = asyncio.get_running_loop().create_future()
+            await self._reader
+        output, self._pending = self._pending, None
+        return output

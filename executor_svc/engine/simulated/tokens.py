@@ -1,0 +1,151 @@
+"""The simulated model: which token comes next.
+
+Greedy and unseeded sampling: a pure function of the last eight tokens (and of model and adapter), whatever
+the position, so prompt + emitted tokens go on exactly as the uninterrupted run would.  Seeded sampling also
+depends on how many tokens this run has drawn, as a real engine's generator does: it can be replayed, not
+resumed.
+
+top_p, top_k and min_p shape a distribution this model does not have and change nothing.  Positive penalties
+steer away from tokens already there; a logit bias of -100 or less bans a token, one of 100 or more leaves
+only such tokens.
+"""
+
+from __future__ import annotations
+
+import zlib
+from array import array
+from collections.abc import Sequence
+
+from executor_svc.engine.simulated.tokenizer import (
+    CONTINUATION_FIRST_ID,
+    EOS_ID,
+    FIRST_WORD_ID,
+    LEAD_BYTE_ID,
+    tokenizer_for,
+)
+from executor_svc.runtime.engine_port import Sampling, TokenLogprob
+
+CONTEXT_TOKENS = 8
+_MASK = (1 << 64) - 1
+_ODD = 0x9E3779B97F4A7C15
+_TRIES = 32  # draws before a soft preference is given up
+_LEAD_EVERY = 32  # one token in so many begins a two-byte letter
+
+
+def _mix(value: int) -> int:
+    """Spread a value over 64 bits (the finaliser of SplitMix64)."""
+    value = (value + _ODD) & _MASK
+    value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+    value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & _MASK
+    return value ^ (value >> 31)
+
+
+def model_salt(model: str, adapter: str | None) -> int:
+    """32 bits that make two models, or a model with and without an adapter, answer differently."""
+    return zlib.crc32(f"{model}\0{adapter or ''}".encode())
+
+
+class TokenSource:
+    """Draws one request's tokens."""
+
+    def __init__(self, *, vocab_size: int, mean_output_tokens: int, salt: int, sampling: Sampling) -> None:
+        self._words = vocab_size - FIRST_WORD_ID
+        self._vocab_size = vocab_size
+        self._eos_every = mean_output_tokens
+        self._salt = salt
+        self._sampling = sampling
+        self._seed = self._effective_seed(sampling)
+        self._allowed = self._allowed_ids(sampling)
+        self._banned = frozenset(token for token, bias in sampling.logit_bias.items() if bias <= -100)
+        self._ends = frozenset((EOS_ID, *sampling.stop_token_ids))
+        self._bad = self._bad_sequences(sampling, vocab_size)
+        self._steered = max(sampling.presence_penalty, sampling.frequency_penalty) > 0
+        self._steered_by_prompt = sampling.repetition_penalty > 1
+        self._plain = not (self._allowed or self._banned or self._bad or self._steered or self._steered_by_prompt)
+
+    @staticmethod
+    def _effective_seed(sampling: Sampling) -> int | None:
+        greedy = sampling.temperature == 0 or sampling.top_k == 1
+        return None if greedy or sampling.seed is None else _mix(sampling.seed & _MASK)
+
+    @staticmethod
+    def _allowed_ids(sampling: Sampling) -> tuple[int, ...]:
+        forced = tuple(sorted(token for token, bias in sampling.logit_bias.items() if bias >= 100))
+        return forced or tuple(sorted(set(sampling.allowed_token_ids)))
+
+    @staticmethod
+    def _bad_sequences(sampling: Sampling, vocab_size: int) -> tuple[tuple[int, ...], ...]:
+        tokenizer = tokenizer_for(vocab_size) if sampling.bad_words else None
+        if tokenizer is None:
+            return ()
+        spellings = (prefix + word.lstrip() for word in sampling.bad_words for prefix in ("", " "))
+        return tuple({tuple(tokenizer.encode(spelling, add_special_tokens=False).ids) for spelling in spellings})
+
+    def next(self, tokens: Sequence[int], emitted: int) -> int:
+        """The token after ``tokens``, of which the last ``emitted`` were drawn in this run."""
+        value = _mix(zlib.crc32(array("I", tokens[-CONTEXT_TOKENS:]).tobytes(), self._salt))
+        if self._seed is not None:
+            value = _mix(value ^ self._seed ^ emitted)
+        token = self._pick(value, tokens[-1])
+        if self._plain and (emitted >= self._sampling.min_tokens or token not in self._ends):
+            return token
+        return self._constrained(value, token, tokens, emitted)
+
+    def _pick(self, value: int, last: int) -> int:
+        if last == LEAD_BYTE_ID:
+            return CONTINUATION_FIRST_ID + (value >> 16) % 64
+        if not (value >> 40) % self._eos_every:
+            return EOS_ID
+        if not (value >> 34) % _LEAD_EVERY:
+            return LEAD_BYTE_ID
+        return FIRST_WORD_ID + (value & 0xFFFFFFFF) % self._words
+
+    def _constrained(self, value: int, token: int, tokens: Sequence[int], emitted: int) -> int:
+        """Draw again until nothing speaks against the token; soft preferences give way after a while."""
+        for attempt in range(2 * _TRIES):
+            if self._allowed:
+                token = self._allowed[value % len(self._allowed)]
+            soft = attempt < _TRIES and self._is_repetition(token, tokens, emitted)
+            if not soft and not self._is_forbidden(token, tokens, emitted):
+                return token
+            value = _mix(value)
+            token = self._pick(value, tokens[-1])
+        return self._first_permitted(tokens, emitted)
+
+    def _first_permitted(self, tokens: Sequence[int], emitted: int) -> int:
+        candidates = self._allowed or range(FIRST_WORD_ID, self._vocab_size)
+        for token in candidates:
+            if not self._is_forbidden(token, tokens, emitted):
+                return token
+        return candidates[0]  # everything is forbidden: a real sampler would be left with noise
+
+    def _is_forbidden(self, token: int, tokens: Sequence[int], emitted: int) -> bool:
+        if token in self._banned or (emitted < self._sampling.min_tokens and token in self._ends):
+            return True
+        return any(
+            token == bad[-1] and tuple(tokens[len(tokens) - len(bad) + 1 :]) == bad[:-1]
+            if len(bad) > 1
+            else token == bad[0]
+            for bad in self._bad
+        )
+
+    def _is_repetition(self, token: int, tokens: Sequence[int], emitted: int) -> bool:
+        if self._steered_by_prompt and token in tokens:
+            return True
+        return self._steered and emitted > 0 and token in tokens[len(tokens) - emitted :]
+
+    def logprobs(self, tokens: Sequence[int], token: int, top: int) -> list[TokenLogprob]:
+        """Plausible values for ``token`` after ``tokens``: it is the likeliest, ``top - 1`` others follow."""
+        value = _mix(zlib.crc32(array("I", tokens[-CONTEXT_TOKENS:]).tobytes(), self._salt ^ token))
+        logprob = -0.01 - (value % 2_000) / 1_000
+        rows = [TokenLogprob(token_id=token, logprob=logprob, rank=1)]
+        seen = {token}
+        while len(rows) < min(top, self._vocab_size):
+            value = _mix(value)
+            other = value % self._vocab_size
+            if other in seen:
+                continue
+            seen.add(other)
+            logprob -= 0.01 + (value >> 32) % 1_000 / 2_000
+            rows.append(TokenLogprob(token_id=other, logprob=logprob, rank=len(rows) + 1))
+        return rows

@@ -1,0 +1,86 @@
+"""Our settings in vLLM's words: engine arguments and environment.  Plain data; vLLM is not imported."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, MutableMapping
+from typing import Any
+
+from executor_svc.engine.settings import ModelSettings, VllmSettings
+from executor_svc.engine.vllm.kv_connectors import connector_named
+from executor_svc.runtime.engine_port import EngineError
+
+WORKER_EXTENSION = "executor_svc.engine.vllm.worker_extension.WorkerExtension"
+
+
+def engine_arguments(model: ModelSettings, settings: VllmSettings, path: str) -> dict[str, Any]:
+    """Keyword arguments for ``AsyncEngineArgs``.  ``path`` is where the model's files are.
+
+    What the operator left to vLLM is left out.  The operator's own ``engine_args`` come last but cannot touch
+    what has a setting or is fixed: ``VllmSettings`` has refused that.
+    """
+    optional = {
+        "tokenizer": model.tokenizer,
+        "tokenizer_revision": model.tokenizer_revision,
+        "gpu_memory_utilization": settings.gpu_memory_utilization,
+        "max_model_len": settings.max_model_len,
+        "max_num_seqs": settings.max_running,
+        "max_num_batched_tokens": settings.max_batched_tokens,
+        "kv_cache_memory_bytes": settings.kv_cache_bytes,
+        "block_size": settings.kv_block_size,
+        "enable_prefix_caching": settings.prefix_caching,
+        "otlp_traces_endpoint": settings.traces_endpoint,
+    }
+    arguments: dict[str, Any] = {
+        "model": path,
+        "served_model_name": model.name,
+        "trust_remote_code": model.trust_remote_code,
+        "dtype": settings.dtype,
+        "tensor_parallel_size": settings.tensor_parallel_size,
+        "pipeline_parallel_size": settings.pipeline_parallel_size,
+        "seed": settings.seed,
+        "enforce_eager": settings.enforce_eager,
+        "enable_lora": bool(settings.adapters),
+        "scheduling_policy": "priority",
+        "disable_log_stats": True,  # vLLM's own log lines; our logger turns the statistics on by being there
+        "enable_logging_iteration_details": True,
+        "worker_extension_cls": WORKER_EXTENSION,
+        **{name: value for name, value in optional.items() if value is not None},
+    }
+    if settings.tensor_parallel_size == settings.pipeline_parallel_size == 1:
+        arguments["distributed_executor_backend"] = "uni"  # one process fewer
+    # "auto" lets the first request of an engine's life choose the one backend all later ones are compiled
+    # with.
+    arguments["structured_outputs_config"] = {"backend": "xgrammar"}
+    return arguments | settings.engine_args
+
+
+def refuse_unknown(settings: VllmSettings, known: Iterable[str], version: str) -> None:
+    """Raises EngineError naming the engine arguments that this vLLM does not have."""
+    unknown = sorted(set(settings.engine_args) - set(known))
+    if unknown:
+        raise EngineError(
+            f"vLLM {version} has no engine argument {', '.join(map(repr, unknown))}: see vllm.engine_args"
+        )
+
+
+def set_environment(
+    settings: VllmSettings, environment: MutableMapping[str, str], side_channel_port: int | None = None
+) -> None:
+    """Set what vLLM and its processes read from the environment, before it is imported.
+
+    ``side_channel_port``: of the KV connector, if there is one.  Only the multiprocessing method, usage reports and
+    the service name of its spans can be overridden from outside: the rest comes from settings.
+    """
+    environment.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")  # a fork of a process with gRPC in it can hang
+    environment.setdefault("VLLM_NO_USAGE_STATS", "1")
+    environment["VLLM_ENGINE_READY_TIMEOUT_S"] = str(max(1, int(settings.start_timeout_s)))
+    if settings.traces_endpoint is not None:
+        environment.setdefault("OTEL_SERVICE_NAME", "vllm")  # of its spans; ours name their service themselves
+    if settings.kv_cache_bytes is not None:
+        environment.pop("VLLM_CPU_KVCACHE_SPACE", None)  # would silently win over kv_cache_memory_bytes
+    if side_channel_port is not None:
+        connector = connector_named(settings.kv_transfer.connector)
+        environment.update(connector.environment(settings.kv_transfer, side_channel_port))
+    if settings.cpu_cores is not None:
+        environment["VLLM_CPU_OMP_THREADS_BIND"] = settings.cpu_cores
+        environment["OMP_WAIT_POLICY"] = "PASSIVE"  # threads that wait must not spin on a neighbour's core

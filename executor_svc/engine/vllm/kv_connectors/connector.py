@@ -1,0 +1,97 @@
+"""What the executor has to know of a KV connector.  Plain data: vLLM is not imported here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from executor_svc.runtime.engine_port import JsonValue
+
+if TYPE_CHECKING:
+    from executor_svc.engine.settings import KvTransferSettings
+
+
+class UnusableParams(Exception):
+    """Transfer parameters that the connector would choke on, in a sentence."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KvLayout:
+    """What of an engine decides whether another one can read its KV."""
+
+    engine_version: str
+    model: str  # as the engine was given it: a directory
+    weights: str  # fingerprint of the model's files
+    dtype: str
+    cache_dtype: str
+    block_size: int  # tokens
+    kv_heads: int  # of the whole model
+    head_size: int
+    layers: int
+    tensor_parallel_size: int
+    pipeline_parallel_size: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pull:
+    """A prompt's KV to be fetched."""
+
+    params: Mapping[str, JsonValue]  # for the engine
+    peer: str  # the engine it is fetched from
+    tokens: int  # of the prompt whose KV is here once it was fetched, cached ones included
+    cached_tokens: int | None  # that the other engine found in its prefix cache, if it says
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TransferCounts:
+    """What one report of the connector adds to the engine's counters."""
+
+    pulls: int = 0
+    failed: int = 0  # pulls that came to nothing, the first contact with a peer included
+    unnoticed: int = 0  # notices that did not reach their peer
+    expired: int = 0  # prompts that were kept and not fetched in time
+
+
+class KvConnector(Protocol):
+    """One of vLLM's connectors, by its name there."""
+
+    name: str
+
+    def refuse_missing(self) -> None:
+        """Raises ModelError saying what to install, if the connector's library is not there."""
+        ...
+
+    def config(self, settings: KvTransferSettings, device: str) -> dict[str, Any]:
+        """Arguments of vLLM's KVTransferConfig.  ``device``: cpu, cuda, ...  Raises ModelError."""
+        ...
+
+    def environment(self, settings: KvTransferSettings, port: int) -> dict[str, str]:
+        """Variables to be set before vLLM starts; ``port`` is the side channel's."""
+        ...
+
+    def compatibility_key(self, layout: KvLayout, settings: KvTransferSettings) -> str:
+        """Equal for engines that can hand over to each other."""
+        ...
+
+    def prefill_params(self) -> dict[str, JsonValue]:
+        """Transfer parameters of a request whose KV is kept for another engine."""
+        ...
+
+    def check(self, params: Mapping[str, JsonValue]) -> None:
+        """Raises UnusableParams for what would bring the engine down."""
+        ...
+
+    def pull(self, params: Mapping[str, JsonValue], prompt_tokens: int, block_size: int) -> Pull:
+        """What fetching a prompt by these parameters comes to.  Raises UnusableParams, as ``check`` does, and for those
+        of too short a prompt.
+        """
+        ...
+
+    def peer(self, params: Mapping[str, JsonValue]) -> str:
+        """The engine that keeps the KV, by a name that is the same in all of its handoffs."""
+        ...
+
+    def counts(self, report: Mapping[str, Any]) -> TransferCounts:
+        """Read a report of the connector's statistics as vLLM hands it out."""
+        ...

@@ -1,0 +1,113 @@
+"""What vLLM's statistics add up to: load, iterations, and the moment a step is over.
+
+Fed by the stat logger in ``vllm_engine`` once per output batch of the engine core, on the event loop, after
+the batch's outputs are queued for their readers.  Objects are vLLM's ``SchedulerStats`` and
+``IterationStats``, by their shape.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from executor_svc.engine.vllm.kv_connectors.connector import TransferCounts
+from executor_svc.runtime.engine_port import Iteration
+
+ITERATIONS_KEPT = 256
+
+
+class VllmLoad:
+    """Counters and the latest snapshot of one engine."""
+
+    def __init__(self) -> None:
+        self.kv_capacity_tokens = 0  # known when the engine is up
+        self.running = 0
+        self.waiting = 0  # all that do not run, blocked ones included
+        self.blocked = 0  # waiting for something else than room: a grammar, a KV transfer
+        self.kv_used_tokens = 0
+        self.prefix_queries_tokens = 0
+        self.prefix_hits_tokens = 0
+        self.generation_tokens = 0
+        self.kv_pulls = 0
+        self.kv_pulls_failed = 0
+        self.kv_notices_failed = 0
+        self.kv_leases_expired = 0
+        self.count_transfers: Callable[[Mapping[str, Any]], TransferCounts] | None = None  # with a KV connector
+        self.on_failed_pulls: Callable[[int], None] = lambda count: None
+        self.iterations = 0
+        self._recent: deque[Iteration] = deque(maxlen=ITERATIONS_KEPT)
+        self._listeners: list[Callable[[], None]] = []
+        self._awaiting: list[asyncio.Future[None]] = []  # the end of the step under way
+        self._last_record: float | None = None  # when the last step ended, while there was more to do
+
+    def on_step(self, callback: Callable[[], None]) -> None:
+        self._listeners.append(callback)
+
+    async def step_over(self) -> None:
+        """Waits until the next step is taken in, whatever it did."""
+        over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._awaiting.append(over)
+        await over
+
+    def take_iterations(self) -> Sequence[Iteration]:
+        taken = list(self._recent)
+        self._recent.clear()
+        return taken
+
+    def record(self, scheduler_stats: Any | None, iteration_stats: Any | None) -> None:
+        """Take in one output batch."""
+        if iteration_stats is not None:
+            self.generation_tokens += iteration_stats.num_generation_tokens
+        if scheduler_stats is not None:
+            self._take_snapshot(scheduler_stats)
+        for over in self._awaiting:
+            if not over.done():
+                over.set_result(None)
+        self._awaiting.clear()
+        loop = asyncio.get_running_loop()
+        for listener in self._listeners:
+            loop.call_soon(listener)  # after the readers of this batch, which were woken before
+
+    def _take_snapshot(self, stats: Any) -> None:
+        now = time.monotonic()
+        self.running = stats.num_running_reqs
+        self.blocked = stats.num_skipped_waiting_reqs
+        self.waiting = stats.num_waiting_reqs + self.blocked
+        self.kv_used_tokens = round(stats.kv_cache_usage * self.kv_capacity_tokens)
+        prefix = stats.prefix_cache_stats
+        if prefix is not None:
+            self.prefix_queries_tokens += prefix.queries
+            self.prefix_hits_tokens += prefix.hits
+        if self.count_transfers is not None and stats.kv_connector_stats:
+            self._count(self.count_transfers(stats.kv_connector_stats))
+        details = stats.iteration_details
+        if details is not None and not details.is_dummy:
+            self._note_iteration(details, now)
+        self._last_record = now if self.running else None
+
+    def _count(self, counts: TransferCounts) -> None:
+        self.kv_pulls += counts.pulls
+        self.kv_pulls_failed += counts.failed
+        self.kv_notices_failed += counts.unnoticed
+        self.kv_leases_expired += counts.expired
+        if counts.failed:
+            self.on_failed_pulls(counts.failed)
+
+    def _note_iteration(self, details: Any, now: float) -> None:
+        self.iterations += 1
+        elapsed_s = details.elapsed_ms / 1000.0
+        if self._last_record is not None:
+            elapsed_s = now - self._last_record  # back to back: what a step really takes, overlap included
+        self._recent.append(
+            Iteration(
+                index=self.iterations,
+                prefill_tokens=details.num_ctx_tokens,
+                decode_tokens=details.num_generation_tokens,
+                running=details.num_ctx_requests + details.num_generation_requests,
+                kv_used_tokens=self.kv_used_tokens,
+                elapsed_s=elapsed_s,
+            )
+        )

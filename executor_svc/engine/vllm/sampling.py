@@ -1,0 +1,89 @@
+"""Our sampling options in vLLM's words.  Plain data: its classes come from whoever imports vLLM."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from executor_svc.engine.structured import choices_of, field_of, schema_of
+from executor_svc.runtime.engine_port import (
+    InvalidRequestError,
+    JsonValue,
+    Sampling,
+    StructuredKind,
+    StructuredOutput,
+)
+
+SAME_NAME = (
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "presence_penalty",
+    "frequency_penalty",
+    "repetition_penalty",
+    "seed",
+    "min_tokens",
+    "max_tokens",
+    "logprobs",
+    "prompt_logprobs",
+    "ignore_eos",
+)
+"""Fields that vLLM calls by the same name, with the same meaning."""
+
+
+def sampling_arguments(sampling: Sampling, kv_transfer_params: Mapping[str, JsonValue] | None) -> dict[str, Any]:
+    """Keyword arguments for ``SamplingParams``, but for output_kind and structured_outputs, which need vLLM's
+    classes.
+
+    Text is the runtime's business, so nothing is detokenized.  Empty options are left out: some of them mean
+    something else to vLLM when they are empty (allowed_token_ids) or switch a slower path on.
+    """
+    arguments: dict[str, Any] = {name: getattr(sampling, name) for name in SAME_NAME}
+    arguments["detokenize"] = False
+    arguments["skip_clone"] = True  # made for one request and not touched again
+    if sampling.stop_token_ids:
+        arguments["stop_token_ids"] = list(sampling.stop_token_ids)
+    if sampling.bad_words:
+        arguments["bad_words"] = list(sampling.bad_words)
+    if sampling.logit_bias:
+        arguments["logit_bias"] = dict(sampling.logit_bias)
+    if sampling.allowed_token_ids:
+        arguments["allowed_token_ids"] = list(sampling.allowed_token_ids)
+    if kv_transfer_params is not None:
+        arguments["extra_args"] = {"kv_transfer_params": dict(kv_transfer_params)}
+    return arguments
+
+
+def structured_arguments(constraint: StructuredOutput) -> dict[str, Any]:
+    """Keyword arguments for ``StructuredOutputsParams``.  Raises InvalidRequestError for what is plainly
+    broken.
+    """
+    match constraint.kind:
+        case StructuredKind.JSON_SCHEMA:
+            schema_of(constraint)
+            return {"json": constraint.value}
+        case StructuredKind.JSON_OBJECT:
+            return {"json_object": True}
+        case StructuredKind.REGEX:
+            return {"regex": constraint.value}
+        case StructuredKind.CHOICE:
+            return {"choice": choices_of(constraint)}
+        case StructuredKind.GRAMMAR:
+            return {"grammar": constraint.value}
+
+
+def field_of_error(parameter: str | None, sampling: Sampling) -> str:
+    """The contract path of what vLLM complains about; ``parameter`` is vLLM's name for it, if it says."""
+    if parameter is not None and hasattr(sampling, parameter):
+        return f"sampling.{parameter}"
+    if sampling.structured_output is not None:
+        return field_of(sampling.structured_output.kind)
+    return "sampling"
+
+
+def invalid_request(error: BaseException, sampling: Sampling) -> InvalidRequestError:
+    """Our error for one that vLLM raised about the caller's options."""
+    parameter = getattr(error, "parameter", None)
+    message = str(error.args[0]) if error.args else type(error).__name__
+    return InvalidRequestError(field_of_error(parameter, sampling), message)

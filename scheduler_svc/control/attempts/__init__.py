@@ -1,0 +1,1 @@
+"""Attempts: one try at one leg of a request on one instance."""

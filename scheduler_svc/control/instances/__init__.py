@@ -1,0 +1,1 @@
+"""Instances: the executors' sessions, their leases and what follows when one goes."""

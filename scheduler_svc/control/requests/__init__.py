@@ -1,0 +1,1 @@
+"""Requests: from the door to their one end, and what is known of them."""

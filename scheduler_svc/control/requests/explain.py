@@ -1,0 +1,46 @@
+"""Tells a request's story from what was recorded while it happened; works out nothing anew."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from scheduler_svc.control.requests.live_request import HistoryEntry, LiveRequest, SloOutcome
+from scheduler_svc.control.requests.request_table import RequestTable
+from scheduler_svc.control.requests.timeline import TimeSlice, in_order, timeline
+from scheduler_svc.control.timing.clock import ControlClock
+from scheduler_svc.domain.request import RequestKey, RequestState
+from scheduler_svc.domain.scheduler import Scheduler
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Story:
+    live: LiveRequest
+    history: Sequence[HistoryEntry]  # oldest first
+    time_slices: Sequence[TimeSlice]  # from acceptance to its end, or to now
+    slo: Sequence[SloOutcome]  # against what happened so far
+    waiting_because: str  # for a request in the queue
+    queue_position: int  # 1 is next; 0 when not queued
+    ordering_key: str  # in words
+
+
+class Explainer:
+    def __init__(self, scheduler: Scheduler, clock: ControlClock, lifecycle: RequestTable) -> None:
+        self._scheduler = scheduler
+        self._clock = clock
+        self._lifecycle = lifecycle
+
+    def explain(self, key: RequestKey) -> Story:
+        """Raises RequestNotFound once the request has left the bounded record."""
+        live, now = self._lifecycle.get(key), self._clock.now()
+        view = self._scheduler.position(key, now) if live.state is RequestState.QUEUED else None
+        history = in_order(live.history)
+        return Story(
+            live=live,
+            history=history,
+            time_slices=timeline(live, now),
+            slo=live.measure_slo(history[-1].at if live.state.ended else now),
+            waiting_because=view.because if view is not None else "",
+            queue_position=view.position if view is not None else 0,
+            ordering_key=view.ordering_key if view is not None else "",
+        )

@@ -1,0 +1,247 @@
+"""The door: from a submission to an accepted request in its model's queue, or a clear refusal."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from scheduler_svc.control.requests.live_request import LiveRequest
+from scheduler_svc.control.requests.model_directory import ModelDirectory
+from scheduler_svc.control.requests.observer import NULL_OBSERVER, Observer, RequestObserver
+from scheduler_svc.control.requests.request_table import RequestTable
+from scheduler_svc.control.requests.submission import ChatPrompt, Submission, TextPrompt, TokenPrompt
+from scheduler_svc.control.requests.subscription import Subscription
+from scheduler_svc.control.requests.tokenizers import PromptError, Tokenizers
+from scheduler_svc.control.timing.clock import ControlClock
+from scheduler_svc.control.timing.loop_lag import LoopLag
+from scheduler_svc.control.timing.time_limit import TimeLimit
+from scheduler_svc.control.timing.wakeup import Wakeup
+from scheduler_svc.domain import admission
+from scheduler_svc.domain.errors import (
+    DeadlineExceeded,
+    FieldViolation,
+    InvalidRequest,
+    NoInstance,
+    QueueFull,
+    RequestCancelled,
+    RequestConflict,
+    ShuttingDown,
+)
+from scheduler_svc.domain.instance import EngineFacts
+from scheduler_svc.domain.request import Request, RequestKey, Sampling
+from scheduler_svc.domain.scheduler import Scheduler
+from scheduler_svc.domain.waiting_view import why_not_at_once
+
+log = logging.getLogger(__name__)
+
+CLIENT_GONE = "the client went away"
+"""Why a request is cancelled that nobody reads any more."""
+
+PROMPT_FIELDS = ("spec.prompt", "spec.text", "spec.tokens", "spec.chat")
+"""Where a prompt is complained of.  Once it is, its length and its ids say nothing more."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class IntakeSettings:
+    arriving_limit: int = 4_096  # submissions on their way through the door at once
+    default_deadline_s: float = 3_600.0  # for requests that name none: nothing waits for ever
+    sampling_defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # by model
+
+
+class _Arrival:
+    """A submission on its way through the door."""
+
+    __slots__ = ("digest", "through")
+
+    def __init__(self, digest: bytes) -> None:
+        self.digest = digest
+        self.through = asyncio.Event()
+
+
+class Intake:
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        clock: ControlClock,
+        lifecycle: RequestTable,
+        tokenizers: Tokenizers,
+        models: ModelDirectory,
+        pacer: LoopLag,
+        wakeup: Wakeup,
+        settings: IntakeSettings,
+        observer: Observer = NULL_OBSERVER,
+    ) -> None:
+        self._scheduler = scheduler
+        self._clock = clock
+        self._lifecycle = lifecycle
+        self._tokenizers = tokenizers
+        self._models = models
+        self._pacer = pacer
+        self._wakeup = wakeup
+        self._settings = settings
+        self._observer = observer
+        self._arriving: dict[RequestKey, _Arrival] = {}
+        self._closed = False
+
+    async def submit(self, submission: Submission) -> Subscription:
+        """Accept a request, or attach to the one that has its id and content.
+
+        Raises InvalidRequest, UnknownModel, RequestConflict, QueueFull, NoInstance, DeadlineExceeded, ShuttingDown.
+        """
+        arrived_at = self._clock.now()
+        observed = self._observer.arrived(submission, arrived_at)
+        try:
+            return await self._enter(submission, arrived_at, observed)
+        except BaseException as error:
+            observed.refused(error, self._clock.now())
+            raise
+
+    async def _enter(self, submission: Submission, arrived_at: float, observed: RequestObserver) -> Subscription:
+        key = submission.key
+        while (twin := self._arriving.get(key)) is not None:
+            if twin.digest != submission.digest:
+                raise RequestConflict(key.request_id)
+            await twin.through.wait()  # bounded: the deadline is part of the content
+        known = self._lifecycle.find(key)
+        if known is not None:
+            return self._attach(known, submission)
+        if self._closed:
+            raise ShuttingDown
+        if len(self._arriving) >= self._settings.arriving_limit:
+            raise QueueFull(submission.model, self._settings.arriving_limit, 1.0)
+        here = self._arriving[key] = _Arrival(submission.digest)
+        try:
+            request, warnings = await self._request(submission, arrived_at)
+            live = self._accept(request, submission, warnings, observed)
+        finally:
+            del self._arriving[key]
+            here.through.set()
+        return Subscription(live, self._pacer, after_token=submission.after_token, attached=False)
+
+    def leave(self, subscription: Subscription) -> None:
+        """A client's stream is over.  If nobody reads a request any more, it ends, unless it was detached."""
+        subscription.close()
+        live = subscription.live
+        if not live.readers and not live.detached and not live.state.ended:
+            self._lifecycle.end(live, RequestCancelled(CLIENT_GONE))
+
+    def cancel(self, key: RequestKey, reason: str) -> tuple[bool, LiveRequest]:
+        """End a request early.  False if it had ended.  Raises RequestNotFound."""
+        live = self._lifecycle.get(key)
+        return self._lifecycle.end(live, RequestCancelled(reason)), live
+
+    def expected_wait_s(self, live: LiveRequest) -> float:
+        return self._scheduler.expected_wait(live.request.model, self._clock.now())
+
+    def close(self) -> None:
+        """Refuse what is new from here on."""
+        self._closed = True
+
+    # --- steps ------------------------------------------------------------------------------------
+
+    def _attach(self, live: LiveRequest, submission: Submission) -> Subscription:
+        if live.digest != submission.digest:
+            raise RequestConflict(submission.key.request_id)
+        return Subscription(live, self._pacer, after_token=submission.after_token, attached=True)
+
+    async def _request(self, submission: Submission, arrived_at: float) -> tuple[Request, tuple[str, ...]]:
+        deadline_s = submission.deadline_s if submission.deadline_s is not None else self._settings.default_deadline_s
+        violations = list(submission.violations)
+        if deadline_s <= 0 and not violations:
+            raise DeadlineExceeded("before it arrived")
+        model, facts = await self._models.resolve(
+            submission.model,
+            wait=submission.wait_for_instance and not violations,
+            until=arrived_at + deadline_s,
+        )
+        sampling = {**self._settings.sampling_defaults.get(model, {}), **submission.sampling}
+        token_ids = await self._token_ids(submission, facts, violations, arrived_at + max(deadline_s, 0.0))
+        sampling.setdefault("max_tokens", max(1, facts.max_model_len - len(token_ids)))
+        request = Request(
+            key=submission.key,
+            model=model,
+            prompt_token_ids=token_ids,
+            sampling=Sampling(**sampling),
+            priority=submission.priority,
+            arrived_at=arrived_at,
+            deadline_at=arrived_at + deadline_s,
+            deadline_stated=submission.deadline_s is not None,
+            ttft_target_s=submission.ttft_target_s,
+            tpot_target_s=submission.tpot_target_s,
+            cost_budget=submission.cost_budget,
+            session=submission.session,
+            preferred_instance=submission.preferred_instance,
+            adapter=submission.adapter,
+            wait_for_instance=submission.wait_for_instance,
+            resume_mode=submission.resume_mode,
+            tags=submission.tags,
+            trace_headers=submission.trace_headers,
+        )
+        prompt_is_at_fault = any(v.field.startswith(PROMPT_FIELDS) or v.field == "spec" for v in violations)
+        violations += admission.check(request, facts, prompt_known=not prompt_is_at_fault)
+        if violations:
+            raise InvalidRequest(_first_per_field(violations))
+        return request, admission.warnings(request, facts)
+
+    async def _token_ids(
+        self, submission: Submission, facts: EngineFacts, violations: list[FieldViolation], until: float
+    ) -> Sequence[int]:
+        """Raises DeadlineExceeded: a chat template is somebody else's program and may never end."""
+        prompt, known = submission.prompt, facts.tokenizer_hash
+        if isinstance(prompt, TokenPrompt):
+            return prompt.token_ids
+        try:
+            async with TimeLimit(self._clock, until, "while its prompt was tokenized"):
+                if isinstance(prompt, TextPrompt):
+                    return await self._tokenizers.encode(known, prompt.text, special_tokens=prompt.special_tokens)
+                if isinstance(prompt, ChatPrompt):
+                    return await self._tokenizers.encode_chat(known, prompt.conversation)
+        except PromptError as error:
+            field_name = "spec.chat" if isinstance(prompt, ChatPrompt) else "spec.text"
+            violations.append(FieldViolation(field=field_name, description=str(error)))
+        return ()
+
+    def _accept(
+        self, request: Request, submission: Submission, warnings: tuple[str, ...], observed: RequestObserver
+    ) -> LiveRequest:
+        self._refuse_unservable(request)
+        now = self._clock.now()
+        ahead = why_not_at_once(self._scheduler.registry.find_pool(request.model))
+        self._scheduler.enqueue(request, now)
+        live = LiveRequest(
+            request=request,
+            digest=submission.digest,
+            detached=submission.detached,
+            warnings=warnings,
+            deadline_asked=submission.deadline_s is not None,
+            observed=observed,
+        )
+        self._lifecycle.admit(live)
+        live.note(request.arrived_at, "accepted", f"{request.prompt_tokens} prompt tokens for {request.model}")
+        if ahead:
+            live.note(now, "queued", ahead)
+        observed.accepted(live, now)
+        self._wakeup.kick()
+        return live
+
+    def _refuse_unservable(self, request: Request) -> None:
+        """Raises NoInstance.  Who asked to wait is refused only where instances are there and none will ever do."""
+        pool = self._scheduler.registry.find_pool(request.model)
+        if pool is not None and any(instance.live for instance in pool.instances()):
+            why_never = self._scheduler.can_ever_serve(request)
+            if why_never is not None:
+                raise NoInstance(request.model, why_never)
+        why_not_now = self._scheduler.servable_now(request)
+        if why_not_now is not None and not request.wait_for_instance:
+            raise NoInstance(request.model, why_not_now)
+
+
+def _first_per_field(violations: list[FieldViolation]) -> list[FieldViolation]:
+    """One complaint per field is enough; the first is the most basic."""
+    found: dict[str, FieldViolation] = {}
+    for violation in violations:
+        found.setdefault(violation.field, violation)
+    return list(found.values())

@@ -1,0 +1,131 @@
+"""The table of requests, and the one way a request ends."""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from scheduler_svc.control.requests.live_request import Finished, LiveRequest, Outcome
+from scheduler_svc.control.timing.clock import ControlClock
+from scheduler_svc.domain.errors import DeadlineExceeded, InvalidRequest, RequestCancelled, RequestNotFound
+from scheduler_svc.domain.request import RequestKey, RequestState
+from scheduler_svc.domain.scheduler import Scheduler
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RecordLimits:
+    """Bounds of the record of ended requests: the oldest leave first."""
+
+    requests: int = 2_000
+    output_tokens: int = 4_000_000  # about 70 bytes each
+    candidates: int = 200_000  # of all kept decisions; about 200 bytes each
+
+    def weight(self, live: LiveRequest) -> tuple[int, int]:
+        considered = sum(p.decision.candidates_considered for p in live.placements)
+        return live.output.weight, considered
+
+
+class RequestTable:
+    """Requests that live, and a bounded record of those that ended (for attaching, explaining and idempotency)."""
+
+    def __init__(self, scheduler: Scheduler, clock: ControlClock, limits: RecordLimits) -> None:
+        self._scheduler = scheduler
+        self._clock = clock
+        self._limits = limits
+        self._live: dict[RequestKey, LiveRequest] = {}
+        self._ended: OrderedDict[RequestKey, LiveRequest] = OrderedDict()
+        self._tokens = 0
+        self._candidates = 0
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    def __iter__(self) -> Iterator[LiveRequest]:
+        return iter(list(self._live.values()))
+
+    def find(self, key: RequestKey) -> LiveRequest | None:
+        return self._live.get(key) or self._ended.get(key)
+
+    def get(self, key: RequestKey) -> LiveRequest:
+        """Raises RequestNotFound."""
+        live = self.find(key)
+        if live is None:
+            raise RequestNotFound(key.request_id)
+        return live
+
+    def recent(self) -> Iterable[LiveRequest]:
+        return reversed(self._ended.values())
+
+    def admit(self, live: LiveRequest) -> None:
+        """From here on the request ends exactly once, its deadline at the latest."""
+        self._live[live.key] = live
+        if live.request.deadline_at is not None:
+            live.deadline_timer = self._clock.call_at(live.request.deadline_at, lambda: self._expire(live))
+
+    def end(self, live: LiveRequest, outcome: Outcome) -> bool:
+        """End it, if nothing has yet: the first cause wins.  Its engine is told to stop; its readers see it."""
+        if live.state.ended:
+            return False
+        now = self._clock.now()
+        live.transition(_state_of(outcome))
+        live.outcome = outcome
+        if live.deadline_timer is not None:
+            live.deadline_timer.cancel()
+        self._scheduler.withdraw(live.key)
+        if live.current is not None:
+            live.current.dismiss(str(outcome) if isinstance(outcome, Exception) else "finished")
+        live.note(now, live.state.value, str(outcome) if isinstance(outcome, Exception) else outcome.finish_reason)
+        self._record(live)
+        live.changed()
+        live.observed.ended(live, now)
+        _say(live, outcome)
+        return True
+
+    def _expire(self, live: LiveRequest) -> None:
+        where = "in the queue" if live.state is RequestState.QUEUED else f"after {len(live.output)} output tokens"
+        self.end(live, DeadlineExceeded(where))
+
+    def _record(self, live: LiveRequest) -> None:
+        self._live.pop(live.key, None)
+        live.forget_prompt()
+        self._ended[live.key] = live
+        tokens, candidates = self._limits.weight(live)
+        self._tokens += tokens
+        self._candidates += candidates
+        while len(self._ended) > 1 and (
+            len(self._ended) > self._limits.requests
+            or self._tokens > self._limits.output_tokens
+            or self._candidates > self._limits.candidates
+        ):
+            _, oldest = self._ended.popitem(last=False)
+            tokens, candidates = self._limits.weight(oldest)
+            self._tokens -= tokens
+            self._candidates -= candidates
+
+
+def _state_of(outcome: Outcome) -> RequestState:
+    if isinstance(outcome, Finished):
+        return RequestState.FINISHED
+    if isinstance(outcome, RequestCancelled):
+        return RequestState.CANCELLED
+    if isinstance(outcome, DeadlineExceeded):
+        return RequestState.EXPIRED
+    return RequestState.FAILED
+
+
+def _say(live: LiveRequest, outcome: Outcome) -> None:
+    level = logging.INFO if live.state in (RequestState.FAILED, RequestState.EXPIRED) else logging.DEBUG
+    if not log.isEnabledFor(level):
+        return
+    if isinstance(outcome, Finished):
+        why = f"{outcome.finish_reason} after {outcome.completion_tokens} tokens"
+    elif isinstance(outcome, InvalidRequest):
+        # A description may quote what the caller wrote.
+        why = f"invalid: {', '.join(violation.field for violation in outcome.violations)}"
+    else:
+        why = str(outcome)
+    log.log(level, "request %s %s: %s", live.key, live.state.value, why, extra=live.about)

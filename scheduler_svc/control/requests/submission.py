@@ -1,0 +1,56 @@
+"""What a caller submits, converted but not yet checked against any model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from scheduler_svc.control.requests.tokenizers import Conversation
+from scheduler_svc.domain.errors import FieldViolation
+from scheduler_svc.domain.request import Priority, RequestKey, ResumeMode
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TextPrompt:
+    text: str
+    special_tokens: bool = True  # let the model's tokenizer add its own
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TokenPrompt:
+    token_ids: Sequence[int]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChatPrompt:
+    conversation: Conversation
+
+
+Prompt = TextPrompt | TokenPrompt | ChatPrompt
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Submission:
+    """``violations`` were found on the way here; they are reported together with those found later."""
+
+    key: RequestKey
+    digest: bytes  # of everything that makes the content: model, prompt, sampling, targets
+    model: str  # empty: the only one
+    prompt: Prompt | None  # None when it is among the violations
+    sampling: Mapping[str, Any]  # fields of domain Sampling the caller set
+    priority: Priority = Priority.NORMAL
+    deadline_s: float | None = None
+    ttft_target_s: float | None = None
+    tpot_target_s: float | None = None
+    cost_budget: float | None = None
+    session: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    preferred_instance: str = ""
+    adapter: str = ""
+    wait_for_instance: bool = False
+    resume_mode: ResumeMode = ResumeMode.STRICT
+    detached: bool = False
+    after_token: int = 0
+    trace_headers: Mapping[str, str] = field(default_factory=dict)
+    violations: tuple[FieldViolation, ...] = ()

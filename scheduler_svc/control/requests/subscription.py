@@ -1,0 +1,71 @@
+"""One client's view of a request: a position in its output and the events it has yet to see."""
+
+from __future__ import annotations
+
+import asyncio
+
+from scheduler_svc.control.requests.live_request import LiveRequest, Outcome, Placement
+from scheduler_svc.control.requests.output_log import TokenSlice
+from scheduler_svc.control.timing.loop_lag import LoopLag
+
+Event = Placement | TokenSlice | Outcome
+
+
+class Subscription:
+    """Yields placements, tokens and the outcome, in the order in which they concern the output."""
+
+    def __init__(self, live: LiveRequest, pacer: LoopLag, *, after_token: int, attached: bool) -> None:
+        self.live = live
+        self.attached = attached
+        self._pacer = pacer
+        self.position = after_token
+        # Whoever joins late is told where the request runs now, not everywhere it has been.
+        self._placements_seen = max(0, len(live.placements) - 1) if attached else 0
+        self._tail_sent = False
+        self._waiter: asyncio.Future[None] | None = None
+        self._paced_at = 0.0
+        live.readers.append(self)
+
+    async def next(self) -> Event:
+        """The next event; the outcome is the last.  Waits as long as the request lives, which its deadline bounds."""
+        while True:
+            event = self._poll()
+            if event is not None:
+                return event
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+            if self._pacer.busy and self.position:
+                # Under load a few tokens in one message cost as much as one: wait for more of them.
+                await self._pacer.pause(self._paced_at)
+                self._paced_at = self._pacer.now()
+
+    def close(self) -> None:
+        """Idempotent.  Says nothing about the request: ``Intake.leave`` does."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.cancel()
+        if self in self.live.readers:
+            self.live.readers.remove(self)
+
+    def wake(self) -> None:
+        """There is something new."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _poll(self) -> Event | None:
+        live, output = self.live, self.live.output
+        if self._placements_seen < len(live.placements):
+            placement = live.placements[self._placements_seen]
+            if placement.from_token <= self.position:
+                self._placements_seen += 1
+                return placement
+        if self.position < len(output):
+            tokens = output.read(self.position)
+            self.position += len(tokens.token_ids)
+            return tokens
+        if live.outcome is None:
+            return None
+        if output.tail and not self._tail_sent:
+            self._tail_sent = True
+            last = live.placements[-1].decision.attempt_number if live.placements else 0
+            return TokenSlice(last, len(output), (), output.text_length - len(output.tail), output.tail, None)
+        return live.outcome

@@ -1,0 +1,101 @@
+"""Where a request's time went, worked out from its history."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+
+from scheduler_svc.control.requests.live_request import HistoryEntry, LiveRequest
+from scheduler_svc.domain.decision import Decision
+
+
+class TimeUse(Enum):
+    """What a stretch of a request's time went to."""
+
+    QUEUE = "queue"  # it waited for a place
+    PREFILL = "prefill"  # sent to an instance; its next output token was not there yet
+    TRANSFER = "transfer"  # split requests: prefill was over, the decode instance fetched its KV
+    DECODE = "decode"  # output tokens came
+    LOST = "lost"  # an attempt that failed gave nothing
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TimeSlice:
+    use: TimeUse
+    start_s: float  # since acceptance
+    length_s: float
+    instance_id: str = ""  # empty in the queue
+
+
+def timeline(live: LiveRequest, now: float) -> list[TimeSlice]:
+    """From acceptance to the request's end, or to ``now``: in order, without gap or overlap."""
+    return _Timeline(live).tell(now)
+
+
+def in_order(history: Sequence[HistoryEntry]) -> list[HistoryEntry]:
+    """By time: that an instance's last token was its last is noted only when it is lost."""
+    return sorted(history, key=lambda entry: entry.at)
+
+
+class _Timeline:
+    def __init__(self, live: LiveRequest) -> None:
+        self._live = live
+        self._arrived_at = live.request.arrived_at
+        self._slices: list[TimeSlice] = []
+        self._decisions: Iterator[Decision] = (placement.decision for placement in live.placements)
+        self._decision: Decision | None = None
+        self._use, self._where, self._since = TimeUse.QUEUE, "", self._arrived_at
+        self._attempt_from = 0  # index of the attempt's first slice
+
+    def tell(self, now: float) -> list[TimeSlice]:
+        end = now
+        for entry in in_order(self._live.history):
+            self._take(entry)
+            end = entry.at if self._live.state.ended else now
+        self._turn(end, self._use, self._where)
+        return self._slices
+
+    def _take(self, entry: HistoryEntry) -> None:
+        match entry.event:
+            case "placed":
+                self._placed(entry.at)
+            case "prefilled" if self._decision is not None:
+                self._turn(entry.at, TimeUse.TRANSFER, self._decision.instance_id)
+            case "fallback" if self._use is TimeUse.PREFILL and self._decision is not None:
+                # The prefill leg failed: what it did is lost, and the decode instance begins with the prompt.
+                self._turn(entry.at, TimeUse.PREFILL, self._decision.instance_id)
+                self._lose()
+            case "first_token" | "resumed" if self._decision is not None:
+                self._turn(entry.at, TimeUse.DECODE, self._decision.instance_id)
+            case "last_token":
+                self._turn(entry.at, TimeUse.LOST, self._where)
+            case "requeued":
+                self._turn(entry.at, TimeUse.QUEUE, "")
+                self._lose()
+
+    def _placed(self, at: float) -> None:
+        self._decision = decision = next(self._decisions, None)
+        if decision is not None:
+            leg = decision.prefill if decision.prefill is not None else decision
+            self._turn(at, TimeUse.PREFILL, leg.instance_id)
+            self._attempt_from = len(self._slices)
+
+    def _lose(self) -> None:
+        """What the attempt spent without a token is lost; what was decoded was delivered and is not."""
+        for index in range(self._attempt_from, len(self._slices)):
+            if self._slices[index].use in (TimeUse.PREFILL, TimeUse.TRANSFER) and not self._gave(index):
+                self._slices[index] = replace(self._slices[index], use=TimeUse.LOST)
+        self._attempt_from = len(self._slices)
+
+    def _gave(self, index: int) -> bool:
+        return any(later.use is TimeUse.DECODE for later in self._slices[index:])
+
+    def _turn(self, at: float, use: TimeUse, where: str) -> None:
+        """From ``at`` on its time goes to something else."""
+        if at > self._since:
+            start_s = self._since - self._arrived_at
+            self._slices.append(
+                TimeSlice(use=self._use, start_s=start_s, length_s=at - self._since, instance_id=self._where)
+            )
+        self._use, self._where, self._since = use, where, max(at, self._since)

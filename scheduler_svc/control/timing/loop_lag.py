@@ -1,0 +1,43 @@
+"""How far the scheduler's event loop lags, and what follows from it.
+
+Two things do: clients' tokens are coalesced while it lags (one message of several tokens costs what one of one token
+costs), and leases run later by the lag (a busy scheduler must not declare its fleet dead).
+"""
+
+from __future__ import annotations
+
+from scheduler_svc.control.requests.observer import NULL_OBSERVER, Observer
+from scheduler_svc.control.timing.clock import ControlClock
+
+BUSY_LAG_S = 0.010
+COALESCE_S = 0.030
+PROBE_S = 0.050
+
+
+class LoopLag:
+    def __init__(self, clock: ControlClock, observer: Observer = NULL_OBSERVER) -> None:
+        self._clock = clock
+        self._observer = observer
+        self.lag_s = 0.0  # of the latest probe
+        self.busy = False
+        self.lost_s = 0.0  # all lag so far: time in which messages may have waited unread
+
+    async def run(self) -> None:
+        while True:
+            due = self._clock.now() + PROBE_S
+            await self._clock.sleep(PROBE_S)
+            self.observe(self._clock.now() - due)
+
+    def observe(self, lag_s: float) -> None:
+        self.lag_s = max(0.0, lag_s)
+        self._observer.lagged(self.lag_s)
+        self.busy = self.lag_s > BUSY_LAG_S
+        if self.busy:
+            self.lost_s += self.lag_s
+
+    def now(self) -> float:
+        return self._clock.now()
+
+    async def pause(self, since: float) -> None:
+        """Until COALESCE_S after ``since``."""
+        await self._clock.sleep(max(0.0, since + COALESCE_S - self._clock.now()))

@@ -1,0 +1,45 @@
+"""A bound on how long some work may take, on the injected clock."""
+
+from __future__ import annotations
+
+import asyncio
+from types import TracebackType
+
+from scheduler_svc.control.timing.clock import ControlClock, Timer
+from scheduler_svc.domain.errors import DeadlineExceeded
+
+
+class TimeLimit:
+    """``async with TimeLimit(clock, until, where):`` cancels its body at ``until``; then raises DeadlineExceeded.
+
+    A cancellation from elsewhere stays one, also when it comes at the same moment.
+    """
+
+    def __init__(self, clock: ControlClock, until: float, where: str) -> None:
+        self._clock = clock
+        self._until = until
+        self._where = where
+        self._task: asyncio.Task[object] | None = None
+        self._timer: Timer | None = None
+        self._cancelling = 0
+        self._over = False
+
+    async def __aenter__(self) -> None:
+        self._task = asyncio.current_task()
+        assert self._task is not None, "asynchronous code runs in a task"
+        self._cancelling = self._task.cancelling()
+        self._timer = self._clock.call_at(self._until, self._cancel)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        assert self._task is not None
+        assert self._timer is not None
+        self._timer.cancel()
+        if self._over and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
+            raise DeadlineExceeded(self._where) from error
+
+    def _cancel(self) -> None:
+        self._over = True
+        assert self._task is not None
+        self._task.cancel()

@@ -1,0 +1,88 @@
+"""Whether a request met its targets: what failed or was refused did not.  Telemetry and the live view count by this.
+
+A model without an instance misses its targets as long as it is known: while a lost instance is remembered (its requests
+end with NoInstance, or expire), and for good where the configuration names it.  Once its last instance is forgotten, a
+request for it is one for an unknown model; unless no model is known at all, which is NoInstance again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from scheduler_svc.control.requests.live_request import LiveRequest
+from scheduler_svc.control.requests.submission import Submission
+from scheduler_svc.domain.errors import InvalidRequest, RequestCancelled, RequestConflict, UnknownModel
+from scheduler_svc.domain.request import Priority, RequestState
+from scheduler_svc.domain.settings import Targets
+from scheduler_svc.domain.targets import states_targets
+
+ANY = "any"
+
+CALLERS_OWN = (InvalidRequest, RequestConflict, UnknownModel)
+"""Mistakes that say nothing about the service."""
+
+LEFT = (asyncio.CancelledError, RequestCancelled)
+"""The caller did not want it any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attainment:
+    """By target; what does not count is not in it."""
+
+    met: tuple[str, ...] = ()
+    missed: tuple[str, ...] = ()
+
+    @property
+    def counts(self) -> bool:
+        return bool(self.met or self.missed)
+
+    @property
+    def kept(self) -> bool:
+        """Whether nothing was missed."""
+        return not self.missed
+
+
+NOTHING_COUNTS = Attainment()
+
+
+def of_refused(submission: Submission, error: BaseException) -> Attainment:
+    """All it stated, and at any rate the request itself; nothing where that was the caller's doing."""
+    if isinstance(error, (*CALLERS_OWN, *LEFT)):
+        return NOTHING_COUNTS
+    stated = {"ttft": submission.ttft_target_s, "tpot": submission.tpot_target_s, "deadline": submission.deadline_s}
+    return Attainment(missed=(*(name for name, target in stated.items() if target is not None), ANY))
+
+
+def of_ended(live: LiveRequest, now: float, defaults: Mapping[Priority, Targets]) -> Attainment:
+    """``live`` ended ``now``."""
+    if isinstance(live.outcome, CALLERS_OWN):
+        return NOTHING_COUNTS
+    if live.state is RequestState.CANCELLED:
+        missed = tuple(each.target for each in live.measure_slo(now) if not each.met)
+        late = missed or not _default_met(live, now, defaults)
+        return Attainment(missed=(*missed, ANY)) if late else NOTHING_COUNTS
+    if live.state is not RequestState.FINISHED:
+        return Attainment(missed=(*_stated(live), ANY))
+    measured = live.measure_slo(now)
+    met = tuple(each.target for each in measured if each.met)
+    missed = tuple(each.target for each in measured if not each.met)
+    if missed or not _default_met(live, now, defaults):
+        return Attainment(met=met, missed=(*missed, ANY))
+    return Attainment(met=(*met, ANY))
+
+
+def _stated(live: LiveRequest) -> list[str]:
+    request = live.request
+    stated = {"ttft": request.ttft_target_s, "tpot": request.tpot_target_s, "deadline": request.target_at}
+    return [name for name, target in stated.items() if target is not None]
+
+
+def _default_met(live: LiveRequest, now: float, defaults: Mapping[Priority, Targets]) -> bool:
+    """A request that states no target is measured by its class's default first-token target, as policies do."""
+    wanted = defaults[live.request.priority].ttft_s
+    if states_targets(live.request) or wanted is None:
+        return True
+    until = live.first_token_at if live.first_token_at is not None else now
+    return until - live.request.arrived_at <= wanted

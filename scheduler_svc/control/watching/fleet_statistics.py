@@ -1,0 +1,157 @@
+"""Counts what happens and remembers the latest decisions and failovers, for whoever watches the fleet.
+
+Always on, beside whatever telemetry is: it stands before another observer and passes everything on.  Its memory is
+bounded: the buckets of five minutes, and the latest few of what it remembers.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from scheduler_svc.control.attempts.attempt import Attempt
+from scheduler_svc.control.requests.live_request import LiveRequest
+from scheduler_svc.control.requests.observer import FailoverCause, Observer, RequestObserver
+from scheduler_svc.control.requests.submission import Submission
+from scheduler_svc.control.watching import attainment
+from scheduler_svc.control.watching.attainment import Attainment
+from scheduler_svc.control.watching.rolling_counts import Counts, RollingCounts
+from scheduler_svc.domain.attempt_end import AttemptEnd
+from scheduler_svc.domain.decision import Decision, Phase
+from scheduler_svc.domain.request import Priority, RequestKey
+from scheduler_svc.domain.settings import Targets
+
+DECISIONS_KEPT = 64
+FAILOVERS_KEPT = 16
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RecentDecision:
+    """A decision without its candidates, of which there may be thousands."""
+
+    at: float  # seconds on the control clock
+    key: RequestKey
+    policy: str
+    phase: Phase
+    instance_id: str
+    prefill_instance_id: str  # split requests only
+    waited_s: float
+    reason: str  # the most important one
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RecentFailover:
+    at: float  # seconds on the control clock
+    key: RequestKey
+    cause: FailoverCause
+    why: str
+
+
+class FleetStatistics:
+    """Implements control's Observer."""
+
+    def __init__(self, watched_by: Observer, default_targets: Mapping[Priority, Targets], now: float) -> None:
+        self._next = watched_by
+        self._default_targets = default_targets
+        self.counts = RollingCounts(now)
+        self.decisions: deque[RecentDecision] = deque(maxlen=DECISIONS_KEPT)  # oldest first
+        self.failovers: deque[RecentFailover] = deque(maxlen=FAILOVERS_KEPT)  # oldest first
+
+    def arrived(self, submission: Submission, now: float) -> RequestObserver:
+        return CountedRequest(self, self._next.arrived(submission, now), submission)
+
+    def scheduled(self, decisions: Sequence[Decision], took_s: float) -> None:
+        self.decisions.extend(_in_short(decision) for decision in decisions[-DECISIONS_KEPT:])
+        self._next.scheduled(decisions, took_s)
+
+    def lagged(self, lag_s: float) -> None:
+        self._next.lagged(lag_s)
+
+    def accepted(self, now: float) -> None:
+        for counts in self.counts.open(now):
+            counts.accepted += 1
+
+    def refused(self, submission: Submission, error: BaseException, now: float) -> None:
+        found = attainment.of_refused(submission, error)
+        for counts in self.counts.open(now):
+            counts.refused += 1
+            _judge(counts, submission.priority, found)
+
+    def failed_over(self, live: LiveRequest, cause: FailoverCause, why: str, now: float) -> None:
+        self.failovers.append(RecentFailover(at=now, key=live.key, cause=cause, why=why))
+        for counts in self.counts.open(now):
+            counts.failovers += 1
+
+    def ended(self, live: LiveRequest, now: float) -> None:
+        found = attainment.of_ended(live, now, self._default_targets)
+        for counts in self.counts.open(now):
+            counts.ended[live.state] += 1
+            counts.output_tokens += len(live.output)
+            _judge(counts, live.request.priority, found)
+
+
+class CountedRequest:
+    """Implements control's RequestObserver."""
+
+    __slots__ = ("_next", "_submission", "_tally")
+
+    def __init__(self, tally: FleetStatistics, watched_by: RequestObserver, submission: Submission) -> None:
+        self._tally = tally
+        self._next = watched_by
+        self._submission: Submission | None = submission
+
+    @property
+    def traceparent(self) -> str:
+        return self._next.traceparent
+
+    def refused(self, error: BaseException, now: float) -> None:
+        if self._submission is not None:
+            self._tally.refused(self._submission, error, now)
+        self._next.refused(error, now)
+
+    def accepted(self, live: LiveRequest, now: float) -> None:
+        self._submission = None  # holds the prompt once more
+        self._tally.accepted(now)
+        self._next.accepted(live, now)
+
+    def decided(self, live: LiveRequest, decision: Decision, now: float) -> None:
+        self._next.decided(live, decision, now)
+
+    def sent(self, live: LiveRequest, assignment: Attempt, now: float) -> Mapping[str, str]:
+        return self._next.sent(live, assignment, now)
+
+    def reported(self, live: LiveRequest, assignment: Attempt, end: AttemptEnd, now: float) -> None:
+        self._next.reported(live, assignment, end, now)
+
+    def first_token(self, live: LiveRequest, now: float) -> None:
+        self._next.first_token(live, now)
+
+    def handed_over(self, live: LiveRequest, took_s: float) -> None:
+        self._next.handed_over(live, took_s)
+
+    def moved_on(self, live: LiveRequest, cause: FailoverCause, why: str, now: float) -> None:
+        self._tally.failed_over(live, cause, why, now)
+        self._next.moved_on(live, cause, why, now)
+
+    def ended(self, live: LiveRequest, now: float) -> None:
+        self._tally.ended(live, now)
+        self._next.ended(live, now)
+
+
+def _judge(counts: Counts, priority: Priority, found: Attainment) -> None:
+    if found.counts:
+        (counts.met if found.kept else counts.missed)[priority] += 1
+
+
+def _in_short(decision: Decision) -> RecentDecision:
+    return RecentDecision(
+        at=decision.decided_at,
+        key=decision.key,
+        policy=decision.policy,
+        phase=decision.phase,
+        instance_id=decision.instance_id,
+        prefill_instance_id=decision.prefill.instance_id if decision.prefill is not None else "",
+        waited_s=decision.waited_s,
+        reason=decision.reasons[0] if decision.reasons else "",
+    )

@@ -1,0 +1,106 @@
+"""The fleet as it is, for those who watch it.
+
+Nothing is kept per watcher: each is shown what is current when its turn comes, so one that reads slowly misses
+snapshots instead of piling them up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass
+
+from scheduler_svc.control.requests.request_table import RequestTable
+from scheduler_svc.control.timing.clock import ControlClock
+from scheduler_svc.control.watching.fleet_statistics import FleetStatistics, RecentDecision, RecentFailover
+from scheduler_svc.control.watching.rolling_counts import WINDOW_S, Stretch
+from scheduler_svc.domain.errors import LimitReached
+from scheduler_svc.domain.policy import PolicySwitch
+from scheduler_svc.domain.queue import QueueView
+from scheduler_svc.domain.registry import Instance
+from scheduler_svc.domain.scheduler import Scheduler
+
+WATCHERS_LIMIT = 32
+FRESH_S = 0.1  # a snapshot is shared by all who ask within this
+LATEST_S = 10.0  # what rates are made of
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class FleetSnapshot:
+    """``instances`` are the registry's own: to be read before anything else happens."""
+
+    taken_at: float  # seconds on the control clock
+    uptime_s: float
+    policy: str
+    delegate: str  # the policy that the one in force follows now; else empty
+    latest_switch: PolicySwitch | None
+    instances: tuple[Instance, ...]  # by id
+    queues: Mapping[str, QueueView]  # by model
+    running: int  # requests placed, not ended
+    waiting: int  # requests, over all models
+    latest: Stretch
+    recent: Stretch
+    since_start: Stretch
+    decisions: tuple[RecentDecision, ...]  # newest first
+    failovers: tuple[RecentFailover, ...]  # newest first
+
+
+class FleetWatch:
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        clock: ControlClock,
+        lifecycle: RequestTable,
+        tally: FleetStatistics,
+        *,
+        limit: int = WATCHERS_LIMIT,
+    ) -> None:
+        self._scheduler = scheduler
+        self._clock = clock
+        self._lifecycle = lifecycle
+        self._tally = tally
+        self._limit = limit
+        self._latest: FleetSnapshot | None = None
+        self.watchers = 0
+
+    async def snapshots(self, interval_s: float) -> AsyncGenerator[FleetSnapshot, None]:
+        """One now, then one every ``interval_s`` after the last was taken; never ends.
+
+        Raises LimitReached where too many watch already.
+        """
+        if self.watchers >= self._limit:
+            raise LimitReached("watchers of the fleet", self._limit)
+        self.watchers += 1
+        try:
+            while True:
+                yield self.snapshot()
+                await self._clock.sleep(interval_s)
+        finally:
+            self.watchers -= 1
+
+    def snapshot(self) -> FleetSnapshot:
+        now = self._clock.now()
+        if self._latest is None or now - self._latest.taken_at >= FRESH_S:
+            self._latest = self._take(now)
+        return self._latest
+
+    def _take(self, now: float) -> FleetSnapshot:
+        scheduler, tally = self._scheduler, self._tally
+        queues = scheduler.queues()
+        waiting = sum(queue.waiting for queue in queues.values())
+        since_start = tally.counts.since_start(now)
+        return FleetSnapshot(
+            taken_at=now,
+            uptime_s=since_start.span_s,
+            policy=scheduler.policy,
+            delegate=scheduler.delegate,
+            latest_switch=scheduler.switches[-1] if scheduler.switches else None,
+            instances=tuple(scheduler.registry.all()),
+            queues=queues,
+            running=max(0, len(self._lifecycle) - waiting),
+            waiting=waiting,
+            latest=tally.counts.last(LATEST_S, now),
+            recent=tally.counts.last(WINDOW_S, now),
+            since_start=since_start,
+            decisions=tuple(reversed(tally.decisions)),
+            failovers=tuple(reversed(tally.failovers)),
+        )

@@ -15,6 +15,11 @@ from scheduler_svc.asyncio_clock import AsyncioClock
 from scheduler_svc.config import SchedulerConfig
 from scheduler_svc.control.attempts.attempt_table import AttemptTable
 from scheduler_svc.control.attempts.dispatcher import Dispatcher
+from scheduler_svc.control.attempts.executor_links import ExecutorLinks
+from scheduler_svc.control.attempts.handoffs import Handoffs
+from scheduler_svc.control.attempts.instance_events import InstanceEvents
+from scheduler_svc.control.attempts.kv_releases import KvReleases
+from scheduler_svc.control.attempts.request_runner import RequestRunner
 from scheduler_svc.control.attempts.warm_ups import WarmUps
 from scheduler_svc.control.instances.registration import PROBATION_MAX_S, SessionSettings
 from scheduler_svc.control.instances.sessions import Sessions
@@ -54,15 +59,17 @@ class ControlPlane:
 
     scheduler: Scheduler
     clock: ControlClock
-    lifecycle: RequestTable
-    assignments: AttemptTable
+    requests: RequestTable
+    attempts: AttemptTable
+    runner: RequestRunner
+    kv_releases: KvReleases
     sessions: Sessions
     dispatcher: Dispatcher
     intake: Intake
     models: ModelDirectory
     watchdog: Watchdog
     warm_ups: WarmUps
-    pacer: LoopLag
+    loop_lag: LoopLag
     explainer: Explainer
     fleet_watch: FleetWatch
     wakeup: Wakeup
@@ -77,47 +84,67 @@ def build_control(
     epoch: int,
     observe: Callable[[Scheduler], Observer] = lambda scheduler: NULL_OBSERVER,
 ) -> ControlPlane:
-    """Raises UnknownPolicy, PolicyLoadError."""
+    """Build control's objects, from the innermost room outwards.  Raises UnknownPolicy, PolicyLoadError."""
     scheduler = Scheduler(_scheduler_settings(config), PolicyCatalogue.with_plugins())
-    tally = observer = FleetStatistics(observe(scheduler), scheduler.settings.default_targets, clock.now())
-    wakeup, pacer = Wakeup(), LoopLag(clock, observer)
-    record = config.record
-    lifecycle = RequestTable(
+    statistics = observer = FleetStatistics(observe(scheduler), scheduler.settings.default_targets, clock.now())
+    wakeup, loop_lag = Wakeup(), LoopLag(clock, observer.lagged)
+    configured = frozenset(config.models)
+
+    requests = RequestTable(scheduler, clock, _record_limits(config))
+    models = ModelDirectory(scheduler, clock, tokenizers, configured)
+    intake = Intake(
+        scheduler, clock, requests, tokenizers, models, loop_lag, wakeup, _intake_settings(config), observer
+    )
+
+    links, events = ExecutorLinks(), InstanceEvents()
+    attempts = AttemptTable(links, clock, events)
+    runner = RequestRunner(
+        scheduler, clock, requests, attempts, events, wakeup, epoch=epoch, max_attempts=config.queue.max_attempts
+    )
+    kv_releases = KvReleases(scheduler, clock, links, runner.release)
+    handoffs = Handoffs(runner, kv_releases)
+    warm_ups = WarmUps(scheduler, clock, attempts, epoch=epoch)
+
+    sessions = Sessions(
         scheduler,
         clock,
-        RecordLimits(requests=record.requests, output_tokens=record.output_tokens, candidates=record.candidates),
+        attempts,
+        handoffs,
+        links,
+        tokenizers,
+        loop_lag,
+        wakeup,
+        models,
+        _session_settings(config),
+        epoch=epoch,
     )
-    assignments = AttemptTable(scheduler, clock, lifecycle, wakeup, epoch=epoch, max_attempts=config.queue.max_attempts)
-    models = ModelDirectory(scheduler, clock, tokenizers, frozenset(config.models))
-    sessions = Sessions(
-        scheduler, clock, assignments, tokenizers, pacer, wakeup, models, _session_settings(config), epoch=epoch
+    events.subscribe(sessions)
+    watchdog = Watchdog(
+        scheduler,
+        clock,
+        requests,
+        sessions,
+        warm_ups,
+        wakeup,
+        orphan_timeout_s=config.queue.orphan_timeout_s,
+        configured=configured,
     )
-    assignments.attach_sessions(sessions)
-    warm_ups = WarmUps(scheduler, clock, assignments, sessions, epoch=epoch)
-    intake = Intake(scheduler, clock, lifecycle, tokenizers, models, pacer, wakeup, _intake_settings(config), observer)
     return ControlPlane(
         scheduler=scheduler,
         clock=clock,
-        lifecycle=lifecycle,
-        assignments=assignments,
+        requests=requests,
+        attempts=attempts,
+        runner=runner,
+        kv_releases=kv_releases,
         sessions=sessions,
-        dispatcher=Dispatcher(scheduler, clock, lifecycle, assignments, wakeup, observer),
+        dispatcher=Dispatcher(runner, handoffs, wakeup, observer),
         intake=intake,
         models=models,
-        watchdog=Watchdog(
-            scheduler,
-            clock,
-            lifecycle,
-            sessions,
-            warm_ups,
-            wakeup,
-            orphan_timeout_s=config.queue.orphan_timeout_s,
-            configured=frozenset(config.models),
-        ),
+        watchdog=watchdog,
         warm_ups=warm_ups,
-        pacer=pacer,
-        explainer=Explainer(scheduler, clock, lifecycle),
-        fleet_watch=FleetWatch(scheduler, clock, lifecycle, tally),
+        loop_lag=loop_lag,
+        explainer=Explainer(scheduler, clock, requests),
+        fleet_watch=FleetWatch(scheduler, clock, requests, statistics),
         wakeup=wakeup,
         epoch=epoch,
     )
@@ -146,11 +173,11 @@ class SchedulerService:
         control, config = self.control, self._config
         self._server = build_server(self._services())
         self.port = listen(self._server, config.listen, _tls(config), insecure=config.insecure)
-        self.telemetry.start(control.scheduler, control.clock, control.lifecycle)
+        self.telemetry.start(control.scheduler, control.clock, control.requests)
         await self._server.start()
         self._supervisor.start("dispatcher", control.dispatcher.run())
         self._supervisor.start("watchdog", control.watchdog.run())
-        self._supervisor.start("pacer", control.pacer.run())
+        self._supervisor.start("loop lag", control.loop_lag.run())
         self._supervisor.start("health", self._health.run())
 
     async def wait_for_death(self) -> None:
@@ -164,12 +191,12 @@ class SchedulerService:
         await self._health.leave()
         try:
             async with asyncio.timeout(self._config.drain_timeout_s):
-                while len(control.lifecycle):
+                while len(control.requests):
                     await asyncio.sleep(0.05)
         except TimeoutError:
-            log.warning("%d requests did not finish within the drain timeout", len(control.lifecycle))
-            for live in control.lifecycle:
-                control.lifecycle.end(live, ShuttingDown())
+            log.warning("%d requests did not finish within the drain timeout", len(control.requests))
+            for live in control.requests:
+                control.requests.end(live, ShuttingDown())
         control.sessions.end_all("the scheduler is shutting down")
         if server is not None:
             await server.stop(grace=1.0)
@@ -183,7 +210,8 @@ class SchedulerService:
             inference=InferenceServicer(control.intake, control.scheduler, epoch=control.epoch),
             executor=ExecutorServicer(
                 control.sessions,
-                control.assignments,
+                control.attempts,
+                control.kv_releases,
                 lambda: TokenizerUpload(self._tokenizers, control.models.changed),
                 epoch=control.epoch,
             ),
@@ -208,6 +236,11 @@ def _scheduler_settings(config: SchedulerConfig) -> SchedulerSettings:
         known_wait_limit_s=config.instance.known_wait_limit_s,
         pd=_pd_settings(config),
     )
+
+
+def _record_limits(config: SchedulerConfig) -> RecordLimits:
+    record = config.record
+    return RecordLimits(requests=record.requests, output_tokens=record.output_tokens, candidates=record.candidates)
 
 
 def _pd_settings(config: SchedulerConfig) -> PdSettings:

@@ -21,16 +21,16 @@ Values = defaultdict[Instrument, list[tuple[Labels, float]]]
 
 
 class FleetReader:
-    def __init__(self, scheduler: Scheduler, clock: ControlClock, lifecycle: RequestTable) -> None:
+    def __init__(self, scheduler: Scheduler, clock: ControlClock, requests: RequestTable) -> None:
         self._scheduler = scheduler
         self._clock = clock
-        self._lifecycle = lifecycle
+        self._requests = requests
 
     def read(self) -> Observed:
         values: Values = defaultdict(list)
         parts: tuple[Callable[[Values], None], ...] = (
             self._queues,
-            self._requests,
+            self._running,
             self._policy,
             self._pairs,
             self._instances,
@@ -47,10 +47,10 @@ class FleetReader:
             for priority, waiting in queue.by_priority.items():
                 values[catalogue.QUEUE_DEPTH].append(((model, priority.name.lower()), waiting))
 
-    def _requests(self, values: Values) -> None:
+    def _running(self, values: Values) -> None:
         running = Counter({pool.model: 0 for pool in self._scheduler.registry.pools()})
         backlog = clients = 0
-        for live in self._lifecycle:
+        for live in self._requests:
             running[live.request.model] += live.state is RequestState.RUNNING
             backlog += live.unread
             clients += len(live.readers)

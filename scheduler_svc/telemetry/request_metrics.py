@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from sage_telemetry import catalogue
 from sage_telemetry.meter import Meter
-from scheduler_svc.control.attempts.attempt import Attempt
 from scheduler_svc.control.requests.live_request import Finished, LiveRequest, Outcome
 from scheduler_svc.control.requests.observer import FailoverCause
 from scheduler_svc.control.requests.submission import Submission
@@ -91,8 +90,8 @@ class RequestMetrics:
             cell.record(now - request.arrived_at)
         self._predicted("first_token", decision.prediction.first_token_s, now - decision.decided_at)
 
-    def reported(self, live: LiveRequest, assignment: Attempt, end: AttemptEnd) -> None:
-        cost = assignment.decision.prediction.cost_of(end.engine_time_s)
+    def reported(self, live: LiveRequest, decision: Decision, end: AttemptEnd) -> None:
+        cost = decision.prediction.cost_of(end.engine_time_s)
         self._cost.of(live.request.model, _name(live.request.priority)).add(cost)
 
     def failed_over(self, live: LiveRequest, cause: FailoverCause) -> None:

@@ -8,12 +8,11 @@ from collections.abc import Callable, Mapping
 from opentelemetry.trace import SpanContext
 
 from sage_telemetry.trace_context import child_of, headers_of
-from scheduler_svc.control.attempts.attempt import Attempt
 from scheduler_svc.control.requests.live_request import LiveRequest
 from scheduler_svc.control.requests.observer import FailoverCause
 from scheduler_svc.control.requests.submission import Submission
 from scheduler_svc.domain.attempt_end import AttemptEnd, EndCause
-from scheduler_svc.domain.decision import Decision
+from scheduler_svc.domain.decision import Decision, Phase
 from scheduler_svc.telemetry import end_note
 from scheduler_svc.telemetry.decision_note import note_on
 from scheduler_svc.telemetry.end_note import EndNote
@@ -101,7 +100,9 @@ class RequestWatch:
             notes.waits[-1].until = decision.decided_at
             notes.waits[-1].left_behind = decision.queue_length
 
-    def sent(self, live: LiveRequest, assignment: Attempt, now: float) -> Mapping[str, str]:
+    def sent(
+        self, live: LiveRequest, now: float, *, attempt_number: int, instance_id: str, phase: Phase
+    ) -> Mapping[str, str]:
         if self._context is None:
             return live.request.trace_headers
         child = child_of(self._context)
@@ -109,9 +110,9 @@ class RequestWatch:
         if notes is not None:
             attempt = AttemptNote(
                 context=child,
-                number=assignment.number,
-                instance_id=assignment.instance_id,
-                phase=assignment.phase,
+                number=attempt_number,
+                instance_id=instance_id,
+                phase=phase,
                 from_token=len(live.output),
                 replay=bool(len(live.output)) and not live.request.sampling.resumable,
                 sent_at=now,
@@ -123,8 +124,8 @@ class RequestWatch:
             notes.attempts.append(attempt)
         return headers_of(child)
 
-    def reported(self, live: LiveRequest, assignment: Attempt, end: AttemptEnd, now: float) -> None:
-        self._metrics.reported(live, assignment, end)
+    def reported(self, live: LiveRequest, decision: Decision, end: AttemptEnd, now: float) -> None:
+        self._metrics.reported(live, decision, end)
         attempt = self._notes.attempt if self._notes is not None else None
         if attempt is not None and attempt.number == end.attempt_number:
             attempt.close(now, end.cause.value, _failure(end))

@@ -47,9 +47,9 @@ class SchedulerTelemetry:
         )
         return self._observer
 
-    def start(self, scheduler: Scheduler, clock: ControlClock, lifecycle: RequestTable) -> None:
+    def start(self, scheduler: Scheduler, clock: ControlClock, requests: RequestTable) -> None:
         """On the event loop.  Raises CannotServe."""
-        fleet = FleetReader(scheduler, clock, lifecycle)
+        fleet = FleetReader(scheduler, clock, requests)
 
         def read() -> Observed:
             if self._observer is not None:

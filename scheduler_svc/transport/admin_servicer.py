@@ -68,7 +68,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         reason = request.reason or "set by an operator"
         previous, reordered = self._scheduler.set_policy(request.policy, self._clock.now(), reason)
         log.info("policy %s -> %s (%d requests reordered): %s", previous, request.policy, reordered, reason)
-        self._wakeup.kick()
+        self._wakeup.notify()
         return admin_pb2.SetPolicyResponse(policy=self._scheduler.policy, previous=previous, reordered=reordered)
 
     async def ListInstances(
@@ -113,7 +113,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         previous = self._scheduler.registry.set_role(request.instance_id, role)
         instance = self._scheduler.registry.get(request.instance_id)
         log.info("instance %s: role %s -> %s", instance.instance_id, previous.value, role.value)
-        self._wakeup.kick()
+        self._wakeup.notify()
         view = instance_view(instance, self._clock.now())
         return admin_pb2.SetInstanceRoleResponse(instance=view, previous=ROLE_TO_WIRE[previous])
 
@@ -128,7 +128,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         settings = prefill_decode.changed(self._scheduler.pd.settings, request.config)
         log.info("prefill/decode: %s -> %s", self._scheduler.pd.settings, settings)
         self._scheduler.set_pd(settings)
-        self._wakeup.kick()
+        self._wakeup.notify()
         return admin_pb2.SetPrefillDecodeResponse(config=prefill_decode.config(settings))
 
     async def Explain(self, request: admin_pb2.ExplainRequest, context: Context) -> admin_pb2.ExplainResponse:

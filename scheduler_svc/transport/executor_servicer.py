@@ -12,6 +12,7 @@ import grpc
 from sage.controlplane.v1 import executor_pb2, executor_pb2_grpc
 from sage_wire.errors import ErrorReason
 from scheduler_svc.control.attempts.attempt_table import AttemptTable
+from scheduler_svc.control.attempts.kv_releases import KvReleases
 from scheduler_svc.control.instances.session import Session
 from scheduler_svc.control.instances.sessions import Sessions
 from scheduler_svc.domain.instance import InstanceState
@@ -34,13 +35,15 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
     def __init__(
         self,
         sessions: Sessions,
-        assignments: AttemptTable,
+        attempts: AttemptTable,
+        kv_releases: KvReleases,
         new_upload: Callable[[], TokenizerUpload],
         *,
         epoch: int,
     ) -> None:
         self._sessions = sessions
-        self._assignments = assignments
+        self._attempts = attempts
+        self._kv_releases = kv_releases
         self._new_upload = new_upload
         self._epoch = epoch
 
@@ -90,10 +93,10 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
         elif kind == "drain_requested":
             self._sessions.drain(session.instance_id, message.drain_requested.reason, by_operator=False)
         elif kind == "drained":
-            self._sessions.attempt_gone(session.instance_id)
+            self._sessions.idle(session.instance_id)
         elif kind == "kv_released":
             answer = message.kv_released
-            self._assignments.handoffs.released(
+            self._kv_releases.answered(
                 session.instance_id, answer.number, released=answer.released, message=answer.message
             )
         elif kind == "goodbye":
@@ -139,8 +142,8 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
         self, session: Session, link: StreamLink, messages: AsyncIterator[executor_pb2.OutputsRequest]
     ) -> None:
         """The hot path: one message per engine step, nothing in it waits for a client."""
-        assignments, sender = self._assignments, session.instance_id
-        tokens = assignments.tokens
+        attempts, sender = self._attempts, session.instance_id
+        tokens = attempts.tokens
         async for message in messages:
             kind = message.WhichOneof("message")
             if kind == "frame":
@@ -159,14 +162,14 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
                 self._sessions.heard(session)
             elif kind == "ended":
                 ended = message.ended
-                assignments.ended(sender, registrations.attempt_end(ended))
+                attempts.ended(sender, registrations.attempt_end(ended))
                 link.acknowledge(ended.attempt_number, ended.total_tokens, ended=True)
             elif kind == "accepted":
-                assignments.accepted(sender, message.accepted.attempt_number)
+                attempts.accepted(sender, message.accepted.attempt_number)
             elif kind == "rejected":
                 rejected = message.rejected
                 reason = registrations.rejection(rejected.reason)
-                assignments.rejected(sender, rejected.attempt_number, reason, rejected.message)
+                attempts.rejected(sender, rejected.attempt_number, reason, rejected.message)
 
 
 async def _first(messages: AsyncIterator[M], wanted: str) -> M:

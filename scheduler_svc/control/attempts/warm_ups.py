@@ -1,13 +1,19 @@
-"""Warm-up handoffs: a pair of instances is used once one worked, so that no request pays for the first handshake or
-finds out that there is none."""
+"""Warm-up handoffs: a pair of instances is used once one worked.
+
+So no request pays for the first handshake of a pair, or finds out that it cannot hand over.
+"""
 
 from __future__ import annotations
 
 import itertools
 import logging
+from collections.abc import Sequence
 
-from scheduler_svc.control.attempts.attempt_table import PREFILL_SAMPLING, AttemptTable, InstanceSessions
+from scheduler_svc.control.attempts.attempt import Attempt
+from scheduler_svc.control.attempts.attempt_listener import AttemptListener, Loss
+from scheduler_svc.control.attempts.attempt_table import AttemptTable
 from scheduler_svc.control.attempts.executor_link import AssignOrder, KvHandoff
+from scheduler_svc.control.attempts.request_runner import PREFILL_SAMPLING
 from scheduler_svc.control.timing.clock import ControlClock
 from scheduler_svc.domain.attempt_end import AttemptEnd, EndCause
 from scheduler_svc.domain.decision import Phase
@@ -19,104 +25,83 @@ from scheduler_svc.domain.scheduler import Scheduler
 log = logging.getLogger(__name__)
 
 TIMEOUT_S = 30.0
-"""For both legs of a warm-up: the first pull of a pair takes up to a second, and it waits behind what runs there."""
+"""Time for both legs of a warm-up: the first pull of a pair takes up to a second, and it waits behind what runs."""
 
 BLOCKS = 2
-"""Prompt of a warm-up: one whole block is handed over, and the last one is not full."""
+"""KV blocks of a warm-up's prompt: one whole block is handed over, and the last one is not full."""
 
 INTERNAL_TENANT = "sage.internal"
 DECODE_SAMPLING = Sampling(temperature=0.0, max_tokens=2, ignore_eos=True)
 
 
 class WarmUp:
-    """One handoff between two engines that belongs to no request.  A Guest twice: of both legs."""
+    """One handoff between two engines that belongs to no request."""
 
-    def __init__(self, owner: WarmUps, pair: Pair, prompt: list[int]) -> None:
-        self._owner = owner
+    def __init__(self, pair: Pair, prompt: list[int]) -> None:
         self.pair = pair
         self.prompt = prompt
-        self.attempt_number = 0  # of the leg under way
-        self.phase = Phase.PREFILLING
-        self.prefill_ended_at = 0.0
-        self.first_token_at: float | None = None
+        self.attempt: Attempt | None = None  # of the leg under way
         self.over = False
-
-    def token(self, now: float) -> None:
-        if self.phase is Phase.DECODING and self.first_token_at is None:
-            self.first_token_at = now
-
-    def ended(self, end: AttemptEnd) -> None:
-        finished = end.cause is EndCause.FINISHED
-        if self.phase is Phase.PREFILLING and finished and end.kv_transfer_params:
-            self._owner.prefilled(self, end)
-        elif self.phase is Phase.DECODING and finished and self.first_token_at is not None and not end.kv_recomputed:
-            # Not before its end: tokens come of a prompt that was computed there, too.
-            self._owner.fetched(self, self.first_token_at - self.prefill_ended_at)
-        elif not self.over:
-            self._owner.failed(self, end.message or f"its {self.phase.value} leg ended: {end.cause.value}")
 
 
 class WarmUps:
-    """At most one under way per pair; each ends within ``TIMEOUT_S``."""
+    """Warms up the pairs that need it.  At most one warm-up per pair is under way; each ends within ``TIMEOUT_S``."""
 
-    def __init__(
-        self,
-        scheduler: Scheduler,
-        clock: ControlClock,
-        assignments: AttemptTable,
-        sessions: InstanceSessions,
-        *,
-        epoch: int,
-    ) -> None:
+    def __init__(self, scheduler: Scheduler, clock: ControlClock, attempts: AttemptTable, *, epoch: int) -> None:
         self._scheduler = scheduler
         self._clock = clock
-        self._assignments = assignments
-        self._sessions = sessions
+        self._attempts = attempts
         self._epoch = epoch
         self._numbers = itertools.count(1)
-        self._said: list[str] = []  # conditions as last logged
+        self._logged: list[str] = []  # conditions as last logged
 
     def check(self) -> None:
-        """Form the pairs there are and warm up those that need it; say what keeps splitting from working."""
+        """Form the pairs there are, warm up those that need it, and log what keeps splitting from working."""
         if not self._scheduler.pd.settings.enabled:
-            self._said = []
+            self._logged = []
             return
         self._scheduler.renew_pairs()
         for pair in self._scheduler.pd.pairs.due(self._clock.now()):
             self._start(pair)
         conditions = self._scheduler.pd_conditions()
-        if conditions != self._said:
+        if conditions != self._logged:
             for condition in conditions:
                 log.warning("prefill/decode: %s", condition)
-            self._said = conditions
+            self._logged = conditions
 
     def prefilled(self, warm_up: WarmUp, end: AttemptEnd) -> None:
-        warm_up.phase = Phase.DECODING
-        warm_up.prefill_ended_at = self._clock.now()
+        """Send the decode leg of a warm-up whose prefill left KV behind."""
         handoff = KvHandoff(params=end.kv_transfer_params, lease_s=end.kv_lease_s)
-        if not self._send(warm_up, warm_up.pair.decode.instance_id, DECODE_SAMPLING, handoff):
-            self.failed(warm_up, f"{warm_up.pair.decode.instance_id} lost its session")
+        leg = _DecodeLeg(self, warm_up, prefill_ended_at=self._clock.now(), clock=self._clock)
+        instance_id = warm_up.pair.decode.instance_id
+        if not self._send(warm_up, instance_id, Phase.DECODING, DECODE_SAMPLING, leg, handoff):
+            self.failed(warm_up, f"{instance_id} lost its session")
 
     def fetched(self, warm_up: WarmUp, took_s: float) -> None:
+        """Use the pair from now on: its warm-up handed over in ``took_s`` seconds."""
         if not warm_up.over:
             warm_up.over = True
             self._scheduler.pd.pairs.worked(warm_up.pair, took_s)
-            log.info("prefill/decode: %s hands over, %.3f s", _name(warm_up.pair), took_s)
+            log.info("prefill/decode: %s hands over in %.3f s", _name(warm_up.pair), took_s)
 
     def failed(self, warm_up: WarmUp, reason: str) -> None:
-        self._assignments.dismiss(warm_up.attempt_number)
-        if not warm_up.over:
-            warm_up.over = True
-            self._scheduler.pd.pairs.failed(warm_up.pair, reason, self._clock.now())
-            log.warning("prefill/decode: %s cannot hand over: %s", _name(warm_up.pair), reason)
+        """Leave the pair unused until its next warm-up."""
+        if warm_up.over:
+            return
+        warm_up.over = True
+        if warm_up.attempt is not None:
+            warm_up.attempt.abandon("its warm-up is over")
+        self._scheduler.pd.pairs.failed(warm_up.pair, reason, self._clock.now())
+        log.warning("prefill/decode: %s cannot hand over: %s", _name(warm_up.pair), reason)
 
     def _start(self, pair: Pair) -> None:
         instance = self._scheduler.registry.find(pair.prefill.instance_id)
         if instance is None or instance.facts is None:
             return
         pair.state = PairState.WARMING
-        warm_up = WarmUp(self, pair, self._prompt(instance.facts))
-        if self._send(warm_up, pair.prefill.instance_id, PREFILL_SAMPLING, None):
+        warm_up = WarmUp(pair, self._prompt(instance.facts))
+        leg = _PrefillLeg(self, warm_up)
+        if self._send(warm_up, pair.prefill.instance_id, Phase.PREFILLING, PREFILL_SAMPLING, leg, None):
             self._clock.call_at(
                 self._clock.now() + TIMEOUT_S, lambda: self.failed(warm_up, f"no answer in {TIMEOUT_S:.0f} s")
             )
@@ -124,28 +109,32 @@ class WarmUps:
             self.failed(warm_up, f"{pair.prefill.instance_id} lost its session")
 
     def _prompt(self, facts: EngineFacts) -> list[int]:
-        """Different each time, so that no prefix cache answers in the other instance's stead."""
+        """Make a prompt that differs each time, so that no prefix cache answers in the other instance's place."""
         first = next(self._numbers) * 7919
         length = min(BLOCKS * facts.kv_block_size - 1, facts.max_model_len - DECODE_SAMPLING.max_tokens)
         return [(first + i) % facts.vocab_size for i in range(max(1, length))]
 
-    def _send(self, warm_up: WarmUp, instance_id: str, sampling: Sampling, handoff: KvHandoff | None) -> bool:
-        found = self._sessions.link_of(instance_id)
-        if found is None:
-            return False
-        link, number = found
-        warm_up.attempt_number = self._scheduler.unreserved_attempt()
-        self._assignments.receive(warm_up.attempt_number, warm_up, instance_id)
-        instance = self._scheduler.registry.get(instance_id)
-        link.assign(
-            AssignOrder(
-                number=number,
+    def _send(
+        self,
+        warm_up: WarmUp,
+        instance_id: str,
+        phase: Phase,
+        sampling: Sampling,
+        listener: AttemptListener,
+        handoff: KvHandoff | None,
+    ) -> bool:
+        """Send one leg; False while its instance has no session."""
+        number = self._scheduler.unreserved_attempt()
+
+        def order(assign_number: int) -> AssignOrder:
+            return AssignOrder(
+                number=assign_number,
                 epoch=self._epoch,
-                attempt_number=warm_up.attempt_number,
-                phase=warm_up.phase,
+                attempt_number=number,
+                phase=phase,
                 request=Request(
-                    key=RequestKey(tenant=INTERNAL_TENANT, request_id=f"warm-up-{warm_up.attempt_number}"),
-                    model=instance.spec.model,
+                    key=RequestKey(tenant=INTERNAL_TENANT, request_id=f"warm-up-{number}"),
+                    model=warm_up.pair.prefill.model,
                     prompt_token_ids=warm_up.prompt,
                     sampling=sampling,
                     arrived_at=self._clock.now(),
@@ -156,7 +145,86 @@ class WarmUps:
                 reasons=("warms the pair up",),
                 handoff=handoff,
             )
-        )
+
+        warm_up.attempt = self._attempts.send(number, instance_id, phase, listener, order)
+        return warm_up.attempt is not None
+
+
+class _Leg:
+    """Implements AttemptListener for one leg of a warm-up, as far as both legs do the same."""
+
+    position = 0  # a warm-up has no earlier output
+
+    def __init__(self, owner: WarmUps, warm_up: WarmUp, phase: Phase) -> None:
+        self._owner = owner
+        self._warm_up = warm_up
+        self._phase = phase
+
+    def accepted(self) -> bool:
+        return True
+
+    def tokens(
+        self,
+        first_index: int,
+        token_ids: Sequence[int],
+        text: str,
+        logprobs: Sequence[bytes] | None,
+        kv_recomputed: bool,
+    ) -> None:
+        pass
+
+    def rejected(self, reason: str, message: str, *, counted: bool) -> None:
+        self._fail(f"its {self._phase.value} leg was rejected: {reason} {message}".rstrip())
+
+    def lost(self, loss: Loss) -> None:
+        self._fail(loss.why)
+
+    def ended(self, end: AttemptEnd, *, counted: bool) -> None:
+        if not counted or not self._worked(end):
+            self._fail(end.message or f"its {self._phase.value} leg ended: {end.cause.value}")
+
+    def _worked(self, end: AttemptEnd) -> bool:
+        """Go on where the leg did what it should; return whether it did."""
+        raise NotImplementedError
+
+    def _fail(self, reason: str) -> None:
+        self._owner.failed(self._warm_up, reason)
+
+
+class _PrefillLeg(_Leg):
+    def __init__(self, owner: WarmUps, warm_up: WarmUp) -> None:
+        super().__init__(owner, warm_up, Phase.PREFILLING)
+
+    def _worked(self, end: AttemptEnd) -> bool:
+        if end.cause is not EndCause.FINISHED or not end.kv_transfer_params:
+            return False
+        self._owner.prefilled(self._warm_up, end)
+        return True
+
+
+class _DecodeLeg(_Leg):
+    def __init__(self, owner: WarmUps, warm_up: WarmUp, *, prefill_ended_at: float, clock: ControlClock) -> None:
+        super().__init__(owner, warm_up, Phase.DECODING)
+        self._prefill_ended_at = prefill_ended_at
+        self._clock = clock
+        self._first_token_at: float | None = None
+
+    def tokens(
+        self,
+        first_index: int,
+        token_ids: Sequence[int],
+        text: str,
+        logprobs: Sequence[bytes] | None,
+        kv_recomputed: bool,
+    ) -> None:
+        if self._first_token_at is None:
+            self._first_token_at = self._clock.now()
+
+    def _worked(self, end: AttemptEnd) -> bool:
+        # Judged at the leg's end: tokens come of a prompt that was computed there, too.
+        if end.cause is not EndCause.FINISHED or self._first_token_at is None or end.kv_recomputed:
+            return False
+        self._owner.fetched(self._warm_up, self._first_token_at - self._prefill_ended_at)
         return True
 
 

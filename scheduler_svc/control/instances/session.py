@@ -1,8 +1,8 @@
-"""One executor's presence: a pair of streams and the lease that runs on them."""
+"""One executor's session: a pair of streams and the lease that runs on them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from scheduler_svc.control.attempts.executor_link import ExecutorLink
 from scheduler_svc.control.timing.clock import Timer
@@ -11,9 +11,11 @@ from scheduler_svc.domain.registry import Instance
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Session:
+    """Implements Channel.  Times are seconds on the control clock."""
+
     session_id: str
     instance: Instance
-    engine_start_id: str
+    engine_start_id: str  # of the engine that registered
     link: ExecutorLink
     registered_at: float
     last_heard_at: float
@@ -21,28 +23,21 @@ class Session:
     control_up: bool = True
     outputs_up: bool = False
     leaving: bool = False  # the executor asked to be drained
-    assigns: int = 0
+    assigns: int = 0  # Assigns sent so far
     resend: tuple[int, ...] = ()  # attempts whose output is wanted again once the output stream is up
-    grace: Timer | None = None
+    grace: Timer | None = None  # runs while a stream is broken
 
     @property
     def instance_id(self) -> str:
+        """The id of the session's instance."""
         return self.instance.spec.instance_id
 
     @property
     def up(self) -> bool:
+        """Whether both streams are up."""
         return self.control_up and self.outputs_up
 
     def next_assign(self) -> int:
+        """Count one more Assign and return its number; the first is 1."""
         self.assigns += 1
         return self.assigns
-
-
-@dataclass(slots=True, kw_only=True)
-class Probation:
-    """An instance whose engine fails request after request rests, longer each time, until one succeeds."""
-
-    failures: int = 0  # in a row
-    rests: int = 0  # in a row
-    why: str = ""  # of the latest rest
-    timer: Timer | None = field(default=None)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 
 from scheduler_svc.control.attempts.warm_ups import WarmUps
-from scheduler_svc.control.instances.sessions import STARTING, Sessions
+from scheduler_svc.control.instances.drains import STARTING
+from scheduler_svc.control.instances.sessions import Sessions
 from scheduler_svc.control.requests.request_table import RequestTable
 from scheduler_svc.control.timing.clock import ControlClock
 from scheduler_svc.control.timing.wakeup import Wakeup
@@ -24,7 +25,7 @@ class Watchdog:
         self,
         scheduler: Scheduler,
         clock: ControlClock,
-        lifecycle: RequestTable,
+        requests: RequestTable,
         sessions: Sessions,
         warm_ups: WarmUps,
         wakeup: Wakeup,
@@ -35,7 +36,7 @@ class Watchdog:
         """``configured``: models that the configuration names; they stay, whether an instance is left or not."""
         self._scheduler = scheduler
         self._clock = clock
-        self._lifecycle = lifecycle
+        self._requests = requests
         self._sessions = sessions
         self._warm_ups = warm_ups
         self._wakeup = wakeup
@@ -49,11 +50,13 @@ class Watchdog:
             self.check()
 
     def check(self) -> None:
-        self._sessions.check()
+        self._sessions.check_leases()
+        self._sessions.check_progress()
+        self._sessions.check_instances()
         self._warm_ups.check()
         for switch in self._scheduler.tick(self._clock.now()):
             log.info("policy %s -> %s: %s", switch.from_policy, switch.to_policy, switch.reason)
-            self._wakeup.kick()
+            self._wakeup.notify()
         self._end_orphans()
         self._scheduler.registry.retire_models(keep=self._configured)
 
@@ -67,11 +70,11 @@ class Watchdog:
         late = {m for m, since in self._unserved_since.items() if now - since >= self._orphan_timeout_s}
         if not late:
             return
-        for live in self._lifecycle:
+        for live in self._requests:
             request = live.request
             if live.state is RequestState.QUEUED and request.model in late and not request.wait_for_instance:
                 why = f"none has been ready for {self._orphan_timeout_s:.0f} s"
-                self._lifecycle.end(live, NoInstance(request.model, why))
+                self._requests.end(live, NoInstance(request.model, why))
 
     def _served(self, model: str) -> bool:
         """Whether an instance takes its requests, or is on its way to."""

@@ -25,14 +25,14 @@ class Story:
 
 
 class Explainer:
-    def __init__(self, scheduler: Scheduler, clock: ControlClock, lifecycle: RequestTable) -> None:
+    def __init__(self, scheduler: Scheduler, clock: ControlClock, requests: RequestTable) -> None:
         self._scheduler = scheduler
         self._clock = clock
-        self._lifecycle = lifecycle
+        self._requests = requests
 
     def explain(self, key: RequestKey) -> Story:
         """Raises RequestNotFound once the request has left the bounded record."""
-        live, now = self._lifecycle.get(key), self._clock.now()
+        live, now = self._requests.get(key), self._clock.now()
         view = self._scheduler.position(key, now) if live.state is RequestState.QUEUED else None
         history = in_order(live.history)
         return Story(

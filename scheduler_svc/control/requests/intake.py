@@ -66,20 +66,20 @@ class Intake:
         self,
         scheduler: Scheduler,
         clock: ControlClock,
-        lifecycle: RequestTable,
+        requests: RequestTable,
         tokenizers: Tokenizers,
         models: ModelDirectory,
-        pacer: LoopLag,
+        loop_lag: LoopLag,
         wakeup: Wakeup,
         settings: IntakeSettings,
         observer: Observer = NULL_OBSERVER,
     ) -> None:
         self._scheduler = scheduler
         self._clock = clock
-        self._lifecycle = lifecycle
+        self._requests = requests
         self._tokenizers = tokenizers
         self._models = models
-        self._pacer = pacer
+        self._loop_lag = loop_lag
         self._wakeup = wakeup
         self._settings = settings
         self._observer = observer
@@ -105,7 +105,7 @@ class Intake:
             if twin.digest != submission.digest:
                 raise RequestConflict(key.request_id)
             await twin.through.wait()  # bounded: the deadline is part of the content
-        known = self._lifecycle.find(key)
+        known = self._requests.find(key)
         if known is not None:
             return self._attach(known, submission)
         if self._closed:
@@ -119,19 +119,19 @@ class Intake:
         finally:
             del self._arriving[key]
             here.through.set()
-        return Subscription(live, self._pacer, after_token=submission.after_token, attached=False)
+        return Subscription(live, self._loop_lag, after_token=submission.after_token, attached=False)
 
     def leave(self, subscription: Subscription) -> None:
         """A client's stream is over.  If nobody reads a request any more, it ends, unless it was detached."""
         subscription.close()
         live = subscription.live
         if not live.readers and not live.detached and not live.state.ended:
-            self._lifecycle.end(live, RequestCancelled(CLIENT_GONE))
+            self._requests.end(live, RequestCancelled(CLIENT_GONE))
 
     def cancel(self, key: RequestKey, reason: str) -> tuple[bool, LiveRequest]:
         """End a request early.  False if it had ended.  Raises RequestNotFound."""
-        live = self._lifecycle.get(key)
-        return self._lifecycle.end(live, RequestCancelled(reason)), live
+        live = self._requests.get(key)
+        return self._requests.end(live, RequestCancelled(reason)), live
 
     def expected_wait_s(self, live: LiveRequest) -> float:
         return self._scheduler.expected_wait(live.request.model, self._clock.now())
@@ -145,7 +145,7 @@ class Intake:
     def _attach(self, live: LiveRequest, submission: Submission) -> Subscription:
         if live.digest != submission.digest:
             raise RequestConflict(submission.key.request_id)
-        return Subscription(live, self._pacer, after_token=submission.after_token, attached=True)
+        return Subscription(live, self._loop_lag, after_token=submission.after_token, attached=True)
 
     async def _request(self, submission: Submission, arrived_at: float) -> tuple[Request, tuple[str, ...]]:
         deadline_s = submission.deadline_s if submission.deadline_s is not None else self._settings.default_deadline_s
@@ -219,12 +219,12 @@ class Intake:
             deadline_asked=submission.deadline_s is not None,
             observed=observed,
         )
-        self._lifecycle.admit(live)
+        self._requests.admit(live)
         live.note(request.arrived_at, "accepted", f"{request.prompt_tokens} prompt tokens for {request.model}")
         if ahead:
             live.note(now, "queued", ahead)
         observed.accepted(live, now)
-        self._wakeup.kick()
+        self._wakeup.notify()
         return live
 
     def _refuse_unservable(self, request: Request) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from scheduler_svc.control.requests.observer import UNOBSERVED, RequestObserver
 from scheduler_svc.control.requests.output_log import OutputLog
@@ -12,9 +12,6 @@ from scheduler_svc.control.timing.clock import Timer
 from scheduler_svc.domain.decision import Decision
 from scheduler_svc.domain.errors import InvalidTransition, SchedulerError
 from scheduler_svc.domain.request import Request, RequestKey, RequestState
-
-if TYPE_CHECKING:
-    from scheduler_svc.control.attempts.attempt import Attempt
 
 TRANSITIONS: dict[RequestState, frozenset[RequestState]] = {
     RequestState.QUEUED: frozenset(
@@ -112,7 +109,6 @@ class LiveRequest:
     placements: list[Placement] = field(default_factory=list)
     history: list[HistoryEntry] = field(default_factory=list)
     outcome: Outcome | None = None
-    current: Attempt | None = None  # the attempt whose output counts
     failed_on: frozenset[str] = frozenset()  # instances its attempts failed on
     deadline_timer: Timer | None = None
     first_assigned_at: float | None = None
@@ -145,8 +141,17 @@ class LiveRequest:
         if len(self.history) < HISTORY_LIMIT or self.state.ended:
             self.history.append(HistoryEntry(at=now, event=event, detail=detail))
 
+    def placed(self, decision: Decision, now: float) -> None:
+        """Record that a decision was sent to its executors."""
+        self.placements.append(Placement(decision=decision, from_token=len(self.output)))
+        self.transition(RequestState.RUNNING)
+        if self.first_assigned_at is None:
+            self.first_assigned_at = now
+        self.note(now, "placed", _where(decision))
+        self.changed()
+
     def note_first_token(self, now: float, instance_id: str) -> None:
-        """Of an attempt."""
+        """Record the first token of the current attempt."""
         self.delivering = True
         if self.first_token_at is None:
             self.first_token_at = now
@@ -197,3 +202,10 @@ class LiveRequest:
 
 def _slo(target: str, wanted_s: float, measured_s: float) -> SloOutcome:
     return SloOutcome(target=target, wanted_s=wanted_s, measured_s=measured_s, met=measured_s <= wanted_s)
+
+
+def _where(decision: Decision) -> str:
+    where = f"on {decision.instance_id}"
+    if decision.prefill is not None:
+        where = f"prefill on {decision.prefill.instance_id}, decode {where}"
+    return f"{where}: {decision.reasons[0] if decision.reasons else ''}"

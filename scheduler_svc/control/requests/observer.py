@@ -11,11 +11,10 @@ from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from scheduler_svc.control.attempts.attempt import Attempt
     from scheduler_svc.control.requests.live_request import LiveRequest
     from scheduler_svc.control.requests.submission import Submission
     from scheduler_svc.domain.attempt_end import AttemptEnd
-    from scheduler_svc.domain.decision import Decision
+    from scheduler_svc.domain.decision import Decision, Phase
 
 
 class FailoverCause(Enum):
@@ -50,11 +49,13 @@ class RequestObserver(Protocol):
         """It has a place, and waits no more."""
         ...
 
-    def sent(self, live: LiveRequest, assignment: Attempt, now: float) -> Mapping[str, str]:
+    def sent(
+        self, live: LiveRequest, now: float, *, attempt_number: int, instance_id: str, phase: Phase
+    ) -> Mapping[str, str]:
         """An attempt goes to its executor, with the trace context that is returned."""
         ...
 
-    def reported(self, live: LiveRequest, assignment: Attempt, end: AttemptEnd, now: float) -> None:
+    def reported(self, live: LiveRequest, decision: Decision, end: AttemptEnd, now: float) -> None:
         """The executor's last word on an attempt, also on one that is fenced: its request may be over."""
         ...
 
@@ -103,10 +104,12 @@ class Unobserved:
     def decided(self, live: LiveRequest, decision: Decision, now: float) -> None:
         pass
 
-    def sent(self, live: LiveRequest, assignment: Attempt, now: float) -> Mapping[str, str]:
+    def sent(
+        self, live: LiveRequest, now: float, *, attempt_number: int, instance_id: str, phase: Phase
+    ) -> Mapping[str, str]:
         return live.request.trace_headers
 
-    def reported(self, live: LiveRequest, assignment: Attempt, end: AttemptEnd, now: float) -> None:
+    def reported(self, live: LiveRequest, decision: Decision, end: AttemptEnd, now: float) -> None:
         pass
 
     def first_token(self, live: LiveRequest, now: float) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from scheduler_svc.control.requests.live_request import Finished, LiveRequest, Outcome
@@ -14,6 +14,9 @@ from scheduler_svc.domain.request import RequestKey, RequestState
 from scheduler_svc.domain.scheduler import Scheduler
 
 log = logging.getLogger(__name__)
+
+EndListener = Callable[[LiveRequest, str], None]
+"""Called with the request that ended and the reason in words."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,6 +43,11 @@ class RequestTable:
         self._ended: OrderedDict[RequestKey, LiveRequest] = OrderedDict()
         self._tokens = 0
         self._candidates = 0
+        self._end_listeners: list[EndListener] = []
+
+    def on_end(self, listener: EndListener) -> None:
+        """Call ``listener`` once for every request that ends, before its readers see the outcome."""
+        self._end_listeners.append(listener)
 
     def __len__(self) -> int:
         return len(self._live)
@@ -76,8 +84,9 @@ class RequestTable:
         if live.deadline_timer is not None:
             live.deadline_timer.cancel()
         self._scheduler.withdraw(live.key)
-        if live.current is not None:
-            live.current.dismiss(str(outcome) if isinstance(outcome, Exception) else "finished")
+        reason = str(outcome) if isinstance(outcome, Exception) else "finished"
+        for listener in self._end_listeners:
+            listener(live, reason)
         live.note(now, live.state.value, str(outcome) if isinstance(outcome, Exception) else outcome.finish_reason)
         self._record(live)
         live.changed()

@@ -14,10 +14,10 @@ Event = Placement | TokenSlice | Outcome
 class Subscription:
     """Yields placements, tokens and the outcome, in the order in which they concern the output."""
 
-    def __init__(self, live: LiveRequest, pacer: LoopLag, *, after_token: int, attached: bool) -> None:
+    def __init__(self, live: LiveRequest, loop_lag: LoopLag, *, after_token: int, attached: bool) -> None:
         self.live = live
         self.attached = attached
-        self._pacer = pacer
+        self._loop_lag = loop_lag
         self.position = after_token
         # Whoever joins late is told where the request runs now, not everywhere it has been.
         self._placements_seen = max(0, len(live.placements) - 1) if attached else 0
@@ -34,10 +34,10 @@ class Subscription:
                 return event
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
-            if self._pacer.busy and self.position:
+            if self._loop_lag.busy and self.position:
                 # Under load a few tokens in one message cost as much as one: wait for more of them.
-                await self._pacer.pause(self._paced_at)
-                self._paced_at = self._pacer.now()
+                await self._loop_lag.pause(self._paced_at)
+                self._paced_at = self._loop_lag.now()
 
     def close(self) -> None:
         """Idempotent.  Says nothing about the request: ``Intake.leave`` does."""

@@ -1,4 +1,4 @@
-"""One bit that says: there may be something to schedule."""
+"""One bit that says that there may be something to schedule."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ import asyncio
 
 
 class Wakeup:
-    """Any number of ``kick`` before the dispatcher gets its turn make one pass."""
+    """Wakes the dispatcher.  Any number of calls of ``notify`` before its turn make one scheduling pass."""
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
 
-    def kick(self) -> None:
+    def notify(self) -> None:
+        """Wake the dispatcher: something may be schedulable."""
         self._event.set()
 
     async def wait(self) -> None:
-        """Until kicked; clears the bit."""
+        """Wait for the next ``notify``, then forget it."""
         await self._event.wait()
         self._event.clear()

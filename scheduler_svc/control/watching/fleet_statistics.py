@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from scheduler_svc.control.attempts.attempt import Attempt
 from scheduler_svc.control.requests.live_request import LiveRequest
 from scheduler_svc.control.requests.observer import FailoverCause, Observer, RequestObserver
 from scheduler_svc.control.requests.submission import Submission
@@ -94,10 +93,10 @@ class FleetStatistics:
 class CountedRequest:
     """Implements control's RequestObserver."""
 
-    __slots__ = ("_next", "_submission", "_tally")
+    __slots__ = ("_next", "_statistics", "_submission")
 
-    def __init__(self, tally: FleetStatistics, watched_by: RequestObserver, submission: Submission) -> None:
-        self._tally = tally
+    def __init__(self, statistics: FleetStatistics, watched_by: RequestObserver, submission: Submission) -> None:
+        self._statistics = statistics
         self._next = watched_by
         self._submission: Submission | None = submission
 
@@ -107,22 +106,24 @@ class CountedRequest:
 
     def refused(self, error: BaseException, now: float) -> None:
         if self._submission is not None:
-            self._tally.refused(self._submission, error, now)
+            self._statistics.refused(self._submission, error, now)
         self._next.refused(error, now)
 
     def accepted(self, live: LiveRequest, now: float) -> None:
         self._submission = None  # holds the prompt once more
-        self._tally.accepted(now)
+        self._statistics.accepted(now)
         self._next.accepted(live, now)
 
     def decided(self, live: LiveRequest, decision: Decision, now: float) -> None:
         self._next.decided(live, decision, now)
 
-    def sent(self, live: LiveRequest, assignment: Attempt, now: float) -> Mapping[str, str]:
-        return self._next.sent(live, assignment, now)
+    def sent(
+        self, live: LiveRequest, now: float, *, attempt_number: int, instance_id: str, phase: Phase
+    ) -> Mapping[str, str]:
+        return self._next.sent(live, now, attempt_number=attempt_number, instance_id=instance_id, phase=phase)
 
-    def reported(self, live: LiveRequest, assignment: Attempt, end: AttemptEnd, now: float) -> None:
-        self._next.reported(live, assignment, end, now)
+    def reported(self, live: LiveRequest, decision: Decision, end: AttemptEnd, now: float) -> None:
+        self._next.reported(live, decision, end, now)
 
     def first_token(self, live: LiveRequest, now: float) -> None:
         self._next.first_token(live, now)
@@ -131,11 +132,11 @@ class CountedRequest:
         self._next.handed_over(live, took_s)
 
     def moved_on(self, live: LiveRequest, cause: FailoverCause, why: str, now: float) -> None:
-        self._tally.failed_over(live, cause, why, now)
+        self._statistics.failed_over(live, cause, why, now)
         self._next.moved_on(live, cause, why, now)
 
     def ended(self, live: LiveRequest, now: float) -> None:
-        self._tally.ended(live, now)
+        self._statistics.ended(live, now)
         self._next.ended(live, now)
 
 

@@ -49,15 +49,15 @@ class FleetWatch:
         self,
         scheduler: Scheduler,
         clock: ControlClock,
-        lifecycle: RequestTable,
-        tally: FleetStatistics,
+        requests: RequestTable,
+        statistics: FleetStatistics,
         *,
         limit: int = WATCHERS_LIMIT,
     ) -> None:
         self._scheduler = scheduler
         self._clock = clock
-        self._lifecycle = lifecycle
-        self._tally = tally
+        self._requests = requests
+        self._statistics = statistics
         self._limit = limit
         self._latest: FleetSnapshot | None = None
         self.watchers = 0
@@ -84,7 +84,7 @@ class FleetWatch:
         return self._latest
 
     def _take(self, now: float) -> FleetSnapshot:
-        scheduler, tally = self._scheduler, self._tally
+        scheduler, tally = self._scheduler, self._statistics
         queues = scheduler.queues()
         waiting = sum(queue.waiting for queue in queues.values())
         since_start = tally.counts.since_start(now)
@@ -96,7 +96,7 @@ class FleetWatch:
             latest_switch=scheduler.switches[-1] if scheduler.switches else None,
             instances=tuple(scheduler.registry.all()),
             queues=queues,
-            running=max(0, len(self._lifecycle) - waiting),
+            running=max(0, len(self._requests) - waiting),
             waiting=waiting,
             latest=tally.counts.last(LATEST_S, now),
             recent=tally.counts.last(WINDOW_S, now),

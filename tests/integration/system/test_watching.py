@@ -192,7 +192,7 @@ async def test_a_request_that_is_cancelled_before_it_was_accepted_is_just_cancel
         assert answer.cancelled
         with pytest.raises(RequestCancelledError):
             await stream.result()
-        await eventually(lambda: not len(fleet.scheduler.control.lifecycle))
+        await eventually(lambda: not len(fleet.scheduler.control.requests))
 
 
 async def test_cancelling_it_later_still_works(fleet: LocalFleet) -> None:

@@ -168,10 +168,10 @@ async def test_log_lines_of_both_services_name_the_request_and_its_trace(
         await fleet.add(name, settings={"telemetry": telemetry})
     fleet.executors["a"].engine.inject(Fault(kind=FaultKind.ERROR, after_tokens=3))
     await caller.answer("Once upon a time", max_tokens=8, preferred_instance="a")
-    (moved_on,) = json_lines.saying("goes on elsewhere")
+    (requeued,) = json_lines.saying("is requeued")
     (failed,) = json_lines.saying("failed after 3 tokens")
-    assert moved_on["trace_id"] == failed["trace_id"] == caller.trace_id
-    assert moved_on["request"].endswith(failed["request"])
+    assert requeued["trace_id"] == failed["trace_id"] == caller.trace_id
+    assert requeued["request"].endswith(failed["request"])
     assert (failed["instance"], failed["attempt"].split("/")[1]) == ("a", "1")
 
 

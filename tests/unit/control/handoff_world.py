@@ -63,10 +63,10 @@ class PdExecutor(ModelledExecutor):
         if order.handoff.lease_s < LEASE_MARGIN_S:
             del self.pulls[number]
             self._later(
-                lambda: self.world.plane.assignments.rejected(self.instance_id, number, "kv_lease_expired", "as told")
+                lambda: self.world.plane.attempts.rejected(self.instance_id, number, "kv_lease_expired", "as told")
             )
             return
-        self._later(lambda: self.world.plane.assignments.accepted(self.instance_id, number))
+        self._later(lambda: self.world.plane.attempts.accepted(self.instance_id, number))
         self._after(PULL_S, lambda: self._work(number, self.pulls))
 
     def _after(self, seconds: float, call: Callable[[], None]) -> None:
@@ -86,14 +86,14 @@ class PdExecutor(ModelledExecutor):
         self.prefills.pop(attempt_number, None)
         self.pulls.pop(attempt_number, None)
         end = AttemptEnd(attempt_number=attempt_number, cause=EndCause.CANCELLED, kv_unclaimed=unclaimed)
-        self._later(lambda: self.world.plane.assignments.ended(self.instance_id, end))
+        self._later(lambda: self.world.plane.attempts.ended(self.instance_id, end))
 
     def release_kv(self, number: int, params: bytes) -> None:
         super().release_kv(number, params)
         if self.connected and not self.hung:
             self.pd.unpin(params.decode())
-            handoffs = self.world.plane.assignments.handoffs
-            self._later(lambda: handoffs.released(self.instance_id, number, released=True, message=""))
+            kv_releases = self.world.plane.kv_releases
+            self._later(lambda: kv_releases.answered(self.instance_id, number, released=True, message=""))
 
     def crash(self) -> None:
         self.pinned.clear()
@@ -129,7 +129,7 @@ class PdExecutor(ModelledExecutor):
             kv_lease_s=LEASE_S,
         )
         self._after(
-            self.speaks_late_s, lambda: self._later(lambda: self.world.plane.assignments.ended(self.instance_id, end))
+            self.speaks_late_s, lambda: self._later(lambda: self.world.plane.attempts.ended(self.instance_id, end))
         )
 
     def _pull(self, number: int, order: AssignOrder) -> None:
@@ -148,7 +148,7 @@ class PdExecutor(ModelledExecutor):
             return
         else:
             end = AttemptEnd(attempt_number=number, cause=EndCause.FAILED, message="nothing to fetch")
-        self._later(lambda: self.world.plane.assignments.ended(self.instance_id, end))
+        self._later(lambda: self.world.plane.attempts.ended(self.instance_id, end))
 
 
 class PdWorld(World):

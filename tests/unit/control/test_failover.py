@@ -109,7 +109,7 @@ async def test_leases_run_later_by_the_schedulers_own_lag() -> None:
         await world.advance(1)
         a.silent = True
         await world.advance(3)
-        world.plane.pacer.observe(4.0)  # this process itself was busy that long
+        world.plane.loop_lag.observe(4.0)  # this process itself was busy that long
         await world.advance(4)
         assert world.state("a") is InstanceState.SUSPECT
         await world.advance(3)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from scheduler_svc.control.attempts.handoffs import RECOMPUTED
+from scheduler_svc.control.attempts.decode_leg import RECOMPUTED
 from scheduler_svc.domain.decision import Phase
 from scheduler_svc.domain.errors import DeadlineExceeded
 from scheduler_svc.domain.instance import InstanceRole, InstanceState

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
-from scheduler_svc.control.attempts.handoffs import RECOMPUTED
+from scheduler_svc.control.attempts.decode_leg import RECOMPUTED
 from scheduler_svc.domain.decision import Phase
 from scheduler_svc.domain.errors import DeadlineExceeded, InvalidRequest
 from scheduler_svc.domain.instance import EngineFacts, InstanceRole

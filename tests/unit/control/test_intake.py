@@ -135,7 +135,7 @@ async def test_a_client_that_leaves_at_the_door_leaves_nothing_behind() -> None:
         arriving.cancel()
         with pytest.raises(asyncio.CancelledError):
             await arriving
-        assert not len(world.plane.lifecycle)
+        assert not len(world.plane.requests)
         assert not world.plane.intake._arriving
 
 

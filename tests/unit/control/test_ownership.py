@@ -37,7 +37,7 @@ async def test_what_another_instance_says_of_an_attempt_is_dropped_counted_and_l
         reader = await world.submit("r1")
         await world.advance(0.005)
         world.add("other")
-        assignments = world.plane.assignments
+        assignments = world.plane.attempts
         (assignment,) = assignments.on_instance("owner")
         MESSAGES[kind](assignments, "other", assignment.number)
         assert not assignment.accepted
@@ -55,10 +55,10 @@ async def test_an_executor_that_goes_on_about_it_does_not_fill_the_log(caplog: p
         world.add("owner")
         await world.submit("r1")
         await world.advance(0.005)
-        (assignment,) = world.plane.assignments.on_instance("owner")
+        (assignment,) = world.plane.attempts.on_instance("owner")
         for _ in range(1000):
-            MESSAGES["tokens"](world.plane.assignments, "other", assignment.number)
-        assert world.plane.assignments.foreign == 1000
+            MESSAGES["tokens"](world.plane.attempts, "other", assignment.number)
+        assert world.plane.attempts.foreign == 1000
         assert caplog.text.count("other speaks of attempt") == 10
 
 
@@ -70,7 +70,7 @@ async def test_nobody_else_ends_the_warm_up_of_a_pair() -> None:
         pairs = world.plane.scheduler.pd.pairs
         assert [pair.state for pair in pairs] == [PairState.WARMING]
         for number in range(1, 10):
-            world.plane.assignments.ended("d", AttemptEnd(attempt_number=number, cause=EndCause.FAILED, message="no"))
+            world.plane.attempts.ended("d", AttemptEnd(attempt_number=number, cause=EndCause.FAILED, message="no"))
         assert [pair.state for pair in pairs] == [PairState.WARMING]
         await world.advance(1)
         assert [pair.state for pair in pairs] == [PairState.USABLE]

@@ -193,14 +193,14 @@ class Schedule:
     def _calm(self) -> bool:
         plane = self.world.plane
         rested = all(i.state is InstanceState.READY for i in plane.scheduler.registry)
-        return rested and not len(plane.lifecycle) and not len(plane.assignments)
+        return rested and not len(plane.requests) and not len(plane.attempts)
 
     def check(self) -> None:
         self.world.raise_what_died()
         for asked in self.asked:
             self._check_request(asked)
         plane = self.world.plane
-        assert not len(plane.lifecycle)
+        assert not len(plane.requests)
         self.world.assert_all_room_is_free()
         assert plane.scheduler.live_attempts() == 0
         assert all(queue.waiting == 0 for queue in plane.scheduler.queues().values())
@@ -215,7 +215,7 @@ class Schedule:
         ends = [entry.event for entry in live.history if entry.event in {s.value for s in RequestState if s.ended}]
         assert ends == [live.state.value], f"{live.key} ended as {ends} and is {live.state}"
         assert live.readers == []
-        assert live.current is None
+        assert self.world.plane.runner.current.find(live) is None
         if isinstance(live.outcome, Finished):
             assert list(live.output.token_ids) == asked.output
         elif isinstance(live.outcome, RequestCancelled):

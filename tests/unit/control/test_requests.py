@@ -211,7 +211,7 @@ async def test_a_request_whose_fleet_is_gone_for_good_ends_with_a_word() -> None
         assert not waiting.task.done()
         await world.advance(6)
         assert isinstance(waiting.error, NoInstance)
-        assert not len(world.plane.lifecycle)
+        assert not len(world.plane.requests)
 
 
 async def test_every_violation_is_named_at_once() -> None:

@@ -9,7 +9,7 @@ from tests.unit.control.world import MODEL, World
 
 def models_told_of(world: World) -> set[str]:
     plane = world.plane
-    return {labels[0] for labels, _ in FleetReader(plane.scheduler, plane.clock, plane.lifecycle).read()[INSTANCES]}
+    return {labels[0] for labels, _ in FleetReader(plane.scheduler, plane.clock, plane.requests).read()[INSTANCES]}
 
 
 async def test_a_model_without_instances_is_told_of_until_its_last_one_is_forgotten() -> None:

@@ -102,7 +102,7 @@ async def test_a_slow_client_gets_what_it_missed_in_one_piece() -> None:
 async def test_a_busy_loop_sends_several_tokens_at_once_but_the_first_at_once() -> None:
     async with World() as world:
         world.add("a")
-        world.plane.pacer.busy = True
+        world.plane.loop_lag.busy = True
         reader = await world.submit("r1", max_tokens=60)
         await world.advance(3)
         sizes = [len(piece.token_ids) for piece in slices(reader)]

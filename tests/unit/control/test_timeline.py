@@ -60,7 +60,7 @@ async def test_the_history_says_what_a_request_had_to_wait_for_when_it_came() ->
         for number in range(4):
             await world.submit(f"r{number}", max_tokens=4_000)
             await world.advance(0.5)
-        queued = [[entry.detail for entry in live.history if entry.event == "queued"] for live in world.plane.lifecycle]
+        queued = [[entry.detail for entry in live.history if entry.event == "queued"] for live in world.plane.requests]
         # The first runs, the second is queued at the engine's lookahead.
         assert queued[0] == []
         assert queued[-2:] == [["no slot is free on the instances that run whole requests (1)"], ["1 others wait"]]

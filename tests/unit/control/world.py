@@ -111,10 +111,10 @@ class ModelledExecutor:
             order = replace(order, continuation=replace(order.continuation, emitted_token_ids=emitted))
         if self.refuses:
             reason = self.refuses
-            self._later(lambda: self.world.plane.assignments.rejected(self.instance_id, number, reason, "as told"))
+            self._later(lambda: self.world.plane.attempts.rejected(self.instance_id, number, reason, "as told"))
         elif self.fails:
             end = AttemptEnd(attempt_number=number, cause=EndCause.FAILED, message=self.fails, total_tokens=start)
-            self._later(lambda: self.world.plane.assignments.ended(self.instance_id, end))
+            self._later(lambda: self.world.plane.attempts.ended(self.instance_id, end))
         elif self.invalid:
             end = AttemptEnd(
                 attempt_number=number,
@@ -122,7 +122,7 @@ class ModelledExecutor:
                 field=f"spec.{self.invalid}",
                 message="the engine says so",
             )
-            self._later(lambda: self.world.plane.assignments.ended(self.instance_id, end))
+            self._later(lambda: self.world.plane.attempts.ended(self.instance_id, end))
         else:
             self.held[number] = Running(order=order, tokens=start, sent=start)
             if start >= order.request.sampling.max_tokens:
@@ -135,7 +135,7 @@ class ModelledExecutor:
             return
         self.held.pop(attempt_number)
         end = AttemptEnd(attempt_number=attempt_number, cause=EndCause.CANCELLED, total_tokens=running.tokens)
-        self._later(lambda: self.world.plane.assignments.ended(self.instance_id, end))
+        self._later(lambda: self.world.plane.attempts.ended(self.instance_id, end))
 
     def drain(self, *, resume: bool) -> None:
         self.draining = not resume
@@ -235,7 +235,7 @@ class ModelledExecutor:
         )
 
     def flush(self) -> None:
-        assignments = self.world.plane.assignments
+        assignments = self.world.plane.attempts
         for number, one in list(self.held.items()):
             if one.tokens > one.sent:
                 ids = [token_at(i) + one.wrong_by for i in range(one.sent, one.tokens)]
@@ -381,7 +381,7 @@ class World:
         return self.plane.scheduler.registry.get(instance_id).state
 
     def assert_all_room_is_free(self) -> None:
-        assert len(self.plane.assignments) == 0
+        assert len(self.plane.attempts) == 0
         for instance in self.plane.scheduler.registry:
             assert not instance.account.reservations, f"{instance} still holds reservations"
 

@@ -118,8 +118,8 @@ def test_what_the_server_is_told() -> None:
 def test_what_control_is_built_with() -> None:
     control = wiring.build_control(CONFIG, VirtualClock(), NoTokenizers(), epoch=7)
     assert control.scheduler.policy == "priority"
-    assert control.lifecycle._limits == RecordLimits(requests=41, output_tokens=42, candidates=43)
-    assert control.assignments._max_attempts == 15
+    assert control.requests._limits == RecordLimits(requests=41, output_tokens=42, candidates=43)
+    assert control.runner._max_attempts == 15
     assert control.watchdog._orphan_timeout_s == 14.0
     assert control.models._configured == {"m"}
     assert control.epoch == 7

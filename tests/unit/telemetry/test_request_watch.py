@@ -18,7 +18,6 @@ from sage_telemetry.meter import Meter
 from sage_telemetry.resource import Identity
 from sage_telemetry.spans import SpanWriter, empty_request
 from sage_telemetry.trace_context import parent_of
-from scheduler_svc.control.attempts.attempt import Attempt
 from scheduler_svc.control.requests.live_request import LiveRequest, Outcome, Placement
 from scheduler_svc.control.requests.observer import FailoverCause
 from scheduler_svc.control.requests.submission import ChatPrompt, Submission, TextPrompt
@@ -73,20 +72,14 @@ class Watched:
         self.live.placements.append(Placement(decision=self.decision, from_token=0))
 
     def send(self, number: int, phase: Phase, at: float) -> dict[str, str]:
-        self.assignment = Attempt(
-            live=self.live,
-            decision=self.decision,
-            link=None,  # type: ignore[arg-type]  # nothing is sent
-            number=number,
-            instance_id="p" if phase is Phase.PREFILLING else "d",
-            phase=phase,
-            assigned_at=at,
-        )
-        return dict(self.watch.sent(self.live, self.assignment, at))
+        self.attempt_number = number
+        instance_id = "p" if phase is Phase.PREFILLING else "d"
+        sent = self.watch.sent(self.live, at, attempt_number=number, instance_id=instance_id, phase=phase)
+        return dict(sent)
 
     def report(self, cause: EndCause, at: float, message: str = "") -> None:
-        end = AttemptEnd(attempt_number=self.assignment.number, cause=cause, message=message)
-        self.watch.reported(self.live, self.assignment, end, at)
+        end = AttemptEnd(attempt_number=self.attempt_number, cause=cause, message=message)
+        self.watch.reported(self.live, self.decision, end, at)
 
     def end(self, state: RequestState, outcome: Outcome) -> None:
         self.live.state, self.live.outcome = state, outcome

@@ -434,6 +434,6 @@ async def test_those_who_attach_to_a_failure_leave_nothing_with_it(
         assert refused.value.code() is grpc.StatusCode.CANCELLED
         call = stub.Generate(generate(request_id="r"))
     call.cancel()
-    [live] = scheduler.control.lifecycle.recent()
+    [live] = scheduler.control.requests.recent()
     assert isinstance(live.outcome, Exception)
     assert live.outcome.__traceback__ is None

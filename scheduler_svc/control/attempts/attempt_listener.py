@@ -1,0 +1,65 @@
+"""The port through which the attempt table tells what happens to an attempt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from scheduler_svc.control.requests.observer import FailoverCause
+from scheduler_svc.domain.attempt_end import AttemptEnd
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Loss:
+    """Why an attempt will say nothing more, told by somebody other than its executor."""
+
+    why: str  # in words
+    cause: FailoverCause
+    counted: bool  # the attempt was not fenced before: its request still wanted it
+    capacity_is_free: bool  # False while the instance may still hold it
+    blames_instance: bool  # the request should go elsewhere
+
+
+class AttemptListener(Protocol):
+    """Hears everything that happens to one attempt, in order.
+
+    ``rejected``, ``ended`` and a ``lost`` that frees the capacity are the last call.  ``counted`` is false once the
+    attempt is fenced: then only its capacity is of interest.
+    """
+
+    @property
+    def position(self) -> int:
+        """Count the output tokens that arrived: after a reconnect the executor sends from here on."""
+        ...
+
+    def accepted(self) -> bool:
+        """Note that the executor has the attempt; return False if that came too late to count."""
+        ...
+
+    def tokens(
+        self,
+        first_index: int,
+        token_ids: Sequence[int],
+        text: str,
+        logprobs: Sequence[bytes] | None,
+        kv_recomputed: bool,
+    ) -> None:
+        """Take new output.  Called once per message of output, never after the attempt was fenced.
+
+        ``first_index`` is the output position of ``token_ids[0]``.  ``logprobs`` holds one message per token.
+        ``kv_recomputed`` says that a decode leg computed the prompt itself, as its KV could not be fetched.
+        """
+        ...
+
+    def rejected(self, reason: str, message: str, *, counted: bool) -> None:
+        """Note that the executor did not start the attempt; nothing of it is left there."""
+        ...
+
+    def ended(self, end: AttemptEnd, *, counted: bool) -> None:
+        """Note that the attempt is over."""
+        ...
+
+    def lost(self, loss: Loss) -> None:
+        """Note that the attempt will give nothing more: its instance is lost or stalls, or it never arrived."""
+        ...

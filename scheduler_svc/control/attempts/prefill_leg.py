@@ -1,0 +1,117 @@
+"""The first leg of a split request: computes the prompt and leaves its KV behind."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from scheduler_svc.control.attempts.attempt import Attempt
+from scheduler_svc.control.attempts.attempt_listener import Loss
+from scheduler_svc.control.attempts.handoff import Handoff
+from scheduler_svc.control.attempts.request_attempt import DRAINING
+from scheduler_svc.control.attempts.request_runner import RequestRunner
+from scheduler_svc.control.requests.live_request import LiveRequest
+from scheduler_svc.control.requests.observer import FailoverCause
+from scheduler_svc.domain.attempt_end import AttemptEnd
+from scheduler_svc.domain.decision import Decision, Phase
+
+
+class PrefillOwner(Protocol):
+    """Decides what follows a prefill leg."""
+
+    def prefill_ended(self, leg: PrefillLeg, end: AttemptEnd, *, counted: bool) -> None:
+        """Go on after the leg's sequence is over; what it left behind still takes capacity."""
+        ...
+
+    def prefill_lost(self, leg: PrefillLeg, loss: Loss) -> None:
+        """Go on after a leg that will not say how it ended."""
+        ...
+
+    def give_up_decode(self, decision: Decision) -> None:
+        """Free the capacity that is reserved for a decode leg that was not sent yet."""
+        ...
+
+
+class PrefillLeg:
+    """Implements AttemptListener for a prefill leg."""
+
+    def __init__(
+        self, owner: PrefillOwner, runner: RequestRunner, live: LiveRequest, decision: Decision, handoff: Handoff
+    ) -> None:
+        self._owner = owner
+        self._runner = runner
+        self.live = live
+        self.decision = decision
+        self.handoff = handoff
+        self._attempt: Attempt | None = None
+
+    @property
+    def sent_at(self) -> float:
+        """When the leg was sent, in seconds on the control clock."""
+        assert self._attempt is not None, "only of a leg that was sent"
+        return self._attempt.sent_at
+
+    def send(self) -> bool:
+        """Send the leg to its executor; False while that has no session."""
+        self._attempt = self._runner.send(self.live, self.decision, Phase.PREFILLING, self)
+        if self._attempt is None:
+            return False
+        self._runner.current.begin(self.live, self)
+        return True
+
+    def stop(self, reason: str) -> None:
+        """Fence the leg, have its engine stop, and free what is reserved for the decode leg."""
+        assert self._attempt is not None, "only what was sent can be stopped"
+        self._attempt.abandon(reason)
+        self._runner.current.over(self.live, self)
+        self._owner.give_up_decode(self.decision)
+
+    # --- AttemptListener --------------------------------------------------------------------------
+
+    @property
+    def position(self) -> int:
+        """Count the output tokens that arrived, all from earlier attempts."""
+        return len(self.live.output)
+
+    def accepted(self) -> bool:
+        """Note that the executor has the leg; it is never too late for it."""
+        return True
+
+    def tokens(
+        self,
+        first_index: int,
+        token_ids: Sequence[int],
+        text: str,
+        logprobs: Sequence[bytes] | None,
+        kv_recomputed: bool,
+    ) -> None:
+        """Drop the leg's token: it is no part of the output."""
+
+    def rejected(self, reason: str, message: str, *, counted: bool) -> None:
+        """Have the decode instance compute the prompt, and hold the rejection against the prefill instance."""
+        instance_id = self.handoff.prefill_instance
+        if counted and reason != DRAINING:
+            self._runner.events.attempt_failed(instance_id, f"rejected: {reason}")
+        self.lost(
+            Loss(
+                why=f"{instance_id} rejected it: {reason} {message}".rstrip(),
+                cause=FailoverCause.REJECTED,
+                counted=counted,
+                capacity_is_free=True,
+                blames_instance=True,
+            )
+        )
+
+    def ended(self, end: AttemptEnd, *, counted: bool) -> None:
+        """Pass the end on to the owner, who sends the decode leg or finds another way."""
+        self._runner.account(self.live, self.decision, end)
+        self._runner.capacity_changed()
+        self._runner.current.over(self.live, self)
+        self._owner.prefill_ended(self, end, counted=counted)
+
+    def lost(self, loss: Loss) -> None:
+        """Pass the loss on to the owner."""
+        if loss.capacity_is_free:
+            self._runner.capacity_changed()
+        self._runner.current.over(self.live, self)
+        self._owner.prefill_lost(self, loss)

@@ -1,0 +1,175 @@
+"""What an attempt that generates a request's output means for the request."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from scheduler_svc.control.attempts.attempt import Attempt
+from scheduler_svc.control.attempts.attempt_listener import Loss
+from scheduler_svc.control.attempts.executor_link import KvHandoff
+from scheduler_svc.control.attempts.request_runner import RequestRunner
+from scheduler_svc.control.attempts.summary import summary
+from scheduler_svc.control.requests.live_request import LiveRequest
+from scheduler_svc.control.requests.observer import FailoverCause
+from scheduler_svc.control.requests.output_log import OutputGap
+from scheduler_svc.domain.attempt_end import AttemptEnd, EndCause
+from scheduler_svc.domain.decision import Decision, Phase
+from scheduler_svc.domain.errors import DeadlineExceeded, FieldViolation, GenerationFailed, InvalidRequest
+
+log = logging.getLogger(__name__)
+
+DRAINING = "draining"
+"""The reason an executor gives for rejecting what crossed with the order to drain, or with its own wish to."""
+
+
+class RequestAttempt:
+    """Implements AttemptListener for an attempt that runs a whole request.
+
+    A decode leg is one, too, and adds what concerns its KV: see ``DecodeLeg``.
+    """
+
+    def __init__(self, runner: RequestRunner, live: LiveRequest, decision: Decision) -> None:
+        self._runner = runner
+        self._live = live
+        self.decision = decision
+        self._attempt: Attempt | None = None
+        self._has_token = False
+
+    def send(self, *, phase: Phase = Phase.HYBRID, fetch: KvHandoff | None = None) -> bool:
+        """Send the attempt to its executor; False while that has no session."""
+        self._attempt = self._runner.send(self._live, self.decision, phase, self, fetch=fetch)
+        if self._attempt is None:
+            return False
+        self._runner.current.begin(self._live, self)
+        return True
+
+    def stop(self, reason: str) -> None:
+        """Fence the attempt and have its engine stop: the request is over."""
+        assert self._attempt is not None, "only what was sent can be stopped"
+        self._attempt.abandon(reason)
+        self._runner.current.over(self._live, self)
+
+    # --- AttemptListener --------------------------------------------------------------------------
+
+    @property
+    def position(self) -> int:
+        """Count the output tokens that arrived."""
+        return len(self._live.output)
+
+    def accepted(self) -> bool:
+        """Note that the executor has the attempt; it is never too late for a whole request."""
+        return True
+
+    def tokens(
+        self,
+        first_index: int,
+        token_ids: Sequence[int],
+        text: str,
+        logprobs: Sequence[bytes] | None,
+        kv_recomputed: bool,
+    ) -> None:
+        """Append new output to the request and wake its readers.
+
+        Output that does not fit what is there ends the attempt, and the request goes on elsewhere.
+        """
+        live, now = self._live, self._runner.clock.now()
+        try:
+            fresh = live.output.append(self.decision.attempt_number, first_index, token_ids, text, logprobs)
+        except OutputGap as gap:
+            self._distrust(str(gap))
+            return
+        if not fresh:
+            return
+        if not self._has_token:
+            self._has_token = True
+            self._first_token(now, kv_recomputed)
+        live.last_token_at = now
+        live.changed()
+
+    def rejected(self, reason: str, message: str, *, counted: bool) -> None:
+        """Requeue the request, away from an instance that rejects for a reason of its own."""
+        instance_id = self.decision.instance_id
+        if counted and reason != DRAINING:
+            # Counted like a failure: an executor that rejects at once is asked again at leisure, even if it is alone.
+            self._runner.events.attempt_failed(instance_id, f"rejected: {reason}")
+        self._over()
+        if counted:
+            why = f"{instance_id} rejected it: {reason} {message}".rstrip()
+            self._runner.requeue(self._live, why, FailoverCause.REJECTED, excluded=instance_id)
+
+    def ended(self, end: AttemptEnd, *, counted: bool) -> None:
+        """Free the attempt's capacity, learn from its length, and draw the conclusion for the request."""
+        self._runner.account(self._live, self.decision, end)
+        self._over(output_tokens=end.total_tokens or None, finished=end.cause is EndCause.FINISHED)
+        if counted:
+            self._conclude(end)
+
+    def lost(self, loss: Loss) -> None:
+        """Requeue the request."""
+        if loss.capacity_is_free:
+            self._over()
+        else:
+            self._runner.current.over(self._live, self)
+        if loss.counted:
+            excluded = self.decision.instance_id if loss.blames_instance else ""
+            self._runner.requeue(self._live, loss.why, loss.cause, excluded=excluded)
+
+    # --- inside -----------------------------------------------------------------------------------
+
+    def _over(self, *, output_tokens: int | None = None, finished: bool = False) -> None:
+        self._runner.release(self.decision.attempt_number, output_tokens=output_tokens, finished=finished)
+        self._runner.current.over(self._live, self)
+
+    def _first_token(self, now: float, kv_recomputed: bool) -> None:
+        """Record the attempt's first token: its prefill is over, so the engine may look ahead further."""
+        live = self._live
+        self._runner.scheduler.first_token(self.decision.attempt_number, now)
+        live.observed.first_token(live, now)
+        self._fetched(now, kv_recomputed=kv_recomputed)
+        live.note_first_token(now, self.decision.instance_id)
+        self._runner.capacity_changed()
+
+    def _fetched(self, now: float, *, kv_recomputed: bool) -> None:
+        """Do nothing: only a decode leg fetches KV."""
+
+    def _distrust(self, why: str) -> None:
+        """End an attempt whose output does not fit, and requeue its request."""
+        live, instance_id = self._live, self.decision.instance_id
+        number = self.decision.attempt_number
+        log.error("attempt %d of %s on %s: %s", number, live.key, instance_id, why, extra=live.about)
+        self.stop(why)
+        self._runner.requeue(live, why, FailoverCause.MISMATCH, excluded=instance_id)
+
+    def _conclude(self, end: AttemptEnd) -> None:
+        """End the request, or requeue it, by how its attempt ended."""
+        live, runner, instance_id = self._live, self._runner, self.decision.instance_id
+        match end.cause:
+            case EndCause.FINISHED:
+                self._finish(end)
+            case EndCause.INVALID:
+                runner.requests.end(live, InvalidRequest([FieldViolation(field=end.field, description=end.message)]))
+            case EndCause.DEADLINE:
+                runner.requests.end(live, DeadlineExceeded(f"after {len(live.output)} output tokens"))
+            case EndCause.REPLAY_DIVERGED:
+                message = f"could not be continued after its instance failed: {end.message}"
+                runner.requests.end(live, GenerationFailed(message, attempts=live.attempts))
+            case EndCause.CANCELLED:
+                # The scheduler did not ask for it, or the attempt would be fenced: its executor is going away.
+                why = f"{instance_id} gave it back: {end.message}"
+                runner.requeue(live, why, FailoverCause.RETURNED, excluded=instance_id)
+            case EndCause.FAILED:
+                why = f"{instance_id} failed it: {end.message}"
+                runner.requeue(live, why, FailoverCause.FAILED, excluded=instance_id)
+                if not end.kv_unclaimed:  # else it is the pair's failure, and puts the pair out of use
+                    runner.events.attempt_failed(instance_id, end.message)
+
+    def _finish(self, end: AttemptEnd) -> None:
+        live, runner, instance_id = self._live, self._runner, self.decision.instance_id
+        if end.total_tokens != len(live.output):
+            why = f"{instance_id} counts {end.total_tokens} output tokens, {len(live.output)} arrived"
+            runner.requeue(live, why, FailoverCause.MISMATCH, excluded=instance_id)
+            return
+        runner.events.attempt_succeeded(instance_id)
+        live.output.close(end.trailing_text)
+        runner.requests.end(live, summary(live, end, runner.clock.now()))

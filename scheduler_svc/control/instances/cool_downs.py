@@ -1,0 +1,74 @@
+"""Cool-downs: an instance whose attempts fail one after the other gets no work for a while."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from scheduler_svc.control.instances.registration import SessionSettings
+from scheduler_svc.control.timing.clock import ControlClock, Timer
+
+MAX_DOUBLINGS = 10
+"""Bounds the exponent; the cool-down itself is bounded by ``probation_max_s`` long before."""
+
+
+@dataclass(slots=True, kw_only=True)
+class _Record:
+    failures: int = 0  # in a row, since the last success or cool-down
+    cool_downs: int = 0  # in a row, since the last success
+    reason: str = ""  # of the latest cool-down
+    timer: Timer | None = None  # runs during a cool-down
+
+
+class CoolDowns:
+    """Counts failures in a row by instance, and times the cool-downs that follow.
+
+    The first cool-down takes ``probation_s``; each further one without a success between takes twice as long, up to
+    ``probation_max_s``.  Bounded by the instances there are: ``succeeded`` and ``forget`` drop a record.
+    """
+
+    def __init__(self, clock: ControlClock, settings: SessionSettings, on_over: Callable[[str], None]) -> None:
+        """``on_over`` is called with the instance's id at the end of each cool-down."""
+        self._clock = clock
+        self._settings = settings
+        self._on_over = on_over
+        self._records: dict[str, _Record] = {}
+
+    def failed(self, instance_id: str, message: str, *, may_start: bool) -> str | None:
+        """Count a failure; where there were enough in a row, start a cool-down and return its reason.
+
+        After a cool-down a single failure is enough.  ``may_start`` is false where the instance gets no work anyway.
+        """
+        record = self._records.setdefault(instance_id, _Record())
+        record.failures += 1
+        enough = 1 if record.cool_downs else self._settings.failures_to_suspect
+        if record.failures < enough or not may_start:
+            return None
+        doublings = min(record.cool_downs, MAX_DOUBLINGS)
+        seconds = min(self._settings.probation_s * 2**doublings, self._settings.probation_max_s)
+        record.cool_downs += 1
+        record.failures = 0
+        record.reason = f"failures in a row, the latest: {message}; cools down for {seconds:.0f} s"
+        record.timer = self._clock.call_at(self._clock.now() + seconds, lambda: self._end(instance_id))
+        return record.reason
+
+    def succeeded(self, instance_id: str) -> None:
+        """Start over with an instance: an attempt succeeded there, or its engine is a new one."""
+        self.forget(instance_id)
+
+    def forget(self, instance_id: str) -> None:
+        """Drop what is known of an instance, and end its cool-down without a call."""
+        record = self._records.pop(instance_id, None)
+        if record is not None and record.timer is not None:
+            record.timer.cancel()
+
+    def reason(self, instance_id: str) -> str | None:
+        """Return why the instance cools down; None while it does not."""
+        record = self._records.get(instance_id)
+        return record.reason if record is not None and record.timer is not None else None
+
+    def _end(self, instance_id: str) -> None:
+        record = self._records.get(instance_id)
+        if record is not None:
+            record.timer = None
+        self._on_over(instance_id)

@@ -1,0 +1,109 @@
+"""Drains: an instance gets no new work, and is DRAINED once nothing is in flight there."""
+
+from __future__ import annotations
+
+import logging
+
+from scheduler_svc.control.attempts.attempt_table import AttemptTable
+from scheduler_svc.control.instances.session import Session
+from scheduler_svc.control.timing.clock import ControlClock
+from scheduler_svc.domain.errors import InvalidTransition
+from scheduler_svc.domain.instance import InstanceState
+from scheduler_svc.domain.registry import Instance
+from scheduler_svc.domain.scheduler import Scheduler
+
+log = logging.getLogger(__name__)
+
+STARTING = frozenset({InstanceState.DOWNLOADING, InstanceState.LOADING, InstanceState.WARMING})
+GONE = frozenset({InstanceState.LOST, InstanceState.FAILED})
+DRAINS = frozenset({InstanceState.DRAINING, InstanceState.DRAINED})
+_DRAINABLE = (InstanceState.READY, InstanceState.SUSPECT, InstanceState.STALLED)
+
+
+class Drains:
+    """Starts, finishes and lifts drains.
+
+    An operator's drain is a cordon: it outlives the executor, and is forgotten with the instance.  A drain that the
+    executor asks for ends with its session.
+    """
+
+    def __init__(self, scheduler: Scheduler, clock: ControlClock, attempts: AttemptTable) -> None:
+        self._scheduler = scheduler
+        self._clock = clock
+        self._attempts = attempts
+        self._cordoned: set[str] = set()
+
+    def reason(self, session: Session) -> str | None:
+        """Return why a session's instance is to be drained; None where it is not."""
+        if session.leaving:
+            return "asked to be drained"
+        return "drained by an operator" if self.cordoned(session.instance_id) else None
+
+    def cordoned(self, instance_id: str) -> bool:
+        """Return whether an operator drained the instance and did not resume it."""
+        return instance_id in self._cordoned
+
+    def start(self, instance: Instance, session: Session | None, reason: str, *, by_operator: bool) -> None:
+        """Drain an instance.  ``session`` is None while its executor is away.
+
+        Raises InvalidTransition where an operator drains an instance that is gone; its executor's own wish comes too
+        late then and does nothing.
+        """
+        if instance.state in GONE:
+            if not by_operator:
+                return
+            subject = f"instance {instance.instance_id}"
+            raise InvalidTransition(subject, instance.state.value, InstanceState.DRAINING.value)
+        if by_operator:
+            self._cordoned.add(instance.instance_id)
+        elif session is not None:
+            session.leaving = True
+        if instance.state in _DRAINABLE:
+            self._move(instance, InstanceState.DRAINING, reason or "drained by an operator")
+        if session is not None and by_operator:
+            session.link.drain(resume=False)
+        self.finish_if_empty(instance.instance_id)
+
+    def lift(self, instance: Instance, session: Session | None) -> bool:
+        """Take a drain back, also that of an instance that is away; return whether it takes work again.
+
+        Raises InvalidTransition where the instance is in no state to resume from and not cordoned.
+        """
+        instance_id, drained = instance.instance_id, instance.state in DRAINS
+        if not drained and instance.state is not InstanceState.READY and instance.state not in STARTING:
+            if not self.cordoned(instance_id):
+                raise InvalidTransition(f"instance {instance_id}", instance.state.value, InstanceState.READY.value)
+            if instance.recovers_to in DRAINS:
+                instance.recovers_to = InstanceState.READY
+        self._cordoned.discard(instance_id)
+        if session is None:
+            return False
+        session.leaving = False
+        session.link.drain(resume=True)
+        if drained:
+            self._move(instance, InstanceState.READY, "resumed by an operator")
+        return drained
+
+    def finish_if_empty(self, instance_id: str) -> None:
+        """Let a DRAINING instance become DRAINED if nothing is in flight there.
+
+        Capacity that is reserved for a decode leg whose prefill runs elsewhere, and KV left for others to fetch, are
+        in flight as well.
+        """
+        instance = self._scheduler.registry.find(instance_id)
+        if (
+            instance is not None
+            and instance.state is InstanceState.DRAINING
+            and not self._attempts.on_instance(instance_id)
+            and not instance.account.reservations
+        ):
+            self._move(instance, InstanceState.DRAINED, instance.state_reason)
+
+    def forget(self, instance_id: str) -> None:
+        """Drop a cordon together with its instance."""
+        if instance_id in self._cordoned:
+            self._cordoned.discard(instance_id)
+            log.warning("instance %s forgotten; its operator drain is lifted", instance_id)
+
+    def _move(self, instance: Instance, state: InstanceState, reason: str) -> None:
+        self._scheduler.registry.transition(instance.instance_id, state, reason, self._clock.now())

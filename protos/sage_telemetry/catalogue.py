@@ -40,8 +40,12 @@ def _gauge(name: str, unit: str, text: str, *labels: dict[str, str]) -> Instrume
     return Instrument(name=name, kind=Kind.GAUGE, unit=unit, help=text, labels=_merged(labels), observed=True)
 
 
-def _histogram(name: str, unit: str, text: str, buckets: tuple[float, ...], *labels: dict[str, str]) -> Instrument:
-    return Instrument(name=name, kind=Kind.HISTOGRAM, unit=unit, help=text, labels=_merged(labels), buckets=buckets)
+def _histogram(
+    name: str, unit: str, text: str, buckets: tuple[float, ...], *labels: dict[str, str], weighted: bool = False
+) -> Instrument:
+    return Instrument(
+        name=name, kind=Kind.HISTOGRAM, unit=unit, help=text, labels=_merged(labels), buckets=buckets, weighted=weighted
+    )
 
 
 def _merged(labels: tuple[dict[str, str], ...]) -> dict[str, str]:
@@ -159,6 +163,7 @@ DECISION_DURATION = _histogram(
     "s",
     "Time to decide, per decision: a scheduling pass divided by what it placed.",
     DECISION_S,
+    weighted=True,
 )
 PREDICTION_ERROR = _histogram(
     "sage.prediction.error_ratio",
@@ -284,6 +289,7 @@ ITL = _histogram(
     "s",
     "Time between two tokens of a running sequence: each engine iteration, once per token that it decoded.",
     ITL_S,
+    weighted=True,
 )
 ENGINE_TOKENS = _counter(
     "sage.engine.tokens", "{token}", "Tokens since the engine's start.", {"kind": "prompt, generation"}, observed=True

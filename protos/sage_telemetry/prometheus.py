@@ -13,23 +13,17 @@ import ssl
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import accumulate
 from pathlib import Path
 from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import REGISTRY, CollectorRegistry, make_wsgi_app
-from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
-from prometheus_client.registry import Collector
-from prometheus_client.utils import floatToGoString
 
 from sage_telemetry.endpoints import split_address
-from sage_telemetry.instrument import Kind
-from sage_telemetry.meter import Meter, Reading
+from sage_telemetry.meter import Meter
 
 log = logging.getLogger(__name__)
 
@@ -53,46 +47,6 @@ class PageTls:
     client_ca: Path | None = None  # given: a scraper must present a certificate of it
 
 
-class MeterCollector(Collector):
-    """Our instruments as prometheus_client's families."""
-
-    def __init__(self, meter: Meter) -> None:
-        self._meter = meter
-
-    def describe(self) -> Iterable[Metric]:
-        return ()  # so that registering does not read anything
-
-    def collect(self) -> Iterator[Metric]:
-        return map(family, self._meter.read())
-
-
-class _Everything(Collector):
-    """What libraries in this process registered."""
-
-    def describe(self) -> Iterable[Metric]:
-        return ()
-
-    def collect(self) -> Iterator[Metric]:
-        yield from REGISTRY.collect()
-
-
-def family(reading: Reading) -> Metric:
-    instrument = reading.instrument
-    name, names = instrument.prometheus_name, instrument.label_names
-    if instrument.kind is Kind.HISTOGRAM:
-        histogram = HistogramMetricFamily(name, instrument.help, labels=names)
-        bounds = [*map(floatToGoString, instrument.buckets), "+Inf"]
-        for labels, buckets in reading.buckets:
-            cumulated = list(zip(bounds, accumulate(buckets.counts), strict=True))
-            histogram.add_metric(labels, cumulated, buckets.sum)
-        return histogram
-    made = CounterMetricFamily if instrument.kind is Kind.COUNTER else GaugeMetricFamily
-    numbers: CounterMetricFamily | GaugeMetricFamily = made(name, instrument.help, labels=names)
-    for labels, value in reading.numbers:
-        numbers.add_metric(labels, value)
-    return numbers
-
-
 class MetricsPage:
     """Serves GET /metrics, in plain text or compressed, as the scraper asks."""
 
@@ -105,9 +59,9 @@ class MetricsPage:
 
     def start(self) -> int:
         """The port.  Raises CannotServe."""
-        registry = CollectorRegistry(auto_describe=False)
-        registry.register(MeterCollector(self._meter))
-        registry.register(_Everything())
+        registry = CollectorRegistry()
+        registry.register(self._meter)
+        registry.register(REGISTRY)
         host, port = split_address(self._address)
         try:
             server = make_server(host, port, _only_metrics(make_wsgi_app(registry)), _server_for(host), _Handler)

@@ -19,7 +19,7 @@ UNIT_SUFFIX = {"s": "_seconds"}
 """What a unit adds to a Prometheus name.  Where another unit matters, the name itself ends with it."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)  # compared by identity, so that it can be a dictionary's key
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)  # compared by identity: a key of dictionaries
 class Instrument:
     """One line of the catalogue.  Both exports derive their names from it, so they always agree."""
 
@@ -47,7 +47,7 @@ class Instrument:
 
     @property
     def prometheus_name(self) -> str:
-        """The name in queries, with the suffixes of unit and kind; a histogram's series add _bucket, _sum and _count."""
+        """The name in queries: with the suffix of unit and kind.  A histogram's series add _bucket, _sum and _count."""
         name = self.name.replace(".", "_") + UNIT_SUFFIX.get(self.unit, "")
         return f"{name}_total" if self.kind is Kind.COUNTER else name
 

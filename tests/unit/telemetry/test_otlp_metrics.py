@@ -48,7 +48,8 @@ def test_a_histograms_buckets_are_not_cumulated_and_label_sets_stay_apart() -> N
 def test_a_histogram_without_labels_is_there_at_zero() -> None:
     data = pushed(Meter((STEPS,)), STEPS).data
     assert isinstance(data, Histogram)
-    assert [(p.attributes, p.count, p.sum, list(p.bucket_counts)) for p in data.data_points] == [({}, 0, 0.0, [0, 0, 0])]
+    (point,) = data.data_points
+    assert (point.attributes, point.count, point.sum, list(point.bucket_counts)) == ({}, 0, 0.0, [0, 0, 0])
 
 
 def test_what_is_observed_is_a_gauge() -> None:

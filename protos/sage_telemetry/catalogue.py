@@ -1,7 +1,7 @@
-"""Every instrument, every span and every attribute of our own: the one place that lists them.
+"""The catalogue: every instrument, span and attribute of SAGE is listed here and nowhere else.
 
 ``python -m sage_telemetry.catalogue`` prints it as Markdown.  Labels have bounded values: of what a client may write
-freely, only the model becomes a label, and only once the registry knows it.
+freely, only the model becomes a label, and only if the registry knows it.
 """
 
 from __future__ import annotations
@@ -371,12 +371,12 @@ EVENTS_OF: dict[str, tuple[str, ...]] = {
     "sage.attempt": ("sage.first_token",),
     "sage.execute": ("sage.first_token",),
 }
-"""By span; the others have none of ours."""
+"""The events of each span; spans that are not listed have none."""
 
 LINKS_OF: dict[str, str] = {"sage.attempt": "retry_of"}
-"""By span: the kind (sage.link) of its links; the others have none."""
+"""The kind (attribute sage.link) of each span's links; spans that are not listed have none."""
 
-# ---------------------------------------------------------------- attributes of our own
+# ---------------------------------------------------------------- attributes
 
 ATTRIBUTES: dict[str, str] = {
     # the request
@@ -459,7 +459,7 @@ GEN_AI: dict[str, str] = {
 
 
 def markdown() -> str:
-    """The catalogue as tables."""
+    """Return the catalogue as Markdown tables."""
     return "\n".join(_lines())
 
 

@@ -95,7 +95,7 @@ class Meter(Collector):
         except Exception:  # a defect in one source must not take all others with it
             if source not in self._broken:  # once: exports come every few seconds
                 self._broken.add(source)
-                log.exception("metrics: a reading fails, and is left out until it is well again")
+                log.exception("metrics: a source fails; its instruments are left out until it works again")
             return {}
         self._broken.discard(source)
         return found

@@ -65,7 +65,7 @@ class MetricsPush:
             if self._closing.is_set():
                 return  # its channel was closed under it: there was no more time
             if not self._failing:
-                log.exception("metrics cannot be pushed to %s", self._target)
+                log.exception("cannot push metrics to %s", self._target)
             self._failing = True
             return
         if failing and not self._failing:

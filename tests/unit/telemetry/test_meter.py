@@ -136,7 +136,7 @@ def test_a_source_that_fails_takes_nothing_with_it_and_is_told_of_once(
     meter.observe(lambda: {DEPTH: [(("x",), 4)]})
     for told in (1, 1, 1, 2):
         assert 't_depth{of="x"} 4.0' in text(meter)
-        assert len([r for r in caplog.records if "a reading fails" in r.message]) == told
+        assert len([r for r in caplog.records if "a source fails" in r.message]) == told
 
 
 async def test_the_loop_reads_for_other_threads() -> None:
@@ -176,7 +176,7 @@ async def test_a_reading_nobody_waits_for_any_more_is_not_made() -> None:
         readings.append(1)
         return {}
 
-    source = LoopSource(read, patience_s=0.05)
+    source = LoopSource(read, timeout_s=0.05)
 
     def export() -> None:
         with pytest.raises(SourceBusy):
@@ -191,7 +191,7 @@ async def test_a_reading_nobody_waits_for_any_more_is_not_made() -> None:
 
 
 async def test_a_loop_that_is_stuck_is_not_waited_for() -> None:
-    source = LoopSource(dict, patience_s=0.05)
+    source = LoopSource(dict, timeout_s=0.05)
     refused: list[str] = []
 
     def export() -> None:
@@ -203,4 +203,4 @@ async def test_a_loop_that_is_stuck_is_not_waited_for() -> None:
     thread = threading.Thread(target=export)
     thread.start()
     thread.join(5)  # the loop does nothing else meanwhile
-    assert refused == ["the event loop did not get to it within 0.05 s"]
+    assert refused == ["the event loop did not answer within 0.05 s"]

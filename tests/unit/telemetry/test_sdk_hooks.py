@@ -78,4 +78,4 @@ def test_a_written_request_is_neither_translated_nor_counted_wrongly() -> None:
 
 
 def test_the_exporters_log_lines_come_from_where_they_are_held_back() -> None:
-    assert sdk_logs._EXPORTER == OTLPExporterMixin.__module__
+    assert OTLPExporterMixin.__module__ == sdk_logs._EXPORTER

@@ -41,11 +41,11 @@ CHAOS := $(wildcard tests/chaos/test_*.py tests/chaos/*/test_*.py)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-vllm model proto proto-check proto-baseline lint types test-fast test-stack test-vllm test \
+.PHONY: help setup setup-vllm model proto proto-check proto-baseline lint types test-fast test-otel-versions test-stack test-vllm test \
         demo demo-pd up down bench lock clean unit integration integration-system integration-pd integration-clients contract test-fleets
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "  variables: ENGINE=vllm|simulated  MODEL=<hub id or path>  N=<executors, for up>  PYTHON=<3.11 or newer>"
 	@echo "             PD=1, for up: one prefill and one decode executor, or as in ROLES=prefilling,decoding,..."
 
@@ -181,13 +181,16 @@ test-stack: setup ## the compose stack: rules and dashboards on a real Prometheu
 		{ echo "error: the stack's tests need compose (Debian: apt-get install docker-compose)" >&2; exit 1; }
 	$(PY) -m pytest tests/integration/stack
 
+test-otel-versions: setup ## the telemetry's unit tests on the oldest and the newest OpenTelemetry that is allowed
+	@sh .ci/otel-versions.sh $(PY)
+
 # One process per room: its engines are gone before the next room starts its own.
 test-vllm: setup-vllm ## the tests on real vLLM engines
 	@for room in $(VLLM_ROOMS); do $(PY) -m pytest $$room || exit 1; done
 
 test: test-fast ## everything
 	$(if $(CHAOS),$(PY) -m pytest tests/chaos)
-	@$(MAKE) --no-print-directory test-fleets test-stack
+	@$(MAKE) --no-print-directory test-otel-versions test-fleets test-stack
 	@$(MAKE) --no-print-directory test-vllm
 
 bench: setup-vllm ## the benchmarks: a table of what was measured

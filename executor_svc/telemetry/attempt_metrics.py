@@ -14,29 +14,29 @@ class AttemptMetrics:
     def __init__(self, meter: Meter) -> None:
         self._attempts = meter.counter(catalogue.ATTEMPTS)
         self._duration = meter.histogram(catalogue.ATTEMPT_DURATION)
-        self._ttft = meter.histogram(catalogue.ATTEMPT_TTFT).of()
-        self._itl = meter.histogram(catalogue.ITL).of()
-        self._sessions = meter.counter(catalogue.SESSIONS).of()
-        self._lag = meter.histogram(catalogue.LOOP_LAG).of()
+        self._ttft = meter.histogram(catalogue.ATTEMPT_TTFT).labels()
+        self._itl = meter.weighted(catalogue.ITL)
+        self._sessions = meter.counter(catalogue.SESSIONS).labels()
+        self._lag = meter.histogram(catalogue.LOOP_LAG).labels()
 
     def first_token(self, took_s: float) -> None:
-        self._ttft.record(took_s)
+        self._ttft.observe(took_s)
 
     def ended(self, cause: EndCause, engine_time_s: float) -> None:
-        self._attempts.of(cause.value).add()
-        self._duration.of(cause.value).record(engine_time_s)
+        self._attempts.labels(cause.value).inc()
+        self._duration.labels(cause.value).observe(engine_time_s)
 
     def turned_down(self, cause: str) -> None:
-        self._attempts.of(cause).add()
+        self._attempts.labels(cause).inc()
 
     def iterated(self, iterations: Sequence[Iteration]) -> None:
         """Each sequence that decodes waits for the whole iteration: that is its inter-token latency."""
         for iteration in iterations:
             if iteration.decode_tokens:
-                self._itl.record(iteration.elapsed_s, iteration.decode_tokens)
+                self._itl.observe(iteration.elapsed_s, iteration.decode_tokens)
 
     def lagged(self, lag_s: float) -> None:
-        self._lag.record(lag_s)
+        self._lag.observe(lag_s)
 
     def connected(self) -> None:
-        self._sessions.add()
+        self._sessions.inc()

@@ -1,7 +1,7 @@
-"""Every instrument, every span and every attribute of our own: the one place that lists them.
+"""The catalogue: every instrument, span and attribute of SAGE is listed here and nowhere else.
 
 ``python -m sage_telemetry.catalogue`` prints it as Markdown.  Labels have bounded values: of what a client may write
-freely, only the model becomes a label, and only once the registry knows it.
+freely, only the model becomes a label, and only if the registry knows it.
 """
 
 from __future__ import annotations
@@ -40,8 +40,12 @@ def _gauge(name: str, unit: str, text: str, *labels: dict[str, str]) -> Instrume
     return Instrument(name=name, kind=Kind.GAUGE, unit=unit, help=text, labels=_merged(labels), observed=True)
 
 
-def _histogram(name: str, unit: str, text: str, buckets: tuple[float, ...], *labels: dict[str, str]) -> Instrument:
-    return Instrument(name=name, kind=Kind.HISTOGRAM, unit=unit, help=text, labels=_merged(labels), buckets=buckets)
+def _histogram(
+    name: str, unit: str, text: str, buckets: tuple[float, ...], *labels: dict[str, str], weighted: bool = False
+) -> Instrument:
+    return Instrument(
+        name=name, kind=Kind.HISTOGRAM, unit=unit, help=text, labels=_merged(labels), buckets=buckets, weighted=weighted
+    )
 
 
 def _merged(labels: tuple[dict[str, str], ...]) -> dict[str, str]:
@@ -159,6 +163,7 @@ DECISION_DURATION = _histogram(
     "s",
     "Time to decide, per decision: a scheduling pass divided by what it placed.",
     DECISION_S,
+    weighted=True,
 )
 PREDICTION_ERROR = _histogram(
     "sage.prediction.error_ratio",
@@ -284,6 +289,7 @@ ITL = _histogram(
     "s",
     "Time between two tokens of a running sequence: each engine iteration, once per token that it decoded.",
     ITL_S,
+    weighted=True,
 )
 ENGINE_TOKENS = _counter(
     "sage.engine.tokens", "{token}", "Tokens since the engine's start.", {"kind": "prompt, generation"}, observed=True
@@ -365,12 +371,12 @@ EVENTS_OF: dict[str, tuple[str, ...]] = {
     "sage.attempt": ("sage.first_token",),
     "sage.execute": ("sage.first_token",),
 }
-"""By span; the others have none of ours."""
+"""The events of each span; spans that are not listed have none."""
 
 LINKS_OF: dict[str, str] = {"sage.attempt": "retry_of"}
-"""By span: the kind (sage.link) of its links; the others have none."""
+"""The kind (attribute sage.link) of each span's links; spans that are not listed have none."""
 
-# ---------------------------------------------------------------- attributes of our own
+# ---------------------------------------------------------------- attributes
 
 ATTRIBUTES: dict[str, str] = {
     # the request
@@ -453,7 +459,7 @@ GEN_AI: dict[str, str] = {
 
 
 def markdown() -> str:
-    """The catalogue as tables."""
+    """Return the catalogue as Markdown tables."""
     return "\n".join(_lines())
 
 

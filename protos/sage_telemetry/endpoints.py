@@ -1,4 +1,4 @@
-"""Addresses: where telemetry goes to, and where it is fetched."""
+"""Addresses of OTLP receivers and of the metrics page."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 OTLP_PORT = 4317
+"""The standard port of OTLP over gRPC."""
 
 
 @dataclass(frozen=True, slots=True)
 class OtlpEndpoint:
-    """An OTLP/gRPC receiver."""
+    """The address of an OTLP/gRPC receiver."""
 
     target: str  # host:port
     secure: bool  # TLS, verified against the system's certificate authorities
 
     @classmethod
     def parse(cls, url: str) -> OtlpEndpoint:
-        """From "http://host:port" or "https://host:port"; the port is 4317 where none is named.  Raises ValueError."""
+        """Read "http://host:port" or "https://host:port", without a port OTLP_PORT.  Raises ValueError."""
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f"{url!r} is not http://host:port or https://host:port")
@@ -29,7 +30,7 @@ class OtlpEndpoint:
 
 
 def split_address(address: str) -> tuple[str, int]:
-    """Host and port of "host:port" or "[::1]:port".  Raises ValueError."""
+    """Return host and port of "host:port" or "[::1]:port".  Raises ValueError."""
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit() or int(port) > 65_535:
         raise ValueError(f"{address!r} is not host:port")
@@ -37,7 +38,7 @@ def split_address(address: str) -> tuple[str, int]:
 
 
 def is_loopback(address: str) -> bool:
-    """Whether ``host:port`` can be reached from this machine only."""
+    """Return whether ``address``, a host:port, can be reached from this machine only.  Raises ValueError."""
     host = split_address(address)[0]
     if host == "localhost":
         return True

@@ -1,4 +1,4 @@
-"""All ways out of one process: the metrics page, the push of metrics, the export of spans.  Each may be off."""
+"""Every export of one process: the metrics page, the push of metrics, the export of spans.  Each may be off."""
 
 from __future__ import annotations
 
@@ -14,17 +14,19 @@ from sage_telemetry.meter import Meter, Observed
 from sage_telemetry.metrics_push import MetricsPush
 from sage_telemetry.prometheus import MetricsPage, PageTls
 from sage_telemetry.resource import Identity, version
-from sage_telemetry.sdk_logs import calm_down
+from sage_telemetry.sdk_logs import limit_sdk_logs
 from sage_telemetry.settings import TelemetrySettings
 from sage_telemetry.span_export import DEFAULT_LIMITS, ExportLimits, SpanExport
 
 log = logging.getLogger(__name__)
 
 CLOSE_S = 5.0
-"""For all last words together; each way out has a shorter bound of its own."""
+"""How long ``Exports.close`` may take; each export has a shorter bound of its own."""
 
 
 class Exports:
+    """What the configuration section ``telemetry`` switches on."""
+
     def __init__(
         self,
         settings: TelemetrySettings,
@@ -34,8 +36,9 @@ class Exports:
         tls: PageTls | None = None,
         limits: ExportLimits = DEFAULT_LIMITS,
     ) -> None:
+        """Make what ``settings`` name; nothing is served or sent before ``start``.  ``tls``: of the metrics page."""
         self._identity = identity
-        self.metrics_port = 0  # of the page, once it is served
+        self.metrics_port = 0  # of the page, once ``start`` has bound it; 0 without a page
         self.spans: SpanExport | None = None
         self._push: MetricsPush | None = None
         self._page: MetricsPage | None = None
@@ -49,8 +52,8 @@ class Exports:
         meter.observe(self._observed)
 
     def start(self) -> None:
-        """Raises CannotServe."""
-        calm_down()
+        """Start every export.  Raises CannotServe where the page's address cannot be bound."""
+        limit_sdk_logs()
         if self._page is not None:
             self.metrics_port = self._page.start()
             host = split_address(self._settings.metrics_listen or "")[0]
@@ -61,13 +64,13 @@ class Exports:
             self._push.start()
 
     async def close(self) -> None:
-        """Last words, at most CLOSE_S whatever the receivers do."""
-        ways = [way for way in (self.spans, self._push, self._page) if way is not None]
+        """Deliver what is left and end every export, within CLOSE_S whatever the receivers do."""
+        exports = [each for each in (self.spans, self._push, self._page) if each is not None]
         try:
             async with asyncio.timeout(CLOSE_S):
-                await asyncio.gather(*map(_closed, ways))
+                await asyncio.gather(*map(_closed, exports))
         except TimeoutError:
-            log.warning("telemetry did not end within %g s and is left behind", CLOSE_S)
+            log.warning("telemetry did not end within %g s and is abandoned", CLOSE_S)
 
     def _observed(self) -> Observed:
         own_id = self._identity.instance_id if self._identity.service == "executor" else ""
@@ -75,16 +78,16 @@ class Exports:
         return {**build, **(self.spans.observed() if self.spans is not None else {})}
 
 
-async def _closed(way: SpanExport | MetricsPush | MetricsPage) -> None:
-    """In a daemon thread: for one of asyncio's the process would wait at its end."""
+async def _closed(export: SpanExport | MetricsPush | MetricsPage) -> None:
+    """Close it in a daemon thread: the process would wait for one of asyncio's before it exits."""
     loop, over = asyncio.get_running_loop(), asyncio.Event()
 
     def close() -> None:
         try:
-            way.close()
+            export.close()
         except Exception:
-            log.exception("the %s does not end as it should", type(way).__name__)
-        with suppress(RuntimeError):  # the loop is over: nobody waits any more
+            log.exception("cannot close %s", type(export).__name__)
+        with suppress(RuntimeError):  # the loop has ended, so nothing waits for this
             loop.call_soon_threadsafe(over.set)
 
     threading.Thread(target=close, name="telemetry-close", daemon=True).start()

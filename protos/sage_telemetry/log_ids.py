@@ -1,4 +1,4 @@
-"""Ids in log lines, for whoever goes from a line to its trace."""
+"""Trace and span ids for log lines, so that a line leads to its trace."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sage_wire.metadata import TRACEPARENT
 
 
 def trace_ids(traceparent: str) -> dict[str, str]:
-    """trace_id and span_id, as OpenTelemetry names them in JSON logs; empty where there is no valid context."""
+    """Return trace_id and span_id, as OpenTelemetry names them in JSON logs; empty where the context is not valid."""
     context = parent_of({TRACEPARENT: traceparent}) if traceparent else None
     if context is None:
         return {}

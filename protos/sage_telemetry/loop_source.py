@@ -1,4 +1,4 @@
-"""Reads the event loop's objects for threads that export them."""
+"""Reads what belongs to the event loop, for threads that export it."""
 
 from __future__ import annotations
 
@@ -10,36 +10,37 @@ from concurrent.futures import Future
 
 from sage_telemetry.meter import Observed, SourceBusy
 
-PATIENCE_S = 2.0
-"""How long an export waits for the loop's turn; then it goes without what the loop would have told."""
+TIMEOUT_S = 2.0
+"""How long an export waits for the event loop; after that it leaves the loop's instruments out."""
 FRESH_S = 0.25
-"""For how long one reading serves everybody who asks: scrapers, however many, must not take the loop's time."""
+"""How long one reading serves every export: many scrapers must not take more of the loop's time than one."""
 
 
 class LoopSource:
-    """What is read belongs to the loop, so the loop reads it: no lock on it, and no half-changed object.
-
-    Made on the loop's own thread.  ``fresh_s``: FRESH_S where it is not given.
-    """
+    """A source for ``Meter.observe`` whose function runs on the event loop: no locks, and no half-changed objects."""
 
     def __init__(
-        self, read: Callable[[], Observed], *, patience_s: float = PATIENCE_S, fresh_s: float | None = None
+        self, read: Callable[[], Observed], *, timeout_s: float = TIMEOUT_S, fresh_s: float | None = None
     ) -> None:
+        """Have ``read`` called on the running loop, which must be the calling thread's.
+
+        ``timeout_s``: seconds to wait for the loop.  ``fresh_s``: seconds for which a reading is kept; None: FRESH_S.
+        """
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self._read = read
-        self._patience_s = patience_s
+        self._timeout_s = timeout_s
         self._fresh_s = fresh_s if fresh_s is not None else FRESH_S
         self._asking = threading.Lock()
         self._latest: Observed = {}
         self._fresh_until = float("-inf")  # monotonic
 
     def __call__(self) -> Observed:
-        """What was read at most ``fresh_s`` ago, or is now.  Raises SourceBusy."""
+        """Return what was read at most ``fresh_s`` ago, or is read now.  Raises SourceBusy; any thread may call it."""
         if threading.get_ident() == self._thread:
             return self._read()
-        give_up_at = time.monotonic() + self._patience_s
-        if not self._asking.acquire(timeout=self._patience_s):
+        give_up_at = time.monotonic() + self._timeout_s
+        if not self._asking.acquire(timeout=self._timeout_s):
             raise self._busy()
         try:
             if time.monotonic() >= self._fresh_until:
@@ -54,7 +55,7 @@ class LoopSource:
         try:
             self._loop.call_soon_threadsafe(self._answer, answer)
         except RuntimeError:
-            raise SourceBusy("the event loop is over") from None
+            raise SourceBusy("the event loop has ended") from None
         try:
             return answer.result(max(0.0, give_up_at - time.monotonic()))
         except TimeoutError:
@@ -62,12 +63,12 @@ class LoopSource:
             raise self._busy() from None
 
     def _busy(self) -> SourceBusy:
-        return SourceBusy(f"the event loop did not get to it within {self._patience_s:g} s")
+        return SourceBusy(f"the event loop did not answer within {self._timeout_s:g} s")
 
     def _answer(self, answer: Future[Observed]) -> None:
         if not answer.set_running_or_notify_cancel():
-            return  # nobody waits any more
+            return  # the export gave up waiting
         try:
             answer.set_result(self._read())
-        except Exception as error:  # is raised where the answer is awaited
+        except Exception as error:  # raised again in the thread that waits for the answer
             answer.set_exception(error)

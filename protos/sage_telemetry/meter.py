@@ -1,161 +1,90 @@
-"""Counts what happens.  Cheap enough for the event loop: a label set is looked up once and kept, then counting is an
-addition and a histogram's record a bisection.
+"""The catalogue's instruments in one process: prometheus_client's metrics, and sources of what is read at an export.
 
-One thread writes, the event loop's; any thread may read.  A reader sees each number as it was at some moment, so the
+One thread counts, the event loop's; any thread may read.  A reader sees each number as it was at some moment, so the
 figures of one page may be a few events apart.
 """
 
 from __future__ import annotations
 
 import logging
-from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+from prometheus_client import Counter, Histogram
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from sage_telemetry.instrument import Instrument, Kind
+from sage_telemetry.label_sets import LABEL_SETS_LIMIT, LabelSets
+from sage_telemetry.weighted_histogram import WeightedHistogram
 
 log = logging.getLogger(__name__)
 
-LABEL_SETS_LIMIT = 4_096
-"""Label sets of one instrument; what comes after them is counted together under ``OVERFLOW``."""
-OVERFLOW = "(other)"
-
 Labels = tuple[str, ...]
+"""Label values, in the catalogue's order."""
 Observed = Mapping[Instrument, Sequence[tuple[Labels, float]]]
-"""Values of observed instruments, by instrument and label set."""
+"""Values of observed instruments, by instrument and label values."""
 
 
 class SourceBusy(Exception):
-    """What is observed cannot be read now; it is left out of this export."""
+    """A source cannot be read now; its instruments are left out of this export."""
 
 
-class Count:
-    __slots__ = ("value",)
-
-    def __init__(self) -> None:
-        self.value = 0.0
-
-    def add(self, amount: float = 1.0) -> None:
-        self.value += amount
-
-
-class Distribution:
-    __slots__ = ("_bounds", "counts", "sum")
-
-    def __init__(self, bounds: tuple[float, ...]) -> None:
-        self._bounds = bounds
-        self.counts = [0] * (len(bounds) + 1)  # by bucket, the last one without a bound
-        self.sum = 0.0
-
-    def record(self, value: float, times: int = 1) -> None:
-        self.counts[bisect_left(self._bounds, value)] += times
-        self.sum += value * times
-
-
-@dataclass(frozen=True, slots=True)
-class Buckets:
-    """A histogram's state: counts by bucket, not cumulated."""
-
-    counts: tuple[int, ...]
-    sum: float
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """One instrument, all its label sets."""
-
-    instrument: Instrument
-    numbers: Sequence[tuple[Labels, float]] = ()
-    buckets: Sequence[tuple[Labels, Buckets]] = ()
-
-
-C = TypeVar("C", Count, Distribution)
-
-
-class Labelled(Generic[C]):
-    """One instrument's cells by label set."""
-
-    def __init__(self, instrument: Instrument, make: Callable[[], C], limit: int) -> None:
-        self.instrument = instrument
-        self._make: Callable[[], C] = make
-        self._limit = limit
-        self._cells: dict[Labels, C] = {}
-        if not instrument.labels:
-            self._cells[()] = make()
-
-    def of(self, *labels: str) -> C:
-        """The cell of these label values, in the catalogue's order."""
-        cell = self._cells.get(labels)
-        return cell if cell is not None else self._new(labels)
-
-    def begin(self, *labels: str) -> None:
-        """Have these label values in readings before anything is counted: a rate needs a value to start from.
-
-        Such beginnings take at most half of the label sets; beyond that they are left to the first count.
-        """
-        if labels not in self._cells and len(self._cells) < self._limit // 2:
-            self._new(labels)
-
-    def _new(self, labels: Labels) -> C:
-        if len(labels) != len(self.instrument.labels):
-            raise ValueError(f"{self.instrument.name} has labels {self.instrument.label_names}, not {labels}")
-        if len(self._cells) >= self._limit:
-            labels = (OVERFLOW,) * len(labels)
-        return self._cells.setdefault(labels, self._make())
-
-    def cells(self) -> list[tuple[Labels, C]]:
-        return list(self._cells.items())
-
-
-class Meter:
+class Meter(Collector):
     """The instruments of one process.  Each is in every reading, also before anything was counted."""
 
     def __init__(self, instruments: Iterable[Instrument], *, label_sets_limit: int = LABEL_SETS_LIMIT) -> None:
-        self._counters: dict[Instrument, Labelled[Count]] = {}
-        self._histograms: dict[Instrument, Labelled[Distribution]] = {}
-        self._observed: list[Instrument] = []
+        """Make the metrics of ``instruments``.  ``label_sets_limit``: bound of each metric's label sets."""
+        self._instruments = tuple(instruments)
+        self._counters: dict[Instrument, LabelSets[Counter]] = {}
+        self._histograms: dict[Instrument, LabelSets[Histogram]] = {}
+        self._weighted: dict[Instrument, WeightedHistogram] = {}
+        self._metrics: dict[Instrument, Collector] = {}  # all of the three above
         self._sources: list[Callable[[], Observed]] = []
-        self._broken: set[Callable[[], Observed]] = set()  # those that were told of, until they are well again
-        for each in instruments:
-            if each.observed:
-                self._observed.append(each)
+        self._broken: set[Callable[[], Observed]] = set()  # those whose failure was logged, until they work again
+        for each in self._instruments:
+            name, names = each.prometheus_name, each.label_names
+            if each.weighted:
+                self._metrics[each] = self._weighted[each] = WeightedHistogram(name, each.help, each.buckets)
             elif each.kind is Kind.HISTOGRAM:
-                self._histograms[each] = Labelled(each, _distribution(each), label_sets_limit)
-            else:
-                self._counters[each] = Labelled(each, Count, label_sets_limit)
+                histogram = Histogram(name, each.help, names, registry=None, buckets=each.buckets)
+                self._metrics[each], self._histograms[each] = histogram, LabelSets(histogram, names, label_sets_limit)
+            elif not each.observed:
+                counter = Counter(name, each.help, names, registry=None)
+                self._metrics[each], self._counters[each] = counter, LabelSets(counter, names, label_sets_limit)
 
-    def counter(self, instrument: Instrument) -> Labelled[Count]:
-        """Raises KeyError for an instrument this meter was not made for."""
+    def counter(self, instrument: Instrument) -> LabelSets[Counter]:
+        """Return the counter of ``instrument``.  Raises KeyError for one that this meter has no counter of."""
         return self._counters[instrument]
 
-    def histogram(self, instrument: Instrument) -> Labelled[Distribution]:
-        """Raises KeyError for an instrument this meter was not made for."""
+    def histogram(self, instrument: Instrument) -> LabelSets[Histogram]:
+        """Return the histogram of ``instrument``.  Raises KeyError for one that this meter has no histogram of."""
         return self._histograms[instrument]
 
+    def weighted(self, instrument: Instrument) -> WeightedHistogram:
+        """Return the histogram of a weighted ``instrument``.  Raises KeyError for any other."""
+        return self._weighted[instrument]
+
     def observe(self, source: Callable[[], Observed]) -> None:
-        """Have ``source`` called with every export, in the exporter's thread.
+        """Call ``source`` with every export, in the exporter's thread.
 
         It may raise SourceBusy.  Whatever it raises, everything else is exported without it.
         """
         self._sources.append(source)
 
-    def read(self) -> list[Reading]:
-        """All instruments as they are now."""
+    def read(self) -> list[tuple[Instrument, Metric]]:
+        """Return every instrument with its family of samples as they are now, in the catalogue's order."""
         values: dict[Instrument, Sequence[tuple[Labels, float]]] = {}
         for source in self._sources:
             values.update(self._ask(source))
         return [
-            *(
-                Reading(each, numbers=[(labels, cell.value) for labels, cell in labelled.cells()])
-                for each, labelled in self._counters.items()
-            ),
-            *(
-                Reading(each, buckets=[(labels, _buckets(cell)) for labels, cell in labelled.cells()])
-                for each, labelled in self._histograms.items()
-            ),
-            *(Reading(each, numbers=values.get(each, ())) for each in self._observed),
+            (each, _observed(each, values.get(each, ())) if each.observed else _counted(self._metrics[each]))
+            for each in self._instruments
         ]
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the families of ``read``, for a registry of prometheus_client's."""
+        for _, family in self.read():
+            yield family
 
     def _ask(self, source: Callable[[], Observed]) -> Observed:
         try:
@@ -163,18 +92,27 @@ class Meter:
         except SourceBusy as busy:
             log.warning("metrics: %s", busy)
             return {}
-        except Exception:  # a defect in one reading must not take all others with it
+        except Exception:  # a defect in one source must not take all others with it
             if source not in self._broken:  # once: exports come every few seconds
                 self._broken.add(source)
-                log.exception("metrics: a reading fails, and is left out until it is well again")
+                log.exception("metrics: a source fails; its instruments are left out until it works again")
             return {}
         self._broken.discard(source)
         return found
 
 
-def _distribution(instrument: Instrument) -> Callable[[], Distribution]:
-    return lambda: Distribution(instrument.buckets)
+def _counted(metric: Collector) -> Metric:
+    """Return the metric's family without the series of when each child was made, which prometheus_client adds."""
+    (family,) = metric.collect()
+    family.samples = [sample for sample in family.samples if not sample.name.endswith("_created")]
+    return family
 
 
-def _buckets(cell: Distribution) -> Buckets:
-    return Buckets(tuple(cell.counts), cell.sum)
+def _observed(instrument: Instrument, values: Sequence[tuple[Labels, float]]) -> Metric:
+    make = CounterMetricFamily if instrument.kind is Kind.COUNTER else GaugeMetricFamily
+    family: CounterMetricFamily | GaugeMetricFamily = make(
+        instrument.prometheus_name, instrument.help, labels=instrument.label_names
+    )
+    for labels, value in values:
+        family.add_metric(labels, value)
+    return family

@@ -1,7 +1,7 @@
-"""Attributes as OTLP has them on the wire.  Most are the same with every request, so those are encoded once and kept.
+"""Attributes in OTLP's encoding.  Most are the same for every request, so they are encoded once and cached.
 
-Protobuf reads fields that stand one behind the other as if they had been set one after the other, so what was kept is
-put in a row and read in at once: a quarter of the time that setting them takes.
+Protobuf parses concatenated fields as if they had been set one after the other.  Cached fields are therefore
+concatenated and parsed in one call, which takes a quarter of the time of setting them.
 """
 
 from __future__ import annotations
@@ -17,31 +17,32 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from opentelemetry.util.types import AttributeValue
 
 Attributes = Mapping[str, AttributeValue | None]
-"""None: the attribute is left out."""
+"""Attributes by name; one whose value is None is left out."""
 
 KEPT: Final = 4_096
-"""Attributes that an encoder keeps, those not seen for longest dropped first."""
+"""Bound of the attributes that an encoder caches; the least recently used is dropped first."""
 KEPT_CHARACTERS: Final = 64
-"""A longer text is not kept: it hardly comes again, and may be what was asked and answered."""
+"""A longer text is not cached: it rarely comes again, and may be a prompt or an output."""
 
 _DOUBLE = Struct("<d")
 
 
 class AttributeEncoder:
-    """Of the attributes of one type of message.  Any thread may call it."""
+    """Encodes the attributes of one type of message.  Any thread may call it."""
 
     def __init__(self, owner: type[Span | Span.Event | Span.Link | Resource]) -> None:
+        """``owner``: the type of message whose field ``attributes`` is written."""
         self._owner = owner
         self._kept = lru_cache(maxsize=KEPT, typed=True)(self._field)  # typed, or True would be 1
         self._before_a_double = lru_cache(maxsize=KEPT)(self._up_to_a_double)
 
     def __call__(self, attributes: Attributes) -> bytes:
-        """To be merged into a message of that type.  Raises TypeError for a value that OTLP has not."""
+        """Return the bytes to merge into such a message.  Raises TypeError for a value that OTLP does not have."""
         fields: list[bytes] = []
         for name, value in attributes.items():
             if value is None:
                 continue
-            if isinstance(value, float):  # measured: it does not come again, but all are of one length
+            if isinstance(value, float):  # a measurement: it does not come again, but every double has one length
                 fields.append(self._before_a_double(name) + _DOUBLE.pack(value))
             elif isinstance(value, int) or (isinstance(value, str) and len(value) <= KEPT_CHARACTERS):
                 fields.append(self._kept(name, value))
@@ -51,7 +52,7 @@ class AttributeEncoder:
 
     @property
     def kept(self) -> int:
-        """Attributes with their values that are kept now."""
+        """The number of attributes, with their values, that are cached now."""
         return self._kept.cache_info().currsize
 
     def _field(self, name: str, value: AttributeValue) -> bytes:
@@ -73,8 +74,8 @@ def _write(into: AnyValue, value: AttributeValue) -> None:
     elif isinstance(value, float):
         into.double_value = value
     elif isinstance(value, Sequence) and not isinstance(value, bytes):
-        into.array_value.SetInParent()  # also where it is empty
+        into.array_value.SetInParent()  # so that an empty array is written too
         for each in value:
             _write(into.array_value.values.add(), each)
     else:
-        raise TypeError(f"no attribute of ours is a {type(value).__name__}")
+        raise TypeError(f"OTLP has no attribute of type {type(value).__name__}")

@@ -1,8 +1,8 @@
-"""The page that Prometheus scrapes: our instruments, and whatever else in the process registered itself with
-prometheus_client (vLLM's own metrics, the process's CPU time and memory).
+"""Serves the page that Prometheus scrapes: the catalogue's instruments, and whatever else in the process registered
+itself with prometheus_client (vLLM's own metrics, the process's CPU time and memory).
 
-Served by threads of its own: rendering a large page takes longer than a token may wait.  One accepts, and never reads:
-a connection's TLS handshake, its request and its answer are its own thread's, all within ``REQUEST_TIMEOUT_S``.
+Threads serve it, as rendering a large page takes longer than a token may wait.  One thread accepts and never reads;
+each connection has its own for TLS handshake, request and answer, all within ``REQUEST_TIMEOUT_S``.
 """
 
 from __future__ import annotations
@@ -13,90 +13,50 @@ import ssl
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import accumulate
 from pathlib import Path
 from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import REGISTRY, CollectorRegistry, make_wsgi_app
-from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
-from prometheus_client.registry import Collector
-from prometheus_client.utils import floatToGoString
 
 from sage_telemetry.endpoints import split_address
-from sage_telemetry.instrument import Kind
-from sage_telemetry.meter import Meter, Reading
+from sage_telemetry.meter import Meter
 
 log = logging.getLogger(__name__)
 
 PATH = "/metrics"
+"""The page's path; every other one is answered with 404."""
 STOP_TIMEOUT_S = 2.0
-REQUEST_TIMEOUT_S = 10.0  # of a connection, from its handshake to the last byte of the answer
-CONNECTIONS_LIMIT = 16  # a thread each; one more is closed at once
-LOOK_EVERY_S = 0.1  # at whether the service ends, and at who is over time
+"""How long ``MetricsPage.close`` waits for its thread."""
+REQUEST_TIMEOUT_S = 10.0
+"""How long a connection may take, from its handshake to the last byte of the answer."""
+CONNECTIONS_LIMIT = 16
+"""Connections at once, a thread each; one more is closed at once."""
+POLL_INTERVAL_S = 0.1
+"""How often the accepting thread checks whether to stop and which connections are out of time."""
 
 
 class CannotServe(Exception):
-    """The metrics address is not to be had; one sentence."""
+    """The metrics address cannot be bound; the message is one sentence."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PageTls:
-    """PEM files."""
+    """The certificate of the page, as paths of PEM files."""
 
     certificate: Path
     private_key: Path
-    client_ca: Path | None = None  # given: a scraper must present a certificate of it
-
-
-class MeterCollector(Collector):
-    """Our instruments as prometheus_client's families."""
-
-    def __init__(self, meter: Meter) -> None:
-        self._meter = meter
-
-    def describe(self) -> Iterable[Metric]:
-        return ()  # so that registering does not read anything
-
-    def collect(self) -> Iterator[Metric]:
-        return map(family, self._meter.read())
-
-
-class _Everything(Collector):
-    """What libraries in this process registered."""
-
-    def describe(self) -> Iterable[Metric]:
-        return ()
-
-    def collect(self) -> Iterator[Metric]:
-        yield from REGISTRY.collect()
-
-
-def family(reading: Reading) -> Metric:
-    instrument = reading.instrument
-    name, names = instrument.prometheus_name, instrument.label_names
-    if instrument.kind is Kind.HISTOGRAM:
-        histogram = HistogramMetricFamily(name, instrument.help, labels=names)
-        bounds = [*map(floatToGoString, instrument.buckets), "+Inf"]
-        for labels, buckets in reading.buckets:
-            cumulated = list(zip(bounds, accumulate(buckets.counts), strict=True))
-            histogram.add_metric(labels, cumulated, buckets.sum)
-        return histogram
-    made = CounterMetricFamily if instrument.kind is Kind.COUNTER else GaugeMetricFamily
-    numbers: CounterMetricFamily | GaugeMetricFamily = made(name, instrument.help, labels=names)
-    for labels, value in reading.numbers:
-        numbers.add_metric(labels, value)
-    return numbers
+    client_ca: Path | None = None  # where given, a scraper must present a certificate that it signed
 
 
 class MetricsPage:
     """Serves GET /metrics, in plain text or compressed, as the scraper asks."""
 
     def __init__(self, meter: Meter, address: str, tls: PageTls | None = None) -> None:
+        """Prepare the page of ``meter`` at ``address``, a host:port; port 0 takes a free one."""
         self._meter = meter
         self._address = address
         self._tls = tls
@@ -104,10 +64,10 @@ class MetricsPage:
         self._thread: threading.Thread | None = None
 
     def start(self) -> int:
-        """The port.  Raises CannotServe."""
-        registry = CollectorRegistry(auto_describe=False)
-        registry.register(MeterCollector(self._meter))
-        registry.register(_Everything())
+        """Serve the page and return its port.  Raises CannotServe."""
+        registry = CollectorRegistry()
+        registry.register(self._meter)
+        registry.register(REGISTRY)
         host, port = split_address(self._address)
         try:
             server = make_server(host, port, _only_metrics(make_wsgi_app(registry)), _server_for(host), _Handler)
@@ -115,35 +75,35 @@ class MetricsPage:
                 server.socket = _context(self._tls).wrap_socket(
                     server.socket,
                     server_side=True,
-                    do_handshake_on_connect=False,  # or whoever says nothing holds up the thread that accepts
+                    do_handshake_on_connect=False,  # a client that sends nothing would block the accepting thread
                 )
         except OSError as error:
             raise CannotServe(f"cannot serve metrics on {self._address}: {error}") from error
         self._server = server
         self._thread = threading.Thread(
-            target=server.serve_forever, args=(LOOK_EVERY_S,), name="metrics-page", daemon=True
+            target=server.serve_forever, args=(POLL_INTERVAL_S,), name="metrics-page", daemon=True
         )
         self._thread.start()
         return server.server_port
 
     def close(self) -> None:
-        """Blocks for up to STOP_TIMEOUT_S.  Idempotent."""
+        """Stop serving.  Blocks for at most STOP_TIMEOUT_S.  Idempotent."""
         server, self._server = self._server, None
         if server is not None and self._thread is not None:
-            server.shutdown()  # it looks every LOOK_EVERY_S
+            server.shutdown()  # takes up to POLL_INTERVAL_S
             server.server_close()
             self._thread.join(STOP_TIMEOUT_S)
 
 
 class _Server(ThreadingMixIn, WSGIServer):
-    """A thread per connection, at most CONNECTIONS_LIMIT; each ends in time whatever the scraper does."""
+    """A thread per connection, at most CONNECTIONS_LIMIT; each ends within its time whatever the scraper does."""
 
-    daemon_threads = True  # a scraper that does not read holds up nothing
+    daemon_threads = True  # the process does not wait for a scraper that does not read
     block_on_close = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._open: dict[socket.socket, float] = {}  # until when each may take
+        self._open: dict[socket.socket, float] = {}  # deadline of each connection, monotonic
         self._open_lock = threading.Lock()
 
     def process_request(self, request: Any, client_address: Any) -> None:
@@ -152,13 +112,13 @@ class _Server(ThreadingMixIn, WSGIServer):
             if not full:
                 self._open[request] = time.monotonic() + REQUEST_TIMEOUT_S
         if full:
-            log.debug("%s is turned away: %d connections are open", client_address, CONNECTIONS_LIMIT)
+            log.debug("connection of %s closed: %d are open", client_address, CONNECTIONS_LIMIT)
             self.shutdown_request(request)
         else:
             super().process_request(request, client_address)
 
     def service_actions(self) -> None:
-        """A timeout of the socket bounds one read; who sends a byte now and then is ended here."""
+        """Cut connections that are out of time; the socket's own timeout bounds one read only."""
         now = time.monotonic()
         with self._open_lock:
             late = [connection for connection, until in self._open.items() if until <= now]
@@ -172,16 +132,16 @@ class _Server(ThreadingMixIn, WSGIServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         error = sys.exc_info()[1]
-        if isinstance(error, OSError):  # it left, was too slow, or does not speak TLS
+        if isinstance(error, OSError):  # the scraper left, was too slow, or does not speak TLS
             log.debug("%s: %s", client_address, error)
         else:
-            log.error("%s cannot be answered", client_address, exc_info=error)
+            log.error("cannot answer %s", client_address, exc_info=error)
 
 
 def _cut(connection: socket.socket) -> None:
-    """Its thread then finds the end of what it reads."""
+    """Shut ``connection`` down; the thread that reads it then reaches its end."""
     with suppress(OSError):
-        socket.socket.shutdown(connection, socket.SHUT_RDWR)  # TLS's own would take the session from under a reader
+        socket.socket.shutdown(connection, socket.SHUT_RDWR)  # TLS's own would break the session under its reader
 
 
 class _Server6(_Server):
@@ -196,7 +156,7 @@ class _Handler(WSGIRequestHandler):
     timeout = REQUEST_TIMEOUT_S
 
     def log_message(self, format: str, *args: Any) -> None:
-        """A line per scrape would say nothing."""
+        """Log nothing: a line per scrape is of no use."""
 
 
 def _only_metrics(page: Any) -> Any:

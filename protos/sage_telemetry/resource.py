@@ -1,4 +1,4 @@
-"""Who is telling: attributes that every export carries."""
+"""Attributes of the process, which every export carries."""
 
 from __future__ import annotations
 
@@ -12,19 +12,21 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 NAMESPACE = "sage"
+"""service.namespace of both services, and the first part of service.name."""
 DISTRIBUTION = "sage-control-plane"
+"""The name of the installed package, and of the instrumentation scope."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Identity:
-    """One process."""
+    """What tells one process from others."""
 
     service: str  # "scheduler" | "executor"
-    instance_id: str  # unique among the processes of this service
-    further: Mapping[str, str] = field(default_factory=dict)  # the operator's; they win
+    instance_id: str  # unique among the processes of the service
+    further: Mapping[str, str] = field(default_factory=dict)  # the operator's attributes; they replace ours
 
     def resource(self) -> Resource:
-        """With what OTEL_RESOURCE_ATTRIBUTES adds."""
+        """Return the SDK's resource of this process, with the attributes of OTEL_RESOURCE_ATTRIBUTES."""
         return Resource.create(
             {
                 "service.name": f"{NAMESPACE}-{self.service}",
@@ -39,10 +41,12 @@ class Identity:
 
 
 def scope() -> InstrumentationScope:
+    """Return the instrumentation scope of all spans and metrics: this package and its version."""
     return InstrumentationScope(DISTRIBUTION, version())
 
 
 def version() -> str:
+    """Return the version of the installed package, or "unknown" where it is not installed."""
     try:
         return metadata.version(DISTRIBUTION)
     except metadata.PackageNotFoundError:

@@ -1,36 +1,39 @@
-"""Log lines of the OpenTelemetry SDK: few enough, and nothing in them that a client wrote."""
+"""Limits the OpenTelemetry SDK's log lines: in number, and to those that quote nothing a client sent."""
 
 from __future__ import annotations
 
 import logging
 import time
 
-EVERY_S = 60.0
+INTERVAL_S = 60.0
+"""Time between two log lines of a kind."""
 _EXPORTER = "opentelemetry.exporter.otlp.proto.grpc.exporter"
 _READERS = ("opentelemetry.trace.span", "opentelemetry.trace.propagation.tracecontext")
 
 
-class Seldom(logging.Filter):
-    """Lets a kind of line pass once in a while: an exporter whose receiver is away says so with every try."""
+class RateLimit(logging.Filter):
+    """Lets one line of a kind pass per interval: an exporter whose receiver is away logs every try."""
 
-    def __init__(self, every_s: float = EVERY_S) -> None:
+    def __init__(self, interval_s: float = INTERVAL_S) -> None:
+        """Let every kind of line pass once at first.  ``interval_s``: seconds between two lines of a kind."""
         super().__init__()
-        self._every_s = every_s
-        self._said_at: dict[str, float] = {}  # by unformatted message, of which one logger has a few
+        self._interval_s = interval_s
+        self._logged_at: dict[str, float] = {}  # monotonic, by unformatted message; a logger has a few
 
     def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether ``record`` may be logged now."""
         now = time.monotonic()
-        if now - self._said_at.get(record.msg, -self._every_s) < self._every_s:
+        if now - self._logged_at.get(record.msg, -self._interval_s) < self._interval_s:
             return False
-        self._said_at[record.msg] = now
+        self._logged_at[record.msg] = now
         return True
 
 
-_SELDOM = Seldom()
+_RATE_LIMIT = RateLimit()
 
 
-def calm_down() -> None:
-    """Idempotent."""
-    logging.getLogger(_EXPORTER).addFilter(_SELDOM)
-    for name in _READERS:  # they warn of every malformed header, and quote it
+def limit_sdk_logs() -> None:
+    """Limit the SDK's loggers in this process.  Idempotent."""
+    logging.getLogger(_EXPORTER).addFilter(_RATE_LIMIT)
+    for name in _READERS:  # they warn of every malformed header and quote it
         logging.getLogger(name).setLevel(logging.ERROR)

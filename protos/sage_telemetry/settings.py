@@ -8,7 +8,7 @@ from sage_telemetry.endpoints import OtlpEndpoint, is_loopback, split_address
 
 
 class TelemetrySettings(BaseModel):
-    """Everything is off until an address is named."""
+    """Where telemetry goes, and how much of it.  Everything is off until an address is given."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -54,15 +54,16 @@ class TelemetrySettings(BaseModel):
 
     @property
     def on(self) -> bool:
-        """Whether anyone is told anything."""
+        """Whether any export is on."""
         return self.otlp_endpoint is not None or self.metrics_listen is not None
 
     @property
     def otlp(self) -> OtlpEndpoint | None:
+        """The receiver of spans and metrics; None where there is none."""
         return None if self.otlp_endpoint is None else OtlpEndpoint.parse(self.otlp_endpoint)
 
     def unsafe(self, *, tls: bool) -> str | None:
-        """What needs --insecure, in one line; None if nothing does.  ``tls``: the service has a certificate."""
+        """Return in one line what needs ``insecure``, or None.  ``tls``: whether the service has a certificate."""
         if self.metrics_listen is not None and not tls and not is_loopback(self.metrics_listen):
             return (
                 f"telemetry.metrics_listen: {self.metrics_listen} is not loopback: "

@@ -1,8 +1,8 @@
-"""Takes spans from the event loop to an OTLP receiver, without the loop ever waiting for it.
+"""Sends spans to an OTLP receiver without the event loop ever waiting for it.
 
-The SDK's batch processor is the queue and the thread, its OTLP exporter what sends and tries again.  What is queued are
-notes: the thread makes spans of them.  Whatever the receiver does, ``put`` costs an append: at the queue's bound the
-newest notes are dropped, a batch that cannot be delivered in its time is dropped, and both are counted.
+The SDK's batch processor provides the queue and the thread, its OTLP exporter sends and retries.  The queue holds
+notes, of which the thread makes spans.  Whatever the receiver does, ``SpanExport.put`` is an append: notes beyond the
+queue's bound are dropped, a batch that cannot be delivered in its time is dropped, and both are counted.
 """
 
 from __future__ import annotations
@@ -28,32 +28,38 @@ from sage_telemetry.spans import SpanSource, SpanWriter, empty_request
 
 log = logging.getLogger(__name__)
 
-BREATH = 8
-"""After so many sources the thread lets go of the interpreter: the event loop has tokens to relay."""
+YIELD_EVERY = 8
+"""Sources after which the thread releases the interpreter, as the event loop has tokens to relay."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ExportLimits:
+    """The bounds of one export."""
+
     queue: int = 4_096  # sources (requests, attempts) that wait for the thread
-    batch: int = 128  # sources that are sent together
-    message_bytes: int = 2_000_000  # one more is begun beyond; receivers take 4 MB unless told otherwise
-    interval_s: float = 1.0  # between two calls while less than a batch waits
-    timeout_s: float = 5.0  # of one message, all tries together
-    close_s: float = 1.0  # to deliver the rest when the service ends
+    batch: int = 128  # sources that are taken from the queue together
+    message_bytes: int = 2_000_000  # size from which on a message is sent; receivers take 4 MB by default
+    interval_s: float = 1.0  # between two batches while less than a full one waits
+    timeout_s: float = 5.0  # to deliver one message, all tries together
+    close_s: float = 1.0  # to deliver what is left when the service ends
 
 
 DEFAULT_LIMITS = ExportLimits()
 
 
 class SpanExport:
+    """The queue between the event loop and the exporter's thread."""
+
     def __init__(self, endpoint: OtlpEndpoint, identity: Identity, limits: ExportLimits = DEFAULT_LIMITS) -> None:
+        """Prepare the exporter; ``put`` drops what comes before ``start``."""
         self._limits = limits
         self._delivery = _Delivery(endpoint, identity, limits)
         self._processor: BatchSpanProcessor | None = None
-        self._put = 0  # sources; these two are the loop's own
+        self._put = 0  # sources; only the event loop changes this one and the next
         self._overflowed = 0  # spans
 
     def start(self) -> None:
+        """Start the exporter's thread."""
         self._processor = BatchSpanProcessor(
             self._delivery,
             max_queue_size=self._limits.queue,
@@ -62,7 +68,7 @@ class SpanExport:
         )
 
     def put(self, source: SpanSource) -> None:
-        """Take over what is over.  Never waits; at the queue's bound the source is dropped and counted."""
+        """Queue a source whose notes are complete.  Never waits; at the queue's bound it is dropped and counted."""
         if self._processor is None:
             self._delivery.not_delivered += source.span_count
         elif self._put - self._delivery.taken >= self._limits.queue:
@@ -72,18 +78,19 @@ class SpanExport:
             self._processor.on_end(_Queued(source))
 
     def close(self) -> None:
-        """Deliver what waits if the receiver takes it in time.  Blocks for about ``close_s`` at most.  Idempotent."""
+        """Deliver what is queued, if the receiver takes it in time.  Blocks for about ``close_s``.  Idempotent."""
         processor, self._processor = self._processor, None
         if processor is None:
             self._delivery.shutdown()
             return
         deadline = threading.Timer(self._limits.close_s, self._delivery.shutdown)
         deadline.start()
-        # Waits for its thread, which the deadline makes give up.
+        # Waits for the processor's thread, which gives up at the deadline.
         processor.shutdown()  # type: ignore[no-untyped-call]
         deadline.cancel()
 
     def observed(self) -> Observed:
+        """Return the number of spans by what became of them."""
         return {
             TRACE_SPANS: [
                 (("exported",), float(self._delivery.exported)),
@@ -94,7 +101,7 @@ class SpanExport:
 
 
 class _Queued(ReadableSpan):
-    """Stands for the spans of one source while they wait to be made."""
+    """Stands for the spans of one source while it is queued."""
 
     def __init__(self, source: SpanSource) -> None:
         super().__init__(name="", context=source.context, resource=_NOBODY)
@@ -105,10 +112,13 @@ _NOBODY = Resource.get_empty()
 
 
 class RequestExporter(OTLPSpanExporter):
-    """The SDK's exporter, for a request that is written already."""
+    """The SDK's exporter, for a request that has been written already.
+
+    It overrides methods that the SDK keeps to itself; pyproject.toml bounds the versions, test_sdk_hooks.py names them.
+    """
 
     def send(self, request: ExportTraceServiceRequest) -> SpanExportResult:
-        """Tries until its time is over."""
+        """Send ``request``, with retries until the timeout."""
         return self.export(request)  # type: ignore[arg-type]  # see _translate_data
 
     def _translate_data(self, data: Any) -> ExportTraceServiceRequest:
@@ -120,50 +130,52 @@ class RequestExporter(OTLPSpanExporter):
 
 
 class _Delivery(SpanExporter):
-    """Called in the processor's thread: makes the spans, hands them to the exporter and counts what becomes of them."""
+    """Makes the spans in the processor's thread, gives them to the exporter and counts what becomes of them."""
 
     def __init__(self, endpoint: OtlpEndpoint, identity: Identity, limits: ExportLimits) -> None:
         self._target = endpoint.target
         self._otlp = RequestExporter(endpoint=endpoint.target, insecure=not endpoint.secure, timeout=limits.timeout_s)
         self._empty = empty_request(identity)
         self._message_bytes = limits.message_bytes
-        self._over = threading.Event()
+        self._ended = threading.Event()
         self._failing = False  # the latest batch was not delivered
         self.taken = 0  # sources
         self.exported = 0  # spans
         self.not_delivered = 0  # spans
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Deliver the sources of one batch; SUCCESS where all of their spans arrived."""
         sources = [each.source for each in spans if isinstance(each, _Queued)]
         self.taken += len(sources)
-        if self._over.is_set():
+        if self._ended.is_set():
             self.not_delivered += sum(source.span_count for source in sources)
             return SpanExportResult.FAILURE
         results = [self._deliver(message) for message in self._messages(sources)]
         return SpanExportResult.FAILURE if SpanExportResult.FAILURE in results else SpanExportResult.SUCCESS
 
     def shutdown(self) -> None:
-        """Ends a call that is under way; there are no more.  Idempotent."""
-        if not self._over.is_set():
-            self._over.set()
+        """End the call that is under way and make no more.  Idempotent."""
+        if not self._ended.is_set():
+            self._ended.set()
             self._otlp.shutdown()
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        return True  # nothing waits here
+        """Return True."""
+        return True  # nothing is queued here
 
     def _messages(self, sources: Sequence[SpanSource]) -> Iterator[SpanWriter]:
-        """As they get full; the last one may be empty."""
+        """Yield messages as they get full; the last one may be empty."""
         writer = SpanWriter(self._empty)
         for number, source in enumerate(sources):
             try:
                 writer.take(source)
-            except Exception:  # a defect in making one must not end the export of all others
-                log.exception("the spans of a %s cannot be made", type(source).__name__)
+            except Exception:  # a defect in one source must not end the export of the others
+                log.exception("cannot make the spans of a %s", type(source).__name__)
                 self.not_delivered += source.span_count
             if writer.size >= self._message_bytes:
                 yield writer
                 writer = SpanWriter(self._empty)
-            if number % BREATH == 0:
+            if number % YIELD_EVERY == 0:
                 time.sleep(0)
         yield writer
 
@@ -175,20 +187,20 @@ class _Delivery(SpanExporter):
             self.exported += message.count
         else:
             self.not_delivered += message.count
-        self._tell(result)
+        self._log(result)
         return result
 
     def _send(self, request: ExportTraceServiceRequest) -> SpanExportResult:
         try:
             return self._otlp.send(request)
         except Exception:
-            # Its channel is closed under it where there is no more time; anything else is a defect, told once.
-            if not (self._over.is_set() or self._failing):
-                log.exception("spans cannot be sent to %s", self._target)
+            # At the end its channel is closed during the call; anything else is a defect, logged once.
+            if not (self._ended.is_set() or self._failing):
+                log.exception("cannot send spans to %s", self._target)
             return SpanExportResult.FAILURE
 
-    def _tell(self, result: SpanExportResult) -> None:
-        """Once: a receiver that stays away would fill the log."""
+    def _log(self, result: SpanExportResult) -> None:
+        """Log a change only: a receiver that stays away would fill the log."""
         failing = result is not SpanExportResult.SUCCESS
         if failing and not self._failing:
             log.warning("spans do not reach %s and are dropped", self._target)

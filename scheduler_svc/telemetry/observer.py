@@ -38,7 +38,7 @@ class TelemetryObserver:
         self._sampling = HeadSampling(sampling_ratio)
         self._content = content
         self._metrics = RequestMetrics(meter, scheduler.settings.default_targets)
-        self._lag = meter.histogram(LOOP_LAG).of()
+        self._lag = meter.histogram(LOOP_LAG).labels()
         self._latest_pass = LatestPass()
 
     def arrived(self, submission: Submission, now: float) -> RequestObserver:
@@ -65,7 +65,7 @@ class TelemetryObserver:
         self._metrics.scheduled(decisions, took_s)
 
     def lagged(self, lag_s: float) -> None:
-        self._lag.record(lag_s)
+        self._lag.observe(lag_s)
 
     def begin_models(self) -> None:
         """Called before figures are read, on the event loop: no model is read before its counters are there."""

@@ -1,4 +1,4 @@
-"""What requests count: each instrument's cells are looked up by label and kept, so that counting is an addition."""
+"""What requests count: each metric's children are looked up by label values once and kept."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class RequestMetrics:
         self._cost = meter.counter(catalogue.COST)
         self._slo = meter.counter(catalogue.SLO)
         self._decisions = meter.counter(catalogue.DECISIONS)
-        self._decision_duration = meter.histogram(catalogue.DECISION_DURATION)
+        self._decision_duration = meter.weighted(catalogue.DECISION_DURATION)
         self._error = meter.histogram(catalogue.PREDICTION_ERROR)
         self._failovers = meter.counter(catalogue.FAILOVERS)
         self._gap = meter.histogram(catalogue.FAILOVER_GAP)
@@ -64,7 +64,7 @@ class RequestMetrics:
         priority = _name(submission.priority)
         gone = reason in ("client_gone", "cancelled")
         outcome = "cancelled" if gone else REFUSED
-        self._requests.of(model, priority, outcome, reason).add()
+        self._requests.labels(model, priority, outcome, reason).inc()
         attainment = slo.of_refused(submission, error)
         self._count_slo(model, priority, attainment)
         return attainment
@@ -72,42 +72,43 @@ class RequestMetrics:
     def scheduled(self, decisions: Sequence[Decision], took_s: float) -> None:
         each_s = took_s / len(decisions)
         for decision in decisions:
-            self._decisions.of(decision.policy, decision.phase.value, decision.rule).add()
-        self._decision_duration.of().record(each_s, len(decisions))
+            self._decisions.labels(decision.policy, decision.phase.value, decision.rule).inc()
+        self._decision_duration.observe(each_s, len(decisions))
 
     def waited(self, live: LiveRequest, decision: Decision) -> None:
         """It was placed for the first time."""
-        cell = self._queue_time.of(live.request.model, _name(live.request.priority), decision.policy)
-        cell.record(decision.waited_s)
+        child = self._queue_time.labels(live.request.model, _name(live.request.priority), decision.policy)
+        child.observe(decision.waited_s)
 
     def first_token(self, live: LiveRequest, decision: Decision, now: float, *, gap_s: float | None) -> None:
         """Of an attempt.  ``gap_s``: since the last token of the attempt that failed."""
         request = live.request
         if gap_s is not None:
-            self._gap.of(request.model).record(gap_s)
+            self._gap.labels(request.model).observe(gap_s)
         if live.first_token_at is None:
-            cell = self._ttft.of(request.model, _name(request.priority), decision.policy)
-            cell.record(now - request.arrived_at)
+            child = self._ttft.labels(request.model, _name(request.priority), decision.policy)
+            child.observe(now - request.arrived_at)
         self._predicted("first_token", decision.prediction.first_token_s, now - decision.decided_at)
 
     def reported(self, live: LiveRequest, decision: Decision, end: AttemptEnd) -> None:
         cost = decision.prediction.cost_of(end.engine_time_s)
-        self._cost.of(live.request.model, _name(live.request.priority)).add(cost)
+        # A counter raises for a negative amount, and an executor may report any duration.
+        self._cost.labels(live.request.model, _name(live.request.priority)).inc(max(0.0, cost))
 
     def failed_over(self, live: LiveRequest, cause: FailoverCause) -> None:
-        self._failovers.of(live.request.model, cause.value).add()
+        self._failovers.labels(live.request.model, cause.value).inc()
 
     def handed_over(self, live: LiveRequest, took_s: float) -> None:
-        self._handoff.of(live.request.model).record(took_s)
+        self._handoff.labels(live.request.model).observe(took_s)
 
     def ended(self, live: LiveRequest, outcome: Outcome, now: float) -> slo.Attainment:
         request = live.request
         model, priority, state = request.model, _name(request.priority), live.state.value
-        self._requests.of(model, priority, state, reason_of(outcome)).add()
-        self._duration.of(model, priority, state).record(now - request.arrived_at)
+        self._requests.labels(model, priority, state, reason_of(outcome)).inc()
+        self._duration.labels(model, priority, state).observe(now - request.arrived_at)
         if live.placements:
-            self._tokens.of(model, "prompt").add(request.prompt_tokens)
-            self._tokens.of(model, "output").add(len(live.output))
+            self._tokens.labels(model, "prompt").inc(request.prompt_tokens)
+            self._tokens.labels(model, "output").inc(len(live.output))
         if isinstance(outcome, Finished):
             self._finished(live, outcome, model, priority, now)
         attainment = slo.of_ended(live, now, self._default_targets)
@@ -115,9 +116,9 @@ class RequestMetrics:
         return attainment
 
     def _finished(self, live: LiveRequest, outcome: Finished, model: str, priority: str, now: float) -> None:
-        self._tokens.of(model, "cached_prompt").add(outcome.cached_prompt_tokens)
+        self._tokens.labels(model, "cached_prompt").inc(outcome.cached_prompt_tokens)
         if outcome.completion_tokens > 1 and outcome.decode_s is not None:
-            self._tpot.of(model, priority).record(outcome.decode_s / (outcome.completion_tokens - 1))
+            self._tpot.labels(model, priority).observe(outcome.decode_s / (outcome.completion_tokens - 1))
         last = live.placements[-1]
         own_tokens = outcome.completion_tokens - last.from_token
         if own_tokens > 0:
@@ -127,13 +128,13 @@ class RequestMetrics:
     def _predicted(self, quantity: str, predicted_s: float, measured_s: float) -> None:
         error = abs(predicted_s - measured_s) / max(measured_s, LEAST_S)
         direction = "early" if measured_s <= predicted_s else "late"
-        self._error.of(quantity, direction).record(error)
+        self._error.labels(quantity, direction).observe(error)
 
     def _count_slo(self, model: str, priority: str, attainment: slo.Attainment) -> None:
         for target in attainment.met:
-            self._slo.of(model, priority, target, "met").add()
+            self._slo.labels(model, priority, target, "met").inc()
         for target in attainment.missed:
-            self._slo.of(model, priority, target, "missed").add()
+            self._slo.labels(model, priority, target, "missed").inc()
 
 
 def _finish_s(decision: Decision, own_tokens: int) -> float:

@@ -37,7 +37,7 @@ def test_an_instrument_follows_the_conventions(instrument: Instrument) -> None:
     assert "le" not in instrument.labels
     assert instrument.help.endswith(".")
     assert instrument.kind is not Kind.HISTOGRAM or instrument.unit in ("s", "1")
-    assert not instrument.name.endswith(("total", "count", "sum", "bucket"))
+    assert not instrument.name.endswith(("total", "count", "sum", "bucket", "created"))
 
 
 @pytest.mark.parametrize("instrument", EVERY, ids=lambda each: each.name)
@@ -70,3 +70,14 @@ def test_buckets_ascend_or_the_instrument_is_refused() -> None:
         Instrument(name="sage.x", kind=Kind.HISTOGRAM, unit="s", help="X.", buckets=(2, 1))
     with pytest.raises(ValueError, match="has buckets"):
         Instrument(name="sage.x", kind=Kind.COUNTER, unit="s", help="X.", buckets=(1,))
+
+
+def test_an_instrument_that_nothing_could_count_is_refused() -> None:
+    with pytest.raises(ValueError, match="a gauge is observed"):
+        Instrument(name="sage.x", kind=Kind.GAUGE, unit="s", help="X.")
+    with pytest.raises(ValueError, match="counted, not observed"):
+        Instrument(name="sage.x", kind=Kind.HISTOGRAM, unit="s", help="X.", buckets=(1,), observed=True)
+    with pytest.raises(ValueError, match="without labels is weighted"):
+        Instrument(
+            name="sage.x", kind=Kind.HISTOGRAM, unit="s", help="X.", buckets=(1,), labels={"of": "x"}, weighted=True
+        )

@@ -10,24 +10,30 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from sage_telemetry.instrument import Instrument, Kind
+from sage_telemetry.label_sets import OVERFLOW
 from sage_telemetry.loop_source import LoopSource
-from sage_telemetry.meter import OVERFLOW, Meter, Observed, SourceBusy
-from sage_telemetry.prometheus import MeterCollector
+from sage_telemetry.meter import Meter, Observed, SourceBusy
 
 CALLS = Instrument(name="t.calls", kind=Kind.COUNTER, unit="{call}", help="Calls.", labels={"who": "anyone"})
 TOOK = Instrument(name="t.took", kind=Kind.HISTOGRAM, unit="s", help="Time.", buckets=(0.1, 1, 10))
+STEPS = Instrument(name="t.steps", kind=Kind.HISTOGRAM, unit="s", help="Steps.", buckets=(0.1, 1, 10), weighted=True)
 DEPTH = Instrument(name="t.depth", kind=Kind.GAUGE, unit="{call}", help="Depth.", labels={"of": "x"}, observed=True)
 
 
 @pytest.fixture
 def meter() -> Meter:
-    return Meter((CALLS, TOOK, DEPTH), label_sets_limit=3)
+    return Meter((CALLS, TOOK, STEPS, DEPTH), label_sets_limit=3)
 
 
 def text(meter: Meter) -> str:
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(MeterCollector(meter))
+    registry = CollectorRegistry()
+    registry.register(meter)
     return generate_latest(registry).decode()
+
+
+def counted(meter: Meter) -> dict[str, float]:
+    """CALLS by its label's value."""
+    return {sample.labels["who"]: sample.value for sample in dict(meter.read())[CALLS].samples}
 
 
 def test_names_carry_the_unit_and_counters_their_suffix() -> None:
@@ -36,43 +42,47 @@ def test_names_carry_the_unit_and_counters_their_suffix() -> None:
 
 def test_an_instrument_is_on_the_page_before_anything_happened(meter: Meter) -> None:
     families = {family.name for family in text_string_to_metric_families(text(meter))}
-    assert families == {"t_calls", "t_took_seconds", "t_depth"}
+    assert families == {"t_calls", "t_took_seconds", "t_steps_seconds", "t_depth"}
 
 
-def test_a_value_on_a_bound_belongs_to_that_bucket(meter: Meter) -> None:
-    cell = meter.histogram(TOOK).of()
+@pytest.mark.parametrize("name", ["t_took_seconds", "t_steps_seconds"])
+def test_a_value_on_a_bound_belongs_to_that_bucket(meter: Meter, name: str) -> None:
     for value in (0.1, 0.5, 1, 100):
-        cell.record(value)
-    lines = text(meter).splitlines()
-    assert [line for line in lines if line.startswith("t_took_seconds_bucket")] == [
-        't_took_seconds_bucket{le="0.1"} 1.0',
-        't_took_seconds_bucket{le="1.0"} 3.0',
-        't_took_seconds_bucket{le="10.0"} 3.0',
-        't_took_seconds_bucket{le="+Inf"} 4.0',
+        meter.histogram(TOOK).labels().observe(value)
+        meter.weighted(STEPS).observe(value)
+    assert [line for line in text(meter).splitlines() if line.startswith(name)] == [
+        f'{name}_bucket{{le="0.1"}} 1.0',
+        f'{name}_bucket{{le="1.0"}} 3.0',
+        f'{name}_bucket{{le="10.0"}} 3.0',
+        f'{name}_bucket{{le="+Inf"}} 4.0',
+        f"{name}_count 4.0",
+        f"{name}_sum 101.6",
     ]
-    assert "t_took_seconds_sum 101.6" in lines
-    assert "t_took_seconds_count 4.0" in lines
 
 
-def test_a_record_may_stand_for_several(meter: Meter) -> None:
-    meter.histogram(TOOK).of().record(0.5, 8)
-    assert "t_took_seconds_count 8.0" in text(meter)
-    assert "t_took_seconds_sum 4.0" in text(meter)
+def test_an_observation_may_stand_for_several(meter: Meter) -> None:
+    meter.weighted(STEPS).observe(0.5, 8)
+    assert "t_steps_seconds_count 8.0" in text(meter)
+    assert "t_steps_seconds_sum 4.0" in text(meter)
+
+
+def test_no_series_tells_when_a_child_was_made(meter: Meter) -> None:
+    meter.counter(CALLS).labels("a").inc()
+    assert "_created" not in text(meter)
 
 
 def test_label_sets_beyond_the_bound_are_counted_together(meter: Meter) -> None:
     for name in "abcdefg":
-        meter.counter(CALLS).of(name).add()
-    meter.counter(CALLS).of("a").add()
-    (calls,) = [reading for reading in meter.read() if reading.instrument is CALLS]
-    assert dict(calls.numbers) == {("a",): 2, ("b",): 1, ("c",): 1, (OVERFLOW,): 4}
+        meter.counter(CALLS).labels(name).inc()
+    meter.counter(CALLS).labels("a").inc()
+    assert counted(meter) == {"a": 2, "b": 1, "c": 1, OVERFLOW: 4}
 
 
 def test_a_label_set_may_begin_at_zero_and_loses_nothing_by_it(meter: Meter) -> None:
     calls = meter.counter(CALLS)
     calls.begin("a")
     assert 't_calls_total{who="a"} 0.0' in text(meter)
-    calls.of("a").add()
+    calls.labels("a").inc()
     calls.begin("a")
     assert 't_calls_total{who="a"} 1.0' in text(meter)
 
@@ -83,14 +93,13 @@ def test_beginnings_take_at_most_half_of_the_label_sets() -> None:
     for name in "abc":
         calls.begin(name)
     for name in "xy":
-        calls.of(name).add()
-    (reading,) = meter.read()
-    assert dict(reading.numbers) == {("a",): 0, ("b",): 0, ("x",): 1, ("y",): 1}
+        calls.labels(name).inc()
+    assert counted(meter) == {"a": 0, "b": 0, "x": 1, "y": 1}
 
 
 def test_labels_must_be_those_of_the_catalogue(meter: Meter) -> None:
-    with pytest.raises(ValueError, match=r"t\.calls has labels"):
-        meter.counter(CALLS).of("a", "b")
+    with pytest.raises(ValueError, match="the labels are"):
+        meter.counter(CALLS).labels("a", "b")
 
 
 def test_what_is_observed_is_read_anew_and_leaves_when_it_is_gone(meter: Meter) -> None:
@@ -108,7 +117,7 @@ def test_a_source_that_is_busy_is_left_out_and_everything_else_stays(
         raise SourceBusy("not now")
 
     meter.observe(busy)
-    meter.counter(CALLS).of("a").add()
+    meter.counter(CALLS).labels("a").inc()
     assert 't_calls_total{who="a"} 1.0' in text(meter)
     assert "not now" in caplog.text
 
@@ -127,7 +136,7 @@ def test_a_source_that_fails_takes_nothing_with_it_and_is_told_of_once(
     meter.observe(lambda: {DEPTH: [(("x",), 4)]})
     for told in (1, 1, 1, 2):
         assert 't_depth{of="x"} 4.0' in text(meter)
-        assert len([r for r in caplog.records if "a reading fails" in r.message]) == told
+        assert len([r for r in caplog.records if "a source fails" in r.message]) == told
 
 
 async def test_the_loop_reads_for_other_threads() -> None:
@@ -167,7 +176,7 @@ async def test_a_reading_nobody_waits_for_any_more_is_not_made() -> None:
         readings.append(1)
         return {}
 
-    source = LoopSource(read, patience_s=0.05)
+    source = LoopSource(read, timeout_s=0.05)
 
     def export() -> None:
         with pytest.raises(SourceBusy):
@@ -182,7 +191,7 @@ async def test_a_reading_nobody_waits_for_any_more_is_not_made() -> None:
 
 
 async def test_a_loop_that_is_stuck_is_not_waited_for() -> None:
-    source = LoopSource(dict, patience_s=0.05)
+    source = LoopSource(dict, timeout_s=0.05)
     refused: list[str] = []
 
     def export() -> None:
@@ -194,4 +203,4 @@ async def test_a_loop_that_is_stuck_is_not_waited_for() -> None:
     thread = threading.Thread(target=export)
     thread.start()
     thread.join(5)  # the loop does nothing else meanwhile
-    assert refused == ["the event loop did not get to it within 0.05 s"]
+    assert refused == ["the event loop did not answer within 0.05 s"]

@@ -54,4 +54,4 @@ def test_a_push_that_fails_is_told_of_once_and_the_next_ones_are_made(
 ) -> None:
     push.start()
     assert exporter.taken.wait(10)
-    assert len([r for r in caplog.records if "metrics cannot be pushed" in r.message]) == 1
+    assert len([r for r in caplog.records if "cannot push metrics" in r.message]) == 1

@@ -77,8 +77,9 @@ class Watched:
         sent = self.watch.sent(self.live, at, attempt_number=number, instance_id=instance_id, phase=phase)
         return dict(sent)
 
-    def report(self, cause: EndCause, at: float, message: str = "") -> None:
-        end = AttemptEnd(attempt_number=self.attempt_number, cause=cause, message=message)
+    def report(self, cause: EndCause, at: float, message: str = "", *, engine_time_s: float = 0.0) -> None:
+        number = self.attempt_number
+        end = AttemptEnd(attempt_number=number, cause=cause, message=message, engine_time_s=engine_time_s)
         self.watch.reported(self.live, self.decision, end, at)
 
     def end(self, state: RequestState, outcome: Outcome) -> None:
@@ -99,10 +100,19 @@ class Watched:
         return found
 
     def label_sets(self, instrument: Instrument) -> set[tuple[str, ...]]:
-        return {labels for labels, _ in self.meter.counter(instrument).cells()}
+        return set(self._series(instrument, "_total"))
 
     def counted(self, instrument: Instrument, *labels: str) -> float:
-        return self.meter.counter(instrument).of(*labels).value
+        return self._series(instrument, "_total").get(labels, 0.0)
+
+    def summed(self, instrument: Instrument, *labels: str) -> float:
+        """The sum of a histogram's values."""
+        return self._series(instrument, "_sum")[labels]
+
+    def _series(self, instrument: Instrument, suffix: str) -> dict[tuple[str, ...], float]:
+        """The samples of that suffix by label values."""
+        family = dict(self.meter.read())[instrument]
+        return {tuple(each.labels.values()): each.value for each in family.samples if each.name.endswith(suffix)}
 
 
 def decision(candidates: Sequence[Candidate]) -> Decision:
@@ -114,7 +124,7 @@ def decision(candidates: Sequence[Candidate]) -> Decision:
         phase=Phase.DECODING,
         phase_reason="long prompt",
         engine_priority=0,
-        prediction=Prediction(start_s=0.0, first_token_s=0.5, finish_s=1.0, output_tokens=8, cost=0.0),
+        prediction=Prediction(start_s=0.0, first_token_s=0.5, finish_s=1.0, output_tokens=8, cost=2.0),
         reserved_tokens=16,
         decided_at=1.0,
         waited_s=1.0,
@@ -201,7 +211,14 @@ def test_what_alerts_look_for_is_there_at_zero_as_soon_as_its_model_is(watched: 
 
 def test_a_handoff_is_timed(watched: Watched) -> None:
     watched.watch.handed_over(watched.live, 0.04)
-    assert watched.meter.histogram(catalogue.PD_HANDOFF).of("sim").sum == 0.04
+    assert watched.summed(catalogue.PD_HANDOFF, "sim") == 0.04
+
+
+def test_engine_time_costs_and_a_negative_one_takes_nothing_back(watched: Watched) -> None:
+    watched.send(DECODE, Phase.HYBRID, 1.0)
+    for engine_time_s in (3.0, -1.0):
+        watched.report(EndCause.CANCELLED, 4.0, engine_time_s=engine_time_s)
+    assert watched.counted(catalogue.COST, "sim", "normal") == 6.0
 
 
 def test_nothing_of_the_prompt_is_kept_in_the_notes(watched: Watched) -> None:

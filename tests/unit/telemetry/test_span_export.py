@@ -25,7 +25,7 @@ from opentelemetry.trace import SpanContext
 from sage_telemetry.catalogue import TRACE_SPANS
 from sage_telemetry.endpoints import OtlpEndpoint
 from sage_telemetry.resource import Identity
-from sage_telemetry.sdk_logs import Seldom
+from sage_telemetry.sdk_logs import RateLimit
 from sage_telemetry.span_export import DEFAULT_LIMITS, RequestExporter, SpanExport
 from sage_telemetry.spans import SpanWriter
 from sage_telemetry.trace_context import HeadSampling
@@ -178,7 +178,7 @@ def test_a_defect_in_one_does_not_end_the_others(
     export.put(TwoSpans())
     export.close()
     assert counted(export) == {"exported": 2, "dropped_queue_full": 0, "dropped_not_delivered": 1}
-    assert [r.levelno for r in caplog.records if "cannot be made" in r.message] == [logging.ERROR]
+    assert [r.levelno for r in caplog.records if "cannot make the spans" in r.message] == [logging.ERROR]
 
 
 def test_a_defect_in_sending_is_logged_once_and_its_spans_are_counted(
@@ -195,7 +195,7 @@ def test_a_defect_in_sending_is_logged_once_and_its_spans_are_counted(
         assert receiver.called.wait(10)
     export.close()
     assert counted(export)["dropped_not_delivered"] == 4
-    assert len([r for r in caplog.records if "spans cannot be sent" in r.message]) == 1
+    assert len([r for r in caplog.records if "cannot send spans" in r.message]) == 1
 
 
 def test_nothing_is_sent_where_nothing_could_be_made(export: SpanExport, receiver: Receiver) -> None:
@@ -266,7 +266,7 @@ def test_a_receiver_that_turns_a_message_down_for_now_gets_the_same_again() -> N
 
 
 def test_the_exporters_lines_come_seldom() -> None:
-    seldom = Seldom(every_s=3_600)
+    limit = RateLimit(interval_s=3_600)
     record = logging.LogRecord("x", logging.WARNING, "x.py", 1, "Transient error %s", ("UNAVAILABLE",), None)
     other = logging.LogRecord("x", logging.ERROR, "x.py", 1, "Failed to export %s", ("traces",), None)
-    assert [seldom.filter(each) for each in (record, record, other)] == [True, False, True]
+    assert [limit.filter(each) for each in (record, record, other)] == [True, False, True]

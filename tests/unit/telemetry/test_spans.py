@@ -161,7 +161,7 @@ def test_an_end_before_the_start_is_at_the_start() -> None:
 @pytest.mark.parametrize("value", [b"bytes", object(), {"a": 1}])
 def test_what_is_no_attribute_is_turned_down(value: Any) -> None:
     writer = SpanWriter(empty_request(IDENTITY))
-    with pytest.raises(TypeError, match="no attribute of ours is a"):
+    with pytest.raises(TypeError, match="OTLP has no attribute of type"):
         writer.write("sage.request", ROOT, None, 1, 2, {"text": "a", "wrong": value})
 
 

@@ -20,7 +20,7 @@ from opentelemetry.trace import (
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from sage_telemetry.log_ids import trace_ids
-from sage_telemetry.sdk_logs import calm_down
+from sage_telemetry.sdk_logs import limit_sdk_logs
 from sage_telemetry.trace_context import HeadSampling, OwnRandomIds, child_of, headers_of, parent_of
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -51,7 +51,7 @@ def test_what_the_standard_forbids_is_no_context(value: str) -> None:
 
 
 def test_a_malformed_state_is_left_out_and_never_quoted_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
-    calm_down()
+    limit_sdk_logs()
     parent = parent_of(header(f"00-{TRACE}-{SPAN}-01", "my secret"))
     assert parent is not None
     assert (parent.span_id, len(parent.trace_state)) == (int(SPAN, 16), 0)

@@ -1,0 +1,43 @@
+#!/bin/sh
+# Runs the telemetry's unit tests with the oldest and with the newest OpenTelemetry and prometheus-client that
+# pyproject.toml allows; `make test-otel-versions` calls it with the Python of an environment that has everything else.
+#
+# Those packages are installed into .cache/otel, where Python looks before it looks in that environment, and anew after
+# pyproject.toml has changed.  gRPC's and protobuf's come with them: an older OpenTelemetry needs an older protobuf, and
+# that one older messages.
+set -eu
+
+python=$1
+
+requirements() {
+    "$python" - "$1" <<'PYTHON'
+import re, sys, tomllib
+
+with open("pyproject.toml", "rb") as file:
+    project = tomllib.load(file)["project"]
+for each in project["optional-dependencies"]["scheduler"]:
+    if found := re.match(r"(opentelemetry-[a-z-]+|prometheus-client)>=([0-9.]+)", each):
+        print(f"{found[1]}=={found[2]}.*" if sys.argv[1] == "oldest" else each)
+for each in project["dependencies"]:
+    if re.match("grpcio|protobuf|googleapis", each):
+        print(each)
+PYTHON
+}
+
+for end in oldest newest; do
+    packages=.cache/otel/$end
+    if [ ! -e "$packages/.stamp" ] || [ pyproject.toml -nt "$packages/.stamp" ]; then
+        rm -rf "$packages"
+        mkdir -p "$packages"
+        requirements "$end" >"$packages/requirements.txt"
+        "$python" -m pip install --disable-pip-version-check --quiet --no-warn-conflicts --target "$packages" \
+            --requirement "$packages/requirements.txt"
+        touch "$packages/.stamp"
+    fi
+    PYTHONPATH=$packages "$python" -c '
+import sys
+from importlib.metadata import version
+names = ("opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-grpc", "protobuf", "prometheus-client")
+print(f"{sys.argv[1]}:", ", ".join(f"{name} {version(name)}" for name in names))' "$end"
+    PYTHONPATH=$packages "$python" -m pytest --quiet -p no:cacheprovider tests/unit/telemetry
+done

@@ -1,5 +1,6 @@
 """Every background task has a name and is watched: the death of one ends the service, loudly, instead of leaving it
-half alive."""
+half alive.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The port to one executor's session, and what crosses it downwards.  ``transport`` implements it over two streams."""
+"""The port to one executor: what the scheduler can tell it.  ``transport`` implements it over two streams."""
 
 from __future__ import annotations
 
@@ -12,59 +12,81 @@ from scheduler_svc.domain.request import Request, Sampling
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Continuation:
-    """How a request goes on from tokens an earlier attempt delivered."""
+    """The output that earlier attempts delivered, and how a new attempt goes on from there."""
 
     emitted_token_ids: Sequence[int]
     emitted_text_length: int  # Unicode code points
-    replay: bool  # generate anew and check, instead of resuming from the tokens
-    best_effort: bool
+    replay: bool  # generate the tokens again and compare, instead of resuming from them
+    best_effort: bool  # go on even where a replay gives other tokens
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KvHandoff:
-    """KV blocks that wait at a prefill instance to be fetched."""
+    """KV blocks that a prefill instance keeps for a decode leg."""
 
     params: bytes  # JSON of the engines' connector; opaque here
-    lease_s: float  # how long they still wait
+    lease_s: float  # how long they are still kept
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AssignOrder:
-    number: int  # counts the session's Assigns
-    epoch: int
+    """An attempt as its executor is told to run it."""
+
+    number: int  # counts the session's Assigns, from 1
+    epoch: int  # of the scheduler
     attempt_number: int
     phase: Phase
     request: Request
-    sampling: Sampling  # the request's, but for a prefill leg
-    engine_priority: int
+    sampling: Sampling  # the request's, except for a prefill leg
+    engine_priority: int  # lower is sooner
     remaining_s: float | None  # until the caller's deadline
-    reasons: Sequence[str] = ()
-    trace_headers: Mapping[str, str] = field(default_factory=dict)  # W3C: what the executor's work is part of
+    reasons: Sequence[str] = ()  # of the decision, in words
+    trace_headers: Mapping[str, str] = field(default_factory=dict)  # W3C: the span that the executor's work belongs to
     continuation: Continuation | None = None
     handoff: KvHandoff | None = None  # decode legs: what to fetch
 
 
 class ExecutorLink(Protocol):
-    """Every method returns at once; a link whose executor does not keep up closes itself, as a broken stream."""
+    """Sends to one executor.  Every method returns at once.
 
-    def assign(self, order: AssignOrder) -> None: ...
+    A link whose executor does not keep up closes itself, which looks like a broken stream.
+    """
 
-    def cancel(self, attempt_number: int, reason: str) -> None: ...
+    def assign(self, order: AssignOrder) -> None:
+        """Have the executor run an attempt."""
+        ...
 
-    def drain(self, *, resume: bool) -> None: ...
+    def cancel(self, attempt_number: int, reason: str) -> None:
+        """Have the executor stop an attempt; it confirms with the attempt's end."""
+        ...
+
+    def drain(self, *, resume: bool) -> None:
+        """Have the executor take nothing new, or take work again."""
+        ...
 
     def resend(self, attempt_number: int, from_index: int) -> None:
         """Ask for an attempt's output again, from a position."""
         ...
 
     def release_kv(self, number: int, params: bytes) -> None:
-        """Have its engine tell the prefill side that nobody fetches these blocks."""
+        """Have the executor's engine tell the prefill side that nobody fetches these blocks.
+
+        ``number`` comes back with the answer; ``params`` are those of the handoff.
+        """
         ...
 
-    def acknowledge(self, attempt_number: int, tokens: int, *, ended: bool) -> None: ...
+    def acknowledge(self, attempt_number: int, tokens: int, *, ended: bool) -> None:
+        """Tell the executor that so many output tokens, or also the end, arrived."""
+        ...
 
-    def want_tokenizer(self, tokenizer_hash: str) -> None: ...
+    def want_tokenizer(self, tokenizer_hash: str) -> None:
+        """Ask the executor for the files of its tokenizer."""
+        ...
 
-    def acknowledge_heartbeat(self, number: int) -> None: ...
+    def acknowledge_heartbeat(self, number: int) -> None:
+        """Tell the executor that its heartbeat arrived."""
+        ...
 
-    def close(self, reason: str) -> None: ...
+    def close(self, reason: str) -> None:
+        """End the session; what was sent before still goes out."""
+        ...

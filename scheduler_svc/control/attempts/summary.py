@@ -1,4 +1,4 @@
-"""How a request that ended by itself is summed up."""
+"""Sums up a request that finished."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from scheduler_svc.domain.attempt_end import AttemptEnd
 
 
 def summary(live: LiveRequest, end: AttemptEnd, now: float) -> Finished:
-    """``end`` is the last attempt's."""
+    """Return how the request finished; ``end`` is its last attempt's."""
     arrived, first = live.request.arrived_at, live.first_token_at
     assigned = live.first_assigned_at if live.first_assigned_at is not None else now
     prefilled = live.prefill_ended_at

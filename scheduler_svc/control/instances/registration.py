@@ -1,4 +1,4 @@
-"""What an executor says when it dials in, and what it is told."""
+"""What an executor says when it registers, and what it is answered."""
 
 from __future__ import annotations
 
@@ -11,44 +11,51 @@ from scheduler_svc.domain.instance import InstanceRole, InstanceSpec
 class HeldAttempt:
     """An attempt of an earlier session that the executor still holds."""
 
-    epoch: int
+    epoch: int  # of the scheduler that sent it
     number: int
-    tokens: int
+    tokens: int  # output positions filled, over all attempts of the request
     ended: bool
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Registration:
+    """An executor's first message."""
+
     spec: InstanceSpec
     held: tuple[HeldAttempt, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Welcome:
+    """The scheduler's answer to a registration."""
+
     session_id: str
     epoch: int
-    lease_s: float
+    lease_s: float  # silence after which the instance is lost
     heartbeat_interval_s: float
-    keep: tuple[int, ...]  # of the held attempts, by number
-    role: InstanceRole
+    keep: tuple[int, ...]  # the held attempts that go on, by number
+    role: InstanceRole  # as an operator may have changed it
 
 
 PROBATION_MAX_S = 60.0
+"""The longest cool-down by default, in seconds."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SessionSettings:
+    """Times and limits of sessions, in seconds and counts."""
+
     lease_s: float = 5.0  # silence after which an instance is lost
     heartbeat_interval_s: float = 0.5
-    reconnect_grace_s: float = 0.3  # broken stream to lost
+    reconnect_grace_s: float = 0.3  # from a broken stream to the loss of the instance
     forget_after_s: float = 600.0  # how long a lost instance is listed
-    failures_to_suspect: int = 3  # in a row, of the engine's making
-    probation_s: float = 5.0  # first rest of an instance that failed in a row; doubles up to probation_max_s
+    failures_to_suspect: int = 3  # in a row, until the instance cools down
+    probation_s: float = 5.0  # the first cool-down; each further one takes twice as long, up to probation_max_s
     probation_max_s: float = PROBATION_MAX_S
 
 
 class DuplicateInstance(Exception):
-    """Another executor with this id is alive."""
+    """Another executor with this id is alive, so this one is refused."""
 
     def __init__(self, instance_id: str) -> None:
         self.instance_id = instance_id
@@ -58,5 +65,7 @@ class DuplicateInstance(Exception):
 
 
 class UnknownSession(Exception):
+    """A stream names a session that is over or never was."""
+
     def __init__(self, session_id: str) -> None:
         super().__init__(f"no session {session_id!r}: register again on the control stream")

@@ -1,4 +1,4 @@
-"""What has to be looked at because nothing announces it: silence, stalls, fleets that went away for good."""
+"""Looks for what nothing announces: silent executors, stalled engines, models that no instance serves any more."""
 
 from __future__ import annotations
 
@@ -18,9 +18,12 @@ from scheduler_svc.domain.scheduler import Scheduler
 log = logging.getLogger(__name__)
 
 CHECK_S = 0.1
+"""Seconds between two checks."""
 
 
 class Watchdog:
+    """Runs every check that has to happen by itself."""
+
     def __init__(
         self,
         scheduler: Scheduler,
@@ -33,7 +36,10 @@ class Watchdog:
         orphan_timeout_s: float,
         configured: frozenset[str],
     ) -> None:
-        """``configured``: models that the configuration names; they stay, whether an instance is left or not."""
+        """``orphan_timeout_s`` is how long a request waits for a model that no instance serves.
+
+        ``configured`` are the models that the configuration names: they are kept without an instance, too.
+        """
         self._scheduler = scheduler
         self._clock = clock
         self._requests = requests
@@ -45,11 +51,13 @@ class Watchdog:
         self._unserved_since: dict[str, float] = {}  # by model with requests waiting
 
     async def run(self) -> None:
+        """Check every ``CHECK_S`` seconds, for ever."""
         while True:
             await self._clock.sleep(CHECK_S)
             self.check()
 
     def check(self) -> None:
+        """Run every check once."""
         self._sessions.check_leases()
         self._sessions.check_progress()
         self._sessions.check_instances()
@@ -61,7 +69,7 @@ class Watchdog:
         self._scheduler.registry.retire_models(keep=self._configured)
 
     def _end_orphans(self) -> None:
-        """Requests whose model no instance has served for long end with a word, unless they asked to wait."""
+        """End requests whose model no instance has served for ``orphan_timeout_s``, unless they asked to wait."""
         now = self._clock.now()
         unserved = {
             model for model, queue in self._scheduler.queues().items() if queue.waiting and not self._served(model)
@@ -77,6 +85,6 @@ class Watchdog:
                 self._requests.end(live, NoInstance(request.model, why))
 
     def _served(self, model: str) -> bool:
-        """Whether an instance takes its requests, or is on its way to."""
+        """Return whether an instance of the model takes requests, or starts."""
         hopeful = STARTING | {InstanceState.READY}
         return any(i.state in hopeful for i in self._scheduler.registry if i.spec.model == model)

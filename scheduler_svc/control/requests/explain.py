@@ -1,4 +1,4 @@
-"""Tells a request's story from what was recorded while it happened; works out nothing anew."""
+"""Tells a request's story from what was recorded while it happened."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from scheduler_svc.domain.scheduler import Scheduler
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Story:
+    """Everything that is known of one request."""
+
     live: LiveRequest
     history: Sequence[HistoryEntry]  # oldest first
     time_slices: Sequence[TimeSlice]  # from acceptance to its end, or to now
@@ -25,13 +27,15 @@ class Story:
 
 
 class Explainer:
+    """Answers ``Explain``: why a request is where it is, and what happened to it."""
+
     def __init__(self, scheduler: Scheduler, clock: ControlClock, requests: RequestTable) -> None:
         self._scheduler = scheduler
         self._clock = clock
         self._requests = requests
 
     def explain(self, key: RequestKey) -> Story:
-        """Raises RequestNotFound once the request has left the bounded record."""
+        """Return a request's story.  Raises RequestNotFound once the request has left the bounded record."""
         live, now = self._requests.get(key), self._clock.now()
         view = self._scheduler.position(key, now) if live.state is RequestState.QUEUED else None
         history = in_order(live.history)

@@ -1,4 +1,4 @@
-"""The door: from a submission to an accepted request in its model's queue, or a clear refusal."""
+"""Admission: turns a submission into an accepted request in its model's queue, or refuses it."""
 
 from __future__ import annotations
 
@@ -38,21 +38,23 @@ from scheduler_svc.domain.waiting_view import why_not_at_once
 log = logging.getLogger(__name__)
 
 CLIENT_GONE = "the client went away"
-"""Why a request is cancelled that nobody reads any more."""
+"""The reason for cancelling a request that no client reads any more."""
 
 PROMPT_FIELDS = ("spec.prompt", "spec.text", "spec.tokens", "spec.chat")
-"""Where a prompt is complained of.  Once it is, its length and its ids say nothing more."""
+"""Fields that a violation of the prompt names.  After one of them the prompt's length and ids are not checked."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class IntakeSettings:
-    arriving_limit: int = 4_096  # submissions on their way through the door at once
-    default_deadline_s: float = 3_600.0  # for requests that name none: nothing waits for ever
+    """Limits and defaults of admission."""
+
+    arriving_limit: int = 4_096  # requests being validated and tokenized at the same time
+    default_deadline_s: float = 3_600.0  # for requests without a deadline: nothing waits for ever
     sampling_defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # by model
 
 
 class _Arrival:
-    """A submission on its way through the door."""
+    """A submission that is being validated and tokenized."""
 
     __slots__ = ("digest", "through")
 
@@ -62,6 +64,8 @@ class _Arrival:
 
 
 class Intake:
+    """Admits requests, attaches clients to requests that are known, and cancels."""
+
     def __init__(
         self,
         scheduler: Scheduler,
@@ -122,22 +126,23 @@ class Intake:
         return Subscription(live, self._loop_lag, after_token=submission.after_token, attached=False)
 
     def leave(self, subscription: Subscription) -> None:
-        """A client's stream is over.  If nobody reads a request any more, it ends, unless it was detached."""
+        """Note that a client's stream is over; cancel the request if no client reads it and it is not detached."""
         subscription.close()
         live = subscription.live
         if not live.readers and not live.detached and not live.state.ended:
             self._requests.end(live, RequestCancelled(CLIENT_GONE))
 
     def cancel(self, key: RequestKey, reason: str) -> tuple[bool, LiveRequest]:
-        """End a request early.  False if it had ended.  Raises RequestNotFound."""
+        """Cancel a request; the flag is False if it had ended.  Raises RequestNotFound."""
         live = self._requests.get(key)
         return self._requests.end(live, RequestCancelled(reason)), live
 
     def expected_wait_s(self, live: LiveRequest) -> float:
+        """Predict how long a new request for the same model would wait, in seconds."""
         return self._scheduler.expected_wait(live.request.model, self._clock.now())
 
     def close(self) -> None:
-        """Refuse what is new from here on."""
+        """Refuse new requests from here on."""
         self._closed = True
 
     # --- steps ------------------------------------------------------------------------------------
@@ -189,7 +194,10 @@ class Intake:
     async def _token_ids(
         self, submission: Submission, facts: EngineFacts, violations: list[FieldViolation], until: float
     ) -> Sequence[int]:
-        """Raises DeadlineExceeded: a chat template is somebody else's program and may never end."""
+        """Return the prompt's token ids; add to ``violations`` and return none where it has none.
+
+        Raises DeadlineExceeded at ``until``: a chat template is somebody else's program and may never end.
+        """
         prompt, known = submission.prompt, facts.tokenizer_hash
         if isinstance(prompt, TokenPrompt):
             return prompt.token_ids
@@ -228,7 +236,10 @@ class Intake:
         return live
 
     def _refuse_unservable(self, request: Request) -> None:
-        """Raises NoInstance.  Who asked to wait is refused only where instances are there and none will ever do."""
+        """Raise NoInstance where no instance serves the request.
+
+        A request that asked to wait is refused only where instances are there and none of them will ever serve it.
+        """
         pool = self._scheduler.registry.find_pool(request.model)
         if pool is not None and any(instance.live for instance in pool.instances()):
             why_never = self._scheduler.can_ever_serve(request)
@@ -240,7 +251,7 @@ class Intake:
 
 
 def _first_per_field(violations: list[FieldViolation]) -> list[FieldViolation]:
-    """One complaint per field is enough; the first is the most basic."""
+    """Keep one violation per field: the first, which is the most basic."""
     found: dict[str, FieldViolation] = {}
     for violation in violations:
         found.setdefault(violation.field, violation)

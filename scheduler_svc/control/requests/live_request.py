@@ -31,17 +31,19 @@ TRANSITIONS: dict[RequestState, frozenset[RequestState]] = {
     RequestState.CANCELLED: frozenset(),
     RequestState.EXPIRED: frozenset(),
 }
-"""What may follow what.  Nothing follows an end, so a request ends once and its first cause wins."""
+"""The states that may follow each state.  Nothing follows an end, so a request ends once and its first cause wins."""
 
 HISTORY_LIMIT = 128
 """Entries kept per request; later ones are dropped, except the end."""
 
 LAST_TOKEN = "last_token"
-"""Noted once its attempt is known to have failed, so later than it was."""
+"""The event of an attempt's last token; it is noted once the attempt is known to have failed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HistoryEntry:
+    """One event in a request's life."""
+
     at: float  # seconds on the scheduler's clock
     event: str
     detail: str
@@ -49,7 +51,7 @@ class HistoryEntry:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Placement:
-    """A decision, and the output position its attempt starts at."""
+    """A decision, and the output position that its attempt starts at."""
 
     decision: Decision
     from_token: int
@@ -57,6 +59,8 @@ class Placement:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SloOutcome:
+    """One target of a request, and how it was met."""
+
     target: str  # "ttft" | "tpot" | "deadline"
     wanted_s: float
     measured_s: float
@@ -65,7 +69,7 @@ class SloOutcome:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finished:
-    """How a request ended by itself."""
+    """The outcome of a request that finished.  Costs are in the unit of the instances' prices."""
 
     finish_reason: str  # "stop" | "length"
     stop_string: str
@@ -88,21 +92,23 @@ Outcome = Finished | SchedulerError
 
 
 class Reader(Protocol):
-    """One client's view of the output."""
+    """One client's position in the output."""
 
     position: int  # of the next output token it takes
 
     def wake(self) -> None:
-        """There is something new."""
+        """Tell the client that there is something new."""
         ...
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class LiveRequest:
+    """One request with all that is known of it.  Times are seconds on the control clock."""
+
     request: Request
     digest: bytes  # of the content: the same id with another digest is a conflict
     detached: bool
-    deadline_asked: bool = True  # by the caller; else it is only the bound that nothing waits for ever
+    deadline_asked: bool = True  # the caller stated the deadline; else it only bounds the wait
     warnings: tuple[str, ...] = ()
     state: RequestState = RequestState.QUEUED
     output: OutputLog = field(init=False)
@@ -112,10 +118,10 @@ class LiveRequest:
     failed_on: frozenset[str] = frozenset()  # instances its attempts failed on
     deadline_timer: Timer | None = None
     first_assigned_at: float | None = None
-    prefill_ended_at: float | None = None  # of a split request's prefill leg
+    prefill_ended_at: float | None = None  # of a split request: when its prefill leg ended
     first_token_at: float | None = None
     last_token_at: float | None = None
-    delivering: bool = False  # the attempt under way has given tokens
+    delivering: bool = False  # the current attempt has given tokens
     cost: float = 0.0  # of ended attempts
     observed: RequestObserver = UNOBSERVED
     readers: list[Reader] = field(default_factory=list)
@@ -125,19 +131,22 @@ class LiveRequest:
 
     @property
     def key(self) -> RequestKey:
+        """The request's tenant and id."""
         return self.request.key
 
     @property
     def attempts(self) -> int:
+        """How many attempts were started, the legs of a split request counted as one."""
         return len(self.placements)
 
     def transition(self, state: RequestState) -> None:
-        """Raises InvalidTransition where ``TRANSITIONS`` does not allow it."""
+        """Change the state.  Raises InvalidTransition where ``TRANSITIONS`` does not allow it."""
         if state not in TRANSITIONS[self.state]:
             raise InvalidTransition(f"request {self.key}", self.state.value, state.value)
         self.state = state
 
     def note(self, now: float, event: str, detail: str = "") -> None:
+        """Add to the history; past ``HISTORY_LIMIT`` entries only the end is added."""
         if len(self.history) < HISTORY_LIMIT or self.state.ended:
             self.history.append(HistoryEntry(at=now, event=event, detail=detail))
 
@@ -160,7 +169,7 @@ class LiveRequest:
             self.note(now, "resumed", f"from {instance_id}, after {self.placements[-1].from_token} tokens")
 
     def note_setback(self, now: float, why: str) -> None:
-        """An attempt failed, and it waits again."""
+        """Record that the current attempt failed, and that the request waits again."""
         if self.delivering and self.last_token_at is not None:
             self.note(self.last_token_at, LAST_TOKEN, f"{len(self.output)} so far")
         self.delivering = False
@@ -168,13 +177,13 @@ class LiveRequest:
 
     @property
     def about(self) -> dict[str, str]:
-        """For ``extra`` of log lines: which request, and which trace where there is one."""
+        """The request and its trace, for ``extra`` of log lines."""
         traceparent = self.observed.traceparent or self.request.trace_headers.get("traceparent", "")
         return {"request": str(self.key), "traceparent": traceparent}
 
     @property
     def unread(self) -> int:
-        """Output tokens that its readers have not taken yet, over all of them."""
+        """The output tokens that readers have not taken yet, summed over all readers."""
         return sum(max(0, len(self.output) - reader.position) for reader in self.readers)
 
     def changed(self) -> None:
@@ -183,7 +192,7 @@ class LiveRequest:
             reader.wake()
 
     def measure_slo(self, now: float) -> Sequence[SloOutcome]:
-        """Each target the caller set, against what happened up to ``now``."""
+        """Compare each target that the caller stated with what happened up to ``now``."""
         request, found = self.request, []
         ttft = None if self.first_token_at is None else self.first_token_at - request.arrived_at
         if request.ttft_target_s is not None:
@@ -196,7 +205,7 @@ class LiveRequest:
         return found
 
     def forget_prompt(self) -> None:
-        """Give the prompt's memory back once nothing can need it: its length stays, as a range of that length."""
+        """Free the prompt's memory once nothing needs it; a range keeps its length."""
         self.request = replace(self.request, prompt_token_ids=range(self.request.prompt_tokens))
 
 

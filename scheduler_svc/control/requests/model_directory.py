@@ -1,4 +1,4 @@
-"""Which models can be asked for, and waiting for one to come."""
+"""Knows which models can be asked for, and waits for a model to come."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ TOKENIZER_WAIT_S = 5.0
 
 
 class ModelDirectory:
-    """Knows the facts of a model from its instances: the latest that were READY, kept while they are away."""
+    """Keeps the facts of each model, as its latest READY instance reported them, also while that is away.
+
+    Bounded by the models that the scheduler knows.
+    """
 
     def __init__(
         self, scheduler: Scheduler, clock: ControlClock, tokenizers: Tokenizers, configured: frozenset[str]
@@ -34,18 +37,20 @@ class ModelDirectory:
         self._changed = asyncio.Event()
 
     def ready(self, model: str, facts: EngineFacts) -> None:
-        """An instance of the model is READY."""
+        """Take in the facts of an instance that became READY."""
         self._facts[model] = facts
         self._facts = {name: known for name, known in self._facts.items() if name in self._known()}
         self.changed()
 
     def changed(self) -> None:
-        """An instance or a tokenizer came."""
+        """Wake the requests that wait: an instance or a tokenizer came."""
         self._changed.set()
         self._changed = asyncio.Event()
 
     async def resolve(self, model: str, *, wait: bool, until: float) -> tuple[str, EngineFacts]:
-        """The model's name and facts, its tokenizer here.
+        """Return the model's name and facts once its tokenizer is here.
+
+        ``model`` may be empty where there is only one.  ``until`` bounds the wait, in seconds on the control clock.
 
         Raises UnknownModel, NoInstance (nothing usable and ``wait`` false), DeadlineExceeded, InvalidRequest.
         """
@@ -63,7 +68,7 @@ class ModelDirectory:
                 raise NoInstance(name, self._why(name))
 
     def _name(self, model: str) -> str:
-        """The model meant; empty for the only one where none is known yet."""
+        """Return the name of the model that is meant; empty where none is given and none is known yet."""
         known = self._known()
         if not known or model in known:
             return model
@@ -77,7 +82,7 @@ class ModelDirectory:
         )
 
     def _known(self) -> frozenset[str]:
-        """Every model with an instance, whatever its state, and those of the configuration."""
+        """Return every model with an instance, whatever its state, and those of the configuration."""
         return self._configured.union(pool.model for pool in self._scheduler.registry.pools() if len(pool))
 
     def _why(self, model: str) -> str:

@@ -1,7 +1,7 @@
-"""Who watches what happens: the port that telemetry implements.
+"""The port through which requests are observed; telemetry implements it.
 
-Control tells what happened and goes on.  An observer returns at once, raises nothing and changes nothing; none of these
-is called per token.  Times are seconds on the control clock.
+Control tells what happened and goes on.  An observer returns at once, raises nothing and changes nothing; none of its
+methods is called per token.  Times are seconds on the control clock.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class FailoverCause(Enum):
-    """Why a request has to go on elsewhere."""
+    """Why a request is requeued."""
 
     LOST = "lost"  # its instance, or the session with it
     STALLED = "stalled"  # its instance makes no progress
@@ -30,115 +30,119 @@ class FailoverCause(Enum):
 
 
 class RequestObserver(Protocol):
-    """Of one request, from its arrival to its end; ``refused`` or ``ended`` is the last call."""
+    """Observes one request from its arrival to its end; ``refused`` or ``ended`` is the last call."""
 
     @property
     def traceparent(self) -> str:
-        """W3C trace context of the request itself, for log lines; empty where it is not traced."""
+        """The W3C trace context of the request, for log lines; empty where it is not traced."""
         ...
 
     def refused(self, error: BaseException, now: float) -> None:
-        """It was not accepted."""
+        """Note that the request was not accepted."""
         ...
 
     def accepted(self, live: LiveRequest, now: float) -> None:
-        """It waits from now on."""
+        """Note that the request waits from now on."""
         ...
 
     def decided(self, live: LiveRequest, decision: Decision, now: float) -> None:
-        """It has a place, and waits no more."""
+        """Note that the request is placed, and waits no more."""
         ...
 
     def sent(
         self, live: LiveRequest, now: float, *, attempt_number: int, instance_id: str, phase: Phase
     ) -> Mapping[str, str]:
-        """An attempt goes to its executor, with the trace context that is returned."""
+        """Note that an attempt is sent; return the trace headers that its executor gets."""
         ...
 
     def reported(self, live: LiveRequest, decision: Decision, end: AttemptEnd, now: float) -> None:
-        """The executor's last word on an attempt, also on one that is fenced: its request may be over."""
+        """Note how an attempt ended, also one that is fenced: its request may be over."""
         ...
 
     def first_token(self, live: LiveRequest, now: float) -> None:
-        """Of the attempt under way."""
+        """Note the first token of the current attempt."""
         ...
 
     def handed_over(self, live: LiveRequest, took_s: float) -> None:
-        """A split request's blocks were fetched: prefill's end to decode's first token."""
+        """Note that a split request's KV was fetched; ``took_s`` runs from prefill's end to decode's first token."""
         ...
 
     def moved_on(self, live: LiveRequest, cause: FailoverCause, why: str, now: float) -> None:
-        """Its attempt failed; it waits again, unless it ends now."""
+        """Note that the request's attempt failed: it is requeued, unless it ends now."""
         ...
 
     def ended(self, live: LiveRequest, now: float) -> None:
-        """``live.outcome`` is set."""
+        """Note that the request ended; ``live.outcome`` is set."""
         ...
 
 
 class Observer(Protocol):
+    """Observes the scheduler; makes an observer for each request."""
+
     def arrived(self, submission: Submission, now: float) -> RequestObserver:
-        """A request that is not known yet is at the door."""
+        """Return the observer of a request that arrives and is not known yet."""
         ...
 
     def scheduled(self, decisions: Sequence[Decision], took_s: float) -> None:
-        """A scheduling pass placed these, before any of them is sent."""
+        """Note what a scheduling pass decided, before any of it is sent."""
         ...
 
     def lagged(self, lag_s: float) -> None:
-        """How late the event loop was."""
+        """Note how late the event loop was, in seconds."""
         ...
 
 
 class Unobserved:
-    """Nobody watches a request; the caller's trace context goes on to the executor as it came."""
+    """Implements RequestObserver and does nothing; the caller's trace context goes on to the executor as it came."""
 
     traceparent = ""
 
     def refused(self, error: BaseException, now: float) -> None:
-        pass
+        """Do nothing."""
 
     def accepted(self, live: LiveRequest, now: float) -> None:
-        pass
+        """Do nothing."""
 
     def decided(self, live: LiveRequest, decision: Decision, now: float) -> None:
-        pass
+        """Do nothing."""
 
     def sent(
         self, live: LiveRequest, now: float, *, attempt_number: int, instance_id: str, phase: Phase
     ) -> Mapping[str, str]:
+        """Return the caller's trace headers."""
         return live.request.trace_headers
 
     def reported(self, live: LiveRequest, decision: Decision, end: AttemptEnd, now: float) -> None:
-        pass
+        """Do nothing."""
 
     def first_token(self, live: LiveRequest, now: float) -> None:
-        pass
+        """Do nothing."""
 
     def handed_over(self, live: LiveRequest, took_s: float) -> None:
-        pass
+        """Do nothing."""
 
     def moved_on(self, live: LiveRequest, cause: FailoverCause, why: str, now: float) -> None:
-        pass
+        """Do nothing."""
 
     def ended(self, live: LiveRequest, now: float) -> None:
-        pass
+        """Do nothing."""
 
 
 UNOBSERVED = Unobserved()
 
 
 class NullObserver:
-    """Nobody watches."""
+    """Implements Observer and does nothing."""
 
     def arrived(self, submission: Submission, now: float) -> RequestObserver:
+        """Return an observer that does nothing."""
         return UNOBSERVED
 
     def scheduled(self, decisions: Sequence[Decision], took_s: float) -> None:
-        pass
+        """Do nothing."""
 
     def lagged(self, lag_s: float) -> None:
-        pass
+        """Do nothing."""
 
 
 NULL_OBSERVER = NullObserver()

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 TOKEN_BYTES = 70
-"""About what a token takes here."""
+"""Memory that one token takes here, about."""
 
 
 class TokenSlice(NamedTuple):
@@ -27,10 +27,12 @@ class TokenSlice(NamedTuple):
 
 
 class OutputGap(Exception):
-    """What came does not fit what is here: the attempt cannot be trusted."""
+    """Output does not fit what is there: the attempt that sent it cannot be trusted."""
 
 
 class OutputLog:
+    """The output tokens of one request with their text and log probabilities."""
+
     __slots__ = (
         "_ends",
         "_limit",
@@ -59,21 +61,22 @@ class OutputLog:
 
     @property
     def weight(self) -> int:
-        """Memory it takes, in output tokens without log probabilities."""
+        """The memory the log takes, counted in output tokens without log probabilities."""
         return len(self.token_ids) + self._logprob_bytes // TOKEN_BYTES
 
     @property
     def text_length(self) -> int:
-        """Unicode code points, the tail included."""
+        """The length of the text in Unicode code points, the tail included."""
         return self._text_length + len(self._tail)
 
     @property
     def text(self) -> str:
-        """All of it, the tail included."""
+        """The whole text, the tail included."""
         return "".join(self._pieces) + self._tail
 
     @property
     def tail(self) -> str:
+        """The text that was held back until the end."""
         return self._tail
 
     def append(
@@ -84,7 +87,7 @@ class OutputLog:
         text: str,
         logprobs: Sequence[bytes] | None,
     ) -> bool:
-        """Take tokens in.  False if all of them were here already (sent again after a reconnect).
+        """Append tokens; return False if all of them were there already (sent again after a reconnect).
 
         Raises OutputGap where positions are missing, where the overlap is partial (its text cannot be cut), past the
         limit, and where text or log probabilities do not go with the tokens.
@@ -117,11 +120,14 @@ class OutputLog:
         return True
 
     def close(self, trailing_text: str) -> None:
-        """The output is complete; ``trailing_text`` was held back for a stop string or a character's last bytes."""
+        """Complete the output with the text that was held back for a stop string or a character's last bytes."""
         self._tail = trailing_text
 
     def read(self, start: int) -> TokenSlice:
-        """Everything from ``start`` up to the end, or to where another attempt takes over.  ``start < len(self)``."""
+        """Return the output from ``start`` to the end, or to where another attempt takes over.
+
+        ``start`` is an output position less than the length.
+        """
         end, attempt = len(self.token_ids), 0
         for position, number in reversed(self._segments):
             if position <= start:

@@ -1,4 +1,4 @@
-"""The table of requests, and the one way a request ends."""
+"""Which requests there are, and the one way in which a request ends."""
 
 from __future__ import annotations
 
@@ -21,19 +21,20 @@ EndListener = Callable[[LiveRequest, str], None]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RecordLimits:
-    """Bounds of the record of ended requests: the oldest leave first."""
+    """Bounds of the record of ended requests: the oldest are forgotten first."""
 
     requests: int = 2_000
     output_tokens: int = 4_000_000  # about 70 bytes each
     candidates: int = 200_000  # of all kept decisions; about 200 bytes each
 
     def weight(self, live: LiveRequest) -> tuple[int, int]:
+        """Return what a request adds to the record: output tokens, candidates."""
         considered = sum(p.decision.candidates_considered for p in live.placements)
         return live.output.weight, considered
 
 
 class RequestTable:
-    """Requests that live, and a bounded record of those that ended (for attaching, explaining and idempotency)."""
+    """The live requests, and a bounded record of those that ended (for attaching, explaining and idempotency)."""
 
     def __init__(self, scheduler: Scheduler, clock: ControlClock, limits: RecordLimits) -> None:
         self._scheduler = scheduler
@@ -56,26 +57,31 @@ class RequestTable:
         return iter(list(self._live.values()))
 
     def find(self, key: RequestKey) -> LiveRequest | None:
+        """Return a request that lives or is in the record; None where it is in neither."""
         return self._live.get(key) or self._ended.get(key)
 
     def get(self, key: RequestKey) -> LiveRequest:
-        """Raises RequestNotFound."""
+        """Return a request that lives or is in the record.  Raises RequestNotFound."""
         live = self.find(key)
         if live is None:
             raise RequestNotFound(key.request_id)
         return live
 
     def recent(self) -> Iterable[LiveRequest]:
+        """Return the requests that ended, the latest first."""
         return reversed(self._ended.values())
 
     def admit(self, live: LiveRequest) -> None:
-        """From here on the request ends exactly once, its deadline at the latest."""
+        """Enter a request: from here on it ends exactly once, at its deadline at the latest."""
         self._live[live.key] = live
         if live.request.deadline_at is not None:
             live.deadline_timer = self._clock.call_at(live.request.deadline_at, lambda: self._expire(live))
 
     def end(self, live: LiveRequest, outcome: Outcome) -> bool:
-        """End it, if nothing has yet: the first cause wins.  Its engine is told to stop; its readers see it."""
+        """End a request; return False if it had ended: the first cause wins.
+
+        Its engine is told to stop, and its readers see the outcome.
+        """
         if live.state.ended:
             return False
         now = self._clock.now()
@@ -91,7 +97,7 @@ class RequestTable:
         self._record(live)
         live.changed()
         live.observed.ended(live, now)
-        _say(live, outcome)
+        _log_end(live, outcome)
         return True
 
     def _expire(self, live: LiveRequest) -> None:
@@ -126,7 +132,7 @@ def _state_of(outcome: Outcome) -> RequestState:
     return RequestState.FAILED
 
 
-def _say(live: LiveRequest, outcome: Outcome) -> None:
+def _log_end(live: LiveRequest, outcome: Outcome) -> None:
     level = logging.INFO if live.state in (RequestState.FAILED, RequestState.EXPIRED) else logging.DEBUG
     if not log.isEnabledFor(level):
         return

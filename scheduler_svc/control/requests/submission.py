@@ -13,17 +13,23 @@ from scheduler_svc.domain.request import Priority, RequestKey, ResumeMode
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TextPrompt:
+    """A prompt as text, to be tokenized with the model's tokenizer."""
+
     text: str
     special_tokens: bool = True  # let the model's tokenizer add its own
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TokenPrompt:
+    """A prompt as token ids."""
+
     token_ids: Sequence[int]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ChatPrompt:
+    """A prompt as a conversation, to be rendered with the model's chat template."""
+
     conversation: Conversation
 
 
@@ -32,7 +38,10 @@ Prompt = TextPrompt | TokenPrompt | ChatPrompt
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Submission:
-    """``violations`` were found on the way here; they are reported together with those found later."""
+    """A request as its caller sent it.
+
+    ``violations`` were found while it was converted; they are reported together with those found later.
+    """
 
     key: RequestKey
     digest: bytes  # of everything that makes the content: model, prompt, sampling, targets

@@ -12,7 +12,7 @@ Event = Placement | TokenSlice | Outcome
 
 
 class Subscription:
-    """Yields placements, tokens and the outcome, in the order in which they concern the output."""
+    """Hands one client the placements, tokens and outcome of a request, in the order of the output."""
 
     def __init__(self, live: LiveRequest, loop_lag: LoopLag, *, after_token: int, attached: bool) -> None:
         self.live = live
@@ -27,7 +27,7 @@ class Subscription:
         live.readers.append(self)
 
     async def next(self) -> Event:
-        """The next event; the outcome is the last.  Waits as long as the request lives, which its deadline bounds."""
+        """Wait for the next event; the outcome is the last.  The request's deadline bounds the wait."""
         while True:
             event = self._poll()
             if event is not None:
@@ -40,14 +40,14 @@ class Subscription:
                 self._paced_at = self._loop_lag.now()
 
     def close(self) -> None:
-        """Idempotent.  Says nothing about the request: ``Intake.leave`` does."""
+        """Stop reading.  Does nothing to the request: ``Intake.leave`` does."""
         if self._waiter is not None and not self._waiter.done():
             self._waiter.cancel()
         if self in self.live.readers:
             self.live.readers.remove(self)
 
     def wake(self) -> None:
-        """There is something new."""
+        """Wake the client's stream: there is something new."""
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 

@@ -1,4 +1,4 @@
-"""Where a request's time went, worked out from its history."""
+"""Works out from a request's history where its time went."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scheduler_svc.domain.decision import Decision
 
 
 class TimeUse(Enum):
-    """What a stretch of a request's time went to."""
+    """What a request spends time on."""
 
     QUEUE = "queue"  # it waited for a place
     PREFILL = "prefill"  # sent to an instance; its next output token was not there yet
@@ -22,6 +22,8 @@ class TimeUse(Enum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TimeSlice:
+    """A stretch of a request's time that was spent on one thing."""
+
     use: TimeUse
     start_s: float  # since acceptance
     length_s: float
@@ -29,12 +31,12 @@ class TimeSlice:
 
 
 def timeline(live: LiveRequest, now: float) -> list[TimeSlice]:
-    """From acceptance to the request's end, or to ``now``: in order, without gap or overlap."""
+    """Divide the time from acceptance to the request's end, or to ``now``: in order, without gap or overlap."""
     return _Timeline(live).tell(now)
 
 
 def in_order(history: Sequence[HistoryEntry]) -> list[HistoryEntry]:
-    """By time: that an instance's last token was its last is noted only when it is lost."""
+    """Sort a history by time: that a token was an instance's last is noted only when the instance is lost."""
     return sorted(history, key=lambda entry: entry.at)
 
 
@@ -82,7 +84,7 @@ class _Timeline:
             self._attempt_from = len(self._slices)
 
     def _lose(self) -> None:
-        """What the attempt spent without a token is lost; what was decoded was delivered and is not."""
+        """Count the time as lost that the attempt spent without a token; what was decoded was delivered and is not."""
         for index in range(self._attempt_from, len(self._slices)):
             if self._slices[index].use in (TimeUse.PREFILL, TimeUse.TRANSFER) and not self._gave(index):
                 self._slices[index] = replace(self._slices[index], use=TimeUse.LOST)

@@ -9,33 +9,47 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ChatTurn:
+    """One message of a conversation."""
+
     role: str
     text: str
     name: str = ""
 
 
 class PromptError(Exception):
-    """The prompt cannot be rendered or tokenized; the caller's fault, said in a sentence."""
+    """The caller's prompt cannot be rendered or tokenized; the message says why in a sentence."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Conversation:
+    """Messages to be rendered by the model's chat template."""
+
     turns: Sequence[ChatTurn]
-    continue_final_message: bool = False
+    continue_final_message: bool = False  # the output continues the last message instead of answering it
     template_arguments: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Tokenizers(Protocol):
-    def has(self, tokenizer_hash: str) -> bool: ...
+    """Tokenizers by the hash of their files."""
+
+    def has(self, tokenizer_hash: str) -> bool:
+        """Return whether the tokenizer is here."""
+        ...
 
     async def install(self, tokenizer_hash: str, document: bytes) -> None:
-        """Raises ValueError if the document does not have this hash or is no tokenizer."""
+        """Add a tokenizer.  Raises ValueError if the document does not have this hash or is no tokenizer."""
         ...
 
     async def encode(self, tokenizer_hash: str, text: str, *, special_tokens: bool) -> Sequence[int]:
-        """Raises PromptError; KeyError if the tokenizer is not here."""
+        """Return the token ids of a text; ``special_tokens`` adds the model's own.
+
+        Raises PromptError; KeyError if the tokenizer is not here.
+        """
         ...
 
     async def encode_chat(self, tokenizer_hash: str, conversation: Conversation) -> Sequence[int]:
-        """Raises PromptError; KeyError if the tokenizer is not here."""
+        """Render a conversation with the model's chat template and return its token ids.
+
+        Raises PromptError; KeyError if the tokenizer is not here.
+        """
         ...

@@ -1,5 +1,6 @@
 """Time as control knows it.  Nothing in this room asks asyncio or the system for it: whole-system fault schedules run
-in virtual time on ``virtual_clock``; the service runs on ``scheduler_svc.asyncio_clock``."""
+in virtual time on ``virtual_clock``; the service runs on ``scheduler_svc.asyncio_clock``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A bound on how long some work may take, on the injected clock."""
+"""Bounds how long some work may take, on the injected clock."""
 
 from __future__ import annotations
 

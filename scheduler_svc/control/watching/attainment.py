@@ -1,4 +1,6 @@
-"""Whether a request met its targets: what failed or was refused did not.  Telemetry and the live view count by this.
+"""Decides whether a request met its targets.  Telemetry and the live view count by this.
+
+What failed or was refused met none, unless that was the caller's doing.
 
 A model without an instance misses its targets as long as it is known: while a lost instance is remembered (its requests
 end with NoInstance, or expire), and for good where the configuration names it.  Once its last instance is forgotten, a
@@ -19,23 +21,28 @@ from scheduler_svc.domain.settings import Targets
 from scheduler_svc.domain.targets import states_targets
 
 ANY = "any"
+"""Stands for the request as a whole: met if no target was missed."""
 
 CALLERS_OWN = (InvalidRequest, RequestConflict, UnknownModel)
-"""Mistakes that say nothing about the service."""
+"""Errors that are the caller's own and say nothing about the service."""
 
 LEFT = (asyncio.CancelledError, RequestCancelled)
-"""The caller did not want it any more."""
+"""Errors that mean that the caller did not want the answer any more."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attainment:
-    """By target; what does not count is not in it."""
+    """The targets that a request met and missed: "ttft", "tpot", "deadline" and ``ANY``.
+
+    A target that does not count is in neither.
+    """
 
     met: tuple[str, ...] = ()
     missed: tuple[str, ...] = ()
 
     @property
     def counts(self) -> bool:
+        """Whether the request counts at all."""
         return bool(self.met or self.missed)
 
     @property
@@ -48,7 +55,7 @@ NOTHING_COUNTS = Attainment()
 
 
 def of_refused(submission: Submission, error: BaseException) -> Attainment:
-    """All it stated, and at any rate the request itself; nothing where that was the caller's doing."""
+    """Judge a refused request: it missed all targets it stated, and ``ANY``, unless that was the caller's doing."""
     if isinstance(error, (*CALLERS_OWN, *LEFT)):
         return NOTHING_COUNTS
     stated = {"ttft": submission.ttft_target_s, "tpot": submission.tpot_target_s, "deadline": submission.deadline_s}
@@ -56,7 +63,7 @@ def of_refused(submission: Submission, error: BaseException) -> Attainment:
 
 
 def of_ended(live: LiveRequest, now: float, defaults: Mapping[Priority, Targets]) -> Attainment:
-    """``live`` ended ``now``."""
+    """Judge a request that ended ``now``, by its own targets or else by its class's default."""
     if isinstance(live.outcome, CALLERS_OWN):
         return NOTHING_COUNTS
     if live.state is RequestState.CANCELLED:
@@ -80,7 +87,7 @@ def _stated(live: LiveRequest) -> list[str]:
 
 
 def _default_met(live: LiveRequest, now: float, defaults: Mapping[Priority, Targets]) -> bool:
-    """A request that states no target is measured by its class's default first-token target, as policies do."""
+    """Return whether a request without a stated target met its class's default for the first token."""
     wanted = defaults[live.request.priority].ttft_s
     if states_targets(live.request) or wanted is None:
         return True

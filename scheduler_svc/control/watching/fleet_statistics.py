@@ -1,7 +1,7 @@
-"""Counts what happens and remembers the latest decisions and failovers, for whoever watches the fleet.
+"""Counts what happens and keeps the latest decisions and failovers, for clients that watch the fleet.
 
-Always on, beside whatever telemetry is: it stands before another observer and passes everything on.  Its memory is
-bounded: the buckets of five minutes, and the latest few of what it remembers.
+It is always on, whatever telemetry is: it stands before another observer and passes everything on.  Its memory is
+bounded: the buckets of five minutes, and the latest few decisions and failovers.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ from scheduler_svc.domain.request import Priority, RequestKey
 from scheduler_svc.domain.settings import Targets
 
 DECISIONS_KEPT = 64
+"""Latest decisions that are kept."""
+
 FAILOVERS_KEPT = 16
+"""Latest failovers that are kept."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,6 +44,8 @@ class RecentDecision:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RecentFailover:
+    """A request that was requeued."""
+
     at: float  # seconds on the control clock
     key: RequestKey
     cause: FailoverCause
@@ -48,7 +53,7 @@ class RecentFailover:
 
 
 class FleetStatistics:
-    """Implements control's Observer."""
+    """Implements Observer; ``counts``, ``decisions`` and ``failovers`` are what it knows."""
 
     def __init__(self, watched_by: Observer, default_targets: Mapping[Priority, Targets], now: float) -> None:
         self._next = watched_by
@@ -58,31 +63,38 @@ class FleetStatistics:
         self.failovers: deque[RecentFailover] = deque(maxlen=FAILOVERS_KEPT)  # oldest first
 
     def arrived(self, submission: Submission, now: float) -> RequestObserver:
+        """Return an observer that counts the request."""
         return CountedRequest(self, self._next.arrived(submission, now), submission)
 
     def scheduled(self, decisions: Sequence[Decision], took_s: float) -> None:
+        """Keep the latest decisions, without their candidates."""
         self.decisions.extend(_in_short(decision) for decision in decisions[-DECISIONS_KEPT:])
         self._next.scheduled(decisions, took_s)
 
     def lagged(self, lag_s: float) -> None:
+        """Pass the lag on."""
         self._next.lagged(lag_s)
 
     def accepted(self, now: float) -> None:
+        """Count an accepted request."""
         for counts in self.counts.open(now):
             counts.accepted += 1
 
     def refused(self, submission: Submission, error: BaseException, now: float) -> None:
+        """Count a refused request."""
         found = attainment.of_refused(submission, error)
         for counts in self.counts.open(now):
             counts.refused += 1
             _judge(counts, submission.priority, found)
 
     def failed_over(self, live: LiveRequest, cause: FailoverCause, why: str, now: float) -> None:
+        """Count and keep a failover."""
         self.failovers.append(RecentFailover(at=now, key=live.key, cause=cause, why=why))
         for counts in self.counts.open(now):
             counts.failovers += 1
 
     def ended(self, live: LiveRequest, now: float) -> None:
+        """Count a request that ended, with its output and its targets."""
         found = attainment.of_ended(live, now, self._default_targets)
         for counts in self.counts.open(now):
             counts.ended[live.state] += 1
@@ -91,7 +103,7 @@ class FleetStatistics:
 
 
 class CountedRequest:
-    """Implements control's RequestObserver."""
+    """Implements RequestObserver."""
 
     __slots__ = ("_next", "_statistics", "_submission")
 
@@ -102,40 +114,50 @@ class CountedRequest:
 
     @property
     def traceparent(self) -> str:
+        """The trace context that the next observer knows."""
         return self._next.traceparent
 
     def refused(self, error: BaseException, now: float) -> None:
+        """Count the refusal of a request that was not accepted."""
         if self._submission is not None:
             self._statistics.refused(self._submission, error, now)
         self._next.refused(error, now)
 
     def accepted(self, live: LiveRequest, now: float) -> None:
+        """Count the accepted request."""
         self._submission = None  # holds the prompt once more
         self._statistics.accepted(now)
         self._next.accepted(live, now)
 
     def decided(self, live: LiveRequest, decision: Decision, now: float) -> None:
+        """Pass it on."""
         self._next.decided(live, decision, now)
 
     def sent(
         self, live: LiveRequest, now: float, *, attempt_number: int, instance_id: str, phase: Phase
     ) -> Mapping[str, str]:
+        """Pass it on."""
         return self._next.sent(live, now, attempt_number=attempt_number, instance_id=instance_id, phase=phase)
 
     def reported(self, live: LiveRequest, decision: Decision, end: AttemptEnd, now: float) -> None:
+        """Pass it on."""
         self._next.reported(live, decision, end, now)
 
     def first_token(self, live: LiveRequest, now: float) -> None:
+        """Pass it on."""
         self._next.first_token(live, now)
 
     def handed_over(self, live: LiveRequest, took_s: float) -> None:
+        """Pass it on."""
         self._next.handed_over(live, took_s)
 
     def moved_on(self, live: LiveRequest, cause: FailoverCause, why: str, now: float) -> None:
+        """Count the failover."""
         self._statistics.failed_over(live, cause, why, now)
         self._next.moved_on(live, cause, why, now)
 
     def ended(self, live: LiveRequest, now: float) -> None:
+        """Count the request's end."""
         self._statistics.ended(live, now)
         self._next.ended(live, now)
 

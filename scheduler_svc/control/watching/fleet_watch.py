@@ -1,4 +1,4 @@
-"""The fleet as it is, for those who watch it.
+"""Snapshots of the fleet for clients that watch it.
 
 Nothing is kept per watcher: each is shown what is current when its turn comes, so one that reads slowly misses
 snapshots instead of piling them up.
@@ -20,13 +20,21 @@ from scheduler_svc.domain.registry import Instance
 from scheduler_svc.domain.scheduler import Scheduler
 
 WATCHERS_LIMIT = 32
-FRESH_S = 0.1  # a snapshot is shared by all who ask within this
-LATEST_S = 10.0  # what rates are made of
+"""Clients that may watch at the same time; the next is refused."""
+
+FRESH_S = 0.1
+"""Seconds that a snapshot is shared by all watchers for."""
+
+LATEST_S = 10.0
+"""Seconds that rates are averaged over."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class FleetSnapshot:
-    """``instances`` are the registry's own: to be read before anything else happens."""
+    """The fleet at one moment.
+
+    ``instances`` are the scheduler's own objects: read them before anything else happens.
+    """
 
     taken_at: float  # seconds on the control clock
     uptime_s: float
@@ -45,6 +53,8 @@ class FleetSnapshot:
 
 
 class FleetWatch:
+    """Takes snapshots of the fleet."""
+
     def __init__(
         self,
         scheduler: Scheduler,
@@ -63,7 +73,7 @@ class FleetWatch:
         self.watchers = 0
 
     async def snapshots(self, interval_s: float) -> AsyncGenerator[FleetSnapshot, None]:
-        """One now, then one every ``interval_s`` after the last was taken; never ends.
+        """Yield a snapshot now, and another one every ``interval_s`` seconds, for ever.
 
         Raises LimitReached where too many watch already.
         """
@@ -78,6 +88,7 @@ class FleetWatch:
             self.watchers -= 1
 
     def snapshot(self) -> FleetSnapshot:
+        """Return the latest snapshot if it is fresh, else take one."""
         now = self._clock.now()
         if self._latest is None or now - self._latest.taken_at >= FRESH_S:
             self._latest = self._take(now)

@@ -1,4 +1,4 @@
-"""What happened since the start and of late, in numbers."""
+"""Counts of what happened since the start and in the last minutes."""
 
 from __future__ import annotations
 
@@ -9,20 +9,26 @@ from dataclasses import dataclass, field
 from scheduler_svc.domain.request import Priority, RequestState
 
 BUCKET_S = 5.0
+"""Seconds of one bucket."""
+
 WINDOW_S = 300.0
+"""Seconds that buckets are kept for."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Counts:
+    """Numbers of things that happened in a stretch of time."""
+
     accepted: int = 0  # requests
     refused: int = 0  # requests that were never accepted
     ended: Counter[RequestState] = field(default_factory=Counter)  # requests
-    failovers: int = 0  # times that a request had to go on elsewhere
+    failovers: int = 0  # times that a request was requeued
     output_tokens: int = 0  # of the requests that ended
     met: Counter[Priority] = field(default_factory=Counter)  # requests that met all their targets
     missed: Counter[Priority] = field(default_factory=Counter)
 
     def add(self, other: Counts) -> None:
+        """Add the numbers of ``other`` to these."""
         self.accepted += other.accepted
         self.refused += other.refused
         self.ended.update(other.ended)
@@ -49,14 +55,14 @@ class RollingCounts:
         self._buckets: deque[tuple[int, Counts]] = deque([(0, Counts())], maxlen=round(WINDOW_S / BUCKET_S) + 1)
 
     def open(self, now: float) -> Iterable[Counts]:
-        """Where to count what happens now: in each of these."""
+        """Return the counts in which something that happens now is counted: all of them."""
         number = self._number(now)
         if self._buckets[-1][0] != number:
             self._buckets.append((number, Counts()))
         return self._total, self._buckets[-1][1]
 
     def last(self, span_s: float, now: float) -> Stretch:
-        """The last ``span_s`` seconds and up to a bucket more; less where the start is nearer."""
+        """Return the counts of the last ``span_s`` seconds, and up to a bucket more; less where the start is nearer."""
         first = self._number(max(self._started_at, now - min(span_s, WINDOW_S)))
         counts = Counts()
         for number, bucket in self._buckets:
@@ -65,6 +71,7 @@ class RollingCounts:
         return Stretch(span_s=now - self._started_at - first * BUCKET_S, counts=counts)
 
     def since_start(self, now: float) -> Stretch:
+        """Return the counts since the start."""
         counts = Counts()
         counts.add(self._total)
         return Stretch(span_s=now - self._started_at, counts=counts)

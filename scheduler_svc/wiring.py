@@ -21,7 +21,7 @@ from scheduler_svc.control.attempts.instance_events import InstanceEvents
 from scheduler_svc.control.attempts.kv_releases import KvReleases
 from scheduler_svc.control.attempts.request_runner import RequestRunner
 from scheduler_svc.control.attempts.warm_ups import WarmUps
-from scheduler_svc.control.instances.registration import PROBATION_MAX_S, SessionSettings
+from scheduler_svc.control.instances.session_settings import PROBATION_MAX_S, SessionSettings
 from scheduler_svc.control.instances.sessions import Sessions
 from scheduler_svc.control.instances.watchdog import Watchdog
 from scheduler_svc.control.requests.explain import Explainer

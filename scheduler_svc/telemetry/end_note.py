@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from sage_telemetry.otlp_attributes import Attributes
-from scheduler_svc.control.requests.live_request import Finished, LiveRequest
+from scheduler_svc.control.requests.live_request import LiveRequest
+from scheduler_svc.control.requests.outcome import Finished
 from scheduler_svc.domain.request import RequestState
 from scheduler_svc.telemetry.outcomes import in_words, invalid_fields, reason_of
 from scheduler_svc.telemetry.request_content import CONTENT_LIMIT

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from scheduler_svc.control.requests.intake import CLIENT_GONE
-from scheduler_svc.control.requests.live_request import Finished, Outcome
+from scheduler_svc.control.requests.outcome import Finished, Outcome
 from scheduler_svc.domain import errors
 
 REASONS: dict[type[BaseException], str] = {

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from sage_telemetry import catalogue
 from sage_telemetry.meter import Meter
-from scheduler_svc.control.requests.live_request import Finished, LiveRequest, Outcome
+from scheduler_svc.control.requests.live_request import LiveRequest
 from scheduler_svc.control.requests.observer import FailoverCause
+from scheduler_svc.control.requests.outcome import Finished, Outcome
 from scheduler_svc.control.requests.submission import Submission
 from scheduler_svc.control.watching import attainment as slo
 from scheduler_svc.domain.attempt_end import AttemptEnd

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from sage.controlplane.v1 import common_pb2, decision_pb2, inference_pb2
-from scheduler_svc.control.requests.live_request import Finished, LiveRequest, Placement, SloOutcome
+from scheduler_svc.control.requests.live_request import LiveRequest, Placement
+from scheduler_svc.control.requests.outcome import Finished, SloOutcome
 from scheduler_svc.control.requests.output_log import TokenSlice
 from scheduler_svc.domain.decision import Candidate, Decision, Prediction
 from scheduler_svc.domain.instance import Parallelism

@@ -11,7 +11,8 @@ from sage.controlplane.v1 import inference_pb2, inference_pb2_grpc
 from sage_wire.errors import ErrorReason
 from sage_wire.metadata import trace_headers
 from scheduler_svc.control.requests.intake import Intake
-from scheduler_svc.control.requests.live_request import Finished, Placement
+from scheduler_svc.control.requests.live_request import Placement
+from scheduler_svc.control.requests.outcome import Finished
 from scheduler_svc.control.requests.output_log import TokenSlice
 from scheduler_svc.control.requests.subscription import Subscription
 from scheduler_svc.domain.scheduler import Scheduler

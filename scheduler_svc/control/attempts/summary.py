@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from scheduler_svc.control.requests.live_request import Finished, LiveRequest
+from scheduler_svc.control.requests.live_request import LiveRequest
+from scheduler_svc.control.requests.outcome import Finished
 from scheduler_svc.domain.attempt_end import AttemptEnd
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from scheduler_svc.control.instances.registration import SessionSettings
+from scheduler_svc.control.instances.session_settings import SessionSettings
 from scheduler_svc.control.timing.clock import ControlClock, Timer
 
 MAX_DOUBLINGS = 10

@@ -37,23 +37,6 @@ class Welcome:
     role: InstanceRole  # as an operator may have changed it
 
 
-PROBATION_MAX_S = 60.0
-"""The longest cool-down by default, in seconds."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SessionSettings:
-    """Times and limits of sessions, in seconds and counts."""
-
-    lease_s: float = 5.0  # silence after which an instance is lost
-    heartbeat_interval_s: float = 0.5
-    reconnect_grace_s: float = 0.3  # from a broken stream to the loss of the instance
-    forget_after_s: float = 600.0  # how long a lost instance is listed
-    failures_to_suspect: int = 3  # in a row, until the instance cools down
-    probation_s: float = 5.0  # the first cool-down; each further one takes twice as long, up to probation_max_s
-    probation_max_s: float = PROBATION_MAX_S
-
-
 class DuplicateInstance(Exception):
     """Another executor with this id is alive, so this one is refused."""
 

@@ -14,11 +14,11 @@ from scheduler_svc.control.instances.drains import GONE, STARTING, Drains
 from scheduler_svc.control.instances.registration import (
     DuplicateInstance,
     Registration,
-    SessionSettings,
     UnknownSession,
     Welcome,
 )
 from scheduler_svc.control.instances.session import Session
+from scheduler_svc.control.instances.session_settings import SessionSettings
 from scheduler_svc.control.requests.model_directory import ModelDirectory
 from scheduler_svc.control.requests.tokenizers import Tokenizers
 from scheduler_svc.control.timing.clock import ControlClock

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scheduler_svc.control.requests.live_request import HistoryEntry, LiveRequest, SloOutcome
+from scheduler_svc.control.requests.live_request import HistoryEntry, LiveRequest
+from scheduler_svc.control.requests.outcome import SloOutcome
 from scheduler_svc.control.requests.request_table import RequestTable
 from scheduler_svc.control.requests.timeline import TimeSlice, in_order, timeline
 from scheduler_svc.control.timing.clock import ControlClock

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from scheduler_svc.control.requests.observer import UNOBSERVED, RequestObserver
+from scheduler_svc.control.requests.outcome import Outcome, SloOutcome
 from scheduler_svc.control.requests.output_log import OutputLog
 from scheduler_svc.control.timing.clock import Timer
 from scheduler_svc.domain.decision import Decision
-from scheduler_svc.domain.errors import InvalidTransition, SchedulerError
+from scheduler_svc.domain.errors import InvalidTransition
 from scheduler_svc.domain.request import Request, RequestKey, RequestState
 
 TRANSITIONS: dict[RequestState, frozenset[RequestState]] = {
@@ -55,40 +56,6 @@ class Placement:
 
     decision: Decision
     from_token: int
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SloOutcome:
-    """One target of a request, and how it was met."""
-
-    target: str  # "ttft" | "tpot" | "deadline"
-    wanted_s: float
-    measured_s: float
-    met: bool
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Finished:
-    """The outcome of a request that finished.  Costs are in the unit of the instances' prices."""
-
-    finish_reason: str  # "stop" | "length"
-    stop_string: str
-    stop_token_id: int | None
-    prompt_tokens: int
-    completion_tokens: int
-    cached_prompt_tokens: int
-    attempts: int
-    queue_s: float
-    ttft_s: float | None  # None when there was no token
-    prefill_s: float | None
-    transfer_s: float | None  # split requests: prefill's end to the first token
-    decode_s: float | None
-    total_s: float
-    cost: float
-    slo: tuple[SloOutcome, ...]
-
-
-Outcome = Finished | SchedulerError
 
 
 class Reader(Protocol):

@@ -7,7 +7,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from scheduler_svc.control.requests.live_request import Finished, LiveRequest, Outcome
+from scheduler_svc.control.requests.live_request import LiveRequest
+from scheduler_svc.control.requests.outcome import Finished, Outcome
 from scheduler_svc.control.timing.clock import ControlClock
 from scheduler_svc.domain.errors import DeadlineExceeded, InvalidRequest, RequestCancelled, RequestNotFound
 from scheduler_svc.domain.request import RequestKey, RequestState

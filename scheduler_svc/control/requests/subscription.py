@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from scheduler_svc.control.requests.live_request import LiveRequest, Outcome, Placement
+from scheduler_svc.control.requests.live_request import LiveRequest, Placement
+from scheduler_svc.control.requests.outcome import Outcome
 from scheduler_svc.control.requests.output_log import TokenSlice
 from scheduler_svc.control.timing.loop_lag import LoopLag
 

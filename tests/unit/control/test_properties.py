@@ -11,7 +11,8 @@ from typing import Any, TypeAlias
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from scheduler_svc.control.requests.live_request import Finished, LiveRequest
+from scheduler_svc.control.requests.live_request import LiveRequest
+from scheduler_svc.control.requests.outcome import Finished
 from scheduler_svc.domain.errors import DeadlineExceeded, InvalidTransition, NoInstance, RequestCancelled
 from scheduler_svc.domain.instance import InstanceRole, InstanceState
 from scheduler_svc.domain.request import Priority, RequestState

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from scheduler_svc.control.requests.live_request import Finished, Placement
+from scheduler_svc.control.requests.live_request import Placement
+from scheduler_svc.control.requests.outcome import Finished
 from scheduler_svc.control.requests.output_log import TokenSlice
 from scheduler_svc.control.requests.subscription import Event
 from scheduler_svc.control.timing.loop_lag import COALESCE_S

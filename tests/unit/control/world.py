@@ -12,7 +12,8 @@ from scheduler_svc.config import SchedulerConfig
 from scheduler_svc.control.attempts.executor_link import AssignOrder
 from scheduler_svc.control.instances.registration import HeldAttempt, Registration
 from scheduler_svc.control.instances.session import Session
-from scheduler_svc.control.requests.live_request import Finished, LiveRequest, Placement
+from scheduler_svc.control.requests.live_request import LiveRequest, Placement
+from scheduler_svc.control.requests.outcome import Finished
 from scheduler_svc.control.requests.output_log import TokenSlice
 from scheduler_svc.control.requests.submission import Submission, TokenPrompt
 from scheduler_svc.control.requests.subscription import Event, Subscription

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from scheduler_svc import wiring
 from scheduler_svc.config import SchedulerConfig
-from scheduler_svc.control.instances.registration import SessionSettings
+from scheduler_svc.control.instances.session_settings import SessionSettings
 from scheduler_svc.control.requests.intake import IntakeSettings
 from scheduler_svc.control.requests.request_table import RecordLimits
 from scheduler_svc.control.timing.virtual_clock import VirtualClock

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scheduler_svc.control.requests.live_request import Finished
+from scheduler_svc.control.requests.outcome import Finished
 
 
 def finished_with(reason: str) -> Finished:

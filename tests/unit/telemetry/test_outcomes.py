@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from scheduler_svc.control.requests.intake import CLIENT_GONE
-from scheduler_svc.control.requests.live_request import LiveRequest, Outcome
+from scheduler_svc.control.requests.live_request import LiveRequest
+from scheduler_svc.control.requests.outcome import Outcome
 from scheduler_svc.control.requests.submission import Submission, TextPrompt
 from scheduler_svc.control.watching import attainment as slo
 from scheduler_svc.domain import errors

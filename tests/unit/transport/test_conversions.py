@@ -13,7 +13,8 @@ from sage_wire.errors import ErrorReason
 from sage_wire.protocol import OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION
 from scheduler_svc.control.attempts.executor_link import AssignOrder, Continuation, KvHandoff
 from scheduler_svc.control.instances.registration import HeldAttempt
-from scheduler_svc.control.requests.live_request import Finished, LiveRequest, Placement, SloOutcome
+from scheduler_svc.control.requests.live_request import LiveRequest, Placement
+from scheduler_svc.control.requests.outcome import Finished, SloOutcome
 from scheduler_svc.control.requests.output_log import TokenSlice
 from scheduler_svc.domain.attempt_end import AttemptEnd, EndCause
 from scheduler_svc.domain.decision import Candidate, Decision, Phase, Prediction, PrefillLeg

@@ -15,9 +15,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from itertools import accumulate
-from pathlib import Path
 from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
@@ -27,7 +25,8 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-from sage_telemetry.endpoints import split_address
+from sage_common.addresses import split_host_port
+from sage_common.tls import ServerTls
 from sage_telemetry.instrument import Kind
 from sage_telemetry.meter import Meter, Reading
 
@@ -42,15 +41,6 @@ LOOK_EVERY_S = 0.1  # at whether the service ends, and at who is over time
 
 class CannotServe(Exception):
     """The metrics address is not to be had; one sentence."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PageTls:
-    """PEM files."""
-
-    certificate: Path
-    private_key: Path
-    client_ca: Path | None = None  # given: a scraper must present a certificate of it
 
 
 class MeterCollector(Collector):
@@ -96,7 +86,7 @@ def family(reading: Reading) -> Metric:
 class MetricsPage:
     """Serves GET /metrics, in plain text or compressed, as the scraper asks."""
 
-    def __init__(self, meter: Meter, address: str, tls: PageTls | None = None) -> None:
+    def __init__(self, meter: Meter, address: str, tls: ServerTls | None = None) -> None:
         self._meter = meter
         self._address = address
         self._tls = tls
@@ -108,7 +98,7 @@ class MetricsPage:
         registry = CollectorRegistry(auto_describe=False)
         registry.register(MeterCollector(self._meter))
         registry.register(_Everything())
-        host, port = split_address(self._address)
+        host, port = split_host_port(self._address)
         try:
             server = make_server(host, port, _only_metrics(make_wsgi_app(registry)), _server_for(host), _Handler)
             if self._tls is not None:
@@ -209,7 +199,7 @@ def _only_metrics(page: Any) -> Any:
     return app
 
 
-def _context(tls: PageTls) -> ssl.SSLContext:
+def _context(tls: ServerTls) -> ssl.SSLContext:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(tls.certificate, tls.private_key)
     if tls.client_ca is not None:

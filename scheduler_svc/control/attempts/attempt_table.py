@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from typing import Protocol
 
+from sage_common.clock import Clock
 from scheduler_svc.control.attempts.attempt import Attempt
 from scheduler_svc.control.attempts.executor_link import AssignOrder, Continuation, ExecutorLink, KvHandoff
 from scheduler_svc.control.attempts.guest import Guest
@@ -16,7 +17,6 @@ from scheduler_svc.control.requests.live_request import LiveRequest, Placement
 from scheduler_svc.control.requests.observer import FailoverCause
 from scheduler_svc.control.requests.output_log import OutputGap
 from scheduler_svc.control.requests.request_table import RequestTable
-from scheduler_svc.control.timing.clock import ControlClock
 from scheduler_svc.control.timing.wakeup import Wakeup
 from scheduler_svc.domain.attempt_end import AttemptEnd, EndCause
 from scheduler_svc.domain.decision import Decision, Phase
@@ -65,7 +65,7 @@ class AttemptTable:
     def __init__(
         self,
         scheduler: Scheduler,
-        clock: ControlClock,
+        clock: Clock,
         lifecycle: RequestTable,
         wakeup: Wakeup,
         *,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from sage_common.clock import Clock
 from scheduler_svc.control.attempts.attempt_table import AttemptTable
 from scheduler_svc.control.requests.observer import NULL_OBSERVER, Observer
 from scheduler_svc.control.requests.request_table import RequestTable
-from scheduler_svc.control.timing.clock import ControlClock
 from scheduler_svc.control.timing.wakeup import Wakeup
 from scheduler_svc.domain.scheduler import Scheduler
 
@@ -14,7 +14,7 @@ class Dispatcher:
     def __init__(
         self,
         scheduler: Scheduler,
-        clock: ControlClock,
+        clock: Clock,
         lifecycle: RequestTable,
         assignments: AttemptTable,
         wakeup: Wakeup,

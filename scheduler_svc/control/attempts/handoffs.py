@@ -15,12 +15,12 @@ import itertools
 import logging
 from typing import Protocol
 
+from sage_common.clock import Clock
 from scheduler_svc.control.attempts.attempt import Attempt
 from scheduler_svc.control.attempts.executor_link import ExecutorLink, KvHandoff
 from scheduler_svc.control.attempts.handoff import Handoff
 from scheduler_svc.control.requests.live_request import LiveRequest
 from scheduler_svc.control.requests.observer import FailoverCause
-from scheduler_svc.control.timing.clock import ControlClock
 from scheduler_svc.domain.attempt_end import AttemptEnd, EndCause
 from scheduler_svc.domain.decision import Decision, Phase
 from scheduler_svc.domain.instance import InstanceState
@@ -70,7 +70,7 @@ _PAIR_NOT_TO_BLAME = frozenset({FailoverCause.UNDELIVERED, FailoverCause.REJECTE
 class Handoffs:
     """Bounded by the attempts there are, and by leases for the blocks nobody fetches."""
 
-    def __init__(self, scheduler: Scheduler, clock: ControlClock, legs: Legs) -> None:
+    def __init__(self, scheduler: Scheduler, clock: Clock, legs: Legs) -> None:
         self._scheduler = scheduler
         self._clock = clock
         self._legs = legs

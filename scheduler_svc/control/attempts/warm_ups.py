@@ -6,9 +6,9 @@ from __future__ import annotations
 import itertools
 import logging
 
+from sage_common.clock import Clock
 from scheduler_svc.control.attempts.attempt_table import PREFILL_SAMPLING, AttemptTable, InstanceSessions
 from scheduler_svc.control.attempts.executor_link import AssignOrder, KvHandoff
-from scheduler_svc.control.timing.clock import ControlClock
 from scheduler_svc.domain.attempt_end import AttemptEnd, EndCause
 from scheduler_svc.domain.decision import Phase
 from scheduler_svc.domain.instance import EngineFacts
@@ -62,7 +62,7 @@ class WarmUps:
     def __init__(
         self,
         scheduler: Scheduler,
-        clock: ControlClock,
+        clock: Clock,
         assignments: AttemptTable,
         sessions: InstanceSessions,
         *,

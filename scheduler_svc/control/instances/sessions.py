@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 
+from sage_common.clock import Clock
 from scheduler_svc.control.attempts.attempt_table import AttemptTable
 from scheduler_svc.control.attempts.executor_link import ExecutorLink
 from scheduler_svc.control.instances.registration import (
@@ -17,7 +18,6 @@ from scheduler_svc.control.instances.registration import (
 from scheduler_svc.control.instances.session import Probation, Session
 from scheduler_svc.control.requests.model_directory import ModelDirectory
 from scheduler_svc.control.requests.tokenizers import Tokenizers
-from scheduler_svc.control.timing.clock import ControlClock
 from scheduler_svc.control.timing.loop_lag import LoopLag
 from scheduler_svc.control.timing.wakeup import Wakeup
 from scheduler_svc.domain.errors import InvalidTransition
@@ -39,7 +39,7 @@ class Sessions:
     def __init__(
         self,
         scheduler: Scheduler,
-        clock: ControlClock,
+        clock: Clock,
         assignments: AttemptTable,
         tokenizers: Tokenizers,
         pacer: LoopLag,

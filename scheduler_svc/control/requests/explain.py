@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sage_common.clock import Clock
 from scheduler_svc.control.requests.live_request import HistoryEntry, LiveRequest, SloOutcome
 from scheduler_svc.control.requests.request_table import RequestTable
 from scheduler_svc.control.requests.timeline import TimeSlice, in_order, timeline
-from scheduler_svc.control.timing.clock import ControlClock
 from scheduler_svc.domain.request import RequestKey, RequestState
 from scheduler_svc.domain.scheduler import Scheduler
 
@@ -25,7 +25,7 @@ class Story:
 
 
 class Explainer:
-    def __init__(self, scheduler: Scheduler, clock: ControlClock, lifecycle: RequestTable) -> None:
+    def __init__(self, scheduler: Scheduler, clock: Clock, lifecycle: RequestTable) -> None:
         self._scheduler = scheduler
         self._clock = clock
         self._lifecycle = lifecycle

@@ -6,8 +6,8 @@ costs), and leases run later by the lag (a busy scheduler must not declare its f
 
 from __future__ import annotations
 
+from sage_common.clock import Clock
 from scheduler_svc.control.requests.observer import NULL_OBSERVER, Observer
-from scheduler_svc.control.timing.clock import ControlClock
 
 BUSY_LAG_S = 0.010
 COALESCE_S = 0.030
@@ -15,7 +15,7 @@ PROBE_S = 0.050
 
 
 class LoopLag:
-    def __init__(self, clock: ControlClock, observer: Observer = NULL_OBSERVER) -> None:
+    def __init__(self, clock: Clock, observer: Observer = NULL_OBSERVER) -> None:
         self._clock = clock
         self._observer = observer
         self.lag_s = 0.0  # of the latest probe

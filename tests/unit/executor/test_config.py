@@ -80,7 +80,7 @@ def test_an_instance_without_a_name_is_named_after_machine_and_model(monkeypatch
         (("--scheduler", "10.0.0.1:50051"), "scheduler: 10.0.0.1:50051 is not loopback: give tls.ca, or insecure"),
         (("--listen", "0.0.0.0:1"), "listen: 0.0.0.0:1 is not loopback: give tls.certificate, or insecure"),
         (("--tls.certificate", "c.pem"), "tls: certificate and private_key go together"),
-        (("--config", "/does/not/exist.toml"), "config: there is no file /does/not/exist.toml"),
+        (("--config", "/does/not/exist.toml"), "config: cannot read '/does/not/exist.toml'"),
     ],
 )
 def test_a_bad_flag_is_named(flags: tuple[str, ...], complaint: str) -> None:
@@ -132,7 +132,7 @@ def test_an_unknown_key_of_the_file_is_an_error(tmp_path: Path, text: str, compl
 def test_a_file_that_is_no_toml_is_named(tmp_path: Path) -> None:
     file = tmp_path / "executor.toml"
     file.write_text("engine = [")
-    with pytest.raises(ConfigError, match=r"executor\.toml: "):
+    with pytest.raises(ConfigError, match=r"executor\.toml' is not TOML: "):
         configured("--config", str(file))
 
 

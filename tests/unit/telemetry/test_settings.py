@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from executor_svc.config import ConfigError as ExecutorConfigError
 from executor_svc.config import load as load_executor
 from executor_svc.wiring import _engine_settings
-from sage_telemetry.endpoints import OtlpEndpoint, is_loopback, split_address
+from sage_telemetry.endpoints import OtlpEndpoint
 from sage_telemetry.settings import TelemetrySettings
 from scheduler_svc.config import ConfigError as SchedulerConfigError
 from scheduler_svc.config import load as load_scheduler
@@ -42,17 +42,6 @@ def test_an_otlp_endpoint_is_a_url_without_a_path(url: str, target: str, secure:
 def test_any_other_endpoint_is_refused(url: str) -> None:
     with pytest.raises(ValidationError, match="http"):
         TelemetrySettings(otlp_endpoint=url)
-
-
-def test_addresses_split_and_are_told_apart() -> None:
-    assert split_address("[::1]:80") == ("::1", 80)
-    assert [is_loopback(a) for a in ("127.0.0.1:1", "localhost:1", "[::1]:1", "0.0.0.0:1", "host:1")] == [
-        True,
-        True,
-        True,
-        False,
-        False,
-    ]
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,8 @@ class LocationSection(Section):
 
 class ExecutorConfig(ServiceConfig):
     """Run one engine and offer it to a SAGE scheduler.  A flag wins over an environment variable
-    (SAGE_EXECUTOR_ENGINE__KIND), which wins over the file that --config or SAGE_EXECUTOR_CONFIG names."""
+    (SAGE_EXECUTOR_ENGINE__KIND), which wins over the file that --config or SAGE_EXECUTOR_CONFIG names.
+    """
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX)
 
@@ -95,9 +96,14 @@ class ExecutorConfig(ServiceConfig):
     log_format: Literal["text", "json"] = Field(
         default="text", description="text: readable lines; json: one JSON object a line."
     )
-    tls: TlsSection = TlsSection()
-    location: LocationSection = LocationSection()
-    telemetry: TelemetrySettings = TelemetrySettings()
+    tls: TlsSection = Field(
+        default=TlsSection(),
+        description="TLS; with ca towards schedulers, with a certificate on the executor's own listener.",
+    )
+    location: LocationSection = Field(default=LocationSection(), description="Where this instance is.")
+    telemetry: TelemetrySettings = Field(
+        default=TelemetrySettings(), description="Metrics and traces; off until an address is given."
+    )
     engine: EngineSettings = Field(description="The engine and its model.")
 
     @field_validator("scheduler", mode="before")

@@ -167,7 +167,8 @@ class ModelSection(Section):
 
 class SchedulerConfig(ServiceConfig):
     """Schedule requests over a fleet of vLLM engines.  A flag wins over an environment variable
-    (SAGE_SCHEDULER_INSTANCE__LEASE_S), which wins over the file that --config or SAGE_SCHEDULER_CONFIG names."""
+    (SAGE_SCHEDULER_INSTANCE__LEASE_S), which wins over the file that --config or SAGE_SCHEDULER_CONFIG names.
+    """
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX)
 
@@ -188,12 +189,22 @@ class SchedulerConfig(ServiceConfig):
     log_format: Literal["text", "json"] = Field(
         default="text", description="text: readable lines; json: one JSON object a line."
     )
-    tls: TlsSection = TlsSection()
-    queue: QueueSection = QueueSection()
-    instance: InstanceSection = InstanceSection()
-    pd_separation: PdSeparationSection = PdSeparationSection()
-    record: RecordSection = RecordSection()
-    telemetry: TelemetrySettings = TelemetrySettings()
+    tls: TlsSection = Field(default=TlsSection(), description="TLS of the listener; off without a certificate.")
+    queue: QueueSection = Field(default=QueueSection(), description="Bounds on requests that wait.")
+    instance: InstanceSection = Field(
+        default=InstanceSection(), description="When an instance counts as lost, stalled or failing."
+    )
+    pd_separation: PdSeparationSection = Field(
+        default=PdSeparationSection(),
+        description="Prefill/decode separation: a request's prompt runs on one instance, its output on another.",
+    )
+    record: RecordSection = Field(
+        default=RecordSection(),
+        description="How much of ended requests is kept, for explain and for clients that reconnect.",
+    )
+    telemetry: TelemetrySettings = Field(
+        default=TelemetrySettings(), description="Metrics and traces; off until an address is given."
+    )
     models: dict[str, ModelSection] = Field(
         default_factory=dict, description="Settings of single models, by name: sampling defaults."
     )

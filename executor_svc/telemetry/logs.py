@@ -41,7 +41,8 @@ class AboutFilter(logging.Filter):
 
 class StandardError(logging.StreamHandler[TextIO]):
     """Writes to file descriptor 2 and not through ``sys.stderr``, which vLLM before 0.32 replaces in its processes by
-    one that puts a name in front of every line."""
+    one that puts a name in front of every line.
+    """
 
     def __init__(self) -> None:
         super().__init__(os.fdopen(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False))

@@ -60,6 +60,7 @@ class TelemetrySettings(Section):
 
     @property
     def otlp(self) -> OtlpEndpoint | None:
+        """Return the parsed ``otlp_endpoint``; None where none is set."""
         return None if self.otlp_endpoint is None else OtlpEndpoint.parse(self.otlp_endpoint)
 
     def unsafe(self, *, tls: bool) -> str | None:

@@ -1,4 +1,4 @@
-"""The gRPC server: services, health, reflection, and who may reach it."""
+"""The gRPC server: its services, health checks and reflection, and the address and TLS it is reached by."""
 
 from __future__ import annotations
 
@@ -36,6 +36,8 @@ class ListenError(Exception):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Services:
+    """The servicers of every gRPC service that the scheduler offers."""
+
     inference: InferenceServicer
     executor: ExecutorServicer
     admin: AdminServicer
@@ -43,6 +45,7 @@ class Services:
 
 
 def build_server(services: Services) -> grpc.aio.Server:
+    """Build the server with all services and reflection; it does not listen yet."""
     server = grpc.aio.server(interceptors=[ErrorInterceptor()], options=OPTIONS)
     inference_pb2_grpc.add_InferenceServiceServicer_to_server(services.inference, server)
     executor_pb2_grpc.add_ExecutorServiceServicer_to_server(services.executor, server)
@@ -54,9 +57,11 @@ def build_server(services: Services) -> grpc.aio.Server:
 
 
 def listen(server: grpc.aio.Server, address: str, tls: ServerTls | None, *, insecure: bool) -> int:
-    """Bind, and return the port.  Without TLS only loopback, or any address where ``insecure`` says so.
+    """Bind ``address`` and return the port.
 
-    Raises ListenError.
+    Raises:
+        ListenError: the address cannot be bound, a TLS file cannot be read, or other machines can reach the address,
+            there is no TLS and ``insecure`` does not allow that.
     """
     if tls is None and not insecure and not is_loopback(address):
         raise ListenError(f"listen: {address} is not loopback: give tls.certificate and tls.private_key, or insecure")

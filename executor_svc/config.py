@@ -14,9 +14,9 @@ from pydantic_settings import NoDecode, SettingsConfigDict
 
 from executor_svc.engine.settings import EngineSettings
 from sage_common import configuration
-from sage_common.addresses import check_address, is_loopback, split_host_port
+from sage_common.addresses import check_address, refuse_exposed, split_host_port
 from sage_common.configuration import ConfigError, Program, Section, ServiceConfig
-from sage_common.tls import CertificateSection
+from sage_common.tls import CERTIFICATE_KEYS, CertificateSection
 from sage_telemetry.settings import TelemetrySettings
 
 __all__ = ["ENV_PREFIX", "PROGRAM", "ConfigError", "ExecutorConfig", "load", "load_or_exit"]
@@ -137,11 +137,11 @@ class ExecutorConfig(ServiceConfig):
     def _addresses_are_safe(self) -> Self:
         if self.insecure:
             return self
-        if self.tls.certificate is None and not is_loopback(self.listen):
-            raise ValueError(f"listen: {self.listen} is not loopback: give tls.certificate, or insecure")
-        for address in self.scheduler:
-            if self.tls.ca is None and not is_loopback(address):
-                raise ValueError(f"scheduler: {address} is not loopback: give tls.ca, or insecure")
+        if self.tls.certificate is None:
+            refuse_exposed("listen", self.listen, give=CERTIFICATE_KEYS)
+        if self.tls.ca is None:
+            for address in self.scheduler:
+                refuse_exposed("scheduler", address, give="tls.ca")
         if (unsafe := self.telemetry.unsafe(tls=self.tls.certificate is not None)) is not None:
             raise ValueError(unsafe)
         return self

@@ -11,9 +11,9 @@ from pydantic import Field, TypeAdapter, ValidationError, field_validator, model
 from pydantic_settings import SettingsConfigDict
 
 from sage_common import configuration
-from sage_common.addresses import check_address
+from sage_common.addresses import check_address, refuse_exposed
 from sage_common.configuration import ConfigError, Program, Section, ServiceConfig, in_one_line
-from sage_common.tls import CertificateSection
+from sage_common.tls import CERTIFICATE_KEYS, CertificateSection
 from sage_telemetry.settings import TelemetrySettings
 from scheduler_svc.domain.admission import check_sampling
 from scheduler_svc.domain.request import Sampling
@@ -216,9 +216,12 @@ class SchedulerConfig(ServiceConfig):
         return value
 
     @model_validator(mode="after")
-    def _telemetry_is_safe(self) -> Self:
-        unsafe = self.telemetry.unsafe(tls=self.tls.certificate is not None)
-        if unsafe is not None and not self.insecure:
+    def _addresses_are_safe(self) -> Self:
+        if self.insecure:
+            return self
+        if self.tls.certificate is None:
+            refuse_exposed("listen", self.listen, give=CERTIFICATE_KEYS)
+        if (unsafe := self.telemetry.unsafe(tls=self.tls.certificate is not None)) is not None:
             raise ValueError(unsafe)
         return self
 

@@ -159,7 +159,7 @@ class SchedulerService:
         """
         control, config = self.control, self._config
         self._server = build_server(self._services())
-        self.port = listen(self._server, config.listen, _server_tls(config), insecure=config.insecure)
+        self.port = listen(self._server, config.listen, _server_tls(config))
         self.telemetry.start(control.scheduler, control.clock, control.lifecycle)
         await self._server.start()
         self._tasks.start(control.dispatcher.run(), name="dispatcher")

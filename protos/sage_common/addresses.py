@@ -61,6 +61,16 @@ def is_loopback(address: str) -> bool:
     return _is_loopback_host(host_of(address))
 
 
+def refuse_exposed(key: str, address: str, *, give: str) -> None:
+    """Refuse the address of a setting ``key`` that is to be used without TLS and that other machines can reach.
+
+    Raises:
+        ValueError: it is not loopback; the sentence says what to ``give`` instead: a certificate, or ``insecure``.
+    """
+    if not is_loopback(address):
+        raise ValueError(f"{key}: {address} is not loopback: give {give}, or insecure")
+
+
 def _is_loopback_host(host: str) -> bool:
     if host.lower() == "localhost":
         return True

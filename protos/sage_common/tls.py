@@ -10,6 +10,9 @@ from pydantic import Field, model_validator
 
 from sage_common.configuration import Section
 
+CERTIFICATE_KEYS = "tls.certificate and tls.private_key"
+"""The settings that give a service's listeners TLS, as its error messages name them."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ServerTls:

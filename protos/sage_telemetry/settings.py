@@ -6,6 +6,7 @@ from pydantic import Field, field_validator
 
 from sage_common.addresses import is_loopback, split_host_port
 from sage_common.configuration import Section
+from sage_common.tls import CERTIFICATE_KEYS
 from sage_telemetry.endpoints import OtlpEndpoint
 
 
@@ -67,8 +68,7 @@ class TelemetrySettings(Section):
         """Say which address needs --insecure, in one line; None if none does.  ``tls``: there is a certificate."""
         if self.metrics_listen is not None and not tls and not is_loopback(self.metrics_listen):
             return (
-                f"telemetry.metrics_listen: {self.metrics_listen} is not loopback: "
-                "give tls.certificate and tls.private_key, or insecure"
+                f"telemetry.metrics_listen: {self.metrics_listen} is not loopback: give {CERTIFICATE_KEYS}, or insecure"
             )
         otlp = self.otlp
         if otlp is not None and not otlp.secure and not is_loopback(otlp.target):

@@ -1,4 +1,4 @@
-"""The gRPC server: its services, health checks and reflection, and the address and TLS it is reached by."""
+"""The gRPC server: its services, health checks and reflection, and its address with or without TLS."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from grpc_health.v1 import health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from sage.controlplane.v1 import admin_pb2_grpc, executor_pb2_grpc, inference_pb2_grpc
-from sage_common.addresses import is_loopback
 from sage_common.tls import ServerTls, UnreadableFile, read_pem
 from sage_wire.protocol import MAX_MESSAGE_BYTES
 from scheduler_svc.transport import health
@@ -56,15 +55,12 @@ def build_server(services: Services) -> grpc.aio.Server:
     return server
 
 
-def listen(server: grpc.aio.Server, address: str, tls: ServerTls | None, *, insecure: bool) -> int:
+def listen(server: grpc.aio.Server, address: str, tls: ServerTls | None) -> int:
     """Bind ``address`` and return the port.
 
     Raises:
-        ListenError: the address cannot be bound, a TLS file cannot be read, or other machines can reach the address,
-            there is no TLS and ``insecure`` does not allow that.
+        ListenError: the address cannot be bound, or a TLS file cannot be read.
     """
-    if tls is None and not insecure and not is_loopback(address):
-        raise ListenError(f"listen: {address} is not loopback: give tls.certificate and tls.private_key, or insecure")
     try:
         if tls is None:
             return server.add_insecure_port(address)

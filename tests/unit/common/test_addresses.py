@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from executor_svc.config import ConfigError as ExecutorConfigError
 from executor_svc.config import load as load_executor
 from sage_client import ConfigurationError
 from sage_client._connection import Connection
 from sage_common.addresses import check_address, host_of, is_loopback, split_host_port
+from sage_common.configuration import ConfigError
 from scheduler_svc.config import load as load_scheduler
 
 LOOPBACK = [
@@ -84,12 +84,17 @@ async def test_everyone_takes_such_an_address_without_tls(address: str) -> None:
     await Connection(address=address).open().close()
 
 
-@pytest.mark.parametrize("address", ["10.0.0.1:1", "[::ffff:10.0.0.1]:1", "dns://10.0.0.53/localhost:1"])
+@pytest.mark.parametrize("address", ["10.0.0.1:1", "[::ffff:10.0.0.1]:1", "0.0.0.0:1", "dns://10.0.0.53/localhost:1"])
 async def test_nobody_takes_any_other_without_tls_or_a_word(address: str) -> None:
-    with pytest.raises(ExecutorConfigError, match="is not loopback"):
+    with pytest.raises(ConfigError, match=r"listen: .* is not loopback"):
+        load_scheduler(["--listen", address], {})
+    with pytest.raises(ConfigError, match=r"scheduler: .* is not loopback"):
         load_executor(["--model", "m", "--scheduler", address], {})
     with pytest.raises(ConfigurationError, match="not a loopback"):
         Connection(address=address).open()
+    assert load_scheduler(["--listen", address, "--insecure"], {}).insecure
+    assert load_executor(["--model", "m", "--scheduler", address, "--insecure"], {}).insecure
+    await Connection(address=address, insecure=True).open().close()
 
 
 @pytest.mark.parametrize(

@@ -143,6 +143,10 @@ def test_variables_have_no_case(service: Service) -> None:
         (("--config=/",), "config: cannot read '/': Is a directory"),
         (("--config=",), "config: cannot read '': No such file or directory"),
         (
+            ("--listen=0.0.0.0:1",),
+            "listen: 0.0.0.0:1 is not loopback: give tls.certificate and tls.private_key, or insecure",
+        ),
+        (
             ("--telemetry.metrics-listen=[::]:1",),
             "telemetry.metrics_listen: [::]:1 is not loopback: give tls.certificate and tls.private_key, or insecure",
         ),

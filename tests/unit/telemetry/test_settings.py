@@ -7,12 +7,11 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from executor_svc.config import ConfigError as ExecutorConfigError
 from executor_svc.config import load as load_executor
 from executor_svc.wiring import _engine_settings
+from sage_common.configuration import ConfigError
 from sage_telemetry.endpoints import OtlpEndpoint
 from sage_telemetry.settings import TelemetrySettings
-from scheduler_svc.config import ConfigError as SchedulerConfigError
 from scheduler_svc.config import load as load_scheduler
 
 EXECUTOR = ["--model", "sim", "--engine.kind", "simulated"]
@@ -49,9 +48,9 @@ def test_any_other_endpoint_is_refused(url: str) -> None:
     [("--telemetry.metrics-listen", "0.0.0.0:9464"), ("--telemetry.otlp-endpoint", "http://collector:4317")],
 )
 def test_beyond_loopback_takes_tls_or_insecure(flag: str, value: str) -> None:
-    with pytest.raises(SchedulerConfigError, match="is not loopback"):
+    with pytest.raises(ConfigError, match="is not loopback"):
         load_scheduler([flag, value])
-    with pytest.raises(ExecutorConfigError, match="is not loopback"):
+    with pytest.raises(ConfigError, match="is not loopback"):
         load_executor([*EXECUTOR, flag, value], environment={})
     assert load_scheduler([flag, value, "--insecure"]).telemetry.on
     assert load_executor([*EXECUTOR, flag, value, "--insecure"], environment={}).telemetry.on

@@ -81,4 +81,5 @@ def _check_address(address: str) -> None:
     try:
         check_address(address, lowest_port=1)
     except ValueError as error:
-        raise ConfigurationError(f"{error}; an address looks like {DEFAULT_ADDRESS}") from error
+        wanted = f"host:port is wanted, like {DEFAULT_ADDRESS}"
+        raise ConfigurationError(f"{address!r} is not an address: {wanted}") from error

@@ -1,4 +1,4 @@
-"""Configuration to objects.  The only place that knows every room."""
+"""Builds the executor's objects from its configuration.  The only module that imports every room."""
 
 from __future__ import annotations
 
@@ -23,14 +23,15 @@ from executor_svc.runtime.messages import Identity, Role
 from executor_svc.runtime.outbox import Outbox
 from executor_svc.runtime.service import ExecutorService
 from executor_svc.runtime.session import Session, SessionTimings
-from executor_svc.runtime.tasks import WatchedTasks
 from executor_svc.telemetry.engine_reader import EngineReader
 from executor_svc.telemetry.service import ExecutorTelemetry
-from executor_svc.transport.addresses import host_of
 from executor_svc.transport.grpc_link import GrpcDialer
 from executor_svc.transport.health_server import CannotListen, HealthServer
-from executor_svc.transport.tls import UnreadableFile, dial_credentials, listen_credentials
-from sage_telemetry.prometheus import CannotServe, PageTls
+from executor_svc.transport.tls import dial_credentials, listen_credentials
+from sage_common.addresses import host_of
+from sage_common.tasks import WatchedTasks
+from sage_common.tls import UnreadableFile
+from sage_telemetry.prometheus import CannotServe
 
 log = logging.getLogger(__name__)
 
@@ -44,9 +45,12 @@ async def run(
     timings: SessionTimings | None = None,
     on_service: Callable[[ExecutorService], None] | None = None,
 ) -> int:
-    """The executor's life, from here to its exit status.  Raises ConfigError for what only now shows to be wrong.
+    """Run the executor and return its exit status.
 
-    ``on_service`` is told of the service once it is there; without it, SIGTERM and SIGINT stop it.
+    ``on_service`` is called with the service once it is built; without it, SIGTERM and SIGINT stop the service.
+
+    Raises:
+        ConfigError: an address cannot be listened on, or a TLS file cannot be read.
     """
     dialer, health = _transport(config)
     try:
@@ -87,7 +91,11 @@ def build_service(
     timings: SessionTimings,
     telemetry: ExecutorTelemetry,
 ) -> ExecutorService:
-    """Raises ConfigError where the metrics address is not to be had."""
+    """Connect the executor's objects, and serve its metrics.
+
+    Raises:
+        ConfigError: the metrics address cannot be served.
+    """
     observer = telemetry.observer
     lag = LoopLag(observer)
     meter = LoadMeter(lag, observer)
@@ -131,34 +139,31 @@ def build_service(
 
 
 def _transport(config: ExecutorConfig) -> tuple[GrpcDialer, HealthServer]:
-    tls = config.tls
+    tls, server_tls = config.tls, config.tls.server()
     dial: grpc.ChannelCredentials | None = None
     listen: grpc.ServerCredentials | None = None
     try:
         if tls.ca is not None:
             dial = dial_credentials(tls.ca, tls.certificate, tls.private_key)
-        if tls.certificate is not None and tls.private_key is not None:
-            listen = listen_credentials(tls.certificate, tls.private_key)
+        if server_tls is not None:
+            listen = listen_credentials(server_tls)
     except UnreadableFile as error:
         raise ConfigError(f"tls: {error}") from error
     return GrpcDialer(dial), HealthServer(config.listen, listen)
 
 
 def _telemetry(config: ExecutorConfig) -> ExecutorTelemetry:
-    tls = None
-    if config.tls.certificate is not None and config.tls.private_key is not None:
-        tls = PageTls(certificate=config.tls.certificate, private_key=config.tls.private_key)
     return ExecutorTelemetry(
         config.telemetry,
         instance_id=config.name,
         model=config.engine.model.name,
         engine=config.engine.kind,
-        tls=tls,
+        tls=config.tls.server(),
     )
 
 
 def _engine_settings(config: ExecutorConfig) -> EngineSettings:
-    """vLLM's own spans go where ours go, unless the operator says otherwise: one tree, one place."""
+    """Send vLLM's own spans where ours go, unless the operator set another receiver: one trace, one place."""
     engine, endpoint = config.engine, config.telemetry.otlp_endpoint
     if endpoint is None or engine.vllm.traces_endpoint is not None:
         return engine

@@ -1,4 +1,4 @@
-"""Configuration → objects.  The only place that knows every room."""
+"""Builds the scheduler's objects from its configuration.  The only module that imports every room."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 import grpc
 
-from sage_telemetry.prometheus import PageTls
-from scheduler_svc.asyncio_clock import AsyncioClock
+from sage_common.clock import AsyncioClock, Clock
+from sage_common.tasks import TaskDied, WatchedTasks
+from sage_common.tls import ServerTls
 from scheduler_svc.config import SchedulerConfig
 from scheduler_svc.control.attempts.attempt_table import AttemptTable
 from scheduler_svc.control.attempts.dispatcher import Dispatcher
@@ -30,8 +31,6 @@ from scheduler_svc.control.requests.model_directory import ModelDirectory
 from scheduler_svc.control.requests.observer import NULL_OBSERVER, Observer
 from scheduler_svc.control.requests.request_table import RecordLimits, RequestTable
 from scheduler_svc.control.requests.tokenizers import Tokenizers
-from scheduler_svc.control.supervisor import Supervisor
-from scheduler_svc.control.timing.clock import ControlClock
 from scheduler_svc.control.timing.loop_lag import LoopLag
 from scheduler_svc.control.timing.wakeup import Wakeup
 from scheduler_svc.control.watching.fleet_statistics import FleetStatistics
@@ -47,7 +46,7 @@ from scheduler_svc.transport.admin_servicer import AdminServicer
 from scheduler_svc.transport.executor_servicer import ExecutorServicer
 from scheduler_svc.transport.health import HealthReporter
 from scheduler_svc.transport.inference_servicer import InferenceServicer
-from scheduler_svc.transport.server import Services, Tls, build_server, listen
+from scheduler_svc.transport.server import Services, build_server, listen
 from scheduler_svc.transport.tokenizer_upload import TokenizerUpload
 
 log = logging.getLogger(__name__)
@@ -55,10 +54,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ControlPlane:
-    """Control's objects, wired to each other and to nothing else: what tests drive under a virtual clock."""
+    """The objects of ``control``, connected to each other and to nothing else; tests drive them on a virtual clock."""
 
     scheduler: Scheduler
-    clock: ControlClock
+    clock: Clock
     requests: RequestTable
     attempts: AttemptTable
     runner: RequestRunner
@@ -78,13 +77,18 @@ class ControlPlane:
 
 def build_control(
     config: SchedulerConfig,
-    clock: ControlClock,
+    clock: Clock,
     tokenizers: Tokenizers,
     *,
     epoch: int,
     observe: Callable[[Scheduler], Observer] = lambda scheduler: NULL_OBSERVER,
 ) -> ControlPlane:
-    """Build control's objects, from the innermost room outwards.  Raises UnknownPolicy, PolicyLoadError."""
+    """Build the objects of ``control``.  ``observe`` makes the observer of what happens to requests.
+
+    Raises:
+        UnknownPolicy: no policy has the configured name.
+        PolicyLoadError: an installed policy cannot be loaded.
+    """
     scheduler = Scheduler(_scheduler_settings(config), PolicyCatalogue.with_plugins())
     statistics = observer = FleetStatistics(observe(scheduler), scheduler.settings.default_targets, clock.now())
     wakeup, loop_lag = Wakeup(), LoopLag(clock, observer.lagged)
@@ -151,41 +155,51 @@ def build_control(
 
 
 class SchedulerService:
-    """The running service."""
+    """The scheduler as a service: its gRPC server, its background tasks and its telemetry."""
 
     def __init__(self, config: SchedulerConfig) -> None:
-        """Raises UnknownPolicy, PolicyLoadError."""
+        """Build everything; nothing runs yet.
+
+        Raises:
+            UnknownPolicy: no policy has the configured name.
+            PolicyLoadError: an installed policy cannot be loaded.
+        """
         self._config = config
         self._tokenizers = TokenizerStore()
         # Nanoseconds since 1970: larger at every start, also after a crash, without a file to keep it in.
         epoch = time.time_ns()
-        self.telemetry = SchedulerTelemetry(config.telemetry, epoch=epoch, tls=_page_tls(config))
+        self.telemetry = SchedulerTelemetry(config.telemetry, epoch=epoch, tls=_server_tls(config))
         self.control = build_control(
             config, AsyncioClock(), self._tokenizers, epoch=epoch, observe=self.telemetry.observer
         )
-        self._supervisor = Supervisor()
+        self._tasks = WatchedTasks()
         self._health = HealthReporter(self.control.scheduler, self.control.clock)
         self._server: grpc.aio.Server | None = None
         self.port = 0
 
     async def start(self) -> None:
-        """Raises ListenError, CannotServe."""
+        """Serve, and start the background tasks.
+
+        Raises:
+            ListenError: the configured address cannot be listened on, or a TLS file cannot be read.
+            CannotServe: the metrics address cannot be served.
+        """
         control, config = self.control, self._config
         self._server = build_server(self._services())
-        self.port = listen(self._server, config.listen, _tls(config), insecure=config.insecure)
+        self.port = listen(self._server, config.listen, _server_tls(config))
         self.telemetry.start(control.scheduler, control.clock, control.requests)
         await self._server.start()
-        self._supervisor.start("dispatcher", control.dispatcher.run())
-        self._supervisor.start("watchdog", control.watchdog.run())
-        self._supervisor.start("loop lag", control.loop_lag.run())
-        self._supervisor.start("health", self._health.run())
+        self._tasks.start(control.dispatcher.run(), name="dispatcher")
+        self._tasks.start(control.watchdog.run(), name="watchdog")
+        self._tasks.start(control.loop_lag.run(), name="loop lag")
+        self._tasks.start(self._health.run(), name="health")
 
-    async def wait_for_death(self) -> None:
-        """Raises TaskDied when a background task ends."""
-        await self._supervisor.wait_for_death()
+    async def failure(self) -> TaskDied:
+        """Wait until a background task dies, which ends the service, and return how it died."""
+        return await self._tasks.failure()
 
     async def stop(self) -> None:
-        """Refuse what is new, let what runs finish within the drain timeout, then end it all."""
+        """Refuse new requests, let running ones finish within the drain timeout, then end everything."""
         control, server = self.control, self._server
         control.intake.close()
         await self._health.leave()
@@ -200,7 +214,7 @@ class SchedulerService:
         control.sessions.end_all("the scheduler is shutting down")
         if server is not None:
             await server.stop(grace=1.0)
-        await self._supervisor.stop()
+        await self._tasks.stop()
         await self.telemetry.close()
         self._tokenizers.close()
 
@@ -272,16 +286,6 @@ def _intake_settings(config: SchedulerConfig) -> IntakeSettings:
     )
 
 
-def _tls(config: SchedulerConfig) -> Tls | None:
-    tls = config.tls
-    if tls.certificate is None or tls.private_key is None:
-        return None
-    return Tls(certificate=tls.certificate, private_key=tls.private_key, client_ca=tls.client_ca)
-
-
-def _page_tls(config: SchedulerConfig) -> PageTls | None:
-    """The metrics page shows the certificate that the service itself shows."""
-    tls = _tls(config)
-    if tls is None:
-        return None
-    return PageTls(certificate=tls.certificate, private_key=tls.private_key, client_ca=tls.client_ca)
+def _server_tls(config: SchedulerConfig) -> ServerTls | None:
+    """Return the TLS files of the gRPC server, which the metrics page uses as well."""
+    return config.tls.server(client_ca=config.tls.client_ca)

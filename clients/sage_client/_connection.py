@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import grpc
 
 from sage_client._errors import ConfigurationError
 from sage_client._trace import trace_metadata
+from sage_common.addresses import check_address, is_loopback
 from sage_wire.metadata import AUTHORIZATION
 from sage_wire.protocol import MAX_MESSAGE_BYTES
 
@@ -77,19 +77,9 @@ def _read(file: Path | None) -> bytes | None:
         raise ConfigurationError(f"cannot read {file}: {error.strerror}") from error
 
 
-def is_loopback(address: str) -> bool:
-    """Whether nothing sent to ``address`` leaves the machine."""
-    if address.startswith("unix:"):
-        return True
-    host = address.rpartition(":")[0].strip("[]")
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 def _check_address(address: str) -> None:
-    host, _, port = address.rpartition(":")
-    if address.startswith("unix:") or (host and port.isdigit() and 0 < int(port) < 65536):
-        return
-    raise ConfigurationError(f"{address!r} is not an address: host:port is wanted, like {DEFAULT_ADDRESS}")
+    try:
+        check_address(address, lowest_port=1)
+    except ValueError as error:
+        wanted = f"host:port is wanted, like {DEFAULT_ADDRESS}"
+        raise ConfigurationError(f"{address!r} is not an address: {wanted}") from error

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from executor_svc.engine.clock import Clock
 from executor_svc.engine.settings import EngineSettings
 from executor_svc.engine.simulated.engine import SimulatedEngineFactory
 from executor_svc.runtime.engine_port import EngineFactory
+from sage_common.clock import Clock
 
 
 def engine_factory(settings: EngineSettings, clock: Clock | None = None) -> EngineFactory:

@@ -23,15 +23,15 @@ class ModelSettings(_Settings):
         description="Hub id ('org/name') or path of a local directory.  A simulated engine takes any name.",
     )
     served_name: str | None = Field(
-        default=None, min_length=1, description="Name clients ask for.  Default: `model` as given."
+        default=None, min_length=1, description="Name that clients ask for.  Default: `model` as given."
     )
     revision: str | None = Field(
         default=None,
         min_length=1,
-        description="Branch, tag or commit of a hub model; pin a commit.  Not for local paths.",
+        description="Branch, tag or commit of a hub model; only a commit stays the same.  Not for local paths.",
     )
     cache_dir: Path | None = Field(
-        default=None, description="Directory downloads are kept in.  Default: the hub library's own cache."
+        default=None, description="Directory to keep downloads in.  Default: the hub library's own cache."
     )
     tokenizer: str | None = Field(
         default=None,
@@ -97,27 +97,30 @@ class KvTransferSettings(_Settings):
 
     connector: str = Field(
         default="",
-        description="KV connector by vLLM's name, NixlConnector; two engines hand over if both have the same.  "
-        "Default: none, the engine cannot hand over.",
+        description="vLLM's name of the KV connector: NixlConnector.  Engines with the same connector can hand KV "
+        "over to each other.  Default: none, the engine hands nothing over.",
     )
     side_channel_host: str = Field(
         default="127.0.0.1",
         min_length=1,
-        description="Address of this machine that other engines fetch from: bound to, and told to them.  Neither "
-        "encrypted nor authenticated: anything but loopback belongs on a private network.",
+        description="Address of this machine that other engines fetch KV from.  The traffic is neither encrypted nor "
+        "authenticated: use loopback, or an address in a private network.",
     )
-    side_channel_port: int = Field(default=0, ge=0, le=65_535, description="Its port; 0 takes a free one.")
+    side_channel_port: int = Field(
+        default=0, ge=0, le=65_535, description="Port that other engines fetch KV from; 0 picks a free port."
+    )
     lease_s: float = Field(
         default=30.0,
         gt=0.0,
         le=3_600.0,
-        description="Seconds a prompt's KV is kept for another engine to fetch.",
+        description="Seconds that a prompt's KV is kept for another engine to fetch.",
     )
     load_failure_policy: Literal["recompute", "fail"] = Field(
-        default="recompute", description="A prompt whose KV cannot be fetched is computed here, or its request fails."
+        default="recompute",
+        description="What to do when a prompt's KV cannot be fetched: compute it here, or fail the request.",
     )
     extra: dict[str, Any] = Field(
-        default_factory=dict, description="Anything further the connector takes, under its own names."
+        default_factory=dict, description="Further options of the connector, under its own names."
     )
 
     @field_validator("connector")
@@ -138,39 +141,47 @@ class KvTransferSettings(_Settings):
 class VllmSettings(_Settings):
     """A vLLM engine.  What has no field here goes through ``engine_args`` under vLLM's own name."""
 
-    dtype: str = Field(default="auto", description="Weights and activations: auto, bfloat16, float16, float32.")
-    tensor_parallel_size: int = Field(default=1, ge=1, description="GPUs each layer is split over.")
-    pipeline_parallel_size: int = Field(default=1, ge=1, description="Groups of GPUs the layers are split over.")
+    dtype: str = Field(
+        default="auto", description="Data type of weights and activations: auto, bfloat16, float16, float32."
+    )
+    tensor_parallel_size: int = Field(default=1, ge=1, description="Number of GPUs that each layer is split over.")
+    pipeline_parallel_size: int = Field(
+        default=1, ge=1, description="Number of groups of GPUs that the layers are split over."
+    )
     data_parallel_size: int = Field(
         default=1,
         ge=1,
         le=1,
-        description="Replicas inside one engine.  Only 1: run one executor per replica.",
+        description="Replicas inside one engine.  Must be 1: run one executor per replica.",
     )
     gpu_memory_utilization: float | None = Field(
-        default=None, gt=0.0, le=1.0, description="Share of the GPU's memory to use.  Default: vLLM's own."
+        default=None, gt=0.0, le=1.0, description="Share of each GPU's memory to use, 0 to 1.  Default: vLLM's own."
     )
     max_model_len: int | None = Field(
         default=None,
         ge=2,
-        description="Tokens of prompt and output together.  Default: the model's own limit.",
+        description="Most tokens of a prompt and its output together.  Default: the model's own limit.",
     )
     max_running: int | None = Field(
-        default=None, ge=1, description="Sequences run at once (max_num_seqs).  Default: vLLM's own."
+        default=None, ge=1, description="Most sequences that run at once (max_num_seqs).  Default: vLLM's own."
     )
     max_batched_tokens: int | None = Field(
-        default=None, ge=1, description="Tokens of one iteration: the prefill chunk.  Default: vLLM's own."
+        default=None,
+        ge=1,
+        description="Most tokens computed in one step; longer prompts take several.  Default: vLLM's own.",
     )
     kv_cache_bytes: int | None = Field(
         default=None,
         ge=1 << 20,
-        description="Bytes of KV cache.  Default: what is free (GPU), vLLM's own (CPU).",
+        description="Size of the KV cache in bytes.  Default: all free memory (GPU), vLLM's own (CPU).",
     )
     kv_block_size: int | None = Field(default=None, ge=1, description="Tokens of one KV block.  Default: vLLM's own.")
-    seed: int = Field(default=0, ge=0, description="Seed of unseeded sampling.")
-    enforce_eager: bool = Field(default=False, description="No graph capture: quicker start, slower steps on a GPU.")
+    seed: int = Field(default=0, ge=0, description="Seed of requests that set none.")
+    enforce_eager: bool = Field(
+        default=False, description="Capture no CUDA graphs: starts faster, computes slower on a GPU."
+    )
     prefix_caching: bool | None = Field(
-        default=None, description="Keep KV blocks of finished prompts for reuse.  Default: vLLM's own."
+        default=None, description="Reuse the KV of earlier prompts that begin alike.  Default: vLLM's own."
     )
     cpu_cores: str | None = Field(
         default=None,
@@ -179,23 +190,23 @@ class VllmSettings(_Settings):
         "on one machine must not share cores.  Default: vLLM chooses.",
     )
     adapters: dict[str, str] = Field(
-        default_factory=dict, description="LoRA adapters: name clients ask for -> path or hub id."
+        default_factory=dict, description="LoRA adapters as name=path or name=hub id; clients ask for the name."
     )
     traces_endpoint: str | None = Field(
         default=None,
-        description="OTLP endpoint for the engine's own spans.  Default: none, trace headers unused.",
+        description="OTLP endpoint for the engine's own spans.  Default: telemetry.otlp_endpoint.",
     )
     kv_transfer: KvTransferSettings = Field(
-        default_factory=KvTransferSettings, description="Handing KV over between engines."
+        default_factory=KvTransferSettings, description="How the KV of a prompt is handed over between engines."
     )
     start_timeout_s: float = Field(
         default=1800.0,
         gt=0.0,
-        description="Seconds the engine may take to load and warm up before it is given up.",
+        description="Seconds the engine may take to load and warm up; then the executor ends.",
     )
     engine_args: dict[str, Any] = Field(
         default_factory=dict,
-        description="Any further vLLM engine argument, by its Python name (max_logprobs, ...).",
+        description="Further vLLM engine arguments by their Python names (max_logprobs, ...).",
     )
 
     @field_validator("engine_args")
@@ -213,13 +224,13 @@ class FaultSettings(_Settings):
     """A fault the simulated engine has from its start."""
 
     kind: Literal["none", "die", "hang", "slow", "error", "kv_connect", "kv_slow", "kv_corrupt"] = Field(
-        default="none", description="What goes wrong."
+        default="none", description="Kind of fault."
     )
-    after_tokens: int = Field(default=0, ge=0, description="Tokens generated before it starts.")
+    after_tokens: int = Field(default=0, ge=0, description="Tokens generated before the fault begins.")
     factor: float = Field(
         default=10.0, gt=0.0, description="slow, kv_slow: how many times longer a step or pull takes."
     )
-    times: int = Field(default=1, ge=1, description="error, kv_connect, kv_corrupt: requests it happens to.")
+    times: int = Field(default=1, ge=1, description="error, kv_connect, kv_corrupt: number of requests that fail.")
 
     def fault(self) -> Fault | None:
         if self.kind == "none":
@@ -232,8 +243,12 @@ class SimulatedKvTransferSettings(KvTransferSettings):
     bandwidth_bytes_per_s``.
     """
 
-    handshake_s: float = Field(default=0.5, ge=0.0, description="Seconds of the first contact with another engine.")
-    pull_base_s: float = Field(default=0.025, ge=0.0, description="Seconds of a pull, however short the prompt.")
+    handshake_s: float = Field(
+        default=0.5, ge=0.0, description="Seconds that the first contact with another engine takes."
+    )
+    pull_base_s: float = Field(
+        default=0.025, ge=0.0, description="Seconds that every pull takes, however short the prompt."
+    )
     bytes_per_token: int = Field(default=114_688, ge=1, description="Bytes of KV per token.")
     bandwidth_bytes_per_s: float = Field(default=10e9, gt=0.0, description="Bytes per second of each pull.")
 
@@ -245,26 +260,39 @@ class SimulatedSettings(_Settings):
     prefill_tokens_per_s``.
     """
 
-    prefill_tokens_per_s: float = Field(default=20_000.0, gt=0.0, description="Prompt tokens per second.")
-    step_base_s: float = Field(default=0.005, ge=0.0, description="Seconds of a step, whatever is in it.")
-    step_per_sequence_s: float = Field(default=0.0002, ge=0.0, description="Seconds per decoding sequence.")
-    kv_capacity_tokens: int = Field(default=65_536, ge=16, description="Tokens the KV cache holds.")
+    prefill_tokens_per_s: float = Field(default=20_000.0, gt=0.0, description="Prompt tokens computed per second.")
+    step_base_s: float = Field(
+        default=0.005, ge=0.0, description="Seconds that every step takes, whatever it computes."
+    )
+    step_per_sequence_s: float = Field(
+        default=0.0002, ge=0.0, description="Seconds that each decoding sequence adds to a step."
+    )
+    kv_capacity_tokens: int = Field(default=65_536, ge=16, description="Size of the KV cache in tokens.")
     kv_block_size: int = Field(default=16, ge=1, description="Tokens of one KV block.")
-    max_running: int = Field(default=64, ge=1, description="Sequences run at once.")
-    max_waiting: int = Field(default=10_000, ge=1, description="Requests that may wait inside; more are refused.")
-    max_batched_tokens: int = Field(default=2_048, ge=1, description="Tokens of one step: the prefill chunk.")
-    max_model_len: int = Field(default=8_192, ge=2, description="Tokens of prompt and output together.")
-    vocab_size: int = Field(default=2_048, ge=512, le=32_768, description="Token ids are below this.")
+    max_running: int = Field(default=64, ge=1, description="Most sequences that run at once.")
+    max_waiting: int = Field(
+        default=10_000, ge=1, description="Most requests that may wait in the engine; further ones are refused."
+    )
+    max_batched_tokens: int = Field(
+        default=2_048, ge=1, description="Most tokens computed in one step; longer prompts take several."
+    )
+    max_model_len: int = Field(default=8_192, ge=2, description="Most tokens of a prompt and its output together.")
+    vocab_size: int = Field(default=2_048, ge=512, le=32_768, description="Number of token ids.")
     mean_output_tokens: int = Field(
-        default=256, ge=2, description="Mean length of an answer that nothing cuts short, in tokens."
+        default=256, ge=2, description="Mean length in tokens of outputs that no limit cuts short."
     )
-    max_logprobs: int = Field(default=20, ge=0, description="Top logprobs a request may ask for.")
-    load_s: float = Field(default=0.0, ge=0.0, description="Seconds spent downloading, loading and warming up.")
-    adapters: tuple[str, ...] = Field(default=(), description="Names of LoRA adapters it pretends to have.")
+    max_logprobs: int = Field(default=20, ge=0, description="Most top logprobs a request may ask for.")
+    load_s: float = Field(
+        default=0.0, ge=0.0, description="Seconds that the start takes, in place of download, load and warm-up."
+    )
+    adapters: tuple[str, ...] = Field(default=(), description="Names of LoRA adapters that requests may ask for.")
     kv_transfer: SimulatedKvTransferSettings = Field(
-        default_factory=SimulatedKvTransferSettings, description="Handing KV over between simulated engines."
+        default_factory=SimulatedKvTransferSettings,
+        description="How the KV of a prompt is handed over between simulated engines.",
     )
-    fault: FaultSettings = Field(default_factory=FaultSettings, description="A fault it has from its start.")
+    fault: FaultSettings = Field(
+        default_factory=FaultSettings, description="A fault that the engine has from its start."
+    )
 
     @model_validator(mode="after")
     def _one_request_must_fit(self) -> Self:
@@ -285,9 +313,12 @@ class SimulatedSettings(_Settings):
 class EngineSettings(_Settings):
     """The engine of one executor."""
 
-    kind: Literal["vllm", "simulated"] = Field(default="vllm", description="Which engine.")
+    kind: Literal["vllm", "simulated"] = Field(default="vllm", description="Engine to run.")
     model: ModelSettings = Field(description="The model to serve.")
-    vllm: VllmSettings = Field(default_factory=VllmSettings, description="Used when kind is 'vllm'.")
+    vllm: VllmSettings = Field(
+        default_factory=VllmSettings, description="Settings of the vLLM engine, used when engine.kind is vllm."
+    )
     simulated: SimulatedSettings = Field(
-        default_factory=SimulatedSettings, description="Used when kind is 'simulated'."
+        default_factory=SimulatedSettings,
+        description="Settings of the simulated engine, used when engine.kind is simulated.",
     )

@@ -24,8 +24,8 @@ from executor_svc.runtime.load_meter import LoadMeter, LoopLag
 from executor_svc.runtime.messages import EndCause, EngineStatus
 from executor_svc.runtime.outbox import Outbox
 from executor_svc.runtime.session import RegistrationRefused, Session
-from executor_svc.runtime.tasks import TaskDied, WatchedTasks
 from executor_svc.runtime.text_source import TextSource
+from sage_common.tasks import TaskDied, WatchedTasks
 
 log = logging.getLogger(__name__)
 

@@ -1,28 +1,32 @@
-"""Log lines for people, or JSON lines: which instance, which attempt of which request, which trace.  Never a prompt or
-an output."""
+"""Log lines of the executor: readable text, or JSON.  Neither ever holds a prompt or an output.
+
+A line names the instance, and the attempt, request and trace it is about, where there are any.
+"""
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import sys
 from typing import TextIO
 
 from executor_svc.runtime.log_context import ABOUT, EXTRA
+from sage_common.log_lines import JsonLines, log_to
 from sage_telemetry.log_ids import trace_ids
 
 TEXT = "%(asctime)s %(levelname)-7s %(name)s%(about)s: %(message)s"
+JSON_KEYS = ("instance", "attempt", "request")
 
 
 class AboutFilter(logging.Filter):
-    """Puts the instance, and the attempt and request a record is about, on every record."""
+    """Puts the instance, and the attempt and request a record is about, on the record; lets every record pass."""
 
     def __init__(self, instance_id: str) -> None:
         super().__init__()
         self._instance_id = instance_id
 
     def filter(self, record: logging.LogRecord) -> bool:
+        """Add ``instance``, ``attempt``, ``request`` and ``ids`` (for JSON lines) and ``about`` (for text)."""
         about = getattr(record, EXTRA, None) or ABOUT.get()
         attempt, request, traceparent = about or ("", "", "")
         vars(record).update(
@@ -35,45 +39,30 @@ class AboutFilter(logging.Filter):
         return True
 
 
-class JsonLines(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        line = {
-            "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z"),
-            "level": record.levelname,
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
-        for key in ("instance", "attempt", "request"):
-            if value := getattr(record, key, ""):
-                line[key] = value
-        line |= getattr(record, "ids", {})
-        if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False)
-
-
 class StandardError(logging.StreamHandler[TextIO]):
-    """Writes to the descriptor, not through ``sys.stderr``: in its processes vLLM before 0.32 has that one put a name
-    in front of every line."""
+    """Writes to file descriptor 2 and not through ``sys.stderr``, which vLLM before 0.32 replaces in its processes by
+    one that puts a name in front of every line.
+    """
 
     def __init__(self) -> None:
         super().__init__(os.fdopen(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False))
 
 
 def json_handler(instance_id: str) -> logging.Handler:
+    """Make the handler that writes JSON lines to stderr, in the executor and in the processes of its engine."""
     handler = StandardError()
-    handler.setFormatter(JsonLines())
+    handler.setFormatter(JsonLines(*JSON_KEYS))
     handler.addFilter(AboutFilter(instance_id))
     return handler
 
 
 def configure_logging(level: str, *, json_lines: bool, instance_id: str) -> None:
-    """One handler on stderr for the process.  In JSON, Python's warnings are log lines too."""
-    if json_lines:
-        logging.captureWarnings(True)
-        logging.basicConfig(level=level, handlers=[json_handler(instance_id)], force=True)
-        return
+    """Log to stderr and nowhere else.  In JSON, Python's warnings are log lines too."""
+    log_to(json_handler(instance_id) if json_lines else _text_handler(instance_id), level, warnings_too=json_lines)
+
+
+def _text_handler(instance_id: str) -> logging.Handler:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter(TEXT))
     handler.addFilter(AboutFilter(instance_id))
-    logging.basicConfig(level=level, handlers=[handler], force=True)
+    return handler

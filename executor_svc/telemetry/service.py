@@ -5,18 +5,18 @@ from __future__ import annotations
 from executor_svc.runtime.observer import NULL_OBSERVER, Observer
 from executor_svc.telemetry.engine_reader import EngineReader
 from executor_svc.telemetry.observer import TelemetryObserver
+from sage_common.tls import ServerTls
 from sage_telemetry.catalogue import BOTH, EXECUTOR
 from sage_telemetry.exports import Exports
 from sage_telemetry.loop_source import LoopSource
 from sage_telemetry.meter import Meter
-from sage_telemetry.prometheus import PageTls
 from sage_telemetry.resource import Identity
 from sage_telemetry.settings import TelemetrySettings
 
 
 class ExecutorTelemetry:
     def __init__(
-        self, settings: TelemetrySettings, *, instance_id: str, model: str, engine: str, tls: PageTls | None = None
+        self, settings: TelemetrySettings, *, instance_id: str, model: str, engine: str, tls: ServerTls | None = None
     ) -> None:
         self.meter = Meter((*BOTH, *EXECUTOR))
         identity = Identity(service="executor", instance_id=instance_id, further=settings.resource)

@@ -8,9 +8,9 @@ from typing import cast
 
 from executor_svc.runtime.engine_port import JsonValue, Sampling, StructuredKind, StructuredOutput
 from executor_svc.runtime.messages import Assign, Attempt, Continuation, InvalidAssign, Phase, TextOptions
-from executor_svc.transport import durations
 from executor_svc.transport.enums import PHASE_FROM_WIRE
 from sage.controlplane.v1 import common_pb2, executor_pb2
+from sage_wire import durations
 from sage_wire.metadata import TRACEPARENT, TRACESTATE
 
 UNLIMITED = 2**31 - 1  # max_tokens where the wire has none: what the model's length leaves

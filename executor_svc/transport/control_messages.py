@@ -25,10 +25,10 @@ from executor_svc.runtime.messages import (
     TokenizerWanted,
     Welcome,
 )
-from executor_svc.transport import durations
 from executor_svc.transport.assign import assign_command, kv_transfer_params
 from executor_svc.transport.enums import ROLE_FROM_WIRE, ROLE_TO_WIRE, STATE_TO_WIRE
 from sage.controlplane.v1 import common_pb2, executor_pb2
+from sage_wire import durations
 from sage_wire.protocol import PROTOCOL_VERSION
 
 

@@ -1,4 +1,4 @@
-"""Credentials from files."""
+"""gRPC credentials from PEM files."""
 
 from __future__ import annotations
 
@@ -6,28 +6,26 @@ from pathlib import Path
 
 import grpc
 
-
-class UnreadableFile(Exception):
-    def __init__(self, path: Path, error: OSError) -> None:
-        super().__init__(f"cannot read {path}: {error.strerror}")
-
-
-def _read(path: Path | None) -> bytes | None:
-    if path is None:
-        return None
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UnreadableFile(path, error) from error
+from sage_common.tls import ServerTls, read_pem
 
 
 def dial_credentials(ca: Path, certificate: Path | None, key: Path | None) -> grpc.ChannelCredentials:
-    """Verifies the scheduler against ``ca``; presents ``certificate`` where there is one.  Raises UnreadableFile."""
+    """Return credentials that verify the scheduler against ``ca`` and present ``certificate`` where there is one.
+
+    Raises:
+        UnreadableFile: a file cannot be read.
+    """
     return grpc.ssl_channel_credentials(
-        root_certificates=_read(ca), private_key=_read(key), certificate_chain=_read(certificate)
+        root_certificates=read_pem(ca),
+        private_key=None if key is None else read_pem(key),
+        certificate_chain=None if certificate is None else read_pem(certificate),
     )
 
 
-def listen_credentials(certificate: Path, key: Path) -> grpc.ServerCredentials:
-    """Raises UnreadableFile."""
-    return grpc.ssl_server_credentials([(_read(key) or b"", _read(certificate) or b"")])
+def listen_credentials(tls: ServerTls) -> grpc.ServerCredentials:
+    """Return credentials of a listener.
+
+    Raises:
+        UnreadableFile: a file cannot be read.
+    """
+    return grpc.ssl_server_credentials([(read_pem(tls.private_key), read_pem(tls.certificate))])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -19,7 +18,11 @@ class OtlpEndpoint:
 
     @classmethod
     def parse(cls, url: str) -> OtlpEndpoint:
-        """Read "http://host:port" or "https://host:port", without a port OTLP_PORT.  Raises ValueError."""
+        """Read "http://host:port" or "https://host:port"; the port is 4317 where none is named.
+
+        Raises:
+            ValueError: the URL has another scheme, no host, or more than scheme, host and port.
+        """
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f"{url!r} is not http://host:port or https://host:port")
@@ -27,22 +30,3 @@ class OtlpEndpoint:
             raise ValueError(f"{url!r} has more than scheme, host and port; OTLP over gRPC knows no path")
         host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
         return cls(f"{host}:{parts.port or OTLP_PORT}", parts.scheme == "https")
-
-
-def split_address(address: str) -> tuple[str, int]:
-    """Return host and port of "host:port" or "[::1]:port".  Raises ValueError."""
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdigit() or int(port) > 65_535:
-        raise ValueError(f"{address!r} is not host:port")
-    return host.strip("[]"), int(port)
-
-
-def is_loopback(address: str) -> bool:
-    """Return whether ``address``, a host:port, can be reached from this machine only.  Raises ValueError."""
-    host = split_address(address)[0]
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -8,11 +8,12 @@ import threading
 from contextlib import suppress
 from dataclasses import replace
 
+from sage_common.addresses import split_host_port
+from sage_common.tls import ServerTls
 from sage_telemetry.catalogue import BUILD
-from sage_telemetry.endpoints import split_address
 from sage_telemetry.meter import Meter, Observed
 from sage_telemetry.metrics_push import MetricsPush
-from sage_telemetry.prometheus import MetricsPage, PageTls
+from sage_telemetry.prometheus import MetricsPage
 from sage_telemetry.resource import Identity, version
 from sage_telemetry.sdk_logs import limit_sdk_logs
 from sage_telemetry.settings import TelemetrySettings
@@ -33,7 +34,7 @@ class Exports:
         identity: Identity,
         meter: Meter,
         *,
-        tls: PageTls | None = None,
+        tls: ServerTls | None = None,
         limits: ExportLimits = DEFAULT_LIMITS,
     ) -> None:
         """Make what ``settings`` name; nothing is served or sent before ``start``.  ``tls``: of the metrics page."""
@@ -56,7 +57,7 @@ class Exports:
         limit_sdk_logs()
         if self._page is not None:
             self.metrics_port = self._page.start()
-            host = split_address(self._settings.metrics_listen or "")[0]
+            host = split_host_port(self._settings.metrics_listen or "")[0]
             log.info("metrics on %s port %d, path /metrics", host, self.metrics_port)
         if self.spans is not None:
             self.spans.start()

@@ -14,15 +14,14 @@ import sys
 import threading
 import time
 from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
 from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import REGISTRY, CollectorRegistry, make_wsgi_app
 
-from sage_telemetry.endpoints import split_address
+from sage_common.addresses import split_host_port
+from sage_common.tls import ServerTls
 from sage_telemetry.meter import Meter
 
 log = logging.getLogger(__name__)
@@ -43,19 +42,10 @@ class CannotServe(Exception):
     """The metrics address cannot be bound; the message is one sentence."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PageTls:
-    """The certificate of the page, as paths of PEM files."""
-
-    certificate: Path
-    private_key: Path
-    client_ca: Path | None = None  # where given, a scraper must present a certificate that it signed
-
-
 class MetricsPage:
     """Serves GET /metrics, in plain text or compressed, as the scraper asks."""
 
-    def __init__(self, meter: Meter, address: str, tls: PageTls | None = None) -> None:
+    def __init__(self, meter: Meter, address: str, tls: ServerTls | None = None) -> None:
         """Prepare the page of ``meter`` at ``address``, a host:port; port 0 takes a free one."""
         self._meter = meter
         self._address = address
@@ -68,7 +58,7 @@ class MetricsPage:
         registry = CollectorRegistry()
         registry.register(self._meter)
         registry.register(REGISTRY)
-        host, port = split_address(self._address)
+        host, port = split_host_port(self._address)
         try:
             server = make_server(host, port, _only_metrics(make_wsgi_app(registry)), _server_for(host), _Handler)
             if self._tls is not None:
@@ -169,7 +159,7 @@ def _only_metrics(page: Any) -> Any:
     return app
 
 
-def _context(tls: PageTls) -> ssl.SSLContext:
+def _context(tls: ServerTls) -> ssl.SSLContext:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(tls.certificate, tls.private_key)
     if tls.client_ca is not None:

@@ -2,40 +2,42 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
-from sage_telemetry.endpoints import OtlpEndpoint, is_loopback, split_address
+from sage_common.addresses import is_loopback, split_host_port
+from sage_common.configuration import Section
+from sage_common.tls import CERTIFICATE_KEYS
+from sage_telemetry.endpoints import OtlpEndpoint
 
 
-class TelemetrySettings(BaseModel):
-    """Where telemetry goes, and how much of it.  Everything is off until an address is given."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class TelemetrySettings(Section):
+    """Metrics and traces.  Both are off until an address is given."""
 
     otlp_endpoint: str | None = Field(
         default=None,
-        description="http://host:port (or https://) of an OTLP/gRPC receiver for traces and metrics. Default: none.",
+        description="http://host:port or https://host:port of the OTLP/gRPC receiver of traces and metrics.",
     )
     sampling_ratio: float = Field(
         default=1.0,
         ge=0.0,
         le=1.0,
-        description="Share of requests traced whose caller did not decide; the caller's decision is kept.",
+        description="Share of requests that are traced, 0 to 1, where the caller's trace context does not decide it.",
     )
     metrics_listen: str | None = Field(
-        default=None, description="host:port to serve Prometheus metrics on; port 0 takes a free one. Default: none."
+        default=None, description="host:port to serve Prometheus metrics on; port 0 picks a free port.  Default: none."
     )
     trace_push_interval_s: float = Field(
-        default=1.0, gt=0.0, allow_inf_nan=False, description="Seconds that spans wait for others to travel with."
+        default=1.0, gt=0.0, description="Seconds between two exports of spans to the receiver."
     )
     metrics_push_interval_s: float = Field(
-        default=15.0, gt=0.0, allow_inf_nan=False, description="Seconds between two pushes of metrics to the receiver."
+        default=15.0, gt=0.0, description="Seconds between two exports of metrics to the receiver."
     )
     content: bool = Field(
-        default=False, description="Put prompts and outputs on spans. Whoever reads traces then reads them."
+        default=False, description="Record prompts and outputs on spans, readable by everyone who can read traces."
     )
     resource: dict[str, str] = Field(
-        default_factory=dict, description="Further attributes of this process, as name=value: deployment, pod, ..."
+        default_factory=dict,
+        description="Further resource attributes as name=value: deployment, pod, ...",
     )
 
     @field_validator("otlp_endpoint")
@@ -49,7 +51,7 @@ class TelemetrySettings(BaseModel):
     @classmethod
     def _has_port(cls, value: str | None) -> str | None:
         if value is not None:
-            split_address(value)
+            split_host_port(value)
         return value
 
     @property
@@ -59,15 +61,14 @@ class TelemetrySettings(BaseModel):
 
     @property
     def otlp(self) -> OtlpEndpoint | None:
-        """The receiver of spans and metrics; None where there is none."""
+        """Return the parsed ``otlp_endpoint``; None where none is set."""
         return None if self.otlp_endpoint is None else OtlpEndpoint.parse(self.otlp_endpoint)
 
     def unsafe(self, *, tls: bool) -> str | None:
-        """Return in one line what needs ``insecure``, or None.  ``tls``: whether the service has a certificate."""
+        """Say which address needs --insecure, in one line; None if none does.  ``tls``: there is a certificate."""
         if self.metrics_listen is not None and not tls and not is_loopback(self.metrics_listen):
             return (
-                f"telemetry.metrics_listen: {self.metrics_listen} is not loopback: "
-                "give tls.certificate and tls.private_key, or insecure"
+                f"telemetry.metrics_listen: {self.metrics_listen} is not loopback: give {CERTIFICATE_KEYS}, or insecure"
             )
         otlp = self.otlp
         if otlp is not None and not otlp.secure and not is_loopback(otlp.target):

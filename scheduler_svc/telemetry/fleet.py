@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable
 
+from sage_common.clock import Clock
 from sage_telemetry import catalogue
 from sage_telemetry.instrument import Instrument
 from sage_telemetry.meter import Labels, Observed
 from scheduler_svc.control.requests.request_table import RequestTable
-from scheduler_svc.control.timing.clock import ControlClock
 from scheduler_svc.domain.instance import InstanceState
 from scheduler_svc.domain.pd.fallbacks import Fallback
 from scheduler_svc.domain.pd.pairs import PairState
@@ -21,7 +21,7 @@ Values = defaultdict[Instrument, list[tuple[Labels, float]]]
 
 
 class FleetReader:
-    def __init__(self, scheduler: Scheduler, clock: ControlClock, requests: RequestTable) -> None:
+    def __init__(self, scheduler: Scheduler, clock: Clock, requests: RequestTable) -> None:
         self._scheduler = scheduler
         self._clock = clock
         self._requests = requests

@@ -1,49 +1,35 @@
-"""Log lines: readable text, or JSON.  Neither ever holds a prompt or an output.
+"""Log lines of the scheduler: readable text, or JSON.  Neither ever holds a prompt or an output.
 
-A line about a request says which (``request``), and which trace where there is one (``trace_id``, ``span_id``); control
-hands both over as ``extra=live.about``.
+A line about a request names the request (``request``) and its trace (``trace_id``, ``span_id``), where there is one:
+``control`` logs it with ``extra=live.about``.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 
+from sage_common.log_lines import JsonLines, log_to
 from sage_telemetry.log_ids import trace_ids
 
 TEXT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s%(about)s"
+JSON_KEYS = ("request",)
 
 
 class AboutFilter(logging.Filter):
-    """Puts the ids of the request a record is about on every record."""
+    """Puts the ids of the trace that a record belongs to on the record; lets every record pass."""
 
     def filter(self, record: logging.LogRecord) -> bool:
+        """Add ``ids`` (for JSON lines) and ``about`` (for text) to the record."""
         ids = trace_ids(getattr(record, "traceparent", ""))
         record.ids = ids
         record.about = f" [trace {ids['trace_id']}]" if ids else ""
         return True
 
 
-class JsonLines(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        line = {
-            "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z"),
-            "level": record.levelname,
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
-        if request := getattr(record, "request", ""):
-            line["request"] = request
-        line |= getattr(record, "ids", {})
-        if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False)
-
-
 def configure_logging(level: str, *, json_lines: bool) -> None:
-    """One handler on stderr for the process."""
+    """Log to stderr and nowhere else.  In JSON, Python's warnings are log lines too."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLines() if json_lines else logging.Formatter(TEXT))
+    handler.setFormatter(JsonLines(*JSON_KEYS) if json_lines else logging.Formatter(TEXT))
     handler.addFilter(AboutFilter())
-    logging.basicConfig(level=level, handlers=[handler], force=True)
+    log_to(handler, level, warnings_too=json_lines)

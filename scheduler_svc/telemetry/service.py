@@ -5,16 +5,16 @@ from __future__ import annotations
 import logging
 import socket
 
+from sage_common.clock import Clock
+from sage_common.tls import ServerTls
 from sage_telemetry.catalogue import BOTH, SCHEDULER
 from sage_telemetry.exports import Exports
 from sage_telemetry.loop_source import LoopSource
 from sage_telemetry.meter import Meter, Observed
-from sage_telemetry.prometheus import PageTls
 from sage_telemetry.resource import Identity
 from sage_telemetry.settings import TelemetrySettings
 from scheduler_svc.control.requests.observer import NULL_OBSERVER, Observer
 from scheduler_svc.control.requests.request_table import RequestTable
-from scheduler_svc.control.timing.clock import ControlClock
 from scheduler_svc.domain.scheduler import Scheduler
 from scheduler_svc.telemetry.fleet import FleetReader
 from scheduler_svc.telemetry.observer import TelemetryObserver
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 class SchedulerTelemetry:
-    def __init__(self, settings: TelemetrySettings, *, epoch: int, tls: PageTls | None = None) -> None:
+    def __init__(self, settings: TelemetrySettings, *, epoch: int, tls: ServerTls | None = None) -> None:
         self._settings = settings
         self._epoch = epoch
         self.meter = Meter((*BOTH, *SCHEDULER))
@@ -47,7 +47,7 @@ class SchedulerTelemetry:
         )
         return self._observer
 
-    def start(self, scheduler: Scheduler, clock: ControlClock, requests: RequestTable) -> None:
+    def start(self, scheduler: Scheduler, clock: Clock, requests: RequestTable) -> None:
         """On the event loop.  Raises CannotServe."""
         fleet = FleetReader(scheduler, clock, requests)
 

@@ -10,9 +10,9 @@ from typing import Any, TypeAlias
 import grpc
 
 from sage.controlplane.v1 import admin_pb2, admin_pb2_grpc, common_pb2
+from sage_common.clock import Clock
 from scheduler_svc.control.instances.sessions import Sessions
 from scheduler_svc.control.requests.explain import Explainer
-from scheduler_svc.control.timing.clock import ControlClock
 from scheduler_svc.control.timing.wakeup import Wakeup
 from scheduler_svc.control.watching.fleet_watch import FleetWatch
 from scheduler_svc.domain.errors import FieldViolation, InvalidRequest, LimitReached
@@ -35,7 +35,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
     def __init__(
         self,
         scheduler: Scheduler,
-        clock: ControlClock,
+        clock: Clock,
         sessions: Sessions,
         explainer: Explainer,
         fleet_watch: FleetWatch,

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 
 from sage.controlplane.v1 import common_pb2, executor_pb2
+from sage_wire import durations
 from sage_wire.metadata import TRACEPARENT, TRACESTATE
 from scheduler_svc.control.attempts.executor_link import AssignOrder, Continuation
 from scheduler_svc.domain.request import Sampling, StructuredOutput
-from scheduler_svc.transport import durations
 from scheduler_svc.transport.enums import PHASE_TO_WIRE
 
 

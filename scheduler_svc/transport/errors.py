@@ -8,10 +8,10 @@ from typing import Any
 from google.protobuf import any_pb2, message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
+from sage_wire import durations
 from sage_wire.errors import DOMAIN, ErrorReason
 from scheduler_svc.control.instances.registration import DuplicateInstance, UnknownSession
 from scheduler_svc.domain import errors as domain
-from scheduler_svc.transport import durations
 
 
 class WireError(Exception):

@@ -10,13 +10,14 @@ from typing import Any, TypeAlias, TypeVar
 import grpc
 
 from sage.controlplane.v1 import executor_pb2, executor_pb2_grpc
+from sage_wire import durations
 from sage_wire.errors import ErrorReason
 from scheduler_svc.control.attempts.attempt_table import AttemptTable
 from scheduler_svc.control.attempts.kv_releases import KvReleases
 from scheduler_svc.control.instances.session import Session
 from scheduler_svc.control.instances.sessions import Sessions
 from scheduler_svc.domain.instance import InstanceState
-from scheduler_svc.transport import durations, registrations
+from scheduler_svc.transport import registrations
 from scheduler_svc.transport.enums import ENGINE_STATE_FROM_WIRE, ROLE_TO_WIRE
 from scheduler_svc.transport.errors import WireError
 from scheduler_svc.transport.executor_link import StreamLink

@@ -5,6 +5,7 @@ from __future__ import annotations
 from google.protobuf.duration_pb2 import Duration
 
 from sage.controlplane.v1 import admin_pb2
+from sage_wire import durations
 from scheduler_svc.control.watching.fleet_statistics import DECISIONS_KEPT, RecentDecision, RecentFailover
 from scheduler_svc.control.watching.fleet_watch import FleetSnapshot
 from scheduler_svc.control.watching.rolling_counts import Stretch
@@ -13,7 +14,7 @@ from scheduler_svc.domain.policy import PolicySwitch
 from scheduler_svc.domain.queue import QueueView
 from scheduler_svc.domain.request import Priority, RequestState
 from scheduler_svc.domain.scheduler import Scheduler
-from scheduler_svc.transport import durations, prefill_decode
+from scheduler_svc.transport import prefill_decode
 from scheduler_svc.transport.enums import PHASE_TO_WIRE, PRIORITY_TO_WIRE
 from scheduler_svc.transport.instances import instance_view
 

@@ -10,7 +10,7 @@ from grpc_health.v1 import health_pb2
 from grpc_health.v1.health import aio as health_aio
 
 from sage.controlplane.v1 import admin_pb2, executor_pb2, inference_pb2
-from scheduler_svc.control.timing.clock import ControlClock
+from sage_common.clock import Clock
 from scheduler_svc.domain.instance import InstanceState
 from scheduler_svc.domain.scheduler import Scheduler
 
@@ -25,7 +25,7 @@ CHECK_S = 0.2
 
 
 class HealthReporter:
-    def __init__(self, scheduler: Scheduler, clock: ControlClock) -> None:
+    def __init__(self, scheduler: Scheduler, clock: Clock) -> None:
         self._scheduler = scheduler
         self._clock = clock
         self.servicer = health_aio.HealthServicer()

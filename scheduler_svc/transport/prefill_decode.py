@@ -7,11 +7,11 @@ from dataclasses import replace
 from itertools import chain, islice
 
 from sage.controlplane.v1 import admin_pb2
+from sage_wire import durations
 from scheduler_svc.domain.errors import FieldViolation, InvalidRequest
 from scheduler_svc.domain.pd.pairs import Pair, PairState
 from scheduler_svc.domain.pd.settings import PdSettings, SplitMode
 from scheduler_svc.domain.scheduler import Scheduler
-from scheduler_svc.transport import durations
 
 MODE_FROM_WIRE: dict[admin_pb2.SplitMode.ValueType, SplitMode] = {
     admin_pb2.SPLIT_MODE_NEVER: SplitMode.NEVER,

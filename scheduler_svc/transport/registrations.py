@@ -6,6 +6,7 @@ import math
 import re
 
 from sage.controlplane.v1 import common_pb2, executor_pb2
+from sage_wire import durations
 from sage_wire.errors import ErrorReason
 from sage_wire.protocol import OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION
 from scheduler_svc.control.instances.registration import HeldAttempt, Registration
@@ -19,7 +20,6 @@ from scheduler_svc.domain.instance import (
     Location,
     Parallelism,
 )
-from scheduler_svc.transport import durations
 from scheduler_svc.transport.enums import CAUSE_FROM_WIRE, FINISH_REASON_FROM_WIRE, ROLE_FROM_WIRE
 from scheduler_svc.transport.errors import WireError
 

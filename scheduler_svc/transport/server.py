@@ -1,16 +1,15 @@
-"""The gRPC server: services, health, reflection, and who may reach it."""
+"""The gRPC server: its services, health checks and reflection, and its address with or without TLS."""
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass
-from pathlib import Path
 
 import grpc
 from grpc_health.v1 import health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from sage.controlplane.v1 import admin_pb2_grpc, executor_pb2_grpc, inference_pb2_grpc
+from sage_common.tls import ServerTls, UnreadableFile, read_pem
 from sage_wire.protocol import MAX_MESSAGE_BYTES
 from scheduler_svc.transport import health
 from scheduler_svc.transport.admin_servicer import AdminServicer
@@ -35,14 +34,9 @@ class ListenError(Exception):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Tls:
-    certificate: Path
-    private_key: Path
-    client_ca: Path | None = None  # given: clients must present a certificate it signed
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Services:
+    """The servicers of every gRPC service that the scheduler offers."""
+
     inference: InferenceServicer
     executor: ExecutorServicer
     admin: AdminServicer
@@ -50,6 +44,7 @@ class Services:
 
 
 def build_server(services: Services) -> grpc.aio.Server:
+    """Build the server with all services and reflection; it does not listen yet."""
     server = grpc.aio.server(interceptors=[ErrorInterceptor()], options=OPTIONS)
     inference_pb2_grpc.add_InferenceServiceServicer_to_server(services.inference, server)
     executor_pb2_grpc.add_ExecutorServiceServicer_to_server(services.executor, server)
@@ -60,43 +55,24 @@ def build_server(services: Services) -> grpc.aio.Server:
     return server
 
 
-def listen(server: grpc.aio.Server, address: str, tls: Tls | None, *, insecure: bool) -> int:
-    """Bind, and return the port.  Without TLS only loopback, or any address where ``insecure`` says so.
+def listen(server: grpc.aio.Server, address: str, tls: ServerTls | None) -> int:
+    """Bind ``address`` and return the port.
 
-    Raises ListenError.
+    Raises:
+        ListenError: the address cannot be bound, or a TLS file cannot be read.
     """
-    if tls is None and not insecure and not is_loopback(address):
-        raise ListenError(f"listen: {address} is not loopback: give tls.certificate and tls.private_key, or insecure")
     try:
         if tls is None:
             return server.add_insecure_port(address)
         return server.add_secure_port(address, _credentials(tls))
+    except UnreadableFile as error:
+        raise ListenError(f"tls: {error}") from error
     except (RuntimeError, OSError) as error:
         raise ListenError(f"listen: cannot bind {address}: {error}") from error
 
 
-def is_loopback(address: str) -> bool:
-    """Whether ``host:port`` (or a Unix socket) can be reached from this machine only."""
-    if address.startswith("unix:"):
-        return True
-    host = address.rpartition(":")[0].strip("[]")
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _credentials(tls: Tls) -> grpc.ServerCredentials:
-    pair = (_read(tls.private_key), _read(tls.certificate))
+def _credentials(tls: ServerTls) -> grpc.ServerCredentials:
+    pair = (read_pem(tls.private_key), read_pem(tls.certificate))
     if tls.client_ca is None:
         return grpc.ssl_server_credentials([pair])
-    return grpc.ssl_server_credentials([pair], _read(tls.client_ca), require_client_auth=True)
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ListenError(f"tls: cannot read {path}: {error.strerror}") from error
+    return grpc.ssl_server_credentials([pair], read_pem(tls.client_ca), require_client_auth=True)

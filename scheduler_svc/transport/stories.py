@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from sage.controlplane.v1 import admin_pb2
+from sage_wire import durations
 from scheduler_svc.control.requests.explain import Story
 from scheduler_svc.control.requests.timeline import TimeSlice, TimeUse
 from scheduler_svc.domain.registry import Registry
-from scheduler_svc.transport import durations, events
+from scheduler_svc.transport import events
 from scheduler_svc.transport.enums import PRIORITY_TO_WIRE, REQUEST_STATE_TO_WIRE
 from scheduler_svc.transport.errors import to_status
 

@@ -13,12 +13,12 @@ from typing import Any, TypeVar
 from google.protobuf.duration_pb2 import Duration
 
 from sage.controlplane.v1 import common_pb2, inference_pb2
+from sage_wire import durations
 from sage_wire.protocol import PROMPT_LIMIT_BYTES
 from scheduler_svc.control.requests.submission import ChatPrompt, Prompt, Submission, TextPrompt, TokenPrompt
 from scheduler_svc.control.requests.tokenizers import ChatTurn, Conversation
 from scheduler_svc.domain.errors import FieldViolation
 from scheduler_svc.domain.request import Priority, RequestKey, ResumeMode, StructuredOutput
-from scheduler_svc.transport import durations
 from scheduler_svc.transport.enums import PRIORITY_FROM_WIRE, RESUME_MODE_FROM_WIRE, WAIT_FROM_WIRE
 
 E = TypeVar("E", bound=int)

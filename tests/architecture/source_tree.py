@@ -10,6 +10,7 @@ GENERATED = ROOT / "protos" / "gen"
 PACKAGES = [
     ROOT / "scheduler_svc",
     ROOT / "executor_svc",
+    ROOT / "protos" / "sage_common",
     ROOT / "protos" / "sage_telemetry",
     ROOT / "protos" / "sage_wire",
     *(ROOT / "clients" / name for name in ("sage_client", "sagectl", "fleet", "demo")),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,6 +9,7 @@ from executor_svc.engine.settings import ModelSettings, SimulatedSettings
 from executor_svc.engine.simulated.engine import SimulatedEngineFactory
 from executor_svc.engine.simulated.tokenizer import LEAD_BYTE_ID, tokenizer_for
 from executor_svc.runtime.engine_port import EngineRequest, EngineState, FinishReason, Sampling, TokenLogprob
+from tests.support.instant_clock import InstantClock
 
 ENDLESS = SimulatedSettings(mean_output_tokens=1_000_000)
 """An engine whose answers run to max_tokens unless something else ends them."""
@@ -23,16 +23,6 @@ class Answer:
     text: str  # the token that stopped generation left out
     finish_reason: FinishReason
     logprobs: tuple[tuple[TokenLogprob, ...], ...]  # one per token when asked for
-
-
-class _InstantClock:
-    """Implements the engine's Clock: every wait is over at once."""
-
-    def now(self) -> float:
-        return 0.0
-
-    async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(0)
 
 
 def encode(text: str) -> list[int]:
@@ -58,7 +48,7 @@ async def answer(
     """The whole, uninterrupted answer of an engine that serves ``model``."""
     if adapter is not None:
         settings = settings.model_copy(update={"adapters": (adapter,)})
-    factory = SimulatedEngineFactory(ModelSettings(model=model), settings, _InstantClock())
+    factory = SimulatedEngineFactory(ModelSettings(model=model), settings, InstantClock())
     engine = await factory.start(_ignore)
     request = EngineRequest(
         engine_request_id="direct/1",

@@ -13,7 +13,6 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from collections.abc import Sequence as Listing
 
 from executor_svc.engine.checks import Limits, refuse_invalid
-from executor_svc.engine.clock import AsyncioClock, Clock
 from executor_svc.engine.settings import ModelSettings, SimulatedSettings
 from executor_svc.engine.simulated.batch import Batch, StepPlan
 from executor_svc.engine.simulated.faults import Fault, FaultState
@@ -37,6 +36,7 @@ from executor_svc.runtime.engine_port import (
     ProgressListener,
     StructuredOutput,
 )
+from sage_common.clock import AsyncioClock, Clock
 
 ENGINE_VERSION = "1"
 ITERATIONS_KEPT = 256

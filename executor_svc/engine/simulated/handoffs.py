@@ -11,8 +11,8 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from executor_svc.engine.clock import Clock
 from executor_svc.engine.simulated.kv import KvLease, KvPool
+from sage_common.clock import Clock
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,6 @@ import logging
 import uuid
 from collections.abc import Callable, Coroutine, Mapping
 
-from executor_svc.engine.clock import Clock
 from executor_svc.engine.handoff import opened, sealed
 from executor_svc.engine.settings import SimulatedKvTransferSettings
 from executor_svc.engine.simulated.batch import Batch
@@ -21,6 +20,7 @@ from executor_svc.engine.simulated.pull import Fetch, KeptAt, Puller, PullFailed
 from executor_svc.engine.simulated.sequence import Sequence
 from executor_svc.engine.simulated.side_channel import Listener, Message, SideChannel
 from executor_svc.runtime.engine_port import EngineError, JsonValue
+from sage_common.clock import Clock
 
 log = logging.getLogger(__name__)
 

@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Self
 
-from executor_svc.engine.clock import Clock
 from executor_svc.engine.settings import SimulatedKvTransferSettings
 from executor_svc.engine.simulated.faults import FaultState
 from executor_svc.engine.simulated.side_channel import Message, PeerUnreachable, SideChannel
 from executor_svc.runtime.engine_port import EngineError, JsonValue
+from sage_common.clock import Clock
 
 PEERS_KNOWN = 1024  # beyond that the one met first is met anew
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 
+from sage_common.clock import Clock
 from scheduler_svc.control.attempts.attempt import Attempt
 from scheduler_svc.control.attempts.attempt_listener import AttemptListener, Loss
 from scheduler_svc.control.attempts.executor_link import AssignOrder
 from scheduler_svc.control.attempts.executor_links import ExecutorLinks
 from scheduler_svc.control.attempts.instance_events import InstanceEvents
 from scheduler_svc.control.requests.observer import FailoverCause
-from scheduler_svc.control.timing.clock import ControlClock
 from scheduler_svc.domain.attempt_end import AttemptEnd
 from scheduler_svc.domain.decision import Phase
 
@@ -24,7 +24,7 @@ class AttemptTable:
     Bounded by the capacity there is, and by one warm-up per pair of instances.
     """
 
-    def __init__(self, links: ExecutorLinks, clock: ControlClock, events: InstanceEvents) -> None:
+    def __init__(self, links: ExecutorLinks, clock: Clock, events: InstanceEvents) -> None:
         self._links = links
         self._clock = clock
         self._events = events

@@ -6,10 +6,10 @@ import itertools
 import logging
 from collections.abc import Callable
 
+from sage_common.clock import Clock
 from scheduler_svc.control.attempts.executor_link import ExecutorLink
 from scheduler_svc.control.attempts.executor_links import ExecutorLinks
 from scheduler_svc.control.attempts.handoff import Handoff
-from scheduler_svc.control.timing.clock import ControlClock
 from scheduler_svc.domain.instance import InstanceState
 from scheduler_svc.domain.scheduler import Scheduler
 
@@ -24,7 +24,7 @@ class KvReleases:
     """
 
     def __init__(
-        self, scheduler: Scheduler, clock: ControlClock, links: ExecutorLinks, release: Callable[[int], None]
+        self, scheduler: Scheduler, clock: Clock, links: ExecutorLinks, release: Callable[[int], None]
     ) -> None:
         """``release`` frees the capacity reserved for the attempt of this number."""
         self._scheduler = scheduler

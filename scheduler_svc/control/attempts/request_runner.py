@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from sage_common.clock import Clock
 from scheduler_svc.control.attempts.attempt import Attempt
 from scheduler_svc.control.attempts.attempt_listener import AttemptListener
 from scheduler_svc.control.attempts.attempt_table import AttemptTable
@@ -13,7 +14,6 @@ from scheduler_svc.control.attempts.instance_events import InstanceEvents
 from scheduler_svc.control.requests.live_request import LiveRequest
 from scheduler_svc.control.requests.observer import FailoverCause
 from scheduler_svc.control.requests.request_table import RequestTable
-from scheduler_svc.control.timing.clock import ControlClock
 from scheduler_svc.control.timing.wakeup import Wakeup
 from scheduler_svc.domain.attempt_end import AttemptEnd
 from scheduler_svc.domain.decision import Decision, Phase
@@ -33,7 +33,7 @@ class RequestRunner:
     def __init__(
         self,
         scheduler: Scheduler,
-        clock: ControlClock,
+        clock: Clock,
         requests: RequestTable,
         attempts: AttemptTable,
         events: InstanceEvents,

@@ -9,12 +9,12 @@ import itertools
 import logging
 from collections.abc import Sequence
 
+from sage_common.clock import Clock
 from scheduler_svc.control.attempts.attempt import Attempt
 from scheduler_svc.control.attempts.attempt_listener import AttemptListener, Loss
 from scheduler_svc.control.attempts.attempt_table import AttemptTable
 from scheduler_svc.control.attempts.executor_link import AssignOrder, KvHandoff
 from scheduler_svc.control.attempts.request_runner import PREFILL_SAMPLING
-from scheduler_svc.control.timing.clock import ControlClock
 from scheduler_svc.domain.attempt_end import AttemptEnd, EndCause
 from scheduler_svc.domain.decision import Phase
 from scheduler_svc.domain.instance import EngineFacts
@@ -47,7 +47,7 @@ class WarmUp:
 class WarmUps:
     """Warms up the pairs that need it.  At most one warm-up per pair is under way; each ends within ``TIMEOUT_S``."""
 
-    def __init__(self, scheduler: Scheduler, clock: ControlClock, attempts: AttemptTable, *, epoch: int) -> None:
+    def __init__(self, scheduler: Scheduler, clock: Clock, attempts: AttemptTable, *, epoch: int) -> None:
         self._scheduler = scheduler
         self._clock = clock
         self._attempts = attempts
@@ -203,7 +203,7 @@ class _PrefillLeg(_Leg):
 
 
 class _DecodeLeg(_Leg):
-    def __init__(self, owner: WarmUps, warm_up: WarmUp, *, prefill_ended_at: float, clock: ControlClock) -> None:
+    def __init__(self, owner: WarmUps, warm_up: WarmUp, *, prefill_ended_at: float, clock: Clock) -> None:
         super().__init__(owner, warm_up, Phase.DECODING)
         self._prefill_ended_at = prefill_ended_at
         self._clock = clock

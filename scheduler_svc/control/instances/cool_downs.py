@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from sage_common.clock import Clock, Timer
 from scheduler_svc.control.instances.session_settings import SessionSettings
-from scheduler_svc.control.timing.clock import ControlClock, Timer
 
 MAX_DOUBLINGS = 10
 """Bounds the exponent; the cool-down itself is bounded by ``probation_max_s`` long before."""
@@ -27,7 +27,7 @@ class CoolDowns:
     ``probation_max_s``.  Bounded by the instances there are: ``succeeded`` and ``forget`` drop a record.
     """
 
-    def __init__(self, clock: ControlClock, settings: SessionSettings, on_over: Callable[[str], None]) -> None:
+    def __init__(self, clock: Clock, settings: SessionSettings, on_over: Callable[[str], None]) -> None:
         """``on_over`` is called with the instance's id at the end of each cool-down."""
         self._clock = clock
         self._settings = settings

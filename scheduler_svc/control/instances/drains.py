@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 
+from sage_common.clock import Clock
 from scheduler_svc.control.attempts.attempt_table import AttemptTable
 from scheduler_svc.control.instances.session import Session
-from scheduler_svc.control.timing.clock import ControlClock
 from scheduler_svc.domain.errors import InvalidTransition
 from scheduler_svc.domain.instance import InstanceState
 from scheduler_svc.domain.registry import Instance
@@ -27,7 +27,7 @@ class Drains:
     executor asks for ends with its session.
     """
 
-    def __init__(self, scheduler: Scheduler, clock: ControlClock, attempts: AttemptTable) -> None:
+    def __init__(self, scheduler: Scheduler, clock: Clock, attempts: AttemptTable) -> None:
         self._scheduler = scheduler
         self._clock = clock
         self._attempts = attempts

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sage_common.clock import Timer
 from scheduler_svc.control.attempts.executor_link import ExecutorLink
-from scheduler_svc.control.timing.clock import Timer
 from scheduler_svc.domain.registry import Instance
 
 

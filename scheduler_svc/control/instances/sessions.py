@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 
+from sage_common.clock import Clock
 from scheduler_svc.control.attempts.attempt_table import AttemptTable
 from scheduler_svc.control.attempts.executor_link import ExecutorLink
 from scheduler_svc.control.attempts.executor_links import ExecutorLinks
@@ -21,7 +22,6 @@ from scheduler_svc.control.instances.session import Session
 from scheduler_svc.control.instances.session_settings import SessionSettings
 from scheduler_svc.control.requests.model_directory import ModelDirectory
 from scheduler_svc.control.requests.tokenizers import Tokenizers
-from scheduler_svc.control.timing.clock import ControlClock
 from scheduler_svc.control.timing.loop_lag import LoopLag
 from scheduler_svc.control.timing.wakeup import Wakeup
 from scheduler_svc.domain.instance import EngineFacts, InstanceSpec, InstanceState, LoadReport
@@ -40,7 +40,7 @@ class Sessions:
     def __init__(
         self,
         scheduler: Scheduler,
-        clock: ControlClock,
+        clock: Clock,
         attempts: AttemptTable,
         handoffs: Handoffs,
         links: ExecutorLinks,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 
+from sage_common.clock import Clock
 from scheduler_svc.control.attempts.warm_ups import WarmUps
 from scheduler_svc.control.instances.drains import STARTING
 from scheduler_svc.control.instances.sessions import Sessions
 from scheduler_svc.control.requests.request_table import RequestTable
-from scheduler_svc.control.timing.clock import ControlClock
 from scheduler_svc.control.timing.wakeup import Wakeup
 from scheduler_svc.domain.errors import NoInstance
 from scheduler_svc.domain.instance import InstanceState
@@ -27,7 +27,7 @@ class Watchdog:
     def __init__(
         self,
         scheduler: Scheduler,
-        clock: ControlClock,
+        clock: Clock,
         requests: RequestTable,
         sessions: Sessions,
         warm_ups: WarmUps,

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sage_common.clock import Clock
 from scheduler_svc.control.requests.live_request import HistoryEntry, LiveRequest
 from scheduler_svc.control.requests.outcome import SloOutcome
 from scheduler_svc.control.requests.request_table import RequestTable
 from scheduler_svc.control.requests.timeline import TimeSlice, in_order, timeline
-from scheduler_svc.control.timing.clock import ControlClock
 from scheduler_svc.domain.request import RequestKey, RequestState
 from scheduler_svc.domain.scheduler import Scheduler
 
@@ -30,7 +30,7 @@ class Story:
 class Explainer:
     """Answers ``Explain``: why a request is where it is, and what happened to it."""
 
-    def __init__(self, scheduler: Scheduler, clock: ControlClock, requests: RequestTable) -> None:
+    def __init__(self, scheduler: Scheduler, clock: Clock, requests: RequestTable) -> None:
         self._scheduler = scheduler
         self._clock = clock
         self._requests = requests

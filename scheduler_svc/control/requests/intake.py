@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from sage_common.clock import Clock
 from scheduler_svc.control.requests.live_request import LiveRequest
 from scheduler_svc.control.requests.model_directory import ModelDirectory
 from scheduler_svc.control.requests.observer import NULL_OBSERVER, Observer, RequestObserver
@@ -15,7 +16,6 @@ from scheduler_svc.control.requests.request_table import RequestTable
 from scheduler_svc.control.requests.submission import ChatPrompt, Submission, TextPrompt, TokenPrompt
 from scheduler_svc.control.requests.subscription import Subscription
 from scheduler_svc.control.requests.tokenizers import PromptError, Tokenizers
-from scheduler_svc.control.timing.clock import ControlClock
 from scheduler_svc.control.timing.loop_lag import LoopLag
 from scheduler_svc.control.timing.time_limit import TimeLimit
 from scheduler_svc.control.timing.wakeup import Wakeup
@@ -69,7 +69,7 @@ class Intake:
     def __init__(
         self,
         scheduler: Scheduler,
-        clock: ControlClock,
+        clock: Clock,
         requests: RequestTable,
         tokenizers: Tokenizers,
         models: ModelDirectory,

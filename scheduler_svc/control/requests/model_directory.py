@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+from sage_common.clock import Clock
 from scheduler_svc.control.requests.tokenizers import Tokenizers
-from scheduler_svc.control.timing.clock import ControlClock
 from scheduler_svc.domain.errors import (
     DeadlineExceeded,
     FieldViolation,
@@ -26,9 +26,7 @@ class ModelDirectory:
     Bounded by the models that the scheduler knows.
     """
 
-    def __init__(
-        self, scheduler: Scheduler, clock: ControlClock, tokenizers: Tokenizers, configured: frozenset[str]
-    ) -> None:
+    def __init__(self, scheduler: Scheduler, clock: Clock, tokenizers: Tokenizers, configured: frozenset[str]) -> None:
         self._scheduler = scheduler
         self._clock = clock
         self._tokenizers = tokenizers

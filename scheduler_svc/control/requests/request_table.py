@@ -7,9 +7,9 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+from sage_common.clock import Clock
 from scheduler_svc.control.requests.live_request import LiveRequest
 from scheduler_svc.control.requests.outcome import Finished, Outcome
-from scheduler_svc.control.timing.clock import ControlClock
 from scheduler_svc.domain.errors import DeadlineExceeded, InvalidRequest, RequestCancelled, RequestNotFound
 from scheduler_svc.domain.request import RequestKey, RequestState
 from scheduler_svc.domain.scheduler import Scheduler
@@ -37,7 +37,7 @@ class RecordLimits:
 class RequestTable:
     """The live requests, and a bounded record of those that ended (for attaching, explaining and idempotency)."""
 
-    def __init__(self, scheduler: Scheduler, clock: ControlClock, limits: RecordLimits) -> None:
+    def __init__(self, scheduler: Scheduler, clock: Clock, limits: RecordLimits) -> None:
         self._scheduler = scheduler
         self._clock = clock
         self._limits = limits

@@ -1,1 +1,1 @@
-"""Clocks, wake-ups, time limits and the event loop's lag."""
+"""Wake-ups, time limits and the event loop's lag."""

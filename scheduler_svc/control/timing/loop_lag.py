@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from scheduler_svc.control.timing.clock import ControlClock
+from sage_common.clock import Clock
 
 BUSY_LAG_S = 0.010
 """Lag in seconds from which the loop counts as busy."""
@@ -23,7 +23,7 @@ PROBE_S = 0.050
 class LoopLag:
     """Measures the lag of the event loop with a probe every ``PROBE_S``."""
 
-    def __init__(self, clock: ControlClock, on_lag: Callable[[float], None] = lambda lag_s: None) -> None:
+    def __init__(self, clock: Clock, on_lag: Callable[[float], None] = lambda lag_s: None) -> None:
         """``on_lag`` is called with each measurement, in seconds."""
         self._clock = clock
         self._on_lag = on_lag

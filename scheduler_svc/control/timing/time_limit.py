@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from types import TracebackType
 
-from scheduler_svc.control.timing.clock import ControlClock, Timer
+from sage_common.clock import Clock, Timer
 from scheduler_svc.domain.errors import DeadlineExceeded
 
 
@@ -15,7 +15,7 @@ class TimeLimit:
     A cancellation from elsewhere stays one, also when it comes at the same moment.
     """
 
-    def __init__(self, clock: ControlClock, until: float, where: str) -> None:
+    def __init__(self, clock: Clock, until: float, where: str) -> None:
         self._clock = clock
         self._until = until
         self._where = where

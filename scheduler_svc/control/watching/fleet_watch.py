@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 
+from sage_common.clock import Clock
 from scheduler_svc.control.requests.request_table import RequestTable
-from scheduler_svc.control.timing.clock import ControlClock
 from scheduler_svc.control.watching.fleet_statistics import FleetStatistics, RecentDecision, RecentFailover
 from scheduler_svc.control.watching.rolling_counts import WINDOW_S, Stretch
 from scheduler_svc.domain.errors import LimitReached
@@ -58,7 +58,7 @@ class FleetWatch:
     def __init__(
         self,
         scheduler: Scheduler,
-        clock: ControlClock,
+        clock: Clock,
         requests: RequestTable,
         statistics: FleetStatistics,
         *,

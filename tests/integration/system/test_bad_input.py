@@ -15,12 +15,11 @@ import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
-from executor_svc.config import ConfigError as ExecutorConfigError
 from executor_svc.config import load as load_executor
 from sage.controlplane.v1 import admin_pb2, admin_pb2_grpc, common_pb2, inference_pb2, inference_pb2_grpc
 from sage_client import AsyncClient, InvalidRequestError, NoInstanceError, QueueFullError, Tokens, UnknownPolicyError
+from sage_common.configuration import ConfigError
 from sage_wire.protocol import PROMPT_LIMIT_BYTES
-from scheduler_svc.config import ConfigError as SchedulerConfigError
 from scheduler_svc.config import load as load_scheduler
 from tests.integration.system.local_fleet import LocalExecutor, LocalFleet
 from tests.integration.system.refusals import Refusal, generate, refusal, refused
@@ -541,7 +540,7 @@ CONFIGURATIONS = [
 def test_bad_configuration_is_one_line_that_names_the_key(
     load: Callable[[list[str]], Any], flags: list[str], key: str
 ) -> None:
-    with pytest.raises((SchedulerConfigError, ExecutorConfigError)) as caught:
+    with pytest.raises(ConfigError) as caught:
         load(flags)
     assert key in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1

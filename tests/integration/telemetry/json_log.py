@@ -6,10 +6,9 @@ import json
 import logging
 from typing import Any
 
-from executor_svc.telemetry.logs import AboutFilter as ExecutorsFilter
-from executor_svc.telemetry.logs import JsonLines as ExecutorsLines
-from scheduler_svc.telemetry.logs import AboutFilter as SchedulersFilter
-from scheduler_svc.telemetry.logs import JsonLines as SchedulersLines
+from executor_svc.telemetry import logs as executors
+from sage_common.log_lines import JsonLines
+from scheduler_svc.telemetry import logs as schedulers
 
 
 class JsonLog(logging.Handler):
@@ -18,8 +17,8 @@ class JsonLog(logging.Handler):
     def __init__(self, instance_id: str) -> None:
         super().__init__(logging.DEBUG)
         self._services: dict[str, tuple[logging.Filter, logging.Formatter]] = {
-            "scheduler_svc": (SchedulersFilter(), SchedulersLines()),
-            "executor_svc": (ExecutorsFilter(instance_id), ExecutorsLines()),
+            "scheduler_svc": (schedulers.AboutFilter(), JsonLines(*schedulers.JSON_KEYS)),
+            "executor_svc": (executors.AboutFilter(instance_id), JsonLines(*executors.JSON_KEYS)),
         }
         self.lines: list[dict[str, Any]] = []
 

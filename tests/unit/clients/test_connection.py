@@ -7,13 +7,12 @@ from pathlib import Path
 import pytest
 
 from sage_client import ConfigurationError
-from sage_client._connection import Connection, is_loopback
+from sage_client._connection import Connection
 from sage_client._reconnect import Reconnect
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "127.8.8.8:1", "localhost:50051", "[::1]:5", "unix:/tmp/s"])
 async def test_loopback_needs_no_tls(address: str) -> None:
-    assert is_loopback(address)
     await Connection(address=address).open().close()
 
 

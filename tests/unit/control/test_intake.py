@@ -8,10 +8,10 @@ from dataclasses import replace
 
 import pytest
 
+from sage_common.virtual_clock import VirtualClock
 from scheduler_svc.control.requests.submission import ChatPrompt, TextPrompt
 from scheduler_svc.control.requests.tokenizers import ChatTurn, Conversation, PromptError
 from scheduler_svc.control.timing.time_limit import TimeLimit
-from scheduler_svc.control.timing.virtual_clock import VirtualClock
 from scheduler_svc.domain.errors import (
     DeadlineExceeded,
     FieldViolation,

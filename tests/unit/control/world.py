@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
+from sage_common.virtual_clock import VirtualClock
 from scheduler_svc.config import SchedulerConfig
 from scheduler_svc.control.attempts.executor_link import AssignOrder
 from scheduler_svc.control.instances.registration import HeldAttempt, Registration
@@ -18,7 +19,6 @@ from scheduler_svc.control.requests.output_log import TokenSlice
 from scheduler_svc.control.requests.submission import Submission, TokenPrompt
 from scheduler_svc.control.requests.subscription import Event, Subscription
 from scheduler_svc.control.requests.tokenizers import Conversation
-from scheduler_svc.control.timing.virtual_clock import VirtualClock
 from scheduler_svc.domain.attempt_end import AttemptEnd, EndCause
 from scheduler_svc.domain.instance import (
     EngineFacts,

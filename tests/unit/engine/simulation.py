@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from executor_svc.engine.settings import ModelSettings, SimulatedSettings
 from executor_svc.engine.simulated.engine import SimulatedEngine, SimulatedEngineFactory
 from executor_svc.runtime.engine_port import EngineOutput, EngineRequest, Sampling
-from tests.unit.engine.virtual_clock import VirtualClock
+from sage_common.virtual_clock import VirtualClock
 
 PROMPT = tuple(range(300, 310))
 _ids = itertools.count()

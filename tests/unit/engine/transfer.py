@@ -11,8 +11,8 @@ from executor_svc.engine.settings import ModelSettings, SimulatedKvTransferSetti
 from executor_svc.engine.simulated.engine import SimulatedEngineFactory
 from executor_svc.engine.simulated.side_channel import MemorySideChannel, SideChannel
 from executor_svc.runtime.engine_port import JsonValue
+from sage_common.virtual_clock import VirtualClock
 from tests.unit.engine.simulation import Simulation, tokens
-from tests.unit.engine.virtual_clock import VirtualClock
 
 LONG_PROMPT = [300 + n for n in range(100)]  # seven blocks of 16
 KEPT_TOKENS = 112

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from executor_svc.engine.clock import AsyncioClock
 from executor_svc.engine.settings import SimulatedKvTransferSettings
 from executor_svc.runtime import drain as drain_module
 from executor_svc.runtime.drain import Drain
@@ -34,6 +33,7 @@ from executor_svc.runtime.messages import (
     TextOptions,
 )
 from executor_svc.runtime.session import Session, SessionTimings
+from sage_common.clock import AsyncioClock
 from tests.unit.executor.memory_link import MemoryDialer, MemoryLink
 from tests.unit.executor.workbench import EPOCH, PROMPT, Workbench, workbench
 

@@ -10,7 +10,8 @@ import pytest
 
 from executor_svc.runtime.log_context import ABOUT, EXTRA, about
 from executor_svc.runtime.messages import Attempt
-from executor_svc.telemetry.logs import TEXT, AboutFilter, JsonLines
+from executor_svc.telemetry.logs import JSON_KEYS, TEXT, AboutFilter
+from sage_common.log_lines import JsonLines
 
 
 def record(message: str = "hello %s", *arguments: object, failed: bool = False) -> logging.LogRecord:
@@ -27,13 +28,13 @@ def record(message: str = "hello %s", *arguments: object, failed: bool = False) 
 
 async def test_json_lines_name_instance_attempt_and_request() -> None:
     ABOUT.set(about(Attempt(7, 12), "request-9")[EXTRA])
-    line = json.loads(JsonLines().format(record()))
+    line = json.loads(JsonLines(*JSON_KEYS).format(record()))
     assert line["message"] == "hello you"
     assert (line["instance"], line["attempt"], line["request"]) == ("gpu-7", "7/12", "request-9")
 
 
 async def test_outside_an_attempt_nothing_is_made_up() -> None:
-    line = json.loads(JsonLines().format(record(failed=True)))
+    line = json.loads(JsonLines(*JSON_KEYS).format(record(failed=True)))
     assert "attempt" not in line
     assert "ValueError: inside" in line["exception"]
 
@@ -44,7 +45,7 @@ async def test_what_a_line_is_given_goes_before_what_its_task_is_about() -> None
     made = record()
     vars(made).update(about(Attempt(7, 13), "request-10", {"traceparent": f"00-{trace}-{span}-01"}))
     assert AboutFilter("gpu-7").filter(made)
-    line = json.loads(JsonLines().format(made))
+    line = json.loads(JsonLines(*JSON_KEYS).format(made))
     assert (line["attempt"], line["request"]) == ("7/13", "request-10")
     assert (line["trace_id"], line["span_id"]) == (trace, span)
     vars(made).update(about(Attempt(7, 14)))

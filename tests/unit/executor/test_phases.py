@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from executor_svc.engine.clock import AsyncioClock
 from executor_svc.engine.settings import SimulatedKvTransferSettings
 from executor_svc.engine.simulated.faults import Fault, FaultKind
 from executor_svc.engine.simulated.side_channel import MemorySideChannel
@@ -29,6 +28,7 @@ from executor_svc.runtime.messages import (
     TextOptions,
 )
 from executor_svc.transport.output_messages import output_request
+from sage_common.clock import AsyncioClock
 from tests.support.eventually import eventually
 from tests.unit.executor.workbench import LONG, Workbench, workbench
 

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from executor_svc.engine.clock import Clock
 from executor_svc.engine.settings import ModelSettings, SimulatedSettings
 from executor_svc.engine.simulated.engine import SimulatedEngine, SimulatedEngineFactory
 from executor_svc.engine.simulated.side_channel import SideChannel
@@ -27,20 +26,12 @@ from executor_svc.runtime.messages import (
 )
 from executor_svc.runtime.outbox import Outbox
 from executor_svc.runtime.text_source import TextSource
+from sage_common.clock import Clock
+from tests.support.instant_clock import InstantClock
 
 EPOCH = 3
 PROMPT = (300, 1000, 1700, 301)
 LONG = Sampling(temperature=0, max_tokens=40, ignore_eos=True)
-
-
-class EagerClock:
-    """No step takes time."""
-
-    def now(self) -> float:
-        return 0.0
-
-    async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(0)
 
 
 class Workbench:
@@ -155,7 +146,7 @@ async def workbench(
 ) -> AsyncIterator[Workbench]:
     """``serving``: the engine is up.  ``reading``: what goes up is collected here."""
     simulated = SimulatedSettings(**{"step_base_s": 0.0, "step_per_sequence_s": 0.0, **settings})
-    factory = SimulatedEngineFactory(ModelSettings(model="sim"), simulated, clock or EagerClock(), channel)
+    factory = SimulatedEngineFactory(ModelSettings(model="sim"), simulated, clock or InstantClock(), channel)
     engine = await factory.start(lambda state, progress, message: None)
     bench = Workbench(engine, max_held=max_held, generates=generates)
     if serving:

@@ -1,15 +1,14 @@
-"""Flags over environment over file; whatever is wrong is one clear line that names the key."""
+"""The scheduler's own settings; how sources are read and mistakes are worded is tested in ``tests/unit/common``."""
 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from scheduler_svc.config import ENV_PREFIX, ConfigError, load, load_or_exit
+from scheduler_svc.config import ENV_PREFIX, ConfigError, load
 
 
 @pytest.fixture(autouse=True)
@@ -37,15 +36,6 @@ def complaint(*arguments: str) -> str:
     return said
 
 
-def test_what_is_wrong_is_told_on_one_line_of_stderr_with_exit_status_2(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
-        load_or_exit(["--polizy=1"])
-    assert ended.value.code == 2
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert re.fullmatch(r"sage-scheduler: configuration: .*--polizy.*\n", said.err)
-
-
 # --- where settings come from ---------------------------------------------------------------------
 
 
@@ -56,16 +46,6 @@ def test_without_anything_there_are_defaults() -> None:
     assert config.models == {}
 
 
-def test_flags_win_over_environment_which_wins_over_the_file(
-    file: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = file('listen = "127.0.0.1:1"\npolicy = "fifo"\ndrain_timeout_s = 3.0\n')
-    monkeypatch.setenv("SAGE_SCHEDULER_LISTEN", "127.0.0.1:2")
-    monkeypatch.setenv("SAGE_SCHEDULER_POLICY", "priority")
-    config = load(["--config", path, "--listen", "127.0.0.1:3"])
-    assert (config.listen, config.policy, config.drain_timeout_s) == ("127.0.0.1:3", "priority", 3.0)
-
-
 def test_the_same_inside_a_section(file: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> None:
     path = file("[instance]\nlease_s = 11\nstall_limit_s = 12\nforget_after_s = 13\n")
     monkeypatch.setenv("SAGE_SCHEDULER_INSTANCE__STALL_LIMIT_S", "22")
@@ -73,11 +53,6 @@ def test_the_same_inside_a_section(file: Callable[[str], str], monkeypatch: pyte
     instance = load(["--config", path, "--instance.forget-after-s", "33"]).instance
     assert (instance.lease_s, instance.stall_limit_s, instance.forget_after_s) == (11, 22, 33)
     assert instance.probation_s == 5.0, "what nobody names keeps its default"
-
-
-def test_a_file_may_be_named_either_way(file: Callable[[str], str]) -> None:
-    path = file('policy = "fifo"')
-    assert load(["--config", path]).policy == load([f"--config={path}"]).policy == "fifo"
 
 
 def test_switches() -> None:
@@ -141,14 +116,6 @@ def test_an_unknown_key_in_the_environment(monkeypatch: pytest.MonkeyPatch, vari
 def test_an_unknown_flag(flag: str) -> None:
     """The beginning of a flag is none either: it would change its meaning when another is added."""
     assert flag in complaint(flag, "1")
-
-
-def test_a_word_that_is_no_flag() -> None:
-    assert "fifo" in complaint("fifo")
-
-
-def test_a_flag_without_its_value() -> None:
-    assert "--policy" in complaint("--policy")
 
 
 # --- bad values -----------------------------------------------------------------------------------
@@ -240,29 +207,3 @@ def test_sampling_defaults_are_checked_at_the_start(file: Callable[[str], str], 
     line = complaint("--config", file(f"[models.m.sampling]\n{text}\n"))
     assert line.startswith("models.m.sampling: ")
     assert said in line
-
-
-# --- the file itself ------------------------------------------------------------------------------
-
-
-def test_a_file_that_is_not_there() -> None:
-    assert "no file /nowhere.toml" in complaint("--config", "/nowhere.toml")
-
-
-def test_a_directory_is_no_file(tmp_path: Path) -> None:
-    assert str(tmp_path) in complaint("--config", str(tmp_path))
-
-
-def test_no_file_after_the_flag() -> None:
-    assert "--config" in complaint("--config")
-
-
-@pytest.mark.parametrize("content", [b"policy = ", b"\xff\xfe", b"[a]\n[a]\n"], ids=["cut", "binary", "twice"])
-def test_a_file_that_is_no_toml(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "scheduler.toml"
-    path.write_bytes(content)
-    assert str(path) in complaint("--config", str(path))
-
-
-def test_an_empty_file_says_nothing(file: Callable[[str], str]) -> None:
-    assert load(["--config", file("")]).model_dump() == load([]).model_dump()

@@ -98,7 +98,7 @@ sys.argv = ["scheduler", "--listen=127.0.0.1:0"]
 main()
 """
     async with started("-c", program) as process:
-        await until_it_says(process, "background task 'watchdog' ended: RuntimeError\\('out of luck'\\)")
+        await until_it_says(process, "background task 'watchdog' failed: RuntimeError\\('out of luck'\\)")
         async with asyncio.timeout(WITHIN_S):
             await process.communicate()
         assert process.returncode == 1

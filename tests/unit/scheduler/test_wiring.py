@@ -8,17 +8,18 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from sage_common.tls import ServerTls
+from sage_common.virtual_clock import VirtualClock
 from scheduler_svc import wiring
 from scheduler_svc.config import SchedulerConfig
 from scheduler_svc.control.instances.session_settings import SessionSettings
 from scheduler_svc.control.requests.intake import IntakeSettings
 from scheduler_svc.control.requests.request_table import RecordLimits
-from scheduler_svc.control.timing.virtual_clock import VirtualClock
 from scheduler_svc.domain.pd.settings import PdSettings, SplitMode
-from scheduler_svc.transport.server import Tls
 from tests.unit.control.world import NoTokenizers
 
 SETTINGS: dict[str, Any] = {
+    "config": Path("scheduler.toml"),
     "listen": "127.0.0.1:1",
     "insecure": True,
     "policy": "priority",
@@ -111,8 +112,8 @@ def test_what_the_door_is_told() -> None:
 
 
 def test_what_the_server_is_told() -> None:
-    assert wiring._tls(CONFIG) == Tls(certificate=Path("c"), private_key=Path("k"), client_ca=Path("a"))
-    assert wiring._tls(SchedulerConfig()) is None
+    assert wiring._server_tls(CONFIG) == ServerTls(certificate=Path("c"), private_key=Path("k"), client_ca=Path("a"))
+    assert wiring._server_tls(SchedulerConfig()) is None
 
 
 def test_what_control_is_built_with() -> None:

@@ -15,11 +15,12 @@ from pathlib import Path
 
 import pytest
 
+from sage_common.tls import ServerTls
 from sage_telemetry import exports, prometheus
 from sage_telemetry.exports import Exports
 from sage_telemetry.instrument import Instrument, Kind
 from sage_telemetry.meter import Meter
-from sage_telemetry.prometheus import MetricsPage, PageTls
+from sage_telemetry.prometheus import MetricsPage
 from sage_telemetry.resource import Identity
 from sage_telemetry.settings import TelemetrySettings
 
@@ -28,7 +29,7 @@ IDENTITY = Identity(service="scheduler", instance_id="test")
 
 
 @pytest.fixture
-def tls(tmp_path: Path) -> PageTls:
+def tls(tmp_path: Path) -> ServerTls:
     if shutil.which("openssl") is None:
         pytest.skip("openssl makes the certificate")
     cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
@@ -36,7 +37,7 @@ def tls(tmp_path: Path) -> PageTls:
     command += ["-keyout", str(key), "-out", str(cert), "-days", "2", "-subj", "/CN=sage-test"]
     command += ["-addext", "subjectAltName=IP:127.0.0.1"]
     subprocess.run(command, check=True, capture_output=True, timeout=30)
-    return PageTls(certificate=cert, private_key=key)
+    return ServerTls(certificate=cert, private_key=key)
 
 
 @pytest.fixture
@@ -50,7 +51,7 @@ def connected(connections: ExitStack, port: int) -> socket.socket:
     return connections.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10))
 
 
-def fetched(port: int, tls: PageTls | None = None) -> int:
+def fetched(port: int, tls: ServerTls | None = None) -> int:
     context = ssl.create_default_context(cafile=tls.certificate) if tls is not None else None
     address = f"{'https' if tls is not None else 'http'}://127.0.0.1:{port}/metrics"
     with urllib.request.urlopen(address, timeout=10, context=context) as answer:
@@ -64,7 +65,7 @@ def ends(page: MetricsPage) -> bool:
     return not closing.is_alive()
 
 
-def test_who_connects_and_says_nothing_holds_up_neither_the_page_nor_its_end(tls: PageTls, idle: ExitStack) -> None:
+def test_who_connects_and_says_nothing_holds_up_neither_the_page_nor_its_end(tls: ServerTls, idle: ExitStack) -> None:
     page = MetricsPage(Meter((CALLS,)), "127.0.0.1:0", tls)
     port = page.start()
     connected(idle, port)
@@ -73,7 +74,7 @@ def test_who_connects_and_says_nothing_holds_up_neither_the_page_nor_its_end(tls
 
 
 def test_who_does_not_speak_tls_is_no_error_of_ours(
-    tls: PageTls, idle: ExitStack, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+    tls: ServerTls, idle: ExitStack, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     page = MetricsPage(Meter((CALLS,)), "127.0.0.1:0", tls)
     port = page.start()

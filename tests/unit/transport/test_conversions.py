@@ -9,6 +9,7 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from sage.controlplane.v1 import common_pb2, executor_pb2
+from sage_wire import durations
 from sage_wire.errors import ErrorReason
 from sage_wire.protocol import OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION
 from scheduler_svc.control.attempts.executor_link import AssignOrder, Continuation, KvHandoff
@@ -30,7 +31,7 @@ from scheduler_svc.domain.instance import (
 )
 from scheduler_svc.domain.registry import Registry
 from scheduler_svc.domain.request import Request, RequestKey, Sampling, StructuredOutput
-from scheduler_svc.transport import durations, events, registrations
+from scheduler_svc.transport import events, registrations
 from scheduler_svc.transport.assign import assign_message
 from scheduler_svc.transport.errors import WireError
 from scheduler_svc.transport.instances import instance_view

@@ -14,7 +14,6 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from sage_wire.errors import DOMAIN, ErrorReason
-from scheduler_svc.control import supervisor
 from scheduler_svc.control.instances import registration
 from scheduler_svc.control.requests import model_directory as model_watch
 from scheduler_svc.control.requests import output_log, tokenizers
@@ -28,7 +27,7 @@ M = TypeVar("M", bound=Message)
 NEVER_MET = {errors.SchedulerError}
 """The base of all."""
 
-NEVER_LEAVES_CONTROL = {tokenizers.PromptError, output_log.OutputGap, supervisor.TaskDied}
+NEVER_LEAVES_CONTROL = {tokenizers.PromptError, output_log.OutputGap}
 """Turned into something else, or ends the service, before a caller could meet it."""
 
 METADATA_BYTES = 8 * 1024
@@ -65,7 +64,7 @@ def test_every_domain_error_is_in_the_table() -> None:
 
 
 def test_every_control_error_is_in_the_table_or_never_leaves() -> None:
-    found = _exceptions_of(registration, tokenizers, output_log, supervisor, model_watch)
+    found = _exceptions_of(registration, tokenizers, output_log, model_watch)
     assert found - NEVER_LEAVES_CONTROL <= set(REASONS)
 
 

@@ -8,6 +8,7 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from sage.controlplane.v1 import admin_pb2, common_pb2
+from sage_wire import durations
 from scheduler_svc.control.requests.observer import FailoverCause
 from scheduler_svc.control.watching.fleet_statistics import DECISIONS_KEPT, RecentDecision, RecentFailover
 from scheduler_svc.control.watching.fleet_watch import FleetSnapshot
@@ -20,7 +21,7 @@ from scheduler_svc.domain.queue import QueueView
 from scheduler_svc.domain.request import Priority, RequestKey, RequestState
 from scheduler_svc.domain.scheduler import Scheduler
 from scheduler_svc.domain.settings import SchedulerSettings
-from scheduler_svc.transport import durations, fleet_snapshots, prefill_decode
+from scheduler_svc.transport import fleet_snapshots, prefill_decode
 from tests.unit.transport.completeness import unset
 
 NOW = 100.0

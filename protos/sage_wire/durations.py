@@ -1,0 +1,21 @@
+"""Seconds as floats, and ``google.protobuf.Duration``."""
+
+from __future__ import annotations
+
+from google.protobuf.duration_pb2 import Duration
+
+LIMIT_S = 315_576_000_000.0
+"""The longest a google.protobuf.Duration may be: about 10,000 years."""
+
+_NANOS = 1_000_000_000
+
+
+def to_wire(seconds: float) -> Duration:
+    """Return ``seconds`` as a Duration: zero for negative ones (a clock read twice), at most ``LIMIT_S``."""
+    nanos = round(max(0.0, min(seconds, LIMIT_S)) * _NANOS)
+    return Duration(seconds=nanos // _NANOS, nanos=nanos % _NANOS)
+
+
+def from_wire(duration: Duration) -> float:
+    """Return the seconds of a Duration; it may be negative."""
+    return float(duration.seconds) + duration.nanos / _NANOS

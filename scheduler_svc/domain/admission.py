@@ -10,8 +10,8 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
 
+from scheduler_svc.domain.engine_facts import EngineFacts
 from scheduler_svc.domain.errors import FieldViolation
-from scheduler_svc.domain.instance import EngineFacts
 from scheduler_svc.domain.request import Request, Sampling, StructuredOutput
 
 _PENALTY = 2.0

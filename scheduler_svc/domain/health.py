@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from scheduler_svc.domain.instance import InstanceState, LoadReport
+from scheduler_svc.domain.instance import Instance
+from scheduler_svc.domain.instance_state import InstanceState
+from scheduler_svc.domain.load_report import LoadReport
 from scheduler_svc.domain.settings import SchedulerSettings
-
-if TYPE_CHECKING:
-    from scheduler_svc.domain.registry import Instance
 
 _MAX_DOUBLINGS = 3
 
@@ -21,41 +19,6 @@ class HealthVerdict:
     instance_id: str
     state: InstanceState
     reason: str
-
-
-class ProgressWatch:
-    """When an engine last did something, or last had nothing to do."""
-
-    __slots__ = ("busy", "iterations", "since", "stalled_at_iteration", "stalls")
-
-    def __init__(self, now: float) -> None:
-        self.since = now
-        self.iterations = 0
-        self.busy = False
-        self.stalled_at_iteration = 0
-        self.stalls = 0  # in a row, without an iteration between them
-
-    def restart(self, now: float) -> None:
-        """Grant a whole stall limit anew."""
-        self.since = now
-
-    def pause(self, seconds: float) -> None:
-        """So long nothing was heard of it, so it does not count."""
-        self.since += seconds
-
-    def observe(self, load: LoadReport, now: float, *, seen_reservations: int) -> None:
-        """Take a heartbeat.  ``seen_reservations``: ours that its ``last_assign`` covers."""
-        busy = load.unfinished > 0 or seen_reservations > 0
-        if load.iterations != self.iterations or not busy or not self.busy:
-            self.since = now
-        if load.iterations > self.stalled_at_iteration:
-            self.stalls = 0
-        self.iterations = load.iterations
-        self.busy = busy
-
-    def stall(self) -> None:
-        self.stalled_at_iteration = self.iterations
-        self.stalls += 1
 
 
 def judge(instance: Instance, settings: SchedulerSettings, now: float) -> HealthVerdict | None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from math import inf
 
-from scheduler_svc.domain.instance import EngineFacts, LoadReport
+from scheduler_svc.domain.engine_facts import EngineFacts
+from scheduler_svc.domain.load_report import LoadReport
 from scheduler_svc.domain.pace import CPU_PRIOR, Pace
 from scheduler_svc.domain.request import RequestKey
 

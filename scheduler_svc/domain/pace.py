@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from scheduler_svc.domain.instance import EngineFacts
+from scheduler_svc.domain.engine_facts import EngineFacts
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
 
-from scheduler_svc.domain.instance import InstanceRole, InstanceState
+from scheduler_svc.domain.instance import Instance
+from scheduler_svc.domain.instance_spec import InstanceRole
+from scheduler_svc.domain.instance_state import InstanceState
 from scheduler_svc.domain.ledger import Account
 from scheduler_svc.domain.mean import ForgettingMean
 from scheduler_svc.domain.pace import CPU_PRIOR, Pace
-
-if TYPE_CHECKING:
-    from scheduler_svc.domain.placement.claim import Claim
-    from scheduler_svc.domain.queue import ModelQueue, Waiting
-    from scheduler_svc.domain.registry import Instance
+from scheduler_svc.domain.placement.claim import Claim
+from scheduler_svc.domain.queue import ModelQueue
+from scheduler_svc.domain.waiting_request import WaitingRequest
 
 _PACE_AGE_S = 1.0
 _SERVICE_FORGETTING = 0.98
@@ -42,7 +41,7 @@ class Pool:
         self._decoders: tuple[Account, ...] = ()
         self._service = ForgettingMean(_SERVICE_FORGETTING)
         self.claim: Claim | None = None  # of the head, where it fits nowhere
-        self.claimant: Waiting | None = None
+        self.claimant: WaitingRequest | None = None
         self._pace = CPU_PRIOR
         self._pace_until = float("-inf")
 

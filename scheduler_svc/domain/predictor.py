@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from scheduler_svc.domain.instance import IterationSample, LoadReport
+from scheduler_svc.domain.load_report import IterationSample, LoadReport
 from scheduler_svc.domain.mean import ForgettingMean
 from scheduler_svc.domain.pace import Pace
 

@@ -8,59 +8,13 @@ from dataclasses import dataclass
 
 from scheduler_svc.domain.errors import QueueFull
 from scheduler_svc.domain.ordering.base import Ordering
-from scheduler_svc.domain.pace import Pace
-from scheduler_svc.domain.request import Priority, Request, RequestKey
+from scheduler_svc.domain.request import Priority, RequestKey
+from scheduler_svc.domain.waiting_request import WaitingRequest
 
 _GARBAGE_FLOOR = 64
 
 
-class Waiting:
-    """A request in the queue."""
-
-    __slots__ = (
-        "emitted_tokens",
-        "enqueued_at",
-        "excluded",
-        "key",
-        "late",
-        "number",
-        "output_tokens",
-        "pace",
-        "prompt_tokens",
-        "request",
-        "resumed",
-        "revisions",
-        "whole",
-    )
-
-    def __init__(
-        self,
-        request: Request,
-        *,
-        enqueued_at: float,
-        emitted_tokens: int,
-        excluded: frozenset[str],
-        resumed: bool,
-        output_tokens: int,
-        pace: Pace,
-        whole: bool = False,
-    ) -> None:
-        self.request = request
-        self.enqueued_at = enqueued_at
-        self.emitted_tokens = emitted_tokens
-        self.excluded = excluded  # instances to avoid where others are
-        self.resumed = resumed
-        self.whole = whole  # a handoff of it failed: it is not split again
-        self.output_tokens = output_tokens  # predicted when it was enqueued
-        self.pace = pace  # typical of the model's instances
-        self.prompt_tokens = request.prompt_tokens + emitted_tokens  # to prefill
-        self.key = 0.0  # what it is ordered by
-        self.number = 0  # breaks ties; negative once it has left
-        self.late = False
-        self.revisions = 0
-
-
-_Entry = tuple[float, int, Waiting]
+_Entry = tuple[float, int, WaitingRequest]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,7 +42,7 @@ class ModelQueue:
         self.changed = False  # something was added since the last pass
         self._ordering = ordering
         self._heap: list[_Entry] = []
-        self._waiting: dict[RequestKey, Waiting] = {}
+        self._waiting: dict[RequestKey, WaitingRequest] = {}
         self._by_priority = dict.fromkeys(Priority, 0)
         self._last_number = 0
 
@@ -108,7 +62,7 @@ class ModelQueue:
         if len(self._waiting) >= self.limit:
             raise QueueFull(self.model, self.limit, expected_wait_s)
 
-    def add(self, waiting: Waiting, now: float) -> None:
+    def add(self, waiting: WaitingRequest, now: float) -> None:
         """Raises ValueError if the request waits already."""
         key = waiting.request.key
         if key in self._waiting:
@@ -121,10 +75,10 @@ class ModelQueue:
         self.changed = True
         heapq.heappush(self._heap, (waiting.key, waiting.number, waiting))
 
-    def find(self, key: RequestKey) -> Waiting | None:
+    def find(self, key: RequestKey) -> WaitingRequest | None:
         return self._waiting.get(key)
 
-    def remove(self, key: RequestKey) -> Waiting | None:
+    def remove(self, key: RequestKey) -> WaitingRequest | None:
         """Take it out, wherever it stands.  None if it does not wait."""
         waiting = self._waiting.pop(key, None)
         if waiting is None:
@@ -136,7 +90,7 @@ class ModelQueue:
             heapq.heapify(self._heap)
         return waiting
 
-    def head(self, now: float) -> Waiting | None:
+    def head(self, now: float) -> WaitingRequest | None:
         """Who goes next; the ordering may still send it further back.
 
         Where very many are to be sent back at once, a call sends 512 of them and takes the next as it stands.
@@ -155,7 +109,7 @@ class ModelQueue:
             heapq.heapreplace(heap, (waiting.key, waiting.number, waiting))
         return None
 
-    def behind_head(self, depth: int, now: float) -> list[Waiting]:
+    def behind_head(self, depth: int, now: float) -> list[WaitingRequest]:
         """Up to ``depth`` requests after the head, in order.  They stay in the queue."""
         heap = self._heap
         taken: list[_Entry] = []
@@ -165,7 +119,7 @@ class ModelQueue:
             heapq.heappush(heap, entry)
         return [entry[2] for entry in taken[1:]]
 
-    def _revise(self, waiting: Waiting, now: float) -> bool:
+    def _revise(self, waiting: WaitingRequest, now: float) -> bool:
         if waiting.revisions >= self.MAX_REVISIONS:
             return False
         key = self._ordering.revise(waiting, now)
@@ -187,12 +141,12 @@ class ModelQueue:
         self.changed = True
         return len(self._waiting)
 
-    def position(self, waiting: Waiting) -> int:
+    def position(self, waiting: WaitingRequest) -> int:
         """1 is next.  Costs a look at everyone who waits."""
         mine = (waiting.key, waiting.number)
         return 1 + sum((w.key, w.number) < mine for w in self._waiting.values())
 
-    def __iter__(self) -> Iterator[Waiting]:
+    def __iter__(self) -> Iterator[WaitingRequest]:
         return iter(self._waiting.values())
 
     def view(self) -> QueueView:

@@ -12,7 +12,8 @@ from scheduler_svc.domain.placement.claim import Claim, best_claim
 from scheduler_svc.domain.placement.placer import Offer, Placer, without_claimed
 from scheduler_svc.domain.policy import Policy
 from scheduler_svc.domain.pool import Pool
-from scheduler_svc.domain.queue import ModelQueue, Waiting
+from scheduler_svc.domain.queue import ModelQueue
+from scheduler_svc.domain.waiting_request import WaitingRequest
 
 
 class SchedulingPass:
@@ -45,7 +46,7 @@ class SchedulingPass:
 
     def _backfill(
         self,
-        head: Waiting,
+        head: WaitingRequest,
         blocked: Offer,
         plan: SplitPlan | None,
         pool: Pool,
@@ -74,7 +75,9 @@ class SchedulingPass:
                 decisions.append(decision)
         return decisions
 
-    def _place_behind(self, waiting: Waiting, gap: _Gap, pool: Pool, policy: Policy, now: float) -> Decision | None:
+    def _place_behind(
+        self, waiting: WaitingRequest, gap: _Gap, pool: Pool, policy: Policy, now: float
+    ) -> Decision | None:
         """Place one that is not the head, if that does not delay the head."""
         ask = self._placer.ask(waiting, policy)
         full = any(_wants_as_much(ask, other) for other in gap.too_much)
@@ -98,7 +101,7 @@ class SchedulingPass:
         return decision
 
     def _split_behind(
-        self, waiting: Waiting, ask: Ask, plan: SplitPlan, gap: _Gap, pool: Pool, policy: Policy, now: float
+        self, waiting: WaitingRequest, ask: Ask, plan: SplitPlan, gap: _Gap, pool: Pool, policy: Policy, now: float
     ) -> Decision | None:
         """What should be split and cannot be keeps its turn: run whole behind a head it would be in the way."""
         split = plan.split
@@ -110,7 +113,7 @@ class SchedulingPass:
             return None
         return self._placer.place_split(waiting, ask, plan, split, pool, policy, now, said=gap.said)
 
-    def _claim(self, head: Waiting, blocked: Offer, pool: Pool, now: float) -> Claim | None:
+    def _claim(self, head: WaitingRequest, blocked: Offer, pool: Pool, now: float) -> Claim | None:
         """The head keeps its claim while it is the head and the instance can serve it."""
         claim = pool.claim
         if pool.claimant is head and claim is not None and claim.account in blocked.able:
@@ -148,6 +151,6 @@ def _wants_as_much(ask: Ask, other: Ask) -> bool:
     )
 
 
-def _ahead_of(head: Waiting, claim: Claim | None) -> str:
+def _ahead_of(head: WaitingRequest, claim: Claim | None) -> str:
     where = f", which waits for room on {claim.account.instance_id}" if claim is not None else ""
     return f"backfilled ahead of {head.request.key}{where}"

@@ -8,7 +8,8 @@ from scheduler_svc.domain.pd.planner import SplitPlan
 from scheduler_svc.domain.placement.filters import no_room_reason
 from scheduler_svc.domain.placement.placer import Offer
 from scheduler_svc.domain.pool import Pool
-from scheduler_svc.domain.queue import ModelQueue, Waiting
+from scheduler_svc.domain.queue import ModelQueue
+from scheduler_svc.domain.waiting_request import WaitingRequest
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,7 +31,7 @@ def why_not_at_once(pool: Pool | None) -> str:
 
 
 def why_waiting(
-    waiting: Waiting, offer: Offer, plan: SplitPlan | None, pool: Pool, queue: ModelQueue, now: float
+    waiting: WaitingRequest, offer: Offer, plan: SplitPlan | None, pool: Pool, queue: ModelQueue, now: float
 ) -> str:
     """One reason, the most telling; of what should be split, why it is not, and what keeps it from running whole."""
     if not pool.accounts:
@@ -53,7 +54,7 @@ def _no_place(offer: Offer) -> str:
     return "" if offer.roomy else _no_room(offer)
 
 
-def _behind(waiting: Waiting, pool: Pool, queue: ModelQueue, now: float) -> str:
+def _behind(waiting: WaitingRequest, pool: Pool, queue: ModelQueue, now: float) -> str:
     head = queue.head(now)
     if head is waiting:
         return "it is next; a scheduling pass is due"

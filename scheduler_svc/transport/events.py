@@ -6,8 +6,8 @@ from sage.controlplane.v1 import common_pb2, decision_pb2, inference_pb2
 from scheduler_svc.control.requests.live_request import Finished, LiveRequest, Placement, SloOutcome
 from scheduler_svc.control.requests.output_log import TokenSlice
 from scheduler_svc.domain.decision import Candidate, Decision, Prediction
-from scheduler_svc.domain.instance import Parallelism
-from scheduler_svc.domain.registry import Instance
+from scheduler_svc.domain.engine_facts import Parallelism
+from scheduler_svc.domain.instance import Instance
 from scheduler_svc.transport import durations
 from scheduler_svc.transport.enums import FINISH_REASON_TO_WIRE, PHASE_TO_WIRE, ROLE_TO_WIRE
 

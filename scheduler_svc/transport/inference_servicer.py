@@ -54,7 +54,7 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
             if isinstance(event, TokenSlice):
                 await context.write(events.tokens(event, self._epoch))
             elif isinstance(event, Placement):
-                instance = self._scheduler.registry.find(event.decision.instance_id)
+                instance = self._scheduler.find_instance(event.decision.instance_id)
                 await context.write(events.scheduled(event, instance, self._epoch))
             elif isinstance(event, Finished):
                 await context.write(events.finished(event))

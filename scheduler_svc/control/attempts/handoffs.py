@@ -23,7 +23,7 @@ from scheduler_svc.control.requests.observer import FailoverCause
 from scheduler_svc.control.timing.clock import ControlClock
 from scheduler_svc.domain.attempt_end import AttemptEnd, EndCause
 from scheduler_svc.domain.decision import Decision, Phase
-from scheduler_svc.domain.instance import InstanceState
+from scheduler_svc.domain.instance_state import InstanceState
 from scheduler_svc.domain.pd.fallbacks import Fallback
 from scheduler_svc.domain.scheduler import Scheduler
 
@@ -86,7 +86,7 @@ class Handoffs:
             prefill_instance=leg.instance_id,
             prefill_number=leg.attempt_number,
             decode_instance=decision.instance_id,
-            pair=self._scheduler.pd.pairs.find(leg.instance_id, decision.instance_id),
+            pair=self._scheduler.pair_between(leg.instance_id, decision.instance_id),
         )
         self._waiting[decision.attempt_number] = (live, decision)
         if self._legs.send(live, decision, Phase.PREFILLING, handoff=handoff):
@@ -262,10 +262,10 @@ class Handoffs:
 
     def _rejecting_link(self, handoff: Handoff) -> tuple[str, ExecutorLink] | None:
         others = [
-            p.decode.instance_id for p in self._scheduler.pd.pairs if p.prefill.instance_id == handoff.prefill_instance
+            p.decode.instance_id for p in self._scheduler.pairs() if p.prefill.instance_id == handoff.prefill_instance
         ]
         for instance_id in (handoff.decode_instance, *others):
-            instance = self._scheduler.registry.find(instance_id)
+            instance = self._scheduler.find_instance(instance_id)
             link = self._legs.any_link(instance_id)
             if link is not None and instance is not None and instance.state is not InstanceState.STALLED:
                 return instance_id, link

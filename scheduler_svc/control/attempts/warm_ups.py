@@ -11,8 +11,8 @@ from scheduler_svc.control.attempts.executor_link import AssignOrder, KvHandoff
 from scheduler_svc.control.timing.clock import ControlClock
 from scheduler_svc.domain.attempt_end import AttemptEnd, EndCause
 from scheduler_svc.domain.decision import Phase
-from scheduler_svc.domain.instance import EngineFacts
-from scheduler_svc.domain.pd.pairs import Pair, PairState
+from scheduler_svc.domain.engine_facts import EngineFacts
+from scheduler_svc.domain.pd.pairs import Pair
 from scheduler_svc.domain.request import Request, RequestKey, Sampling
 from scheduler_svc.domain.scheduler import Scheduler
 
@@ -78,11 +78,11 @@ class WarmUps:
 
     def check(self) -> None:
         """Form the pairs there are and warm up those that need it; say what keeps splitting from working."""
-        if not self._scheduler.pd.settings.enabled:
+        if not self._scheduler.pd_settings.enabled:
             self._said = []
             return
         self._scheduler.renew_pairs()
-        for pair in self._scheduler.pd.pairs.due(self._clock.now()):
+        for pair in self._scheduler.pairs_due(self._clock.now()):
             self._start(pair)
         conditions = self._scheduler.pd_conditions()
         if conditions != self._said:
@@ -100,21 +100,21 @@ class WarmUps:
     def fetched(self, warm_up: WarmUp, took_s: float) -> None:
         if not warm_up.over:
             warm_up.over = True
-            self._scheduler.pd.pairs.worked(warm_up.pair, took_s)
+            self._scheduler.handed_over(warm_up.pair, took_s)
             log.info("prefill/decode: %s hands over, %.3f s", _name(warm_up.pair), took_s)
 
     def failed(self, warm_up: WarmUp, reason: str) -> None:
         self._assignments.dismiss(warm_up.attempt_number)
         if not warm_up.over:
             warm_up.over = True
-            self._scheduler.pd.pairs.failed(warm_up.pair, reason, self._clock.now())
+            self._scheduler.warm_up_failed(warm_up.pair, reason, self._clock.now())
             log.warning("prefill/decode: %s cannot hand over: %s", _name(warm_up.pair), reason)
 
     def _start(self, pair: Pair) -> None:
-        instance = self._scheduler.registry.find(pair.prefill.instance_id)
+        instance = self._scheduler.find_instance(pair.prefill.instance_id)
         if instance is None or instance.facts is None:
             return
-        pair.state = PairState.WARMING
+        self._scheduler.warm_up_started(pair)
         warm_up = WarmUp(self, pair, self._prompt(instance.facts))
         if self._send(warm_up, pair.prefill.instance_id, PREFILL_SAMPLING, None):
             self._clock.call_at(
@@ -136,7 +136,7 @@ class WarmUps:
         link, number = found
         warm_up.attempt_number = self._scheduler.unreserved_attempt()
         self._assignments.receive(warm_up.attempt_number, warm_up, instance_id)
-        instance = self._scheduler.registry.get(instance_id)
+        instance = self._scheduler.instance(instance_id)
         link.assign(
             AssignOrder(
                 number=number,

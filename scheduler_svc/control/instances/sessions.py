@@ -20,9 +20,12 @@ from scheduler_svc.control.requests.tokenizers import Tokenizers
 from scheduler_svc.control.timing.clock import ControlClock
 from scheduler_svc.control.timing.loop_lag import LoopLag
 from scheduler_svc.control.timing.wakeup import Wakeup
+from scheduler_svc.domain.engine_facts import EngineFacts
 from scheduler_svc.domain.errors import InvalidTransition
-from scheduler_svc.domain.instance import EngineFacts, InstanceSpec, InstanceState, LoadReport
-from scheduler_svc.domain.registry import Instance
+from scheduler_svc.domain.instance import Instance
+from scheduler_svc.domain.instance_spec import InstanceSpec
+from scheduler_svc.domain.instance_state import InstanceState
+from scheduler_svc.domain.load_report import LoadReport
 from scheduler_svc.domain.scheduler import Scheduler
 
 log = logging.getLogger(__name__)
@@ -78,7 +81,7 @@ class Sessions:
             old = None
         now = self._clock.now()
         self._forgive(spec)
-        instance = self._scheduler.registry.register(spec, now)
+        instance = self._scheduler.register(spec, now)
         keep = self._kept(instance_id, registration) if old is not None else ()
         session = Session(
             session_id=secrets.token_hex(8),
@@ -231,7 +234,7 @@ class Sessions:
             probation.timer.cancel()
 
     def attempt_gone(self, instance_id: str) -> None:
-        instance = self._scheduler.registry.find(instance_id)
+        instance = self._scheduler.find_instance(instance_id)
         if (
             instance is not None
             and instance.state is InstanceState.DRAINING
@@ -249,7 +252,7 @@ class Sessions:
 
         An operator's drain outlives the executor; the executor's own ends with its session.
         """
-        instance = self._scheduler.registry.get(instance_id)
+        instance = self._scheduler.instance(instance_id)
         if instance.state in GONE:
             if not by_operator:
                 return instance
@@ -268,13 +271,12 @@ class Sessions:
 
     def resume(self, instance_id: str) -> Instance:
         """Takes a drain back, also that of an instance that is away.  Raises InstanceNotFound, InvalidTransition."""
-        instance = self._scheduler.registry.get(instance_id)
+        instance = self._scheduler.instance(instance_id)
         drained = instance.state in DRAINS
         if not drained and instance.state is not InstanceState.READY and instance.state not in STARTING:
             if instance_id not in self._cordoned:
                 raise InvalidTransition(f"instance {instance_id}", instance.state.value, InstanceState.READY.value)
-            if instance.recovers_to in DRAINS:
-                instance.recovers_to = InstanceState.READY
+            self._scheduler.recover_without_drain(instance_id)
         self._cordoned.discard(instance_id)
         session = self._sessions.get(instance_id)
         if session is not None:
@@ -308,11 +310,11 @@ class Sessions:
                 self._hold_back(recovered)
                 self.attempt_gone(verdict.instance_id)
             self._wakeup.kick()
-        for instance in list(self._scheduler.registry.all()):
+        for instance in self._scheduler.instances():
             self.attempt_gone(instance.instance_id)  # handoffs and leases give room back without a word
             gone = instance.instance_id not in self._sessions
             if gone and now - instance.state_since > self._settings.forget_after_s:
-                self._scheduler.registry.forget(instance.instance_id)
+                self._scheduler.forget(instance.instance_id)
                 self._probation.pop(instance.instance_id, None)
                 if instance.instance_id in self._cordoned:
                     self._cordoned.discard(instance.instance_id)
@@ -337,7 +339,7 @@ class Sessions:
 
     def _forgive(self, spec: InstanceSpec) -> None:
         """A new engine is not to blame for what the one before did."""
-        known = self._scheduler.registry.find(spec.instance_id)
+        known = self._scheduler.find_instance(spec.instance_id)
         if known is not None and known.spec.engine_start_id != spec.engine_start_id:
             self.attempt_succeeded(spec.instance_id)
 
@@ -388,7 +390,7 @@ class Sessions:
         if probation is not None and probation.timer is not None:
             self._move(instance, InstanceState.SUSPECT, probation.why)  # that, not the streams, is why from now on
             return
-        self._scheduler.registry.recover(session.instance_id, reason, self._clock.now())
+        self._scheduler.recover(session.instance_id, reason, self._clock.now())
         self.attempt_gone(session.instance_id)
         self._wakeup.kick()
 
@@ -433,4 +435,4 @@ class Sessions:
         return self._sessions.get(session.instance_id) is session
 
     def _move(self, instance: Instance, state: InstanceState, reason: str) -> None:
-        self._scheduler.registry.transition(instance.instance_id, state, reason, self._clock.now())
+        self._scheduler.transition(instance.instance_id, state, reason, self._clock.now())

@@ -10,7 +10,7 @@ from scheduler_svc.control.requests.request_table import RequestTable
 from scheduler_svc.control.timing.clock import ControlClock
 from scheduler_svc.control.timing.wakeup import Wakeup
 from scheduler_svc.domain.errors import NoInstance
-from scheduler_svc.domain.instance import InstanceState
+from scheduler_svc.domain.instance_state import InstanceState
 from scheduler_svc.domain.request import RequestState
 from scheduler_svc.domain.scheduler import Scheduler
 
@@ -55,7 +55,7 @@ class Watchdog:
             log.info("policy %s -> %s: %s", switch.from_policy, switch.to_policy, switch.reason)
             self._wakeup.kick()
         self._end_orphans()
-        self._scheduler.registry.retire_models(keep=self._configured)
+        self._scheduler.retire_models(keep=self._configured)
 
     def _end_orphans(self) -> None:
         """Requests whose model no instance has served for long end with a word, unless they asked to wait."""
@@ -76,4 +76,4 @@ class Watchdog:
     def _served(self, model: str) -> bool:
         """Whether an instance takes its requests, or is on its way to."""
         hopeful = STARTING | {InstanceState.READY}
-        return any(i.state in hopeful for i in self._scheduler.registry if i.spec.model == model)
+        return any(i.state in hopeful for i in self._scheduler.instances() if i.spec.model == model)

@@ -20,20 +20,18 @@ from scheduler_svc.control.timing.loop_lag import LoopLag
 from scheduler_svc.control.timing.time_limit import TimeLimit
 from scheduler_svc.control.timing.wakeup import Wakeup
 from scheduler_svc.domain import admission
+from scheduler_svc.domain.engine_facts import EngineFacts
 from scheduler_svc.domain.errors import (
     DeadlineExceeded,
     FieldViolation,
     InvalidRequest,
-    NoInstance,
     QueueFull,
     RequestCancelled,
     RequestConflict,
     ShuttingDown,
 )
-from scheduler_svc.domain.instance import EngineFacts
 from scheduler_svc.domain.request import Request, RequestKey, Sampling
 from scheduler_svc.domain.scheduler import Scheduler
-from scheduler_svc.domain.waiting_view import why_not_at_once
 
 log = logging.getLogger(__name__)
 
@@ -207,10 +205,8 @@ class Intake:
     def _accept(
         self, request: Request, submission: Submission, warnings: tuple[str, ...], observed: RequestObserver
     ) -> LiveRequest:
-        self._refuse_unservable(request)
         now = self._clock.now()
-        ahead = why_not_at_once(self._scheduler.registry.find_pool(request.model))
-        self._scheduler.enqueue(request, now)
+        ahead = self._scheduler.admit(request, now)
         live = LiveRequest(
             request=request,
             digest=submission.digest,
@@ -226,17 +222,6 @@ class Intake:
         observed.accepted(live, now)
         self._wakeup.kick()
         return live
-
-    def _refuse_unservable(self, request: Request) -> None:
-        """Raises NoInstance.  Who asked to wait is refused only where instances are there and none will ever do."""
-        pool = self._scheduler.registry.find_pool(request.model)
-        if pool is not None and any(instance.live for instance in pool.instances()):
-            why_never = self._scheduler.can_ever_serve(request)
-            if why_never is not None:
-                raise NoInstance(request.model, why_never)
-        why_not_now = self._scheduler.servable_now(request)
-        if why_not_now is not None and not request.wait_for_instance:
-            raise NoInstance(request.model, why_not_now)
 
 
 def _first_per_field(violations: list[FieldViolation]) -> list[FieldViolation]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from scheduler_svc.domain.queue import Waiting
+from scheduler_svc.domain.waiting_request import WaitingRequest
 
 
 class Ordering(Protocol):
@@ -25,17 +24,17 @@ class Ordering(Protocol):
         """Seconds; the bound above, revisions included."""
         ...
 
-    def key(self, waiting: Waiting, now: float) -> float:
+    def key(self, waiting: WaitingRequest, now: float) -> float:
         """Called once when the request enters the queue or the ordering is put in force."""
         ...
 
-    def revise(self, waiting: Waiting, now: float) -> float | None:
+    def revise(self, waiting: WaitingRequest, now: float) -> float | None:
         """Called when the request comes to the head: a later key if it should step back now, else None.
 
         Called again after that; the queue follows a few times at most.
         """
         ...
 
-    def describe(self, waiting: Waiting, now: float) -> str:
+    def describe(self, waiting: WaitingRequest, now: float) -> str:
         """What the request is ordered by, in words."""
         ...

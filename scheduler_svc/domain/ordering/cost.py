@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from scheduler_svc.domain.request import Priority
-
-if TYPE_CHECKING:
-    from scheduler_svc.domain.queue import Waiting
+from scheduler_svc.domain.waiting_request import WaitingRequest
 
 
 class CheapestFirst:
@@ -26,7 +22,7 @@ class CheapestFirst:
     def max_delay_s(self) -> float:
         return self._ageing_s * (Priority.BACKGROUND - Priority.CRITICAL) + self._cap_s
 
-    def key(self, waiting: Waiting, now: float) -> float:
+    def key(self, waiting: WaitingRequest, now: float) -> float:
         request = waiting.request
         service_s = self._service_s(waiting)
         by_class = self._ageing_s * (request.priority - Priority.CRITICAL)
@@ -35,13 +31,13 @@ class CheapestFirst:
             due = min(due, request.target_at - service_s)
         return max(due, request.arrived_at)
 
-    def revise(self, waiting: Waiting, now: float) -> float | None:
+    def revise(self, waiting: WaitingRequest, now: float) -> float | None:
         return None
 
-    def describe(self, waiting: Waiting, now: float) -> str:
+    def describe(self, waiting: WaitingRequest, now: float) -> str:
         priority = waiting.request.priority.name
         service_s = self._service_s(waiting)
         return f"class {priority}, predicted service {service_s:.2f} s: due in {waiting.key - now:.2f} s"
 
-    def _service_s(self, waiting: Waiting) -> float:
+    def _service_s(self, waiting: WaitingRequest) -> float:
         return waiting.pace.service_s(waiting.prompt_tokens, waiting.output_tokens)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from scheduler_svc.domain.queue import Waiting
+from scheduler_svc.domain.waiting_request import WaitingRequest
 
 
 class Fifo:
@@ -13,11 +10,11 @@ class Fifo:
 
     max_delay_s = 0.0
 
-    def key(self, waiting: Waiting, now: float) -> float:
+    def key(self, waiting: WaitingRequest, now: float) -> float:
         return waiting.request.arrived_at
 
-    def revise(self, waiting: Waiting, now: float) -> float | None:
+    def revise(self, waiting: WaitingRequest, now: float) -> float | None:
         return None
 
-    def describe(self, waiting: Waiting, now: float) -> str:
+    def describe(self, waiting: WaitingRequest, now: float) -> str:
         return f"arrival, {now - waiting.request.arrived_at:.2f} s ago"

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from scheduler_svc.domain.request import Priority
-
-if TYPE_CHECKING:
-    from scheduler_svc.domain.queue import Waiting
+from scheduler_svc.domain.waiting_request import WaitingRequest
 
 
 class ByClass:
@@ -24,14 +20,14 @@ class ByClass:
     def max_delay_s(self) -> float:
         return self._ageing_s * (Priority.BACKGROUND - Priority.CRITICAL)
 
-    def key(self, waiting: Waiting, now: float) -> float:
+    def key(self, waiting: WaitingRequest, now: float) -> float:
         request = waiting.request
         return request.arrived_at + self._ageing_s * (request.priority - Priority.CRITICAL)
 
-    def revise(self, waiting: Waiting, now: float) -> float | None:
+    def revise(self, waiting: WaitingRequest, now: float) -> float | None:
         return None
 
-    def describe(self, waiting: Waiting, now: float) -> str:
+    def describe(self, waiting: WaitingRequest, now: float) -> str:
         request = waiting.request
         worth = self._ageing_s * (request.priority - Priority.CRITICAL)
         waited = now - request.arrived_at

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from scheduler_svc.domain.request import Priority
 from scheduler_svc.domain.settings import Targets
 from scheduler_svc.domain.targets import effective_targets
-
-if TYPE_CHECKING:
-    from scheduler_svc.domain.queue import Waiting
+from scheduler_svc.domain.waiting_request import WaitingRequest
 
 
 class LeastSlack:
@@ -31,14 +28,14 @@ class LeastSlack:
     def max_delay_s(self) -> float:
         return self._max_slack_s + 2 * self._late_delay_s
 
-    def key(self, waiting: Waiting, now: float) -> float:
+    def key(self, waiting: WaitingRequest, now: float) -> float:
         first_token, end = self._latest_starts(waiting)
         starts = [s for s in (first_token, end) if s is not None]
         since = _since(waiting)
         latest = min(starts) if starts else since + self._max_slack_s
         return min(max(latest, since), since + self._max_slack_s)
 
-    def revise(self, waiting: Waiting, now: float) -> float | None:
+    def revise(self, waiting: WaitingRequest, now: float) -> float | None:
         if waiting.late:
             return None
         first_token, end = self._latest_starts(waiting)
@@ -52,13 +49,13 @@ class LeastSlack:
         waiting.late = True
         return stepped_back
 
-    def describe(self, waiting: Waiting, now: float) -> str:
+    def describe(self, waiting: WaitingRequest, now: float) -> str:
         due = f"{waiting.key - now:.2f} s"
         if waiting.late:
             return f"too late for its target: stepped back by {self._late_delay_s:.0f} s, due in {due}"
         return f"slack {due} to the latest start that meets its target"
 
-    def _latest_starts(self, waiting: Waiting) -> tuple[float | None, float | None]:
+    def _latest_starts(self, waiting: WaitingRequest) -> tuple[float | None, float | None]:
         """For the first token and for the deadline; None where nothing is asked."""
         request, pace = waiting.request, waiting.pace
         ttft = effective_targets(request, self._defaults).ttft_s
@@ -70,5 +67,5 @@ class LeastSlack:
         return first_token, request.target_at - pace.service_s(waiting.prompt_tokens, waiting.output_tokens)
 
 
-def _since(waiting: Waiting) -> float:
+def _since(waiting: WaitingRequest) -> float:
     return waiting.enqueued_at if waiting.resumed else waiting.request.arrived_at

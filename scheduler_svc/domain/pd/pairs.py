@@ -114,6 +114,10 @@ class PairBook:
             self._handoff_s = {name: sum(times) / len(times) for name, times in measured.items()}
         return self._handoff_s.get(model)
 
+    def warming(self, pair: Pair) -> None:
+        """Note that a warm-up of the pair is under way: it is not due again meanwhile."""
+        pair.state = PairState.WARMING
+
     def worked(self, pair: Pair, handoff_s: float) -> None:
         """A handoff went through in ``handoff_s``, prefill's end to decode's first token."""
         pair.state = PairState.USABLE

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
-from scheduler_svc.domain.instance import InstanceRole, InstanceState
+from scheduler_svc.domain.instance import Instance
+from scheduler_svc.domain.instance_spec import InstanceRole
+from scheduler_svc.domain.instance_state import DRAINS, InstanceState
 from scheduler_svc.domain.ledger import Account
 from scheduler_svc.domain.pd.fallbacks import Fallback
 from scheduler_svc.domain.pd.pairs import End, Pair, PairBook
@@ -25,6 +27,8 @@ from scheduler_svc.domain.pool import Pool
 HANDOFF_PRIOR_S = 0.05
 #: Pairs or instances that a reason names; there may be as many pairs as prefill instances times decode instances.
 EXAMPLES = 4
+
+_HAS_ENGINE = frozenset({*DRAINS, InstanceState.READY, InstanceState.SUSPECT, InstanceState.STALLED})
 
 
 @dataclass(slots=True, kw_only=True)
@@ -52,6 +56,19 @@ class SplitPlan:
     fallback_cause: Fallback | None = None  # the same in a word
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SplitCounts:
+    """Requests since the scheduler's start."""
+
+    splits: int  # placed on a pair of instances
+    fallback_causes: Mapping[Fallback, int]  # should have been split and were not, or their handoff failed; by cause
+
+    @property
+    def fallbacks(self) -> int:
+        """All of ``fallback_causes`` together."""
+        return sum(self.fallback_causes.values())
+
+
 class SplitPlanner:
     """Knows the pairs and the settings; what it plans, the placer reserves."""
 
@@ -62,17 +79,22 @@ class SplitPlanner:
         self.fallback_causes: Counter[Fallback] = Counter()
         self._ends: tuple[frozenset[End], frozenset[End], frozenset[str]] = (frozenset(), frozenset(), frozenset())
 
-    @property
-    def fallbacks(self) -> int:
-        """Requests that should have been split and were not, or whose handoff failed."""
-        return self.fallback_causes.total()
-
-    def renew(self, prefills: Iterable[End], decodes: Iterable[End], *, away: Iterable[str] = ()) -> None:
-        """The ends there are now, and which instances take nothing now; cheap while they stay the same."""
-        ends = (frozenset(prefills), frozenset(decodes), frozenset(away))
+    def renew(self, instances: Iterable[Instance]) -> None:
+        """Form the pairs of the engines that run now; cheap while they stay the same."""
+        up = [i for i in instances if i.state in _HAS_ENGINE and i.facts is not None]
+        suited = [(_end(i), i.specialization) for i in up]
+        ends = (
+            frozenset(end for end, how in suited if how.prefill > 0),
+            frozenset(end for end, how in suited if how.decode > 0),
+            frozenset(i.instance_id for i in up if i.state is not InstanceState.READY),
+        )
         if ends != self._ends:
             self._ends = ends
             self.pairs.renew(ends[0], ends[1], away=ends[2])
+
+    def counts(self) -> SplitCounts:
+        """Count splits and fallbacks since the start."""
+        return SplitCounts(splits=self.splits, fallback_causes=dict(self.fallback_causes))
 
     def plan(self, ask: Ask, pool: Pool, objective: Objective, now: float, *, whole: bool) -> SplitPlan:
         """``whole``: a handoff of this request failed already; it runs whole."""
@@ -192,3 +214,13 @@ def _of_prefill(ask: Ask) -> Ask:
     if request.sampling.structured_output is not None:
         request = replace(request, sampling=replace(request.sampling, structured_output=None))
     return replace(ask, request=request, output_tokens=1, tokens=tokens, total_tokens=tokens, headroom=False)
+
+
+def _end(instance: Instance) -> End:
+    facts = instance.facts
+    return End(
+        instance_id=instance.instance_id,
+        engine_start_id=instance.engine_start_id,
+        compatibility_key=facts.compatibility_key if facts is not None else "",
+        model=instance.spec.model,
+    )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from scheduler_svc.domain.instance import EngineFacts
+from scheduler_svc.domain.engine_facts import EngineFacts
 from scheduler_svc.domain.ledger import Account
 from scheduler_svc.domain.placement.ask import Ask
 from scheduler_svc.domain.request import Request

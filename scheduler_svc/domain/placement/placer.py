@@ -19,8 +19,8 @@ from scheduler_svc.domain.placement.filters import able, no_room_reason, whole_b
 from scheduler_svc.domain.placement.objective import Choice
 from scheduler_svc.domain.policy import Policy
 from scheduler_svc.domain.pool import Pool
-from scheduler_svc.domain.queue import Waiting
 from scheduler_svc.domain.request import Priority
+from scheduler_svc.domain.waiting_request import WaitingRequest
 
 _WHOLE = "runs whole on one instance"
 _SPECIALISTS = "no instance for whole requests is ready: runs whole on one meant for legs of split requests"
@@ -47,7 +47,7 @@ class Placer:
         self._signals = signals
         self._splits = splits
 
-    def ask(self, waiting: Waiting, policy: Policy) -> Ask:
+    def ask(self, waiting: WaitingRequest, policy: Policy) -> Ask:
         request = waiting.request
         max_tokens = request.sampling.max_tokens
         output = self._outputs.predict(request.model, max_tokens, waiting.emitted_tokens)
@@ -71,7 +71,7 @@ class Placer:
             unable = (*unable, *out)
         return Offer(ask=ask, able=accounts, unable=unable, roomy=with_room(accounts, ask))
 
-    def plan(self, waiting: Waiting, ask: Ask, pool: Pool, policy: Policy, now: float) -> SplitPlan | None:
+    def plan(self, waiting: WaitingRequest, ask: Ask, pool: Pool, policy: Policy, now: float) -> SplitPlan | None:
         """Whether to split the request, and where; None while splitting is off."""
         if not self._splits.settings.enabled:
             return None
@@ -85,7 +85,7 @@ class Placer:
 
     def place_split(
         self,
-        waiting: Waiting,
+        waiting: WaitingRequest,
         ask: Ask,
         plan: SplitPlan,
         split: Split,
@@ -138,7 +138,7 @@ class Placer:
 
     def place(
         self,
-        waiting: Waiting,
+        waiting: WaitingRequest,
         offer: Offer,
         pool: Pool,
         policy: Policy,
@@ -207,7 +207,7 @@ class Placer:
         self,
         account: Account,
         ask: Ask,
-        waiting: Waiting,
+        waiting: WaitingRequest,
         prediction: Prediction,
         now: float,
         *,
@@ -311,6 +311,6 @@ def _why_not_preferred(wanted: str, offer: Offer) -> str:
     return "no such instance of this model"
 
 
-def _ordered_by(policy: Policy, waiting: Waiting, now: float) -> str:
+def _ordered_by(policy: Policy, waiting: WaitingRequest, now: float) -> str:
     """Why it was its turn; kept with the decision, as it says nothing once the request runs."""
     return f"ordered by {policy.ordering.describe(waiting, now)}"

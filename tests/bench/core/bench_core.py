@@ -19,7 +19,7 @@ from pathlib import Path
 from statistics import median
 from time import process_time
 
-from scheduler_svc.domain.instance import IterationSample, LoadReport
+from scheduler_svc.domain.load_report import IterationSample, LoadReport
 from scheduler_svc.domain.request import Sampling
 from scheduler_svc.domain.scheduler import Scheduler
 from tests.bench.core.fleet import FACTS, FAR, MAX_RUNNING, MODEL, Requests, Running, start_core
@@ -104,7 +104,7 @@ def turned_late(waiting: int) -> Case:
         fill(scheduler, requests, running, MAX_RUNNING + 2)
         for _ in range(waiting):
             scheduler.enqueue(requests.make(1.0, ttft=2 * FAR), 1.0)
-        pool = scheduler.registry.pool(MODEL)
+        pool = scheduler._registry.pool(MODEL)
         passes, spent = 0, 0.0
         while pool.queue is not None and any(not w.late for w in pool.queue):
             pool.changed = True
@@ -127,7 +127,7 @@ def claimed(instances: int, passes: int) -> Case:
         scheduler.enqueue(requests.make(0.0, prompt=facts_len - 500, sampling=Sampling(max_tokens=500 - n % 3)), 0.0)
     while placed := scheduler.schedule(0.0):
         running.start(placed)
-    pool = scheduler.registry.pool(MODEL)
+    pool = scheduler._registry.pool(MODEL)
 
     def run() -> tuple[int, float]:
         spent = 0.0

@@ -10,7 +10,10 @@ from functools import partial
 from typing import Any
 
 from scheduler_svc.domain.decision import Decision
-from scheduler_svc.domain.instance import EngineFacts, InstanceSpec, LoadReport
+from scheduler_svc.domain.engine_facts import EngineFacts
+from scheduler_svc.domain.instance_spec import InstanceSpec
+from scheduler_svc.domain.instance_state import TRANSITIONS, InstanceState
+from scheduler_svc.domain.load_report import LoadReport
 from scheduler_svc.domain.policy import PolicyCatalogue
 from scheduler_svc.domain.request import Request, RequestKey, Sampling
 from scheduler_svc.domain.scheduler import Scheduler, SchedulerSettings
@@ -66,8 +69,19 @@ def add_instance(
     **spec: Any,
 ) -> None:
     """A READY instance."""
-    scheduler.registry.register(InstanceSpec(instance_id=instance_id, model=model, engine_start_id="1", **spec), now)
+    scheduler.register(InstanceSpec(instance_id=instance_id, model=model, engine_start_id="1", **spec), now)
     scheduler.engine_ready(instance_id, facts or make_facts(), now)
+
+
+def put_in_state(scheduler: Scheduler, instance_id: str, state: InstanceState, now: float = 0.0) -> None:
+    """Take an instance to a state, through whatever states lie between."""
+    ways: list[tuple[InstanceState, ...]] = [(scheduler.instance(instance_id).state,)]
+    for way in ways:  # grows: breadth first
+        if way[-1] is state:
+            for step in way[1:]:
+                scheduler.transition(instance_id, step, "as the test wants", now)
+            return
+        ways += [(*way, after) for after in InstanceState if after in TRANSITIONS[way[-1]] and after not in way]
 
 
 @dataclass
@@ -145,7 +159,7 @@ class ModelledFleet:
         self._feed(decision.instance_id, engine)
 
     def _feed(self, instance_id: str, engine: ModelledEngine) -> None:
-        facts = self.scheduler.registry.get(instance_id).facts
+        facts = self.scheduler.instance(instance_id).facts
         assert facts is not None
         while engine.queued and len(engine.running) < facts.max_running:
             _, attempt = heapq.heappop(engine.queued)
@@ -170,7 +184,7 @@ class ModelledFleet:
 
     def _beat(self) -> None:
         self._beats += 1
-        for instance in self.scheduler.registry.all():
+        for instance in self.scheduler.instances():
             engine = self._engines.get(instance.instance_id, ModelledEngine())
             self.scheduler.report(instance.instance_id, self._load(engine), self.now)
         if self._live or self._events:

@@ -16,21 +16,23 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from scheduler_svc.domain.instance import InstanceState
+from scheduler_svc.domain.instance_state import InstanceState
 from scheduler_svc.domain.ledger import Account
 from scheduler_svc.domain.ordering.base import Ordering
 from scheduler_svc.domain.pace import GPU_PRIOR
 from scheduler_svc.domain.placement.ask import Ask
 from scheduler_svc.domain.policy import BUILTIN, Policy, PolicyCatalogue
-from scheduler_svc.domain.queue import ModelQueue, Waiting
+from scheduler_svc.domain.queue import ModelQueue
 from scheduler_svc.domain.request import Priority, Request
 from scheduler_svc.domain.scheduler import Scheduler, SchedulerSettings
+from scheduler_svc.domain.waiting_request import WaitingRequest
 from tests.contract.policies.modelled_fleet import (
     ModelledFleet,
     add_instance,
     make_facts,
     make_request,
     make_scheduler,
+    put_in_state,
 )
 
 NAME = "policy_under_test"
@@ -42,7 +44,7 @@ seconds = st.floats(min_value=0.001, max_value=10_000, allow_nan=False)
 
 
 @st.composite
-def waiting_requests(draw: st.DrawFn) -> Waiting:
+def waiting_requests(draw: st.DrawFn) -> WaitingRequest:
     """Anything that may wait."""
     arrived = draw(seconds)
     resumed = draw(st.booleans())
@@ -60,7 +62,7 @@ def waiting_requests(draw: st.DrawFn) -> Waiting:
         cost_budget=draw(st.none() | seconds),
     )
     emitted = draw(st.integers(0, 100)) if resumed else 0
-    return Waiting(
+    return WaitingRequest(
         request,
         enqueued_at=enqueued,
         emitted_tokens=emitted,
@@ -103,7 +105,7 @@ class PolicyContract:
 
     @QUICK
     @given(waiting=waiting_requests())
-    def test_a_key_is_a_time_no_earlier_than_arrival_and_no_later_than_its_bound(self, waiting: Waiting) -> None:
+    def test_a_key_is_a_time_no_earlier_than_arrival_and_no_later_than_its_bound(self, waiting: WaitingRequest) -> None:
         ordering = self.policy().ordering
 
         keys = all_keys(ordering, waiting)
@@ -114,7 +116,7 @@ class PolicyContract:
 
     @QUICK
     @given(waiting=waiting_requests(), later=seconds)
-    def test_a_key_does_not_change_while_the_request_waits(self, waiting: Waiting, later: float) -> None:
+    def test_a_key_does_not_change_while_the_request_waits(self, waiting: WaitingRequest, later: float) -> None:
         ordering = self.policy().ordering
         now = waiting.enqueued_at
 
@@ -122,7 +124,7 @@ class PolicyContract:
 
     @QUICK
     @given(waiting=waiting_requests(), later=seconds)
-    def test_a_request_that_is_sent_back_goes_further_back(self, waiting: Waiting, later: float) -> None:
+    def test_a_request_that_is_sent_back_goes_further_back(self, waiting: WaitingRequest, later: float) -> None:
         ordering = self.policy().ordering
         now = waiting.enqueued_at
         waiting.key = ordering.key(waiting, now)
@@ -133,7 +135,7 @@ class PolicyContract:
 
     @QUICK
     @given(waiting=waiting_requests(), later=seconds)
-    def test_says_in_words_what_a_request_is_ordered_by(self, waiting: Waiting, later: float) -> None:
+    def test_says_in_words_what_a_request_is_ordered_by(self, waiting: WaitingRequest, later: float) -> None:
         ordering = self.policy().ordering
         waiting.key = ordering.key(waiting, waiting.enqueued_at)
 
@@ -152,7 +154,7 @@ class PolicyContract:
 
     @QUICK
     @given(waiting=waiting_requests(), loads=st.lists(st.integers(0, 4), min_size=1, max_size=5))
-    def test_chooses_one_of_the_candidates_and_scores_them_all(self, waiting: Waiting, loads: list[int]) -> None:
+    def test_chooses_one_of_the_candidates_and_scores_them_all(self, waiting: WaitingRequest, loads: list[int]) -> None:
         accounts = loaded_accounts(loads)
         before = [a.live for a in accounts]
 
@@ -186,9 +188,7 @@ class PolicyContract:
     def test_an_instance_that_is_not_ready_is_never_chosen(self, state: InstanceState) -> None:
         scheduler = self.scheduler()
         add_instance(scheduler, "i0")
-        if state is InstanceState.DRAINED:
-            scheduler.registry.transition("i0", InstanceState.DRAINING, "", 0.0)
-        scheduler.registry.transition("i0", state, "as the test wants", 0.0)
+        put_in_state(scheduler, "i0", state)
         scheduler.enqueue(make_request(1), 0.0)
 
         assert scheduler.schedule(0.0) == []
@@ -214,7 +214,7 @@ class PolicyContract:
         scheduler = self.scheduler()
         for n in range(4):
             add_instance(scheduler, f"i{n}", facts=make_facts(max_running=2))
-        scheduler.registry.transition("i3", InstanceState.SUSPECT, "its stream broke", 0.0)
+        scheduler.transition("i3", InstanceState.SUSPECT, "its stream broke", 0.0)
         for n in range(6):
             scheduler.enqueue(make_request(n), 0.0)
 
@@ -256,10 +256,10 @@ class PolicyContract:
         kept = self.policy().objective.headroom
 
         def free_slots_are_used() -> None:
-            pool = fleet.scheduler.registry.pool("tiny")
-            if pool.queue:
-                critical_waits = pool.queue.view().by_priority[Priority.CRITICAL] > 0
-                for account in pool.accounts:
+            queue = fleet.scheduler.queues().get("tiny")
+            if queue is not None and queue.waiting:
+                critical_waits = queue.by_priority[Priority.CRITICAL] > 0
+                for account in (instance.account for instance in fleet.scheduler.instances()):
                     spare = kept if account.max_running > 1 and not critical_waits else 0
                     assert account.free_slots <= spare
 
@@ -335,7 +335,7 @@ def max_delay_s(policy: Policy) -> float:
     return max(BUILTIN[name](SchedulerSettings()).ordering.max_delay_s for name in policy.governor.follows)
 
 
-def all_keys(ordering: Ordering, waiting: Waiting) -> list[float]:
+def all_keys(ordering: Ordering, waiting: WaitingRequest) -> list[float]:
     """The first key and those it is revised to, at ever later times."""
     now = waiting.enqueued_at
     waiting.key = ordering.key(waiting, now)
@@ -360,10 +360,10 @@ def loaded_accounts(loads: Sequence[int]) -> list[Account]:
         for r in range(load):
             scheduler.enqueue(make_request(f"{n}-{r}", preferred_instance=f"i{n}"), 0.0)
         scheduler.schedule(0.0)
-    return [i.account for i in scheduler.registry.all()]
+    return [i.account for i in scheduler.instances()]
 
 
-def make_ask(waiting: Waiting) -> Ask:
+def make_ask(waiting: WaitingRequest) -> Ask:
     request = waiting.request
     return Ask(
         request=request,

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from scheduler_svc.control.requests.live_request import Finished, LiveRequest
 from scheduler_svc.domain.errors import DeadlineExceeded, InvalidTransition, NoInstance, RequestCancelled
-from scheduler_svc.domain.instance import InstanceRole, InstanceState
+from scheduler_svc.domain.instance_spec import InstanceRole
+from scheduler_svc.domain.instance_state import InstanceState
 from scheduler_svc.domain.request import Priority, RequestState
 from tests.unit.control.handoff_world import PdWorld
 from tests.unit.control.world import ModelledExecutor, Reader, World, expected
@@ -67,7 +68,7 @@ class Schedule:
         try:
             reader = await self.world.submit(f"r{len(self.asked)}", **options)
         except NoInstance:
-            assert not self.world.plane.scheduler.registry.serving("m"), "refused while an instance is READY"
+            assert not self.world.plane.scheduler.ready_instances("m"), "refused while an instance is READY"
             return
         self.asked.append(Asked(live=reader.live, options=options, readers=[(0, reader)]))
 
@@ -192,7 +193,7 @@ class Schedule:
 
     def _calm(self) -> bool:
         plane = self.world.plane
-        rested = all(i.state is InstanceState.READY for i in plane.scheduler.registry)
+        rested = all(i.state is InstanceState.READY for i in plane.scheduler.instances())
         return rested and not len(plane.lifecycle) and not len(plane.assignments)
 
     def check(self) -> None:

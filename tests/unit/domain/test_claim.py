@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from scheduler_svc.domain.instance import LoadReport
 from scheduler_svc.domain.ledger import Account
+from scheduler_svc.domain.load_report import LoadReport
 from scheduler_svc.domain.placement.ask import Ask
 from scheduler_svc.domain.placement.claim import Claim, best_claim
 from tests.contract.policies.modelled_fleet import add_instance, make_facts, make_request, make_scheduler
@@ -20,7 +20,7 @@ def make_account(*ends: tuple[int, float], name: str = "i0", **facts: Any) -> Ac
     """Runs one request per pair of tokens and predicted end."""
     scheduler = make_scheduler()
     add_instance(scheduler, name, facts=make_facts(kv_capacity_tokens=CAPACITY, max_model_len=CAPACITY, **facts))
-    account = scheduler.registry.get(name).account
+    account = scheduler.instance(name).account
     for n, (tokens, _) in enumerate(ends):
         scheduler.enqueue(make_request(n, prompt=tokens - 10, output=10), 0.0)
     assert len(scheduler.schedule(0.0)) == len(ends)
@@ -132,13 +132,13 @@ def test_a_claim_is_kept_while_its_claimant_is_the_head(earlier_elsewhere: bool)
     scheduler.enqueue(make_request("head", prompt=900, output=100), 0.0)
     scheduler.enqueue(make_request("next", prompt=900, output=100), 0.0)
     scheduler.schedule(0.0)
-    pool = scheduler.registry.pool("tiny")
+    pool = scheduler._registry.pool("tiny")
     claim = pool.claim
     assert claim is not None
     assert claim.account.instance_id == "i0"
 
     if earlier_elsewhere:
-        for reservation in scheduler.registry.get("i1").account.reservations.values():
+        for reservation in scheduler.instance("i1").account.reservations.values():
             reservation.finish_at = 0.01
     pool.changed = True
     scheduler.schedule(0.1)

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from scheduler_svc.domain.instance import LoadReport
 from scheduler_svc.domain.ledger import Account, Ledger, Reservation
+from scheduler_svc.domain.load_report import LoadReport
 from scheduler_svc.domain.pace import GPU_PRIOR
 from scheduler_svc.domain.request import RequestKey
 from tests.contract.policies.modelled_fleet import make_facts

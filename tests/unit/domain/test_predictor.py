@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scheduler_svc.domain.instance import IterationSample, LoadReport
+from scheduler_svc.domain.load_report import IterationSample, LoadReport
 from scheduler_svc.domain.pace import CPU_PRIOR, GPU_PRIOR, Pace, prior_pace
 from scheduler_svc.domain.predictor import IterationModel, Predictor
 from tests.contract.policies.modelled_fleet import make_facts

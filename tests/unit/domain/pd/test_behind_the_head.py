@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from scheduler_svc.domain.instance import InstanceRole
+from scheduler_svc.domain.instance_spec import InstanceRole
 from scheduler_svc.domain.pd.settings import PdSettings, SplitMode
 from scheduler_svc.domain.request import RequestKey
 from scheduler_svc.domain.scheduler import Scheduler
@@ -22,8 +22,8 @@ def pd_core(*, general: bool = True, capacity: int = 65_536, max_running: int = 
     facts = make_facts(kv_capacity_tokens=capacity, max_running=max_running, **PD)
     add_instance(scheduler, "p", facts=facts, role=InstanceRole.PREFILLING)
     add_instance(scheduler, "d", facts=facts, role=InstanceRole.DECODING)
-    (pair,) = scheduler.pd.pairs
-    scheduler.pd.pairs.worked(pair, 0.01)
+    (pair,) = scheduler.pairs()
+    scheduler.handed_over(pair, 0.01)
     if general:
         add_instance(scheduler, "g", facts=make_facts(max_running=1))
         for n in range(2):  # one runs, one is in the lookahead
@@ -119,7 +119,7 @@ def test_one_that_finds_no_room_at_the_pair_is_looked_at_for_all_that_want_as_mu
     scheduler.enqueue(make_request("runs", prompt=600, output=700), 0.0)
     assert placed(scheduler) == {"runs": ("p", "d")}
     scheduler.enqueue(make_request("head"), 0.0)
-    planned = counted(monkeypatch, scheduler.pd, "_pair_up")
+    planned = counted(monkeypatch, scheduler._splits, "_pair_up")
     for n in range(10):
         scheduler.enqueue(make_request(f"waits-{n}", prompt=800, output=100), 0.0)
     assert placed(scheduler) == {}
@@ -128,8 +128,8 @@ def test_one_that_finds_no_room_at_the_pair_is_looked_at_for_all_that_want_as_mu
 
 def test_what_should_be_split_and_waits_says_so() -> None:
     scheduler = pd_core()
-    (pair,) = scheduler.pd.pairs
-    scheduler.pd.pairs.failed(pair, "no route", 0.0)
+    (pair,) = scheduler.pairs()
+    scheduler.warm_up_failed(pair, "no route", 0.0)
     scheduler.enqueue(make_request("short"), 0.0)
     scheduler.enqueue(make_request("long", prompt=600), 0.0)
     assert placed(scheduler) == {}

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from scheduler_svc.domain.capacity.account import Account
 from scheduler_svc.domain.engine_facts import EngineFacts
 from scheduler_svc.domain.instance_spec import InstanceSpec
 from scheduler_svc.domain.instance_state import DRAINS, GONE, InstanceState, check_transition
-from scheduler_svc.domain.ledger import Account
 from scheduler_svc.domain.load_report import LoadReport
 from scheduler_svc.domain.pd.specialization import Specialization, specialization
-from scheduler_svc.domain.predictor import Predictor
+from scheduler_svc.domain.prediction.predictor import Predictor
 from scheduler_svc.domain.progress_watch import ProgressWatch
 
 _TROUBLED = frozenset({InstanceState.SUSPECT, InstanceState.STALLED})

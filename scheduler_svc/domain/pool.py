@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 
+from scheduler_svc.domain.capacity.account import Account
+from scheduler_svc.domain.capacity.claim import Claim
 from scheduler_svc.domain.instance import Instance
 from scheduler_svc.domain.instance_spec import InstanceRole
 from scheduler_svc.domain.instance_state import InstanceState
-from scheduler_svc.domain.ledger import Account
-from scheduler_svc.domain.mean import ForgettingMean
-from scheduler_svc.domain.pace import CPU_PRIOR, Pace
-from scheduler_svc.domain.placement.claim import Claim
+from scheduler_svc.domain.prediction.forgetting_mean import ForgettingMean
+from scheduler_svc.domain.prediction.pace import CPU_PRIOR, Pace
 from scheduler_svc.domain.queue import ModelQueue
 from scheduler_svc.domain.waiting_request import WaitingRequest
 
@@ -34,7 +34,7 @@ class Pool:
         self._stale = True
         self._accounts: tuple[Account, ...] = ()
         self._unavailable: tuple[tuple[str, str, str], ...] = ()
-        self._shortest_room = 0
+        self._longest_for_all = 0
         self._slots = 0
         self._specialists = False
         self._prefillers: tuple[Account, ...] = ()
@@ -79,11 +79,11 @@ class Pool:
         return self._unavailable
 
     @property
-    def shortest_room(self) -> int:
+    def longest_for_all(self) -> int:
         """Tokens; what is no longer than this fits every instance's model length and KV cache."""
         if self._stale:
             self._refresh()
-        return self._shortest_room
+        return self._longest_for_all
 
     @property
     def slots(self) -> int:
@@ -125,7 +125,7 @@ class Pool:
         self._decoders = tuple(account for account, how in suited if how.decode > 0)
         self._specialists = bool(chosen) and not whole
         self._accounts = tuple(i.account for i in chosen)
-        self._shortest_room = min(
+        self._longest_for_all = min(
             (min(a.max_model_len, a.capacity // a.block * a.block) for a in self._accounts), default=0
         )
         self._slots = sum(a.max_running for a in self._accounts)

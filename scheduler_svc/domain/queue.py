@@ -1,4 +1,4 @@
-"""Who waits, in the order they will go."""
+"""Requests of one model that wait, in the order they will go."""
 
 from __future__ import annotations
 
@@ -19,16 +19,18 @@ _Entry = tuple[float, int, WaitingRequest]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class QueueView:
-    waiting: int
-    limit: int
+    """The figures of a queue."""
+
+    waiting: int  # requests
+    limit: int  # requests that may wait; resumed ones come on top
     by_priority: dict[Priority, int]
 
 
 class ModelQueue:
-    """A heap by the ordering's static keys.
+    """Keeps waiting requests in a heap by the ordering's static keys.
 
-    What leaves early stays in the heap as garbage until it comes up, or until there is more garbage than content; so
-    the heap never holds more than twice the waiting requests and a constant.
+    A request that leaves early stays in the heap as garbage until it comes up, or until there is more garbage than
+    content; so the heap never holds more than twice the waiting requests and a constant.
     """
 
     #: a key is revised at most this often, so that an ordering cannot make the queue spin
@@ -54,16 +56,16 @@ class ModelQueue:
 
     @property
     def garbage(self) -> int:
-        """Entries of the heap that stand for nothing."""
+        """Entries of the heap whose request has left."""
         return len(self._heap) - len(self._waiting)
 
-    def check_room(self, expected_wait_s: float) -> None:
-        """Raises QueueFull."""
+    def check_capacity(self, expected_wait_s: float) -> None:
+        """Raise QueueFull, with the expected wait, where the queue is at its limit."""
         if len(self._waiting) >= self.limit:
             raise QueueFull(self.model, self.limit, expected_wait_s)
 
     def add(self, waiting: WaitingRequest, now: float) -> None:
-        """Raises ValueError if the request waits already."""
+        """Let a request wait.  Raises ValueError if it waits already."""
         key = waiting.request.key
         if key in self._waiting:
             raise ValueError(f"request {key} waits already")
@@ -76,10 +78,11 @@ class ModelQueue:
         heapq.heappush(self._heap, (waiting.key, waiting.number, waiting))
 
     def find(self, key: RequestKey) -> WaitingRequest | None:
+        """Return a waiting request; None if it does not wait."""
         return self._waiting.get(key)
 
     def remove(self, key: RequestKey) -> WaitingRequest | None:
-        """Take it out, wherever it stands.  None if it does not wait."""
+        """Take a request out, wherever it stands, and return it.  None if it does not wait."""
         waiting = self._waiting.pop(key, None)
         if waiting is None:
             return None
@@ -91,9 +94,9 @@ class ModelQueue:
         return waiting
 
     def head(self, now: float) -> WaitingRequest | None:
-        """Who goes next; the ordering may still send it further back.
+        """Return the request that goes next; None if none waits.
 
-        Where very many are to be sent back at once, a call sends 512 of them and takes the next as it stands.
+        The ordering may first send requests further back: at most 512 a call, then the next is taken as it stands.
         """
         heap = self._heap
         revisions_left = self.REVISIONS_PER_CALL
@@ -110,7 +113,7 @@ class ModelQueue:
         return None
 
     def behind_head(self, depth: int, now: float) -> list[WaitingRequest]:
-        """Up to ``depth`` requests after the head, in order.  They stay in the queue."""
+        """Return up to ``depth`` requests after the head, in order.  They stay in the queue."""
         heap = self._heap
         taken: list[_Entry] = []
         while len(taken) <= depth and self.head(now) is not None:
@@ -130,7 +133,7 @@ class ModelQueue:
         return True
 
     def reorder(self, ordering: Ordering, now: float) -> int:
-        """Order everything anew; ties keep the order of arrival in the queue.  Returns how many wait."""
+        """Order all requests anew; ties keep the order of arrival in the queue.  Returns how many wait."""
         self._ordering = ordering
         for waiting in self._waiting.values():
             waiting.late = False
@@ -142,14 +145,16 @@ class ModelQueue:
         return len(self._waiting)
 
     def position(self, waiting: WaitingRequest) -> int:
-        """1 is next.  Costs a look at everyone who waits."""
+        """Return the place of a request in the order; 1 is next.  Looks at every waiting request."""
         mine = (waiting.key, waiting.number)
         return 1 + sum((w.key, w.number) < mine for w in self._waiting.values())
 
     def __iter__(self) -> Iterator[WaitingRequest]:
+        """Iterate over the waiting requests in the order of arrival in the queue."""
         return iter(self._waiting.values())
 
     def view(self) -> QueueView:
+        """Return the queue's figures."""
         return QueueView(waiting=len(self._waiting), limit=self.limit, by_priority=dict(self._by_priority))
 
 

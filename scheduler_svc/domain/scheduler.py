@@ -6,28 +6,31 @@ call, and nothing happens between calls.
 
 from __future__ import annotations
 
+from scheduler_svc.domain.capacity.ledger import Ledger
+from scheduler_svc.domain.capacity.reservation import Reservation
 from scheduler_svc.domain.decision import Decision
 from scheduler_svc.domain.engine_facts import EngineFacts
 from scheduler_svc.domain.errors import NoInstance
-from scheduler_svc.domain.fleet_signals import FleetSignals
 from scheduler_svc.domain.health import HealthVerdict, judge
 from scheduler_svc.domain.instance import Instance
 from scheduler_svc.domain.instance_spec import InstanceRole, InstanceSpec
 from scheduler_svc.domain.instance_state import DRAINS, InstanceState, check_transition
-from scheduler_svc.domain.ledger import Ledger, Reservation
 from scheduler_svc.domain.load_report import LoadReport
-from scheduler_svc.domain.output_length import Coverage, OutputLengths
-from scheduler_svc.domain.pace import prior_pace
 from scheduler_svc.domain.pd.fallbacks import Fallback
 from scheduler_svc.domain.pd.pairs import Pair
-from scheduler_svc.domain.pd.planner import SplitCounts, SplitPlanner
 from scheduler_svc.domain.pd.settings import PdSettings
-from scheduler_svc.domain.placement.filters import whole_blocks
+from scheduler_svc.domain.placement.context import PassContext
+from scheduler_svc.domain.placement.offer import Offer
 from scheduler_svc.domain.placement.placer import Placer
-from scheduler_svc.domain.policy import PolicyCatalogue, PolicySwitch
-from scheduler_svc.domain.policy_in_force import PolicyInForce
+from scheduler_svc.domain.placement.split_planner import SplitCounts, SplitPlanner
+from scheduler_svc.domain.policies.catalogue import PolicyCatalogue
+from scheduler_svc.domain.policies.fleet_signals import FleetSignals
+from scheduler_svc.domain.policies.in_force import PolicyInForce
+from scheduler_svc.domain.policies.policy import PolicySwitch
 from scheduler_svc.domain.pool import Pool
-from scheduler_svc.domain.predictor import Accuracy, Predictor
+from scheduler_svc.domain.prediction.output_length import Coverage, OutputLengths
+from scheduler_svc.domain.prediction.pace import prior_pace
+from scheduler_svc.domain.prediction.predictor import Accuracy, Predictor
 from scheduler_svc.domain.progress_watch import ProgressWatch
 from scheduler_svc.domain.queue import ModelQueue, QueueView
 from scheduler_svc.domain.registry import Registry
@@ -180,9 +183,9 @@ class Scheduler:
         self._registry.pool_of(instance).changed = True
 
     def assigned(self, attempt_number: int, assign_number: int) -> bool:
-        """The Assign of this attempt was sent under this number; False if the attempt is over.
+        """Note the number under which an attempt's Assign was sent; False if the attempt is over.
 
-        After a reconnect numbers start over: say the new number of everything that is sent again.
+        After a reconnect numbers start over: tell the new number of every Assign that is sent again.
         """
         reservation = self._ledger.find(attempt_number)
         if reservation is None:
@@ -191,18 +194,19 @@ class Scheduler:
         return True
 
     def lose(self, instance_id: str, reason: str, now: float) -> list[int]:
-        """Let go of all reservations on an instance; their attempt numbers, oldest first.
+        """Free all reservations on an instance.  Returns their attempt numbers, oldest first.
 
-        The instance's state is not touched (``transition`` does that).  ``reason`` becomes its state's reason.  Raises
-        InstanceNotFound.
+        The instance stays in its state (``transition`` changes it); ``reason`` becomes its state's reason.
+
+        Raises InstanceNotFound.
         """
         instance = self._registry.get(instance_id)
-        instance.state_reason = reason
+        self._registry.transition(instance_id, instance.state, reason, now)
         self._registry.pool_of(instance).changed = True
-        return self._ledger.leave_all(instance.account, now)
+        return self._ledger.release_all(instance.account, now)
 
     def check_health(self, now: float) -> list[HealthVerdict]:
-        """Judge all instances by their progress, and put the changes of state into effect."""
+        """Judge all instances by their progress and make the changes of state that are due; returns those."""
         verdicts = []
         for instance in self._registry.all():
             verdict = judge(instance, self.settings, now)
@@ -245,8 +249,8 @@ class Scheduler:
         """Let a request wait, whether an instance can serve it or not: ``admit`` asks that first.
 
         ``emitted_tokens``: output tokens earlier attempts delivered.  ``whole``: do not split it.
-        Resumed requests are never refused for want of room: they were accepted, and are at most as many as the fleet
-        ran.  Raises QueueFull, LimitReached (models), ValueError if it waits already.
+        Resumed requests are never refused because the queue is full: they were accepted, and are at most as many as the
+        fleet ran.  Raises QueueFull, LimitReached (models), ValueError if it waits already.
         """
         pool = self._registry.pool(request.model)
         queue = pool.queue
@@ -256,7 +260,7 @@ class Scheduler:
         if request.key in self._queued:
             raise ValueError(f"request {request.key} waits already")
         if not resumed and len(queue) >= queue.limit:
-            queue.check_room(self.expected_wait(request.model, now))
+            queue.check_capacity(self.expected_wait(request.model, now))
         waiting = WaitingRequest(
             request,
             enqueued_at=now,
@@ -273,12 +277,12 @@ class Scheduler:
             self._signals.arrived(request)
 
     def withdraw(self, key: RequestKey) -> bool:
-        """Take a request out of its queue; False if it does not wait."""
+        """Take a request out of its queue.  False if it does not wait."""
         queue = self._queued.pop(key, None)
         return queue is not None and queue.remove(key) is not None
 
     def schedule(self, now: float) -> list[Decision]:
-        """Place all that can be placed, at most ``max_decisions_per_pass``; then ``more`` is True.
+        """Place all requests that can be placed, at most ``max_decisions_per_pass``; then ``more`` is True.
 
         Only models of which something changed since the last pass are looked at; they take turns to be first.
         """
@@ -303,34 +307,32 @@ class Scheduler:
         queue = pool.queue
         assert queue is not None, "only pools with a queue are scheduled"
         pool.changed = queue.changed = False
-        decisions = self._pass.run(pool, queue, self._policy.acting, now, budget=budget)
+        decisions = self._pass.run(queue, PassContext(pool, self._policy.acting, now), budget=budget)
         for decision in decisions:
             del self._queued[decision.key]
         return decisions
 
     def first_token(self, attempt_number: int, now: float) -> None:
-        """The attempt's first token came.  Later calls change nothing."""
+        """Note an attempt's first token.  Later calls change nothing."""
         reservation = self._ledger.find(attempt_number)
         if reservation is None or reservation.first_token_at is not None:
             return
-        reservation.first_token_at = now
-        reservation.account.first_token(reservation, now)
-        predictor = self._predictor(reservation)
-        if predictor is not None:
-            predictor.first_token.add(reservation.first_token_in_s, now - reservation.made_at)
+        self._ledger.first_token(reservation, now)
+        instance = self._registry.find(reservation.instance_id)
+        if instance is not None and instance.predictor is not None:
+            instance.predictor.first_token.add(reservation.first_token_in_s, now - reservation.made_at)
 
     def progress(self, attempt_number: int, tokens: int) -> None:
-        """The request has ``tokens`` output tokens now, over all attempts.  Grows a reservation that was too small."""
+        """Note that a request has ``tokens`` output tokens now, over all attempts.
+
+        A reservation that turns out too small grows.
+        """
         reservation = self._ledger.find(attempt_number)
-        if reservation is None:
-            return
-        need = reservation.prompt_tokens + tokens - reservation.emitted_tokens
-        if need > reservation.tokens:
-            account = reservation.account
-            account.grow(reservation, whole_blocks(need, account.block))
+        if reservation is not None:
+            self._ledger.cover(reservation, reservation.prompt_tokens + tokens - reservation.emitted_tokens)
 
     def release(self, attempt_number: int, now: float, *, output_tokens: int | None, finished: bool) -> bool:
-        """What the reservation stands for is free.  False if it was released before.
+        """Free the capacity of an attempt.  False if it was released before.
 
         ``output_tokens``: of the request, over all attempts, where known.  ``finished``: the request ended by itself,
         so its length and times are worth learning from.
@@ -339,12 +341,26 @@ class Scheduler:
         if reservation is None:
             return False
         own_tokens = (output_tokens or reservation.emitted_tokens) - reservation.emitted_tokens
-        self._ledger.leave(attempt_number, now, used_tokens=reservation.prompt_tokens + max(0, own_tokens))
-        instance = self._registry.find(reservation.account.instance_id)
+        self._ledger.release(attempt_number, now, used_tokens=reservation.prompt_tokens + max(0, own_tokens))
+        instance = self._registry.find(reservation.instance_id)
         if instance is not None:
             self._registry.pool_of(instance).changed = True
             if finished and output_tokens is not None:
                 self._learn(instance, reservation, now, output_tokens, own_tokens)
+        return True
+
+    def park(self, attempt_number: int, now: float) -> bool:
+        """Note that a prefill leg's sequence is over: its slot is free, its KV tokens stay taken until ``release``.
+
+        False if the attempt is over.
+        """
+        reservation = self._ledger.find(attempt_number)
+        if reservation is None:
+            return False
+        self._ledger.park(reservation, now)
+        instance = self._registry.find(reservation.instance_id)
+        if instance is not None:
+            self._registry.pool_of(instance).changed = True
         return True
 
     def _learn(
@@ -357,22 +373,7 @@ class Scheduler:
             predicted_s = reservation.first_token_in_s + (own_tokens - 1) * reservation.token_s
             instance.predictor.finish.add(predicted_s, took_s)
 
-    def _predictor(self, reservation: Reservation) -> Predictor | None:
-        instance = self._registry.find(reservation.account.instance_id)
-        return instance.predictor if instance is not None else None
-
     # ------------------------------------------------------------------ prefill and decode
-
-    def park(self, attempt_number: int, now: float) -> bool:
-        """A prefill leg's sequence is over; its KV room stays taken until ``release``.  False if it is over."""
-        reservation = self._ledger.find(attempt_number)
-        if reservation is None:
-            return False
-        reservation.account.park(reservation, now)
-        instance = self._registry.find(reservation.account.instance_id)
-        if instance is not None:
-            self._registry.pool_of(instance).changed = True
-        return True
 
     @property
     def pd_settings(self) -> PdSettings:
@@ -421,7 +422,7 @@ class Scheduler:
 
         ``pair``: None where neither instance is to blame.
         """
-        self._splits.fallback_causes[cause] += 1
+        self._splits.count_fallback(cause)
         if pair is not None:
             self._splits.pairs.failed(pair, reason, now)
 
@@ -434,7 +435,7 @@ class Scheduler:
         return [condition for pool in self._registry.pools() for condition in self._splits.conditions(pool)]
 
     def unreserved_attempt(self) -> int:
-        """A number for an attempt that takes no room to speak of: a warm-up."""
+        """Return a number for an attempt whose capacity is not worth reserving: a warm-up."""
         return self._ledger.next_number()
 
     # ------------------------------------------------------------------ models
@@ -463,22 +464,22 @@ class Scheduler:
     # ------------------------------------------------------------------ looking
 
     def waiting(self, model: str) -> int:
-        """Requests of the model in the queue."""
+        """Count the requests of a model that wait."""
         pool = self._registry.find_pool(model)
         return len(pool.queue) if pool is not None and pool.queue is not None else 0
 
     def queues(self) -> dict[str, QueueView]:
-        """By model; models whose queue was never used are left out."""
+        """Return a view of each queue, by model; models whose queue was never used are left out."""
         return {p.model: p.queue.view() for p in self._registry.pools() if p.queue is not None}
 
     def live_attempts(self) -> int:
-        """Reservations there are."""
+        """Count the attempts that hold capacity."""
         return len(self._ledger)
 
     def expected_wait(self, model: str, now: float) -> float:
-        """Seconds until a request that comes now would be placed: how long the queue takes at the rate it drains.
+        """Predict seconds until a request that comes now is placed, from the rate at which the queue drains.
 
-        As if all ran whole: what is split may go sooner.
+        As if all requests ran whole: those that are split may go sooner.
         """
         pool = self._registry.find_pool(model)
         if pool is None or not pool.accounts:
@@ -489,27 +490,30 @@ class Scheduler:
         return (waiting + 1) * pool.service_s(now) / pool.slots
 
     def position(self, key: RequestKey, now: float) -> WaitingView | None:
-        """Where a request stands in its queue; None if it does not wait."""
+        """Say where a request stands in its queue and why it waits; None if it does not wait."""
         queue = self._queued.get(key)
         waiting = queue.find(key) if queue is not None else None
         if queue is None or waiting is None:
             return None
         pool = self._registry.pool(queue.model)
-        ask = self._placer.ask(waiting, self._policy.acting)
-        plan = self._placer.plan(waiting, ask, pool, self._policy.acting, now)
+        demand = self._placer.demand(waiting, self._policy.acting)
+        plan = self._placer.plan_split(waiting, demand, PassContext(pool, self._policy.acting, now))
         return WaitingView(
             position=queue.position(waiting),
             ordering_key=self._policy.acting.ordering.describe(waiting, now),
-            because=why_waiting(waiting, self._placer.offer(ask, pool), plan, pool, queue, now),
+            because=why_waiting(waiting, Offer.for_whole(demand, pool), plan, pool, queue, now),
         )
 
     def accuracy(self, instance_id: str) -> dict[str, Accuracy]:
-        """Of predictions about the instance: "iteration", "first_token", "finish".  Raises InstanceNotFound."""
+        """Return how close predictions about an instance were, by kind: "iteration", "first_token", "finish".
+
+        Raises InstanceNotFound.
+        """
         predictor = self._registry.get(instance_id).predictor
         return predictor.accuracies() if predictor is not None else {}
 
     def output_coverage(self) -> Coverage:
-        """How often outputs were no longer than predicted."""
+        """Return how often outputs were no longer than predicted."""
         return self._outputs.coverage
 
     # ------------------------------------------------------------------ policy

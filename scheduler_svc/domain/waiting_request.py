@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scheduler_svc.domain.pace import Pace
+from scheduler_svc.domain.prediction.pace import Pace
 from scheduler_svc.domain.request import Request
 
 

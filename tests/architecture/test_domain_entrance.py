@@ -18,12 +18,12 @@ DOMAIN = "scheduler_svc.domain"
 BEHIND = {
     f"{DOMAIN}.{name}"
     for name in (
-        "fleet_signals.FleetSignals",
-        "ledger.Ledger",
+        "policies.fleet_signals.FleetSignals",
+        "capacity.ledger.Ledger",
         "pd.pairs.PairBook",
-        "pd.planner.SplitPlanner",
+        "placement.split_planner.SplitPlanner",
         "placement.placer.Placer",
-        "policy_in_force.PolicyInForce",
+        "policies.in_force.PolicyInForce",
         "pool.Pool",
         "queue.ModelQueue",
         "registry.Registry",
@@ -85,7 +85,7 @@ def _is_domain(owner: ast.expr) -> bool:
     [
         "from scheduler_svc.domain.registry import Registry",
         "from scheduler_svc.domain.pool import Pool as P",
-        "def f():\n    from scheduler_svc.domain.ledger import Ledger",
+        "def f():\n    from scheduler_svc.domain.capacity.ledger import Ledger",
         "scheduler._registry.get('a')",
         "self._scheduler._splits.pairs",
         "world.plane.scheduler._placer",

@@ -15,7 +15,7 @@ from scheduler_svc.control.watching.fleet_statistics import FleetStatistics, Rec
 from scheduler_svc.control.watching.rolling_counts import WINDOW_S, Stretch
 from scheduler_svc.domain.errors import LimitReached
 from scheduler_svc.domain.instance import Instance
-from scheduler_svc.domain.policy import PolicySwitch
+from scheduler_svc.domain.policies.policy import PolicySwitch
 from scheduler_svc.domain.queue import QueueView
 from scheduler_svc.domain.scheduler import Scheduler
 

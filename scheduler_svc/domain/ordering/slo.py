@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from scheduler_svc.domain.request import Priority
-from scheduler_svc.domain.settings import Targets
-from scheduler_svc.domain.targets import effective_targets
+from scheduler_svc.domain.targets import Targets, effective_targets
 from scheduler_svc.domain.waiting_request import WaitingRequest
 
 

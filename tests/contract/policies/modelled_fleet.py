@@ -14,7 +14,7 @@ from scheduler_svc.domain.engine_facts import EngineFacts
 from scheduler_svc.domain.instance_spec import InstanceSpec
 from scheduler_svc.domain.instance_state import TRANSITIONS, InstanceState
 from scheduler_svc.domain.load_report import LoadReport
-from scheduler_svc.domain.policy import PolicyCatalogue
+from scheduler_svc.domain.policies.catalogue import PolicyCatalogue
 from scheduler_svc.domain.request import Request, RequestKey, Sampling
 from scheduler_svc.domain.scheduler import Scheduler, SchedulerSettings
 

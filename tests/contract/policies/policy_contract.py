@@ -16,12 +16,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from scheduler_svc.domain.capacity.account import Account
+from scheduler_svc.domain.capacity.demand import Demand
 from scheduler_svc.domain.instance_state import InstanceState
-from scheduler_svc.domain.ledger import Account
 from scheduler_svc.domain.ordering.base import Ordering
-from scheduler_svc.domain.pace import GPU_PRIOR
-from scheduler_svc.domain.placement.ask import Ask
-from scheduler_svc.domain.policy import BUILTIN, Policy, PolicyCatalogue
+from scheduler_svc.domain.policies.builtin import BUILTIN
+from scheduler_svc.domain.policies.catalogue import PolicyCatalogue
+from scheduler_svc.domain.policies.policy import Policy
+from scheduler_svc.domain.prediction.pace import GPU_PRIOR
 from scheduler_svc.domain.queue import ModelQueue
 from scheduler_svc.domain.request import Priority, Request
 from scheduler_svc.domain.scheduler import Scheduler, SchedulerSettings
@@ -99,7 +101,7 @@ class PolicyContract:
         assert "\n" not in policy.summary
 
     def test_keeps_one_slot_for_critical_at_most(self) -> None:
-        assert self.policy().objective.headroom in (0, 1)
+        assert self.policy().objective.reserved_slots in (0, 1)
 
     # --- ordering ---------------------------------------------------------------------------------
 
@@ -158,7 +160,7 @@ class PolicyContract:
         accounts = loaded_accounts(loads)
         before = [a.live for a in accounts]
 
-        choice = self.policy().objective.choose(make_ask(waiting), accounts, waiting.enqueued_at)
+        choice = self.policy().objective.choose(make_demand(waiting), accounts, waiting.enqueued_at)
 
         assert 0 <= choice.index < len(accounts)
         assert choice.index not in choice.rejected
@@ -253,7 +255,7 @@ class PolicyContract:
         fleet = self.fleet(data.draw(st.integers(1, 3)), max_running=data.draw(st.integers(1, 5)))
         for request in data.draw(mixed_load(max_size=30)):
             fleet.arrive(request)
-        kept = self.policy().objective.headroom
+        kept = self.policy().objective.reserved_slots
 
         def free_slots_are_used() -> None:
             queue = fleet.scheduler.queues().get("tiny")
@@ -272,7 +274,7 @@ class PolicyContract:
         """No starvation.  Requests are of one size, so nothing is backfilled; CRITICAL may use the slot kept for it."""
         fleet = self.fleet(data.draw(st.integers(1, 2)), max_running=data.draw(st.integers(1, 4)))
         policy = self.policy()
-        bound_s, kept = max_delay_s(policy), policy.objective.headroom or policy.governor is not None
+        bound_s, kept = max_delay_s(policy), policy.objective.reserved_slots or policy.governor is not None
         gap_s = data.draw(st.floats(0.5, 60))
         requests = [
             make_request(
@@ -363,16 +365,16 @@ def loaded_accounts(loads: Sequence[int]) -> list[Account]:
     return [i.account for i in scheduler.instances()]
 
 
-def make_ask(waiting: WaitingRequest) -> Ask:
+def make_demand(waiting: WaitingRequest) -> Demand:
     request = waiting.request
-    return Ask(
+    return Demand(
         request=request,
         prompt_tokens=waiting.prompt_tokens,
         output_tokens=waiting.output_tokens,
         tokens=waiting.prompt_tokens + waiting.output_tokens,
         total_tokens=request.prompt_tokens + request.sampling.max_tokens,
         started=waiting.emitted_tokens > 0,
-        headroom=False,
+        must_leave_reserve=False,
     )
 
 

@@ -10,8 +10,8 @@ from scheduler_svc.domain.decision import Candidate, Decision
 from scheduler_svc.domain.instance_spec import InstanceRole
 from scheduler_svc.domain.instance_state import InstanceState
 from scheduler_svc.domain.load_report import IterationSample, LoadReport
+from scheduler_svc.domain.objectives.picker import pick
 from scheduler_svc.domain.placement.candidates import CandidateTable
-from scheduler_svc.domain.placement.picker import pick
 from scheduler_svc.domain.request import Priority, Sampling, StructuredOutput
 from scheduler_svc.domain.scheduler import Scheduler
 from tests.contract.policies.modelled_fleet import add_instance, make_facts, make_request, make_scheduler

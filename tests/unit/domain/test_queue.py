@@ -5,7 +5,7 @@ import pytest
 from scheduler_svc.domain.errors import QueueFull
 from scheduler_svc.domain.ordering.fifo import Fifo
 from scheduler_svc.domain.ordering.priority import ByClass
-from scheduler_svc.domain.pace import GPU_PRIOR
+from scheduler_svc.domain.prediction.pace import GPU_PRIOR
 from scheduler_svc.domain.queue import ModelQueue
 from scheduler_svc.domain.request import Priority, RequestKey
 from scheduler_svc.domain.waiting_request import WaitingRequest
@@ -86,11 +86,11 @@ def test_whoever_left_may_come_again_and_its_old_entry_is_nothing() -> None:
 
 def test_a_full_queue_says_how_long_to_wait() -> None:
     queue = ModelQueue("m", Fifo(), limit=1)
-    queue.check_room(1.0)
+    queue.check_capacity(1.0)
     queue.add(make_waiting("a"), 0.0)
 
     with pytest.raises(QueueFull, match=r"full \(1 requests\); expected wait 7.5 s") as full:
-        queue.check_room(7.5)
+        queue.check_capacity(7.5)
     assert full.value.expected_wait_s == 7.5
 
 

@@ -6,12 +6,12 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from scheduler_svc.domain.capacity.account import Account
 from scheduler_svc.domain.decision import Decision
 from scheduler_svc.domain.errors import QueueFull
 from scheduler_svc.domain.instance_state import InstanceState
-from scheduler_svc.domain.ledger import Account
 from scheduler_svc.domain.load_report import IterationSample, LoadReport
-from scheduler_svc.domain.policy import BUILTIN
+from scheduler_svc.domain.policies.builtin import BUILTIN
 from scheduler_svc.domain.request import Priority, Request, RequestKey
 from scheduler_svc.domain.scheduler import Scheduler
 from tests.contract.policies.modelled_fleet import (
@@ -235,7 +235,7 @@ def check_sums(account: Account, mine: dict[int, Decision]) -> None:
     assert set(reservations) == set(mine)
     assert account.live == len(mine)
     assert account.free_slots == account.max_running - len(mine)
-    assert account.common_live == sum(not r.critical for r in reservations.values())
+    assert account.live_not_critical == sum(not r.critical for r in reservations.values())
     assert account.reserved_tokens == sum(r.tokens for r in reservations.values())
     unseen = [r for r in reservations.values() if not r.seen]
     assert set(account.unseen) == {r.attempt_number for r in unseen}

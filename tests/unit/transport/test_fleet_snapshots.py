@@ -15,7 +15,8 @@ from scheduler_svc.control.watching.rolling_counts import Counts, Stretch
 from scheduler_svc.domain.decision import Phase
 from scheduler_svc.domain.errors import InvalidRequest
 from scheduler_svc.domain.instance_spec import InstanceSpec
-from scheduler_svc.domain.policy import PolicyCatalogue, PolicySwitch
+from scheduler_svc.domain.policies.catalogue import PolicyCatalogue
+from scheduler_svc.domain.policies.policy import PolicySwitch
 from scheduler_svc.domain.queue import QueueView
 from scheduler_svc.domain.request import Priority, RequestKey, RequestState
 from scheduler_svc.domain.scheduler import Scheduler

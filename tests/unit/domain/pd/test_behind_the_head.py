@@ -105,14 +105,14 @@ def test_without_a_slot_at_either_side_nobody_is_looked_at(monkeypatch: pytest.M
     for n in range(2):
         scheduler.enqueue(make_request(f"runs-{n}", prompt=600), 0.0)
     assert len(placed(scheduler)) == 2
-    asked = counted(monkeypatch, scheduler._placer, "ask")
+    asked = counted(monkeypatch, scheduler._placer, "demand")
     for n in range(10):
         scheduler.enqueue(make_request(f"waits-{n}", prompt=600), 0.0)
     assert placed(scheduler) == {}
     assert len(asked) == 1, "the head"
 
 
-def test_one_that_finds_no_room_at_the_pair_is_looked_at_for_all_that_want_as_much(
+def test_one_that_finds_no_fits_at_the_pair_is_looked_at_for_all_that_want_as_much(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     scheduler = pd_core(capacity=2_048)

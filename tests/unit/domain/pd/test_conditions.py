@@ -8,8 +8,8 @@ import pytest
 
 from scheduler_svc.domain.instance_spec import InstanceRole
 from scheduler_svc.domain.pd.pairs import Pair, PairBook
-from scheduler_svc.domain.pd.planner import EXAMPLES
 from scheduler_svc.domain.pd.settings import PdSettings, SplitMode
+from scheduler_svc.domain.placement.split_planner import EXAMPLES
 from scheduler_svc.domain.scheduler import Scheduler
 from tests.contract.policies.modelled_fleet import add_instance, make_facts, make_scheduler
 

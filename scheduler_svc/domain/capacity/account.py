@@ -1,83 +1,21 @@
-"""What is promised on each instance: reservations in KV tokens and sequences, and when they are thought to end."""
+"""What one instance has free and what it has promised."""
 
 from __future__ import annotations
 
 from bisect import bisect_left, insort
 from math import inf
 
+from scheduler_svc.domain.capacity.reservation import Reservation
 from scheduler_svc.domain.engine_facts import EngineFacts
 from scheduler_svc.domain.load_report import LoadReport
-from scheduler_svc.domain.pace import CPU_PRIOR, Pace
-from scheduler_svc.domain.request import RequestKey
-
-
-class Reservation:
-    """Room for one attempt on one instance, from the decision until what it stands for is free."""
-
-    __slots__ = (
-        "account",
-        "assign_number",
-        "attempt_number",
-        "critical",
-        "emitted_tokens",
-        "finish_at",
-        "first_token_at",
-        "first_token_in_s",
-        "key",
-        "made_at",
-        "max_tokens",
-        "output_tokens",
-        "parked",
-        "prefill_s",
-        "prefills",
-        "prompt_tokens",
-        "seen",
-        "token_s",
-        "tokens",
-    )
-
-    def __init__(
-        self,
-        *,
-        key: RequestKey,
-        tokens: int,
-        prompt_tokens: int,
-        output_tokens: int,
-        emitted_tokens: int,
-        max_tokens: int,
-        critical: bool,
-        made_at: float,
-        first_token_in_s: float,
-        token_s: float,
-        finish_in_s: float,
-        prefills: bool = True,
-    ) -> None:
-        self.attempt_number = 0  # the ledger counts
-        self.key = key
-        self.account: Account  # set when it is entered
-        self.tokens = tokens  # KV tokens held, whole blocks
-        self.prompt_tokens = prompt_tokens  # of this attempt: emitted tokens of earlier ones included
-        self.output_tokens = output_tokens  # predicted, of this attempt
-        self.emitted_tokens = emitted_tokens  # by earlier attempts
-        self.max_tokens = max_tokens  # of the request
-        self.critical = critical  # of the class that may take the kept slot
-        self.made_at = made_at
-        self.first_token_in_s = first_token_in_s  # predicted, from made_at
-        self.token_s = token_s  # predicted, per token after the first
-        self.finish_at = made_at + finish_in_s  # predicted
-        self.prefills = prefills  # False for a decode leg: its prompt is computed elsewhere
-        self.prefill_s = 0.0  # of engine time, until the first token
-        self.parked = False  # its sequence is over, its KV blocks are still held: a prefill leg waiting to be fetched
-        self.assign_number = 0  # 0: not sent yet
-        self.seen = False  # in the engine's own figures
-        self.first_token_at: float | None = None
+from scheduler_svc.domain.prediction.pace import CPU_PRIOR, Pace
 
 
 class Account:
-    """Room and time on one instance.
+    """An instance's figures in the ledger: what it has free, what it has promised and when that is predicted to end.
 
-    The numbers a candidate is judged by are worked out when something changes, not when it is looked at: a scheduling
-    pass looks at every account for every request.
+    The figures that candidates are judged by are worked out when something changes, not when they are read: a
+    scheduling pass reads every account for every request.  Times are seconds on the scheduler's clock.
     """
 
     __slots__ = (
@@ -85,8 +23,6 @@ class Account:
         "busy_until",
         "capacity",
         "chunk",
-        "common_live",
-        "common_room",
         "decode_token_s",
         "facts",
         "finishes",
@@ -99,6 +35,7 @@ class Account:
         "kv_used",
         "last_chosen",
         "live",
+        "live_not_critical",
         "lookahead",
         "lookahead_tokens",
         "max_model_len",
@@ -109,7 +46,8 @@ class Account:
         "pending_s",
         "prefill_token_s",
         "price_per_s",
-        "prompt_room",
+        "prompt_limit",
+        "prompt_limit_leaving_reserve",
         "queued",
         "ready_at",
         "reservations",
@@ -133,7 +71,7 @@ class Account:
         self.price_per_s = 0.0
         # what is promised
         self.reservations: dict[int, Reservation] = {}  # by attempt number, oldest first
-        self.common_live = 0  # of them not CRITICAL
+        self.live_not_critical = 0  # of them not CRITICAL
         self.reserved_tokens = 0
         self.parked = 0  # of those, holding KV room but no slot
         self.unseen: dict[int, Reservation] = {}  # not yet in the engine's figures
@@ -159,7 +97,11 @@ class Account:
         lookahead_share: int = 8,
         uncached_share: float = 1.0,
     ) -> None:
-        """Take an engine's capacity."""
+        """Take the capacity of an engine that is ready.
+
+        ``lookahead_share``: ``max(1, max_running // lookahead_share)`` requests may queue at the engine.
+        ``uncached_share``: share of prompt tokens that its prefix cache does not hold, [0, 1].
+        """
         self.facts = facts
         self.max_running = facts.max_running
         self.lookahead = max(1, facts.max_running // lookahead_share)
@@ -173,20 +115,20 @@ class Account:
         self.learn(pace, uncached_share)
 
     def learn(self, pace: Pace, uncached_share: float = 1.0) -> None:
-        """``uncached_share``: of prompt tokens, those the prefix cache does not hold."""
+        """Take a new pace.  ``uncached_share``: share of prompt tokens that the prefix cache does not hold, [0, 1]."""
         self.pace = pace
         self.prefill_token_s = (pace.prefill_token_s + pace.base_s / max(1, self.chunk)) * uncached_share
         self.kv_token_s = pace.kv_token_s
         self._recount()
 
     def enter(self, reservation: Reservation, now: float) -> None:
+        """Take the capacity of a reservation; beyond ``max_running`` it queues at the engine."""
         number = reservation.attempt_number
-        reservation.account = self
         if self.live >= self.max_running:
             self.queued[number] = reservation
             self.lookahead_tokens += reservation.prompt_tokens
         self.reservations[number] = reservation
-        self.common_live += not reservation.critical
+        self.live_not_critical += not reservation.critical
         self.unseen[number] = reservation
         self.reserved_tokens += reservation.tokens
         self.unseen_tokens += reservation.tokens
@@ -200,7 +142,7 @@ class Account:
         self._recount()
 
     def leave(self, reservation: Reservation, now: float, *, used_tokens: int) -> None:
-        """``used_tokens``: KV tokens it held in the engine at its end, as far as known."""
+        """Give back what a reservation took.  ``used_tokens``: KV tokens it held in the engine at its end, if known."""
         number = reservation.attempt_number
         del self.reservations[number]
         self.reserved_tokens -= reservation.tokens
@@ -216,8 +158,8 @@ class Account:
         self._recount()
 
     def _leave_slot(self, reservation: Reservation, now: float) -> None:
-        """The oldest in line gets it."""
-        self.common_live -= not reservation.critical
+        """Free a slot: the oldest request that queues at the engine takes it."""
+        self.live_not_critical -= not reservation.critical
         self._prefilled(reservation, now)
         del self.finishes[bisect_left(self.finishes, reservation.finish_at)]
         queued = self.queued.pop(reservation.attempt_number, None)
@@ -227,7 +169,7 @@ class Account:
             self.lookahead_tokens -= queued.prompt_tokens
 
     def park(self, reservation: Reservation, now: float) -> None:
-        """Its sequence is over and its slot free; its KV room is not yet."""
+        """Free the slot of a reservation whose sequence is over and whose KV tokens stay taken."""
         if reservation.parked:
             return
         reservation.parked = True
@@ -236,11 +178,12 @@ class Account:
         self._recount()
 
     def first_token(self, reservation: Reservation, now: float) -> None:
+        """Note that the reservation's prompt is prefilled."""
         self._prefilled(reservation, now)
         self._recount()
 
     def grow(self, reservation: Reservation, tokens: int) -> None:
-        """It needs more than was reserved."""
+        """Raise a reservation to ``tokens`` KV tokens."""
         more = tokens - reservation.tokens
         reservation.tokens = tokens
         self.reserved_tokens += more
@@ -249,7 +192,7 @@ class Account:
         self._recount()
 
     def report(self, load: LoadReport) -> None:
-        """Take what the engine says of itself: what it has seen is in its figures from now on."""
+        """Take an engine's own figures; reservations its ``last_assign`` covers are part of them from now on."""
         for number, reservation in list(self.unseen.items()):
             if 0 < reservation.assign_number <= load.last_assign:
                 reservation.seen = True
@@ -265,8 +208,13 @@ class Account:
         self.pending_s = self.pending_s - reservation.prefill_s if self.pending else 0.0
         self.busy_until = min(self.busy_until, now + self.pending_s)
 
+    @property
+    def only_reserve_left(self) -> bool:
+        """Whether a slot is free and only CRITICAL requests may take it."""
+        return self.prompt_limit_leaving_reserve < 0 < self.free_slots
+
     def used_tokens(self) -> int:
-        """The larger of what is promised, and what is reported plus what the report has not seen."""
+        """Return KV tokens in use: those promised or, if more, those reported and what the report has not seen."""
         reported = max(0, self.kv_used - self.freed_since_report)
         return max(self.reserved_tokens, reported + self.unseen_tokens)
 
@@ -285,10 +233,12 @@ class Account:
         # Half of what wants prefill is left on average.  Where first tokens are overdue this keeps an instance that
         # does not deliver from looking idle.
         floor = self.pending_s / 2
-        self.prompt_room = self._prompt_room(free)  # tokens a request's prompt may have
-        self.common_room = self.prompt_room  # the same with one slot kept for CRITICAL
+        self.prompt_limit = self._longest_prompt(free)  # longest prompt that may be sent now, tokens; -1: none
+        self.prompt_limit_leaving_reserve = self.prompt_limit  # the same if one slot must stay free for CRITICAL
         if self.max_running > 1:
-            self.common_room = inf if free > 0 and self.common_live < self.max_running - 1 else -1
+            self.prompt_limit_leaving_reserve = (
+                inf if free > 0 and self.live_not_critical < self.max_running - 1 else -1
+            )
         if free > 0:
             self.ready_at = self.busy_until
             self.start_floor = floor
@@ -297,49 +247,9 @@ class Account:
         self.ready_at = max(self.busy_until, slot_at)
         self.start_floor = max(floor, self.decode_token_s)
 
-    def _prompt_room(self, free_slots: int) -> float:
+    def _longest_prompt(self, free_slots: int) -> float:
         if free_slots > 0:
             return inf
         if -free_slots >= self.lookahead:
             return -1
         return self.chunk - self.lookahead_tokens if self.queued else inf
-
-
-class Ledger:
-    """All reservations, by attempt number."""
-
-    def __init__(self) -> None:
-        self._reservations: dict[int, Reservation] = {}
-        self._last_attempt = 0
-
-    def __len__(self) -> int:
-        return len(self._reservations)
-
-    def next_number(self) -> int:
-        """Of an attempt, unique for this ledger's life."""
-        self._last_attempt += 1
-        return self._last_attempt
-
-    def enter(self, account: Account, reservation: Reservation, now: float) -> int:
-        """Returns the attempt's number."""
-        reservation.attempt_number = self.next_number()
-        self._reservations[reservation.attempt_number] = reservation
-        account.enter(reservation, now)
-        return reservation.attempt_number
-
-    def find(self, attempt_number: int) -> Reservation | None:
-        return self._reservations.get(attempt_number)
-
-    def leave(self, attempt_number: int, now: float, *, used_tokens: int = 0) -> Reservation | None:
-        """None if there is no such reservation (any more)."""
-        reservation = self._reservations.pop(attempt_number, None)
-        if reservation is not None:
-            reservation.account.leave(reservation, now, used_tokens=used_tokens)
-        return reservation
-
-    def leave_all(self, account: Account, now: float) -> list[int]:
-        """Everything on one instance; attempt numbers, oldest first."""
-        numbers = list(account.reservations)
-        for number in numbers:
-            self.leave(number, now)
-        return numbers

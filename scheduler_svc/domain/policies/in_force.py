@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import replace
 
-from scheduler_svc.domain.policy import Policy, PolicyCatalogue, PolicySwitch
+from scheduler_svc.domain.policies.catalogue import PolicyCatalogue
+from scheduler_svc.domain.policies.governor import Signals
+from scheduler_svc.domain.policies.policy import Policy, PolicySwitch
 from scheduler_svc.domain.settings import SchedulerSettings
-from scheduler_svc.domain.signals import Signals
 
 
 class PolicyInForce:
@@ -62,7 +63,7 @@ class PolicyInForce:
         return self._named.governor is not None and now >= self._evaluate_at
 
     def reconsider(self, signals: Signals, now: float) -> PolicySwitch | None:
-        """Ask the governor what to follow and follow it.  None if nothing changes."""
+        """Demand the governor what to follow and follow it.  None if nothing changes."""
         governor = self._named.governor
         if governor is None:
             return None

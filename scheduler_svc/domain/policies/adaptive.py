@@ -1,21 +1,21 @@
-"""Chooses among the other policies by what the load looks like, and does not flap."""
+"""The governor that chooses among the built-in policies by what the load looks like, without flapping."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from scheduler_svc.domain.signals import Signals
-from scheduler_svc.domain.wish import Wish
+from scheduler_svc.domain.policies.governor import Signals, Wish
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Band:
-    """Hysteresis: a policy is wanted from ``enter`` on and, once it is followed, down to ``leave``."""
+    """A threshold with hysteresis: reached at ``enter`` and, once its policy is followed, held down to ``leave``."""
 
     enter: float
     leave: float
 
     def holds(self, value: float, *, followed: bool) -> bool:
+        """Whether the value is in the band.  ``followed``: the policy it speaks for is followed already."""
         return value >= (self.leave if followed else self.enter)
 
 
@@ -28,7 +28,7 @@ SLACK = Band(enter=0.5, leave=0.25)  # share of slots free
 
 
 class Adaptive:
-    """What the load looks like decides what to follow, the first that applies:
+    """Follows the first policy that applies to the load:
 
     - ``slo_aware``: many state targets, and they are predicted to be missed or requests queue up;
     - ``priority``: requests of several classes queue up;
@@ -50,6 +50,7 @@ class Adaptive:
         self._switched_at = float("-inf")
 
     def decide(self, signals: Signals, current: str, now: float) -> Wish | None:
+        """Say which policy to follow, once it has suited the load for ``confirm_s``; None to stay with ``current``."""
         wish = wanted(signals, current)
         if wish.policy != self._wanted:
             self._wanted = wish.policy
@@ -63,7 +64,7 @@ class Adaptive:
 
 
 def wanted(s: Signals, current: str) -> Wish:
-    """What suits the signals, given what is followed."""
+    """Say which policy suits the signals, given the one that is followed."""
     slo = current == "slo_aware"
     pressed = PRESSED.holds(s.pressure, followed=current in ("slo_aware", "priority"))
     if TARGETED.holds(s.targeted_share, followed=slo) and (pressed or MISSES.holds(s.miss_share, followed=slo)):

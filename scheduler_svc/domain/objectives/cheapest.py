@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from scheduler_svc.domain.ledger import Account
-from scheduler_svc.domain.placement import scorers
-from scheduler_svc.domain.placement.ask import Ask
-from scheduler_svc.domain.placement.objective import Choice
-from scheduler_svc.domain.placement.picker import pick
-from scheduler_svc.domain.placement.targets_met import fullest
+from scheduler_svc.domain.capacity.account import Account
+from scheduler_svc.domain.capacity.demand import Demand
+from scheduler_svc.domain.objectives import scorers
+from scheduler_svc.domain.objectives.objective import Choice
+from scheduler_svc.domain.objectives.picker import pick
+from scheduler_svc.domain.objectives.targets_met import fullest
 
 _RELATIVE_TOLERANCE = 0.02
 
@@ -21,17 +21,18 @@ class CheapestInTime:
     gathers on few instances and the others may be switched off.  Among equally cheap ones the fullest.
     """
 
-    headroom = 0
+    reserved_slots = 0
 
-    def choose(self, ask: Ask, accounts: Sequence[Account], now: float) -> Choice:
+    def choose(self, demand: Demand, accounts: Sequence[Account], now: float) -> Choice:
+        """Choose one of the accounts."""
         starts = scorers.start_s(accounts, now)
-        per_token = scorers.token_s(accounts, ask)
-        finishes = scorers.finish_s(ask, scorers.first_token_s(accounts, ask, starts), per_token)
-        costs = scorers.cost(accounts, ask, per_token)
+        per_token = scorers.token_s(accounts, demand)
+        finishes = scorers.finish_s(demand, scorers.first_token_s(accounts, demand, starts), per_token)
+        costs = scorers.cost(accounts, demand, per_token)
         scores = {"cost": costs, "finish_s": finishes}
         every = range(len(accounts))
-        deadline, budget = ask.request.target_at, ask.request.cost_budget
-        loud: tuple[str, ...] = ()
+        deadline, budget = demand.request.target_at, demand.request.cost_budget
+        remarks: tuple[str, ...] = ()
         rejected: dict[int, tuple[str, str]] = {}
         among: Sequence[int] = every
         if deadline is not None:
@@ -39,8 +40,8 @@ class CheapestInTime:
             if len(late) == len(accounts):
                 index = pick(accounts, finishes)
                 why = f"no candidate is predicted to meet the deadline: earliest finish {finishes[index]:.2f} s"
-                loud = _over_budget(budget, costs[index])
-                return Choice(index=index, why=why, rule="none_meets_deadline", scores=scores, loud=loud)
+                remarks = _over_budget(budget, costs[index])
+                return Choice(index=index, why=why, rule="none_meets_deadline", scores=scores, remarks=remarks)
             rejected.update((i, ("deadline", f"predicted finish {finishes[i]:.2f} s is too late")) for i in late)
             among = [i for i in every if i not in rejected]
         if budget is not None:
@@ -53,10 +54,10 @@ class CheapestInTime:
                 )
                 among = within
             else:
-                loud = _over_budget(budget, min(costs[i] for i in among))
+                remarks = _over_budget(budget, min(costs[i] for i in among))
         index = _cheapest(accounts, costs, among)
         why = f"cheapest predicted cost {costs[index]:.6f}, {accounts[index].fullness:.0%} full"
-        return Choice(index=index, why=why, rule="cheapest", scores=scores, loud=loud, rejected=rejected)
+        return Choice(index=index, why=why, rule="cheapest", scores=scores, remarks=remarks, rejected=rejected)
 
 
 def _cheapest(accounts: Sequence[Account], costs: Sequence[float], among: Sequence[int]) -> int:

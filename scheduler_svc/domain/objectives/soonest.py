@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from scheduler_svc.domain.ledger import Account
-from scheduler_svc.domain.placement import scorers
-from scheduler_svc.domain.placement.ask import Ask
-from scheduler_svc.domain.placement.objective import Choice
-from scheduler_svc.domain.placement.picker import pick
+from scheduler_svc.domain.capacity.account import Account
+from scheduler_svc.domain.capacity.demand import Demand
+from scheduler_svc.domain.objectives import scorers
+from scheduler_svc.domain.objectives.objective import Choice
+from scheduler_svc.domain.objectives.picker import pick
 from scheduler_svc.domain.request import Priority
 
 
 class ShortestStart:
     """Where prefill is predicted to start first; equal instances take turns."""
 
-    headroom = 0
+    reserved_slots = 0
 
-    def choose(self, ask: Ask, accounts: Sequence[Account], now: float) -> Choice:
+    def choose(self, demand: Demand, accounts: Sequence[Account], now: float) -> Choice:
+        """Choose one of the accounts."""
         starts = scorers.start_s(accounts, now)
         index = pick(accounts, starts)
         why = f"shortest predicted start {starts[index]:.2f} s"
@@ -27,20 +28,21 @@ class ShortestStart:
 class SoonestByClass:
     """The earliest predicted finish for CRITICAL and HIGH, the earliest start for the others.
 
-    One slot of every instance is kept for CRITICAL.
+    One slot of every instance is reserved for CRITICAL.
     """
 
-    headroom = 1
+    reserved_slots = 1
 
     def __init__(self) -> None:
         self._shortest_start = ShortestStart()
 
-    def choose(self, ask: Ask, accounts: Sequence[Account], now: float) -> Choice:
-        if ask.request.priority > Priority.HIGH:
-            return self._shortest_start.choose(ask, accounts, now)
+    def choose(self, demand: Demand, accounts: Sequence[Account], now: float) -> Choice:
+        """Choose one of the accounts."""
+        if demand.request.priority > Priority.HIGH:
+            return self._shortest_start.choose(demand, accounts, now)
         starts = scorers.start_s(accounts, now)
-        first_tokens = scorers.first_token_s(accounts, ask, starts)
-        finishes = scorers.finish_s(ask, first_tokens, scorers.token_s(accounts, ask))
+        first_tokens = scorers.first_token_s(accounts, demand, starts)
+        finishes = scorers.finish_s(demand, first_tokens, scorers.token_s(accounts, demand))
         index = pick(accounts, finishes)
         return Choice(
             index=index,

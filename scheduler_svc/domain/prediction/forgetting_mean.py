@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class ForgettingMean:
-    """Each value weighs ``forgetting`` times the next one."""
+    """An exponentially weighted mean: each value weighs ``forgetting`` times the next one."""
 
     __slots__ = ("_forgetting", "_sum", "_weight", "count")
 
@@ -15,11 +15,12 @@ class ForgettingMean:
         self.count = 0  # values in all
 
     def add(self, value: float) -> None:
+        """Take a value."""
         self._sum = self._forgetting * self._sum + value
         self._weight = self._forgetting * self._weight + 1
         self.count += 1
 
     @property
     def value(self) -> float:
-        """0 before anything was seen."""
+        """The mean; 0 before the first value."""
         return self._sum / self._weight if self.count else 0.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from scheduler_svc.domain.ledger import Account
+from scheduler_svc.domain.capacity.account import Account
 
 #: Predicted times closer than this are equal: the difference is noise of the measurement, not of the instances.
 TIME_TOLERANCE_S = 2e-3

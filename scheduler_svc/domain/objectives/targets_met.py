@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from scheduler_svc.domain.ledger import Account
-from scheduler_svc.domain.placement import scorers
-from scheduler_svc.domain.placement.ask import Ask
-from scheduler_svc.domain.placement.objective import Choice
-from scheduler_svc.domain.placement.picker import pick
+from scheduler_svc.domain.capacity.account import Account
+from scheduler_svc.domain.capacity.demand import Demand
+from scheduler_svc.domain.objectives import scorers
+from scheduler_svc.domain.objectives.objective import Choice
+from scheduler_svc.domain.objectives.picker import pick
 from scheduler_svc.domain.request import Priority
-from scheduler_svc.domain.settings import Targets
-from scheduler_svc.domain.targets import effective_targets
+from scheduler_svc.domain.targets import Targets, effective_targets
 
 _INF = float("inf")
 
@@ -22,18 +21,19 @@ class FullestThatMeets:
     An instance where the request would queue at the engine is passed over while one where it runs at once also does.
     """
 
-    headroom = 0
+    reserved_slots = 0
 
     def __init__(self, defaults: Mapping[Priority, Targets]) -> None:
         self._defaults = defaults
 
-    def choose(self, ask: Ask, accounts: Sequence[Account], now: float) -> Choice:
+    def choose(self, demand: Demand, accounts: Sequence[Account], now: float) -> Choice:
+        """Choose one of the accounts."""
         starts = scorers.start_s(accounts, now)
-        firsts = scorers.first_token_s(accounts, ask, starts)
-        per_token = scorers.token_s(accounts, ask)
-        finishes = scorers.finish_s(ask, firsts, per_token)
+        firsts = scorers.first_token_s(accounts, demand, starts)
+        per_token = scorers.token_s(accounts, demand)
+        finishes = scorers.finish_s(demand, firsts, per_token)
         emptiness = scorers.emptiness(accounts)
-        ttft, tpot, end = self._limits(ask, now)
+        ttft, tpot, end = self._limits(demand, now)
         met: Sequence[int] = range(len(accounts))
         if max(firsts) > ttft or max(per_token) > tpot or max(finishes) > end:
             met = [
@@ -54,11 +54,11 @@ class FullestThatMeets:
         rejected = _rejected(len(accounts), met)
         return Choice(index=index, why=why, rule="fullest_in_targets", scores=scores, rejected=rejected)
 
-    def _limits(self, ask: Ask, now: float) -> tuple[float, float, float]:
+    def _limits(self, demand: Demand, now: float) -> tuple[float, float, float]:
         """Seconds from now: first token, per token, end."""
-        request = ask.request
+        request = demand.request
         targets = effective_targets(request, self._defaults)
-        ttft = _INF if targets.ttft_s is None or ask.started else request.arrived_at + targets.ttft_s - now
+        ttft = _INF if targets.ttft_s is None or demand.started else request.arrived_at + targets.ttft_s - now
         tpot = _INF if targets.tpot_s is None else targets.tpot_s
         end = _INF if request.target_at is None else request.target_at - now
         return ttft, tpot, end

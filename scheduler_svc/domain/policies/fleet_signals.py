@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from scheduler_svc.domain.decision import Decision
-from scheduler_svc.domain.mean import ForgettingMean
+from scheduler_svc.domain.policies.governor import Signals
 from scheduler_svc.domain.pool import Pool
+from scheduler_svc.domain.prediction.forgetting_mean import ForgettingMean
 from scheduler_svc.domain.request import Priority, Request
-from scheduler_svc.domain.signals import Signals
 from scheduler_svc.domain.targets import states_targets
 
 _FORGETTING = 0.98  # about the last fifty
 
 
 class FleetSignals:
-    """Costs a few additions per request; only ``read`` looks at the fleet."""
+    """Keeps shares of recent arrivals and placements.
+
+    A few additions per request; only ``read`` looks at the fleet.
+    """
 
     def __init__(self) -> None:
         self._targeted = ForgettingMean(_FORGETTING)
@@ -23,16 +26,18 @@ class FleetSignals:
         self._classes = {p: ForgettingMean(_FORGETTING) for p in Priority}
 
     def arrived(self, request: Request) -> None:
+        """Count an arrival."""
         self._targeted.add(states_targets(request))
         for priority, share in self._classes.items():
             share.add(priority is request.priority)
 
     def placed(self, request: Request, decision: Decision, *, started: bool) -> None:
-        """``started``: an earlier attempt delivered its first token."""
+        """Count a placement.  ``started``: an earlier attempt delivered its first token."""
         if states_targets(request):
             self._missed.add(_misses(request, decision, started=started))
 
     def read(self, pools: Iterable[Pool]) -> Signals:
+        """Work out the signals of these models together."""
         waiting = slots = taken = 0
         prices: list[float] = []
         for pool in pools:

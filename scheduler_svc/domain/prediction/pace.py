@@ -1,4 +1,4 @@
-"""How fast an engine is: the coefficients that predictions are made from."""
+"""How fast an engine is."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from scheduler_svc.domain.engine_facts import EngineFacts
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pace:
-    """One engine iteration takes base + prefill tokens x a + running sequences x b + KV tokens in use x c.
+    """Coefficients of an engine's speed.
+
+    One iteration takes base + prefill tokens x a + running sequences x b + KV tokens in use x c.
 
     A prompt of p tokens is prefilled in ceil(p / chunk) iterations; each later token costs one iteration.
     """
@@ -20,7 +22,7 @@ class Pace:
     kv_token_s: float  # seconds per token of KV cache in use
 
     def iteration_s(self, prefill_tokens: float, running: float, kv_used_tokens: float) -> float:
-        """Seconds of one iteration."""
+        """Predict seconds of one iteration."""
         return (
             self.base_s
             + self.prefill_token_s * prefill_tokens
@@ -29,7 +31,7 @@ class Pace:
         )
 
     def service_s(self, prompt_tokens: int, output_tokens: int, running: float = 1.0) -> float:
-        """Seconds from the start of prefill to the last token, in company of ``running`` sequences."""
+        """Predict seconds from the start of prefill to the last token, beside ``running`` sequences of equal size."""
         kv = running * (prompt_tokens + output_tokens / 2)
         first = self.iteration_s(prompt_tokens, running, kv)
         return first + max(0, output_tokens - 1) * self.iteration_s(0, running, kv)
@@ -40,5 +42,5 @@ CPU_PRIOR = Pace(base_s=1e-2, prefill_token_s=2e-4, running_s=1e-3, kv_token_s=1
 
 
 def prior_pace(facts: EngineFacts) -> Pace:
-    """What to believe of an engine before it has reported an iteration."""
+    """Return the pace assumed of an engine before it has reported an iteration."""
     return GPU_PRIOR if facts.parallelism.gpu_count > 0 else CPU_PRIOR

@@ -1,4 +1,4 @@
-"""How long outputs turn out: a quantile, learned per model from what finished."""
+"""How long outputs turn out, learned per model from requests that finished."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ class _Window:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Coverage:
-    """How often an output was no longer than predicted; about the quantile if the past tells of the future."""
+    """How often an output was no longer than predicted: about the quantile where outputs stay as they were."""
 
-    count: int
-    covered: int
+    count: int  # outputs
+    covered: int  # of those, no longer than predicted
 
 
 class OutputLengths:
-    """Predicts output tokens of a request from ``model`` and ``max_tokens``.
+    """Predicts a request's output tokens as a quantile of those of earlier requests of its model.
 
     Requests that may write 16 tokens say nothing about those that may write 4,096, so lengths are kept apart by
     ``max_tokens`` in powers of two.  Where fewer than ``min_samples`` finished, the prediction is ``max_tokens``.  At
@@ -57,7 +57,7 @@ class OutputLengths:
         self._covered = 0
 
     def predict(self, model: str, max_tokens: int, emitted_tokens: int = 0) -> int:
-        """Output tokens still to come, at least 1 and at most what ``max_tokens`` leaves."""
+        """Predict output tokens still to come, at least 1 and at most what ``max_tokens`` leaves."""
         left = max(1, max_tokens - emitted_tokens)
         whole = self._predicted.get((model, max_tokens.bit_length()))
         if whole is None or whole <= emitted_tokens:  # already longer than most: anything may come
@@ -65,7 +65,7 @@ class OutputLengths:
         return min(left, whole - emitted_tokens)
 
     def learn(self, model: str, max_tokens: int, output_tokens: int) -> None:
-        """A request of the model finished by itself with so many output tokens."""
+        """Take the length of a request that finished by itself."""
         if output_tokens < 1:
             return
         self._count += 1
@@ -84,4 +84,5 @@ class OutputLengths:
 
     @property
     def coverage(self) -> Coverage:
+        """How often predictions covered the output, since the start."""
         return Coverage(count=self._count, covered=self._covered)

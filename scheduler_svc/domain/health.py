@@ -1,4 +1,4 @@
-"""Liveness is progress: who holds work and does no iteration is not healthy, whatever its heartbeat says."""
+"""Liveness is progress: an instance that holds work and does no iteration is unhealthy, whatever its heartbeats say."""
 
 from __future__ import annotations
 
@@ -22,7 +22,12 @@ class HealthVerdict:
 
 
 def judge(instance: Instance, settings: SchedulerSettings, now: float) -> HealthVerdict | None:
-    """The change that is due, None if there is none."""
+    """Return the change of state that is due; None if there is none.
+
+    READY and DRAINING instances stall after ``stall_limit_s`` without an iteration while they hold work, or after
+    ``known_wait_limit_s`` while the engine says why it waits.  STALLED ones recover with the next iteration or, without
+    work, after ``stall_probation_s``, doubling to 8 times that.
+    """
     if instance.load is None:
         return None
     if instance.state in (InstanceState.READY, InstanceState.DRAINING):

@@ -1,4 +1,4 @@
-"""The instances of one model, as a scheduling pass wants them."""
+"""The instances of one model."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _INSTEAD = (InstanceRole.DECODING, InstanceRole.PREFILLING)
 
 
 class Pool:
-    """Who can take a whole request of this model now, worked out anew only when an instance changed."""
+    """Sorts the instances of one model by what they can take now, anew only after one of them changed."""
 
     def __init__(self, model: str) -> None:
         self.model = model
         self.queue: ModelQueue | None = None  # once a request of the model came
-        self.changed = False  # room or members changed since the last pass
+        self.changed = False  # capacity or members changed since the last pass
         self._members: dict[str, Instance] = {}
         self._stale = True
         self._accounts: tuple[Account, ...] = ()
@@ -49,66 +49,69 @@ class Pool:
         return len(self._members)
 
     def instances(self) -> list[Instance]:
-        """By id."""
+        """Return all instances of the model, sorted by id."""
         return [self._members[i] for i in sorted(self._members)]
 
     def add(self, instance: Instance) -> None:
+        """Take an instance in."""
         self._members[instance.instance_id] = instance
         self.invalidate()
 
     def remove(self, instance: Instance) -> None:
+        """Drop an instance."""
         del self._members[instance.instance_id]
         self.invalidate()
 
     def invalidate(self) -> None:
+        """Note that an instance changed: everything is worked out anew, and a pass is due."""
         self._stale = True
         self.changed = True
 
     @property
     def accounts(self) -> tuple[Account, ...]:
-        """Of the READY instances that take whole requests, by instance id."""
+        """Accounts of the READY instances that take whole requests, sorted by instance id."""
         if self._stale:
             self._refresh()
         return self._accounts
 
     @property
     def unavailable(self) -> tuple[tuple[str, str, str], ...]:
-        """The others: instance id, what takes it out ("state", "role"), in words."""
+        """The other instances, as instance id, what takes it out ("state", "role"), and why in words."""
         if self._stale:
             self._refresh()
         return self._unavailable
 
     @property
     def longest_for_all(self) -> int:
-        """Tokens; what is no longer than this fits every instance's model length and KV cache."""
+        """Longest request, prompt and output in tokens, that fits every instance's model length and KV cache."""
         if self._stale:
             self._refresh()
         return self._longest_for_all
 
     @property
     def slots(self) -> int:
-        """Sequences all of them run at once."""
+        """Sequences that the instances for whole requests run at once."""
         if self._stale:
             self._refresh()
         return self._slots
 
     @property
     def specialists(self) -> bool:
-        """Whether whole requests run on instances meant for legs, for want of others."""
+        """Whether whole requests run on instances meant for legs, as no others are there."""
         if self._stale:
             self._refresh()
         return self._specialists
 
     @property
     def prefillers(self) -> tuple[Account, ...]:
-        """Of the READY instances that take prefill legs of split requests, by instance id."""
+        """Accounts of the READY instances that take prefill legs of split requests, sorted by instance id."""
         if self._stale:
             self._refresh()
         return self._prefillers
 
     @property
     def decoders(self) -> tuple[Account, ...]:
-        """Of the READY instances that take decode legs of split requests, by instance id."""
+        """Accounts of the READY instances that take decode legs of split requests, sorted by instance id."""
         if self._stale:
             self._refresh()
         return self._decoders
@@ -133,12 +136,12 @@ class Pool:
         self._unavailable = tuple(_why_not(i) for i in self.instances() if i.instance_id not in names)
 
     def states(self) -> str:
-        """How many are in which state, in words."""
+        """Say how many instances are in which state: "2 ready, 1 suspect"."""
         counts = Counter(i.state.value for i in self._members.values())
         return ", ".join(f"{n} {state}" for state, n in sorted(counts.items())) or "none registered"
 
     def pace(self, now: float) -> Pace:
-        """Typical of its instances: the mean, or a prior where none is READY.  May be a second old."""
+        """Return the mean pace of its instances, or a prior where none is READY.  It may be a second old."""
         if self._stale or now >= self._pace_until:
             self._pace = self._mean_pace()
             self._pace_until = now + _PACE_AGE_S
@@ -157,11 +160,11 @@ class Pool:
         )
 
     def observe_service(self, seconds: float) -> None:
-        """A request was on an instance for so long, from decision to end."""
+        """Take the seconds a request was on an instance, from decision to end."""
         self._service.add(seconds)
 
     def service_s(self, now: float) -> float:
-        """Seconds a request is on an instance, on average."""
+        """Return seconds a request is on an instance, on average."""
         if self._service.count:
             return self._service.value
         return self.pace(now).service_s(_TYPICAL_PROMPT, _TYPICAL_OUTPUT)

@@ -162,5 +162,5 @@ def _needs_as_much(demand: Demand, other: Demand) -> bool:
 
 
 def _ahead_of(head: WaitingRequest, claim: Claim | None) -> str:
-    where = f", which waits for room on {claim.account.instance_id}" if claim is not None else ""
+    where = f", which waits for capacity on {claim.account.instance_id}" if claim is not None else ""
     return f"backfilled ahead of {head.request.key}{where}"

@@ -68,7 +68,7 @@ def _behind(waiting: WaitingRequest, pool: Pool, queue: ModelQueue, now: float) 
         return "it is next; a scheduling pass is due"
     claim = pool.claim
     if head is not None and pool.claimant is head and claim is not None:
-        return f"{head.request.key} is ahead and claims room on {claim.account.instance_id}"
+        return f"{head.request.key} is ahead and claims capacity on {claim.account.instance_id}"
     return "others are ahead of it"
 
 
@@ -86,5 +86,5 @@ def _no_capacity(offer: Offer) -> str:
         most = max(a.free_tokens for a in offer.able)
         return f"{every} full: {demand.tokens} KV tokens needed, at most {max(0, most)} free"
     if names <= {"slots", "headroom"}:
-        return f"{every} full but for the slot kept for CRITICAL"
+        return f"{every} full but for the slot reserved for CRITICAL"
     return f"{every} full: " + "; ".join(sorted({reason for _, reason in reasons}))

@@ -73,7 +73,7 @@ class Account:
         self.reservations: dict[int, Reservation] = {}  # by attempt number, oldest first
         self.live_not_critical = 0  # of them not CRITICAL
         self.reserved_tokens = 0
-        self.parked = 0  # of those, holding KV room but no slot
+        self.parked = 0  # of those, holding KV tokens but no slot
         self.unseen: dict[int, Reservation] = {}  # not yet in the engine's figures
         self.unseen_tokens = 0
         self.queued: dict[int, Reservation] = {}  # lookahead, oldest first

@@ -15,7 +15,7 @@ _RELATIVE_TOLERANCE = 0.02
 
 
 class CheapestInTime:
-    """The cheapest predicted cost among instances that meet the request's deadline and budget.
+    """Chooses the cheapest predicted cost among instances that meet the request's deadline and budget.
 
     Cost is price x predicted busy share, so a busy instance is cheaper than an idle one at the same price: load
     gathers on few instances and the others may be switched off.  Among equally cheap ones the fullest.
@@ -24,7 +24,7 @@ class CheapestInTime:
     reserved_slots = 0
 
     def choose(self, demand: Demand, accounts: Sequence[Account], now: float) -> Choice:
-        """Choose one of the accounts."""
+        """Choose the cheapest instance in time, else the earliest finish."""
         starts = scorers.start_s(accounts, now)
         per_token = scorers.token_s(accounts, demand)
         finishes = scorers.finish_s(demand, scorers.first_token_s(accounts, demand, starts), per_token)
@@ -61,7 +61,10 @@ class CheapestInTime:
 
 
 def _cheapest(accounts: Sequence[Account], costs: Sequence[float], among: Sequence[int]) -> int:
-    """One that runs it at once if there is one: to queue at an engine is no way to save."""
+    """Return the index of the cheapest of ``among``: of those that run it at once, if there are any.
+
+    Queueing at an engine saves nothing.
+    """
     running = [i for i in among if accounts[i].free_slots > 0] or among
     limit = min(costs[i] for i in running) * (1 + _RELATIVE_TOLERANCE)
     equal = [i for i in running if costs[i] <= limit]

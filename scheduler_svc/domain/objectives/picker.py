@@ -1,4 +1,4 @@
-"""The best score wins; among equals the least burdened."""
+"""Picks the best score; among equals the least burdened instance."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def pick(
     tolerance: float = TIME_TOLERANCE_S,
     relative: float = RELATIVE_TOLERANCE,
 ) -> int:
-    """Index of the lowest score; of those within the tolerance, the one with the fewest live reservations, then the
-    least recently chosen, then the lowest id.
+    """Return the index of the lowest score.
 
-    ``accounts`` is not empty and sorted by id.
+    Among scores within the tolerance: the instance with the fewest live reservations, then the least recently chosen,
+    then the lowest id.  ``accounts`` is not empty and sorted by id.
     """
     best = min(scores)
     limit = best + best * relative + tolerance

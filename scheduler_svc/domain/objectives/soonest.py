@@ -1,4 +1,4 @@
-"""Objectives that want the request done soon."""
+"""Objectives that have the request done soon."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from scheduler_svc.domain.request import Priority
 
 
 class ShortestStart:
-    """Where prefill is predicted to start first; equal instances take turns."""
+    """Chooses the instance where prefill is predicted to start first; equal instances take turns."""
 
     reserved_slots = 0
 
     def choose(self, demand: Demand, accounts: Sequence[Account], now: float) -> Choice:
-        """Choose one of the accounts."""
+        """Choose the instance with the shortest predicted start."""
         starts = scorers.start_s(accounts, now)
         index = pick(accounts, starts)
         why = f"shortest predicted start {starts[index]:.2f} s"
@@ -26,7 +26,7 @@ class ShortestStart:
 
 
 class SoonestByClass:
-    """The earliest predicted finish for CRITICAL and HIGH, the earliest start for the others.
+    """Chooses the earliest predicted finish for CRITICAL and HIGH, the earliest start for the others.
 
     One slot of every instance is reserved for CRITICAL.
     """
@@ -37,7 +37,7 @@ class SoonestByClass:
         self._shortest_start = ShortestStart()
 
     def choose(self, demand: Demand, accounts: Sequence[Account], now: float) -> Choice:
-        """Choose one of the accounts."""
+        """Choose by predicted finish or start, as the request's class asks."""
         if demand.request.priority > Priority.HIGH:
             return self._shortest_start.choose(demand, accounts, now)
         starts = scorers.start_s(accounts, now)

@@ -1,4 +1,4 @@
-"""The objective that meets targets and keeps room for tight ones."""
+"""The objective that meets targets and keeps capacity for tight ones."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ _INF = float("inf")
 
 
 class FullestThatMeets:
-    """Among the instances predicted to meet the request's targets the fullest; where none is, the earliest finish.
+    """Chooses the fullest instance predicted to meet the request's targets; where none is, the earliest finish.
 
-    An instance where the request would queue at the engine is passed over while one where it runs at once also does.
+    An instance where the request would queue at the engine is passed over while one where it runs at once also meets
+    them.
     """
 
     reserved_slots = 0
@@ -27,7 +28,7 @@ class FullestThatMeets:
         self._defaults = defaults
 
     def choose(self, demand: Demand, accounts: Sequence[Account], now: float) -> Choice:
-        """Choose one of the accounts."""
+        """Choose the fullest instance that meets the targets, else the earliest finish."""
         starts = scorers.start_s(accounts, now)
         firsts = scorers.first_token_s(accounts, demand, starts)
         per_token = scorers.token_s(accounts, demand)
@@ -55,7 +56,7 @@ class FullestThatMeets:
         return Choice(index=index, why=why, rule="fullest_in_targets", scores=scores, rejected=rejected)
 
     def _limits(self, demand: Demand, now: float) -> tuple[float, float, float]:
-        """Seconds from now: first token, per token, end."""
+        """Return seconds from now that first token, each further token and the end may take."""
         request = demand.request
         targets = effective_targets(request, self._defaults)
         ttft = _INF if targets.ttft_s is None or demand.started else request.arrived_at + targets.ttft_s - now
@@ -65,7 +66,7 @@ class FullestThatMeets:
 
 
 def fullest(accounts: Sequence[Account], emptiness: Sequence[float], among: Sequence[int]) -> int:
-    """Index of the fullest of ``among``, of those with a free slot if there are any."""
+    """Return the index of the fullest of ``among``, of those with a free slot if there are any."""
     running = [i for i in among if accounts[i].free_slots > 0] or among
     best = min([emptiness[i] for i in running])
     equal = [i for i in running if emptiness[i] <= best]

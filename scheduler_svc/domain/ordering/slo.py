@@ -10,12 +10,12 @@ from scheduler_svc.domain.waiting_request import WaitingRequest
 
 
 class LeastSlack:
-    """Key: the latest moment at which the request can start and still meet its targets.
+    """Orders by the latest moment at which a request can start and still meet its targets.
 
     Slack is target - now - predicted service; ``now`` is the same for all, so the order is that of the latest starts,
-    which are static.  A request that comes to the head after its latest start cannot make it any more: it steps back
-    by ``late_delay_s``, behind those that still can, and goes ahead of whatever is due after that.  Where the first
-    token's target is missed and a deadline can still be met, the deadline is what counts.
+    which do not change.  A request that comes to the head after its latest start cannot make it any more: it steps back
+    by ``late_delay_s``, behind those that still can, and goes ahead of those due after that.  Where the first token's
+    target is missed and a deadline can still be met, the deadline is what counts.
     """
 
     def __init__(self, defaults: Mapping[Priority, Targets], *, late_delay_s: float, max_slack_s: float) -> None:
@@ -25,9 +25,11 @@ class LeastSlack:
 
     @property
     def max_delay_s(self) -> float:
+        """Seconds by which a key may be later than arrival."""
         return self._max_slack_s + 2 * self._late_delay_s
 
     def key(self, waiting: WaitingRequest, now: float) -> float:
+        """Return the latest start that meets the request's targets, between arrival and ``max_slack_s`` later."""
         first_token, end = self._latest_starts(waiting)
         starts = [s for s in (first_token, end) if s is not None]
         since = _since(waiting)
@@ -35,6 +37,7 @@ class LeastSlack:
         return min(max(latest, since), since + self._max_slack_s)
 
     def revise(self, waiting: WaitingRequest, now: float) -> float | None:
+        """Return a later key for a request that can no longer meet its target, else None."""
         if waiting.late:
             return None
         first_token, end = self._latest_starts(waiting)
@@ -49,13 +52,14 @@ class LeastSlack:
         return stepped_back
 
     def describe(self, waiting: WaitingRequest, now: float) -> str:
+        """Say what the request is ordered by."""
         due = f"{waiting.key - now:.2f} s"
         if waiting.late:
             return f"too late for its target: stepped back by {self._late_delay_s:.0f} s, due in {due}"
         return f"slack {due} to the latest start that meets its target"
 
     def _latest_starts(self, waiting: WaitingRequest) -> tuple[float | None, float | None]:
-        """For the first token and for the deadline; None where nothing is asked."""
+        """Return the latest starts for the first token and for the deadline; None where nothing is asked."""
         request, pace = waiting.request, waiting.pace
         ttft = effective_targets(request, self._defaults).ttft_s
         prefill_s = pace.iteration_s(waiting.prompt_tokens, 1, waiting.prompt_tokens)

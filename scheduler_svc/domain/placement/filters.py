@@ -48,7 +48,7 @@ def kv_capacity(facts: EngineFacts, request: Request, total_tokens: int) -> str 
     need = whole_blocks(total_tokens, facts.kv_block_size)
     if need <= facts.kv_capacity_tokens:
         return None
-    return f"has KV room for {facts.kv_capacity_tokens} tokens; the request may take {need}"
+    return f"has KV capacity for {facts.kv_capacity_tokens} tokens; the request may take {need}"
 
 
 FACTS_FILTERS: tuple[tuple[str, FactsFilter], ...] = (
@@ -109,6 +109,6 @@ def no_capacity_reason(
     if needed_tokens > free_tokens:
         return "kv_room", f"{max(0, free_tokens)} KV tokens free, {needed_tokens} needed"
     if free_slots > 0 and must_leave_reserve:
-        return "headroom", "its last free slot is kept for CRITICAL"
+        return "headroom", "its last free slot is reserved for CRITICAL"
     queued = f", {-free_slots} more queued at its engine" if free_slots < 0 else ""
     return "slots", f"no slot free{queued}"

@@ -25,7 +25,7 @@ from scheduler_svc.domain.waiting_request import WaitingRequest
 
 _WHOLE = "runs whole on one instance"
 _SPECIALISTS = "no instance for whole requests is ready: runs whole on one meant for legs of split requests"
-_RESERVE = "takes the slot that is kept for CRITICAL"
+_RESERVE = "takes the slot that is reserved for CRITICAL"
 
 
 class Placer:

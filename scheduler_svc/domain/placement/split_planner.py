@@ -168,7 +168,7 @@ class SplitPlanner:
         free = {a.instance_id: a for a in with_capacity(prefillers, prefill_demand)}
         options = [a for a in with_capacity(decoders, demand) if usable[a.instance_id].keys() & free.keys()]
         if not options:
-            why = "no room at a pair of instances now"
+            why = "no pair of instances has capacity now"
             return SplitPlan(phase=phase, fallback=why, fallback_cause=Fallback.NO_ROOM)
         choice = objective.choose(demand, options, now)
         decode = options[choice.index]

@@ -28,7 +28,9 @@ SLACK = Band(enter=0.5, leave=0.25)  # share of slots free
 
 
 class Adaptive:
-    """Follows the first policy that applies to the load:
+    """Chooses the policy to follow by what the load looks like.
+
+    The first that applies:
 
     - ``slo_aware``: many state targets, and they are predicted to be missed or requests queue up;
     - ``priority``: requests of several classes queue up;

@@ -20,7 +20,7 @@ PolicyFactory = Callable[[SchedulerSettings], Policy]
 
 
 def make_fifo(settings: SchedulerSettings) -> Policy:
-    """Make the policy that takes requests in order of arrival."""
+    """Make the policy that serves in order of arrival, wherever a request starts first."""
     return Policy(
         name="fifo",
         summary="first come, first served; to the instance predicted to start it first",
@@ -35,7 +35,7 @@ def make_priority(settings: SchedulerSettings) -> Policy:
     return Policy(
         name="priority",
         summary=f"by class, {settings.ageing_s_per_class:g} s of waiting making up for one; "
-        "a slot per instance kept for CRITICAL",
+        "a slot per instance reserved for CRITICAL",
         ordering=ByClass(settings.ageing_s_per_class),
         objective=SoonestByClass(),
     )

@@ -251,7 +251,7 @@ class PolicyContract:
     @QUICK
     @given(st.data())
     def test_nobody_waits_who_could_run(self, data: st.DataObject) -> None:
-        """After every pass the head has no room anywhere, but for a slot that is kept for CRITICAL."""
+        """After every pass the head has no room anywhere, but for a slot that is reserved for CRITICAL."""
         fleet = self.fleet(data.draw(st.integers(1, 3)), max_running=data.draw(st.integers(1, 5)))
         for request in data.draw(mixed_load(max_size=30)):
             fleet.arrive(request)

@@ -257,7 +257,7 @@ def test_priority_keeps_a_slot_for_critical() -> None:
     decision = place(scheduler, "critical", priority=C)
 
     assert decision.instance_id == "i0"
-    assert "takes the slot that is kept for CRITICAL" in decision.reasons
+    assert "takes the slot that is reserved for CRITICAL" in decision.reasons
     view = scheduler.position(make_request("waits").key, 0.0)
     assert view is not None
     assert view.because == "instance i0 full: no slot free"

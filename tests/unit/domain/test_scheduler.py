@@ -347,7 +347,7 @@ def test_behind_a_claim_it_says_whose() -> None:
     scheduler.enqueue(make_request("small", prompt=20, output=280), 0.0)
     scheduler.schedule(0.0)
 
-    assert because(scheduler, "small") == "t/big is ahead and claims room on i0"
+    assert because(scheduler, "small") == "t/big is ahead and claims capacity on i0"
 
 
 def test_what_fits_beside_the_claim_goes_ahead_and_says_so() -> None:
@@ -360,7 +360,7 @@ def test_what_fits_beside_the_claim_goes_ahead_and_says_so() -> None:
     runs, small = scheduler.schedule(0.0)
 
     assert (runs.key, small.key) == (key("runs"), key("small"))
-    assert "backfilled ahead of t/big, which waits for room on i0" in small.reasons
+    assert "backfilled ahead of t/big, which waits for capacity on i0" in small.reasons
 
 
 def test_a_position_counts_from_one_and_none_is_told_of_who_does_not_wait() -> None:
@@ -385,7 +385,7 @@ def test_what_no_instance_can_ever_serve_is_refused_with_reasons() -> None:
     for changes, words in (
         ({"adapter": "x"}, "adapter 'x'"),
         ({"prompt": 60, "output": 60}, "100 tokens of prompt and output; the request asks for 120"),
-        ({"prompt": 60, "output": 20}, "KV room for 64 tokens; the request may take 80"),
+        ({"prompt": 60, "output": 20}, "KV capacity for 64 tokens; the request may take 80"),
         ({"sampling": Sampling(structured_output=REGEX)}, "does not constrain output by regex"),
     ):
         with pytest.raises(NoInstance, match=words):

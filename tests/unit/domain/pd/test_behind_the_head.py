@@ -66,7 +66,7 @@ def test_what_is_split_goes_before_a_head_that_waits_for_another_instance() -> N
     (decision,) = scheduler.schedule(0.0)
     assert (decision.key.request_id, decision.instance_id) == ("long", "d")
     assert decision.prefill is not None
-    assert "backfilled ahead of t/short, which waits for room on g" in " ".join(decision.reasons)
+    assert "backfilled ahead of t/short, which waits for capacity on g" in " ".join(decision.reasons)
     assert because(scheduler, "short") == "instance g full: no slot free"
 
 
@@ -85,7 +85,7 @@ def test_one_end_with_the_heads_claim_on_it_is_left_to_the_head() -> None:
     scheduler.enqueue(make_request("head", prompt=400, output=600), 0.0)
     scheduler.enqueue(make_request("long", prompt=600, output=32), 0.0)
     assert placed(scheduler) == {}
-    assert because(scheduler, "long") == "t/head is ahead and claims room on d"
+    assert because(scheduler, "long") == "t/head is ahead and claims capacity on d"
 
 
 def test_behind_a_head_that_is_to_be_split_itself_splits_keep_their_turn() -> None:
@@ -97,7 +97,7 @@ def test_behind_a_head_that_is_to_be_split_itself_splits_keep_their_turn() -> No
     scheduler.enqueue(make_request("small", prompt=500, output=32), 0.0)
     assert placed(scheduler) == {}
     said = because(scheduler, "head")
-    assert said.startswith("should be split: no room at a pair of instances now; to run whole: instance g full: ")
+    assert said.startswith("should be split: no pair of instances has capacity now; to run whole: instance g full: ")
 
 
 def test_without_a_slot_at_either_side_nobody_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:

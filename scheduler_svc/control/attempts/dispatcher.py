@@ -50,4 +50,5 @@ class Dispatcher:
                     self._scheduler.release(number, self._clock.now(), output_tokens=None, finished=False)
                 continue
             self._assignments.start(live, decision)
+        self._wakeup.answer()
         return self._scheduler.more

@@ -30,7 +30,7 @@ from scheduler_svc.domain.errors import (
     RequestConflict,
     ShuttingDown,
 )
-from scheduler_svc.domain.request import Request, RequestKey, Sampling
+from scheduler_svc.domain.request import Request, RequestKey, RequestState, Sampling
 from scheduler_svc.domain.scheduler import Scheduler
 
 log = logging.getLogger(__name__)
@@ -118,6 +118,14 @@ class Intake:
             del self._arriving[key]
             here.through.set()
         return Subscription(live, self._pacer, after_token=submission.after_token, attached=False)
+
+    async def first_pass(self, subscription: Subscription) -> None:
+        """Wait until the scheduling pass that follows a request's acceptance is over, whether it placed it or not.
+
+        If it did, the request's executor is told before the caller goes on (``Wakeup.answered``).
+        """
+        if not subscription.attached and subscription.live.state is RequestState.QUEUED:
+            await self._wakeup.answered()
 
     def leave(self, subscription: Subscription) -> None:
         """A client's stream is over.  If nobody reads a request any more, it ends, unless it was detached."""

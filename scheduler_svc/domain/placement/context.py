@@ -8,7 +8,7 @@ from scheduler_svc.domain.policies.policy import Policy
 from scheduler_svc.domain.pool import Pool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class PassContext:
     """The model's instances, the policy that is followed, and the time; the same for a whole pass."""
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from scheduler_svc.domain.capacity.account import Account
 from scheduler_svc.domain.capacity.demand import Demand
 from scheduler_svc.domain.capacity.kv_blocks import whole_blocks
@@ -89,13 +87,13 @@ class Placer:
             remarks = (*remarks, f"should be split and runs whole: {plan.fallback}")
         demand, policy = offer.demand, context.policy
         choice = policy.objective.choose(demand, offer.with_capacity, context.now)
-        preferred = _prefer(choice, offer)
+        preferred = _prefer(choice, offer) if demand.request.preferred_instance else ()
         account = offer.with_capacity[choice.index]
         prediction = predict_run(account, demand, context.now)
         candidates = offer.candidates(choice)
         unusual = _unusual(account, demand, context, splitting=plan is not None)
         reservation = self._reserve(account, demand, waiting, prediction, context.now)
-        eligible = len(offer.with_capacity) - len(choice.rejected)
+        eligible, considered = len(offer.with_capacity) - len(choice.rejected), len(offer.able) + len(offer.unable)
         return self._decide(
             waiting,
             reservation,
@@ -105,14 +103,8 @@ class Placer:
             context,
             phase=Phase.HYBRID,
             phase_reason=plan.phase.reason if plan is not None else _WHOLE,
-            reasons=(
-                f"{choice.why}; {eligible} of {len(candidates)} candidates",
-                *remarks,
-                *choice.remarks,
-                *preferred,
-                *unusual,
-            ),
-            started=demand.started,
+            reasons=(f"{choice.why}; {eligible} of {considered} candidates",)
+            + (remarks + choice.remarks + preferred + unusual),
         )
 
     def place_split(
@@ -143,7 +135,6 @@ class Placer:
             phase=Phase.DECODING,
             phase_reason=plan.phase.reason,
             reasons=(f"decode: {choice.why}; 1 of {len(split.decoders)}", split.why, *remarks, *choice.remarks),
-            started=demand.started,
             prefill=PrefillLeg(
                 instance_id=prefill.instance_id,
                 attempt_number=prefill.attempt_number,
@@ -162,8 +153,7 @@ class Placer:
         *,
         phase: Phase,
         phase_reason: str,
-        reasons: Sequence[str],
-        started: bool,
+        reasons: tuple[str, ...],
         prefill: PrefillLeg | None = None,
     ) -> Decision:
         """Put the decision together: the one place where one is made."""
@@ -188,7 +178,7 @@ class Placer:
             candidates_considered=len(candidates),
             prefill=prefill,
         )
-        self._signals.placed(request, decision, started=started)
+        self._signals.placed(request, decision, started=waiting.emitted_tokens > 0)
         return decision
 
     def _reserve(
@@ -223,10 +213,8 @@ class Placer:
 
 
 def _prefer(choice: Choice, offer: Offer) -> tuple[str, ...]:
-    """Turn the choice to the instance the caller prefers, or say why it is not used; empty where none is preferred."""
+    """Turn the choice to the instance the caller prefers, or say why it is not used."""
     wanted = offer.demand.request.preferred_instance
-    if not wanted:
-        return ()
     for i, account in enumerate(offer.with_capacity):
         if account.instance_id == wanted:
             choice.index = i

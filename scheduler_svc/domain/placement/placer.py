@@ -85,26 +85,20 @@ class Placer:
         if plan is not None and plan.fallback_cause is not None:
             self._splits.count_fallback(plan.fallback_cause)
             remarks = (*remarks, f"should be split and runs whole: {plan.fallback}")
-        demand, policy = offer.demand, context.policy
-        choice = policy.objective.choose(demand, offer.with_capacity, context.now)
+        demand, policy, now = offer.demand, context.policy, context.now
+        choice = policy.objective.choose(demand, offer.with_capacity, now)
         preferred = _prefer(choice, offer) if demand.request.preferred_instance else ()
         account = offer.with_capacity[choice.index]
-        prediction = predict_run(account, demand, context.now)
+        prediction = predict_run(account, demand, now)
         candidates = offer.candidates(choice)
-        unusual = _unusual(account, demand, context, splitting=plan is not None)
-        reservation = self._reserve(account, demand, waiting, prediction, context.now)
+        unusual = _unusual(account, demand, context, plan)
+        reservation = self._reserve(account, demand, waiting, prediction, now)
         eligible, considered = len(offer.with_capacity) - len(choice.rejected), len(offer.able) + len(offer.unable)
+        why = f"{choice.why}; {eligible} of {considered} candidates"
+        phase_reason = plan.phase.reason if plan is not None else _WHOLE
+        reasons = (why, *remarks, *choice.remarks, *preferred, *unusual)
         return self._decide(
-            waiting,
-            reservation,
-            prediction,
-            choice,
-            candidates,
-            context,
-            phase=Phase.HYBRID,
-            phase_reason=plan.phase.reason if plan is not None else _WHOLE,
-            reasons=(f"{choice.why}; {eligible} of {considered} candidates",)
-            + (remarks + choice.remarks + preferred + unusual),
+            waiting, reservation, prediction, choice, candidates, context, Phase.HYBRID, phase_reason, reasons
         )
 
     def place_split(
@@ -125,21 +119,25 @@ class Placer:
         reservation = self._reserve(split.decode, demand, waiting, prediction, now, prefills=False)
         self._splits.count_split()
         choice = split.choice
+        candidates = Offer.for_decode(demand, split.decoders, pool).candidates(choice)
+        why = f"decode: {choice.why}; 1 of {len(split.decoders)}"
+        reasons = (why, split.why, *remarks, *choice.remarks)
+        leg = PrefillLeg(
+            instance_id=prefill.instance_id,
+            attempt_number=prefill.attempt_number,
+            reserved_tokens=prefill.tokens,
+        )
         return self._decide(
             waiting,
             reservation,
             prediction,
             choice,
-            Offer.for_decode(demand, split.decoders, pool).candidates(choice),
+            candidates,
             context,
-            phase=Phase.DECODING,
-            phase_reason=plan.phase.reason,
-            reasons=(f"decode: {choice.why}; 1 of {len(split.decoders)}", split.why, *remarks, *choice.remarks),
-            prefill=PrefillLeg(
-                instance_id=prefill.instance_id,
-                attempt_number=prefill.attempt_number,
-                reserved_tokens=prefill.tokens,
-            ),
+            Phase.DECODING,
+            plan.phase.reason,
+            reasons,
+            prefill=leg,
         )
 
     def _decide(
@@ -150,10 +148,10 @@ class Placer:
         choice: Choice,
         candidates: CandidateTable,
         context: PassContext,
-        *,
         phase: Phase,
         phase_reason: str,
         reasons: tuple[str, ...],
+        *,
         prefill: PrefillLeg | None = None,
     ) -> Decision:
         """Put the decision together: the one place where one is made."""
@@ -224,11 +222,11 @@ def _prefer(choice: Choice, offer: Offer) -> tuple[str, ...]:
     return (f"preferred instance {wanted!r} not used: {offer.why_not(wanted)}",)
 
 
-def _unusual(account: Account, demand: Demand, context: PassContext, *, splitting: bool) -> tuple[str, ...]:
+def _unusual(account: Account, demand: Demand, context: PassContext, plan: SplitPlan | None) -> tuple[str, ...]:
     """Say what is out of the ordinary about running the request on this instance; before it is reserved there."""
     policy = context.policy
     remarks: tuple[str, ...] = ()
-    if context.pool.specialists and not splitting:
+    if plan is None and context.pool.specialists:
         remarks += (_SPECIALISTS,)
     if policy.engine_classes and account.facts is not None and not account.facts.supports_priority:
         remarks += ("its engine has no priorities: the class orders the queue only",)

@@ -1,4 +1,4 @@
-"""The whole of "who next, where, reserve" as one synchronous object.
+"""The entrance of the domain: who goes next, where, and why, as one synchronous object.
 
 It has no clock and no tasks: ``now`` (seconds on the scheduler's monotonic clock, never going back) comes with every
 call, and nothing happens between calls.
@@ -7,14 +7,14 @@ call, and nothing happens between calls.
 from __future__ import annotations
 
 from scheduler_svc.domain.capacity.ledger import Ledger
-from scheduler_svc.domain.capacity.reservation import Reservation
 from scheduler_svc.domain.decision import Decision
 from scheduler_svc.domain.engine_facts import EngineFacts
 from scheduler_svc.domain.errors import NoInstance
-from scheduler_svc.domain.health import HealthVerdict, judge
+from scheduler_svc.domain.fleet import Fleet
+from scheduler_svc.domain.health import HealthVerdict
 from scheduler_svc.domain.instance import Instance
 from scheduler_svc.domain.instance_spec import InstanceRole, InstanceSpec
-from scheduler_svc.domain.instance_state import DRAINS, InstanceState, check_transition
+from scheduler_svc.domain.instance_state import DRAINS, InstanceState
 from scheduler_svc.domain.load_report import LoadReport
 from scheduler_svc.domain.pd.fallbacks import Fallback
 from scheduler_svc.domain.pd.pairs import Pair
@@ -29,12 +29,11 @@ from scheduler_svc.domain.policies.in_force import PolicyInForce
 from scheduler_svc.domain.policies.policy import PolicySwitch
 from scheduler_svc.domain.pool import Pool
 from scheduler_svc.domain.prediction.output_length import Coverage, OutputLengths
-from scheduler_svc.domain.prediction.pace import prior_pace
-from scheduler_svc.domain.prediction.predictor import Accuracy, Predictor
-from scheduler_svc.domain.progress_watch import ProgressWatch
+from scheduler_svc.domain.prediction.predictor import Accuracy
 from scheduler_svc.domain.queue import ModelQueue, QueueView
 from scheduler_svc.domain.registry import Registry
 from scheduler_svc.domain.request import Request, RequestKey
+from scheduler_svc.domain.running_attempts import RunningAttempts
 from scheduler_svc.domain.scheduling_pass import SchedulingPass
 from scheduler_svc.domain.servability import why_refused
 from scheduler_svc.domain.settings import SchedulerSettings
@@ -60,7 +59,9 @@ class Scheduler:
         self._policy = PolicyInForce(policies, settings)
         self._registry = Registry(max_instances=settings.max_instances, max_models=settings.max_models)
         self._ledger = Ledger()
+        self._fleet = Fleet(self._registry, self._ledger, settings)
         self._outputs = OutputLengths(quantile=settings.output_quantile, min_samples=settings.output_min_samples)
+        self._attempts = RunningAttempts(self._registry, self._ledger, self._outputs)
         self._signals = FleetSignals()
         self._splits = SplitPlanner(settings.pd)
         self._placer = Placer(self._ledger, self._outputs, self._signals, self._splits)
@@ -137,61 +138,13 @@ class Scheduler:
         STALLED has to do iterations first.  Raises InstanceNotFound; InvalidTransition for a LOST instance, which has
         to register first.
         """
-        instance = self._registry.get(instance_id)
-        if instance.state is InstanceState.LOST:
-            check_transition(instance_id, instance.state, InstanceState.READY)
-        start_id = instance.spec.engine_start_id
-        if instance.predictor is None or instance.engine_start_id != start_id:
-            instance.predictor = Predictor(prior_pace(facts), forgetting=self.settings.forgetting)
-            instance.watch = ProgressWatch(now)
-            instance.load = None
-        instance.engine_start_id = start_id
-        instance.facts = facts
-        instance.account.open(
-            facts,
-            instance.predictor.pace,
-            price_per_hour=instance.spec.price_per_hour,
-            lookahead_share=self.settings.lookahead_share,
-            uncached_share=instance.predictor.uncached_share,
-        )
-        self._registry.pool_of(instance).invalidate()
-        self._to_ready(instance, now)
+        instance = self._fleet.engine_ready(instance_id, facts, now)
         self.renew_pairs()  # at once, splitting or not: what its old engine proved says nothing of this one
         return instance
 
-    def _to_ready(self, instance: Instance, now: float) -> None:
-        if instance.state is InstanceState.SUSPECT:
-            self._registry.recover(instance.instance_id, "its engine is ready", now)
-        if instance.state in _STAYS:
-            return
-        if instance.state is InstanceState.FAILED:
-            self._registry.transition(instance.instance_id, InstanceState.WARMING, "came back", now)
-        self._registry.transition(instance.instance_id, InstanceState.READY, "its engine is ready", now)
-
     def report(self, instance_id: str, load: LoadReport, now: float) -> None:
         """Take a heartbeat.  Raises InstanceNotFound."""
-        instance = self._registry.get(instance_id)
-        account = instance.account
-        instance.load = load
-        instance.last_report_at = now
-        account.report(load)
-        seen = len(account.reservations) - len(account.unseen)
-        instance.watch.observe(load, now, seen_reservations=seen)
-        predictor = instance.predictor
-        if predictor is not None and predictor.learn(load):
-            account.learn(predictor.pace, predictor.uncached_share)
-        self._registry.pool_of(instance).changed = True
-
-    def assigned(self, attempt_number: int, assign_number: int) -> bool:
-        """Note the number under which an attempt's Assign was sent; False if the attempt is over.
-
-        After a reconnect numbers start over: tell the new number of every Assign that is sent again.
-        """
-        reservation = self._ledger.find(attempt_number)
-        if reservation is None:
-            return False
-        reservation.assign_number = assign_number
-        return True
+        self._fleet.report(instance_id, load, now)
 
     def lose(self, instance_id: str, reason: str, now: float) -> list[int]:
         """Free all reservations on an instance.  Returns their attempt numbers, oldest first.
@@ -200,23 +153,11 @@ class Scheduler:
 
         Raises InstanceNotFound.
         """
-        instance = self._registry.get(instance_id)
-        self._registry.transition(instance_id, instance.state, reason, now)
-        self._registry.pool_of(instance).changed = True
-        return self._ledger.release_all(instance.account, now)
+        return self._fleet.lose(instance_id, reason, now)
 
     def check_health(self, now: float) -> list[HealthVerdict]:
         """Judge all instances by their progress and make the changes of state that are due; returns those."""
-        verdicts = []
-        for instance in self._registry.all():
-            verdict = judge(instance, self.settings, now)
-            if verdict is None:
-                continue
-            if verdict.state is InstanceState.STALLED:
-                instance.watch.stall()
-            self._registry.transition(instance.instance_id, verdict.state, verdict.reason, now)
-            verdicts.append(verdict)
-        return verdicts
+        return self._fleet.check_health(now)
 
     # ------------------------------------------------------------------ requests
 
@@ -312,24 +253,23 @@ class Scheduler:
             del self._queued[decision.key]
         return decisions
 
+    def assigned(self, attempt_number: int, assign_number: int) -> bool:
+        """Note the number under which an attempt's Assign was sent; False if the attempt is over.
+
+        After a reconnect numbers start over: tell the new number of every Assign that is sent again.
+        """
+        return self._attempts.assigned(attempt_number, assign_number)
+
     def first_token(self, attempt_number: int, now: float) -> None:
         """Note an attempt's first token.  Later calls change nothing."""
-        reservation = self._ledger.find(attempt_number)
-        if reservation is None or reservation.first_token_at is not None:
-            return
-        self._ledger.first_token(reservation, now)
-        instance = self._registry.find(reservation.instance_id)
-        if instance is not None and instance.predictor is not None:
-            instance.predictor.first_token.add(reservation.first_token_in_s, now - reservation.made_at)
+        self._attempts.first_token(attempt_number, now)
 
     def progress(self, attempt_number: int, tokens: int) -> None:
         """Note that a request has ``tokens`` output tokens now, over all attempts.
 
         A reservation that turns out too small grows.
         """
-        reservation = self._ledger.find(attempt_number)
-        if reservation is not None:
-            self._ledger.cover(reservation, reservation.prompt_tokens + tokens - reservation.emitted_tokens)
+        self._attempts.progress(attempt_number, tokens)
 
     def release(self, attempt_number: int, now: float, *, output_tokens: int | None, finished: bool) -> bool:
         """Free the capacity of an attempt.  False if it was released before.
@@ -337,41 +277,14 @@ class Scheduler:
         ``output_tokens``: of the request, over all attempts, where known.  ``finished``: the request ended by itself,
         so its length and times are worth learning from.
         """
-        reservation = self._ledger.find(attempt_number)
-        if reservation is None:
-            return False
-        own_tokens = (output_tokens or reservation.emitted_tokens) - reservation.emitted_tokens
-        self._ledger.release(attempt_number, now, used_tokens=reservation.prompt_tokens + max(0, own_tokens))
-        instance = self._registry.find(reservation.instance_id)
-        if instance is not None:
-            self._registry.pool_of(instance).changed = True
-            if finished and output_tokens is not None:
-                self._learn(instance, reservation, now, output_tokens, own_tokens)
-        return True
+        return self._attempts.release(attempt_number, now, output_tokens=output_tokens, finished=finished)
 
     def park(self, attempt_number: int, now: float) -> bool:
         """Note that a prefill leg's sequence is over: its slot is free, its KV tokens stay taken until ``release``.
 
         False if the attempt is over.
         """
-        reservation = self._ledger.find(attempt_number)
-        if reservation is None:
-            return False
-        self._ledger.park(reservation, now)
-        instance = self._registry.find(reservation.instance_id)
-        if instance is not None:
-            self._registry.pool_of(instance).changed = True
-        return True
-
-    def _learn(
-        self, instance: Instance, reservation: Reservation, now: float, output_tokens: int, own_tokens: int
-    ) -> None:
-        took_s = now - reservation.made_at
-        self._outputs.learn(instance.spec.model, reservation.max_tokens, output_tokens)
-        self._registry.pool_of(instance).observe_service(took_s)
-        if instance.predictor is not None and own_tokens > 0:
-            predicted_s = reservation.first_token_in_s + (own_tokens - 1) * reservation.token_s
-            instance.predictor.finish.add(predicted_s, took_s)
+        return self._attempts.park(attempt_number, now)
 
     # ------------------------------------------------------------------ prefill and decode
 
@@ -568,7 +481,3 @@ class Scheduler:
     def _reorder(self, now: float) -> int:
         ordering = self._policy.acting.ordering
         return sum(p.queue.reorder(ordering, now) for p in self._registry.pools() if p.queue is not None)
-
-
-#: States that an engine which says it is ready does not change.
-_STAYS = frozenset({*DRAINS, InstanceState.READY, InstanceState.STALLED})

@@ -20,6 +20,7 @@ BEHIND = {
     for name in (
         "policies.fleet_signals.FleetSignals",
         "capacity.ledger.Ledger",
+        "fleet.Fleet",
         "pd.pairs.PairBook",
         "placement.split_planner.SplitPlanner",
         "placement.placer.Placer",
@@ -27,6 +28,7 @@ BEHIND = {
         "pool.Pool",
         "queue.ModelQueue",
         "registry.Registry",
+        "running_attempts.RunningAttempts",
         "scheduling_pass.SchedulingPass",
     )
 }

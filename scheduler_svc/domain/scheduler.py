@@ -446,10 +446,6 @@ class Scheduler:
         """The latest switches of policy, at most ``max_switches``, oldest first."""
         return self._policy.switches
 
-    def policy_names(self) -> tuple[str, ...]:
-        """Names of the policies that can be put in force, sorted."""
-        return self._policy.names()
-
     def policy_summaries(self) -> dict[str, str]:
         """One line about each policy that can be put in force, by name."""
         return self._policy.summaries()

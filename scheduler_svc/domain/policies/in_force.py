@@ -39,10 +39,6 @@ class PolicyInForce:
         """The latest switches, at most ``max_switches``, oldest first."""
         return tuple(self._switches)
 
-    def names(self) -> tuple[str, ...]:
-        """Names of all policies in the catalogue, sorted."""
-        return self._catalogue.names()
-
     def summaries(self) -> dict[str, str]:
         """One line about each policy of the catalogue, by name."""
         return self._catalogue.summaries(self._settings)

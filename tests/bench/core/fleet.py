@@ -1,4 +1,4 @@
-"""A fleet of modelled instances for the core's benchmark: equal work, no engine behind it."""
+"""A fleet of modelled instances for the scheduler's benchmark: equal work, no engine behind it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FACTS = EngineFacts(
 )
 
 
-def start_core(policy: str, instances: int, *, queue_limit: int = 1_000_000) -> Scheduler:
+def start_scheduler(policy: str, instances: int, *, queue_limit: int = 1_000_000) -> Scheduler:
     settings = SchedulerSettings(policy=policy, queue_limit_per_model=queue_limit)
     scheduler = Scheduler(settings, PolicyCatalogue())
     for n in range(instances):

@@ -24,6 +24,7 @@ STEP_S = 1e-2
 
 
 def make_facts(**changes: Any) -> EngineFacts:
+    """Make the facts of an engine that runs four sequences at once, with changes."""
     values: dict[str, Any] = {
         "engine": "modelled",
         "engine_version": "1",
@@ -38,7 +39,7 @@ def make_facts(**changes: Any) -> EngineFacts:
 
 
 def make_request(request_id: object, *, prompt: int = 32, output: int = 32, **changes: Any) -> Request:
-    """``output``: its ``max_tokens``."""
+    """Make a request with a prompt of ``prompt`` tokens and ``max_tokens`` of ``output``."""
     values: dict[str, Any] = {
         "key": RequestKey(tenant="t", request_id=str(request_id)),
         "model": MODEL,
@@ -52,7 +53,7 @@ def make_request(request_id: object, *, prompt: int = 32, output: int = 32, **ch
 def make_scheduler(
     policy: str = "fifo", *, instances: int = 0, policies: PolicyCatalogue | None = None, **settings: Any
 ) -> Scheduler:
-    """A scheduler with so many equal READY instances ``i0``, ``i1`` ..."""
+    """Make a scheduler with so many equal READY instances ``i0``, ``i1`` ..."""
     scheduler = Scheduler(SchedulerSettings(policy=policy, **settings), policies or PolicyCatalogue())
     for n in range(instances):
         add_instance(scheduler, f"i{n}")
@@ -68,7 +69,7 @@ def add_instance(
     model: str = MODEL,
     **spec: Any,
 ) -> None:
-    """A READY instance."""
+    """Register an instance and have its engine say that it is ready."""
     scheduler.register(InstanceSpec(instance_id=instance_id, model=model, engine_start_id="1", **spec), now)
     scheduler.engine_ready(instance_id, facts or make_facts(), now)
 
@@ -93,7 +94,7 @@ class ModelledEngine:
 
 
 class ModelledFleet:
-    """Plays arrivals and ends in virtual time and keeps account of what became of every request."""
+    """Plays arrivals and ends in virtual time and notes what became of every request."""
 
     def __init__(self, scheduler: Scheduler, *, heartbeat_s: float | None = None) -> None:
         self.scheduler = scheduler
@@ -113,11 +114,12 @@ class ModelledFleet:
             self.at(heartbeat_s, self._beat)
 
     def at(self, when: float, what: Callable[[], None]) -> None:
+        """Have something happen at a time, in seconds."""
         self._event_number += 1
         heapq.heappush(self._events, (when, self._event_number, what))
 
     def arrive(self, request: Request) -> None:
-        """Comes at its ``arrived_at``."""
+        """Have a request arrive at its ``arrived_at``."""
         self.at(request.arrived_at, lambda: self._arrive(request))
 
     def run(self, until: float = float("inf")) -> None:

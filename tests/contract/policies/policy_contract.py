@@ -47,7 +47,7 @@ seconds = st.floats(min_value=0.001, max_value=10_000, allow_nan=False)
 
 @st.composite
 def waiting_requests(draw: st.DrawFn) -> WaitingRequest:
-    """Anything that may wait."""
+    """Draw any request that may wait, resumed or not."""
     arrived = draw(seconds)
     resumed = draw(st.booleans())
     enqueued = arrived + draw(seconds) if resumed else arrived
@@ -76,16 +76,21 @@ def waiting_requests(draw: st.DrawFn) -> WaitingRequest:
 
 
 class PolicyContract:
+    """What every policy must hold; ``factory`` makes the policy under test."""
+
     factory: Callable[[SchedulerSettings], Policy]
 
     def policy(self) -> Policy:
+        """Make the policy with default settings."""
         return self.factory(SchedulerSettings())
 
     def scheduler(self) -> Scheduler:
+        """Make a scheduler without instances that follows the policy."""
         policies = PolicyCatalogue({**BUILTIN, NAME: lambda s: replace(self.factory(s), name=NAME)})
         return make_scheduler(NAME, policies=policies)
 
     def fleet(self, instances: int = 3, *, max_running: int = 4) -> ModelledFleet:
+        """Make a fleet of READY instances ``i0``, ``i1`` ... in virtual time; each later one costs more."""
         scheduler = self.scheduler()
         for n in range(instances):
             add_instance(scheduler, f"i{n}", facts=make_facts(max_running=max_running), price_per_hour=1.0 + n)
@@ -100,7 +105,7 @@ class PolicyContract:
         assert policy.summary
         assert "\n" not in policy.summary
 
-    def test_keeps_one_slot_for_critical_at_most(self) -> None:
+    def test_it_reserves_one_slot_for_critical_at_most(self) -> None:
         assert self.policy().objective.reserved_slots in (0, 1)
 
     # --- ordering ---------------------------------------------------------------------------------
@@ -204,7 +209,7 @@ class PolicyContract:
 
         assert fleet.by_instance == {"i2": 3}
 
-    def test_a_preference_that_cannot_be_followed_is_said_aloud(self) -> None:
+    def test_a_preference_that_cannot_be_followed_is_explained(self) -> None:
         fleet = self.fleet(2)
         fleet.arrive(make_request(1, preferred_instance="nowhere"))
 
@@ -251,7 +256,7 @@ class PolicyContract:
     @QUICK
     @given(st.data())
     def test_nobody_waits_who_could_run(self, data: st.DataObject) -> None:
-        """After every pass the head has no room anywhere, but for a slot that is reserved for CRITICAL."""
+        """After every pass the head fits nowhere, but for a slot that is reserved for CRITICAL."""
         fleet = self.fleet(data.draw(st.integers(1, 3)), max_running=data.draw(st.integers(1, 5)))
         for request in data.draw(mixed_load(max_size=30)):
             fleet.arrive(request)

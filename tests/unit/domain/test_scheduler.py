@@ -1,4 +1,4 @@
-"""The core as control sees it."""
+"""The scheduler as control sees it."""
 
 from __future__ import annotations
 

@@ -21,14 +21,14 @@ FactsFilter = Callable[[EngineFacts, Request, int], str | None]
 
 
 def adapter(facts: EngineFacts, request: Request, total_tokens: int) -> str | None:
-    """Take out engines without the request's adapter."""
+    """Say why an engine lacks the request's adapter; None if it has it."""
     if not request.adapter or request.adapter in facts.adapters:
         return None
     return f"does not have the adapter {request.adapter!r} (has: {', '.join(sorted(facts.adapters)) or 'none'})"
 
 
 def structured_output(facts: EngineFacts, request: Request, total_tokens: int) -> str | None:
-    """Take out engines that cannot constrain output as the request asks."""
+    """Say why an engine cannot constrain output as the request asks; None if it can."""
     wanted = request.sampling.structured_output
     if wanted is None or wanted.kind in facts.structured_output_kinds:
         return None
@@ -37,14 +37,14 @@ def structured_output(facts: EngineFacts, request: Request, total_tokens: int) -
 
 
 def model_length(facts: EngineFacts, request: Request, total_tokens: int) -> str | None:
-    """Take out engines whose model is too short for prompt and ``max_tokens``."""
+    """Say why prompt and ``max_tokens`` do not fit the engine's model; None if they do."""
     if total_tokens <= facts.max_model_len:
         return None
     return f"serves {facts.max_model_len} tokens of prompt and output; the request asks for {total_tokens}"
 
 
 def kv_capacity(facts: EngineFacts, request: Request, total_tokens: int) -> str | None:
-    """Take out engines whose whole KV cache is too small for prompt and ``max_tokens``."""
+    """Say why prompt and ``max_tokens`` do not fit the engine's whole KV cache; None if they do."""
     need = whole_blocks(total_tokens, facts.kv_block_size)
     if need <= facts.kv_capacity_tokens:
         return None
@@ -82,9 +82,9 @@ def with_capacity(accounts: Sequence[Account], demand: Demand) -> Sequence[Accou
 
 
 def able(accounts: Sequence[Account], demand: Demand) -> tuple[Sequence[Account], list[tuple[str, str, str]]]:
-    """Part instances that can serve the request some time from the others, given as instance id, filter, reason.
+    """Return the instances that can serve the request some time, and the others as instance id, filter, reason.
 
-    Instances to avoid are taken out unless they are the only ones.
+    Instances to avoid are among the others unless no instance is left without them.
     """
     found: list[Account] = []
     out: list[tuple[str, str, str]] = []

@@ -10,8 +10,11 @@ from scheduler_svc.domain.capacity.ledger import Ledger
 from scheduler_svc.domain.decision import Decision
 from scheduler_svc.domain.engine_facts import EngineFacts
 from scheduler_svc.domain.errors import NoInstance
-from scheduler_svc.domain.fleet import Fleet
-from scheduler_svc.domain.health import HealthVerdict
+from scheduler_svc.domain.fleet.fleet import Fleet
+from scheduler_svc.domain.fleet.health import HealthVerdict
+from scheduler_svc.domain.fleet.pool import Pool
+from scheduler_svc.domain.fleet.registry import Registry
+from scheduler_svc.domain.fleet.running_attempts import RunningAttempts
 from scheduler_svc.domain.instance import Instance
 from scheduler_svc.domain.instance_spec import InstanceRole, InstanceSpec
 from scheduler_svc.domain.instance_state import DRAINS, InstanceState
@@ -27,13 +30,10 @@ from scheduler_svc.domain.policies.catalogue import PolicyCatalogue
 from scheduler_svc.domain.policies.fleet_signals import FleetSignals
 from scheduler_svc.domain.policies.in_force import PolicyInForce
 from scheduler_svc.domain.policies.policy import PolicySwitch
-from scheduler_svc.domain.pool import Pool
 from scheduler_svc.domain.prediction.output_length import Coverage, OutputLengths
 from scheduler_svc.domain.prediction.predictor import Accuracy
 from scheduler_svc.domain.queue import ModelQueue, QueueView
-from scheduler_svc.domain.registry import Registry
 from scheduler_svc.domain.request import Request, RequestKey
-from scheduler_svc.domain.running_attempts import RunningAttempts
 from scheduler_svc.domain.scheduling_pass import SchedulingPass
 from scheduler_svc.domain.servability import why_refused
 from scheduler_svc.domain.settings import SchedulerSettings

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from scheduler_svc.domain.capacity.claim import Claim, best_claim
 from scheduler_svc.domain.capacity.demand import Demand
 from scheduler_svc.domain.decision import Decision
+from scheduler_svc.domain.fleet.pool import Pool
 from scheduler_svc.domain.pd.fallbacks import Fallback
 from scheduler_svc.domain.placement.context import PassContext
 from scheduler_svc.domain.placement.offer import Offer
 from scheduler_svc.domain.placement.placer import Placer
 from scheduler_svc.domain.placement.split_planner import SplitPlan
-from scheduler_svc.domain.pool import Pool
 from scheduler_svc.domain.queue import ModelQueue
 from scheduler_svc.domain.waiting_request import WaitingRequest
 

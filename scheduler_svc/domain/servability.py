@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from scheduler_svc.domain.engine_facts import EngineFacts
+from scheduler_svc.domain.fleet.pool import Pool
 from scheduler_svc.domain.instance import Instance
 from scheduler_svc.domain.instance_spec import InstanceRole
 from scheduler_svc.domain.instance_state import InstanceState
 from scheduler_svc.domain.placement.filters import cannot_serve
-from scheduler_svc.domain.pool import Pool
 from scheduler_svc.domain.request import Request
 
 _REASONS_SHOWN = 4

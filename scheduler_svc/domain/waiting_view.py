@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from scheduler_svc.domain.fleet.pool import Pool
 from scheduler_svc.domain.placement.filters import no_capacity_reason
 from scheduler_svc.domain.placement.offer import Offer
 from scheduler_svc.domain.placement.split_planner import SplitPlan
-from scheduler_svc.domain.pool import Pool
 from scheduler_svc.domain.queue import ModelQueue
 from scheduler_svc.domain.waiting_request import WaitingRequest
 

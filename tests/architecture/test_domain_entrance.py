@@ -20,15 +20,15 @@ BEHIND = {
     for name in (
         "policies.fleet_signals.FleetSignals",
         "capacity.ledger.Ledger",
-        "fleet.Fleet",
+        "fleet.fleet.Fleet",
         "pd.pairs.PairBook",
         "placement.split_planner.SplitPlanner",
         "placement.placer.Placer",
         "policies.in_force.PolicyInForce",
-        "pool.Pool",
+        "fleet.pool.Pool",
         "queue.ModelQueue",
-        "registry.Registry",
-        "running_attempts.RunningAttempts",
+        "fleet.registry.Registry",
+        "fleet.running_attempts.RunningAttempts",
         "scheduling_pass.SchedulingPass",
     )
 }
@@ -85,8 +85,8 @@ def _is_domain(owner: ast.expr) -> bool:
 @pytest.mark.parametrize(
     "source",
     [
-        "from scheduler_svc.domain.registry import Registry",
-        "from scheduler_svc.domain.pool import Pool as P",
+        "from scheduler_svc.domain.fleet.registry import Registry",
+        "from scheduler_svc.domain.fleet.pool import Pool as P",
         "def f():\n    from scheduler_svc.domain.capacity.ledger import Ledger",
         "scheduler._registry.get('a')",
         "self._scheduler._splits.pairs",

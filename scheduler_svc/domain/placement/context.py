@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from scheduler_svc.domain.fleet.pool import Pool
 from scheduler_svc.domain.policies.policy import Policy
-from scheduler_svc.domain.pool import Pool
 
 
 @dataclass(slots=True)

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from scheduler_svc.domain.capacity.account import Account
 from scheduler_svc.domain.capacity.claim import Claim
 from scheduler_svc.domain.capacity.demand import Demand
+from scheduler_svc.domain.fleet.pool import Pool
 from scheduler_svc.domain.objectives.objective import Choice
 from scheduler_svc.domain.placement.candidates import CandidateTable
 from scheduler_svc.domain.placement.filters import able, no_capacity_reason, with_capacity
 from scheduler_svc.domain.placement.run_prediction import predict_run
-from scheduler_svc.domain.pool import Pool
 
 
 @dataclass(slots=True, kw_only=True)

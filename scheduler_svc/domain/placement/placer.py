@@ -8,6 +8,7 @@ from scheduler_svc.domain.capacity.kv_blocks import whole_blocks
 from scheduler_svc.domain.capacity.ledger import Ledger
 from scheduler_svc.domain.capacity.reservation import Reservation
 from scheduler_svc.domain.decision import Decision, Phase, Prediction, PrefillLeg
+from scheduler_svc.domain.fleet.pool import Pool
 from scheduler_svc.domain.objectives.objective import Choice
 from scheduler_svc.domain.placement.candidates import CandidateTable
 from scheduler_svc.domain.placement.context import PassContext
@@ -16,7 +17,6 @@ from scheduler_svc.domain.placement.run_prediction import predict_run, predict_s
 from scheduler_svc.domain.placement.split_planner import Split, SplitPlan, SplitPlanner
 from scheduler_svc.domain.policies.fleet_signals import FleetSignals
 from scheduler_svc.domain.policies.policy import Policy
-from scheduler_svc.domain.pool import Pool
 from scheduler_svc.domain.prediction.output_length import OutputLengths
 from scheduler_svc.domain.request import Priority
 from scheduler_svc.domain.waiting_request import WaitingRequest

@@ -9,6 +9,7 @@ from itertools import islice
 
 from scheduler_svc.domain.capacity.account import Account
 from scheduler_svc.domain.capacity.demand import Demand
+from scheduler_svc.domain.fleet.pool import Pool
 from scheduler_svc.domain.instance import Instance
 from scheduler_svc.domain.instance_spec import InstanceRole
 from scheduler_svc.domain.instance_state import DRAINS, InstanceState
@@ -21,7 +22,6 @@ from scheduler_svc.domain.pd.router import Forecast, PhaseChoice, Shape, determi
 from scheduler_svc.domain.pd.settings import PdSettings, SplitMode
 from scheduler_svc.domain.pd.specialization import DECODE_ROLES, PREFILL_ROLES
 from scheduler_svc.domain.placement.filters import able, with_capacity
-from scheduler_svc.domain.pool import Pool
 
 #: Until a handoff was measured.
 HANDOFF_PRIOR_S = 0.05

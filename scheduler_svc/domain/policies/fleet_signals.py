@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from scheduler_svc.domain.decision import Decision
+from scheduler_svc.domain.fleet.pool import Pool
 from scheduler_svc.domain.policies.governor import Signals
-from scheduler_svc.domain.pool import Pool
 from scheduler_svc.domain.prediction.forgetting_mean import ForgettingMean
 from scheduler_svc.domain.request import Priority, Request
 from scheduler_svc.domain.targets import states_targets

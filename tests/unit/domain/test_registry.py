@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 
 from scheduler_svc.domain.errors import InstanceNotFound, InvalidRequest, LimitReached
+from scheduler_svc.domain.fleet.registry import Registry
 from scheduler_svc.domain.instance_spec import InstanceRole, InstanceSpec
 from scheduler_svc.domain.instance_state import InstanceState
-from scheduler_svc.domain.registry import Registry
 from tests.contract.policies.modelled_fleet import MODEL, add_instance, make_facts, make_request, make_scheduler
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from scheduler_svc.domain.capacity.ledger import Ledger
 from scheduler_svc.domain.engine_facts import EngineFacts
-from scheduler_svc.domain.health import HealthVerdict, judge
+from scheduler_svc.domain.fleet.health import HealthVerdict, judge
+from scheduler_svc.domain.fleet.registry import Registry
 from scheduler_svc.domain.instance import Instance
 from scheduler_svc.domain.instance_state import DRAINS, InstanceState, check_transition
 from scheduler_svc.domain.load_report import LoadReport
 from scheduler_svc.domain.prediction.pace import prior_pace
 from scheduler_svc.domain.prediction.predictor import Predictor
 from scheduler_svc.domain.progress_watch import ProgressWatch
-from scheduler_svc.domain.registry import Registry
 from scheduler_svc.domain.settings import SchedulerSettings
 
 #: States that an engine which says it is ready does not change.

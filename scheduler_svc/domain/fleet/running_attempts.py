@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from scheduler_svc.domain.capacity.ledger import Ledger
 from scheduler_svc.domain.capacity.reservation import Reservation
+from scheduler_svc.domain.fleet.registry import Registry
 from scheduler_svc.domain.instance import Instance
 from scheduler_svc.domain.prediction.output_length import OutputLengths
-from scheduler_svc.domain.registry import Registry
 
 
 class RunningAttempts:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from scheduler_svc.domain.errors import FieldViolation, InstanceNotFound, InvalidRequest, LimitReached
+from scheduler_svc.domain.fleet.pool import Pool
 from scheduler_svc.domain.instance import Instance
 from scheduler_svc.domain.instance_spec import InstanceRole, InstanceSpec
 from scheduler_svc.domain.instance_state import GONE, STARTING, InstanceState
-from scheduler_svc.domain.pool import Pool
 
 
 class Registry:

@@ -13,7 +13,7 @@ try:
     from sage_telemetry.prometheus import CannotServe
     from scheduler_svc.config import PROGRAM, SchedulerConfig, load_or_exit
     from scheduler_svc.domain.errors import UnknownPolicy
-    from scheduler_svc.domain.policy import PolicyLoadError
+    from scheduler_svc.domain.policies.catalogue import PolicyLoadError
     from scheduler_svc.telemetry.logs import configure_logging
     from scheduler_svc.transport.server import ListenError
     from scheduler_svc.wiring import SchedulerService

@@ -37,7 +37,7 @@ from scheduler_svc.control.watching.fleet_statistics import FleetStatistics
 from scheduler_svc.control.watching.fleet_watch import FleetWatch
 from scheduler_svc.domain.errors import ShuttingDown
 from scheduler_svc.domain.pd.settings import PdSettings, SplitMode
-from scheduler_svc.domain.policy import PolicyCatalogue
+from scheduler_svc.domain.policies.catalogue import PolicyCatalogue
 from scheduler_svc.domain.scheduler import Scheduler
 from scheduler_svc.domain.settings import SchedulerSettings
 from scheduler_svc.telemetry.service import SchedulerTelemetry

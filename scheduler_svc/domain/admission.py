@@ -1,7 +1,7 @@
 """What a request must be before it may wait: checks against the ranges of sampling and the facts of its model.
 
-All violations are found at once, each with its path in the contract.  Pure checks; whether an instance can serve a
-valid request is ``Scheduler.can_ever_serve``'s business.
+All violations are found at once, each with its path in the contract.  Whether an instance can serve a valid request is
+checked by ``Scheduler.admit``.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
 
+from scheduler_svc.domain.engine_facts import EngineFacts
 from scheduler_svc.domain.errors import FieldViolation
-from scheduler_svc.domain.instance import EngineFacts
 from scheduler_svc.domain.request import Request, Sampling, StructuredOutput
 
 _PENALTY = 2.0
@@ -22,7 +22,7 @@ _SHOWN = 4  # offending ids shown
 
 
 def check(request: Request, facts: EngineFacts, *, prompt_known: bool = True) -> list[FieldViolation]:
-    """Every violation; empty if there is none.
+    """Return every violation; empty if there is none.
 
     ``prompt_known``: False if the prompt itself was at fault before it became token ids; then it is not checked.
     """
@@ -39,7 +39,7 @@ def check(request: Request, facts: EngineFacts, *, prompt_known: bool = True) ->
 
 
 def check_sampling(sampling: Sampling, vocab_size: int) -> list[FieldViolation]:
-    """Ranges of the numbers, and ids and strings that must make sense."""
+    """Return violations of the ranges of numbers, and ids and strings that make no sense."""
     found = [_at(f"spec.sampling.{name}", problem) for name, problem in _out_of_range(sampling)]
     found += _ids("stop_token_ids", sampling.stop_token_ids, vocab_size)
     found += _ids("allowed_token_ids", sampling.allowed_token_ids, vocab_size)
@@ -52,7 +52,7 @@ def check_sampling(sampling: Sampling, vocab_size: int) -> list[FieldViolation]:
 
 
 def warnings(request: Request, facts: EngineFacts) -> tuple[str, ...]:
-    """Options that are accepted and have no effect here, in words."""
+    """Name the options that are accepted and have no effect here, in words."""
     found = []
     sampling = request.sampling
     if sampling.temperature == 0:
@@ -171,7 +171,7 @@ def _structured_field(wanted: StructuredOutput) -> str:
 
 
 def _structured(wanted: StructuredOutput) -> Iterator[FieldViolation]:
-    """What can be seen without a grammar compiler; the engine has the last word."""
+    """Check what can be checked without a grammar compiler; the engine has the last word."""
     field = _structured_field(wanted)
     if wanted.kind == "json_schema":
         yield from _json_schema(field, wanted.value)

@@ -19,7 +19,7 @@ class EndCause(Enum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AttemptEnd:
-    """Its sequence is over; its room in the engine is free, but for the KV blocks of a prefill leg."""
+    """How an attempt ended: its slot in the engine is free, and its KV tokens but for the blocks of a prefill leg."""
 
     attempt_number: int
     cause: EndCause

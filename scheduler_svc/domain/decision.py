@@ -10,7 +10,7 @@ from scheduler_svc.domain.request import RequestKey
 
 
 class Phase(Enum):
-    """What part of a request an assignment runs."""
+    """The part of a request that an attempt runs."""
 
     HYBRID = "hybrid"  # prefill and decode in one place
     PREFILLING = "prefilling"
@@ -19,7 +19,7 @@ class Phase(Enum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prediction:
-    """Seconds from the decision on."""
+    """What the run of a request was predicted to be like; seconds from the decision on."""
 
     start_s: float  # to the start of prefill
     first_token_s: float
@@ -28,14 +28,14 @@ class Prediction:
     cost: float  # currency of the instance's price
 
     def cost_of(self, engine_time_s: float) -> float:
-        """What that much time in the engine costs, at the rate the prediction was made with."""
+        """Work out what that much engine time costs, at the rate the prediction was made with."""
         busy_s = self.finish_s - self.start_s
         return self.cost * engine_time_s / busy_s if busy_s > 0 else 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Candidate:
-    """One instance that was looked at."""
+    """One instance that the decision looked at."""
 
     instance_id: str
     chosen: bool = False
@@ -46,7 +46,7 @@ class Candidate:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PrefillLeg:
-    """Where a split request's prompt runs.  The decision's own instance is where it decodes."""
+    """Where a split request's prompt runs; the decision's own instance is where it decodes."""
 
     instance_id: str
     attempt_number: int
@@ -55,7 +55,7 @@ class PrefillLeg:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Decision:
-    """A placement: the room is reserved from the moment this exists."""
+    """A placement, with everything needed to explain it.  The capacity is reserved from the moment this exists."""
 
     key: RequestKey
     attempt_number: int  # unique within the epoch; names the reservation
@@ -65,7 +65,7 @@ class Decision:
     phase_reason: str
     engine_priority: int  # handed to the engine; lower is sooner
     prediction: Prediction
-    reserved_tokens: int  # KV room taken
+    reserved_tokens: int  # KV tokens
     decided_at: float
     waited_s: float
     queue_length: int  # of the model, after this one left

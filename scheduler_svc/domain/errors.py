@@ -36,7 +36,7 @@ class FieldViolation:
 
 
 class InvalidRequest(SchedulerError):
-    """The caller's fault, never retried."""
+    """The request breaks the contract; names every field at fault.  Never retried."""
 
     def __init__(self, violations: Sequence[FieldViolation]) -> None:
         self.violations = tuple(violations)
@@ -44,6 +44,8 @@ class InvalidRequest(SchedulerError):
 
 
 class UnknownModel(SchedulerError):
+    """No instance serves the model that was asked for, nor is it configured; names the models there are."""
+
     def __init__(self, model: str, known: Iterable[str], *, what: str = "model") -> None:
         self.model = model
         self.known = tuple(sorted(known))
@@ -52,18 +54,24 @@ class UnknownModel(SchedulerError):
 
 
 class RequestConflict(SchedulerError):
+    """The request id is taken by a request with other content."""
+
     def __init__(self, request_id: str) -> None:
         self.request_id = request_id
         super().__init__(f"request id {request_id!r} is taken by a request with other content")
 
 
 class RequestNotFound(SchedulerError):
+    """There is no request of this id (any more)."""
+
     def __init__(self, request_id: str) -> None:
         self.request_id = request_id
         super().__init__(f"no request {request_id!r}: it never existed, was refused, or has left the record")
 
 
 class InstanceNotFound(SchedulerError):
+    """There is no instance of this id; names the instances there are."""
+
     def __init__(self, instance_id: str, known: Iterable[str]) -> None:
         self.instance_id = instance_id
         there_are = ", ".join(sorted(known)) or "none"
@@ -71,12 +79,16 @@ class InstanceNotFound(SchedulerError):
 
 
 class UnknownPolicy(SchedulerError):
+    """There is no policy of this name; names the policies there are."""
+
     def __init__(self, policy: str, known: Iterable[str]) -> None:
         self.policy = policy
         super().__init__(f"unknown policy {policy!r}; there are: {', '.join(sorted(known))}")
 
 
 class InvalidTransition(SchedulerError):
+    """The object is in a state that does not allow what was asked."""
+
     def __init__(self, what: str, current: str, wanted: str) -> None:
         super().__init__(f"{what} is {current}, which cannot become {wanted}")
 
@@ -92,7 +104,7 @@ class QueueFull(SchedulerError):
 
 
 class LimitReached(SchedulerError):
-    """The scheduler keeps no more of these."""
+    """The scheduler is at its bound and keeps no more of these."""
 
     def __init__(self, what: str, limit: int) -> None:
         self.what = what
@@ -116,18 +128,22 @@ class ShuttingDown(SchedulerError):
 
 
 class DeadlineExceeded(SchedulerError):
+    """The request's deadline passed; says where it was then."""
+
     def __init__(self, where: str) -> None:
         super().__init__(f"the deadline passed {where}")
 
 
 class RequestCancelled(SchedulerError):
+    """Somebody cancelled the request; says why."""
+
     def __init__(self, reason: str) -> None:
         self.reason = reason
         super().__init__(f"cancelled: {reason}" if reason else "cancelled")
 
 
 class GenerationFailed(SchedulerError):
-    """Nothing more can be done for the request."""
+    """Every attempt at the request failed, or a continuation could not be made equal."""
 
     def __init__(self, message: str, *, attempts: int) -> None:
         self.attempts = attempts

@@ -2,118 +2,102 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from enum import Enum
+from scheduler_svc.domain.capacity.account import Account
+from scheduler_svc.domain.engine_facts import EngineFacts
+from scheduler_svc.domain.instance_spec import InstanceSpec
+from scheduler_svc.domain.instance_state import DRAINS, GONE, InstanceState, check_transition
+from scheduler_svc.domain.load_report import LoadReport
+from scheduler_svc.domain.pd.specialization import Specialization, specialization
+from scheduler_svc.domain.prediction.predictor import Predictor
+from scheduler_svc.domain.progress_watch import ProgressWatch
+
+_TROUBLED = frozenset({InstanceState.SUSPECT, InstanceState.STALLED})
 
 
-class InstanceRole(Enum):
-    GENERAL = "general"
-    PREFILLING = "prefilling"
-    DECODING = "decoding"
-    HYBRID = "hybrid"
-    EMBEDDING = "embedding"  # no generation
+class Instance:
+    """One executor and its engine.  Identity is the id; it stays the same object over restarts of the engine.
 
+    Outside the domain it is read only: what changes it is a method of ``Scheduler``.
+    """
 
-class InstanceState(Enum):
-    """See ``registry.TRANSITIONS`` for what may follow what."""
+    __slots__ = (
+        "_state",
+        "_state_since",
+        "account",
+        "engine_start_id",
+        "facts",
+        "last_report_at",
+        "load",
+        "predictor",
+        "progress",
+        "recovers_to",
+        "role",
+        "spec",
+        "state_reason",
+        "watch",
+    )
 
-    DOWNLOADING = "downloading"
-    LOADING = "loading"
-    WARMING = "warming"
-    READY = "ready"
-    SUSPECT = "suspect"  # a stream broke or a lease is late: no new work
-    STALLED = "stalled"  # holds work and makes no progress
-    DRAINING = "draining"
-    DRAINED = "drained"
-    LOST = "lost"
-    FAILED = "failed"
+    def __init__(self, spec: InstanceSpec, now: float) -> None:
+        self.spec = spec
+        self.role = spec.role  # what it is eligible for; an administrator changes it through ``Scheduler.set_role``
+        self.facts: EngineFacts | None = None  # of the running engine; None until it is READY
+        self.engine_start_id = ""  # the engine those facts are of
+        self._state = InstanceState.DOWNLOADING
+        self._state_since = now
+        self.state_reason = "registered"
+        self.recovers_to = InstanceState.READY  # the state before SUSPECT or STALLED: READY or DRAINING
+        self.progress: float | None = None  # [0, 1] while it starts, where known
+        self.load: LoadReport | None = None  # the latest heartbeat
+        self.last_report_at: float | None = None
+        self.watch = ProgressWatch(now)
+        self.predictor: Predictor | None = None  # from READY on
+        self.account = Account(spec.instance_id)
 
+    @property
+    def instance_id(self) -> str:
+        """The id its executor registered."""
+        return self.spec.instance_id
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Parallelism:
-    tensor_parallel_size: int = 1
-    pipeline_parallel_size: int = 1
-    data_parallel_size: int = 1
-    gpu_count: int = 0  # 0 on a CPU
+    @property
+    def state(self) -> InstanceState:
+        """Where it stands; ``transition`` changes it."""
+        return self._state
 
+    @property
+    def state_since(self) -> float:
+        """When it came into its state, seconds on the scheduler's clock."""
+        return self._state_since
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Location:
-    host: str = ""
-    rack: str = ""
-    zone: str = ""
+    @property
+    def specialization(self) -> Specialization:
+        """How well it suits each leg of a split request now."""
+        return specialization(self.role, kv_connector=self.facts.kv_connector if self.facts is not None else "")
 
+    @property
+    def live(self) -> bool:
+        """Whether it serves, will serve, or may come back."""
+        return self._state not in GONE and self._state not in DRAINS
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class InstanceSpec:
-    """What an executor registers, before its engine is up."""
+    def transition(self, state: InstanceState, reason: str, now: float) -> None:
+        """Change the state: the only way to do so.  The same state again changes the reason only.
 
-    instance_id: str
-    model: str
-    role: InstanceRole = InstanceRole.GENERAL
-    engine_start_id: str = ""  # new with every engine start
-    price_per_hour: float = 0.0
-    location: Location = Location()
-    labels: Mapping[str, str] = field(default_factory=dict)
-    software_version: str = ""
-    address: str = ""  # host:port of its own services
+        Raises InvalidTransition where ``TRANSITIONS`` does not allow it; then nothing changes.
+        """
+        before = self._state
+        check_transition(self.instance_id, before, state)
+        self.state_reason = reason
+        if state is before:
+            return
+        if state in _TROUBLED:
+            self.recovers_to = before
+        if state is InstanceState.READY:
+            self.progress = None
+        if before is InstanceState.SUSPECT:
+            self.watch.pause(now - self._state_since)
+        elif state is InstanceState.READY:
+            self.watch.restart(now)
+        self._state = state
+        self._state_since = now
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class EngineFacts:
-    """What its engine is, known once it is READY."""
-
-    engine: str
-    engine_version: str
-    revision: str = ""
-    dtype: str = ""
-    vocab_size: int  # token ids are in [0, vocab_size)
-    max_model_len: int  # tokens, prompt + output
-    kv_capacity_tokens: int
-    kv_block_size: int = 16  # tokens
-    max_running: int  # sequences at once
-    max_batched_tokens: int  # tokens of one iteration: the prefill chunk
-    parallelism: Parallelism = Parallelism()
-    gpu_name: str = ""
-    gpu_memory_bytes: int = 0
-    adapters: frozenset[str] = frozenset()
-    supports_priority: bool = False
-    structured_output_kinds: frozenset[str] = frozenset()
-    kv_connector: str = ""
-    compatibility_key: str = ""
-    tokenizer_hash: str = ""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class IterationSample:
-    """One engine iteration that scheduled tokens."""
-
-    prefill_tokens: int
-    decode_tokens: int
-    running: int
-    kv_used_tokens: int
-    elapsed_s: float
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LoadReport:
-    """A heartbeat's content."""
-
-    number: int
-    last_assign: int  # number of the last Assign in these figures
-    running: int
-    waiting: int
-    unfinished: int  # requests the engine holds
-    kv_used_tokens: int
-    iterations: int  # since the engine's start: progress
-    prefix_queries_tokens: int = 0
-    prefix_hits_tokens: int = 0
-    prompt_tokens_per_s: float = 0.0
-    generation_tokens_per_s: float = 0.0
-    gpu_memory_used_bytes: int = 0
-    known_wait: str = ""  # why no progress is expected now
-    kv_pulls: int = 0  # prompts whose KV was fetched from another engine, since the engine's start
-    kv_pulls_failed: int = 0  # that could not be fetched
-    kv_leases_expired: int = 0  # prompts whose KV was kept for another engine and not fetched in time
-    samples: tuple[IterationSample, ...] = ()
+    def __repr__(self) -> str:
+        return f"Instance({self.instance_id}, {self.spec.model}, {self._state.value})"

@@ -1,4 +1,4 @@
-"""Who waits, in the order they will go."""
+"""Requests of one model that wait, in the order they will go."""
 
 from __future__ import annotations
 
@@ -8,73 +8,29 @@ from dataclasses import dataclass
 
 from scheduler_svc.domain.errors import QueueFull
 from scheduler_svc.domain.ordering.base import Ordering
-from scheduler_svc.domain.pace import Pace
-from scheduler_svc.domain.request import Priority, Request, RequestKey
+from scheduler_svc.domain.request import Priority, RequestKey
+from scheduler_svc.domain.waiting_request import WaitingRequest
 
 _GARBAGE_FLOOR = 64
 
 
-class Waiting:
-    """A request in the queue."""
-
-    __slots__ = (
-        "emitted_tokens",
-        "enqueued_at",
-        "excluded",
-        "key",
-        "late",
-        "number",
-        "output_tokens",
-        "pace",
-        "prompt_tokens",
-        "request",
-        "resumed",
-        "revisions",
-        "whole",
-    )
-
-    def __init__(
-        self,
-        request: Request,
-        *,
-        enqueued_at: float,
-        emitted_tokens: int,
-        excluded: frozenset[str],
-        resumed: bool,
-        output_tokens: int,
-        pace: Pace,
-        whole: bool = False,
-    ) -> None:
-        self.request = request
-        self.enqueued_at = enqueued_at
-        self.emitted_tokens = emitted_tokens
-        self.excluded = excluded  # instances to avoid where others are
-        self.resumed = resumed
-        self.whole = whole  # a handoff of it failed: it is not split again
-        self.output_tokens = output_tokens  # predicted when it was enqueued
-        self.pace = pace  # typical of the model's instances
-        self.prompt_tokens = request.prompt_tokens + emitted_tokens  # to prefill
-        self.key = 0.0  # what it is ordered by
-        self.number = 0  # breaks ties; negative once it has left
-        self.late = False
-        self.revisions = 0
-
-
-_Entry = tuple[float, int, Waiting]
+_Entry = tuple[float, int, WaitingRequest]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class QueueView:
-    waiting: int
-    limit: int
+    """The figures of a queue."""
+
+    waiting: int  # requests
+    limit: int  # requests that may wait; resumed ones come on top
     by_priority: dict[Priority, int]
 
 
 class ModelQueue:
-    """A heap by the ordering's static keys.
+    """Keeps waiting requests in a heap by the ordering's static keys.
 
-    What leaves early stays in the heap as garbage until it comes up, or until there is more garbage than content; so
-    the heap never holds more than twice the waiting requests and a constant.
+    A request that leaves early stays in the heap as garbage until it comes up, or until there is more garbage than
+    content; so the heap never holds more than twice the waiting requests and a constant.
     """
 
     #: a key is revised at most this often, so that an ordering cannot make the queue spin
@@ -88,7 +44,7 @@ class ModelQueue:
         self.changed = False  # something was added since the last pass
         self._ordering = ordering
         self._heap: list[_Entry] = []
-        self._waiting: dict[RequestKey, Waiting] = {}
+        self._waiting: dict[RequestKey, WaitingRequest] = {}
         self._by_priority = dict.fromkeys(Priority, 0)
         self._last_number = 0
 
@@ -100,16 +56,16 @@ class ModelQueue:
 
     @property
     def garbage(self) -> int:
-        """Entries of the heap that stand for nothing."""
+        """Entries of the heap whose request has left."""
         return len(self._heap) - len(self._waiting)
 
-    def check_room(self, expected_wait_s: float) -> None:
-        """Raises QueueFull."""
+    def check_capacity(self, expected_wait_s: float) -> None:
+        """Raise QueueFull, with the expected wait, where the queue is at its limit."""
         if len(self._waiting) >= self.limit:
             raise QueueFull(self.model, self.limit, expected_wait_s)
 
-    def add(self, waiting: Waiting, now: float) -> None:
-        """Raises ValueError if the request waits already."""
+    def add(self, waiting: WaitingRequest, now: float) -> None:
+        """Let a request wait.  Raises ValueError if it waits already."""
         key = waiting.request.key
         if key in self._waiting:
             raise ValueError(f"request {key} waits already")
@@ -121,11 +77,12 @@ class ModelQueue:
         self.changed = True
         heapq.heappush(self._heap, (waiting.key, waiting.number, waiting))
 
-    def find(self, key: RequestKey) -> Waiting | None:
+    def find(self, key: RequestKey) -> WaitingRequest | None:
+        """Return a waiting request; None if it does not wait."""
         return self._waiting.get(key)
 
-    def remove(self, key: RequestKey) -> Waiting | None:
-        """Take it out, wherever it stands.  None if it does not wait."""
+    def remove(self, key: RequestKey) -> WaitingRequest | None:
+        """Take a request out, wherever it stands, and return it.  None if it does not wait."""
         waiting = self._waiting.pop(key, None)
         if waiting is None:
             return None
@@ -136,10 +93,10 @@ class ModelQueue:
             heapq.heapify(self._heap)
         return waiting
 
-    def head(self, now: float) -> Waiting | None:
-        """Who goes next; the ordering may still send it further back.
+    def head(self, now: float) -> WaitingRequest | None:
+        """Return the request that goes next; None if none waits.
 
-        Where very many are to be sent back at once, a call sends 512 of them and takes the next as it stands.
+        The ordering may first send requests further back: at most 512 a call, then the next is taken as it stands.
         """
         heap = self._heap
         revisions_left = self.REVISIONS_PER_CALL
@@ -155,8 +112,8 @@ class ModelQueue:
             heapq.heapreplace(heap, (waiting.key, waiting.number, waiting))
         return None
 
-    def behind_head(self, depth: int, now: float) -> list[Waiting]:
-        """Up to ``depth`` requests after the head, in order.  They stay in the queue."""
+    def behind_head(self, depth: int, now: float) -> list[WaitingRequest]:
+        """Return up to ``depth`` requests after the head, in order.  They stay in the queue."""
         heap = self._heap
         taken: list[_Entry] = []
         while len(taken) <= depth and self.head(now) is not None:
@@ -165,7 +122,7 @@ class ModelQueue:
             heapq.heappush(heap, entry)
         return [entry[2] for entry in taken[1:]]
 
-    def _revise(self, waiting: Waiting, now: float) -> bool:
+    def _revise(self, waiting: WaitingRequest, now: float) -> bool:
         if waiting.revisions >= self.MAX_REVISIONS:
             return False
         key = self._ordering.revise(waiting, now)
@@ -176,7 +133,7 @@ class ModelQueue:
         return True
 
     def reorder(self, ordering: Ordering, now: float) -> int:
-        """Order everything anew; ties keep the order of arrival in the queue.  Returns how many wait."""
+        """Order all requests anew; ties keep the order of arrival in the queue.  Returns how many wait."""
         self._ordering = ordering
         for waiting in self._waiting.values():
             waiting.late = False
@@ -187,15 +144,17 @@ class ModelQueue:
         self.changed = True
         return len(self._waiting)
 
-    def position(self, waiting: Waiting) -> int:
-        """1 is next.  Costs a look at everyone who waits."""
+    def position(self, waiting: WaitingRequest) -> int:
+        """Return the place of a request in the order; 1 is next.  Looks at every waiting request."""
         mine = (waiting.key, waiting.number)
         return 1 + sum((w.key, w.number) < mine for w in self._waiting.values())
 
-    def __iter__(self) -> Iterator[Waiting]:
+    def __iter__(self) -> Iterator[WaitingRequest]:
+        """Iterate over the waiting requests in the order of arrival in the queue."""
         return iter(self._waiting.values())
 
     def view(self) -> QueueView:
+        """Return the queue's figures."""
         return QueueView(waiting=len(self._waiting), limit=self.limit, by_priority=dict(self._by_priority))
 
 

@@ -18,6 +18,8 @@ class Priority(IntEnum):
 
 
 class RequestState(Enum):
+    """Where a request stands."""
+
     QUEUED = "queued"
     RUNNING = "running"
     FINISHED = "finished"
@@ -27,17 +29,20 @@ class RequestState(Enum):
 
     @property
     def ended(self) -> bool:
+        """Whether nothing more happens to the request."""
         return self not in (RequestState.QUEUED, RequestState.RUNNING)
 
 
 class ResumeMode(Enum):
+    """What to do when a continuation differs from what was delivered."""
+
     STRICT = "strict"  # fail when a replay differs from what was delivered
     BEST_EFFORT = "best_effort"  # go on from the delivered tokens all the same
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RequestKey:
-    """Ids are scoped to their tenant."""
+    """A request's id, scoped to its tenant."""
 
     tenant: str
     request_id: str
@@ -48,13 +53,15 @@ class RequestKey:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StructuredOutput:
+    """The constraint that output has to meet."""
+
     kind: str  # json_schema | json_object | regex | choice | grammar
     value: str  # schema, pattern, grammar; for choice a JSON array of strings; for json_object empty
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sampling:
-    """How tokens are chosen; every default applied."""
+    """How tokens are chosen; every default is applied."""
 
     temperature: float = 1.0  # 0 = greedy
     top_p: float = 1.0
@@ -95,7 +102,7 @@ class Sampling:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Request:
-    """Times are seconds on the scheduler's monotonic clock."""
+    """A checked request.  Times are seconds on the scheduler's monotonic clock."""
 
     key: RequestKey
     model: str
@@ -118,6 +125,7 @@ class Request:
 
     @property
     def prompt_tokens(self) -> int:
+        """Length of the prompt."""
         return len(self.prompt_token_ids)
 
     @property

@@ -1,123 +1,131 @@
-"""One pass over one model's queue: place what can be placed, in order."""
+"""One pass over one model's queue: who goes now, and where."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from scheduler_svc.domain.capacity.claim import Claim, best_claim
+from scheduler_svc.domain.capacity.demand import Demand
 from scheduler_svc.domain.decision import Decision
+from scheduler_svc.domain.fleet.pool import Pool
 from scheduler_svc.domain.pd.fallbacks import Fallback
-from scheduler_svc.domain.pd.planner import SplitPlan
-from scheduler_svc.domain.placement.ask import Ask
-from scheduler_svc.domain.placement.claim import Claim, best_claim
-from scheduler_svc.domain.placement.placer import Offer, Placer, without_claimed
-from scheduler_svc.domain.policy import Policy
-from scheduler_svc.domain.pool import Pool
-from scheduler_svc.domain.queue import ModelQueue, Waiting
+from scheduler_svc.domain.placement.context import PassContext
+from scheduler_svc.domain.placement.offer import Offer
+from scheduler_svc.domain.placement.placer import Placer
+from scheduler_svc.domain.placement.split_planner import SplitPlan
+from scheduler_svc.domain.queue import ModelQueue
+from scheduler_svc.domain.waiting_request import WaitingRequest
 
 
 class SchedulingPass:
-    """Places heads until one fits nowhere; that one claims an instance, and a few behind it may be backfilled."""
+    """Places the head of a queue again and again until one fits nowhere.
+
+    That one claims an instance, and a few requests behind it may be backfilled where they do not delay it.
+    """
 
     def __init__(self, placer: Placer, *, backfill_depth: int) -> None:
         self._placer = placer
         self._depth = backfill_depth
 
-    def run(self, pool: Pool, queue: ModelQueue, policy: Policy, now: float, *, budget: int) -> list[Decision]:
-        """At most ``budget`` decisions.  What was placed has left the queue and has its room."""
+    def run(self, queue: ModelQueue, context: PassContext, *, budget: int) -> list[Decision]:
+        """Make at most ``budget`` decisions.  Each request placed has left the queue, its capacity reserved."""
         decisions: list[Decision] = []
         while len(decisions) < budget:
-            head = queue.head(now)
+            head = queue.head(context.now)
             if head is None:
                 break
-            ask = self._placer.ask(head, policy)
-            plan = self._placer.plan(head, ask, pool, policy, now)
+            demand = self._placer.demand(head, context.policy)
+            plan = self._placer.plan_split(head, demand, context)
             if plan is not None and plan.split is not None:
-                decisions.append(self._placer.place_split(head, ask, plan, plan.split, pool, policy, now))
+                decisions.append(self._placer.place_split(head, demand, plan, plan.split, context))
                 queue.remove(head.request.key)
                 continue
-            offer = self._placer.offer(ask, pool)
-            if not offer.roomy:
-                decisions += self._backfill(head, offer, plan, pool, queue, policy, now, budget - len(decisions))
+            offer = Offer.for_whole(demand, context.pool)
+            if not offer.with_capacity:
+                decisions += self._backfill(head, offer, plan, queue, context, budget - len(decisions))
                 break
-            decisions.append(self._placer.place(head, offer, pool, policy, now, plan=plan))
+            decisions.append(self._placer.place_whole(head, offer, context, plan=plan))
             queue.remove(head.request.key)
         return decisions
 
     def _backfill(
         self,
-        head: Waiting,
+        head: WaitingRequest,
         blocked: Offer,
         plan: SplitPlan | None,
-        pool: Pool,
         queue: ModelQueue,
-        policy: Policy,
-        now: float,
+        context: PassContext,
         budget: int,
     ) -> list[Decision]:
+        """Place requests behind a head that fits nowhere.  ``blocked``: what the head was offered."""
+        pool = context.pool
         pairs = self._placer.pairs_open(pool) and not _waits_for_a_pair(plan)
-        if len(queue) == 1 or not (pairs or any(a.prompt_room > 0 for a in pool.accounts)):
+        if len(queue) == 1 or not (pairs or any(a.prompt_limit > 0 for a in pool.accounts)):
             return []
-        claim = self._claim(head, blocked, pool, now)
+        claim = self._claim(head, blocked, pool, context.now)
         gap = _Gap(
             claim=claim,
-            said=(_ahead_of(head, claim),),
+            remarks=(_ahead_of(head, claim),),
             pairs=pairs,
-            too_much=[] if blocked.ask.constrained else [blocked.ask],
+            too_much=[] if blocked.demand.constrained else [blocked.demand],
         )
         decisions: list[Decision] = []
-        for waiting in queue.behind_head(self._depth, now):
+        for waiting in queue.behind_head(self._depth, context.now):
             if len(decisions) >= budget:
                 break
-            decision = self._place_behind(waiting, gap, pool, policy, now)
+            decision = self._place_behind(waiting, gap, context)
             if decision is not None:
                 queue.remove(waiting.request.key)
                 decisions.append(decision)
         return decisions
 
-    def _place_behind(self, waiting: Waiting, gap: _Gap, pool: Pool, policy: Policy, now: float) -> Decision | None:
-        """Place one that is not the head, if that does not delay the head."""
-        ask = self._placer.ask(waiting, policy)
-        full = any(_wants_as_much(ask, other) for other in gap.too_much)
-        if full and not gap.may_split(ask):
+    def _place_behind(self, waiting: WaitingRequest, gap: _Gap, context: PassContext) -> Decision | None:
+        """Place a request that is not the head, if that does not delay the head."""
+        demand = self._placer.demand(waiting, context.policy)
+        full = any(_needs_as_much(demand, other) for other in gap.too_much)
+        if full and not gap.may_split(demand):
             return None
-        plan = self._placer.plan(waiting, ask, pool, policy, now)
+        plan = self._placer.plan_split(waiting, demand, context)
         if plan is not None and plan.phase.split:
-            return self._split_behind(waiting, ask, plan, gap, pool, policy, now)
+            return self._split_behind(waiting, demand, plan, gap, context)
         if full:
             return None
-        offer = self._placer.offer(ask, pool)
-        if not offer.roomy and not ask.constrained:
-            gap.too_much.append(ask)
+        offer = Offer.for_whole(demand, context.pool)
+        if not offer.with_capacity and not demand.constrained:
+            gap.too_much.append(demand)
         if gap.claim is not None:
-            offer.roomy = without_claimed(offer, gap.claim, now)
-        if not offer.roomy:
+            offer.respect(gap.claim, context.now)
+        if not offer.with_capacity:
             return None
-        decision = self._placer.place(waiting, offer, pool, policy, now, said=gap.said, plan=plan)
+        decision = self._placer.place_whole(waiting, offer, context, remarks=gap.remarks, plan=plan)
         if gap.claim is not None and decision.instance_id == gap.claim.account.instance_id:
-            gap.claim.take(ask)
+            gap.claim.take(demand)
         return decision
 
     def _split_behind(
-        self, waiting: Waiting, ask: Ask, plan: SplitPlan, gap: _Gap, pool: Pool, policy: Policy, now: float
+        self, waiting: WaitingRequest, demand: Demand, plan: SplitPlan, gap: _Gap, context: PassContext
     ) -> Decision | None:
-        """What should be split and cannot be keeps its turn: run whole behind a head it would be in the way."""
+        """Place a request that should be split.
+
+        Where it cannot be split now it keeps its turn: run whole behind the head, it would be in the head's way.
+        """
         split = plan.split
         if split is None:
-            if plan.fallback_cause is Fallback.NO_ROOM and not ask.constrained:
-                gap.too_much_for_pairs.append(ask)
+            if plan.fallback_cause is Fallback.NO_ROOM and not demand.constrained:
+                gap.too_much_for_pairs.append(demand)
             return None
         if not gap.pairs or (gap.claim is not None and gap.claim.account in (split.decode, split.prefill)):
             return None
-        return self._placer.place_split(waiting, ask, plan, split, pool, policy, now, said=gap.said)
+        return self._placer.place_split(waiting, demand, plan, split, context, remarks=gap.remarks)
 
-    def _claim(self, head: Waiting, blocked: Offer, pool: Pool, now: float) -> Claim | None:
-        """The head keeps its claim while it is the head and the instance can serve it."""
+    def _claim(self, head: WaitingRequest, blocked: Offer, pool: Pool, now: float) -> Claim | None:
+        """Return the head's claim.  The head keeps it while it is the head and the instance can serve it."""
         claim = pool.claim
         if pool.claimant is head and claim is not None and claim.account in blocked.able:
-            claim.look_ahead(blocked.ask, now)
+            claim.look_ahead(blocked.demand, now)
             return claim
         pool.claimant = head
-        pool.claim = best_claim(blocked.ask, blocked.able, now, backfills=self._depth)
+        pool.claim = best_claim(blocked.demand, blocked.able, now, backfills=self._depth)
         return pool.claim
 
 
@@ -126,28 +134,33 @@ class _Gap:
     """What may go before a blocked head, as far as one pass has found out."""
 
     claim: Claim | None  # the head's
-    said: tuple[str, ...]  # of each that goes before it
-    pairs: bool  # whether splits may
-    too_much: list[Ask]  # there is no room for them whole
-    too_much_for_pairs: list[Ask] = field(default_factory=list)  # nor for these at a pair
+    remarks: tuple[str, ...]  # for the explanation of each request that goes before the head
+    pairs: bool  # whether split requests may go
+    too_much: list[Demand]  # demands there is no capacity for on one instance
+    too_much_for_pairs: list[Demand] = field(default_factory=list)  # demands there is no capacity for at a pair
 
-    def may_split(self, ask: Ask) -> bool:
-        """Whether it is worth a look."""
-        return self.pairs and not any(_wants_as_much(ask, other) for other in self.too_much_for_pairs)
+    def may_split(self, demand: Demand) -> bool:
+        """Whether it is worth a look at the pairs."""
+        return self.pairs and not any(_needs_as_much(demand, other) for other in self.too_much_for_pairs)
 
 
 def _waits_for_a_pair(plan: SplitPlan | None) -> bool:
-    """Whether the head is to be split once there is room: smaller ones would take that room from it again and again."""
+    """Whether the head is to be split once there is capacity.
+
+    Smaller requests that are split would take that capacity from it again and again.
+    """
     return plan is not None and plan.fallback_cause is Fallback.NO_ROOM
 
 
-def _wants_as_much(ask: Ask, other: Ask) -> bool:
-    """Whether there is no room for ``ask`` where there was none for ``other``, which any instance could serve."""
+def _needs_as_much(demand: Demand, other: Demand) -> bool:
+    """Whether no instance has capacity for ``demand``, as none had for ``other``, which any instance could serve."""
     return (
-        ask.tokens >= other.tokens and ask.prompt_tokens >= other.prompt_tokens and (ask.headroom or not other.headroom)
+        demand.tokens >= other.tokens
+        and demand.prompt_tokens >= other.prompt_tokens
+        and (demand.must_leave_reserve or not other.must_leave_reserve)
     )
 
 
-def _ahead_of(head: Waiting, claim: Claim | None) -> str:
-    where = f", which waits for room on {claim.account.instance_id}" if claim is not None else ""
+def _ahead_of(head: WaitingRequest, claim: Claim | None) -> str:
+    where = f", which waits for capacity on {claim.account.instance_id}" if claim is not None else ""
     return f"backfilled ahead of {head.request.key}{where}"

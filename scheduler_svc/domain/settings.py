@@ -8,28 +8,15 @@ from dataclasses import dataclass, field, fields
 
 from scheduler_svc.domain.pd.settings import PdSettings
 from scheduler_svc.domain.request import Priority
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Targets:
-    """What a request's timing should be; None where nothing is asked."""
-
-    ttft_s: float | None = None  # arrival to first token
-    tpot_s: float | None = None  # per output token after the first
-
-
-DEFAULT_TARGETS: Mapping[Priority, Targets] = {
-    Priority.CRITICAL: Targets(ttft_s=0.5),
-    Priority.HIGH: Targets(ttft_s=1.0),
-    Priority.NORMAL: Targets(ttft_s=5.0),
-    Priority.LOW: Targets(ttft_s=30.0),
-    Priority.BACKGROUND: Targets(ttft_s=120.0),
-}
+from scheduler_svc.domain.targets import DEFAULT_TARGETS, Targets
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SchedulerSettings:
-    """Raises ValueError with the offending key named."""
+    """Bounds, times and shares of scheduling, and the policy at start.
+
+    Raises ValueError with the offending key named.
+    """
 
     policy: str = "adaptive"  # at start; a name in the catalogue
 
@@ -40,7 +27,7 @@ class SchedulerSettings:
     max_decisions_per_pass: int = 256  # then scheduler.more is True
     max_switches: int = 64  # policy switches remembered
 
-    # room
+    # capacity
     lookahead_share: int = 8  # max(1, max_running // this) requests may queue at an engine
     backfill_depth: int = 16  # requests looked at behind a head that fits nowhere
     output_quantile: float = 0.8  # of learned output lengths, for reservations
@@ -58,7 +45,7 @@ class SchedulerSettings:
 
     # adaptive
     adaptive_interval_s: float = 0.5  # between evaluations
-    adaptive_confirm_s: float = 1.0  # a wish must last this long
+    adaptive_confirm_s: float = 1.0  # a governor's wish must last this long
     adaptive_dwell_s: float = 20.0  # between two switches
 
     # prefill/decode separation

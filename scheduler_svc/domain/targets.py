@@ -1,11 +1,28 @@
-"""What a request aims at, its class's default filled in where it says nothing."""
+"""What a request's timing should be: its own targets, or its class's defaults."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from scheduler_svc.domain.request import Priority, Request
-from scheduler_svc.domain.settings import Targets
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Targets:
+    """Wanted times, seconds; None where nothing is asked."""
+
+    ttft_s: float | None = None  # arrival to first token
+    tpot_s: float | None = None  # per output token after the first
+
+
+DEFAULT_TARGETS: Mapping[Priority, Targets] = {
+    Priority.CRITICAL: Targets(ttft_s=0.5),
+    Priority.HIGH: Targets(ttft_s=1.0),
+    Priority.NORMAL: Targets(ttft_s=5.0),
+    Priority.LOW: Targets(ttft_s=30.0),
+    Priority.BACKGROUND: Targets(ttft_s=120.0),
+}
 
 
 def states_targets(request: Request) -> bool:
@@ -14,7 +31,7 @@ def states_targets(request: Request) -> bool:
 
 
 def effective_targets(request: Request, defaults: Mapping[Priority, Targets]) -> Targets:
-    """The request's own; only one that states none, a deadline included, takes its class's default."""
+    """Return the request's own targets, or its class's default where it states none, a deadline included."""
     if states_targets(request):
         return Targets(ttft_s=request.ttft_target_s, tpot_s=request.tpot_target_s)
     return defaults[request.priority]

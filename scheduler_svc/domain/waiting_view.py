@@ -4,22 +4,28 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from scheduler_svc.domain.pd.planner import SplitPlan
-from scheduler_svc.domain.placement.filters import no_room_reason
-from scheduler_svc.domain.placement.placer import Offer
-from scheduler_svc.domain.pool import Pool
-from scheduler_svc.domain.queue import ModelQueue, Waiting
+from scheduler_svc.domain.fleet.pool import Pool
+from scheduler_svc.domain.placement.filters import no_capacity_reason
+from scheduler_svc.domain.placement.offer import Offer
+from scheduler_svc.domain.placement.split_planner import SplitPlan
+from scheduler_svc.domain.queue import ModelQueue
+from scheduler_svc.domain.waiting_request import WaitingRequest
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WaitingView:
+    """A waiting request as operators see it."""
+
     position: int  # 1 is next
     ordering_key: str  # what it is ordered by now, in words
     because: str  # why it waits, in words
 
 
 def why_not_at_once(pool: Pool | None) -> str:
-    """What a request of this model that comes now has to wait for; empty if nothing.  Cheap: asked for every one."""
+    """Say what a request of this model that comes now has to wait for; empty if nothing.
+
+    Cheap: asked for every request.
+    """
     if pool is None or not pool.accounts:
         return "no instance is ready"
     if pool.queue:
@@ -30,9 +36,12 @@ def why_not_at_once(pool: Pool | None) -> str:
 
 
 def why_waiting(
-    waiting: Waiting, offer: Offer, plan: SplitPlan | None, pool: Pool, queue: ModelQueue, now: float
+    waiting: WaitingRequest, offer: Offer, plan: SplitPlan | None, pool: Pool, queue: ModelQueue, now: float
 ) -> str:
-    """One reason, the most telling; of what should be split, why it is not, and what keeps it from running whole."""
+    """Say why a request waits: the one most telling reason.
+
+    Of a request that should be split: why it is not, and what keeps it from running whole.
+    """
     if not pool.accounts:
         return f"no READY instance of {pool.model!r}: {pool.states()}"
     if plan is None or not plan.phase.split:
@@ -46,26 +55,28 @@ def why_waiting(
 
 
 def _no_place(offer: Offer) -> str:
-    """Why it cannot run whole now; empty if it can."""
+    """Say why a request cannot run whole now; empty if it can."""
     if not offer.able:
         instance_id, _, reason = offer.unable[-1]
         return f"no READY instance can serve it; {instance_id} {reason}"
-    return "" if offer.roomy else _no_room(offer)
+    return "" if offer.with_capacity else _no_capacity(offer)
 
 
-def _behind(waiting: Waiting, pool: Pool, queue: ModelQueue, now: float) -> str:
+def _behind(waiting: WaitingRequest, pool: Pool, queue: ModelQueue, now: float) -> str:
     head = queue.head(now)
     if head is waiting:
         return "it is next; a scheduling pass is due"
     claim = pool.claim
     if head is not None and pool.claimant is head and claim is not None:
-        return f"{head.request.key} is ahead and claims room on {claim.account.instance_id}"
+        return f"{head.request.key} is ahead and claims capacity on {claim.account.instance_id}"
     return "others are ahead of it"
 
 
-def _no_room(offer: Offer) -> str:
-    ask = offer.ask
-    reasons = [no_room_reason(a.free_slots, a.free_tokens, ask.tokens, ask.headroom) for a in offer.able]
+def _no_capacity(offer: Offer) -> str:
+    demand = offer.demand
+    reasons = [
+        no_capacity_reason(a.free_slots, a.free_tokens, demand.tokens, demand.must_leave_reserve) for a in offer.able
+    ]
     names = {name for name, _ in reasons}
     n = len(reasons)
     every = f"all {n} instances" if n > 1 else f"instance {offer.able[0].instance_id}"
@@ -73,7 +84,7 @@ def _no_room(offer: Offer) -> str:
         return f"{every} full: no slot free"
     if names == {"kv_room"}:
         most = max(a.free_tokens for a in offer.able)
-        return f"{every} full: {ask.tokens} KV tokens needed, at most {max(0, most)} free"
+        return f"{every} full: {demand.tokens} KV tokens needed, at most {max(0, most)} free"
     if names <= {"slots", "headroom"}:
-        return f"{every} full but for the slot kept for CRITICAL"
+        return f"{every} full but for the slot reserved for CRITICAL"
     return f"{every} full: " + "; ".join(sorted({reason for _, reason in reasons}))

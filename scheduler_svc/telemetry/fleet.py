@@ -10,10 +10,10 @@ from sage_telemetry import catalogue
 from sage_telemetry.instrument import Instrument
 from sage_telemetry.meter import Labels, Observed
 from scheduler_svc.control.requests.request_table import RequestTable
-from scheduler_svc.domain.instance import InstanceState
+from scheduler_svc.domain.instance import Instance
+from scheduler_svc.domain.instance_state import InstanceState
 from scheduler_svc.domain.pd.fallbacks import Fallback
 from scheduler_svc.domain.pd.pairs import PairState
-from scheduler_svc.domain.registry import Instance
 from scheduler_svc.domain.request import RequestState
 from scheduler_svc.domain.scheduler import Scheduler
 
@@ -48,7 +48,7 @@ class FleetReader:
                 values[catalogue.QUEUE_DEPTH].append(((model, priority.name.lower()), waiting))
 
     def _running(self, values: Values) -> None:
-        running = Counter({pool.model: 0 for pool in self._scheduler.registry.pools()})
+        running = Counter(dict.fromkeys(self._scheduler.models(), 0))
         backlog = clients = 0
         for live in self._requests:
             running[live.request.model] += live.state is RequestState.RUNNING
@@ -62,23 +62,23 @@ class FleetReader:
         values[catalogue.POLICY_ACTIVE] = [((self._scheduler.policy, self._scheduler.delegate), 1)]
 
     def _pairs(self, values: Values) -> None:
-        pd = self._scheduler.pd
-        states = Counter(pair.state for pair in pd.pairs if pd.settings.enabled)
-        values[catalogue.PD_ENABLED] = [((), float(pd.settings.enabled))]
+        enabled, counts = self._scheduler.pd_settings.enabled, self._scheduler.split_counts()
+        states = Counter(pair.state for pair in self._scheduler.pairs() if enabled)
+        values[catalogue.PD_ENABLED] = [((), float(enabled))]
         values[catalogue.PD_CONDITIONS] = [((), len(self._scheduler.pd_conditions()))]
-        values[catalogue.PD_SPLITS] = [((), pd.splits)]
-        values[catalogue.PD_FALLBACKS] = [((cause.value,), pd.fallback_causes[cause]) for cause in Fallback]
+        values[catalogue.PD_SPLITS] = [((), counts.splits)]
+        values[catalogue.PD_FALLBACKS] = [((cause.value,), counts.fallback_causes.get(cause, 0)) for cause in Fallback]
         values[catalogue.PD_PAIRS] = [((state.value,), states[state]) for state in PairState]
 
     def _instances(self, values: Values) -> None:
         now = self._clock.now()
         counts: Counter[tuple[str, InstanceState]] = Counter()
-        for instance in self._scheduler.registry:
+        for instance in self._scheduler.instances():
             counts[instance.spec.model, instance.state] += 1
             _describe(instance, values, now)
         values[catalogue.INSTANCES] = [
-            ((pool.model, state.value), counts[pool.model, state])
-            for pool in self._scheduler.registry.pools()
+            ((model, state.value), counts[model, state])
+            for model in self._scheduler.models()
             for state in InstanceState
         ]
 

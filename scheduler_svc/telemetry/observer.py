@@ -69,11 +69,11 @@ class TelemetryObserver:
 
     def begin_models(self) -> None:
         """Called before figures are read, on the event loop: no model is read before its counters are there."""
-        self._metrics.begin([UNKNOWN_MODEL, *(pool.model for pool in self._scheduler.registry.pools())])
+        self._metrics.begin([UNKNOWN_MODEL, *self._scheduler.models()])
 
     def _model_label(self, asked: str) -> str:
         """A client may ask for anything; only what the registry knows becomes a label."""
-        return asked if self._scheduler.registry.find_pool(asked) is not None else UNKNOWN_MODEL
+        return asked if self._scheduler.knows_model(asked) else UNKNOWN_MODEL
 
     def _finish(self, notes: RequestNotes, end: EndNote) -> None:
         if self._spans is not None:

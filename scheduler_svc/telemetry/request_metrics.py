@@ -14,7 +14,7 @@ from scheduler_svc.control.watching import attainment as slo
 from scheduler_svc.domain.attempt_end import AttemptEnd
 from scheduler_svc.domain.decision import Decision
 from scheduler_svc.domain.request import Priority
-from scheduler_svc.domain.settings import Targets
+from scheduler_svc.domain.targets import Targets
 from scheduler_svc.telemetry.outcomes import reason_of
 
 UNKNOWN_MODEL = "(unknown)"

@@ -59,7 +59,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
             delegate=self._scheduler.delegate,
             available=[
                 admin_pb2.PolicyInfo(name=name, summary=summary)
-                for name, summary in self._scheduler.policies.summaries(self._scheduler.settings).items()
+                for name, summary in self._scheduler.policy_summaries().items()
             ],
             switches=[fleet_snapshots.policy_switch(switch, now) for switch in reversed(self._scheduler.switches)],
         )
@@ -75,7 +75,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         self, request: admin_pb2.ListInstancesRequest, context: Context
     ) -> admin_pb2.ListInstancesResponse:
         now = self._clock.now()
-        found = [i for i in self._scheduler.registry.all() if request.model in ("", i.spec.model)]
+        found = [i for i in self._scheduler.instances() if request.model in ("", i.spec.model)]
         found.sort(key=lambda i: i.spec.instance_id)
         return admin_pb2.ListInstancesResponse(
             instances=[instance_view(i, now) for i in found],
@@ -89,7 +89,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
     async def GetInstance(
         self, request: admin_pb2.GetInstanceRequest, context: Context
     ) -> admin_pb2.GetInstanceResponse:
-        instance = self._scheduler.registry.get(request.instance_id)
+        instance = self._scheduler.instance(request.instance_id)
         return admin_pb2.GetInstanceResponse(instance=instance_view(instance, self._clock.now()))
 
     async def DrainInstance(
@@ -110,8 +110,8 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         role = ROLE_FROM_WIRE.get(request.role)
         if role is None or request.role == common_pb2.INSTANCE_ROLE_UNSPECIFIED:
             raise InvalidRequest([FieldViolation(field="role", description=f"{request.role} is not a role")])
-        previous = self._scheduler.registry.set_role(request.instance_id, role)
-        instance = self._scheduler.registry.get(request.instance_id)
+        previous = self._scheduler.set_role(request.instance_id, role)
+        instance = self._scheduler.instance(request.instance_id)
         log.info("instance %s: role %s -> %s", instance.instance_id, previous.value, role.value)
         self._wakeup.notify()
         view = instance_view(instance, self._clock.now())
@@ -125,15 +125,15 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
     async def SetPrefillDecode(
         self, request: admin_pb2.SetPrefillDecodeRequest, context: Context
     ) -> admin_pb2.SetPrefillDecodeResponse:
-        settings = prefill_decode.changed(self._scheduler.pd.settings, request.config)
-        log.info("prefill/decode: %s -> %s", self._scheduler.pd.settings, settings)
+        settings = prefill_decode.changed(self._scheduler.pd_settings, request.config)
+        log.info("prefill/decode: %s -> %s", self._scheduler.pd_settings, settings)
         self._scheduler.set_pd(settings)
         self._wakeup.notify()
         return admin_pb2.SetPrefillDecodeResponse(config=prefill_decode.config(settings))
 
     async def Explain(self, request: admin_pb2.ExplainRequest, context: Context) -> admin_pb2.ExplainResponse:
         key = key_of(request.tenant, request.request_id)
-        return story(self._explainer.explain(key), self._scheduler.registry, self._epoch)
+        return story(self._explainer.explain(key), self._scheduler, self._epoch)
 
     async def WatchFleet(  # type: ignore[override]  # it writes to the context instead of yielding
         self, request: admin_pb2.WatchFleetRequest, context: Context

@@ -5,7 +5,8 @@ from __future__ import annotations
 from sage.controlplane.v1 import common_pb2, executor_pb2, inference_pb2
 from scheduler_svc.domain.attempt_end import EndCause
 from scheduler_svc.domain.decision import Phase
-from scheduler_svc.domain.instance import InstanceRole, InstanceState
+from scheduler_svc.domain.instance_spec import InstanceRole
+from scheduler_svc.domain.instance_state import InstanceState
 from scheduler_svc.domain.request import Priority, RequestState, ResumeMode
 
 PRIORITY_FROM_WIRE: dict[common_pb2.Priority.ValueType, Priority] = {

@@ -8,8 +8,8 @@ from scheduler_svc.control.requests.live_request import LiveRequest, Placement
 from scheduler_svc.control.requests.outcome import Finished, SloOutcome
 from scheduler_svc.control.requests.output_log import TokenSlice
 from scheduler_svc.domain.decision import Candidate, Decision, Prediction
-from scheduler_svc.domain.instance import Parallelism
-from scheduler_svc.domain.registry import Instance
+from scheduler_svc.domain.engine_facts import Parallelism
+from scheduler_svc.domain.instance import Instance
 from scheduler_svc.transport.enums import FINISH_REASON_TO_WIRE, PHASE_TO_WIRE, ROLE_TO_WIRE
 
 

@@ -10,7 +10,7 @@ from scheduler_svc.control.watching.fleet_statistics import DECISIONS_KEPT, Rece
 from scheduler_svc.control.watching.fleet_watch import FleetSnapshot
 from scheduler_svc.control.watching.rolling_counts import Stretch
 from scheduler_svc.domain.errors import FieldViolation, InvalidRequest
-from scheduler_svc.domain.policy import PolicySwitch
+from scheduler_svc.domain.policies.policy import PolicySwitch
 from scheduler_svc.domain.queue import QueueView
 from scheduler_svc.domain.request import Priority, RequestState
 from scheduler_svc.domain.scheduler import Scheduler

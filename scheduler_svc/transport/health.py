@@ -11,7 +11,7 @@ from grpc_health.v1.health import aio as health_aio
 
 from sage.controlplane.v1 import admin_pb2, executor_pb2, inference_pb2
 from sage_common.clock import Clock
-from scheduler_svc.domain.instance import InstanceState
+from scheduler_svc.domain.instance_state import InstanceState
 from scheduler_svc.domain.scheduler import Scheduler
 
 INFERENCE = inference_pb2.DESCRIPTOR.services_by_name["InferenceService"].full_name
@@ -34,13 +34,13 @@ class HealthReporter:
         for name in ("", EXECUTOR, ADMIN):
             await self._set(name, serving=True)
         while True:
-            ready = any(i.state is InstanceState.READY for i in self._scheduler.registry.all())
+            ready = any(i.state is InstanceState.READY for i in self._scheduler.instances())
             await self._set(INFERENCE, serving=ready)
             await self._set(PREFILL_DECODE, serving=self._splits())
             await self._clock.sleep(CHECK_S)
 
     def _splits(self) -> bool:
-        return self._scheduler.pd.settings.enabled and not self._scheduler.pd_conditions()
+        return self._scheduler.pd_settings.enabled and not self._scheduler.pd_conditions()
 
     async def leave(self) -> None:
         """NOT_SERVING for all, for good: the process is about to stop."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any, NoReturn, TypeAlias
 
 import grpc
@@ -23,10 +22,6 @@ from scheduler_svc.transport.submissions import key_of, submission
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
-TURNS_TO_ASSIGN = 2
-"""Turns of the event loop in which a request that finds room at once is placed and its Assign written: its engine
-starts while its client is still being told that it was accepted."""
-
 
 class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
     def __init__(self, intake: Intake, scheduler: Scheduler, *, epoch: int) -> None:
@@ -45,8 +40,8 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
             self._intake.leave(subscription)
 
     async def _stream(self, subscription: Subscription, context: Context) -> None:
-        for _ in range(TURNS_TO_ASSIGN):
-            await asyncio.sleep(0)
+        # The engine of a request that can be placed at once starts while its client is still being told of acceptance.
+        await self._intake.first_pass(subscription)
         live = subscription.live
         wait_s = self._intake.expected_wait_s(live)
         await context.write(events.accepted(live, attached=subscription.attached, expected_wait_s=wait_s))
@@ -55,7 +50,7 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
             if isinstance(event, TokenSlice):
                 await context.write(events.tokens(event, self._epoch))
             elif isinstance(event, Placement):
-                instance = self._scheduler.registry.find(event.decision.instance_id)
+                instance = self._scheduler.find_instance(event.decision.instance_id)
                 await context.write(events.scheduled(event, instance, self._epoch))
             elif isinstance(event, Finished):
                 await context.write(events.finished(event))

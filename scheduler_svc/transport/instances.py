@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sage.controlplane.v1 import admin_pb2, common_pb2
 from sage_wire import durations
-from scheduler_svc.domain.registry import Instance
+from scheduler_svc.domain.instance import Instance
 from scheduler_svc.transport.enums import ROLE_TO_WIRE, STATE_TO_WIRE
 from scheduler_svc.transport.events import parallelism
 

@@ -63,10 +63,10 @@ def changed(settings: PdSettings, wire: admin_pb2.PrefillDecodeConfig) -> PdSett
 
 def state(scheduler: Scheduler, most_pairs: int = PAIRS_SHOWN) -> admin_pb2.GetPrefillDecodeResponse:
     """With at most ``most_pairs`` of the pairs: there may be as many as prefill instances times decode instances."""
-    pd = scheduler.pd
-    pairs = _by_state(pd.pairs) if pd.settings.enabled else {}  # else not renewed: maybe gone
+    settings, counts = scheduler.pd_settings, scheduler.split_counts()
+    pairs = _by_state(scheduler.pairs()) if settings.enabled else {}  # else not renewed: maybe gone
     return admin_pb2.GetPrefillDecodeResponse(
-        config=config(pd.settings),
+        config=config(settings),
         pairs=[_pair(pair) for pair in islice(chain.from_iterable(pairs.values()), most_pairs)],
         pair_counts=[
             admin_pb2.PrefillDecodePairCount(state=STATE_TO_WIRE[state], pairs=len(those))
@@ -74,8 +74,8 @@ def state(scheduler: Scheduler, most_pairs: int = PAIRS_SHOWN) -> admin_pb2.GetP
             if those
         ],
         conditions=scheduler.pd_conditions(),
-        splits=pd.splits,
-        fallbacks=pd.fallbacks,
+        splits=counts.splits,
+        fallbacks=counts.fallbacks,
     )
 
 

@@ -11,15 +11,9 @@ from sage_wire.errors import ErrorReason
 from sage_wire.protocol import OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION
 from scheduler_svc.control.instances.registration import HeldAttempt, Registration
 from scheduler_svc.domain.attempt_end import AttemptEnd, EndCause
-from scheduler_svc.domain.instance import (
-    EngineFacts,
-    InstanceRole,
-    InstanceSpec,
-    IterationSample,
-    LoadReport,
-    Location,
-    Parallelism,
-)
+from scheduler_svc.domain.engine_facts import EngineFacts, Parallelism
+from scheduler_svc.domain.instance_spec import InstanceRole, InstanceSpec, Location
+from scheduler_svc.domain.load_report import IterationSample, LoadReport
 from scheduler_svc.transport.enums import CAUSE_FROM_WIRE, FINISH_REASON_FROM_WIRE, ROLE_FROM_WIRE
 from scheduler_svc.transport.errors import WireError
 

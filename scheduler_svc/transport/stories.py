@@ -6,7 +6,7 @@ from sage.controlplane.v1 import admin_pb2
 from sage_wire import durations
 from scheduler_svc.control.requests.explain import Story
 from scheduler_svc.control.requests.timeline import TimeSlice, TimeUse
-from scheduler_svc.domain.registry import Registry
+from scheduler_svc.domain.scheduler import Scheduler
 from scheduler_svc.transport import events
 from scheduler_svc.transport.enums import PRIORITY_TO_WIRE, REQUEST_STATE_TO_WIRE
 from scheduler_svc.transport.errors import to_status
@@ -20,7 +20,7 @@ TIME_USE_TO_WIRE: dict[TimeUse, admin_pb2.TimeUse.ValueType] = {
 }
 
 
-def story(told: Story, registry: Registry, epoch: int) -> admin_pb2.ExplainResponse:
+def story(told: Story, scheduler: Scheduler, epoch: int) -> admin_pb2.ExplainResponse:
     live = told.live
     wire = admin_pb2.ExplainResponse(
         request_id=live.key.request_id,
@@ -38,7 +38,7 @@ def story(told: Story, registry: Registry, epoch: int) -> admin_pb2.ExplainRespo
     )
     for placement in live.placements:
         decision = placement.decision
-        instance = registry.find(decision.instance_id)
+        instance = scheduler.find_instance(decision.instance_id)
         wire.decisions.append(events.decision(decision, instance, epoch, with_candidates=True))
     for entry in told.history:
         wire.history.add(

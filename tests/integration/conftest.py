@@ -5,13 +5,13 @@ from importlib.metadata import entry_points
 
 import pytest
 
-from scheduler_svc.domain import policy
+from scheduler_svc.domain.policies import catalogue
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _plugins_found_once() -> Iterator[None]:
     """Every scheduler looks for installed policies, which takes longer than most tests here."""
-    found = entry_points(group=policy.ENTRY_POINT_GROUP)
+    found = entry_points(group=catalogue.ENTRY_POINT_GROUP)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(policy, "entry_points", lambda group: found)
+        patch.setattr(catalogue, "entry_points", lambda group: found)
         yield

@@ -45,6 +45,7 @@ class Dispatcher:
                 self._release(decision)
             else:
                 self._start(live, decision)
+        self._wakeup.answer()
         return self._scheduler.more
 
     def _start(self, live: LiveRequest, decision: Decision) -> None:

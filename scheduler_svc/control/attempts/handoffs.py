@@ -52,7 +52,7 @@ class Handoffs:
             prefill_instance=leg.instance_id,
             prefill_number=leg.attempt_number,
             decode_instance=decision.instance_id,
-            pair=self._scheduler.pd.pairs.find(leg.instance_id, decision.instance_id),
+            pair=self._scheduler.pair_between(leg.instance_id, decision.instance_id),
         )
         self._waiting[decision.attempt_number] = (live, decision)
         if PrefillLeg(self, self._runner, live, decision, handoff).send():

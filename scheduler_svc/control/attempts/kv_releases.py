@@ -10,7 +10,7 @@ from sage_common.clock import Clock
 from scheduler_svc.control.attempts.executor_link import ExecutorLink
 from scheduler_svc.control.attempts.executor_links import ExecutorLinks
 from scheduler_svc.control.attempts.handoff import Handoff
-from scheduler_svc.domain.instance import InstanceState
+from scheduler_svc.domain.instance_state import InstanceState
 from scheduler_svc.domain.scheduler import Scheduler
 
 log = logging.getLogger(__name__)
@@ -63,11 +63,11 @@ class KvReleases:
     def _link_that_could_fetch(self, handoff: Handoff) -> tuple[str, ExecutorLink] | None:
         others = [
             pair.decode.instance_id
-            for pair in self._scheduler.pd.pairs
+            for pair in self._scheduler.pairs()
             if pair.prefill.instance_id == handoff.prefill_instance
         ]
         for instance_id in (handoff.decode_instance, *others):
-            instance = self._scheduler.registry.find(instance_id)
+            instance = self._scheduler.find_instance(instance_id)
             link = self._links.find(instance_id)
             if link is not None and instance is not None and instance.state is not InstanceState.STALLED:
                 return instance_id, link

@@ -17,8 +17,8 @@ from scheduler_svc.control.attempts.executor_link import AssignOrder, KvHandoff
 from scheduler_svc.control.attempts.request_runner import PREFILL_SAMPLING
 from scheduler_svc.domain.attempt_end import AttemptEnd, EndCause
 from scheduler_svc.domain.decision import Phase
-from scheduler_svc.domain.instance import EngineFacts
-from scheduler_svc.domain.pd.pairs import Pair, PairState
+from scheduler_svc.domain.engine_facts import EngineFacts
+from scheduler_svc.domain.pd.pairs import Pair
 from scheduler_svc.domain.request import Request, RequestKey, Sampling
 from scheduler_svc.domain.scheduler import Scheduler
 
@@ -57,11 +57,11 @@ class WarmUps:
 
     def check(self) -> None:
         """Form the pairs there are, warm up those that need it, and log what keeps splitting from working."""
-        if not self._scheduler.pd.settings.enabled:
+        if not self._scheduler.pd_settings.enabled:
             self._logged = []
             return
         self._scheduler.renew_pairs()
-        for pair in self._scheduler.pd.pairs.due(self._clock.now()):
+        for pair in self._scheduler.pairs_due(self._clock.now()):
             self._start(pair)
         conditions = self._scheduler.pd_conditions()
         if conditions != self._logged:
@@ -81,7 +81,7 @@ class WarmUps:
         """Use the pair from now on: its warm-up handed over in ``took_s`` seconds."""
         if not warm_up.over:
             warm_up.over = True
-            self._scheduler.pd.pairs.worked(warm_up.pair, took_s)
+            self._scheduler.handed_over(warm_up.pair, took_s)
             log.info("prefill/decode: %s hands over in %.3f s", _name(warm_up.pair), took_s)
 
     def failed(self, warm_up: WarmUp, reason: str) -> None:
@@ -91,14 +91,14 @@ class WarmUps:
         warm_up.over = True
         if warm_up.attempt is not None:
             warm_up.attempt.abandon("its warm-up is over")
-        self._scheduler.pd.pairs.failed(warm_up.pair, reason, self._clock.now())
+        self._scheduler.warm_up_failed(warm_up.pair, reason, self._clock.now())
         log.warning("prefill/decode: %s cannot hand over: %s", _name(warm_up.pair), reason)
 
     def _start(self, pair: Pair) -> None:
-        instance = self._scheduler.registry.find(pair.prefill.instance_id)
+        instance = self._scheduler.find_instance(pair.prefill.instance_id)
         if instance is None or instance.facts is None:
             return
-        pair.state = PairState.WARMING
+        self._scheduler.warm_up_started(pair)
         warm_up = WarmUp(pair, self._prompt(instance.facts))
         leg = _PrefillLeg(self, warm_up)
         if self._send(warm_up, pair.prefill.instance_id, Phase.PREFILLING, PREFILL_SAMPLING, leg, None):

@@ -8,15 +8,12 @@ from sage_common.clock import Clock
 from scheduler_svc.control.attempts.attempt_table import AttemptTable
 from scheduler_svc.control.instances.session import Session
 from scheduler_svc.domain.errors import InvalidTransition
-from scheduler_svc.domain.instance import InstanceState
-from scheduler_svc.domain.registry import Instance
+from scheduler_svc.domain.instance import Instance
+from scheduler_svc.domain.instance_state import DRAINS, GONE, STARTING, InstanceState
 from scheduler_svc.domain.scheduler import Scheduler
 
 log = logging.getLogger(__name__)
 
-STARTING = frozenset({InstanceState.DOWNLOADING, InstanceState.LOADING, InstanceState.WARMING})
-GONE = frozenset({InstanceState.LOST, InstanceState.FAILED})
-DRAINS = frozenset({InstanceState.DRAINING, InstanceState.DRAINED})
 _DRAINABLE = (InstanceState.READY, InstanceState.SUSPECT, InstanceState.STALLED)
 
 
@@ -73,8 +70,7 @@ class Drains:
         if not drained and instance.state is not InstanceState.READY and instance.state not in STARTING:
             if not self.cordoned(instance_id):
                 raise InvalidTransition(f"instance {instance_id}", instance.state.value, InstanceState.READY.value)
-            if instance.recovers_to in DRAINS:
-                instance.recovers_to = InstanceState.READY
+            self._scheduler.recover_without_drain(instance_id)
         self._cordoned.discard(instance_id)
         if session is None:
             return False
@@ -90,7 +86,7 @@ class Drains:
         Capacity that is reserved for a decode leg whose prefill runs elsewhere, and KV left for others to fetch, are
         in flight as well.
         """
-        instance = self._scheduler.registry.find(instance_id)
+        instance = self._scheduler.find_instance(instance_id)
         if (
             instance is not None
             and instance.state is InstanceState.DRAINING
@@ -106,4 +102,4 @@ class Drains:
             log.warning("instance %s forgotten; its operator drain is lifted", instance_id)
 
     def _move(self, instance: Instance, state: InstanceState, reason: str) -> None:
-        self._scheduler.registry.transition(instance.instance_id, state, reason, self._clock.now())
+        self._scheduler.transition(instance.instance_id, state, reason, self._clock.now())

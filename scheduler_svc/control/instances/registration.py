@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from scheduler_svc.domain.instance import InstanceRole, InstanceSpec
+from scheduler_svc.domain.instance_spec import InstanceRole, InstanceSpec
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

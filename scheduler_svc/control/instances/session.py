@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sage_common.clock import Timer
 from scheduler_svc.control.attempts.executor_link import ExecutorLink
-from scheduler_svc.domain.registry import Instance
+from scheduler_svc.domain.instance import Instance
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

@@ -11,7 +11,7 @@ from scheduler_svc.control.attempts.executor_link import ExecutorLink
 from scheduler_svc.control.attempts.executor_links import ExecutorLinks
 from scheduler_svc.control.attempts.handoffs import Handoffs
 from scheduler_svc.control.instances.cool_downs import CoolDowns
-from scheduler_svc.control.instances.drains import GONE, STARTING, Drains
+from scheduler_svc.control.instances.drains import Drains
 from scheduler_svc.control.instances.registration import (
     DuplicateInstance,
     Registration,
@@ -24,8 +24,11 @@ from scheduler_svc.control.requests.model_directory import ModelDirectory
 from scheduler_svc.control.requests.tokenizers import Tokenizers
 from scheduler_svc.control.timing.loop_lag import LoopLag
 from scheduler_svc.control.timing.wakeup import Wakeup
-from scheduler_svc.domain.instance import EngineFacts, InstanceSpec, InstanceState, LoadReport
-from scheduler_svc.domain.registry import Instance
+from scheduler_svc.domain.engine_facts import EngineFacts
+from scheduler_svc.domain.instance import Instance
+from scheduler_svc.domain.instance_spec import InstanceSpec
+from scheduler_svc.domain.instance_state import GONE, STARTING, InstanceState
+from scheduler_svc.domain.load_report import LoadReport
 from scheduler_svc.domain.scheduler import Scheduler
 
 log = logging.getLogger(__name__)
@@ -85,7 +88,7 @@ class Sessions:
             old = None
         self._forgive(spec)
         now = self._clock.now()
-        instance = self._scheduler.registry.register(spec, now)
+        instance = self._scheduler.register(spec, now)
         keep = self._kept(instance_id, registration) if old is not None else ()
         session = Session(
             session_id=secrets.token_hex(8),
@@ -245,13 +248,13 @@ class Sessions:
         An operator's drain outlives the executor; the executor's own ends with its session.
         Raises InstanceNotFound, InvalidTransition.
         """
-        instance = self._scheduler.registry.get(instance_id)
+        instance = self._scheduler.instance(instance_id)
         self._drains.start(instance, self._sessions.get(instance_id), reason, by_operator=by_operator)
         return instance
 
     def resume(self, instance_id: str) -> Instance:
         """Take a drain back, also that of an instance that is away.  Raises InstanceNotFound, InvalidTransition."""
-        instance = self._scheduler.registry.get(instance_id)
+        instance = self._scheduler.instance(instance_id)
         session = self._sessions.get(instance_id)
         takes_work_again = self._drains.lift(instance, session)
         if session is not None:
@@ -290,12 +293,12 @@ class Sessions:
     def check_instances(self) -> None:
         """Finish drains whose last reservation went without a word, and forget instances that are gone for long."""
         now = self._clock.now()
-        for instance in list(self._scheduler.registry.all()):
+        for instance in self._scheduler.instances():
             instance_id = instance.instance_id
             self._drains.finish_if_empty(instance_id)
             gone = instance_id not in self._sessions
             if gone and now - instance.state_since > self._settings.forget_after_s:
-                self._scheduler.registry.forget(instance_id)
+                self._scheduler.forget(instance_id)
                 self._cool_downs.forget(instance_id)
                 self._drains.forget(instance_id)
 
@@ -318,7 +321,7 @@ class Sessions:
 
     def _forgive(self, spec: InstanceSpec) -> None:
         """Start over where the engine is a new one: it is not to blame for what the one before did."""
-        known = self._scheduler.registry.find(spec.instance_id)
+        known = self._scheduler.find_instance(spec.instance_id)
         if known is not None and known.spec.engine_start_id != spec.engine_start_id:
             self._cool_downs.forget(spec.instance_id)
 
@@ -370,7 +373,7 @@ class Sessions:
         if cool_down_reason is not None:
             self._move(instance, InstanceState.SUSPECT, cool_down_reason)  # that is the reason from now on
             return
-        self._scheduler.registry.recover(session.instance_id, reason, self._clock.now())
+        self._scheduler.recover(session.instance_id, reason, self._clock.now())
         self._drains.finish_if_empty(session.instance_id)
         self._wakeup.notify()
 
@@ -410,4 +413,4 @@ class Sessions:
         return self._sessions.get(session.instance_id) is session
 
     def _move(self, instance: Instance, state: InstanceState, reason: str) -> None:
-        self._scheduler.registry.transition(instance.instance_id, state, reason, self._clock.now())
+        self._scheduler.transition(instance.instance_id, state, reason, self._clock.now())

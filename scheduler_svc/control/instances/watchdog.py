@@ -6,12 +6,11 @@ import logging
 
 from sage_common.clock import Clock
 from scheduler_svc.control.attempts.warm_ups import WarmUps
-from scheduler_svc.control.instances.drains import STARTING
 from scheduler_svc.control.instances.sessions import Sessions
 from scheduler_svc.control.requests.request_table import RequestTable
 from scheduler_svc.control.timing.wakeup import Wakeup
 from scheduler_svc.domain.errors import NoInstance
-from scheduler_svc.domain.instance import InstanceState
+from scheduler_svc.domain.instance_state import STARTING, InstanceState
 from scheduler_svc.domain.request import RequestState
 from scheduler_svc.domain.scheduler import Scheduler
 
@@ -66,7 +65,7 @@ class Watchdog:
             log.info("policy %s -> %s: %s", switch.from_policy, switch.to_policy, switch.reason)
             self._wakeup.notify()
         self._end_orphans()
-        self._scheduler.registry.retire_models(keep=self._configured)
+        self._scheduler.retire_models(keep=self._configured)
 
     def _end_orphans(self) -> None:
         """End requests whose model no instance has served for ``orphan_timeout_s``, unless they asked to wait."""
@@ -87,4 +86,4 @@ class Watchdog:
     def _served(self, model: str) -> bool:
         """Return whether an instance of the model takes requests, or starts."""
         hopeful = STARTING | {InstanceState.READY}
-        return any(i.state in hopeful for i in self._scheduler.registry if i.spec.model == model)
+        return any(i.state in hopeful for i in self._scheduler.instances() if i.spec.model == model)

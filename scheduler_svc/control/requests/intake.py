@@ -20,20 +20,18 @@ from scheduler_svc.control.timing.loop_lag import LoopLag
 from scheduler_svc.control.timing.time_limit import TimeLimit
 from scheduler_svc.control.timing.wakeup import Wakeup
 from scheduler_svc.domain import admission
+from scheduler_svc.domain.engine_facts import EngineFacts
 from scheduler_svc.domain.errors import (
     DeadlineExceeded,
     FieldViolation,
     InvalidRequest,
-    NoInstance,
     QueueFull,
     RequestCancelled,
     RequestConflict,
     ShuttingDown,
 )
-from scheduler_svc.domain.instance import EngineFacts
-from scheduler_svc.domain.request import Request, RequestKey, Sampling
+from scheduler_svc.domain.request import Request, RequestKey, RequestState, Sampling
 from scheduler_svc.domain.scheduler import Scheduler
-from scheduler_svc.domain.waiting_view import why_not_at_once
 
 log = logging.getLogger(__name__)
 
@@ -125,6 +123,14 @@ class Intake:
             here.through.set()
         return Subscription(live, self._loop_lag, after_token=submission.after_token, attached=False)
 
+    async def first_pass(self, subscription: Subscription) -> None:
+        """Wait until the scheduling pass that follows a request's acceptance is over, whether it placed it or not.
+
+        If it did, the request's executor is told before the caller goes on (``Wakeup.answered``).
+        """
+        if not subscription.attached and subscription.live.state is RequestState.QUEUED:
+            await self._wakeup.answered()
+
     def leave(self, subscription: Subscription) -> None:
         """Note that a client's stream is over; cancel the request if no client reads it and it is not detached."""
         subscription.close()
@@ -215,10 +221,8 @@ class Intake:
     def _accept(
         self, request: Request, submission: Submission, warnings: tuple[str, ...], observed: RequestObserver
     ) -> LiveRequest:
-        self._refuse_unservable(request)
         now = self._clock.now()
-        ahead = why_not_at_once(self._scheduler.registry.find_pool(request.model))
-        self._scheduler.enqueue(request, now)
+        ahead = self._scheduler.admit(request, now)
         live = LiveRequest(
             request=request,
             digest=submission.digest,
@@ -234,20 +238,6 @@ class Intake:
         observed.accepted(live, now)
         self._wakeup.notify()
         return live
-
-    def _refuse_unservable(self, request: Request) -> None:
-        """Raise NoInstance where no instance serves the request.
-
-        A request that asked to wait is refused only where instances are there and none of them will ever serve it.
-        """
-        pool = self._scheduler.registry.find_pool(request.model)
-        if pool is not None and any(instance.live for instance in pool.instances()):
-            why_never = self._scheduler.can_ever_serve(request)
-            if why_never is not None:
-                raise NoInstance(request.model, why_never)
-        why_not_now = self._scheduler.servable_now(request)
-        if why_not_now is not None and not request.wait_for_instance:
-            raise NoInstance(request.model, why_not_now)
 
 
 def _first_per_field(violations: list[FieldViolation]) -> list[FieldViolation]:

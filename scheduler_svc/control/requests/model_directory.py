@@ -6,6 +6,7 @@ import asyncio
 
 from sage_common.clock import Clock
 from scheduler_svc.control.requests.tokenizers import Tokenizers
+from scheduler_svc.domain.engine_facts import EngineFacts
 from scheduler_svc.domain.errors import (
     DeadlineExceeded,
     FieldViolation,
@@ -13,7 +14,6 @@ from scheduler_svc.domain.errors import (
     NoInstance,
     UnknownModel,
 )
-from scheduler_svc.domain.instance import EngineFacts
 from scheduler_svc.domain.scheduler import Scheduler
 
 TOKENIZER_WAIT_S = 5.0
@@ -81,13 +81,12 @@ class ModelDirectory:
 
     def _known(self) -> frozenset[str]:
         """Return every model with an instance, whatever its state, and those of the configuration."""
-        return self._configured.union(pool.model for pool in self._scheduler.registry.pools() if len(pool))
+        return self._configured.union(self._scheduler.models_with_instances())
 
     def _why(self, model: str) -> str:
         if model in self._facts:
             return f"its tokenizer has not come within {TOKENIZER_WAIT_S:.0f} s"
-        pool = self._scheduler.registry.find_pool(model)
-        states = pool.states() if pool is not None and len(pool) else "none has registered"
+        states = self._scheduler.instance_states(model) if self._scheduler.instances(model) else "none has registered"
         return f"no instance has been ready yet: {states}"
 
     async def _wait_for_change(self, until: float) -> None:

@@ -10,6 +10,7 @@ class Wakeup:
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
+        self._answered = asyncio.Event()
 
     def notify(self) -> None:
         """Wake the dispatcher: something may be schedulable."""
@@ -19,3 +20,18 @@ class Wakeup:
         """Wait for the next ``notify``, then forget it."""
         await self._event.wait()
         self._event.clear()
+
+    def answer(self) -> None:
+        """Say that a pass is over: what it decided has been handed to the executors' streams."""
+        self._answered.set()
+        self._answered = asyncio.Event()
+
+    async def answered(self) -> None:
+        """Wait for the pass that the latest ``notify`` asked for; return at once where none is due.
+
+        The wait is bounded by that one pass, which the dispatcher makes as soon as it gets its turn.  The event loop
+        resumes tasks in the order in which they were woken, so a stream that waits for messages gets to write what
+        the pass decided before the caller of this goes on.
+        """
+        if self._event.is_set():
+            await self._answered.wait()

@@ -17,8 +17,7 @@ from scheduler_svc.control.requests.live_request import LiveRequest
 from scheduler_svc.control.requests.submission import Submission
 from scheduler_svc.domain.errors import InvalidRequest, RequestCancelled, RequestConflict, UnknownModel
 from scheduler_svc.domain.request import Priority, RequestState
-from scheduler_svc.domain.settings import Targets
-from scheduler_svc.domain.targets import states_targets
+from scheduler_svc.domain.targets import Targets, states_targets
 
 ANY = "any"
 """Stands for the request as a whole: met if no target was missed."""

@@ -19,7 +19,7 @@ from scheduler_svc.control.watching.rolling_counts import Counts, RollingCounts
 from scheduler_svc.domain.attempt_end import AttemptEnd
 from scheduler_svc.domain.decision import Decision, Phase
 from scheduler_svc.domain.request import Priority, RequestKey
-from scheduler_svc.domain.settings import Targets
+from scheduler_svc.domain.targets import Targets
 
 DECISIONS_KEPT = 64
 """Latest decisions that are kept."""

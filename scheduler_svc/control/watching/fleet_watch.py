@@ -14,9 +14,9 @@ from scheduler_svc.control.requests.request_table import RequestTable
 from scheduler_svc.control.watching.fleet_statistics import FleetStatistics, RecentDecision, RecentFailover
 from scheduler_svc.control.watching.rolling_counts import WINDOW_S, Stretch
 from scheduler_svc.domain.errors import LimitReached
-from scheduler_svc.domain.policy import PolicySwitch
+from scheduler_svc.domain.instance import Instance
+from scheduler_svc.domain.policies.policy import PolicySwitch
 from scheduler_svc.domain.queue import QueueView
-from scheduler_svc.domain.registry import Instance
 from scheduler_svc.domain.scheduler import Scheduler
 
 WATCHERS_LIMIT = 32
@@ -105,7 +105,7 @@ class FleetWatch:
             policy=scheduler.policy,
             delegate=scheduler.delegate,
             latest_switch=scheduler.switches[-1] if scheduler.switches else None,
-            instances=tuple(scheduler.registry.all()),
+            instances=tuple(scheduler.instances()),
             queues=queues,
             running=max(0, len(self._requests) - waiting),
             waiting=waiting,

@@ -1,1 +1,1 @@
-"""Who goes next."""
+"""Who goes next: the orderings of waiting requests."""

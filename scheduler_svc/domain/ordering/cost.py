@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from scheduler_svc.domain.request import Priority
-
-if TYPE_CHECKING:
-    from scheduler_svc.domain.queue import Waiting
+from scheduler_svc.domain.waiting_request import WaitingRequest
 
 
 class CheapestFirst:
-    """Key: arrival + a class's worth per class below CRITICAL + predicted seconds of service, up to a cap.
+    """Orders by class, and by predicted service within a class.
 
+    Key: arrival + ``ageing_s_per_class`` for every class below CRITICAL + predicted seconds of service, up to a cap.
     Serving the cheap first shortens the mean wait; the cap keeps an expensive request from waiting for ever, and is
     less than a class is worth, so that classes stay apart.  A request whose deadline asks for an earlier start is due
     then.
@@ -24,9 +21,11 @@ class CheapestFirst:
 
     @property
     def max_delay_s(self) -> float:
+        """Seconds by which a key may be later than arrival."""
         return self._ageing_s * (Priority.BACKGROUND - Priority.CRITICAL) + self._cap_s
 
-    def key(self, waiting: Waiting, now: float) -> float:
+    def key(self, waiting: WaitingRequest, now: float) -> float:
+        """Return arrival + class + predicted service, or the latest start that meets the deadline if earlier."""
         request = waiting.request
         service_s = self._service_s(waiting)
         by_class = self._ageing_s * (request.priority - Priority.CRITICAL)
@@ -35,13 +34,15 @@ class CheapestFirst:
             due = min(due, request.target_at - service_s)
         return max(due, request.arrived_at)
 
-    def revise(self, waiting: Waiting, now: float) -> float | None:
+    def revise(self, waiting: WaitingRequest, now: float) -> float | None:
+        """Return None: a key never changes."""
         return None
 
-    def describe(self, waiting: Waiting, now: float) -> str:
+    def describe(self, waiting: WaitingRequest, now: float) -> str:
+        """Say what the request is ordered by."""
         priority = waiting.request.priority.name
         service_s = self._service_s(waiting)
         return f"class {priority}, predicted service {service_s:.2f} s: due in {waiting.key - now:.2f} s"
 
-    def _service_s(self, waiting: Waiting) -> float:
+    def _service_s(self, waiting: WaitingRequest) -> float:
         return waiting.pace.service_s(waiting.prompt_tokens, waiting.output_tokens)

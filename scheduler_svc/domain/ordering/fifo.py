@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from scheduler_svc.domain.queue import Waiting
+from scheduler_svc.domain.waiting_request import WaitingRequest
 
 
 class Fifo:
-    """Key: arrival.  A resumed request keeps its arrival, so it goes to the front."""
+    """Orders by arrival.  A resumed request keeps its arrival, so it goes to the front."""
 
     max_delay_s = 0.0
 
-    def key(self, waiting: Waiting, now: float) -> float:
+    def key(self, waiting: WaitingRequest, now: float) -> float:
+        """Return the arrival."""
         return waiting.request.arrived_at
 
-    def revise(self, waiting: Waiting, now: float) -> float | None:
+    def revise(self, waiting: WaitingRequest, now: float) -> float | None:
+        """Return None: a key never changes."""
         return None
 
-    def describe(self, waiting: Waiting, now: float) -> str:
+    def describe(self, waiting: WaitingRequest, now: float) -> str:
+        """Say what the request is ordered by."""
         return f"arrival, {now - waiting.request.arrived_at:.2f} s ago"

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from scheduler_svc.domain.request import Priority
-
-if TYPE_CHECKING:
-    from scheduler_svc.domain.queue import Waiting
+from scheduler_svc.domain.waiting_request import WaitingRequest
 
 
 class ByClass:
-    """Key: arrival + ``ageing_s_per_class`` for every class below CRITICAL.
+    """Orders by class, with ageing.
 
-    So waiting that long makes up for one class, and a request is overtaken only by what arrives within
-    4 x ``ageing_s_per_class`` of it.
+    Key: arrival + ``ageing_s_per_class`` for every class below CRITICAL.  So waiting that long makes up for one class,
+    and a request is overtaken only by those that arrive within 4 x ``ageing_s_per_class`` of it.
     """
 
     def __init__(self, ageing_s_per_class: float) -> None:
@@ -22,16 +18,20 @@ class ByClass:
 
     @property
     def max_delay_s(self) -> float:
+        """Seconds by which a key may be later than arrival."""
         return self._ageing_s * (Priority.BACKGROUND - Priority.CRITICAL)
 
-    def key(self, waiting: Waiting, now: float) -> float:
+    def key(self, waiting: WaitingRequest, now: float) -> float:
+        """Return arrival + class."""
         request = waiting.request
         return request.arrived_at + self._ageing_s * (request.priority - Priority.CRITICAL)
 
-    def revise(self, waiting: Waiting, now: float) -> float | None:
+    def revise(self, waiting: WaitingRequest, now: float) -> float | None:
+        """Return None: a key never changes."""
         return None
 
-    def describe(self, waiting: Waiting, now: float) -> str:
+    def describe(self, waiting: WaitingRequest, now: float) -> str:
+        """Say what the request is ordered by."""
         request = waiting.request
         worth = self._ageing_s * (request.priority - Priority.CRITICAL)
         waited = now - request.arrived_at

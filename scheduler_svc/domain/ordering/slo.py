@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from scheduler_svc.domain.request import Priority
-from scheduler_svc.domain.settings import Targets
-from scheduler_svc.domain.targets import effective_targets
-
-if TYPE_CHECKING:
-    from scheduler_svc.domain.queue import Waiting
+from scheduler_svc.domain.targets import Targets, effective_targets
+from scheduler_svc.domain.waiting_request import WaitingRequest
 
 
 class LeastSlack:
-    """Key: the latest moment at which the request can start and still meet its targets.
+    """Orders by the latest moment at which a request can start and still meet its targets.
 
     Slack is target - now - predicted service; ``now`` is the same for all, so the order is that of the latest starts,
-    which are static.  A request that comes to the head after its latest start cannot make it any more: it steps back
-    by ``late_delay_s``, behind those that still can, and goes ahead of whatever is due after that.  Where the first
-    token's target is missed and a deadline can still be met, the deadline is what counts.
+    which do not change.  A request that comes to the head after its latest start cannot make it any more: it steps back
+    by ``late_delay_s``, behind those that still can, and goes ahead of those due after that.  Where the first token's
+    target is missed and a deadline can still be met, the deadline is what counts.
     """
 
     def __init__(self, defaults: Mapping[Priority, Targets], *, late_delay_s: float, max_slack_s: float) -> None:
@@ -29,16 +25,19 @@ class LeastSlack:
 
     @property
     def max_delay_s(self) -> float:
+        """Seconds by which a key may be later than arrival."""
         return self._max_slack_s + 2 * self._late_delay_s
 
-    def key(self, waiting: Waiting, now: float) -> float:
+    def key(self, waiting: WaitingRequest, now: float) -> float:
+        """Return the latest start that meets the request's targets, between arrival and ``max_slack_s`` later."""
         first_token, end = self._latest_starts(waiting)
         starts = [s for s in (first_token, end) if s is not None]
         since = _since(waiting)
         latest = min(starts) if starts else since + self._max_slack_s
         return min(max(latest, since), since + self._max_slack_s)
 
-    def revise(self, waiting: Waiting, now: float) -> float | None:
+    def revise(self, waiting: WaitingRequest, now: float) -> float | None:
+        """Return a later key for a request that can no longer meet its target, else None."""
         if waiting.late:
             return None
         first_token, end = self._latest_starts(waiting)
@@ -52,14 +51,15 @@ class LeastSlack:
         waiting.late = True
         return stepped_back
 
-    def describe(self, waiting: Waiting, now: float) -> str:
+    def describe(self, waiting: WaitingRequest, now: float) -> str:
+        """Say what the request is ordered by."""
         due = f"{waiting.key - now:.2f} s"
         if waiting.late:
             return f"too late for its target: stepped back by {self._late_delay_s:.0f} s, due in {due}"
         return f"slack {due} to the latest start that meets its target"
 
-    def _latest_starts(self, waiting: Waiting) -> tuple[float | None, float | None]:
-        """For the first token and for the deadline; None where nothing is asked."""
+    def _latest_starts(self, waiting: WaitingRequest) -> tuple[float | None, float | None]:
+        """Return the latest starts for the first token and for the deadline; None where nothing is asked."""
         request, pace = waiting.request, waiting.pace
         ttft = effective_targets(request, self._defaults).ttft_s
         prefill_s = pace.iteration_s(waiting.prompt_tokens, 1, waiting.prompt_tokens)
@@ -70,5 +70,5 @@ class LeastSlack:
         return first_token, request.target_at - pace.service_s(waiting.prompt_tokens, waiting.output_tokens)
 
 
-def _since(waiting: Waiting) -> float:
+def _since(waiting: WaitingRequest) -> float:
     return waiting.enqueued_at if waiting.resumed else waiting.request.arrived_at

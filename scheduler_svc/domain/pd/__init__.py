@@ -1,1 +1,1 @@
-"""Prefill/decode separation: when to split a request, between which instances, and whether they can hand over."""
+"""Prefill/decode separation: when to split a request, and which instances can hand KV over."""

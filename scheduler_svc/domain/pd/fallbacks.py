@@ -6,6 +6,8 @@ from enum import Enum
 
 
 class Fallback(Enum):
+    """Why a request that should have been split ran whole, or why its handoff failed; what is counted."""
+
     NO_PAIR = "no_pair"  # no pair of instances can hand over
     NO_ROOM = "no_room"  # none of the pairs has room now
     FAILED_BEFORE = "failed_before"  # it runs whole because a handoff of it failed

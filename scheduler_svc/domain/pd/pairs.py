@@ -9,6 +9,8 @@ from enum import Enum
 
 
 class PairState(Enum):
+    """Whether a pair can hand KV over, as far as is known."""
+
     UNTRIED = "untried"
     WARMING = "warming"
     USABLE = "usable"
@@ -26,11 +28,14 @@ class End:
 
     @property
     def identity(self) -> tuple[str, str]:
+        """Instance and engine start: what a pair is known by."""
         return self.instance_id, self.engine_start_id
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Pair:
+    """A prefill and a decode instance, and what their handoffs proved."""
+
     prefill: End
     decode: End
     state: PairState = PairState.UNTRIED
@@ -47,7 +52,7 @@ HANDOFF_WEIGHT = 0.2  # of a new measurement
 
 
 class PairBook:
-    """All pairs of the engines that run now; bounded by their product, which operators choose."""
+    """Keeps all pairs of the engines that run now; bounded by their product, which operators choose."""
 
     def __init__(self) -> None:
         self._pairs: dict[tuple[tuple[str, str], tuple[str, str]], Pair] = {}
@@ -56,18 +61,19 @@ class PairBook:
         self._away: frozenset[str] = frozenset()  # instances whose engine runs and that take nothing now
 
     def __iter__(self) -> Iterator[Pair]:
+        """Iterate over all pairs."""
         return iter(self._pairs.values())
 
     def __len__(self) -> int:
         return len(self._pairs)
 
     def renew(self, prefills: Iterable[End], decodes: Iterable[End], *, away: Collection[str] = ()) -> None:
-        """Form the pairs of these ends; what is known of those that stay is kept, the others are forgotten.
+        """Form the pairs of these ends; pairs that stay keep what they proved, the others are forgotten.
 
-        Pairs of an instance that is ``away`` are not tried, and a warm-up under way when it went counts for nothing;
-        that they are not used is the pool's business, which knows at once.
+        ``away``: instances that take nothing now.  Their pairs are not due for a warm-up, and one that was under way
+        when its instance went away counts for nothing; the pool keeps them from being used.
 
-        Two ends of one model whose keys differ are a pair that failed for good: for operators to see.
+        Two ends of one model with different compatibility keys are a pair that failed for good, for operators to see.
         """
         self._away = frozenset(away)
         decodes = list(decodes)
@@ -84,7 +90,7 @@ class PairBook:
             self._by_decode.setdefault(pair.decode.instance_id, []).append(pair)
 
     def due(self, now: float) -> list[Pair]:
-        """Pairs to warm up now."""
+        """Return the pairs to warm up now."""
         return [
             pair
             for pair in self._pairs.values()
@@ -93,7 +99,7 @@ class PairBook:
         ]
 
     def usable_for(self, decode_instance: str) -> dict[str, Pair]:
-        """Usable pairs of a decode instance, by prefill instance."""
+        """Return the usable pairs of a decode instance, by prefill instance."""
         return {
             pair.prefill.instance_id: pair
             for pair in self._by_decode.get(decode_instance, ())
@@ -101,11 +107,15 @@ class PairBook:
         }
 
     def find(self, prefill_instance: str, decode_instance: str) -> Pair | None:
+        """Return the pair of these two instances; None if they form none."""
         pairs = self._by_decode.get(decode_instance, ())
         return next((pair for pair in pairs if pair.prefill.instance_id == prefill_instance), None)
 
     def typical_handoff_s(self, model: str) -> float | None:
-        """Mean over the model's pairs of what was measured; None where nothing was.  Cheap: asked for every plan."""
+        """Return the mean handoff time over a model's pairs, in seconds; None where none was measured.
+
+        Cheap: asked for every plan.
+        """
         if self._handoff_s is None:
             measured: dict[str, list[float]] = {}
             for pair in self:
@@ -114,8 +124,12 @@ class PairBook:
             self._handoff_s = {name: sum(times) / len(times) for name, times in measured.items()}
         return self._handoff_s.get(model)
 
+    def warming(self, pair: Pair) -> None:
+        """Note that a warm-up of the pair is under way: it is not due again meanwhile."""
+        pair.state = PairState.WARMING
+
     def worked(self, pair: Pair, handoff_s: float) -> None:
-        """A handoff went through in ``handoff_s``, prefill's end to decode's first token."""
+        """Note a handoff of ``handoff_s`` seconds, prefill's end to decode's first token: the pair is usable."""
         pair.state = PairState.USABLE
         pair.reason = ""
         pair.failures = 0
@@ -124,9 +138,9 @@ class PairBook:
         pair.handoff_s = handoff_s if known is None else known + HANDOFF_WEIGHT * (handoff_s - known)
 
     def failed(self, pair: Pair, reason: str, now: float) -> None:
-        """Not used until a warm-up works again; tried again later and later.
+        """Leave a pair unused until a warm-up works again; each failure in a row makes it wait longer, up to a minute.
 
-        All that was under way when it failed counts as one failure.
+        All handoffs that were under way when it failed count as one failure.
         """
         if pair.state is PairState.FAILED:
             return

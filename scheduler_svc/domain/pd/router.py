@@ -1,4 +1,4 @@
-"""Which phase a request is in, and whether to split it: by token counts, never by characters."""
+"""Decides which phase dominates a request, and whether to split it: by token counts, never by characters."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from scheduler_svc.domain.pd.settings import PdSettings, SplitMode
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Shape:
-    """What the choice depends on, all in tokens."""
+    """The figures of a request that the choice depends on, all in tokens."""
 
     prompt_tokens: int
     output_tokens: int  # predicted
@@ -32,7 +32,7 @@ class Forecast:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PhaseChoice:
-    """``phase`` is what the request mostly is; ``split`` whether prefill and decode part ways."""
+    """The phase that dominates a request, and whether its prefill and decode run on different instances."""
 
     phase: Phase
     split: bool
@@ -40,9 +40,10 @@ class PhaseChoice:
 
 
 def determine_request_phase(shape: Shape, settings: PdSettings, forecast: Forecast | None = None) -> PhaseChoice:
-    """PREFILLING: the prompt dominates.  DECODING: the output does.  HYBRID: neither.
+    """Decide which phase dominates a request and whether to split it.
 
-    ``forecast`` is needed by ADAPTIVE; without one it does not split.
+    PREFILLING: the prompt dominates.  DECODING: the output does.  HYBRID: neither.  ``forecast`` is needed by ADAPTIVE;
+    without one it does not split.
     """
     phase = _dominant(shape, settings)
     obstacle = _obstacle(shape)
@@ -67,7 +68,7 @@ def _dominant(shape: Shape, settings: PdSettings) -> Phase:
 
 
 def _obstacle(shape: Shape) -> str:
-    """What a handoff cannot carry."""
+    """Say what of the request a handoff cannot carry; empty if nothing."""
     if shape.max_tokens <= 1:
         return "one output token, which prefill gives by itself"
     if shape.prompt_logprobs:
@@ -90,10 +91,10 @@ def _by_threshold(shape: Shape, settings: PdSettings, phase: Phase) -> PhaseChoi
 
 
 def _by_forecast(shape: Shape, forecast: Forecast | None, phase: Phase) -> PhaseChoice:
-    """Split where relieving those who decode outweighs what the split costs this request.
+    """Split where relieving the streams that decode outweighs what the split costs this request.
 
     Never where prefill is the bottleneck: a request that would wait longer for prefill than for a whole run gains
-    nothing, and neither does anyone behind it.
+    nothing, and neither do the requests behind it.
     """
     if forecast is None:
         return PhaseChoice(phase=phase, split=False, reason="nothing is known about splitting yet")

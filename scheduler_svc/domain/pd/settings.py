@@ -1,4 +1,4 @@
-"""What an operator may set about prefill/decode separation; changeable while the scheduler runs."""
+"""When requests are split, as an operator sets it; changeable while the scheduler runs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class SplitMode(Enum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PdSettings:
-    """Raises ValueError with the offending key named."""
+    """When requests are split.  Raises ValueError with the offending key named."""
 
     mode: SplitMode = SplitMode.NEVER
     threshold_input_tokens: int = 2048  # THRESHOLD splits prompts at least this long ...
@@ -35,4 +35,5 @@ class PdSettings:
 
     @property
     def enabled(self) -> bool:
+        """Whether any request may be split."""
         return self.mode is not SplitMode.NEVER

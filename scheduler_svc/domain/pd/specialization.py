@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from scheduler_svc.domain.instance import InstanceRole
+from scheduler_svc.domain.instance_spec import InstanceRole
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Specialization:
-    """Both in [0, 1]; 0 means that it is not eligible for that leg."""
+    """How well an instance suits each leg, both in [0, 1]; 0 means that it is not eligible for that leg."""
 
     prefill: float
     decode: float
@@ -28,5 +28,5 @@ DECODE_ROLES = frozenset(role for role, how in _BY_ROLE.items() if how.decode > 
 
 
 def specialization(role: InstanceRole, *, kv_connector: str) -> Specialization:
-    """Of an instance in ``role``; without a KV connector it can take no leg of a split request."""
+    """Return how well an instance in ``role`` suits each leg; without a KV connector it can take none."""
     return _BY_ROLE[role] if kv_connector else _BY_ROLE[InstanceRole.GENERAL]

@@ -1,1 +1,1 @@
-"""Where a request goes: filter, score, pick."""
+"""One request finds its place: filter, choose, reserve, explain."""

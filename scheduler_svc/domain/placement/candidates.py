@@ -1,4 +1,4 @@
-"""The instances that were looked at, written out only when someone asks."""
+"""The instances a decision looked at, written out only when someone asks."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from typing import overload
 
+from scheduler_svc.domain.capacity.account import Account
+from scheduler_svc.domain.capacity.demand import Demand
 from scheduler_svc.domain.decision import Candidate
-from scheduler_svc.domain.ledger import Account
-from scheduler_svc.domain.placement.ask import Ask
-from scheduler_svc.domain.placement.filters import no_room_reason
-from scheduler_svc.domain.placement.objective import Choice
+from scheduler_svc.domain.objectives.objective import Choice
+from scheduler_svc.domain.placement.filters import no_capacity_reason
 
 
 class CandidateTable(Sequence[Candidate]):
-    """Figures of a decision as they were, in the order: offered to the objective, without room, unable, unavailable."""
+    """Figures of a decision as they were: instances offered to the objective, then without capacity, then unable."""
 
     __slots__ = (
         "_choice_index",
         "_full",
-        "_headroom",
+        "_must_leave_reserve",
         "_offered",
         "_rejected",
         "_scores",
@@ -30,14 +30,14 @@ class CandidateTable(Sequence[Candidate]):
     def __init__(
         self,
         *,
-        ask: Ask,
+        demand: Demand,
         choice: Choice,
         offered: Sequence[Account],
         full: Sequence[tuple[Account, int, int]],
         unable: Sequence[tuple[str, str, str]],
     ) -> None:
-        self._tokens = ask.tokens
-        self._headroom = ask.headroom
+        self._tokens = demand.tokens
+        self._must_leave_reserve = demand.must_leave_reserve
         self._choice_index = choice.index
         self._rejected = choice.rejected
         self._offered = offered
@@ -61,9 +61,10 @@ class CandidateTable(Sequence[Candidate]):
         return (self._write(i) for i in range(len(self)))
 
     def head(self, count: int) -> CandidateTable:
-        """Its first rows, not written out either; nothing is kept of the others."""
+        """Return a table of the first ``count`` rows, not written out either; nothing is kept of the others."""
         found = object.__new__(CandidateTable)
-        found._tokens, found._headroom, found._choice_index = self._tokens, self._headroom, self._choice_index
+        found._tokens, found._choice_index = self._tokens, self._choice_index
+        found._must_leave_reserve = self._must_leave_reserve
         found._offered = self._offered[:count]
         offered = len(found._offered)
         found._rejected = {row: self._rejected[row] for row in range(offered) if row in self._rejected}
@@ -74,7 +75,7 @@ class CandidateTable(Sequence[Candidate]):
 
     @property
     def choice(self) -> Candidate:
-        """The one that was taken; the others are not written out for it."""
+        """The instance that was chosen; the others are not written out for it."""
         return self._write_offered(self._choice_index)
 
     def _write(self, row: int) -> Candidate:
@@ -97,5 +98,5 @@ class CandidateTable(Sequence[Candidate]):
         )
 
     def _write_full(self, account: Account, free_slots: int, free_tokens: int) -> Candidate:
-        name, reason = no_room_reason(free_slots, free_tokens, self._tokens, self._headroom)
+        name, reason = no_capacity_reason(free_slots, free_tokens, self._tokens, self._must_leave_reserve)
         return Candidate(instance_id=account.instance_id, filtered_by=name, filter_reason=reason)

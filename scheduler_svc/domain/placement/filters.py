@@ -1,15 +1,17 @@
-"""Which instances can take a request at all, and which have room for it now.
+"""Which instances can serve a request at all, and which have capacity for it now.
 
-Every filter has a name, which stands in the explanation of what it took out, and gives its reason in words.
+Every filter has a name, which stands in the explanation beside the instances it took out, and gives its reason in
+words.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from scheduler_svc.domain.instance import EngineFacts
-from scheduler_svc.domain.ledger import Account
-from scheduler_svc.domain.placement.ask import Ask
+from scheduler_svc.domain.capacity.account import Account
+from scheduler_svc.domain.capacity.demand import Demand
+from scheduler_svc.domain.capacity.kv_blocks import whole_blocks
+from scheduler_svc.domain.engine_facts import EngineFacts
 from scheduler_svc.domain.request import Request
 
 _FAILED_HERE = "the request failed there before"
@@ -19,12 +21,14 @@ FactsFilter = Callable[[EngineFacts, Request, int], str | None]
 
 
 def adapter(facts: EngineFacts, request: Request, total_tokens: int) -> str | None:
+    """Say why an engine lacks the request's adapter; None if it has it."""
     if not request.adapter or request.adapter in facts.adapters:
         return None
     return f"does not have the adapter {request.adapter!r} (has: {', '.join(sorted(facts.adapters)) or 'none'})"
 
 
 def structured_output(facts: EngineFacts, request: Request, total_tokens: int) -> str | None:
+    """Say why an engine cannot constrain output as the request asks; None if it can."""
     wanted = request.sampling.structured_output
     if wanted is None or wanted.kind in facts.structured_output_kinds:
         return None
@@ -33,16 +37,18 @@ def structured_output(facts: EngineFacts, request: Request, total_tokens: int) -
 
 
 def model_length(facts: EngineFacts, request: Request, total_tokens: int) -> str | None:
+    """Say why prompt and ``max_tokens`` do not fit the engine's model; None if they do."""
     if total_tokens <= facts.max_model_len:
         return None
     return f"serves {facts.max_model_len} tokens of prompt and output; the request asks for {total_tokens}"
 
 
 def kv_capacity(facts: EngineFacts, request: Request, total_tokens: int) -> str | None:
+    """Say why prompt and ``max_tokens`` do not fit the engine's whole KV cache; None if they do."""
     need = whole_blocks(total_tokens, facts.kv_block_size)
     if need <= facts.kv_capacity_tokens:
         return None
-    return f"has KV room for {facts.kv_capacity_tokens} tokens; the request may take {need}"
+    return f"has KV capacity for {facts.kv_capacity_tokens} tokens; the request may take {need}"
 
 
 FACTS_FILTERS: tuple[tuple[str, FactsFilter], ...] = (
@@ -54,7 +60,7 @@ FACTS_FILTERS: tuple[tuple[str, FactsFilter], ...] = (
 
 
 def cannot_serve(facts: EngineFacts, request: Request, total_tokens: int) -> tuple[str, str] | None:
-    """The first filter that takes the engine out, and why; None if it can serve the request some time."""
+    """Return the first filter that takes the engine out, and why; None if it can serve the request some time."""
     for name, facts_filter in FACTS_FILTERS:
         reason = facts_filter(facts, request, total_tokens)
         if reason is not None:
@@ -62,53 +68,47 @@ def cannot_serve(facts: EngineFacts, request: Request, total_tokens: int) -> tup
     return None
 
 
-def whole_blocks(tokens: int, block: int) -> int:
-    """``tokens`` rounded up to KV blocks."""
-    return -(-tokens // block) * block
+def with_capacity(accounts: Sequence[Account], demand: Demand) -> Sequence[Account]:
+    """Return the instances with capacity for a request now: KV tokens, and a slot or a place in the engine's queue.
 
-
-def has_room(account: Account, ask: Ask) -> bool:
-    """Whether the request could be sent there now: a slot to run in or the lookahead, and KV room."""
-    room = account.common_room if ask.headroom else account.prompt_room
-    return ask.tokens <= account.free_tokens and ask.prompt_tokens <= room
-
-
-def with_room(accounts: Sequence[Account], ask: Ask) -> Sequence[Account]:
-    """Those with room; the very same sequence if all have."""
-    need, prompt = ask.tokens, ask.prompt_tokens
-    if ask.headroom:
-        found = [a for a in accounts if need <= a.free_tokens and prompt <= a.common_room]
+    The very same sequence is returned if all have.
+    """
+    need, prompt = demand.tokens, demand.prompt_tokens
+    if demand.must_leave_reserve:
+        found = [a for a in accounts if need <= a.free_tokens and prompt <= a.prompt_limit_leaving_reserve]
     else:
-        found = [a for a in accounts if need <= a.free_tokens and prompt <= a.prompt_room]
+        found = [a for a in accounts if need <= a.free_tokens and prompt <= a.prompt_limit]
     return accounts if len(found) == len(accounts) else found
 
 
-def able(accounts: Sequence[Account], ask: Ask) -> tuple[Sequence[Account], list[tuple[str, str, str]]]:
-    """Those that can serve the request some time; the others as instance id, filter, reason.
+def able(accounts: Sequence[Account], demand: Demand) -> tuple[Sequence[Account], list[tuple[str, str, str]]]:
+    """Return the instances that can serve the request some time, and the others as instance id, filter, reason.
 
-    Instances to avoid are taken out unless they are the only ones.
+    Instances to avoid are among the others unless no instance is left without them.
     """
     found: list[Account] = []
     out: list[tuple[str, str, str]] = []
     for account in accounts:
         assert account.facts is not None, "a pool offers instances whose engine is known"
-        refusal = cannot_serve(account.facts, ask.request, ask.total_tokens)
+        refusal = cannot_serve(account.facts, demand.request, demand.total_tokens)
         if refusal is None:
             found.append(account)
         else:
             out.append((account.instance_id, *refusal))
-    kept = [a for a in found if a.instance_id not in ask.excluded]
+    kept = [a for a in found if a.instance_id not in demand.excluded]
     if kept and len(kept) < len(found):
-        out += [(a.instance_id, "excluded", _FAILED_HERE) for a in found if a.instance_id in ask.excluded]
+        out += [(a.instance_id, "excluded", _FAILED_HERE) for a in found if a.instance_id in demand.excluded]
         return kept, out
     return found, out
 
 
-def no_room_reason(free_slots: int, free_tokens: int, ask_tokens: int, headroom: bool) -> tuple[str, str]:
-    """Name of the filter and reason, from the figures at the time."""
-    if ask_tokens > free_tokens:
-        return "kv_room", f"{max(0, free_tokens)} KV tokens free, {ask_tokens} needed"
-    if free_slots > 0 and headroom:
-        return "headroom", "its last free slot is kept for CRITICAL"
+def no_capacity_reason(
+    free_slots: int, free_tokens: int, needed_tokens: int, must_leave_reserve: bool
+) -> tuple[str, str]:
+    """Return name of the filter and reason why an instance had no capacity, from its figures at the time."""
+    if needed_tokens > free_tokens:
+        return "kv_room", f"{max(0, free_tokens)} KV tokens free, {needed_tokens} needed"
+    if free_slots > 0 and must_leave_reserve:
+        return "headroom", "its last free slot is reserved for CRITICAL"
     queued = f", {-free_slots} more queued at its engine" if free_slots < 0 else ""
     return "slots", f"no slot free{queued}"

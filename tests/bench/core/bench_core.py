@@ -1,4 +1,4 @@
-"""How fast the scheduling core decides: ``python -m tests.bench.core.bench_core [--quick] [--json FILE]``.
+"""How fast the scheduler decides: ``python -m tests.bench.core.bench_core [--quick] [--json FILE]``.
 
 Prints a table and the same as JSON.
 
@@ -19,10 +19,10 @@ from pathlib import Path
 from statistics import median
 from time import process_time
 
-from scheduler_svc.domain.instance import IterationSample, LoadReport
+from scheduler_svc.domain.load_report import IterationSample, LoadReport
 from scheduler_svc.domain.request import Sampling
 from scheduler_svc.domain.scheduler import Scheduler
-from tests.bench.core.fleet import FACTS, FAR, MAX_RUNNING, MODEL, Requests, Running, start_core
+from tests.bench.core.fleet import FACTS, FAR, MAX_RUNNING, MODEL, Requests, Running, start_scheduler
 from tests.bench.report import Row, table
 
 POLICIES = ("fifo", "priority", "slo_aware", "cost_optimized", "adaptive")
@@ -44,7 +44,7 @@ class Case:
 
 def half_full(policy: str, instances: int, decisions: int) -> Case:
     """Every instance has room: the widest choice there is.  Ten requests come, ten end, again and again."""
-    scheduler = start_core(policy, instances)
+    scheduler = start_scheduler(policy, instances)
     requests, running = Requests(), Running(scheduler)
     fill(scheduler, requests, running, instances * MAX_RUNNING // 2)
     clock = [1.0]
@@ -70,7 +70,7 @@ def half_full(policy: str, instances: int, decisions: int) -> Case:
 
 def saturated(policy: str, instances: int, waiting: int, decisions: int, *, group: str, name: str) -> Case:
     """Every slot is taken and requests wait, none of them late; one ends, one is placed, one comes."""
-    scheduler = start_core(policy, instances)
+    scheduler = start_scheduler(policy, instances)
     requests, running = Requests(), Running(scheduler)
     while not scheduler.waiting(MODEL):
         fill(scheduler, requests, running, 200)
@@ -99,12 +99,12 @@ def turned_late(waiting: int) -> Case:
     """All that wait miss their target at once; passes until each was sent back."""
 
     def run() -> tuple[int, float]:
-        scheduler = start_core("slo_aware", 1)
+        scheduler = start_scheduler("slo_aware", 1)
         requests, running = Requests(), Running(scheduler)
         fill(scheduler, requests, running, MAX_RUNNING + 2)
         for _ in range(waiting):
             scheduler.enqueue(requests.make(1.0, ttft=2 * FAR), 1.0)
-        pool = scheduler.registry.pool(MODEL)
+        pool = scheduler._registry.pool(MODEL)
         passes, spent = 0, 0.0
         while pool.queue is not None and any(not w.late for w in pool.queue):
             pool.changed = True
@@ -119,7 +119,7 @@ def turned_late(waiting: int) -> Case:
 
 def claimed(instances: int, passes: int) -> Case:
     """The head needs more KV room than any instance has free: a claim, and sixteen behind it looked at, every pass."""
-    scheduler = start_core("fifo", instances)
+    scheduler = start_scheduler("fifo", instances)
     requests, running = Requests(), Running(scheduler)
     fill(scheduler, requests, running, instances * MAX_RUNNING // 2)
     facts_len = FACTS.max_model_len
@@ -127,7 +127,7 @@ def claimed(instances: int, passes: int) -> Case:
         scheduler.enqueue(requests.make(0.0, prompt=facts_len - 500, sampling=Sampling(max_tokens=500 - n % 3)), 0.0)
     while placed := scheduler.schedule(0.0):
         running.start(placed)
-    pool = scheduler.registry.pool(MODEL)
+    pool = scheduler._registry.pool(MODEL)
 
     def run() -> tuple[int, float]:
         spent = 0.0
@@ -144,7 +144,7 @@ def claimed(instances: int, passes: int) -> Case:
 
 def explained(instances: int, decisions: int) -> Case:
     """Writing out all rows of a decision, as an operator's `explain` does."""
-    scheduler = start_core("slo_aware", instances)
+    scheduler = start_scheduler("slo_aware", instances)
     scheduler.enqueue(Requests().make(0.0), 0.0)
     (decision,) = scheduler.schedule(0.0)
 
@@ -161,7 +161,7 @@ def explained(instances: int, decisions: int) -> Case:
 
 def heartbeats(count: int) -> Case:
     """Heartbeats with sixteen iterations each, on an instance with half its slots taken."""
-    scheduler = start_core("fifo", 1)
+    scheduler = start_scheduler("fifo", 1)
     fill(scheduler, Requests(), Running(scheduler), MAX_RUNNING // 2)
     samples = tuple(
         IterationSample(

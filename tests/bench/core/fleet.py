@@ -1,12 +1,13 @@
-"""A fleet of modelled instances for the core's benchmark: equal work, no engine behind it."""
+"""A fleet of modelled instances for the scheduler's benchmark: equal work, no engine behind it."""
 
 from __future__ import annotations
 
 from collections import deque
 
 from scheduler_svc.domain.decision import Decision
-from scheduler_svc.domain.instance import EngineFacts, InstanceSpec
-from scheduler_svc.domain.policy import PolicyCatalogue
+from scheduler_svc.domain.engine_facts import EngineFacts
+from scheduler_svc.domain.instance_spec import InstanceSpec
+from scheduler_svc.domain.policies.catalogue import PolicyCatalogue
 from scheduler_svc.domain.request import Priority, Request, RequestKey, Sampling
 from scheduler_svc.domain.scheduler import Scheduler, SchedulerSettings
 
@@ -26,12 +27,12 @@ FACTS = EngineFacts(
 )
 
 
-def start_core(policy: str, instances: int, *, queue_limit: int = 1_000_000) -> Scheduler:
+def start_scheduler(policy: str, instances: int, *, queue_limit: int = 1_000_000) -> Scheduler:
     settings = SchedulerSettings(policy=policy, queue_limit_per_model=queue_limit)
     scheduler = Scheduler(settings, PolicyCatalogue())
     for n in range(instances):
         spec = InstanceSpec(instance_id=f"i{n:04}", model=MODEL, engine_start_id="1", price_per_hour=1.0 + n % 3)
-        scheduler.registry.register(spec, 0.0)
+        scheduler.register(spec, 0.0)
         scheduler.engine_ready(spec.instance_id, FACTS, 0.0)
     return scheduler
 

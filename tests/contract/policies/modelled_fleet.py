@@ -10,8 +10,11 @@ from functools import partial
 from typing import Any
 
 from scheduler_svc.domain.decision import Decision
-from scheduler_svc.domain.instance import EngineFacts, InstanceSpec, LoadReport
-from scheduler_svc.domain.policy import PolicyCatalogue
+from scheduler_svc.domain.engine_facts import EngineFacts
+from scheduler_svc.domain.instance_spec import InstanceSpec
+from scheduler_svc.domain.instance_state import TRANSITIONS, InstanceState
+from scheduler_svc.domain.load_report import LoadReport
+from scheduler_svc.domain.policies.catalogue import PolicyCatalogue
 from scheduler_svc.domain.request import Request, RequestKey, Sampling
 from scheduler_svc.domain.scheduler import Scheduler, SchedulerSettings
 
@@ -21,6 +24,7 @@ STEP_S = 1e-2
 
 
 def make_facts(**changes: Any) -> EngineFacts:
+    """Make the facts of an engine that runs four sequences at once, with changes."""
     values: dict[str, Any] = {
         "engine": "modelled",
         "engine_version": "1",
@@ -35,7 +39,7 @@ def make_facts(**changes: Any) -> EngineFacts:
 
 
 def make_request(request_id: object, *, prompt: int = 32, output: int = 32, **changes: Any) -> Request:
-    """``output``: its ``max_tokens``."""
+    """Make a request with a prompt of ``prompt`` tokens and ``max_tokens`` of ``output``."""
     values: dict[str, Any] = {
         "key": RequestKey(tenant="t", request_id=str(request_id)),
         "model": MODEL,
@@ -49,7 +53,7 @@ def make_request(request_id: object, *, prompt: int = 32, output: int = 32, **ch
 def make_scheduler(
     policy: str = "fifo", *, instances: int = 0, policies: PolicyCatalogue | None = None, **settings: Any
 ) -> Scheduler:
-    """A scheduler with so many equal READY instances ``i0``, ``i1`` ..."""
+    """Make a scheduler with so many equal READY instances ``i0``, ``i1`` ..."""
     scheduler = Scheduler(SchedulerSettings(policy=policy, **settings), policies or PolicyCatalogue())
     for n in range(instances):
         add_instance(scheduler, f"i{n}")
@@ -65,9 +69,20 @@ def add_instance(
     model: str = MODEL,
     **spec: Any,
 ) -> None:
-    """A READY instance."""
-    scheduler.registry.register(InstanceSpec(instance_id=instance_id, model=model, engine_start_id="1", **spec), now)
+    """Register an instance and have its engine say that it is ready."""
+    scheduler.register(InstanceSpec(instance_id=instance_id, model=model, engine_start_id="1", **spec), now)
     scheduler.engine_ready(instance_id, facts or make_facts(), now)
+
+
+def put_in_state(scheduler: Scheduler, instance_id: str, state: InstanceState, now: float = 0.0) -> None:
+    """Take an instance to a state, through whatever states lie between."""
+    ways: list[tuple[InstanceState, ...]] = [(scheduler.instance(instance_id).state,)]
+    for way in ways:  # grows: breadth first
+        if way[-1] is state:
+            for step in way[1:]:
+                scheduler.transition(instance_id, step, "as the test wants", now)
+            return
+        ways += [(*way, after) for after in InstanceState if after in TRANSITIONS[way[-1]] and after not in way]
 
 
 @dataclass
@@ -79,7 +94,7 @@ class ModelledEngine:
 
 
 class ModelledFleet:
-    """Plays arrivals and ends in virtual time and keeps account of what became of every request."""
+    """Plays arrivals and ends in virtual time and notes what became of every request."""
 
     def __init__(self, scheduler: Scheduler, *, heartbeat_s: float | None = None) -> None:
         self.scheduler = scheduler
@@ -99,11 +114,12 @@ class ModelledFleet:
             self.at(heartbeat_s, self._beat)
 
     def at(self, when: float, what: Callable[[], None]) -> None:
+        """Have something happen at a time, in seconds."""
         self._event_number += 1
         heapq.heappush(self._events, (when, self._event_number, what))
 
     def arrive(self, request: Request) -> None:
-        """Comes at its ``arrived_at``."""
+        """Have a request arrive at its ``arrived_at``."""
         self.at(request.arrived_at, lambda: self._arrive(request))
 
     def run(self, until: float = float("inf")) -> None:
@@ -145,7 +161,7 @@ class ModelledFleet:
         self._feed(decision.instance_id, engine)
 
     def _feed(self, instance_id: str, engine: ModelledEngine) -> None:
-        facts = self.scheduler.registry.get(instance_id).facts
+        facts = self.scheduler.instance(instance_id).facts
         assert facts is not None
         while engine.queued and len(engine.running) < facts.max_running:
             _, attempt = heapq.heappop(engine.queued)
@@ -170,7 +186,7 @@ class ModelledFleet:
 
     def _beat(self) -> None:
         self._beats += 1
-        for instance in self.scheduler.registry.all():
+        for instance in self.scheduler.instances():
             engine = self._engines.get(instance.instance_id, ModelledEngine())
             self.scheduler.report(instance.instance_id, self._load(engine), self.now)
         if self._live or self._events:

@@ -16,21 +16,25 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from scheduler_svc.domain.instance import InstanceState
-from scheduler_svc.domain.ledger import Account
+from scheduler_svc.domain.capacity.account import Account
+from scheduler_svc.domain.capacity.demand import Demand
+from scheduler_svc.domain.instance_state import InstanceState
 from scheduler_svc.domain.ordering.base import Ordering
-from scheduler_svc.domain.pace import GPU_PRIOR
-from scheduler_svc.domain.placement.ask import Ask
-from scheduler_svc.domain.policy import BUILTIN, Policy, PolicyCatalogue
-from scheduler_svc.domain.queue import ModelQueue, Waiting
+from scheduler_svc.domain.policies.builtin import BUILTIN
+from scheduler_svc.domain.policies.catalogue import PolicyCatalogue
+from scheduler_svc.domain.policies.policy import Policy
+from scheduler_svc.domain.prediction.pace import GPU_PRIOR
+from scheduler_svc.domain.queue import ModelQueue
 from scheduler_svc.domain.request import Priority, Request
 from scheduler_svc.domain.scheduler import Scheduler, SchedulerSettings
+from scheduler_svc.domain.waiting_request import WaitingRequest
 from tests.contract.policies.modelled_fleet import (
     ModelledFleet,
     add_instance,
     make_facts,
     make_request,
     make_scheduler,
+    put_in_state,
 )
 
 NAME = "policy_under_test"
@@ -42,8 +46,8 @@ seconds = st.floats(min_value=0.001, max_value=10_000, allow_nan=False)
 
 
 @st.composite
-def waiting_requests(draw: st.DrawFn) -> Waiting:
-    """Anything that may wait."""
+def waiting_requests(draw: st.DrawFn) -> WaitingRequest:
+    """Draw any request that may wait, resumed or not."""
     arrived = draw(seconds)
     resumed = draw(st.booleans())
     enqueued = arrived + draw(seconds) if resumed else arrived
@@ -60,7 +64,7 @@ def waiting_requests(draw: st.DrawFn) -> Waiting:
         cost_budget=draw(st.none() | seconds),
     )
     emitted = draw(st.integers(0, 100)) if resumed else 0
-    return Waiting(
+    return WaitingRequest(
         request,
         enqueued_at=enqueued,
         emitted_tokens=emitted,
@@ -72,16 +76,21 @@ def waiting_requests(draw: st.DrawFn) -> Waiting:
 
 
 class PolicyContract:
+    """What every policy must hold; ``factory`` makes the policy under test."""
+
     factory: Callable[[SchedulerSettings], Policy]
 
     def policy(self) -> Policy:
+        """Make the policy with default settings."""
         return self.factory(SchedulerSettings())
 
     def scheduler(self) -> Scheduler:
+        """Make a scheduler without instances that follows the policy."""
         policies = PolicyCatalogue({**BUILTIN, NAME: lambda s: replace(self.factory(s), name=NAME)})
         return make_scheduler(NAME, policies=policies)
 
     def fleet(self, instances: int = 3, *, max_running: int = 4) -> ModelledFleet:
+        """Make a fleet of READY instances ``i0``, ``i1`` ... in virtual time; each later one costs more."""
         scheduler = self.scheduler()
         for n in range(instances):
             add_instance(scheduler, f"i{n}", facts=make_facts(max_running=max_running), price_per_hour=1.0 + n)
@@ -96,14 +105,14 @@ class PolicyContract:
         assert policy.summary
         assert "\n" not in policy.summary
 
-    def test_keeps_one_slot_for_critical_at_most(self) -> None:
-        assert self.policy().objective.headroom in (0, 1)
+    def test_it_reserves_one_slot_for_critical_at_most(self) -> None:
+        assert self.policy().objective.reserved_slots in (0, 1)
 
     # --- ordering ---------------------------------------------------------------------------------
 
     @QUICK
     @given(waiting=waiting_requests())
-    def test_a_key_is_a_time_no_earlier_than_arrival_and_no_later_than_its_bound(self, waiting: Waiting) -> None:
+    def test_a_key_is_a_time_no_earlier_than_arrival_and_no_later_than_its_bound(self, waiting: WaitingRequest) -> None:
         ordering = self.policy().ordering
 
         keys = all_keys(ordering, waiting)
@@ -114,7 +123,7 @@ class PolicyContract:
 
     @QUICK
     @given(waiting=waiting_requests(), later=seconds)
-    def test_a_key_does_not_change_while_the_request_waits(self, waiting: Waiting, later: float) -> None:
+    def test_a_key_does_not_change_while_the_request_waits(self, waiting: WaitingRequest, later: float) -> None:
         ordering = self.policy().ordering
         now = waiting.enqueued_at
 
@@ -122,7 +131,7 @@ class PolicyContract:
 
     @QUICK
     @given(waiting=waiting_requests(), later=seconds)
-    def test_a_request_that_is_sent_back_goes_further_back(self, waiting: Waiting, later: float) -> None:
+    def test_a_request_that_is_sent_back_goes_further_back(self, waiting: WaitingRequest, later: float) -> None:
         ordering = self.policy().ordering
         now = waiting.enqueued_at
         waiting.key = ordering.key(waiting, now)
@@ -133,7 +142,7 @@ class PolicyContract:
 
     @QUICK
     @given(waiting=waiting_requests(), later=seconds)
-    def test_says_in_words_what_a_request_is_ordered_by(self, waiting: Waiting, later: float) -> None:
+    def test_says_in_words_what_a_request_is_ordered_by(self, waiting: WaitingRequest, later: float) -> None:
         ordering = self.policy().ordering
         waiting.key = ordering.key(waiting, waiting.enqueued_at)
 
@@ -152,11 +161,11 @@ class PolicyContract:
 
     @QUICK
     @given(waiting=waiting_requests(), loads=st.lists(st.integers(0, 4), min_size=1, max_size=5))
-    def test_chooses_one_of_the_candidates_and_scores_them_all(self, waiting: Waiting, loads: list[int]) -> None:
+    def test_chooses_one_of_the_candidates_and_scores_them_all(self, waiting: WaitingRequest, loads: list[int]) -> None:
         accounts = loaded_accounts(loads)
         before = [a.live for a in accounts]
 
-        choice = self.policy().objective.choose(make_ask(waiting), accounts, waiting.enqueued_at)
+        choice = self.policy().objective.choose(make_demand(waiting), accounts, waiting.enqueued_at)
 
         assert 0 <= choice.index < len(accounts)
         assert choice.index not in choice.rejected
@@ -186,9 +195,7 @@ class PolicyContract:
     def test_an_instance_that_is_not_ready_is_never_chosen(self, state: InstanceState) -> None:
         scheduler = self.scheduler()
         add_instance(scheduler, "i0")
-        if state is InstanceState.DRAINED:
-            scheduler.registry.transition("i0", InstanceState.DRAINING, "", 0.0)
-        scheduler.registry.transition("i0", state, "as the test wants", 0.0)
+        put_in_state(scheduler, "i0", state)
         scheduler.enqueue(make_request(1), 0.0)
 
         assert scheduler.schedule(0.0) == []
@@ -202,7 +209,7 @@ class PolicyContract:
 
         assert fleet.by_instance == {"i2": 3}
 
-    def test_a_preference_that_cannot_be_followed_is_said_aloud(self) -> None:
+    def test_a_preference_that_cannot_be_followed_is_explained(self) -> None:
         fleet = self.fleet(2)
         fleet.arrive(make_request(1, preferred_instance="nowhere"))
 
@@ -214,7 +221,7 @@ class PolicyContract:
         scheduler = self.scheduler()
         for n in range(4):
             add_instance(scheduler, f"i{n}", facts=make_facts(max_running=2))
-        scheduler.registry.transition("i3", InstanceState.SUSPECT, "its stream broke", 0.0)
+        scheduler.transition("i3", InstanceState.SUSPECT, "its stream broke", 0.0)
         for n in range(6):
             scheduler.enqueue(make_request(n), 0.0)
 
@@ -249,17 +256,17 @@ class PolicyContract:
     @QUICK
     @given(st.data())
     def test_nobody_waits_who_could_run(self, data: st.DataObject) -> None:
-        """After every pass the head has no room anywhere, but for a slot that is kept for CRITICAL."""
+        """After every pass the head fits nowhere, but for a slot that is reserved for CRITICAL."""
         fleet = self.fleet(data.draw(st.integers(1, 3)), max_running=data.draw(st.integers(1, 5)))
         for request in data.draw(mixed_load(max_size=30)):
             fleet.arrive(request)
-        kept = self.policy().objective.headroom
+        kept = self.policy().objective.reserved_slots
 
         def free_slots_are_used() -> None:
-            pool = fleet.scheduler.registry.pool("tiny")
-            if pool.queue:
-                critical_waits = pool.queue.view().by_priority[Priority.CRITICAL] > 0
-                for account in pool.accounts:
+            queue = fleet.scheduler.queues().get("tiny")
+            if queue is not None and queue.waiting:
+                critical_waits = queue.by_priority[Priority.CRITICAL] > 0
+                for account in (instance.account for instance in fleet.scheduler.instances()):
                     spare = kept if account.max_running > 1 and not critical_waits else 0
                     assert account.free_slots <= spare
 
@@ -272,7 +279,7 @@ class PolicyContract:
         """No starvation.  Requests are of one size, so nothing is backfilled; CRITICAL may use the slot kept for it."""
         fleet = self.fleet(data.draw(st.integers(1, 2)), max_running=data.draw(st.integers(1, 4)))
         policy = self.policy()
-        bound_s, kept = max_delay_s(policy), policy.objective.headroom or policy.governor is not None
+        bound_s, kept = max_delay_s(policy), policy.objective.reserved_slots or policy.governor is not None
         gap_s = data.draw(st.floats(0.5, 60))
         requests = [
             make_request(
@@ -335,7 +342,7 @@ def max_delay_s(policy: Policy) -> float:
     return max(BUILTIN[name](SchedulerSettings()).ordering.max_delay_s for name in policy.governor.follows)
 
 
-def all_keys(ordering: Ordering, waiting: Waiting) -> list[float]:
+def all_keys(ordering: Ordering, waiting: WaitingRequest) -> list[float]:
     """The first key and those it is revised to, at ever later times."""
     now = waiting.enqueued_at
     waiting.key = ordering.key(waiting, now)
@@ -360,19 +367,19 @@ def loaded_accounts(loads: Sequence[int]) -> list[Account]:
         for r in range(load):
             scheduler.enqueue(make_request(f"{n}-{r}", preferred_instance=f"i{n}"), 0.0)
         scheduler.schedule(0.0)
-    return [i.account for i in scheduler.registry.all()]
+    return [i.account for i in scheduler.instances()]
 
 
-def make_ask(waiting: Waiting) -> Ask:
+def make_demand(waiting: WaitingRequest) -> Demand:
     request = waiting.request
-    return Ask(
+    return Demand(
         request=request,
         prompt_tokens=waiting.prompt_tokens,
         output_tokens=waiting.output_tokens,
         tokens=waiting.prompt_tokens + waiting.output_tokens,
         total_tokens=request.prompt_tokens + request.sampling.max_tokens,
         started=waiting.emitted_tokens > 0,
-        headroom=False,
+        must_leave_reserve=False,
     )
 
 

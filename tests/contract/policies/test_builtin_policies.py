@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scheduler_svc.domain.policy import (
+from scheduler_svc.domain.policies.builtin import (
     BUILTIN,
     make_adaptive,
     make_cost_optimized,

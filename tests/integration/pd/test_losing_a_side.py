@@ -110,7 +110,7 @@ async def test_without_any_prefill_instance_the_decode_instance_does_it_and_that
     await fleet.health_says(serving=True)
     pair[0].engine.inject(DEATH)
     await pair[0].exit_status()
-    await until(lambda: not fleet.scheduler.control.scheduler.registry.serving("sim")[1:], "p to be gone")
+    await until(lambda: not fleet.scheduler.control.scheduler.ready_instances("sim")[1:], "p to be gone")
     done = await fleet.answered(1)
     assert (done.decisions[0].instance_id, done.decisions[0].phase) == ("d", Phase.HYBRID)
     assert "no instance of 'sim' that takes prefill legs is ready" in " ".join(done.decisions[0].reasons)

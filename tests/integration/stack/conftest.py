@@ -68,7 +68,7 @@ def told(receiver: OtlpReceiver, port: int) -> dict[str, Any]:
 
 async def history(fleet: LocalFleet) -> None:
     """What fleets go through: a refusal, a handoff that fails, a failover in the middle of an output."""
-    pairs = fleet.scheduler.control.scheduler.pd.pairs
+    pairs = fleet.scheduler.control.scheduler.pairs()
     await eventually(lambda: sum(pair.state is PairState.USABLE for pair in pairs) >= 2, what="two usable pairs")
     with pytest.raises(UnknownModelError):
         await fleet.client.generate("Hello", model="nobody-serves-this").result()

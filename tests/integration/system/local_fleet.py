@@ -170,7 +170,7 @@ class LocalFleet:
 
     def _tokenizers_known(self) -> bool:
         store = self.scheduler.control.intake._tokenizers
-        facts = [i.facts for i in self.scheduler.control.scheduler.registry if i.facts is not None]
+        facts = [i.facts for i in self.scheduler.control.scheduler.instances() if i.facts is not None]
         return all(store.has(each.tokenizer_hash) for each in facts)
 
     async def instance(self, instance_id: str) -> Instance:

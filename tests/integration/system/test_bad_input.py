@@ -384,7 +384,7 @@ async def test_no_instance_is_said_at_once_or_waited_for(fleet: LocalFleet) -> N
 
 async def test_an_instance_that_is_still_starting_is_no_instance_yet(fleet: LocalFleet) -> None:
     fleet.launch("one", load_s=0.4)
-    await eventually(lambda: len(fleet.scheduler.control.scheduler.registry), what="the registration")
+    await eventually(lambda: len(fleet.scheduler.control.scheduler.instances()), what="the registration")
     with pytest.raises(NoInstanceError, match=r"1 (downloading|loading|warming)"):
         await fleet.client.generate("Hi", max_tokens=2).result()
     assert (await fleet.client.generate("Hi", max_tokens=2, no_instance="wait").result()).instance_id == "one"

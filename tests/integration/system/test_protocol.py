@@ -94,7 +94,7 @@ async def test_such_a_client_looks_at_the_fleet(fleet: LocalFleet, one: LocalExe
 
 
 async def test_the_executors_own_services_are_found_by_reflection(fleet: LocalFleet, one: LocalExecutor) -> None:
-    address = fleet.scheduler.control.scheduler.registry.get("one").spec.address
+    address = fleet.scheduler.control.scheduler.instance("one").spec.address
     process = await asyncio.create_subprocess_exec(
         *(str(BUF), "curl", "--protocol", "grpc", "--http2-prior-knowledge", "--reflect"),
         *("--data", "{}", f"http://{address}/grpc.health.v1.Health/Check"),
@@ -151,7 +151,7 @@ async def test_health_watch_says_that_the_scheduler_leaves(fleet: LocalFleet, on
 
 
 async def test_the_executors_health_watch_follows_its_work(fleet: LocalFleet, one: LocalExecutor) -> None:
-    address = fleet.scheduler.control.scheduler.registry.get("one").spec.address
+    address = fleet.scheduler.control.scheduler.instance("one").spec.address
     async with grpc.aio.insecure_channel(address) as channel:
         watch = Watch(channel, "sage.executor")
         await watch.until(SERVING)

@@ -12,7 +12,7 @@ import pytest
 from executor_svc.engine.simulated.faults import Fault, FaultKind
 from sage_telemetry.catalogue import BOTH, EXECUTOR, SCHEDULER
 from sage_telemetry.instrument import Instrument, Kind
-from scheduler_svc.domain.instance import InstanceState
+from scheduler_svc.domain.instance_state import InstanceState
 from tests.integration.system.local_fleet import LocalExecutor, LocalFleet
 from tests.integration.telemetry.caller import Caller
 from tests.integration.telemetry.otlp_receiver import OtlpReceiver

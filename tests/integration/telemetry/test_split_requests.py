@@ -26,7 +26,7 @@ async def pair(telemetry: dict[str, Any]) -> AsyncIterator[LocalFleet]:
     async with LocalFleet(telemetry=telemetry, pd_separation=SPLITTING) as fleet:
         for name, role in (("p", "prefilling"), ("d", "decoding")):
             await fleet.add(name, settings={"telemetry": telemetry, "role": role}, kv_transfer=HANDOVER)
-        pairs = fleet.scheduler.control.scheduler.pd.pairs
+        pairs = fleet.scheduler.control.scheduler.pairs()
         await eventually(lambda: any(pair.state is PairState.USABLE for pair in pairs), what="a usable pair")
         yield fleet
 

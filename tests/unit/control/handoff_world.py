@@ -9,7 +9,7 @@ from typing import Any
 from scheduler_svc.control.attempts.executor_link import AssignOrder
 from scheduler_svc.domain.attempt_end import AttemptEnd, EndCause
 from scheduler_svc.domain.decision import Phase
-from scheduler_svc.domain.instance import InstanceRole
+from scheduler_svc.domain.instance_spec import InstanceRole
 from scheduler_svc.domain.pd.pairs import PairState
 from tests.unit.control.world import ModelledExecutor, Running, World
 
@@ -167,8 +167,8 @@ class PdWorld(World):
     async def ready(self) -> None:
         """Every pair is warmed up."""
         await self.advance(1.0)
-        assert all(pair.state is PairState.USABLE for pair in self.plane.scheduler.pd.pairs), list(
-            self.plane.scheduler.pd.pairs
+        assert all(pair.state is PairState.USABLE for pair in self.plane.scheduler.pairs()), list(
+            self.plane.scheduler.pairs()
         )
         for executor in self.executors.values():
             executor.log.clear()

@@ -6,7 +6,8 @@ import pytest
 
 from scheduler_svc.control.instances.registration import DuplicateInstance, Registration
 from scheduler_svc.domain.errors import GenerationFailed
-from scheduler_svc.domain.instance import InstanceSpec, InstanceState
+from scheduler_svc.domain.instance_spec import InstanceSpec
+from scheduler_svc.domain.instance_state import InstanceState
 from tests.unit.control.world import MODEL, ModelledExecutor, World, expected
 
 

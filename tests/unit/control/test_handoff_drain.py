@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from scheduler_svc.domain.instance import InstanceRole, InstanceState
+from scheduler_svc.domain.instance_spec import InstanceRole
+from scheduler_svc.domain.instance_state import InstanceState
 from tests.unit.control.handoff_world import LEASE_S, PREFILL_S, PULL_S, PdExecutor, PdWorld
 from tests.unit.control.world import expected
 

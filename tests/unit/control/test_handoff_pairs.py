@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from scheduler_svc.domain.instance import InstanceRole, InstanceState
+from scheduler_svc.domain.instance_spec import InstanceRole
+from scheduler_svc.domain.instance_state import InstanceState
 from scheduler_svc.domain.pd.pairs import Pair, PairState
 from scheduler_svc.domain.pd.settings import PdSettings, SplitMode
 from scheduler_svc.transport import prefill_decode
@@ -20,7 +21,7 @@ async def pair(world: PdWorld) -> tuple[PdExecutor, PdExecutor]:
 
 
 def only(world: PdWorld) -> Pair:
-    (found,) = world.plane.scheduler.pd.pairs
+    (found,) = world.plane.scheduler.pairs()
     return found
 
 
@@ -130,4 +131,4 @@ async def test_who_went_while_splitting_was_off_is_no_pair_when_it_is_on_again()
         p.crash()
         await world.advance(10)
         world.plane.scheduler.set_pd(ALWAYS)
-        assert not list(world.plane.scheduler.pd.pairs)
+        assert not world.plane.scheduler.pairs()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scheduler_svc.domain.instance import InstanceRole
+from scheduler_svc.domain.instance_spec import InstanceRole
 from tests.unit.control.handoff_world import PdWorld
 from tests.unit.control.world import expected
 

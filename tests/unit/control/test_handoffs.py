@@ -7,7 +7,8 @@ import pytest
 from scheduler_svc.control.attempts.decode_leg import RECOMPUTED
 from scheduler_svc.domain.decision import Phase
 from scheduler_svc.domain.errors import DeadlineExceeded
-from scheduler_svc.domain.instance import InstanceRole, InstanceState
+from scheduler_svc.domain.instance_spec import InstanceRole
+from scheduler_svc.domain.instance_state import InstanceState
 from scheduler_svc.domain.pd.pairs import PairState
 from scheduler_svc.domain.request import RequestKey
 from tests.unit.control.handoff_world import LEASE_S, PREFILL_S, PdExecutor, PdWorld
@@ -69,16 +70,16 @@ async def test_room_is_reserved_at_both_ends_at_once() -> None:
         await pair(world)
         await world.submit("r1", prompt=100, max_tokens=50)
         await world.advance(PREFILL_S / 2)
-        registry = world.plane.scheduler.registry
-        assert registry.get("p").account.reserved_tokens >= 100
-        assert registry.get("d").account.reserved_tokens >= 150
+        scheduler = world.plane.scheduler
+        assert scheduler.instance("p").account.reserved_tokens >= 100
+        assert scheduler.instance("d").account.reserved_tokens >= 150
 
 
 async def test_prefill_room_is_held_until_the_blocks_are_fetched() -> None:
     async with PdWorld() as world:
         await pair(world)
         await world.submit("r1", prompt=100, max_tokens=500)
-        account = world.plane.scheduler.registry.get("p").account
+        account = world.plane.scheduler.instance("p").account
         await world.advance(PREFILL_S + 0.01)
         assert account.reserved_tokens > 0
         assert account.free_slots == account.max_running, "its slot is free all the same"
@@ -98,7 +99,7 @@ async def test_an_unproved_pair_is_not_used_and_that_is_loud() -> None:
         reasons = " ".join(reader.live.placements[0].decision.reasons)
         assert "runs whole" in reasons
         assert world.plane.scheduler.pd_conditions()
-        assert world.plane.scheduler.pd.fallbacks > 0
+        assert world.plane.scheduler.split_counts().fallbacks > 0
 
 
 async def test_a_failed_pair_is_used_again_once_it_hands_over() -> None:
@@ -106,7 +107,7 @@ async def test_a_failed_pair_is_used_again_once_it_hands_over() -> None:
         p = world.add_pd("p", PREFILLING, unreachable=True)
         world.add_pd("d", DECODING)
         await world.advance(1)
-        (only,) = world.plane.scheduler.pd.pairs
+        (only,) = world.plane.scheduler.pairs()
         assert only.failures
         p.unreachable = False
         await world.advance(10)
@@ -217,8 +218,8 @@ async def test_a_decode_leg_that_is_heard_of_after_the_lease_does_not_count() ->
         assert reader.token_ids == expected(20)
         assert p.log == ["prefilling r1", "prefilling r1"]
         assert "after the lease of its KV" in fallbacks(reader)[0]
-        assert world.plane.scheduler.pd.fallbacks == 1
-        assert [each.state for each in world.plane.scheduler.pd.pairs] == [PairState.USABLE]
+        assert world.plane.scheduler.split_counts().fallbacks == 1
+        assert [each.state for each in world.plane.scheduler.pairs()] == [PairState.USABLE]
         world.assert_all_room_is_free()
 
 
@@ -233,7 +234,7 @@ async def test_news_of_prefills_end_that_is_late_leaves_less_of_the_lease() -> N
         assert reader.token_ids == expected(20)
         assert [line for line in d.log if "r1" in line] == ["decoding r1", "decoding r1"]
         assert "kv_lease_expired" in fallbacks(reader)[0]
-        assert world.plane.scheduler.pd.fallbacks == 1
+        assert world.plane.scheduler.split_counts().fallbacks == 1
         world.assert_all_room_is_free()
 
 
@@ -278,7 +279,7 @@ async def test_handoffs_that_change_on_their_way_put_the_pair_out_of_use_and_not
         d.alters = True
         readers = [await world.submit(f"r{i}", prompt=100) for i in range(8)]
         await world.advance(PREFILL_S + 0.05)
-        assert [each.state for each in world.plane.scheduler.pd.pairs] == [PairState.FAILED]
+        assert [each.state for each in world.plane.scheduler.pairs()] == [PairState.FAILED]
         assert world.state("d") is InstanceState.READY
         await world.advance(1.9)
         assert all(reader.token_ids == expected(20) for reader in readers)
@@ -301,8 +302,8 @@ async def test_a_decode_leg_that_computed_the_prompt_itself_says_so_and_the_pair
         await world.advance(1)
         assert reader.token_ids == expected(20)
         assert fallbacks(reader) == [f"d: {RECOMPUTED}"]
-        assert world.plane.scheduler.pd.fallbacks == 1
-        assert [each.reason for each in world.plane.scheduler.pd.pairs] == [RECOMPUTED]
+        assert world.plane.scheduler.split_counts().fallbacks == 1
+        assert [each.reason for each in world.plane.scheduler.pairs()] == [RECOMPUTED]
 
 
 async def test_what_an_engine_did_is_not_held_against_the_one_that_took_its_place() -> None:
@@ -316,7 +317,7 @@ async def test_what_an_engine_did_is_not_held_against_the_one_that_took_its_plac
         p.restart()
         await world.advance(10)
         assert fallbacks(reader) == [f"d: {RECOMPUTED}"]
-        assert [each.state for each in world.plane.scheduler.pd.pairs] == [PairState.USABLE]
+        assert [each.state for each in world.plane.scheduler.pairs()] == [PairState.USABLE]
 
 
 async def test_decode_dies_before_it_fetched_and_the_lease_frees_the_blocks() -> None:
@@ -329,7 +330,7 @@ async def test_decode_dies_before_it_fetched_and_the_lease_frees_the_blocks() ->
         await world.advance(LEASE_S + 2)
         p.expire()
         assert not p.pinned
-        assert world.plane.scheduler.registry.get("p").account.reserved_tokens == 0
+        assert world.plane.scheduler.instance("p").account.reserved_tokens == 0
 
 
 @pytest.mark.parametrize("after", [PREFILL_S / 2, PREFILL_S + 0.0005, PREFILL_S + 0.005, PREFILL_S + 0.05, 0.5])
@@ -378,7 +379,7 @@ async def test_draining_prefill_finishes_what_it_has_and_gets_nothing_new() -> N
 async def test_a_role_changes_what_an_instance_is_given_while_it_runs() -> None:
     async with PdWorld() as world:
         p, _ = await pair(world)
-        world.plane.scheduler.registry.get("p").role = InstanceRole.GENERAL
+        world.plane.scheduler.set_role("p", InstanceRole.GENERAL)
         reader = await world.submit("r1", prompt=100)
         await world.advance(2)
         assert reader.token_ids == expected(20)

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 from scheduler_svc.control.attempts.decode_leg import RECOMPUTED
 from scheduler_svc.domain.decision import Phase
+from scheduler_svc.domain.engine_facts import EngineFacts
 from scheduler_svc.domain.errors import DeadlineExceeded, InvalidRequest
-from scheduler_svc.domain.instance import EngineFacts, InstanceRole
+from scheduler_svc.domain.instance_spec import InstanceRole
 from scheduler_svc.domain.pd.fallbacks import Fallback
 from scheduler_svc.domain.pd.pairs import PairState
 from scheduler_svc.domain.request import RequestKey
@@ -23,7 +24,7 @@ async def pair(world: PdWorld) -> tuple[PdExecutor, PdExecutor]:
 
 
 def states(world: PdWorld) -> list[PairState]:
-    return [each.state for each in world.plane.scheduler.pd.pairs]
+    return [each.state for each in world.plane.scheduler.pairs()]
 
 
 async def test_a_pair_whose_warm_up_was_computed_at_the_decode_side_cannot_hand_over() -> None:
@@ -37,7 +38,7 @@ async def test_a_pair_whose_warm_up_was_computed_at_the_decode_side_cannot_hand_
         await world.advance(20)
         assert all(reader.token_ids == expected(20) for reader in readers)
         assert all(reader.live.placements[0].decision.prefill is None for reader in readers)
-        assert [each.failures > 1 for each in world.plane.scheduler.pd.pairs] == [True], "its back-off grows"
+        assert [each.failures > 1 for each in world.plane.scheduler.pairs()] == [True], "its back-off grows"
         p.unreachable = False
         await world.advance(60)
         assert states(world) == [PairState.USABLE]
@@ -46,21 +47,21 @@ async def test_a_pair_whose_warm_up_was_computed_at_the_decode_side_cannot_hand_
 async def test_a_prompt_computed_at_the_decode_side_is_known_at_its_first_token_and_is_no_handoff() -> None:
     async with PdWorld() as world:
         p, d = await pair(world)
-        handoff_s = next(iter(world.plane.scheduler.pd.pairs)).handoff_s
+        handoff_s = world.plane.scheduler.pairs()[0].handoff_s
         p.unreachable = d.recomputes = True
         reader = await world.submit("long", prompt=100, max_tokens=900)
         await world.advance(0.2)
         assert 0 < len(reader.token_ids) < 900
         assert states(world) == [PairState.FAILED]
-        assert world.plane.scheduler.pd.fallbacks == 1
+        assert world.plane.scheduler.split_counts().fallbacks == 1
         assert [e.detail for e in reader.live.history if e.event == "fallback"] == [f"d: {RECOMPUTED}"]
         after = await world.submit("after", prompt=100)
         await world.advance(20)
         assert after.live.placements[0].decision.prefill is None
         assert reader.token_ids == expected(900)
         assert reader.finished.transfer_s is None
-        assert next(iter(world.plane.scheduler.pd.pairs)).handoff_s == handoff_s
-        assert world.plane.scheduler.pd.fallback_causes[Fallback.RECOMPUTED] == 1
+        assert world.plane.scheduler.pairs()[0].handoff_s == handoff_s
+        assert world.plane.scheduler.split_counts().fallback_causes[Fallback.RECOMPUTED] == 1
 
 
 async def test_a_hung_prefill_instance_takes_no_room_at_the_decode_side_from_requests_that_are_over() -> None:
@@ -70,7 +71,7 @@ async def test_a_hung_prefill_instance_takes_no_room_at_the_decode_side_from_req
         gone = await world.submit("gone", prompt=100)
         late = [await world.submit(f"late-{i}", prompt=100, deadline_s=1.0) for i in range(3)]
         await world.advance(0.5)
-        account = world.plane.scheduler.registry.get("d").account
+        account = world.plane.scheduler.instance("d").account
         assert account.reserved_tokens > 0
         world.plane.intake.cancel(RequestKey(tenant="t", request_id="gone"), "enough")
         await world.advance(1.0)
@@ -126,7 +127,7 @@ async def test_a_prefill_leg_that_never_arrived_says_nothing_about_its_pair() ->
         p.connect()
         await world.advance(2)
         assert reader.token_ids == expected(20)
-        assert world.plane.scheduler.pd.fallback_causes[Fallback.PREFILL_FAILED] == 1
+        assert world.plane.scheduler.split_counts().fallback_causes[Fallback.PREFILL_FAILED] == 1
         assert states(world) == [PairState.USABLE]
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from scheduler_svc.control.attempts.attempt_table import AttemptTable
 from scheduler_svc.domain.attempt_end import AttemptEnd, EndCause
-from scheduler_svc.domain.instance import InstanceRole
+from scheduler_svc.domain.instance_spec import InstanceRole
 from scheduler_svc.domain.pd.pairs import PairState
 from tests.unit.control.handoff_world import PdWorld
 from tests.unit.control.world import World, expected
@@ -67,7 +67,7 @@ async def test_nobody_else_ends_the_warm_up_of_a_pair() -> None:
         world.add_pd("p", InstanceRole.PREFILLING)
         world.add_pd("d", InstanceRole.DECODING)
         await world.advance(0.11)
-        pairs = world.plane.scheduler.pd.pairs
+        pairs = world.plane.scheduler.pairs()
         assert [pair.state for pair in pairs] == [PairState.WARMING]
         for number in range(1, 10):
             world.plane.attempts.ended("d", AttemptEnd(attempt_number=number, cause=EndCause.FAILED, message="no"))

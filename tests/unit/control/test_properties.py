@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from scheduler_svc.control.requests.live_request import LiveRequest
 from scheduler_svc.control.requests.outcome import Finished
 from scheduler_svc.domain.errors import DeadlineExceeded, InvalidTransition, NoInstance, RequestCancelled
-from scheduler_svc.domain.instance import InstanceRole, InstanceState
+from scheduler_svc.domain.instance_spec import InstanceRole
+from scheduler_svc.domain.instance_state import InstanceState
 from scheduler_svc.domain.request import Priority, RequestState
 from tests.unit.control.handoff_world import PdWorld
 from tests.unit.control.world import ModelledExecutor, Reader, World, expected
@@ -68,7 +69,7 @@ class Schedule:
         try:
             reader = await self.world.submit(f"r{len(self.asked)}", **options)
         except NoInstance:
-            assert not self.world.plane.scheduler.registry.serving("m"), "refused while an instance is READY"
+            assert not self.world.plane.scheduler.ready_instances("m"), "refused while an instance is READY"
             return
         self.asked.append(Asked(live=reader.live, options=options, readers=[(0, reader)]))
 
@@ -193,7 +194,7 @@ class Schedule:
 
     def _calm(self) -> bool:
         plane = self.world.plane
-        rested = all(i.state is InstanceState.READY for i in plane.scheduler.registry)
+        rested = all(i.state is InstanceState.READY for i in plane.scheduler.instances())
         return rested and not len(plane.requests) and not len(plane.attempts)
 
     def check(self) -> None:

@@ -25,7 +25,7 @@ async def test_a_model_that_the_configuration_names_is_told_of_for_good() -> Non
     async with World(instance={"forget_after_s": 20.0}, models={MODEL: {}}) as world:
         world.add("a").crash()
         await world.advance(60)
-        assert world.plane.scheduler.registry.find("a") is None
+        assert world.plane.scheduler.find_instance("a") is None
         assert models_told_of(world) == {MODEL}
 
 

@@ -6,7 +6,8 @@ import pytest
 
 from scheduler_svc.control.instances.registration import HeldAttempt, Registration, UnknownSession
 from scheduler_svc.domain.errors import InvalidTransition
-from scheduler_svc.domain.instance import InstanceSpec, InstanceState
+from scheduler_svc.domain.instance_spec import InstanceSpec
+from scheduler_svc.domain.instance_state import InstanceState
 from tests.unit.control.world import EPOCH, MODEL, ModelledExecutor, World, expected
 
 
@@ -121,7 +122,7 @@ async def test_why_an_engine_failed_is_still_known_when_its_executor_has_gone() 
         assert a.session is not None
         world.plane.sessions.engine_status(a.session, InstanceState.FAILED, None, "out of memory", None)
         world.plane.sessions.goodbye(a.session, "")
-        instance = world.plane.scheduler.registry.get("a")
+        instance = world.plane.scheduler.instance("a")
         assert instance.state is InstanceState.FAILED
         assert instance.state_reason == "out of memory"
 
@@ -138,7 +139,7 @@ async def test_a_reconnect_does_not_end_a_rest() -> None:
         a.connect()
         await world.advance(1)
         assert world.state("a") is InstanceState.SUSPECT
-        assert "device error" in world.plane.scheduler.registry.get("a").state_reason
+        assert "device error" in world.plane.scheduler.instance("a").state_reason
 
 
 async def test_a_new_engine_is_not_blamed_for_the_one_before() -> None:
@@ -259,6 +260,6 @@ async def test_an_operators_drain_is_forgotten_with_the_instance() -> None:
         world.plane.sessions.drain("a", "scaled down", by_operator=True)
         a.crash()
         await world.advance(10)
-        assert world.plane.scheduler.registry.find("a") is None
+        assert world.plane.scheduler.find_instance("a") is None
         a.restart()
         assert world.state("a") is InstanceState.READY

@@ -8,7 +8,7 @@ import pytest
 
 from scheduler_svc.control.requests.live_request import LiveRequest
 from scheduler_svc.control.requests.timeline import TimeSlice, TimeUse
-from scheduler_svc.domain.instance import InstanceRole
+from scheduler_svc.domain.instance_spec import InstanceRole
 from scheduler_svc.domain.request import RequestState
 from tests.unit.control.handoff_world import PdWorld
 from tests.unit.control.world import Reader, World

@@ -20,14 +20,10 @@ from scheduler_svc.control.requests.submission import Submission, TokenPrompt
 from scheduler_svc.control.requests.subscription import Event, Subscription
 from scheduler_svc.control.requests.tokenizers import Conversation
 from scheduler_svc.domain.attempt_end import AttemptEnd, EndCause
-from scheduler_svc.domain.instance import (
-    EngineFacts,
-    InstanceRole,
-    InstanceSpec,
-    InstanceState,
-    IterationSample,
-    LoadReport,
-)
+from scheduler_svc.domain.engine_facts import EngineFacts
+from scheduler_svc.domain.instance_spec import InstanceRole, InstanceSpec
+from scheduler_svc.domain.instance_state import InstanceState
+from scheduler_svc.domain.load_report import IterationSample, LoadReport
 from scheduler_svc.domain.request import RequestKey
 from scheduler_svc.wiring import ControlPlane, build_control
 
@@ -379,11 +375,11 @@ class World:
         await self.clock.advance(seconds)
 
     def state(self, instance_id: str) -> InstanceState:
-        return self.plane.scheduler.registry.get(instance_id).state
+        return self.plane.scheduler.instance(instance_id).state
 
     def assert_all_room_is_free(self) -> None:
         assert len(self.plane.attempts) == 0
-        for instance in self.plane.scheduler.registry:
+        for instance in self.plane.scheduler.instances():
             assert not instance.account.reservations, f"{instance} still holds reservations"
 
     async def _steps(self) -> None:

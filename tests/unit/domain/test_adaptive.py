@@ -8,9 +8,9 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scheduler_svc.domain.adaptive import Adaptive, wanted
+from scheduler_svc.domain.policies.adaptive import Adaptive, wanted
+from scheduler_svc.domain.policies.governor import Signals
 from scheduler_svc.domain.request import Priority
-from scheduler_svc.domain.signals import Signals
 from tests.contract.policies.modelled_fleet import ModelledFleet, add_instance, make_facts, make_request, make_scheduler
 
 CONFIRM_S, DWELL_S = 1.0, 20.0

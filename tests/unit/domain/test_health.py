@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from scheduler_svc.domain.instance import InstanceState, LoadReport
+from scheduler_svc.domain.instance_state import InstanceState
+from scheduler_svc.domain.load_report import LoadReport
 from scheduler_svc.domain.scheduler import Scheduler
 from tests.contract.policies.modelled_fleet import add_instance, make_request, make_scheduler
 
@@ -43,7 +44,7 @@ def test_work_without_iterations_is_a_stall_after_the_limit(scheduler: Scheduler
 
     assert verdict.state is InstanceState.STALLED
     assert "holds 1 requests and did no iteration for 10.5 s" in verdict.reason
-    assert scheduler.registry.get("i0").state is InstanceState.STALLED
+    assert scheduler.instance("i0").state is InstanceState.STALLED
 
 
 def test_a_slow_engine_that_does_iterations_is_healthy(scheduler: Scheduler) -> None:
@@ -114,7 +115,7 @@ def test_a_stalled_instance_gets_nothing_new_and_is_back_after_an_iteration(sche
 
 
 def test_a_draining_instance_that_stalled_goes_on_draining(scheduler: Scheduler) -> None:
-    scheduler.registry.transition("i0", InstanceState.DRAINING, "", 0.0)
+    scheduler.transition("i0", InstanceState.DRAINING, "", 0.0)
     beat(scheduler, 1.0, iterations=5)
     assert states(scheduler, 12.0) == [InstanceState.STALLED]
 
@@ -153,8 +154,8 @@ def test_an_iteration_shows_that_it_is_well_again(scheduler: Scheduler) -> None:
 
 def test_time_in_which_nothing_was_heard_of_it_does_not_count(scheduler: Scheduler) -> None:
     beat(scheduler, 1.0, iterations=5)
-    scheduler.registry.transition("i0", InstanceState.SUSPECT, "stream broke", 2.0)
-    scheduler.registry.recover("i0", "stream is back", 20.0)
+    scheduler.transition("i0", InstanceState.SUSPECT, "stream broke", 2.0)
+    scheduler.recover("i0", "stream is back", 20.0)
 
     assert states(scheduler, 20.0) == []
     assert states(scheduler, 1.0 + 10 + 18 + 0.5) == [InstanceState.STALLED]
@@ -163,7 +164,7 @@ def test_time_in_which_nothing_was_heard_of_it_does_not_count(scheduler: Schedul
 def test_a_new_engine_starts_with_a_clean_sheet(scheduler: Scheduler) -> None:
     beat(scheduler, 1.0, iterations=50)
     assert states(scheduler, 12.0) == [InstanceState.STALLED]
-    scheduler.registry.transition("i0", InstanceState.LOST, "", 13.0)
+    scheduler.transition("i0", InstanceState.LOST, "", 13.0)
 
     add_instance(scheduler, "i0", now=20.0)
     beat(scheduler, 21.0, iterations=0)

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
-from scheduler_svc.domain.instance import LoadReport
-from scheduler_svc.domain.ledger import Account, Ledger, Reservation
-from scheduler_svc.domain.pace import GPU_PRIOR
+from scheduler_svc.domain.capacity.account import Account
+from scheduler_svc.domain.capacity.ledger import Ledger
+from scheduler_svc.domain.capacity.reservation import Reservation
+from scheduler_svc.domain.load_report import LoadReport
+from scheduler_svc.domain.prediction.pace import GPU_PRIOR
 from scheduler_svc.domain.request import RequestKey
 from tests.contract.policies.modelled_fleet import make_facts
 
@@ -32,6 +34,7 @@ def make_reservation(tokens: int = 100, *, prompt: int = 50, finish_in_s: float 
         "critical": False,
         "made_at": 0.0,
         "first_token_in_s": 0.1,
+        "instance_id": "i0",
         "token_s": 0.01,
         "finish_in_s": finish_in_s,
     }
@@ -56,16 +59,16 @@ def test_a_reservation_takes_tokens_and_a_slot_until_it_leaves() -> None:
     number = ledger.enter(account, make_reservation(300), 0.0)
     assert (account.free_tokens, account.free_slots) == (700, 1)
 
-    assert ledger.leave(number, 1.0) is not None
+    assert ledger.release(number, 1.0) is not None
     assert (account.free_tokens, account.free_slots) == (1_000, 2)
-    assert ledger.leave(number, 1.0) is None
+    assert ledger.release(number, 1.0) is None
     assert (account.free_tokens, account.free_slots) == (1_000, 2)
 
 
 def test_numbers_of_attempts_are_never_used_again() -> None:
     account, ledger = make_account(), Ledger()
     first = ledger.enter(account, make_reservation(), 0.0)
-    ledger.leave(first, 0.0)
+    ledger.release(first, 0.0)
 
     assert ledger.enter(account, make_reservation(), 0.0) > first
 
@@ -113,7 +116,7 @@ def test_what_ended_since_the_report_is_free_at_once() -> None:
     reservation.assign_number = 1
     account.report(heartbeat(kv_used=500, last_assign=1))
 
-    ledger.leave(number, 1.0, used_tokens=200)
+    ledger.release(number, 1.0, used_tokens=200)
 
     assert account.free_tokens == 1_000 - (500 - 200)
 
@@ -134,7 +137,7 @@ def test_a_request_that_writes_more_than_predicted_grows_its_reservation() -> No
     account.grow(reservation, 250)
 
     assert account.free_tokens == 750
-    ledger.leave(reservation.attempt_number, 0.0)
+    ledger.release(reservation.attempt_number, 0.0)
     assert account.free_tokens == 1_000
 
 
@@ -142,11 +145,11 @@ def test_a_lookahead_may_queue_at_the_engine_and_no_more() -> None:
     account, ledger = make_account(max_running=2, max_batched_tokens=100), Ledger()
     for _ in range(2):
         ledger.enter(account, make_reservation(10), 0.0)
-    assert account.prompt_room == inf, "the first of the lookahead may be of any length"
+    assert account.prompt_limit == inf, "the first of the lookahead may be of any length"
 
     ledger.enter(account, make_reservation(10, prompt=500), 0.0)
 
-    assert account.prompt_room == -1
+    assert account.prompt_limit == -1
 
 
 def test_the_lookahead_holds_one_chunk_of_prompts() -> None:
@@ -156,30 +159,30 @@ def test_the_lookahead_holds_one_chunk_of_prompts() -> None:
         ledger.enter(account, make_reservation(10), 0.0)
 
     ledger.enter(account, make_reservation(10, prompt=70), 0.0)
-    assert account.prompt_room == 30
+    assert account.prompt_limit == 30
 
-    ledger.leave(1, 1.0)
-    assert account.prompt_room == inf, "the one that queued runs now"
+    ledger.release(1, 1.0)
+    assert account.prompt_limit == inf, "the one that queued runs now"
 
 
 def test_one_slot_is_kept_for_critical_and_its_use_does_not_keep_another() -> None:
     account, ledger = make_account(max_running=3), Ledger()
     ledger.enter(account, make_reservation(10), 0.0)
-    assert account.common_room == inf
+    assert account.prompt_limit_leaving_reserve == inf
     ledger.enter(account, make_reservation(10, critical=True), 0.0)
-    assert account.common_room == inf
-    ledger.leave(2, 0.0)
+    assert account.prompt_limit_leaving_reserve == inf
+    ledger.release(2, 0.0)
 
     ledger.enter(account, make_reservation(10), 0.0)
 
-    assert account.common_room == -1
-    assert account.prompt_room == inf
+    assert account.prompt_limit_leaving_reserve == -1
+    assert account.prompt_limit == inf
 
 
 def test_an_instance_that_runs_one_at_a_time_keeps_no_slot() -> None:
     account = make_account(max_running=1)
 
-    assert account.common_room == inf
+    assert account.prompt_limit_leaving_reserve == inf
 
 
 def test_prompts_that_wait_for_prefill_put_off_the_next_start() -> None:
@@ -220,7 +223,7 @@ def test_all_that_is_on_an_instance_leaves_with_it() -> None:
     ledger.enter(other, make_reservation(), 0.0)
     ledger.enter(account, make_reservation(), 0.0)
 
-    assert ledger.leave_all(account, 1.0) == [1, 3]
+    assert ledger.release_all(account, 1.0) == [1, 3]
 
     assert account.free_tokens == 1_000
     assert len(ledger) == 1

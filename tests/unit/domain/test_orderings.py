@@ -120,7 +120,7 @@ def test_a_switch_of_policy_gives_a_late_one_a_new_start() -> None:
     enqueue(scheduler, "late", 0.0, ttft_target_s=1.0)
     late = make_request("late").key
     scheduler.schedule(5.0)
-    scheduler.registry.pool("tiny").changed = True
+    scheduler._registry.pool("tiny").changed = True
     scheduler.schedule(5.0)
     assert "too late" in scheduler.position(late, 5.0).ordering_key  # type: ignore[union-attr]
 

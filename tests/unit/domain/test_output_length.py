@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scheduler_svc.domain.output_length import OutputLengths
+from scheduler_svc.domain.prediction.output_length import OutputLengths
 
 
 def make_lengths() -> OutputLengths:

@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 
 from scheduler_svc.domain.decision import Candidate, Decision
-from scheduler_svc.domain.instance import InstanceRole, InstanceState, IterationSample, LoadReport
+from scheduler_svc.domain.instance_spec import InstanceRole
+from scheduler_svc.domain.instance_state import InstanceState
+from scheduler_svc.domain.load_report import IterationSample, LoadReport
+from scheduler_svc.domain.objectives.picker import pick
 from scheduler_svc.domain.placement.candidates import CandidateTable
-from scheduler_svc.domain.placement.picker import pick
 from scheduler_svc.domain.request import Priority, Sampling, StructuredOutput
 from scheduler_svc.domain.scheduler import Scheduler
 from tests.contract.policies.modelled_fleet import add_instance, make_facts, make_request, make_scheduler
@@ -153,7 +155,7 @@ def test_an_embedding_instance_never_generates() -> None:
 def test_a_role_changed_at_run_time_is_in_force_at_once() -> None:
     scheduler = make_scheduler(instances=2)
 
-    scheduler.registry.get("i0").role = InstanceRole.EMBEDDING
+    scheduler.set_role("i0", InstanceRole.PREFILLING)
 
     assert {place(scheduler, str(n)).instance_id for n in range(3)} == {"i1"}
 
@@ -219,7 +221,7 @@ def test_equal_instances_take_turns() -> None:
 def test_differences_that_are_noise_do_not_decide(starts: list[float], chosen: int) -> None:
     scheduler = make_scheduler(instances=2)
     place(scheduler, "more to do", preferred_instance="i0")
-    accounts = [i.account for i in scheduler.registry.all()]
+    accounts = [i.account for i in scheduler.instances()]
 
     assert pick(accounts, starts) == chosen
 
@@ -255,7 +257,7 @@ def test_priority_keeps_a_slot_for_critical() -> None:
     decision = place(scheduler, "critical", priority=C)
 
     assert decision.instance_id == "i0"
-    assert "takes the slot that is kept for CRITICAL" in decision.reasons
+    assert "takes the slot that is reserved for CRITICAL" in decision.reasons
     view = scheduler.position(make_request("waits").key, 0.0)
     assert view is not None
     assert view.because == "instance i0 full: no slot free"
@@ -377,7 +379,7 @@ def test_an_explanation_keeps_the_figures_of_its_moment() -> None:
 
 def test_an_instance_that_is_away_is_explained_by_its_state_and_why() -> None:
     scheduler = make_scheduler(instances=2)
-    scheduler.registry.transition("i1", InstanceState.SUSPECT, "its stream broke", 0.0)
+    scheduler.transition("i1", InstanceState.SUSPECT, "its stream broke", 0.0)
 
     candidate = row(place(scheduler), "i1")
 
@@ -392,7 +394,7 @@ def test_the_first_rows_are_the_same_without_the_others() -> None:
         place(scheduler, f"filler{n}", prompt=4_000, output=100, preferred_instance="full")
     for name in ("i0", "i1", "away"):
         add_instance(scheduler, name)
-    scheduler.registry.transition("away", InstanceState.SUSPECT, "its stream broke", 0.0)
+    scheduler.transition("away", InstanceState.SUSPECT, "its stream broke", 0.0)
     rows = place(scheduler).candidates
 
     assert isinstance(rows, CandidateTable)

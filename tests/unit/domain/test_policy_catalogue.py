@@ -5,7 +5,9 @@ from importlib.metadata import EntryPoint
 import pytest
 
 from scheduler_svc.domain.errors import UnknownPolicy
-from scheduler_svc.domain.policy import ENTRY_POINT_GROUP, Policy, PolicyCatalogue, PolicyLoadError, make_fifo
+from scheduler_svc.domain.policies.builtin import make_fifo
+from scheduler_svc.domain.policies.catalogue import ENTRY_POINT_GROUP, PolicyCatalogue, PolicyLoadError
+from scheduler_svc.domain.policies.policy import Policy
 from scheduler_svc.domain.scheduler import Scheduler, SchedulerSettings
 
 HERE = "tests.unit.domain.test_policy_catalogue"

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scheduler_svc.domain.instance import IterationSample, LoadReport
-from scheduler_svc.domain.pace import CPU_PRIOR, GPU_PRIOR, Pace, prior_pace
-from scheduler_svc.domain.predictor import IterationModel, Predictor
+from scheduler_svc.domain.load_report import IterationSample, LoadReport
+from scheduler_svc.domain.prediction.iteration_model import IterationModel
+from scheduler_svc.domain.prediction.pace import CPU_PRIOR, GPU_PRIOR, Pace, prior_pace
+from scheduler_svc.domain.prediction.predictor import Predictor
 from tests.contract.policies.modelled_fleet import make_facts
 
 FAST = Pace(base_s=2e-3, prefill_token_s=1e-5, running_s=2e-5, kv_token_s=1e-8)

@@ -5,14 +5,17 @@ import pytest
 from scheduler_svc.domain.errors import QueueFull
 from scheduler_svc.domain.ordering.fifo import Fifo
 from scheduler_svc.domain.ordering.priority import ByClass
-from scheduler_svc.domain.pace import GPU_PRIOR
-from scheduler_svc.domain.queue import ModelQueue, Waiting
+from scheduler_svc.domain.prediction.pace import GPU_PRIOR
+from scheduler_svc.domain.queue import ModelQueue
 from scheduler_svc.domain.request import Priority, RequestKey
+from scheduler_svc.domain.waiting_request import WaitingRequest
 from tests.contract.policies.modelled_fleet import make_request
 
 
-def make_waiting(request_id: object, *, arrived_at: float = 0.0, priority: Priority = Priority.NORMAL) -> Waiting:
-    return Waiting(
+def make_waiting(
+    request_id: object, *, arrived_at: float = 0.0, priority: Priority = Priority.NORMAL
+) -> WaitingRequest:
+    return WaitingRequest(
         make_request(request_id, arrived_at=arrived_at, priority=priority),
         enqueued_at=arrived_at,
         emitted_tokens=0,
@@ -38,19 +41,19 @@ def drain(queue: ModelQueue, now: float = 0.0) -> list[str]:
 class StepsBack(Fifo):
     """Sends everybody back by a second whenever they come to the head."""
 
-    def revise(self, waiting: Waiting, now: float) -> float | None:
+    def revise(self, waiting: WaitingRequest, now: float) -> float | None:
         return waiting.key + 1
 
 
 class StepsBackOnce(Fifo):
     """By an hour."""
 
-    def revise(self, waiting: Waiting, now: float) -> float | None:
+    def revise(self, waiting: WaitingRequest, now: float) -> float | None:
         return None if waiting.revisions else waiting.key + 3_600
 
 
 class StepsForward(Fifo):
-    def revise(self, waiting: Waiting, now: float) -> float | None:
+    def revise(self, waiting: WaitingRequest, now: float) -> float | None:
         return waiting.key - 1
 
 
@@ -83,11 +86,11 @@ def test_whoever_left_may_come_again_and_its_old_entry_is_nothing() -> None:
 
 def test_a_full_queue_says_how_long_to_wait() -> None:
     queue = ModelQueue("m", Fifo(), limit=1)
-    queue.check_room(1.0)
+    queue.check_capacity(1.0)
     queue.add(make_waiting("a"), 0.0)
 
     with pytest.raises(QueueFull, match=r"full \(1 requests\); expected wait 7.5 s") as full:
-        queue.check_room(7.5)
+        queue.check_capacity(7.5)
     assert full.value.expected_wait_s == 7.5
 
 

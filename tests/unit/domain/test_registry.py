@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from scheduler_svc.domain.errors import InstanceNotFound, InvalidRequest, InvalidTransition, LimitReached
-from scheduler_svc.domain.instance import InstanceRole, InstanceSpec, InstanceState
-from scheduler_svc.domain.registry import TRANSITIONS, Registry
+from scheduler_svc.domain.errors import InstanceNotFound, InvalidRequest, LimitReached
+from scheduler_svc.domain.fleet.registry import Registry
+from scheduler_svc.domain.instance_spec import InstanceRole, InstanceSpec
+from scheduler_svc.domain.instance_state import InstanceState
 from tests.contract.policies.modelled_fleet import MODEL, add_instance, make_facts, make_request, make_scheduler
 
 
@@ -24,9 +25,8 @@ def test_a_registered_instance_is_found_by_its_id_and_its_model_is_known() -> No
 
     assert registry.get("i0") is instance
     assert registry.find("i0") is instance
-    assert registry.models() == {"m"}
+    assert [pool.model for pool in registry.pools()] == ["m"]
     assert instance.state is InstanceState.DOWNLOADING
-    assert registry.serving("m") == []
 
 
 def test_an_unknown_instance_is_an_error_that_names_those_there_are() -> None:
@@ -39,36 +39,6 @@ def test_an_unknown_instance_is_an_error_that_names_those_there_are() -> None:
     assert registry.find("c") is None
 
 
-def test_only_ready_instances_serve() -> None:
-    registry = make_registry()
-    for name in ("a", "b"):
-        registry.register(spec(name), 0.0)
-    registry.transition("b", InstanceState.READY, "up", 1.0)
-
-    assert [i.instance_id for i in registry.serving("m")] == ["b"]
-
-
-def test_every_state_has_its_transitions() -> None:
-    assert set(TRANSITIONS) == set(InstanceState)
-
-
-@pytest.mark.parametrize("before", InstanceState)
-@pytest.mark.parametrize("after", InstanceState)
-def test_a_transition_follows_the_table(before: InstanceState, after: InstanceState) -> None:
-    registry = make_registry()
-    instance = registry.register(spec(), 0.0)
-    instance.state = before
-
-    if after is before or after in TRANSITIONS[before]:
-        registry.transition("i0", after, "why", 2.0)
-        assert instance.state is after
-        assert instance.state_reason == "why"
-    else:
-        with pytest.raises(InvalidTransition, match=rf"{before.value}.*{after.value}"):
-            registry.transition("i0", after, "why", 2.0)
-        assert instance.state is before
-
-
 def test_the_same_state_again_changes_the_reason_and_not_its_age() -> None:
     registry = make_registry()
     registry.register(spec(), 0.0)
@@ -79,24 +49,26 @@ def test_the_same_state_again_changes_the_reason_and_not_its_age() -> None:
     assert (instance.state_reason, instance.state_since) == ("still weights", 1.0)
 
 
-@pytest.mark.parametrize("before", [InstanceState.READY, InstanceState.DRAINING, InstanceState.LOADING])
-def test_a_suspect_recovers_to_what_it_was(before: InstanceState) -> None:
+@pytest.mark.parametrize("trouble", [InstanceState.SUSPECT, InstanceState.STALLED])
+@pytest.mark.parametrize("before", [InstanceState.READY, InstanceState.DRAINING])
+def test_an_instance_in_trouble_recovers_to_what_it_was(before: InstanceState, trouble: InstanceState) -> None:
     registry = make_registry()
     registry.register(spec(), 0.0)
+    registry.transition("i0", InstanceState.READY, "", 0.5)
     registry.transition("i0", before, "", 1.0)
-    registry.transition("i0", InstanceState.SUSPECT, "stream broke", 2.0)
+    registry.transition("i0", trouble, "stream broke", 2.0)
 
     assert registry.recover("i0", "stream is back", 3.0).state is before
 
 
-def test_a_stalled_suspect_recovers_to_what_it_was_before_both() -> None:
-    registry = make_registry()
-    registry.register(spec(), 0.0)
-    registry.transition("i0", InstanceState.READY, "", 1.0)
-    registry.transition("i0", InstanceState.STALLED, "", 2.0)
-    registry.transition("i0", InstanceState.SUSPECT, "", 3.0)
+def test_an_instance_whose_drain_was_lifted_while_it_was_away_recovers_to_ready() -> None:
+    scheduler = make_scheduler(instances=1)
+    scheduler.transition("i0", InstanceState.DRAINING, "", 1.0)
+    scheduler.transition("i0", InstanceState.SUSPECT, "stream broke", 2.0)
 
-    assert registry.recover("i0", "", 4.0).state is InstanceState.READY
+    scheduler.recover_without_drain("i0")
+
+    assert scheduler.recover("i0", "stream is back", 3.0).state is InstanceState.READY
 
 
 def test_a_lost_instance_does_not_recover_by_itself() -> None:
@@ -105,14 +77,13 @@ def test_a_lost_instance_does_not_recover_by_itself() -> None:
     registry.transition("i0", InstanceState.LOST, "", 1.0)
 
     assert registry.recover("i0", "", 2.0).state is InstanceState.LOST
-    assert registry.models() == set()
 
 
 def test_a_reconnect_of_the_same_engine_keeps_state_and_facts() -> None:
     scheduler = make_scheduler()
     add_instance(scheduler, "i0")
 
-    instance = scheduler.registry.register(scheduler.registry.get("i0").spec, 5.0)
+    instance = scheduler.register(scheduler.instance("i0").spec, 5.0)
 
     assert instance.state is InstanceState.READY
     assert instance.facts is not None
@@ -122,19 +93,19 @@ def test_a_new_engine_under_the_same_id_starts_over() -> None:
     scheduler = make_scheduler()
     add_instance(scheduler, "i0")
 
-    instance = scheduler.registry.register(InstanceSpec(instance_id="i0", model="tiny", engine_start_id="2"), 5.0)
+    instance = scheduler.register(InstanceSpec(instance_id="i0", model="tiny", engine_start_id="2"), 5.0)
 
     assert instance.state is InstanceState.DOWNLOADING
     assert instance.facts is None
-    assert scheduler.registry.serving("tiny") == []
+    assert scheduler.ready_instances("tiny") == []
 
 
 def test_a_lost_instance_has_to_prove_itself_though_its_engine_is_the_same() -> None:
     scheduler = make_scheduler()
     add_instance(scheduler, "i0")
-    scheduler.registry.transition("i0", InstanceState.LOST, "lease ran out", 1.0)
+    scheduler.transition("i0", InstanceState.LOST, "lease ran out", 1.0)
 
-    instance = scheduler.registry.register(instance_spec := scheduler.registry.get("i0").spec, 2.0)
+    instance = scheduler.register(instance_spec := scheduler.instance("i0").spec, 2.0)
 
     assert instance.state is InstanceState.DOWNLOADING
     assert scheduler.engine_ready(instance_spec.instance_id, make_facts(), 3.0).state is InstanceState.READY
@@ -220,31 +191,31 @@ def test_no_more_models_than_the_bound_and_one_without_instance_or_queue_makes_r
     registry.forget("b")
 
     registry.register(spec("c", model="z"), 0.0)
-    assert registry.models() == {"x", "z"}
+    assert {pool.model for pool in registry.pools()} == {"x", "z"}
 
 
 def test_a_model_without_instance_and_queue_is_retired_unless_it_is_to_be_kept() -> None:
     scheduler = make_scheduler(instances=1)
     scheduler.enqueue(make_request(1), 0.0)
-    scheduler.registry.register(spec("b", model="retired"), 0.0)
-    scheduler.registry.register(spec("c", model="kept"), 0.0)
+    scheduler.register(spec("b", model="retired"), 0.0)
+    scheduler.register(spec("c", model="kept"), 0.0)
     for name in ("i0", "b", "c"):
-        scheduler.registry.forget(name)
+        scheduler.forget(name)
 
-    scheduler.registry.retire_models(keep=frozenset({"kept"}))
+    scheduler.retire_models(keep=frozenset({"kept"}))
 
-    assert {pool.model for pool in scheduler.registry.pools()} == {MODEL, "kept"}
+    assert set(scheduler.models()) == {MODEL, "kept"}
     scheduler.withdraw(make_request(1).key)
-    scheduler.registry.retire_models(keep=frozenset({"kept"}))
-    assert {pool.model for pool in scheduler.registry.pools()} == {"kept"}
+    scheduler.retire_models(keep=frozenset({"kept"}))
+    assert set(scheduler.models()) == {"kept"}
 
 
 def test_a_forgotten_instance_is_gone() -> None:
     scheduler = make_scheduler(instances=1)
     scheduler.enqueue(make_request(1), 0.0)
 
-    scheduler.registry.forget("i0")
+    scheduler.forget("i0")
 
     assert scheduler.schedule(0.0) == []
     with pytest.raises(InstanceNotFound):
-        scheduler.registry.forget("i0")
+        scheduler.forget("i0")

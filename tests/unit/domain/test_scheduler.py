@@ -1,14 +1,18 @@
-"""The core as control sees it."""
+"""The scheduler as control sees it."""
 
 from __future__ import annotations
 
 import pytest
 
-from scheduler_svc.domain.errors import InstanceNotFound, LimitReached, QueueFull, UnknownPolicy
-from scheduler_svc.domain.instance import InstanceRole, InstanceSpec, InstanceState, LoadReport
+from scheduler_svc.domain.errors import InstanceNotFound, LimitReached, NoInstance, QueueFull, UnknownPolicy
+from scheduler_svc.domain.instance_spec import InstanceRole, InstanceSpec
+from scheduler_svc.domain.instance_state import InstanceState
+from scheduler_svc.domain.load_report import LoadReport
 from scheduler_svc.domain.request import Priority, RequestKey, Sampling, StructuredOutput
 from scheduler_svc.domain.scheduler import UNKNOWN_WAIT_S, Scheduler
 from tests.contract.policies.modelled_fleet import MODEL, add_instance, make_facts, make_request, make_scheduler
+
+REGEX = StructuredOutput(kind="regex", value="a")
 
 
 def key(request_id: object) -> RequestKey:
@@ -26,41 +30,41 @@ def because(scheduler: Scheduler, request_id: object, now: float = 0.0) -> str:
 
 def test_an_engine_that_is_ready_serves() -> None:
     scheduler = make_scheduler()
-    scheduler.registry.register(InstanceSpec(instance_id="i0", model=MODEL, engine_start_id="1"), 0.0)
-    assert scheduler.registry.serving(MODEL) == []
+    scheduler.register(InstanceSpec(instance_id="i0", model=MODEL, engine_start_id="1"), 0.0)
+    assert scheduler.ready_instances(MODEL) == []
 
     scheduler.engine_ready("i0", make_facts(), 1.0)
 
-    assert [i.instance_id for i in scheduler.registry.serving(MODEL)] == ["i0"]
+    assert [i.instance_id for i in scheduler.ready_instances(MODEL)] == ["i0"]
 
 
 def test_an_instance_that_drains_stays_so_when_its_engine_says_ready() -> None:
     scheduler = make_scheduler(instances=1)
-    scheduler.registry.transition("i0", InstanceState.DRAINING, "", 1.0)
+    scheduler.transition("i0", InstanceState.DRAINING, "", 1.0)
 
     assert scheduler.engine_ready("i0", make_facts(), 2.0).state is InstanceState.DRAINING
 
-    scheduler.registry.transition("i0", InstanceState.SUSPECT, "", 3.0)
+    scheduler.transition("i0", InstanceState.SUSPECT, "", 3.0)
     assert scheduler.engine_ready("i0", make_facts(), 4.0).state is InstanceState.DRAINING
 
 
 def test_a_stalled_instance_does_not_become_ready_by_saying_so() -> None:
     scheduler = make_scheduler(instances=1)
-    scheduler.registry.transition("i0", InstanceState.STALLED, "", 1.0)
+    scheduler.transition("i0", InstanceState.STALLED, "", 1.0)
 
     assert scheduler.engine_ready("i0", make_facts(), 2.0).state is InstanceState.STALLED
 
 
 def test_a_new_engine_is_learned_anew_and_the_same_one_is_not() -> None:
     scheduler = make_scheduler(instances=1)
-    predictor = scheduler.registry.get("i0").predictor
+    predictor = scheduler.instance("i0").predictor
 
     scheduler.engine_ready("i0", make_facts(), 1.0)
-    assert scheduler.registry.get("i0").predictor is predictor
+    assert scheduler.instance("i0").predictor is predictor
 
-    scheduler.registry.register(InstanceSpec(instance_id="i0", model=MODEL, engine_start_id="2"), 2.0)
+    scheduler.register(InstanceSpec(instance_id="i0", model=MODEL, engine_start_id="2"), 2.0)
     scheduler.engine_ready("i0", make_facts(), 3.0)
-    assert scheduler.registry.get("i0").predictor is not predictor
+    assert scheduler.instance("i0").predictor is not predictor
 
 
 def test_what_a_lost_instance_ran_is_told_and_its_room_is_free() -> None:
@@ -268,7 +272,7 @@ def test_a_request_that_writes_more_than_predicted_takes_more_room() -> None:
         (decision,) = scheduler.schedule(0.0)
         if output is not None:
             scheduler.release(decision.attempt_number, 0.0, output_tokens=output, finished=True)
-    account = scheduler.registry.get("i0").account
+    account = scheduler.instance("i0").account
     assert account.reserved_tokens == 32
 
     scheduler.progress(decision.attempt_number, 500)
@@ -308,8 +312,8 @@ def test_calls_about_attempts_that_are_over_change_nothing() -> None:
 
 def test_without_a_ready_instance_it_says_what_there_is() -> None:
     scheduler = make_scheduler()
-    scheduler.registry.register(InstanceSpec(instance_id="i0", model=MODEL), 0.0)
-    scheduler.registry.transition("i0", InstanceState.LOADING, "", 0.0)
+    scheduler.register(InstanceSpec(instance_id="i0", model=MODEL), 0.0)
+    scheduler.transition("i0", InstanceState.LOADING, "", 0.0)
     scheduler.enqueue(make_request(1), 0.0)
     scheduler.schedule(0.0)
 
@@ -343,7 +347,7 @@ def test_behind_a_claim_it_says_whose() -> None:
     scheduler.enqueue(make_request("small", prompt=20, output=280), 0.0)
     scheduler.schedule(0.0)
 
-    assert because(scheduler, "small") == "t/big is ahead and claims room on i0"
+    assert because(scheduler, "small") == "t/big is ahead and claims capacity on i0"
 
 
 def test_what_fits_beside_the_claim_goes_ahead_and_says_so() -> None:
@@ -356,7 +360,7 @@ def test_what_fits_beside_the_claim_goes_ahead_and_says_so() -> None:
     runs, small = scheduler.schedule(0.0)
 
     assert (runs.key, small.key) == (key("runs"), key("small"))
-    assert "backfilled ahead of t/big, which waits for room on i0" in small.reasons
+    assert "backfilled ahead of t/big, which waits for capacity on i0" in small.reasons
 
 
 def test_a_position_counts_from_one_and_none_is_told_of_who_does_not_wait() -> None:
@@ -371,56 +375,71 @@ def test_a_position_counts_from_one_and_none_is_told_of_who_does_not_wait() -> N
 # --- who can serve ----------------------------------------------------------------------------------
 
 
-def test_what_no_instance_can_ever_serve_is_told_with_reasons() -> None:
+def test_what_no_instance_can_ever_serve_is_refused_with_reasons() -> None:
     scheduler = make_scheduler()
     add_instance(scheduler, "i0", facts=make_facts(max_model_len=100, kv_capacity_tokens=64))
 
-    assert scheduler.can_ever_serve(make_request(1)) is None
-    assert scheduler.can_ever_serve(make_request(1, model="other")) == "no live instance serves 'other'"
+    assert scheduler.admit(make_request(1), 0.0) == ""
+    with pytest.raises(NoInstance, match=r"no instance of 'other' is ready \(none registered\)"):
+        scheduler.admit(make_request(2, model="other"), 0.0)
     for changes, words in (
         ({"adapter": "x"}, "adapter 'x'"),
         ({"prompt": 60, "output": 60}, "100 tokens of prompt and output; the request asks for 120"),
-        ({"prompt": 60, "output": 20}, "KV room for 64 tokens; the request may take 80"),
+        ({"prompt": 60, "output": 20}, "KV capacity for 64 tokens; the request may take 80"),
+        ({"sampling": Sampling(structured_output=REGEX)}, "does not constrain output by regex"),
     ):
-        reason = scheduler.can_ever_serve(make_request(1, **changes))
-        assert reason is not None
-        assert words in reason
-    wanted = Sampling(structured_output=StructuredOutput(kind="regex", value="a"))
-    assert "does not constrain output by regex" in (scheduler.can_ever_serve(make_request(1, sampling=wanted)) or "")
+        with pytest.raises(NoInstance, match=words):
+            scheduler.admit(make_request(2, wait_for_instance=True, **changes), 0.0)
+    assert scheduler.waiting(MODEL) == 1
 
 
-def test_an_instance_that_is_still_loading_may_serve_anything_later_but_not_now() -> None:
+def test_an_instance_that_is_still_loading_is_waited_for_by_those_who_asked_to_wait() -> None:
     scheduler = make_scheduler()
-    scheduler.registry.register(InstanceSpec(instance_id="i0", model=MODEL), 0.0)
+    scheduler.register(InstanceSpec(instance_id="i0", model=MODEL), 0.0)
 
-    request = make_request(1, adapter="x")
+    with pytest.raises(NoInstance, match=r"no instance of 'tiny' is ready \(1 downloading\)"):
+        scheduler.admit(make_request(1, adapter="x"), 0.0)
+    ahead = scheduler.admit(make_request(1, adapter="x", wait_for_instance=True), 0.0)
 
-    assert scheduler.can_ever_serve(request) is None
-    assert scheduler.servable_now(request) == "no instance of 'tiny' is ready (1 downloading)"
+    assert ahead == "no instance is ready"
+    assert scheduler.waiting(MODEL) == 1
 
 
-def test_a_full_instance_can_serve() -> None:
+def test_a_full_instance_is_waited_for_behind_the_others() -> None:
     scheduler = make_scheduler(instances=1)
-    for n in range(10):
-        scheduler.enqueue(make_request(n), 0.0)
-    scheduler.schedule(0.0)
+    assert [scheduler.admit(make_request(n), 0.0) for n in range(3)] == ["", "1 others wait", "2 others wait"]
+    for n in range(3, 5):
+        scheduler.admit(make_request(n), 0.0)
+    assert len(scheduler.schedule(0.0)) == 5
 
-    assert scheduler.servable_now(make_request("x")) is None
+    ahead = scheduler.admit(make_request("x"), 0.0)
+
+    assert ahead == "no slot is free on the instances that run whole requests (1)"
+
+
+def test_what_is_refused_for_a_full_queue_is_told_how_long_to_wait() -> None:
+    scheduler = make_scheduler(instances=1, queue_limit_per_model=1)
+    scheduler.admit(make_request(1), 0.0)
+
+    with pytest.raises(QueueFull):
+        scheduler.admit(make_request(2), 0.0)
 
 
 @pytest.mark.parametrize("state", [InstanceState.LOST, InstanceState.FAILED, InstanceState.DRAINING])
 def test_an_instance_that_is_gone_or_going_serves_nothing(state: InstanceState) -> None:
     scheduler = make_scheduler(instances=1)
-    scheduler.registry.transition("i0", state, "", 0.0)
+    scheduler.transition("i0", state, "", 0.0)
 
-    assert scheduler.can_ever_serve(make_request(1)) is not None
+    with pytest.raises(NoInstance, match=f"1 {state.value}"):
+        scheduler.admit(make_request(1), 0.0)
 
 
 def test_an_embedding_instance_serves_no_generation() -> None:
     scheduler = make_scheduler()
     add_instance(scheduler, "e", role=InstanceRole.EMBEDDING)
 
-    assert scheduler.servable_now(make_request(1)) == "e does not generate"
+    with pytest.raises(NoInstance, match="e does not generate"):
+        scheduler.admit(make_request(1), 0.0)
 
 
 # --- how long ---------------------------------------------------------------------------------------

@@ -6,14 +6,22 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from scheduler_svc.domain.capacity.account import Account
 from scheduler_svc.domain.decision import Decision
 from scheduler_svc.domain.errors import QueueFull
-from scheduler_svc.domain.instance import InstanceState, IterationSample, LoadReport
-from scheduler_svc.domain.ledger import Account
-from scheduler_svc.domain.policy import BUILTIN
+from scheduler_svc.domain.instance_state import InstanceState
+from scheduler_svc.domain.load_report import IterationSample, LoadReport
+from scheduler_svc.domain.policies.builtin import BUILTIN
 from scheduler_svc.domain.request import Priority, Request, RequestKey
 from scheduler_svc.domain.scheduler import Scheduler
-from tests.contract.policies.modelled_fleet import MODEL, add_instance, make_facts, make_request, make_scheduler
+from tests.contract.policies.modelled_fleet import (
+    MODEL,
+    add_instance,
+    make_facts,
+    make_request,
+    make_scheduler,
+    put_in_state,
+)
 
 QUEUE_LIMIT = 12
 INSTANCES = ("i0", "i1", "i2")
@@ -74,7 +82,6 @@ class CoreMachine(RuleBasedStateMachine):
             deadline_at=None if deadline is None else self.now + deadline,
             preferred_instance=preferred,
         )
-        assert self.scheduler.can_ever_serve(request) is None
         try:
             self.scheduler.enqueue(request, self.now)
         except QueueFull:
@@ -89,7 +96,7 @@ class CoreMachine(RuleBasedStateMachine):
         for decision in decisions:
             assert decision.key in self.waiting, "placed without waiting, or twice"
             assert decision.attempt_number not in self.running
-            instance = self.scheduler.registry.get(decision.instance_id)
+            instance = self.scheduler.instance(decision.instance_id)
             assert instance.state is InstanceState.READY
             self.waiting.remove(decision.key)
             self.running[decision.attempt_number] = decision
@@ -177,7 +184,7 @@ class CoreMachine(RuleBasedStateMachine):
 
     @rule(instance_id=instances, state=st.sampled_from(READYISH))
     def change_state(self, instance_id: str, state: InstanceState) -> None:
-        self.scheduler.registry.transition(instance_id, state, "the test says so", self.now)
+        put_in_state(self.scheduler, instance_id, state, self.now)
 
     @rule(seconds=st.sampled_from([0.001, 0.5, 11.0, 100.0]))
     def time_passes(self, seconds: float) -> None:
@@ -208,7 +215,7 @@ class CoreMachine(RuleBasedStateMachine):
 
     @invariant()
     def the_queue_counts_its_classes_and_bounds_its_garbage(self) -> None:
-        queue = self.scheduler.registry.pool(MODEL).queue
+        queue = self.scheduler._registry.pool(MODEL).queue
         if queue is not None:
             by_priority = queue.view().by_priority
             for priority in Priority:
@@ -217,7 +224,7 @@ class CoreMachine(RuleBasedStateMachine):
 
     @invariant()
     def reservations_sum_right(self) -> None:
-        for instance in self.scheduler.registry.all():
+        for instance in self.scheduler.instances():
             mine = {a: d for a, d in self.running.items() if d.instance_id == instance.instance_id}
             check_sums(instance.account, mine)
 
@@ -228,7 +235,7 @@ def check_sums(account: Account, mine: dict[int, Decision]) -> None:
     assert set(reservations) == set(mine)
     assert account.live == len(mine)
     assert account.free_slots == account.max_running - len(mine)
-    assert account.common_live == sum(not r.critical for r in reservations.values())
+    assert account.live_not_critical == sum(not r.critical for r in reservations.values())
     assert account.reserved_tokens == sum(r.tokens for r in reservations.values())
     unseen = [r for r in reservations.values() if not r.seen]
     assert set(account.unseen) == {r.attempt_number for r in unseen}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from scheduler_svc.domain import scheduling_pass as queue_pass
+from scheduler_svc.domain.placement.offer import Offer
 from scheduler_svc.domain.request import Priority, RequestKey, Sampling
 from tests.contract.policies.modelled_fleet import ModelledFleet, add_instance, make_facts, make_request, make_scheduler
 
@@ -82,7 +82,7 @@ def test_a_late_request_is_served_though_others_still_can_make_it() -> None:
 
 def test_without_the_claim_it_would_wait_for_the_stream_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """The load above is one that starves."""
-    monkeypatch.setattr(queue_pass, "without_claimed", lambda offer, claim, now: offer.roomy)
+    monkeypatch.setattr(Offer, "respect", lambda offer, claim, now: None)
     scheduler = make_scheduler("fifo")
     add_instance(scheduler, "i0", facts=make_facts(kv_capacity_tokens=2_048, max_model_len=2_048, max_running=64))
     fleet = ModelledFleet(scheduler)

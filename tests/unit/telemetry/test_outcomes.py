@@ -14,7 +14,7 @@ from scheduler_svc.control.requests.submission import Submission, TextPrompt
 from scheduler_svc.control.watching import attainment as slo
 from scheduler_svc.domain import errors
 from scheduler_svc.domain.request import Request, RequestKey, RequestState, Sampling
-from scheduler_svc.domain.settings import DEFAULT_TARGETS
+from scheduler_svc.domain.targets import DEFAULT_TARGETS
 from scheduler_svc.telemetry.outcomes import REASONS, in_words, reason_of
 from scheduler_svc.transport.errors import REASONS as ON_THE_WIRE
 from tests.unit.telemetry.finished_request import finished_with

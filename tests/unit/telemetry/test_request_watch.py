@@ -26,7 +26,8 @@ from scheduler_svc.control.requests.tokenizers import ChatTurn, Conversation
 from scheduler_svc.domain.attempt_end import AttemptEnd, EndCause
 from scheduler_svc.domain.decision import Candidate, Decision, Phase, Prediction, PrefillLeg
 from scheduler_svc.domain.errors import DeadlineExceeded, GenerationFailed, QueueFull, RequestCancelled
-from scheduler_svc.domain.policy import PolicyCatalogue
+from scheduler_svc.domain.instance_spec import InstanceSpec
+from scheduler_svc.domain.policies.catalogue import PolicyCatalogue
 from scheduler_svc.domain.request import Priority, Request, RequestKey, RequestState, Sampling
 from scheduler_svc.domain.scheduler import Scheduler
 from scheduler_svc.domain.settings import SchedulerSettings
@@ -198,7 +199,7 @@ def test_what_the_engine_says_of_an_invalid_request_is_not_repeated(watched: Wat
 
 
 def test_what_alerts_look_for_is_there_at_zero_as_soon_as_its_model_is(watched: Watched) -> None:
-    watched.scheduler.registry.pool("sim")
+    watched.scheduler.register(InstanceSpec(instance_id="i0", model="sim"), 0.0)
     watched.observer.begin_models()
     models = {"sim", "(unknown)"}
     assert watched.label_sets(catalogue.FAILOVERS) == {(m, cause.value) for m in models for cause in FailoverCause}

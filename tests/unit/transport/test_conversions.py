@@ -19,18 +19,14 @@ from scheduler_svc.control.requests.outcome import Finished, SloOutcome
 from scheduler_svc.control.requests.output_log import TokenSlice
 from scheduler_svc.domain.attempt_end import AttemptEnd, EndCause
 from scheduler_svc.domain.decision import Candidate, Decision, Phase, Prediction, PrefillLeg
-from scheduler_svc.domain.instance import (
-    EngineFacts,
-    InstanceRole,
-    InstanceSpec,
-    InstanceState,
-    IterationSample,
-    LoadReport,
-    Location,
-    Parallelism,
-)
-from scheduler_svc.domain.registry import Registry
+from scheduler_svc.domain.engine_facts import EngineFacts, Parallelism
+from scheduler_svc.domain.instance_spec import InstanceRole, InstanceSpec, Location
+from scheduler_svc.domain.instance_state import InstanceState
+from scheduler_svc.domain.load_report import IterationSample, LoadReport
+from scheduler_svc.domain.policies.catalogue import PolicyCatalogue
 from scheduler_svc.domain.request import Request, RequestKey, Sampling, StructuredOutput
+from scheduler_svc.domain.scheduler import Scheduler
+from scheduler_svc.domain.settings import SchedulerSettings
 from scheduler_svc.transport import events, registrations
 from scheduler_svc.transport.assign import assign_message
 from scheduler_svc.transport.errors import WireError
@@ -152,11 +148,11 @@ LOAD = LoadReport(
 )
 
 
-def the_instance() -> Registry:
-    registry = Registry(max_instances=1, max_models=1)
-    instance = registry.register(SPEC, 90.0)
+def the_instance() -> Scheduler:
+    scheduler = Scheduler(SchedulerSettings(), PolicyCatalogue())
+    instance = scheduler.register(SPEC, 90.0)
     instance.facts = FACTS
-    return registry
+    return scheduler
 
 
 # --- to executors ---------------------------------------------------------------------------------
@@ -294,14 +290,14 @@ def test_accepted() -> None:
 
 
 def test_scheduled() -> None:
-    wire = events.scheduled(Placement(decision=DECISION, from_token=5), the_instance().get("d"), EPOCH).scheduled
+    wire = events.scheduled(Placement(decision=DECISION, from_token=5), the_instance().instance("d"), EPOCH).scheduled
     assert unset(wire) == {"direct_delivery"}
     assert wire.resumed_from_token == 5
     assert unset(wire.decision) == {"candidates"}, "candidates are for explain"
 
 
 def test_a_decision() -> None:
-    wire = events.decision(DECISION, the_instance().get("d"), EPOCH, with_candidates=True)
+    wire = events.decision(DECISION, the_instance().instance("d"), EPOCH, with_candidates=True)
     assert unset(wire) == set()
     assert (wire.request_id, wire.tenant, wire.policy) == ("r", "t", "fifo")
     assert (wire.phase, wire.phase_reason) == (common_pb2.PHASE_DECODING, "long prompt")
@@ -411,8 +407,7 @@ def test_times_that_did_not_happen_are_absent() -> None:
 
 
 def test_an_instance() -> None:
-    registry = the_instance()
-    instance = registry.transition("d", InstanceState.READY, "its engine is ready", 95.0)
+    instance = the_instance().transition("d", InstanceState.READY, "its engine is ready", 95.0)
     instance.load, instance.last_report_at, instance.progress = LOAD, 99.0, 0.5
     instance.account.reservations[1] = None  # type: ignore[assignment]  # it is counted only
     instance.account.reserved_tokens = 48

@@ -12,7 +12,8 @@ from sage.controlplane.v1 import admin_pb2, common_pb2, executor_pb2, inference_
 from scheduler_svc.control.requests.timeline import TimeUse
 from scheduler_svc.domain.attempt_end import EndCause
 from scheduler_svc.domain.decision import Phase
-from scheduler_svc.domain.instance import InstanceRole, InstanceState
+from scheduler_svc.domain.instance_spec import InstanceRole
+from scheduler_svc.domain.instance_state import InstanceState
 from scheduler_svc.domain.pd.pairs import PairState
 from scheduler_svc.domain.pd.settings import SplitMode
 from scheduler_svc.domain.request import Priority, RequestState, ResumeMode

@@ -15,8 +15,9 @@ from scheduler_svc.control.watching.fleet_watch import FleetSnapshot
 from scheduler_svc.control.watching.rolling_counts import Counts, Stretch
 from scheduler_svc.domain.decision import Phase
 from scheduler_svc.domain.errors import InvalidRequest
-from scheduler_svc.domain.instance import InstanceSpec
-from scheduler_svc.domain.policy import PolicyCatalogue, PolicySwitch
+from scheduler_svc.domain.instance_spec import InstanceSpec
+from scheduler_svc.domain.policies.catalogue import PolicyCatalogue
+from scheduler_svc.domain.policies.policy import PolicySwitch
 from scheduler_svc.domain.queue import QueueView
 from scheduler_svc.domain.request import Priority, RequestKey, RequestState
 from scheduler_svc.domain.scheduler import Scheduler
@@ -60,15 +61,15 @@ def scheduler() -> Scheduler:
 
 
 def taken(scheduler: Scheduler, decisions: int = 1) -> FleetSnapshot:
-    if scheduler.registry.find("a") is None:
-        scheduler.registry.register(InstanceSpec(instance_id="a", model="m", engine_start_id="1"), NOW)
+    if scheduler.find_instance("a") is None:
+        scheduler.register(InstanceSpec(instance_id="a", model="m", engine_start_id="1"), NOW)
     return FleetSnapshot(
         taken_at=NOW,
         uptime_s=60.0,
         policy="adaptive",
         delegate="fifo",
         latest_switch=PolicySwitch(from_policy="fifo", to_policy="adaptive", reason="said so", at=NOW - 5),
-        instances=tuple(scheduler.registry.all()),
+        instances=tuple(scheduler.instances()),
         queues={"m": QueueView(waiting=2, limit=10, by_priority={Priority.LOW: 2})},
         running=4,
         waiting=2,
@@ -118,7 +119,7 @@ def test_what_many_watch_is_converted_once_and_cut_for_each(scheduler: Scheduler
     conversion = fleet_snapshots.SnapshotConversion(scheduler, 7)
     shared = taken(scheduler, decisions=10)
     assert len(conversion.response(shared, 3).snapshot.decisions) == 3
-    scheduler.registry.all()[0].state_reason = "something happened since"
+    scheduler.instances()[0].state_reason = "something happened since"
     again = conversion.response(shared, 64).snapshot
     assert len(again.decisions) == 10
     assert again.instances[0].state_reason != "something happened since"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sage.controlplane.v1 import admin_pb2
-from scheduler_svc.domain.instance import InstanceRole
+from scheduler_svc.domain.instance_spec import InstanceRole
 from scheduler_svc.domain.pd.pairs import PairState
 from scheduler_svc.domain.pd.settings import PdSettings, SplitMode
 from scheduler_svc.domain.scheduler import Scheduler
@@ -27,12 +27,12 @@ def scheduler() -> Scheduler:
         add_instance(scheduler, f"p{n:02}", facts=facts, role=InstanceRole.PREFILLING)
         add_instance(scheduler, f"d{n:02}", facts=facts, role=InstanceRole.DECODING)
     scheduler.set_pd(PdSettings(mode=SplitMode.ALWAYS))
-    *others, trying, _ = list(scheduler.pd.pairs)[:-FAILED]
+    *others, trying, _ = scheduler.pairs()[:-FAILED]
     for pair in others:
-        scheduler.pd.pairs.worked(pair, 0.01)
+        scheduler.handed_over(pair, 0.01)
     trying.state = PairState.WARMING
-    for pair in list(scheduler.pd.pairs)[-FAILED:]:
-        scheduler.pd.pairs.failed(pair, "cut off", now=0.0)
+    for pair in scheduler.pairs()[-FAILED:]:
+        scheduler.warm_up_failed(pair, "cut off", now=0.0)
     return scheduler
 
 

@@ -20,7 +20,8 @@ from sage.controlplane.v1 import (
     inference_pb2_grpc,
 )
 from sage_wire.protocol import PROTOCOL_VERSION
-from scheduler_svc.domain.instance import InstanceState
+from scheduler_svc.domain.instance_spec import InstanceSpec
+from scheduler_svc.domain.instance_state import InstanceState
 from scheduler_svc.transport import executor_servicer, health
 from scheduler_svc.wiring import SchedulerService
 from tests.unit.transport.served import MODEL, WITHIN_S, WireExecutor, dialled, reason_of, registration, serving
@@ -50,7 +51,7 @@ async def until(holds: Callable[[], bool]) -> None:
 
 
 def state(scheduler: SchedulerService, instance_id: str = "a") -> InstanceState | None:
-    instance = scheduler.control.scheduler.registry.find(instance_id)
+    instance = scheduler.control.scheduler.find_instance(instance_id)
     return instance.state if instance is not None else None
 
 
@@ -226,9 +227,10 @@ async def test_a_second_executor_of_the_same_id_is_refused(
 
 
 async def test_one_instance_too_many_is_refused(scheduler: SchedulerService, channel: grpc.aio.Channel) -> None:
-    scheduler.control.scheduler.registry._max_instances = 1
-    await WireExecutor(channel).register()
-    with pytest.raises(grpc.aio.AioRpcError, match="bound of 1 instances") as refused:
+    domain, now = scheduler.control.scheduler, scheduler.control.clock.now()
+    for n in range(domain.settings.max_instances):
+        domain.register(InstanceSpec(instance_id=f"i{n}", model="m"), now)
+    with pytest.raises(grpc.aio.AioRpcError, match="bound of 4096 instances") as refused:
         await WireExecutor(channel).register(registration("b"))
     assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
@@ -275,7 +277,7 @@ async def test_a_goodbye_is_believed_at_once(scheduler: SchedulerService, channe
     await until(lambda: state(scheduler) is InstanceState.READY)
     await executor.say(goodbye=executor_pb2.Goodbye(reason="scaled down"))
     await until(lambda: state(scheduler) is InstanceState.LOST)
-    assert scheduler.control.scheduler.registry.get("a").state_reason == "said goodbye: scaled down"
+    assert scheduler.control.scheduler.instance("a").state_reason == "said goodbye: scaled down"
 
 
 async def test_an_output_stream_may_be_opened_anew(scheduler: SchedulerService, channel: grpc.aio.Channel) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from scheduler_svc.domain.instance import InstanceRole
+from scheduler_svc.domain.instance_spec import InstanceRole
 from scheduler_svc.domain.pd.settings import PdSettings, SplitMode
 from scheduler_svc.domain.request import RequestKey
 from scheduler_svc.domain.scheduler import Scheduler
@@ -22,8 +22,8 @@ def pd_core(*, general: bool = True, capacity: int = 65_536, max_running: int = 
     facts = make_facts(kv_capacity_tokens=capacity, max_running=max_running, **PD)
     add_instance(scheduler, "p", facts=facts, role=InstanceRole.PREFILLING)
     add_instance(scheduler, "d", facts=facts, role=InstanceRole.DECODING)
-    (pair,) = scheduler.pd.pairs
-    scheduler.pd.pairs.worked(pair, 0.01)
+    (pair,) = scheduler.pairs()
+    scheduler.handed_over(pair, 0.01)
     if general:
         add_instance(scheduler, "g", facts=make_facts(max_running=1))
         for n in range(2):  # one runs, one is in the lookahead
@@ -66,7 +66,7 @@ def test_what_is_split_goes_before_a_head_that_waits_for_another_instance() -> N
     (decision,) = scheduler.schedule(0.0)
     assert (decision.key.request_id, decision.instance_id) == ("long", "d")
     assert decision.prefill is not None
-    assert "backfilled ahead of t/short, which waits for room on g" in " ".join(decision.reasons)
+    assert "backfilled ahead of t/short, which waits for capacity on g" in " ".join(decision.reasons)
     assert because(scheduler, "short") == "instance g full: no slot free"
 
 
@@ -85,7 +85,7 @@ def test_one_end_with_the_heads_claim_on_it_is_left_to_the_head() -> None:
     scheduler.enqueue(make_request("head", prompt=400, output=600), 0.0)
     scheduler.enqueue(make_request("long", prompt=600, output=32), 0.0)
     assert placed(scheduler) == {}
-    assert because(scheduler, "long") == "t/head is ahead and claims room on d"
+    assert because(scheduler, "long") == "t/head is ahead and claims capacity on d"
 
 
 def test_behind_a_head_that_is_to_be_split_itself_splits_keep_their_turn() -> None:
@@ -97,7 +97,7 @@ def test_behind_a_head_that_is_to_be_split_itself_splits_keep_their_turn() -> No
     scheduler.enqueue(make_request("small", prompt=500, output=32), 0.0)
     assert placed(scheduler) == {}
     said = because(scheduler, "head")
-    assert said.startswith("should be split: no room at a pair of instances now; to run whole: instance g full: ")
+    assert said.startswith("should be split: no pair of instances has capacity now; to run whole: instance g full: ")
 
 
 def test_without_a_slot_at_either_side_nobody_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,21 +105,21 @@ def test_without_a_slot_at_either_side_nobody_is_looked_at(monkeypatch: pytest.M
     for n in range(2):
         scheduler.enqueue(make_request(f"runs-{n}", prompt=600), 0.0)
     assert len(placed(scheduler)) == 2
-    asked = counted(monkeypatch, scheduler._placer, "ask")
+    asked = counted(monkeypatch, scheduler._placer, "demand")
     for n in range(10):
         scheduler.enqueue(make_request(f"waits-{n}", prompt=600), 0.0)
     assert placed(scheduler) == {}
     assert len(asked) == 1, "the head"
 
 
-def test_one_that_finds_no_room_at_the_pair_is_looked_at_for_all_that_want_as_much(
+def test_one_that_finds_no_fits_at_the_pair_is_looked_at_for_all_that_want_as_much(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     scheduler = pd_core(capacity=2_048)
     scheduler.enqueue(make_request("runs", prompt=600, output=700), 0.0)
     assert placed(scheduler) == {"runs": ("p", "d")}
     scheduler.enqueue(make_request("head"), 0.0)
-    planned = counted(monkeypatch, scheduler.pd, "_pair_up")
+    planned = counted(monkeypatch, scheduler._splits, "_pair_up")
     for n in range(10):
         scheduler.enqueue(make_request(f"waits-{n}", prompt=800, output=100), 0.0)
     assert placed(scheduler) == {}
@@ -128,8 +128,8 @@ def test_one_that_finds_no_room_at_the_pair_is_looked_at_for_all_that_want_as_mu
 
 def test_what_should_be_split_and_waits_says_so() -> None:
     scheduler = pd_core()
-    (pair,) = scheduler.pd.pairs
-    scheduler.pd.pairs.failed(pair, "no route", 0.0)
+    (pair,) = scheduler.pairs()
+    scheduler.warm_up_failed(pair, "no route", 0.0)
     scheduler.enqueue(make_request("short"), 0.0)
     scheduler.enqueue(make_request("long", prompt=600), 0.0)
     assert placed(scheduler) == {}

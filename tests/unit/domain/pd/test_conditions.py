@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from scheduler_svc.domain.instance import InstanceRole
+from scheduler_svc.domain.instance_spec import InstanceRole
 from scheduler_svc.domain.pd.pairs import Pair, PairBook
-from scheduler_svc.domain.pd.planner import EXAMPLES
 from scheduler_svc.domain.pd.settings import PdSettings, SplitMode
+from scheduler_svc.domain.placement.split_planner import EXAMPLES
 from scheduler_svc.domain.scheduler import Scheduler
 from tests.contract.policies.modelled_fleet import add_instance, make_facts, make_scheduler
 
@@ -41,8 +41,8 @@ def book() -> CountedBook:
 @pytest.fixture
 def scheduler(book: CountedBook) -> Scheduler:
     scheduler = make_scheduler()
-    scheduler.pd.settings = PdSettings(mode=SplitMode.ALWAYS)
-    scheduler.pd.pairs = book
+    scheduler._splits.pairs = book
+    scheduler.set_pd(PdSettings(mode=SplitMode.ALWAYS))
     facts = make_facts(kv_connector="modelled", compatibility_key="k")
     for n in range(SIDE):
         add_instance(scheduler, f"p{n:02}", facts=facts, role=InstanceRole.PREFILLING)

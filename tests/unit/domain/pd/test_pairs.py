@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from scheduler_svc.domain.instance import InstanceRole
+from scheduler_svc.domain.instance_spec import InstanceRole
 from scheduler_svc.domain.pd.pairs import RETRY_MAX_S, End, PairBook, PairState
 from scheduler_svc.domain.pd.specialization import specialization
 

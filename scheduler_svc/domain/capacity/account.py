@@ -1,0 +1,255 @@
+"""What one instance has free and what it has promised."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from math import inf
+
+from scheduler_svc.domain.capacity.reservation import Reservation
+from scheduler_svc.domain.engine_facts import EngineFacts
+from scheduler_svc.domain.load_report import LoadReport
+from scheduler_svc.domain.prediction.pace import CPU_PRIOR, Pace
+
+
+class Account:
+    """An instance's figures in the ledger: what it has free, what it has promised and when that is predicted to end.
+
+    The figures that candidates are judged by are worked out when something changes, not when they are read: a
+    scheduling pass reads every account for every request.  Times are seconds on the scheduler's clock.
+    """
+
+    __slots__ = (
+        "block",
+        "busy_until",
+        "capacity",
+        "chunk",
+        "decode_token_s",
+        "facts",
+        "finishes",
+        "free_slots",
+        "free_tokens",
+        "freed_since_report",
+        "fullness",
+        "instance_id",
+        "kv_token_s",
+        "kv_used",
+        "last_chosen",
+        "live",
+        "live_not_critical",
+        "lookahead",
+        "lookahead_tokens",
+        "max_model_len",
+        "max_running",
+        "pace",
+        "parked",
+        "pending",
+        "pending_s",
+        "prefill_token_s",
+        "price_per_s",
+        "prompt_limit",
+        "prompt_limit_leaving_reserve",
+        "queued",
+        "ready_at",
+        "reservations",
+        "reserved_tokens",
+        "start_floor",
+        "unseen",
+        "unseen_tokens",
+    )
+
+    def __init__(self, instance_id: str) -> None:
+        self.instance_id = instance_id
+        self.facts: EngineFacts | None = None
+        self.pace: Pace = CPU_PRIOR
+        # capacity, as the engine says
+        self.max_running = 0  # sequences
+        self.lookahead = 0  # sequences that may queue at the engine beyond those
+        self.chunk = 0  # tokens of one iteration
+        self.capacity = 0  # KV tokens
+        self.block = 1  # tokens
+        self.max_model_len = 0  # tokens
+        self.price_per_s = 0.0
+        # what is promised
+        self.reservations: dict[int, Reservation] = {}  # by attempt number, oldest first
+        self.live_not_critical = 0  # of them not CRITICAL
+        self.reserved_tokens = 0
+        self.parked = 0  # of those, holding KV tokens but no slot
+        self.unseen: dict[int, Reservation] = {}  # not yet in the engine's figures
+        self.unseen_tokens = 0
+        self.queued: dict[int, Reservation] = {}  # lookahead, oldest first
+        self.lookahead_tokens = 0  # prompt tokens of those
+        self.pending: dict[int, Reservation] = {}  # before their first token
+        self.pending_s = 0.0  # seconds of engine time those want for prefill
+        self.busy_until = 0.0  # when the last of those is thought to be prefilled
+        self.finishes: list[float] = []  # predicted ends, sorted
+        # what the engine says
+        self.kv_used = 0  # tokens
+        self.freed_since_report = 0  # tokens, of what that figure holds
+        self.last_chosen = 0  # number of the last attempt placed here
+        self._recount()
+
+    def open(
+        self,
+        facts: EngineFacts,
+        pace: Pace,
+        *,
+        price_per_hour: float = 0.0,
+        lookahead_share: int = 8,
+        uncached_share: float = 1.0,
+    ) -> None:
+        """Take the capacity of an engine that is ready.
+
+        ``lookahead_share``: ``max(1, max_running // lookahead_share)`` requests may queue at the engine.
+        ``uncached_share``: share of prompt tokens that its prefix cache does not hold, [0, 1].
+        """
+        self.facts = facts
+        self.max_running = facts.max_running
+        self.lookahead = max(1, facts.max_running // lookahead_share)
+        self.chunk = facts.max_batched_tokens
+        self.capacity = facts.kv_capacity_tokens
+        self.block = max(1, facts.kv_block_size)
+        self.max_model_len = facts.max_model_len
+        self.price_per_s = price_per_hour / 3600
+        self.kv_used = 0
+        self.freed_since_report = 0
+        self.learn(pace, uncached_share)
+
+    def learn(self, pace: Pace, uncached_share: float = 1.0) -> None:
+        """Take a new pace.  ``uncached_share``: share of prompt tokens that the prefix cache does not hold, [0, 1]."""
+        self.pace = pace
+        self.prefill_token_s = (pace.prefill_token_s + pace.base_s / max(1, self.chunk)) * uncached_share
+        self.kv_token_s = pace.kv_token_s
+        self._recount()
+
+    def enter(self, reservation: Reservation, now: float) -> None:
+        """Take the capacity of a reservation; beyond ``max_running`` it queues at the engine."""
+        number = reservation.attempt_number
+        if self.live >= self.max_running:
+            self.queued[number] = reservation
+            self.lookahead_tokens += reservation.prompt_tokens
+        self.reservations[number] = reservation
+        self.live_not_critical += not reservation.critical
+        self.unseen[number] = reservation
+        self.reserved_tokens += reservation.tokens
+        self.unseen_tokens += reservation.tokens
+        if reservation.prefills:
+            reservation.prefill_s = self.prefill_token_s * reservation.prompt_tokens
+        self.pending[number] = reservation
+        self.pending_s += reservation.prefill_s
+        self.busy_until = max(self.busy_until, now) + reservation.prefill_s
+        insort(self.finishes, reservation.finish_at)
+        self.last_chosen = number
+        self._recount()
+
+    def leave(self, reservation: Reservation, now: float, *, used_tokens: int) -> None:
+        """Give back what a reservation took.  ``used_tokens``: KV tokens it held in the engine at its end, if known."""
+        number = reservation.attempt_number
+        del self.reservations[number]
+        self.reserved_tokens -= reservation.tokens
+        if reservation.seen:
+            self.freed_since_report += used_tokens
+        else:
+            del self.unseen[number]
+            self.unseen_tokens -= reservation.tokens
+        if reservation.parked:
+            self.parked -= 1
+        else:
+            self._leave_slot(reservation, now)
+        self._recount()
+
+    def _leave_slot(self, reservation: Reservation, now: float) -> None:
+        """Free a slot: the oldest request that queues at the engine takes it."""
+        self.live_not_critical -= not reservation.critical
+        self._prefilled(reservation, now)
+        del self.finishes[bisect_left(self.finishes, reservation.finish_at)]
+        queued = self.queued.pop(reservation.attempt_number, None)
+        if queued is None and self.queued:
+            queued = self.queued.pop(next(iter(self.queued)))
+        if queued is not None:
+            self.lookahead_tokens -= queued.prompt_tokens
+
+    def park(self, reservation: Reservation, now: float) -> None:
+        """Free the slot of a reservation whose sequence is over and whose KV tokens stay taken."""
+        if reservation.parked:
+            return
+        reservation.parked = True
+        self.parked += 1
+        self._leave_slot(reservation, now)
+        self._recount()
+
+    def first_token(self, reservation: Reservation, now: float) -> None:
+        """Note that the reservation's prompt is prefilled."""
+        self._prefilled(reservation, now)
+        self._recount()
+
+    def grow(self, reservation: Reservation, tokens: int) -> None:
+        """Raise a reservation to ``tokens`` KV tokens."""
+        more = tokens - reservation.tokens
+        reservation.tokens = tokens
+        self.reserved_tokens += more
+        if not reservation.seen:
+            self.unseen_tokens += more
+        self._recount()
+
+    def report(self, load: LoadReport) -> None:
+        """Take an engine's own figures; reservations its ``last_assign`` covers are part of them from now on."""
+        for number, reservation in list(self.unseen.items()):
+            if 0 < reservation.assign_number <= load.last_assign:
+                reservation.seen = True
+                del self.unseen[number]
+                self.unseen_tokens -= reservation.tokens
+        self.kv_used = load.kv_used_tokens
+        self.freed_since_report = 0
+        self._recount()
+
+    def _prefilled(self, reservation: Reservation, now: float) -> None:
+        if self.pending.pop(reservation.attempt_number, None) is None:
+            return
+        self.pending_s = self.pending_s - reservation.prefill_s if self.pending else 0.0
+        self.busy_until = min(self.busy_until, now + self.pending_s)
+
+    @property
+    def only_reserve_left(self) -> bool:
+        """Whether a slot is free and only CRITICAL requests may take it."""
+        return self.prompt_limit_leaving_reserve < 0 < self.free_slots
+
+    def used_tokens(self) -> int:
+        """Return KV tokens in use: those promised or, if more, those reported and what the report has not seen."""
+        reported = max(0, self.kv_used - self.freed_since_report)
+        return max(self.reserved_tokens, reported + self.unseen_tokens)
+
+    def _recount(self) -> None:
+        live = len(self.reservations) - self.parked
+        free = self.max_running - live
+        used = self.used_tokens()
+        self.live = live
+        self.free_slots = free  # negative: so many queue at the engine
+        self.free_tokens = (self.capacity - used) // self.block * self.block
+        self.fullness = max(live / self.max_running, used / self.capacity) if self.max_running else 1.0
+        running = min(live + 1, self.max_running)
+        pace = self.pace
+        # seconds of an iteration once one more sequence is there
+        self.decode_token_s = pace.base_s + pace.running_s * running + pace.kv_token_s * used
+        # Half of what wants prefill is left on average.  Where first tokens are overdue this keeps an instance that
+        # does not deliver from looking idle.
+        floor = self.pending_s / 2
+        self.prompt_limit = self._longest_prompt(free)  # longest prompt that may be sent now, tokens; -1: none
+        self.prompt_limit_leaving_reserve = self.prompt_limit  # the same if one slot must stay free for CRITICAL
+        if self.max_running > 1:
+            self.prompt_limit_leaving_reserve = (
+                inf if free > 0 and self.live_not_critical < self.max_running - 1 else -1
+            )
+        if free > 0:
+            self.ready_at = self.busy_until
+            self.start_floor = floor
+            return
+        slot_at = self.finishes[-free] if self.finishes else 0.0
+        self.ready_at = max(self.busy_until, slot_at)
+        self.start_floor = max(floor, self.decode_token_s)
+
+    def _longest_prompt(self, free_slots: int) -> float:
+        if free_slots > 0:
+            return inf
+        if -free_slots >= self.lookahead:
+            return -1
+        return self.chunk - self.lookahead_tokens if self.queued else inf

@@ -1,0 +1,27 @@
+"""What one request needs of an instance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from scheduler_svc.domain.request import Request
+
+
+@dataclass(slots=True, kw_only=True)
+class Demand:
+    """What a request needs of an instance to run there; made anew for every try to place it."""
+
+    request: Request
+    prompt_tokens: int  # to prefill: tokens that earlier attempts emitted are included
+    output_tokens: int  # predicted
+    tokens: int  # KV tokens: prompt and predicted output; instances round them up to their blocks
+    total_tokens: int  # prompt and all that max_tokens allows
+    started: bool  # its first token was delivered by an earlier attempt
+    must_leave_reserve: bool  # it may not take the last free slot, which is reserved for CRITICAL requests
+    excluded: frozenset[str] = frozenset()  # instances to avoid where others are
+
+    @property
+    def constrained(self) -> bool:
+        """Whether some instances of the model may be unable to serve it, whatever their free capacity."""
+        request = self.request
+        return bool(self.excluded or request.adapter or request.sampling.structured_output is not None)

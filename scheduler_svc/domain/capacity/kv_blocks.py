@@ -1,0 +1,8 @@
+"""KV cache is handed out in whole blocks."""
+
+from __future__ import annotations
+
+
+def whole_blocks(tokens: int, block: int) -> int:
+    """Round ``tokens`` up to whole KV blocks of ``block`` tokens."""
+    return -(-tokens // block) * block

@@ -1,0 +1,71 @@
+"""Capacity taken by one attempt."""
+
+from __future__ import annotations
+
+from scheduler_svc.domain.request import RequestKey
+
+
+class Reservation:
+    """Capacity taken by one attempt on one instance, from the decision until its slot and KV tokens are free.
+
+    Times are seconds on the scheduler's clock.
+    """
+
+    __slots__ = (
+        "assign_number",
+        "attempt_number",
+        "critical",
+        "emitted_tokens",
+        "finish_at",
+        "first_token_at",
+        "first_token_in_s",
+        "instance_id",
+        "key",
+        "made_at",
+        "max_tokens",
+        "output_tokens",
+        "parked",
+        "prefill_s",
+        "prefills",
+        "prompt_tokens",
+        "seen",
+        "token_s",
+        "tokens",
+    )
+
+    def __init__(
+        self,
+        *,
+        key: RequestKey,
+        instance_id: str,
+        tokens: int,
+        prompt_tokens: int,
+        output_tokens: int,
+        emitted_tokens: int,
+        max_tokens: int,
+        critical: bool,
+        made_at: float,
+        first_token_in_s: float,
+        token_s: float,
+        finish_in_s: float,
+        prefills: bool = True,
+    ) -> None:
+        self.attempt_number = 0  # given by the ledger
+        self.key = key
+        self.instance_id = instance_id
+        self.tokens = tokens  # KV tokens held, whole blocks
+        self.prompt_tokens = prompt_tokens  # of this attempt: emitted tokens of earlier ones included
+        self.output_tokens = output_tokens  # predicted, of this attempt
+        self.emitted_tokens = emitted_tokens  # by earlier attempts
+        self.max_tokens = max_tokens  # of the request
+        self.critical = critical  # of the class that may take the reserved slot
+        self.made_at = made_at
+        self.first_token_in_s = first_token_in_s  # predicted, from made_at
+        self.token_s = token_s  # predicted, per token after the first
+        self.finish_at = made_at + finish_in_s  # predicted
+        self.prefills = prefills  # False for a decode leg: its prompt is computed elsewhere
+        self.prefill_s = 0.0  # seconds of engine time until the first token
+        self.parked = False  # its sequence is over, its KV blocks are still held: a prefill leg waiting to be fetched
+        self.assign_number = 0  # 0: not sent yet
+        self.seen = False  # in the engine's own figures
+        self.first_token_at: float | None = None

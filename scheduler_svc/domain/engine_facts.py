@@ -1,0 +1,40 @@
+"""What an engine is and can do, known once it is READY."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Parallelism:
+    """How an engine is spread over GPUs."""
+
+    tensor_parallel_size: int = 1
+    pipeline_parallel_size: int = 1
+    data_parallel_size: int = 1
+    gpu_count: int = 0  # 0 on a CPU
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EngineFacts:
+    """Limits and abilities of one running engine; they do not change while it runs."""
+
+    engine: str
+    engine_version: str
+    revision: str = ""
+    dtype: str = ""
+    vocab_size: int  # token ids are in [0, vocab_size)
+    max_model_len: int  # tokens, prompt + output
+    kv_capacity_tokens: int
+    kv_block_size: int = 16  # tokens
+    max_running: int  # sequences at once
+    max_batched_tokens: int  # tokens of one iteration: the prefill chunk
+    parallelism: Parallelism = Parallelism()
+    gpu_name: str = ""
+    gpu_memory_bytes: int = 0
+    adapters: frozenset[str] = frozenset()
+    supports_priority: bool = False
+    structured_output_kinds: frozenset[str] = frozenset()
+    kv_connector: str = ""  # empty: it cannot hand KV over
+    compatibility_key: str = ""  # engines with equal keys can hand KV over to one another
+    tokenizer_hash: str = ""

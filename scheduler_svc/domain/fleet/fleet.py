@@ -1,0 +1,103 @@
+"""Keeps instances true to what their engines report."""
+
+from __future__ import annotations
+
+from scheduler_svc.domain.capacity.ledger import Ledger
+from scheduler_svc.domain.engine_facts import EngineFacts
+from scheduler_svc.domain.fleet.health import HealthVerdict, judge
+from scheduler_svc.domain.fleet.registry import Registry
+from scheduler_svc.domain.instance import Instance
+from scheduler_svc.domain.instance_state import DRAINS, InstanceState, check_transition
+from scheduler_svc.domain.load_report import LoadReport
+from scheduler_svc.domain.prediction.pace import prior_pace
+from scheduler_svc.domain.prediction.predictor import Predictor
+from scheduler_svc.domain.progress_watch import ProgressWatch
+from scheduler_svc.domain.settings import SchedulerSettings
+
+#: States that an engine which says it is ready does not change.
+_STAYS = frozenset({*DRAINS, InstanceState.READY, InstanceState.STALLED})
+
+
+class Fleet:
+    """Takes what engines report into their instances: facts, heartbeats, progress, and their end."""
+
+    def __init__(self, registry: Registry, ledger: Ledger, settings: SchedulerSettings) -> None:
+        self._registry = registry
+        self._ledger = ledger
+        self._settings = settings
+
+    def engine_ready(self, instance_id: str, facts: EngineFacts, now: float) -> Instance:
+        """Take the facts of an engine that is up and produced tokens.
+
+        A new ``engine_start_id`` starts the predictor over.  An instance that is draining stays so, and one that is
+        STALLED has to do iterations first.  Raises InstanceNotFound; InvalidTransition for a LOST instance, which has
+        to register first.
+        """
+        instance = self._registry.get(instance_id)
+        if instance.state is InstanceState.LOST:
+            check_transition(instance_id, instance.state, InstanceState.READY)
+        start_id = instance.spec.engine_start_id
+        if instance.predictor is None or instance.engine_start_id != start_id:
+            instance.predictor = Predictor(prior_pace(facts), forgetting=self._settings.forgetting)
+            instance.watch = ProgressWatch(now)
+            instance.load = None
+        instance.engine_start_id = start_id
+        instance.facts = facts
+        instance.account.open(
+            facts,
+            instance.predictor.pace,
+            price_per_hour=instance.spec.price_per_hour,
+            lookahead_share=self._settings.lookahead_share,
+            uncached_share=instance.predictor.uncached_share,
+        )
+        self._registry.pool_of(instance).invalidate()
+        self._to_ready(instance, now)
+        return instance
+
+    def report(self, instance_id: str, load: LoadReport, now: float) -> None:
+        """Take a heartbeat.  Raises InstanceNotFound."""
+        instance = self._registry.get(instance_id)
+        account = instance.account
+        instance.load = load
+        instance.last_report_at = now
+        account.report(load)
+        seen = len(account.reservations) - len(account.unseen)
+        instance.watch.observe(load, now, seen_reservations=seen)
+        predictor = instance.predictor
+        if predictor is not None and predictor.learn(load):
+            account.learn(predictor.pace, predictor.uncached_share)
+        self._registry.pool_of(instance).changed = True
+
+    def lose(self, instance_id: str, reason: str, now: float) -> list[int]:
+        """Free all reservations on an instance.  Returns their attempt numbers, oldest first.
+
+        The instance stays in its state (``Registry.transition`` changes it); ``reason`` becomes its state's reason.
+
+        Raises InstanceNotFound.
+        """
+        instance = self._registry.get(instance_id)
+        self._registry.transition(instance_id, instance.state, reason, now)
+        self._registry.pool_of(instance).changed = True
+        return self._ledger.release_all(instance.account, now)
+
+    def check_health(self, now: float) -> list[HealthVerdict]:
+        """Judge all instances by their progress and make the changes of state that are due; returns those."""
+        verdicts = []
+        for instance in self._registry.all():
+            verdict = judge(instance, self._settings, now)
+            if verdict is None:
+                continue
+            if verdict.state is InstanceState.STALLED:
+                instance.watch.stall()
+            self._registry.transition(instance.instance_id, verdict.state, verdict.reason, now)
+            verdicts.append(verdict)
+        return verdicts
+
+    def _to_ready(self, instance: Instance, now: float) -> None:
+        if instance.state is InstanceState.SUSPECT:
+            self._registry.recover(instance.instance_id, "its engine is ready", now)
+        if instance.state in _STAYS:
+            return
+        if instance.state is InstanceState.FAILED:
+            self._registry.transition(instance.instance_id, InstanceState.WARMING, "came back", now)
+        self._registry.transition(instance.instance_id, InstanceState.READY, "its engine is ready", now)

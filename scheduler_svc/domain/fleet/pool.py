@@ -1,0 +1,179 @@
+"""The instances of one model."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from scheduler_svc.domain.capacity.account import Account
+from scheduler_svc.domain.capacity.claim import Claim
+from scheduler_svc.domain.instance import Instance
+from scheduler_svc.domain.instance_spec import InstanceRole
+from scheduler_svc.domain.instance_state import InstanceState
+from scheduler_svc.domain.prediction.forgetting_mean import ForgettingMean
+from scheduler_svc.domain.prediction.pace import CPU_PRIOR, Pace
+from scheduler_svc.domain.queue import ModelQueue
+from scheduler_svc.domain.waiting_request import WaitingRequest
+
+_PACE_AGE_S = 1.0
+_SERVICE_FORGETTING = 0.98
+_TYPICAL_PROMPT = 256  # tokens, where nothing was seen yet
+_TYPICAL_OUTPUT = 128
+_WHOLE = (InstanceRole.GENERAL, InstanceRole.HYBRID)
+# Where nothing else is there, whole requests run on those that decode, and on those that prefill only in need.
+_INSTEAD = (InstanceRole.DECODING, InstanceRole.PREFILLING)
+
+
+class Pool:
+    """Sorts the instances of one model by what they can take now, anew only after one of them changed."""
+
+    def __init__(self, model: str) -> None:
+        self.model = model
+        self.queue: ModelQueue | None = None  # once a request of the model came
+        self.changed = False  # capacity or members changed since the last pass
+        self._members: dict[str, Instance] = {}
+        self._stale = True
+        self._accounts: tuple[Account, ...] = ()
+        self._unavailable: tuple[tuple[str, str, str], ...] = ()
+        self._longest_for_all = 0
+        self._slots = 0
+        self._specialists = False
+        self._prefillers: tuple[Account, ...] = ()
+        self._decoders: tuple[Account, ...] = ()
+        self._service = ForgettingMean(_SERVICE_FORGETTING)
+        self.claim: Claim | None = None  # of the head, where it fits nowhere
+        self.claimant: WaitingRequest | None = None
+        self._pace = CPU_PRIOR
+        self._pace_until = float("-inf")
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def instances(self) -> list[Instance]:
+        """Return all instances of the model, sorted by id."""
+        return [self._members[i] for i in sorted(self._members)]
+
+    def add(self, instance: Instance) -> None:
+        """Take an instance in."""
+        self._members[instance.instance_id] = instance
+        self.invalidate()
+
+    def remove(self, instance: Instance) -> None:
+        """Drop an instance."""
+        del self._members[instance.instance_id]
+        self.invalidate()
+
+    def invalidate(self) -> None:
+        """Note that an instance changed: everything is worked out anew, and a pass is due."""
+        self._stale = True
+        self.changed = True
+
+    @property
+    def accounts(self) -> tuple[Account, ...]:
+        """Accounts of the READY instances that take whole requests, sorted by instance id."""
+        if self._stale:
+            self._refresh()
+        return self._accounts
+
+    @property
+    def unavailable(self) -> tuple[tuple[str, str, str], ...]:
+        """The other instances, as instance id, what takes it out ("state", "role"), and why in words."""
+        if self._stale:
+            self._refresh()
+        return self._unavailable
+
+    @property
+    def longest_for_all(self) -> int:
+        """Longest request, prompt and output in tokens, that fits every instance's model length and KV cache."""
+        if self._stale:
+            self._refresh()
+        return self._longest_for_all
+
+    @property
+    def slots(self) -> int:
+        """Sequences that the instances for whole requests run at once."""
+        if self._stale:
+            self._refresh()
+        return self._slots
+
+    @property
+    def specialists(self) -> bool:
+        """Whether whole requests run on instances meant for legs, as no others are there."""
+        if self._stale:
+            self._refresh()
+        return self._specialists
+
+    @property
+    def prefillers(self) -> tuple[Account, ...]:
+        """Accounts of the READY instances that take prefill legs of split requests, sorted by instance id."""
+        if self._stale:
+            self._refresh()
+        return self._prefillers
+
+    @property
+    def decoders(self) -> tuple[Account, ...]:
+        """Accounts of the READY instances that take decode legs of split requests, sorted by instance id."""
+        if self._stale:
+            self._refresh()
+        return self._decoders
+
+    def _refresh(self) -> None:
+        self._stale = False
+        ready = [i for i in self.instances() if i.state is InstanceState.READY and i.facts is not None]
+        whole = [i for i in ready if i.role in _WHOLE]
+        chosen = whole
+        for role in _INSTEAD:
+            chosen = chosen or [i for i in ready if i.role is role]
+        suited = [(i.account, i.specialization) for i in ready]
+        self._prefillers = tuple(account for account, how in suited if how.prefill > 0)
+        self._decoders = tuple(account for account, how in suited if how.decode > 0)
+        self._specialists = bool(chosen) and not whole
+        self._accounts = tuple(i.account for i in chosen)
+        self._longest_for_all = min(
+            (min(a.max_model_len, a.capacity // a.block * a.block) for a in self._accounts), default=0
+        )
+        self._slots = sum(a.max_running for a in self._accounts)
+        names = {i.instance_id for i in chosen}
+        self._unavailable = tuple(_why_not(i) for i in self.instances() if i.instance_id not in names)
+
+    def states(self) -> str:
+        """Say how many instances are in which state: "2 ready, 1 suspect"."""
+        counts = Counter(i.state.value for i in self._members.values())
+        return ", ".join(f"{n} {state}" for state, n in sorted(counts.items())) or "none registered"
+
+    def pace(self, now: float) -> Pace:
+        """Return the mean pace of its instances, or a prior where none is READY.  It may be a second old."""
+        if self._stale or now >= self._pace_until:
+            self._pace = self._mean_pace()
+            self._pace_until = now + _PACE_AGE_S
+        return self._pace
+
+    def _mean_pace(self) -> Pace:
+        accounts = self.accounts
+        n = len(accounts)
+        if not n:
+            return CPU_PRIOR
+        return Pace(
+            base_s=sum(a.pace.base_s for a in accounts) / n,
+            prefill_token_s=sum(a.pace.prefill_token_s for a in accounts) / n,
+            running_s=sum(a.pace.running_s for a in accounts) / n,
+            kv_token_s=sum(a.pace.kv_token_s for a in accounts) / n,
+        )
+
+    def observe_service(self, seconds: float) -> None:
+        """Take the seconds a request was on an instance, from decision to end."""
+        self._service.add(seconds)
+
+    def service_s(self, now: float) -> float:
+        """Return seconds a request is on an instance, on average."""
+        if self._service.count:
+            return self._service.value
+        return self.pace(now).service_s(_TYPICAL_PROMPT, _TYPICAL_OUTPUT)
+
+
+def _why_not(instance: Instance) -> tuple[str, str, str]:
+    if instance.state is not InstanceState.READY:
+        reason = f"is {instance.state.value}"
+        if instance.state_reason:
+            reason += f": {instance.state_reason}"
+        return instance.instance_id, "state", reason
+    return instance.instance_id, "role", f"has the role {instance.role.value}"

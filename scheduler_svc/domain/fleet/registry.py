@@ -1,0 +1,165 @@
+"""The instances there are, and the pools of those that serve the same model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from scheduler_svc.domain.errors import FieldViolation, InstanceNotFound, InvalidRequest, LimitReached
+from scheduler_svc.domain.fleet.pool import Pool
+from scheduler_svc.domain.instance import Instance
+from scheduler_svc.domain.instance_spec import InstanceRole, InstanceSpec
+from scheduler_svc.domain.instance_state import GONE, STARTING, InstanceState
+
+
+class Registry:
+    """Holds at most ``max_instances`` instances of at most ``max_models`` models.
+
+    Every instance is in the pool of its model, and a pool learns of every change of its instances from here.
+    """
+
+    def __init__(self, *, max_instances: int, max_models: int) -> None:
+        self._instances: dict[str, Instance] = {}
+        self._pools: dict[str, Pool] = {}
+        self._max_instances = max_instances
+        self._max_models = max_models
+
+    # ------------------------------------------------------------------ changes
+
+    def register(self, spec: InstanceSpec, now: float) -> Instance:
+        """Enter an instance, or take the new spec of one that is there.
+
+        An instance that is there with the same ``engine_start_id`` keeps facts, figures and state (a reconnect); but
+        one that is starting, LOST or FAILED starts over and has to prove itself again.  With another
+        ``engine_start_id`` the engine known so far is LOST and the instance starts over: let go of what that engine
+        held (``Scheduler.lose``) first.  A role set by an administrator stays, unless the executor was started anew
+        to embed, or no longer to.
+
+        Raises LimitReached.
+        """
+        instance = self._instances.get(spec.instance_id)
+        if instance is None:
+            if len(self._instances) >= self._max_instances:
+                raise LimitReached("instances", self._max_instances)
+            instance = Instance(spec, now)
+            self.pool(spec.model).add(instance)
+            self._instances[spec.instance_id] = instance
+            return instance
+        self._renew(instance, spec)
+        new_engine = instance.engine_start_id != spec.engine_start_id
+        if new_engine and instance.state not in STARTING and instance.state not in GONE:
+            self.transition(instance.instance_id, InstanceState.LOST, "replaced by a new engine", now)
+        if new_engine or instance.state in GONE:
+            instance.facts = None
+            self.transition(instance.instance_id, InstanceState.DOWNLOADING, "registered again", now)
+        return instance
+
+    def _renew(self, instance: Instance, spec: InstanceSpec) -> None:
+        old = instance.spec
+        if spec.model != old.model:
+            pool = self.pool(spec.model)
+            self.pool_of(instance).remove(instance)
+            instance.spec = spec
+            pool.add(instance)
+        instance.spec = spec
+        if instance.role is old.role or instance.role.embeds is not spec.role.embeds:
+            self._give_role(instance, spec.role)
+        instance.account.price_per_s = spec.price_per_hour / 3600
+
+    def set_role(self, instance_id: str, role: InstanceRole) -> InstanceRole:
+        """Change what an instance is eligible for; nothing needs draining.  Returns the role before.
+
+        Whether an engine embeds or generates is decided when it starts.  Raises InstanceNotFound, InvalidRequest.
+        """
+        instance = self.get(instance_id)
+        if role.embeds is not instance.spec.role.embeds:
+            started, wanted = instance.spec.role.value, role.value
+            why = f"the executor of {instance_id!r} was started as {started} and cannot become {wanted} while it runs"
+            raise InvalidRequest([FieldViolation(field="role", description=why)])
+        previous = instance.role
+        self._give_role(instance, role)
+        return previous
+
+    def _give_role(self, instance: Instance, role: InstanceRole) -> None:
+        instance.role = role
+        self.pool_of(instance).invalidate()
+
+    def transition(self, instance_id: str, state: InstanceState, reason: str, now: float) -> Instance:
+        """Change an instance's state; the same state again only changes the reason.
+
+        Raises InstanceNotFound, InvalidTransition.
+        """
+        instance = self.get(instance_id)
+        before = instance.state, instance.state_reason
+        instance.transition(state, reason, now)
+        if before != (state, reason):
+            self.pool_of(instance).invalidate()
+        return instance
+
+    def recover(self, instance_id: str, reason: str, now: float) -> Instance:
+        """Take SUSPECT or STALLED back to what it was before; in any other state, nothing happens.
+
+        Raises InstanceNotFound.
+        """
+        instance = self.get(instance_id)
+        if instance.state in (InstanceState.SUSPECT, InstanceState.STALLED):
+            self.transition(instance_id, instance.recovers_to, reason, now)
+        return instance
+
+    def forget(self, instance_id: str) -> None:
+        """Take an instance out of the record.  Raises InstanceNotFound."""
+        instance = self.get(instance_id)
+        self.pool_of(instance).remove(instance)
+        del self._instances[instance_id]
+
+    # ------------------------------------------------------------------ instances
+
+    def get(self, instance_id: str) -> Instance:
+        """Return the instance of this id.  Raises InstanceNotFound."""
+        try:
+            return self._instances[instance_id]
+        except KeyError:
+            raise InstanceNotFound(instance_id, self._instances) from None
+
+    def find(self, instance_id: str) -> Instance | None:
+        """Return the instance of this id; None if there is none."""
+        return self._instances.get(instance_id)
+
+    def all(self) -> list[Instance]:
+        """Return all instances, sorted by id."""
+        return [self._instances[i] for i in sorted(self._instances)]
+
+    def __iter__(self) -> Iterator[Instance]:
+        """Iterate over all instances in the order in which they registered."""
+        return iter(self._instances.values())
+
+    def __len__(self) -> int:
+        return len(self._instances)
+
+    # ------------------------------------------------------------------ models
+
+    def pool(self, model: str) -> Pool:
+        """Return the model's pool; an empty one is made where there is none.  Raises LimitReached."""
+        pool = self._pools.get(model)
+        if pool is None:
+            if len(self._pools) >= self._max_models:
+                self.retire_models()
+            if len(self._pools) >= self._max_models:
+                raise LimitReached("models", self._max_models)
+            pool = self._pools[model] = Pool(model)
+        return pool
+
+    def pool_of(self, instance: Instance) -> Pool:
+        """Return the pool that an instance of this registry is in."""
+        return self._pools[instance.spec.model]
+
+    def find_pool(self, model: str) -> Pool | None:
+        """Return the model's pool; None if the model is not known."""
+        return self._pools.get(model)
+
+    def pools(self) -> list[Pool]:
+        """Return the pools of all models that are known."""
+        return list(self._pools.values())
+
+    def retire_models(self, *, keep: frozenset[str] = frozenset()) -> None:
+        """Drop the pools of models without an instance and without a request that waits, but for those of ``keep``."""
+        self._pools = {m: p for m, p in self._pools.items() if len(p) or p.queue or m in keep}

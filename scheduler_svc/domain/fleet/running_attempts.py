@@ -1,0 +1,90 @@
+"""Keeps reservations true to what becomes of their attempts."""
+
+from __future__ import annotations
+
+from scheduler_svc.domain.capacity.ledger import Ledger
+from scheduler_svc.domain.capacity.reservation import Reservation
+from scheduler_svc.domain.fleet.registry import Registry
+from scheduler_svc.domain.instance import Instance
+from scheduler_svc.domain.prediction.output_length import OutputLengths
+
+
+class RunningAttempts:
+    """Takes the news of attempts into their reservations and learns from those that end by themselves."""
+
+    def __init__(self, registry: Registry, ledger: Ledger, outputs: OutputLengths) -> None:
+        self._registry = registry
+        self._ledger = ledger
+        self._outputs = outputs
+
+    def assigned(self, attempt_number: int, assign_number: int) -> bool:
+        """Note the number under which an attempt's Assign was sent; False if the attempt is over.
+
+        After a reconnect numbers start over: tell the new number of every Assign that is sent again.
+        """
+        reservation = self._ledger.find(attempt_number)
+        if reservation is None:
+            return False
+        reservation.assign_number = assign_number
+        return True
+
+    def first_token(self, attempt_number: int, now: float) -> None:
+        """Note an attempt's first token.  Later calls change nothing."""
+        reservation = self._ledger.find(attempt_number)
+        if reservation is None or reservation.first_token_at is not None:
+            return
+        self._ledger.first_token(reservation, now)
+        instance = self._registry.find(reservation.instance_id)
+        if instance is not None and instance.predictor is not None:
+            instance.predictor.first_token.add(reservation.first_token_in_s, now - reservation.made_at)
+
+    def progress(self, attempt_number: int, tokens: int) -> None:
+        """Note that a request has ``tokens`` output tokens now, over all attempts.
+
+        A reservation that turns out too small grows.
+        """
+        reservation = self._ledger.find(attempt_number)
+        if reservation is not None:
+            self._ledger.cover(reservation, reservation.prompt_tokens + tokens - reservation.emitted_tokens)
+
+    def park(self, attempt_number: int, now: float) -> bool:
+        """Note that a prefill leg's sequence is over: its slot is free, its KV tokens stay taken until ``release``.
+
+        False if the attempt is over.
+        """
+        reservation = self._ledger.find(attempt_number)
+        if reservation is None:
+            return False
+        self._ledger.park(reservation, now)
+        instance = self._registry.find(reservation.instance_id)
+        if instance is not None:
+            self._registry.pool_of(instance).changed = True
+        return True
+
+    def release(self, attempt_number: int, now: float, *, output_tokens: int | None, finished: bool) -> bool:
+        """Free the capacity of an attempt.  False if it was released before.
+
+        ``output_tokens``: of the request, over all attempts, where known.  ``finished``: the request ended by itself,
+        so its length and times are worth learning from.
+        """
+        reservation = self._ledger.find(attempt_number)
+        if reservation is None:
+            return False
+        own_tokens = (output_tokens or reservation.emitted_tokens) - reservation.emitted_tokens
+        self._ledger.release(attempt_number, now, used_tokens=reservation.prompt_tokens + max(0, own_tokens))
+        instance = self._registry.find(reservation.instance_id)
+        if instance is not None:
+            self._registry.pool_of(instance).changed = True
+            if finished and output_tokens is not None:
+                self._learn(instance, reservation, now, output_tokens, own_tokens)
+        return True
+
+    def _learn(
+        self, instance: Instance, reservation: Reservation, now: float, output_tokens: int, own_tokens: int
+    ) -> None:
+        took_s = now - reservation.made_at
+        self._outputs.learn(instance.spec.model, reservation.max_tokens, output_tokens)
+        self._registry.pool_of(instance).observe_service(took_s)
+        if instance.predictor is not None and own_tokens > 0:
+            predicted_s = reservation.first_token_in_s + (own_tokens - 1) * reservation.token_s
+            instance.predictor.finish.add(predicted_s, took_s)

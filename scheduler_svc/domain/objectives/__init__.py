@@ -1,0 +1,1 @@
+"""Where a request goes: the objectives that choose among instances."""

@@ -1,0 +1,39 @@
+"""What decides where a request goes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from scheduler_svc.domain.capacity.account import Account
+from scheduler_svc.domain.capacity.demand import Demand
+from scheduler_svc.domain.objectives.scorers import Scores
+
+
+@dataclass(slots=True, kw_only=True)
+class Choice:
+    """The account that an objective chose, and why."""
+
+    index: int  # into the accounts that were offered
+    why: str  # in words, "shortest predicted start 0.00 s"
+    rule: str = "other"  # the same as a short name out of a few, to count by
+    scores: Mapping[str, Scores] = field(default_factory=dict)  # by scorer, parallel to the accounts; lower is better
+    remarks: tuple[str, ...] = ()  # what else the caller should know, in words
+    rejected: Mapping[int, tuple[str, str]] = field(default_factory=dict)  # index -> filter, reason
+
+
+class Objective(Protocol):
+    """Chooses among instances that can serve a request and have capacity for it."""
+
+    @property
+    def reserved_slots(self) -> int:
+        """Slots of each instance that only CRITICAL requests may take, where it has more than one: 0 or 1."""
+        ...
+
+    def choose(self, demand: Demand, accounts: Sequence[Account], now: float) -> Choice:
+        """Choose one of the accounts, which are not empty and sorted by instance id.
+
+        It must choose one: whether a request waits is not decided here.  ``now``: seconds on the scheduler's clock.
+        """
+        ...

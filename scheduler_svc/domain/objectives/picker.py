@@ -1,0 +1,39 @@
+"""Picks the best score; among equals the least burdened instance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from scheduler_svc.domain.capacity.account import Account
+
+#: Predicted times closer than this are equal: the difference is noise of the measurement, not of the instances.
+TIME_TOLERANCE_S = 2e-3
+RELATIVE_TOLERANCE = 0.05
+
+
+def pick(
+    accounts: Sequence[Account],
+    scores: Sequence[float],
+    *,
+    tolerance: float = TIME_TOLERANCE_S,
+    relative: float = RELATIVE_TOLERANCE,
+) -> int:
+    """Return the index of the lowest score.
+
+    Among scores within the tolerance: the instance with the fewest live reservations, then the least recently chosen,
+    then the lowest id.  ``accounts`` is not empty and sorted by id.
+    """
+    best = min(scores)
+    limit = best + best * relative + tolerance
+    chosen = -1
+    fewest = last = 0
+    for i, score in enumerate(scores):
+        if score > limit:
+            continue
+        account = accounts[i]
+        live = account.live
+        if chosen < 0 or live < fewest or (live == fewest and account.last_chosen < last):
+            chosen = i
+            fewest = live
+            last = account.last_chosen
+    return chosen

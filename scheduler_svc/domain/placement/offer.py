@@ -1,0 +1,77 @@
+"""The instances one request has to choose from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from scheduler_svc.domain.capacity.account import Account
+from scheduler_svc.domain.capacity.claim import Claim
+from scheduler_svc.domain.capacity.demand import Demand
+from scheduler_svc.domain.fleet.pool import Pool
+from scheduler_svc.domain.objectives.objective import Choice
+from scheduler_svc.domain.placement.candidates import CandidateTable
+from scheduler_svc.domain.placement.filters import able, no_capacity_reason, with_capacity
+from scheduler_svc.domain.placement.run_prediction import predict_run
+
+
+@dataclass(slots=True, kw_only=True)
+class Offer:
+    """The instances one request has to choose from now."""
+
+    demand: Demand
+    able: Sequence[Account]  # can serve it some time
+    unable: Sequence[tuple[str, str, str]]  # instance id, filter, reason
+    with_capacity: Sequence[Account]  # those of ``able`` that have capacity for it now
+
+    @classmethod
+    def for_whole(cls, demand: Demand, pool: Pool) -> Offer:
+        """Offer the READY instances that run whole requests."""
+        accounts: Sequence[Account] = pool.accounts
+        unable: Sequence[tuple[str, str, str]] = pool.unavailable
+        if demand.constrained or demand.total_tokens > pool.longest_for_all:
+            accounts, out = able(accounts, demand)
+            unable = (*unable, *out)
+        return cls(demand=demand, able=accounts, unable=unable, with_capacity=with_capacity(accounts, demand))
+
+    @classmethod
+    def for_decode(cls, demand: Demand, chosen_from: Sequence[Account], pool: Pool) -> Offer:
+        """Offer the decode side of a split request, for the explanation: the objective has chosen already."""
+        ids = {a.instance_id for a in pool.decoders}
+        others = [i for i in pool.instances() if i.instance_id not in ids]
+        unable = tuple((i.instance_id, "decode_leg", f"is {i.state.value} in the role {i.role.value}") for i in others)
+        return cls(demand=demand, able=pool.decoders, unable=unable, with_capacity=chosen_from)
+
+    def respect(self, claim: Claim, now: float) -> None:
+        """Take out the claimed instance if the request would delay the claimant there.
+
+        A CRITICAL request may take the slot that is reserved for its class and that the claimant could not take.
+        """
+        account = claim.account
+        if account not in self.with_capacity:
+            return
+        reserved_for_it = claim.leaves_reserve and not self.demand.must_leave_reserve and account.only_reserve_left
+        if reserved_for_it or claim.allows(self.demand, predict_run(account, self.demand, now).finish_s, now):
+            return
+        self.with_capacity = [a for a in self.with_capacity if a is not account]
+
+    def candidates(self, choice: Choice) -> CandidateTable:
+        """Keep the figures of all instances as they are now, for the explanation of the choice."""
+        full: Sequence[tuple[Account, int, int]] = ()
+        if len(self.with_capacity) < len(self.able):
+            offered = set(map(id, self.with_capacity))
+            full = [(a, a.free_slots, a.free_tokens) for a in self.able if id(a) not in offered]
+        return CandidateTable(
+            demand=self.demand, choice=choice, offered=self.with_capacity, full=full, unable=self.unable
+        )
+
+    def why_not(self, instance_id: str) -> str:
+        """Say why an instance was not offered to the objective."""
+        for unable_id, _, reason in self.unable:
+            if unable_id == instance_id:
+                return reason
+        for a in self.able:
+            if a.instance_id == instance_id:
+                demand = self.demand
+                return no_capacity_reason(a.free_slots, a.free_tokens, demand.tokens, demand.must_leave_reserve)[1]
+        return "no such instance of this model"

@@ -1,0 +1,242 @@
+"""Decides whether a request is split now, and between which two instances."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+
+from scheduler_svc.domain.capacity.account import Account
+from scheduler_svc.domain.capacity.demand import Demand
+from scheduler_svc.domain.fleet.pool import Pool
+from scheduler_svc.domain.instance import Instance
+from scheduler_svc.domain.instance_spec import InstanceRole
+from scheduler_svc.domain.instance_state import DRAINS, InstanceState
+from scheduler_svc.domain.objectives import scorers
+from scheduler_svc.domain.objectives.objective import Choice, Objective
+from scheduler_svc.domain.objectives.picker import pick
+from scheduler_svc.domain.pd.fallbacks import Fallback
+from scheduler_svc.domain.pd.pairs import End, Pair, PairBook
+from scheduler_svc.domain.pd.router import Forecast, PhaseChoice, Shape, determine_request_phase
+from scheduler_svc.domain.pd.settings import PdSettings, SplitMode
+from scheduler_svc.domain.pd.specialization import DECODE_ROLES, PREFILL_ROLES
+from scheduler_svc.domain.placement.filters import able, with_capacity
+
+#: Until a handoff was measured.
+HANDOFF_PRIOR_S = 0.05
+#: Pairs or instances that a reason names; there may be as many pairs as prefill instances times decode instances.
+EXAMPLES = 4
+
+_HAS_ENGINE = frozenset({*DRAINS, InstanceState.READY, InstanceState.SUSPECT, InstanceState.STALLED})
+
+
+@dataclass(slots=True, kw_only=True)
+class Split:
+    """The two instances of a split request; both have capacity for it now."""
+
+    decoders: Sequence[Account]  # that were offered to the objective
+    choice: Choice  # of one of them
+    prefill: Account
+    prefill_demand: Demand
+    pair: Pair
+    prefill_start_s: float  # predicted, from now
+    why: str  # in words
+
+    @property
+    def decode(self) -> Account:
+        """The decode instance."""
+        return self.decoders[self.choice.index]
+
+
+@dataclass(slots=True, kw_only=True)
+class SplitPlan:
+    """Whether a request should be split and, if so, between which instances or why it cannot be."""
+
+    phase: PhaseChoice
+    split: Split | None = None
+    fallback: str = ""  # why a request that should be split cannot be, in words
+    fallback_cause: Fallback | None = None  # the same in a word
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SplitCounts:
+    """Requests since the scheduler's start."""
+
+    splits: int  # placed on a pair of instances
+    fallback_causes: Mapping[Fallback, int]  # should have been split and were not, or their handoff failed; by cause
+
+    @property
+    def fallbacks(self) -> int:
+        """All of ``fallback_causes`` together."""
+        return sum(self.fallback_causes.values())
+
+
+class SplitPlanner:
+    """Plans splits from the pairs and the settings; the placer reserves what it plans."""
+
+    def __init__(self, settings: PdSettings) -> None:
+        self.settings = settings
+        self.pairs = PairBook()
+        self._splits = 0  # placed
+        self._fallback_causes: Counter[Fallback] = Counter()
+        self._ends: tuple[frozenset[End], frozenset[End], frozenset[str]] = (frozenset(), frozenset(), frozenset())
+
+    def renew(self, instances: Iterable[Instance]) -> None:
+        """Form the pairs of the engines that run now; cheap while they stay the same."""
+        up = [i for i in instances if i.state in _HAS_ENGINE and i.facts is not None]
+        suited = [(_end(i), i.specialization) for i in up]
+        ends = (
+            frozenset(end for end, how in suited if how.prefill > 0),
+            frozenset(end for end, how in suited if how.decode > 0),
+            frozenset(i.instance_id for i in up if i.state is not InstanceState.READY),
+        )
+        if ends != self._ends:
+            self._ends = ends
+            self.pairs.renew(ends[0], ends[1], away=ends[2])
+
+    def count_split(self) -> None:
+        """Count a request that is placed on a pair of instances."""
+        self._splits += 1
+
+    def count_fallback(self, cause: Fallback) -> None:
+        """Count a request that should have been split and runs whole, or whose handoff failed."""
+        self._fallback_causes[cause] += 1
+
+    def counts(self) -> SplitCounts:
+        """Return what was counted since the start."""
+        return SplitCounts(splits=self._splits, fallback_causes=dict(self._fallback_causes))
+
+    def plan(self, demand: Demand, pool: Pool, objective: Objective, now: float, *, failed_before: bool) -> SplitPlan:
+        """Decide whether to split a request, and between which instances.
+
+        ``failed_before``: a handoff of this request failed already; it runs whole.
+        """
+        shape = Shape(
+            prompt_tokens=demand.prompt_tokens,
+            output_tokens=demand.output_tokens,
+            max_tokens=demand.request.sampling.max_tokens,
+            prompt_logprobs=demand.request.sampling.prompt_logprobs is not None,
+            continued=demand.started,
+        )
+        forecast = None
+        if self.settings.mode is SplitMode.ADAPTIVE and not demand.started:
+            forecast = self._forecast(demand, pool, now)
+        phase = determine_request_phase(shape, self.settings, forecast)
+        if not phase.split:
+            return SplitPlan(phase=phase)
+        if failed_before:
+            return SplitPlan(phase=phase, fallback="its handoff failed before", fallback_cause=Fallback.FAILED_BEFORE)
+        return self._pair_up(demand, pool, objective, now, phase)
+
+    def conditions(self, pool: Pool) -> list[str]:
+        """Say what keeps splitting from working for this model; empty if nothing does.
+
+        Asked several times a second: it stops at the first pair that works and looks at each pair once at worst.
+        """
+        if not self.settings.enabled or not len(pool):
+            return []
+        missing = [
+            f"no instance of {pool.model!r} that takes {what} is ready{_without_connector(pool, roles)}"
+            for what, accounts, roles in (
+                ("prefill legs", pool.prefillers, PREFILL_ROLES),
+                ("decode legs", pool.decoders, DECODE_ROLES),
+            )
+            if not accounts
+        ]
+        if missing:
+            return missing
+        prefills, decodes = ({a.instance_id for a in side} for side in (pool.prefillers, pool.decoders))
+        if any(self.pairs.usable_for(name).keys() & prefills for name in decodes):
+            return []
+        failed = (p for p in self.pairs if p.reason and p.decode.instance_id in decodes)
+        examples = islice(failed, EXAMPLES)
+        why = "; ".join(f"{p.prefill.instance_id} to {p.decode.instance_id}: {p.reason}" for p in examples)
+        return [f"no pair of {pool.model!r} can hand over" + (f" ({why})" if why else ": none is warmed up yet")]
+
+    def _pair_up(self, demand: Demand, pool: Pool, objective: Objective, now: float, phase: PhaseChoice) -> SplitPlan:
+        """Choose the decode instance, where the request will stay, then a prefill instance that can hand over to it."""
+        decoders, _ = able(pool.decoders, demand)
+        usable = {a.instance_id: self.pairs.usable_for(a.instance_id) for a in decoders}
+        if not any(usable.values()) or not pool.prefillers:
+            return SplitPlan(phase=phase, fallback=self._no_pair(pool), fallback_cause=Fallback.NO_PAIR)
+        prefill_demand = _prefill_demand(demand)
+        prefillers, refusals = able(pool.prefillers, prefill_demand)
+        if not any(pairs.keys() & {a.instance_id for a in prefillers} for pairs in usable.values()):
+            why = "; ".join(f"{name} {reason}" for name, _, reason in refusals[:EXAMPLES]) or self._no_pair(pool)
+            return SplitPlan(phase=phase, fallback=why, fallback_cause=Fallback.NO_PAIR)
+        free = {a.instance_id: a for a in with_capacity(prefillers, prefill_demand)}
+        options = [a for a in with_capacity(decoders, demand) if usable[a.instance_id].keys() & free.keys()]
+        if not options:
+            why = "no pair of instances has capacity now"
+            return SplitPlan(phase=phase, fallback=why, fallback_cause=Fallback.NO_ROOM)
+        choice = objective.choose(demand, options, now)
+        decode = options[choice.index]
+        pairs = usable[decode.instance_id]
+        prefillers = [free[name] for name in sorted(pairs.keys() & free.keys())]
+        starts = scorers.start_s(prefillers, now)
+        best = pick(prefillers, starts)
+        prefill = prefillers[best]
+        why = f"prefill on {prefill.instance_id}: shortest predicted start {starts[best]:.2f} s of {len(prefillers)}"
+        return SplitPlan(
+            phase=phase,
+            split=Split(
+                decoders=options,
+                choice=choice,
+                prefill=prefill,
+                prefill_demand=prefill_demand,
+                pair=pairs[prefill.instance_id],
+                prefill_start_s=starts[best],
+                why=why,
+            ),
+        )
+
+    def _no_pair(self, pool: Pool) -> str:
+        return "; ".join(self.conditions(pool)) or "no pair of instances can take it"
+
+    def _forecast(self, demand: Demand, pool: Pool, now: float) -> Forecast | None:
+        whole, prefillers = pool.accounts, pool.prefillers
+        if not whole or not prefillers:
+            return None
+        firsts = scorers.first_token_s(whole, demand, scorers.start_s(whole, now))
+        best = pick(whole, firsts)
+        starts = scorers.start_s(prefillers, now)
+        soonest = pick(prefillers, starts)
+        measured = self.pairs.typical_handoff_s(pool.model)
+        handoff_s = measured if measured is not None else HANDOFF_PRIOR_S
+        prefill_s = prefillers[soonest].prefill_token_s * demand.prompt_tokens
+        return Forecast(
+            whole_first_token_s=firsts[best],
+            split_first_token_s=starts[soonest] + prefill_s + handoff_s,
+            # Each stream that decodes there waits while the prompt takes its part of the iterations.
+            interference_s=whole[best].prefill_token_s * demand.prompt_tokens * whole[best].live,
+            handoff_s=handoff_s,
+            prefill_backlog_s=starts[soonest],
+        )
+
+
+def _without_connector(pool: Pool, roles: frozenset[InstanceRole]) -> str:
+    """Name the instances that could be used if their engine had been started with a KV connector."""
+    ready = (i for i in pool.instances() if i.state is InstanceState.READY and i.role in roles)
+    names = [i.instance_id for i in ready if i.facts is not None and not i.facts.kv_connector]
+    return f" (without a KV connector: {', '.join(names[:EXAMPLES])})" if names else ""
+
+
+def _prefill_demand(demand: Demand) -> Demand:
+    """Work out what the prefill leg needs: KV tokens for the prompt and one more, nothing of how output is made."""
+    request, tokens = demand.request, demand.prompt_tokens + 1
+    if request.sampling.structured_output is not None:
+        request = replace(request, sampling=replace(request.sampling, structured_output=None))
+    return replace(
+        demand, request=request, output_tokens=1, tokens=tokens, total_tokens=tokens, must_leave_reserve=False
+    )
+
+
+def _end(instance: Instance) -> End:
+    facts = instance.facts
+    return End(
+        instance_id=instance.instance_id,
+        engine_start_id=instance.engine_start_id,
+        compatibility_key=facts.compatibility_key if facts is not None else "",
+        model=instance.spec.model,
+    )

@@ -1,0 +1,85 @@
+"""The policies that come with the scheduler."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from scheduler_svc.domain.objectives.cheapest import CheapestInTime
+from scheduler_svc.domain.objectives.soonest import ShortestStart, SoonestByClass
+from scheduler_svc.domain.objectives.targets_met import FullestThatMeets
+from scheduler_svc.domain.ordering.cost import CheapestFirst
+from scheduler_svc.domain.ordering.fifo import Fifo
+from scheduler_svc.domain.ordering.priority import ByClass
+from scheduler_svc.domain.ordering.slo import LeastSlack
+from scheduler_svc.domain.policies.adaptive import Adaptive
+from scheduler_svc.domain.policies.policy import Policy
+from scheduler_svc.domain.settings import SchedulerSettings
+
+#: Makes a policy from the settings; what a plug-in offers.
+PolicyFactory = Callable[[SchedulerSettings], Policy]
+
+
+def make_fifo(settings: SchedulerSettings) -> Policy:
+    """Make the policy that serves in order of arrival, wherever a request starts first."""
+    return Policy(
+        name="fifo",
+        summary="first come, first served; to the instance predicted to start it first",
+        ordering=Fifo(),
+        objective=ShortestStart(),
+        engine_classes=False,
+    )
+
+
+def make_priority(settings: SchedulerSettings) -> Policy:
+    """Make the policy that goes by class, with ageing."""
+    return Policy(
+        name="priority",
+        summary=f"by class, {settings.ageing_s_per_class:g} s of waiting making up for one; "
+        "a slot per instance reserved for CRITICAL",
+        ordering=ByClass(settings.ageing_s_per_class),
+        objective=SoonestByClass(),
+    )
+
+
+def make_slo_aware(settings: SchedulerSettings) -> Policy:
+    """Make the policy that meets targets."""
+    return Policy(
+        name="slo_aware",
+        summary="least slack to its target first; to the fullest instance predicted to meet it",
+        ordering=LeastSlack(
+            settings.default_targets, late_delay_s=settings.late_delay_s, max_slack_s=settings.max_slack_s
+        ),
+        objective=FullestThatMeets(settings.default_targets),
+    )
+
+
+def make_cost_optimized(settings: SchedulerSettings) -> Policy:
+    """Make the policy that spends least."""
+    return Policy(
+        name="cost_optimized",
+        summary="by class, the cheapest to serve first; to the cheapest instance that meets deadline and budget",
+        ordering=CheapestFirst(ageing_s_per_class=settings.ageing_s_per_class, delay_cap_s=settings.cost_delay_cap_s),
+        objective=CheapestInTime(),
+    )
+
+
+def make_adaptive(settings: SchedulerSettings) -> Policy:
+    """Make the policy that follows whichever of the others suits the load."""
+    first = make_fifo(settings)
+    return Policy(
+        name="adaptive",
+        summary="follows fifo, priority, slo_aware or cost_optimized, whichever suits the load; does not flap",
+        ordering=first.ordering,
+        objective=first.objective,
+        engine_classes=first.engine_classes,
+        governor=Adaptive(confirm_s=settings.adaptive_confirm_s, dwell_s=settings.adaptive_dwell_s),
+    )
+
+
+BUILTIN: Mapping[str, PolicyFactory] = {
+    "fifo": make_fifo,
+    "priority": make_priority,
+    "slo_aware": make_slo_aware,
+    "cost_optimized": make_cost_optimized,
+    "adaptive": make_adaptive,
+}

@@ -1,0 +1,44 @@
+"""What chooses among policies while the scheduler runs, and what it goes by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Signals:
+    """What the load looks like at one moment, as far as the choice of a policy depends on it."""
+
+    pressure: float  # waiting requests per slot of the fleet
+    utilisation: float  # share of slots taken
+    miss_share: float  # share of recent placements with stated targets that are predicted to miss one
+    targeted_share: float  # share of recent arrivals that state a target
+    class_spread: float  # share of recent arrivals that are not of the most frequent class
+    price_spread: float  # dearest price per hour over cheapest, less 1; 0 where all are equal or free
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wish:
+    """The policy a governor would rather follow."""
+
+    policy: str  # name of the policy to follow now
+    reason: str  # in words, with the figures
+
+
+class Governor(Protocol):
+    """Chooses among policies while the scheduler runs."""
+
+    @property
+    def first(self) -> str:
+        """Name of the policy to follow at first."""
+        ...
+
+    @property
+    def follows(self) -> tuple[str, ...]:
+        """Names of all policies it may choose; the longest of their delays bounds how far a request is overtaken."""
+        ...
+
+    def decide(self, signals: Signals, current: str, now: float) -> Wish | None:
+        """Say which policy to follow; None to stay with ``current``.  Asked at most every ``adaptive_interval_s``."""
+        ...

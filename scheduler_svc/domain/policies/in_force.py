@@ -1,0 +1,83 @@
+"""The policy that orders and places requests now, and the switches that led to it."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import replace
+
+from scheduler_svc.domain.policies.catalogue import PolicyCatalogue
+from scheduler_svc.domain.policies.governor import Signals
+from scheduler_svc.domain.policies.policy import Policy, PolicySwitch
+from scheduler_svc.domain.settings import SchedulerSettings
+
+
+class PolicyInForce:
+    """Holds the policy an operator chose and, where that policy has a governor, the policy it follows now."""
+
+    def __init__(self, catalogue: PolicyCatalogue, settings: SchedulerSettings) -> None:
+        """Start with ``settings.policy``.  Raises UnknownPolicy."""
+        self._catalogue = catalogue
+        self._settings = settings
+        self._switches: deque[PolicySwitch] = deque(maxlen=settings.max_switches)  # oldest first
+        self._evaluate_at = float("-inf")
+        self._named = catalogue.make(settings.policy, settings)
+        self._chosen = settings.policy  # as the catalogue names it; the policy may call itself otherwise
+        self.acting = self._first_acting(self._named)  # what orders and places requests
+
+    @property
+    def name(self) -> str:
+        """Name of the policy that an operator chose."""
+        return self._named.name
+
+    @property
+    def delegate(self) -> str:
+        """Name of the policy that a governing policy follows now; empty where the chosen policy decides itself."""
+        return self.acting.name if self._named.governor is not None else ""
+
+    @property
+    def switches(self) -> tuple[PolicySwitch, ...]:
+        """The latest switches, at most ``max_switches``, oldest first."""
+        return tuple(self._switches)
+
+    def summaries(self) -> dict[str, str]:
+        """One line about each policy of the catalogue, by name."""
+        return self._catalogue.summaries(self._settings)
+
+    def choose(self, name: str, now: float, reason: str) -> bool:
+        """Put a policy in force.  False if it is in force already: then nothing changes.  Raises UnknownPolicy."""
+        if name == self._chosen:
+            return False
+        previous = self._named.name
+        named = self._catalogue.make(name, self._settings)
+        self._named, self._chosen = named, name
+        self._act(self._first_acting(named), now)
+        self._switches.append(PolicySwitch(from_policy=previous, to_policy=name, reason=reason, at=now))
+        return True
+
+    def due(self, now: float) -> bool:
+        """Tell whether a governor is to be asked now: at most every ``adaptive_interval_s``."""
+        return self._named.governor is not None and now >= self._evaluate_at
+
+    def reconsider(self, signals: Signals, now: float) -> PolicySwitch | None:
+        """Demand the governor what to follow and follow it.  None if nothing changes."""
+        governor = self._named.governor
+        if governor is None:
+            return None
+        self._evaluate_at = now + self._settings.adaptive_interval_s
+        wish = governor.decide(signals, self.acting.name, now)
+        if wish is None or wish.policy == self.acting.name:
+            return None
+        switch = PolicySwitch(from_policy=self.acting.name, to_policy=wish.policy, reason=wish.reason, at=now)
+        self._act(self._make_acting(self._named, wish.policy), now)
+        self._switches.append(switch)
+        return switch
+
+    def _first_acting(self, named: Policy) -> Policy:
+        return self._make_acting(named, named.governor.first) if named.governor is not None else named
+
+    def _make_acting(self, named: Policy, name: str) -> Policy:
+        return replace(self._catalogue.make(name, self._settings), governed_by=named.name)
+
+    def _act(self, acting: Policy, now: float) -> None:
+        self.acting = acting
+        self._evaluate_at = now

@@ -1,0 +1,32 @@
+"""A policy: who goes next and where, under one name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from scheduler_svc.domain.objectives.objective import Objective
+from scheduler_svc.domain.ordering.base import Ordering
+from scheduler_svc.domain.policies.governor import Governor
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Policy:
+    """An ordering (who goes next) and an objective (where), and what the engine is told of a request's class."""
+
+    name: str
+    summary: str  # one line
+    ordering: Ordering
+    objective: Objective
+    engine_classes: bool = True  # whether a request's class goes to the engine as its priority
+    governor: Governor | None = None  # then ordering and objective are those of the policies it chooses
+    governed_by: str = ""  # name of the policy whose governor chose this one
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PolicySwitch:
+    """A change of the policy that is followed."""
+
+    from_policy: str
+    to_policy: str
+    reason: str  # in words
+    at: float  # seconds on the scheduler's clock

@@ -1,0 +1,99 @@
+"""What one engine teaches about its own speed, and how well it is predicted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from scheduler_svc.domain.load_report import LoadReport
+from scheduler_svc.domain.prediction.forgetting_mean import ForgettingMean
+from scheduler_svc.domain.prediction.iteration_model import IterationModel
+from scheduler_svc.domain.prediction.pace import Pace
+
+_SAMPLES_PER_HEARTBEAT = 16
+_CACHE_FORGETTING = 0.9  # per heartbeat with prompts in it
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Accuracy:
+    """How close predictions of one kind were recently."""
+
+    count: int  # in all
+    relative_error: float  # mean of |predicted - measured| / measured
+    bias_s: float  # mean of predicted - measured, seconds
+
+
+class ErrorTracker:
+    """Keeps exponentially weighted means of prediction errors."""
+
+    __slots__ = ("_bias", "_relative")
+
+    def __init__(self, forgetting: float) -> None:
+        self._relative = ForgettingMean(forgetting)
+        self._bias = ForgettingMean(forgetting)
+
+    def add(self, predicted_s: float, measured_s: float) -> None:
+        """Take a prediction and what came of it, both in seconds."""
+        error = predicted_s - measured_s
+        self._relative.add(abs(error) / max(measured_s, 1e-6))
+        self._bias.add(error)
+
+    @property
+    def accuracy(self) -> Accuracy:
+        """The means so far."""
+        return Accuracy(count=self._bias.count, relative_error=self._relative.value, bias_s=self._bias.value)
+
+
+class Predictor:
+    """Learns an engine's pace from its heartbeats and keeps the errors of what was predicted with it."""
+
+    def __init__(self, prior: Pace, *, forgetting: float) -> None:
+        self._model = IterationModel(prior, forgetting=forgetting)
+        self.iteration = ErrorTracker(forgetting)  # one engine iteration
+        self.first_token = ErrorTracker(forgetting)  # decision to first token
+        self.finish = ErrorTracker(forgetting)  # decision to end, for the output length that came
+        self.pace = prior
+        self._queried = self._hit = 0  # prefix cache counters of the last heartbeat, tokens
+        self._queries = ForgettingMean(_CACHE_FORGETTING)
+        self._hits = ForgettingMean(_CACHE_FORGETTING)
+
+    @property
+    def samples(self) -> int:
+        """Iterations learned from."""
+        return self._model.samples
+
+    def learn(self, load: LoadReport) -> bool:
+        """Take a heartbeat.  True if anything was learned.
+
+        Samples without a duration teach nothing, and of many about sixteen are enough.
+        """
+        usable = [s for s in load.samples if s.elapsed_s > 0]
+        usable = usable[:: -(-len(usable) // _SAMPLES_PER_HEARTBEAT) or 1]
+        for sample in usable:
+            self.iteration.add(self._model.predict(sample), sample.elapsed_s)
+            self._model.learn(sample)
+        if usable:
+            self.pace = self._model.solve()
+        return self._learn_cache_use(load) or bool(usable)
+
+    def _learn_cache_use(self, load: LoadReport) -> bool:
+        queried = load.prefix_queries_tokens - self._queried
+        hit = load.prefix_hits_tokens - self._hit
+        self._queried, self._hit = load.prefix_queries_tokens, load.prefix_hits_tokens
+        if queried <= 0:
+            return False
+        self._queries.add(queried)
+        self._hits.add(max(0, hit))
+        return True
+
+    @property
+    def uncached_share(self) -> float:
+        """Share of recent prompt tokens that the prefix cache did not hold, [0, 1]."""
+        return 1 - min(1.0, self._hits.value / self._queries.value) if self._queries.count else 1.0
+
+    def accuracies(self) -> dict[str, Accuracy]:
+        """Return the accuracy of each kind of prediction: "iteration", "first_token", "finish"."""
+        return {
+            "iteration": self.iteration.accuracy,
+            "first_token": self.first_token.accuracy,
+            "finish": self.finish.accuracy,
+        }

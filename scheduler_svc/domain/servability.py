@@ -1,0 +1,69 @@
+"""Whether the instances of a model can serve a request: some day, or now."""
+
+from __future__ import annotations
+
+from scheduler_svc.domain.engine_facts import EngineFacts
+from scheduler_svc.domain.fleet.pool import Pool
+from scheduler_svc.domain.instance import Instance
+from scheduler_svc.domain.instance_spec import InstanceRole
+from scheduler_svc.domain.instance_state import InstanceState
+from scheduler_svc.domain.placement.filters import cannot_serve
+from scheduler_svc.domain.request import Request
+
+_REASONS_SHOWN = 4
+
+
+def why_refused(request: Request, pool: Pool | None) -> str | None:
+    """Say why a new request is refused; None if it may wait.
+
+    A request that asked to wait (``wait_for_instance``) is refused only where live instances exist and none of them
+    can ever serve it.
+    """
+    if pool is not None and any(instance.live for instance in pool.instances()):
+        never = why_never_served(request, pool)
+        if never is not None:
+            return never
+    return None if request.wait_for_instance else why_not_served_now(request, pool)
+
+
+def why_never_served(request: Request, pool: Pool | None) -> str | None:
+    """None if some live instance serves the request or may once its engine is up; else say why none does."""
+    return _why_none_serves(request, [i for i in _instances(pool) if i.live])
+
+
+def why_not_served_now(request: Request, pool: Pool | None) -> str | None:
+    """None if some READY instance serves the request, full or not; else say why none does."""
+    ready = [i for i in _instances(pool) if i.state is InstanceState.READY]
+    if not ready:
+        states = pool.states() if pool is not None else "none registered"
+        return f"no instance of {request.model!r} is ready ({states})"
+    return _why_none_serves(request, ready)
+
+
+def _instances(pool: Pool | None) -> list[Instance]:
+    return pool.instances() if pool is not None else []
+
+
+def _why_none_serves(request: Request, instances: list[Instance]) -> str | None:
+    """None if one of the instances serves the request; else their reasons, the first four in full."""
+    total = request.prompt_tokens + request.sampling.max_tokens
+    reasons: list[str] = []
+    for instance in instances:
+        if instance.facts is None:
+            return None
+        reason = _refusal(instance, instance.facts, request, total)
+        if reason is None:
+            return None
+        reasons.append(f"{instance.instance_id} {reason}")
+    if not reasons:
+        return f"no live instance serves {request.model!r}"
+    shown = "; ".join(reasons[:_REASONS_SHOWN])
+    more = len(reasons) - _REASONS_SHOWN
+    return shown + (f"; and {more} more" if more > 0 else "")
+
+
+def _refusal(instance: Instance, facts: EngineFacts, request: Request, total_tokens: int) -> str | None:
+    if instance.role is InstanceRole.EMBEDDING:
+        return "does not generate"
+    refusal = cannot_serve(facts, request, total_tokens)
+    return refusal[1] if refusal is not None else None

@@ -1,0 +1,52 @@
+"""A request in its model's queue."""
+
+from __future__ import annotations
+
+from scheduler_svc.domain.prediction.pace import Pace
+from scheduler_svc.domain.request import Request
+
+
+class WaitingRequest:
+    """A request that waits, with what it is ordered by."""
+
+    __slots__ = (
+        "emitted_tokens",
+        "enqueued_at",
+        "excluded",
+        "key",
+        "late",
+        "number",
+        "output_tokens",
+        "pace",
+        "prompt_tokens",
+        "request",
+        "resumed",
+        "revisions",
+        "whole",
+    )
+
+    def __init__(
+        self,
+        request: Request,
+        *,
+        enqueued_at: float,
+        emitted_tokens: int,
+        excluded: frozenset[str],
+        resumed: bool,
+        output_tokens: int,
+        pace: Pace,
+        whole: bool = False,
+    ) -> None:
+        self.request = request
+        self.enqueued_at = enqueued_at
+        self.emitted_tokens = emitted_tokens
+        self.excluded = excluded  # instances to avoid where others are
+        self.resumed = resumed
+        self.whole = whole  # a handoff of it failed: it is not split again
+        self.output_tokens = output_tokens  # predicted when it was enqueued
+        self.pace = pace  # typical of the model's instances
+        self.prompt_tokens = request.prompt_tokens + emitted_tokens  # to prefill
+        self.key = 0.0  # what it is ordered by
+        self.number = 0  # breaks ties; negative once it has left
+        self.late = False
+        self.revisions = 0

@@ -42,7 +42,7 @@ exec "$@"
 
 
 class CannotRehearse(Exception):
-    """One sentence."""
+    """The Dockerfile or the machine does not allow it; the message is one sentence."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -60,7 +60,7 @@ class Stage:
     def command(
         self, words: list[str], *, extra: dict[str, str], user: str = "0", bind: tuple[str, ...] = ()
     ) -> list[str]:
-        """``words`` as they would run inside."""
+        """Return the command that runs ``words`` inside the stage, as ``user``, with ``extra`` variables."""
         variables = [f"{name}={value}" for name, value in {**self.variables, **extra}.items()]
         apart = ["unshare", "--mount", "--pid", "--fork", "--kill-child"]
         enter = [*apart, "sh", "-c", ENTER, "sh", str(self.root), *bind, "--"]
@@ -68,17 +68,19 @@ class Stage:
         return [*enter, "chroot", f"--userspec={user}", str(self.root), "/usr/bin/env", "-i", *variables, *inside]
 
     def keep(self) -> None:
+        """Write the configuration beside the root, for ``load``."""
         known = {"variables": self.variables, "folder": self.folder, "user": self.user}
         kept = {**known, "entrypoint": self.entrypoint, "health": self.health}
         self.root.with_suffix(".json").write_text(json.dumps(kept, indent=1))
 
     @classmethod
     def load(cls, root: Path) -> Stage:
+        """Read a stage that ``keep`` wrote."""
         return cls(root=root, **json.loads(root.with_suffix(".json").read_text()))
 
 
 def instructions(dockerfile: str) -> Iterator[tuple[str, str]]:
-    """(``RUN``, the rest), comments and continued lines resolved."""
+    """Yield each instruction and its arguments; comments are dropped and continued lines joined."""
     text = "\n".join(line for line in dockerfile.splitlines() if not re.match(r"\s*(#|$)", line))
     for line in re.sub(r"\\\n\s*", "", text).splitlines():
         name, _, rest = line.partition(" ")
@@ -86,6 +88,8 @@ def instructions(dockerfile: str) -> Iterator[tuple[str, str]]:
 
 
 class Build:
+    """Carries out the instructions of one Dockerfile, one method per instruction."""
+
     def __init__(self, dockerfile: Path, out: Path, arguments: dict[str, str], carry: list[Path]) -> None:
         self._steps = list(instructions(dockerfile.read_text()))
         self._out = out
@@ -96,6 +100,7 @@ class Build:
         self._now: Stage | None = None
 
     def run(self, target: str | None) -> Stage:
+        """Carry out the steps up to ``target`` (or all of them) and return its stage."""
         for name, rest in self._steps:
             if name == "FROM" and self._now is not None and target in self._stages:
                 break
@@ -182,7 +187,7 @@ class Build:
         self._stage.health = json.loads(rest.partition("CMD ")[2])
 
     def _nothing(self, rest: str) -> None:
-        """Says something about the image and does nothing to it."""
+        """Do nothing: the instruction only describes the image."""
 
     _expose = _volume = _stopsignal = _nothing
 
@@ -205,7 +210,10 @@ def _admitted(path: Path) -> bool:
 
 
 def start(stage: Stage, variables: list[str], bind: list[str], flags: list[str]) -> int:
-    """The service in the foreground, as process 1 of its own; SIGTERM and SIGINT go to it.  Returns its exit status."""
+    """Run the service in the foreground, as process 1 of its own, and return its exit status.
+
+    SIGTERM and SIGINT are passed on to it.
+    """
     extra = dict(item.split("=", 1) for item in variables)
     words = stage.command([*stage.entrypoint, *flags], extra=extra, user=stage.user, bind=tuple(bind))
     process = subprocess.Popen(words)
@@ -221,10 +229,12 @@ def start(stage: Stage, variables: list[str], bind: list[str], flags: list[str])
 
 
 def health(stage: Stage) -> int:
+    """Run the stage's HEALTHCHECK and return its exit status."""
     return subprocess.run(stage.command(stage.health, extra={}, user=stage.user), check=False).returncode
 
 
 def main() -> int:
+    """Carry out a command line; return the exit status."""
     parser = argparse.ArgumentParser(prog="rehearse", description=(__doc__ or "").splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
     build = commands.add_parser("build")

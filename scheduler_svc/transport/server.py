@@ -1,4 +1,4 @@
-"""The gRPC server: services, health, reflection, and who may reach it."""
+"""The gRPC server: services, health, reflection, listening address and TLS."""
 
 from __future__ import annotations
 
@@ -25,24 +25,28 @@ OPTIONS = [
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.min_ping_interval_without_data_ms", 1_000),  # else a quiet stream's keepalive is an offence
+    ("grpc.http2.min_ping_interval_without_data_ms", 1_000),  # clients may ping this often on a quiet stream
     ("grpc.http2.max_pings_without_data", 0),
 ]
 
 
 class ListenError(Exception):
-    """The server cannot listen as configured; one sentence for the operator."""
+    """The server cannot listen as configured; the message is one sentence for the operator."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tls:
+    """Files of the server's certificate (PEM)."""
+
     certificate: Path
     private_key: Path
-    client_ca: Path | None = None  # given: clients must present a certificate it signed
+    client_ca: Path | None = None  # if given, clients must present a certificate signed by it
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Services:
+    """The servicers of one server."""
+
     inference: InferenceServicer
     executor: ExecutorServicer
     admin: AdminServicer
@@ -50,6 +54,7 @@ class Services:
 
 
 def build_server(services: Services) -> grpc.aio.Server:
+    """Make the server with all services, health and reflection; it does not listen yet."""
     server = grpc.aio.server(interceptors=[ErrorInterceptor()], options=OPTIONS)
     inference_pb2_grpc.add_InferenceServiceServicer_to_server(services.inference, server)
     executor_pb2_grpc.add_ExecutorServiceServicer_to_server(services.executor, server)
@@ -61,9 +66,9 @@ def build_server(services: Services) -> grpc.aio.Server:
 
 
 def listen(server: grpc.aio.Server, address: str, tls: Tls | None, *, insecure: bool) -> int:
-    """Bind, and return the port.  Without TLS only loopback, or any address where ``insecure`` says so.
+    """Bind ``address`` and return the port.
 
-    Raises ListenError.
+    Without TLS only loopback addresses are allowed, unless ``insecure`` is set. Raises ListenError.
     """
     if tls is None and not insecure and not is_loopback(address):
         raise ListenError(f"listen: {address} is not loopback: give tls.certificate and tls.private_key, or insecure")
@@ -76,7 +81,7 @@ def listen(server: grpc.aio.Server, address: str, tls: Tls | None, *, insecure: 
 
 
 def is_loopback(address: str) -> bool:
-    """Whether ``host:port`` (or a Unix socket) can be reached from this machine only."""
+    """Return whether ``host:port`` (or a Unix socket) can be reached from this machine only."""
     if address.startswith("unix:"):
         return True
     host = address.rpartition(":")[0].strip("[]")

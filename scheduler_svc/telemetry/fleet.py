@@ -23,10 +23,10 @@ Values = defaultdict[Instrument, list[tuple[Labels, float]]]
 class FleetReader:
     """Reads the scheduler's current figures as metric values."""
 
-    def __init__(self, scheduler: Scheduler, clock: ControlClock, lifecycle: RequestTable) -> None:
+    def __init__(self, scheduler: Scheduler, clock: ControlClock, requests: RequestTable) -> None:
         self._scheduler = scheduler
         self._clock = clock
-        self._lifecycle = lifecycle
+        self._table = requests
 
     def read(self) -> Observed:
         """Return the values of every gauge.  Runs on the event loop, which owns what it reads."""
@@ -53,7 +53,7 @@ class FleetReader:
     def _requests(self, values: Values) -> None:
         running = Counter({pool.model: 0 for pool in self._scheduler.registry.pools()})
         backlog = clients = 0
-        for live in self._lifecycle:
+        for live in self._table:
             running[live.request.model] += live.state is RequestState.RUNNING
             backlog += live.unread
             clients += len(live.readers)

@@ -102,9 +102,9 @@ class RequestMetrics:
             cell.record(now - request.arrived_at)
         self._predicted("first_token", decision.prediction.first_token_s, now - decision.decided_at)
 
-    def reported(self, live: LiveRequest, assignment: Attempt, end: AttemptEnd) -> None:
+    def reported(self, live: LiveRequest, attempt: Attempt, end: AttemptEnd) -> None:
         """Add the cost of an attempt that ended, in the currency of the instances' prices."""
-        cost = assignment.decision.prediction.cost_of(end.engine_time_s)
+        cost = attempt.decision.prediction.cost_of(end.engine_time_s)
         self._cost.of(live.request.model, _name(live.request.priority)).add(cost)
 
     def failed_over(self, live: LiveRequest, cause: FailoverCause) -> None:

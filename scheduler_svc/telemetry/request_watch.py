@@ -105,18 +105,18 @@ class RequestWatch:
             notes.waits[-1].until = decision.decided_at
             notes.waits[-1].left_behind = decision.queue_length
 
-    def sent(self, live: LiveRequest, assignment: Attempt, now: float) -> Mapping[str, str]:
+    def sent(self, live: LiveRequest, attempt: Attempt, now: float) -> Mapping[str, str]:
         """Note an attempt that is sent, and return the trace headers for its executor."""
         if self._context is None:
             return live.request.trace_headers
         child = child_of(self._context)
         notes = self._notes
         if notes is not None:
-            attempt = AttemptNote(
+            note = AttemptNote(
                 context=child,
-                number=assignment.number,
-                instance_id=assignment.instance_id,
-                phase=assignment.phase,
+                number=attempt.number,
+                instance_id=attempt.instance_id,
+                phase=attempt.phase,
                 from_token=len(live.output),
                 replay=bool(len(live.output)) and not live.request.sampling.resumable,
                 sent_at=now,
@@ -124,16 +124,16 @@ class RequestWatch:
             before = notes.attempt
             if before is not None:
                 before.close(now, "lost", "its executor did not report its end")
-                attempt.retries = before if before.failure is not None else None
-            notes.attempts.append(attempt)
+                note.retries = before if before.failure is not None else None
+            notes.attempts.append(note)
         return headers_of(child)
 
-    def reported(self, live: LiveRequest, assignment: Attempt, end: AttemptEnd, now: float) -> None:
+    def reported(self, live: LiveRequest, attempt: Attempt, end: AttemptEnd, now: float) -> None:
         """Count the cost of an attempt, and note how its executor says it ended."""
-        self._metrics.reported(live, assignment, end)
-        attempt = self._notes.attempt if self._notes is not None else None
-        if attempt is not None and attempt.number == end.attempt_number:
-            attempt.close(now, end.cause.value, _failure(end))
+        self._metrics.reported(live, attempt, end)
+        note = self._notes.attempt if self._notes is not None else None
+        if note is not None and note.number == end.attempt_number:
+            note.close(now, end.cause.value, _failure(end))
 
     def first_token(self, live: LiveRequest, now: float) -> None:
         """Record the first token of the current attempt."""
@@ -157,9 +157,9 @@ class RequestWatch:
         notes = self._notes
         if notes is None:
             return
-        attempt = notes.attempt
-        if attempt is not None and not attempt.handed_over:
-            attempt.fail(now, cause.value, why)
+        note = notes.attempt
+        if note is not None and not note.handed_over:
+            note.fail(now, cause.value, why)
         notes.waits.append(WaitNote(since=now, resumed=True))
 
     def ended(self, live: LiveRequest, now: float) -> None:

@@ -49,9 +49,9 @@ class SchedulerTelemetry:
         )
         return self._observer
 
-    def start(self, scheduler: Scheduler, clock: ControlClock, lifecycle: RequestTable) -> None:
+    def start(self, scheduler: Scheduler, clock: ControlClock, requests: RequestTable) -> None:
         """Start the exports, on the event loop.  Raises CannotServe if the metrics page cannot listen."""
-        fleet = FleetReader(scheduler, clock, lifecycle)
+        fleet = FleetReader(scheduler, clock, requests)
 
         def read() -> Observed:
             if self._observer is not None:

@@ -65,7 +65,7 @@ def _unary(behavior: Any, method: str) -> Any:
 def _stream(behavior: Any, method: str) -> Any:
     """Wrap a streaming handler.
 
-    Ours are coroutines that write to the context. A handler that yields (reflection, health) is returned unchanged.
+    Ours are coroutines that write to the context.  A handler that yields (reflection, health) is returned unchanged.
     """
 
     if not asyncio.iscoroutinefunction(behavior):

@@ -59,7 +59,7 @@ once in the status itself, and there every byte that is not ASCII takes three.
 def to_status(error: Exception) -> status_pb2.Status:
     """Return the status that tells the caller of ``error``.
 
-    The status holds the message, ErrorInfo (reason and metadata) and the details that DETAILS adds. An error that is
+    The status holds the message, ErrorInfo (reason and metadata) and the details that DETAILS adds.  An error that is
     not in REASONS becomes INTERNAL with a fixed message, so that nothing of its cause leaves the process.
     """
     reason = error.reason if isinstance(error, WireError) else REASONS.get(type(error))

@@ -91,7 +91,7 @@ def finished(outcome: Finished) -> inference_pb2.GenerateResponse:
 def decision(made: Decision, instance: Instance | None, epoch: int, *, with_candidates: bool) -> decision_pb2.Decision:
     """Convert a decision.
 
-    ``instance`` is where the request went, as known now, or None if the scheduler has forgotten it. Candidates are
+    ``instance`` is where the request went, as known now, or None if the scheduler has forgotten it.  Candidates are
     added only for Explain.
     """
     return decision_pb2.Decision(

@@ -20,7 +20,7 @@ OUTBOX_LIMIT = 4_096
 class StreamLink:
     """The scheduler's end of one executor's session: converts control's commands and queues them.
 
-    No method waits. An executor that leaves OUTBOX_LIMIT messages unread has its session closed as broken.
+    No method waits.  An executor that leaves OUTBOX_LIMIT messages unread has its session closed as broken.
     """
 
     def __init__(self, instance_id: str, *, epoch: int) -> None:

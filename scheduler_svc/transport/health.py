@@ -1,6 +1,6 @@
 """grpc.health.v1: what load balancers and operators may rely on.
 
-The whole server (``""``), ExecutorService and AdminService are SERVING as soon as the process is. InferenceService is
+The whole server (``""``), ExecutorService and AdminService are SERVING as soon as the process is.  InferenceService is
 SERVING while some instance is READY, so that no client is sent to a scheduler that can only refuse.
 """
 

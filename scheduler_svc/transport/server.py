@@ -68,7 +68,7 @@ def build_server(services: Services) -> grpc.aio.Server:
 def listen(server: grpc.aio.Server, address: str, tls: Tls | None, *, insecure: bool) -> int:
     """Bind ``address`` and return the port.
 
-    Without TLS only loopback addresses are allowed, unless ``insecure`` is set. Raises ListenError.
+    Without TLS only loopback addresses are allowed, unless ``insecure`` is set.  Raises ListenError.
     """
     if tls is None and not insecure and not is_loopback(address):
         raise ListenError(f"listen: {address} is not loopback: give tls.certificate and tls.private_key, or insecure")

@@ -1,7 +1,7 @@
 """GenerateRequest as a Submission: conversion, and the checks that need no model.
 
-Conversion goes on after a violation, so that the caller is told of every field at fault at once. The checks that need
-the model follow in ``domain.admission``. Prompts and sampling have files of their own.
+Conversion goes on after a violation, so that the caller is told of every field at fault at once.  The checks that need
+the model follow in ``domain.admission``.  Prompts and sampling have files of their own.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def key_of(tenant: str, request_id: str) -> RequestKey:
 def submission(request: inference_pb2.GenerateRequest, trace_headers: Mapping[str, str]) -> Submission:
     """Convert a request; what is wrong with it is in ``violations``.
 
-    A request without an id gets a random one. ``trace_headers``: the caller's W3C trace context.
+    A request without an id gets a random one.  ``trace_headers``: the caller's W3C trace context.
     """
     spec, violations = request.spec, Violations()
     _check_id(request.request_id, "request_id", violations)

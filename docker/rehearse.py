@@ -1,14 +1,14 @@
-"""Carries out a Dockerfile's steps in a plain root directory, on a machine without Docker (Debian, as root).
+"""Carries out the steps of a Dockerfile in a directory, on a machine without Docker (Debian, as root).
 
     python docker/rehearse.py build docker/scheduler.Dockerfile --out DIR [--target STAGE] [--arg NAME=VALUE]
         [--carry /etc/pip.conf]
     python docker/rehearse.py start DIR [-e NAME=VALUE] [--bind HOST:PATH] [-- the service's flags]
     python docker/rehearse.py health DIR
 
-Every base image is a clean Debian made by mmdebstrap, with Python and nothing else; steps run in it by chroot, as the
-user the Dockerfile names.  It knows the instructions our Dockerfiles use and refuses any other.  What a chroot is not:
-there is no network, process or memory isolation, and no layers.  ``--carry`` copies files of this machine that the
-package installer needs into the roots; they are no part of the image.
+Every base image is a clean Debian made by mmdebstrap that contains Python and nothing else.  The steps run in it by
+chroot, as the user that the Dockerfile names.  Instructions that our Dockerfiles do not use are refused.  A chroot does not
+isolate network, processes or memory, and it has no layers.  ``--carry`` copies files of this machine that the package
+installer needs into the root; they are not part of the image.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class Build:
             print(f"--> {name} {rest}", flush=True)
             step = getattr(self, f"_{name.lower()}", None)
             if step is None:
-                raise CannotRehearse(f"{name}: not an instruction that is known here")
+                raise CannotRehearse(f"{name}: unknown instruction")
             step(rest)
         stage = self._stages[target] if target else self._stage
         stage.keep()
@@ -135,7 +135,7 @@ class Build:
         image, _, name = self._fill(rest).partition(" AS ")
         root = self._out / (name or "final")
         if root.exists():
-            raise CannotRehearse(f"{root} is there already")
+            raise CannotRehearse(f"{root} already exists")
         print(f"    {image}: a clean {SUITE}", flush=True)
         subprocess.run(["cp", "--archive", str(self._base()), str(root)], check=True)  # devices stay devices
         for path in (Path("/etc/resolv.conf"), *self._carry):
@@ -160,7 +160,7 @@ class Build:
 
     def _run(self, rest: str) -> None:
         if rest.startswith("--"):
-            raise CannotRehearse("RUN with mounts: the GPU image's base is not to be had here anyway")
+            raise CannotRehearse("RUN with mounts is not supported")
         extra = {**self._stage.arguments, **{name: os.environ[name] for name in os.environ if name.startswith("PIP_")}}
         subprocess.run(self._stage.command(["sh", "-c", rest], extra=extra, user=self._stage.user), check=True)
 
@@ -173,7 +173,7 @@ class Build:
         for source in sources:
             found = sorted(origin.glob(source.lstrip("/")))
             if not found:
-                raise CannotRehearse(f"COPY {source}: not there")
+                raise CannotRehearse(f"COPY {source}: no such file")
             for path in found:
                 _copy(path, target / path.name if into.endswith("/") else target, context=origin == ROOT)
 
@@ -194,7 +194,7 @@ class Build:
 
 def _copy(path: Path, target: Path, *, context: bool) -> None:
     if context and not _admitted(path.relative_to(ROOT)):
-        raise CannotRehearse(f"COPY {path.relative_to(ROOT)}: .dockerignore keeps it out")
+        raise CannotRehearse(f"COPY {path.relative_to(ROOT)}: excluded by .dockerignore")
     target.parent.mkdir(parents=True, exist_ok=True)
     if path.is_dir():
         leave = shutil.ignore_patterns("__pycache__") if context else None

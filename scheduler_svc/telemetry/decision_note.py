@@ -23,8 +23,8 @@ class DecisionNote:
     decided_at: float  # seconds on the control clock
     took_s: float  # seconds of the scheduling pass
     batch: int  # decisions of the pass
-    told: Attributes  # the decision's figures as span attributes
-    shown: Sequence[Candidate]  # at most CANDIDATES_SHOWN
+    figures: Attributes  # of the decision, as span attributes
+    candidates: Sequence[Candidate]  # at most CANDIDATES_SHOWN
 
 
 def note_on(decision: Decision, *, took_s: float, batch: int) -> DecisionNote:
@@ -33,8 +33,8 @@ def note_on(decision: Decision, *, took_s: float, batch: int) -> DecisionNote:
         decided_at=decision.decided_at,
         took_s=took_s,
         batch=batch,
-        told={**_decided(decision), **_score(_chosen(decision.candidates))},
-        shown=_first(decision.candidates),
+        figures={**_decided(decision), **_score(_chosen(decision.candidates))},
+        candidates=_first(decision.candidates),
     )
 
 

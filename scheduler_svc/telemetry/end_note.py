@@ -23,11 +23,11 @@ class EndNote:
     """How a request ended, for its spans."""
 
     outcome: str  # the request's last state, or REFUSED
-    error_type: str | None  # None where it finished
-    failure: str | None  # in words; None where it finished or was cancelled
+    error_type: str | None  # the label ``reason``; None if it finished
+    failure: str | None  # in words; None if it finished or was cancelled
     invalid_fields: Sequence[str] = ()
-    finish_reason: str | None = None  # stop, length; None where it did not finish
-    model: str = ""  # as the registry knows it; empty where it was refused
+    finish_reason: str | None = None  # stop, length; None if it did not finish
+    model: str = ""  # as the registry knows it; empty if the request was refused
     first_token_at: float | None = None  # seconds on the control clock
     answered: Attributes = field(default_factory=dict)  # sampling in force, usage, times, as span attributes
     output: str | None = None  # with telemetry.content: its first CONTENT_LIMIT characters

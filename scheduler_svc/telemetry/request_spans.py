@@ -135,8 +135,8 @@ class RequestSpans:
             "sage.decision",
             note.decided_at,
             end,
-            {**note.told, "sage.decision.batch": note.batch},
-            events=[Event("sage.candidate", self._ns(end), _candidate(candidate)) for candidate in note.shown],
+            {**note.figures, "sage.decision.batch": note.batch},
+            events=[Event("sage.candidate", self._ns(end), _candidate(candidate)) for candidate in note.candidates],
         )
 
     def _write_attempt(self, writer: SpanWriter, attempt: AttemptNote) -> None:

@@ -76,7 +76,7 @@ class TokenizerStore:
         model = self._models[tokenizer_hash]
         template = model.template
         if template is None:
-            raise PromptError("this model has no chat template; send text or token ids")
+            raise PromptError("the model has no chat template; send text or token ids")
         # The template is the model author's program: it never runs on the event loop.
         return await self._in_thread(lambda: _encode(model, template.render(conversation), False))
 

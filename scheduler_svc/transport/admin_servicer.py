@@ -74,7 +74,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         """Switch the policy and order the waiting requests anew.  Raises UnknownPolicy."""
         reason = request.reason or "set by an operator"
         previous, reordered = self._scheduler.set_policy(request.policy, self._clock.now(), reason)
-        log.info("policy %s -> %s (%d requests reordered): %s", previous, request.policy, reordered, reason)
+        log.info("policy %s -> %s (%d waiting requests reordered): %s", previous, request.policy, reordered, reason)
         self._wakeup.kick()
         return admin_pb2.SetPolicyResponse(policy=self._scheduler.policy, previous=previous, reordered=reordered)
 
@@ -149,7 +149,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         Raises InvalidRequest for an unknown mode or a threshold out of range.
         """
         settings = prefill_decode.changed(self._scheduler.pd.settings, request.config)
-        log.info("prefill/decode: %s -> %s", self._scheduler.pd.settings, settings)
+        log.info("prefill/decode settings: %s -> %s", self._scheduler.pd.settings, settings)
         self._scheduler.set_pd(settings)
         self._wakeup.kick()
         return admin_pb2.SetPrefillDecodeResponse(config=prefill_decode.config(settings))
@@ -185,4 +185,4 @@ async def _written(context: Context, response: admin_pb2.WatchFleetResponse) -> 
         async with asyncio.timeout(TAKE_LIMIT_S):
             await _write(context, response)
     except TimeoutError:
-        raise LimitReached("seconds in which a watcher takes a snapshot", TAKE_LIMIT_S) from None
+        raise LimitReached("seconds for a watcher to read a snapshot", TAKE_LIMIT_S) from None

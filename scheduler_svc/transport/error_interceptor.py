@@ -97,7 +97,7 @@ async def _refuse(request: Any, context: Context, method: str, error: Exception)
         raise error
     status = to_status(error)
     if status.code == grpc.StatusCode.INTERNAL.value[0]:
-        log.error("%s failed", method, exc_info=error, extra=_about(request, context))
+        log.error("call %s failed", method, exc_info=error, extra=_about(request, context))
     # The outcome of a request is kept for clients that attach later.  Its traceback would keep the frames alive, and
     # with them the prompt.
     error.__traceback__ = None

@@ -29,8 +29,8 @@ def interval_s(request: admin_pb2.WatchFleetRequest) -> float:
         return INTERVAL_S
     asked_s = durations.from_wire(request.interval)
     if not INTERVAL_MIN_S <= asked_s <= INTERVAL_MAX_S:
-        said = f"{asked_s:g} s is not between {INTERVAL_MIN_S:g} s and {INTERVAL_MAX_S:g} s"
-        raise InvalidRequest([FieldViolation(field="interval", description=said)])
+        problem = f"{asked_s:g} s is not between {INTERVAL_MIN_S:g} s and {INTERVAL_MAX_S:g} s"
+        raise InvalidRequest([FieldViolation(field="interval", description=problem)])
     return asked_s
 
 

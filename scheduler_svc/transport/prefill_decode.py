@@ -28,8 +28,8 @@ STATE_TO_WIRE: dict[PairState, admin_pb2.PrefillDecodePair.State.ValueType] = {
     PairState.FAILED: admin_pb2.PrefillDecodePair.STATE_FAILED,
 }
 
-PAIRS_SHOWN = 1_024  # by GetPrefillDecode
-PAIRS_IN_SNAPSHOT = 64  # by WatchFleet
+PAIRS_SHOWN = 1_024  # most pairs in an answer of GetPrefillDecode
+PAIRS_IN_SNAPSHOT = 64  # most pairs in a snapshot of WatchFleet
 _TROUBLE_FIRST = (PairState.FAILED, PairState.WARMING, PairState.UNTRIED, PairState.USABLE)
 
 
@@ -71,9 +71,8 @@ def state(scheduler: Scheduler, most_pairs: int = PAIRS_SHOWN) -> admin_pb2.GetP
     It lists at most ``most_pairs`` pairs, failed ones first: there may be as many as prefill times decode instances.
     """
     pd = scheduler.pd
-    pairs = (
-        _by_state(pd.pairs) if pd.settings.enabled else {}
-    )  # while disabled, pairs are not updated and may be out of date
+    # While splitting is disabled pairs are not updated: they may be out of date, so none is shown.
+    pairs = _by_state(pd.pairs) if pd.settings.enabled else {}
     return admin_pb2.GetPrefillDecodeResponse(
         config=config(pd.settings),
         pairs=[_pair(pair) for pair in islice(chain.from_iterable(pairs.values()), most_pairs)],

@@ -6,9 +6,9 @@
     python docker/rehearse.py health DIR
 
 Every base image is a clean Debian made by mmdebstrap that contains Python and nothing else.  The steps run in it by
-chroot, as the user that the Dockerfile names.  Instructions that our Dockerfiles do not use are refused.  A chroot does not
-isolate network, processes or memory, and it has no layers.  ``--carry`` copies files of this machine that the package
-installer needs into the root; they are not part of the image.
+chroot, as the user that the Dockerfile names.  Instructions that our Dockerfiles do not use are refused.  A chroot does
+not isolate network, processes or memory, and it has no layers.  ``--carry`` copies files of this machine that the
+package installer needs into the root; they are not part of the image.
 """
 
 from __future__ import annotations

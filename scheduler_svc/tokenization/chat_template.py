@@ -43,7 +43,7 @@ class ChatTemplate:
     """Renders a conversation to the prompt text that the model was trained on."""
 
     def __init__(self, source: str, special_tokens: Mapping[str, str]) -> None:
-        """Raises ValueError if ``source`` is not a Jinja template."""
+        """Compile the template.  Raises ValueError if ``source`` is not a Jinja template."""
         environment = ImmutableSandboxedEnvironment(
             trim_blocks=True, lstrip_blocks=True, extensions=[jinja2.ext.loopcontrols, _GenerationBlocks]
         )

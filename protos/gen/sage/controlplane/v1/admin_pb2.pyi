@@ -965,7 +965,7 @@ class PrefillDecodeConfig(_message.Message):
     prefilling_threshold_input_tokens: _builtins.int
     """tokens of the prompt"""
     prefilling_threshold_ratio: _builtins.float
-    """tokens of the prompt per predicted output token"""
+    """tokens of the prompt per predicted output token; ignored for very short prompts"""
     def __init__(
         self,
         *,

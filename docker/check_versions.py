@@ -1,4 +1,4 @@
-"""Fails the GPU image's build where its base holds a vLLM that the executor does not support, or no NIXL."""
+"""Fails the build of the GPU image if its base holds an unsupported vLLM, or no NIXL."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ NEWEST = (0, 32)
 
 
 def main() -> int:
+    """Return 0 if the installed vLLM is supported and NIXL is there, else 1; print which."""
     version = metadata.version("vllm")
     if not OLDEST <= tuple(int(part) for part in version.split(".")[:2]) <= NEWEST:
         print(f"vLLM {version} is not supported", file=sys.stderr)

@@ -2,7 +2,8 @@
 
     python health_probe.py 127.0.0.1:50051 [--service NAME] [--ca FILE] [--server-name NAME]
 
-The images' HEALTHCHECK.  It needs nothing that the services do not need anyway, and one line says what was wrong.
+This is the images' HEALTHCHECK.  It imports only what the services need as well, and prints one line that says what was
+wrong.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Ask once and return the exit status."""
     asked = _parser().parse_args(arguments)
     with _channel(asked.address, asked.ca, asked.server_name) as channel:
         return _check(health_pb2_grpc.HealthStub(channel), asked.service, asked.timeout_s)
@@ -25,8 +27,10 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="health_probe", description="Asks grpc.health.v1 once.")
     parser.add_argument("address", help="host:port")
-    parser.add_argument("--service", default="", help="service to ask for (default: the whole server)")
-    parser.add_argument("--ca", type=Path, help="PEM file of who signed the server's certificate (default: no TLS)")
+    parser.add_argument("--service", default="", help="service to ask about (default: the whole server)")
+    parser.add_argument(
+        "--ca", type=Path, help="PEM file of the authority that signed the server's certificate (default: no TLS)"
+    )
     parser.add_argument("--server-name", help="name in that certificate, where it is not the address")
     parser.add_argument("--timeout-s", type=float, default=2.0, help="seconds to wait (default: 2)")
     return parser

@@ -1,14 +1,14 @@
-"""Carries out a Dockerfile's steps in a plain root directory, on a machine without Docker (Debian, as root).
+"""Carries out the steps of a Dockerfile in a directory, on a machine without Docker (Debian, as root).
 
     python docker/rehearse.py build docker/scheduler.Dockerfile --out DIR [--target STAGE] [--arg NAME=VALUE]
         [--carry /etc/pip.conf]
     python docker/rehearse.py start DIR [-e NAME=VALUE] [--bind HOST:PATH] [-- the service's flags]
     python docker/rehearse.py health DIR
 
-Every base image is a clean Debian made by mmdebstrap, with Python and nothing else; steps run in it by chroot, as the
-user the Dockerfile names.  It knows the instructions our Dockerfiles use and refuses any other.  What a chroot is not:
-there is no network, process or memory isolation, and no layers.  ``--carry`` copies files of this machine that the
-package installer needs into the roots; they are no part of the image.
+Every base image is a clean Debian made by mmdebstrap that contains Python and nothing else.  The steps run in it by
+chroot, as the user that the Dockerfile names.  Instructions that our Dockerfiles do not use are refused.  A chroot does
+not isolate network, processes or memory, and it has no layers.  ``--carry`` copies files of this machine that the
+package installer needs into the root; they are not part of the image.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ exec "$@"
 
 
 class CannotRehearse(Exception):
-    """One sentence."""
+    """The Dockerfile or the machine does not allow it; the message is one sentence."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -60,7 +60,7 @@ class Stage:
     def command(
         self, words: list[str], *, extra: dict[str, str], user: str = "0", bind: tuple[str, ...] = ()
     ) -> list[str]:
-        """``words`` as they would run inside."""
+        """Return the command that runs ``words`` inside the stage, as ``user``, with ``extra`` variables."""
         variables = [f"{name}={value}" for name, value in {**self.variables, **extra}.items()]
         apart = ["unshare", "--mount", "--pid", "--fork", "--kill-child"]
         enter = [*apart, "sh", "-c", ENTER, "sh", str(self.root), *bind, "--"]
@@ -68,17 +68,19 @@ class Stage:
         return [*enter, "chroot", f"--userspec={user}", str(self.root), "/usr/bin/env", "-i", *variables, *inside]
 
     def keep(self) -> None:
+        """Write the configuration beside the root, for ``load``."""
         known = {"variables": self.variables, "folder": self.folder, "user": self.user}
         kept = {**known, "entrypoint": self.entrypoint, "health": self.health}
         self.root.with_suffix(".json").write_text(json.dumps(kept, indent=1))
 
     @classmethod
     def load(cls, root: Path) -> Stage:
+        """Read a stage that ``keep`` wrote."""
         return cls(root=root, **json.loads(root.with_suffix(".json").read_text()))
 
 
 def instructions(dockerfile: str) -> Iterator[tuple[str, str]]:
-    """(``RUN``, the rest), comments and continued lines resolved."""
+    """Yield each instruction and its arguments; comments are dropped and continued lines joined."""
     text = "\n".join(line for line in dockerfile.splitlines() if not re.match(r"\s*(#|$)", line))
     for line in re.sub(r"\\\n\s*", "", text).splitlines():
         name, _, rest = line.partition(" ")
@@ -86,6 +88,8 @@ def instructions(dockerfile: str) -> Iterator[tuple[str, str]]:
 
 
 class Build:
+    """Carries out the instructions of one Dockerfile, one method per instruction."""
+
     def __init__(self, dockerfile: Path, out: Path, arguments: dict[str, str], carry: list[Path]) -> None:
         self._steps = list(instructions(dockerfile.read_text()))
         self._out = out
@@ -96,13 +100,14 @@ class Build:
         self._now: Stage | None = None
 
     def run(self, target: str | None) -> Stage:
+        """Carry out the steps up to ``target`` (or all of them) and return its stage."""
         for name, rest in self._steps:
             if name == "FROM" and self._now is not None and target in self._stages:
                 break
             print(f"--> {name} {rest}", flush=True)
             step = getattr(self, f"_{name.lower()}", None)
             if step is None:
-                raise CannotRehearse(f"{name}: not an instruction that is known here")
+                raise CannotRehearse(f"{name}: unknown instruction")
             step(rest)
         stage = self._stages[target] if target else self._stage
         stage.keep()
@@ -130,7 +135,7 @@ class Build:
         image, _, name = self._fill(rest).partition(" AS ")
         root = self._out / (name or "final")
         if root.exists():
-            raise CannotRehearse(f"{root} is there already")
+            raise CannotRehearse(f"{root} already exists")
         print(f"    {image}: a clean {SUITE}", flush=True)
         subprocess.run(["cp", "--archive", str(self._base()), str(root)], check=True)  # devices stay devices
         for path in (Path("/etc/resolv.conf"), *self._carry):
@@ -155,7 +160,7 @@ class Build:
 
     def _run(self, rest: str) -> None:
         if rest.startswith("--"):
-            raise CannotRehearse("RUN with mounts: the GPU image's base is not to be had here anyway")
+            raise CannotRehearse("RUN with mounts is not supported")
         extra = {**self._stage.arguments, **{name: os.environ[name] for name in os.environ if name.startswith("PIP_")}}
         subprocess.run(self._stage.command(["sh", "-c", rest], extra=extra, user=self._stage.user), check=True)
 
@@ -168,7 +173,7 @@ class Build:
         for source in sources:
             found = sorted(origin.glob(source.lstrip("/")))
             if not found:
-                raise CannotRehearse(f"COPY {source}: not there")
+                raise CannotRehearse(f"COPY {source}: no such file")
             for path in found:
                 _copy(path, target / path.name if into.endswith("/") else target, context=origin == ROOT)
 
@@ -182,14 +187,14 @@ class Build:
         self._stage.health = json.loads(rest.partition("CMD ")[2])
 
     def _nothing(self, rest: str) -> None:
-        """Says something about the image and does nothing to it."""
+        """Do nothing: the instruction only describes the image."""
 
     _expose = _volume = _stopsignal = _nothing
 
 
 def _copy(path: Path, target: Path, *, context: bool) -> None:
     if context and not _admitted(path.relative_to(ROOT)):
-        raise CannotRehearse(f"COPY {path.relative_to(ROOT)}: .dockerignore keeps it out")
+        raise CannotRehearse(f"COPY {path.relative_to(ROOT)}: excluded by .dockerignore")
     target.parent.mkdir(parents=True, exist_ok=True)
     if path.is_dir():
         leave = shutil.ignore_patterns("__pycache__") if context else None
@@ -205,7 +210,10 @@ def _admitted(path: Path) -> bool:
 
 
 def start(stage: Stage, variables: list[str], bind: list[str], flags: list[str]) -> int:
-    """The service in the foreground, as process 1 of its own; SIGTERM and SIGINT go to it.  Returns its exit status."""
+    """Run the service in the foreground, as process 1 of its own, and return its exit status.
+
+    SIGTERM and SIGINT are passed on to it.
+    """
     extra = dict(item.split("=", 1) for item in variables)
     words = stage.command([*stage.entrypoint, *flags], extra=extra, user=stage.user, bind=tuple(bind))
     process = subprocess.Popen(words)
@@ -221,10 +229,12 @@ def start(stage: Stage, variables: list[str], bind: list[str], flags: list[str])
 
 
 def health(stage: Stage) -> int:
+    """Run the stage's HEALTHCHECK and return its exit status."""
     return subprocess.run(stage.command(stage.health, extra={}, user=stage.user), check=False).returncode
 
 
 def main() -> int:
+    """Carry out a command line; return the exit status."""
     parser = argparse.ArgumentParser(prog="rehearse", description=(__doc__ or "").splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
     build = commands.add_parser("build")

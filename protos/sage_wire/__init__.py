@@ -1,1 +1,1 @@
-"""What both ends of the wire agree on beside the protos.  Imports nothing of either end."""
+"""What both ends of the wire agree on beside the .proto files.  Imports nothing of either end."""

@@ -1,6 +1,7 @@
-"""The error catalogue: every reason the control plane gives, and the gRPC status that carries it.
+"""The error catalogue: every reason that the control plane gives, and the gRPC status that carries it.
 
-A reason travels as ``google.rpc.ErrorInfo.reason`` with ``DOMAIN``; it is stable, clients may switch on it.
+A reason travels as ``google.rpc.ErrorInfo.reason`` with the domain ``DOMAIN``.  Reasons are stable: clients may compare
+them.  ``docs/ends-of-a-request.md`` says when each one is given.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ DOMAIN = "sage.controlplane"
 
 
 class ErrorReason(Enum):
-    """Each member's value is its status code."""
+    """A reason; its value is the gRPC status and the name on the wire."""
 
     # The caller's fault: never retried, never counted against an instance.
     INVALID_REQUEST = (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST")
@@ -25,12 +26,12 @@ class ErrorReason(Enum):
     INVALID_TRANSITION = (grpc.StatusCode.FAILED_PRECONDITION, "INVALID_TRANSITION")
     UNAUTHENTICATED = (grpc.StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED")
     NOT_IMPLEMENTED = (grpc.StatusCode.UNIMPLEMENTED, "NOT_IMPLEMENTED")
-    # The fleet's state: trying again may help.
+    # The state of the fleet: trying again later may help.
     QUEUE_FULL = (grpc.StatusCode.RESOURCE_EXHAUSTED, "QUEUE_FULL")
     LIMIT_REACHED = (grpc.StatusCode.RESOURCE_EXHAUSTED, "LIMIT_REACHED")
     NO_INSTANCE = (grpc.StatusCode.UNAVAILABLE, "NO_INSTANCE")
     SHUTTING_DOWN = (grpc.StatusCode.UNAVAILABLE, "SHUTTING_DOWN")
-    # How an accepted request can end other than by itself.
+    # An accepted request ended, but not by itself.
     DEADLINE_EXCEEDED = (grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED")
     CANCELLED = (grpc.StatusCode.CANCELLED, "CANCELLED")
     GENERATION_FAILED = (grpc.StatusCode.ABORTED, "GENERATION_FAILED")
@@ -39,11 +40,12 @@ class ErrorReason(Enum):
     INVALID_REGISTRATION = (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REGISTRATION")
     DUPLICATE_INSTANCE = (grpc.StatusCode.ALREADY_EXISTS, "DUPLICATE_INSTANCE")
     UNKNOWN_SESSION = (grpc.StatusCode.FAILED_PRECONDITION, "UNKNOWN_SESSION")
-    # Anything unforeseen: a sanitised message, the stack in the log.
+    # Anything unforeseen: a fixed message; the stack is in the scheduler's log.
     INTERNAL = (grpc.StatusCode.INTERNAL, "INTERNAL")
 
     @property
     def status(self) -> grpc.StatusCode:
+        """The gRPC status that carries the reason."""
         return self.value[0]
 
     @property
@@ -53,4 +55,5 @@ class ErrorReason(Enum):
 
     @classmethod
     def from_code(cls, code: str) -> ErrorReason | None:
+        """Return the reason of this name, or None for a name that only a newer peer knows."""
         return next((reason for reason in cls if reason.code == code), None)

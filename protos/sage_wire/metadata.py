@@ -1,4 +1,4 @@
-"""Keys of gRPC metadata."""
+"""Keys of gRPC metadata, and the trace context in it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Metadata = Iterable[tuple[str, str | bytes]] | None
 
 
 def trace_headers(metadata: Metadata) -> dict[str, str]:
-    """The W3C trace context among ``metadata``; empty where there is none."""
+    """Return the W3C trace context in ``metadata``; empty if there is none."""
     found: dict[str, str] = {}
     for key, value in metadata or ():
         if key in (TRACEPARENT, TRACESTATE) and isinstance(value, str):
@@ -21,5 +21,5 @@ def trace_headers(metadata: Metadata) -> dict[str, str]:
 
 
 def with_trace_headers(headers: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    """``headers`` as gRPC metadata, trace context only."""
+    """Return ``headers`` as gRPC metadata; other headers than the trace context are left out."""
     return tuple((key, headers[key]) for key in (TRACEPARENT, TRACESTATE) if headers.get(key))

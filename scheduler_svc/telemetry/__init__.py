@@ -1,1 +1,1 @@
-"""What the scheduler tells about itself."""
+"""Metrics and traces of the scheduler, and its log lines."""

@@ -1,6 +1,7 @@
-"""What is kept of a decision for its span: figures, and its first candidates.
+"""The part of a decision that its span shows: figures, and the first candidates.
 
-The decision itself has figures of every instance there is, and would keep them while the receiver of spans is away.
+A decision holds figures of every instance.  A note is kept instead, so that spans which wait for a receiver do not keep
+decisions in memory.
 """
 
 from __future__ import annotations
@@ -12,37 +13,40 @@ from sage_telemetry.otlp_attributes import Attributes
 from scheduler_svc.domain.decision import Candidate, Decision
 from scheduler_svc.domain.placement.candidates import CandidateTable
 
-CANDIDATES_SHOWN = 16
+CANDIDATES_SHOWN = 16  # of a decision, in its span
 
 
 @dataclass(slots=True, kw_only=True)
 class DecisionNote:
+    """What the span ``sage.decision`` shows."""
+
     decided_at: float  # seconds on the control clock
-    took_s: float  # the pass
+    took_s: float  # seconds of the scheduling pass
     batch: int  # decisions of the pass
-    told: Attributes
-    shown: Sequence[Candidate]  # at most CANDIDATES_SHOWN
+    figures: Attributes  # of the decision, as span attributes
+    candidates: Sequence[Candidate]  # at most CANDIDATES_SHOWN
 
 
 def note_on(decision: Decision, *, took_s: float, batch: int) -> DecisionNote:
+    """Make the note of a decision.  ``took_s``: seconds of its scheduling pass; ``batch``: decisions of that pass."""
     return DecisionNote(
         decided_at=decision.decided_at,
         took_s=took_s,
         batch=batch,
-        told={**_decided(decision), **_score(_chosen(decision.candidates))},
-        shown=_first(decision.candidates),
+        figures={**_decided(decision), **_score(_chosen(decision.candidates))},
+        candidates=_first(decision.candidates),
     )
 
 
 def _first(candidates: Sequence[Candidate]) -> Sequence[Candidate]:
     if isinstance(candidates, CandidateTable):
-        return candidates.head(CANDIDATES_SHOWN)  # they are written out in the exporter's thread
+        return candidates.head(CANDIDATES_SHOWN)  # a copy: the exporter's thread writes them
     return candidates[:CANDIDATES_SHOWN]
 
 
 def _chosen(candidates: Sequence[Candidate]) -> Candidate | None:
     if isinstance(candidates, CandidateTable):
-        return candidates.choice  # there may be thousands, and this is the event loop
+        return candidates.choice  # without a search: there may be thousands, and this runs on the event loop
     return next((candidate for candidate in candidates if candidate.chosen), None)
 
 
@@ -67,7 +71,7 @@ def _decided(decision: Decision) -> Attributes:
 
 
 def _score(chosen: Candidate | None) -> Attributes:
-    """Of the scorer that decided first."""
+    """Return the score of the scorer that decided first."""
     for scorer, score in chosen.scores.items() if chosen is not None else ():
         return {"sage.decision.score": score, "sage.decision.scored_by": scorer}
     return {}

@@ -1,7 +1,7 @@
-"""What is kept of a request once it is over: figures and labels.
+"""The part of an ended request that its spans show: figures and labels.
 
-Not the request, and not the error: a live request has its whole output, an error the frames it passed, and spans may
-wait for a receiver that is away.
+A live request holds its whole output, and an error holds the frames it passed through.  A note is kept instead, so that
+spans which wait for a receiver do not keep either in memory.
 """
 
 from __future__ import annotations
@@ -21,30 +21,35 @@ REFUSED = "refused"
 
 @dataclass(slots=True, kw_only=True)
 class EndNote:
+    """How a request ended, for its spans."""
+
     outcome: str  # the request's last state, or REFUSED
-    error_type: str | None  # None where it finished
-    failure: str | None  # in words; None where it finished or was cancelled
+    error_type: str | None  # the label ``reason``; None if it finished
+    failure: str | None  # in words; None if it finished or was cancelled
     invalid_fields: Sequence[str] = ()
-    finish_reason: str | None = None  # stop, length; None where it did not finish
-    model: str = ""  # as the registry knows it; empty where it was refused
+    finish_reason: str | None = None  # stop, length; None if it did not finish
+    model: str = ""  # as the registry knows it; empty if the request was refused
     first_token_at: float | None = None  # seconds on the control clock
-    answered: Attributes = field(default_factory=dict)
-    output: str | None = None  # where content is switched on: its first CONTENT_LIMIT characters
+    answered: Attributes = field(default_factory=dict)  # sampling in force, usage, times, as span attributes
+    output: str | None = None  # with telemetry.content: its first CONTENT_LIMIT characters
 
     @property
     def refused(self) -> bool:
+        """Whether the request was refused, so that it was never accepted."""
         return self.outcome == REFUSED
 
 
 def of_refused(error: BaseException) -> EndNote:
+    """Make the note of a request that was refused with ``error``."""
     return EndNote(
         outcome=REFUSED, error_type=reason_of(error), failure=in_words(error), invalid_fields=invalid_fields(error)
     )
 
 
 def of_ended(live: LiveRequest, *, content: bool) -> EndNote:
+    """Make the note of a request that has ended.  ``content``: whether its output is noted."""
     outcome = live.outcome
-    assert outcome is not None, "it is over"
+    assert outcome is not None, "an ended request has an outcome"
     fine = isinstance(outcome, Finished)
     return EndNote(
         outcome=live.state.value,

@@ -1,4 +1,4 @@
-"""What is read when metrics are exported: queues, instances, policy, pairs, clients.  Read on the event loop."""
+"""Gauges that are read when metrics are exported: queues, requests, policy, pairs, instances."""
 
 from __future__ import annotations
 
@@ -21,12 +21,15 @@ Values = defaultdict[Instrument, list[tuple[Labels, float]]]
 
 
 class FleetReader:
+    """Reads the scheduler's current figures as metric values."""
+
     def __init__(self, scheduler: Scheduler, clock: Clock, requests: RequestTable) -> None:
         self._scheduler = scheduler
         self._clock = clock
         self._requests = requests
 
     def read(self) -> Observed:
+        """Return the values of every gauge.  Runs on the event loop, which owns what it reads."""
         values: Values = defaultdict(list)
         parts: tuple[Callable[[Values], None], ...] = (
             self._queues,
@@ -84,6 +87,7 @@ class FleetReader:
 
 
 def _describe(instance: Instance, values: Values, now: float) -> None:
+    """Add the gauges of one instance; those that it has not reported yet are left out."""
     own = (instance.instance_id, instance.spec.model)
     values[catalogue.INSTANCE_STATE].append(((*own, instance.role.value, instance.state.value), 1))
     values[catalogue.PRICE].append((own, instance.spec.price_per_hour))

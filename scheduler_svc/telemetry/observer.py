@@ -1,4 +1,4 @@
-"""Control's Observer over OpenTelemetry: counts everything, and writes spans of what is sampled."""
+"""Control's Observer over OpenTelemetry: it counts every request and writes the spans of sampled ones."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ from scheduler_svc.telemetry.request_watch import LatestPass, RequestWatch
 
 
 class TelemetryObserver:
-    """``spans``: None where nothing is traced; callers' trace contexts then go on to executors as they came."""
+    """Watches requests, scheduling passes and the event loop's lag.
+
+    ``spans`` is None if nothing is traced.  The trace contexts of callers are then passed to executors unchanged.
+    """
 
     def __init__(
         self,
@@ -42,6 +45,7 @@ class TelemetryObserver:
         self._latest_pass = LatestPass()
 
     def arrived(self, submission: Submission, now: float) -> RequestObserver:
+        """Return the observer of a request that arrives now (seconds on the control clock)."""
         context = notes = None
         if self._spans is not None:
             parent = parent_of(submission.trace_headers)
@@ -60,19 +64,28 @@ class TelemetryObserver:
         )
 
     def scheduled(self, decisions: Sequence[Decision], took_s: float) -> None:
+        """Count a scheduling pass that took ``took_s`` seconds, and its decisions."""
         self._latest_pass.took_s = took_s
         self._latest_pass.decisions = len(decisions)
         self._metrics.scheduled(decisions, took_s)
 
     def lagged(self, lag_s: float) -> None:
+        """Record that the event loop ran a timer ``lag_s`` seconds late."""
         self._lag.observe(lag_s)
 
     def begin_models(self) -> None:
-        """Called before figures are read, on the event loop: no model is read before its counters are there."""
+        """Begin the counters of new models at 0.
+
+        Runs on the event loop before figures are read, so that no model is exported without its counters.
+        """
         self._metrics.begin([UNKNOWN_MODEL, *self._scheduler.models()])
 
     def _model_label(self, asked: str) -> str:
-        """A client may ask for anything; only what the registry knows becomes a label."""
+        """Return the model as a metric label.
+
+        Clients may ask for any name; a name that the registry does not know becomes UNKNOWN_MODEL, which bounds the
+        labels.
+        """
         return asked if self._scheduler.knows_model(asked) else UNKNOWN_MODEL
 
     def _finish(self, notes: RequestNotes, end: EndNote) -> None:

@@ -1,4 +1,4 @@
-"""How a request ended, as a label: few values, known beforehand."""
+"""How a request ended, as the label ``reason``: a small set of values, known beforehand."""
 
 from __future__ import annotations
 
@@ -20,10 +20,17 @@ REASONS: dict[type[BaseException], str] = {
     errors.RequestCancelled: "cancelled",
     errors.GenerationFailed: "generation_failed",
 }
-"""The error catalogue's reasons in lower case; a test holds the two against each other."""
+"""The reason of each error with which a request can end: those of ``sage_wire.errors`` in lower case.
+
+Tests compare it with ``transport.errors`` and with the table in ``docs/ends-of-a-request.md``.
+"""
 
 
 def reason_of(outcome: Outcome | BaseException) -> str:
+    """Return the label for how a request ended: a finish reason, ``client_gone``, or the error's reason.
+
+    An error without a reason counts as ``internal``.
+    """
     if isinstance(outcome, Finished):
         return outcome.finish_reason
     if isinstance(outcome, asyncio.CancelledError) or _left(outcome):
@@ -32,15 +39,17 @@ def reason_of(outcome: Outcome | BaseException) -> str:
 
 
 def in_words(outcome: BaseException) -> str:
-    """One sentence that quotes nothing of the caller's."""
+    """Describe the error in one sentence that quotes nothing of what the caller wrote."""
     if isinstance(outcome, errors.InvalidRequest):
         return f"invalid: {', '.join(invalid_fields(outcome))}"
     return str(outcome) if isinstance(outcome, errors.SchedulerError) else type(outcome).__name__
 
 
 def invalid_fields(outcome: BaseException | Outcome | None) -> list[str]:
+    """Return the fields at fault; empty unless the outcome is InvalidRequest."""
     return [v.field for v in outcome.violations] if isinstance(outcome, errors.InvalidRequest) else []
 
 
 def _left(outcome: BaseException) -> bool:
+    """Whether the scheduler cancelled the request because no client read it any more."""
     return isinstance(outcome, errors.RequestCancelled) and outcome.reason == CLIENT_GONE

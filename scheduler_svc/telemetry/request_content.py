@@ -1,4 +1,4 @@
-"""What a request says, for its span, where content is switched on."""
+"""The text of a prompt as messages, for the request's span; used only with ``telemetry.content``."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from collections.abc import Iterable
 from scheduler_svc.control.requests.submission import ChatPrompt, Prompt, TextPrompt
 
 CONTENT_LIMIT = 16_384
-"""Characters of a prompt, and of an output; the rest is cut off, before the span waits for its receiver."""
+"""Characters kept of a prompt, and of an output.  The rest is cut off before the span waits for its receiver."""
 
-ROLE_LIMIT = 64
+ROLE_LIMIT = 64  # characters kept of a role
 
 Message = tuple[str, str]
 """Role and text."""
 
 
 def messages(prompt: Prompt) -> list[Message]:
-    """The first CONTENT_LIMIT characters of all together, roles counted."""
+    """Return the first CONTENT_LIMIT characters of all messages together; roles count as well."""
     found, left = [], CONTENT_LIMIT
     for role, text in _each(prompt):
         if left <= 0:
             break
         found.append((role[:ROLE_LIMIT], text[:left]))
-        left -= max(1, len(text)) + len(role)  # an empty one takes its room, too
+        left -= max(1, len(text)) + len(role)  # an empty message counts as one character, which bounds their number
     return found
 
 

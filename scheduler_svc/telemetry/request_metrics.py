@@ -1,4 +1,4 @@
-"""What requests count: each metric's children are looked up by label values once and kept."""
+"""The metrics of requests, decisions and failovers."""
 
 from __future__ import annotations
 
@@ -20,11 +20,13 @@ from scheduler_svc.telemetry.outcomes import reason_of
 UNKNOWN_MODEL = "(unknown)"
 REFUSED = "refused"
 FLEETS_REASONS = ("queue_full", "limit_reached", "no_instance", "internal")
-"""Of refusals that an operator is told about."""
-LEAST_S = 1e-6  # measured times are not taken to be shorter, so that relative errors stay finite
+"""Reasons of refusals that are the fleet's, not the caller's: alerts look at them."""
+LEAST_S = 1e-6  # seconds; shorter measurements count as this, so that relative errors stay finite
 
 
 class RequestMetrics:
+    """Counts requests into the meter's instruments.  Children are kept by label, so that counting is an addition."""
+
     def __init__(self, meter: Meter, default_targets: Mapping[Priority, Targets]) -> None:
         self._default_targets = default_targets
         self._requests = meter.counter(catalogue.REQUESTS)
@@ -44,9 +46,10 @@ class RequestMetrics:
         self._begun: frozenset[str] = frozenset()
 
     def begin(self, models: Iterable[str]) -> None:
-        """What alerts look for begins at 0 with its model: the first burst of failovers or misses is a rise, too.
+        """Begin the counters that alerts look at with 0 for each new model.
 
-        ``models``: those there are now, and UNKNOWN_MODEL.
+        Without it a rate would not see the first burst of failovers or missed targets.  ``models``: all there are now,
+        and UNKNOWN_MODEL.
         """
         now = frozenset(models)
         for model in sorted(now - self._begun):
@@ -60,7 +63,10 @@ class RequestMetrics:
         self._begun = now
 
     def refused(self, submission: Submission, error: BaseException, *, model: str) -> slo.Attainment:
-        """``model``: as the registry knows it, or UNKNOWN_MODEL."""
+        """Count a request that was refused, or whose client left before it was accepted.
+
+        ``model``: as the registry knows it, or UNKNOWN_MODEL.  Returns which targets it missed.
+        """
         reason = reason_of(error)
         priority = _name(submission.priority)
         gone = reason in ("client_gone", "cancelled")
@@ -71,18 +77,23 @@ class RequestMetrics:
         return attainment
 
     def scheduled(self, decisions: Sequence[Decision], took_s: float) -> None:
+        """Count the decisions of a pass that took ``took_s`` seconds; each gets an equal share of the time."""
         each_s = took_s / len(decisions)
         for decision in decisions:
             self._decisions.labels(decision.policy, decision.phase.value, decision.rule).inc()
         self._decision_duration.observe(each_s, len(decisions))
 
     def waited(self, live: LiveRequest, decision: Decision) -> None:
-        """It was placed for the first time."""
+        """Record the time in the queue of a request that was placed for the first time."""
         child = self._queue_time.labels(live.request.model, _name(live.request.priority), decision.policy)
         child.observe(decision.waited_s)
 
     def first_token(self, live: LiveRequest, decision: Decision, now: float, *, gap_s: float | None) -> None:
-        """Of an attempt.  ``gap_s``: since the last token of the attempt that failed."""
+        """Record the first token of the current attempt.
+
+        ``gap_s``: seconds since the last token of the attempt that failed, or None if none failed.  Times are seconds
+        on the control clock.
+        """
         request = live.request
         if gap_s is not None:
             self._gap.labels(request.model).observe(gap_s)
@@ -92,17 +103,21 @@ class RequestMetrics:
         self._predicted("first_token", decision.prediction.first_token_s, now - decision.decided_at)
 
     def reported(self, live: LiveRequest, decision: Decision, end: AttemptEnd) -> None:
+        """Add the cost of an attempt that ended, in the currency of the instances' prices."""
         cost = decision.prediction.cost_of(end.engine_time_s)
         # A counter raises for a negative amount, and an executor may report any duration.
         self._cost.labels(live.request.model, _name(live.request.priority)).inc(max(0.0, cost))
 
     def failed_over(self, live: LiveRequest, cause: FailoverCause) -> None:
+        """Count a request that is requeued."""
         self._failovers.labels(live.request.model, cause.value).inc()
 
     def handed_over(self, live: LiveRequest, took_s: float) -> None:
+        """Record the seconds from the end of prefill to the first token of decode."""
         self._handoff.labels(live.request.model).observe(took_s)
 
     def ended(self, live: LiveRequest, outcome: Outcome, now: float) -> slo.Attainment:
+        """Count an accepted request that ended at ``now``.  Returns which targets it met and missed."""
         request = live.request
         model, priority, state = request.model, _name(request.priority), live.state.value
         self._requests.labels(model, priority, state, reason_of(outcome)).inc()
@@ -139,7 +154,7 @@ class RequestMetrics:
 
 
 def _finish_s(decision: Decision, own_tokens: int) -> float:
-    """What would have been predicted for the output length that came."""
+    """Return the seconds to the last token that would have been predicted for the actual output length."""
     prediction = decision.prediction
     tokens_after_first = max(1, prediction.output_tokens - 1)
     token_s = (prediction.finish_s - prediction.first_token_s) / tokens_after_first

@@ -1,4 +1,4 @@
-"""What is noted of a sampled request while it lives, so that its spans can be written once it is over."""
+"""What is noted of a sampled request while it lives, so that its spans can be written after its end."""
 
 from __future__ import annotations
 
@@ -17,14 +17,18 @@ from scheduler_svc.telemetry.request_content import Message, messages
 
 @dataclass(slots=True, kw_only=True)
 class WaitNote:
+    """One stay in the queue.  Times are seconds on the control clock."""
+
     since: float
-    resumed: bool
-    until: float | None = None
-    left_behind: int = 0  # requests that still waited when it went
+    resumed: bool  # after a failed attempt
+    until: float | None = None  # None: until the request's end
+    left_behind: int = 0  # requests of its model that still waited when it was placed
 
 
 @dataclass(slots=True, kw_only=True)
 class AttemptNote:
+    """One attempt of the request.  Times are seconds on the control clock."""
+
     context: SpanContext
     number: int
     instance_id: str
@@ -34,37 +38,40 @@ class AttemptNote:
     sent_at: float
     first_token_at: float | None = None
     ended_at: float | None = None
-    end: str = ""  # the executor's cause, the failover's, or the request's state where that ended it
+    end: str = ""  # the executor's cause, the cause of the failover, or the state in which the request ended
     failure: str | None = None  # in words
-    retries: AttemptNote | None = None  # the failed attempt that this one makes up for
+    retries: AttemptNote | None = None  # the failed attempt that this one continues
 
     def close(self, at: float, end: str, failure: str | None = None) -> None:
-        """The first end counts."""
+        """Note how the attempt ended, unless an end is noted already."""
         if self.ended_at is None:
             self.ended_at, self.end, self.failure = at, end, failure
 
     def fail(self, at: float, end: str, failure: str) -> None:
-        """What its end, reported or not, means for the request."""
+        """Note that the attempt failed its request; the time of an end noted before stays."""
         self.ended_at = self.ended_at if self.ended_at is not None else at
         self.end, self.failure = end, failure
 
     @property
     def handed_over(self) -> bool:
-        """A prefill leg that did its part."""
+        """Whether this is a prefill leg that finished, so that decode could fetch its KV."""
         return self.phase is Phase.PREFILLING and self.ended_at is not None and self.failure is None
 
 
 @dataclass(slots=True, kw_only=True)
 class RequestNotes:
-    """Times are seconds on the control clock; ``zero_ns`` is where that clock's zero lies, in ns since 1970."""
+    """The notes of one request.
+
+    Times are seconds on the control clock; ``zero_ns`` is the zero of that clock in nanoseconds since 1970.
+    """
 
     context: SpanContext
     parent: SpanContext | None  # the caller's span
     key: RequestKey
     model: str  # as asked for
     priority: Priority
-    prompt_kind: str  # text, chat, tokens; empty where it was at fault
-    content: list[Message] | None = None  # of its prompt, only where content is switched on
+    prompt_kind: str  # text, chat, tokens; empty if the prompt was at fault
+    content: list[Message] | None = None  # of the prompt; only with telemetry.content
     session: str = ""
     targets: Mapping[str, float | None]  # ttft, tpot, deadline, as stated; seconds
     arrived_at: float
@@ -78,7 +85,7 @@ class RequestNotes:
 
     @property
     def attempt(self) -> AttemptNote | None:
-        """The latest."""
+        """The latest attempt; None before the first."""
         return self.attempts[-1] if self.attempts else None
 
 
@@ -88,7 +95,7 @@ PROMPT_KINDS: dict[type[Prompt], str] = {TextPrompt: "text", ChatPrompt: "chat",
 def notes_on(
     submission: Submission, context: SpanContext, parent: SpanContext | None, now: float, *, content: bool
 ) -> RequestNotes:
-    """Of a request that arrives now.  Without ``content`` they hold nothing of its prompt."""
+    """Begin the notes of a request that arrives now.  Without ``content`` they hold nothing of its prompt."""
     prompt = submission.prompt
     return RequestNotes(
         context=context,

@@ -1,4 +1,4 @@
-"""Notes → spans: the tree of one request as the scheduler saw it.  Runs in the exporter's thread."""
+"""Notes of a request as spans: the tree as the scheduler saw it.  Runs in the exporter's thread."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from scheduler_svc.telemetry.request_notes import AttemptNote, RequestNotes, Wai
 
 
 class RequestSpans:
-    """Implements SpanSource."""
+    """The spans of one ended request; implements SpanSource."""
 
     def __init__(self, notes: RequestNotes, end: EndNote, *, epoch: int) -> None:
         self._notes = notes
@@ -28,14 +28,17 @@ class RequestSpans:
 
     @property
     def context(self) -> SpanContext:
+        """The context of the root span, ``sage.request``."""
         return self._notes.context
 
     @property
     def span_count(self) -> int:
+        """How many spans ``write_spans`` writes."""
         notes = self._notes
         return 2 + len(notes.waits) + len(notes.decisions) + len(notes.attempts)
 
     def write_spans(self, writer: SpanWriter) -> None:
+        """Write the request, its admission, and every wait, decision and attempt."""
         notes = self._notes
         self._write_request(writer)
         self._write_child(
@@ -106,7 +109,10 @@ class RequestSpans:
         }
 
     def _finish_reason(self) -> str:
-        """In the conventions' words: error for what failed; of what the caller cancelled they say nothing."""
+        """Return the finish reason in the words of OpenTelemetry's conventions.
+
+        They have ``error`` for failures and no word for a request that its caller cancelled, which gets our outcome.
+        """
         end = self._end
         if end.finish_reason is not None:
             return end.finish_reason
@@ -129,8 +135,8 @@ class RequestSpans:
             "sage.decision",
             note.decided_at,
             end,
-            {**note.told, "sage.decision.batch": note.batch},
-            events=[Event("sage.candidate", self._ns(end), _candidate(candidate)) for candidate in note.shown],
+            {**note.figures, "sage.decision.batch": note.batch},
+            events=[Event("sage.candidate", self._ns(end), _candidate(candidate)) for candidate in note.candidates],
         )
 
     def _write_attempt(self, writer: SpanWriter, attempt: AttemptNote) -> None:
@@ -198,9 +204,9 @@ def _candidate(candidate: Candidate) -> Attributes:
 
 
 def _written(messages: Sequence[Message], **rest: str) -> str:
-    """``rest``: what each message says beside its text.
+    """Return messages as the JSON of gen_ai.input.messages.  ``rest``: further members of each message.
 
-    https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-spans/ (gen_ai.input.messages, gen_ai.output.messages)
+    https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-spans/
     """
     found = [{"role": role, "parts": [{"type": "text", "content": text}], **rest} for role, text in messages]
     return json.dumps(found, ensure_ascii=False)

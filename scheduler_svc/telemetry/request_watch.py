@@ -21,7 +21,7 @@ from scheduler_svc.telemetry.request_notes import AttemptNote, RequestNotes, Wai
 
 
 class LatestPass:
-    """The scheduling pass whose decisions are being sent."""
+    """Figures of the scheduling pass whose decisions are being sent."""
 
     __slots__ = ("decisions", "took_s")
 
@@ -31,7 +31,7 @@ class LatestPass:
 
 
 class RequestWatch:
-    """Implements control's RequestObserver."""
+    """Implements control's RequestObserver for one request.  Times are seconds on the control clock."""
 
     __slots__ = (
         "_content",
@@ -58,7 +58,7 @@ class RequestWatch:
         finish: Callable[[RequestNotes, EndNote], None],
         content: bool,
     ) -> None:
-        """``context``: None where nothing is traced.  ``notes``: only of a sampled trace."""
+        """``context`` is None if nothing is traced; ``notes`` is None unless the trace is sampled."""
         self._submission: Submission | None = submission
         self._metrics = metrics
         self._model_label = model_label
@@ -68,28 +68,32 @@ class RequestWatch:
         self._finish = finish
         self._content = content
         self._decision: Decision | None = None
-        self._gap_since: float | None = None  # when the output of an attempt that failed stopped
+        self._gap_since: float | None = None  # time of the last token before the failover under way
 
     @property
     def traceparent(self) -> str:
+        """The W3C traceparent of the request's span; empty if nothing is traced."""
         return headers_of(self._context)["traceparent"] if self._context is not None else ""
 
     def refused(self, error: BaseException, now: float) -> None:
+        """Count the refusal, and hand in the notes.  Does nothing once the request was accepted."""
         submission = self._submission
         if submission is None:
-            return  # accepted: it ends another way
+            return  # it was accepted: ``ended`` counts it
         attainment = self._metrics.refused(submission, error, model=self._model_label(submission.model))
         if self._notes is not None:
             self._notes.attainment = attainment
             self._hand_in(self._notes, end_note.of_refused(error), now)
 
     def accepted(self, live: LiveRequest, now: float) -> None:
-        self._submission = None  # holds the prompt once more
+        """Note that the request waits in its queue."""
+        self._submission = None  # releases its copy of the prompt
         if self._notes is not None:
             self._notes.accepted_at = now
             self._notes.waits.append(WaitNote(since=now, resumed=False))
 
     def decided(self, live: LiveRequest, decision: Decision, now: float) -> None:
+        """Note a decision; the first one also ends the measured time in the queue."""
         if not live.placements:
             self._metrics.waited(live, decision)
         self._decision = decision
@@ -103,12 +107,13 @@ class RequestWatch:
     def sent(
         self, live: LiveRequest, now: float, *, attempt_number: int, instance_id: str, phase: Phase
     ) -> Mapping[str, str]:
+        """Note an attempt that is sent, and return the trace headers for its executor."""
         if self._context is None:
             return live.request.trace_headers
         child = child_of(self._context)
         notes = self._notes
         if notes is not None:
-            attempt = AttemptNote(
+            note = AttemptNote(
                 context=child,
                 number=attempt_number,
                 instance_id=instance_id,
@@ -119,20 +124,22 @@ class RequestWatch:
             )
             before = notes.attempt
             if before is not None:
-                before.close(now, "lost", "it will not say how it ended")
-                attempt.retries = before if before.failure is not None else None
-            notes.attempts.append(attempt)
+                before.close(now, "lost", "its executor did not report its end")
+                note.retries = before if before.failure is not None else None
+            notes.attempts.append(note)
         return headers_of(child)
 
     def reported(self, live: LiveRequest, decision: Decision, end: AttemptEnd, now: float) -> None:
+        """Count the cost of an attempt, and note how its executor says it ended."""
         self._metrics.reported(live, decision, end)
-        attempt = self._notes.attempt if self._notes is not None else None
-        if attempt is not None and attempt.number == end.attempt_number:
-            attempt.close(now, end.cause.value, _failure(end))
+        note = self._notes.attempt if self._notes is not None else None
+        if note is not None and note.number == end.attempt_number:
+            note.close(now, end.cause.value, _failure(end))
 
     def first_token(self, live: LiveRequest, now: float) -> None:
+        """Record the first token of the current attempt."""
         decision = self._decision
-        assert decision is not None, "tokens come of a decision"
+        assert decision is not None, "an attempt begins with a decision"
         gap_s = None if self._gap_since is None else now - self._gap_since
         self._gap_since = None
         self._metrics.first_token(live, decision, now, gap_s=gap_s)
@@ -140,22 +147,25 @@ class RequestWatch:
             self._notes.attempt.first_token_at = now
 
     def handed_over(self, live: LiveRequest, took_s: float) -> None:
+        """Record the seconds of a handoff from prefill to decode."""
         self._metrics.handed_over(live, took_s)
 
     def moved_on(self, live: LiveRequest, cause: FailoverCause, why: str, now: float) -> None:
+        """Count a failover, and note that the request waits again."""
         self._metrics.failed_over(live, cause)
         if self._gap_since is None and len(live.output):
             self._gap_since = live.last_token_at
         notes = self._notes
         if notes is None:
             return
-        attempt = notes.attempt
-        if attempt is not None and not attempt.handed_over:
-            attempt.fail(now, cause.value, why)
+        note = notes.attempt
+        if note is not None and not note.handed_over:
+            note.fail(now, cause.value, why)
         notes.waits.append(WaitNote(since=now, resumed=True))
 
     def ended(self, live: LiveRequest, now: float) -> None:
-        assert live.outcome is not None, "it ended"
+        """Count the end of an accepted request, and hand in the notes."""
+        assert live.outcome is not None, "an ended request has an outcome"
         attainment = self._metrics.ended(live, live.outcome, now)
         notes = self._notes
         if notes is not None:
@@ -165,7 +175,10 @@ class RequestWatch:
             self._hand_in(notes, end_note.of_ended(live, content=self._content), now)
 
     def _hand_in(self, notes: RequestNotes, end: EndNote, now: float) -> None:
-        """From here on nothing changes the notes: the exporter's thread reads them.  They hold no request any more."""
+        """Give the notes to the exporter's thread.
+
+        Nothing changes the notes after this, and they hold no reference to the request.
+        """
         self._notes = None
         notes.ended_at = now
         notes.zero_ns = time.time_ns() - round(now * 1e9)
@@ -173,7 +186,7 @@ class RequestWatch:
 
 
 def _failure(end: AttemptEnd) -> str | None:
-    """In words; without what an engine or a check may quote of the request."""
+    """Describe a failed attempt without the parts of an engine's message that may quote the request."""
     if end.cause is EndCause.INVALID:
         return f"the engine found {end.field or 'the request'} invalid"
     if end.cause in (EndCause.FAILED, EndCause.REPLAY_DIVERGED, EndCause.DEADLINE):

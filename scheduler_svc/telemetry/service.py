@@ -1,4 +1,4 @@
-"""The scheduler's telemetry as one thing: made of its configuration, started and ended with the service."""
+"""The scheduler's telemetry as a whole: made from its configuration, started and stopped with the service."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 
 class SchedulerTelemetry:
+    """Owns the meter, the exports and the observer."""
+
     def __init__(self, settings: TelemetrySettings, *, epoch: int, tls: ServerTls | None = None) -> None:
         self._settings = settings
         self._epoch = epoch
@@ -31,10 +33,10 @@ class SchedulerTelemetry:
             service="scheduler", instance_id=f"{socket.gethostname()}-{epoch}", further=settings.resource
         )
         self.exports = Exports(settings, identity, self.meter, tls=tls)
-        self._observer: TelemetryObserver | None = None  # None until control has one, and where nothing is told
+        self._observer: TelemetryObserver | None = None  # None until control asks for it, and if nothing is exported
 
     def observer(self, scheduler: Scheduler) -> Observer:
-        """Whom control tells what happens."""
+        """Return the observer that control reports to; the null observer if nothing is exported."""
         if not self._settings.on:
             return NULL_OBSERVER
         self._observer = TelemetryObserver(
@@ -48,7 +50,7 @@ class SchedulerTelemetry:
         return self._observer
 
     def start(self, scheduler: Scheduler, clock: Clock, requests: RequestTable) -> None:
-        """On the event loop.  Raises CannotServe."""
+        """Start the exports, on the event loop.  Raises CannotServe if the metrics page cannot listen."""
         fleet = FleetReader(scheduler, clock, requests)
 
         def read() -> Observed:
@@ -59,8 +61,8 @@ class SchedulerTelemetry:
         self.meter.observe(LoopSource(read))
         self.exports.start()
         if self._settings.content:
-            log.warning("telemetry.content is on: traces hold prompts and outputs")
+            log.warning("telemetry.content is on: traces contain prompts and outputs")
 
     async def close(self) -> None:
-        """Last words, within a few seconds whatever the receivers do."""
+        """Send what is pending and stop, within a few seconds even if receivers do not answer."""
         await self.exports.close()

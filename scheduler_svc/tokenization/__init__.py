@@ -1,1 +1,1 @@
-"""Tokenizers and chat templates that executors hand in, run off the event loop."""
+"""Tokenizers and chat templates that executors send, run off the event loop."""

@@ -1,4 +1,4 @@
-"""A model's chat template: the Jinja dialect that Hugging Face tokenizers carry, in a sandbox."""
+"""A model's chat template: the Jinja dialect of Hugging Face tokenizers, run in a sandbox."""
 
 from __future__ import annotations
 
@@ -16,16 +16,21 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from scheduler_svc.control.requests.tokenizers import Conversation, PromptError
 
 LEFT_OPEN = "<<here the final message goes on>> "
-"""Put behind a message that is to be continued, to find its end in what the template makes of it.  The space at its own
-end tells whether the template keeps spaces there."""
+"""A mark behind the message that is to be continued, which shows where that message ends in the rendered text.
+
+The mark ends with a space, which shows whether the template keeps spaces at the end of a message.
+"""
 
 
 class _TemplateRefusal(Exception):
-    """The template itself called raise_exception."""
+    """The template called ``raise_exception``."""
 
 
 class _GenerationBlocks(jinja2.ext.Extension):
-    """``{% generation %}`` marks what the model says, for training: here it is what stands in it."""
+    """Reads ``{% generation %}`` blocks as their content.
+
+    The tag marks the model's own words for training; it has no effect on a prompt.
+    """
 
     tags = {"generation"}  # noqa: RUF012 - as the base class has it
 
@@ -35,10 +40,10 @@ class _GenerationBlocks(jinja2.ext.Extension):
 
 
 class ChatTemplate:
-    """Renders a conversation to the prompt text the model was trained on."""
+    """Renders a conversation to the prompt text that the model was trained on."""
 
     def __init__(self, source: str, special_tokens: Mapping[str, str]) -> None:
-        """Raises ValueError if ``source`` is no template."""
+        """Compile the template.  Raises ValueError if ``source`` is not a Jinja template."""
         environment = ImmutableSandboxedEnvironment(
             trim_blocks=True, lstrip_blocks=True, extensions=[jinja2.ext.loopcontrols, _GenerationBlocks]
         )
@@ -52,7 +57,7 @@ class ChatTemplate:
         self._special_tokens = dict(special_tokens)
 
     def render(self, conversation: Conversation) -> str:
-        """Raises PromptError where the template refuses the conversation."""
+        """Return the prompt text.  Raises PromptError if the template refuses the conversation."""
         messages: list[dict[str, Any]] = []
         for turn in conversation.turns:
             message: dict[str, Any] = {"role": turn.role, "content": turn.text}
@@ -62,22 +67,22 @@ class ChatTemplate:
         variables = {**self._special_tokens, **conversation.template_arguments}
         if conversation.continue_final_message:
             if not messages or not messages[-1]["content"].strip():
-                raise PromptError("the final message cannot be continued: it says nothing")
+                raise PromptError("the final message cannot be continued: it is empty")
             messages[-1]["content"] += LEFT_OPEN
         variables["messages"] = messages
         variables["add_generation_prompt"] = not conversation.continue_final_message
         try:
             text = self._template.render(variables)
-        except Exception as error:  # a template is somebody else's program: it may fail in any way
-            raise PromptError(f"the model's chat template refuses it: {error}") from error
+        except Exception as error:  # the template is the model author's program and may fail in any way
+            raise PromptError(f"the model's chat template refuses the conversation: {error}") from error
         return _cut_open(text) if conversation.continue_final_message else text
 
 
 def _cut_open(text: str) -> str:
-    """Leave the last message open: what the template closes it with is cut off."""
+    """Cut off what the template closes the last message with, so that the model continues that message."""
     at = text.rfind(LEFT_OPEN.rstrip())
     if at < 0:
-        raise PromptError("the final message cannot be continued: the template does not show it as it is")
+        raise PromptError("the final message cannot be continued: the chat template changes it")
     return text[:at] if text.startswith(LEFT_OPEN, at) else text[:at].rstrip()
 
 

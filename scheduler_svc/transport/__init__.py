@@ -1,1 +1,1 @@
-"""gRPC, and nothing but: one servicer per service, conversion, one place where errors become statuses."""
+"""gRPC servicers, conversion between messages and control's types, and the table from errors to statuses."""

@@ -1,4 +1,4 @@
-"""What operators call."""
+"""AdminService: what operators call."""
 
 from __future__ import annotations
 
@@ -28,10 +28,15 @@ log = logging.getLogger(__name__)
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 TAKE_LIMIT_S = 30
-"""A watcher that takes no snapshot for so long has its place taken away."""
+"""Seconds a watcher may take to read one snapshot; its stream is then ended, so that another can watch."""
 
 
 class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
+    """Answer AdminService's calls from the scheduler, the sessions and the fleet watch.
+
+    Handlers raise domain errors; ErrorInterceptor turns them into statuses.
+    """
+
     def __init__(
         self,
         scheduler: Scheduler,
@@ -53,6 +58,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         self._epoch = epoch
 
     async def GetPolicy(self, request: admin_pb2.GetPolicyRequest, context: Context) -> admin_pb2.GetPolicyResponse:
+        """Return the policy in force, every policy there is, and the latest switches (newest first)."""
         now = self._clock.now()
         return admin_pb2.GetPolicyResponse(
             policy=self._scheduler.policy,
@@ -65,15 +71,17 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         )
 
     async def SetPolicy(self, request: admin_pb2.SetPolicyRequest, context: Context) -> admin_pb2.SetPolicyResponse:
+        """Switch the policy and order the waiting requests anew.  Raises UnknownPolicy."""
         reason = request.reason or "set by an operator"
         previous, reordered = self._scheduler.set_policy(request.policy, self._clock.now(), reason)
-        log.info("policy %s -> %s (%d requests reordered): %s", previous, request.policy, reordered, reason)
+        log.info("policy %s -> %s (%d waiting requests reordered): %s", previous, request.policy, reordered, reason)
         self._wakeup.notify()
         return admin_pb2.SetPolicyResponse(policy=self._scheduler.policy, previous=previous, reordered=reordered)
 
     async def ListInstances(
         self, request: admin_pb2.ListInstancesRequest, context: Context
     ) -> admin_pb2.ListInstancesResponse:
+        """Return the instances and queues of one model, or of all models if none is named."""
         now = self._clock.now()
         found = [i for i in self._scheduler.instances() if request.model in ("", i.spec.model)]
         found.sort(key=lambda i: i.spec.instance_id)
@@ -89,24 +97,34 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
     async def GetInstance(
         self, request: admin_pb2.GetInstanceRequest, context: Context
     ) -> admin_pb2.GetInstanceResponse:
+        """Return one instance.  Raises InstanceNotFound."""
         instance = self._scheduler.instance(request.instance_id)
         return admin_pb2.GetInstanceResponse(instance=instance_view(instance, self._clock.now()))
 
     async def DrainInstance(
         self, request: admin_pb2.DrainInstanceRequest, context: Context
     ) -> admin_pb2.DrainInstanceResponse:
+        """Let an instance finish what it runs and give it nothing new.
+
+        Raises InstanceNotFound, InvalidTransition.
+        """
         instance = self._sessions.drain(request.instance_id, request.reason, by_operator=True)
         return admin_pb2.DrainInstanceResponse(instance=instance_view(instance, self._clock.now()))
 
     async def ResumeInstance(
         self, request: admin_pb2.ResumeInstanceRequest, context: Context
     ) -> admin_pb2.ResumeInstanceResponse:
+        """Take an operator's drain back.  Raises InstanceNotFound, InvalidTransition."""
         instance = self._sessions.resume(request.instance_id)
         return admin_pb2.ResumeInstanceResponse(instance=instance_view(instance, self._clock.now()))
 
     async def SetInstanceRole(
         self, request: admin_pb2.SetInstanceRoleRequest, context: Context
     ) -> admin_pb2.SetInstanceRoleResponse:
+        """Change which requests an instance is eligible for; what it runs goes on.
+
+        Raises InstanceNotFound, and InvalidRequest for an unknown role or a change to or from EMBEDDING.
+        """
         role = ROLE_FROM_WIRE.get(request.role)
         if role is None or request.role == common_pb2.INSTANCE_ROLE_UNSPECIFIED:
             raise InvalidRequest([FieldViolation(field="role", description=f"{request.role} is not a role")])
@@ -120,29 +138,40 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
     async def GetPrefillDecode(
         self, request: admin_pb2.GetPrefillDecodeRequest, context: Context
     ) -> admin_pb2.GetPrefillDecodeResponse:
+        """Return when requests are split, the pairs of instances, and what keeps splitting from working."""
         return prefill_decode.state(self._scheduler)
 
     async def SetPrefillDecode(
         self, request: admin_pb2.SetPrefillDecodeRequest, context: Context
     ) -> admin_pb2.SetPrefillDecodeResponse:
+        """Change when requests are split; absent fields stay as they are.
+
+        Raises InvalidRequest for an unknown mode or a threshold out of range.
+        """
         settings = prefill_decode.changed(self._scheduler.pd_settings, request.config)
-        log.info("prefill/decode: %s -> %s", self._scheduler.pd_settings, settings)
+        log.info("prefill/decode settings: %s -> %s", self._scheduler.pd_settings, settings)
         self._scheduler.set_pd(settings)
         self._wakeup.notify()
         return admin_pb2.SetPrefillDecodeResponse(config=prefill_decode.config(settings))
 
     async def Explain(self, request: admin_pb2.ExplainRequest, context: Context) -> admin_pb2.ExplainResponse:
+        """Return a request's decisions, history and time slices.  Raises RequestNotFound."""
         key = key_of(request.tenant, request.request_id)
         return story(self._explainer.explain(key), self._scheduler, self._epoch)
 
     async def WatchFleet(  # type: ignore[override]  # it writes to the context instead of yielding
         self, request: admin_pb2.WatchFleetRequest, context: Context
     ) -> None:
+        """Stream snapshots of the fleet at the watcher's interval until it leaves.
+
+        Raises InvalidRequest for an interval out of range, and LimitReached for too many watchers or a watcher that
+        does not read.
+        """
         interval_s = fleet_snapshots.interval_s(request)
         decisions = fleet_snapshots.decisions(request)
         async with aclosing(self._fleet_watch.snapshots(interval_s)) as snapshots:
             async for taken in snapshots:
-                # Waits while the watcher does not read: the next snapshot is taken when it has.
+                # The write waits while the watcher does not read; the next snapshot is taken after that.
                 await _written(context, self._snapshots.response(taken, decisions))
 
 
@@ -151,9 +180,9 @@ async def _write(context: Context, response: admin_pb2.WatchFleetResponse) -> No
 
 
 async def _written(context: Context, response: admin_pb2.WatchFleetResponse) -> None:
-    """Raises LimitReached."""
+    """Write one snapshot.  Raises LimitReached if the watcher does not take it within TAKE_LIMIT_S."""
     try:
         async with asyncio.timeout(TAKE_LIMIT_S):
             await _write(context, response)
     except TimeoutError:
-        raise LimitReached("seconds in which a watcher takes a snapshot", TAKE_LIMIT_S) from None
+        raise LimitReached("seconds for a watcher to read a snapshot", TAKE_LIMIT_S) from None

@@ -1,4 +1,4 @@
-"""The contract's enums and the domain's, side by side."""
+"""Tables between the contract's enums and the domain's."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ ENGINE_STATE_FROM_WIRE: dict[int, InstanceState] = {
     common_pb2.INSTANCE_STATE_READY: InstanceState.READY,
     common_pb2.INSTANCE_STATE_FAILED: InstanceState.FAILED,
 }
-"""What an executor reports of its engine; the other states are the scheduler's findings."""
+"""The states that an executor reports of its engine.  The scheduler itself works out the other ones."""
 
 PHASE_TO_WIRE: dict[Phase, common_pb2.Phase.ValueType] = {
     Phase.HYBRID: common_pb2.PHASE_HYBRID,

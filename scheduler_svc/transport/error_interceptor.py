@@ -1,4 +1,4 @@
-"""The one place where an exception becomes a status: every handler may simply raise."""
+"""The place where an exception becomes a gRPC status: every handler may simply raise."""
 
 from __future__ import annotations
 
@@ -21,11 +21,14 @@ Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 
 class ErrorInterceptor(grpc.aio.ServerInterceptor):
+    """Wrap every handler so that what it raises reaches the client as a status with details."""
+
     async def intercept_service(
         self,
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler | None:
+        """Return the handler of a call, wrapped; unknown methods and client-streaming calls pass unchanged."""
         handler = await continuation(handler_call_details)
         if handler is None:
             return handler
@@ -60,7 +63,10 @@ def _unary(behavior: Any, method: str) -> Any:
 
 
 def _stream(behavior: Any, method: str) -> Any:
-    """Streaming handlers here write to the context; one that yields (reflection, health) passes through as it is."""
+    """Wrap a streaming handler.
+
+    Ours are coroutines that write to the context.  A handler that yields (reflection, health) is returned unchanged.
+    """
 
     if not asyncio.iscoroutinefunction(behavior):
         return behavior
@@ -75,7 +81,10 @@ def _stream(behavior: Any, method: str) -> Any:
 
 
 def _about(request: Any, context: Context) -> dict[str, str]:
-    """For ``extra`` of log lines: which request, if the message names one, and which trace of the caller's."""
+    """Return the ``extra`` of log lines about a call.
+
+    It holds the request, if the message names one, and the caller's traceparent, if it sent one.
+    """
     request_id = getattr(request, "request_id", "")  # a call that streams its requests has none
     key = key_of(getattr(request, "tenant", ""), request_id)
     traceparent = trace_headers(context.invocation_metadata()).get(TRACEPARENT, "")
@@ -83,12 +92,14 @@ def _about(request: Any, context: Context) -> dict[str, str]:
 
 
 async def _refuse(request: Any, context: Context, method: str, error: Exception) -> None:
+    """End the call with the status that stands for ``error``; INTERNAL ones are logged with their stack."""
     if isinstance(error, grpc.aio.AbortError):
         raise error
     status = to_status(error)
     if status.code == grpc.StatusCode.INTERNAL.value[0]:
-        log.error("%s failed", method, exc_info=error, extra=_about(request, context))
-    # A request's outcome is kept for who attaches later; what its frames hold, the prompt included, is not.
+        log.error("call %s failed", method, exc_info=error, extra=_about(request, context))
+    # The outcome of a request is kept for clients that attach later.  Its traceback would keep the frames alive, and
+    # with them the prompt.
     error.__traceback__ = None
     wire = rpc_status.to_status(status)
     await context.abort(wire.code, wire.details, wire.trailing_metadata)

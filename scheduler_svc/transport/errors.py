@@ -1,4 +1,4 @@
-"""Domain errors as google.rpc.Status: the one table, and the one function."""
+"""The table from errors to ErrorReason, and the function that makes a google.rpc.Status of an error."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from scheduler_svc.domain import errors as domain
 
 
 class WireError(Exception):
-    """An error of the transport itself (version, handshake, not implemented)."""
+    """An error that the transport itself finds: a wrong version or handshake, a method that is not implemented."""
 
     def __init__(self, reason: ErrorReason, text: str) -> None:
         self.reason = reason
@@ -40,19 +40,28 @@ REASONS: dict[type[Exception], ErrorReason] = {
     DuplicateInstance: ErrorReason.DUPLICATE_INSTANCE,
     UnknownSession: ErrorReason.UNKNOWN_SESSION,
 }
-"""Every error a caller can meet.  A test holds it against the domain's tree."""
+"""The reason of every error that a caller can meet; the reason decides the gRPC status (``sage_wire.errors``).
 
+Tests compare it with the classes in ``domain.errors`` and with the table in ``docs/ends-of-a-request.md``.
+"""
 
 TEXT_LIMIT = 800  # bytes of the message
-FACT_LIMIT = 200  # bytes of one of ErrorInfo's values
+FACT_LIMIT = 200  # bytes of one value in ErrorInfo's metadata
 FIELDS_LIMIT = 1_600  # bytes of all violations together
-FIELD_LIMIT = 400  # bytes of a violation's field or of its description
-"""A status travels in trailing metadata, of which gRPC takes 8 KiB by default: past that a client is told of the
-metadata's size instead of its mistake.  The message goes twice, three bytes for each that is not ASCII."""
+FIELD_LIMIT = 400  # bytes of a violation's field, and of its description
+"""Bounds that keep a status below gRPC's default limit of 8 KiB for trailing metadata.
+
+Above it the client would get an error about the size of the metadata instead of the status.  The message is sent twice,
+once in the status itself, and there every byte that is not ASCII takes three.
+"""
 
 
 def to_status(error: Exception) -> status_pb2.Status:
-    """What the caller is told.  Anything unforeseen becomes INTERNAL and says nothing of its cause."""
+    """Return the status that tells the caller of ``error``.
+
+    The status holds the message, ErrorInfo (reason and metadata) and the details that DETAILS adds.  An error that is
+    not in REASONS becomes INTERNAL with a fixed message, so that nothing of its cause leaves the process.
+    """
     reason = error.reason if isinstance(error, WireError) else REASONS.get(type(error))
     if reason is None:
         return _status(ErrorReason.INTERNAL, "internal error; the scheduler's log has the cause", {})
@@ -71,7 +80,7 @@ def _status(reason: ErrorReason, text: str, facts: dict[str, str], *details: mes
 
 
 def _clipped(text: str, limit: int) -> str:
-    """``text`` in at most ``limit`` bytes of UTF-8."""
+    """Shorten ``text`` to at most ``limit`` bytes of UTF-8."""
     encoded = text.encode(errors="replace")
     if len(encoded) <= limit:
         return text
@@ -85,12 +94,13 @@ def _any(detail: message.Message) -> any_pb2.Any:
 
 
 def _facts(error: Exception) -> dict[str, str]:
+    """Collect ErrorInfo's metadata: those attributes of the error that clients may use."""
     names = ("model", "request_id", "instance_id", "policy", "limit", "attempts")
     return {name: str(value) for name in names if (value := getattr(error, name, "")) != ""}
 
 
 def _bad_request(error: Any) -> message.Message:
-    """Every field at fault, as far as there is room; then how many more there are."""
+    """List every field at fault, up to FIELDS_LIMIT bytes; a last entry counts the fields left out."""
     named = error_details_pb2.BadRequest()
     left = FIELDS_LIMIT
     for violation in error.violations:
@@ -106,16 +116,19 @@ def _bad_request(error: Any) -> message.Message:
 
 
 def _unknown_policy(error: Any) -> message.Message:
+    """Name ``policy`` as the field at fault."""
     description = _clipped(str(error), FIELD_LIMIT)
     violation = error_details_pb2.BadRequest.FieldViolation(field="policy", description=description)
     return error_details_pb2.BadRequest(field_violations=[violation])
 
 
 def _retry(error: Any) -> message.Message:
+    """Say when trying again makes sense: after the expected wait."""
     return error_details_pb2.RetryInfo(retry_delay=durations.to_wire(error.expected_wait_s))
 
 
 def _precondition(error: Any) -> message.Message:
+    """Say which state the object is in."""
     description = _clipped(str(error), FIELD_LIMIT)
     violation = error_details_pb2.PreconditionFailure.Violation(type="STATE", description=description)
     return error_details_pb2.PreconditionFailure(violations=[violation])

@@ -1,4 +1,4 @@
-"""What a client sees of a request: control's events → GenerateResponse."""
+"""What a client sees of a request: control's events as GenerateResponse messages."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from scheduler_svc.transport.enums import FINISH_REASON_TO_WIRE, PHASE_TO_WIRE, 
 
 
 def accepted(live: LiveRequest, *, attached: bool, expected_wait_s: float) -> inference_pb2.GenerateResponse:
+    """Make the first event of a stream.  ``expected_wait_s``: predicted seconds in the queue."""
     return inference_pb2.GenerateResponse(
         accepted=inference_pb2.Accepted(
             request_id=live.key.request_id,
@@ -27,6 +28,10 @@ def accepted(live: LiveRequest, *, attached: bool, expected_wait_s: float) -> in
 
 
 def scheduled(placement: Placement, instance: Instance | None, epoch: int) -> inference_pb2.GenerateResponse:
+    """Make the event of a placement, without its candidates.
+
+    ``instance`` is where the request went, or None if the scheduler has forgotten that instance since.
+    """
     return inference_pb2.GenerateResponse(
         scheduled=inference_pb2.Scheduled(
             decision=decision(placement.decision, instance, epoch, with_candidates=False),
@@ -36,7 +41,11 @@ def scheduled(placement: Placement, instance: Instance | None, epoch: int) -> in
 
 
 def tokens(piece: TokenSlice, epoch: int) -> inference_pb2.GenerateResponse:
-    """The hot path, once per token and client: filling in place takes two thirds of what nested constructors take."""
+    """Make the event of a piece of output.
+
+    This is the hot path, once per token and client: filling the message in place takes two thirds of the time that
+    nested constructors take.
+    """
     response = inference_pb2.GenerateResponse()
     wire = response.tokens
     wire.attempt.epoch = epoch
@@ -51,6 +60,7 @@ def tokens(piece: TokenSlice, epoch: int) -> inference_pb2.GenerateResponse:
 
 
 def finished(outcome: Finished) -> inference_pb2.GenerateResponse:
+    """Make the last event of a request that ended by itself; measurements it does not have stay absent."""
     timings = common_pb2.Timings(queue=durations.to_wire(outcome.queue_s), total=durations.to_wire(outcome.total_s))
     if outcome.ttft_s is not None:
         timings.time_to_first_token.CopyFrom(durations.to_wire(outcome.ttft_s))
@@ -80,7 +90,11 @@ def finished(outcome: Finished) -> inference_pb2.GenerateResponse:
 
 
 def decision(made: Decision, instance: Instance | None, epoch: int, *, with_candidates: bool) -> decision_pb2.Decision:
-    """``instance`` is where it went, as known now; None if it has been forgotten since."""
+    """Convert a decision.
+
+    ``instance`` is where the request went, as known now, or None if the scheduler has forgotten it.  Candidates are
+    added only for Explain.
+    """
     return decision_pb2.Decision(
         request_id=made.key.request_id,
         tenant=made.key.tenant,
@@ -107,6 +121,7 @@ def decision(made: Decision, instance: Instance | None, epoch: int, *, with_cand
 
 
 def prediction(predicted: Prediction) -> decision_pb2.Prediction:
+    """Convert a prediction; its times are seconds since the decision."""
     return decision_pb2.Prediction(
         start=durations.to_wire(predicted.start_s),
         first_token=durations.to_wire(predicted.first_token_s),
@@ -117,6 +132,7 @@ def prediction(predicted: Prediction) -> decision_pb2.Prediction:
 
 
 def candidate(found: Candidate) -> decision_pb2.Candidate:
+    """Convert one instance that the decision considered."""
     return decision_pb2.Candidate(
         instance_id=found.instance_id,
         chosen=found.chosen,
@@ -127,6 +143,7 @@ def candidate(found: Candidate) -> decision_pb2.Candidate:
 
 
 def parallelism(config: Parallelism) -> common_pb2.ParallelismConfig:
+    """Convert how an engine is spread over devices."""
     return common_pb2.ParallelismConfig(
         tensor_parallel_size=config.tensor_parallel_size,
         pipeline_parallel_size=config.pipeline_parallel_size,
@@ -142,6 +159,7 @@ def _parallelism_of(instance: Instance | None) -> common_pb2.ParallelismConfig |
 
 
 def slo_result(outcome: SloOutcome) -> inference_pb2.SloResult:
+    """Convert one target and what was measured against it."""
     return inference_pb2.SloResult(
         target=outcome.target,
         wanted=durations.to_wire(outcome.wanted_s),

@@ -1,4 +1,4 @@
-"""Control's ExecutorLink over the two streams of a session."""
+"""Control's ExecutorLink, implemented by the two streams of a session."""
 
 from __future__ import annotations
 
@@ -14,57 +14,76 @@ from scheduler_svc.transport.outbox import Outbox, Overflow
 log = logging.getLogger(__name__)
 
 OUTBOX_LIMIT = 4_096
-"""Messages waiting for an executor that does not read; past it the session is closed as broken."""
+"""Messages that may wait for an executor on one stream; above it the session is closed as broken."""
 
 
 class StreamLink:
+    """The scheduler's end of one executor's session: converts control's commands and queues them.
+
+    No method waits.  An executor that leaves OUTBOX_LIMIT messages unread has its session closed as broken.
+    """
+
     def __init__(self, instance_id: str, *, epoch: int) -> None:
         self._instance_id = instance_id
         self._epoch = epoch
         self.control: Outbox[executor_pb2.ControlResponse] = Outbox(OUTBOX_LIMIT)
         self.outputs: Outbox[executor_pb2.OutputsResponse] = Outbox(OUTBOX_LIMIT)
-        self.stuck = asyncio.Event()  # the executor does not read: its streams end, whatever they wait for
+        self.stuck = asyncio.Event()  # set when the executor does not read: both streams end, whatever they wait for
         self._acks: list[executor_pb2.OutputAck] = []
 
     def new_outputs(self) -> Outbox[executor_pb2.OutputsResponse]:
-        """For an output stream that opens; an older one ends."""
+        """Return the outbox of an output stream that opens now; the stream before it ends."""
         self.outputs.close("replaced by a newer output stream")
         self.outputs = Outbox(OUTBOX_LIMIT)
         return self.outputs
 
     def assign(self, order: AssignOrder) -> None:
+        """Send a decision's Assign."""
         self._send(executor_pb2.ControlResponse(assign=assign_message(order)))
 
     def cancel(self, attempt_number: int, reason: str) -> None:
+        """Tell the executor to stop an attempt."""
         attempt = self.attempt(attempt_number)
         self._send(executor_pb2.ControlResponse(cancel=executor_pb2.Cancel(attempt=attempt, reason=reason)))
 
     def drain(self, *, resume: bool) -> None:
+        """Tell the executor to take no new work, or with ``resume`` to take work again."""
         self._send(executor_pb2.ControlResponse(drain=executor_pb2.Drain(resume=resume)))
 
     def resend(self, attempt_number: int, from_index: int) -> None:
+        """Ask for an attempt's output again, from output position ``from_index`` on."""
         attempt = self.attempt(attempt_number)
         resume = executor_pb2.Resume(attempt=attempt, from_index=from_index)
         self._send(executor_pb2.ControlResponse(resume=resume))
 
     def release_kv(self, number: int, params: bytes) -> None:
+        """Ask this engine to have KV blocks freed that nobody will fetch.
+
+        ``number`` comes back in KvReleased; ``params`` are those of the prefill leg's end.
+        """
         release = executor_pb2.ReleaseKv(number=number, kv_transfer_params=params)
         self._send(executor_pb2.ControlResponse(release_kv=release))
 
     def want_tokenizer(self, tokenizer_hash: str) -> None:
+        """Ask for the tokenizer files of this SHA-256 hash (hex)."""
         wanted = executor_pb2.TokenizerWanted(tokenizer_hash=tokenizer_hash)
         self._send(executor_pb2.ControlResponse(tokenizer_wanted=wanted))
 
     def acknowledge_heartbeat(self, number: int) -> None:
+        """Answer heartbeat ``number``, which renews the lease."""
         self._send(executor_pb2.ControlResponse(heartbeat_ack=executor_pb2.HeartbeatAck(number=number)))
 
     def acknowledge(self, attempt_number: int, tokens: int, *, ended: bool) -> None:
-        """All acknowledgements of one turn of the loop travel together."""
+        """Confirm an attempt's output below position ``tokens``, and its end if ``ended``.
+
+        All acknowledgements of one turn of the event loop travel in one message.
+        """
         if not self._acks:
             asyncio.get_running_loop().call_soon(self._flush_acks)
         self._acks.append(executor_pb2.OutputAck(attempt_number=attempt_number, tokens=tokens, ended=ended))
 
     def close(self, reason: str) -> None:
+        """End both streams once what is queued has been written."""
         self.control.close(reason)
         self.outputs.close(reason)
 
@@ -79,9 +98,14 @@ class StreamLink:
         try:
             put()
         except Overflow:
-            log.error("instance %s does not read its stream; closing its session", self._instance_id)
+            log.error(
+                "instance %s does not read its stream (%d messages unread): closing its session",
+                self._instance_id,
+                OUTBOX_LIMIT,
+            )
             self.close("the executor does not read")
             self.stuck.set()
 
     def attempt(self, number: int) -> common_pb2.Attempt:
+        """Return the wire's name of an attempt of this scheduler's epoch."""
         return common_pb2.Attempt(epoch=self._epoch, number=number)

@@ -1,4 +1,4 @@
-"""What executors call: a control stream and an output stream, together one session."""
+"""ExecutorService: an executor's control stream and output stream, together one session."""
 
 from __future__ import annotations
 
@@ -33,6 +33,8 @@ FIRST_MESSAGE_TIMEOUT_S = 10.0
 
 
 class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
+    """Run the streams of executors: pass what they say to control, and write what control queues for them."""
+
     def __init__(
         self,
         sessions: Sessions,
@@ -53,6 +55,11 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
     async def Control(  # type: ignore[override]  # it writes to the context instead of yielding
         self, request_iterator: AsyncIterator[executor_pb2.ControlRequest], context: Context
     ) -> None:
+        """Run a control stream from Register to its end.
+
+        Raises WireError for a registration that is refused, DuplicateInstance if the instance has a live session
+        elsewhere.
+        """
         first = await _first(request_iterator, "register")
         registration = registrations.registration(first.register)
         link = StreamLink(registration.spec.instance_id, epoch=self._epoch)
@@ -103,12 +110,12 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
         elif kind == "goodbye":
             self._sessions.goodbye(session, message.goodbye.reason)
         elif kind == "register":
-            raise WireError(ErrorReason.INVALID_REGISTRATION, "this stream is registered already")
+            raise WireError(ErrorReason.INVALID_REGISTRATION, "this stream is already registered")
 
     def _on_engine_status(self, session: Session, status: executor_pb2.EngineStatus) -> None:
         state = ENGINE_STATE_FROM_WIRE.get(status.state)
         if state is None:
-            raise WireError(ErrorReason.INVALID_REGISTRATION, f"{status.state} is no state of an engine")
+            raise WireError(ErrorReason.INVALID_REGISTRATION, f"{status.state} is not a state of an engine")
         facts = registrations.facts(status.facts) if state is InstanceState.READY else None
         progress = status.progress if status.HasField("progress") else None
         self._sessions.engine_status(session, state, progress, status.message, facts)
@@ -118,13 +125,17 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
     async def Outputs(  # type: ignore[override]  # it writes to the context instead of yielding
         self, request_iterator: AsyncIterator[executor_pb2.OutputsRequest], context: Context
     ) -> None:
+        """Run an output stream from Hello to its end; it replaces an older one of its session.
+
+        Raises UnknownSession, and WireError if the first message is not Hello.
+        """
         first = await _first(request_iterator, "hello")
         session = self._sessions.by_id(first.hello.session_id)
         link = session.link
         assert isinstance(link, StreamLink)
         outbox = link.new_outputs()
         if session.outputs_up:
-            # The executor knows that the older stream broke before this side does.
+            # The older stream broke; the executor noticed before the scheduler did.
             self._sessions.outputs_broken(session, "replaced by a newer one")
         self._sessions.outputs_opened(session.session_id)
 
@@ -142,14 +153,17 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
     async def _read_outputs(
         self, session: Session, link: StreamLink, messages: AsyncIterator[executor_pb2.OutputsRequest]
     ) -> None:
-        """The hot path: one message per engine step, nothing in it waits for a client."""
+        """Pass on what the executor says of its attempts.
+
+        This is the hot path: one message per engine step, and nothing in it waits for a client.
+        """
         attempts, sender = self._attempts, session.instance_id
         tokens = attempts.tokens
         async for message in messages:
             kind = message.WhichOneof("message")
             if kind == "frame":
                 for piece in message.frame.tokens:
-                    # As bytes: a part of a message that is kept keeps the memory of all of it.
+                    # Kept as bytes: a reference to a part of a message would keep the whole message in memory.
                     logprobs = [found.SerializeToString() for found in piece.logprobs]
                     tokens(
                         sender,
@@ -174,7 +188,7 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
 
 
 async def _first(messages: AsyncIterator[M], wanted: str) -> M:
-    """Raises WireError where the stream does not begin as the contract says, within its time."""
+    """Return the first message.  Raises WireError unless it is ``wanted`` and comes in FIRST_MESSAGE_TIMEOUT_S."""
     try:
         first = await asyncio.wait_for(anext(messages), FIRST_MESSAGE_TIMEOUT_S)
     except (StopAsyncIteration, TimeoutError):
@@ -191,11 +205,11 @@ async def _both_ways(
     broken: Callable[[str], None],
     stuck: asyncio.Event,
 ) -> None:
-    """Read and write until either side ends, or is stuck; say so whatever ended it."""
+    """Read and write until either side ends or ``stuck`` is set; call ``broken`` with the reason in every case."""
     reader = asyncio.ensure_future(read())
     writer = asyncio.ensure_future(write())
     unread = asyncio.ensure_future(stuck.wait())
-    reason = "the connection was lost"  # gRPC cancels this coroutine then
+    reason = "the connection was lost"  # holds if gRPC cancels this coroutine
     try:
         done, _ = await asyncio.wait({reader, writer, unread}, return_when=asyncio.FIRST_COMPLETED)
         reason = "the executor does not read" if stuck.is_set() else "closed by the executor"
@@ -216,6 +230,7 @@ async def _both_ways(
 
 
 async def _write_all(outbox: Outbox[Any], context: Context, *, first: object | None = None) -> None:
+    """Write ``first``, then what the outbox gets.  Raises EOFError once the outbox is closed and empty."""
     if first is not None:
         await context.write(first)
     while True:

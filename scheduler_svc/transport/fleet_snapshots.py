@@ -1,4 +1,4 @@
-"""The fleet at one moment, as those who watch it see it."""
+"""The fleet at one moment as a FleetSnapshot message, and the checks of WatchFleet's request."""
 
 from __future__ import annotations
 
@@ -18,29 +18,30 @@ from scheduler_svc.transport import prefill_decode
 from scheduler_svc.transport.enums import PHASE_TO_WIRE, PRIORITY_TO_WIRE
 from scheduler_svc.transport.instances import instance_view
 
-INTERVAL_S = 1.0
+INTERVAL_S = 1.0  # between two snapshots, where the watcher names none
 INTERVAL_MIN_S = 0.25
 INTERVAL_MAX_S = 60.0
-DECISIONS = 20
+DECISIONS = 20  # recent decisions in a snapshot, where the watcher names no number
 
 
 def interval_s(request: admin_pb2.WatchFleetRequest) -> float:
-    """Raises InvalidRequest."""
+    """Return the seconds between two snapshots.  Raises InvalidRequest if out of range."""
     if not request.HasField("interval"):
         return INTERVAL_S
     asked_s = durations.from_wire(request.interval)
     if not INTERVAL_MIN_S <= asked_s <= INTERVAL_MAX_S:
-        said = f"{asked_s:g} s is not between {INTERVAL_MIN_S:g} s and {INTERVAL_MAX_S:g} s"
-        raise InvalidRequest([FieldViolation(field="interval", description=said)])
+        problem = f"{asked_s:g} s is not between {INTERVAL_MIN_S:g} s and {INTERVAL_MAX_S:g} s"
+        raise InvalidRequest([FieldViolation(field="interval", description=problem)])
     return asked_s
 
 
 def decisions(request: admin_pb2.WatchFleetRequest) -> int:
+    """Return how many recent decisions a watcher wants in each snapshot, at most DECISIONS_KEPT."""
     return min(request.recent_decisions if request.HasField("recent_decisions") else DECISIONS, DECISIONS_KEPT)
 
 
 class SnapshotConversion:
-    """What many watch at once is converted once."""
+    """Convert each snapshot once, however many watch."""
 
     def __init__(self, scheduler: Scheduler, epoch: int) -> None:
         self._scheduler = scheduler
@@ -48,7 +49,10 @@ class SnapshotConversion:
         self._latest: tuple[FleetSnapshot, admin_pb2.FleetSnapshot] | None = None
 
     def response(self, taken: FleetSnapshot, decisions: int) -> admin_pb2.WatchFleetResponse:
-        """With the newest ``decisions`` of those there are.  ``taken``: just now, or converted before."""
+        """Return the message for a watcher that wants the newest ``decisions`` decisions.
+
+        ``taken`` is the snapshot of this moment; the conversion of the latest one is kept.
+        """
         if self._latest is None or self._latest[0] is not taken:
             self._latest = taken, snapshot(taken, self._scheduler, self._epoch)
         response = admin_pb2.WatchFleetResponse(snapshot=self._latest[1])
@@ -57,6 +61,7 @@ class SnapshotConversion:
 
 
 def snapshot(taken: FleetSnapshot, scheduler: Scheduler, epoch: int) -> admin_pb2.FleetSnapshot:
+    """Convert a snapshot.  Ages are relative to the moment at which it was taken."""
     now = taken.taken_at
     return admin_pb2.FleetSnapshot(
         epoch=epoch,
@@ -78,6 +83,7 @@ def snapshot(taken: FleetSnapshot, scheduler: Scheduler, epoch: int) -> admin_pb
 
 
 def queue_info(model: str, queue: QueueView) -> admin_pb2.QueueInfo:
+    """Convert a model's queue."""
     return admin_pb2.QueueInfo(
         model=model,
         waiting=queue.waiting,
@@ -87,6 +93,7 @@ def queue_info(model: str, queue: QueueView) -> admin_pb2.QueueInfo:
 
 
 def policy_switch(switch: PolicySwitch, now: float) -> admin_pb2.PolicySwitch:
+    """Convert a change of policy.  ``now``: seconds on the control clock."""
     return admin_pb2.PolicySwitch(
         from_policy=switch.from_policy,
         to_policy=switch.to_policy,

@@ -1,7 +1,7 @@
-"""grpc.health.v1: what a load balancer and an operator may rely on.
+"""grpc.health.v1: what load balancers and operators may rely on.
 
-``""`` and AdminService serve as soon as the process does; InferenceService serves while some instance is READY, so
-that a client is not sent to a scheduler that can only refuse.
+The whole server (``""``), ExecutorService and AdminService are SERVING as soon as the process is.  InferenceService is
+SERVING while some instance is READY, so that no client is sent to a scheduler that can only refuse.
 """
 
 from __future__ import annotations
@@ -19,18 +19,21 @@ EXECUTOR = executor_pb2.DESCRIPTOR.services_by_name["ExecutorService"].full_name
 ADMIN = admin_pb2.DESCRIPTOR.services_by_name["AdminService"].full_name
 
 PREFILL_DECODE = "sage.controlplane.v1.PrefillDecode"
-"""No service of the contract: NOT_SERVING while requests should be split and none can be."""
+"""A name for health checks only: SERVING while splitting is enabled and nothing keeps it from working."""
 
-CHECK_S = 0.2
+CHECK_S = 0.2  # seconds between two updates
 
 
 class HealthReporter:
+    """Keep the statuses of grpc.health.v1 current."""
+
     def __init__(self, scheduler: Scheduler, clock: Clock) -> None:
         self._scheduler = scheduler
         self._clock = clock
         self.servicer = health_aio.HealthServicer()
 
     async def run(self) -> None:
+        """Update the statuses every CHECK_S until cancelled."""
         for name in ("", EXECUTOR, ADMIN):
             await self._set(name, serving=True)
         while True:
@@ -43,7 +46,7 @@ class HealthReporter:
         return self._scheduler.pd_settings.enabled and not self._scheduler.pd_conditions()
 
     async def leave(self) -> None:
-        """NOT_SERVING for all, for good: the process is about to stop."""
+        """Set every service to NOT_SERVING for good: the process is about to stop."""
         await self.servicer.enter_graceful_shutdown()
 
     async def _set(self, name: str, *, serving: bool) -> None:

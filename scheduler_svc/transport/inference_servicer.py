@@ -1,4 +1,4 @@
-"""What applications call."""
+"""InferenceService: what applications call."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
 class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
+    """Answer InferenceService's calls through the intake."""
+
     def __init__(self, intake: Intake, scheduler: Scheduler, *, epoch: int) -> None:
         self._intake = intake
         self._scheduler = scheduler
@@ -32,11 +34,15 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
     async def Generate(  # type: ignore[override]  # it writes to the context instead of yielding
         self, request: inference_pb2.GenerateRequest, context: Context
     ) -> None:
+        """Accept a request, or attach to it, and stream its events until its end or the client's.
+
+        Raises what ``Intake.submit`` raises, and what the request ends with if not by itself.
+        """
         subscription = await self._intake.submit(submission(request, trace_headers(context.invocation_metadata())))
         try:
             await self._stream(subscription, context)
         finally:
-            # Also when the client went away: gRPC cancels this coroutine then.
+            # Runs also when the client goes away: gRPC then cancels this coroutine.
             self._intake.leave(subscription)
 
     async def _stream(self, subscription: Subscription, context: Context) -> None:
@@ -59,26 +65,33 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
                 raise event
 
     async def Cancel(self, request: inference_pb2.CancelRequest, context: Context) -> inference_pb2.CancelResponse:
+        """End a request early; ``cancelled`` is false if it had ended.  Raises RequestNotFound."""
         key = key_of(request.tenant, request.request_id)
         cancelled, live = self._intake.cancel(key, request.reason or "cancelled by the caller")
         return inference_pb2.CancelResponse(cancelled=cancelled, state=REQUEST_STATE_TO_WIRE[live.state])
 
     async def Submit(self, request: Any, context: Context) -> NoReturn:
+        """Refuse: not implemented."""
         _not_here("Submit")
 
     async def Attach(self, request: Any, context: Context) -> NoReturn:  # type: ignore[override]
+        """Refuse: not implemented."""
         _not_here("Attach")
 
     async def Get(self, request: Any, context: Context) -> NoReturn:
+        """Refuse: not implemented."""
         _not_here("Get")
 
     async def List(self, request: Any, context: Context) -> NoReturn:
+        """Refuse: not implemented."""
         _not_here("List")
 
     async def Embed(self, request: Any, context: Context) -> NoReturn:
+        """Refuse: not implemented."""
         _not_here("Embed")
 
     async def SubmitBatch(self, request: Any, context: Context) -> NoReturn:
+        """Refuse: not implemented."""
         _not_here("SubmitBatch")
 
 

@@ -1,4 +1,4 @@
-"""Instances as operators see them."""
+"""Instances as AdminService shows them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ from scheduler_svc.transport.events import parallelism
 
 
 def instance_view(instance: Instance, now: float) -> admin_pb2.Instance:
+    """Convert an instance as the scheduler knows it.  ``now``: seconds on the control clock.
+
+    Fields of the engine stay unset until it reported them.
+    """
     spec = instance.spec
     wire = admin_pb2.Instance(
         instance_id=spec.instance_id,

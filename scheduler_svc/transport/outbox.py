@@ -1,4 +1,4 @@
-"""Messages on their way to one stream: a bounded queue that never makes its writer wait."""
+"""A bounded queue of messages for one stream; putting never waits."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ M = TypeVar("M")
 
 
 class Overflow(Exception):
-    """The other side does not read."""
+    """The queue is full: the other side does not read."""
 
 
 class Outbox(Generic[M]):
+    """Messages that wait for one stream, in order; one task reads them."""
+
     def __init__(self, limit: int) -> None:
         self._messages: deque[M] = deque()
         self._limit = limit
@@ -21,7 +23,7 @@ class Outbox(Generic[M]):
         self._closed: str | None = None
 
     def put(self, message: M) -> None:
-        """Raises Overflow at the limit.  After close, messages go nowhere."""
+        """Queue a message.  Raises Overflow at the limit.  After ``close`` messages are dropped."""
         if self._closed is not None:
             return
         if len(self._messages) >= self._limit:
@@ -30,12 +32,13 @@ class Outbox(Generic[M]):
         self._ready.set()
 
     def close(self, reason: str) -> None:
+        """End the stream with ``reason`` once it is empty.  The first reason counts."""
         if self._closed is None:
             self._closed = reason
             self._ready.set()
 
     async def get(self) -> M:
-        """The next message.  Raises EOFError with the reason once closed and empty."""
+        """Return the next message, waiting for it.  Raises EOFError with the reason once closed and empty."""
         while not self._messages:
             if self._closed is not None:
                 raise EOFError(self._closed)

@@ -1,4 +1,4 @@
-"""Prefill/decode separation as operators see and set it."""
+"""Prefill/decode separation as AdminService shows and sets it."""
 
 from __future__ import annotations
 
@@ -28,12 +28,13 @@ STATE_TO_WIRE: dict[PairState, admin_pb2.PrefillDecodePair.State.ValueType] = {
     PairState.FAILED: admin_pb2.PrefillDecodePair.STATE_FAILED,
 }
 
-PAIRS_SHOWN = 1_024
-PAIRS_IN_SNAPSHOT = 64
+PAIRS_SHOWN = 1_024  # most pairs in an answer of GetPrefillDecode
+PAIRS_IN_SNAPSHOT = 64  # most pairs in a snapshot of WatchFleet
 _TROUBLE_FIRST = (PairState.FAILED, PairState.WARMING, PairState.UNTRIED, PairState.USABLE)
 
 
 def config(settings: PdSettings) -> admin_pb2.PrefillDecodeConfig:
+    """Convert the settings that decide when requests are split."""
     return admin_pb2.PrefillDecodeConfig(
         mode=MODE_TO_WIRE[settings.mode],
         prefilling_threshold_input_tokens=settings.threshold_input_tokens,
@@ -42,7 +43,10 @@ def config(settings: PdSettings) -> admin_pb2.PrefillDecodeConfig:
 
 
 def changed(settings: PdSettings, wire: admin_pb2.PrefillDecodeConfig) -> PdSettings:
-    """What is absent stays as it is.  Raises InvalidRequest."""
+    """Return the settings with what the message sets; absent fields stay as they are.
+
+    Raises InvalidRequest for an unknown mode or a threshold out of range.
+    """
     if wire.mode not in MODE_FROM_WIRE and wire.mode != admin_pb2.SPLIT_MODE_UNSPECIFIED:
         raise InvalidRequest([FieldViolation(field="config.mode", description=f"{wire.mode} is not one of its values")])
     tokens = wire.HasField("prefilling_threshold_input_tokens")
@@ -62,9 +66,13 @@ def changed(settings: PdSettings, wire: admin_pb2.PrefillDecodeConfig) -> PdSett
 
 
 def state(scheduler: Scheduler, most_pairs: int = PAIRS_SHOWN) -> admin_pb2.GetPrefillDecodeResponse:
-    """With at most ``most_pairs`` of the pairs: there may be as many as prefill instances times decode instances."""
+    """Describe splitting: settings, pairs, what keeps it from working, counts.
+
+    It lists at most ``most_pairs`` pairs, failed ones first: there may be as many as prefill times decode instances.
+    """
     settings, counts = scheduler.pd_settings, scheduler.split_counts()
-    pairs = _by_state(scheduler.pairs()) if settings.enabled else {}  # else not renewed: maybe gone
+    # While splitting is disabled pairs are not updated: they may be out of date, so none is shown.
+    pairs = _by_state(scheduler.pairs()) if settings.enabled else {}
     return admin_pb2.GetPrefillDecodeResponse(
         config=config(settings),
         pairs=[_pair(pair) for pair in islice(chain.from_iterable(pairs.values()), most_pairs)],
@@ -80,7 +88,7 @@ def state(scheduler: Scheduler, most_pairs: int = PAIRS_SHOWN) -> admin_pb2.GetP
 
 
 def _by_state(pairs: Iterable[Pair]) -> dict[PairState, list[Pair]]:
-    """Those in trouble first."""
+    """Group pairs by state, those in trouble first."""
     there = list(pairs)
     return {state: [pair for pair in there if pair.state is state] for state in _TROUBLE_FIRST}
 

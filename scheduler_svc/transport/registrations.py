@@ -1,4 +1,4 @@
-"""What executors report, converted and checked."""
+"""What executors report, checked and converted to control's types."""
 
 from __future__ import annotations
 
@@ -18,12 +18,15 @@ from scheduler_svc.transport.enums import CAUSE_FROM_WIRE, FINISH_REASON_FROM_WI
 from scheduler_svc.transport.errors import WireError
 
 INSTANCE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
-SAMPLES_LIMIT = 256  # iterations of one heartbeat
-NEWEST_PROTOCOL_VERSION = PROTOCOL_VERSION + 1  # such an executor speaks ours: the scheduler may be upgraded last
+SAMPLES_LIMIT = 256  # iterations kept of one heartbeat
+NEWEST_PROTOCOL_VERSION = PROTOCOL_VERSION + 1  # a newer executor also speaks ours: the scheduler may be upgraded last
 
 
 def registration(wire: executor_pb2.Register) -> Registration:
-    """Raises WireError for a version this scheduler does not speak or a registration that makes no sense."""
+    """Convert and check Register.
+
+    Raises WireError for a protocol version that this scheduler does not speak or a field that makes no sense.
+    """
     if not OLDEST_PROTOCOL_VERSION <= wire.protocol_version <= NEWEST_PROTOCOL_VERSION:
         raise WireError(
             ErrorReason.PROTOCOL_VERSION,
@@ -58,12 +61,12 @@ def registration(wire: executor_pb2.Register) -> Registration:
 
 
 def agreed_version(wire: executor_pb2.Register) -> int:
-    """The older of the two speaks its own language."""
+    """Return the protocol version of the session: the older one of both sides."""
     return min(wire.protocol_version, PROTOCOL_VERSION)
 
 
 def facts(wire: executor_pb2.EngineFacts) -> EngineFacts:
-    """Raises WireError where an engine says it has no room or no vocabulary."""
+    """Convert and check what the engine is.  Raises WireError if a size is not positive."""
     for name in ("vocab_size", "max_model_len", "kv_capacity_tokens", "max_running", "max_batched_tokens"):
         if getattr(wire, name) <= 0:
             raise _refused(f"facts.{name}", "must be positive")
@@ -91,6 +94,7 @@ def facts(wire: executor_pb2.EngineFacts) -> EngineFacts:
 
 
 def load_report(wire: executor_pb2.Heartbeat) -> LoadReport:
+    """Convert a heartbeat; at most SAMPLES_LIMIT of its iterations are kept."""
     return LoadReport(
         number=wire.number,
         last_assign=wire.last_assign,
@@ -122,6 +126,10 @@ def load_report(wire: executor_pb2.Heartbeat) -> LoadReport:
 
 
 def attempt_end(wire: executor_pb2.AssignmentEnded) -> AttemptEnd:
+    """Convert the end of an attempt.
+
+    A cause that this scheduler does not know counts as FAILED.
+    """
     return AttemptEnd(
         attempt_number=wire.attempt_number,
         cause=CAUSE_FROM_WIRE.get(wire.cause, EndCause.FAILED),
@@ -142,13 +150,13 @@ def attempt_end(wire: executor_pb2.AssignmentEnded) -> AttemptEnd:
 
 
 def rejection(reason: executor_pb2.AssignmentRejected.Reason.ValueType) -> str:
-    """A rejection's reason in words; that of a newer executor as its number."""
+    """Return a rejection's reason in lower case, or ``reason N`` for one that only a newer executor knows."""
     known = executor_pb2.AssignmentRejected.Reason
     return known.Name(reason).removeprefix("REASON_").lower() if reason in known.values() else f"reason {reason}"
 
 
 def _caller_path(field: str) -> str:
-    """Executors name fields of Assign; the caller knows them inside its spec."""
+    """Return a field of Assign as the caller knows it, below ``spec``."""
     if not field:
         return "spec"
     return field if field.startswith("spec.") else f"spec.{field}"

@@ -1,4 +1,4 @@
-"""The gRPC server: its services, health checks and reflection, and its address with or without TLS."""
+"""The gRPC server: services, health, reflection, listening address and TLS."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ OPTIONS = [
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.min_ping_interval_without_data_ms", 1_000),  # else a quiet stream's keepalive is an offence
+    ("grpc.http2.min_ping_interval_without_data_ms", 1_000),  # clients may ping this often on a quiet stream
     ("grpc.http2.max_pings_without_data", 0),
 ]
 
 
 class ListenError(Exception):
-    """The server cannot listen as configured; one sentence for the operator."""
+    """The server cannot listen as configured; the message is one sentence for the operator."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,7 +44,7 @@ class Services:
 
 
 def build_server(services: Services) -> grpc.aio.Server:
-    """Build the server with all services and reflection; it does not listen yet."""
+    """Make the server with all services, health and reflection; it does not listen yet."""
     server = grpc.aio.server(interceptors=[ErrorInterceptor()], options=OPTIONS)
     inference_pb2_grpc.add_InferenceServiceServicer_to_server(services.inference, server)
     executor_pb2_grpc.add_ExecutorServiceServicer_to_server(services.executor, server)

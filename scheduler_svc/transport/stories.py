@@ -1,4 +1,4 @@
-"""A request's story as operators see it."""
+"""A request's story as AdminService.Explain shows it."""
 
 from __future__ import annotations
 
@@ -21,6 +21,10 @@ TIME_USE_TO_WIRE: dict[TimeUse, admin_pb2.TimeUse.ValueType] = {
 
 
 def story(told: Story, scheduler: Scheduler, epoch: int) -> admin_pb2.ExplainResponse:
+    """Convert a story: the request, its decisions with candidates, its history and its time slices.
+
+    Times in the message are relative to the request's arrival.
+    """
     live = told.live
     wire = admin_pb2.ExplainResponse(
         request_id=live.key.request_id,

@@ -1,4 +1,4 @@
-"""Tokenizer files arriving in pieces on a control stream."""
+"""Tokenizer files that arrive in pieces on a control stream."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ log = logging.getLogger(__name__)
 
 
 class TokenizerUpload:
-    """At most TOKENIZER_LIMIT_BYTES are held; the last piece has the files installed off the loop."""
+    """Collects the pieces of one control stream and installs the files after the last piece.
+
+    It holds at most TOKENIZER_LIMIT_BYTES.  Installing runs in its own task; ``installed`` is called after it.
+    """
 
     def __init__(self, tokenizers: Tokenizers, installed: Callable[[], None]) -> None:
         self._tokenizers = tokenizers
@@ -25,7 +28,7 @@ class TokenizerUpload:
         self._install: asyncio.Task[None] | None = None
 
     def take(self, chunk: executor_pb2.TokenizerChunk) -> None:
-        """Raises WireError past the bound: the stream ends with it."""
+        """Add a piece.  Raises WireError above the size limit, which ends the stream."""
         if len(self._data) + len(chunk.data) > TOKENIZER_LIMIT_BYTES:
             raise WireError(
                 ErrorReason.INVALID_REGISTRATION,
@@ -37,14 +40,14 @@ class TokenizerUpload:
             self._install = asyncio.create_task(self._run(chunk.tokenizer_hash, document), name="install-tokenizer")
 
     def abandon(self) -> None:
-        """The stream is over: half a document is worth nothing, a whole one is still installed."""
+        """Drop an incomplete document when the stream ends; a complete one is still installed."""
         self._data = bytearray()
 
     async def _run(self, tokenizer_hash: str, document: bytes) -> None:
         try:
             await self._tokenizers.install(tokenizer_hash, document)
         except ValueError as error:
-            # Its instances stay out of reach for text; the log says why, token ids still work elsewhere.
+            # Requests for its model are refused with NO_INSTANCE, which names the missing tokenizer.
             log.error("tokenizer %s refused: %s", tokenizer_hash[:12], error)
             return
         log.info("tokenizer %s installed (%d bytes)", tokenizer_hash[:12], len(document))

@@ -137,7 +137,7 @@ def test_a_template_may_refuse_a_conversation() -> None:
     ],
 )
 def test_whatever_goes_wrong_in_a_template_is_said_in_a_sentence(source: str) -> None:
-    with pytest.raises(PromptError, match="the model's chat template refuses it"):
+    with pytest.raises(PromptError, match="the model's chat template refuses the conversation"):
         render(source)
 
 

@@ -12,8 +12,9 @@ from sage.controlplane.v1 import common_pb2, inference_pb2
 from sage_wire.protocol import PROMPT_LIMIT_BYTES
 from scheduler_svc.control.requests.submission import ChatPrompt, Submission, TextPrompt, TokenPrompt
 from scheduler_svc.domain.request import Priority, ResumeMode, Sampling, StructuredOutput
-from scheduler_svc.transport import submissions
-from scheduler_svc.transport.submissions import DEFAULT_TENANT, LISTS, SCALARS, submission
+from scheduler_svc.transport import prompts
+from scheduler_svc.transport.sampling_params import LISTS, SCALARS
+from scheduler_svc.transport.submissions import DEFAULT_TENANT, submission
 from tests.unit.transport.any_message import messages
 
 Spec = inference_pb2.GenerationSpec
@@ -259,7 +260,7 @@ def test_prompts_past_the_limit() -> None:
 
 
 def test_too_many_token_ids(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(submissions, "PROMPT_LIMIT_TOKENS", 3)
+    monkeypatch.setattr(prompts, "PROMPT_LIMIT_TOKENS", 3)
     assert "4 tokens" in faults(Spec(tokens=inference_pb2.TokenIds(ids=[1, 2, 3, 4])))["spec.tokens.ids"]
 
 

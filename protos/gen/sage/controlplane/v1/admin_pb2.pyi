@@ -32,30 +32,30 @@ class _TimeUseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TimeUse.Value
     DESCRIPTOR: _descriptor.EnumDescriptor
     TIME_USE_UNSPECIFIED: _TimeUse.ValueType  # 0
     TIME_USE_QUEUE: _TimeUse.ValueType  # 1
-    """it waited for a place"""
+    """it waited in the queue"""
     TIME_USE_PREFILL: _TimeUse.ValueType  # 2
-    """sent to an instance; its next output token was not there yet"""
+    """from being sent to an instance to the next output token"""
     TIME_USE_TRANSFER: _TimeUse.ValueType  # 3
-    """split requests: prefill was over, the decode instance fetched its KV"""
+    """split requests: from the end of prefill to the next output token"""
     TIME_USE_DECODE: _TimeUse.ValueType  # 4
-    """output tokens came"""
+    """output tokens were generated"""
     TIME_USE_LOST: _TimeUse.ValueType  # 5
-    """an attempt that failed gave nothing"""
+    """an attempt that failed without output"""
 
 class TimeUse(_TimeUse, metaclass=_TimeUseEnumTypeWrapper):
-    """What a stretch of a request's time went to."""
+    """What a request's time was used for."""
 
 TIME_USE_UNSPECIFIED: TimeUse.ValueType  # 0
 TIME_USE_QUEUE: TimeUse.ValueType  # 1
-"""it waited for a place"""
+"""it waited in the queue"""
 TIME_USE_PREFILL: TimeUse.ValueType  # 2
-"""sent to an instance; its next output token was not there yet"""
+"""from being sent to an instance to the next output token"""
 TIME_USE_TRANSFER: TimeUse.ValueType  # 3
-"""split requests: prefill was over, the decode instance fetched its KV"""
+"""split requests: from the end of prefill to the next output token"""
 TIME_USE_DECODE: TimeUse.ValueType  # 4
-"""output tokens came"""
+"""output tokens were generated"""
 TIME_USE_LOST: TimeUse.ValueType  # 5
-"""an attempt that failed gave nothing"""
+"""an attempt that failed without output"""
 Global___TimeUse: _TypeAlias = TimeUse  # noqa: Y015
 
 class _SplitMode:
@@ -65,27 +65,29 @@ class _SplitMode:
 class _SplitModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SplitMode.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     SPLIT_MODE_UNSPECIFIED: _SplitMode.ValueType  # 0
-    """as it is"""
+    """in SetPrefillDecode: leave the mode as it is"""
     SPLIT_MODE_NEVER: _SplitMode.ValueType  # 1
+    """no request is split"""
     SPLIT_MODE_ALWAYS: _SplitMode.ValueType  # 2
-    """all that can be"""
+    """every request that can be"""
     SPLIT_MODE_THRESHOLD: _SplitMode.ValueType  # 3
-    """by token counts"""
+    """by token counts, see PrefillDecodeConfig"""
     SPLIT_MODE_ADAPTIVE: _SplitMode.ValueType  # 4
-    """where predicted times say that it pays"""
+    """if the predicted times are better"""
 
 class SplitMode(_SplitMode, metaclass=_SplitModeEnumTypeWrapper):
     """When requests are split."""
 
 SPLIT_MODE_UNSPECIFIED: SplitMode.ValueType  # 0
-"""as it is"""
+"""in SetPrefillDecode: leave the mode as it is"""
 SPLIT_MODE_NEVER: SplitMode.ValueType  # 1
+"""no request is split"""
 SPLIT_MODE_ALWAYS: SplitMode.ValueType  # 2
-"""all that can be"""
+"""every request that can be"""
 SPLIT_MODE_THRESHOLD: SplitMode.ValueType  # 3
-"""by token counts"""
+"""by token counts, see PrefillDecodeConfig"""
 SPLIT_MODE_ADAPTIVE: SplitMode.ValueType  # 4
-"""where predicted times say that it pays"""
+"""if the predicted times are better"""
 Global___SplitMode: _TypeAlias = SplitMode  # noqa: Y015
 
 @_typing.final
@@ -116,14 +118,16 @@ class GetPolicyResponse(_message.Message):
     AVAILABLE_FIELD_NUMBER: _builtins.int
     SWITCHES_FIELD_NUMBER: _builtins.int
     policy: _builtins.str
-    """in force"""
+    """the policy in force"""
     delegate: _builtins.str
-    """the policy that `adaptive` follows now; empty otherwise"""
+    """with `adaptive`: the policy it follows now; empty otherwise"""
     @_builtins.property
-    def available(self) -> _containers.RepeatedCompositeFieldContainer[Global___PolicyInfo]: ...
+    def available(self) -> _containers.RepeatedCompositeFieldContainer[Global___PolicyInfo]:
+        """every policy there is"""
+
     @_builtins.property
     def switches(self) -> _containers.RepeatedCompositeFieldContainer[Global___PolicySwitch]:
-        """the latest ones, newest first"""
+        """the latest switches, newest first"""
 
     def __init__(
         self,
@@ -143,15 +147,16 @@ Global___GetPolicyResponse: _TypeAlias = GetPolicyResponse  # noqa: Y015
 
 @_typing.final
 class PolicyInfo(_message.Message):
-    """A policy there is."""
+    """A policy that can be chosen."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
     SUMMARY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    """for SetPolicy"""
     summary: _builtins.str
-    """one line"""
+    """what it does, in one line"""
     def __init__(
         self,
         *,
@@ -177,10 +182,15 @@ class PolicySwitch(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     AGO_FIELD_NUMBER: _builtins.int
     from_policy: _builtins.str
+    """in force before"""
     to_policy: _builtins.str
+    """in force after"""
     reason: _builtins.str
+    """in words"""
     @_builtins.property
-    def ago(self) -> _duration_pb2.Duration: ...
+    def ago(self) -> _duration_pb2.Duration:
+        """time since the switch"""
+
     def __init__(
         self,
         *,
@@ -206,8 +216,9 @@ class SetPolicyRequest(_message.Message):
     POLICY_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     policy: _builtins.str
+    """name of the policy"""
     reason: _builtins.str
-    """for the record"""
+    """for the list of switches, in words"""
     def __init__(
         self,
         *,
@@ -232,9 +243,11 @@ class SetPolicyResponse(_message.Message):
     PREVIOUS_FIELD_NUMBER: _builtins.int
     REORDERED_FIELD_NUMBER: _builtins.int
     policy: _builtins.str
+    """the policy in force now"""
     previous: _builtins.str
+    """the policy in force before"""
     reordered: _builtins.int
-    """requests that waited and kept their place in line under the new order"""
+    """waiting requests, which the new policy orders"""
     def __init__(
         self,
         *,
@@ -258,7 +271,7 @@ class ListInstancesRequest(_message.Message):
 
     MODEL_FIELD_NUMBER: _builtins.int
     model: _builtins.str
-    """empty: all"""
+    """only of this model; empty: of all"""
     def __init__(
         self,
         *,
@@ -282,11 +295,11 @@ class ListInstancesResponse(_message.Message):
     QUEUES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def instances(self) -> _containers.RepeatedCompositeFieldContainer[Global___Instance]:
-        """by id"""
+        """sorted by id"""
 
     @_builtins.property
     def queues(self) -> _containers.RepeatedCompositeFieldContainer[Global___QueueInfo]:
-        """by model"""
+        """sorted by model"""
 
     def __init__(
         self,
@@ -304,7 +317,7 @@ Global___ListInstancesResponse: _TypeAlias = ListInstancesResponse  # noqa: Y015
 
 @_typing.final
 class QueueInfo(_message.Message):
-    """A model's queue."""
+    """The queue of one model."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -333,11 +346,14 @@ class QueueInfo(_message.Message):
     LIMIT_FIELD_NUMBER: _builtins.int
     WAITING_BY_PRIORITY_FIELD_NUMBER: _builtins.int
     model: _builtins.str
+    """name of the model"""
     waiting: _builtins.int
+    """requests that wait"""
     limit: _builtins.int
+    """above this many waiting requests, new ones are refused"""
     @_builtins.property
     def waiting_by_priority(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
-        """"critical" .. "background" """
+        """"critical" .. "background" to requests that wait"""
 
     def __init__(
         self,
@@ -419,57 +435,91 @@ class Instance(_message.Message):
     KV_PULLS_FAILED_FIELD_NUMBER: _builtins.int
     KV_LEASES_EXPIRED_FIELD_NUMBER: _builtins.int
     instance_id: _builtins.str
+    """the same after a restart"""
     model: _builtins.str
+    """the name clients ask for"""
     revision: _builtins.str
+    """commit of a model from a hub; empty otherwise"""
     role: _common_pb2.InstanceRole.ValueType
+    """in force"""
     state: _common_pb2.InstanceState.ValueType
+    """now"""
     state_reason: _builtins.str
-    """why it is in this state"""
+    """why it is in this state, in words"""
     progress: _builtins.float
-    """while it starts"""
+    """while it starts: [0, 1]"""
     engine: _builtins.str
+    """"vllm", "simulated" """
     engine_version: _builtins.str
+    """of the engine's own software"""
     max_running: _builtins.int
+    """sequences that run at the same time"""
     max_model_len: _builtins.int
+    """tokens of prompt and output together"""
     kv_capacity_tokens: _builtins.int
+    """tokens that fit into the KV cache"""
     kv_used_tokens: _builtins.int
     """as the engine reports"""
     kv_reserved_tokens: _builtins.int
-    """as the scheduler's ledger says"""
+    """as the scheduler's ledger counts"""
     running: _builtins.int
-    """as the engine reports"""
+    """sequences that run, as the engine reports"""
     waiting: _builtins.int
+    """sequences that wait in the engine, as it reports"""
     assigned: _builtins.int
-    """live attempts"""
+    """attempts that hold capacity, as the scheduler's ledger counts"""
     prompt_tokens_per_s: _builtins.float
+    """over the last heartbeat interval"""
     generation_tokens_per_s: _builtins.float
+    """over the last heartbeat interval"""
     iterations: _builtins.int
+    """engine iterations that processed tokens, since the engine's start"""
     price_per_hour: _builtins.float
+    """of the whole instance, in the currency of the fleet"""
     prefix_queries_tokens: _builtins.int
+    """tokens looked up in the prefix cache since the engine's start"""
     prefix_hits_tokens: _builtins.int
+    """tokens found in the prefix cache since the engine's start"""
     gpu_memory_used_bytes: _builtins.int
+    """of all its GPUs"""
     gpu_memory_bytes: _builtins.int
+    """of all its GPUs"""
     known_wait: _builtins.str
+    """why it makes no progress now, in words; empty if progress is expected"""
     software_version: _builtins.str
+    """of the executor"""
     engine_start_id: _builtins.str
+    """different after every start of the engine"""
     kv_pulls: _builtins.int
-    """prompts whose KV was fetched from another engine, since the engine's start, as the next two"""
+    """prompts whose KV was fetched from another engine, since the engine's start"""
     kv_pulls_failed: _builtins.int
-    """prompts whose KV could not be fetched"""
+    """prompts whose KV could not be fetched, since the engine's start"""
     kv_leases_expired: _builtins.int
-    """prompts whose KV was kept for another engine and not fetched in time"""
+    """prompts whose KV no other engine fetched in time, since the engine's start"""
     @_builtins.property
-    def state_age(self) -> _duration_pb2.Duration: ...
+    def state_age(self) -> _duration_pb2.Duration:
+        """time in this state"""
+
     @_builtins.property
-    def parallelism_config(self) -> _common_pb2.ParallelismConfig: ...
+    def parallelism_config(self) -> _common_pb2.ParallelismConfig:
+        """how the engine is distributed over devices"""
+
     @_builtins.property
-    def heartbeat_age(self) -> _duration_pb2.Duration: ...
+    def heartbeat_age(self) -> _duration_pb2.Duration:
+        """time since the last heartbeat"""
+
     @_builtins.property
-    def adapters(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def adapters(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """names of the LoRA adapters it serves"""
+
     @_builtins.property
-    def location(self) -> _common_pb2.Location: ...
+    def location(self) -> _common_pb2.Location:
+        """where it runs"""
+
     @_builtins.property
-    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """as configured"""
+
     def __init__(
         self,
         *,
@@ -529,6 +579,7 @@ class GetInstanceRequest(_message.Message):
 
     INSTANCE_ID_FIELD_NUMBER: _builtins.int
     instance_id: _builtins.str
+    """of the instance"""
     def __init__(
         self,
         *,
@@ -550,7 +601,9 @@ class GetInstanceResponse(_message.Message):
 
     INSTANCE_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def instance(self) -> Global___Instance: ...
+    def instance(self) -> Global___Instance:
+        """now"""
+
     def __init__(
         self,
         *,
@@ -573,7 +626,9 @@ class DrainInstanceRequest(_message.Message):
     INSTANCE_ID_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     instance_id: _builtins.str
+    """of the instance"""
     reason: _builtins.str
+    """shown as its state's reason, in words"""
     def __init__(
         self,
         *,
@@ -597,7 +652,7 @@ class DrainInstanceResponse(_message.Message):
     INSTANCE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def instance(self) -> Global___Instance:
-        """after the call; DRAINED once nothing is in flight"""
+        """after the call; DRAINED as soon as it runs nothing"""
 
     def __init__(
         self,
@@ -620,6 +675,7 @@ class ResumeInstanceRequest(_message.Message):
 
     INSTANCE_ID_FIELD_NUMBER: _builtins.int
     instance_id: _builtins.str
+    """of the instance"""
     def __init__(
         self,
         *,
@@ -641,7 +697,9 @@ class ResumeInstanceResponse(_message.Message):
 
     INSTANCE_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def instance(self) -> Global___Instance: ...
+    def instance(self) -> Global___Instance:
+        """after the call"""
+
     def __init__(
         self,
         *,
@@ -664,7 +722,9 @@ class ExplainRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     TENANT_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
+    """of the request"""
     tenant: _builtins.str
+    """empty: "default" """
     def __init__(
         self,
         *,
@@ -701,23 +761,28 @@ class ExplainResponse(_message.Message):
     SLO_FIELD_NUMBER: _builtins.int
     COST_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
+    """as asked for"""
     model: _builtins.str
+    """the model that serves it"""
     priority: _common_pb2.Priority.ValueType
+    """its class"""
     state: _inference_pb2.RequestState.ValueType
+    """now"""
     waiting_because: _builtins.str
-    """for a request in the queue"""
+    """while queued: why it waits, in words"""
     queue_position: _builtins.int
     """1 is next; 0 when not queued"""
     ordering_key: _builtins.str
-    """what it is ordered by now, in words"""
+    """while queued: what it is ordered by, in words"""
     prompt_tokens: _builtins.int
+    """tokens of the prompt"""
     completion_tokens: _builtins.int
-    """delivered so far"""
+    """output tokens so far"""
     cost: _builtins.float
-    """so far, by the price of the instances used"""
+    """so far, in the currency of the instances' prices"""
     @_builtins.property
     def decisions(self) -> _containers.RepeatedCompositeFieldContainer[_decision_pb2.Decision]:
-        """oldest first, candidates included"""
+        """oldest first, with candidates"""
 
     @_builtins.property
     def history(self) -> _containers.RepeatedCompositeFieldContainer[Global___HistoryEntry]:
@@ -725,15 +790,15 @@ class ExplainResponse(_message.Message):
 
     @_builtins.property
     def error(self) -> _status_pb2.Status:
-        """how it ended, where not by itself"""
+        """how it ended, if not by itself"""
 
     @_builtins.property
     def time_slices(self) -> _containers.RepeatedCompositeFieldContainer[Global___TimeSlice]:
-        """from acceptance to its end, or to now: no gap, no overlap"""
+        """from acceptance to its end, or to now, without gap or overlap"""
 
     @_builtins.property
     def slo(self) -> _containers.RepeatedCompositeFieldContainer[_inference_pb2.SloResult]:
-        """each target it stated, against what happened so far"""
+        """one per target it stated, measured so far"""
 
     def __init__(
         self,
@@ -764,7 +829,7 @@ Global___ExplainResponse: _TypeAlias = ExplainResponse  # noqa: Y015
 
 @_typing.final
 class TimeSlice(_message.Message):
-    """A stretch of a request's time."""
+    """A part of a request's time."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -773,14 +838,17 @@ class TimeSlice(_message.Message):
     LENGTH_FIELD_NUMBER: _builtins.int
     INSTANCE_ID_FIELD_NUMBER: _builtins.int
     use: Global___TimeUse.ValueType
+    """what it was used for"""
     instance_id: _builtins.str
-    """where; empty in the queue"""
+    """where it ran; empty in the queue"""
     @_builtins.property
     def start(self) -> _duration_pb2.Duration:
         """since acceptance"""
 
     @_builtins.property
-    def length(self) -> _duration_pb2.Duration: ...
+    def length(self) -> _duration_pb2.Duration:
+        """of this part"""
+
     def __init__(
         self,
         *,
@@ -809,6 +877,7 @@ class HistoryEntry(_message.Message):
     event: _builtins.str
     """"accepted", "placed", "first_token", "attempt_ended", "requeued", "finished", ..."""
     detail: _builtins.str
+    """in words"""
     @_builtins.property
     def at(self) -> _duration_pb2.Duration:
         """since acceptance"""
@@ -837,7 +906,9 @@ class SetInstanceRoleRequest(_message.Message):
     INSTANCE_ID_FIELD_NUMBER: _builtins.int
     ROLE_FIELD_NUMBER: _builtins.int
     instance_id: _builtins.str
+    """of the instance"""
     role: _common_pb2.InstanceRole.ValueType
+    """the new role"""
     def __init__(
         self,
         *,
@@ -861,8 +932,11 @@ class SetInstanceRoleResponse(_message.Message):
     INSTANCE_FIELD_NUMBER: _builtins.int
     PREVIOUS_FIELD_NUMBER: _builtins.int
     previous: _common_pb2.InstanceRole.ValueType
+    """role before the call"""
     @_builtins.property
-    def instance(self) -> Global___Instance: ...
+    def instance(self) -> Global___Instance:
+        """after the call"""
+
     def __init__(
         self,
         *,
@@ -879,7 +953,7 @@ Global___SetInstanceRoleResponse: _TypeAlias = SetInstanceRoleResponse  # noqa: 
 
 @_typing.final
 class PrefillDecodeConfig(_message.Message):
-    """How requests are split."""
+    """When requests are split. THRESHOLD splits a request that reaches one of the two thresholds."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -887,10 +961,11 @@ class PrefillDecodeConfig(_message.Message):
     PREFILLING_THRESHOLD_INPUT_TOKENS_FIELD_NUMBER: _builtins.int
     PREFILLING_THRESHOLD_RATIO_FIELD_NUMBER: _builtins.int
     mode: Global___SplitMode.ValueType
+    """when requests are split"""
     prefilling_threshold_input_tokens: _builtins.int
-    """THRESHOLD splits prompts of at least this many tokens ..."""
+    """tokens of the prompt"""
     prefilling_threshold_ratio: _builtins.float
-    """... or this many times the predicted output"""
+    """tokens of the prompt per predicted output token; ignored for very short prompts"""
     def __init__(
         self,
         *,
@@ -915,7 +990,7 @@ Global___PrefillDecodeConfig: _TypeAlias = PrefillDecodeConfig  # noqa: Y015
 
 @_typing.final
 class PrefillDecodePair(_message.Message):
-    """A prefill and a decode instance that may hand over."""
+    """A prefill instance and a decode instance that can hand over."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -927,22 +1002,26 @@ class PrefillDecodePair(_message.Message):
         DESCRIPTOR: _descriptor.EnumDescriptor
         STATE_UNSPECIFIED: PrefillDecodePair._State.ValueType  # 0
         STATE_UNTRIED: PrefillDecodePair._State.ValueType  # 1
+        """no handoff was tried yet"""
         STATE_WARMING: PrefillDecodePair._State.ValueType  # 2
         """its warm-up handoff is under way"""
         STATE_USABLE: PrefillDecodePair._State.ValueType  # 3
+        """handoffs work"""
         STATE_FAILED: PrefillDecodePair._State.ValueType  # 4
-        """tried again later"""
+        """a handoff failed; it is tried again later"""
 
     class State(_State, metaclass=_StateEnumTypeWrapper):
-        """Where it stands."""
+        """State of a pair."""
 
     STATE_UNSPECIFIED: PrefillDecodePair.State.ValueType  # 0
     STATE_UNTRIED: PrefillDecodePair.State.ValueType  # 1
+    """no handoff was tried yet"""
     STATE_WARMING: PrefillDecodePair.State.ValueType  # 2
     """its warm-up handoff is under way"""
     STATE_USABLE: PrefillDecodePair.State.ValueType  # 3
+    """handoffs work"""
     STATE_FAILED: PrefillDecodePair.State.ValueType  # 4
-    """tried again later"""
+    """a handoff failed; it is tried again later"""
 
     PREFILL_INSTANCE_ID_FIELD_NUMBER: _builtins.int
     DECODE_INSTANCE_ID_FIELD_NUMBER: _builtins.int
@@ -951,14 +1030,18 @@ class PrefillDecodePair(_message.Message):
     HANDOFF_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
     prefill_instance_id: _builtins.str
+    """runs prefill legs"""
     decode_instance_id: _builtins.str
+    """runs decode legs"""
     state: Global___PrefillDecodePair.State.ValueType
+    """whether it is used"""
     reason: _builtins.str
-    """why it failed"""
+    """with FAILED: why, in words"""
     model: _builtins.str
+    """that both serve"""
     @_builtins.property
     def handoff(self) -> _duration_pb2.Duration:
-        """of late: prefill's end to decode's first token"""
+        """recent time from the end of prefill to the first token of decode"""
 
     def __init__(
         self,
@@ -1010,20 +1093,22 @@ class GetPrefillDecodeResponse(_message.Message):
     splits: _builtins.int
     """requests split since the scheduler's start"""
     fallbacks: _builtins.int
-    """of requests that should have been split and ran whole, or whose handoff failed"""
+    """since its start: requests that ran whole although they should be split, and failed handoffs"""
     @_builtins.property
-    def config(self) -> Global___PrefillDecodeConfig: ...
+    def config(self) -> Global___PrefillDecodeConfig:
+        """in force"""
+
     @_builtins.property
     def pairs(self) -> _containers.RepeatedCompositeFieldContainer[Global___PrefillDecodePair]:
-        """at most 1,024, in a FleetSnapshot 64: failed ones first, usable ones last"""
+        """at most 1,024 (64 in a FleetSnapshot); failed ones first, usable ones last"""
 
     @_builtins.property
     def conditions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """what keeps it from working, in words; empty when all is well"""
+        """what keeps splitting from working, in words; empty if it works"""
 
     @_builtins.property
     def pair_counts(self) -> _containers.RepeatedCompositeFieldContainer[Global___PrefillDecodePairCount]:
-        """all there are, by state; empty states are left out"""
+        """of all pairs, by state; states without a pair are left out"""
 
     def __init__(
         self,
@@ -1052,7 +1137,9 @@ class PrefillDecodePairCount(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     PAIRS_FIELD_NUMBER: _builtins.int
     state: Global___PrefillDecodePair.State.ValueType
+    """counted state"""
     pairs: _builtins.int
+    """pairs in it"""
     def __init__(
         self,
         *,
@@ -1075,7 +1162,9 @@ class SetPrefillDecodeRequest(_message.Message):
 
     CONFIG_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def config(self) -> Global___PrefillDecodeConfig: ...
+    def config(self) -> Global___PrefillDecodeConfig:
+        """what to change"""
+
     def __init__(
         self,
         *,
@@ -1122,7 +1211,7 @@ class WatchFleetRequest(_message.Message):
     INTERVAL_FIELD_NUMBER: _builtins.int
     RECENT_DECISIONS_FIELD_NUMBER: _builtins.int
     recent_decisions: _builtins.int
-    """at most so many in a snapshot; absent: 20; never more than 64"""
+    """most decisions in a snapshot; absent: 20; never more than 64"""
     @_builtins.property
     def interval(self) -> _duration_pb2.Duration:
         """between two snapshots, 0.25 s to 60 s; absent: 1 s"""
@@ -1151,7 +1240,9 @@ class WatchFleetResponse(_message.Message):
 
     SNAPSHOT_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def snapshot(self) -> Global___FleetSnapshot: ...
+    def snapshot(self) -> Global___FleetSnapshot:
+        """of this moment"""
+
     def __init__(
         self,
         *,
@@ -1187,15 +1278,15 @@ class FleetSnapshot(_message.Message):
     DECISIONS_FIELD_NUMBER: _builtins.int
     FAILOVERS_FIELD_NUMBER: _builtins.int
     epoch: _builtins.int
-    """one life of the scheduler"""
+    """identifies one run of the scheduler"""
     policy: _builtins.str
-    """in force"""
+    """the policy in force"""
     delegate: _builtins.str
-    """the policy that `adaptive` follows now; empty otherwise"""
+    """with `adaptive`: the policy it follows now; empty otherwise"""
     requests_running: _builtins.int
-    """placed, not ended"""
+    """placed and not ended"""
     requests_waiting: _builtins.int
-    """over all models"""
+    """in all queues"""
     @_builtins.property
     def uptime(self) -> _duration_pb2.Duration:
         """since the scheduler's start"""
@@ -1206,25 +1297,27 @@ class FleetSnapshot(_message.Message):
 
     @_builtins.property
     def instances(self) -> _containers.RepeatedCompositeFieldContainer[Global___Instance]:
-        """by id"""
+        """sorted by id"""
 
     @_builtins.property
     def queues(self) -> _containers.RepeatedCompositeFieldContainer[Global___QueueInfo]:
-        """by model"""
+        """sorted by model"""
 
     @_builtins.property
     def latest(self) -> Global___FleetCounts:
-        """over the last 10 to 15 s: what rates are made of"""
+        """over the last 10 to 15 s; rates are computed from it"""
 
     @_builtins.property
     def recent(self) -> Global___FleetCounts:
         """over the last 5 minutes"""
 
     @_builtins.property
-    def since_start(self) -> Global___FleetCounts: ...
+    def since_start(self) -> Global___FleetCounts:
+        """since the scheduler's start"""
+
     @_builtins.property
     def prefill_decode(self) -> Global___GetPrefillDecodeResponse:
-        """as AdminService.GetPrefillDecode answers, with fewer pairs"""
+        """as from AdminService.GetPrefillDecode, with fewer pairs"""
 
     @_builtins.property
     def decisions(self) -> _containers.RepeatedCompositeFieldContainer[Global___RecentDecision]:
@@ -1263,7 +1356,7 @@ Global___FleetSnapshot: _TypeAlias = FleetSnapshot  # noqa: Y015
 
 @_typing.final
 class FleetCounts(_message.Message):
-    """What happened in a stretch of time."""
+    """What happened in a period of time."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1278,28 +1371,28 @@ class FleetCounts(_message.Message):
     OUTPUT_TOKENS_FIELD_NUMBER: _builtins.int
     SLO_FIELD_NUMBER: _builtins.int
     accepted: _builtins.int
-    """requests"""
+    """requests accepted"""
     refused: _builtins.int
-    """requests that were never accepted"""
+    """requests refused, which were never accepted"""
     finished: _builtins.int
-    """requests that ended by themselves"""
+    """requests whose generation ended by itself"""
     failed: _builtins.int
-    """requests"""
+    """requests that failed"""
     cancelled: _builtins.int
-    """requests"""
+    """requests that were cancelled"""
     expired: _builtins.int
     """requests whose deadline passed"""
     failovers: _builtins.int
-    """times that a request had to go on elsewhere"""
+    """how often a request had to go on elsewhere"""
     output_tokens: _builtins.int
     """of the requests that ended"""
     @_builtins.property
     def span(self) -> _duration_pb2.Duration:
-        """how long it is; shorter just after the scheduler's start"""
+        """length of the period; shorter just after the scheduler's start"""
 
     @_builtins.property
     def slo(self) -> _containers.RepeatedCompositeFieldContainer[Global___SloAttainment]:
-        """by class, the most urgent first; classes of which nothing counts are left out"""
+        """by class, the most urgent first; classes without a counted request are left out"""
 
     def __init__(
         self,
@@ -1325,9 +1418,9 @@ Global___FleetCounts: _TypeAlias = FleetCounts  # noqa: Y015
 
 @_typing.final
 class SloAttainment(_message.Message):
-    """How many requests of a class met all their targets. Failed, expired and refused requests missed theirs; what the
-    caller did wrong (an unknown model included) does not count, what it cancelled only where a target had passed
-    already. A request that states no target is measured by its class's default, also when it is cancelled.
+    """How many requests of a class met all their targets. A request that failed, expired or was refused missed them. A
+    mistake of the caller (an unknown model is one) does not count. A cancelled request counts only if a target had
+    passed before. A request that states no target is measured by the default of its class.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -1336,10 +1429,11 @@ class SloAttainment(_message.Message):
     MET_FIELD_NUMBER: _builtins.int
     MISSED_FIELD_NUMBER: _builtins.int
     priority: _common_pb2.Priority.ValueType
+    """the class"""
     met: _builtins.int
-    """requests"""
+    """requests that met every target"""
     missed: _builtins.int
-    """requests"""
+    """requests that missed one"""
     def __init__(
         self,
         *,
@@ -1357,7 +1451,7 @@ Global___SloAttainment: _TypeAlias = SloAttainment  # noqa: Y015
 
 @_typing.final
 class RecentDecision(_message.Message):
-    """A placement, in short. AdminService.Explain has all of it."""
+    """A placement in short. AdminService.Explain shows all of it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1371,21 +1465,26 @@ class RecentDecision(_message.Message):
     WAITED_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
+    """unique within the tenant"""
     tenant: _builtins.str
+    """the tenant it belongs to"""
     policy: _builtins.str
-    """that decided"""
+    """name of the policy that decided"""
     phase: _common_pb2.Phase.ValueType
-    """of the leg placed: DECODING where it was split"""
+    """HYBRID for a whole request, DECODING for a split one"""
     instance_id: _builtins.str
+    """the instance chosen; of a split request: for decode"""
     prefill_instance_id: _builtins.str
-    """split requests only"""
+    """split requests: the instance for prefill; empty otherwise"""
     reason: _builtins.str
-    """in words, the most important one"""
+    """the most important one, in words"""
     @_builtins.property
-    def ago(self) -> _duration_pb2.Duration: ...
+    def ago(self) -> _duration_pb2.Duration:
+        """time since the decision"""
+
     @_builtins.property
     def waited(self) -> _duration_pb2.Duration:
-        """acceptance to this decision"""
+        """from acceptance to this decision"""
 
     def __init__(
         self,
@@ -1420,13 +1519,17 @@ class RecentFailover(_message.Message):
     CAUSE_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
+    """unique within the tenant"""
     tenant: _builtins.str
+    """the tenant it belongs to"""
     cause: _builtins.str
     """"lost", "stalled", "failed", "rejected", "returned", "undelivered", "mismatch" """
     reason: _builtins.str
     """in words"""
     @_builtins.property
-    def ago(self) -> _duration_pb2.Duration: ...
+    def ago(self) -> _duration_pb2.Duration:
+        """time since the failover"""
+
     def __init__(
         self,
         *,

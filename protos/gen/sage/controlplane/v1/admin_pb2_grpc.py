@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class AdminServiceStub(object):
-    """Looks at and steers the control plane.
+    """Shows and changes how the control plane works.
     """
 
     def __init__(self, channel):
@@ -93,86 +93,86 @@ class AdminServiceStub(object):
 
 
 class AdminServiceServicer(object):
-    """Looks at and steers the control plane.
+    """Shows and changes how the control plane works.
     """
 
     def GetPolicy(self, request, context):
-        """The policy in force and those there are.
+        """Returns the policy in force and every policy there is.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SetPolicy(self, request, context):
-        """Switches the policy. Requests that wait are ordered anew, none is lost. Unknown names: INVALID_ARGUMENT.
+        """Switches the policy. Waiting requests are ordered again; none is lost. Errors: INVALID_ARGUMENT (unknown policy).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListInstances(self, request, context):
-        """Every instance the scheduler knows.
+        """Lists the instances and queues that the scheduler knows.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetInstance(self, request, context):
-        """One instance. NOT_FOUND if there is none of this id.
+        """Returns one instance. Errors: NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DrainInstance(self, request, context):
-        """Lets an instance finish what it has and gives it nothing new.
+        """Lets an instance finish what it runs and gives it nothing new. Errors: NOT_FOUND, FAILED_PRECONDITION
+        (the instance is gone).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ResumeInstance(self, request, context):
-        """Takes a drain back.
+        """Takes a drain back. Errors: NOT_FOUND, FAILED_PRECONDITION (the instance is gone and no operator drained it).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SetInstanceRole(self, request, context):
-        """Changes what an instance is eligible for. Nothing needs draining; what it runs goes on. To or from EMBEDDING, which
-        an executor is started as: INVALID_ARGUMENT.
+        """Changes which requests an instance gets. What it runs goes on. Errors: NOT_FOUND, INVALID_ARGUMENT (not a role, or
+        a change to or from EMBEDDING: an executor must be started with that role).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetPrefillDecode(self, request, context):
-        """When requests are split into prefill and decode, and which instances can hand over to which.
+        """Returns when requests are split into prefill and decode, and the pairs of instances that can hand over.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SetPrefillDecode(self, request, context):
-        """Changes when requests are split. Absent fields stay as they are.
+        """Changes when requests are split. Absent fields stay as they are. Errors: INVALID_ARGUMENT.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Explain(self, request, context):
-        """Why a request went where it went, and where its time went. NOT_FOUND once it has left the bounded record, and for
-        refused requests, which leave none.
+        """Explains where a request was placed and why, and where its time went. Errors: NOT_FOUND (unknown or refused, or it
+        ended so long ago that the scheduler has forgotten it).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WatchFleet(self, request, context):
-        """The fleet as it is, at once and then at an interval, until the caller leaves. Nothing is kept for a
-        watcher that reads slowly: beyond what its connection buffers it gets what is current, not what it missed. One that
-        takes nothing for 30 s is ended. At most 32 watchers at a time, the next is refused: RESOURCE_EXHAUSTED. An
-        interval out of its range: INVALID_ARGUMENT.
+        """Streams snapshots of the fleet, one at once and then one per interval, until the caller leaves. A watcher that
+        reads slowly gets current snapshots and misses older ones. Errors: INVALID_ARGUMENT (interval out of range),
+        RESOURCE_EXHAUSTED (there are 32 watchers already, or this one read nothing for 30 s).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -245,7 +245,7 @@ def add_AdminServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AdminService(object):
-    """Looks at and steers the control plane.
+    """Shows and changes how the control plane works.
     """
 
     @staticmethod

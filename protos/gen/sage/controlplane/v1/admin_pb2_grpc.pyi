@@ -27,81 +27,83 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class AdminServiceStub:
-    """Looks at and steers the control plane."""
+    """Shows and changes how the control plane works."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> AdminServiceAsyncStub: ...
     GetPolicy: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetPolicyRequest, _admin_pb2.GetPolicyResponse]
-    """The policy in force and those there are."""
+    """Returns the policy in force and every policy there is."""
     SetPolicy: _grpc.UnaryUnaryMultiCallable[_admin_pb2.SetPolicyRequest, _admin_pb2.SetPolicyResponse]
-    """Switches the policy. Requests that wait are ordered anew, none is lost. Unknown names: INVALID_ARGUMENT."""
+    """Switches the policy. Waiting requests are ordered again; none is lost. Errors: INVALID_ARGUMENT (unknown policy)."""
     ListInstances: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListInstancesRequest, _admin_pb2.ListInstancesResponse]
-    """Every instance the scheduler knows."""
+    """Lists the instances and queues that the scheduler knows."""
     GetInstance: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetInstanceRequest, _admin_pb2.GetInstanceResponse]
-    """One instance. NOT_FOUND if there is none of this id."""
+    """Returns one instance. Errors: NOT_FOUND."""
     DrainInstance: _grpc.UnaryUnaryMultiCallable[_admin_pb2.DrainInstanceRequest, _admin_pb2.DrainInstanceResponse]
-    """Lets an instance finish what it has and gives it nothing new."""
+    """Lets an instance finish what it runs and gives it nothing new. Errors: NOT_FOUND, FAILED_PRECONDITION
+    (the instance is gone).
+    """
     ResumeInstance: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ResumeInstanceRequest, _admin_pb2.ResumeInstanceResponse]
-    """Takes a drain back."""
+    """Takes a drain back. Errors: NOT_FOUND, FAILED_PRECONDITION (the instance is gone and no operator drained it)."""
     SetInstanceRole: _grpc.UnaryUnaryMultiCallable[_admin_pb2.SetInstanceRoleRequest, _admin_pb2.SetInstanceRoleResponse]
-    """Changes what an instance is eligible for. Nothing needs draining; what it runs goes on. To or from EMBEDDING, which
-    an executor is started as: INVALID_ARGUMENT.
+    """Changes which requests an instance gets. What it runs goes on. Errors: NOT_FOUND, INVALID_ARGUMENT (not a role, or
+    a change to or from EMBEDDING: an executor must be started with that role).
     """
     GetPrefillDecode: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetPrefillDecodeRequest, _admin_pb2.GetPrefillDecodeResponse]
-    """When requests are split into prefill and decode, and which instances can hand over to which."""
+    """Returns when requests are split into prefill and decode, and the pairs of instances that can hand over."""
     SetPrefillDecode: _grpc.UnaryUnaryMultiCallable[_admin_pb2.SetPrefillDecodeRequest, _admin_pb2.SetPrefillDecodeResponse]
-    """Changes when requests are split. Absent fields stay as they are."""
+    """Changes when requests are split. Absent fields stay as they are. Errors: INVALID_ARGUMENT."""
     Explain: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ExplainRequest, _admin_pb2.ExplainResponse]
-    """Why a request went where it went, and where its time went. NOT_FOUND once it has left the bounded record, and for
-    refused requests, which leave none.
+    """Explains where a request was placed and why, and where its time went. Errors: NOT_FOUND (unknown or refused, or it
+    ended so long ago that the scheduler has forgotten it).
     """
     WatchFleet: _grpc.UnaryStreamMultiCallable[_admin_pb2.WatchFleetRequest, _admin_pb2.WatchFleetResponse]
-    """The fleet as it is, at once and then at an interval, until the caller leaves. Nothing is kept for a
-    watcher that reads slowly: beyond what its connection buffers it gets what is current, not what it missed. One that
-    takes nothing for 30 s is ended. At most 32 watchers at a time, the next is refused: RESOURCE_EXHAUSTED. An
-    interval out of its range: INVALID_ARGUMENT.
+    """Streams snapshots of the fleet, one at once and then one per interval, until the caller leaves. A watcher that
+    reads slowly gets current snapshots and misses older ones. Errors: INVALID_ARGUMENT (interval out of range),
+    RESOURCE_EXHAUSTED (there are 32 watchers already, or this one read nothing for 30 s).
     """
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
-    """Looks at and steers the control plane."""
+    """Shows and changes how the control plane works."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetPolicy: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetPolicyRequest, _admin_pb2.GetPolicyResponse]  # type: ignore[assignment]
-    """The policy in force and those there are."""
+    """Returns the policy in force and every policy there is."""
     SetPolicy: _aio.UnaryUnaryMultiCallable[_admin_pb2.SetPolicyRequest, _admin_pb2.SetPolicyResponse]  # type: ignore[assignment]
-    """Switches the policy. Requests that wait are ordered anew, none is lost. Unknown names: INVALID_ARGUMENT."""
+    """Switches the policy. Waiting requests are ordered again; none is lost. Errors: INVALID_ARGUMENT (unknown policy)."""
     ListInstances: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListInstancesRequest, _admin_pb2.ListInstancesResponse]  # type: ignore[assignment]
-    """Every instance the scheduler knows."""
+    """Lists the instances and queues that the scheduler knows."""
     GetInstance: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetInstanceRequest, _admin_pb2.GetInstanceResponse]  # type: ignore[assignment]
-    """One instance. NOT_FOUND if there is none of this id."""
+    """Returns one instance. Errors: NOT_FOUND."""
     DrainInstance: _aio.UnaryUnaryMultiCallable[_admin_pb2.DrainInstanceRequest, _admin_pb2.DrainInstanceResponse]  # type: ignore[assignment]
-    """Lets an instance finish what it has and gives it nothing new."""
+    """Lets an instance finish what it runs and gives it nothing new. Errors: NOT_FOUND, FAILED_PRECONDITION
+    (the instance is gone).
+    """
     ResumeInstance: _aio.UnaryUnaryMultiCallable[_admin_pb2.ResumeInstanceRequest, _admin_pb2.ResumeInstanceResponse]  # type: ignore[assignment]
-    """Takes a drain back."""
+    """Takes a drain back. Errors: NOT_FOUND, FAILED_PRECONDITION (the instance is gone and no operator drained it)."""
     SetInstanceRole: _aio.UnaryUnaryMultiCallable[_admin_pb2.SetInstanceRoleRequest, _admin_pb2.SetInstanceRoleResponse]  # type: ignore[assignment]
-    """Changes what an instance is eligible for. Nothing needs draining; what it runs goes on. To or from EMBEDDING, which
-    an executor is started as: INVALID_ARGUMENT.
+    """Changes which requests an instance gets. What it runs goes on. Errors: NOT_FOUND, INVALID_ARGUMENT (not a role, or
+    a change to or from EMBEDDING: an executor must be started with that role).
     """
     GetPrefillDecode: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetPrefillDecodeRequest, _admin_pb2.GetPrefillDecodeResponse]  # type: ignore[assignment]
-    """When requests are split into prefill and decode, and which instances can hand over to which."""
+    """Returns when requests are split into prefill and decode, and the pairs of instances that can hand over."""
     SetPrefillDecode: _aio.UnaryUnaryMultiCallable[_admin_pb2.SetPrefillDecodeRequest, _admin_pb2.SetPrefillDecodeResponse]  # type: ignore[assignment]
-    """Changes when requests are split. Absent fields stay as they are."""
+    """Changes when requests are split. Absent fields stay as they are. Errors: INVALID_ARGUMENT."""
     Explain: _aio.UnaryUnaryMultiCallable[_admin_pb2.ExplainRequest, _admin_pb2.ExplainResponse]  # type: ignore[assignment]
-    """Why a request went where it went, and where its time went. NOT_FOUND once it has left the bounded record, and for
-    refused requests, which leave none.
+    """Explains where a request was placed and why, and where its time went. Errors: NOT_FOUND (unknown or refused, or it
+    ended so long ago that the scheduler has forgotten it).
     """
     WatchFleet: _aio.UnaryStreamMultiCallable[_admin_pb2.WatchFleetRequest, _admin_pb2.WatchFleetResponse]  # type: ignore[assignment]
-    """The fleet as it is, at once and then at an interval, until the caller leaves. Nothing is kept for a
-    watcher that reads slowly: beyond what its connection buffers it gets what is current, not what it missed. One that
-    takes nothing for 30 s is ended. At most 32 watchers at a time, the next is refused: RESOURCE_EXHAUSTED. An
-    interval out of its range: INVALID_ARGUMENT.
+    """Streams snapshots of the fleet, one at once and then one per interval, until the caller leaves. A watcher that
+    reads slowly gets current snapshots and misses older ones. Errors: INVALID_ARGUMENT (interval out of range),
+    RESOURCE_EXHAUSTED (there are 32 watchers already, or this one read nothing for 30 s).
     """
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Looks at and steers the control plane."""
+    """Shows and changes how the control plane works."""
 
     @_abc_1.abstractmethod
     def GetPolicy(
@@ -109,7 +111,7 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.GetPolicyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.GetPolicyResponse, _abc.Awaitable[_admin_pb2.GetPolicyResponse]]:
-        """The policy in force and those there are."""
+        """Returns the policy in force and every policy there is."""
 
     @_abc_1.abstractmethod
     def SetPolicy(
@@ -117,7 +119,7 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.SetPolicyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.SetPolicyResponse, _abc.Awaitable[_admin_pb2.SetPolicyResponse]]:
-        """Switches the policy. Requests that wait are ordered anew, none is lost. Unknown names: INVALID_ARGUMENT."""
+        """Switches the policy. Waiting requests are ordered again; none is lost. Errors: INVALID_ARGUMENT (unknown policy)."""
 
     @_abc_1.abstractmethod
     def ListInstances(
@@ -125,7 +127,7 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.ListInstancesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.ListInstancesResponse, _abc.Awaitable[_admin_pb2.ListInstancesResponse]]:
-        """Every instance the scheduler knows."""
+        """Lists the instances and queues that the scheduler knows."""
 
     @_abc_1.abstractmethod
     def GetInstance(
@@ -133,7 +135,7 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.GetInstanceRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.GetInstanceResponse, _abc.Awaitable[_admin_pb2.GetInstanceResponse]]:
-        """One instance. NOT_FOUND if there is none of this id."""
+        """Returns one instance. Errors: NOT_FOUND."""
 
     @_abc_1.abstractmethod
     def DrainInstance(
@@ -141,7 +143,9 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.DrainInstanceRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.DrainInstanceResponse, _abc.Awaitable[_admin_pb2.DrainInstanceResponse]]:
-        """Lets an instance finish what it has and gives it nothing new."""
+        """Lets an instance finish what it runs and gives it nothing new. Errors: NOT_FOUND, FAILED_PRECONDITION
+        (the instance is gone).
+        """
 
     @_abc_1.abstractmethod
     def ResumeInstance(
@@ -149,7 +153,7 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.ResumeInstanceRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.ResumeInstanceResponse, _abc.Awaitable[_admin_pb2.ResumeInstanceResponse]]:
-        """Takes a drain back."""
+        """Takes a drain back. Errors: NOT_FOUND, FAILED_PRECONDITION (the instance is gone and no operator drained it)."""
 
     @_abc_1.abstractmethod
     def SetInstanceRole(
@@ -157,8 +161,8 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.SetInstanceRoleRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.SetInstanceRoleResponse, _abc.Awaitable[_admin_pb2.SetInstanceRoleResponse]]:
-        """Changes what an instance is eligible for. Nothing needs draining; what it runs goes on. To or from EMBEDDING, which
-        an executor is started as: INVALID_ARGUMENT.
+        """Changes which requests an instance gets. What it runs goes on. Errors: NOT_FOUND, INVALID_ARGUMENT (not a role, or
+        a change to or from EMBEDDING: an executor must be started with that role).
         """
 
     @_abc_1.abstractmethod
@@ -167,7 +171,7 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.GetPrefillDecodeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.GetPrefillDecodeResponse, _abc.Awaitable[_admin_pb2.GetPrefillDecodeResponse]]:
-        """When requests are split into prefill and decode, and which instances can hand over to which."""
+        """Returns when requests are split into prefill and decode, and the pairs of instances that can hand over."""
 
     @_abc_1.abstractmethod
     def SetPrefillDecode(
@@ -175,7 +179,7 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.SetPrefillDecodeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.SetPrefillDecodeResponse, _abc.Awaitable[_admin_pb2.SetPrefillDecodeResponse]]:
-        """Changes when requests are split. Absent fields stay as they are."""
+        """Changes when requests are split. Absent fields stay as they are. Errors: INVALID_ARGUMENT."""
 
     @_abc_1.abstractmethod
     def Explain(
@@ -183,8 +187,8 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.ExplainRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.ExplainResponse, _abc.Awaitable[_admin_pb2.ExplainResponse]]:
-        """Why a request went where it went, and where its time went. NOT_FOUND once it has left the bounded record, and for
-        refused requests, which leave none.
+        """Explains where a request was placed and why, and where its time went. Errors: NOT_FOUND (unknown or refused, or it
+        ended so long ago that the scheduler has forgotten it).
         """
 
     @_abc_1.abstractmethod
@@ -193,10 +197,9 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.WatchFleetRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_admin_pb2.WatchFleetResponse], _abc.AsyncIterator[_admin_pb2.WatchFleetResponse]]:
-        """The fleet as it is, at once and then at an interval, until the caller leaves. Nothing is kept for a
-        watcher that reads slowly: beyond what its connection buffers it gets what is current, not what it missed. One that
-        takes nothing for 30 s is ended. At most 32 watchers at a time, the next is refused: RESOURCE_EXHAUSTED. An
-        interval out of its range: INVALID_ARGUMENT.
+        """Streams snapshots of the fleet, one at once and then one per interval, until the caller leaves. A watcher that
+        reads slowly gets current snapshots and misses older ones. Errors: INVALID_ARGUMENT (interval out of range),
+        RESOURCE_EXHAUSTED (there are 32 watchers already, or this one read nothing for 30 s).
         """
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -3,8 +3,9 @@
 isort:skip_file
 Values shared by the services of the control plane.
 
-Conventions of the whole package: durations cross the wire, never points in time (clocks differ between hosts).
-Token counts are counts, not bytes. Every enum's zero means "not said".
+Conventions of the whole package: durations cross the wire, never points in time, because the clocks of hosts differ.
+Fields named *_tokens count tokens, not bytes. The zero of every enum means "not set"; a comment beside it says which
+value it stands for.
 """
 
 from collections import abc as _abc
@@ -39,7 +40,7 @@ class _PriorityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Priority.Val
     PRIORITY_BACKGROUND: _Priority.ValueType  # 5
 
 class Priority(_Priority, metaclass=_PriorityEnumTypeWrapper):
-    """Class of a request. Lower number is sooner."""
+    """Priority class of a request. A lower number goes first."""
 
 PRIORITY_UNSPECIFIED: Priority.ValueType  # 0
 """NORMAL"""
@@ -94,48 +95,48 @@ class _InstanceStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Instanc
     DESCRIPTOR: _descriptor.EnumDescriptor
     INSTANCE_STATE_UNSPECIFIED: _InstanceState.ValueType  # 0
     INSTANCE_STATE_DOWNLOADING: _InstanceState.ValueType  # 1
-    """fetching its model"""
+    """downloads its model"""
     INSTANCE_STATE_LOADING: _InstanceState.ValueType  # 2
-    """starting its engine"""
+    """starts its engine"""
     INSTANCE_STATE_WARMING: _InstanceState.ValueType  # 3
-    """producing its first tokens"""
+    """its engine produces the tokens of a warm-up request"""
     INSTANCE_STATE_READY: _InstanceState.ValueType  # 4
     """takes work"""
     INSTANCE_STATE_SUSPECT: _InstanceState.ValueType  # 5
-    """a stream broke or a lease is late: no new work"""
+    """a stream broke or a heartbeat is late: gets no new work"""
     INSTANCE_STATE_STALLED: _InstanceState.ValueType  # 6
     """holds work and makes no progress"""
     INSTANCE_STATE_DRAINING: _InstanceState.ValueType  # 7
     """finishes what it has, takes nothing new"""
     INSTANCE_STATE_DRAINED: _InstanceState.ValueType  # 8
-    """has nothing in flight and takes nothing"""
+    """runs nothing and takes nothing new"""
     INSTANCE_STATE_LOST: _InstanceState.ValueType  # 9
-    """gone; its work went elsewhere"""
+    """its lease ended; its requests went on elsewhere"""
     INSTANCE_STATE_FAILED: _InstanceState.ValueType  # 10
     """its engine could not start"""
 
 class InstanceState(_InstanceState, metaclass=_InstanceStateEnumTypeWrapper):
-    """Where an instance stands. See AdminService.ListInstances."""
+    """State of an instance. See AdminService.ListInstances."""
 
 INSTANCE_STATE_UNSPECIFIED: InstanceState.ValueType  # 0
 INSTANCE_STATE_DOWNLOADING: InstanceState.ValueType  # 1
-"""fetching its model"""
+"""downloads its model"""
 INSTANCE_STATE_LOADING: InstanceState.ValueType  # 2
-"""starting its engine"""
+"""starts its engine"""
 INSTANCE_STATE_WARMING: InstanceState.ValueType  # 3
-"""producing its first tokens"""
+"""its engine produces the tokens of a warm-up request"""
 INSTANCE_STATE_READY: InstanceState.ValueType  # 4
 """takes work"""
 INSTANCE_STATE_SUSPECT: InstanceState.ValueType  # 5
-"""a stream broke or a lease is late: no new work"""
+"""a stream broke or a heartbeat is late: gets no new work"""
 INSTANCE_STATE_STALLED: InstanceState.ValueType  # 6
 """holds work and makes no progress"""
 INSTANCE_STATE_DRAINING: InstanceState.ValueType  # 7
 """finishes what it has, takes nothing new"""
 INSTANCE_STATE_DRAINED: InstanceState.ValueType  # 8
-"""has nothing in flight and takes nothing"""
+"""runs nothing and takes nothing new"""
 INSTANCE_STATE_LOST: InstanceState.ValueType  # 9
-"""gone; its work went elsewhere"""
+"""its lease ended; its requests went on elsewhere"""
 INSTANCE_STATE_FAILED: InstanceState.ValueType  # 10
 """its engine could not start"""
 Global___InstanceState: _TypeAlias = InstanceState  # noqa: Y015
@@ -148,18 +149,18 @@ class _PhaseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Phase.ValueType
     DESCRIPTOR: _descriptor.EnumDescriptor
     PHASE_UNSPECIFIED: _Phase.ValueType  # 0
     PHASE_HYBRID: _Phase.ValueType  # 1
-    """prefill and decode in one place"""
+    """the whole request: prefill and decode on one instance"""
     PHASE_PREFILLING: _Phase.ValueType  # 2
     """prefill leg of a split request"""
     PHASE_DECODING: _Phase.ValueType  # 3
     """decode leg of a split request"""
 
 class Phase(_Phase, metaclass=_PhaseEnumTypeWrapper):
-    """What part of a request an assignment runs."""
+    """The part of a request that an attempt runs."""
 
 PHASE_UNSPECIFIED: Phase.ValueType  # 0
 PHASE_HYBRID: Phase.ValueType  # 1
-"""prefill and decode in one place"""
+"""the whole request: prefill and decode on one instance"""
 PHASE_PREFILLING: Phase.ValueType  # 2
 """prefill leg of a split request"""
 PHASE_DECODING: Phase.ValueType  # 3
@@ -174,23 +175,23 @@ class _FinishReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FinishRe
     DESCRIPTOR: _descriptor.EnumDescriptor
     FINISH_REASON_UNSPECIFIED: _FinishReason.ValueType  # 0
     FINISH_REASON_STOP: _FinishReason.ValueType  # 1
-    """end of sequence, stop token or stop string"""
+    """end-of-sequence token, stop token or stop string"""
     FINISH_REASON_LENGTH: _FinishReason.ValueType  # 2
-    """max_tokens or the model's length"""
+    """max_tokens or the model's maximum length"""
 
 class FinishReason(_FinishReason, metaclass=_FinishReasonEnumTypeWrapper):
     """Why generation ended by itself."""
 
 FINISH_REASON_UNSPECIFIED: FinishReason.ValueType  # 0
 FINISH_REASON_STOP: FinishReason.ValueType  # 1
-"""end of sequence, stop token or stop string"""
+"""end-of-sequence token, stop token or stop string"""
 FINISH_REASON_LENGTH: FinishReason.ValueType  # 2
-"""max_tokens or the model's length"""
+"""max_tokens or the model's maximum length"""
 Global___FinishReason: _TypeAlias = FinishReason  # noqa: Y015
 
 @_typing.final
 class ParallelismConfig(_message.Message):
-    """How one engine is spread over devices."""
+    """How one engine is distributed over devices."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -201,11 +202,11 @@ class ParallelismConfig(_message.Message):
     tensor_parallel_size: _builtins.int
     """GPUs that share every layer"""
     pipeline_parallel_size: _builtins.int
-    """stages of layers"""
+    """stages, each with a part of the layers"""
     data_parallel_size: _builtins.int
     """replicas inside the engine"""
     gpu_count: _builtins.int
-    """devices in all; 0 on a CPU"""
+    """GPUs in total; 0 on a CPU"""
     def __init__(
         self,
         *,
@@ -224,7 +225,7 @@ Global___ParallelismConfig: _TypeAlias = ParallelismConfig  # noqa: Y015
 
 @_typing.final
 class StructuredOutput(_message.Message):
-    """Constrains what may be generated. Exactly one kind."""
+    """A constraint on what may be generated. Exactly one kind."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -237,7 +238,7 @@ class StructuredOutput(_message.Message):
         CHOICES_FIELD_NUMBER: _builtins.int
         @_builtins.property
         def choices(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-            """at least one, none empty"""
+            """at least one; none empty"""
 
         def __init__(
             self,
@@ -260,8 +261,9 @@ class StructuredOutput(_message.Message):
     json_object: _builtins.bool
     """any JSON object"""
     regex: _builtins.str
+    """a regular expression that the whole output matches"""
     grammar: _builtins.str
-    """EBNF"""
+    """a grammar in EBNF"""
     @_builtins.property
     def choice(self) -> Global___StructuredOutput.Choices:
         """one of these strings"""
@@ -287,7 +289,7 @@ Global___StructuredOutput: _TypeAlias = StructuredOutput  # noqa: Y015
 
 @_typing.final
 class SamplingParams(_message.Message):
-    """How tokens are chosen. An absent field takes the model's configured default, then the engine's."""
+    """How tokens are chosen. An absent field takes the default configured for the model, or else the engine's."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -338,9 +340,9 @@ class SamplingParams(_message.Message):
     top_p: _builtins.float
     """(0, 1]"""
     top_k: _builtins.int
-    """0 considers all tokens"""
+    """most likely tokens considered; 0 considers all"""
     min_p: _builtins.float
-    """[0, 1]"""
+    """[0, 1], relative to the most likely token"""
     presence_penalty: _builtins.float
     """[-2, 2]"""
     frequency_penalty: _builtins.float
@@ -348,39 +350,47 @@ class SamplingParams(_message.Message):
     repetition_penalty: _builtins.float
     """(0, 2]"""
     seed: _builtins.int
+    """absent: a random one"""
     n: _builtins.int
-    """choices; 1 is supported"""
+    """outputs per request; only 1 is supported"""
     include_stop_in_output: _builtins.bool
+    """keep the matched stop string in the text; default false"""
     min_tokens: _builtins.int
-    """output tokens before any stop counts"""
+    """output tokens before generation may stop"""
     max_tokens: _builtins.int
-    """output tokens at most; absent: what the model's length leaves"""
+    """most output tokens; absent: what the prompt leaves of the model's length"""
     logprobs: _builtins.int
-    """top log probabilities per output token; 0 gives the chosen token's only"""
+    """log probabilities per output token; 0: of the chosen token only"""
     prompt_logprobs: _builtins.int
+    """accepted, but not returned in this version"""
     ignore_eos: _builtins.bool
+    """go on after the end-of-sequence token; default false"""
     skip_special_tokens: _builtins.bool
-    """in the text; default true"""
+    """leave special tokens out of the text; default true"""
     @_builtins.property
     def stop(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """strings that end generation; not part of the text unless asked"""
+        """strings that end generation; in the text only with include_stop_in_output"""
 
     @_builtins.property
-    def stop_token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    def stop_token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """tokens that end generation"""
+
     @_builtins.property
     def logit_bias(self) -> _containers.ScalarMap[_builtins.int, _builtins.float]:
-        """token id to bias, [-100, 100]"""
+        """token id to bias in [-100, 100]"""
 
     @_builtins.property
     def allowed_token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """nothing else may be generated; empty allows all"""
+        """only these may be generated; empty allows all"""
 
     @_builtins.property
     def bad_words(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """strings that may not be generated"""
 
     @_builtins.property
-    def structured_output(self) -> Global___StructuredOutput: ...
+    def structured_output(self) -> Global___StructuredOutput:
+        """absent: no constraint"""
+
     def __init__(
         self,
         *,
@@ -480,14 +490,14 @@ Global___SamplingParams: _TypeAlias = SamplingParams  # noqa: Y015
 
 @_typing.final
 class Attempt(_message.Message):
-    """One try at one leg of a request on one instance. Fences outputs: what an older attempt sends is dropped."""
+    """One try at one leg of a request on one instance. Output of an older attempt of the request is dropped."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     EPOCH_FIELD_NUMBER: _builtins.int
     NUMBER_FIELD_NUMBER: _builtins.int
     epoch: _builtins.int
-    """one life of the scheduler"""
+    """identifies one run of the scheduler; larger at every start"""
     number: _builtins.int
     """unique within the epoch"""
     def __init__(
@@ -514,6 +524,7 @@ class TokenLogprob(_message.Message):
     LOGPROB_FIELD_NUMBER: _builtins.int
     RANK_FIELD_NUMBER: _builtins.int
     token_id: _builtins.int
+    """in the model's vocabulary"""
     logprob: _builtins.float
     """natural logarithm"""
     rank: _builtins.int
@@ -561,7 +572,7 @@ Global___TokenLogprobs: _TypeAlias = TokenLogprobs  # noqa: Y015
 
 @_typing.final
 class Usage(_message.Message):
-    """Tokens a request used."""
+    """Tokens that a request used."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -569,9 +580,11 @@ class Usage(_message.Message):
     COMPLETION_TOKENS_FIELD_NUMBER: _builtins.int
     CACHED_PROMPT_TOKENS_FIELD_NUMBER: _builtins.int
     prompt_tokens: _builtins.int
+    """tokens of the prompt"""
     completion_tokens: _builtins.int
+    """output tokens"""
     cached_prompt_tokens: _builtins.int
-    """of the prompt, served from a prefix cache"""
+    """prompt tokens served from a prefix cache"""
     def __init__(
         self,
         *,
@@ -601,27 +614,27 @@ class Timings(_message.Message):
     TOTAL_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def queue(self) -> _duration_pb2.Duration:
-        """acceptance to first assignment"""
+        """from acceptance until it was first sent to an executor"""
 
     @_builtins.property
     def time_to_first_token(self) -> _duration_pb2.Duration:
-        """acceptance to the first Tokens event"""
+        """from acceptance to the first output token"""
 
     @_builtins.property
     def prefill(self) -> _duration_pb2.Duration:
-        """assignment to first token, or the prefill leg"""
+        """from being sent to the first output token; split requests: the prefill leg"""
 
     @_builtins.property
     def transfer(self) -> _duration_pb2.Duration:
-        """KV handoff of a split request"""
+        """split requests: from the end of prefill to the first output token"""
 
     @_builtins.property
     def decode(self) -> _duration_pb2.Duration:
-        """first token to last"""
+        """from the first output token to the last"""
 
     @_builtins.property
     def total(self) -> _duration_pb2.Duration:
-        """acceptance to the end"""
+        """from acceptance to the end"""
 
     def __init__(
         self,
@@ -643,7 +656,7 @@ Global___Timings: _TypeAlias = Timings  # noqa: Y015
 
 @_typing.final
 class Location(_message.Message):
-    """Where an instance stands in the world."""
+    """Where an instance runs. Every part may be empty."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -651,8 +664,11 @@ class Location(_message.Message):
     RACK_FIELD_NUMBER: _builtins.int
     ZONE_FIELD_NUMBER: _builtins.int
     host: _builtins.str
+    """host name"""
     rack: _builtins.str
+    """name of the rack"""
     zone: _builtins.str
+    """name of the zone"""
     def __init__(
         self,
         *,
@@ -677,7 +693,9 @@ class TraceContext(_message.Message):
     TRACEPARENT_FIELD_NUMBER: _builtins.int
     TRACESTATE_FIELD_NUMBER: _builtins.int
     traceparent: _builtins.str
+    """as in the HTTP header; empty if there is no trace"""
     tracestate: _builtins.str
+    """as in the HTTP header"""
     def __init__(
         self,
         *,

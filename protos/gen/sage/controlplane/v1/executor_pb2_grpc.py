@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class ExecutorServiceStub(object):
-    """The side of the scheduler that executors speak to.
+    """The service that executors connect to.
     """
 
     def __init__(self, channel):
@@ -48,19 +48,24 @@ class ExecutorServiceStub(object):
 
 
 class ExecutorServiceServicer(object):
-    """The side of the scheduler that executors speak to.
+    """The service that executors connect to.
     """
 
     def Control(self, request_iterator, context):
-        """The instance itself: it registers, beats, drains; the scheduler assigns and cancels.
-        The first message is Register. A clean departure says Goodbye: a half-close alone counts as a broken stream.
+        """The state of the instance and the scheduler's commands. The first message is Register. An executor that leaves
+        sends Goodbye; a stream that ends without it counts as broken.
+
+        Errors: FAILED_PRECONDITION (protocol version), INVALID_ARGUMENT (registration or message), ALREADY_EXISTS (another
+        executor holds this instance id), RESOURCE_EXHAUSTED (too many instances or models).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Outputs(self, request_iterator, context):
-        """Everything about assignments after Assign. The first message is Hello with the session of Welcome.
+        """What happens to attempts after Assign. The first message is Hello with the session id of Welcome.
+
+        Errors: FAILED_PRECONDITION (no such session), INVALID_ARGUMENT (the first message is not Hello).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -88,7 +93,7 @@ def add_ExecutorServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ExecutorService(object):
-    """The side of the scheduler that executors speak to.
+    """The service that executors connect to.
     """
 
     @staticmethod

@@ -33,7 +33,7 @@ class _NoInstanceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_NoInstance
     NO_INSTANCE_UNSPECIFIED: _NoInstance.ValueType  # 0
     """FAIL"""
     NO_INSTANCE_FAIL: _NoInstance.ValueType  # 1
-    """UNAVAILABLE at once"""
+    """refuse it with UNAVAILABLE at once"""
     NO_INSTANCE_WAIT: _NoInstance.ValueType  # 2
     """wait in the queue until the deadline"""
 
@@ -43,7 +43,7 @@ class NoInstance(_NoInstance, metaclass=_NoInstanceEnumTypeWrapper):
 NO_INSTANCE_UNSPECIFIED: NoInstance.ValueType  # 0
 """FAIL"""
 NO_INSTANCE_FAIL: NoInstance.ValueType  # 1
-"""UNAVAILABLE at once"""
+"""refuse it with UNAVAILABLE at once"""
 NO_INSTANCE_WAIT: NoInstance.ValueType  # 2
 """wait in the queue until the deadline"""
 Global___NoInstance: _TypeAlias = NoInstance  # noqa: Y015
@@ -57,19 +57,19 @@ class _ResumeModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ResumeMode
     RESUME_MODE_UNSPECIFIED: _ResumeMode.ValueType  # 0
     """STRICT"""
     RESUME_MODE_STRICT: _ResumeMode.ValueType  # 1
-    """fail when a replay differs from what was delivered"""
+    """the request fails with ABORTED"""
     RESUME_MODE_BEST_EFFORT: _ResumeMode.ValueType  # 2
-    """go on from the delivered tokens all the same"""
+    """it goes on from the delivered tokens"""
 
 class ResumeMode(_ResumeMode, metaclass=_ResumeModeEnumTypeWrapper):
-    """How far continuation on another instance may bend."""
+    """What happens if a continuation on another instance does not repeat the delivered tokens."""
 
 RESUME_MODE_UNSPECIFIED: ResumeMode.ValueType  # 0
 """STRICT"""
 RESUME_MODE_STRICT: ResumeMode.ValueType  # 1
-"""fail when a replay differs from what was delivered"""
+"""the request fails with ABORTED"""
 RESUME_MODE_BEST_EFFORT: ResumeMode.ValueType  # 2
-"""go on from the delivered tokens all the same"""
+"""it goes on from the delivered tokens"""
 Global___ResumeMode: _TypeAlias = ResumeMode  # noqa: Y015
 
 class _RequestState:
@@ -80,22 +80,34 @@ class _RequestStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RequestS
     DESCRIPTOR: _descriptor.EnumDescriptor
     REQUEST_STATE_UNSPECIFIED: _RequestState.ValueType  # 0
     REQUEST_STATE_QUEUED: _RequestState.ValueType  # 1
+    """waits for a placement"""
     REQUEST_STATE_RUNNING: _RequestState.ValueType  # 2
+    """placed on an instance"""
     REQUEST_STATE_FINISHED: _RequestState.ValueType  # 3
+    """generation ended by itself"""
     REQUEST_STATE_FAILED: _RequestState.ValueType  # 4
+    """it could not be completed"""
     REQUEST_STATE_CANCELLED: _RequestState.ValueType  # 5
+    """a client cancelled it, or its last client went away"""
     REQUEST_STATE_EXPIRED: _RequestState.ValueType  # 6
+    """its deadline passed"""
 
 class RequestState(_RequestState, metaclass=_RequestStateEnumTypeWrapper):
-    """Where a request stands."""
+    """State of a request."""
 
 REQUEST_STATE_UNSPECIFIED: RequestState.ValueType  # 0
 REQUEST_STATE_QUEUED: RequestState.ValueType  # 1
+"""waits for a placement"""
 REQUEST_STATE_RUNNING: RequestState.ValueType  # 2
+"""placed on an instance"""
 REQUEST_STATE_FINISHED: RequestState.ValueType  # 3
+"""generation ended by itself"""
 REQUEST_STATE_FAILED: RequestState.ValueType  # 4
+"""it could not be completed"""
 REQUEST_STATE_CANCELLED: RequestState.ValueType  # 5
+"""a client cancelled it, or its last client went away"""
 REQUEST_STATE_EXPIRED: RequestState.ValueType  # 6
+"""its deadline passed"""
 Global___RequestState: _TypeAlias = RequestState  # noqa: Y015
 
 @_typing.final
@@ -106,7 +118,9 @@ class TokenIds(_message.Message):
 
     IDS_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    def ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """at least one, each below the model's vocabulary size"""
+
     def __init__(
         self,
         *,
@@ -132,9 +146,11 @@ class ChatMessage(_message.Message):
     role: _builtins.str
     """"system", "user", "assistant", "tool" """
     name: _builtins.str
-    """optional"""
+    """of the speaker; may be empty"""
     @_builtins.property
-    def content(self) -> _containers.RepeatedCompositeFieldContainer[Global___ContentPart]: ...
+    def content(self) -> _containers.RepeatedCompositeFieldContainer[Global___ContentPart]:
+        """joined without a separator"""
+
     def __init__(
         self,
         *,
@@ -161,6 +177,7 @@ class ContentPart(_message.Message):
     AUDIO_FIELD_NUMBER: _builtins.int
     VIDEO_FIELD_NUMBER: _builtins.int
     text: _builtins.str
+    """plain text"""
     @_builtins.property
     def image(self) -> Global___Media:
         """refused in this version"""
@@ -193,7 +210,7 @@ Global___ContentPart: _TypeAlias = ContentPart  # noqa: Y015
 
 @_typing.final
 class Media(_message.Message):
-    """Non-text content."""
+    """Content that is not text."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -201,8 +218,11 @@ class Media(_message.Message):
     URI_FIELD_NUMBER: _builtins.int
     MIME_TYPE_FIELD_NUMBER: _builtins.int
     data: _builtins.bytes
+    """the content itself"""
     uri: _builtins.str
+    """where to fetch it"""
     mime_type: _builtins.str
+    """such as "image/png" """
     def __init__(
         self,
         *,
@@ -230,11 +250,13 @@ class Chat(_message.Message):
     CONTINUE_FINAL_MESSAGE_FIELD_NUMBER: _builtins.int
     TEMPLATE_ARGUMENTS_JSON_FIELD_NUMBER: _builtins.int
     continue_final_message: _builtins.bool
-    """generate inside the last message instead of a new one"""
+    """continue the last message instead of beginning a new one"""
     template_arguments_json: _builtins.str
-    """a JSON object of further template variables; empty for none"""
+    """further variables of the template, as a JSON object; empty for none"""
     @_builtins.property
-    def messages(self) -> _containers.RepeatedCompositeFieldContainer[Global___ChatMessage]: ...
+    def messages(self) -> _containers.RepeatedCompositeFieldContainer[Global___ChatMessage]:
+        """oldest first; at least one"""
+
     def __init__(
         self,
         *,
@@ -252,7 +274,7 @@ Global___Chat: _TypeAlias = Chat  # noqa: Y015
 
 @_typing.final
 class GenerationSpec(_message.Message):
-    """What to generate, from what, and what the caller expects of it."""
+    """What to generate, from which prompt, and with which targets."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -294,42 +316,52 @@ class GenerationSpec(_message.Message):
     RESUME_MODE_FIELD_NUMBER: _builtins.int
     SKIP_SPECIAL_TOKENS_IN_PROMPT_FIELD_NUMBER: _builtins.int
     model: _builtins.str
-    """empty if the fleet serves exactly one"""
+    """name of the model; may be empty if the fleet serves exactly one"""
     text: _builtins.str
+    """at most 8 MiB; tokenized by the scheduler"""
     priority: _common_pb2.Priority.ValueType
+    """absent: NORMAL"""
     cost_budget: _builtins.float
-    """in the currency of the instances' price"""
+    """most it should cost, >= 0, in the currency of the instances' prices"""
     session: _builtins.str
-    """requests of one conversation, for cache affinity"""
+    """the conversation it belongs to; has no effect in this version"""
     preferred_instance: _builtins.str
-    """used if it is eligible and has room"""
+    """used if it can serve the request and has free capacity"""
     adapter: _builtins.str
-    """LoRA adapter by name; empty for none"""
+    """name of a LoRA adapter; empty for none"""
     no_instance: Global___NoInstance.ValueType
+    """what to do when no instance can serve it now"""
     resume_mode: Global___ResumeMode.ValueType
+    """how to continue after an instance failed"""
     skip_special_tokens_in_prompt: _builtins.bool
     """do not add the tokenizer's special tokens to a text prompt"""
     @_builtins.property
-    def tokens(self) -> Global___TokenIds: ...
+    def tokens(self) -> Global___TokenIds:
+        """at most 2,097,152"""
+
     @_builtins.property
-    def chat(self) -> Global___Chat: ...
+    def chat(self) -> Global___Chat:
+        """texts together at most 8 MiB"""
+
     @_builtins.property
-    def sampling(self) -> _common_pb2.SamplingParams: ...
+    def sampling(self) -> _common_pb2.SamplingParams:
+        """how tokens are chosen"""
+
     @_builtins.property
     def deadline(self) -> _duration_pb2.Duration:
-        """acceptance to last token; the request expires then"""
+        """from acceptance to the last token; the request expires then"""
 
     @_builtins.property
     def ttft_target(self) -> _duration_pb2.Duration:
-        """acceptance to first token; an aim, not a limit"""
+        """from acceptance to the first token; missing it has no consequence"""
 
     @_builtins.property
     def tpot_target(self) -> _duration_pb2.Duration:
-        """per output token after the first; an aim, not a limit"""
+        """per output token after the first; missing it has no consequence"""
 
     @_builtins.property
     def tags(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """for the caller's own use; at most 16, 256 bytes each"""
+        """for the caller's own use; at most 16, each at most 256 bytes with its key"""
 
     def __init__(
         self,
@@ -379,15 +411,17 @@ class GenerateRequest(_message.Message):
     DETACHED_FIELD_NUMBER: _builtins.int
     AFTER_TOKEN_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """the caller's, unique per tenant; made by the scheduler when empty"""
+    """unique within the tenant, at most 256 characters; empty: the scheduler makes one"""
     tenant: _builtins.str
-    """ignored where the caller's credentials name one"""
+    """at most 256 characters; empty: "default" """
     detached: _builtins.bool
-    """keep generating when the client goes away"""
+    """go on when the last client goes away"""
     after_token: _builtins.int
-    """stream from this output position on; absent means 0"""
+    """output position to stream from; absent: 0"""
     @_builtins.property
-    def spec(self) -> Global___GenerationSpec: ...
+    def spec(self) -> Global___GenerationSpec:
+        """what to generate"""
+
     def __init__(
         self,
         *,
@@ -409,7 +443,7 @@ Global___GenerateRequest: _TypeAlias = GenerateRequest  # noqa: Y015
 
 @_typing.final
 class GenerateResponse(_message.Message):
-    """One event in a request's life."""
+    """One event of a request."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -419,17 +453,19 @@ class GenerateResponse(_message.Message):
     FINISHED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def accepted(self) -> Global___Accepted:
-        """first, once per stream"""
+        """the first event, once per stream"""
 
     @_builtins.property
     def scheduled(self) -> Global___Scheduled:
-        """at every placement"""
+        """once per placement"""
 
     @_builtins.property
-    def tokens(self) -> Global___Tokens: ...
+    def tokens(self) -> Global___Tokens:
+        """output"""
+
     @_builtins.property
     def finished(self) -> Global___Finished:
-        """last; failures end the stream with a status instead"""
+        """the last event; a failed request ends the stream with a status instead"""
 
     def __init__(
         self,
@@ -451,7 +487,7 @@ Global___GenerateResponse: _TypeAlias = GenerateResponse  # noqa: Y015
 
 @_typing.final
 class Accepted(_message.Message):
-    """The request is in, and will end exactly once."""
+    """The request is accepted and will end exactly once."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -462,17 +498,20 @@ class Accepted(_message.Message):
     EXPECTED_WAIT_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
+    """as sent, or made by the scheduler"""
     model: _builtins.str
+    """the model that serves it"""
     prompt_tokens: _builtins.int
+    """tokens of the prompt"""
     attached: _builtins.bool
-    """the id was known: this stream joined it"""
+    """the id was known: this stream joined an earlier request"""
     @_builtins.property
     def expected_wait(self) -> _duration_pb2.Duration:
         """predicted time in the queue"""
 
     @_builtins.property
     def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """options that are accepted and have no effect here"""
+        """options that were accepted and have no effect, in words"""
 
     def __init__(
         self,
@@ -502,9 +541,11 @@ class Scheduled(_message.Message):
     RESUMED_FROM_TOKEN_FIELD_NUMBER: _builtins.int
     DIRECT_DELIVERY_FIELD_NUMBER: _builtins.int
     resumed_from_token: _builtins.int
-    """output position at which a continuation starts; 0 for a first try"""
+    """output position at which this attempt starts; 0 if nothing was delivered yet"""
     @_builtins.property
-    def decision(self) -> _decision_pb2.Decision: ...
+    def decision(self) -> _decision_pb2.Decision:
+        """where and why, without candidates"""
+
     @_builtins.property
     def direct_delivery(self) -> Global___DirectDelivery:
         """absent: tokens come on this stream"""
@@ -526,7 +567,7 @@ Global___Scheduled: _TypeAlias = Scheduled  # noqa: Y015
 
 @_typing.final
 class DirectDelivery(_message.Message):
-    """Where a client may read the tokens from the executor itself. Reserved for a later version."""
+    """Where a client may read tokens from the executor directly. Reserved for a later version."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -538,7 +579,9 @@ class DirectDelivery(_message.Message):
     ticket: _builtins.bytes
     """signed by the scheduler, opaque to the client"""
     @_builtins.property
-    def valid_for(self) -> _duration_pb2.Duration: ...
+    def valid_for(self) -> _duration_pb2.Duration:
+        """how long the ticket may be used"""
+
     def __init__(
         self,
         *,
@@ -556,7 +599,7 @@ Global___DirectDelivery: _TypeAlias = DirectDelivery  # noqa: Y015
 
 @_typing.final
 class Tokens(_message.Message):
-    """Output tokens, each once and in order."""
+    """Output tokens. Each is sent once, in order."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -568,22 +611,24 @@ class Tokens(_message.Message):
     TEXT_FIELD_NUMBER: _builtins.int
     LOGPROBS_FIELD_NUMBER: _builtins.int
     choice: _builtins.int
-    """0 .. n-1"""
+    """index of the output, below SamplingParams.n"""
     first_index: _builtins.int
     """output position of token_ids[0]"""
     text_offset: _builtins.int
     """where text begins in the whole output text, in Unicode code points"""
     text: _builtins.str
-    """may lag behind the tokens: bytes of a character, a possible stop string"""
+    """may be behind the tokens while a character or a stop string is incomplete"""
     @_builtins.property
     def attempt(self) -> _common_pb2.Attempt:
-        """that generated them"""
+        """the attempt that generated them"""
 
     @_builtins.property
-    def token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    def token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """in order"""
+
     @_builtins.property
     def logprobs(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.TokenLogprobs]:
-        """one per token when asked for"""
+        """one per token if SamplingParams.logprobs is set"""
 
     def __init__(
         self,
@@ -619,20 +664,27 @@ class Finished(_message.Message):
     COST_FIELD_NUMBER: _builtins.int
     SLO_FIELD_NUMBER: _builtins.int
     finish_reason: _common_pb2.FinishReason.ValueType
+    """why generation ended"""
     stop_string: _builtins.str
     """the stop string that matched"""
     stop_token_id: _builtins.int
     """the token that ended it"""
     attempts: _builtins.int
-    """placements it took"""
+    """number of placements"""
     cost: _builtins.float
-    """by the price of the instances used"""
+    """in the currency of the instances' prices"""
     @_builtins.property
-    def usage(self) -> _common_pb2.Usage: ...
+    def usage(self) -> _common_pb2.Usage:
+        """tokens used"""
+
     @_builtins.property
-    def timings(self) -> _common_pb2.Timings: ...
+    def timings(self) -> _common_pb2.Timings:
+        """where the time went"""
+
     @_builtins.property
-    def slo(self) -> _containers.RepeatedCompositeFieldContainer[Global___SloResult]: ...
+    def slo(self) -> _containers.RepeatedCompositeFieldContainer[Global___SloResult]:
+        """one per target that the request stated"""
+
     def __init__(
         self,
         *,
@@ -657,7 +709,7 @@ Global___Finished: _TypeAlias = Finished  # noqa: Y015
 
 @_typing.final
 class SloResult(_message.Message):
-    """One target and whether it was met."""
+    """One target of a request, and whether it was met."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -668,10 +720,15 @@ class SloResult(_message.Message):
     target: _builtins.str
     """"ttft", "tpot", "deadline" """
     met: _builtins.bool
+    """measured is at most wanted"""
     @_builtins.property
-    def wanted(self) -> _duration_pb2.Duration: ...
+    def wanted(self) -> _duration_pb2.Duration:
+        """as the request stated"""
+
     @_builtins.property
-    def measured(self) -> _duration_pb2.Duration: ...
+    def measured(self) -> _duration_pb2.Duration:
+        """what it took, so far if it has not ended"""
+
     def __init__(
         self,
         *,
@@ -698,9 +755,11 @@ class CancelRequest(_message.Message):
     TENANT_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
+    """of the request to end"""
     tenant: _builtins.str
+    """empty: "default" """
     reason: _builtins.str
-    """for the record"""
+    """for the request's history, in words"""
     def __init__(
         self,
         *,
@@ -725,7 +784,7 @@ class CancelResponse(_message.Message):
     CANCELLED_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     cancelled: _builtins.bool
-    """false if it had already ended"""
+    """false if the request had already ended"""
     state: Global___RequestState.ValueType
     """after the call"""
     def __init__(
@@ -778,22 +837,31 @@ class RequestView(_message.Message):
     ACCEPTED_AT_FIELD_NUMBER: _builtins.int
     TAGS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
+    """unique within the tenant"""
     tenant: _builtins.str
+    """the tenant it belongs to"""
     model: _builtins.str
+    """the model that serves it"""
     priority: _common_pb2.Priority.ValueType
+    """its class"""
     state: Global___RequestState.ValueType
+    """now"""
     @_builtins.property
     def error(self) -> _status_pb2.Status:
-        """FAILED, CANCELLED, EXPIRED"""
+        """with FAILED, CANCELLED and EXPIRED"""
 
     @_builtins.property
-    def usage(self) -> _common_pb2.Usage: ...
+    def usage(self) -> _common_pb2.Usage:
+        """tokens used so far"""
+
     @_builtins.property
     def accepted_at(self) -> _timestamp_pb2.Timestamp:
-        """for display only"""
+        """wall-clock time, for display only"""
 
     @_builtins.property
-    def tags(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    def tags(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """as the caller set them"""
+
     def __init__(
         self,
         *,
@@ -826,12 +894,16 @@ class SubmitRequest(_message.Message):
     SPEC_FIELD_NUMBER: _builtins.int
     KEEP_RESULT_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
+    """unique within the tenant; empty: the scheduler makes one"""
     tenant: _builtins.str
+    """empty: "default" """
     @_builtins.property
-    def spec(self) -> Global___GenerationSpec: ...
+    def spec(self) -> Global___GenerationSpec:
+        """what to generate"""
+
     @_builtins.property
     def keep_result(self) -> _duration_pb2.Duration:
-        """how long the result is kept after the end"""
+        """how long the result is kept after the request's end"""
 
     def __init__(
         self,
@@ -857,7 +929,9 @@ class SubmitResponse(_message.Message):
 
     ACCEPTED_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def accepted(self) -> Global___Accepted: ...
+    def accepted(self) -> Global___Accepted:
+        """the request is accepted"""
+
     def __init__(
         self,
         *,
@@ -881,8 +955,11 @@ class AttachRequest(_message.Message):
     TENANT_FIELD_NUMBER: _builtins.int
     AFTER_TOKEN_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
+    """of the request to attach to"""
     tenant: _builtins.str
+    """empty: "default" """
     after_token: _builtins.int
+    """output position to stream from; absent: 0"""
     def __init__(
         self,
         *,
@@ -908,7 +985,9 @@ class AttachResponse(_message.Message):
 
     EVENT_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def event(self) -> Global___GenerateResponse: ...
+    def event(self) -> Global___GenerateResponse:
+        """as Generate streams it"""
+
     def __init__(
         self,
         *,
@@ -931,7 +1010,9 @@ class GetRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     TENANT_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
+    """of the request"""
     tenant: _builtins.str
+    """empty: "default" """
     def __init__(
         self,
         *,
@@ -954,7 +1035,9 @@ class GetResponse(_message.Message):
 
     REQUEST_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def request(self) -> Global___RequestView: ...
+    def request(self) -> Global___RequestView:
+        """its state now"""
+
     def __init__(
         self,
         *,
@@ -980,11 +1063,13 @@ class ListRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     tenant: _builtins.str
+    """empty: "default" """
     model: _builtins.str
     """empty: all"""
     page_size: _builtins.int
-    """at most 1000"""
+    """requests per page, at most 1000"""
     page_token: _builtins.str
+    """ListResponse.next_page_token of the page before; empty for the first page"""
     @_builtins.property
     def states(self) -> _containers.RepeatedScalarFieldContainer[Global___RequestState.ValueType]:
         """empty: all"""
@@ -1015,8 +1100,11 @@ class ListResponse(_message.Message):
     REQUESTS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
+    """empty: this is the last page"""
     @_builtins.property
-    def requests(self) -> _containers.RepeatedCompositeFieldContainer[Global___RequestView]: ...
+    def requests(self) -> _containers.RepeatedCompositeFieldContainer[Global___RequestView]:
+        """of this page"""
+
     def __init__(
         self,
         *,
@@ -1046,15 +1134,25 @@ class EmbedRequest(_message.Message):
     PRIORITY_FIELD_NUMBER: _builtins.int
     DEADLINE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
+    """unique within the tenant; empty: the scheduler makes one"""
     tenant: _builtins.str
+    """empty: "default" """
     model: _builtins.str
+    """name of the model"""
     dimensions: _builtins.int
+    """length of each vector; absent: the model's own"""
     normalize: _builtins.bool
+    """scale each vector to length 1"""
     priority: _common_pb2.Priority.ValueType
+    """absent: NORMAL"""
     @_builtins.property
-    def inputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___EmbedInput]: ...
+    def inputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___EmbedInput]:
+        """at least one"""
+
     @_builtins.property
-    def deadline(self) -> _duration_pb2.Duration: ...
+    def deadline(self) -> _duration_pb2.Duration:
+        """from acceptance to the result"""
+
     def __init__(
         self,
         *,
@@ -1086,8 +1184,11 @@ class EmbedInput(_message.Message):
     TEXT_FIELD_NUMBER: _builtins.int
     TOKENS_FIELD_NUMBER: _builtins.int
     text: _builtins.str
+    """tokenized by the scheduler"""
     @_builtins.property
-    def tokens(self) -> Global___TokenIds: ...
+    def tokens(self) -> Global___TokenIds:
+        """tokenized by the caller"""
+
     def __init__(
         self,
         *,
@@ -1117,7 +1218,9 @@ class EmbedResponse(_message.Message):
         """in the order of the inputs"""
 
     @_builtins.property
-    def usage(self) -> _common_pb2.Usage: ...
+    def usage(self) -> _common_pb2.Usage:
+        """tokens used"""
+
     def __init__(
         self,
         *,
@@ -1134,13 +1237,15 @@ Global___EmbedResponse: _TypeAlias = EmbedResponse  # noqa: Y015
 
 @_typing.final
 class Embedding(_message.Message):
-    """One vector."""
+    """The embedding of one input."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     VALUES_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]: ...
+    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """the vector"""
+
     def __init__(
         self,
         *,
@@ -1165,12 +1270,16 @@ class SubmitBatchRequest(_message.Message):
     REQUESTS_FIELD_NUMBER: _builtins.int
     DEADLINE_FIELD_NUMBER: _builtins.int
     batch_id: _builtins.str
+    """unique within the tenant"""
     tenant: _builtins.str
+    """empty: "default" """
     @_builtins.property
-    def requests(self) -> _containers.RepeatedCompositeFieldContainer[Global___SubmitRequest]: ...
+    def requests(self) -> _containers.RepeatedCompositeFieldContainer[Global___SubmitRequest]:
+        """at least one"""
+
     @_builtins.property
     def deadline(self) -> _duration_pb2.Duration:
-        """of the whole batch"""
+        """for the whole batch"""
 
     def __init__(
         self,
@@ -1197,6 +1306,7 @@ class SubmitBatchResponse(_message.Message):
     BATCH_ID_FIELD_NUMBER: _builtins.int
     ITEMS_FIELD_NUMBER: _builtins.int
     batch_id: _builtins.str
+    """as sent"""
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___BatchItem]:
         """in the order of the requests"""
@@ -1217,7 +1327,7 @@ Global___SubmitBatchResponse: _TypeAlias = SubmitBatchResponse  # noqa: Y015
 
 @_typing.final
 class BatchItem(_message.Message):
-    """What became of one request of a batch."""
+    """The outcome of one request of a batch."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1225,10 +1335,15 @@ class BatchItem(_message.Message):
     ACCEPTED_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
+    """of the request"""
     @_builtins.property
-    def accepted(self) -> Global___Accepted: ...
+    def accepted(self) -> Global___Accepted:
+        """it was accepted"""
+
     @_builtins.property
-    def error(self) -> _status_pb2.Status: ...
+    def error(self) -> _status_pb2.Status:
+        """it was refused"""
+
     def __init__(
         self,
         *,

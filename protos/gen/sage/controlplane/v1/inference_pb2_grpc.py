@@ -82,22 +82,23 @@ class InferenceServiceServicer(object):
     """
 
     def Generate(self, request, context):
-        """Submits one request and streams its life: Accepted, Scheduled (once per placement), Tokens, Finished.
+        """Submits one request and streams its events: Accepted, Scheduled (once per placement), Tokens, Finished.
 
-        The same id with the same content attaches to the request that is already there, and with after_token continues
-        where an earlier stream broke off. A request ends exactly once. A client that goes away cancels its request
-        unless it was submitted detached.
+        A call with the id and content of an earlier request attaches to that request; after_token says where its stream
+        continues. A request ends exactly once. When its last client goes away the request is cancelled, unless it is
+        detached.
 
-        Errors: INVALID_ARGUMENT (BadRequest names every field at fault), NOT_FOUND (model), ALREADY_EXISTS (the id with
-        other content), RESOURCE_EXHAUSTED (queue full; RetryInfo), UNAVAILABLE (no instance), DEADLINE_EXCEEDED,
-        CANCELLED, ABORTED (its instance failed and it could not be continued).
+        Errors: INVALID_ARGUMENT (BadRequest names every field at fault), NOT_FOUND (unknown model), ALREADY_EXISTS (the id
+        belongs to a request with other content), RESOURCE_EXHAUSTED (a queue is full; RetryInfo says when to try again),
+        UNAVAILABLE (no instance can serve the request, or the scheduler shuts down), DEADLINE_EXCEEDED, CANCELLED, ABORTED
+        (every attempt failed, or a continuation was not possible).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Cancel(self, request, context):
-        """Ends a request early. Idempotent.
+        """Ends a request early. Idempotent. Errors: NOT_FOUND (unknown request).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -118,21 +119,21 @@ class InferenceServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Get(self, request, context):
-        """The state of one request. UNIMPLEMENTED in this version.
+        """Returns the state of one request. UNIMPLEMENTED in this version.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def List(self, request, context):
-        """The requests of a tenant. UNIMPLEMENTED in this version.
+        """Lists the requests of a tenant. UNIMPLEMENTED in this version.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Embed(self, request, context):
-        """Embeds texts. UNIMPLEMENTED in this version.
+        """Computes embeddings of texts. UNIMPLEMENTED in this version.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -34,28 +34,29 @@ class InferenceServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> InferenceServiceAsyncStub: ...
     Generate: _grpc.UnaryStreamMultiCallable[_inference_pb2.GenerateRequest, _inference_pb2.GenerateResponse]
-    """Submits one request and streams its life: Accepted, Scheduled (once per placement), Tokens, Finished.
+    """Submits one request and streams its events: Accepted, Scheduled (once per placement), Tokens, Finished.
 
-    The same id with the same content attaches to the request that is already there, and with after_token continues
-    where an earlier stream broke off. A request ends exactly once. A client that goes away cancels its request
-    unless it was submitted detached.
+    A call with the id and content of an earlier request attaches to that request; after_token says where its stream
+    continues. A request ends exactly once. When its last client goes away the request is cancelled, unless it is
+    detached.
 
-    Errors: INVALID_ARGUMENT (BadRequest names every field at fault), NOT_FOUND (model), ALREADY_EXISTS (the id with
-    other content), RESOURCE_EXHAUSTED (queue full; RetryInfo), UNAVAILABLE (no instance), DEADLINE_EXCEEDED,
-    CANCELLED, ABORTED (its instance failed and it could not be continued).
+    Errors: INVALID_ARGUMENT (BadRequest names every field at fault), NOT_FOUND (unknown model), ALREADY_EXISTS (the id
+    belongs to a request with other content), RESOURCE_EXHAUSTED (a queue is full; RetryInfo says when to try again),
+    UNAVAILABLE (no instance can serve the request, or the scheduler shuts down), DEADLINE_EXCEEDED, CANCELLED, ABORTED
+    (every attempt failed, or a continuation was not possible).
     """
     Cancel: _grpc.UnaryUnaryMultiCallable[_inference_pb2.CancelRequest, _inference_pb2.CancelResponse]
-    """Ends a request early. Idempotent."""
+    """Ends a request early. Idempotent. Errors: NOT_FOUND (unknown request)."""
     Submit: _grpc.UnaryUnaryMultiCallable[_inference_pb2.SubmitRequest, _inference_pb2.SubmitResponse]
     """Accepts a request for detached use. UNIMPLEMENTED in this version."""
     Attach: _grpc.UnaryStreamMultiCallable[_inference_pb2.AttachRequest, _inference_pb2.AttachResponse]
     """Streams a request submitted earlier. UNIMPLEMENTED in this version."""
     Get: _grpc.UnaryUnaryMultiCallable[_inference_pb2.GetRequest, _inference_pb2.GetResponse]
-    """The state of one request. UNIMPLEMENTED in this version."""
+    """Returns the state of one request. UNIMPLEMENTED in this version."""
     List: _grpc.UnaryUnaryMultiCallable[_inference_pb2.ListRequest, _inference_pb2.ListResponse]
-    """The requests of a tenant. UNIMPLEMENTED in this version."""
+    """Lists the requests of a tenant. UNIMPLEMENTED in this version."""
     Embed: _grpc.UnaryUnaryMultiCallable[_inference_pb2.EmbedRequest, _inference_pb2.EmbedResponse]
-    """Embeds texts. UNIMPLEMENTED in this version."""
+    """Computes embeddings of texts. UNIMPLEMENTED in this version."""
     SubmitBatch: _grpc.UnaryUnaryMultiCallable[_inference_pb2.SubmitBatchRequest, _inference_pb2.SubmitBatchResponse]
     """Submits many requests at once. UNIMPLEMENTED in this version."""
 
@@ -65,28 +66,29 @@ class InferenceServiceAsyncStub(InferenceServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Generate: _aio.UnaryStreamMultiCallable[_inference_pb2.GenerateRequest, _inference_pb2.GenerateResponse]  # type: ignore[assignment]
-    """Submits one request and streams its life: Accepted, Scheduled (once per placement), Tokens, Finished.
+    """Submits one request and streams its events: Accepted, Scheduled (once per placement), Tokens, Finished.
 
-    The same id with the same content attaches to the request that is already there, and with after_token continues
-    where an earlier stream broke off. A request ends exactly once. A client that goes away cancels its request
-    unless it was submitted detached.
+    A call with the id and content of an earlier request attaches to that request; after_token says where its stream
+    continues. A request ends exactly once. When its last client goes away the request is cancelled, unless it is
+    detached.
 
-    Errors: INVALID_ARGUMENT (BadRequest names every field at fault), NOT_FOUND (model), ALREADY_EXISTS (the id with
-    other content), RESOURCE_EXHAUSTED (queue full; RetryInfo), UNAVAILABLE (no instance), DEADLINE_EXCEEDED,
-    CANCELLED, ABORTED (its instance failed and it could not be continued).
+    Errors: INVALID_ARGUMENT (BadRequest names every field at fault), NOT_FOUND (unknown model), ALREADY_EXISTS (the id
+    belongs to a request with other content), RESOURCE_EXHAUSTED (a queue is full; RetryInfo says when to try again),
+    UNAVAILABLE (no instance can serve the request, or the scheduler shuts down), DEADLINE_EXCEEDED, CANCELLED, ABORTED
+    (every attempt failed, or a continuation was not possible).
     """
     Cancel: _aio.UnaryUnaryMultiCallable[_inference_pb2.CancelRequest, _inference_pb2.CancelResponse]  # type: ignore[assignment]
-    """Ends a request early. Idempotent."""
+    """Ends a request early. Idempotent. Errors: NOT_FOUND (unknown request)."""
     Submit: _aio.UnaryUnaryMultiCallable[_inference_pb2.SubmitRequest, _inference_pb2.SubmitResponse]  # type: ignore[assignment]
     """Accepts a request for detached use. UNIMPLEMENTED in this version."""
     Attach: _aio.UnaryStreamMultiCallable[_inference_pb2.AttachRequest, _inference_pb2.AttachResponse]  # type: ignore[assignment]
     """Streams a request submitted earlier. UNIMPLEMENTED in this version."""
     Get: _aio.UnaryUnaryMultiCallable[_inference_pb2.GetRequest, _inference_pb2.GetResponse]  # type: ignore[assignment]
-    """The state of one request. UNIMPLEMENTED in this version."""
+    """Returns the state of one request. UNIMPLEMENTED in this version."""
     List: _aio.UnaryUnaryMultiCallable[_inference_pb2.ListRequest, _inference_pb2.ListResponse]  # type: ignore[assignment]
-    """The requests of a tenant. UNIMPLEMENTED in this version."""
+    """Lists the requests of a tenant. UNIMPLEMENTED in this version."""
     Embed: _aio.UnaryUnaryMultiCallable[_inference_pb2.EmbedRequest, _inference_pb2.EmbedResponse]  # type: ignore[assignment]
-    """Embeds texts. UNIMPLEMENTED in this version."""
+    """Computes embeddings of texts. UNIMPLEMENTED in this version."""
     SubmitBatch: _aio.UnaryUnaryMultiCallable[_inference_pb2.SubmitBatchRequest, _inference_pb2.SubmitBatchResponse]  # type: ignore[assignment]
     """Submits many requests at once. UNIMPLEMENTED in this version."""
 
@@ -99,15 +101,16 @@ class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _inference_pb2.GenerateRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_inference_pb2.GenerateResponse], _abc.AsyncIterator[_inference_pb2.GenerateResponse]]:
-        """Submits one request and streams its life: Accepted, Scheduled (once per placement), Tokens, Finished.
+        """Submits one request and streams its events: Accepted, Scheduled (once per placement), Tokens, Finished.
 
-        The same id with the same content attaches to the request that is already there, and with after_token continues
-        where an earlier stream broke off. A request ends exactly once. A client that goes away cancels its request
-        unless it was submitted detached.
+        A call with the id and content of an earlier request attaches to that request; after_token says where its stream
+        continues. A request ends exactly once. When its last client goes away the request is cancelled, unless it is
+        detached.
 
-        Errors: INVALID_ARGUMENT (BadRequest names every field at fault), NOT_FOUND (model), ALREADY_EXISTS (the id with
-        other content), RESOURCE_EXHAUSTED (queue full; RetryInfo), UNAVAILABLE (no instance), DEADLINE_EXCEEDED,
-        CANCELLED, ABORTED (its instance failed and it could not be continued).
+        Errors: INVALID_ARGUMENT (BadRequest names every field at fault), NOT_FOUND (unknown model), ALREADY_EXISTS (the id
+        belongs to a request with other content), RESOURCE_EXHAUSTED (a queue is full; RetryInfo says when to try again),
+        UNAVAILABLE (no instance can serve the request, or the scheduler shuts down), DEADLINE_EXCEEDED, CANCELLED, ABORTED
+        (every attempt failed, or a continuation was not possible).
         """
 
     @_abc_1.abstractmethod
@@ -116,7 +119,7 @@ class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _inference_pb2.CancelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_inference_pb2.CancelResponse, _abc.Awaitable[_inference_pb2.CancelResponse]]:
-        """Ends a request early. Idempotent."""
+        """Ends a request early. Idempotent. Errors: NOT_FOUND (unknown request)."""
 
     @_abc_1.abstractmethod
     def Submit(
@@ -140,7 +143,7 @@ class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _inference_pb2.GetRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_inference_pb2.GetResponse, _abc.Awaitable[_inference_pb2.GetResponse]]:
-        """The state of one request. UNIMPLEMENTED in this version."""
+        """Returns the state of one request. UNIMPLEMENTED in this version."""
 
     @_abc_1.abstractmethod
     def List(
@@ -148,7 +151,7 @@ class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _inference_pb2.ListRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_inference_pb2.ListResponse, _abc.Awaitable[_inference_pb2.ListResponse]]:
-        """The requests of a tenant. UNIMPLEMENTED in this version."""
+        """Lists the requests of a tenant. UNIMPLEMENTED in this version."""
 
     @_abc_1.abstractmethod
     def Embed(
@@ -156,7 +159,7 @@ class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _inference_pb2.EmbedRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_inference_pb2.EmbedResponse, _abc.Awaitable[_inference_pb2.EmbedResponse]]:
-        """Embeds texts. UNIMPLEMENTED in this version."""
+        """Computes embeddings of texts. UNIMPLEMENTED in this version."""
 
     @_abc_1.abstractmethod
     def SubmitBatch(

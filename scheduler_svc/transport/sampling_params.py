@@ -1,0 +1,83 @@
+"""SamplingParams in both directions: what callers set, and what executors are told.
+
+Both directions are derived from the fields that the message and the domain's ``Sampling`` have in common, by name.  A
+new number, string, boolean or list of both needs no change here.  A test fails for a field that only one of them has.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+from typing import Any
+
+from sage.controlplane.v1 import common_pb2
+from scheduler_svc.domain.request import Sampling, StructuredOutput
+from scheduler_svc.transport.violations import Violations
+
+_IN_DOMAIN = frozenset(each.name for each in fields(Sampling))
+_SHARED = tuple(each for each in common_pb2.SamplingParams.DESCRIPTOR.fields if each.name in _IN_DOMAIN)
+
+SCALARS = tuple(each.name for each in _SHARED if each.message_type is None and each.has_presence)
+"""Single values.  An absent one takes the model's default."""
+
+LISTS = tuple(each.name for each in _SHARED if each.message_type is None and not each.has_presence)
+"""Repeated values.  An empty list counts as absent."""
+
+
+def given(wire: common_pb2.SamplingParams, violations: Violations) -> dict[str, Any]:
+    """Return the fields of ``Sampling`` that the caller set.
+
+    It checks the number of choices and the form of structured output; ranges are checked by ``domain.admission``, which
+    knows the model.
+    """
+    found: dict[str, Any] = {name: getattr(wire, name) for name in SCALARS if wire.HasField(name)}  # type: ignore[arg-type]
+    found |= {name: tuple(values) for name in LISTS if (values := getattr(wire, name))}
+    if wire.logit_bias:
+        found["logit_bias"] = dict(wire.logit_bias)
+    if wire.HasField("n") and wire.n != 1:
+        violations.add("spec.sampling.n", f"is {wire.n}; this version generates one choice per request")
+    if wire.HasField("structured_output"):
+        found["structured_output"] = _structured(wire.structured_output, violations)
+    return found
+
+
+def to_wire(sampling: Sampling) -> common_pb2.SamplingParams:
+    """Convert complete sampling for an executor.  A value that is None stays absent."""
+    values: dict[str, Any] = {name: getattr(sampling, name) for name in (*SCALARS, *LISTS)}
+    return common_pb2.SamplingParams(
+        **values,
+        logit_bias=sampling.logit_bias,
+        structured_output=_structured_to_wire(sampling.structured_output),
+    )
+
+
+def _structured(wire: common_pb2.StructuredOutput, violations: Violations) -> StructuredOutput | None:
+    field = "spec.sampling.structured_output"
+    kind = wire.WhichOneof("kind")
+    if kind is None:
+        violations.add(field, "give one of json_schema, json_object, regex, choice, grammar")
+        return None
+    if kind == "json_object":
+        if not wire.json_object:
+            violations.add(f"{field}.json_object", "is false; leave structured_output out instead")
+        return StructuredOutput(kind=kind, value="")
+    if kind == "choice":
+        choices = list(wire.choice.choices)
+        if not choices or not all(choices):
+            violations.add(f"{field}.choice", "must hold at least one string, none of them empty")
+        return StructuredOutput(kind=kind, value=json.dumps(choices))
+    value: str = getattr(wire, kind)
+    if not value:
+        violations.add(f"{field}.{kind}", "is empty")
+    return StructuredOutput(kind=kind, value=value)
+
+
+def _structured_to_wire(structured: StructuredOutput | None) -> common_pb2.StructuredOutput | None:
+    if structured is None:
+        return None
+    if structured.kind == "json_object":
+        return common_pb2.StructuredOutput(json_object=True)
+    if structured.kind == "choice":
+        choices = common_pb2.StructuredOutput.Choices(choices=json.loads(structured.value))
+        return common_pb2.StructuredOutput(choice=choices)
+    return common_pb2.StructuredOutput(**{structured.kind: structured.value})  # type: ignore[arg-type]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from executor_svc.engine.clock import Clock
 from executor_svc.engine.settings import EngineSettings
-from executor_svc.engine.simulated.engine import SimulatedEngineFactory
+from executor_svc.engine.simulated.starting import SimulatedEngineFactory
 from executor_svc.runtime.engine_port import EngineFactory
 
 
@@ -16,6 +16,6 @@ def engine_factory(settings: EngineSettings, clock: Clock | None = None) -> Engi
     """
     if settings.kind == "simulated":
         return SimulatedEngineFactory(settings.model, settings.simulated, clock)
-    from executor_svc.engine.vllm.engine import VllmEngineFactory
+    from executor_svc.engine.vllm.starting import VllmEngineFactory
 
     return VllmEngineFactory(settings.model, settings.vllm)

@@ -8,7 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from executor_svc.runtime.detokenizer import Detokenizer
 from executor_svc.runtime.engine_port import TokenLogprob
 from executor_svc.runtime.log_context import About
-from executor_svc.runtime.messages import Attempt, Ended, HeldAttempt, Piece
+from executor_svc.runtime.messages.attempt_id import AttemptId
+from executor_svc.runtime.messages.outputs import Ended, Piece
+from executor_svc.runtime.messages.registration import HeldAttempt
 
 PIECE_TOKENS = 1024  # a piece that waits grows to about this many tokens; then the next one begins
 
@@ -40,7 +42,7 @@ class AttemptOutput:
 
     def __init__(
         self,
-        attempt: Attempt,
+        attempt: AttemptId,
         *,
         detokenizer: Callable[[], Detokenizer],
         emitted: Sequence[int] = (),

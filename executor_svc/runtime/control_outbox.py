@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 
 from executor_svc.runtime.engine_port import EngineState
-from executor_svc.runtime.messages import (
+from executor_svc.runtime.messages.reports import (
     ControlUp,
     Drained,
     DrainRequested,

@@ -9,8 +9,8 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from executor_svc.runtime.assignments import Assignments
-from executor_svc.runtime.messages import EndCause
+from executor_svc.runtime.attempt_table import AttemptTable
+from executor_svc.runtime.messages.outputs import EndCause
 from executor_svc.runtime.session import Session
 
 log = logging.getLogger(__name__)
@@ -23,10 +23,10 @@ class Drain:
     """A drain is ordered by the scheduler and can be taken back, or it is this executor's own and cannot."""
 
     def __init__(
-        self, *, assignments: Assignments, session: Session, timeout_s: float, kv_used_tokens: Callable[[], int]
+        self, *, attempts: AttemptTable, session: Session, timeout_s: float, kv_used_tokens: Callable[[], int]
     ) -> None:
         """``kv_used_tokens``: the engine's own count."""
-        self._assignments = assignments
+        self._attempts = attempts
         self._session = session
         self._timeout_s = timeout_s
         self._kv_used_tokens = kv_used_tokens
@@ -39,21 +39,21 @@ class Drain:
         if self.leaving:
             return
         log.info("the scheduler %s", "took the drain back" if resume else "ordered a drain")
-        self._assignments.draining = not resume
+        self._attempts.draining = not resume
         self._reported = False
         self.check()
 
     def session_changed(self) -> None:
         """An order binds for one session; a scheduler that still wants it gives it again."""
-        self._assignments.draining = self.leaving
+        self._attempts.draining = self.leaving
         self._reported = False
         self.check()
 
     def check(self) -> None:
         """Something ended or came: say once when nothing is in flight any more."""
-        if not self._assignments.draining or self._reported or not self._session.connected:
+        if not self._attempts.draining or self._reported or not self._session.connected:
             return
-        if not self._assignments.running and not self._assignments.held:
+        if not self._attempts.running and not self._attempts.held:
             self._reported = True
             self._session.control.report_drained()
 
@@ -64,7 +64,7 @@ class Drain:
 
         KV that was left for others is waited for in the same time, at most until its lease ends.
         """
-        self.leaving = self._assignments.draining = True
+        self.leaving = self._attempts.draining = True
         self._session.control.request_drain(reason)
         self.check()
         try:
@@ -73,29 +73,29 @@ class Drain:
         except TimeoutError:
             if self._keeps_kv():
                 log.warning("KV left for other engines was not fetched in %g s; it goes", self._timeout_s)
-            if count := self._assignments.running:
+            if count := self._attempts.running:
                 log.warning("%d attempts did not end in %g s; they are given back", count, self._timeout_s)
-            self._assignments.fail_all(EndCause.CANCELLED, f"its executor left: {reason}")
+            self._attempts.fail_all(EndCause.CANCELLED, f"its executor left: {reason}")
         await self.settle()
         await self._session.leave(reason)
 
     async def _finished(self) -> None:
-        await self._assignments.none_running()
+        await self._attempts.none_running()
         while self._keeps_kv():
             await asyncio.sleep(LOOK_S)
-            await self._assignments.none_running()
+            await self._attempts.none_running()
 
     def _keeps_kv(self) -> bool:
         """Whether a prompt's KV is still here for another engine, as far as can be told from outside the engine."""
-        leased = asyncio.get_running_loop().time() < self._assignments.kv_kept_until
+        leased = asyncio.get_running_loop().time() < self._attempts.kv_kept_until
         return leased and self._kv_used_tokens() > 0
 
     async def settle(self) -> None:
         """Give the ends of the last attempts a moment to be acknowledged."""
         try:
             async with asyncio.timeout(ACKNOWLEDGE_TIMEOUT_S):
-                await self._assignments.none_running()
+                await self._attempts.none_running()
                 if self._session.connected:
-                    await self._assignments.none_held()
+                    await self._attempts.none_held()
         except TimeoutError:
-            log.warning("%d attempts are not acknowledged to the end", len(self._assignments.held))
+            log.warning("%d attempts are not acknowledged to the end", len(self._attempts.held))

@@ -7,7 +7,8 @@ import logging
 from collections.abc import Callable
 
 from executor_svc.runtime.engine_port import Engine, EngineError
-from executor_svc.runtime.messages import KvReleased, ReleaseKv
+from executor_svc.runtime.messages.commands import ReleaseKv
+from executor_svc.runtime.messages.reports import KvReleased
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from executor_svc.runtime.engine_port import EngineFacts, EngineRequest, FinishReason, InvalidRequestError, Sampling
-from executor_svc.runtime.messages import Assign, Phase
+from executor_svc.runtime.messages.commands import Assign, Phase
 
 PREFILL = Sampling(temperature=0.0, max_tokens=1, ignore_eos=True)  # its token is not used: nothing else matters
 

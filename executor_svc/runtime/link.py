@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
-from executor_svc.runtime.messages import Ack, Command, ControlUp, OutputUp, Register, Welcome
+from executor_svc.runtime.messages.commands import Command
+from executor_svc.runtime.messages.outputs import Ack, OutputUp
+from executor_svc.runtime.messages.registration import Register, Welcome
+from executor_svc.runtime.messages.reports import ControlUp
 
 
 class LinkBroken(Exception):

@@ -1,4 +1,4 @@
-"""What a heartbeat says about load: figures of the engine, rates since a while, how late the event loop runs."""
+"""What a heartbeat says about load: the engine's figures, token rates, how late the event loop runs."""
 
 from __future__ import annotations
 
@@ -7,43 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from executor_svc.runtime.engine_port import Engine, EngineLoad, Iteration
-from executor_svc.runtime.messages import Heartbeat
+from executor_svc.runtime.loop_lag import LoopLag
+from executor_svc.runtime.messages.reports import Heartbeat
 from executor_svc.runtime.observer import NULL_OBSERVER, Observer
 
 ITERATIONS_SENT = 64  # at most, per heartbeat
-LAG_TICK_S = 0.1
-
-
-class LoopLag:
-    """How late the event loop is: a timer set for every tenth of a second, and when it really fired."""
-
-    def __init__(self, observer: Observer = NULL_OBSERVER) -> None:
-        self._observer = observer
-        self._worst_s = 0.0
-        self._due = 0.0
-        self._timer: asyncio.TimerHandle | None = None
-
-    def start(self) -> None:
-        self._schedule(asyncio.get_running_loop())
-
-    def _schedule(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._due = loop.time() + LAG_TICK_S
-        self._timer = loop.call_at(self._due, self._tick, loop)
-
-    def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
-        late_s = max(0.0, loop.time() - self._due)
-        self._observer.lagged(late_s)
-        self._worst_s = max(self._worst_s, late_s)
-        self._schedule(loop)
-
-    def take(self) -> float:
-        """The worst since the last call, in seconds."""
-        worst, self._worst_s = self._worst_s, 0.0
-        return worst
-
-    def stop(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,7 +22,7 @@ class _Totals:
 
 
 class LoadMeter:
-    """Makes heartbeats.  Rates are taken over one to two intervals, however often heartbeats are sent."""
+    """Makes heartbeats.  Token rates are means over one to two intervals, however often heartbeats are sent."""
 
     def __init__(self, lag: LoopLag, observer: Observer = NULL_OBSERVER) -> None:
         self._lag = lag
@@ -65,18 +33,24 @@ class LoadMeter:
         self._next_baseline: _Totals | None = None
 
     def watch(self, engine: Engine) -> None:
+        """Read the load of ``engine`` from now on."""
         self._engine = engine
 
     def load(self) -> EngineLoad | None:
-        """The engine's figures now; None until it is up."""
+        """Return the engine's figures now; None until it is up."""
         return None if self._engine is None else self._engine.load()
 
     def kv_used_tokens(self) -> int:
-        """By the engine's own count; 0 until it is up."""
+        """Return the KV tokens in use by the engine's own count; 0 until it is up."""
         load = self.load()
         return 0 if load is None else load.kv_used_tokens
 
     def heartbeat(self, last_assign: int, interval_s: float) -> Heartbeat:
+        """Make the next heartbeat.
+
+        ``last_assign``: number of the last Assign that the engine has.  ``interval_s``: the session's heartbeat
+        interval, which token rates are averaged over.
+        """
         self._number += 1
         load = self.load()
         iterations = () if self._engine is None else self._engine.take_iterations()
@@ -115,7 +89,7 @@ class LoadMeter:
 
 
 def sample(iterations: Sequence[Iteration], limit: int) -> Sequence[Iteration]:
-    """At most ``limit`` of them, evenly spread, the latest always among them."""
+    """Return at most ``limit`` iterations, evenly spread, the latest always among them."""
     if len(iterations) <= limit:
         return iterations
     step = len(iterations) / limit

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextvars import ContextVar
 
-from executor_svc.runtime.messages import Assign, Attempt, InvalidAssign
+from executor_svc.runtime.messages.attempt_id import AttemptId
+from executor_svc.runtime.messages.commands import Assign, InvalidAssign
 
 About = tuple[str, str, str]
 """Attempt ("epoch/number"), request id and W3C traceparent; the latter two are empty where they are not known."""
@@ -20,7 +21,7 @@ EXTRA = "about_attempt"
 """The record's attribute that goes before what the task is about."""
 
 
-def about(attempt: Attempt, request_id: str = "", trace_headers: Mapping[str, str] | None = None) -> dict[str, About]:
+def about(attempt: AttemptId, request_id: str = "", trace_headers: Mapping[str, str] | None = None) -> dict[str, About]:
     """For ``extra`` of log lines."""
     return {EXTRA: (str(attempt), request_id, (trace_headers or {}).get("traceparent", ""))}
 

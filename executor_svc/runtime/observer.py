@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from executor_svc.runtime.engine_port import Iteration
-from executor_svc.runtime.messages import Assign, Ended
+from executor_svc.runtime.messages.commands import Assign
+from executor_svc.runtime.messages.outputs import Ended
 
 
 class AttemptObserver(Protocol):

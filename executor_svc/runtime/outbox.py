@@ -15,7 +15,14 @@ from collections import deque
 
 from executor_svc.runtime.attempt_output import AttemptOutput
 from executor_svc.runtime.link import LinkBroken
-from executor_svc.runtime.messages import Accepted, Ended, Frame, OutputUp, Piece, Rejected
+from executor_svc.runtime.messages.outputs import (
+    Accepted,
+    Ended,
+    Frame,
+    OutputUp,
+    Piece,
+    Rejected,
+)
 
 NOTICE_LIMIT = 16_384  # notices that wait for the link
 FRAME_WEIGHT = 200_000  # tokens and log probabilities in one frame; about 20 bytes each, well within a message

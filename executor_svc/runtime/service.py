@@ -8,8 +8,8 @@ import signal
 from dataclasses import dataclass
 from typing import Protocol
 
-from executor_svc.runtime.assignment import EngineHands
-from executor_svc.runtime.assignments import Assignments
+from executor_svc.runtime.attempt_services import AttemptServices
+from executor_svc.runtime.attempt_table import AttemptTable
 from executor_svc.runtime.drain import Drain
 from executor_svc.runtime.engine_port import (
     Engine,
@@ -20,10 +20,13 @@ from executor_svc.runtime.engine_port import (
     ModelError,
 )
 from executor_svc.runtime.kv_releases import KvReleases
-from executor_svc.runtime.load_meter import LoadMeter, LoopLag
-from executor_svc.runtime.messages import EndCause, EngineStatus
+from executor_svc.runtime.load_meter import LoadMeter
+from executor_svc.runtime.loop_lag import LoopLag
+from executor_svc.runtime.messages.outputs import EndCause
+from executor_svc.runtime.messages.reports import EngineStatus
 from executor_svc.runtime.outbox import Outbox
-from executor_svc.runtime.session import RegistrationRefused, Session
+from executor_svc.runtime.session import Session
+from executor_svc.runtime.session_opener import RegistrationRefused
 from executor_svc.runtime.tasks import TaskDied, WatchedTasks
 from executor_svc.runtime.text_source import TextSource
 
@@ -62,7 +65,7 @@ class ExecutorService:
         *,
         factory: EngineFactory,
         session: Session,
-        assignments: Assignments,
+        attempts: AttemptTable,
         outbox: Outbox,
         meter: LoadMeter,
         lag: LoopLag,
@@ -72,7 +75,7 @@ class ExecutorService:
     ) -> None:
         self._factory = factory
         self._session = session
-        self.assignments = assignments
+        self.attempts = attempts
         self._outbox = outbox
         self._meter = meter
         self._lag = lag
@@ -85,7 +88,7 @@ class ExecutorService:
         self._departure: asyncio.Task[None] | None = None
         self._exit: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
         self._reported_at = 0.0
-        assignments.on_change = self._load_changed
+        attempts.on_change = self._load_changed
         session.on_drain = drain.ordered
         session.on_release_kv = self._releases.ask
         session.on_connection = self._connection_changed
@@ -164,8 +167,8 @@ class ExecutorService:
         status = EngineStatus(state=EngineState.FAILED, message=exit.message)
         self._session.control.set_status(status)
         self._report_health()
-        self.assignments.draining = True
-        self.assignments.fail_all(EndCause.FAILED, exit.message)
+        self.attempts.draining = True
+        self.attempts.fail_all(EndCause.FAILED, exit.message)
         try:
             async with asyncio.timeout(FAREWELL_TIMEOUT_S):
                 await self._session.wait_connected()
@@ -207,7 +210,7 @@ class ExecutorService:
         self._serve(self._engine, text)
 
     def _serve(self, engine: Engine, text: TextSource) -> None:
-        self.assignments.serve(EngineHands(engine=engine, text=text, outbox=self._outbox, on_dead=self._engine_died))
+        self.attempts.serve(AttemptServices(engine=engine, text=text, outbox=self._outbox, on_dead=self._engine_died))
         self._meter.watch(engine)
         self._releases.serve(engine)
         self._session.text_source = text

@@ -10,7 +10,8 @@ from tokenizers import Tokenizer
 
 from executor_svc.runtime.detokenizer import Detokenizer, special_token_ids
 from executor_svc.runtime.engine_port import ModelError, TokenizerFiles
-from executor_svc.runtime.messages import TextOptions, TokenizerChunk
+from executor_svc.runtime.messages.commands import TextOptions
+from executor_svc.runtime.messages.reports import TokenizerChunk
 
 CHUNK_BYTES = 1024 * 1024
 

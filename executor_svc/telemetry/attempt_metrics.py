@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from executor_svc.runtime.engine_port import Iteration
-from executor_svc.runtime.messages import EndCause
+from executor_svc.runtime.messages.outputs import EndCause
 from sage_telemetry import catalogue
 from sage_telemetry.meter import Meter
 

@@ -8,7 +8,8 @@ from types import MappingProxyType
 
 from opentelemetry.trace import SpanContext, SpanKind
 
-from executor_svc.runtime.messages import Assign, EndCause, Ended
+from executor_svc.runtime.messages.commands import Assign
+from executor_svc.runtime.messages.outputs import EndCause, Ended
 from executor_svc.telemetry.attempt_metrics import AttemptMetrics
 from sage_telemetry.otlp_attributes import Attributes
 from sage_telemetry.spans import Event, SpanSource, SpanWriter

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from executor_svc.runtime.assignments import Assignments
+from executor_svc.runtime.attempt_table import AttemptTable
 from executor_svc.runtime.engine_port import EngineState
 from executor_svc.runtime.load_meter import LoadMeter
 from executor_svc.runtime.outbox import Outbox
@@ -12,9 +12,9 @@ from sage_telemetry.meter import Observed
 
 
 class EngineReader:
-    def __init__(self, session: Session, assignments: Assignments, outbox: Outbox, meter: LoadMeter) -> None:
+    def __init__(self, session: Session, attempts: AttemptTable, outbox: Outbox, meter: LoadMeter) -> None:
         self._session = session
-        self._assignments = assignments
+        self._attempts = attempts
         self._outbox = outbox
         self._meter = meter
 
@@ -24,7 +24,7 @@ class EngineReader:
         own: Observed = {
             catalogue.ENGINE_STATE: states,
             catalogue.SESSION_CONNECTED: [((), float(self._session.connected))],
-            catalogue.ATTEMPTS_HELD: [((), len(self._assignments.held))],
+            catalogue.ATTEMPTS_HELD: [((), len(self._attempts.held))],
             catalogue.OUTBOX_BACKLOG: [((), self._outbox.backlog_tokens)],
         }
         capacity: Observed = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from executor_svc.runtime.engine_port import Iteration
-from executor_svc.runtime.messages import Assign
+from executor_svc.runtime.messages.commands import Assign
 from executor_svc.runtime.observer import AttemptObserver
 from executor_svc.telemetry.attempt_metrics import AttemptMetrics
 from executor_svc.telemetry.attempt_watch import AttemptWatch

@@ -7,7 +7,14 @@ from collections.abc import Mapping
 from typing import cast
 
 from executor_svc.runtime.engine_port import JsonValue, Sampling, StructuredKind, StructuredOutput
-from executor_svc.runtime.messages import Assign, Attempt, Continuation, InvalidAssign, Phase, TextOptions
+from executor_svc.runtime.messages.attempt_id import AttemptId
+from executor_svc.runtime.messages.commands import (
+    Assign,
+    Continuation,
+    InvalidAssign,
+    Phase,
+    TextOptions,
+)
 from executor_svc.transport import durations
 from executor_svc.transport.enums import PHASE_FROM_WIRE
 from sage.controlplane.v1 import common_pb2, executor_pb2
@@ -24,7 +31,7 @@ class BadField(Exception):
 
 
 def assign_command(wire: executor_pb2.Assign) -> Assign | InvalidAssign:
-    attempt = Attempt(wire.attempt.epoch, wire.attempt.number)
+    attempt = AttemptId(wire.attempt.epoch, wire.attempt.number)
     try:
         return _assign(wire, attempt)
     except BadField as bad:
@@ -38,7 +45,7 @@ def assign_command(wire: executor_pb2.Assign) -> Assign | InvalidAssign:
         )
 
 
-def _assign(wire: executor_pb2.Assign, attempt: Attempt) -> Assign:
+def _assign(wire: executor_pb2.Assign, attempt: AttemptId) -> Assign:
     if not wire.prompt_token_ids:
         raise BadField("prompt", "the prompt is empty")
     sampling = wire.sampling

@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 from executor_svc.runtime.engine_port import EngineFacts
-from executor_svc.runtime.messages import (
-    Attempt,
+from executor_svc.runtime.messages.attempt_id import AttemptId
+from executor_svc.runtime.messages.commands import (
     Cancel,
     Command,
-    ControlUp,
     Drain,
+    HeartbeatAck,
+    ReleaseKv,
+    Resume,
+    TokenizerWanted,
+)
+from executor_svc.runtime.messages.registration import (
+    HeldAttempt,
+    Register,
+    Role,
+    Welcome,
+)
+from executor_svc.runtime.messages.reports import (
+    ControlUp,
     Drained,
     DrainRequested,
     EngineStatus,
     Goodbye,
     Heartbeat,
-    HeartbeatAck,
-    HeldAttempt,
     KvReleased,
-    Register,
-    ReleaseKv,
-    Resume,
-    Role,
     TokenizerChunk,
-    TokenizerWanted,
-    Welcome,
 )
 from executor_svc.transport import durations
 from executor_svc.transport.assign import assign_command, kv_transfer_params
@@ -32,8 +36,8 @@ from sage.controlplane.v1 import common_pb2, executor_pb2
 from sage_wire.protocol import PROTOCOL_VERSION
 
 
-def attempt_from_wire(wire: common_pb2.Attempt) -> Attempt:
-    return Attempt(wire.epoch, wire.number)
+def attempt_from_wire(wire: common_pb2.Attempt) -> AttemptId:
+    return AttemptId(wire.epoch, wire.number)
 
 
 # --- upwards --------------------------------------------------------------------------------------------------------

@@ -16,7 +16,10 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from executor_svc.runtime.link import LinkBroken, LinkRefused
-from executor_svc.runtime.messages import Ack, Command, ControlUp, OutputUp, Register, Welcome
+from executor_svc.runtime.messages.commands import Command
+from executor_svc.runtime.messages.outputs import Ack, OutputUp
+from executor_svc.runtime.messages.registration import Register, Welcome
+from executor_svc.runtime.messages.reports import ControlUp
 from executor_svc.transport import control_messages, output_messages
 from executor_svc.transport.control_messages import command_from_wire
 from executor_svc.transport.output_messages import output_request

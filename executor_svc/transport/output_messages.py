@@ -6,7 +6,14 @@ import asyncio
 import json
 
 from executor_svc.runtime.engine_port import TokenLogprob
-from executor_svc.runtime.messages import Accepted, Ack, Ended, Frame, OutputUp, Rejected
+from executor_svc.runtime.messages.outputs import (
+    Accepted,
+    Ack,
+    Ended,
+    Frame,
+    OutputUp,
+    Rejected,
+)
 from executor_svc.transport import durations
 from executor_svc.transport.enums import CAUSE_TO_WIRE, FINISH_TO_WIRE, REJECT_TO_WIRE
 from sage.controlplane.v1 import common_pb2, executor_pb2

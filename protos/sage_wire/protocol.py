@@ -12,6 +12,5 @@ MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 PROMPT_LIMIT_BYTES = 8 * 1024 * 1024
 """Bound of a prompt's text; well above what any model's context holds."""
 
-TOKENIZER_CHUNK_BYTES = 1024 * 1024
 TOKENIZER_LIMIT_BYTES = 64 * 1024 * 1024
 """Bound of a model's tokenizer files: the largest public ones are about 35 MB."""

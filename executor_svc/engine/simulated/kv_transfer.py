@@ -12,13 +12,13 @@ from collections.abc import Callable, Coroutine, Mapping
 
 from executor_svc.engine.clock import Clock
 from executor_svc.engine.handoff import opened, sealed
-from executor_svc.engine.settings import SimulatedKvTransferSettings
 from executor_svc.engine.simulated.batch import Batch
 from executor_svc.engine.simulated.faults import FaultState
 from executor_svc.engine.simulated.handoffs import Handoffs
 from executor_svc.engine.simulated.kv import KvLease
 from executor_svc.engine.simulated.pull import Fetch, KeptAt, Puller, PullFailed
 from executor_svc.engine.simulated.sequence import Sequence
+from executor_svc.engine.simulated.settings import SimulatedKvTransferSettings
 from executor_svc.engine.simulated.side_channel import Listener, Message, SideChannel
 from executor_svc.runtime.engine_port import EngineError, JsonValue
 

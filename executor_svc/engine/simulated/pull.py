@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Self
 
 from executor_svc.engine.clock import Clock
-from executor_svc.engine.settings import SimulatedKvTransferSettings
 from executor_svc.engine.simulated.faults import FaultState
+from executor_svc.engine.simulated.settings import SimulatedKvTransferSettings
 from executor_svc.engine.simulated.side_channel import Message, PeerUnreachable, SideChannel
 from executor_svc.runtime.engine_port import EngineError, JsonValue
 

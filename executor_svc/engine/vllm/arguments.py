@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, MutableMapping
 from typing import Any
 
-from executor_svc.engine.settings import ModelSettings, VllmSettings
+from executor_svc.engine.common_settings import ModelSettings
 from executor_svc.engine.vllm.kv_connectors import connector_named
+from executor_svc.engine.vllm.settings import VllmSettings
 from executor_svc.runtime.engine_port import EngineError
 
 WORKER_EXTENSION = "executor_svc.engine.vllm.worker_extension.WorkerExtension"

@@ -14,7 +14,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from executor_svc.engine.settings import ModelSettings
+from executor_svc.engine.common_settings import ModelSettings
 from executor_svc.runtime.engine_port import EngineState, ModelError, ProgressListener
 
 WATCH_PERIOD_S = 1.0  # between progress reports of a download

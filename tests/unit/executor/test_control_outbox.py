@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from executor_svc.runtime.control_outbox import ANSWERS_KEPT, ControlOutbox
 from executor_svc.runtime.engine_port import EngineState
-from executor_svc.runtime.messages import (
+from executor_svc.runtime.messages.reports import (
     ControlUp,
     Drained,
     DrainRequested,

@@ -12,21 +12,19 @@ from typing import Any
 import pytest
 
 from executor_svc.engine.clock import AsyncioClock
-from executor_svc.engine.settings import SimulatedKvTransferSettings
 from executor_svc.engine.simulated.faults import Fault, FaultKind
+from executor_svc.engine.simulated.settings import SimulatedKvTransferSettings
 from executor_svc.engine.simulated.side_channel import MemorySideChannel
-from executor_svc.runtime import assignment
+from executor_svc.runtime import attempt as assignment
 from executor_svc.runtime.engine_port import EngineOutput, EngineRequest, FinishReason, Sampling
-from executor_svc.runtime.messages import (
+from executor_svc.runtime.messages.commands import Continuation, Phase, TextOptions
+from executor_svc.runtime.messages.outputs import (
     Accepted,
-    Continuation,
     EndCause,
     Ended,
     Frame,
-    Phase,
     Rejected,
     RejectReason,
-    TextOptions,
 )
 from executor_svc.transport.output_messages import output_request
 from tests.support.eventually import eventually

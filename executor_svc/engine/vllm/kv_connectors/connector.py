@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
+from executor_svc.engine.common_settings import KvTransferSettings
 from executor_svc.runtime.engine_port import JsonValue
-
-if TYPE_CHECKING:
-    from executor_svc.engine.settings import KvTransferSettings
 
 
 class UnusableParams(Exception):

@@ -13,14 +13,12 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from executor_svc.engine.common_settings import KvTransferSettings
 from executor_svc.engine.vllm.kv_connectors.connector import KvLayout, Pull, TransferCounts, UnusableParams
 from executor_svc.engine.vllm.kv_connectors.nixl_on_cores import THREADS_VARIABLE
 from executor_svc.runtime.engine_port import JsonValue, ModelError
-
-if TYPE_CHECKING:
-    from executor_svc.engine.settings import KvTransferSettings
 
 LEAST_LEASE_S = 2
 _CACHED = "remote_prefill_cached_tokens"  # vLLM 0.32

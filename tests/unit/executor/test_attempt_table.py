@@ -10,19 +10,18 @@ import pytest
 
 from executor_svc.engine.simulated.faults import Fault, FaultKind
 from executor_svc.engine.simulated.tokenizer import EOS_ID
-from executor_svc.runtime import assignment as assignment_module
+from executor_svc.runtime import attempt as attempt_module
 from executor_svc.runtime.engine_port import EngineOutput, EngineRequest, FinishReason, Sampling
-from executor_svc.runtime.messages import (
+from executor_svc.runtime.messages.attempt_id import AttemptId
+from executor_svc.runtime.messages.commands import InvalidAssign, TextOptions
+from executor_svc.runtime.messages.outputs import (
     Accepted,
-    Attempt,
     EndCause,
     Ended,
-    HeldAttempt,
-    InvalidAssign,
     Rejected,
     RejectReason,
-    TextOptions,
 )
+from executor_svc.runtime.messages.registration import HeldAttempt
 from tests.unit.executor.workbench import EPOCH, LONG, PROMPT, Workbench, workbench
 
 TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -112,7 +111,7 @@ async def test_an_attempt_cancelled_before_it_began_ends_all_the_same() -> None:
 async def test_the_first_cause_wins() -> None:
     async with workbench() as bench:
         number = bench.assign()
-        bench.assignments.fail_all(EndCause.FAILED, "first")
+        bench.attempts.fail_all(EndCause.FAILED, "first")
         bench.cancel(number)
         ended = await bench.ended(number)
         assert (ended.cause, ended.message) == (EndCause.FAILED, "first")
@@ -183,7 +182,7 @@ async def test_the_trace_reaches_the_engine() -> None:
 
 
 async def test_an_engine_that_does_not_let_go_of_a_request_counts_as_dead(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(assignment_module, "RELEASE_TIMEOUT_S", 0.01)
+    monkeypatch.setattr(attempt_module, "RELEASE_TIMEOUT_S", 0.01)
 
     async def never_lets_go(request: EngineRequest) -> AsyncGenerator[EngineOutput, None]:
         try:
@@ -194,7 +193,7 @@ async def test_an_engine_that_does_not_let_go_of_a_request_counts_as_dead(monkey
     async with workbench() as bench:
         bench.engine.generate = never_lets_go  # type: ignore[method-assign]
         await bench.run()
-        assert "did not let go" in str(bench.deaths[0])
+        assert "did not release" in str(bench.deaths[0])
 
 
 async def test_a_defect_in_one_attempt_ends_that_attempt_and_no_other(caplog: pytest.LogCaptureFixture) -> None:
@@ -223,7 +222,7 @@ async def test_commands_of_an_older_epoch_are_refused() -> None:
 
 async def test_while_draining_nothing_is_taken() -> None:
     async with workbench() as bench:
-        bench.assignments.draining = True
+        bench.attempts.draining = True
         assert await rejection(bench, bench.assign()) is RejectReason.DRAINING
 
 
@@ -249,31 +248,29 @@ async def test_lines_from_outside_an_attempts_task_say_what_they_are_about(caplo
     async with workbench(max_held=1) as bench:
         held = bench.assign(trace_headers=trace)
         bench.assign(trace_headers=trace)
-        bench.assignments.resume(Attempt(EPOCH, held), 5_000)
-        bench.assignments.refuse_invalid(
+        bench.attempts.resume(AttemptId(EPOCH, held), 5_000)
+        bench.attempts.refuse_invalid(
             InvalidAssign(
-                number=4, attempt=Attempt(EPOCH, 9), field_name="f", message="", request_id="odd", trace_headers=trace
+                number=4, attempt=AttemptId(EPOCH, 9), field_name="f", message="", request_id="odd", trace_headers=trace
             )
         )
-        bench.assignments.let_all_go("the test is over")
-        bench.assignments.resume(Attempt(EPOCH, 77), 0)
+        bench.attempts.fence_all("the test is over")
+        bench.attempts.resume(AttemptId(EPOCH, 77), 0)
     said_of = {record.message.split(": ")[0]: vars(record).get("about_attempt") for record in caplog.records}
     assert said_of["attempt 3/2 rejected"] == ("3/2", "request-2", TRACEPARENT)
-    assert said_of["attempt 3/1 given up"] == ("3/1", "request-1", TRACEPARENT)
+    assert said_of["attempt 3/1 cannot be resumed"] == ("3/1", "request-1", TRACEPARENT)
     assert said_of["attempt 3/9 rejected"] == ("3/9", "odd", TRACEPARENT)
-    assert said_of["attempt 3/1 let go"] == ("3/1", "request-1", TRACEPARENT)
-    assert said_of["output of attempt 3/77 is asked for, which is not here"] == ("3/77", "", "")
+    assert said_of["attempt 3/1 aborted and forgotten"] == ("3/1", "request-1", TRACEPARENT)
+    assert said_of["the scheduler asks for output of attempt 3/77, which is not here"] == ("3/77", "", "")
 
 
 async def test_an_assign_that_makes_no_sense_ends_as_invalid() -> None:
     async with workbench() as bench:
-        attempt = Attempt(EPOCH, 9)
-        bench.assignments.refuse_invalid(
-            InvalidAssign(number=4, attempt=attempt, field_name="sampling.n", message="one")
-        )
+        attempt = AttemptId(EPOCH, 9)
+        bench.attempts.refuse_invalid(InvalidAssign(number=4, attempt=attempt, field_name="sampling.n", message="one"))
         ended = await bench.ended(9)
         assert (ended.cause, ended.field_name) == (EndCause.INVALID, "sampling.n")
-        assert bench.assignments.last_handed_over == 4
+        assert bench.attempts.last_handed_over == 4
 
 
 # --- what is remembered ---------------------------------------------------------------------------------------------
@@ -282,8 +279,8 @@ async def test_an_assign_that_makes_no_sense_ends_as_invalid() -> None:
 async def test_the_load_includes_every_assign_it_says_it_includes() -> None:
     async with workbench() as bench:
         number = bench.assign(Sampling(temperature=0, max_tokens=4000, ignore_eos=True))
-        assert bench.assignments.last_handed_over == 0
-        while bench.assignments.last_handed_over < number:
+        assert bench.attempts.last_handed_over == 0
+        while bench.attempts.last_handed_over < number:
             await asyncio.sleep(0)
         assert bench.engine.load().unfinished == 1
 
@@ -293,28 +290,28 @@ async def test_an_attempt_is_held_until_its_end_is_acknowledged() -> None:
         number = bench.assign()
         await bench.ended(number)
         bench.acknowledge(number, 40)
-        assert list(bench.assignments.held) == [HeldAttempt(attempt=Attempt(EPOCH, number), tokens=40, ended=True)]
+        assert list(bench.attempts.held) == [HeldAttempt(attempt=AttemptId(EPOCH, number), tokens=40, ended=True)]
         bench.acknowledge(number, 40, ended=True)
-        assert not bench.assignments.held
+        assert not bench.attempts.held
 
 
 async def test_a_broken_session_leaves_attempts_running_and_sends_nothing_until_asked() -> None:
     async with workbench() as bench:
         number = bench.assign(Sampling(temperature=0, max_tokens=400, ignore_eos=True))
         await bench.until_tokens(number, 5)
-        bench.assignments.end_session()
+        bench.attempts.end_session()
         bench.messages.clear()
-        await bench.assignments.none_running()
-        bench.begin(keep=[Attempt(EPOCH, number)])
+        await bench.attempts.none_running()
+        bench.begin(keep=[AttemptId(EPOCH, number)])
         assert bench.messages == []
-        assert bench.assignments.held[0] == HeldAttempt(attempt=Attempt(EPOCH, number), tokens=400, ended=True)
+        assert bench.attempts.held[0] == HeldAttempt(attempt=AttemptId(EPOCH, number), tokens=400, ended=True)
 
 
 async def sent_again(bench: Workbench, number: int, from_index: int) -> tuple[list[int], str, Ended]:
-    bench.assignments.end_session()
+    bench.attempts.end_session()
     bench.messages.clear()
-    bench.begin(keep=[Attempt(EPOCH, number)])
-    bench.assignments.resume(Attempt(EPOCH, number), from_index)
+    bench.begin(keep=[AttemptId(EPOCH, number)])
+    bench.attempts.resume(AttemptId(EPOCH, number), from_index)
     return await bench.result(number)
 
 
@@ -347,9 +344,9 @@ async def test_while_nobody_reads_only_token_ids_are_kept() -> None:
     async with workbench() as bench:
         number = bench.assign()
         await bench.until_tokens(number, 1)
-        bench.assignments.end_session()
-        await bench.assignments.none_running()
-        output = bench.assignments._held[Attempt(EPOCH, number)]
+        bench.attempts.end_session()
+        await bench.attempts.none_running()
+        output = bench.attempts._held[AttemptId(EPOCH, number)]
         assert (len(output.token_ids), output.pieces) == (LONG.max_tokens, [])
 
 
@@ -361,10 +358,10 @@ async def test_log_probabilities_are_sent_again_as_far_as_they_are_not_acknowled
         rows = [row for piece in bench.pieces(number) for row in piece.logprobs or ()]
         assert len(rows) == 20
         bench.acknowledge(number, 5)
-        bench.assignments.end_session()
+        bench.attempts.end_session()
         bench.messages.clear()
-        bench.begin(keep=[Attempt(EPOCH, number)])
-        bench.assignments.resume(Attempt(EPOCH, number), 8)
+        bench.begin(keep=[AttemptId(EPOCH, number)])
+        bench.attempts.resume(AttemptId(EPOCH, number), 8)
         await bench.ended(number)
         assert [row for piece in bench.pieces(number) for row in piece.logprobs or ()] == rows[8:]
 
@@ -374,7 +371,7 @@ async def test_a_position_that_was_acknowledged_cannot_be_asked_for_again() -> N
         number = bench.assign(Sampling(temperature=0, max_tokens=4000, ignore_eos=True))
         await bench.until_tokens(number, 10)
         bench.acknowledge(number, 8)
-        bench.assignments.resume(Attempt(EPOCH, number), 3)
+        bench.attempts.resume(AttemptId(EPOCH, number), 3)
         ended = await bench.ended(number)
         assert ended.cause is EndCause.FAILED
         assert "from token 3" in ended.message
@@ -384,11 +381,11 @@ async def test_what_the_scheduler_does_not_keep_is_aborted_without_a_word() -> N
     async with workbench() as bench:
         number = bench.assign(Sampling(temperature=0, max_tokens=4000, ignore_eos=True))
         await bench.until_tokens(number, 3)
-        bench.assignments.end_session()
+        bench.attempts.end_session()
         bench.messages.clear()
         bench.begin(keep=[])
-        await bench.assignments.none_running()
-        assert bench.assignments.held == ()
+        await bench.attempts.none_running()
+        assert bench.attempts.held == ()
         assert bench.engine.load().unfinished == 0
         assert bench.messages == []
 
@@ -397,10 +394,10 @@ async def test_an_attempt_of_another_epoch_is_not_kept() -> None:
     async with workbench() as bench:
         number = bench.assign(Sampling(temperature=0, max_tokens=4000, ignore_eos=True))
         await bench.until_tokens(number, 3)
-        bench.assignments.end_session()
-        bench.assignments.begin_session(EPOCH + 1, [Attempt(EPOCH, number)])
-        await bench.assignments.none_running()
-        assert bench.assignments.held == ()
+        bench.attempts.end_session()
+        bench.attempts.begin_session(EPOCH + 1, [AttemptId(EPOCH, number)])
+        await bench.attempts.none_running()
+        assert bench.attempts.held == ()
 
 
 async def test_attempts_kept_but_never_asked_for_are_let_go() -> None:
@@ -408,20 +405,20 @@ async def test_attempts_kept_but_never_asked_for_are_let_go() -> None:
         kept, resumed = bench.assign(), bench.assign()
         await bench.ended(kept)
         await bench.ended(resumed)
-        bench.assignments.end_session()
-        bench.begin(keep=[Attempt(EPOCH, kept), Attempt(EPOCH, resumed)])
-        bench.assignments.resume(Attempt(EPOCH, resumed), 0)
-        bench.assignments.let_unresumed_go("too late")
-        assert [held.attempt.number for held in bench.assignments.held] == [resumed]
+        bench.attempts.end_session()
+        bench.begin(keep=[AttemptId(EPOCH, kept), AttemptId(EPOCH, resumed)])
+        bench.attempts.resume(AttemptId(EPOCH, resumed), 0)
+        bench.attempts.fence_unresumed("too late")
+        assert [held.attempt.number for held in bench.attempts.held] == [resumed]
 
 
 async def test_assign_numbers_go_on_where_something_was_kept_and_start_anew_where_nothing_was() -> None:
     async with workbench() as bench:
         number = bench.assign()
         await bench.ended(number)
-        bench.assignments.end_session()
-        bench.begin(keep=[Attempt(EPOCH, number)])
-        assert bench.assignments.last_handed_over == 1
-        bench.assignments.end_session()
+        bench.attempts.end_session()
+        bench.begin(keep=[AttemptId(EPOCH, number)])
+        assert bench.attempts.last_handed_over == 1
+        bench.attempts.end_session()
         bench.begin(keep=[])
-        assert bench.assignments.last_handed_over == 0
+        assert bench.attempts.last_handed_over == 0

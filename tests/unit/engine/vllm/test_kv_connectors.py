@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from executor_svc.engine.settings import KvTransferSettings, SimulatedSettings, VllmSettings
+from executor_svc.engine.common_settings import KV_CONNECTORS, KvTransferSettings
+from executor_svc.engine.simulated.settings import SimulatedSettings
 from executor_svc.engine.vllm.kv_connectors import CONNECTORS, connector_named
 from executor_svc.engine.vllm.kv_connectors.connector import KvLayout, UnusableParams
 from executor_svc.engine.vllm.kv_connectors.nixl import NixlConnector
+from executor_svc.engine.vllm.settings import VllmSettings
 from executor_svc.runtime.engine_port import JsonValue, ModelError
 
 NIXL = NixlConnector()
@@ -203,3 +205,7 @@ def test_statistics_become_counts() -> None:
     )
     assert (counts.pulls, counts.failed, counts.unnoticed, counts.expired) == (2, 3, 1, 1)
     assert NIXL.counts({}) == NIXL.counts({"transfer_duration": []})
+
+
+def test_the_connectors_that_can_be_configured_are_the_ones_there_are() -> None:
+    assert set(KV_CONNECTORS) == set(CONNECTORS)

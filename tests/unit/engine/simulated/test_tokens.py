@@ -58,7 +58,7 @@ def test_a_wrong_token_changes_what_follows(prompt: list[int], position: int) ->
 
 def test_every_process_says_the_same() -> None:
     program = (
-        "from tests.unit.engine.test_simulated_tokens import draw, source, PROMPT; print(draw(source(), PROMPT, 30))"
+        "from tests.unit.engine.simulated.test_tokens import draw, source, PROMPT; print(draw(source(), PROMPT, 30))"
     )
     outputs = {
         subprocess.run(

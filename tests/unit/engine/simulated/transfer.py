@@ -7,12 +7,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from executor_svc.engine.settings import ModelSettings, SimulatedKvTransferSettings, SimulatedSettings
-from executor_svc.engine.simulated.engine import SimulatedEngineFactory
+from executor_svc.engine.common_settings import ModelSettings
+from executor_svc.engine.simulated.settings import SimulatedKvTransferSettings, SimulatedSettings
 from executor_svc.engine.simulated.side_channel import MemorySideChannel, SideChannel
+from executor_svc.engine.simulated.starting import SimulatedEngineFactory
 from executor_svc.runtime.engine_port import JsonValue
-from tests.unit.engine.simulation import Simulation, tokens
-from tests.unit.engine.virtual_clock import VirtualClock
+from tests.unit.engine.simulated.simulation import Simulation, tokens
+from tests.unit.engine.simulated.virtual_clock import VirtualClock
 
 LONG_PROMPT = [300 + n for n in range(100)]  # seven blocks of 16
 KEPT_TOKENS = 112

@@ -7,11 +7,11 @@ import json
 
 import pytest
 
-from executor_svc.engine.settings import FaultSettings
 from executor_svc.engine.simulated.faults import Fault, FaultKind
+from executor_svc.engine.simulated.settings import FaultSettings
 from executor_svc.runtime.engine_port import EngineError, FinishReason, InvalidRequestError
-from tests.unit.engine.simulation import simulation, tokens
-from tests.unit.engine.transfer import KEPT_TOKENS, LONG_PROMPT, Pair, pair
+from tests.unit.engine.simulated.simulation import simulation, tokens
+from tests.unit.engine.simulated.transfer import KEPT_TOKENS, LONG_PROMPT, Pair, pair
 
 TIMED = {"handshake_s": 2.0, "pull_base_s": 0.1, "bytes_per_token": 1000, "bandwidth_bytes_per_s": 100_000.0}
 LAST_TOKEN_S = 0.005 + 1 / 20_000  # the step that computes the prompt's last token

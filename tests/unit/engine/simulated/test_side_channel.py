@@ -10,8 +10,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from executor_svc.engine.settings import ModelSettings, SimulatedKvTransferSettings, SimulatedSettings
-from executor_svc.engine.simulated.engine import SimulatedEngine, SimulatedEngineFactory
+from executor_svc.engine.common_settings import ModelSettings
+from executor_svc.engine.simulated.engine import SimulatedEngine
+from executor_svc.engine.simulated.settings import SimulatedKvTransferSettings, SimulatedSettings
 from executor_svc.engine.simulated.side_channel import (
     MemorySideChannel,
     Message,
@@ -19,6 +20,7 @@ from executor_svc.engine.simulated.side_channel import (
     SideChannel,
     TcpSideChannel,
 )
+from executor_svc.engine.simulated.starting import SimulatedEngineFactory
 from executor_svc.runtime.engine_port import EngineError, EngineRequest, Sampling
 from tests.support.eventually import eventually
 
@@ -28,7 +30,7 @@ TRANSFER = SimulatedKvTransferSettings(connector="NixlConnector", handshake_s=0.
 MODEL, SETTINGS = ModelSettings(model="sim"), SimulatedSettings(kv_transfer=TRANSFER, step_base_s=0.0)
 PREFILL_HOST = """
 import asyncio, json
-from tests.unit.engine.test_simulated_side_channel import MODEL, PROMPT, SETTINGS, handed_over, started
+from tests.unit.engine.simulated.test_side_channel import MODEL, PROMPT, SETTINGS, handed_over, started
 
 async def main():
     engine = await started()

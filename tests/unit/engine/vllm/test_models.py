@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from executor_svc.engine.settings import ModelSettings
+from executor_svc.engine.common_settings import ModelSettings
 from executor_svc.engine.vllm import models
 from executor_svc.engine.vllm.models import ResolvedModel, resolve_model
 from executor_svc.runtime.engine_port import EngineState, ModelError
-from tests.unit.engine.fake_hub import COMMIT, MODEL, FakeHub, serving
+from tests.unit.engine.vllm.fake_hub import COMMIT, MODEL, FakeHub, serving
 
 FILES = {
     "config.json": b'{"model_type": "small"}',

@@ -1,4 +1,4 @@
-"""One attempt while the engine works on it: engine outputs in, pieces of output and one end out."""
+"""One attempt while the engine works on it: engine outputs come in, pieces of output and one end go out."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 
 from executor_svc.runtime.attempt_output import AttemptOutput
+from executor_svc.runtime.attempt_services import AttemptServices
 from executor_svc.runtime.detokenizer import Detokenizer, StopMatch
+from executor_svc.runtime.ending import Ending
 from executor_svc.runtime.engine_port import (
-    Engine,
     EngineDeadError,
     EngineError,
     EngineOutput,
@@ -29,60 +29,35 @@ from executor_svc.runtime.leg import (
     resumed_leg,
 )
 from executor_svc.runtime.log_context import ABOUT, EXTRA, about_assigned
-from executor_svc.runtime.messages import Assign, EndCause, Ended, Phase
+from executor_svc.runtime.messages.commands import Assign, Phase
+from executor_svc.runtime.messages.outputs import EndCause, Ended
 from executor_svc.runtime.observer import AttemptObserver, UnobservedAttempt
-from executor_svc.runtime.outbox import Outbox
 from executor_svc.runtime.replay import Replay, ReplayDiverged
-from executor_svc.runtime.text_source import TextSource
 
 log = logging.getLogger(__name__)
 
-RELEASE_TIMEOUT_S = 10.0  # the engine's time to let go of an aborted request; longer means it is stuck
-STOP_TIMEOUT_S = 10.0  # its time to end a prefill leg early; longer, and the leg is aborted whatever it leaves behind
-
+RELEASE_TIMEOUT_S = 10.0  # for the engine to release an aborted request; longer means it is stuck
+STOP_TIMEOUT_S = 10.0  # for the engine to end a prefill leg early; then the leg is aborted whatever it leaves behind
 
 DEADLINE_PASSED = "the caller's deadline passed"
 KV_RECOMPUTED = "the KV of its prompt could not be fetched and was computed here"
 
 
-@dataclass(slots=True, kw_only=True)
-class Ending:
-    """How an attempt ends, in the making.  The first cause wins."""
+class Attempt:
+    """Runs one leg on the engine as one task.
 
-    cause: EndCause
-    message: str = ""
-    field_name: str = ""
-    finish_reason: FinishReason | None = None
-    stop_string: str = ""
-    stop_token_id: int | None = None
-
-
-@dataclass(slots=True, kw_only=True)
-class EngineHands:
-    """What an assignment works with once the engine is up."""
-
-    engine: Engine
-    text: TextSource
-    outbox: Outbox
-    on_dead: Callable[[EngineDeadError], None]
-    end_ids: frozenset[int] = field(init=False)  # tokens that end generation unless ignore_eos
-
-    def __post_init__(self) -> None:
-        self.end_ids = self.engine.facts.eos_token_ids | self.text.end_of_sequence_ids
-
-
-class Assignment:
-    """Runs as one task.  ``output.ended`` is set, and the engine's room free, when the task is done."""
+    When the task is done and ``conclude`` was called, ``output.ended`` is set and the engine holds nothing for it.
+    """
 
     def __init__(
         self,
         assign: Assign,
-        hands: EngineHands,
+        services: AttemptServices,
         deadline: float | None,
         observed: AttemptObserver | None = None,
     ) -> None:
         self.assign = assign
-        self._hands = hands
+        self._services = services
         self._observed = observed or UnobservedAttempt(assign.trace_headers)
         self._first_token_due = True
         self._deadline = deadline  # on the event loop's clock
@@ -92,7 +67,7 @@ class Assignment:
         self._stop: asyncio.Task[None] | None = None
         self._cached_prompt_tokens = 0
         self._kv_transfer_params: Mapping[str, JsonValue] | None = None
-        self._taken_on = False  # by the engine: it lets the prefill side know what becomes of a handoff
+        self._taken_on = False  # the engine has the request: it tells the prefill side what becomes of a handoff
         self._kv_lease_ends_at: float | None = None  # on the event loop's clock
         self._text: Detokenizer = self._detokenizer()
         self._task: asyncio.Task[None] | None = None
@@ -107,21 +82,22 @@ class Assignment:
         )
 
     def _detokenizer(self) -> Detokenizer:
-        return self._hands.text.detokenizer(self.assign.text)
+        return self._services.text.detokenizer(self.assign.text)
 
-    # --- its life ---------------------------------------------------------------------------------------------------
+    # --- start and end ------------------------------------------------------------------------------------------------
 
     def start(self, task: asyncio.Task[None]) -> None:
+        """Note the task that ``run`` runs in, so that the attempt can be interrupted."""
         self._task = task
 
     def interrupt(self, cause: EndCause, message: str) -> None:
-        """End it early.  Without effect once it is ending for another reason."""
+        """End the attempt early.  Without effect once it is ending for another reason."""
         task = self._task
         if self._ending is not None or self._stopping is not None or task is None or task.done():
             return
         ending = Ending(cause=cause, message=message)
         if self.assign.phase is Phase.PREFILLING and self._taken_on:
-            # It may be over already, and its KV kept: then that is what has to be told.
+            # The leg may be over already and its KV kept: then its end is a finished one, with transfer parameters.
             self._stopping = ending
             self._stop = asyncio.get_running_loop().create_task(self._stop_leg(task, ending), name="stop-prefill")
         else:
@@ -132,10 +108,10 @@ class Assignment:
         task.cancel()
 
     async def _stop_leg(self, task: asyncio.Task[None], ending: Ending) -> None:
-        """Have the engine end it; its stream says how it ended."""
+        """Have the engine end a prefill leg; the stream of outputs says how it ended."""
         try:
             async with asyncio.timeout(STOP_TIMEOUT_S):
-                await self._hands.engine.stop(engine_request_id(self.assign))
+                await self._services.engine.stop(engine_request_id(self.assign))
                 await asyncio.wait([task])
         except TimeoutError:
             log.warning("the engine could not be told to stop: no answer in %g s", STOP_TIMEOUT_S)
@@ -146,11 +122,11 @@ class Assignment:
                 self._abort(task, ending)
 
     async def run(self, on_handed_over: Callable[[], None]) -> None:
-        """``on_handed_over`` is called when the engine has the request, or will never have it."""
+        """Generate until the end.  Call ``on_handed_over`` when the engine has the request, or will never have it."""
         ABOUT.set(self.output.about[EXTRA])
         try:
             complete = self._complete_already()
-            leg = None if complete else first_leg(self.assign, self._hands.engine.facts)
+            leg = None if complete else first_leg(self.assign, self._services.engine.facts)
         except InvalidRequestError as error:
             self._end(EndCause.INVALID, error.message, field_name=error.field_name)
             leg = None
@@ -163,7 +139,7 @@ class Assignment:
             await self._after_divergence(divergence)
 
     def conclude(self) -> None:
-        """The task is over, however it went: say how."""
+        """Report the end.  Call once, when the task is over, however it went."""
         ending = self._ending or Ending(cause=EndCause.FAILED, message="the executor failed to run it")
         trailing = self._text.finish() if ending.cause is EndCause.FINISHED and not ending.stop_string else ""
         self.output.ended = Ended(
@@ -183,7 +159,7 @@ class Assignment:
             kv_recomputed=self.output.kv_recomputed,
             engine_time_s=asyncio.get_running_loop().time() - self._started_at,
         )
-        self._hands.outbox.ended(self.output)
+        self._services.outbox.ended(self.output)
         self._observed.ended(self.output.ended)
 
     def _end(
@@ -209,12 +185,12 @@ class Assignment:
     # --- continuing what another attempt began ----------------------------------------------------------------------
 
     def _complete_already(self) -> bool:
-        """Take in what was delivered.  True if that was everything and only the end was lost."""
+        """Take in the delivered tokens.  Return True if they were everything and only the end was lost."""
         continuation = self.assign.continuation
         if continuation is None:
             return False
         emitted = continuation.emitted_token_ids
-        complete = already_complete(self.assign, self._hands.engine.facts, self._hands.end_ids)
+        complete = already_complete(self.assign, self._services.engine.facts, self._services.end_ids)
         undecoded = self._undecoded(complete.stop_token_id if complete else None)
         match = self._text.prime(emitted[: len(emitted) - undecoded], continuation.emitted_text_length)
         if match is not None:
@@ -236,13 +212,13 @@ class Assignment:
             self._end(EndCause.REPLAY_DIVERGED, str(divergence))
             return
         log.warning("replay diverged, goes on from what was delivered as the caller allows: %s", divergence)
-        await self._generate(resumed_leg(self.assign, self._hands.engine.facts))
+        await self._generate(resumed_leg(self.assign, self._services.engine.facts))
 
     # --- generating -------------------------------------------------------------------------------------------------
 
     async def _generate(self, leg: Leg) -> None:
-        """Raises ReplayDiverged; every other way out is an ending."""
-        outputs = self._hands.engine.generate(leg.request)
+        """Run one leg on the engine.  Raises ReplayDiverged; every other way out sets the ending."""
+        outputs = self._services.engine.generate(leg.request)
         self._taken_on = True
         prefills = self.assign.phase is Phase.PREFILLING
         try:
@@ -252,21 +228,21 @@ class Assignment:
         except TimeoutError:
             self._end(EndCause.DEADLINE, DEADLINE_PASSED)
         except InvalidRequestError as error:
-            self._turned_down()
+            self._note_engine_refusal()
             self._end(EndCause.INVALID, error.message, field_name=error.field_name)
         except EngineDeadError as error:
-            self._turned_down()
+            self._note_engine_refusal()
             self._end(EndCause.FAILED, f"the engine died: {error}")
-            self._hands.on_dead(error)
+            self._services.on_dead(error)
         except EngineError as error:
-            self._turned_down()
+            self._note_engine_refusal()
             self._end(EndCause.FAILED, str(error))
         finally:
             await self._release(outputs)
 
     @contextmanager
     def _stopped_at(self, deadline: float | None) -> Iterator[None]:
-        """A prefill leg is not cut short at its deadline, but stopped."""
+        """Stop a prefill leg at its deadline: it may have KV to report, so it is not cancelled."""
         if deadline is None:
             yield
             return
@@ -276,19 +252,19 @@ class Assignment:
         finally:
             timer.cancel()
 
-    def _turned_down(self) -> None:
-        """By the engine, with an error.  Before the first token it may not have got as far as its connector."""
+    def _note_engine_refusal(self) -> None:
+        """Note that the engine refused the request: before the first token, its connector may not know of it."""
         self._taken_on = not self._first_token_due
 
     async def _release(self, outputs: AsyncGenerator[EngineOutput, None]) -> None:
-        """Have the engine free the request's room, if it still has it."""
+        """Have the engine release the request's KV and slot, if it still holds them."""
         try:
             async with asyncio.timeout(RELEASE_TIMEOUT_S):
                 await outputs.aclose()
         except TimeoutError:
-            self._hands.on_dead(EngineDeadError(f"it did not let go of a request in {RELEASE_TIMEOUT_S:g} s"))
+            self._services.on_dead(EngineDeadError(f"it did not release a request in {RELEASE_TIMEOUT_S:g} s"))
         except EngineDeadError as error:
-            self._hands.on_dead(error)
+            self._services.on_dead(error)
 
     async def _consume(self, outputs: AsyncGenerator[EngineOutput, None], leg: Leg) -> None:
         replay = Replay(leg.replayed) if leg.replayed else None
@@ -312,7 +288,7 @@ class Assignment:
         return output
 
     def _take(self, output: EngineOutput) -> bool:
-        """Take in one engine output.  True if it was the last."""
+        """Take in one engine output.  Return True if it was the last."""
         if output.cached_prompt_tokens is not None:
             self._cached_prompt_tokens = output.cached_prompt_tokens
         if output.kv_pull_failed:
@@ -344,15 +320,15 @@ class Assignment:
             self._observed.first_token()
         output.append(token_ids, self._text.take(), logprobs)
         if not output.queued:
-            self._hands.outbox.tokens(output)
+            self._services.outbox.tokens(output)
 
     def _undecoded(self, stop_token_id: int | None) -> int:
-        """Tokens at the end that give no text: the token that stopped generation, unless it is asked for."""
+        """Count the tokens at the end that give no text: the stop token, unless the caller asked for its text."""
         return 0 if stop_token_id is None or self.assign.text.include_stop_in_output else 1
 
     def _prefilled(self, output: EngineOutput, reason: FinishReason) -> bool:
-        """The prompt is computed; its token is not for anybody."""
-        lease_s = self._hands.engine.facts.kv_lease_s
+        """Take the end of a prefill leg: its KV is what counts, its token is dropped."""
+        lease_s = self._services.engine.facts.kv_lease_s
         if reason is FinishReason.ABORTED and self._stopping is not None:
             self._ending = self._stopping
         elif output.kv_transfer_params is None or lease_s is None:

@@ -1,7 +1,8 @@
 """Records what of a vLLM release our adapter touches, from the release's wheel: nothing is imported or installed.
 
+    cd tests/unit/engine/vllm
     pip download --no-deps vllm==0.26.0
-    python tests/unit/engine/record_vllm_signatures.py vllm-0.26.0-*.whl > tests/unit/engine/vllm_0_26_signatures.json
+    python record_vllm_signatures.py vllm-0.26.0-*.whl > vllm_0_26_signatures.json
 
 Of each class below: its bases, fields, enum members, properties, the attributes it sets on itself, and the parameters
 of the methods below.  Of the NIXL connector: which of the words below it knows.

@@ -15,11 +15,13 @@ from typing import Any
 
 import pytest
 
+from executor_svc.engine.common_settings import KvTransferSettings, ModelSettings
 from executor_svc.engine.handoff import sealed
-from executor_svc.engine.settings import KvTransferSettings, ModelSettings, VllmSettings
-from executor_svc.engine.vllm import engine as vllm_engine
-from executor_svc.engine.vllm.engine import VllmEngine, VllmEngineFactory
+from executor_svc.engine.vllm import kv_release
 from executor_svc.engine.vllm.kv_connectors.nixl import NixlConnector
+from executor_svc.engine.vllm.serving import VllmEngine
+from executor_svc.engine.vllm.settings import VllmSettings
+from executor_svc.engine.vllm.starting import VllmEngineFactory
 from executor_svc.runtime.engine_port import (
     EngineDeadError,
     EngineError,
@@ -32,8 +34,8 @@ from executor_svc.runtime.engine_port import (
     StructuredKind,
     StructuredOutput,
 )
-from tests.unit.engine.record_vllm_signatures import NIXL_WORDS
-from tests.unit.engine.recorded_vllm import RecordedVllm, Release
+from tests.unit.engine.vllm.record_vllm_signatures import NIXL_WORDS
+from tests.unit.engine.vllm.recorded_vllm import RecordedVllm, Release
 
 SETTINGS = VllmSettings(adapters={"dialect": "/adapters/dialect"}, max_running=8, cpu_cores="0", kv_cache_bytes=1 << 26)
 EVERYTHING = Sampling(
@@ -261,7 +263,7 @@ KEPT: dict[str, Any] = {
 @pytest.fixture
 async def connected(vllm: RecordedVllm, model_path: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[VllmEngine]:
     monkeypatch.setattr(NixlConnector, "refuse_missing", lambda self: None)
-    monkeypatch.setattr(vllm_engine, "MEETING_PAUSES_S", (0.0, 0.0))
+    monkeypatch.setattr(kv_release, "MEETING_PAUSES_S", (0.0, 0.0))
     engine = await VllmEngineFactory(ModelSettings(model=model_path), CONNECTED).start(lambda *report: None)
     vllm.calls.clear()
     yield engine

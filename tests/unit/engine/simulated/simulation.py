@@ -8,10 +8,12 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from executor_svc.engine.settings import ModelSettings, SimulatedSettings
-from executor_svc.engine.simulated.engine import SimulatedEngine, SimulatedEngineFactory
+from executor_svc.engine.common_settings import ModelSettings
+from executor_svc.engine.simulated.engine import SimulatedEngine
+from executor_svc.engine.simulated.settings import SimulatedSettings
+from executor_svc.engine.simulated.starting import SimulatedEngineFactory
 from executor_svc.runtime.engine_port import EngineOutput, EngineRequest, Sampling
-from tests.unit.engine.virtual_clock import VirtualClock
+from tests.unit.engine.simulated.virtual_clock import VirtualClock
 
 PROMPT = tuple(range(300, 310))
 _ids = itertools.count()

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from executor_svc.engine.settings import KvTransferSettings, VllmSettings
+from executor_svc.engine.common_settings import KvTransferSettings
 from executor_svc.engine.vllm.arguments import set_environment
 from executor_svc.engine.vllm.kv_connectors import nixl_on_cores
+from executor_svc.engine.vllm.settings import VllmSettings
 
 CONNECTED = KvTransferSettings(connector="NixlConnector")
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from executor_svc.engine.settings import FaultSettings, ModelSettings, SimulatedSettings
-from executor_svc.engine.simulated.engine import SimulatedEngineFactory
+from executor_svc.engine.common_settings import ModelSettings
 from executor_svc.engine.simulated.faults import Fault, FaultKind
+from executor_svc.engine.simulated.settings import FaultSettings, SimulatedSettings
+from executor_svc.engine.simulated.starting import SimulatedEngineFactory
 from executor_svc.runtime.engine_port import EngineDeadError, EngineError, EngineState, FinishReason, Sampling
-from tests.unit.engine.simulation import PROMPT, simulation, tokens
-from tests.unit.engine.virtual_clock import VirtualClock
+from tests.unit.engine.simulated.simulation import PROMPT, simulation, tokens
+from tests.unit.engine.simulated.virtual_clock import VirtualClock
 
 SLOPE = {"step_base_s": 0.010, "step_per_sequence_s": 0.001, "prefill_tokens_per_s": 1000.0}
 

@@ -1,0 +1,99 @@
+"""Settings that every engine takes.  Unknown keys are errors; every field says its unit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+KV_CONNECTORS = ("NixlConnector",)
+"""KV connectors that can be configured, by vLLM's names.  ``engine/vllm/kv_connectors`` has a file for each."""
+
+
+class SettingsSection(BaseModel):
+    """Base of all engine settings: frozen, and unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class ModelSettings(SettingsSection):
+    """Which model, and where its files are kept."""
+
+    model: str = Field(
+        min_length=1,
+        description="Hub id ('org/name') or path of a local directory.  A simulated engine takes any name.",
+    )
+    served_name: str | None = Field(
+        default=None, min_length=1, description="Name clients ask for.  Default: `model` as given."
+    )
+    revision: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Branch, tag or commit of a hub model; pin a commit.  Not for local paths.",
+    )
+    cache_dir: Path | None = Field(
+        default=None, description="Directory downloads are kept in.  Default: the hub library's own cache."
+    )
+    tokenizer: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Hub id or path of another tokenizer.  Default: the model's own.",
+    )
+    tokenizer_revision: str | None = Field(
+        default=None, min_length=1, description="Branch, tag or commit of a hub tokenizer."
+    )
+    chat_template: Path | None = Field(
+        default=None, description="File with a Jinja chat template used instead of the model's own."
+    )
+    trust_remote_code: bool = Field(
+        default=False, description="Run Python code that ships with the model.  Only for models you trust."
+    )
+
+    @property
+    def name(self) -> str:
+        """Name clients ask for."""
+        return self.served_name or self.model
+
+
+class KvTransferSettings(SettingsSection):
+    """How the KV of a prompt gets from one engine to another.  Off without a connector."""
+
+    connector: str = Field(
+        default="",
+        description="KV connector by vLLM's name, NixlConnector; two engines hand over if both have the same.  "
+        "Default: none, the engine cannot hand over.",
+    )
+    side_channel_host: str = Field(
+        default="127.0.0.1",
+        min_length=1,
+        description="Address of this machine that other engines fetch from: bound to, and told to them.  Neither "
+        "encrypted nor authenticated: anything but loopback belongs on a private network.",
+    )
+    side_channel_port: int = Field(default=0, ge=0, le=65_535, description="Its port; 0 takes a free one.")
+    lease_s: float = Field(
+        default=30.0,
+        gt=0.0,
+        le=3_600.0,
+        description="Seconds a prompt's KV is kept for another engine to fetch.",
+    )
+    load_failure_policy: Literal["recompute", "fail"] = Field(
+        default="recompute", description="A prompt whose KV cannot be fetched is computed here, or its request fails."
+    )
+    extra: dict[str, Any] = Field(
+        default_factory=dict, description="Anything further the connector takes, under its own names."
+    )
+
+    @field_validator("connector")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if value and value not in KV_CONNECTORS:
+            raise ValueError(f"unknown KV connector {value!r}; there are: {', '.join(KV_CONNECTORS)}")
+        return value
+
+    @field_validator("side_channel_host")
+    @classmethod
+    def _one_address(cls, value: str) -> str:
+        if value in ("0.0.0.0", "::", "*"):
+            raise ValueError(f"{value!r} is no address that another engine could be told")
+        return value

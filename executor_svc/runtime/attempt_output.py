@@ -16,10 +16,11 @@ PIECE_TOKENS = 1024  # a piece that waits grows to about this many tokens; then 
 
 
 class AttemptOutput:
-    """Kept until its end is acknowledged for good, so that a scheduler that comes back can ask "from index k".
+    """Everything one attempt put out, kept until its end is acknowledged.
 
-    4 bytes a token.  Text is made again from the tokens when asked for; log probabilities are kept until acknowledged.
-    Memory is bounded by the request's max_tokens.
+    A scheduler that comes back can so ask for the output from any position.  It takes 4 bytes a token, bounded by the
+    request's max_tokens.  Text is made again from the tokens when asked for; log probabilities are kept until
+    acknowledged.
     """
 
     __slots__ = (
@@ -68,6 +69,7 @@ class AttemptOutput:
 
     @property
     def held(self) -> HeldAttempt:
+        """The attempt as a registration lists it."""
         return HeldAttempt(attempt=self.attempt, tokens=len(self.token_ids), ended=self.ended is not None)
 
     def append(self, token_ids: Sequence[int], text: str, logprobs: list[list[TokenLogprob]] | None) -> None:
@@ -85,12 +87,12 @@ class AttemptOutput:
             pieces.append(Piece(self.attempt.number, first_index, token_ids, text, logprobs, self.kv_recomputed))
 
     def suspend(self) -> None:
-        """The session broke.  What was on its way may or may not have arrived."""
+        """Send nothing until ``rewind``: the session broke, and what was on its way may not have arrived."""
         self.pieces.clear()
         self.awaits_resume = True
 
     def rewind(self, from_index: int) -> None:
-        """Have everything from ``from_index`` go out again.  Raises ValueError if it is not there to be sent."""
+        """Send everything from ``from_index`` again.  Raises ValueError if it is not there to be sent."""
         if not self.acknowledged <= from_index <= len(self.token_ids):
             raise ValueError(
                 f"output is asked for from token {from_index}; "
@@ -119,7 +121,7 @@ class AttemptOutput:
         return self._logprobs[start - self._logprobs_from : end - self._logprobs_from]
 
     def acknowledge(self, tokens: int) -> None:
-        """Positions below ``tokens`` are safe with the scheduler."""
+        """Note that output positions below ``tokens`` are safe with the scheduler."""
         self.acknowledged = min(max(self.acknowledged, tokens), len(self.token_ids))
         if self._logprobs:
             done = self.acknowledged - self._logprobs_from
@@ -128,7 +130,10 @@ class AttemptOutput:
 
 
 def _grow(piece: Piece, token_ids: Sequence[int], text: str, logprobs: list[list[TokenLogprob]] | None) -> None:
-    """The link is behind: what it has not taken yet becomes one larger piece.  Copied once, then grown in place."""
+    """Merge output that the link has not taken yet into one larger piece.
+
+    It is copied once, then grown in place.
+    """
     if isinstance(piece.token_ids, array):
         piece.token_ids.extend(token_ids)
         if piece.logprobs is not None and logprobs is not None:

@@ -1,6 +1,8 @@
-"""What goes up on the control stream.  Nothing but answers is queued: each other kind of message is a mark that it is
-wanted, and the message is made when the link can take it, from how things stand then.  A slow link thins heartbeats out
-by itself."""
+"""What goes up on the control stream.
+
+Only answers are queued.  Every other kind of message is a mark that it is wanted; the message is made when the link can
+take it, from how things stand then.  A slow link so gets fewer heartbeats, never old ones.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,7 @@ ANSWERS_KEPT = 1024  # beyond that the oldest is dropped: what it is about stays
 
 
 class ControlOutbox:
-    """One reader: whoever awaits ``next``.  Outlives sessions; ``restart`` begins a new one."""
+    """Holds what is to be sent on the control stream.  Outlives sessions; one reader awaits ``next``."""
 
     def __init__(self, make_heartbeat: Callable[[], Heartbeat]) -> None:
         self._make_heartbeat = make_heartbeat
@@ -41,10 +43,11 @@ class ControlOutbox:
 
     @property
     def status(self) -> EngineStatus:
+        """The engine's latest status."""
         return self._status
 
     def restart(self) -> None:
-        """A new session knows nothing yet."""
+        """Begin a new session: the scheduler at its other end knows nothing yet."""
         self._status_wanted = True
         self._heartbeat_wanted = True
         self._drain_request_wanted = self._drain_reason is not None
@@ -56,40 +59,46 @@ class ControlOutbox:
     # --- what is wanted ---------------------------------------------------------------------------------------------
 
     def set_status(self, status: EngineStatus) -> None:
+        """Send this status of the engine, and again in every later session."""
         self._status = status
         self._status_wanted = True
         self._wake.set()
 
     def want_heartbeat(self) -> None:
+        """Send a heartbeat, made when the link can take it."""
         self._heartbeat_wanted = True
         self._wake.set()
 
     def want_tokenizer(self, chunks: Iterator[TokenizerChunk]) -> None:
-        """Takes the place of an upload under way: the last one asked for is the one wanted."""
+        """Send the tokenizer's chunks, in place of an upload under way."""
         self._chunks = chunks
         self._wake.set()
 
     def answer(self, answer: KvReleased) -> None:
+        """Send an answer.  At the bound the oldest one is dropped."""
         self._answers.append(answer)
         self._wake.set()
 
     def request_drain(self, reason: str) -> None:
+        """Ask for a drain, in this session and every later one."""
         self._drain_reason = reason
         self._drain_request_wanted = True
         self._wake.set()
 
     def report_drained(self) -> None:
+        """Say that nothing is left to do."""
         self._drained_wanted = True
         self._wake.set()
 
     def say_goodbye(self, reason: str) -> None:
-        """The last message, after everything else that is wanted."""
+        """Send Goodbye as the last message, after everything else that is wanted."""
         self._goodbye = Goodbye(reason=reason)
         self._wake.set()
 
     # --- what goes out ----------------------------------------------------------------------------------------------
 
     async def next(self) -> ControlUp:
+        """Wait for a message to send, and return it."""
         while (message := self._take()) is None:
             self._wake.clear()
             await self._wake.wait()

@@ -21,11 +21,14 @@ PENDING_LIMIT = 16  # tokens; a character takes at most four, so what is longer 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StopMatch:
+    """A stop string that completed."""
+
     stop: str
     consumed: int  # of the tokens fed, the ones up to where the string completed
 
 
 def special_token_ids(tokenizer: Tokenizer) -> frozenset[int]:
+    """Return the ids of the tokenizer's special tokens."""
     return frozenset(token_id for token_id, token in tokenizer.get_added_tokens_decoder().items() if token.special)
 
 
@@ -67,7 +70,7 @@ class Detokenizer:
         self.certain_length = 0  # code points that became certain so far, taken or not
 
     def feed(self, token_ids: Iterable[int]) -> StopMatch | None:
-        """Add tokens, up to the one that completes a stop string."""
+        """Add tokens, up to the one that completes a stop string.  Return that match, if any."""
         consumed = 0
         for token_id in token_ids:
             consumed += 1
@@ -106,7 +109,7 @@ class Detokenizer:
         return text
 
     def take(self) -> str:
-        """The text that became certain since the last call."""
+        """Return the text that became certain since the last call."""
         ready = self._ready
         if not ready:
             return ""
@@ -120,9 +123,10 @@ class Detokenizer:
         return text[dropped:]
 
     def prime(self, token_ids: Sequence[int], text_length: int | None = None) -> StopMatch | None:
-        """Feed tokens whose text was delivered before: its first ``text_length`` code points, or all that is certain.
+        """Feed tokens whose text was delivered before.
 
-        What was delivered is not given again.  Returns the stop string found, if any: the output was complete already.
+        Their first ``text_length`` code points were delivered, or all that is certain; they are not given again.
+        Return the stop string found, if any: then the output was complete already.
         """
         match = self.feed(token_ids)
         text = self.take()
@@ -134,5 +138,5 @@ class Detokenizer:
         return match
 
     def finish(self) -> str:
-        """The text held back for a stop string that did not come.  Take what is certain first."""
+        """Return the text held back for a stop string that did not come.  Call ``take`` first."""
         return self._without_surplus("" if self._stops is None else self._stops.release())

@@ -1,6 +1,7 @@
-"""Leaving in order: nothing new, what runs is finished, KV left for others is fetched, then the departure is announced.
+"""Drains this executor, and leaves in order.
 
-Decode legs are taken on until the end: their room was reserved when their prefill began elsewhere.
+Nothing new is accepted, running attempts finish, KV kept for others is fetched, then Goodbye is said.  Decode legs are
+accepted until the end: their capacity was reserved when their prefill began elsewhere.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ LOOK_S = 0.02  # between two looks at the engine's KV: nothing announces that it
 
 
 class Drain:
-    """A drain is ordered by the scheduler and can be taken back, or it is this executor's own and cannot."""
+    """A drain: ordered by the scheduler, which may lift it, or begun by this executor, which may not."""
 
     def __init__(
         self, *, attempts: AttemptTable, session: Session, timeout_s: float, kv_used_tokens: Callable[[], int]
     ) -> None:
-        """``kv_used_tokens``: the engine's own count."""
+        """Make it.  ``timeout_s``: for running attempts to finish.  ``kv_used_tokens``: the engine's own count."""
         self._attempts = attempts
         self._session = session
         self._timeout_s = timeout_s
@@ -36,6 +37,7 @@ class Drain:
     # --- ordered by the scheduler -----------------------------------------------------------------------------------
 
     def ordered(self, resume: bool) -> None:
+        """Obey the scheduler's order to drain, or to ``resume``.  Ignored once this executor is leaving."""
         if self.leaving:
             return
         log.info("the scheduler %s", "took the drain back" if resume else "ordered a drain")
@@ -44,13 +46,13 @@ class Drain:
         self.check()
 
     def session_changed(self) -> None:
-        """An order binds for one session; a scheduler that still wants it gives it again."""
+        """Lift the scheduler's drain: an order holds for one session, and is repeated if still wanted."""
         self._attempts.draining = self.leaving
         self._reported = False
         self.check()
 
     def check(self) -> None:
-        """Something ended or came: say once when nothing is in flight any more."""
+        """Report once that nothing is left in flight.  Call whenever an attempt started or ended."""
         if not self._attempts.draining or self._reported or not self._session.connected:
             return
         if not self._attempts.running and not self._attempts.held:
@@ -60,9 +62,9 @@ class Drain:
     # --- this executor's own ----------------------------------------------------------------------------------------
 
     async def leave(self, reason: str) -> None:
-        """Ask for the drain, finish what runs for up to the time-out, hand the rest back, say Goodbye.
+        """Drain, end what still runs after the time-out, say Goodbye.
 
-        KV that was left for others is waited for in the same time, at most until its lease ends.
+        KV that is kept for others is waited for within the same time, at most until its lease ends.
         """
         self.leaving = self._attempts.draining = True
         self._session.control.request_drain(reason)
@@ -86,12 +88,12 @@ class Drain:
             await self._attempts.none_running()
 
     def _keeps_kv(self) -> bool:
-        """Whether a prompt's KV is still here for another engine, as far as can be told from outside the engine."""
+        """Whether a prompt's KV is still kept for another engine, as far as its use of KV tells."""
         leased = asyncio.get_running_loop().time() < self._attempts.kv_kept_until
         return leased and self._kv_used_tokens() > 0
 
     async def settle(self) -> None:
-        """Give the ends of the last attempts a moment to be acknowledged."""
+        """Wait a moment for the ends of the last attempts to be acknowledged."""
         try:
             async with asyncio.timeout(ACKNOWLEDGE_TIMEOUT_S):
                 await self._attempts.none_running()

@@ -1,4 +1,4 @@
-"""Handoffs that nobody is going to fetch: the engine is asked to let the other one know, and the scheduler is told."""
+"""Releases KV that nobody will fetch: the engine tells the engine that keeps it, and the scheduler gets an answer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MOST_AT_ONCE = 256  # further ones are answered with no: their blocks stay until
 
 
 class KvReleases:
-    """Each question gets one answer within RELEASE_WITHIN_S, or its session is over."""
+    """Answers each ReleaseKv within RELEASE_WITHIN_S, unless its session is over before."""
 
     def __init__(self, answer: Callable[[KvReleased], None]) -> None:
         self._answer = answer
@@ -25,10 +25,11 @@ class KvReleases:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def serve(self, engine: Engine) -> None:
-        """The engine is up."""
+        """Begin to release: the engine is up."""
         self._engine = engine
 
     def ask(self, command: ReleaseKv) -> None:
+        """Begin to answer one command."""
         if self._engine is None:
             self._refuse(command, "the engine is not up yet")
         elif len(self._tasks) >= MOST_AT_ONCE:
@@ -39,7 +40,7 @@ class KvReleases:
             task.add_done_callback(self._tasks.discard)
 
     def forget(self) -> None:
-        """A new session counts its questions anew: nobody waits for answers to the old ones."""
+        """Drop the commands under way: a new session began, and nobody waits for their answers."""
         for task in self._tasks:
             task.cancel()
 
@@ -63,5 +64,6 @@ class KvReleases:
         self._answer(KvReleased(number=command.number, released=False, message=why))
 
     async def stop(self) -> None:
+        """Drop the commands under way and wait until their tasks have ended."""
         self.forget()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""What the engine is asked for one attempt: the whole request, its rest, or all of it again to be checked."""
+"""What the engine is asked to do for one attempt: the whole request, its rest, or all of it again to be checked."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Leg:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Complete:
-    """Nothing is left to generate: an earlier attempt delivered the last token, only its end was lost."""
+    """The end of a request whose last token an earlier attempt delivered: only its end was lost."""
 
     finish_reason: FinishReason
     stop_string: str = ""
@@ -29,11 +29,12 @@ class Complete:
 
 
 def engine_request_id(assign: Assign, suffix: str = "") -> str:
+    """Return the engine's id for an attempt, unique for the engine's life."""
     return f"{assign.request_id}/{assign.attempt}{suffix}"
 
 
 def first_leg(assign: Assign, facts: EngineFacts) -> Leg:
-    """The first try, the resumption or the replay that ``assign`` asks for.  Raises InvalidRequestError."""
+    """Return the first run, the resumption or the replay that ``assign`` asks for.  Raises InvalidRequestError."""
     continuation = assign.continuation
     if assign.phase is Phase.PREFILLING:
         return Leg(request=replace(_request(assign, facts, (), PREFILL, ""), prefill_only=True))
@@ -50,9 +51,10 @@ def first_leg(assign: Assign, facts: EngineFacts) -> Leg:
 
 
 def resumed_leg(assign: Assign, facts: EngineFacts) -> Leg:
-    """Where a replay diverged and the caller chose best effort: go on from the delivered tokens all the same.
+    """Return a run that goes on from the delivered tokens after a replay diverged.
 
-    A grammar would start from its beginning in the middle of a text, so the rest is generated without one.
+    The caller chose best effort.  The rest is generated without a grammar, which would start from its beginning in the
+    middle of a text.
     """
     emitted = assign.continuation.emitted_token_ids if assign.continuation else ()
     sampling = replace(_rest(assign), structured_output=None)
@@ -92,7 +94,7 @@ def _request(
 
 
 def already_complete(assign: Assign, facts: EngineFacts, end_ids: frozenset[int]) -> Complete | None:
-    """Whether the tokens delivered so far end the request by themselves (stop strings apart)."""
+    """Return how the delivered tokens end the request by themselves; None if they do not.  Ignores stop strings."""
     if assign.continuation is None or not assign.continuation.emitted_token_ids:
         return None
     emitted, sampling = assign.continuation.emitted_token_ids, assign.sampling

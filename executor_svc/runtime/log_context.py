@@ -1,6 +1,6 @@
-"""Which attempt a log record is about; read by ``telemetry``.
+"""Which attempt a log record is about; ``telemetry`` puts it into the line.
 
-Set once per attempt's task; elsewhere a line is given it as ``extra=about(...)``.
+It is set once per attempt's task.  Elsewhere a log line is given it as ``extra=about(...)``.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ EXTRA = "about_attempt"
 
 
 def about(attempt: AttemptId, request_id: str = "", trace_headers: Mapping[str, str] | None = None) -> dict[str, About]:
-    """For ``extra`` of log lines."""
+    """Return ``extra`` for log lines about an attempt."""
     return {EXTRA: (str(attempt), request_id, (trace_headers or {}).get("traceparent", ""))}
 
 
 def about_assigned(assign: Assign | InvalidAssign) -> dict[str, About]:
+    """Return ``extra`` for log lines about what the scheduler assigned."""
     return about(assign.attempt, assign.request_id, assign.trace_headers)

@@ -1,11 +1,11 @@
-"""What goes up on the output stream, in order: accepted, then tokens, then the end of each attempt.
+"""What goes up on the output stream: accepted, then tokens, then the end of each attempt.
 
 Nothing is queued per token.  An attempt with tokens to send is noted once; when the link can take a message, everything
-noted so far becomes one frame.  While the link keeps up that is one frame per engine step; while it does not, tokens
+noted so far becomes one frame.  While the link keeps up that is one frame per engine step.  While it does not, tokens
 coalesce in their attempts (bounded by max_tokens each), and the engine never waits.
 
-At the bound of notices (a scheduler that sends Assigns faster than it reads their rejections) the link is given up as
-broken; nothing is dropped in silence.
+When too many notices wait (a scheduler sends Assigns faster than it reads their rejections), the link counts as broken;
+nothing is dropped in silence.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SETTLE_S = 0.002  # how long tokens wait for the end of their step where no step
 
 
 class Outbox:
-    """One reader: whoever awaits ``next``."""
+    """Holds what is to be sent on the output stream.  One reader awaits ``next``."""
 
     def __init__(self, *, notice_limit: int = NOTICE_LIMIT, settle_s: float = SETTLE_S) -> None:
         self._notices: deque[Accepted | Rejected | Ended] = deque()
@@ -47,12 +47,12 @@ class Outbox:
     # --- the session ------------------------------------------------------------------------------------------------
 
     def open(self) -> None:
-        """A link is up; attempts that waited for it are offered again one by one."""
+        """Begin a session.  Attempts of an earlier one are offered again one by one."""
         self.close()
         self._open = True
 
     def close(self) -> None:
-        """The link is gone, and with it what waited for it: a new session starts from what the scheduler has."""
+        """Drop everything that waits: the link is gone, and a new session starts from what the scheduler has."""
         self._open = False
         self._overrun = False
         self._due = False
@@ -70,12 +70,13 @@ class Outbox:
 
     @property
     def empty(self) -> bool:
+        """Whether nothing waits."""
         return not (self._notices or self._dirty or self._ends)
 
     # --- what comes in ----------------------------------------------------------------------------------------------
 
     def notice(self, message: Accepted | Rejected | Ended) -> None:
-        """Ended: of an attempt that is not here."""
+        """Send a message that is not tied to an output here.  Ended is sent so for an attempt that is not held."""
         if not self._open:
             return
         if len(self._notices) >= self._notice_limit:
@@ -85,7 +86,7 @@ class Outbox:
         self._wake.set()
 
     def tokens(self, output: AttemptOutput) -> None:
-        """``output`` has pieces.  They go out when the step is over."""
+        """Send the pieces of ``output`` when the step is over."""
         if output.queued or not self._open or output.awaits_resume:
             return
         output.queued = True
@@ -94,14 +95,14 @@ class Outbox:
             self._timer = asyncio.get_running_loop().call_later(self._settle_s, self.flush)
 
     def ended(self, output: AttemptOutput) -> None:
-        """``output.ended`` is set.  It goes out after the last piece."""
+        """Send the end of ``output``, after its last piece.  ``output.ended`` is set."""
         if not self._open or output.awaits_resume or output.queued:
             return  # queued: follows when its pieces are taken
         self._ends.append(output)
         self._wake.set()
 
     def flush(self) -> None:
-        """A step is over: everything it gave goes out as one frame."""
+        """Send everything the step gave as one frame: the step is over."""
         self._stop_timer()
         if self._dirty:
             self._due = True
@@ -115,7 +116,7 @@ class Outbox:
     # --- what goes out ----------------------------------------------------------------------------------------------
 
     async def next(self) -> OutputUp:
-        """The next message.  Raises LinkBroken at the bound of notices."""
+        """Wait for a message to send, and return it.  Raises LinkBroken when too many notices wait."""
         while (message := self._take()) is None:
             self._wake.clear()
             await self._wake.wait()
@@ -149,7 +150,7 @@ class Outbox:
 
 
 def _move(waiting: list[Piece], frame: list[Piece], room: int) -> int:
-    """Move pieces into the frame while there is room.  Their weight."""
+    """Move pieces into the frame while their weight fits.  Return the weight moved."""
     weight = 0
     while waiting and weight < room:
         weight += _weight(waiting[0])

@@ -1,4 +1,4 @@
-"""Checks that a run generated anew repeats what was delivered, and skips it."""
+"""Checks that a run generated again repeats what was delivered, and skips it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ class ReplayDiverged(Exception):
 
 
 class Replay:
-    """Compares position by position; what lies beyond the delivered tokens passes through."""
+    """Compares a new run with the delivered tokens, position by position.  Later tokens pass through."""
 
     __slots__ = ("_at", "_delivered")
 
@@ -20,10 +20,11 @@ class Replay:
 
     @property
     def done(self) -> bool:
+        """Whether every delivered token was compared."""
         return self._at == len(self._delivered)
 
     def skip(self, token_ids: Sequence[int]) -> int:
-        """How many of ``token_ids`` were delivered before.  Raises ReplayDiverged."""
+        """Return how many of ``token_ids`` were delivered before.  Raises ReplayDiverged."""
         expected = self._delivered[self._at : self._at + len(token_ids)]
         for offset, token_id in enumerate(expected):
             if token_id != token_ids[offset]:
@@ -32,6 +33,6 @@ class Replay:
         return len(expected)
 
     def check_complete(self) -> None:
-        """The run ended.  Raises ReplayDiverged if it ended before what was delivered."""
+        """Raise ReplayDiverged if the run, which has ended, is shorter than what was delivered."""
         if not self.done:
             raise ReplayDiverged(f"generation ended after {self._at} of {len(self._delivered)} delivered tokens")

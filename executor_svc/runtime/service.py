@@ -54,12 +54,16 @@ class Exit:
 
 
 class HealthPort(Protocol):
+    """Where the executor says whether it takes work."""
+
     def serving(self, serving: bool) -> None:
-        """Whether this executor takes work.  Returns at once."""
+        """Report whether this executor takes work.  Returns at once."""
         ...
 
 
 class ExecutorService:
+    """Runs one executor: starts the engine, keeps the session, ends in order."""
+
     def __init__(
         self,
         *,
@@ -96,12 +100,12 @@ class ExecutorService:
     # --- what happens to it -----------------------------------------------------------------------------------------
 
     def _decide(self, exit: Exit) -> None:
-        """The first reason to end is the one that counts."""
+        """End with ``exit``, unless an earlier reason to end was given."""
         if not self._exit.done():
             self._exit.set_result(exit)
 
     def stop(self, signal_number: int) -> None:
-        """SIGTERM or SIGINT.  The first drains, the second ends at once."""
+        """Obey SIGTERM or SIGINT.  The first one drains, the second one ends at once."""
         name = signal.Signals(signal_number).name
         if self._departure is not None:
             log.warning("%s again: ending at once", name)
@@ -137,7 +141,7 @@ class ExecutorService:
     # --- its life ---------------------------------------------------------------------------------------------------
 
     async def run(self) -> int:
-        """The exit status; its reason, if there is one to give, is in the log."""
+        """Run until the executor ends and return its exit status.  The reason is logged."""
         self._lag.start()
         self._tasks.start(self._session.run(), name="session")
         self._starting = asyncio.get_running_loop().create_task(self._start_engine(), name="engine-start")
@@ -163,7 +167,7 @@ class ExecutorService:
         self._decide(Exit(status=Exit.DEFECT, message=str(died)))
 
     async def _part_in_failure(self, exit: Exit) -> None:
-        """Tell the scheduler, so that it need not wait for a lease to run out."""
+        """Tell the scheduler that this executor fails, so that it need not wait for the lease to end."""
         status = EngineStatus(state=EngineState.FAILED, message=exit.message)
         self._session.control.set_status(status)
         self._report_health()
@@ -229,7 +233,7 @@ class ExecutorService:
         self._tasks.start(self._watch_engine(engine), name="engine-health")
 
     def _report_progress(self, state: EngineState, progress: float | None, message: str) -> None:
-        """READY is said once there are facts to say with it."""
+        """Pass on how far the engine is.  READY is reported later, with the engine's facts."""
         if state in (EngineState.READY, EngineState.FAILED):
             return
         now = asyncio.get_running_loop().time()

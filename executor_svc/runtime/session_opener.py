@@ -76,7 +76,7 @@ class SessionOpener:
         log.log(level, "scheduler %s: %s", address, why)
 
     async def _dial(self, address: str) -> tuple[Link, Welcome]:
-        """Raises LinkBroken, LinkRefused."""
+        """Dial one address.  Raises LinkBroken, LinkRefused."""
         link = self._dialer.dial(address)
         try:
             async with asyncio.timeout(self._timings.dial_timeout_s):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 def _failure_links(pattern: str) -> list[int]:
-    """links[k]: length of the longest proper border of pattern[:k] (Knuth, Morris and Pratt)."""
+    """Compute links[k], the length of the longest proper border of pattern[:k] (Knuth, Morris and Pratt)."""
     links = [0, 0]
     border = 0
     for position in range(1, len(pattern)):
@@ -22,7 +22,7 @@ class StopStrings:
     """Watches for the first stop string that completes; of several that complete together, the longest.
 
     The result depends on the text alone, not on how it was cut into pieces.  Cost: one step per character and string,
-    and nothing at all for a piece without any stop string's first character.
+    and nothing for a piece without any stop string's first character.
     """
 
     __slots__ = ("_firsts", "_held", "_include", "_links", "_longest", "_matched", "_stops")
@@ -37,7 +37,10 @@ class StopStrings:
         self._include = include_in_output
 
     def push(self, text: str, *, armed: bool) -> tuple[str, str | None]:
-        """Text that is certain now, and the stop string that completed.  ``armed``: matches ending here count."""
+        """Add text.  Return the text that is certain now, and the stop string that completed.
+
+        ``armed``: whether a match that ends here counts.
+        """
         if not self._longest and self._firsts.isdisjoint(text):
             return text, None
         for position, char in enumerate(text):
@@ -53,7 +56,7 @@ class StopStrings:
         return whole[:certain], None
 
     def _advance(self, char: str) -> str | None:
-        """Move every automaton by one character.  The longest string that is complete now, if any."""
+        """Move every automaton by one character.  Return the longest string that is complete now, if any."""
         completed: str | None = None
         for index, stop in enumerate(self._stops):
             links, length = self._links[index], self._matched[index]
@@ -75,6 +78,6 @@ class StopStrings:
         return whole[: end if self._include else end - len(completed)]
 
     def release(self) -> str:
-        """What was held back; there will be no more text."""
+        """Return the text held back: there will be no more."""
         held, self._held = self._held, ""
         return held

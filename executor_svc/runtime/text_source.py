@@ -17,7 +17,10 @@ CHUNK_BYTES = 1024 * 1024
 
 
 class TextSource:
-    """Loading takes a second or so for the largest tokenizers: make it off the event loop.  Raises ModelError."""
+    """The model's tokenizer.
+
+    Loading takes a second or so for the largest tokenizers: make it off the event loop.  Raises ModelError.
+    """
 
     def __init__(self, files: TokenizerFiles) -> None:
         try:
@@ -43,10 +46,11 @@ class TextSource:
         return frozenset() if token_id is None else frozenset((token_id,))
 
     def detokenizer(self, options: TextOptions) -> Detokenizer:
+        """Make the detokenizer of one attempt."""
         return Detokenizer(self._tokenizer, self._special, options)
 
     def chunks(self) -> Iterator[TokenizerChunk]:
-        """The files as one JSON document, in pieces of at most 1 MiB."""
+        """Yield the files as one JSON document, in pieces of at most 1 MiB."""
         for start in range(0, len(self._document), CHUNK_BYTES):
             piece = self._document[start : start + CHUNK_BYTES]
             yield TokenizerChunk(tokenizer_hash=self.hash, data=piece, last=start + CHUNK_BYTES >= len(self._document))

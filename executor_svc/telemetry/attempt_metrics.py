@@ -11,6 +11,8 @@ from sage_telemetry.meter import Meter
 
 
 class AttemptMetrics:
+    """Counts attempts, iterations, sessions and loop lag."""
+
     def __init__(self, meter: Meter) -> None:
         self._attempts = meter.counter(catalogue.ATTEMPTS)
         self._duration = meter.histogram(catalogue.ATTEMPT_DURATION)
@@ -20,23 +22,28 @@ class AttemptMetrics:
         self._lag = meter.histogram(catalogue.LOOP_LAG).of()
 
     def first_token(self, took_s: float) -> None:
+        """Record the time to an attempt's first token, in seconds."""
         self._ttft.record(took_s)
 
     def ended(self, cause: EndCause, engine_time_s: float) -> None:
+        """Record an attempt's end and its time in the engine, in seconds."""
         self._attempts.of(cause.value).add()
         self._duration.of(cause.value).record(engine_time_s)
 
     def turned_down(self, cause: str) -> None:
+        """Count an attempt that was not started."""
         self._attempts.of(cause).add()
 
     def iterated(self, iterations: Sequence[Iteration]) -> None:
-        """Each sequence that decodes waits for the whole iteration: that is its inter-token latency."""
+        """Record inter-token latencies: each sequence that decodes waits for the whole iteration."""
         for iteration in iterations:
             if iteration.decode_tokens:
                 self._itl.record(iteration.elapsed_s, iteration.decode_tokens)
 
     def lagged(self, lag_s: float) -> None:
+        """Record the event loop's lag, in seconds."""
         self._lag.record(lag_s)
 
     def connected(self) -> None:
+        """Count a session."""
         self._sessions.add()

@@ -1,4 +1,4 @@
-"""Watches one attempt: counts it and, if its trace is sampled, writes its spans once it is over."""
+"""Observes one attempt: counts it and, if its trace is sampled, writes its spans once it is over."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FAILURES = frozenset({EndCause.FAILED, EndCause.INVALID, EndCause.REPLAY_DIVERGE
 
 
 class AttemptWatch:
-    """Implements runtime's AttemptObserver; where it is sampled, it is also the notes its spans are written from."""
+    """Observes one attempt and holds what its spans are written from.  Implements ``AttemptObserver``."""
 
     __slots__ = (
         "_context",
@@ -62,10 +62,12 @@ class AttemptWatch:
         self._ended: Ended | None = None
 
     def first_token(self) -> None:
+        """Note the time of the first token."""
         self._first_token_ns = time.time_ns()
         self._metrics.first_token((self._first_token_ns - self._started_ns) / 1e9)
 
     def ended(self, ended: Ended) -> None:
+        """Count the end and, if the trace is sampled, pass the spans on."""
         self._metrics.ended(ended.cause, ended.engine_time_s)
         if self._finish is not None:
             self._ended = ended
@@ -76,14 +78,17 @@ class AttemptWatch:
 
     @property
     def context(self) -> SpanContext:
+        """Context of the attempt's own span."""
         assert self._context is not None, "it is sampled"
         return self._context
 
     @property
     def span_count(self) -> int:
+        """Spans that ``write_spans`` writes."""
         return 2 if self._first_token_ns is None else 3
 
     def write_spans(self, writer: SpanWriter) -> None:
+        """Write the attempt's spans.  Called in the exporter's thread, once the attempt is over."""
         context, ended, first = self._context, self._ended, self._first_token_ns
         assert context is not None, "it is sampled"
         assert ended is not None, "it is over"

@@ -1,4 +1,4 @@
-"""What is read when metrics are exported: the engine, the session, what waits for the link.  On the event loop."""
+"""Values that are read whenever metrics are exported: engine, session, output backlog.  On the event loop."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from sage_telemetry.meter import Observed
 
 
 class EngineReader:
+    """Reads the executor's gauges and the engine's counters."""
+
     def __init__(self, session: Session, attempts: AttemptTable, outbox: Outbox, meter: LoadMeter) -> None:
         self._session = session
         self._attempts = attempts
@@ -19,6 +21,7 @@ class EngineReader:
         self._meter = meter
 
     def read(self) -> Observed:
+        """Return the values now.  Those of the engine are left out until it is up."""
         status = self._session.control.status
         states = [((state.value,), float(state is status.state)) for state in EngineState]
         own: Observed = {

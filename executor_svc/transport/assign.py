@@ -24,6 +24,8 @@ UNLIMITED = 2**31 - 1  # max_tokens where the wire has none: what the model's le
 
 
 class BadField(Exception):
+    """A field of an Assign makes no sense."""
+
     def __init__(self, field_name: str, message: str) -> None:
         super().__init__(message)
         self.field_name = field_name
@@ -31,6 +33,7 @@ class BadField(Exception):
 
 
 def assign_command(wire: executor_pb2.Assign) -> Assign | InvalidAssign:
+    """Return the Assign, or an InvalidAssign that names the field at fault."""
     attempt = AttemptId(wire.attempt.epoch, wire.attempt.number)
     try:
         return _assign(wire, attempt)
@@ -76,7 +79,7 @@ def _phase(wire: executor_pb2.Assign) -> Phase:
 
 
 def _decimal(value: float) -> float:
-    """The number the caller wrote: the wire carries single precision, which seven digits tell apart."""
+    """Return the number the caller wrote: the wire carries single precision, which seven digits tell apart."""
     return float(f"{value:.7g}")
 
 
@@ -154,8 +157,10 @@ def _trace_headers(wire: common_pb2.TraceContext) -> dict[str, str]:
 
 
 def kv_transfer_params(data: bytes) -> Mapping[str, JsonValue]:
-    """What is no JSON object comes out empty: it has no seal then, and the engine refuses it as changed on its way.  It
-    came from another executor, so it is not the caller who is to be told.
+    """Return the transfer parameters; empty if ``data`` is no JSON object.
+
+    Empty parameters have no seal, so the engine refuses them as changed on their way.  They came from another executor,
+    so the caller is not told of a bad field.
     """
     try:
         params = json.loads(data)

@@ -37,7 +37,7 @@ class KeptAt:
 
     @classmethod
     def parse(cls, params: Mapping[str, JsonValue]) -> Self:
-        """Raises EngineError for parameters that are no simulated engine's."""
+        """Read transfer parameters.  Raises EngineError for parameters that are no simulated engine's."""
         try:
             return cls(**params)  # type: ignore[arg-type]
         except TypeError as error:
@@ -45,6 +45,7 @@ class KeptAt:
 
     @property
     def params(self) -> dict[str, JsonValue]:
+        """Transfer parameters, as ``parse`` reads them."""
         return asdict(self)
 
 
@@ -58,16 +59,17 @@ class Fetch:
     _room: asyncio.Event = field(default_factory=asyncio.Event)
 
     def grant(self, tokens: int) -> None:
-        """There are blocks: fetch this many tokens."""
+        """Fetch ``tokens`` tokens: the blocks for them are taken."""
         self.tokens = tokens
         self._room.set()
 
     async def granted(self) -> None:
+        """Wait until the engine has blocks for the prompt."""
         await self._room.wait()
 
 
 class Puller:
-    """All fetches of one engine."""
+    """Fetches KV for one engine from others."""
 
     def __init__(
         self,
@@ -87,7 +89,7 @@ class Puller:
         self._known: set[str] = set()
 
     async def pull(self, fetch: Fetch) -> bool:
-        """Fetch what ``fetch`` is about.  False: it came, and is wrong.  Raises PullFailed."""
+        """Fetch what ``fetch`` is about.  Return False if the wrong KV came.  Raises PullFailed."""
         if self._faults.next_pull_is_cut():
             raise PullFailed(f"{fetch.source.host}:{fetch.source.port} cannot be reached (injected)")
         try:
@@ -98,7 +100,7 @@ class Puller:
             raise PullFailed(str(error)) from error
 
     async def give_up(self, source: KeptAt) -> bool:
-        """Tell the engine that keeps it that nobody is going to fetch it.  False: it does not know."""
+        """Tell the engine that keeps KV to release it.  Return False if it could not be told."""
         try:
             await self._meet(source)
             answer = await self._ask(source, {"op": "done", "handoff_id": source.handoff_id})
@@ -107,7 +109,7 @@ class Puller:
         return answer.get("released") is True
 
     async def _meet(self, source: KeptAt) -> None:
-        """Raises PeerUnreachable, PullFailed."""
+        """Shake hands with a peer that was never met.  Raises PeerUnreachable, PullFailed."""
         lock = self._met.setdefault(source.engine_id, asyncio.Lock())
         async with lock:
             if source.engine_id in self._known:

@@ -14,10 +14,10 @@ WORKER_EXTENSION = "executor_svc.engine.vllm.worker_extension.WorkerExtension"
 
 
 def engine_arguments(model: ModelSettings, settings: VllmSettings, path: str) -> dict[str, Any]:
-    """Keyword arguments for ``AsyncEngineArgs``.  ``path`` is where the model's files are.
+    """Return keyword arguments for ``AsyncEngineArgs``.  ``path`` is where the model's files are.
 
-    What the operator left to vLLM is left out.  The operator's own ``engine_args`` come last but cannot touch
-    what has a setting or is fixed: ``VllmSettings`` has refused that.
+    What the operator left to vLLM is left out.  The operator's own ``engine_args`` come last, but cannot change what
+    has a setting or is fixed: ``VllmSettings`` has refused that.
     """
     optional = {
         "tokenizer": model.tokenizer,
@@ -56,7 +56,7 @@ def engine_arguments(model: ModelSettings, settings: VllmSettings, path: str) ->
 
 
 def refuse_unknown(settings: VllmSettings, known: Iterable[str], version: str) -> None:
-    """Raises EngineError naming the engine arguments that this vLLM does not have."""
+    """Raise EngineError naming the engine arguments that this vLLM does not have."""
     unknown = sorted(set(settings.engine_args) - set(known))
     if unknown:
         raise EngineError(

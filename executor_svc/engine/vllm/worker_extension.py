@@ -1,6 +1,6 @@
 """What vLLM loads into each of its worker processes for us: ``worker_extension_cls``.
 
-Importing this module is the point of it; only vLLM does, in a worker.
+Only vLLM imports this module, in a worker; importing it ties the worker to the executor.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _CORES = os.sched_getaffinity(0)  # of the thread that computes, as OpenMP bound
 
 
 class WorkerExtension:
-    """Mixed into vLLM's worker class."""
+    """Methods that vLLM mixes into its worker class."""
 
     def compute_on_own_cores(self) -> None:
         """Undo what a KV connector did to the binding of this thread.  Called when the engine is up."""

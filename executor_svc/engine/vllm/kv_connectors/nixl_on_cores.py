@@ -22,12 +22,12 @@ THREADS_VARIABLE = "SAGE_NIXL_THREADS"  # "own": NIXL keeps its threads, "none":
 
 
 def wanted() -> bool:
-    """Whether this worker's engine is bound to cores, has this connector and nobody asked for its threads."""
+    """Whether this worker's engine is bound to cores, uses NIXL and was not configured to keep NIXL's threads."""
     return os.environ.get(THREADS_VARIABLE) == "none" and bool(os.environ.get("VLLM_CPU_OMP_THREADS_BIND"))
 
 
 def without_threads() -> None:
-    """Have agents that are made from now on start no threads."""
+    """Have NIXL agents that are made from now on start no threads."""
     os.environ.setdefault("UCX_RCACHE_MAX_UNRELEASED", "1024")  # as vLLM does before it imports NIXL
     api = importlib.import_module("nixl._api")
     config: Any = api.nixl_agent_config

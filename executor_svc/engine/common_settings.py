@@ -81,7 +81,7 @@ class KvTransferSettings(SettingsSection):
         default="recompute", description="A prompt whose KV cannot be fetched is computed here, or its request fails."
     )
     extra: dict[str, Any] = Field(
-        default_factory=dict, description="Anything further the connector takes, under its own names."
+        default_factory=dict, description="Further options of the connector, by its own names."
     )
 
     @field_validator("connector")

@@ -26,7 +26,7 @@ def refusal(assign: Assign, *, generates: bool, facts: EngineFacts | None, drain
     if split and facts.kv_connector is None:
         return RejectReason.NOT_READY, "the engine of this instance has no KV connector"
     if draining and assign.kv_transfer_params is None:
-        # A decode leg is taken on while draining: its capacity was reserved here when its prefill began elsewhere.
+        # A decode leg is accepted while draining: its capacity was reserved here when its prefill began elsewhere.
         return RejectReason.DRAINING, "this instance is draining"
     if assign.kv_lease_s is not None and assign.kv_lease_s < KV_LEASE_MARGIN_S:
         return RejectReason.KV_LEASE_EXPIRED, f"{max(0.0, assign.kv_lease_s):.1f} s are left of the KV lease"

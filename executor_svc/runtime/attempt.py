@@ -114,9 +114,9 @@ class Attempt:
                 await self._services.engine.stop(engine_request_id(self.assign))
                 await asyncio.wait([task])
         except TimeoutError:
-            log.warning("the engine could not be told to stop: no answer in %g s", STOP_TIMEOUT_S)
+            log.warning("the engine did not stop a prefill: no answer in %g s", STOP_TIMEOUT_S)
         except EngineError as error:
-            log.warning("the engine could not be told to stop: %s", error)
+            log.warning("the engine did not stop a prefill: %s", error)
         finally:
             if not task.done():
                 self._abort(task, ending)
@@ -211,7 +211,10 @@ class Attempt:
         if continuation is None or not continuation.best_effort:
             self._end(EndCause.REPLAY_DIVERGED, str(divergence))
             return
-        log.warning("replay diverged, goes on from what was delivered as the caller allows: %s", divergence)
+        log.warning(
+            "replay diverged; the caller allows best effort, so generation goes on from the delivered tokens: %s",
+            divergence,
+        )
         await self._generate(resumed_leg(self.assign, self._services.engine.facts))
 
     # --- generating -------------------------------------------------------------------------------------------------

@@ -105,10 +105,10 @@ class AttemptTable:
     def begin_session(self, epoch: int, keep: Collection[AttemptId]) -> None:
         """Fence every held attempt but those in ``keep``, which go on once the scheduler says from which position."""
         self._epoch = epoch
-        kept = {attempt for attempt in keep if attempt.epoch == epoch and attempt in self._held}
-        for attempt in [attempt for attempt in self._held if attempt not in kept]:
-            self._fence(attempt, "the scheduler does not want it any more")
-        self._by_number = {attempt.number: self._held[attempt] for attempt in kept}
+        kept = {attempt_id for attempt_id in keep if attempt_id.epoch == epoch and attempt_id in self._held}
+        for attempt_id in [attempt_id for attempt_id in self._held if attempt_id not in kept]:
+            self._fence(attempt_id, "the scheduler does not want it any more")
+        self._by_number = {attempt_id.number: self._held[attempt_id] for attempt_id in kept}
         if not kept:
             self.last_handed_over = 0  # a scheduler that kept nothing counts its Assigns from one
         self._outbox.open()
@@ -122,35 +122,35 @@ class AttemptTable:
 
     def fence_all(self, reason: str) -> None:
         """Abort and forget every attempt: no scheduler will ask for their output."""
-        for attempt in list(self._held):
-            self._fence(attempt, reason)
+        for attempt_id in list(self._held):
+            self._fence(attempt_id, reason)
 
     def fence_unresumed(self, reason: str) -> None:
         """Abort, forget and report the attempts that were kept but whose output was never asked for."""
-        for attempt, output in list(self._held.items()):
+        for attempt_id, output in list(self._held.items()):
             if output.awaits_resume:
-                self._fence(attempt, reason)
-                self._report_absent(attempt, reason)
+                self._fence(attempt_id, reason)
+                self._report_absent(attempt_id, reason)
 
-    def _report_absent(self, attempt: AttemptId, reason: str) -> None:
+    def _report_absent(self, attempt_id: AttemptId, reason: str) -> None:
         """Tell the scheduler that an attempt it counts here is not here, so that it releases the capacity."""
         self._outbox.notice(
-            Ended(attempt_number=attempt.number, cause=EndCause.CANCELLED, total_tokens=0, message=reason)
+            Ended(attempt_number=attempt_id.number, cause=EndCause.CANCELLED, total_tokens=0, message=reason)
         )
 
-    def _fence(self, attempt: AttemptId, reason: str) -> None:
-        log.info("attempt %s aborted and forgotten: %s", attempt, reason, extra=self._held[attempt].about)
-        self._forget(attempt)
-        if attempt in self._running:
-            self._running[attempt].interrupt(EndCause.CANCELLED, reason)
+    def _fence(self, attempt_id: AttemptId, reason: str) -> None:
+        log.info("attempt %s aborted and forgotten: %s", attempt_id, reason, extra=self._held[attempt_id].about)
+        self._forget(attempt_id)
+        if attempt_id in self._running:
+            self._running[attempt_id].interrupt(EndCause.CANCELLED, reason)
 
     # --- commands ---------------------------------------------------------------------------------------------------
 
     def assign(self, assign: Assign) -> None:
         """Start an attempt, or reject it."""
-        refusal = self._refusal(assign)
-        if refusal is not None:
-            self._reject(assign, *refusal)
+        refused = self._refusal(assign)
+        if refused is not None:
+            self._reject(assign, *refused)
             return
         assert self._services is not None
         loop = asyncio.get_running_loop()
@@ -190,60 +190,60 @@ class AttemptTable:
         return None
 
     def _reject(self, assign: Assign | InvalidAssign, reason: RejectReason, message: str) -> None:
-        attempt = assign.attempt
-        log.warning("attempt %s rejected: %s", attempt, message, extra=about_assigned(assign))
+        attempt_id = assign.attempt
+        log.warning("attempt %s rejected: %s", attempt_id, message, extra=about_assigned(assign))
         self._observer.turned_down(f"rejected_{reason.value}")
         self._handed_over(assign.number)
-        self._outbox.notice(Rejected(attempt_number=attempt.number, reason=reason, message=message))
+        self._outbox.notice(Rejected(attempt_number=attempt_id.number, reason=reason, message=message))
 
     def refuse_invalid(self, assign: InvalidAssign) -> None:
         """Accept an Assign that makes no sense and end it at once as INVALID."""
-        attempt = assign.attempt
-        if attempt.epoch != self._epoch:
+        attempt_id = assign.attempt
+        if attempt_id.epoch != self._epoch:
             self._reject(assign, *self._stale())
             return
-        if (refusal := self._full(attempt)) is not None:
-            self._reject(assign, *refusal)
+        if (refused := self._full(attempt_id)) is not None:
+            self._reject(assign, *refused)
             return
         said_of = about_assigned(assign)
-        log.warning("attempt %s is invalid: %s", attempt, assign.field_name, extra=said_of)
+        log.warning("attempt %s is invalid: %s", attempt_id, assign.field_name, extra=said_of)
         self._observer.turned_down(EndCause.INVALID.value)
-        output = AttemptOutput(attempt, detokenizer=_no_text, about=said_of)
+        output = AttemptOutput(attempt_id, detokenizer=_no_text, about=said_of)
         output.ended = Ended(
-            attempt_number=attempt.number,
+            attempt_number=attempt_id.number,
             cause=EndCause.INVALID,
             total_tokens=0,
             field_name=assign.field_name,
             message=assign.message,
         )
-        self._held[attempt] = self._by_number[attempt.number] = output
+        self._held[attempt_id] = self._by_number[attempt_id.number] = output
         self._handed_over(assign.number)
-        self._outbox.notice(Accepted(attempt_number=attempt.number))
+        self._outbox.notice(Accepted(attempt_number=attempt_id.number))
         self._outbox.ended(output)
 
-    def cancel(self, attempt: AttemptId, reason: str) -> None:
+    def cancel(self, attempt_id: AttemptId, reason: str) -> None:
         """End an attempt.  Ended confirms it; for an attempt that has ended already, its Ended is on the way."""
-        if attempt.epoch != self._epoch:
-            log.warning("cancel ignored: attempt %s is of another epoch", attempt, extra=about(attempt))
-        elif attempt not in self._held:
-            self._report_absent(attempt, "it is not here")
-        elif attempt in self._running:
-            self._running[attempt].interrupt(EndCause.CANCELLED, reason)
+        if attempt_id.epoch != self._epoch:
+            log.warning("cancel ignored: attempt %s is of another epoch", attempt_id, extra=about(attempt_id))
+        elif attempt_id not in self._held:
+            self._report_absent(attempt_id, "it is not here")
+        elif attempt_id in self._running:
+            self._running[attempt_id].interrupt(EndCause.CANCELLED, reason)
 
-    def resume(self, attempt: AttemptId, from_index: int) -> None:
+    def resume(self, attempt_id: AttemptId, from_index: int) -> None:
         """Send an attempt's output again from output position ``from_index``."""
-        output = self._held.get(attempt)
+        output = self._held.get(attempt_id)
         if output is None:
-            log.warning("the scheduler asks for output of attempt %s, which is not here", attempt, extra=about(attempt))
-            if attempt.epoch == self._epoch:
-                self._report_absent(attempt, "it is not here any more")
+            log.warning("resume: attempt %s is not here", attempt_id, extra=about(attempt_id))
+            if attempt_id.epoch == self._epoch:
+                self._report_absent(attempt_id, "it is not here any more")
             return
         try:
             output.rewind(from_index)
         except ValueError as error:
-            log.error("attempt %s cannot be resumed: %s", attempt, error, extra=output.about)
+            log.error("attempt %s cannot be resumed: %s", attempt_id, error, extra=output.about)
             output.rewind(len(output.token_ids))
-            self._fail(attempt, output, str(error))
+            self._fail(attempt_id, output, str(error))
             return
         if output.pieces:
             self._outbox.tokens(output)
@@ -251,9 +251,9 @@ class AttemptTable:
         if output.ended is not None:
             self._outbox.ended(output)
 
-    def _fail(self, attempt: AttemptId, output: AttemptOutput, message: str) -> None:
-        if attempt in self._running:
-            self._running[attempt].interrupt(EndCause.FAILED, message)
+    def _fail(self, attempt_id: AttemptId, output: AttemptOutput, message: str) -> None:
+        if attempt_id in self._running:
+            self._running[attempt_id].interrupt(EndCause.FAILED, message)
         elif output.ended is not None:
             self._outbox.ended(output)
 
@@ -267,7 +267,7 @@ class AttemptTable:
             if ack.ended and output.ended is not None:
                 self._forget(output.attempt)
 
-    def fail_all(self, cause: EndCause, message: str) -> None:
+    def end_all(self, cause: EndCause, message: str) -> None:
         """End every running attempt with ``cause``; their ends are reported to the scheduler."""
         for attempt in list(self._running.values()):
             attempt.interrupt(cause, message)
@@ -286,7 +286,9 @@ class AttemptTable:
         self._tasks.discard(task)
         assign = attempt.assign
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("attempt %s of request %s failed here", assign.attempt, assign.request_id, exc_info=error)
+            log.error(
+                "attempt %s of request %s failed in the executor", assign.attempt, assign.request_id, exc_info=error
+            )
         self._taken(assign)
         self._running.pop(assign.attempt, None)
         attempt.conclude()
@@ -295,16 +297,16 @@ class AttemptTable:
             if ended.kv_lease_ends_at is not None:
                 self.kv_kept_until = max(self.kv_kept_until, ended.kv_lease_ends_at)
             level = logging.DEBUG if ended.cause is EndCause.FINISHED else logging.INFO
-            # What the engine finds invalid it may quote.
+            # The engine's message about an invalid request may quote the request.
             why = ended.field_name if ended.cause is EndCause.INVALID else ended.message
             log.log(level, "attempt %s of request %s: %s after %d tokens %s", assign.attempt, assign.request_id,
                     ended.cause.value, ended.total_tokens, why)  # fmt: skip
         self._note_change()
 
-    def _forget(self, attempt: AttemptId) -> None:
-        self._held.pop(attempt, None)
-        if self._by_number.get(attempt.number) is not None and attempt.epoch == self._epoch:
-            self._by_number.pop(attempt.number)
+    def _forget(self, attempt_id: AttemptId) -> None:
+        self._held.pop(attempt_id, None)
+        if self._by_number.get(attempt_id.number) is not None and attempt_id.epoch == self._epoch:
+            self._by_number.pop(attempt_id.number)
         self._note_change()
 
 

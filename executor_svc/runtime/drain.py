@@ -40,7 +40,7 @@ class Drain:
         """Obey the scheduler's order to drain, or to ``resume``.  Ignored once this executor is leaving."""
         if self.leaving:
             return
-        log.info("the scheduler %s", "took the drain back" if resume else "ordered a drain")
+        log.info("the scheduler %s", "lifted the drain" if resume else "ordered a drain")
         self._attempts.draining = not resume
         self._reported = False
         self.check()
@@ -74,10 +74,10 @@ class Drain:
                 await self._finished()
         except TimeoutError:
             if self._keeps_kv():
-                log.warning("KV left for other engines was not fetched in %g s; it goes", self._timeout_s)
+                log.warning("KV kept for other engines was not fetched in %g s; it is dropped", self._timeout_s)
             if count := self._attempts.running:
-                log.warning("%d attempts did not end in %g s; they are given back", count, self._timeout_s)
-            self._attempts.fail_all(EndCause.CANCELLED, f"its executor left: {reason}")
+                log.warning("%d attempts did not end in %g s; they are cancelled", count, self._timeout_s)
+            self._attempts.end_all(EndCause.CANCELLED, f"its executor left: {reason}")
         await self.settle()
         await self._session.leave(reason)
 
@@ -100,4 +100,4 @@ class Drain:
                 if self._session.connected:
                     await self._attempts.none_held()
         except TimeoutError:
-            log.warning("%d attempts are not acknowledged to the end", len(self._attempts.held))
+            log.warning("the ends of %d attempts were not acknowledged in time", len(self._attempts.held))

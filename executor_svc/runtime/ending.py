@@ -1,4 +1,4 @@
-"""How an attempt ends, before it is told to the scheduler."""
+"""How an attempt ends, before the scheduler is informed."""
 
 from __future__ import annotations
 

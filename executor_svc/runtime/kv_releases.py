@@ -13,7 +13,7 @@ from executor_svc.runtime.messages.reports import KvReleased
 log = logging.getLogger(__name__)
 
 RELEASE_WITHIN_S = 10.0  # longer than an engine waits for another one
-MOST_AT_ONCE = 256  # further ones are answered with no: their blocks stay until their lease ends
+MOST_AT_ONCE = 256  # further ones are refused: their blocks stay until their lease ends
 
 
 class KvReleases:
@@ -33,7 +33,7 @@ class KvReleases:
         if self._engine is None:
             self._refuse(command, "the engine is not up yet")
         elif len(self._tasks) >= MOST_AT_ONCE:
-            self._refuse(command, f"{MOST_AT_ONCE} are under way")
+            self._refuse(command, f"{MOST_AT_ONCE} releases are under way")
         else:
             task = asyncio.get_running_loop().create_task(self._release(self._engine, command), name="kv-release")
             self._tasks.add(task)
@@ -49,14 +49,14 @@ class KvReleases:
             async with asyncio.timeout(RELEASE_WITHIN_S):
                 released = await engine.release_kv(command.kv_transfer_params)
         except TimeoutError:
-            self._refuse(command, f"the engine did not say so in {RELEASE_WITHIN_S:g} s")
+            self._refuse(command, f"the engine did not answer in {RELEASE_WITHIN_S:g} s")
         except EngineError as error:
             self._refuse(command, str(error))
         except Exception as error:
-            log.error("release %d failed here", command.number, exc_info=error)
-            self._refuse(command, f"the executor failed to: {error!r}")
+            log.error("release %d failed in the executor", command.number, exc_info=error)
+            self._refuse(command, f"the executor failed: {error!r}")
         else:
-            message = "" if released else "the engine that keeps it could not be told"
+            message = "" if released else "the engine that keeps it could not be reached"
             self._answer(KvReleased(number=command.number, released=released, message=message))
 
     def _refuse(self, command: ReleaseKv, why: str) -> None:

@@ -76,12 +76,12 @@ def _request(
     assign: Assign, facts: EngineFacts, emitted: Sequence[int], sampling: Sampling, suffix: str
 ) -> EngineRequest:
     prompt = [*assign.prompt_token_ids, *emitted] if emitted else assign.prompt_token_ids
-    room = facts.max_model_len - len(prompt)
-    if room <= 0:
+    left = facts.max_model_len - len(prompt)
+    if left <= 0:
         raise InvalidRequestError(
             "prompt", f"the prompt is {len(prompt)} tokens long and the model takes {facts.max_model_len} in all"
         )
-    max_tokens = min(sampling.max_tokens, room)
+    max_tokens = min(sampling.max_tokens, left)
     return EngineRequest(
         engine_request_id=engine_request_id(assign, suffix),
         prompt_token_ids=prompt,

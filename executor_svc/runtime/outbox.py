@@ -149,10 +149,10 @@ class Outbox:
         return Frame(pieces)
 
 
-def _move(waiting: list[Piece], frame: list[Piece], room: int) -> int:
+def _move(waiting: list[Piece], frame: list[Piece], limit: int) -> int:
     """Move pieces into the frame while their weight fits.  Return the weight moved."""
     weight = 0
-    while waiting and weight < room:
+    while waiting and weight < limit:
         weight += _weight(waiting[0])
         frame.append(waiting.pop(0))
     return weight

@@ -34,8 +34,8 @@ log = logging.getLogger(__name__)
 
 PROGRESS_GAP_S = 0.2  # between two reports of the same start state
 HEALTH_INTERVAL_S = 1.0
-HEALTH_TIMEOUT_S = 10.0  # an engine that does not say whether it lives is not called dead for it
-FAREWELL_TIMEOUT_S = 5.0  # to reach a scheduler with the news of a failure
+HEALTH_TIMEOUT_S = 10.0  # an engine that does not answer in time is not called dead for it
+FAREWELL_TIMEOUT_S = 5.0  # to report a failure to a scheduler
 SHUTDOWN_TIMEOUT_S = 30.0  # for the engine to end its processes
 
 
@@ -172,14 +172,14 @@ class ExecutorService:
         self._session.control.set_status(status)
         self._report_health()
         self.attempts.draining = True
-        self.attempts.fail_all(EndCause.FAILED, exit.message)
+        self.attempts.end_all(EndCause.FAILED, exit.message)
         try:
             async with asyncio.timeout(FAREWELL_TIMEOUT_S):
                 await self._session.wait_connected()
                 await self._drain.settle()
                 await self._session.leave(exit.message)
         except TimeoutError:
-            log.warning("no scheduler could be told")
+            log.warning("no scheduler could be informed in %g s", FAREWELL_TIMEOUT_S)
 
     async def _end(self, *tasks: asyncio.Task[None] | None) -> None:
         self._lag.stop()
@@ -250,7 +250,7 @@ class ExecutorService:
                 async with asyncio.timeout(HEALTH_TIMEOUT_S):
                     await engine.check_health()
             except TimeoutError:
-                log.warning("the engine did not say whether it lives in %g s", HEALTH_TIMEOUT_S)
+                log.warning("the engine did not answer its health check in %g s", HEALTH_TIMEOUT_S)
             except EngineDeadError as error:
                 self._engine_died(error)
             await asyncio.sleep(HEALTH_INTERVAL_S)

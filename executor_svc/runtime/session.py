@@ -99,7 +99,7 @@ class Session:
                 async with asyncio.timeout(2 * self._timings.leave_timeout_s):
                     await self._left.wait()
             except TimeoutError:
-                log.warning("the scheduler did not take the goodbye in time")
+                log.warning("the scheduler did not close the session after the goodbye in time")
 
     def _heartbeat(self) -> Heartbeat:
         interval = self._welcome.heartbeat_interval_s if self._welcome else 1.0
@@ -176,7 +176,7 @@ class Session:
             welcome.lease_s, self._attempts.fence_unresumed, "it was kept, but its output was never asked for"
         )
         if welcome.role is not self._identity.role:
-            log.warning("the scheduler has this instance in role %s", welcome.role.value)
+            log.warning("the scheduler gave this instance the role %s", welcome.role.value)
         self.control.restart()
         self._connected.set()
         self._observer.connected()

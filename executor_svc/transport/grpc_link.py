@@ -89,7 +89,7 @@ class GrpcLink:
         while (response := await _read(call)) is not None:
             command = command_from_wire(response)
             if command is None:
-                log.warning("the scheduler sent a message this version does not know; it is left aside")
+                log.warning("the scheduler sent a message this version does not know; it is ignored")
             else:
                 yield command
 

@@ -3,7 +3,7 @@
 Running sequences go first (one decode token each, or the next chunk of their prompt), then waiting ones by
 priority, within ``max_running`` sequences and ``max_batched_tokens`` tokens.  When a running sequence finds
 no free KV block, the running one with the worst (priority, arrival) loses its blocks and waits again; its
-prompt and output are computed anew.  A sequence whose prompt is fetched from another engine gets its blocks when
+prompt and output are computed again.  A sequence whose prompt is fetched from another engine gets its blocks when
 its turn comes, waits beside the running ones until the KV is there, and then starts before any that wait.  Pure
 bookkeeping: no time, no tasks.
 """
@@ -155,7 +155,7 @@ class Batch:
                 continue
             tokens = self._begin(sequence, plan.budget)
             if not tokens:
-                return  # the head waits for room; nothing overtakes it
+                return  # the first in line waits for blocks; nothing overtakes it
             heapq.heappop(self._heap)
             sequence.waiting = False
             self.waiting_count -= 1

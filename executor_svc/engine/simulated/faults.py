@@ -1,4 +1,4 @@
-"""Faults a simulated engine can be told to have, from its settings or while it runs."""
+"""Faults of a simulated engine, from its settings or injected while it runs."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ class FaultState:
     def __init__(self) -> None:
         self.slow_factor = 1.0
         self.kv_slow_factor = 1.0
-        self.kv_pulls_cut = 0  # of the next KV pulls: that reach nobody
-        self.kv_pulls_corrupt = 0  # of the next KV pulls: that bring the wrong KV
+        self.kv_pulls_cut = 0  # how many of the next KV pulls reach nobody
+        self.kv_pulls_corrupt = 0  # how many of the next KV pulls bring the wrong KV
         self.dead = False
         self.running = asyncio.Event()  # cleared while the engine hangs
         self.running.set()

@@ -1,7 +1,7 @@
 """A finite KV cache in blocks, with a prefix cache over full prompt blocks.
 
 Blocks are counted, not numbered: nothing is stored in them.  A block is private to one sequence, or shared
-under the key of the prompt prefix it holds.  A shared block that nobody holds stays findable until its room
+under the key of the prompt prefix it holds.  A shared block that nobody holds stays findable until its space
 is needed (least recently released goes first) and counts as free, as in vLLM.
 """
 

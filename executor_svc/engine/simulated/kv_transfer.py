@@ -52,7 +52,7 @@ class KvTransfer:
         self._channel = channel
         self._batch = batch
         self._faults = faults
-        self._on_change = on_change  # something can be computed, or there is room, that was not before
+        self._on_change = on_change  # something can be computed, or blocks are free, that were not before
         self._on_corrupted = corrupted
         self._on_defect = on_defect
         self.kept = Handoffs(kv=batch.kv, clock=clock, lease_s=settings.lease_s, on_freed=on_change)
@@ -183,7 +183,7 @@ class KvTransfer:
 
     async def _give_up(self, source: KeptAt) -> None:
         if not await self._puller.give_up(source):
-            log.warning("%s does not know that handoff %s is given up", source.engine_id, source.handoff_id)
+            log.warning("%s was not told that handoff %s is released", source.engine_id, source.handoff_id)
 
     async def release(self, params: Mapping[str, JsonValue]) -> bool:
         """Release a handoff that never came to a request here.  Raises EngineError."""

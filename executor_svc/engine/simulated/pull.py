@@ -17,7 +17,7 @@ from executor_svc.engine.simulated.settings import SimulatedKvTransferSettings
 from executor_svc.engine.simulated.side_channel import Message, PeerUnreachable, SideChannel
 from executor_svc.runtime.engine_port import EngineError, JsonValue
 
-PEERS_KNOWN = 1024  # beyond that the one met first is met anew
+PEERS_KNOWN = 1024  # beyond that the peer met first is met again
 
 
 class PullFailed(Exception):
@@ -55,17 +55,17 @@ class Fetch:
 
     source: KeptAt
     task: asyncio.Task[None] | None = None
-    tokens: int = 0  # that are not in the prefix cache here; known once there is room
-    _room: asyncio.Event = field(default_factory=asyncio.Event)
+    tokens: int = 0  # that are not in the prefix cache here; known once its blocks are taken
+    _granted_event: asyncio.Event = field(default_factory=asyncio.Event)
 
     def grant(self, tokens: int) -> None:
         """Fetch ``tokens`` tokens: the blocks for them are taken."""
         self.tokens = tokens
-        self._room.set()
+        self._granted_event.set()
 
     async def granted(self) -> None:
         """Wait until the engine has blocks for the prompt."""
-        await self._room.wait()
+        await self._granted_event.wait()
 
 
 class Puller:
@@ -94,7 +94,7 @@ class Puller:
             raise PullFailed(f"{fetch.source.host}:{fetch.source.port} cannot be reached (injected)")
         try:
             await self._meet(fetch.source)
-            await self._wait_for_room(fetch)
+            await self._wait_for_blocks(fetch)
             return await self._read(fetch)
         except PeerUnreachable as error:
             raise PullFailed(str(error)) from error
@@ -126,20 +126,20 @@ class Puller:
             del self._met[first]
             self._known.discard(first)
 
-    async def _wait_for_room(self, fetch: Fetch) -> None:
+    async def _wait_for_blocks(self, fetch: Fetch) -> None:
         """Keep the lease alive until the engine has blocks for the prompt."""
-        room = asyncio.ensure_future(fetch.granted())
+        granted = asyncio.ensure_future(fetch.granted())
         try:
-            while not room.done():
+            while not granted.done():
                 beat = asyncio.ensure_future(self._clock.sleep(self._settings.lease_s / 6))
                 try:
-                    await asyncio.wait([room, beat], return_when=asyncio.FIRST_COMPLETED)
+                    await asyncio.wait([granted, beat], return_when=asyncio.FIRST_COMPLETED)
                 finally:
                     beat.cancel()
-                if not room.done():
+                if not granted.done():
                     await self._ask(fetch.source, {"op": "renew", "handoff_id": fetch.source.handoff_id})
         finally:
-            room.cancel()
+            granted.cancel()
 
     async def _read(self, fetch: Fetch) -> bool:
         source = fetch.source

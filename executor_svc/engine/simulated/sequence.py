@@ -29,7 +29,7 @@ class Sequence:
     waiting: bool = True
     ended: bool = False  # finished, failed or aborted: no step may touch it any more
     fails_after: int | None = None  # tokens after which an injected error strikes
-    fetch: Fetch | None = None  # of its prompt's KV from another engine, until it is here or given up
+    fetch: Fetch | None = None  # fetch of the prompt's KV from another engine, until it is here or abandoned
     fetch_failed: bool = False
     _pending: EngineOutput | None = None  # not read yet; later steps are merged into it
     _error: Exception | None = None

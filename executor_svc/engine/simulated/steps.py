@@ -1,4 +1,4 @@
-"""The simulated engine's step loop: plans a step, lets its modelled time pass, hands out the tokens."""
+"""The simulated engine's step loop: plans a step, lets its modelled time pass, gives each sequence its token."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ from executor_svc.runtime.engine_port import Sampling, TokenLogprob
 CONTEXT_TOKENS = 8
 _MASK = (1 << 64) - 1
 _ODD = 0x9E3779B97F4A7C15
-_TRIES = 32  # draws before a soft preference is given up
+_TRIES = 32  # draws before a soft preference is ignored
 _LEAD_EVERY = 32  # one token in so many begins a two-byte letter
 
 

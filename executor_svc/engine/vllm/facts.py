@@ -17,7 +17,7 @@ from executor_svc.runtime.engine_port import EngineFacts, ModelError, Structured
 def engine_facts(
     llm: Any, model: ModelSettings, settings: VllmSettings, resolved: ResolvedModel, gpus: Gpus
 ) -> EngineFacts:
-    """Read the facts of ``llm``, a started AsyncLLM.  Raises ModelError for a tokenizer that cannot be handed out."""
+    """Read the facts of ``llm``, a started AsyncLLM.  Raises ModelError for a tokenizer the scheduler cannot use."""
     import vllm
 
     config = llm.vllm_config

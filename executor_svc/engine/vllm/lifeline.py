@@ -1,4 +1,4 @@
-"""Ends an engine's processes when the executor is gone, however it went.
+"""Ends an engine's processes when the executor has ended, also after kill -9.
 
 vLLM's engine core does not notice that the process which started it was killed: it would hold the GPU for ever.  So
 the engine's processes watch the executor, and leave when it is gone.  They start to watch at two moments:
@@ -62,7 +62,7 @@ def hang_on_executor() -> None:
     """Start watching the executor, if there is one and it is another process."""
     pid, _, started = os.environ.get(EXECUTOR_VARIABLE, "").partition(":")
     if started and int(pid) != os.getpid():
-        # Looked at now: once the executor is gone, nothing tells an engine core of it from any other parent.
+        # Read now: once the executor is gone, its engine core cannot be told from any other parent process.
         core = os.getppid()
         core_started = start_time(core) if _parent(core) == int(pid) else None
         watched = (int(pid), started, core, core_started)

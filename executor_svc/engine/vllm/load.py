@@ -25,7 +25,7 @@ class VllmLoad:
         self.kv_capacity_tokens = 0  # known when the engine is up
         self.running = 0
         self.waiting = 0  # all that do not run, blocked ones included
-        self.blocked = 0  # waiting for something else than room: a grammar, a KV transfer
+        self.blocked = 0  # waiting for something else than capacity: a grammar, a KV transfer
         self.kv_used_tokens = 0
         self.prefix_queries_tokens = 0
         self.prefix_hits_tokens = 0

@@ -102,7 +102,7 @@ class VllmSettings(SettingsSection):
     start_timeout_s: float = Field(
         default=1800.0,
         gt=0.0,
-        description="Seconds the engine may take to load and warm up before it is given up.",
+        description="Seconds the engine may take to load and warm up; then the start fails.",
     )
     engine_args: dict[str, Any] = Field(
         default_factory=dict,

@@ -111,7 +111,7 @@ async def test_an_attempt_cancelled_before_it_began_ends_all_the_same() -> None:
 async def test_the_first_cause_wins() -> None:
     async with workbench() as bench:
         number = bench.assign()
-        bench.attempts.fail_all(EndCause.FAILED, "first")
+        bench.attempts.end_all(EndCause.FAILED, "first")
         bench.cancel(number)
         ended = await bench.ended(number)
         assert (ended.cause, ended.message) == (EndCause.FAILED, "first")
@@ -202,7 +202,7 @@ async def test_a_defect_in_one_attempt_ends_that_attempt_and_no_other(caplog: py
         bench.engine.generate = None  # type: ignore[method-assign, assignment]
         _, _, ended = await bench.run()
         assert ended.cause is EndCause.FAILED
-        assert "failed here" in caplog.text
+        assert "failed in the executor" in caplog.text
         bench.engine.generate = good  # type: ignore[method-assign]
         assert (await bench.run())[2].cause is EndCause.FINISHED
 
@@ -261,7 +261,7 @@ async def test_lines_from_outside_an_attempts_task_say_what_they_are_about(caplo
     assert said_of["attempt 3/1 cannot be resumed"] == ("3/1", "request-1", TRACEPARENT)
     assert said_of["attempt 3/9 rejected"] == ("3/9", "odd", TRACEPARENT)
     assert said_of["attempt 3/1 aborted and forgotten"] == ("3/1", "request-1", TRACEPARENT)
-    assert said_of["the scheduler asks for output of attempt 3/77, which is not here"] == ("3/77", "", "")
+    assert said_of["resume"] == ("3/77", "", "")
 
 
 async def test_an_assign_that_makes_no_sense_ends_as_invalid() -> None:

@@ -242,7 +242,7 @@ async def test_kv_that_nobody_fetches_is_not_waited_for_beyond_the_drain(caplog:
         await left_behind(made, link)
         async with asyncio.timeout(5):
             await made.drain.leave("SIGTERM")
-        assert "KV left for other engines was not fetched in 0.1 s" in caplog.text
+        assert "KV kept for other engines was not fetched in 0.1 s" in caplog.text
 
 
 async def test_kv_is_not_waited_for_beyond_its_lease() -> None:

@@ -47,7 +47,7 @@ async def answers_of(releases: KvReleases, answers: list[KvReleased], *numbers: 
     ("outcome", "released", "message"),
     [
         (True, True, ""),
-        (False, False, "could not be told"),
+        (False, False, "could not be reached"),
         (EngineError("unreadable"), False, "unreadable"),
         (ZeroDivisionError("a defect"), False, "a defect"),
     ],

@@ -237,7 +237,7 @@ async def test_an_engine_that_cannot_stop_a_prefill_leg_has_it_aborted(
     await asyncio.sleep(0)
     split.prefill.cancel(number)
     assert (await split.prefill.ended(number)).cause is EndCause.CANCELLED
-    assert "could not be told to stop" in caplog.text
+    assert "did not stop a prefill" in caplog.text
     assert split.kv_used == (0, 0)
 
 

@@ -6,8 +6,8 @@ without a pause, beside the computing, on the same cores.  Without that thread t
 in each of its steps.  Measured with two engines on a core each: 2,000 prompt tokens take 0.23 s without the thread and
 0.49 s with it, their handoff 13 ms and 31 ms to the first token.
 
-Between hosts without RDMA a pull may have to wait for the other engine's step: whoever names ``num_threads`` among the
-connector's ``extra`` keeps the threads.
+Between hosts without RDMA a pull may have to wait for the other engine's step: an operator who names ``num_threads``
+among the connector's ``extra`` keeps the threads.
 
 Runs in vLLM's worker processes, before they make their connector (``worker_extension``).
 """

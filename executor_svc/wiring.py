@@ -15,16 +15,16 @@ import grpc
 from executor_svc.config import ConfigError, ExecutorConfig
 from executor_svc.engine.factory import engine_factory
 from executor_svc.engine.settings import EngineSettings
-from executor_svc.runtime.attempt_table import AttemptTable
+from executor_svc.runtime.attempts.attempt_table import AttemptTable
 from executor_svc.runtime.drain import Drain
 from executor_svc.runtime.engine_port import EngineFactory
-from executor_svc.runtime.load_meter import LoadMeter
-from executor_svc.runtime.loop_lag import LoopLag
 from executor_svc.runtime.messages.registration import Identity, Role
-from executor_svc.runtime.outbox import Outbox
+from executor_svc.runtime.outputs.outbox import Outbox
 from executor_svc.runtime.service import ExecutorService
-from executor_svc.runtime.session import Session
-from executor_svc.runtime.session_timings import SessionTimings
+from executor_svc.runtime.session.load_meter import LoadMeter
+from executor_svc.runtime.session.loop_lag import LoopLag
+from executor_svc.runtime.session.session import Session
+from executor_svc.runtime.session.timings import SessionTimings
 from executor_svc.runtime.tasks import WatchedTasks
 from executor_svc.telemetry.engine_reader import EngineReader
 from executor_svc.telemetry.service import ExecutorTelemetry

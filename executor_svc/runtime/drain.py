@@ -10,9 +10,9 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from executor_svc.runtime.attempt_table import AttemptTable
+from executor_svc.runtime.attempts.attempt_table import AttemptTable
 from executor_svc.runtime.messages.outputs import EndCause
-from executor_svc.runtime.session import Session
+from executor_svc.runtime.session.session import Session
 
 log = logging.getLogger(__name__)
 

@@ -1,7 +1,7 @@
 """The port between the executor's runtime and an engine: what every engine takes, gives and reports.
 
 Two engines implement it: ``engine.vllm`` and ``engine.simulated``.  Both pass the suite in ``tests/contract/engine``.
-An engine speaks token ids only; the runtime makes text of them (``runtime.detokenizer``), so that a resumed request's
+An engine speaks token ids only; the runtime makes text of them (``runtime.text``), so that a resumed request's
 text and stop strings are right across the seam with any engine.
 
 Everything here runs on one asyncio loop; an engine with threads of its own crosses over to it by itself.

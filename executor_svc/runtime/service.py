@@ -8,8 +8,8 @@ import signal
 from dataclasses import dataclass
 from typing import Protocol
 
-from executor_svc.runtime.attempt_services import AttemptServices
-from executor_svc.runtime.attempt_table import AttemptTable
+from executor_svc.runtime.attempts.attempt_table import AttemptTable
+from executor_svc.runtime.attempts.services import AttemptServices
 from executor_svc.runtime.drain import Drain
 from executor_svc.runtime.engine_port import (
     Engine,
@@ -20,15 +20,15 @@ from executor_svc.runtime.engine_port import (
     ModelError,
 )
 from executor_svc.runtime.kv_releases import KvReleases
-from executor_svc.runtime.load_meter import LoadMeter
-from executor_svc.runtime.loop_lag import LoopLag
 from executor_svc.runtime.messages.outputs import EndCause
 from executor_svc.runtime.messages.reports import EngineStatus
-from executor_svc.runtime.outbox import Outbox
-from executor_svc.runtime.session import Session
-from executor_svc.runtime.session_opener import RegistrationRefused
+from executor_svc.runtime.outputs.outbox import Outbox
+from executor_svc.runtime.session.load_meter import LoadMeter
+from executor_svc.runtime.session.loop_lag import LoopLag
+from executor_svc.runtime.session.opener import RegistrationRefused
+from executor_svc.runtime.session.session import Session
 from executor_svc.runtime.tasks import TaskDied, WatchedTasks
-from executor_svc.runtime.text_source import TextSource
+from executor_svc.runtime.text.text_source import TextSource
 
 log = logging.getLogger(__name__)
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from executor_svc.runtime.attempt_table import AttemptTable
+from executor_svc.runtime.attempts.attempt_table import AttemptTable
 from executor_svc.runtime.engine_port import EngineState
-from executor_svc.runtime.load_meter import LoadMeter
-from executor_svc.runtime.outbox import Outbox
-from executor_svc.runtime.session import Session
+from executor_svc.runtime.outputs.outbox import Outbox
+from executor_svc.runtime.session.load_meter import LoadMeter
+from executor_svc.runtime.session.session import Session
 from sage_telemetry import catalogue
 from sage_telemetry.meter import Observed
 

@@ -12,7 +12,7 @@ from executor_svc.engine.simulated.engine import SimulatedEngine
 from executor_svc.engine.simulated.starting import SimulatedEngineFactory
 from executor_svc.runtime.engine_port import EngineFactory, ProgressListener
 from executor_svc.runtime.service import ExecutorService
-from executor_svc.runtime.session_timings import SessionTimings
+from executor_svc.runtime.session.timings import SessionTimings
 from executor_svc.wiring import run
 
 QUICK = SessionTimings(dial_timeout_s=5.0, leave_timeout_s=1.0, first_retry_s=0.01, most_retry_s=0.05)

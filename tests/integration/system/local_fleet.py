@@ -18,7 +18,7 @@ from executor_svc.engine.simulated.settings import SimulatedSettings
 from executor_svc.engine.simulated.starting import SimulatedEngineFactory
 from executor_svc.runtime.engine_port import EngineFactory, ProgressListener
 from executor_svc.runtime.service import ExecutorService
-from executor_svc.runtime.session_timings import SessionTimings
+from executor_svc.runtime.session.timings import SessionTimings
 from executor_svc.wiring import run
 from sage_client import AsyncClient, Instance, InstanceState
 from scheduler_svc.config import SchedulerConfig

@@ -10,7 +10,7 @@ import pytest
 
 from executor_svc.engine.simulated.faults import Fault, FaultKind
 from executor_svc.engine.simulated.tokenizer import EOS_ID
-from executor_svc.runtime import attempt as attempt_module
+from executor_svc.runtime.attempts import attempt as attempt_module
 from executor_svc.runtime.engine_port import EngineOutput, EngineRequest, FinishReason, Sampling
 from executor_svc.runtime.messages.attempt_id import AttemptId
 from executor_svc.runtime.messages.commands import InvalidAssign, TextOptions

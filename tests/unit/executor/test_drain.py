@@ -15,8 +15,6 @@ from executor_svc.engine.simulated.settings import SimulatedKvTransferSettings
 from executor_svc.runtime import drain as drain_module
 from executor_svc.runtime.drain import Drain
 from executor_svc.runtime.engine_port import Sampling
-from executor_svc.runtime.load_meter import LoadMeter
-from executor_svc.runtime.loop_lag import LoopLag
 from executor_svc.runtime.messages.attempt_id import AttemptId
 from executor_svc.runtime.messages.commands import Assign, Phase, TextOptions
 from executor_svc.runtime.messages.outputs import (
@@ -29,8 +27,10 @@ from executor_svc.runtime.messages.outputs import (
 )
 from executor_svc.runtime.messages.registration import Identity, Role
 from executor_svc.runtime.messages.reports import Drained, DrainRequested, Goodbye
-from executor_svc.runtime.session import Session
-from executor_svc.runtime.session_timings import SessionTimings
+from executor_svc.runtime.session.load_meter import LoadMeter
+from executor_svc.runtime.session.loop_lag import LoopLag
+from executor_svc.runtime.session.session import Session
+from executor_svc.runtime.session.timings import SessionTimings
 from tests.unit.executor.memory_link import MemoryDialer, MemoryLink
 from tests.unit.executor.workbench import EPOCH, PROMPT, Workbench, workbench
 

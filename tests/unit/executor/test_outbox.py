@@ -8,9 +8,6 @@ from collections.abc import Sequence
 import pytest
 
 from executor_svc.engine.simulated.tokenizer import tokenizer_for
-from executor_svc.runtime import outbox as outbox_module
-from executor_svc.runtime.attempt_output import PIECE_TOKENS, AttemptOutput
-from executor_svc.runtime.detokenizer import Detokenizer
 from executor_svc.runtime.engine_port import TokenLogprob
 from executor_svc.runtime.link import LinkBroken
 from executor_svc.runtime.messages.attempt_id import AttemptId
@@ -22,7 +19,10 @@ from executor_svc.runtime.messages.outputs import (
     Frame,
     OutputUp,
 )
-from executor_svc.runtime.outbox import Outbox
+from executor_svc.runtime.outputs import outbox as outbox_module
+from executor_svc.runtime.outputs.attempt_output import PIECE_TOKENS, AttemptOutput
+from executor_svc.runtime.outputs.outbox import Outbox
+from executor_svc.runtime.text.detokenizer import Detokenizer
 
 NEVER_S = 3600.0
 

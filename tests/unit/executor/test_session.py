@@ -10,8 +10,6 @@ import pytest
 
 from executor_svc.runtime.engine_port import Sampling
 from executor_svc.runtime.link import LinkRefused
-from executor_svc.runtime.load_meter import LoadMeter
-from executor_svc.runtime.loop_lag import LoopLag
 from executor_svc.runtime.messages.attempt_id import AttemptId
 from executor_svc.runtime.messages.commands import (
     Assign,
@@ -28,9 +26,11 @@ from executor_svc.runtime.messages.registration import (
     Welcome,
 )
 from executor_svc.runtime.messages.reports import Heartbeat, TokenizerChunk
-from executor_svc.runtime.session import Session
-from executor_svc.runtime.session_opener import RegistrationRefused
-from executor_svc.runtime.session_timings import SessionTimings
+from executor_svc.runtime.session.load_meter import LoadMeter
+from executor_svc.runtime.session.loop_lag import LoopLag
+from executor_svc.runtime.session.opener import RegistrationRefused
+from executor_svc.runtime.session.session import Session
+from executor_svc.runtime.session.timings import SessionTimings
 from tests.unit.executor.memory_link import MemoryDialer, MemoryLink, UnreachableLink
 from tests.unit.executor.workbench import EPOCH, PROMPT, Workbench, workbench
 

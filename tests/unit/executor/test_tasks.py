@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 
-from executor_svc.runtime.backoff import Backoff
+from executor_svc.runtime.session.backoff import Backoff
 from executor_svc.runtime.tasks import WatchedTasks
 
 

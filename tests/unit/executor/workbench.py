@@ -13,8 +13,8 @@ from executor_svc.engine.simulated.engine import SimulatedEngine
 from executor_svc.engine.simulated.settings import SimulatedSettings
 from executor_svc.engine.simulated.side_channel import SideChannel
 from executor_svc.engine.simulated.starting import SimulatedEngineFactory
-from executor_svc.runtime.attempt_services import AttemptServices
-from executor_svc.runtime.attempt_table import AttemptTable
+from executor_svc.runtime.attempts.attempt_table import AttemptTable
+from executor_svc.runtime.attempts.services import AttemptServices
 from executor_svc.runtime.engine_port import EngineDeadError, Sampling
 from executor_svc.runtime.messages.attempt_id import AttemptId
 from executor_svc.runtime.messages.commands import Assign, Continuation, TextOptions
@@ -25,8 +25,8 @@ from executor_svc.runtime.messages.outputs import (
     OutputUp,
     Piece,
 )
-from executor_svc.runtime.outbox import Outbox
-from executor_svc.runtime.text_source import TextSource
+from executor_svc.runtime.outputs.outbox import Outbox
+from executor_svc.runtime.text.text_source import TextSource
 
 EPOCH = 3
 PROMPT = (300, 1000, 1700, 301)

@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
-from executor_svc.runtime.attempt_output import AttemptOutput
 from executor_svc.runtime.link import LinkBroken
 from executor_svc.runtime.messages.outputs import (
     Accepted,
@@ -23,6 +22,7 @@ from executor_svc.runtime.messages.outputs import (
     Piece,
     Rejected,
 )
+from executor_svc.runtime.outputs.attempt_output import AttemptOutput
 
 NOTICE_LIMIT = 16_384  # notices that wait for the link
 FRAME_WEIGHT = 200_000  # tokens and log probabilities in one frame; about 20 bytes each, well within a message

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from executor_svc.runtime.engine_port import Engine, EngineDeadError
-from executor_svc.runtime.outbox import Outbox
-from executor_svc.runtime.text_source import TextSource
+from executor_svc.runtime.outputs.outbox import Outbox
+from executor_svc.runtime.text.text_source import TextSource
 
 
 @dataclass(slots=True, kw_only=True)

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from executor_svc.runtime.engine_port import Engine, EngineLoad, Iteration
-from executor_svc.runtime.loop_lag import LoopLag
 from executor_svc.runtime.messages.reports import Heartbeat
 from executor_svc.runtime.observer import NULL_OBSERVER, Observer
+from executor_svc.runtime.session.loop_lag import LoopLag
 
 ITERATIONS_SENT = 64  # at most, per heartbeat
 

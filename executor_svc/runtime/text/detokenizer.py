@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
 
 from executor_svc.runtime.messages.commands import TextOptions
-from executor_svc.runtime.stop_strings import StopStrings
+from executor_svc.runtime.text.stop_strings import StopStrings
 
 PENDING_LIMIT = 16  # tokens; a character takes at most four, so what is longer is not text in the making
 

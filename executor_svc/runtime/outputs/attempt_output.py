@@ -5,12 +5,12 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Mapping, Sequence
 
-from executor_svc.runtime.detokenizer import Detokenizer
 from executor_svc.runtime.engine_port import TokenLogprob
 from executor_svc.runtime.log_context import About
 from executor_svc.runtime.messages.attempt_id import AttemptId
 from executor_svc.runtime.messages.outputs import Ended, Piece
 from executor_svc.runtime.messages.registration import HeldAttempt
+from executor_svc.runtime.text.detokenizer import Detokenizer
 
 PIECE_TOKENS = 1024  # a piece that waits grows to about this many tokens; then the next one begins
 

@@ -7,10 +7,17 @@ import logging
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from executor_svc.runtime.attempt_output import AttemptOutput
-from executor_svc.runtime.attempt_services import AttemptServices
-from executor_svc.runtime.detokenizer import Detokenizer, StopMatch
-from executor_svc.runtime.ending import Ending
+from executor_svc.runtime.attempts.ending import Ending
+from executor_svc.runtime.attempts.leg import (
+    Complete,
+    Leg,
+    already_complete,
+    engine_request_id,
+    first_leg,
+    resumed_leg,
+)
+from executor_svc.runtime.attempts.replay import Replay, ReplayDiverged
+from executor_svc.runtime.attempts.services import AttemptServices
 from executor_svc.runtime.engine_port import (
     EngineDeadError,
     EngineError,
@@ -20,19 +27,12 @@ from executor_svc.runtime.engine_port import (
     JsonValue,
     TokenLogprob,
 )
-from executor_svc.runtime.leg import (
-    Complete,
-    Leg,
-    already_complete,
-    engine_request_id,
-    first_leg,
-    resumed_leg,
-)
 from executor_svc.runtime.log_context import ABOUT, EXTRA, about_assigned
 from executor_svc.runtime.messages.commands import Assign, Phase
 from executor_svc.runtime.messages.outputs import EndCause, Ended
 from executor_svc.runtime.observer import AttemptObserver, UnobservedAttempt
-from executor_svc.runtime.replay import Replay, ReplayDiverged
+from executor_svc.runtime.outputs.attempt_output import AttemptOutput
+from executor_svc.runtime.text.detokenizer import Detokenizer, StopMatch
 
 log = logging.getLogger(__name__)
 

@@ -6,10 +6,10 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 
-from executor_svc.runtime.backoff import Backoff
 from executor_svc.runtime.link import Dialer, Link, LinkBroken, LinkRefused
 from executor_svc.runtime.messages.registration import HeldAttempt, Identity, Register, Welcome
-from executor_svc.runtime.session_timings import SessionTimings
+from executor_svc.runtime.session.backoff import Backoff
+from executor_svc.runtime.session.timings import SessionTimings
 
 log = logging.getLogger(__name__)
 

@@ -10,10 +10,9 @@ from dataclasses import replace
 from functools import partial
 from typing import NoReturn
 
-from executor_svc.runtime.admission import Refusal, refusal
-from executor_svc.runtime.attempt import Attempt
-from executor_svc.runtime.attempt_output import AttemptOutput
-from executor_svc.runtime.attempt_services import AttemptServices
+from executor_svc.runtime.attempts.admission import Refusal, refusal
+from executor_svc.runtime.attempts.attempt import Attempt
+from executor_svc.runtime.attempts.services import AttemptServices
 from executor_svc.runtime.log_context import about, about_assigned
 from executor_svc.runtime.messages.attempt_id import AttemptId
 from executor_svc.runtime.messages.commands import Assign, InvalidAssign
@@ -27,7 +26,8 @@ from executor_svc.runtime.messages.outputs import (
 )
 from executor_svc.runtime.messages.registration import HeldAttempt
 from executor_svc.runtime.observer import NULL_OBSERVER, Observer
-from executor_svc.runtime.outbox import Outbox
+from executor_svc.runtime.outputs.attempt_output import AttemptOutput
+from executor_svc.runtime.outputs.outbox import Outbox
 
 log = logging.getLogger(__name__)
 

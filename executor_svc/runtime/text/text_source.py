@@ -8,10 +8,10 @@ from collections.abc import Iterator
 
 from tokenizers import Tokenizer
 
-from executor_svc.runtime.detokenizer import Detokenizer, special_token_ids
 from executor_svc.runtime.engine_port import ModelError, TokenizerFiles
 from executor_svc.runtime.messages.commands import TextOptions
 from executor_svc.runtime.messages.reports import TokenizerChunk
+from executor_svc.runtime.text.detokenizer import Detokenizer, special_token_ids
 
 CHUNK_BYTES = 1024 * 1024
 

@@ -7,10 +7,8 @@ import logging
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
-from executor_svc.runtime.attempt_table import AttemptTable
-from executor_svc.runtime.control_outbox import ControlOutbox
+from executor_svc.runtime.attempts.attempt_table import AttemptTable
 from executor_svc.runtime.link import Dialer, Link, LinkBroken, LinkRefused
-from executor_svc.runtime.load_meter import LoadMeter
 from executor_svc.runtime.messages.commands import (
     Assign,
     Cancel,
@@ -25,10 +23,12 @@ from executor_svc.runtime.messages.commands import (
 from executor_svc.runtime.messages.registration import Identity, Welcome
 from executor_svc.runtime.messages.reports import Goodbye, Heartbeat
 from executor_svc.runtime.observer import NULL_OBSERVER, Observer
-from executor_svc.runtime.outbox import Outbox
-from executor_svc.runtime.session_opener import SessionOpener
-from executor_svc.runtime.session_timings import DEFAULT_TIMINGS, SessionTimings
-from executor_svc.runtime.text_source import TextSource
+from executor_svc.runtime.outputs.outbox import Outbox
+from executor_svc.runtime.session.control_outbox import ControlOutbox
+from executor_svc.runtime.session.load_meter import LoadMeter
+from executor_svc.runtime.session.opener import SessionOpener
+from executor_svc.runtime.session.timings import DEFAULT_TIMINGS, SessionTimings
+from executor_svc.runtime.text.text_source import TextSource
 
 log = logging.getLogger(__name__)
 

@@ -26,7 +26,7 @@ class Drain:
     def __init__(
         self, *, attempts: AttemptTable, session: Session, timeout_s: float, kv_used_tokens: Callable[[], int]
     ) -> None:
-        """Make it.  ``timeout_s``: for running attempts to finish.  ``kv_used_tokens``: the engine's own count."""
+        """Prepare a drain.  ``timeout_s``: for running attempts to end.  ``kv_used_tokens``: the engine's own count."""
         self._attempts = attempts
         self._session = session
         self._timeout_s = timeout_s

@@ -135,7 +135,7 @@ class EngineOutput:
     stop_token_id: int | None = None  # the stop/eos token that ended it, when one did
     cached_prompt_tokens: int | None = None  # prompt tokens served from the prefix cache; set once known
     kv_transfer_params: Mapping[str, JsonValue] | None = None  # on the last output of a prefill_only request
-    kv_kept_s: float = 0.0  # with those: how long the KV has been kept already; the reader may have been held up
+    kv_kept_s: float = 0.0  # with kv_transfer_params: seconds the KV has been kept; the reader may have been late
     kv_pull_failed: bool = False  # first output: the prompt's KV could not be fetched and was computed here
 
 
@@ -207,7 +207,7 @@ class EngineLoad:
     known_wait: str | None = None  # why no progress is expected now (grammar compile, KV pull), else None
     gpu_memory_used_bytes: int | None = None
     kv_pulls: int = 0  # prompts whose KV was fetched from another engine
-    kv_pulls_failed: int = 0  # that could not be fetched
+    kv_pulls_failed: int = 0  # prompts whose KV could not be fetched
     kv_leases_expired: int = 0  # prompts whose KV was kept for another engine and not fetched in time
 
 

@@ -15,10 +15,10 @@ About = tuple[str, str, str]
 """Attempt ("epoch/number"), request id and W3C traceparent; the latter two are empty where they are not known."""
 
 ABOUT: ContextVar[About | None] = ContextVar("sage_attempt", default=None)
-"""Of the current task."""
+"""What the current task's log records are about."""
 
 EXTRA = "about_attempt"
-"""The record's attribute that goes before what the task is about."""
+"""Attribute of a log record that wins over the task's ABOUT."""
 
 
 def about(attempt: AttemptId, request_id: str = "", trace_headers: Mapping[str, str] | None = None) -> dict[str, About]:

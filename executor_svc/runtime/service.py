@@ -97,7 +97,7 @@ class ExecutorService:
         session.on_release_kv = self._releases.ask
         session.on_connection = self._connection_changed
 
-    # --- what happens to it -----------------------------------------------------------------------------------------
+    # --- events -----------------------------------------------------------------------------------------
 
     def _decide(self, exit: Exit) -> None:
         """End with ``exit``, unless an earlier reason to end was given."""
@@ -138,7 +138,7 @@ class ExecutorService:
         ready = self._session.control.status.state is EngineState.READY
         self._health.serving(ready and self._session.connected and self._departure is None)
 
-    # --- its life ---------------------------------------------------------------------------------------------------
+    # --- start to exit --------------------------------------------------------------------------------------
 
     async def run(self) -> int:
         """Run until the executor ends and return its exit status.  The reason is logged."""
@@ -233,7 +233,7 @@ class ExecutorService:
         self._tasks.start(self._watch_engine(engine), name="engine-health")
 
     def _report_progress(self, state: EngineState, progress: float | None, message: str) -> None:
-        """Pass on how far the engine is.  READY is reported later, with the engine's facts."""
+        """Report the engine's stage.  READY is reported later, with the engine's facts."""
         if state in (EngineState.READY, EngineState.FAILED):
             return
         now = asyncio.get_running_loop().time()

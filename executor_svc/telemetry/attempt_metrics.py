@@ -1,4 +1,4 @@
-"""What attempts and iterations count."""
+"""Metrics of attempts, iterations, sessions and the event loop."""
 
 from __future__ import annotations
 

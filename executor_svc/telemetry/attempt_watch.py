@@ -45,7 +45,7 @@ class AttemptWatch:
         facts: Attributes = MappingProxyType({}),
         finish: Callable[[SpanSource], None] | None = None,
     ) -> None:
-        """``context``: of its span; None where nothing is traced.  ``parent``: the scheduler's span.
+        """``context``: the attempt's own span; None where nothing is traced.  ``parent``: the scheduler's span.
 
         Where the trace is sampled, ``finish`` takes its spans, and ``facts`` are what they say beside its end.
         """
@@ -127,7 +127,7 @@ def _recomputed(ended: Ended) -> Attributes:
 
 
 def _failure(ended: Ended) -> str:
-    """In words; of an invalid request only which field, as the message may quote it."""
+    """Return why the attempt failed; for an invalid request only the field, as the message may quote the request."""
     if ended.cause is EndCause.INVALID:
         return f"the engine found {ended.field_name or 'the request'} invalid"
     return ended.message or ended.cause.value

@@ -47,7 +47,7 @@ class FaultState:
         self.running = asyncio.Event()  # cleared while the engine hangs
         self.running.set()
         self._waiting: list[tuple[int, Fault]] = []  # generated-token count at which each strikes
-        self._errors: deque[int] = deque()  # for each of the next requests to fail: tokens it still gives
+        self._errors: deque[int] = deque()  # one entry per request to fail: the tokens it still gives
 
     @property
     def hung(self) -> bool:

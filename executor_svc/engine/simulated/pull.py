@@ -32,8 +32,8 @@ class KeptAt:
     handoff_id: str
     host: str
     port: int
-    tokens: int  # of the prompt
-    cached: int  # of those, found in the prefix cache there
+    tokens: int  # length of the prompt
+    cached: int  # prompt tokens that were found in the other engine's prefix cache
 
     @classmethod
     def parse(cls, params: Mapping[str, JsonValue]) -> Self:
@@ -55,7 +55,7 @@ class Fetch:
 
     source: KeptAt
     task: asyncio.Task[None] | None = None
-    tokens: int = 0  # that are not in the prefix cache here; known once its blocks are taken
+    tokens: int = 0  # tokens that are not in the prefix cache here; known once blocks are taken
     _granted_event: asyncio.Event = field(default_factory=asyncio.Event)
 
     def grant(self, tokens: int) -> None:

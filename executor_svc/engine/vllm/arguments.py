@@ -76,7 +76,7 @@ def set_environment(
     environment.setdefault("VLLM_NO_USAGE_STATS", "1")
     environment["VLLM_ENGINE_READY_TIMEOUT_S"] = str(max(1, int(settings.start_timeout_s)))
     if settings.traces_endpoint is not None:
-        environment.setdefault("OTEL_SERVICE_NAME", "vllm")  # of its spans; ours name their service themselves
+        environment.setdefault("OTEL_SERVICE_NAME", "vllm")  # service name of vLLM's spans; ours name theirs themselves
     if settings.kv_cache_bytes is not None:
         environment.pop("VLLM_CPU_KVCACHE_SPACE", None)  # would silently win over kv_cache_memory_bytes
     if side_channel_port is not None:

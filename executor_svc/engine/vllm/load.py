@@ -34,7 +34,9 @@ class VllmLoad:
         self.kv_pulls_failed = 0
         self.kv_notices_failed = 0
         self.kv_leases_expired = 0
-        self.count_transfers: Callable[[Mapping[str, Any]], TransferCounts] | None = None  # with a KV connector
+        self.count_transfers: Callable[[Mapping[str, Any]], TransferCounts] | None = (
+            None  # set if there is a KV connector
+        )
         self.on_failed_pulls: Callable[[int], None] = lambda count: None
         self.iterations = 0
         self._recent: deque[Iteration] = deque(maxlen=ITERATIONS_KEPT)

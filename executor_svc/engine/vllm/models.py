@@ -16,7 +16,7 @@ from executor_svc.engine.common_settings import ModelSettings
 from executor_svc.runtime.engine_port import EngineState, ModelError, ProgressListener
 
 WATCH_PERIOD_S = 1.0  # between progress reports of a download
-_FINGERPRINT_BYTES = 65_536  # of either end of a file
+_FINGERPRINT_BYTES = 65_536  # read from either end of a file
 _WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.pth", "*.gguf")
 _NOT_NEEDED = ["*.onnx", "*.onnx_data", "*.h5", "*.msgpack", "*.ot", "*.tflite", "original/*", "onnx/*"]
 _OTHER_WEIGHTS = ["*.bin", "*.pt", "*.pth", "*.gguf"]  # not needed where there are safetensors

@@ -10,7 +10,7 @@ import os
 from executor_svc.engine.vllm.kv_connectors import nixl_on_cores
 from executor_svc.engine.vllm.lifeline import hang_on_executor
 
-_CORES = os.sched_getaffinity(0)  # of the thread that computes, as OpenMP bound it
+_CORES = os.sched_getaffinity(0)  # cores of the thread that computes, as OpenMP bound it
 
 
 class WorkerExtension:

@@ -67,7 +67,7 @@ class Attempt:
         self._stop: asyncio.Task[None] | None = None
         self._cached_prompt_tokens = 0
         self._kv_transfer_params: Mapping[str, JsonValue] | None = None
-        self._taken_on = False  # the engine has the request: it tells the prefill side what becomes of a handoff
+        self._taken_on = False  # the engine has the request, and releases the KV of its handoff itself
         self._kv_lease_ends_at: float | None = None  # on the event loop's clock
         self._text: Detokenizer = self._detokenizer()
         self._task: asyncio.Task[None] | None = None

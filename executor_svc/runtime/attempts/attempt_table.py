@@ -57,11 +57,11 @@ class AttemptTable:
         self._running: dict[AttemptId, Attempt] = {}
         self._tasks: set[asyncio.Task[None]] = set()  # the loop itself holds tasks weakly
         self._held: dict[AttemptId, AttemptOutput] = {}  # running and ended ones
-        self._by_number: dict[int, AttemptOutput] = {}  # of the session's epoch
+        self._by_number: dict[int, AttemptOutput] = {}  # attempts of the session's epoch only
         self._epoch = 0
         self._changed = asyncio.Event()
         self.draining = False
-        self.kv_kept_until = float("-inf")  # on the loop's clock: the latest lease of a prompt's KV left behind here
+        self.kv_kept_until = float("-inf")  # on the loop's clock: end of the last lease of KV that is kept for others
         self.last_handed_over = 0  # number of the last Assign that the engine has, or will never have
         self.on_change: Callable[[], None] = lambda: None  # an attempt came or ended
 
@@ -162,7 +162,7 @@ class AttemptTable:
         log.debug("attempt %s of request %s: %s", assign.attempt, assign.request_id, assign.reasons, extra=said_of)
         self._running[assign.attempt] = attempt
         self._held[assign.attempt] = self._by_number[assign.attempt.number] = attempt.output
-        own = copy_context()  # of the task and of its end: log lines of both say which attempt they are about
+        own = copy_context()  # log lines of the task and of its end say which attempt they are about
         running = attempt.run(partial(self._taken, assign))
         task = loop.create_task(running, name=f"attempt-{assign.attempt}", context=own)
         self._tasks.add(task)

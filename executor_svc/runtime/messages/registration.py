@@ -31,7 +31,7 @@ class Identity:
     rack: str = ""
     zone: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
-    price_per_hour: float = 0.0  # of the whole instance
+    price_per_hour: float = 0.0  # for the whole instance, in one currency per fleet
     software_version: str = ""
     address: str = ""  # host:port where the executor's own services listen
 
@@ -62,4 +62,4 @@ class Welcome:
     lease_s: float  # seconds without a heartbeat after which the scheduler gives the instance up
     heartbeat_interval_s: float
     keep: frozenset[AttemptId] = frozenset()  # held attempts the scheduler still wants; all others are aborted
-    role: Role = Role.GENERAL  # in force, whatever the registration said
+    role: Role = Role.GENERAL  # the role in force, which may differ from the registration's

@@ -53,7 +53,7 @@ class ControlOutbox:
         self._drain_request_wanted = self._drain_reason is not None
         self._drained_wanted = False
         self._chunks = iter(())
-        self._answers.clear()  # to questions of a session that is over
+        self._answers.clear()  # the session that asked is over
         self._wake.set()
 
     # --- what is wanted ---------------------------------------------------------------------------------------------

@@ -40,7 +40,7 @@ class SessionOpener:
         self._held = held
         self._timings = timings
         self._backoff = Backoff(first_s=timings.first_retry_s, most_s=timings.most_retry_s)
-        self._complaints: dict[str, str] = {}  # by address, the latest failure since the last session
+        self._complaints: dict[str, str] = {}  # latest failure by address, since the last session
 
     def reset(self) -> None:
         """Start over with the shortest pause and a log line for each failure: a session began."""

@@ -60,7 +60,7 @@ class Session:
         self._opener = SessionOpener(
             identity=identity, addresses=addresses, dialer=dialer, held=lambda: attempts.held, timings=timings
         )
-        self._welcome: Welcome | None = None  # of the current or latest session
+        self._welcome: Welcome | None = None  # the current or latest session's
         self._lease_timer: asyncio.TimerHandle | None = None
         self._resume_timer: asyncio.TimerHandle | None = None
         self._last_ack_at = 0.0
@@ -125,7 +125,7 @@ class Session:
         self._left.set()
 
     def _disconnected(self) -> None:
-        """Start the lease's last stretch: until it ends, attempts run on, because the scheduler may still want them."""
+        """Let attempts run on until the scheduler's lease has ended: it may still want them."""
         self._connected.clear()
         self._attempts.end_session()
         self.on_connection()

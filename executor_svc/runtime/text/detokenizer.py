@@ -24,7 +24,7 @@ class StopMatch:
     """A stop string that completed."""
 
     stop: str
-    consumed: int  # of the tokens fed, the ones up to where the string completed
+    consumed: int  # tokens fed, up to and including the one that completed the string
 
 
 def special_token_ids(tokenizer: Tokenizer) -> frozenset[int]:

@@ -24,7 +24,7 @@ class KvLayout:
     dtype: str
     cache_dtype: str
     block_size: int  # tokens
-    kv_heads: int  # of the whole model
+    kv_heads: int  # of all ranks together
     head_size: int
     layers: int
     tensor_parallel_size: int
@@ -35,10 +35,10 @@ class KvLayout:
 class Pull:
     """A prompt's KV to be fetched."""
 
-    params: Mapping[str, JsonValue]  # for the engine
+    params: Mapping[str, JsonValue]  # what the engine is given
     peer: str  # the engine it is fetched from
-    tokens: int  # of the prompt whose KV is here once it was fetched, cached ones included
-    cached_tokens: int | None  # that the other engine found in its prefix cache, if it says
+    tokens: int  # prompt tokens whose KV is here after the pull, cached ones included
+    cached_tokens: int | None  # prompt tokens that the other engine found in its prefix cache, if it says
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

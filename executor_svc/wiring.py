@@ -15,14 +15,16 @@ import grpc
 from executor_svc.config import ConfigError, ExecutorConfig
 from executor_svc.engine.factory import engine_factory
 from executor_svc.engine.settings import EngineSettings
-from executor_svc.runtime.assignments import Assignments
+from executor_svc.runtime.attempts.attempt_table import AttemptTable
 from executor_svc.runtime.drain import Drain
 from executor_svc.runtime.engine_port import EngineFactory
-from executor_svc.runtime.load_meter import LoadMeter, LoopLag
-from executor_svc.runtime.messages import Identity, Role
-from executor_svc.runtime.outbox import Outbox
+from executor_svc.runtime.messages.registration import Identity, Role
+from executor_svc.runtime.outputs.outbox import Outbox
 from executor_svc.runtime.service import ExecutorService
-from executor_svc.runtime.session import Session, SessionTimings
+from executor_svc.runtime.session.load_meter import LoadMeter
+from executor_svc.runtime.session.loop_lag import LoopLag
+from executor_svc.runtime.session.session import Session
+from executor_svc.runtime.session.timings import SessionTimings
 from executor_svc.telemetry.engine_reader import EngineReader
 from executor_svc.telemetry.service import ExecutorTelemetry
 from executor_svc.transport.grpc_link import GrpcDialer
@@ -100,7 +102,7 @@ def build_service(
     lag = LoopLag(observer)
     meter = LoadMeter(lag, observer)
     outbox = Outbox()
-    assignments = Assignments(
+    attempts = AttemptTable(
         outbox,
         max_held=config.max_held_attempts,
         generates=config.role != "embedding",
@@ -110,25 +112,25 @@ def build_service(
         identity=_identity(config, address),
         addresses=config.scheduler,
         dialer=dialer,
-        assignments=assignments,
+        attempts=attempts,
         outbox=outbox,
         meter=meter,
         timings=timings,
         observer=observer,
     )
     try:
-        telemetry.start(EngineReader(session, assignments, outbox, meter))
+        telemetry.start(EngineReader(session, attempts, outbox, meter))
     except CannotServe as error:
         raise ConfigError(f"telemetry.metrics_listen: {error}") from error
     return ExecutorService(
         factory=factory,
         session=session,
-        assignments=assignments,
+        attempts=attempts,
         outbox=outbox,
         meter=meter,
         lag=lag,
         drain=Drain(
-            assignments=assignments,
+            attempts=attempts,
             session=session,
             timeout_s=config.drain_timeout_s,
             kv_used_tokens=meter.kv_used_tokens,

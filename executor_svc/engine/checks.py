@@ -1,6 +1,4 @@
-"""What a caller can get wrong that only an engine's own numbers show: checked the same way before every
-engine.
-"""
+"""Checks on requests that need an engine's own numbers; the same before every engine."""
 
 from __future__ import annotations
 
@@ -22,7 +20,7 @@ class Limits:
 
 
 def refuse_invalid(request: EngineRequest, limits: Limits) -> None:
-    """Raises InvalidRequestError for the first thing wrong."""
+    """Raise InvalidRequestError for the first thing wrong with ``request``."""
     prompt = request.prompt_token_ids
     if not prompt:
         raise InvalidRequestError("prompt", "the prompt is empty")

@@ -1,21 +1,21 @@
-"""From settings to a factory of the engine they describe."""
+"""Makes the factory of the engine that the settings name."""
 
 from __future__ import annotations
 
 from executor_svc.engine.settings import EngineSettings
-from executor_svc.engine.simulated.engine import SimulatedEngineFactory
+from executor_svc.engine.simulated.starting import SimulatedEngineFactory
 from executor_svc.runtime.engine_port import EngineFactory
 from sage_common.clock import Clock
 
 
 def engine_factory(settings: EngineSettings, clock: Clock | None = None) -> EngineFactory:
-    """The factory for ``settings.kind``.  ``clock`` is the simulated engine's time; a real engine has its
-    own.
+    """Return the factory for ``settings.kind``.
 
-    vLLM is not imported here nor when the module is: only when a vLLM factory starts.
+    ``clock``: the simulated engine's time; a real engine has its own.  vLLM is not imported here: only when a vLLM
+    factory starts.
     """
     if settings.kind == "simulated":
         return SimulatedEngineFactory(settings.model, settings.simulated, clock)
-    from executor_svc.engine.vllm.engine import VllmEngineFactory
+    from executor_svc.engine.vllm.starting import VllmEngineFactory
 
     return VllmEngineFactory(settings.model, settings.vllm)

@@ -17,7 +17,7 @@ SEAL = "sage_seal"  # "<of the parameters>:<of parameters, prompt and adapter>"
 
 
 def sealed(params: Mapping[str, JsonValue], prompt: Sequence[int], adapter: str | None) -> dict[str, JsonValue]:
-    """The parameters with the seal among them."""
+    """Return the parameters with the seal among them."""
     content = _canonical(params)
     return {**params, SEAL: f"{_digest(content)}:{_digest(content, *_prompt(prompt, adapter))}"}
 
@@ -25,9 +25,10 @@ def sealed(params: Mapping[str, JsonValue], prompt: Sequence[int], adapter: str 
 def opened(
     params: Mapping[str, JsonValue], prompt: Sequence[int] | None, adapter: str | None = None
 ) -> dict[str, JsonValue]:
-    """The parameters without the seal.  Raises EngineError when it is broken or is another prompt's.
+    """Return the parameters without the seal.
 
-    ``prompt`` is None where nothing is fetched: only the parameters themselves are checked.
+    ``prompt`` is None where nothing is fetched: then only the parameters themselves are checked.  Raises EngineError
+    when the seal is broken or is another prompt's.
     """
     bare = {name: value for name, value in params.items() if name != SEAL}
     alone, _, whole = str(params.get(SEAL, "")).partition(":")

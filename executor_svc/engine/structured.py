@@ -1,6 +1,4 @@
-"""Structured output, as far as it is the same for every engine: where its errors point, and what is plainly
-broken.
-"""
+"""Checks of structured output that are the same for every engine."""
 
 from __future__ import annotations
 
@@ -11,12 +9,12 @@ from executor_svc.runtime.engine_port import InvalidRequestError, StructuredKind
 
 
 def field_of(kind: StructuredKind) -> str:
-    """The contract path of a constraint."""
+    """Return the contract path of a constraint, for errors."""
     return f"sampling.structured_output.{kind.value}"
 
 
 def choices_of(constraint: StructuredOutput) -> list[str]:
-    """The strings of a CHOICE.  Raises InvalidRequestError."""
+    """Return the strings of a CHOICE.  Raises InvalidRequestError."""
     choices = _json_of(constraint)
     strings = isinstance(choices, list) and all(isinstance(item, str) and item for item in choices)
     if not strings or not choices:
@@ -25,7 +23,7 @@ def choices_of(constraint: StructuredOutput) -> list[str]:
 
 
 def schema_of(constraint: StructuredOutput) -> Any:
-    """The parsed JSON_SCHEMA: an object or a boolean.  Raises InvalidRequestError."""
+    """Return the parsed JSON_SCHEMA, an object or a boolean.  Raises InvalidRequestError."""
     schema = _json_of(constraint)
     if not isinstance(schema, dict | bool):
         raise InvalidRequestError(

@@ -248,6 +248,7 @@ def _encode(values: array[float], dtype: Dtype) -> bytes:
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Make a model as the command line says."""
     parser = argparse.ArgumentParser(prog="python -m executor_svc.engine.tiny_model")
     parser.add_argument("--out", type=Path, required=True, help="directory to make; left alone if there already")
     parser.add_argument("--dtype", choices=get_args(Dtype), default="float32", help="default: %(default)s")

@@ -1,6 +1,7 @@
-"""Leaving in order: nothing new, what runs is finished, KV left for others is fetched, then the departure is announced.
+"""Drains this executor, and leaves in order.
 
-Decode legs are taken on until the end: their room was reserved when their prefill began elsewhere.
+Nothing new is accepted, running attempts finish, KV kept for others is fetched, then Goodbye is said.  Decode legs are
+accepted until the end: their capacity was reserved when their prefill began elsewhere.
 """
 
 from __future__ import annotations
@@ -9,9 +10,9 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from executor_svc.runtime.assignments import Assignments
-from executor_svc.runtime.messages import EndCause
-from executor_svc.runtime.session import Session
+from executor_svc.runtime.attempts.attempt_table import AttemptTable
+from executor_svc.runtime.messages.outputs import EndCause
+from executor_svc.runtime.session.session import Session
 
 log = logging.getLogger(__name__)
 
@@ -20,13 +21,13 @@ LOOK_S = 0.02  # between two looks at the engine's KV: nothing announces that it
 
 
 class Drain:
-    """A drain is ordered by the scheduler and can be taken back, or it is this executor's own and cannot."""
+    """A drain: ordered by the scheduler, which may lift it, or begun by this executor, which may not."""
 
     def __init__(
-        self, *, assignments: Assignments, session: Session, timeout_s: float, kv_used_tokens: Callable[[], int]
+        self, *, attempts: AttemptTable, session: Session, timeout_s: float, kv_used_tokens: Callable[[], int]
     ) -> None:
-        """``kv_used_tokens``: the engine's own count."""
-        self._assignments = assignments
+        """Prepare a drain.  ``timeout_s``: for running attempts to end.  ``kv_used_tokens``: the engine's own count."""
+        self._attempts = attempts
         self._session = session
         self._timeout_s = timeout_s
         self._kv_used_tokens = kv_used_tokens
@@ -36,35 +37,36 @@ class Drain:
     # --- ordered by the scheduler -----------------------------------------------------------------------------------
 
     def ordered(self, resume: bool) -> None:
+        """Obey the scheduler's order to drain, or to ``resume``.  Ignored once this executor is leaving."""
         if self.leaving:
             return
-        log.info("the scheduler %s", "took the drain back" if resume else "ordered a drain")
-        self._assignments.draining = not resume
+        log.info("the scheduler %s", "lifted the drain" if resume else "ordered a drain")
+        self._attempts.draining = not resume
         self._reported = False
         self.check()
 
     def session_changed(self) -> None:
-        """An order binds for one session; a scheduler that still wants it gives it again."""
-        self._assignments.draining = self.leaving
+        """Lift the scheduler's drain: an order holds for one session, and is repeated if still wanted."""
+        self._attempts.draining = self.leaving
         self._reported = False
         self.check()
 
     def check(self) -> None:
-        """Something ended or came: say once when nothing is in flight any more."""
-        if not self._assignments.draining or self._reported or not self._session.connected:
+        """Report once that nothing is left in flight.  Call whenever an attempt started or ended."""
+        if not self._attempts.draining or self._reported or not self._session.connected:
             return
-        if not self._assignments.running and not self._assignments.held:
+        if not self._attempts.running and not self._attempts.held:
             self._reported = True
             self._session.control.report_drained()
 
     # --- this executor's own ----------------------------------------------------------------------------------------
 
     async def leave(self, reason: str) -> None:
-        """Ask for the drain, finish what runs for up to the time-out, hand the rest back, say Goodbye.
+        """Drain, end what still runs after the time-out, say Goodbye.
 
-        KV that was left for others is waited for in the same time, at most until its lease ends.
+        KV that is kept for others is waited for within the same time, at most until its lease ends.
         """
-        self.leaving = self._assignments.draining = True
+        self.leaving = self._attempts.draining = True
         self._session.control.request_drain(reason)
         self.check()
         try:
@@ -72,30 +74,30 @@ class Drain:
                 await self._finished()
         except TimeoutError:
             if self._keeps_kv():
-                log.warning("KV left for other engines was not fetched in %g s; it goes", self._timeout_s)
-            if count := self._assignments.running:
-                log.warning("%d attempts did not end in %g s; they are given back", count, self._timeout_s)
-            self._assignments.fail_all(EndCause.CANCELLED, f"its executor left: {reason}")
+                log.warning("KV kept for other engines was not fetched in %g s; it is dropped", self._timeout_s)
+            if count := self._attempts.running:
+                log.warning("%d attempts did not end in %g s; they are cancelled", count, self._timeout_s)
+            self._attempts.end_all(EndCause.CANCELLED, f"its executor left: {reason}")
         await self.settle()
         await self._session.leave(reason)
 
     async def _finished(self) -> None:
-        await self._assignments.none_running()
+        await self._attempts.none_running()
         while self._keeps_kv():
             await asyncio.sleep(LOOK_S)
-            await self._assignments.none_running()
+            await self._attempts.none_running()
 
     def _keeps_kv(self) -> bool:
-        """Whether a prompt's KV is still here for another engine, as far as can be told from outside the engine."""
-        leased = asyncio.get_running_loop().time() < self._assignments.kv_kept_until
+        """Whether a prompt's KV is still kept for another engine, as far as its use of KV tells."""
+        leased = asyncio.get_running_loop().time() < self._attempts.kv_kept_until
         return leased and self._kv_used_tokens() > 0
 
     async def settle(self) -> None:
-        """Give the ends of the last attempts a moment to be acknowledged."""
+        """Wait a moment for the ends of the last attempts to be acknowledged."""
         try:
             async with asyncio.timeout(ACKNOWLEDGE_TIMEOUT_S):
-                await self._assignments.none_running()
+                await self._attempts.none_running()
                 if self._session.connected:
-                    await self._assignments.none_held()
+                    await self._attempts.none_held()
         except TimeoutError:
-            log.warning("%d attempts are not acknowledged to the end", len(self._assignments.held))
+            log.warning("the ends of %d attempts were not acknowledged in time", len(self._attempts.held))

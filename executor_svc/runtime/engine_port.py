@@ -1,10 +1,10 @@
 """The port between the executor's runtime and an engine: what every engine takes, gives and reports.
 
-Two engines implement it: ``vllm_engine`` (the only file that imports vLLM) and ``simulated_engine``.  Both pass the
-suite in ``tests/contract``.  An engine speaks token ids only; text is the runtime's business (``runtime/detokenizer``),
-so that a resumed request's text and stop strings are right across the seam whatever the engine.
+Two engines implement it: ``engine.vllm`` and ``engine.simulated``.  Both pass the suite in ``tests/contract/engine``.
+An engine speaks token ids only; the runtime makes text of them (``runtime.text``), so that a resumed request's
+text and stop strings are right across the seam with any engine.
 
-Everything here runs on one asyncio loop; an engine hands over from its own threads by itself.
+Everything here runs on one asyncio loop; an engine with threads of its own crosses over to it by itself.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ JsonValue = None | bool | int | float | str | list["JsonValue"] | dict[str, "Jso
 
 
 class EngineState(Enum):
-    """What the engine is doing on its way to serving.  Order of a normal start: as listed, up to READY."""
+    """The engine's stage on its way to serving.  A normal start goes through them in order, up to READY."""
 
     DOWNLOADING = "downloading"
     LOADING = "loading"
@@ -28,6 +28,8 @@ class EngineState(Enum):
 
 
 class FinishReason(Enum):
+    """Why an engine ended a request."""
+
     STOP = "stop"  # an end-of-sequence or stop token id (runtime adds stop strings)
     LENGTH = "length"  # max_tokens or the model's length reached
     ABORTED = "aborted"  # the engine ended it without our asking
@@ -51,10 +53,12 @@ class InvalidRequestError(Exception):
 
 
 class ModelError(Exception):
-    """The model is missing, broken or does not fit; one sentence that says which and what to do."""
+    """The model is missing, broken or does not fit; the message says which model and what to do."""
 
 
 class StructuredKind(Enum):
+    """The kinds of constraint that structured output has."""
+
     JSON_SCHEMA = "json_schema"
     JSON_OBJECT = "json_object"  # any JSON object; value is empty
     REGEX = "regex"
@@ -64,6 +68,8 @@ class StructuredKind(Enum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StructuredOutput:
+    """A constraint on the whole output."""
+
     kind: StructuredKind
     value: str
 
@@ -94,7 +100,7 @@ class Sampling:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EngineRequest:
-    """One try at one leg of a request."""
+    """One run of the engine."""
 
     engine_request_id: str  # unique for the engine's life: "<request>/<attempt>"
     prompt_token_ids: Sequence[int]
@@ -108,6 +114,8 @@ class EngineRequest:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TokenLogprob:
+    """One candidate for a position, and its log probability."""
+
     token_id: int
     logprob: float
     rank: int | None  # 1 = most likely
@@ -115,7 +123,10 @@ class TokenLogprob:
 
 @dataclass(slots=True, kw_only=True)
 class EngineOutput:
-    """What one engine step gave one request.  ``token_ids`` are new since the last output; may be empty at the end."""
+    """The output of one engine step for one request.
+
+    ``token_ids`` are new since the last output; they may be empty at the end.
+    """
 
     token_ids: Sequence[int]
     logprobs: list[list[TokenLogprob]] | None = None  # one list per new token, chosen token first
@@ -124,7 +135,7 @@ class EngineOutput:
     stop_token_id: int | None = None  # the stop/eos token that ended it, when one did
     cached_prompt_tokens: int | None = None  # prompt tokens served from the prefix cache; set once known
     kv_transfer_params: Mapping[str, JsonValue] | None = None  # on the last output of a prefill_only request
-    kv_kept_s: float = 0.0  # with those: how long the KV has been kept already; the reader may have been held up
+    kv_kept_s: float = 0.0  # with kv_transfer_params: seconds the KV has been kept; the reader may have been late
     kv_pull_failed: bool = False  # first output: the prompt's KV could not be fetched and was computed here
 
 
@@ -196,7 +207,7 @@ class EngineLoad:
     known_wait: str | None = None  # why no progress is expected now (grammar compile, KV pull), else None
     gpu_memory_used_bytes: int | None = None
     kv_pulls: int = 0  # prompts whose KV was fetched from another engine
-    kv_pulls_failed: int = 0  # that could not be fetched
+    kv_pulls_failed: int = 0  # prompts whose KV could not be fetched
     kv_leases_expired: int = 0  # prompts whose KV was kept for another engine and not fetched in time
 
 
@@ -204,46 +215,53 @@ class Engine(Protocol):
     """A started engine.  All methods are called on the event loop that started it."""
 
     @property
-    def facts(self) -> EngineFacts: ...
+    def facts(self) -> EngineFacts:
+        """What this engine is; never changes."""
+        ...
 
     def generate(self, request: EngineRequest) -> AsyncGenerator[EngineOutput, None]:
-        """Run one request; the last output carries ``finish_reason``.  Closing the generator aborts the request in
-        the engine and frees its KV cache.
+        """Run one request; the last output carries ``finish_reason``.
 
-        Raises (from the first or any later ``anext``): InvalidRequestError, EngineError, EngineDeadError.
+        Closing the generator aborts the request in the engine and frees its KV cache.  Raises, from the first or any
+        later ``anext``: InvalidRequestError, EngineError, EngineDeadError.
         """
         ...
 
     async def stop(self, engine_request_id: str) -> None:
-        """Have a request end early.  Its stream then ends by itself: with ABORTED, or as it would have if it was over
-        already.  Closing the generator instead loses what it had still to say: of a prefill that was just over, how
-        to fetch or free the KV it left behind.
+        """End a request early; its stream then ends by itself.
 
-        Without effect on a request that is not known.  Raises EngineDeadError.
+        It ends with ABORTED, or as it would have if it was over already.  Closing the generator instead loses the last
+        output: for a prefill that was just over, how to fetch or release the KV it left behind.  Without effect on an
+        unknown request. Raises EngineDeadError.
         """
         ...
 
     async def release_kv(self, kv_transfer_params: Mapping[str, JsonValue]) -> bool:
-        """Tell the engine which keeps a prompt's KV, as its last output said, that nobody is going to fetch it.
+        """Tell the engine which keeps a prompt's KV that nobody will fetch it.
 
-        True when it has been told, as far as can be known; False: it keeps the KV until its lease ends.
-        Raises EngineError for parameters that make no sense, EngineDeadError.
+        The parameters are those of the prefill's last output.  Return True when that engine was told, as far as can be
+        known; False if it keeps the KV until its lease ends.  Raises EngineError for parameters that make no sense,
+        EngineDeadError.
         """
         ...
 
-    def load(self) -> EngineLoad: ...
+    def load(self) -> EngineLoad:
+        """Return the load now.  Cheap: called for every heartbeat."""
+        ...
 
     def take_iterations(self) -> Sequence[Iteration]:
-        """Iterations since the last call, oldest first; at most the latest 256 (older ones are dropped: the
-        predictor samples, it does not account)."""
+        """Return the iterations since the last call, oldest first.
+
+        At most the latest 256: older ones are dropped, because the predictor samples and does not account.
+        """
         ...
 
     def on_step(self, callback: Callable[[], None]) -> None:
-        """Have ``callback`` called on the loop after each step's outputs are queued: the moment to flush a frame."""
+        """Call ``callback`` on the loop after each step's outputs are queued: the moment to send a frame."""
         ...
 
     async def check_health(self) -> None:
-        """Raises EngineDeadError if the engine is gone."""
+        """Raise EngineDeadError if the engine is gone."""
         ...
 
     async def shutdown(self) -> None:
@@ -255,6 +273,11 @@ ProgressListener = Callable[[EngineState, float | None, str], None]  # state, fr
 
 
 class EngineFactory(Protocol):
-    """Starts one engine.  Raises ModelError, or EngineError with a sentence an operator can act on."""
+    """Starts one engine."""
 
-    async def start(self, progress: ProgressListener) -> Engine: ...
+    async def start(self, progress: ProgressListener) -> Engine:
+        """Start the engine and return it when it serves.
+
+        ``progress`` is told each stage.  Raises ModelError, or EngineError with a sentence an operator can act on.
+        """
+        ...

@@ -1,4 +1,4 @@
-"""Handoffs that nobody is going to fetch: the engine is asked to let the other one know, and the scheduler is told."""
+"""Releases KV that nobody will fetch: the engine tells the engine that keeps it, and the scheduler gets an answer."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ import logging
 from collections.abc import Callable
 
 from executor_svc.runtime.engine_port import Engine, EngineError
-from executor_svc.runtime.messages import KvReleased, ReleaseKv
+from executor_svc.runtime.messages.commands import ReleaseKv
+from executor_svc.runtime.messages.reports import KvReleased
 
 log = logging.getLogger(__name__)
 
 RELEASE_WITHIN_S = 10.0  # longer than an engine waits for another one
-MOST_AT_ONCE = 256  # further ones are answered with no: their blocks stay until their lease ends
+MOST_AT_ONCE = 256  # further ones are refused: their blocks stay until their lease ends
 
 
 class KvReleases:
-    """Each question gets one answer within RELEASE_WITHIN_S, or its session is over."""
+    """Answers each ReleaseKv within RELEASE_WITHIN_S, unless its session is over before."""
 
     def __init__(self, answer: Callable[[KvReleased], None]) -> None:
         self._answer = answer
@@ -24,21 +25,22 @@ class KvReleases:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def serve(self, engine: Engine) -> None:
-        """The engine is up."""
+        """Begin to release: the engine is up."""
         self._engine = engine
 
     def ask(self, command: ReleaseKv) -> None:
+        """Begin to answer one command."""
         if self._engine is None:
             self._refuse(command, "the engine is not up yet")
         elif len(self._tasks) >= MOST_AT_ONCE:
-            self._refuse(command, f"{MOST_AT_ONCE} are under way")
+            self._refuse(command, f"{MOST_AT_ONCE} releases are under way")
         else:
             task = asyncio.get_running_loop().create_task(self._release(self._engine, command), name="kv-release")
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
     def forget(self) -> None:
-        """A new session counts its questions anew: nobody waits for answers to the old ones."""
+        """Drop the commands under way: a new session began, and nobody waits for their answers."""
         for task in self._tasks:
             task.cancel()
 
@@ -47,14 +49,14 @@ class KvReleases:
             async with asyncio.timeout(RELEASE_WITHIN_S):
                 released = await engine.release_kv(command.kv_transfer_params)
         except TimeoutError:
-            self._refuse(command, f"the engine did not say so in {RELEASE_WITHIN_S:g} s")
+            self._refuse(command, f"the engine did not answer in {RELEASE_WITHIN_S:g} s")
         except EngineError as error:
             self._refuse(command, str(error))
         except Exception as error:
-            log.error("release %d failed here", command.number, exc_info=error)
-            self._refuse(command, f"the executor failed to: {error!r}")
+            log.error("release %d failed in the executor", command.number, exc_info=error)
+            self._refuse(command, f"the executor failed: {error!r}")
         else:
-            message = "" if released else "the engine that keeps it could not be told"
+            message = "" if released else "the engine that keeps it could not be reached"
             self._answer(KvReleased(number=command.number, released=released, message=message))
 
     def _refuse(self, command: ReleaseKv, why: str) -> None:
@@ -62,5 +64,6 @@ class KvReleases:
         self._answer(KvReleased(number=command.number, released=False, message=why))
 
     async def stop(self) -> None:
+        """Drop the commands under way and wait until their tasks have ended."""
         self.forget()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
-from executor_svc.runtime.messages import Ack, Command, ControlUp, OutputUp, Register, Welcome
+from executor_svc.runtime.messages.commands import Command
+from executor_svc.runtime.messages.outputs import Ack, OutputUp
+from executor_svc.runtime.messages.registration import Register, Welcome
+from executor_svc.runtime.messages.reports import ControlUp
 
 
 class LinkBroken(Exception):
@@ -13,7 +16,7 @@ class LinkBroken(Exception):
 
 
 class LinkRefused(Exception):
-    """The scheduler turned the registration down, with a reason of the error catalogue."""
+    """The scheduler refused the registration, with a reason of the error catalogue."""
 
     def __init__(self, reason: str, message: str, *, permanent: bool) -> None:
         super().__init__(message)
@@ -23,28 +26,34 @@ class LinkRefused(Exception):
 
 
 class Link(Protocol):
-    """One session's two streams.  Each method raises LinkBroken once either stream is gone.
+    """One session's two streams.
 
-    At most one caller at a time per method.
+    Each method raises LinkBroken once either stream is gone.  At most one caller at a time per method.
     """
 
     async def register(self, register: Register) -> Welcome:
-        """Open the control stream.  Raises LinkRefused."""
+        """Open the control stream and register.  Raises LinkRefused."""
         ...
 
-    async def open_outputs(self, session_id: str) -> None: ...
+    async def open_outputs(self, session_id: str) -> None:
+        """Open the output stream of a session."""
+        ...
 
     async def send_control(self, message: ControlUp) -> None:
-        """Returns when the transport took it; waits while the scheduler does not read."""
+        """Send on the control stream.  Waits while the scheduler does not read."""
         ...
 
     async def send_output(self, message: OutputUp) -> None:
-        """As ``send_control``, on the output stream."""
+        """Send on the output stream.  Waits while the scheduler does not read."""
         ...
 
-    def commands(self) -> AsyncIterator[Command]: ...
+    def commands(self) -> AsyncIterator[Command]:
+        """Yield what comes down on the control stream, until the scheduler closes it."""
+        ...
 
-    def acks(self) -> AsyncIterator[Sequence[Ack]]: ...
+    def acks(self) -> AsyncIterator[Sequence[Ack]]:
+        """Yield acknowledgements, until the scheduler closes the output stream."""
+        ...
 
     async def leave(self) -> None:
         """Half-close after a Goodbye and wait until the scheduler closed too."""
@@ -56,6 +65,8 @@ class Link(Protocol):
 
 
 class Dialer(Protocol):
+    """Makes links."""
+
     def dial(self, address: str) -> Link:
-        """A link to the scheduler at ``address``; nothing is sent before ``register``."""
+        """Return a link to the scheduler at ``address``.  Nothing is sent before ``register``."""
         ...

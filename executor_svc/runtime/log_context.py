@@ -1,6 +1,6 @@
-"""Which attempt a log record is about; read by ``telemetry``.
+"""Which attempt a log record is about; ``telemetry`` puts it into the line.
 
-Set once per attempt's task; elsewhere a line is given it as ``extra=about(...)``.
+It is set once per attempt's task.  Elsewhere a log line is given it as ``extra=about(...)``.
 """
 
 from __future__ import annotations
@@ -8,22 +8,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextvars import ContextVar
 
-from executor_svc.runtime.messages import Assign, Attempt, InvalidAssign
+from executor_svc.runtime.messages.attempt_id import AttemptId
+from executor_svc.runtime.messages.commands import Assign, InvalidAssign
 
 About = tuple[str, str, str]
 """Attempt ("epoch/number"), request id and W3C traceparent; the latter two are empty where they are not known."""
 
 ABOUT: ContextVar[About | None] = ContextVar("sage_attempt", default=None)
-"""Of the current task."""
+"""What the current task's log records are about."""
 
 EXTRA = "about_attempt"
-"""The record's attribute that goes before what the task is about."""
+"""Attribute of a log record that wins over the task's ABOUT."""
 
 
-def about(attempt: Attempt, request_id: str = "", trace_headers: Mapping[str, str] | None = None) -> dict[str, About]:
-    """For ``extra`` of log lines."""
+def about(attempt: AttemptId, request_id: str = "", trace_headers: Mapping[str, str] | None = None) -> dict[str, About]:
+    """Return ``extra`` for log lines about an attempt."""
     return {EXTRA: (str(attempt), request_id, (trace_headers or {}).get("traceparent", ""))}
 
 
 def about_assigned(assign: Assign | InvalidAssign) -> dict[str, About]:
+    """Return ``extra`` for log lines about what the scheduler assigned."""
     return about(assign.attempt, assign.request_id, assign.trace_headers)

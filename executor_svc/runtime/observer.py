@@ -1,7 +1,6 @@
-"""Who watches what happens: the port that telemetry implements.
+"""The port that telemetry implements: it is told what happens.
 
-Runtime tells what happened and goes on.  An observer returns at once, raises nothing and changes nothing; none of these
-is called per token.
+An observer returns at once, raises nothing and changes nothing.  None of these methods is called per token.
 """
 
 from __future__ import annotations
@@ -10,11 +9,12 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from executor_svc.runtime.engine_port import Iteration
-from executor_svc.runtime.messages import Assign, Ended
+from executor_svc.runtime.messages.commands import Assign
+from executor_svc.runtime.messages.outputs import Ended
 
 
 class AttemptObserver(Protocol):
-    """Of one attempt, from its Assign to its end."""
+    """Observes one attempt, from its Assign to its end."""
 
     @property
     def trace_headers(self) -> Mapping[str, str]:
@@ -22,66 +22,69 @@ class AttemptObserver(Protocol):
         ...
 
     def first_token(self) -> None:
-        """Its first new token came out of the engine."""
+        """Note that the attempt's first new token came out of the engine."""
         ...
 
     def ended(self, ended: Ended) -> None:
-        """Its room in the engine is free."""
+        """Note that the attempt ended, and the engine holds nothing for it."""
         ...
 
 
 class Observer(Protocol):
+    """Observes the executor."""
+
     def assigned(self, assign: Assign) -> AttemptObserver:
-        """An attempt starts."""
+        """Note that an attempt starts.  Return its observer."""
         ...
 
     def turned_down(self, cause: str) -> None:
-        """An attempt that never started; ``cause`` is one of a few words."""
+        """Note an attempt that was not started; ``cause`` is one of a few words."""
         ...
 
     def iterated(self, iterations: Sequence[Iteration]) -> None:
-        """What the engine did since the last call; a sample, where it did very much."""
+        """Note the engine's iterations since the last call; a sample, if there were very many."""
         ...
 
     def lagged(self, lag_s: float) -> None:
-        """How late the event loop was."""
+        """Note the event loop's lag, in seconds."""
         ...
 
     def connected(self) -> None:
-        """A session with a scheduler began."""
+        """Note that a session with a scheduler began."""
         ...
 
 
 class UnobservedAttempt:
-    """Nobody watches; the scheduler's trace context goes on to the engine as it came."""
+    """Observes nothing; the scheduler's trace context goes on to the engine as it came."""
 
     def __init__(self, trace_headers: Mapping[str, str]) -> None:
         self.trace_headers = trace_headers
 
     def first_token(self) -> None:
-        pass
+        """Do nothing."""
 
     def ended(self, ended: Ended) -> None:
-        pass
+        """Do nothing."""
 
 
 class NullObserver:
-    """Nobody watches."""
+    """Observes nothing."""
 
     def assigned(self, assign: Assign) -> AttemptObserver:
+        """Return an observer that does nothing."""
         return UnobservedAttempt(assign.trace_headers)
 
     def turned_down(self, cause: str) -> None:
-        pass
+        """Do nothing."""
 
     def iterated(self, iterations: Sequence[Iteration]) -> None:
-        pass
+        """Do nothing."""
 
     def lagged(self, lag_s: float) -> None:
-        pass
+        """Do nothing."""
 
     def connected(self) -> None:
-        pass
+        """Do nothing."""
 
 
 NULL_OBSERVER = NullObserver()

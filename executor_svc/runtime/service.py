@@ -8,8 +8,8 @@ import signal
 from dataclasses import dataclass
 from typing import Protocol
 
-from executor_svc.runtime.assignment import EngineHands
-from executor_svc.runtime.assignments import Assignments
+from executor_svc.runtime.attempts.attempt_table import AttemptTable
+from executor_svc.runtime.attempts.services import AttemptServices
 from executor_svc.runtime.drain import Drain
 from executor_svc.runtime.engine_port import (
     Engine,
@@ -20,19 +20,22 @@ from executor_svc.runtime.engine_port import (
     ModelError,
 )
 from executor_svc.runtime.kv_releases import KvReleases
-from executor_svc.runtime.load_meter import LoadMeter, LoopLag
-from executor_svc.runtime.messages import EndCause, EngineStatus
-from executor_svc.runtime.outbox import Outbox
-from executor_svc.runtime.session import RegistrationRefused, Session
-from executor_svc.runtime.text_source import TextSource
+from executor_svc.runtime.messages.outputs import EndCause
+from executor_svc.runtime.messages.reports import EngineStatus
+from executor_svc.runtime.outputs.outbox import Outbox
+from executor_svc.runtime.session.load_meter import LoadMeter
+from executor_svc.runtime.session.loop_lag import LoopLag
+from executor_svc.runtime.session.opener import RegistrationRefused
+from executor_svc.runtime.session.session import Session
+from executor_svc.runtime.text.text_source import TextSource
 from sage_common.tasks import TaskDied, WatchedTasks
 
 log = logging.getLogger(__name__)
 
 PROGRESS_GAP_S = 0.2  # between two reports of the same start state
 HEALTH_INTERVAL_S = 1.0
-HEALTH_TIMEOUT_S = 10.0  # an engine that does not say whether it lives is not called dead for it
-FAREWELL_TIMEOUT_S = 5.0  # to reach a scheduler with the news of a failure
+HEALTH_TIMEOUT_S = 10.0  # an engine that does not answer in time is not called dead for it
+FAREWELL_TIMEOUT_S = 5.0  # to report a failure to a scheduler
 SHUTDOWN_TIMEOUT_S = 30.0  # for the engine to end its processes
 
 
@@ -51,18 +54,22 @@ class Exit:
 
 
 class HealthPort(Protocol):
+    """Where the executor says whether it takes work."""
+
     def serving(self, serving: bool) -> None:
-        """Whether this executor takes work.  Returns at once."""
+        """Report whether this executor takes work.  Returns at once."""
         ...
 
 
 class ExecutorService:
+    """Runs one executor: starts the engine, keeps the session, ends in order."""
+
     def __init__(
         self,
         *,
         factory: EngineFactory,
         session: Session,
-        assignments: Assignments,
+        attempts: AttemptTable,
         outbox: Outbox,
         meter: LoadMeter,
         lag: LoopLag,
@@ -72,7 +79,7 @@ class ExecutorService:
     ) -> None:
         self._factory = factory
         self._session = session
-        self.assignments = assignments
+        self.attempts = attempts
         self._outbox = outbox
         self._meter = meter
         self._lag = lag
@@ -85,20 +92,20 @@ class ExecutorService:
         self._departure: asyncio.Task[None] | None = None
         self._exit: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
         self._reported_at = 0.0
-        assignments.on_change = self._load_changed
+        attempts.on_change = self._load_changed
         session.on_drain = drain.ordered
         session.on_release_kv = self._releases.ask
         session.on_connection = self._connection_changed
 
-    # --- what happens to it -----------------------------------------------------------------------------------------
+    # --- events -----------------------------------------------------------------------------------------
 
     def _decide(self, exit: Exit) -> None:
-        """The first reason to end is the one that counts."""
+        """End with ``exit``, unless an earlier reason to end was given."""
         if not self._exit.done():
             self._exit.set_result(exit)
 
     def stop(self, signal_number: int) -> None:
-        """SIGTERM or SIGINT.  The first drains, the second ends at once."""
+        """Obey SIGTERM or SIGINT.  The first one drains, the second one ends at once."""
         name = signal.Signals(signal_number).name
         if self._departure is not None:
             log.warning("%s again: ending at once", name)
@@ -131,10 +138,10 @@ class ExecutorService:
         ready = self._session.control.status.state is EngineState.READY
         self._health.serving(ready and self._session.connected and self._departure is None)
 
-    # --- its life ---------------------------------------------------------------------------------------------------
+    # --- start to exit --------------------------------------------------------------------------------------
 
     async def run(self) -> int:
-        """The exit status; its reason, if there is one to give, is in the log."""
+        """Run until the executor ends and return its exit status.  The reason is logged."""
         self._lag.start()
         self._tasks.start(self._session.run(), name="session")
         self._starting = asyncio.get_running_loop().create_task(self._start_engine(), name="engine-start")
@@ -160,19 +167,19 @@ class ExecutorService:
         self._decide(Exit(status=Exit.DEFECT, message=str(died)))
 
     async def _part_in_failure(self, exit: Exit) -> None:
-        """Tell the scheduler, so that it need not wait for a lease to run out."""
+        """Tell the scheduler that this executor fails, so that it need not wait for the lease to end."""
         status = EngineStatus(state=EngineState.FAILED, message=exit.message)
         self._session.control.set_status(status)
         self._report_health()
-        self.assignments.draining = True
-        self.assignments.fail_all(EndCause.FAILED, exit.message)
+        self.attempts.draining = True
+        self.attempts.end_all(EndCause.FAILED, exit.message)
         try:
             async with asyncio.timeout(FAREWELL_TIMEOUT_S):
                 await self._session.wait_connected()
                 await self._drain.settle()
                 await self._session.leave(exit.message)
         except TimeoutError:
-            log.warning("no scheduler could be told")
+            log.warning("no scheduler could be informed in %g s", FAREWELL_TIMEOUT_S)
 
     async def _end(self, *tasks: asyncio.Task[None] | None) -> None:
         self._lag.stop()
@@ -207,7 +214,7 @@ class ExecutorService:
         self._serve(self._engine, text)
 
     def _serve(self, engine: Engine, text: TextSource) -> None:
-        self.assignments.serve(EngineHands(engine=engine, text=text, outbox=self._outbox, on_dead=self._engine_died))
+        self.attempts.serve(AttemptServices(engine=engine, text=text, outbox=self._outbox, on_dead=self._engine_died))
         self._meter.watch(engine)
         self._releases.serve(engine)
         self._session.text_source = text
@@ -226,7 +233,7 @@ class ExecutorService:
         self._tasks.start(self._watch_engine(engine), name="engine-health")
 
     def _report_progress(self, state: EngineState, progress: float | None, message: str) -> None:
-        """READY is said once there are facts to say with it."""
+        """Report the engine's stage.  READY is reported later, with the engine's facts."""
         if state in (EngineState.READY, EngineState.FAILED):
             return
         now = asyncio.get_running_loop().time()
@@ -243,7 +250,7 @@ class ExecutorService:
                 async with asyncio.timeout(HEALTH_TIMEOUT_S):
                     await engine.check_health()
             except TimeoutError:
-                log.warning("the engine did not say whether it lives in %g s", HEALTH_TIMEOUT_S)
+                log.warning("the engine did not answer its health check in %g s", HEALTH_TIMEOUT_S)
             except EngineDeadError as error:
                 self._engine_died(error)
             await asyncio.sleep(HEALTH_INTERVAL_S)

@@ -1,1 +1,1 @@
-"""What the executor tells about itself."""
+"""What the executor reports about itself."""

@@ -1,4 +1,4 @@
-"""Watches one attempt: counts it and, if its trace is sampled, writes its spans once it is over."""
+"""Observes one attempt: counts it and, if its trace is sampled, writes its spans once it is over."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from types import MappingProxyType
 
 from opentelemetry.trace import SpanContext, SpanKind
 
-from executor_svc.runtime.messages import Assign, EndCause, Ended
+from executor_svc.runtime.messages.commands import Assign
+from executor_svc.runtime.messages.outputs import EndCause, Ended
 from executor_svc.telemetry.attempt_metrics import AttemptMetrics
 from sage_telemetry.otlp_attributes import Attributes
 from sage_telemetry.spans import Event, SpanSource, SpanWriter
@@ -18,7 +19,7 @@ FAILURES = frozenset({EndCause.FAILED, EndCause.INVALID, EndCause.REPLAY_DIVERGE
 
 
 class AttemptWatch:
-    """Implements runtime's AttemptObserver; where it is sampled, it is also the notes its spans are written from."""
+    """Observes one attempt and holds what its spans are written from.  Implements ``AttemptObserver``."""
 
     __slots__ = (
         "_context",
@@ -44,7 +45,7 @@ class AttemptWatch:
         facts: Attributes = MappingProxyType({}),
         finish: Callable[[SpanSource], None] | None = None,
     ) -> None:
-        """``context``: of its span; None where nothing is traced.  ``parent``: the scheduler's span.
+        """``context``: the attempt's own span; None where nothing is traced.  ``parent``: the scheduler's span.
 
         Where the trace is sampled, ``finish`` takes its spans, and ``facts`` are what they say beside its end.
         """
@@ -61,10 +62,12 @@ class AttemptWatch:
         self._ended: Ended | None = None
 
     def first_token(self) -> None:
+        """Note the time of the first token."""
         self._first_token_ns = time.time_ns()
         self._metrics.first_token((self._first_token_ns - self._started_ns) / 1e9)
 
     def ended(self, ended: Ended) -> None:
+        """Count the end and, if the trace is sampled, pass the spans on."""
         self._metrics.ended(ended.cause, ended.engine_time_s)
         if self._finish is not None:
             self._ended = ended
@@ -75,14 +78,17 @@ class AttemptWatch:
 
     @property
     def context(self) -> SpanContext:
+        """Context of the attempt's own span."""
         assert self._context is not None, "it is sampled"
         return self._context
 
     @property
     def span_count(self) -> int:
+        """Spans that ``write_spans`` writes."""
         return 2 if self._first_token_ns is None else 3
 
     def write_spans(self, writer: SpanWriter) -> None:
+        """Write the attempt's spans.  Called in the exporter's thread, once the attempt is over."""
         context, ended, first = self._context, self._ended, self._first_token_ns
         assert context is not None, "it is sampled"
         assert ended is not None, "it is over"
@@ -121,7 +127,7 @@ def _recomputed(ended: Ended) -> Attributes:
 
 
 def _failure(ended: Ended) -> str:
-    """In words; of an invalid request only which field, as the message may quote it."""
+    """Return why the attempt failed; for an invalid request only the field, as the message may quote the request."""
     if ended.cause is EndCause.INVALID:
         return f"the engine found {ended.field_name or 'the request'} invalid"
     return ended.message or ended.cause.value

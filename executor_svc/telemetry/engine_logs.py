@@ -20,10 +20,11 @@ LEVEL = "VLLM_LOGGING_LEVEL"
 
 @contextmanager
 def engine_logs_in_json(level: str, instance_id: str, environment: MutableMapping[str, str]) -> Iterator[None]:
-    """Whatever vLLM is started inside logs JSON lines; ``level`` is of all loggers but vLLM's, which keep vLLM's.
+    """Have a vLLM engine that is started in the block log JSON lines.
 
-    An operator who configures vLLM's logging in ``environment``, or switched it off there, has the last word.  The
-    configuration is a file in the temporary directory, removed at the end; kill -9 leaves it there.
+    ``level`` applies to all loggers but vLLM's, which keep vLLM's.  An operator who configures vLLM's logging in
+    ``environment``, or switched it off there, has the last word.  The configuration is a file in the temporary
+    directory, removed at the end; kill -9 leaves it there.
     """
     if CONFIG_PATH in environment or environment.get(CONFIGURES, "1") == "0":
         yield
@@ -40,7 +41,7 @@ def engine_logs_in_json(level: str, instance_id: str, environment: MutableMappin
 
 
 def logging_config(level: str, vllm_level: str, instance_id: str) -> dict[str, Any]:
-    """For ``logging.config.dictConfig``, which vLLM calls in each of its processes and in the executor's own."""
+    """Return the argument of ``logging.config.dictConfig``, which vLLM calls in each of its processes and in ours."""
     handler = {"()": f"{engine_handler.__module__}.{engine_handler.__qualname__}", "instance_id": instance_id}
     return {
         "version": 1,
@@ -52,6 +53,6 @@ def logging_config(level: str, vllm_level: str, instance_id: str) -> dict[str, A
 
 
 def engine_handler(instance_id: str) -> logging.Handler:
-    """Of a process of the engine: its Python warnings are log lines too."""
+    """Make the handler of one of the engine's processes.  Python warnings become log lines too."""
     logging.captureWarnings(True)
     return json_handler(instance_id)

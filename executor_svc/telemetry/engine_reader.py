@@ -1,30 +1,33 @@
-"""What is read when metrics are exported: the engine, the session, what waits for the link.  On the event loop."""
+"""Values that are read whenever metrics are exported: engine, session, output backlog.  On the event loop."""
 
 from __future__ import annotations
 
-from executor_svc.runtime.assignments import Assignments
+from executor_svc.runtime.attempts.attempt_table import AttemptTable
 from executor_svc.runtime.engine_port import EngineState
-from executor_svc.runtime.load_meter import LoadMeter
-from executor_svc.runtime.outbox import Outbox
-from executor_svc.runtime.session import Session
+from executor_svc.runtime.outputs.outbox import Outbox
+from executor_svc.runtime.session.load_meter import LoadMeter
+from executor_svc.runtime.session.session import Session
 from sage_telemetry import catalogue
 from sage_telemetry.meter import Observed
 
 
 class EngineReader:
-    def __init__(self, session: Session, assignments: Assignments, outbox: Outbox, meter: LoadMeter) -> None:
+    """Reads the executor's gauges and the engine's counters."""
+
+    def __init__(self, session: Session, attempts: AttemptTable, outbox: Outbox, meter: LoadMeter) -> None:
         self._session = session
-        self._assignments = assignments
+        self._attempts = attempts
         self._outbox = outbox
         self._meter = meter
 
     def read(self) -> Observed:
+        """Return the values now.  Those of the engine are left out until it is up."""
         status = self._session.control.status
         states = [((state.value,), float(state is status.state)) for state in EngineState]
         own: Observed = {
             catalogue.ENGINE_STATE: states,
             catalogue.SESSION_CONNECTED: [((), float(self._session.connected))],
-            catalogue.ATTEMPTS_HELD: [((), len(self._assignments.held))],
+            catalogue.ATTEMPTS_HELD: [((), len(self._attempts.held))],
             catalogue.OUTBOX_BACKLOG: [((), self._outbox.backlog_tokens)],
         }
         capacity: Observed = {}

@@ -1,11 +1,11 @@
-"""Runtime's Observer over OpenTelemetry: counts everything, and writes spans of what is sampled."""
+"""The runtime's Observer over OpenTelemetry: counts everything, and writes spans of what is sampled."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from executor_svc.runtime.engine_port import Iteration
-from executor_svc.runtime.messages import Assign
+from executor_svc.runtime.messages.commands import Assign
 from executor_svc.runtime.observer import AttemptObserver
 from executor_svc.telemetry.attempt_metrics import AttemptMetrics
 from executor_svc.telemetry.attempt_watch import AttemptWatch
@@ -16,7 +16,10 @@ from sage_telemetry.trace_context import HeadSampling, parent_of
 
 
 class TelemetryObserver:
-    """``spans``: None where nothing is traced; the scheduler's trace context then goes on to the engine as it came."""
+    """Implements ``runtime.observer.Observer``.
+
+    ``spans`` is None where nothing is traced; the scheduler's trace context then goes on to the engine as it came.
+    """
 
     def __init__(
         self,
@@ -36,6 +39,7 @@ class TelemetryObserver:
         self._sampling = HeadSampling(sampling_ratio)
 
     def assigned(self, assign: Assign) -> AttemptObserver:
+        """Return the observer of a new attempt."""
         if self._spans is None:
             return AttemptWatch(assign, self._metrics)
         # Without a context the scheduler traces nothing: the executor then decides for itself.
@@ -68,13 +72,17 @@ class TelemetryObserver:
         }
 
     def turned_down(self, cause: str) -> None:
+        """Count an attempt that was not started."""
         self._metrics.turned_down(cause)
 
     def iterated(self, iterations: Sequence[Iteration]) -> None:
+        """Record inter-token latencies."""
         self._metrics.iterated(iterations)
 
     def lagged(self, lag_s: float) -> None:
+        """Record the event loop's lag, in seconds."""
         self._metrics.lagged(lag_s)
 
     def connected(self) -> None:
+        """Count a session."""
         self._metrics.connected()

@@ -1,4 +1,4 @@
-"""The executor's telemetry as one thing: made of its configuration, started and ended with the service."""
+"""The executor's telemetry as one object: made from its configuration, started and closed with the service."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from sage_telemetry.settings import TelemetrySettings
 
 
 class ExecutorTelemetry:
+    """Metrics and traces of one executor, and their exports."""
+
     def __init__(
         self, settings: TelemetrySettings, *, instance_id: str, model: str, engine: str, tls: ServerTls | None = None
     ) -> None:
@@ -33,10 +35,10 @@ class ExecutorTelemetry:
             )
 
     def start(self, reader: EngineReader) -> None:
-        """On the event loop.  Raises CannotServe."""
+        """Start to export.  Call on the event loop.  Raises CannotServe."""
         self.meter.observe(LoopSource(reader.read))
         self.exports.start()
 
     async def close(self) -> None:
-        """Last words, within a few seconds whatever the receivers do."""
+        """Export what is left, within a few seconds whatever the receivers do."""
         await self.exports.close()

@@ -1,1 +1,1 @@
-"""gRPC, and nothing else knows of it."""
+"""gRPC: the only room of the executor that knows it."""

@@ -7,7 +7,14 @@ from collections.abc import Mapping
 from typing import cast
 
 from executor_svc.runtime.engine_port import JsonValue, Sampling, StructuredKind, StructuredOutput
-from executor_svc.runtime.messages import Assign, Attempt, Continuation, InvalidAssign, Phase, TextOptions
+from executor_svc.runtime.messages.attempt_id import AttemptId
+from executor_svc.runtime.messages.commands import (
+    Assign,
+    Continuation,
+    InvalidAssign,
+    Phase,
+    TextOptions,
+)
 from executor_svc.transport.enums import PHASE_FROM_WIRE
 from sage.controlplane.v1 import common_pb2, executor_pb2
 from sage_wire import durations
@@ -17,6 +24,8 @@ UNLIMITED = 2**31 - 1  # max_tokens where the wire has none: what the model's le
 
 
 class BadField(Exception):
+    """A field of an Assign makes no sense."""
+
     def __init__(self, field_name: str, message: str) -> None:
         super().__init__(message)
         self.field_name = field_name
@@ -24,7 +33,8 @@ class BadField(Exception):
 
 
 def assign_command(wire: executor_pb2.Assign) -> Assign | InvalidAssign:
-    attempt = Attempt(wire.attempt.epoch, wire.attempt.number)
+    """Return the Assign, or an InvalidAssign that names the field at fault."""
+    attempt = AttemptId(wire.attempt.epoch, wire.attempt.number)
     try:
         return _assign(wire, attempt)
     except BadField as bad:
@@ -38,7 +48,7 @@ def assign_command(wire: executor_pb2.Assign) -> Assign | InvalidAssign:
         )
 
 
-def _assign(wire: executor_pb2.Assign, attempt: Attempt) -> Assign:
+def _assign(wire: executor_pb2.Assign, attempt: AttemptId) -> Assign:
     if not wire.prompt_token_ids:
         raise BadField("prompt", "the prompt is empty")
     sampling = wire.sampling
@@ -69,7 +79,7 @@ def _phase(wire: executor_pb2.Assign) -> Phase:
 
 
 def _decimal(value: float) -> float:
-    """The number the caller wrote: the wire carries single precision, which seven digits tell apart."""
+    """Return the number the caller wrote: the wire carries single precision, which seven digits tell apart."""
     return float(f"{value:.7g}")
 
 
@@ -147,8 +157,10 @@ def _trace_headers(wire: common_pb2.TraceContext) -> dict[str, str]:
 
 
 def kv_transfer_params(data: bytes) -> Mapping[str, JsonValue]:
-    """What is no JSON object comes out empty: it has no seal then, and the engine refuses it as changed on its way.  It
-    came from another executor, so it is not the caller who is to be told.
+    """Return the transfer parameters; empty if ``data`` is no JSON object.
+
+    Empty parameters have no seal, so the engine refuses them as changed on their way.  They came from another executor,
+    so the caller is not told of a bad field.
     """
     try:
         params = json.loads(data)

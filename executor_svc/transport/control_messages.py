@@ -1,29 +1,33 @@
-"""Control messages onto the wire, and what comes down (Assign apart)."""
+"""Control messages to and from the wire; ``assign`` has Assign."""
 
 from __future__ import annotations
 
 from executor_svc.runtime.engine_port import EngineFacts
-from executor_svc.runtime.messages import (
-    Attempt,
+from executor_svc.runtime.messages.attempt_id import AttemptId
+from executor_svc.runtime.messages.commands import (
     Cancel,
     Command,
-    ControlUp,
     Drain,
+    HeartbeatAck,
+    ReleaseKv,
+    Resume,
+    TokenizerWanted,
+)
+from executor_svc.runtime.messages.registration import (
+    HeldAttempt,
+    Register,
+    Role,
+    Welcome,
+)
+from executor_svc.runtime.messages.reports import (
+    ControlUp,
     Drained,
     DrainRequested,
     EngineStatus,
     Goodbye,
     Heartbeat,
-    HeartbeatAck,
-    HeldAttempt,
     KvReleased,
-    Register,
-    ReleaseKv,
-    Resume,
-    Role,
     TokenizerChunk,
-    TokenizerWanted,
-    Welcome,
 )
 from executor_svc.transport.assign import assign_command, kv_transfer_params
 from executor_svc.transport.enums import ROLE_FROM_WIRE, ROLE_TO_WIRE, STATE_TO_WIRE
@@ -32,14 +36,16 @@ from sage_wire import durations
 from sage_wire.protocol import PROTOCOL_VERSION
 
 
-def attempt_from_wire(wire: common_pb2.Attempt) -> Attempt:
-    return Attempt(wire.epoch, wire.number)
+def attempt_from_wire(wire: common_pb2.Attempt) -> AttemptId:
+    """Return the id of an attempt."""
+    return AttemptId(wire.epoch, wire.number)
 
 
 # --- upwards --------------------------------------------------------------------------------------------------------
 
 
 def register_request(register: Register) -> executor_pb2.ControlRequest:
+    """Make the first message of the control stream."""
     identity = register.identity
     return executor_pb2.ControlRequest(
         register=executor_pb2.Register(
@@ -64,6 +70,7 @@ def _held(held: HeldAttempt) -> executor_pb2.HeldAttempt:
 
 
 def control_request(message: ControlUp) -> executor_pb2.ControlRequest:
+    """Make a message of the control stream."""
     match message:
         case EngineStatus():
             return executor_pb2.ControlRequest(engine_status=_status(message))
@@ -164,7 +171,7 @@ def _heartbeat(heartbeat: Heartbeat) -> executor_pb2.Heartbeat:
 
 
 def welcome_from_wire(wire: executor_pb2.Welcome) -> Welcome:
-    """Raises ValueError for a lease or an interval that nobody could keep."""
+    """Return Welcome.  Raises ValueError for a lease or an interval that nobody could keep."""
     if durations.from_wire(wire.lease) <= 0 or durations.from_wire(wire.heartbeat_interval) <= 0:
         raise ValueError("the scheduler grants no lease")
     return Welcome(
@@ -178,7 +185,7 @@ def welcome_from_wire(wire: executor_pb2.Welcome) -> Welcome:
 
 
 def command_from_wire(wire: executor_pb2.ControlResponse) -> Command | None:
-    """None for a message this version does not know, or a second Welcome."""
+    """Return a command; None for a message this version does not know, or a second Welcome."""
     match wire.WhichOneof("message"):
         case "assign":
             return assign_command(wire.assign)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from executor_svc.runtime.engine_port import EngineState, FinishReason
-from executor_svc.runtime.messages import EndCause, Phase, RejectReason, Role
+from executor_svc.runtime.messages.commands import Phase
+from executor_svc.runtime.messages.outputs import EndCause, RejectReason
+from executor_svc.runtime.messages.registration import Role
 from sage.controlplane.v1 import common_pb2, executor_pb2
 
 STATE_TO_WIRE = {

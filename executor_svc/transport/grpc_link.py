@@ -16,7 +16,10 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from executor_svc.runtime.link import LinkBroken, LinkRefused
-from executor_svc.runtime.messages import Ack, Command, ControlUp, OutputUp, Register, Welcome
+from executor_svc.runtime.messages.commands import Command
+from executor_svc.runtime.messages.outputs import Ack, OutputUp
+from executor_svc.runtime.messages.registration import Register, Welcome
+from executor_svc.runtime.messages.reports import ControlUp
 from executor_svc.transport import control_messages, output_messages
 from executor_svc.transport.control_messages import command_from_wire
 from executor_svc.transport.output_messages import output_request
@@ -44,7 +47,7 @@ M = TypeVar("M")
 
 
 class GrpcLink:
-    """Implements ``runtime.link.Link``."""
+    """A link over gRPC.  Implements ``runtime.link.Link``."""
 
     def __init__(self, channel: Callable[[], grpc.aio.Channel]) -> None:
         self._channels = [channel(), channel()]
@@ -52,6 +55,7 @@ class GrpcLink:
         self._outputs: OutputsCall | None = None
 
     async def register(self, register: Register) -> Welcome:
+        """Open the control stream and register.  Raises LinkBroken, LinkRefused."""
         call = executor_pb2_grpc.ExecutorServiceStub(self._channels[0]).Control()
         self._control = call
         await _write(call, control_messages.register_request(register))
@@ -66,32 +70,40 @@ class GrpcLink:
             raise LinkBroken(str(error)) from error
 
     async def open_outputs(self, session_id: str) -> None:
+        """Open the output stream of a session.  Raises LinkBroken."""
         call = executor_pb2_grpc.ExecutorServiceStub(self._channels[1]).Outputs()
         self._outputs = call
         await _write(call, executor_pb2.OutputsRequest(hello=executor_pb2.Hello(session_id=session_id)))
 
     async def send_control(self, message: ControlUp) -> None:
+        """Send on the control stream.  Raises LinkBroken."""
         await _write(_opened(self._control), control_messages.control_request(message))
 
     async def send_output(self, message: OutputUp) -> None:
+        """Send on the output stream.  Raises LinkBroken."""
         await _write(_opened(self._outputs), output_request(message))
 
     async def commands(self) -> AsyncIterator[Command]:
+        """Yield commands until the scheduler closes the stream.  Raises LinkBroken."""
         call = _opened(self._control)
         while (response := await _read(call)) is not None:
             command = command_from_wire(response)
             if command is None:
-                log.warning("the scheduler sent a message this version does not know; it is left aside")
+                log.warning("the scheduler sent a message this version does not know; it is ignored")
             else:
                 yield command
 
     async def acks(self) -> AsyncIterator[Sequence[Ack]]:
+        """Yield acknowledgements until the scheduler closes the stream.  Raises LinkBroken."""
         call = _opened(self._outputs)
         while (response := await _read(call)) is not None:
             yield output_messages.acks(response)
 
     async def leave(self) -> None:
-        """Control first: the scheduler has read Goodbye before it sees the output stream end."""
+        """Half-close both streams and wait until the scheduler closed them too.
+
+        Control goes first, so that the scheduler reads Goodbye before it sees the output stream end.
+        """
         for call in (self._control, self._outputs):
             if call is not None:
                 with suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
@@ -99,6 +111,7 @@ class GrpcLink:
                     await call.code()
 
     async def close(self) -> None:
+        """Drop both streams and their channels.  Idempotent."""
         for call in (self._control, self._outputs):
             if call is not None:
                 call.cancel()
@@ -122,7 +135,7 @@ async def _write(call: grpc.aio.StreamStreamCall[M, Any], message: M) -> None:
 
 
 async def _read(call: grpc.aio.StreamStreamCall[Any, M]) -> M | None:
-    """The next message; None where the scheduler closed the stream in order."""
+    """Return the next message; None where the scheduler closed the stream in order."""
     try:
         message = await call.read()
     except grpc.aio.AioRpcError as error:
@@ -154,12 +167,13 @@ def _reason(error: grpc.aio.AioRpcError) -> ErrorReason | None:
 
 
 class GrpcDialer:
-    """Implements ``runtime.link.Dialer``."""
+    """Makes links over gRPC.  Implements ``runtime.link.Dialer``."""
 
     def __init__(self, credentials: grpc.ChannelCredentials | None) -> None:
         self._credentials = credentials  # None: no TLS
 
     def dial(self, address: str) -> GrpcLink:
+        """Return a link to ``address``; nothing is sent yet."""
         return GrpcLink(lambda: self._channel(address))
 
     def _channel(self, address: str) -> grpc.aio.Channel:

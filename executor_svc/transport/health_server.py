@@ -1,4 +1,4 @@
-"""What the executor itself listens on: grpc.health.v1, and reflection to find it by."""
+"""The executor's own server: grpc.health.v1, and reflection to find it by."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ SERVICE = "sage.executor"  # the name a health check asks for; the empty name sa
 
 
 class CannotListen(Exception):
-    """The listen address is not to be had; one sentence."""
+    """The listen address cannot be had; the message is one sentence."""
 
 
 class HealthServer:
-    """SERVING while the executor takes work: its engine is ready and a scheduler is connected."""
+    """Answers health checks: SERVING while the engine is ready, a scheduler is connected and it is not leaving."""
 
     def __init__(self, address: str, credentials: grpc.ServerCredentials | None) -> None:
         self._address = address
@@ -31,7 +31,7 @@ class HealthServer:
         reflection.enable_server_reflection(names, self._server)
 
     async def start(self) -> int:
-        """The port it listens on.  Raises CannotListen."""
+        """Listen, and return the port.  Raises CannotListen."""
         try:
             if self._credentials is None:
                 port = self._server.add_insecure_port(self._address)
@@ -44,12 +44,12 @@ class HealthServer:
         return port
 
     def serving(self, serving: bool) -> None:
-        """Implements ``runtime.service.HealthPort``."""
+        """Report whether the executor takes work.  Implements ``runtime.service.HealthPort``."""
         self._wanted = serving
         self._changed.set()
 
     async def run(self) -> None:
-        """Passes changes on to those who watch."""
+        """Pass changes on to clients that watch, until cancelled."""
         while True:
             await self._changed.wait()
             self._changed.clear()
@@ -61,5 +61,6 @@ class HealthServer:
             await self._servicer.set(name, state)
 
     async def stop(self) -> None:
+        """Say NOT_SERVING and stop listening."""
         await self._servicer.enter_graceful_shutdown()
         await self._server.stop(grace=0.2)

@@ -1,4 +1,4 @@
-"""Output messages onto the wire.  The hot path: one call per engine step, a few allocations per attempt in it."""
+"""Output messages onto the wire.  On the path of every token: one call per engine step, few allocations per attempt."""
 
 from __future__ import annotations
 
@@ -6,13 +6,21 @@ import asyncio
 import json
 
 from executor_svc.runtime.engine_port import TokenLogprob
-from executor_svc.runtime.messages import Accepted, Ack, Ended, Frame, OutputUp, Rejected
+from executor_svc.runtime.messages.outputs import (
+    Accepted,
+    Ack,
+    Ended,
+    Frame,
+    OutputUp,
+    Rejected,
+)
 from executor_svc.transport.enums import CAUSE_TO_WIRE, FINISH_TO_WIRE, REJECT_TO_WIRE
 from sage.controlplane.v1 import common_pb2, executor_pb2
 from sage_wire import durations
 
 
 def output_request(message: OutputUp) -> executor_pb2.OutputsRequest:
+    """Make a message of the output stream."""
     match message:
         case Frame():
             return _frame(message)
@@ -78,4 +86,5 @@ def _ended(ended: Ended) -> executor_pb2.AssignmentEnded:
 
 
 def acks(response: executor_pb2.OutputsResponse) -> list[Ack]:
+    """Return the acknowledgements of one message."""
     return [Ack(attempt_number=ack.attempt_number, tokens=ack.tokens, ended=ack.ended) for ack in response.acks]

@@ -12,6 +12,5 @@ MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 PROMPT_LIMIT_BYTES = 8 * 1024 * 1024
 """Largest text of a prompt in UTF-8; far above what any model's context holds."""
 
-TOKENIZER_CHUNK_BYTES = 1024 * 1024  # largest piece of tokenizer files in one message
 TOKENIZER_LIMIT_BYTES = 64 * 1024 * 1024
 """Largest tokenizer files of a model; the largest public ones have about 35 MB."""

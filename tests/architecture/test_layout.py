@@ -56,6 +56,14 @@ def test_vllm_is_not_imported_by_importing_that_room() -> None:
     assert [found for found in imports if found[1].partition(".")[0] in HEAVY] == []
 
 
+def test_the_port_to_an_engine_imports_nothing_of_ours() -> None:
+    """Both sides of the port may then import it."""
+    imports = [module for _, module in imported_modules(parse(ROOT / "executor_svc" / "runtime" / "engine_port.py"))]
+    ours = {package.name for package in PACKAGES} | {"sage"}
+    assert imports
+    assert [module for module in imports if module.partition(".")[0] in ours] == []
+
+
 def test_what_is_below_tests_vllm_and_nothing_else_is_marked_vllm() -> None:
     """The fast tests leave the mark out, `make test-vllm` runs the room: what differs would run twice or nowhere."""
     files = [path for path in python_files(ROOT / "tests") if path.name.startswith("test_")]

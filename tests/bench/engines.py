@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from executor_svc.engine.settings import EngineSettings, ModelSettings, SimulatedSettings, VllmSettings
+from executor_svc.engine.common_settings import ModelSettings
+from executor_svc.engine.settings import EngineSettings
+from executor_svc.engine.simulated.settings import SimulatedSettings
+from executor_svc.engine.vllm.settings import VllmSettings
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

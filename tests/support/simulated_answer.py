@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from executor_svc.engine.settings import ModelSettings, SimulatedSettings
-from executor_svc.engine.simulated.engine import SimulatedEngineFactory
+from executor_svc.engine.common_settings import ModelSettings
+from executor_svc.engine.simulated.settings import SimulatedSettings
+from executor_svc.engine.simulated.starting import SimulatedEngineFactory
 from executor_svc.engine.simulated.tokenizer import LEAD_BYTE_ID, tokenizer_for
 from executor_svc.runtime.engine_port import EngineRequest, EngineState, FinishReason, Sampling, TokenLogprob
 from tests.support.instant_clock import InstantClock

@@ -1,1 +1,1 @@
-"""The simulated engine: breadth and speed in tests, never the only proof."""
+"""An engine without a model, for tests and demonstrations."""

@@ -3,7 +3,7 @@
 Running sequences go first (one decode token each, or the next chunk of their prompt), then waiting ones by
 priority, within ``max_running`` sequences and ``max_batched_tokens`` tokens.  When a running sequence finds
 no free KV block, the running one with the worst (priority, arrival) loses its blocks and waits again; its
-prompt and output are computed anew.  A sequence whose prompt is fetched from another engine gets its blocks when
+prompt and output are computed again.  A sequence whose prompt is fetched from another engine gets its blocks when
 its turn comes, waits beside the running ones until the KV is there, and then starts before any that wait.  Pure
 bookkeeping: no time, no tasks.
 """
@@ -28,10 +28,12 @@ class StepPlan:
     decode_tokens: int = 0
 
     def add(self, sequence: Sequence, tokens: int) -> None:
+        """Have the step compute ``tokens`` of a sequence."""
         self.work[sequence] = tokens
         self.budget -= tokens
 
     def drop(self, sequence: Sequence) -> None:
+        """Take a sequence out of the step.  Idempotent."""
         self.budget += self.work.pop(sequence, 0)
 
 
@@ -53,14 +55,16 @@ class Batch:
 
     @property
     def idle(self) -> bool:
-        """Nothing to compute, whatever is being fetched."""
+        """Whether there is nothing to compute; sequences whose KV is being fetched do not count."""
         return not (self.running or self.waiting_count or self._fetched)
 
     @property
     def fetching_count(self) -> int:
+        """Sequences whose KV is being fetched, or was fetched since the last step."""
         return len(self._fetching) + len(self._fetched)
 
     def add(self, sequence: Sequence) -> None:
+        """Put a sequence among the waiting ones."""
         sequence.waiting = True
         self.waiting_count += 1
         heapq.heappush(self._heap, (sequence.rank, sequence))
@@ -81,7 +85,7 @@ class Batch:
         self.kv.release(sequence.lease)
 
     def fetched(self, sequence: Sequence, *, sound: bool) -> None:
-        """Its prompt's KV is here.  What is not sound is not offered to other prompts."""
+        """Take in that a sequence's KV is here.  KV that is not sound is not offered to other prompts."""
         self._fetching.remove(sequence)
         before, sequence.computed = sequence.computed, sequence.prompt_tokens - 1  # the last one is computed here
         if sound:
@@ -89,7 +93,7 @@ class Batch:
         self._fetched.append(sequence)
 
     def not_fetched(self, sequence: Sequence) -> None:
-        """Its prompt is computed here after all."""
+        """Put a sequence back among the waiting ones: its KV could not be fetched, so its prompt is computed here."""
         if sequence in self._fetching:
             self._fetching.remove(sequence)
             self.kv.release(sequence.lease)
@@ -116,7 +120,10 @@ class Batch:
         return plan
 
     def _make_room(self, sequence: Sequence, tokens: int, plan: StepPlan) -> bool:
-        """Take the blocks for ``tokens`` more, preempting others if need be.  False: it went itself."""
+        """Take the blocks for ``tokens`` more, preempting others if need be.
+
+        Return False if the sequence itself was preempted.
+        """
         fresh = self._blocks_for(sequence.computed + tokens) - sequence.lease.blocks
         while fresh > 0 and not self.kv.take(sequence.lease, fresh=fresh):
             victim = max(self.running, key=lambda candidate: candidate.rank)
@@ -148,7 +155,7 @@ class Batch:
                 continue
             tokens = self._begin(sequence, plan.budget)
             if not tokens:
-                return  # the head waits for room; nothing overtakes it
+                return  # the first in line waits for blocks; nothing overtakes it
             heapq.heappop(self._heap)
             sequence.waiting = False
             self.waiting_count -= 1
@@ -160,7 +167,7 @@ class Batch:
                 plan.add(sequence, tokens)
 
     def _begin(self, sequence: Sequence, budget: int) -> int:
-        """Take the first chunk's blocks; tokens of that chunk, or 0 when they are not free."""
+        """Take the blocks of the first chunk.  Return its tokens, or 0 when the blocks are not free."""
         block = self.kv.block_size
         reusable = sequence.block_keys[: (len(sequence.tokens) - 1) // block]  # the last token is always computed
         hits = self.kv.cached_prefix(reusable)
@@ -185,7 +192,7 @@ class Batch:
                 plan.prefill_tokens += tokens
 
     def computed(self, sequence: Sequence, tokens: int) -> bool:
-        """Note that a step computed ``tokens`` of it.  True when a new token can be drawn."""
+        """Note that a step computed ``tokens`` of a sequence.  Return True when a new token can be drawn."""
         before = sequence.computed
         sequence.computed = before + tokens
         if before < sequence.prompt_tokens:

@@ -1,4 +1,4 @@
-"""Faults a simulated engine can be told to have, from its settings or while it runs."""
+"""Faults of a simulated engine, from its settings or injected while it runs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from enum import Enum
 
 
 class FaultKind(Enum):
+    """What can go wrong."""
+
     NONE = "none"
     DIE = "die"  # EngineDeadError everywhere, for good
     HANG = "hang"  # no steps, no outputs; load() still answers: the lying heartbeat
@@ -21,8 +23,10 @@ class FaultKind(Enum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fault:
-    """One fault.  Starts once the engine has generated ``after_tokens`` tokens counted from the injection;
-    ERROR counts the tokens of the failing request instead, so that it can fail in the middle of its stream.
+    """One fault.
+
+    It starts once the engine has generated ``after_tokens`` tokens counted from the injection.  ERROR counts the tokens
+    of the failing request instead, so that it can fail in the middle of its stream.
     """
 
     kind: FaultKind
@@ -32,24 +36,26 @@ class Fault:
 
 
 class FaultState:
-    """The faults of one engine: those that wait for their moment, and what those that struck have changed."""
+    """The faults of one engine: those that wait for their moment, and the effects of those that struck."""
 
     def __init__(self) -> None:
         self.slow_factor = 1.0
         self.kv_slow_factor = 1.0
-        self.kv_pulls_cut = 0  # of the next KV pulls: that reach nobody
-        self.kv_pulls_corrupt = 0  # of the next KV pulls: that bring the wrong KV
+        self.kv_pulls_cut = 0  # how many of the next KV pulls reach nobody
+        self.kv_pulls_corrupt = 0  # how many of the next KV pulls bring the wrong KV
         self.dead = False
         self.running = asyncio.Event()  # cleared while the engine hangs
         self.running.set()
         self._waiting: list[tuple[int, Fault]] = []  # generated-token count at which each strikes
-        self._errors: deque[int] = deque()  # for each of the next requests to fail: tokens it still gives
+        self._errors: deque[int] = deque()  # one entry per request to fail: the tokens it still gives
 
     @property
     def hung(self) -> bool:
+        """Whether the engine hangs."""
         return not self.running.is_set()
 
     def inject(self, fault: Fault, generated_tokens: int) -> None:
+        """Add a fault to an engine that has generated ``generated_tokens`` tokens so far."""
         if fault.kind is FaultKind.ERROR:
             self._errors.extend([fault.after_tokens] * fault.times)
         elif fault.kind is not FaultKind.NONE:
@@ -74,15 +80,17 @@ class FaultState:
                 self.kv_pulls_corrupt += fault.times
 
     def next_request_fails_after(self) -> int | None:
-        """Tokens after which the request that arrives now fails; None: it does not."""
+        """Return the tokens after which the request that arrives now fails; None if it does not."""
         return self._errors.popleft() if self._errors else None
 
     def next_pull_is_cut(self) -> bool:
+        """Whether the KV pull that starts now reaches nobody.  Uses the fault up."""
         struck = self.kv_pulls_cut > 0
         self.kv_pulls_cut -= struck
         return struck
 
     def next_pull_is_corrupt(self) -> bool:
+        """Whether the KV pull that ends now brings the wrong KV.  Uses the fault up."""
         struck = self.kv_pulls_corrupt > 0
         self.kv_pulls_corrupt -= struck
         return struck

@@ -1,7 +1,7 @@
 """The prefill end of a transfer: prompts whose KV is kept for another engine.
 
-Blocks stay pinned until they were fetched, are given up, or their lease ends.  The other engine reads without any doing
-of this one; it only says afterwards that it is done, and renews the lease for as long as its request waits.
+Blocks stay pinned until they were fetched or released, or their lease ends.  The other engine reads them without this
+engine's doing; it only says afterwards that it is done, and renews the lease for as long as its request waits.
 """
 
 from __future__ import annotations
@@ -19,13 +19,15 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True, kw_only=True)
 class KeptPrompt:
+    """A prompt whose blocks are pinned."""
+
     blocks: KvLease
     tokens: int
     ends_at: float  # seconds on the engine's clock
 
 
 class Handoffs:
-    """Bounded by the KV pool: each prompt holds at least one block."""
+    """The prompts kept for other engines.  Bounded by the KV pool: each prompt holds at least one block."""
 
     def __init__(self, *, kv: KvPool, clock: Clock, lease_s: float, on_freed: Callable[[], None]) -> None:
         self._kv = kv
@@ -40,22 +42,24 @@ class Handoffs:
         return handoff_id in self._kept
 
     def keep(self, handoff_id: str, blocks: KvLease, tokens: int) -> None:
+        """Keep the blocks of a prompt for the length of a lease."""
         ends_at = self._clock.now() + self._lease_s
         self._kept[handoff_id] = KeptPrompt(blocks=blocks, tokens=tokens, ends_at=ends_at)
         self._came.set()
 
     def read(self, handoff_id: str) -> None:
-        """Another engine reads; it does not notice what it gets."""
+        """Note that another engine reads: it gets whatever is there now, also if that is another prompt's KV."""
         if handoff_id not in self._kept:
             log.error("KV of handoff %s was read that is not kept any more; its lease may have ended", handoff_id)
 
     def renew(self, handoff_id: str) -> None:
+        """Have a lease run for at least two thirds of its length from now.  Unknown handoffs are ignored."""
         kept = self._kept.get(handoff_id)
         if kept is not None:
             kept.ends_at = max(kept.ends_at, self._clock.now() + self._lease_s * 2 / 3)
 
     def release(self, handoff_id: str) -> bool:
-        """Nobody is going to read it again.  False if it was not there."""
+        """Free the blocks of a handoff.  Return False if it was not there."""
         kept = self._kept.pop(handoff_id, None)
         if kept is None:
             return False
@@ -64,7 +68,7 @@ class Handoffs:
         return True
 
     async def expire(self, running: asyncio.Event) -> None:
-        """Free what was not fetched in time, for ever.  Only while ``running``: a hung engine frees nothing."""
+        """Free for ever what was not fetched in time.  Only while ``running``: a hung engine frees nothing."""
         while True:
             if not self._kept:
                 self._came.clear()

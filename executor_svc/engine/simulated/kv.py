@@ -1,7 +1,7 @@
 """A finite KV cache in blocks, with a prefix cache over full prompt blocks.
 
 Blocks are counted, not numbered: nothing is stored in them.  A block is private to one sequence, or shared
-under the key of the prompt prefix it holds.  A shared block that nobody holds stays findable until its room
+under the key of the prompt prefix it holds.  A shared block that nobody holds stays findable until its space
 is needed (least recently released goes first) and counts as free, as in vLLM.
 """
 
@@ -20,11 +20,12 @@ class KvLease:
 
     @property
     def blocks(self) -> int:
+        """Blocks held."""
         return len(self.shared) + self.private
 
 
 def block_keys(tokens: Sequence[int], block_size: int, salt: int) -> list[int]:
-    """One key per full block of ``tokens``; equal keys mean an equal prefix up to the block's end."""
+    """Return one key per full block of ``tokens``; equal keys mean an equal prefix up to the block's end."""
     keys = []
     key = salt
     for start in range(0, len(tokens) - block_size + 1, block_size):
@@ -50,10 +51,11 @@ class KvPool:
 
     @property
     def used_tokens(self) -> int:
+        """Tokens that the held blocks have space for."""
         return self.used * self.block_size
 
     def cached_prefix(self, keys: Sequence[int]) -> int:
-        """How many leading keys are in the cache."""
+        """Count the leading keys that are in the cache."""
         for index, key in enumerate(keys):
             if key not in self._holders and key not in self._idle:
                 return index
@@ -75,8 +77,9 @@ class KvPool:
         return True
 
     def publish(self, lease: KvLease, key: int) -> None:
-        """Make one of the lease's private blocks findable.  A key that is there already stays one other
-        block's.
+        """Make one of the lease's private blocks findable under ``key``.
+
+        Without effect where the key is findable already: the block stays private.
         """
         if key in self._holders or key in self._idle:
             return

@@ -11,13 +11,13 @@ import uuid
 from collections.abc import Callable, Coroutine, Mapping
 
 from executor_svc.engine.handoff import opened, sealed
-from executor_svc.engine.settings import SimulatedKvTransferSettings
 from executor_svc.engine.simulated.batch import Batch
 from executor_svc.engine.simulated.faults import FaultState
 from executor_svc.engine.simulated.handoffs import Handoffs
 from executor_svc.engine.simulated.kv import KvLease
 from executor_svc.engine.simulated.pull import Fetch, KeptAt, Puller, PullFailed
 from executor_svc.engine.simulated.sequence import Sequence
+from executor_svc.engine.simulated.settings import SimulatedKvTransferSettings
 from executor_svc.engine.simulated.side_channel import Listener, Message, SideChannel
 from executor_svc.runtime.engine_port import EngineError, JsonValue
 from sage_common.clock import Clock
@@ -26,7 +26,10 @@ log = logging.getLogger(__name__)
 
 
 class KvTransfer:
-    """Tasks are bounded by the requests the engine holds, and by the time a peer has to answer."""
+    """KV transfer of one engine: answers other engines, and fetches from them.
+
+    Tasks are bounded by the requests the engine holds, and by the time a peer has to answer.
+    """
 
     def __init__(
         self,
@@ -49,7 +52,7 @@ class KvTransfer:
         self._channel = channel
         self._batch = batch
         self._faults = faults
-        self._on_change = on_change  # something can be computed, or there is room, that was not before
+        self._on_change = on_change  # something can be computed, or blocks are free, that were not before
         self._on_corrupted = corrupted
         self._on_defect = on_defect
         self.kept = Handoffs(kv=batch.kv, clock=clock, lease_s=settings.lease_s, on_freed=on_change)
@@ -61,7 +64,7 @@ class KvTransfer:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def listen(self) -> None:
-        """Raises EngineError if the port is taken."""
+        """Begin to answer other engines.  Raises EngineError if the port is taken."""
         settings = self._settings
         self._listener = await self._channel.listen(
             settings.side_channel_host, settings.side_channel_port, self._answer
@@ -69,13 +72,14 @@ class KvTransfer:
         self._start(self.kept.expire(self._faults.running), name="kv-leases")
 
     def close(self) -> None:
-        """Nothing is answered or fetched any more."""
+        """Stop answering and fetching."""
         if self._listener is not None:
             self._listener.close()
         for task in self._tasks:
             task.cancel()
 
     async def closed(self) -> None:
+        """Wait until every task has ended.  Call ``close`` first."""
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _start(self, work: Coroutine[None, None, None], *, name: str) -> asyncio.Task[None]:
@@ -92,7 +96,7 @@ class KvTransfer:
     # --- kept for others ------------------------------------------------------------------------------------
 
     def keep(self, sequence: Sequence) -> dict[str, JsonValue]:
-        """Pin the blocks of a prompt that was just computed.  How to fetch them."""
+        """Pin the blocks of a prompt that was just computed.  Return how to fetch them."""
         handoff_id = uuid.uuid4().hex
         blocks, sequence.lease = sequence.lease, KvLease()
         self.kept.keep(handoff_id, blocks, sequence.prompt_tokens)
@@ -130,7 +134,7 @@ class KvTransfer:
         return self.kept.release(handoff_id)
 
     def catch_up(self) -> None:
-        """The engine hangs no more: do what it was told meanwhile."""
+        """Release what other engines reported as done while this engine hung."""
         for handoff_id in self._done_while_hung:
             self.kept.release(handoff_id)
         self._done_while_hung.clear()
@@ -138,7 +142,7 @@ class KvTransfer:
     # --- fetched from others --------------------------------------------------------------------------------
 
     def begin(self, sequence: Sequence, params: Mapping[str, JsonValue]) -> None:
-        """Fetch the KV of a sequence that just arrived.  Raises EngineError for another prompt's parameters."""
+        """Start to fetch the KV of a sequence that arrived.  Raises EngineError for another prompt's parameters."""
         request = sequence.request
         source = KeptAt.parse(opened(params, request.prompt_token_ids, request.adapter))
         sequence.fetch = Fetch(source=source)
@@ -169,7 +173,7 @@ class KvTransfer:
         self._batch.not_fetched(sequence)
 
     def abandon(self, sequence: Sequence) -> None:
-        """Its reader is gone: if its KV is not here yet, nobody is going to fetch it."""
+        """Release the KV that a sequence was to fetch, if it has not arrived: its reader is gone."""
         fetch, sequence.fetch = sequence.fetch, None
         if fetch is None:
             return
@@ -179,8 +183,8 @@ class KvTransfer:
 
     async def _give_up(self, source: KeptAt) -> None:
         if not await self._puller.give_up(source):
-            log.warning("%s does not know that handoff %s is given up", source.engine_id, source.handoff_id)
+            log.warning("%s was not told that handoff %s is released", source.engine_id, source.handoff_id)
 
     async def release(self, params: Mapping[str, JsonValue]) -> bool:
-        """Give up a handoff that never came to a request here.  Raises EngineError."""
+        """Release a handoff that never came to a request here.  Raises EngineError."""
         return await self._puller.give_up(KeptAt.parse(opened(params, None)))

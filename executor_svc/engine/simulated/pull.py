@@ -11,13 +11,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Self
 
-from executor_svc.engine.settings import SimulatedKvTransferSettings
 from executor_svc.engine.simulated.faults import FaultState
+from executor_svc.engine.simulated.settings import SimulatedKvTransferSettings
 from executor_svc.engine.simulated.side_channel import Message, PeerUnreachable, SideChannel
 from executor_svc.runtime.engine_port import EngineError, JsonValue
 from sage_common.clock import Clock
 
-PEERS_KNOWN = 1024  # beyond that the one met first is met anew
+PEERS_KNOWN = 1024  # beyond that the peer met first is met again
 
 
 class PullFailed(Exception):
@@ -32,12 +32,12 @@ class KeptAt:
     handoff_id: str
     host: str
     port: int
-    tokens: int  # of the prompt
-    cached: int  # of those, found in the prefix cache there
+    tokens: int  # length of the prompt
+    cached: int  # prompt tokens that were found in the other engine's prefix cache
 
     @classmethod
     def parse(cls, params: Mapping[str, JsonValue]) -> Self:
-        """Raises EngineError for parameters that are no simulated engine's."""
+        """Read transfer parameters.  Raises EngineError for parameters that are no simulated engine's."""
         try:
             return cls(**params)  # type: ignore[arg-type]
         except TypeError as error:
@@ -45,6 +45,7 @@ class KeptAt:
 
     @property
     def params(self) -> dict[str, JsonValue]:
+        """Transfer parameters, as ``parse`` reads them."""
         return asdict(self)
 
 
@@ -54,20 +55,21 @@ class Fetch:
 
     source: KeptAt
     task: asyncio.Task[None] | None = None
-    tokens: int = 0  # that are not in the prefix cache here; known once there is room
-    _room: asyncio.Event = field(default_factory=asyncio.Event)
+    tokens: int = 0  # tokens that are not in the prefix cache here; known once blocks are taken
+    _granted_event: asyncio.Event = field(default_factory=asyncio.Event)
 
     def grant(self, tokens: int) -> None:
-        """There are blocks: fetch this many tokens."""
+        """Fetch ``tokens`` tokens: the blocks for them are taken."""
         self.tokens = tokens
-        self._room.set()
+        self._granted_event.set()
 
     async def granted(self) -> None:
-        await self._room.wait()
+        """Wait until the engine has blocks for the prompt."""
+        await self._granted_event.wait()
 
 
 class Puller:
-    """All fetches of one engine."""
+    """Fetches KV for one engine from others."""
 
     def __init__(
         self,
@@ -87,18 +89,18 @@ class Puller:
         self._known: set[str] = set()
 
     async def pull(self, fetch: Fetch) -> bool:
-        """Fetch what ``fetch`` is about.  False: it came, and is wrong.  Raises PullFailed."""
+        """Fetch what ``fetch`` is about.  Return False if the wrong KV came.  Raises PullFailed."""
         if self._faults.next_pull_is_cut():
             raise PullFailed(f"{fetch.source.host}:{fetch.source.port} cannot be reached (injected)")
         try:
             await self._meet(fetch.source)
-            await self._wait_for_room(fetch)
+            await self._wait_for_blocks(fetch)
             return await self._read(fetch)
         except PeerUnreachable as error:
             raise PullFailed(str(error)) from error
 
     async def give_up(self, source: KeptAt) -> bool:
-        """Tell the engine that keeps it that nobody is going to fetch it.  False: it does not know."""
+        """Tell the engine that keeps KV to release it.  Return False if it could not be told."""
         try:
             await self._meet(source)
             answer = await self._ask(source, {"op": "done", "handoff_id": source.handoff_id})
@@ -107,7 +109,7 @@ class Puller:
         return answer.get("released") is True
 
     async def _meet(self, source: KeptAt) -> None:
-        """Raises PeerUnreachable, PullFailed."""
+        """Shake hands with a peer that was never met.  Raises PeerUnreachable, PullFailed."""
         lock = self._met.setdefault(source.engine_id, asyncio.Lock())
         async with lock:
             if source.engine_id in self._known:
@@ -124,20 +126,20 @@ class Puller:
             del self._met[first]
             self._known.discard(first)
 
-    async def _wait_for_room(self, fetch: Fetch) -> None:
+    async def _wait_for_blocks(self, fetch: Fetch) -> None:
         """Keep the lease alive until the engine has blocks for the prompt."""
-        room = asyncio.ensure_future(fetch.granted())
+        granted = asyncio.ensure_future(fetch.granted())
         try:
-            while not room.done():
+            while not granted.done():
                 beat = asyncio.ensure_future(self._clock.sleep(self._settings.lease_s / 6))
                 try:
-                    await asyncio.wait([room, beat], return_when=asyncio.FIRST_COMPLETED)
+                    await asyncio.wait([granted, beat], return_when=asyncio.FIRST_COMPLETED)
                 finally:
                     beat.cancel()
-                if not room.done():
+                if not granted.done():
                     await self._ask(fetch.source, {"op": "renew", "handoff_id": fetch.source.handoff_id})
         finally:
-            room.cancel()
+            granted.cancel()
 
     async def _read(self, fetch: Fetch) -> bool:
         source = fetch.source

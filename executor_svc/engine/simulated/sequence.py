@@ -15,6 +15,8 @@ from executor_svc.runtime.engine_port import EngineOutput, EngineRequest, Finish
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Sequence:
+    """A request's state in the engine.  Compared by identity."""
+
     request: EngineRequest
     order: int  # arrival number: earlier goes first among equal priorities
     tokens: list[int]  # prompt, then what was generated
@@ -27,7 +29,7 @@ class Sequence:
     waiting: bool = True
     ended: bool = False  # finished, failed or aborted: no step may touch it any more
     fails_after: int | None = None  # tokens after which an injected error strikes
-    fetch: Fetch | None = None  # of its prompt's KV from another engine, until it is here or given up
+    fetch: Fetch | None = None  # fetch of the prompt's KV from another engine, until it is here or abandoned
     fetch_failed: bool = False
     _pending: EngineOutput | None = None  # not read yet; later steps are merged into it
     _error: Exception | None = None
@@ -35,26 +37,28 @@ class Sequence:
 
     @property
     def prompt_tokens(self) -> int:
+        """Tokens of the prompt."""
         return len(self.request.prompt_token_ids)
 
     @property
     def emitted(self) -> int:
+        """Tokens generated so far."""
         return len(self.tokens) - len(self.request.prompt_token_ids)
 
     @property
     def rank(self) -> tuple[int, int]:
-        """Lower goes sooner; the highest is preempted first."""
+        """Place in the queue: lower goes sooner, the highest is preempted first."""
         return (self.request.priority, self.order)
 
     def draw(self) -> int:
-        """The next token; not yet part of ``tokens``."""
+        """Return the next token, which is not yet part of ``tokens``."""
         if self.forced is not None:
             emitted = self.emitted
             return self.forced[emitted] if emitted < len(self.forced) else EOS_ID
         return self.source.next(self.tokens, self.emitted)
 
     def finish_reason(self, token: int, max_model_len: int) -> FinishReason | None:
-        """Why ``token``, just added, is the last one, if it is."""
+        """Return why ``token``, just added, is the last one; None if it is not."""
         sampling = self.request.sampling
         if self.emitted >= sampling.min_tokens:
             if token == EOS_ID and not sampling.ignore_eos:
@@ -72,8 +76,9 @@ class Sequence:
         reason: FinishReason | None,
         kv_transfer_params: Mapping[str, JsonValue] | None = None,
     ) -> None:
-        """Queue one step's token.  At most one output waits: memory is bounded by max_tokens, however slow
-        the reader.
+        """Queue one step's token.
+
+        At most one output waits: memory is bounded by max_tokens, however slow the reader.
         """
         pending = self._pending
         if pending is None:
@@ -93,7 +98,7 @@ class Sequence:
         self._wake()
 
     def abort(self) -> None:
-        """The last output says that it was aborted; what was generated before it is still read."""
+        """End the output as ABORTED; tokens generated before are still read."""
         if self._pending is None:
             self._pending = EngineOutput(token_ids=[])
         self._pending.finish_reason = FinishReason.ABORTED
@@ -107,7 +112,7 @@ class Sequence:
         return [None, *(self.source.logprobs(prompt[:i], prompt[i], top) for i in range(1, len(prompt)))]
 
     def fail(self, error: Exception) -> None:
-        """What the reader gets after the outputs that are already queued."""
+        """Give the reader ``error`` after the outputs that are already queued.  The first error counts."""
         if self._error is None:
             self._error = error
         self._wake()
@@ -118,7 +123,7 @@ class Sequence:
             reader.set_result(None)
 
     async def read(self) -> EngineOutput:
-        """Everything generated since the last read.  Raises what ``fail`` was given."""
+        """Wait for output and return everything generated since the last read.  Raises what ``fail`` was given."""
         while self._pending is None:
             if self._error is not None:
                 raise self._error

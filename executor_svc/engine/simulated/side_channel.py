@@ -27,7 +27,7 @@ class PeerUnreachable(Exception):
 
 
 def _message(line: bytes) -> Message:
-    """Raises ValueError."""
+    """Parse one message.  Raises ValueError."""
     message = json.loads(line)
     if not isinstance(message, dict):
         raise ValueError("not a JSON object")
@@ -35,6 +35,8 @@ def _message(line: bytes) -> Message:
 
 
 class Listener(Protocol):
+    """A place where one engine answers others."""
+
     port: int
 
     def close(self) -> None:
@@ -43,28 +45,32 @@ class Listener(Protocol):
 
 
 class SideChannel(Protocol):
+    """How one engine reaches another."""
+
     async def listen(self, host: str, port: int, answer: Answer) -> Listener:
         """Answer messages at ``host:port``; port 0 takes a free one.  Raises EngineError if it is taken."""
         ...
 
     async def ask(self, host: str, port: int, message: Message) -> Message:
-        """Raises PeerUnreachable."""
+        """Send one message and return the answer.  Raises PeerUnreachable."""
         ...
 
 
 class MemorySideChannel:
-    """Engines of one process; no message takes time.  All that are to meet share one object."""
+    """Connects engines of one process; no message takes time.  All that are to meet share one object."""
 
     def __init__(self) -> None:
         self._answers: dict[tuple[str, int], Answer] = {}
         self._ports = itertools.count(1)
 
     async def listen(self, host: str, port: int, answer: Answer) -> Listener:
+        """Answer messages at ``host:port``; port 0 takes a free one."""
         listener = _MemoryListener(self._answers, (host, port or next(self._ports)))
         self._answers[(host, listener.port)] = answer
         return listener
 
     async def ask(self, host: str, port: int, message: Message) -> Message:
+        """Send one message and return the answer.  Raises PeerUnreachable."""
         answer = self._answers.get((host, port))
         if answer is None:
             raise PeerUnreachable(f"nobody listens at {host}:{port}")
@@ -82,9 +88,10 @@ class _MemoryListener:
 
 
 class TcpSideChannel:
-    """A connection per message: nothing outlives its answer, and a dead peer shows at once."""
+    """Connects engines over TCP, a connection per message: a dead peer shows at once."""
 
     async def listen(self, host: str, port: int, answer: Answer) -> Listener:
+        """Answer messages at ``host:port``; port 0 takes a free one.  Raises EngineError if it is taken."""
         listener = _TcpListener(answer)
         try:
             await listener.start(host, port)
@@ -93,6 +100,7 @@ class TcpSideChannel:
         return listener
 
     async def ask(self, host: str, port: int, message: Message) -> Message:
+        """Send one message and return the answer.  Raises PeerUnreachable, after 5 s at the latest."""
         try:
             async with asyncio.timeout(ANSWER_WITHIN_S):
                 return await self._ask(host, port, message)

@@ -30,7 +30,7 @@ _UNDERSTOOD = {
 
 
 def satisfying_text(constraint: StructuredOutput, pick: int) -> str:
-    """A text that satisfies ``constraint``; ``pick`` selects among choices.  Raises InvalidRequestError."""
+    """Return a text that satisfies ``constraint``; ``pick`` selects among choices.  Raises InvalidRequestError."""
     match constraint.kind:
         case StructuredKind.CHOICE:
             choices = choices_of(constraint)
@@ -61,7 +61,7 @@ def _why_not(constraint: StructuredOutput) -> str:
 
 
 def _instance(schema: Any, depth: int) -> Any:
-    """The plainest instance of a schema.  Raises ValueError or TypeError."""
+    """Make the plainest instance of a schema.  Raises ValueError or TypeError."""
     if schema is True or schema == {}:
         return {}
     if not isinstance(schema, dict):

@@ -31,7 +31,7 @@ _SYLLABLES = ["".join(pair) for pair in product("bdfghjklmnprstvwxz", "aeiou")]
 
 
 def _byte_symbols() -> list[str]:
-    """The printable character byte-level BPE writes for each byte, by byte value (GPT-2's convention)."""
+    """Return the printable character byte-level BPE writes for each byte, by byte value (GPT-2's convention)."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     hidden = [byte for byte in range(256) if byte not in printable]
     symbols = {byte: chr(byte) for byte in printable}
@@ -64,11 +64,12 @@ def _build(vocab_size: int) -> Tokenizer:
 
 @lru_cache(maxsize=4)
 def tokenizer_for(vocab_size: int) -> Tokenizer:
-    """The tokenizer with ids in [0, ``vocab_size``).  Safe to share: nothing changes it."""
+    """Return the tokenizer with ids in [0, ``vocab_size``).  Safe to share: nothing changes it."""
     return _build(vocab_size)
 
 
 def tokenizer_files(vocab_size: int) -> TokenizerFiles:
+    """Return the same tokenizer's files, as the scheduler gets them."""
     return TokenizerFiles(
         tokenizer_json=tokenizer_for(vocab_size).to_str(),
         chat_template=CHAT_TEMPLATE,

@@ -28,7 +28,7 @@ from executor_svc.runtime.engine_port import Sampling, TokenLogprob
 CONTEXT_TOKENS = 8
 _MASK = (1 << 64) - 1
 _ODD = 0x9E3779B97F4A7C15
-_TRIES = 32  # draws before a soft preference is given up
+_TRIES = 32  # draws before a soft preference is ignored
 _LEAD_EVERY = 32  # one token in so many begins a two-byte letter
 
 
@@ -41,7 +41,7 @@ def _mix(value: int) -> int:
 
 
 def model_salt(model: str, adapter: str | None) -> int:
-    """32 bits that make two models, or a model with and without an adapter, answer differently."""
+    """Return 32 bits that make two models, or a model with and without an adapter, answer differently."""
     return zlib.crc32(f"{model}\0{adapter or ''}".encode())
 
 
@@ -82,7 +82,7 @@ class TokenSource:
         return tuple({tuple(tokenizer.encode(spelling, add_special_tokens=False).ids) for spelling in spellings})
 
     def next(self, tokens: Sequence[int], emitted: int) -> int:
-        """The token after ``tokens``, of which the last ``emitted`` were drawn in this run."""
+        """Return the token after ``tokens``, of which the last ``emitted`` were drawn in this run."""
         value = _mix(zlib.crc32(array("I", tokens[-CONTEXT_TOKENS:]).tobytes(), self._salt))
         if self._seed is not None:
             value = _mix(value ^ self._seed ^ emitted)
@@ -135,7 +135,7 @@ class TokenSource:
         return self._steered and emitted > 0 and token in tokens[len(tokens) - emitted :]
 
     def logprobs(self, tokens: Sequence[int], token: int, top: int) -> list[TokenLogprob]:
-        """Plausible values for ``token`` after ``tokens``: it is the likeliest, ``top - 1`` others follow."""
+        """Return plausible values for ``token`` after ``tokens``: it is the likeliest, ``top - 1`` others follow."""
         value = _mix(zlib.crc32(array("I", tokens[-CONTEXT_TOKENS:]).tobytes(), self._salt ^ token))
         logprob = -0.01 - (value % 2_000) / 1_000
         rows = [TokenLogprob(token_id=token, logprob=logprob, rank=1)]

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, MutableMapping
 from typing import Any
 
-from executor_svc.engine.settings import ModelSettings, VllmSettings
+from executor_svc.engine.common_settings import ModelSettings
 from executor_svc.engine.vllm.kv_connectors import connector_named
+from executor_svc.engine.vllm.settings import VllmSettings
 from executor_svc.runtime.engine_port import EngineError
 
 WORKER_EXTENSION = "executor_svc.engine.vllm.worker_extension.WorkerExtension"
 
 
 def engine_arguments(model: ModelSettings, settings: VllmSettings, path: str) -> dict[str, Any]:
-    """Keyword arguments for ``AsyncEngineArgs``.  ``path`` is where the model's files are.
+    """Return keyword arguments for ``AsyncEngineArgs``.  ``path`` is where the model's files are.
 
-    What the operator left to vLLM is left out.  The operator's own ``engine_args`` come last but cannot touch
-    what has a setting or is fixed: ``VllmSettings`` has refused that.
+    What the operator left to vLLM is left out.  The operator's own ``engine_args`` come last, but cannot change what
+    has a setting or is fixed: ``VllmSettings`` has refused that.
     """
     optional = {
         "tokenizer": model.tokenizer,
@@ -55,7 +56,7 @@ def engine_arguments(model: ModelSettings, settings: VllmSettings, path: str) ->
 
 
 def refuse_unknown(settings: VllmSettings, known: Iterable[str], version: str) -> None:
-    """Raises EngineError naming the engine arguments that this vLLM does not have."""
+    """Raise EngineError naming the engine arguments that this vLLM does not have."""
     unknown = sorted(set(settings.engine_args) - set(known))
     if unknown:
         raise EngineError(
@@ -75,7 +76,7 @@ def set_environment(
     environment.setdefault("VLLM_NO_USAGE_STATS", "1")
     environment["VLLM_ENGINE_READY_TIMEOUT_S"] = str(max(1, int(settings.start_timeout_s)))
     if settings.traces_endpoint is not None:
-        environment.setdefault("OTEL_SERVICE_NAME", "vllm")  # of its spans; ours name their service themselves
+        environment.setdefault("OTEL_SERVICE_NAME", "vllm")  # service name of vLLM's spans; ours name theirs themselves
     if settings.kv_cache_bytes is not None:
         environment.pop("VLLM_CPU_KVCACHE_SPACE", None)  # would silently win over kv_cache_memory_bytes
     if side_channel_port is not None:

@@ -1,4 +1,4 @@
-"""Ends an engine's processes when the executor is gone, however it went.
+"""Ends an engine's processes when the executor has ended, also after kill -9.
 
 vLLM's engine core does not notice that the process which started it was killed: it would hold the GPU for ever.  So
 the engine's processes watch the executor, and leave when it is gone.  They start to watch at two moments:
@@ -27,7 +27,7 @@ _STATE, _PARENT, _START_TIME = 0, 1, 19  # fields of /proc/<pid>/stat, counted a
 
 
 def start_time(pid: int) -> str | None:
-    """When a process started, as the kernel writes it; None when there is none, or only its remains."""
+    """Return when a process started, as the kernel writes it; None when there is none, or only its remains."""
     fields = _stat(pid)
     return None if fields is None or fields[_STATE] == "Z" else fields[_START_TIME]
 
@@ -38,7 +38,7 @@ def _parent(pid: int) -> int | None:
 
 
 def _stat(pid: int) -> list[str] | None:
-    """The fields of /proc/<pid>/stat after the command name."""
+    """Return the fields of /proc/<pid>/stat after the command name."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -46,7 +46,7 @@ def _stat(pid: int) -> list[str] | None:
 
 
 def announce_executor() -> None:
-    """Make processes started from now on hang on this one."""
+    """Have processes started from now on end with this one."""
     os.environ[EXECUTOR_VARIABLE] = f"{os.getpid()}:{start_time(os.getpid())}"
 
 
@@ -59,10 +59,10 @@ def _watch(pid: int, started: str, core: int, core_started: str | None) -> None:
 
 
 def hang_on_executor() -> None:
-    """Start watching the executor, when there is one to hang on and it is another process."""
+    """Start watching the executor, if there is one and it is another process."""
     pid, _, started = os.environ.get(EXECUTOR_VARIABLE, "").partition(":")
     if started and int(pid) != os.getpid():
-        # Looked at now: once the executor is gone, nothing tells an engine core of it from any other parent.
+        # Read now: once the executor is gone, its engine core cannot be told from any other parent process.
         core = os.getppid()
         core_started = start_time(core) if _parent(core) == int(pid) else None
         watched = (int(pid), started, core, core_started)
@@ -70,6 +70,6 @@ def hang_on_executor() -> None:
 
 
 def hang_on_executor_if_spawned() -> None:
-    """For a main module to call when it is imported; does nothing in the executor itself."""
+    """Watch the executor in a process that vLLM spawned.  For a main module to call when it is imported."""
     if multiprocessing.current_process().name != "MainProcess":
         hang_on_executor()

@@ -1,8 +1,7 @@
-"""What vLLM's statistics add up to: load, iterations, and the moment a step is over.
+"""vLLM's statistics added up: load, iterations, and the moment a step is over.
 
-Fed by the stat logger in ``vllm_engine`` once per output batch of the engine core, on the event loop, after
-the batch's outputs are queued for their readers.  Objects are vLLM's ``SchedulerStats`` and
-``IterationStats``, by their shape.
+Fed by the stat logger of ``async_llm`` once per output batch of the engine core, on the event loop, after the batch's
+outputs are queued for their readers.  The objects are vLLM's ``SchedulerStats`` and ``IterationStats``, by their shape.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ class VllmLoad:
         self.kv_capacity_tokens = 0  # known when the engine is up
         self.running = 0
         self.waiting = 0  # all that do not run, blocked ones included
-        self.blocked = 0  # waiting for something else than room: a grammar, a KV transfer
+        self.blocked = 0  # waiting for something else than capacity: a grammar, a KV transfer
         self.kv_used_tokens = 0
         self.prefix_queries_tokens = 0
         self.prefix_hits_tokens = 0
@@ -35,7 +34,9 @@ class VllmLoad:
         self.kv_pulls_failed = 0
         self.kv_notices_failed = 0
         self.kv_leases_expired = 0
-        self.count_transfers: Callable[[Mapping[str, Any]], TransferCounts] | None = None  # with a KV connector
+        self.count_transfers: Callable[[Mapping[str, Any]], TransferCounts] | None = (
+            None  # set if there is a KV connector
+        )
         self.on_failed_pulls: Callable[[int], None] = lambda count: None
         self.iterations = 0
         self._recent: deque[Iteration] = deque(maxlen=ITERATIONS_KEPT)
@@ -44,15 +45,17 @@ class VllmLoad:
         self._last_record: float | None = None  # when the last step ended, while there was more to do
 
     def on_step(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` after each step's readers have run."""
         self._listeners.append(callback)
 
     async def step_over(self) -> None:
-        """Waits until the next step is taken in, whatever it did."""
+        """Wait until the next step is taken in, whatever it did."""
         over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._awaiting.append(over)
         await over
 
     def take_iterations(self) -> Sequence[Iteration]:
+        """Return the iterations since the last call, oldest first, at most the latest 256."""
         taken = list(self._recent)
         self._recent.clear()
         return taken

@@ -1,6 +1,4 @@
-"""From the name of a model to a directory with its files: a local path, or a snapshot of the hub at a fixed
-commit.
-"""
+"""Finds a model's files: a local directory, or a snapshot of the hub at a fixed commit."""
 
 from __future__ import annotations
 
@@ -14,11 +12,11 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from executor_svc.engine.settings import ModelSettings
+from executor_svc.engine.common_settings import ModelSettings
 from executor_svc.runtime.engine_port import EngineState, ModelError, ProgressListener
 
 WATCH_PERIOD_S = 1.0  # between progress reports of a download
-_FINGERPRINT_BYTES = 65_536  # of either end of a file
+_FINGERPRINT_BYTES = 65_536  # read from either end of a file
 _WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.pth", "*.gguf")
 _NOT_NEEDED = ["*.onnx", "*.onnx_data", "*.h5", "*.msgpack", "*.ot", "*.tflite", "original/*", "onnx/*"]
 _OTHER_WEIGHTS = ["*.bin", "*.pt", "*.pth", "*.gguf"]  # not needed where there are safetensors
@@ -26,7 +24,7 @@ _OTHER_WEIGHTS = ["*.bin", "*.pt", "*.pth", "*.gguf"]  # not needed where there 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ResolvedModel:
-    """A model that is there."""
+    """A model whose files are on this machine."""
 
     path: str  # directory with its files
     revision: str | None  # commit of a hub model, None for a local one
@@ -69,8 +67,9 @@ def _refuse_missing_path(model: str) -> None:
 
 
 def weights_fingerprint(path: str) -> str:
-    """Tells models apart without reading them whole: of the configuration, and of each weight file its name, size, and
-    the bytes at its two ends.
+    """Return a fingerprint that tells models apart without reading them whole.
+
+    It covers the configuration, and of each weight file its name, size and the bytes at its two ends.
     """
     digest = hashlib.sha256((Path(path) / "config.json").read_bytes())
     for file in sorted(file for pattern in _WEIGHTS for file in Path(path).glob(pattern)):
@@ -121,7 +120,10 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _download(settings: ModelSettings, progress: ProgressListener) -> tuple[str, str]:
-    """Directory and commit of a snapshot; from the cache when the hub is out of reach and everything is there."""
+    """Download a snapshot.  Return its directory and commit.
+
+    The cache is used when the hub is out of reach and everything is there.  Raises ModelError.
+    """
     from huggingface_hub import errors
 
     progress(EngineState.DOWNLOADING, None, f"looking for {settings.model} on the hub")
@@ -168,13 +170,13 @@ def _fetch(settings: ModelSettings, progress: ProgressListener) -> tuple[str, st
 
 
 def _ignored(files: list[str]) -> list[str]:
-    """Patterns of files that would be downloaded for nothing."""
+    """List patterns of files that would be downloaded for nothing."""
     safetensors = any("/" not in name and name.endswith(".safetensors") for name in files)
     return [*_NOT_NEEDED, *(_OTHER_WEIGHTS if safetensors else ())]
 
 
 def _cached(settings: ModelSettings) -> tuple[str, str] | None:
-    """Directory and commit of a snapshot that an earlier download left in the cache."""
+    """Find a snapshot that an earlier download left in the cache.  Return its directory and commit."""
     from huggingface_hub import snapshot_download
 
     try:
@@ -187,10 +189,10 @@ def _cached(settings: ModelSettings) -> tuple[str, str] | None:
 
 
 class _Watch:
-    """Reports how much of a download is on disk, once a second, while its block runs.
+    """Reports once a second how much of a download is on disk, while its block runs.
 
-    The library's own progress bars differ from version to version; the blobs in its cache do not: each is
-    named after the file's hash, with a suffix while it is incomplete.
+    The library's own progress bars differ from version to version.  The blobs in its cache do not: each is named after
+    the file's hash, with a suffix while it is incomplete.
     """
 
     def __init__(self, blobs: Path, files: list[Any], report: Callable[[float | None, str], None]) -> None:

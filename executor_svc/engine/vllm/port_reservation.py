@@ -1,4 +1,4 @@
-"""A TCP port that nobody else is given until whoever it is for listens on it."""
+"""Reserves a TCP port, so that the kernel gives it to nobody else before its user listens on it."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from executor_svc.runtime.engine_port import EngineError
 
 
 class PortReservation:
-    """Bound, never listening.  A listener that sets SO_REUSEADDR, as ZeroMQ does, can have the port all the same;
-    the kernel gives it to nobody who asks for any free one.
+    """A socket that is bound and never listens.
+
+    A listener that sets SO_REUSEADDR, as ZeroMQ does, can take the port all the same; a process that asks for any free
+    port cannot.
     """
 
     def __init__(self, host: str, port: int) -> None:
-        """``port`` 0 takes a free one.  Raises EngineError: the host is not this machine's, or the port is taken."""
+        """Reserve ``port``; 0 takes a free one.  Raises EngineError: not an address of this machine, or taken."""
         try:
             family, kind, protocol, _, address = socket.getaddrinfo(
                 host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -30,4 +32,5 @@ class PortReservation:
         self.port: int = self._socket.getsockname()[1]
 
     def close(self) -> None:
+        """Give the port back.  Idempotent."""
         self._socket.close()

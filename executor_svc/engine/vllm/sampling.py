@@ -1,4 +1,4 @@
-"""Our sampling options in vLLM's words.  Plain data: its classes come from whoever imports vLLM."""
+"""Our sampling options in vLLM's words.  Plain data: the caller imports vLLM and makes its classes of it."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ SAME_NAME = (
 
 
 def sampling_arguments(sampling: Sampling, kv_transfer_params: Mapping[str, JsonValue] | None) -> dict[str, Any]:
-    """Keyword arguments for ``SamplingParams``, but for output_kind and structured_outputs, which need vLLM's
-    classes.
+    """Return keyword arguments for ``SamplingParams``.
 
-    Text is the runtime's business, so nothing is detokenized.  Empty options are left out: some of them mean
-    something else to vLLM when they are empty (allowed_token_ids) or switch a slower path on.
+    Left out are output_kind and structured_outputs, which need vLLM's classes.  The runtime makes text, so nothing is
+    detokenized.  Empty options are left out: some of them mean something else to vLLM when they are empty
+    (allowed_token_ids) or switch a slower path on.
     """
     arguments: dict[str, Any] = {name: getattr(sampling, name) for name in SAME_NAME}
     arguments["detokenize"] = False
@@ -56,9 +56,7 @@ def sampling_arguments(sampling: Sampling, kv_transfer_params: Mapping[str, Json
 
 
 def structured_arguments(constraint: StructuredOutput) -> dict[str, Any]:
-    """Keyword arguments for ``StructuredOutputsParams``.  Raises InvalidRequestError for what is plainly
-    broken.
-    """
+    """Return keyword arguments for ``StructuredOutputsParams``.  Raises InvalidRequestError for a broken constraint."""
     match constraint.kind:
         case StructuredKind.JSON_SCHEMA:
             schema_of(constraint)
@@ -74,7 +72,7 @@ def structured_arguments(constraint: StructuredOutput) -> dict[str, Any]:
 
 
 def field_of_error(parameter: str | None, sampling: Sampling) -> str:
-    """The contract path of what vLLM complains about; ``parameter`` is vLLM's name for it, if it says."""
+    """Return the contract path of the field vLLM complains about; ``parameter`` is vLLM's name for it, if given."""
     if parameter is not None and hasattr(sampling, parameter):
         return f"sampling.{parameter}"
     if sampling.structured_output is not None:
@@ -83,7 +81,7 @@ def field_of_error(parameter: str | None, sampling: Sampling) -> str:
 
 
 def invalid_request(error: BaseException, sampling: Sampling) -> InvalidRequestError:
-    """Our error for one that vLLM raised about the caller's options."""
+    """Return our error for one that vLLM raised about the caller's options."""
     parameter = getattr(error, "parameter", None)
     message = str(error.args[0]) if error.args else type(error).__name__
     return InvalidRequestError(field_of_error(parameter, sampling), message)

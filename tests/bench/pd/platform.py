@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from executor_svc.engine.settings import EngineSettings, KvTransferSettings, ModelSettings, VllmSettings
+from executor_svc.engine.common_settings import KvTransferSettings, ModelSettings
+from executor_svc.engine.settings import EngineSettings
 from executor_svc.engine.tiny_model import make_tiny_model
+from executor_svc.engine.vllm.settings import VllmSettings
 from tests.bench.engines import Engine
 
 MAX_MODEL_LEN = 4_096

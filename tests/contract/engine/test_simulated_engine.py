@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from executor_svc.engine.settings import ModelSettings, SimulatedSettings
-from executor_svc.engine.simulated.engine import SimulatedEngineFactory
+from executor_svc.engine.common_settings import ModelSettings
+from executor_svc.engine.simulated.settings import SimulatedSettings
+from executor_svc.engine.simulated.starting import SimulatedEngineFactory
 from executor_svc.engine.simulated.tokenizer import tokenizer_for
 from tests.contract.engine.contract import EngineContract, Subject
 

@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from executor_svc.engine.settings import ModelSettings, SimulatedKvTransferSettings, SimulatedSettings
-from executor_svc.engine.simulated.engine import SimulatedEngineFactory
+from executor_svc.engine.common_settings import ModelSettings
+from executor_svc.engine.simulated.settings import SimulatedKvTransferSettings, SimulatedSettings
+from executor_svc.engine.simulated.starting import SimulatedEngineFactory
 from tests.contract.engine.kv_transfer_contract import Ends, KvTransferContract
 
 TRANSFER = SimulatedKvTransferSettings(

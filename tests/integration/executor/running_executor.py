@@ -8,10 +8,11 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from executor_svc.config import load
-from executor_svc.engine.simulated.engine import SimulatedEngine, SimulatedEngineFactory
+from executor_svc.engine.simulated.engine import SimulatedEngine
+from executor_svc.engine.simulated.starting import SimulatedEngineFactory
 from executor_svc.runtime.engine_port import EngineFactory, ProgressListener
 from executor_svc.runtime.service import ExecutorService
-from executor_svc.runtime.session import SessionTimings
+from executor_svc.runtime.session.timings import SessionTimings
 from executor_svc.wiring import run
 
 QUICK = SessionTimings(dial_timeout_s=5.0, leave_timeout_s=1.0, first_retry_s=0.01, most_retry_s=0.05)
@@ -50,7 +51,7 @@ class RunningExecutor:
         """Waits until no attempt is with the engine."""
         assert self.service is not None
         async with asyncio.timeout(10):
-            await self.service.assignments.none_running()
+            await self.service.attempts.none_running()
 
     async def status(self) -> int:
         """The exit status, once it is there."""

@@ -92,7 +92,7 @@ async def test_it_tries_again_while_its_name_is_in_use() -> None:
 # --- running --------------------------------------------------------------------------------------------------------
 
 
-async def test_an_assignment_is_accepted_streams_and_ends() -> None:
+async def test_an_attempt_is_accepted_streams_and_ends() -> None:
     async with scripted_scheduler() as scheduler, executor(scheduler.address):
         session = await scheduler.session()
         await session.ready()
@@ -105,7 +105,7 @@ async def test_an_assignment_is_accepted_streams_and_ends() -> None:
         assert ended.HasField("engine_time")
 
 
-async def test_one_message_carries_one_engine_step_of_all_assignments() -> None:
+async def test_one_message_carries_one_engine_step_of_all_attempts() -> None:
     async with scripted_scheduler() as scheduler, executor(scheduler.address) as running:
         session = await scheduler.session()
         await session.ready()
@@ -167,7 +167,7 @@ async def test_a_heartbeat_follows_a_change_long_before_the_next_interval() -> N
             await session.until(lambda: [b for b in session.heard("heartbeat") if b.last_assign == 1])
 
 
-async def test_an_assignment_that_makes_no_sense_is_invalid_and_names_the_field() -> None:
+async def test_an_assign_that_makes_no_sense_is_invalid_and_names_the_field() -> None:
     async with scripted_scheduler() as scheduler, executor(scheduler.address):
         session = await scheduler.session()
         await session.ready()

@@ -11,11 +11,14 @@ from typing import Any, Self
 import grpc
 
 from executor_svc.config import ExecutorConfig
-from executor_svc.engine.settings import EngineSettings, ModelSettings, SimulatedSettings
-from executor_svc.engine.simulated.engine import SimulatedEngine, SimulatedEngineFactory
+from executor_svc.engine.common_settings import ModelSettings
+from executor_svc.engine.settings import EngineSettings
+from executor_svc.engine.simulated.engine import SimulatedEngine
+from executor_svc.engine.simulated.settings import SimulatedSettings
+from executor_svc.engine.simulated.starting import SimulatedEngineFactory
 from executor_svc.runtime.engine_port import EngineFactory, ProgressListener
 from executor_svc.runtime.service import ExecutorService
-from executor_svc.runtime.session import SessionTimings
+from executor_svc.runtime.session.timings import SessionTimings
 from executor_svc.wiring import run
 from sage_client import AsyncClient, Instance, InstanceState
 from scheduler_svc.config import SchedulerConfig

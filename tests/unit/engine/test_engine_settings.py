@@ -8,18 +8,14 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from executor_svc.engine.common_settings import ModelSettings
 from executor_svc.engine.factory import engine_factory
-from executor_svc.engine.settings import (
-    FIXED_ENGINE_ARGS,
-    OWNED_ENGINE_ARGS,
-    EngineSettings,
-    ModelSettings,
-    SimulatedSettings,
-    VllmSettings,
-)
-from executor_svc.engine.simulated.engine import SimulatedEngineFactory
+from executor_svc.engine.settings import EngineSettings
+from executor_svc.engine.simulated.settings import SimulatedSettings
+from executor_svc.engine.simulated.starting import SimulatedEngineFactory
 from executor_svc.engine.vllm.arguments import engine_arguments, refuse_unknown, set_environment
-from executor_svc.engine.vllm.engine import VllmEngineFactory
+from executor_svc.engine.vllm.settings import FIXED_ENGINE_ARGS, OWNED_ENGINE_ARGS, VllmSettings
+from executor_svc.engine.vllm.starting import VllmEngineFactory
 from executor_svc.runtime.engine_port import EngineError
 
 MODEL = ModelSettings(model="someone/model", served_name="served")

@@ -7,7 +7,10 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from executor_svc.runtime.link import LinkBroken
-from executor_svc.runtime.messages import Ack, Command, ControlUp, OutputUp, Register, Welcome
+from executor_svc.runtime.messages.commands import Command
+from executor_svc.runtime.messages.outputs import Ack, OutputUp
+from executor_svc.runtime.messages.registration import Register, Welcome
+from executor_svc.runtime.messages.reports import ControlUp
 
 WELCOME = Welcome(session_id="s", epoch=3, lease_s=60.0, heartbeat_interval_s=60.0)
 

@@ -8,7 +8,14 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from executor_svc.runtime.engine_port import Sampling, StructuredKind, StructuredOutput
-from executor_svc.runtime.messages import Assign, Attempt, Continuation, InvalidAssign, Phase, TextOptions
+from executor_svc.runtime.messages.attempt_id import AttemptId
+from executor_svc.runtime.messages.commands import (
+    Assign,
+    Continuation,
+    InvalidAssign,
+    Phase,
+    TextOptions,
+)
 from executor_svc.transport.assign import assign_command
 from sage.controlplane.v1 import common_pb2, executor_pb2
 
@@ -33,7 +40,7 @@ def converted(message: executor_pb2.Assign) -> Assign:
 def complaint(message: executor_pb2.Assign) -> tuple[str, str]:
     command = assign_command(message)
     assert isinstance(command, InvalidAssign)
-    assert (command.number, command.attempt) == (4, Attempt(7, 12))
+    assert (command.number, command.attempt) == (4, AttemptId(7, 12))
     return command.field_name, command.message
 
 

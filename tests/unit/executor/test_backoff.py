@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from executor_svc.runtime.backoff import Backoff
+from executor_svc.runtime.session.backoff import Backoff
 
 
 def test_waits_between_tries_double_up_to_a_bound_and_begin_anew() -> None:

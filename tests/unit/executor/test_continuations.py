@@ -11,7 +11,8 @@ import pytest
 from executor_svc.engine.simulated.faults import Fault, FaultKind
 from executor_svc.engine.simulated.tokenizer import EOS_ID
 from executor_svc.runtime.engine_port import FinishReason, Sampling, StructuredKind, StructuredOutput
-from executor_svc.runtime.messages import Continuation, EndCause, Ended, TextOptions
+from executor_svc.runtime.messages.commands import Continuation, TextOptions
+from executor_svc.runtime.messages.outputs import EndCause, Ended
 from tests.unit.executor.workbench import LONG, Workbench, workbench
 
 SEEDED = Sampling(temperature=0.8, seed=11, max_tokens=24, ignore_eos=True)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
-from executor_svc.runtime.control_outbox import ANSWERS_KEPT, ControlOutbox
 from executor_svc.runtime.engine_port import EngineState
-from executor_svc.runtime.messages import (
+from executor_svc.runtime.messages.reports import (
     ControlUp,
     Drained,
     DrainRequested,
@@ -17,6 +16,7 @@ from executor_svc.runtime.messages import (
     KvReleased,
     TokenizerChunk,
 )
+from executor_svc.runtime.session.control_outbox import ANSWERS_KEPT, ControlOutbox
 
 BEAT = Heartbeat(
     number=1,

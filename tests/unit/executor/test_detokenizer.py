@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models
 
 from executor_svc.engine.simulated.tokenizer import EOS_ID, FIRST_WORD_ID, tokenizer_for
-from executor_svc.runtime.detokenizer import PENDING_LIMIT, Detokenizer, special_token_ids
-from executor_svc.runtime.messages import TextOptions
+from executor_svc.runtime.messages.commands import TextOptions
+from executor_svc.runtime.text.detokenizer import PENDING_LIMIT, Detokenizer, special_token_ids
 
 BYTE_LEVEL = tokenizer_for(2048)
 SPECIAL = special_token_ids(BYTE_LEVEL)

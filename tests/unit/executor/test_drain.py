@@ -10,29 +10,26 @@ from typing import Any
 
 import pytest
 
-from executor_svc.engine.settings import SimulatedKvTransferSettings
+from executor_svc.engine.simulated.settings import SimulatedKvTransferSettings
 from executor_svc.runtime import drain as drain_module
 from executor_svc.runtime.drain import Drain
 from executor_svc.runtime.engine_port import Sampling
-from executor_svc.runtime.load_meter import LoadMeter, LoopLag
-from executor_svc.runtime.messages import (
+from executor_svc.runtime.messages.attempt_id import AttemptId
+from executor_svc.runtime.messages.commands import Assign, Phase, TextOptions
+from executor_svc.runtime.messages.outputs import (
     Accepted,
     Ack,
-    Assign,
-    Attempt,
-    Drained,
-    DrainRequested,
     EndCause,
     Ended,
-    Goodbye,
-    Identity,
-    Phase,
     Rejected,
     RejectReason,
-    Role,
-    TextOptions,
 )
-from executor_svc.runtime.session import Session, SessionTimings
+from executor_svc.runtime.messages.registration import Identity, Role
+from executor_svc.runtime.messages.reports import Drained, DrainRequested, Goodbye
+from executor_svc.runtime.session.load_meter import LoadMeter
+from executor_svc.runtime.session.loop_lag import LoopLag
+from executor_svc.runtime.session.session import Session
+from executor_svc.runtime.session.timings import SessionTimings
 from sage_common.clock import AsyncioClock
 from tests.unit.executor.memory_link import MemoryDialer, MemoryLink
 from tests.unit.executor.workbench import EPOCH, PROMPT, Workbench, workbench
@@ -54,18 +51,18 @@ class Leaver:
             identity=Identity(instance_id="one", engine_start_id="e", role=Role.GENERAL, model="sim"),
             addresses=["nowhere"],
             dialer=MemoryDialer(*links),
-            assignments=bench.assignments,
+            attempts=bench.attempts,
             outbox=bench.outbox,
             meter=LoadMeter(LoopLag()),
             timings=SessionTimings(first_retry_s=0.001, most_retry_s=0.01),
         )
         self.drain = Drain(
-            assignments=bench.assignments,
+            attempts=bench.attempts,
             session=self.session,
             timeout_s=timeout_s,
             kv_used_tokens=lambda: bench.engine.load().kv_used_tokens,
         )
-        bench.assignments.on_change = self.drain.check
+        bench.attempts.on_change = self.drain.check
         self.session.on_drain = self.drain.ordered
         self.session.on_connection = self._connection_changed
 
@@ -91,7 +88,7 @@ async def leaver(*links: MemoryLink, timeout_s: float = 5.0, **settings: Any) ->
 def assign(number: int, sampling: Sampling) -> Assign:
     return Assign(
         number=number,
-        attempt=Attempt(EPOCH, number),
+        attempt=AttemptId(EPOCH, number),
         request_id="r",
         prompt_token_ids=PROMPT,
         sampling=sampling,
@@ -121,7 +118,7 @@ async def test_with_nothing_in_flight_it_leaves_at_once() -> None:
 async def test_what_runs_is_finished_and_acknowledged_before_it_counts_as_drained() -> None:
     link = MemoryLink()
     async with leaver(link) as made:
-        made.bench.assignments.assign(assign(1, SHORT))
+        made.bench.attempts.assign(assign(1, SHORT))
         leaving = asyncio.create_task(made.drain.leave("SIGTERM"), name="leaving")
         ended = (await ends(link))[0]
         assert ended.cause is EndCause.FINISHED
@@ -134,7 +131,7 @@ async def test_what_runs_is_finished_and_acknowledged_before_it_counts_as_draine
 async def test_what_outlasts_the_timeout_is_given_back() -> None:
     link = MemoryLink()
     async with leaver(link, timeout_s=0.01) as made:
-        made.bench.assignments.assign(assign(1, ENDLESS))
+        made.bench.attempts.assign(assign(1, ENDLESS))
         leaving = asyncio.create_task(made.drain.leave("SIGTERM"), name="leaving")
         ended = (await ends(link))[0]
         assert (ended.cause, ended.message) == (EndCause.CANCELLED, "its executor left: SIGTERM")
@@ -149,7 +146,7 @@ async def test_a_scheduler_that_acknowledges_nothing_is_not_waited_for_forever(
     monkeypatch.setattr(drain_module, "ACKNOWLEDGE_TIMEOUT_S", 0.01)
     link = MemoryLink()
     async with leaver(link) as made:
-        made.bench.assignments.assign(assign(1, SHORT))
+        made.bench.attempts.assign(assign(1, SHORT))
         await made.drain.leave("SIGTERM")
         assert kinds(link) == [DrainRequested, Goodbye]
 
@@ -162,7 +159,7 @@ async def test_without_a_scheduler_there_is_nobody_to_say_goodbye_to() -> None:
 async def test_the_request_to_be_drained_is_said_again_in_the_next_session() -> None:
     first, second = MemoryLink(), MemoryLink()
     async with leaver(first, second) as made:
-        made.bench.assignments.assign(assign(1, ENDLESS))
+        made.bench.attempts.assign(assign(1, ENDLESS))
         leaving = asyncio.create_task(made.drain.leave("SIGTERM"), name="leaving")
         await first.heard(DrainRequested)
         first.cut()
@@ -177,10 +174,10 @@ async def test_an_ordered_drain_is_reported_once_and_can_be_taken_back() -> None
         made.drain.ordered(resume=False)
         made.drain.check()
         await link.heard(Drained)
-        assert made.bench.assignments.draining is True
+        assert made.bench.attempts.draining is True
         made.drain.ordered(resume=True)
         assert kinds(link) == [Drained]
-        made.bench.assignments.assign(assign(1, SHORT))
+        made.bench.attempts.assign(assign(1, SHORT))
         assert (await ends(link))[0].cause is EndCause.FINISHED
 
 
@@ -192,17 +189,17 @@ async def test_an_ordered_drain_binds_for_one_session() -> None:
         first.cut()
         while second.registered is None or not made.session.connected:
             await asyncio.sleep(0)
-        assert not made.bench.assignments.draining
+        assert not made.bench.attempts.draining
 
 
 async def test_once_it_is_leaving_no_order_brings_it_back() -> None:
     link = MemoryLink()
     async with leaver(link) as made:
-        made.bench.assignments.assign(assign(1, ENDLESS))
+        made.bench.attempts.assign(assign(1, ENDLESS))
         leaving = asyncio.create_task(made.drain.leave("SIGTERM"), name="leaving")
         await link.heard(DrainRequested)
         made.drain.ordered(resume=True)
-        assert made.bench.assignments.draining
+        assert made.bench.attempts.draining
         made.bench.cancel(1)
         link.acknowledge(Ack(attempt_number=1, tokens=(await ends(link))[0].total_tokens, ended=True))
         await leaving
@@ -217,7 +214,7 @@ def prefill_leg(number: int) -> Assign:
 
 async def left_behind(made: Leaver, link: MemoryLink) -> Ended:
     """A prefill leg is over, and its end acknowledged."""
-    made.bench.assignments.assign(prefill_leg(1))
+    made.bench.attempts.assign(prefill_leg(1))
     (ended,) = await ends(link)
     assert ended.kv_transfer_params is not None
     link.acknowledge(Ack(attempt_number=1, tokens=0, ended=True))
@@ -245,14 +242,14 @@ async def test_kv_that_nobody_fetches_is_not_waited_for_beyond_the_drain(caplog:
         await left_behind(made, link)
         async with asyncio.timeout(5):
             await made.drain.leave("SIGTERM")
-        assert "KV left for other engines was not fetched in 0.1 s" in caplog.text
+        assert "KV kept for other engines was not fetched in 0.1 s" in caplog.text
 
 
 async def test_kv_is_not_waited_for_beyond_its_lease() -> None:
     link = MemoryLink()
     async with leaver(link, timeout_s=60.0, **KEEPS_KV) as made:
         await left_behind(made, link)
-        made.bench.assignments.kv_kept_until = asyncio.get_running_loop().time() + 0.1
+        made.bench.attempts.kv_kept_until = asyncio.get_running_loop().time() + 0.1
         async with asyncio.timeout(5):
             await made.drain.leave("SIGTERM")
 
@@ -263,8 +260,8 @@ async def test_a_draining_executor_takes_on_decode_legs_whose_room_was_reserved_
         ended = await left_behind(made, link)
         made.drain.ordered(resume=False)
         whole, decode = assign(2, SHORT), replace(assign(3, SHORT), phase=Phase.DECODING, kv_lease_s=20.0)
-        made.bench.assignments.assign(whole)
-        made.bench.assignments.assign(replace(decode, kv_transfer_params=ended.kv_transfer_params))
+        made.bench.attempts.assign(whole)
+        made.bench.attempts.assign(replace(decode, kv_transfer_params=ended.kv_transfer_params))
         async with asyncio.timeout(5):
             while not any(isinstance(message, Accepted) and message.attempt_number == 3 for message in link.outputs):
                 await asyncio.sleep(0)

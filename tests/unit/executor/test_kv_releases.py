@@ -7,12 +7,14 @@ from collections.abc import Mapping
 
 import pytest
 
-from executor_svc.engine.settings import ModelSettings, SimulatedSettings
+from executor_svc.engine.common_settings import ModelSettings
 from executor_svc.engine.simulated.engine import SimulatedEngine
+from executor_svc.engine.simulated.settings import SimulatedSettings
 from executor_svc.runtime import kv_releases
 from executor_svc.runtime.engine_port import EngineError, JsonValue
 from executor_svc.runtime.kv_releases import KvReleases
-from executor_svc.runtime.messages import KvReleased, ReleaseKv
+from executor_svc.runtime.messages.commands import ReleaseKv
+from executor_svc.runtime.messages.reports import KvReleased
 
 
 class Releaser(SimulatedEngine):
@@ -45,7 +47,7 @@ async def answers_of(releases: KvReleases, answers: list[KvReleased], *numbers: 
     ("outcome", "released", "message"),
     [
         (True, True, ""),
-        (False, False, "could not be told"),
+        (False, False, "could not be reached"),
         (EngineError("unreadable"), False, "unreadable"),
         (ZeroDivisionError("a defect"), False, "a defect"),
     ],

@@ -9,7 +9,8 @@ from itertools import pairwise
 import pytest
 
 from executor_svc.runtime.engine_port import Iteration
-from executor_svc.runtime.load_meter import LoadMeter, LoopLag, sample
+from executor_svc.runtime.session.load_meter import LoadMeter, sample
+from executor_svc.runtime.session.loop_lag import LoopLag
 from tests.unit.executor.workbench import LONG, workbench
 
 

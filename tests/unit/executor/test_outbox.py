@@ -8,13 +8,21 @@ from collections.abc import Sequence
 import pytest
 
 from executor_svc.engine.simulated.tokenizer import tokenizer_for
-from executor_svc.runtime import outbox as outbox_module
-from executor_svc.runtime.attempt_output import PIECE_TOKENS, AttemptOutput
-from executor_svc.runtime.detokenizer import Detokenizer
 from executor_svc.runtime.engine_port import TokenLogprob
 from executor_svc.runtime.link import LinkBroken
-from executor_svc.runtime.messages import Accepted, Attempt, EndCause, Ended, Frame, OutputUp, TextOptions
-from executor_svc.runtime.outbox import Outbox
+from executor_svc.runtime.messages.attempt_id import AttemptId
+from executor_svc.runtime.messages.commands import TextOptions
+from executor_svc.runtime.messages.outputs import (
+    Accepted,
+    EndCause,
+    Ended,
+    Frame,
+    OutputUp,
+)
+from executor_svc.runtime.outputs import outbox as outbox_module
+from executor_svc.runtime.outputs.attempt_output import PIECE_TOKENS, AttemptOutput
+from executor_svc.runtime.outputs.outbox import Outbox
+from executor_svc.runtime.text.detokenizer import Detokenizer
 
 NEVER_S = 3600.0
 
@@ -23,7 +31,7 @@ def output(number: int = 1, *, logprobs: bool = False) -> AttemptOutput:
     def detokenizer() -> Detokenizer:
         return Detokenizer(tokenizer_for(2048), frozenset(), TextOptions())
 
-    return AttemptOutput(Attempt(1, number), detokenizer=detokenizer, logprobs=logprobs, about={})
+    return AttemptOutput(AttemptId(1, number), detokenizer=detokenizer, logprobs=logprobs, about={})
 
 
 def opened(**settings: float) -> Outbox:

@@ -11,21 +11,19 @@ from typing import Any
 
 import pytest
 
-from executor_svc.engine.settings import SimulatedKvTransferSettings
 from executor_svc.engine.simulated.faults import Fault, FaultKind
+from executor_svc.engine.simulated.settings import SimulatedKvTransferSettings
 from executor_svc.engine.simulated.side_channel import MemorySideChannel
-from executor_svc.runtime import assignment
+from executor_svc.runtime.attempts import attempt as attempt_module
 from executor_svc.runtime.engine_port import EngineOutput, EngineRequest, FinishReason, Sampling
-from executor_svc.runtime.messages import (
+from executor_svc.runtime.messages.commands import Continuation, Phase, TextOptions
+from executor_svc.runtime.messages.outputs import (
     Accepted,
-    Continuation,
     EndCause,
     Ended,
     Frame,
-    Phase,
     Rejected,
     RejectReason,
-    TextOptions,
 )
 from executor_svc.transport.output_messages import output_request
 from sage_common.clock import AsyncioClock
@@ -233,13 +231,13 @@ async def test_an_engine_that_cannot_stop_a_prefill_leg_has_it_aborted(
         await asyncio.Event().wait()
 
     monkeypatch.setattr(split.prefill.engine, "stop", stuck)
-    monkeypatch.setattr(assignment, "STOP_TIMEOUT_S", 0.01)
+    monkeypatch.setattr(attempt_module, "STOP_TIMEOUT_S", 0.01)
     split.prefill.engine.inject(Fault(kind=FaultKind.SLOW, factor=1e9))
     number = split.prefill.assign(prompt_token_ids=PROMPT, phase=Phase.PREFILLING)
     await asyncio.sleep(0)
     split.prefill.cancel(number)
     assert (await split.prefill.ended(number)).cause is EndCause.CANCELLED
-    assert "could not be told to stop" in caplog.text
+    assert "did not stop a prefill" in caplog.text
     assert split.kv_used == (0, 0)
 
 

@@ -10,24 +10,27 @@ import pytest
 
 from executor_svc.runtime.engine_port import Sampling
 from executor_svc.runtime.link import LinkRefused
-from executor_svc.runtime.load_meter import LoadMeter, LoopLag
-from executor_svc.runtime.messages import (
+from executor_svc.runtime.messages.attempt_id import AttemptId
+from executor_svc.runtime.messages.commands import (
     Assign,
-    Attempt,
     Cancel,
-    EndCause,
-    Ended,
-    Heartbeat,
-    Identity,
-    Register,
     ReleaseKv,
     Resume,
-    Role,
-    TokenizerChunk,
     TokenizerWanted,
+)
+from executor_svc.runtime.messages.outputs import EndCause, Ended
+from executor_svc.runtime.messages.registration import (
+    Identity,
+    Register,
+    Role,
     Welcome,
 )
-from executor_svc.runtime.session import RegistrationRefused, Session, SessionTimings
+from executor_svc.runtime.messages.reports import Heartbeat, TokenizerChunk
+from executor_svc.runtime.session.load_meter import LoadMeter
+from executor_svc.runtime.session.loop_lag import LoopLag
+from executor_svc.runtime.session.opener import RegistrationRefused
+from executor_svc.runtime.session.session import Session
+from executor_svc.runtime.session.timings import SessionTimings
 from tests.unit.executor.memory_link import MemoryDialer, MemoryLink, UnreachableLink
 from tests.unit.executor.workbench import EPOCH, PROMPT, Workbench, workbench
 
@@ -40,7 +43,7 @@ def session_of(bench: Workbench, dialer: MemoryDialer, *addresses: str) -> Sessi
         identity=Identity(instance_id="one", engine_start_id="e", role=Role.GENERAL, model="sim"),
         addresses=addresses or ("a",),
         dialer=dialer,
-        assignments=bench.assignments,
+        attempts=bench.attempts,
         outbox=bench.outbox,
         meter=LoadMeter(LoopLag()),
         timings=TIMINGS,
@@ -60,7 +63,7 @@ async def running(session: Session) -> AsyncIterator[asyncio.Task[None]]:
 def assign(number: int) -> Assign:
     return Assign(
         number=number,
-        attempt=Attempt(EPOCH, number),
+        attempt=AttemptId(EPOCH, number),
         request_id="r",
         prompt_token_ids=PROMPT,
         sampling=ENDLESS,
@@ -121,8 +124,8 @@ async def test_a_link_that_was_dialled_in_vain_is_closed() -> None:
 async def test_an_attempt_the_scheduler_believes_here_is_given_back() -> None:
     async with workbench(reading=False) as bench:
         for command in (
-            Cancel(attempt=Attempt(EPOCH, 9), reason="r"),
-            Resume(attempt=Attempt(EPOCH, 9), from_index=3),
+            Cancel(attempt=AttemptId(EPOCH, 9), reason="r"),
+            Resume(attempt=AttemptId(EPOCH, 9), from_index=3),
         ):
             link = MemoryLink()
             async with running(session_of(bench, MemoryDialer(link))):
@@ -135,7 +138,7 @@ async def test_an_attempt_kept_but_never_asked_for_is_given_back_after_a_lease()
     async with workbench(reading=False) as bench:
         first = MemoryLink()
         kept = Welcome(
-            session_id="s", epoch=EPOCH, lease_s=0.05, heartbeat_interval_s=60.0, keep=frozenset({Attempt(EPOCH, 1)})
+            session_id="s", epoch=EPOCH, lease_s=0.05, heartbeat_interval_s=60.0, keep=frozenset({AttemptId(EPOCH, 1)})
         )
         second = MemoryLink(kept)
         async with running(session_of(bench, MemoryDialer(first, second))):
@@ -147,21 +150,21 @@ async def test_an_attempt_kept_but_never_asked_for_is_given_back_after_a_lease()
             first.cut()
             ended = await first_end(second)
         assert second.registered is not None
-        assert [held.attempt for held in second.registered.held] == [Attempt(EPOCH, 1)]
+        assert [held.attempt for held in second.registered.held] == [AttemptId(EPOCH, 1)]
         assert (ended.attempt_number, ended.cause) == (1, EndCause.CANCELLED)
-        assert not bench.assignments.held
+        assert not bench.attempts.held
 
 
 async def test_a_tokenizer_that_is_not_ours_is_not_sent() -> None:
     async with workbench(reading=False) as bench:
         link = MemoryLink()
         session = session_of(bench, MemoryDialer(link))
-        session.text_source = bench.hands.text
+        session.text_source = bench.services.text
         async with running(session):
             link.say(TokenizerWanted(tokenizer_hash="of another model"))
-            link.say(TokenizerWanted(tokenizer_hash=bench.hands.text.hash))
+            link.say(TokenizerWanted(tokenizer_hash=bench.services.text.hash))
             chunk: TokenizerChunk = await link.heard(TokenizerChunk)
-        assert chunk.tokenizer_hash == bench.hands.text.hash
+        assert chunk.tokenizer_hash == bench.services.text.hash
 
 
 async def test_a_defect_is_not_taken_for_a_broken_stream() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from executor_svc.runtime.stop_strings import StopStrings
+from executor_svc.runtime.text.stop_strings import StopStrings
 
 stops_of_few_letters = st.lists(st.text("ab", min_size=1, max_size=5), min_size=1, max_size=4)
 text_of_few_letters = st.text("abc", max_size=40)

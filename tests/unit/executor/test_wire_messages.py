@@ -8,20 +8,19 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from executor_svc.runtime.engine_port import EngineState, FinishReason, TokenLogprob
-from executor_svc.runtime.messages import (
+from executor_svc.runtime.messages.commands import ReleaseKv
+from executor_svc.runtime.messages.outputs import (
     Accepted,
     Ack,
     EndCause,
     Ended,
-    EngineStatus,
     Frame,
-    KvReleased,
     Piece,
     Rejected,
     RejectReason,
-    ReleaseKv,
-    Role,
 )
+from executor_svc.runtime.messages.registration import Role
+from executor_svc.runtime.messages.reports import EngineStatus, KvReleased
 from executor_svc.transport import enums
 from executor_svc.transport.control_messages import command_from_wire, control_request, welcome_from_wire
 from executor_svc.transport.output_messages import acks, output_request

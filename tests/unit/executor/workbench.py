@@ -1,4 +1,4 @@
-"""Assignments on a simulated engine that runs as fast as the loop does, and everything they send up."""
+"""AttemptTable on a simulated engine that runs as fast as the loop does, and everything they send up."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from executor_svc.engine.settings import ModelSettings, SimulatedSettings
-from executor_svc.engine.simulated.engine import SimulatedEngine, SimulatedEngineFactory
+from executor_svc.engine.common_settings import ModelSettings
+from executor_svc.engine.simulated.engine import SimulatedEngine
+from executor_svc.engine.simulated.settings import SimulatedSettings
 from executor_svc.engine.simulated.side_channel import SideChannel
-from executor_svc.runtime.assignment import EngineHands
-from executor_svc.runtime.assignments import Assignments
+from executor_svc.engine.simulated.starting import SimulatedEngineFactory
+from executor_svc.runtime.attempts.attempt_table import AttemptTable
+from executor_svc.runtime.attempts.services import AttemptServices
 from executor_svc.runtime.engine_port import EngineDeadError, Sampling
-from executor_svc.runtime.messages import (
+from executor_svc.runtime.messages.attempt_id import AttemptId
+from executor_svc.runtime.messages.commands import Assign, Continuation, TextOptions
+from executor_svc.runtime.messages.outputs import (
     Ack,
-    Assign,
-    Attempt,
-    Continuation,
     Ended,
     Frame,
     OutputUp,
     Piece,
-    TextOptions,
 )
-from executor_svc.runtime.outbox import Outbox
-from executor_svc.runtime.text_source import TextSource
+from executor_svc.runtime.outputs.outbox import Outbox
+from executor_svc.runtime.text.text_source import TextSource
 from sage_common.clock import Clock
 from tests.support.instant_clock import InstantClock
 
@@ -38,8 +38,8 @@ class Workbench:
     def __init__(self, engine: SimulatedEngine, *, max_held: int = 100, generates: bool = True) -> None:
         self.engine = engine
         self.outbox = Outbox()
-        self.assignments = Assignments(self.outbox, max_held=max_held, generates=generates)
-        self.hands = EngineHands(
+        self.attempts = AttemptTable(self.outbox, max_held=max_held, generates=generates)
+        self.services = AttemptServices(
             engine=engine,
             text=TextSource(engine.facts.tokenizer),
             outbox=self.outbox,
@@ -53,8 +53,8 @@ class Workbench:
     def _note_death(self, error: EngineDeadError) -> None:
         self.deaths.append(error)
 
-    def begin(self, keep: Sequence[Attempt] = ()) -> None:
-        self.assignments.begin_session(EPOCH, keep)
+    def begin(self, keep: Sequence[AttemptId] = ()) -> None:
+        self.attempts.begin_session(EPOCH, keep)
 
     async def read(self) -> None:
         """What the link would do: take every message as it comes."""
@@ -76,10 +76,10 @@ class Workbench:
         """The attempt's number."""
         self._numbers += 1
         more.setdefault("prompt_token_ids", PROMPT)
-        self.assignments.assign(
+        self.attempts.assign(
             Assign(
                 number=self._numbers,
-                attempt=Attempt(epoch, self._numbers),
+                attempt=AttemptId(epoch, self._numbers),
                 request_id=f"request-{self._numbers}",
                 sampling=sampling,
                 text=text or TextOptions(min_tokens=sampling.min_tokens),
@@ -90,10 +90,10 @@ class Workbench:
         return self._numbers
 
     def cancel(self, number: int) -> None:
-        self.assignments.cancel(Attempt(EPOCH, number), "the test says so")
+        self.attempts.cancel(AttemptId(EPOCH, number), "the test says so")
 
     def acknowledge(self, number: int, tokens: int, *, ended: bool = False) -> None:
-        self.assignments.acknowledge([Ack(attempt_number=number, tokens=tokens, ended=ended)])
+        self.attempts.acknowledge([Ack(attempt_number=number, tokens=tokens, ended=ended)])
 
     # --- what went up -----------------------------------------------------------------------------------------------
 
@@ -150,15 +150,15 @@ async def workbench(
     engine = await factory.start(lambda state, progress, message: None)
     bench = Workbench(engine, max_held=max_held, generates=generates)
     if serving:
-        bench.assignments.serve(bench.hands)
+        bench.attempts.serve(bench.services)
     bench.begin()
     reader = asyncio.create_task(bench.read() if reading else asyncio.sleep(0), name="reader")
     try:
         yield bench
     finally:
-        bench.assignments.let_all_go("the test is over")
+        bench.attempts.fence_all("the test is over")
         async with asyncio.timeout(5):
-            await bench.assignments.none_running()
+            await bench.attempts.none_running()
         reader.cancel()
         await asyncio.gather(reader, return_exceptions=True)
         bench.outbox.close()

@@ -9,7 +9,9 @@ import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from executor_svc.runtime.engine_port import FinishReason, Sampling
-from executor_svc.runtime.messages import Assign, Attempt, EndCause, Ended
+from executor_svc.runtime.messages.attempt_id import AttemptId
+from executor_svc.runtime.messages.commands import Assign
+from executor_svc.runtime.messages.outputs import EndCause, Ended
 from executor_svc.telemetry.observer import TelemetryObserver
 from sage_telemetry.catalogue import BOTH, EXECUTOR
 from sage_telemetry.meter import Meter
@@ -37,7 +39,7 @@ def spans(ended: Ended, *, first_token: bool = True, **assigned: Any) -> dict[st
     observer = TelemetryObserver(
         Meter((*BOTH, *EXECUTOR)), export, instance_id="d", model="sim", engine="simulated", sampling_ratio=1.0
     )
-    attempt = Attempt(epoch=3, number=7)
+    attempt = AttemptId(epoch=3, number=7)
     watch = observer.assigned(
         Assign(number=1, attempt=attempt, request_id="7", prompt_token_ids=(1, 2), sampling=Sampling(), **assigned)
     )

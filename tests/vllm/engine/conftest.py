@@ -10,8 +10,10 @@ import pytest
 import pytest_asyncio
 
 from executor_svc.engine import tiny_model
-from executor_svc.engine.settings import ModelSettings, VllmSettings
-from executor_svc.engine.vllm.engine import VllmEngine, VllmEngineFactory
+from executor_svc.engine.common_settings import ModelSettings
+from executor_svc.engine.vllm.serving import VllmEngine
+from executor_svc.engine.vllm.settings import VllmSettings
+from executor_svc.engine.vllm.starting import VllmEngineFactory
 from executor_svc.runtime.engine_port import EngineState
 from tests.contract.engine.contract import Subject
 from tests.vllm.engine.adapter import make_adapter

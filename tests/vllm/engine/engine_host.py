@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 import sys
 
-from executor_svc.engine.settings import ModelSettings, VllmSettings
-from executor_svc.engine.vllm.engine import VllmEngineFactory
+from executor_svc.engine.common_settings import ModelSettings
 from executor_svc.engine.vllm.lifeline import hang_on_executor_if_spawned
+from executor_svc.engine.vllm.settings import VllmSettings
+from executor_svc.engine.vllm.starting import VllmEngineFactory
 from executor_svc.runtime.engine_port import EngineRequest, EngineState, Sampling
 
 hang_on_executor_if_spawned()

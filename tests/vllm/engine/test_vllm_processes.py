@@ -15,8 +15,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from executor_svc.engine.settings import ModelSettings, VllmSettings
-from executor_svc.engine.vllm.engine import VllmEngine, VllmEngineFactory
+from executor_svc.engine.common_settings import ModelSettings
+from executor_svc.engine.vllm.serving import VllmEngine
+from executor_svc.engine.vllm.settings import VllmSettings
+from executor_svc.engine.vllm.starting import VllmEngineFactory
 from executor_svc.runtime.engine_port import EngineDeadError, EngineError, EngineState
 from tests.contract.engine.contract import GREEDY_48, answer, request_of
 from tests.vllm.engine.engine_host import SETTINGS

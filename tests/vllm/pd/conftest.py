@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from executor_svc.engine.settings import KvTransferSettings, ModelSettings, VllmSettings
+from executor_svc.engine.common_settings import KvTransferSettings, ModelSettings
 from executor_svc.engine.tiny_model import make_tiny_model
-from executor_svc.engine.vllm.engine import VllmEngine, VllmEngineFactory
+from executor_svc.engine.vllm.serving import VllmEngine
+from executor_svc.engine.vllm.settings import VllmSettings
+from executor_svc.engine.vllm.starting import VllmEngineFactory
 from tests.contract.engine.kv_transfer_contract import Ends
 
 ROOM = Path(__file__).parent

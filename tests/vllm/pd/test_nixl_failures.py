@@ -12,9 +12,9 @@ import psutil
 import pytest
 import pytest_asyncio
 
+from executor_svc.engine.common_settings import ModelSettings
 from executor_svc.engine.handoff import opened, sealed
-from executor_svc.engine.settings import ModelSettings
-from executor_svc.engine.vllm.engine import VllmEngine
+from executor_svc.engine.vllm.serving import VllmEngine
 from executor_svc.runtime.engine_port import JsonValue
 from tests.contract.engine.contract import GREEDY_48, answer
 from tests.contract.engine.kv_transfer_contract import Ends

@@ -1,24 +1,22 @@
-"""What the executor has to know of a KV connector.  Plain data: vLLM is not imported here."""
+"""What the executor has to know of one of vLLM's KV connectors.  Plain data: vLLM is not imported here."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
+from executor_svc.engine.common_settings import KvTransferSettings
 from executor_svc.runtime.engine_port import JsonValue
-
-if TYPE_CHECKING:
-    from executor_svc.engine.settings import KvTransferSettings
 
 
 class UnusableParams(Exception):
-    """Transfer parameters that the connector would choke on, in a sentence."""
+    """Transfer parameters that would bring the connector down; the message is the end of a sentence."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KvLayout:
-    """What of an engine decides whether another one can read its KV."""
+    """The properties of an engine that decide whether another one can read its KV."""
 
     engine_version: str
     model: str  # as the engine was given it: a directory
@@ -26,7 +24,7 @@ class KvLayout:
     dtype: str
     cache_dtype: str
     block_size: int  # tokens
-    kv_heads: int  # of the whole model
+    kv_heads: int  # of all ranks together
     head_size: int
     layers: int
     tensor_parallel_size: int
@@ -37,15 +35,15 @@ class KvLayout:
 class Pull:
     """A prompt's KV to be fetched."""
 
-    params: Mapping[str, JsonValue]  # for the engine
+    params: Mapping[str, JsonValue]  # what the engine is given
     peer: str  # the engine it is fetched from
-    tokens: int  # of the prompt whose KV is here once it was fetched, cached ones included
-    cached_tokens: int | None  # that the other engine found in its prefix cache, if it says
+    tokens: int  # prompt tokens whose KV is here after the pull, cached ones included
+    cached_tokens: int | None  # prompt tokens that the other engine found in its prefix cache, if it says
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TransferCounts:
-    """What one report of the connector adds to the engine's counters."""
+    """The increments of the engine's counters from one report of the connector."""
 
     pulls: int = 0
     failed: int = 0  # pulls that came to nothing, the first contact with a peer included
@@ -54,44 +52,45 @@ class TransferCounts:
 
 
 class KvConnector(Protocol):
-    """One of vLLM's connectors, by its name there."""
+    """One of vLLM's KV connectors."""
 
     name: str
 
     def refuse_missing(self) -> None:
-        """Raises ModelError saying what to install, if the connector's library is not there."""
+        """Raise ModelError saying what to install, if the connector's library is not there."""
         ...
 
     def config(self, settings: KvTransferSettings, device: str) -> dict[str, Any]:
-        """Arguments of vLLM's KVTransferConfig.  ``device``: cpu, cuda, ...  Raises ModelError."""
+        """Return the arguments of vLLM's KVTransferConfig.  ``device``: cpu, cuda, ...  Raises ModelError."""
         ...
 
     def environment(self, settings: KvTransferSettings, port: int) -> dict[str, str]:
-        """Variables to be set before vLLM starts; ``port`` is the side channel's."""
+        """Return variables to be set before vLLM starts; ``port`` is the side channel's."""
         ...
 
     def compatibility_key(self, layout: KvLayout, settings: KvTransferSettings) -> str:
-        """Equal for engines that can hand over to each other."""
+        """Return a key that is equal for engines that can hand over to each other."""
         ...
 
     def prefill_params(self) -> dict[str, JsonValue]:
-        """Transfer parameters of a request whose KV is kept for another engine."""
+        """Return transfer parameters of a request whose KV is kept for another engine."""
         ...
 
     def check(self, params: Mapping[str, JsonValue]) -> None:
-        """Raises UnusableParams for what would bring the engine down."""
+        """Raise UnusableParams for parameters that would bring the engine down."""
         ...
 
     def pull(self, params: Mapping[str, JsonValue], prompt_tokens: int, block_size: int) -> Pull:
-        """What fetching a prompt by these parameters comes to.  Raises UnusableParams, as ``check`` does, and for those
-        of too short a prompt.
+        """Return what fetching a prompt by these parameters comes to.
+
+        Raises UnusableParams as ``check`` does, and for parameters of a shorter prompt.
         """
         ...
 
     def peer(self, params: Mapping[str, JsonValue]) -> str:
-        """The engine that keeps the KV, by a name that is the same in all of its handoffs."""
+        """Return the engine that keeps the KV, by a name that is the same in all of its handoffs."""
         ...
 
     def counts(self, report: Mapping[str, Any]) -> TransferCounts:
-        """Read a report of the connector's statistics as vLLM hands it out."""
+        """Read a report of the connector's statistics as vLLM passes it on."""
         ...

@@ -13,14 +13,12 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from executor_svc.engine.common_settings import KvTransferSettings
 from executor_svc.engine.vllm.kv_connectors.connector import KvLayout, Pull, TransferCounts, UnusableParams
 from executor_svc.engine.vllm.kv_connectors.nixl_on_cores import THREADS_VARIABLE
 from executor_svc.runtime.engine_port import JsonValue, ModelError
-
-if TYPE_CHECKING:
-    from executor_svc.engine.settings import KvTransferSettings
 
 LEAST_LEASE_S = 2
 _CACHED = "remote_prefill_cached_tokens"  # vLLM 0.32
@@ -28,9 +26,12 @@ _FAILURES = ("num_failed_transfers", "num_failed_handshakes")  # the latter in v
 
 
 class NixlConnector:
+    """NIXL as one of the connectors that can be configured.  Implements ``KvConnector``."""
+
     name = "NixlConnector"
 
     def refuse_missing(self) -> None:
+        """Raise ModelError saying what to install, if NIXL is not there."""
         if importlib.util.find_spec("nixl") is None:
             raise ModelError(
                 "kv_transfer.connector NixlConnector needs NIXL, which is not installed: on a host with GPUs install "
@@ -38,6 +39,7 @@ class NixlConnector:
             )
 
     def config(self, settings: KvTransferSettings, device: str) -> dict[str, Any]:
+        """Return the arguments of vLLM's KVTransferConfig.  Raises ModelError for a lease NIXL cannot keep."""
         lease_s = settings.lease_s
         if lease_s < LEAST_LEASE_S or lease_s != int(lease_s):
             raise ModelError(
@@ -52,6 +54,7 @@ class NixlConnector:
         }
 
     def environment(self, settings: KvTransferSettings, port: int) -> dict[str, str]:
+        """Return the side channel's address, and whether NIXL keeps its threads."""
         return {
             "VLLM_NIXL_SIDE_CHANNEL_HOST": settings.side_channel_host,
             "VLLM_NIXL_SIDE_CHANNEL_PORT": str(port),
@@ -59,7 +62,9 @@ class NixlConnector:
         }
 
     def compatibility_key(self, layout: KvLayout, settings: KvTransferSettings) -> str:
-        """NIXL itself compares versions, model, types and heads when two engines meet; block size and the degree of
+        """Return a key over all that must be equal for a handoff.
+
+        NIXL itself compares versions, model, types and heads when two engines meet.  Block size and the degree of
         parallelism are in the key because mixing them is what its users report as slow or broken.
         """
         factors = [
@@ -79,6 +84,7 @@ class NixlConnector:
         return f"{self.name}/vllm-{layout.engine_version}/{digest[:16]}"
 
     def prefill_params(self) -> dict[str, JsonValue]:
+        """Return parameters that have NIXL keep the prompt's KV."""
         return {
             "do_remote_decode": True,
             "do_remote_prefill": False,
@@ -89,6 +95,7 @@ class NixlConnector:
         }
 
     def check(self, params: Mapping[str, JsonValue]) -> None:
+        """Raise UnusableParams unless these are the parameters of a finished prefill."""
         if params.get("do_remote_prefill") is not True or params.get("do_remote_decode"):
             raise UnusableParams("is none of a prefill leg")
         for name, kind in (
@@ -103,6 +110,7 @@ class NixlConnector:
         _blocks(params.get("remote_block_ids"))
 
     def pull(self, params: Mapping[str, JsonValue], prompt_tokens: int, block_size: int) -> Pull:
+        """Return what fetching a prompt comes to.  Raises UnusableParams; also for too few blocks."""
         self.check(params)
         blocks = _blocks(params.get("remote_block_ids"))
         computed = params.get("remote_num_tokens")
@@ -119,9 +127,11 @@ class NixlConnector:
         )
 
     def peer(self, params: Mapping[str, JsonValue]) -> str:
+        """Return NIXL's id of the engine that keeps the KV."""
         return str(params.get("remote_engine_id"))
 
     def counts(self, report: Mapping[str, Any]) -> TransferCounts:
+        """Count pulls, failures and expired leases of one report."""
         return TransferCounts(
             pulls=len(report.get("transfer_duration", ())),
             failed=sum(len(report.get(name, ())) for name in _FAILURES),
@@ -131,7 +141,10 @@ class NixlConnector:
 
 
 def _blocks(groups: JsonValue) -> int:
-    """The most blocks in one group: groups of layers with a sliding window keep fewer.  Raises UnusableParams."""
+    """Count the blocks of the largest group.  Raises UnusableParams.
+
+    Groups of layers with a sliding window keep fewer blocks than the others.
+    """
     if not isinstance(groups, list) or not groups:
         raise UnusableParams("has no remote_block_ids")
     for group in groups:

@@ -6,8 +6,8 @@ without a pause, beside the computing, on the same cores.  Without that thread t
 in each of its steps.  Measured with two engines on a core each: 2,000 prompt tokens take 0.23 s without the thread and
 0.49 s with it, their handoff 13 ms and 31 ms to the first token.
 
-Between hosts without RDMA a pull may have to wait for the other engine's step: whoever names ``num_threads`` among the
-connector's ``extra`` keeps the threads.
+Between hosts without RDMA a pull may have to wait for the other engine's step: an operator who names ``num_threads``
+among the connector's ``extra`` keeps the threads.
 
 Runs in vLLM's worker processes, before they make their connector (``worker_extension``).
 """
@@ -22,12 +22,12 @@ THREADS_VARIABLE = "SAGE_NIXL_THREADS"  # "own": NIXL keeps its threads, "none":
 
 
 def wanted() -> bool:
-    """Whether this worker's engine is bound to cores, has this connector and nobody asked for its threads."""
+    """Whether this worker's engine is bound to cores, uses NIXL and was not configured to keep NIXL's threads."""
     return os.environ.get(THREADS_VARIABLE) == "none" and bool(os.environ.get("VLLM_CPU_OMP_THREADS_BIND"))
 
 
 def without_threads() -> None:
-    """Have agents that are made from now on start no threads."""
+    """Have NIXL agents that are made from now on start no threads."""
     os.environ.setdefault("UCX_RCACHE_MAX_UNRELEASED", "1024")  # as vLLM does before it imports NIXL
     api = importlib.import_module("nixl._api")
     config: Any = api.nixl_agent_config

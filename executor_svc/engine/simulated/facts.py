@@ -1,0 +1,64 @@
+"""What a simulated engine is: its facts, its limits, its compatibility key."""
+
+from __future__ import annotations
+
+from executor_svc.engine.checks import Limits
+from executor_svc.engine.common_settings import ModelSettings
+from executor_svc.engine.simulated.settings import SimulatedSettings
+from executor_svc.engine.simulated.structured import SUPPORTED
+from executor_svc.engine.simulated.tokenizer import EOS_ID, tokenizer_files
+from executor_svc.runtime.engine_port import EngineFacts
+
+ENGINE_VERSION = "1"
+
+
+def engine_facts(model: ModelSettings, settings: SimulatedSettings) -> EngineFacts:
+    """Return the facts of a simulated engine with these settings."""
+    transfer = settings.kv_transfer
+    return EngineFacts(
+        engine="simulated",
+        engine_version=ENGINE_VERSION,
+        model=model.name,
+        revision=None,
+        dtype="none",
+        vocab_size=settings.vocab_size,
+        max_model_len=settings.max_model_len,
+        kv_capacity_tokens=settings.kv_capacity_tokens // settings.kv_block_size * settings.kv_block_size,
+        kv_block_size=settings.kv_block_size,
+        max_running=settings.max_running,
+        max_batched_tokens=settings.max_batched_tokens,
+        tensor_parallel_size=1,
+        pipeline_parallel_size=1,
+        data_parallel_size=1,
+        gpu_count=0,
+        gpu_name=None,
+        gpu_memory_bytes=None,
+        adapters=settings.adapters,
+        supports_priority=True,
+        structured_output_kinds=SUPPORTED,
+        kv_connector=transfer.connector or None,
+        tokenizer=tokenizer_files(settings.vocab_size),
+        eos_token_ids=frozenset({EOS_ID}),
+        compatibility_key=compatibility_key(model, settings),
+        kv_lease_s=transfer.lease_s if transfer.connector else None,
+    )
+
+
+def compatibility_key(model: ModelSettings, settings: SimulatedSettings) -> str:
+    """Return the key that engines must share to hand KV over; empty without a connector."""
+    transfer = settings.kv_transfer
+    if not transfer.connector:
+        return ""
+    layout = f"{settings.kv_block_size}/{transfer.bytes_per_token}"
+    return f"{transfer.connector}/simulated-{ENGINE_VERSION}/{model.name}/{layout}"
+
+
+def request_limits(settings: SimulatedSettings) -> Limits:
+    """Return what requests are checked against."""
+    return Limits(
+        vocab_size=settings.vocab_size,
+        max_model_len=settings.max_model_len,
+        max_logprobs=settings.max_logprobs,
+        adapters=frozenset(settings.adapters),
+        kv_connector=bool(settings.kv_transfer.connector),
+    )

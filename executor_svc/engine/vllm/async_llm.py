@@ -1,0 +1,157 @@
+"""vLLM's AsyncLLM, the object behind an engine: how it is made, and how it is ended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import multiprocessing
+import os
+import threading
+import typing
+from collections.abc import Callable
+from typing import Any
+
+from executor_svc.engine.common_settings import ModelSettings
+from executor_svc.engine.vllm.arguments import engine_arguments, refuse_unknown, set_environment
+from executor_svc.engine.vllm.errors import start_failure
+from executor_svc.engine.vllm.kv_connectors import configured_connector
+from executor_svc.engine.vllm.lifeline import announce_executor
+from executor_svc.engine.vllm.load import VllmLoad
+from executor_svc.engine.vllm.models import ResolvedModel
+from executor_svc.engine.vllm.settings import VllmSettings
+from executor_svc.runtime.engine_port import EngineError
+
+STOP_GRACE_S = 10.0  # for the engine core to leave by itself before it is killed
+
+
+def make_llm(
+    model: ModelSettings,
+    settings: VllmSettings,
+    resolved: ResolvedModel,
+    load: VllmLoad,
+    side_channel_port: int | None,
+) -> Any:
+    """Make an AsyncLLM whose statistics feed ``load``.  Blocks for as long as the model loads.
+
+    Raises EngineError: vLLM missing, an argument it does not know, no memory.
+    """
+    set_environment(settings, os.environ, side_channel_port)
+    announce_executor()
+    vllm = _import_vllm()
+    from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    refuse_unknown(settings, (field.name for field in dataclasses.fields(AsyncEngineArgs)), vllm.__version__)
+    arguments = engine_arguments(model, settings, resolved.path)
+    connector = configured_connector(settings.kv_transfer)
+    if connector is not None:
+        from vllm.platforms import current_platform
+
+        arguments["kv_transfer_config"] = connector.config(settings.kv_transfer, current_platform.device_type)
+        load.count_transfers = connector.counts
+    try:
+        engine_args = AsyncEngineArgs(**_with_configs(AsyncEngineArgs, arguments))
+        return AsyncLLM.from_engine_args(engine_args, stat_loggers=[_stat_logger_for(load)])
+    except Exception as error:
+        raise EngineError(f"vLLM could not start: {start_failure(error)}") from error
+
+
+def _import_vllm() -> Any:
+    try:
+        import vllm
+    except ImportError as error:
+        raise EngineError(
+            "vLLM is not installed: on a host with GPUs install 'vllm>=0.26', elsewhere the locked CPU build "
+            f"('make setup-vllm'), or choose the simulated engine ({error})"
+        ) from error
+    return vllm
+
+
+def _with_configs(engine_args_class: type, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Turn mappings into the config classes their arguments are declared with, as vLLM's own CLI does."""
+    declared = {field.name: field.type for field in dataclasses.fields(engine_args_class)}
+    converted = dict(arguments)
+    for name, value in arguments.items():
+        if isinstance(value, dict):
+            for candidate in typing.get_args(declared[name]) or (declared[name],):
+                if dataclasses.is_dataclass(candidate) and isinstance(candidate, type):
+                    converted[name] = candidate(**value)
+                    break
+    return converted
+
+
+def _stat_logger_for(load: VllmLoad) -> Callable[..., Any]:
+    """Make the class through which vLLM reports its statistics to ``load``."""
+    from vllm.v1.metrics.loggers import StatLoggerBase
+
+    class LoadLogger(StatLoggerBase):
+        def __init__(self, vllm_config: Any, engine_index: int = 0) -> None:
+            pass
+
+        def record(
+            self,
+            scheduler_stats: Any,
+            iteration_stats: Any,
+            mm_cache_stats: Any = None,
+            engine_idx: int = 0,
+        ) -> None:
+            load.record(scheduler_stats, iteration_stats)
+
+        def log_engine_initialized(self) -> None:
+            pass
+
+    return LoadLogger
+
+
+class Construction:
+    """Makes an AsyncLLM in a thread of its own, because the constructor blocks.
+
+    When the task that waits for ``result`` is cancelled, the processes that were started meanwhile are killed, which
+    ends the constructor.
+    """
+
+    def __init__(self, construct: Callable[[], Any]) -> None:
+        self._before = {process.pid for process in multiprocessing.active_children()}
+        self._construct = construct
+        self._loop = asyncio.get_running_loop()
+        self._done: asyncio.Future[Any] = self._loop.create_future()
+        threading.Thread(target=self._run, name="vllm-start", daemon=True).start()
+
+    def _run(self) -> None:
+        llm, error = None, None
+        try:
+            llm = self._construct()
+        except Exception as raised:
+            error = raised
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits, and the process is ending
+            self._loop.call_soon_threadsafe(self._settle, llm, error)
+
+    def _settle(self, llm: Any, error: Exception | None) -> None:
+        if error is not None:
+            self._done.set_exception(error)
+        else:
+            self._done.set_result(llm)
+
+    async def result(self) -> Any:
+        """Wait for the AsyncLLM.  Raises what the constructor raised."""
+        try:
+            return await asyncio.shield(self._done)
+        except asyncio.CancelledError:
+            await asyncio.shield(self._abandon())
+            raise
+
+    async def _abandon(self) -> None:
+        while not self._done.done():
+            for process in multiprocessing.active_children():
+                if process.pid not in self._before:
+                    process.kill()
+            await asyncio.wait([self._done], timeout=0.2)
+        if self._done.exception() is None:
+            await end_llm(self._done.result())
+
+
+async def end_llm(llm: Any) -> None:
+    """End the engine core and what it started, by force after STOP_GRACE_S.  Returns when they are gone."""
+    await asyncio.to_thread(llm.shutdown, STOP_GRACE_S)
+    llm.shutdown = lambda timeout=None: None  # its finalizer calls it again, when the interpreter is half gone

@@ -1,0 +1,56 @@
+"""vLLM's exceptions as the engine port's.  What vLLM versions raise differently is handled here."""
+
+from __future__ import annotations
+
+from executor_svc.engine.vllm.sampling import invalid_request
+from executor_svc.runtime.engine_port import EngineDeadError, EngineError, Sampling
+
+
+class VllmErrors:
+    """The exception classes of the installed vLLM.  Make it only where vLLM is imported already."""
+
+    def __init__(self) -> None:
+        from vllm.v1.engine import exceptions
+
+        self.dead: type[Exception] = exceptions.EngineDeadError
+        self._wrapper: type[Exception] = exceptions.EngineGenerateError
+        self._client = _client_errors()
+        self.invalid_params: tuple[type[Exception], ...] = (ValueError, TypeError, *self._client)
+
+    def translated(self, error: Exception, sampling: Sampling, *, started: bool) -> Exception:
+        """Return our error for one that vLLM raised about a request.
+
+        ``started``: whether the request gave an output.  What is wrong with a request shows before its first output, so
+        a ValueError counts as the caller's fault only until then.
+        """
+        if isinstance(error, self.dead):
+            return EngineDeadError(first_line(error))
+        if isinstance(error, self._wrapper) and isinstance(error.__cause__, Exception):
+            error = error.__cause__
+        if isinstance(error, self._client) or (isinstance(error, ValueError) and not started):
+            return invalid_request(error, sampling)
+        return EngineError(f"{type(error).__name__}: {first_line(error)}")
+
+
+def _client_errors() -> tuple[type[Exception], ...]:
+    """Collect what vLLM raises for a caller's fault: classes with one base in 0.32, unrelated ones in 0.26."""
+    from vllm import exceptions
+
+    names = ("VLLMClientError", "VLLMValidationError", "VLLMNotFoundError")
+    return tuple(getattr(exceptions, name) for name in names if hasattr(exceptions, name))
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's text, or its class name if it has none."""
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
+
+
+def start_failure(error: BaseException) -> str:
+    """Return on one line why vLLM did not start.  Pydantic has the reason in its second line."""
+    lines = str(error).strip().splitlines()
+    if len(lines) > 1 and "validation error" in lines[0]:
+        return lines[1].strip().partition(" [type=")[0]
+    if "Engine core initialization failed" in str(error):
+        return "its engine core gave up; what it logged just before says why"
+    return first_line(error)

@@ -1,0 +1,114 @@
+"""What a started vLLM engine is: its facts, its limits, its compatibility key, its tokenizer's files."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from executor_svc.engine.checks import Limits
+from executor_svc.engine.common_settings import ModelSettings
+from executor_svc.engine.vllm.gpus import Gpus
+from executor_svc.engine.vllm.kv_connectors import configured_connector
+from executor_svc.engine.vllm.kv_connectors.connector import KvLayout
+from executor_svc.engine.vllm.models import ResolvedModel, weights_fingerprint
+from executor_svc.engine.vllm.settings import VllmSettings
+from executor_svc.runtime.engine_port import EngineFacts, ModelError, StructuredKind, TokenizerFiles
+
+
+def engine_facts(
+    llm: Any, model: ModelSettings, settings: VllmSettings, resolved: ResolvedModel, gpus: Gpus
+) -> EngineFacts:
+    """Read the facts of ``llm``, a started AsyncLLM.  Raises ModelError for a tokenizer the scheduler cannot use."""
+    import vllm
+
+    config = llm.vllm_config
+    cache, parallel, scheduler = config.cache_config, config.parallel_config, config.scheduler_config
+    return EngineFacts(
+        engine="vllm",
+        engine_version=vllm.__version__,
+        model=model.name,
+        revision=resolved.revision,
+        dtype=str(config.model_config.dtype).removeprefix("torch."),
+        vocab_size=config.model_config.get_vocab_size(),
+        max_model_len=config.model_config.max_model_len,
+        kv_capacity_tokens=cache.kv_cache_size_tokens or cache.num_gpu_blocks * cache.block_size,
+        kv_block_size=cache.block_size,
+        max_running=scheduler.max_num_seqs,
+        max_batched_tokens=scheduler.max_num_batched_tokens,
+        tensor_parallel_size=parallel.tensor_parallel_size,
+        pipeline_parallel_size=parallel.pipeline_parallel_size,
+        data_parallel_size=parallel.data_parallel_size,
+        gpu_count=gpus.count,
+        gpu_name=gpus.name,
+        gpu_memory_bytes=gpus.total_bytes,
+        adapters=tuple(settings.adapters),
+        supports_priority=scheduler.policy == "priority",
+        structured_output_kinds=frozenset(StructuredKind),
+        kv_connector=settings.kv_transfer.connector or None,
+        tokenizer=_tokenizer_files(llm.get_tokenizer(), resolved),
+        eos_token_ids=_end_ids(config.model_config, llm.get_tokenizer()),
+        compatibility_key=_compatibility_key(config, settings, resolved),
+        kv_lease_s=settings.kv_transfer.lease_s if settings.kv_transfer.connector else None,
+    )
+
+
+def request_limits(config: Any, facts: EngineFacts) -> Limits:
+    """Return what requests are checked against; ``config`` is vLLM's VllmConfig."""
+    top = config.model_config.max_logprobs
+    return Limits(
+        vocab_size=facts.vocab_size,
+        max_model_len=facts.max_model_len,
+        max_logprobs=facts.vocab_size if top == -1 else top,
+        adapters=frozenset(facts.adapters),
+        kv_connector=facts.kv_connector is not None,
+    )
+
+
+def _compatibility_key(config: Any, settings: VllmSettings, resolved: ResolvedModel) -> str:
+    """Return the key that engines must share to hand KV over; empty without a connector."""
+    import vllm
+
+    connector = configured_connector(settings.kv_transfer)
+    if connector is None:
+        return ""
+    model, parallel = config.model_config, config.parallel_config
+    layout = KvLayout(
+        engine_version=vllm.__version__,
+        model=resolved.path,
+        weights=weights_fingerprint(resolved.path),
+        dtype=str(model.dtype),
+        cache_dtype=str(config.cache_config.cache_dtype),
+        block_size=config.cache_config.block_size,
+        kv_heads=model.get_total_num_kv_heads(),
+        head_size=model.get_head_size(),
+        layers=model.get_total_num_hidden_layers(),
+        tensor_parallel_size=parallel.tensor_parallel_size,
+        pipeline_parallel_size=parallel.pipeline_parallel_size,
+    )
+    return connector.compatibility_key(layout, settings.kv_transfer)
+
+
+def _end_ids(model_config: Any, tokenizer: Any) -> frozenset[int]:
+    """Return the tokens vLLM ends a generation at: the tokenizer's own and those of the model's generation config."""
+    configured = model_config.try_get_generation_config().get("eos_token_id")
+    ids = [configured] if isinstance(configured, int) else list(configured or ())
+    if tokenizer.eos_token_id is not None:
+        ids.append(tokenizer.eos_token_id)
+    return frozenset(ids)
+
+
+def _tokenizer_files(tokenizer: Any, resolved: ResolvedModel) -> TokenizerFiles:
+    """Return what the scheduler tokenizes with.  Raises ModelError."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        raise ModelError(
+            f"the tokenizer of {resolved.path} has no form the `tokenizers` library reads; name one that has "
+            "(model.tokenizer)"
+        )
+    template = resolved.chat_template or tokenizer.chat_template
+    if isinstance(template, dict):
+        template = template.get("default")
+    return TokenizerFiles(
+        tokenizer_json=backend.to_str(),
+        chat_template=template,
+        special_tokens={name: token for name, token in tokenizer.special_tokens_map.items() if isinstance(token, str)},
+    )

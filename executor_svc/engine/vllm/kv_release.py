@@ -1,0 +1,87 @@
+"""Tells other engines that KV they keep will not be fetched."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import Awaitable, Callable, Mapping
+
+from executor_svc.engine.handoff import opened
+from executor_svc.engine.vllm.errors import VllmErrors
+from executor_svc.engine.vllm.kv_connectors.connector import KvConnector, UnusableParams
+from executor_svc.engine.vllm.load import VllmLoad
+from executor_svc.engine.vllm.pulls import Pulls
+from executor_svc.runtime.engine_port import EngineError, JsonValue, Sampling
+
+NOTICE_STEP_S = 1.0  # for the engine to take the step in which its connector sends a notice
+MEETING_PAUSES_S = (0.2, 0.4, 0.8, 1.6, 2.4)  # between steps while two engines may be meeting; it gives up after 5 s
+
+
+class KvRelease:
+    """Releases KV by way of vLLM: a request that would have fetched it is aborted before it begins.
+
+    vLLM's connector then tells the other engine, after meeting it if it never has.
+    """
+
+    def __init__(
+        self,
+        *,
+        connector: KvConnector,
+        load: VllmLoad,
+        pulls: Pulls,
+        errors: VllmErrors,
+        reject: Callable[[str, dict[str, JsonValue]], Awaitable[None]],
+        take_step: Callable[[str], Awaitable[None]],
+    ) -> None:
+        """``reject``: has vLLM abort a request of this id and parameters.  ``take_step``: runs one short request."""
+        self._connector = connector
+        self._load = load
+        self._pulls = pulls
+        self._errors = errors
+        self._reject = reject
+        self._take_step = take_step
+        self._numbers = itertools.count(1)
+
+    async def release(self, kv_transfer_params: Mapping[str, JsonValue]) -> bool:
+        """Return whether the other engine was told, as far as vLLM lets that be known.
+
+        vLLM may drop the notice in silence if the last pull from that engine failed: then the answer is False.
+        Raises EngineError for parameters that make no sense, EngineDeadError.
+        """
+        params = opened(kv_transfer_params, None)
+        try:
+            self._connector.check(params)
+        except UnusableParams as error:
+            raise EngineError(f"the handoff {error}") from error
+        peer = self._connector.peer(params)
+        failed_before = self._failures()
+        try:
+            await self._notify(params, peer)
+        except EngineError:
+            raise
+        except Exception as error:
+            raise self._errors.translated(error, Sampling(), started=True) from error
+        reached = self._failures() == failed_before
+        if reached and not self._pulls.has_met(peer):
+            self._pulls.note_peer(peer, True)
+        return reached and self._pulls.reaches(peer)
+
+    def _failures(self) -> int:
+        return self._load.kv_pulls_failed + self._load.kv_notices_failed
+
+    async def _notify(self, params: dict[str, JsonValue], peer: str) -> None:
+        name = f"release/{next(self._numbers)}"
+        with self._pulls.releasing():
+            await self._reject(name, params)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(NOTICE_STEP_S):
+                    await self._load.step_over()
+            if not self._pulls.has_met(peer):
+                await self._keep_stepping(name)
+
+    async def _keep_stepping(self, name: str) -> None:
+        """Run short requests for a while: two engines meet between steps, and an idle engine takes none by itself."""
+        for number, pause_s in enumerate(MEETING_PAUSES_S):
+            await asyncio.sleep(pause_s)
+            await self._take_step(f"{name}/{number}")

@@ -1,0 +1,70 @@
+"""vLLM's outputs as the engine port's."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from executor_svc.engine.handoff import sealed
+from executor_svc.engine.structured import field_of
+from executor_svc.runtime.engine_port import (
+    EngineError,
+    EngineOutput,
+    EngineRequest,
+    FinishReason,
+    InvalidRequestError,
+    TokenLogprob,
+)
+
+_FINISH_REASONS = {
+    "stop": FinishReason.STOP,
+    "length": FinishReason.LENGTH,
+    "abort": FinishReason.ABORTED,
+}
+
+
+def output_of(result: Any) -> EngineOutput:
+    """Make an output of vLLM's RequestOutput: its new tokens and their log probabilities."""
+    completion = result.outputs[0]
+    output = EngineOutput(token_ids=completion.token_ids)
+    if completion.logprobs is not None:
+        output.logprobs = [_candidates(row) for row in completion.logprobs]
+    return output
+
+
+def prompt_logprobs_of(result: Any) -> list[list[TokenLogprob] | None] | None:
+    """Return the prompt's log probabilities, one entry per prompt token (the first is None), if they were asked for."""
+    if result.prompt_logprobs is None:
+        return None
+    return [None if row is None else _candidates(row) for row in result.prompt_logprobs]
+
+
+def _candidates(row: Any) -> list[TokenLogprob]:
+    """Return one position's log probabilities; vLLM puts the chosen token first."""
+    return [TokenLogprob(token_id=token_id, logprob=entry.logprob, rank=entry.rank) for token_id, entry in row.items()]
+
+
+def finish(output: EngineOutput, result: Any, request: EngineRequest) -> None:
+    """Add to a request's last output how it ended and, for a prefill leg, how to fetch its KV.
+
+    Raises InvalidRequestError for a constraint that vLLM could not compile, EngineError for any other failed end.
+    """
+    completion = result.outputs[0]
+    reason = _FINISH_REASONS.get(completion.finish_reason)
+    if reason is None:
+        raise _failed_end(completion, output, request)
+    output.finish_reason = reason
+    if request.prefill_only and result.kv_transfer_params:
+        output.kv_transfer_params = sealed(result.kv_transfer_params, request.prompt_token_ids, request.adapter)
+        # The lease runs in the engine core, whose clock is this machine's monotonic one.
+        output.kv_kept_s = max(0.0, time.monotonic() - result.metrics.last_token_ts)
+    if reason is FinishReason.STOP and output.token_ids:
+        stop = completion.stop_reason  # None for the model's own end-of-sequence token
+        output.stop_token_id = stop if isinstance(stop, int) else output.token_ids[-1]
+
+
+def _failed_end(completion: Any, output: EngineOutput, request: EngineRequest) -> Exception:
+    constraint = request.sampling.structured_output
+    if constraint is not None and not output.token_ids:
+        return InvalidRequestError(field_of(constraint.kind), "the engine could not compile this constraint")
+    return EngineError(f"the engine ended the request with {completion.finish_reason!r}")

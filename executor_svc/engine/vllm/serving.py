@@ -1,0 +1,303 @@
+"""Serves requests on a started vLLM engine."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from typing import Any
+
+from executor_svc.engine.checks import refuse_invalid
+from executor_svc.engine.common_settings import ModelSettings
+from executor_svc.engine.handoff import opened
+from executor_svc.engine.vllm.async_llm import end_llm
+from executor_svc.engine.vllm.errors import VllmErrors, first_line
+from executor_svc.engine.vllm.facts import engine_facts, request_limits
+from executor_svc.engine.vllm.gpus import Gpus
+from executor_svc.engine.vllm.kv_connectors import configured_connector
+from executor_svc.engine.vllm.kv_connectors.connector import Pull, UnusableParams
+from executor_svc.engine.vllm.kv_release import KvRelease
+from executor_svc.engine.vllm.load import VllmLoad
+from executor_svc.engine.vllm.models import ResolvedModel
+from executor_svc.engine.vllm.outputs import finish, output_of, prompt_logprobs_of
+from executor_svc.engine.vllm.port_reservation import PortReservation
+from executor_svc.engine.vllm.pulls import Pulls
+from executor_svc.engine.vllm.sampling import invalid_request, sampling_arguments, structured_arguments
+from executor_svc.engine.vllm.settings import VllmSettings
+from executor_svc.runtime.engine_port import (
+    EngineDeadError,
+    EngineError,
+    EngineFacts,
+    EngineLoad,
+    EngineOutput,
+    EngineRequest,
+    InvalidRequestError,
+    Iteration,
+    JsonValue,
+    ModelError,
+    Sampling,
+)
+
+WARM_UP_TOKENS = 8
+
+
+class VllmEngine:
+    """A running vLLM engine.  Made by ``VllmEngineFactory``; implements ``runtime.engine_port.Engine``."""
+
+    def __init__(
+        self,
+        llm: Any,
+        load: VllmLoad,
+        model: ModelSettings,
+        settings: VllmSettings,
+        resolved: ResolvedModel,
+        side_channel: PortReservation | None = None,
+    ) -> None:
+        """``llm``: a started AsyncLLM whose statistics feed ``load``."""
+        from vllm import SamplingParams
+        from vllm.lora.request import LoRARequest
+        from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
+
+        self._llm = llm
+        self._load = load
+        self._tracing = settings.traces_endpoint is not None
+        self._sampling_params = SamplingParams
+        self._structured_params = StructuredOutputsParams
+        self._delta = RequestOutputKind.DELTA
+        self._errors = VllmErrors()
+        self._adapters = {
+            name: LoRARequest(lora_name=name, lora_int_id=number, lora_path=path)
+            for number, (name, path) in enumerate(settings.adapters.items(), start=1)
+        }
+        self._connector = configured_connector(settings.kv_transfer)
+        self._side_channel = side_channel
+        self._pulls = Pulls()
+        load.on_failed_pulls = self._pulls.note_failures
+        self._kv_release = self._make_kv_release()
+        self._gpus = Gpus(llm.vllm_config)
+        self._facts = engine_facts(llm, model, settings, resolved, self._gpus)
+        load.kv_capacity_tokens = self._facts.kv_capacity_tokens
+        self._limits = request_limits(llm.vllm_config, self._facts)
+        self._active: dict[str, EngineRequest] = {}  # handed to the engine and not ended
+        self._prompt_tokens = 0
+        self._stopped = False
+
+    @property
+    def facts(self) -> EngineFacts:
+        """What this engine is; never changes."""
+        return self._facts
+
+    async def warm_up(self) -> None:
+        """Have the engine produce tokens, for the model itself and with each adapter.
+
+        Raises EngineError, or ModelError for an adapter that does not load.
+        """
+        for name, adapter in self._adapters.items():
+            try:
+                await self._llm.add_lora(adapter)
+            except Exception as error:
+                raise ModelError(f"adapter {name!r} does not load: {first_line(error)}") from error
+        for adapter in (None, *self._adapters):
+            request = EngineRequest(
+                engine_request_id=f"warm-up/{adapter or 'model'}",
+                prompt_token_ids=[token % self._facts.vocab_size for token in range(16)],
+                sampling=Sampling(temperature=0.0, max_tokens=WARM_UP_TOKENS, ignore_eos=True),
+                adapter=adapter,
+            )
+            tokens = 0
+            async for output in self.generate(request):
+                tokens += len(output.token_ids)
+            if tokens != WARM_UP_TOKENS:
+                raise EngineError(f"the warm-up request got {tokens} of {WARM_UP_TOKENS} tokens")
+
+    # --- requests -------------------------------------------------------------------------------------------
+
+    async def generate(self, request: EngineRequest) -> AsyncGenerator[EngineOutput, None]:
+        """Run one request, as ``Engine.generate`` describes."""
+        self._refuse_when_stopped()
+        refuse_invalid(request, self._limits)
+        if request.engine_request_id in self._active:
+            raise EngineError(f"engine request id {request.engine_request_id!r} is in use")
+        pull = self._pull_of(request)
+        params = self._params_of(request, pull)
+        self._active[request.engine_request_id] = request
+        if pull is not None:
+            self._pulls.begin(request.engine_request_id)
+        stream = self._stream_of(request, params)
+        started = False
+        try:
+            async for result in stream:
+                output = output_of(result)
+                if not started:
+                    started = True
+                    self._begin(output, result, request, pull)
+                if result.finished:
+                    finish(output, result, request)
+                yield output
+        except (EngineError, InvalidRequestError):
+            raise
+        except Exception as error:
+            raise self._errors.translated(error, request.sampling, started=started) from error
+        finally:
+            del self._active[request.engine_request_id]
+            self._pulls.end(request.engine_request_id)
+            await stream.aclose()  # aborts in the engine what has not ended
+
+    async def stop(self, engine_request_id: str) -> None:
+        """End a request early, as ``Engine.stop`` describes.
+
+        vLLM forgets a request that it is told to abort, and with it the last output of one that was just over.  So the
+        engine core is told first; once it has answered another call, everything it said before has arrived here.
+        """
+        self._refuse_when_stopped()
+        core, known = self._llm.engine_core, self._llm.output_processor.external_req_ids
+        try:
+            await core.abort_requests_async(list(known.get(engine_request_id, ())))
+            await core.get_supported_tasks_async()
+            await self._llm.abort(engine_request_id)
+        except Exception as error:
+            raise self._errors.translated(error, Sampling(), started=True) from error
+
+    def _refuse_when_stopped(self) -> None:
+        if self._stopped:
+            raise EngineDeadError("the engine was shut down")
+
+    def _pull_of(self, request: EngineRequest) -> Pull | None:
+        """Return what is to be fetched.  Raises EngineError for a handoff that is broken or is another prompt's."""
+        if self._connector is None or request.kv_transfer_params is None:
+            return None
+        prompt = request.prompt_token_ids
+        params = opened(request.kv_transfer_params, prompt, request.adapter)
+        try:
+            return self._connector.pull(params, len(prompt), self._facts.kv_block_size)
+        except UnusableParams as error:
+            raise EngineError(f"the handoff {error}") from error
+
+    def _params_of(self, request: EngineRequest, pull: Pull | None) -> Any:
+        """Make vLLM's SamplingParams.  Raises InvalidRequestError."""
+        transfer = None if pull is None else pull.params
+        if self._connector is not None and request.prefill_only:
+            transfer = self._connector.prefill_params()
+        arguments = sampling_arguments(request.sampling, transfer)
+        constraint = request.sampling.structured_output
+        try:
+            if constraint is not None:
+                arguments["structured_outputs"] = self._structured_params(**structured_arguments(constraint))
+            return self._sampling_params(output_kind=self._delta, **arguments)
+        except self._errors.invalid_params as error:
+            raise invalid_request(error, request.sampling) from error
+
+    def _stream_of(self, request: EngineRequest, params: Any) -> AsyncGenerator[Any, None]:
+        prompt: dict[str, Any] = {"prompt_token_ids": list(request.prompt_token_ids)}
+        if request.sampling.structured_output is None:
+            # Nothing to preprocess: straight in.  vLLM 0.32 checks constraints on a thread for prompts without a type.
+            prompt["type"] = "token"
+        stream: AsyncGenerator[Any, None] = self._llm.generate(
+            prompt,
+            params,
+            request.engine_request_id,
+            lora_request=None if request.adapter is None else self._adapters[request.adapter],
+            trace_headers=request.trace_headers if self._tracing else None,
+            priority=request.priority,
+        )
+        return stream
+
+    def _begin(self, output: EngineOutput, result: Any, request: EngineRequest, pull: Pull | None) -> None:
+        """Add to a request's first output what only that one carries."""
+        self._prompt_tokens += len(request.prompt_token_ids)
+        output.cached_prompt_tokens = result.num_cached_tokens
+        if pull is not None:
+            output.kv_pull_failed = self._pulls.first_output(request.engine_request_id, pull, result.num_cached_tokens)
+            if not output.kv_pull_failed:
+                output.cached_prompt_tokens = pull.cached_tokens or 0
+        output.prompt_logprobs = prompt_logprobs_of(result)
+
+    # --- KV for and from other engines ----------------------------------------------------------------------
+
+    async def release_kv(self, kv_transfer_params: Mapping[str, JsonValue]) -> bool:
+        """Tell another engine that nobody will fetch the KV it keeps, as ``Engine.release_kv`` describes."""
+        self._refuse_when_stopped()
+        if self._kv_release is None:
+            raise EngineError("this engine has no KV connector")
+        return await self._kv_release.release(kv_transfer_params)
+
+    def _make_kv_release(self) -> KvRelease | None:
+        if self._connector is None:
+            return None
+
+        async def reject(name: str, params: dict[str, JsonValue]) -> None:
+            await self._llm.notify_kv_transfer_request_rejected(name, params)
+
+        return KvRelease(
+            connector=self._connector,
+            load=self._load,
+            pulls=self._pulls,
+            errors=self._errors,
+            reject=reject,
+            take_step=self._take_step,
+        )
+
+    async def _take_step(self, engine_request_id: str) -> None:
+        """Run a request of one token, so that the engine takes a step."""
+        sampling = Sampling(temperature=0.0, max_tokens=1, ignore_eos=True)
+        step = EngineRequest(engine_request_id=engine_request_id, prompt_token_ids=[0], sampling=sampling)
+        async for _ in self.generate(step):
+            pass
+
+    # --- watching and stopping ------------------------------------------------------------------------------
+
+    def load(self) -> EngineLoad:
+        """Return the load as of the latest step."""
+        load = self._load
+        return EngineLoad(
+            running=load.running,
+            waiting=load.waiting,
+            unfinished=len(self._active),
+            kv_used_tokens=load.kv_used_tokens,
+            prefix_queries_tokens=load.prefix_queries_tokens,
+            prefix_hits_tokens=load.prefix_hits_tokens,
+            prompt_tokens_total=self._prompt_tokens,
+            generation_tokens_total=load.generation_tokens,
+            iterations=load.iterations,
+            known_wait=self._known_wait(),
+            gpu_memory_used_bytes=self._gpus.used_bytes(),
+            kv_pulls=load.kv_pulls,
+            kv_pulls_failed=load.kv_pulls_failed,
+            kv_leases_expired=load.kv_leases_expired,
+        )
+
+    def _known_wait(self) -> str | None:
+        """Return why nothing runs though something waits, unless it waits for capacity."""
+        if self._load.running or not self._load.blocked:
+            return None
+        requests = self._active.values()
+        if any(request.kv_transfer_params is not None for request in requests):
+            return "a KV transfer"
+        if any(request.sampling.structured_output is not None for request in requests):
+            return "a grammar being compiled"
+        return None
+
+    def take_iterations(self) -> Sequence[Iteration]:
+        """Return the iterations since the last call, oldest first, at most the latest 256."""
+        return self._load.take_iterations()
+
+    def on_step(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` after each step's readers have run."""
+        self._load.on_step(callback)
+
+    async def check_health(self) -> None:
+        """Raise EngineDeadError if the engine is gone."""
+        self._refuse_when_stopped()
+        if self._llm.errored:
+            raise EngineDeadError("the engine core is gone")
+
+    async def shutdown(self) -> None:
+        """End the engine and every process it started.  Idempotent."""
+        self._stopped = True
+        llm, self._llm = self._llm, None
+        if llm is None:
+            return
+        if llm.output_handler is not None:
+            llm.output_handler.cancel()  # or it would report the end of the engine core as a failure
+        llm.output_processor.propagate_error(self._errors.dead())
+        await end_llm(llm)
+        if self._side_channel is not None:
+            self._side_channel.close()

@@ -1,0 +1,79 @@
+"""Starts a vLLM engine: finds the model, loads it, warms it up."""
+
+from __future__ import annotations
+
+import asyncio
+
+from executor_svc.engine.common_settings import KvTransferSettings, ModelSettings
+from executor_svc.engine.vllm.async_llm import Construction, end_llm, make_llm
+from executor_svc.engine.vllm.kv_connectors import configured_connector
+from executor_svc.engine.vllm.load import VllmLoad
+from executor_svc.engine.vllm.models import ResolvedModel, resolve_model
+from executor_svc.engine.vllm.port_reservation import PortReservation
+from executor_svc.engine.vllm.serving import VllmEngine
+from executor_svc.engine.vllm.settings import VllmSettings
+from executor_svc.runtime.engine_port import EngineError, EngineState, ProgressListener
+
+
+class VllmEngineFactory:
+    """Starts a vLLM engine from settings.  Implements ``runtime.engine_port.EngineFactory``."""
+
+    def __init__(self, model: ModelSettings, settings: VllmSettings) -> None:
+        self._model = model
+        self._settings = settings
+
+    async def start(self, progress: ProgressListener) -> VllmEngine:
+        """Download, load and warm up, without holding the event loop.  Leaves no process behind when it fails.
+
+        Raises ModelError, or EngineError: vLLM missing, an argument it does not know, no memory, too slow.
+        """
+        loop = asyncio.get_running_loop()
+        connector = configured_connector(self._settings.kv_transfer)
+        if connector is not None:
+            connector.refuse_missing()
+
+        def report(state: EngineState, fraction: float | None, message: str) -> None:
+            loop.call_soon_threadsafe(progress, state, fraction, message)
+
+        resolved = await asyncio.to_thread(resolve_model, self._model, report)
+        try:
+            async with asyncio.timeout(self._settings.start_timeout_s):
+                return await self._load(resolved, report)
+        except TimeoutError as error:
+            raise EngineError(
+                f"the engine was not up after {self._settings.start_timeout_s:.0f} s (vllm.start_timeout_s)"
+            ) from error
+
+    async def _load(self, resolved: ResolvedModel, report: ProgressListener) -> VllmEngine:
+        report(EngineState.LOADING, None, f"loading {self._model.name}")
+        side_channel = _reserve_side_channel(self._settings.kv_transfer)
+        try:
+            engine = await self._construct(resolved, side_channel, report)
+        except BaseException:
+            if side_channel is not None:
+                side_channel.close()
+            raise
+        report(EngineState.READY, 1.0, f"{self._model.name} is ready")
+        return engine
+
+    async def _construct(
+        self, resolved: ResolvedModel, side_channel: PortReservation | None, report: ProgressListener
+    ) -> VllmEngine:
+        model, settings, load = self._model, self._settings, VllmLoad()
+        port = None if side_channel is None else side_channel.port
+        llm = await Construction(lambda: make_llm(model, settings, resolved, load, port)).result()
+        try:
+            if side_channel is not None and settings.cpu_cores is not None:
+                await llm.collective_rpc("compute_on_own_cores")
+            engine = VllmEngine(llm, load, model, settings, resolved, side_channel)
+            report(EngineState.WARMING, None, f"warming up {model.name}")
+            await engine.warm_up()
+        except BaseException:
+            await asyncio.shield(end_llm(llm))
+            raise
+        return engine
+
+
+def _reserve_side_channel(transfer: KvTransferSettings) -> PortReservation | None:
+    """Reserve the port that other engines fetch KV from, until vLLM listens on it.  None without a connector."""
+    return PortReservation(transfer.side_channel_host, transfer.side_channel_port) if transfer.connector else None

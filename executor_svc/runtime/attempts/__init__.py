@@ -1,0 +1,1 @@
+"""Attempts from their Assign to their end."""

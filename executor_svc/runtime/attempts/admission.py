@@ -1,0 +1,33 @@
+"""Whether this executor may start an attempt now."""
+
+from __future__ import annotations
+
+from executor_svc.runtime.engine_port import EngineFacts
+from executor_svc.runtime.messages.commands import Assign, Phase
+from executor_svc.runtime.messages.outputs import RejectReason
+
+KV_LEASE_MARGIN_S = 1.0  # a decode leg with less than this left of its KV lease could read blocks that are gone
+
+Refusal = tuple[RejectReason, str]
+"""Why an attempt is not started: the reason, and a sentence for the log and the scheduler."""
+
+
+def refusal(assign: Assign, *, generates: bool, facts: EngineFacts | None, draining: bool) -> Refusal | None:
+    """Return why ``assign`` cannot be started, or None if it can.
+
+    ``generates``: False for an executor that was started to embed.  ``facts``: of the engine; None until it is up.
+    Epoch and capacity are the attempt table's to check.
+    """
+    if not generates:
+        return RejectReason.NOT_READY, "this instance was started to embed: it does not generate"
+    if facts is None:
+        return RejectReason.NOT_READY, "the engine is not up yet"
+    split = assign.phase is Phase.PREFILLING or assign.kv_transfer_params is not None
+    if split and facts.kv_connector is None:
+        return RejectReason.NOT_READY, "the engine of this instance has no KV connector"
+    if draining and assign.kv_transfer_params is None:
+        # A decode leg is accepted while draining: its capacity was reserved here when its prefill began elsewhere.
+        return RejectReason.DRAINING, "this instance is draining"
+    if assign.kv_lease_s is not None and assign.kv_lease_s < KV_LEASE_MARGIN_S:
+        return RejectReason.KV_LEASE_EXPIRED, f"{max(0.0, assign.kv_lease_s):.1f} s are left of the KV lease"
+    return None

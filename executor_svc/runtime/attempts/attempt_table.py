@@ -1,0 +1,314 @@
+"""All attempts this executor holds: those the engine works on, and those whose end is not acknowledged yet."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Iterable
+from contextvars import copy_context
+from dataclasses import replace
+from functools import partial
+from typing import NoReturn
+
+from executor_svc.runtime.attempts.admission import Refusal, refusal
+from executor_svc.runtime.attempts.attempt import Attempt
+from executor_svc.runtime.attempts.services import AttemptServices
+from executor_svc.runtime.log_context import about, about_assigned
+from executor_svc.runtime.messages.attempt_id import AttemptId
+from executor_svc.runtime.messages.commands import Assign, InvalidAssign
+from executor_svc.runtime.messages.outputs import (
+    Accepted,
+    Ack,
+    EndCause,
+    Ended,
+    Rejected,
+    RejectReason,
+)
+from executor_svc.runtime.messages.registration import HeldAttempt
+from executor_svc.runtime.observer import NULL_OBSERVER, Observer
+from executor_svc.runtime.outputs.attempt_output import AttemptOutput
+from executor_svc.runtime.outputs.outbox import Outbox
+
+log = logging.getLogger(__name__)
+
+MAX_HELD = 4096
+
+
+class AttemptTable:
+    """Starts, resumes and ends attempts as the scheduler orders, and holds their output until it is acknowledged.
+
+    Bounded by ``max_held`` attempts: a further Assign is rejected as FULL.  An executor that was started to embed
+    (``generates`` False) rejects every Assign as NOT_READY.
+    """
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        *,
+        max_held: int = MAX_HELD,
+        generates: bool = True,
+        observer: Observer = NULL_OBSERVER,
+    ) -> None:
+        self._outbox = outbox
+        self._observer = observer
+        self._max_held = max_held
+        self._generates = generates
+        self._services: AttemptServices | None = None
+        self._running: dict[AttemptId, Attempt] = {}
+        self._tasks: set[asyncio.Task[None]] = set()  # the loop itself holds tasks weakly
+        self._held: dict[AttemptId, AttemptOutput] = {}  # running and ended ones
+        self._by_number: dict[int, AttemptOutput] = {}  # attempts of the session's epoch only
+        self._epoch = 0
+        self._changed = asyncio.Event()
+        self.draining = False
+        self.kv_kept_until = float("-inf")  # on the loop's clock: end of the last lease of KV that is kept for others
+        self.last_handed_over = 0  # number of the last Assign that the engine has, or will never have
+        self.on_change: Callable[[], None] = lambda: None  # an attempt came or ended
+
+    # --- counts --------------------------------------------------------------------------------------------
+
+    @property
+    def running(self) -> int:
+        """Number of attempts the engine works on."""
+        return len(self._running)
+
+    @property
+    def held(self) -> tuple[HeldAttempt, ...]:
+        """Every attempt held: running ones, and ended ones whose end is not acknowledged."""
+        return tuple(output.held for output in self._held.values())
+
+    async def none_running(self) -> None:
+        """Wait until the engine works on no attempt."""
+        while self._running:
+            await self._next_change()
+
+    async def none_held(self) -> None:
+        """Wait until every end is acknowledged."""
+        while self._held:
+            await self._next_change()
+
+    async def _next_change(self) -> None:
+        self._changed.clear()
+        await self._changed.wait()
+
+    def _note_change(self) -> None:
+        self._changed.set()
+        self.on_change()
+
+    # --- the engine and the session ---------------------------------------------------------------------------------
+
+    def serve(self, services: AttemptServices) -> None:
+        """Begin to accept attempts: the engine is up."""
+        self._services = services
+        services.engine.on_step(self._outbox.flush)
+
+    def begin_session(self, epoch: int, keep: Collection[AttemptId]) -> None:
+        """Fence every held attempt but those in ``keep``, which go on once the scheduler says from which position."""
+        self._epoch = epoch
+        kept = {attempt_id for attempt_id in keep if attempt_id.epoch == epoch and attempt_id in self._held}
+        for attempt_id in [attempt_id for attempt_id in self._held if attempt_id not in kept]:
+            self._fence(attempt_id, "the scheduler does not want it any more")
+        self._by_number = {attempt_id.number: self._held[attempt_id] for attempt_id in kept}
+        if not kept:
+            self.last_handed_over = 0  # a scheduler that kept nothing counts its Assigns from one
+        self._outbox.open()
+
+    def end_session(self) -> None:
+        """Stop sending: the streams are gone.  Attempts run on, because a new session may still want them."""
+        self._outbox.close()
+        self._by_number = {}
+        for output in self._held.values():
+            output.suspend()
+
+    def fence_all(self, reason: str) -> None:
+        """Abort and forget every attempt: no scheduler will ask for their output."""
+        for attempt_id in list(self._held):
+            self._fence(attempt_id, reason)
+
+    def fence_unresumed(self, reason: str) -> None:
+        """Abort, forget and report the attempts that were kept but whose output was never asked for."""
+        for attempt_id, output in list(self._held.items()):
+            if output.awaits_resume:
+                self._fence(attempt_id, reason)
+                self._report_absent(attempt_id, reason)
+
+    def _report_absent(self, attempt_id: AttemptId, reason: str) -> None:
+        """Tell the scheduler that an attempt it counts here is not here, so that it releases the capacity."""
+        self._outbox.notice(
+            Ended(attempt_number=attempt_id.number, cause=EndCause.CANCELLED, total_tokens=0, message=reason)
+        )
+
+    def _fence(self, attempt_id: AttemptId, reason: str) -> None:
+        log.info("attempt %s aborted and forgotten: %s", attempt_id, reason, extra=self._held[attempt_id].about)
+        self._forget(attempt_id)
+        if attempt_id in self._running:
+            self._running[attempt_id].interrupt(EndCause.CANCELLED, reason)
+
+    # --- commands ---------------------------------------------------------------------------------------------------
+
+    def assign(self, assign: Assign) -> None:
+        """Start an attempt, or reject it."""
+        refused = self._refusal(assign)
+        if refused is not None:
+            self._reject(assign, *refused)
+            return
+        assert self._services is not None
+        loop = asyncio.get_running_loop()
+        deadline = None if assign.remaining_s is None else loop.time() + assign.remaining_s
+        observed = self._observer.assigned(assign)
+        assign = replace(assign, trace_headers=observed.trace_headers)
+        attempt = Attempt(assign, self._services, deadline, observed)
+        said_of = attempt.output.about
+        log.debug("attempt %s of request %s: %s", assign.attempt, assign.request_id, assign.reasons, extra=said_of)
+        self._running[assign.attempt] = attempt
+        self._held[assign.attempt] = self._by_number[assign.attempt.number] = attempt.output
+        own = copy_context()  # log lines of the task and of its end say which attempt they are about
+        running = attempt.run(partial(self._taken, assign))
+        task = loop.create_task(running, name=f"attempt-{assign.attempt}", context=own)
+        self._tasks.add(task)
+        attempt.start(task)
+        task.add_done_callback(partial(self._concluded, attempt), context=own)
+        # After the task was made: the engine has the request before the link is busy with this.
+        self._outbox.notice(Accepted(attempt_number=assign.attempt.number))
+        self._note_change()
+
+    def _refusal(self, assign: Assign) -> Refusal | None:
+        if assign.attempt.epoch != self._epoch:
+            return self._stale()
+        facts = None if self._services is None else self._services.engine.facts
+        refused = refusal(assign, generates=self._generates, facts=facts, draining=self.draining)
+        return refused or self._full(assign.attempt)
+
+    def _stale(self) -> Refusal:
+        return RejectReason.STALE_EPOCH, f"the session is of epoch {self._epoch}"
+
+    def _full(self, attempt_id: AttemptId) -> Refusal | None:
+        if attempt_id in self._held or attempt_id in self._running:
+            return RejectReason.FULL, "an attempt of this number is here already"
+        if max(len(self._held), len(self._running)) >= self._max_held:
+            return RejectReason.FULL, f"{self._max_held} attempts are held already"
+        return None
+
+    def _reject(self, assign: Assign | InvalidAssign, reason: RejectReason, message: str) -> None:
+        attempt_id = assign.attempt
+        log.warning("attempt %s rejected: %s", attempt_id, message, extra=about_assigned(assign))
+        self._observer.turned_down(f"rejected_{reason.value}")
+        self._handed_over(assign.number)
+        self._outbox.notice(Rejected(attempt_number=attempt_id.number, reason=reason, message=message))
+
+    def refuse_invalid(self, assign: InvalidAssign) -> None:
+        """Accept an Assign that makes no sense and end it at once as INVALID."""
+        attempt_id = assign.attempt
+        if attempt_id.epoch != self._epoch:
+            self._reject(assign, *self._stale())
+            return
+        if (refused := self._full(attempt_id)) is not None:
+            self._reject(assign, *refused)
+            return
+        said_of = about_assigned(assign)
+        log.warning("attempt %s is invalid: %s", attempt_id, assign.field_name, extra=said_of)
+        self._observer.turned_down(EndCause.INVALID.value)
+        output = AttemptOutput(attempt_id, detokenizer=_no_text, about=said_of)
+        output.ended = Ended(
+            attempt_number=attempt_id.number,
+            cause=EndCause.INVALID,
+            total_tokens=0,
+            field_name=assign.field_name,
+            message=assign.message,
+        )
+        self._held[attempt_id] = self._by_number[attempt_id.number] = output
+        self._handed_over(assign.number)
+        self._outbox.notice(Accepted(attempt_number=attempt_id.number))
+        self._outbox.ended(output)
+
+    def cancel(self, attempt_id: AttemptId, reason: str) -> None:
+        """End an attempt.  Ended confirms it; for an attempt that has ended already, its Ended is on the way."""
+        if attempt_id.epoch != self._epoch:
+            log.warning("cancel ignored: attempt %s is of another epoch", attempt_id, extra=about(attempt_id))
+        elif attempt_id not in self._held:
+            self._report_absent(attempt_id, "it is not here")
+        elif attempt_id in self._running:
+            self._running[attempt_id].interrupt(EndCause.CANCELLED, reason)
+
+    def resume(self, attempt_id: AttemptId, from_index: int) -> None:
+        """Send an attempt's output again from output position ``from_index``."""
+        output = self._held.get(attempt_id)
+        if output is None:
+            log.warning("resume: attempt %s is not here", attempt_id, extra=about(attempt_id))
+            if attempt_id.epoch == self._epoch:
+                self._report_absent(attempt_id, "it is not here any more")
+            return
+        try:
+            output.rewind(from_index)
+        except ValueError as error:
+            log.error("attempt %s cannot be resumed: %s", attempt_id, error, extra=output.about)
+            output.rewind(len(output.token_ids))
+            self._fail(attempt_id, output, str(error))
+            return
+        if output.pieces:
+            self._outbox.tokens(output)
+            self._outbox.flush()
+        if output.ended is not None:
+            self._outbox.ended(output)
+
+    def _fail(self, attempt_id: AttemptId, output: AttemptOutput, message: str) -> None:
+        if attempt_id in self._running:
+            self._running[attempt_id].interrupt(EndCause.FAILED, message)
+        elif output.ended is not None:
+            self._outbox.ended(output)
+
+    def acknowledge(self, acks: Iterable[Ack]) -> None:
+        """Release output that is safe with the scheduler, and forget attempts whose end is."""
+        for ack in acks:
+            output = self._by_number.get(ack.attempt_number)
+            if output is None:
+                continue
+            output.acknowledge(ack.tokens)
+            if ack.ended and output.ended is not None:
+                self._forget(output.attempt)
+
+    def end_all(self, cause: EndCause, message: str) -> None:
+        """End every running attempt with ``cause``; their ends are reported to the scheduler."""
+        for attempt in list(self._running.values()):
+            attempt.interrupt(cause, message)
+
+    # --- what tasks report ------------------------------------------------------------------------------------------
+
+    def _handed_over(self, number: int) -> None:
+        self.last_handed_over = max(self.last_handed_over, number)
+
+    def _taken(self, assign: Assign) -> None:
+        """Note that the engine has an attempt, unless it was fenced: its number belongs to an earlier session."""
+        if assign.attempt in self._held:
+            self._handed_over(assign.number)
+
+    def _concluded(self, attempt: Attempt, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        assign = attempt.assign
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error(
+                "attempt %s of request %s failed in the executor", assign.attempt, assign.request_id, exc_info=error
+            )
+        self._taken(assign)
+        self._running.pop(assign.attempt, None)
+        attempt.conclude()
+        ended = attempt.output.ended
+        if ended is not None:
+            if ended.kv_lease_ends_at is not None:
+                self.kv_kept_until = max(self.kv_kept_until, ended.kv_lease_ends_at)
+            level = logging.DEBUG if ended.cause is EndCause.FINISHED else logging.INFO
+            # The engine's message about an invalid request may quote the request.
+            why = ended.field_name if ended.cause is EndCause.INVALID else ended.message
+            log.log(level, "attempt %s of request %s: %s after %d tokens %s", assign.attempt, assign.request_id,
+                    ended.cause.value, ended.total_tokens, why)  # fmt: skip
+        self._note_change()
+
+    def _forget(self, attempt_id: AttemptId) -> None:
+        self._held.pop(attempt_id, None)
+        if self._by_number.get(attempt_id.number) is not None and attempt_id.epoch == self._epoch:
+            self._by_number.pop(attempt_id.number)
+        self._note_change()
+
+
+def _no_text() -> NoReturn:
+    raise AssertionError("an attempt that never ran has no output to send again")

@@ -1,0 +1,110 @@
+"""What the engine is asked to do for one attempt: the whole request, its rest, or all of it again to be checked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from executor_svc.runtime.engine_port import EngineFacts, EngineRequest, FinishReason, InvalidRequestError, Sampling
+from executor_svc.runtime.messages.commands import Assign, Phase
+
+PREFILL = Sampling(temperature=0.0, max_tokens=1, ignore_eos=True)  # its token is not used: nothing else matters
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Leg:
+    """One run of the engine."""
+
+    request: EngineRequest
+    replayed: Sequence[int] = ()  # tokens it must repeat before new ones count
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Complete:
+    """The end of a request whose last token an earlier attempt delivered: only its end was lost."""
+
+    finish_reason: FinishReason
+    stop_string: str = ""
+    stop_token_id: int | None = None
+
+
+def engine_request_id(assign: Assign, suffix: str = "") -> str:
+    """Return the engine's id for an attempt, unique for the engine's life."""
+    return f"{assign.request_id}/{assign.attempt}{suffix}"
+
+
+def first_leg(assign: Assign, facts: EngineFacts) -> Leg:
+    """Return the first run, the resumption or the replay that ``assign`` asks for.  Raises InvalidRequestError."""
+    continuation = assign.continuation
+    if assign.phase is Phase.PREFILLING:
+        return Leg(request=replace(_request(assign, facts, (), PREFILL, ""), prefill_only=True))
+    if continuation is not None and assign.kv_transfer_params is not None:
+        raise InvalidRequestError(
+            "kv_transfer_params", "a request that goes on from delivered tokens has no prefill leg"
+        )
+    if continuation is None:
+        return Leg(request=_request(assign, facts, (), assign.sampling, ""))
+    if continuation.replay:
+        request = _request(assign, facts, (), assign.sampling, "")
+        return Leg(request=request, replayed=continuation.emitted_token_ids)
+    return Leg(request=_request(assign, facts, continuation.emitted_token_ids, _rest(assign), ""))
+
+
+def resumed_leg(assign: Assign, facts: EngineFacts) -> Leg:
+    """Return a run that goes on from the delivered tokens after a replay diverged.
+
+    The caller chose best effort.  The rest is generated without a grammar, which would start from its beginning in the
+    middle of a text.
+    """
+    emitted = assign.continuation.emitted_token_ids if assign.continuation else ()
+    sampling = replace(_rest(assign), structured_output=None)
+    return Leg(request=_request(assign, facts, emitted, sampling, "-resumed"))
+
+
+def _rest(assign: Assign) -> Sampling:
+    emitted = len(assign.continuation.emitted_token_ids) if assign.continuation else 0
+    sampling = assign.sampling
+    return replace(
+        sampling,
+        max_tokens=sampling.max_tokens - emitted,
+        min_tokens=max(0, sampling.min_tokens - emitted),
+        prompt_logprobs=None,
+    )
+
+
+def _request(
+    assign: Assign, facts: EngineFacts, emitted: Sequence[int], sampling: Sampling, suffix: str
+) -> EngineRequest:
+    prompt = [*assign.prompt_token_ids, *emitted] if emitted else assign.prompt_token_ids
+    left = facts.max_model_len - len(prompt)
+    if left <= 0:
+        raise InvalidRequestError(
+            "prompt", f"the prompt is {len(prompt)} tokens long and the model takes {facts.max_model_len} in all"
+        )
+    max_tokens = min(sampling.max_tokens, left)
+    return EngineRequest(
+        engine_request_id=engine_request_id(assign, suffix),
+        prompt_token_ids=prompt,
+        sampling=replace(sampling, max_tokens=max_tokens, min_tokens=min(sampling.min_tokens, max_tokens)),
+        priority=assign.engine_priority,
+        trace_headers=assign.trace_headers or None,
+        adapter=assign.adapter,
+        kv_transfer_params=assign.kv_transfer_params,
+    )
+
+
+def already_complete(assign: Assign, facts: EngineFacts, end_ids: frozenset[int]) -> Complete | None:
+    """Return how the delivered tokens end the request by themselves; None if they do not.  Ignores stop strings."""
+    if assign.continuation is None or not assign.continuation.emitted_token_ids:
+        return None
+    emitted, sampling = assign.continuation.emitted_token_ids, assign.sampling
+    last = emitted[-1]
+    if len(emitted) >= sampling.min_tokens:
+        if last in sampling.stop_token_ids:
+            return Complete(finish_reason=FinishReason.STOP, stop_token_id=last)
+        if last in end_ids and not sampling.ignore_eos:
+            return Complete(finish_reason=FinishReason.STOP, stop_token_id=last)
+    length = len(assign.prompt_token_ids) + len(emitted)
+    if len(emitted) >= sampling.max_tokens or length >= facts.max_model_len:
+        return Complete(finish_reason=FinishReason.LENGTH)
+    return None

@@ -1,0 +1,38 @@
+"""Checks that a run generated again repeats what was delivered, and skips it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class ReplayDiverged(Exception):
+    """The new run differs from what was delivered."""
+
+
+class Replay:
+    """Compares a new run with the delivered tokens, position by position.  Later tokens pass through."""
+
+    __slots__ = ("_at", "_delivered")
+
+    def __init__(self, delivered: Sequence[int]) -> None:
+        self._delivered = delivered
+        self._at = 0
+
+    @property
+    def done(self) -> bool:
+        """Whether every delivered token was compared."""
+        return self._at == len(self._delivered)
+
+    def skip(self, token_ids: Sequence[int]) -> int:
+        """Return how many of ``token_ids`` were delivered before.  Raises ReplayDiverged."""
+        expected = self._delivered[self._at : self._at + len(token_ids)]
+        for offset, token_id in enumerate(expected):
+            if token_id != token_ids[offset]:
+                raise ReplayDiverged(f"token {self._at + offset} differs from the one that was delivered")
+        self._at += len(expected)
+        return len(expected)
+
+    def check_complete(self) -> None:
+        """Raise ReplayDiverged if the run, which has ended, is shorter than what was delivered."""
+        if not self.done:
+            raise ReplayDiverged(f"generation ended after {self._at} of {len(self._delivered)} delivered tokens")

@@ -1,0 +1,119 @@
+"""What comes down on the control stream after Welcome.  Durations are seconds from the moment of receipt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+
+from executor_svc.runtime.engine_port import JsonValue, Sampling
+from executor_svc.runtime.messages.attempt_id import AttemptId
+
+
+class Phase(Enum):
+    """Which part of a request an attempt computes."""
+
+    HYBRID = "hybrid"  # all of it
+    PREFILLING = "prefilling"  # only the prompt, whose KV another instance fetches
+    DECODING = "decoding"  # all tokens, from KV that another instance computed
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Continuation:
+    """How a request goes on from tokens that an earlier attempt delivered."""
+
+    emitted_token_ids: Sequence[int]
+    emitted_text_length: int  # code points
+    replay: bool  # generate again from the prompt, check, skip
+    best_effort: bool = False  # on a mismatch go on as if resumed
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TextOptions:
+    """How tokens become text, and which text ends generation."""
+
+    stop: tuple[str, ...] = ()  # none empty
+    include_stop_in_output: bool = False
+    skip_special_tokens: bool = True
+    min_tokens: int = 0  # output tokens before a stop string counts
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Assign:
+    """Orders one attempt."""
+
+    number: int  # counts Assigns of the scheduler to this instance
+    attempt: AttemptId
+    request_id: str
+    prompt_token_ids: Sequence[int]
+    sampling: Sampling  # complete; stop strings are in ``text``
+    text: TextOptions = TextOptions()
+    phase: Phase = Phase.HYBRID
+    engine_priority: int = 0  # lower = sooner
+    remaining_s: float | None = None  # until the caller's deadline
+    trace_headers: Mapping[str, str] = field(default_factory=dict)
+    adapter: str | None = None
+    continuation: Continuation | None = None
+    kv_transfer_params: Mapping[str, JsonValue] | None = None  # as the prefill leg's end gave them; with DECODING
+    kv_lease_s: float | None = None  # what is left of the KV lease
+    reasons: tuple[str, ...] = ()  # why the scheduler chose this instance, for the log
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InvalidAssign:
+    """An Assign whose fields make no sense: answered INVALID, never started."""
+
+    number: int
+    attempt: AttemptId
+    field_name: str
+    message: str
+    request_id: str = ""
+    trace_headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cancel:
+    """Orders an attempt to end now."""
+
+    attempt: AttemptId
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Drain:
+    """Orders this executor to take no new attempts, or lifts that order."""
+
+    resume: bool  # lifts an earlier drain
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HeartbeatAck:
+    """Says that a heartbeat arrived, which renews the lease."""
+
+    number: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TokenizerWanted:
+    """Asks for the model's tokenizer files."""
+
+    tokenizer_hash: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Resume:
+    """Asks for an attempt's output again from a position."""
+
+    attempt: AttemptId
+    from_index: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReleaseKv:
+    """Asks this executor to tell the engine that keeps a prompt's KV that nobody will fetch it."""
+
+    number: int
+    kv_transfer_params: Mapping[str, JsonValue]
+
+
+Command = Assign | InvalidAssign | Cancel | Drain | HeartbeatAck | TokenizerWanted | Resume | ReleaseKv

@@ -1,0 +1,98 @@
+"""What goes up on the output stream, and the acknowledgements that come down on it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from executor_svc.runtime.engine_port import FinishReason, JsonValue, TokenLogprob
+
+
+class RejectReason(Enum):
+    """Why an attempt was not started; another instance may take it."""
+
+    STALE_EPOCH = "stale_epoch"
+    DRAINING = "draining"
+    NOT_READY = "not_ready"
+    KV_LEASE_EXPIRED = "kv_lease_expired"
+    FULL = "full"
+
+
+class EndCause(Enum):
+    """Why an attempt ended."""
+
+    FINISHED = "finished"
+    CANCELLED = "cancelled"  # the scheduler said so, or this executor cannot go on with it
+    INVALID = "invalid"  # the caller's fault, noticed by the engine
+    FAILED = "failed"  # the engine's fault
+    DEADLINE = "deadline"
+    REPLAY_DIVERGED = "replay_diverged"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Accepted:
+    """Says that an attempt was started."""
+
+    attempt_number: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rejected:
+    """Says that an attempt was not started."""
+
+    attempt_number: int
+    reason: RejectReason
+    message: str
+
+
+@dataclass(slots=True)
+class Piece:
+    """New tokens of one attempt.  Made once per engine step; grows only while the link is behind."""
+
+    attempt_number: int
+    first_index: int  # output position of token_ids[0], over all attempts of the request
+    token_ids: Sequence[int]
+    text: str  # the text these tokens made certain
+    logprobs: list[list[TokenLogprob]] | None = None  # one list per token, chosen token first
+    kv_recomputed: bool = False  # decode leg: the prompt's KV could not be fetched and was computed here
+
+
+@dataclass(slots=True)
+class Frame:
+    """What one engine step gave all attempts."""
+
+    pieces: list[Piece]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ended:
+    """The end of one attempt; nothing follows it."""
+
+    attempt_number: int
+    cause: EndCause
+    total_tokens: int  # output positions over all attempts
+    finish_reason: FinishReason | None = None  # with FINISHED
+    stop_string: str = ""
+    stop_token_id: int | None = None
+    trailing_text: str = ""  # text that was held back until the end
+    cached_prompt_tokens: int = 0
+    field_name: str = ""  # with INVALID
+    message: str = ""  # with INVALID, FAILED, REPLAY_DIVERGED; with FINISHED a remark, e.g. that KV was recomputed
+    kv_transfer_params: Mapping[str, JsonValue] | None = None  # prefill leg: how to fetch its KV
+    kv_lease_ends_at: float | None = None  # on the event loop's clock; what is left is what goes on the wire
+    kv_unclaimed: bool = False  # decode leg: the engine never took the handoff on, and releases nothing
+    kv_recomputed: bool = False  # decode leg: the prompt's KV could not be fetched and was computed here
+    engine_time_s: float = 0.0  # from the hand-over to the engine until the end
+
+
+OutputUp = Accepted | Rejected | Frame | Ended
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ack:
+    """Says how much of an attempt's output the scheduler has."""
+
+    attempt_number: int
+    tokens: int  # output positions below this are safe
+    ended: bool  # the end is safe too: forget the attempt

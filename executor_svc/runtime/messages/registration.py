@@ -1,0 +1,65 @@
+"""What an executor and a scheduler say when a session begins: Register up, Welcome down."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from executor_svc.runtime.messages.attempt_id import AttemptId
+
+
+class Role(Enum):
+    """What an instance is meant for."""
+
+    GENERAL = "general"
+    PREFILLING = "prefilling"
+    DECODING = "decoding"
+    HYBRID = "hybrid"
+    EMBEDDING = "embedding"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Identity:
+    """Who the instance is; the same in every registration of one process."""
+
+    instance_id: str
+    engine_start_id: str  # random, new in every process
+    role: Role
+    model: str  # the name clients ask for
+    host: str = ""
+    rack: str = ""
+    zone: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    price_per_hour: float = 0.0  # for the whole instance, in one currency per fleet
+    software_version: str = ""
+    address: str = ""  # host:port where the executor's own services listen
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HeldAttempt:
+    """An attempt of an earlier session that this executor still holds."""
+
+    attempt: AttemptId
+    tokens: int  # output positions filled so far, those of earlier attempts included
+    ended: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Register:
+    """Asks a scheduler to take this executor's engine on as an instance; the first message of a session."""
+
+    identity: Identity
+    held: tuple[HeldAttempt, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Welcome:
+    """The scheduler's answer to Register: the terms of the session."""
+
+    session_id: str
+    epoch: int
+    lease_s: float  # seconds without a heartbeat after which the scheduler gives the instance up
+    heartbeat_interval_s: float
+    keep: frozenset[AttemptId] = frozenset()  # held attempts the scheduler still wants; all others are aborted
+    role: Role = Role.GENERAL  # the role in force, which may differ from the registration's

@@ -1,0 +1,72 @@
+"""What goes up on the control stream after the registration."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from executor_svc.runtime.engine_port import EngineFacts, EngineLoad, EngineState, Iteration
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EngineStatus:
+    """How far the engine has come, and its facts once it is READY."""
+
+    state: EngineState
+    progress: float | None = None  # [0, 1] where known
+    message: str = ""
+    facts: EngineFacts | None = None  # with READY
+    tokenizer_hash: str = ""  # with READY; SHA-256, hex
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TokenizerChunk:
+    """A part of the model's tokenizer files, at most 1 MiB; answers TokenizerWanted."""
+
+    tokenizer_hash: str
+    data: bytes
+    last: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Heartbeat:
+    """The engine's load at one moment, and how the executor's own event loop keeps up."""
+
+    number: int
+    last_assign: int  # number of the last Assign that is in these figures
+    load: EngineLoad | None  # None until the engine is up
+    prompt_tokens_per_s: float
+    generation_tokens_per_s: float
+    iterations: Sequence[Iteration]  # a sample of those since the last heartbeat
+    event_loop_lag_s: float  # longest since the last heartbeat
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KvReleased:
+    """Answers ReleaseKv."""
+
+    number: int
+    released: bool  # else the blocks stay until their lease ends
+    message: str = ""  # why not
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DrainRequested:
+    """Asks the scheduler to send no new attempts: this executor wants to leave."""
+
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Drained:
+    """Says that nothing runs and nothing is held while a drain is in force."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Goodbye:
+    """Ends the session for good; the last message of the control stream."""
+
+    reason: str
+
+
+ControlUp = EngineStatus | TokenizerChunk | Heartbeat | KvReleased | DrainRequested | Drained | Goodbye

@@ -1,0 +1,1 @@
+"""What attempts put out, and how it is sent."""

@@ -1,0 +1,1 @@
+"""Keeps a session with a scheduler, and makes what it reports."""

@@ -1,0 +1,124 @@
+"""What goes up on the control stream.
+
+Only answers are queued.  Every other kind of message is a mark that it is wanted; the message is made when the link can
+take it, from how things stand then.  A slow link so gets fewer heartbeats, never old ones.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterator
+
+from executor_svc.runtime.engine_port import EngineState
+from executor_svc.runtime.messages.reports import (
+    ControlUp,
+    Drained,
+    DrainRequested,
+    EngineStatus,
+    Goodbye,
+    Heartbeat,
+    KvReleased,
+    TokenizerChunk,
+)
+
+ANSWERS_KEPT = 1024  # beyond that the oldest is dropped: what it is about stays as if it had not been asked
+
+
+class ControlOutbox:
+    """Holds what is to be sent on the control stream.  Outlives sessions; one reader awaits ``next``."""
+
+    def __init__(self, make_heartbeat: Callable[[], Heartbeat]) -> None:
+        self._make_heartbeat = make_heartbeat
+        self._status = EngineStatus(state=EngineState.DOWNLOADING)
+        self._status_wanted = True
+        self._heartbeat_wanted = False
+        self._drain_reason: str | None = None  # asked for by this executor; said again in every session
+        self._drain_request_wanted = False
+        self._drained_wanted = False
+        self._goodbye: Goodbye | None = None
+        self._chunks: Iterator[TokenizerChunk] = iter(())
+        self._answers: deque[KvReleased] = deque(maxlen=ANSWERS_KEPT)
+        self._wake = asyncio.Event()
+
+    @property
+    def status(self) -> EngineStatus:
+        """The engine's latest status."""
+        return self._status
+
+    def restart(self) -> None:
+        """Begin a new session: the scheduler at its other end knows nothing yet."""
+        self._status_wanted = True
+        self._heartbeat_wanted = True
+        self._drain_request_wanted = self._drain_reason is not None
+        self._drained_wanted = False
+        self._chunks = iter(())
+        self._answers.clear()  # the session that asked is over
+        self._wake.set()
+
+    # --- what is wanted ---------------------------------------------------------------------------------------------
+
+    def set_status(self, status: EngineStatus) -> None:
+        """Send this status of the engine, and again in every later session."""
+        self._status = status
+        self._status_wanted = True
+        self._wake.set()
+
+    def want_heartbeat(self) -> None:
+        """Send a heartbeat, made when the link can take it."""
+        self._heartbeat_wanted = True
+        self._wake.set()
+
+    def want_tokenizer(self, chunks: Iterator[TokenizerChunk]) -> None:
+        """Send the tokenizer's chunks, in place of an upload under way."""
+        self._chunks = chunks
+        self._wake.set()
+
+    def answer(self, answer: KvReleased) -> None:
+        """Send an answer.  At the bound the oldest one is dropped."""
+        self._answers.append(answer)
+        self._wake.set()
+
+    def request_drain(self, reason: str) -> None:
+        """Ask for a drain, in this session and every later one."""
+        self._drain_reason = reason
+        self._drain_request_wanted = True
+        self._wake.set()
+
+    def report_drained(self) -> None:
+        """Say that nothing is left to do."""
+        self._drained_wanted = True
+        self._wake.set()
+
+    def say_goodbye(self, reason: str) -> None:
+        """Send Goodbye as the last message, after everything else that is wanted."""
+        self._goodbye = Goodbye(reason=reason)
+        self._wake.set()
+
+    # --- what goes out ----------------------------------------------------------------------------------------------
+
+    async def next(self) -> ControlUp:
+        """Wait for a message to send, and return it."""
+        while (message := self._take()) is None:
+            self._wake.clear()
+            await self._wake.wait()
+        return message
+
+    def _take(self) -> ControlUp | None:
+        if self._status_wanted:
+            self._status_wanted = False
+            return self._status
+        if self._heartbeat_wanted:
+            self._heartbeat_wanted = False
+            return self._make_heartbeat()
+        if self._answers:
+            return self._answers.popleft()
+        if self._drain_request_wanted:
+            self._drain_request_wanted = False
+            return DrainRequested(reason=self._drain_reason or "")
+        if self._drained_wanted:
+            self._drained_wanted = False
+            return Drained()
+        if self._goodbye is not None:
+            return self._goodbye
+        return next(self._chunks, None)

@@ -1,0 +1,99 @@
+"""Opens sessions: dials the scheduler's addresses in turn until one takes this executor on."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+
+from executor_svc.runtime.link import Dialer, Link, LinkBroken, LinkRefused
+from executor_svc.runtime.messages.registration import HeldAttempt, Identity, Register, Welcome
+from executor_svc.runtime.session.backoff import Backoff
+from executor_svc.runtime.session.timings import SessionTimings
+
+log = logging.getLogger(__name__)
+
+
+class RegistrationRefused(Exception):
+    """Every scheduler refused this executor for a reason that trying again does not change."""
+
+
+class SessionOpener:
+    """Dials, registers and opens the output stream.
+
+    ``epoch_floor``: older epochs are refused while attempts of this one may live; 0 accepts every epoch.
+    """
+
+    def __init__(
+        self,
+        *,
+        identity: Identity,
+        addresses: Sequence[str],
+        dialer: Dialer,
+        held: Callable[[], tuple[HeldAttempt, ...]],
+        timings: SessionTimings,
+    ) -> None:
+        self.epoch_floor = 0
+        self._identity = identity
+        self._addresses = tuple(addresses)
+        self._dialer = dialer
+        self._held = held
+        self._timings = timings
+        self._backoff = Backoff(first_s=timings.first_retry_s, most_s=timings.most_retry_s)
+        self._complaints: dict[str, str] = {}  # latest failure by address, since the last session
+
+    def reset(self) -> None:
+        """Start over with the shortest pause and a log line for each failure: a session began."""
+        self._backoff.reset()
+        self._complaints.clear()
+
+    async def open(self) -> tuple[Link, Welcome]:
+        """Try the addresses in turn, the one of the last session first, until one accepts the registration.
+
+        Raises RegistrationRefused when every address refused it for good.
+        """
+        while True:
+            refusals: list[str] = []
+            for address in self._addresses:
+                try:
+                    connection = await self._dial(address)
+                    self._addresses = (address, *(other for other in self._addresses if other != address))
+                    return connection
+                except LinkBroken as broken:
+                    self._complain(address, str(broken))
+                except LinkRefused as refused:
+                    log.error("scheduler %s refused the registration: %s", address, refused.message)
+                    if refused.permanent:
+                        refusals.append(f"{address}: {refused.message}")
+                await asyncio.sleep(self._backoff.next())
+            if len(refusals) == len(self._addresses):
+                raise RegistrationRefused("; ".join(refusals))
+
+    def _complain(self, address: str, why: str) -> None:
+        """Warn once per reason: a scheduler that stays away would fill the log."""
+        level = logging.DEBUG if self._complaints.get(address) == why else logging.WARNING
+        self._complaints[address] = why
+        log.log(level, "scheduler %s: %s", address, why)
+
+    async def _dial(self, address: str) -> tuple[Link, Welcome]:
+        """Dial one address.  Raises LinkBroken, LinkRefused."""
+        link = self._dialer.dial(address)
+        try:
+            async with asyncio.timeout(self._timings.dial_timeout_s):
+                welcome = await link.register(Register(identity=self._identity, held=self._held()))
+                self._refuse_older(welcome)
+                await link.open_outputs(welcome.session_id)
+        except TimeoutError:
+            await link.close()
+            raise LinkBroken(f"no answer in {self._timings.dial_timeout_s:g} s") from None
+        except BaseException:
+            await link.close()
+            raise
+        log.info("registered with scheduler %s, epoch %d, session %s", address, welcome.epoch, welcome.session_id)
+        return link, welcome
+
+    def _refuse_older(self, welcome: Welcome) -> None:
+        if welcome.epoch < self.epoch_floor:
+            raise LinkRefused(
+                "STALE_EPOCH", f"its epoch {welcome.epoch} is older than {self.epoch_floor}", permanent=False
+            )

@@ -1,0 +1,142 @@
+"""Token ids to text, one token at a time, with stop strings over the whole output.
+
+Everything here is a function of the token sequence alone: not of how it was cut into steps, nor of where an earlier
+attempt broke off.  So a resumed request, primed with the tokens delivered before, goes on with the very text and the
+very stop that an uninterrupted run would have had.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from tokenizers import Tokenizer
+from tokenizers.decoders import DecodeStream
+
+from executor_svc.runtime.messages.commands import TextOptions
+from executor_svc.runtime.text.stop_strings import StopStrings
+
+PENDING_LIMIT = 16  # tokens; a character takes at most four, so what is longer is not text in the making
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StopMatch:
+    """A stop string that completed."""
+
+    stop: str
+    consumed: int  # tokens fed, up to and including the one that completed the string
+
+
+def special_token_ids(tokenizer: Tokenizer) -> frozenset[int]:
+    """Return the ids of the tokenizer's special tokens."""
+    return frozenset(token_id for token_id, token in tokenizer.get_added_tokens_decoder().items() if token.special)
+
+
+class Detokenizer:
+    """One request's text.
+
+    A character split over several tokens comes with the last of them.  Bytes that cannot be part of any character
+    become U+FFFD, as the tokenizer's own decode has it; an unfinished character at the very end of the output is left
+    out, as engines do.
+    """
+
+    __slots__ = (
+        "_count",
+        "_min_tokens",
+        "_pending",
+        "_ready",
+        "_skip_special",
+        "_special",
+        "_stops",
+        "_stream",
+        "_surplus",
+        "_tokenizer",
+        "certain_length",
+    )
+
+    def __init__(self, tokenizer: Tokenizer, special: frozenset[int], options: TextOptions) -> None:
+        self._tokenizer = tokenizer
+        self._skip_special = options.skip_special_tokens
+        self._special = special if options.skip_special_tokens else frozenset()
+        self._stream = DecodeStream(skip_special_tokens=options.skip_special_tokens)
+        self._pending: list[int] = []  # tokens that gave no text yet
+        self._stops = (
+            StopStrings(options.stop, include_in_output=options.include_stop_in_output) if options.stop else None
+        )
+        self._min_tokens = options.min_tokens
+        self._count = 0  # tokens fed
+        self._ready: list[str] = []  # certain text nobody took yet
+        self._surplus = 0  # code points delivered before that this detokenizer has yet to reach
+        self.certain_length = 0  # code points that became certain so far, taken or not
+
+    def feed(self, token_ids: Iterable[int]) -> StopMatch | None:
+        """Add tokens, up to the one that completes a stop string.  Return that match, if any."""
+        consumed = 0
+        for token_id in token_ids:
+            consumed += 1
+            self._count += 1
+            text = self._step(token_id)
+            if not text:
+                continue
+            stop: str | None = None
+            if self._stops is not None:
+                text, stop = self._stops.push(text, armed=self._count > self._min_tokens)
+            self._ready.append(text)
+            self.certain_length += len(text)
+            if stop is not None:
+                return StopMatch(stop=stop, consumed=consumed)
+        return None
+
+    def _step(self, token_id: int) -> str | None:
+        if token_id in self._special:
+            return None
+        pending = self._pending
+        pending.append(token_id)
+        try:
+            text: str | None = self._stream.step(self._tokenizer, token_id)
+        except Exception:  # the library's one error: earlier text changed in hindsight
+            return self._start_over()
+        if text is not None:
+            pending.clear()
+            return text
+        return self._start_over() if len(pending) >= PENDING_LIMIT else None
+
+    def _start_over(self) -> str:
+        """Take the pending tokens for what they are, and decode what follows on its own."""
+        text: str = self._tokenizer.decode(self._pending, skip_special_tokens=self._skip_special)
+        self._pending.clear()
+        self._stream = DecodeStream(skip_special_tokens=self._skip_special)
+        return text
+
+    def take(self) -> str:
+        """Return the text that became certain since the last call."""
+        ready = self._ready
+        if not ready:
+            return ""
+        text = ready[0] if len(ready) == 1 else "".join(ready)
+        ready.clear()
+        return self._without_surplus(text) if self._surplus else text
+
+    def _without_surplus(self, text: str) -> str:
+        dropped = min(self._surplus, len(text))
+        self._surplus -= dropped
+        return text[dropped:]
+
+    def prime(self, token_ids: Sequence[int], text_length: int | None = None) -> StopMatch | None:
+        """Feed tokens whose text was delivered before.
+
+        Their first ``text_length`` code points were delivered, or all that is certain; they are not given again.
+        Return the stop string found, if any: then the output was complete already.
+        """
+        match = self.feed(token_ids)
+        text = self.take()
+        if text_length is None:
+            return match
+        if text_length < len(text):
+            self._ready.append(text[text_length:])
+        self._surplus = max(0, text_length - len(text))
+        return match
+
+    def finish(self) -> str:
+        """Return the text held back for a stop string that did not come.  Call ``take`` first."""
+        return self._without_surplus("" if self._stops is None else self._stops.release())

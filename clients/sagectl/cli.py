@@ -13,6 +13,7 @@ from sagectl.explain import explain
 from sagectl.generate import generate
 from sagectl.instances import drain, instances, resume
 from sagectl.json_output import plain_error, print_json
+from sagectl.local import demo, down, status, up
 from sagectl.policy import policy
 from sagectl.prefill_decode import pd, role
 from sagectl.requests import cancel
@@ -57,7 +58,7 @@ def sagectl() -> None:
     """Submits requests to a SAGE control plane, looks at its fleet and steers it."""
 
 
-for _command in (generate, cancel, explain, top, instances, drain, resume, role, policy, pd):
+for _command in (generate, cancel, explain, top, instances, drain, resume, role, policy, pd, up, down, status, demo):
     sagectl.add_command(_command)
 
 

@@ -12,7 +12,7 @@ PACKAGES = [
     ROOT / "executor_svc",
     ROOT / "protos" / "sage_telemetry",
     ROOT / "protos" / "sage_wire",
-    *(ROOT / "clients" / name for name in ("sage_client", "sagectl", "fleet", "demo")),
+    *(ROOT / "clients" / name for name in ("sage_client", "sage_local", "sagectl")),
 ]
 
 

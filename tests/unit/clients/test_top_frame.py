@@ -121,7 +121,7 @@ def test_less_than_all_is_never_shown_as_all() -> None:
 def test_while_the_scheduler_is_gone_the_old_picture_stays_and_says_so() -> None:
     gone = Standing(address="127.0.0.1:50051", trouble="connection refused", age_s=12.0)
     found = lines(snapshot(), standing=gone)
-    assert found[0] == "reconnecting to 127.0.0.1:50051; this is 12 s old: connection refused"
+    assert found[0] == "reconnecting to 127.0.0.1:50051; data is 12 s old: connection refused"
     assert found[1:] == lines(snapshot())[1:]
     assert lines(None, standing=gone) == ["connecting to 127.0.0.1:50051: connection refused"]
     assert lines(None) == ["connecting to 127.0.0.1:50051"]

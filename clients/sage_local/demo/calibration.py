@@ -1,4 +1,4 @@
-"""How fast these engines are, so that the load fits them."""
+"""Measures how fast the engines are, so that the load fits them."""
 
 from __future__ import annotations
 
@@ -8,23 +8,27 @@ from dataclasses import dataclass
 
 import sage_client as sage
 
-ROUNDS = 3  # the first warms up; of all the fastest counts, because what disturbs a round only slows it
-STREAMS = 24  # more than run at once, so that unequal engines share them as they will share the burst
-TOKENS = 24  # output tokens of each
+ROUNDS = 3  # the first warms the engines up; the fastest counts, because disturbances only slow a round
+STREAMS = 24  # more than can run at once, so that unequal engines share them as they will share the burst
+TOKENS = 24  # output tokens of each stream
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Calibration:
-    """What was measured."""
+    """The measured speed of the engines."""
 
-    tokens_per_s: float  # of the fleet, all slots busy
-    stream_tokens_per_s: float  # of one stream among those
+    tokens_per_s: float  # of the whole fleet, with all slots busy
+    stream_tokens_per_s: float  # of one stream meanwhile
     has_chat_template: bool
-    burst_s: float  # seconds the burst is meant to take
+    burst_s: float  # intended seconds of the burst
 
 
 async def calibrate(client: sage.AsyncClient, *, burst_s: float) -> Calibration:
-    """Runs a few requests.  Raises SageError if one fails."""
+    """Run a few requests and measure them.
+
+    Raises:
+        SageError: a request failed.
+    """
     has_template = await _has_chat_template(client)
     rates = [await _measure(client) for _ in range(ROUNDS)]
     return Calibration(
@@ -36,7 +40,7 @@ async def calibrate(client: sage.AsyncClient, *, burst_s: float) -> Calibration:
 
 
 async def _measure(client: sage.AsyncClient) -> tuple[float, float]:
-    """Tokens per second of all streams together, and of the middle one."""
+    """Return tokens per second of all streams together, and of the median stream."""
     began = time.monotonic()
     results = await asyncio.gather(*(_one(client, number) for number in range(STREAMS)))
     total = STREAMS * TOKENS / (time.monotonic() - began)
@@ -51,7 +55,7 @@ async def _one(client: sage.AsyncClient, number: int) -> sage.Completion:
 
 
 async def _has_chat_template(client: sage.AsyncClient) -> bool:
-    """Base models often have none; the chats of the load are then plain texts."""
+    """Return whether the model has a chat template; without one the load's chats are sent as plain text."""
     try:
         await client.generate(messages=[{"role": "user", "content": "hello"}], max_tokens=1, deadline=300.0).result()
     except sage.InvalidRequestError:

@@ -1,4 +1,4 @@
-"""A fleet to show something on: started, watched, and gone without a trace however the showing ends."""
+"""A fleet for one demonstration: started, supervised, and stopped however the demonstration ends."""
 
 from __future__ import annotations
 
@@ -22,15 +22,19 @@ from sage_local.fleet.status import FleetStatus
 from sage_local.fleet.supervisor import StartFailed, Supervisor
 
 Scenario = Callable[[sage.AsyncClient], Awaitable[list[str]]]
-"""What is shown on a fleet that is READY; returns everything that went wrong."""
+"""Runs on a fleet that is READY; returns messages about everything that went wrong."""
 
 
 class Interrupted(Exception):
-    """SIGINT or SIGTERM came."""
+    """SIGINT or SIGTERM arrived."""
 
 
 async def run_on_fleet(spec: FleetSpec, display: Display, scenario: Scenario) -> int:
-    """The exit status: 0 only if nothing went wrong, no process died and none is left; 130 if interrupted."""
+    """Start a fleet, run the scenario on it and stop it.
+
+    Returns:
+        0 if nothing went wrong, no process died and none is left; 1 otherwise; 130 if interrupted.
+    """
     directory = Path(tempfile.mkdtemp(prefix="sage-demo-"))
     fleet = DemoFleet(spec, StateDir(path=directory), display)
     try:
@@ -40,7 +44,7 @@ async def run_on_fleet(spec: FleetSpec, display: Display, scenario: Scenario) ->
         problems = None
     left = members(fleet.sessions)
     for member in left:
-        display.error(f"a process is left: {member.pid} {member.command}")
+        display.error(f"process still running: {member.pid} {member.command}")
     for problem in problems or ():
         display.error(problem)
     if problems or left:
@@ -54,7 +58,7 @@ async def run_on_fleet(spec: FleetSpec, display: Display, scenario: Scenario) ->
 
 
 class DemoFleet:
-    """One fleet.  ``sessions`` are those of every process it ever started."""
+    """The fleet of one demonstration.  ``sessions`` are those of all processes that it started."""
 
     def __init__(self, spec: FleetSpec, state: StateDir, display: Display) -> None:
         self._spec = spec
@@ -63,7 +67,11 @@ class DemoFleet:
         self.sessions: set[int] = set()
 
     async def run(self, scenario: Scenario) -> list[str]:
-        """Everything that went wrong.  Raises Interrupted, after the fleet was stopped."""
+        """Run the scenario and return messages about everything that went wrong.
+
+        Raises:
+            Interrupted: by a signal; the fleet is stopped.
+        """
         try:
             await asyncio.to_thread(make_model_if_needed, self._spec)
         except ModelNotMade as error:
@@ -111,14 +119,14 @@ class DemoFleet:
 
 
 def deaths(status: FleetStatus) -> list[str]:
-    """The processes that died since they were started, whether they were started again or not."""
+    """Return a message for each process that died, whether it was restarted or not."""
     died = [each for each in status.processes if each.restarts or each.state != "running"]
     return [f"{each.name} died (status {each.last_exit}) while requests ran" for each in died]
 
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
-    """SIGINT and SIGTERM raise Interrupted here, so that everything above stops in order."""
+    """Raise Interrupted in the block at SIGINT or SIGTERM, so that the fleet stops in order."""
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
     interrupted = False

@@ -1,4 +1,4 @@
-"""What a person sees.  The only place that knows rich."""
+"""Prints a demonstration with rich: lines, tables and progress bars."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _COLUMNS = ("class", "requests", "wait median", "wait worst", "TTFT median", "ta
 
 
 class Display:
-    """Lines and tables on stdout; colours only on a terminal."""
+    """Prints lines and tables to stdout, with colours only on a terminal."""
 
     def __init__(self) -> None:
         self.console = Console(highlight=False, soft_wrap=True)
@@ -34,17 +34,20 @@ class Display:
             self.console = Console(highlight=False, soft_wrap=True, width=PIPE_WIDTH)
 
     def say(self, line: str = "") -> None:
+        """Print a line."""
         self.console.print(escape(line))
 
     def heading(self, line: str) -> None:
+        """Print a heading after an empty line."""
         self.console.print(f"\n[bold]{escape(line)}[/bold]")
 
     def error(self, line: str) -> None:
+        """Print an error to stderr."""
         sys.stdout.flush()
         print(f"error: {line}", file=sys.stderr, flush=True)
 
     def request(self, outcome: Outcome) -> None:
-        """The line of a request that has just ended."""
+        """Print the line of a request of the policy demonstration that has just ended."""
         planned = outcome.planned
         name = planned.priority.name
         who = f"{outcome.request_id}  [{_CLASS_COLOURS[name]}]{name:<10}[/] {planned.kind:<11}"
@@ -58,7 +61,7 @@ class Display:
         self.console.print(f"  {who} {escape(f'{where}  {outcome.why}{again}')}")
 
     def split_request(self, seen: SplitRequest) -> None:
-        """The line of a request that was split, or was not, and has just ended."""
+        """Print the line of a request of the prefill/decode demonstration that has just ended."""
         who = f"{seen.kind:<9}"
         if seen.error or seen.decision is None or seen.timings is None:
             self.console.print(f"  {who} [bold red]FAILED[/] {escape(seen.error)}")
@@ -76,7 +79,7 @@ class Display:
         )
 
     def interference(self, found: dict[str, Figures]) -> None:
-        """The table of the comparison, and what it says."""
+        """Print the comparison of both arrangements as a table and in a sentence."""
         table = Table(title="short streams while long prompts arrive", title_justify="left", title_style="bold")
         columns = ("inter-token p50", "p99", "longest pause", "TTFT of the long", "short", "long", "split")
         for column in ("two engines", *columns):
@@ -95,7 +98,7 @@ class Display:
         )
 
     def round(self, this: Round) -> None:
-        """The table of a policy."""
+        """Print the results of one policy."""
         table = Table(title=f"{this.policy}: the burst, by class", title_justify="left", title_style="bold")
         for column in _COLUMNS:
             table.add_column(column, justify="left" if column == "class" else "right")
@@ -118,7 +121,7 @@ class Display:
 
 
 class LoadingDisplay:
-    """How the engines come up: a bar each on a terminal, else a line per change."""
+    """Shows the start of the engines: a progress bar each on a terminal, else a line per change."""
 
     def __init__(self, display: Display) -> None:
         self._on_terminal = display.console.is_terminal
@@ -135,14 +138,14 @@ class LoadingDisplay:
         self.finish()
 
     def finish(self) -> None:
-        """Takes the bars away.  Idempotent."""
+        """Remove the bars; idempotent."""
         self._on_terminal = False
         if self._bars is not None:
             self._bars.stop()
             self._bars = None
 
     def show(self, status: FleetStatus) -> None:
-        """Whatever a supervisor reports; the bars go when the start is over, however it went."""
+        """Show a status that the supervisor reports; remove the bars when the start is over."""
         if status.phase is not FleetPhase.STARTING:
             self.finish()
         if not self._on_terminal:
@@ -154,7 +157,7 @@ class LoadingDisplay:
                 _move(bars, task, instance)
 
     def _start(self, status: FleetStatus) -> Progress:
-        """A bar per executor from the first moment: a display that is empty at first scrolls the screen."""
+        """Start with a bar per executor: a display that grows later would scroll the screen."""
         columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[state]}"))
         bars = self._bars = Progress(*columns, TimeElapsedColumn(), console=Console(highlight=False), transient=True)
         for process in status.processes[1:]:
@@ -166,7 +169,7 @@ class LoadingDisplay:
 
 def _move(bars: Progress, task: TaskID, instance: InstanceProgress) -> None:
     share = 1.0 if instance.state == "ready" else instance.progress
-    total = None if share is None else 1.0  # a bar without a total only says that something goes on
+    total = None if share is None else 1.0  # a bar without a total only shows activity
     bars.update(task, completed=share or 0.0, total=total, state=instance.state)
 
 

@@ -1,4 +1,4 @@
-"""What the numbers show of each policy, in one sentence each; also that they show nothing."""
+"""Says in one sentence per policy which effect the results show, or that they show none."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from sage_client import Priority
 from sage_local.demo.round import Round, cost_per_1000_tokens, per_instance
 
-IN_ORDER = 0.97  # of pairs; events of neighbours may pass each other on their way here
+IN_ORDER = 0.97  # share of pairs; events of two neighbours may arrive here in reverse order
 
-SHORT_WAIT_S = 0.05  # who waits no longer has not been made to wait
+SHORT_WAIT_S = 0.05  # a shorter wait does not count as waiting
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Effect:
-    """Whether a policy's effect shows, and the numbers that say so."""
+    """Whether a policy's effect shows in the results, and the numbers."""
 
     policy: str
     shown: bool
@@ -26,7 +26,7 @@ class Effect:
 
 
 def effects(rounds: Mapping[str, Round], prices: Mapping[str, float]) -> list[Effect]:
-    """One for every round, in their order.  ``prices``: per hour, by instance."""
+    """Return the effect of each round, in order.  ``prices`` are per hour, by instance id."""
     fifo = rounds.get("fifo")
     return [_effect(each, fifo, prices) for each in rounds.values()]
 
@@ -81,8 +81,8 @@ def _cost_optimized(this: Round, fifo: Round | None, prices: Mapping[str, float]
     here = per_instance(this.trickle).get(cheapest, 0)
     there = per_instance(fifo.trickle).get(cheapest, 0) if fifo is not None else 0
     sentence = (
-        f"with room everywhere {here} of {len(this.trickle)} ran on {cheapest}, the cheapest ({there} under fifo), "
-        f"and 1,000 tokens cost {cost:.6f} ({before:.6f} under fifo, {cost / before - 1:+.0%})"
+        f"with free slots on every instance {here} of {len(this.trickle)} ran on {cheapest}, the cheapest "
+        f"({there} under fifo), and 1,000 tokens cost {cost:.6f} ({before:.6f} under fifo, {cost / before - 1:+.0%})"
         if before
         else f"nothing has a price: {here} of {len(this.trickle)} ran on {cheapest}"
     )

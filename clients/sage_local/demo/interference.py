@@ -1,4 +1,4 @@
-"""What long prompts do to streams that decode meanwhile: one turn of a load, and its figures."""
+"""Measures how long prompts delay streams that decode meanwhile: one turn of a load, and its figures."""
 
 from __future__ import annotations
 
@@ -11,53 +11,59 @@ import sage_client as sage
 from sage_local.demo.prompts import Prompts
 from sage_local.demo.split_request import SplitRequest, run_request
 
-STREAMS = 4  # short ones at any moment
+STREAMS = 4  # short streams at the same time
 SHORT_PROMPT, SHORT_OUTPUT = 64, 96  # tokens
 LONG_OUTPUT = 8  # tokens
-PREFILL_SHARE = 0.4  # of one engine's time, that the long prompts take
-FEWEST, MOST = 3, 20  # long prompts of a turn
+PREFILL_SHARE = 0.4  # share of one engine's time that the long prompts take
+FEWEST, MOST = 3, 20  # long prompts in a turn
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Load:
-    """Long prompts at an even pace, while ``STREAMS`` readers each ask for one short answer after another."""
+    """A turn's load: long prompts at an even pace, while ``STREAMS`` readers each send short requests in sequence."""
 
-    longs: int
-    long_tokens: int
-    every_s: float
+    longs: int  # number of long prompts
+    long_tokens: int  # prompt tokens of each
+    every_s: float  # seconds between two of them
 
     @classmethod
     def fitting(cls, *, long_tokens: int, prefill_s: float, turn_s: float) -> Load:
-        """``prefill_s``: of one long prompt on an idle engine.  ``turn_s``: how long a turn is meant to take."""
+        """Return a load for a turn of about ``turn_s`` seconds.
+
+        ``prefill_s`` is the prefill time in seconds of one long prompt on an idle engine.
+        """
         every_s = prefill_s / PREFILL_SHARE
         return cls(longs=min(max(round(turn_s / every_s), FEWEST), MOST), long_tokens=long_tokens, every_s=every_s)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Turn:
+    """The requests of one turn."""
+
     shorts: tuple[SplitRequest, ...]
     longs: tuple[SplitRequest, ...]
 
     @property
     def problems(self) -> list[str]:
+        """Messages of the requests that failed."""
         return [f"{each.kind} request: {each.error}" for each in (*self.shorts, *self.longs) if each.error]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Figures:
-    """Over all turns of one arrangement.  Seconds, but for the last three."""
+    """The figures of all turns of one arrangement."""
 
-    itl_p50_s: float  # between two messages with tokens of a short stream
-    itl_p99_s: float
-    longest_pause_s: float  # median over the short streams of each one's longest
-    long_ttft_s: float  # median
-    shorts: int
-    longs: int
-    split: int  # of the long ones
+    itl_p50_s: float  # seconds between two messages with tokens of a short stream
+    itl_p99_s: float  # seconds
+    longest_pause_s: float  # seconds; median of the short streams' longest pauses
+    long_ttft_s: float  # seconds; median time to first token of the long requests
+    shorts: int  # short requests
+    longs: int  # long requests
+    split: int  # long requests that were split
 
 
 async def run_turn(client: sage.AsyncClient, prompts: Prompts, load: Load) -> Turn:
-    """Ends when the long ones have; short ones under way then are read to their end."""
+    """Run the load until all long requests ended, then let running short requests finish."""
     over = asyncio.Event()
     async with asyncio.TaskGroup() as group:
         readers = [group.create_task(_read(client, prompts, over), name=f"reader-{n}") for n in range(STREAMS)]
@@ -69,13 +75,17 @@ async def run_turn(client: sage.AsyncClient, prompts: Prompts, load: Load) -> Tu
 
 
 def figures(turns: Sequence[Turn]) -> Figures:
-    """Raises ValueError if nothing was measured."""
+    """Compute the figures of an arrangement's turns.
+
+    Raises:
+        ValueError: no short or no long request finished.
+    """
     shorts = [each for turn in turns for each in turn.shorts if each.gaps and not each.error]
     longs = [each for turn in turns for each in turn.longs if not each.error]
     gaps = [gap for each in shorts for gap in each.gaps]
     firsts = [each.ttft_s for each in longs if each.ttft_s is not None]
     if len(gaps) < 2 or not firsts:
-        raise ValueError("no short stream or no long one came to its end")
+        raise ValueError("no short or no long request finished")
     percentiles = statistics.quantiles(gaps, n=100)
     return Figures(
         itl_p50_s=percentiles[49],

@@ -1,4 +1,4 @@
-"""What became of one request."""
+"""Runs one planned request and records its outcome."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from sage_local.demo.workload import Planned
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
-    """Times are seconds; those of the server count from acceptance."""
+    """The outcome of a planned request.  Durations are seconds, measured by the scheduler."""
 
     planned: Planned
     request_id: str
-    error: str = ""  # why it failed, or what is wrong with what came; empty if all is well
+    error: str = ""  # why it failed or which tokens are missing; empty if all went well
     accepted_at: float | None = None  # on this process's monotonic clock
-    scheduled_at: float | None = None  # first placement, on the same
-    instance_id: str = ""  # where it ran last
-    why: str = ""  # the first reason of its first placement
+    scheduled_at: float | None = None  # first placement, on the same clock
+    instance_id: str = ""  # of its last placement
+    why: str = ""  # the main reason of its first placement
     wait_s: float | None = None  # acceptance to first placement
     ttft_s: float | None = None  # acceptance to first token
     tokens: int = 0  # output tokens that arrived
-    tokens_per_s: float | None = None  # after the first
-    cost: float = 0.0  # by the price of the instances used
-    slo_met: bool | None = None  # every target; None if there is none
+    tokens_per_s: float | None = None  # after the first token
+    cost: float = 0.0  # in the currency of the instances' prices
+    slo_met: bool | None = None  # whether every target was met; None if it has none
     attempts: int = 0
 
 
 async def run_planned(client: sage.AsyncClient, planned: Planned, *, model: str, prefix: str) -> Outcome:
-    """Sends the request when it is due and reads its stream to the end.  Never raises for what the server says."""
+    """Send the request when it is due and read its stream to the end; errors of the server go into the outcome."""
     await asyncio.sleep(planned.after_s)
     prompt = None if planned.as_chat else planned.prompt
     request_id = f"{prefix}-{planned.name}"
@@ -73,7 +73,7 @@ def _what_is_wrong(planned: Planned, arrived: int, result: sage.Completion) -> s
     said = result.usage.completion_tokens
     if arrived == said == planned.output_tokens:
         return ""
-    return f"{planned.output_tokens} tokens were asked for, {said} reported, {arrived} arrived"
+    return f"{planned.output_tokens} tokens requested, {said} reported, {arrived} arrived"
 
 
 def _rate(tokens: int, decode_s: float | None) -> float | None:

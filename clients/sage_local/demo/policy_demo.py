@@ -1,4 +1,4 @@
-"""The demonstration from start to end."""
+"""The demonstration of the five policies: the same load under each, and what the results show."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from sage_local.fleet.spec import FleetSpec
 
 POLICIES = ("fifo", "priority", "slo_aware", "cost_optimized", "adaptive")
 EXECUTORS = 2
-MAX_RUNNING = 4  # sequences at once per executor: few, so that requests really queue
-PRICES = (3.0, 1.0)  # per hour; the cheap one is not the one that ties would go to
-BURST_S = 5.0  # how long the burst under each policy is meant to take
+MAX_RUNNING = 4  # sequences per executor at the same time; few, so that requests really queue
+PRICES = (3.0, 1.0)  # per hour; ties go to the expensive instance
+BURST_S = 5.0  # intended seconds of the burst under each policy
 ROUND_TIMEOUT_S = 600.0
 
 
 def policy_demo_spec(engine: str, model: str) -> FleetSpec:
-    """Two executors on a free port of this machine."""
+    """Return the spec of two executors on a free port of this machine."""
     return FleetSpec(
         executors=EXECUTORS,
         engine="simulated" if engine == "simulated" else "vllm",
@@ -42,12 +42,12 @@ def policy_demo_spec(engine: str, model: str) -> FleetSpec:
 
 
 async def run_policy_demo(spec: FleetSpec, display: Display, *, burst_s: float = BURST_S) -> int:
-    """The exit status, as ``run_on_fleet`` gives it: 0 only if every request ended well."""
+    """Run the demonstration; return the exit status of ``run_on_fleet``, 0 only if every request finished."""
     return await run_on_fleet(spec, display, PolicyDemo(spec, display, burst_s=burst_s).run)
 
 
 class PolicyDemo:
-    """One showing."""
+    """Runs the load under each policy on a fleet that is READY."""
 
     def __init__(self, spec: FleetSpec, display: Display, *, burst_s: float) -> None:
         self._display = display
@@ -55,6 +55,7 @@ class PolicyDemo:
         self._model = served_name_of(spec)
 
     async def run(self, client: sage.AsyncClient) -> list[str]:
+        """Run all rounds; return what went wrong."""
         try:
             calibration = await calibrate(client, burst_s=self._burst_s)
         except sage.SageError as error:
@@ -88,8 +89,8 @@ class PolicyDemo:
         summary = next((each.summary for each in status.available if each.name == policy), "")
         self._display.heading(f"{policy}: {summary}")
         began = time.monotonic()
-        urgent = await self._play_all(client, burst(calibration), policy)
-        waiting = await self._play_all(client, trickle(calibration), policy)
+        urgent = await self._run_all(client, burst(calibration), policy)
+        waiting = await self._run_all(client, trickle(calibration), policy)
         duration_s = time.monotonic() - began
         this = Round(
             policy=policy,
@@ -101,7 +102,7 @@ class PolicyDemo:
         self._display.round(this)
         return this
 
-    async def _play_all(self, client: sage.AsyncClient, plan: Sequence[Planned], policy: str) -> tuple[Outcome, ...]:
+    async def _run_all(self, client: sage.AsyncClient, plan: Sequence[Planned], policy: str) -> tuple[Outcome, ...]:
         async def one(planned: Planned) -> Outcome:
             outcome = await run_planned(client, planned, model=self._model, prefix=policy)
             self._display.request(outcome)
@@ -120,7 +121,7 @@ class PolicyDemo:
 
 
 async def _switches_since(client: sage.AsyncClient, policy: str, duration_s: float) -> tuple[sage.PolicySwitch, ...]:
-    """What ``adaptive`` did in this round, oldest first."""
+    """Return the switches that ``adaptive`` made in this round, oldest first."""
     if policy != "adaptive":
         return ()
     status = await client.get_policy()

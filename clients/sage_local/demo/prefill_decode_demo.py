@@ -1,4 +1,4 @@
-"""The demonstration of prefill/decode separation from start to end."""
+"""The demonstration of prefill/decode separation: a mix of requests, then a comparison."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from sage_local.fleet.spec import FleetSpec
 
 PREFILL, DECODE = "executor-1", "executor-2"
 ROLES = {PREFILL: "prefilling", DECODE: "decoding"}
-LONG_TOKENS = 3_000  # prompt tokens, or three quarters of what the model takes
-THRESHOLD = 2_048  # input tokens from which a prompt is split, or two thirds of a long one
+LONG_TOKENS = 3_000  # prompt tokens of a long request, or three quarters of the model's length
+THRESHOLD = 2_048  # prompt tokens from which requests are split, or two thirds of a long one
 MIX = ("short", "long", "short", "ratio", "short", "one token", "long", "short", "long", "short")
 MIX_GAP_S = 0.3
 TURNS = ("general", "split", "general", "split")
-TURN_S = 12.0  # how long a turn of the comparison is meant to take
+TURN_S = 12.0  # intended seconds of a turn of the comparison
 TURN_TIMEOUT_S = 300.0
 PAIR_TIMEOUT_S = 60.0
 POLL_S = 0.05
 
 
 def prefill_decode_demo_spec(engine: str, model: str) -> FleetSpec:
-    """One prefill and one decode executor on a free port of this machine."""
+    """Return the spec of one prefill and one decode executor on a free port of this machine."""
     return FleetSpec(
         executors=len(ROLES),
         roles=tuple(ROLES.values()),
@@ -41,18 +41,19 @@ def prefill_decode_demo_spec(engine: str, model: str) -> FleetSpec:
 
 
 async def run_prefill_decode_demo(spec: FleetSpec, display: Display, *, turn_s: float = TURN_S) -> int:
-    """The exit status, as ``run_on_fleet`` gives it: 0 only if every request ended well and the long ones were split."""
+    """Run the demonstration; return 0 only if every request finished and the long ones were split."""
     return await run_on_fleet(spec, display, PrefillDecodeDemo(display, turn_s=turn_s).run)
 
 
 class PrefillDecodeDemo:
-    """One showing, on a fleet of one prefill and one decode executor."""
+    """Runs both parts on a READY fleet of one prefill and one decode executor."""
 
     def __init__(self, display: Display, *, turn_s: float) -> None:
         self._display = display
         self._turn_s = turn_s
 
     async def run(self, client: sage.AsyncClient) -> list[str]:
+        """Run the mix and the comparison; return what went wrong."""
         try:
             prompts = await Prompts.measured(client)
             long_tokens = await self._long_tokens(client)
@@ -60,7 +61,7 @@ class PrefillDecodeDemo:
                 "threshold", threshold_input_tokens=min(THRESHOLD, long_tokens * 2 // 3), threshold_ratio=4.0
             )
             await self._pair_up(client)
-            mix = await self._play_mix(client, prompts, long_tokens)
+            mix = await self._run_mix(client, prompts, long_tokens)
             problems = [f"{each.kind} request: {each.error}" for each in mix if each.error] or not_split(mix)
             return problems or await self._compare(client, prompts, mix, long_tokens)
         except (sage.SageError, PairNotUsable) as error:
@@ -72,7 +73,7 @@ class PrefillDecodeDemo:
 
     # --- a mix of requests ------------------------------------------------------------------------
 
-    async def _play_mix(self, client: sage.AsyncClient, prompts: Prompts, long_tokens: int) -> list[SplitRequest]:
+    async def _run_mix(self, client: sage.AsyncClient, prompts: Prompts, long_tokens: int) -> list[SplitRequest]:
         config = (await client.get_prefill_decode()).config
         self._display.heading(
             f"long and short prompts; split from {config.threshold_input_tokens} prompt tokens on, or from "
@@ -135,7 +136,7 @@ class PrefillDecodeDemo:
     async def _prefill_s(
         self, client: sage.AsyncClient, prompts: Prompts, mix: list[SplitRequest], long_tokens: int
     ) -> float:
-        """Of one long prompt.  Those of the mix may have waited for one another: the quickest counts."""
+        """Return the shortest prefill time in seconds of the long requests; those of the mix may have waited."""
         alone = await run_request(client, "long", prompts.of(long_tokens), 2)
         taken = [each.timings.prefill_s for each in (*mix, alone) if each.kind == "long" and each.timings is not None]
         return min(each for each in taken if each is not None)
@@ -146,7 +147,12 @@ class PrefillDecodeDemo:
             await client.set_instance_role(name, "general")
 
     async def _pair_up(self, client: sage.AsyncClient) -> None:
-        """Raises SageError, PairNotUsable."""
+        """Give the executors their roles and wait until the pair is usable.
+
+        Raises:
+            SageError: the scheduler refused a change.
+            PairNotUsable: the pair is not usable in time.
+        """
         for name, role in ROLES.items():
             await client.set_instance_role(name, role)
         await client.set_prefill_decode("threshold")
@@ -161,17 +167,18 @@ class PrefillDecodeDemo:
 
 
 class PairNotUsable(Exception):
-    """The two executors cannot hand over."""
+    """The two executors cannot hand KV over."""
 
 
 def not_split(mix: list[SplitRequest]) -> list[str]:
-    """The long ones that ran whole, with what was said of it."""
+    """Return a message for each long request that was not split, with the reason."""
     return [
         f"a {each.kind} request was not split: {each.why}" for each in mix if each.kind == "long" and not each.split
     ]
 
 
 def wrongly_placed(found: dict[str, Figures]) -> list[str]:
+    """Return messages about requests that were split in the wrong arrangement, or not in the right one."""
     whole = found["split"].longs - found["split"].split
     problems = [f"{whole} long requests ran whole where they should have been split"] if whole else []
     if found["general"].split:

@@ -1,4 +1,4 @@
-"""Texts of a wanted length in tokens, whatever the tokenizer."""
+"""Makes prompts of a given length in tokens, for any tokenizer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WORDS = TEXT.split()
 
 
 class Prompts:
-    """No two of them begin alike, so that no prefix cache answers for an engine."""
+    """Makes prompts that all begin differently, so that no prefix cache shortens a prefill."""
 
     def __init__(self, tokens_per_word: float) -> None:
         self.tokens_per_word = tokens_per_word
@@ -25,12 +25,16 @@ class Prompts:
 
     @classmethod
     async def measured(cls, client: sage.AsyncClient) -> Self:
-        """Asks how many tokens words are.  Raises SageError."""
+        """Measure how many tokens a word has, with one request.
+
+        Raises:
+            SageError: the request failed.
+        """
         words = " ".join(random.Random(SEED).choices(WORDS, k=PROBE_WORDS))
         done = await client.generate(words, max_tokens=1, deadline=300.0).result()
         return cls(done.usage.prompt_tokens / PROBE_WORDS)
 
     def of(self, tokens: int) -> str:
-        """A text of about so many tokens."""
+        """Return a text of about ``tokens`` tokens."""
         words = self._dice.choices(WORDS, k=max(1, round(tokens / self.tokens_per_word) - 1))
         return " ".join([str(self._dice.randrange(10**6)), *words])

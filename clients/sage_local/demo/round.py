@@ -1,4 +1,4 @@
-"""One policy's turn, and its numbers."""
+"""The results of the load under one policy."""
 
 from __future__ import annotations
 
@@ -13,48 +13,52 @@ from sage_local.demo.outcome import Outcome
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClassNumbers:
-    """Of the burst's requests of one class.  Seconds; None where nothing was measured."""
+    """Figures of the burst's requests of one class.  Durations are seconds; None: nothing was measured."""
 
     priority: Priority
     requests: int
     wait_median_s: float | None
     wait_worst_s: float | None
     ttft_median_s: float | None
-    slo_met: int
-    slo_asked: int
+    slo_met: int  # requests that met every target
+    slo_asked: int  # requests that had a target
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Round:
-    """A policy and what happened under it."""
+    """The outcomes of all requests under one policy."""
 
     policy: str
     burst: tuple[Outcome, ...]
     trickle: tuple[Outcome, ...]
-    switches: tuple[PolicySwitch, ...] = ()  # those that ``adaptive`` made in this round, oldest first
+    switches: tuple[PolicySwitch, ...] = ()  # switches that ``adaptive`` made in this round, oldest first
     duration_s: float = 0.0
 
     @property
     def outcomes(self) -> tuple[Outcome, ...]:
+        """Outcomes of burst and trickle."""
         return self.burst + self.trickle
 
     @property
     def failures(self) -> tuple[Outcome, ...]:
+        """Outcomes of the requests that failed."""
         return tuple(each for each in self.outcomes if each.error)
 
     def by_class(self) -> list[ClassNumbers]:
+        """Return the burst's figures for each class with requests, the most urgent first."""
         return [_numbers(priority, _of(self.burst, priority)) for priority in Priority if _of(self.burst, priority)]
 
     def wait_median_s(self, priority: Priority) -> float | None:
+        """Return the median queue time in seconds of a class in the burst."""
         return median(each.wait_s for each in _of(self.burst, priority))
 
     def slo_met(self) -> tuple[int, int]:
-        """Of the burst: met, asked."""
+        """Return how many requests of the burst met every target, and how many had one."""
         asked = [each.slo_met for each in self.burst if each.slo_met is not None]
         return sum(asked), len(asked)
 
     def in_order_share(self) -> float | None:
-        """Of pairs in the burst: the share that was placed in the order in which it was accepted."""
+        """Return the share of pairs of burst requests that were placed in order of acceptance."""
         starts = [
             (each.accepted_at, each.scheduled_at)
             for each in self.burst
@@ -66,16 +70,18 @@ class Round:
 
 
 def per_instance(outcomes: Iterable[Outcome]) -> dict[str, int]:
-    """Requests by the instance they ran on last."""
+    """Count requests by the instance of their last placement."""
     return dict(sorted(Counter(each.instance_id for each in outcomes if each.instance_id).items()))
 
 
 def cost_per_1000_tokens(outcomes: Sequence[Outcome]) -> float | None:
+    """Return the cost of 1,000 output tokens; None without tokens."""
     tokens = sum(each.tokens for each in outcomes)
     return 1000 * sum(each.cost for each in outcomes) / tokens if tokens else None
 
 
 def median(values: Iterable[float | None]) -> float | None:
+    """Return the median of the known values; None if there is none."""
     known = [value for value in values if value is not None]
     return statistics.median(known) if known else None
 

@@ -1,4 +1,4 @@
-"""One request, as its reader sees it: whether it was split and why, and when its tokens came."""
+"""Runs one request and records whether it was split, why, and when its tokens arrived."""
 
 from __future__ import annotations
 
@@ -12,25 +12,26 @@ DEADLINE_S = 120.0
 
 @dataclass(slots=True, kw_only=True)
 class SplitRequest:
-    """Times are seconds."""
+    """The outcome of one request of the prefill/decode demonstration."""
 
     kind: str  # "long", "short", ...
-    max_tokens: int  # asked for, and none fewer: the end of the sequence is ignored
+    max_tokens: int  # output tokens requested; the end of the sequence is ignored
     prompt_tokens: int = 0
-    decision: sage.Decision | None = None  # of its first placement
+    decision: sage.Decision | None = None  # its first placement
     timings: sage.Timings | None = None
     attempts: int = 0
-    gaps: list[float] = field(default_factory=list)  # between two messages that carry tokens
-    tokens: int = 0
-    error: str = ""  # why it failed, or what is wrong with what came; empty if all is well
+    gaps: list[float] = field(default_factory=list)  # seconds between two messages with tokens
+    tokens: int = 0  # output tokens that arrived
+    error: str = ""  # why it failed or which tokens are missing; empty if all went well
 
     @property
     def split(self) -> bool:
+        """Whether prefill and decode ran on different instances."""
         return self.decision is not None and bool(self.decision.prefill_instance_id)
 
     @property
     def why(self) -> str:
-        """Why it was split or not; also why not where it should have been."""
+        """Why it was split or not, and why not if it should have been."""
         if self.decision is None:
             return ""
         instead = [reason for reason in self.decision.reasons if "should be split" in reason]
@@ -38,11 +39,12 @@ class SplitRequest:
 
     @property
     def ttft_s(self) -> float | None:
+        """Seconds from acceptance to the first token."""
         return self.timings.time_to_first_token_s if self.timings is not None else None
 
 
 async def run_request(client: sage.AsyncClient, kind: str, prompt: str, max_tokens: int) -> SplitRequest:
-    """Reads the stream to its end.  Never raises for what the server says."""
+    """Send a request and read its stream to the end; errors of the server go into the result."""
     seen = SplitRequest(kind=kind, max_tokens=max_tokens)
     stream = client.generate(prompt, max_tokens=max_tokens, ignore_eos=True, temperature=0.0, deadline=DEADLINE_S)
     last: float | None = None
@@ -62,5 +64,5 @@ async def run_request(client: sage.AsyncClient, kind: str, prompt: str, max_toke
         return seen
     seen.prompt_tokens, seen.timings, seen.attempts = done.usage.prompt_tokens, done.timings, done.attempts
     if seen.tokens != max_tokens:
-        seen.error = f"{max_tokens} tokens were asked for, {seen.tokens} arrived"
+        seen.error = f"{max_tokens} tokens requested, {seen.tokens} arrived"
     return seen

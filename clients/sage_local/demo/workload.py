@@ -1,9 +1,8 @@
-"""The load: what is asked, by whom, and when."""
+"""Plans the load of the policy demonstration: which requests are sent, in which class, and when."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sage_client import GenerateOptions, Priority
@@ -14,7 +13,7 @@ BURST_GAP_S = 0.02
 TRICKLE_REQUESTS = 8
 SHORTEST, LONGEST = 16, 512  # output tokens
 
-# A first target within reach when a class goes ahead of others, and out of reach when it waits its turn at the end.
+# Classes meet their target if they go ahead of others, and miss it if they wait their turn at the end.
 TTFT_SHARE = {
     Priority.CRITICAL: 0.5,
     Priority.HIGH: 0.5,
@@ -43,27 +42,27 @@ PROMPTS = {
 
 _B, _L, _N, _H, _C = Priority.BACKGROUND, Priority.LOW, Priority.NORMAL, Priority.HIGH, Priority.CRITICAL
 FIRST_WAVE = (_B, _B, _L, _B, _B, _L, _B, _B)
-"""Fills the slots with what is in no hurry, so that what comes later has to wait, or to go ahead."""
+"""Requests without hurry that fill all slots, so that later requests have to wait or go ahead."""
 
 LATER = (_L, _B, _L, _N, _N, _L, _B, _N, _L, _N, _N, _N, _N, _N, _H, _C, _H, _C, _H, _C, _H, _C, _C, _C)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Planned:
-    """One request to be."""
+    """One request to send."""
 
-    name: str  # short, for people; the request id is made of it
+    name: str  # short, for people; part of the request id
     priority: Priority
     kind: str  # "interactive", "chat", "batch"
-    after_s: float  # seconds after the part's begin
-    output_tokens: int  # exactly: the end of the sequence is ignored
+    after_s: float  # seconds after the start of the burst or trickle
+    output_tokens: int  # exact number; the end of the sequence is ignored
     prompt: str
     as_chat: bool
     ttft_target_s: float
     deadline_s: float
 
     def options(self) -> GenerateOptions:
-        """Keyword arguments of ``generate``."""
+        """Return keyword arguments of ``generate``."""
         said: GenerateOptions = {
             "priority": self.priority,
             "ttft_target": self.ttft_target_s,
@@ -81,7 +80,7 @@ class Planned:
 
 
 def burst(calibration: Calibration) -> list[Planned]:
-    """More than the engines can run at once, the urgent last."""
+    """Plan more requests than the engines can run at once, the most urgent last."""
     dice = random.Random(SEED)
     classes = (*FIRST_WAVE, *LATER)
     average = burst_tokens(calibration)
@@ -92,7 +91,7 @@ def burst(calibration: Calibration) -> list[Planned]:
 
 
 def trickle(calibration: Calibration) -> list[Planned]:
-    """A request now and then: there is always room on any instance, so where it goes is a matter of choice."""
+    """Plan requests far enough apart that every instance has a free slot, so that the placement is free."""
     dice = random.Random(SEED + 1)
     classes = [_N, _H, _L, _N, _C, _B, _N, _H]
     average = max(SHORTEST, burst_tokens(calibration) // 2)
@@ -104,13 +103,13 @@ def trickle(calibration: Calibration) -> list[Planned]:
 
 
 def burst_tokens(calibration: Calibration) -> int:
-    """Average output tokens with which the burst takes about as long as it is meant to."""
+    """Return the average output tokens with which the burst takes about its intended time."""
     wanted = calibration.burst_s * calibration.tokens_per_s / (len(FIRST_WAVE) + len(LATER))
     return round(min(max(wanted, SHORTEST), LONGEST))
 
 
 def expected_burst_s(calibration: Calibration) -> float:
-    """Seconds, by the rate measured and the tokens the burst has."""
+    """Return the expected seconds of the burst, by the measured rate."""
     average = burst_tokens(calibration)
     total = sum(LENGTHS[KINDS[priority]] * average for priority in (*FIRST_WAVE, *LATER))
     return total / calibration.tokens_per_s
@@ -138,7 +137,3 @@ def _planned(
         ttft_target_s=TTFT_SHARE[priority] * whole_s,
         deadline_s=max(120.0, 20 * whole_s),
     )
-
-
-def by_start(planned: Sequence[Planned]) -> list[Planned]:
-    return sorted(planned, key=lambda each: each.after_s)

@@ -1,8 +1,8 @@
 """Kills the processes of a fleet whose supervisor is gone, also after kill -9.
 
 ``python -m sage_local.fleet.reaper GRACE_S`` reads session ids from stdin, one per line: ``+ID`` adds a session and
-``-ID`` removes it.  Stdin ends when the supervisor ends.  Processes of the sessions that still run GRACE_S seconds later are
-killed.
+``-ID`` removes it.  Stdin ends when the supervisor ends.  Processes of these sessions that still run GRACE_S seconds
+later are killed.
 """
 
 from __future__ import annotations

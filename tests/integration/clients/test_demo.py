@@ -55,4 +55,4 @@ async def test_a_wrong_number_of_tokens_is_an_error(
     outcome = await run_planned(client, PLANNED, model="tiny", prefix="fifo")
 
     asked = PLANNED.output_tokens
-    assert outcome.error == f"{asked} tokens were asked for, {reported} reported, {arriving} arrived"
+    assert outcome.error == f"{asked} tokens requested, {reported} reported, {arriving} arrived"

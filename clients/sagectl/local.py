@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
 from sage_local.fleet.down import down as stop_fleet
@@ -24,35 +22,19 @@ _ENGINE = click.option(
 _MODEL = click.option("--model", default="", help="Hub id or path of the model.  [default: a tiny model made here]")
 
 
-class _Roles(click.ParamType):
-    """Comma-separated roles of executor 1, 2, ..."""
-
-    name = "roles"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
-        """Return the roles; fail on one that does not exist."""
-        if isinstance(value, tuple):
-            return value
-        roles = tuple(part.strip().lower() for part in value.split(","))
-        for role in roles:
-            if role not in ROLES:
-                self.fail(f"{role!r} is not a role; the roles are: {', '.join(ROLES)}", param, ctx)
-        return roles
+def _roles(text: str) -> tuple[str, ...]:
+    roles = tuple(part.strip().lower() for part in text.split(",")) if text else ()
+    for role in roles:
+        if role not in ROLES:
+            raise click.BadParameter(f"{role!r} is not a role; the roles are: {', '.join(ROLES)}")
+    return roles
 
 
-class _Prices(click.ParamType):
-    """Comma-separated prices per hour of executor 1, 2, ..."""
-
-    name = "prices"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
-        """Return the prices; fail on text that is not a number."""
-        if isinstance(value, tuple):
-            return value
-        try:
-            return tuple(float(part) for part in value.split(","))
-        except ValueError:
-            self.fail(f"{value!r} is not a list of numbers", param, ctx)
+def _prices(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(",")) if text else ()
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is not a list of numbers") from None
 
 
 @click.command()
@@ -65,7 +47,7 @@ class _Prices(click.ParamType):
     help=f"Number of executors.  [default: as many as roles, else {_DEFAULTS.executors}]",
 )
 @click.option(
-    "--roles", type=_Roles(), default=(), metavar="R,R,...", help=f"Roles of executor 1, 2, ...: {', '.join(ROLES)}."
+    "--roles", type=_roles, default="", metavar="R,R,...", help=f"Roles of executor 1, 2, ...: {', '.join(ROLES)}."
 )
 @click.option(
     "--pd", is_flag=True, help=f"Prefill/decode separation: short for --roles {','.join(PREFILL_DECODE_ROLES)}."
@@ -88,7 +70,7 @@ class _Prices(click.ParamType):
     help="Sequences that an executor runs at the same time.  [default: the engine's own]",
 )
 @click.option(
-    "--price-per-hour", type=_Prices(), default=(), metavar="P,P,...", help="Prices of executor 1, 2, ...  [default: 0]"
+    "--price-per-hour", type=_prices, default="", metavar="P,P,...", help="Prices of executor 1, 2, ...  [default: 0]"
 )
 @click.option(
     "--start-timeout",

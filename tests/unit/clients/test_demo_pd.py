@@ -51,7 +51,7 @@ def test_what_failed_is_a_problem_and_in_no_figure() -> None:
 
 
 def test_nothing_measured_is_no_figure() -> None:
-    with pytest.raises(ValueError, match="no short stream or no long one"):
+    with pytest.raises(ValueError, match="no short or no long request finished"):
         figures([Turn(shorts=(), longs=(long(),))])
 
 

@@ -39,7 +39,7 @@ EVENT_STYLES = {
 
 def story(told: Explanation) -> RenderableType:
     """Return the history of a request, ready to print."""
-    parts: list[RenderableType] = [_headline(told), *_standing(told), Text(), _history(told)]
+    parts: list[RenderableType] = [_headline(told), *_status(told), Text(), _history(told)]
     if told.time_slices:
         parts += [Text(), _times(told)]
     return Group(*parts)
@@ -55,7 +55,7 @@ def _headline(told: Explanation) -> Text:
     return Text.assemble((told.request_id, "bold"), ": ", (state, style), f" ({', '.join(about)})")
 
 
-def _standing(told: Explanation) -> Iterator[Text]:
+def _status(told: Explanation) -> Iterator[Text]:
     if told.error:
         yield Text(f"ended with: {told.error}", style="red")
     if told.queue_position:

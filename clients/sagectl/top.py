@@ -22,7 +22,7 @@ from sagectl.keys import Keys
 from sagectl.screen import save_svg, show, stdout_console
 from sagectl.sentences import sentence
 from sagectl.top_feed import Feed
-from sagectl.top_frame import Standing, frame
+from sagectl.top_frame import ConnectionState, frame
 
 DECISIONS = 64  # recent decisions to ask for; as many are shown as fit
 KEY_S = 0.1  # seconds between two looks at the keyboard and the feed
@@ -68,14 +68,14 @@ def _show_once(client: Client, address: str, svg: Path | None, *, as_json: bool)
     with closing(client.watch_fleet(recent_decisions=DECISIONS)) as snapshots:
         snapshot = next(snapshots)
     if svg is not None:
-        lines = frame(snapshot, Standing(address=address), PICTURE_WIDTH, PICTURE_HEIGHT)
+        lines = frame(snapshot, ConnectionState(address=address), PICTURE_WIDTH, PICTURE_HEIGHT)
         save_svg(_shown(lines), svg, title="sagectl top", width=PICTURE_WIDTH)
     if as_json:
         print_json(snapshot, indent=None)
     else:
         console = stdout_console()
         height = console.height - 1 if console.is_terminal else None
-        show(_shown(frame(snapshot, Standing(address=address), console.width, height)), console)
+        show(_shown(frame(snapshot, ConnectionState(address=address), console.width, height)), console)
 
 
 def _write_lines(feed: Feed) -> None:
@@ -92,7 +92,7 @@ def _live(feed: Feed, address: str) -> None:
     view = _View(address)
     with Keys() as keys, Live(console=Console(highlight=False), screen=True, auto_refresh=False) as live:
         while "q" not in keys.pressed(KEY_S).lower():
-            view.hear(feed)
+            view.update(feed)
             size = shutil.get_terminal_size()
             if view.due(size):
                 live.update(_shown(view.lines(size)), refresh=True)
@@ -108,7 +108,7 @@ class _View:
         self._came_at = self._drawn_at = float("-inf")
         self._drawn: tuple[int, int] | None = None
 
-    def hear(self, feed: Feed) -> None:
+    def update(self, feed: Feed) -> None:
         """Take the newest snapshot or error from the feed."""
         heard = feed.take(0)
         if isinstance(heard, FleetSnapshot):
@@ -129,7 +129,7 @@ class _View:
     def lines(self, size: tuple[int, int]) -> list[Text]:
         """Return the lines of the screen for (columns, lines)."""
         age_s = time.monotonic() - self._came_at
-        return frame(self._snapshot, Standing(address=self._address, trouble=self._trouble, age_s=age_s), *size)
+        return frame(self._snapshot, ConnectionState(address=self._address, trouble=self._trouble, age_s=age_s), *size)
 
 
 def _shown(lines: list[Text]) -> Group:

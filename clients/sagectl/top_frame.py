@@ -15,7 +15,7 @@ NARROWEST = 60  # columns; a narrower terminal truncates lines
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Standing:
+class ConnectionState:
     """The state of the connection behind a frame."""
 
     address: str  # of the scheduler
@@ -23,7 +23,7 @@ class Standing:
     age_s: float = 0.0  # seconds since the snapshot arrived
 
 
-def frame(snapshot: FleetSnapshot | None, standing: Standing, width: int, height: int | None) -> list[Text]:
+def frame(snapshot: FleetSnapshot | None, connection: ConnectionState, width: int, height: int | None) -> list[Text]:
     """Return at most ``height`` lines (None: all) of at most ``width`` columns.
 
     What does not fit is left out in this order: older failovers and decisions, pairs, queues, READY instances; then
@@ -31,9 +31,9 @@ def frame(snapshot: FleetSnapshot | None, standing: Standing, width: int, height
     """
     width = max(width, NARROWEST)
     if snapshot is None:
-        return [_first_words(standing, width)]
+        return [_first_words(connection, width)]
     sections = [
-        Section(title=None, lines=list(_head(snapshot, standing, width)), least=4),
+        Section(title=None, lines=list(_head(snapshot, connection, width)), least=4),
         instances(snapshot.instances, width),
         queues(snapshot.queues, width),
         prefill_decode(snapshot.prefill_decode, width),
@@ -41,24 +41,24 @@ def frame(snapshot: FleetSnapshot | None, standing: Standing, width: int, height
         decisions(snapshot.decisions, width),
     ]
     lines = fit([section for section in sections if section.lines], height)
-    if standing.trouble:
+    if connection.trouble:
         for line in lines[1:]:
             line.stylize("dim")
     return [_cut(line, width) for line in lines]
 
 
-def _first_words(standing: Standing, width: int) -> Text:
-    said = f"connecting to {standing.address}"
-    return _cut(Text(f"{said}: {standing.trouble}" if standing.trouble else said, style="yellow"), width)
+def _first_words(connection: ConnectionState, width: int) -> Text:
+    said = f"connecting to {connection.address}"
+    return _cut(Text(f"{said}: {connection.trouble}" if connection.trouble else said, style="yellow"), width)
 
 
-def _head(snapshot: FleetSnapshot, standing: Standing, width: int) -> Iterator[Text]:
-    if standing.trouble:
-        said = f"reconnecting to {standing.address}; data is {standing.age_s:.0f} s old: {standing.trouble}"
+def _head(snapshot: FleetSnapshot, connection: ConnectionState, width: int) -> Iterator[Text]:
+    if connection.trouble:
+        said = f"reconnecting to {connection.address}; data is {connection.age_s:.0f} s old: {connection.trouble}"
         yield Text(said, style="bold yellow")
     else:
         policy = f"{snapshot.policy} → {snapshot.delegate}" if snapshot.delegate else snapshot.policy
-        left = Text.assemble(("SAGE", "bold"), f" {standing.address}  up {duration(snapshot.uptime_s)}")
+        left = Text.assemble(("SAGE", "bold"), f" {connection.address}  up {duration(snapshot.uptime_s)}")
         yield _spread(left, Text.assemble("policy ", (policy, "bold cyan")), width)
     yield _rates(snapshot)
     yield _attainment(snapshot)

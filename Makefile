@@ -5,14 +5,14 @@ PYTHON ?= python3
 MODEL  ?=
 ENGINE ?= vllm
 N      ?= 2
-ROLES  ?= $(if $(PD),$(PD_ROLES))
+ROLES  ?=
 
 VENV       := .venv
 PY         := $(VENV)/bin/python
+SAGECTL    := $(PY) -m sagectl
 PROTOC_PY  := .venv-protoc/bin/python
 LOCK_VENV  := .venv-lock
 TINY_MODEL := .cache/tiny-model
-PD_ROLES   := prefilling,decoding
 
 # PyTorch's CPU build, asked for by its full name: plain `torch` would be the CUDA build on most machines.
 TORCH_CPU       := torch==2.13.0+cpu
@@ -32,6 +32,9 @@ SERVICE_PROTOS  = $(shell grep -l '^service ' $(PROTOS))
 PROTOC         := $(PROTOC_PY) -m grpc_tools.protoc --proto_path=protos --proto_path=protos/third_party \
 	--plugin=protoc-gen-mypy=.venv-protoc/bin/protoc-gen-mypy \
 	--plugin=protoc-gen-mypy_grpc=.venv-protoc/bin/protoc-gen-mypy_grpc
+
+# How many executors `make up` starts: as many as roles, else N.
+FLEET := $(if $(ROLES),--roles '$(ROLES)',$(if $(PD),--pd,--executors '$(N)'))
 
 # A simulated engine does not need vLLM installed.
 ENGINE_SETUP := $(if $(filter vllm,$(ENGINE)),setup-vllm,setup)
@@ -200,16 +203,16 @@ bench: setup-vllm ## the benchmarks: a table of what was measured
 # ---------------------------------------------------------------- running
 
 demo: $(ENGINE_SETUP) ## two engines under five policies, live (ENGINE=simulated, MODEL=... work)
-	@$(PY) -m demo --model '$(MODEL)' --engine '$(ENGINE)'
+	@$(SAGECTL) demo --engine '$(ENGINE)' --model '$(MODEL)'
 
 demo-pd: $(ENGINE_SETUP) ## one prefill and one decode engine, live, and what long prompts do to short streams
-	@$(PY) -m demo --pd --model '$(MODEL)' --engine '$(ENGINE)'
+	@$(SAGECTL) demo --pd --engine '$(ENGINE)' --model '$(MODEL)'
 
 up: $(ENGINE_SETUP) ## start the scheduler on 127.0.0.1:50051 and N executors in the background
-	@$(PY) -m fleet up $(if $(ROLES),--roles '$(ROLES)',--executors '$(N)') --engine '$(ENGINE)' --model '$(MODEL)'
+	@$(SAGECTL) up $(FLEET) --engine '$(ENGINE)' --model '$(MODEL)'
 
 down: setup ## stop what `make up` started
-	@$(PY) -m fleet down
+	@$(SAGECTL) down
 
 # ---------------------------------------------------------------- tidying
 

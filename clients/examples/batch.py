@@ -1,8 +1,9 @@
-"""Many prompts, a bounded number of them at once; a full queue is waited out as long as the scheduler says.
+"""Sends many prompts, a limited number at a time; waits while a queue is full, as long as the scheduler says.
 
     python clients/examples/batch.py prompts.txt [--at-once N] [--address HOST:PORT] > answers.jsonl
 
-One prompt per line in, one JSON object per line out, in the order in which they end.  Exit status 1 if any failed.
+Reads one prompt per line and prints one JSON object per line, in the order in which they end.  The exit status is 1 if
+a request failed.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ from pathlib import Path
 
 import sage_client as sage
 
-ATTEMPTS = 5  # of a request that the scheduler cannot take now
+ATTEMPTS = 5  # for a request that the scheduler cannot accept now
 
 
 async def main() -> int:
+    """Send all prompts; return the exit status."""
     parser = argparse.ArgumentParser()
     parser.add_argument("prompts", type=Path)
     parser.add_argument("--at-once", type=int, default=32)
@@ -27,12 +29,12 @@ async def main() -> int:
     parser.add_argument("--max-tokens", type=int, default=64)
     options = parser.parse_args()
     prompts = options.prompts.read_text().splitlines()
-    room = asyncio.Semaphore(options.at_once)
+    slots = asyncio.Semaphore(options.at_once)
 
     async with sage.AsyncClient(options.address) as client:
 
         async def one(number: int, prompt: str) -> bool:
-            async with room:
+            async with slots:
                 answer = await ask(client, prompt, options.model, options.max_tokens)
             print(json.dumps({"line": number, **answer}), flush=True)
             return "error" not in answer
@@ -42,7 +44,7 @@ async def main() -> int:
 
 
 async def ask(client: sage.AsyncClient, prompt: str, model: str, max_tokens: int) -> dict[str, object]:
-    """The answer, or why there is none."""
+    """Return the answer, or the error if there is none."""
     for attempt in range(1, ATTEMPTS + 1):
         try:
             result = await client.generate(

@@ -1,4 +1,4 @@
-"""A conversation on the terminal: each answer streams as it comes, Ctrl-C cancels the one that runs.
+"""Holds a conversation on the terminal: answers are streamed, Ctrl-C cancels the current one.
 
 python clients/examples/chat.py [--address HOST:PORT] [--model NAME] [--max-tokens N]
 """
@@ -14,6 +14,7 @@ import sage_client as sage
 
 
 def main() -> int:
+    """Read the options and hold the conversation; return the exit status."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--address", default=sage.DEFAULT_ADDRESS)
     parser.add_argument("--model", default="")
@@ -24,7 +25,10 @@ def main() -> int:
 
 
 def converse(client: sage.Client, model: str, max_tokens: int) -> int:
-    """Until the end of stdin.  The whole conversation goes with every turn; the session keeps it near its cache."""
+    """Send every line of stdin with the whole conversation; return the exit status.
+
+    The session prefers the instance that cached the conversation.
+    """
     turns: list[sage.ChatMessage] = []
     session = uuid.uuid4().hex
     for line in prompts():
@@ -48,7 +52,7 @@ def converse(client: sage.Client, model: str, max_tokens: int) -> int:
 
 
 def prompts() -> Iterator[str]:
-    """Lines a person types; an empty one is passed over."""
+    """Yield the lines that the user types, without empty ones."""
     while True:
         try:
             line = input("> " if sys.stdin.isatty() else "").strip()

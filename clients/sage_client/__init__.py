@@ -1,4 +1,4 @@
-"""Python SDK of the SAGE control plane: submit requests, stream their tokens, look at and steer the fleet.
+"""Python SDK of the SAGE control plane: submit requests, stream their tokens, inspect and configure the fleet.
 
 >>> async with AsyncClient("127.0.0.1:50051") as client:
 ...     async for piece in client.generate("Once upon a time", max_tokens=32).text():

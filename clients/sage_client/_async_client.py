@@ -43,19 +43,20 @@ DEADLINE_GRACE_S = 10.0
 
 
 class AsyncClient:
-    """Speaks to one scheduler.  Made and used on one event loop; any number of its tasks may share it.
+    """Calls one scheduler.  Create and use it on one event loop; any number of tasks may share it.
 
     Args:
         address: ``host:port`` of the scheduler.
-        tenant: owner of the requests; ignored where the token names one.
-        tls_ca: PEM file of the authority that signed the scheduler's certificate; turns TLS on.
-        tls: TLS with the system's authorities.
-        tls_cert: PEM file of the client's own certificate, where the scheduler asks for one; goes with ``tls_key``.
+        tenant: owner of the requests; ignored if the token names one.
+        tls_ca: PEM file of the certificate authority that signed the scheduler's certificate; enables TLS.
+        tls: use TLS with the system's certificate authorities.
+        tls_cert: PEM file of the client certificate, if the scheduler requires one; needs ``tls_key``.
+        tls_key: PEM file of the client certificate's private key.
         token: bearer token sent with every call.
-        insecure: no TLS although the address is not a loopback one.
-        timeout: seconds a call may take that is not a stream.
-        stream_timeout: seconds a stream may take whose request has no deadline; with one it is that plus 10.
-        reconnect: bounds of taking up a broken stream again.
+        insecure: allow a connection without TLS to an address that is not loopback.
+        timeout: seconds that a call other than a stream may take.
+        stream_timeout: seconds that a stream may take if its request has no deadline; otherwise the deadline plus 10.
+        reconnect: how often and how fast a broken stream reattaches to its request.
 
     Every method raises ``SageError``; see ``sage_client._errors`` for the tree.
     """
@@ -101,18 +102,18 @@ class AsyncClient:
         await self.close()
 
     async def close(self) -> None:
-        """Closes the connection; streams that are open end."""
+        """Close the connection; open streams end."""
         await self._channel.close()
 
     def generate(self, prompt: str | None = None, **options: Unpack[GenerateOptions]) -> AsyncStream:
-        """Submits a request and returns its stream; the request is sent without waiting for the first read.
+        """Submit a request and return its stream; the request is sent without waiting for the first read.
 
         Args:
             prompt: text to continue; or give ``messages`` or ``token_ids``.
             options: see ``GenerateOptions`` and, for sampling, ``SamplingOptions``.
 
         Raises:
-            InvalidRequestError: what the contract cannot carry; the server's findings come from the stream.
+            InvalidRequestError: a value does not fit the contract; the stream raises what the server finds.
         """
         timeout = options.get("timeout") or self._stream_timeout_s(options.get("deadline"))
         request = encode_request(prompt, options, tenant=self._tenant)
@@ -121,49 +122,68 @@ class AsyncClient:
         )
 
     async def cancel(self, request_id: str, *, reason: str = "", tenant: str | None = None) -> Cancellation:
-        """Ends a request early.  Idempotent."""
+        """Cancel a request; idempotent."""
         return await self._cancel(request_id, self._tenant if tenant is None else tenant, reason)
 
     async def get_policy(self) -> PolicyStatus:
-        """The policy in force and those there are."""
+        """Return the current policy, the available ones and the latest switches."""
         return decode.policy_status(await self._ask(self._admin.GetPolicy, admin_pb2.GetPolicyRequest()))
 
     async def set_policy(self, policy: str, *, reason: str = "") -> PolicyChange:
-        """Switches the policy; requests that wait are ordered anew.  Raises UnknownPolicyError."""
+        """Switch the policy; waiting requests are reordered.
+
+        Raises:
+            UnknownPolicyError: the scheduler has no policy of this name.
+        """
         request = admin_pb2.SetPolicyRequest(policy=policy, reason=reason)
         return decode.policy_change(await self._ask(self._admin.SetPolicy, request))
 
     async def list_instances(self, *, model: str = "", timeout: float | None = None) -> FleetView:
-        """Every instance and queue, of one model or of all."""
+        """Return all instances and queues, or those of one model."""
         request = admin_pb2.ListInstancesRequest(model=model)
         return decode.fleet(await self._ask(self._admin.ListInstances, request, timeout=timeout))
 
     async def get_instance(self, instance_id: str) -> Instance:
-        """One instance.  Raises InstanceNotFoundError."""
+        """Return one instance.
+
+        Raises:
+            InstanceNotFoundError: no instance has this id.
+        """
         request = admin_pb2.GetInstanceRequest(instance_id=instance_id)
         return decode.instance((await self._ask(self._admin.GetInstance, request)).instance)
 
     async def drain_instance(self, instance_id: str, *, reason: str = "") -> Instance:
-        """Lets an instance finish what it has and gives it nothing new.  Raises InstanceNotFoundError."""
+        """Drain an instance: it finishes its requests and gets no new ones.
+
+        Raises:
+            InstanceNotFoundError: no instance has this id.
+        """
         request = admin_pb2.DrainInstanceRequest(instance_id=instance_id, reason=reason)
         return decode.instance((await self._ask(self._admin.DrainInstance, request)).instance)
 
     async def resume_instance(self, instance_id: str) -> Instance:
-        """Takes a drain back.  Raises InstanceNotFoundError, InvalidStateError."""
+        """Resume a drained instance: it gets new requests again.
+
+        Raises:
+            InstanceNotFoundError: no instance has this id.
+            InvalidStateError: the instance cannot be resumed in its state.
+        """
         request = admin_pb2.ResumeInstanceRequest(instance_id=instance_id)
         return decode.instance((await self._ask(self._admin.ResumeInstance, request)).instance)
 
     async def set_instance_role(self, instance_id: str, role: InstanceRole | str) -> Instance:
-        """Changes what an instance is eligible for while it runs.
+        """Change an instance's role while it runs.
 
-        Raises ValueError for a role that there is not, InstanceNotFoundError, InvalidRequestError for a change to or
-        from EMBEDDING: an executor is started as that.
+        Raises:
+            ValueError: the role does not exist.
+            InstanceNotFoundError: no instance has this id.
+            InvalidRequestError: to or from EMBEDDING, which only an executor's start can set.
         """
         request = admin_pb2.SetInstanceRoleRequest(instance_id=instance_id, role=decode.encode_role(role))
         return decode.instance((await self._ask(self._admin.SetInstanceRole, request)).instance)
 
     async def get_prefill_decode(self) -> PrefillDecodeStatus:
-        """When requests are split, between which instances, and what keeps it from working."""
+        """Return when requests are split, the instance pairs, and conditions that prevent it."""
         request = admin_pb2.GetPrefillDecodeRequest()
         return prefill_decode.status(await self._ask(self._admin.GetPrefillDecode, request))
 
@@ -174,32 +194,49 @@ class AsyncClient:
         threshold_input_tokens: int | None = None,
         threshold_ratio: float | None = None,
     ) -> PrefillDecodeConfig:
-        """Changes when requests are split; what is None stays as it is.  Raises InvalidRequestError."""
+        """Change when requests are split; None leaves a setting unchanged.
+
+        Args:
+            mode: one of ``SplitMode``.
+            threshold_input_tokens: prompt tokens from which THRESHOLD splits.
+            threshold_ratio: prompt tokens per predicted output token from which THRESHOLD splits.
+
+        Returns:
+            The settings after the change.
+
+        Raises:
+            ValueError: the mode does not exist.
+            InvalidRequestError: a threshold is out of range.
+        """
         request = prefill_decode.change(mode, threshold_input_tokens, threshold_ratio)
         return prefill_decode.config((await self._ask(self._admin.SetPrefillDecode, request)).config)
 
     async def explain(self, request_id: str, *, tenant: str | None = None) -> Explanation:
-        """Why a request went where it went.  Raises RequestNotFoundError."""
+        """Return a request's history and the decisions about it, with candidates and reasons.
+
+        Raises:
+            RequestNotFoundError: the scheduler has no record of this request.
+        """
         request = admin_pb2.ExplainRequest(request_id=request_id, tenant=self._tenant if tenant is None else tenant)
         return decode.explanation(await self._ask(self._admin.Explain, request))
 
     async def watch_fleet(
         self, *, interval: float = 1.0, recent_decisions: int = 20
     ) -> AsyncGenerator[FleetSnapshot, None]:
-        """The fleet as it is, at once and then every ``interval`` seconds, until the caller leaves.
+        """Yield the fleet's state at once and then every ``interval`` seconds, until the caller stops reading.
 
-        Who reads slowly gets what is current then, not what it missed.  Ends with an error where the connection
-        breaks or the scheduler ends: calling again is safe.
+        A slow reader gets the newest snapshot and skips those it missed.  The watch ends with an error if the
+        connection breaks or the scheduler ends; calling again is safe.
 
         Args:
             interval: seconds between two snapshots, 0.25 to 60.
-            recent_decisions: at most so many in a snapshot, up to 64.
+            recent_decisions: maximum number of recent decisions in a snapshot, up to 64.
 
         Raises:
-            InvalidRequestError: an interval out of its range.
-            LimitReachedError: too many watch already.
-            UnavailableError: no connection, or it broke, or the client was closed.
-            WaitTimeoutError: nothing came for ``interval`` and the client's ``timeout`` together.
+            InvalidRequestError: the interval is out of range.
+            LimitReachedError: too many clients are watching.
+            UnavailableError: no connection, a broken connection, or a closed client.
+            WaitTimeoutError: nothing arrived for ``interval`` plus the client's ``timeout``.
         """
         if recent_decisions < 0:
             raise ConfigurationError(f"recent_decisions: {recent_decisions} is negative")

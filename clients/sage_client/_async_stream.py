@@ -1,4 +1,4 @@
-"""One request's events as they come, over as many connections as it takes."""
+"""The stream of one request's events, which survives broken connections."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ Canceller = Callable[[str, str, str], Awaitable[Cancellation]]
 
 
 class AsyncStream:
-    """An asynchronous iterator over a request's events; the request is on its way when this exists.
+    """An asynchronous iterator over a request's events; creating the stream sends the request.
 
-    Where the connection breaks after the request was accepted, the stream attaches to it again by its id and
-    goes on at the position it had: a caller sees each token once and in order.  Every failure is raised as a
-    ``SageError``, once by the iteration and again by ``result()``.  One task at a time may read; ``cancel``
-    may come from another.
+    If the connection breaks after the request was accepted, the stream reattaches to the request by its id and
+    continues at its position: a caller gets each token once and in order.  Every failure is raised as a
+    ``SageError``, once by the iteration and again by ``result()``.  One task at a time may read; another may
+    call ``cancel``.
 
-    Leaving it early (``async with``, ``aclose``) gives the request up, unless it is detached.
+    Closing the stream early (``async with``, ``aclose``) cancels the request, unless it is detached.
     """
 
     def __init__(
@@ -57,27 +57,27 @@ class AsyncStream:
         self._request = request
         self._open_call = open_call
         self._cancel = cancel
-        self.timeout_s = timeout_s  # seconds the whole stream may take
+        self.timeout_s = timeout_s  # seconds that the whole stream may take
         self._end = asyncio.get_running_loop().time() + timeout_s
         self._reconnect = reconnect
-        self._attempts = 0  # to attach again, since the last token
+        self._attempts = 0  # reattach attempts since the last token
         self._cursors: dict[int, OutputCursor] = {}
         self._outcome = CompletionBuilder()
         self._over = False
         self._closed = False
-        self._cancelled = False  # by this stream
-        self._broke = False  # the connection, at least once
+        self._cancelled = False  # whether ``cancel`` was called on this stream
+        self._broke = False  # whether the connection broke at least once
         self._error: SageError | None = None
         self._call = open_call(request)
 
     @property
     def request_id(self) -> str:
-        """Known from the start, also before the scheduler answered."""
+        """Id of the request, known before the scheduler answers."""
         return self._request.request_id
 
     @property
     def next_token(self) -> int:
-        """Output position after the last token delivered: ``after_token`` of a stream that goes on here."""
+        """Output position after the last delivered token; ``after_token`` of a stream that continues here."""
         return self._cursor(0).next_index
 
     def __aiter__(self) -> AsyncIterator[Event]:
@@ -96,16 +96,16 @@ class AsyncStream:
             raise
 
     async def text(self) -> AsyncIterator[str]:
-        """The output text, piece by piece."""
+        """Yield the output text, piece by piece."""
         async for event in self:
             if isinstance(event, Tokens) and event.choice == 0 and event.text:
                 yield event.text
 
     async def result(self) -> Completion:
-        """Reads to the end and gives the whole outcome.
+        """Read the stream to its end and return the whole outcome.
 
         Raises:
-            SageError: how the request ended, if not by itself.
+            SageError: the request ended with an error.
         """
         async for _ in self:
             pass
@@ -114,7 +114,7 @@ class AsyncStream:
         return self._outcome.build()
 
     async def cancel(self, reason: str = "") -> Cancellation:
-        """Ends the request, detached or not; the stream then ends with RequestCancelledError.  Idempotent."""
+        """Cancel the request, detached or not; the stream then ends with RequestCancelledError.  Idempotent."""
         self._cancelled = True
         try:
             return await self._cancel(self.request_id, self._request.tenant, reason)
@@ -124,17 +124,17 @@ class AsyncStream:
         return await self._take_back(reason)
 
     async def _take_back(self, reason: str) -> Cancellation:
-        """Cancels a request that is still on its way to being accepted."""
+        """Cancel a request that was not accepted yet."""
         self._call.cancel()
         try:
-            # Accepted in between and detached: it would go on without this stream.
+            # If the request was accepted meanwhile and is detached, it would keep running without this stream.
             found = await self._cancel(self.request_id, self._request.tenant, reason)
         except RequestNotFoundError:
             return Cancellation(cancelled=True, state=RequestState.CANCELLED)
         return replace(found, cancelled=found.cancelled or found.state is RequestState.CANCELLED)
 
     async def aclose(self) -> None:
-        """Leaves the stream.  A request that is not detached is given up by the scheduler."""
+        """Close the stream; the scheduler cancels the request, unless it is detached."""
         self._closed = True
         self._call.cancel()
 
@@ -154,12 +154,12 @@ class AsyncStream:
                 return event
 
     def _take(self, event: Event) -> Event | None:
-        """The part of an event that is new to the caller."""
+        """Return the part of an event that is new to the caller; None if nothing is."""
         match event:
             case Tokens():
                 return self._take_tokens(event)
             case Scheduled():
-                # A stream that joins late is told where the request runs: known, if it was there before.
+                # After a reattach the scheduler repeats the current placement.
                 known = any(event.decision.attempt == each.attempt for each in self._outcome.decisions)
                 return None if known else event
             case Accepted():
@@ -173,8 +173,8 @@ class AsyncStream:
             return event
         if not event.attached and self.next_token > self._request.after_token:
             raise StreamLostError(
-                f"the scheduler no longer knew the request after {self.next_token} output tokens and began "
-                "anew; its tokens need not be the same",
+                f"the scheduler lost the request after {self.next_token} output tokens and restarted it; "
+                "the tokens may differ",
                 request_id=self.request_id,
             )
         return None
@@ -201,7 +201,7 @@ class AsyncStream:
                 return response
 
     async def _read_once(self) -> inference_pb2.GenerateResponse | None:
-        """One message; None after the stream was taken up again."""
+        """Read one message; return None after a reattach."""
         try:
             response = await self._call.read()
         except grpc.aio.AioRpcError as error:
@@ -224,7 +224,7 @@ class AsyncStream:
         return cast(inference_pb2.GenerateResponse, response)
 
     async def _attach_again(self, failure: SageError) -> None:
-        """Opens the stream anew where it stands, after a pause; raises ``failure`` if that may not be."""
+        """Reattach at the current position after a delay; raise ``failure`` if that is not allowed."""
         was_accepted = self._outcome.accepted is not None
         if not (is_transport_break(failure) and was_accepted and self._attempts < self._reconnect.attempts):
             raise failure
@@ -241,18 +241,16 @@ class AsyncStream:
         return self._broke and not self._request.detached and not self._cancelled
 
     def _given_up(self, failure: SageError) -> UnavailableError:
-        """The scheduler cannot tell a broken connection from a client that went away."""
+        """Return the error for a request that the scheduler cancelled because the connection broke."""
         return UnavailableError(
-            f"the connection broke, and meanwhile the scheduler had given the request up ({failure.message}); "
-            "a detached request is kept",
+            f"the connection broke and the scheduler cancelled the request ({failure.message}); "
+            "a detached request would be kept",
             status=failure.status,
             request_id=self.request_id,
         )
 
     def _timed_out(self) -> WaitTimeoutError:
-        return WaitTimeoutError(
-            f"the request did not end within {self.timeout_s:g} s of waiting", request_id=self.request_id
-        )
+        return WaitTimeoutError(f"the request did not end within {self.timeout_s:g} s", request_id=self.request_id)
 
 
 def _is_being_cancelled() -> bool:

@@ -34,14 +34,13 @@ _T = TypeVar("_T")
 
 
 class Client:
-    """Speaks to one scheduler; any number of threads may share it.
+    """Calls one scheduler; any number of threads may share it.
 
-    It runs an ``AsyncClient`` on an event loop in a thread of its own.  The alternative, gRPC's blocking API,
-    would be a second implementation of taking up broken streams, and its reads cannot be given a bound.  The
-    price is a hand-over between two threads for every event.  Like any gRPC channel it does not survive a
-    ``fork``.
+    The client runs an ``AsyncClient`` on an event loop in a thread of its own, so every event passes between two
+    threads.  gRPC's blocking API would need a second implementation of reattaching broken streams, and its reads
+    cannot have a timeout.  Like any gRPC channel, the client does not survive a ``fork``.
 
-    Args: as ``AsyncClient``; durations are seconds.
+    Args: as for ``AsyncClient``; durations are seconds.
     """
 
     def __init__(
@@ -92,7 +91,7 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Closes the connection and ends the thread; streams that are open end.  Idempotent."""
+        """Close the connection and end the thread; open streams end.  Idempotent."""
         if self._loop.running:
             try:
                 self._run(self._client.close())
@@ -100,7 +99,7 @@ class Client:
                 self._loop.stop()
 
     def generate(self, prompt: str | None = None, **options: Unpack[GenerateOptions]) -> Stream:
-        """Submits a request and returns its stream.  As ``AsyncClient.generate``."""
+        """Submit a request and return its stream; see ``AsyncClient.generate``."""
 
         async def start() -> AsyncStream:
             return self._client.generate(prompt, **options)
@@ -109,39 +108,56 @@ class Client:
         return Stream(stream, self._loop, call_timeout_s=self._timeout)
 
     def cancel(self, request_id: str, *, reason: str = "", tenant: str | None = None) -> Cancellation:
-        """Ends a request early.  Idempotent."""
+        """Cancel a request; idempotent."""
         return self._run(self._client.cancel(request_id, reason=reason, tenant=tenant))
 
     def get_policy(self) -> PolicyStatus:
-        """The policy in force and those there are."""
+        """Return the current policy, the available ones and the latest switches."""
         return self._run(self._client.get_policy())
 
     def set_policy(self, policy: str, *, reason: str = "") -> PolicyChange:
-        """Switches the policy; requests that wait are ordered anew.  Raises UnknownPolicyError."""
+        """Switch the policy; waiting requests are reordered.
+
+        Raises:
+            UnknownPolicyError: the scheduler has no policy of this name.
+        """
         return self._run(self._client.set_policy(policy, reason=reason))
 
     def list_instances(self, *, model: str = "") -> FleetView:
-        """Every instance and queue, of one model or of all."""
+        """Return all instances and queues, or those of one model."""
         return self._run(self._client.list_instances(model=model))
 
     def get_instance(self, instance_id: str) -> Instance:
-        """One instance.  Raises InstanceNotFoundError."""
+        """Return one instance.
+
+        Raises:
+            InstanceNotFoundError: no instance has this id.
+        """
         return self._run(self._client.get_instance(instance_id))
 
     def drain_instance(self, instance_id: str, *, reason: str = "") -> Instance:
-        """Lets an instance finish what it has and gives it nothing new.  Raises InstanceNotFoundError."""
+        """Drain an instance: it finishes its requests and gets no new ones.
+
+        Raises:
+            InstanceNotFoundError: no instance has this id.
+        """
         return self._run(self._client.drain_instance(instance_id, reason=reason))
 
     def resume_instance(self, instance_id: str) -> Instance:
-        """Takes a drain back.  Raises InstanceNotFoundError, InvalidStateError."""
+        """Resume a drained instance: it gets new requests again.
+
+        Raises:
+            InstanceNotFoundError: no instance has this id.
+            InvalidStateError: the instance cannot be resumed in its state.
+        """
         return self._run(self._client.resume_instance(instance_id))
 
     def set_instance_role(self, instance_id: str, role: InstanceRole | str) -> Instance:
-        """Changes what an instance is eligible for while it runs.  As ``AsyncClient.set_instance_role``."""
+        """Change an instance's role while it runs; see ``AsyncClient.set_instance_role``."""
         return self._run(self._client.set_instance_role(instance_id, role))
 
     def get_prefill_decode(self) -> PrefillDecodeStatus:
-        """When requests are split, between which instances, and what keeps it from working."""
+        """Return when requests are split, the instance pairs, and conditions that prevent it."""
         return self._run(self._client.get_prefill_decode())
 
     def set_prefill_decode(
@@ -151,18 +167,35 @@ class Client:
         threshold_input_tokens: int | None = None,
         threshold_ratio: float | None = None,
     ) -> PrefillDecodeConfig:
-        """Changes when requests are split; what is None stays as it is.  Raises InvalidRequestError."""
+        """Change when requests are split; None leaves a setting unchanged.
+
+        Args:
+            mode: one of ``SplitMode``.
+            threshold_input_tokens: prompt tokens from which THRESHOLD splits.
+            threshold_ratio: prompt tokens per predicted output token from which THRESHOLD splits.
+
+        Returns:
+            The settings after the change.
+
+        Raises:
+            ValueError: the mode does not exist.
+            InvalidRequestError: a threshold is out of range.
+        """
         change = self._client.set_prefill_decode(
             mode, threshold_input_tokens=threshold_input_tokens, threshold_ratio=threshold_ratio
         )
         return self._run(change)
 
     def explain(self, request_id: str, *, tenant: str | None = None) -> Explanation:
-        """Why a request went where it went.  Raises RequestNotFoundError."""
+        """Return a request's history and the decisions about it, with candidates and reasons.
+
+        Raises:
+            RequestNotFoundError: the scheduler has no record of this request.
+        """
         return self._run(self._client.explain(request_id, tenant=tenant))
 
     def watch_fleet(self, *, interval: float = 1.0, recent_decisions: int = 20) -> Generator[FleetSnapshot, None, None]:
-        """The fleet as it is, at once and then every ``interval`` seconds.  As ``AsyncClient.watch_fleet``."""
+        """Yield the fleet's state at once and then every ``interval`` seconds; see ``AsyncClient.watch_fleet``."""
         snapshots = self._client.watch_fleet(interval=interval, recent_decisions=recent_decisions)
         wait_s = interval + self._timeout + WAIT_MARGIN_S
 
@@ -177,5 +210,5 @@ class Client:
                 self._loop.run(snapshots.aclose(), timeout_s=WAIT_MARGIN_S)
 
     def _run(self, work: Coroutine[Any, Any, _T]) -> _T:
-        # The call bounds itself; this bound only catches a loop that is stuck.
+        # The call has a timeout of its own; this one only catches a stuck event loop.
         return self._loop.run(work, timeout_s=self._timeout + WAIT_MARGIN_S)

@@ -1,4 +1,4 @@
-"""A request's whole outcome, gathered from its events."""
+"""Collects a request's whole outcome from its events."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from sage_client._events import (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Completion:
-    """What a request that ended by itself gave.  Of choice 0."""
+    """The outcome of a finished request (choice 0)."""
 
     request_id: str
     model: str
@@ -34,21 +34,21 @@ class Completion:
     stop_token_id: int | None
     usage: Usage
     timings: Timings
-    attempts: int  # placements it took
-    cost: float  # by the price of the instances used
+    attempts: int  # number of placements
+    cost: float  # in the currency of the instances' prices
     slo: tuple[SloResult, ...]
-    decisions: tuple[Decision, ...]  # those this stream has seen, oldest first
+    decisions: tuple[Decision, ...]  # placements that this stream received, oldest first
     warnings: tuple[str, ...]  # options that were accepted and had no effect
 
     @property
     def instance_id(self) -> str:
-        """Where it ran last; empty if the stream joined after the placement."""
+        """Instance of the last placement; empty if the stream attached after it."""
         return self.decisions[-1].instance_id if self.decisions else ""
 
 
 @dataclass(slots=True)
 class CompletionBuilder:
-    """Takes a stream's events, in order, and gives the Completion at the end."""
+    """Collects a stream's events, in order, into a Completion."""
 
     accepted: Accepted | None = None
     finished: Finished | None = None
@@ -58,6 +58,7 @@ class CompletionBuilder:
     logprobs: list[tuple[TokenLogprob, ...]] = field(default_factory=list)
 
     def take(self, event: Event) -> None:
+        """Add the next event."""
         match event:
             case Tokens(choice=0):
                 self.texts.append(event.text)
@@ -71,9 +72,13 @@ class CompletionBuilder:
                 self.finished = event
 
     def build(self) -> Completion:
-        """Raises ProtocolError if the stream ended without Accepted and Finished."""
+        """Return the outcome.
+
+        Raises:
+            ProtocolError: the stream ended without Accepted or Finished.
+        """
         if self.accepted is None or self.finished is None:
-            raise ProtocolError("the stream ended without saying how the request ended")
+            raise ProtocolError("the stream ended before the scheduler reported the end of the request")
         return Completion(
             request_id=self.accepted.request_id,
             model=self.accepted.model,

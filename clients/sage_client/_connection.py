@@ -1,4 +1,4 @@
-"""How to reach a scheduler."""
+"""Opens gRPC channels to a scheduler."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ DEFAULT_ADDRESS = "127.0.0.1:50051"
 _OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-    # A broken stream is taken up again within about a second: gRPC must dial as eagerly.
+    # A broken stream reattaches within about a second, so gRPC must reconnect as fast.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 1000),
     ("grpc.max_reconnect_backoff_ms", 2000),
-    # A peer that vanished without closing is noticed within half a minute, while a call runs.
+    # A peer that vanished without closing the connection is detected within 30 s while a call runs.
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
 )
@@ -30,43 +30,45 @@ _OPTIONS: tuple[tuple[str, int], ...] = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Connection:
-    """Where the scheduler is and how to speak to it.
+    """The address of a scheduler and the credentials for it.
 
-    Without TLS only a loopback address or a Unix socket is accepted, unless ``insecure`` says it is meant.
+    Without TLS only a loopback address or a Unix socket is accepted, unless ``insecure`` is set.
     """
 
     address: str = DEFAULT_ADDRESS  # host:port or unix:path
-    tls_ca: Path | None = None  # PEM file of the authority that signed the certificate; turns TLS on
-    tls: bool = False  # TLS with the system's authorities
-    tls_cert: Path | None = None  # PEM file of the client's own certificate, where the scheduler asks for one
-    tls_key: Path | None = None  # PEM file of its private key
+    tls_ca: Path | None = (
+        None  # PEM file of the certificate authority that signed the scheduler's certificate; enables TLS
+    )
+    tls: bool = False  # use TLS with the system's certificate authorities
+    tls_cert: Path | None = None  # PEM file of the client certificate, if the scheduler requires one
+    tls_key: Path | None = None  # PEM file of the client certificate's private key
     token: str | None = None  # bearer token
-    insecure: bool = False  # no TLS, whatever the address
+    insecure: bool = False  # allow any address without TLS
 
     def open(self) -> grpc.aio.Channel:
-        """A channel on the running event loop.  It connects when it is first used.
+        """Open a channel on the running event loop; it connects at its first call.
 
         Raises:
-            ConfigurationError: address, certificate file or the combination is wrong.
+            ConfigurationError: the address, a certificate file or their combination is invalid.
         """
         _check_address(self.address)
         if self.tls or self.tls_ca or self.tls_cert:
             return grpc.aio.secure_channel(self.address, self._credentials(), options=_OPTIONS)
         if not self.insecure and not is_loopback(self.address):
             raise ConfigurationError(
-                f"{self.address} is not a loopback address: name a certificate authority, ask for TLS with "
-                "the system's, or say that an insecure connection is meant"
+                f"{self.address} is not a loopback address and needs TLS: give a certificate authority (tls_ca), use "
+                "the system's (tls), or allow a connection without TLS (insecure)"
             )
         return grpc.aio.insecure_channel(self.address, options=_OPTIONS)
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
-        """What goes with every call: the token, and the trace context of the moment."""
+        """Return the metadata of a call: the token and the current trace context."""
         token = ((AUTHORIZATION, f"Bearer {self.token}"),) if self.token else ()
         return token + trace_metadata()
 
     def _credentials(self) -> grpc.ChannelCredentials:
         if (self.tls_cert is None) != (self.tls_key is None):
-            raise ConfigurationError("a client's certificate and its private key go together")
+            raise ConfigurationError("a client certificate needs its private key, and a private key its certificate")
         return grpc.ssl_channel_credentials(_read(self.tls_ca), _read(self.tls_key), _read(self.tls_cert))
 
 
@@ -81,5 +83,5 @@ def _check_address(address: str) -> None:
     try:
         check_address(address, lowest_port=1)
     except ValueError as error:
-        wanted = f"host:port is wanted, like {DEFAULT_ADDRESS}"
-        raise ConfigurationError(f"{address!r} is not an address: {wanted}") from error
+        wanted = f"host:port, like {DEFAULT_ADDRESS}"
+        raise ConfigurationError(f"{address!r} is not an address of the form {wanted}") from error

@@ -1,4 +1,4 @@
-"""From the contract's messages of a request's life to the SDK's values."""
+"""Decodes the messages of a request's stream into values of the SDK."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _E = TypeVar("_E", bound=Enum)
 
 
 def seconds(duration: Duration) -> float:
-    """Seconds; 0 for an absent duration."""
+    """Return a duration in seconds; 0 if it is absent."""
     return duration.seconds + duration.nanos / 1e9
 
 
 def word(member_of: type[_E], names: EnumDescriptor, prefix: str, number: int) -> _E:
-    """The member named as the contract names ``number``; UNKNOWN for a number of a newer contract."""
+    """Return the enum member for the contract's ``number``; UNKNOWN for a number of a newer contract."""
     value = names.values_by_number.get(number)
     try:
         return member_of(value.name.removeprefix(prefix).lower() if value else "unknown")
@@ -32,16 +32,19 @@ def word(member_of: type[_E], names: EnumDescriptor, prefix: str, number: int) -
 
 
 def role(number: int) -> InstanceRole:
+    """Decode a role; unspecified is GENERAL."""
     if number == common_pb2.INSTANCE_ROLE_UNSPECIFIED:
         return InstanceRole.GENERAL
     return word(InstanceRole, common_pb2.InstanceRole.DESCRIPTOR, "INSTANCE_ROLE_", number)
 
 
 def request_state(number: int) -> RequestState:
+    """Decode a request's state."""
     return word(RequestState, inference_pb2.RequestState.DESCRIPTOR, "REQUEST_STATE_", number)
 
 
 def parallelism(message: common_pb2.ParallelismConfig) -> v.Parallelism:
+    """Decode how an engine is spread over devices."""
     return v.Parallelism(
         tensor_parallel_size=message.tensor_parallel_size,
         pipeline_parallel_size=message.pipeline_parallel_size,
@@ -51,10 +54,10 @@ def parallelism(message: common_pb2.ParallelismConfig) -> v.Parallelism:
 
 
 def event(message: inference_pb2.GenerateResponse) -> v.Event:
-    """One event.
+    """Decode one event of a stream.
 
     Raises:
-        ProtocolError: the message holds no event this version knows.
+        ProtocolError: the message holds no event that this version knows.
     """
     kind = message.WhichOneof("event")
     if kind == "tokens":
@@ -69,6 +72,7 @@ def event(message: inference_pb2.GenerateResponse) -> v.Event:
 
 
 def accepted(message: inference_pb2.Accepted) -> v.Accepted:
+    """Decode the acceptance of a request."""
     return v.Accepted(
         request_id=message.request_id,
         model=message.model,
@@ -80,10 +84,12 @@ def accepted(message: inference_pb2.Accepted) -> v.Accepted:
 
 
 def scheduled(message: inference_pb2.Scheduled) -> v.Scheduled:
+    """Decode a placement."""
     return v.Scheduled(decision=decision(message.decision), resumed_from_token=message.resumed_from_token)
 
 
 def decision(message: decision_pb2.Decision) -> v.Decision:
+    """Decode a decision, with its candidates if the message has them."""
     return v.Decision(
         request_id=message.request_id,
         tenant=message.tenant,
@@ -130,6 +136,7 @@ def _attempt(message: common_pb2.Attempt) -> v.Attempt:
 
 
 def tokens(message: inference_pb2.Tokens) -> v.Tokens:
+    """Decode output tokens."""
     return v.Tokens(
         attempt=_attempt(message.attempt),
         choice=message.choice,
@@ -149,6 +156,7 @@ def _logprobs(candidates: Iterable[common_pb2.TokenLogprob]) -> tuple[v.TokenLog
 
 
 def finished(message: inference_pb2.Finished) -> v.Finished:
+    """Decode the end of a request."""
     stop = message.WhichOneof("stop")
     return v.Finished(
         finish_reason=word(FinishReason, common_pb2.FinishReason.DESCRIPTOR, "FINISH_REASON_", message.finish_reason),
@@ -181,6 +189,7 @@ def _timings(message: common_pb2.Timings) -> v.Timings:
 
 
 def slo_result(message: inference_pb2.SloResult) -> v.SloResult:
+    """Decode the result of one target."""
     return v.SloResult(
         target=message.target,
         wanted_s=seconds(message.wanted),

@@ -1,4 +1,4 @@
-"""From the contract's messages for operators to the SDK's values."""
+"""Decodes the messages of AdminService into values of the SDK."""
 
 from __future__ import annotations
 
@@ -11,17 +11,22 @@ from sage_client._enums import InstanceRole, InstanceState, Priority, TimeUse
 
 
 def encode_role(role: InstanceRole | str) -> common_pb2.InstanceRole.ValueType:
-    """Raises ValueError for a role that there is not; names those there are."""
+    """Encode a role.
+
+    Raises:
+        ValueError: the role does not exist; the message lists those that do.
+    """
     try:
         if (known := InstanceRole(role)) is not InstanceRole.UNKNOWN:
             return common_pb2.InstanceRole.Value(f"INSTANCE_ROLE_{known.name}")
     except ValueError:
         pass
     there_are = ", ".join(each.value for each in InstanceRole if each is not InstanceRole.UNKNOWN)
-    raise ValueError(f"unknown role {role!r}; there are: {there_are}")
+    raise ValueError(f"unknown role {role!r}; known roles: {there_are}")
 
 
 def fleet(message: admin_pb2.ListInstancesResponse) -> v.FleetView:
+    """Decode the list of instances and queues."""
     return v.FleetView(
         instances=tuple(instance(each) for each in message.instances),
         queues=tuple(queue(each) for each in message.queues),
@@ -29,6 +34,7 @@ def fleet(message: admin_pb2.ListInstancesResponse) -> v.FleetView:
 
 
 def instance(m: admin_pb2.Instance) -> v.Instance:
+    """Decode an instance."""
     return v.Instance(
         instance_id=m.instance_id,
         model=m.model,
@@ -71,6 +77,7 @@ def instance(m: admin_pb2.Instance) -> v.Instance:
 
 
 def queue(message: admin_pb2.QueueInfo) -> v.QueueInfo:
+    """Decode a model's queue."""
     return v.QueueInfo(
         model=message.model,
         waiting=message.waiting,
@@ -80,6 +87,7 @@ def queue(message: admin_pb2.QueueInfo) -> v.QueueInfo:
 
 
 def policy_status(message: admin_pb2.GetPolicyResponse) -> v.PolicyStatus:
+    """Decode the current policy and the available ones."""
     return v.PolicyStatus(
         policy=message.policy,
         delegate=message.delegate,
@@ -89,6 +97,7 @@ def policy_status(message: admin_pb2.GetPolicyResponse) -> v.PolicyStatus:
 
 
 def policy_switch(message: admin_pb2.PolicySwitch) -> v.PolicySwitch:
+    """Decode a past switch of the policy."""
     return v.PolicySwitch(
         from_policy=message.from_policy,
         to_policy=message.to_policy,
@@ -98,14 +107,17 @@ def policy_switch(message: admin_pb2.PolicySwitch) -> v.PolicySwitch:
 
 
 def policy_change(message: admin_pb2.SetPolicyResponse) -> v.PolicyChange:
+    """Decode the result of setting the policy."""
     return v.PolicyChange(policy=message.policy, previous=message.previous, reordered=message.reordered)
 
 
 def cancellation(message: inference_pb2.CancelResponse) -> v.Cancellation:
+    """Decode the result of a cancel."""
     return v.Cancellation(cancelled=message.cancelled, state=request_state(message.state))
 
 
 def explanation(message: admin_pb2.ExplainResponse) -> v.Explanation:
+    """Decode a request's explanation."""
     return v.Explanation(
         request_id=message.request_id,
         model=message.model,

@@ -1,4 +1,4 @@
-"""From the contract's snapshots of the fleet to the SDK's."""
+"""Encodes the request to watch the fleet and decodes its snapshots."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ _CLASSES = frozenset(int(priority) for priority in Priority)
 
 
 def request(interval_s: float, recent_decisions: int) -> admin_pb2.WatchFleetRequest:
+    """Encode the request to watch the fleet."""
     wire = admin_pb2.WatchFleetRequest(recent_decisions=recent_decisions)
     wire.interval.FromNanoseconds(round(interval_s * 1e9))
     return wire
 
 
 def snapshot(message: admin_pb2.FleetSnapshot) -> v.FleetSnapshot:
+    """Decode a snapshot."""
     return v.FleetSnapshot(
         epoch=message.epoch,
         uptime_s=seconds(message.uptime),

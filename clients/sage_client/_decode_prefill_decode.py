@@ -1,4 +1,4 @@
-"""From the contract's messages about prefill/decode separation to the SDK's values, and back."""
+"""Encodes and decodes the messages about prefill/decode separation."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ _MODES_TO_WIRE = {mode: wire for wire, mode in _MODES.items()}
 
 
 def status(message: admin_pb2.GetPrefillDecodeResponse) -> v.PrefillDecodeStatus:
+    """Decode the settings, pairs and conditions."""
     return v.PrefillDecodeStatus(
         config=config(message.config),
         pairs=tuple(_pair(each) for each in message.pairs),
@@ -27,6 +28,7 @@ def status(message: admin_pb2.GetPrefillDecodeResponse) -> v.PrefillDecodeStatus
 
 
 def config(message: admin_pb2.PrefillDecodeConfig) -> v.PrefillDecodeConfig:
+    """Decode the settings."""
     return v.PrefillDecodeConfig(
         mode=_MODES.get(message.mode, v.SplitMode.UNKNOWN),
         threshold_input_tokens=message.prefilling_threshold_input_tokens,
@@ -37,7 +39,11 @@ def config(message: admin_pb2.PrefillDecodeConfig) -> v.PrefillDecodeConfig:
 def change(
     mode: v.SplitMode | str | None, threshold_input_tokens: int | None, threshold_ratio: float | None
 ) -> admin_pb2.SetPrefillDecodeRequest:
-    """None leaves a setting as it is.  Raises ValueError for a mode that there is not."""
+    """Encode a change of the settings; None leaves a setting unchanged.
+
+    Raises:
+        ValueError: the mode does not exist; the message lists those that do.
+    """
     wire = admin_pb2.PrefillDecodeConfig(
         prefilling_threshold_input_tokens=threshold_input_tokens, prefilling_threshold_ratio=threshold_ratio
     )
@@ -51,7 +57,7 @@ def _mode(mode: v.SplitMode | str) -> admin_pb2.SplitMode.ValueType:
         return _MODES_TO_WIRE[v.SplitMode(mode)]
     except (ValueError, KeyError):
         there_are = ", ".join(each.value for each in _MODES_TO_WIRE)
-        raise ValueError(f"unknown split mode {mode!r}; there are: {there_are}") from None
+        raise ValueError(f"unknown split mode {mode!r}; known modes: {there_are}") from None
 
 
 def _pair(message: admin_pb2.PrefillDecodePair) -> v.PrefillDecodePair:

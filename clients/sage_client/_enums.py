@@ -1,4 +1,4 @@
-"""Closed sets of words, as Python has them.  A word this version does not know reads as ``UNKNOWN``."""
+"""The contract's enums.  A member that only a newer scheduler knows decodes as ``UNKNOWN``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import Enum, IntEnum
 
 
 class Priority(IntEnum):
-    """Class of a request; lower is sooner."""
+    """Priority class of a request; a lower number goes sooner."""
 
     CRITICAL = 1
     HIGH = 2
@@ -16,20 +16,20 @@ class Priority(IntEnum):
 
     @classmethod
     def parse(cls, value: Priority | int | str) -> Priority:
-        """A member from itself, its number or its name in any case.
+        """Return the class for a member, a number, or a name in upper or lower case.
 
         Raises:
-            ValueError: there is no such class; names those there are.
+            ValueError: the class does not exist; the message lists those that do.
         """
         try:
             return cls[value.upper()] if isinstance(value, str) else cls(value)
         except (KeyError, ValueError):
             there_are = ", ".join(member.name.lower() for member in cls)
-            raise ValueError(f"unknown priority {value!r}; there are: {there_are}") from None
+            raise ValueError(f"unknown priority {value!r}; known priorities: {there_are}") from None
 
 
 class InstanceRole(Enum):
-    """What an instance is meant for."""
+    """The kind of requests and legs that an instance takes."""
 
     GENERAL = "general"  # whole requests
     PREFILLING = "prefilling"  # prefill legs of split requests
@@ -40,23 +40,23 @@ class InstanceRole(Enum):
 
 
 class InstanceState(Enum):
-    """Where an instance stands."""
+    """State of an instance."""
 
     DOWNLOADING = "downloading"  # fetching its model
     LOADING = "loading"  # starting its engine
     WARMING = "warming"  # producing its first tokens
-    READY = "ready"  # takes work
-    SUSPECT = "suspect"  # a stream broke or a lease is late: no new work
-    STALLED = "stalled"  # holds work and makes no progress
-    DRAINING = "draining"  # finishes what it has
-    DRAINED = "drained"  # has nothing in flight and takes nothing
-    LOST = "lost"  # gone
+    READY = "ready"  # takes requests
+    SUSPECT = "suspect"  # its stream broke or its lease is late; gets no new requests
+    STALLED = "stalled"  # has requests and makes no progress
+    DRAINING = "draining"  # finishes its requests, gets no new ones
+    DRAINED = "drained"  # has no requests and gets none
+    LOST = "lost"  # its executor is gone
     FAILED = "failed"  # its engine could not start
     UNKNOWN = "unknown"
 
 
 class Phase(Enum):
-    """What part of a request an assignment runs."""
+    """The part of a request that an attempt runs."""
 
     HYBRID = "hybrid"  # prefill and decode in one place
     PREFILLING = "prefilling"
@@ -65,7 +65,7 @@ class Phase(Enum):
 
 
 class FinishReason(Enum):
-    """Why generation ended by itself."""
+    """Why generation finished."""
 
     STOP = "stop"  # end of sequence, stop token or stop string
     LENGTH = "length"  # max_tokens or the model's length
@@ -73,7 +73,7 @@ class FinishReason(Enum):
 
 
 class RequestState(Enum):
-    """Where a request stands."""
+    """State of a request."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -85,25 +85,25 @@ class RequestState(Enum):
 
 
 class TimeUse(Enum):
-    """What a stretch of a request's time went to."""
+    """What a request did during a time slice."""
 
-    QUEUE = "queue"  # it waited for a place
-    PREFILL = "prefill"  # sent to an instance; its next output token was not there yet
-    TRANSFER = "transfer"  # split requests: prefill was over, the decode instance fetched its KV
-    DECODE = "decode"  # output tokens came
-    LOST = "lost"  # an attempt that failed gave nothing
+    QUEUE = "queue"  # waited in the queue
+    PREFILL = "prefill"  # placed on an instance, before its next output token
+    TRANSFER = "transfer"  # split requests: after prefill, the decode instance fetched the KV cache
+    DECODE = "decode"  # output tokens were generated
+    LOST = "lost"  # spent on an attempt that failed
     UNKNOWN = "unknown"
 
 
 class NoInstance(Enum):
-    """What a request does when no instance can serve its model now."""
+    """What happens to a request when no instance can serve its model now."""
 
-    FAIL = "fail"  # fails at once
-    WAIT = "wait"  # waits in the queue until its deadline
+    FAIL = "fail"  # it fails at once
+    WAIT = "wait"  # it waits in the queue until its deadline
 
 
 class ResumeMode(Enum):
-    """How far continuation on another instance may bend."""
+    """What a failover does when the replayed tokens differ from those delivered."""
 
-    STRICT = "strict"  # fail when a replay differs from what was delivered
-    BEST_EFFORT = "best_effort"  # go on from the delivered tokens all the same
+    STRICT = "strict"  # the request fails
+    BEST_EFFORT = "best_effort"  # the request continues after the delivered tokens

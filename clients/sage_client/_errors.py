@@ -1,33 +1,33 @@
-"""Everything the SDK raises.
+"""The exceptions of the SDK.
 
 ::
 
     SageError
-    ├── ConfigurationError          the client itself is set up wrongly (also a ValueError)
-    ├── InvalidRequestError         the caller's fault; names every field        .violations
+    ├── ConfigurationError          invalid settings of the client (also a ValueError)
+    ├── InvalidRequestError         invalid request; names every field           .violations
     │   └── UnknownPolicyError
     ├── NotFoundError
     │   ├── UnknownModelError
     │   ├── RequestNotFoundError
     │   └── InstanceNotFoundError
-    ├── RequestConflictError        the id is taken by a request with other content
-    ├── InvalidStateError           the object is in a state that does not allow this
-    ├── AuthenticationError         the token is missing, wrong or not enough
+    ├── RequestConflictError        the request id is in use with other content
+    ├── InvalidStateError           not allowed in the object's current state
+    ├── AuthenticationError         the token is missing, invalid or without permission
     ├── NotSupportedError           the server does not implement this
-    ├── TryAgainError               the fleet's state; later may be better       .retry_after_s
+    ├── TryAgainError               not possible now; a retry may succeed        .retry_after_s
     │   ├── QueueFullError
-    │   ├── LimitReachedError       the scheduler keeps no more of these
+    │   ├── LimitReachedError       a limit of the scheduler other than a queue's
     │   ├── NoInstanceError
     │   ├── ShuttingDownError
-    │   └── UnavailableError        no connection, or it broke and could not be taken up again
-    ├── RequestEndedError           an accepted request ended other than by itself
+    │   └── UnavailableError        no connection, or it broke and reattaching failed
+    ├── RequestEndedError           an accepted request ended without finishing
     │   ├── DeadlineExceededError
     │   ├── RequestCancelledError
     │   ├── GenerationFailedError
-    │   └── StreamLostError         the server forgot the request after a part of it was delivered
-    ├── WaitTimeoutError            the client's own bound passed (also a TimeoutError)
-    ├── ProtocolError               the server sent what the contract does not allow
-    └── InternalError               the server's fault, or a status without a known reason
+    │   └── StreamLostError         the server lost the request after it delivered a part of it
+    ├── WaitTimeoutError            the client's timeout passed (also a TimeoutError)
+    ├── ProtocolError               the server violated the contract
+    └── InternalError               an error of the server, or a status without a known reason
 """
 
 from __future__ import annotations
@@ -38,20 +38,20 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FieldViolation:
-    """One field at fault."""
+    """One invalid field of a request."""
 
     field: str  # path in the contract, e.g. "spec.sampling.top_p"
     description: str
 
 
 class SageError(Exception):
-    """Base of all.  ``str()`` is a sentence for people.
+    """Base of all exceptions of the SDK.  ``str()`` is a sentence for people.
 
     Attributes:
-        reason: stable name from the server's error catalogue; empty where there is none.
-        status: name of the gRPC status; empty where no call was made.
-        request_id: of the request concerned; empty where there is none.
-        metadata: what the server says beside the message, by key.
+        reason: stable name from the server's error catalogue; empty if there is none.
+        status: name of the gRPC status; empty if no call was made.
+        request_id: id of the request; empty if the error concerns none.
+        metadata: further details from the server, by key.
     """
 
     def __init__(
@@ -72,21 +72,21 @@ class SageError(Exception):
 
 
 class ConfigurationError(SageError, ValueError):
-    """The client itself is set up wrongly: an address, a certificate, a bound."""
+    """The client's settings are invalid: an address, a certificate, a limit."""
 
 
 class InvalidRequestError(SageError):
-    """The caller's fault: trying again as it is cannot help.
+    """The request is invalid; an unchanged retry cannot succeed.
 
     Attributes:
-        violations: every field at fault, at once.
+        violations: every invalid field.
     """
 
     violations: tuple[FieldViolation, ...] = ()
 
     @classmethod
     def of(cls, violations: Sequence[FieldViolation]) -> InvalidRequestError:
-        """What the client notices itself, before it asks the server."""
+        """Return the error for fields that the client found invalid before sending."""
         message = "; ".join(f"{v.field}: {v.description}" for v in violations)
         error = cls(message, reason="INVALID_REQUEST")
         error.violations = tuple(violations)
@@ -94,11 +94,11 @@ class InvalidRequestError(SageError):
 
 
 class UnknownPolicyError(InvalidRequestError):
-    """There is no policy of this name."""
+    """The scheduler has no policy of this name."""
 
 
 class NotFoundError(SageError):
-    """What was asked for is not there."""
+    """The model, request or instance does not exist."""
 
 
 class UnknownModelError(NotFoundError):
@@ -106,45 +106,45 @@ class UnknownModelError(NotFoundError):
 
 
 class RequestNotFoundError(NotFoundError):
-    """The request never existed or has left the server's record."""
+    """The request never existed, or the scheduler no longer has a record of it."""
 
 
 class InstanceNotFoundError(NotFoundError):
-    """There is no instance of this id."""
+    """No instance has this id."""
 
 
 class RequestConflictError(SageError):
-    """The id is taken by a request with other content."""
+    """The request id is in use by a request with other content."""
 
 
 class InvalidStateError(SageError):
-    """The object is in a state that does not allow this."""
+    """The object's current state does not allow the call."""
 
 
 class AuthenticationError(SageError):
-    """The token is missing, wrong or not enough."""
+    """The token is missing, invalid or without permission."""
 
 
 class NotSupportedError(SageError):
-    """The server does not implement this."""
+    """The server does not implement the call."""
 
 
 class TryAgainError(SageError):
-    """The fleet's state; later may be better.
+    """The fleet's state does not allow the call now; a retry may succeed.
 
     Attributes:
-        retry_after_s: seconds after which trying again makes sense, where the server knows.
+        retry_after_s: seconds to wait before a retry; None if the server does not say.
     """
 
     retry_after_s: float | None = None
 
 
 class QueueFullError(TryAgainError):
-    """The model's queue is at its bound.  ``retry_after_s`` is the expected wait."""
+    """The model's queue is full.  ``retry_after_s`` is the expected wait."""
 
 
 class LimitReachedError(TryAgainError):
-    """The scheduler is at its bound of something other than a queue."""
+    """A limit of the scheduler other than a queue's is reached."""
 
 
 class NoInstanceError(TryAgainError):
@@ -152,19 +152,19 @@ class NoInstanceError(TryAgainError):
 
 
 class ShuttingDownError(TryAgainError):
-    """The scheduler is going away."""
+    """The scheduler is shutting down."""
 
 
 class UnavailableError(TryAgainError):
-    """No connection to the scheduler, or it broke and could not be taken up again."""
+    """No connection to the scheduler, or it broke and reattaching failed."""
 
 
 class RequestEndedError(SageError):
-    """An accepted request ended other than by itself."""
+    """An accepted request ended without finishing."""
 
 
 class DeadlineExceededError(RequestEndedError):
-    """The request's own deadline passed."""
+    """The request's deadline passed."""
 
 
 class RequestCancelledError(RequestEndedError):
@@ -172,20 +172,20 @@ class RequestCancelledError(RequestEndedError):
 
 
 class GenerationFailedError(RequestEndedError):
-    """Every attempt failed, or a continuation could not be made equal to what was delivered."""
+    """Every attempt failed, or a failover could not reproduce the delivered tokens."""
 
 
 class StreamLostError(RequestEndedError):
-    """After a broken connection the server no longer knew a request of which a part had been delivered."""
+    """After a broken connection, the server had lost a request of which it had delivered a part."""
 
 
 class WaitTimeoutError(SageError, TimeoutError):
-    """The client's own bound passed; what the server did meanwhile is not known."""
+    """The client's timeout passed; the outcome on the server is unknown."""
 
 
 class ProtocolError(SageError):
-    """The server sent what the contract does not allow; the stream cannot be trusted further."""
+    """The server violated the contract; the rest of the stream is unusable."""
 
 
 class InternalError(SageError):
-    """The server's fault, or a status without a known reason."""
+    """An error of the server, or a status without a known reason."""

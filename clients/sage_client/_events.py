@@ -1,4 +1,4 @@
-"""What a stream yields: the events of one request's life, and the values they are made of."""
+"""The events of a request's stream and the values in them."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from sage_client._enums import FinishReason, InstanceRole, Phase
 class Attempt:
     """One try at one leg of a request on one instance."""
 
-    epoch: int  # one life of the scheduler
+    epoch: int  # identifies one run of the scheduler process
     number: int  # unique within the epoch
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Parallelism:
-    """How one engine is spread over devices."""
+    """How an engine is spread over devices."""
 
     tensor_parallel_size: int  # GPUs that share every layer
     pipeline_parallel_size: int  # stages of layers
@@ -28,47 +28,47 @@ class Parallelism:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prediction:
-    """What was predicted when a decision was made."""
+    """The times and cost predicted for a decision."""
 
     start_s: float  # seconds from the decision to the start of prefill
     first_token_s: float  # seconds from the decision to the first token
     finish_s: float  # seconds from the decision to the last token
     output_tokens: int
-    cost: float  # in the currency of the instance's price
+    cost: float  # in the currency of the instances' prices
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Candidate:
-    """One instance that was looked at."""
+    """One instance that a decision considered."""
 
     instance_id: str
     chosen: bool
-    filtered_by: str  # name of the filter that took it out; empty if none did
-    filter_reason: str  # in words
-    scores: Mapping[str, float] = field(default_factory=dict)  # by scorer; lower is better, unit in its name
+    filtered_by: str  # name of the filter that excluded the instance; empty if none did
+    filter_reason: str  # why it was excluded, in words
+    scores: Mapping[str, float] = field(default_factory=dict)  # by scorer; lower is better, the unit is in its name
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Decision:
-    """A placement, with its reasons."""
+    """The placement of a request on an instance, with its reasons."""
 
     request_id: str
     tenant: str
-    policy: str  # that decided
-    phase: Phase  # of the leg placed
-    phase_reason: str  # why split or whole
-    instance_id: str  # where
-    prefill_instance_id: str  # split requests only; else empty
+    policy: str  # the policy that decided
+    phase: Phase  # the leg that was placed
+    phase_reason: str  # why the request was split or not
+    instance_id: str  # the chosen instance; of a split request the decode instance
+    prefill_instance_id: str  # the prefill instance of a split request; else empty
     instance_role: InstanceRole
     parallelism: Parallelism
     prediction: Prediction
     reasons: tuple[str, ...]  # in words, most important first
-    candidates: tuple[Candidate, ...]  # only in an Explanation
+    candidates: tuple[Candidate, ...]  # only in an Explanation; else empty
     attempt: Attempt
     waited_s: float  # seconds from acceptance to this decision
     queue_length: int  # requests of the model left waiting
-    reserved_tokens: int  # KV room taken on the instance, in tokens
-    candidates_considered: int
+    reserved_tokens: int  # KV tokens reserved on the instance
+    candidates_considered: int  # number of instances considered
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,20 +82,20 @@ class TokenLogprob:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Usage:
-    """Tokens a request used."""
+    """Numbers of tokens of a request."""
 
     prompt_tokens: int
     completion_tokens: int
-    cached_prompt_tokens: int  # of the prompt, served from a prefix cache
+    cached_prompt_tokens: int  # prompt tokens served from a prefix cache
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Timings:
-    """Where a request's time went.  Seconds; ``None`` where it does not apply."""
+    """Durations of a request's phases in seconds; ``None`` where one does not apply."""
 
-    queue_s: float | None  # acceptance to first assignment
+    queue_s: float | None  # acceptance to first placement
     time_to_first_token_s: float | None  # acceptance to the first Tokens event
-    prefill_s: float | None  # assignment to first token, or the prefill leg
+    prefill_s: float | None  # placement to first token, or the prefill leg of a split request
     transfer_s: float | None  # KV handoff of a split request
     decode_s: float | None  # first token to last
     total_s: float | None  # acceptance to the end
@@ -103,7 +103,7 @@ class Timings:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SloResult:
-    """One target and whether it was met."""
+    """One latency target and whether it was met."""
 
     target: str  # "ttft", "tpot", "deadline"
     wanted_s: float  # seconds
@@ -113,50 +113,50 @@ class SloResult:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Accepted:
-    """The request is in, and will end exactly once.  First on every stream, once."""
+    """The scheduler accepted the request.  The first event of every stream; it comes once."""
 
     request_id: str
     model: str
     prompt_tokens: int
-    attached: bool  # the id was known: this stream joined it
+    attached: bool  # the id was known; this stream attached to the existing request
     expected_wait_s: float | None  # predicted seconds in the queue
-    warnings: tuple[str, ...]  # options that are accepted and have no effect here
+    warnings: tuple[str, ...]  # options that were accepted and have no effect
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scheduled:
-    """The request was placed.  Once per placement."""
+    """The request was placed on an instance.  It comes once per placement."""
 
     decision: Decision
-    resumed_from_token: int  # output position at which a continuation starts; 0 for a first try
+    resumed_from_token: int  # output position at which this attempt continues; 0 for the first attempt
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tokens:
-    """Output tokens, each once and in order."""
+    """New output tokens; each token comes once and in order."""
 
-    attempt: Attempt  # that generated them
+    attempt: Attempt  # the attempt that generated the tokens
     choice: int
     first_index: int  # output position of token_ids[0]
     token_ids: tuple[int, ...]
-    text_offset: int  # where text begins in the whole output text, in Unicode code points
-    text: str  # may lag behind the tokens: bytes of a character, a possible stop string
+    text_offset: int  # position of ``text`` in the whole output text, in Unicode code points
+    text: str  # may lag behind the tokens: an incomplete character, a possible stop string
     logprobs: tuple[tuple[TokenLogprob, ...], ...]  # one per token when asked for: the chosen token first
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finished:
-    """The request ended by itself.  Last; failures are raised instead."""
+    """The request finished.  The last event of a stream; failures are raised instead."""
 
     finish_reason: FinishReason
     stop_string: str | None  # the stop string that matched
-    stop_token_id: int | None  # the token that ended it
+    stop_token_id: int | None  # the stop token that matched
     usage: Usage
     timings: Timings
-    attempts: int  # placements it took
-    cost: float  # by the price of the instances used
+    attempts: int  # number of placements
+    cost: float  # in the currency of the instances' prices
     slo: tuple[SloResult, ...]
 
 
 Event = Accepted | Scheduled | Tokens | Finished
-"""One event in a request's life."""
+"""One event of a request's stream."""

@@ -1,4 +1,4 @@
-"""Collects what is wrong with a request before it is sent, so that every field is named at once."""
+"""Collects all invalid fields of a request before it is sent."""
 
 from __future__ import annotations
 
@@ -9,23 +9,24 @@ from sage_client._errors import FieldViolation, InvalidRequestError
 
 
 class FieldFaults:
-    """Violations found so far.  The server checks values; this only finds what the contract cannot carry."""
+    """The violations found so far: values that do not fit the contract.  The server checks the rest."""
 
     def __init__(self) -> None:
         self._found: list[FieldViolation] = []
 
     def add(self, field: str, description: str) -> None:
+        """Record a violation of a field, named by its path in the contract."""
         self._found.append(FieldViolation(field=field, description=description))
 
     @contextmanager
     def at(self, field: str) -> Iterator[None]:
-        """What does not fit into the field's type inside the block becomes a violation of ``field``."""
+        """Record an error inside the block, such as a value of a wrong type, as a violation of ``field``."""
         try:
             yield
         except (ValueError, TypeError, OverflowError) as error:
             self.add(field, f"cannot be sent: {error}")
 
     def raise_any(self) -> None:
-        """Raises InvalidRequestError if anything was found."""
+        """Raise InvalidRequestError if there are violations."""
         if self._found:
             raise InvalidRequestError.of(self._found)

@@ -1,4 +1,4 @@
-"""Snapshots of the fleet as they come, the newest only: who reads slowly finds no backlog."""
+"""Reads snapshots of the fleet and keeps only the newest for a slow caller."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _T = TypeVar("_T")
 
 
 async def newest_snapshots(call: WatchCall, *, wait_s: float) -> AsyncGenerator[FleetSnapshot, None]:
-    """Reads ``call`` without pause and yields what is newest when asked; cancels it on the way out.
+    """Yield the newest snapshot that ``call`` has delivered; cancel the call at the end.
 
-    A connection buffers many snapshots, which a caller that takes a pause would otherwise have to read first.
+    The call is read continuously: its connection would otherwise buffer old snapshots for a slow caller.
 
     Raises:
-        WaitTimeoutError: nothing came for ``wait_s`` seconds.
-        UnavailableError: no connection, or it broke, or the client was closed meanwhile.
-        SageError: as the scheduler says.
+        WaitTimeoutError: nothing arrived for ``wait_s`` seconds.
+        UnavailableError: no connection, a broken connection, or a closed client.
+        SageError: an error of the scheduler.
     """
     newest: asyncio.Queue[admin_pb2.FleetSnapshot | Exception] = asyncio.Queue(1)
     reader = asyncio.create_task(_read(call, newest, wait_s), name="fleet-feed")
@@ -43,14 +43,14 @@ async def newest_snapshots(call: WatchCall, *, wait_s: float) -> AsyncGenerator[
 
 
 async def _read(call: WatchCall, newest: asyncio.Queue[admin_pb2.FleetSnapshot | Exception], wait_s: float) -> None:
-    """However it ends, it says so: who waits for a snapshot waits for this alone."""
+    """Read until the call ends and put the error that ended it into ``newest``, for which the caller waits."""
     try:
         while True:
             _replace(newest, await _bounded(call.read, wait_s))
-    except asyncio.CancelledError:  # of the call, or of this task
+    except asyncio.CancelledError:  # either the call or this task was cancelled
         _replace(newest, UnavailableError("the client was closed"))
         raise
-    except Exception as error:  # is raised where snapshots are read
+    except Exception as error:  # raised again by ``newest_snapshots``
         _replace(newest, error)
 
 

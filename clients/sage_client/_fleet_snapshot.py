@@ -1,4 +1,4 @@
-"""The fleet at one moment, as ``watch_fleet`` gives it."""
+"""Snapshots of the fleet, which ``watch_fleet`` yields."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sage_client._prefill_decode import PrefillDecodeStatus
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SloAttainment:
-    """How many requests of a class met all their targets; failed, expired and refused ones missed theirs."""
+    """Numbers of requests of a class that met all their targets; failed, expired and refused ones did not."""
 
     priority: Priority
     met: int  # requests
@@ -20,38 +20,38 @@ class SloAttainment:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FleetCounts:
-    """What happened in a stretch of time that ends now."""
+    """Counts of events in a time span that ends now."""
 
     span_s: float  # seconds; shorter just after the scheduler's start
     accepted: int  # requests
     refused: int  # requests that were never accepted
-    finished: int  # requests that ended by themselves
+    finished: int  # requests
     failed: int  # requests
     cancelled: int  # requests
     expired: int  # requests whose deadline passed
-    failovers: int  # times that a request had to go on elsewhere
-    output_tokens: int  # of the requests that ended
-    slo: tuple[SloAttainment, ...]  # by class, the most urgent first; classes of which nothing counts are left out
+    failovers: int  # times that a request moved to another instance
+    output_tokens: int  # tokens of the requests that ended
+    slo: tuple[SloAttainment, ...]  # by class, the most urgent first; classes without requests are left out
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RecentDecision:
-    """A placement, in short; ``explain`` has all of it."""
+    """The summary of a decision; ``explain`` returns the whole."""
 
     ago_s: float  # seconds
     request_id: str
     tenant: str
-    policy: str  # that decided
-    phase: Phase  # of the leg placed: DECODING where it was split
+    policy: str  # the policy that decided
+    phase: Phase  # the leg that was placed; DECODING for a split request
     instance_id: str
-    prefill_instance_id: str  # split requests only; else empty
+    prefill_instance_id: str  # the prefill instance of a split request; else empty
     waited_s: float  # seconds from acceptance to this decision
-    reason: str  # in words, the most important one
+    reason: str  # the most important reason, in words
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RecentFailover:
-    """A request that had to go on elsewhere."""
+    """The failover of a request to another instance."""
 
     ago_s: float  # seconds
     request_id: str
@@ -64,16 +64,16 @@ class RecentFailover:
 class FleetSnapshot:
     """The fleet at one moment."""
 
-    epoch: int  # one life of the scheduler
+    epoch: int  # identifies one run of the scheduler process
     uptime_s: float  # seconds since the scheduler's start
-    policy: str  # in force
+    policy: str  # the current policy
     delegate: str  # the policy that ``adaptive`` follows now; else empty
     latest_switch: PolicySwitch | None  # None if there was none
     instances: tuple[Instance, ...]  # by id
     queues: tuple[QueueInfo, ...]  # by model
-    requests_running: int  # placed, not ended
-    requests_waiting: int  # over all models
-    latest: FleetCounts  # over the last 10 to 15 s: what rates are made of
+    requests_running: int  # placed and not ended
+    requests_waiting: int  # in the queues of all models
+    latest: FleetCounts  # over the last 10 to 15 s, for rates
     recent: FleetCounts  # over the last 5 minutes
     since_start: FleetCounts
     prefill_decode: PrefillDecodeStatus

@@ -1,4 +1,4 @@
-"""What the scheduler says of its instances, queues, policies and past decisions."""
+"""Values that describe instances, queues, policies and explained requests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sage_client._events import Decision, Parallelism, SloResult
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Location:
-    """Where an instance stands in the world.  Empty where not said."""
+    """The physical location of an instance; fields are empty where not configured."""
 
     host: str
     rack: str
@@ -29,31 +29,31 @@ class Instance:
     state: InstanceState
     state_reason: str  # why it is in this state
     state_age_s: float  # seconds
-    progress: float | None  # [0, 1] while it starts, where known
+    progress: float | None  # of its start, in [0, 1]; None: not known
     engine: str  # "vllm", "simulated"
     engine_version: str
     engine_start_id: str  # new with every engine start
     software_version: str
     parallelism: Parallelism
-    max_running: int  # sequences at once
+    max_running: int  # sequences at the same time
     max_model_len: int  # tokens of prompt and output
     kv_capacity_tokens: int
-    kv_used_tokens: int  # as the engine reports
-    kv_reserved_tokens: int  # as the scheduler's ledger says
-    running: int  # sequences, as the engine reports
+    kv_used_tokens: int  # reported by the engine
+    kv_reserved_tokens: int  # from the scheduler's ledger
+    running: int  # sequences, reported by the engine
     waiting: int  # requests inside the engine
     assigned: int  # live attempts
     prompt_tokens_per_s: float
     generation_tokens_per_s: float
-    iterations: int  # of the engine since its start
+    iterations: int  # since the engine's start
     heartbeat_age_s: float  # seconds
     prefix_queries_tokens: int  # since the engine's start
     prefix_hits_tokens: int  # since the engine's start
     gpu_memory_used_bytes: int
     gpu_memory_bytes: int
-    known_wait: str  # why no progress is expected now; empty if it is
+    known_wait: str  # why the engine is not expected to make progress now; empty if it is
     kv_pulls: int  # prompts whose KV was fetched from another engine, since the engine's start
-    kv_pulls_failed: int  # that could not be fetched
+    kv_pulls_failed: int  # prompts whose KV could not be fetched
     kv_leases_expired: int  # prompts whose KV was kept for another engine and not fetched in time
     price_per_hour: float
     adapters: tuple[str, ...]
@@ -81,7 +81,7 @@ class FleetView:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PolicyInfo:
-    """A policy there is."""
+    """An available policy."""
 
     name: str
     summary: str  # one line
@@ -99,7 +99,7 @@ class PolicySwitch:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PolicyStatus:
-    """The policy in force and those there are."""
+    """The current policy and the available ones."""
 
     policy: str
     delegate: str  # the policy that ``adaptive`` follows now; else empty
@@ -109,24 +109,24 @@ class PolicyStatus:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PolicyChange:
-    """What setting a policy did."""
+    """The result of setting a policy."""
 
     policy: str
     previous: str
-    reordered: int  # requests that waited and were ordered anew
+    reordered: int  # waiting requests that were reordered
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cancellation:
-    """What a cancel did."""
+    """The result of a cancel."""
 
-    cancelled: bool  # false if it had already ended
+    cancelled: bool  # False if the request had already ended
     state: RequestState  # after the call
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HistoryEntry:
-    """One thing that happened to a request."""
+    """One event in a request's history."""
 
     at_s: float  # seconds since acceptance
     event: str  # "accepted", "placed", "first_token", ...
@@ -135,17 +135,17 @@ class HistoryEntry:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TimeSlice:
-    """A stretch of a request's time, and what it went to."""
+    """A stretch of a request's time with one use."""
 
     use: TimeUse
     start_s: float  # seconds since acceptance
     length_s: float  # seconds
-    instance_id: str  # where; empty in the queue
+    instance_id: str  # the instance; empty in the queue
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Explanation:
-    """Why a request went where it went."""
+    """A request's history and the decisions about it."""
 
     request_id: str
     model: str
@@ -153,13 +153,13 @@ class Explanation:
     state: RequestState
     decisions: tuple[Decision, ...]  # oldest first, candidates included
     history: tuple[HistoryEntry, ...]  # oldest first
-    error: str  # how it ended, where not by itself; else empty
-    error_reason: str  # its stable name in the error catalogue; else empty
-    waiting_because: str  # for a request in the queue; else empty
+    error: str  # message of the error that ended the request; else empty
+    error_reason: str  # stable name of that error in the catalogue; else empty
+    waiting_because: str  # why a queued request waits; else empty
     queue_position: int  # 1 is next; 0 when not queued
-    ordering_key: str  # what it is ordered by now, in words
-    time_slices: tuple[TimeSlice, ...]  # from acceptance to its end, or to now: no gap, no overlap
+    ordering_key: str  # what the queue is ordered by now, in words
+    time_slices: tuple[TimeSlice, ...]  # from acceptance to the end or to now, without gaps or overlaps
     prompt_tokens: int
     completion_tokens: int  # delivered so far
-    slo: tuple[SloResult, ...]  # each target it stated, against what happened so far
-    cost: float  # so far, by the price of the instances used
+    slo: tuple[SloResult, ...]  # each target of the request, measured so far
+    cost: float  # so far, in the currency of the instances' prices

@@ -1,4 +1,4 @@
-"""An event loop of its own, in a thread, for callers that have none."""
+"""Runs an event loop in a thread, for callers without one."""
 
 from __future__ import annotations
 
@@ -17,24 +17,25 @@ STOP_TIMEOUT_S = 5.0
 
 
 class LoopThread:
-    """Runs coroutines for any number of threads.  Its thread is a daemon and ends at ``stop``."""
+    """Runs coroutines for any number of threads on one daemon thread, which ends at ``stop``."""
 
     def __init__(self, name: str) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=_run, args=(self._loop,), name=name, daemon=True)
         self._thread.start()
-        # Also runs at interpreter exit, where a loop that still turns would meet modules that are gone.
+        # Also runs at interpreter exit: a loop that kept running would use modules that are already unloaded.
         self._finalizer = weakref.finalize(self, _stop, self._loop, self._thread)
 
     @property
     def running(self) -> bool:
+        """Whether ``stop`` was not called yet."""
         return self._finalizer.alive
 
     def run(self, work: Coroutine[Any, Any, _T], *, timeout_s: float) -> _T:
-        """The outcome of ``work``, run on the loop.  Interrupting the caller cancels it.
+        """Run ``work`` on the loop and return its result; interrupting the caller cancels it.
 
         Raises:
-            WaitTimeoutError: it was not done in ``timeout_s`` seconds.
+            WaitTimeoutError: it did not end within ``timeout_s`` seconds.
             RuntimeError: the loop was stopped, or the caller runs on it.
         """
         if not self.running or threading.current_thread() is self._thread:
@@ -47,7 +48,7 @@ class LoopThread:
             raise RuntimeError("the client was closed during the call") from None
         except TimeoutError:
             if future.done():
-                raise  # the work's own
+                raise  # raised by ``work``
             future.cancel()
             raise WaitTimeoutError(f"the call did not end within {timeout_s:g} s") from None
         except BaseException:
@@ -55,7 +56,7 @@ class LoopThread:
             raise
 
     def stop(self) -> None:
-        """Cancels what runs and ends the thread, within 5 s.  Idempotent."""
+        """Cancel all running work and end the thread within 5 s; idempotent."""
         self._finalizer()
 
 

@@ -1,4 +1,4 @@
-"""Where in a request's output a stream stands: nothing is delivered twice, and what lacks is noticed."""
+"""Tracks a stream's position in the output: drops repeated tokens and detects missing ones."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from sage_client._events import Tokens
 
 @dataclass(slots=True)
 class OutputCursor:
-    """Position after what was delivered, of one choice."""
+    """The position after the delivered output of one choice."""
 
     next_index: int = 0  # output position of the next token
-    next_offset: int | None = 0  # where the next text begins, in code points; None until known
+    next_offset: int | None = 0  # position of the next text, in code points; None until known
 
     def advance(self, tokens: Tokens) -> Tokens | None:
-        """What of ``tokens`` is new; None if nothing is.
+        """Return the new part of ``tokens`` and move behind it; None if nothing is new.
 
         Raises:
             ProtocolError: tokens or text between the last event and this one are missing.
@@ -42,7 +42,7 @@ class OutputCursor:
         )
 
     def _new_text(self, tokens: Tokens) -> tuple[str, int]:
-        """The text not seen yet, and where it begins."""
+        """Return the new text and its position."""
         if self.next_offset is None:
             return tokens.text, tokens.text_offset
         if not tokens.text:

@@ -1,4 +1,4 @@
-"""Prefill/decode separation as operators see and set it."""
+"""Values that describe prefill/decode separation: settings, pairs, conditions."""
 
 from __future__ import annotations
 
@@ -11,24 +11,26 @@ class SplitMode(Enum):
     """When requests are split into a prefill and a decode leg."""
 
     NEVER = "never"
-    ALWAYS = "always"  # all that can be
+    ALWAYS = "always"  # every request that can be split
     THRESHOLD = "threshold"  # by token counts
-    ADAPTIVE = "adaptive"  # where predicted times say that it pays
+    ADAPTIVE = "adaptive"  # where splitting is predicted to be faster
     UNKNOWN = "unknown"
 
 
 class PairState(Enum):
-    """Where a pair of instances stands."""
+    """State of a pair of instances."""
 
     UNTRIED = "untried"
     WARMING = "warming"
     USABLE = "usable"
-    FAILED = "failed"  # tried again later
+    FAILED = "failed"  # its warm-up or handoffs failed; retried later
     UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PrefillDecodeConfig:
+    """The settings that decide when requests are split."""
+
     mode: SplitMode
     threshold_input_tokens: int  # THRESHOLD splits prompts of at least this many tokens ...
     threshold_ratio: float  # ... or this many times the predicted output
@@ -36,21 +38,23 @@ class PrefillDecodeConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PrefillDecodePair:
-    """Two instances, the first of which may hand KV over to the second."""
+    """A prefill instance and a decode instance that fetches KV from it."""
 
     prefill_instance_id: str
     decode_instance_id: str
     model: str
     state: PairState
-    reason: str  # why it failed
-    handoff_s: float | None  # of late: prefill's end to decode's first token
+    reason: str  # why the pair failed; else empty
+    handoff_s: float | None  # recent seconds from the end of prefill to the first token of decode
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PrefillDecodeStatus:
+    """The settings, pairs and conditions of prefill/decode separation."""
+
     config: PrefillDecodeConfig
-    pairs: tuple[PrefillDecodePair, ...]  # at most 1,024, in a fleet's snapshot 64: those in trouble first
-    pairs_by_state: Mapping[str, int]  # all there are, by the values of PairState; empty states are left out
-    conditions: tuple[str, ...]  # what keeps it from working, in words; empty when all is well
+    pairs: tuple[PrefillDecodePair, ...]  # at most 1,024, in a fleet snapshot 64; those that are not usable first
+    pairs_by_state: Mapping[str, int]  # numbers of all pairs, by the values of PairState; empty states are left out
+    conditions: tuple[str, ...]  # what prevents splitting, in words; empty if nothing does
     splits: int  # requests split since the scheduler's start
-    fallbacks: int  # of requests that should have been split and ran whole, or whose handoff failed
+    fallbacks: int  # requests that should have been split and ran whole, or whose handoff failed

@@ -1,4 +1,4 @@
-"""How often and how fast a broken stream is taken up again."""
+"""How often and how fast a broken stream reattaches to its request."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reconnect:
-    """Bounds of re-attaching to a request whose stream broke."""
+    """Limits of reattaching to a request whose stream broke."""
 
-    attempts: int = 6  # in a row without a new token; 0 turns re-attaching off
+    attempts: int = 6  # consecutive attempts without a new token; 0 disables reattaching
     first_delay_s: float = 0.1  # seconds before the first attempt
     max_delay_s: float = 2.0  # seconds; delays double up to this
 
     def delay_s(self, attempt: int) -> float:
-        """Seconds before attempt number ``attempt`` (from 1), spread so that clients do not come in step."""
+        """Return seconds to wait before attempt number ``attempt`` (from 1), randomised to spread clients out."""
         ceiling = min(self.first_delay_s * 2.0 ** (attempt - 1), self.max_delay_s)
         return ceiling * random.uniform(0.5, 1.0)

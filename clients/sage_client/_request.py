@@ -1,4 +1,4 @@
-"""Makes the message of ``Generate`` from what a caller hands in."""
+"""Encodes the arguments of ``generate`` into the contract's message."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ _PLAIN = ("model", "cost_budget", "session", "preferred_instance", "adapter")
 
 
 def encode_request(prompt: str | None, options: GenerateOptions, *, tenant: str) -> inference_pb2.GenerateRequest:
-    """The message to send.  Without an id it gets one: only a request with an id can be attached to again.
+    """Encode a request.  Without an id it gets one, because reattaching needs an id.
 
     Raises:
-        InvalidRequestError: what the contract cannot carry; names every field.
-        TypeError: an option of an unknown name.
+        InvalidRequestError: values that do not fit the contract; names every field.
+        TypeError: an option has an unknown name.
     """
     given = cast(GenerateOptions, {name: value for name, value in options.items() if value is not None})
     if unknown := given.keys() - _KNOWN:
@@ -96,7 +96,7 @@ def _set_prompt(
     elif "token_ids" in given:
         with faults.at("spec.tokens.ids"):
             spec.tokens.ids.extend(given["token_ids"])
-        spec.tokens.SetInParent()  # an empty list is said too, for the server to refuse
+        spec.tokens.SetInParent()  # an empty list is sent as such, for the server to refuse
     else:
         _set_chat(spec.chat, given, faults)
 
@@ -115,10 +115,10 @@ def _set_chat(chat: inference_pb2.Chat, given: GenerateOptions, faults: FieldFau
 
 
 def duration(value: float) -> Duration:
-    """``value`` seconds.
+    """Encode seconds as a duration.
 
     Raises:
-        ValueError: it is no finite number, or too large for a duration.
+        ValueError: the value is not finite, or too large for a duration.
     """
     if not math.isfinite(value):
         raise ValueError(f"{value} is not a finite number of seconds")

@@ -1,4 +1,4 @@
-"""How tokens are chosen: the options of ``generate`` and their place in the contract."""
+"""The sampling options of ``generate`` and their encoding."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sage_client._field_faults import FieldFaults
 
 
 class SamplingOptions(TypedDict, total=False):
-    """An absent option takes the model's configured default, then the engine's.
+    """Sampling options; an absent one takes the model's configured default, else the engine's.
 
     ``json_schema``, ``json_object``, ``regex``, ``choice`` and ``grammar`` constrain what may be generated;
     at most one of them may be given.
@@ -19,26 +19,26 @@ class SamplingOptions(TypedDict, total=False):
 
     temperature: float  # >= 0; 0 is greedy
     top_p: float  # (0, 1]
-    top_k: int  # 0 considers all tokens
+    top_k: int  # 0: all tokens
     min_p: float  # [0, 1]
     presence_penalty: float  # [-2, 2]
     frequency_penalty: float  # [-2, 2]
     repetition_penalty: float  # (0, 2]
     seed: int
-    n: int  # choices; 1 is supported
+    n: int  # number of choices; 1 is supported
     stop: str | Sequence[str]  # strings that end generation
     stop_token_ids: Sequence[int]
     include_stop_in_output: bool
-    min_tokens: int  # output tokens before any stop counts
-    max_tokens: int  # output tokens at most; absent: what the model's length leaves
-    logprobs: int  # top log probabilities per output token; 0 gives the chosen token's only
+    min_tokens: int  # output tokens before a stop condition applies
+    max_tokens: int  # maximum output tokens; absent: as many as the model's length allows
+    logprobs: int  # top log probabilities per output token; 0: only the chosen token's
     prompt_logprobs: int
     ignore_eos: bool
     logit_bias: Mapping[int, float]  # token id to bias, [-100, 100]
-    allowed_token_ids: Sequence[int]  # nothing else may be generated
+    allowed_token_ids: Sequence[int]  # only these tokens may be generated
     bad_words: Sequence[str]  # strings that may not be generated
-    skip_special_tokens: bool  # in the text; default true
-    json_schema: str | Mapping[str, Any]  # a JSON Schema document, or what json.dumps makes one of
+    skip_special_tokens: bool  # leave special tokens out of the text; default true
+    json_schema: str | Mapping[str, Any]  # a JSON Schema, as text or as a mapping
     json_object: bool  # any JSON object
     regex: str
     choice: Sequence[str]  # one of these strings
@@ -50,7 +50,7 @@ _LISTS = ("stop", "stop_token_ids", "allowed_token_ids", "bad_words")
 
 
 def encode_sampling(options: SamplingOptions, faults: FieldFaults) -> common_pb2.SamplingParams:
-    """The contract's message.  A value that its field cannot hold goes to ``faults``."""
+    """Encode sampling options; record values that do not fit their field in ``faults``."""
     message = common_pb2.SamplingParams()
     for name, value in options.items():
         with faults.at(f"spec.sampling.{name}"):
@@ -74,7 +74,7 @@ def _set(message: common_pb2.SamplingParams, name: str, value: object) -> None:
 def _set_structured(message: common_pb2.StructuredOutput, name: str, value: object) -> None:
     if name == "choice":
         message.choice.choices.extend(_strings(value))
-        message.choice.SetInParent()  # an empty list is said too, for the server to refuse
+        message.choice.SetInParent()  # an empty list is sent as such, for the server to refuse
     elif name == "json_schema" and not isinstance(value, str):
         message.json_schema = json.dumps(value)
     else:

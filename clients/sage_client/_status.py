@@ -1,4 +1,4 @@
-"""From a gRPC status to an exception: by the stable reason where there is one, else by the status code."""
+"""Turns a gRPC status into an exception: by its stable reason, or else by its code."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ BY_REASON: dict[ErrorReason, type[e.SageError]] = {
     ErrorReason.GENERATION_FAILED: e.GenerationFailedError,
     ErrorReason.INTERNAL: e.InternalError,
 }
-"""Reasons between executor and scheduler are not here: a client that meets one goes by the status code."""
+"""Exceptions by stable reason.  Reasons used only between executor and scheduler are left out: the code decides."""
 
 BY_CODE: dict[grpc.StatusCode, type[e.SageError]] = {
     grpc.StatusCode.INVALID_ARGUMENT: e.InvalidRequestError,
@@ -48,14 +48,14 @@ BY_CODE: dict[grpc.StatusCode, type[e.SageError]] = {
     grpc.StatusCode.CANCELLED: e.RequestCancelledError,
     grpc.StatusCode.ABORTED: e.GenerationFailedError,
 }
-"""DEADLINE_EXCEEDED without a reason is the call's own bound, which the client set."""
+"""Exceptions by code.  DEADLINE_EXCEEDED without a reason is the timeout that the client set for the call."""
 
 _DETAILS_KEY = "grpc-status-details-bin"
 _M = TypeVar("_M", bound=Message)
 
 
 def error_from_rpc(error: grpc.aio.AioRpcError, *, request_id: str = "") -> e.SageError:
-    """The exception that stands for a failed call."""
+    """Return the exception for a failed call."""
     details = _details(error)
     info = next(_unpacked(details, error_details_pb2.ErrorInfo), None)
     ours = info if info is not None and info.domain == DOMAIN else None
@@ -71,7 +71,7 @@ def error_from_rpc(error: grpc.aio.AioRpcError, *, request_id: str = "") -> e.Sa
 
 
 def is_transport_break(error: e.SageError) -> bool:
-    """Whether the connection failed, and not the server that answered."""
+    """Return whether the connection failed, as opposed to an error that the server returned."""
     return isinstance(error, e.UnavailableError) and not error.reason
 
 
@@ -95,7 +95,7 @@ def _add_details(made: e.SageError, details: status_pb2.Status) -> None:
 
 
 def _details(error: grpc.aio.AioRpcError) -> status_pb2.Status:
-    """The rich status; empty where there is none or it does not decode."""
+    """Return the detailed status; empty if there is none or it does not decode."""
     for key, value in error.trailing_metadata() or ():
         if key == _DETAILS_KEY and isinstance(value, bytes):
             try:

@@ -1,4 +1,4 @@
-"""One request's events, for callers without an event loop."""
+"""The stream of one request's events, for callers without an event loop."""
 
 from __future__ import annotations
 
@@ -16,28 +16,27 @@ WAIT_MARGIN_S = 5.0
 
 
 class Stream:
-    """A blocking iterator over a request's events; the request is on its way when this exists.
+    """A blocking iterator over a request's events; creating the stream sends the request.
 
-    Behaves as ``AsyncStream`` does.  One thread at a time may read it; ``cancel`` and ``close`` may come from
-    others.
-    Interrupting a read (Ctrl-C) leaves the stream: a request that is not detached is given up.
+    It behaves like ``AsyncStream``.  One thread at a time may read; other threads may call ``cancel`` and ``close``.
+    Interrupting a read (Ctrl-C) closes the stream: the request is cancelled, unless it is detached.
     """
 
     def __init__(self, stream: AsyncStream, loop: LoopThread, *, call_timeout_s: float) -> None:
         self._stream = stream
         self._loop = loop
-        # The stream bounds itself; this bound only catches a loop that is stuck.
+        # The stream has a timeout of its own; this one only catches a stuck event loop.
         self._wait_s = stream.timeout_s + WAIT_MARGIN_S
         self._call_wait_s = call_timeout_s + WAIT_MARGIN_S
 
     @property
     def request_id(self) -> str:
-        """Known from the start, also before the scheduler answered."""
+        """Id of the request, known before the scheduler answers."""
         return self._stream.request_id
 
     @property
     def next_token(self) -> int:
-        """Output position after the last token delivered."""
+        """Output position after the last delivered token."""
         return self._stream.next_token
 
     def __iter__(self) -> Iterator[Event]:
@@ -50,25 +49,25 @@ class Stream:
         return event
 
     def text(self) -> Iterator[str]:
-        """The output text, piece by piece."""
+        """Yield the output text, piece by piece."""
         for event in self:
             if isinstance(event, Tokens) and event.choice == 0 and event.text:
                 yield event.text
 
     def result(self) -> Completion:
-        """Reads to the end and gives the whole outcome.
+        """Read the stream to its end and return the whole outcome.
 
         Raises:
-            SageError: how the request ended, if not by itself.
+            SageError: the request ended with an error.
         """
         return self._loop.run(self._stream.result(), timeout_s=self._wait_s)
 
     def cancel(self, reason: str = "") -> Cancellation:
-        """Ends the request, detached or not; the stream then ends with RequestCancelledError.  Idempotent."""
+        """Cancel the request, detached or not; the stream then ends with RequestCancelledError.  Idempotent."""
         return self._loop.run(self._stream.cancel(reason), timeout_s=self._call_wait_s)
 
     def close(self) -> None:
-        """Leaves the stream.  A request that is not detached is given up by the scheduler."""
+        """Close the stream; the scheduler cancels the request, unless it is detached."""
         self._loop.run(self._stream.aclose(), timeout_s=self._call_wait_s)
 
     def __enter__(self) -> Self:
@@ -80,5 +79,5 @@ class Stream:
         self.close()
 
     async def _next(self) -> Event | None:
-        """The next event; None at the end, because StopIteration cannot leave a coroutine."""
+        """Return the next event; None at the end, because StopIteration cannot leave a coroutine."""
         return await anext(self._stream, None)

@@ -1,4 +1,4 @@
-"""Hands the caller's trace context on."""
+"""Passes the caller's trace context on to the scheduler."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _PROPAGATOR = TraceContextTextMapPropagator()
 
 
 def trace_metadata() -> tuple[tuple[str, str], ...]:
-    """W3C headers of the span that is current where this is called; empty where none is."""
+    """Return the W3C headers of the current span; empty if there is none."""
     carrier: dict[str, str] = {}
     _PROPAGATOR.inject(carrier)
     return with_trace_headers(carrier)

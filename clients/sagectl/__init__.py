@@ -1,1 +1,1 @@
-"""Command line of the SAGE control plane.  Start at ``cli``."""
+"""The command line of the SAGE control plane.  Start at ``cli``."""

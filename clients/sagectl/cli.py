@@ -1,4 +1,4 @@
-"""The commands together, and what becomes of an error."""
+"""The group of all commands; turns errors into one line and an exit status."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from sagectl.explain import explain
 from sagectl.generate import generate
 from sagectl.instances import drain, instances, resume
 from sagectl.json_output import plain_error, print_json
+from sagectl.local import demo, down, status, up
 from sagectl.policy import policy
 from sagectl.prefill_decode import pd, role
 from sagectl.requests import cancel
@@ -21,26 +22,27 @@ from sagectl.top import top
 
 _STATUSES = """\b
 Exit status:
-   0  done
-   1  the server's fault, or something unforeseen
-   2  wrong usage, or a request at fault
-   3  no scheduler, no instance, or shutting down
-   4  no such model, request or instance
-   5  the request id is taken, or the state does not allow it
-   6  the queue is full, or another of the scheduler's bounds is reached
-   7  the deadline or this command's own bound passed
-   8  the request was cancelled
-   9  the generation failed
-  10  the token is missing, wrong or not enough
-  11  the server does not support it
+   0  success
+   1  internal error, or a local fleet that failed
+   2  wrong usage, invalid request, or a package that is not installed
+   3  scheduler unreachable or shutting down, or no instance available
+   4  unknown model, request or instance
+   5  request id already in use, or not allowed in the current state
+   6  queue full, or another limit of the scheduler reached
+   7  deadline or timeout exceeded
+   8  request cancelled
+   9  generation failed
+  10  token missing, invalid or without permission
+  11  not supported by the server
  130  interrupted
 """
 
 
 class _Commands(click.Group):
-    """Turns the SDK's errors into one line and a documented status."""
+    """Reports errors of the SDK in one line and exits with the documented status."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; exit with the status of the error that it raised."""
         try:
             return super().invoke(ctx)
         except sage.SageError as error:
@@ -54,18 +56,21 @@ class _Commands(click.Group):
 @click.group(cls=_Commands, epilog=_STATUSES, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="sage-control-plane", prog_name="sagectl")
 def sagectl() -> None:
-    """Submits requests to a SAGE control plane, looks at its fleet and steers it."""
+    """Send requests to a SAGE control plane, inspect its fleet and configure it.
+
+    Some commands run a scheduler and executors on this machine: up, down, status, demo.
+    """
 
 
-for _command in (generate, cancel, explain, top, instances, drain, resume, role, policy, pd):
+for _command in (generate, cancel, explain, top, instances, drain, resume, role, policy, pd, up, down, status, demo):
     sagectl.add_command(_command)
 
 
 def _report(error: sage.SageError, meta: dict[str, Any]) -> None:
-    """One line for people on stderr; with --json also an object on stdout."""
+    """Print one line on stderr; with --json also an object on stdout."""
     if meta.get(AS_JSON):
         print_json(plain_error(error), indent=None)
     text = sentence(error)
     if type(error) is sage.UnavailableError:
-        text = f"the scheduler at {meta.get(ADDRESS)} cannot be reached: {text}"
+        text = f"cannot reach the scheduler at {meta.get(ADDRESS)}: {text}"
     click.echo(f"error: {text}", err=True)

@@ -1,4 +1,4 @@
-"""Options that every command has: where the scheduler is, how to speak to it, how to answer."""
+"""Options of every command that calls a scheduler: its address, TLS, token, and JSON output."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 ADDRESS = "sagectl.address"
 AS_JSON = "sagectl.json"
-"""Keys of the click context's ``meta``."""
+"""Keys of the click context's ``meta``: the address, and whether to print JSON."""
 
 _OPTIONS = (
     click.option(
@@ -25,59 +25,59 @@ _OPTIONS = (
         show_default=True,
         show_envvar=True,
         metavar="HOST:PORT",
-        help="The scheduler.",
+        help="Address of the scheduler.",
     ),
     click.option(
         "--tls-ca",
         type=click.Path(dir_okay=False, path_type=Path),
         envvar="SAGE_TLS_CA",
         show_envvar=True,
-        help="PEM file of the authority that signed the scheduler's certificate; turns TLS on.",
+        help="PEM file of the certificate authority that signed the scheduler's certificate; enables TLS.",
     ),
-    click.option("--tls", is_flag=True, help="TLS with the system's authorities."),
+    click.option("--tls", is_flag=True, help="Use TLS with the system's certificate authorities."),
     click.option(
         "--tls-cert",
         type=click.Path(dir_okay=False, path_type=Path),
         envvar="SAGE_TLS_CERT",
         show_envvar=True,
-        help="PEM file of a certificate of your own, where the scheduler asks for one.",
+        help="PEM file of the client certificate, if the scheduler requires one (mutual TLS).",
     ),
     click.option(
         "--tls-key",
         type=click.Path(dir_okay=False, path_type=Path),
         envvar="SAGE_TLS_KEY",
         show_envvar=True,
-        help="PEM file of its private key.",
+        help="PEM file of the client certificate's private key.",
     ),
-    click.option("--insecure", is_flag=True, help="No TLS although the address is not a loopback one."),
+    click.option("--insecure", is_flag=True, help="Allow a connection without TLS to an address that is not loopback."),
     click.option(
         "--token",
         envvar="SAGE_TOKEN",
         show_envvar=True,
-        help="Bearer token.  Others on this machine can read a command line: better in a file or the variable.",
+        help="Bearer token.  Other users can read command lines: prefer --token-file or the variable.",
     ),
     click.option(
         "--token-file",
         type=click.Path(dir_okay=False, path_type=Path),
         envvar="SAGE_TOKEN_FILE",
         show_envvar=True,
-        help="File with the bearer token.",
+        help="File that holds the bearer token.",
     ),
-    click.option("--tenant", default="", help="Owner of the requests; ignored where the token names one."),
+    click.option("--tenant", default="", help="Tenant that owns the requests; ignored if the token names one."),
     click.option(
         "--call-timeout",
         type=float,
         default=10.0,
         show_default=True,
         metavar="SECONDS",
-        help="Bound of a call that is not a stream.",
+        help="Timeout of calls that are not streams.",
     ),
-    click.option("--json", "as_json", is_flag=True, help="Answer in JSON, for programs."),
+    click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs."),
 )
 
 
 def connecting(command: _F) -> _F:
-    """Gives a command the options, and hands it a connected ``client`` in place of those about the connection."""
+    """Add the options to a command; it gets a connected ``client`` and ``as_json`` instead of their values."""
 
     @wraps(command)
     def wrapped(
@@ -94,7 +94,7 @@ def connecting(command: _F) -> _F:
         as_json: bool,
         **rest: Any,
     ) -> Any:
-        # Read where an error is reported, which is outside of the command.
+        # Errors are reported outside of the command and need these two.
         click.get_current_context().meta.update({ADDRESS: address, AS_JSON: as_json})
         with Client(
             address,

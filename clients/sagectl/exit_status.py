@@ -1,4 +1,4 @@
-"""What the exit status says."""
+"""The exit statuses of ``sagectl`` and the errors they stand for."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import sage_client as sage
 
 
 class ExitStatus(IntEnum):
-    """Documented in the README and in ``sagectl --help``; scripts may switch on these."""
+    """Exit statuses that scripts may rely on, as documented in the README and in ``sagectl --help``."""
 
     OK = 0
-    INTERNAL = 1  # the server's fault, or something unforeseen
-    INVALID = 2  # wrong usage, or a request at fault
-    UNAVAILABLE = 3  # no scheduler, no instance, or shutting down
-    NOT_FOUND = 4  # no such model, request or instance
-    CONFLICT = 5  # the id is taken, or the state does not allow it
-    QUEUE_FULL = 6  # or another of the scheduler's bounds is reached
-    TIMED_OUT = 7  # the request's deadline, or this command's own bound
+    INTERNAL = 1  # internal error, or a local fleet that failed
+    INVALID = 2  # wrong usage, invalid request, or a package that is not installed
+    UNAVAILABLE = 3  # scheduler unreachable or shutting down, or no instance available
+    NOT_FOUND = 4  # unknown model, request or instance
+    CONFLICT = 5  # request id already in use, or not allowed in the current state
+    QUEUE_FULL = 6  # or another limit of the scheduler reached
+    TIMED_OUT = 7  # the request's deadline, or this command's timeout
     CANCELLED = 8
     GENERATION_FAILED = 9
-    NOT_ALLOWED = 10  # token missing, wrong or not enough
+    NOT_ALLOWED = 10  # token missing, invalid or without permission
     NOT_SUPPORTED = 11
     INTERRUPTED = 130  # Ctrl-C
 
@@ -41,8 +41,9 @@ _BY_ERROR: tuple[tuple[type[sage.SageError], ExitStatus], ...] = (
     (sage.RequestCancelledError, ExitStatus.CANCELLED),
     (sage.RequestEndedError, ExitStatus.GENERATION_FAILED),
 )
-"""The first that fits counts; anything else is INTERNAL."""
+"""The first class that matches decides; any other error is INTERNAL."""
 
 
 def status_of(error: sage.SageError) -> ExitStatus:
+    """Return the exit status for an error of the SDK."""
     return next((status for kind, status in _BY_ERROR if isinstance(error, kind)), ExitStatus.INTERNAL)

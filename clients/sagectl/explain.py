@@ -1,4 +1,4 @@
-"""``sagectl explain``."""
+"""``sagectl explain``: prints a request's history and the reasons of its decisions."""
 
 from __future__ import annotations
 
@@ -17,13 +17,17 @@ PICTURE_WIDTH = 110  # columns
 
 @click.command()
 @click.argument("request_id")
-@click.option("--svg", type=click.Path(dir_okay=False, path_type=Path), help="Also write a picture of it here.")
+@click.option(
+    "--svg",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Also write the output as an SVG picture to this file.",
+)
 @connecting
 def explain(client: Client, request_id: str, svg: Path | None, as_json: bool) -> None:
-    """Why a request went where it went, and where its time went.
+    """Explain where a request ran, why, and where its time went.
 
-    In time order: when it came, why it waited, every decision with its candidates and reasons, whether it was split,
-    what failed and what was done about it.  A refused request leaves no record.
+    Prints in time order: arrival, why the request waited, every scheduling decision with its candidates and reasons,
+    whether prefill and decode were split, failures and failovers.  Rejected requests are not recorded.
     """
     told = client.explain(request_id)
     if svg is not None:

@@ -1,4 +1,4 @@
-"""``sagectl generate``."""
+"""``sagectl generate``: submits a request and prints its output as it arrives."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def _options(command: _F) -> _F:
     return command
 
 
-@click.command(short_help="Generates text and streams it as it comes.")
+@click.command(short_help="Generate text from a prompt and stream it.")
 @click.argument("prompt", required=False)
 @_options
-@click.option("-v", "--verbose", is_flag=True, help="Say on stderr where, why and how fast.")
+@click.option("-v", "--verbose", is_flag=True, help="Print placement, reasons and timings on stderr.")
 @connecting
 def generate(
     client: Client,
@@ -38,10 +38,10 @@ def generate(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Generates text from PROMPT and streams it as it comes.
+    """Generate text from PROMPT and stream it to stdout.
 
-    PROMPT may be - or be left out, to read it from stdin.  With --json every event is one line.  Ctrl-C cancels the
-    request, unless it is --detached.
+    With - or without PROMPT the prompt is read from stdin.  With --json every event is printed as one line.  Ctrl-C
+    cancels the request, unless it is --detached.
     """
     what = _what_from(prompt, chat or system is not None, system, options)
     stream = client.generate(**what)
@@ -55,7 +55,7 @@ def _what_from(prompt: str | None, chat: bool, system: str | None, options: dict
     given: Any = to_sdk(options)
     if "token_ids" in given:
         if prompt is not None or chat:
-            raise click.UsageError("--token-ids stands for the prompt: give one of the two")
+            raise click.UsageError("give either a prompt or --token-ids, not both")
         return given  # type: ignore[no-any-return]
     text = _prompt_text(prompt)
     if not chat:
@@ -68,11 +68,11 @@ def _prompt_text(prompt: str | None) -> str:
     if prompt not in (None, "-"):
         return prompt
     if prompt is None and sys.stdin.isatty():
-        raise click.UsageError("give a prompt, or - to read it from the terminal")
+        raise click.UsageError("no prompt: give one, or - to read it from the terminal")
     try:
         return sys.stdin.read()
     except UnicodeDecodeError as error:
-        raise click.UsageError(f"stdin is not text: {error}") from error
+        raise click.UsageError(f"stdin is not UTF-8 text: {error}") from error
 
 
 def _write(stream: Stream, *, as_json: bool, verbose: bool) -> None:
@@ -93,18 +93,18 @@ def _interrupted(stream: Stream, *, detached: bool) -> None:
     name = stream.request_id
     if detached:
         stream.close()
-        click.echo(f"\ninterrupted; {name} goes on: sagectl cancel {name} ends it", err=True)
+        click.echo(f"\ninterrupted; request {name} keeps running; to cancel it: sagectl cancel {name}", err=True)
     else:
         try:
             stream.cancel("interrupted at the terminal")
-            click.echo(f"\ninterrupted; {name} is cancelled", err=True)
+            click.echo(f"\ninterrupted; request {name} cancelled", err=True)
         except sage.SageError as error:
-            click.echo(f"\ninterrupted; {name} could not be cancelled: {error}", err=True)
+            click.echo(f"\ninterrupted; request {name} could not be cancelled: {error}", err=True)
     sys.exit(ExitStatus.INTERRUPTED)
 
 
 def narrate(event: sage.Event) -> str:
-    """What ``-v`` says of an event; empty for tokens."""
+    """Return the line that ``-v`` prints for an event; empty for tokens."""
     match event:
         case sage.Accepted():
             wait = "" if event.expected_wait_s is None else f", expected wait {event.expected_wait_s:.2f} s"

@@ -1,4 +1,4 @@
-"""Options of ``sagectl generate``, by what they speak of, and what they mean to the SDK."""
+"""Options of ``sagectl generate`` and the SDK arguments they become."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _bias(text: str) -> tuple[int, float]:
 
 
 def _text_or_file(text: str) -> str:
-    """Text, or with a leading ``@`` the name of a file that holds it."""
+    """Return the text, or the contents of the file named after a leading ``@``."""
     if not text.startswith("@"):
         return text
     try:
@@ -45,66 +45,91 @@ def _ids(text: str) -> list[int]:
 
 
 PROMPT = (
-    click.option("--chat", is_flag=True, help="The prompt is a user's message, for the model's chat template."),
+    click.option("--chat", is_flag=True, help="Send the prompt as a user message through the model's chat template."),
     click.option("--system", type=_text_or_file, metavar="TEXT|@FILE", help="System message; implies --chat."),
-    click.option("--token-ids", type=_ids, metavar="ID,ID,...", help="Token ids instead of a prompt."),
-    click.option("--model", help="Model; may be left out if the fleet serves exactly one."),
-    click.option("--adapter", help="LoRA adapter."),
+    click.option("--token-ids", type=_ids, metavar="ID,ID,...", help="Token ids to use instead of a prompt."),
+    click.option("--model", help="Model name.  [default: the only model of the fleet]"),
+    click.option("--adapter", help="LoRA adapter name."),
 )
 
 SAMPLING = (
-    click.option("--max-tokens", type=int, help="Output tokens at most."),
-    click.option("--min-tokens", type=int, help="Output tokens before any stop counts."),
-    click.option("--temperature", type=float, help="0 is greedy."),
-    click.option("--top-p", type=float),
-    click.option("--top-k", type=int, help="0 considers all tokens."),
-    click.option("--min-p", type=float),
-    click.option("--presence-penalty", type=float),
-    click.option("--frequency-penalty", type=float),
-    click.option("--repetition-penalty", type=float),
-    click.option("--seed", type=int),
-    click.option("-n", type=int, help="Choices."),
-    click.option("--stop", multiple=True, help="String that ends generation; may be repeated."),
-    click.option("--stop-token-id", "stop_token_ids", type=int, multiple=True, help="May be repeated."),
-    click.option("--include-stop-in-output", is_flag=True, default=None),
-    click.option("--ignore-eos", is_flag=True, default=None, help="Do not stop at the end of the sequence."),
-    click.option("--logprobs", type=int, help="Top log probabilities per token (shown with --json)."),
-    click.option("--prompt-logprobs", type=int),
-    click.option("--logit-bias", type=_bias, metavar="ID=BIAS", multiple=True, help="May be repeated."),
-    click.option("--allowed-token-id", "allowed_token_ids", type=int, multiple=True, help="May be repeated."),
-    click.option("--bad-word", "bad_words", multiple=True, help="May not be generated; may be repeated."),
-    click.option("--special-tokens/--no-special-tokens", default=None, help="Show special tokens in the text."),
+    click.option("--max-tokens", type=int, help="Maximum number of output tokens."),
+    click.option("--min-tokens", type=int, help="Minimum number of output tokens before a stop condition applies."),
+    click.option("--temperature", type=float, help="Sampling temperature; 0 is greedy."),
+    click.option("--top-p", type=float, help="Sample from the smallest set of tokens with this total probability."),
+    click.option("--top-k", type=int, help="Sample from the K most likely tokens; 0: all."),
+    click.option("--min-p", type=float, help="Minimum probability, relative to the most likely token."),
+    click.option("--presence-penalty", type=float, help="Penalty for tokens that occurred in the output, -2 to 2."),
+    click.option("--frequency-penalty", type=float, help="Penalty per occurrence in the output, -2 to 2."),
+    click.option("--repetition-penalty", type=float, help="Factor against repeating tokens; 1 is none, at most 2."),
+    click.option("--seed", type=int, help="Random seed."),
+    click.option("-n", type=int, help="Number of choices; 1 is supported."),
+    click.option("--stop", multiple=True, help="Stop string; may be repeated."),
+    click.option("--stop-token-id", "stop_token_ids", type=int, multiple=True, help="Stop token; may be repeated."),
+    click.option("--include-stop-in-output", is_flag=True, default=None, help="Keep the stop string in the output."),
+    click.option("--ignore-eos", is_flag=True, default=None, help="Do not stop at the end-of-sequence token."),
+    click.option("--logprobs", type=int, help="Number of top log probabilities per output token; printed with --json."),
+    click.option("--prompt-logprobs", type=int, help="Number of top log probabilities per prompt token."),
     click.option(
-        "--json-schema", type=_text_or_file, metavar="TEXT|@FILE", help="The output satisfies this JSON Schema."
+        "--logit-bias",
+        type=_bias,
+        metavar="ID=BIAS",
+        multiple=True,
+        help="Bias of a token, -100 to 100; may be repeated.",
     ),
-    click.option("--json-object", is_flag=True, default=None, help="The output is a JSON object."),
-    click.option("--regex", help="The output matches."),
-    click.option("--choice", multiple=True, help="The output is one of these; may be repeated."),
-    click.option("--grammar", type=_text_or_file, metavar="TEXT|@FILE", help="The output satisfies this EBNF grammar."),
+    click.option(
+        "--allowed-token-id",
+        "allowed_token_ids",
+        type=int,
+        multiple=True,
+        help="Generate only such tokens; may be repeated.",
+    ),
+    click.option("--bad-word", "bad_words", multiple=True, help="String that must not be generated; may be repeated."),
+    click.option("--special-tokens/--no-special-tokens", default=None, help="Keep special tokens in the output text."),
+    click.option(
+        "--json-schema", type=_text_or_file, metavar="TEXT|@FILE", help="JSON Schema that the output must match."
+    ),
+    click.option("--json-object", is_flag=True, default=None, help="The output must be a JSON object."),
+    click.option("--regex", help="Regular expression that the output must match."),
+    click.option("--choice", multiple=True, help="Allowed output; repeat for several."),
+    click.option(
+        "--grammar", type=_text_or_file, metavar="TEXT|@FILE", help="EBNF grammar that the output must match."
+    ),
 )
 
 SCHEDULING = (
-    click.option("--priority", type=click.Choice(PRIORITIES), help="Class."),
-    click.option("--deadline", type=float, metavar="SECONDS", help="The request expires then."),
-    click.option("--ttft-target", type=float, metavar="SECONDS", help="Aim for the first token."),
-    click.option("--tpot-target", type=float, metavar="SECONDS", help="Aim for each later token."),
-    click.option("--cost-budget", type=float, help="In the currency of the instances' price."),
-    click.option("--session", help="Requests of one conversation, for cache affinity."),
+    click.option("--priority", type=click.Choice(PRIORITIES), help="Priority class."),
+    click.option("--deadline", type=float, metavar="SECONDS", help="Seconds after which the request expires."),
+    click.option("--ttft-target", type=float, metavar="SECONDS", help="Target for the time to first token."),
     click.option(
-        "--tag", "tags", type=_key_value, metavar="KEY=VALUE", multiple=True, help="For your own use; may be repeated."
+        "--tpot-target", type=float, metavar="SECONDS", help="Target for the time per output token after the first."
     ),
-    click.option("--preferred-instance", help="Used if it is eligible and has room."),
-    click.option("--wait", is_flag=True, help="Wait in the queue if no instance serves the model now."),
-    click.option("--best-effort", is_flag=True, help="If a continuation elsewhere differs, go on all the same."),
-    click.option("--request-id", help="Made up if left out.  A known id attaches to its request."),
-    click.option("--after-token", type=int, help="Stream from this output position on."),
-    click.option("--detached", is_flag=True, help="Keep generating when this command ends."),
-    click.option("--timeout", type=float, metavar="SECONDS", help="Bound of the whole command."),
+    click.option("--cost-budget", type=float, help="Cost budget, in the currency of the instances' prices."),
+    click.option(
+        "--session", help="Conversation id; requests of one session prefer the instance that cached their prefix."
+    ),
+    click.option(
+        "--tag",
+        "tags",
+        type=_key_value,
+        metavar="KEY=VALUE",
+        multiple=True,
+        help="Tag for your own use; may be repeated.",
+    ),
+    click.option("--preferred-instance", help="Instance id to use if it is eligible and has capacity."),
+    click.option("--wait", is_flag=True, help="Wait in the queue if no instance serves the model now; otherwise fail."),
+    click.option("--best-effort", is_flag=True, help="After a failover, continue even if the replayed tokens differ."),
+    click.option(
+        "--request-id", help="Request id; the id of an existing request attaches to it.  [default: generated]"
+    ),
+    click.option("--after-token", type=int, help="Stream from this output position on; for attaching to a request."),
+    click.option("--detached", is_flag=True, help="Keep the request running when this command ends."),
+    click.option("--timeout", type=float, metavar="SECONDS", help="Timeout of the whole command."),
 )
 
 
 def to_sdk(options: dict[str, Any]) -> sage.GenerateOptions:
-    """Keyword arguments of ``Client.generate``; what was not said is left out."""
+    """Return keyword arguments of ``Client.generate``; options that were not given are left out."""
     given: dict[str, Any] = {name: value for name, value in options.items() if value not in (None, ())}
     for pairs in ("tags", "logit_bias"):
         if pairs in given:

@@ -1,4 +1,4 @@
-"""``sagectl instances``, ``sagectl drain`` and ``sagectl resume``."""
+"""``sagectl instances``, ``drain`` and ``resume``: lists instances and queues, drains an instance."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _NUMBERS = ("run", "wait", "assigned", "KV used", "tokens/s", "price/h")
 
 @click.command()
 @click.argument("instance_id", required=False)
-@click.option("--model", default="", help="Only instances and queues of this model.")
+@click.option("--model", default="", help="List only instances and queues of this model.")
 @connecting
 def instances(client: Client, instance_id: str | None, model: str, as_json: bool) -> None:
-    """Every instance and queue, or one instance."""
+    """List instances and queues, or one instance."""
     if instance_id is not None:
         view = FleetView(instances=(client.get_instance(instance_id),), queues=())
     else:
@@ -35,10 +35,10 @@ def instances(client: Client, instance_id: str | None, model: str, as_json: bool
 
 @click.command()
 @click.argument("instance_id")
-@click.option("--reason", default="drained by sagectl", show_default=True, help="For the record.")
+@click.option("--reason", default="drained by sagectl", show_default=True, help="Reason to record.")
 @connecting
 def drain(client: Client, instance_id: str, reason: str, as_json: bool) -> None:
-    """Lets an instance finish what it has and gives it nothing new."""
+    """Drain an instance: it finishes its requests and gets no new ones."""
     _say(client.drain_instance(instance_id, reason=reason), as_json)
 
 
@@ -46,7 +46,7 @@ def drain(client: Client, instance_id: str, reason: str, as_json: bool) -> None:
 @click.argument("instance_id")
 @connecting
 def resume(client: Client, instance_id: str, as_json: bool) -> None:
-    """Takes a drain back."""
+    """Resume a drained instance: it gets new requests again."""
     _say(client.resume_instance(instance_id), as_json)
 
 

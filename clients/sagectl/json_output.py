@@ -1,4 +1,4 @@
-"""The SDK's values as JSON: a value's fields are its keys, words are lower case, durations are seconds."""
+"""Prints the SDK's values as JSON: fields become keys, enum members lower-case words, durations seconds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import sage_client as sage
 
 
 def plain(value: Any) -> Any:
-    """``value`` in terms of dict, list, str, numbers, bool and None."""
+    """Return ``value`` as dict, list, str, number, bool or None."""
     if isinstance(value, sage.Priority):
         return value.name.lower()
     if isinstance(value, Enum):
@@ -29,6 +29,7 @@ def plain(value: Any) -> Any:
 
 
 def plain_error(error: sage.SageError) -> dict[str, Any]:
+    """Return an error as the object that --json prints."""
     return {
         "error": {
             "reason": error.reason,
@@ -42,5 +43,5 @@ def plain_error(error: sage.SageError) -> dict[str, Any]:
 
 
 def print_json(value: Any, *, indent: int | None = 2) -> None:
-    """One document; without ``indent`` on one line, at once."""
+    """Print one JSON document to stdout; without ``indent`` on one line."""
     click.echo(json.dumps(plain(value), indent=indent, ensure_ascii=False))

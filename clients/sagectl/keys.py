@@ -1,4 +1,4 @@
-"""Single keys from a terminal."""
+"""Reads single keys from a terminal."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import Self
 
 
 class Keys:
-    """While entered, keys are read as they are pressed and not echoed; Ctrl-C interrupts as ever.
+    """Reads keys as they are pressed, without echo, while the context is entered; Ctrl-C still interrupts.
 
-    Where stdin is no terminal there are no keys, only time.
+    If stdin is not a terminal, no key is ever pressed.
     """
 
     def __init__(self) -> None:
@@ -31,7 +31,7 @@ class Keys:
             termios.tcsetattr(self._fd, termios.TCSADRAIN, self._before)
 
     def pressed(self, timeout_s: float) -> str:
-        """What was pressed, waiting at most so long for it; else empty."""
+        """Wait at most ``timeout_s`` seconds for keys and return them; empty if none was pressed."""
         if self._fd is None:
             time.sleep(timeout_s)
             return ""

@@ -1,4 +1,4 @@
-"""``sagectl policy get`` and ``sagectl policy set``."""
+"""``sagectl policy get`` and ``policy set``: shows and switches the scheduling policy."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from sagectl.tables import Cells, show_table
 
 @click.group()
 def policy() -> None:
-    """Looks at and switches the scheduling policy."""
+    """Show or switch the scheduling policy."""
 
 
 @policy.command("get")
 @connecting
 def get_policy(client: Client, as_json: bool) -> None:
-    """The policy in force, those there are, and the latest switches."""
+    """Show the current policy, the available ones and the latest switches."""
     status = client.get_policy()
     if as_json:
         print_json(status)
         return
-    click.echo(f"in force: {in_force(status)}")
+    click.echo(f"current: {current_policy(status)}")
     available = [[each.name, each.summary] for each in status.available]
     show_table("policies", ["name", "what it does"], available)
     switches: list[Cells] = [
@@ -34,18 +34,19 @@ def get_policy(client: Client, as_json: bool) -> None:
 
 @policy.command("set")
 @click.argument("name")
-@click.option("--reason", default="set by sagectl", show_default=True, help="For the record.")
+@click.option("--reason", default="set by sagectl", show_default=True, help="Reason to record.")
 @connecting
 def set_policy(client: Client, name: str, reason: str, as_json: bool) -> None:
-    """Switches the policy; requests that wait are ordered anew."""
+    """Switch the scheduling policy; waiting requests are reordered."""
     change = client.set_policy(name, reason=reason)
     if as_json:
         print_json(change)
     elif change.policy == change.previous:
-        click.echo(f"{change.policy} is in force already")
+        click.echo(f"{change.policy} is already the current policy")
     else:
-        click.echo(f"{change.previous} -> {change.policy}; {change.reordered} waiting requests ordered anew")
+        click.echo(f"{change.previous} -> {change.policy}; {change.reordered} waiting requests reordered")
 
 
-def in_force(status: PolicyStatus) -> str:
+def current_policy(status: PolicyStatus) -> str:
+    """Return the current policy's name, with the one that ``adaptive`` follows now."""
     return f"{status.policy} (now {status.delegate})" if status.delegate else status.policy

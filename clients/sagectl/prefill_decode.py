@@ -1,4 +1,4 @@
-"""``sagectl pd`` and ``sagectl role``."""
+"""``sagectl pd`` and ``role``: shows and configures prefill/decode separation."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _ROLES = [role.value for role in InstanceRole if role is not InstanceRole.UNKNOW
 
 @click.group()
 def pd() -> None:
-    """Looks at and sets prefill/decode separation."""
+    """Show or configure prefill/decode separation."""
 
 
 @pd.command("get")
 @connecting
 def get_prefill_decode(client: Client, as_json: bool) -> None:
-    """When requests are split, between which instances, and what keeps it from working."""
+    """Show when requests are split, the instance pairs, and conditions that prevent it."""
     status = client.get_prefill_decode()
     if as_json:
         print_json(status)
@@ -32,7 +32,7 @@ def get_prefill_decode(client: Client, as_json: bool) -> None:
     for condition in status.conditions:
         click.echo(f"condition: {condition}")
     shown, there = len(status.pairs), sum(status.pairs_by_state.values())
-    click.echo(f"pairs: {pairs_by_state(status)}" + (f"; {shown:,} of {there:,} are shown" if shown < there else ""))
+    click.echo(f"pairs: {pairs_by_state(status)}" + (f"; {shown:,} of {there:,} shown" if shown < there else ""))
     pairs = [
         [
             each.prefill_instance_id,
@@ -49,8 +49,10 @@ def get_prefill_decode(client: Client, as_json: bool) -> None:
 
 @pd.command("set")
 @click.argument("mode", type=click.Choice(_MODES), required=False)
-@click.option("--threshold-input-tokens", type=int, help="Split prompts of at least this many tokens.")
-@click.option("--threshold-ratio", type=float, help="Or this many times the predicted output.")
+@click.option("--threshold-input-tokens", type=int, help="Split requests whose prompt has at least this many tokens.")
+@click.option(
+    "--threshold-ratio", type=float, help="Split requests whose prompt has this many times the predicted output tokens."
+)
 @connecting
 def set_prefill_decode(
     client: Client,
@@ -59,7 +61,7 @@ def set_prefill_decode(
     threshold_ratio: float | None,
     as_json: bool,
 ) -> None:
-    """Changes when requests are split; what is left out stays as it is."""
+    """Change when requests are split; settings that are not given stay unchanged."""
     config = client.set_prefill_decode(
         mode, threshold_input_tokens=threshold_input_tokens, threshold_ratio=threshold_ratio
     )
@@ -74,7 +76,7 @@ def set_prefill_decode(
 @click.argument("new_role", metavar="ROLE", type=click.Choice(_ROLES, case_sensitive=False))
 @connecting
 def role(client: Client, instance_id: str, new_role: str, as_json: bool) -> None:
-    """Changes what an instance is eligible for while it runs."""
+    """Change an instance's role while it runs."""
     instance = client.set_instance_role(instance_id, new_role)
     if as_json:
         print_json(instance)

@@ -1,4 +1,4 @@
-"""Where output for people goes: a terminal with colours, or a pipe without; and pictures of it."""
+"""Prints output for people, with colours on a terminal, and writes SVG pictures of it."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ import click
 from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console, RenderableType
 
-PIPE_WIDTH = 200  # columns; a pipe has no width of its own and cutting cells there would lose data
+PIPE_WIDTH = 200  # columns; a pipe has no width, and truncated cells would lose data there
 
-# A picture must not fetch fonts from elsewhere when it is looked at: the reader's own monospaced one will do.
+# A picture must not load fonts from the network when it is displayed; any monospaced font will do.
 _SVG_FORMAT = re.sub(r"@font-face \{\{.*?\}\}\s*", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
 
 
 def stdout_console() -> Console:
+    """Return a console for stdout; into a pipe it writes lines of 200 columns."""
     console = Console(highlight=False)
     return console if console.is_terminal else Console(highlight=False, width=PIPE_WIDTH)
 
 
 def show(shown: RenderableType, console: Console | None = None) -> None:
-    """Prints to stdout; into a pipe without the blanks that fill a terminal's lines."""
+    """Print to stdout; into a pipe without the trailing blanks of a terminal's lines."""
     console = console or stdout_console()
     if console.is_terminal:
         console.print(shown)
@@ -34,7 +35,7 @@ def show(shown: RenderableType, console: Console | None = None) -> None:
 
 
 def save_svg(shown: RenderableType, file: Path, *, title: str, width: int) -> None:
-    """Writes a picture of a terminal of ``width`` columns that shows it."""
+    """Write ``shown`` as an SVG picture of a terminal with ``width`` columns."""
     with Path(os.devnull).open("w") as nowhere:
         console = Console(
             record=True,

@@ -1,4 +1,4 @@
-"""Sections of a screen, and what of them is left out where the screen is too small."""
+"""Fits the sections of a screen into its height."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ from rich.text import Text
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Section:
+    """A title and lines, of which the last ones may be left out."""
+
     title: Text | None
     lines: Sequence[Text]  # the most important first
-    least: int  # lines that go before any more of other sections
+    least: int  # lines granted before other sections get more than their own least
 
 
 def fit(sections: Sequence[Section], height: int | None) -> list[Text]:
-    """Lines of the sections that fit into ``height`` (None: any), in the order given, which is their importance.
+    """Return the lines that fit into ``height`` (None: all), with the most important section first.
 
-    Each first gets the ``least`` it makes sense with, the most important ones first; the rest of the room goes round in
-    the same order.  What is cut says how much is missing.
+    Each section first gets its ``least`` lines, in order of importance; the remaining lines are granted in the same
+    order.  The last line of a shortened section says how many lines are missing.
     """
     if height is None:
         return [line for section in sections for line in _shown(section, len(section.lines))]

@@ -1,4 +1,4 @@
-"""Errors in words for people."""
+"""Words errors for people."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sage_client as sage
 
 
 def sentence(error: sage.SageError) -> str:
-    """The error on one line, every field at fault named."""
+    """Return the error on one line, with every invalid field and the time after which to retry."""
     text = error.message
     if isinstance(error, sage.InvalidRequestError) and error.violations:
         text = "; ".join(f"{v.field}: {v.description}" for v in error.violations)

@@ -1,4 +1,4 @@
-"""A request's story as people read it: in time order, with every decision's reasons, and where the time went."""
+"""Draws a request's history: events in time order, every decision with its reasons, and where the time went."""
 
 from __future__ import annotations
 
@@ -38,7 +38,8 @@ EVENT_STYLES = {
 
 
 def story(told: Explanation) -> RenderableType:
-    parts: list[RenderableType] = [_headline(told), *_standing(told), Text(), _history(told)]
+    """Return the history of a request, ready to print."""
+    parts: list[RenderableType] = [_headline(told), *_status(told), Text(), _history(told)]
     if told.time_slices:
         parts += [Text(), _times(told)]
     return Group(*parts)
@@ -54,11 +55,11 @@ def _headline(told: Explanation) -> Text:
     return Text.assemble((told.request_id, "bold"), ": ", (state, style), f" ({', '.join(about)})")
 
 
-def _standing(told: Explanation) -> Iterator[Text]:
+def _status(told: Explanation) -> Iterator[Text]:
     if told.error:
         yield Text(f"ended with: {told.error}", style="red")
     if told.queue_position:
-        yield Text(f"number {told.queue_position} in line by {told.ordering_key}")
+        yield Text(f"position {told.queue_position} in the queue, ordered by {told.ordering_key}")
     if told.waiting_because:
         yield Text(f"waits because: {told.waiting_because}", style="yellow")
     if told.slo:
@@ -80,7 +81,7 @@ def _history(told: Explanation) -> Table:
         made = next(decisions, None) if entry.event == "placed" else None
         detail = Text(entry.detail) if made is None else _decision(*made)
         table.add_row(f"{entry.at_s:.3f} s", _event(entry), detail)
-    for made in decisions:  # of a history too long to be kept whole
+    for made in decisions:  # the scheduler dropped their events from a long history
         table.add_row("", "", _decision(*made))
     return table
 
@@ -107,19 +108,20 @@ def _decision(number: int, decision: Decision) -> Group:
 
 
 def where(decision: Decision) -> str:
+    """Return the instance of a decision in words, or both instances of a split request."""
     if decision.prefill_instance_id:
         return f"prefill on {decision.prefill_instance_id}, decode on {decision.instance_id}"
     return f"on {decision.instance_id}"
 
 
 def _candidates(candidates: tuple[Candidate, ...]) -> RenderableType:
-    """The chosen one, those that were compared, those left out; as many as a reader takes in."""
+    """Return a table: the chosen candidate, then the compared ones, then the filtered ones, 16 at most."""
     scorers = sorted({name for each in candidates for name in each.scores})
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
     table.add_column("candidate", no_wrap=True)
     for name in scorers:
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("left out because")
+    table.add_column("filtered because")
     ordered = sorted(candidates, key=lambda each: (not each.chosen, bool(each.filtered_by)))
     for each in ordered[:CANDIDATES_SHOWN]:
         table.add_row(*_candidate(each, scorers))
@@ -137,7 +139,7 @@ def _candidate(candidate: Candidate, scorers: list[str]) -> list[Text | str]:
 
 
 def _times(told: Explanation) -> RenderableType:
-    """A bar per phase, each where it lies in the request's time."""
+    """Return a table with a bar per time slice, at its position in the request's time."""
     slices = told.time_slices
     whole_s = slices[-1].start_s + slices[-1].length_s or 1e-9
     table = Table.grid(padding=(0, 2))

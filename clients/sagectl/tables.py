@@ -1,4 +1,4 @@
-"""Tables for people."""
+"""Prints tables for people."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Cells = Sequence[str]
 
 
 def show_table(title: str, columns: Sequence[str], rows: Sequence[Cells], *, right: Sequence[str] = ()) -> None:
-    """Prints a table to stdout; nothing if it has no rows.  ``right`` names columns to align right."""
+    """Print a table to stdout; nothing if it has no rows.  ``right`` names the columns to align right."""
     if not rows:
         return
     table = Table(title=title, title_justify="left", title_style="bold")

@@ -1,4 +1,4 @@
-"""``sagectl top``."""
+"""``sagectl top``: shows the fleet live."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from sagectl.keys import Keys
 from sagectl.screen import save_svg, show, stdout_console
 from sagectl.sentences import sentence
 from sagectl.top_feed import Feed
-from sagectl.top_frame import Standing, frame
+from sagectl.top_frame import ConnectionState, frame
 
-DECISIONS = 64  # asked for; as many are shown as fit
-KEY_S = 0.1  # how long a key may go unnoticed
-REDRAW_S = 1.0  # ages grow while there is nothing new
+DECISIONS = 64  # recent decisions to ask for; as many are shown as fit
+KEY_S = 0.1  # seconds between two looks at the keyboard and the feed
+REDRAW_S = 1.0  # seconds after which the screen is redrawn without news, because ages grow
 PICTURE_WIDTH, PICTURE_HEIGHT = 112, 32  # columns, lines
 
 
@@ -37,19 +37,23 @@ PICTURE_WIDTH, PICTURE_HEIGHT = 112, 32  # columns, lines
     default=1.0,
     show_default=True,
     metavar="SECONDS",
-    help="Between two snapshots.",
+    help="Time between two snapshots.",
 )
-@click.option("--once", is_flag=True, help="One snapshot, then end; so it is too where stdout is no terminal.")
-@click.option("--svg", type=click.Path(dir_okay=False, path_type=Path), help="With --once: also a picture of it here.")
+@click.option("--once", is_flag=True, help="Print one snapshot and exit; the default if stdout is not a terminal.")
+@click.option(
+    "--svg",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="With --once: also write an SVG picture to this file.",
+)
 @connecting
 def top(client: Client, interval: float, once: bool, svg: Path | None, as_json: bool) -> None:
-    """The fleet, live: instances, queues, service levels, decisions.  Ends with q.
+    """Show the fleet live: instances, queues, SLO attainment, decisions.  Press q to quit.
 
-    With --json a snapshot per line.  Where the scheduler is gone, top waits for it to come back.
+    With --json every snapshot is printed as one line.  If the scheduler is unreachable, top reconnects.
     """
     address = click.get_current_context().meta[ADDRESS]
     if svg is not None and not once:
-        raise click.UsageError("--svg goes with --once")
+        raise click.UsageError("--svg needs --once")
     if once or not (as_json or sys.stdout.isatty()):
         _show_once(client, address, svg, as_json=as_json)
         return
@@ -64,18 +68,18 @@ def _show_once(client: Client, address: str, svg: Path | None, *, as_json: bool)
     with closing(client.watch_fleet(recent_decisions=DECISIONS)) as snapshots:
         snapshot = next(snapshots)
     if svg is not None:
-        lines = frame(snapshot, Standing(address=address), PICTURE_WIDTH, PICTURE_HEIGHT)
+        lines = frame(snapshot, ConnectionState(address=address), PICTURE_WIDTH, PICTURE_HEIGHT)
         save_svg(_shown(lines), svg, title="sagectl top", width=PICTURE_WIDTH)
     if as_json:
         print_json(snapshot, indent=None)
     else:
         console = stdout_console()
         height = console.height - 1 if console.is_terminal else None
-        show(_shown(frame(snapshot, Standing(address=address), console.width, height)), console)
+        show(_shown(frame(snapshot, ConnectionState(address=address), console.width, height)), console)
 
 
 def _write_lines(feed: Feed) -> None:
-    """A snapshot per line on stdout, trouble on stderr."""
+    """Print a snapshot per line on stdout, and connection errors on stderr."""
     while True:
         heard = feed.take(REDRAW_S)
         if isinstance(heard, FleetSnapshot):
@@ -88,14 +92,14 @@ def _live(feed: Feed, address: str) -> None:
     view = _View(address)
     with Keys() as keys, Live(console=Console(highlight=False), screen=True, auto_refresh=False) as live:
         while "q" not in keys.pressed(KEY_S).lower():
-            view.hear(feed)
+            view.update(feed)
             size = shutil.get_terminal_size()
             if view.due(size):
                 live.update(_shown(view.lines(size)), refresh=True)
 
 
 class _View:
-    """What is on the screen, and since when."""
+    """The content of the screen and its age."""
 
     def __init__(self, address: str) -> None:
         self._address = address
@@ -104,7 +108,8 @@ class _View:
         self._came_at = self._drawn_at = float("-inf")
         self._drawn: tuple[int, int] | None = None
 
-    def hear(self, feed: Feed) -> None:
+    def update(self, feed: Feed) -> None:
+        """Take the newest snapshot or error from the feed."""
         heard = feed.take(0)
         if isinstance(heard, FleetSnapshot):
             self._snapshot, self._trouble, self._came_at = heard, "", time.monotonic()
@@ -114,6 +119,7 @@ class _View:
             self._drawn = None
 
     def due(self, size: tuple[int, int]) -> bool:
+        """Return whether to redraw: news, a new terminal size, or a second passed."""
         now = time.monotonic()
         if size == self._drawn and now - self._drawn_at < REDRAW_S:
             return False
@@ -121,8 +127,9 @@ class _View:
         return True
 
     def lines(self, size: tuple[int, int]) -> list[Text]:
+        """Return the lines of the screen for (columns, lines)."""
         age_s = time.monotonic() - self._came_at
-        return frame(self._snapshot, Standing(address=self._address, trouble=self._trouble, age_s=age_s), *size)
+        return frame(self._snapshot, ConnectionState(address=self._address, trouble=self._trouble, age_s=age_s), *size)
 
 
 def _shown(lines: list[Text]) -> Group:
@@ -133,7 +140,7 @@ def _shown(lines: list[Text]) -> Group:
 
 @contextmanager
 def _ending_in_order() -> Iterator[None]:
-    """Ctrl-C is how one leaves; SIGTERM too leaves the terminal as it was."""
+    """End normally at Ctrl-C, and restore the terminal at SIGTERM as well."""
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         yield

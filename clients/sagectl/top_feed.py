@@ -1,4 +1,4 @@
-"""Snapshots for ``sagectl top``, as they come: the newest, and what keeps it from coming."""
+"""Reads snapshots for ``sagectl top`` in a thread, and reconnects after errors."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ MAX_DELAY_S = 5.0
 STOP_TIMEOUT_S = 5.0
 
 FATAL = (sage.ConfigurationError, sage.InvalidRequestError, sage.AuthenticationError, sage.NotSupportedError)
-"""Trying again cannot help."""
+"""Errors that a retry cannot resolve."""
 
 Heard = sage.FleetSnapshot | sage.SageError
 
 
 class Feed:
-    """Reads in a thread of its own; takes the watching up again whenever it ends, after 0.5 s doubling to 5 s."""
+    """Watches the fleet in a thread; when the stream ends, watches again after 0.5 s, doubling up to 5 s."""
 
     def __init__(self, client: sage.Client, *, interval_s: float, decisions: int) -> None:
         self._client = client
@@ -36,14 +36,15 @@ class Feed:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Leaves the watching.  A thread that waits for the scheduler ends with the client."""
+        """Stop watching.  A thread that still waits for the scheduler ends when the client is closed."""
         self._stopped.set()
         self._thread.join(min(self._interval_s, STOP_TIMEOUT_S))
 
     def take(self, timeout_s: float) -> Heard | None:
-        """The newest that was not taken yet, an error it recovers from included; None if none comes in time.
+        """Return the newest snapshot, or error to recover from, not taken yet; None after ``timeout_s`` seconds.
 
-        Raises SageError where trying again cannot help.
+        Raises:
+            SageError: an error that a retry cannot resolve.
         """
         try:
             heard = self._newest.get(timeout=timeout_s) if timeout_s > 0 else self._newest.get_nowait()
@@ -64,12 +65,12 @@ class Feed:
             if isinstance(error, FATAL):
                 return
             if time.monotonic() - began > MAX_DELAY_S:
-                delay_s = FIRST_DELAY_S  # it had worked for a while
+                delay_s = FIRST_DELAY_S  # the stream worked for a while
             self._stopped.wait(delay_s)
             delay_s = min(2 * delay_s, MAX_DELAY_S)
 
     def _watch(self) -> sage.SageError:
-        """Until it ends; how."""
+        """Read snapshots until the stream ends; return the error that ended it."""
         try:
             for snapshot in self._client.watch_fleet(interval=self._interval_s, recent_decisions=self._decisions):
                 if self._stopped.is_set():
@@ -84,4 +85,4 @@ class Feed:
     def _put(self, heard: Heard) -> None:
         with suppress(Empty):
             self._newest.get_nowait()
-        self._newest.put_nowait(heard)  # nobody else puts
+        self._newest.put_nowait(heard)  # no other thread puts

@@ -1,4 +1,4 @@
-"""One frame of ``sagectl top``: a snapshot of the fleet, in so many columns and lines."""
+"""Lays out one frame of ``sagectl top`` in given columns and lines."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from sage_client import FleetCounts, FleetSnapshot
 from sagectl.sections import Section, fit
 from sagectl.top_sections import decisions, duration, failovers, instances, prefill_decode, queues
 
-NARROWEST = 60  # columns; a narrower terminal cuts lines off
+NARROWEST = 60  # columns; a narrower terminal truncates lines
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Standing:
-    """What is known besides the snapshot."""
+class ConnectionState:
+    """The state of the connection behind a frame."""
 
     address: str  # of the scheduler
     trouble: str = ""  # why there is no connection; else empty
-    age_s: float = 0.0  # since the snapshot came
+    age_s: float = 0.0  # seconds since the snapshot arrived
 
 
-def frame(snapshot: FleetSnapshot | None, standing: Standing, width: int, height: int | None) -> list[Text]:
-    """At most ``height`` lines (None: as many as there are) of at most ``width`` columns.
+def frame(snapshot: FleetSnapshot | None, connection: ConnectionState, width: int, height: int | None) -> list[Text]:
+    """Return at most ``height`` lines (None: all) of at most ``width`` columns.
 
-    What does not fit goes in this order: failovers and decisions beyond the latest, pairs, queues, instances that are
-    ready; the sections at the end as a whole.
+    What does not fit is left out in this order: older failovers and decisions, pairs, queues, READY instances; then
+    whole sections from the end.
     """
     width = max(width, NARROWEST)
     if snapshot is None:
-        return [_first_words(standing, width)]
+        return [_first_words(connection, width)]
     sections = [
-        Section(title=None, lines=list(_head(snapshot, standing, width)), least=4),
+        Section(title=None, lines=list(_head(snapshot, connection, width)), least=4),
         instances(snapshot.instances, width),
         queues(snapshot.queues, width),
         prefill_decode(snapshot.prefill_decode, width),
@@ -41,24 +41,24 @@ def frame(snapshot: FleetSnapshot | None, standing: Standing, width: int, height
         decisions(snapshot.decisions, width),
     ]
     lines = fit([section for section in sections if section.lines], height)
-    if standing.trouble:
+    if connection.trouble:
         for line in lines[1:]:
             line.stylize("dim")
     return [_cut(line, width) for line in lines]
 
 
-def _first_words(standing: Standing, width: int) -> Text:
-    said = f"connecting to {standing.address}"
-    return _cut(Text(f"{said}: {standing.trouble}" if standing.trouble else said, style="yellow"), width)
+def _first_words(connection: ConnectionState, width: int) -> Text:
+    said = f"connecting to {connection.address}"
+    return _cut(Text(f"{said}: {connection.trouble}" if connection.trouble else said, style="yellow"), width)
 
 
-def _head(snapshot: FleetSnapshot, standing: Standing, width: int) -> Iterator[Text]:
-    if standing.trouble:
-        said = f"reconnecting to {standing.address}; this is {standing.age_s:.0f} s old: {standing.trouble}"
+def _head(snapshot: FleetSnapshot, connection: ConnectionState, width: int) -> Iterator[Text]:
+    if connection.trouble:
+        said = f"reconnecting to {connection.address}; data is {connection.age_s:.0f} s old: {connection.trouble}"
         yield Text(said, style="bold yellow")
     else:
         policy = f"{snapshot.policy} → {snapshot.delegate}" if snapshot.delegate else snapshot.policy
-        left = Text.assemble(("SAGE", "bold"), f" {standing.address}  up {duration(snapshot.uptime_s)}")
+        left = Text.assemble(("SAGE", "bold"), f" {connection.address}  up {duration(snapshot.uptime_s)}")
         yield _spread(left, Text.assemble("policy ", (policy, "bold cyan")), width)
     yield _rates(snapshot)
     yield _attainment(snapshot)
@@ -82,7 +82,7 @@ def _rates(snapshot: FleetSnapshot) -> Text:
 
 
 def _attainment(snapshot: FleetSnapshot) -> Text:
-    """All classes, then each: the most urgent ones stay where the line is cut."""
+    """Return the SLO attainment of all classes, then of each, the most urgent first."""
     line = Text("SLO 5 min ").append_text(_share(snapshot.recent)).append("  since start ")
     line.append_text(_share(snapshot.since_start))
     for each in snapshot.recent.slo:
@@ -100,7 +100,7 @@ def _share(counts: FleetCounts) -> Text:
 
 
 def _percent(share: float) -> str:
-    """Never 100 % of what is less."""
+    """Return a share as a percentage, 100% only where it is exactly that."""
     return "100%" if share == 1 else f"{min(share, 0.999):.1%}"
 
 
@@ -127,6 +127,6 @@ def _cut(line: Text, width: int) -> Text:
 
 
 def _spread(left: Text, right: Text, width: int) -> Text:
-    """The one at the left edge, the other at the right one."""
+    """Return a line with one text at its left edge and one at its right edge."""
     gap = max(2, width - left.cell_len - right.cell_len)
     return left.append(" " * gap).append_text(right)

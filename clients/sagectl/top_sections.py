@@ -1,4 +1,4 @@
-"""The sections of ``sagectl top`` below its head.  80 columns hold the essence; wider terminals show more."""
+"""The sections of ``sagectl top`` below its head.  They fit 80 columns; wider terminals show more columns."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sage_client import (
     RecentFailover,
     SplitMode,
 )
-from sagectl.bars import room_bar
+from sagectl.bars import usage_bar
 from sagectl.lines import Column, rest, row, titles
 from sagectl.sections import Section
 
@@ -34,8 +34,9 @@ _IDENTITY = 3  # columns of an instance that every state has
 
 
 def instances(found: Sequence[Instance], width: int) -> Section:
+    """Return the section of instances, those that are not READY first."""
     columns = _instance_columns(width)
-    # Those that need a look go first, and stay where not all fit.
+    # Instances that need attention must stay on a small screen.
     ordered = sorted(found, key=lambda each: each.state is InstanceState.READY)
     return Section(title=titles(columns), lines=[_instance(each, columns, width) for each in ordered], least=4)
 
@@ -67,7 +68,7 @@ def _instance(instance: Instance, columns: Sequence[Column], width: int) -> Text
     capacity = instance.kv_capacity_tokens or 1
     used, reserved = instance.kv_used_tokens / capacity, instance.kv_reserved_tokens / capacity
     known: dict[str, Text | str] = {
-        "KV": room_bar(used, reserved, _BAR).append(f"{max(used, reserved):>5.0%}"),
+        "KV": usage_bar(used, reserved, _BAR).append(f"{max(used, reserved):>5.0%}"),
         "RUN": f"{instance.running}/{instance.max_running}",
         "WAIT": str(instance.waiting),
         "TOKENS/S": f"{instance.generation_tokens_per_s:,.0f}",
@@ -92,6 +93,7 @@ def _why(instance: Instance) -> str:
 
 
 def queues(found: Sequence[QueueInfo], width: int) -> Section:
+    """Return the section of queues, the longest first."""
     columns = [
         Column(title="QUEUE", width=16 if width < WIDE else 24),
         Column(title="WAITING", width=13, align="right"),
@@ -106,7 +108,7 @@ def queues(found: Sequence[QueueInfo], width: int) -> Section:
 
 
 def prefill_decode(status: PrefillDecodeStatus, width: int) -> Section:
-    """Nothing where it is off and no two instances could."""
+    """Return the section of prefill/decode separation; empty if it is off and there is no pair."""
     if status.config.mode is SplitMode.NEVER and not status.pairs_by_state:
         return Section(title=None, lines=[], least=0)
     pairs = pairs_by_state(status)
@@ -120,7 +122,7 @@ def prefill_decode(status: PrefillDecodeStatus, width: int) -> Section:
 
 
 def pairs_by_state(status: PrefillDecodeStatus) -> str:
-    """How many pairs are in which state, in words."""
+    """Return the number of pairs in each state, in words."""
     counts = status.pairs_by_state
     return ", ".join(f"{counts[s.value]:,} {s.value}" for s in PairState if s.value in counts) or "none"
 
@@ -131,7 +133,7 @@ def _conditions(status: PrefillDecodeStatus) -> Iterator[Text]:
 
 
 def _pairs(pairs: Sequence[PrefillDecodePair]) -> Iterator[Text]:
-    """Those in trouble first."""
+    """Yield a line per pair, those that are not usable first."""
     for each in sorted(pairs, key=lambda pair: pair.state is PairState.USABLE):
         line = Text(f"  {each.prefill_instance_id} → {each.decode_instance_id}: {each.state.value}")
         if each.handoff_s is not None:
@@ -142,6 +144,7 @@ def _pairs(pairs: Sequence[PrefillDecodePair]) -> Iterator[Text]:
 
 
 def decisions(made: Sequence[RecentDecision], width: int) -> Section:
+    """Return the section of recent decisions."""
     columns = [
         Column(title="AGO", width=6, align="right"),
         Column(title="REQUEST", width=13 if width < WIDE else 20 if width < WIDER else 36),
@@ -171,7 +174,7 @@ def _where(decision: RecentDecision) -> str:
 
 
 def failovers(found: Sequence[RecentFailover], width: int) -> Section:
-    """The latest few: after a storm of them the decisions still show."""
+    """Return the section of the latest failovers, few enough to leave lines for the decisions."""
     columns = [
         Column(title="AGO", width=6, align="right"),
         Column(title="FAILOVER", width=13 if width < WIDE else 20 if width < WIDER else 36),
@@ -186,7 +189,7 @@ def failovers(found: Sequence[RecentFailover], width: int) -> Section:
 
 
 def duration(seconds: float) -> str:
-    """At most six characters up to years."""
+    """Return a duration in at most six characters, for up to years."""
     if seconds < 60:
         return f"{int(seconds)}s"
     minutes = int(seconds) // 60

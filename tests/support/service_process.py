@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from fleet.bound_child import ANY
+from sage_local.fleet.bound_child import ANY
 from tests.support.eventually import eventually
 
 LOG_TAIL_LINES = 30
@@ -39,7 +39,7 @@ class ServiceProcess:
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self.name = name
-        bound = (sys.executable, "-m", "fleet.bound_child", str(os.getpid()), ANY)
+        bound = (sys.executable, "-m", "sage_local.fleet.bound_child", str(os.getpid()), ANY)
         self._command = [*bound, sys.executable, "-m", module, *flags]
         self._log = log
         self._environment = {**os.environ, **(environment or {}), FAMILY: family, "PYTHONUNBUFFERED": "1"}

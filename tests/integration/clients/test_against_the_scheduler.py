@@ -43,5 +43,5 @@ async def test_a_stream_that_is_not_detached_says_that_it_was_given_up() -> None
         while not isinstance(await anext(stream), sage.Tokens):
             pass
         await proxy.cut()
-        with pytest.raises(sage.UnavailableError, match="given the request up"):
+        with pytest.raises(sage.UnavailableError, match="the scheduler cancelled the request"):
             await stream.result()

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from demo.calibration import Calibration
-from demo.outcome import play
-from demo.workload import burst
 from sage.controlplane.v1 import inference_pb2
 from sage_client import AsyncClient
+from sage_local.demo.calibration import Calibration
+from sage_local.demo.outcome import run_planned
+from sage_local.demo.workload import burst
 from sage_wire.errors import ErrorReason
 from tests.integration.clients.fake_scheduler import FakeScheduler, accepted, events, fail, finished, tokens
 
@@ -21,7 +21,7 @@ PLANNED = burst(Calibration(tokens_per_s=1000.0, stream_tokens_per_s=100.0, has_
 
 
 async def test_a_request_that_went_well(scheduler: FakeScheduler, client: AsyncClient) -> None:
-    outcome = await play(client, PLANNED, model="tiny", prefix="fifo")
+    outcome = await run_planned(client, PLANNED, model="tiny", prefix="fifo")
 
     assert outcome.error == ""
     assert (outcome.tokens, outcome.instance_id) == (PLANNED.output_tokens, "executor-1")
@@ -38,7 +38,7 @@ async def test_a_request_that_failed(scheduler: FakeScheduler, client: AsyncClie
 
     scheduler.generate = generate
 
-    assert (await play(client, PLANNED, model="tiny", prefix="fifo")).error == "every attempt failed"
+    assert (await run_planned(client, PLANNED, model="tiny", prefix="fifo")).error == "every attempt failed"
 
 
 @pytest.mark.parametrize(("arriving", "reported"), [(3, 5), (5, 3), (3, 3)])
@@ -52,7 +52,7 @@ async def test_a_wrong_number_of_tokens_is_an_error(
         yield finished(reported)
 
     scheduler.generate = generate
-    outcome = await play(client, PLANNED, model="tiny", prefix="fifo")
+    outcome = await run_planned(client, PLANNED, model="tiny", prefix="fifo")
 
     asked = PLANNED.output_tokens
-    assert outcome.error == f"{asked} tokens were asked for, {reported} reported, {arriving} arrived"
+    assert outcome.error == f"{asked} tokens requested, {reported} reported, {arriving} arrived"

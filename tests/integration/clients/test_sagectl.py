@@ -232,7 +232,7 @@ async def test_a_scheduler_that_is_not_there_is_named() -> None:
     )
 
     assert result.exit_code == ExitStatus.UNAVAILABLE
-    assert result.stderr.startswith(f"error: the scheduler at {fake.address} cannot be reached: ")
+    assert result.stderr.startswith(f"error: cannot reach the scheduler at {fake.address}: ")
     assert result.stderr.count("\n") == 1
 
 
@@ -317,9 +317,9 @@ async def test_policy_get_and_set(scheduler: FakeScheduler, run: Run) -> None:
     document = json.loads((await run("policy", "get", "--json")).stdout)
     changed = await run("policy", "set", "fifo", "--reason", "test")
 
-    assert shown.stdout.startswith("in force: adaptive (now fifo)\n")
+    assert shown.stdout.startswith("current: adaptive (now fifo)\n")
     assert document.keys() == {"policy", "delegate", "available", "switches"}
-    assert changed.stdout == "adaptive -> fifo; 2 waiting requests ordered anew\n"
+    assert changed.stdout == "adaptive -> fifo; 2 waiting requests reordered\n"
     assert scheduler.asked[-1].reason == "test"
 
 
@@ -344,7 +344,7 @@ async def test_explain_shows_history_candidates_and_reasons(scheduler: FakeSched
 
     for part in (
         "r: queued (tiny, normal, 3 prompt + 0 output tokens)",
-        "number 4 in line by arrival",
+        "position 4 in the queue, ordered by arrival",
         "waits because: all 2 instances full",
         "3 prompt tokens",
         "decision 1: on executor-1",
@@ -395,4 +395,4 @@ async def test_ctrl_c_after_the_first_text(scheduler: FakeScheduler, detached: b
 
     assert (text.decode(), process.returncode) == (whole_text(1), ExitStatus.INTERRUPTED)
     assert [cancel.request_id for cancel in scheduler.cancels] == ([] if detached else ["r"])
-    assert ("goes on" if detached else "is cancelled") in stderr.decode()
+    assert ("keeps running" if detached else "request r cancelled") in stderr.decode()

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from fleet.commands import ProcessSpec
-from fleet.guard import Guard
-from fleet.kept_process import KeptProcess
-from fleet.sessions import members
-from fleet.state_dir import StateDir
-from fleet.status import FleetPhase, FleetStatus, InstanceProgress
-from fleet.supervisor import StartFailed, Supervisor
+from sage_local.fleet.commands import ProcessSpec
+from sage_local.fleet.reaper_link import ReaperLink
+from sage_local.fleet.sessions import members
+from sage_local.fleet.state_dir import StateDir
+from sage_local.fleet.status import FleetPhase, FleetStatus, InstanceProgress
+from sage_local.fleet.supervised_process import SupervisedProcess
+from sage_local.fleet.supervisor import StartFailed, Supervisor
 
 FOREVER = ("sh", "-c", "echo up; exec sleep 600")
 WITH_A_CHILD = ("sh", "-c", "sleep 600 & echo up; wait")
@@ -146,11 +146,11 @@ async def test_a_process_keeps_to_its_cores_with_all_it_starts(tmp_path: Path) -
         stop_timeout_s=5.0,
         cores=str(core),
     )
-    state, guard = StateDir(path=tmp_path), Guard(5.0)
-    process = KeptProcess(spec, state, guard)
+    state, reaper = StateDir(path=tmp_path), ReaperLink(5.0)
+    process = SupervisedProcess(spec, state, reaper)
     await process.start()
     assert await asyncio.wait_for(process.ended(), 10) == 0
-    await asyncio.to_thread(guard.close)
+    await asyncio.to_thread(reaper.close)
 
     assert state.log_tail("bound") == "True"
 
@@ -256,7 +256,7 @@ ORPHANING = """
         fleet.probe.said = READY
         async with fleet.make(WITH_A_CHILD, DEAF, stop_timeout_s=0.3) as supervisor:
             await supervisor.start()
-            print(*sorted(fleet.sessions()), supervisor._guard.pid, flush=True)
+            print(*sorted(fleet.sessions()), supervisor._reaper.pid, flush=True)
             await asyncio.sleep(600)
 
     asyncio.run(main())
@@ -276,4 +276,4 @@ async def test_a_supervisor_killed_outright_takes_everything_with_it(tmp_path: P
         while members(sessions):
             await asyncio.sleep(0.02)
 
-    assert len(before) == 3 * 2 + 1  # each with a child, and the watchman
+    assert len(before) == 3 * 2 + 1  # each with a child, and the reaper

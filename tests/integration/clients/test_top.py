@@ -119,7 +119,7 @@ async def test_json_is_a_line_per_snapshot_until_it_is_told_to_end(fleet: LocalF
 async def test_once_without_a_scheduler_is_an_error() -> None:
     status, out, err = await run("--once", address="127.0.0.1:1")
     assert (status, out) == (ExitStatus.UNAVAILABLE, "")
-    assert "cannot be reached" in err
+    assert "cannot reach the scheduler" in err
 
 
 async def test_what_trying_again_cannot_help_ends_it(fleet: LocalFleet) -> None:

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from demo import pd_show
-from demo.display import Display
-from demo.pd_show import MIX, pd_spec_for, show_pd
-from demo.show import POLICIES, show, spec_for
+from sage_local.demo import prefill_decode_demo
+from sage_local.demo.display import Display
+from sage_local.demo.policy_demo import POLICIES, policy_demo_spec, run_policy_demo
+from sage_local.demo.prefill_decode_demo import MIX, prefill_decode_demo_spec, run_prefill_decode_demo
 
 
 @pytest.fixture(autouse=True)
@@ -25,7 +25,7 @@ def _directories_of_failed_starts_go_away(tmp_path: Path, monkeypatch: pytest.Mo
 async def test_the_whole_of_it_in_small(capsys: pytest.CaptureFixture[str]) -> None:
     display = Display()
     display.console = Console(file=io.StringIO(), width=200, highlight=False)
-    status = await show(spec_for("simulated", ""), display, burst_s=0.3)
+    status = await run_policy_demo(policy_demo_spec("simulated", ""), display, burst_s=0.3)
     assert isinstance(display.console.file, io.StringIO)
     text = display.console.file.getvalue()
 
@@ -40,8 +40,9 @@ async def test_the_whole_of_it_in_small(capsys: pytest.CaptureFixture[str]) -> N
 async def test_a_start_that_fails_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
     display = Display()
     display.console = Console(file=io.StringIO(), width=200, highlight=False)
-    spec = replace(spec_for("simulated", ""), executors=1, executor_arguments=("--engine.simulated.step-base-s=-1",))
-    status = await show(spec, display)
+    wrong = ("--engine.simulated.step-base-s=-1",)
+    spec = replace(policy_demo_spec("simulated", ""), executors=1, executor_arguments=wrong)
+    status = await run_policy_demo(spec, display)
     assert isinstance(display.console.file, io.StringIO)
 
     assert status == 1
@@ -63,7 +64,8 @@ def wide() -> Display:
 
 async def test_prefill_and_decode_apart_in_small(wide: Display, capsys: pytest.CaptureFixture[str]) -> None:
     quick = ("--engine.simulated.prefill-tokens-per-s=100000", "--engine.simulated.step-base-s=0.002")
-    status = await show_pd(replace(pd_spec_for("simulated", ""), executor_arguments=quick), wide, turn_s=0.1)
+    spec = replace(prefill_decode_demo_spec("simulated", ""), executor_arguments=quick)
+    status = await run_prefill_decode_demo(spec, wide, turn_s=0.1)
     text = _lines(wide)
 
     assert (status, capsys.readouterr().err) == (0, "")
@@ -83,10 +85,10 @@ async def test_prefill_and_decode_apart_in_small(wide: Display, capsys: pytest.C
 async def test_a_pair_that_cannot_hand_over_fails_the_showing(
     wide: Display, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pd_show, "PAIR_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(prefill_decode_demo, "PAIR_TIMEOUT_S", 0.5)
     short_lease = "--engine.simulated.kv-transfer.lease-s=0.5"
-    spec = replace(pd_spec_for("simulated", ""), executor_arguments=(short_lease,))
-    status = await show_pd(spec, wide)
+    spec = replace(prefill_decode_demo_spec("simulated", ""), executor_arguments=(short_lease,))
+    status = await run_prefill_decode_demo(spec, wide)
 
     assert status == 1
     assert "no usable pair in 0.5 s: no pair of 'simulated' can hand over" in capsys.readouterr().err

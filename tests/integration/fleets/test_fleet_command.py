@@ -1,4 +1,4 @@
-"""``python -m fleet`` with the real services and simulated engines."""
+"""``sagectl up|down|status`` with the real services and simulated engines."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 import sage_client as sage
-from fleet.ports import free_address
-from fleet.sessions import members
-from fleet.state_dir import StateDir
+from sage_local.fleet.ports import free_address
+from sage_local.fleet.sessions import members
+from sage_local.fleet.state_dir import StateDir
 
 UP = ("up", "--engine", "simulated", "--executors", "1")
 
@@ -33,7 +33,7 @@ def home(tmp_path: Path) -> Path:
 def fleet(home: Path) -> Iterator[Fleet]:
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "fleet", *arguments],
+            [sys.executable, "-m", "sagectl", *arguments],
             capture_output=True,
             text=True,
             timeout=40,
@@ -65,6 +65,10 @@ def test_a_life(fleet: Fleet, home: Path) -> None:
     assert (up.returncode, up.stderr) == (0, "")
     assert f"ready: 1 x sim (simulated) behind {address}" in up.stdout
 
+    command = up.stdout.splitlines()[-1]
+    printed = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=20, check=False)
+    assert (printed.returncode, bool(printed.stdout.strip())) == (0, True), printed.stderr
+
     with sage.Client(address) as client:
         assert len(client.generate("hello", max_tokens=5).result().token_ids) == 5
         prices = {each.instance_id: each.price_per_hour for each in client.list_instances().instances}
@@ -72,7 +76,7 @@ def test_a_life(fleet: Fleet, home: Path) -> None:
 
     again = fleet(*UP, "--address", address)
     assert again.returncode == 1
-    assert "is running already" in again.stderr
+    assert "already running" in again.stderr
 
     first = pids(home)
     os.kill(first["executor-1"], signal.SIGKILL)
@@ -108,7 +112,7 @@ def test_a_port_that_is_taken_is_named(fleet: Fleet) -> None:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         up = fleet(*UP, "--address", address)
 
-    assert (up.returncode, up.stderr) == (1, f"error: {address} cannot be listened on: Address already in use\n")
+    assert (up.returncode, up.stderr) == (1, f"error: cannot listen on {address}: Address already in use\n")
 
 
 def test_a_failed_start_shows_the_last_lines_and_leaves_nothing(fleet: Fleet) -> None:
@@ -123,7 +127,7 @@ def test_a_failed_start_shows_the_last_lines_and_leaves_nothing(fleet: Fleet) ->
 
 def test_the_foreground_stops_at_a_signal(tmp_path: Path) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-m", "fleet", *UP, "--address", free_address(), "--foreground"],
+        [sys.executable, "-m", "sagectl", *UP, "--address", free_address(), "--foreground"],
         stdout=subprocess.PIPE,
         text=True,
         env=os.environ | {"SAGE_HOME": str(tmp_path)},
@@ -132,7 +136,7 @@ def test_the_foreground_stops_at_a_signal(tmp_path: Path) -> None:
     lines: list[str] = []
     for line in process.stdout:
         lines.append(line)
-        if line.startswith("try:"):
+        if line.startswith("to send"):
             process.send_signal(signal.SIGINT)
     process.stdout.close()
 

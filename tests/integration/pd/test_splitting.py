@@ -12,8 +12,8 @@ from click.testing import CliRunner, Result
 
 from executor_svc.engine.simulated.faults import Fault, FaultKind
 from executor_svc.engine.simulated.side_channel import Message, TcpSideChannel
-from fleet.ports import free_address
 from sage_client import Completion, NoInstanceError, PairState, Phase, Scheduled, SplitMode
+from sage_local.fleet.ports import free_address
 from sagectl.cli import sagectl
 from tests.integration.pd.pd_fleet import KV, PdFleet, prompt
 from tests.integration.system.local_fleet import LocalExecutor

@@ -15,7 +15,7 @@ from typing import Any, Self
 
 import yaml
 
-from fleet.bound_child import ANY
+from sage_local.fleet.bound_child import ANY
 from tests.integration.stack.shipped import ALERTS, PROMETHEUS, read_yaml
 from tests.integration.stack.tool import tool
 from tests.support.eventually import eventually
@@ -43,7 +43,7 @@ class PrometheusServer:
             f"--storage.tsdb.path={self._folder / 'data'}",
             f"--web.listen-address=127.0.0.1:{self._port}",
         ]
-        bound = [sys.executable, "-m", "fleet.bound_child", str(os.getpid()), ANY]
+        bound = [sys.executable, "-m", "sage_local.fleet.bound_child", str(os.getpid()), ANY]
         command = [*bound, tool("prometheus", "prometheus"), *flags]
         with (self._folder / "log").open("wb") as log:
             self._process = await asyncio.create_subprocess_exec(*command, stdout=log, stderr=log)

@@ -7,15 +7,15 @@ from dataclasses import replace
 
 import pytest
 
-from demo.calibration import Calibration
-from demo.effects import Effect, effects
-from demo.outcome import Outcome
-from demo.round import Round, cost_per_1000_tokens, per_instance
-from demo.show import POLICIES
-from demo.stage import deaths
-from demo.workload import burst, expected_burst_s, trickle
-from fleet.status import FleetPhase, FleetStatus, ProcessStatus
 from sage_client import PolicySwitch, Priority
+from sage_local.demo.calibration import Calibration
+from sage_local.demo.demo_fleet import deaths
+from sage_local.demo.effects import Effect, effects
+from sage_local.demo.outcome import Outcome
+from sage_local.demo.policy_demo import POLICIES
+from sage_local.demo.round import Round, cost_per_1000_tokens, per_instance
+from sage_local.demo.workload import burst, expected_burst_s, trickle
+from sage_local.fleet.status import FleetPhase, FleetStatus, ProcessStatus
 
 CALIBRATION = Calibration(tokens_per_s=1000.0, stream_tokens_per_s=125.0, has_chat_template=True, burst_s=5.0)
 PLAN = burst(CALIBRATION)

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from demo.interference import FEWEST, MOST, PREFILL_SHARE, Load, Turn, figures
-from demo.pd_show import not_split, wrongly_placed
-from demo.prompts import Prompts
-from demo.split_request import SplitRequest
 from sage.controlplane.v1 import decision_pb2
 from sage_client import Decision, Timings
 from sage_client._decode import decision as decode_decision
+from sage_local.demo.interference import FEWEST, MOST, PREFILL_SHARE, Load, Turn, figures
+from sage_local.demo.prefill_decode_demo import not_split, wrongly_placed
+from sage_local.demo.prompts import Prompts
+from sage_local.demo.split_request import SplitRequest
 
 TIMES = Timings(queue_s=0.0, time_to_first_token_s=0.5, prefill_s=0.4, transfer_s=0.1, decode_s=1.0, total_s=1.5)
 
@@ -51,7 +51,7 @@ def test_what_failed_is_a_problem_and_in_no_figure() -> None:
 
 
 def test_nothing_measured_is_no_figure() -> None:
-    with pytest.raises(ValueError, match="no short stream or no long one"):
+    with pytest.raises(ValueError, match="no short or no long request finished"):
         figures([Turn(shorts=(), longs=(long(),))])
 
 

@@ -90,7 +90,7 @@ def test_a_split_request_from_its_arrival_to_its_end() -> None:
         "                      - split: 1024 prompt tokens, threshold 600",
         "                      predicted: start 0.000 s, first token 0.000 s, finish 0.000 s, 0 output tokens,"
         " cost 0; 1072 KV tokens reserved",
-        "                      candidate  start_s  left out because",
+        "                      candidate  start_s  filtered because",
         "                      ▸ d1          0.25",
         "                        e1                decode_leg: is general",
         "0.300 s  prefilled    on p1; d1 fetches",
@@ -118,7 +118,7 @@ def test_one_that_waits_says_where_and_why() -> None:
     waiting = told(
         state=RequestState.QUEUED, queue_position=4, ordering_key="arrival", waiting_because="all 2 instances full"
     )
-    assert shown(waiting)[1:3] == ["number 4 in line by arrival", "waits because: all 2 instances full"]
+    assert shown(waiting)[1:3] == ["position 4 in the queue, ordered by arrival", "waits because: all 2 instances full"]
 
 
 def test_one_that_failed_says_how() -> None:

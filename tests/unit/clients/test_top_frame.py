@@ -9,17 +9,17 @@ from rich.text import Text
 
 from sage_client import FleetSnapshot, InstanceState
 from sagectl.sections import Section, fit
-from sagectl.top_frame import Standing, frame
+from sagectl.top_frame import ConnectionState, frame
 from sagectl.top_sections import duration
 from tests.unit.clients.fleet_snapshots import counts, decision, instance, prefill_decode, snapshot, splitting
 
-HERE = Standing(address="127.0.0.1:50051")
+HERE = ConnectionState(address="127.0.0.1:50051")
 
 
 def lines(
-    shown: FleetSnapshot | None, width: int = 80, height: int | None = 24, standing: Standing = HERE
+    shown: FleetSnapshot | None, width: int = 80, height: int | None = 24, connection: ConnectionState = HERE
 ) -> list[str]:
-    return [line.plain.rstrip() for line in frame(shown, standing, width, height)]
+    return [line.plain.rstrip() for line in frame(shown, connection, width, height)]
 
 
 def test_the_essence_in_80_columns_and_24_lines() -> None:
@@ -119,11 +119,11 @@ def test_less_than_all_is_never_shown_as_all() -> None:
 
 
 def test_while_the_scheduler_is_gone_the_old_picture_stays_and_says_so() -> None:
-    gone = Standing(address="127.0.0.1:50051", trouble="connection refused", age_s=12.0)
-    found = lines(snapshot(), standing=gone)
-    assert found[0] == "reconnecting to 127.0.0.1:50051; this is 12 s old: connection refused"
+    gone = ConnectionState(address="127.0.0.1:50051", trouble="connection refused", age_s=12.0)
+    found = lines(snapshot(), connection=gone)
+    assert found[0] == "reconnecting to 127.0.0.1:50051; data is 12 s old: connection refused"
     assert found[1:] == lines(snapshot())[1:]
-    assert lines(None, standing=gone) == ["connecting to 127.0.0.1:50051: connection refused"]
+    assert lines(None, connection=gone) == ["connecting to 127.0.0.1:50051: connection refused"]
     assert lines(None) == ["connecting to 127.0.0.1:50051"]
 
 

@@ -1,0 +1,111 @@
+"""Builds the command lines of a fleet's processes from its spec."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from sage_local.fleet.devices import Devices, assign_devices
+from sage_local.fleet.spec import TINY_MODEL, FleetSpec
+
+STOP_MARGIN_S = 15.0  # beyond the drain: an engine takes seconds to end its processes
+KV_CONNECTOR = "NixlConnector"  # how executors of a fleet that splits requests hand KV over
+CLIENT_VARIABLES = ("SAGE_SCHEDULER_ADDRESS",)  # meant for clients; the scheduler refuses variables it does not know
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ProcessSpec:
+    """How to start and stop one process of a fleet."""
+
+    name: str  # names its log file; an executor's is also its instance id
+    command: tuple[str, ...]
+    environment: dict[str, str]
+    stop_timeout_s: float  # seconds from SIGTERM to SIGKILL
+    cores: str = ""  # CPU cores of the process and its children, like "0,1"; empty: any
+    where: str = ""  # the devices it runs on, for people
+    warning: str = ""  # why it may be slow, for people; empty: nothing to warn of
+
+
+def scheduler_process(spec: FleetSpec) -> ProcessSpec:
+    """Return the scheduler's process."""
+    command = [sys.executable, "-m", "scheduler_svc", "--listen", spec.address, "--policy", spec.policy]
+    command += ["--drain-timeout-s", f"{spec.drain_timeout_s:g}"]
+    if spec.splits:
+        command += ["--pd-separation.enabled", "--pd-separation.routing-policy", "threshold"]
+    command += spec.scheduler_arguments
+    return ProcessSpec(
+        name="scheduler",
+        command=tuple(command),
+        environment=_environment(),
+        stop_timeout_s=spec.drain_timeout_s + STOP_MARGIN_S,
+    )
+
+
+def executor_processes(spec: FleetSpec) -> list[ProcessSpec]:
+    """Return one process per executor, each with its own share of the machine's devices."""
+    devices = assign_devices(spec.executors) if spec.engine == "vllm" else [Devices()] * spec.executors
+    return [_executor_process(spec, number, own) for number, own in enumerate(devices, 1)]
+
+
+def executor_names(spec: FleetSpec) -> list[str]:
+    """Return the instance ids of the executors, in the order of their processes."""
+    return [f"executor-{number}" for number in range(1, spec.executors + 1)]
+
+
+def _executor_process(spec: FleetSpec, number: int, devices: Devices) -> ProcessSpec:
+    name = f"executor-{number}"
+    price = spec.prices[number - 1] if number <= len(spec.prices) else 0.0
+    role = spec.roles[number - 1] if number <= len(spec.roles) else "general"
+    flags: dict[str, str] = {
+        "--scheduler": spec.address,
+        "--instance-id": name,
+        "--role": role,
+        "--model": model_of(spec),
+        "--engine.kind": spec.engine,
+        "--engine.model.served-name": served_name_of(spec),
+        "--price-per-hour": f"{price:g}",
+        "--drain-timeout-s": f"{spec.drain_timeout_s:g}",
+    }
+    if spec.splits and role != "embedding":
+        # General executors get one as well: `sagectl role` can make them take part in split requests later.
+        flags[f"--engine.{spec.engine}.kv-transfer.connector"] = KV_CONNECTOR
+    if spec.max_running is not None:
+        flags[f"--engine.{spec.engine}.max-running"] = str(spec.max_running)
+    if spec.engine == "vllm" and is_tiny_model(model_of(spec)):
+        # After a failover a request continues with the same tokens on another instance; only float32 makes that exact.
+        flags["--engine.vllm.dtype"] = "float32"
+    command = [sys.executable, "-m", "executor_svc"]
+    command += [part for flag in flags.items() for part in flag]
+    return ProcessSpec(
+        name=name,
+        command=(*command, *devices.arguments, *spec.executor_arguments),
+        environment=_environment() | devices.environment,
+        stop_timeout_s=spec.drain_timeout_s + STOP_MARGIN_S,
+        cores=devices.cores,
+        where=devices.where,
+        warning=devices.warning,
+    )
+
+
+def model_of(spec: FleetSpec) -> str:
+    """Return the hub id or path that executors load."""
+    return spec.model or (TINY_MODEL if spec.engine == "vllm" else "simulated")
+
+
+def served_name_of(spec: FleetSpec) -> str:
+    """Return the model name that requests ask for: the last part of a path, or the hub id."""
+    model = model_of(spec)
+    own = not spec.model  # the tiny model, whose folder may not exist yet
+    return spec.served_name or (Path(model).resolve().name if own or Path(model).exists() else model)
+
+
+def is_tiny_model(model: str) -> bool:
+    """Return whether a path holds the tiny model that ``model_files`` makes."""
+    return (Path(model) / "tiny_model.json").is_file()
+
+
+def _environment() -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name not in CLIENT_VARIABLES}
+    return kept | {"PYTHONUNBUFFERED": "1"}

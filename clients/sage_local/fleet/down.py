@@ -1,0 +1,80 @@
+"""``sagectl down``: stops the fleet."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+
+from sage_local.fleet.commands import STOP_MARGIN_S
+from sage_local.fleet.sessions import kill, members
+from sage_local.fleet.spec import FleetSpec
+from sage_local.fleet.state_dir import StateDir
+from sage_local.fleet.status import FleetStatus
+
+POLL_S = 0.05
+KILL_TIMEOUT_S = 10.0
+
+
+def down(state: StateDir) -> int:
+    """Stop the fleet and wait until none of its processes is left; idempotent.
+
+    Returns:
+        0 if none is left, 1 if a process could not be killed.
+    """
+    status = state.read_status()
+    if status is None or not state.is_held():
+        left = _sweep(status)
+        print("no fleet is running" if not left else f"killed {left} processes of a fleet whose supervisor was gone")
+        return 0
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(status.supervisor_pid, signal.SIGTERM)
+    if not _wait(lambda: not state.is_held(), _bound_s(state)):
+        print("the supervisor did not stop in time; killing it", file=sys.stderr)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(status.supervisor_pid, signal.SIGKILL)
+        _wait(lambda: not state.is_held(), KILL_TIMEOUT_S)
+    latest = state.read_status() or status
+    _sweep(latest)
+    if left_over := members(_sessions(latest)):
+        print(
+            f"error: processes still running: {', '.join(f'{m.pid} {m.command}' for m in left_over)}", file=sys.stderr
+        )
+        return 1
+    print("stopped")
+    return 0
+
+
+def _sweep(status: FleetStatus | None) -> int:
+    """Kill what a supervisor left behind, normally nothing; return the number of processes."""
+    sessions = _sessions(status)
+    found = len(members(sessions))
+    if found:
+        kill(sessions)
+        _wait(lambda: not members(sessions), KILL_TIMEOUT_S)
+    return found
+
+
+def _sessions(status: FleetStatus | None) -> set[int]:
+    return {each.pid for each in status.processes if each.pid is not None} if status else set()
+
+
+def _bound_s(state: StateDir) -> float:
+    """Return seconds in which a supervisor stops the executors and then the scheduler, each with a drain."""
+    try:
+        drain_s = state.read_spec().drain_timeout_s
+    except FileNotFoundError:
+        drain_s = FleetSpec().drain_timeout_s
+    return 2 * (drain_s + STOP_MARGIN_S) + KILL_TIMEOUT_S
+
+
+def _wait(reached: Callable[[], bool], timeout_s: float) -> bool:
+    end = time.monotonic() + timeout_s
+    while not reached():
+        if time.monotonic() > end:
+            return False
+        time.sleep(POLL_S)
+    return True

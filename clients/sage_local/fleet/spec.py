@@ -1,0 +1,51 @@
+"""Describes a fleet: how many executors, with which engine, model and roles."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+Engine = Literal["vllm", "simulated"]
+
+TINY_MODEL = ".cache/tiny-model"
+DEFAULT_ADDRESS = "127.0.0.1:50051"
+PREFILL_DECODE_ROLES = ("prefilling", "decoding")
+ROLES = ("general", "prefilling", "decoding", "hybrid", "embedding")
+LEGS = frozenset({"prefilling", "decoding", "hybrid"})  # roles that take part in a split request
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FleetSpec:
+    """A scheduler and its executors on one machine."""
+
+    executors: int = 2
+    engine: Engine = "vllm"
+    model: str = ""  # hub id or path; empty: the tiny model made here for vllm, any name for simulated
+    served_name: str = ""  # model name that requests ask for; empty: a path's last part, or the hub id
+    address: str = DEFAULT_ADDRESS  # host:port the scheduler listens on
+    policy: str = "adaptive"
+    max_running: int | None = None  # sequences that an executor runs at the same time; None: the engine's default
+    roles: tuple[str, ...] = ()  # roles of executor 1, 2, ...; the others are general
+    prices: tuple[float, ...] = ()  # prices per hour of executor 1, 2, ...; 0 for the others
+    start_timeout_s: float = 900.0  # seconds until every instance must be READY
+    drain_timeout_s: float = 20.0  # seconds that running requests get to finish when the fleet stops
+    scheduler_arguments: tuple[str, ...] = ()  # further flags of ``python -m scheduler_svc``
+    executor_arguments: tuple[str, ...] = ()  # further flags of ``python -m executor_svc``
+
+    @property
+    def splits(self) -> bool:
+        """Whether requests may be split into prefill and decode: an executor has a role that takes part."""
+        return not LEGS.isdisjoint(self.roles)
+
+    def to_json(self) -> str:
+        """Return the spec as JSON, for ``from_json``."""
+        return json.dumps(dataclasses.asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read a spec that ``to_json`` wrote."""
+        said = json.loads(text)
+        values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in said.items()}
+        return cls(**values)

@@ -1,0 +1,66 @@
+"""``sagectl status``: prints the processes of the fleet and their instances."""
+
+from __future__ import annotations
+
+import json
+
+import sage_client as sage
+from sage_local.fleet.state_dir import StateDir
+from sage_local.fleet.status import FleetPhase, FleetStatus
+
+RUNNING, NOT_RUNNING, NOT_WELL = 0, 3, 1
+
+
+def report_status(state: StateDir, *, as_json: bool) -> int:
+    """Print the fleet's status.
+
+    Returns:
+        0 if every process runs and every instance is READY, 1 if not, 3 if no fleet is running.
+    """
+    status = state.read_status()
+    if status is None or not state.is_held():
+        print(json.dumps({"running": False}) if as_json else "no fleet is running")
+        return NOT_RUNNING
+    instances = _instances(status.address)
+    if as_json:
+        print(json.dumps({"running": True, **json.loads(status.to_json()), "instances": _plain(instances)}, indent=2))
+    else:
+        _print(status, instances)
+    return RUNNING if _is_well(status, instances) else NOT_WELL
+
+
+def _instances(address: str) -> list[sage.Instance]:
+    try:
+        with sage.Client(address, timeout=5.0) as client:
+            return list(client.list_instances().instances)
+    except sage.SageError:
+        return []
+
+
+def _is_well(status: FleetStatus, instances: list[sage.Instance]) -> bool:
+    ready = {each.instance_id for each in instances if each.state is sage.InstanceState.READY}
+    up = all(each.state == "running" for each in status.processes)
+    wanted = {each.name for each in status.processes} - {"scheduler"}
+    return status.phase is FleetPhase.READY and up and wanted <= ready
+
+
+def _plain(instances: list[sage.Instance]) -> list[dict[str, object]]:
+    return [
+        {
+            "instance_id": each.instance_id,
+            "state": each.state.value,
+            "progress": each.progress,
+            "message": each.state_reason,
+        }
+        for each in instances
+    ]
+
+
+def _print(status: FleetStatus, instances: list[sage.Instance]) -> None:
+    print(f"{status.phase.value}: scheduler on {status.address}, supervisor {status.supervisor_pid}")
+    states = {each.instance_id: f"{each.state.value} ({each.state_reason})" for each in instances}
+    for process in status.processes:
+        known = states.get(process.name, "")
+        exit_ = f", last exit {process.last_exit}" if process.last_exit is not None else ""
+        line = f"{process.name:<14} {process.state:<8} pid {process.pid}  restarts {process.restarts}{exit_}  {known}"
+        print(line.rstrip())

@@ -1,0 +1,72 @@
+"""Runs a supervisor until a signal: in a background process of ``sagectl up``, or in its foreground."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable
+
+from sage_local.fleet.commands import executor_processes, scheduler_process
+from sage_local.fleet.readiness import SchedulerProbe
+from sage_local.fleet.spec import FleetSpec
+from sage_local.fleet.state_dir import StateDir
+from sage_local.fleet.status import FleetStatus
+from sage_local.fleet.supervisor import StartFailed, Supervisor
+
+
+def supervise(spec: FleetSpec, state: StateDir, say: Callable[[FleetStatus], None] = lambda status: None) -> int:
+    """Run the fleet until SIGTERM, SIGINT or SIGHUP; a second signal kills all processes at once.
+
+    Returns:
+        0 after a signal, 1 if the fleet could not start (the status says why).
+
+    Raises:
+        AlreadyRunning: another supervisor holds the directory.
+    """
+
+    def report(status: FleetStatus) -> None:
+        state.write_status(status)
+        say(status)
+
+    with state.held():
+        return asyncio.run(_run(spec, state, report))
+
+
+async def _run(spec: FleetSpec, state: StateDir, report: Callable[[FleetStatus], None]) -> int:
+    supervisor = Supervisor(
+        scheduler_process(spec),
+        executor_processes(spec),
+        address=spec.address,
+        state=state,
+        probe=SchedulerProbe(spec.address),
+        start_timeout_s=spec.start_timeout_s,
+        on_status=report,
+    )
+    stop = _stop_on_signals(supervisor)
+    async with supervisor:
+        starting = asyncio.create_task(supervisor.start(), name="start")
+        stopping = asyncio.create_task(stop.wait(), name="stop")
+        await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            starting.cancel()
+            await asyncio.wait({starting})
+        elif isinstance(starting.exception(), StartFailed):
+            stopping.cancel()
+            return 1
+        else:
+            starting.result()
+        await stopping
+    return 0
+
+
+def _stop_on_signals(supervisor: Supervisor) -> asyncio.Event:
+    stop = asyncio.Event()
+
+    def on_signal() -> None:
+        if stop.is_set():
+            supervisor.kill()
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, on_signal)
+    return stop

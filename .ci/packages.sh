@@ -7,6 +7,8 @@
 #   packages.sh left-out            says what `make test` left out; fails for it if CI is `true`
 #
 # A package counts as there when what it brings is there, wherever it came from.
+#
+# shellcheck disable=SC2086  # the words of $missing are packages
 set -eu
 
 # name, the first use that needs it, and the checks that `make test` leaves out without it

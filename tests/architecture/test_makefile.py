@@ -10,8 +10,9 @@ import yaml
 from tests.architecture.source_tree import ROOT
 
 MAKEFILE = (ROOT / "Makefile").read_text()
-#: The parts of test-fast that are pytest.
-INTERNAL = {"unit", "contract", "integration", "integration-clients", "integration-system", "integration-pd"}
+#: The parts of test-fast that are pytest, and the check that comes before an installation of minutes.
+PARTS = {"unit", "contract", "integration", "integration-clients", "integration-system", "integration-pd"}
+INTERNAL = PARTS | {"need-libnuma"}
 
 
 def targets() -> set[str]:

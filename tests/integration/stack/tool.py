@@ -11,10 +11,10 @@ import pytest
 
 
 def tool(name: str, package: str) -> str:
-    """Its path.  Fails the test where it is not installed: what it would check is then unchecked."""
+    """Return the program's path.  Skip the test where it is missing; `make test` says at its end what that left out."""
     found = shutil.which(name)
     if found is None:
-        pytest.fail(f"{name} is not installed (Debian and Ubuntu: apt-get install {package})", pytrace=False)
+        pytest.skip(f"{name} is not installed (Debian and Ubuntu: apt-get install {package})")
     return found
 
 

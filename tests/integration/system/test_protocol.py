@@ -19,7 +19,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from executor_svc.runtime.engine_port import Sampling
 from executor_svc.transport import control_messages
 from sage.controlplane.v1 import executor_pb2, executor_pb2_grpc
-from sage_client import InstanceState
+from sage_client import InstanceState, Tokens
 from sage_wire.protocol import OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION
 from tests.integration.system.local_fleet import LocalExecutor, LocalFleet
 from tests.integration.system.refusals import Refusal, refusal
@@ -156,8 +156,8 @@ async def test_the_executors_health_watch_follows_its_work(fleet: LocalFleet, on
         watch = Watch(channel, "sage.executor")
         await watch.until(SERVING)
         running = fleet.client.generate("Once", max_tokens=100)
-        await anext(running)
-        await anext(running)
+        while not isinstance(await anext(running), Tokens):
+            pass
         one.terminate()
         await watch.until(NOT_SERVING)
         assert (await running.result()).usage.completion_tokens == 100

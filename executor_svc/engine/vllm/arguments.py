@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable, MutableMapping
 from typing import Any
 
@@ -79,6 +80,10 @@ def set_environment(
         environment.setdefault("OTEL_SERVICE_NAME", "vllm")  # service name of vLLM's spans; ours name theirs themselves
     if settings.kv_cache_bytes is not None:
         environment.pop("VLLM_CPU_KVCACHE_SPACE", None)  # would silently win over kv_cache_memory_bytes
+    if settings.enforce_eager and shutil.which(environment.get("CXX", "g++")) is None:
+        # Even an eager engine compiles a few functions when a request first needs one (log probabilities, for example).
+        # On a CPU without a C++ compiler that ends the engine; the functions run as well uncompiled.
+        environment.setdefault("TORCHDYNAMO_DISABLE", "1")
     if side_channel_port is not None:
         connector = connector_named(settings.kv_transfer.connector)
         environment.update(connector.environment(settings.kv_transfer, side_channel_port))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import Any
 
 import pytest
@@ -145,6 +146,14 @@ def test_vllms_spans_have_a_service_of_their_own_unless_the_operator_names_it() 
     assert environment(traces_endpoint=endpoint)["OTEL_SERVICE_NAME"] == "vllm"
     assert environment({"OTEL_SERVICE_NAME": "ours"}, traces_endpoint=endpoint)["OTEL_SERVICE_NAME"] == "ours"
     assert "OTEL_SERVICE_NAME" not in environment()
+
+
+def test_without_a_cpp_compiler_an_eager_engine_compiles_nothing() -> None:
+    lacking, having = {"CXX": "no-such-compiler"}, {"CXX": sys.executable}
+    assert environment(lacking, enforce_eager=True)["TORCHDYNAMO_DISABLE"] == "1"
+    assert environment(lacking | {"TORCHDYNAMO_DISABLE": "0"}, enforce_eager=True)["TORCHDYNAMO_DISABLE"] == "0"
+    assert "TORCHDYNAMO_DISABLE" not in environment(having, enforce_eager=True)
+    assert "TORCHDYNAMO_DISABLE" not in environment(lacking, enforce_eager=False)
 
 
 def test_making_a_factory_changes_no_environment() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ def main(model: str, out: Path) -> None:
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # the engine core in this process
     os.environ["VLLM_CPU_OMP_THREADS_BIND"] = "0"
     os.environ["VLLM_NO_USAGE_STATS"] = "1"
+    if shutil.which(os.environ.get("CXX", "g++")) is None:
+        os.environ["TORCHDYNAMO_DISABLE"] = "1"  # as the executors do
     from vllm import LLM
 
     engine = LLM(

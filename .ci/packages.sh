@@ -19,7 +19,6 @@ each_package() {
 make            demo everything
 python3-venv    demo everything
 libnuma1        demo every test on real vLLM engines
-g++             test every test on real vLLM engines: requests for log-probabilities make vLLM compile
 openssl         test TLS, of the services and of their metrics pages
 prometheus      test the dashboards and alert rules, on a real Prometheus
 docker-compose  test what the compose file starts, and whether our services take its settings
@@ -34,7 +33,6 @@ has() {
     python3-venv) "$python" -c 'import venv, ensurepip' ;;
     # vLLM for NVIDIA GPUs does without it.
     libnuma1) nvidia-smi || "$python" -c 'import ctypes; ctypes.CDLL("libnuma.so.1")' ;;
-    g++) command -v "${CXX:-g++}" ;;
     prometheus) command -v prometheus && command -v promtool ;;
     docker-compose) docker compose version || command -v docker-compose ;;
     *) echo "error: '$1' is not a package of this list" >&3 && exit 2 ;;

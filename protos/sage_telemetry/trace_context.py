@@ -26,7 +26,8 @@ _USUAL: Final = re.compile("00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 
 class OwnRandomIds(IdGenerator):
     """Makes ids from a random generator of its own: libraries seed the shared one, and two executors must not make the
-    same ids."""
+    same ids.
+    """
 
     def __init__(self) -> None:
         """Seed the generator from the operating system."""

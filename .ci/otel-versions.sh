@@ -3,7 +3,7 @@
 # pyproject.toml allows; `make test-otel-versions` calls it with the Python of an environment that has everything else.
 #
 # Those packages are installed into .cache/otel, where Python looks before it looks in that environment, and anew after
-# pyproject.toml has changed.  gRPC's and protobuf's come with them: an older OpenTelemetry needs an older protobuf, and
+# pyproject.toml or this file has changed.  gRPC's and protobuf's come with them: an older OpenTelemetry needs an older protobuf, and
 # that one older messages.
 set -eu
 
@@ -15,10 +15,11 @@ import re, sys, tomllib
 
 with open("pyproject.toml", "rb") as file:
     project = tomllib.load(file)["project"]
-for each in project["optional-dependencies"]["scheduler"]:
+scheduler = project["optional-dependencies"]["scheduler"]
+for each in scheduler:
     if found := re.match(r"(opentelemetry-[a-z-]+|prometheus-client)>=([0-9.]+)", each):
         print(f"{found[1]}=={found[2]}.*" if sys.argv[1] == "oldest" else each)
-for each in project["dependencies"]:
+for each in project["dependencies"] + scheduler:
     if re.match("grpcio|protobuf|googleapis", each):
         print(each)
 PYTHON
@@ -26,13 +27,14 @@ PYTHON
 
 for end in oldest newest; do
     packages=.cache/otel/$end
-    if [ ! -e "$packages/.stamp" ] || [ pyproject.toml -nt "$packages/.stamp" ]; then
+    stamp=$packages/.stamp
+    if [ ! -e "$stamp" ] || [ pyproject.toml -nt "$stamp" ] || [ "$0" -nt "$stamp" ]; then
         rm -rf "$packages"
         mkdir -p "$packages"
         requirements "$end" >"$packages/requirements.txt"
         "$python" -m pip install --disable-pip-version-check --quiet --no-warn-conflicts --target "$packages" \
             --requirement "$packages/requirements.txt"
-        touch "$packages/.stamp"
+        touch "$stamp"
     fi
     PYTHONPATH=$packages "$python" -c '
 import sys

@@ -1,4 +1,4 @@
-"""The plug-in of docs/write-a-policy.md passes the policies' contract, loads as installed, and does as the page says."""
+"""The plug-in of docs/write-a-policy.md passes the contract, loads as installed, and does as the page says."""
 
 from __future__ import annotations
 

@@ -1,10 +1,15 @@
-"""Assign from the wire, checked."""
+"""Assign from the wire, checked.
+
+Sampling is derived from the fields that the message has in common with ``Sampling`` and ``TextOptions``, by name.  A
+new number, string, boolean or list of both needs no change here.  A test fails for a field that neither has.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import cast
+from dataclasses import dataclass, fields
+from typing import Any, Self, cast
 
 from executor_svc.runtime.engine_port import JsonValue, Sampling, StructuredKind, StructuredOutput
 from executor_svc.runtime.messages.attempt_id import AttemptId
@@ -21,6 +26,31 @@ from sage_wire import durations
 from sage_wire.metadata import TRACEPARENT, TRACESTATE
 
 UNLIMITED = 2**31 - 1  # max_tokens where the wire has none: what the model's length leaves
+
+
+@dataclass(frozen=True, slots=True)
+class _Names:
+    """Fields that the message has in common with a value of ours; other messages and maps are left out."""
+
+    scalars: tuple[str, ...]  # single values, absent unless set
+    lists: tuple[str, ...]
+
+    @classmethod
+    def shared_with(cls, value: type[Sampling | TextOptions]) -> Self:
+        ours = {each.name for each in fields(value)}
+        shared = [
+            each
+            for each in common_pb2.SamplingParams.DESCRIPTOR.fields
+            if each.name in ours and each.message_type is None
+        ]
+        return cls(
+            scalars=tuple(each.name for each in shared if each.has_presence),
+            lists=tuple(each.name for each in shared if not each.has_presence),
+        )
+
+
+_SAMPLING = _Names.shared_with(Sampling)
+_TEXT = _Names.shared_with(TextOptions)
 
 
 class BadField(Exception):
@@ -78,37 +108,20 @@ def _phase(wire: executor_pb2.Assign) -> Phase:
     return phase
 
 
-def _decimal(value: float) -> float:
-    """Return the number the caller wrote: the wire carries single precision, which seven digits tell apart."""
-    return float(f"{value:.7g}")
-
-
 def _sampling(wire: common_pb2.SamplingParams) -> Sampling:
     if wire.HasField("n") and wire.n != 1:
         raise BadField("sampling.n", f"one choice per assignment, not {wire.n}")
-    defaults = Sampling()
     return Sampling(
-        temperature=_decimal(wire.temperature) if wire.HasField("temperature") else defaults.temperature,
-        top_p=_decimal(wire.top_p) if wire.HasField("top_p") else defaults.top_p,
-        top_k=wire.top_k,
-        min_p=_decimal(wire.min_p),
-        presence_penalty=_decimal(wire.presence_penalty),
-        frequency_penalty=_decimal(wire.frequency_penalty),
-        repetition_penalty=_decimal(wire.repetition_penalty)
-        if wire.HasField("repetition_penalty")
-        else defaults.repetition_penalty,
-        seed=wire.seed if wire.HasField("seed") else None,
-        stop_token_ids=tuple(wire.stop_token_ids),
-        bad_words=tuple(wire.bad_words),
-        min_tokens=wire.min_tokens,
-        max_tokens=wire.max_tokens if wire.HasField("max_tokens") else UNLIMITED,
-        logprobs=wire.logprobs if wire.HasField("logprobs") else None,
-        prompt_logprobs=wire.prompt_logprobs if wire.HasField("prompt_logprobs") else None,
-        ignore_eos=wire.ignore_eos,
-        logit_bias={token_id: _decimal(bias) for token_id, bias in wire.logit_bias.items()},
-        allowed_token_ids=tuple(wire.allowed_token_ids),
+        **{"max_tokens": UNLIMITED} | _given(wire, _SAMPLING),
+        logit_bias=dict(wire.logit_bias),
         structured_output=_structured(wire.structured_output) if wire.HasField("structured_output") else None,
     )
+
+
+def _given(wire: common_pb2.SamplingParams, names: _Names) -> dict[str, Any]:
+    """Return the values that the wire has; a field that is absent keeps its default."""
+    values = {name: getattr(wire, name) for name in names.scalars if wire.HasField(name)}  # type: ignore[arg-type]
+    return values | {name: tuple(getattr(wire, name)) for name in names.lists}
 
 
 def _structured(wire: common_pb2.StructuredOutput) -> StructuredOutput:
@@ -130,12 +143,7 @@ def _structured(wire: common_pb2.StructuredOutput) -> StructuredOutput:
 def _text_options(wire: common_pb2.SamplingParams) -> TextOptions:
     if any(not stop for stop in wire.stop):
         raise BadField("sampling.stop", "a stop string is empty")
-    return TextOptions(
-        stop=tuple(wire.stop),
-        include_stop_in_output=wire.include_stop_in_output,
-        skip_special_tokens=wire.skip_special_tokens if wire.HasField("skip_special_tokens") else True,
-        min_tokens=wire.min_tokens,
-    )
+    return TextOptions(**_given(wire, _TEXT))
 
 
 def _continuation(wire: executor_pb2.Continuation) -> Continuation:

@@ -87,7 +87,7 @@ class Sampling:
 
     @property
     def resumable(self) -> bool:
-        """Whether the engine's state after k tokens can be rebuilt from the tokens alone (DESIGN section 8).
+        """Whether the engine's state after k tokens can be rebuilt from the tokens alone (docs/architecture.md).
 
         If not, a continuation generates anew from the prompt and checks against what was delivered.
         """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -93,6 +94,19 @@ def test_every_sampling_field_arrives() -> None:
     assert command.text == TextOptions(
         stop=("\n\n", "END"), include_stop_in_output=True, skip_special_tokens=False, min_tokens=2
     )
+
+
+def test_each_field_of_the_message_is_taken_by_the_engine_or_by_the_text() -> None:
+    ours = {each.name for value in (Sampling, TextOptions) for each in fields(value)}
+    on_the_wire = {each.name for each in common_pb2.SamplingParams.DESCRIPTOR.fields}
+
+    assert on_the_wire - {"n"} == ours  # n is checked and not kept: an attempt is one choice
+
+
+def test_numbers_arrive_with_every_digit() -> None:
+    command = converted(wire(common_pb2.SamplingParams(temperature=0.123456789, max_tokens=5)))
+
+    assert command.sampling.temperature == 0.123456789
 
 
 def test_absent_fields_mean_that_nothing_was_asked_for() -> None:

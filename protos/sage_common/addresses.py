@@ -109,6 +109,6 @@ def _is_bare_ipv6(address: str) -> bool:
 
 
 def _port(number: str) -> int | None:
-    if not (number.isascii() and number.isdigit()):
+    if not (number.isascii() and number.isdigit()) or len(number) > len(str(HIGHEST_PORT)):
         return None
     return int(number) if int(number) <= HIGHEST_PORT else None

@@ -24,9 +24,12 @@ class OtlpEndpoint:
             ValueError: the URL has another scheme, no host, or more than scheme, host and port.
         """
         parts = urlsplit(url)
+        if parts.username is not None or parts.password is not None:
+            # Not shown: the message ends up in logs, and a password with it.
+            raise ValueError("the URL has a user name or a password; OTLP over gRPC takes them in headers")
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f"{url!r} is not http://host:port or https://host:port")
-        if parts.path.strip("/") or parts.query or parts.fragment or parts.username:
+        if parts.path.strip("/") or parts.query or parts.fragment:
             raise ValueError(f"{url!r} has more than scheme, host and port; OTLP over gRPC knows no path")
         host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
         return cls(f"{host}:{parts.port or OTLP_PORT}", parts.scheme == "https")

@@ -26,10 +26,13 @@ class Dispatcher:
 
     async def run(self) -> None:
         """Dispatch at every wake-up, for ever."""
-        while True:
-            await self._wakeup.wait()
-            while self.dispatch():
-                await self._clock.sleep(0)  # tokens and heartbeats get their turn between passes
+        try:
+            while True:
+                await self._wakeup.wait()
+                while self.dispatch():
+                    await self._clock.sleep(0)  # tokens and heartbeats get their turn between passes
+        finally:
+            self._wakeup.close()
 
     def dispatch(self) -> bool:
         """Run one scheduling pass; return whether it stopped at its bound and more could be placed."""

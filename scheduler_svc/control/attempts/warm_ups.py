@@ -24,6 +24,8 @@ from scheduler_svc.domain.scheduler import Scheduler
 
 log = logging.getLogger(__name__)
 
+_Ends = tuple[tuple[str, str], tuple[str, str]]  # identities of the prefill and the decode engine
+
 TIMEOUT_S = 30.0
 """Time for both legs of a warm-up: the first pull of a pair takes up to a second, and it waits behind what runs."""
 
@@ -53,6 +55,7 @@ class WarmUps:
         self._attempts = attempts
         self._epoch = epoch
         self._numbers = itertools.count(1)
+        self._latest: dict[_Ends, WarmUp] = {}  # while an attempt of it is in the table
         self._logged: list[str] = []  # conditions as last logged
 
     def check(self) -> None:
@@ -96,10 +99,10 @@ class WarmUps:
 
     def _start(self, pair: Pair) -> None:
         instance = self._scheduler.find_instance(pair.prefill.instance_id)
-        if instance is None or instance.facts is None:
+        if instance is None or instance.facts is None or self._under_way(pair):
             return
         self._scheduler.warm_up_started(pair)
-        warm_up = WarmUp(pair, self._prompt(instance.facts))
+        warm_up = self._latest[_ends(pair)] = WarmUp(pair, self._prompt(instance.facts))
         leg = _PrefillLeg(self, warm_up)
         if self._send(warm_up, pair.prefill.instance_id, Phase.PREFILLING, PREFILL_SAMPLING, leg, None):
             self._clock.call_at(
@@ -107,6 +110,18 @@ class WarmUps:
             )
         else:
             self.failed(warm_up, f"{pair.prefill.instance_id} lost its session")
+
+    def _under_way(self, pair: Pair) -> bool:
+        """Return whether an attempt of an earlier warm-up of the same two engines is still in the table.
+
+        That is so after the pair was formed anew, because one end was away for a moment, and where an engine does not
+        confirm that it stopped.
+        """
+        self._latest = {ends: earlier for ends, earlier in self._latest.items() if self._in_table(earlier)}
+        return _ends(pair) in self._latest
+
+    def _in_table(self, warm_up: WarmUp) -> bool:
+        return warm_up.attempt is not None and self._attempts.find(warm_up.attempt.number) is not None
 
     def _prompt(self, facts: EngineFacts) -> list[int]:
         """Make a prompt that differs each time, so that no prefix cache answers in the other instance's place."""
@@ -226,6 +241,10 @@ class _DecodeLeg(_Leg):
             return False
         self._owner.fetched(self._warm_up, self._first_token_at - self._prefill_ended_at)
         return True
+
+
+def _ends(pair: Pair) -> _Ends:
+    return pair.prefill.identity, pair.decode.identity
 
 
 def _name(pair: Pair) -> str:

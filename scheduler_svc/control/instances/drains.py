@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 
 from sage_common.clock import Clock
-from scheduler_svc.control.attempts.attempt_table import AttemptTable
 from scheduler_svc.control.instances.session import Session
 from scheduler_svc.domain.errors import InvalidTransition
 from scheduler_svc.domain.instance import Instance
@@ -21,13 +20,12 @@ class Drains:
     """Starts, finishes and lifts drains.
 
     An operator's drain is a cordon: it outlives the executor, and is forgotten with the instance.  A drain that the
-    executor asks for ends with its session.
+    executor asks for lasts while that engine runs; the executor repeats its wish in every session.
     """
 
-    def __init__(self, scheduler: Scheduler, clock: Clock, attempts: AttemptTable) -> None:
+    def __init__(self, scheduler: Scheduler, clock: Clock) -> None:
         self._scheduler = scheduler
         self._clock = clock
-        self._attempts = attempts
         self._cordoned: set[str] = set()
 
     def reason(self, session: Session) -> str | None:
@@ -83,16 +81,11 @@ class Drains:
     def finish_if_empty(self, instance_id: str) -> None:
         """Let a DRAINING instance become DRAINED if nothing is in flight there.
 
-        Capacity that is reserved for a decode leg whose prefill runs elsewhere, and KV left for others to fetch, are
-        in flight as well.
+        Everything that is promised there holds a reservation: attempts, decode legs whose prefill still runs
+        elsewhere, and KV left for others to fetch.  Warm-ups hold none and do not delay a drain.
         """
         instance = self._scheduler.find_instance(instance_id)
-        if (
-            instance is not None
-            and instance.state is InstanceState.DRAINING
-            and not self._attempts.on_instance(instance_id)
-            and not instance.account.reservations
-        ):
+        if instance is not None and instance.state is InstanceState.DRAINING and not instance.account.reservations:
             self._move(instance, InstanceState.DRAINED, instance.state_reason)
 
     def forget(self, instance_id: str) -> None:

@@ -66,7 +66,7 @@ class Sessions:
         self._models = models
         self._settings = settings
         self._epoch = epoch
-        self._drains = Drains(scheduler, clock, attempts)
+        self._drains = Drains(scheduler, clock)
         self._cool_downs = CoolDowns(clock, settings, self._cooled_down)
         self._sessions: dict[str, Session] = {}  # by instance id
         self._by_id: dict[str, Session] = {}
@@ -245,7 +245,7 @@ class Sessions:
     def drain(self, instance_id: str, reason: str, *, by_operator: bool) -> Instance:
         """Give an instance nothing new; it is DRAINED once nothing is in flight.
 
-        An operator's drain outlives the executor; the executor's own ends with its session.
+        An operator's drain outlives the executor; the executor's own ends with its engine.
         Raises InstanceNotFound, InvalidTransition.
         """
         instance = self._scheduler.instance(instance_id)

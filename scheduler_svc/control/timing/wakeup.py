@@ -11,6 +11,7 @@ class Wakeup:
     def __init__(self) -> None:
         self._event = asyncio.Event()
         self._answered = asyncio.Event()
+        self._closed = False
 
     def notify(self) -> None:
         """Wake the dispatcher: something may be schedulable."""
@@ -33,5 +34,10 @@ class Wakeup:
         resumes tasks in the order in which they were woken, so a stream that waits for messages gets to write what
         the pass decided before the caller of this goes on.
         """
-        if self._event.is_set():
+        if self._event.is_set() and not self._closed:
             await self._answered.wait()
+
+    def close(self) -> None:
+        """Let everybody go on who waits for a pass: the dispatcher has ended, and there will be none."""
+        self._closed = True
+        self._answered.set()

@@ -143,3 +143,10 @@ def test_what_grpc_cannot_use(address: str) -> None:
 def test_port_0_can_be_listened_on_and_not_dialled() -> None:
     with pytest.raises(ValueError, match="is not host:port"):
         check_address("h:0", lowest_port=1)
+
+
+def test_a_port_of_thousands_of_digits_is_no_port() -> None:
+    address = "127.0.0.1:" + "1" * 5_000
+    assert not is_loopback(address)
+    with pytest.raises(ValueError, match="is not host:port"):
+        split_host_port(address)

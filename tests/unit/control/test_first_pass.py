@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from scheduler_svc.control.timing.wakeup import Wakeup
+from scheduler_svc.domain.errors import DeadlineExceeded
 from scheduler_svc.domain.request import RequestState
 from scheduler_svc.transport.inference_servicer import InferenceServicer
 from scheduler_svc.transport.outbox import Outbox
@@ -111,3 +112,17 @@ async def test_a_stream_writes_what_a_pass_decided_before_those_who_wait_for_the
     await asyncio.gather(client(), dispatching, writer)
 
     assert order == ["assign", "client is told"]
+
+
+async def test_nobody_waits_for_a_pass_of_a_dispatcher_that_ended() -> None:
+    async with World() as world:
+        world.add("a")
+        await world.advance(0.1)
+        world.dispatching.cancel()
+        await asyncio.gather(world.dispatching, return_exceptions=True)
+
+        subscription = await world.plane.intake.submit(world.submission("r", deadline_s=1.0))
+        await world.plane.intake.first_pass(subscription)
+        await world.advance(2)
+
+        assert isinstance(subscription.live.outcome, DeadlineExceeded)

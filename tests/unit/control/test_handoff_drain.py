@@ -89,3 +89,16 @@ async def test_what_a_draining_executor_turns_away_goes_on_elsewhere_and_is_not_
         assert any(reader.live.attempts > 1 for reader in readers)
         assert world.state("d") is InstanceState.READY
         world.assert_all_room_is_free()
+
+
+async def test_a_warm_up_that_is_never_confirmed_does_not_hold_a_drain_back() -> None:
+    async with PdWorld() as world:
+        prefill = world.add_pd("p", InstanceRole.PREFILLING)
+        world.add_pd("d", InstanceRole.DECODING)
+        prefill.hung = True
+        await world.advance(0.15)
+        assert world.plane.attempts.on_instance("p")
+
+        world.plane.sessions.drain("p", "test", by_operator=True)
+
+        assert world.state("p") is InstanceState.DRAINED

@@ -132,3 +132,16 @@ async def test_who_went_while_splitting_was_off_is_no_pair_when_it_is_on_again()
         await world.advance(10)
         world.plane.scheduler.set_pd(ALWAYS)
         assert not world.plane.scheduler.pairs()
+
+
+async def test_two_engines_have_one_warm_up_at_a_time_however_often_one_end_is_away() -> None:
+    async with PdWorld() as world:
+        prefill, decode = world.add_pd("p", InstanceRole.PREFILLING), world.add_pd("d", InstanceRole.DECODING)
+        prefill.hung = True
+        await world.advance(0.15)
+        for _ in range(4):
+            decode.silent = True
+            await world.advance(3.0)
+            decode.silent = False
+            await world.advance(0.9)
+            assert len(world.plane.attempts.on_instance("p")) == 1

@@ -331,7 +331,9 @@ class World:
 
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
-        for work in (self.plane.dispatcher.run(), self.plane.watchdog.run(), self._steps(), self._heartbeats()):
+        self.dispatching = loop.create_task(self.plane.dispatcher.run())
+        self._tasks.append(self.dispatching)
+        for work in (self.plane.watchdog.run(), self._steps(), self._heartbeats()):
             self._tasks.append(loop.create_task(work))
         return self
 
@@ -344,7 +346,7 @@ class World:
     def raise_what_died(self) -> None:
         """A background task ends only by an error, which is the test's to hear of."""
         for task in self._tasks:
-            if task.done() and (error := task.exception()) is not None:
+            if task.done() and not task.cancelled() and (error := task.exception()) is not None:
                 raise error
 
     def add(self, instance_id: str, **options: Any) -> ModelledExecutor:

@@ -43,6 +43,12 @@ def test_any_other_endpoint_is_refused(url: str) -> None:
         TelemetrySettings(otlp_endpoint=url)
 
 
+def test_a_password_in_an_endpoint_is_refused_and_not_repeated() -> None:
+    with pytest.raises(ConfigError, match="has a user name or a password") as refused:
+        load_scheduler(["--telemetry.otlp-endpoint", "http://user:hunter2@collector:4317"])
+    assert "hunter2" not in str(refused.value)
+
+
 @pytest.mark.parametrize(
     ("flag", "value"),
     [("--telemetry.metrics-listen", "0.0.0.0:9464"), ("--telemetry.otlp-endpoint", "http://collector:4317")],

@@ -35,6 +35,6 @@ class EngineFacts:
     adapters: frozenset[str] = frozenset()
     supports_priority: bool = False
     structured_output_kinds: frozenset[str] = frozenset()
-    kv_connector: str = ""  # empty: it cannot hand KV over
+    kv_connector: str = ""  # empty: the engine cannot hand KV over
     compatibility_key: str = ""  # engines with equal keys can hand KV over to one another
     tokenizer_hash: str = ""

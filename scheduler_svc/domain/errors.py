@@ -1,4 +1,4 @@
-"""What can go wrong with a request, as the domain says it.  ``transport`` maps each to a gRPC status.
+"""The errors that callers can meet.  ``transport`` maps each to a gRPC status.
 
 SchedulerError
 ├── InvalidRequest        the caller's fault; names every field
@@ -14,7 +14,7 @@ SchedulerError
 ├── ShuttingDown          the scheduler is about to end
 ├── DeadlineExceeded
 ├── RequestCancelled
-└── GenerationFailed      every attempt failed, or a continuation could not be made equal
+└── GenerationFailed      every attempt failed, or a replay differed from what was delivered
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class QueueFull(SchedulerError):
 
 
 class LimitReached(SchedulerError):
-    """The scheduler is at its bound and keeps no more of these."""
+    """A bound of the scheduler is reached, such as the number of models."""
 
     def __init__(self, what: str, limit: int) -> None:
         self.what = what
@@ -113,7 +113,7 @@ class LimitReached(SchedulerError):
 
 
 class NoInstance(SchedulerError):
-    """Nothing can serve the model now, and the caller did not ask to wait."""
+    """No instance can serve the request now, and the caller did not ask to wait; or none ever can."""
 
     def __init__(self, model: str, why: str) -> None:
         self.model = model
@@ -121,7 +121,7 @@ class NoInstance(SchedulerError):
 
 
 class ShuttingDown(SchedulerError):
-    """The scheduler takes nothing new, or cannot wait for what runs any longer."""
+    """The scheduler shuts down: it takes no new request, and ends those that run too long."""
 
     def __init__(self) -> None:
         super().__init__("the scheduler is shutting down")
@@ -143,7 +143,7 @@ class RequestCancelled(SchedulerError):
 
 
 class GenerationFailed(SchedulerError):
-    """Every attempt at the request failed, or a continuation could not be made equal."""
+    """Every attempt at the request failed, or a replay differed from what was delivered."""
 
     def __init__(self, message: str, *, attempts: int) -> None:
         self.attempts = attempts

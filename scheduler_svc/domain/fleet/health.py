@@ -46,7 +46,7 @@ def _stalled(instance: Instance, load: LoadReport, settings: SchedulerSettings, 
     held = max(load.unfinished, len(instance.account.reservations) - len(instance.account.unseen))
     reason = f"holds {held} requests and did no iteration for {idle_s:.1f} s"
     if load.known_wait:
-        reason += f" (said: {load.known_wait})"
+        reason += f" (the engine reports: {load.known_wait})"
     return HealthVerdict(instance_id=instance.instance_id, state=InstanceState.STALLED, reason=reason)
 
 

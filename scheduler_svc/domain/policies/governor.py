@@ -1,4 +1,4 @@
-"""What chooses among policies while the scheduler runs, and what it goes by."""
+"""The port of a governor, which chooses among policies while the scheduler runs, and its input."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Signals:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Wish:
-    """The policy a governor would rather follow."""
+    """The policy that a governor wants to follow now."""
 
-    policy: str  # name of the policy to follow now
+    policy: str  # its name
     reason: str  # in words, with the figures
 
 
@@ -40,5 +40,5 @@ class Governor(Protocol):
         ...
 
     def decide(self, signals: Signals, current: str, now: float) -> Wish | None:
-        """Say which policy to follow; None to stay with ``current``.  Asked at most every ``adaptive_interval_s``."""
+        """Say which policy to follow; None to stay with ``current``.  Called at most every ``adaptive_interval_s``."""
         ...

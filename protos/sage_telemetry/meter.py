@@ -30,7 +30,7 @@ class SourceBusy(Exception):
 
 
 class Meter(Collector):
-    """The instruments of one process.  Each is in every reading, also before anything was counted."""
+    """The instruments of one process.  Each is in every reading, even before anything was counted."""
 
     def __init__(self, instruments: Iterable[Instrument], *, label_sets_limit: int = LABEL_SETS_LIMIT) -> None:
         """Make the metrics of ``instruments``.  ``label_sets_limit``: bound of each metric's label sets."""
@@ -40,7 +40,7 @@ class Meter(Collector):
         self._weighted: dict[Instrument, WeightedHistogram] = {}
         self._metrics: dict[Instrument, Collector] = {}  # all of the three above
         self._sources: list[Callable[[], Observed]] = []
-        self._broken: set[Callable[[], Observed]] = set()  # those whose failure was logged, until they work again
+        self._broken: set[Callable[[], Observed]] = set()  # sources whose failure was logged, until they work again
         for each in self._instruments:
             name, names = each.prometheus_name, each.label_names
             if each.weighted:

@@ -43,8 +43,8 @@ TRANSITIONS: dict[InstanceState, frozenset[InstanceState]] = {
     _S.LOADING: STARTING - {_S.LOADING} | GONE | {_S.READY},
     _S.WARMING: STARTING - {_S.WARMING} | GONE | {_S.READY},
     # SUSPECT: its streams or its lease falter, or its attempts fail in a row.  STALLED: its engine does no iteration.
-    # DRAINING: an operator or its executor drains it.  A running engine never starts again: a new one is registered
-    # anew, and by then this one is LOST or FAILED.
+    # DRAINING: an operator or its executor drains it.  A running engine does not go back to a starting state: a new
+    # engine registers, and by then the old one is LOST or FAILED.
     _S.READY: GONE | {_S.SUSPECT, _S.STALLED, _S.DRAINING},
     # It recovers to what it was, READY or DRAINING, or is drained meanwhile.  It does not stall: silence is no proof
     # that its engine stands still.

@@ -1,4 +1,4 @@
-"""What an executor's heartbeat says of its engine."""
+"""What an executor's heartbeat reports about its engine."""
 
 from __future__ import annotations
 

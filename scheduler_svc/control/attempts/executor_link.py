@@ -69,7 +69,7 @@ class ExecutorLink(Protocol):
         ...
 
     def release_kv(self, number: int, params: bytes) -> None:
-        """Have the executor's engine tell the prefill side that nobody fetches these blocks.
+        """Have the executor's engine tell the prefill engine to free these blocks.
 
         ``number`` comes back with the answer; ``params`` are those of the handoff.
         """

@@ -1,4 +1,4 @@
-"""Frees KV blocks that a prefill leg left behind, and that nobody fetches."""
+"""Has KV blocks freed that a prefill leg left behind and that no decode leg will fetch."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ _INF = float("inf")
 
 
 class FullestThatMeets:
-    """Chooses the fullest instance predicted to meet the request's targets; where none is, the earliest finish.
+    """Chooses the fullest instance predicted to meet the request's targets; if none is, the earliest predicted finish.
 
     If several meet the targets, those that run the request at once go before those where it queues at the engine.
     """

@@ -255,9 +255,9 @@ class Scheduler:
         return decisions
 
     def assigned(self, attempt_number: int, assign_number: int) -> bool:
-        """Note the number under which an attempt's Assign was sent; False if the attempt is over.
+        """Note the number of an attempt's Assign in its session; False if the attempt is over.
 
-        After a reconnect numbers start over: tell the new number of every Assign that is sent again.
+        Heartbeats refer to it: ``LoadReport.last_assign`` says which attempts their figures include.
         """
         return self._attempts.assigned(attempt_number, assign_number)
 

@@ -46,7 +46,7 @@ class Candidate:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PrefillLeg:
-    """Where the prompt of a split request is computed; ``Decision.instance_id`` is where its output is."""
+    """Where the prompt of a split request is computed; ``Decision.instance_id`` computes its output."""
 
     instance_id: str
     attempt_number: int

@@ -1,4 +1,4 @@
-"""What an engine is and can do, known once it is READY."""
+"""The facts of an engine, known once its instance is READY."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 
 
 class SchedulerError(Exception):
-    """Base of all.  ``str()`` is a sentence for the caller: it holds no secret and no prompt."""
+    """Base of all errors here.  ``str()`` is a sentence for the caller that holds no secret and no prompt."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,7 +44,7 @@ class InvalidRequest(SchedulerError):
 
 
 class UnknownModel(SchedulerError):
-    """No instance serves the model that was asked for, nor is it configured; names the models there are."""
+    """No instance serves the requested model, and the configuration does not name it; names the models there are."""
 
     def __init__(self, model: str, known: Iterable[str], *, what: str = "model") -> None:
         self.model = model
@@ -87,14 +87,14 @@ class UnknownPolicy(SchedulerError):
 
 
 class InvalidTransition(SchedulerError):
-    """The object is in a state that does not allow what was asked."""
+    """The object is in a state that does not allow the call."""
 
     def __init__(self, what: str, current: str, wanted: str) -> None:
         super().__init__(f"{what} is {current}, which cannot become {wanted}")
 
 
 class QueueFull(SchedulerError):
-    """The model's queue is at its bound; ``expected_wait_s`` is when trying again makes sense."""
+    """The model's queue is at its bound; ``expected_wait_s``: seconds after which trying again makes sense."""
 
     def __init__(self, model: str, limit: int, expected_wait_s: float) -> None:
         self.model = model
@@ -128,7 +128,7 @@ class ShuttingDown(SchedulerError):
 
 
 class DeadlineExceeded(SchedulerError):
-    """The request's deadline passed; says where it was then."""
+    """The request's deadline passed; says where the request was then."""
 
     def __init__(self, where: str) -> None:
         super().__init__(f"the deadline passed {where}")

@@ -1,4 +1,4 @@
-"""What an executor registers, before its engine is up."""
+"""The description that an executor registers, before its engine is up."""
 
 from __future__ import annotations
 

@@ -341,7 +341,7 @@ class Scheduler:
             self._splits.pairs.failed(pair, reason, now)
 
     def split_counts(self) -> SplitCounts:
-        """Return counts since the start: requests that were split, and those that ran whole instead or fell back."""
+        """Return counts since the start: requests that were split, and fallbacks by cause."""
         return self._splits.counts()
 
     def pd_conditions(self) -> list[str]:

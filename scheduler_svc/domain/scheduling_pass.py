@@ -28,7 +28,7 @@ class SchedulingPass:
         self._depth = backfill_depth
 
     def run(self, queue: ModelQueue, context: PassContext, *, budget: int) -> list[Decision]:
-        """Make at most ``budget`` decisions.  Each request placed has left the queue, its capacity reserved."""
+        """Make at most ``budget`` decisions.  Requests that are placed leave the queue with their capacity reserved."""
         decisions: list[Decision] = []
         while len(decisions) < budget:
             head = queue.head(context.now)

@@ -7,7 +7,7 @@ from scheduler_svc.domain.request import Request
 
 
 class WaitingRequest:
-    """A request that waits, with what it is ordered by."""
+    """A request that waits, with the figures by which it is ordered."""
 
     __slots__ = (
         "emitted_tokens",

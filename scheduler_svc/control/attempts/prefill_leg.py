@@ -52,7 +52,7 @@ class PrefillLeg:
         return self._attempt.sent_at
 
     def send(self) -> bool:
-        """Send the leg to its executor; False while that has no session."""
+        """Send the leg to its executor; False if the executor has no session."""
         self._attempt = self._runner.send(self.live, self.decision, Phase.PREFILLING, self)
         if self._attempt is None:
             return False

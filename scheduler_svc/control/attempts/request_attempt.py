@@ -37,7 +37,7 @@ class RequestAttempt:
         self._has_token = False
 
     def send(self, *, phase: Phase = Phase.HYBRID, fetch: KvHandoff | None = None) -> bool:
-        """Send the attempt to its executor; False while that has no session."""
+        """Send the attempt to its executor; False if the executor has no session."""
         self._attempt = self._runner.send(self._live, self.decision, phase, self, fetch=fetch)
         if self._attempt is None:
             return False

@@ -63,7 +63,7 @@ class RequestRunner:
         *,
         fetch: KvHandoff | None = None,
     ) -> Attempt | None:
-        """Send one leg of a request to its executor; None while that has no session.
+        """Send one leg of a request to its executor; None if the executor has no session.
 
         A prefill leg goes to the decision's prefill instance, any other to its decode instance.  ``fetch`` is the KV
         that a decode leg fetches.

@@ -122,7 +122,7 @@ class Account:
         self._recount()
 
     def enter(self, reservation: Reservation, now: float) -> None:
-        """Take the capacity of a reservation; beyond ``max_running`` it queues at the engine."""
+        """Take the capacity of a reservation; beyond ``max_running`` its request queues at the engine."""
         number = reservation.attempt_number
         if self.live >= self.max_running:
             self.queued[number] = reservation

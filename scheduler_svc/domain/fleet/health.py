@@ -14,7 +14,7 @@ _MAX_DOUBLINGS = 3
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HealthVerdict:
-    """A change of state that progress, or the lack of it, calls for."""
+    """A change of state that is due because an engine stalls or makes progress again."""
 
     instance_id: str
     state: InstanceState

@@ -138,7 +138,7 @@ class Registry:
     # ------------------------------------------------------------------ models
 
     def pool(self, model: str) -> Pool:
-        """Return the model's pool; an empty one is made where there is none.  Raises LimitReached."""
+        """Return the model's pool; make an empty one if there is none.  Raises LimitReached."""
         pool = self._pools.get(model)
         if pool is None:
             if len(self._pools) >= self._max_models:

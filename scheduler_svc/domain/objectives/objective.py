@@ -28,7 +28,7 @@ class Objective(Protocol):
 
     @property
     def reserved_slots(self) -> int:
-        """Slots of each instance that only CRITICAL requests may take, where it has more than one: 0 or 1."""
+        """Slots, 0 or 1, that only CRITICAL requests may take on each instance with more than one."""
         ...
 
     def choose(self, demand: Demand, accounts: Sequence[Account], now: float) -> Choice:

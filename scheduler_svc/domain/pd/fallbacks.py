@@ -6,7 +6,7 @@ from enum import Enum
 
 
 class Fallback(Enum):
-    """Why a request that should have been split ran whole, or why its handoff failed; what is counted."""
+    """Why a request that should have been split ran whole, or why its handoff failed; counted by this reason."""
 
     NO_PAIR = "no_pair"  # no pair of instances can hand over
     NO_ROOM = "no_room"  # no pair has capacity now

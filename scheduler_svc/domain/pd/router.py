@@ -32,7 +32,7 @@ class Forecast:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PhaseChoice:
-    """The phase that dominates a request, and whether its prefill and decode run on different instances."""
+    """The phase that dominates a request, and whether it is split between two instances."""
 
     phase: Phase
     split: bool

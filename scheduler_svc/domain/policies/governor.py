@@ -8,7 +8,7 @@ from typing import Protocol
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Signals:
-    """What the load looks like at one moment, as far as the choice of a policy depends on it."""
+    """The figures of the load at one moment by which a governor chooses."""
 
     pressure: float  # waiting requests per slot of the fleet
     utilisation: float  # share of slots taken
@@ -36,7 +36,7 @@ class Governor(Protocol):
 
     @property
     def follows(self) -> tuple[str, ...]:
-        """Names of all policies it may choose; the longest of their delays bounds how far a request is overtaken."""
+        """Names of the policies to choose from; the longest of their delays bounds how far a request is overtaken."""
         ...
 
     def decide(self, signals: Signals, current: str, now: float) -> Wish | None:

@@ -44,7 +44,7 @@ class ErrorTracker:
 
 
 class Predictor:
-    """Learns an engine's pace from its heartbeats and keeps the errors of what was predicted with it."""
+    """Learns an engine's pace from its heartbeats and keeps the errors of the predictions made with it."""
 
     def __init__(self, prior: Pace, *, forgetting: float) -> None:
         self._model = IterationModel(prior, forgetting=forgetting)

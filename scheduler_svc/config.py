@@ -22,14 +22,14 @@ __all__ = ["ENV_PREFIX", "PROGRAM", "ConfigError", "SchedulerConfig", "load", "l
 
 ENV_PREFIX = "SAGE_SCHEDULER_"
 CLIENTS_VARIABLE = "SAGE_SCHEDULER_ADDRESS"
-"""Where clients find a scheduler; not a setting of the scheduler."""
+"""The variable that tells clients a scheduler's address; it is not a setting of the scheduler."""
 
 PROGRAM = Program(
     name="sage-scheduler", command="python -m scheduler_svc", foreign_variables=frozenset({CLIENTS_VARIABLE})
 )
 
 ENDLESS_TOKENS = 2**31
-"""Stands for the max_tokens that a model's sampling defaults leave open."""
+"""The max_tokens that is used to check sampling defaults which do not set it."""
 
 _SAMPLING = TypeAdapter(Sampling)
 _SAMPLING_DEFAULTS = set(Sampling.__dataclass_fields__) - {"structured_output", "logit_bias"}
@@ -95,7 +95,7 @@ class InstanceSection(Section):
     forget_after_s: float = Field(
         default=600.0,
         gt=0,
-        description="Seconds a lost instance stays listed, and a model that no other instance serves.",
+        description="Seconds that a lost instance stays listed, and so does a model that no other instance serves.",
     )
     probation_s: float = Field(
         default=5.0,
@@ -119,7 +119,7 @@ class PdSeparationSection(Section):
     enabled: bool = Field(default=False, description="Split requests into a prefill leg and a decode leg.")
     routing_policy: Literal["always", "threshold", "adaptive"] = Field(
         default="adaptive",
-        description="Which requests are split: all, those past a threshold, or those predicted to end sooner.",
+        description="Which requests are split: all, those past a threshold, or those where running streams gain more.",
     )
     prefilling_threshold_input_tokens: int = Field(
         default=2_048, ge=1, description="threshold: split requests whose prompt has at least this many tokens."

@@ -83,7 +83,7 @@ def build_control(
     epoch: int,
     observe: Callable[[Scheduler], Observer] = lambda scheduler: NULL_OBSERVER,
 ) -> ControlPlane:
-    """Build the objects of ``control``.  ``observe`` makes the observer of what happens to requests.
+    """Build the objects of ``control``.  ``observe`` makes the observer of requests.
 
     Raises:
         UnknownPolicy: no policy has the configured name.

@@ -1,1 +1,1 @@
-"""What both services share that has nothing to do with the wire: configuration, addresses, TLS files, clocks, tasks."""
+"""Code of both services that does not concern the wire: configuration, addresses, TLS files, clocks, tasks."""

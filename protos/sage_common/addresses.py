@@ -1,4 +1,4 @@
-"""Network addresses, read as gRPC reads them: which host one names, and whether only this machine can reach it."""
+"""Reads network addresses as gRPC does: the host of an address, and whether only this machine can reach it."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ def host_of(address: str) -> str:
 
 
 def is_loopback(address: str) -> bool:
-    """Tell whether only this machine can reach ``address``, so that nothing sent to it crosses a network.
+    """Whether only this machine can reach ``address``, so that nothing sent to it crosses a network.
 
     True for Unix sockets, ``localhost``, 127.0.0.0/8, ``::1`` and IPv4-mapped loopback addresses, with or without a
-    port and behind gRPC's resolver names (``dns:``, ``ipv4:``, ``ipv6:``).  False for whatever cannot be read with
-    certainty: other names, addresses that the system would complete (``127.1``), a name that a named server resolves.
+    port and behind gRPC's resolver names (``dns:``, ``ipv4:``, ``ipv6:``).  False for everything that is not
+    certain: other names, addresses that the system completes (``127.1``), names with a name server of their own.
     """
     if address.startswith(_SOCKETS):
         return True
@@ -62,10 +62,10 @@ def is_loopback(address: str) -> bool:
 
 
 def refuse_exposed(key: str, address: str, *, give: str) -> None:
-    """Refuse the address of a setting ``key`` that is to be used without TLS and that other machines can reach.
+    """Refuse an address of the setting ``key`` that is used without TLS although other machines can reach it.
 
     Raises:
-        ValueError: it is not loopback; the sentence says what to ``give`` instead: a certificate, or ``insecure``.
+        ValueError: the address is not loopback; the message says what to ``give``: a certificate, or ``insecure``.
     """
     if not is_loopback(address):
         raise ValueError(f"{key}: {address} is not loopback: give {give}, or insecure")
@@ -79,28 +79,28 @@ def _is_loopback_host(host: str) -> bool:
     except ValueError:
         return False
     if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
-        return ip.ipv4_mapped.is_loopback  # which Python itself says from 3.13 on
+        return ip.ipv4_mapped.is_loopback  # Python 3.13 and newer look at ipv4_mapped themselves
     return ip.is_loopback
 
 
 def _without_resolver(address: str) -> str:
-    """Take gRPC's ``dns:`` off; ``dns://server/name`` stays whole, since that server may answer anything."""
+    """Remove gRPC's ``dns:``; ``dns://server/name`` stays whole, because that server may answer anything."""
     for prefix in ("dns:///", "dns:"):
         if address.startswith(prefix):
-            rest = address.removeprefix(prefix)
-            return address if rest.startswith("//") else rest
+            target = address.removeprefix(prefix)
+            return address if target.startswith("//") else target
     return address
 
 
 def _without_brackets(name: str) -> str:
-    """Take the brackets off an IPv6 host; empty where brackets and colons do not go together."""
+    """Remove the brackets of an IPv6 host; empty if it has colons without brackets, or brackets without colons."""
     bracketed = name.startswith("[") and name.endswith("]")
     host = name[1:-1] if bracketed else name
     return host if bracketed == (":" in host) else ""
 
 
 def _is_bare_ipv6(address: str) -> bool:
-    """Tell whether this is an IPv6 host without brackets, which has no port: gRPC reads ``::1:80`` as one host."""
+    """Whether this is an IPv6 host without brackets, which has no port: gRPC reads ``::1:80`` as one host."""
     try:
         ipaddress.IPv6Address(address)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Time as the services see it.
+"""The port to time, and its implementation on asyncio.
 
 Code that waits takes a ``Clock``: the services run on ``AsyncioClock``, tests and simulations on
 ``sage_common.virtual_clock.VirtualClock``.
@@ -16,7 +16,7 @@ class Timer(Protocol):
     """A callback that waits for its moment."""
 
     def cancel(self) -> None:
-        """Take the callback back.  Idempotent; does nothing once the callback has run."""
+        """Cancel the callback.  Idempotent; does nothing once the callback has run."""
         ...
 
 
@@ -37,14 +37,14 @@ class Clock(Protocol):
 
 
 class AsyncioClock:
-    """The machine's monotonic time, waited for on the running event loop."""
+    """Implements Clock with the machine's monotonic time and the running event loop."""
 
     def now(self) -> float:
-        """Return monotonic seconds; the event loop's own ``time()`` counts the same ones."""
+        """Return monotonic seconds, the same as the event loop's own ``time()``."""
         return time.monotonic()
 
     def call_at(self, when: float, callback: Callable[[], None]) -> asyncio.TimerHandle:
-        """Run ``callback`` on the running loop at ``when``; in its next turn where that is over."""
+        """Run ``callback`` on the running loop at ``when``; in its next turn if ``when`` is past."""
         return asyncio.get_running_loop().call_later(max(0.0, when - self.now()), callback)
 
     async def sleep(self, seconds: float) -> None:

@@ -59,11 +59,11 @@ Config = TypeVar("Config", bound=ServiceConfig)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Program:
-    """What the command line of a service is called."""
+    """The names that a service's command line and messages use."""
 
-    name: str  # in front of an error: sage-scheduler
+    name: str  # at the start of an error message: sage-scheduler
     command: str  # in --help: python -m scheduler_svc
-    usage: str | None = None  # first line of --help; None makes it of all flags
+    usage: str | None = None  # first line of --help; None: a list of all flags
     shortcuts: Mapping[str, str] = field(default_factory=dict)  # key of a setting -> its flag, without dashes
     foreign_variables: frozenset[str] = frozenset()  # variables that have the prefix and are not settings, upper case
 
@@ -77,7 +77,7 @@ def load(
         ConfigError: a source cannot be read, or names an unknown key or a bad value.
     """
 
-    class Sources(config_class):  # type: ignore[misc, valid-type]  # a base that only the caller knows
+    class Sources(config_class):  # type: ignore[misc, valid-type]  # the base class is an argument
         @classmethod
         def settings_customise_sources(
             cls,
@@ -112,7 +112,7 @@ def load_or_exit(config_class: type[Config], program: Program, arguments: Sequen
 
 
 def exit_for(error: Exception, program: Program) -> NoReturn:
-    """Say on stderr what is wrong with the configuration, in one line, and exit with status 2."""
+    """Print one line on stderr that says what is wrong with the configuration, and exit with status 2."""
     print(f"{program.name}: configuration: {error}", file=sys.stderr)
     raise SystemExit(BAD_CONFIGURATION) from None
 
@@ -124,8 +124,8 @@ def in_one_line(error: ValidationError, shortcuts: Mapping[str, str] | None = No
 
 
 def _unparsable(error: SettingsError) -> str:
-    said = " ".join(str(error).split()).removeprefix("error parsing CLI: ")
-    return re.sub(r'error parsing value for field "(.+)" from source "\w+"', r"\1: is not JSON", said)
+    message = " ".join(str(error).split()).removeprefix("error parsing CLI: ")
+    return re.sub(r'error parsing value for field "(.+)" from source "\w+"', r"\1: is not JSON", message)
 
 
 def _problem(where: tuple[int | str, ...], kind: str, message: str, shortcuts: Mapping[str, str]) -> str:
@@ -139,7 +139,7 @@ def _problem(where: tuple[int | str, ...], kind: str, message: str, shortcuts: M
 
 
 def _missing(key: str, shortcuts: Mapping[str, str]) -> str:
-    """Name the flag to give, also where the whole section around its setting is missing."""
+    """Name the flag to give, even if the whole section of its setting is missing."""
     for long, short in shortcuts.items():
         if f"{long}.".startswith(f"{key}."):
             return f"{long}: is required (--{short})"
@@ -171,7 +171,7 @@ def _variables(settings_class: type[BaseSettings], environment: Mapping[str, str
 def _refuse_unknown_variables(
     config_class: type[ServiceConfig], program: Program, environment: Mapping[str, str]
 ) -> None:
-    """Refuse a misspelt variable: pydantic-settings passes over those whose first part it does not know."""
+    """Refuse a misspelt variable, because pydantic-settings ignores one whose first part is not a setting."""
     prefix = config_class.model_config.get("env_prefix", "").upper()
     for variable in environment:
         name = variable.upper()

@@ -1,4 +1,4 @@
-"""Log lines as JSON, one object a line, and the one handler that a service logs to."""
+"""Formats log records as JSON, one object a line, and sets the one handler that a service logs to."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ import logging
 
 
 class JsonLines(logging.Formatter):
-    """Formats a record as one line of JSON: ``time``, ``level``, ``logger``, ``message`` and whatever applies of ids
-    and ``exception``.
+    """Formats a record as one line of JSON: ``time``, ``level``, ``logger``, ``message``, ids, and ``exception``.
 
-    The ids are the attributes ``keys`` of the record, and the entries of its attribute ``ids``, a dict; both are put
-    there by a service's filter, and what is empty or absent is left out.
+    The ids are the record's attributes ``keys`` and the entries of its dict ``ids``.  A service's filter sets both;
+    empty and absent ones are left out.
     """
 
     def __init__(self, *keys: str) -> None:

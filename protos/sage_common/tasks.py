@@ -1,4 +1,4 @@
-"""Background tasks that a service cannot do without: each has a name, and the end of one ends the service."""
+"""Background tasks that a service needs: each has a name, and the end of one ends the service."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 class TaskDied(Exception):
-    """A background task ended although it should have gone on; ``__cause__`` is its exception, where it had one."""
+    """A background task ended before ``stop``; ``__cause__`` is its exception, if it had one."""
 
     def __init__(self, name: str, cause: BaseException | None, *, cancelled: bool = False) -> None:
         how = f"failed: {cause!r}" if cause is not None else "was cancelled" if cancelled else "ended"
@@ -20,25 +20,25 @@ class TaskDied(Exception):
 class WatchedTasks:
     """Tasks that must run until ``stop``.
 
-    A task that returns, raises or is cancelled before ``stop`` has died: a service must not go on half alive, whatever
-    ended the task.  After ``stop`` was called no end counts.
+    A task that returns, raises or is cancelled before ``stop`` counts as dead: a service must not go on with a part
+    missing.  After ``stop`` was called, tasks may end.
     """
 
     def __init__(self) -> None:
-        self._tasks: set[asyncio.Task[Any]] = set()  # those that run: a handful, bounded by what is started
+        self._tasks: set[asyncio.Task[Any]] = set()  # those that run; bounded by the calls of ``start``
         self._first_death: TaskDied | None = None
         self._died = asyncio.Event()
         self._stopping = False
 
     def start(self, work: Coroutine[Any, Any, Any], *, name: str) -> asyncio.Task[Any]:
-        """Run ``work`` in a task of its own; ``name`` is what log lines call it."""
+        """Run ``work`` in a task of its own; ``name`` is its name in log lines."""
         task = asyncio.get_running_loop().create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._done)
         return task
 
     async def failure(self) -> TaskDied:
-        """Wait for the first task that dies, also before this call, and return how it died."""
+        """Return how the first task died; wait until one dies."""
         await self._died.wait()
         assert self._first_death is not None
         return self._first_death

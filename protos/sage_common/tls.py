@@ -1,4 +1,4 @@
-"""TLS files: the configuration section both services have, and reading what it names."""
+"""TLS files: the configuration section of both services, and reading the files it names."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from sage_common.configuration import Section
 
 CERTIFICATE_KEYS = "tls.certificate and tls.private_key"
-"""The settings that give a service's listeners TLS, as its error messages name them."""
+"""The names, in error messages, of the settings that give a service's listeners TLS."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -20,7 +20,7 @@ class ServerTls:
 
     certificate: Path  # the chain shown to clients
     private_key: Path
-    client_ca: Path | None = None  # given: clients must present a certificate signed by it
+    client_ca: Path | None = None  # if set, clients must present a certificate signed by it
 
 
 class CertificateSection(Section):

@@ -1,4 +1,4 @@
-"""A clock that moves only when told to: minutes of faults run in milliseconds, the same way every time."""
+"""A clock that a test moves: minutes of virtual time run in milliseconds, the same way every time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 Result = TypeVar("Result")
 
 SETTLE_TURNS = 20
-"""Turns of the event loop given to whatever can run before time moves: longer than any chain of hand-overs."""
+"""Turns of the event loop before time moves: more than any chain of tasks that wake one another needs."""
 
 
 class VirtualTimer:
@@ -26,7 +26,7 @@ class VirtualTimer:
         return self._callback is not None
 
     def cancel(self) -> None:
-        """Take the callback back.  Idempotent; does nothing once the callback has run."""
+        """Cancel the callback.  Idempotent; does nothing once the callback has run."""
         self._callback = None
 
     def fire(self) -> None:
@@ -43,14 +43,14 @@ class VirtualClock:
         self._now = start
         self._timers: list[tuple[float, int, VirtualTimer]] = []
         self._order = itertools.count()
-        self._giving_turns = 0  # sleepers for no time: they go on without time having to move
+        self._giving_turns = 0  # tasks in ``sleep(0)``: they go on without time moving
 
     def now(self) -> float:
         """Return the virtual time, in seconds."""
         return self._now
 
     def call_at(self, when: float, callback: Callable[[], None]) -> VirtualTimer:
-        """Run ``callback`` when time reaches ``when``; callbacks of one moment run in the order they were asked for."""
+        """Run ``callback`` when time reaches ``when``; callbacks of one moment run in the order of the calls."""
         timer = VirtualTimer(callback)
         heapq.heappush(self._timers, (when, next(self._order), timer))
         return timer
@@ -72,7 +72,7 @@ class VirtualClock:
             timer.cancel()
 
     async def step(self) -> bool:
-        """Move to the next timer, run it and let tasks settle; False where no timer waits."""
+        """Move to the next timer, run it and let tasks settle; False if no timer waits."""
         await self.settle()
         if self._next_at() is None:
             return False
@@ -92,18 +92,18 @@ class VirtualClock:
         """Move from timer to timer until ``work`` is done, and return its result.
 
         Raises:
-            AssertionError: no timer waits and ``work`` is not done: in real time it would hang for ever.
+            AssertionError: no timer waits and ``work`` is not done, so in real time it would hang for ever.
         """
         task = asyncio.ensure_future(work)
         while not task.done():
             if not await self.step() and not self._giving_turns and not task.done():
                 task.cancel()
-                raise AssertionError("everything waits and nobody sleeps: this would hang for ever")
+                raise AssertionError("every task waits and no timer is set: in real time this would hang for ever")
         return task.result()
 
     @staticmethod
     async def settle(turns: int = SETTLE_TURNS) -> None:
-        """Let everything that can run now run; ``turns`` bounds how long a chain of hand-overs may be."""
+        """Let every task run that can run now, for ``turns`` turns of the event loop."""
         for _ in range(turns):
             await asyncio.sleep(0)
 

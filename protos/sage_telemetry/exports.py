@@ -1,4 +1,4 @@
-"""Every export of one process: the metrics page, the push of metrics, the export of spans.  Each may be off."""
+"""All exports of one process: the metrics page, the push of metrics, the export of spans.  Each may be off."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CLOSE_S = 5.0
 
 
 class Exports:
-    """What the configuration section ``telemetry`` switches on."""
+    """The exports that the configuration section ``telemetry`` switches on."""
 
     def __init__(
         self,
@@ -37,7 +37,10 @@ class Exports:
         tls: ServerTls | None = None,
         limits: ExportLimits = DEFAULT_LIMITS,
     ) -> None:
-        """Make what ``settings`` name; nothing is served or sent before ``start``.  ``tls``: of the metrics page."""
+        """Make the exports that are switched on; nothing is served or sent before ``start``.
+
+        ``tls``: of the metrics page.
+        """
         self._identity = identity
         self.metrics_port = 0  # of the page, once ``start`` has bound it; 0 without a page
         self.spans: SpanExport | None = None
@@ -80,7 +83,7 @@ class Exports:
 
 
 async def _closed(export: SpanExport | MetricsPush | MetricsPage) -> None:
-    """Close it in a daemon thread: the process would wait for one of asyncio's before it exits."""
+    """Close ``export`` in a daemon thread, because the process would wait for a thread of asyncio before it exits."""
     loop, over = asyncio.get_running_loop(), asyncio.Event()
 
     def close() -> None:

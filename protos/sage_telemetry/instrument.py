@@ -1,4 +1,4 @@
-"""What an instrument is, and its names in Prometheus and OpenTelemetry."""
+"""Defines an instrument, with its names in Prometheus and OpenTelemetry."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Instrument:
     help: str  # one sentence
     labels: Mapping[str, str] = field(default_factory=dict)  # name -> the values it can have, in words
     buckets: tuple[float, ...] = ()  # upper bounds, ascending, in ``unit``; histograms only
-    observed: bool = False  # read by a source at each export, instead of counted as things happen
+    observed: bool = False  # read by a source at each export, instead of counted at each event
     weighted: bool = False  # an observation stands for several equal values; histograms without labels only
 
     def __post_init__(self) -> None:

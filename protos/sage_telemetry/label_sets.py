@@ -7,9 +7,9 @@ from typing import Generic, TypeVar
 from prometheus_client import Counter, Histogram
 
 LABEL_SETS_LIMIT = 4_096
-"""Label sets of one metric; those beyond are counted together under ``OVERFLOW``."""
+"""Label sets of one metric; further ones are counted together under ``OVERFLOW``."""
 OVERFLOW = "(other)"
-"""The value of every label of what is counted beyond the limit."""
+"""The value of every label for counts beyond the limit."""
 
 M = TypeVar("M", Counter, Histogram)
 

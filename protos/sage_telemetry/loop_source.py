@@ -1,4 +1,4 @@
-"""Reads what belongs to the event loop, for threads that export it."""
+"""Reads values that only the event loop may touch, for threads that export them."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The catalogue's instruments in one process: prometheus_client's metrics, and sources of what is read at an export.
+"""The catalogue's instruments in one process: prometheus_client's metrics, and sources that are read at each export.
 
-One thread counts, the event loop's; any thread may read.  A reader sees each number as it was at some moment, so the
+Only the event loop's thread counts; any thread may read.  A reader sees each number as it was at some moment, so the
 figures of one page may be a few events apart.
 """
 
@@ -30,7 +30,7 @@ class SourceBusy(Exception):
 
 
 class Meter(Collector):
-    """The instruments of one process.  Each is in every reading, also before anything was counted."""
+    """The instruments of one process.  Each is in every reading, even before anything was counted."""
 
     def __init__(self, instruments: Iterable[Instrument], *, label_sets_limit: int = LABEL_SETS_LIMIT) -> None:
         """Make the metrics of ``instruments``.  ``label_sets_limit``: bound of each metric's label sets."""
@@ -40,7 +40,7 @@ class Meter(Collector):
         self._weighted: dict[Instrument, WeightedHistogram] = {}
         self._metrics: dict[Instrument, Collector] = {}  # all of the three above
         self._sources: list[Callable[[], Observed]] = []
-        self._broken: set[Callable[[], Observed]] = set()  # those whose failure was logged, until they work again
+        self._broken: set[Callable[[], Observed]] = set()  # sources whose failure was logged, until they work again
         for each in self._instruments:
             name, names = each.prometheus_name, each.label_names
             if each.weighted:
@@ -67,7 +67,7 @@ class Meter(Collector):
     def observe(self, source: Callable[[], Observed]) -> None:
         """Call ``source`` with every export, in the exporter's thread.
 
-        It may raise SourceBusy.  Whatever it raises, everything else is exported without it.
+        It may raise SourceBusy.  If it raises anything, the other instruments are exported without it.
         """
         self._sources.append(source)
 
@@ -75,7 +75,7 @@ class Meter(Collector):
         """Return every instrument with its family of samples as they are now, in the catalogue's order."""
         values: dict[Instrument, Sequence[tuple[Labels, float]]] = {}
         for source in self._sources:
-            values.update(self._ask(source))
+            values.update(self._read_source(source))
         return [
             (each, _observed(each, values.get(each, ())) if each.observed else _counted(self._metrics[each]))
             for each in self._instruments
@@ -86,13 +86,13 @@ class Meter(Collector):
         for _, family in self.read():
             yield family
 
-    def _ask(self, source: Callable[[], Observed]) -> Observed:
+    def _read_source(self, source: Callable[[], Observed]) -> Observed:
         try:
             found = source()
         except SourceBusy as busy:
             log.warning("metrics: %s", busy)
             return {}
-        except Exception:  # a defect in one source must not take all others with it
+        except Exception:  # a defect in one source must not stop the others
             if source not in self._broken:  # once: exports come every few seconds
                 self._broken.add(source)
                 log.exception("metrics: a source fails; its instruments are left out until it works again")

@@ -26,7 +26,7 @@ CLOSE_S = 1.0
 
 
 class MetricsPush:
-    """The thread that reads a meter and pushes what it read.  A push that fails is logged; the next ones are made."""
+    """The thread that reads a meter and pushes what it read.  A failed push is logged; the next ones are made."""
 
     def __init__(self, meter: Meter, endpoint: OtlpEndpoint, identity: Identity, *, interval_s: float) -> None:
         """Prepare the exporter.  ``interval_s``: seconds between two pushes."""

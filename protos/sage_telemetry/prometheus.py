@@ -1,8 +1,8 @@
-"""Serves the page that Prometheus scrapes: the catalogue's instruments, and whatever else in the process registered
-itself with prometheus_client (vLLM's own metrics, the process's CPU time and memory).
+"""Serves the page that Prometheus scrapes: the catalogue's instruments, and everything else in the process that is
+registered with prometheus_client (vLLM's own metrics, the process's CPU time and memory).
 
-Threads serve it, as rendering a large page takes longer than a token may wait.  One thread accepts and never reads;
-each connection has its own for TLS handshake, request and answer, all within ``REQUEST_TIMEOUT_S``.
+Threads serve it, because rendering a large page takes longer than a token may wait.  One thread accepts and never
+reads; each connection has its own for TLS handshake, request and answer, all within ``REQUEST_TIMEOUT_S``.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class MetricsPage:
 
 
 class _Server(ThreadingMixIn, WSGIServer):
-    """A thread per connection, at most CONNECTIONS_LIMIT; each ends within its time whatever the scraper does."""
+    """A thread per connection, at most CONNECTIONS_LIMIT; each ends within REQUEST_TIMEOUT_S."""
 
     daemon_threads = True  # the process does not wait for a scraper that does not read
     block_on_close = False
@@ -131,7 +131,9 @@ class _Server(ThreadingMixIn, WSGIServer):
 def _cut(connection: socket.socket) -> None:
     """Shut ``connection`` down; the thread that reads it then reaches its end."""
     with suppress(OSError):
-        socket.socket.shutdown(connection, socket.SHUT_RDWR)  # TLS's own would break the session under its reader
+        socket.socket.shutdown(
+            connection, socket.SHUT_RDWR
+        )  # the TLS socket's own shutdown would break the session of the thread that reads
 
 
 class _Server6(_Server):

@@ -12,7 +12,7 @@ _READERS = ("opentelemetry.trace.span", "opentelemetry.trace.propagation.traceco
 
 
 class RateLimit(logging.Filter):
-    """Lets one line of a kind pass per interval: an exporter whose receiver is away logs every try."""
+    """Lets one line of a kind pass per interval, because an exporter without its receiver logs every try."""
 
     def __init__(self, interval_s: float = INTERVAL_S) -> None:
         """Let every kind of line pass once at first.  ``interval_s``: seconds between two lines of a kind."""

@@ -1,8 +1,8 @@
 """Sends spans to an OTLP receiver without the event loop ever waiting for it.
 
 The SDK's batch processor provides the queue and the thread, its OTLP exporter sends and retries.  The queue holds
-notes, of which the thread makes spans.  Whatever the receiver does, ``SpanExport.put`` is an append: notes beyond the
-queue's bound are dropped, a batch that cannot be delivered in its time is dropped, and both are counted.
+notes, from which the thread makes spans.  ``SpanExport.put`` only appends, even while the receiver does not answer:
+notes beyond the queue's bound and batches that are not delivered in time are dropped and counted.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from sage_telemetry.spans import SpanSource, SpanWriter, empty_request
 log = logging.getLogger(__name__)
 
 YIELD_EVERY = 8
-"""Sources after which the thread releases the interpreter, as the event loop has tokens to relay."""
+"""Sources after which the thread releases the interpreter, because the event loop has tokens to relay."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,7 +90,7 @@ class SpanExport:
         deadline.cancel()
 
     def observed(self) -> Observed:
-        """Return the number of spans by what became of them."""
+        """Return the numbers of spans that were exported and dropped."""
         return {
             TRACE_SPANS: [
                 (("exported",), float(self._delivery.exported)),
@@ -130,7 +130,7 @@ class RequestExporter(OTLPSpanExporter):
 
 
 class _Delivery(SpanExporter):
-    """Makes the spans in the processor's thread, gives them to the exporter and counts what becomes of them."""
+    """Makes the spans in the processor's thread, gives them to the exporter and counts delivered and dropped ones."""
 
     def __init__(self, endpoint: OtlpEndpoint, identity: Identity, limits: ExportLimits) -> None:
         self._target = endpoint.target
@@ -200,7 +200,7 @@ class _Delivery(SpanExporter):
             return SpanExportResult.FAILURE
 
     def _log(self, result: SpanExportResult) -> None:
-        """Log a change only: a receiver that stays away would fill the log."""
+        """Log changes only: otherwise a receiver that does not answer would fill the log."""
         failing = result is not SpanExportResult.SUCCESS
         if failing and not self._failing:
             log.warning("spans do not reach %s and are dropped", self._target)

@@ -1,4 +1,4 @@
-"""Writes spans into OTLP's messages, once what they describe has ended, in the exporter's thread.
+"""Writes the spans of requests that have ended into OTLP's messages, in the exporter's thread.
 
 The event loop only takes notes, and spans are written straight into the request that is sent.  A tracer would record
 them attribute by attribute while the client waits, and the SDK's exporter would copy each part into the one around it.

@@ -1,7 +1,7 @@
-"""W3C trace context: read from the caller, begun where there is none, sent on.
+"""W3C trace context: read from the caller or begun, and sent on.
 
-It is read and written once or twice per request on the event loop, so its usual form is parsed here, in a third of the
-time; OpenTelemetry's propagator reads every other form, and a test compares the two.
+The event loop reads and writes it once or twice per request, so its usual form is parsed here, in a third of the
+propagator's time; OpenTelemetry's propagator reads every other form, and a test compares the two.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _IDS = OwnRandomIds()
 
 
 class HeadSampling:
-    """Decides which traces are sampled: as the caller decided, else by the trace's id, so that all processes agree."""
+    """Decides which traces are sampled: as the caller did or, without a caller's trace, by the trace's id."""
 
     def __init__(self, ratio: float) -> None:
         """``ratio``: the share of traces that is sampled where no caller decided, 0 to 1."""

@@ -1,1 +1,1 @@
-"""What both ends of the wire agree on beside the .proto files.  Imports nothing of either end."""
+"""Agreements between the two ends of the wire that a .proto file cannot express.  Imports nothing of either end."""

@@ -1,4 +1,4 @@
-"""Seconds as floats, and ``google.protobuf.Duration``."""
+"""Converts between seconds as floats and ``google.protobuf.Duration``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _NANOS = 1_000_000_000
 
 
 def to_wire(seconds: float) -> Duration:
-    """Return ``seconds`` as a Duration: zero for negative ones (a clock read twice), at most ``LIMIT_S``."""
+    """Return ``seconds`` as a Duration: at least zero, at most ``LIMIT_S``."""
     nanos = round(max(0.0, min(seconds, LIMIT_S)) * _NANOS)
     return Duration(seconds=nanos // _NANOS, nanos=nanos % _NANOS)
 

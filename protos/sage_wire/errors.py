@@ -31,7 +31,7 @@ class ErrorReason(Enum):
     LIMIT_REACHED = (grpc.StatusCode.RESOURCE_EXHAUSTED, "LIMIT_REACHED")
     NO_INSTANCE = (grpc.StatusCode.UNAVAILABLE, "NO_INSTANCE")
     SHUTTING_DOWN = (grpc.StatusCode.UNAVAILABLE, "SHUTTING_DOWN")
-    # An accepted request ended, but not by itself.
+    # An accepted request did not finish.
     DEADLINE_EXCEEDED = (grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED")
     CANCELLED = (grpc.StatusCode.CANCELLED, "CANCELLED")
     GENERATION_FAILED = (grpc.StatusCode.ABORTED, "GENERATION_FAILED")
@@ -40,7 +40,7 @@ class ErrorReason(Enum):
     INVALID_REGISTRATION = (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REGISTRATION")
     DUPLICATE_INSTANCE = (grpc.StatusCode.ALREADY_EXISTS, "DUPLICATE_INSTANCE")
     UNKNOWN_SESSION = (grpc.StatusCode.FAILED_PRECONDITION, "UNKNOWN_SESSION")
-    # Anything unforeseen: a fixed message; the stack is in the scheduler's log.
+    # Any unforeseen error: the message is fixed, the stack is in the scheduler's log.
     INTERNAL = (grpc.StatusCode.INTERNAL, "INTERNAL")
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 PROTOCOL_VERSION = 1
 OLDEST_PROTOCOL_VERSION = 0
-"""The oldest version that the scheduler accepts: one before its own, so that a fleet is upgraded piece by piece."""
+"""The oldest version that the scheduler accepts: one before its own, so that executors can be upgraded one by one."""
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 """Largest gRPC message in either direction.  Prompts have the smaller bound PROMPT_LIMIT_BYTES."""
@@ -13,4 +13,4 @@ PROMPT_LIMIT_BYTES = 8 * 1024 * 1024
 """Largest text of a prompt in UTF-8; far above what any model's context holds."""
 
 TOKENIZER_LIMIT_BYTES = 64 * 1024 * 1024
-"""Largest tokenizer files of a model; the largest public ones have about 35 MB."""
+"""Most bytes of a model's tokenizer files together; the largest public ones have about 35 MB."""

@@ -1,7 +1,7 @@
-"""What a request must be before it may wait: checks against the ranges of sampling and the facts of its model.
+"""Checks a request before it may wait: against the ranges of sampling and the facts of its model.
 
-All violations are found at once, each with its path in the contract.  Whether an instance can serve a valid request is
-checked by ``Scheduler.admit``.
+All violations are found at once, each with its path in the contract.  ``Scheduler.admit`` then checks whether an
+instance can serve the request.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _SHOWN = 4  # offending ids shown
 def check(request: Request, facts: EngineFacts, *, prompt_known: bool = True) -> list[FieldViolation]:
     """Return every violation; empty if there is none.
 
-    ``prompt_known``: False if the prompt itself was at fault before it became token ids; then it is not checked.
+    ``prompt_known``: False if the prompt could not be turned into token ids; then the prompt is not checked.
     """
     found = list(_targets(request))
     if prompt_known:
@@ -39,7 +39,7 @@ def check(request: Request, facts: EngineFacts, *, prompt_known: bool = True) ->
 
 
 def check_sampling(sampling: Sampling, vocab_size: int) -> list[FieldViolation]:
-    """Return violations of the ranges of numbers, and ids and strings that make no sense."""
+    """Return numbers out of range, token ids outside the vocabulary, and strings that cannot be used."""
     found = [_at(f"spec.sampling.{name}", problem) for name, problem in _out_of_range(sampling)]
     found += _ids("stop_token_ids", sampling.stop_token_ids, vocab_size)
     found += _ids("allowed_token_ids", sampling.allowed_token_ids, vocab_size)
@@ -105,7 +105,7 @@ def _prompt(request: Request, facts: EngineFacts) -> Iterator[FieldViolation]:
 
 
 def _lengths(request: Request, facts: EngineFacts, *, prompt_known: bool) -> Iterator[FieldViolation]:
-    """Says both numbers: what is asked for and what the model serves."""
+    """Check prompt and output against the model's length; a violation names both figures."""
     limit, output = facts.max_model_len, request.sampling.max_tokens
     prompt = request.prompt_tokens if prompt_known else 0
     if prompt >= limit:
@@ -127,7 +127,10 @@ def _supported(wanted: StructuredOutput | None, facts: EngineFacts) -> Iterator[
 
 
 def _out_of_range(s: Sampling) -> Iterator[tuple[str, str]]:
-    """Field and problem.  A comparison with NaN is false, so every check states what must hold."""
+    """Yield field and problem of each number out of range.
+
+    Each check states what must hold, because every comparison with NaN is false.
+    """
     checks = (
         ("temperature", s.temperature, 0 <= s.temperature < math.inf, "a number >= 0"),
         ("top_p", s.top_p, 0 < s.top_p <= 1, "above 0 and at most 1"),
@@ -171,7 +174,7 @@ def _structured_field(wanted: StructuredOutput) -> str:
 
 
 def _structured(wanted: StructuredOutput) -> Iterator[FieldViolation]:
-    """Check what can be checked without a grammar compiler; the engine has the last word."""
+    """Check what needs no grammar compiler; the engine may still refuse the constraint."""
     field = _structured_field(wanted)
     if wanted.kind == "json_schema":
         yield from _json_schema(field, wanted.value)

@@ -1,4 +1,4 @@
-"""An executor's last word on an attempt."""
+"""How an attempt ended, as its executor reports it."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from enum import Enum
 
 
 class EndCause(Enum):
-    """Why an attempt ended, as its executor says."""
+    """Why an attempt ended, as its executor reports it."""
 
     FINISHED = "finished"
-    CANCELLED = "cancelled"  # we said so
+    CANCELLED = "cancelled"  # by the scheduler, or by an executor that shuts down
     INVALID = "invalid"  # the caller's fault, noticed by the engine
     FAILED = "failed"  # the engine's fault
     DEADLINE = "deadline"
@@ -19,7 +19,7 @@ class EndCause(Enum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AttemptEnd:
-    """How an attempt ended: its slot in the engine is free, and its KV tokens but for the blocks of a prefill leg."""
+    """How an attempt ended.  Its slot and KV tokens are free, except for the KV blocks that a prefill leg leaves."""
 
     attempt_number: int
     cause: EndCause
@@ -29,10 +29,10 @@ class AttemptEnd:
     total_tokens: int = 0  # output tokens over all attempts
     trailing_text: str = ""
     cached_prompt_tokens: int = 0
-    field: str = ""
+    field: str = ""  # INVALID: the field at fault
     message: str = ""
     engine_time_s: float = 0.0
     kv_transfer_params: bytes = b""  # prefill legs: JSON of the engines' connector
-    kv_lease_s: float = 0.0  # how long the blocks wait
-    kv_unclaimed: bool = False  # decode legs: their engine never took the handoff on
+    kv_lease_s: float = 0.0  # prefill legs: how long the engine keeps the blocks
+    kv_unclaimed: bool = False  # decode legs: the engine never started to fetch
     kv_recomputed: bool = False  # decode legs: the prompt's KV could not be fetched and was computed there

@@ -10,7 +10,7 @@ from scheduler_svc.domain.request import RequestKey
 
 
 class Phase(Enum):
-    """The part of a request that an attempt runs."""
+    """A part of a request: what an attempt runs or, in ``PhaseChoice``, what dominates the request."""
 
     HYBRID = "hybrid"  # prefill and decode in one place
     PREFILLING = "prefilling"
@@ -19,7 +19,7 @@ class Phase(Enum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prediction:
-    """What the run of a request was predicted to be like; seconds from the decision on."""
+    """The predicted run of a request.  Times are seconds since the decision."""
 
     start_s: float  # to the start of prefill
     first_token_s: float
@@ -28,7 +28,7 @@ class Prediction:
     cost: float  # currency of the instance's price
 
     def cost_of(self, engine_time_s: float) -> float:
-        """Work out what that much engine time costs, at the rate the prediction was made with."""
+        """Return the cost of this much engine time, at the predicted cost per second."""
         busy_s = self.finish_s - self.start_s
         return self.cost * engine_time_s / busy_s if busy_s > 0 else 0.0
 
@@ -46,7 +46,7 @@ class Candidate:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PrefillLeg:
-    """Where a split request's prompt runs; the decision's own instance is where it decodes."""
+    """Where the prompt of a split request is computed; ``Decision.instance_id`` computes its output."""
 
     instance_id: str
     attempt_number: int
@@ -68,9 +68,9 @@ class Decision:
     reserved_tokens: int  # KV tokens
     decided_at: float
     waited_s: float
-    queue_length: int  # of the model, after this one left
-    rule: str  # short name of what chose the instance, out of a few
+    queue_length: int  # requests of the model that still wait
+    rule: str  # short name of the rule that chose the instance, a metric label
     reasons: tuple[str, ...]  # in words, most important first
-    candidates: Sequence[Candidate]  # all that were looked at; written out when first read
+    candidates: Sequence[Candidate]  # all instances that were looked at; written out when read
     candidates_considered: int
     prefill: PrefillLeg | None = None  # split requests only

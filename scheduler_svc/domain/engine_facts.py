@@ -1,4 +1,4 @@
-"""What an engine is and can do, known once it is READY."""
+"""The facts of an engine, known once its instance is READY."""
 
 from __future__ import annotations
 
@@ -35,6 +35,6 @@ class EngineFacts:
     adapters: frozenset[str] = frozenset()
     supports_priority: bool = False
     structured_output_kinds: frozenset[str] = frozenset()
-    kv_connector: str = ""  # empty: it cannot hand KV over
+    kv_connector: str = ""  # empty: the engine cannot hand KV over
     compatibility_key: str = ""  # engines with equal keys can hand KV over to one another
     tokenizer_hash: str = ""

@@ -1,4 +1,4 @@
-"""What can go wrong with a request, as the domain says it.  ``transport`` maps each to a gRPC status.
+"""The errors that callers can meet.  ``transport`` maps each to a gRPC status.
 
 SchedulerError
 ├── InvalidRequest        the caller's fault; names every field
@@ -14,7 +14,7 @@ SchedulerError
 ├── ShuttingDown          the scheduler is about to end
 ├── DeadlineExceeded
 ├── RequestCancelled
-└── GenerationFailed      every attempt failed, or a continuation could not be made equal
+└── GenerationFailed      every attempt failed, or a replay differed from what was delivered
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from dataclasses import dataclass
 
 
 class SchedulerError(Exception):
-    """Base of all.  ``str()`` is a sentence for the caller: it holds no secret and no prompt."""
+    """Base of all errors here.  ``str()`` is a sentence for the caller that holds no secret and no prompt."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,7 +44,7 @@ class InvalidRequest(SchedulerError):
 
 
 class UnknownModel(SchedulerError):
-    """No instance serves the model that was asked for, nor is it configured; names the models there are."""
+    """No instance serves the requested model, and the configuration does not name it; names the models there are."""
 
     def __init__(self, model: str, known: Iterable[str], *, what: str = "model") -> None:
         self.model = model
@@ -87,14 +87,14 @@ class UnknownPolicy(SchedulerError):
 
 
 class InvalidTransition(SchedulerError):
-    """The object is in a state that does not allow what was asked."""
+    """The object is in a state that does not allow the call."""
 
     def __init__(self, what: str, current: str, wanted: str) -> None:
         super().__init__(f"{what} is {current}, which cannot become {wanted}")
 
 
 class QueueFull(SchedulerError):
-    """The model's queue is at its bound; ``expected_wait_s`` is when trying again makes sense."""
+    """The model's queue is at its bound; ``expected_wait_s``: seconds after which trying again makes sense."""
 
     def __init__(self, model: str, limit: int, expected_wait_s: float) -> None:
         self.model = model
@@ -104,7 +104,7 @@ class QueueFull(SchedulerError):
 
 
 class LimitReached(SchedulerError):
-    """The scheduler is at its bound and keeps no more of these."""
+    """A bound of the scheduler is reached, such as the number of models."""
 
     def __init__(self, what: str, limit: int) -> None:
         self.what = what
@@ -113,7 +113,7 @@ class LimitReached(SchedulerError):
 
 
 class NoInstance(SchedulerError):
-    """Nothing can serve the model now, and the caller did not ask to wait."""
+    """No instance can serve the request now, and the caller did not ask to wait; or none ever can."""
 
     def __init__(self, model: str, why: str) -> None:
         self.model = model
@@ -121,14 +121,14 @@ class NoInstance(SchedulerError):
 
 
 class ShuttingDown(SchedulerError):
-    """The scheduler takes nothing new, or cannot wait for what runs any longer."""
+    """The scheduler shuts down: it takes no new request, and ends those that run too long."""
 
     def __init__(self) -> None:
         super().__init__("the scheduler is shutting down")
 
 
 class DeadlineExceeded(SchedulerError):
-    """The request's deadline passed; says where it was then."""
+    """The request's deadline passed; says where the request was then."""
 
     def __init__(self, where: str) -> None:
         super().__init__(f"the deadline passed {where}")
@@ -143,7 +143,7 @@ class RequestCancelled(SchedulerError):
 
 
 class GenerationFailed(SchedulerError):
-    """Every attempt at the request failed, or a continuation could not be made equal."""
+    """Every attempt at the request failed, or a replay differed from what was delivered."""
 
     def __init__(self, message: str, *, attempts: int) -> None:
         self.attempts = attempts

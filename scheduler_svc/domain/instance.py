@@ -15,9 +15,9 @@ _TROUBLED = frozenset({InstanceState.SUSPECT, InstanceState.STALLED})
 
 
 class Instance:
-    """One executor and its engine.  Identity is the id; it stays the same object over restarts of the engine.
+    """One executor and its engine.  The same object stands for an instance id when the engine starts again.
 
-    Outside the domain it is read only: what changes it is a method of ``Scheduler``.
+    Code outside the domain only reads it, and changes it through methods of ``Scheduler``.
     """
 
     __slots__ = (
@@ -39,14 +39,14 @@ class Instance:
 
     def __init__(self, spec: InstanceSpec, now: float) -> None:
         self.spec = spec
-        self.role = spec.role  # what it is eligible for; an administrator changes it through ``Scheduler.set_role``
+        self.role = spec.role  # may differ from spec.role: an administrator changes it (``Scheduler.set_role``)
         self.facts: EngineFacts | None = None  # of the running engine; None until it is READY
-        self.engine_start_id = ""  # the engine those facts are of
+        self.engine_start_id = ""  # of the engine that ``facts`` describe
         self._state = InstanceState.DOWNLOADING
         self._state_since = now
         self.state_reason = "registered"
         self.recovers_to = InstanceState.READY  # the state before SUSPECT or STALLED: READY or DRAINING
-        self.progress: float | None = None  # [0, 1] while it starts, where known
+        self.progress: float | None = None  # of the engine's start, [0, 1]; None if unknown
         self.load: LoadReport | None = None  # the latest heartbeat
         self.last_report_at: float | None = None
         self.watch = ProgressWatch(now)
@@ -60,22 +60,22 @@ class Instance:
 
     @property
     def state(self) -> InstanceState:
-        """Where it stands; ``transition`` changes it."""
+        """The state; ``transition`` changes it."""
         return self._state
 
     @property
     def state_since(self) -> float:
-        """When it came into its state, seconds on the scheduler's clock."""
+        """When the instance entered its state, in seconds on the scheduler's clock."""
         return self._state_since
 
     @property
     def specialization(self) -> Specialization:
-        """How well it suits each leg of a split request now."""
+        """How well the instance suits each leg of a split request now."""
         return specialization(self.role, kv_connector=self.facts.kv_connector if self.facts is not None else "")
 
     @property
     def live(self) -> bool:
-        """Whether it serves, will serve, or may come back."""
+        """Whether the instance serves, will serve, or may serve again."""
         return self._state not in GONE and self._state not in DRAINS
 
     def transition(self, state: InstanceState, reason: str, now: float) -> None:

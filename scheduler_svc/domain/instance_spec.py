@@ -1,4 +1,4 @@
-"""What an executor registers, before its engine is up."""
+"""The description that an executor registers, before its engine is up."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Location:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InstanceSpec:
-    """What an executor says of itself and of the engine it starts."""
+    """An executor's description of itself and of the engine that it starts."""
 
     instance_id: str
     model: str

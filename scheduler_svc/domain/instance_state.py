@@ -19,7 +19,7 @@ class InstanceState(Enum):
     DRAINING = "draining"  # finishes what it has: no new work
     DRAINED = "drained"  # has finished what it had
     LOST = "lost"  # its executor is gone
-    FAILED = "failed"  # its engine is gone; the executor said so
+    FAILED = "failed"  # its engine is gone, as its executor reported
 
 
 _S = InstanceState
@@ -34,7 +34,7 @@ DRAINS = frozenset({_S.DRAINING, _S.DRAINED})
 #: What may follow what, 41 of 90 pairs.  A state may also follow itself: that changes the reason only.
 #:
 #: LOST and FAILED may follow every state but each other, as an executor may go away (LOST) or report that its engine
-#: died (FAILED) at any time.  A FAILED instance whose executor goes stays FAILED: that is the more telling of the two.
+#: died (FAILED) at any time.  A FAILED instance whose executor goes stays FAILED: that state says more.
 TRANSITIONS: dict[InstanceState, frozenset[InstanceState]] = {
     # While it starts, the executor reports where its engine is.  The order is the engine's own and may repeat: an
     # executor that reconnects before its engine is up is registered again and begins with DOWNLOADING.  There is no
@@ -43,8 +43,8 @@ TRANSITIONS: dict[InstanceState, frozenset[InstanceState]] = {
     _S.LOADING: STARTING - {_S.LOADING} | GONE | {_S.READY},
     _S.WARMING: STARTING - {_S.WARMING} | GONE | {_S.READY},
     # SUSPECT: its streams or its lease falter, or its attempts fail in a row.  STALLED: its engine does no iteration.
-    # DRAINING: an operator or its executor drains it.  A running engine never starts again: a new one is registered
-    # anew, and by then this one is LOST or FAILED.
+    # DRAINING: an operator or its executor drains it.  A running engine does not go back to a starting state: a new
+    # engine registers, and by then the old one is LOST or FAILED.
     _S.READY: GONE | {_S.SUSPECT, _S.STALLED, _S.DRAINING},
     # It recovers to what it was, READY or DRAINING, or is drained meanwhile.  It does not stall: silence is no proof
     # that its engine stands still.
@@ -56,7 +56,7 @@ TRANSITIONS: dict[InstanceState, frozenset[InstanceState]] = {
     _S.DRAINING: GONE | {_S.READY, _S.DRAINED, _S.SUSPECT, _S.STALLED},
     # READY: the drain is lifted.  It holds no work, so it neither stalls nor needs to be held back.
     _S.DRAINED: GONE | {_S.READY},
-    # Only a new registration brings it back, and its engine has to prove itself again, the same one or another.
+    # Only a new registration brings it back; its engine, the same one or another, has to become READY again.
     _S.LOST: frozenset({_S.DOWNLOADING}),
     # A new registration, or an executor that starts its engine again in the same session and reports so.
     _S.FAILED: STARTING,

@@ -1,4 +1,4 @@
-"""What an executor's heartbeat says of its engine."""
+"""What an executor's heartbeat reports about its engine."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class LoadReport:
     """The content of one heartbeat."""
 
     number: int  # counts the heartbeats of a session
-    last_assign: int  # number of the last Assign in these figures
+    last_assign: int  # number of the last Assign that these figures include
     running: int  # sequences
     waiting: int  # sequences in the engine's own queue
     unfinished: int  # requests the engine holds

@@ -21,11 +21,11 @@ class ProgressWatch:
         self.stalls = 0  # in a row, without an iteration between them
 
     def restart(self, now: float) -> None:
-        """Grant the engine a whole stall limit anew."""
+        """Start the stall limit again."""
         self.since = now
 
     def pause(self, seconds: float) -> None:
-        """Leave out a time in which nothing was heard of the engine."""
+        """Leave out a time in which no heartbeat arrived."""
         self.since += seconds
 
     def observe(self, load: LoadReport, now: float, *, seen_reservations: int) -> None:

@@ -1,4 +1,4 @@
-"""Requests of one model that wait, in the order they will go."""
+"""The waiting requests of one model, in the order in which they are placed."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ class ModelQueue:
     content; so the heap never holds more than twice the waiting requests and a constant.
     """
 
-    #: a key is revised at most this often, so that an ordering cannot make the queue spin
+    #: How often one key is revised at most, so that an ordering cannot make the queue spin.
     MAX_REVISIONS = 4
-    #: and a call looks at most at so many, so that a burst of them does not hold up everything else
+    #: How many keys one call revises at most, so that a burst of late requests does not hold up everything else.
     REVISIONS_PER_CALL = 512
 
     def __init__(self, model: str, ordering: Ordering, *, limit: int) -> None:
         self.model = model
         self.limit = limit
-        self.changed = False  # something was added since the last pass
+        self.changed = False  # requests were added or reordered since the last pass
         self._ordering = ordering
         self._heap: list[_Entry] = []
         self._waiting: dict[RequestKey, WaitingRequest] = {}
@@ -96,7 +96,8 @@ class ModelQueue:
     def head(self, now: float) -> WaitingRequest | None:
         """Return the request that goes next; None if none waits.
 
-        The ordering may first send requests further back: at most 512 a call, then the next is taken as it stands.
+        The ordering may first move late requests further back, at most ``REVISIONS_PER_CALL`` of them; after that the
+        head is returned as it is.
         """
         heap = self._heap
         revisions_left = self.REVISIONS_PER_CALL
@@ -133,7 +134,7 @@ class ModelQueue:
         return True
 
     def reorder(self, ordering: Ordering, now: float) -> int:
-        """Order all requests anew; ties keep the order of arrival in the queue.  Returns how many wait."""
+        """Reorder all requests; ties keep the order of arrival in the queue.  Returns the number of requests."""
         self._ordering = ordering
         for waiting in self._waiting.values():
             waiting.late = False

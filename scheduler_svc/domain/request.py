@@ -1,4 +1,4 @@
-"""A request as the caller stated it, checked and complete.  Values only; where it stands is ``control``'s business."""
+"""A request as the caller stated it, checked and complete.  Values only: ``control`` keeps its state."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class Sampling:
     def resumable(self) -> bool:
         """Whether the engine's state after k tokens can be rebuilt from the tokens alone (docs/architecture.md).
 
-        If not, a continuation generates anew from the prompt and checks against what was delivered.
+        If not, a continuation generates again from the prompt and compares its tokens with those delivered.
         """
         return (
             (self.seed is None or self.temperature == 0)
@@ -111,14 +111,14 @@ class Request:
     priority: Priority = Priority.NORMAL
     arrived_at: float  # kept over resumes
     deadline_at: float | None = None  # the request expires then
-    deadline_stated: bool = True  # by the caller: then it is a target; False for a default that only bounds waiting
+    deadline_stated: bool = True  # True: by the caller, so it is a target; False: a default that only bounds waiting
     ttft_target_s: float | None = None  # arrival to first token
     tpot_target_s: float | None = None  # per output token after the first
     cost_budget: float | None = None  # currency of the instances' price
     session: str = ""
     preferred_instance: str = ""
     adapter: str = ""
-    wait_for_instance: bool = False  # wait in the queue where nothing serves the model now
+    wait_for_instance: bool = False  # wait in the queue if no instance serves the model now
     resume_mode: ResumeMode = ResumeMode.STRICT
     tags: Mapping[str, str] = field(default_factory=dict)
     trace_headers: Mapping[str, str] = field(default_factory=dict)  # W3C traceparent, tracestate
@@ -130,5 +130,5 @@ class Request:
 
     @property
     def target_at(self) -> float | None:
-        """The deadline as a target: only one that the caller stated."""
+        """The deadline if the caller stated it; a default deadline is no target."""
         return self.deadline_at if self.deadline_stated else None

@@ -42,7 +42,7 @@ from scheduler_svc.domain.waiting_view import WaitingView, why_not_at_once, why_
 
 __all__ = ["Scheduler", "SchedulerSettings"]
 
-#: What a caller is told where nothing serves the model and nobody knows when something will.
+#: Expected wait, in seconds, for a model without a READY instance: nothing says when there will be one.
 UNKNOWN_WAIT_S = 30.0
 
 
@@ -72,14 +72,14 @@ class Scheduler:
     # ------------------------------------------------------------------ instances
 
     def register(self, spec: InstanceSpec, now: float) -> Instance:
-        """Enter an instance, or take the new spec of one that is there (``Registry.register``).  Raises LimitReached.
+        """Register an instance, or update one that is registered (``Registry.register``).  Raises LimitReached.
 
-        Where another engine takes the place of one, call ``lose`` first.
+        If a new engine replaces an old one, call ``lose`` first.
         """
         return self._registry.register(spec, now)
 
     def forget(self, instance_id: str) -> None:
-        """Take an instance out of the record.  Raises InstanceNotFound."""
+        """Remove an instance that is gone.  Raises InstanceNotFound."""
         self._registry.forget(instance_id)
 
     def instance(self, instance_id: str) -> Instance:
@@ -104,7 +104,7 @@ class Scheduler:
     def set_role(self, instance_id: str, role: InstanceRole) -> InstanceRole:
         """Change what an instance is eligible for; nothing needs draining.  Returns the role before.
 
-        Raises InstanceNotFound, InvalidRequest where the role would have a generating engine embed or the reverse.
+        Raises InstanceNotFound; InvalidRequest if a generating engine would have to embed, or the reverse.
         """
         return self._registry.set_role(instance_id, role)
 
@@ -123,7 +123,7 @@ class Scheduler:
         return self._registry.recover(instance_id, reason, now)
 
     def recover_without_drain(self, instance_id: str) -> None:
-        """Have an instance that drained before it was SUSPECT or STALLED recover to READY.
+        """Let an instance that drained before it became SUSPECT or STALLED recover to READY instead.
 
         Raises InstanceNotFound.
         """
@@ -139,7 +139,7 @@ class Scheduler:
         to register first.
         """
         instance = self._fleet.engine_ready(instance_id, facts, now)
-        self.renew_pairs()  # at once, splitting or not: what its old engine proved says nothing of this one
+        self.renew_pairs()  # even while splitting is off: handoffs of the old engine prove nothing about the new one
         return instance
 
     def report(self, instance_id: str, load: LoadReport, now: float) -> None:
@@ -156,7 +156,7 @@ class Scheduler:
         return self._fleet.lose(instance_id, reason, now)
 
     def check_health(self, now: float) -> list[HealthVerdict]:
-        """Judge all instances by their progress and make the changes of state that are due; returns those."""
+        """Judge every instance by its progress and change the states that need it.  Returns the changes."""
         return self._fleet.check_health(now)
 
     # ------------------------------------------------------------------ requests
@@ -164,10 +164,10 @@ class Scheduler:
     def admit(self, request: Request, now: float) -> str:
         """Let a new request wait in its model's queue, or refuse it.
 
-        Returns what it has to wait for, in words; empty if some instance can take it at once.
+        Returns what the request has to wait for, in words; empty if some instance can take it at once.
 
-        Raises NoInstance (no instance can serve it now, or ever where it asked to wait), QueueFull (with the expected
-        wait), LimitReached (models), ValueError if it waits already.
+        Raises NoInstance (no instance can serve the request now; with ``wait_for_instance``: none ever can), QueueFull
+        (with the expected wait), LimitReached (models), ValueError if the request waits already.
         """
         pool = self._registry.find_pool(request.model)
         refusal = why_refused(request, pool)
@@ -187,11 +187,11 @@ class Scheduler:
         resumed: bool = False,
         whole: bool = False,
     ) -> None:
-        """Let a request wait, whether an instance can serve it or not: ``admit`` asks that first.
+        """Let a request wait, even if no instance can serve it; ``admit`` checks that first.
 
-        ``emitted_tokens``: output tokens earlier attempts delivered.  ``whole``: do not split it.
-        Resumed requests are never refused because the queue is full: they were accepted, and are at most as many as the
-        fleet ran.  Raises QueueFull, LimitReached (models), ValueError if it waits already.
+        ``emitted_tokens``: output tokens that earlier attempts delivered.  ``whole``: do not split the request.
+        A resumed request is let in even if the queue is full: it was accepted before, and there are at most as many of
+        them as the fleet ran.  Raises QueueFull, LimitReached (models), ValueError if the request waits already.
         """
         pool = self._registry.pool(request.model)
         queue = pool.queue
@@ -225,7 +225,8 @@ class Scheduler:
     def schedule(self, now: float) -> list[Decision]:
         """Place all requests that can be placed, at most ``max_decisions_per_pass``; then ``more`` is True.
 
-        Only models of which something changed since the last pass are looked at; they take turns to be first.
+        A model is looked at only if its queue or its instances changed since the last pass.  Models take turns to be
+        first.
         """
         self.tick(now)
         self.more = False
@@ -254,9 +255,9 @@ class Scheduler:
         return decisions
 
     def assigned(self, attempt_number: int, assign_number: int) -> bool:
-        """Note the number under which an attempt's Assign was sent; False if the attempt is over.
+        """Note the number of an attempt's Assign in its session; False if the attempt is over.
 
-        After a reconnect numbers start over: tell the new number of every Assign that is sent again.
+        Heartbeats refer to it: ``LoadReport.last_assign`` says which attempts their figures include.
         """
         return self._attempts.assigned(attempt_number, assign_number)
 
@@ -274,8 +275,8 @@ class Scheduler:
     def release(self, attempt_number: int, now: float, *, output_tokens: int | None, finished: bool) -> bool:
         """Free the capacity of an attempt.  False if it was released before.
 
-        ``output_tokens``: of the request, over all attempts, where known.  ``finished``: the request ended by itself,
-        so its length and times are worth learning from.
+        ``output_tokens``: output tokens of the request over all attempts; None if unknown.  ``finished``: whether the
+        request ended by itself; only then are its length and times learned from.
         """
         return self._attempts.release(attempt_number, now, output_tokens=output_tokens, finished=finished)
 
@@ -301,7 +302,7 @@ class Scheduler:
     def renew_pairs(self) -> None:
         """Form the pairs of the engines that run now.
 
-        An instance that is not READY for a while keeps its engine, and so what its pairs have proved.
+        An instance that is not READY for a while keeps its pairs, because its engine still runs.
         """
         self._splits.renew(self._registry)
 
@@ -322,11 +323,11 @@ class Scheduler:
         self._splits.pairs.warming(pair)
 
     def warm_up_failed(self, pair: Pair, reason: str, now: float) -> None:
-        """Leave the pair unused until a later warm-up works.  ``handed_over`` tells of one that worked."""
+        """Leave the pair unused until a later warm-up works; report that one with ``handed_over``."""
         self._splits.pairs.failed(pair, reason, now)
 
     def handed_over(self, pair: Pair | None, handoff_s: float) -> None:
-        """Note a handoff that went through: seconds from prefill's end to decode's first token.  The pair is usable."""
+        """Note a handoff that worked, in seconds from prefill's end to decode's first token.  The pair is usable."""
         if pair is not None:
             self._splits.pairs.worked(pair, handoff_s)
 
@@ -340,7 +341,7 @@ class Scheduler:
             self._splits.pairs.failed(pair, reason, now)
 
     def split_counts(self) -> SplitCounts:
-        """Count the requests that were split, and those that should have been and were not, since the start."""
+        """Return counts since the start: requests that were split, and fallbacks by cause."""
         return self._splits.counts()
 
     def pd_conditions(self) -> list[str]:
@@ -348,13 +349,13 @@ class Scheduler:
         return [condition for pool in self._registry.pools() for condition in self._splits.conditions(pool)]
 
     def unreserved_attempt(self) -> int:
-        """Return a number for an attempt whose capacity is not worth reserving: a warm-up."""
+        """Return the number of an attempt without a reservation: one of a warm-up."""
         return self._ledger.next_number()
 
     # ------------------------------------------------------------------ models
 
     def models(self) -> list[str]:
-        """Return the names of all models that have an instance, had one lately or have requests waiting."""
+        """Return the names of the known models: with an instance, with waiting requests, or not retired yet."""
         return [pool.model for pool in self._registry.pools()]
 
     def models_with_instances(self) -> list[str]:
@@ -362,7 +363,7 @@ class Scheduler:
         return [pool.model for pool in self._registry.pools() if len(pool)]
 
     def knows_model(self, model: str) -> bool:
-        """Whether ``models`` names it."""
+        """Whether ``models`` holds this name."""
         return self._registry.find_pool(model) is not None
 
     def instance_states(self, model: str) -> str:
@@ -371,10 +372,10 @@ class Scheduler:
         return pool.states() if pool is not None else "none registered"
 
     def retire_models(self, *, keep: frozenset[str] = frozenset()) -> None:
-        """Forget models without an instance and without a request that waits, but for those of ``keep``."""
+        """Forget the models without instances and waiting requests, except those of ``keep``."""
         self._registry.retire_models(keep=keep)
 
-    # ------------------------------------------------------------------ looking
+    # ------------------------------------------------------------------ views
 
     def waiting(self, model: str) -> int:
         """Count the requests of a model that wait."""
@@ -392,7 +393,7 @@ class Scheduler:
     def expected_wait(self, model: str, now: float) -> float:
         """Predict seconds until a request that comes now is placed, from the rate at which the queue drains.
 
-        As if all requests ran whole: those that are split may go sooner.
+        The prediction assumes that all requests run whole; split ones may be placed sooner.
         """
         pool = self._registry.find_pool(model)
         if pool is None or not pool.accounts:
@@ -451,10 +452,10 @@ class Scheduler:
         return self._policy.summaries()
 
     def set_policy(self, name: str, now: float, reason: str) -> tuple[str, int]:
-        """Switch the policy; all that waits is ordered anew and none is lost.
+        """Switch the policy and reorder all waiting requests; none is lost.
 
-        Returns the previous policy's name and how many requests were ordered anew; 0 if the policy is in force
-        already, as nothing changes then.  Raises UnknownPolicy.
+        Returns the previous policy's name and how many requests were reordered.  If the policy is in force already,
+        nothing changes and the number is 0.  Raises UnknownPolicy.
         """
         previous = self._policy.name
         if not self._policy.choose(name, now, reason):
@@ -462,7 +463,7 @@ class Scheduler:
         return previous, self._reorder(now)
 
     def tick(self, now: float) -> list[PolicySwitch]:
-        """Let a governing policy reconsider what to follow; returns the switch it made, if any.
+        """Let a governing policy reconsider which policy to follow.  Returns the switch it made, if any.
 
         Cheap to call often: the policy evaluates at its own interval.
         """

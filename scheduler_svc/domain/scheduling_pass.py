@@ -18,9 +18,9 @@ from scheduler_svc.domain.waiting_request import WaitingRequest
 
 
 class SchedulingPass:
-    """Places the head of a queue again and again until one fits nowhere.
+    """Places the head of a queue, again and again, until a head fits nowhere.
 
-    That one claims an instance, and a few requests behind it may be backfilled where they do not delay it.
+    That head claims an instance, and a few requests behind it are backfilled where they do not delay it.
     """
 
     def __init__(self, placer: Placer, *, backfill_depth: int) -> None:
@@ -28,7 +28,7 @@ class SchedulingPass:
         self._depth = backfill_depth
 
     def run(self, queue: ModelQueue, context: PassContext, *, budget: int) -> list[Decision]:
-        """Make at most ``budget`` decisions.  Each request placed has left the queue, its capacity reserved."""
+        """Make at most ``budget`` decisions.  Requests that are placed leave the queue with their capacity reserved."""
         decisions: list[Decision] = []
         while len(decisions) < budget:
             head = queue.head(context.now)
@@ -107,7 +107,7 @@ class SchedulingPass:
     ) -> Decision | None:
         """Place a request that should be split.
 
-        Where it cannot be split now it keeps its turn: run whole behind the head, it would be in the head's way.
+        A request that cannot be split now stays in the queue: running whole, it could delay the head.
         """
         split = plan.split
         if split is None:
@@ -131,23 +131,23 @@ class SchedulingPass:
 
 @dataclass(slots=True, kw_only=True)
 class _Gap:
-    """What may go before a blocked head, as far as one pass has found out."""
+    """What one pass knows about the requests that may go before a blocked head."""
 
     claim: Claim | None  # the head's
     remarks: tuple[str, ...]  # for the explanation of each request that goes before the head
     pairs: bool  # whether split requests may go
-    too_much: list[Demand]  # demands there is no capacity for on one instance
-    too_much_for_pairs: list[Demand] = field(default_factory=list)  # demands there is no capacity for at a pair
+    too_much: list[Demand]  # demands that no instance has capacity for
+    too_much_for_pairs: list[Demand] = field(default_factory=list)  # demands that no pair has capacity for
 
     def may_split(self, demand: Demand) -> bool:
-        """Whether it is worth a look at the pairs."""
+        """Whether some pair may have capacity for the demand."""
         return self.pairs and not any(_needs_as_much(demand, other) for other in self.too_much_for_pairs)
 
 
 def _waits_for_a_pair(plan: SplitPlan | None) -> bool:
     """Whether the head is to be split once there is capacity.
 
-    Smaller requests that are split would take that capacity from it again and again.
+    Otherwise smaller split requests would take that capacity from the head again and again.
     """
     return plan is not None and plan.fallback_cause is Fallback.NO_ROOM
 

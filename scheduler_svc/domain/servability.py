@@ -1,4 +1,4 @@
-"""Whether the instances of a model can serve a request: some day, or now."""
+"""Decides whether the instances of a model can serve a request, now or ever."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def why_refused(request: Request, pool: Pool | None) -> str | None:
 
 
 def why_never_served(request: Request, pool: Pool | None) -> str | None:
-    """None if some live instance serves the request or may once its engine is up; else say why none does."""
+    """Say why no live instance can ever serve the request; None if one can, or may once its engine is up."""
     return _why_none_serves(request, [i for i in _instances(pool) if i.live])
 
 
 def why_not_served_now(request: Request, pool: Pool | None) -> str | None:
-    """None if some READY instance serves the request, full or not; else say why none does."""
+    """Say why no READY instance serves the request; None if one does, full or not."""
     ready = [i for i in _instances(pool) if i.state is InstanceState.READY]
     if not ready:
         states = pool.states() if pool is not None else "none registered"
@@ -45,7 +45,7 @@ def _instances(pool: Pool | None) -> list[Instance]:
 
 
 def _why_none_serves(request: Request, instances: list[Instance]) -> str | None:
-    """None if one of the instances serves the request; else their reasons, the first four in full."""
+    """Say why none of the instances serves the request, for the first four of them; None if one serves it."""
     total = request.prompt_tokens + request.sampling.max_tokens
     reasons: list[str] = []
     for instance in instances:

@@ -1,4 +1,4 @@
-"""What a request's timing should be: its own targets, or its class's defaults."""
+"""The targets of a request: its own, or the defaults of its class."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from scheduler_svc.domain.request import Priority, Request
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Targets:
-    """Wanted times, seconds; None where nothing is asked."""
+    """Target times in seconds; None: no target."""
 
     ttft_s: float | None = None  # arrival to first token
     tpot_s: float | None = None  # per output token after the first
@@ -31,7 +31,7 @@ def states_targets(request: Request) -> bool:
 
 
 def effective_targets(request: Request, defaults: Mapping[Priority, Targets]) -> Targets:
-    """Return the request's own targets, or its class's default where it states none, a deadline included."""
+    """Return the request's own targets; its class's defaults if it states no target and no deadline."""
     if states_targets(request):
         return Targets(ttft_s=request.ttft_target_s, tpot_s=request.tpot_target_s)
     return defaults[request.priority]

@@ -7,7 +7,7 @@ from scheduler_svc.domain.request import Request
 
 
 class WaitingRequest:
-    """A request that waits, with what it is ordered by."""
+    """A request that waits, with the figures by which it is ordered."""
 
     __slots__ = (
         "emitted_tokens",
@@ -40,13 +40,13 @@ class WaitingRequest:
         self.request = request
         self.enqueued_at = enqueued_at
         self.emitted_tokens = emitted_tokens
-        self.excluded = excluded  # instances to avoid where others are
+        self.excluded = excluded  # instances to avoid if another one can serve it
         self.resumed = resumed
-        self.whole = whole  # a handoff of it failed: it is not split again
+        self.whole = whole  # not split again, because its handoff failed
         self.output_tokens = output_tokens  # predicted when it was enqueued
         self.pace = pace  # typical of the model's instances
         self.prompt_tokens = request.prompt_tokens + emitted_tokens  # to prefill
         self.key = 0.0  # what it is ordered by
         self.number = 0  # breaks ties; negative once it has left
-        self.late = False
-        self.revisions = 0
+        self.late = False  # its target can no longer be met
+        self.revisions = 0  # how often its key was revised

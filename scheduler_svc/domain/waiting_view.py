@@ -22,9 +22,9 @@ class WaitingView:
 
 
 def why_not_at_once(pool: Pool | None) -> str:
-    """Say what a request of this model that comes now has to wait for; empty if nothing.
+    """Say what a new request of this model would wait for; empty if nothing.
 
-    Cheap: asked for every request.
+    Cheap: called for every request.
     """
     if pool is None or not pool.accounts:
         return "no instance is ready"
@@ -38,9 +38,9 @@ def why_not_at_once(pool: Pool | None) -> str:
 def why_waiting(
     waiting: WaitingRequest, offer: Offer, plan: SplitPlan | None, pool: Pool, queue: ModelQueue, now: float
 ) -> str:
-    """Say why a request waits: the one most telling reason.
+    """Say the main reason why a request waits.
 
-    Of a request that should be split: why it is not, and what keeps it from running whole.
+    For a request that should be split: why it is not split, and why it does not run whole either.
     """
     if not pool.accounts:
         return f"no READY instance of {pool.model!r}: {pool.states()}"
@@ -82,9 +82,9 @@ def _no_capacity(offer: Offer) -> str:
     every = f"all {n} instances" if n > 1 else f"instance {offer.able[0].instance_id}"
     if names == {"slots"}:
         return f"{every} full: no slot free"
-    if names == {"kv_room"}:
+    if names == {"kv_tokens"}:
         most = max(a.free_tokens for a in offer.able)
         return f"{every} full: {demand.tokens} KV tokens needed, at most {max(0, most)} free"
-    if names <= {"slots", "headroom"}:
+    if names <= {"slots", "reserved_slot"}:
         return f"{every} full but for the slot reserved for CRITICAL"
     return f"{every} full: " + "; ".join(sorted({reason for _, reason in reasons}))

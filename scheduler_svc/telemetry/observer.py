@@ -80,13 +80,13 @@ class TelemetryObserver:
         """
         self._metrics.begin([UNKNOWN_MODEL, *self._scheduler.models()])
 
-    def _model_label(self, asked: str) -> str:
+    def _model_label(self, model: str) -> str:
         """Return the model as a metric label.
 
-        Clients may ask for any name; a name that the registry does not know becomes UNKNOWN_MODEL, which bounds the
-        labels.
+        Clients may send any name; a name that the registry does not know becomes UNKNOWN_MODEL, which bounds the
+        number of labels.
         """
-        return asked if self._scheduler.knows_model(asked) else UNKNOWN_MODEL
+        return model if self._scheduler.knows_model(model) else UNKNOWN_MODEL
 
     def _finish(self, notes: RequestNotes, end: EndNote) -> None:
         if self._spans is not None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from scheduler_svc.control.requests.submission import ChatPrompt, Prompt, TextPrompt
 
 CONTENT_LIMIT = 16_384
-"""Characters kept of a prompt, and of an output.  The rest is cut off before the span waits for its receiver."""
+"""Characters kept of a prompt, and of an output.  What is longer is cut off before the span is queued."""
 
 ROLE_LIMIT = 64  # characters kept of a role
 

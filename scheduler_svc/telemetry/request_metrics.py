@@ -20,12 +20,12 @@ from scheduler_svc.telemetry.outcomes import reason_of
 UNKNOWN_MODEL = "(unknown)"
 REFUSED = "refused"
 FLEETS_REASONS = ("queue_full", "limit_reached", "no_instance", "internal")
-"""Reasons of refusals that are the fleet's, not the caller's: alerts look at them."""
+"""Reasons of refusals for which the fleet is to blame, not the caller: alerts look at them."""
 LEAST_S = 1e-6  # seconds; shorter measurements count as this, so that relative errors stay finite
 
 
 class RequestMetrics:
-    """Counts requests into the meter's instruments.  Children are kept by label, so that counting is an addition."""
+    """Counts requests in the meter's instruments; each label set's child is kept, so that a count is one addition."""
 
     def __init__(self, meter: Meter, default_targets: Mapping[Priority, Targets]) -> None:
         self._default_targets = default_targets
@@ -48,8 +48,8 @@ class RequestMetrics:
     def begin(self, models: Iterable[str]) -> None:
         """Begin the counters that alerts look at with 0 for each new model.
 
-        Without it a rate would not see the first burst of failovers or missed targets.  ``models``: all there are now,
-        and UNKNOWN_MODEL.
+        Without that, a rate would not see the first burst of failovers or missed targets.  ``models``: all known
+        models, and UNKNOWN_MODEL.
         """
         now = frozenset(models)
         for model in sorted(now - self._begun):

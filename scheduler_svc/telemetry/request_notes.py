@@ -1,4 +1,4 @@
-"""What is noted of a sampled request while it lives, so that its spans can be written after its end."""
+"""The notes kept of a sampled request while it lives, from which its spans are written after its end."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class RequestNotes:
     context: SpanContext
     parent: SpanContext | None  # the caller's span
     key: RequestKey
-    model: str  # as asked for
+    model: str  # as the caller named it
     priority: Priority
     prompt_kind: str  # text, chat, tokens; empty if the prompt was at fault
     content: list[Message] | None = None  # of the prompt; only with telemetry.content

@@ -1,4 +1,4 @@
-"""Notes of a request as spans: the tree as the scheduler saw it.  Runs in the exporter's thread."""
+"""Writes the notes of a request as its tree of spans, in the exporter's thread."""
 
 from __future__ import annotations
 
@@ -67,13 +67,13 @@ class RequestSpans:
             notes.parent,
             self._ns(notes.arrived_at),
             self._ns(notes.ended_at),
-            {**self._asked(), **end.answered, **self._ended(), **self._contents()},
+            {**self._requested(), **end.answered, **self._ended(), **self._contents()},
             kind=SpanKind.SERVER,
             failed=end.failure,
             events=(Event("sage.first_token", self._ns(first)),) if first is not None else (),
         )
 
-    def _asked(self) -> Attributes:
+    def _requested(self) -> Attributes:
         notes = self._notes
         return {
             "gen_ai.operation.name": "chat" if notes.prompt_kind == "chat" else "text_completion",
@@ -100,9 +100,9 @@ class RequestSpans:
         }
 
     def _contents(self) -> Attributes:
-        asked, output = self._notes.content, self._end.output
+        prompt, output = self._notes.content, self._end.output
         return {
-            "gen_ai.input.messages": _written(asked) if asked is not None else None,
+            "gen_ai.input.messages": _written(prompt) if prompt is not None else None,
             "gen_ai.output.messages": _written([("assistant", output)], finish_reason=self._finish_reason())
             if output is not None
             else None,
@@ -203,10 +203,10 @@ def _candidate(candidate: Candidate) -> Attributes:
     }
 
 
-def _written(messages: Sequence[Message], **rest: str) -> str:
-    """Return messages as the JSON of gen_ai.input.messages.  ``rest``: further members of each message.
+def _written(messages: Sequence[Message], **more: str) -> str:
+    """Return messages as the JSON of gen_ai.input.messages.  ``more``: further members of each message.
 
     https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-spans/
     """
-    found = [{"role": role, "parts": [{"type": "text", "content": text}], **rest} for role, text in messages]
+    found = [{"role": role, "parts": [{"type": "text", "content": text}], **more} for role, text in messages]
     return json.dumps(found, ensure_ascii=False)

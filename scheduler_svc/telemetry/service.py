@@ -33,7 +33,7 @@ class SchedulerTelemetry:
             service="scheduler", instance_id=f"{socket.gethostname()}-{epoch}", further=settings.resource
         )
         self.exports = Exports(settings, identity, self.meter, tls=tls)
-        self._observer: TelemetryObserver | None = None  # None until control asks for it, and if nothing is exported
+        self._observer: TelemetryObserver | None = None  # None until ``observer`` is called, and if nothing is exported
 
     def observer(self, scheduler: Scheduler) -> Observer:
         """Return the observer that control reports to; the null observer if nothing is exported."""

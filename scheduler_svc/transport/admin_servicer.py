@@ -71,7 +71,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         )
 
     async def SetPolicy(self, request: admin_pb2.SetPolicyRequest, context: Context) -> admin_pb2.SetPolicyResponse:
-        """Switch the policy and order the waiting requests anew.  Raises UnknownPolicy."""
+        """Switch the policy and reorder the waiting requests.  Raises UnknownPolicy."""
         reason = request.reason or "set by an operator"
         previous, reordered = self._scheduler.set_policy(request.policy, self._clock.now(), reason)
         log.info("policy %s -> %s (%d waiting requests reordered): %s", previous, request.policy, reordered, reason)

@@ -1,4 +1,4 @@
-"""An AssignOrder as an Assign message: a decision as its executor reads it, every default applied."""
+"""Converts an AssignOrder to the Assign message that the executor reads, with every default applied."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The place where an exception becomes a gRPC status: every handler may simply raise."""
+"""Turns every exception of a handler into a gRPC status, so that handlers simply raise."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ class StreamLink:
         self._send(executor_pb2.ControlResponse(resume=resume))
 
     def release_kv(self, number: int, params: bytes) -> None:
-        """Ask this engine to have KV blocks freed that nobody will fetch.
+        """Ask the engine to have KV blocks freed that no decode leg will fetch.
 
         ``number`` comes back in KvReleased; ``params`` are those of the prefill leg's end.
         """
@@ -107,5 +107,5 @@ class StreamLink:
             self.stuck.set()
 
     def attempt(self, number: int) -> common_pb2.Attempt:
-        """Return the wire's name of an attempt of this scheduler's epoch."""
+        """Return the wire's Attempt for a number of this scheduler's epoch."""
         return common_pb2.Attempt(epoch=self._epoch, number=number)

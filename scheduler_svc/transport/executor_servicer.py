@@ -33,7 +33,7 @@ FIRST_MESSAGE_TIMEOUT_S = 10.0
 
 
 class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
-    """Run the streams of executors: pass what they say to control, and write what control queues for them."""
+    """Run the streams of executors: pass their messages to control, and write what control queues for them."""
 
     def __init__(
         self,
@@ -90,7 +90,7 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
             upload.abandon()
 
     def _on_control(self, session: Session, message: executor_pb2.ControlRequest, upload: TokenizerUpload) -> None:
-        self._sessions.heard(session)
+        self._sessions.renew_lease(session)
         kind = message.WhichOneof("message")
         if kind == "heartbeat":
             self._sessions.heartbeat(session, registrations.load_report(message.heartbeat))
@@ -153,7 +153,7 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
     async def _read_outputs(
         self, session: Session, link: StreamLink, messages: AsyncIterator[executor_pb2.OutputsRequest]
     ) -> None:
-        """Pass on what the executor says of its attempts.
+        """Pass on the executor's messages about its attempts.
 
         This is the hot path: one message per engine step, and nothing in it waits for a client.
         """
@@ -174,7 +174,7 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
                         logprobs,
                         piece.kv_recomputed,
                     )
-                self._sessions.heard(session)
+                self._sessions.renew_lease(session)
             elif kind == "ended":
                 ended = message.ended
                 attempts.ended(sender, registrations.attempt_end(ended))
@@ -209,7 +209,7 @@ async def _both_ways(
     reader = asyncio.ensure_future(read())
     writer = asyncio.ensure_future(write())
     unread = asyncio.ensure_future(stuck.wait())
-    reason = "the connection was lost"  # holds if gRPC cancels this coroutine
+    reason = "the connection was lost"  # the reason if gRPC cancels this coroutine
     try:
         done, _ = await asyncio.wait({reader, writer, unread}, return_when=asyncio.FIRST_COMPLETED)
         reason = "the executor does not read" if stuck.is_set() else "closed by the executor"

@@ -34,9 +34,9 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
     async def Generate(  # type: ignore[override]  # it writes to the context instead of yielding
         self, request: inference_pb2.GenerateRequest, context: Context
     ) -> None:
-        """Accept a request, or attach to it, and stream its events until its end or the client's.
+        """Accept a request, or attach to it, and stream its events until it ends or the client leaves.
 
-        Raises what ``Intake.submit`` raises, and what the request ends with if not by itself.
+        Raises what ``Intake.submit`` raises, and the error of a request that does not finish.
         """
         subscription = await self._intake.submit(submission(request, trace_headers(context.invocation_metadata())))
         try:
@@ -46,7 +46,7 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
             self._intake.leave(subscription)
 
     async def _stream(self, subscription: Subscription, context: Context) -> None:
-        # The engine of a request that can be placed at once starts while its client is still being told of acceptance.
+        # A request that can be placed at once reaches its executor before its client gets Accepted.
         await self._intake.first_pass(subscription)
         live = subscription.live
         wait_s = self._intake.expected_wait_s(live)
@@ -72,28 +72,28 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
 
     async def Submit(self, request: Any, context: Context) -> NoReturn:
         """Refuse: not implemented."""
-        _not_here("Submit")
+        _not_implemented("Submit")
 
     async def Attach(self, request: Any, context: Context) -> NoReturn:  # type: ignore[override]
         """Refuse: not implemented."""
-        _not_here("Attach")
+        _not_implemented("Attach")
 
     async def Get(self, request: Any, context: Context) -> NoReturn:
         """Refuse: not implemented."""
-        _not_here("Get")
+        _not_implemented("Get")
 
     async def List(self, request: Any, context: Context) -> NoReturn:
         """Refuse: not implemented."""
-        _not_here("List")
+        _not_implemented("List")
 
     async def Embed(self, request: Any, context: Context) -> NoReturn:
         """Refuse: not implemented."""
-        _not_here("Embed")
+        _not_implemented("Embed")
 
     async def SubmitBatch(self, request: Any, context: Context) -> NoReturn:
         """Refuse: not implemented."""
-        _not_here("SubmitBatch")
+        _not_implemented("SubmitBatch")
 
 
-def _not_here(method: str) -> NoReturn:
+def _not_implemented(method: str) -> NoReturn:
     raise WireError(ErrorReason.NOT_IMPLEMENTED, f"{method} is not implemented by this version")

@@ -12,7 +12,7 @@ from scheduler_svc.transport.events import parallelism
 def instance_view(instance: Instance, now: float) -> admin_pb2.Instance:
     """Convert an instance as the scheduler knows it.  ``now``: seconds on the control clock.
 
-    Fields of the engine stay unset until it reported them.
+    Fields of the engine stay unset until its executor reports them.
     """
     spec = instance.spec
     wire = admin_pb2.Instance(

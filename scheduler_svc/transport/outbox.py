@@ -32,7 +32,7 @@ class Outbox(Generic[M]):
         self._ready.set()
 
     def close(self, reason: str) -> None:
-        """End the stream with ``reason`` once it is empty.  The first reason counts."""
+        """End the stream with ``reason`` once the queue is empty.  The first reason counts."""
         if self._closed is None:
             self._closed = reason
             self._ready.set()

@@ -77,9 +77,9 @@ def state(scheduler: Scheduler, most_pairs: int = PAIRS_SHOWN) -> admin_pb2.GetP
         config=config(settings),
         pairs=[_pair(pair) for pair in islice(chain.from_iterable(pairs.values()), most_pairs)],
         pair_counts=[
-            admin_pb2.PrefillDecodePairCount(state=STATE_TO_WIRE[state], pairs=len(those))
-            for state, those in pairs.items()
-            if those
+            admin_pb2.PrefillDecodePairCount(state=STATE_TO_WIRE[state], pairs=len(members))
+            for state, members in pairs.items()
+            if members
         ],
         conditions=scheduler.pd_conditions(),
         splits=counts.splits,
@@ -89,8 +89,8 @@ def state(scheduler: Scheduler, most_pairs: int = PAIRS_SHOWN) -> admin_pb2.GetP
 
 def _by_state(pairs: Iterable[Pair]) -> dict[PairState, list[Pair]]:
     """Group pairs by state, those in trouble first."""
-    there = list(pairs)
-    return {state: [pair for pair in there if pair.state is state] for state in _TROUBLE_FIRST}
+    listed = list(pairs)
+    return {state: [pair for pair in listed if pair.state is state] for state in _TROUBLE_FIRST}
 
 
 def _pair(pair: Pair) -> admin_pb2.PrefillDecodePair:

@@ -66,7 +66,7 @@ def agreed_version(wire: executor_pb2.Register) -> int:
 
 
 def facts(wire: executor_pb2.EngineFacts) -> EngineFacts:
-    """Convert and check what the engine is.  Raises WireError if a size is not positive."""
+    """Convert and check the facts of an engine.  Raises WireError if a size is not positive."""
     for name in ("vocab_size", "max_model_len", "kv_capacity_tokens", "max_running", "max_batched_tokens"):
         if getattr(wire, name) <= 0:
             raise _refused(f"facts.{name}", "must be positive")
@@ -156,7 +156,7 @@ def rejection(reason: executor_pb2.AssignmentRejected.Reason.ValueType) -> str:
 
 
 def _caller_path(field: str) -> str:
-    """Return a field of Assign as the caller knows it, below ``spec``."""
+    """Return the caller's path for a field of Assign: the same field below ``spec``."""
     if not field:
         return "spec"
     return field if field.startswith("spec.") else f"spec.{field}"

@@ -1,4 +1,4 @@
-"""SamplingParams in both directions: what callers set, and what executors are told.
+"""SamplingParams in both directions: what callers set, and what executors get.
 
 Both directions are derived from the fields that the message and the domain's ``Sampling`` have in common, by name.  A
 new number, string, boolean or list of both needs no change here.  A test fails for a field that only one of them has.
@@ -27,8 +27,8 @@ LISTS = tuple(each.name for each in _SHARED if each.message_type is None and not
 def given(wire: common_pb2.SamplingParams, violations: Violations) -> dict[str, Any]:
     """Return the fields of ``Sampling`` that the caller set.
 
-    It checks the number of choices and the form of structured output; ranges are checked by ``domain.admission``, which
-    knows the model.
+    It checks the number of choices and the form of structured output; ``domain.admission`` knows the model and checks
+    the ranges.
     """
     found: dict[str, Any] = {name: getattr(wire, name) for name in SCALARS if wire.HasField(name)}  # type: ignore[arg-type]
     found |= {name: tuple(values) for name in LISTS if (values := getattr(wire, name))}

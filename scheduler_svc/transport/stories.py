@@ -20,31 +20,31 @@ TIME_USE_TO_WIRE: dict[TimeUse, admin_pb2.TimeUse.ValueType] = {
 }
 
 
-def story(told: Story, scheduler: Scheduler, epoch: int) -> admin_pb2.ExplainResponse:
+def story(found: Story, scheduler: Scheduler, epoch: int) -> admin_pb2.ExplainResponse:
     """Convert a story: the request, its decisions with candidates, its history and its time slices.
 
     Times in the message are relative to the request's arrival.
     """
-    live = told.live
+    live = found.live
     wire = admin_pb2.ExplainResponse(
         request_id=live.key.request_id,
         model=live.request.model,
         priority=PRIORITY_TO_WIRE[live.request.priority],
         state=REQUEST_STATE_TO_WIRE[live.state],
-        waiting_because=told.waiting_because,
-        queue_position=told.queue_position,
-        ordering_key=told.ordering_key,
-        time_slices=[_slice(each) for each in told.time_slices],
+        waiting_because=found.waiting_because,
+        queue_position=found.queue_position,
+        ordering_key=found.ordering_key,
+        time_slices=[_slice(each) for each in found.time_slices],
         prompt_tokens=live.request.prompt_tokens,
         completion_tokens=len(live.output),
-        slo=[events.slo_result(each) for each in told.slo],
+        slo=[events.slo_result(each) for each in found.slo],
         cost=live.cost,
     )
     for placement in live.placements:
         decision = placement.decision
         instance = scheduler.find_instance(decision.instance_id)
         wire.decisions.append(events.decision(decision, instance, epoch, with_candidates=True))
-    for entry in told.history:
+    for entry in found.history:
         wire.history.add(
             at=durations.to_wire(entry.at - live.request.arrived_at),
             event=entry.event,

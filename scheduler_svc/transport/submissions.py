@@ -1,6 +1,6 @@
 """GenerateRequest as a Submission: conversion, and the checks that need no model.
 
-Conversion goes on after a violation, so that the caller is told of every field at fault at once.  The checks that need
+Conversion goes on after a violation, so that the caller gets every field at fault at once.  The checks that need
 the model follow in ``domain.admission``.  Prompts and sampling have files of their own.
 """
 

@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 class TokenizerUpload:
     """Collects the pieces of one control stream and installs the files after the last piece.
 
-    It holds at most TOKENIZER_LIMIT_BYTES.  Installing runs in its own task; ``installed`` is called after it.
+    It holds at most TOKENIZER_LIMIT_BYTES.  Installing runs in its own task; ``installed`` is called after that.
     """
 
     def __init__(self, tokenizers: Tokenizers, installed: Callable[[], None]) -> None:

@@ -20,7 +20,7 @@ class Attempt:
     number: int
     instance_id: str
     phase: Phase
-    link: ExecutorLink  # to the instance's present session
+    link: ExecutorLink  # to the instance's current session
     listener: AttemptListener
     sent_at: float  # seconds on the control clock
     accepted: bool = False  # its executor has it

@@ -1,4 +1,4 @@
-"""The port through which the attempt table tells what happens to an attempt."""
+"""The port through which the attempt table reports what happens to an attempt."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from scheduler_svc.domain.attempt_end import AttemptEnd
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Loss:
-    """Why an attempt will say nothing more, told by somebody other than its executor."""
+    """Why nothing more will come of an attempt whose executor did not report its end."""
 
     why: str  # in words
     cause: FailoverCause
-    counted: bool  # the attempt was not fenced before: its request still wanted it
+    counted: bool  # the attempt was not fenced: its request still needs it
     capacity_is_free: bool  # False while the instance may still hold it
     blames_instance: bool  # the request should go elsewhere
 
 
 class AttemptListener(Protocol):
-    """Hears everything that happens to one attempt, in order.
+    """Is told everything that happens to one attempt, in order.
 
-    ``rejected``, ``ended`` and a ``lost`` that frees the capacity are the last call.  ``counted`` is false once the
-    attempt is fenced: then only its capacity is of interest.
+    ``rejected``, ``ended`` or a ``lost`` that frees the capacity is the last call.  ``counted`` is false once the
+    attempt is fenced: then only its capacity matters.
     """
 
     @property
@@ -34,7 +34,7 @@ class AttemptListener(Protocol):
         ...
 
     def accepted(self) -> bool:
-        """Note that the executor has the attempt; return False if that came too late to count."""
+        """Note that the executor has the attempt; return False if it is too late and the attempt is given up."""
         ...
 
     def tokens(
@@ -48,7 +48,7 @@ class AttemptListener(Protocol):
         """Take new output.  Called once per message of output, never after the attempt was fenced.
 
         ``first_index`` is the output position of ``token_ids[0]``.  ``logprobs`` holds one message per token.
-        ``kv_recomputed`` says that a decode leg computed the prompt itself, as its KV could not be fetched.
+        ``kv_recomputed`` says that a decode leg computed the prompt itself, because its KV could not be fetched.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""Which attempts there are, and what executors say of them."""
+"""The attempts that may hold capacity, and what executors report about them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 class AttemptTable:
-    """All attempts whose capacity may still be taken, each with the listener that hears what happens to it.
+    """All attempts whose capacity may still be taken, each with the listener that is told what happens to it.
 
     Bounded by the capacity there is, and by one warm-up per pair of instances.
     """
@@ -51,9 +51,9 @@ class AttemptTable:
         listener: AttemptListener,
         order: Callable[[int], AssignOrder],
     ) -> Attempt | None:
-        """Enter an attempt and send it to its executor; None, and nothing is done, while that has no session.
+        """Enter an attempt and send it to its executor; None if the executor has no session, and then nothing is done.
 
-        ``order`` makes the order, given the number of the session's Assign.
+        ``order`` makes the order from the number that the Assign has in the session.
         """
         found = self._links.next_assign(instance_id)
         if found is None:
@@ -72,17 +72,17 @@ class AttemptTable:
         link.assign(order(assign_number))
         return attempt
 
-    # --- what executors say: ``sender`` is the instance that says it -------------------------------
+    # --- reports of executors; ``sender`` is the instance that sent the report ----------------------
 
     def accepted(self, sender: str, number: int) -> None:
-        """Take in that an executor started an attempt."""
+        """Note that an executor started an attempt."""
         attempt = self._owned(sender, number)
         if attempt is not None and not attempt.fenced:
             attempt.accepted = True
             attempt.listener.accepted()
 
     def rejected(self, sender: str, number: int, reason: str, message: str) -> None:
-        """Take in that an executor did not start an attempt; nothing of it is left there."""
+        """Note that an executor did not start an attempt; nothing of the attempt is left there."""
         attempt = self._owned(sender, number)
         if attempt is not None:
             self._remove(attempt)
@@ -99,7 +99,7 @@ class AttemptTable:
         logprobs: Sequence[bytes] | None,
         kv_recomputed: bool = False,
     ) -> None:
-        """Take in new output of one attempt.  The hot path: runs once per request and message of output.
+        """Take new output of one attempt.  The hot path: runs once per request and message of output.
 
         See ``AttemptListener.tokens`` for the arguments.
         """
@@ -113,7 +113,7 @@ class AttemptTable:
         attempt.listener.tokens(first_index, token_ids, text, logprobs, kv_recomputed)
 
     def ended(self, sender: str, end: AttemptEnd) -> None:
-        """Take in that an attempt is over."""
+        """Note that an attempt is over."""
         attempt = self._owned(sender, end.attempt_number)
         if attempt is not None:
             self._remove(attempt)
@@ -146,9 +146,9 @@ class AttemptTable:
                 )
 
     def never_arrived(self, attempt: Attempt) -> None:
-        """End an attempt whose Assign was lost with a broken stream: it may go anywhere, the same instance included."""
+        """End an attempt whose Assign was lost with a broken stream; its request may be placed anywhere again."""
         self._remove(attempt)
-        why = "its assignment was lost on the way"
+        why = "its Assign was lost on the way"
         self._lose(attempt, why, FailoverCause.UNDELIVERED, blames_instance=False)
         self._tell_if_idle(attempt.instance_id)
 
@@ -180,14 +180,14 @@ class AttemptTable:
         return attempt
 
     def _note_foreign(self, sender: str, number: int, owner: str) -> None:
-        """Count a message of an executor that is wrong about what it runs, and log it.
+        """Count and log a message of an executor about an attempt that it does not run.
 
         Such a message may come per token, so only the 1st, 2nd, 4th, 8th ... is logged.
         """
         self.foreign += 1
         if self.foreign & (self.foreign - 1) == 0:
             log.error(
-                "instance %s speaks of attempt %d, which belongs to %s: dropped (%d such messages so far)",
+                "instance %s sent a message about attempt %d, which belongs to %s: dropped (%d such messages so far)",
                 sender,
                 number,
                 owner,

@@ -1,4 +1,4 @@
-"""Which attempt works on a request at the moment."""
+"""Knows which attempt works on a request now."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from scheduler_svc.domain.request import RequestKey
 
 
 class Stoppable(Protocol):
-    """Work on a request that can be called off."""
+    """Work on a request that can be stopped."""
 
     @property
     def decision(self) -> Decision:
@@ -18,7 +18,7 @@ class Stoppable(Protocol):
         ...
 
     def stop(self, reason: str) -> None:
-        """Call the work off: the request is over, and with it all that was to follow."""
+        """Stop the work and everything that was to follow it, because the request has ended."""
         ...
 
 
@@ -33,16 +33,16 @@ class CurrentAttempts:
         self._current[live.key] = work
 
     def over(self, live: LiveRequest, work: Stoppable) -> None:
-        """Count this attempt's output no longer; does nothing where another one has taken over."""
+        """Stop counting this attempt's output; does nothing if another attempt has taken over."""
         if self._current.get(live.key) is work:
             del self._current[live.key]
 
     def find(self, live: LiveRequest) -> Stoppable | None:
-        """Return what works on the request now."""
+        """Return the work on the request that counts now; None if there is none."""
         return self._current.get(live.key)
 
     def request_ended(self, live: LiveRequest, reason: str) -> None:
-        """Call off what works on a request that is over."""
+        """Stop the work on a request that has ended."""
         work = self._current.pop(live.key, None)
         if work is not None:
             work.stop(reason)

@@ -18,15 +18,15 @@ from scheduler_svc.domain.pd.fallbacks import Fallback
 log = logging.getLogger(__name__)
 
 KV_LEASE_EXPIRED = "kv_lease_expired"
-"""The reason an executor gives for rejecting a decode leg whose KV lease is over."""
+"""The reason that an executor gives for rejecting a decode leg whose KV lease is over."""
 
 RECOMPUTED = "the KV of its prompt could not be fetched and was computed here"
 
 
 class DecodeLeg(RequestAttempt):
-    """Adds to RequestAttempt what concerns the KV that the leg fetches.
+    """A RequestAttempt that fetches the prompt's KV from a prefill instance.
 
-    The handoff is the leg's own until its first token shows that the KV was fetched.
+    The leg owns the handoff until its first token shows that the KV was fetched.
     """
 
     def __init__(
@@ -37,23 +37,23 @@ class DecodeLeg(RequestAttempt):
         self._handoff: Handoff | None = handoff
 
     def accepted(self) -> bool:
-        """Note that the engine has the leg and keeps the KV lease alive; give it up if that may be too late.
+        """Note that the engine has the leg and keeps the KV lease alive; give the leg up if that may be too late.
 
-        Blocks are kept for a lease, and nothing notices when they are read later: what counts is the earliest moment
-        that the lease can end at.
+        Reading blocks after their lease causes no error, so the engine must have the leg before the earliest moment at
+        which the lease can end.
         """
         handoff, now = self._handoff, self._runner.clock.now()
         if handoff is None or now <= handoff.fetch_before:
             return True
         late_s = now - handoff.fetch_before
-        why = f"{self.decision.instance_id} took its decode leg on up to {late_s:.1f} s after the lease of its KV"
+        why = f"{self.decision.instance_id} started its decode leg up to {late_s:.1f} s after the lease of its KV"
         whole = self._expired(why)
         self.stop(why)
         self._runner.requeue(self._live, why, FailoverCause.UNDELIVERED, whole=whole)
         return False
 
     def rejected(self, reason: str, message: str, *, counted: bool) -> None:
-        """Requeue the request; a KV lease that is over is nobody's fault, so prefill may run again anywhere."""
+        """Requeue the request; a KV lease that is over blames no instance, so prefill may run again anywhere."""
         why = f"{self.decision.instance_id} rejected it: {reason} {message}".rstrip()
         expired = reason == KV_LEASE_EXPIRED
         whole = self._expired(why) if expired and counted else False
@@ -66,14 +66,14 @@ class DecodeLeg(RequestAttempt):
             self._runner.requeue(self._live, why, FailoverCause.REJECTED, whole=whole)
 
     def ended(self, end: AttemptEnd, *, counted: bool) -> None:
-        """Let go of KV that was not fetched, then conclude as for a whole request."""
+        """Free KV that was not fetched, then conclude as for a whole request."""
         failed = end.cause is EndCause.FAILED and counted
         reached_engine = not end.kv_unclaimed and end.cause is not EndCause.INVALID
         self._not_fetched(end.message, reached_engine=reached_engine, failed=failed)
         super().ended(end, counted=counted)
 
     def lost(self, loss: Loss) -> None:
-        """Let go of KV that was not fetched, and requeue the request."""
+        """Free KV that was not fetched, and requeue the request."""
         self._not_fetched(loss.why, reached_engine=False, failed=False)
         super().lost(loss)
 
@@ -97,7 +97,7 @@ class DecodeLeg(RequestAttempt):
     def _expired(self, why: str) -> bool:
         """Record that the leg came too late for its KV; return whether the request is to run whole from now on.
 
-        The first time prefill runs again, the second time the request runs whole.
+        After the first time prefill runs again; after the second the request runs whole.
         """
         live, now = self._live, self._runner.clock.now()
         whole = live.attempts > 1
@@ -106,10 +106,10 @@ class DecodeLeg(RequestAttempt):
         return whole
 
     def _not_fetched(self, why: str, *, reached_engine: bool, failed: bool) -> None:
-        """Let go of the KV of a leg that is over before its first token.
+        """Free the KV of a leg that is over before its first token.
 
-        ``reached_engine`` says that the leg's engine had the request, so that its connector lets go of the blocks by
-        itself.  ``failed`` says that the handoff is to blame, not the caller or an operator.
+        ``reached_engine`` says that the leg's engine had the request, so its connector frees the blocks by itself.
+        ``failed`` says that the handoff is to blame, not the caller or an operator.
         """
         handoff, self._handoff = self._handoff, None
         if handoff is None:

@@ -35,7 +35,7 @@ class Dispatcher:
             self._wakeup.close()
 
     def dispatch(self) -> bool:
-        """Run one scheduling pass; return whether it stopped at its bound and more could be placed."""
+        """Run one scheduling pass; return whether it stopped at its bound and more requests could be placed."""
         started = self._clock.now()
         decisions = self._scheduler.schedule(started)
         if decisions:
@@ -43,8 +43,8 @@ class Dispatcher:
         for decision in decisions:
             live = self._runner.requests.find(decision.key)
             if live is None or live.state.ended:
-                # Ending a request withdraws it from the queue, so this is a bug; its capacity must not leak all the
-                # same.
+                # Ending a request withdraws it from the queue, so this is a bug.  Free the capacity, so that the bug
+                # does not leak it.
                 self._release(decision)
             else:
                 self._start(live, decision)

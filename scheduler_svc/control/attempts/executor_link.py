@@ -1,4 +1,4 @@
-"""The port to one executor: what the scheduler can tell it.  ``transport`` implements it over two streams."""
+"""The port to one executor: the commands that the scheduler sends.  ``transport`` implements it over two streams."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class KvHandoff:
     """KV blocks that a prefill instance keeps for a decode leg."""
 
     params: bytes  # JSON of the engines' connector; opaque here
-    lease_s: float  # how long they are still kept
+    lease_s: float  # how long the blocks are still kept
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AssignOrder:
-    """An attempt as its executor is told to run it."""
+    """The order to run one attempt."""
 
     number: int  # counts the session's Assigns, from 1
     epoch: int  # of the scheduler
@@ -69,14 +69,14 @@ class ExecutorLink(Protocol):
         ...
 
     def release_kv(self, number: int, params: bytes) -> None:
-        """Have the executor's engine tell the prefill side that nobody fetches these blocks.
+        """Have the executor's engine tell the prefill engine to free these blocks.
 
         ``number`` comes back with the answer; ``params`` are those of the handoff.
         """
         ...
 
     def acknowledge(self, attempt_number: int, tokens: int, *, ended: bool) -> None:
-        """Tell the executor that so many output tokens, or also the end, arrived."""
+        """Confirm that an attempt's first ``tokens`` output tokens arrived, and its end if ``ended``."""
         ...
 
     def want_tokenizer(self, tokenizer_hash: str) -> None:
@@ -88,5 +88,5 @@ class ExecutorLink(Protocol):
         ...
 
     def close(self, reason: str) -> None:
-        """End the session; what was sent before still goes out."""
+        """End the session; messages queued before are still sent."""
         ...

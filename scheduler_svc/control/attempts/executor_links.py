@@ -1,4 +1,4 @@
-"""Finds the way to an executor: the links of the sessions there are."""
+"""Finds the link to an executor, if it has a session."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from scheduler_svc.control.attempts.executor_link import ExecutorLink
 
 
 class Channel(Protocol):
-    """What sending needs of an executor's session."""
+    """The part of an executor's session that sending needs."""
 
     @property
     def link(self) -> ExecutorLink:
@@ -26,7 +26,7 @@ class Channel(Protocol):
 
 
 class ExecutorLinks:
-    """The channels by instance.  One per instance with a session, so bounded by the bound on instances."""
+    """The channels by instance.  One per instance with a session, so bounded by the limit of instances."""
 
     def __init__(self) -> None:
         self._channels: dict[str, Channel] = {}
@@ -36,7 +36,7 @@ class ExecutorLinks:
         self._channels[instance_id] = channel
 
     def close(self, instance_id: str) -> None:
-        """Send nothing more to the instance; does nothing where it has no channel."""
+        """Send nothing more to the instance; does nothing if it has no channel."""
         self._channels.pop(instance_id, None)
 
     def find(self, instance_id: str) -> ExecutorLink | None:

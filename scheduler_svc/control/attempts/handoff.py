@@ -1,4 +1,4 @@
-"""What there is of a split request between its two legs."""
+"""The state of a split request between its two legs."""
 
 from __future__ import annotations
 
@@ -21,5 +21,5 @@ class Handoff:
     # Known once prefill is over:
     params: bytes = b""  # JSON of the engines' connector; opaque here
     prefill_ended_at: float = 0.0
-    fetch_before: float = 0.0  # from then on the blocks may hold another prompt's KV
-    lease_ends_at: float = 0.0  # by then the blocks are free
+    fetch_before: float = 0.0  # after this the blocks may hold another prompt's KV
+    lease_ends_at: float = 0.0  # after this the blocks are free for certain

@@ -1,12 +1,12 @@
-"""Split requests between their two legs.
+"""Runs split requests through their two legs.
 
 The prefill leg computes the prompt and leaves KV blocks behind; the decode leg, whose capacity is reserved from the
 start, fetches them and generates every token.  Whatever fails before the decode leg's first token, the request goes on:
-the decode instance computes the prompt itself in the capacity it has, or the request is placed anew, whole.
+the decode instance computes the prompt itself in the capacity reserved there, or the request is placed again, whole.
 
-Blocks are kept for a lease, and nothing notices when they are read later.  Durations cross the wire, and messages may
-be late: what counts here is the earliest moment the lease can end at, and whether the decode leg is known to be taken
-on by then.
+The prefill engine keeps the blocks for a lease; reading them later causes no error, and may read another prompt's KV.
+Only the lease's duration crosses the wire, in messages that may be late.  So the decode leg must be known to have
+started before the earliest moment at which the lease can end.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from scheduler_svc.domain.pd.fallbacks import Fallback
 log = logging.getLogger(__name__)
 
 _PAIR_NOT_TO_BLAME = frozenset({FailoverCause.UNDELIVERED, FailoverCause.REJECTED, FailoverCause.RETURNED})
-"""A prefill leg that failed for one of these says nothing about whether its pair can hand over."""
+"""Causes of a failed prefill leg that say nothing about whether its pair can hand over."""
 
 
 class Handoffs:
@@ -42,7 +42,7 @@ class Handoffs:
         self._scheduler = runner.scheduler
         self._clock = runner.clock
         self._kv_releases = kv_releases
-        self._waiting: dict[int, tuple[LiveRequest, Decision]] = {}  # by decode attempt: reserved, but not sent
+        self._waiting: dict[int, tuple[LiveRequest, Decision]] = {}  # decode legs not sent yet, by attempt number
 
     def begin(self, live: LiveRequest, decision: Decision) -> bool:
         """Send the prefill leg of a split request; False if neither of its instances has a session."""
@@ -62,16 +62,16 @@ class Handoffs:
 
     def instance_lost(self, instance_id: str, reason: str) -> None:
         """Requeue the requests that were to decode on an instance that is lost while prefill runs elsewhere."""
-        self._decode_gone(instance_id, f"was lost: {reason}", FailoverCause.LOST)
+        self._decode_instance_gone(instance_id, f"was lost: {reason}", FailoverCause.LOST)
 
     def instance_stalled(self, instance_id: str, reason: str) -> None:
         """Requeue the requests that were to decode on an instance that stalls while prefill runs elsewhere."""
-        self._decode_gone(instance_id, f"stalled: {reason}", FailoverCause.STALLED)
+        self._decode_instance_gone(instance_id, f"stalled: {reason}", FailoverCause.STALLED)
 
-    # --- what prefill legs tell -------------------------------------------------------------------
+    # --- reports of prefill legs ------------------------------------------------------------------
 
     def prefill_ended(self, leg: PrefillLeg, end: AttemptEnd, *, counted: bool) -> None:
-        """Send the decode leg, or find another way where prefill left nothing to fetch."""
+        """Send the decode leg, or fall back if prefill left nothing to fetch."""
         if end.cause is EndCause.FINISHED and end.kv_transfer_params:
             self._park(leg.handoff, leg.sent_at, end)
             if counted:
@@ -87,13 +87,13 @@ class Handoffs:
             self.give_up_decode(leg.decision)
             self._runner.requests.end(leg.live, DeadlineExceeded(f"after {len(leg.live.output)} output tokens"))
         else:
-            # What is invalid is for the decode instance to say: it runs the whole request, as it was asked for.
+            # If the request is invalid, the decode instance will find out: it runs the whole request, unchanged.
             given_back = end.cause in (EndCause.CANCELLED, EndCause.INVALID)
             cause = FailoverCause.RETURNED if given_back else FailoverCause.FAILED
             self._prefill_failed(leg, end.message or "prefill left no KV blocks to fetch", cause)
 
     def prefill_lost(self, leg: PrefillLeg, loss: Loss) -> None:
-        """Find another way where the request still wants the leg; else free what is reserved for it."""
+        """Fall back if the request still needs the leg; else free the capacity reserved for its decode leg."""
         if loss.capacity_is_free:
             self._runner.release(leg.handoff.prefill_number)
         if loss.counted:
@@ -102,19 +102,19 @@ class Handoffs:
             self.give_up_decode(leg.decision)
 
     def give_up_decode(self, decision: Decision) -> None:
-        """Free the capacity that is reserved for a decode leg that was not sent yet."""
+        """Free the capacity reserved for a decode leg that was not sent yet."""
         if self._waiting.pop(decision.attempt_number, None) is not None:
             self._runner.release(decision.attempt_number)
 
     # --- inside -----------------------------------------------------------------------------------
 
     def _park(self, handoff: Handoff, sent_at: float, end: AttemptEnd) -> None:
-        """Keep the capacity of what prefill left behind until it is fetched, released, or its lease ends."""
+        """Keep the prefill leg's KV tokens reserved until its blocks are fetched or released, or the lease ends."""
         now = self._clock.now()
         handoff.params = end.kv_transfer_params
         handoff.prefill_ended_at = now
         handoff.lease_ends_at = now + end.kv_lease_s
-        # The lease cannot have begun before prefill was sent and computed, however long the news of it took.
+        # The lease cannot have begun before prefill was sent and computed, however late its end was reported.
         handoff.fetch_before = min(sent_at + end.engine_time_s, now) + end.kv_lease_s
         self._scheduler.park(handoff.prefill_number, now)
         self._clock.call_at(handoff.lease_ends_at, lambda: self._runner.release(handoff.prefill_number))
@@ -134,32 +134,32 @@ class Handoffs:
 
     def _prefill_failed(self, leg: PrefillLeg, why: str, cause: FailoverCause) -> None:
         """Have the decode instance compute the prompt; requeue the request where it cannot."""
-        said = f"prefill on {leg.handoff.prefill_instance} failed: {why}"
+        reason = f"prefill on {leg.handoff.prefill_instance} failed: {why}"
         pair = None if cause in _PAIR_NOT_TO_BLAME else leg.handoff.pair
-        self._scheduler.handoff_failed(pair, Fallback.PREFILL_FAILED, said, self._clock.now())
-        if not self._prefill_at_decode_instance(leg.live, leg.decision, said):
-            self._runner.requeue(leg.live, said, cause, excluded=leg.decision.instance_id, whole=True)
+        self._scheduler.handoff_failed(pair, Fallback.PREFILL_FAILED, reason, self._clock.now())
+        if not self._prefill_at_decode_instance(leg.live, leg.decision, reason):
+            self._runner.requeue(leg.live, reason, cause, excluded=leg.decision.instance_id, whole=True)
 
     def _prefill_at_decode_instance(self, live: LiveRequest, decision: Decision, why: str) -> bool:
-        """Have the decode instance run the whole request in the capacity it has; False if it cannot."""
+        """Have the decode instance run the whole request in the capacity reserved there; False if it cannot."""
         if live.state.ended:
             self.give_up_decode(decision)
             return True
         if self._waiting.pop(decision.attempt_number, None) is None:
             return False
         if RequestAttempt(self._runner, live, decision).send():
-            said = f"{why}; {decision.instance_id} computes the prompt itself"
-            log.warning("request %s: %s", live.key, said, extra=live.about)
-            live.note(self._clock.now(), "fallback", said)
+            detail = f"{why}; {decision.instance_id} computes the prompt itself"
+            log.warning("request %s: %s", live.key, detail, extra=live.about)
+            live.note(self._clock.now(), "fallback", detail)
             return True
         self._runner.release(decision.attempt_number)
         return False
 
-    def _decode_gone(self, instance_id: str, why: str, cause: FailoverCause) -> None:
+    def _decode_instance_gone(self, instance_id: str, why: str, cause: FailoverCause) -> None:
         for live, decision in [waiting for waiting in self._waiting.values() if waiting[1].instance_id == instance_id]:
             work = self._runner.current.find(live)
             if work is not None and work.decision is decision:
                 work.stop(why)
             self.give_up_decode(decision)
-            said = f"{instance_id}, which was to decode it, {why}"
-            self._runner.requeue(live, said, cause, excluded=instance_id)
+            reason = f"{instance_id}, which was to decode it, {why}"
+            self._runner.requeue(live, reason, cause, excluded=instance_id)

@@ -1,4 +1,4 @@
-"""What attempts tell about the instances they run on."""
+"""Passes on what attempts show about the instances they run on."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Protocol
 
 
 class InstanceListener(Protocol):
-    """Hears how instances do, one attempt at a time."""
+    """Is told how attempts on each instance end."""
 
     def attempt_failed(self, instance_id: str, message: str) -> None:
         """Note that an attempt failed, or was rejected, and that its instance is to blame."""
@@ -22,26 +22,26 @@ class InstanceListener(Protocol):
 
 
 class InstanceEvents:
-    """Passes what attempts tell about instances on to whoever subscribed."""
+    """Passes every event on to all listeners that subscribed."""
 
     def __init__(self) -> None:
         self._listeners: list[InstanceListener] = []
 
     def subscribe(self, listener: InstanceListener) -> None:
-        """Tell ``listener`` everything from now on."""
+        """Pass all events on to ``listener`` from now on."""
         self._listeners.append(listener)
 
     def attempt_failed(self, instance_id: str, message: str) -> None:
-        """Tell that an attempt failed for which its instance is to blame."""
+        """Report that an attempt failed and that its instance is to blame."""
         for listener in self._listeners:
             listener.attempt_failed(instance_id, message)
 
     def attempt_succeeded(self, instance_id: str) -> None:
-        """Tell that an attempt finished."""
+        """Report that an attempt finished."""
         for listener in self._listeners:
             listener.attempt_succeeded(instance_id)
 
     def idle(self, instance_id: str) -> None:
-        """Tell that the last attempt on the instance is gone."""
+        """Report that the last attempt on the instance is gone."""
         for listener in self._listeners:
             listener.idle(instance_id)

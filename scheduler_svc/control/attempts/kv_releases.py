@@ -1,4 +1,4 @@
-"""Frees KV blocks that a prefill leg left behind, and that nobody fetches."""
+"""Has KV blocks freed that a prefill leg left behind and that no decode leg will fetch."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ log = logging.getLogger(__name__)
 class KvReleases:
     """Asks executors to release KV blocks, and takes in their answers.
 
-    Only an instance that could fetch the blocks can tell the prefill side that nobody will.  Without an answer the
-    blocks are free at the end of their lease, and the request for their release is forgotten then.
+    Only the engine of an instance that could fetch the blocks can tell the prefill engine to free them.  Without an
+    answer the blocks are free at the end of their lease, and KvReleases forgets that it asked.
     """
 
     def __init__(
@@ -35,10 +35,13 @@ class KvReleases:
         self._numbers = itertools.count(1)
 
     def ask(self, handoff: Handoff) -> None:
-        """Ask an instance that could fetch the blocks to let the prefill side know that nobody does."""
+        """Ask an instance that could fetch the blocks to have them freed."""
         found = self._link_that_could_fetch(handoff)
         if found is None:
-            log.warning("KV blocks of attempt %d stay until their lease ends: nobody can tell", handoff.prefill_number)
+            log.warning(
+                "KV blocks of attempt %d stay until their lease ends: no connected instance can have them freed",
+                handoff.prefill_number,
+            )
             return
         instance_id, link = found
         number = next(self._numbers)
@@ -47,7 +50,7 @@ class KvReleases:
         link.release_kv(number, handoff.params)
 
     def answered(self, sender: str, number: int, *, released: bool, message: str) -> None:
-        """Take in an executor's answer; one that was not asked is not listened to."""
+        """Take an executor's answer; an answer from an executor that was not asked is ignored."""
         asked, prefill_number = self._asked.get(number, ("", 0))
         if asked != sender:
             return

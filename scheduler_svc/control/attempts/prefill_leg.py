@@ -20,15 +20,15 @@ class PrefillOwner(Protocol):
     """Decides what follows a prefill leg."""
 
     def prefill_ended(self, leg: PrefillLeg, end: AttemptEnd, *, counted: bool) -> None:
-        """Go on after the leg's sequence is over; what it left behind still takes capacity."""
+        """Go on after the leg's sequence is over; the KV blocks it left still take capacity."""
         ...
 
     def prefill_lost(self, leg: PrefillLeg, loss: Loss) -> None:
-        """Go on after a leg that will not say how it ended."""
+        """Go on after a leg that is lost, so that its end will not be reported."""
         ...
 
     def give_up_decode(self, decision: Decision) -> None:
-        """Free the capacity that is reserved for a decode leg that was not sent yet."""
+        """Free the capacity reserved for a decode leg that was not sent yet."""
         ...
 
 
@@ -48,11 +48,11 @@ class PrefillLeg:
     @property
     def sent_at(self) -> float:
         """When the leg was sent, in seconds on the control clock."""
-        assert self._attempt is not None, "only of a leg that was sent"
+        assert self._attempt is not None, "only a leg that was sent has a time"
         return self._attempt.sent_at
 
     def send(self) -> bool:
-        """Send the leg to its executor; False while that has no session."""
+        """Send the leg to its executor; False if the executor has no session."""
         self._attempt = self._runner.send(self.live, self.decision, Phase.PREFILLING, self)
         if self._attempt is None:
             return False
@@ -74,7 +74,7 @@ class PrefillLeg:
         return len(self.live.output)
 
     def accepted(self) -> bool:
-        """Note that the executor has the leg; it is never too late for it."""
+        """Note that the executor has the leg; a prefill leg is never too late."""
         return True
 
     def tokens(
@@ -88,7 +88,7 @@ class PrefillLeg:
         """Drop the leg's token: it is no part of the output."""
 
     def rejected(self, reason: str, message: str, *, counted: bool) -> None:
-        """Have the decode instance compute the prompt, and hold the rejection against the prefill instance."""
+        """Have the decode instance compute the prompt, and count a failure of the prefill instance."""
         instance_id = self.handoff.prefill_instance
         if counted and reason != DRAINING:
             self._runner.events.attempt_failed(instance_id, f"rejected: {reason}")
@@ -103,7 +103,7 @@ class PrefillLeg:
         )
 
     def ended(self, end: AttemptEnd, *, counted: bool) -> None:
-        """Pass the end on to the owner, who sends the decode leg or finds another way."""
+        """Pass the end on to the owner, which sends the decode leg or falls back."""
         self._runner.account(self.live, self.decision, end)
         self._runner.capacity_changed()
         self._runner.current.over(self.live, self)

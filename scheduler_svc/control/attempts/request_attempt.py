@@ -1,4 +1,4 @@
-"""What an attempt that generates a request's output means for the request."""
+"""An attempt that generates a request's output: what its events do to the request."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from scheduler_svc.domain.errors import DeadlineExceeded, FieldViolation, Genera
 log = logging.getLogger(__name__)
 
 DRAINING = "draining"
-"""The reason an executor gives for rejecting what crossed with the order to drain, or with its own wish to."""
+"""The reason that a draining executor gives for rejecting an attempt that was sent before the drain was known."""
 
 
 class RequestAttempt:
     """Implements AttemptListener for an attempt that runs a whole request.
 
-    A decode leg is one, too, and adds what concerns its KV: see ``DecodeLeg``.
+    ``DecodeLeg`` extends it with the KV that a decode leg fetches.
     """
 
     def __init__(self, runner: RequestRunner, live: LiveRequest, decision: Decision) -> None:
@@ -37,7 +37,7 @@ class RequestAttempt:
         self._has_token = False
 
     def send(self, *, phase: Phase = Phase.HYBRID, fetch: KvHandoff | None = None) -> bool:
-        """Send the attempt to its executor; False while that has no session."""
+        """Send the attempt to its executor; False if the executor has no session."""
         self._attempt = self._runner.send(self._live, self.decision, phase, self, fetch=fetch)
         if self._attempt is None:
             return False
@@ -58,7 +58,7 @@ class RequestAttempt:
         return len(self._live.output)
 
     def accepted(self) -> bool:
-        """Note that the executor has the attempt; it is never too late for a whole request."""
+        """Note that the executor has the attempt; a whole request is never too late."""
         return True
 
     def tokens(
@@ -88,10 +88,10 @@ class RequestAttempt:
         live.changed()
 
     def rejected(self, reason: str, message: str, *, counted: bool) -> None:
-        """Requeue the request, away from an instance that rejects for a reason of its own."""
+        """Requeue the request away from this instance; unless it drains, count a failure of the instance."""
         instance_id = self.decision.instance_id
         if counted and reason != DRAINING:
-            # Counted like a failure: an executor that rejects at once is asked again at leisure, even if it is alone.
+            # Counted like a failure, so that an executor that rejects everything cools down even if it is the only one.
             self._runner.events.attempt_failed(instance_id, f"rejected: {reason}")
         self._over()
         if counted:
@@ -122,7 +122,7 @@ class RequestAttempt:
         self._runner.current.over(self._live, self)
 
     def _first_token(self, now: float, kv_recomputed: bool) -> None:
-        """Record the attempt's first token: its prefill is over, so the engine may look ahead further."""
+        """Record the attempt's first token: its prefill is over, which frees capacity for waiting requests."""
         live = self._live
         self._runner.scheduler.first_token(self.decision.attempt_number, now)
         live.observed.first_token(live, now)
@@ -155,13 +155,13 @@ class RequestAttempt:
                 message = f"could not be continued after its instance failed: {end.message}"
                 runner.requests.end(live, GenerationFailed(message, attempts=live.attempts))
             case EndCause.CANCELLED:
-                # The scheduler did not ask for it, or the attempt would be fenced: its executor is going away.
+                # An attempt that the scheduler cancels is fenced, so it was its executor that is shutting down.
                 why = f"{instance_id} gave it back: {end.message}"
                 runner.requeue(live, why, FailoverCause.RETURNED, excluded=instance_id)
             case EndCause.FAILED:
                 why = f"{instance_id} failed it: {end.message}"
                 runner.requeue(live, why, FailoverCause.FAILED, excluded=instance_id)
-                if not end.kv_unclaimed:  # else it is the pair's failure, and puts the pair out of use
+                if not end.kv_unclaimed:  # otherwise the pair failed, and is not used for now
                     runner.events.attempt_failed(instance_id, end.message)
 
     def _finish(self, end: AttemptEnd) -> None:

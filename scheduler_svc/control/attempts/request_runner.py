@@ -24,11 +24,11 @@ from scheduler_svc.domain.scheduler import Scheduler
 log = logging.getLogger(__name__)
 
 PREFILL_SAMPLING = Sampling(temperature=0.0, max_tokens=1, ignore_eos=True)
-"""What prefill legs ask for: only the prompt's KV is wanted, their one token is discarded."""
+"""Sampling of prefill legs: only the prompt's KV is needed, and the one token is discarded."""
 
 
 class RequestRunner:
-    """Does for every kind of attempt what they have in common."""
+    """What all kinds of attempts share: they are sent, their capacity is released, their requests are requeued."""
 
     def __init__(
         self,
@@ -63,7 +63,7 @@ class RequestRunner:
         *,
         fetch: KvHandoff | None = None,
     ) -> Attempt | None:
-        """Send one leg of a request to its executor; None while that has no session.
+        """Send one leg of a request to its executor; None if the executor has no session.
 
         A prefill leg goes to the decision's prefill instance, any other to its decode instance.  ``fetch`` is the KV
         that a decode leg fetches.
@@ -97,13 +97,13 @@ class RequestRunner:
     def release(self, attempt_number: int, *, output_tokens: int | None = None, finished: bool = False) -> None:
         """Free the capacity that was reserved for an attempt, so that waiting requests may take it.
 
-        See ``Scheduler.release`` for the arguments; does nothing where it is free already.
+        See ``Scheduler.release`` for the arguments; does nothing if the capacity is free already.
         """
         self.scheduler.release(attempt_number, self.clock.now(), output_tokens=output_tokens, finished=finished)
         self._wakeup.notify()
 
     def capacity_changed(self) -> None:
-        """Let waiting requests be looked at again."""
+        """Wake the dispatcher: waiting requests may have capacity now."""
         self._wakeup.notify()
 
     def account(self, live: LiveRequest, decision: Decision, end: AttemptEnd) -> None:
@@ -114,9 +114,9 @@ class RequestRunner:
     def requeue(
         self, live: LiveRequest, why: str, cause: FailoverCause, *, excluded: str = "", whole: bool = False
     ) -> None:
-        """Put a request whose attempt failed back into its queue; end it where it had all its attempts.
+        """Put a request whose attempt failed back into its queue; end it if it has used all its attempts.
 
-        It goes on from the output that arrived.  ``excluded`` is an instance that it should avoid from now on.
+        The request continues from the output that arrived.  ``excluded`` is an instance to avoid from now on.
         ``whole`` keeps it from being split again.  A request that has ended stays ended.
         """
         if live.state.ended:

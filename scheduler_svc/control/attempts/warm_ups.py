@@ -1,6 +1,6 @@
-"""Warm-up handoffs: a pair of instances is used once one worked.
+"""Warm-up handoffs: a pair of instances is used only after one of them worked.
 
-So no request pays for the first handshake of a pair, or finds out that it cannot hand over.
+Without them a request would pay for a pair's first handshake, or be the one that finds out that it cannot hand over.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 _Ends = tuple[tuple[str, str], tuple[str, str]]  # identities of the prefill and the decode engine
 
 TIMEOUT_S = 30.0
-"""Time for both legs of a warm-up: the first pull of a pair takes up to a second, and it waits behind what runs."""
+"""Time for both legs of a warm-up: the first pull takes up to a second, and each leg waits behind running requests."""
 
 BLOCKS = 2
 """KV blocks of a warm-up's prompt: one whole block is handed over, and the last one is not full."""
@@ -56,7 +56,7 @@ class WarmUps:
         self._epoch = epoch
         self._numbers = itertools.count(1)
         self._latest: dict[_Ends, WarmUp] = {}  # while an attempt of it is in the table
-        self._logged: list[str] = []  # conditions as last logged
+        self._logged: list[str] = []  # the conditions that were logged last
 
     def check(self) -> None:
         """Form the pairs there are, warm up those that need it, and log what keeps splitting from working."""
@@ -124,7 +124,7 @@ class WarmUps:
         return warm_up.attempt is not None and self._attempts.find(warm_up.attempt.number) is not None
 
     def _prompt(self, facts: EngineFacts) -> list[int]:
-        """Make a prompt that differs each time, so that no prefix cache answers in the other instance's place."""
+        """Make a prompt that differs each time, so that no prefix cache makes the handoff unnecessary."""
         first = next(self._numbers) * 7919
         length = min(BLOCKS * facts.kv_block_size - 1, facts.max_model_len - DECODE_SAMPLING.max_tokens)
         return [(first + i) % facts.vocab_size for i in range(max(1, length))]
@@ -236,7 +236,7 @@ class _DecodeLeg(_Leg):
             self._first_token_at = self._clock.now()
 
     def _worked(self, end: AttemptEnd) -> bool:
-        # Judged at the leg's end: tokens come of a prompt that was computed there, too.
+        # Judged at the leg's end: tokens alone prove nothing, the engine may have computed the prompt itself.
         if end.cause is not EndCause.FINISHED or self._first_token_at is None or end.kv_recomputed:
             return False
         self._owner.fetched(self._warm_up, self._first_token_at - self._prefill_ended_at)

@@ -1,1 +1,1 @@
-"""Instances: the executors' sessions, their leases and what follows when one goes."""
+"""Instances: the executors' sessions, leases, cool-downs and drains."""

@@ -23,7 +23,7 @@ class _Record:
 class CoolDowns:
     """Counts failures in a row by instance, and times the cool-downs that follow.
 
-    The first cool-down takes ``probation_s``; each further one without a success between takes twice as long, up to
+    The first cool-down takes ``probation_s``; each further one without a success in between takes twice as long, up to
     ``probation_max_s``.  Bounded by the instances there are: ``succeeded`` and ``forget`` drop a record.
     """
 
@@ -35,9 +35,9 @@ class CoolDowns:
         self._records: dict[str, _Record] = {}
 
     def failed(self, instance_id: str, message: str, *, may_start: bool) -> str | None:
-        """Count a failure; where there were enough in a row, start a cool-down and return its reason.
+        """Count a failure; after enough in a row, start a cool-down and return its reason, else None.
 
-        After a cool-down a single failure is enough.  ``may_start`` is false where the instance gets no work anyway.
+        After a cool-down a single failure is enough.  ``may_start`` is false if the instance gets no work anyway.
         """
         record = self._records.setdefault(instance_id, _Record())
         record.failures += 1
@@ -53,7 +53,7 @@ class CoolDowns:
         return record.reason
 
     def succeeded(self, instance_id: str) -> None:
-        """Start over with an instance: an attempt succeeded there, or its engine is a new one."""
+        """Forget the failures of an instance, because an attempt succeeded there."""
         self.forget(instance_id)
 
     def forget(self, instance_id: str) -> None:

@@ -39,10 +39,10 @@ class Drains:
         return instance_id in self._cordoned
 
     def start(self, instance: Instance, session: Session | None, reason: str, *, by_operator: bool) -> None:
-        """Drain an instance.  ``session`` is None while its executor is away.
+        """Drain an instance.  ``session`` is None while its executor is not connected.
 
-        Raises InvalidTransition where an operator drains an instance that is gone; its executor's own wish comes too
-        late then and does nothing.
+        Raises InvalidTransition if an operator drains an instance that is gone.  If its executor asks for that, nothing
+        happens.
         """
         if instance.state in GONE:
             if not by_operator:
@@ -60,9 +60,9 @@ class Drains:
         self.finish_if_empty(instance.instance_id)
 
     def lift(self, instance: Instance, session: Session | None) -> bool:
-        """Take a drain back, also that of an instance that is away; return whether it takes work again.
+        """Lift a drain, also of an instance without a session; return whether the instance takes work again.
 
-        Raises InvalidTransition where the instance is in no state to resume from and not cordoned.
+        Raises InvalidTransition if the instance is not cordoned, and neither draining, drained, starting nor READY.
         """
         instance_id, drained = instance.instance_id, instance.state in DRAINS
         if not drained and instance.state is not InstanceState.READY and instance.state not in STARTING:
@@ -89,7 +89,7 @@ class Drains:
             self._move(instance, InstanceState.DRAINED, instance.state_reason)
 
     def forget(self, instance_id: str) -> None:
-        """Drop a cordon together with its instance."""
+        """Drop the cordon of an instance that is forgotten."""
         if instance_id in self._cordoned:
             self._cordoned.discard(instance_id)
             log.warning("instance %s forgotten; its operator drain is lifted", instance_id)

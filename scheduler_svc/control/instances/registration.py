@@ -1,4 +1,4 @@
-"""What an executor says when it registers, and what it is answered."""
+"""An executor's registration, the scheduler's answer, and the reasons to refuse it."""
 
 from __future__ import annotations
 

@@ -19,12 +19,12 @@ class Session:
     link: ExecutorLink
     registered_at: float
     last_heard_at: float
-    lag_then_s: float  # event-loop lag accumulated by then: a lease runs later by what came since
+    lag_then_s: float  # all event-loop lag up to last_heard_at; later lag extends the lease
     control_up: bool = True
     outputs_up: bool = False
     leaving: bool = False  # the executor asked to be drained
     assigns: int = 0  # Assigns sent so far
-    resend: tuple[int, ...] = ()  # attempts whose output is wanted again once the output stream is up
+    resend: tuple[int, ...] = ()  # attempts whose output is requested again once the output stream is up
     grace: Timer | None = None  # runs while a stream is broken
 
     @property

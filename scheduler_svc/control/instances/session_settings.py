@@ -1,4 +1,4 @@
-"""What an operator sets for sessions."""
+"""The settings of sessions, leases and cool-downs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Executors' sessions: what follows when an executor comes, falls silent, reconnects or goes."""
+"""Executors' sessions and leases: what happens when an executor comes, falls silent, reconnects or goes."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ log = logging.getLogger(__name__)
 
 
 class Sessions:
-    """The sessions by instance, at most one each.  Bounded by the scheduler's bound on instances.
+    """The sessions by instance, at most one each.  Bounded by the scheduler's limit of instances.
 
-    Implements InstanceListener: attempts tell how their instances do.
+    Implements InstanceListener: attempts report failures and successes on their instances.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Sessions:
     # --- coming and going -------------------------------------------------------------------------
 
     def register(self, registration: Registration, link: ExecutorLink) -> Welcome:
-        """Open a session: an executor's control stream is up.
+        """Open a session for an executor whose control stream is up.
 
         Raises DuplicateInstance while another executor with this id is alive.
         """
@@ -86,7 +86,7 @@ class Sessions:
                 raise DuplicateInstance(instance_id)
             self._lose(old, "started again")
             old = None
-        self._forgive(spec)
+        self._forget_failures_of_old_engine(spec)
         now = self._clock.now()
         instance = self._scheduler.register(spec, now)
         keep = self._kept(instance_id, registration) if old is not None else ()
@@ -132,7 +132,7 @@ class Sessions:
         return session
 
     def outputs_opened(self, session_id: str) -> Session:
-        """Note that the output stream is up: the session is whole.  Raises UnknownSession."""
+        """Note that the output stream is up, which completes the session.  Raises UnknownSession."""
         session = self.by_id(session_id)
         session.outputs_up = True
         for number in session.resend:
@@ -144,14 +144,14 @@ class Sessions:
         return session
 
     def control_broken(self, session: Session, reason: str) -> None:
-        """Note that the control stream broke; after a grace the session is lost."""
+        """Note that the control stream broke; the session is lost after ``reconnect_grace_s``."""
         session.control_up = False
         self._broken(session, f"control stream broke: {reason}")
 
     def outputs_broken(self, session: Session, reason: str) -> None:
-        """Note that the output stream broke; after a grace the session is lost."""
+        """Note that the output stream broke; the session is lost after ``reconnect_grace_s``."""
         session.outputs_up = False
-        # What was under way on the stream is asked for again when it is back.
+        # Output that was lost with the stream is requested again when the stream is back.
         session.resend = tuple(a.number for a in self._attempts.on_instance(session.instance_id) if not a.fenced)
         self._broken(session, f"output stream broke: {reason}")
 
@@ -161,12 +161,12 @@ class Sessions:
             self._lose(session, f"said goodbye: {reason}" if reason else "said goodbye")
 
     def end_all(self, reason: str) -> None:
-        """End every session; what was said to its executor before still goes out."""
+        """End every session; messages that were queued before are still sent."""
         for session in list(self._sessions.values()):
             session.link.close(reason)
 
-    def heard(self, session: Session) -> None:
-        """Renew the session's lease: a message came."""
+    def renew_lease(self, session: Session) -> None:
+        """Renew the session's lease, because a message of its executor arrived."""
         session.last_heard_at = self._clock.now()
         session.lag_then_s = self._loop_lag.lost_s
 
@@ -180,14 +180,14 @@ class Sessions:
         message: str,
         facts: EngineFacts | None,
     ) -> None:
-        """Take in the state of an executor's engine.
+        """Take the state of an executor's engine.
 
-        ``progress`` is in [0, 1] while the engine starts, where known.  ``facts`` come with READY.
+        ``progress`` of the engine's start is in [0, 1]; None if unknown.  ``facts`` come with READY.
         """
         if not self._current(session):
             return
         instance = session.instance
-        self.heard(session)
+        self.renew_lease(session)
         if state is InstanceState.READY and facts is not None:
             self._engine_ready(session, facts)
         elif state is InstanceState.FAILED or instance.state in STARTING or instance.state in GONE:
@@ -211,10 +211,10 @@ class Sessions:
         log.info("instance %s is ready", session.instance_id)
 
     def heartbeat(self, session: Session, load: LoadReport) -> None:
-        """Take in a heartbeat."""
+        """Take a heartbeat, which renews the lease."""
         if not self._current(session):
             return
-        self.heard(session)
+        self.renew_lease(session)
         self._scheduler.report(session.instance_id, load, self._clock.now())
         session.link.acknowledge_heartbeat(load.number)
         cooling_down = self._cool_downs.reason(session.instance_id) is not None
@@ -222,10 +222,10 @@ class Sessions:
             self._recover(session, "heartbeats are back")
         self._wakeup.notify()
 
-    # --- what attempts tell -----------------------------------------------------------------------
+    # --- InstanceListener -------------------------------------------------------------------------
 
     def attempt_failed(self, instance_id: str, message: str) -> None:
-        """Let the instance cool down where attempts failed there one after the other."""
+        """Let the instance cool down if enough attempts in a row failed there."""
         session = self._sessions.get(instance_id)
         ready = session is not None and session.instance.state is InstanceState.READY
         reason = self._cool_downs.failed(instance_id, message, may_start=ready)
@@ -243,7 +243,7 @@ class Sessions:
     # --- draining ---------------------------------------------------------------------------------
 
     def drain(self, instance_id: str, reason: str, *, by_operator: bool) -> Instance:
-        """Give an instance nothing new; it is DRAINED once nothing is in flight.
+        """Give an instance no new work; it is DRAINED once nothing is in flight.
 
         An operator's drain outlives the executor; the executor's own ends with its engine.
         Raises InstanceNotFound, InvalidTransition.
@@ -253,7 +253,7 @@ class Sessions:
         return instance
 
     def resume(self, instance_id: str) -> Instance:
-        """Take a drain back, also that of an instance that is away.  Raises InstanceNotFound, InvalidTransition."""
+        """Lift a drain, also of an instance without a session.  Raises InstanceNotFound, InvalidTransition."""
         instance = self._scheduler.instance(instance_id)
         session = self._sessions.get(instance_id)
         takes_work_again = self._drains.lift(instance, session)
@@ -263,13 +263,13 @@ class Sessions:
             self._wakeup.notify()
         return instance
 
-    # --- time -------------------------------------------------------------------------------------
+    # --- checks that the watchdog runs ------------------------------------------------------------
 
     def check_leases(self) -> None:
-        """Suspect and lose the sessions of executors that are silent.  Called a few times per lease."""
+        """Make an instance SUSPECT after half a lease of silence, and LOST after ``lease_s``."""
         now = self._clock.now()
         for session in list(self._sessions.values()):
-            # A lease runs on receive time, less what this process itself was late to read.
+            # Silence counts from when a message was read, less the time by which this process read late.
             silence = now - session.last_heard_at - (self._loop_lag.lost_s - session.lag_then_s)
             if silence > self._settings.lease_s:
                 self._lose(session, f"silent for {silence:.1f} s")
@@ -279,7 +279,7 @@ class Sessions:
                 self._lose(session, "its output stream did not come up")
 
     def check_progress(self) -> None:
-        """Fence what runs on instances that stall, and let those work again that make progress."""
+        """Fence the attempts on instances that stall, and give work again to instances that recovered."""
         for verdict in self._scheduler.check_health(self._clock.now()):
             log.warning("instance %s is %s: %s", verdict.instance_id, verdict.state.value, verdict.reason)
             if verdict.state is InstanceState.STALLED:
@@ -291,7 +291,7 @@ class Sessions:
             self._wakeup.notify()
 
     def check_instances(self) -> None:
-        """Finish drains whose last reservation went without a word, and forget instances that are gone for long."""
+        """Finish drains whose last reservation ended without an event; forget instances gone for ``forget_after_s``."""
         now = self._clock.now()
         for instance in self._scheduler.instances():
             instance_id = instance.instance_id
@@ -305,10 +305,10 @@ class Sessions:
     # --- inside -----------------------------------------------------------------------------------
 
     def _kept(self, instance_id: str, registration: Registration) -> tuple[int, ...]:
-        """Return the held attempts that live on, by number.
+        """Return the held attempts that go on, by number.
 
-        An attempt the executor does not hold was lost on the way.  What is fenced the executor drops without a
-        further word, so its capacity is free as well.
+        An attempt that the executor does not hold was lost on the way.  Attempts that are not kept the executor drops
+        without reporting an end, so the capacity of fenced ones is free as well.
         """
         held = {h.number for h in registration.held if h.epoch == self._epoch}
         keep = []
@@ -319,14 +319,14 @@ class Sessions:
                 self._attempts.never_arrived(attempt)
         return tuple(keep)
 
-    def _forgive(self, spec: InstanceSpec) -> None:
-        """Start over where the engine is a new one: it is not to blame for what the one before did."""
+    def _forget_failures_of_old_engine(self, spec: InstanceSpec) -> None:
+        """Drop the cool-down if the engine is new: it is not to blame for failures of the old one."""
         known = self._scheduler.find_instance(spec.instance_id)
         if known is not None and known.spec.engine_start_id != spec.engine_start_id:
             self._cool_downs.forget(spec.instance_id)
 
     def _hold_back(self, session: Session) -> None:
-        """Give the instance nothing new before both streams are up, nor while it cools down."""
+        """Make the instance SUSPECT, so that it gets no work, until both streams are up and no cool-down runs."""
         if session.instance.state not in (InstanceState.READY, InstanceState.DRAINING):
             return
         reason = self._cool_downs.reason(session.instance_id)
@@ -362,7 +362,7 @@ class Sessions:
             self._lose(session, reason)
 
     def _recover(self, session: Session, reason: str) -> None:
-        """Take the instance of a whole session out of SUSPECT, unless it cools down."""
+        """Take the instance out of SUSPECT if both streams are up and no cool-down runs."""
         if session.grace is not None and session.up:
             session.grace.cancel()
             session.grace = None
@@ -371,7 +371,7 @@ class Sessions:
             return
         cool_down_reason = self._cool_downs.reason(session.instance_id)
         if cool_down_reason is not None:
-            self._move(instance, InstanceState.SUSPECT, cool_down_reason)  # that is the reason from now on
+            self._move(instance, InstanceState.SUSPECT, cool_down_reason)  # this is the reason from now on
             return
         self._scheduler.recover(session.instance_id, reason, self._clock.now())
         self._drains.finish_if_empty(session.instance_id)
@@ -383,7 +383,7 @@ class Sessions:
             self._recover(session, "its cool-down is over; it must prove itself")
 
     def _lose(self, session: Session, reason: str) -> None:
-        """End a session; what ran in it goes on elsewhere."""
+        """End a session; the attempts' requests go on elsewhere."""
         instance = session.instance
         self._close(session, reason)
         log.warning("instance %s is gone: %s", instance.instance_id, reason)
@@ -392,7 +392,7 @@ class Sessions:
         self._free(instance, instance.state_reason)
 
     def _free(self, instance: Instance, reason: str) -> None:
-        """Let go of everything an engine held that is gone."""
+        """End the attempts and free the reservations of an engine that is gone."""
         self._attempts.instance_lost(instance.instance_id, reason)
         self._handoffs.instance_lost(instance.instance_id, reason)
         self._scheduler.lose(instance.instance_id, reason, self._clock.now())
@@ -409,7 +409,7 @@ class Sessions:
         session.link.close(reason)
 
     def _current(self, session: Session) -> bool:
-        """Return whether this is still the instance's session: a late word of a replaced one changes nothing."""
+        """Return whether this is still the instance's session; late messages of a replaced one are ignored."""
         return self._sessions.get(session.instance_id) is session
 
     def _move(self, instance: Instance, state: InstanceState, reason: str) -> None:

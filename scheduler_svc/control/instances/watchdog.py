@@ -1,4 +1,4 @@
-"""Looks for what nothing announces: silent executors, stalled engines, models that no instance serves any more."""
+"""Checks for what no event reports: silent executors, stalled engines, models without an instance."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CHECK_S = 0.1
 
 
 class Watchdog:
-    """Runs every check that has to happen by itself."""
+    """Runs the periodic checks."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class Watchdog:
     ) -> None:
         """``orphan_timeout_s`` is how long a request waits for a model that no instance serves.
 
-        ``configured`` are the models that the configuration names: they are kept without an instance, too.
+        ``configured`` are the models that the configuration names: they are kept even without an instance.
         """
         self._scheduler = scheduler
         self._clock = clock
@@ -85,5 +85,5 @@ class Watchdog:
 
     def _served(self, model: str) -> bool:
         """Return whether an instance of the model takes requests, or starts."""
-        hopeful = STARTING | {InstanceState.READY}
-        return any(i.state in hopeful for i in self._scheduler.instances() if i.spec.model == model)
+        serving_or_starting = STARTING | {InstanceState.READY}
+        return any(i.state in serving_or_starting for i in self._scheduler.instances() if i.spec.model == model)

@@ -1,1 +1,1 @@
-"""Requests: from the door to their one end, and what is known of them."""
+"""Requests, from admission to their one end."""

@@ -16,12 +16,12 @@ from scheduler_svc.domain.scheduler import Scheduler
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Story:
-    """Everything that is known of one request."""
+    """The answer of ``Explain`` about one request."""
 
     live: LiveRequest
     history: Sequence[HistoryEntry]  # oldest first
     time_slices: Sequence[TimeSlice]  # from acceptance to its end, or to now
-    slo: Sequence[SloOutcome]  # against what happened so far
+    slo: Sequence[SloOutcome]  # each target, compared with what happened so far
     waiting_because: str  # for a request in the queue
     queue_position: int  # 1 is next; 0 when not queued
     ordering_key: str  # in words

@@ -47,22 +47,22 @@ class IntakeSettings:
     """Limits and defaults of admission."""
 
     arriving_limit: int = 4_096  # requests being validated and tokenized at the same time
-    default_deadline_s: float = 3_600.0  # for requests without a deadline: nothing waits for ever
+    default_deadline_s: float = 3_600.0  # for requests without one, so that none waits for ever
     sampling_defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # by model
 
 
 class _Arrival:
     """A submission that is being validated and tokenized."""
 
-    __slots__ = ("digest", "through")
+    __slots__ = ("digest", "done")
 
     def __init__(self, digest: bytes) -> None:
         self.digest = digest
-        self.through = asyncio.Event()
+        self.done = asyncio.Event()  # set when it is accepted or refused
 
 
 class Intake:
-    """Admits requests, attaches clients to requests that are known, and cancels."""
+    """Admits requests, attaches clients to requests that were admitted before, and cancels requests."""
 
     def __init__(
         self,
@@ -106,7 +106,7 @@ class Intake:
         while (twin := self._arriving.get(key)) is not None:
             if twin.digest != submission.digest:
                 raise RequestConflict(key.request_id)
-            await twin.through.wait()  # bounded: the deadline is part of the content
+            await twin.done.wait()  # bounded: the deadline is part of the content
         known = self._requests.find(key)
         if known is not None:
             return self._attach(known, submission)
@@ -120,13 +120,13 @@ class Intake:
             live = self._accept(request, submission, warnings, observed)
         finally:
             del self._arriving[key]
-            here.through.set()
+            here.done.set()
         return Subscription(live, self._loop_lag, after_token=submission.after_token, attached=False)
 
     async def first_pass(self, subscription: Subscription) -> None:
-        """Wait until the scheduling pass that follows a request's acceptance is over, whether it placed it or not.
+        """Wait until the scheduling pass after a request's acceptance is over, whether it placed the request or not.
 
-        If it did, the request's executor is told before the caller goes on (``Wakeup.answered``).
+        If it did, the Assign is written to the executor before the caller goes on (``Wakeup.answered``).
         """
         if not subscription.attached and subscription.live.state is RequestState.QUEUED:
             await self._wakeup.answered()
@@ -200,9 +200,9 @@ class Intake:
     async def _token_ids(
         self, submission: Submission, facts: EngineFacts, violations: list[FieldViolation], until: float
     ) -> Sequence[int]:
-        """Return the prompt's token ids; add to ``violations`` and return none where it has none.
+        """Return the prompt's token ids; none if the prompt is at fault, and then ``violations`` say why.
 
-        Raises DeadlineExceeded at ``until``: a chat template is somebody else's program and may never end.
+        Raises DeadlineExceeded at ``until``: a chat template is a program of the model's author and may never end.
         """
         prompt, known = submission.prompt, facts.tokenizer_hash
         if isinstance(prompt, TokenPrompt):
@@ -228,7 +228,7 @@ class Intake:
             digest=submission.digest,
             detached=submission.detached,
             warnings=warnings,
-            deadline_asked=submission.deadline_s is not None,
+            deadline_stated=submission.deadline_s is not None,
             observed=observed,
         )
         self._requests.admit(live)

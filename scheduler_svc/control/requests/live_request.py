@@ -1,4 +1,4 @@
-"""An accepted request, from acceptance to its one end and, in the record, after it."""
+"""An accepted request, from acceptance to its end, and after that in the record of ended requests."""
 
 from __future__ import annotations
 
@@ -70,25 +70,25 @@ class Reader(Protocol):
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class LiveRequest:
-    """One request with all that is known of it.  Times are seconds on the control clock."""
+    """One request with everything that is recorded about it.  Times are seconds on the control clock."""
 
     request: Request
     digest: bytes  # of the content: the same id with another digest is a conflict
     detached: bool
-    deadline_asked: bool = True  # the caller stated the deadline; else it only bounds the wait
+    deadline_stated: bool = True  # True: by the caller; False: a default that only bounds the wait
     warnings: tuple[str, ...] = ()
     state: RequestState = RequestState.QUEUED
     output: OutputLog = field(init=False)
     placements: list[Placement] = field(default_factory=list)
     history: list[HistoryEntry] = field(default_factory=list)
     outcome: Outcome | None = None
-    failed_on: frozenset[str] = frozenset()  # instances its attempts failed on
+    failed_on: frozenset[str] = frozenset()  # instances on which its attempts failed
     deadline_timer: Timer | None = None
     first_assigned_at: float | None = None
     prefill_ended_at: float | None = None  # of a split request: when its prefill leg ended
     first_token_at: float | None = None
     last_token_at: float | None = None
-    delivering: bool = False  # the current attempt has given tokens
+    delivering: bool = False  # the current attempt has delivered tokens
     cost: float = 0.0  # of ended attempts
     observed: RequestObserver = UNOBSERVED
     readers: list[Reader] = field(default_factory=list)
@@ -144,7 +144,7 @@ class LiveRequest:
 
     @property
     def about(self) -> dict[str, str]:
-        """The request and its trace, for ``extra`` of log lines."""
+        """The fields ``request`` and ``traceparent`` for a log line's ``extra``."""
         traceparent = self.observed.traceparent or self.request.trace_headers.get("traceparent", "")
         return {"request": str(self.key), "traceparent": traceparent}
 
@@ -167,12 +167,12 @@ class LiveRequest:
         if request.tpot_target_s is not None and self.first_token_at is not None and len(self.output) > 1:
             last = self.last_token_at if self.last_token_at is not None else now
             found.append(_slo("tpot", request.tpot_target_s, (last - self.first_token_at) / (len(self.output) - 1)))
-        if request.deadline_at is not None and self.deadline_asked:
+        if request.deadline_at is not None and self.deadline_stated:
             found.append(_slo("deadline", request.deadline_at - request.arrived_at, now - request.arrived_at))
         return found
 
     def forget_prompt(self) -> None:
-        """Free the prompt's memory once nothing needs it; a range keeps its length."""
+        """Free the prompt's memory once nothing needs it; a range of the same length takes its place."""
         self.request = replace(self.request, prompt_token_ids=range(self.request.prompt_tokens))
 
 

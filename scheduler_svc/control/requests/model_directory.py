@@ -1,4 +1,4 @@
-"""Knows which models can be asked for, and waits for a model to come."""
+"""Finds the model that a request names, and waits until the model can be served."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from scheduler_svc.domain.errors import (
 from scheduler_svc.domain.scheduler import Scheduler
 
 TOKENIZER_WAIT_S = 5.0
-"""How long a request waits for the tokenizer of a model whose instance is READY: it is on its way."""
+"""How long a request waits for the tokenizer of a model whose instance is READY: its executor is sending it."""
 
 
 class ModelDirectory:
-    """Keeps the facts of each model, as its latest READY instance reported them, also while that is away.
+    """Keeps the facts of each model, as its latest READY instance reported them, even after that instance is gone.
 
     Bounded by the models that the scheduler knows.
     """
@@ -30,18 +30,20 @@ class ModelDirectory:
         self._scheduler = scheduler
         self._clock = clock
         self._tokenizers = tokenizers
-        self._configured = configured  # named in the configuration: may be waited for before any instance came
+        self._configured = (
+            configured  # named in the configuration: requests may wait for them before any instance registers
+        )
         self._facts: dict[str, EngineFacts] = {}  # by model; bounded by the models the registry knows
         self._changed = asyncio.Event()
 
     def ready(self, model: str, facts: EngineFacts) -> None:
-        """Take in the facts of an instance that became READY."""
+        """Keep the facts of an instance that became READY."""
         self._facts[model] = facts
         self._facts = {name: known for name, known in self._facts.items() if name in self._known()}
         self.changed()
 
     def changed(self) -> None:
-        """Wake the requests that wait: an instance or a tokenizer came."""
+        """Wake the requests that wait, because an instance became READY or a tokenizer arrived."""
         self._changed.set()
         self._changed = asyncio.Event()
 
@@ -59,14 +61,14 @@ class ModelDirectory:
             if facts is not None and self._tokenizers.has(facts.tokenizer_hash):
                 return name, facts
             if wait:
-                await self._wait_for_change(until)
+                await self._wait_or_expire(until)
             elif facts is not None and self._clock.now() < min(until, tokenizer_by):
-                await self._change_or(min(until, tokenizer_by))
+                await self._wait_for_change(min(until, tokenizer_by))
             else:
                 raise NoInstance(name, self._why(name))
 
     def _name(self, model: str) -> str:
-        """Return the name of the model that is meant; empty where none is given and none is known yet."""
+        """Return the name of the model to serve; ``model`` itself while no model is known."""
         known = self._known()
         if not known or model in known:
             return model
@@ -80,7 +82,7 @@ class ModelDirectory:
         )
 
     def _known(self) -> frozenset[str]:
-        """Return every model with an instance, whatever its state, and those of the configuration."""
+        """Return the models with an instance in any state, and those that the configuration names."""
         return self._configured.union(self._scheduler.models_with_instances())
 
     def _why(self, model: str) -> str:
@@ -89,12 +91,14 @@ class ModelDirectory:
         states = self._scheduler.instance_states(model) if self._scheduler.instances(model) else "none has registered"
         return f"no instance has been ready yet: {states}"
 
-    async def _wait_for_change(self, until: float) -> None:
-        await self._change_or(until)
+    async def _wait_or_expire(self, until: float) -> None:
+        """Wait for a change.  Raises DeadlineExceeded at ``until``."""
+        await self._wait_for_change(until)
         if self._clock.now() >= until:
             raise DeadlineExceeded("while no instance served the model")
 
-    async def _change_or(self, until: float) -> None:
+    async def _wait_for_change(self, until: float) -> None:
+        """Wait for a change; return at ``until`` even without one."""
         timer = self._clock.call_at(until, self.changed)
         try:
             await self._changed.wait()

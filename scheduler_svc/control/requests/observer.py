@@ -1,6 +1,6 @@
 """The port through which requests are observed; telemetry implements it.
 
-Control tells what happened and goes on.  An observer returns at once, raises nothing and changes nothing; none of its
+Control reports events and does not wait.  An observer returns at once, raises nothing and changes nothing; none of its
 methods is called per token.  Times are seconds on the control clock.
 """
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 class FailoverCause(Enum):
     """Why a request is requeued."""
 
-    LOST = "lost"  # its instance, or the session with it
-    STALLED = "stalled"  # its instance makes no progress
-    FAILED = "failed"  # by the engine
-    REJECTED = "rejected"  # by the executor, before it started
-    RETURNED = "returned"  # by an executor that goes away
+    LOST = "lost"  # its instance or the session with it was lost
+    STALLED = "stalled"  # its instance made no progress
+    FAILED = "failed"  # the engine failed it
+    REJECTED = "rejected"  # the executor did not start it
+    RETURNED = "returned"  # an executor that shuts down gave it back
     UNDELIVERED = "undelivered"  # the Assign never arrived
-    MISMATCH = "mismatch"  # what arrived is not what the executor says it sent
+    MISMATCH = "mismatch"  # the output that arrived does not match what its executor reports
 
 
 class RequestObserver(Protocol):
@@ -46,7 +46,7 @@ class RequestObserver(Protocol):
         ...
 
     def decided(self, live: LiveRequest, decision: Decision, now: float) -> None:
-        """Note that the request is placed, and waits no more."""
+        """Note that the request is placed and no longer waits."""
         ...
 
     def sent(
@@ -56,7 +56,7 @@ class RequestObserver(Protocol):
         ...
 
     def reported(self, live: LiveRequest, decision: Decision, end: AttemptEnd, now: float) -> None:
-        """Note how an attempt ended, also one that is fenced: its request may be over."""
+        """Note how an attempt ended, even a fenced one, whose request may have ended before."""
         ...
 
     def first_token(self, live: LiveRequest, now: float) -> None:
@@ -93,7 +93,7 @@ class Observer(Protocol):
 
 
 class Unobserved:
-    """Implements RequestObserver and does nothing; the caller's trace context goes on to the executor as it came."""
+    """Implements RequestObserver and does nothing; executors get the caller's trace context unchanged."""
 
     traceparent = ""
 

@@ -9,7 +9,7 @@ from scheduler_svc.domain.errors import SchedulerError
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SloOutcome:
-    """One target of a request, and how it was met."""
+    """One target of a request, and whether it was met."""
 
     target: str  # "ttft" | "tpot" | "deadline"
     wanted_s: float

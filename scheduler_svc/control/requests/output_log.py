@@ -1,8 +1,8 @@
 """A request's output so far: the one buffer between its attempts and however many clients read it.
 
-A client holds nothing but a position in here, so a slow one costs no memory, tokens it has not read yet coalesce by
-themselves, and one that comes back reads on from where it was.  Bounded by the request's max_tokens: an attempt that
-sends more cannot be trusted.
+A client holds only a position in the log.  So a slow client costs no memory, the tokens that it has not read coalesce
+by themselves, and a client that attaches again reads on from its position.  The log is bounded by the request's
+max_tokens: an attempt that sends more cannot be trusted.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 TOKEN_BYTES = 70
-"""Memory that one token takes here, about."""
+"""Approximate bytes of memory per token in the log."""
 
 
 class TokenSlice(NamedTuple):
@@ -23,11 +23,11 @@ class TokenSlice(NamedTuple):
     token_ids: Sequence[int]
     text_offset: int  # of text in the whole output, Unicode code points
     text: str
-    logprobs: Sequence[bytes] | None  # one per token, a message each, empty if there is none; None when not asked for
+    logprobs: Sequence[bytes] | None  # one encoded message per token, b"" without one; None if not requested
 
 
 class OutputGap(Exception):
-    """Output does not fit what is there: the attempt that sent it cannot be trusted."""
+    """New output does not continue the log: the attempt that sent it cannot be trusted."""
 
 
 class OutputLog:
@@ -89,8 +89,8 @@ class OutputLog:
     ) -> bool:
         """Append tokens; return False if all of them were there already (sent again after a reconnect).
 
-        Raises OutputGap where positions are missing, where the overlap is partial (its text cannot be cut), past the
-        limit, and where text or log probabilities do not go with the tokens.
+        Raises OutputGap if positions are missing, if only a part overlaps (its text cannot be cut), if there are more
+        tokens than the limit, and if text or log probabilities do not belong to the tokens.
         """
         have, count = len(self.token_ids), len(token_ids)
         if first_index != have:
@@ -109,7 +109,7 @@ class OutputLog:
             self._segments.append((have, attempt))
         self.token_ids.extend(token_ids)
         if count > 1:
-            # The text of a run belongs to its last token: positions inside it carry none.
+            # Text that comes with several tokens belongs to the last of them; the others carry none.
             self._pieces.extend([""] * (count - 1))
             self._ends.extend([self._text_length] * (count - 1))
         self._text_length += len(text)

@@ -1,4 +1,4 @@
-"""Which requests there are, and the one way in which a request ends."""
+"""The live requests, the record of ended ones, and the one way in which a request ends."""
 
 from __future__ import annotations
 
@@ -58,11 +58,11 @@ class RequestTable:
         return iter(list(self._live.values()))
 
     def find(self, key: RequestKey) -> LiveRequest | None:
-        """Return a request that lives or is in the record; None where it is in neither."""
+        """Return a live or recorded request; None if there is none."""
         return self._live.get(key) or self._ended.get(key)
 
     def get(self, key: RequestKey) -> LiveRequest:
-        """Return a request that lives or is in the record.  Raises RequestNotFound."""
+        """Return a live or recorded request.  Raises RequestNotFound."""
         live = self.find(key)
         if live is None:
             raise RequestNotFound(key.request_id)
@@ -79,9 +79,9 @@ class RequestTable:
             live.deadline_timer = self._clock.call_at(live.request.deadline_at, lambda: self._expire(live))
 
     def end(self, live: LiveRequest, outcome: Outcome) -> bool:
-        """End a request; return False if it had ended: the first cause wins.
+        """End a request; return False if it had ended before: the first cause wins.
 
-        Its engine is told to stop, and its readers see the outcome.
+        It leaves the queue, its attempt is stopped, and its readers get the outcome.
         """
         if live.state.ended:
             return False

@@ -44,10 +44,10 @@ class Submission:
     """
 
     key: RequestKey
-    digest: bytes  # of everything that makes the content: model, prompt, sampling, targets
-    model: str  # empty: the only one
-    prompt: Prompt | None  # None when it is among the violations
-    sampling: Mapping[str, Any]  # fields of domain Sampling the caller set
+    digest: bytes  # of the content: model, prompt, sampling, targets
+    model: str  # empty: the only model served
+    prompt: Prompt | None  # None if it is at fault; then ``violations`` say why
+    sampling: Mapping[str, Any]  # the fields of the domain's Sampling that the caller set
     priority: Priority = Priority.NORMAL
     deadline_s: float | None = None
     ttft_target_s: float | None = None

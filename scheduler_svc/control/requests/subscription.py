@@ -1,4 +1,4 @@
-"""One client's view of a request: a position in its output and the events it has yet to see."""
+"""One client's view of a request: a position in its output, and which events are still to be sent."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Subscription:
         self.attached = attached
         self._loop_lag = loop_lag
         self.position = after_token
-        # Whoever joins late is told where the request runs now, not everywhere it has been.
+        # A client that attaches gets the current placement, not the earlier ones.
         self._placements_seen = max(0, len(live.placements) - 1) if attached else 0
         self._tail_sent = False
         self._waiter: asyncio.Future[None] | None = None
@@ -41,7 +41,7 @@ class Subscription:
                 self._paced_at = self._loop_lag.now()
 
     def close(self) -> None:
-        """Stop reading.  Does nothing to the request: ``Intake.leave`` does."""
+        """Stop reading.  ``Intake.leave`` decides whether the request goes on."""
         if self._waiter is not None and not self._waiter.done():
             self._waiter.cancel()
         if self in self.live.readers:

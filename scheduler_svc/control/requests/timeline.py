@@ -13,11 +13,11 @@ from scheduler_svc.domain.decision import Decision
 class TimeUse(Enum):
     """What a request spends time on."""
 
-    QUEUE = "queue"  # it waited for a place
-    PREFILL = "prefill"  # sent to an instance; its next output token was not there yet
-    TRANSFER = "transfer"  # split requests: prefill was over, the decode instance fetched its KV
-    DECODE = "decode"  # output tokens came
-    LOST = "lost"  # an attempt that failed gave nothing
+    QUEUE = "queue"  # waiting in the queue
+    PREFILL = "prefill"  # from being sent to an instance until the next output token
+    TRANSFER = "transfer"  # split requests: from prefill's end until the decode instance's first token
+    DECODE = "decode"  # output tokens arrived
+    LOST = "lost"  # time of a failed attempt that delivered no token
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,11 +32,11 @@ class TimeSlice:
 
 def timeline(live: LiveRequest, now: float) -> list[TimeSlice]:
     """Divide the time from acceptance to the request's end, or to ``now``: in order, without gap or overlap."""
-    return _Timeline(live).tell(now)
+    return _Timeline(live).slices(now)
 
 
 def in_order(history: Sequence[HistoryEntry]) -> list[HistoryEntry]:
-    """Sort a history by time: that a token was an instance's last is noted only when the instance is lost."""
+    """Sort a history by time: LAST_TOKEN is added later than it happened, once its attempt has failed."""
     return sorted(history, key=lambda entry: entry.at)
 
 
@@ -50,7 +50,7 @@ class _Timeline:
         self._use, self._where, self._since = TimeUse.QUEUE, "", self._arrived_at
         self._attempt_from = 0  # index of the attempt's first slice
 
-    def tell(self, now: float) -> list[TimeSlice]:
+    def slices(self, now: float) -> list[TimeSlice]:
         end = now
         for entry in in_order(self._live.history):
             self._take(entry)
@@ -84,17 +84,17 @@ class _Timeline:
             self._attempt_from = len(self._slices)
 
     def _lose(self) -> None:
-        """Count the time as lost that the attempt spent without a token; what was decoded was delivered and is not."""
+        """Count the attempt's time before its first token as LOST; what it decoded was delivered, so is not lost."""
         for index in range(self._attempt_from, len(self._slices)):
-            if self._slices[index].use in (TimeUse.PREFILL, TimeUse.TRANSFER) and not self._gave(index):
+            if self._slices[index].use in (TimeUse.PREFILL, TimeUse.TRANSFER) and not self._delivered(index):
                 self._slices[index] = replace(self._slices[index], use=TimeUse.LOST)
         self._attempt_from = len(self._slices)
 
-    def _gave(self, index: int) -> bool:
+    def _delivered(self, index: int) -> bool:
         return any(later.use is TimeUse.DECODE for later in self._slices[index:])
 
     def _turn(self, at: float, use: TimeUse, where: str) -> None:
-        """From ``at`` on its time goes to something else."""
+        """End the current slice at ``at`` and begin one of ``use``."""
         if at > self._since:
             start_s = self._since - self._arrived_at
             self._slices.append(

@@ -17,7 +17,7 @@ class ChatTurn:
 
 
 class PromptError(Exception):
-    """The caller's prompt cannot be rendered or tokenized; the message says why in a sentence."""
+    """The caller's prompt cannot be rendered or tokenized; the message says why, in one sentence."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

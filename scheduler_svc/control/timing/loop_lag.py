@@ -1,7 +1,7 @@
-"""How far the scheduler's event loop lags, and what follows from it.
+"""Measures how far the scheduler's event loop lags.
 
-Two things do: clients' tokens are coalesced while it lags (one message of several tokens costs what one of one token
-costs), and leases run later by the lag (a busy scheduler must not declare its fleet dead).
+Two things depend on it.  While the loop lags, a client's tokens are coalesced: a message of several tokens costs as
+much as a message of one.  And leases are extended by the lag, so that a busy scheduler does not lose its fleet.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class LoopLag:
             self.observe(self._clock.now() - due)
 
     def observe(self, lag_s: float) -> None:
-        """Take in one measurement, in seconds."""
+        """Take one measurement, in seconds."""
         self.lag_s = max(0.0, lag_s)
         self._on_lag(self.lag_s)
         self.busy = self.lag_s > BUSY_LAG_S

@@ -10,9 +10,9 @@ from scheduler_svc.domain.errors import DeadlineExceeded
 
 
 class TimeLimit:
-    """``async with TimeLimit(clock, until, where):`` cancels its body at ``until``; then raises DeadlineExceeded.
+    """``async with TimeLimit(clock, until, where):`` cancels its body at ``until`` and raises DeadlineExceeded.
 
-    A cancellation from elsewhere stays one, also when it comes at the same moment.
+    If somebody else cancels the task, even at the same moment, the cancellation goes on.
     """
 
     def __init__(self, clock: Clock, until: float, where: str) -> None:

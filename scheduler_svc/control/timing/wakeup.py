@@ -1,4 +1,4 @@
-"""One bit that says that there may be something to schedule."""
+"""A flag that wakes the dispatcher, and a wait for the scheduling pass that follows."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Wakeup:
         self._event.clear()
 
     def answer(self) -> None:
-        """Say that a pass is over: what it decided has been handed to the executors' streams."""
+        """Report that a pass is over: what it decided is in the outboxes of the executors' streams."""
         self._answered.set()
         self._answered = asyncio.Event()
 
@@ -31,8 +31,8 @@ class Wakeup:
         """Wait for the pass that the latest ``notify`` asked for; return at once where none is due.
 
         The wait is bounded by that one pass, which the dispatcher makes as soon as it gets its turn.  The event loop
-        resumes tasks in the order in which they were woken, so a stream that waits for messages gets to write what
-        the pass decided before the caller of this goes on.
+        resumes tasks in the order in which they were woken, so a stream that waits for messages writes what the
+        pass decided before the caller of this method goes on.
         """
         if self._event.is_set() and not self._closed:
             await self._answered.wait()

@@ -1,1 +1,1 @@
-"""What is counted and shown of the fleet."""
+"""Counts and snapshots for clients that watch the fleet."""

@@ -1,10 +1,10 @@
-"""Decides whether a request met its targets.  Telemetry and the live view count by this.
+"""Decides whether a request met its targets.  Telemetry and FleetStatistics count by it.
 
-What failed or was refused met none, unless that was the caller's doing.
+A request that failed or was refused met no target, unless the caller was at fault: then it does not count.
 
-A model without an instance misses its targets as long as it is known: while a lost instance is remembered (its requests
-end with NoInstance, or expire), and for good where the configuration names it.  Once its last instance is forgotten, a
-request for it is one for an unknown model; unless no model is known at all, which is NoInstance again.
+Requests for a model without an instance miss their targets while the model is known: as long as a lost instance is
+remembered (they end with NoInstance, or expire), and always if the configuration names the model.  After that they end
+with UnknownModel and do not count; but if no model at all is known, they end with NoInstance and count.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ CALLERS_OWN = (InvalidRequest, RequestConflict, UnknownModel)
 """Errors that are the caller's own and say nothing about the service."""
 
 LEFT = (asyncio.CancelledError, RequestCancelled)
-"""Errors that mean that the caller did not want the answer any more."""
+"""Errors that mean that the caller no longer wanted the answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ NOTHING_COUNTS = Attainment()
 
 
 def of_refused(submission: Submission, error: BaseException) -> Attainment:
-    """Judge a refused request: it missed all targets it stated, and ``ANY``, unless that was the caller's doing."""
+    """Judge a refused request: it missed all targets it stated, and ``ANY``, unless the caller was at fault."""
     if isinstance(error, (*CALLERS_OWN, *LEFT)):
         return NOTHING_COUNTS
     stated = {"ttft": submission.ttft_target_s, "tpot": submission.tpot_target_s, "deadline": submission.deadline_s}

@@ -1,7 +1,7 @@
-"""Counts what happens and keeps the latest decisions and failovers, for clients that watch the fleet.
+"""Counts events and keeps the latest decisions and failovers, for clients that watch the fleet.
 
-It is always on, whatever telemetry is: it stands before another observer and passes everything on.  Its memory is
-bounded: the buckets of five minutes, and the latest few decisions and failovers.
+It is always on, with or without telemetry: it gets every event first and passes it on to the next observer.  Its memory
+is bounded: the buckets of five minutes, and the latest few decisions and failovers.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class RecentFailover:
 
 
 class FleetStatistics:
-    """Implements Observer; ``counts``, ``decisions`` and ``failovers`` are what it knows."""
+    """Implements Observer; ``counts``, ``decisions`` and ``failovers`` hold the results."""
 
     def __init__(self, watched_by: Observer, default_targets: Mapping[Priority, Targets], now: float) -> None:
         self._next = watched_by
@@ -103,7 +103,7 @@ class FleetStatistics:
 
 
 class CountedRequest:
-    """Implements RequestObserver."""
+    """Implements RequestObserver: counts one request and passes every event on."""
 
     __slots__ = ("_next", "_statistics", "_submission")
 
@@ -125,30 +125,30 @@ class CountedRequest:
 
     def accepted(self, live: LiveRequest, now: float) -> None:
         """Count the accepted request."""
-        self._submission = None  # holds the prompt once more
+        self._submission = None  # frees its copy of the prompt
         self._statistics.accepted(now)
         self._next.accepted(live, now)
 
     def decided(self, live: LiveRequest, decision: Decision, now: float) -> None:
-        """Pass it on."""
+        """Pass the event on."""
         self._next.decided(live, decision, now)
 
     def sent(
         self, live: LiveRequest, now: float, *, attempt_number: int, instance_id: str, phase: Phase
     ) -> Mapping[str, str]:
-        """Pass it on."""
+        """Pass the event on."""
         return self._next.sent(live, now, attempt_number=attempt_number, instance_id=instance_id, phase=phase)
 
     def reported(self, live: LiveRequest, decision: Decision, end: AttemptEnd, now: float) -> None:
-        """Pass it on."""
+        """Pass the event on."""
         self._next.reported(live, decision, end, now)
 
     def first_token(self, live: LiveRequest, now: float) -> None:
-        """Pass it on."""
+        """Pass the event on."""
         self._next.first_token(live, now)
 
     def handed_over(self, live: LiveRequest, took_s: float) -> None:
-        """Pass it on."""
+        """Pass the event on."""
         self._next.handed_over(live, took_s)
 
     def moved_on(self, live: LiveRequest, cause: FailoverCause, why: str, now: float) -> None:

@@ -1,7 +1,7 @@
 """Snapshots of the fleet for clients that watch it.
 
-Nothing is kept per watcher: each is shown what is current when its turn comes, so one that reads slowly misses
-snapshots instead of piling them up.
+Nothing is kept per watcher: each gets the snapshot that is current when it reads, so a slow watcher misses snapshots
+instead of piling them up.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ WATCHERS_LIMIT = 32
 """Clients that may watch at the same time; the next is refused."""
 
 FRESH_S = 0.1
-"""Seconds that a snapshot is shared by all watchers for."""
+"""Seconds for which all watchers share one snapshot."""
 
 LATEST_S = 10.0
-"""Seconds that rates are averaged over."""
+"""Seconds over which rates are averaged."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -95,10 +95,10 @@ class FleetWatch:
         return self._latest
 
     def _take(self, now: float) -> FleetSnapshot:
-        scheduler, tally = self._scheduler, self._statistics
+        scheduler, statistics = self._scheduler, self._statistics
         queues = scheduler.queues()
         waiting = sum(queue.waiting for queue in queues.values())
-        since_start = tally.counts.since_start(now)
+        since_start = statistics.counts.since_start(now)
         return FleetSnapshot(
             taken_at=now,
             uptime_s=since_start.span_s,
@@ -109,9 +109,9 @@ class FleetWatch:
             queues=queues,
             running=max(0, len(self._requests) - waiting),
             waiting=waiting,
-            latest=tally.counts.last(LATEST_S, now),
-            recent=tally.counts.last(WINDOW_S, now),
+            latest=statistics.counts.last(LATEST_S, now),
+            recent=statistics.counts.last(WINDOW_S, now),
             since_start=since_start,
-            decisions=tuple(reversed(tally.decisions)),
-            failovers=tuple(reversed(tally.failovers)),
+            decisions=tuple(reversed(statistics.decisions)),
+            failovers=tuple(reversed(statistics.failovers)),
         )

@@ -12,7 +12,7 @@ BUCKET_S = 5.0
 """Seconds of one bucket."""
 
 WINDOW_S = 300.0
-"""Seconds that buckets are kept for."""
+"""Seconds for which buckets are kept."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -47,7 +47,7 @@ class Stretch:
 
 
 class RollingCounts:
-    """Counts in buckets of ``BUCKET_S``; those older than ``WINDOW_S`` live on in the total only."""
+    """Counts in buckets of ``BUCKET_S``; those older than ``WINDOW_S`` stay in the total only."""
 
     def __init__(self, now: float) -> None:
         self._started_at = now
@@ -55,14 +55,14 @@ class RollingCounts:
         self._buckets: deque[tuple[int, Counts]] = deque([(0, Counts())], maxlen=round(WINDOW_S / BUCKET_S) + 1)
 
     def open(self, now: float) -> Iterable[Counts]:
-        """Return the counts in which something that happens now is counted: all of them."""
+        """Return all counts to which an event at ``now`` must be added."""
         number = self._number(now)
         if self._buckets[-1][0] != number:
             self._buckets.append((number, Counts()))
         return self._total, self._buckets[-1][1]
 
     def last(self, span_s: float, now: float) -> Stretch:
-        """Return the counts of the last ``span_s`` seconds, and up to a bucket more; less where the start is nearer."""
+        """Return the counts of the last ``span_s`` seconds, rounded up to a bucket, but none from before the start."""
         first = self._number(max(self._started_at, now - min(span_s, WINDOW_S)))
         counts = Counts()
         for number, bucket in self._buckets:

@@ -1,1 +1,1 @@
-"""What each instance has promised and has free, in slots and KV tokens."""
+"""What is free and what is reserved on each instance, in slots and KV tokens."""

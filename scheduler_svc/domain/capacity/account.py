@@ -1,4 +1,4 @@
-"""What one instance has free and what it has promised."""
+"""What one instance has free and what is reserved on it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from scheduler_svc.domain.prediction.pace import CPU_PRIOR, Pace
 
 
 class Account:
-    """An instance's figures in the ledger: what it has free, what it has promised and when that is predicted to end.
+    """An instance's figures: what is free, what is reserved and when the reservations are predicted to end.
 
-    The figures that candidates are judged by are worked out when something changes, not when they are read: a
-    scheduling pass reads every account for every request.  Times are seconds on the scheduler's clock.
+    The figures that candidates are compared by are computed when something changes, not when they are read, because
+    a scheduling pass reads every account for every request.  Times are seconds on the scheduler's clock.
     """
 
     __slots__ = (
@@ -61,30 +61,30 @@ class Account:
         self.instance_id = instance_id
         self.facts: EngineFacts | None = None
         self.pace: Pace = CPU_PRIOR
-        # capacity, as the engine says
+        # capacity of the engine
         self.max_running = 0  # sequences
-        self.lookahead = 0  # sequences that may queue at the engine beyond those
+        self.lookahead = 0  # sequences beyond max_running that may queue at the engine
         self.chunk = 0  # tokens of one iteration
         self.capacity = 0  # KV tokens
         self.block = 1  # tokens
         self.max_model_len = 0  # tokens
         self.price_per_s = 0.0
-        # what is promised
+        # what is reserved
         self.reservations: dict[int, Reservation] = {}  # by attempt number, oldest first
-        self.live_not_critical = 0  # of them not CRITICAL
+        self.live_not_critical = 0  # reservations that hold a slot and are not CRITICAL
         self.reserved_tokens = 0
-        self.parked = 0  # of those, holding KV tokens but no slot
-        self.unseen: dict[int, Reservation] = {}  # not yet in the engine's figures
+        self.parked = 0  # reservations that hold KV tokens but no slot
+        self.unseen: dict[int, Reservation] = {}  # reservations not yet in the engine's figures
         self.unseen_tokens = 0
-        self.queued: dict[int, Reservation] = {}  # lookahead, oldest first
-        self.lookahead_tokens = 0  # prompt tokens of those
-        self.pending: dict[int, Reservation] = {}  # before their first token
-        self.pending_s = 0.0  # seconds of engine time those want for prefill
-        self.busy_until = 0.0  # when the last of those is thought to be prefilled
+        self.queued: dict[int, Reservation] = {}  # reservations that queue at the engine, oldest first
+        self.lookahead_tokens = 0  # prompt tokens of ``queued``
+        self.pending: dict[int, Reservation] = {}  # reservations before their first token
+        self.pending_s = 0.0  # seconds of engine time to prefill ``pending``
+        self.busy_until = 0.0  # when the last of ``pending`` is predicted to be prefilled
         self.finishes: list[float] = []  # predicted ends, sorted
-        # what the engine says
+        # what the engine reported last
         self.kv_used = 0  # tokens
-        self.freed_since_report = 0  # tokens, of what that figure holds
+        self.freed_since_report = 0  # tokens of ``kv_used`` that were freed after the report
         self.last_chosen = 0  # number of the last attempt placed here
         self._recount()
 
@@ -122,7 +122,7 @@ class Account:
         self._recount()
 
     def enter(self, reservation: Reservation, now: float) -> None:
-        """Take the capacity of a reservation; beyond ``max_running`` it queues at the engine."""
+        """Take the capacity of a reservation; beyond ``max_running`` its request queues at the engine."""
         number = reservation.attempt_number
         if self.live >= self.max_running:
             self.queued[number] = reservation
@@ -192,7 +192,7 @@ class Account:
         self._recount()
 
     def report(self, load: LoadReport) -> None:
-        """Take an engine's own figures; reservations its ``last_assign`` covers are part of them from now on."""
+        """Take the engine's own figures.  From now on they include the reservations up to its ``last_assign``."""
         for number, reservation in list(self.unseen.items()):
             if 0 < reservation.assign_number <= load.last_assign:
                 reservation.seen = True
@@ -214,7 +214,7 @@ class Account:
         return self.prompt_limit_leaving_reserve < 0 < self.free_slots
 
     def used_tokens(self) -> int:
-        """Return KV tokens in use: those promised or, if more, those reported and what the report has not seen."""
+        """Return KV tokens in use: the reserved ones or, if more, those reported plus those not yet in the report."""
         reported = max(0, self.kv_used - self.freed_since_report)
         return max(self.reserved_tokens, reported + self.unseen_tokens)
 
@@ -223,15 +223,15 @@ class Account:
         free = self.max_running - live
         used = self.used_tokens()
         self.live = live
-        self.free_slots = free  # negative: so many queue at the engine
+        self.free_slots = free  # negative: that many sequences queue at the engine
         self.free_tokens = (self.capacity - used) // self.block * self.block
         self.fullness = max(live / self.max_running, used / self.capacity) if self.max_running else 1.0
         running = min(live + 1, self.max_running)
         pace = self.pace
         # seconds of an iteration once one more sequence is there
         self.decode_token_s = pace.base_s + pace.running_s * running + pace.kv_token_s * used
-        # Half of what wants prefill is left on average.  Where first tokens are overdue this keeps an instance that
-        # does not deliver from looking idle.
+        # On average half of the pending prefill is still to be done.  Without this floor an instance whose first
+        # tokens are overdue would look idle.
         floor = self.pending_s / 2
         self.prompt_limit = self._longest_prompt(free)  # longest prompt that may be sent now, tokens; -1: none
         self.prompt_limit_leaving_reserve = self.prompt_limit  # the same if one slot must stay free for CRITICAL

@@ -1,4 +1,4 @@
-"""The head of a queue that fits nowhere claims an instance; requests that go before it must not delay it."""
+"""The claim of a queue's head that fits nowhere: requests that go before the head must not delay it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _LOOKED_AT = 16  # instances considered for a claim: those with the most free KV
 
 
 class Claim:
-    """An instance, and when the claimant, the head of a queue, is predicted to fit there.
+    """The instance that a queue's head (the claimant) waits for, and when it is predicted to fit there.
 
-    A request that is backfilled there must leave the claimant's capacity free at that time: it is predicted to be
-    over by then, or it fits beside the claimant.  Predictions err, so only ``backfills`` requests are let in on the
-    promise to be over; after that the instance empties until the claimant fits.
+    A request that is backfilled there must leave the claimant's capacity free at that time: it fits beside the
+    claimant, or it is predicted to be over by then.  Predictions err, so only ``backfills`` requests are let in
+    because of such a prediction; after them the instance empties until the claimant fits.
     """
 
     __slots__ = ("account", "backfills_left", "fits_at", "leaves_reserve", "spare_slots", "spare_tokens")
@@ -32,7 +32,7 @@ class Claim:
         self.spare_slots = 0
 
     def look_ahead(self, demand: Demand, now: float) -> None:
-        """Predict when the claimant fits, and what is left beside it then."""
+        """Predict when the claimant fits, and how many slots and KV tokens are left beside it then."""
         account = self.account
         self.leaves_reserve = demand.must_leave_reserve and account.max_running > 1
         tokens = account.free_tokens - self._blocks(demand)
@@ -40,7 +40,7 @@ class Claim:
         slots_beside_reserve = account.max_running - 1 - account.live_not_critical
         at = now
         if not self._fits(tokens, slots, slots_beside_reserve):
-            at = inf  # if the engine reports more in use than we know of
+            at = inf  # it stays so if the engine reports more KV tokens in use than are reserved
             for reservation in sorted(account.reservations.values(), key=lambda r: r.finish_at):
                 tokens += reservation.tokens
                 slots += 1
@@ -53,7 +53,7 @@ class Claim:
         self.spare_slots = max(0, (min(slots, slots_beside_reserve) if self.leaves_reserve else slots) - 1)
 
     def _fits(self, tokens: int, slots: int, slots_beside_reserve: int) -> bool:
-        """Whether the claimant fits with ``tokens`` beside it; it may queue at an engine where nothing else does."""
+        """Whether the claimant fits, with ``tokens`` KV tokens left over; it may be first in the engine's queue."""
         if self.leaves_reserve:
             return tokens >= 0 and slots > 0 and slots_beside_reserve > 0
         return tokens >= 0 and slots >= 0

@@ -9,7 +9,7 @@ from scheduler_svc.domain.request import Request
 
 @dataclass(slots=True, kw_only=True)
 class Demand:
-    """What a request needs of an instance to run there; made anew for every try to place it."""
+    """What a request needs of an instance to run there; made again for every try to place it."""
 
     request: Request
     prompt_tokens: int  # to prefill: tokens that earlier attempts emitted are included
@@ -18,7 +18,7 @@ class Demand:
     total_tokens: int  # prompt and all that max_tokens allows
     started: bool  # its first token was delivered by an earlier attempt
     must_leave_reserve: bool  # it may not take the last free slot, which is reserved for CRITICAL requests
-    excluded: frozenset[str] = frozenset()  # instances to avoid where others are
+    excluded: frozenset[str] = frozenset()  # instances to avoid if another one can serve it
 
     @property
     def constrained(self) -> bool:

@@ -1,4 +1,4 @@
-"""KV cache is handed out in whole blocks."""
+"""Rounds KV tokens up to whole blocks, in which engines hand out their KV cache."""
 
 from __future__ import annotations
 

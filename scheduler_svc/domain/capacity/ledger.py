@@ -1,4 +1,4 @@
-"""All that is promised on all instances."""
+"""All reservations on all instances."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Ledger:
         self._account(reservation).first_token(reservation, now)
 
     def cover(self, reservation: Reservation, tokens: int) -> None:
-        """Raise a reservation that is smaller than ``tokens`` KV tokens to that, in whole blocks."""
+        """Raise a reservation to at least ``tokens`` KV tokens, in whole blocks."""
         if tokens > reservation.tokens:
             account = self._account(reservation)
             account.grow(reservation, whole_blocks(tokens, account.block))

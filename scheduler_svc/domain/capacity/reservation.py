@@ -50,7 +50,7 @@ class Reservation:
         finish_in_s: float,
         prefills: bool = True,
     ) -> None:
-        self.attempt_number = 0  # given by the ledger
+        self.attempt_number = 0  # set by the ledger
         self.key = key
         self.instance_id = instance_id
         self.tokens = tokens  # KV tokens held, whole blocks
@@ -58,7 +58,7 @@ class Reservation:
         self.output_tokens = output_tokens  # predicted, of this attempt
         self.emitted_tokens = emitted_tokens  # by earlier attempts
         self.max_tokens = max_tokens  # of the request
-        self.critical = critical  # of the class that may take the reserved slot
+        self.critical = critical  # whether its request is CRITICAL and so may take the reserved slot
         self.made_at = made_at
         self.first_token_in_s = first_token_in_s  # predicted, from made_at
         self.token_s = token_s  # predicted, per token after the first
@@ -67,5 +67,5 @@ class Reservation:
         self.prefill_s = 0.0  # seconds of engine time until the first token
         self.parked = False  # its sequence is over, its KV blocks are still held: a prefill leg waiting to be fetched
         self.assign_number = 0  # 0: not sent yet
-        self.seen = False  # in the engine's own figures
+        self.seen = False  # whether the engine's own figures include it
         self.first_token_at: float | None = None

@@ -1,4 +1,4 @@
-"""Keeps instances true to what their engines report."""
+"""Updates instances with what their engines report."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from scheduler_svc.domain.prediction.predictor import Predictor
 from scheduler_svc.domain.progress_watch import ProgressWatch
 from scheduler_svc.domain.settings import SchedulerSettings
 
-#: States that an engine which says it is ready does not change.
+#: States in which an instance stays when its engine reports that it is ready.
 _STAYS = frozenset({*DRAINS, InstanceState.READY, InstanceState.STALLED})
 
 
 class Fleet:
-    """Takes what engines report into their instances: facts, heartbeats, progress, and their end."""
+    """Updates instances with the facts, heartbeats and end of their engines, and judges their progress."""
 
     def __init__(self, registry: Registry, ledger: Ledger, settings: SchedulerSettings) -> None:
         self._registry = registry
@@ -81,7 +81,7 @@ class Fleet:
         return self._ledger.release_all(instance.account, now)
 
     def check_health(self, now: float) -> list[HealthVerdict]:
-        """Judge all instances by their progress and make the changes of state that are due; returns those."""
+        """Judge every instance by its progress and change the states that need it.  Returns the changes."""
         verdicts = []
         for instance in self._registry.all():
             verdict = judge(instance, self._settings, now)

@@ -14,7 +14,7 @@ _MAX_DOUBLINGS = 3
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HealthVerdict:
-    """A change of state that progress, or the lack of it, calls for."""
+    """A change of state that is due because an engine stalls or makes progress again."""
 
     instance_id: str
     state: InstanceState
@@ -46,7 +46,7 @@ def _stalled(instance: Instance, load: LoadReport, settings: SchedulerSettings, 
     held = max(load.unfinished, len(instance.account.reservations) - len(instance.account.unseen))
     reason = f"holds {held} requests and did no iteration for {idle_s:.1f} s"
     if load.known_wait:
-        reason += f" (said: {load.known_wait})"
+        reason += f" (the engine reports: {load.known_wait})"
     return HealthVerdict(instance_id=instance.instance_id, state=InstanceState.STALLED, reason=reason)
 
 

@@ -19,16 +19,16 @@ _SERVICE_FORGETTING = 0.98
 _TYPICAL_PROMPT = 256  # tokens, where nothing was seen yet
 _TYPICAL_OUTPUT = 128
 _WHOLE = (InstanceRole.GENERAL, InstanceRole.HYBRID)
-# Where nothing else is there, whole requests run on those that decode, and on those that prefill only in need.
+# If no instance is meant for whole requests, DECODING ones run them, and PREFILLING ones if there is no other.
 _INSTEAD = (InstanceRole.DECODING, InstanceRole.PREFILLING)
 
 
 class Pool:
-    """Sorts the instances of one model by what they can take now, anew only after one of them changed."""
+    """Sorts the instances of one model by what they can take now, again only after one of them changed."""
 
     def __init__(self, model: str) -> None:
         self.model = model
-        self.queue: ModelQueue | None = None  # once a request of the model came
+        self.queue: ModelQueue | None = None  # None before the first request of the model
         self.changed = False  # capacity or members changed since the last pass
         self._members: dict[str, Instance] = {}
         self._stale = True
@@ -40,7 +40,7 @@ class Pool:
         self._prefillers: tuple[Account, ...] = ()
         self._decoders: tuple[Account, ...] = ()
         self._service = ForgettingMean(_SERVICE_FORGETTING)
-        self.claim: Claim | None = None  # of the head, where it fits nowhere
+        self.claim: Claim | None = None  # of a head that fits nowhere
         self.claimant: WaitingRequest | None = None
         self._pace = CPU_PRIOR
         self._pace_until = float("-inf")
@@ -63,7 +63,7 @@ class Pool:
         self.invalidate()
 
     def invalidate(self) -> None:
-        """Note that an instance changed: everything is worked out anew, and a pass is due."""
+        """Note that an instance changed: everything is computed again, and a pass is due."""
         self._stale = True
         self.changed = True
 
@@ -76,7 +76,7 @@ class Pool:
 
     @property
     def unavailable(self) -> tuple[tuple[str, str, str], ...]:
-        """The other instances, as instance id, what takes it out ("state", "role"), and why in words."""
+        """The other instances: id, what takes the instance out ("state" or "role"), and the reason in words."""
         if self._stale:
             self._refresh()
         return self._unavailable
@@ -97,7 +97,7 @@ class Pool:
 
     @property
     def specialists(self) -> bool:
-        """Whether whole requests run on instances meant for legs, as no others are there."""
+        """Whether whole requests run on instances meant for legs, because there are no others."""
         if self._stale:
             self._refresh()
         return self._specialists
@@ -141,7 +141,7 @@ class Pool:
         return ", ".join(f"{n} {state}" for state, n in sorted(counts.items())) or "none registered"
 
     def pace(self, now: float) -> Pace:
-        """Return the mean pace of its instances, or a prior where none is READY.  It may be a second old."""
+        """Return the mean pace of the READY instances, at most a second old; a prior if there is none."""
         if self._stale or now >= self._pace_until:
             self._pace = self._mean_pace()
             self._pace_until = now + _PACE_AGE_S
@@ -164,7 +164,7 @@ class Pool:
         self._service.add(seconds)
 
     def service_s(self, now: float) -> float:
-        """Return seconds a request is on an instance, on average."""
+        """Return the mean seconds that a request is on an instance."""
         if self._service.count:
             return self._service.value
         return self.pace(now).service_s(_TYPICAL_PROMPT, _TYPICAL_OUTPUT)

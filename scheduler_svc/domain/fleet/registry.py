@@ -26,13 +26,13 @@ class Registry:
     # ------------------------------------------------------------------ changes
 
     def register(self, spec: InstanceSpec, now: float) -> Instance:
-        """Enter an instance, or take the new spec of one that is there.
+        """Register an instance, or update one that is registered.
 
-        An instance that is there with the same ``engine_start_id`` keeps facts, figures and state (a reconnect); but
-        one that is starting, LOST or FAILED starts over and has to prove itself again.  With another
-        ``engine_start_id`` the engine known so far is LOST and the instance starts over: let go of what that engine
-        held (``Scheduler.lose``) first.  A role set by an administrator stays, unless the executor was started anew
-        to embed, or no longer to.
+        With the same ``engine_start_id`` (a reconnect) an instance keeps facts, figures and state; but one that is
+        starting, LOST or FAILED starts over at DOWNLOADING.  With another ``engine_start_id`` the old engine counts
+        as LOST and the instance starts over: call ``Scheduler.lose`` first, to free what the old engine held.
+
+        A role that an administrator set stays, unless the executor now embeds and did not before, or the reverse.
 
         Raises LimitReached.
         """
@@ -106,7 +106,7 @@ class Registry:
         return instance
 
     def forget(self, instance_id: str) -> None:
-        """Take an instance out of the record.  Raises InstanceNotFound."""
+        """Remove an instance that is gone.  Raises InstanceNotFound."""
         instance = self.get(instance_id)
         self.pool_of(instance).remove(instance)
         del self._instances[instance_id]
@@ -138,7 +138,7 @@ class Registry:
     # ------------------------------------------------------------------ models
 
     def pool(self, model: str) -> Pool:
-        """Return the model's pool; an empty one is made where there is none.  Raises LimitReached."""
+        """Return the model's pool; make an empty one if there is none.  Raises LimitReached."""
         pool = self._pools.get(model)
         if pool is None:
             if len(self._pools) >= self._max_models:
@@ -161,5 +161,5 @@ class Registry:
         return list(self._pools.values())
 
     def retire_models(self, *, keep: frozenset[str] = frozenset()) -> None:
-        """Drop the pools of models without an instance and without a request that waits, but for those of ``keep``."""
+        """Drop the pools of models without instances and waiting requests, except those of ``keep``."""
         self._pools = {m: p for m, p in self._pools.items() if len(p) or p.queue or m in keep}

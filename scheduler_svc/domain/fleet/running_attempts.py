@@ -1,4 +1,4 @@
-"""Keeps reservations true to what becomes of their attempts."""
+"""Updates reservations with what happens to their attempts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from scheduler_svc.domain.prediction.output_length import OutputLengths
 
 
 class RunningAttempts:
-    """Takes the news of attempts into their reservations and learns from those that end by themselves."""
+    """Updates reservations with what happens to their attempts, and learns from requests that finish."""
 
     def __init__(self, registry: Registry, ledger: Ledger, outputs: OutputLengths) -> None:
         self._registry = registry
@@ -18,9 +18,9 @@ class RunningAttempts:
         self._outputs = outputs
 
     def assigned(self, attempt_number: int, assign_number: int) -> bool:
-        """Note the number under which an attempt's Assign was sent; False if the attempt is over.
+        """Note the number of an attempt's Assign in its session; False if the attempt is over.
 
-        After a reconnect numbers start over: tell the new number of every Assign that is sent again.
+        Heartbeats refer to it: ``LoadReport.last_assign`` says which attempts their figures include.
         """
         reservation = self._ledger.find(attempt_number)
         if reservation is None:
@@ -64,8 +64,8 @@ class RunningAttempts:
     def release(self, attempt_number: int, now: float, *, output_tokens: int | None, finished: bool) -> bool:
         """Free the capacity of an attempt.  False if it was released before.
 
-        ``output_tokens``: of the request, over all attempts, where known.  ``finished``: the request ended by itself,
-        so its length and times are worth learning from.
+        ``output_tokens``: output tokens of the request over all attempts; None if unknown.  ``finished``: whether the
+        request ended by itself; only then are its length and times learned from.
         """
         reservation = self._ledger.find(attempt_number)
         if reservation is None:

@@ -18,7 +18,7 @@ class CheapestInTime:
     """Chooses the cheapest predicted cost among instances that meet the request's deadline and budget.
 
     Cost is price x predicted busy share, so a busy instance is cheaper than an idle one at the same price: load
-    gathers on few instances and the others may be switched off.  Among equally cheap ones the fullest.
+    gathers on few instances and the others may be switched off.  Among equally cheap instances it chooses the fullest.
     """
 
     reserved_slots = 0
@@ -61,9 +61,9 @@ class CheapestInTime:
 
 
 def _cheapest(accounts: Sequence[Account], costs: Sequence[float], among: Sequence[int]) -> int:
-    """Return the index of the cheapest of ``among``: of those that run it at once, if there are any.
+    """Return the index of the cheapest of ``among``; instances with a free slot go first.
 
-    Queueing at an engine saves nothing.
+    Waiting in an engine's queue saves nothing.
     """
     running = [i for i in among if accounts[i].free_slots > 0] or among
     limit = min(costs[i] for i in running) * (1 + _RELATIVE_TOLERANCE)

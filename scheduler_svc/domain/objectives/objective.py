@@ -1,4 +1,4 @@
-"""What decides where a request goes."""
+"""The port of an objective, which decides where a request goes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Choice:
 
     index: int  # into the accounts that were offered
     why: str  # in words, "shortest predicted start 0.00 s"
-    rule: str = "other"  # the same as a short name out of a few, to count by
+    rule: str = "other"  # a short name for ``why``, used as a metric label
     scores: Mapping[str, Scores] = field(default_factory=dict)  # by scorer, parallel to the accounts; lower is better
     remarks: tuple[str, ...] = ()  # what else the caller should know, in words
     rejected: Mapping[int, tuple[str, str]] = field(default_factory=dict)  # index -> filter, reason
@@ -28,12 +28,12 @@ class Objective(Protocol):
 
     @property
     def reserved_slots(self) -> int:
-        """Slots of each instance that only CRITICAL requests may take, where it has more than one: 0 or 1."""
+        """Slots, 0 or 1, that only CRITICAL requests may take on each instance with more than one."""
         ...
 
     def choose(self, demand: Demand, accounts: Sequence[Account], now: float) -> Choice:
         """Choose one of the accounts, which are not empty and sorted by instance id.
 
-        It must choose one: whether a request waits is not decided here.  ``now``: seconds on the scheduler's clock.
+        It must choose one; the request is certain to be placed.  ``now``: seconds on the scheduler's clock.
         """
         ...

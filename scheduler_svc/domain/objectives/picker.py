@@ -1,4 +1,4 @@
-"""Picks the best score; among equals the least burdened instance."""
+"""Picks the best score; among equal scores the instance with the least load."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from scheduler_svc.domain.capacity.account import Account
 
-#: Predicted times closer than this are equal: the difference is noise of the measurement, not of the instances.
+#: Predicted times closer than this count as equal: the difference is noise of the measurement.
 TIME_TOLERANCE_S = 2e-3
 RELATIVE_TOLERANCE = 0.05
 

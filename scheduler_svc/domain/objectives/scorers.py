@@ -32,15 +32,15 @@ def token_s(accounts: Sequence[Account], demand: Demand) -> Scores:
 
 def finish_s(demand: Demand, first_tokens: Scores, per_token: Scores) -> Scores:
     """Predict seconds until the last token."""
-    rest = demand.output_tokens - 1
-    return [f + rest * t for f, t in zip(first_tokens, per_token, strict=True)]
+    later_tokens = demand.output_tokens - 1
+    return [f + later_tokens * t for f, t in zip(first_tokens, per_token, strict=True)]
 
 
 def cost(accounts: Sequence[Account], demand: Demand, per_token: Scores) -> Scores:
     """Predict price x busy share: prefill has the engine to itself, a decode step is shared by all that run."""
-    p, rest = demand.prompt_tokens, demand.output_tokens - 1
+    p, later_tokens = demand.prompt_tokens, demand.output_tokens - 1
     return [
-        a.price_per_s * (a.prefill_token_s * p + a.decode_token_s + rest * t / (a.live + 1))
+        a.price_per_s * (a.prefill_token_s * p + a.decode_token_s + later_tokens * t / (a.live + 1))
         for a, t in zip(accounts, per_token, strict=True)
     ]
 

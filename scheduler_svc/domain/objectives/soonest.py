@@ -37,7 +37,7 @@ class SoonestByClass:
         self._shortest_start = ShortestStart()
 
     def choose(self, demand: Demand, accounts: Sequence[Account], now: float) -> Choice:
-        """Choose by predicted finish or start, as the request's class asks."""
+        """Choose by predicted finish or start, depending on the request's class."""
         if demand.request.priority > Priority.HIGH:
             return self._shortest_start.choose(demand, accounts, now)
         starts = scorers.start_s(accounts, now)

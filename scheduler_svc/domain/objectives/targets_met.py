@@ -16,10 +16,9 @@ _INF = float("inf")
 
 
 class FullestThatMeets:
-    """Chooses the fullest instance predicted to meet the request's targets; where none is, the earliest finish.
+    """Chooses the fullest instance predicted to meet the request's targets; if none is, the earliest predicted finish.
 
-    An instance where the request would queue at the engine is passed over while one where it runs at once also meets
-    them.
+    If several meet the targets, those that run the request at once go before those where it queues at the engine.
     """
 
     reserved_slots = 0
@@ -66,7 +65,7 @@ class FullestThatMeets:
 
 
 def fullest(accounts: Sequence[Account], emptiness: Sequence[float], among: Sequence[int]) -> int:
-    """Return the index of the fullest of ``among``, of those with a free slot if there are any."""
+    """Return the index of the fullest of ``among``; instances with a free slot go first."""
     running = [i for i in among if accounts[i].free_slots > 0] or among
     best = min([emptiness[i] for i in running])
     equal = [i for i in running if emptiness[i] <= best]

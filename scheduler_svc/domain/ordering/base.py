@@ -1,4 +1,4 @@
-"""What decides who goes next."""
+"""The port of an ordering, which decides who goes next."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ class Ordering(Protocol):
     """Gives a waiting request its key; the smallest key goes next, ties in order of arrival in the queue.
 
     A key is a time, seconds on the clock that ``arrived_at`` is on: the moment from which the request is due.  It stays
-    the same while the request waits, so a heap serves.  And it is bounded, so nothing starves:
+    the same while the request waits, so a heap can hold the requests.  It is bounded, so nothing starves:
 
         arrived_at <= key <= since + max_delay_s
 
-    ``since`` is arrival or, of a resumed request, resumption.  So a request that arrives more than ``max_delay_s``
-    after that goes behind it, however busy the fleet.
+    ``since`` is when the request arrived or, if it was resumed, was requeued.  So a request that arrives more than
+    ``max_delay_s`` after ``since`` goes behind it, however busy the fleet.
     """
 
     @property
@@ -25,13 +25,13 @@ class Ordering(Protocol):
         ...
 
     def key(self, waiting: WaitingRequest, now: float) -> float:
-        """Return the key of a request; asked once when it enters the queue or the ordering is put in force."""
+        """Return the key of a request; called once when it enters the queue or the ordering is put in force."""
         ...
 
     def revise(self, waiting: WaitingRequest, now: float) -> float | None:
-        """Return a later key if the request should step back now, else None; asked when it comes to the head.
+        """Return a later key if the request should step back now, else None; called when it comes to the head.
 
-        Asked again after that; the queue follows a few times at most.
+        The queue calls it again after a revision, and follows at most ``ModelQueue.MAX_REVISIONS`` revisions.
         """
         ...
 

@@ -11,8 +11,8 @@ class CheapestFirst:
 
     Key: arrival + ``ageing_s_per_class`` for every class below CRITICAL + predicted seconds of service, up to a cap.
     Serving the cheap first shortens the mean wait; the cap keeps an expensive request from waiting for ever, and is
-    less than a class is worth, so that classes stay apart.  A request whose deadline asks for an earlier start is due
-    then.
+    less than a class is worth, so that classes stay apart.  If the request's
+    deadline needs an earlier start, the key is that start.
     """
 
     def __init__(self, *, ageing_s_per_class: float, delay_cap_s: float) -> None:

@@ -13,9 +13,9 @@ class LeastSlack:
     """Orders by the latest moment at which a request can start and still meet its targets.
 
     Slack is target - now - predicted service; ``now`` is the same for all, so the order is that of the latest starts,
-    which do not change.  A request that comes to the head after its latest start cannot make it any more: it steps back
-    by ``late_delay_s``, behind those that still can, and goes ahead of those due after that.  Where the first token's
-    target is missed and a deadline can still be met, the deadline is what counts.
+    which do not change.  A request that comes to the head after its latest start will miss its target: its key grows by
+    ``late_delay_s``, so that requests due before then, which may still meet theirs, go first.  If the first token's
+    target is missed and the deadline can still be met, only the deadline counts.
     """
 
     def __init__(self, defaults: Mapping[Priority, Targets], *, late_delay_s: float, max_slack_s: float) -> None:
@@ -41,7 +41,7 @@ class LeastSlack:
         if waiting.late:
             return None
         first_token, end = self._latest_starts(waiting)
-        given_up = waiting.revisions > 0  # on the first token's target
+        given_up = waiting.revisions > 0  # the first token's target no longer counts
         starts = [s for s in (None if given_up else first_token, end) if s is not None]
         if not starts or min(starts) >= now:
             return None
@@ -59,11 +59,11 @@ class LeastSlack:
         return f"slack {due} to the latest start that meets its target"
 
     def _latest_starts(self, waiting: WaitingRequest) -> tuple[float | None, float | None]:
-        """Return the latest starts for the first token and for the deadline; None where nothing is asked."""
+        """Return the latest starts for the first token and for the deadline; None without that target."""
         request, pace = waiting.request, waiting.pace
         ttft = effective_targets(request, self._defaults).ttft_s
         prefill_s = pace.iteration_s(waiting.prompt_tokens, 1, waiting.prompt_tokens)
-        # Of a resumed request the first token was delivered: the same target counts from resumption, for the next one.
+        # A resumed request has its first token: the same target counts for its next token, from when it was requeued.
         first_token = _since(waiting) + ttft - prefill_s if ttft is not None else None
         if request.target_at is None:
             return first_token, None

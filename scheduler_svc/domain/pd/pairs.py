@@ -14,7 +14,7 @@ class PairState(Enum):
     UNTRIED = "untried"
     WARMING = "warming"
     USABLE = "usable"
-    FAILED = "failed"  # tried again at retry_at, which never comes where the ends are not compatible
+    FAILED = "failed"  # tried again at retry_at; never if the ends are not compatible
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,13 +22,13 @@ class End:
     """One engine as one end of a pair."""
 
     instance_id: str
-    engine_start_id: str  # a new engine has to prove itself anew
-    compatibility_key: str  # equal keys can hand over; empty cannot at all
+    engine_start_id: str  # a new engine has to prove again that it can hand over
+    compatibility_key: str  # engines with equal keys can hand over; with an empty key none can
     model: str
 
     @property
     def identity(self) -> tuple[str, str]:
-        """Instance and engine start: what a pair is known by."""
+        """Instance id and engine start id, which together identify the end."""
         return self.instance_id, self.engine_start_id
 
 
@@ -41,23 +41,23 @@ class Pair:
     state: PairState = PairState.UNTRIED
     reason: str = ""  # why it failed
     failures: int = 0  # in a row
-    retry_at: float = 0.0
-    handoff_s: float | None = None  # of the latest handoff: forgetting mean
+    retry_at: float = 0.0  # seconds on the scheduler's clock; inf: never
+    handoff_s: float | None = None  # seconds of recent handoffs, exponentially weighted; None before the first
 
 
 RETRY_S = 2.0
 RETRY_MAX_S = 60.0
 MAX_DOUBLINGS = 10  # more would only overflow: the wait is capped long before
-HANDOFF_WEIGHT = 0.2  # of a new measurement
+HANDOFF_WEIGHT = 0.2  # weight of a new measurement in ``Pair.handoff_s``
 
 
 class PairBook:
-    """Keeps all pairs of the engines that run now; bounded by their product, which operators choose."""
+    """Keeps all pairs of the engines that run now: at most prefill ends times decode ends."""
 
     def __init__(self) -> None:
         self._pairs: dict[tuple[tuple[str, str], tuple[str, str]], Pair] = {}
         self._by_decode: dict[str, list[Pair]] = {}  # by decode instance
-        self._handoff_s: dict[str, float] | None = None  # mean by model; None: to be worked out anew
+        self._handoff_s: dict[str, float] | None = None  # mean by model; None: to be computed again
         self._away: frozenset[str] = frozenset()  # instances whose engine runs and that take nothing now
 
     def __iter__(self) -> Iterator[Pair]:
@@ -70,10 +70,11 @@ class PairBook:
     def renew(self, prefills: Iterable[End], decodes: Iterable[End], *, away: Collection[str] = ()) -> None:
         """Form the pairs of these ends; pairs that stay keep what they proved, the others are forgotten.
 
-        ``away``: instances that take nothing now.  Their pairs are not due for a warm-up, and one that was under way
-        when its instance went away counts for nothing; the pool keeps them from being used.
+        ``away``: instances that take nothing now.  Their pairs are not due for a warm-up, and the result of a warm-up
+        that was under way when its instance went away is ignored.  ``Pool`` keeps such pairs from being used.
 
-        Two ends of one model with different compatibility keys are a pair that failed for good, for operators to see.
+        Two ends of one model with different compatibility keys form a pair that failed for good, so that operators
+        see the reason.
         """
         self._away = frozenset(away)
         decodes = list(decodes)
@@ -114,7 +115,7 @@ class PairBook:
     def typical_handoff_s(self, model: str) -> float | None:
         """Return the mean handoff time over a model's pairs, in seconds; None where none was measured.
 
-        Cheap: asked for every plan.
+        Cheap: called for every plan.
         """
         if self._handoff_s is None:
             measured: dict[str, list[float]] = {}
@@ -152,7 +153,7 @@ class PairBook:
     def _kept(self, key: tuple[tuple[str, str], tuple[str, str]]) -> Pair | None:
         pair = self._pairs.get(key)
         if pair is not None and pair.state is PairState.WARMING and self._is_away(pair):
-            return replace(pair, state=PairState.UNTRIED)  # another object: how that warm-up ends says nothing of it
+            return replace(pair, state=PairState.UNTRIED)  # a new object, which the end of that warm-up does not change
         return pair
 
     def _is_away(self, pair: Pair) -> bool:

@@ -32,7 +32,7 @@ class Forecast:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PhaseChoice:
-    """The phase that dominates a request, and whether its prefill and decode run on different instances."""
+    """The phase that dominates a request, and whether it is split between two instances."""
 
     phase: Phase
     split: bool
@@ -42,8 +42,8 @@ class PhaseChoice:
 def determine_request_phase(shape: Shape, settings: PdSettings, forecast: Forecast | None = None) -> PhaseChoice:
     """Decide which phase dominates a request and whether to split it.
 
-    PREFILLING: the prompt dominates.  DECODING: the output does.  HYBRID: neither.  ``forecast`` is needed by ADAPTIVE;
-    without one it does not split.
+    PREFILLING: the prompt dominates.  DECODING: the output dominates.  HYBRID: neither does.  Only ADAPTIVE uses
+    ``forecast``; without one it does not split.
     """
     phase = _dominant(shape, settings)
     obstacle = _obstacle(shape)
@@ -68,7 +68,7 @@ def _dominant(shape: Shape, settings: PdSettings) -> Phase:
 
 
 def _obstacle(shape: Shape) -> str:
-    """Say what of the request a handoff cannot carry; empty if nothing."""
+    """Say why a handoff cannot carry the request; empty if it can."""
     if shape.max_tokens <= 1:
         return "one output token, which prefill gives by itself"
     if shape.prompt_logprobs:
@@ -91,10 +91,10 @@ def _by_threshold(shape: Shape, settings: PdSettings, phase: Phase) -> PhaseChoi
 
 
 def _by_forecast(shape: Shape, forecast: Forecast | None, phase: Phase) -> PhaseChoice:
-    """Split where relieving the streams that decode outweighs what the split costs this request.
+    """Split where running streams gain more time than this request loses.
 
-    Never where prefill is the bottleneck: a request that would wait longer for prefill than for a whole run gains
-    nothing, and neither do the requests behind it.
+    Do not split where prefill is the bottleneck: a request that would wait longer for prefill than for a whole run
+    gains nothing, and neither do the requests behind it.
     """
     if forecast is None:
         return PhaseChoice(phase=phase, split=False, reason="nothing is known about splitting yet")
@@ -103,5 +103,5 @@ def _by_forecast(shape: Shape, forecast: Forecast | None, phase: Phase) -> Phase
         return PhaseChoice(phase=phase, split=False, reason=reason)
     later_s = max(0.0, forecast.split_first_token_s - forecast.whole_first_token_s)
     gain_s = forecast.interference_s - later_s
-    said = f"{forecast.interference_s:.3f} s less delay for running streams, first token {later_s:.3f} s later"
-    return PhaseChoice(phase=phase, split=gain_s > 0, reason=said)
+    reason = f"{forecast.interference_s:.3f} s less delay for running streams, first token {later_s:.3f} s later"
+    return PhaseChoice(phase=phase, split=gain_s > 0, reason=reason)

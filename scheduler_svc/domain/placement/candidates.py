@@ -14,7 +14,10 @@ from scheduler_svc.domain.placement.filters import no_capacity_reason
 
 
 class CandidateTable(Sequence[Candidate]):
-    """Figures of a decision as they were: instances offered to the objective, then without capacity, then unable."""
+    """The candidates of a decision with their figures at that time.
+
+    First come the instances offered to the objective, then those without capacity, then those unable to serve it.
+    """
 
     __slots__ = (
         "_choice_index",
@@ -61,7 +64,7 @@ class CandidateTable(Sequence[Candidate]):
         return (self._write(i) for i in range(len(self)))
 
     def head(self, count: int) -> CandidateTable:
-        """Return a table of the first ``count`` rows, not written out either; nothing is kept of the others."""
+        """Return a table of the first ``count`` candidates; it writes out none and keeps nothing of the others."""
         found = object.__new__(CandidateTable)
         found._tokens, found._choice_index = self._tokens, self._choice_index
         found._must_leave_reserve = self._must_leave_reserve
@@ -75,7 +78,7 @@ class CandidateTable(Sequence[Candidate]):
 
     @property
     def choice(self) -> Candidate:
-        """The instance that was chosen; the others are not written out for it."""
+        """The chosen instance; reading it does not write out the others."""
         return self._write_offered(self._choice_index)
 
     def _write(self, row: int) -> Candidate:

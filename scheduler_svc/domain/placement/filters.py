@@ -1,7 +1,6 @@
-"""Which instances can serve a request at all, and which have capacity for it now.
+"""Decides which instances can serve a request at all, and which have capacity for it now.
 
-Every filter has a name, which stands in the explanation beside the instances it took out, and gives its reason in
-words.
+Every filter has a name and gives its reason in words; the explanation shows both for each instance it took out.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from scheduler_svc.domain.request import Request
 
 _FAILED_HERE = "the request failed there before"
 
-#: None if the engine can serve the request; else why not.  ``total_tokens``: prompt and all that max_tokens allows.
+#: Returns why the engine cannot serve the request, or None if it can.  ``total_tokens``: prompt plus max_tokens.
 FactsFilter = Callable[[EngineFacts, Request, int], str | None]
 
 
@@ -60,7 +59,7 @@ FACTS_FILTERS: tuple[tuple[str, FactsFilter], ...] = (
 
 
 def cannot_serve(facts: EngineFacts, request: Request, total_tokens: int) -> tuple[str, str] | None:
-    """Return the first filter that takes the engine out, and why; None if it can serve the request some time."""
+    """Return the first filter that takes the engine out, and why; None if it can serve the request once it is free."""
     for name, facts_filter in FACTS_FILTERS:
         reason = facts_filter(facts, request, total_tokens)
         if reason is not None:
@@ -71,7 +70,7 @@ def cannot_serve(facts: EngineFacts, request: Request, total_tokens: int) -> tup
 def with_capacity(accounts: Sequence[Account], demand: Demand) -> Sequence[Account]:
     """Return the instances with capacity for a request now: KV tokens, and a slot or a place in the engine's queue.
 
-    The very same sequence is returned if all have.
+    Returns ``accounts`` itself if all of them have capacity.
     """
     need, prompt = demand.tokens, demand.prompt_tokens
     if demand.must_leave_reserve:
@@ -82,9 +81,9 @@ def with_capacity(accounts: Sequence[Account], demand: Demand) -> Sequence[Accou
 
 
 def able(accounts: Sequence[Account], demand: Demand) -> tuple[Sequence[Account], list[tuple[str, str, str]]]:
-    """Return the instances that can serve the request some time, and the others as instance id, filter, reason.
+    """Return the instances that can serve the request once they are free, and the others as id, filter, reason.
 
-    Instances to avoid are among the others unless no instance is left without them.
+    ``demand.excluded`` instances are among the others, unless only excluded instances can serve the request.
     """
     found: list[Account] = []
     out: list[tuple[str, str, str]] = []
@@ -105,10 +104,10 @@ def able(accounts: Sequence[Account], demand: Demand) -> tuple[Sequence[Account]
 def no_capacity_reason(
     free_slots: int, free_tokens: int, needed_tokens: int, must_leave_reserve: bool
 ) -> tuple[str, str]:
-    """Return name of the filter and reason why an instance had no capacity, from its figures at the time."""
+    """Return the filter's name and the reason why an instance had no capacity, from its figures at that time."""
     if needed_tokens > free_tokens:
-        return "kv_room", f"{max(0, free_tokens)} KV tokens free, {needed_tokens} needed"
+        return "kv_tokens", f"{max(0, free_tokens)} KV tokens free, {needed_tokens} needed"
     if free_slots > 0 and must_leave_reserve:
-        return "headroom", "its last free slot is reserved for CRITICAL"
+        return "reserved_slot", "its last free slot is reserved for CRITICAL"
     queued = f", {-free_slots} more queued at its engine" if free_slots < 0 else ""
     return "slots", f"no slot free{queued}"

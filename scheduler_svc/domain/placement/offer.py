@@ -20,7 +20,7 @@ class Offer:
     """The instances one request has to choose from now."""
 
     demand: Demand
-    able: Sequence[Account]  # can serve it some time
+    able: Sequence[Account]  # can serve it once they are free
     unable: Sequence[tuple[str, str, str]]  # instance id, filter, reason
     with_capacity: Sequence[Account]  # those of ``able`` that have capacity for it now
 
@@ -36,7 +36,10 @@ class Offer:
 
     @classmethod
     def for_decode(cls, demand: Demand, chosen_from: Sequence[Account], pool: Pool) -> Offer:
-        """Offer the decode side of a split request, for the explanation: the objective has chosen already."""
+        """List the decode instances of a split request for the explanation.
+
+        ``chosen_from``: those that the objective has chosen from already.
+        """
         ids = {a.instance_id for a in pool.decoders}
         others = [i for i in pool.instances() if i.instance_id not in ids]
         unable = tuple((i.instance_id, "decode_leg", f"is {i.state.value} in the role {i.role.value}") for i in others)
@@ -45,7 +48,7 @@ class Offer:
     def respect(self, claim: Claim, now: float) -> None:
         """Take out the claimed instance if the request would delay the claimant there.
 
-        A CRITICAL request may take the slot that is reserved for its class and that the claimant could not take.
+        A CRITICAL request may take the slot that is reserved for CRITICAL if the claimant could not take it.
         """
         account = claim.account
         if account not in self.with_capacity:

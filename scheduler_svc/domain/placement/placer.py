@@ -29,7 +29,7 @@ _RESERVE = "takes the slot that is reserved for CRITICAL"
 class Placer:
     """Filters the instances, has the policy's objective choose one, reserves capacity there and explains it all.
 
-    It keeps nothing itself: what it knows and changes is in the ledger, the output lengths and the signals.
+    It has no state of its own: it reads and changes the ledger, the output lengths and the signals.
     """
 
     def __init__(self, ledger: Ledger, outputs: OutputLengths, signals: FleetSignals, splits: SplitPlanner) -> None:
@@ -39,7 +39,7 @@ class Placer:
         self._splits = splits
 
     def demand(self, waiting: WaitingRequest, policy: Policy) -> Demand:
-        """Work out what a request needs of an instance now; its output length is predicted anew."""
+        """Work out what a request needs of an instance now, with a fresh prediction of its output length."""
         request = waiting.request
         max_tokens = request.sampling.max_tokens
         output = self._outputs.predict(request.model, max_tokens, waiting.emitted_tokens)
@@ -64,7 +64,7 @@ class Placer:
         )
 
     def pairs_open(self, pool: Pool) -> bool:
-        """Whether splitting is on and a slot is free at both sides; cheap, and says nothing of any one request."""
+        """Whether splitting is on and a prefill and a decode instance have a slot.  Cheap: looks at no request."""
         if not self._splits.settings.enabled:
             return False
         return any(a.prompt_limit > 0 for a in pool.decoders) and any(a.prompt_limit > 0 for a in pool.prefillers)
@@ -78,9 +78,9 @@ class Placer:
         remarks: tuple[str, ...] = (),
         plan: SplitPlan | None = None,
     ) -> Decision:
-        """Place a request on one instance of the offer, which has capacity for it at one at least.
+        """Place a request on one instance of the offer; at least one has capacity for it.
 
-        ``plan``: why it is not split, where splitting is on.  ``remarks``: further reasons, in words.
+        ``plan``: why the request is not split; None while splitting is off.  ``remarks``: further reasons, in words.
         """
         if plan is not None and plan.fallback_cause is not None:
             self._splits.count_fallback(plan.fallback_cause)
@@ -154,7 +154,7 @@ class Placer:
         *,
         prefill: PrefillLeg | None = None,
     ) -> Decision:
-        """Put the decision together: the one place where one is made."""
+        """Build the decision; every decision is built here."""
         request, policy, pool, now = waiting.request, context.policy, context.pool, context.now
         decision = Decision(
             key=request.key,
@@ -170,7 +170,7 @@ class Placer:
             waited_s=now - request.arrived_at,
             queue_length=len(pool.queue) - 1 if pool.queue is not None else 0,
             rule=choice.rule,
-            # Why it was its turn is kept with the decision: it says nothing any more once the request runs.
+            # The place in the order is described now: it cannot be worked out once the request runs.
             reasons=(*reasons, f"ordered by {policy.ordering.describe(waiting, now)}"),
             candidates=candidates,
             candidates_considered=len(candidates),
@@ -211,7 +211,7 @@ class Placer:
 
 
 def _prefer(choice: Choice, offer: Offer) -> tuple[str, ...]:
-    """Turn the choice to the instance the caller prefers, or say why it is not used."""
+    """Change the choice to the instance that the caller prefers; if it is not offered, return why."""
     wanted = offer.demand.request.preferred_instance
     for i, account in enumerate(offer.with_capacity):
         if account.instance_id == wanted:
@@ -223,7 +223,7 @@ def _prefer(choice: Choice, offer: Offer) -> tuple[str, ...]:
 
 
 def _unusual(account: Account, demand: Demand, context: PassContext, plan: SplitPlan | None) -> tuple[str, ...]:
-    """Say what is out of the ordinary about running the request on this instance; before it is reserved there."""
+    """Say what is unusual about running the request on this instance.  Call it before capacity is reserved there."""
     policy = context.policy
     remarks: tuple[str, ...] = ()
     if plan is None and context.pool.specialists:

@@ -1,4 +1,4 @@
-"""What a request's run is predicted to be like, before it is placed."""
+"""Predicts the times and the cost of a request's run, before it is placed."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ def predict_run(account: Account, demand: Demand, now: float) -> Prediction:
     The formulas are those of ``objectives.scorers``, written for one instance: a decision predicts one run after it
     scored every candidate.
     """
-    prompt, rest = demand.prompt_tokens, demand.output_tokens - 1
+    prompt, later_tokens = demand.prompt_tokens, demand.output_tokens - 1
     start_s = max(account.ready_at - now, account.start_floor)
     first_token_s = start_s + account.decode_token_s + account.prefill_token_s * prompt
     token_s = account.decode_token_s + account.kv_token_s * (prompt + demand.output_tokens / 2)
-    busy_s = account.prefill_token_s * prompt + account.decode_token_s + rest * token_s / (account.live + 1)
+    busy_s = account.prefill_token_s * prompt + account.decode_token_s + later_tokens * token_s / (account.live + 1)
     return Prediction(
         start_s=start_s,
         first_token_s=first_token_s,
-        finish_s=first_token_s + rest * token_s,
+        finish_s=first_token_s + later_tokens * token_s,
         output_tokens=demand.output_tokens,
         cost=account.price_per_s * busy_s,
     )
 
 
 def predict_split_run(split: Split, demand: Demand) -> Prediction:
-    """Predict the same for a split request: prefill on one instance, the handoff, the rest on the other."""
+    """Predict a split request's run: prefill on one instance, the handoff, decode on the other."""
     decode, prefill = split.decode, split.prefill
-    prompt, rest = demand.prompt_tokens, demand.output_tokens - 1
+    prompt, later_tokens = demand.prompt_tokens, demand.output_tokens - 1
     handoff_s = split.pair.handoff_s if split.pair.handoff_s is not None else HANDOFF_PRIOR_S
     first_token_s = split.prefill_start_s + prefill.decode_token_s + prefill.prefill_token_s * prompt + handoff_s
     token_s = decode.decode_token_s + decode.kv_token_s * (prompt + demand.output_tokens / 2)
     prefill_cost = prefill.price_per_s * prefill.prefill_token_s * prompt
-    decode_cost = decode.price_per_s * rest * token_s / (decode.live + 1)
+    decode_cost = decode.price_per_s * later_tokens * token_s / (decode.live + 1)
     return Prediction(
         start_s=split.prefill_start_s,
         first_token_s=first_token_s,
-        finish_s=first_token_s + rest * token_s,
+        finish_s=first_token_s + later_tokens * token_s,
         output_tokens=demand.output_tokens,
         cost=prefill_cost + decode_cost,
     )

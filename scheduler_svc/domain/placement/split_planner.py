@@ -23,9 +23,9 @@ from scheduler_svc.domain.pd.settings import PdSettings, SplitMode
 from scheduler_svc.domain.pd.specialization import DECODE_ROLES, PREFILL_ROLES
 from scheduler_svc.domain.placement.filters import able, with_capacity
 
-#: Until a handoff was measured.
+#: Seconds that a handoff is assumed to take until one was measured.
 HANDOFF_PRIOR_S = 0.05
-#: Pairs or instances that a reason names; there may be as many pairs as prefill instances times decode instances.
+#: How many pairs or instances a reason names; there may be prefill instances times decode instances of them.
 EXAMPLES = 4
 
 _HAS_ENGINE = frozenset({*DRAINS, InstanceState.READY, InstanceState.SUSPECT, InstanceState.STALLED})
@@ -35,8 +35,8 @@ _HAS_ENGINE = frozenset({*DRAINS, InstanceState.READY, InstanceState.SUSPECT, In
 class Split:
     """The two instances of a split request; both have capacity for it now."""
 
-    decoders: Sequence[Account]  # that were offered to the objective
-    choice: Choice  # of one of them
+    decoders: Sequence[Account]  # decode instances offered to the objective
+    choice: Choice  # what the objective chose among ``decoders``
     prefill: Account
     prefill_demand: Demand
     pair: Pair
@@ -56,15 +56,15 @@ class SplitPlan:
     phase: PhaseChoice
     split: Split | None = None
     fallback: str = ""  # why a request that should be split cannot be, in words
-    fallback_cause: Fallback | None = None  # the same in a word
+    fallback_cause: Fallback | None = None  # the same as a metric label
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SplitCounts:
-    """Requests since the scheduler's start."""
+    """How many requests were split or fell back, since the scheduler's start."""
 
     splits: int  # placed on a pair of instances
-    fallback_causes: Mapping[Fallback, int]  # should have been split and were not, or their handoff failed; by cause
+    fallback_causes: Mapping[Fallback, int]  # by cause: ran whole instead, or the handoff failed
 
     @property
     def fallbacks(self) -> int:
@@ -73,7 +73,7 @@ class SplitCounts:
 
 
 class SplitPlanner:
-    """Plans splits from the pairs and the settings; the placer reserves what it plans."""
+    """Plans splits from the pairs and the settings; the placer reserves the planned capacity."""
 
     def __init__(self, settings: PdSettings) -> None:
         self.settings = settings
@@ -132,7 +132,7 @@ class SplitPlanner:
     def conditions(self, pool: Pool) -> list[str]:
         """Say what keeps splitting from working for this model; empty if nothing does.
 
-        Asked several times a second: it stops at the first pair that works and looks at each pair once at worst.
+        Called several times a second, so it stops at the first pair that works and looks at each pair at most once.
         """
         if not self.settings.enabled or not len(pool):
             return []
@@ -223,7 +223,7 @@ def _without_connector(pool: Pool, roles: frozenset[InstanceRole]) -> str:
 
 
 def _prefill_demand(demand: Demand) -> Demand:
-    """Work out what the prefill leg needs: KV tokens for the prompt and one more, nothing of how output is made."""
+    """Work out what the prefill leg needs: KV tokens for the prompt and one more, no constraint on the output."""
     request, tokens = demand.request, demand.prompt_tokens + 1
     if request.sampling.structured_output is not None:
         request = replace(request, sampling=replace(request.sampling, structured_output=None))

@@ -1,4 +1,4 @@
-"""The governor that chooses among the built-in policies by what the load looks like, without flapping."""
+"""The governor that chooses among the built-in policies by the load, without flapping."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Band:
     leave: float
 
     def holds(self, value: float, *, followed: bool) -> bool:
-        """Whether the value is in the band.  ``followed``: the policy it speaks for is followed already."""
+        """Whether the value is in the band.  ``followed``: whether the band's policy is followed now."""
         return value >= (self.leave if followed else self.enter)
 
 
@@ -28,9 +28,9 @@ SLACK = Band(enter=0.5, leave=0.25)  # share of slots free
 
 
 class Adaptive:
-    """Chooses the policy to follow by what the load looks like.
+    """Chooses the policy to follow by the load.
 
-    The first that applies:
+    It is the first that applies:
 
     - ``slo_aware``: many state targets, and they are predicted to be missed or requests queue up;
     - ``priority``: requests of several classes queue up;

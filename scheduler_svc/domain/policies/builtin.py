@@ -15,12 +15,12 @@ from scheduler_svc.domain.policies.adaptive import Adaptive
 from scheduler_svc.domain.policies.policy import Policy
 from scheduler_svc.domain.settings import SchedulerSettings
 
-#: Makes a policy from the settings; what a plug-in offers.
+#: Makes a policy from the settings; a plug-in offers one.
 PolicyFactory = Callable[[SchedulerSettings], Policy]
 
 
 def make_fifo(settings: SchedulerSettings) -> Policy:
-    """Make the policy that serves in order of arrival, wherever a request starts first."""
+    """Make the policy that serves in order of arrival, where the request starts soonest."""
     return Policy(
         name="fifo",
         summary="first come, first served; to the instance predicted to start it first",

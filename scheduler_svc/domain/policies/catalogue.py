@@ -28,8 +28,8 @@ class PolicyCatalogue:
     def with_plugins(cls, plugins: Iterable[EntryPoint] | None = None) -> PolicyCatalogue:
         """Make a catalogue of the built-in policies and those that other distributions offer.
 
-        ``plugins``: entry points to load instead of the installed ones.  Raises PolicyLoadError: a policy that was
-        installed and cannot be loaded is not left out silently, and none takes another's name.
+        ``plugins``: entry points to load instead of the installed ones.  Raises PolicyLoadError if one of them cannot
+        be loaded, or if its name is taken.
         """
         catalogue = cls()
         for plugin in entry_points(group=ENTRY_POINT_GROUP) if plugins is None else plugins:
@@ -47,7 +47,7 @@ class PolicyCatalogue:
         self.add(plugin.name, factory)
 
     def add(self, name: str, factory: PolicyFactory) -> None:
-        """Offer a policy under a name.  Raises PolicyLoadError where the name is taken or the factory is none."""
+        """Offer a policy under a name.  Raises PolicyLoadError if the name is taken or ``factory`` not callable."""
         if name in self._factories:
             raise PolicyLoadError(f"policy {name!r}: the name is taken")
         if not callable(factory):

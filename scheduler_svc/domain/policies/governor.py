@@ -1,4 +1,4 @@
-"""What chooses among policies while the scheduler runs, and what it goes by."""
+"""The port of a governor, which chooses among policies while the scheduler runs, and its input."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Protocol
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Signals:
-    """What the load looks like at one moment, as far as the choice of a policy depends on it."""
+    """The figures of the load at one moment by which a governor chooses."""
 
     pressure: float  # waiting requests per slot of the fleet
     utilisation: float  # share of slots taken
@@ -20,9 +20,9 @@ class Signals:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Wish:
-    """The policy a governor would rather follow."""
+    """The policy that a governor wants to follow now."""
 
-    policy: str  # name of the policy to follow now
+    policy: str  # its name
     reason: str  # in words, with the figures
 
 
@@ -36,9 +36,9 @@ class Governor(Protocol):
 
     @property
     def follows(self) -> tuple[str, ...]:
-        """Names of all policies it may choose; the longest of their delays bounds how far a request is overtaken."""
+        """Names of the policies to choose from; the longest of their delays bounds how far a request is overtaken."""
         ...
 
     def decide(self, signals: Signals, current: str, now: float) -> Wish | None:
-        """Say which policy to follow; None to stay with ``current``.  Asked at most every ``adaptive_interval_s``."""
+        """Say which policy to follow; None to stay with ``current``.  Called at most every ``adaptive_interval_s``."""
         ...

@@ -21,7 +21,7 @@ class PolicyInForce:
         self._switches: deque[PolicySwitch] = deque(maxlen=settings.max_switches)  # oldest first
         self._evaluate_at = float("-inf")
         self._named = catalogue.make(settings.policy, settings)
-        self._chosen = settings.policy  # as the catalogue names it; the policy may call itself otherwise
+        self._chosen = settings.policy  # its name in the catalogue, which may differ from ``Policy.name``
         self.acting = self._first_acting(self._named)  # what orders and places requests
 
     @property
@@ -55,11 +55,11 @@ class PolicyInForce:
         return True
 
     def due(self, now: float) -> bool:
-        """Tell whether a governor is to be asked now: at most every ``adaptive_interval_s``."""
+        """Whether a governor has to decide now: at most every ``adaptive_interval_s``."""
         return self._named.governor is not None and now >= self._evaluate_at
 
     def reconsider(self, signals: Signals, now: float) -> PolicySwitch | None:
-        """Demand the governor what to follow and follow it.  None if nothing changes."""
+        """Let the governor decide which policy to follow, and follow it.  Returns the switch; None if there is none."""
         governor = self._named.governor
         if governor is None:
             return None

@@ -11,14 +11,14 @@ from scheduler_svc.domain.policies.governor import Governor
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Policy:
-    """An ordering (who goes next) and an objective (where), and what the engine is told of a request's class."""
+    """An ordering (who goes next), an objective (where), and whether engines get the request's class."""
 
     name: str
     summary: str  # one line
     ordering: Ordering
     objective: Objective
     engine_classes: bool = True  # whether a request's class goes to the engine as its priority
-    governor: Governor | None = None  # then ordering and objective are those of the policies it chooses
+    governor: Governor | None = None  # if set, a policy that it chooses orders and places requests
     governed_by: str = ""  # name of the policy whose governor chose this one
 
 

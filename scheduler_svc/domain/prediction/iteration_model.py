@@ -6,9 +6,9 @@ from scheduler_svc.domain.load_report import IterationSample
 from scheduler_svc.domain.prediction.pace import Pace
 
 _N = 4  # coefficients
-_PULL = 1e-3  # towards the prior, as a share of what the samples say of a coefficient; more while they are few
+_PULL = 1e-3  # weight of the prior, as a share of a coefficient's weight in the samples; more while they are few
 _PULL_SAMPLES = 0.5
-_FLOOR = 1e-4  # weight of the prior, in samples, for a coefficient that no sample says anything of
+_FLOOR = 1e-4  # weight of the prior, in samples, for a coefficient that no sample depends on
 _WARM = 32  # samples until a prediction is trusted to weigh the next sample
 _SCALE_RANGE = (1e-4, 1e4)  # how far an engine may be off the prior
 _SLOWEST_RATIO = 20.0  # a sample this many times slower than predicted counts as this slow
@@ -45,7 +45,7 @@ class IterationModel:
         """Take a measured iteration into the normal equations; ``solve`` makes use of it."""
         x: Row = (1.0, float(sample.prefill_tokens), float(sample.running), float(sample.kv_used_tokens))
         by_prior = sum(p * xi for p, xi in zip(self._prior, x, strict=True))
-        # An iteration that does nothing, as when all wait for KV, may be predicted to take no time at all.
+        # The prediction may be zero for an iteration that runs nothing, such as one where all sequences wait for KV.
         least = self._scale * by_prior / _SLOWEST_RATIO
         y = sample.elapsed_s
         if self.samples >= _WARM:

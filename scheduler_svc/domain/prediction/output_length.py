@@ -34,7 +34,7 @@ class _Window:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Coverage:
-    """How often an output was no longer than predicted: about the quantile where outputs stay as they were."""
+    """How often an output was no longer than predicted: close to the quantile while lengths do not change."""
 
     count: int  # outputs
     covered: int  # of those, no longer than predicted
@@ -44,7 +44,7 @@ class OutputLengths:
     """Predicts a request's output tokens as a quantile of those of earlier requests of its model.
 
     Requests that may write 16 tokens say nothing about those that may write 4,096, so lengths are kept apart by
-    ``max_tokens`` in powers of two.  Where fewer than ``min_samples`` finished, the prediction is ``max_tokens``.  At
+    ``max_tokens`` in powers of two.  Until ``min_samples`` requests finished, the prediction is ``max_tokens``.  At
     most 2,048 windows of 256 lengths are kept; the one longest without a sample goes first.
     """
 
@@ -60,7 +60,7 @@ class OutputLengths:
         """Predict output tokens still to come, at least 1 and at most what ``max_tokens`` leaves."""
         left = max(1, max_tokens - emitted_tokens)
         whole = self._predicted.get((model, max_tokens.bit_length()))
-        if whole is None or whole <= emitted_tokens:  # already longer than most: anything may come
+        if whole is None or whole <= emitted_tokens:  # longer than predicted already
             return left
         return min(left, whole - emitted_tokens)
 

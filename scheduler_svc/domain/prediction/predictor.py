@@ -1,4 +1,4 @@
-"""What one engine teaches about its own speed, and how well it is predicted."""
+"""Learns one engine's speed from its heartbeats, and measures how good the predictions are."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class ErrorTracker:
         self._bias = ForgettingMean(forgetting)
 
     def add(self, predicted_s: float, measured_s: float) -> None:
-        """Take a prediction and what came of it, both in seconds."""
+        """Take a predicted and a measured time, both in seconds."""
         error = predicted_s - measured_s
         self._relative.add(abs(error) / max(measured_s, 1e-6))
         self._bias.add(error)
@@ -44,7 +44,7 @@ class ErrorTracker:
 
 
 class Predictor:
-    """Learns an engine's pace from its heartbeats and keeps the errors of what was predicted with it."""
+    """Learns an engine's pace from its heartbeats and keeps the errors of the predictions made with it."""
 
     def __init__(self, prior: Pace, *, forgetting: float) -> None:
         self._model = IterationModel(prior, forgetting=forgetting)
@@ -64,7 +64,7 @@ class Predictor:
     def learn(self, load: LoadReport) -> bool:
         """Take a heartbeat.  True if anything was learned.
 
-        Samples without a duration teach nothing, and of many about sixteen are enough.
+        Samples without a duration are ignored; of many samples about sixteen are used.
         """
         usable = [s for s in load.samples if s.elapsed_s > 0]
         usable = usable[:: -(-len(usable) // _SAMPLES_PER_HEARTBEAT) or 1]

@@ -43,7 +43,7 @@ async def test_what_another_instance_says_of_an_attempt_is_dropped_counted_and_l
         assert not assignment.accepted
         assert assignments.find(assignment.number) is assignment
         assert assignments.foreign == 1
-        assert "other speaks of attempt" in caplog.text
+        assert "other sent a message about attempt" in caplog.text
         await world.advance(2)
         assert reader.token_ids == expected(20)
         assert reader.instances == ["owner"]
@@ -59,7 +59,7 @@ async def test_an_executor_that_goes_on_about_it_does_not_fill_the_log(caplog: p
         for _ in range(1000):
             MESSAGES["tokens"](world.plane.attempts, "other", assignment.number)
         assert world.plane.attempts.foreign == 1000
-        assert caplog.text.count("other speaks of attempt") == 10
+        assert caplog.text.count("other sent a message about attempt") == 10
 
 
 async def test_nobody_else_ends_the_warm_up_of_a_pair() -> None:

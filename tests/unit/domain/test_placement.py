@@ -164,7 +164,7 @@ def test_a_role_changed_at_run_time_is_in_force_at_once() -> None:
     ("facts", "name", "words"),
     [
         ({"max_running": 1}, "slots", "no slot free"),
-        ({"kv_capacity_tokens": 8_192, "max_running": 9}, "kv_room", "KV tokens free"),
+        ({"kv_capacity_tokens": 8_192, "max_running": 9}, "kv_tokens", "KV tokens free"),
     ],
 )
 def test_a_full_instance_is_explained_with_its_figures(facts: dict[str, Any], name: str, words: str) -> None:

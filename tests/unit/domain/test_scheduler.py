@@ -329,7 +329,7 @@ def test_where_all_are_full_it_says_so() -> None:
     assert because(scheduler, 15) == "all 3 instances full: no slot free"
 
 
-def test_where_kv_room_is_short_it_says_how_much_is_needed() -> None:
+def test_where_kv_tokens_are_short_it_says_how_many_are_needed() -> None:
     scheduler = make_scheduler()
     add_instance(scheduler, "i0", facts=make_facts(kv_capacity_tokens=1_024, max_model_len=1_024))
     scheduler.enqueue(make_request(1, prompt=600, output=100), 0.0)

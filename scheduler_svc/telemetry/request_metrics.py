@@ -108,7 +108,7 @@ class RequestMetrics:
         # A counter raises for a negative amount, and an executor may report any duration.
         self._cost.labels(live.request.model, _name(live.request.priority)).inc(max(0.0, cost))
 
-    def failed_over(self, live: LiveRequest, cause: FailoverCause) -> None:
+    def requeued(self, live: LiveRequest, cause: FailoverCause) -> None:
         """Count a request that is requeued."""
         self._failovers.labels(live.request.model, cause.value).inc()
 

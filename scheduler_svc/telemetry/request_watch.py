@@ -150,9 +150,9 @@ class RequestWatch:
         """Record the seconds of a handoff from prefill to decode."""
         self._metrics.handed_over(live, took_s)
 
-    def moved_on(self, live: LiveRequest, cause: FailoverCause, why: str, now: float) -> None:
+    def requeued(self, live: LiveRequest, cause: FailoverCause, why: str, now: float) -> None:
         """Count a failover, and note that the request waits again."""
-        self._metrics.failed_over(live, cause)
+        self._metrics.requeued(live, cause)
         if self._gap_since is None and len(live.output):
             self._gap_since = live.last_token_at
         notes = self._notes

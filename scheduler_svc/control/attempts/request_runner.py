@@ -124,8 +124,8 @@ class RequestRunner:
         now = self.clock.now()
         if live.state is RequestState.RUNNING:
             live.transition(RequestState.QUEUED)
-        live.note_setback(now, why)
-        live.observed.moved_on(live, cause, why, now)
+        live.note_requeued(now, why)
+        live.observed.requeued(live, cause, why, now)
         log.warning("request %s is requeued at token %d: %s", live.key, len(live.output), why, extra=live.about)
         if excluded:
             live.failed_on = live.failed_on | {excluded}

@@ -228,7 +228,6 @@ class Intake:
             digest=submission.digest,
             detached=submission.detached,
             warnings=warnings,
-            deadline_stated=submission.deadline_s is not None,
             observed=observed,
         )
         self._requests.admit(live)

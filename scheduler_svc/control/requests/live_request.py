@@ -75,7 +75,6 @@ class LiveRequest:
     request: Request
     digest: bytes  # of the content: the same id with another digest is a conflict
     detached: bool
-    deadline_stated: bool = True  # True: by the caller; False: a default that only bounds the wait
     warnings: tuple[str, ...] = ()
     state: RequestState = RequestState.QUEUED
     output: OutputLog = field(init=False)
@@ -135,7 +134,7 @@ class LiveRequest:
         else:
             self.note(now, "resumed", f"from {instance_id}, after {self.placements[-1].from_token} tokens")
 
-    def note_setback(self, now: float, why: str) -> None:
+    def note_requeued(self, now: float, why: str) -> None:
         """Record that the current attempt failed, and that the request waits again."""
         if self.delivering and self.last_token_at is not None:
             self.note(self.last_token_at, LAST_TOKEN, f"{len(self.output)} so far")
@@ -167,8 +166,8 @@ class LiveRequest:
         if request.tpot_target_s is not None and self.first_token_at is not None and len(self.output) > 1:
             last = self.last_token_at if self.last_token_at is not None else now
             found.append(_slo("tpot", request.tpot_target_s, (last - self.first_token_at) / (len(self.output) - 1)))
-        if request.deadline_at is not None and self.deadline_stated:
-            found.append(_slo("deadline", request.deadline_at - request.arrived_at, now - request.arrived_at))
+        if request.target_at is not None:
+            found.append(_slo("deadline", request.target_at - request.arrived_at, now - request.arrived_at))
         return found
 
     def forget_prompt(self) -> None:

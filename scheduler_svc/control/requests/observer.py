@@ -67,7 +67,7 @@ class RequestObserver(Protocol):
         """Note that a split request's KV was fetched; ``took_s`` runs from prefill's end to decode's first token."""
         ...
 
-    def moved_on(self, live: LiveRequest, cause: FailoverCause, why: str, now: float) -> None:
+    def requeued(self, live: LiveRequest, cause: FailoverCause, why: str, now: float) -> None:
         """Note that the request's attempt failed: it is requeued, unless it ends now."""
         ...
 
@@ -121,7 +121,7 @@ class Unobserved:
     def handed_over(self, live: LiveRequest, took_s: float) -> None:
         """Do nothing."""
 
-    def moved_on(self, live: LiveRequest, cause: FailoverCause, why: str, now: float) -> None:
+    def requeued(self, live: LiveRequest, cause: FailoverCause, why: str, now: float) -> None:
         """Do nothing."""
 
     def ended(self, live: LiveRequest, now: float) -> None:

@@ -87,7 +87,7 @@ class FleetStatistics:
             counts.refused += 1
             _judge(counts, submission.priority, found)
 
-    def failed_over(self, live: LiveRequest, cause: FailoverCause, why: str, now: float) -> None:
+    def requeued(self, live: LiveRequest, cause: FailoverCause, why: str, now: float) -> None:
         """Count and keep a failover."""
         self.failovers.append(RecentFailover(at=now, key=live.key, cause=cause, why=why))
         for counts in self.counts.open(now):
@@ -151,10 +151,10 @@ class CountedRequest:
         """Pass the event on."""
         self._next.handed_over(live, took_s)
 
-    def moved_on(self, live: LiveRequest, cause: FailoverCause, why: str, now: float) -> None:
+    def requeued(self, live: LiveRequest, cause: FailoverCause, why: str, now: float) -> None:
         """Count the failover."""
-        self._statistics.failed_over(live, cause, why, now)
-        self._next.moved_on(live, cause, why, now)
+        self._statistics.requeued(live, cause, why, now)
+        self._next.requeued(live, cause, why, now)
 
     def ended(self, live: LiveRequest, now: float) -> None:
         """Count the request's end."""

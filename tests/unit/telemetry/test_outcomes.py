@@ -61,7 +61,7 @@ def ended(
         deadline_stated=False,
         **targets,  # type: ignore[arg-type]
     )
-    live = LiveRequest(request=request, digest=b"", detached=False, deadline_stated=False)
+    live = LiveRequest(request=request, digest=b"", detached=False)
     live.state, live.outcome, live.first_token_at = state, outcome, first_token_at
     return live
 

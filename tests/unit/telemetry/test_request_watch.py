@@ -177,7 +177,7 @@ def test_a_lost_prefill_leg_is_made_up_for_as_well(watched: Watched) -> None:
 def test_a_prefill_leg_that_did_its_part_is_not_to_blame_for_what_follows(watched: Watched) -> None:
     watched.send(PREFILL, Phase.PREFILLING, 1.0)
     watched.report(EndCause.FINISHED, 2.0)
-    watched.watch.moved_on(watched.live, FailoverCause.LOST, "d lost its session", 2.0)
+    watched.watch.requeued(watched.live, FailoverCause.LOST, "d lost its session", 2.0)
     (prefill,) = watched.notes().attempts
     assert (prefill.end, prefill.failure) == ("finished", None)
 
@@ -185,7 +185,7 @@ def test_a_prefill_leg_that_did_its_part_is_not_to_blame_for_what_follows(watche
 def test_what_arrived_incomplete_is_a_failed_attempt_although_its_executor_finished(watched: Watched) -> None:
     watched.send(DECODE, Phase.HYBRID, 1.0)
     watched.report(EndCause.FINISHED, 2.0)
-    watched.watch.moved_on(watched.live, FailoverCause.MISMATCH, "tokens are missing", 2.0)
+    watched.watch.requeued(watched.live, FailoverCause.MISMATCH, "tokens are missing", 2.0)
     (attempt,) = watched.notes().attempts
     assert (attempt.end, attempt.failure) == ("mismatch", "tokens are missing")
     assert watched.counted(catalogue.FAILOVERS, "sim", "mismatch") == 1

@@ -1,4 +1,4 @@
-"""Start here: ``python -m executor_svc``."""
+"""Entry point of the executor: ``python -m executor_svc``."""
 
 from __future__ import annotations
 

@@ -290,4 +290,4 @@ async def test_an_engine_without_a_connector_takes_no_leg(more: dict[str, Any]) 
 async def test_an_embedding_instance_generates_for_nobody() -> None:
     async with workbench(generates=False) as bench:
         rejected: Rejected = await bench.until(Rejected, bench.assign())
-        assert "started to embed" in rejected.message
+        assert "role embedding" in rejected.message

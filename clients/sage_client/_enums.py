@@ -24,8 +24,8 @@ class Priority(IntEnum):
         try:
             return cls[value.upper()] if isinstance(value, str) else cls(value)
         except (KeyError, ValueError):
-            there_are = ", ".join(member.name.lower() for member in cls)
-            raise ValueError(f"unknown priority {value!r}; known priorities: {there_are}") from None
+            known_names = ", ".join(member.name.lower() for member in cls)
+            raise ValueError(f"unknown priority {value!r}; known priorities: {known_names}") from None
 
 
 class InstanceRole(Enum):

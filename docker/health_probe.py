@@ -2,8 +2,8 @@
 
     python health_probe.py 127.0.0.1:50051 [--service NAME] [--ca FILE] [--server-name NAME]
 
-This is the images' HEALTHCHECK.  It imports only packages that the services need too, and prints one line: the status, or the
-error.
+This is the images' HEALTHCHECK.  It imports only packages that the services need too, and prints the status or the
+error in one line.
 """
 
 from __future__ import annotations

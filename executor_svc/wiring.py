@@ -165,7 +165,7 @@ def _telemetry(config: ExecutorConfig) -> ExecutorTelemetry:
 
 
 def _engine_settings(config: ExecutorConfig) -> EngineSettings:
-    """Return the engine's settings; vLLM's spans go to the receiver of ours unless the operator set another one."""
+    """Return the engine's settings.  vLLM's spans go to the executor's OTLP endpoint unless another is set."""
     engine, endpoint = config.engine, config.telemetry.otlp_endpoint
     if endpoint is None or engine.vllm.traces_endpoint is not None:
         return engine

@@ -85,7 +85,7 @@ class RequestState(Enum):
 
 
 class TimeUse(Enum):
-    """What a request did during a time slice."""
+    """The use of a time slice of a request."""
 
     QUEUE = "queue"  # waited in the queue
     PREFILL = "prefill"  # placed on an instance, before its next output token

@@ -145,7 +145,7 @@ class EngineOutput:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TokenizerFiles:
-    """What the scheduler needs to tokenize for this model.  Small (a few MB at most)."""
+    """The files that the scheduler needs to tokenize for this model.  Small (a few MB at most)."""
 
     tokenizer_json: str  # content in the `tokenizers` library's format
     chat_template: str | None  # Jinja source, None if the model has none

@@ -17,7 +17,7 @@ CLIENT_VARIABLES = ("SAGE_SCHEDULER_ADDRESS",)  # meant for clients; the schedul
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ProcessSpec:
-    """How to start and stop one process of a fleet."""
+    """The command, environment and stop timeout of one process of a fleet."""
 
     name: str  # names its log file; an executor's is also its instance id
     command: tuple[str, ...]

@@ -268,7 +268,7 @@ class SimulatedEngine:
 
     @property
     def preemptions(self) -> int:
-        """How often a sequence lost its blocks to another one so far."""
+        """Number of times that a sequence lost its blocks to another one so far."""
         return self._batch.preemptions
 
     def take_iterations(self) -> Listing[Iteration]:

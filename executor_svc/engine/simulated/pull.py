@@ -26,7 +26,7 @@ class PullFailed(Exception):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KeptAt:
-    """Where a prompt's KV is kept."""
+    """The place where a prompt's KV is kept: an engine, its address, and the handoff's id there."""
 
     engine_id: str
     handoff_id: str

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from executor_svc.runtime.engine_port import EngineFacts, EngineRequest, FinishReason, InvalidRequestError, Sampling
 from executor_svc.runtime.messages.commands import Assign, Phase
 
-PREFILL = Sampling(temperature=0.0, max_tokens=1, ignore_eos=True)  # its one token is dropped, whatever it is
+PREFILL = Sampling(temperature=0.0, max_tokens=1, ignore_eos=True)  # its only token is dropped
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,7 +21,7 @@ class Leg:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Complete:
-    """How a request ends whose last token an earlier attempt delivered: only the end itself was lost."""
+    """The end of a request whose whole output earlier attempts delivered; only the message about its end was lost."""
 
     finish_reason: FinishReason
     stop_string: str = ""

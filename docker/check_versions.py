@@ -1,4 +1,4 @@
-"""Fails the build of the GPU image if its base holds an unsupported vLLM, or no NIXL."""
+"""Fails the build of the GPU image if its base image has an unsupported vLLM version, or no NIXL."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ NEWEST = (0, 32)
 
 
 def main() -> int:
-    """Return 0 if the installed vLLM is supported and NIXL is there, else 1; print which."""
+    """Return 0 if the installed vLLM is supported and NIXL is installed, else 1.  Print the versions or the error."""
     version = metadata.version("vllm")
     if not OLDEST <= tuple(int(part) for part in version.split(".")[:2]) <= NEWEST:
         print(f"vLLM {version} is not supported", file=sys.stderr)

@@ -3,14 +3,14 @@
 #   docker build -f docker/executor.Dockerfile --target gpu -t sage-executor:gpu .   # on vLLM's official image
 
 ARG PYTHON_IMAGE=python:3.11.15-slim-bookworm
-# vLLM 0.26 to 0.32 are supported; the build fails on another.
+# vLLM 0.26 to 0.32 are supported; the build fails with another version.
 ARG VLLM_IMAGE=vllm/vllm-openai:v0.32.0
 
 # ---------------------------------------------------------------- CPU
 
 FROM ${PYTHON_IMAGE} AS build-cpu
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
-# Two environments: the one that is shipped holds no installer.
+# Two environments: the image gets the one without pip.
 RUN python3 -m venv /opt/build && python3 -m venv --without-pip /opt/sage
 WORKDIR /src
 # PyTorch's CPU build comes from PyTorch's own index and without a hash: `make setup-vllm` does the same.
@@ -23,7 +23,7 @@ RUN /opt/build/bin/pip --python /opt/sage/bin/python install --no-deps --require
 COPY pyproject.toml README.md LICENSE ./
 COPY protos protos
 COPY executor_svc executor_svc
-# The commands of what is not in this image would only fail.
+# The scheduler and sagectl are not in this image, so their commands would fail.
 RUN grep -o '^setuptools==[0-9.]*' docker/executor-cpu.lock >build.txt \
     && PIP_CONSTRAINT=build.txt /opt/build/bin/pip --python /opt/sage/bin/python install --no-deps . \
     && rm /opt/sage/bin/sage-scheduler /opt/sage/bin/sagectl
@@ -36,7 +36,7 @@ RUN apt-get update \
     && useradd --system --uid 10001 --create-home sage \
     && install --directory --owner=sage /models
 COPY --from=build-cpu /opt/sage /opt/sage
-# A model hub's cache goes to the volume, what vLLM and PyTorch keep to the home directory.
+# The model hub's cache is in the volume; the caches of vLLM and PyTorch are in the home directory.
 ENV PATH=/opt/sage/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     HF_HOME=/models/hub \
@@ -46,7 +46,7 @@ USER 10001
 WORKDIR /home/sage
 VOLUME /models
 EXPOSE 9464
-# SERVING: the engine is ready and a scheduler has it.  A model may take the start period to load.
+# SERVING means that the engine is ready and a scheduler is connected.  Loading the model may take the start period.
 HEALTHCHECK --interval=5s --timeout=4s --start-period=5m --retries=3 \
     CMD ["python", "/opt/sage/health_probe.py", "127.0.0.1:50052"]
 # Process 1 (or the only child of an init) is the service itself, so that SIGTERM reaches it and it drains.
@@ -63,7 +63,7 @@ COPY executor_svc executor_svc
 RUN python3 -m pip wheel --no-deps --wheel-dir /wheels .
 
 FROM ${VLLM_IMAGE} AS gpu
-# What the image has stays at its version, NIXL apart, which may be older there than what we need.
+# The image's packages keep their versions, except NIXL, whose version there may be too old.
 RUN --mount=type=bind,from=build-gpu,source=/wheels,target=/wheels \
     python3 -m pip list --format=freeze --exclude nixl --exclude nixl-cu12 --exclude nixl-cu13 >/tmp/base.txt \
     && sage="$(echo /wheels/sage_control_plane-*.whl)" \

@@ -2,8 +2,8 @@
 
     python health_probe.py 127.0.0.1:50051 [--service NAME] [--ca FILE] [--server-name NAME]
 
-This is the images' HEALTHCHECK.  It imports only what the services need as well, and prints one line that says what was
-wrong.
+This is the images' HEALTHCHECK.  It imports only packages that the services need too, and prints the status or the
+error in one line.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--ca", type=Path, help="PEM file of the authority that signed the server's certificate (default: no TLS)"
     )
-    parser.add_argument("--server-name", help="name in that certificate, where it is not the address")
+    parser.add_argument("--server-name", help="name in that certificate, if it differs from the address")
     parser.add_argument("--timeout-s", type=float, default=2.0, help="seconds to wait (default: 2)")
     return parser
 

@@ -42,12 +42,12 @@ exec "$@"
 
 
 class CannotRehearse(Exception):
-    """The Dockerfile or the machine does not allow it; the message is one sentence."""
+    """The Dockerfile cannot be carried out on this machine; the message is one sentence."""
 
 
 @dataclass(kw_only=True, slots=True)
 class Stage:
-    """One FROM and what follows it, as a directory and a configuration."""
+    """One build stage (a FROM and the instructions after it), as a directory and a configuration."""
 
     root: Path
     variables: dict[str, str] = field(default_factory=lambda: {"PATH": PATH})
@@ -210,9 +210,9 @@ def _admitted(path: Path) -> bool:
 
 
 def start(stage: Stage, variables: list[str], bind: list[str], flags: list[str]) -> int:
-    """Run the service in the foreground, as process 1 of its own, and return its exit status.
+    """Run the service in the foreground, as process 1 of a new process namespace, and return its exit status.
 
-    SIGTERM and SIGINT are passed on to it.
+    SIGTERM and SIGINT are passed on to the service.
     """
     extra = dict(item.split("=", 1) for item in variables)
     words = stage.command([*stage.entrypoint, *flags], extra=extra, user=stage.user, bind=tuple(bind))

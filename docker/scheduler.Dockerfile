@@ -1,11 +1,11 @@
-# The scheduler: Python and what docker/scheduler.lock names.  No vLLM, no PyTorch, no compiler, no pip.
+# The scheduler: Python and the packages in docker/scheduler.lock.  No vLLM, no PyTorch, no compiler, no pip.
 # Build from the repository's root:  docker build -f docker/scheduler.Dockerfile -t sage-scheduler .
 
 ARG PYTHON_IMAGE=python:3.11.15-slim-bookworm
 
 FROM ${PYTHON_IMAGE} AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
-# Two environments: the one that is shipped holds no installer.
+# Two environments: the image gets the one without pip.
 RUN python3 -m venv /opt/build && python3 -m venv --without-pip /opt/sage
 WORKDIR /src
 COPY docker/scheduler.lock docker/
@@ -13,7 +13,7 @@ RUN /opt/build/bin/pip --python /opt/sage/bin/python install --no-deps --require
 COPY pyproject.toml requirements.lock README.md LICENSE ./
 COPY protos protos
 COPY scheduler_svc scheduler_svc
-# The commands of what is not in this image would only fail.
+# The executor and sagectl are not in this image, so their commands would fail.
 RUN grep -o '^setuptools==[0-9.]*' requirements.lock >build.txt \
     && PIP_CONSTRAINT=build.txt /opt/build/bin/pip --python /opt/sage/bin/python install --no-deps . \
     && rm /opt/sage/bin/sage-executor /opt/sage/bin/sagectl
@@ -22,7 +22,8 @@ COPY docker/health_probe.py /opt/sage/
 FROM ${PYTHON_IMAGE}
 RUN useradd --system --uid 10001 --home-dir /nonexistent --shell /usr/sbin/nologin sage
 COPY --from=build /opt/sage /opt/sage
-# All addresses: that takes TLS files or SAGE_SCHEDULER_INSECURE=true.  Without either the process says so and ends.
+# Listening on all addresses needs TLS files or SAGE_SCHEDULER_INSECURE=true; without either the process exits with an
+# error.
 ENV PATH=/opt/sage/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     SAGE_SCHEDULER_LISTEN=0.0.0.0:50051 \

@@ -1,1 +1,1 @@
-"""One process, one engine, offered to a scheduler."""
+"""The executor service: one process that runs one engine and offers it to a scheduler."""

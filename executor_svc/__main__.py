@@ -1,4 +1,4 @@
-"""Start here: ``python -m executor_svc``."""
+"""Entry point of the executor: ``python -m executor_svc``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import nullcontext
 
 try:
     from executor_svc.config import PROGRAM, ConfigError, load_or_exit
-    from executor_svc.engine.vllm.lifeline import hang_on_executor_if_spawned
+    from executor_svc.engine.vllm.lifeline import watch_executor_if_spawned
     from executor_svc.telemetry.engine_logs import engine_logs_in_json
     from executor_svc.telemetry.logs import configure_logging
     from executor_svc.wiring import run
@@ -19,7 +19,7 @@ except ModuleNotFoundError as absent:
     sys.exit(f"sage-executor: {absent.name} is not installed: pip install 'sage-control-plane[executor]'")
 
 # Processes that the engine spawns import this module first: from then on they end when the executor ends.
-hang_on_executor_if_spawned()
+watch_executor_if_spawned()
 
 
 def main() -> None:

@@ -41,11 +41,11 @@ class TlsSection(CertificateSection):
 
 
 class LocationSection(Section):
-    """Where this instance is."""
+    """Location of this instance, reported to the scheduler."""
 
-    host: str = Field(default="", description="Host name told to the scheduler.  Default: this machine's name.")
-    rack: str = Field(default="", description="Name of its rack.")
-    zone: str = Field(default="", description="Name of its zone or site.")
+    host: str = Field(default="", description="Host name reported to the scheduler.  Default: this machine's name.")
+    rack: str = Field(default="", description="Name of the rack that this instance is in.")
+    zone: str = Field(default="", description="Name of the zone or site that this instance is in.")
 
 
 class ExecutorConfig(ServiceConfig):
@@ -88,7 +88,7 @@ class ExecutorConfig(ServiceConfig):
         default=4_096,
         ge=1,
         le=1_000_000,
-        description="Most attempts held in memory, with those that ended and wait for the scheduler's acknowledgement.",
+        description="Most attempts held in memory, running or ended without the scheduler's acknowledgement yet.",
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", description="Least severe level that is logged."
@@ -98,9 +98,9 @@ class ExecutorConfig(ServiceConfig):
     )
     tls: TlsSection = Field(
         default=TlsSection(),
-        description="TLS; with ca towards schedulers, with a certificate on the executor's own listener.",
+        description="TLS: `ca` for connections to schedulers, a certificate for the executor's own listener.",
     )
-    location: LocationSection = Field(default=LocationSection(), description="Where this instance is.")
+    location: LocationSection = Field(default=LocationSection(), description="Location of this instance.")
     telemetry: TelemetrySettings = Field(
         default=TelemetrySettings(), description="Metrics and traces; off until an address is given."
     )
@@ -148,7 +148,10 @@ class ExecutorConfig(ServiceConfig):
 
     @property
     def name(self) -> str:
-        """Return the instance's id, configured or made of the machine's and the model's name; stable over restarts."""
+        """Return the instance's id: the configured one, else the machine's and the model's name joined.
+
+        The id is the same after a restart.
+        """
         if self.instance_id:
             return self.instance_id
         model = self.engine.model.name.rstrip("/").rsplit("/", 1)[-1]

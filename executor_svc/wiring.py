@@ -1,4 +1,4 @@
-"""Builds the executor's objects from its configuration.  The only module that imports every room."""
+"""Builds the executor's objects from its configuration.  No other module imports every package."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def _telemetry(config: ExecutorConfig) -> ExecutorTelemetry:
 
 
 def _engine_settings(config: ExecutorConfig) -> EngineSettings:
-    """Send vLLM's own spans where ours go, unless the operator set another receiver: one trace, one place."""
+    """Return the engine's settings.  vLLM's spans go to the executor's OTLP endpoint unless another is set."""
     engine, endpoint = config.engine, config.telemetry.otlp_endpoint
     if endpoint is None or engine.vllm.traces_endpoint is not None:
         return engine

@@ -1,4 +1,4 @@
-"""Sends many prompts, a limited number at a time; waits while a queue is full, as long as the scheduler says.
+"""Sends many prompts, a limited number at a time.  While a queue is full, it waits as long as the scheduler says.
 
     python clients/examples/batch.py prompts.txt [--at-once N] [--address HOST:PORT] > answers.jsonl
 

@@ -42,7 +42,7 @@ def converse(client: sage.Client, model: str, max_tokens: int) -> int:
                 answer += piece
                 print(piece, end="", flush=True)
         except KeyboardInterrupt:
-            stream.cancel("the user had enough")
+            stream.cancel("the user pressed Ctrl-C")
         except sage.SageError as error:
             print(f"\nerror: {error}", file=sys.stderr)
             return 1

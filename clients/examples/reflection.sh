@@ -1,6 +1,6 @@
 #!/bin/sh
-# Speaks to the scheduler without our stubs: it describes itself by reflection.
-# With grpcurl, or with `buf curl` (pip install buf-bin), whichever is there.
+# Calls the scheduler without generated stubs: the scheduler describes its services by reflection.
+# Uses grpcurl if it is installed, else `buf curl` (pip install buf-bin).
 #
 #   sh clients/examples/reflection.sh [HOST:PORT]
 

@@ -1,4 +1,4 @@
-"""The stream of one request's events, which survives broken connections."""
+"""The stream of one request's events.  ``_reattach`` continues it after a broken connection."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ class AsyncStream:
                 yield event.text
 
     async def result(self) -> Completion:
-        """Read the stream to its end and return the whole outcome.
+        """Read the stream to its end and return the request's outcome.
 
         Raises:
             SageError: the request ended with an error.
@@ -121,9 +121,9 @@ class AsyncStream:
         except RequestNotFoundError:
             if self._outcome.accepted is not None or self._call.done():
                 raise
-        return await self._take_back(reason)
+        return await self._cancel_unaccepted(reason)
 
-    async def _take_back(self, reason: str) -> Cancellation:
+    async def _cancel_unaccepted(self, reason: str) -> Cancellation:
         """Cancel a request that was not accepted yet."""
         self._call.cancel()
         try:
@@ -154,7 +154,7 @@ class AsyncStream:
                 return event
 
     def _take(self, event: Event) -> Event | None:
-        """Return the part of an event that is new to the caller; None if nothing is."""
+        """Return the part of an event that the caller did not get yet; None if there is none."""
         match event:
             case Tokens():
                 return self._take_tokens(event)
@@ -206,9 +206,9 @@ class AsyncStream:
             response = await self._call.read()
         except grpc.aio.AioRpcError as error:
             failure = error_from_rpc(error, request_id=self.request_id)
-            if isinstance(failure, RequestCancelledError) and self._may_have_been_given_up:
-                raise self._given_up(failure) from None
-            await self._attach_again(failure)
+            if isinstance(failure, RequestCancelledError) and self._break_may_have_cancelled:
+                raise self._cancelled_by_break(failure) from None
+            await self._reattach(failure)
             return None
         except asyncio.CancelledError:
             self._call.cancel()
@@ -223,8 +223,11 @@ class AsyncStream:
             raise ProtocolError("the scheduler ended the stream without Finished", request_id=self.request_id)
         return cast(inference_pb2.GenerateResponse, response)
 
-    async def _attach_again(self, failure: SageError) -> None:
-        """Reattach at the current position after a delay; raise ``failure`` if that is not allowed."""
+    async def _reattach(self, failure: SageError) -> None:
+        """Reattach at the current position after a delay.
+
+        Raise ``failure`` if it is not a broken connection, the request was not accepted, or no attempt is left.
+        """
         was_accepted = self._outcome.accepted is not None
         if not (is_transport_break(failure) and was_accepted and self._attempts < self._reconnect.attempts):
             raise failure
@@ -237,10 +240,11 @@ class AsyncStream:
         self._call = self._open_call(request)
 
     @property
-    def _may_have_been_given_up(self) -> bool:
+    def _break_may_have_cancelled(self) -> bool:
+        """Whether the scheduler may have cancelled the request because the connection broke."""
         return self._broke and not self._request.detached and not self._cancelled
 
-    def _given_up(self, failure: SageError) -> UnavailableError:
+    def _cancelled_by_break(self, failure: SageError) -> UnavailableError:
         """Return the error for a request that the scheduler cancelled because the connection broke."""
         return UnavailableError(
             f"the connection broke and the scheduler cancelled the request ({failure.message}); "

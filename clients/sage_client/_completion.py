@@ -1,4 +1,4 @@
-"""Collects a request's whole outcome from its events."""
+"""Collects a request's outcome from its events."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Completion:
     model: str
     text: str
     token_ids: tuple[int, ...]
-    logprobs: tuple[tuple[TokenLogprob, ...], ...]  # one per token when asked for
+    logprobs: tuple[tuple[TokenLogprob, ...], ...]  # one per token if requested
     finish_reason: FinishReason
     stop_string: str | None
     stop_token_id: int | None

@@ -21,8 +21,8 @@ def encode_role(role: InstanceRole | str) -> common_pb2.InstanceRole.ValueType:
             return common_pb2.InstanceRole.Value(f"INSTANCE_ROLE_{known.name}")
     except ValueError:
         pass
-    there_are = ", ".join(each.value for each in InstanceRole if each is not InstanceRole.UNKNOWN)
-    raise ValueError(f"unknown role {role!r}; known roles: {there_are}")
+    known_names = ", ".join(each.value for each in InstanceRole if each is not InstanceRole.UNKNOWN)
+    raise ValueError(f"unknown role {role!r}; known roles: {known_names}")
 
 
 def fleet(message: admin_pb2.ListInstancesResponse) -> v.FleetView:

@@ -56,8 +56,8 @@ def _mode(mode: v.SplitMode | str) -> admin_pb2.SplitMode.ValueType:
     try:
         return _MODES_TO_WIRE[v.SplitMode(mode)]
     except (ValueError, KeyError):
-        there_are = ", ".join(each.value for each in _MODES_TO_WIRE)
-        raise ValueError(f"unknown split mode {mode!r}; known modes: {there_are}") from None
+        known_names = ", ".join(each.value for each in _MODES_TO_WIRE)
+        raise ValueError(f"unknown split mode {mode!r}; known modes: {known_names}") from None
 
 
 def _pair(message: admin_pb2.PrefillDecodePair) -> v.PrefillDecodePair:

@@ -24,8 +24,8 @@ class Priority(IntEnum):
         try:
             return cls[value.upper()] if isinstance(value, str) else cls(value)
         except (KeyError, ValueError):
-            there_are = ", ".join(member.name.lower() for member in cls)
-            raise ValueError(f"unknown priority {value!r}; known priorities: {there_are}") from None
+            known_names = ", ".join(member.name.lower() for member in cls)
+            raise ValueError(f"unknown priority {value!r}; known priorities: {known_names}") from None
 
 
 class InstanceRole(Enum):
@@ -85,7 +85,7 @@ class RequestState(Enum):
 
 
 class TimeUse(Enum):
-    """What a request did during a time slice."""
+    """The use of a time slice of a request."""
 
     QUEUE = "queue"  # waited in the queue
     PREFILL = "prefill"  # placed on an instance, before its next output token

@@ -141,7 +141,7 @@ class Tokens:
     token_ids: tuple[int, ...]
     text_offset: int  # position of ``text`` in the whole output text, in Unicode code points
     text: str  # may lag behind the tokens: an incomplete character, a possible stop string
-    logprobs: tuple[tuple[TokenLogprob, ...], ...]  # one per token when asked for: the chosen token first
+    logprobs: tuple[tuple[TokenLogprob, ...], ...]  # one per token if requested: the chosen token first
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -155,7 +155,7 @@ class Finished:
     timings: Timings
     attempts: int  # number of placements
     cost: float  # in the currency of the instances' prices
-    slo: tuple[SloResult, ...]
+    slo: tuple[SloResult, ...]  # one per target of the request
 
 
 Event = Accepted | Scheduled | Tokens | Finished

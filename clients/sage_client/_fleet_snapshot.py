@@ -11,7 +11,7 @@ from sage_client._prefill_decode import PrefillDecodeStatus
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SloAttainment:
-    """Numbers of requests of a class that met all their targets; failed, expired and refused ones did not."""
+    """Numbers of requests of a class that met or missed their targets; failed, expired and refused ones missed them."""
 
     priority: Priority
     met: int  # requests
@@ -36,7 +36,7 @@ class FleetCounts:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RecentDecision:
-    """The summary of a decision; ``explain`` returns the whole."""
+    """The summary of a decision; ``explain`` returns the whole decision."""
 
     ago_s: float  # seconds
     request_id: str

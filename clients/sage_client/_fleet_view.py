@@ -27,9 +27,9 @@ class Instance:
     revision: str
     role: InstanceRole
     state: InstanceState
-    state_reason: str  # why it is in this state
+    state_reason: str  # why the instance is in this state
     state_age_s: float  # seconds
-    progress: float | None  # of its start, in [0, 1]; None: not known
+    progress: float | None  # of the instance's start, in [0, 1]; None if unknown
     engine: str  # "vllm", "simulated"
     engine_version: str
     engine_start_id: str  # new with every engine start
@@ -42,7 +42,7 @@ class Instance:
     kv_reserved_tokens: int  # from the scheduler's ledger
     running: int  # sequences, reported by the engine
     waiting: int  # requests inside the engine
-    assigned: int  # live attempts
+    assigned: int  # attempts that have not ended
     prompt_tokens_per_s: float
     generation_tokens_per_s: float
     iterations: int  # since the engine's start
@@ -51,7 +51,7 @@ class Instance:
     prefix_hits_tokens: int  # since the engine's start
     gpu_memory_used_bytes: int
     gpu_memory_bytes: int
-    known_wait: str  # why the engine is not expected to make progress now; empty if it is
+    known_wait: str  # why the engine makes no progress now; empty if no reason is known
     kv_pulls: int  # prompts whose KV was fetched from another engine, since the engine's start
     kv_pulls_failed: int  # prompts whose KV could not be fetched
     kv_leases_expired: int  # prompts whose KV was kept for another engine and not fetched in time

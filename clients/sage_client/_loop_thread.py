@@ -32,10 +32,10 @@ class LoopThread:
         return self._finalizer.alive
 
     def run(self, work: Coroutine[Any, Any, _T], *, timeout_s: float) -> _T:
-        """Run ``work`` on the loop and return its result; interrupting the caller cancels it.
+        """Run ``work`` on the loop and return its result; interrupting the caller cancels ``work``.
 
         Raises:
-            WaitTimeoutError: it did not end within ``timeout_s`` seconds.
+            WaitTimeoutError: ``work`` did not end within ``timeout_s`` seconds.
             RuntimeError: the loop was stopped, or the caller runs on it.
         """
         if not self.running or threading.current_thread() is self._thread:

@@ -8,7 +8,7 @@ from enum import Enum
 
 
 class SplitMode(Enum):
-    """When requests are split into a prefill and a decode leg."""
+    """The rule that decides when requests are split into a prefill and a decode leg."""
 
     NEVER = "never"
     ALWAYS = "always"  # every request that can be split

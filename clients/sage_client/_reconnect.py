@@ -1,4 +1,7 @@
-"""How often and how fast a broken stream reattaches to its request."""
+"""Settings of reattaching: how often and how fast a broken stream reattaches to its request.
+
+``_async_stream`` reattaches.
+"""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ _PLAIN = ("model", "cost_budget", "session", "preferred_instance", "adapter")
 
 
 def encode_request(prompt: str | None, options: GenerateOptions, *, tenant: str) -> inference_pb2.GenerateRequest:
-    """Encode a request.  Without an id it gets one, because reattaching needs an id.
+    """Encode a request.  A request without an id gets one, because reattaching needs an id.
 
     Raises:
         InvalidRequestError: values that do not fit the contract; names every field.
@@ -85,9 +85,9 @@ def _fill_spec(
 def _set_prompt(
     spec: inference_pb2.GenerationSpec, prompt: str | None, given: GenerateOptions, faults: FieldFaults
 ) -> None:
-    said = (prompt is not None) + ("messages" in given) + ("token_ids" in given)
-    if said != 1:
-        faults.add("spec.prompt", f"exactly one of prompt, messages and token_ids must be given, not {said}")
+    given_prompts = (prompt is not None) + ("messages" in given) + ("token_ids" in given)
+    if given_prompts != 1:
+        faults.add("spec.prompt", f"exactly one of prompt, messages and token_ids must be given, not {given_prompts}")
     elif prompt is not None:
         with faults.at("spec.text"):
             spec.text = prompt
@@ -96,7 +96,7 @@ def _set_prompt(
     elif "token_ids" in given:
         with faults.at("spec.tokens.ids"):
             spec.tokens.ids.extend(given["token_ids"])
-        spec.tokens.SetInParent()  # an empty list is sent as such, for the server to refuse
+        spec.tokens.SetInParent()  # an empty list is sent, so that the server refuses it
     else:
         _set_chat(spec.chat, given, faults)
 

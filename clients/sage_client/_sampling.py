@@ -1,4 +1,4 @@
-"""The sampling options of ``generate`` and their encoding."""
+"""The sampling options of ``generate`` and their encoding.  A new sampling field is added to ``SamplingOptions``."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ _LISTS = ("stop", "stop_token_ids", "allowed_token_ids", "bad_words")
 
 
 def encode_sampling(options: SamplingOptions, faults: FieldFaults) -> common_pb2.SamplingParams:
-    """Encode sampling options; record values that do not fit their field in ``faults``."""
+    """Encode sampling options.  Values that do not fit their field are recorded in ``faults``."""
     message = common_pb2.SamplingParams()
     for name, value in options.items():
         with faults.at(f"spec.sampling.{name}"):
@@ -74,7 +74,7 @@ def _set(message: common_pb2.SamplingParams, name: str, value: object) -> None:
 def _set_structured(message: common_pb2.StructuredOutput, name: str, value: object) -> None:
     if name == "choice":
         message.choice.choices.extend(_strings(value))
-        message.choice.SetInParent()  # an empty list is sent as such, for the server to refuse
+        message.choice.SetInParent()  # an empty list is sent, so that the server refuses it
     elif name == "json_schema" and not isinstance(value, str):
         message.json_schema = json.dumps(value)
     else:

@@ -1,4 +1,4 @@
-"""Turns a gRPC status into an exception: by its stable reason, or else by its code."""
+"""Converts a gRPC status to an exception: by its stable reason, or else by its code."""
 
 from __future__ import annotations
 

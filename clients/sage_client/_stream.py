@@ -55,7 +55,7 @@ class Stream:
                 yield event.text
 
     def result(self) -> Completion:
-        """Read the stream to its end and return the whole outcome.
+        """Read the stream to its end and return the request's outcome.
 
         Raises:
             SageError: the request ended with an error.

@@ -1,1 +1,1 @@
-"""Runs a scheduler and executors on one machine, and demonstrations on them; ``sagectl up`` and ``sagectl demo``."""
+"""Runs a scheduler and executors on one machine (``sagectl up``), and demonstrations on them (``sagectl demo``)."""

@@ -1,1 +1,1 @@
-"""The command line of the SAGE control plane.  Start at ``cli``."""
+"""The command line ``sagectl``.  ``cli`` lists its commands."""

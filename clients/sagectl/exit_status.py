@@ -1,4 +1,4 @@
-"""The exit statuses of ``sagectl`` and the errors they stand for."""
+"""The exit statuses of ``sagectl``, and the status of each error."""
 
 from __future__ import annotations
 

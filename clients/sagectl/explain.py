@@ -29,10 +29,10 @@ def explain(client: Client, request_id: str, svg: Path | None, as_json: bool) ->
     Prints in time order: arrival, why the request waited, every scheduling decision with its candidates and reasons,
     whether prefill and decode were split, failures and failovers.  Rejected requests are not recorded.
     """
-    told = client.explain(request_id)
+    explanation = client.explain(request_id)
     if svg is not None:
-        save_svg(story(told), svg, title=f"sagectl explain {request_id}", width=PICTURE_WIDTH)
+        save_svg(story(explanation), svg, title=f"sagectl explain {request_id}", width=PICTURE_WIDTH)
     if as_json:
-        print_json(told)
+        print_json(explanation)
     else:
-        show(story(told))
+        show(story(explanation))

@@ -1,4 +1,4 @@
-"""Options of ``sagectl generate`` and the SDK arguments they become."""
+"""The options of ``sagectl generate``, and their conversion to arguments of the SDK."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ class Section:
 
     title: Text | None
     lines: Sequence[Text]  # the most important first
-    least: int  # lines granted before other sections get more than their own least
+    least: int  # lines that the section gets before any section gets more than its own least
 
 
 def fit(sections: Sequence[Section], height: int | None) -> list[Text]:

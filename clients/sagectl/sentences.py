@@ -1,4 +1,4 @@
-"""Words errors for people."""
+"""Writes errors as sentences for people."""
 
 from __future__ import annotations
 

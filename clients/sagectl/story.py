@@ -37,47 +37,47 @@ EVENT_STYLES = {
 }
 
 
-def story(told: Explanation) -> RenderableType:
+def story(explanation: Explanation) -> RenderableType:
     """Return the history of a request, ready to print."""
-    parts: list[RenderableType] = [_headline(told), *_status(told), Text(), _history(told)]
-    if told.time_slices:
-        parts += [Text(), _times(told)]
+    parts: list[RenderableType] = [_headline(explanation), *_status(explanation), Text(), _history(explanation)]
+    if explanation.time_slices:
+        parts += [Text(), _times(explanation)]
     return Group(*parts)
 
 
-def _headline(told: Explanation) -> Text:
-    tokens = f"{told.prompt_tokens} prompt + {told.completion_tokens} output tokens"
-    about = [told.model, told.priority.name.lower(), tokens]
-    if told.cost:
-        about.append(f"cost {told.cost:.3g}")
-    state = told.state.value
+def _headline(explanation: Explanation) -> Text:
+    tokens = f"{explanation.prompt_tokens} prompt + {explanation.completion_tokens} output tokens"
+    about = [explanation.model, explanation.priority.name.lower(), tokens]
+    if explanation.cost:
+        about.append(f"cost {explanation.cost:.3g}")
+    state = explanation.state.value
     style = EVENT_STYLES.get(state, "bold")
-    return Text.assemble((told.request_id, "bold"), ": ", (state, style), f" ({', '.join(about)})")
+    return Text.assemble((explanation.request_id, "bold"), ": ", (state, style), f" ({', '.join(about)})")
 
 
-def _status(told: Explanation) -> Iterator[Text]:
-    if told.error:
-        yield Text(f"ended with: {told.error}", style="red")
-    if told.queue_position:
-        yield Text(f"position {told.queue_position} in the queue, ordered by {told.ordering_key}")
-    if told.waiting_because:
-        yield Text(f"waits because: {told.waiting_because}", style="yellow")
-    if told.slo:
-        yield Text("targets: ").append_text(Text(", ").join(_target(each) for each in told.slo))
+def _status(explanation: Explanation) -> Iterator[Text]:
+    if explanation.error:
+        yield Text(f"ended with: {explanation.error}", style="red")
+    if explanation.queue_position:
+        yield Text(f"position {explanation.queue_position} in the queue, ordered by {explanation.ordering_key}")
+    if explanation.waiting_because:
+        yield Text(f"waits because: {explanation.waiting_because}", style="yellow")
+    if explanation.slo:
+        yield Text("targets: ").append_text(Text(", ").join(_target(each) for each in explanation.slo))
 
 
 def _target(result: SloResult) -> Text:
-    said = f"{result.target} {result.measured_s:.3f} s of {result.wanted_s:g} s"
-    return Text.assemble(said, (" met", "green") if result.met else (" missed", "red"))
+    measured = f"{result.target} {result.measured_s:.3f} s of {result.wanted_s:g} s"
+    return Text.assemble(measured, (" met", "green") if result.met else (" missed", "red"))
 
 
-def _history(told: Explanation) -> Table:
+def _history(explanation: Explanation) -> Table:
     table = Table.grid(padding=(0, 2))
     table.add_column(justify="right", no_wrap=True)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    decisions = enumerate(told.decisions, 1)
-    for entry in told.history:
+    decisions = enumerate(explanation.decisions, 1)
+    for entry in explanation.history:
         made = next(decisions, None) if entry.event == "placed" else None
         detail = Text(entry.detail) if made is None else _decision(*made)
         table.add_row(f"{entry.at_s:.3f} s", _event(entry), detail)
@@ -138,9 +138,9 @@ def _candidate(candidate: Candidate, scorers: list[str]) -> list[Text | str]:
     return [name, *scores, Text(why_not, style="dim")]
 
 
-def _times(told: Explanation) -> RenderableType:
+def _times(explanation: Explanation) -> RenderableType:
     """Return a table with a bar per time slice, at its position in the request's time."""
-    slices = told.time_slices
+    slices = explanation.time_slices
     whole_s = slices[-1].start_s + slices[-1].length_s or 1e-9
     table = Table.grid(padding=(0, 2))
     for justify in _JUSTIFIED:
@@ -153,13 +153,13 @@ def _times(told: Explanation) -> RenderableType:
         table.add_row(Text(each.use.value, style=style), each.instance_id, f"{each.length_s:.3f} s", share, bar)
     parts: list[RenderableType] = [Text(f"where the time went: {whole_s:.3f} s", style="bold"), table]
     if len(slices) > len({each.use for each in slices}):
-        parts.append(_totals(told))
+        parts.append(_totals(explanation))
     return Group(*parts)
 
 
-def _totals(told: Explanation) -> Text:
+def _totals(explanation: Explanation) -> Text:
     totals: dict[TimeUse, float] = {}
-    for each in told.time_slices:
+    for each in explanation.time_slices:
         totals[each.use] = totals.get(each.use, 0.0) + each.length_s
-    said = [Text(f"{use.value} {total:.3f} s", style=USE_STYLES.get(use, "")) for use, total in totals.items()]
-    return Text("in all: ").append_text(Text(", ").join(said))
+    parts = [Text(f"{use.value} {total:.3f} s", style=USE_STYLES.get(use, "")) for use, total in totals.items()]
+    return Text("in all: ").append_text(Text(", ").join(parts))

@@ -25,8 +25,8 @@ from sagectl.top_feed import Feed
 from sagectl.top_frame import ConnectionState, frame
 
 DECISIONS = 64  # recent decisions to ask for; as many are shown as fit
-KEY_S = 0.1  # seconds between two looks at the keyboard and the feed
-REDRAW_S = 1.0  # seconds after which the screen is redrawn without news, because ages grow
+POLL_S = 0.1  # seconds between two polls of the keyboard and the feed
+REDRAW_S = 1.0  # seconds after which the screen is redrawn without a new snapshot, because ages grow
 PICTURE_WIDTH, PICTURE_HEIGHT = 112, 32  # columns, lines
 
 
@@ -81,17 +81,17 @@ def _show_once(client: Client, address: str, svg: Path | None, *, as_json: bool)
 def _write_lines(feed: Feed) -> None:
     """Print a snapshot per line on stdout, and connection errors on stderr."""
     while True:
-        heard = feed.take(REDRAW_S)
-        if isinstance(heard, FleetSnapshot):
-            print_json(heard, indent=None)
-        elif heard is not None:
-            click.echo(f"reconnecting: {sentence(heard)}", err=True)
+        update = feed.take(REDRAW_S)
+        if isinstance(update, FleetSnapshot):
+            print_json(update, indent=None)
+        elif update is not None:
+            click.echo(f"reconnecting: {sentence(update)}", err=True)
 
 
 def _live(feed: Feed, address: str) -> None:
     view = _View(address)
     with Keys() as keys, Live(console=Console(highlight=False), screen=True, auto_refresh=False) as live:
-        while "q" not in keys.pressed(KEY_S).lower():
+        while "q" not in keys.pressed(POLL_S).lower():
             view.update(feed)
             size = shutil.get_terminal_size()
             if view.due(size):
@@ -110,16 +110,16 @@ class _View:
 
     def update(self, feed: Feed) -> None:
         """Take the newest snapshot or error from the feed."""
-        heard = feed.take(0)
-        if isinstance(heard, FleetSnapshot):
-            self._snapshot, self._trouble, self._came_at = heard, "", time.monotonic()
-        elif isinstance(heard, SageError):
-            self._trouble = sentence(heard)
-        if heard is not None:
+        update = feed.take(0)
+        if isinstance(update, FleetSnapshot):
+            self._snapshot, self._trouble, self._came_at = update, "", time.monotonic()
+        elif isinstance(update, SageError):
+            self._trouble = sentence(update)
+        if update is not None:
             self._drawn = None
 
     def due(self, size: tuple[int, int]) -> bool:
-        """Return whether to redraw: news, a new terminal size, or a second passed."""
+        """Return whether to redraw: after a new snapshot or error, a new terminal size, or a second."""
         now = time.monotonic()
         if size == self._drawn and now - self._drawn_at < REDRAW_S:
             return False
@@ -140,7 +140,7 @@ def _shown(lines: list[Text]) -> Group:
 
 @contextmanager
 def _ending_in_order() -> Iterator[None]:
-    """End normally at Ctrl-C, and restore the terminal at SIGTERM as well."""
+    """End normally at Ctrl-C.  At SIGTERM exit through Python, so that the terminal is restored."""
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         yield

@@ -17,7 +17,7 @@ STOP_TIMEOUT_S = 5.0
 FATAL = (sage.ConfigurationError, sage.InvalidRequestError, sage.AuthenticationError, sage.NotSupportedError)
 """Errors that a retry cannot resolve."""
 
-Heard = sage.FleetSnapshot | sage.SageError
+Update = sage.FleetSnapshot | sage.SageError
 
 
 class Feed:
@@ -28,7 +28,7 @@ class Feed:
         self._interval_s = interval_s
         self._decisions = decisions
         self._stopped = threading.Event()
-        self._newest: Queue[Heard] = Queue(1)
+        self._newest: Queue[Update] = Queue(1)
         self._thread = threading.Thread(target=self._run, name="sagectl-top", daemon=True)
 
     def __enter__(self) -> Self:
@@ -40,19 +40,19 @@ class Feed:
         self._stopped.set()
         self._thread.join(min(self._interval_s, STOP_TIMEOUT_S))
 
-    def take(self, timeout_s: float) -> Heard | None:
-        """Return the newest snapshot, or error to recover from, not taken yet; None after ``timeout_s`` seconds.
+    def take(self, timeout_s: float) -> Update | None:
+        """Return the newest snapshot or error that was not taken yet; None after ``timeout_s`` seconds without one.
 
         Raises:
             SageError: an error that a retry cannot resolve.
         """
         try:
-            heard = self._newest.get(timeout=timeout_s) if timeout_s > 0 else self._newest.get_nowait()
+            update = self._newest.get(timeout=timeout_s) if timeout_s > 0 else self._newest.get_nowait()
         except Empty:
             return None
-        if isinstance(heard, FATAL):
-            raise heard
-        return heard
+        if isinstance(update, FATAL):
+            raise update
+        return update
 
     def _run(self) -> None:
         delay_s = FIRST_DELAY_S
@@ -82,7 +82,7 @@ class Feed:
             self._stopped.set()  # the client was closed
         return sage.UnavailableError("the scheduler ended the stream")
 
-    def _put(self, heard: Heard) -> None:
+    def _put(self, update: Update) -> None:
         with suppress(Empty):
             self._newest.get_nowait()
-        self._newest.put_nowait(heard)  # no other thread puts
+        self._newest.put_nowait(update)  # only this thread puts

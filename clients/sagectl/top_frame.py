@@ -31,7 +31,7 @@ def frame(snapshot: FleetSnapshot | None, connection: ConnectionState, width: in
     """
     width = max(width, NARROWEST)
     if snapshot is None:
-        return [_first_words(connection, width)]
+        return [_connecting(connection, width)]
     sections = [
         Section(title=None, lines=list(_head(snapshot, connection, width)), least=4),
         instances(snapshot.instances, width),
@@ -47,15 +47,15 @@ def frame(snapshot: FleetSnapshot | None, connection: ConnectionState, width: in
     return [_cut(line, width) for line in lines]
 
 
-def _first_words(connection: ConnectionState, width: int) -> Text:
-    said = f"connecting to {connection.address}"
-    return _cut(Text(f"{said}: {connection.trouble}" if connection.trouble else said, style="yellow"), width)
+def _connecting(connection: ConnectionState, width: int) -> Text:
+    message = f"connecting to {connection.address}"
+    return _cut(Text(f"{message}: {connection.trouble}" if connection.trouble else message, style="yellow"), width)
 
 
 def _head(snapshot: FleetSnapshot, connection: ConnectionState, width: int) -> Iterator[Text]:
     if connection.trouble:
-        said = f"reconnecting to {connection.address}; data is {connection.age_s:.0f} s old: {connection.trouble}"
-        yield Text(said, style="bold yellow")
+        message = f"reconnecting to {connection.address}; data is {connection.age_s:.0f} s old: {connection.trouble}"
+        yield Text(message, style="bold yellow")
     else:
         policy = f"{snapshot.policy} → {snapshot.delegate}" if snapshot.delegate else snapshot.policy
         left = Text.assemble(("SAGE", "bold"), f" {connection.address}  up {duration(snapshot.uptime_s)}")

@@ -81,10 +81,10 @@ def _instance(instance: Instance, columns: Sequence[Column], width: int) -> Text
 
 
 def _state(instance: Instance) -> Text:
-    said = instance.state.value
+    text = instance.state.value
     if instance.progress is not None and instance.progress < 1 and instance.state is not InstanceState.READY:
-        said = f"{said[:7]} {instance.progress:.0%}"
-    return Text(said, style=_STATE_STYLES.get(instance.state, "yellow"))
+        text = f"{text[:7]} {instance.progress:.0%}"
+    return Text(text, style=_STATE_STYLES.get(instance.state, "yellow"))
 
 
 def _why(instance: Instance) -> str:

@@ -1,1 +1,1 @@
-"""The engines behind the port ``runtime.engine_port``."""
+"""The engines that implement the port ``runtime.engine_port``."""

@@ -1,4 +1,4 @@
-"""Checks on requests that need an engine's own numbers; the same before every engine."""
+"""Checks requests against an engine's limits.  Both engines use the same checks."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from executor_svc.runtime.engine_port import EngineRequest, InvalidRequestError,
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limits:
-    """The numbers requests are checked against."""
+    """The limits of one engine that requests are checked against."""
 
     vocab_size: int  # token ids are in [0, vocab_size)
     max_model_len: int  # tokens, prompt + output
     max_logprobs: int  # top logprobs per token
     adapters: frozenset[str]
-    kv_connector: bool  # whether kv_transfer_params mean anything
+    kv_connector: bool  # whether the engine can fetch KV and keep it for others
 
 
 def refuse_invalid(request: EngineRequest, limits: Limits) -> None:
-    """Raise InvalidRequestError for the first thing wrong with ``request``."""
+    """Raise InvalidRequestError for the first invalid field of ``request``."""
     prompt = request.prompt_token_ids
     if not prompt:
         raise InvalidRequestError("prompt", "the prompt is empty")
     if len(prompt) >= limits.max_model_len:
         raise InvalidRequestError(
             "prompt",
-            f"the prompt has {len(prompt)} tokens and the model's length is {limits.max_model_len}: no room for output",
+            f"the prompt has {len(prompt)} tokens; the model's limit of {limits.max_model_len} leaves none for output",
         )
     _check_ids("prompt", (min(prompt), max(prompt)), limits.vocab_size)
     if request.adapter is not None and request.adapter not in limits.adapters:
@@ -47,7 +47,7 @@ def _check_sampling(sampling: Sampling, limits: Limits) -> None:
     for name, top in (("logprobs", sampling.logprobs), ("prompt_logprobs", sampling.prompt_logprobs)):
         if top is not None and top > limits.max_logprobs:
             raise InvalidRequestError(
-                f"sampling.{name}", f"{top} asked for; this engine gives at most {limits.max_logprobs}"
+                f"sampling.{name}", f"{top} requested; this engine returns at most {limits.max_logprobs}"
             )
 
 

@@ -1,4 +1,4 @@
-"""Settings that every engine takes.  Unknown keys are errors; every field says its unit."""
+"""Settings that both engines have.  Unknown keys are errors."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class ModelSettings(SettingsSection):
     revision: str | None = Field(
         default=None,
         min_length=1,
-        description="Branch, tag or commit of a hub model; only a commit stays the same.  Not for local paths.",
+        description="Branch, tag or commit of a hub model; only a commit never changes.  Not for local paths.",
     )
     cache_dir: Path | None = Field(
         default=None, description="Directory to keep downloads in.  Default: the hub library's own cache."
@@ -52,17 +52,17 @@ class ModelSettings(SettingsSection):
 
     @property
     def name(self) -> str:
-        """Name clients ask for."""
+        """Model name that clients ask for."""
         return self.served_name or self.model
 
 
 class KvTransferSettings(SettingsSection):
-    """How the KV of a prompt gets from one engine to another.  Off without a connector."""
+    """Transfer of a prompt's KV from one engine to another.  Off without a connector."""
 
     connector: str = Field(
         default="",
-        description="vLLM's name of the KV connector: NixlConnector.  Engines with the same connector can hand KV "
-        "over to each other.  Default: none, the engine hands nothing over.",
+        description="vLLM's name of the KV connector: NixlConnector.  Engines with the same connector can fetch KV "
+        "from each other.  Default: none, no KV is transferred.",
     )
     side_channel_host: str = Field(
         default="127.0.0.1",
@@ -98,5 +98,5 @@ class KvTransferSettings(SettingsSection):
     @classmethod
     def _one_address(cls, value: str) -> str:
         if value in ("0.0.0.0", "::", "*"):
-            raise ValueError(f"{value!r} is no address that another engine could be told")
+            raise ValueError(f"{value!r} is not an address that another engine can connect to")
         return value

@@ -1,4 +1,4 @@
-"""Makes the factory of the engine that the settings name."""
+"""Chooses the engine: makes the factory of the one that the settings name."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from sage_common.clock import Clock
 def engine_factory(settings: EngineSettings, clock: Clock | None = None) -> EngineFactory:
     """Return the factory for ``settings.kind``.
 
-    ``clock``: the simulated engine's time; a real engine has its own.  vLLM is not imported here: only when a vLLM
-    factory starts.
+    ``clock``: the simulated engine's time; vLLM does not use it.  vLLM itself is imported only when its factory starts.
     """
     if settings.kind == "simulated":
         return SimulatedEngineFactory(settings.model, settings.simulated, clock)

@@ -1,7 +1,7 @@
-"""A seal around transfer parameters, so that KV is only ever fetched for the prompt it was made from.
+"""Seals KV transfer parameters, so that KV is only fetched for the prompt that it was computed from.
 
-An engine fetches whatever the parameters point at; that it belongs to another prompt would show in nothing but wrong
-tokens.  The seal guards against mistakes on the way, not against attackers.
+An engine fetches whatever KV the parameters point at.  KV of another prompt would cause no error, only wrong tokens.
+The seal detects mistakes, not attacks.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from collections.abc import Mapping, Sequence
 
 from executor_svc.runtime.engine_port import EngineError, JsonValue
 
-SEAL = "sage_seal"  # "<of the parameters>:<of parameters, prompt and adapter>"
+SEAL = "sage_seal"  # "<digest of the parameters>:<digest of parameters, prompt and adapter>"
 
 
 def sealed(params: Mapping[str, JsonValue], prompt: Sequence[int], adapter: str | None) -> dict[str, JsonValue]:
-    """Return the parameters with the seal among them."""
+    """Return the parameters with the seal added."""
     content = _canonical(params)
     return {**params, SEAL: f"{_digest(content)}:{_digest(content, *_prompt(prompt, adapter))}"}
 
@@ -27,16 +27,16 @@ def opened(
 ) -> dict[str, JsonValue]:
     """Return the parameters without the seal.
 
-    ``prompt`` is None where nothing is fetched: then only the parameters themselves are checked.  Raises EngineError
-    when the seal is broken or is another prompt's.
+    ``prompt`` is None if nothing is to be fetched; then only the parameters themselves are checked.  Raises EngineError
+    if the seal is missing, broken or that of another prompt.
     """
     bare = {name: value for name, value in params.items() if name != SEAL}
     alone, _, whole = str(params.get(SEAL, "")).partition(":")
     content = _canonical(bare)
     if alone != _digest(content):
-        raise EngineError("the handoff was changed on its way, or is none of ours")
+        raise EngineError("the handoff was changed, or has no seal")
     if prompt is not None and whole != _digest(content, *_prompt(prompt, adapter)):
-        raise EngineError("the handoff is that of another prompt")
+        raise EngineError("the handoff belongs to another prompt")
     return bare
 
 

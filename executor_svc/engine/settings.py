@@ -1,4 +1,4 @@
-"""The engine section of an executor's configuration: which engine, which model, and each engine's own settings."""
+"""The configuration section ``engine``: which engine, which model, and each engine's own settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks of structured output that are the same for every engine."""
+"""Checks structured-output constraints, in the same way for both engines."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from executor_svc.runtime.engine_port import InvalidRequestError, StructuredKind
 
 
 def field_of(kind: StructuredKind) -> str:
-    """Return the contract path of a constraint, for errors."""
+    """Return the contract path of a constraint's field, for error messages."""
     return f"sampling.structured_output.{kind.value}"
 
 
 def choices_of(constraint: StructuredOutput) -> list[str]:
-    """Return the strings of a CHOICE.  Raises InvalidRequestError."""
+    """Return the strings of a CHOICE constraint.  Raises InvalidRequestError."""
     choices = _json_of(constraint)
     strings = isinstance(choices, list) and all(isinstance(item, str) and item for item in choices)
     if not strings or not choices:
@@ -23,7 +23,7 @@ def choices_of(constraint: StructuredOutput) -> list[str]:
 
 
 def schema_of(constraint: StructuredOutput) -> Any:
-    """Return the parsed JSON_SCHEMA, an object or a boolean.  Raises InvalidRequestError."""
+    """Return the parsed schema of a JSON_SCHEMA constraint, an object or a boolean.  Raises InvalidRequestError."""
     schema = _json_of(constraint)
     if not isinstance(schema, dict | bool):
         raise InvalidRequestError(

@@ -1,16 +1,16 @@
-"""Makes a tiny Qwen3-shaped model with a tokenizer and a chat template, so that nothing need be downloaded.
+"""Makes a tiny Qwen3-shaped model with tokenizer and chat template, for tests and demonstrations without a download.
 
     python -m executor_svc.engine.tiny_model --out DIR [--dtype float32|bfloat16]
 
-The output is noise, but noise fit for tests: greedy decoding is deterministic, varied, and depends on the
-whole context, so that a token lost, doubled or computed on wrong KV blocks changes what follows.  That takes
-an output head of its own with a large spread (tied or small ones repeat one to three tokens) and float32 (in
-bfloat16 decode and prefill now and then disagree about the best token).  Special tokens are never the best
-ones: greedy output runs to its max_tokens.
+The output has no meaning but suits tests: greedy decoding is deterministic, varied, and depends on the whole
+context, so that a token lost, doubled or computed on wrong KV blocks changes the tokens after it.  Two choices
+make it so: an output head of its own with a large spread (a tied or small one repeats one to three tokens), and
+float32 (in bfloat16, decode and prefill sometimes disagree about the best token).  Special tokens are never the
+best ones, so greedy output runs to its max_tokens.
 
-The tokenizer is trained on the language reference that every Python carries for its `help()`: English prose
-and code, on every machine, the same within one Python release.  The weights come from Python's own generator
-and are the same everywhere.  Making it needs the `tokenizers` package and nothing else: no PyTorch.
+The tokenizer is trained on the language reference that every Python has for its `help()`: English prose and
+code, the same within one Python release.  The weights come from Python's own random generator and are the same
+on every machine.  Only the `tokenizers` package is needed, not PyTorch.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 Dtype = Literal["float32", "bfloat16"]
 
-RECIPE: Final = 1  # raised whenever the files made here change, so that an older directory is made anew
+RECIPE: Final = 1  # raise it when the files made here change: an older directory is then replaced
 RECIPE_FILE: Final = "tiny_model.json"
 
 VOCAB_SIZE: Final = 4096
@@ -47,7 +47,7 @@ MAX_POSITIONS: Final = 4096  # tokens, prompt and output together
 SAFETENSORS_DTYPE: Final[dict[Dtype, str]] = {"float32": "F32", "bfloat16": "BF16"}
 
 HEAD_STD: Final = 0.1
-BODY_STD: Final = 0.06  # about 1/sqrt(HIDDEN): each layer counts, so the context does too
+BODY_STD: Final = 0.06  # about 1/sqrt(HIDDEN): each layer, and so the context, changes the output
 SEED: Final = 20_26
 
 END_OF_TEXT: Final = "<|endoftext|>"
@@ -64,9 +64,9 @@ CHAT_TEMPLATE: Final = (
 
 
 def make_tiny_model(out: Path, dtype: Dtype = "float32") -> bool:
-    """Make the model in `out`; return False if the same one is there already.
+    """Make the model in `out`.  Return False if the same model is there already.
 
-    `out` appears whole or not at all, also when several processes make it at once.
+    `out` appears complete or not at all, also when several processes make it at the same time.
     Raises FileExistsError if `out` holds anything that was not made here.
     """
     if is_complete(out, dtype):
@@ -100,13 +100,13 @@ def _move_into_place(fresh: Path, out: Path, dtype: Dtype, *, stale: Path) -> No
             out.rename(stale)
         fresh.rename(out)
     except OSError:
-        if not is_complete(out, dtype):  # else another process was quicker, with the same files
+        if not is_complete(out, dtype):  # else another process was faster, with the same files
             raise
 
 
 def _refuse_unless_ours(out: Path) -> None:
     if not (out / RECIPE_FILE).exists() and any(out.iterdir()):
-        raise FileExistsError(f"{out} holds something else than a tiny model; name another directory")
+        raise FileExistsError(f"{out} holds files that are not a tiny model; name another directory")
 
 
 def _write_files(directory: Path, dtype: Dtype) -> None:
@@ -183,7 +183,7 @@ def _model_config(dtype: Dtype) -> dict[str, object]:
 
 
 def _tensors() -> Iterator[tuple[str, tuple[int, ...], float]]:
-    """Name, shape and standard deviation of each tensor, in file order; deviation 0: all ones."""
+    """Yield name, shape and standard deviation of each tensor, in file order; deviation 0 means all ones."""
     yield "model.embed_tokens.weight", (VOCAB_SIZE, HIDDEN), BODY_STD
     for layer in range(LAYERS):
         at = f"model.layers.{layer}"
@@ -223,7 +223,7 @@ def _write_weights(path: Path, dtype: Dtype) -> None:
 
 
 def _values(rng: random.Random, count: int, std: float) -> array[float]:
-    """Uniform around zero: unlike a normal distribution, exactly the same on every machine."""
+    """Draw values uniformly around zero, which unlike a normal distribution gives the same ones on every machine."""
     if std == 0.0:
         return array("f", [1.0]) * count
     half_width = std * math.sqrt(3)
@@ -250,7 +250,9 @@ def _encode(values: array[float], dtype: Dtype) -> bytes:
 def main(arguments: list[str] | None = None) -> int:
     """Make a model as the command line says."""
     parser = argparse.ArgumentParser(prog="python -m executor_svc.engine.tiny_model")
-    parser.add_argument("--out", type=Path, required=True, help="directory to make; left alone if there already")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="directory to make; unchanged if it holds this model already"
+    )
     parser.add_argument("--dtype", choices=get_args(Dtype), default="float32", help="default: %(default)s")
     options = parser.parse_args(arguments)
     try:

@@ -1,1 +1,1 @@
-"""What an executor does: asyncio, no gRPC."""
+"""The executor's behaviour, independent of its transport: asyncio, no gRPC."""

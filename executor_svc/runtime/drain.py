@@ -1,7 +1,8 @@
-"""Drains this executor, and leaves in order.
+"""Drains this executor, and ends its session in order.
 
-Nothing new is accepted, running attempts finish, KV kept for others is fetched, then Goodbye is said.  Decode legs are
-accepted until the end: their capacity was reserved when their prefill began elsewhere.
+A drained executor accepts no new attempts.  Before it leaves, running attempts finish, KV kept for other engines is
+fetched, and Goodbye is sent.  Decode legs are accepted until the end, because their capacity was reserved when their
+prefill began elsewhere.
 """
 
 from __future__ import annotations
@@ -16,17 +17,24 @@ from executor_svc.runtime.session.session import Session
 
 log = logging.getLogger(__name__)
 
-ACKNOWLEDGE_TIMEOUT_S = 2.0  # for the ends of the last attempts to be acknowledged
-LOOK_S = 0.02  # between two looks at the engine's KV: nothing announces that it was fetched
+ACKNOWLEDGE_TIMEOUT_S = 2.0  # wait for the scheduler to acknowledge the ends of the last attempts
+KV_POLL_S = 0.02  # between two readings of the KV in use: no event says that it was fetched
 
 
 class Drain:
-    """A drain: ordered by the scheduler, which may lift it, or begun by this executor, which may not."""
+    """A drain of this executor.
+
+    The scheduler can order a drain and lift it again.  A drain that this executor began itself cannot be lifted.
+    """
 
     def __init__(
         self, *, attempts: AttemptTable, session: Session, timeout_s: float, kv_used_tokens: Callable[[], int]
     ) -> None:
-        """Prepare a drain.  ``timeout_s``: for running attempts to end.  ``kv_used_tokens``: the engine's own count."""
+        """Prepare a drain.
+
+        ``timeout_s``: how long running attempts may take to end.  ``kv_used_tokens``: reads the KV tokens in use from
+        the engine.
+        """
         self._attempts = attempts
         self._session = session
         self._timeout_s = timeout_s
@@ -37,7 +45,7 @@ class Drain:
     # --- ordered by the scheduler -----------------------------------------------------------------------------------
 
     def ordered(self, resume: bool) -> None:
-        """Obey the scheduler's order to drain, or to ``resume``.  Ignored once this executor is leaving."""
+        """Carry out the scheduler's order to drain, or to ``resume``.  Ignored once this executor is leaving."""
         if self.leaving:
             return
         log.info("the scheduler %s", "lifted the drain" if resume else "ordered a drain")
@@ -46,13 +54,16 @@ class Drain:
         self.check()
 
     def session_changed(self) -> None:
-        """Lift the scheduler's drain: an order holds for one session, and is repeated if still wanted."""
+        """Lift a drain that the scheduler ordered: the order ends with its session, and a scheduler can repeat it."""
         self._attempts.draining = self.leaving
         self._reported = False
         self.check()
 
     def check(self) -> None:
-        """Report once that nothing is left in flight.  Call whenever an attempt started or ended."""
+        """Report Drained, once per drain, when no attempt runs or is held.
+
+        Call whenever an attempt started or ended.
+        """
         if not self._attempts.draining or self._reported or not self._session.connected:
             return
         if not self._attempts.running and not self._attempts.held:
@@ -62,9 +73,10 @@ class Drain:
     # --- this executor's own ----------------------------------------------------------------------------------------
 
     async def leave(self, reason: str) -> None:
-        """Drain, end what still runs after the time-out, say Goodbye.
+        """Drain, cancel the attempts that still run after ``timeout_s``, then send Goodbye.
 
-        KV that is kept for others is waited for within the same time, at most until its lease ends.
+        The same time-out covers the wait for KV that is kept for other engines, which ends with its lease at the
+        latest.
         """
         self.leaving = self._attempts.draining = True
         self._session.control.request_drain(reason)
@@ -84,16 +96,16 @@ class Drain:
     async def _finished(self) -> None:
         await self._attempts.none_running()
         while self._keeps_kv():
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(KV_POLL_S)
             await self._attempts.none_running()
 
     def _keeps_kv(self) -> bool:
-        """Whether a prompt's KV is still kept for another engine, as far as its use of KV tells."""
+        """Whether the engine still keeps KV for another engine: a KV lease runs and the engine reports KV in use."""
         leased = asyncio.get_running_loop().time() < self._attempts.kv_kept_until
         return leased and self._kv_used_tokens() > 0
 
     async def settle(self) -> None:
-        """Wait a moment for the ends of the last attempts to be acknowledged."""
+        """Wait at most ACKNOWLEDGE_TIMEOUT_S for the scheduler to acknowledge the ends of the last attempts."""
         try:
             async with asyncio.timeout(ACKNOWLEDGE_TIMEOUT_S):
                 await self._attempts.none_running()

@@ -1,10 +1,11 @@
 """The port between the executor's runtime and an engine: what every engine takes, gives and reports.
 
 Two engines implement it: ``engine.vllm`` and ``engine.simulated``.  Both pass the suite in ``tests/contract/engine``.
-An engine speaks token ids only; the runtime makes text of them (``runtime.text``), so that a resumed request's
-text and stop strings are right across the seam with any engine.
+An engine takes and returns token ids only.  The runtime makes text of them (``runtime.text``), so that the text and the
+stop strings of a resumed request are right with any engine, also where the earlier attempt broke off.
 
-Everything here runs on one asyncio loop; an engine with threads of its own crosses over to it by itself.
+Every method is called, and every callback is made, on one asyncio event loop.  An engine with threads of its own passes
+its results to that loop itself.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class EngineDeadError(EngineError):
 
 
 class InvalidRequestError(Exception):
-    """The caller's fault, noticed only by the engine.  Never retried, never counted against health."""
+    """The engine found the caller's request invalid.  Never retried, never counted against the instance's health."""
 
     def __init__(self, field_name: str, message: str) -> None:
         super().__init__(message)
@@ -68,7 +69,7 @@ class StructuredKind(Enum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StructuredOutput:
-    """A constraint on the whole output."""
+    """A constraint that the whole output satisfies."""
 
     kind: StructuredKind
     value: str
@@ -76,7 +77,10 @@ class StructuredOutput:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sampling:
-    """Engine-neutral sampling.  Complete: defaults are applied.  Ranges are checked before an engine sees it."""
+    """Sampling options that every engine understands, with defaults applied.
+
+    Ranges are checked before a request reaches an engine.
+    """
 
     temperature: float = 1.0  # 0 = greedy
     top_p: float = 1.0  # (0, 1]
@@ -135,13 +139,13 @@ class EngineOutput:
     stop_token_id: int | None = None  # the stop/eos token that ended it, when one did
     cached_prompt_tokens: int | None = None  # prompt tokens served from the prefix cache; set once known
     kv_transfer_params: Mapping[str, JsonValue] | None = None  # on the last output of a prefill_only request
-    kv_kept_s: float = 0.0  # with kv_transfer_params: seconds the KV has been kept; the reader may have been late
+    kv_kept_s: float = 0.0  # with kv_transfer_params: seconds of the KV lease that passed before this output was read
     kv_pull_failed: bool = False  # first output: the prompt's KV could not be fetched and was computed here
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TokenizerFiles:
-    """What the scheduler needs to tokenize for this model.  Small (a few MB at most)."""
+    """The files that the scheduler needs to tokenize for this model.  Small (a few MB at most)."""
 
     tokenizer_json: str  # content in the `tokenizers` library's format
     chat_template: str | None  # Jinja source, None if the model has none
@@ -150,7 +154,7 @@ class TokenizerFiles:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EngineFacts:
-    """What an engine is, known once it is READY."""
+    """The fixed properties of an engine, known once it is READY."""
 
     engine: str  # "vllm" | "simulated"
     engine_version: str
@@ -176,7 +180,7 @@ class EngineFacts:
     tokenizer: TokenizerFiles
     eos_token_ids: frozenset[int] = frozenset()  # ids that end generation by themselves, beside the tokenizer's own
     compatibility_key: str = ""  # engines with equal keys can hand KV to each other; empty without a connector
-    kv_lease_s: float | None = None  # how long a prompt's KV is kept to be fetched; None without a connector
+    kv_lease_s: float | None = None  # seconds that a prompt's KV is kept to be fetched; None without a connector
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -197,14 +201,14 @@ class EngineLoad:
 
     running: int
     waiting: int
-    unfinished: int  # requests handed to the engine and not ended: runnable work
+    unfinished: int  # requests that the engine has and that have not ended: runnable work
     kv_used_tokens: int
     prefix_queries_tokens: int
     prefix_hits_tokens: int
     prompt_tokens_total: int
     generation_tokens_total: int
     iterations: int  # iterations with scheduled tokens so far: progress
-    known_wait: str | None = None  # why no progress is expected now (grammar compile, KV pull), else None
+    known_wait: str | None = None  # why the engine makes no progress now (grammar compile, KV pull), else None
     gpu_memory_used_bytes: int | None = None
     kv_pulls: int = 0  # prompts whose KV was fetched from another engine
     kv_pulls_failed: int = 0  # prompts whose KV could not be fetched
@@ -216,7 +220,7 @@ class Engine(Protocol):
 
     @property
     def facts(self) -> EngineFacts:
-        """What this engine is; never changes."""
+        """The fixed properties of this engine."""
         ...
 
     def generate(self, request: EngineRequest) -> AsyncGenerator[EngineOutput, None]:
@@ -230,34 +234,37 @@ class Engine(Protocol):
     async def stop(self, engine_request_id: str) -> None:
         """End a request early; its stream then ends by itself.
 
-        It ends with ABORTED, or as it would have if it was over already.  Closing the generator instead loses the last
-        output: for a prefill that was just over, how to fetch or release the KV it left behind.  Without effect on an
-        unknown request. Raises EngineDeadError.
+        The stream ends with ABORTED, or with its normal end if the request was over already.  Closing the generator
+        instead would lose the last output, which for a finished prefill says how to fetch or release its KV.  An
+        unknown request is ignored.  Raises EngineDeadError.
         """
         ...
 
     async def release_kv(self, kv_transfer_params: Mapping[str, JsonValue]) -> bool:
-        """Tell the engine which keeps a prompt's KV that nobody will fetch it.
+        """Tell the engine that keeps a prompt's KV that nobody will fetch it.
 
-        The parameters are those of the prefill's last output.  Return True when that engine was told, as far as can be
-        known; False if it keeps the KV until its lease ends.  Raises EngineError for parameters that make no sense,
-        EngineDeadError.
+        The parameters are those of the prefill's last output.  Return True if the message reached that engine, as far
+        as can be known; False if that engine keeps the KV until the lease ends.  Raises EngineError for parameters that
+        make no sense, EngineDeadError.
         """
         ...
 
     def load(self) -> EngineLoad:
-        """Return the load now.  Cheap: called for every heartbeat."""
+        """Return the current load.  Cheap, because it is called for every heartbeat."""
         ...
 
     def take_iterations(self) -> Sequence[Iteration]:
         """Return the iterations since the last call, oldest first.
 
-        At most the latest 256: older ones are dropped, because the predictor samples and does not account.
+        Only the latest 256 are kept: the scheduler's predictor needs a sample, not every iteration.
         """
         ...
 
     def on_step(self, callback: Callable[[], None]) -> None:
-        """Call ``callback`` on the loop after each step's outputs are queued: the moment to send a frame."""
+        """Call ``callback`` on the event loop after each step, when the readers of its outputs have run.
+
+        The runtime then sends the step's outputs as one frame.
+        """
         ...
 
     async def check_health(self) -> None:
@@ -278,6 +285,6 @@ class EngineFactory(Protocol):
     async def start(self, progress: ProgressListener) -> Engine:
         """Start the engine and return it when it serves.
 
-        ``progress`` is told each stage.  Raises ModelError, or EngineError with a sentence an operator can act on.
+        ``progress`` is called at each stage.  Raises ModelError, or EngineError with a sentence an operator can act on.
         """
         ...

@@ -1,4 +1,7 @@
-"""The port to a scheduler.  ``transport`` implements it over two gRPC streams; tests implement it in memory."""
+"""The port to a scheduler.
+
+``transport.grpc_link`` implements it with two gRPC streams; tests implement it in memory.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +51,7 @@ class Link(Protocol):
         ...
 
     def commands(self) -> AsyncIterator[Command]:
-        """Yield what comes down on the control stream, until the scheduler closes it."""
+        """Yield the scheduler's commands until it closes the control stream."""
         ...
 
     def acks(self) -> AsyncIterator[Sequence[Ack]]:
@@ -56,11 +59,11 @@ class Link(Protocol):
         ...
 
     async def leave(self) -> None:
-        """Half-close after a Goodbye and wait until the scheduler closed too."""
+        """Half-close both streams after a Goodbye and wait until the scheduler has closed them too."""
         ...
 
     async def close(self) -> None:
-        """Drop both streams.  Idempotent; raises nothing."""
+        """Cancel both streams.  Idempotent; raises nothing."""
         ...
 
 

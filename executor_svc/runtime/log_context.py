@@ -1,6 +1,6 @@
-"""Which attempt a log record is about; ``telemetry`` puts it into the line.
+"""The attempt that a log record is about; ``telemetry.logs`` adds it to the log line.
 
-It is set once per attempt's task.  Elsewhere a log line is given it as ``extra=about(...)``.
+The task of an attempt sets ABOUT once.  Code outside that task passes ``extra=about(...)`` with each log call.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ About = tuple[str, str, str]
 """Attempt ("epoch/number"), request id and W3C traceparent; the latter two are empty where they are not known."""
 
 ABOUT: ContextVar[About | None] = ContextVar("sage_attempt", default=None)
-"""What the current task's log records are about."""
+"""The attempt that the current task's log records are about."""
 
 EXTRA = "about_attempt"
-"""Attribute of a log record that wins over the task's ABOUT."""
+"""Attribute of a log record that takes precedence over the task's ABOUT."""
 
 
 def about(attempt: AttemptId, request_id: str = "", trace_headers: Mapping[str, str] | None = None) -> dict[str, About]:
@@ -27,5 +27,5 @@ def about(attempt: AttemptId, request_id: str = "", trace_headers: Mapping[str, 
 
 
 def about_assigned(assign: Assign | InvalidAssign) -> dict[str, About]:
-    """Return ``extra`` for log lines about what the scheduler assigned."""
+    """Return ``extra`` for log lines about the attempt of an Assign."""
     return about(assign.attempt, assign.request_id, assign.trace_headers)

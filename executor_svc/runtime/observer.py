@@ -1,4 +1,4 @@
-"""The port that telemetry implements: it is told what happens.
+"""The port that telemetry implements: the runtime calls it when something worth recording happens.
 
 An observer returns at once, raises nothing and changes nothing.  None of these methods is called per token.
 """
@@ -18,7 +18,7 @@ class AttemptObserver(Protocol):
 
     @property
     def trace_headers(self) -> Mapping[str, str]:
-        """W3C trace context that the engine's own work is part of."""
+        """W3C trace context to pass to the engine, so that its spans belong to the request's trace."""
         ...
 
     def first_token(self) -> None:
@@ -26,7 +26,7 @@ class AttemptObserver(Protocol):
         ...
 
     def ended(self, ended: Ended) -> None:
-        """Note that the attempt ended, and the engine holds nothing for it."""
+        """Note that the attempt ended and that the engine holds nothing for it any more."""
         ...
 
 
@@ -38,11 +38,14 @@ class Observer(Protocol):
         ...
 
     def turned_down(self, cause: str) -> None:
-        """Note an attempt that was not started; ``cause`` is one of a few words."""
+        """Note an attempt that was not started.
+
+        ``cause``: a metric label, such as ``invalid`` or ``rejected_full``.
+        """
         ...
 
     def iterated(self, iterations: Sequence[Iteration]) -> None:
-        """Note the engine's iterations since the last call; a sample, if there were very many."""
+        """Note the engine's iterations since the last call, at most the latest 256."""
         ...
 
     def lagged(self, lag_s: float) -> None:
@@ -55,7 +58,7 @@ class Observer(Protocol):
 
 
 class UnobservedAttempt:
-    """Observes nothing; the scheduler's trace context goes on to the engine as it came."""
+    """An AttemptObserver that does nothing; the engine gets the scheduler's trace context unchanged."""
 
     def __init__(self, trace_headers: Mapping[str, str]) -> None:
         self.trace_headers = trace_headers
@@ -68,7 +71,7 @@ class UnobservedAttempt:
 
 
 class NullObserver:
-    """Observes nothing."""
+    """An Observer that does nothing."""
 
     def assigned(self, assign: Assign) -> AttemptObserver:
         """Return an observer that does nothing."""

@@ -1,4 +1,4 @@
-"""The executor from its start to its exit status."""
+"""Runs the executor from its start to its exit status."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ from sage_common.tasks import TaskDied, WatchedTasks
 
 log = logging.getLogger(__name__)
 
-PROGRESS_GAP_S = 0.2  # between two reports of the same start state
+PROGRESS_GAP_S = 0.2  # least time between two progress reports of the same start state
 HEALTH_INTERVAL_S = 1.0
-HEALTH_TIMEOUT_S = 10.0  # an engine that does not answer in time is not called dead for it
-FAREWELL_TIMEOUT_S = 5.0  # to report a failure to a scheduler
-SHUTDOWN_TIMEOUT_S = 30.0  # for the engine to end its processes
+HEALTH_TIMEOUT_S = 10.0  # for one health check; an engine that exceeds it gets a warning and is not dead yet
+REPORT_FAILURE_TIMEOUT_S = 5.0  # for a failure to be reported to a scheduler before the process ends
+SHUTDOWN_TIMEOUT_S = 30.0  # for the engine to end all its processes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Exit:
-    """Why the process ends.  Every status but 0 is for a supervisor to act on."""
+    """The exit status of the process and the reason for it.  A supervisor acts on every status but 0."""
 
     status: int
     message: str = ""
@@ -54,15 +54,15 @@ class Exit:
 
 
 class HealthPort(Protocol):
-    """Where the executor says whether it takes work."""
+    """The port to the health server."""
 
     def serving(self, serving: bool) -> None:
-        """Report whether this executor takes work.  Returns at once."""
+        """Report whether this executor accepts attempts.  Returns at once."""
         ...
 
 
 class ExecutorService:
-    """Runs one executor: starts the engine, keeps the session, ends in order."""
+    """Runs one executor: starts the engine, keeps the session with a scheduler, ends both in order."""
 
     def __init__(
         self,
@@ -89,35 +89,35 @@ class ExecutorService:
         self._releases = KvReleases(session.control.answer)
         self._engine: Engine | None = None
         self._starting: asyncio.Task[None] | None = None
-        self._departure: asyncio.Task[None] | None = None
+        self._leaving: asyncio.Task[None] | None = None
         self._exit: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
         self._reported_at = 0.0
         attempts.on_change = self._load_changed
         session.on_drain = drain.ordered
-        session.on_release_kv = self._releases.ask
+        session.on_release_kv = self._releases.release
         session.on_connection = self._connection_changed
 
     # --- events -----------------------------------------------------------------------------------------
 
     def _decide(self, exit: Exit) -> None:
-        """End with ``exit``, unless an earlier reason to end was given."""
+        """End the process with ``exit``.  The first exit that is decided counts."""
         if not self._exit.done():
             self._exit.set_result(exit)
 
     def stop(self, signal_number: int) -> None:
-        """Obey SIGTERM or SIGINT.  The first one drains, the second one ends at once."""
+        """Handle SIGTERM or SIGINT.  The first signal drains the executor, a second one ends the process at once."""
         name = signal.Signals(signal_number).name
-        if self._departure is not None:
-            log.warning("%s again: ending at once", name)
+        if self._leaving is not None:
+            log.warning("second signal (%s): exiting without waiting for running attempts", name)
             self._decide(Exit(status=128 + signal_number))
             return
-        log.info("%s: draining", name)
+        log.info("%s received: draining", name)
         if self._starting is not None:
             self._starting.cancel()
-        self._departure = asyncio.get_running_loop().create_task(self._depart(name), name="departure")
+        self._leaving = asyncio.get_running_loop().create_task(self._leave(name), name="leave")
         self._report_health()
 
-    async def _depart(self, reason: str) -> None:
+    async def _leave(self, reason: str) -> None:
         await self._drain.leave(reason)
         self._decide(Exit(status=Exit.LEFT))
 
@@ -125,7 +125,7 @@ class ExecutorService:
         self._decide(Exit(status=Exit.ENGINE_DIED, message=f"the engine died: {error}"))
 
     def _load_changed(self) -> None:
-        self._session.touch()
+        self._session.load_changed()
         self._drain.check()
 
     def _connection_changed(self) -> None:
@@ -136,7 +136,7 @@ class ExecutorService:
 
     def _report_health(self) -> None:
         ready = self._session.control.status.state is EngineState.READY
-        self._health.serving(ready and self._session.connected and self._departure is None)
+        self._health.serving(ready and self._session.connected and self._leaving is None)
 
     # --- start to exit --------------------------------------------------------------------------------------
 
@@ -151,35 +151,35 @@ class ExecutorService:
             if exit.message:
                 log.error("%s", exit.message)
             if exit.status in (Exit.ENGINE_DIED, Exit.ENGINE_FAILED_TO_START, Exit.DEFECT):
-                await self._part_in_failure(exit)
+                await self._report_failure(exit)
             return exit.status
         finally:
-            await self._end(death, self._starting, self._departure)
+            await self._end(death, self._starting, self._leaving)
 
     async def _watch_tasks(self) -> None:
         died: TaskDied = await self._tasks.failure()
-        if self._departure is not None and died.task_name == "session" and died.__cause__ is None:
+        if self._leaving is not None and died.task_name == "session" and died.__cause__ is None:
             return  # the session is over because the executor leaves
         if isinstance(died.__cause__, RegistrationRefused):
-            self._decide(Exit(status=Exit.REFUSED, message=f"no scheduler takes this executor: {died.__cause__}"))
+            self._decide(Exit(status=Exit.REFUSED, message=f"every scheduler refused this executor: {died.__cause__}"))
             return
         log.error("%s", died, exc_info=died.__cause__)
         self._decide(Exit(status=Exit.DEFECT, message=str(died)))
 
-    async def _part_in_failure(self, exit: Exit) -> None:
-        """Tell the scheduler that this executor fails, so that it need not wait for the lease to end."""
+    async def _report_failure(self, exit: Exit) -> None:
+        """Report the failure to the scheduler, which then need not wait for the lease to end."""
         status = EngineStatus(state=EngineState.FAILED, message=exit.message)
         self._session.control.set_status(status)
         self._report_health()
         self.attempts.draining = True
         self.attempts.end_all(EndCause.FAILED, exit.message)
         try:
-            async with asyncio.timeout(FAREWELL_TIMEOUT_S):
+            async with asyncio.timeout(REPORT_FAILURE_TIMEOUT_S):
                 await self._session.wait_connected()
                 await self._drain.settle()
                 await self._session.leave(exit.message)
         except TimeoutError:
-            log.warning("no scheduler could be informed in %g s", FAREWELL_TIMEOUT_S)
+            log.warning("the failure could not be reported to a scheduler in %g s", REPORT_FAILURE_TIMEOUT_S)
 
     async def _end(self, *tasks: asyncio.Task[None] | None) -> None:
         self._lag.stop()
@@ -228,7 +228,7 @@ class ExecutorService:
             )
         )
         log.info("ready: %s on %s %s", engine.facts.model, engine.facts.engine, engine.facts.engine_version)
-        self._session.touch()
+        self._session.load_changed()
         self._report_health()
         self._tasks.start(self._watch_engine(engine), name="engine-health")
 

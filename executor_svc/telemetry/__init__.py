@@ -1,1 +1,1 @@
-"""What the executor reports about itself."""
+"""The executor's log lines, metrics and traces."""

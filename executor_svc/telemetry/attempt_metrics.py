@@ -1,4 +1,4 @@
-"""Metrics of attempts, iterations, sessions and the event loop."""
+"""The metrics of attempts, iterations, sessions and the event loop."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sage_telemetry.meter import Meter
 
 
 class AttemptMetrics:
-    """Counts attempts, iterations, sessions and loop lag."""
+    """Records attempts, iterations, sessions and the event loop's lag as metrics."""
 
     def __init__(self, meter: Meter) -> None:
         self._attempts = meter.counter(catalogue.ATTEMPTS)
@@ -35,7 +35,7 @@ class AttemptMetrics:
         self._attempts.labels(cause).inc()
 
     def iterated(self, iterations: Sequence[Iteration]) -> None:
-        """Record inter-token latencies: each sequence that decodes waits for the whole iteration."""
+        """Record inter-token latencies: each decoding sequence waits one whole iteration for its token."""
         for iteration in iterations:
             if iteration.decode_tokens:
                 self._itl.observe(iteration.elapsed_s, iteration.decode_tokens)

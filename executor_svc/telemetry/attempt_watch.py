@@ -19,7 +19,7 @@ FAILURES = frozenset({EndCause.FAILED, EndCause.INVALID, EndCause.REPLAY_DIVERGE
 
 
 class AttemptWatch:
-    """Observes one attempt and holds what its spans are written from.  Implements ``AttemptObserver``."""
+    """Observes one attempt and keeps the data for its spans.  Implements ``runtime.observer.AttemptObserver``."""
 
     __slots__ = (
         "_context",
@@ -45,9 +45,11 @@ class AttemptWatch:
         facts: Attributes = MappingProxyType({}),
         finish: Callable[[SpanSource], None] | None = None,
     ) -> None:
-        """``context``: the attempt's own span; None where nothing is traced.  ``parent``: the scheduler's span.
+        """Start to observe an attempt.
 
-        Where the trace is sampled, ``finish`` takes its spans, and ``facts`` are what they say beside its end.
+        ``context``: the attempt's own span; None if nothing is traced.  ``parent``: the scheduler's span.  ``facts``:
+        attributes of the attempt's span that are known at its start.  ``finish``: takes the attempt's spans at its end;
+        None if the trace is not sampled.
         """
         self._metrics = metrics
         self._facts = facts
@@ -79,19 +81,19 @@ class AttemptWatch:
     @property
     def context(self) -> SpanContext:
         """Context of the attempt's own span."""
-        assert self._context is not None, "it is sampled"
+        assert self._context is not None, "only a sampled attempt is exported"
         return self._context
 
     @property
     def span_count(self) -> int:
-        """Spans that ``write_spans`` writes."""
+        """Number of spans that ``write_spans`` writes."""
         return 2 if self._first_token_ns is None else 3
 
     def write_spans(self, writer: SpanWriter) -> None:
         """Write the attempt's spans.  Called in the exporter's thread, once the attempt is over."""
         context, ended, first = self._context, self._ended, self._first_token_ns
-        assert context is not None, "it is sampled"
-        assert ended is not None, "it is over"
+        assert context is not None, "only a sampled attempt is exported"
+        assert ended is not None, "an attempt is exported after its end"
         writer.write(
             "sage.execute",
             context,
@@ -104,8 +106,8 @@ class AttemptWatch:
             events=(Event("sage.first_token", first),) if first is not None else (),
         )
         until = first if first is not None else self._ended_ns
-        before, told = ("sage.kv_transfer", _recomputed(ended)) if self._transfers else ("sage.prefill", {})
-        writer.write(before, child_of(context), context, self._started_ns, until, told)
+        name, attributes = ("sage.kv_transfer", _recomputed(ended)) if self._transfers else ("sage.prefill", {})
+        writer.write(name, child_of(context), context, self._started_ns, until, attributes)
         if first is not None:
             writer.write("sage.decode", child_of(context), context, first, self._ended_ns, {})
 
@@ -127,7 +129,10 @@ def _recomputed(ended: Ended) -> Attributes:
 
 
 def _failure(ended: Ended) -> str:
-    """Return why the attempt failed; for an invalid request only the field, as the message may quote the request."""
+    """Return why the attempt failed.
+
+    For an invalid request only the field is named, because the engine's message may quote the request.
+    """
     if ended.cause is EndCause.INVALID:
         return f"the engine found {ended.field_name or 'the request'} invalid"
     return ended.message or ended.cause.value

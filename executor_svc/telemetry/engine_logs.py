@@ -1,4 +1,4 @@
-"""vLLM's log lines, and those of the processes it starts, as JSON lines like ours."""
+"""Makes vLLM, and every process that it starts, log JSON lines in the executor's format."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ LEVEL = "VLLM_LOGGING_LEVEL"
 
 @contextmanager
 def engine_logs_in_json(level: str, instance_id: str, environment: MutableMapping[str, str]) -> Iterator[None]:
-    """Have a vLLM engine that is started in the block log JSON lines.
+    """Have a vLLM engine that starts inside the block log JSON lines.
 
-    ``level`` applies to all loggers but vLLM's, which keep vLLM's.  An operator who configures vLLM's logging in
-    ``environment``, or switched it off there, has the last word.  The configuration is a file in the temporary
-    directory, removed at the end; kill -9 leaves it there.
+    ``level`` applies to all loggers except vLLM's, which keep VLLM_LOGGING_LEVEL.  Nothing is changed if
+    ``environment`` configures vLLM's logging or switches it off.  The configuration is a file in the temporary
+    directory, which is removed when the block ends; kill -9 leaves it there.
     """
     if CONFIG_PATH in environment or environment.get(CONFIGURES, "1") == "0":
         yield
@@ -41,7 +41,7 @@ def engine_logs_in_json(level: str, instance_id: str, environment: MutableMappin
 
 
 def logging_config(level: str, vllm_level: str, instance_id: str) -> dict[str, Any]:
-    """Return the argument of ``logging.config.dictConfig``, which vLLM calls in each of its processes and in ours."""
+    """Return the configuration that vLLM gives to ``logging.config.dictConfig`` in all processes, this one included."""
     handler = {"()": f"{engine_handler.__module__}.{engine_handler.__qualname__}", "instance_id": instance_id}
     return {
         "version": 1,
@@ -53,6 +53,6 @@ def logging_config(level: str, vllm_level: str, instance_id: str) -> dict[str, A
 
 
 def engine_handler(instance_id: str) -> logging.Handler:
-    """Make the handler of one of the engine's processes.  Python warnings become log lines too."""
+    """Make the log handler of one of the engine's processes.  Python warnings become log lines too."""
     logging.captureWarnings(True)
     return json_handler(instance_id)

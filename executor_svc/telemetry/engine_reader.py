@@ -1,4 +1,4 @@
-"""Values that are read whenever metrics are exported: engine, session, output backlog.  On the event loop."""
+"""Reads metrics of the engine, the session and the output backlog whenever metrics are exported."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sage_telemetry.meter import Observed
 
 
 class EngineReader:
-    """Reads the executor's gauges and the engine's counters."""
+    """Reads the executor's gauges and the engine's counters.  Call on the event loop."""
 
     def __init__(self, session: Session, attempts: AttemptTable, outbox: Outbox, meter: LoadMeter) -> None:
         self._session = session
@@ -21,7 +21,7 @@ class EngineReader:
         self._meter = meter
 
     def read(self) -> Observed:
-        """Return the values now.  Those of the engine are left out until it is up."""
+        """Return the current values.  The engine's are left out until it is up."""
         status = self._session.control.status
         states = [((state.value,), float(state is status.state)) for state in EngineState]
         own: Observed = {

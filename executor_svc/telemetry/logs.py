@@ -1,6 +1,6 @@
 """Log lines of the executor: readable text, or JSON.  Neither ever holds a prompt or an output.
 
-A line names the instance, and the attempt, request and trace it is about, where there are any.
+A line names the instance and, if it is about an attempt, the attempt, the request and the trace.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ JSON_KEYS = ("instance", "attempt", "request")
 
 
 class AboutFilter(logging.Filter):
-    """Puts the instance, and the attempt and request a record is about, on the record; lets every record pass."""
+    """Adds the instance, attempt, request and trace to each record.  Filters nothing out."""
 
     def __init__(self, instance_id: str) -> None:
         super().__init__()
@@ -40,8 +40,9 @@ class AboutFilter(logging.Filter):
 
 
 class StandardError(logging.StreamHandler[TextIO]):
-    """Writes to file descriptor 2 and not through ``sys.stderr``, which vLLM before 0.32 replaces in its processes by
-    one that puts a name in front of every line.
+    """Writes to file descriptor 2, not through ``sys.stderr``.
+
+    In its processes vLLM before 0.32 replaces ``sys.stderr`` by a stream that puts a name in front of every line.
     """
 
     def __init__(self) -> None:
@@ -57,7 +58,7 @@ def json_handler(instance_id: str) -> logging.Handler:
 
 
 def configure_logging(level: str, *, json_lines: bool, instance_id: str) -> None:
-    """Log to stderr and nowhere else.  In JSON, Python's warnings are log lines too."""
+    """Log to stderr only.  With ``json_lines`` Python's warnings are log lines too."""
     log_to(json_handler(instance_id) if json_lines else _text_handler(instance_id), level, warnings_too=json_lines)
 
 

@@ -1,4 +1,4 @@
-"""The runtime's Observer over OpenTelemetry: counts everything, and writes spans of what is sampled."""
+"""The runtime's Observer: records metrics of every attempt, and spans of attempts whose trace is sampled."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sage_telemetry.trace_context import HeadSampling, parent_of
 class TelemetryObserver:
     """Implements ``runtime.observer.Observer``.
 
-    ``spans`` is None where nothing is traced; the scheduler's trace context then goes on to the engine as it came.
+    ``spans`` is None if nothing is traced; the engine then gets the scheduler's trace context unchanged.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class TelemetryObserver:
         """Return the observer of a new attempt."""
         if self._spans is None:
             return AttemptWatch(assign, self._metrics)
-        # Without a context the scheduler traces nothing: the executor then decides for itself.
+        # An Assign without a trace context comes from a scheduler that does not trace: the executor samples by itself.
         parent = parent_of(assign.trace_headers)
         context = self._sampling.begin(parent)
         if not context.trace_flags.sampled:

@@ -1,4 +1,4 @@
-"""The executor's telemetry as one object: made from its configuration, started and closed with the service."""
+"""Makes the executor's telemetry from its configuration, starts it and closes it."""
 
 from __future__ import annotations
 
@@ -40,5 +40,5 @@ class ExecutorTelemetry:
         self.exports.start()
 
     async def close(self) -> None:
-        """Export what is left, within a few seconds whatever the receivers do."""
+        """Export what is left.  Takes a few seconds at most, also if a receiver does not answer."""
         await self.exports.close()

@@ -1,1 +1,1 @@
-"""gRPC: the only room of the executor that knows it."""
+"""The executor's gRPC connections.  No other package of the executor imports grpc, except ``wiring``."""

@@ -25,7 +25,7 @@ from sage.controlplane.v1 import common_pb2, executor_pb2
 from sage_wire import durations
 from sage_wire.metadata import TRACEPARENT, TRACESTATE
 
-UNLIMITED = 2**31 - 1  # max_tokens where the wire has none: what the model's length leaves
+UNLIMITED = 2**31 - 1  # max_tokens if the wire has none: the model's length limits the output
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,13 +104,13 @@ def _assign(wire: executor_pb2.Assign, attempt: AttemptId) -> Assign:
 def _phase(wire: executor_pb2.Assign) -> Phase:
     phase = PHASE_FROM_WIRE.get(wire.phase)
     if phase is None:
-        raise BadField("phase", f"{wire.phase} is not known")
+        raise BadField("phase", f"unknown phase {wire.phase}")
     return phase
 
 
 def _sampling(wire: common_pb2.SamplingParams) -> Sampling:
     if wire.HasField("n") and wire.n != 1:
-        raise BadField("sampling.n", f"one choice per assignment, not {wire.n}")
+        raise BadField("sampling.n", f"an attempt generates 1 choice, not {wire.n}")
     return Sampling(
         **{"max_tokens": UNLIMITED} | _given(wire, _SAMPLING),
         logit_bias=dict(wire.logit_bias),
@@ -137,7 +137,7 @@ def _structured(wire: common_pb2.StructuredOutput) -> StructuredOutput:
         case "grammar":
             return StructuredOutput(kind=StructuredKind.GRAMMAR, value=wire.grammar)
         case _:
-            raise BadField("sampling.structured_output", "says no kind this executor knows")
+            raise BadField("sampling.structured_output", "no constraint that this executor knows is set")
 
 
 def _text_options(wire: common_pb2.SamplingParams) -> TextOptions:
@@ -150,7 +150,7 @@ def _continuation(wire: executor_pb2.Continuation) -> Continuation:
     modes = {executor_pb2.Continuation.MODE_RESUME: False, executor_pb2.Continuation.MODE_REPLAY: True}
     replay = modes.get(wire.mode)
     if replay is None:
-        raise BadField("continuation.mode", f"{wire.mode} is not known")
+        raise BadField("continuation.mode", f"unknown mode {wire.mode}")
     return Continuation(
         emitted_token_ids=list(wire.emitted_token_ids),
         emitted_text_length=wire.emitted_text_length,
@@ -165,10 +165,10 @@ def _trace_headers(wire: common_pb2.TraceContext) -> dict[str, str]:
 
 
 def kv_transfer_params(data: bytes) -> Mapping[str, JsonValue]:
-    """Return the transfer parameters; empty if ``data`` is no JSON object.
+    """Return the transfer parameters; empty if ``data`` is not a JSON object.
 
-    Empty parameters have no seal, so the engine refuses them as changed on their way.  They came from another executor,
-    so the caller is not told of a bad field.
+    Empty parameters have no seal, so the engine refuses them.  They are not reported as a bad field of the request,
+    because another executor made them, not the caller.
     """
     try:
         params = json.loads(data)

@@ -1,4 +1,4 @@
-"""Control messages to and from the wire; ``assign`` has Assign."""
+"""Converts the messages of the control stream to and from the wire; ``assign`` converts Assign."""
 
 from __future__ import annotations
 
@@ -171,21 +171,21 @@ def _heartbeat(heartbeat: Heartbeat) -> executor_pb2.Heartbeat:
 
 
 def welcome_from_wire(wire: executor_pb2.Welcome) -> Welcome:
-    """Return Welcome.  Raises ValueError for a lease or an interval that nobody could keep."""
+    """Return Welcome.  Raises ValueError if the lease or the heartbeat interval is not above zero."""
     if durations.from_wire(wire.lease) <= 0 or durations.from_wire(wire.heartbeat_interval) <= 0:
-        raise ValueError("the scheduler grants no lease")
+        raise ValueError("Welcome has no lease or no heartbeat interval")
     return Welcome(
         session_id=wire.session_id,
         epoch=wire.epoch,
         lease_s=durations.from_wire(wire.lease),
         heartbeat_interval_s=durations.from_wire(wire.heartbeat_interval),
         keep=frozenset(attempt_from_wire(attempt) for attempt in wire.keep),
-        role=ROLE_FROM_WIRE.get(wire.role, Role.GENERAL),  # a role of a later version
+        role=ROLE_FROM_WIRE.get(wire.role, Role.GENERAL),  # default: a role of a later version
     )
 
 
 def command_from_wire(wire: executor_pb2.ControlResponse) -> Command | None:
-    """Return a command; None for a message this version does not know, or a second Welcome."""
+    """Return a command; None for a message that this version does not know, and for a second Welcome."""
     match wire.WhichOneof("message"):
         case "assign":
             return assign_command(wire.assign)

@@ -1,4 +1,4 @@
-"""Enumerations of the runtime and of the wire."""
+"""Maps the runtime's enumerations to those of the wire, and back."""
 
 from __future__ import annotations
 
@@ -56,4 +56,4 @@ FINISH_TO_WIRE = {
     FinishReason.STOP: common_pb2.FINISH_REASON_STOP,
     FinishReason.LENGTH: common_pb2.FINISH_REASON_LENGTH,
 }
-"""ABORTED is no way a request ends by itself: the runtime reports it as FAILED."""
+"""ABORTED is absent because the runtime reports such an end as FAILED, without a finish reason."""

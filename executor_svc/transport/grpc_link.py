@@ -1,6 +1,6 @@
-"""A link over gRPC: the control stream and the output stream, each on a channel of its own.
+"""The link to a scheduler over gRPC: the control stream and the output stream, each on a channel of its own.
 
-HTTP/2 flow control is per stream and per connection: with one connection a flood of tokens could hold a heartbeat up.
+HTTP/2 flow control applies to the whole connection: on a shared one, many tokens could delay a heartbeat.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ CHANNEL_OPTIONS: list[tuple[str, Any]] = [
     ("grpc.http2.max_pings_without_data", 0),
 ]
 PERMANENT = frozenset({ErrorReason.INVALID_REGISTRATION, ErrorReason.PROTOCOL_VERSION, ErrorReason.UNAUTHENTICATED})
-"""Refusals that asking the same scheduler again does not change."""
+"""Reasons for a refusal that do not change when the same scheduler is asked again."""
 
 ControlCall = grpc.aio.StreamStreamCall[executor_pb2.ControlRequest, executor_pb2.ControlResponse]
 OutputsCall = grpc.aio.StreamStreamCall[executor_pb2.OutputsRequest, executor_pb2.OutputsResponse]
@@ -89,7 +89,7 @@ class GrpcLink:
         while (response := await _read(call)) is not None:
             command = command_from_wire(response)
             if command is None:
-                log.warning("the scheduler sent a message this version does not know; it is ignored")
+                log.warning("ignored a message from the scheduler that this version does not know")
             else:
                 yield command
 
@@ -100,9 +100,9 @@ class GrpcLink:
             yield output_messages.acks(response)
 
     async def leave(self) -> None:
-        """Half-close both streams and wait until the scheduler closed them too.
+        """Half-close both streams and wait until the scheduler has closed them too.
 
-        Control goes first, so that the scheduler reads Goodbye before it sees the output stream end.
+        The control stream goes first, so that the scheduler reads Goodbye before it sees the output stream end.
         """
         for call in (self._control, self._outputs):
             if call is not None:
@@ -111,7 +111,7 @@ class GrpcLink:
                     await call.code()
 
     async def close(self) -> None:
-        """Drop both streams and their channels.  Idempotent."""
+        """Cancel both streams and close their channels.  Idempotent."""
         for call in (self._control, self._outputs):
             if call is not None:
                 call.cancel()
@@ -135,7 +135,7 @@ async def _write(call: grpc.aio.StreamStreamCall[M, Any], message: M) -> None:
 
 
 async def _read(call: grpc.aio.StreamStreamCall[Any, M]) -> M | None:
-    """Return the next message; None where the scheduler closed the stream in order."""
+    """Return the next message; None if the scheduler closed the stream with status OK."""
     try:
         message = await call.read()
     except grpc.aio.AioRpcError as error:
@@ -158,7 +158,7 @@ def _raise(error: grpc.aio.AioRpcError) -> NoReturn:
 
 
 def _reason(error: grpc.aio.AioRpcError) -> ErrorReason | None:
-    status = rpc_status.from_call(error)  # type: ignore[arg-type]  # it reads what both kinds of call have
+    status = rpc_status.from_call(error)  # type: ignore[arg-type]  # it reads only what both kinds of call have
     for detail in status.details if status is not None else ():
         info = error_details_pb2.ErrorInfo()
         if detail.Unpack(info):

@@ -1,4 +1,4 @@
-"""The executor's own server: grpc.health.v1, and reflection to find it by."""
+"""The executor's own gRPC server: grpc.health.v1 and reflection."""
 
 from __future__ import annotations
 
@@ -9,15 +9,18 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection
 
-SERVICE = "sage.executor"  # the name a health check asks for; the empty name says the same
+SERVICE = "sage.executor"  # service name for health checks; the empty name has the same status
 
 
 class CannotListen(Exception):
-    """The listen address cannot be had; the message is one sentence."""
+    """The server cannot listen on its address; the message is one sentence."""
 
 
 class HealthServer:
-    """Answers health checks: SERVING while the engine is ready, a scheduler is connected and it is not leaving."""
+    """Answers health checks.
+
+    The status is SERVING while the engine is ready, a scheduler is connected and the executor is not leaving.
+    """
 
     def __init__(self, address: str, credentials: grpc.ServerCredentials | None) -> None:
         self._address = address
@@ -38,18 +41,20 @@ class HealthServer:
             else:
                 port = self._server.add_secure_port(self._address, self._credentials)
         except RuntimeError as error:
-            raise CannotListen(f"cannot listen on {self._address}: the address is in use or not ours") from error
+            raise CannotListen(
+                f"cannot listen on {self._address}: the address is in use, or not one of this machine"
+            ) from error
         await self._report()
         await self._server.start()
         return port
 
     def serving(self, serving: bool) -> None:
-        """Report whether the executor takes work.  Implements ``runtime.service.HealthPort``."""
+        """Report whether the executor accepts attempts.  Implements ``runtime.service.HealthPort``."""
         self._wanted = serving
         self._changed.set()
 
     async def run(self) -> None:
-        """Pass changes on to clients that watch, until cancelled."""
+        """Report changes to clients that watch the status, until cancelled."""
         while True:
             await self._changed.wait()
             self._changed.clear()
@@ -61,6 +66,6 @@ class HealthServer:
             await self._servicer.set(name, state)
 
     async def stop(self) -> None:
-        """Say NOT_SERVING and stop listening."""
+        """Report NOT_SERVING and stop listening."""
         await self._servicer.enter_graceful_shutdown()
         await self._server.stop(grace=0.2)

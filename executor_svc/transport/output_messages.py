@@ -1,4 +1,7 @@
-"""Output messages onto the wire.  On the path of every token: one call per engine step, few allocations per attempt."""
+"""Converts the messages of the output stream to the wire, and acknowledgements from it.
+
+Every token passes through here: one call per engine step, few allocations per attempt.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""gRPC credentials from PEM files."""
+"""Makes gRPC credentials from PEM files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sage_common.tls import ServerTls, read_pem
 
 
 def dial_credentials(ca: Path, certificate: Path | None, key: Path | None) -> grpc.ChannelCredentials:
-    """Return credentials that verify the scheduler against ``ca`` and present ``certificate`` where there is one.
+    """Return credentials that verify the scheduler against ``ca`` and present ``certificate`` if there is one.
 
     Raises:
         UnreadableFile: a file cannot be read.
@@ -23,7 +23,7 @@ def dial_credentials(ca: Path, certificate: Path | None, key: Path | None) -> gr
 
 
 def listen_credentials(tls: ServerTls) -> grpc.ServerCredentials:
-    """Return credentials of a listener.
+    """Return the credentials of a listener.
 
     Raises:
         UnreadableFile: a file cannot be read.

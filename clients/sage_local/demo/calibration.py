@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import sage_client as sage
 
-ROUNDS = 3  # the first warms the engines up; the fastest counts, because disturbances only slow a round
-STREAMS = 24  # more than can run at once, so that unequal engines share them as they will share the burst
+ROUNDS = 3  # the first one warms the engines up; the fastest counts, because disturbances only slow rounds down
+STREAMS = 24  # more than can run at once, so that unequal engines share them as they share the burst
 TOKENS = 24  # output tokens of each stream
 
 
@@ -18,7 +18,7 @@ class Calibration:
     """The measured speed of the engines."""
 
     tokens_per_s: float  # of the whole fleet, with all slots busy
-    stream_tokens_per_s: float  # of one stream meanwhile
+    stream_tokens_per_s: float  # of one of these streams
     has_chat_template: bool
     burst_s: float  # intended seconds of the burst
 

@@ -1,4 +1,4 @@
-"""A fleet for one demonstration: started, supervised, and stopped however the demonstration ends."""
+"""Starts a fleet for one demonstration, and stops it when the demonstration ends for whatever reason."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from sage_local.fleet.status import FleetStatus
 from sage_local.fleet.supervisor import StartFailed, Supervisor
 
 Scenario = Callable[[sage.AsyncClient], Awaitable[list[str]]]
-"""Runs on a fleet that is READY; returns messages about everything that went wrong."""
+"""Runs on a READY fleet; returns a message for everything that went wrong."""
 
 
 class Interrupted(Exception):
@@ -58,7 +58,7 @@ async def run_on_fleet(spec: FleetSpec, display: Display, scenario: Scenario) ->
 
 
 class DemoFleet:
-    """The fleet of one demonstration.  ``sessions`` are those of all processes that it started."""
+    """The fleet of one demonstration.  ``sessions``: the session ids of all processes that it started."""
 
     def __init__(self, spec: FleetSpec, state: StateDir, display: Display) -> None:
         self._spec = spec
@@ -67,10 +67,10 @@ class DemoFleet:
         self.sessions: set[int] = set()
 
     async def run(self, scenario: Scenario) -> list[str]:
-        """Run the scenario and return messages about everything that went wrong.
+        """Run the scenario; return a message for everything that went wrong.
 
         Raises:
-            Interrupted: by a signal; the fleet is stopped.
+            Interrupted: SIGINT or SIGTERM arrived; the fleet is stopped.
         """
         try:
             await asyncio.to_thread(make_model_if_needed, self._spec)

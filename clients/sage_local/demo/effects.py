@@ -1,4 +1,4 @@
-"""Says in one sentence per policy which effect the results show, or that they show none."""
+"""Writes one sentence per policy about the effect that the results show, or that they show none."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sage_client import Priority
 from sage_local.demo.round import Round, cost_per_1000_tokens, per_instance
 
-IN_ORDER = 0.97  # share of pairs; events of two neighbours may arrive here in reverse order
+IN_ORDER = 0.97  # share of pairs; the events of two consecutive requests may arrive in reverse order
 
 SHORT_WAIT_S = 0.05  # a shorter wait does not count as waiting
 
@@ -46,7 +46,7 @@ def _effect(this: Round, fifo: Round | None, prices: Mapping[str, float]) -> Eff
 def _fifo(this: Round) -> Effect:
     share = this.in_order_share()
     if share is None:
-        return _nothing(this, "nothing was placed")
+        return _no_effect(this, "nothing was placed")
     counts = " and ".join(f"{count} on {name}" for name, count in per_instance(this.burst).items())
     waits = f"CRITICAL waited {_s(this, Priority.CRITICAL)}, BACKGROUND {_s(this, Priority.BACKGROUND)} (median)"
     sentence = f"{share:.1%} of pairs started in order of arrival; {waits}; {counts}"
@@ -56,7 +56,7 @@ def _fifo(this: Round) -> Effect:
 def _priority(this: Round, fifo: Round | None) -> Effect:
     first, last = this.wait_median_s(Priority.CRITICAL), this.wait_median_s(Priority.BACKGROUND)
     if first is None or last is None:
-        return _nothing(this, "not every class was served")
+        return _no_effect(this, "not every class was served")
     sentence = f"CRITICAL waited {first:.2f} s, BACKGROUND {last:.2f} s (median)"
     if fifo is not None:
         sentence += f"; under fifo {_s(fifo, Priority.CRITICAL)} and {_s(fifo, Priority.BACKGROUND)}"
@@ -66,7 +66,7 @@ def _priority(this: Round, fifo: Round | None) -> Effect:
 def _slo_aware(this: Round, fifo: Round | None) -> Effect:
     met, asked = this.slo_met()
     if fifo is None:
-        return _nothing(this, f"{met} of {asked} met their targets, and there is no fifo round to compare with")
+        return _no_effect(this, f"{met} of {asked} met their targets, and there is no fifo round to compare with")
     before, asked_before = fifo.slo_met()
     sentence = f"{met} of {asked} met their targets, {before} of {asked_before} under fifo"
     return Effect(policy=this.policy, shown=met * asked_before > before * asked, sentence=sentence)
@@ -76,7 +76,7 @@ def _cost_optimized(this: Round, fifo: Round | None, prices: Mapping[str, float]
     cost = cost_per_1000_tokens(this.trickle)
     before = cost_per_1000_tokens(fifo.trickle) if fifo is not None else None
     if cost is None or before is None or not prices:
-        return _nothing(this, "there is nothing to compare with")
+        return _no_effect(this, "there is nothing to compare with")
     cheapest = min(prices, key=lambda name: prices[name])
     here = per_instance(this.trickle).get(cheapest, 0)
     there = per_instance(fifo.trickle).get(cheapest, 0) if fifo is not None else 0
@@ -91,13 +91,13 @@ def _cost_optimized(this: Round, fifo: Round | None, prices: Mapping[str, float]
 
 def _adaptive(this: Round) -> Effect:
     if not this.switches:
-        return _nothing(this, "it followed one policy throughout")
-    told = "; ".join(f"{each.from_policy} -> {each.to_policy} because {each.reason}" for each in this.switches)
+        return _no_effect(this, "it followed one policy throughout")
+    switches = "; ".join(f"{each.from_policy} -> {each.to_policy} because {each.reason}" for each in this.switches)
     met, asked = this.slo_met()
-    return Effect(policy=this.policy, shown=True, sentence=f"{told}; {met} of {asked} met their targets")
+    return Effect(policy=this.policy, shown=True, sentence=f"{switches}; {met} of {asked} met their targets")
 
 
-def _nothing(this: Round, why: str) -> Effect:
+def _no_effect(this: Round, why: str) -> Effect:
     return Effect(policy=this.policy, shown=False, sentence=why)
 
 

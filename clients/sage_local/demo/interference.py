@@ -1,4 +1,4 @@
-"""Measures how long prompts delay streams that decode meanwhile: one turn of a load, and its figures."""
+"""Measures how much long prompts delay other streams: runs one turn of a load, and computes its figures."""
 
 from __future__ import annotations
 

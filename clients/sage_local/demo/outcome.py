@@ -16,7 +16,7 @@ class Outcome:
 
     planned: Planned
     request_id: str
-    error: str = ""  # why it failed or which tokens are missing; empty if all went well
+    error: str = ""  # why the request failed or how many tokens are missing; empty if neither
     accepted_at: float | None = None  # on this process's monotonic clock
     scheduled_at: float | None = None  # first placement, on the same clock
     instance_id: str = ""  # of its last placement
@@ -35,8 +35,8 @@ async def run_planned(client: sage.AsyncClient, planned: Planned, *, model: str,
     await asyncio.sleep(planned.after_s)
     prompt = None if planned.as_chat else planned.prompt
     request_id = f"{prefix}-{planned.name}"
-    said: sage.GenerateOptions = {**planned.options(), "model": model, "request_id": request_id}
-    stream = client.generate(prompt, **said)
+    options: sage.GenerateOptions = {**planned.options(), "model": model, "request_id": request_id}
+    stream = client.generate(prompt, **options)
     accepted_at = scheduled_at = None
     why = ""
     arrived = 0
@@ -70,10 +70,10 @@ async def run_planned(client: sage.AsyncClient, planned: Planned, *, model: str,
 
 
 def _what_is_wrong(planned: Planned, arrived: int, result: sage.Completion) -> str:
-    said = result.usage.completion_tokens
-    if arrived == said == planned.output_tokens:
+    reported = result.usage.completion_tokens
+    if arrived == reported == planned.output_tokens:
         return ""
-    return f"{planned.output_tokens} tokens requested, {said} reported, {arrived} arrived"
+    return f"{planned.output_tokens} tokens requested, {reported} reported, {arrived} arrived"
 
 
 def _rate(tokens: int, decode_s: float | None) -> float | None:

@@ -1,4 +1,4 @@
-"""The demonstration of the five policies: the same load under each, and what the results show."""
+"""The demonstration of the five policies: runs the same load under each and compares the results."""
 
 from __future__ import annotations
 

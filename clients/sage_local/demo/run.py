@@ -1,4 +1,4 @@
-"""Runs one of the two demonstrations from start to end: what ``sagectl demo`` and ``make demo`` call."""
+"""Runs one of the two demonstrations; ``sagectl demo`` and ``make demo`` call it."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ class SplitRequest:
     attempts: int = 0
     gaps: list[float] = field(default_factory=list)  # seconds between two messages with tokens
     tokens: int = 0  # output tokens that arrived
-    error: str = ""  # why it failed or which tokens are missing; empty if all went well
+    error: str = ""  # why the request failed or how many tokens are missing; empty if neither
 
     @property
     def split(self) -> bool:
@@ -31,7 +31,7 @@ class SplitRequest:
 
     @property
     def why(self) -> str:
-        """Why it was split or not, and why not if it should have been."""
+        """Why the request was split or not, and what prevented a split that was wanted."""
         if self.decision is None:
             return ""
         instead = [reason for reason in self.decision.reasons if "should be split" in reason]

@@ -13,7 +13,7 @@ BURST_GAP_S = 0.02
 TRICKLE_REQUESTS = 8
 SHORTEST, LONGEST = 16, 512  # output tokens
 
-# Classes meet their target if they go ahead of others, and miss it if they wait their turn at the end.
+# A class meets its target if its requests go first, and misses it if they wait until the end of the burst.
 TTFT_SHARE = {
     Priority.CRITICAL: 0.5,
     Priority.HIGH: 0.5,
@@ -21,7 +21,7 @@ TTFT_SHARE = {
     Priority.LOW: 1.5,
     Priority.BACKGROUND: 2.0,
 }
-"""Target for the first token, as a share of the time the whole burst is expected to take."""
+"""Target for the first token, as a share of the expected time of the whole burst."""
 
 KINDS = {
     Priority.CRITICAL: "interactive",
@@ -42,7 +42,7 @@ PROMPTS = {
 
 _B, _L, _N, _H, _C = Priority.BACKGROUND, Priority.LOW, Priority.NORMAL, Priority.HIGH, Priority.CRITICAL
 FIRST_WAVE = (_B, _B, _L, _B, _B, _L, _B, _B)
-"""Requests without hurry that fill all slots, so that later requests have to wait or go ahead."""
+"""Requests that are not urgent and fill all slots, so that later requests wait or go first."""
 
 LATER = (_L, _B, _L, _N, _N, _L, _B, _N, _L, _N, _N, _N, _N, _N, _H, _C, _H, _C, _H, _C, _H, _C, _C, _C)
 
@@ -63,7 +63,7 @@ class Planned:
 
     def options(self) -> GenerateOptions:
         """Return keyword arguments of ``generate``."""
-        said: GenerateOptions = {
+        options: GenerateOptions = {
             "priority": self.priority,
             "ttft_target": self.ttft_target_s,
             "deadline": self.deadline_s,
@@ -75,8 +75,8 @@ class Planned:
         }
         if self.as_chat:
             system = {"role": "system", "content": "Answer in one sentence."}
-            said["messages"] = [system, {"role": "user", "content": self.prompt}]
-        return said
+            options["messages"] = [system, {"role": "user", "content": self.prompt}]
+        return options
 
 
 def burst(calibration: Calibration) -> list[Planned]:

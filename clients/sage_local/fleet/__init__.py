@@ -1,1 +1,1 @@
-"""Starts, supervises and stops a scheduler and executors on one machine.  Start at ``up`` and ``supervisor``."""
+"""Starts, supervises and stops a scheduler and executors on one machine.  Start at ``up``, then ``supervisor``."""

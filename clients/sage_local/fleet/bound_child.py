@@ -1,9 +1,9 @@
-"""Runs a command that ends together with its parent process and keeps to given CPU cores.
+"""Runs a command that ends together with its parent process and uses only given CPU cores.
 
 ``python -m sage_local.fleet.bound_child PARENT_PID CORES COMMAND...``; CORES is like ``0,1``, or ``-`` for any.  The
-kernel sends SIGTERM to this process when its parent is gone, however the parent ended; the command, which replaces this
-process by exec, inherits that.  Processes that the command starts do not inherit it: ``reaper`` ends those.  They do
-inherit the cores.
+kernel sends SIGTERM to this process when its parent has ended for whatever reason.  The command, which replaces this
+process by exec, inherits that signal.  Processes that the command starts inherit the cores but not the signal:
+``reaper`` ends them.
 """
 
 from __future__ import annotations

@@ -10,22 +10,22 @@ from pathlib import Path
 from sage_local.fleet.devices import Devices, assign_devices
 from sage_local.fleet.spec import TINY_MODEL, FleetSpec
 
-STOP_MARGIN_S = 15.0  # beyond the drain: an engine takes seconds to end its processes
-KV_CONNECTOR = "NixlConnector"  # how executors of a fleet that splits requests hand KV over
+STOP_MARGIN_S = 15.0  # added to the drain timeout, because an engine takes seconds to end its processes
+KV_CONNECTOR = "NixlConnector"  # transfers KV between the executors of a fleet that splits requests
 CLIENT_VARIABLES = ("SAGE_SCHEDULER_ADDRESS",)  # meant for clients; the scheduler refuses variables it does not know
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ProcessSpec:
-    """How to start and stop one process of a fleet."""
+    """The command, environment and stop timeout of one process of a fleet."""
 
     name: str  # names its log file; an executor's is also its instance id
     command: tuple[str, ...]
     environment: dict[str, str]
     stop_timeout_s: float  # seconds from SIGTERM to SIGKILL
     cores: str = ""  # CPU cores of the process and its children, like "0,1"; empty: any
-    where: str = ""  # the devices it runs on, for people
-    warning: str = ""  # why it may be slow, for people; empty: nothing to warn of
+    where: str = ""  # the devices that it runs on, in words
+    warning: str = ""  # why it may be slow, in words; empty if there is no warning
 
 
 def scheduler_process(spec: FleetSpec) -> ProcessSpec:
@@ -69,7 +69,7 @@ def _executor_process(spec: FleetSpec, number: int, devices: Devices) -> Process
         "--drain-timeout-s": f"{spec.drain_timeout_s:g}",
     }
     if spec.splits and role != "embedding":
-        # General executors get one as well: `sagectl role` can make them take part in split requests later.
+        # A general executor gets a connector too, because `sagectl role` can give it another role later.
         flags[f"--engine.{spec.engine}.kv-transfer.connector"] = KV_CONNECTOR
     if spec.max_running is not None:
         flags[f"--engine.{spec.engine}.max-running"] = str(spec.max_running)

@@ -8,9 +8,7 @@ import subprocess
 from dataclasses import dataclass, field
 
 NVIDIA_SMI_TIMEOUT_S = 10.0
-GPU_MEMORY_SHARE = (
-    0.85  # of a GPU's memory, for all engines on it; the rest is for allocations that engines do not count
-)
+GPU_MEMORY_SHARE = 0.85  # of a GPU's memory for all engines on it; engines do not count some of their allocations
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -20,8 +18,8 @@ class Devices:
     environment: dict[str, str] = field(default_factory=dict)
     arguments: tuple[str, ...] = ()
     cores: str = ""  # like "0,1", for all of its processes; empty: any
-    where: str = ""  # for people
-    warning: str = ""  # for people: the devices are shared
+    where: str = ""  # the devices, in words
+    warning: str = ""  # in words, if the devices are shared
 
 
 def assign_devices(executors: int) -> list[Devices]:
@@ -62,10 +60,10 @@ def gpu_shares(executors: int, gpus: list[str]) -> list[Devices]:
 
 
 def core_shares(executors: int, cores: list[int]) -> list[Devices]:
-    """Split CPU cores evenly; with more executors than cores they share, with a warning.
+    """Split CPU cores evenly.  If there are more executors than cores, executors share cores, with a warning.
 
-    The engine binds its compute threads itself.  Its other processes must keep to the same cores, or they slow the
-    neighbour: on two cores, one of two equal engines then served a sixth of the requests.
+    The engine binds its compute threads itself.  Its other processes must use the same cores, else they slow another
+    engine down: on two cores, one of two equal engines then served a sixth of the requests.
     """
     shares = []
     for index in range(executors):
@@ -83,8 +81,8 @@ def core_shares(executors: int, cores: list[int]) -> list[Devices]:
     return shares
 
 
-# Without graph capture the engine is up in half the time, and a CPU gains nothing from it.  vLLM would otherwise take
-# its KV cache as a share of the machine's memory, once per engine.
+# Graph capture doubles the start time and gains nothing on a CPU.  Without a fixed KV cache size each engine would take
+# a share of the whole machine's memory.
 _CPU_ARGUMENTS = ("--engine.vllm.enforce-eager", "--engine.vllm.kv-cache-bytes", str(1 << 30))
 
 

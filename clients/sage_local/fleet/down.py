@@ -28,7 +28,7 @@ def down(state: StateDir) -> int:
     status = state.read_status()
     if status is None or not state.is_held():
         left = _sweep(status)
-        print("no fleet is running" if not left else f"killed {left} processes of a fleet whose supervisor was gone")
+        print("no fleet is running" if not left else f"killed {left} processes that a dead supervisor left behind")
         return 0
     with contextlib.suppress(ProcessLookupError):
         os.kill(status.supervisor_pid, signal.SIGTERM)
@@ -49,7 +49,7 @@ def down(state: StateDir) -> int:
 
 
 def _sweep(status: FleetStatus | None) -> int:
-    """Kill what a supervisor left behind, normally nothing; return the number of processes."""
+    """Kill the processes that a supervisor left behind, normally none; return their number."""
     sessions = _sessions(status)
     found = len(members(sessions))
     if found:
@@ -63,7 +63,7 @@ def _sessions(status: FleetStatus | None) -> set[int]:
 
 
 def _bound_s(state: StateDir) -> float:
-    """Return seconds in which a supervisor stops the executors and then the scheduler, each with a drain."""
+    """Return the seconds that a supervisor may take to drain and stop the executors, then the scheduler."""
     try:
         drain_s = state.read_spec().drain_timeout_s
     except FileNotFoundError:

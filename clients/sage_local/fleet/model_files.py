@@ -15,10 +15,10 @@ class ModelNotMade(Exception):
 
 
 def make_model_if_needed(spec: FleetSpec) -> None:
-    """Make the tiny model if the spec needs it and it is not there yet.
+    """Make the tiny model if the spec needs it and it does not exist yet.
 
     Raises:
-        ModelNotMade: it could not be made.
+        ModelNotMade: the model could not be made.
     """
     if spec.engine != "vllm" or spec.model:
         return

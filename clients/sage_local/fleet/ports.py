@@ -16,7 +16,7 @@ def why_not_free(address: str) -> str:
     except OSError as error:
         return error.strerror or str(error)
     except ValueError:
-        return "it is not host:port"
+        return "the address is not host:port"
     return ""
 
 

@@ -1,4 +1,4 @@
-"""Asks the scheduler how far the instances' start has come."""
+"""Asks the scheduler for the progress of the instances' start."""
 
 from __future__ import annotations
 

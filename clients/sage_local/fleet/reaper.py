@@ -17,7 +17,7 @@ POLL_S = 0.1
 
 
 def main() -> None:
-    """Follow the supervisor's list of sessions until it ends, then end what is left of them."""
+    """Read the supervisor's list of sessions until stdin ends, then end the processes that are left in them."""
     # Signals of a terminal or a service manager are for the supervisor; this process ends after it.
     for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(ignored, signal.SIG_IGN)

@@ -8,7 +8,7 @@ import sys
 
 
 class ReaperLink:
-    """Starts a reaper process and tells it which sessions exist; replaces one that died."""
+    """Starts a reaper process and sends it the list of sessions; starts another one if it died."""
 
     def __init__(self, grace_s: float) -> None:
         self._grace_s = grace_s
@@ -16,17 +16,17 @@ class ReaperLink:
         self._process = self._start()
 
     def watch(self, session: int) -> None:
-        """Have a session's processes killed if this process ends."""
+        """Add a session, whose processes the reaper kills if this process ends."""
         self._sessions.add(session)
-        self._tell(f"+{session}\n")
+        self._send(f"+{session}\n")
 
     def forget(self, session: int) -> None:
-        """Take a session off the reaper's list: none of its processes is left."""
+        """Remove a session of which no process is left."""
         self._sessions.discard(session)
-        self._tell(f"-{session}\n")
+        self._send(f"-{session}\n")
 
     def close(self) -> None:
-        """End the reaper; it first kills what is left of the sessions on its list, after the grace period."""
+        """End the reaper.  It first waits for the grace period and kills what is left of its sessions."""
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
@@ -50,7 +50,7 @@ class ReaperLink:
             start_new_session=True,
         )
 
-    def _tell(self, line: str) -> None:
+    def _send(self, line: str) -> None:
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(line)
@@ -59,4 +59,4 @@ class ReaperLink:
             self._process.wait(10.0)
             self._process = self._start()
             for session in self._sessions:
-                self._tell(f"+{session}\n")
+                self._send(f"+{session}\n")

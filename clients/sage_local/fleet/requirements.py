@@ -10,7 +10,7 @@ from sage_local.fleet.spec import Engine
 
 DISTRIBUTION = "sage-control-plane"
 SERVICES = {"scheduler": "scheduler_svc", "executor": "executor_svc"}
-"""Extra of the distribution to the service's package."""
+"""The Python package of each service, by the extra that installs its requirements."""
 
 
 class NotInstalled(Exception):
@@ -18,10 +18,10 @@ class NotInstalled(Exception):
 
 
 def require_installed(engine: Engine) -> None:
-    """Check that both services, and vLLM for that engine, can be imported.
+    """Check that both services, and vLLM if it is the engine, can be imported.
 
     Raises:
-        NotInstalled: something is missing.
+        NotInstalled: a package is missing.
     """
     missing = {extra: packages for extra in SERVICES if (packages := missing_packages(extra))}
     if missing:
@@ -40,7 +40,7 @@ def missing_packages(extra: str) -> list[str]:
     try:
         requirements = metadata.requires(DISTRIBUTION) or []
     except metadata.PackageNotFoundError:
-        return missing  # run from a source tree: the service says itself what it cannot import
+        return missing  # run from a source tree: the service itself reports what it cannot import
     wanted = [text for text in requirements if re.search(rf"""extra == ["']{extra}["']""", text)]
     names = [re.split(r"[^A-Za-z0-9._-]", text, maxsplit=1)[0] for text in wanted]
     return missing + [name for name in names if not _is_installed(name)]

@@ -1,4 +1,4 @@
-"""Words ``sagectl`` commands so that they work when a person copies them from the output."""
+"""Writes ``sagectl`` commands that work when they are copied from the output."""
 
 from __future__ import annotations
 
@@ -14,10 +14,8 @@ from sage_local.fleet.spec import DEFAULT_ADDRESS
 def sagectl_command(arguments: str = "", *, address: str = "") -> str:
     """Return a shell command that runs this installation's ``sagectl`` from the current directory.
 
-    Args:
-        arguments: the subcommand and its arguments, quoted for a shell.
-        address: ``host:port`` of the scheduler to speak to, as ``--address``; left out where sagectl would use it
-            anyway.  Empty: the command needs no scheduler.
+    Args: arguments: the subcommand and its arguments, quoted for a shell. address: ``host:port`` of the scheduler,
+    for ``--address``; left out if sagectl would use it by default.  Empty if the command needs no scheduler.
     """
     where = os.environ.get("SAGE_SCHEDULER_ADDRESS") or DEFAULT_ADDRESS
     flag = f"--address {shlex.quote(address)}" if address and address != where else ""

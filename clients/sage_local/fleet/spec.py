@@ -1,4 +1,4 @@
-"""Describes a fleet: how many executors, with which engine, model and roles."""
+"""The description of a fleet: how many executors, with which engine, model and roles."""
 
 from __future__ import annotations
 
@@ -46,6 +46,6 @@ class FleetSpec:
     @classmethod
     def from_json(cls, text: str) -> Self:
         """Read a spec that ``to_json`` wrote."""
-        said = json.loads(text)
-        values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in said.items()}
+        fields = json.loads(text)
+        values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
         return cls(**values)

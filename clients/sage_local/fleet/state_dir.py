@@ -37,9 +37,9 @@ class StateDir:
 
     @contextmanager
     def held(self, *, tries: int = 10) -> Iterator[None]:
-        """Hold the directory's lock; the kernel releases it however this process ends.
+        """Hold the directory's lock.  The kernel releases it when this process ends for whatever reason.
 
-        ``is_held`` takes the lock for a moment too, hence several ``tries``.
+        Several ``tries`` are needed because ``is_held`` also takes the lock for a moment.
 
         Raises:
             AlreadyRunning: another process holds the lock.

@@ -25,11 +25,11 @@ class ProcessStatus:
 
     name: str
     state: str  # "running" or "ended"
-    pid: int | None  # of its latest start; also the id of its session
+    pid: int | None  # process id of the latest start; also the id of its session
     restarts: int
     last_exit: int | None  # exit status; negative: the signal
-    where: str  # the devices it runs on, for people
-    warning: str  # for people; empty: nothing to warn of
+    where: str  # the devices that it runs on, in words
+    warning: str  # in words; empty if there is no warning
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

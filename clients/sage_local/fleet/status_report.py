@@ -8,7 +8,7 @@ import sage_client as sage
 from sage_local.fleet.state_dir import StateDir
 from sage_local.fleet.status import FleetPhase, FleetStatus
 
-RUNNING, NOT_RUNNING, NOT_WELL = 0, 3, 1
+RUNNING, NOT_RUNNING, NOT_READY = 0, 3, 1
 
 
 def report_status(state: StateDir, *, as_json: bool) -> int:
@@ -26,7 +26,7 @@ def report_status(state: StateDir, *, as_json: bool) -> int:
         print(json.dumps({"running": True, **json.loads(status.to_json()), "instances": _plain(instances)}, indent=2))
     else:
         _print(status, instances)
-    return RUNNING if _is_well(status, instances) else NOT_WELL
+    return RUNNING if _is_ready(status, instances) else NOT_READY
 
 
 def _instances(address: str) -> list[sage.Instance]:
@@ -37,7 +37,7 @@ def _instances(address: str) -> list[sage.Instance]:
         return []
 
 
-def _is_well(status: FleetStatus, instances: list[sage.Instance]) -> bool:
+def _is_ready(status: FleetStatus, instances: list[sage.Instance]) -> bool:
     ready = {each.instance_id for each in instances if each.state is sage.InstanceState.READY}
     up = all(each.state == "running" for each in status.processes)
     wanted = {each.name for each in status.processes} - {"scheduler"}

@@ -1,4 +1,4 @@
-"""Runs a supervisor until a signal: in a background process of ``sagectl up``, or in its foreground."""
+"""Runs a supervisor until a signal arrives: in the background process of ``sagectl up``, or in its foreground."""
 
 from __future__ import annotations
 

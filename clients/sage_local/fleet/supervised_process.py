@@ -1,4 +1,4 @@
-"""One process of a fleet: ends with its supervisor, and with everything it started."""
+"""Starts and stops one process of a fleet, with everything that the process started."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sage_local.fleet.sessions import kill, members
 from sage_local.fleet.state_dir import StateDir
 from sage_local.fleet.status import ProcessStatus
 
-KILL_TIMEOUT_S = 10.0  # for the kernel to end a killed process
+KILL_TIMEOUT_S = 10.0  # for killed processes to end
 
 
 class SupervisedProcess:
@@ -37,7 +37,7 @@ class SupervisedProcess:
 
     async def start(self) -> None:
         """Start the process; its output goes to its log."""
-        # If the caller is cancelled meanwhile, ``stop`` must still find the process that is being created.
+        # If the caller is cancelled now, ``stop`` must still find the process that is being created.
         self._starting = asyncio.create_task(self._start(), name=f"start-{self.spec.name}")
         await asyncio.shield(self._starting)
 
@@ -59,14 +59,17 @@ class SupervisedProcess:
         self._reaper.watch(self._process.pid)
 
     async def ended(self) -> int:
-        """Wait for the process to end, kill what it left, and return its exit status (negative: the signal)."""
+        """Wait for the process to end, kill the processes that it left, and return its exit status.
+
+        A negative status is a signal's number.
+        """
         assert self._process is not None
         self.last_exit = await self._process.wait()
         await self._sweep(self._process.pid)
         return self.last_exit
 
     async def stop(self) -> None:
-        """Send SIGTERM, after the timeout SIGKILL to the whole session, and wait until none of it is left."""
+        """Send SIGTERM, after the timeout SIGKILL to the whole session, and wait until no process of it is left."""
         if self._starting is not None:
             await asyncio.wait({self._starting})
         if self._process is None:

@@ -1,4 +1,4 @@
-"""Starts a fleet, restarts processes that die, and leaves no process behind."""
+"""Starts a fleet's processes, restarts those that die, and leaves no process behind."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SCHEDULER_TIMEOUT_S = 30.0  # until the scheduler answers its first call
 POLL_S = 0.25
 FIRST_BACKOFF_S = 0.5  # wait before a restart; doubles at each consecutive failure
 MAX_BACKOFF_S = 30.0
-STEADY_S = 60.0  # a process that ran this long is restarted after the first backoff again
+STEADY_S = 60.0  # after a process ran this long, its next restart waits only FIRST_BACKOFF_S again
 
 
 class StartFailed(Exception):
@@ -31,9 +31,9 @@ class StartFailed(Exception):
 
 
 class Supervisor:
-    """Keeps one fleet running; ``async with`` stops the fleet however the block ends.
+    """Keeps one fleet running.  Leaving the ``async with`` block stops the fleet, also after an error.
 
-    During the start, the end of any process fails the start: a process that never worked is not restarted.  Later a
+    If any process ends during the start, the start fails: a process that never worked is not restarted.  Later a
     process that ends is restarted after 0.5 s; the wait doubles at each consecutive failure, up to 30 s.
     """
 
@@ -62,7 +62,7 @@ class Supervisor:
         self._reason = self._culprit = ""
         self._answers = False  # whether the scheduler answered the last call
         self._instances: tuple[InstanceProgress, ...] = ()
-        self._keepers: list[asyncio.Task[None]] = []
+        self._restarters: list[asyncio.Task[None]] = []
         self._early_end: asyncio.Future[SupervisedProcess] = asyncio.get_running_loop().create_future()
 
     @property
@@ -95,9 +95,9 @@ class Supervisor:
         if self._phase is not FleetPhase.FAILED:
             self._phase = FleetPhase.STOPPING
         self._report()
-        for keeper in self._keepers:
-            keeper.cancel()
-        await asyncio.gather(*self._keepers, return_exceptions=True)
+        for restarter in self._restarters:
+            restarter.cancel()
+        await asyncio.gather(*self._restarters, return_exceptions=True)
         await asyncio.gather(*(each.stop() for each in self._executors))
         await self._scheduler.stop()
         await self._probe.close()
@@ -133,14 +133,14 @@ class Supervisor:
 
     async def _start_scheduler(self) -> None:
         await self._launch(self._scheduler)
-        if not await self._reach(lambda: self._answers, SCHEDULER_TIMEOUT_S):
+        if not await self._wait_until(lambda: self._answers, SCHEDULER_TIMEOUT_S):
             message = f"the scheduler did not answer within {SCHEDULER_TIMEOUT_S:g} s"
             raise StartFailed(message, culprit=self._scheduler.spec.name)
 
     async def _start_executors(self) -> None:
         for each in self._executors:
             await self._launch(each)
-        if not await self._reach(lambda: all_ready(self._instances, self._wanted), self._start_timeout_s):
+        if not await self._wait_until(lambda: all_ready(self._instances, self._wanted), self._start_timeout_s):
             ready = {each.instance_id for each in self._instances if each.state == "ready"}
             late = [name for name in self._wanted if name not in ready]
             message = f"not ready within {self._start_timeout_s:g} s: {', '.join(late)}"
@@ -148,10 +148,12 @@ class Supervisor:
 
     async def _launch(self, process: SupervisedProcess) -> None:
         await process.start()
-        self._keepers.append(asyncio.create_task(self._keep(process), name=f"keep-{process.spec.name}"))
+        self._restarters.append(
+            asyncio.create_task(self._restart_when_ended(process), name=f"keep-{process.spec.name}")
+        )
         self._report()
 
-    async def _reach(self, reached: Callable[[], bool], timeout_s: float) -> bool:
+    async def _wait_until(self, reached: Callable[[], bool], timeout_s: float) -> bool:
         """Poll the instances until ``reached()``; return False if the time runs out first."""
         end = asyncio.get_running_loop().time() + timeout_s
         while not reached():
@@ -160,10 +162,10 @@ class Supervisor:
             await asyncio.wait({self._early_end}, timeout=POLL_S)
             if self._early_end.done():
                 raise _ended_early(self._early_end.result())
-            await self._look()
+            await self._poll_instances()
         return True
 
-    async def _look(self) -> None:
+    async def _poll_instances(self) -> None:
         """Ask the scheduler for the instances and report a change."""
         instances = await self._probe.instances()
         self._answers = instances is not None
@@ -174,7 +176,7 @@ class Supervisor:
         if broken is not None:
             raise StartFailed(f"{broken.instance_id}: {broken.message}", culprit=broken.instance_id)
 
-    async def _keep(self, process: SupervisedProcess) -> None:
+    async def _restart_when_ended(self, process: SupervisedProcess) -> None:
         loop = asyncio.get_running_loop()
         backoff_s = self._first_backoff_s
         while True:

@@ -1,4 +1,7 @@
-"""``sagectl up``: starts a fleet and waits until it is READY."""
+"""``sagectl up``: starts a supervisor process and waits until the fleet is READY.
+
+``supervisor`` starts the fleet's processes.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ from sage_local.fleet.status import FleetPhase, FleetStatus
 from sage_local.fleet.supervise import supervise
 
 POLL_S = 0.1
-SUPERVISOR_MARGIN_S = 60.0  # a supervisor bounds its start itself; this catches one that is stuck
+SUPERVISOR_MARGIN_S = 60.0  # added to the start timeout, which the supervisor keeps itself unless it is stuck
 
 FAILED, NOT_INSTALLED, INTERRUPTED = 1, 2, 130
 """Exit statuses, as ``sagectl --help`` documents them."""
@@ -94,7 +97,7 @@ def _follow(supervisor: subprocess.Popen[bytes], spec: FleetSpec, state: StateDi
     lines = ProgressLines(_say)
     end = time.monotonic() + spec.start_timeout_s + SUPERVISOR_MARGIN_S
     while time.monotonic() < end:
-        ended = supervisor.poll() is not None  # asked first: the status read next is then its last
+        ended = supervisor.poll() is not None  # polled first, so that the status of an ended supervisor is its last one
         status = state.read_status()
         if status is not None:
             lines.show(status)

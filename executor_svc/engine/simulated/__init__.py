@@ -1,1 +1,1 @@
-"""An engine without a model, for tests and demonstrations."""
+"""The simulated engine: an engine without a model, for tests and demonstrations."""

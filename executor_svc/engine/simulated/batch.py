@@ -1,11 +1,11 @@
-"""Continuous batching as vLLM does it: who computes how many tokens in the next step.
+"""Continuous batching as in vLLM: decides how many tokens each sequence computes in the next step.
 
 Running sequences go first (one decode token each, or the next chunk of their prompt), then waiting ones by
 priority, within ``max_running`` sequences and ``max_batched_tokens`` tokens.  When a running sequence finds
-no free KV block, the running one with the worst (priority, arrival) loses its blocks and waits again; its
+no free KV block, the running sequence with the highest (priority, arrival) loses its blocks and waits again; its
 prompt and output are computed again.  A sequence whose prompt is fetched from another engine gets its blocks when
-its turn comes, waits beside the running ones until the KV is there, and then starts before any that wait.  Pure
-bookkeeping: no time, no tasks.
+its turn comes, waits outside the running ones until the KV has arrived, and then starts before all waiting ones.
+This module only counts: it has no time and no tasks.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Batch:
         self._max_running = max_running
         self._max_batched_tokens = max_batched_tokens
         self._heap: list[tuple[tuple[int, int], Sequence]] = []
-        self._fetching: set[Sequence] = set()  # hold the blocks their KV is being fetched into
+        self._fetching: set[Sequence] = set()  # have the blocks that their KV is being fetched into
         self._fetched: deque[Sequence] = deque()  # have their KV and start next
 
     @property
@@ -60,7 +60,7 @@ class Batch:
 
     @property
     def fetching_count(self) -> int:
-        """Sequences whose KV is being fetched, or was fetched since the last step."""
+        """Number of sequences whose KV is being fetched, or was fetched since the last step."""
         return len(self._fetching) + len(self._fetched)
 
     def add(self, sequence: Sequence) -> None:
@@ -85,7 +85,7 @@ class Batch:
         self.kv.release(sequence.lease)
 
     def fetched(self, sequence: Sequence, *, sound: bool) -> None:
-        """Take in that a sequence's KV is here.  KV that is not sound is not offered to other prompts."""
+        """Note that a sequence's KV has arrived.  KV that is not ``sound`` is not offered to other prompts."""
         self._fetching.remove(sequence)
         before, sequence.computed = sequence.computed, sequence.prompt_tokens - 1  # the last one is computed here
         if sound:
@@ -112,15 +112,15 @@ class Batch:
             if sequence.waiting or not plan.budget:
                 continue
             tokens = min(len(sequence.tokens) - sequence.computed, plan.budget)
-            if self._make_room(sequence, tokens, plan):
+            if self._take_blocks(sequence, tokens, plan):
                 plan.add(sequence, tokens)
         if self.preemptions == preempted_before:
             self._start_waiting(plan)
         self._count(plan)
         return plan
 
-    def _make_room(self, sequence: Sequence, tokens: int, plan: StepPlan) -> bool:
-        """Take the blocks for ``tokens`` more, preempting others if need be.
+    def _take_blocks(self, sequence: Sequence, tokens: int, plan: StepPlan) -> bool:
+        """Take the blocks for ``tokens`` more tokens, preempting other sequences if necessary.
 
         Return False if the sequence itself was preempted.
         """
@@ -155,7 +155,7 @@ class Batch:
                 continue
             tokens = self._begin(sequence, plan.budget)
             if not tokens:
-                return  # the first in line waits for blocks; nothing overtakes it
+                return  # the first sequence waits for blocks, and no other one overtakes it
             heapq.heappop(self._heap)
             sequence.waiting = False
             self.waiting_count -= 1
@@ -167,13 +167,13 @@ class Batch:
                 plan.add(sequence, tokens)
 
     def _begin(self, sequence: Sequence, budget: int) -> int:
-        """Take the blocks of the first chunk.  Return its tokens, or 0 when the blocks are not free."""
+        """Take the blocks of the first chunk.  Return the chunk's tokens, or 0 if the blocks are not free."""
         block = self.kv.block_size
         reusable = sequence.block_keys[: (len(sequence.tokens) - 1) // block]  # the last token is always computed
         hits = self.kv.cached_prefix(reusable)
         tokens = len(sequence.tokens) - hits * block
         if sequence.fetch is None:
-            tokens = min(tokens, budget)  # else its blocks are taken all at once, and no budget
+            tokens = min(tokens, budget)  # a fetch takes all its blocks at once, and none of the budget
         fresh = self._blocks_for(hits * block + tokens) - hits
         if not self.kv.take(sequence.lease, fresh=fresh, cached=reusable[:hits]):
             return 0

@@ -1,8 +1,7 @@
-"""An engine without a model: real batching, KV bookkeeping and streaming; made-up tokens; modelled time.
+"""The simulated engine: real batching, KV bookkeeping and streaming; made-up tokens; modelled time.
 
-For demos and tests of everything around an engine.  See ``tokens`` for which token comes next, ``steps`` and ``batch``
-for what is computed when, ``kv_transfer`` for how KV gets from one engine to another, ``faults`` for how it can be made
-to fail.
+It serves demonstrations and tests of everything around an engine.  ``tokens`` chooses the next token, ``steps`` and
+``batch`` decide what is computed when, ``kv_transfer`` moves KV between engines, ``faults`` makes the engine fail.
 """
 
 from __future__ import annotations
@@ -49,7 +48,10 @@ class SimulatedEngine:
         clock: Clock | None = None,
         channel: SideChannel | None = None,
     ) -> None:
-        """``clock``: default, the event loop's.  ``channel``: how other engines are reached; default, TCP."""
+        """Make an engine; ``start`` starts it.
+
+        ``clock``: by default the event loop's.  ``channel``: how other engines are reached, by default over TCP.
+        """
         self._settings = settings
         self._model = model
         self._clock = clock or AsyncioClock()
@@ -61,8 +63,8 @@ class SimulatedEngine:
         self._arrivals = 0
         self._prompt_tokens = 0
         self._faults = FaultState()
-        self._left_while_hung: list[Sequence] = []
-        self._death: str | None = None  # why, once it is dead
+        self._abandoned_while_hung: list[Sequence] = []
+        self._death: str | None = None  # why the engine is dead; None while it lives
         self._stepping: asyncio.Task[None] | None = None
         self._steps = StepLoop(
             settings=settings,
@@ -90,7 +92,7 @@ class SimulatedEngine:
         )
 
     async def start(self) -> None:
-        """Begin to serve, on the running loop.  Raises EngineError if the side channel's port is taken."""
+        """Begin to serve, on the running event loop.  Raises EngineError if the side channel's port is in use."""
         if self._transfer is not None:
             await self._transfer.listen()
         self._stepping = asyncio.get_running_loop().create_task(self._steps.run(), name="simulated-engine-steps")
@@ -106,7 +108,7 @@ class SimulatedEngine:
 
     @property
     def facts(self) -> EngineFacts:
-        """What this engine is; never changes."""
+        """The fixed properties of this engine."""
         return self._facts
 
     async def generate(self, request: EngineRequest) -> AsyncGenerator[EngineOutput, None]:
@@ -120,14 +122,14 @@ class SimulatedEngine:
                     return
         finally:
             self._sequences.pop(request.engine_request_id, None)
-            self._let_go(sequence)
+            self._abandon(sequence)
 
     async def stop(self, engine_request_id: str) -> None:
         """End a request early, as ``Engine.stop`` describes."""
         self._refuse_when_dead()
         sequence = self._sequences.get(engine_request_id)
         if sequence is not None and not sequence.ended:
-            self._let_go(sequence)
+            self._abandon(sequence)
             sequence.abort()
 
     def _admit(self, request: EngineRequest) -> Sequence:
@@ -136,7 +138,7 @@ class SimulatedEngine:
         if request.engine_request_id in self._sequences:
             raise EngineError(f"engine request id {request.engine_request_id!r} is in use")
         if self._batch.waiting_count >= self._settings.max_waiting:
-            raise EngineError(f"{self._settings.max_waiting} requests wait inside the engine already")
+            raise EngineError(f"the engine is full: {self._settings.max_waiting} requests wait in it already")
         sequence = self._sequence_of(request)
         if self._transfer is not None and request.kv_transfer_params is not None:
             self._transfer.begin(sequence, request.kv_transfer_params)
@@ -168,7 +170,7 @@ class SimulatedEngine:
         )
 
     def _corrupted(self, sequence: Sequence) -> None:
-        """Have a sequence draw wrong tokens: the KV that was fetched for it is another prompt's."""
+        """Make a sequence draw wrong tokens, because the KV that was fetched for it is another prompt's."""
         request = sequence.request
         sequence.source = self._source(request, ~model_salt(self._model.name, request.adapter) & 0xFFFFFFFF)
 
@@ -179,12 +181,12 @@ class SimulatedEngine:
         text = satisfying_text(constraint, sum(request.prompt_token_ids))
         return list(tokenizer_for(self._settings.vocab_size).encode(text, add_special_tokens=False).ids)
 
-    def _let_go(self, sequence: Sequence) -> None:
-        """Abort a sequence that nobody reads any more.  A hung engine does so once it runs again."""
-        if sequence.ended or sequence in self._left_while_hung:
+    def _abandon(self, sequence: Sequence) -> None:
+        """Abort a sequence whose reader is gone.  A hung engine does so when it runs again."""
+        if sequence.ended or sequence in self._abandoned_while_hung:
             return
         if self._faults.hung:
-            self._left_while_hung.append(sequence)
+            self._abandoned_while_hung.append(sequence)
             return
         self._abort(sequence)
 
@@ -197,16 +199,16 @@ class SimulatedEngine:
     # --- faults ---------------------------------------------------------------------------------------------
 
     def inject(self, fault: Fault) -> None:
-        """Have a fault from now on; see ``Fault`` for when exactly it strikes."""
+        """Inject a fault; see ``Fault`` for when it takes effect."""
         self._faults.inject(fault, self._steps.generated_tokens)
         self._notice_death()
 
     def clear_faults(self) -> None:
-        """Undo every fault but death; requests that were left while the engine hung are aborted now."""
+        """Undo every fault except death.  Requests whose reader left while the engine hung are aborted now."""
         self._faults.clear()
-        for sequence in self._left_while_hung:
+        for sequence in self._abandoned_while_hung:
             self._abort(sequence)
-        self._left_while_hung.clear()
+        self._abandoned_while_hung.clear()
         if self._transfer is not None:
             self._transfer.catch_up()
 
@@ -244,7 +246,7 @@ class SimulatedEngine:
     # --- watching and stopping ------------------------------------------------------------------------------
 
     def load(self) -> EngineLoad:
-        """Return the load now.  Answers also while the engine hangs."""
+        """Return the current load, also while the engine hangs."""
         running = len(self._batch.running)
         waiting = self._batch.waiting_count + self._batch.fetching_count
         transfer = self._transfer
@@ -266,7 +268,7 @@ class SimulatedEngine:
 
     @property
     def preemptions(self) -> int:
-        """Sequences that lost their blocks to others so far."""
+        """Number of times that a sequence lost its blocks to another one so far."""
         return self._batch.preemptions
 
     def take_iterations(self) -> Listing[Iteration]:

@@ -1,4 +1,4 @@
-"""What a simulated engine is: its facts, its limits, its compatibility key."""
+"""Makes a simulated engine's facts, request limits and compatibility key from its settings."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def engine_facts(model: ModelSettings, settings: SimulatedSettings) -> EngineFac
 
 
 def compatibility_key(model: ModelSettings, settings: SimulatedSettings) -> str:
-    """Return the key that engines must share to hand KV over; empty without a connector."""
+    """Return the key that is equal for engines that can fetch KV from each other; empty without a connector."""
     transfer = settings.kv_transfer
     if not transfer.connector:
         return ""
@@ -54,7 +54,7 @@ def compatibility_key(model: ModelSettings, settings: SimulatedSettings) -> str:
 
 
 def request_limits(settings: SimulatedSettings) -> Limits:
-    """Return what requests are checked against."""
+    """Return the limits that requests are checked against."""
     return Limits(
         vocab_size=settings.vocab_size,
         max_model_len=settings.max_model_len,

@@ -9,24 +9,24 @@ from enum import Enum
 
 
 class FaultKind(Enum):
-    """What can go wrong."""
+    """The kinds of fault."""
 
     NONE = "none"
     DIE = "die"  # EngineDeadError everywhere, for good
-    HANG = "hang"  # no steps, no outputs; load() still answers: the lying heartbeat
+    HANG = "hang"  # no steps and no outputs, but load() still answers, so that heartbeats go on
     SLOW = "slow"  # every step takes `factor` times as long
     ERROR = "error"  # the next `times` requests fail with EngineError
-    KV_CONNECT = "kv_connect"  # the next `times` KV pulls of this engine reach nobody
+    KV_CONNECT = "kv_connect"  # the next `times` KV pulls of this engine cannot reach the other engine
     KV_SLOW = "kv_slow"  # every KV pull of this engine takes `factor` times as long
-    KV_CORRUPT = "kv_corrupt"  # the next `times` KV pulls of this engine bring the wrong KV: wrong tokens follow
+    KV_CORRUPT = "kv_corrupt"  # the next `times` KV pulls of this engine bring wrong KV, and so wrong tokens
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fault:
     """One fault.
 
-    It starts once the engine has generated ``after_tokens`` tokens counted from the injection.  ERROR counts the tokens
-    of the failing request instead, so that it can fail in the middle of its stream.
+    The fault takes effect once the engine has generated ``after_tokens`` tokens counted from the injection.  For ERROR
+    ``after_tokens`` counts the tokens of the failing request, so that it can fail in the middle of its stream.
     """
 
     kind: FaultKind
@@ -36,18 +36,18 @@ class Fault:
 
 
 class FaultState:
-    """The faults of one engine: those that wait for their moment, and the effects of those that struck."""
+    """The faults of one engine: those that wait to take effect, and the effects of the others."""
 
     def __init__(self) -> None:
         self.slow_factor = 1.0
         self.kv_slow_factor = 1.0
-        self.kv_pulls_cut = 0  # how many of the next KV pulls reach nobody
-        self.kv_pulls_corrupt = 0  # how many of the next KV pulls bring the wrong KV
+        self.kv_pulls_cut = 0  # how many of the next KV pulls cannot reach the other engine
+        self.kv_pulls_corrupt = 0  # how many of the next KV pulls bring wrong KV
         self.dead = False
         self.running = asyncio.Event()  # cleared while the engine hangs
         self.running.set()
-        self._waiting: list[tuple[int, Fault]] = []  # generated-token count at which each strikes
-        self._errors: deque[int] = deque()  # one entry per request to fail: the tokens it still gives
+        self._waiting: list[tuple[int, Fault]] = []  # each with the number of generated tokens at which it takes effect
+        self._errors: deque[int] = deque()  # one entry per request to fail: the tokens that it generates before
 
     @property
     def hung(self) -> bool:
@@ -63,7 +63,7 @@ class FaultState:
             self.strike(generated_tokens)
 
     def strike(self, generated_tokens: int) -> None:
-        """Let the faults whose moment has come take effect."""
+        """Apply the faults that are due at ``generated_tokens`` tokens."""
         for at, fault in [entry for entry in self._waiting if generated_tokens >= entry[0]]:
             self._waiting.remove((at, fault))
             if fault.kind is FaultKind.SLOW:
@@ -80,23 +80,23 @@ class FaultState:
                 self.kv_pulls_corrupt += fault.times
 
     def next_request_fails_after(self) -> int | None:
-        """Return the tokens after which the request that arrives now fails; None if it does not."""
+        """Return after how many tokens the request that arrives now fails; None if it does not fail."""
         return self._errors.popleft() if self._errors else None
 
     def next_pull_is_cut(self) -> bool:
-        """Whether the KV pull that starts now reaches nobody.  Uses the fault up."""
+        """Return whether the KV pull that starts now cannot reach the other engine.  Counts the fault down."""
         struck = self.kv_pulls_cut > 0
         self.kv_pulls_cut -= struck
         return struck
 
     def next_pull_is_corrupt(self) -> bool:
-        """Whether the KV pull that ends now brings the wrong KV.  Uses the fault up."""
+        """Return whether the KV pull that ends now brings wrong KV.  Counts the fault down."""
         struck = self.kv_pulls_corrupt > 0
         self.kv_pulls_corrupt -= struck
         return struck
 
     def clear(self) -> None:
-        """Undo everything but death."""
+        """Undo every fault except death."""
         self._waiting.clear()
         self._errors.clear()
         self.slow_factor = self.kv_slow_factor = 1.0

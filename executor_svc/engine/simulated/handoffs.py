@@ -1,7 +1,7 @@
-"""The prefill end of a transfer: prompts whose KV is kept for another engine.
+"""The prefill side of a transfer: prompts whose KV is kept for another engine.
 
-Blocks stay pinned until they were fetched or released, or their lease ends.  The other engine reads them without this
-engine's doing; it only says afterwards that it is done, and renews the lease for as long as its request waits.
+Blocks stay pinned until they are fetched or released, or their lease ends.  The other engine reads them without this
+engine's work.  It renews the lease while its request waits, and reports when it has read the blocks.
 """
 
 from __future__ import annotations
@@ -48,18 +48,18 @@ class Handoffs:
         self._came.set()
 
     def read(self, handoff_id: str) -> None:
-        """Note that another engine reads: it gets whatever is there now, also if that is another prompt's KV."""
+        """Note that another engine reads the blocks.  After the lease it would read another prompt's KV."""
         if handoff_id not in self._kept:
-            log.error("KV of handoff %s was read that is not kept any more; its lease may have ended", handoff_id)
+            log.error("handoff %s was read, but its KV is not kept any more; its lease may have ended", handoff_id)
 
     def renew(self, handoff_id: str) -> None:
-        """Have a lease run for at least two thirds of its length from now.  Unknown handoffs are ignored."""
+        """Extend a lease to at least two thirds of its length from now.  Ignored for an unknown handoff."""
         kept = self._kept.get(handoff_id)
         if kept is not None:
             kept.ends_at = max(kept.ends_at, self._clock.now() + self._lease_s * 2 / 3)
 
     def release(self, handoff_id: str) -> bool:
-        """Free the blocks of a handoff.  Return False if it was not there."""
+        """Free the blocks of a handoff.  Return False if it is not kept."""
         kept = self._kept.pop(handoff_id, None)
         if kept is None:
             return False
@@ -68,7 +68,10 @@ class Handoffs:
         return True
 
     async def expire(self, running: asyncio.Event) -> None:
-        """Free for ever what was not fetched in time.  Only while ``running``: a hung engine frees nothing."""
+        """Free blocks whose lease has ended; runs until cancelled.
+
+        Waits for ``running``: a hung engine frees nothing.
+        """
         while True:
             if not self._kept:
                 self._came.clear()

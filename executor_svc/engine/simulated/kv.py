@@ -1,8 +1,8 @@
 """A finite KV cache in blocks, with a prefix cache over full prompt blocks.
 
 Blocks are counted, not numbered: nothing is stored in them.  A block is private to one sequence, or shared
-under the key of the prompt prefix it holds.  A shared block that nobody holds stays findable until its space
-is needed (least recently released goes first) and counts as free, as in vLLM.
+under the key of the prompt prefix it holds.  A shared block that no sequence holds stays in the cache until
+its space is needed (least recently released first) and counts as free, as in vLLM.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class KvLease:
 
     @property
     def blocks(self) -> int:
-        """Blocks held."""
+        """Number of blocks held."""
         return len(self.shared) + self.private
 
 
@@ -42,16 +42,16 @@ class KvPool:
         self.total = capacity_tokens // block_size  # blocks
         self._private = 0
         self._holders: dict[int, int] = {}  # key -> leases that hold it
-        self._idle: dict[int, None] = {}  # keys nobody holds, least recently released first
+        self._idle: dict[int, None] = {}  # keys that no lease holds, least recently released first
 
     @property
     def used(self) -> int:
-        """Blocks held by at least one lease."""
+        """Number of blocks that at least one lease holds."""
         return self._private + len(self._holders)
 
     @property
     def used_tokens(self) -> int:
-        """Tokens that the held blocks have space for."""
+        """Number of tokens that the held blocks can store."""
         return self.used * self.block_size
 
     def cached_prefix(self, keys: Sequence[int]) -> int:
@@ -62,7 +62,10 @@ class KvPool:
         return len(keys)
 
     def take(self, lease: KvLease, *, fresh: int, cached: Sequence[int] = ()) -> bool:
-        """Add ``cached`` keys and ``fresh`` private blocks to the lease: all of them, or none and False."""
+        """Add ``cached`` keys and ``fresh`` private blocks to the lease.
+
+        Return False, and add nothing, if not all of them are available.
+        """
         woken = sum(1 for key in cached if key not in self._holders)
         if self.used + woken + fresh > self.total:
             return False
@@ -77,9 +80,9 @@ class KvPool:
         return True
 
     def publish(self, lease: KvLease, key: int) -> None:
-        """Make one of the lease's private blocks findable under ``key``.
+        """Put one of the lease's private blocks into the prefix cache under ``key``.
 
-        Without effect where the key is findable already: the block stays private.
+        If the key is in the cache already, the block stays private.
         """
         if key in self._holders or key in self._idle:
             return
@@ -89,7 +92,7 @@ class KvPool:
         self._holders[key] = 1
 
     def release(self, lease: KvLease) -> None:
-        """Give everything back.  The tail of a prefix becomes evictable before its head."""
+        """Free all blocks of the lease.  The end of a prefix is evicted before its beginning."""
         for key in reversed(lease.shared):
             self._holders[key] -= 1
             if not self._holders[key]:

@@ -1,6 +1,6 @@
-"""Both ends of KV transfer in one simulated engine: prompts kept for others, and prompts fetched from others.
+"""KV transfer of one simulated engine: prompts kept for other engines, and prompts fetched from them.
 
-Fetching goes on while the engine hangs, as a read by RDMA would; freeing does not.
+Fetching continues while the engine hangs, as a read by RDMA would; freeing does not.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 class KvTransfer:
     """KV transfer of one engine: answers other engines, and fetches from them.
 
-    Tasks are bounded by the requests the engine holds, and by the time a peer has to answer.
+    The number of tasks is bounded by the requests in the engine; each task by the time-out of a peer's answer.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class KvTransfer:
         self._channel = channel
         self._batch = batch
         self._faults = faults
-        self._on_change = on_change  # something can be computed, or blocks are free, that were not before
+        self._on_change = on_change  # called when a sequence can start or blocks were freed
         self._on_corrupted = corrupted
         self._on_defect = on_defect
         self.kept = Handoffs(kv=batch.kv, clock=clock, lease_s=settings.lease_s, on_freed=on_change)
@@ -64,7 +64,7 @@ class KvTransfer:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def listen(self) -> None:
-        """Begin to answer other engines.  Raises EngineError if the port is taken."""
+        """Begin to answer other engines.  Raises EngineError if the port is in use."""
         settings = self._settings
         self._listener = await self._channel.listen(
             settings.side_channel_host, settings.side_channel_port, self._answer
@@ -142,7 +142,7 @@ class KvTransfer:
     # --- fetched from others --------------------------------------------------------------------------------
 
     def begin(self, sequence: Sequence, params: Mapping[str, JsonValue]) -> None:
-        """Start to fetch the KV of a sequence that arrived.  Raises EngineError for another prompt's parameters."""
+        """Start to fetch the KV of a new sequence.  Raises EngineError for another prompt's parameters."""
         request = sequence.request
         source = KeptAt.parse(opened(params, request.prompt_token_ids, request.adapter))
         sequence.fetch = Fetch(source=source)
@@ -162,29 +162,29 @@ class KvTransfer:
             self._batch.fetched(sequence, sound=sound)
         self._on_change()
 
-    def _failed(self, sequence: Sequence, why: str) -> None:
+    def _failed(self, sequence: Sequence, reason: str) -> None:
         self.pulls_failed += 1
         sequence.fetch = None
         if self._settings.load_failure_policy == "fail":
             self._batch.remove(sequence)
-            sequence.fail(EngineError(f"the KV of its prompt could not be fetched: {why}"))
+            sequence.fail(EngineError(f"the KV of its prompt could not be fetched: {reason}"))
             return
         sequence.fetch_failed = True
         self._batch.not_fetched(sequence)
 
     def abandon(self, sequence: Sequence) -> None:
-        """Release the KV that a sequence was to fetch, if it has not arrived: its reader is gone."""
+        """Release the KV that an aborted sequence was to fetch, if it has not arrived."""
         fetch, sequence.fetch = sequence.fetch, None
         if fetch is None:
             return
         if fetch.task is not None:
             fetch.task.cancel()
-        self._start(self._give_up(fetch.source), name=f"kv-release-{fetch.source.handoff_id}")
+        self._start(self._release(fetch.source), name=f"kv-release-{fetch.source.handoff_id}")
 
-    async def _give_up(self, source: KeptAt) -> None:
-        if not await self._puller.give_up(source):
-            log.warning("%s was not told that handoff %s is released", source.engine_id, source.handoff_id)
+    async def _release(self, source: KeptAt) -> None:
+        if not await self._puller.release(source):
+            log.warning("handoff %s could not be released at engine %s", source.handoff_id, source.engine_id)
 
     async def release(self, params: Mapping[str, JsonValue]) -> bool:
-        """Release a handoff that never came to a request here.  Raises EngineError."""
-        return await self._puller.give_up(KeptAt.parse(opened(params, None)))
+        """Release a handoff that no request of this engine fetched.  Raises EngineError."""
+        return await self._puller.release(KeptAt.parse(opened(params, None)))

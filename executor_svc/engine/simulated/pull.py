@@ -1,7 +1,7 @@
-"""The decode end of a transfer: fetching a prompt's KV from the engine that keeps it, in modelled time.
+"""The decode side of a transfer: fetches a prompt's KV from the engine that keeps it, in modelled time.
 
-One fetch: meet the other engine (once per engine), wait for blocks to put the KV in and keep the other's lease alive
-meanwhile, read, say that it is done.
+A fetch has four steps: shake hands with the other engine (once per engine), wait for free blocks while renewing the
+lease, read, report that it is done.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from executor_svc.engine.simulated.side_channel import Message, PeerUnreachable,
 from executor_svc.runtime.engine_port import EngineError, JsonValue
 from sage_common.clock import Clock
 
-PEERS_KNOWN = 1024  # beyond that the peer met first is met again
+PEERS_KNOWN = 1024  # beyond that the oldest peer is forgotten, and the next fetch from it shakes hands again
 
 
 class PullFailed(Exception):
-    """The KV could not be fetched, in a sentence."""
+    """The KV could not be fetched; the message is one sentence."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KeptAt:
-    """Where a prompt's KV is kept."""
+    """The place where a prompt's KV is kept: an engine, its address, and the handoff's id there."""
 
     engine_id: str
     handoff_id: str
@@ -37,11 +37,11 @@ class KeptAt:
 
     @classmethod
     def parse(cls, params: Mapping[str, JsonValue]) -> Self:
-        """Read transfer parameters.  Raises EngineError for parameters that are no simulated engine's."""
+        """Read transfer parameters.  Raises EngineError if no simulated engine made them."""
         try:
             return cls(**params)  # type: ignore[arg-type]
         except TypeError as error:
-            raise EngineError(f"the handoff is none of a simulated engine: {error}") from error
+            raise EngineError(f"the handoff does not come from a simulated engine: {error}") from error
 
     @property
     def params(self) -> dict[str, JsonValue]:
@@ -59,7 +59,7 @@ class Fetch:
     _granted_event: asyncio.Event = field(default_factory=asyncio.Event)
 
     def grant(self, tokens: int) -> None:
-        """Fetch ``tokens`` tokens: the blocks for them are taken."""
+        """Let the fetch of ``tokens`` tokens begin, because their blocks are taken."""
         self.tokens = tokens
         self._granted_event.set()
 
@@ -85,32 +85,32 @@ class Puller:
         self._settings = settings
         self._faults = faults
         self._key = compatibility_key
-        self._met: dict[str, asyncio.Lock] = {}  # by engine id; locked while it is being met for the first time
-        self._known: set[str] = set()
+        self._handshakes: dict[str, asyncio.Lock] = {}  # by engine id; locked during the handshake
+        self._known: set[str] = set()  # engine ids whose handshake is done
 
     async def pull(self, fetch: Fetch) -> bool:
-        """Fetch what ``fetch`` is about.  Return False if the wrong KV came.  Raises PullFailed."""
+        """Fetch a prompt's KV.  Return False if it is wrong KV.  Raises PullFailed."""
         if self._faults.next_pull_is_cut():
             raise PullFailed(f"{fetch.source.host}:{fetch.source.port} cannot be reached (injected)")
         try:
-            await self._meet(fetch.source)
+            await self._shake_hands(fetch.source)
             await self._wait_for_blocks(fetch)
             return await self._read(fetch)
         except PeerUnreachable as error:
             raise PullFailed(str(error)) from error
 
-    async def give_up(self, source: KeptAt) -> bool:
-        """Tell the engine that keeps KV to release it.  Return False if it could not be told."""
+    async def release(self, source: KeptAt) -> bool:
+        """Ask the engine that keeps the KV to release it.  Return False if that failed."""
         try:
-            await self._meet(source)
+            await self._shake_hands(source)
             answer = await self._ask(source, {"op": "done", "handoff_id": source.handoff_id})
         except (PeerUnreachable, PullFailed):
             return False
         return answer.get("released") is True
 
-    async def _meet(self, source: KeptAt) -> None:
-        """Shake hands with a peer that was never met.  Raises PeerUnreachable, PullFailed."""
-        lock = self._met.setdefault(source.engine_id, asyncio.Lock())
+    async def _shake_hands(self, source: KeptAt) -> None:
+        """Shake hands with the peer, unless that was done before.  Raises PeerUnreachable, PullFailed."""
+        lock = self._handshakes.setdefault(source.engine_id, asyncio.Lock())
         async with lock:
             if source.engine_id in self._known:
                 return
@@ -121,9 +121,9 @@ class Puller:
             if answer.get("compatibility_key") != self._key:
                 raise PullFailed(f"{source.engine_id} is not compatible: {answer.get('compatibility_key')}")
             self._known.add(source.engine_id)
-        while len(self._met) > PEERS_KNOWN:
-            first = next(iter(self._met))
-            del self._met[first]
+        while len(self._handshakes) > PEERS_KNOWN:
+            first = next(iter(self._handshakes))
+            del self._handshakes[first]
             self._known.discard(first)
 
     async def _wait_for_blocks(self, fetch: Fetch) -> None:
@@ -147,7 +147,7 @@ class Puller:
         corrupt = self._faults.next_pull_is_corrupt()
         await self._clock.sleep(self._duration(fetch.tokens))
         done = await self._ask(source, {"op": "done", "handoff_id": source.handoff_id})
-        return done.get("released") is True and not corrupt  # not there: it was freed before or meanwhile
+        return done.get("released") is True and not corrupt  # not released: its blocks were freed earlier
 
     def _duration(self, tokens: int) -> float:
         settings = self._settings

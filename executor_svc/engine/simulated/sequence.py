@@ -1,4 +1,4 @@
-"""One request inside the simulated engine: its tokens, its blocks, and what its reader has not read yet."""
+"""One request inside the simulated engine: its tokens, its blocks, and its output that is not read yet."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from executor_svc.runtime.engine_port import EngineOutput, EngineRequest, Finish
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Sequence:
-    """A request's state in the engine.  Compared by identity."""
+    """The state of a request in the engine.  Compared by identity."""
 
     request: EngineRequest
     order: int  # arrival number: earlier goes first among equal priorities
     tokens: list[int]  # prompt, then what was generated
     source: TokenSource
     block_keys: list[int]  # one per full prompt block
-    forced: list[int] | None = None  # the whole output, when a constraint leaves one text
+    forced: list[int] | None = None  # the whole output, if the request has a constraint
     lease: KvLease = field(default_factory=KvLease)
-    computed: int = 0  # tokens whose KV is there
+    computed: int = 0  # tokens whose KV is computed
     cached: int | None = None  # prompt tokens found in the prefix cache; None until first scheduled
     waiting: bool = True
-    ended: bool = False  # finished, failed or aborted: no step may touch it any more
-    fails_after: int | None = None  # tokens after which an injected error strikes
-    fetch: Fetch | None = None  # fetch of the prompt's KV from another engine, until it is here or abandoned
+    ended: bool = False  # finished, failed or aborted: no step computes it any more
+    fails_after: int | None = None  # tokens after which an injected error fails the request
+    fetch: Fetch | None = None  # the fetch of the prompt's KV from another engine, until it ends
     fetch_failed: bool = False
     _pending: EngineOutput | None = None  # not read yet; later steps are merged into it
     _error: Exception | None = None
@@ -37,17 +37,17 @@ class Sequence:
 
     @property
     def prompt_tokens(self) -> int:
-        """Tokens of the prompt."""
+        """Number of prompt tokens."""
         return len(self.request.prompt_token_ids)
 
     @property
     def emitted(self) -> int:
-        """Tokens generated so far."""
+        """Number of tokens generated so far."""
         return len(self.tokens) - len(self.request.prompt_token_ids)
 
     @property
     def rank(self) -> tuple[int, int]:
-        """Place in the queue: lower goes sooner, the highest is preempted first."""
+        """Order in the queue: the lowest rank starts first, the highest is preempted first."""
         return (self.request.priority, self.order)
 
     def draw(self) -> int:
@@ -58,7 +58,7 @@ class Sequence:
         return self.source.next(self.tokens, self.emitted)
 
     def finish_reason(self, token: int, max_model_len: int) -> FinishReason | None:
-        """Return why ``token``, just added, is the last one; None if it is not."""
+        """Return why ``token``, which was just added, is the last one; None if it is not the last one."""
         sampling = self.request.sampling
         if self.emitted >= sampling.min_tokens:
             if token == EOS_ID and not sampling.ignore_eos:
@@ -78,7 +78,7 @@ class Sequence:
     ) -> None:
         """Queue one step's token.
 
-        At most one output waits: memory is bounded by max_tokens, however slow the reader.
+        At most one output waits, so max_tokens bounds the memory even if the reader is slow.
         """
         pending = self._pending
         if pending is None:
@@ -98,7 +98,7 @@ class Sequence:
         self._wake()
 
     def abort(self) -> None:
-        """End the output as ABORTED; tokens generated before are still read."""
+        """End the output as ABORTED.  Tokens that were generated before can still be read."""
         if self._pending is None:
             self._pending = EngineOutput(token_ids=[])
         self._pending.finish_reason = FinishReason.ABORTED
@@ -112,7 +112,7 @@ class Sequence:
         return [None, *(self.source.logprobs(prompt[:i], prompt[i], top) for i in range(1, len(prompt)))]
 
     def fail(self, error: Exception) -> None:
-        """Give the reader ``error`` after the outputs that are already queued.  The first error counts."""
+        """Raise ``error`` in the reader after the outputs that are queued already.  The first error counts."""
         if self._error is None:
             self._error = error
         self._wake()
@@ -123,7 +123,7 @@ class Sequence:
             reader.set_result(None)
 
     async def read(self) -> EngineOutput:
-        """Wait for output and return everything generated since the last read.  Raises what ``fail`` was given."""
+        """Wait for output.  Return everything generated since the last read, or raise the error passed to ``fail``."""
         while self._pending is None:
             if self._error is not None:
                 raise self._error

@@ -1,4 +1,4 @@
-"""What an operator configures about a simulated engine.  Unknown keys are errors; every field says its unit."""
+"""The settings of a simulated engine.  Unknown keys are errors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from executor_svc.engine.simulated.faults import Fault, FaultKind
 
 
 class FaultSettings(SettingsSection):
-    """A fault the simulated engine has from its start."""
+    """A fault that the simulated engine has from its start."""
 
     kind: Literal["none", "die", "hang", "slow", "error", "kv_connect", "kv_slow", "kv_corrupt"] = Field(
         default="none", description="Kind of fault."
@@ -30,9 +30,10 @@ class FaultSettings(SettingsSection):
 
 
 class SimulatedKvTransferSettings(KvTransferSettings):
-    """A modelled transfer between simulated engines.
+    """A modelled KV transfer between simulated engines.
 
-    It takes ``handshake_s`` once per peer, then ``pull_base_s + tokens * bytes_per_token / bandwidth_bytes_per_s``.
+    The transfer takes ``handshake_s`` once per peer, then ``pull_base_s + tokens * bytes_per_token /
+    bandwidth_bytes_per_s``.
     """
 
     handshake_s: float = Field(
@@ -63,7 +64,7 @@ class SimulatedSettings(SettingsSection):
     kv_block_size: int = Field(default=16, ge=1, description="Tokens of one KV block.")
     max_running: int = Field(default=64, ge=1, description="Most sequences that run at once.")
     max_waiting: int = Field(
-        default=10_000, ge=1, description="Most requests that may wait in the engine; further ones are refused."
+        default=10_000, ge=1, description="Most requests that wait in the engine; further ones are refused."
     )
     max_batched_tokens: int = Field(
         default=2_048, ge=1, description="Most tokens computed in one step; longer prompts take several."
@@ -71,16 +72,16 @@ class SimulatedSettings(SettingsSection):
     max_model_len: int = Field(default=8_192, ge=2, description="Most tokens of a prompt and its output together.")
     vocab_size: int = Field(default=2_048, ge=512, le=32_768, description="Number of token ids.")
     mean_output_tokens: int = Field(
-        default=256, ge=2, description="Mean length in tokens of outputs that no limit cuts short."
+        default=256, ge=2, description="Mean length in tokens of outputs that end by themselves."
     )
     max_logprobs: int = Field(default=20, ge=0, description="Most top logprobs a request may ask for.")
     load_s: float = Field(
-        default=0.0, ge=0.0, description="Seconds that the start takes, in place of download, load and warm-up."
+        default=0.0, ge=0.0, description="Seconds that the start takes: the modelled download, load and warm-up."
     )
     adapters: tuple[str, ...] = Field(default=(), description="Names of LoRA adapters that requests may ask for.")
     kv_transfer: SimulatedKvTransferSettings = Field(
         default_factory=SimulatedKvTransferSettings,
-        description="How the KV of a prompt is handed over between simulated engines.",
+        description="Transfer of a prompt's KV between simulated engines.",
     )
     fault: FaultSettings = Field(
         default_factory=FaultSettings, description="A fault that the engine has from its start."

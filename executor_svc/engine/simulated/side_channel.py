@@ -1,7 +1,7 @@
-"""How simulated engines reach one another: over TCP between processes, by a plain call inside one.
+"""Connects simulated engines: over TCP between processes, by a plain call inside one process.
 
-One message, one answer, each a small JSON object.  The time a transfer takes is modelled elsewhere; what is real is
-whether the other engine can be reached.
+Each message and its answer is a small JSON object.  ``pull`` models the time that a transfer takes; only whether the
+other engine can be reached is real.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from executor_svc.runtime.engine_port import EngineError, JsonValue
 Message = dict[str, JsonValue]
 Answer = Callable[[Message], Message]
 
-ANSWER_WITHIN_S = 5.0  # as long as NIXL waits for a peer
-LINE_LIMIT = 1 << 20  # bytes of a message
+ANSWER_TIMEOUT_S = 5.0  # as long as NIXL waits for a peer
+LINE_LIMIT = 1 << 20  # most bytes of a message
 
 
 class PeerUnreachable(Exception):
@@ -35,17 +35,17 @@ def _message(line: bytes) -> Message:
 
 
 class Listener(Protocol):
-    """A place where one engine answers others."""
+    """The port where one engine answers others."""
 
     port: int
 
     def close(self) -> None:
-        """Take no more messages.  Idempotent."""
+        """Stop answering.  Idempotent."""
         ...
 
 
 class SideChannel(Protocol):
-    """How one engine reaches another."""
+    """Connects one engine to others."""
 
     async def listen(self, host: str, port: int, answer: Answer) -> Listener:
         """Answer messages at ``host:port``; port 0 takes a free one.  Raises EngineError if it is taken."""
@@ -57,7 +57,7 @@ class SideChannel(Protocol):
 
 
 class MemorySideChannel:
-    """Connects engines of one process; no message takes time.  All that are to meet share one object."""
+    """Connects the engines of one process, which share this object.  Messages take no time."""
 
     def __init__(self) -> None:
         self._answers: dict[tuple[str, int], Answer] = {}
@@ -73,7 +73,7 @@ class MemorySideChannel:
         """Send one message and return the answer.  Raises PeerUnreachable."""
         answer = self._answers.get((host, port))
         if answer is None:
-            raise PeerUnreachable(f"nobody listens at {host}:{port}")
+            raise PeerUnreachable(f"no engine listens at {host}:{port}")
         return answer(message)
 
 
@@ -88,7 +88,7 @@ class _MemoryListener:
 
 
 class TcpSideChannel:
-    """Connects engines over TCP, a connection per message: a dead peer shows at once."""
+    """Connects engines over TCP.  Each message has a connection of its own, so a dead peer is noticed at once."""
 
     async def listen(self, host: str, port: int, answer: Answer) -> Listener:
         """Answer messages at ``host:port``; port 0 takes a free one.  Raises EngineError if it is taken."""
@@ -96,16 +96,16 @@ class TcpSideChannel:
         try:
             await listener.start(host, port)
         except OSError as error:
-            raise EngineError(f"the side channel cannot have {host}:{port}: {error}") from error
+            raise EngineError(f"the side channel cannot listen on {host}:{port}: {error}") from error
         return listener
 
     async def ask(self, host: str, port: int, message: Message) -> Message:
         """Send one message and return the answer.  Raises PeerUnreachable, after 5 s at the latest."""
         try:
-            async with asyncio.timeout(ANSWER_WITHIN_S):
+            async with asyncio.timeout(ANSWER_TIMEOUT_S):
                 return await self._ask(host, port, message)
         except TimeoutError as error:
-            raise PeerUnreachable(f"{host}:{port} did not answer in {ANSWER_WITHIN_S:g} s") from error
+            raise PeerUnreachable(f"{host}:{port} did not answer in {ANSWER_TIMEOUT_S:g} s") from error
         except (OSError, ValueError) as error:
             raise PeerUnreachable(f"{host}:{port}: {error}") from error
 
@@ -122,7 +122,7 @@ class _TcpListener:
     def __init__(self, answer: Answer) -> None:
         self._answer = answer
         self._server: asyncio.Server | None = None
-        self._writers: set[asyncio.StreamWriter] = set()  # each leaves within ANSWER_WITHIN_S
+        self._writers: set[asyncio.StreamWriter] = set()  # each leaves within ANSWER_TIMEOUT_S
         self.port = 0
 
     async def start(self, host: str, port: int) -> None:
@@ -139,11 +139,11 @@ class _TcpListener:
         self._writers.add(writer)
         try:
             with contextlib.suppress(OSError, ValueError, TimeoutError):
-                async with asyncio.timeout(ANSWER_WITHIN_S):
+                async with asyncio.timeout(ANSWER_TIMEOUT_S):
                     message = _message(await reader.readline())
                     writer.write(json.dumps(self._answer(message)).encode() + b"\n")
                     await writer.drain()
-                    await reader.read()  # until the other end has taken it
+                    await reader.read()  # until the other end has received it and closes
         finally:
             self._writers.discard(writer)
             writer.transport.abort()

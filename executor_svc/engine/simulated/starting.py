@@ -15,7 +15,7 @@ _LOAD_TICKS = 10  # progress reports per start state
 class SimulatedEngineFactory:
     """Starts a simulated engine, which takes ``load_s`` seconds.  Implements ``runtime.engine_port.EngineFactory``.
 
-    ``channel``: how the engine reaches others; by default over TCP, so that engines of other processes are reached too.
+    ``channel``: how the engine reaches others, by default over TCP, which also reaches engines of other processes.
     """
 
     def __init__(
@@ -31,7 +31,7 @@ class SimulatedEngineFactory:
         self._channel = channel
 
     async def start(self, progress: ProgressListener) -> SimulatedEngine:
-        """Report the start states one after the other, then serve.  Raises EngineError if the port is taken."""
+        """Report the start states one after the other, then serve.  Raises EngineError if the port is in use."""
         for state in (EngineState.DOWNLOADING, EngineState.LOADING, EngineState.WARMING):
             for tick in range(_LOAD_TICKS):
                 progress(state, tick / _LOAD_TICKS, f"{state.value} {self._model.name}")

@@ -1,4 +1,4 @@
-"""The simulated engine's step loop: plans a step, lets its modelled time pass, gives each sequence its token."""
+"""The simulated engine's step loop: plans a step, waits its modelled time, gives each sequence its token."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from executor_svc.runtime.engine_port import EngineError, Iteration, JsonValue
 from sage_common.clock import Clock
 
 ITERATIONS_KEPT = 256
-_CATCH_UP_S = 0.005  # how far steps may lag behind the model before the lag is forgotten (timers round up to ~1 ms)
+_CATCH_UP_S = 0.005  # steps catch up a lag behind the model up to this (timers round up to about 1 ms)
 
 
 class StepLoop:
@@ -31,7 +31,9 @@ class StepLoop:
         keep_kv: Callable[[Sequence], dict[str, JsonValue] | None],
         notice_death: Callable[[], None],
     ) -> None:
-        """``keep_kv``: keeps the KV of a finished prefill for another engine; returns how to fetch it.
+        """Make a step loop; ``run`` runs it.
+
+        ``keep_kv``: keeps the KV of a finished prefill for another engine; returns how to fetch it.
 
         ``notice_death``: ends the engine if a fault has killed it.
         """
@@ -41,15 +43,15 @@ class StepLoop:
         self._faults = faults
         self._keep_kv = keep_kv
         self._notice_death = notice_death
-        self._news_arrived = asyncio.Event()
+        self._changed = asyncio.Event()
         self._listeners: list[Callable[[], None]] = []
         self._recent: deque[Iteration] = deque(maxlen=ITERATIONS_KEPT)
         self.iterations = 0  # so far
         self.generated_tokens = 0  # so far
 
     def wake(self) -> None:
-        """Have the loop look again: something can be computed, or there is capacity, that was not before."""
-        self._news_arrived.set()
+        """Make the loop plan again, because a sequence or capacity was added."""
+        self._changed.set()
 
     def on_step(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` after each step's readers have run."""
@@ -66,7 +68,7 @@ class StepLoop:
         deadline = self._clock.now()
         while True:
             if self._batch.idle:
-                deadline = await self._news()
+                deadline = await self._wait_for_change()
             self._faults.strike(self.generated_tokens)
             self._notice_death()
             await self._faults.running.wait()
@@ -75,17 +77,19 @@ class StepLoop:
             plan = self._batch.plan()
             if not plan.work:
                 if self._batch.preemptions == preemptions:
-                    deadline = await self._news()  # all wait for KV, or for blocks that are kept for others
+                    deadline = (
+                        await self._wait_for_change()
+                    )  # all wait for KV, or for blocks that are kept for other engines
                 continue
             deadline = max(deadline, started - _CATCH_UP_S) + self._duration(plan)
             await self._clock.sleep(deadline - started)
             await self._faults.running.wait()
             self._finish_step(plan, started)
 
-    async def _news(self) -> float:
+    async def _wait_for_change(self) -> float:
         """Wait for ``wake``.  Return the time of waking."""
-        self._news_arrived.clear()
-        await self._news_arrived.wait()
+        self._changed.clear()
+        await self._changed.wait()
         return self._clock.now()
 
     def _duration(self, plan: StepPlan) -> float:
@@ -116,7 +120,7 @@ class StepLoop:
         )
         loop = asyncio.get_running_loop()
         for listener in self._listeners:
-            loop.call_soon(listener)  # after the readers, which were woken before
+            loop.call_soon(listener)  # runs after the readers, which were woken first
 
     def _extend(self, sequence: Sequence) -> None:
         """Give a sequence its next token, or the error injected for it."""

@@ -1,8 +1,8 @@
-"""Structured output of the simulated engine: one text that satisfies the constraint, chosen by the prompt.
+"""Structured output of the simulated engine: makes a text that satisfies the constraint.
 
-The text is a pure function of prompt and constraint, so a replay gives it again; prompt + emitted tokens do
-not (there is no grammar state to rebuild), as with a real engine.  What is not understood is refused, never
-ignored.
+The text is a pure function of prompt and constraint.  A request with a constraint can therefore be replayed, but, as in
+a real engine, not resumed from prompt + emitted tokens: there is no grammar state to rebuild.  A constraint that is not
+supported is refused, never ignored.
 """
 
 from __future__ import annotations
@@ -57,11 +57,11 @@ def _why_not(constraint: StructuredOutput) -> str:
             re.compile(constraint.value)
         except re.error as error:
             return f"broken regular expression: {error}"
-    return f"the simulated engine does not do {constraint.kind.value}"
+    return f"the simulated engine does not support {constraint.kind.value}"
 
 
 def _instance(schema: Any, depth: int) -> Any:
-    """Make the plainest instance of a schema.  Raises ValueError or TypeError."""
+    """Make the simplest instance of a schema.  Raises ValueError or TypeError."""
     if schema is True or schema == {}:
         return {}
     if not isinstance(schema, dict):

@@ -1,4 +1,4 @@
-"""The simulated engine's vocabulary: every byte, three special tokens, and as many made-up words as fit.
+"""The simulated engine's vocabulary: every byte, three special tokens, and made-up words.
 
 Ids: 0-255 are bytes, then the special tokens, then words of two or three syllables with a leading
 space.  Text goes to ids and back without loss.
@@ -17,7 +17,7 @@ PAD, MESSAGE_START, MESSAGE_END = "<|pad|>", "<|im_start|>", "<|im_end|>"
 SPECIAL_TOKENS = (PAD, MESSAGE_START, MESSAGE_END)
 EOS_ID = 256 + SPECIAL_TOKENS.index(MESSAGE_END)
 FIRST_WORD_ID = 256 + len(SPECIAL_TOKENS)
-LEAD_BYTE_ID = 0xC3  # with one of the 64 continuation bytes: the letters from À to ÿ
+LEAD_BYTE_ID = 0xC3  # with one of the 64 continuation bytes it encodes the letters from À to ÿ
 CONTINUATION_FIRST_ID = 0x80
 
 CHAT_TEMPLATE = (
@@ -31,7 +31,7 @@ _SYLLABLES = ["".join(pair) for pair in product("bdfghjklmnprstvwxz", "aeiou")]
 
 
 def _byte_symbols() -> list[str]:
-    """Return the printable character byte-level BPE writes for each byte, by byte value (GPT-2's convention)."""
+    """Return the printable character that byte-level BPE uses for each byte, by byte value (GPT-2's convention)."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     hidden = [byte for byte in range(256) if byte not in printable]
     symbols = {byte: chr(byte) for byte in printable}
@@ -64,12 +64,12 @@ def _build(vocab_size: int) -> Tokenizer:
 
 @lru_cache(maxsize=4)
 def tokenizer_for(vocab_size: int) -> Tokenizer:
-    """Return the tokenizer with ids in [0, ``vocab_size``).  Safe to share: nothing changes it."""
+    """Return the tokenizer with ids in [0, ``vocab_size``).  It can be shared, because it is never changed."""
     return _build(vocab_size)
 
 
 def tokenizer_files(vocab_size: int) -> TokenizerFiles:
-    """Return the same tokenizer's files, as the scheduler gets them."""
+    """Return the files of that tokenizer for the scheduler."""
     return TokenizerFiles(
         tokenizer_json=tokenizer_for(vocab_size).to_str(),
         chat_template=CHAT_TEMPLATE,

@@ -1,13 +1,12 @@
-"""The simulated model: which token comes next.
+"""The simulated model: chooses the next token.
 
-Greedy and unseeded sampling: a pure function of the last eight tokens (and of model and adapter), whatever
-the position, so prompt + emitted tokens go on exactly as the uninterrupted run would.  Seeded sampling also
-depends on how many tokens this run has drawn, as a real engine's generator does: it can be replayed, not
-resumed.
+In greedy and unseeded sampling the token is a pure function of the last eight tokens, the model and the adapter,
+independent of the position; a request resumed from prompt + emitted tokens therefore goes on exactly as the
+uninterrupted run.  In seeded sampling it also depends on how many tokens this run has drawn, as in a real engine: such
+a run can be replayed, not resumed.
 
-top_p, top_k and min_p shape a distribution this model does not have and change nothing.  Positive penalties
-steer away from tokens already there; a logit bias of -100 or less bans a token, one of 100 or more leaves
-only such tokens.
+top_p, top_k and min_p have no effect, except that top_k = 1 is greedy.  Positive penalties avoid tokens that occurred.
+A logit bias of -100 or less bans a token; if any token has a bias of 100 or more, only such tokens are drawn.
 """
 
 from __future__ import annotations
@@ -28,8 +27,8 @@ from executor_svc.runtime.engine_port import Sampling, TokenLogprob
 CONTEXT_TOKENS = 8
 _MASK = (1 << 64) - 1
 _ODD = 0x9E3779B97F4A7C15
-_TRIES = 32  # draws before a soft preference is ignored
-_LEAD_EVERY = 32  # one token in so many begins a two-byte letter
+_TRIES = 32  # draws before penalties are ignored
+_LEAD_EVERY = 32  # on average, one token in 32 begins a two-byte letter
 
 
 def _mix(value: int) -> int:
@@ -41,7 +40,7 @@ def _mix(value: int) -> int:
 
 
 def model_salt(model: str, adapter: str | None) -> int:
-    """Return 32 bits that make two models, or a model with and without an adapter, answer differently."""
+    """Return 32 bits that differ between models, and between a model with and without an adapter."""
     return zlib.crc32(f"{model}\0{adapter or ''}".encode())
 
 
@@ -101,7 +100,7 @@ class TokenSource:
         return FIRST_WORD_ID + (value & 0xFFFFFFFF) % self._words
 
     def _constrained(self, value: int, token: int, tokens: Sequence[int], emitted: int) -> int:
-        """Draw again until nothing speaks against the token; soft preferences give way after a while."""
+        """Draw again until the token is permitted.  Penalties are ignored after _TRIES draws."""
         for attempt in range(2 * _TRIES):
             if self._allowed:
                 token = self._allowed[value % len(self._allowed)]
@@ -117,7 +116,7 @@ class TokenSource:
         for token in candidates:
             if not self._is_forbidden(token, tokens, emitted):
                 return token
-        return candidates[0]  # everything is forbidden: a real sampler would be left with noise
+        return candidates[0]  # every token is forbidden: some token has to be drawn
 
     def _is_forbidden(self, token: int, tokens: Sequence[int], emitted: int) -> bool:
         if token in self._banned or (emitted < self._sampling.min_tokens and token in self._ends):
@@ -135,7 +134,7 @@ class TokenSource:
         return self._steered and emitted > 0 and token in tokens[len(tokens) - emitted :]
 
     def logprobs(self, tokens: Sequence[int], token: int, top: int) -> list[TokenLogprob]:
-        """Return plausible values for ``token`` after ``tokens``: it is the likeliest, ``top - 1`` others follow."""
+        """Return made-up log probabilities: ``token`` as the most likely one, then ``top - 1`` others."""
         value = _mix(zlib.crc32(array("I", tokens[-CONTEXT_TOKENS:]).tobytes(), self._salt ^ token))
         logprob = -0.01 - (value % 2_000) / 1_000
         rows = [TokenLogprob(token_id=token, logprob=logprob, rank=1)]

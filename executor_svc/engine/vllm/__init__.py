@@ -1,1 +1,1 @@
-"""The vLLM engine: the only folder that imports vLLM."""
+"""The vLLM engine.  No other package of the executor imports vLLM."""

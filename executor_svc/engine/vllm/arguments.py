@@ -1,4 +1,4 @@
-"""Our settings in vLLM's words: engine arguments and environment.  Plain data; vLLM is not imported."""
+"""Translates the executor's settings to vLLM's engine arguments and environment, without importing vLLM."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ WORKER_EXTENSION = "executor_svc.engine.vllm.worker_extension.WorkerExtension"
 
 
 def engine_arguments(model: ModelSettings, settings: VllmSettings, path: str) -> dict[str, Any]:
-    """Return keyword arguments for ``AsyncEngineArgs``.  ``path`` is where the model's files are.
+    """Return keyword arguments for ``AsyncEngineArgs``.  ``path``: directory with the model's files.
 
-    What the operator left to vLLM is left out.  The operator's own ``engine_args`` come last, but cannot change what
-    has a setting or is fixed: ``VllmSettings`` has refused that.
+    Settings without a value are left out, so that vLLM's defaults apply.  The operator's ``engine_args`` are added
+    last; ``VllmSettings`` has refused those that have a setting of their own or are fixed.
     """
     optional = {
         "tokenizer": model.tokenizer,
@@ -43,50 +43,47 @@ def engine_arguments(model: ModelSettings, settings: VllmSettings, path: str) ->
         "enforce_eager": settings.enforce_eager,
         "enable_lora": bool(settings.adapters),
         "scheduling_policy": "priority",
-        "disable_log_stats": True,  # vLLM's own log lines; our logger turns the statistics on by being there
+        "disable_log_stats": True,  # only vLLM's own log lines; a stat logger, which we pass, enables statistics
         "enable_logging_iteration_details": True,
         "worker_extension_cls": WORKER_EXTENSION,
         **{name: value for name, value in optional.items() if value is not None},
     }
     if settings.tensor_parallel_size == settings.pipeline_parallel_size == 1:
-        arguments["distributed_executor_backend"] = "uni"  # one process fewer
-    # "auto" lets the first request of an engine's life choose the one backend all later ones are compiled
-    # with.
+        arguments["distributed_executor_backend"] = "uni"  # one process less
+    # With "auto" the first request would choose the backend that compiles the constraints of all later ones.
     arguments["structured_outputs_config"] = {"backend": "xgrammar"}
     return arguments | settings.engine_args
 
 
 def refuse_unknown(settings: VllmSettings, known: Iterable[str], version: str) -> None:
-    """Raise EngineError naming the engine arguments that this vLLM does not have."""
+    """Raise EngineError if ``engine_args`` has names that this vLLM version does not know."""
     unknown = sorted(set(settings.engine_args) - set(known))
     if unknown:
-        raise EngineError(
-            f"vLLM {version} has no engine argument {', '.join(map(repr, unknown))}: see vllm.engine_args"
-        )
+        raise EngineError(f"vllm.engine_args: vLLM {version} has no engine argument {', '.join(map(repr, unknown))}")
 
 
 def set_environment(
     settings: VllmSettings, environment: MutableMapping[str, str], side_channel_port: int | None = None
 ) -> None:
-    """Set what vLLM and its processes read from the environment, before it is imported.
+    """Set the environment variables that vLLM and its processes read.  Call before vLLM is imported.
 
-    ``side_channel_port``: of the KV connector, if there is one.  Only the multiprocessing method, usage reports and
-    the service name of its spans can be overridden from outside: the rest comes from settings.
+    ``side_channel_port``: the KV connector's port; None without one.  An operator's own variable is kept only for the
+    multiprocessing method, usage reports, TorchDynamo and the service name of spans; settings decide the others.
     """
-    environment.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")  # a fork of a process with gRPC in it can hang
+    environment.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")  # a forked process that uses gRPC can hang
     environment.setdefault("VLLM_NO_USAGE_STATS", "1")
     environment["VLLM_ENGINE_READY_TIMEOUT_S"] = str(max(1, int(settings.start_timeout_s)))
     if settings.traces_endpoint is not None:
-        environment.setdefault("OTEL_SERVICE_NAME", "vllm")  # service name of vLLM's spans; ours name theirs themselves
+        environment.setdefault("OTEL_SERVICE_NAME", "vllm")  # of vLLM's spans; the executor's do not use this variable
     if settings.kv_cache_bytes is not None:
-        environment.pop("VLLM_CPU_KVCACHE_SPACE", None)  # would silently win over kv_cache_memory_bytes
+        environment.pop("VLLM_CPU_KVCACHE_SPACE", None)  # would take precedence over kv_cache_memory_bytes
     if settings.enforce_eager and shutil.which(environment.get("CXX", "g++")) is None:
         # Even an eager engine compiles a few functions when a request first needs one (log probabilities, for example).
-        # On a CPU without a C++ compiler that ends the engine; the functions run as well uncompiled.
+        # On a CPU without a C++ compiler that would end the engine, and the functions also work uncompiled.
         environment.setdefault("TORCHDYNAMO_DISABLE", "1")
     if side_channel_port is not None:
         connector = connector_named(settings.kv_transfer.connector)
         environment.update(connector.environment(settings.kv_transfer, side_channel_port))
     if settings.cpu_cores is not None:
         environment["VLLM_CPU_OMP_THREADS_BIND"] = settings.cpu_cores
-        environment["OMP_WAIT_POLICY"] = "PASSIVE"  # threads that wait must not spin on a neighbour's core
+        environment["OMP_WAIT_POLICY"] = "PASSIVE"  # waiting threads must not occupy another engine's core

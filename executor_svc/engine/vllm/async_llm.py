@@ -1,4 +1,4 @@
-"""vLLM's AsyncLLM, the object behind an engine: how it is made, and how it is ended."""
+"""Makes and ends vLLM's AsyncLLM, the object that ``serving`` sends requests to."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from executor_svc.engine.vllm.models import ResolvedModel
 from executor_svc.engine.vllm.settings import VllmSettings
 from executor_svc.runtime.engine_port import EngineError
 
-STOP_GRACE_S = 10.0  # for the engine core to leave by itself before it is killed
+STOP_GRACE_S = 10.0  # for the engine core to exit by itself before it is killed
 
 
 def make_llm(
@@ -32,9 +32,9 @@ def make_llm(
     load: VllmLoad,
     side_channel_port: int | None,
 ) -> Any:
-    """Make an AsyncLLM whose statistics feed ``load``.  Blocks for as long as the model loads.
+    """Make an AsyncLLM that reports its statistics to ``load``.  Blocks while the model loads.
 
-    Raises EngineError: vLLM missing, an argument it does not know, no memory.
+    Raises EngineError if vLLM is not installed, does not know an argument or has too little memory.
     """
     set_environment(settings, os.environ, side_channel_port)
     announce_executor()
@@ -69,7 +69,7 @@ def _import_vllm() -> Any:
 
 
 def _with_configs(engine_args_class: type, arguments: dict[str, Any]) -> dict[str, Any]:
-    """Turn mappings into the config classes their arguments are declared with, as vLLM's own CLI does."""
+    """Convert dict arguments to the config classes that vLLM declares for them, as vLLM's own CLI does."""
     declared = {field.name: field.type for field in dataclasses.fields(engine_args_class)}
     converted = dict(arguments)
     for name, value in arguments.items():
@@ -104,11 +104,11 @@ def _stat_logger_for(load: VllmLoad) -> Callable[..., Any]:
     return LoadLogger
 
 
-class Construction:
+class LlmConstruction:
     """Makes an AsyncLLM in a thread of its own, because the constructor blocks.
 
-    When the task that waits for ``result`` is cancelled, the processes that were started meanwhile are killed, which
-    ends the constructor.
+    If the task that waits for ``result`` is cancelled, the processes that the constructor started are killed, and that
+    ends it.
     """
 
     def __init__(self, construct: Callable[[], Any]) -> None:
@@ -124,7 +124,7 @@ class Construction:
             llm = self._construct()
         except Exception as raised:
             error = raised
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits, and the process is ending
+        with contextlib.suppress(RuntimeError):  # the loop is closed because the process ends: no task waits
             self._loop.call_soon_threadsafe(self._settle, llm, error)
 
     def _settle(self, llm: Any, error: Exception | None) -> None:
@@ -152,6 +152,6 @@ class Construction:
 
 
 async def end_llm(llm: Any) -> None:
-    """End the engine core and what it started, by force after STOP_GRACE_S.  Returns when they are gone."""
+    """End the engine core and its processes, by force after STOP_GRACE_S.  Returns when they have ended."""
     await asyncio.to_thread(llm.shutdown, STOP_GRACE_S)
-    llm.shutdown = lambda timeout=None: None  # its finalizer calls it again, when the interpreter is half gone
+    llm.shutdown = lambda timeout=None: None  # AsyncLLM's finalizer would call it again while the interpreter exits

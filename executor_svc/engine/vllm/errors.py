@@ -1,4 +1,4 @@
-"""vLLM's exceptions as the engine port's.  What vLLM versions raise differently is handled here."""
+"""Translates vLLM's exceptions to the engine port's.  Differences between vLLM versions are handled here."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from executor_svc.runtime.engine_port import EngineDeadError, EngineError, Sampl
 
 
 class VllmErrors:
-    """The exception classes of the installed vLLM.  Make it only where vLLM is imported already."""
+    """Translates exceptions with the classes of the installed vLLM.  Make it only after vLLM was imported."""
 
     def __init__(self) -> None:
         from vllm.v1.engine import exceptions
@@ -18,10 +18,10 @@ class VllmErrors:
         self.invalid_params: tuple[type[Exception], ...] = (ValueError, TypeError, *self._client)
 
     def translated(self, error: Exception, sampling: Sampling, *, started: bool) -> Exception:
-        """Return our error for one that vLLM raised about a request.
+        """Return the port's error for ``error``, which vLLM raised about a request.
 
-        ``started``: whether the request gave an output.  What is wrong with a request shows before its first output, so
-        a ValueError counts as the caller's fault only until then.
+        ``started``: whether the request had an output.  vLLM finds an invalid request before the first output, so a
+        ValueError counts as the caller's fault only until then.
         """
         if isinstance(error, self.dead):
             return EngineDeadError(first_line(error))
@@ -33,7 +33,7 @@ class VllmErrors:
 
 
 def _client_errors() -> tuple[type[Exception], ...]:
-    """Collect what vLLM raises for a caller's fault: classes with one base in 0.32, unrelated ones in 0.26."""
+    """Return the classes that vLLM raises for a caller's fault: they have one base in 0.32 and none in 0.26."""
     from vllm import exceptions
 
     names = ("VLLMClientError", "VLLMValidationError", "VLLMNotFoundError")
@@ -47,10 +47,10 @@ def first_line(error: BaseException) -> str:
 
 
 def start_failure(error: BaseException) -> str:
-    """Return on one line why vLLM did not start.  Pydantic has the reason in its second line."""
+    """Return in one line why vLLM did not start.  An error of pydantic has the reason in its second line."""
     lines = str(error).strip().splitlines()
     if len(lines) > 1 and "validation error" in lines[0]:
         return lines[1].strip().partition(" [type=")[0]
     if "Engine core initialization failed" in str(error):
-        return "its engine core gave up; what it logged just before says why"
+        return "its engine core failed; the log lines before this one say why"
     return first_line(error)

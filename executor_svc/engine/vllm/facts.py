@@ -1,4 +1,4 @@
-"""What a started vLLM engine is: its facts, its limits, its compatibility key, its tokenizer's files."""
+"""Reads a started vLLM engine's facts, request limits, compatibility key and tokenizer files."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def engine_facts(
 
 
 def request_limits(config: Any, facts: EngineFacts) -> Limits:
-    """Return what requests are checked against; ``config`` is vLLM's VllmConfig."""
+    """Return the limits that requests are checked against.  ``config``: vLLM's VllmConfig."""
     top = config.model_config.max_logprobs
     return Limits(
         vocab_size=facts.vocab_size,
@@ -64,7 +64,7 @@ def request_limits(config: Any, facts: EngineFacts) -> Limits:
 
 
 def _compatibility_key(config: Any, settings: VllmSettings, resolved: ResolvedModel) -> str:
-    """Return the key that engines must share to hand KV over; empty without a connector."""
+    """Return the key that is equal for engines that can fetch KV from each other; empty without a connector."""
     import vllm
 
     connector = configured_connector(settings.kv_transfer)
@@ -88,7 +88,7 @@ def _compatibility_key(config: Any, settings: VllmSettings, resolved: ResolvedMo
 
 
 def _end_ids(model_config: Any, tokenizer: Any) -> frozenset[int]:
-    """Return the tokens vLLM ends a generation at: the tokenizer's own and those of the model's generation config."""
+    """Return the ids that end a generation in vLLM: the tokenizer's, and those of the model's generation config."""
     configured = model_config.try_get_generation_config().get("eos_token_id")
     ids = [configured] if isinstance(configured, int) else list(configured or ())
     if tokenizer.eos_token_id is not None:
@@ -97,12 +97,12 @@ def _end_ids(model_config: Any, tokenizer: Any) -> frozenset[int]:
 
 
 def _tokenizer_files(tokenizer: Any, resolved: ResolvedModel) -> TokenizerFiles:
-    """Return what the scheduler tokenizes with.  Raises ModelError."""
+    """Return the tokenizer files for the scheduler.  Raises ModelError."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         raise ModelError(
-            f"the tokenizer of {resolved.path} has no form the `tokenizers` library reads; name one that has "
-            "(model.tokenizer)"
+            f"the `tokenizers` library cannot read the tokenizer of {resolved.path}; name another one with "
+            "model.tokenizer"
         )
     template = resolved.chat_template or tokenizer.chat_template
     if isinstance(template, dict):

@@ -1,4 +1,4 @@
-"""The GPUs an engine runs on."""
+"""Reads the GPUs that an engine runs on: number, name, memory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Gpus:
     """
 
     def __init__(self, config: Any) -> None:
-        """``config`` is vLLM's VllmConfig."""
+        """Open the engine's GPUs.  ``config``: vLLM's VllmConfig."""
         from vllm.platforms import current_platform
 
         self.count = 0 if current_platform.is_cpu() else config.parallel_config.world_size
@@ -34,7 +34,7 @@ class Gpus:
         self.total_bytes = sum(self._nvml.nvmlDeviceGetMemoryInfo(handle).total for handle in self._handles)
 
     def used_bytes(self) -> int | None:
-        """Return the bytes in use on the engine's GPUs by any process; None where that cannot be read."""
+        """Return the bytes that all processes use on the engine's GPUs; None if that cannot be read."""
         if not self._handles:
             return None
         return int(sum(self._nvml.nvmlDeviceGetMemoryInfo(handle).used for handle in self._handles))

@@ -1,4 +1,4 @@
-"""Tells other engines that KV they keep will not be fetched."""
+"""Tells other engines that the KV they keep will not be fetched."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from executor_svc.engine.vllm.load import VllmLoad
 from executor_svc.engine.vllm.pulls import Pulls
 from executor_svc.runtime.engine_port import EngineError, JsonValue, Sampling
 
-NOTICE_STEP_S = 1.0  # for the engine to take the step in which its connector sends a notice
-MEETING_PAUSES_S = (0.2, 0.4, 0.8, 1.6, 2.4)  # between steps while two engines may be meeting; it gives up after 5 s
+NOTICE_STEP_S = 1.0  # for the engine to run the step in which its connector sends the notice
+HANDSHAKE_PAUSES_S = (0.2, 0.4, 0.8, 1.6, 2.4)  # between steps while two engines may be connecting; 5 s in all
 
 
 class KvRelease:
-    """Releases KV by way of vLLM: a request that would have fetched it is aborted before it begins.
+    """Releases KV through vLLM: a request that would fetch the KV is aborted before it begins.
 
-    vLLM's connector then tells the other engine, after meeting it if it never has.
+    vLLM's connector then sends a notice to the other engine, and first connects to it if it never did.
     """
 
     def __init__(
@@ -34,7 +34,10 @@ class KvRelease:
         reject: Callable[[str, dict[str, JsonValue]], Awaitable[None]],
         take_step: Callable[[str], Awaitable[None]],
     ) -> None:
-        """``reject``: has vLLM abort a request of this id and parameters.  ``take_step``: runs one short request."""
+        """Make a releaser.
+
+        ``reject``: has vLLM abort a request with this id and these parameters.  ``take_step``: runs one short request.
+        """
         self._connector = connector
         self._load = load
         self._pulls = pulls
@@ -44,9 +47,9 @@ class KvRelease:
         self._numbers = itertools.count(1)
 
     async def release(self, kv_transfer_params: Mapping[str, JsonValue]) -> bool:
-        """Return whether the other engine was told, as far as vLLM lets that be known.
+        """Send the notice.  Return whether it reached the other engine, as far as vLLM reports that.
 
-        vLLM may drop the notice in silence if the last pull from that engine failed: then the answer is False.
+        If the last pull from that engine failed, vLLM may drop the notice without an error; then the result is False.
         Raises EngineError for parameters that make no sense, EngineDeadError.
         """
         params = opened(kv_transfer_params, None)
@@ -81,7 +84,10 @@ class KvRelease:
                 await self._keep_stepping(name)
 
     async def _keep_stepping(self, name: str) -> None:
-        """Run short requests for a while: two engines meet between steps, and an idle engine takes none by itself."""
-        for number, pause_s in enumerate(MEETING_PAUSES_S):
+        """Run short requests while the engines connect.
+
+        They connect between steps, and an idle engine runs no steps by itself.
+        """
+        for number, pause_s in enumerate(HANDSHAKE_PAUSES_S):
             await asyncio.sleep(pause_s)
             await self._take_step(f"{name}/{number}")

@@ -1,15 +1,15 @@
 """Ends an engine's processes when the executor has ended, also after kill -9.
 
-vLLM's engine core does not notice that the process which started it was killed: it would hold the GPU for ever.  So
-the engine's processes watch the executor, and leave when it is gone.  They start to watch at two moments:
+vLLM's engine core does not notice that the process which started it was killed, and would keep the GPU's memory.
+Therefore the engine's processes watch the executor and exit when it is gone.  They begin to watch:
 
-- at their very start: a spawned process imports the executor's main module first, and that calls
-  ``hang_on_executor_if_spawned`` when it is imported;
-- when vLLM makes a worker, through ``worker_extension``, whatever the main module is.  A worker also ends its
-  parent, the engine core.
+- at their start: a spawned process first imports the executor's main module, which calls
+  ``watch_executor_if_spawned`` when it is imported;
+- when vLLM makes a worker, through ``worker_extension``, with any main module.  A worker also ends its parent, the
+  engine core.
 
-Without the first, an engine core that loses its executor before it made its workers (and took any memory) lingers
-until vLLM's own start-up handshake times out, after five minutes.
+Without the first, an engine core whose executor ends before any worker exists would stay until vLLM's own start-up
+handshake times out, after five minutes.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ import time
 from pathlib import Path
 
 EXECUTOR_VARIABLE = "SAGE_EXECUTOR_PROCESS"  # "<process id>:<start time>", inherited by every process of the engine
-PERIOD_S = 0.5  # how long a worker may outlive the executor
+PERIOD_S = 0.5  # between two looks at the executor: how long a process may outlive it
 _STATE, _PARENT, _START_TIME = 0, 1, 19  # fields of /proc/<pid>/stat, counted after the command name
 
 
 def start_time(pid: int) -> str | None:
-    """Return when a process started, as the kernel writes it; None when there is none, or only its remains."""
+    """Return when a process started, as the kernel writes it; None if there is no such process or it is a zombie."""
     fields = _stat(pid)
     return None if fields is None or fields[_STATE] == "Z" else fields[_START_TIME]
 
@@ -46,7 +46,7 @@ def _stat(pid: int) -> list[str] | None:
 
 
 def announce_executor() -> None:
-    """Have processes started from now on end with this one."""
+    """Have the processes that are started from now on end when this process ends."""
     os.environ[EXECUTOR_VARIABLE] = f"{os.getpid()}:{start_time(os.getpid())}"
 
 
@@ -58,18 +58,18 @@ def _watch(pid: int, started: str, core: int, core_started: str | None) -> None:
     os._exit(1)
 
 
-def hang_on_executor() -> None:
-    """Start watching the executor, if there is one and it is another process."""
+def watch_executor() -> None:
+    """Start a thread that watches the executor, if another process was announced as the executor."""
     pid, _, started = os.environ.get(EXECUTOR_VARIABLE, "").partition(":")
     if started and int(pid) != os.getpid():
-        # Read now: once the executor is gone, its engine core cannot be told from any other parent process.
+        # Read now: after the executor's end the engine core could not be distinguished from another parent process.
         core = os.getppid()
         core_started = start_time(core) if _parent(core) == int(pid) else None
         watched = (int(pid), started, core, core_started)
         threading.Thread(target=_watch, args=watched, name="lifeline", daemon=True).start()
 
 
-def hang_on_executor_if_spawned() -> None:
-    """Watch the executor in a process that vLLM spawned.  For a main module to call when it is imported."""
+def watch_executor_if_spawned() -> None:
+    """Watch the executor if this process was spawned by vLLM.  A main module calls this when it is imported."""
     if multiprocessing.current_process().name != "MainProcess":
-        hang_on_executor()
+        watch_executor()

@@ -1,7 +1,7 @@
-"""vLLM's statistics added up: load, iterations, and the moment a step is over.
+"""Adds up vLLM's statistics: load and iterations; and tells listeners when a step is over.
 
-Fed by the stat logger of ``async_llm`` once per output batch of the engine core, on the event loop, after the batch's
-outputs are queued for their readers.  The objects are vLLM's ``SchedulerStats`` and ``IterationStats``, by their shape.
+The stat logger of ``async_llm`` calls ``record`` on the event loop, once per output batch of the engine core, after the
+batch's outputs are queued for their readers.  Its arguments are vLLM's ``SchedulerStats`` and ``IterationStats``.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ ITERATIONS_KEPT = 256
 
 
 class VllmLoad:
-    """Counters and the latest snapshot of one engine."""
+    """The counters and the latest load of one engine."""
 
     def __init__(self) -> None:
         self.kv_capacity_tokens = 0  # known when the engine is up
         self.running = 0
-        self.waiting = 0  # all that do not run, blocked ones included
-        self.blocked = 0  # waiting for something else than capacity: a grammar, a KV transfer
+        self.waiting = 0  # requests that do not run, blocked ones included
+        self.blocked = 0  # requests that wait for a grammar or a KV transfer, not for capacity
         self.kv_used_tokens = 0
         self.prefix_queries_tokens = 0
         self.prefix_hits_tokens = 0
@@ -41,15 +41,15 @@ class VllmLoad:
         self.iterations = 0
         self._recent: deque[Iteration] = deque(maxlen=ITERATIONS_KEPT)
         self._listeners: list[Callable[[], None]] = []
-        self._awaiting: list[asyncio.Future[None]] = []  # the end of the step under way
-        self._last_record: float | None = None  # when the last step ended, while there was more to do
+        self._awaiting: list[asyncio.Future[None]] = []  # resolved at the end of the current step
+        self._last_record: float | None = None  # when the last step ended; None if nothing ran after it
 
     def on_step(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` after each step's readers have run."""
         self._listeners.append(callback)
 
     async def step_over(self) -> None:
-        """Wait until the next step is taken in, whatever it did."""
+        """Wait until the next step is recorded, even if it computed nothing."""
         over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._awaiting.append(over)
         await over
@@ -61,7 +61,7 @@ class VllmLoad:
         return taken
 
     def record(self, scheduler_stats: Any | None, iteration_stats: Any | None) -> None:
-        """Take in one output batch."""
+        """Record the statistics of one output batch."""
         if iteration_stats is not None:
             self.generation_tokens += iteration_stats.num_generation_tokens
         if scheduler_stats is not None:
@@ -72,7 +72,7 @@ class VllmLoad:
         self._awaiting.clear()
         loop = asyncio.get_running_loop()
         for listener in self._listeners:
-            loop.call_soon(listener)  # after the readers of this batch, which were woken before
+            loop.call_soon(listener)  # runs after the readers of this batch, which were woken first
 
     def _take_snapshot(self, stats: Any) -> None:
         now = time.monotonic()
@@ -94,7 +94,7 @@ class VllmLoad:
     def _count(self, counts: TransferCounts) -> None:
         self.kv_pulls += counts.pulls
         self.kv_pulls_failed += counts.failed
-        self.kv_notices_failed += counts.unnoticed
+        self.kv_notices_failed += counts.notices_failed
         self.kv_leases_expired += counts.expired
         if counts.failed:
             self.on_failed_pulls(counts.failed)
@@ -103,7 +103,7 @@ class VllmLoad:
         self.iterations += 1
         elapsed_s = details.elapsed_ms / 1000.0
         if self._last_record is not None:
-            elapsed_s = now - self._last_record  # back to back: what a step really takes, overlap included
+            elapsed_s = now - self._last_record  # steps without a pause: the real time per step, with overlapping work
         self._recent.append(
             Iteration(
                 index=self.iterations,

@@ -16,7 +16,7 @@ from executor_svc.engine.common_settings import ModelSettings
 from executor_svc.runtime.engine_port import EngineState, ModelError, ProgressListener
 
 WATCH_PERIOD_S = 1.0  # between progress reports of a download
-_FINGERPRINT_BYTES = 65_536  # read from either end of a file
+_FINGERPRINT_BYTES = 65_536  # read from each end of a file
 _WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.pth", "*.gguf")
 _NOT_NEEDED = ["*.onnx", "*.onnx_data", "*.h5", "*.msgpack", "*.ot", "*.tflite", "original/*", "onnx/*"]
 _OTHER_WEIGHTS = ["*.bin", "*.pt", "*.pth", "*.gguf"]  # not needed where there are safetensors
@@ -59,7 +59,7 @@ def _chat_template(path: Path | None) -> str | None:
 
 
 def _refuse_missing_path(model: str) -> None:
-    """Tell a mistyped path from a hub id: an id is 'name' or 'organisation/name'."""
+    """Raise ModelError for a mistyped path.  A hub id is 'name' or 'organisation/name'."""
     if Path(model).exists():
         raise ModelError(f"{model} is not a directory: give the directory that holds config.json")
     if model.startswith(("/", ".", "~")) or model.count("/") > 1:
@@ -67,9 +67,9 @@ def _refuse_missing_path(model: str) -> None:
 
 
 def weights_fingerprint(path: str) -> str:
-    """Return a fingerprint that tells models apart without reading them whole.
+    """Return a fingerprint that differs between models, without reading all of their files.
 
-    It covers the configuration, and of each weight file its name, size and the bytes at its two ends.
+    The fingerprint covers the configuration, and of each weight file its name, size and the first and last 64 KiB.
     """
     digest = hashlib.sha256((Path(path) / "config.json").read_bytes())
     for file in sorted(file for pattern in _WEIGHTS for file in Path(path).glob(pattern)):
@@ -89,7 +89,7 @@ def _check_files(path: Path) -> None:
         raise ModelError(f"{path} holds no weights (none of {', '.join(_WEIGHTS)})")
     for file in weights:
         if not file.exists() or file.stat().st_size == 0:
-            raise ModelError(f"{file} is empty or missing: the model is incomplete, fetch it again")
+            raise ModelError(f"{file} is empty or missing: the model is incomplete, download it again")
     for index in path.glob("*.index.json"):
         _check_shards(path, index)
     for name in ("tokenizer.json", "tokenizer_config.json", "generation_config.json"):
@@ -101,14 +101,14 @@ def _check_shards(path: Path, index: Path) -> None:
     shards = _read_json(index).get("weight_map", {}).values()
     missing = sorted({shard for shard in shards if not (path / shard).exists()})
     if missing:
-        raise ModelError(f"{path} lacks {', '.join(missing)} that {index.name} names: fetch the model again")
+        raise ModelError(f"{path} lacks {', '.join(missing)}, which {index.name} lists: download the model again")
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ModelError(f"{path.parent} holds no {path.name}: it is not a model's directory") from None
+        raise ModelError(f"{path.parent} has no {path.name}: it is not a model's directory") from None
     except (OSError, ValueError) as error:
         raise ModelError(f"{path} cannot be read: {error}") from error
     if not isinstance(content, dict):
@@ -122,7 +122,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 def _download(settings: ModelSettings, progress: ProgressListener) -> tuple[str, str]:
     """Download a snapshot.  Return its directory and commit.
 
-    The cache is used when the hub is out of reach and everything is there.  Raises ModelError.
+    If the hub cannot be reached, a complete snapshot in the cache is used.  Raises ModelError.
     """
     from huggingface_hub import errors
 
@@ -135,11 +135,13 @@ def _download(settings: ModelSettings, progress: ProgressListener) -> tuple[str,
         raise ModelError(f"{settings.model} has no revision {settings.revision!r}") from error
     except errors.RepositoryNotFoundError as error:
         raise ModelError(
-            f"the hub shows no model {settings.model!r} (private ones need HF_TOKEN), and there is no such directory"
+            f"there is no model {settings.model!r} on the hub (private ones need HF_TOKEN), and no such directory"
         ) from error
     except errors.HFValidationError as error:
         raise ModelError(f"{settings.model!r} is neither a directory nor a hub id") from error
-    except Exception as error:  # unreachable: each version of the library fails in its own HTTP client's words
+    except (
+        Exception
+    ) as error:  # the hub cannot be reached: each version of the library raises its HTTP client's own errors
         cached = _cached(settings)
         if cached is None:
             raise ModelError(
@@ -159,8 +161,8 @@ def _fetch(settings: ModelSettings, progress: ProgressListener) -> tuple[str, st
     disable_progress_bars()
     cache = Path(settings.cache_dir or constants.HF_HUB_CACHE)
     blobs = cache / f"models--{settings.model.replace('/', '--')}" / "blobs"
-    with _Watch(blobs, wanted, lambda fraction, text: progress(EngineState.DOWNLOADING, fraction, text)):
-        # By the revision's name, not its commit: so the cache remembers what the name stood for.
+    with _DownloadProgress(blobs, wanted, lambda fraction, text: progress(EngineState.DOWNLOADING, fraction, text)):
+        # By the revision's name, not its commit: then the cache also knows the name's commit.
         path = snapshot_download(
             settings.model, revision=settings.revision, cache_dir=settings.cache_dir, ignore_patterns=ignored
         )
@@ -170,7 +172,7 @@ def _fetch(settings: ModelSettings, progress: ProgressListener) -> tuple[str, st
 
 
 def _ignored(files: list[str]) -> list[str]:
-    """List patterns of files that would be downloaded for nothing."""
+    """Return patterns of files that are not needed."""
     safetensors = any("/" not in name and name.endswith(".safetensors") for name in files)
     return [*_NOT_NEEDED, *(_OTHER_WEIGHTS if safetensors else ())]
 
@@ -183,13 +185,13 @@ def _cached(settings: ModelSettings) -> tuple[str, str] | None:
         path = snapshot_download(
             settings.model, revision=settings.revision, cache_dir=settings.cache_dir, local_files_only=True
         )
-    except Exception:  # as above; whatever it is, nothing usable is there
+    except Exception:  # as in ``_download``: there is no usable snapshot, for whatever reason
         return None
     return str(path), Path(path).name
 
 
-class _Watch:
-    """Reports once a second how much of a download is on disk, while its block runs.
+class _DownloadProgress:
+    """Reports once a second how much of a download is on disk, inside a ``with`` block.
 
     The library's own progress bars differ from version to version.  The blobs in its cache do not: each is named after
     the file's hash, with a suffix while it is incomplete.

@@ -1,4 +1,4 @@
-"""vLLM's outputs as the engine port's."""
+"""Translates vLLM's outputs to the engine port's."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _FINISH_REASONS = {
 
 
 def output_of(result: Any) -> EngineOutput:
-    """Make an output of vLLM's RequestOutput: its new tokens and their log probabilities."""
+    """Return the new tokens of vLLM's RequestOutput with their log probabilities."""
     completion = result.outputs[0]
     output = EngineOutput(token_ids=completion.token_ids)
     if completion.logprobs is not None:
@@ -33,7 +33,7 @@ def output_of(result: Any) -> EngineOutput:
 
 
 def prompt_logprobs_of(result: Any) -> list[list[TokenLogprob] | None] | None:
-    """Return the prompt's log probabilities, one entry per prompt token (the first is None), if they were asked for."""
+    """Return the prompt's log probabilities, one entry per prompt token (None for the first); None if not requested."""
     if result.prompt_logprobs is None:
         return None
     return [None if row is None else _candidates(row) for row in result.prompt_logprobs]
@@ -45,7 +45,7 @@ def _candidates(row: Any) -> list[TokenLogprob]:
 
 
 def finish(output: EngineOutput, result: Any, request: EngineRequest) -> None:
-    """Add to a request's last output how it ended and, for a prefill leg, how to fetch its KV.
+    """Set on a request's last output how the request ended and, for a prefill leg, how to fetch its KV.
 
     Raises InvalidRequestError for a constraint that vLLM could not compile, EngineError for any other failed end.
     """
@@ -56,7 +56,7 @@ def finish(output: EngineOutput, result: Any, request: EngineRequest) -> None:
     output.finish_reason = reason
     if request.prefill_only and result.kv_transfer_params:
         output.kv_transfer_params = sealed(result.kv_transfer_params, request.prompt_token_ids, request.adapter)
-        # The lease runs in the engine core, whose clock is this machine's monotonic one.
+        # vLLM takes the time in the engine core, on the same monotonic clock as this process.
         output.kv_kept_s = max(0.0, time.monotonic() - result.metrics.last_token_ts)
     if reason is FinishReason.STOP and output.token_ids:
         stop = completion.stop_reason  # None for the model's own end-of-sequence token

@@ -1,4 +1,4 @@
-"""Reserves a TCP port, so that the kernel gives it to nobody else before its user listens on it."""
+"""Reserves a TCP port, so that the kernel gives it to no other process before vLLM listens on it."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ from executor_svc.runtime.engine_port import EngineError
 
 
 class PortReservation:
-    """A socket that is bound and never listens.
+    """A socket that is bound to the port and never listens.
 
-    A listener that sets SO_REUSEADDR, as ZeroMQ does, can take the port all the same; a process that asks for any free
-    port cannot.
+    A listener that sets SO_REUSEADDR, as ZeroMQ does, can still use the port; a process that asks for any free port
+    does not get it.
     """
 
     def __init__(self, host: str, port: int) -> None:
-        """Reserve ``port``; 0 takes a free one.  Raises EngineError: not an address of this machine, or taken."""
+        """Reserve ``port``; 0 picks a free one.
+
+        Raises EngineError if ``host`` is not an address of this machine or the port is in use.
+        """
         try:
             family, kind, protocol, _, address = socket.getaddrinfo(
                 host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -28,9 +31,9 @@ class PortReservation:
             self._socket.bind(address)
         except OSError as error:
             self._socket.close()
-            raise EngineError(f"the side channel cannot have {host}:{port}: {error}") from error
+            raise EngineError(f"the side channel cannot listen on {host}:{port}: {error}") from error
         self.port: int = self._socket.getsockname()[1]
 
     def close(self) -> None:
-        """Give the port back.  Idempotent."""
+        """Release the port.  Idempotent."""
         self._socket.close()

@@ -1,4 +1,4 @@
-"""Which KV pulls are under way, which failed, and which peers can be reached."""
+"""Tracks KV pulls: which are under way, which failed, and which peers can be reached."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from executor_svc.engine.vllm.kv_connectors.connector import Pull
 
 log = logging.getLogger(__name__)
 
-PEERS_REMEMBERED = 1024  # beyond that all are forgotten: the next release to each takes a few seconds
+PEERS_REMEMBERED = 1024  # beyond that all are forgotten, and the next release to each takes a few seconds
 
 
 class Pulls:
-    """Bookkeeping of the KV that one engine fetches from others.
+    """Tracks the KV that one engine fetches from others.
 
-    vLLM says how many pulls failed, not which ones.  They are known when all that were under way failed; otherwise the
-    first output of each request tells, by its count of cached tokens.
+    vLLM reports how many pulls failed, not which ones.  If all pulls under way failed, they are known.  Otherwise the
+    count of cached tokens in a request's first output shows whether its pull failed.
     """
 
     def __init__(self) -> None:
         self._waiting: set[str] = set()  # engine request ids that wait for KV
-        self._failed: set[str] = set()  # ids of those that compute their prompt now
-        self._releasing = 0  # releases under way, which may fail like pulls
-        self._peers: dict[str, bool] = {}  # engines that KV was to be fetched from: whether the last pull worked
+        self._failed: set[str] = set()  # engine request ids whose pull failed, and whose prompt is computed here
+        self._releasing = 0  # releases under way, whose failures vLLM counts with those of pulls
+        self._peers: dict[str, bool] = {}  # by peer: whether the latest pull from it, or notice to it, worked
 
     def begin(self, request_id: str) -> None:
         """Note that a request waits for KV."""
@@ -33,8 +33,8 @@ class Pulls:
     def first_output(self, request_id: str, pull: Pull, cached_tokens: int) -> bool:
         """Note a request's first output.  Return whether its pull failed, so that its prompt was computed here.
 
-        ``cached_tokens``: what vLLM counts as cached.  Fetched tokens count, and so do tokens that were to be fetched
-        after a beginning that was cached here.
+        ``cached_tokens``: the prompt tokens that vLLM counts as cached.  It counts fetched tokens and, after a prefix
+        that was cached here, also tokens whose fetch failed.
         """
         self._waiting.discard(request_id)
         failed = cached_tokens < pull.tokens or request_id in self._failed
@@ -56,7 +56,7 @@ class Pulls:
             self._releasing -= 1
 
     def note_failures(self, count: int) -> None:
-        """Take in that ``count`` pulls or releases failed."""
+        """Note that ``count`` pulls or releases failed."""
         if count >= len(self._waiting) + self._releasing:
             self._failed |= self._waiting
         else:
@@ -69,9 +69,9 @@ class Pulls:
         self._peers[peer] = worked
 
     def has_met(self, peer: str) -> bool:
-        """Whether anything was fetched from ``peer``, or tried to be."""
+        """Whether a pull from ``peer`` or a notice to it was tried before."""
         return peer in self._peers
 
     def reaches(self, peer: str) -> bool:
-        """Whether the latest pull from ``peer`` worked.  Raises KeyError for a peer that was never met."""
+        """Whether the latest pull from ``peer``, or notice to it, worked.  Raises KeyError for an unknown peer."""
         return self._peers[peer]

@@ -1,4 +1,7 @@
-"""Our sampling options in vLLM's words.  Plain data: the caller imports vLLM and makes its classes of it."""
+"""Translates sampling options to keyword arguments of vLLM's classes, without importing vLLM.
+
+A new sampling field gets a line in ``SAME_NAME`` or in ``sampling_arguments``.
+"""
 
 from __future__ import annotations
 
@@ -35,13 +38,13 @@ SAME_NAME = (
 def sampling_arguments(sampling: Sampling, kv_transfer_params: Mapping[str, JsonValue] | None) -> dict[str, Any]:
     """Return keyword arguments for ``SamplingParams``.
 
-    Left out are output_kind and structured_outputs, which need vLLM's classes.  The runtime makes text, so nothing is
-    detokenized.  Empty options are left out: some of them mean something else to vLLM when they are empty
-    (allowed_token_ids) or switch a slower path on.
+    The caller adds output_kind and structured_outputs, which need vLLM's classes.  vLLM does not detokenize, because
+    the runtime makes the text.  Empty options are left out: some have another meaning for vLLM when they are empty
+    (allowed_token_ids), or switch on a slower path.
     """
     arguments: dict[str, Any] = {name: getattr(sampling, name) for name in SAME_NAME}
     arguments["detokenize"] = False
-    arguments["skip_clone"] = True  # made for one request and not touched again
+    arguments["skip_clone"] = True  # the object is made for one request and never changed
     if sampling.stop_token_ids:
         arguments["stop_token_ids"] = list(sampling.stop_token_ids)
     if sampling.bad_words:
@@ -72,7 +75,7 @@ def structured_arguments(constraint: StructuredOutput) -> dict[str, Any]:
 
 
 def field_of_error(parameter: str | None, sampling: Sampling) -> str:
-    """Return the contract path of the field vLLM complains about; ``parameter`` is vLLM's name for it, if given."""
+    """Return the contract path of the field that vLLM refused.  ``parameter``: vLLM's name for it, if vLLM gave one."""
     if parameter is not None and hasattr(sampling, parameter):
         return f"sampling.{parameter}"
     if sampling.structured_output is not None:
@@ -81,7 +84,7 @@ def field_of_error(parameter: str | None, sampling: Sampling) -> str:
 
 
 def invalid_request(error: BaseException, sampling: Sampling) -> InvalidRequestError:
-    """Return our error for one that vLLM raised about the caller's options."""
+    """Return the port's error for ``error``, which vLLM raised about the caller's options."""
     parameter = getattr(error, "parameter", None)
     message = str(error.args[0]) if error.args else type(error).__name__
     return InvalidRequestError(field_of_error(parameter, sampling), message)

@@ -51,7 +51,7 @@ class VllmEngine:
         resolved: ResolvedModel,
         side_channel: PortReservation | None = None,
     ) -> None:
-        """``llm``: a started AsyncLLM whose statistics feed ``load``."""
+        """Serve requests with ``llm``, a started AsyncLLM that reports its statistics to ``load``."""
         from vllm import SamplingParams
         from vllm.lora.request import LoRARequest
         from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
@@ -76,13 +76,13 @@ class VllmEngine:
         self._facts = engine_facts(llm, model, settings, resolved, self._gpus)
         load.kv_capacity_tokens = self._facts.kv_capacity_tokens
         self._limits = request_limits(llm.vllm_config, self._facts)
-        self._active: dict[str, EngineRequest] = {}  # handed to the engine and not ended
+        self._active: dict[str, EngineRequest] = {}  # requests that vLLM has and that have not ended
         self._prompt_tokens = 0
         self._stopped = False
 
     @property
     def facts(self) -> EngineFacts:
-        """What this engine is; never changes."""
+        """The fixed properties of this engine."""
         return self._facts
 
     async def warm_up(self) -> None:
@@ -139,13 +139,14 @@ class VllmEngine:
         finally:
             del self._active[request.engine_request_id]
             self._pulls.end(request.engine_request_id)
-            await stream.aclose()  # aborts in the engine what has not ended
+            await stream.aclose()  # aborts the request in vLLM if it has not ended
 
     async def stop(self, engine_request_id: str) -> None:
         """End a request early, as ``Engine.stop`` describes.
 
-        vLLM forgets a request that it is told to abort, and with it the last output of one that was just over.  So the
-        engine core is told first; once it has answered another call, everything it said before has arrived here.
+        ``AsyncLLM.abort`` forgets the request at once, and would lose the last output of one that was just over.  So
+        the engine core aborts it first.  When the core has answered a second call, all its earlier outputs have
+        arrived.
         """
         self._refuse_when_stopped()
         core, known = self._llm.engine_core, self._llm.output_processor.external_req_ids
@@ -161,7 +162,10 @@ class VllmEngine:
             raise EngineDeadError("the engine was shut down")
 
     def _pull_of(self, request: EngineRequest) -> Pull | None:
-        """Return what is to be fetched.  Raises EngineError for a handoff that is broken or is another prompt's."""
+        """Return the KV to fetch, if any.
+
+        Raises EngineError for a handoff that is broken or belongs to another prompt.
+        """
         if self._connector is None or request.kv_transfer_params is None:
             return None
         prompt = request.prompt_token_ids
@@ -188,7 +192,7 @@ class VllmEngine:
     def _stream_of(self, request: EngineRequest, params: Any) -> AsyncGenerator[Any, None]:
         prompt: dict[str, Any] = {"prompt_token_ids": list(request.prompt_token_ids)}
         if request.sampling.structured_output is None:
-            # Nothing to preprocess: straight in.  vLLM 0.32 checks constraints on a thread for prompts without a type.
+            # A typed prompt skips preprocessing, where vLLM 0.32 checks constraints in a thread.
             prompt["type"] = "token"
         stream: AsyncGenerator[Any, None] = self._llm.generate(
             prompt,
@@ -201,7 +205,7 @@ class VllmEngine:
         return stream
 
     def _begin(self, output: EngineOutput, result: Any, request: EngineRequest, pull: Pull | None) -> None:
-        """Add to a request's first output what only that one carries."""
+        """Set the fields that only a request's first output has."""
         self._prompt_tokens += len(request.prompt_token_ids)
         output.cached_prompt_tokens = result.num_cached_tokens
         if pull is not None:
@@ -236,7 +240,7 @@ class VllmEngine:
         )
 
     async def _take_step(self, engine_request_id: str) -> None:
-        """Run a request of one token, so that the engine takes a step."""
+        """Run a request of one token, so that the engine runs a step."""
         sampling = Sampling(temperature=0.0, max_tokens=1, ignore_eos=True)
         step = EngineRequest(engine_request_id=engine_request_id, prompt_token_ids=[0], sampling=sampling)
         async for _ in self.generate(step):
@@ -265,7 +269,7 @@ class VllmEngine:
         )
 
     def _known_wait(self) -> str | None:
-        """Return why nothing runs though something waits, unless it waits for capacity."""
+        """Return why the waiting requests do not run; None if one runs or they wait for capacity."""
         if self._load.running or not self._load.blocked:
             return None
         requests = self._active.values()
@@ -296,7 +300,7 @@ class VllmEngine:
         if llm is None:
             return
         if llm.output_handler is not None:
-            llm.output_handler.cancel()  # or it would report the end of the engine core as a failure
+            llm.output_handler.cancel()  # else it would report the end of the engine core as a failure
         llm.output_processor.propagate_error(self._errors.dead())
         await end_llm(llm)
         if self._side_channel is not None:

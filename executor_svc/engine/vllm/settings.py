@@ -1,4 +1,4 @@
-"""What an operator configures about a vLLM engine.  Unknown keys are errors; every field says its unit."""
+"""The settings of a vLLM engine.  Unknown keys are errors."""
 
 from __future__ import annotations
 
@@ -33,21 +33,21 @@ OWNED_ENGINE_ARGS: dict[str, str] = {
     "otlp_traces_endpoint": "vllm.traces_endpoint",
     "kv_transfer_config": "vllm.kv_transfer",
 }
-"""vLLM engine arguments that have a field of their own, and that field."""
+"""vLLM engine arguments that have a setting, and the key of that setting."""
 
 FIXED_ENGINE_ARGS: dict[str, str] = {
     "scheduling_policy": "priority: a request's class must reach the engine",
     "skip_tokenizer_init": "off: the scheduler tokenizes with this engine's tokenizer",
-    "disable_log_stats": "off: heartbeats and progress are made of the statistics",
-    "enable_logging_iteration_details": "on: progress and prediction are made of iteration details",
+    "disable_log_stats": "off: heartbeats and progress use the statistics",
+    "enable_logging_iteration_details": "on: progress and prediction use iteration details",
     "worker_extension_cls": "ours: the engine's processes must not outlive the executor",
     "stream_interval": "1: every step's tokens go out at once",
 }
-"""vLLM engine arguments the executor sets itself, and why."""
+"""vLLM engine arguments that the executor sets itself, and why."""
 
 
 class VllmSettings(SettingsSection):
-    """A vLLM engine.  What has no field here goes through ``engine_args`` under vLLM's own name."""
+    """The vLLM engine.  An argument without a field here can be set in ``engine_args`` by vLLM's own name."""
 
     dtype: str = Field(
         default="auto", description="Data type of weights and activations: auto, bfloat16, float16, float32."
@@ -89,7 +89,7 @@ class VllmSettings(SettingsSection):
         default=False, description="Capture no CUDA graphs: starts faster, computes slower on a GPU."
     )
     prefix_caching: bool | None = Field(
-        default=None, description="Reuse the KV of earlier prompts that begin alike.  Default: vLLM's own."
+        default=None, description="Reuse the KV of earlier prompts with the same beginning.  Default: vLLM's own."
     )
     cpu_cores: str | None = Field(
         default=None,
@@ -105,12 +105,12 @@ class VllmSettings(SettingsSection):
         description="OTLP endpoint for the engine's own spans.  Default: telemetry.otlp_endpoint.",
     )
     kv_transfer: KvTransferSettings = Field(
-        default_factory=KvTransferSettings, description="How the KV of a prompt is handed over between engines."
+        default_factory=KvTransferSettings, description="Transfer of a prompt's KV between engines."
     )
     start_timeout_s: float = Field(
         default=1800.0,
         gt=0.0,
-        description="Seconds the engine may take to load and warm up; then the executor ends.",
+        description="Most seconds that the engine may take to load and warm up; then the executor exits.",
     )
     engine_args: dict[str, Any] = Field(
         default_factory=dict,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from executor_svc.engine.common_settings import KvTransferSettings, ModelSettings
-from executor_svc.engine.vllm.async_llm import Construction, end_llm, make_llm
+from executor_svc.engine.vllm.async_llm import LlmConstruction, end_llm, make_llm
 from executor_svc.engine.vllm.kv_connectors import configured_connector
 from executor_svc.engine.vllm.load import VllmLoad
 from executor_svc.engine.vllm.models import ResolvedModel, resolve_model
@@ -23,9 +23,10 @@ class VllmEngineFactory:
         self._settings = settings
 
     async def start(self, progress: ProgressListener) -> VllmEngine:
-        """Download, load and warm up, without holding the event loop.  Leaves no process behind when it fails.
+        """Download, load and warm up, without blocking the event loop.  Leaves no process behind if it fails.
 
-        Raises ModelError, or EngineError: vLLM missing, an argument it does not know, no memory, too slow.
+        Raises ModelError; or EngineError if vLLM is not installed, does not know an argument, has too little memory or
+        takes longer than ``start_timeout_s``.
         """
         loop = asyncio.get_running_loop()
         connector = configured_connector(self._settings.kv_transfer)
@@ -61,7 +62,7 @@ class VllmEngineFactory:
     ) -> VllmEngine:
         model, settings, load = self._model, self._settings, VllmLoad()
         port = None if side_channel is None else side_channel.port
-        llm = await Construction(lambda: make_llm(model, settings, resolved, load, port)).result()
+        llm = await LlmConstruction(lambda: make_llm(model, settings, resolved, load, port)).result()
         try:
             if side_channel is not None and settings.cpu_cores is not None:
                 await llm.collective_rpc("compute_on_own_cores")
@@ -75,5 +76,5 @@ class VllmEngineFactory:
 
 
 def _reserve_side_channel(transfer: KvTransferSettings) -> PortReservation | None:
-    """Reserve the port that other engines fetch KV from, until vLLM listens on it.  None without a connector."""
+    """Reserve the port that vLLM will listen on for other engines to fetch KV.  Return None without a connector."""
     return PortReservation(transfer.side_channel_host, transfer.side_channel_port) if transfer.connector else None

@@ -1,1 +1,1 @@
-"""Attempts from their Assign to their end."""
+"""Attempts, from their Assign message to their end."""

@@ -1,4 +1,4 @@
-"""Whether this executor may start an attempt now."""
+"""Decides whether this executor may start an attempt now."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ Refusal = tuple[RejectReason, str]
 def refusal(assign: Assign, *, generates: bool, facts: EngineFacts | None, draining: bool) -> Refusal | None:
     """Return why ``assign`` cannot be started, or None if it can.
 
-    ``generates``: False for an executor that was started to embed.  ``facts``: of the engine; None until it is up.
-    Epoch and capacity are the attempt table's to check.
+    ``generates``: False for an executor that was started with the role embedding.  ``facts``: the engine's; None until
+    the engine is up.  The attempt table checks epoch and capacity.
     """
     if not generates:
-        return RejectReason.NOT_READY, "this instance was started to embed: it does not generate"
+        return RejectReason.NOT_READY, "this instance was started with the role embedding: it does not generate"
     if facts is None:
         return RejectReason.NOT_READY, "the engine is not up yet"
     split = assign.phase is Phase.PREFILLING or assign.kv_transfer_params is not None
@@ -29,5 +29,5 @@ def refusal(assign: Assign, *, generates: bool, facts: EngineFacts | None, drain
         # A decode leg is accepted while draining: its capacity was reserved here when its prefill began elsewhere.
         return RejectReason.DRAINING, "this instance is draining"
     if assign.kv_lease_s is not None and assign.kv_lease_s < KV_LEASE_MARGIN_S:
-        return RejectReason.KV_LEASE_EXPIRED, f"{max(0.0, assign.kv_lease_s):.1f} s are left of the KV lease"
+        return RejectReason.KV_LEASE_EXPIRED, f"only {max(0.0, assign.kv_lease_s):.1f} s are left of the KV lease"
     return None

@@ -1,4 +1,4 @@
-"""One attempt while the engine works on it: engine outputs come in, pieces of output and one end go out."""
+"""Runs one attempt: reads the engine's outputs, sends pieces of output and exactly one end to the scheduler."""
 
 from __future__ import annotations
 
@@ -37,16 +37,17 @@ from executor_svc.runtime.text.detokenizer import Detokenizer, StopMatch
 log = logging.getLogger(__name__)
 
 RELEASE_TIMEOUT_S = 10.0  # for the engine to release an aborted request; longer means it is stuck
-STOP_TIMEOUT_S = 10.0  # for the engine to end a prefill leg early; then the leg is aborted whatever it leaves behind
+STOP_TIMEOUT_S = 10.0  # for the engine to stop a prefill leg; then the leg is aborted, even if its KV stays behind
 
 DEADLINE_PASSED = "the caller's deadline passed"
 KV_RECOMPUTED = "the KV of its prompt could not be fetched and was computed here"
 
 
 class Attempt:
-    """Runs one leg on the engine as one task.
+    """Runs one leg of a request on the engine, in one task.
 
-    When the task is done and ``conclude`` was called, ``output.ended`` is set and the engine holds nothing for it.
+    When the task is done and ``conclude`` was called, ``output.ended`` is set and the engine holds nothing for the
+    attempt.
     """
 
     def __init__(
@@ -67,7 +68,7 @@ class Attempt:
         self._stop: asyncio.Task[None] | None = None
         self._cached_prompt_tokens = 0
         self._kv_transfer_params: Mapping[str, JsonValue] | None = None
-        self._taken_on = False  # the engine has the request, and releases the KV of its handoff itself
+        self._engine_has_it = False  # then the engine itself releases the KV that the request was to fetch
         self._kv_lease_ends_at: float | None = None  # on the event loop's clock
         self._text: Detokenizer = self._detokenizer()
         self._task: asyncio.Task[None] | None = None
@@ -91,13 +92,13 @@ class Attempt:
         self._task = task
 
     def interrupt(self, cause: EndCause, message: str) -> None:
-        """End the attempt early.  Without effect once it is ending for another reason."""
+        """End the attempt early.  Without effect if the attempt is ending already."""
         task = self._task
         if self._ending is not None or self._stopping is not None or task is None or task.done():
             return
         ending = Ending(cause=cause, message=message)
-        if self.assign.phase is Phase.PREFILLING and self._taken_on:
-            # The leg may be over already and its KV kept: then its end is a finished one, with transfer parameters.
+        if self.assign.phase is Phase.PREFILLING and self._engine_has_it:
+            # The leg may be over already, with its KV kept: then it must end as FINISHED, with its transfer parameters.
             self._stopping = ending
             self._stop = asyncio.get_running_loop().create_task(self._stop_leg(task, ending), name="stop-prefill")
         else:
@@ -108,21 +109,24 @@ class Attempt:
         task.cancel()
 
     async def _stop_leg(self, task: asyncio.Task[None], ending: Ending) -> None:
-        """Have the engine end a prefill leg; the stream of outputs says how it ended."""
+        """Ask the engine to stop a prefill leg; ``_consume`` reads how the leg ended from the last output."""
         try:
             async with asyncio.timeout(STOP_TIMEOUT_S):
                 await self._services.engine.stop(engine_request_id(self.assign))
                 await asyncio.wait([task])
         except TimeoutError:
-            log.warning("the engine did not stop a prefill: no answer in %g s", STOP_TIMEOUT_S)
+            log.warning("the engine did not stop a prefill in %g s", STOP_TIMEOUT_S)
         except EngineError as error:
             log.warning("the engine did not stop a prefill: %s", error)
         finally:
             if not task.done():
                 self._abort(task, ending)
 
-    async def run(self, on_handed_over: Callable[[], None]) -> None:
-        """Generate until the end.  Call ``on_handed_over`` when the engine has the request, or will never have it."""
+    async def run(self, on_submitted: Callable[[], None]) -> None:
+        """Generate until the end.
+
+        ``on_submitted`` is called once: when the engine has the request, or when it is certain that it never will.
+        """
         ABOUT.set(self.output.about[EXTRA])
         try:
             complete = self._complete_already()
@@ -130,7 +134,7 @@ class Attempt:
         except InvalidRequestError as error:
             self._end(EndCause.INVALID, error.message, field_name=error.field_name)
             leg = None
-        asyncio.get_running_loop().call_soon(on_handed_over)
+        asyncio.get_running_loop().call_soon(on_submitted)
         if leg is None:
             return
         try:
@@ -139,8 +143,8 @@ class Attempt:
             await self._after_divergence(divergence)
 
     def conclude(self) -> None:
-        """Report the end.  Call once, when the task is over, however it went."""
-        ending = self._ending or Ending(cause=EndCause.FAILED, message="the executor failed to run it")
+        """Report the end to the scheduler.  Call once, when the task is done, even if it failed or was cancelled."""
+        ending = self._ending or Ending(cause=EndCause.FAILED, message="the executor failed to run the attempt")
         trailing = self._text.finish() if ending.cause is EndCause.FINISHED and not ending.stop_string else ""
         self.output.ended = Ended(
             attempt_number=self.assign.attempt.number,
@@ -155,7 +159,7 @@ class Attempt:
             message=ending.message or (KV_RECOMPUTED if self.output.kv_recomputed else ""),
             kv_transfer_params=self._kv_transfer_params,
             kv_lease_ends_at=self._kv_lease_ends_at,
-            kv_unclaimed=self.assign.kv_transfer_params is not None and not self._taken_on,
+            kv_unclaimed=self.assign.kv_transfer_params is not None and not self._engine_has_it,
             kv_recomputed=self.output.kv_recomputed,
             engine_time_s=asyncio.get_running_loop().time() - self._started_at,
         )
@@ -182,10 +186,12 @@ class Attempt:
                 stop_token_id=stop_token_id,
             )
 
-    # --- continuing what another attempt began ----------------------------------------------------------------------
+    # --- continuing an earlier attempt's output ----------------------------------------------------------------------
 
     def _complete_already(self) -> bool:
-        """Take in the delivered tokens.  Return True if they were everything and only the end was lost."""
+        """Feed the delivered tokens to the detokenizer.  Return True if they are the whole output, so that only its end
+        was lost.
+        """
         continuation = self.assign.continuation
         if continuation is None:
             return False
@@ -220,9 +226,9 @@ class Attempt:
     # --- generating -------------------------------------------------------------------------------------------------
 
     async def _generate(self, leg: Leg) -> None:
-        """Run one leg on the engine.  Raises ReplayDiverged; every other way out sets the ending."""
+        """Run one leg on the engine and note how it ended.  Raises ReplayDiverged."""
         outputs = self._services.engine.generate(leg.request)
-        self._taken_on = True
+        self._engine_has_it = True
         prefills = self.assign.phase is Phase.PREFILLING
         try:
             with self._stopped_at(self._deadline if prefills else None):
@@ -245,7 +251,10 @@ class Attempt:
 
     @contextmanager
     def _stopped_at(self, deadline: float | None) -> Iterator[None]:
-        """Stop a prefill leg at its deadline: it may have KV to report, so it is not cancelled."""
+        """Stop a prefill leg at ``deadline`` through the engine.
+
+        Cancelling its task could lose KV that is kept already.
+        """
         if deadline is None:
             yield
             return
@@ -256,8 +265,11 @@ class Attempt:
             timer.cancel()
 
     def _note_engine_refusal(self) -> None:
-        """Note that the engine refused the request: before the first token, its connector may not know of it."""
-        self._taken_on = not self._first_token_due
+        """Note that the engine refused the request.
+
+        Before the first token the KV connector may not know the request, and then does not release its KV.
+        """
+        self._engine_has_it = not self._first_token_due
 
     async def _release(self, outputs: AsyncGenerator[EngineOutput, None]) -> None:
         """Have the engine release the request's KV and slot, if it still holds them."""
@@ -265,7 +277,7 @@ class Attempt:
             async with asyncio.timeout(RELEASE_TIMEOUT_S):
                 await outputs.aclose()
         except TimeoutError:
-            self._services.on_dead(EngineDeadError(f"it did not release a request in {RELEASE_TIMEOUT_S:g} s"))
+            self._services.on_dead(EngineDeadError(f"the engine did not release a request in {RELEASE_TIMEOUT_S:g} s"))
         except EngineDeadError as error:
             self._services.on_dead(error)
 
@@ -291,7 +303,7 @@ class Attempt:
         return output
 
     def _take(self, output: EngineOutput) -> bool:
-        """Take in one engine output.  Return True if it was the last."""
+        """Process one engine output.  Return True if it is the attempt's last one."""
         if output.cached_prompt_tokens is not None:
             self._cached_prompt_tokens = output.cached_prompt_tokens
         if output.kv_pull_failed:
@@ -326,11 +338,11 @@ class Attempt:
             self._services.outbox.tokens(output)
 
     def _undecoded(self, stop_token_id: int | None) -> int:
-        """Count the tokens at the end that give no text: the stop token, unless the caller asked for its text."""
+        """Return how many tokens at the end give no text: 1 for a stop token whose text is not wanted, else 0."""
         return 0 if stop_token_id is None or self.assign.text.include_stop_in_output else 1
 
     def _prefilled(self, output: EngineOutput, reason: FinishReason) -> bool:
-        """Take the end of a prefill leg: its KV is what counts, its token is dropped."""
+        """Process the last output of a prefill leg: report its KV and drop its token."""
         lease_s = self._services.engine.facts.kv_lease_s
         if reason is FinishReason.ABORTED and self._stopping is not None:
             self._ending = self._stopping

@@ -1,4 +1,4 @@
-"""All attempts this executor holds: those the engine works on, and those whose end is not acknowledged yet."""
+"""The attempts that this executor holds: running ones, and ended ones whose end is not acknowledged yet."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ MAX_HELD = 4096
 class AttemptTable:
     """Starts, resumes and ends attempts as the scheduler orders, and holds their output until it is acknowledged.
 
-    Bounded by ``max_held`` attempts: a further Assign is rejected as FULL.  An executor that was started to embed
-    (``generates`` False) rejects every Assign as NOT_READY.
+    The table holds at most ``max_held`` attempts; a further Assign is rejected as FULL.  An executor that was started
+    with the role embedding (``generates`` False) rejects every Assign as NOT_READY.
     """
 
     def __init__(
@@ -55,15 +55,15 @@ class AttemptTable:
         self._generates = generates
         self._services: AttemptServices | None = None
         self._running: dict[AttemptId, Attempt] = {}
-        self._tasks: set[asyncio.Task[None]] = set()  # the loop itself holds tasks weakly
+        self._tasks: set[asyncio.Task[None]] = set()  # the event loop holds only weak references to tasks
         self._held: dict[AttemptId, AttemptOutput] = {}  # running and ended ones
         self._by_number: dict[int, AttemptOutput] = {}  # attempts of the session's epoch only
         self._epoch = 0
         self._changed = asyncio.Event()
         self.draining = False
-        self.kv_kept_until = float("-inf")  # on the loop's clock: end of the last lease of KV that is kept for others
-        self.last_handed_over = 0  # number of the last Assign that the engine has, or will never have
-        self.on_change: Callable[[], None] = lambda: None  # an attempt came or ended
+        self.kv_kept_until = float("-inf")  # on the loop's clock: when the last lease of KV kept for other engines ends
+        self.last_assign = 0  # highest number of an Assign that the engine has, or never will
+        self.on_change: Callable[[], None] = lambda: None  # called when an attempt was started, ended or forgotten
 
     # --- counts --------------------------------------------------------------------------------------------
 
@@ -95,45 +95,48 @@ class AttemptTable:
         self._changed.set()
         self.on_change()
 
-    # --- the engine and the session ---------------------------------------------------------------------------------
+    # --- the engine and the session ----------------------------------------------------------------------------------
 
     def serve(self, services: AttemptServices) -> None:
-        """Begin to accept attempts: the engine is up."""
+        """Begin to accept attempts, because the engine is up."""
         self._services = services
         services.engine.on_step(self._outbox.flush)
 
     def begin_session(self, epoch: int, keep: Collection[AttemptId]) -> None:
-        """Fence every held attempt but those in ``keep``, which go on once the scheduler says from which position."""
+        """Fence every held attempt that is not in ``keep``.
+
+        The output of a kept attempt is sent again once the scheduler has resumed it from a position.
+        """
         self._epoch = epoch
         kept = {attempt_id for attempt_id in keep if attempt_id.epoch == epoch and attempt_id in self._held}
         for attempt_id in [attempt_id for attempt_id in self._held if attempt_id not in kept]:
-            self._fence(attempt_id, "the scheduler does not want it any more")
+            self._fence(attempt_id, "the scheduler does not keep it in the new session")
         self._by_number = {attempt_id.number: self._held[attempt_id] for attempt_id in kept}
         if not kept:
-            self.last_handed_over = 0  # a scheduler that kept nothing counts its Assigns from one
+            self.last_assign = 0  # a scheduler that kept nothing counts its Assigns from one
         self._outbox.open()
 
     def end_session(self) -> None:
-        """Stop sending: the streams are gone.  Attempts run on, because a new session may still want them."""
+        """Stop sending, because the streams are gone.  Attempts run on: a new session may keep them."""
         self._outbox.close()
         self._by_number = {}
         for output in self._held.values():
             output.suspend()
 
     def fence_all(self, reason: str) -> None:
-        """Abort and forget every attempt: no scheduler will ask for their output."""
+        """Abort and forget every attempt, because no scheduler will ask for its output."""
         for attempt_id in list(self._held):
             self._fence(attempt_id, reason)
 
     def fence_unresumed(self, reason: str) -> None:
-        """Abort, forget and report the attempts that were kept but whose output was never asked for."""
+        """Abort, forget and report the attempts that the new session kept but never resumed."""
         for attempt_id, output in list(self._held.items()):
             if output.awaits_resume:
                 self._fence(attempt_id, reason)
-                self._report_absent(attempt_id, reason)
+                self._report_missing(attempt_id, reason)
 
-    def _report_absent(self, attempt_id: AttemptId, reason: str) -> None:
-        """Tell the scheduler that an attempt it counts here is not here, so that it releases the capacity."""
+    def _report_missing(self, attempt_id: AttemptId, reason: str) -> None:
+        """Report an attempt that this executor does not hold as ended, so that the scheduler releases its capacity."""
         self._outbox.notice(
             Ended(attempt_number=attempt_id.number, cause=EndCause.CANCELLED, total_tokens=0, message=reason)
         )
@@ -144,7 +147,7 @@ class AttemptTable:
         if attempt_id in self._running:
             self._running[attempt_id].interrupt(EndCause.CANCELLED, reason)
 
-    # --- commands ---------------------------------------------------------------------------------------------------
+    # --- commands ----------------------------------------------------------------------------------------------------
 
     def assign(self, assign: Assign) -> None:
         """Start an attempt, or reject it."""
@@ -158,17 +161,17 @@ class AttemptTable:
         observed = self._observer.assigned(assign)
         assign = replace(assign, trace_headers=observed.trace_headers)
         attempt = Attempt(assign, self._services, deadline, observed)
-        said_of = attempt.output.about
-        log.debug("attempt %s of request %s: %s", assign.attempt, assign.request_id, assign.reasons, extra=said_of)
+        log_extra = attempt.output.about
+        log.debug("attempt %s of request %s: %s", assign.attempt, assign.request_id, assign.reasons, extra=log_extra)
         self._running[assign.attempt] = attempt
         self._held[assign.attempt] = self._by_number[assign.attempt.number] = attempt.output
         own = copy_context()  # log lines of the task and of its end say which attempt they are about
-        running = attempt.run(partial(self._taken, assign))
+        running = attempt.run(partial(self._submitted, assign))
         task = loop.create_task(running, name=f"attempt-{assign.attempt}", context=own)
         self._tasks.add(task)
         attempt.start(task)
         task.add_done_callback(partial(self._concluded, attempt), context=own)
-        # After the task was made: the engine has the request before the link is busy with this.
+        # Sent after the task is created, so that the engine gets the request before the link is busy with this message.
         self._outbox.notice(Accepted(attempt_number=assign.attempt.number))
         self._note_change()
 
@@ -184,7 +187,7 @@ class AttemptTable:
 
     def _full(self, attempt_id: AttemptId) -> Refusal | None:
         if attempt_id in self._held or attempt_id in self._running:
-            return RejectReason.FULL, "an attempt of this number is here already"
+            return RejectReason.FULL, "this executor holds an attempt of this number already"
         if max(len(self._held), len(self._running)) >= self._max_held:
             return RejectReason.FULL, f"{self._max_held} attempts are held already"
         return None
@@ -193,11 +196,11 @@ class AttemptTable:
         attempt_id = assign.attempt
         log.warning("attempt %s rejected: %s", attempt_id, message, extra=about_assigned(assign))
         self._observer.turned_down(f"rejected_{reason.value}")
-        self._handed_over(assign.number)
+        self._note_number(assign.number)
         self._outbox.notice(Rejected(attempt_number=attempt_id.number, reason=reason, message=message))
 
     def refuse_invalid(self, assign: InvalidAssign) -> None:
-        """Accept an Assign that makes no sense and end it at once as INVALID."""
+        """Accept an attempt whose Assign makes no sense and end it at once as INVALID."""
         attempt_id = assign.attempt
         if attempt_id.epoch != self._epoch:
             self._reject(assign, *self._stale())
@@ -205,10 +208,10 @@ class AttemptTable:
         if (refused := self._full(attempt_id)) is not None:
             self._reject(assign, *refused)
             return
-        said_of = about_assigned(assign)
-        log.warning("attempt %s is invalid: %s", attempt_id, assign.field_name, extra=said_of)
+        log_extra = about_assigned(assign)
+        log.warning("attempt %s is invalid: field %s", attempt_id, assign.field_name, extra=log_extra)
         self._observer.turned_down(EndCause.INVALID.value)
-        output = AttemptOutput(attempt_id, detokenizer=_no_text, about=said_of)
+        output = AttemptOutput(attempt_id, detokenizer=_no_text, about=log_extra)
         output.ended = Ended(
             attempt_number=attempt_id.number,
             cause=EndCause.INVALID,
@@ -217,16 +220,16 @@ class AttemptTable:
             message=assign.message,
         )
         self._held[attempt_id] = self._by_number[attempt_id.number] = output
-        self._handed_over(assign.number)
+        self._note_number(assign.number)
         self._outbox.notice(Accepted(attempt_number=attempt_id.number))
         self._outbox.ended(output)
 
     def cancel(self, attempt_id: AttemptId, reason: str) -> None:
-        """End an attempt.  Ended confirms it; for an attempt that has ended already, its Ended is on the way."""
+        """End an attempt.  Ended confirms the end; if the attempt has ended already, its Ended is on the way."""
         if attempt_id.epoch != self._epoch:
-            log.warning("cancel ignored: attempt %s is of another epoch", attempt_id, extra=about(attempt_id))
+            log.warning("cancel ignored: attempt %s belongs to another epoch", attempt_id, extra=about(attempt_id))
         elif attempt_id not in self._held:
-            self._report_absent(attempt_id, "it is not here")
+            self._report_missing(attempt_id, "the executor does not hold this attempt")
         elif attempt_id in self._running:
             self._running[attempt_id].interrupt(EndCause.CANCELLED, reason)
 
@@ -234,9 +237,11 @@ class AttemptTable:
         """Send an attempt's output again from output position ``from_index``."""
         output = self._held.get(attempt_id)
         if output is None:
-            log.warning("resume: attempt %s is not here", attempt_id, extra=about(attempt_id))
+            log.warning(
+                "attempt %s cannot be resumed: this executor does not hold it", attempt_id, extra=about(attempt_id)
+            )
             if attempt_id.epoch == self._epoch:
-                self._report_absent(attempt_id, "it is not here any more")
+                self._report_missing(attempt_id, "the executor does not hold this attempt any more")
             return
         try:
             output.rewind(from_index)
@@ -258,7 +263,7 @@ class AttemptTable:
             self._outbox.ended(output)
 
     def acknowledge(self, acks: Iterable[Ack]) -> None:
-        """Release output that is safe with the scheduler, and forget attempts whose end is."""
+        """Release the output that the scheduler has, and forget attempts whose end it has."""
         for ack in acks:
             output = self._by_number.get(ack.attempt_number)
             if output is None:
@@ -272,15 +277,18 @@ class AttemptTable:
         for attempt in list(self._running.values()):
             attempt.interrupt(cause, message)
 
-    # --- what tasks report ------------------------------------------------------------------------------------------
+    # --- events of an attempt's task ---------------------------------------------------------------------------------
 
-    def _handed_over(self, number: int) -> None:
-        self.last_handed_over = max(self.last_handed_over, number)
+    def _note_number(self, number: int) -> None:
+        self.last_assign = max(self.last_assign, number)
 
-    def _taken(self, assign: Assign) -> None:
-        """Note that the engine has an attempt, unless it was fenced: its number belongs to an earlier session."""
+    def _submitted(self, assign: Assign) -> None:
+        """Note that the engine has an attempt.
+
+        Ignored for a fenced one, whose number belongs to an earlier session.
+        """
         if assign.attempt in self._held:
-            self._handed_over(assign.number)
+            self._note_number(assign.number)
 
     def _concluded(self, attempt: Attempt, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -289,7 +297,7 @@ class AttemptTable:
             log.error(
                 "attempt %s of request %s failed in the executor", assign.attempt, assign.request_id, exc_info=error
             )
-        self._taken(assign)
+        self._submitted(assign)
         self._running.pop(assign.attempt, None)
         attempt.conclude()
         ended = attempt.output.ended
@@ -311,4 +319,4 @@ class AttemptTable:
 
 
 def _no_text() -> NoReturn:
-    raise AssertionError("an attempt that never ran has no output to send again")
+    raise AssertionError("an invalid attempt never ran: it has no output to send again")

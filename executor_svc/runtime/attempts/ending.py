@@ -1,4 +1,4 @@
-"""How an attempt ends, before the scheduler is informed."""
+"""How an attempt ends, noted until its Ended message is made."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from executor_svc.runtime.messages.outputs import EndCause
 
 @dataclass(slots=True, kw_only=True)
 class Ending:
-    """Why an attempt ends, and what there is to say about it."""
+    """Why an attempt ends, with the details for its Ended message."""
 
     cause: EndCause
     message: str = ""

@@ -1,4 +1,4 @@
-"""What the engine is asked to do for one attempt: the whole request, its rest, or all of it again to be checked."""
+"""Makes the engine's request for one attempt: the whole output, the rest of it, or a replay that is checked."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from executor_svc.runtime.engine_port import EngineFacts, EngineRequest, FinishReason, InvalidRequestError, Sampling
 from executor_svc.runtime.messages.commands import Assign, Phase
 
-PREFILL = Sampling(temperature=0.0, max_tokens=1, ignore_eos=True)  # its token is not used: nothing else matters
+PREFILL = Sampling(temperature=0.0, max_tokens=1, ignore_eos=True)  # its only token is dropped
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,7 +21,7 @@ class Leg:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Complete:
-    """The end of a request whose last token an earlier attempt delivered: only its end was lost."""
+    """The end of a request whose whole output earlier attempts delivered; only the message about its end was lost."""
 
     finish_reason: FinishReason
     stop_string: str = ""
@@ -34,7 +34,10 @@ def engine_request_id(assign: Assign, suffix: str = "") -> str:
 
 
 def first_leg(assign: Assign, facts: EngineFacts) -> Leg:
-    """Return the first run, the resumption or the replay that ``assign`` asks for.  Raises InvalidRequestError."""
+    """Return the leg that ``assign`` asks for: a prefill, a whole run, a resumption or a replay.
+
+    Raises InvalidRequestError.
+    """
     continuation = assign.continuation
     if assign.phase is Phase.PREFILLING:
         return Leg(request=replace(_request(assign, facts, (), PREFILL, ""), prefill_only=True))
@@ -51,10 +54,10 @@ def first_leg(assign: Assign, facts: EngineFacts) -> Leg:
 
 
 def resumed_leg(assign: Assign, facts: EngineFacts) -> Leg:
-    """Return a run that goes on from the delivered tokens after a replay diverged.
+    """Return the leg that goes on from the delivered tokens after a replay diverged.
 
-    The caller chose best effort.  The rest is generated without a grammar, which would start from its beginning in the
-    middle of a text.
+    Only for callers that allow best effort.  The rest is generated without a structured-output constraint: its grammar
+    would start again from the beginning, in the middle of the text.
     """
     emitted = assign.continuation.emitted_token_ids if assign.continuation else ()
     sampling = replace(_rest(assign), structured_output=None)
@@ -79,7 +82,8 @@ def _request(
     left = facts.max_model_len - len(prompt)
     if left <= 0:
         raise InvalidRequestError(
-            "prompt", f"the prompt is {len(prompt)} tokens long and the model takes {facts.max_model_len} in all"
+            "prompt",
+            f"the prompt has {len(prompt)} tokens; the model's limit is {facts.max_model_len}, output included",
         )
     max_tokens = min(sampling.max_tokens, left)
     return EngineRequest(
@@ -94,7 +98,7 @@ def _request(
 
 
 def already_complete(assign: Assign, facts: EngineFacts, end_ids: frozenset[int]) -> Complete | None:
-    """Return how the delivered tokens end the request by themselves; None if they do not.  Ignores stop strings."""
+    """Return how the request ends if the delivered tokens are its whole output, else None.  Ignores stop strings."""
     if assign.continuation is None or not assign.continuation.emitted_token_ids:
         return None
     emitted, sampling = assign.continuation.emitted_token_ids, assign.sampling

@@ -1,4 +1,4 @@
-"""Checks that a run generated again repeats what was delivered, and skips it."""
+"""Checks that a replay repeats the delivered tokens, and skips them."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 
 class ReplayDiverged(Exception):
-    """The new run differs from what was delivered."""
+    """The replay differs from the delivered tokens."""
 
 
 class Replay:
-    """Compares a new run with the delivered tokens, position by position.  Later tokens pass through."""
+    """Compares a replay with the delivered tokens, position by position.  Tokens after them pass through."""
 
     __slots__ = ("_at", "_delivered")
 
@@ -24,7 +24,7 @@ class Replay:
         return self._at == len(self._delivered)
 
     def skip(self, token_ids: Sequence[int]) -> int:
-        """Return how many of ``token_ids`` were delivered before.  Raises ReplayDiverged."""
+        """Return how many of ``token_ids``, counted from the first, were delivered before.  Raises ReplayDiverged."""
         expected = self._delivered[self._at : self._at + len(token_ids)]
         for offset, token_id in enumerate(expected):
             if token_id != token_ids[offset]:
@@ -33,6 +33,6 @@ class Replay:
         return len(expected)
 
     def check_complete(self) -> None:
-        """Raise ReplayDiverged if the run, which has ended, is shorter than what was delivered."""
+        """Raise ReplayDiverged if the replay, which has ended, is shorter than the delivered output."""
         if not self.done:
             raise ReplayDiverged(f"generation ended after {self._at} of {len(self._delivered)} delivered tokens")

@@ -1,4 +1,4 @@
-"""What an attempt needs of the rest of the executor."""
+"""The parts of the executor that an attempt uses."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from executor_svc.runtime.text.text_source import TextSource
 
 @dataclass(slots=True, kw_only=True)
 class AttemptServices:
-    """The engine, its tokenizer and the way to the scheduler.  Made once, when the engine is up."""
+    """The engine, its tokenizer and the outbox to the scheduler.  Made once, when the engine is up."""
 
     engine: Engine
     text: TextSource

@@ -1,1 +1,1 @@
-"""Values that cross the link between an executor and a scheduler, one file per direction and stream."""
+"""The values that cross the link between an executor and a scheduler, one file per direction and stream."""

@@ -1,4 +1,4 @@
-"""The name of one attempt."""
+"""The id of one attempt."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 class AttemptId:
     """Identifies one attempt: one try at one leg of a request on one instance.
 
-    An id of an older epoch than the session's belongs to an earlier life of the scheduler; its output no longer counts.
+    An id with an older epoch than the session's belongs to an earlier life of the scheduler; its output is dropped.
     """
 
     epoch: int  # one life of the scheduler

@@ -1,4 +1,7 @@
-"""What comes down on the control stream after Welcome.  Durations are seconds from the moment of receipt."""
+"""Messages that the scheduler sends on the control stream after Welcome.
+
+Durations are seconds from the moment of receipt.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +27,8 @@ class Continuation:
 
     emitted_token_ids: Sequence[int]
     emitted_text_length: int  # code points
-    replay: bool  # generate again from the prompt, check, skip
-    best_effort: bool = False  # on a mismatch go on as if resumed
+    replay: bool  # generate again from the prompt; the delivered tokens are checked and skipped
+    best_effort: bool = False  # if the replay differs, go on from the delivered tokens
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,12 +38,12 @@ class TextOptions:
     stop: tuple[str, ...] = ()  # none empty
     include_stop_in_output: bool = False
     skip_special_tokens: bool = True
-    min_tokens: int = 0  # output tokens before a stop string counts
+    min_tokens: int = 0  # a stop string counts only after this many output tokens
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Assign:
-    """Orders one attempt."""
+    """Tells the executor to start one attempt."""
 
     number: int  # counts Assigns of the scheduler to this instance
     attempt: AttemptId
@@ -61,7 +64,7 @@ class Assign:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InvalidAssign:
-    """An Assign whose fields make no sense: answered INVALID, never started."""
+    """An Assign whose fields make no sense.  Its attempt ends as INVALID and is never started."""
 
     number: int
     attempt: AttemptId
@@ -73,7 +76,7 @@ class InvalidAssign:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cancel:
-    """Orders an attempt to end now."""
+    """Tells the executor to end an attempt now."""
 
     attempt: AttemptId
     reason: str
@@ -81,14 +84,14 @@ class Cancel:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Drain:
-    """Orders this executor to take no new attempts, or lifts that order."""
+    """Tells the executor to accept no new attempts, or lifts that order."""
 
-    resume: bool  # lifts an earlier drain
+    resume: bool  # True lifts an earlier drain
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HeartbeatAck:
-    """Says that a heartbeat arrived, which renews the lease."""
+    """Confirms a heartbeat, which has renewed the lease."""
 
     number: int
 
@@ -102,7 +105,7 @@ class TokenizerWanted:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Resume:
-    """Asks for an attempt's output again from a position."""
+    """Asks for an attempt's output again, from output position ``from_index`` on."""
 
     attempt: AttemptId
     from_index: int
@@ -110,7 +113,7 @@ class Resume:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReleaseKv:
-    """Asks this executor to tell the engine that keeps a prompt's KV that nobody will fetch it."""
+    """Asks the executor to release a prompt's KV that another engine keeps, because nobody will fetch it."""
 
     number: int
     kv_transfer_params: Mapping[str, JsonValue]

@@ -1,4 +1,4 @@
-"""What goes up on the output stream, and the acknowledgements that come down on it."""
+"""Messages that the executor sends on the output stream, and the acknowledgements that it receives there."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class EndCause(Enum):
     """Why an attempt ended."""
 
     FINISHED = "finished"
-    CANCELLED = "cancelled"  # the scheduler said so, or this executor cannot go on with it
+    CANCELLED = "cancelled"  # by the scheduler, or because this executor leaves or does not hold the attempt
     INVALID = "invalid"  # the caller's fault, noticed by the engine
     FAILED = "failed"  # the engine's fault
     DEADLINE = "deadline"
@@ -48,19 +48,19 @@ class Rejected:
 
 @dataclass(slots=True)
 class Piece:
-    """New tokens of one attempt.  Made once per engine step; grows only while the link is behind."""
+    """New tokens of one attempt.  Made once per engine step; grows only while the link cannot take it."""
 
     attempt_number: int
     first_index: int  # output position of token_ids[0], over all attempts of the request
     token_ids: Sequence[int]
-    text: str  # the text these tokens made certain
+    text: str  # text that became certain with these tokens
     logprobs: list[list[TokenLogprob]] | None = None  # one list per token, chosen token first
     kv_recomputed: bool = False  # decode leg: the prompt's KV could not be fetched and was computed here
 
 
 @dataclass(slots=True)
 class Frame:
-    """What one engine step gave all attempts."""
+    """The new tokens of all attempts from one engine step, or from several while the link is behind."""
 
     pieces: list[Piece]
 
@@ -77,13 +77,13 @@ class Ended:
     stop_token_id: int | None = None
     trailing_text: str = ""  # text that was held back until the end
     cached_prompt_tokens: int = 0
-    field_name: str = ""  # with INVALID
+    field_name: str = ""  # with INVALID: contract path of the field at fault
     message: str = ""  # with INVALID, FAILED, REPLAY_DIVERGED; with FINISHED a remark, e.g. that KV was recomputed
     kv_transfer_params: Mapping[str, JsonValue] | None = None  # prefill leg: how to fetch its KV
-    kv_lease_ends_at: float | None = None  # on the event loop's clock; what is left is what goes on the wire
-    kv_unclaimed: bool = False  # decode leg: the engine never took the handoff on, and releases nothing
+    kv_lease_ends_at: float | None = None  # on the event loop's clock; the wire carries the seconds that are left
+    kv_unclaimed: bool = False  # decode leg: the engine never got the request, so it does not release the KV
     kv_recomputed: bool = False  # decode leg: the prompt's KV could not be fetched and was computed here
-    engine_time_s: float = 0.0  # from the hand-over to the engine until the end
+    engine_time_s: float = 0.0  # seconds from the start of the attempt to its end
 
 
 OutputUp = Accepted | Rejected | Frame | Ended
@@ -94,5 +94,5 @@ class Ack:
     """Says how much of an attempt's output the scheduler has."""
 
     attempt_number: int
-    tokens: int  # output positions below this are safe
-    ended: bool  # the end is safe too: forget the attempt
+    tokens: int  # the scheduler has all output positions below this
+    ended: bool  # the scheduler has the end too: the attempt can be forgotten

@@ -1,4 +1,4 @@
-"""What an executor and a scheduler say when a session begins: Register up, Welcome down."""
+"""Messages that begin a session: Register from the executor, Welcome from the scheduler."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from executor_svc.runtime.messages.attempt_id import AttemptId
 
 
 class Role(Enum):
-    """What an instance is meant for."""
+    """The kind of work an instance is meant for."""
 
     GENERAL = "general"
     PREFILLING = "prefilling"
@@ -21,7 +21,7 @@ class Role(Enum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Identity:
-    """Who the instance is; the same in every registration of one process."""
+    """The identity of the instance; the same in every registration of one process."""
 
     instance_id: str
     engine_start_id: str  # random, new in every process
@@ -59,7 +59,7 @@ class Welcome:
 
     session_id: str
     epoch: int
-    lease_s: float  # seconds without a heartbeat after which the scheduler gives the instance up
+    lease_s: float  # seconds without a heartbeat after which the scheduler counts the instance as lost
     heartbeat_interval_s: float
-    keep: frozenset[AttemptId] = frozenset()  # held attempts the scheduler still wants; all others are aborted
+    keep: frozenset[AttemptId] = frozenset()  # held attempts that go on; all others are aborted
     role: Role = Role.GENERAL  # the role in force, which may differ from the registration's

@@ -1,4 +1,4 @@
-"""What goes up on the control stream after the registration."""
+"""Messages that the executor sends on the control stream after the registration."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from executor_svc.runtime.engine_port import EngineFacts, EngineLoad, EngineStat
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EngineStatus:
-    """How far the engine has come, and its facts once it is READY."""
+    """The engine's state and progress, and its facts once it is READY."""
 
     state: EngineState
     progress: float | None = None  # [0, 1] where known
@@ -30,15 +30,15 @@ class TokenizerChunk:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Heartbeat:
-    """The engine's load at one moment, and how the executor's own event loop keeps up."""
+    """The engine's load at one moment, and the lag of the executor's event loop."""
 
     number: int
-    last_assign: int  # number of the last Assign that is in these figures
+    last_assign: int  # number of the last Assign that the figures include
     load: EngineLoad | None  # None until the engine is up
     prompt_tokens_per_s: float
     generation_tokens_per_s: float
     iterations: Sequence[Iteration]  # a sample of those since the last heartbeat
-    event_loop_lag_s: float  # longest since the last heartbeat
+    event_loop_lag_s: float  # longest lag since the last heartbeat
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,8 +46,8 @@ class KvReleased:
     """Answers ReleaseKv."""
 
     number: int
-    released: bool  # else the blocks stay until their lease ends
-    message: str = ""  # why not
+    released: bool  # False: the KV stays until its lease ends
+    message: str = ""  # why the KV was not released
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,7 +59,7 @@ class DrainRequested:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Drained:
-    """Says that nothing runs and nothing is held while a drain is in force."""
+    """Reports during a drain that no attempt runs or is held any more."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,1 +1,1 @@
-"""What attempts put out, and how it is sent."""
+"""The output of attempts, and how it is sent."""

@@ -1,4 +1,4 @@
-"""The output of one attempt: all of it by token id, and the pieces that have not gone out yet."""
+"""The output of one attempt: all its token ids, and the pieces that are not sent yet."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ PIECE_TOKENS = 1024  # a piece that waits grows to about this many tokens; then 
 
 
 class AttemptOutput:
-    """Everything one attempt put out, kept until its end is acknowledged.
+    """The whole output of one attempt, kept until its end is acknowledged.
 
-    A scheduler that comes back can so ask for the output from any position.  It takes 4 bytes a token, bounded by the
-    request's max_tokens.  Text is made again from the tokens when asked for; log probabilities are kept until
-    acknowledged.
+    A scheduler that reconnects can ask for the output from any position that it has not acknowledged.  A token takes 4
+    bytes, and max_tokens bounds their number.  Text is made again from the tokens; log probabilities are kept until
+    they are acknowledged.
     """
 
     __slots__ = (
@@ -56,16 +56,16 @@ class AttemptOutput:
         self.token_ids = array("I", emitted)  # every output position, those of earlier attempts included
         self.pieces: list[Piece] = []  # not sent yet, in order
         self.ended: Ended | None = None
-        self.awaits_resume = False  # its session broke: nothing goes out before the scheduler says from where
+        self.awaits_resume = False  # the session broke: nothing is sent before the scheduler resumes the attempt
         self.acknowledged = len(emitted)  # output positions below this are never asked for again
-        self.queued = False  # the outbox has it in hand
+        self.queued = False  # the outbox will send the pieces
         self.kv_recomputed = False  # known before the first token of a decode leg
-        self.undecoded = 0  # tokens at the end that have no text: the stop token
+        self.undecoded = 0  # tokens at the end that give no text: 1 for a stop token, else 0
         self._detokenizer = detokenizer
-        self._seam = len(emitted)
+        self._seam = len(emitted)  # output position of this attempt's first own token
         self._seam_text_length = emitted_text_length
         self._logprobs: list[list[TokenLogprob]] | None = [] if logprobs else None
-        self._logprobs_from = self._seam  # output position of the first one kept
+        self._logprobs_from = self._seam  # output position of the first log probabilities kept
 
     @property
     def held(self) -> HeldAttempt:
@@ -73,13 +73,13 @@ class AttemptOutput:
         return HeldAttempt(attempt=self.attempt, tokens=len(self.token_ids), ended=self.ended is not None)
 
     def append(self, token_ids: Sequence[int], text: str, logprobs: list[list[TokenLogprob]] | None) -> None:
-        """Take in what one engine step gave."""
+        """Add the new tokens of one engine step, their text and their log probabilities."""
         first_index = len(self.token_ids)
         self.token_ids.extend(token_ids)
         if self._logprobs is not None and logprobs is not None:
             self._logprobs.extend(logprobs)
         if self.awaits_resume:
-            return  # made again from the tokens when the scheduler says from where
+            return  # ``rewind`` makes the pieces again
         pieces = self.pieces
         if pieces and len(pieces[-1].token_ids) < PIECE_TOKENS:
             _grow(pieces[-1], token_ids, text, logprobs)
@@ -87,16 +87,16 @@ class AttemptOutput:
             pieces.append(Piece(self.attempt.number, first_index, token_ids, text, logprobs, self.kv_recomputed))
 
     def suspend(self) -> None:
-        """Send nothing until ``rewind``: the session broke, and what was on its way may not have arrived."""
+        """Send nothing until ``rewind``: the session broke, and pieces that were sent may not have arrived."""
         self.pieces.clear()
         self.awaits_resume = True
 
     def rewind(self, from_index: int) -> None:
-        """Send everything from ``from_index`` again.  Raises ValueError if it is not there to be sent."""
+        """Send everything from ``from_index`` again.  Raises ValueError if that position is not in the kept output."""
         if not self.acknowledged <= from_index <= len(self.token_ids):
             raise ValueError(
-                f"output is asked for from token {from_index}; "
-                f"{self.acknowledged} are acknowledged and {len(self.token_ids)} are there"
+                f"the scheduler resumes from token {from_index}; "
+                f"{self.acknowledged} tokens are acknowledged and {len(self.token_ids)} exist"
             )
         self.awaits_resume = False
         self.pieces = self._pieces_from(from_index)
@@ -121,7 +121,7 @@ class AttemptOutput:
         return self._logprobs[start - self._logprobs_from : end - self._logprobs_from]
 
     def acknowledge(self, tokens: int) -> None:
-        """Note that output positions below ``tokens`` are safe with the scheduler."""
+        """Note that the scheduler has all output positions below ``tokens``."""
         self.acknowledged = min(max(self.acknowledged, tokens), len(self.token_ids))
         if self._logprobs:
             done = self.acknowledged - self._logprobs_from
@@ -130,9 +130,9 @@ class AttemptOutput:
 
 
 def _grow(piece: Piece, token_ids: Sequence[int], text: str, logprobs: list[list[TokenLogprob]] | None) -> None:
-    """Merge output that the link has not taken yet into one larger piece.
+    """Add output to a piece that the link has not taken yet.
 
-    It is copied once, then grown in place.
+    The piece's tokens are copied once, then extended in place.
     """
     if isinstance(piece.token_ids, array):
         piece.token_ids.extend(token_ids)

@@ -1,11 +1,11 @@
-"""What goes up on the output stream: accepted, then tokens, then the end of each attempt.
+"""Orders what is sent on the output stream: Accepted, then tokens, then the end of each attempt.
 
-Nothing is queued per token.  An attempt with tokens to send is noted once; when the link can take a message, everything
-noted so far becomes one frame.  While the link keeps up that is one frame per engine step.  While it does not, tokens
-coalesce in their attempts (bounded by max_tokens each), and the engine never waits.
+Nothing is queued per token.  An attempt with tokens to send is listed once; when the link can take a message, the
+tokens of all listed attempts become one frame.  A link that keeps up takes one frame per engine step.  While a link is
+behind, tokens coalesce in their attempts (bounded by max_tokens each), and the engine never waits.
 
-When too many notices wait (a scheduler sends Assigns faster than it reads their rejections), the link counts as broken;
-nothing is dropped in silence.
+If too many notices wait, because a scheduler sends Assigns faster than it reads their rejections, the link counts as
+broken: notices are never dropped in silence.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from executor_svc.runtime.messages.outputs import (
 )
 from executor_svc.runtime.outputs.attempt_output import AttemptOutput
 
-NOTICE_LIMIT = 16_384  # notices that wait for the link
+NOTICE_LIMIT = 16_384  # most notices that may wait for the link
 FRAME_WEIGHT = 200_000  # tokens and log probabilities in one frame; about 20 bytes each, well within a message
-SETTLE_S = 0.002  # how long tokens wait for the end of their step where no step ends
+SETTLE_S = 0.002  # tokens are sent after this time if the engine reports no end of a step
 
 
 class Outbox:
@@ -35,9 +35,9 @@ class Outbox:
     def __init__(self, *, notice_limit: int = NOTICE_LIMIT, settle_s: float = SETTLE_S) -> None:
         self._notices: deque[Accepted | Rejected | Ended] = deque()
         self._notice_limit = notice_limit
-        self._dirty: list[AttemptOutput] = []  # with pieces to send
-        self._ends: deque[AttemptOutput] = deque()  # with nothing but their end to send
-        self._due = False  # a step is over: what is dirty goes out
+        self._dirty: list[AttemptOutput] = []  # outputs with pieces to send
+        self._ends: deque[AttemptOutput] = deque()  # outputs whose pieces are sent and whose end is not
+        self._due = False  # a step is over: the dirty outputs are to be sent
         self._open = False
         self._overrun = False
         self._wake = asyncio.Event()
@@ -47,12 +47,12 @@ class Outbox:
     # --- the session ------------------------------------------------------------------------------------------------
 
     def open(self) -> None:
-        """Begin a session.  Attempts of an earlier one are offered again one by one."""
+        """Begin a session.  Kept attempts of an earlier session are added again when the scheduler resumes them."""
         self.close()
         self._open = True
 
     def close(self) -> None:
-        """Drop everything that waits: the link is gone, and a new session starts from what the scheduler has."""
+        """Drop everything that waits: the link is gone, and a new session resumes from what the scheduler has."""
         self._open = False
         self._overrun = False
         self._due = False
@@ -76,7 +76,7 @@ class Outbox:
     # --- what comes in ----------------------------------------------------------------------------------------------
 
     def notice(self, message: Accepted | Rejected | Ended) -> None:
-        """Send a message that is not tied to an output here.  Ended is sent so for an attempt that is not held."""
+        """Send Accepted, Rejected, or the Ended of an attempt that is not held."""
         if not self._open:
             return
         if len(self._notices) >= self._notice_limit:
@@ -86,7 +86,7 @@ class Outbox:
         self._wake.set()
 
     def tokens(self, output: AttemptOutput) -> None:
-        """Send the pieces of ``output`` when the step is over."""
+        """Send the pieces of ``output`` when the engine step is over."""
         if output.queued or not self._open or output.awaits_resume:
             return
         output.queued = True
@@ -97,12 +97,12 @@ class Outbox:
     def ended(self, output: AttemptOutput) -> None:
         """Send the end of ``output``, after its last piece.  ``output.ended`` is set."""
         if not self._open or output.awaits_resume or output.queued:
-            return  # queued: follows when its pieces are taken
+            return  # if it is queued, its end is sent after its pieces
         self._ends.append(output)
         self._wake.set()
 
     def flush(self) -> None:
-        """Send everything the step gave as one frame: the step is over."""
+        """Send the pieces of all dirty outputs as one frame.  Called when an engine step is over."""
         self._stop_timer()
         if self._dirty:
             self._due = True
@@ -129,7 +129,7 @@ class Outbox:
             return self._notices.popleft()
         while self._ends:
             output = self._ends.popleft()
-            if not output.queued:  # else it was rewound: the end follows its pieces once more
+            if not output.queued:  # else the output was rewound: its end is sent after its pieces
                 return output.ended
         return self._take_frame() if self._due else None
 

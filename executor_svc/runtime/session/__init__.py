@@ -1,1 +1,1 @@
-"""Keeps a session with a scheduler, and makes what it reports."""
+"""Keeps a session with a scheduler, and makes the reports that it sends."""

@@ -1,4 +1,4 @@
-"""How long to wait between tries."""
+"""The pauses between attempts to connect."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import random
 
 
 class Backoff:
-    """Pauses between tries, which double from ``first_s`` to ``most_s`` seconds.
+    """Pauses between attempts to connect, which double from ``first_s`` to ``most_s`` seconds.
 
-    Each pause is drawn between half of that and the whole.  The first try after a success comes within ``first_s``: a
-    scheduler gives a broken stream a short grace.
+    Each pause is drawn at random between half of its value and the whole.  After a success the first pause is at most
+    ``first_s``, because a scheduler waits only briefly before it moves the attempts of a broken stream elsewhere.
     """
 
     def __init__(self, *, first_s: float = 0.05, most_s: float = 5.0, source: random.Random | None = None) -> None:
@@ -23,7 +23,7 @@ class Backoff:
         self._next_s = self._first_s
 
     def next(self) -> float:
-        """Return the seconds to wait now."""
+        """Return the next pause, in seconds."""
         delay = self._next_s * self._source.uniform(0.5, 1.0)
         self._next_s = min(self._next_s * 2, self._most_s)
         return delay

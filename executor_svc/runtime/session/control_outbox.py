@@ -1,7 +1,7 @@
-"""What goes up on the control stream.
+"""Orders what is sent on the control stream.
 
-Only answers are queued.  Every other kind of message is a mark that it is wanted; the message is made when the link can
-take it, from how things stand then.  A slow link so gets fewer heartbeats, never old ones.
+Only answers are queued.  Of every other kind of message the outbox notes that one is wanted, and makes it from the
+current state when the link can take it.  A slow link therefore gets fewer heartbeats, never old ones.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from executor_svc.runtime.messages.reports import (
     TokenizerChunk,
 )
 
-ANSWERS_KEPT = 1024  # beyond that the oldest is dropped: what it is about stays as if it had not been asked
+ANSWERS_KEPT = 1024  # beyond that the oldest answer is dropped, and the scheduler never gets it
 
 
 class ControlOutbox:
@@ -33,7 +33,7 @@ class ControlOutbox:
         self._status = EngineStatus(state=EngineState.DOWNLOADING)
         self._status_wanted = True
         self._heartbeat_wanted = False
-        self._drain_reason: str | None = None  # asked for by this executor; said again in every session
+        self._drain_reason: str | None = None  # reason of this executor's own drain; sent again in every session
         self._drain_request_wanted = False
         self._drained_wanted = False
         self._goodbye: Goodbye | None = None
@@ -47,7 +47,7 @@ class ControlOutbox:
         return self._status
 
     def restart(self) -> None:
-        """Begin a new session: the scheduler at its other end knows nothing yet."""
+        """Begin a new session, whose scheduler has received no report yet."""
         self._status_wanted = True
         self._heartbeat_wanted = True
         self._drain_request_wanted = self._drain_reason is not None
@@ -56,7 +56,7 @@ class ControlOutbox:
         self._answers.clear()  # the session that asked is over
         self._wake.set()
 
-    # --- what is wanted ---------------------------------------------------------------------------------------------
+    # --- what is to be sent ------------------------------------------------------------------------------------------
 
     def set_status(self, status: EngineStatus) -> None:
         """Send this status of the engine, and again in every later session."""
@@ -65,17 +65,17 @@ class ControlOutbox:
         self._wake.set()
 
     def want_heartbeat(self) -> None:
-        """Send a heartbeat, made when the link can take it."""
+        """Send a heartbeat as soon as the link can take it."""
         self._heartbeat_wanted = True
         self._wake.set()
 
     def want_tokenizer(self, chunks: Iterator[TokenizerChunk]) -> None:
-        """Send the tokenizer's chunks, in place of an upload under way."""
+        """Send the tokenizer's chunks.  They replace an upload that is under way."""
         self._chunks = chunks
         self._wake.set()
 
     def answer(self, answer: KvReleased) -> None:
-        """Send an answer.  At the bound the oldest one is dropped."""
+        """Send an answer.  Beyond ANSWERS_KEPT waiting answers the oldest one is dropped."""
         self._answers.append(answer)
         self._wake.set()
 
@@ -86,16 +86,16 @@ class ControlOutbox:
         self._wake.set()
 
     def report_drained(self) -> None:
-        """Say that nothing is left to do."""
+        """Report that no attempt is left."""
         self._drained_wanted = True
         self._wake.set()
 
     def say_goodbye(self, reason: str) -> None:
-        """Send Goodbye as the last message, after everything else that is wanted."""
+        """Send Goodbye as the last message, after every other one except tokenizer chunks."""
         self._goodbye = Goodbye(reason=reason)
         self._wake.set()
 
-    # --- what goes out ----------------------------------------------------------------------------------------------
+    # --- what goes out -----------------------------------------------------------------------------------------------
 
     async def next(self) -> ControlUp:
         """Wait for a message to send, and return it."""

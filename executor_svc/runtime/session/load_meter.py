@@ -1,4 +1,4 @@
-"""What a heartbeat says about load: the engine's figures, token rates, how late the event loop runs."""
+"""Makes heartbeats: the engine's load, token rates, the event loop's lag."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from executor_svc.runtime.messages.reports import Heartbeat
 from executor_svc.runtime.observer import NULL_OBSERVER, Observer
 from executor_svc.runtime.session.loop_lag import LoopLag
 
-ITERATIONS_SENT = 64  # at most, per heartbeat
+ITERATIONS_SENT = 64  # most iterations in one heartbeat
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,7 +22,10 @@ class _Totals:
 
 
 class LoadMeter:
-    """Makes heartbeats.  Token rates are means over one to two intervals, however often heartbeats are sent."""
+    """Makes heartbeats.
+
+    Token rates are means over one to two heartbeat intervals, also when heartbeats are sent more often.
+    """
 
     def __init__(self, lag: LoopLag, observer: Observer = NULL_OBSERVER) -> None:
         self._lag = lag
@@ -37,11 +40,11 @@ class LoadMeter:
         self._engine = engine
 
     def load(self) -> EngineLoad | None:
-        """Return the engine's figures now; None until it is up."""
+        """Return the engine's current load; None until the engine is up."""
         return None if self._engine is None else self._engine.load()
 
     def kv_used_tokens(self) -> int:
-        """Return the KV tokens in use by the engine's own count; 0 until it is up."""
+        """Return the KV tokens that the engine reports as in use; 0 until the engine is up."""
         load = self.load()
         return 0 if load is None else load.kv_used_tokens
 
@@ -89,7 +92,7 @@ class LoadMeter:
 
 
 def sample(iterations: Sequence[Iteration], limit: int) -> Sequence[Iteration]:
-    """Return at most ``limit`` iterations, evenly spread, the latest always among them."""
+    """Return at most ``limit`` iterations, evenly spread and with the latest one."""
     if len(iterations) <= limit:
         return iterations
     step = len(iterations) / limit

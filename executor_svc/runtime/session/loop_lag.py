@@ -1,4 +1,4 @@
-"""How late the executor's event loop runs."""
+"""Measures how late the executor's event loop runs its timers."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import asyncio
 
 from executor_svc.runtime.observer import NULL_OBSERVER, Observer
 
-LAG_TICK_S = 0.1
+LAG_TICK_S = 0.1  # between two measurements
 
 
 class LoopLag:
-    """Measures the lag of the event loop: a timer is set for every tenth of a second, and its delay is the lag."""
+    """Measures the lag of the event loop: the delay of a timer that is set every LAG_TICK_S seconds."""
 
     def __init__(self, observer: Observer = NULL_OBSERVER) -> None:
         self._observer = observer

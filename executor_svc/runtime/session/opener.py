@@ -1,4 +1,4 @@
-"""Opens sessions: dials the scheduler's addresses in turn until one takes this executor on."""
+"""Opens sessions: dials the schedulers' addresses in turn until one accepts the registration."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ log = logging.getLogger(__name__)
 
 
 class RegistrationRefused(Exception):
-    """Every scheduler refused this executor for a reason that trying again does not change."""
+    """Every scheduler refused this executor for a reason that does not change by trying again."""
 
 
 class SessionOpener:
     """Dials, registers and opens the output stream.
 
-    ``epoch_floor``: older epochs are refused while attempts of this one may live; 0 accepts every epoch.
+    ``epoch_floor``: a scheduler with an older epoch is refused, because attempts of this epoch may still be wanted; 0
+    accepts every epoch.
     """
 
     def __init__(
@@ -40,15 +41,15 @@ class SessionOpener:
         self._held = held
         self._timings = timings
         self._backoff = Backoff(first_s=timings.first_retry_s, most_s=timings.most_retry_s)
-        self._complaints: dict[str, str] = {}  # latest failure by address, since the last session
+        self._failures: dict[str, str] = {}  # latest reason for a failure by address, since the last session
 
     def reset(self) -> None:
-        """Start over with the shortest pause and a log line for each failure: a session began."""
+        """Start over with the shortest pause and warn of every failure again.  Call when a session began."""
         self._backoff.reset()
-        self._complaints.clear()
+        self._failures.clear()
 
     async def open(self) -> tuple[Link, Welcome]:
-        """Try the addresses in turn, the one of the last session first, until one accepts the registration.
+        """Try the addresses in turn, that of the last session first, until one accepts the registration.
 
         Raises RegistrationRefused when every address refused it for good.
         """
@@ -60,7 +61,7 @@ class SessionOpener:
                     self._addresses = (address, *(other for other in self._addresses if other != address))
                     return connection
                 except LinkBroken as broken:
-                    self._complain(address, str(broken))
+                    self._log_failure(address, str(broken))
                 except LinkRefused as refused:
                     log.error("scheduler %s refused the registration: %s", address, refused.message)
                     if refused.permanent:
@@ -69,11 +70,11 @@ class SessionOpener:
             if len(refusals) == len(self._addresses):
                 raise RegistrationRefused("; ".join(refusals))
 
-    def _complain(self, address: str, why: str) -> None:
-        """Warn once per reason: a scheduler that stays away would fill the log."""
-        level = logging.DEBUG if self._complaints.get(address) == why else logging.WARNING
-        self._complaints[address] = why
-        log.log(level, "scheduler %s: %s", address, why)
+    def _log_failure(self, address: str, reason: str) -> None:
+        """Warn once per reason: a scheduler that is away for long would fill the log."""
+        level = logging.DEBUG if self._failures.get(address) == reason else logging.WARNING
+        self._failures[address] = reason
+        log.log(level, "no session with scheduler %s: %s", address, reason)
 
     async def _dial(self, address: str) -> tuple[Link, Welcome]:
         """Dial one address.  Raises LinkBroken, LinkRefused."""
@@ -95,5 +96,7 @@ class SessionOpener:
     def _refuse_older(self, welcome: Welcome) -> None:
         if welcome.epoch < self.epoch_floor:
             raise LinkRefused(
-                "STALE_EPOCH", f"its epoch {welcome.epoch} is older than {self.epoch_floor}", permanent=False
+                "STALE_EPOCH",
+                f"the scheduler's epoch {welcome.epoch} is older than the last session's, {self.epoch_floor}",
+                permanent=False,
             )

@@ -1,4 +1,7 @@
-"""The session with a scheduler: opened, kept, and opened again when it breaks."""
+"""Keeps the session with a scheduler: opens it, and opens a new one when it breaks.
+
+A lost connection is handled in ``Session.run`` and ``Session._disconnected``; ``opener`` dials again.
+"""
 
 from __future__ import annotations
 
@@ -34,9 +37,9 @@ log = logging.getLogger(__name__)
 
 
 class Session:
-    """Keeps one session with a scheduler at any time: reads commands, writes reports and outputs, sends heartbeats.
+    """Keeps one session with a scheduler at a time: reads commands, sends reports, outputs and heartbeats.
 
-    ``run`` goes on for as long as the executor does and returns after ``leave``.
+    ``run`` lasts as long as the executor and returns after ``leave``.
     """
 
     def __init__(
@@ -66,7 +69,7 @@ class Session:
         self._last_ack_at = 0.0
         self._changed = asyncio.Event()
         self._leaving = False
-        self._parting = False  # Goodbye was sent
+        self._goodbye_sent = False
         self._left = asyncio.Event()
         self.control = ControlOutbox(self._heartbeat)
         self.text_source: TextSource | None = None  # once the engine is up
@@ -77,8 +80,8 @@ class Session:
 
     # --- for the rest of the executor -------------------------------------------------------------------
 
-    def touch(self) -> None:
-        """Have a heartbeat sent soon: the load changed."""
+    def load_changed(self) -> None:
+        """Have a heartbeat sent soon, because the load changed."""
         self._changed.set()
 
     @property
@@ -91,7 +94,7 @@ class Session:
         await self._connected.wait()
 
     async def leave(self, reason: str) -> None:
-        """Say Goodbye if a session is open, and have ``run`` return.  Takes at most twice ``leave_timeout_s``."""
+        """Send Goodbye if a session is open, and have ``run`` return.  Takes at most twice ``leave_timeout_s``."""
         self._leaving = True
         self.control.say_goodbye(reason)
         if self.connected:
@@ -99,11 +102,11 @@ class Session:
                 async with asyncio.timeout(2 * self._timings.leave_timeout_s):
                     await self._left.wait()
             except TimeoutError:
-                log.warning("the scheduler did not close the session after the goodbye in time")
+                log.warning("the scheduler did not close the session in time after Goodbye")
 
     def _heartbeat(self) -> Heartbeat:
         interval = self._welcome.heartbeat_interval_s if self._welcome else 1.0
-        return self._meter.heartbeat(self._attempts.last_handed_over, interval)
+        return self._meter.heartbeat(self._attempts.last_assign, interval)
 
     # --- sessions one after the other --------------------------------------------------------------------------------
 
@@ -116,7 +119,7 @@ class Session:
             except LinkBroken as broken:
                 log.warning("the session with the scheduler broke: %s", broken)
             except LinkRefused as refused:
-                # The executor was accepted once: one refused message is no reason to stop the engine.
+                # The scheduler accepted this executor before, so the engine keeps running and a new session is opened.
                 log.error("the scheduler ended the session: %s", refused.message)
                 await asyncio.sleep(self._timings.most_retry_s)
             finally:
@@ -125,7 +128,7 @@ class Session:
         self._left.set()
 
     def _disconnected(self) -> None:
-        """Let attempts run on until the scheduler's lease has ended: it may still want them."""
+        """Let attempts run on until the lease ends: until then a scheduler may keep them in a new session."""
         self._connected.clear()
         self._attempts.end_session()
         self.on_connection()
@@ -137,7 +140,7 @@ class Session:
 
     def _lease_over(self) -> None:
         self._opener.epoch_floor = 0
-        self._attempts.fence_all("the scheduler stayed away for longer than its lease")
+        self._attempts.fence_all("no scheduler was connected until the lease ended")
 
     # --- one session ------------------------------------------------------------------------------------------------
 
@@ -149,7 +152,7 @@ class Session:
             "control-reader": self._read_control(link),
             "outputs-writer": self._write_outputs(link),
             "outputs-reader": self._read_outputs(link),
-            "heartbeats": self._beat(welcome),
+            "heartbeats": self._send_heartbeats(welcome),
         }
         tasks = [asyncio.create_task(coroutine, name=name) for name, coroutine in work.items()]
         try:
@@ -173,10 +176,12 @@ class Session:
         self._opener.reset()
         self._attempts.begin_session(welcome.epoch, welcome.keep)
         self._resume_timer = loop.call_later(
-            welcome.lease_s, self._attempts.fence_unresumed, "it was kept, but its output was never asked for"
+            welcome.lease_s, self._attempts.fence_unresumed, "the scheduler kept the attempt but never resumed it"
         )
         if welcome.role is not self._identity.role:
-            log.warning("the scheduler gave this instance the role %s", welcome.role.value)
+            log.warning(
+                "role %s in force, set by the scheduler, instead of %s", welcome.role.value, self._identity.role.value
+            )
         self.control.restart()
         self._connected.set()
         self._observer.connected()
@@ -191,7 +196,7 @@ class Session:
                 return
 
     async def _part(self, link: Link) -> None:
-        self._parting = True
+        self._goodbye_sent = True
         try:
             async with asyncio.timeout(self._timings.leave_timeout_s):
                 await link.leave()
@@ -209,16 +214,16 @@ class Session:
 
     async def _read_control(self, link: Link) -> None:
         async for command in link.commands():
-            self._obey(command)
+            self._execute(command)
         await self._stream_over("control")
 
     async def _stream_over(self, name: str) -> None:
-        """Raise LinkBroken, but after Goodbye wait: the control writer ends the session then (within a time-out)."""
-        if self._parting:
+        """Raise LinkBroken; after Goodbye wait instead, until the control writer ends the session."""
+        if self._goodbye_sent:
             await asyncio.get_running_loop().create_future()
         raise LinkBroken(f"the scheduler closed the {name} stream")
 
-    def _obey(self, command: Command) -> None:
+    def _execute(self, command: Command) -> None:
         match command:
             case Assign():
                 self._attempts.assign(command)
@@ -239,22 +244,25 @@ class Session:
 
     def _upload_tokenizer(self, wanted: str) -> None:
         if self.text_source is None or self.text_source.hash != wanted:
-            log.warning("the scheduler asks for tokenizer %s, which is not this model's", wanted[:12])
+            log.warning("the scheduler asked for tokenizer %s, which is not this model's", wanted[:12])
             return
         self.control.want_tokenizer(self.text_source.chunks())
 
-    async def _beat(self, welcome: Welcome) -> None:
-        """Send a heartbeat every interval and soon after a change.  Raises LinkBroken when none is answered."""
+    async def _send_heartbeats(self, welcome: Welcome) -> None:
+        """Send a heartbeat every interval and soon after a change of load.
+
+        Raises LinkBroken if the scheduler acknowledges no heartbeat for the length of the lease.
+        """
         loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(min(self._timings.beat_gap_s, welcome.heartbeat_interval_s))
+            await asyncio.sleep(min(self._timings.heartbeat_gap_s, welcome.heartbeat_interval_s))
             try:
-                async with asyncio.timeout(welcome.heartbeat_interval_s - self._timings.beat_gap_s):
+                async with asyncio.timeout(welcome.heartbeat_interval_s - self._timings.heartbeat_gap_s):
                     await self._changed.wait()
             except TimeoutError:
                 pass
             self._changed.clear()
             silence = loop.time() - self._last_ack_at
             if silence > welcome.lease_s:
-                raise LinkBroken(f"no heartbeat was answered for {silence:.1f} s")
+                raise LinkBroken(f"the scheduler acknowledged no heartbeat for {silence:.1f} s")
             self.control.want_heartbeat()

@@ -1,4 +1,4 @@
-"""How long a session waits for what."""
+"""The time-outs and pauses of a session."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from dataclasses import dataclass
 class SessionTimings:
     """Waits of the session with a scheduler, in seconds."""
 
-    dial_timeout_s: float = 5.0  # to connect, register and be welcomed
+    dial_timeout_s: float = 5.0  # to connect, register and receive Welcome
     leave_timeout_s: float = 2.0  # for the scheduler to close after Goodbye
-    beat_gap_s: float = 0.05  # heartbeats after changes come at least this far apart
-    first_retry_s: float = 0.05
-    most_retry_s: float = 5.0
+    heartbeat_gap_s: float = 0.05  # least time between two heartbeats
+    first_retry_s: float = 0.05  # first pause before dialling again
+    most_retry_s: float = 5.0  # longest pause before dialling again
 
 
 DEFAULT_TIMINGS = SessionTimings()

@@ -1,1 +1,1 @@
-"""Token ids to text."""
+"""Makes text from token ids."""

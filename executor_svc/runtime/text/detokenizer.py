@@ -1,8 +1,8 @@
-"""Token ids to text, one token at a time, with stop strings over the whole output.
+"""Makes text from token ids, one token at a time, and finds stop strings in the whole output.
 
-Everything here is a function of the token sequence alone: not of how it was cut into steps, nor of where an earlier
-attempt broke off.  So a resumed request, primed with the tokens delivered before, goes on with the very text and the
-very stop that an uninterrupted run would have had.
+Text and stop depend on the token sequence alone, not on engine steps or on where an earlier attempt broke off.  A
+resumed request, primed with the delivered tokens, therefore has the same text and the same stop as an uninterrupted
+one.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from tokenizers.decoders import DecodeStream
 from executor_svc.runtime.messages.commands import TextOptions
 from executor_svc.runtime.text.stop_strings import StopStrings
 
-PENDING_LIMIT = 16  # tokens; a character takes at most four, so what is longer is not text in the making
+PENDING_LIMIT = 16  # tokens without text; a character takes at most four, so more are not an unfinished character
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StopMatch:
-    """A stop string that completed."""
+    """A stop string that was found."""
 
     stop: str
     consumed: int  # tokens fed, up to and including the one that completed the string
@@ -33,10 +33,10 @@ def special_token_ids(tokenizer: Tokenizer) -> frozenset[int]:
 
 
 class Detokenizer:
-    """One request's text.
+    """Makes the text of one request.
 
-    A character split over several tokens comes with the last of them.  Bytes that cannot be part of any character
-    become U+FFFD, as the tokenizer's own decode has it; an unfinished character at the very end of the output is left
+    A character that is split over several tokens appears with the last of them.  Bytes that cannot be part of any
+    character become U+FFFD, as in the tokenizer's own decode.  An unfinished character at the end of the output is left
     out, as engines do.
     """
 
@@ -65,8 +65,8 @@ class Detokenizer:
         )
         self._min_tokens = options.min_tokens
         self._count = 0  # tokens fed
-        self._ready: list[str] = []  # certain text nobody took yet
-        self._surplus = 0  # code points delivered before that this detokenizer has yet to reach
+        self._ready: list[str] = []  # certain text that ``take`` has not returned yet
+        self._surplus = 0  # code points still to be dropped, because an earlier attempt delivered them
         self.certain_length = 0  # code points that became certain so far, taken or not
 
     def feed(self, token_ids: Iterable[int]) -> StopMatch | None:
@@ -102,7 +102,7 @@ class Detokenizer:
         return self._start_over() if len(pending) >= PENDING_LIMIT else None
 
     def _start_over(self) -> str:
-        """Take the pending tokens for what they are, and decode what follows on its own."""
+        """Decode the pending tokens as they are, and later tokens without them."""
         text: str = self._tokenizer.decode(self._pending, skip_special_tokens=self._skip_special)
         self._pending.clear()
         self._stream = DecodeStream(skip_special_tokens=self._skip_special)
@@ -125,8 +125,8 @@ class Detokenizer:
     def prime(self, token_ids: Sequence[int], text_length: int | None = None) -> StopMatch | None:
         """Feed tokens whose text was delivered before.
 
-        Their first ``text_length`` code points were delivered, or all that is certain; they are not given again.
-        Return the stop string found, if any: then the output was complete already.
+        ``text_length``: how many code points were delivered; None for all text that is certain.  ``take`` does not
+        return them again.  Return the stop string found, if any: then the output was complete already.
         """
         match = self.feed(token_ids)
         text = self.take()
@@ -138,5 +138,5 @@ class Detokenizer:
         return match
 
     def finish(self) -> str:
-        """Return the text held back for a stop string that did not come.  Call ``take`` first."""
+        """Return the text that was held back because it could begin a stop string.  Call ``take`` first."""
         return self._without_surplus("" if self._stops is None else self._stops.release())

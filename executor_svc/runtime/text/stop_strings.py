@@ -1,4 +1,4 @@
-"""Finds stop strings in text that arrives piece by piece, and holds back only what may still become one."""
+"""Finds stop strings in text that arrives in pieces, and holds back only text that may become a stop string."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _failure_links(pattern: str) -> list[int]:
 
 
 class StopStrings:
-    """Watches for the first stop string that completes; of several that complete together, the longest.
+    """Finds the first stop string that completes; of several that end at the same character, the longest.
 
     The result depends on the text alone, not on how it was cut into pieces.  Cost: one step per character and string,
     and nothing for a piece without any stop string's first character.
@@ -37,9 +37,9 @@ class StopStrings:
         self._include = include_in_output
 
     def push(self, text: str, *, armed: bool) -> tuple[str, str | None]:
-        """Add text.  Return the text that is certain now, and the stop string that completed.
+        """Add text.  Return the text that is certain now, and the stop string that completed, if any.
 
-        ``armed``: whether a match that ends here counts.
+        ``armed``: whether a stop string that ends in this text counts.
         """
         if not self._longest and self._firsts.isdisjoint(text):
             return text, None
@@ -78,6 +78,6 @@ class StopStrings:
         return whole[: end if self._include else end - len(completed)]
 
     def release(self) -> str:
-        """Return the text held back: there will be no more."""
+        """Return the text that was held back.  Call at the end of the output."""
         held, self._held = self._held, ""
         return held

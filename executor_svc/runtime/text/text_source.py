@@ -1,4 +1,4 @@
-"""The model's tokenizer as the executor holds it: makes detokenizers, and travels to the scheduler in chunks."""
+"""The model's tokenizer: makes detokenizers, and is sent to the scheduler in chunks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CHUNK_BYTES = 1024 * 1024
 class TextSource:
     """The model's tokenizer.
 
-    Loading takes a second or so for the largest tokenizers: make it off the event loop.  Raises ModelError.
+    Construction takes a second or so for the largest tokenizers: do it in a thread.  Raises ModelError.
     """
 
     def __init__(self, files: TokenizerFiles) -> None:

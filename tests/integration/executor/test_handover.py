@@ -132,4 +132,4 @@ async def test_an_embedding_executor_generates_for_nobody() -> None:
         await session.ready()
         session.assign(1)
         [rejected] = await session.until(lambda: session.about("rejected", 1))
-        assert "started to embed" in rejected.message
+        assert "role embedding" in rejected.message

@@ -136,7 +136,7 @@ class PdExecutor(ModelledExecutor):
         assert order.handoff is not None
         name = order.handoff.params.decode()
         if self.alters:
-            message = "the handoff was changed on its way"
+            message = "the handoff was changed, or has no seal"
             end = AttemptEnd(attempt_number=number, cause=EndCause.FAILED, message=message, kv_unclaimed=True)
         elif self.pd.reachable(name):
             # Blocks that are not there any more are another prompt's by now, and nothing says so.

@@ -284,7 +284,7 @@ async def test_handoffs_that_change_on_their_way_put_the_pair_out_of_use_and_not
         await world.advance(1.9)
         assert all(reader.token_ids == expected(20) for reader in readers)
         assert all(reader.live.placements[-1].decision.phase is Phase.HYBRID for reader in readers)
-        assert any("changed on its way" in reason for reason in readers[0].live.placements[-1].decision.reasons)
+        assert any("handoff was changed" in reason for reason in readers[0].live.placements[-1].decision.reasons)
         world.assert_all_room_is_free()
         d.alters = False
         await world.advance(10)

@@ -30,12 +30,12 @@ def test_without_a_prompt_only_the_parameters_are_checked() -> None:
 @pytest.mark.parametrize("change", [{"port": 8}, {"blocks": [[1, 2], [4]]}, {"more": 1}, {SEAL: None}, {SEAL: "a:b"}])
 @pytest.mark.parametrize("prompt", [PROMPT, None])
 def test_a_change_on_the_way_is_noticed(change: dict[str, JsonValue], prompt: list[int] | None) -> None:
-    with pytest.raises(EngineError, match="changed on its way"):
+    with pytest.raises(EngineError, match="handoff was changed"):
         opened({**sealed(PARAMS, PROMPT, None), **change}, prompt)
 
 
 def test_parameters_that_were_never_sealed_are_none_of_ours() -> None:
-    with pytest.raises(EngineError, match="none of ours"):
+    with pytest.raises(EngineError, match="has no seal"):
         opened(PARAMS, PROMPT)
 
 

@@ -53,7 +53,7 @@ def test_one_of_another_recipe_is_made_anew(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("quick")
 def test_somebody_elses_directory_is_refused_and_untouched(tmp_path: Path) -> None:
     (tmp_path / "precious.txt").write_text("mine")
-    with pytest.raises(FileExistsError, match="something else"):
+    with pytest.raises(FileExistsError, match="not a tiny model"):
         make_tiny_model(tmp_path)
     assert contents(tmp_path) == {"precious.txt": b"mine"}
 

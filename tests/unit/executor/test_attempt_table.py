@@ -256,12 +256,12 @@ async def test_lines_from_outside_an_attempts_task_say_what_they_are_about(caplo
         )
         bench.attempts.fence_all("the test is over")
         bench.attempts.resume(AttemptId(EPOCH, 77), 0)
-    said_of = {record.message.split(": ")[0]: vars(record).get("about_attempt") for record in caplog.records}
-    assert said_of["attempt 3/2 rejected"] == ("3/2", "request-2", TRACEPARENT)
-    assert said_of["attempt 3/1 cannot be resumed"] == ("3/1", "request-1", TRACEPARENT)
-    assert said_of["attempt 3/9 rejected"] == ("3/9", "odd", TRACEPARENT)
-    assert said_of["attempt 3/1 aborted and forgotten"] == ("3/1", "request-1", TRACEPARENT)
-    assert said_of["resume"] == ("3/77", "", "")
+    about = {record.message.split(": ")[0]: vars(record).get("about_attempt") for record in caplog.records}
+    assert about["attempt 3/2 rejected"] == ("3/2", "request-2", TRACEPARENT)
+    assert about["attempt 3/1 cannot be resumed"] == ("3/1", "request-1", TRACEPARENT)
+    assert about["attempt 3/9 rejected"] == ("3/9", "odd", TRACEPARENT)
+    assert about["attempt 3/1 aborted and forgotten"] == ("3/1", "request-1", TRACEPARENT)
+    assert about["attempt 3/77 cannot be resumed"] == ("3/77", "", "")
 
 
 async def test_an_assign_that_makes_no_sense_ends_as_invalid() -> None:
@@ -270,7 +270,7 @@ async def test_an_assign_that_makes_no_sense_ends_as_invalid() -> None:
         bench.attempts.refuse_invalid(InvalidAssign(number=4, attempt=attempt, field_name="sampling.n", message="one"))
         ended = await bench.ended(9)
         assert (ended.cause, ended.field_name) == (EndCause.INVALID, "sampling.n")
-        assert bench.attempts.last_handed_over == 4
+        assert bench.attempts.last_assign == 4
 
 
 # --- what is remembered ---------------------------------------------------------------------------------------------
@@ -279,8 +279,8 @@ async def test_an_assign_that_makes_no_sense_ends_as_invalid() -> None:
 async def test_the_load_includes_every_assign_it_says_it_includes() -> None:
     async with workbench() as bench:
         number = bench.assign(Sampling(temperature=0, max_tokens=4000, ignore_eos=True))
-        assert bench.attempts.last_handed_over == 0
-        while bench.attempts.last_handed_over < number:
+        assert bench.attempts.last_assign == 0
+        while bench.attempts.last_assign < number:
             await asyncio.sleep(0)
         assert bench.engine.load().unfinished == 1
 
@@ -418,7 +418,7 @@ async def test_assign_numbers_go_on_where_something_was_kept_and_start_anew_wher
         await bench.ended(number)
         bench.attempts.end_session()
         bench.begin(keep=[AttemptId(EPOCH, number)])
-        assert bench.attempts.last_handed_over == 1
+        assert bench.attempts.last_assign == 1
         bench.attempts.end_session()
         bench.begin(keep=[])
-        assert bench.attempts.last_handed_over == 0
+        assert bench.attempts.last_assign == 0

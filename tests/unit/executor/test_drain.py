@@ -227,7 +227,7 @@ async def test_it_stays_until_the_kv_it_left_for_others_is_fetched() -> None:
         ended = await left_behind(made, link)
         leaving = asyncio.create_task(made.drain.leave("SIGTERM"))
         await link.heard(DrainRequested)
-        await asyncio.sleep(5 * drain_module.LOOK_S)
+        await asyncio.sleep(5 * drain_module.KV_POLL_S)
         assert not leaving.done()
         assert ended.kv_transfer_params is not None
         assert await made.bench.engine.release_kv(ended.kv_transfer_params)

@@ -36,7 +36,7 @@ class Releaser(SimulatedEngine):
 
 async def answers_of(releases: KvReleases, answers: list[KvReleased], *numbers: int) -> list[KvReleased]:
     for number in numbers:
-        releases.ask(ReleaseKv(number=number, kv_transfer_params={"of": number}))
+        releases.release(ReleaseKv(number=number, kv_transfer_params={"of": number}))
     async with asyncio.timeout(5):
         while len(answers) < len(numbers):
             await asyncio.sleep(0)
@@ -63,7 +63,7 @@ async def test_the_answer_says_how_it_went(outcome: bool | Exception, released: 
 
 
 async def test_an_engine_that_does_not_answer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kv_releases, "RELEASE_WITHIN_S", 0.01)
+    monkeypatch.setattr(kv_releases, "RELEASE_TIMEOUT_S", 0.01)
     answers: list[KvReleased] = []
     releases = KvReleases(answers.append)
     releases.serve(Releaser(None))
@@ -78,12 +78,12 @@ async def test_before_the_engine_is_up_the_answer_is_no() -> None:
 
 
 async def test_beyond_the_bound_the_answer_is_no(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kv_releases, "MOST_AT_ONCE", 3)
+    monkeypatch.setattr(kv_releases, "MAX_CONCURRENT", 3)
     answers: list[KvReleased] = []
     releases = KvReleases(answers.append)
     releases.serve(Releaser(None))
     for number in range(5):
-        releases.ask(ReleaseKv(number=number, kv_transfer_params={}))
+        releases.release(ReleaseKv(number=number, kv_transfer_params={}))
     assert [answer.number for answer in answers] == [3, 4]
     await releases.stop()
 
@@ -92,7 +92,7 @@ async def test_a_new_session_gets_no_answers_to_questions_of_an_old_one() -> Non
     answers: list[KvReleased] = []
     releases = KvReleases(answers.append)
     releases.serve(Releaser(None))
-    releases.ask(ReleaseKv(number=1, kv_transfer_params={}))
+    releases.release(ReleaseKv(number=1, kv_transfer_params={}))
     await asyncio.sleep(0)
     releases.forget()
     await releases.stop()

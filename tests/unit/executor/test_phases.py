@@ -183,7 +183,7 @@ async def test_a_handoff_of_another_prompt_fails(split: Split) -> None:
         prompt_token_ids=PROMPT[1:], phase=Phase.DECODING, kv_transfer_params=params, kv_lease_s=LEASE_S
     )
     ended = await split.decode.ended(number)
-    assert (ended.cause, ended.message) == (EndCause.FAILED, "the handoff is that of another prompt")
+    assert (ended.cause, ended.message) == (EndCause.FAILED, "the handoff belongs to another prompt")
 
 
 async def test_a_cancelled_prefill_leg_leaves_nothing_behind(split: Split) -> None:
@@ -290,4 +290,4 @@ async def test_an_engine_without_a_connector_takes_no_leg(more: dict[str, Any]) 
 async def test_an_embedding_instance_generates_for_nobody() -> None:
     async with workbench(generates=False) as bench:
         rejected: Rejected = await bench.until(Rejected, bench.assign())
-        assert "started to embed" in rejected.message
+        assert "role embedding" in rejected.message

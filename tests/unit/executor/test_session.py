@@ -34,7 +34,7 @@ from executor_svc.runtime.session.timings import SessionTimings
 from tests.unit.executor.memory_link import MemoryDialer, MemoryLink, UnreachableLink
 from tests.unit.executor.workbench import EPOCH, PROMPT, Workbench, workbench
 
-TIMINGS = SessionTimings(first_retry_s=0.001, most_retry_s=0.002, beat_gap_s=0.001)
+TIMINGS = SessionTimings(first_retry_s=0.001, most_retry_s=0.002, heartbeat_gap_s=0.001)
 ENDLESS = Sampling(temperature=0, max_tokens=4000, ignore_eos=True)
 
 

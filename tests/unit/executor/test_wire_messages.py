@@ -114,7 +114,7 @@ def test_a_role_of_a_later_version_is_general() -> None:
 
 @pytest.mark.parametrize("field", ["lease", "heartbeat_interval"])
 def test_a_lease_nobody_could_keep_is_refused(field: str) -> None:
-    with pytest.raises(ValueError, match="grants no lease"):
+    with pytest.raises(ValueError, match="has no lease"):
         welcome_from_wire(welcome(**{field: Duration()}))
 
 

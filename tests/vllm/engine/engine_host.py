@@ -9,12 +9,12 @@ import asyncio
 import sys
 
 from executor_svc.engine.common_settings import ModelSettings
-from executor_svc.engine.vllm.lifeline import hang_on_executor_if_spawned
+from executor_svc.engine.vllm.lifeline import watch_executor_if_spawned
 from executor_svc.engine.vllm.settings import VllmSettings
 from executor_svc.engine.vllm.starting import VllmEngineFactory
 from executor_svc.runtime.engine_port import EngineRequest, EngineState, Sampling
 
-hang_on_executor_if_spawned()
+watch_executor_if_spawned()
 
 SETTINGS = VllmSettings(dtype="float32", enforce_eager=True, max_model_len=1024, kv_cache_bytes=64 << 20, cpu_cores="0")
 

@@ -23,8 +23,8 @@ async def test_it_is_refused_and_the_request_completes_whole(fleet: PdFleet) -> 
         assert each.decisions[0].prefill_instance_id
         assert each.decisions[1].phase is Phase.HYBRID
         (why,) = await fleet.history(each.request_id, "requeued")
-        assert "the handoff was changed on its way" in why
-        assert any("runs whole" in reason and "changed on its way" in reason for reason in each.decisions[1].reasons)
+        assert "the handoff was changed" in why
+        assert any("runs whole" in reason and "handoff was changed" in reason for reason in each.decisions[1].reasons)
     assert await fleet.fallbacks() >= fallbacks + ALTERED
     await fleet.nothing_held()
     await fleet.check(prompts, done)

@@ -1,6 +1,7 @@
-"""KV connectors of vLLM that the executor can start an engine with, by name.
+"""Chooses the KV connector of an engine by its configured name.
 
-Another one is a file beside ``nixl.py``, an entry in ``CONNECTORS`` and its name in ``common_settings.KV_CONNECTORS``.
+To add a connector, add a file beside ``nixl.py``, an entry in ``CONNECTORS``, and its name to
+``common_settings.KV_CONNECTORS``.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ CONNECTORS: dict[str, KvConnector] = {connector.name: connector for connector in
 
 
 def connector_named(name: str) -> KvConnector:
-    """Return a connector by vLLM's name for it.  Raises ValueError with the names there are."""
+    """Return the connector that vLLM calls ``name``.  Raises ValueError that lists the known names."""
     connector = CONNECTORS.get(name)
     if connector is None:
         raise ValueError(f"unknown KV connector {name!r}; there are: {', '.join(sorted(CONNECTORS))}")
@@ -21,5 +22,5 @@ def connector_named(name: str) -> KvConnector:
 
 
 def configured_connector(settings: KvTransferSettings) -> KvConnector | None:
-    """Return the connector that an operator configured; None where the engine cannot hand over."""
+    """Return the configured connector; None if the engine transfers no KV."""
     return connector_named(settings.connector) if settings.connector else None

@@ -1,4 +1,4 @@
-"""What the executor has to know of one of vLLM's KV connectors.  Plain data: vLLM is not imported here."""
+"""The port to one of vLLM's KV connectors, as plain data: vLLM is not imported here."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from executor_svc.runtime.engine_port import JsonValue
 
 
 class UnusableParams(Exception):
-    """Transfer parameters that would bring the connector down; the message is the end of a sentence."""
+    """Transfer parameters that would crash the connector.  The message continues a sentence: "the handoff ..."."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -19,7 +19,7 @@ class KvLayout:
     """The properties of an engine that decide whether another one can read its KV."""
 
     engine_version: str
-    model: str  # as the engine was given it: a directory
+    model: str  # directory, as the engine's configuration names it
     weights: str  # fingerprint of the model's files
     dtype: str
     cache_dtype: str
@@ -33,12 +33,12 @@ class KvLayout:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pull:
-    """A prompt's KV to be fetched."""
+    """A prompt's KV that is to be fetched."""
 
-    params: Mapping[str, JsonValue]  # what the engine is given
-    peer: str  # the engine it is fetched from
+    params: Mapping[str, JsonValue]  # kv_transfer_params for vLLM
+    peer: str  # id of the engine that keeps the KV
     tokens: int  # prompt tokens whose KV is here after the pull, cached ones included
-    cached_tokens: int | None  # prompt tokens that the other engine found in its prefix cache, if it says
+    cached_tokens: int | None  # prompt tokens that the other engine found in its prefix cache; None if unknown
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,9 +46,9 @@ class TransferCounts:
     """The increments of the engine's counters from one report of the connector."""
 
     pulls: int = 0
-    failed: int = 0  # pulls that came to nothing, the first contact with a peer included
-    unnoticed: int = 0  # notices that did not reach their peer
-    expired: int = 0  # prompts that were kept and not fetched in time
+    failed: int = 0  # pulls that failed, and failed first contacts with a peer
+    notices_failed: int = 0  # notices that did not reach their peer
+    expired: int = 0  # prompts whose KV was kept and not fetched in time
 
 
 class KvConnector(Protocol):
@@ -57,7 +57,7 @@ class KvConnector(Protocol):
     name: str
 
     def refuse_missing(self) -> None:
-        """Raise ModelError saying what to install, if the connector's library is not there."""
+        """Raise ModelError that says what to install, if the connector's library is missing."""
         ...
 
     def config(self, settings: KvTransferSettings, device: str) -> dict[str, Any]:
@@ -65,32 +65,32 @@ class KvConnector(Protocol):
         ...
 
     def environment(self, settings: KvTransferSettings, port: int) -> dict[str, str]:
-        """Return variables to be set before vLLM starts; ``port`` is the side channel's."""
+        """Return environment variables to set before vLLM starts.  ``port``: the side channel's."""
         ...
 
     def compatibility_key(self, layout: KvLayout, settings: KvTransferSettings) -> str:
-        """Return a key that is equal for engines that can hand over to each other."""
+        """Return a key that is equal for engines that can fetch KV from each other."""
         ...
 
     def prefill_params(self) -> dict[str, JsonValue]:
-        """Return transfer parameters of a request whose KV is kept for another engine."""
+        """Return transfer parameters for a prefill, whose KV is kept for another engine."""
         ...
 
     def check(self, params: Mapping[str, JsonValue]) -> None:
-        """Raise UnusableParams for parameters that would bring the engine down."""
+        """Raise UnusableParams for parameters that would crash the engine."""
         ...
 
     def pull(self, params: Mapping[str, JsonValue], prompt_tokens: int, block_size: int) -> Pull:
-        """Return what fetching a prompt by these parameters comes to.
+        """Return the pull of a prompt of ``prompt_tokens`` tokens by these parameters.
 
         Raises UnusableParams as ``check`` does, and for parameters of a shorter prompt.
         """
         ...
 
     def peer(self, params: Mapping[str, JsonValue]) -> str:
-        """Return the engine that keeps the KV, by a name that is the same in all of its handoffs."""
+        """Return the id of the engine that keeps the KV; the same in all of its handoffs."""
         ...
 
     def counts(self, report: Mapping[str, Any]) -> TransferCounts:
-        """Read a report of the connector's statistics as vLLM passes it on."""
+        """Return the counts in a report of the connector's statistics, as vLLM passes it on."""
         ...

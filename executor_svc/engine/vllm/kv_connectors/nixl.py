@@ -1,11 +1,12 @@
-"""NIXL: the decode engine reads the prompt's KV out of the prefill engine's memory, by RDMA where there is any.
+"""NIXL: the decode engine reads the prompt's KV from the prefill engine's memory, with RDMA where it is available.
 
-Every engine is ``kv_both``: an instance's role may change while it runs.  vLLM 0.26 to 0.32 call that deprecated in
-favour of naming one role per engine, and take it.
+Every engine gets the vLLM role ``kv_both``, because an instance's role may change while it runs.  vLLM 0.26 to 0.32
+accept ``kv_both`` with a deprecation warning.
 
-The prefill engine keeps a prompt's blocks for the lease, renewed by the decode engine for as long as the request waits
-there.  Blocks read after that may hold another prompt: nothing notices.  Hence the margin with which the executor
-refuses a decode leg, and the seal around the parameters (``handoff``).
+The prefill engine keeps a prompt's blocks for the length of the lease, which the decode engine renews while the request
+waits there.  Blocks that are read after the lease may hold another prompt's KV, and no error shows it.  Therefore the
+executor refuses a decode leg shortly before the lease ends (``runtime.attempts.admission``), and seals the parameters
+(``engine.handoff``).
 """
 
 from __future__ import annotations
@@ -22,24 +23,27 @@ from executor_svc.runtime.engine_port import JsonValue, ModelError
 
 LEAST_LEASE_S = 2
 _CACHED = "remote_prefill_cached_tokens"  # vLLM 0.32
-_FAILURES = ("num_failed_transfers", "num_failed_handshakes")  # the latter in vLLM 0.32
+_FAILURES = ("num_failed_transfers", "num_failed_handshakes")  # the second one exists in vLLM 0.32
 
 
 class NixlConnector:
-    """NIXL as one of the connectors that can be configured.  Implements ``KvConnector``."""
+    """The port to vLLM's NixlConnector.  Implements ``KvConnector``."""
 
     name = "NixlConnector"
 
     def refuse_missing(self) -> None:
-        """Raise ModelError saying what to install, if NIXL is not there."""
+        """Raise ModelError that says what to install, if NIXL is missing."""
         if importlib.util.find_spec("nixl") is None:
             raise ModelError(
                 "kv_transfer.connector NixlConnector needs NIXL, which is not installed: on a host with GPUs install "
-                "'sage-control-plane[nixl]'; elsewhere 'make setup-vllm' does"
+                "'sage-control-plane[nixl]'; elsewhere run 'make setup-vllm'"
             )
 
     def config(self, settings: KvTransferSettings, device: str) -> dict[str, Any]:
-        """Return the arguments of vLLM's KVTransferConfig.  Raises ModelError for a lease NIXL cannot keep."""
+        """Return the arguments of vLLM's KVTransferConfig.
+
+        Raises ModelError for a lease that NIXL does not support.
+        """
         lease_s = settings.lease_s
         if lease_s < LEAST_LEASE_S or lease_s != int(lease_s):
             raise ModelError(
@@ -54,7 +58,7 @@ class NixlConnector:
         }
 
     def environment(self, settings: KvTransferSettings, port: int) -> dict[str, str]:
-        """Return the side channel's address, and whether NIXL keeps its threads."""
+        """Return variables with the side channel's address and with whether NIXL keeps its threads."""
         return {
             "VLLM_NIXL_SIDE_CHANNEL_HOST": settings.side_channel_host,
             "VLLM_NIXL_SIDE_CHANNEL_PORT": str(port),
@@ -62,10 +66,10 @@ class NixlConnector:
         }
 
     def compatibility_key(self, layout: KvLayout, settings: KvTransferSettings) -> str:
-        """Return a key over all that must be equal for a handoff.
+        """Return a key over everything that must be equal for a handoff.
 
-        NIXL itself compares versions, model, types and heads when two engines meet.  Block size and the degree of
-        parallelism are in the key because mixing them is what its users report as slow or broken.
+        NIXL itself compares versions, model, types and heads when two engines connect.  The key also has block size and
+        parallelism, because NIXL's users report mixed values as slow or broken.
         """
         factors = [
             layout.model,
@@ -84,7 +88,7 @@ class NixlConnector:
         return f"{self.name}/vllm-{layout.engine_version}/{digest[:16]}"
 
     def prefill_params(self) -> dict[str, JsonValue]:
-        """Return parameters that have NIXL keep the prompt's KV."""
+        """Return parameters that make NIXL keep the prompt's KV."""
         return {
             "do_remote_decode": True,
             "do_remote_prefill": False,
@@ -97,7 +101,7 @@ class NixlConnector:
     def check(self, params: Mapping[str, JsonValue]) -> None:
         """Raise UnusableParams unless these are the parameters of a finished prefill."""
         if params.get("do_remote_prefill") is not True or params.get("do_remote_decode"):
-            raise UnusableParams("is none of a prefill leg")
+            raise UnusableParams("does not come from a prefill leg")
         for name, kind in (
             ("remote_engine_id", str),
             ("remote_request_id", str),
@@ -110,7 +114,7 @@ class NixlConnector:
         _blocks(params.get("remote_block_ids"))
 
     def pull(self, params: Mapping[str, JsonValue], prompt_tokens: int, block_size: int) -> Pull:
-        """Return what fetching a prompt comes to.  Raises UnusableParams; also for too few blocks."""
+        """Return the pull of a prompt.  Raises UnusableParams, also for too few blocks."""
         self.check(params)
         blocks = _blocks(params.get("remote_block_ids"))
         computed = params.get("remote_num_tokens")
@@ -119,7 +123,7 @@ class NixlConnector:
         if blocks < -(-tokens // block_size):
             raise UnusableParams(f"has {blocks} blocks of {block_size} tokens for a prompt of {prompt_tokens} tokens")
         return Pull(
-            # Without it vLLM says how much of the prompt was really fetched.
+            # Without this parameter vLLM reports how much of the prompt was really fetched.
             params={name: value for name, value in params.items() if name != _CACHED},
             peer=self.peer(params),
             tokens=tokens,
@@ -135,7 +139,7 @@ class NixlConnector:
         return TransferCounts(
             pulls=len(report.get("transfer_duration", ())),
             failed=sum(len(report.get(name, ())) for name in _FAILURES),
-            unnoticed=len(report.get("num_failed_notifications", ())),
+            notices_failed=len(report.get("num_failed_notifications", ())),
             expired=len(report.get("num_kv_expired_reqs", ())),
         )
 

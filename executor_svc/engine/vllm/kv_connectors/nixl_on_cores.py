@@ -1,15 +1,15 @@
-"""NIXL in an engine that is bound to CPU cores: it keeps to them, and leaves them to the engine.
+"""Switches NIXL's threads off in an engine that is bound to CPU cores, so that they take no time from the engine.
 
-vLLM's connector (0.26 to 0.32) does two things on the CPU that suit machines with cores to spare.  It moves the thread
-that computes to the last core of each NUMA node, which may be another engine's.  And NIXL polls on a thread of its own
-without a pause, beside the computing, on the same cores.  Without that thread the engine makes NIXL's progress itself,
-in each of its steps.  Measured with two engines on a core each: 2,000 prompt tokens take 0.23 s without the thread and
-0.49 s with it, their handoff 13 ms and 31 ms to the first token.
+NIXL polls without a pause in a thread of its own, on the same cores that compute.  Without that thread the engine makes
+NIXL's progress in each of its steps.  Measured with two engines on one core each: 2,000 prompt tokens take 0.23 s
+without the thread and 0.49 s with it; their handoff takes 13 ms and 31 ms to the first token.  (vLLM's connector, 0.26
+to 0.32, also moves the computing thread to the last core of each NUMA node, which may be another engine's;
+``worker_extension`` moves it back.)
 
-Between hosts without RDMA a pull may have to wait for the other engine's step: an operator who names ``num_threads``
-among the connector's ``extra`` keeps the threads.
+Between hosts without RDMA a pull without these threads may have to wait for the other engine's step.  An operator keeps
+the threads by setting ``num_threads`` in the connector's ``extra``.
 
-Runs in vLLM's worker processes, before they make their connector (``worker_extension``).
+``worker_extension`` calls this module in vLLM's worker processes, before they make their connector.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import importlib
 import os
 from typing import Any
 
-THREADS_VARIABLE = "SAGE_NIXL_THREADS"  # "own": NIXL keeps its threads, "none": it has none where cores are bound
+THREADS_VARIABLE = "SAGE_NIXL_THREADS"  # "own": NIXL keeps its threads; "none": no threads if cores are bound
 
 
 def wanted() -> bool:
@@ -27,7 +27,7 @@ def wanted() -> bool:
 
 
 def without_threads() -> None:
-    """Have NIXL agents that are made from now on start no threads."""
+    """Make every NIXL agent that is created from now on start no threads."""
     os.environ.setdefault("UCX_RCACHE_MAX_UNRELEASED", "1024")  # as vLLM does before it imports NIXL
     api = importlib.import_module("nixl._api")
     config: Any = api.nixl_agent_config

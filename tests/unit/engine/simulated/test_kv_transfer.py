@@ -400,7 +400,7 @@ async def test_altered_parameters_are_noticed() -> None:
         stream = ends.decode.start(tokens(1), LONG_PROMPT, kv_transfer_params=params)
         await ends.decode.finish(stream)
         assert isinstance(stream.error, EngineError)
-        with pytest.raises(EngineError, match="changed on its way"):
+        with pytest.raises(EngineError, match="handoff was changed"):
             await ends.decode.engine.release_kv(params)
 
 

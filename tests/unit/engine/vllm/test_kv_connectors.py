@@ -203,7 +203,7 @@ def test_statistics_become_counts() -> None:
             "bytes_transferred": [5],
         }
     )
-    assert (counts.pulls, counts.failed, counts.unnoticed, counts.expired) == (2, 3, 1, 1)
+    assert (counts.pulls, counts.failed, counts.notices_failed, counts.expired) == (2, 3, 1, 1)
     assert NIXL.counts({}) == NIXL.counts({"transfer_duration": []})
 
 

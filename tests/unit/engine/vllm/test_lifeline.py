@@ -15,9 +15,7 @@ import pytest
 from executor_svc.engine.vllm.lifeline import EXECUTOR_VARIABLE, announce_executor, start_time
 
 SLEEPER = "import time; time.sleep(600)"
-WORKER = (
-    f"from executor_svc.engine.vllm import lifeline; lifeline.hang_on_executor(); print('up', flush=True); {SLEEPER}"
-)
+WORKER = f"from executor_svc.engine.vllm import lifeline; lifeline.watch_executor(); print('up', flush=True); {SLEEPER}"
 
 
 def parent_of(program: str) -> str:

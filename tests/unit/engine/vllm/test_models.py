@@ -172,7 +172,7 @@ def test_a_download_shows_how_far_it_is(
     seen: list[float | None] = []
     (tmp_path / "abc.incomplete").write_bytes(b"x" * 25)
     (tmp_path / "of-an-older-revision").write_bytes(b"x" * 1000)
-    with models._Watch(tmp_path, [File()], lambda fraction, text: seen.append(fraction)):
+    with models._DownloadProgress(tmp_path, [File()], lambda fraction, text: seen.append(fraction)):
         while not seen:
             pass
     assert seen[0] == 0.25

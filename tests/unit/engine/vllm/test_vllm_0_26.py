@@ -263,7 +263,7 @@ KEPT: dict[str, Any] = {
 @pytest.fixture
 async def connected(vllm: RecordedVllm, model_path: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[VllmEngine]:
     monkeypatch.setattr(NixlConnector, "refuse_missing", lambda self: None)
-    monkeypatch.setattr(kv_release, "MEETING_PAUSES_S", (0.0, 0.0))
+    monkeypatch.setattr(kv_release, "HANDSHAKE_PAUSES_S", (0.0, 0.0))
     engine = await VllmEngineFactory(ModelSettings(model=model_path), CONNECTED).start(lambda *report: None)
     vllm.calls.clear()
     yield engine

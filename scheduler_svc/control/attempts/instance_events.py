@@ -12,6 +12,10 @@ class InstanceListener(Protocol):
         """Note that an attempt failed, or was rejected, and that its instance is to blame."""
         ...
 
+    def drains(self, instance_id: str) -> None:
+        """Note that the instance's executor rejected an attempt because it drains."""
+        ...
+
     def attempt_succeeded(self, instance_id: str) -> None:
         """Note that an attempt finished."""
         ...
@@ -35,6 +39,11 @@ class InstanceEvents:
         """Report that an attempt failed and that its instance is to blame."""
         for listener in self._listeners:
             listener.attempt_failed(instance_id, message)
+
+    def drains(self, instance_id: str) -> None:
+        """Tell that the instance's executor rejected an attempt because it drains."""
+        for listener in self._listeners:
+            listener.drains(instance_id)
 
     def attempt_succeeded(self, instance_id: str) -> None:
         """Report that an attempt finished."""

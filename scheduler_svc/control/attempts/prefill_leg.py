@@ -8,7 +8,6 @@ from typing import Protocol
 from scheduler_svc.control.attempts.attempt import Attempt
 from scheduler_svc.control.attempts.attempt_listener import Loss
 from scheduler_svc.control.attempts.handoff import Handoff
-from scheduler_svc.control.attempts.request_attempt import DRAINING
 from scheduler_svc.control.attempts.request_runner import RequestRunner
 from scheduler_svc.control.requests.live_request import LiveRequest
 from scheduler_svc.control.requests.observer import FailoverCause
@@ -88,10 +87,10 @@ class PrefillLeg:
         """Drop the leg's token: it is no part of the output."""
 
     def rejected(self, reason: str, message: str, *, counted: bool) -> None:
-        """Have the decode instance compute the prompt, and count a failure of the prefill instance."""
+        """Have the decode instance compute the prompt."""
         instance_id = self.handoff.prefill_instance
-        if counted and reason != DRAINING:
-            self._runner.events.attempt_failed(instance_id, f"rejected: {reason}")
+        if counted:
+            self._runner.note_rejection(instance_id, reason)
         self.lost(
             Loss(
                 why=f"{instance_id} rejected it: {reason} {message}".rstrip(),

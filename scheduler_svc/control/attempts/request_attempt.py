@@ -19,9 +19,6 @@ from scheduler_svc.domain.errors import DeadlineExceeded, FieldViolation, Genera
 
 log = logging.getLogger(__name__)
 
-DRAINING = "draining"
-"""The reason that a draining executor gives for rejecting an attempt that was sent before the drain was known."""
-
 
 class RequestAttempt:
     """Implements AttemptListener for an attempt that runs a whole request.
@@ -88,11 +85,10 @@ class RequestAttempt:
         live.changed()
 
     def rejected(self, reason: str, message: str, *, counted: bool) -> None:
-        """Requeue the request away from this instance; unless it drains, count a failure of the instance."""
+        """Requeue the request away from this instance."""
         instance_id = self.decision.instance_id
-        if counted and reason != DRAINING:
-            # Counted like a failure, so that an executor that rejects everything cools down even if it is the only one.
-            self._runner.events.attempt_failed(instance_id, f"rejected: {reason}")
+        if counted:
+            self._runner.note_rejection(instance_id, reason)
         self._over()
         if counted:
             why = f"{instance_id} rejected it: {reason} {message}".rstrip()

@@ -27,6 +27,10 @@ PREFILL_SAMPLING = Sampling(temperature=0.0, max_tokens=1, ignore_eos=True)
 """Sampling of prefill legs: only the prompt's KV is needed, and the one token is discarded."""
 
 
+DRAINING = "draining"
+"""The reason that a draining executor gives for rejecting an attempt that was sent before its drain was known."""
+
+
 class RequestRunner:
     """What all kinds of attempts share: they are sent, their capacity is released, their requests are requeued."""
 
@@ -105,6 +109,17 @@ class RequestRunner:
     def capacity_changed(self) -> None:
         """Wake the dispatcher: waiting requests may have capacity now."""
         self._wakeup.notify()
+
+    def note_rejection(self, instance_id: str, reason: str) -> None:
+        """Tell what a rejection says about the instance.
+
+        One that drains gets nothing more: its wish to leave is still on the way.  Any other rejection counts like a
+        failure, so that an executor that rejects everything cools down even if it is the only one.
+        """
+        if reason == DRAINING:
+            self.events.drains(instance_id)
+        else:
+            self.events.attempt_failed(instance_id, f"rejected: {reason}")
 
     def account(self, live: LiveRequest, decision: Decision, end: AttemptEnd) -> None:
         """Add what an attempt cost to its request, and tell the request's observer that the attempt is over."""

@@ -232,6 +232,12 @@ class Sessions:
         if session is not None and reason is not None:
             self._move(session.instance, InstanceState.SUSPECT, reason)
 
+    def drains(self, instance_id: str) -> None:
+        """Drain an instance whose executor rejects attempts because it drains, as if it had asked for it already."""
+        session = self._sessions.get(instance_id)
+        if session is not None and not session.leaving:
+            self._drains.start(session.instance, session, "rejects attempts: it drains", by_operator=False)
+
     def attempt_succeeded(self, instance_id: str) -> None:
         """Forget earlier failures on the instance."""
         self._cool_downs.succeeded(instance_id)

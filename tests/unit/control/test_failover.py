@@ -267,3 +267,17 @@ async def test_registrations_past_the_grace_meet_a_clean_slate() -> None:
         spec = InstanceSpec(instance_id="a", model=MODEL, engine_start_id=a.start_id)
         welcome = world.plane.sessions.register(Registration(spec=spec), a)
         assert welcome.keep == ()
+
+
+async def test_a_request_of_the_only_instance_outlasts_its_drain_though_nobody_announced_it() -> None:
+    """An executor that goes may reject what crossed with its wish to, again and again, before the wish arrives."""
+    async with World() as world:
+        world.add("a", refuses="draining")
+        reader = await world.submit("r1")
+        await world.advance(1)
+        assert reader.live.attempts == 1
+        assert world.state("a") is InstanceState.DRAINED
+        world.add("b")
+        await world.advance(1)
+        assert reader.token_ids == expected(20)
+        assert reader.instances == ["a", "b"]

@@ -87,7 +87,7 @@ async def test_what_a_draining_executor_turns_away_goes_on_elsewhere_and_is_not_
         await world.advance(5)
         assert all(reader.token_ids == expected(20) for reader in readers)
         assert any(reader.live.attempts > 1 for reader in readers)
-        assert world.state("d") is InstanceState.READY
+        assert world.state("d") is InstanceState.DRAINED
         world.assert_all_room_is_free()
 
 

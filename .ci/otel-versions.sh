@@ -8,6 +8,7 @@
 set -eu
 
 python=$1
+tag=$("$python" -c 'import sys; print(sys.implementation.cache_tag)')  # wheels are compiled for one Python
 
 requirements() {
     "$python" - "$1" <<'PYTHON'
@@ -26,7 +27,7 @@ PYTHON
 }
 
 for end in oldest newest; do
-    packages=.cache/otel/$end
+    packages=.cache/otel/$tag/$end
     stamp=$packages/.stamp
     if [ ! -e "$stamp" ] || [ pyproject.toml -nt "$stamp" ] || [ "$0" -nt "$stamp" ]; then
         rm -rf "$packages"

@@ -5,16 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import ConfigDict, Field, field_validator
+
+from sage_common.configuration import Section
 
 KV_CONNECTORS = ("NixlConnector",)
 """KV connectors that can be configured, by vLLM's names.  ``engine/vllm/kv_connectors`` has a file for each."""
 
 
-class SettingsSection(BaseModel):
-    """Base of all engine settings: frozen, and unknown keys are errors."""
+class SettingsSection(Section):
+    """Base of all engine settings, whose names may begin with ``model_``."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(protected_namespaces=())
 
 
 class ModelSettings(SettingsSection):

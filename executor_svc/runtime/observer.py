@@ -37,7 +37,7 @@ class Observer(Protocol):
         """Note that an attempt starts.  Return its observer."""
         ...
 
-    def turned_down(self, cause: str) -> None:
+    def not_started(self, cause: str) -> None:
         """Note an attempt that was not started.
 
         ``cause``: a metric label, such as ``invalid`` or ``rejected_full``.
@@ -77,7 +77,7 @@ class NullObserver:
         """Return an observer that does nothing."""
         return UnobservedAttempt(assign.trace_headers)
 
-    def turned_down(self, cause: str) -> None:
+    def not_started(self, cause: str) -> None:
         """Do nothing."""
 
     def iterated(self, iterations: Sequence[Iteration]) -> None:

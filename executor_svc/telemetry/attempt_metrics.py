@@ -30,7 +30,7 @@ class AttemptMetrics:
         self._attempts.labels(cause.value).inc()
         self._duration.labels(cause.value).observe(engine_time_s)
 
-    def turned_down(self, cause: str) -> None:
+    def not_started(self, cause: str) -> None:
         """Count an attempt that was not started."""
         self._attempts.labels(cause).inc()
 

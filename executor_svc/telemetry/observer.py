@@ -71,9 +71,9 @@ class TelemetryObserver:
             "sage.adapter": assign.adapter,
         }
 
-    def turned_down(self, cause: str) -> None:
+    def not_started(self, cause: str) -> None:
         """Count an attempt that was not started."""
-        self._metrics.turned_down(cause)
+        self._metrics.not_started(cause)
 
     def iterated(self, iterations: Sequence[Iteration]) -> None:
         """Record inter-token latencies."""

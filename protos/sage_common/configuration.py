@@ -192,6 +192,8 @@ def _read(name: str) -> dict[str, Any]:
         raise ConfigError(f"config: {name!r} is not UTF-8 text: {error.reason} at byte {error.start}") from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"config: {name!r} is not TOML: {error}") from error
+    except ValueError as error:  # a name that no file can have
+        raise ConfigError(f"config: cannot read {name!r}: {error}") from error
     if "config" in found:
         raise ConfigError(f"config: {name!r} names another file; one file holds all settings")
     return found

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Coroutine
 from typing import Any
+
+log = logging.getLogger(__name__)
 
 
 class TaskDied(Exception):
@@ -55,6 +58,8 @@ class WatchedTasks:
         self._tasks.discard(task)
         cause = None if task.cancelled() else task.exception()
         if self._stopping or self._first_death is not None:
+            if cause is not None:
+                log.error("background task %r failed while the service was ending", task.get_name(), exc_info=cause)
             return
         self._first_death = TaskDied(task.get_name(), cause, cancelled=task.cancelled())
         self._died.set()

@@ -10,7 +10,7 @@ from scheduler_svc.domain.capacity.ledger import Ledger
 from scheduler_svc.domain.decision import Decision
 from scheduler_svc.domain.engine_facts import EngineFacts
 from scheduler_svc.domain.errors import NoInstance
-from scheduler_svc.domain.fleet.fleet import Fleet
+from scheduler_svc.domain.fleet.engine_reports import EngineReports
 from scheduler_svc.domain.fleet.health import HealthVerdict
 from scheduler_svc.domain.fleet.pool import Pool
 from scheduler_svc.domain.fleet.registry import Registry
@@ -59,7 +59,7 @@ class Scheduler:
         self._policy = PolicyInForce(policies, settings)
         self._registry = Registry(max_instances=settings.max_instances, max_models=settings.max_models)
         self._ledger = Ledger()
-        self._fleet = Fleet(self._registry, self._ledger, settings)
+        self._reports = EngineReports(self._registry, self._ledger, settings)
         self._outputs = OutputLengths(quantile=settings.output_quantile, min_samples=settings.output_min_samples)
         self._attempts = RunningAttempts(self._registry, self._ledger, self._outputs)
         self._signals = FleetSignals()
@@ -138,13 +138,13 @@ class Scheduler:
         STALLED has to do iterations first.  Raises InstanceNotFound; InvalidTransition for a LOST instance, which has
         to register first.
         """
-        instance = self._fleet.engine_ready(instance_id, facts, now)
+        instance = self._reports.engine_ready(instance_id, facts, now)
         self.renew_pairs()  # even while splitting is off: handoffs of the old engine prove nothing about the new one
         return instance
 
     def report(self, instance_id: str, load: LoadReport, now: float) -> None:
         """Take a heartbeat.  Raises InstanceNotFound."""
-        self._fleet.report(instance_id, load, now)
+        self._reports.report(instance_id, load, now)
 
     def lose(self, instance_id: str, reason: str, now: float) -> list[int]:
         """Free all reservations on an instance.  Returns their attempt numbers, oldest first.
@@ -153,11 +153,11 @@ class Scheduler:
 
         Raises InstanceNotFound.
         """
-        return self._fleet.lose(instance_id, reason, now)
+        return self._reports.lose(instance_id, reason, now)
 
     def check_health(self, now: float) -> list[HealthVerdict]:
         """Judge every instance by its progress and change the states that need it.  Returns the changes."""
-        return self._fleet.check_health(now)
+        return self._reports.check_health(now)
 
     # ------------------------------------------------------------------ requests
 

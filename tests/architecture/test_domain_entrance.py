@@ -20,7 +20,7 @@ BEHIND = {
     for name in (
         "policies.fleet_signals.FleetSignals",
         "capacity.ledger.Ledger",
-        "fleet.fleet.Fleet",
+        "fleet.engine_reports.EngineReports",
         "pd.pairs.PairBook",
         "placement.split_planner.SplitPlanner",
         "placement.placer.Placer",

@@ -152,6 +152,11 @@ def test_continuous_integration_installs_the_packages_of_the_list() -> None:
         assert "apt-get" not in text
 
 
+def test_continuous_integration_leaves_nothing_out() -> None:
+    """Whatever calls `.ci/run`: only with CI=true does `make test` fail for what it left out."""
+    assert "\nexport CI=true" in (ROOT / ".ci" / "run").read_text()
+
+
 def test_what_the_tests_skip_without_is_in_the_list() -> None:
     """A test that skips for a missing program would otherwise go unseen in continuous integration."""
     brought = {"openssl": "openssl", "promtool": "prometheus", "prometheus": "prometheus"}

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import sage_client as sage
 from sage_local.demo.display import Display, LoadingDisplay
-from sage_local.fleet.commands import executor_processes, scheduler_process, served_name_of
+from sage_local.fleet.command_lines import executor_processes, scheduler_process, served_name_of
 from sage_local.fleet.model_files import ModelNotMade, make_model_if_needed
 from sage_local.fleet.readiness import SchedulerProbe
 from sage_local.fleet.sessions import members

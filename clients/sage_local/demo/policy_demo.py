@@ -15,7 +15,7 @@ from sage_local.demo.effects import effects
 from sage_local.demo.outcome import Outcome, run_planned
 from sage_local.demo.round import Round
 from sage_local.demo.workload import Planned, burst, expected_burst_s, trickle
-from sage_local.fleet.commands import served_name_of
+from sage_local.fleet.command_lines import served_name_of
 from sage_local.fleet.ports import free_address
 from sage_local.fleet.spec import FleetSpec
 

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from sage_local.fleet.commands import STOP_MARGIN_S
+from sage_local.fleet.command_lines import STOP_MARGIN_S
 from sage_local.fleet.sessions import kill, members
 from sage_local.fleet.spec import FleetSpec
 from sage_local.fleet.state_dir import StateDir

@@ -14,12 +14,15 @@ from sage_local.fleet.spec import DEFAULT_ADDRESS
 def sagectl_command(arguments: str = "", *, address: str = "") -> str:
     """Return a shell command that runs this installation's ``sagectl`` from the current directory.
 
-    Args: arguments: the subcommand and its arguments, quoted for a shell. address: ``host:port`` of the scheduler,
-    for ``--address``; left out if sagectl would use it by default.  Empty if the command needs no scheduler.
+    ``arguments`` is the subcommand with its arguments, quoted for a shell.  ``address`` is the scheduler's
+    ``host:port``: the command names it only if sagectl would use another one, and not at all if it is empty.  A command
+    without an address reads the fleet's directory, so it names ``SAGE_HOME`` where that is set.
     """
+    home = os.environ.get("SAGE_HOME", "") if not address else ""
+    variable = f"SAGE_HOME={shlex.quote(str(Path(home).absolute()))}" if home else ""
     where = os.environ.get("SAGE_SCHEDULER_ADDRESS") or DEFAULT_ADDRESS
     flag = f"--address {shlex.quote(address)}" if address and address != where else ""
-    return " ".join(part for part in (_program(), arguments, flag) if part)
+    return " ".join(part for part in (variable, _program(), arguments, flag) if part)
 
 
 def _program() -> str:

@@ -6,7 +6,7 @@ import asyncio
 import signal
 from collections.abc import Callable
 
-from sage_local.fleet.commands import executor_processes, scheduler_process
+from sage_local.fleet.command_lines import executor_processes, scheduler_process
 from sage_local.fleet.readiness import SchedulerProbe
 from sage_local.fleet.spec import FleetSpec
 from sage_local.fleet.state_dir import StateDir

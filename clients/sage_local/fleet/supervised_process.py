@@ -9,7 +9,7 @@ import signal
 import sys
 
 from sage_local.fleet.bound_child import ANY
-from sage_local.fleet.commands import ProcessSpec
+from sage_local.fleet.command_lines import ProcessSpec
 from sage_local.fleet.reaper_link import ReaperLink
 from sage_local.fleet.sessions import kill, members
 from sage_local.fleet.state_dir import StateDir

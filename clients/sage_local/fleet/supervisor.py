@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self
 
-from sage_local.fleet.commands import ProcessSpec
+from sage_local.fleet.command_lines import ProcessSpec
 from sage_local.fleet.readiness import Probe, all_ready, failed
 from sage_local.fleet.reaper_link import ReaperLink
 from sage_local.fleet.state_dir import StateDir

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 
-from sage_local.fleet.commands import executor_names, served_name_of
+from sage_local.fleet.command_lines import executor_names, served_name_of
 from sage_local.fleet.down import down
 from sage_local.fleet.model_files import ModelNotMade, make_model_if_needed
 from sage_local.fleet.ports import why_not_free

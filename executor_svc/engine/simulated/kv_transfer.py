@@ -10,7 +10,7 @@ import logging
 import uuid
 from collections.abc import Callable, Coroutine, Mapping
 
-from executor_svc.engine.handoff import opened, sealed
+from executor_svc.engine.handoff_seal import opened, sealed
 from executor_svc.engine.simulated.batch import Batch
 from executor_svc.engine.simulated.faults import FaultState
 from executor_svc.engine.simulated.handoffs import Handoffs

@@ -1,4 +1,4 @@
-"""Translates vLLM's exceptions to the engine port's.  Differences between vLLM versions are handled here."""
+"""Translates vLLM's exceptions, which differ between its versions, to the engine port's."""
 
 from __future__ import annotations
 

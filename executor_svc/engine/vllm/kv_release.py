@@ -7,7 +7,7 @@ import contextlib
 import itertools
 from collections.abc import Awaitable, Callable, Mapping
 
-from executor_svc.engine.handoff import opened
+from executor_svc.engine.handoff_seal import opened
 from executor_svc.engine.vllm.errors import VllmErrors
 from executor_svc.engine.vllm.kv_connectors.connector import KvConnector, UnusableParams
 from executor_svc.engine.vllm.load import VllmLoad

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from executor_svc.engine.handoff import sealed
+from executor_svc.engine.handoff_seal import sealed
 from executor_svc.engine.structured import field_of
 from executor_svc.runtime.engine_port import (
     EngineError,

@@ -7,7 +7,7 @@ from typing import Any
 
 from executor_svc.engine.checks import refuse_invalid
 from executor_svc.engine.common_settings import ModelSettings
-from executor_svc.engine.handoff import opened
+from executor_svc.engine.handoff_seal import opened
 from executor_svc.engine.vllm.async_llm import end_llm
 from executor_svc.engine.vllm.errors import VllmErrors, first_line
 from executor_svc.engine.vllm.facts import engine_facts, request_limits

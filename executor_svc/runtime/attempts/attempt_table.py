@@ -195,7 +195,7 @@ class AttemptTable:
     def _reject(self, assign: Assign | InvalidAssign, reason: RejectReason, message: str) -> None:
         attempt_id = assign.attempt
         log.warning("attempt %s rejected: %s", attempt_id, message, extra=about_assigned(assign))
-        self._observer.turned_down(f"rejected_{reason.value}")
+        self._observer.not_started(f"rejected_{reason.value}")
         self._note_number(assign.number)
         self._outbox.notice(Rejected(attempt_number=attempt_id.number, reason=reason, message=message))
 
@@ -210,7 +210,7 @@ class AttemptTable:
             return
         log_extra = about_assigned(assign)
         log.warning("attempt %s is invalid: field %s", attempt_id, assign.field_name, extra=log_extra)
-        self._observer.turned_down(EndCause.INVALID.value)
+        self._observer.not_started(EndCause.INVALID.value)
         output = AttemptOutput(attempt_id, detokenizer=_no_text, about=log_extra)
         output.ended = Ended(
             attempt_number=attempt_id.number,

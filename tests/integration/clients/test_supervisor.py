@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from sage_local.fleet.commands import ProcessSpec
+from sage_local.fleet.command_lines import ProcessSpec
 from sage_local.fleet.reaper_link import ReaperLink
 from sage_local.fleet.sessions import members
 from sage_local.fleet.state_dir import StateDir

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sage_local.fleet.commands import executor_processes, scheduler_process, served_name_of
+from sage_local.fleet.command_lines import executor_processes, scheduler_process, served_name_of
 from sage_local.fleet.devices import core_shares, gpu_shares
 from sage_local.fleet.ports import free_address, why_not_free
 from sage_local.fleet.progress import ProgressLines

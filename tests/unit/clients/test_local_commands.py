@@ -153,6 +153,7 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(sys, "argv", ["/elsewhere/__main__.py"])
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.delenv("SAGE_SCHEDULER_ADDRESS", raising=False)
+    monkeypatch.delenv("SAGE_HOME", raising=False)
     return programs
 
 
@@ -165,6 +166,16 @@ def test_a_printed_command_names_the_script_from_here(environment: Path, monkeyp
     (elsewhere := environment.parents[1] / "elsewhere").mkdir()
     monkeypatch.chdir(elsewhere)
     assert shlex.split(sagectl_command.sagectl_command("down")) == [str(environment / "sagectl"), "down"]
+
+
+def test_a_printed_command_names_the_fleets_directory_where_it_reads_one(
+    environment: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(environment))
+    monkeypatch.setenv("SAGE_HOME", "a fleet")
+    home = shlex.quote(str(Path("a fleet").absolute()))
+    assert sagectl_command.sagectl_command("down") == f"SAGE_HOME={home} sagectl down"
+    assert sagectl_command.sagectl_command("top", address="h:1") == "sagectl top --address h:1"
 
 
 def test_a_printed_command_is_short_where_the_script_is_on_the_path(

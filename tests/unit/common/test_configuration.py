@@ -219,3 +219,7 @@ def test_help_names_the_file_and_every_section(service: Service) -> None:
     for flag in ("--config", "--listen", "--insecure", "--tls.certificate", "--telemetry.otlp-endpoint"):
         assert flag in ended.stdout
     assert f"{service.prefix}CONFIG" in ended.stdout
+
+
+def test_a_file_name_that_no_file_can_have(service: Service) -> None:
+    assert service.complaint("--config", "a\0b").startswith("config: cannot read")

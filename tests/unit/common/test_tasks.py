@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from sage_common.tasks import WatchedTasks
 
 
@@ -65,6 +67,16 @@ async def test_the_first_death_is_the_one_told() -> None:
     tasks.start(fails(), name="second")
     assert (await waiting).task_name == "first"
     await tasks.stop()
+
+
+async def test_the_failure_of_a_second_task_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    tasks = WatchedTasks()
+    tasks.start(fails(), name="first")
+    tasks.start(fails(), name="second")
+    await tasks.failure()
+    await tasks.stop()
+    [record] = [each for each in caplog.records if "'second'" in each.getMessage()]
+    assert record.exc_info is not None
 
 
 async def test_stopping_ends_every_task_and_is_no_death() -> None:

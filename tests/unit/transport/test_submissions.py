@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import MutableSequence
 
 import pytest
 from google.protobuf import duration_pb2
@@ -100,6 +101,11 @@ def test_every_sampling_field_of_the_contract_is_converted() -> None:
     handled = {*SCALARS, *LISTS, "logit_bias", "structured_output", "n"}
     assert {field.name for field in common_pb2.SamplingParams.DESCRIPTOR.fields} == handled
     assert handled - {"n"} == set(Sampling.__dataclass_fields__)
+
+
+def test_a_sampling_field_without_presence_is_a_list() -> None:
+    """A single value that cannot be absent would be taken for a list: the contract marks those ``optional``."""
+    assert all(isinstance(getattr(common_pb2.SamplingParams(), name), MutableSequence) for name in LISTS)
 
 
 def test_every_sampling_field_arrives() -> None:

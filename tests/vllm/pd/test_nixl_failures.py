@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 
 from executor_svc.engine.common_settings import ModelSettings
-from executor_svc.engine.handoff import opened, sealed
+from executor_svc.engine.handoff_seal import opened, sealed
 from executor_svc.engine.vllm.serving import VllmEngine
 from executor_svc.runtime.engine_port import JsonValue
 from tests.contract.engine.contract import GREEDY_48, answer

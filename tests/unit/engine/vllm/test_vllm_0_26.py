@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from executor_svc.engine.common_settings import KvTransferSettings, ModelSettings
-from executor_svc.engine.handoff import sealed
+from executor_svc.engine.handoff_seal import sealed
 from executor_svc.engine.vllm import kv_release
 from executor_svc.engine.vllm.kv_connectors.nixl import NixlConnector
 from executor_svc.engine.vllm.serving import VllmEngine

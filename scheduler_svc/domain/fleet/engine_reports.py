@@ -18,7 +18,7 @@ from scheduler_svc.domain.settings import SchedulerSettings
 _STAYS = frozenset({*DRAINS, InstanceState.READY, InstanceState.STALLED})
 
 
-class Fleet:
+class EngineReports:
     """Updates instances with the facts, heartbeats and end of their engines, and judges their progress."""
 
     def __init__(self, registry: Registry, ledger: Ledger, settings: SchedulerSettings) -> None:

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from executor_svc.engine.handoff import SEAL, opened, sealed
+from executor_svc.engine.handoff_seal import SEAL, opened, sealed
 from executor_svc.runtime.engine_port import EngineError, JsonValue
 
 PARAMS: dict[str, JsonValue] = {"engine": "e", "blocks": [[1, 2], [3]], "port": 7, "none": None, "share": 0.1}

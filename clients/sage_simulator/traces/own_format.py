@@ -16,7 +16,8 @@ from scheduler_svc.domain.request import Priority
 FORMAT = "sage_trace"
 VERSION = 1
 
-_DEFAULTS = {field.name: field.default for field in fields(TracedRequest)}  # MISSING: always written
+# By field; MISSING where a field is always written.
+_DEFAULTS: dict[str, Any] = {field.name: field.default for field in fields(TracedRequest)}
 
 
 def dump(trace: Iterable[TracedRequest], path: Path) -> None:

@@ -43,7 +43,7 @@ class PrefixBlocks:
         start = 0
         while start < tokens:
             part = min(self._block_tokens - self._in_block, tokens - start)
-            # A text's beginning decides what follows it in the same text, so its place is hashed once per block.
+            # The part's place in its text counts: blocks may cut the same text at different places.
             self._hash = mixed(mixed(mixed(self._hash, content), start), part)
             self._in_block += part
             start += part

@@ -36,7 +36,7 @@ def on_off(rng: random.Random) -> Iterator[float]:
     return on_off_arrivals(rng, on_requests_per_s=18, off_requests_per_s=2, mean_on_s=1, mean_off_s=1)
 
 
-PROCESSES = {
+PROCESSES: dict[str, tuple[Callable[[random.Random], Iterator[float]], float]] = {
     "poisson": (lambda rng: poisson_arrivals(rng, 10), 1.0),
     "bursty gamma": (lambda rng: gamma_arrivals(rng, 10, 3), 3.0),
     "even gamma": (lambda rng: gamma_arrivals(rng, 10, 0.3), 0.3),

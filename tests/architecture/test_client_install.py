@@ -80,7 +80,7 @@ def test_sagectl_runs_with_what_its_extra_brings() -> None:
     program = "from sagectl.__main__ import main; main()"
     absent = modules_beyond(installed_by("client"))
     assert {"pydantic", "tokenizers"} <= absent
-    for arguments in (("--help",), ("up", "--help"), ("demo", "--help")):
+    for arguments in (("--help",), ("up", "--help"), ("demo", "--help"), ("simulate", "run", "--help")):
         done = run(program, *arguments, absent=absent)
         assert (done.returncode, done.stderr) == (0, "")
         assert done.stdout.startswith("Usage: sagectl ")
@@ -96,4 +96,4 @@ def test_sagectl_without_its_extra_names_it() -> None:
 def test_packages_go_by_names_of_their_own() -> None:
     """What is installed beside other distributions must not take a common word for its name."""
     taken = {path.parent.name for path in (ROOT / "clients").glob("*/__init__.py")}
-    assert taken == {"sage_client", "sage_local", "sagectl"}
+    assert taken == {"sage_client", "sage_local", "sage_simulator", "sagectl"}

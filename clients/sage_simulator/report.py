@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from sage_simulator.executor_model import ExecutorModel
-from sage_simulator.outcome import End, Outcome
+from sage_simulator.outcome import End
 from sage_simulator.simulation import SimulationResult
 
 
@@ -73,10 +74,11 @@ def summarize(result: SimulationResult) -> Summary:
     outcomes = result.outcomes
     begin = min(each.request.arrival_s for each in outcomes)
     span_s = max(max(each.ended_at for each in outcomes) - begin, 1e-9)
-    instances = tuple(_instance(each, outcomes, span_s) for each in result.executors)
+    kept = Counter(each.instance_id for each in outcomes if each.in_target)
+    instances = tuple(_instance(each, kept[each.instance_id], span_s) for each in result.executors)
     cost = sum(each.price_per_hour * each.used_s for each in instances) / 3600
     tokens = sum(each.output_tokens for each in outcomes)
-    in_target = sum(each.in_target for each in outcomes)
+    in_target = kept.total()
     return Summary(
         policy=result.policy,
         requests=len(outcomes),
@@ -97,7 +99,7 @@ def summarize(result: SimulationResult) -> Summary:
     )
 
 
-def _instance(executor: ExecutorModel, outcomes: Iterable[Outcome], span_s: float) -> InstanceSummary:
+def _instance(executor: ExecutorModel, in_target: int, span_s: float) -> InstanceSummary:
     engine = executor.engine
     first = executor.first_used_at
     queried = engine.prefix_queries_tokens
@@ -106,7 +108,7 @@ def _instance(executor: ExecutorModel, outcomes: Iterable[Outcome], span_s: floa
         speed=executor.model.speed,
         price_per_hour=executor.model.price_per_hour,
         requests=executor.assigned,
-        in_target=sum(each.in_target and each.instance_id == executor.instance_id for each in outcomes),
+        in_target=in_target,
         utilisation=engine.busy_s / span_s,
         mean_running=executor.running_s / span_s,
         used_s=executor.last_used_at - first if first is not None else 0.0,

@@ -106,7 +106,7 @@ class Simulation:
         if not fleet:
             raise SimulationError("a fleet of at least one instance is needed")
         self._settings = settings
-        self._scheduler = Scheduler(settings.scheduler, policies or PolicyCatalogue())
+        self.scheduler = Scheduler(settings.scheduler, policies or PolicyCatalogue())
         self._events = EventQueue()
         self._waiting: dict[RequestKey, _Live] = {}
         self._running: dict[int, _Live] = {}  # by attempt number
@@ -123,7 +123,7 @@ class Simulation:
         self._events.at(_CHECK_S, self._check)
 
     def _add(self, instance_id: str, model: str, instance: InstanceModel, phase: float) -> None:
-        self._scheduler.register(
+        self.scheduler.register(
             InstanceSpec(
                 instance_id=instance_id,
                 model=model,
@@ -133,7 +133,7 @@ class Simulation:
             ),
             0.0,
         )
-        self._scheduler.engine_ready(instance_id, instance.facts(), 0.0)
+        self.scheduler.engine_ready(instance_id, instance.facts(), 0.0)
         times = self._settings.heartbeats
         self._executors[instance_id] = ExecutorModel(
             instance_id,
@@ -154,11 +154,11 @@ class Simulation:
                 self._wake = False
                 self._pass()
         return SimulationResult(
-            policy=self._scheduler.policy,
+            policy=self.scheduler.policy,
             outcomes=tuple(each for each in self._outcomes if each is not None),
             executors=tuple(self._executors.values()),
             decisions=self._decisions,
-            switches=self._scheduler.switches,
+            switches=self.scheduler.switches,
             stalls=self._stalls,
             ended_at=self._events.now,
         )
@@ -184,7 +184,7 @@ class Simulation:
         )
         live = _Live(index, traced, request)
         try:
-            self._scheduler.admit(request, now)
+            self.scheduler.admit(request, now)
         except (QueueFull, NoInstance, LimitReached) as refusal:
             self._end(live, End.REFUSED, why=str(refusal))
             return
@@ -194,9 +194,9 @@ class Simulation:
 
     def _pass(self) -> None:
         while True:
-            for decision in self._scheduler.schedule(self._events.now):
+            for decision in self.scheduler.schedule(self._events.now):
                 self._assign(decision)
-            if not self._scheduler.more:
+            if not self.scheduler.more:
                 return
 
     def _assign(self, decision: Decision) -> None:
@@ -211,14 +211,14 @@ class Simulation:
             output_tokens=live.output_tokens,
             priority=decision.engine_priority,
         )
-        self._scheduler.assigned(decision.attempt_number, assign_number)
+        self.scheduler.assigned(decision.attempt_number, assign_number)
 
     def _expire(self, live: _Live) -> None:
         if live.outcome is not None:
             return
         if live.decision is None:
             del self._waiting[live.request.key]
-            self._scheduler.withdraw(live.request.key)
+            self.scheduler.withdraw(live.request.key)
         else:  # its capacity stays taken until the executor says that it is free
             self._executors[live.decision.instance_id].abort(live.decision.attempt_number)
         self._end(live, End.EXPIRED)
@@ -242,7 +242,7 @@ class Simulation:
 
     def heartbeat(self, instance_id: str, load: LoadReport) -> None:
         """Pass a heartbeat on."""
-        self._scheduler.report(instance_id, load, self._events.now)
+        self.scheduler.report(instance_id, load, self._events.now)
         self._wake = True
 
     def output(self, first: Sequence[int], ended: Sequence[int]) -> None:
@@ -250,10 +250,10 @@ class Simulation:
         now = self._events.now
         for attempt_number in first:
             self._running[attempt_number].first_token_at = now
-            self._scheduler.first_token(attempt_number, now)
+            self.scheduler.first_token(attempt_number, now)
         for attempt_number in ended:
             live = self._running.pop(attempt_number)
-            self._scheduler.release(attempt_number, now, output_tokens=live.output_tokens, finished=True)
+            self.scheduler.release(attempt_number, now, output_tokens=live.output_tokens, finished=True)
             if live.outcome is None:  # otherwise it finished while its abort was on the way
                 self._end(live, End.FINISHED, output_tokens=live.output_tokens)
         self._wake = True
@@ -261,12 +261,12 @@ class Simulation:
     def aborted(self, attempt_number: int, emitted_tokens: int) -> None:
         """Free the capacity of an attempt that was aborted."""
         del self._running[attempt_number]
-        self._scheduler.release(attempt_number, self._events.now, output_tokens=emitted_tokens or None, finished=False)
+        self.scheduler.release(attempt_number, self._events.now, output_tokens=emitted_tokens or None, finished=False)
         self._wake = True
 
     def _check(self) -> None:
         now = self._events.now
-        self._stalls += sum(verdict.state.value == "stalled" for verdict in self._scheduler.check_health(now))
-        if self._scheduler.tick(now):
+        self._stalls += sum(verdict.state.value == "stalled" for verdict in self.scheduler.check_health(now))
+        if self.scheduler.tick(now):
             self._wake = True
         self._events.after(_CHECK_S, self._check)

@@ -30,12 +30,19 @@ class InstanceModel:
     max_batched_tokens: int = 2_048  # tokens of one step: the prefill chunk
     role: InstanceRole = InstanceRole.GENERAL
     kv_block_size: int = 16  # tokens
-    max_model_len: int = 131_072  # tokens
+    max_model_len: int = 262_144  # tokens, prompt + output
     prefix_caching: bool = True
     pace: Pace = DEFAULT_PACE
 
     def __post_init__(self) -> None:
-        for key in ("speed", "kv_capacity_tokens", "max_running", "max_batched_tokens", "kv_block_size"):
+        for key in (
+            "speed",
+            "kv_capacity_tokens",
+            "max_running",
+            "max_batched_tokens",
+            "kv_block_size",
+            "max_model_len",
+        ):
             if not 0 < getattr(self, key) < float("inf"):
                 raise FleetSpecError(f"{key}: {getattr(self, key)} is not a positive number")
         if not 0 <= self.price_per_hour < float("inf"):
@@ -93,6 +100,7 @@ _KEYS: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "kv": ("kv_capacity_tokens", int),
     "slots": ("max_running", int),
     "chunk": ("max_batched_tokens", int),
+    "length": ("max_model_len", int),
     "role": ("role", InstanceRole),
 }
 
@@ -101,7 +109,9 @@ def parse_instances(text: str) -> tuple[InstanceModel, ...]:
     """Read groups such as ``4xspeed=1,price=2;2xspeed=0.5,slots=64``.
 
     A group is a number of instances, ``x``, and what differs from the default: speed, price (per hour), kv (tokens),
-    slots (running sequences), chunk (tokens of a step), role.  Raises FleetSpecError.
+    slots (running sequences), chunk (tokens of a step), length (tokens of prompt and output), role.
+
+    Raises FleetSpecError.
     """
     fleet: list[InstanceModel] = []
     for group in text.split(";"):

@@ -74,7 +74,7 @@ _POSITIVE = click.FloatRange(0, min_open=True)
     "--instances",
     metavar="GROUPS",
     help="Fleet by its instances, such as '4xspeed=1,price=2;2xspeed=0.5,slots=64'.  "
-    "Keys: speed, price (per hour), kv (tokens), slots, chunk (tokens), role.",
+    "Keys: speed, price (per hour), kv (tokens), slots, chunk (tokens), length (of prompt and output, tokens), role.",
 )
 @click.option("--policy", "policies", multiple=True, help="Scheduling policy; may be repeated.  [default: adaptive]")
 @click.option("--rate", type=_POSITIVE, metavar="R", help="Mean arrivals per second.  [default: the trace's own]")

@@ -23,13 +23,14 @@ def test_the_named_fleets_are_equal_and_unequal() -> None:
 
 
 def test_groups_of_instances_are_read() -> None:
-    fleet = parse_instances("2xspeed=0.5,price=3,slots=64,chunk=4096,kv=100000,role=hybrid; 1x")
+    fleet = parse_instances("2xspeed=0.5,price=3,slots=64,chunk=4096,kv=100000,length=8192,role=hybrid; 1x")
     described = InstanceModel(
         speed=0.5,
         price_per_hour=3.0,
         max_running=64,
         max_batched_tokens=4_096,
         kv_capacity_tokens=100_000,
+        max_model_len=8_192,
         role=InstanceRole.HYBRID,
     )
     assert fleet == (described, described, InstanceModel())

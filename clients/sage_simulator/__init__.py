@@ -1,1 +1,1 @@
-"""Replays traces of requests through the scheduler's own decisions, in virtual time, on modelled engines."""
+"""Simulates a fleet under the scheduler's own policies, in virtual time: nothing here opens a socket or a model."""

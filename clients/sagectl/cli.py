@@ -18,6 +18,7 @@ from sagectl.policy import policy
 from sagectl.prefill_decode import pd, role
 from sagectl.requests import cancel
 from sagectl.sentences import sentence
+from sagectl.simulate import simulate
 from sagectl.top import top
 
 _STATUSES = """\b
@@ -58,11 +59,27 @@ class _Commands(click.Group):
 def sagectl() -> None:
     """Send requests to a SAGE control plane, inspect its fleet and configure it.
 
-    Some commands run a scheduler and executors on this machine: up, down, status, demo.
+    Some commands run a scheduler and executors on this machine: up, down, status, demo.  simulate needs neither.
     """
 
 
-for _command in (generate, cancel, explain, top, instances, drain, resume, role, policy, pd, up, down, status, demo):
+for _command in (
+    generate,
+    cancel,
+    explain,
+    top,
+    instances,
+    drain,
+    resume,
+    role,
+    policy,
+    pd,
+    up,
+    down,
+    status,
+    demo,
+    simulate,
+):
     sagectl.add_command(_command)
 
 

@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 from tests.architecture.source_tree import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-CLIENT = ("sage_client", "sage_local", "sagectl", "sage_wire", "sage_common", "sage")
+CLIENT = ("sage_client", "sage_local", "sage_simulator", "sagectl", "sage_wire", "sage_common", "sage")
 OF_SERVICES = {"tokenizers", "jinja2", "pydantic", "pydantic-settings", "prometheus-client", "vllm", "huggingface-hub"}
 
 WITHOUT = """
@@ -80,10 +80,19 @@ def test_sagectl_runs_with_what_its_extra_brings() -> None:
     program = "from sagectl.__main__ import main; main()"
     absent = modules_beyond(installed_by("client"))
     assert {"pydantic", "tokenizers"} <= absent
-    for arguments in (("--help",), ("up", "--help"), ("demo", "--help")):
+    for arguments in (("--help",), ("up", "--help"), ("demo", "--help"), ("simulate", "run", "--help")):
         done = run(program, *arguments, absent=absent)
         assert (done.returncode, done.stderr) == (0, "")
         assert done.stdout.startswith("Usage: sagectl ")
+
+
+def test_the_simulator_runs_with_what_its_extra_brings_and_the_schedulers_domain() -> None:
+    program = "from sagectl.__main__ import main; main()"
+    absent = modules_beyond(installed_by("simulator")) - {"scheduler_svc"}
+    assert {"pydantic", "tokenizers"} <= absent
+    done = run(program, "simulate", "run", "--requests", "5", absent=absent)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("5 requests on 8 instances")
 
 
 def test_sagectl_without_its_extra_names_it() -> None:

@@ -1,0 +1,148 @@
+"""A modelled executor: an engine, the way to the scheduler, heartbeats."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from sage_simulator.engine_model import EngineModel
+from sage_simulator.event_queue import EventQueue
+from sage_simulator.fleet_spec import InstanceModel
+from sage_simulator.heartbeats import HeartbeatMaker, HeartbeatTimes
+from sage_simulator.traced_request import TracedRequest
+from scheduler_svc.domain.load_report import LoadReport
+
+
+class SchedulerSide(Protocol):
+    """What an executor tells the scheduler; called after the network's delay."""
+
+    def heartbeat(self, instance_id: str, load: LoadReport) -> None:
+        """Take a heartbeat."""
+        ...
+
+    def output(self, first: Sequence[int], ended: Sequence[int]) -> None:
+        """Take a step's output: the attempts with their first token, and those that finished."""
+        ...
+
+    def aborted(self, attempt_number: int, emitted_tokens: int) -> None:
+        """Take the end of an attempt that was aborted."""
+        ...
+
+
+class ExecutorModel:
+    """Runs one engine in virtual time.  Everything between it and the scheduler takes ``delay_s``, either way."""
+
+    def __init__(
+        self,
+        instance_id: str,
+        model: InstanceModel,
+        events: EventQueue,
+        scheduler_side: SchedulerSide,
+        *,
+        heartbeats: HeartbeatTimes,
+        delay_s: float,
+        first_heartbeat_s: float,
+    ) -> None:
+        self.instance_id = instance_id
+        self.model = model
+        self.engine = EngineModel(model.facts(), model.pace_here, prefix_caching=model.prefix_caching)
+        self.assigned = 0  # Assigns sent to it so far
+        self.heartbeats = 0
+        self.running_s = 0.0  # seconds of running, summed over sequences
+        self.first_used_at: float | None = None
+        self.last_used_at = 0.0
+        self._events = events
+        self._scheduler_side = scheduler_side
+        self._times = heartbeats
+        self._delay_s = delay_s
+        self._heartbeat_maker = HeartbeatMaker(self.engine, heartbeats.interval_s)
+        self._last_assign = 0  # number of the last Assign that the engine has
+        self._load_changed = False  # since the last heartbeat
+        self._may_beat = False  # the gap after the last heartbeat is over
+        self._aborts: list[int] = []  # that wait for the end of the step
+        events.at(first_heartbeat_s, self._beat)
+
+    def assign(self, attempt_number: int, request: TracedRequest, *, output_tokens: int, priority: int) -> int:
+        """Send a request to the engine.  Returns the number of the Assign."""
+        self.assigned += 1
+        self._events.after(self._delay_s, self._submit, self.assigned, attempt_number, request, output_tokens, priority)
+        return self.assigned
+
+    def abort(self, attempt_number: int) -> None:
+        """Have the engine drop an attempt; ``aborted`` follows unless it had finished."""
+        self._events.after(self._delay_s, self._abort, attempt_number)
+
+    # ------------------------------------------------------------------ the engine
+
+    def _submit(
+        self, assign_number: int, attempt_number: int, request: TracedRequest, output_tokens: int, priority: int
+    ) -> None:
+        self.engine.add(
+            attempt_number,
+            prompt_tokens=request.prompt_tokens,
+            output_tokens=output_tokens,
+            priority=priority,
+            prefixes=request.block_hashes,
+            prefix_tokens=request.block_tokens,
+        )
+        self._last_assign = assign_number
+        if self.first_used_at is None:
+            self.first_used_at = self._events.now
+        self._note_change()
+        self._go_on()
+
+    def _abort(self, attempt_number: int) -> None:
+        self._aborts.append(attempt_number)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Start the next step unless one runs or there is nothing to compute."""
+        if self.engine.busy:
+            return
+        for attempt_number in self._aborts:
+            emitted = self.engine.abort(attempt_number)
+            if emitted is not None:
+                self._note_use()
+                self._events.after(self._delay_s, self._scheduler_side.aborted, attempt_number, emitted)
+        self._aborts.clear()
+        step_s = self.engine.start_step()
+        if step_s is not None:
+            self.running_s += step_s * self.engine.running
+            self._events.after(step_s, self._step_over)
+
+    def _step_over(self) -> None:
+        output = self.engine.finish_step()
+        if output.first or output.ended:
+            self._events.after(self._delay_s, self._scheduler_side.output, output.first, output.ended)
+        if output.ended:
+            self._note_use()
+        self._go_on()
+
+    def _note_use(self) -> None:
+        self.last_used_at = self._events.now
+        self._note_change()
+
+    # ------------------------------------------------------------------ heartbeats
+
+    def _note_change(self) -> None:
+        self._load_changed = True
+        if self._may_beat:
+            self._beat()
+
+    def _beat(self) -> None:
+        self.heartbeats += 1
+        self._may_beat = self._load_changed = False
+        load = self._heartbeat_maker.make(self._last_assign, self._events.now)
+        self._events.after(self._delay_s, self._scheduler_side.heartbeat, self.instance_id, load)
+        self._events.after(self._times.gap_s, self._gap_over)
+
+    def _gap_over(self) -> None:
+        self._may_beat = True
+        if self._load_changed:
+            self._beat()
+        else:
+            self._events.after(self._times.interval_s - self._times.gap_s, self._beat_at_last, self.heartbeats)
+
+    def _beat_at_last(self, after_heartbeat: int) -> None:
+        if self.heartbeats == after_heartbeat:
+            self._beat()

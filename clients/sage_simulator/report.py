@@ -1,0 +1,118 @@
+"""Sums a simulation up."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from sage_simulator.executor_model import ExecutorModel
+from sage_simulator.outcome import End
+from sage_simulator.simulation import SimulationResult
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Quantiles:
+    """Quantiles of a time, in seconds; None where nothing was measured.  q of n values is the ceil(q x n)-th."""
+
+    p50_s: float | None
+    p90_s: float | None
+    p99_s: float | None
+
+    @classmethod
+    def of(cls, values: Iterable[float | None]) -> Quantiles:
+        """Take the quantiles of the values that are there."""
+        found = sorted(each for each in values if each is not None)
+
+        def at(percent: int) -> float | None:
+            return found[-(-percent * len(found) // 100) - 1] if found else None
+
+        return cls(p50_s=at(50), p90_s=at(90), p99_s=at(99))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InstanceSummary:
+    """What one instance did."""
+
+    instance_id: str
+    speed: float
+    price_per_hour: float
+    requests: int  # placed there
+    in_target: int
+    utilisation: float  # share of the span in which a step ran
+    mean_running: float  # sequences, over the span
+    used_s: float  # from its first request to the end of its last one
+    preemptions: int
+    prefix_hit_share: float  # of the prompt tokens looked up
+    heartbeats: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Summary:
+    """What a simulation gave, in figures.  Shares are of all requests of the trace."""
+
+    policy: str
+    requests: int
+    ends: Mapping[str, int]  # requests by how they ended
+    in_target_share: float
+    goodput_per_s: float  # requests in target per second of the span
+    ttft: Quantiles
+    tpot: Quantiles
+    queue_wait: Quantiles  # from arrival to placement
+    span_s: float  # from the first arrival to the last end
+    output_tokens: int
+    cost: float  # price x hours of each instance from its first request to the end of its last one
+    fleet_cost: float  # price x hours of the span, of all instances
+    cost_per_million_tokens: float | None  # ``cost`` by output tokens
+    policy_switches: int
+    stalls: int
+    instances: tuple[InstanceSummary, ...]
+
+
+def summarize(result: SimulationResult) -> Summary:
+    """Sum a simulation up."""
+    outcomes = result.outcomes
+    begin = min(each.request.arrival_s for each in outcomes)
+    span_s = max(max(each.ended_at for each in outcomes) - begin, 1e-9)
+    kept = Counter(each.instance_id for each in outcomes if each.in_target)
+    instances = tuple(_instance(each, kept[each.instance_id], span_s) for each in result.executors)
+    cost = sum(each.price_per_hour * each.used_s for each in instances) / 3600
+    tokens = sum(each.output_tokens for each in outcomes)
+    in_target = kept.total()
+    return Summary(
+        policy=result.policy,
+        requests=len(outcomes),
+        ends={end.value: sum(each.end is end for each in outcomes) for end in End},
+        in_target_share=in_target / len(outcomes),
+        goodput_per_s=in_target / span_s,
+        ttft=Quantiles.of(each.ttft_s for each in outcomes),
+        tpot=Quantiles.of(each.tpot_s for each in outcomes),
+        queue_wait=Quantiles.of(each.queue_wait_s for each in outcomes),
+        span_s=span_s,
+        output_tokens=tokens,
+        cost=cost,
+        fleet_cost=sum(each.price_per_hour for each in instances) * span_s / 3600,
+        cost_per_million_tokens=cost * 1e6 / tokens if tokens else None,
+        policy_switches=len(result.switches),
+        stalls=result.stalls,
+        instances=instances,
+    )
+
+
+def _instance(executor: ExecutorModel, in_target: int, span_s: float) -> InstanceSummary:
+    engine = executor.engine
+    first = executor.first_used_at
+    queried = engine.prefix_queries_tokens
+    return InstanceSummary(
+        instance_id=executor.instance_id,
+        speed=executor.model.speed,
+        price_per_hour=executor.model.price_per_hour,
+        requests=executor.assigned,
+        in_target=in_target,
+        utilisation=engine.busy_s / span_s,
+        mean_running=executor.running_s / span_s,
+        used_s=executor.last_used_at - first if first is not None else 0.0,
+        preemptions=engine.preemptions,
+        prefix_hit_share=engine.prefix_hits_tokens / queried if queried else 0.0,
+        heartbeats=executor.heartbeats,
+    )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -122,28 +121,26 @@ def run(
         raise click.UsageError("--fleet and --instances exclude one another")
     # The simulator needs the scheduler's package, which the other commands do without.
     from sage_simulator.fleet_capacity import RequestMix, fleet_capacity
-    from sage_simulator.fleet_spec import FleetSpecError, named_fleet, parse_instances
-    from sage_simulator.poisson import OUTPUTS, PROMPTS, poisson_trace
+    from sage_simulator.fleet_spec import named_fleet, parse_instances
     from sage_simulator.policy_run import run_policy
-    from sage_simulator.simulation import SimulationError
-    from sage_simulator.trace_changes import at_rate, with_default_targets
-    from sage_simulator.trace_file import TraceError, read_trace_file
+    from sage_simulator.traces import read_trace, scale_to_rate, with_default_targets
+    from sage_simulator.traces.synthetic.poisson_trace import LONGEST_OUTPUT, LONGEST_PROMPT, lengths, poisson_trace
 
     try:
         machines = parse_instances(instances) if instances is not None else named_fleet(fleet or "E8")
         if trace_file is not None:
-            trace = read_trace_file(trace_file)
+            trace = read_trace(trace_file)
         else:
-            prompt = replace(PROMPTS, median=prompt_median, sigma=prompt_sigma)
-            output = replace(OUTPUTS, median=output_median, sigma=output_sigma)
-            trace = poisson_trace(requests=requests, rate=1.0, seed=seed, prompt=prompt, output=output)
+            prompts = lengths(prompt_median, prompt_sigma, LONGEST_PROMPT)
+            outputs = lengths(output_median, output_sigma, LONGEST_OUTPUT)
+            trace = poisson_trace(requests=requests, rate=1.0, seed=seed, prompts=prompts, outputs=outputs)
             load = DEFAULT_LOAD if rate is None and load is None else load
         capacity = fleet_capacity(machines, RequestMix.of(trace))
         rate = load * capacity if load is not None else rate
-        trace = at_rate(trace, rate) if rate is not None else trace
+        trace = scale_to_rate(trace, rate) if rate is not None else trace
         trace = with_default_targets(trace, ttft_s=ttft_target, tpot_s=tpot_target)
         runs = [run_policy(trace, machines, policy) for policy in policies or ("adaptive",)]
-    except (FleetSpecError, TraceError, SimulationError) as e:
+    except ValueError as e:  # of the fleet, the trace or the simulation, said in a sentence
         raise click.UsageError(str(e)) from None
     if json_file is not None:
         _write(json_file, capacity_per_s=capacity, rate_per_s=rate, runs=runs)

@@ -11,6 +11,7 @@ from sage_simulator.traces.transformations import (
     scale_to_rate,
     truncate_prompts,
     window,
+    with_default_targets,
 )
 
 __all__ = [
@@ -30,4 +31,5 @@ __all__ = [
     "truncate_prompts",
     "window",
     "with_classes",
+    "with_default_targets",
 ]

@@ -78,6 +78,18 @@ def repeat_to(trace: Sequence[TracedRequest], count: int) -> list[TracedRequest]
     return repeated
 
 
+def with_default_targets(
+    trace: Sequence[TracedRequest], *, ttft_s: float | None, tpot_s: float | None
+) -> list[TracedRequest]:
+    """Give targets, in seconds, to the requests that state neither a target nor a deadline."""
+    return [
+        each
+        if each.ttft_target_s is not None or each.tpot_target_s is not None or each.deadline_s is not None
+        else replace(each, ttft_target_s=ttft_s, tpot_target_s=tpot_s)
+        for each in trace
+    ]
+
+
 def _repeated(request: TracedRequest, repetition: int, period_s: float) -> TracedRequest:
     return replace(
         request,

@@ -45,7 +45,10 @@ def test_json_in_a_file_comes_beside_the_table(tmp_path: Path) -> None:
 
 def test_a_trace_keeps_its_own_rate(tmp_path: Path) -> None:
     trace = tmp_path / "trace.jsonl"
-    trace.write_text("".join(f'{{"arrival_s": {n}, "prompt_tokens": 10, "output_tokens": 3}}\n' for n in range(5)))
+    header = '{"format": "sage_trace", "version": 1}\n'
+    trace.write_text(
+        header + "".join(f'{{"arrival_s": {n}, "prompt_tokens": 10, "output_tokens": 3}}\n' for n in range(5))
+    )
     document = json.loads(run("--trace", str(trace), "--json", "-").stdout)
     assert document["rate_per_s"] is None
     assert document["runs"][0]["span_s"] == pytest.approx(4, abs=0.1)

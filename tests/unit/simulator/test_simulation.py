@@ -13,10 +13,10 @@ from sage_simulator.fleet_capacity import RequestMix, fleet_capacity
 from sage_simulator.fleet_spec import InstanceModel, named_fleet
 from sage_simulator.heartbeats import HeartbeatTimes
 from sage_simulator.outcome import End
-from sage_simulator.poisson import poisson_trace
 from sage_simulator.simulation import Simulation, SimulationError, SimulationResult, SimulationSettings
-from sage_simulator.trace_changes import at_rate
 from sage_simulator.traced_request import TracedRequest
+from sage_simulator.traces.synthetic.poisson_trace import poisson_trace
+from sage_simulator.traces.transformations import scale_to_rate
 from scheduler_svc.domain.pd.settings import PdSettings, SplitMode
 from scheduler_svc.domain.policies.builtin import BUILTIN
 from scheduler_svc.domain.request import Priority
@@ -39,7 +39,7 @@ def loaded(fleet: Sequence[InstanceModel], load: float, requests: int = 300) -> 
     """A trace that loads a fleet to a share of its capacity, with classes, targets, deadlines and shared prefixes."""
     source = random.Random(5)
     trace = poisson_trace(requests=requests, rate=1, seed=7)
-    trace = at_rate(trace, load * fleet_capacity(fleet, RequestMix.of(trace)))
+    trace = scale_to_rate(trace, load * fleet_capacity(fleet, RequestMix.of(trace)))
     return [
         replace(
             each,
@@ -174,7 +174,7 @@ def test_a_busy_executor_reports_as_often_as_attempts_come_and_go_but_not_within
 
 def test_the_scheduler_learns_the_engines_pace_from_heartbeats() -> None:
     fleet = [InstanceModel(speed=0.25)]
-    trace = at_rate(poisson_trace(requests=200, rate=1, seed=3), 2.0)
+    trace = scale_to_rate(poisson_trace(requests=200, rate=1, seed=3), 2.0)
     simulation = Simulation(trace, fleet, SimulationSettings())
     simulation.run()
     assert simulation.scheduler.accuracy("i000")["iteration"].relative_error < 0.1

@@ -20,6 +20,7 @@ from sage_simulator.traces import (
     truncate_prompts,
     window,
     with_classes,
+    with_default_targets,
 )
 from sage_simulator.traces.synthetic import FixedLength, independent_requests, poisson_arrivals
 from scheduler_svc.domain.request import Priority
@@ -137,3 +138,11 @@ def test_classes_need_weights(classes: tuple[RequestClass, ...]) -> None:
 @pytest.mark.parametrize("mix", MIXES)
 def test_every_named_mix_can_be_given_out(mix: str) -> None:
     assert len(with_classes(arriving(0, 1), random.Random(0), MIXES[mix])) == 2
+
+
+def test_default_targets_leave_stated_ones_alone() -> None:
+    plain = TracedRequest(arrival_s=0.0, prompt_tokens=1, output_tokens=1)
+    stating = TracedRequest(arrival_s=0.0, prompt_tokens=1, output_tokens=1, deadline_s=3.0)
+    [given, kept] = with_default_targets([plain, stating], ttft_s=2.0, tpot_s=None)
+    assert (given.ttft_target_s, given.tpot_target_s) == (2.0, None)
+    assert kept is stating

@@ -3,6 +3,7 @@
 from sage_simulator.traces.synthetic.arrivals import gamma_arrivals, on_off_arrivals, poisson_arrivals
 from sage_simulator.traces.synthetic.independent import independent_requests
 from sage_simulator.traces.synthetic.lengths import FixedLength, Lengths, LognormalLengths
+from sage_simulator.traces.synthetic.poisson_trace import poisson_trace
 from sage_simulator.traces.synthetic.sessions import SessionShape, multi_turn_sessions
 from sage_simulator.traces.synthetic.tenants import Tenant
 
@@ -17,4 +18,5 @@ __all__ = [
     "multi_turn_sessions",
     "on_off_arrivals",
     "poisson_arrivals",
+    "poisson_trace",
 ]

@@ -149,7 +149,8 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         Raises InvalidRequest for an unknown mode or a threshold out of range.
         """
         settings = prefill_decode.changed(self._scheduler.pd_settings, request.config)
-        log.info("prefill/decode settings: %s -> %s", self._scheduler.pd_settings, settings)
+        before, now = prefill_decode.in_words(self._scheduler.pd_settings), prefill_decode.in_words(settings)
+        log.info("prefill/decode: split %s, before %s", now, before)
         self._scheduler.set_pd(settings)
         self._wakeup.notify()
         return admin_pb2.SetPrefillDecodeResponse(config=prefill_decode.config(settings))

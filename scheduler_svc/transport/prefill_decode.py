@@ -42,6 +42,12 @@ def config(settings: PdSettings) -> admin_pb2.PrefillDecodeConfig:
     )
 
 
+def in_words(settings: PdSettings) -> str:
+    """Return the settings as a log line shows them."""
+    tokens, ratio = settings.threshold_input_tokens, settings.threshold_ratio
+    return f"{settings.mode.value} (from {tokens} prompt tokens, or {ratio:g} times the output)"
+
+
 def changed(settings: PdSettings, wire: admin_pb2.PrefillDecodeConfig) -> PdSettings:
     """Return the settings with what the message sets; absent fields stay as they are.
 

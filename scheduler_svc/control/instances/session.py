@@ -22,6 +22,7 @@ class Session:
     lag_then_s: float  # all event-loop lag up to last_heard_at; later lag extends the lease
     control_up: bool = True
     outputs_up: bool = False
+    was_up: bool = False  # both streams were up before
     leaving: bool = False  # the executor asked to be drained
     assigns: int = 0  # Assigns sent so far
     resend: tuple[int, ...] = ()  # attempts whose output is requested again once the output stream is up

@@ -140,7 +140,8 @@ class Sessions:
             if attempt is not None:
                 session.link.resend(number, attempt.listener.position)
         session.resend = ()
-        self._recover(session, "streams are up again")
+        self._recover(session, "streams are up again" if session.was_up else "its engine is ready")
+        session.was_up = session.was_up or session.up
         return session
 
     def control_broken(self, session: Session, reason: str) -> None:

@@ -165,13 +165,13 @@ async def test_token_ids_stand_for_the_prompt(scheduler: FakeScheduler, run: Run
     assert both.exit_code == ExitStatus.INVALID
 
 
-async def test_every_field_at_fault_is_on_one_line(scheduler: FakeScheduler, run: Run) -> None:
-    fields = bad_fields(spec__sampling__top_p="is 7", spec__text="is empty")
+async def test_every_field_at_fault_is_on_one_line_and_named_by_its_flag(scheduler: FakeScheduler, run: Run) -> None:
+    fields = bad_fields(spec__sampling__top_p="is 7", spec__no_instance="is 9", spec__text="is empty")
     scheduler.generate = refusing(ErrorReason.INVALID_REQUEST, "invalid", fields)
     result = await run("generate", "", "--top-p", "7")
 
     assert result.exit_code == ExitStatus.INVALID
-    assert result.stderr == "error: spec.sampling.top_p: is 7; spec.text: is empty\n"
+    assert result.stderr == "error: --top-p: is 7; --wait: is 9; spec.text: is empty\n"
     assert result.stdout == ""
 
 
@@ -245,9 +245,12 @@ async def test_a_scheduler_that_is_not_there_is_named() -> None:
         (["generate", "hi", "--token-ids", "a"], "'a' is not a list of token ids"),
         (["generate", "hi", "--grammar", "@/no/such/file"], "cannot read /no/such/file"),
         (["instances", "--address", "nowhere"], "'nowhere' is not an address"),
-        (["instances", "--address", "10.0.0.1:1"], "not a loopback address"),
+        (["instances", "--address", "10.0.0.1:1"], "authority (--tls-ca), use the system's (--tls)"),
+        (["instances", "--address", "10.0.0.1:1"], "without TLS (--insecure)"),
         (["instances", "--token-file", "/no/such/file"], "/no/such/file"),
-        (["generate", "hi", "--max-tokens", "-1"], "spec.sampling.max_tokens"),
+        (["generate", "hi", "--max-tokens", "-4"], "'--max-tokens': -4 is not in the range 1<=x<=4294967295"),
+        (["generate", "hi", "--after-token", "-1"], "'--after-token': -1 is not in the range 0<=x"),
+        (["generate", "hi", "--deadline", "inf"], "error: --deadline: "),
     ],
 )
 async def test_wrong_usage(run: Run, arguments: list[str], said: str) -> None:
@@ -255,6 +258,18 @@ async def test_wrong_usage(run: Run, arguments: list[str], said: str) -> None:
 
     assert result.exit_code == ExitStatus.INVALID
     assert said in result.stderr
+
+
+async def test_an_error_after_part_of_the_output_is_on_a_line_of_its_own(scheduler: FakeScheduler, run: Run) -> None:
+    async def breaks(request: inference_pb2.GenerateRequest, context: Any) -> Events:
+        yield accepted(request)
+        yield tokens(0)
+        await fail(context, ErrorReason.DEADLINE_EXCEEDED, "the deadline passed")
+
+    scheduler.generate = breaks
+    result = await run("generate", "hi")
+
+    assert result.output == f"{whole_text(1)}\nerror: the deadline passed\n"
 
 
 async def test_the_token_comes_from_flag_file_or_variable(scheduler: FakeScheduler, run: Run, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import shlex
 import signal
 import sys
@@ -20,6 +21,7 @@ from sage.controlplane.v1 import admin_pb2, common_pb2, inference_pb2
 from sage_wire.errors import ErrorReason
 from sagectl.cli import sagectl
 from sagectl.exit_status import ExitStatus
+from sagectl.instances import COLUMNS
 from tests.integration.clients.fake_scheduler import (
     FakeScheduler,
     accepted,
@@ -301,6 +303,51 @@ async def test_instances_are_a_table_or_json(scheduler: FakeScheduler, run: Run)
         "limit": 10,
         "waiting_by_priority": {"critical": 3},
     }
+
+
+LONG_ID = "executor-of-the-eastern-hall-17"
+TERMINAL = {"FORCE_COLOR": "1", "TERM": "xterm", "NO_COLOR": "1"}
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 160])
+async def test_a_narrow_terminal_leaves_out_columns_but_cuts_no_id_and_no_state(
+    scheduler: FakeScheduler, run: Run, width: int
+) -> None:
+    downloading = instance(
+        LONG_ID, state=common_pb2.INSTANCE_STATE_DOWNLOADING, progress=0.4, state_reason="fetching its model " * 4
+    )
+    ready = instance(role=common_pb2.INSTANCE_ROLE_PREFILLING, engine_version="0.11.0+cpu", price_per_hour=1.25)
+    scheduler.admin["ListInstances"] = always(admin_pb2.ListInstancesResponse(instances=[ready, downloading]))
+    text = (await run("instances", env={**TERMINAL, "COLUMNS": str(width)})).stdout
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", text)
+
+    assert max(map(len, plain.splitlines())) <= width
+    assert LONG_ID in plain
+    assert "downloading 40%" in plain
+    assert "…" not in plain
+    assert (" role " in plain, "prefilling" in plain) == (width > 60, width > 60)
+    left_out = plain.partition("not shown in ")[2]
+    assert ("engine" in left_out) == (width < 160)
+    assert all(column in plain for column in ("engine", "price/h"))  # in the table, or named below it
+
+
+@pytest.mark.parametrize("env", [{**TERMINAL, "COLUMNS": "140"}, {"COLUMNS": "40"}])
+async def test_a_wide_terminal_and_a_pipe_get_every_column(
+    scheduler: FakeScheduler, run: Run, env: dict[str, str]
+) -> None:
+    there = instance(engine_version="0.11.0+cpu", state_reason="its engine is ready", price_per_hour=1.25)
+    scheduler.admin["ListInstances"] = always(admin_pb2.ListInstancesResponse(instances=[there]))
+    text = (await run("instances", env=env)).stdout
+
+    assert "not shown" not in text
+    assert all(column in text for column in COLUMNS)
+
+
+async def test_one_instance_shows_its_role(scheduler: FakeScheduler, run: Run) -> None:
+    decoding = instance(role=common_pb2.INSTANCE_ROLE_DECODING)
+    scheduler.admin["GetInstance"] = always(admin_pb2.GetInstanceResponse(instance=decoding))
+
+    assert " decoding " in (await run("instances", "executor-1")).stdout
 
 
 async def test_one_instance(scheduler: FakeScheduler, run: Run) -> None:

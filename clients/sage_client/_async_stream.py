@@ -172,9 +172,13 @@ class AsyncStream:
         if self._outcome.accepted is None:
             return event
         if not event.attached and self.next_token > self._request.after_token:
+            # Raising closes the stream: the scheduler then cancels the new run, unless it is detached.
+            new_run = (
+                "the new run goes on without this stream" if self._request.detached else "the new run is cancelled"
+            )
             raise StreamLostError(
-                f"the scheduler lost the request after {self.next_token} output tokens and restarted it; "
-                "the tokens may differ",
+                f"after {self.next_token} output tokens the scheduler no longer knew the request and began it again; "
+                f"the new output may differ, so this stream ends and {new_run}",
                 request_id=self.request_id,
             )
         return None
@@ -206,10 +210,6 @@ class AsyncStream:
             response = await self._call.read()
         except grpc.aio.AioRpcError as error:
             failure = error_from_rpc(error, request_id=self.request_id)
-            if isinstance(failure, RequestCancelledError) and self._break_may_have_cancelled:
-                raise self._cancelled_by_break(failure) from None
-            await self._reattach(failure)
-            return None
         except asyncio.CancelledError:
             self._call.cancel()
             if _is_being_cancelled():
@@ -219,9 +219,15 @@ class AsyncStream:
             if self._cancelled:
                 raise RequestCancelledError("cancelled before it was accepted", request_id=self.request_id) from None
             raise
-        if response is grpc.aio.EOF:
-            raise ProtocolError("the scheduler ended the stream without Finished", request_id=self.request_id)
-        return cast(inference_pb2.GenerateResponse, response)
+        else:
+            if response is grpc.aio.EOF:
+                raise ProtocolError("the scheduler ended the stream without Finished", request_id=self.request_id)
+            return cast(inference_pb2.GenerateResponse, response)
+        # Outside of the except block: gRPC's error adds nothing to a traceback of ``failure``.
+        if isinstance(failure, RequestCancelledError) and self._break_may_have_cancelled:
+            raise self._cancelled_by_break(failure)
+        await self._reattach(failure)
+        return None
 
     async def _reattach(self, failure: SageError) -> None:
         """Reattach at the current position after a delay.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import grpc
 
-from sage_client._errors import ConfigurationError
+from sage_client._errors import ConfigurationError, TlsRequiredError
 from sage_client._trace import trace_metadata
 from sage_common.addresses import check_address, is_loopback
 from sage_wire.metadata import AUTHORIZATION
@@ -50,15 +50,13 @@ class Connection:
 
         Raises:
             ConfigurationError: the address, a certificate file or their combination is invalid.
+            TlsRequiredError: the address is not loopback, and neither TLS nor ``insecure`` is set.
         """
         _check_address(self.address)
         if self.tls or self.tls_ca or self.tls_cert:
             return grpc.aio.secure_channel(self.address, self._credentials(), options=_OPTIONS)
         if not self.insecure and not is_loopback(self.address):
-            raise ConfigurationError(
-                f"{self.address} is not a loopback address and needs TLS: give a certificate authority (tls_ca), use "
-                "the system's (tls), or allow a connection without TLS (insecure)"
-            )
+            raise TlsRequiredError(self.address)
         return grpc.aio.insecure_channel(self.address, options=_OPTIONS)
 
     def metadata(self) -> tuple[tuple[str, str], ...]:

@@ -4,6 +4,7 @@
 
     SageError
     ├── ConfigurationError          invalid settings of the client (also a ValueError)
+    │   └── TlsRequiredError        the address is not loopback and TLS is off   .address
     ├── InvalidRequestError         invalid request; names every field           .violations
     │   └── UnknownPolicyError
     ├── NotFoundError
@@ -73,6 +74,21 @@ class SageError(Exception):
 
 class ConfigurationError(SageError, ValueError):
     """The client's settings are invalid: an address, a certificate, a limit."""
+
+
+class TlsRequiredError(ConfigurationError):
+    """The address is not a loopback address, and neither TLS nor ``insecure`` was set.
+
+    Attributes:
+        address: of the scheduler.
+    """
+
+    def __init__(self, address: str) -> None:
+        super().__init__(
+            f"{address} is not a loopback address and needs TLS: give a certificate authority (tls_ca), use "
+            "the system's (tls), or allow a connection without TLS (insecure)"
+        )
+        self.address = address
 
 
 class InvalidRequestError(SageError):

@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypedDict
 
+from google.protobuf.descriptor import FieldDescriptor
+
 from sage.controlplane.v1 import common_pb2
 from sage_client._field_faults import FieldFaults
 
@@ -47,6 +49,10 @@ class SamplingOptions(TypedDict, total=False):
 
 _STRUCTURED = ("json_schema", "json_object", "regex", "choice", "grammar")
 _LISTS = ("stop", "stop_token_ids", "allowed_token_ids", "bad_words")
+_RANGES = {
+    FieldDescriptor.TYPE_UINT32: (0, 2**32 - 1),
+    FieldDescriptor.TYPE_INT64: (-(2**63), 2**63 - 1),
+}
 
 
 def encode_sampling(options: SamplingOptions, faults: FieldFaults) -> common_pb2.SamplingParams:
@@ -68,7 +74,18 @@ def _set(message: common_pb2.SamplingParams, name: str, value: object) -> None:
     elif name == "logit_bias":
         message.logit_bias.update(value)  # type: ignore[call-overload]
     else:
+        _check_range(message, name, value)
         setattr(message, name, value)
+
+
+def _check_range(message: common_pb2.SamplingParams, name: str, value: object) -> None:
+    """Raise ValueError, which says the range, for a whole number that its field cannot hold."""
+    lowest_highest = _RANGES.get(message.DESCRIPTOR.fields_by_name[name].type)
+    if lowest_highest is None or not isinstance(value, int):
+        return
+    lowest, highest = lowest_highest
+    if not lowest <= value <= highest:
+        raise ValueError(f"{value} is not in the range {lowest} to {highest}")
 
 
 def _set_structured(message: common_pb2.StructuredOutput, name: str, value: object) -> None:

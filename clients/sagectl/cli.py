@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import click
@@ -11,6 +12,7 @@ from sagectl.connecting import ADDRESS, AS_JSON
 from sagectl.exit_status import ExitStatus, status_of
 from sagectl.explain import explain
 from sagectl.generate import generate
+from sagectl.generate_options import flag_of
 from sagectl.instances import drain, instances, resume
 from sagectl.json_output import plain_error, print_json
 from sagectl.local import demo, down, status, up
@@ -47,7 +49,7 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except sage.SageError as error:
-            _report(error, ctx.meta)
+            _report(error, ctx)
             ctx.exit(status_of(error))
         except KeyboardInterrupt:
             click.echo("interrupted", err=True)
@@ -83,11 +85,13 @@ for _command in (
     sagectl.add_command(_command)
 
 
-def _report(error: sage.SageError, meta: dict[str, Any]) -> None:
+def _report(error: sage.SageError, ctx: click.Context) -> None:
     """Print one line on stderr; with --json also an object on stdout."""
+    meta = ctx.meta
     if meta.get(AS_JSON):
         print_json(plain_error(error), indent=None)
-    text = sentence(error)
+    of_request = ctx.invoked_subcommand == generate.name
+    text = sentence(error, name_of=partial(flag_of, command=generate) if of_request else str)
     if type(error) is sage.UnavailableError:
         text = f"cannot reach the scheduler at {meta.get(ADDRESS)}: {text}"
     click.echo(f"error: {text}", err=True)

@@ -76,17 +76,29 @@ def _prompt_text(prompt: str | None) -> str:
 
 
 def _write(stream: Stream, *, as_json: bool, verbose: bool) -> None:
+    """Print each event; end the text with a newline, also where the stream ends with an error."""
     last = "\n"
-    for event in stream:
-        if as_json:
-            print_json({"event": type(event).__name__.lower(), **plain(event)}, indent=None)
-        elif isinstance(event, sage.Tokens) and event.choice == 0 and event.text:
-            click.echo(event.text, nl=False)
-            last = event.text
-        if isinstance(event, sage.Finished) and not as_json and not last.endswith("\n"):
+    try:
+        for event in stream:
+            last = _write_event(event, last, as_json=as_json, verbose=verbose)
+    except sage.SageError:
+        if not last.endswith("\n"):
             click.echo()
-        if verbose and (line := narrate(event)):
-            click.echo(line, err=True)
+        raise
+
+
+def _write_event(event: sage.Event, last: str, *, as_json: bool, verbose: bool) -> str:
+    """Print one event; return the last text that was printed."""
+    if as_json:
+        print_json({"event": type(event).__name__.lower(), **plain(event)}, indent=None)
+    elif isinstance(event, sage.Tokens) and event.choice == 0 and event.text:
+        click.echo(event.text, nl=False)
+        last = event.text
+    elif isinstance(event, sage.Finished) and not last.endswith("\n"):
+        click.echo()
+    if verbose and (line := narrate(event)):
+        click.echo(line, err=True)
+    return last
 
 
 def _interrupted(stream: Stream, *, detached: bool) -> None:

@@ -44,6 +44,11 @@ def _ids(text: str) -> list[int]:
         raise click.BadParameter(f"{text!r} is not a list of token ids") from None
 
 
+_COUNT = click.IntRange(0, 2**32 - 1)
+_COUNT_FROM_1 = click.IntRange(1, 2**32 - 1)
+_SEED = click.IntRange(-(2**63), 2**63 - 1)
+"""What the contract's fields can hold, and at least 1 where the scheduler refuses 0."""
+
 PROMPT = (
     click.option("--chat", is_flag=True, help="Send the prompt as a user message through the model's chat template."),
     click.option("--system", type=_text_or_file, metavar="TEXT|@FILE", help="System message; implies --chat."),
@@ -53,23 +58,25 @@ PROMPT = (
 )
 
 SAMPLING = (
-    click.option("--max-tokens", type=int, help="Maximum number of output tokens."),
-    click.option("--min-tokens", type=int, help="Minimum number of output tokens before a stop condition applies."),
+    click.option("--max-tokens", type=_COUNT_FROM_1, help="Maximum number of output tokens."),
+    click.option("--min-tokens", type=_COUNT, help="Minimum number of output tokens before a stop condition applies."),
     click.option("--temperature", type=float, help="Sampling temperature; 0 is greedy."),
     click.option("--top-p", type=float, help="Sample from the smallest set of tokens with this total probability."),
-    click.option("--top-k", type=int, help="Sample from the K most likely tokens; 0: all."),
+    click.option("--top-k", type=_COUNT, help="Sample from the K most likely tokens; 0: all."),
     click.option("--min-p", type=float, help="Minimum probability, relative to the most likely token."),
     click.option("--presence-penalty", type=float, help="Penalty for tokens that occurred in the output, -2 to 2."),
     click.option("--frequency-penalty", type=float, help="Penalty per occurrence in the output, -2 to 2."),
     click.option("--repetition-penalty", type=float, help="Factor against repeating tokens; 1 is none, at most 2."),
-    click.option("--seed", type=int, help="Random seed."),
-    click.option("-n", type=int, help="Number of choices; 1 is supported."),
+    click.option("--seed", type=_SEED, help="Random seed."),
+    click.option("-n", type=_COUNT_FROM_1, help="Number of choices; 1 is supported."),
     click.option("--stop", multiple=True, help="Stop string; may be repeated."),
-    click.option("--stop-token-id", "stop_token_ids", type=int, multiple=True, help="Stop token; may be repeated."),
+    click.option("--stop-token-id", "stop_token_ids", type=_COUNT, multiple=True, help="Stop token; may be repeated."),
     click.option("--include-stop-in-output", is_flag=True, default=None, help="Keep the stop string in the output."),
     click.option("--ignore-eos", is_flag=True, default=None, help="Do not stop at the end-of-sequence token."),
-    click.option("--logprobs", type=int, help="Number of top log probabilities per output token; printed with --json."),
-    click.option("--prompt-logprobs", type=int, help="Number of top log probabilities per prompt token."),
+    click.option(
+        "--logprobs", type=_COUNT, help="Number of top log probabilities per output token; printed with --json."
+    ),
+    click.option("--prompt-logprobs", type=_COUNT, help="Number of top log probabilities per prompt token."),
     click.option(
         "--logit-bias",
         type=_bias,
@@ -80,7 +87,7 @@ SAMPLING = (
     click.option(
         "--allowed-token-id",
         "allowed_token_ids",
-        type=int,
+        type=_COUNT,
         multiple=True,
         help="Generate only such tokens; may be repeated.",
     ),
@@ -122,10 +129,27 @@ SCHEDULING = (
     click.option(
         "--request-id", help="Request id; the id of an existing request attaches to it.  [default: generated]"
     ),
-    click.option("--after-token", type=int, help="Stream from this output position on; for attaching to a request."),
+    click.option("--after-token", type=_COUNT, help="Stream from this output position on; for attaching to a request."),
     click.option("--detached", is_flag=True, help="Keep the request running when this command ends."),
     click.option("--timeout", type=float, metavar="SECONDS", help="Timeout of the whole command."),
 )
+
+
+_OTHER_NAMES = {"skip_special_tokens": "special_tokens", "no_instance": "wait", "resume_mode": "best_effort"}
+"""Parameters that ``to_sdk`` makes of others, by their name in the SDK."""
+
+
+def flag_of(field: str, command: click.Command) -> str:
+    """Return the flag that sets a field of the contract, like ``--top-p`` for ``spec.sampling.top_p``.
+
+    A field that no option sets is returned as it is.
+    """
+    name = field.rpartition(".")[2].partition("[")[0]
+    name = _OTHER_NAMES.get(name, name)
+    for option in command.params:
+        if option.name == name and isinstance(option, click.Option):
+            return max(option.opts, key=len)
+    return field
 
 
 def to_sdk(options: dict[str, Any]) -> sage.GenerateOptions:

@@ -9,8 +9,11 @@ from sagectl.connecting import connecting
 from sagectl.json_output import print_json
 from sagectl.tables import Cells, show_table
 
-_COLUMNS = ("id", "state", "model", "engine", "run", "wait", "assigned", "KV used", "tokens/s", "price/h", "why")
+COLUMNS = ("id", "role", "state", "model", "engine", "run", "wait", "assigned", "KV used", "tokens/s", "price/h", "why")
 _NUMBERS = ("run", "wait", "assigned", "KV used", "tokens/s", "price/h")
+_WHOLE = ("id", "role", "state", *_NUMBERS)
+_DROP = ("engine", "price/h", "assigned", "model", "tokens/s", "wait", "KV used", "run", "why", "role")
+"""The columns that a narrow terminal leaves out, the least important first; never id and state."""
 
 
 @click.command()
@@ -28,7 +31,8 @@ def instances(client: Client, instance_id: str | None, model: str, as_json: bool
     elif not view.instances and not view.queues:
         click.echo("no instances")
     else:
-        show_table("instances", _COLUMNS, [_instance_row(each) for each in view.instances], right=_NUMBERS)
+        rows = [_instance_row(each) for each in view.instances]
+        show_table("instances", COLUMNS, rows, right=_NUMBERS, whole=_WHOLE, drop=_DROP)
         queues = [_queue_row(each) for each in view.queues]
         show_table("queues", ["model", "waiting", "limit", "by class"], queues, right=["waiting", "limit"])
 
@@ -64,6 +68,7 @@ def _instance_row(instance: Instance) -> Cells:
     share = instance.kv_used_tokens / instance.kv_capacity_tokens if instance.kv_capacity_tokens else 0.0
     return [
         instance.instance_id,
+        instance.role.value,
         state,
         instance.model,
         f"{instance.engine} {instance.engine_version}".strip(),

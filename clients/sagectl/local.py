@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import click
 
 from sage_local.fleet.down import down as stop_fleet
@@ -32,9 +34,13 @@ def _roles(text: str) -> tuple[str, ...]:
 
 def _prices(text: str) -> tuple[float, ...]:
     try:
-        return tuple(float(part) for part in text.split(",")) if text else ()
+        prices = tuple(float(part) for part in text.split(",")) if text else ()
     except ValueError:
         raise click.BadParameter(f"{text!r} is not a list of numbers") from None
+    for price in prices:
+        if not 0 <= price < math.inf:
+            raise click.BadParameter(f"{price:g} is not a price: it must be 0 or more")
+    return prices
 
 
 @click.command()
@@ -70,7 +76,11 @@ def _prices(text: str) -> tuple[float, ...]:
     help="Sequences that an executor runs at the same time.  [default: the engine's own]",
 )
 @click.option(
-    "--price-per-hour", type=_prices, default="", metavar="P,P,...", help="Prices of executor 1, 2, ...  [default: 0]"
+    "--price-per-hour",
+    type=_prices,
+    default="",
+    metavar="P[,P,...]",
+    help="Price of every executor, or the prices of executor 1, 2, ...  [default: 0]",
 )
 @click.option(
     "--start-timeout",
@@ -116,14 +126,20 @@ def up(
 ) -> None:
     """Start a scheduler and executors on this machine.
 
-    Returns when every instance is READY; the processes keep running in the background and are restarted when they
-    die.  Logs and state are in SAGE_HOME, or in ./.sage.
+    Returns when every instance is READY; with roles that form a pair it also waits up to 10 s until one can hand over.
+    The processes keep running in the background and are restarted when they die.  Logs and state are in SAGE_HOME, or
+    in ./.sage.
     """
     roles = roles or (PREFILL_DECODE_ROLES if pd else ())
     if executors is not None and executors < len(roles):
         raise click.UsageError(f"{len(roles)} roles for {executors} executors")
+    count = executors or len(roles) or _DEFAULTS.executors
+    if len(price_per_hour) not in (0, 1, count):
+        raise click.UsageError(
+            f"{len(price_per_hour)} prices for {count} executors: give one for all, or one for each executor"
+        )
     spec = FleetSpec(
-        executors=executors or len(roles) or _DEFAULTS.executors,
+        executors=count,
         roles=roles,
         engine=engine,
         model=model,
@@ -131,7 +147,7 @@ def up(
         address=address,
         policy=policy,
         max_running=max_running,
-        prices=price_per_hour,
+        prices=price_per_hour * count if len(price_per_hour) == 1 else price_per_hour,
         start_timeout_s=start_timeout,
         drain_timeout_s=drain_timeout,
         scheduler_arguments=scheduler_arg,

@@ -94,7 +94,7 @@ def _decision(number: int, decision: Decision) -> Group:
     predicted = decision.prediction
     lines = [
         f"decision {number}: {where(decision)}",
-        f"waited {decision.waited_s:.3f} s; {decision.policy} decided; {decision.queue_length} left waiting",
+        f"{decision.waited_s:.3f} s after arrival; {decision.policy} decided; {decision.queue_length} left waiting",
         *(f"- {reason}" for reason in decision.reasons),
         f"- {'split' if decision.prefill_instance_id else 'whole'}: {decision.phase_reason}",
         f"predicted: start {predicted.start_s:.3f} s, first token {predicted.first_token_s:.3f} s, finish "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from rich.text import Text
 
@@ -63,7 +64,7 @@ def _instance_columns(width: int) -> list[Column]:
 def _instance(instance: Instance, columns: Sequence[Column], width: int) -> Text:
     identity: list[Text | str] = [instance.instance_id, instance.role.value, _state(instance)]
     if instance.state is not InstanceState.READY:
-        head = columns[:_IDENTITY]
+        head = [*columns[: _IDENTITY - 1], _state_column(columns[_IDENTITY - 1], identity[-1])]
         return row([*head, rest("", head, width)], [*identity, _why(instance)])
     capacity = instance.kv_capacity_tokens or 1
     used, reserved = instance.kv_used_tokens / capacity, instance.kv_reserved_tokens / capacity
@@ -80,10 +81,15 @@ def _instance(instance: Instance, columns: Sequence[Column], width: int) -> Text
     return row(columns, [*identity, *(known[column.title] for column in columns[_IDENTITY:])])
 
 
+def _state_column(column: Column, state: Text | str) -> Column:
+    """Return the column of states, wide enough for a state that is longer; what follows it is free text."""
+    return replace(column, width=max(column.width, len(state)))
+
+
 def _state(instance: Instance) -> Text:
     text = instance.state.value
     if instance.progress is not None and instance.progress < 1 and instance.state is not InstanceState.READY:
-        text = f"{text[:7]} {instance.progress:.0%}"
+        text = f"{text} {instance.progress:.0%}"
     return Text(text, style=_STATE_STYLES.get(instance.state, "yellow"))
 
 

@@ -72,7 +72,7 @@ class Display:
         spent = " ".join(f"{name} {_milliseconds(value)}" for name, value in (*parts, ("decode", times.decode_s)))
         how = "[cyan]split[/]" if seen.split else "whole"
         again = f" (attempt {seen.attempts})" if seen.attempts > 1 else ""
-        line = f"{where + seen.decision.instance_id:<24} {spent}  TTFT {_milliseconds(times.time_to_first_token_s)} ms"
+        line = f"{where + seen.decision.instance_id:<24} {spent}  TTFT {_milliseconds(times.time_to_first_token_s)}"
         phase = seen.decision.phase.value
         self.console.print(
             f"  {who} {seen.prompt_tokens:5} tokens  {how} {phase:<9} {escape(f'{line}  {seen.why}{again}')}"
@@ -87,7 +87,7 @@ class Display:
         for name, each in found.items():
             seconds = (each.itl_p50_s, each.itl_p99_s, each.longest_pause_s, each.long_ttft_s)
             counts = (each.shorts, each.longs, each.split)
-            table.add_row(_ARRANGEMENTS[name], *(f"{_milliseconds(s).strip()} ms" for s in seconds), *map(str, counts))
+            table.add_row(_ARRANGEMENTS[name], *(_milliseconds(s).strip() for s in seconds), *map(str, counts))
         self.console.print(table)
         whole, split = found["general"], found["split"]
         self.say(
@@ -174,7 +174,7 @@ def _move(bars: Progress, task: TaskID, instance: InstanceProgress) -> None:
 
 
 def _milliseconds(value: float | None) -> str:
-    return "    -" if value is None else f"{value * 1e3:5.0f}"
+    return "    -   " if value is None else f"{value * 1e3:5.0f} ms"
 
 
 def _seconds(value: float | None) -> str:

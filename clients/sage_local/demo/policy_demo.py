@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import sage_client as sage
@@ -60,7 +60,7 @@ class PolicyDemo:
             calibration = await calibrate(client, burst_s=self._burst_s)
         except sage.SageError as error:
             return [f"a trial request failed: {error}"]
-        self._introduce(calibration)
+        await self._introduce(client, calibration)
         rounds: dict[str, Round] = {}
         for policy in POLICIES:
             try:
@@ -73,7 +73,7 @@ class PolicyDemo:
         await self._close(client, rounds)
         return [f"{each.request_id}: {each.error}" for policy in rounds for each in rounds[policy].failures]
 
-    def _introduce(self, calibration: Calibration) -> None:
+    async def _introduce(self, client: sage.AsyncClient, calibration: Calibration) -> None:
         urgent, waiting = burst(calibration), trickle(calibration)
         self._display.say(
             f"measured: {calibration.tokens_per_s:.0f} tokens/s in all, {calibration.stream_tokens_per_s:.0f} per "
@@ -82,6 +82,9 @@ class PolicyDemo:
         )
         if not calibration.has_chat_template:
             self._display.say("the model has no chat template: chats are sent as plain text")
+        prices = {each.instance_id: each.price_per_hour for each in (await client.list_instances()).instances}
+        for line in about_the_load([*urgent, *waiting], prices):
+            self._display.say(line)
 
     async def _round(self, client: sage.AsyncClient, policy: str, calibration: Calibration) -> Round:
         await client.set_policy(policy, reason="demonstration")
@@ -118,6 +121,23 @@ class PolicyDemo:
         self._display.heading("what the numbers show")
         for effect in effects(rounds, prices):
             self._display.say(str(effect))
+
+
+def about_the_load(planned: Sequence[Planned], prices: Mapping[str, float]) -> list[str]:
+    """Return what a reader must know of the load, the targets, the cost and the rows, a line each."""
+    targets = {each.priority: each.ttft_target_s for each in planned}
+    wanted = ", ".join(
+        f"{priority.name} {targets[priority]:.1f} s" for priority in sage.Priority if priority in targets
+    )
+    per_hour = ", ".join(f"{name} {price:g}" for name, price in prices.items())
+    return [
+        "the burst begins with BACKGROUND and LOW requests, which take every slot, and ends with HIGH and CRITICAL;"
+        " so under fifo BACKGROUND waits least",
+        f"targets for the first token, the same in burst and trickle: {wanted}",
+        f"prices per hour, in any currency: {per_hour}; a request costs its share of the engine's time at that price",
+        "rows come in the order in which the requests end; b01, b02, ... are the burst and t01, t02, ... the trickle,"
+        " numbered in the order in which they are sent",
+    ]
 
 
 async def _switches_since(client: sage.AsyncClient, policy: str, duration_s: float) -> tuple[sage.PolicySwitch, ...]:

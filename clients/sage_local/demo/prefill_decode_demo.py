@@ -79,6 +79,10 @@ class PrefillDecodeDemo:
             f"long and short prompts; split from {config.threshold_input_tokens} prompt tokens on, or from "
             f"{config.threshold_ratio:g} times the predicted output"
         )
+        self._display.say(
+            "  rows come in the order in which the requests end: its kind and prompt, split or whole, where it ran (a "
+            "split one: prefill -> decode), where its time went, time to first token (TTFT), and why"
+        )
         shapes = {
             "short": (SHORT_PROMPT, 48),
             "long": (long_tokens, 48),

@@ -28,7 +28,7 @@ def down(state: StateDir) -> int:
     status = state.read_status()
     if status is None or not state.is_held():
         left = _sweep(status)
-        print("no fleet is running" if not left else f"killed {left} processes that a dead supervisor left behind")
+        print(state.not_running if not left else f"killed {left} processes that a dead supervisor left behind")
         return 0
     with contextlib.suppress(ProcessLookupError):
         os.kill(status.supervisor_pid, signal.SIGTERM)

@@ -20,7 +20,8 @@ class ProgressLines:
         """Print what changed since the last call."""
         for process in status.processes:
             self._show_process(process, status.phase)
-        if status.phase is FleetPhase.STARTING:
+        # The status that says READY may be the first one with an instance's last step.
+        if status.phase in (FleetPhase.STARTING, FleetPhase.READY):
             for instance in status.instances:
                 self._show_instance(instance)
 
@@ -44,6 +45,14 @@ class ProgressLines:
         if self._said.get(f"instance {instance.instance_id}") == key:
             return
         self._said[f"instance {instance.instance_id}"] = key
-        share = "" if instance.progress is None or instance.state == "ready" else f" {instance.progress:.0%}"
-        message = f": {instance.message}" if instance.message else ""
-        self._say(f"{instance.instance_id}: {instance.state}{share}{message}")
+        self._say(f"{instance.instance_id}: {start_words(instance.state, instance.progress, instance.message)}")
+
+
+def start_words(state: str, progress: float | None, message: str) -> str:
+    """Return an instance's state in words: its message if that begins with the state, else both."""
+    if state == "ready":
+        return state
+    share = "" if progress is None else f" {progress:.0%}"
+    if message.split(" ", 1)[0] == state:
+        return f"{message}{share}"
+    return f"{state}{share}: {message}" if message else f"{state}{share}"

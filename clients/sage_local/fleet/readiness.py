@@ -18,6 +18,10 @@ class Probe(Protocol):
         """Return all registered instances; None while no scheduler answers."""
         ...
 
+    async def pair_usable(self) -> bool:
+        """Return whether a prefill/decode pair can hand over."""
+        ...
+
     async def close(self) -> None:
         """Close the connection."""
         ...
@@ -44,6 +48,14 @@ class SchedulerProbe:
             )
             for each in view.instances
         )
+
+    async def pair_usable(self) -> bool:
+        """Return whether a prefill/decode pair can hand over; False while no scheduler answers."""
+        try:
+            status = await self._client.get_prefill_decode()
+        except (sage.TryAgainError, sage.WaitTimeoutError):
+            return False
+        return bool(status.pairs_by_state.get(sage.PairState.USABLE.value))
 
     async def close(self) -> None:
         """Close the connection."""

@@ -28,7 +28,7 @@ class FleetSpec:
     policy: str = "adaptive"
     max_running: int | None = None  # sequences that an executor runs at the same time; None: the engine's default
     roles: tuple[str, ...] = ()  # roles of executor 1, 2, ...; the others are general
-    prices: tuple[float, ...] = ()  # prices per hour of executor 1, 2, ...; 0 for the others
+    prices: tuple[float, ...] = ()  # prices per hour of executor 1, 2, ...; empty: 0 for all
     start_timeout_s: float = 900.0  # seconds until every instance must be READY
     drain_timeout_s: float = 20.0  # seconds that running requests get to finish when the fleet stops
     scheduler_arguments: tuple[str, ...] = ()  # further flags of ``python -m scheduler_svc``
@@ -38,6 +38,13 @@ class FleetSpec:
     def splits(self) -> bool:
         """Whether requests may be split into prefill and decode: an executor has a role that takes part."""
         return not LEGS.isdisjoint(self.roles)
+
+    @property
+    def forms_pair(self) -> bool:
+        """Whether one executor may prefill for another one that decodes."""
+        prefill = {number for number, role in enumerate(self.roles) if role in ("prefilling", "hybrid")}
+        decode = {number for number, role in enumerate(self.roles) if role in ("decoding", "hybrid")}
+        return bool(prefill and decode) and len(prefill | decode) > 1
 
     def to_json(self) -> str:
         """Return the spec as JSON, for ``from_json``."""

@@ -86,6 +86,11 @@ class StateDir:
         """Remove the status of an earlier fleet."""
         (self.path / "fleet.json").unlink(missing_ok=True)
 
+    @property
+    def not_running(self) -> str:
+        """The line for a directory in which no fleet is running."""
+        return f"no fleet is running in {self.path}; to look in another folder, set SAGE_HOME"
+
     def log(self, name: str) -> Path:
         """Return the path of a process's log."""
         return self.path / "logs" / f"{name}.log"

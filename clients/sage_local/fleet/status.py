@@ -53,6 +53,7 @@ class FleetStatus:
     supervisor_pid: int
     processes: tuple[ProcessStatus, ...]
     instances: tuple[InstanceProgress, ...]  # as last seen during the start
+    pair_usable: bool = False  # whether a prefill/decode pair could hand over when the fleet became READY
 
     def to_json(self) -> str:
         """Return the status as JSON, for ``from_json``."""

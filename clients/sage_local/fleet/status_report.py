@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import sage_client as sage
+from sage_local.fleet.progress import start_words
 from sage_local.fleet.state_dir import StateDir
 from sage_local.fleet.status import FleetPhase, FleetStatus
 
@@ -19,7 +20,7 @@ def report_status(state: StateDir, *, as_json: bool) -> int:
     """
     status = state.read_status()
     if status is None or not state.is_held():
-        print(json.dumps({"running": False}) if as_json else "no fleet is running")
+        print(json.dumps({"running": False, "directory": str(state.path)}) if as_json else state.not_running)
         return NOT_RUNNING
     instances = _instances(status.address)
     if as_json:
@@ -58,7 +59,7 @@ def _plain(instances: list[sage.Instance]) -> list[dict[str, object]]:
 
 def _print(status: FleetStatus, instances: list[sage.Instance]) -> None:
     print(f"{status.phase.value}: scheduler on {status.address}, supervisor {status.supervisor_pid}")
-    states = {each.instance_id: f"{each.state.value} ({each.state_reason})" for each in instances}
+    states = {each.instance_id: start_words(each.state.value, each.progress, each.state_reason) for each in instances}
     for process in status.processes:
         known = states.get(process.name, "")
         exit_ = f", last exit {process.last_exit}" if process.last_exit is not None else ""

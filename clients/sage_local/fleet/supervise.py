@@ -40,6 +40,7 @@ async def _run(spec: FleetSpec, state: StateDir, report: Callable[[FleetStatus],
         state=state,
         probe=SchedulerProbe(spec.address),
         start_timeout_s=spec.start_timeout_s,
+        wait_for_pair=spec.forms_pair,
         on_status=report,
     )
     stop = _stop_on_signals(supervisor)

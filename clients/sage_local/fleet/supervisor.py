@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -16,6 +16,7 @@ from sage_local.fleet.status import FleetPhase, FleetStatus, InstanceProgress
 from sage_local.fleet.supervised_process import SupervisedProcess
 
 SCHEDULER_TIMEOUT_S = 30.0  # until the scheduler answers its first call
+PAIR_TIMEOUT_S = 10.0  # that a start waits for a usable pair; the fleet is READY without one too
 POLL_S = 0.25
 FIRST_BACKOFF_S = 0.5  # wait before a restart; doubles at each consecutive failure
 MAX_BACKOFF_S = 30.0
@@ -46,6 +47,7 @@ class Supervisor:
         state: StateDir,
         probe: Probe,
         start_timeout_s: float,
+        wait_for_pair: bool = False,
         on_status: Callable[[FleetStatus], None] = lambda status: None,
         first_backoff_s: float = FIRST_BACKOFF_S,
     ) -> None:
@@ -56,6 +58,8 @@ class Supervisor:
         self._address = address
         self._probe = probe
         self._start_timeout_s = start_timeout_s
+        self._wait_for_pair = wait_for_pair
+        self._pair_usable = False
         self._on_status = on_status
         self._first_backoff_s = first_backoff_s
         self._phase = FleetPhase.STARTING
@@ -75,7 +79,7 @@ class Supervisor:
         return [self._scheduler, *self._executors]
 
     async def start(self) -> None:
-        """Start all processes and wait until every executor's instance is READY.
+        """Start all processes and wait until every executor's instance is READY, then 10 s at most for a usable pair.
 
         Raises:
             StartFailed: a process ended, an engine failed or the time ran out; ``stop`` must still be awaited.
@@ -83,6 +87,8 @@ class Supervisor:
         try:
             await self._start_scheduler()
             await self._start_executors()
+            if self._wait_for_pair:
+                await self._wait_until(lambda: self._pair_usable, PAIR_TIMEOUT_S, poll=self._poll_pair)
         except StartFailed as error:
             self._phase, self._reason, self._culprit = FleetPhase.FAILED, str(error), error.culprit
             self._report()
@@ -121,6 +127,7 @@ class Supervisor:
             supervisor_pid=os.getpid(),
             processes=tuple(each.status() for each in self.processes),
             instances=self._instances,
+            pair_usable=self._pair_usable,
         )
 
     async def __aenter__(self) -> Self:
@@ -153,8 +160,11 @@ class Supervisor:
         )
         self._report()
 
-    async def _wait_until(self, reached: Callable[[], bool], timeout_s: float) -> bool:
-        """Poll the instances until ``reached()``; return False if the time runs out first."""
+    async def _wait_until(
+        self, reached: Callable[[], bool], timeout_s: float, *, poll: Callable[[], Awaitable[None]] | None = None
+    ) -> bool:
+        """Poll (the instances by default) until ``reached()``; return False if the time runs out first."""
+        poll = poll or self._poll_instances
         end = asyncio.get_running_loop().time() + timeout_s
         while not reached():
             if asyncio.get_running_loop().time() > end:
@@ -162,8 +172,11 @@ class Supervisor:
             await asyncio.wait({self._early_end}, timeout=POLL_S)
             if self._early_end.done():
                 raise _ended_early(self._early_end.result())
-            await self._poll_instances()
+            await poll()
         return True
+
+    async def _poll_pair(self) -> None:
+        self._pair_usable = await self._probe.pair_usable()
 
     async def _poll_instances(self) -> None:
         """Ask the scheduler for the instances and report a change."""

@@ -62,7 +62,7 @@ def _foreground(spec: FleetSpec, state: StateDir) -> int:
         lines.show(status)
         if status.phase is FleetPhase.READY and not announced:
             announced = True
-            _announce(spec, how_to_stop="press Ctrl-C")
+            _announce(spec, status, how_to_stop="press Ctrl-C")
 
     result = supervise(spec, state, show)
     status = state.read_status()
@@ -102,7 +102,7 @@ def _follow(supervisor: subprocess.Popen[bytes], spec: FleetSpec, state: StateDi
         if status is not None:
             lines.show(status)
             if status.phase is FleetPhase.READY and not ended:
-                _announce(spec, how_to_stop=sagectl_command("down"))
+                _announce(spec, status, how_to_stop=sagectl_command("down"))
                 return 0
         if ended:
             return _explain(status, state)
@@ -120,11 +120,18 @@ def _explain(status: FleetStatus | None, state: StateDir) -> int:
     return _fail(status.reason if status and status.reason else "the supervisor ended while the fleet started")
 
 
-def _announce(spec: FleetSpec, *, how_to_stop: str) -> None:
-    _say(f"ready: {spec.executors} x {served_name_of(spec)} ({spec.engine}) behind {spec.address}")
+def _announce(spec: FleetSpec, status: FleetStatus, *, how_to_stop: str) -> None:
+    executors = f"{spec.executors} executor{'s' if spec.executors != 1 else ''}"
+    _say(f"ready: model {served_name_of(spec)} on {executors} with the {spec.engine} engine, behind {spec.address}")
     if spec.splits:
         roles = ", ".join(f"{name} {role}" for name, role in zip(executor_names(spec), spec.roles, strict=False))
-        _say(f"prefill/decode separation: {roles}; pairs: {sagectl_command('pd get', address=spec.address)}")
+        _say(f"prefill/decode separation: {roles}")
+    if spec.forms_pair:
+        pairs = sagectl_command("pd get", address=spec.address)
+        if status.pair_usable:
+            _say(f"a pair of them can hand over; all pairs: {pairs}")
+        else:
+            _say(f"their pair still warms up: until it is usable, requests run whole; to see it: {pairs}")
     _say(f"to stop the fleet: {how_to_stop}")
     _say("to send a request:")
     _say(sagectl_command('generate "Once upon a time" --max-tokens 32 -v', address=spec.address))

@@ -156,22 +156,31 @@ async def test_what_was_never_accepted_is_not_sent_again(scheduler: FakeSchedule
 
     scheduler.generate = generate
     async with AsyncClient(scheduler.address, reconnect=QUICK) as client:
-        with pytest.raises(sage.UnavailableError):
+        with pytest.raises(sage.UnavailableError) as raised:
             await client.generate("hi").result()
 
     assert len(scheduler.requests) == 1
+    assert (raised.value.__cause__, raised.value.__context__) == (None, None), "gRPC's error adds nothing"
 
 
-async def test_a_request_begun_anew_is_not_spliced_onto_the_old_output(scheduler: FakeScheduler) -> None:
+@pytest.mark.parametrize(
+    ("detached", "new_run"), [(False, "the new run is cancelled"), (True, "the new run goes on without this stream")]
+)
+async def test_a_request_begun_anew_is_not_spliced_onto_the_old_output(
+    scheduler: FakeScheduler, detached: bool, new_run: str
+) -> None:
     async def generate(request: inference_pb2.GenerateRequest, context: Any) -> Events:
         yield accepted(request, attached=False)
         yield tokens(request.after_token)
-        await context.abort(grpc.StatusCode.UNAVAILABLE, "Socket closed")
+        if len(scheduler.requests) == 1:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "Socket closed")
+        await asyncio.Event().wait()
 
     scheduler.generate = generate
     async with AsyncClient(scheduler.address, reconnect=QUICK) as client:
-        with pytest.raises(sage.StreamLostError, match="after 1 output tokens"):
-            await client.generate("hi").result()
+        with pytest.raises(sage.StreamLostError, match=f"after 1 output tokens .* began it again; .* {new_run}"):
+            await client.generate("hi", detached=detached).result()
+        await asyncio.wait_for(scheduler.left.wait(), 5)  # a request that is not detached ends with its stream
 
     assert len(scheduler.requests) == 2
 

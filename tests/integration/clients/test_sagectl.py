@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import shlex
 import signal
 import sys
@@ -20,6 +21,7 @@ from sage.controlplane.v1 import admin_pb2, common_pb2, inference_pb2
 from sage_wire.errors import ErrorReason
 from sagectl.cli import sagectl
 from sagectl.exit_status import ExitStatus
+from sagectl.instances import COLUMNS
 from tests.integration.clients.fake_scheduler import (
     FakeScheduler,
     accepted,
@@ -165,13 +167,13 @@ async def test_token_ids_stand_for_the_prompt(scheduler: FakeScheduler, run: Run
     assert both.exit_code == ExitStatus.INVALID
 
 
-async def test_every_field_at_fault_is_on_one_line(scheduler: FakeScheduler, run: Run) -> None:
-    fields = bad_fields(spec__sampling__top_p="is 7", spec__text="is empty")
+async def test_every_field_at_fault_is_on_one_line_and_named_by_its_flag(scheduler: FakeScheduler, run: Run) -> None:
+    fields = bad_fields(spec__sampling__top_p="is 7", spec__no_instance="is 9", spec__text="is empty")
     scheduler.generate = refusing(ErrorReason.INVALID_REQUEST, "invalid", fields)
     result = await run("generate", "", "--top-p", "7")
 
     assert result.exit_code == ExitStatus.INVALID
-    assert result.stderr == "error: spec.sampling.top_p: is 7; spec.text: is empty\n"
+    assert result.stderr == "error: --top-p: is 7; --wait: is 9; spec.text: is empty\n"
     assert result.stdout == ""
 
 
@@ -245,9 +247,12 @@ async def test_a_scheduler_that_is_not_there_is_named() -> None:
         (["generate", "hi", "--token-ids", "a"], "'a' is not a list of token ids"),
         (["generate", "hi", "--grammar", "@/no/such/file"], "cannot read /no/such/file"),
         (["instances", "--address", "nowhere"], "'nowhere' is not an address"),
-        (["instances", "--address", "10.0.0.1:1"], "not a loopback address"),
+        (["instances", "--address", "10.0.0.1:1"], "authority (--tls-ca), use the system's (--tls)"),
+        (["instances", "--address", "10.0.0.1:1"], "without TLS (--insecure)"),
         (["instances", "--token-file", "/no/such/file"], "/no/such/file"),
-        (["generate", "hi", "--max-tokens", "-1"], "spec.sampling.max_tokens"),
+        (["generate", "hi", "--max-tokens", "-4"], "'--max-tokens': -4 is not in the range 1<=x<=4294967295"),
+        (["generate", "hi", "--after-token", "-1"], "'--after-token': -1 is not in the range 0<=x"),
+        (["generate", "hi", "--deadline", "inf"], "error: --deadline: "),
     ],
 )
 async def test_wrong_usage(run: Run, arguments: list[str], said: str) -> None:
@@ -255,6 +260,18 @@ async def test_wrong_usage(run: Run, arguments: list[str], said: str) -> None:
 
     assert result.exit_code == ExitStatus.INVALID
     assert said in result.stderr
+
+
+async def test_an_error_after_part_of_the_output_is_on_a_line_of_its_own(scheduler: FakeScheduler, run: Run) -> None:
+    async def breaks(request: inference_pb2.GenerateRequest, context: Any) -> Events:
+        yield accepted(request)
+        yield tokens(0)
+        await fail(context, ErrorReason.DEADLINE_EXCEEDED, "the deadline passed")
+
+    scheduler.generate = breaks
+    result = await run("generate", "hi")
+
+    assert result.output == f"{whole_text(1)}\nerror: the deadline passed\n"
 
 
 async def test_the_token_comes_from_flag_file_or_variable(scheduler: FakeScheduler, run: Run, tmp_path: Path) -> None:
@@ -286,6 +303,51 @@ async def test_instances_are_a_table_or_json(scheduler: FakeScheduler, run: Run)
         "limit": 10,
         "waiting_by_priority": {"critical": 3},
     }
+
+
+LONG_ID = "executor-of-the-eastern-hall-17"
+TERMINAL = {"FORCE_COLOR": "1", "TERM": "xterm", "NO_COLOR": "1"}
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 160])
+async def test_a_narrow_terminal_leaves_out_columns_but_cuts_no_id_and_no_state(
+    scheduler: FakeScheduler, run: Run, width: int
+) -> None:
+    downloading = instance(
+        LONG_ID, state=common_pb2.INSTANCE_STATE_DOWNLOADING, progress=0.4, state_reason="fetching its model " * 4
+    )
+    ready = instance(role=common_pb2.INSTANCE_ROLE_PREFILLING, engine_version="0.11.0+cpu", price_per_hour=1.25)
+    scheduler.admin["ListInstances"] = always(admin_pb2.ListInstancesResponse(instances=[ready, downloading]))
+    text = (await run("instances", env={**TERMINAL, "COLUMNS": str(width)})).stdout
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", text)
+
+    assert max(map(len, plain.splitlines())) <= width
+    assert LONG_ID in plain
+    assert "downloading 40%" in plain
+    assert "…" not in plain
+    assert (" role " in plain, "prefilling" in plain) == (width > 60, width > 60)
+    left_out = plain.partition("not shown in ")[2]
+    assert ("engine" in left_out) == (width < 160)
+    assert all(column in plain for column in ("engine", "price/h"))  # in the table, or named below it
+
+
+@pytest.mark.parametrize("env", [{**TERMINAL, "COLUMNS": "140"}, {"COLUMNS": "40"}])
+async def test_a_wide_terminal_and_a_pipe_get_every_column(
+    scheduler: FakeScheduler, run: Run, env: dict[str, str]
+) -> None:
+    there = instance(engine_version="0.11.0+cpu", state_reason="its engine is ready", price_per_hour=1.25)
+    scheduler.admin["ListInstances"] = always(admin_pb2.ListInstancesResponse(instances=[there]))
+    text = (await run("instances", env=env)).stdout
+
+    assert "not shown" not in text
+    assert all(column in text for column in COLUMNS)
+
+
+async def test_one_instance_shows_its_role(scheduler: FakeScheduler, run: Run) -> None:
+    decoding = instance(role=common_pb2.INSTANCE_ROLE_DECODING)
+    scheduler.admin["GetInstance"] = always(admin_pb2.GetInstanceResponse(instance=decoding))
+
+    assert " decoding " in (await run("instances", "executor-1")).stdout
 
 
 async def test_one_instance(scheduler: FakeScheduler, run: Run) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from sage_local.fleet import supervisor as supervisor_module
 from sage_local.fleet.command_lines import ProcessSpec
 from sage_local.fleet.reaper_link import ReaperLink
 from sage_local.fleet.sessions import members
@@ -30,7 +31,11 @@ class ToldProbe:
 
     def __init__(self, state: StateDir) -> None:
         self.said: tuple[InstanceProgress, ...] = ()
+        self.pair = False
         self._state = state
+
+    async def pair_usable(self) -> bool:
+        return self.pair
 
     async def instances(self) -> tuple[InstanceProgress, ...] | None:
         return tuple(each for each in self.said if each.state != "ready" or self._is_up(each.instance_id))
@@ -66,6 +71,7 @@ class Fleet:
         *,
         stop_timeout_s: float = 5.0,
         start_timeout_s: float = 10.0,
+        wait_for_pair: bool = False,
     ) -> Supervisor:
         def process(name: str, command: tuple[str, ...]) -> ProcessSpec:
             return ProcessSpec(name=name, command=command, environment=dict(os.environ), stop_timeout_s=stop_timeout_s)
@@ -77,6 +83,7 @@ class Fleet:
             state=self.state,
             probe=self.probe,
             start_timeout_s=start_timeout_s,
+            wait_for_pair=wait_for_pair,
             on_status=self._on_status,
             first_backoff_s=0.01,
         )
@@ -124,6 +131,22 @@ async def test_it_is_up_when_all_instances_are_ready(fleet: Fleet) -> None:
         FleetPhase.STOPPING,
         FleetPhase.STOPPED,
     ]
+
+
+@pytest.mark.parametrize("usable", [True, False])
+async def test_a_start_waits_for_a_usable_pair_but_not_for_ever(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch, usable: bool
+) -> None:
+    monkeypatch.setattr(supervisor_module, "PAIR_TIMEOUT_S", 30.0 if usable else 0.1)
+    fleet.probe.said = READY
+    async with fleet.make(wait_for_pair=True) as supervisor:
+        start = asyncio.create_task(supervisor.start())
+        await fleet.until(lambda status: len(status.instances) == 2)
+        assert fleet.statuses[-1].phase is FleetPhase.STARTING
+        fleet.probe.pair = usable
+        await asyncio.wait_for(start, 5)
+
+        assert (fleet.statuses[-1].phase, fleet.statuses[-1].pair_usable) == (FleetPhase.READY, usable)
 
 
 async def test_a_process_that_ends_while_it_starts_is_named_with_its_last_words(fleet: Fleet) -> None:

@@ -30,6 +30,8 @@ async def test_the_whole_of_it_in_small(capsys: pytest.CaptureFixture[str]) -> N
     text = display.console.file.getvalue()
 
     assert (status, capsys.readouterr().err) == (0, "")
+    assert "so under fifo BACKGROUND waits least" in text
+    assert "prices per hour, in any currency: executor-1 3, executor-2 1; " in text
     for policy in POLICIES:
         assert len(re.findall(rf"^  {policy}-[bt]\d\d .* executor-\d .*TTFT .* tokens/s .*$", text, re.M)) >= 24 + 8
         assert f"{policy}: the burst, by class" in text
@@ -71,7 +73,10 @@ async def test_prefill_and_decode_apart_in_small(wide: Display, capsys: pytest.C
     assert (status, capsys.readouterr().err) == (0, "")
     split = re.findall(r"^  long +\d+ tokens  split decoding  executor-1 -> executor-2 .*, threshold 2000$", text, re.M)
     assert len(split) == MIX.count("long")
-    assert all(re.search(r"queue +\d+ prefill +\d+ transfer +\d+ decode +\d+  TTFT +\d+ ms", line) for line in split)
+    assert all(
+        re.search(r"queue +\d+ ms prefill +\d+ ms transfer +\d+ ms decode +\d+ ms  TTFT +\d+ ms", line)
+        for line in split
+    )
     whole = re.findall(r"^  short .* whole .* executor-2 .* transfer +- .*: below both thresholds$", text, re.M)
     assert len(whole) == MIX.count("short")
     assert re.search(r"^  ratio .* split decoding .* times the predicted output, threshold 4$", text, re.M)

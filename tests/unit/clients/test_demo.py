@@ -12,7 +12,7 @@ from sage_local.demo.calibration import Calibration
 from sage_local.demo.demo_fleet import deaths
 from sage_local.demo.effects import Effect, effects
 from sage_local.demo.outcome import Outcome
-from sage_local.demo.policy_demo import POLICIES
+from sage_local.demo.policy_demo import POLICIES, about_the_load
 from sage_local.demo.round import Round, cost_per_1000_tokens, per_instance
 from sage_local.demo.workload import burst, expected_burst_s, trickle
 from sage_local.fleet.status import FleetPhase, FleetStatus, ProcessStatus
@@ -73,6 +73,15 @@ def test_very_slow_and_very_fast_engines_get_requests_of_sane_length(rate: float
 
     assert min(lengths) >= 8
     assert max(lengths) <= 1000
+
+
+def test_what_a_reader_must_know_of_the_load_is_said() -> None:
+    text = "\n".join(about_the_load([*PLAN, *trickle(CALIBRATION)], PRICES))
+
+    targets = {each.priority: each.ttft_target_s for each in PLAN}
+    assert all(f"{priority.name} {targets[priority]:.1f} s" in text for priority in Priority)
+    assert "executor-1 3, executor-2 1" in text
+    assert "b01, b02, ... are the burst and t01, t02, ... the trickle" in text
 
 
 def test_the_urgent_come_last_in_the_burst() -> None:

@@ -78,6 +78,7 @@ PUBLIC = {
         "SageError",
         "ShuttingDownError",
         "StreamLostError",
+        "TlsRequiredError",
         "TryAgainError",
         "UnavailableError",
         "UnknownModelError",

@@ -177,7 +177,12 @@ def test_a_log_that_grew_too_large_is_set_aside(tmp_path: Path, monkeypatch: pyt
 
 
 def status(
-    phase: FleetPhase, *, restarts: int = 0, state: str = "loading", progress: float | None = None
+    phase: FleetPhase,
+    *,
+    restarts: int = 0,
+    state: str = "loading",
+    progress: float | None = None,
+    message: str = "",
 ) -> FleetStatus:
     process = ProcessStatus(
         name="executor-1",
@@ -188,7 +193,7 @@ def status(
         where="core 0",
         warning="",
     )
-    instance = InstanceProgress(instance_id="executor-1", state=state, progress=progress, message="")
+    instance = InstanceProgress(instance_id="executor-1", state=state, progress=progress, message=message)
     return FleetStatus(
         phase=phase,
         reason="",
@@ -211,8 +216,8 @@ def test_each_change_is_told_once() -> None:
     lines = ProgressLines(told.append)
     for progress in (0.11, 0.12, 0.55):
         lines.show(status(FleetPhase.STARTING, progress=progress))
-    lines.show(status(FleetPhase.STARTING, state="ready"))
-    lines.show(status(FleetPhase.READY, restarts=1))
+    lines.show(status(FleetPhase.READY, state="ready"))  # the first status that says so
+    lines.show(status(FleetPhase.READY, state="ready", restarts=1))
 
     assert told == [
         "executor-1: process 10 on core 0",
@@ -221,3 +226,38 @@ def test_each_change_is_told_once() -> None:
         "executor-1: ready",
         "executor-1: process 11 on core 0, start number 2",
     ]
+
+
+@pytest.mark.parametrize(
+    ("state", "progress", "message", "words"),
+    [
+        ("loading", None, "loading tiny-model", "loading tiny-model"),
+        ("loading", 0.4, "loading tiny-model", "loading tiny-model 40%"),
+        ("downloading", 0.4, "3 of 7 files", "downloading 40%: 3 of 7 files"),
+        ("warming", None, "", "warming"),
+        ("ready", 1.0, "its engine is ready", "ready"),
+        ("failed", None, "no such model", "failed: no such model"),
+    ],
+)
+def test_a_step_of_a_start_is_told_without_repetition(
+    state: str, progress: float | None, message: str, words: str
+) -> None:
+    told: list[str] = []
+    ProgressLines(told.append).show(status(FleetPhase.STARTING, state=state, progress=progress, message=message))
+
+    assert told[-1] == f"executor-1: {words}"
+
+
+@pytest.mark.parametrize(
+    ("roles", "forms_pair"),
+    [
+        ((), False),
+        (("prefilling", "decoding"), True),
+        (("hybrid", "hybrid"), True),
+        (("hybrid", "general"), False),
+        (("prefilling", "general"), False),
+        (("hybrid", "decoding"), True),
+    ],
+)
+def test_a_pair_needs_an_executor_for_each_leg(roles: tuple[str, ...], forms_pair: bool) -> None:
+    assert FleetSpec(roles=roles).forms_pair == forms_pair

@@ -42,14 +42,14 @@ def test_up_starts_two_executors_with_vllm(started: list[FleetSpec]) -> None:
 
 
 def test_ups_options_make_the_spec(started: list[FleetSpec]) -> None:
-    arguments = "--engine simulated --model m --executors 3 --price-per-hour 1,2.5 --max-running 4 --policy fifo"
+    arguments = "--engine simulated --model m --executors 3 --price-per-hour 1,2.5,0 --max-running 4 --policy fifo"
     run("up", *arguments.split(), "--executor-arg=--a=1", "--executor-arg=--b=2", "--scheduler-arg=--c=3")
     assert started == [
         FleetSpec(
             engine="simulated",
             model="m",
             executors=3,
-            prices=(1.0, 2.5),
+            prices=(1.0, 2.5, 0.0),
             max_running=4,
             policy="fifo",
             executor_arguments=("--a=1", "--b=2"),
@@ -73,6 +73,21 @@ def test_there_are_as_many_executors_as_roles(
     assert [(spec.roles, spec.executors) for spec in started] == [(roles, len(roles))]
 
 
+def test_one_price_is_for_every_executor(started: list[FleetSpec]) -> None:
+    run("up", "--price-per-hour", "1.5", "--executors", "3")
+    assert [spec.prices for spec in started] == [(1.5, 1.5, 1.5)]
+
+
+@pytest.mark.parametrize("command", ["down", "status"])
+def test_where_no_fleet_runs_the_folder_is_named(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("SAGE_HOME", raising=False)
+    monkeypatch.chdir(tmp_path)
+    said = run(command).stdout
+    assert said == f"no fleet is running in {tmp_path.resolve()}/.sage; to look in another folder, set SAGE_HOME\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -80,6 +95,10 @@ def test_there_are_as_many_executors_as_roles(
         (("up", "--roles", "prefilling,decoding", "--executors", "1"), "2 roles for 1 executors"),
         (("up", "--executors", "0"), "x>=1"),
         (("up", "--price-per-hour", "cheap"), "'cheap' is not a list of numbers"),
+        (("up", "--price-per-hour", "1,-2"), "-2 is not a price"),
+        (("up", "--price-per-hour", "nan"), "nan is not a price"),
+        (("up", "--price-per-hour", "1,2,3"), "3 prices for 2 executors: give one for all, or one for each executor"),
+        (("up", "--price-per-hour", "1,2", "--executors", "3"), "2 prices for 3 executors"),
         (("up", "--engine", "steam"), "'steam' is not one of"),
         (("demo", "--burst-seconds", "0"), "0<x<=600"),
     ],

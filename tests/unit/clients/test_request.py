@@ -118,6 +118,7 @@ def test_ids_are_made_and_differ() -> None:
     ("options", "field"),
     [
         ({"max_tokens": -1}, "spec.sampling.max_tokens"),
+        ({"seed": 2**63}, "spec.sampling.seed"),
         ({"top_k": 1.5}, "spec.sampling.top_k"),
         ({"temperature": "hot"}, "spec.sampling.temperature"),
         ({"stop_token_ids": [-1]}, "spec.sampling.stop_token_ids"),
@@ -134,6 +135,11 @@ def test_ids_are_made_and_differ() -> None:
 )
 def test_what_cannot_be_sent_names_its_field(options: dict[str, Any], field: str) -> None:
     assert fields_at_fault(**options) == [field]
+
+
+def test_a_number_that_does_not_fit_is_refused_with_the_range() -> None:
+    with pytest.raises(InvalidRequestError, match="max_tokens: cannot be sent: -4 is not in the range 0 to 4294967295"):
+        encode(max_tokens=-4)
 
 
 def test_all_faults_are_named_at_once() -> None:

@@ -85,7 +85,7 @@ def test_a_split_request_from_its_arrival_to_its_end() -> None:
         "0.000 s  accepted     1024 prompt tokens for tiny",
         "0.000 s  queued       3 others wait",
         "0.100 s  placed       decision 1: prefill on p1, decode on d1",
-        "                      waited 0.100 s; slo_aware decided; 3 left waiting",
+        "                      0.100 s after arrival; slo_aware decided; 3 left waiting",
         "                      - decode: shortest predicted start 0.00 s",
         "                      - split: 1024 prompt tokens, threshold 600",
         "                      predicted: start 0.000 s, first token 0.000 s, finish 0.000 s, 0 output tokens,"

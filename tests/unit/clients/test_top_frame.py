@@ -82,6 +82,11 @@ def test_instances_that_need_a_look_stay_where_not_all_fit_and_say_why() -> None
     assert "executor-29" not in found
 
 
+def test_a_long_state_is_not_cut() -> None:
+    slow = instance("xx", state=InstanceState.DOWNLOADING, progress=0.4, state_reason="of the hub", assigned=0)
+    assert "xx               general    downloading 40% of the hub (1m15s)" in lines(snapshot(instances=(slow,)))
+
+
 def test_a_split_decision_names_both_instances() -> None:
     split = decision(1, prefill_instance_id="p1", instance_id="d1", reason="decode: fullest")
     assert "split  p1→d1" in "\n".join(lines(snapshot(decisions=(split,))))

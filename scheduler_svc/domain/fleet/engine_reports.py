@@ -49,6 +49,7 @@ class EngineReports:
             price_per_hour=instance.spec.price_per_hour,
             lookahead_share=self._settings.lookahead_share,
             uncached_share=instance.predictor.uncached_share,
+            margins=instance.predictor.margins,
         )
         self._registry.pool_of(instance).invalidate()
         self._to_ready(instance, now)
@@ -60,12 +61,12 @@ class EngineReports:
         account = instance.account
         instance.load = load
         instance.last_report_at = now
-        account.report(load)
+        account.report(load, now)
         seen = len(account.reservations) - len(account.unseen)
         instance.watch.observe(load, now, seen_reservations=seen)
         predictor = instance.predictor
         if predictor is not None and predictor.learn(load):
-            account.learn(predictor.pace, predictor.uncached_share)
+            account.learn(predictor.pace, predictor.uncached_share, predictor.margins)
         self._registry.pool_of(instance).changed = True
 
     def lose(self, instance_id: str, reason: str, now: float) -> list[int]:

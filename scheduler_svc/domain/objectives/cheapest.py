@@ -9,7 +9,6 @@ from scheduler_svc.domain.capacity.demand import Demand
 from scheduler_svc.domain.objectives import scorers
 from scheduler_svc.domain.objectives.objective import Choice
 from scheduler_svc.domain.objectives.picker import pick
-from scheduler_svc.domain.objectives.targets_met import fullest
 
 _RELATIVE_TOLERANCE = 0.02
 
@@ -75,3 +74,10 @@ def _over_budget(budget: float | None, cost: float) -> tuple[str, ...]:
     if budget is None or cost <= budget:
         return ()
     return (f"over budget everywhere: the least predicted cost is {cost:.6f}, the budget {budget:.6f}",)
+
+
+def fullest(accounts: Sequence[Account], emptiness: Sequence[float], among: Sequence[int]) -> int:
+    """Return the index of the fullest of ``among``."""
+    best = min([emptiness[i] for i in among])
+    equal = [i for i in among if emptiness[i] <= best]
+    return min(equal, key=lambda i: (accounts[i].last_chosen, accounts[i].instance_id))

@@ -27,9 +27,7 @@ def pick(
     limit = best + best * relative + tolerance
     chosen = -1
     fewest = last = 0
-    for i, score in enumerate(scores):
-        if score > limit:
-            continue
+    for i in [i for i, score in enumerate(scores) if score <= limit]:
         account = accounts[i]
         live = account.live
         if chosen < 0 or live < fewest or (live == fewest and account.last_chosen < last):

@@ -25,9 +25,9 @@ def first_token_s(accounts: Sequence[Account], demand: Demand, starts: Scores) -
 
 
 def token_s(accounts: Sequence[Account], demand: Demand) -> Scores:
-    """Predict seconds per output token after the first."""
+    """Predict seconds per output token after the first, prefill that shares the iterations included."""
     kv = demand.prompt_tokens + demand.output_tokens / 2
-    return [a.decode_token_s + a.kv_token_s * kv for a in accounts]
+    return [a.output_token_s + a.output_kv_token_s * kv for a in accounts]
 
 
 def finish_s(demand: Demand, first_tokens: Scores, per_token: Scores) -> Scores:

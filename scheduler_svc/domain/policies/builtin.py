@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from scheduler_svc.domain.objectives.cheapest import CheapestInTime
+from scheduler_svc.domain.objectives.least_target_used import LeastTargetUsed
 from scheduler_svc.domain.objectives.soonest import ShortestStart, SoonestByClass
-from scheduler_svc.domain.objectives.targets_met import FullestThatMeets
 from scheduler_svc.domain.ordering.cost import CheapestFirst
 from scheduler_svc.domain.ordering.fifo import Fifo
 from scheduler_svc.domain.ordering.priority import ByClass
@@ -45,11 +45,11 @@ def make_slo_aware(settings: SchedulerSettings) -> Policy:
     """Make the policy that meets targets."""
     return Policy(
         name="slo_aware",
-        summary="least slack to its target first; to the fullest instance predicted to meet it",
+        summary="least slack to its target first; to the instance predicted to use least of it",
         ordering=LeastSlack(
             settings.default_targets, late_delay_s=settings.late_delay_s, max_slack_s=settings.max_slack_s
         ),
-        objective=FullestThatMeets(settings.default_targets),
+        objective=LeastTargetUsed(settings.default_targets),
     )
 
 

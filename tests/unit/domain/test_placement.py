@@ -275,10 +275,30 @@ def test_an_engine_without_priorities_is_said_aloud() -> None:
     assert any("no priorities" in reason for reason in place(scheduler).reasons)
 
 
-def test_slo_aware_fills_the_fullest_that_still_meets_the_target() -> None:
+def test_slo_aware_takes_the_instance_that_uses_the_least_of_the_targets() -> None:
     scheduler = make_scheduler("slo_aware", instances=3)
+    teach(scheduler, "i0", token_s=0.05)
+    teach(scheduler, "i1", token_s=0.01)
+    teach(scheduler, "i2", token_s=0.03)
 
-    assert [place(scheduler, str(n)).instance_id for n in range(5)] == ["i0"] * 4 + ["i1"]
+    decision = place(scheduler, tpot_target_s=0.1)
+
+    shares = [row(decision, f"i{n}").scores["target_share"] for n in range(3)]
+    assert decision.instance_id == "i1"
+    assert decision.rule == "least_target_used"
+    assert shares[1] < shares[2] < shares[0] < 1
+    assert f"uses {shares[1]:.0%} of its targets, the least" in decision.reasons[0]
+
+
+def test_slo_aware_does_not_herd() -> None:
+    """Equal instances get equal numbers, though each could take all within the targets."""
+    scheduler = make_scheduler("slo_aware")
+    for n in range(4):
+        add_instance(scheduler, f"i{n}", facts=make_facts(max_running=128))
+
+    placed = [place(scheduler, str(n), tpot_target_s=60.0, ttft_target_s=60.0).instance_id for n in range(40)]
+
+    assert {name: placed.count(name) for name in placed} == {f"i{n}": 10 for n in range(4)}
 
 
 def test_slo_aware_passes_over_those_predicted_to_miss() -> None:
@@ -301,7 +321,7 @@ def test_slo_aware_takes_the_earliest_finish_where_none_meets_the_target() -> No
     decision = place(scheduler, tpot_target_s=0.1)
 
     assert decision.instance_id == "i1"
-    assert "no candidate is predicted to meet its targets" in decision.reasons[0]
+    assert "no candidate is predicted to meet its targets with margin" in decision.reasons[0]
 
 
 def test_a_resumed_request_has_had_its_first_token() -> None:
@@ -310,7 +330,7 @@ def test_a_resumed_request_has_had_its_first_token() -> None:
     scheduler.enqueue(make_request(1, ttft_target_s=0.001), 9.0, emitted_tokens=5, resumed=True)
     (decision,) = scheduler.schedule(9.0)
 
-    assert "fullest of 1 predicted to meet its targets" in decision.reasons[0]
+    assert decision.rule == "least_target_used"
 
 
 def test_cost_optimized_takes_the_cheapest_and_fills_it() -> None:

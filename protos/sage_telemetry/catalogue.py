@@ -154,7 +154,7 @@ DECISIONS = _counter(
     POLICY,
     {
         "phase": "hybrid (whole), decoding (split)",
-        "reason": "shortest_start, earliest_finish, least_target_used, none_meets_targets, cheapest, "
+        "reason": "earliest_finish, least_target_used, none_meets_targets, cheapest, "
         "none_meets_deadline, preferred; other for policies that name none",
     },
 )

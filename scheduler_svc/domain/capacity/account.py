@@ -17,6 +17,10 @@ PREFILL_MEMORY_S = 10.0
 _MOST_PREFILL = 0.9
 
 
+#: Weighs the number of the attempt that came last against one more live reservation: exact up to 2^40 attempts.
+_TURN = 2.0**-40
+
+
 class Account:
     """An instance's figures: what is free, what is reserved and when the reservations are predicted to end.
 
@@ -32,6 +36,8 @@ class Account:
         "decode_token_s",
         "facts",
         "finishes",
+        "first_step_at",
+        "first_step_floor",
         "first_token_margin",
         "free_slots",
         "free_tokens",
@@ -65,6 +71,7 @@ class Account:
         "reserved_tokens",
         "start_floor",
         "token_margin",
+        "turn",
         "unseen",
         "unseen_tokens",
     )
@@ -254,6 +261,7 @@ class Account:
         free = self.max_running - live
         used = self.used_tokens()
         self.live = live
+        self.turn = live + self.last_chosen * _TURN  # among equals the least goes first: fewest live, then longest ago
         self.free_slots = free  # negative: that many sequences queue at the engine
         self.free_tokens = (self.capacity - used) // self.block * self.block
         self.fullness = max(live / self.max_running, used / self.capacity) if self.max_running else 1.0
@@ -277,10 +285,13 @@ class Account:
         if free > 0:
             self.ready_at = self.busy_until
             self.start_floor = floor
-            return
-        slot_at = self.finishes[-free] if self.finishes else 0.0
-        self.ready_at = max(self.busy_until, slot_at)
-        self.start_floor = max(floor, self.decode_token_s)
+        else:
+            slot_at = self.finishes[-free] if self.finishes else 0.0
+            self.ready_at = max(self.busy_until, slot_at)
+            self.start_floor = max(floor, self.decode_token_s)
+        # the same with the iteration that emits the first token
+        self.first_step_at = self.ready_at + self.decode_token_s
+        self.first_step_floor = self.start_floor + self.decode_token_s
 
     def _longest_prompt(self, free_slots: int) -> float:
         if free_slots > 0:

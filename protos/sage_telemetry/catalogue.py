@@ -155,7 +155,7 @@ DECISIONS = _counter(
     {
         "phase": "hybrid (whole), decoding (split)",
         "reason": "earliest_finish, least_target_used, none_meets_targets, cheapest, "
-        "none_meets_deadline, preferred; other for policies that name none",
+        "preferred; other for policies that name none",
     },
 )
 DECISION_DURATION = _histogram(

@@ -14,11 +14,14 @@ from scheduler_svc.domain.objectives.target_shares import TargetShares, missed
 from scheduler_svc.domain.request import Priority
 from scheduler_svc.domain.targets import Targets
 
+#: Shares closer than this count as equal.
+_TOLERANCE = 0.01
+
 
 class LeastTargetUsed:
     """Chooses the instance predicted to use the least share of the request's targets.
 
-    If none is predicted to meet them with margin, and for requests without targets, it chooses the earliest predicted
+    If none is predicted to meet them, and for requests without targets, it chooses the earliest predicted
     finish.  If several meet the targets, those that run the request at once go before those where it queues at the
     engine.
     """
@@ -41,18 +44,18 @@ class LeastTargetUsed:
             ranked = scores["finish_s"] = scorers.finish_s(demand, firsts, per_token)
         if least > 1:
             index = pick(accounts, ranked)
-            why = f"no candidate is predicted to meet its targets with margin: earliest finish {ranked[index]:.2f} s"
+            why = f"no candidate is predicted to meet its targets: earliest finish {ranked[index]:.2f} s"
             return Choice(index=index, why=why, rule="none_meets_targets", scores=scores)
         among = [i for i, a in enumerate(accounts) if a.free_slots > 0 and shares[i] <= 1]
         if not among:
             among = [i for i, share in enumerate(shares) if share <= 1]
         if len(among) == len(accounts):
-            index = pick(accounts, ranked)
+            index = pick(accounts, ranked, relative=_TOLERANCE)
         else:
-            index = among[pick([accounts[i] for i in among], [ranked[i] for i in among])]
+            index = among[pick([accounts[i] for i in among], [ranked[i] for i in among], relative=_TOLERANCE)]
         rejected = missed(shares) if most > 1 else {}
         why = (
-            f"uses {shares[index]:.0%} of its targets, the least, margin included "
+            f"uses {shares[index]:.0%} of its targets, the least "
             f"(first token {firsts[index]:.2f} s, then {per_token[index] * 1e3:.1f} ms per token)"
         )
         return Choice(index=index, why=why, rule="least_target_used", scores=scores, rejected=rejected)

@@ -57,9 +57,9 @@ def make_cost_optimized(settings: SchedulerSettings) -> Policy:
     """Make the policy that spends least."""
     return Policy(
         name="cost_optimized",
-        summary="by class, the cheapest to serve first; to the cheapest instance that meets deadline and budget",
+        summary="by class, the cheapest to serve first; to the cheapest instance that meets targets and budget",
         ordering=CheapestFirst(ageing_s_per_class=settings.ageing_s_per_class, delay_cap_s=settings.cost_delay_cap_s),
-        objective=CheapestInTime(),
+        objective=CheapestInTime(settings.default_targets),
     )
 
 

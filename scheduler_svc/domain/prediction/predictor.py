@@ -12,7 +12,7 @@ from scheduler_svc.domain.prediction.pace import Pace
 
 _SAMPLES_PER_HEARTBEAT = 16
 _CACHE_FORGETTING = 0.9  # per heartbeat with prompts in it
-_TELLING_TOKENS = 32  # shorter outputs say less of the time per token: one prompt beside them changes it
+_TELLING_TOKENS = 8  # shorter outputs say less of the time per token: one prompt beside them changes it
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -123,7 +123,7 @@ async def test_everything_that_was_asked_for_and_foreseen_is_told(
     candidates = {each["sage.instance.id"]: each for each in map(told_by, decision.wire.events)}
     taken, resting = candidates["one"], candidates["resting"]
     assert (taken["sage.candidate.chosen"], resting["sage.candidate.chosen"]) == (True, False)
-    assert f"start_s={told['sage.decision.score']:g}" in taken["sage.candidate.scores"]
+    assert f"finish_s={told['sage.decision.score']:g}" in taken["sage.candidate.scores"]
     assert not {"sage.candidate.filtered_by", "sage.candidate.filter_reason"} & taken.keys()
     assert "sage.candidate.scores" not in resting
     assert resting["sage.candidate.filtered_by"] == "state"

@@ -26,7 +26,7 @@ def test_a_margin_covers_nearly_all_that_is_measured(bias: float, spread: float,
 
 def test_a_margin_is_no_wider_than_the_errors_ask_for() -> None:
     random, margin = Random(1), Margin()
-    for _ in range(3_000):
+    for _ in range(6_000):
         margin.add(0.02, 0.02 * random.uniform(0.9, 1.1))
 
     assert margin.value == pytest.approx(1.1, abs=0.06)
@@ -43,7 +43,7 @@ def test_a_margin_stays_within_its_bounds(times: list[tuple[float, float]]) -> N
 
 def test_what_says_little_changes_little() -> None:
     telling, short = Margin(), Margin()
-    telling.add(1.0, 2.0)
-    short.add(1.0, 2.0, weight=0.1)
+    telling.add(1.0, 9.0)
+    short.add(1.0, 9.0, weight=0.1)
 
-    assert 1 < short.value < telling.value
+    assert Margin().value < short.value < telling.value

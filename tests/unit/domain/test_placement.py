@@ -325,7 +325,7 @@ def test_slo_aware_takes_the_earliest_finish_where_none_meets_the_target() -> No
     decision = place(scheduler, tpot_target_s=0.1)
 
     assert decision.instance_id == "i1"
-    assert "no candidate is predicted to meet its targets with margin" in decision.reasons[0]
+    assert "no candidate is predicted to meet its targets" in decision.reasons[0]
 
 
 def test_a_resumed_request_has_had_its_first_token() -> None:
@@ -356,7 +356,34 @@ def test_cost_optimized_pays_more_where_the_deadline_asks_for_it() -> None:
     decision = place(scheduler, "hurry", output=100, deadline_at=3.0)
 
     assert decision.instance_id == "fast"
-    assert row(decision, "cheap").filtered_by == "deadline"
+    assert row(decision, "cheap").filtered_by == "targets"
+
+
+@pytest.mark.parametrize("target", [{"ttft_target_s": 1.0}, {"tpot_target_s": 0.1}])
+def test_cost_optimized_pays_more_where_a_target_asks_for_it(target: dict[str, float]) -> None:
+    scheduler = make_scheduler("cost_optimized")
+    add_instance(scheduler, "cheap", price_per_hour=1.0)
+    add_instance(scheduler, "fast", price_per_hour=9.0)
+    teach(scheduler, "cheap", token_s=0.08, prefill_token_s=2e-3)
+    teach(scheduler, "fast", token_s=0.01, prefill_token_s=2e-4)
+
+    decision = place(scheduler, prompt=400, **target)
+
+    assert decision.instance_id == "fast"
+    assert row(decision, "cheap").filtered_by == "targets"
+    assert row(decision, "cheap").scores["cost"] < row(decision, "fast").scores["cost"]
+
+
+def test_cost_optimized_gathers_no_more_than_the_targets_allow() -> None:
+    """Each has slots for all, and company makes an instance cheaper."""
+    scheduler = make_scheduler("cost_optimized")
+    for n in range(4):
+        add_instance(scheduler, f"i{n}", facts=make_facts(max_running=128), price_per_hour=1.0)
+
+    placed = [place(scheduler, str(n), prompt=2_000, ttft_target_s=3.0) for n in range(24)]
+
+    assert all(d.prediction.first_token_s <= 3.0 for d in placed if d.rule == "cheapest")
+    assert len({d.instance_id for d in placed}) == 4
 
 
 def test_cost_optimized_keeps_to_the_budget() -> None:

@@ -360,7 +360,7 @@ def test_cost_optimized_pays_more_where_the_deadline_asks_for_it() -> None:
 
 
 @pytest.mark.parametrize("target", [{"ttft_target_s": 1.0}, {"tpot_target_s": 0.1}])
-def test_cost_optimized_pays_more_where_a_target_asks_for_it(target: dict[str, float]) -> None:
+def test_cost_optimized_pays_more_where_a_target_asks_for_it(target: dict[str, Any]) -> None:
     scheduler = make_scheduler("cost_optimized")
     add_instance(scheduler, "cheap", price_per_hour=1.0)
     add_instance(scheduler, "fast", price_per_hour=9.0)

@@ -65,8 +65,10 @@ class EngineReports:
         seen = len(account.reservations) - len(account.unseen)
         instance.watch.observe(load, now, seen_reservations=seen)
         predictor = instance.predictor
-        if predictor is not None and predictor.learn(load):
-            account.learn(predictor.pace, predictor.uncached_share, predictor.margins)
+        if predictor is not None:
+            knew = predictor.telling
+            if predictor.learn(load):
+                self._use_pace(instance, predictor, knew=knew)
         self._registry.pool_of(instance).changed = True
 
     def lose(self, instance_id: str, reason: str, now: float) -> list[int]:
@@ -93,6 +95,20 @@ class EngineReports:
             self._registry.transition(instance.instance_id, verdict.state, verdict.reason, now)
             verdicts.append(verdict)
         return verdicts
+
+    def _use_pace(self, instance: Instance, predictor: Predictor, *, knew: bool) -> None:
+        """Score an instance by the pace it learned, and those that have learned too little by the same pace.
+
+        Otherwise the first of equal instances to learn would look faster or slower than those still at the prior.
+        """
+        if not predictor.telling:
+            return
+        instance.account.learn(predictor.pace, predictor.uncached_share, predictor.margins)
+        if knew:
+            return
+        for other in self._registry.pool_of(instance).instances():
+            if other.predictor is not None and not other.predictor.telling:
+                other.account.learn(predictor.pace, other.predictor.uncached_share, other.predictor.margins)
 
     def _to_ready(self, instance: Instance, now: float) -> None:
         if instance.state is InstanceState.SUSPECT:

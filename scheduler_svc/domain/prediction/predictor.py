@@ -12,6 +12,7 @@ from scheduler_svc.domain.prediction.pace import Pace
 
 _SAMPLES_PER_HEARTBEAT = 16
 _CACHE_FORGETTING = 0.9  # per heartbeat with prompts in it
+_TELLING_SAMPLES = 32
 _TELLING_TOKENS = 8  # shorter outputs say less of the time per token: one prompt beside them changes it
 
 
@@ -64,6 +65,11 @@ class Predictor:
     def samples(self) -> int:
         """Iterations learned from."""
         return self._model.samples
+
+    @property
+    def telling(self) -> bool:
+        """Whether enough iterations were learned from for the pace to be compared with other engines'."""
+        return self.samples >= _TELLING_SAMPLES
 
     def learn(self, load: LoadReport) -> bool:
         """Take a heartbeat.  True if anything was learned.

@@ -9,7 +9,7 @@ from scheduler_svc.domain.fleet.registry import Registry
 from scheduler_svc.domain.instance import Instance
 from scheduler_svc.domain.instance_state import DRAINS, InstanceState, check_transition
 from scheduler_svc.domain.load_report import LoadReport
-from scheduler_svc.domain.prediction.pace import prior_pace
+from scheduler_svc.domain.prediction.pace import Pace, prior_pace
 from scheduler_svc.domain.prediction.predictor import Predictor
 from scheduler_svc.domain.progress_watch import ProgressWatch
 from scheduler_svc.domain.settings import SchedulerSettings
@@ -45,7 +45,7 @@ class EngineReports:
         instance.facts = facts
         instance.account.open(
             facts,
-            instance.predictor.pace,
+            self._comparable_pace(instance, instance.predictor),
             price_per_hour=instance.spec.price_per_hour,
             lookahead_share=self._settings.lookahead_share,
             uncached_share=instance.predictor.uncached_share,
@@ -95,6 +95,14 @@ class EngineReports:
             self._registry.transition(instance.instance_id, verdict.state, verdict.reason, now)
             verdicts.append(verdict)
         return verdicts
+
+    def _comparable_pace(self, instance: Instance, predictor: Predictor) -> Pace:
+        """Return the pace that an engine learned; until it has learned enough, one of its pool that has, if any."""
+        if not predictor.telling:
+            for other in self._registry.pool_of(instance).instances():
+                if other.predictor is not None and other.predictor.telling:
+                    return other.predictor.pace
+        return predictor.pace
 
     def _use_pace(self, instance: Instance, predictor: Predictor, *, knew: bool) -> None:
         """Score an instance by the pace it learned, and those that have learned too little by the same pace.

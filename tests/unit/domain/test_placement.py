@@ -251,6 +251,18 @@ def test_a_fast_instance_gets_more_than_a_slow_one(policy: str) -> None:
     assert placed.count("fast") >= 4 * placed.count("slow") > 0
 
 
+def test_an_engine_that_has_not_learned_its_pace_is_scored_by_one_that_has() -> None:
+    scheduler = make_scheduler(instances=2)
+    teach(scheduler, "i0", token_s=0.05)
+    add_instance(scheduler, "i2")
+
+    paces = [i.account.pace for i in scheduler.instances()]
+    assert [pace.base_s for pace in paces] == pytest.approx([paces[0].base_s] * 3, rel=0.1)
+
+    teach(scheduler, "i1", token_s=0.005)
+    assert scheduler.instance("i1").account.pace.base_s < paces[0].base_s / 2
+
+
 def test_priority_keeps_a_slot_for_critical() -> None:
     scheduler = make_scheduler("priority")
     add_instance(scheduler, "i0", facts=make_facts(max_running=2))

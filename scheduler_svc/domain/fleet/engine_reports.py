@@ -9,6 +9,7 @@ from scheduler_svc.domain.fleet.registry import Registry
 from scheduler_svc.domain.instance import Instance
 from scheduler_svc.domain.instance_state import DRAINS, InstanceState, check_transition
 from scheduler_svc.domain.load_report import LoadReport
+from scheduler_svc.domain.prediction.margin import BORROWED_MARGINS
 from scheduler_svc.domain.prediction.pace import Pace, prior_pace
 from scheduler_svc.domain.prediction.predictor import Predictor
 from scheduler_svc.domain.progress_watch import ProgressWatch
@@ -116,7 +117,7 @@ class EngineReports:
             return
         for other in self._registry.pool_of(instance).instances():
             if other.predictor is not None and not other.predictor.telling:
-                other.account.learn(predictor.pace, other.predictor.uncached_share, other.predictor.margins)
+                other.account.learn(predictor.pace, other.predictor.uncached_share, BORROWED_MARGINS)
 
     def _to_ready(self, instance: Instance, now: float) -> None:
         if instance.state is InstanceState.SUSPECT:

@@ -38,3 +38,5 @@ class Margins:
 
 
 PRIOR_MARGINS = Margins()
+#: Of an engine that is scored by the pace of another one, which may be several times faster.
+BORROWED_MARGINS = Margins(first_token=2 * _PRIOR, token=2 * _PRIOR)

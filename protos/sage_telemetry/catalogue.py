@@ -154,8 +154,8 @@ DECISIONS = _counter(
     POLICY,
     {
         "phase": "hybrid (whole), decoding (split)",
-        "reason": "shortest_start, earliest_finish, fullest_in_targets, none_meets_targets, cheapest, "
-        "none_meets_deadline, preferred; other for policies that name none",
+        "reason": "earliest_finish, least_target_used, none_meets_targets, cheapest, "
+        "preferred; other for policies that name none",
     },
 )
 DECISION_DURATION = _histogram(

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from math import inf
+from math import exp, inf
 
 from scheduler_svc.domain.capacity.reservation import Reservation
 from scheduler_svc.domain.engine_facts import EngineFacts
 from scheduler_svc.domain.load_report import LoadReport
+from scheduler_svc.domain.prediction.margin import PRIOR_MARGINS, Margins
 from scheduler_svc.domain.prediction.pace import CPU_PRIOR, Pace
+
+#: Seconds over which the prefill that an instance is sent is averaged: a prompt weighs 1/e of a new one after that.
+PREFILL_MEMORY_S = 10.0
+#: Largest share of engine time that prefill is expected to take: output tokens get the rest.
+_MOST_PREFILL = 0.9
+
+
+#: Weighs the number of the attempt that came last against one more live reservation: exact up to 2^40 attempts.
+_TURN = 2.0**-40
 
 
 class Account:
@@ -26,6 +36,9 @@ class Account:
         "decode_token_s",
         "facts",
         "finishes",
+        "first_step_at",
+        "first_step_floor",
+        "first_token_margin",
         "free_slots",
         "free_tokens",
         "freed_since_report",
@@ -40,10 +53,14 @@ class Account:
         "lookahead_tokens",
         "max_model_len",
         "max_running",
+        "output_kv_token_s",
+        "output_token_s",
         "pace",
         "parked",
         "pending",
         "pending_s",
+        "prefill_rate",
+        "prefill_rate_at",
         "prefill_token_s",
         "price_per_s",
         "prompt_limit",
@@ -53,6 +70,8 @@ class Account:
         "reservations",
         "reserved_tokens",
         "start_floor",
+        "token_margin",
+        "turn",
         "unseen",
         "unseen_tokens",
     )
@@ -61,6 +80,7 @@ class Account:
         self.instance_id = instance_id
         self.facts: EngineFacts | None = None
         self.pace: Pace = CPU_PRIOR
+        self.first_token_margin = self.token_margin = 1.0  # factors, as in ``Margins``
         # capacity of the engine
         self.max_running = 0  # sequences
         self.lookahead = 0  # sequences beyond max_running that may queue at the engine
@@ -81,6 +101,8 @@ class Account:
         self.pending: dict[int, Reservation] = {}  # reservations before their first token
         self.pending_s = 0.0  # seconds of engine time to prefill ``pending``
         self.busy_until = 0.0  # when the last of ``pending`` is predicted to be prefilled
+        self.prefill_rate = 0.0  # seconds of prefill per second that it was sent recently, at ``prefill_rate_at``
+        self.prefill_rate_at = 0.0
         self.finishes: list[float] = []  # predicted ends, sorted
         # what the engine reported last
         self.kv_used = 0  # tokens
@@ -96,6 +118,7 @@ class Account:
         price_per_hour: float = 0.0,
         lookahead_share: int = 8,
         uncached_share: float = 1.0,
+        margins: Margins = PRIOR_MARGINS,
     ) -> None:
         """Take the capacity of an engine that is ready.
 
@@ -112,11 +135,17 @@ class Account:
         self.price_per_s = price_per_hour / 3600
         self.kv_used = 0
         self.freed_since_report = 0
-        self.learn(pace, uncached_share)
+        self.learn(pace, uncached_share, margins)
 
-    def learn(self, pace: Pace, uncached_share: float = 1.0) -> None:
-        """Take a new pace.  ``uncached_share``: share of prompt tokens that the prefix cache does not hold, [0, 1]."""
+    def learn(self, pace: Pace, uncached_share: float = 1.0, margins: Margins = PRIOR_MARGINS) -> None:
+        """Take a new pace.
+
+        ``uncached_share``: share of prompt tokens that the prefix cache does not hold, [0, 1].  ``margins``: of
+        predictions made with the pace.
+        """
         self.pace = pace
+        self.first_token_margin = margins.first_token
+        self.token_margin = margins.token
         self.prefill_token_s = (pace.prefill_token_s + pace.base_s / max(1, self.chunk)) * uncached_share
         self.kv_token_s = pace.kv_token_s
         self._recount()
@@ -134,6 +163,8 @@ class Account:
         self.unseen_tokens += reservation.tokens
         if reservation.prefills:
             reservation.prefill_s = self.prefill_token_s * reservation.prompt_tokens
+        self._age_prefill_rate(now)
+        self.prefill_rate += reservation.prefill_s / PREFILL_MEMORY_S
         self.pending[number] = reservation
         self.pending_s += reservation.prefill_s
         self.busy_until = max(self.busy_until, now) + reservation.prefill_s
@@ -155,6 +186,7 @@ class Account:
             self.parked -= 1
         else:
             self._leave_slot(reservation, now)
+        self._age_prefill_rate(now)
         self._recount()
 
     def _leave_slot(self, reservation: Reservation, now: float) -> None:
@@ -191,8 +223,9 @@ class Account:
             self.unseen_tokens += more
         self._recount()
 
-    def report(self, load: LoadReport) -> None:
+    def report(self, load: LoadReport, now: float) -> None:
         """Take the engine's own figures.  From now on they include the reservations up to its ``last_assign``."""
+        self._age_prefill_rate(now)
         for number, reservation in list(self.unseen.items()):
             if 0 < reservation.assign_number <= load.last_assign:
                 reservation.seen = True
@@ -201,6 +234,11 @@ class Account:
         self.kv_used = load.kv_used_tokens
         self.freed_since_report = 0
         self._recount()
+
+    def _age_prefill_rate(self, now: float) -> None:
+        if now > self.prefill_rate_at:
+            self.prefill_rate *= exp((self.prefill_rate_at - now) / PREFILL_MEMORY_S)
+            self.prefill_rate_at = now
 
     def _prefilled(self, reservation: Reservation, now: float) -> None:
         if self.pending.pop(reservation.attempt_number, None) is None:
@@ -223,6 +261,7 @@ class Account:
         free = self.max_running - live
         used = self.used_tokens()
         self.live = live
+        self.turn = live + self.last_chosen * _TURN  # among equals the least goes first: fewest live, then longest ago
         self.free_slots = free  # negative: that many sequences queue at the engine
         self.free_tokens = (self.capacity - used) // self.block * self.block
         self.fullness = max(live / self.max_running, used / self.capacity) if self.max_running else 1.0
@@ -230,6 +269,10 @@ class Account:
         pace = self.pace
         # seconds of an iteration once one more sequence is there
         self.decode_token_s = pace.base_s + pace.running_s * running + pace.kv_token_s * used
+        # Prompts that come later share the iterations: of each second, output tokens get what prefill leaves.
+        left = 1 - min(self.prefill_rate, _MOST_PREFILL)
+        self.output_token_s = self.decode_token_s / left
+        self.output_kv_token_s = pace.kv_token_s / left
         # On average half of the pending prefill is still to be done.  Without this floor an instance whose first
         # tokens are overdue would look idle.
         floor = self.pending_s / 2
@@ -242,10 +285,13 @@ class Account:
         if free > 0:
             self.ready_at = self.busy_until
             self.start_floor = floor
-            return
-        slot_at = self.finishes[-free] if self.finishes else 0.0
-        self.ready_at = max(self.busy_until, slot_at)
-        self.start_floor = max(floor, self.decode_token_s)
+        else:
+            slot_at = self.finishes[-free] if self.finishes else 0.0
+            self.ready_at = max(self.busy_until, slot_at)
+            self.start_floor = max(floor, self.decode_token_s)
+        # the same with the iteration that emits the first token
+        self.first_step_at = self.ready_at + self.decode_token_s
+        self.first_step_floor = self.start_floor + self.decode_token_s
 
     def _longest_prompt(self, free_slots: int) -> float:
         if free_slots > 0:

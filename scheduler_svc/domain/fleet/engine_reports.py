@@ -9,7 +9,8 @@ from scheduler_svc.domain.fleet.registry import Registry
 from scheduler_svc.domain.instance import Instance
 from scheduler_svc.domain.instance_state import DRAINS, InstanceState, check_transition
 from scheduler_svc.domain.load_report import LoadReport
-from scheduler_svc.domain.prediction.pace import prior_pace
+from scheduler_svc.domain.prediction.margin import BORROWED_MARGINS
+from scheduler_svc.domain.prediction.pace import Pace, prior_pace
 from scheduler_svc.domain.prediction.predictor import Predictor
 from scheduler_svc.domain.progress_watch import ProgressWatch
 from scheduler_svc.domain.settings import SchedulerSettings
@@ -45,10 +46,11 @@ class EngineReports:
         instance.facts = facts
         instance.account.open(
             facts,
-            instance.predictor.pace,
+            self._comparable_pace(instance, instance.predictor),
             price_per_hour=instance.spec.price_per_hour,
             lookahead_share=self._settings.lookahead_share,
             uncached_share=instance.predictor.uncached_share,
+            margins=instance.predictor.margins,
         )
         self._registry.pool_of(instance).invalidate()
         self._to_ready(instance, now)
@@ -60,12 +62,14 @@ class EngineReports:
         account = instance.account
         instance.load = load
         instance.last_report_at = now
-        account.report(load)
+        account.report(load, now)
         seen = len(account.reservations) - len(account.unseen)
         instance.watch.observe(load, now, seen_reservations=seen)
         predictor = instance.predictor
-        if predictor is not None and predictor.learn(load):
-            account.learn(predictor.pace, predictor.uncached_share)
+        if predictor is not None:
+            knew = predictor.telling
+            if predictor.learn(load):
+                self._use_pace(instance, predictor, knew=knew)
         self._registry.pool_of(instance).changed = True
 
     def lose(self, instance_id: str, reason: str, now: float) -> list[int]:
@@ -92,6 +96,28 @@ class EngineReports:
             self._registry.transition(instance.instance_id, verdict.state, verdict.reason, now)
             verdicts.append(verdict)
         return verdicts
+
+    def _comparable_pace(self, instance: Instance, predictor: Predictor) -> Pace:
+        """Return the pace that an engine learned; until it has learned enough, one of its pool that has, if any."""
+        if not predictor.telling:
+            for other in self._registry.pool_of(instance).instances():
+                if other.predictor is not None and other.predictor.telling:
+                    return other.predictor.pace
+        return predictor.pace
+
+    def _use_pace(self, instance: Instance, predictor: Predictor, *, knew: bool) -> None:
+        """Score an instance by the pace it learned, and those that have learned too little by the same pace.
+
+        Otherwise the first of equal instances to learn would look faster or slower than those still at the prior.
+        """
+        if not predictor.telling:
+            return
+        instance.account.learn(predictor.pace, predictor.uncached_share, predictor.margins)
+        if knew:
+            return
+        for other in self._registry.pool_of(instance).instances():
+            if other.predictor is not None and not other.predictor.telling:
+                other.account.learn(predictor.pace, other.predictor.uncached_share, BORROWED_MARGINS)
 
     def _to_ready(self, instance: Instance, now: float) -> None:
         if instance.state is InstanceState.SUSPECT:

@@ -36,7 +36,7 @@ class RunningAttempts:
         self._ledger.first_token(reservation, now)
         instance = self._registry.find(reservation.instance_id)
         if instance is not None and instance.predictor is not None:
-            instance.predictor.first_token.add(reservation.first_token_in_s, now - reservation.made_at)
+            instance.predictor.first_token_came(reservation.first_token_in_s, now - reservation.made_at)
 
     def progress(self, attempt_number: int, tokens: int) -> None:
         """Note that a request has ``tokens`` output tokens now, over all attempts.
@@ -88,3 +88,6 @@ class RunningAttempts:
         if instance.predictor is not None and own_tokens > 0:
             predicted_s = reservation.first_token_in_s + (own_tokens - 1) * reservation.token_s
             instance.predictor.finish.add(predicted_s, took_s)
+            first_token_at = reservation.first_token_at
+            if first_token_at is not None and own_tokens > 1:
+                instance.predictor.tokens_came(reservation.token_s, now - first_token_at, own_tokens - 1)

@@ -16,7 +16,7 @@ class Choice:
     """The account that an objective chose, and why."""
 
     index: int  # into the accounts that were offered
-    why: str  # in words, "shortest predicted start 0.00 s"
+    why: str  # in words, "earliest predicted finish 0.21 s"
     rule: str = "other"  # a short name for ``why``, used as a metric label
     scores: Mapping[str, Scores] = field(default_factory=dict)  # by scorer, parallel to the accounts; lower is better
     remarks: tuple[str, ...] = ()  # what else the caller should know, in words

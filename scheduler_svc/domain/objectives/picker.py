@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 
 from scheduler_svc.domain.capacity.account import Account
 
@@ -25,15 +26,5 @@ def pick(
     """
     best = min(scores)
     limit = best + best * relative + tolerance
-    chosen = -1
-    fewest = last = 0
-    for i, score in enumerate(scores):
-        if score > limit:
-            continue
-        account = accounts[i]
-        live = account.live
-        if chosen < 0 or live < fewest or (live == fewest and account.last_chosen < last):
-            chosen = i
-            fewest = live
-            last = account.last_chosen
-    return chosen
+    turns = [a.turn if score <= limit else inf for a, score in zip(accounts, scores, strict=True)]
+    return turns.index(min(turns))

@@ -72,7 +72,7 @@ def with_capacity(accounts: Sequence[Account], demand: Demand) -> Sequence[Accou
 
     Returns ``accounts`` itself if all of them have capacity.
     """
-    need, prompt = demand.tokens, demand.prompt_tokens
+    need, prompt = demand.tokens, float(demand.prompt_tokens)  # limits are mostly infinite, which are floats
     if demand.must_leave_reserve:
         found = [a for a in accounts if need <= a.free_tokens and prompt <= a.prompt_limit_leaving_reserve]
     else:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from scheduler_svc.domain.objectives.cheapest import CheapestInTime
-from scheduler_svc.domain.objectives.soonest import ShortestStart, SoonestByClass
-from scheduler_svc.domain.objectives.targets_met import FullestThatMeets
+from scheduler_svc.domain.objectives.earliest_finish import EarliestFinish
+from scheduler_svc.domain.objectives.least_target_used import LeastTargetUsed
 from scheduler_svc.domain.ordering.cost import CheapestFirst
 from scheduler_svc.domain.ordering.fifo import Fifo
 from scheduler_svc.domain.ordering.priority import ByClass
@@ -20,12 +20,12 @@ PolicyFactory = Callable[[SchedulerSettings], Policy]
 
 
 def make_fifo(settings: SchedulerSettings) -> Policy:
-    """Make the policy that serves in order of arrival, where the request starts soonest."""
+    """Make the policy that serves in order of arrival, where the request finishes soonest."""
     return Policy(
         name="fifo",
-        summary="first come, first served; to the instance predicted to start it first",
+        summary="first come, first served; to the instance predicted to finish it first",
         ordering=Fifo(),
-        objective=ShortestStart(),
+        objective=EarliestFinish(),
         engine_classes=False,
     )
 
@@ -37,7 +37,7 @@ def make_priority(settings: SchedulerSettings) -> Policy:
         summary=f"by class, {settings.ageing_s_per_class:g} s of waiting making up for one; "
         "a slot per instance reserved for CRITICAL",
         ordering=ByClass(settings.ageing_s_per_class),
-        objective=SoonestByClass(),
+        objective=EarliestFinish(reserved_slots=1),
     )
 
 
@@ -45,11 +45,11 @@ def make_slo_aware(settings: SchedulerSettings) -> Policy:
     """Make the policy that meets targets."""
     return Policy(
         name="slo_aware",
-        summary="least slack to its target first; to the fullest instance predicted to meet it",
+        summary="least slack to its target first; to the instance predicted to use least of it",
         ordering=LeastSlack(
             settings.default_targets, late_delay_s=settings.late_delay_s, max_slack_s=settings.max_slack_s
         ),
-        objective=FullestThatMeets(settings.default_targets),
+        objective=LeastTargetUsed(settings.default_targets),
     )
 
 
@@ -57,9 +57,9 @@ def make_cost_optimized(settings: SchedulerSettings) -> Policy:
     """Make the policy that spends least."""
     return Policy(
         name="cost_optimized",
-        summary="by class, the cheapest to serve first; to the cheapest instance that meets deadline and budget",
+        summary="by class, the cheapest to serve first; to the cheapest instance that meets targets and budget",
         ordering=CheapestFirst(ageing_s_per_class=settings.ageing_s_per_class, delay_cap_s=settings.cost_delay_cap_s),
-        objective=CheapestInTime(),
+        objective=CheapestInTime(settings.default_targets),
     )
 
 

@@ -63,4 +63,10 @@ def _misses(request: Request, decision: Decision, *, started: bool) -> bool:
     ttft, deadline = request.ttft_target_s, request.target_at
     if ttft is not None and not started and decision.waited_s + prediction.first_token_s > ttft:
         return True
+    later_tokens = prediction.output_tokens - 1
+    tpot = request.tpot_target_s
+    if tpot is not None and later_tokens > 0:
+        token_s = (prediction.finish_s - prediction.first_token_s) / later_tokens
+        if token_s > tpot:
+            return True
     return deadline is not None and decision.decided_at + prediction.finish_s > deadline

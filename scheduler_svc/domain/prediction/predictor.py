@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from scheduler_svc.domain.load_report import LoadReport
 from scheduler_svc.domain.prediction.forgetting_mean import ForgettingMean
 from scheduler_svc.domain.prediction.iteration_model import IterationModel
+from scheduler_svc.domain.prediction.margin import Margin, Margins
 from scheduler_svc.domain.prediction.pace import Pace
 
 _SAMPLES_PER_HEARTBEAT = 16
 _CACHE_FORGETTING = 0.9  # per heartbeat with prompts in it
+_TELLING_SAMPLES = 32
+_TELLING_TOKENS = 8  # shorter outputs say less of the time per token: one prompt beside them changes it
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,6 +55,8 @@ class Predictor:
         self.first_token = ErrorTracker(forgetting)  # decision to first token
         self.finish = ErrorTracker(forgetting)  # decision to end, for the output length that came
         self.pace = prior
+        self._first_token_margin = Margin()
+        self._token_margin = Margin()
         self._queried = self._hit = 0  # prefix cache counters of the last heartbeat, tokens
         self._queries = ForgettingMean(_CACHE_FORGETTING)
         self._hits = ForgettingMean(_CACHE_FORGETTING)
@@ -60,6 +65,11 @@ class Predictor:
     def samples(self) -> int:
         """Iterations learned from."""
         return self._model.samples
+
+    @property
+    def telling(self) -> bool:
+        """Whether enough iterations were learned from for the pace to be compared with other engines'."""
+        return self.samples >= _TELLING_SAMPLES
 
     def learn(self, load: LoadReport) -> bool:
         """Take a heartbeat.  True if anything was learned.
@@ -74,6 +84,21 @@ class Predictor:
         if usable:
             self.pace = self._model.solve()
         return self._learn_cache_use(load) or bool(usable)
+
+    def first_token_came(self, predicted_s: float, measured_s: float) -> None:
+        """Take a predicted and a measured time from decision to first token, in seconds."""
+        self.first_token.add(predicted_s, measured_s)
+        self._first_token_margin.add(predicted_s, measured_s)
+
+    def tokens_came(self, predicted_token_s: float, measured_s: float, tokens: int) -> None:
+        """Take the seconds that all tokens after the first took together, and what was predicted for each."""
+        weight = min(1.0, tokens / _TELLING_TOKENS)
+        self._token_margin.add(predicted_token_s, measured_s / tokens, weight=weight)
+
+    @property
+    def margins(self) -> Margins:
+        """The margins of predictions about this engine."""
+        return Margins(first_token=self._first_token_margin.value, token=self._token_margin.value)
 
     def _learn_cache_use(self, load: LoadReport) -> bool:
         queried = load.prefix_queries_tokens - self._queried

@@ -36,7 +36,7 @@ def scheduled(instance_id: str = "executor-1", *, resumed_from: int = 0) -> infe
         instance_id=instance_id,
         policy="fifo",
         phase=common_pb2.PHASE_HYBRID,
-        reasons=["shortest predicted start 0.00 s"],
+        reasons=["earliest predicted finish 0.00 s"],
         attempt=common_pb2.Attempt(epoch=7, number=1),
     )
     return inference_pb2.GenerateResponse(

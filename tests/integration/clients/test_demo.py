@@ -25,7 +25,7 @@ async def test_a_request_that_went_well(scheduler: FakeScheduler, client: AsyncC
 
     assert outcome.error == ""
     assert (outcome.tokens, outcome.instance_id) == (PLANNED.output_tokens, "executor-1")
-    assert outcome.why == "shortest predicted start 0.00 s"
+    assert outcome.why == "earliest predicted finish 0.00 s"
     assert (outcome.wait_s, outcome.ttft_s, outcome.slo_met) == (0.005, 0.02, True)
     assert scheduler.requests[0].request_id == outcome.request_id == f"fifo-{PLANNED.name}"
     assert scheduler.requests[0].spec.sampling.ignore_eos

@@ -83,7 +83,7 @@ async def test_verbose_says_where_why_and_how_fast_on_stderr(run: Run) -> None:
     assert result.stdout == whole_text(5) + "\n"
     first, placed, last = result.stderr.splitlines()
     assert "r-1: accepted for tiny, 3 prompt tokens" in first
-    assert "executor-1 by fifo: shortest predicted start 0.00 s" in placed
+    assert "executor-1 by fifo: earliest predicted finish 0.00 s" in placed
     assert "TTFT 0.020 s, 40 tokens/s, 1 attempt, ttft met" in last
 
 
@@ -411,7 +411,7 @@ async def test_explain_shows_history_candidates_and_reasons(scheduler: FakeSched
         "3 prompt tokens",
         "decision 1: on executor-1",
         "fifo decided",
-        "shortest predicted start 0.00 s",
+        "earliest predicted finish 0.00 s",
         "▸ executor-1",
         "where the time went: 2.000 s",
         "room: 4 of 4 [sequences]",

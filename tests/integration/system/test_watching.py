@@ -70,7 +70,7 @@ async def test_it_counts_what_happened_and_shows_the_latest_decisions(fleet: Loc
     assert [decision.request_id for decision in seen.decisions] == ["c", "b"], "the newest, newest first"
     newest = seen.decisions[0]
     assert (newest.instance_id, newest.prefill_instance_id, newest.phase) == ("one", "", Phase.HYBRID)
-    assert newest.reason.startswith("shortest predicted start")
+    assert newest.reason.startswith("earliest predicted finish")
     assert (seen.requests_running, seen.requests_waiting) == (0, 0)
 
 

@@ -60,7 +60,7 @@ async def test_a_finished_request_is_in_every_figure_it_concerns(
     assert page.total("sage_tokens_total", model="sim", kind="output") == 6
     assert page.total("sage_tokens_total", model="sim", kind="prompt") > 0
     assert page.total("sage_slo_requests_total", **own, target="any", result="met") == 1
-    assert page.total("sage_decisions_total", policy="fifo", phase="hybrid", reason="shortest_start") == 1
+    assert page.total("sage_decisions_total", policy="fifo", phase="hybrid", reason="earliest_finish") == 1
     assert page.total("sage_decision_duration_seconds_count") == 1
     assert page.total("sage_prediction_error_ratio_count", quantity="first_token") == 1
     assert page.total("sage_prediction_error_ratio_count", quantity="finish") == 1

@@ -83,10 +83,10 @@ async def test_the_decision_explains_itself(receiver: OtlpReceiver, one: LocalEx
     decision = (await receiver.until(caller.trace_id, "sage.decision")).one("sage.decision")
     told = decision.attributes
     assert told["sage.policy"] == "fifo"
-    assert told["sage.decision.rule"] == "shortest_start"
-    assert "shortest predicted start" in told["sage.decision.reasons"][0]
+    assert told["sage.decision.rule"] == "earliest_finish"
+    assert "earliest predicted finish" in told["sage.decision.reasons"][0]
     assert (told["sage.instance.id"], told["sage.phase"]) == ("one", "hybrid")
-    assert (told["sage.candidates.considered"], told["sage.decision.scored_by"]) == (1, "start_s")
+    assert (told["sage.candidates.considered"], told["sage.decision.scored_by"]) == (1, "finish_s")
     assert told["sage.predicted.first_token"] > 0
     assert decision.events == ["sage.candidate"]
 
@@ -119,11 +119,11 @@ async def test_everything_that_was_asked_for_and_foreseen_is_told(
     start, first, end = (told[f"sage.predicted.{name}"] for name in ("start", "first_token", "finish"))
     assert 0 <= start < first < end
     assert (told["sage.predicted.output_tokens"], told["sage.predicted.cost"]) == (8, 0.0)
-    assert told["sage.decision.score"] == pytest.approx(start)
+    assert told["sage.decision.score"] == pytest.approx(end)
     candidates = {each["sage.instance.id"]: each for each in map(told_by, decision.wire.events)}
     taken, resting = candidates["one"], candidates["resting"]
     assert (taken["sage.candidate.chosen"], resting["sage.candidate.chosen"]) == (True, False)
-    assert f"start_s={told['sage.decision.score']:g}" in taken["sage.candidate.scores"]
+    assert f"finish_s={told['sage.decision.score']:g}" in taken["sage.candidate.scores"]
     assert not {"sage.candidate.filtered_by", "sage.candidate.filter_reason"} & taken.keys()
     assert "sage.candidate.scores" not in resting
     assert resting["sage.candidate.filtered_by"] == "state"

@@ -90,7 +90,7 @@ def decision(number: int, **fields: Any) -> RecentDecision:
         "instance_id": "executor-1",
         "prefill_instance_id": "",
         "waited_s": 0.1,
-        "reason": "fullest of 2 predicted to meet its targets",
+        "reason": "uses 40% of its targets, the least",
     }
     return RecentDecision(**{**given, **fields})
 

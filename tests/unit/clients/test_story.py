@@ -50,7 +50,7 @@ SPLIT = told(
             "d1",
             prefill_instance_id="p1",
             phase_reason="1024 prompt tokens, threshold 600",
-            reasons=("decode: shortest predicted start 0.00 s",),
+            reasons=("decode: earliest predicted finish 0.00 s",),
             waited_s=0.1,
             queue_length=3,
             reserved_tokens=1_072,
@@ -86,7 +86,7 @@ def test_a_split_request_from_its_arrival_to_its_end() -> None:
         "0.000 s  queued       3 others wait",
         "0.100 s  placed       decision 1: prefill on p1, decode on d1",
         "                      0.100 s after arrival; slo_aware decided; 3 left waiting",
-        "                      - decode: shortest predicted start 0.00 s",
+        "                      - decode: earliest predicted finish 0.00 s",
         "                      - split: 1024 prompt tokens, threshold 600",
         "                      predicted: start 0.000 s, first token 0.000 s, finish 0.000 s, 0 output tokens,"
         " cost 0; 1072 KV tokens reserved",

@@ -45,9 +45,9 @@ def test_the_essence_in_80_columns_and_24_lines() -> None:
         "    3s f-3           lost           executor-9 was lost",
         "    4s f-4           lost           executor-9 was lost",
         "   AGO REQUEST       POLICY         PHASE  WHERE              WHY",
-        "    1s r-1           slo_aware      whole  executor-1         fullest of 2 pred…",
-        "    2s r-2           slo_aware      whole  executor-1         fullest of 2 pred…",
-        "    3s r-3           slo_aware      whole  executor-1         fullest of 2 pred…",
+        "    1s r-1           slo_aware      whole  executor-1         uses 40% of its t…",
+        "    2s r-2           slo_aware      whole  executor-1         uses 40% of its t…",
+        "    3s r-3           slo_aware      whole  executor-1         uses 40% of its t…",
         "… and 37 more",
     ]
 

@@ -157,3 +157,16 @@ def test_an_idle_fleet_of_differing_prices_is_used_cheaply() -> None:
 
     assert scheduler.delegate == "cost_optimized"
     assert {d.instance_id for d in fleet.decisions[-5:]} == {"i0"}
+
+
+def test_a_predicted_miss_of_the_time_per_token_counts() -> None:
+    scheduler = make_scheduler("adaptive", instances=2)
+
+    for n in range(40):
+        now = n * 0.5
+        scheduler.enqueue(make_request(n, arrived_at=now, tpot_target_s=1e-4), now)
+        for decision in scheduler.schedule(now):
+            scheduler.release(decision.attempt_number, now, output_tokens=None, finished=False)
+        scheduler.tick(now)
+
+    assert scheduler.delegate == "slo_aware"

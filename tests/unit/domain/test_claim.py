@@ -77,7 +77,8 @@ def test_a_claimant_that_must_leave_a_slot_for_critical_waits_for_another_to_end
 def test_where_the_engine_uses_more_than_we_know_of_no_time_is_predicted() -> None:
     account = make_account((320, 5.0))
     account.report(
-        LoadReport(number=1, last_assign=0, running=1, waiting=0, unfinished=1, kv_used_tokens=CAPACITY, iterations=1)
+        LoadReport(number=1, last_assign=0, running=1, waiting=0, unfinished=1, kv_used_tokens=CAPACITY, iterations=1),
+        0.0,
     )
 
     claim = claim_on(account, make_demand(1_024))

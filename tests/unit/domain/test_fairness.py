@@ -13,7 +13,7 @@ from tests.contract.policies.modelled_fleet import ModelledFleet, add_instance, 
 
 REQUESTS = 300
 
-fair = pytest.mark.parametrize("policy", ["fifo", "priority"])
+fair = pytest.mark.parametrize("policy", ["fifo", "priority", "slo_aware"])
 
 
 def spread(policy: str, *, max_running: int, arrivals: list[float], prompt: int = 32) -> list[int]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from scheduler_svc.domain.capacity.account import Account
+from scheduler_svc.domain.capacity.account import PREFILL_MEMORY_S, Account
 from scheduler_svc.domain.capacity.ledger import Ledger
 from scheduler_svc.domain.capacity.reservation import Reservation
 from scheduler_svc.domain.load_report import LoadReport
@@ -77,7 +77,7 @@ def test_what_the_report_has_not_seen_is_added_to_it() -> None:
     account, ledger = make_account(), Ledger()
     ledger.enter(account, make_reservation(300), 0.0)
 
-    account.report(heartbeat(kv_used=400))
+    account.report(heartbeat(kv_used=400), 0.0)
 
     assert account.free_tokens == 1_000 - 400 - 300
 
@@ -89,13 +89,13 @@ def test_what_the_report_has_seen_is_not_counted_twice() -> None:
     assert reservation is not None
     reservation.assign_number = 7
 
-    account.report(heartbeat(kv_used=120, last_assign=6))
+    account.report(heartbeat(kv_used=120, last_assign=6), 0.0)
     assert account.free_tokens == 1_000 - 120 - 300
 
-    account.report(heartbeat(kv_used=120, last_assign=7))
+    account.report(heartbeat(kv_used=120, last_assign=7), 0.0)
     assert account.free_tokens == 1_000 - 300, "the promise is larger than what is in use"
 
-    account.report(heartbeat(kv_used=450, last_assign=7))
+    account.report(heartbeat(kv_used=450, last_assign=7), 0.0)
     assert account.free_tokens == 1_000 - 450, "more is in use than was promised"
 
 
@@ -103,7 +103,7 @@ def test_a_reservation_that_was_not_sent_is_not_seen_by_any_report() -> None:
     account, ledger = make_account(), Ledger()
     ledger.enter(account, make_reservation(300), 0.0)
 
-    account.report(heartbeat(kv_used=100, last_assign=1_000))
+    account.report(heartbeat(kv_used=100, last_assign=1_000), 0.0)
 
     assert account.free_tokens == 1_000 - 100 - 300
 
@@ -114,7 +114,7 @@ def test_what_ended_since_the_report_is_free_at_once() -> None:
     reservation = ledger.find(number)
     assert reservation is not None
     reservation.assign_number = 1
-    account.report(heartbeat(kv_used=500, last_assign=1))
+    account.report(heartbeat(kv_used=500, last_assign=1), 0.0)
 
     ledger.release(number, 1.0, used_tokens=200)
 
@@ -124,7 +124,7 @@ def test_what_ended_since_the_report_is_free_at_once() -> None:
 def test_room_is_counted_in_whole_blocks() -> None:
     account = make_account(kv_block_size=128)
 
-    account.report(heartbeat(kv_used=100))
+    account.report(heartbeat(kv_used=100), 0.0)
 
     assert account.free_tokens == 896, "seven blocks of 128"
 
@@ -227,3 +227,34 @@ def test_all_that_is_on_an_instance_leaves_with_it() -> None:
 
     assert account.free_tokens == 1_000
     assert len(ledger) == 1
+
+
+def test_prefill_that_shares_the_iterations_makes_tokens_slower() -> None:
+    account, ledger = make_account(max_running=64, kv_capacity_tokens=100_000), Ledger()
+    idle = account.output_token_s
+    assert idle == account.decode_token_s
+
+    reservation = make_reservation(prompt=40_000)
+    ledger.enter(account, reservation, 0.0)
+
+    share = reservation.prefill_s / PREFILL_MEMORY_S
+    assert account.output_token_s == pytest.approx(account.decode_token_s / (1 - share))
+    account.report(heartbeat(), 10 * PREFILL_MEMORY_S)
+    assert account.output_token_s == pytest.approx(account.decode_token_s, rel=1e-3)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.4, 0.7])
+def test_a_steady_stream_of_prompts_takes_its_share_of_engine_time(share: float) -> None:
+    account, ledger = make_account(max_running=64, kv_capacity_tokens=1_000_000), Ledger()
+    gap_s = account.prefill_token_s * 1_000 / share
+    for n in range(int(8 * PREFILL_MEMORY_S / gap_s)):
+        ledger.release(ledger.enter(account, make_reservation(prompt=1_000), n * gap_s), n * gap_s)
+
+    assert 1 - account.decode_token_s / account.output_token_s == pytest.approx(share, rel=0.1)
+
+
+def test_a_burst_of_prompts_leaves_tokens_some_time() -> None:
+    account, ledger = make_account(max_running=64, kv_capacity_tokens=10_000_000), Ledger()
+    ledger.enter(account, make_reservation(prompt=9_000_000), 0.0)
+
+    assert account.output_token_s == pytest.approx(10 * account.decode_token_s)

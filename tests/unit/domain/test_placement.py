@@ -185,7 +185,7 @@ def test_a_full_instance_is_explained_with_its_figures(facts: dict[str, Any], na
 # --- objectives -------------------------------------------------------------------------------------
 
 
-def test_fifo_takes_the_instance_that_starts_it_first() -> None:
+def test_fifo_takes_the_instance_that_finishes_it_first() -> None:
     scheduler = make_scheduler(instances=2)
     place(scheduler, "long prompt", prompt=4_000, preferred_instance="i0")
     place(scheduler, "short prompt", prompt=10, preferred_instance="i1")
@@ -194,7 +194,7 @@ def test_fifo_takes_the_instance_that_starts_it_first() -> None:
     decision = place(scheduler)
 
     assert decision.instance_id == "i1", "though it has more requests"
-    assert decision.reasons[0].startswith("shortest predicted start 0.0")
+    assert decision.reasons[0].startswith("earliest predicted finish 0.")
     assert decision.reasons[0].endswith("2 of 2 candidates")
 
 
@@ -237,14 +237,30 @@ def test_a_request_that_queues_at_the_engine_is_predicted_to_start_later() -> No
     assert second.prediction.start_s < second.prediction.first_token_s < second.prediction.finish_s
 
 
-def test_priority_takes_the_earliest_finish_for_the_high_classes_only() -> None:
-    scheduler = make_scheduler("priority", instances=2)
-    teach(scheduler, "i0", token_s=0.05)
-    teach(scheduler, "i1", token_s=0.005)
-    place(scheduler, "prompt", prompt=300, preferred_instance="i1")
+@pytest.mark.parametrize("policy", ["fifo", "priority"])
+def test_a_fast_instance_gets_more_than_a_slow_one(policy: str) -> None:
+    """Until the fast one is as full of work as to take equally long."""
+    scheduler = make_scheduler(policy)
+    for name in ("fast", "slow"):
+        add_instance(scheduler, name, facts=make_facts(max_running=128))
+    teach(scheduler, "fast", token_s=0.01, prefill_token_s=5e-5)
+    teach(scheduler, "slow", token_s=0.05, prefill_token_s=25e-5)
 
-    assert place(scheduler, "n", priority=N, output=100).instance_id == "i0", "starts at once, is slow"
-    assert place(scheduler, "h", priority=H, output=100).instance_id == "i1", "starts later, is fast"
+    placed = [place(scheduler, str(n), priority=N, prompt=400, output=10).instance_id for n in range(60)]
+
+    assert placed.count("fast") >= 4 * placed.count("slow") > 0
+
+
+def test_an_engine_that_has_not_learned_its_pace_is_scored_by_one_that_has() -> None:
+    scheduler = make_scheduler(instances=2)
+    teach(scheduler, "i0", token_s=0.05)
+    add_instance(scheduler, "i2")
+
+    paces = [i.account.pace for i in scheduler.instances()]
+    assert [pace.base_s for pace in paces] == pytest.approx([paces[0].base_s] * 3, rel=0.1)
+
+    teach(scheduler, "i1", token_s=0.005)
+    assert scheduler.instance("i1").account.pace.base_s < paces[0].base_s / 2
 
 
 def test_priority_keeps_a_slot_for_critical() -> None:
@@ -275,10 +291,30 @@ def test_an_engine_without_priorities_is_said_aloud() -> None:
     assert any("no priorities" in reason for reason in place(scheduler).reasons)
 
 
-def test_slo_aware_fills_the_fullest_that_still_meets_the_target() -> None:
+def test_slo_aware_takes_the_instance_that_uses_the_least_of_the_targets() -> None:
     scheduler = make_scheduler("slo_aware", instances=3)
+    teach(scheduler, "i0", token_s=0.05)
+    teach(scheduler, "i1", token_s=0.01)
+    teach(scheduler, "i2", token_s=0.03)
 
-    assert [place(scheduler, str(n)).instance_id for n in range(5)] == ["i0"] * 4 + ["i1"]
+    decision = place(scheduler, tpot_target_s=0.1)
+
+    shares = [row(decision, f"i{n}").scores["target_share"] for n in range(3)]
+    assert decision.instance_id == "i1"
+    assert decision.rule == "least_target_used"
+    assert shares[1] < shares[2] < shares[0] < 1
+    assert f"uses {shares[1]:.0%} of its targets, the least" in decision.reasons[0]
+
+
+def test_slo_aware_does_not_herd() -> None:
+    """Equal instances get equal numbers, though each could take all within the targets."""
+    scheduler = make_scheduler("slo_aware")
+    for n in range(4):
+        add_instance(scheduler, f"i{n}", facts=make_facts(max_running=128))
+
+    placed = [place(scheduler, str(n), tpot_target_s=60.0, ttft_target_s=60.0).instance_id for n in range(40)]
+
+    assert {name: placed.count(name) for name in placed} == {f"i{n}": 10 for n in range(4)}
 
 
 def test_slo_aware_passes_over_those_predicted_to_miss() -> None:
@@ -310,7 +346,7 @@ def test_a_resumed_request_has_had_its_first_token() -> None:
     scheduler.enqueue(make_request(1, ttft_target_s=0.001), 9.0, emitted_tokens=5, resumed=True)
     (decision,) = scheduler.schedule(9.0)
 
-    assert "fullest of 1 predicted to meet its targets" in decision.reasons[0]
+    assert decision.rule == "least_target_used"
 
 
 def test_cost_optimized_takes_the_cheapest_and_fills_it() -> None:
@@ -332,7 +368,34 @@ def test_cost_optimized_pays_more_where_the_deadline_asks_for_it() -> None:
     decision = place(scheduler, "hurry", output=100, deadline_at=3.0)
 
     assert decision.instance_id == "fast"
-    assert row(decision, "cheap").filtered_by == "deadline"
+    assert row(decision, "cheap").filtered_by == "targets"
+
+
+@pytest.mark.parametrize("target", [{"ttft_target_s": 1.0}, {"tpot_target_s": 0.1}])
+def test_cost_optimized_pays_more_where_a_target_asks_for_it(target: dict[str, Any]) -> None:
+    scheduler = make_scheduler("cost_optimized")
+    add_instance(scheduler, "cheap", price_per_hour=1.0)
+    add_instance(scheduler, "fast", price_per_hour=9.0)
+    teach(scheduler, "cheap", token_s=0.08, prefill_token_s=2e-3)
+    teach(scheduler, "fast", token_s=0.01, prefill_token_s=2e-4)
+
+    decision = place(scheduler, prompt=400, **target)
+
+    assert decision.instance_id == "fast"
+    assert row(decision, "cheap").filtered_by == "targets"
+    assert row(decision, "cheap").scores["cost"] < row(decision, "fast").scores["cost"]
+
+
+def test_cost_optimized_gathers_no_more_than_the_targets_allow() -> None:
+    """Each has slots for all, and company makes an instance cheaper."""
+    scheduler = make_scheduler("cost_optimized")
+    for n in range(4):
+        add_instance(scheduler, f"i{n}", facts=make_facts(max_running=128), price_per_hour=1.0)
+
+    placed = [place(scheduler, str(n), prompt=2_000, ttft_target_s=3.0) for n in range(24)]
+
+    assert all(d.prediction.first_token_s <= 3.0 for d in placed if d.rule == "cheapest")
+    assert len({d.instance_id for d in placed}) == 4
 
 
 def test_cost_optimized_keeps_to_the_budget() -> None:
@@ -372,8 +435,8 @@ def test_an_explanation_keeps_the_figures_of_its_moment() -> None:
     first = place(scheduler, "a", prompt=4_000)
     second = place(scheduler, "b")
 
-    assert row(first, "i0").scores == {"start_s": 0.0}
-    assert row(second, "i0").scores["start_s"] > 0
+    assert set(row(first, "i0").scores) == {"finish_s"}
+    assert row(second, "i0").scores["finish_s"] > row(second, "i1").scores["finish_s"]
     assert row(second, "i1").chosen
 
 

@@ -133,14 +133,14 @@ def test_the_rest_of_it_arrives_too() -> None:
             ),
             kv_transfer_params=b'{"remote": [1]}',
             kv_lease=Duration(seconds=2),
-            reasons=["shortest predicted start"],
+            reasons=["earliest predicted finish"],
         )
     )
     assert (command.engine_priority, command.remaining_s, command.adapter) == (-2, 1.5, "lora")
     assert command.trace_headers == {"traceparent": "00-a-b-01"}
     assert command.continuation == Continuation(emitted_token_ids=[9, 8], emitted_text_length=3, replay=True)
     assert (command.kv_transfer_params, command.kv_lease_s) == ({"remote": [1]}, 2.0)
-    assert command.reasons == ("shortest predicted start",)
+    assert command.reasons == ("earliest predicted finish",)
 
 
 @pytest.mark.parametrize(

@@ -131,7 +131,7 @@ def decision(candidates: Sequence[Candidate]) -> Decision:
         decided_at=1.0,
         waited_s=1.0,
         queue_length=0,
-        rule="shortest_start",
+        rule="earliest_finish",
         reasons=("because",),
         candidates=candidates,
         candidates_considered=2,

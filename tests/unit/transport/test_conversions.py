@@ -84,7 +84,7 @@ DECISION = Decision(
     waited_s=1.5,
     queue_length=6,
     rule="soonest",
-    reasons=("shortest predicted start", "second"),
+    reasons=("earliest predicted finish", "second"),
     candidates=[
         Candidate(instance_id="d", chosen=True, scores={"start_s": 0.25}),
         Candidate(instance_id="e", filtered_by="room", filter_reason="full"),
@@ -304,7 +304,7 @@ def test_a_decision() -> None:
     assert (wire.instance_id, wire.prefill_instance_id) == ("d", "p")
     assert wire.instance_role == common_pb2.INSTANCE_ROLE_DECODING
     assert wire.parallelism_config.gpu_count == 24
-    assert list(wire.reasons) == ["shortest predicted start", "second"]
+    assert list(wire.reasons) == ["earliest predicted finish", "second"]
     assert (wire.attempt.epoch, wire.attempt.number) == (EPOCH, 12)
     assert (wire.prefill_attempt.epoch, wire.prefill_attempt.number) == (EPOCH, 11)
     assert (wire.reserved_tokens, wire.prefill_reserved_tokens) == (48, 32)

@@ -38,7 +38,7 @@ def a_decision(number: int = 0) -> RecentDecision:
         instance_id="d",
         prefill_instance_id="p",
         waited_s=0.5,
-        reason="shortest predicted start",
+        reason="earliest predicted finish",
     )
 
 

@@ -1,0 +1,72 @@
+"""How much of a request's targets an instance is predicted to use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from scheduler_svc.domain.capacity.account import Account
+from scheduler_svc.domain.capacity.demand import Demand
+from scheduler_svc.domain.objectives.scorers import Scores, finish_s
+from scheduler_svc.domain.request import Priority
+from scheduler_svc.domain.targets import Targets, effective_targets
+
+_LEAST_S = 1e-6  # left of a target that is past: it is missed everywhere
+
+
+class TargetShares:
+    """Predicts the share of its targets that a request uses on each instance.
+
+    It is the largest of predicted time / target over first token, each further token and deadline: at most 1 where the
+    targets are predicted to be met.  A request without targets of its own has those of its class.
+    """
+
+    def __init__(self, defaults: Mapping[Priority, Targets]) -> None:
+        self._defaults = defaults
+
+    def of(
+        self,
+        demand: Demand,
+        accounts: Sequence[Account],
+        now: float,
+        *,
+        first_tokens: Scores,
+        per_token: Scores,
+        margin: bool = False,
+    ) -> Scores:
+        """Return the share for each account, huge where a target is past; 0 for a request without any target.
+
+        ``margin``: multiply predicted times by the margins learned from their errors, so that nearly all requests
+        whose share is at most 1 do meet their targets.
+        """
+        request = demand.request
+        targets = effective_targets(request, self._defaults)
+        shares = [0.0] * len(accounts)
+        if targets.ttft_s is not None and not demand.started:
+            per_s = 1 / max(request.arrived_at + targets.ttft_s - now, _LEAST_S)
+            if margin:
+                shares = [f * a.first_token_margin * per_s for a, f in zip(accounts, first_tokens, strict=True)]
+            else:
+                shares = [f * per_s for f in first_tokens]
+        if targets.tpot_s is not None:
+            shares = _larger(shares, per_token, 1 / targets.tpot_s, accounts if margin else None)
+        if request.target_at is not None:
+            finishes = finish_s(demand, first_tokens, per_token)
+            per_s = 1 / max(request.target_at - now, _LEAST_S)
+            shares = _larger(shares, finishes, per_s, accounts if margin else None)
+        return shares
+
+
+def _larger(shares: Scores, times: Scores, per_s: float, accounts: Sequence[Account] | None) -> Scores:
+    """Return the larger of each share and time x ``per_s``, times the margin of ``accounts`` if they are given."""
+    if accounts is None:
+        return [s if (mine := t * per_s) < s else mine for s, t in zip(shares, times, strict=True)]
+    return [
+        s if (mine := t * a.token_margin * per_s) < s else mine for s, t, a in zip(shares, times, accounts, strict=True)
+    ]
+
+
+def missed(shares: Sequence[float]) -> dict[int, tuple[str, str]]:
+    """Return which filter took out the accounts whose share is above 1, and why, by index."""
+    return {
+        i: ("targets", f"predicted to use {share:.0%} of its targets") for i, share in enumerate(shares) if share > 1
+    }

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from sage_telemetry import loop_source
 from tests.integration.system.local_fleet import LocalExecutor, LocalFleet
 from tests.integration.telemetry.catalogued import unlisted
 from tests.integration.telemetry.json_log import JsonLog
@@ -20,12 +19,6 @@ async def receiver() -> AsyncIterator[OtlpReceiver]:
     async with OtlpReceiver() as made:
         yield made
     assert sorted(set(unlisted(made.spans))) == []
-
-
-@pytest.fixture(autouse=True)
-def every_scrape_reads_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else the page tells what was read for the push a moment before."""
-    monkeypatch.setattr(loop_source, "FRESH_S", 0.0)
 
 
 @pytest.fixture

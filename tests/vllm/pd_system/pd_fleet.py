@@ -65,10 +65,14 @@ class PdFleet:
         await eventually(there, within_s=within_s, what=f"the pair to be {state.value}", every_s=0.05)
 
     async def fallbacks(self) -> int:
-        """As operators and as Prometheus are told."""
+        """As operators and as Prometheus are told; the metrics page may show a reading of a moment ago."""
         told = (await self.client.get_prefill_decode()).fallbacks
         port = await self.processes.scheduler.said(r"metrics on \S+ port (\d+)")
-        assert (await scrape(int(port.group(1)))).total("sage_pd_fallbacks_total") == told
+
+        async def shown() -> bool:
+            return (await scrape(int(port.group(1)))).total("sage_pd_fallbacks_total") == told
+
+        await eventually(shown, within_s=SOON_S, what=f"the metrics page to show {told} fallbacks", every_s=0.05)
         return told
 
     async def failovers(self) -> float:

@@ -181,6 +181,8 @@ class Simulation:
             ttft_target_s=traced.ttft_target_s,
             tpot_target_s=traced.tpot_target_s,
             session=traced.session,
+            prefix_hashes=traced.block_hashes,
+            prefix_block_tokens=traced.block_tokens if traced.block_hashes else 0,
         )
         live = _Live(index, traced, request)
         try:

@@ -33,6 +33,7 @@ class Account:
         "busy_until",
         "capacity",
         "chunk",
+        "computed_token_s",
         "decode_token_s",
         "facts",
         "finishes",
@@ -146,9 +147,16 @@ class Account:
         self.pace = pace
         self.first_token_margin = margins.first_token
         self.token_margin = margins.token
-        self.prefill_token_s = (pace.prefill_token_s + pace.base_s / max(1, self.chunk)) * uncached_share
+        self.computed_token_s = pace.prefill_token_s + pace.base_s / max(1, self.chunk)  # of a token not cached
+        self.prefill_token_s = self.computed_token_s * uncached_share  # of a token of which that is not known
         self.kv_token_s = pace.kv_token_s
         self._recount()
+
+    def prefill_s(self, prompt_tokens: int, cached_tokens: int | None) -> float:
+        """Predict seconds of prefill of a prompt.  ``cached_tokens``: of it, those that the cache holds, if known."""
+        if cached_tokens is None:
+            return self.prefill_token_s * prompt_tokens
+        return self.computed_token_s * (prompt_tokens - cached_tokens)
 
     def enter(self, reservation: Reservation, now: float) -> None:
         """Take the capacity of a reservation; beyond ``max_running`` its request queues at the engine."""
@@ -162,7 +170,7 @@ class Account:
         self.reserved_tokens += reservation.tokens
         self.unseen_tokens += reservation.tokens
         if reservation.prefills:
-            reservation.prefill_s = self.prefill_token_s * reservation.prompt_tokens
+            reservation.prefill_s = self.prefill_s(reservation.prompt_tokens, reservation.cached_tokens)
         self._age_prefill_rate(now)
         self.prefill_rate += reservation.prefill_s / PREFILL_MEMORY_S
         self.pending[number] = reservation

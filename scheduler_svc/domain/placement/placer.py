@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 from scheduler_svc.domain.capacity.account import Account
 from scheduler_svc.domain.capacity.demand import Demand
 from scheduler_svc.domain.capacity.kv_blocks import whole_blocks
@@ -18,6 +21,7 @@ from scheduler_svc.domain.placement.split_planner import Split, SplitPlan, Split
 from scheduler_svc.domain.policies.fleet_signals import FleetSignals
 from scheduler_svc.domain.policies.policy import Policy
 from scheduler_svc.domain.prediction.output_length import OutputLengths
+from scheduler_svc.domain.prefixes.cached_prefixes import CachedPrefixes
 from scheduler_svc.domain.request import Priority
 from scheduler_svc.domain.waiting_request import WaitingRequest
 
@@ -29,14 +33,22 @@ _RESERVE = "takes the slot that is reserved for CRITICAL"
 class Placer:
     """Filters the instances, has the policy's objective choose one, reserves capacity there and explains it all.
 
-    It has no state of its own: it reads and changes the ledger, the output lengths and the signals.
+    It has no state of its own: it reads and changes the ledger, the output lengths, the signals and what caches hold.
     """
 
-    def __init__(self, ledger: Ledger, outputs: OutputLengths, signals: FleetSignals, splits: SplitPlanner) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        outputs: OutputLengths,
+        signals: FleetSignals,
+        splits: SplitPlanner,
+        prefixes: CachedPrefixes,
+    ) -> None:
         self._ledger = ledger
         self._outputs = outputs
         self._signals = signals
         self._splits = splits
+        self._prefixes = prefixes
 
     def demand(self, waiting: WaitingRequest, policy: Policy) -> Demand:
         """Work out what a request needs of an instance now, with a fresh prediction of its output length."""
@@ -53,15 +65,24 @@ class Placer:
             started=waiting.emitted_tokens > 0,
             must_leave_reserve=policy.objective.reserved_slots > 0 and request.priority is not Priority.CRITICAL,
             excluded=waiting.excluded,
+            cached_tokens=self._prefixes.cached_tokens(request, prompt),
+            cache_known=self._prefixes.knows(request),
         )
 
     def plan_split(self, waiting: WaitingRequest, demand: Demand, context: PassContext) -> SplitPlan | None:
         """Decide whether to split the request, and between which instances; None while splitting is off."""
         if not self._splits.settings.enabled:
             return None
-        return self._splits.plan(
-            demand, context.pool, context.policy.objective, context.now, failed_before=waiting.whole
-        )
+        pool = context.pool
+        chosen_by = self._balanced(self._balanced(demand, pool.prefillers), pool.decoders)
+        return self._splits.plan(chosen_by, pool, context.policy.objective, context.now, failed_before=waiting.whole)
+
+    def _balanced(self, demand: Demand, accounts: Sequence[Account]) -> Demand:
+        """Return the demand as an objective may see it: without what the caches of too loaded instances hold."""
+        if not demand.cached_tokens or not accounts:
+            return demand
+        cached = self._prefixes.within_bound(demand.cached_tokens, accounts)
+        return demand if cached is demand.cached_tokens else replace(demand, cached_tokens=cached)
 
     def pairs_open(self, pool: Pool) -> bool:
         """Whether splitting is on and a prefill and a decode instance have a slot.  Cheap: looks at no request."""
@@ -86,7 +107,8 @@ class Placer:
             self._splits.count_fallback(plan.fallback_cause)
             remarks = (*remarks, f"should be split and runs whole: {plan.fallback}")
         demand, policy, now = offer.demand, context.policy, context.now
-        choice = policy.objective.choose(demand, offer.with_capacity, now)
+        choice = policy.objective.choose(self._balanced(demand, context.pool.accounts), offer.with_capacity, now)
+        self._keep_session(choice, offer, context.pool)
         preferred = _prefer(choice, offer) if demand.request.preferred_instance else ()
         account = offer.with_capacity[choice.index]
         prediction = predict_run(account, demand, now)
@@ -96,7 +118,7 @@ class Placer:
         eligible, considered = len(offer.with_capacity) - len(choice.rejected), len(offer.able) + len(offer.unable)
         why = f"{choice.why}; {eligible} of {considered} candidates"
         phase_reason = plan.phase.reason if plan is not None else _WHOLE
-        reasons = (why, *remarks, *choice.remarks, *preferred, *unusual)
+        reasons = (why, *_cached(demand, account), *remarks, *choice.remarks, *preferred, *unusual)
         return self._decide(
             waiting, reservation, prediction, choice, candidates, context, Phase.HYBRID, phase_reason, reasons
         )
@@ -114,18 +136,21 @@ class Placer:
         """Place a request on a pair of instances and reserve at both.  ``remarks``: further reasons, in words."""
         now, pool = context.now, context.pool
         prediction = predict_split_run(split, demand)
-        prefill_prediction = predict_run(split.prefill, split.prefill_demand, now)
-        prefill = self._reserve(split.prefill, split.prefill_demand, waiting, prefill_prediction, now)
+        prefill_demand = replace(split.prefill_demand, cached_tokens=demand.cached_tokens)
+        prefill_prediction = predict_run(split.prefill, prefill_demand, now)
+        prefill = self._reserve(split.prefill, prefill_demand, waiting, prefill_prediction, now)
         reservation = self._reserve(split.decode, demand, waiting, prediction, now, prefills=False)
         self._splits.count_split()
         choice = split.choice
         candidates = Offer.for_decode(demand, split.decoders, pool).candidates(choice)
         why = f"decode: {choice.why}; 1 of {len(split.decoders)}"
-        reasons = (why, split.why, *remarks, *choice.remarks)
+        reasons = (why, *_cached(demand, split.decode), split.why, *_cached(demand, split.prefill))
+        reasons += (*remarks, *choice.remarks)
         leg = PrefillLeg(
             instance_id=prefill.instance_id,
             attempt_number=prefill.attempt_number,
             reserved_tokens=prefill.tokens,
+            cached_tokens=prefill.cached_tokens or 0,
         )
         return self._decide(
             waiting,
@@ -175,6 +200,7 @@ class Placer:
             candidates=candidates,
             candidates_considered=len(candidates),
             prefill=prefill,
+            cached_tokens=reservation.cached_tokens or 0,
         )
         self._signals.placed(request, decision, started=waiting.emitted_tokens > 0)
         return decision
@@ -205,9 +231,27 @@ class Placer:
             token_s=token_s,
             finish_in_s=prediction.finish_s,
             prefills=prefills,
+            cached_tokens=demand.cached_on(account.instance_id),
         )
         self._ledger.enter(account, reservation, now)
+        busy_s = reservation.prefill_s + (output - 1) * token_s / max(1, account.live)
+        self._prefixes.placed(demand.request, reservation, busy_s=busy_s, now=now)
         return reservation
+
+    def _keep_session(self, choice: Choice, offer: Offer, pool: Pool) -> None:
+        """Change the choice to the instance that ran the request's session last, if caches tell nothing of it.
+
+        It stays where the objective chose if that instance is not offered, misses the request's targets or is too
+        loaded.
+        """
+        if not offer.demand.request.session or offer.demand.cached_tokens:
+            return
+        last = self._prefixes.last_of_session(offer.demand.request, pool.accounts)
+        for i, account in enumerate(offer.with_capacity if last else ()):
+            if account.instance_id == last and i not in choice.rejected and account.free_slots > 0:
+                choice.index = i
+                choice.why = f"ran session {offer.demand.request.session!r} last"
+                choice.rule = "session"
 
 
 def _prefer(choice: Choice, offer: Offer) -> tuple[str, ...]:
@@ -220,6 +264,14 @@ def _prefer(choice: Choice, offer: Offer) -> tuple[str, ...]:
             choice.rule = "preferred"
             return ()
     return (f"preferred instance {wanted!r} not used: {offer.why_not(wanted)}",)
+
+
+def _cached(demand: Demand, account: Account) -> tuple[str, ...]:
+    """Say what an instance's prefix cache is believed to hold of the prompt; nothing if it holds none."""
+    tokens = demand.cached_tokens.get(account.instance_id, 0)
+    if not tokens:
+        return ()
+    return (f"{account.instance_id} is believed to hold {tokens} of {demand.prompt_tokens} prompt tokens in its cache",)
 
 
 def _unusual(account: Account, demand: Demand, context: PassContext, plan: SplitPlan | None) -> tuple[str, ...]:

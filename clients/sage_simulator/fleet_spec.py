@@ -32,6 +32,7 @@ class InstanceModel:
     kv_block_size: int = 16  # tokens
     max_model_len: int = 262_144  # tokens, prompt + output
     prefix_caching: bool = True
+    cache_events: bool = True  # the engine tells what its prefix cache holds
     pace: Pace = DEFAULT_PACE
 
     def __post_init__(self) -> None:
@@ -83,6 +84,7 @@ class InstanceModel:
             max_batched_tokens=self.max_batched_tokens,
             parallelism=Parallelism(gpu_count=1),
             supports_priority=True,
+            prefix_caching=self.prefix_caching,
         )
 
 

@@ -17,6 +17,7 @@ from scheduler_svc.domain.instance_spec import InstanceSpec
 from scheduler_svc.domain.load_report import LoadReport
 from scheduler_svc.domain.policies.catalogue import PolicyCatalogue
 from scheduler_svc.domain.policies.policy import PolicySwitch
+from scheduler_svc.domain.prefixes.cache_report import CacheReport
 from scheduler_svc.domain.request import Request, RequestKey, Sampling
 from scheduler_svc.domain.scheduler import Scheduler
 from scheduler_svc.domain.settings import SchedulerSettings
@@ -246,6 +247,10 @@ class Simulation:
         """Pass a heartbeat on."""
         self.scheduler.report(instance_id, load, self._events.now)
         self._wake = True
+
+    def cache_changed(self, instance_id: str, report: CacheReport) -> None:
+        """Pass on what changed in an engine's prefix cache."""
+        self.scheduler.report_cache(instance_id, report)
 
     def output(self, first: Sequence[int], ended: Sequence[int]) -> None:
         """Note first tokens, and end what finished."""

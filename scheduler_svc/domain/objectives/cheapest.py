@@ -40,7 +40,7 @@ class CheapestInTime:
         budget = demand.request.cost_budget
         if min(shares) > 1:
             finishes = scores["finish_s"] = scorers.finish_s(demand, firsts, per_token)
-            index = pick(accounts, finishes)
+            index = pick(accounts, finishes, cached=demand.cached_tokens)
             why = f"no candidate is predicted to meet its targets: earliest finish {finishes[index]:.2f} s"
             remarks = _over_budget(budget, costs[index])
             return Choice(index=index, why=why, rule="none_meets_targets", scores=scores, remarks=remarks)
@@ -61,7 +61,13 @@ class CheapestInTime:
         # Instances with a free slot go first: waiting in an engine's queue saves nothing.
         among = [i for i in among if accounts[i].free_slots > 0] or among
         chosen_from = [accounts[i] for i in among]
-        cheapest = pick(chosen_from, [costs[i] for i in among], tolerance=_COST_TOLERANCE, relative=_RELATIVE_TOLERANCE)
+        cheapest = pick(
+            chosen_from,
+            [costs[i] for i in among],
+            tolerance=_COST_TOLERANCE,
+            relative=_RELATIVE_TOLERANCE,
+            cached=demand.cached_tokens,
+        )
         index = among[cheapest]
         why = f"cheapest predicted cost {costs[index]:.6f}, uses {shares[index]:.0%} of its targets with margin"
         return Choice(index=index, why=why, rule="cheapest", scores=scores, remarks=remarks, rejected=rejected)

@@ -25,6 +25,6 @@ class EarliestFinish:
     def choose(self, demand: Demand, accounts: Sequence[Account], now: float) -> Choice:
         """Choose the instance with the earliest predicted finish."""
         finishes = scorers.whole_run_s(accounts, demand, now)
-        index = pick(accounts, finishes)
+        index = pick(accounts, finishes, cached=demand.cached_tokens)
         why = f"earliest predicted finish {finishes[index]:.2f} s"
         return Choice(index=index, why=why, rule="earliest_finish", scores={"finish_s": finishes})

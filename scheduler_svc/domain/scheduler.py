@@ -32,8 +32,8 @@ from scheduler_svc.domain.policies.in_force import PolicyInForce
 from scheduler_svc.domain.policies.policy import PolicySwitch
 from scheduler_svc.domain.prediction.output_length import Coverage, OutputLengths
 from scheduler_svc.domain.prediction.predictor import Accuracy
-from scheduler_svc.domain.prefixes.cached_prefixes import CachedPrefixes
 from scheduler_svc.domain.prefixes.cache_report import CacheReport
+from scheduler_svc.domain.prefixes.cached_prefixes import CachedPrefixes
 from scheduler_svc.domain.queue import ModelQueue, QueueView
 from scheduler_svc.domain.request import Request, RequestKey
 from scheduler_svc.domain.scheduling_pass import SchedulingPass

@@ -32,7 +32,9 @@ def pick(
     best = min(scores)
     limit = best + best * relative + tolerance
     if cached:
-        held = [cached.get(a.instance_id, 0) if score <= limit else -1 for a, score in zip(accounts, scores, strict=True)]
+        held = [
+            cached.get(a.instance_id, 0) if score <= limit else -1 for a, score in zip(accounts, scores, strict=True)
+        ]
         most = max(held)
         if most > 0:
             turns = [a.turn if tokens == most else inf for a, tokens in zip(accounts, held, strict=True)]

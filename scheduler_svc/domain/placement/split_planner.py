@@ -177,7 +177,7 @@ class SplitPlanner:
         starts = scorers.start_s(prefillers, now)
         best = pick(prefillers, _ends_of_prefill(prefillers, prefill_demand, starts))
         prefill = prefillers[best]
-        why = f"prefill on {prefill.instance_id}: soonest, predicted to start in {starts[best]:.2f} s, of {len(prefillers)}"
+        why = f"prefill on {prefill.instance_id}: soonest of {len(prefillers)}, predicted start {starts[best]:.2f} s"
         return SplitPlan(
             phase=phase,
             split=Split(

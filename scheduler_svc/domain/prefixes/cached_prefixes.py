@@ -114,7 +114,9 @@ class CachedPrefixes:
         reservation.unhashed_tokens = reservation.prompt_tokens - hashed
         if request.prefix_hashes:
             number = reservation.attempt_number
-            arriving = self._arriving[number] = _Arriving(instance_id, request.prefix_hashes, request.prefix_block_tokens)
+            arriving = self._arriving[number] = _Arriving(
+                instance_id, request.prefix_hashes, request.prefix_block_tokens
+            )
             if reservation.prefills:
                 self._hold(arriving)
         if request.session and reservation.prefills:

@@ -6,10 +6,12 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 
 #: Estimated memory, in bytes: of a block that is indexed, and of each instance that holds it.
-BYTES_PER_BLOCK = 160
-BYTES_PER_HOLDING = 96
-#: Sets of holders that are kept ready; they start over at this number.
-_KEPT_SETS = 1_024
+BYTES_PER_BLOCK = 112
+BYTES_PER_HOLDING = 64
+#: Sets of at most this many holders are taken apart at every lookup.
+_FEW = 8
+#: Larger sets of holders that are kept ready; they start over at this number.
+_KEPT_SETS = 256
 #: Share of an instance's blocks that is evicted at a time: dropping many at once costs less for each.
 _EVICTED_SHARE = 16
 
@@ -45,7 +47,7 @@ class PrefixIndex:
         self._holdings = 0  # blocks, counted once for each holder
         self._ids: list[str] = []  # by number of the bit; empty where the bit is free
         self._sets: dict[int, int] = {}  # equal sets of holders are one object
-        self._names: dict[int, list[str]] = {}  # instance ids by set of holders
+        self._credits: dict[tuple[int, int], dict[str, int]] = {}  # results by set of holders and tokens
 
     @property
     def used_bytes(self) -> int:
@@ -75,7 +77,7 @@ class PrefixIndex:
             return
         self._drop(holdings, list(holdings.blocks))
         self._ids[holdings.bit.bit_length() - 1] = ""
-        self._names.clear()
+        self._credits.clear()
 
     def clear(self, instance_id: str) -> None:
         """Drop what an instance holds."""
@@ -130,23 +132,23 @@ class PrefixIndex:
     def cached_tokens(self, hashes: Sequence[int], block_tokens: int) -> dict[str, int]:
         """Return how many leading tokens of a prompt each instance holds; those without any are left out."""
         holders = self._holders
-        first = holders.get(hashes[0], 0) if hashes else 0
         found: dict[str, int] = {}
-        at, held = 0, first  # ``held``: who holds every block up to ``at``
+        at = 0
+        held = holders.get(hashes[0], 0) if hashes else 0  # who holds every block up to ``at``
         while held:
-            last = self._last_held_by_all(hashes, at, held)
-            if last + 1 < len(hashes):
-                further = held & holders.get(hashes[last + 1], 0)
+            at = self._last_held_by_all(hashes, at, held) + 1
+            # Those that hold more are overwritten in the next round.
+            if held.bit_count() <= _FEW:
+                self._credit_few(found, held, at * block_tokens)
+            elif found:
+                found.update(self._credit(held, at * block_tokens))
             else:
-                further = 0
-            tokens = (last + 1) * block_tokens
-            for name in self._names_of(held & ~further):
-                found[name] = tokens
-            at, held = last + 1, further
+                found = self._credit(held, at * block_tokens).copy()
+            held = held & holders.get(hashes[at], 0) if at < len(hashes) else 0
         return found
 
     def _last_held_by_all(self, hashes: Sequence[int], at: int, held: int) -> int:
-        """Return the index of the last block, from ``at`` on, that all of ``held`` hold; they hold the one at ``at``."""
+        """Return the index of the last block that all of ``held`` hold, given that they hold the one at ``at``."""
         holders, step, end = self._holders, 1, len(hashes)
         while at + step < end and holders.get(hashes[at + step], 0) & held == held:
             at += step
@@ -160,14 +162,23 @@ class PrefixIndex:
                 end = middle
         return at
 
-    def _names_of(self, held: int) -> list[str]:
-        names = self._names.get(held)
-        if names is None:
-            if len(self._names) >= _KEPT_SETS:
-                self._names.clear()
+    def _credit_few(self, found: dict[str, int], held: int, tokens: int) -> None:
+        """Set ``tokens`` for each of a small set of holders."""
+        while held:
+            number = held.bit_length() - 1
+            found[self._ids[number]] = tokens
+            held ^= 1 << number
+
+    def _credit(self, held: int, tokens: int) -> dict[str, int]:
+        """Return ``tokens`` for each of a set of holders; the result is kept for the next call."""
+        credit = self._credits.get((held, tokens))
+        if credit is None:
+            if len(self._credits) >= _KEPT_SETS:
+                self._credits.clear()
             bits = reversed(f"{held:b}")
-            names = self._names[held] = [name for name, bit in zip(self._ids, bits, strict=False) if bit == "1"]
-        return names
+            credit = {name: tokens for name, bit in zip(self._ids, bits, strict=False) if bit == "1"}
+            self._credits[held, tokens] = credit
+        return credit
 
     def _add_holder(self, block: int, bit: int) -> None:
         held = self._holders.get(block, 0) | bit

@@ -38,4 +38,4 @@ class EngineFacts:
     kv_connector: str = ""  # empty: the engine cannot hand KV over
     compatibility_key: str = ""  # engines with equal keys can hand KV over to one another
     tokenizer_hash: str = ""
-    prefix_caching: bool = True  # it keeps the KV of prompts for later requests that begin alike
+    prefix_caching: bool = False  # it keeps the KV of prompts for later requests that begin alike

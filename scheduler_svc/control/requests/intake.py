@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sage_common.clock import Clock
+from sage_common.prefix_hashes import prefix_hashes
 from scheduler_svc.control.requests.live_request import LiveRequest
 from scheduler_svc.control.requests.model_directory import ModelDirectory
 from scheduler_svc.control.requests.observer import NULL_OBSERVER, Observer, RequestObserver
@@ -49,6 +50,7 @@ class IntakeSettings:
     arriving_limit: int = 4_096  # requests being validated and tokenized at the same time
     default_deadline_s: float = 3_600.0  # for requests without one, so that none waits for ever
     sampling_defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # by model
+    prefix_aware: bool = True  # hash prompts, so that placement can follow prefix caches
 
 
 class _Arrival:
@@ -195,7 +197,17 @@ class Intake:
         violations += admission.check(request, facts, prompt_known=not prompt_is_at_fault)
         if violations:
             raise InvalidRequest(_first_per_field(violations))
-        return request, admission.warnings(request, facts)
+        return self._hashed(request, facts), admission.warnings(request, facts)
+
+    def _hashed(self, request: Request, facts: EngineFacts) -> Request:
+        """Return the request with its prompt's prefix hashes, if placement follows prefix caches."""
+        block = self._models.prefix_block_tokens(request.model)
+        if not (self._settings.prefix_aware and facts.prefix_caching and block):
+            return request
+        if request.sampling.prompt_logprobs is not None:
+            return replace(request, prefix_block_tokens=block)  # engines compute such a prompt whole
+        found = prefix_hashes(request.prompt_token_ids, block, model=request.model, adapter=request.adapter)
+        return replace(request, prefix_hashes=found, prefix_block_tokens=block)
 
     async def _token_ids(
         self, submission: Submission, facts: EngineFacts, violations: list[FieldViolation], until: float

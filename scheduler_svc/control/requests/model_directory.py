@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from math import lcm
 
 from sage_common.clock import Clock
+from sage_common.prefix_hashes import prefix_block_tokens
 from scheduler_svc.control.requests.tokenizers import Tokenizers
 from scheduler_svc.domain.engine_facts import EngineFacts
 from scheduler_svc.domain.errors import (
@@ -18,6 +20,10 @@ from scheduler_svc.domain.scheduler import Scheduler
 
 TOKENIZER_WAIT_S = 5.0
 """How long a request waits for the tokenizer of a model whose instance is READY: its executor is sending it."""
+
+
+MOST_BLOCK_TOKENS = 4_096
+"""Longest block that prompts are hashed in to suit engines of different block sizes."""
 
 
 class ModelDirectory:
@@ -34,18 +40,29 @@ class ModelDirectory:
             configured  # named in the configuration: requests may wait for them before any instance registers
         )
         self._facts: dict[str, EngineFacts] = {}  # by model; bounded by the models the registry knows
+        self._block_tokens: dict[str, int] = {}  # by model; the same bound
         self._changed = asyncio.Event()
 
     def ready(self, model: str, facts: EngineFacts) -> None:
         """Keep the facts of an instance that became READY."""
         self._facts[model] = facts
-        self._facts = {name: known for name, known in self._facts.items() if name in self._known()}
+        self._block_tokens[model] = _common(self._block_tokens.get(model, 1), prefix_block_tokens(facts.kv_block_size))
+        known = self._known()
+        self._facts = {name: value for name, value in self._facts.items() if name in known}
+        self._block_tokens = {name: value for name, value in self._block_tokens.items() if name in known}
         self.changed()
 
     def changed(self) -> None:
         """Wake the requests that wait, because an instance became READY or a tokenizer arrived."""
         self._changed.set()
         self._changed = asyncio.Event()
+
+    def prefix_block_tokens(self, model: str) -> int:
+        """Return at multiples of how many tokens prompts are hashed, so that every engine of the model can match them.
+
+        0 for a model that was never ready.
+        """
+        return self._block_tokens.get(model, 0)
 
     async def resolve(self, model: str, *, wait: bool, until: float) -> tuple[str, EngineFacts]:
         """Return the model's name and facts once its tokenizer is here.
@@ -104,3 +121,9 @@ class ModelDirectory:
             await self._changed.wait()
         finally:
             timer.cancel()
+
+
+def _common(one: int, other: int) -> int:
+    """Return the least block that is a multiple of two; ``other``, the newer, if that is too long."""
+    both = lcm(one, other)
+    return both if both <= MOST_BLOCK_TOKENS else other

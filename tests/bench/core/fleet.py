@@ -24,6 +24,7 @@ FACTS = EngineFacts(
     max_running=MAX_RUNNING,
     max_batched_tokens=8_192,
     supports_priority=True,
+    prefix_caching=True,
 )
 
 

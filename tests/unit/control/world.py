@@ -76,6 +76,8 @@ class ModelledExecutor:
     max_running: int = 4
     role: InstanceRole = InstanceRole.GENERAL
     kv_connector: str = ""
+    prefix_caching: bool = False
+    kv_block_size: int = 16
     start_id: str = "start-1"
     session: Session | None = None
     held: dict[int, Running] = field(default_factory=dict)
@@ -185,6 +187,8 @@ class ModelledExecutor:
             tokenizer_hash="t",
             kv_connector=self.kv_connector,
             compatibility_key="k" if self.kv_connector else "",
+            kv_block_size=self.kv_block_size,
+            prefix_caching=self.prefix_caching,
         )
 
     def crash(self) -> None:

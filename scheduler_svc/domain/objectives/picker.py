@@ -32,12 +32,7 @@ def pick(
     best = min(scores)
     limit = best + best * relative + tolerance
     if cached:
-        held = [
-            cached.get(a.instance_id, 0) if score <= limit else -1 for a, score in zip(accounts, scores, strict=True)
-        ]
-        most = max(held)
-        if most > 0:
-            turns = [a.turn if tokens == most else inf for a, tokens in zip(accounts, held, strict=True)]
-            return turns.index(min(turns))
+        held = [(cached.get(a.instance_id, 0), -a.turn, -i) for i, a in enumerate(accounts) if scores[i] <= limit]
+        return -max(held)[2]
     turns = [a.turn if score <= limit else inf for a, score in zip(accounts, scores, strict=True)]
     return turns.index(min(turns))

@@ -56,12 +56,13 @@ def whole_run_s(accounts: Sequence[Account], demand: Demand, now: float) -> Scor
     p, later_tokens = float(demand.prompt_tokens), float(demand.output_tokens - 1)
     later_kv = later_tokens * (p + demand.output_tokens / 2)
     if demand.cache_known:
+        cached = demand.cached_tokens.get
         return [
             (s if (s := a.first_step_at - now) > a.first_step_floor else a.first_step_floor)
-            + prefill
+            + a.computed_token_s * (p - cached(a.instance_id, 0))
             + a.output_token_s * later_tokens
             + a.output_kv_token_s * later_kv
-            for a, prefill in zip(accounts, prefill_s(accounts, demand), strict=True)
+            for a in accounts
         ]
     return [
         (s if (s := a.first_step_at - now) > a.first_step_floor else a.first_step_floor)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 
 from scheduler_svc.domain.capacity.account import Account
 from scheduler_svc.domain.capacity.reservation import Reservation
@@ -16,6 +16,10 @@ from scheduler_svc.domain.request import Request
 
 #: An instance that was given less than this share of its time lately is not too loaded, whatever the others have.
 _IDLE_SHARE = 0.1
+
+#: Which instances are too loaded is looked at again after placements of an eighth of the pool's instances.
+_LOOKS = 8
+_KEPT_POOLS = 64
 
 _NOTHING: Mapping[str, int] = {}
 
@@ -34,6 +38,9 @@ class CachedPrefixes:
         self._reporting: set[str] = set()  # instances whose engines report their blocks
         self._engines: dict[str, int] = {}  # number of the engine, by instance id
         self._engines_seen = 0
+        self._placements = 0
+        #: By the identity of a pool's accounts: these, until which placement it holds, the instances too loaded.
+        self._over: dict[int, tuple[Sequence[Account], int, Set[str]]] = {}
         self._arriving: dict[int, _Arriving] = {}  # by attempt number
         self._sessions: OrderedDict[tuple[str, str], tuple[str, int]] = OrderedDict()  # last instance and engine
 
@@ -87,20 +94,29 @@ class CachedPrefixes:
 
     def within_bound(self, cached: Mapping[str, int], accounts: Sequence[Account]) -> Mapping[str, int]:
         """Leave out those of ``accounts`` that have too much more to do than their mean: their prefix spreads."""
-        over = self._too_loaded(cached, accounts)
-        return {name: tokens for name, tokens in cached.items() if name not in over} if over else cached
+        over = self._too_loaded(accounts)
+        if over.isdisjoint(cached):
+            return cached
+        return {name: tokens for name, tokens in cached.items() if name not in over}
 
-    def _too_loaded(self, names: Iterable[str], accounts: Sequence[Account]) -> set[str]:
-        loads = {a.instance_id: self._load.of(a.instance_id) for a in accounts}
-        mean = sum(loads.values()) / len(loads)
-        most = max(mean * self.settings.max_load_ratio, self._load.of_share(_IDLE_SHARE))
-        return {name for name in names if loads.get(name, 0.0) > most}
+    def _too_loaded(self, accounts: Sequence[Account]) -> Set[str]:
+        """Return the instances that are too loaded; looked at again once placements may have changed it."""
+        known = self._over.get(id(accounts))
+        if known is not None and known[0] is accounts and self._placements < known[1]:
+            return known[2]
+        if len(self._over) >= _KEPT_POOLS:
+            self._over.clear()
+        loads = [self._load.of(a.instance_id) for a in accounts]
+        most = max(sum(loads) / len(loads) * self.settings.max_load_ratio, self._load.of_share(_IDLE_SHARE))
+        over = {a.instance_id for a, load in zip(accounts, loads, strict=True) if load > most}
+        self._over[id(accounts)] = accounts, self._placements + len(accounts) // _LOOKS, over
+        return over
 
     def last_of_session(self, request: Request, accounts: Sequence[Account]) -> str:
         """Return the instance that ran a request's session last; empty if there is none or it is too loaded."""
         key = request.key.tenant, request.session
         instance_id, engine = self._sessions.get(key, ("", 0))
-        if engine != self._engines.get(instance_id) or self._too_loaded((instance_id,), accounts):
+        if engine != self._engines.get(instance_id) or instance_id in self._too_loaded(accounts):
             return ""
         return instance_id
 
@@ -110,6 +126,7 @@ class CachedPrefixes:
         if instance_id not in self._engines:
             return
         self._load.add(instance_id, busy_s, now)
+        self._placements += 1
         hashed = len(request.prefix_hashes) * request.prefix_block_tokens
         reservation.unhashed_tokens = reservation.prompt_tokens - hashed
         if request.prefix_hashes:
@@ -125,7 +142,7 @@ class CachedPrefixes:
     def prefilled(self, attempt_number: int) -> None:
         """Note an attempt's first token: its prompt is in the cache."""
         arriving = self._arriving.pop(attempt_number, None)
-        if arriving is not None:
+        if arriving is not None and not arriving.held:
             self._hold(arriving)
 
     def released(self, reservation: Reservation, own_tokens: int) -> None:
@@ -140,6 +157,7 @@ class CachedPrefixes:
     def _hold(self, arriving: _Arriving) -> None:
         before = self._index.hold(arriving.instance_id, arriving.hashes, arriving.block_tokens)
         arriving.added = arriving.hashes[before:]
+        arriving.held = True
 
     def _remember_session(self, request: Request, instance_id: str) -> None:
         key = request.key.tenant, request.session
@@ -152,10 +170,11 @@ class CachedPrefixes:
 class _Arriving:
     """A prompt whose attempt has no first token yet."""
 
-    __slots__ = ("added", "block_tokens", "hashes", "instance_id")
+    __slots__ = ("added", "block_tokens", "hashes", "held", "instance_id")
 
     def __init__(self, instance_id: str, hashes: Sequence[int], block_tokens: int) -> None:
         self.instance_id = instance_id
         self.hashes = hashes
         self.block_tokens = block_tokens
+        self.held = False  # it counts as held already
         self.added: Sequence[int] = ()  # those of ``hashes`` that the instance did not hold before

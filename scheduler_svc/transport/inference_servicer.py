@@ -38,7 +38,8 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
 
         Raises what ``Intake.submit`` raises, and the error of a request that does not finish.
         """
-        subscription = await self._intake.submit(submission(request, trace_headers(context.invocation_metadata())))
+        submitted = await submission(request, trace_headers(context.invocation_metadata()))
+        subscription = await self._intake.submit(submitted)
         try:
             await self._stream(subscription, context)
         finally:

@@ -18,6 +18,7 @@ from scheduler_svc.control.watching.fleet_watch import FleetWatch
 from scheduler_svc.domain.errors import FieldViolation, InvalidRequest, LimitReached
 from scheduler_svc.domain.scheduler import Scheduler
 from scheduler_svc.transport import fleet_snapshots, prefill_decode
+from scheduler_svc.transport.clipping import stated_reason
 from scheduler_svc.transport.enums import ROLE_FROM_WIRE, ROLE_TO_WIRE
 from scheduler_svc.transport.instances import instance_view
 from scheduler_svc.transport.stories import story
@@ -72,9 +73,9 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
 
     async def SetPolicy(self, request: admin_pb2.SetPolicyRequest, context: Context) -> admin_pb2.SetPolicyResponse:
         """Switch the policy and reorder the waiting requests.  Raises UnknownPolicy."""
-        reason = request.reason or "set by an operator"
-        previous, reordered = self._scheduler.set_policy(request.policy, self._clock.now(), reason)
-        log.info("policy %s -> %s (%d waiting requests reordered): %s", previous, request.policy, reordered, reason)
+        why = stated_reason(request.reason) or "set by an operator"
+        previous, reordered = self._scheduler.set_policy(request.policy, self._clock.now(), why)
+        log.info("policy %s -> %s (%d waiting requests reordered): %s", previous, request.policy, reordered, why)
         self._wakeup.notify()
         return admin_pb2.SetPolicyResponse(policy=self._scheduler.policy, previous=previous, reordered=reordered)
 
@@ -108,7 +109,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
 
         Raises InstanceNotFound, InvalidTransition.
         """
-        instance = self._sessions.drain(request.instance_id, request.reason, by_operator=True)
+        instance = self._sessions.drain(request.instance_id, stated_reason(request.reason), by_operator=True)
         return admin_pb2.DrainInstanceResponse(instance=instance_view(instance, self._clock.now()))
 
     async def ResumeInstance(

@@ -37,13 +37,15 @@ class Unparsed:
         return InvalidRequest([FieldViolation(field="message", description=self.why)])
 
 
-def bounded(parse: Callable[[bytes], Any], *, walk: bool = True) -> Callable[[bytes], Any]:
+def bounded(parse: Callable[[bytes], Any] | None, *, walk: bool = True) -> Callable[[bytes], Any] | None:
     """Return a deserializer that gives ``Unparsed`` for what cannot be parsed or has too many parts.
 
     gRPC logs a stack and answers UNKNOWN or INTERNAL for a deserializer that raises, so this one never does.
     ``parse``: a generated message's ``FromString``.  ``walk``: False for executors' messages, whose frames carry the
-    steps of hundreds of streams.
+    steps of hundreds of streams.  None stays None: such a handler takes bytes.
     """
+    if parse is None:
+        return None
     message = getattr(parse, "__self__", None)
     descriptor: Descriptor | None = getattr(message, "DESCRIPTOR", None)
 

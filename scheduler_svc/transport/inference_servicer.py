@@ -16,6 +16,7 @@ from scheduler_svc.control.requests.output_log import TokenSlice
 from scheduler_svc.control.requests.subscription import Subscription
 from scheduler_svc.domain.scheduler import Scheduler
 from scheduler_svc.transport import events
+from scheduler_svc.transport.clipping import stated_reason
 from scheduler_svc.transport.enums import REQUEST_STATE_TO_WIRE
 from scheduler_svc.transport.errors import WireError
 from scheduler_svc.transport.submissions import key_of, submission
@@ -66,9 +67,9 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
                 raise event
 
     async def Cancel(self, request: inference_pb2.CancelRequest, context: Context) -> inference_pb2.CancelResponse:
-        """End a request early; ``cancelled`` is false if it had ended.  Raises RequestNotFound."""
+        """End a request early; ``cancelled`` is false if it had ended.  Raises RequestNotFound, InvalidRequest."""
         key = key_of(request.tenant, request.request_id)
-        cancelled, live = self._intake.cancel(key, request.reason or "cancelled by the caller")
+        cancelled, live = self._intake.cancel(key, stated_reason(request.reason) or "cancelled by the caller")
         return inference_pb2.CancelResponse(cancelled=cancelled, state=REQUEST_STATE_TO_WIRE[live.state])
 
     async def Submit(self, request: Any, context: Context) -> NoReturn:

@@ -17,7 +17,12 @@ from scheduler_svc.transport.bounded_parsing import ELEMENTS_LIMIT, WALKED_FROM_
 from tests.unit.transport.any_message import messages
 
 Spec = inference_pb2.GenerationSpec
-parse = bounded(inference_pb2.GenerateRequest.FromString)
+
+
+def parse(data: bytes) -> Any:
+    deserialize = bounded(inference_pb2.GenerateRequest.FromString)
+    assert deserialize is not None
+    return deserialize(data)
 
 
 def with_parts(count: int, text: str = "a" * 20) -> inference_pb2.GenerateRequest:
@@ -58,7 +63,9 @@ def test_an_executors_frame_may_be_crowded() -> None:
     message = executor_pb2.OutputsRequest()
     for number in range(ELEMENTS_LIMIT):
         message.frame.tokens.add(attempt_number=number, text="a" * 20)
-    assert bounded(executor_pb2.OutputsRequest.FromString, walk=False)(message.SerializeToString()) == message
+    deserialize = bounded(executor_pb2.OutputsRequest.FromString, walk=False)
+    assert deserialize is not None
+    assert deserialize(message.SerializeToString()) == message
 
 
 @given(st.binary(max_size=300))

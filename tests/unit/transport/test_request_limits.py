@@ -11,7 +11,9 @@ from scheduler_svc.transport import request_limits as limits
 from scheduler_svc.transport import submissions
 from scheduler_svc.transport.violations import SHOWN_LIMIT, Violations
 
-Spec, Sampling, Structured = inference_pb2.GenerationSpec, common_pb2.SamplingParams, common_pb2.StructuredOutput
+Spec = inference_pb2.GenerationSpec
+Sampling = common_pb2.SamplingParams
+Structured = common_pb2.StructuredOutput
 
 
 def chat(*messages: inference_pb2.ChatMessage, arguments: str = "") -> Spec:

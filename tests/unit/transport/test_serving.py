@@ -451,7 +451,7 @@ async def test_bytes_that_are_no_message_are_refused_and_not_logged(
         return data
 
     service = "/sage.controlplane.v1."
-    calls = [
+    calls: list[Any] = [
         channel.unary_stream(service + "InferenceService/Generate", request_serializer=raw)(b"\xff\xff"),
         channel.stream_stream(service + "ExecutorService/Control", request_serializer=raw)(iter([b"\xff\xff"])),
         channel.unary_stream("/grpc.health.v1.Health/Watch", request_serializer=raw)(b"\xff\xff"),

@@ -116,6 +116,10 @@ async def _refuse(request: Any, context: Context, method: str, error: Exception)
     """End the call with the status that stands for ``error``; INTERNAL ones are logged with their stack."""
     if isinstance(error, grpc.aio.AbortError):
         raise error
+    if isinstance(error, grpc.aio.InternalError):
+        # Raised by a write whose client has left, before gRPC cancels this coroutine for it.
+        log.debug("call %s is over: %s", method, error, extra=_about(request, context))
+        raise asyncio.CancelledError from None
     status = to_status(error)
     if status.code == grpc.StatusCode.INTERNAL.value[0]:
         log.error("call %s failed", method, exc_info=error, extra=_about(request, context))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -22,15 +23,15 @@ def chat(*messages: inference_pb2.ChatMessage, arguments: str = "") -> Spec:
 
 def message(parts: int = 1, **fields: str) -> inference_pb2.ChatMessage:
     part = inference_pb2.ContentPart(text="a")
-    return inference_pb2.ChatMessage(**{"role": "user", **fields}, content=[part] * parts)  # type: ignore[arg-type]
+    return inference_pb2.ChatMessage(**{"role": "user", **fields}, content=[part] * parts)
 
 
-def sampled(**fields: object) -> Spec:
-    return Spec(text="x", sampling=Sampling(**fields))  # type: ignore[arg-type]
+def sampled(**fields: Any) -> Spec:
+    return Spec(text="x", sampling=Sampling(**fields))
 
 
-def constrained(**fields: object) -> Spec:
-    return sampled(structured_output=Structured(**fields))  # type: ignore[arg-type]
+def constrained(**fields: Any) -> Spec:
+    return sampled(structured_output=Structured(**fields))
 
 
 def choices(*found: str) -> Structured.Choices:

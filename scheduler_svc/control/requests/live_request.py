@@ -172,7 +172,9 @@ class LiveRequest:
 
     def forget_prompt(self) -> None:
         """Free the prompt's memory once nothing needs it; a range of the same length takes its place."""
-        self.request = replace(self.request, prompt_token_ids=range(self.request.prompt_tokens))
+        self.request = replace(
+            self.request, prompt_token_ids=range(self.request.prompt_tokens), prefix_hashes=(), prefix_block_tokens=0
+        )
 
 
 def _slo(target: str, wanted_s: float, measured_s: float) -> SloOutcome:

@@ -108,3 +108,14 @@ async def test_a_report_of_a_session_that_was_replaced_is_dropped() -> None:
         reader = await world.submit("r", prompt=len(PROMPT))
         await world.advance(1)
         assert reader.live.placements[0].decision.cached_tokens == 0
+
+
+async def test_hashes_of_an_ended_request_are_not_kept() -> None:
+    async with World() as world:
+        world.add("a", prefix_caching=True)
+        reader = await world.submit("r", prompt=len(PROMPT), max_tokens=2)
+        await world.advance(5)
+
+        assert reader.finished
+        assert reader.live.request.prefix_hashes == ()
+        assert reader.live.request.prompt_tokens == len(PROMPT)

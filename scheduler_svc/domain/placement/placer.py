@@ -12,7 +12,7 @@ from scheduler_svc.domain.capacity.ledger import Ledger
 from scheduler_svc.domain.capacity.reservation import Reservation
 from scheduler_svc.domain.decision import Decision, Phase, Prediction, PrefillLeg
 from scheduler_svc.domain.fleet.pool import Pool
-from scheduler_svc.domain.objectives.objective import Choice
+from scheduler_svc.domain.objectives.objective import Choice, Objective
 from scheduler_svc.domain.placement.candidates import CandidateTable
 from scheduler_svc.domain.placement.context import PassContext
 from scheduler_svc.domain.placement.offer import Offer
@@ -74,12 +74,16 @@ class Placer:
         if not self._splits.settings.enabled:
             return None
         pool = context.pool
-        chosen_by = self._balanced(self._balanced(demand, pool.prefillers), pool.decoders)
-        return self._splits.plan(chosen_by, pool, context.policy.objective, context.now, failed_before=waiting.whole)
+        objective = context.policy.objective
+        chosen_by = self._balanced(self._balanced(demand, pool.prefillers, objective), pool.decoders, objective)
+        return self._splits.plan(chosen_by, pool, objective, context.now, failed_before=waiting.whole)
 
-    def _balanced(self, demand: Demand, accounts: Sequence[Account]) -> Demand:
-        """Return the demand as an objective may see it: without what the caches of too loaded instances hold."""
-        if not demand.cached_tokens or not accounts:
+    def _balanced(self, demand: Demand, accounts: Sequence[Account], objective: Objective) -> Demand:
+        """Return the demand as an objective may see it: without what the caches of too loaded instances hold.
+
+        An objective that gathers load on few instances sees all of it.
+        """
+        if not demand.cached_tokens or not accounts or getattr(objective, "gathers_load", False):
             return demand
         cached = self._prefixes.within_bound(demand.cached_tokens, accounts)
         return demand if cached is demand.cached_tokens else replace(demand, cached_tokens=cached)
@@ -107,7 +111,8 @@ class Placer:
             self._splits.count_fallback(plan.fallback_cause)
             remarks = (*remarks, f"should be split and runs whole: {plan.fallback}")
         demand, policy, now = offer.demand, context.policy, context.now
-        choice = policy.objective.choose(self._balanced(demand, context.pool.accounts), offer.with_capacity, now)
+        chosen_by = self._balanced(demand, context.pool.accounts, policy.objective)
+        choice = policy.objective.choose(chosen_by, offer.with_capacity, now)
         self._keep_session(choice, offer, context.pool)
         preferred = _prefer(choice, offer) if demand.request.preferred_instance else ()
         account = offer.with_capacity[choice.index]

@@ -1,7 +1,7 @@
 """What prefix-awareness costs: ``python -m tests.bench.core.bench_prefixes [--blocks N] [--json FILE]``.
 
 Lookups in an index of 1,000 instances, each of which holds 100,000 KV blocks of 16 tokens, which are 25,000 blocks of
-the index; and decisions/s with and without prefix-awareness.  Figures are CPU time of one process.
+the index; and hashing a prompt.  Figures are CPU time of one process.  ``bench_core`` has decisions/s.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from statistics import median
 from time import process_time
 
+from sage_common.prefix_hashes import prefix_hashes
 from scheduler_svc.domain.prefixes.prefix_index import PrefixIndex
 from tests.bench.report import Row, table
 
@@ -46,14 +47,16 @@ def full_index(instances: int, blocks: int) -> PrefixIndex:
     return index
 
 
-def timed(name: str, prompts: Sequence[Sequence[int]], call: Callable[[Sequence[int]], object]) -> Row:
-    """Measure the time of one call."""
+def timed(
+    name: str, prompts: Sequence[Sequence[int]], call: Callable[[Sequence[int]], object], *, calls: int = _LOOKUPS
+) -> Row:
+    """Measure the time of one call, in rounds of ``calls``."""
     rounds = []
     for _ in range(_ROUNDS):
         began = process_time()
-        for n in range(_LOOKUPS):
+        for n in range(calls):
             call(prompts[n % len(prompts)])
-        rounds.append((process_time() - began) / _LOOKUPS * 1e6)
+        rounds.append((process_time() - began) / calls * 1e6)
     return Row(
         benchmark="prefix index",
         case=name,
@@ -64,6 +67,20 @@ def timed(name: str, prompts: Sequence[Sequence[int]], call: Callable[[Sequence[
         target="",
         note="",
     )
+
+
+def measure_hashing() -> list[Row]:
+    """Measure the hashing of prompts, as it is done once for each request."""
+    prompts = {tokens: [n * 7919 % 128_000 for n in range(tokens)] for tokens in (512, 8_192, 131_072)}
+    return [
+        timed(
+            f"hashing a prompt of {tokens:,} tokens",
+            [prompt],
+            lambda prompt: prefix_hashes(prompt, BLOCK_TOKENS, model="m"),
+            calls=max(5, 1_000_000 // tokens),
+        )
+        for tokens, prompt in prompts.items()
+    ]
 
 
 def measure(instances: int, blocks: int) -> list[Row]:
@@ -111,7 +128,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--blocks", type=int, default=BLOCKS, help="blocks of the index that each instance holds")
     parser.add_argument("--json", type=Path, help="write the JSON there as well")
     options = parser.parse_args(arguments)
-    rows = measure(options.instances, options.blocks)
+    rows = [*measure_hashing(), *measure(options.instances, options.blocks)]
     print(table(rows))
     if options.json:
         options.json.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")

@@ -146,7 +146,7 @@ class PrefixSection(Section):
     max_load_ratio: float = Field(
         default=1.25,
         ge=1,
-        description="An instance with more than this many times the mean load gets no requests for its cache's sake.",
+        description="With more than this many times the mean load, an instance gets no request for its cache's sake.",
     )
 
 

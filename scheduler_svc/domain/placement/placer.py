@@ -79,7 +79,7 @@ class Placer:
         return self._splits.plan(chosen_by, pool, objective, context.now, failed_before=waiting.whole)
 
     def _balanced(self, demand: Demand, accounts: Sequence[Account], objective: Objective) -> Demand:
-        """Return the demand as an objective may see it: without what the caches of too loaded instances hold.
+        """Return the demand as an objective may see it: too loaded instances hold no more than others.
 
         An objective that gathers load on few instances sees all of it.
         """

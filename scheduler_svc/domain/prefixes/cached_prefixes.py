@@ -93,11 +93,16 @@ class CachedPrefixes:
         return found
 
     def within_bound(self, cached: Mapping[str, int], accounts: Sequence[Account]) -> Mapping[str, int]:
-        """Leave out those of ``accounts`` that have too much more to do than their mean: their prefix spreads."""
+        """Credit those of ``accounts`` that have too much more to do than their mean with no more than others hold.
+
+        Then no request goes there for their cache's sake: it goes where the objective would send it anyway, and what
+        it finds nowhere else, it computes there, so that the prefix spreads.
+        """
         over = self._too_loaded(accounts)
         if over.isdisjoint(cached):
             return cached
-        return {name: tokens for name, tokens in cached.items() if name not in over}
+        most = max((tokens for name, tokens in cached.items() if name not in over), default=0)
+        return {name: min(tokens, most) if name in over else tokens for name, tokens in cached.items()}
 
     def _too_loaded(self, accounts: Sequence[Account]) -> Set[str]:
         """Return the instances that are too loaded; looked at again once placements may have changed it."""

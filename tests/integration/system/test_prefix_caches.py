@@ -13,8 +13,8 @@ PROMPT = [100 + n % 97 for n in range(400)]
 BLOCK = 64
 
 
-async def ask(client: AsyncClient, prompt: list[int], **options: str) -> Completion:
-    return await client.generate(token_ids=prompt, max_tokens=2, **options).result()
+async def ask(client: AsyncClient, prompt: list[int], *, preferred_instance: str = "") -> Completion:
+    return await client.generate(token_ids=prompt, max_tokens=2, preferred_instance=preferred_instance).result()
 
 
 async def test_conversations_go_where_their_history_is(fleet: LocalFleet) -> None:

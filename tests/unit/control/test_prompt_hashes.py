@@ -116,6 +116,6 @@ async def test_hashes_of_an_ended_request_are_not_kept() -> None:
         reader = await world.submit("r", prompt=len(PROMPT), max_tokens=2)
         await world.advance(5)
 
-        assert reader.finished
+        assert reader.live.state.ended
         assert reader.live.request.prefix_hashes == ()
         assert reader.live.request.prompt_tokens == len(PROMPT)

@@ -40,8 +40,7 @@ class CacheEventChannel:
         self._decode = msgspec.msgpack.Decoder(KVEventBatch).decode
         self._context = zmq.asyncio.Context()
         self._socket = self._context.socket(zmq.SUB)
-        self._events = CacheEvents()
-        self._last_number = -1
+        self._received = ReceivedEvents()
 
     @classmethod
     def opened(cls, settings: VllmSettings) -> Self | None:
@@ -63,7 +62,7 @@ class CacheEventChannel:
 
     def take(self) -> Sequence[CacheEvent]:
         """Return the events since the last call, oldest first."""
-        return self._events.take()
+        return self._received.take()
 
     def close(self) -> None:
         """Stop listening.  Idempotent."""
@@ -86,15 +85,31 @@ class CacheEventChannel:
         try:
             while True:
                 _, number, payload = await self._socket.recv_multipart()
-                self.received(int.from_bytes(number, "big"), self._decode(payload).events)
+                self._received.add(int.from_bytes(number, "big"), self._decode(payload).events)
         except Exception:
             log.exception("events of the prefix cache cannot be read any more; the scheduler is told that it is empty")
-            self._events.add(CacheCleared())
+            self._received.lost()
 
-    def received(self, number: int, events: Sequence[Any]) -> None:
-        """Take a batch of vLLM's events.  ``number`` counts batches; after a gap nothing before it counts."""
+
+class ReceivedEvents:
+    """Batches of vLLM's events, converted, until they are taken."""
+
+    def __init__(self) -> None:
+        self._events = CacheEvents()
+        self._last_number = -1
+
+    def take(self) -> Sequence[CacheEvent]:
+        """Return the events since the last call, oldest first."""
+        return self._events.take()
+
+    def lost(self) -> None:
+        """Note that events were lost: nothing that was told before counts."""
+        self._events.add(CacheCleared())
+
+    def add(self, number: int, events: Sequence[Any]) -> None:
+        """Take a batch.  ``number`` counts batches from 0; after a gap nothing before it counts."""
         if number != self._last_number + 1:
-            self._events.add(CacheCleared())
+            self.lost()
         self._last_number = number
         for event in events:
             found = cache_event(event)

@@ -145,3 +145,46 @@ def test_holding_says_how_many_leading_blocks_were_held_before() -> None:
     assert index.hold("a", [1, 2], BLOCK) == 0
     assert index.hold("a", [1, 2, 3], BLOCK) == 2
     assert index.hold("a", [1, 9], BLOCK) == 1
+
+
+@st.composite
+def operations(draw: st.DrawFn) -> list[tuple[str, str, int, int]]:
+    """Draw operations on an instance and one of three prompts, down to some depth of it."""
+    kinds = st.sampled_from(["hold", "hold", "hold", "drop", "clear", "open"])
+    return draw(st.lists(st.tuples(kinds, st.sampled_from(NAMES), st.integers(0, 2), st.integers(0, 12)), max_size=40))
+
+
+def prompt_of(topic: int) -> list[int]:
+    """Return the hashes of a prompt; all prompts share their first three blocks."""
+    return [n if n < 3 else topic * 100 + n for n in range(12)]
+
+
+@given(operations=operations())
+def test_whatever_happened_a_lookup_finds_what_each_instance_holds(
+    operations: list[tuple[str, str, int, int]],
+) -> None:
+    index = make_index()
+    held: dict[str, set[int]] = {name: set() for name in NAMES}
+    for kind, name, topic, depth in operations:
+        prompt = prompt_of(topic)
+        if kind == "hold":
+            index.hold(name, prompt[:depth], BLOCK)
+            held[name] |= set(prompt[:depth])
+        elif kind == "drop" and depth >= 3:  # the end of one prompt: others do not go on from it
+            index.drop(name, prompt[depth:])
+            held[name] -= set(prompt[depth:])
+        elif kind == "clear":
+            index.clear(name)
+            held[name].clear()
+        elif kind == "open":
+            index.open(name, capacity_tokens=10**9)
+            held[name].clear()
+
+    for topic in range(3):
+        prompt = prompt_of(topic)
+        walked = {name: next((n for n, b in enumerate(prompt) if b not in blocks), 12) for name, blocks in held.items()}
+        assert index.cached_tokens(prompt, BLOCK) == {name: n * BLOCK for name, n in walked.items() if n}
+    for name in NAMES:
+        assert index.blocks_of(name) == len(held[name])
+        index.forget(name)
+    assert index.used_bytes == 0

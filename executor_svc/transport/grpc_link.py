@@ -38,7 +38,10 @@ CHANNEL_OPTIONS: list[tuple[str, Any]] = [
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
 ]
-PERMANENT = frozenset({ErrorReason.INVALID_REGISTRATION, ErrorReason.PROTOCOL_VERSION, ErrorReason.UNAUTHENTICATED})
+CREDENTIALS = frozenset({ErrorReason.UNAUTHENTICATED, ErrorReason.PERMISSION_DENIED})
+"""Reasons for a refusal that are about who the executor is."""
+
+PERMANENT = CREDENTIALS | {ErrorReason.INVALID_REGISTRATION, ErrorReason.PROTOCOL_VERSION}
 """Reasons for a refusal that do not change when the same scheduler is asked again."""
 
 ControlCall = grpc.aio.StreamStreamCall[executor_pb2.ControlRequest, executor_pb2.ControlResponse]
@@ -153,7 +156,8 @@ def _raise(error: grpc.aio.AioRpcError) -> NoReturn:
     reason = _reason(error)
     text = error.details() or error.code().name
     if reason in PERMANENT or reason is ErrorReason.DUPLICATE_INSTANCE:
-        raise LinkRefused(reason.code, text, permanent=reason in PERMANENT) from error
+        permanent, about_credentials = reason in PERMANENT, reason in CREDENTIALS
+        raise LinkRefused(reason.code, text, permanent=permanent, about_credentials=about_credentials) from error
     raise LinkBroken(text) from error
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeAlias
 
 import grpc
@@ -12,12 +12,12 @@ from grpc_status import rpc_status
 
 from sage_wire.metadata import TRACEPARENT, trace_headers
 from scheduler_svc.transport.errors import to_status
+from scheduler_svc.transport.handlers import Handler, rewrapped
 from scheduler_svc.transport.submissions import key_of
 
 log = logging.getLogger(__name__)
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
-Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 
 class ErrorInterceptor(grpc.aio.ServerInterceptor):
@@ -28,28 +28,12 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler | None:
-        """Return the handler of a call, wrapped; unknown methods and client-streaming calls pass unchanged."""
+        """Return the handler of a call, wrapped; None for an unknown method."""
         handler = await continuation(handler_call_details)
-        if handler is None:
-            return handler
         method = handler_call_details.method
-        if handler.unary_unary:
-            return grpc.unary_unary_rpc_method_handler(
-                _unary(handler.unary_unary, method), handler.request_deserializer, handler.response_serializer
-            )
-        if handler.unary_stream:
-            return grpc.unary_stream_rpc_method_handler(
-                _stream(handler.unary_stream, method),
-                handler.request_deserializer,
-                handler.response_serializer,
-            )
-        if handler.stream_stream:
-            return grpc.stream_stream_rpc_method_handler(
-                _stream(handler.stream_stream, method),
-                handler.request_deserializer,
-                handler.response_serializer,
-            )
-        return handler
+        if handler is None:
+            return None
+        return rewrapped(handler, unary=lambda call: _unary(call, method), stream=lambda call: _stream(call, method))
 
 
 def _unary(behavior: Any, method: str) -> Any:
@@ -63,21 +47,22 @@ def _unary(behavior: Any, method: str) -> Any:
 
 
 def _stream(behavior: Any, method: str) -> Any:
-    """Wrap a streaming handler.
+    """Wrap a streaming handler: ours are coroutines that write to the context, those of libraries yield."""
 
-    Ours are coroutines that write to the context.  A handler that yields (reflection, health) is returned unchanged.
-    """
-
-    if not asyncio.iscoroutinefunction(behavior):
-        return behavior
-
-    async def handle(request: Any, context: Context) -> None:
+    async def write(request: Any, context: Context) -> None:
         try:
             await behavior(request, context)
         except Exception as error:
             await _refuse(request, context, method, error)
 
-    return handle
+    async def yielding(request: Any, context: Context) -> AsyncIterator[Any]:
+        try:
+            async for response in behavior(request, context):
+                yield response
+        except Exception as error:
+            await _refuse(request, context, method, error)
+
+    return write if asyncio.iscoroutinefunction(behavior) else yielding
 
 
 def _about(request: Any, context: Context) -> dict[str, str]:

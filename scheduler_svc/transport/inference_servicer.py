@@ -9,6 +9,7 @@ import grpc
 from sage.controlplane.v1 import inference_pb2, inference_pb2_grpc
 from sage_wire.errors import ErrorReason
 from sage_wire.metadata import trace_headers
+from scheduler_svc.access.caller import caller
 from scheduler_svc.control.requests.intake import Intake
 from scheduler_svc.control.requests.live_request import Placement
 from scheduler_svc.control.requests.outcome import Finished
@@ -18,7 +19,7 @@ from scheduler_svc.domain.scheduler import Scheduler
 from scheduler_svc.transport import events
 from scheduler_svc.transport.enums import REQUEST_STATE_TO_WIRE
 from scheduler_svc.transport.errors import WireError
-from scheduler_svc.transport.submissions import key_of, submission
+from scheduler_svc.transport.submissions import key_seen, submission
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
@@ -36,9 +37,12 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
     ) -> None:
         """Accept a request, or attach to it, and stream its events until it ends or the client leaves.
 
-        Raises what ``Intake.submit`` raises, and the error of a request that does not finish.
+        Raises PermissionDenied for a tenant that is not the caller's, what ``Intake.submit`` raises, and the error of
+        a request that does not finish.
         """
-        subscription = await self._intake.submit(submission(request, trace_headers(context.invocation_metadata())))
+        headers = trace_headers(context.invocation_metadata())
+        tenant = caller().tenant_for(request.tenant)
+        subscription = await self._intake.submit(submission(request, headers, tenant=tenant))
         try:
             await self._stream(subscription, context)
         finally:
@@ -66,7 +70,7 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
 
     async def Cancel(self, request: inference_pb2.CancelRequest, context: Context) -> inference_pb2.CancelResponse:
         """End a request early; ``cancelled`` is false if it had ended.  Raises RequestNotFound."""
-        key = key_of(request.tenant, request.request_id)
+        key = key_seen(caller(), request.tenant, request.request_id)
         cancelled, live = self._intake.cancel(key, request.reason or "cancelled by the caller")
         return inference_pb2.CancelResponse(cancelled=cancelled, state=REQUEST_STATE_TO_WIRE[live.state])
 

@@ -16,7 +16,9 @@ from google.protobuf.duration_pb2 import Duration
 
 from sage.controlplane.v1 import inference_pb2
 from sage_wire import durations
+from scheduler_svc.access.identity import Identity
 from scheduler_svc.control.requests.submission import Submission
+from scheduler_svc.domain.errors import RequestNotFound
 from scheduler_svc.domain.request import Priority, RequestKey, ResumeMode
 from scheduler_svc.transport import prompts, sampling_params
 from scheduler_svc.transport.enums import PRIORITY_FROM_WIRE, RESUME_MODE_FROM_WIRE, WAIT_FROM_WIRE
@@ -36,10 +38,23 @@ def key_of(tenant: str, request_id: str) -> RequestKey:
     return RequestKey(tenant=tenant or DEFAULT_TENANT, request_id=request_id)
 
 
-def submission(request: inference_pb2.GenerateRequest, trace_headers: Mapping[str, str]) -> Submission:
+def key_seen(identity: Identity, named: str, request_id: str) -> RequestKey:
+    """Return the key of an earlier request, if ``identity`` may see the requests of the tenant that is named.
+
+    Raises:
+        RequestNotFound: it may not; the same error as for an id that nobody has, so that ids of others stay unknown.
+    """
+    tenant = identity.tenant_of(named)
+    if tenant is None:
+        raise RequestNotFound(request_id)
+    return key_of(tenant, request_id)
+
+
+def submission(request: inference_pb2.GenerateRequest, trace_headers: Mapping[str, str], *, tenant: str) -> Submission:
     """Convert a request; what is wrong with it is in ``violations``.
 
-    A request without an id gets a random one.  ``trace_headers``: the caller's W3C trace context.
+    A request without an id gets a random one.  ``trace_headers``: the caller's W3C trace context.  ``tenant``: the
+    tenant that it belongs to; empty: the default one.
     """
     spec, violations = request.spec, Violations()
     _check_id(request.request_id, "request_id", violations)
@@ -47,7 +62,7 @@ def submission(request: inference_pb2.GenerateRequest, trace_headers: Mapping[st
     _check_tags(spec.tags, violations)
     prompt = prompts.prompt(spec, violations)
     return Submission(
-        key=key_of(request.tenant, request.request_id or uuid.uuid4().hex),
+        key=key_of(tenant, request.request_id or uuid.uuid4().hex),
         digest=hashlib.sha256(spec.SerializeToString(deterministic=True)).digest(),
         model=spec.model,
         prompt=prompt,

@@ -118,9 +118,9 @@ def test_a_snapshot_shows_a_bounded_number_of_pairs(scheduler: Scheduler, monkey
 def test_what_many_watch_is_converted_once_and_cut_for_each(scheduler: Scheduler) -> None:
     conversion = fleet_snapshots.SnapshotConversion(scheduler, 7)
     shared = taken(scheduler, decisions=10)
-    assert len(conversion.response(shared, 3).snapshot.decisions) == 3
+    assert len(conversion.response(shared, 3, with_requests=True).snapshot.decisions) == 3
     scheduler.instances()[0].state_reason = "something happened since"
-    again = conversion.response(shared, 64).snapshot
+    again = conversion.response(shared, 64, with_requests=True).snapshot
     assert len(again.decisions) == 10
     assert again.instances[0].state_reason != "something happened since"
 

@@ -1,0 +1,128 @@
+"""Finds out who makes each call, refuses what the table of RPCs does not allow, and writes the audit log."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeAlias
+
+import grpc
+from google.protobuf import text_format
+from google.rpc import code_pb2
+
+from sage_wire.metadata import AUTHORIZATION
+from scheduler_svc.access import rpcs
+from scheduler_svc.access.audit import Audit
+from scheduler_svc.access.authenticator import Authenticator
+from scheduler_svc.access.caller import calling
+from scheduler_svc.access.certificates import PeerCertificate
+from scheduler_svc.access.identity import Denied, Identity
+from scheduler_svc.control.instances.registration import DuplicateInstance, UnknownSession
+from scheduler_svc.transport.errors import to_status
+from scheduler_svc.transport.handlers import Handler, rewrapped
+
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+
+REFUSALS = (Denied, DuplicateInstance, UnknownSession)
+"""What is a refusal to the audit log: who a caller is, and executors that claim what is another's."""
+
+UNKNOWN = "unknown"  # who calls, where that is what is wrong
+
+
+class AccessInterceptor(grpc.aio.ServerInterceptor):
+    """Wrap every handler so that it runs for callers that may call it, with ``access.caller`` set."""
+
+    def __init__(self, authenticator: Authenticator, audit: Audit) -> None:
+        self._authenticator = authenticator
+        self._audit = audit
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler | None:
+        """Return the handler of a call, wrapped; None for an unknown method."""
+        handler = await continuation(handler_call_details)
+        method = handler_call_details.method
+        if handler is None or rpcs.rule_of(method).public:
+            return handler
+        return rewrapped(
+            handler, unary=lambda call: self._unary(call, method), stream=lambda call: self._stream(call, method)
+        )
+
+    def _unary(self, behavior: Any, method: str) -> Any:
+        async def handle(request: Any, context: Context) -> Any:
+            with self._admitted(request, context, method):
+                return await behavior(request, context)
+
+        return handle
+
+    def _stream(self, behavior: Any, method: str) -> Any:
+        async def write(request: Any, context: Context) -> None:
+            with self._admitted(request, context, method):
+                await behavior(request, context)
+
+        async def yielding(request: Any, context: Context) -> AsyncIterator[Any]:
+            with self._admitted(request, context, method):
+                async for response in behavior(request, context):
+                    yield response
+
+        return write if asyncio.iscoroutinefunction(behavior) else yielding
+
+    @contextmanager
+    def _admitted(self, request: Any, context: Context, method: str) -> Iterator[None]:
+        """Run the body for a caller that may call ``method``; note in the audit log what it did, or that it may not.
+
+        Raises Denied.
+        """
+        identity: Identity | None = None
+        outcome = grpc.StatusCode.CANCELLED.name  # the client leaves before the handler ends
+        try:
+            identity = self._authenticator.identity(_authorization(context), _certificate(context))
+            rpcs.check(identity, method)
+            with calling(identity):
+                yield
+            outcome = grpc.StatusCode.OK.name
+        except REFUSALS as error:
+            outcome = _outcome(error)
+            who = identity.name if identity is not None else UNKNOWN
+            self._audit.refused(who, context.peer(), method, str(error))
+            raise
+        except Exception as error:
+            outcome = _outcome(error)
+            raise
+        finally:
+            if identity is not None and rpcs.is_action(identity, method) and outcome != _DENIED:
+                self._audit.action(identity.name, context.peer(), method, _in_words(request), outcome)
+
+
+_DENIED = grpc.StatusCode.PERMISSION_DENIED.name
+
+
+def _outcome(error: Exception) -> str:
+    return code_pb2.Code.Name(to_status(error).code)
+
+
+def _in_words(request: Any) -> str:
+    """Return the message of an action: names, settings and an operator's reason, never a prompt."""
+    return text_format.MessageToString(request, as_one_line=True)
+
+
+def _authorization(context: Context) -> str | None:
+    for key, value in context.invocation_metadata() or ():
+        if key == AUTHORIZATION:
+            return value if isinstance(value, str) else value.decode(errors="replace")
+    return None
+
+
+def _certificate(context: Context) -> PeerCertificate | None:
+    """Return the names of the certificate that the TLS handshake verified; None without one."""
+    found = context.auth_context() or {}
+    names = {key: [value.decode(errors="replace") for value in values] for key, values in found.items()}
+    if "x509_pem_cert" not in names:
+        return None
+    return PeerCertificate(
+        common_name=next(iter(names.get("x509_common_name", [])), ""),
+        alternative_names=tuple(names.get("x509_subject_alternative_name", [])),
+    )

@@ -72,5 +72,8 @@ class Dialer(Protocol):
     """Makes links."""
 
     def dial(self, address: str) -> Link:
-        """Return a link to the scheduler at ``address``.  Nothing is sent before ``register``."""
+        """Return a link to the scheduler at ``address``.  Nothing is sent before ``register``.
+
+        Raises LinkBroken if what proves who this executor is cannot be read now.
+        """
         ...

@@ -23,6 +23,7 @@ from executor_svc.runtime.messages.reports import ControlUp
 from executor_svc.transport import control_messages, output_messages
 from executor_svc.transport.control_messages import command_from_wire
 from executor_svc.transport.output_messages import output_request
+from executor_svc.transport.tls import UNUSABLE, DialCredentials
 from sage.controlplane.v1 import executor_pb2, executor_pb2_grpc
 from sage_wire.errors import ErrorReason
 from sage_wire.protocol import MAX_MESSAGE_BYTES
@@ -52,14 +53,15 @@ M = TypeVar("M")
 class GrpcLink:
     """A link over gRPC.  Implements ``runtime.link.Link``."""
 
-    def __init__(self, channel: Callable[[], grpc.aio.Channel]) -> None:
+    def __init__(self, channel: Callable[[], grpc.aio.Channel], metadata: tuple[tuple[str, str], ...]) -> None:
         self._channels = [channel(), channel()]
+        self._metadata = metadata  # of both calls: who calls
         self._control: ControlCall | None = None
         self._outputs: OutputsCall | None = None
 
     async def register(self, register: Register) -> Welcome:
         """Open the control stream and register.  Raises LinkBroken, LinkRefused."""
-        call = executor_pb2_grpc.ExecutorServiceStub(self._channels[0]).Control()
+        call = executor_pb2_grpc.ExecutorServiceStub(self._channels[0]).Control(metadata=self._metadata)
         self._control = call
         await _write(call, control_messages.register_request(register))
         first = await _read(call)
@@ -74,7 +76,7 @@ class GrpcLink:
 
     async def open_outputs(self, session_id: str) -> None:
         """Open the output stream of a session.  Raises LinkBroken."""
-        call = executor_pb2_grpc.ExecutorServiceStub(self._channels[1]).Outputs()
+        call = executor_pb2_grpc.ExecutorServiceStub(self._channels[1]).Outputs(metadata=self._metadata)
         self._outputs = call
         await _write(call, executor_pb2.OutputsRequest(hello=executor_pb2.Hello(session_id=session_id)))
 
@@ -173,14 +175,19 @@ def _reason(error: grpc.aio.AioRpcError) -> ErrorReason | None:
 class GrpcDialer:
     """Makes links over gRPC.  Implements ``runtime.link.Dialer``."""
 
-    def __init__(self, credentials: grpc.ChannelCredentials | None) -> None:
-        self._credentials = credentials  # None: no TLS
+    def __init__(self, credentials: DialCredentials) -> None:
+        self._credentials = credentials
 
     def dial(self, address: str) -> GrpcLink:
-        """Return a link to ``address``; nothing is sent yet."""
-        return GrpcLink(lambda: self._channel(address))
+        """Return a link to ``address``; nothing is sent yet.  Raises LinkBroken if the credentials cannot be read."""
+        try:
+            channel, metadata = self._credentials.channel(), self._credentials.metadata()
+        except UNUSABLE as error:
+            raise LinkBroken(str(error)) from error
+        return GrpcLink(lambda: _channel(address, channel), metadata)
 
-    def _channel(self, address: str) -> grpc.aio.Channel:
-        if self._credentials is None:
-            return grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
-        return grpc.aio.secure_channel(address, self._credentials, options=CHANNEL_OPTIONS)
+
+def _channel(address: str, credentials: grpc.ChannelCredentials | None) -> grpc.aio.Channel:
+    if credentials is None:
+        return grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
+    return grpc.aio.secure_channel(address, credentials, options=CHANNEL_OPTIONS)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
 from pathlib import Path
 
 import grpc
@@ -13,41 +11,8 @@ import pytest
 from sage.controlplane.v1 import admin_pb2, admin_pb2_grpc
 from sage_common.tls import ServerTls
 from scheduler_svc.transport.server import Listener, ListenError, listen
+from tests.support.authority import Authority, needs_openssl
 from tests.unit.transport.served import WITHIN_S, serving
-
-needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificates")
-
-
-def openssl(*arguments: object) -> None:
-    subprocess.run(["openssl", *map(str, arguments)], check=True, capture_output=True, timeout=30)
-
-
-class Authority:
-    """Signs certificates; all keys lie in one directory."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.certificate, self._key = directory / "ca.pem", directory / "ca.key"
-        directory.mkdir(exist_ok=True)
-        openssl(
-            *("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", 2),
-            *("-subj", "/CN=sage-test-authority", "-keyout", self._key, "-out", self.certificate),
-        )
-
-    def issue(self, name: str) -> tuple[Path, Path]:
-        """A certificate for 127.0.0.1 and its key."""
-        certificate, key = self.directory / f"{name}.pem", self.directory / f"{name}.key"
-        asked, names = self.directory / f"{name}.csr", self.directory / "names"
-        names.write_text("subjectAltName=IP:127.0.0.1")
-        openssl(
-            *("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"),
-            *("-subj", f"/CN={name}", "-keyout", key, "-out", asked),
-        )
-        openssl(
-            *("x509", "-req", "-in", asked, "-CA", self.certificate, "-CAkey", self._key, "-CAcreateserial"),
-            *("-days", 2, "-extfile", names, "-out", certificate),
-        )
-        return certificate, key
 
 
 @pytest.fixture(scope="module")

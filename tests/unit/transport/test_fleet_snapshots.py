@@ -125,6 +125,17 @@ def test_what_many_watch_is_converted_once_and_cut_for_each(scheduler: Scheduler
     assert again.instances[0].state_reason != "something happened since"
 
 
+def test_only_some_are_told_which_requests_decisions_are_about(scheduler: Scheduler) -> None:
+    conversion = fleet_snapshots.SnapshotConversion(scheduler, 7)
+    shared = taken(scheduler, decisions=2)
+    hidden = conversion.response(shared, 64, with_requests=False).snapshot
+    for about in (*hidden.decisions, *hidden.failovers):
+        assert (about.tenant, about.request_id) == ("", "")
+    shown = conversion.response(shared, 64, with_requests=True).snapshot
+    assert shown.failovers
+    assert all(about.tenant and about.request_id for about in (*shown.decisions, *shown.failovers))
+
+
 @pytest.mark.parametrize(("asked", "given"), [(None, 20), (0, 0), (5, 5), (1_000, DECISIONS_KEPT)])
 def test_how_many_decisions_are_shown(asked: int | None, given: int) -> None:
     assert fleet_snapshots.decisions(admin_pb2.WatchFleetRequest(recent_decisions=asked)) == given

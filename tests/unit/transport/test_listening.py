@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from pathlib import Path
 
@@ -10,9 +11,10 @@ import pytest
 
 from sage.controlplane.v1 import admin_pb2, admin_pb2_grpc
 from sage_common.tls import ServerTls
+from scheduler_svc.transport import server
 from scheduler_svc.transport.server import Listener, ListenError, listen
 from tests.support.authority import Authority, needs_openssl
-from tests.unit.transport.served import WITHIN_S, serving
+from tests.unit.transport.served import WITHIN_S, WireExecutor, registration, serving
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +106,68 @@ async def test_where_clients_need_a_certificate(
         ):
             with pytest.raises(grpc.aio.AioRpcError):
                 await ask(scheduler.port, refused)
+
+
+@needs_openssl
+async def test_certificates_are_identities(authority: Authority, server_pair: tuple[Path, Path]) -> None:
+    certificate, key = server_pair
+    tls = {"certificate": certificate, "private_key": key, "client_ca": authority.certificate}
+    rules = [
+        {"cn": "op-*", "role": "operator"},
+        {"san": "spiffe://fleet/executor/*", "role": "executor", "instances": ["{}"]},
+    ]
+    root = authority.certificate.read_bytes()
+
+    def shown(name: str, *names: str) -> grpc.ChannelCredentials:
+        pair = authority.issue(name, *names)
+        return grpc.ssl_channel_credentials(root, pair[1].read_bytes(), pair[0].read_bytes())
+
+    executor = shown("h1", "URI:spiffe://fleet/executor/h1")
+    async with serving(listen="0.0.0.0:0", tls=tls, access={"certificates": rules}) as scheduler:
+        await ask(scheduler.port, shown("op-carol"))
+        for credentials, code in ((shown("carol"), "UNAUTHENTICATED"), (executor, "PERMISSION_DENIED")):
+            with pytest.raises(grpc.aio.AioRpcError) as error:
+                await ask(scheduler.port, credentials)
+            assert error.value.code().name == code
+        async with grpc.aio.secure_channel(f"127.0.0.1:{scheduler.port}", executor) as channel:
+            with pytest.raises(grpc.aio.AioRpcError) as error:
+                await WireExecutor(channel).register(registration("h2"))
+            assert error.value.code() is grpc.StatusCode.PERMISSION_DENIED
+            await WireExecutor(channel).register(registration("h1"))
+
+
+@needs_openssl
+async def test_certificates_can_be_asked_for_on_some_addresses(
+    authority: Authority, server_pair: tuple[Path, Path]
+) -> None:
+    certificate, key = server_pair
+    tls = {
+        "certificate": certificate,
+        "private_key": key,
+        "client_ca": authority.certificate,
+        "client_ca_listeners": ["executor_listen"],
+    }
+    without = grpc.ssl_channel_credentials(authority.certificate.read_bytes())
+    async with serving(executor_listen="127.0.0.1:0", tls=tls) as scheduler:
+        await ask(scheduler.port, without)
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await ask(scheduler.ports["executor_listen"], without)
+        assert error.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_a_connection_without_a_call_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The keepalive pings that it answers do not keep it."""
+    quick = [(name, 200 if name == "grpc.max_connection_idle_ms" else value) for name, value in server.OPTIONS]
+    monkeypatch.setattr(server, "OPTIONS", quick)
+    async with serving() as scheduler:
+        reader, writer = await asyncio.open_connection("127.0.0.1", scheduler.port)
+        writer.write(
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+        )  # an empty SETTINGS frame
+        async with asyncio.timeout(WITHIN_S):
+            while await reader.read(4096):
+                pass
+        writer.close()
 
 
 async def refused(tls: ServerTls) -> str:

@@ -49,6 +49,7 @@ class SecureFleet(LocalFleet):
     def __init__(self, directory: Path, authority: Authority, **settings: Any) -> None:
         self.directory, self.authority = directory, authority
         self.keys = directory / "keys.toml"
+        self.calls: list[Any] = []
         for name, grant in GRANTS.items():
             keys_file.add(self.keys, Key(name=name, sha256=hash_of(f"key-{name}"), grant=grant))
         certificate, key = authority.issue("scheduler")
@@ -61,7 +62,7 @@ class SecureFleet(LocalFleet):
     def caller(self, name: str) -> AsyncClient:
         return self.new_client(token=f"key-{name}")
 
-    def stub(self, name: str) -> executor_pb2_grpc.ExecutorServiceStub:
+    def stub(self) -> Any:
         """ExecutorService, for calls with the credentials that ``proof`` gives."""
         credentials = grpc.ssl_channel_credentials(self.authority.certificate.read_bytes())
         channel = grpc.aio.secure_channel(self.address, credentials)
@@ -110,14 +111,14 @@ async def assert_unharmed(fleet: SecureFleet, witness: AsyncStream) -> None:
 
 async def registered(fleet: SecureFleet, holder: str, instance_id: str, **fields: Any) -> executor_pb2.Welcome:
     """Register an instance as an attacker would.  Raises AioRpcError where it is refused."""
-    call: Any = fleet.stub(holder).Control(metadata=proof(holder), timeout=WITHIN_S)
+    call: Any = fleet.stub().Control(metadata=proof(holder), timeout=WITHIN_S)
     register = executor_pb2.Register(
         protocol_version=PROTOCOL_VERSION, instance_id=instance_id, model=MODEL, **{"engine_start_id": "x", **fields}
     )
     await call.write(executor_pb2.ControlRequest(register=register))
     answer = await call.read()
     assert isinstance(answer, executor_pb2.ControlResponse)
-    fleet.kept = [*getattr(fleet, "kept", ()), call]  # type: ignore[attr-defined]  # a call that is collected is cancelled
+    fleet.calls.append(call)  # one that is collected is cancelled
     return answer.welcome
 
 
@@ -144,7 +145,7 @@ async def test_taking_over_a_live_executor_with_what_is_listed(fleet: SecureFlee
 async def test_opening_the_output_stream_of_anothers_session(fleet: SecureFleet, witness: AsyncStream) -> None:
     session = fleet.scheduler.control.sessions._sessions["a"]
     for holder, session_id in (("host-m", session.session_id), ("host-a", "guess"), ("twin", session.session_id)):
-        call: Any = fleet.stub(holder).Outputs(metadata=proof(holder), timeout=WITHIN_S)
+        call: Any = fleet.stub().Outputs(metadata=proof(holder), timeout=WITHIN_S)
         await call.write(executor_pb2.OutputsRequest(hello=executor_pb2.Hello(session_id=session_id)))
         await refused(call.read(), grpc.StatusCode.FAILED_PRECONDITION)
     await assert_unharmed(fleet, witness)
@@ -153,7 +154,7 @@ async def test_opening_the_output_stream_of_anothers_session(fleet: SecureFleet,
 async def test_writing_into_another_executors_streams(fleet: SecureFleet, witness: AsyncStream) -> None:
     """An executor with a session of its own sends tokens and ends for attempts that are not its own."""
     welcome = await registered(fleet, "host-m", "m")
-    call: Any = fleet.stub("host-m").Outputs(metadata=proof("host-m"), timeout=WITHIN_S)
+    call: Any = fleet.stub().Outputs(metadata=proof("host-m"), timeout=WITHIN_S)
     await call.write(executor_pb2.OutputsRequest(hello=executor_pb2.Hello(session_id=welcome.session_id)))
     for number in range(20):
         forged = executor_pb2.AssignmentTokens(

@@ -1,9 +1,7 @@
-"""The identity of the call that the running task answers."""
+"""The identity of the call that the running task answers.  gRPC answers each call in a task of its own."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 
 from scheduler_svc.access.identity import Identity
@@ -21,12 +19,6 @@ def caller() -> Identity:
     return _caller.get()
 
 
-@contextmanager
-def calling(identity: Identity) -> Iterator[None]:
-    """Make ``identity`` the caller for as long as the context lasts."""
-    token = _caller.set(identity)
-    try:
-        yield
-    finally:
-        with suppress(ValueError):  # a generator that is collected is closed in another context, which ends as well
-            _caller.reset(token)
+def set_caller(identity: Identity) -> None:
+    """Make ``identity`` the caller for the rest of this task."""
+    _caller.set(identity)

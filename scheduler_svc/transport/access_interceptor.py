@@ -15,7 +15,7 @@ from sage_wire.metadata import AUTHORIZATION
 from scheduler_svc.access import rpcs
 from scheduler_svc.access.audit import Audit
 from scheduler_svc.access.authenticator import Authenticator
-from scheduler_svc.access.caller import calling
+from scheduler_svc.access.caller import set_caller
 from scheduler_svc.access.certificates import PeerCertificate
 from scheduler_svc.access.identity import Denied, Identity
 from scheduler_svc.control.instances.registration import DuplicateInstance, UnknownSession
@@ -31,7 +31,7 @@ UNKNOWN = "unknown"  # who calls, where that is what is wrong
 
 
 class AccessInterceptor(grpc.aio.ServerInterceptor):
-    """Wrap every handler so that it runs for callers that may call it, with ``access.caller`` set."""
+    """Wrap every handler so that it runs for callers that may call it, and finds them in ``caller()``."""
 
     def __init__(self, authenticator: Authenticator, audit: Audit) -> None:
         self._authenticator = authenticator
@@ -81,8 +81,8 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):
         try:
             identity = self._authenticator.identity(_authorization(context), _certificate(context))
             rpcs.check(identity, method)
-            with calling(identity):
-                yield
+            set_caller(identity)
+            yield
             outcome = grpc.StatusCode.OK.name
         except REFUSALS as error:
             outcome = _outcome(error)

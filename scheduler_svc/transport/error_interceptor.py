@@ -11,6 +11,7 @@ import grpc
 from grpc_status import rpc_status
 
 from sage_wire.metadata import TRACEPARENT, trace_headers
+from scheduler_svc.access.caller import caller
 from scheduler_svc.transport.errors import to_status
 from scheduler_svc.transport.handlers import Handler, rewrapped
 from scheduler_svc.transport.submissions import key_of
@@ -71,9 +72,17 @@ def _about(request: Any, context: Context) -> dict[str, str]:
     It holds the request, if the message names one, and the caller's traceparent, if it sent one.
     """
     request_id = getattr(request, "request_id", "")  # a call that streams its requests has none
-    key = key_of(getattr(request, "tenant", ""), request_id)
+    key = key_of(_tenant(getattr(request, "tenant", "")), request_id)
     traceparent = trace_headers(context.invocation_metadata()).get(TRACEPARENT, "")
     return {"request": str(key) if request_id else "", "traceparent": traceparent}
+
+
+def _tenant(named: str) -> str:
+    """Return the tenant that the message is about, which may be the caller's without being named."""
+    try:
+        return caller().tenant_of(named) or named
+    except LookupError:  # who calls is what was refused
+        return named
 
 
 async def _refuse(request: Any, context: Context, method: str, error: Exception) -> None:

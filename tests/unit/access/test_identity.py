@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from sage_common.grants import Grant, Role, matched, role_of
-from scheduler_svc.access.caller import caller, calling
+from scheduler_svc.access.caller import caller, set_caller
 from scheduler_svc.access.identity import ANYONE, Identity, PermissionDenied
 
 APPLICATION = Identity(name="app", grant=Grant(role=Role.APPLICATION, tenant="a"))
@@ -65,11 +67,13 @@ def test_instances_are_bound_to_the_identity() -> None:
             EXECUTOR.check_instance(other)
 
 
-def test_outside_of_a_call_nobody_calls() -> None:
-    with pytest.raises(LookupError):
-        caller()
-    with calling(OPERATOR):
-        assert caller() is OPERATOR
+async def test_each_task_answers_the_call_of_its_own_caller() -> None:
+    async def answers(identity: Identity) -> bool:
+        set_caller(identity)
+        await asyncio.sleep(0)
+        return caller() is identity
+
+    assert await asyncio.gather(answers(OPERATOR), answers(OBSERVER)) == [True, True]
     with pytest.raises(LookupError):
         caller()
 

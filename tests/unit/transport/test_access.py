@@ -293,6 +293,22 @@ async def test_who_watches_the_fleet_sees_requests_only_as_observer_or_operator(
             assert seen or (decision.tenant, decision.request_id) == ("", ""), name
 
 
+async def test_the_log_names_the_callers_tenant(
+    scheduler: SchedulerService,
+    channel: grpc.aio.Channel,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def breaks(*_: object) -> None:
+        raise RuntimeError("swordfish")
+
+    monkeypatch.setattr(scheduler.control.intake, "submit", breaks)
+    stub: Any = inference_pb2_grpc.InferenceServiceStub(channel)
+    await refused(stub.Generate(request(), metadata=proof("app")).read())
+    (record,) = [record for record in caplog.records if "swordfish" in str(record.exc_info)]
+    assert vars(record)["request"] == "a/r"
+
+
 # --- executors ------------------------------------------------------------------------------------
 
 
@@ -312,6 +328,20 @@ async def test_an_output_stream_is_of_the_identity_that_registered(
     await thief.open_outputs(instance.welcome.session_id)
     assert reason_of(await refused(thief.outputs.read())) == "UNKNOWN_SESSION"
     assert not instance.outputs.done()
+
+
+async def test_without_identities_too_what_is_listed_is_not_enough_to_take_an_executors_place() -> None:
+    async with serving() as scheduler, grpc.aio.insecure_channel(f"127.0.0.1:{scheduler.port}") as channel:
+        executor, thief = WireExecutor(channel), WireExecutor(channel)
+        await executor.whole()
+        admin: Any = admin_pb2_grpc.AdminServiceStub(channel)
+        shown = (await admin.GetInstance(admin_pb2.GetInstanceRequest(instance_id="a"))).instance
+        for start in (shown.engine_start_id, "start"):  # the second one has it from elsewhere
+            with pytest.raises(grpc.aio.AioRpcError) as error:
+                await thief.register(registration("a", engine_start_id=start))
+            assert reason_of(error.value) == "DUPLICATE_INSTANCE"
+            thief = WireExecutor(channel)
+        await thief.register(registration("a", resume_secret=executor.welcome.resume_secret))
 
 
 # --- health, reflection, listeners ------------------------------------------------------------------------------------

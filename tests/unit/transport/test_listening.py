@@ -69,6 +69,14 @@ async def test_a_port_that_is_taken_is_said_so() -> None:
                 pass
 
 
+@pytest.mark.parametrize("key", ["executor_listen", "admin_listen"])
+async def test_a_port_that_is_taken_is_named_by_its_setting(key: str) -> None:
+    async with serving() as first:
+        with pytest.raises(ListenError, match=f"{key}: cannot bind 127.0.0.1:{first.port}"):
+            async with serving(**{key: f"127.0.0.1:{first.port}"}):
+                pass
+
+
 # --- TLS ------------------------------------------------------------------------------------------
 
 

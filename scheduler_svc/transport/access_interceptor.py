@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import grpc
 from google.protobuf import text_format
 from google.rpc import code_pb2
 
-from sage_wire.metadata import AUTHORIZATION
+from sage_wire.metadata import AUTHORIZATION, Metadata
 from scheduler_svc.access import rpcs
 from scheduler_svc.access.audit import Audit
 from scheduler_svc.access.authenticator import Authenticator
@@ -44,57 +45,96 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):
     ) -> Handler | None:
         """Return the handler of a call, wrapped; None for an unknown method."""
         handler = await continuation(handler_call_details)
-        method = handler_call_details.method
-        if handler is None or rpcs.rule_of(method).public:
+        if handler is None or rpcs.rule_of(handler_call_details.method).public:
             return handler
+        judged = self._judged(handler_call_details)
         return rewrapped(
-            handler, unary=lambda call: self._unary(call, method), stream=lambda call: self._stream(call, method)
+            handler,
+            unary=lambda call: self._unary(call, judged),
+            stream=lambda call: self._stream(call, judged),
+            decode=judged.denied is None,
         )
 
-    def _unary(self, behavior: Any, method: str) -> Any:
+    def _judged(self, details: grpc.HandlerCallDetails) -> _Judged:
+        """Return what the call's headers tell."""
+        judged = _Judged(details.method)
+        header = _authorization(details.invocation_metadata)
+        if header is not None or not self._authenticator.by_certificate:
+            try:
+                judged.identity = self._authenticator.identity(header, None)
+                rpcs.check(judged.identity, judged.method)
+            except Denied as denied:
+                judged.denied = denied
+        return judged
+
+    def _unary(self, behavior: Any, judged: _Judged) -> Any:
         async def handle(request: Any, context: Context) -> Any:
-            with self._admitted(request, context, method):
+            with self._admitted(judged, request, context):
                 return await behavior(request, context)
 
         return handle
 
-    def _stream(self, behavior: Any, method: str) -> Any:
+    def _stream(self, behavior: Any, judged: _Judged) -> Any:
         async def write(request: Any, context: Context) -> None:
-            with self._admitted(request, context, method):
+            with self._admitted(judged, request, context):
                 await behavior(request, context)
 
         async def yielding(request: Any, context: Context) -> AsyncIterator[Any]:
-            with self._admitted(request, context, method):
+            with self._admitted(judged, request, context):
                 async for response in behavior(request, context):
                     yield response
 
         return write if asyncio.iscoroutinefunction(behavior) else yielding
 
     @contextmanager
-    def _admitted(self, request: Any, context: Context, method: str) -> Iterator[None]:
-        """Run the body for a caller that may call ``method``; note in the audit log what it did, or that it may not.
+    def _admitted(self, judged: _Judged, request: Any, context: Context) -> Iterator[None]:
+        """Run the body for a caller that may make the call; note in the audit log what it did, or that it may not.
 
         Raises Denied.
         """
-        identity: Identity | None = None
         outcome = grpc.StatusCode.CANCELLED.name  # the client leaves before the handler ends
         try:
-            identity = self._authenticator.identity(_authorization(context), _certificate(context))
-            rpcs.check(identity, method)
-            set_caller(identity)
+            set_caller(self._identity(judged, context))
             yield
             outcome = grpc.StatusCode.OK.name
         except REFUSALS as error:
             outcome = _outcome(error)
-            who = identity.name if identity is not None else UNKNOWN
-            self._audit.refused(who, context.peer(), method, str(error))
+            self._audit.refused(judged.who, context.peer(), judged.method, str(error))
             raise
         except Exception as error:
             outcome = _outcome(error)
             raise
         finally:
-            if identity is not None and rpcs.is_action(identity, method) and outcome != _DENIED:
-                self._audit.action(identity.name, context.peer(), method, _in_words(request), outcome)
+            if judged.is_action and outcome != _DENIED:
+                self._audit.action(judged.who, context.peer(), judged.method, _in_words(request), outcome)
+
+    def _identity(self, judged: _Judged, context: Context) -> Identity:
+        """Return who calls, if it may call this.  Raises Denied."""
+        if judged.denied is not None:
+            raise judged.denied
+        if judged.identity is None:
+            judged.identity = self._authenticator.identity(None, _certificate(context))
+            rpcs.check(judged.identity, judged.method)
+        return judged.identity
+
+
+@dataclass(slots=True)
+class _Judged:
+    """A call as its headers tell, before its message is decoded: nobody's 16 MiB are decoded to refuse them."""
+
+    method: str
+    identity: Identity | None = None  # None without ``denied``: the client certificate has to tell
+    denied: Denied | None = None
+
+    @property
+    def who(self) -> str:
+        """The caller's name, for the audit log."""
+        return self.identity.name if self.identity is not None else UNKNOWN
+
+    @property
+    def is_action(self) -> bool:
+        """Whether the audit log has a line for this call whatever its outcome."""
+        return self.identity is not None and rpcs.is_action(self.identity, self.method)
 
 
 _DENIED = grpc.StatusCode.PERMISSION_DENIED.name
@@ -109,8 +149,8 @@ def _in_words(request: Any) -> str:
     return text_format.MessageToString(request, as_one_line=True)
 
 
-def _authorization(context: Context) -> str | None:
-    for key, value in context.invocation_metadata() or ():
+def _authorization(metadata: Metadata) -> str | None:
+    for key, value in metadata or ():
         if key == AUTHORIZATION:
             return value if isinstance(value, str) else value.decode(errors="replace")
     return None

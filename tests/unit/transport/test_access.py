@@ -22,6 +22,7 @@ from sage_common.keys_file import Key, hash_of
 from scheduler_svc.access import rpcs
 from scheduler_svc.access.audit import LOGGER
 from scheduler_svc.access.identity import ANYONE, Identity, PermissionDenied
+from scheduler_svc.control.watching.fleet_watch import WATCHERS_PER_CLIENT
 from scheduler_svc.transport import health
 from scheduler_svc.transport.handlers import rewrapped
 from scheduler_svc.transport.reflection import V1
@@ -165,6 +166,15 @@ async def test_a_key_that_is_not_known_opens_nothing(channel: grpc.aio.Channel) 
             assert await outcome(channel, method, "nobody") is grpc.StatusCode.UNAUTHENTICATED
 
 
+@pytest.mark.parametrize("name", ["", "nobody", "obs"])
+async def test_a_message_of_one_who_may_not_call_is_not_decoded(channel: grpc.aio.Channel, name: str) -> None:
+    """Work that is done before the check would be done for everyone."""
+    for method in ("InferenceService/Generate", "AdminService/SetPolicy"):
+        call: Any = channel.unary_unary(f"/sage.controlplane.v1.{method}")
+        error = await refused(call(b"\xff" * 1_000, metadata=proof(name), timeout=WITHIN_S))
+        assert error.code() in REFUSED
+
+
 async def test_without_identities_everyone_may_call_everything() -> None:
     async with serving() as scheduler, grpc.aio.insecure_channel(f"127.0.0.1:{scheduler.port}") as channel:
         for method in rpcs.RULES:
@@ -291,6 +301,23 @@ async def test_who_watches_the_fleet_sees_requests_only_as_observer_or_operator(
             (decision,) = snapshot.decisions
             assert ((decision.tenant, decision.request_id) == ("a", "r")) is seen, name
             assert seen or (decision.tenant, decision.request_id) == ("", ""), name
+
+
+async def test_places_to_watch_from_are_counted_by_identity(channel: grpc.aio.Channel) -> None:
+    """All come from one host here."""
+    admin: Any = admin_pb2_grpc.AdminServiceStub(channel)
+
+    def watching(name: str) -> Any:
+        return admin.WatchFleet(admin_pb2.WatchFleetRequest(), metadata=proof(name))
+
+    taken = [watching("obs") for _ in range(WATCHERS_PER_CLIENT)]
+    for each in taken:
+        await each.read()
+    assert reason_of(await refused(watching("obs").read())) == "LIMIT_REACHED"
+    other = watching("op")
+    assert (await other.read()).HasField("snapshot")
+    for each in (*taken, other):
+        each.cancel()
 
 
 async def test_the_log_names_the_callers_tenant(

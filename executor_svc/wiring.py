@@ -149,11 +149,13 @@ def _transport(config: ExecutorConfig) -> tuple[GrpcDialer, HealthServer, Reload
         ca=tls.ca, certificate=tls.certificate, private_key=tls.private_key, token_file=config.token_file
     )
     try:
-        dial.check()
+        dial.channel()
         reloaded = ReloadedTls(server_tls) if server_tls is not None else None
     except (UnreadableFile, UnusableFiles) as error:
         raise ConfigError(f"tls: {error}") from error
-    except UnusableToken as error:
+    try:
+        dial.metadata()
+    except (UnreadableFile, UnusableToken) as error:
         raise ConfigError(f"token_file: {error}") from error
     listen = listen_credentials(reloaded) if reloaded is not None else None
     reloader = Reloader([reloaded.check] if reloaded is not None else [])

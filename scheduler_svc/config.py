@@ -184,10 +184,12 @@ class SchedulerConfig(ServiceConfig):
 
     listen: str = Field(default="127.0.0.1:50051", description="host:port to serve on; port 0 picks a free port.")
     executor_listen: str = Field(
-        default="", description="host:port for executors alone; they are then not served on listen.  Default: listen."
+        default="",
+        description="host:port for ExecutorService alone, which `listen` then does not serve.  Default: listen.",
     )
     admin_listen: str = Field(
-        default="", description="host:port for operators alone; they are then not served on listen.  Default: listen."
+        default="",
+        description="host:port for AdminService alone, which `listen` then does not serve.  Default: listen.",
     )
     reflection: bool = Field(default=True, description="Serve gRPC reflection (v1 and v1alpha), which grpcurl uses.")
     insecure: bool = Field(

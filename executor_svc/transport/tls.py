@@ -54,11 +54,6 @@ class DialCredentials:
             raise UnusableToken(f"{self.token_file} holds no token")
         return ((AUTHORIZATION, f"Bearer {token}"),)
 
-    def check(self) -> None:
-        """Read all files once.  Raises UnreadableFile, UnusableToken."""
-        self.channel()
-        self.metadata()
-
 
 UNUSABLE = (UnreadableFile, UnusableToken)
 """What DialCredentials raise."""

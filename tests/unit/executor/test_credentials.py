@@ -43,7 +43,7 @@ async def test_a_file_that_is_away_for_a_moment_costs_a_dial_and_no_more(tmp_pat
 async def test_a_token_file_of_no_use_at_the_start_is_a_configuration_error(tmp_path: Path) -> None:
     path = tmp_path / "token"
     flags = ["--model", "sim", "--engine.kind", "simulated", "--token-file", str(path)]
-    with pytest.raises(ConfigError, match="cannot read"):
+    with pytest.raises(ConfigError, match=r"^token_file: cannot read"):
         await run(load(flags, {}))
     path.write_text("")
     with pytest.raises(ConfigError, match=r"^token_file: .* holds no token"):

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from sage_common.grants import Grant, Role, matched
 
+SHOWN = 256
+"""Characters that a refusal repeats of a name."""
+
 SEES_EVERY_TENANT = frozenset({Role.OPERATOR, Role.OBSERVER})
 """Roles that may explain, cancel (if the table of RPCs lets them) and see the requests of every tenant."""
 
@@ -56,7 +59,7 @@ class Identity:
             return grant.tenant
         if grant.role is Role.GATEWAY and _in(grant.tenants, named):
             return named
-        raise PermissionDenied(f"tenant: {self.name} may not send requests as {named!r}", field="tenant")
+        raise PermissionDenied(f"tenant: {self.name} may not send requests as {named[:SHOWN]!r}", field="tenant")
 
     def tenant_of(self, named: str) -> str | None:
         """Return the tenant of an earlier request that the message names; None if its requests are not to be seen."""

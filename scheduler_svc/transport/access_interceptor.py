@@ -52,7 +52,7 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):
             handler,
             unary=lambda call: self._unary(call, judged),
             stream=lambda call: self._stream(call, judged),
-            decode=judged.denied is None,
+            decoder=handler.request_deserializer if judged.denied is None else None,
         )
 
     def _judged(self, details: grpc.HandlerCallDetails) -> _Judged:

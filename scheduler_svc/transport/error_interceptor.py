@@ -12,6 +12,7 @@ from grpc_status import rpc_status
 
 from sage_wire.metadata import TRACEPARENT, trace_headers
 from scheduler_svc.access.caller import caller
+from scheduler_svc.transport.bounded_parsing import Unparsed, bounded, parsed
 from scheduler_svc.transport.errors import to_status
 from scheduler_svc.transport.handlers import Handler, rewrapped
 from scheduler_svc.transport.submissions import key_of
@@ -34,13 +35,18 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         method = handler_call_details.method
         if handler is None:
             return None
-        return rewrapped(handler, unary=lambda call: _unary(call, method), stream=lambda call: _stream(call, method))
+        return rewrapped(
+            handler,
+            unary=lambda call: _unary(call, method),
+            stream=lambda call: _stream(call, method),
+            decoder=bounded(handler.request_deserializer, walk=not handler.request_streaming),
+        )
 
 
 def _unary(behavior: Any, method: str) -> Any:
     async def handle(request: Any, context: Context) -> Any:
         try:
-            return await behavior(request, context)
+            return await behavior(_checked(request), context)
         except Exception as error:
             await _refuse(request, context, method, error)
 
@@ -52,18 +58,25 @@ def _stream(behavior: Any, method: str) -> Any:
 
     async def write(request: Any, context: Context) -> None:
         try:
-            await behavior(request, context)
+            await behavior(_checked(request), context)
         except Exception as error:
             await _refuse(request, context, method, error)
 
     async def yielding(request: Any, context: Context) -> AsyncIterator[Any]:
         try:
-            async for response in behavior(request, context):
+            async for response in behavior(_checked(request), context):
                 yield response
         except Exception as error:
             await _refuse(request, context, method, error)
 
     return write if asyncio.iscoroutinefunction(behavior) else yielding
+
+
+def _checked(request: Any) -> Any:
+    """Return a call's request, or its stream of requests, checked for what was not parsed."""
+    if isinstance(request, Unparsed):
+        raise request.error()
+    return parsed(request) if hasattr(request, "__aiter__") else request
 
 
 def _about(request: Any, context: Context) -> dict[str, str]:
@@ -89,6 +102,10 @@ async def _refuse(request: Any, context: Context, method: str, error: Exception)
     """End the call with the status that stands for ``error``; INTERNAL ones are logged with their stack."""
     if isinstance(error, grpc.aio.AbortError):
         raise error
+    if isinstance(error, grpc.aio.InternalError):
+        # Raised by a write whose client has left, before gRPC cancels this coroutine for it.
+        log.debug("call %s is over: %s", method, error, extra=_about(request, context))
+        raise asyncio.CancelledError from None
     status = to_status(error)
     if status.code == grpc.StatusCode.INTERNAL.value[0]:
         log.error("call %s failed", method, exc_info=error, extra=_about(request, context))

@@ -11,12 +11,12 @@ Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Wrap = Callable[[Any], Any]
 
 
-def rewrapped(handler: Handler, *, unary: Wrap, stream: Wrap, decode: bool = True) -> Handler:
+def rewrapped(handler: Handler, *, unary: Wrap, stream: Wrap, decoder: Callable[[bytes], Any] | None) -> Handler:
     """Return the handler with its behavior wrapped: ``unary`` where one response is returned, else ``stream``.
 
-    Without ``decode`` it gets requests as bytes.
+    ``decoder``: of its requests; None: it gets them as bytes.
     """
-    coders = handler.request_deserializer if decode else None, handler.response_serializer
+    coders = decoder, handler.response_serializer
     if handler.unary_unary:
         return grpc.unary_unary_rpc_method_handler(unary(handler.unary_unary), *coders)
     if handler.stream_unary:

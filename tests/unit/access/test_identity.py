@@ -73,7 +73,7 @@ async def test_each_task_answers_the_call_of_its_own_caller() -> None:
         await asyncio.sleep(0)
         return caller() is identity
 
-    assert await asyncio.gather(answers(OPERATOR), answers(OBSERVER)) == [True, True]
+    assert all(await asyncio.gather(answers(OPERATOR), answers(OBSERVER)))
     with pytest.raises(LookupError):
         caller()
 

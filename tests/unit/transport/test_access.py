@@ -186,7 +186,7 @@ def test_every_kind_of_handler_is_wrapped(kind: str) -> None:
     """One that an interceptor passed on as it is would be open to everyone."""
     made = getattr(grpc, f"{kind}_rpc_method_handler")(lambda request, context: None)
     unary, stream = object(), object()
-    wrapped = rewrapped(made, unary=lambda call: unary, stream=lambda call: stream)
+    wrapped = rewrapped(made, unary=lambda call: unary, stream=lambda call: stream, decoder=None)
     assert getattr(wrapped, kind) is (unary if kind.endswith("unary") else stream)
 
 

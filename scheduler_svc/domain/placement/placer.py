@@ -79,14 +79,30 @@ class Placer:
         return self._splits.plan(chosen_by, pool, objective, context.now, failed_before=waiting.whole)
 
     def _balanced(self, demand: Demand, accounts: Sequence[Account], objective: Objective) -> Demand:
-        """Return the demand as an objective may see it: too loaded instances hold no more than others.
+        """Return the demand without what the caches of too loaded instances hold, so that their prefixes spread.
 
-        An objective that gathers load on few instances sees all of it.
+        For an objective that gathers load on few instances, none is too loaded.
         """
         if not demand.cached_tokens or not accounts or getattr(objective, "gathers_load", False):
             return demand
-        cached = self._prefixes.within_bound(demand.cached_tokens, accounts)
-        return demand if cached is demand.cached_tokens else replace(demand, cached_tokens=cached)
+        over = self._prefixes.too_loaded(accounts)
+        if over.isdisjoint(demand.cached_tokens):
+            return demand
+        return replace(demand, cached_tokens={k: v for k, v in demand.cached_tokens.items() if k not in over})
+
+    def _choose(self, demand: Demand, offered: Sequence[Account], context: PassContext) -> Choice:
+        """Have the objective choose.  No request goes to a too loaded instance for its cache's sake.
+
+        It goes there if the objective would have it so whatever caches hold: the fast ones of unequal instances may
+        rightly have more to do than the mean.
+        """
+        objective, accounts, now = context.policy.objective, context.pool.accounts, context.now
+        balanced = self._balanced(demand, accounts, objective)
+        if balanced is not demand:
+            whatever = objective.choose(replace(demand, cached_tokens={}), offered, now)
+            if offered[whatever.index].instance_id in self._prefixes.too_loaded(accounts):
+                return whatever
+        return objective.choose(balanced, offered, now)
 
     def pairs_open(self, pool: Pool) -> bool:
         """Whether splitting is on and a prefill and a decode instance have a slot.  Cheap: looks at no request."""
@@ -110,9 +126,8 @@ class Placer:
         if plan is not None and plan.fallback_cause is not None:
             self._splits.count_fallback(plan.fallback_cause)
             remarks = (*remarks, f"should be split and runs whole: {plan.fallback}")
-        demand, policy, now = offer.demand, context.policy, context.now
-        chosen_by = self._balanced(demand, context.pool.accounts, policy.objective)
-        choice = policy.objective.choose(chosen_by, offer.with_capacity, now)
+        demand, now = offer.demand, context.now
+        choice = self._choose(demand, offer.with_capacity, context)
         self._keep_session(choice, offer, context.pool)
         preferred = _prefer(choice, offer) if demand.request.preferred_instance else ()
         account = offer.with_capacity[choice.index]

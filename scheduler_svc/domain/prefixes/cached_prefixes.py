@@ -92,20 +92,11 @@ class CachedPrefixes:
             return {name: min(tokens, most) for name, tokens in found.items() if most > 0}
         return found
 
-    def within_bound(self, cached: Mapping[str, int], accounts: Sequence[Account]) -> Mapping[str, int]:
-        """Credit those of ``accounts`` that have too much more to do than their mean with no more than others hold.
+    def too_loaded(self, accounts: Sequence[Account]) -> Set[str]:
+        """Return the instances that were given too much more than the mean of ``accounts``.
 
-        Then no request goes there for their cache's sake: it goes where the objective would send it anyway, and what
-        it finds nowhere else, it computes there, so that the prefix spreads.
+        It is looked at again once placements may have changed it.
         """
-        over = self._too_loaded(accounts)
-        if over.isdisjoint(cached):
-            return cached
-        most = max((tokens for name, tokens in cached.items() if name not in over), default=0)
-        return {name: min(tokens, most) if name in over else tokens for name, tokens in cached.items()}
-
-    def _too_loaded(self, accounts: Sequence[Account]) -> Set[str]:
-        """Return the instances that are too loaded; looked at again once placements may have changed it."""
         known = self._over.get(id(accounts))
         if known is not None and known[0] is accounts and self._placements < known[1]:
             return known[2]
@@ -121,7 +112,7 @@ class CachedPrefixes:
         """Return the instance that ran a request's session last; empty if there is none or it is too loaded."""
         key = request.key.tenant, request.session
         instance_id, engine = self._sessions.get(key, ("", 0))
-        if engine != self._engines.get(instance_id) or instance_id in self._too_loaded(accounts):
+        if engine != self._engines.get(instance_id) or instance_id in self.too_loaded(accounts):
             return ""
         return instance_id
 

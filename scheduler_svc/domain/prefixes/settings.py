@@ -12,7 +12,7 @@ class PrefixSettings:
 
     aware: bool = True  # credit prompt tokens that an instance's cache is believed to hold
     max_index_bytes: int = 256 * 2**20  # of this process's memory, estimated; the oldest blocks go first
-    max_load_ratio: float = 1.25  # above this many times the mean load, a cache is credited with no more than others
+    max_load_ratio: float = 1.25  # an instance with more than this many times the mean load is not credited
     max_sessions: int = 65_536  # sessions whose last instance is remembered; the oldest go first
 
     def __post_init__(self) -> None:

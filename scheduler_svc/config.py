@@ -68,7 +68,7 @@ class QueueSection(Section):
         description="Seconds after which waiting requests fail when no instance serves their model any more.",
     )
     max_attempts: int = Field(
-        default=5, ge=1, description="Most times one request is sent to an instance before it fails."
+        default=5, ge=1, description="Most attempts of one request that may fail without a new token before it fails."
     )
 
 

@@ -14,6 +14,7 @@ SchedulerError
 ├── ShuttingDown          the scheduler is about to end
 ├── DeadlineExceeded
 ├── RequestCancelled
+├── PolicyFailed          the policy's own code raised an error
 └── GenerationFailed      every attempt failed, or a replay differed from what was delivered
 """
 
@@ -142,9 +143,24 @@ class RequestCancelled(SchedulerError):
         super().__init__(f"cancelled: {reason}" if reason else "cancelled")
 
 
-class GenerationFailed(SchedulerError):
-    """Every attempt at the request failed, or a replay differed from what was delivered."""
+class PolicyFailed(SchedulerError):
+    """The policy's own code raised an error for the request, which is the ``__cause__``; the policy may be a plug-in's.
 
-    def __init__(self, message: str, *, attempts: int) -> None:
+    The cause belongs in the log: the caller is told no more than INTERNAL.
+    """
+
+    def __init__(self, policy: str) -> None:
+        self.policy = policy
+        super().__init__(f"internal error: the policy {policy!r} failed; the scheduler's log has the cause")
+
+
+class GenerationFailed(SchedulerError):
+    """Every attempt at the request failed, or a replay differed from what was delivered.
+
+    ``request_is_at_fault``: engines die of it, so the same request must not be tried again.
+    """
+
+    def __init__(self, message: str, *, attempts: int, request_is_at_fault: bool = False) -> None:
         self.attempts = attempts
+        self.request_is_at_fault = request_is_at_fault
         super().__init__(f"{message} (after {attempts} attempt{'s' if attempts != 1 else ''})")

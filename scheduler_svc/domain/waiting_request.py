@@ -10,6 +10,7 @@ class WaitingRequest:
     """A request that waits, with the figures by which it is ordered."""
 
     __slots__ = (
+        "alone",
         "emitted_tokens",
         "enqueued_at",
         "excluded",
@@ -22,6 +23,7 @@ class WaitingRequest:
         "request",
         "resumed",
         "revisions",
+        "unserved_since",
         "whole",
     )
 
@@ -36,6 +38,7 @@ class WaitingRequest:
         output_tokens: int,
         pace: Pace,
         whole: bool = False,
+        alone: bool = False,
     ) -> None:
         self.request = request
         self.enqueued_at = enqueued_at
@@ -43,6 +46,8 @@ class WaitingRequest:
         self.excluded = excluded  # instances to avoid if another one can serve it
         self.resumed = resumed
         self.whole = whole  # not split again, because its handoff failed
+        self.alone = alone  # quarantined: placed on an instance that runs nothing else
+        self.unserved_since: float | None = None  # when it was set aside first; None if a READY instance can serve it
         self.output_tokens = output_tokens  # predicted when it was enqueued
         self.pace = pace  # typical of the model's instances
         self.prompt_tokens = request.prompt_tokens + emitted_tokens  # to prefill

@@ -146,6 +146,7 @@ def attempt_end(wire: executor_pb2.AssignmentEnded) -> AttemptEnd:
         kv_lease_s=durations.from_wire(wire.kv_lease),
         kv_unclaimed=wire.kv_unclaimed,
         kv_recomputed=wire.kv_recomputed,
+        engine_died=wire.engine_died,
     )
 
 

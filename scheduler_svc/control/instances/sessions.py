@@ -29,6 +29,7 @@ from scheduler_svc.domain.instance import Instance
 from scheduler_svc.domain.instance_spec import InstanceSpec
 from scheduler_svc.domain.instance_state import GONE, STARTING, InstanceState
 from scheduler_svc.domain.load_report import LoadReport
+from scheduler_svc.domain.request import RequestKey
 from scheduler_svc.domain.scheduler import Scheduler
 
 log = logging.getLogger(__name__)
@@ -195,7 +196,7 @@ class Sessions:
             self._move(instance, state, message)
             instance.progress = progress
             if state is InstanceState.FAILED:
-                self._free(instance, message)
+                self._free(instance, message, engine_died=True)
         self._wakeup.notify()
 
     def _engine_ready(self, session: Session, facts: EngineFacts) -> None:
@@ -225,11 +226,18 @@ class Sessions:
 
     # --- InstanceListener -------------------------------------------------------------------------
 
-    def attempt_failed(self, instance_id: str, message: str) -> None:
-        """Let the instance cool down if enough attempts in a row failed there."""
+    def attempt_failed(self, instance_id: str, message: str, key: RequestKey) -> None:
+        """Let the instance cool down if attempts at enough different requests failed there in a row."""
+        self._failed(instance_id, message, key)
+
+    def attempt_rejected(self, instance_id: str, reason: str) -> None:
+        """Let the instance cool down if it rejected enough attempts in a row, of whichever requests."""
+        self._failed(instance_id, f"rejected: {reason}", None)
+
+    def _failed(self, instance_id: str, message: str, key: RequestKey | None) -> None:
         session = self._sessions.get(instance_id)
         ready = session is not None and session.instance.state is InstanceState.READY
-        reason = self._cool_downs.failed(instance_id, message, may_start=ready)
+        reason = self._cool_downs.failed(instance_id, message, may_start=ready, key=key)
         if session is not None and reason is not None:
             self._move(session.instance, InstanceState.SUSPECT, reason)
 
@@ -398,9 +406,9 @@ class Sessions:
             self._move(instance, InstanceState.LOST, reason)
         self._free(instance, instance.state_reason)
 
-    def _free(self, instance: Instance, reason: str) -> None:
+    def _free(self, instance: Instance, reason: str, *, engine_died: bool = False) -> None:
         """End the attempts and free the reservations of an engine that is gone."""
-        self._attempts.instance_lost(instance.instance_id, reason)
+        self._attempts.instance_lost(instance.instance_id, reason, engine_died=engine_died)
         self._handoffs.instance_lost(instance.instance_id, reason)
         self._scheduler.lose(instance.instance_id, reason, self._clock.now())
         self._wakeup.notify()

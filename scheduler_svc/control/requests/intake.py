@@ -12,6 +12,8 @@ from sage_common.clock import Clock
 from scheduler_svc.control.requests.live_request import LiveRequest
 from scheduler_svc.control.requests.model_directory import ModelDirectory
 from scheduler_svc.control.requests.observer import NULL_OBSERVER, Observer, RequestObserver
+from scheduler_svc.control.requests.outcome import CLIENT_GONE, caused_by_service
+from scheduler_svc.control.requests.policy_failure import announce
 from scheduler_svc.control.requests.request_table import RequestTable
 from scheduler_svc.control.requests.submission import ChatPrompt, Submission, TextPrompt, TokenPrompt
 from scheduler_svc.control.requests.subscription import Subscription
@@ -25,18 +27,17 @@ from scheduler_svc.domain.errors import (
     DeadlineExceeded,
     FieldViolation,
     InvalidRequest,
+    PolicyFailed,
     QueueFull,
     RequestCancelled,
     RequestConflict,
+    RequestNotFound,
     ShuttingDown,
 )
 from scheduler_svc.domain.request import Request, RequestKey, RequestState, Sampling
 from scheduler_svc.domain.scheduler import Scheduler
 
 log = logging.getLogger(__name__)
-
-CLIENT_GONE = "the client went away"
-"""The reason for cancelling a request that no client reads any more."""
 
 PROMPT_FIELDS = ("spec.prompt", "spec.text", "spec.tokens", "spec.chat")
 """Fields that a violation of the prompt names.  After one of them the prompt's length and ids are not checked."""
@@ -91,7 +92,10 @@ class Intake:
     async def submit(self, submission: Submission) -> Subscription:
         """Accept a request, or attach to the one that has its id and content.
 
-        Raises InvalidRequest, UnknownModel, RequestConflict, QueueFull, NoInstance, DeadlineExceeded, ShuttingDown.
+        One that the service itself ended is no answer: a submission from the start is accepted anew under its id.
+
+        Raises InvalidRequest, UnknownModel, RequestConflict, RequestNotFound (of a submission that goes on from a
+        position, if no request has its id), QueueFull, NoInstance, DeadlineExceeded, ShuttingDown.
         """
         arrived_at = self._clock.now()
         observed = self._observer.arrived(submission, arrived_at)
@@ -108,8 +112,10 @@ class Intake:
                 raise RequestConflict(key.request_id)
             await twin.done.wait()  # bounded: the deadline is part of the content
         known = self._requests.find(key)
-        if known is not None:
+        if known is not None and not _to_be_served_anew(known, submission):
             return self._attach(known, submission)
+        if known is None and submission.after_token:
+            raise RequestNotFound(key.request_id)  # another generation would not continue what the caller has
         if self._closed:
             raise ShuttingDown
         if len(self._arriving) >= self._settings.arriving_limit:
@@ -222,7 +228,14 @@ class Intake:
         self, request: Request, submission: Submission, warnings: tuple[str, ...], observed: RequestObserver
     ) -> LiveRequest:
         now = self._clock.now()
-        ahead = self._scheduler.admit(request, now)
+        try:
+            ahead = self._scheduler.admit(request, now)
+        except PolicyFailed as error:
+            announce(error, request.key)
+            raise
+        ended = self._requests.find(request.key)
+        if ended is not None:
+            self._requests.forget(ended)
         live = LiveRequest(
             request=request,
             digest=submission.digest,
@@ -237,6 +250,12 @@ class Intake:
         observed.accepted(live, now)
         self._wakeup.notify()
         return live
+
+
+def _to_be_served_anew(known: LiveRequest, submission: Submission) -> bool:
+    """Return whether a submission is accepted anew, though the record has a request of its id and content."""
+    same = known.digest == submission.digest and not submission.after_token
+    return same and known.state.ended and caused_by_service(known.outcome)
 
 
 def _first_per_field(violations: list[FieldViolation]) -> list[FieldViolation]:

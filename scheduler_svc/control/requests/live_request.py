@@ -10,6 +10,7 @@ from sage_common.clock import Timer
 from scheduler_svc.control.requests.observer import UNOBSERVED, RequestObserver
 from scheduler_svc.control.requests.outcome import Outcome, SloOutcome
 from scheduler_svc.control.requests.output_log import OutputLog
+from scheduler_svc.control.requests.setbacks import Setbacks
 from scheduler_svc.domain.decision import Decision
 from scheduler_svc.domain.errors import InvalidTransition
 from scheduler_svc.domain.request import Request, RequestKey, RequestState
@@ -81,14 +82,14 @@ class LiveRequest:
     placements: list[Placement] = field(default_factory=list)
     history: list[HistoryEntry] = field(default_factory=list)
     outcome: Outcome | None = None
-    failed_on: frozenset[str] = frozenset()  # instances on which its attempts failed
+    setbacks: Setbacks = field(default_factory=Setbacks)
     deadline_timer: Timer | None = None
     first_assigned_at: float | None = None
     prefill_ended_at: float | None = None  # of a split request: when its prefill leg ended
     first_token_at: float | None = None
     last_token_at: float | None = None
     delivering: bool = False  # the current attempt has delivered tokens
-    cost: float = 0.0  # of ended attempts
+    cost: float = 0.0  # of ended and lost attempts
     observed: RequestObserver = UNOBSERVED
     readers: list[Reader] = field(default_factory=list)
 

@@ -6,6 +6,7 @@ from collections import Counter
 
 from scheduler_svc.domain.capacity.account import Account
 from scheduler_svc.domain.capacity.claim import Claim
+from scheduler_svc.domain.fleet.isolation import Isolation
 from scheduler_svc.domain.instance import Instance
 from scheduler_svc.domain.instance_spec import InstanceRole
 from scheduler_svc.domain.instance_state import InstanceState
@@ -30,6 +31,8 @@ class Pool:
         self.model = model
         self.queue: ModelQueue | None = None  # None before the first request of the model
         self.changed = False  # capacity or members changed since the last pass
+        self.generation = 1  # counts the changes of members, their states, roles and engines
+        self.isolation = Isolation()
         self._members: dict[str, Instance] = {}
         self._stale = True
         self._accounts: tuple[Account, ...] = ()
@@ -66,6 +69,7 @@ class Pool:
         """Note that an instance changed: everything is computed again, and a pass is due."""
         self._stale = True
         self.changed = True
+        self.generation += 1
 
     @property
     def accounts(self) -> tuple[Account, ...]:

@@ -79,7 +79,15 @@ class Schedule:
             asked = self._one(value)
             after = value % (len(asked.live.output) + 1)
             name = asked.live.key.request_id
-            asked.readers.append((after, await self.world.submit(name, after_token=after, **asked.options)))
+            try:
+                reader = await self.world.submit(name, after_token=after, **asked.options)
+            except NoInstance:
+                assert asked.live.state.ended, "a client of a live request attaches to it"
+                return
+            if reader.live is asked.live:
+                asked.readers.append((after, reader))
+            else:  # the service had ended it, so it is served anew
+                self.asked.append(Asked(live=reader.live, options=asked.options, readers=[(0, reader)]))
 
     def cancel(self, value: int) -> None:
         if self.asked:

@@ -610,6 +610,7 @@ def test_an_attempts_end() -> None:
         engine_time=Duration(seconds=4),
         kv_unclaimed=True,
         kv_recomputed=True,
+        engine_died=True,
     )
     assert unset(wire) == set(), "the test itself must fill everything"
     found = registrations.attempt_end(wire)
@@ -629,6 +630,7 @@ def test_an_attempts_end() -> None:
         kv_lease_s=30.0,
         kv_unclaimed=True,
         kv_recomputed=True,
+        engine_died=True,
     )
     assert at_default(found) == set()
 

@@ -1322,6 +1322,7 @@ class AssignmentEnded(_message.Message):
     ENGINE_TIME_FIELD_NUMBER: _builtins.int
     KV_UNCLAIMED_FIELD_NUMBER: _builtins.int
     KV_RECOMPUTED_FIELD_NUMBER: _builtins.int
+    ENGINE_DIED_FIELD_NUMBER: _builtins.int
     attempt_number: _builtins.int
     """of the session's epoch"""
     cause: Global___AssignmentEnded.Cause.ValueType
@@ -1348,6 +1349,8 @@ class AssignmentEnded(_message.Message):
     """decode legs: the engine did not begin to fetch, so it does not have the KV blocks freed"""
     kv_recomputed: _builtins.bool
     """decode legs: the prompt's KV could not be fetched, so this engine computed it"""
+    engine_died: _builtins.bool
+    """with FAILED: the engine died while it ran the attempt"""
     @_builtins.property
     def kv_lease(self) -> _duration_pb2.Duration:
         """prefill legs: how long the KV blocks are kept"""
@@ -1374,10 +1377,11 @@ class AssignmentEnded(_message.Message):
         engine_time: _duration_pb2.Duration | None = ...,
         kv_unclaimed: _builtins.bool = ...,
         kv_recomputed: _builtins.bool = ...,
+        engine_died: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_stop_token_id", b"_stop_token_id", "engine_time", b"engine_time", "kv_lease", b"kv_lease", "stop_token_id", b"stop_token_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_stop_token_id", b"_stop_token_id", "attempt_number", b"attempt_number", "cached_prompt_tokens", b"cached_prompt_tokens", "cause", b"cause", "engine_time", b"engine_time", "field", b"field", "finish_reason", b"finish_reason", "kv_lease", b"kv_lease", "kv_recomputed", b"kv_recomputed", "kv_transfer_params", b"kv_transfer_params", "kv_unclaimed", b"kv_unclaimed", "message", b"message", "stop_string", b"stop_string", "stop_token_id", b"stop_token_id", "total_tokens", b"total_tokens", "trailing_text", b"trailing_text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_stop_token_id", b"_stop_token_id", "attempt_number", b"attempt_number", "cached_prompt_tokens", b"cached_prompt_tokens", "cause", b"cause", "engine_died", b"engine_died", "engine_time", b"engine_time", "field", b"field", "finish_reason", b"finish_reason", "kv_lease", b"kv_lease", "kv_recomputed", b"kv_recomputed", "kv_transfer_params", b"kv_transfer_params", "kv_unclaimed", b"kv_unclaimed", "message", b"message", "stop_string", b"stop_string", "stop_token_id", b"stop_token_id", "total_tokens", b"total_tokens", "trailing_text", b"trailing_text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__stop_token_id: _TypeAlias = _typing.Literal["stop_token_id"]  # noqa: Y015
     _WhichOneofArgType__stop_token_id: _TypeAlias = _typing.Literal["_stop_token_id", b"_stop_token_id"]  # noqa: Y015

@@ -14,6 +14,7 @@ SchedulerError
 ├── ShuttingDown          the scheduler is about to end
 ├── DeadlineExceeded
 ├── RequestCancelled
+├── ModelChanged          the model that began the output is gone, others are served under its name
 ├── PolicyFailed          the policy's own code raised an error
 └── GenerationFailed      every attempt failed, or a replay differed from what was delivered
 """
@@ -95,13 +96,17 @@ class InvalidTransition(SchedulerError):
 
 
 class QueueFull(SchedulerError):
-    """The model's queue is at its bound; ``expected_wait_s``: seconds after which trying again makes sense."""
+    """A queue is at its bound; ``expected_wait_s``: seconds after which trying again makes sense.
 
-    def __init__(self, model: str, limit: int, expected_wait_s: float) -> None:
+    ``what``: the queue in words, if it is not that of ``model``.
+    """
+
+    def __init__(self, model: str, limit: int, expected_wait_s: float, *, what: str = "") -> None:
         self.model = model
         self.limit = limit
         self.expected_wait_s = expected_wait_s
-        super().__init__(f"the queue of {model!r} is full ({limit} requests); expected wait {expected_wait_s:.1f} s")
+        what = what or f"the queue of {model!r}"
+        super().__init__(f"{what} is full ({limit} requests); expected wait {expected_wait_s:.1f} s")
 
 
 class LimitReached(SchedulerError):
@@ -141,6 +146,20 @@ class RequestCancelled(SchedulerError):
     def __init__(self, reason: str) -> None:
         self.reason = reason
         super().__init__(f"cancelled: {reason}" if reason else "cancelled")
+
+
+class ModelChanged(SchedulerError):
+    """The model that began the request's output is gone, and others are served under its name.
+
+    ``began_with``: which it was, in words.
+    """
+
+    def __init__(self, model: str, began_with: str) -> None:
+        self.model = model
+        super().__init__(
+            f"the output was begun by {model!r} with {began_with}, which no instance runs any more: "
+            "those that serve the name now run another model, whose tokens would not continue it"
+        )
 
 
 class PolicyFailed(SchedulerError):

@@ -186,6 +186,11 @@ class ModelQueue:
         return iter(self._aside.values())
 
     @property
+    def all_apart(self) -> Iterator[WaitingRequest]:
+        """Iterate over the quarantined requests."""
+        return iter(self._apart.values())
+
+    @property
     def apart(self) -> WaitingRequest | None:
         """The quarantined request that came first; None if none waits."""
         return next(iter(self._apart.values()), None)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from scheduler_svc.domain.capacity.ledger import Ledger
 from scheduler_svc.domain.decision import Decision
-from scheduler_svc.domain.engine_facts import EngineFacts
+from scheduler_svc.domain.engine_facts import EngineFacts, ModelIdentity
 from scheduler_svc.domain.errors import NoInstance, PolicyFailed
 from scheduler_svc.domain.fleet.engine_reports import EngineReports
 from scheduler_svc.domain.fleet.health import HealthVerdict
@@ -19,6 +19,7 @@ from scheduler_svc.domain.instance import Instance
 from scheduler_svc.domain.instance_spec import InstanceRole, InstanceSpec
 from scheduler_svc.domain.instance_state import DRAINS, InstanceState
 from scheduler_svc.domain.load_report import LoadReport
+from scheduler_svc.domain.orphan import Orphan, orphans_of
 from scheduler_svc.domain.pd.fallbacks import Fallback
 from scheduler_svc.domain.pd.pairs import Pair
 from scheduler_svc.domain.pd.settings import PdSettings
@@ -188,11 +189,13 @@ class Scheduler:
         resumed: bool = False,
         whole: bool = False,
         alone: bool = False,
+        identity: ModelIdentity | None = None,
     ) -> None:
         """Let a request wait, even if no instance can serve it; ``admit`` checks that first.
 
         ``emitted_tokens``: output tokens that earlier attempts delivered.  ``whole``: do not split the request.
-        ``alone``: place it on an instance that runs nothing else (``share_instance`` ends that).
+        ``alone``: place it on an instance that runs nothing else (``share_instance`` ends that).  ``identity``: of the
+        model that began its output, which has to continue it.
         A resumed request is let in even if the queue is full: it was accepted before, and there are at most as many of
         them as the fleet ran.  Raises QueueFull, LimitReached (models), ValueError if the request waits already,
         PolicyFailed if the policy's code fails: then fifo is in force from now on.
@@ -216,6 +219,7 @@ class Scheduler:
             pace=pool.pace(now),
             whole=whole,
             alone=alone,
+            identity=identity,
         )
         try:
             queue.add(waiting, now)
@@ -408,6 +412,24 @@ class Scheduler:
         """Say how many instances of the model are in which state: "2 ready, 1 downloading"."""
         pool = self._registry.find_pool(model)
         return pool.states() if pool is not None else "none registered"
+
+    def served_facts(self, model: str) -> tuple[EngineFacts, ...]:
+        """Return the different facts of the model's live instances that generate (``Pool.served_facts``)."""
+        pool = self._registry.find_pool(model)
+        return pool.served_facts if pool is not None else ()
+
+    def model_conditions(self) -> list[str]:
+        """Say which models have instances that run different models under one name; empty when all is well."""
+        found = (pool.disagreement for pool in self._registry.pools())
+        return [condition for condition in found if condition]
+
+    def orphans(self, now: float, timeout_s: float) -> list[Orphan]:
+        """Return the waiting requests that no READY instance could serve for ``timeout_s``, except those that wait.
+
+        The time counts for each request.  It is over only once no engine of the model starts for the first time, or
+        again after it had been READY: one that fails to start again and again gives no hope.
+        """
+        return [o for pool in self._registry.pools() if pool.queue for o in orphans_of(pool, now, timeout_s)]
 
     def retire_models(self, *, keep: frozenset[str] = frozenset()) -> None:
         """Forget the models without instances and waiting requests, except those of ``keep``."""

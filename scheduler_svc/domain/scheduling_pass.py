@@ -144,7 +144,7 @@ class SchedulingPass:
             claim=claim,
             remarks=(_ahead_of(head, claim),),
             pairs=pairs,
-            too_much=[] if blocked.demand.constrained else [blocked.demand],
+            too_much=[blocked.demand] if _any_can_serve(blocked.demand, pool) else [],
         )
         for waiting in queue.behind_head(self._depth, context.now, lambda w: self._unservable(w, context)):
             if len(result.decisions) >= budget:
@@ -160,7 +160,7 @@ class SchedulingPass:
 
     def _unservable(self, waiting: WaitingRequest, context: PassContext) -> bool:
         """Return whether no READY instance can serve a request, as a whole or split."""
-        if may_serve_any(waiting, context.pool):
+        if _served_by_any(waiting, context.pool):
             return False
         demand = self._placer.demand(waiting, context.policy)
         if Offer.for_whole(demand, context.pool).able:
@@ -179,7 +179,7 @@ class SchedulingPass:
         if full:
             return None
         offer = Offer.for_whole(demand, context.pool)
-        if not offer.with_capacity and not demand.constrained:
+        if not offer.with_capacity and _any_can_serve(demand, context.pool):
             gap.too_much.append(demand)
         if gap.claim is not None:
             offer.respect(gap.claim, context.now)
@@ -226,11 +226,17 @@ class PassResult:
     failed: tuple[WaitingRequest, Exception] | None = None  # the request for which the policy raised an error
 
 
-def may_serve_any(waiting: WaitingRequest, pool: Pool) -> bool:
-    """Return whether every READY instance can serve the request.  Cheap: looks at no instance."""
+def _any_can_serve(demand: Demand, pool: Pool) -> bool:
+    """Return whether every READY instance can serve the request once it is free."""
+    return not demand.constrained and pool.serves_alike(demand.request, demand.total_tokens)
+
+
+def _served_by_any(waiting: WaitingRequest, pool: Pool) -> bool:
+    """Return whether every READY instance can serve a waiting request.  Cheap: looks at no instance."""
     request = waiting.request
-    total = request.prompt_tokens + request.sampling.max_tokens
-    return total <= pool.longest_for_all and not request.adapter and request.sampling.structured_output is None
+    if request.adapter or request.sampling.structured_output is not None or waiting.identity is not None:
+        return False
+    return pool.serves_alike(request, request.prompt_tokens + request.sampling.max_tokens)
 
 
 @dataclass(slots=True, kw_only=True)

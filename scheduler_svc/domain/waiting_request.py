@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from scheduler_svc.domain.engine_facts import ModelIdentity
 from scheduler_svc.domain.prediction.pace import Pace
 from scheduler_svc.domain.request import Request
 
@@ -14,6 +15,7 @@ class WaitingRequest:
         "emitted_tokens",
         "enqueued_at",
         "excluded",
+        "identity",
         "key",
         "late",
         "number",
@@ -39,6 +41,7 @@ class WaitingRequest:
         pace: Pace,
         whole: bool = False,
         alone: bool = False,
+        identity: ModelIdentity | None = None,
     ) -> None:
         self.request = request
         self.enqueued_at = enqueued_at
@@ -47,6 +50,7 @@ class WaitingRequest:
         self.resumed = resumed
         self.whole = whole  # not split again, because its handoff failed
         self.alone = alone  # quarantined: placed on an instance that runs nothing else
+        self.identity = identity  # of the model that began its output
         self.unserved_since: float | None = None  # when it was set aside first; None if a READY instance can serve it
         self.output_tokens = output_tokens  # predicted when it was enqueued
         self.pace = pace  # typical of the model's instances

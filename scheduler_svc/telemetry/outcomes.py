@@ -19,6 +19,7 @@ REASONS: dict[type[BaseException], str] = {
     errors.DeadlineExceeded: "deadline_exceeded",
     errors.RequestCancelled: "cancelled",
     errors.GenerationFailed: "generation_failed",
+    errors.ModelChanged: "model_changed",
     errors.PolicyFailed: "internal",
 }
 """The reason of each error with which a request can end: those of ``sage_wire.errors`` in lower case.

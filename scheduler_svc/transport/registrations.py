@@ -74,6 +74,7 @@ def facts(wire: executor_pb2.EngineFacts) -> EngineFacts:
         engine=wire.engine,
         engine_version=wire.engine_version,
         revision=wire.revision,
+        weights=wire.weights,
         dtype=wire.dtype,
         vocab_size=wire.vocab_size,
         max_model_len=wire.max_model_len,

@@ -100,8 +100,11 @@ class RequestAttempt(LegAttempt):
 
     def _first_token(self, now: float, kv_recomputed: bool) -> None:
         """Record the attempt's first token: its prefill is over, which frees capacity for waiting requests."""
-        live = self.live
-        self._runner.scheduler.first_token(self.decision.attempt_number, now)
+        live, scheduler = self.live, self._runner.scheduler
+        scheduler.first_token(self.decision.attempt_number, now)
+        instance = scheduler.find_instance(self.decision.instance_id)
+        if live.identity is None and instance is not None and instance.facts is not None:
+            live.identity = instance.facts.identity
         live.observed.first_token(live, now)
         self._fetched(now, kv_recomputed=kv_recomputed)
         live.note_first_token(now, self.decision.instance_id)

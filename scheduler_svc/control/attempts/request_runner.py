@@ -199,6 +199,7 @@ class RequestRunner:
                 resumed=True,
                 whole=setbacks.whole or setbacks.alone,
                 alone=setbacks.alone,
+                identity=live.identity,
             )
         except PolicyFailed as error:
             announce(error, live.key)

@@ -20,11 +20,12 @@ from scheduler_svc.control.instances.registration import (
 )
 from scheduler_svc.control.instances.session import Session
 from scheduler_svc.control.instances.session_settings import SessionSettings
-from scheduler_svc.control.requests.model_directory import ModelDirectory
+from scheduler_svc.control.requests.model_directory import TOKENIZER_WAIT_S, ModelDirectory
 from scheduler_svc.control.requests.tokenizers import Tokenizers
 from scheduler_svc.control.timing.loop_lag import LoopLag
 from scheduler_svc.control.timing.wakeup import Wakeup
 from scheduler_svc.domain.engine_facts import EngineFacts
+from scheduler_svc.domain.errors import LimitReached
 from scheduler_svc.domain.instance import Instance
 from scheduler_svc.domain.instance_spec import InstanceSpec
 from scheduler_svc.domain.instance_state import GONE, STARTING, InstanceState
@@ -71,6 +72,8 @@ class Sessions:
         self._cool_downs = CoolDowns(clock, settings, self._cooled_down)
         self._sessions: dict[str, Session] = {}  # by instance id
         self._by_id: dict[str, Session] = {}
+        self._asked: dict[str, float] = {}  # tokenizers by hash: when an executor was asked for them last
+        models.on_missing_tokenizer(self._ask_for_tokenizer)
 
     # --- coming and going -------------------------------------------------------------------------
 
@@ -89,7 +92,7 @@ class Sessions:
             old = None
         self._forget_failures_of_old_engine(spec)
         now = self._clock.now()
-        instance = self._scheduler.register(spec, now)
+        instance = self._registered(spec, now)
         keep = self._kept(instance_id, registration) if old is not None else ()
         session = Session(
             session_id=secrets.token_hex(8),
@@ -114,6 +117,45 @@ class Sessions:
             keep=keep,
             role=instance.role,
         )
+
+    def _registered(self, spec: InstanceSpec, now: float) -> Instance:
+        """Register an instance.  At a limit, those that are gone make room, the longest gone first.
+
+        Raises LimitReached if the limit is reached all the same.
+        """
+        gone = (i for i in self._scheduler.instances() if i.state in GONE and i.instance_id not in self._sessions)
+        longest_first = iter(sorted(gone, key=lambda i: i.state_since))
+        while True:
+            try:
+                return self._scheduler.register(spec, now)
+            except LimitReached:
+                victim = next((i for i in longest_first if i.instance_id != spec.instance_id), None)
+                if victim is None:
+                    raise
+                log.info("instance %s, which is gone, is forgotten to make room", victim.instance_id)
+                self._forget(victim.instance_id)
+
+    def _forget(self, instance_id: str) -> None:
+        self._scheduler.forget(instance_id)
+        self._cool_downs.forget(instance_id)
+        self._drains.forget(instance_id)
+
+    def _ask_for_tokenizer(self, model: str, tokenizer_hash: str) -> None:
+        """Ask a live instance of the model for its tokenizer files, at most once in ``TOKENIZER_WAIT_S``.
+
+        The scheduler had them and dropped them, to make room for others.
+        """
+        now = self._clock.now()
+        self._asked = {h: at for h, at in self._asked.items() if now - at < TOKENIZER_WAIT_S}
+        if tokenizer_hash in self._asked:
+            return
+        for instance in self._scheduler.instances(model):
+            session = self._sessions.get(instance.instance_id)
+            facts = instance.facts
+            if session is not None and session.up and facts is not None and facts.tokenizer_hash == tokenizer_hash:
+                self._asked[tokenizer_hash] = now
+                session.link.want_tokenizer(tokenizer_hash)
+                return
 
     def _open(self, session: Session) -> None:
         self._sessions[session.instance_id] = session
@@ -159,7 +201,7 @@ class Sessions:
 
     def goodbye(self, session: Session, reason: str) -> None:
         """End the session at once: its executor leaves for good."""
-        if self._current(session):
+        if self.current(session):
             self._lose(session, f"said goodbye: {reason}" if reason else "said goodbye")
 
     def end_all(self, reason: str) -> None:
@@ -186,7 +228,7 @@ class Sessions:
 
         ``progress`` of the engine's start is in [0, 1]; None if unknown.  ``facts`` come with READY.
         """
-        if not self._current(session):
+        if not self.current(session):
             return
         instance = session.instance
         self.renew_lease(session)
@@ -202,6 +244,7 @@ class Sessions:
     def _engine_ready(self, session: Session, facts: EngineFacts) -> None:
         instance = session.instance
         if not self._tokenizers.has(facts.tokenizer_hash):
+            self._asked[facts.tokenizer_hash] = self._clock.now()
             session.link.want_tokenizer(facts.tokenizer_hash)
         self._scheduler.engine_ready(session.instance_id, facts, self._clock.now())
         drain_reason = self._drains.reason(session)
@@ -209,12 +252,12 @@ class Sessions:
             self._move(instance, InstanceState.DRAINING, drain_reason)
             self._drains.finish_if_empty(session.instance_id)
         self._hold_back(session)
-        self._models.ready(session.instance.spec.model, facts)
+        self._models.ready(session.instance.spec.model)
         log.info("instance %s is ready", session.instance_id)
 
     def heartbeat(self, session: Session, load: LoadReport) -> None:
         """Take a heartbeat, which renews the lease."""
-        if not self._current(session):
+        if not self.current(session):
             return
         self.renew_lease(session)
         self._scheduler.report(session.instance_id, load, self._clock.now())
@@ -313,9 +356,7 @@ class Sessions:
             self._drains.finish_if_empty(instance_id)
             gone = instance_id not in self._sessions
             if gone and now - instance.state_since > self._settings.forget_after_s:
-                self._scheduler.forget(instance_id)
-                self._cool_downs.forget(instance_id)
-                self._drains.forget(instance_id)
+                self._forget(instance_id)
 
     # --- inside -----------------------------------------------------------------------------------
 
@@ -360,7 +401,7 @@ class Sessions:
         )
 
     def _broken(self, session: Session, reason: str) -> None:
-        if not self._current(session):
+        if not self.current(session):
             return
         log.warning("instance %s: %s", session.instance_id, reason)
         if session.instance.state in (InstanceState.READY, InstanceState.DRAINING):
@@ -373,7 +414,7 @@ class Sessions:
 
     def _grace_over(self, session: Session, reason: str) -> None:
         session.grace = None
-        if self._current(session) and not session.up:
+        if self.current(session) and not session.up:
             self._lose(session, reason)
 
     def _recover(self, session: Session, reason: str) -> None:
@@ -417,13 +458,13 @@ class Sessions:
         if session.grace is not None:
             session.grace.cancel()
             session.grace = None
-        if self._current(session):
+        if self.current(session):
             del self._sessions[session.instance_id]
             self._links.close(session.instance_id)
         self._by_id.pop(session.session_id, None)
         session.link.close(reason)
 
-    def _current(self, session: Session) -> bool:
+    def current(self, session: Session) -> bool:
         """Return whether this is still the instance's session; late messages of a replaced one are ignored."""
         return self._sessions.get(session.instance_id) is session
 

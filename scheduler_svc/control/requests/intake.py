@@ -10,7 +10,7 @@ from typing import Any
 
 from sage_common.clock import Clock
 from scheduler_svc.control.requests.live_request import LiveRequest
-from scheduler_svc.control.requests.model_directory import ModelDirectory
+from scheduler_svc.control.requests.model_directory import Facts, ModelDirectory
 from scheduler_svc.control.requests.observer import NULL_OBSERVER, Observer, RequestObserver
 from scheduler_svc.control.requests.outcome import CLIENT_GONE, caused_by_service
 from scheduler_svc.control.requests.policy_failure import announce
@@ -27,6 +27,7 @@ from scheduler_svc.domain.errors import (
     DeadlineExceeded,
     FieldViolation,
     InvalidRequest,
+    NoInstance,
     PolicyFailed,
     QueueFull,
     RequestCancelled,
@@ -38,6 +39,9 @@ from scheduler_svc.domain.request import Request, RequestKey, RequestState, Samp
 from scheduler_svc.domain.scheduler import Scheduler
 
 log = logging.getLogger(__name__)
+
+TOKENIZERS_TRIED = 4
+"""Different tokenizers under one model's name by which a prompt is judged at most."""
 
 PROMPT_FIELDS = ("spec.prompt", "spec.text", "spec.tokens", "spec.chat")
 """Fields that a violation of the prompt names.  After one of them the prompt's length and ids are not checked."""
@@ -118,8 +122,9 @@ class Intake:
             raise RequestNotFound(key.request_id)  # another generation would not continue what the caller has
         if self._closed:
             raise ShuttingDown
-        if len(self._arriving) >= self._settings.arriving_limit:
-            raise QueueFull(submission.model, self._settings.arriving_limit, 1.0)
+        if len(self._arriving) - self._models.waiting >= self._settings.arriving_limit:
+            what = "the queue of requests of all models that are being checked and tokenized"
+            raise QueueFull(submission.model, self._settings.arriving_limit, 1.0, what=what)
         here = self._arriving[key] = _Arrival(submission.digest)
         try:
             request, warnings = await self._request(submission, arrived_at)
@@ -174,14 +179,37 @@ class Intake:
             wait=submission.wait_for_instance and not violations,
             until=arrived_at + deadline_s,
         )
+        choices = _Choices(facts)
+        for tokenizer_hash in choices.tokenizers:
+            prompt = await self._prompt(submission, tokenizer_hash, arrived_at + max(deadline_s, 0.0))
+            for each in choices.of(tokenizer_hash):
+                request = self._made(submission, model, each, prompt, arrived_at, deadline_s)
+                found = [*violations, *prompt.violations, *self._check(request, each, prompt, violations)]
+                if not found:
+                    return request, admission.warnings(request, each)
+                choices.note(found)
+        raise InvalidRequest(_first_per_field(choices.fewest))
+
+    def _made(
+        self,
+        submission: Submission,
+        model: str,
+        facts: EngineFacts,
+        prompt: _Prompt,
+        arrived_at: float,
+        deadline_s: float,
+    ) -> Request:
+        """Make the request as an engine with these facts would serve it: the default of ``max_tokens`` is its own."""
         sampling = {**self._settings.sampling_defaults.get(model, {}), **submission.sampling}
-        token_ids = await self._token_ids(submission, facts, violations, arrived_at + max(deadline_s, 0.0))
-        sampling.setdefault("max_tokens", max(1, facts.max_model_len - len(token_ids)))
-        request = Request(
+        sampling.setdefault("max_tokens", max(1, facts.max_model_len - len(prompt.token_ids)))
+        chosen = Sampling(**sampling)
+        return Request(
             key=submission.key,
             model=model,
-            prompt_token_ids=token_ids,
-            sampling=Sampling(**sampling),
+            prompt_token_ids=prompt.token_ids,
+            tokenizer_hash=prompt.tokenizer_hash,
+            largest_token_id=max(prompt.largest_token_id, admission.largest_id(chosen)),
+            sampling=chosen,
             priority=submission.priority,
             arrived_at=arrived_at,
             deadline_at=arrived_at + deadline_s,
@@ -197,22 +225,31 @@ class Intake:
             tags=submission.tags,
             trace_headers=submission.trace_headers,
         )
-        prompt_is_at_fault = any(v.field.startswith(PROMPT_FIELDS) or v.field == "spec" for v in violations)
-        violations += admission.check(request, facts, prompt_known=not prompt_is_at_fault)
-        if violations:
-            raise InvalidRequest(_first_per_field(violations))
-        return request, admission.warnings(request, facts)
 
-    async def _token_ids(
-        self, submission: Submission, facts: EngineFacts, violations: list[FieldViolation], until: float
-    ) -> Sequence[int]:
-        """Return the prompt's token ids; none if the prompt is at fault, and then ``violations`` say why.
+    def _check(
+        self, request: Request, facts: EngineFacts, prompt: _Prompt, violations: list[FieldViolation]
+    ) -> list[FieldViolation]:
+        """Return what is wrong with a request for an engine with these facts."""
+        found = [*violations, *prompt.violations]
+        prompt_is_at_fault = any(v.field.startswith(PROMPT_FIELDS) or v.field == "spec" for v in found)
+        return admission.check(request, facts, prompt_known=not prompt_is_at_fault)
+
+    async def _prompt(self, submission: Submission, tokenizer_hash: str, until: float) -> _Prompt:
+        """Turn the prompt into token ids.
 
         Raises DeadlineExceeded at ``until``: a chat template is a program of the model's author and may never end.
         """
-        prompt, known = submission.prompt, facts.tokenizer_hash
-        if isinstance(prompt, TokenPrompt):
-            return prompt.token_ids
+        if isinstance(submission.prompt, TokenPrompt):
+            return _Prompt(token_ids=submission.prompt.token_ids)
+        violations: list[FieldViolation] = []
+        token_ids = await self._token_ids(submission, tokenizer_hash, violations, until)
+        return _Prompt(token_ids=token_ids, tokenizer_hash=tokenizer_hash, violations=violations)
+
+    async def _token_ids(
+        self, submission: Submission, known: str, violations: list[FieldViolation], until: float
+    ) -> Sequence[int]:
+        """Return the prompt's token ids; none if the prompt is at fault, and then ``violations`` say why."""
+        prompt = submission.prompt
         try:
             async with TimeLimit(self._clock, until, "while its prompt was tokenized"):
                 if isinstance(prompt, TextPrompt):
@@ -222,6 +259,8 @@ class Intake:
         except PromptError as error:
             field_name = "spec.chat" if isinstance(prompt, ChatPrompt) else "spec.text"
             violations.append(FieldViolation(field=field_name, description=str(error)))
+        except KeyError:
+            raise NoInstance(submission.model, "its tokenizer was dropped just now to make room for others") from None
         return ()
 
     def _accept(
@@ -250,6 +289,37 @@ class Intake:
         observed.accepted(live, now)
         self._wakeup.notify()
         return live
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Prompt:
+    """A prompt as token ids."""
+
+    token_ids: Sequence[int]
+    tokenizer_hash: str = ""  # of the tokenizer that made them; empty for a caller's own
+    violations: list[FieldViolation] = field(default_factory=list)  # why it could not be made
+
+    @property
+    def largest_token_id(self) -> int:
+        return max(self.token_ids, default=0)
+
+
+class _Choices:
+    """The facts by which a request may be judged: it is valid if some live instance serves it."""
+
+    def __init__(self, facts: Facts) -> None:
+        self._facts = facts
+        self.tokenizers = list(dict.fromkeys(each.tokenizer_hash for each in facts))[:TOKENIZERS_TRIED]
+        self.fewest: list[FieldViolation] = []
+
+    def of(self, tokenizer_hash: str) -> list[EngineFacts]:
+        """Return the facts of the engines with this tokenizer, the longest model length first."""
+        return [each for each in self._facts if each.tokenizer_hash == tokenizer_hash]
+
+    def note(self, violations: list[FieldViolation]) -> None:
+        """Keep the violations of the engine for which there are fewest; among equals, the first one."""
+        if not self.fewest or len(violations) < len(self.fewest):
+            self.fewest = violations
 
 
 def _to_be_served_anew(known: LiveRequest, submission: Submission) -> bool:

@@ -12,6 +12,7 @@ from scheduler_svc.control.requests.outcome import Outcome, SloOutcome
 from scheduler_svc.control.requests.output_log import OutputLog
 from scheduler_svc.control.requests.setbacks import Setbacks
 from scheduler_svc.domain.decision import Decision
+from scheduler_svc.domain.engine_facts import ModelIdentity
 from scheduler_svc.domain.errors import InvalidTransition
 from scheduler_svc.domain.request import Request, RequestKey, RequestState
 
@@ -82,6 +83,7 @@ class LiveRequest:
     placements: list[Placement] = field(default_factory=list)
     history: list[HistoryEntry] = field(default_factory=list)
     outcome: Outcome | None = None
+    identity: ModelIdentity | None = None  # of the model that gave the first token
     setbacks: Setbacks = field(default_factory=Setbacks)
     deadline_timer: Timer | None = None
     first_assigned_at: float | None = None

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from scheduler_svc.domain.errors import (
     GenerationFailed,
     LimitReached,
+    ModelChanged,
     NoInstance,
     PolicyFailed,
     QueueFull,
@@ -52,7 +53,7 @@ class Finished:
 
 Outcome = Finished | SchedulerError
 
-_OF_THE_SERVICE = (NoInstance, ShuttingDown, QueueFull, LimitReached, PolicyFailed)
+_OF_THE_SERVICE = (NoInstance, ModelChanged, ShuttingDown, QueueFull, LimitReached, PolicyFailed)
 
 
 def caused_by_service(outcome: Outcome | None) -> bool:

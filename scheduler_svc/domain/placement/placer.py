@@ -53,6 +53,7 @@ class Placer:
             started=waiting.emitted_tokens > 0,
             must_leave_reserve=policy.objective.reserved_slots > 0 and request.priority is not Priority.CRITICAL,
             excluded=waiting.excluded,
+            identity=waiting.identity,
         )
 
     def plan_split(self, waiting: WaitingRequest, demand: Demand, context: PassContext) -> SplitPlan | None:

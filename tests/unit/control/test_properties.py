@@ -84,15 +84,17 @@ class Schedule:
             except NoInstance:
                 assert asked.live.state.ended, "a client of a live request attaches to it"
                 return
-            if reader.live is asked.live:
-                asked.readers.append((after, reader))
-            else:  # the service had ended it, so it is served anew
-                self.asked.append(Asked(live=reader.live, options=asked.options, readers=[(0, reader)]))
+            found = next((each for each in self.asked if each.live is reader.live), None)
+            if found is None:  # the service had ended it, so it is served anew
+                found = Asked(live=reader.live, options=asked.options)
+                self.asked.append(found)
+            found.readers.append((after, reader))
 
     def cancel(self, value: int) -> None:
         if self.asked:
             asked = self._one(value)
-            asked.may_be_cancelled = True
+            for each in self.asked:
+                each.may_be_cancelled |= each.live.key == asked.live.key
             self.world.plane.intake.cancel(asked.live.key, "")
 
     async def leave(self, value: int) -> None:

@@ -113,6 +113,7 @@ FACTS = EngineFacts(
     kv_connector="nixl",
     compatibility_key="key",
     tokenizer_hash="hash",
+    weights="w1",
 )
 
 SPEC = InstanceSpec(
@@ -531,6 +532,7 @@ def the_facts() -> executor_pb2.EngineFacts:
         kv_connector="nixl",
         compatibility_key="key",
         tokenizer_hash="hash",
+        weights="w1",
     )
 
 

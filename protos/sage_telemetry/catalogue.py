@@ -202,6 +202,11 @@ FAILOVER_GAP = _histogram(
     GAP_S,
     MODEL,
 )
+MODEL_CONDITIONS = _gauge(
+    "sage.model.conditions",
+    "{model}",
+    "Models whose instances run different weights, dtypes or tokenizers under one name; 0 when all is well.",
+)
 PD_ENABLED = _gauge("sage.pd.enabled", "", "1 where requests may be split into prefill and decode legs.")
 PD_CONDITIONS = _gauge("sage.pd.conditions", "{condition}", "What keeps splitting from working; 0 when all is well.")
 PD_SPLITS = _counter("sage.pd.splits", "{request}", "Requests placed as two legs.", observed=True)
@@ -341,7 +346,8 @@ BOTH = (BUILD, LOOP_LAG, TRACE_SPANS)
 SCHEDULER = (
     *(REQUESTS, REQUEST_DURATION, TTFT, TPOT, QUEUE_TIME, TOKENS, COST, SLO, REQUESTS_RUNNING),
     *(QUEUE_DEPTH, QUEUE_LIMIT, EXPECTED_WAIT, DECISIONS, DECISION_DURATION, PREDICTION_ERROR, POLICY_ACTIVE),
-    *(FAILOVERS, QUARANTINED, FAILOVER_GAP, PD_ENABLED, PD_CONDITIONS, PD_SPLITS, PD_FALLBACKS, PD_HANDOFF, PD_PAIRS),
+    *(FAILOVERS, QUARANTINED, FAILOVER_GAP, MODEL_CONDITIONS),
+    *(PD_ENABLED, PD_CONDITIONS, PD_SPLITS, PD_FALLBACKS, PD_HANDOFF, PD_PAIRS),
     *(INSTANCES, INSTANCE_STATE, KV_CAPACITY, KV_USED, KV_RESERVED, INSTANCE_REQUESTS, INSTANCE_SLOTS),
     *(THROUGHPUT, PRICE, HEARTBEAT_AGE, RELAY_BACKLOG, RELAY_CLIENTS),
 )

@@ -3,7 +3,8 @@
 One request can end engine after engine: by a kernel that fails an assertion, by memory that it alone needs.  Which of
 the requests on a dead engine did it cannot be seen.  So a request that was present at two deaths is quarantined: it
 runs on an instance that runs nothing else, one such request at a time and model.  It is acquitted once it has run
-there for more tokens than before any of the deaths.  If the engine of that instance dies as well, the request ends.
+there for more tokens than before any of the deaths.  If the engine of that instance dies as well, before a new token
+or as the fourth, the request ends.
 """
 
 from __future__ import annotations
@@ -18,6 +19,10 @@ log = logging.getLogger(__name__)
 
 DEATHS_TO_QUARANTINE = 2
 """Engine deaths at which a request was present, after which it runs alone."""
+
+
+DEATHS_TO_END = 4
+"""Engine deaths that end a quarantined request, even if each of its attempts had delivered new tokens."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,7 +49,7 @@ class Quarantine:
         setbacks.deaths.append(death.instance_id)
         setbacks.tokens_before_death = max(setbacks.tokens_before_death, death.tokens)
         where = ", ".join(setbacks.deaths)
-        if setbacks.alone and death.certain:
+        if setbacks.alone and death.certain and (not death.tokens or len(setbacks.deaths) >= DEATHS_TO_END):
             why = f"quarantined: engines died while they ran it ({where}), the last one while it ran nothing else"
             log.error("request %s ends: %s", live.key, why, extra=live.about)
             return why

@@ -20,7 +20,7 @@ from scheduler_svc.control.instances.registration import (
 )
 from scheduler_svc.control.instances.session import Session
 from scheduler_svc.control.instances.session_settings import SessionSettings
-from scheduler_svc.control.requests.model_directory import TOKENIZER_WAIT_S, ModelDirectory
+from scheduler_svc.control.requests.model_directory import ModelDirectory
 from scheduler_svc.control.requests.tokenizers import Tokenizers
 from scheduler_svc.control.timing.loop_lag import LoopLag
 from scheduler_svc.control.timing.wakeup import Wakeup
@@ -72,7 +72,6 @@ class Sessions:
         self._cool_downs = CoolDowns(clock, settings, self._cooled_down)
         self._sessions: dict[str, Session] = {}  # by instance id
         self._by_id: dict[str, Session] = {}
-        self._asked: dict[str, float] = {}  # tokenizers by hash: when an executor was asked for them last
         models.on_missing_tokenizer(self._ask_for_tokenizer)
 
     # --- coming and going -------------------------------------------------------------------------
@@ -141,19 +140,11 @@ class Sessions:
         self._drains.forget(instance_id)
 
     def _ask_for_tokenizer(self, model: str, tokenizer_hash: str) -> None:
-        """Ask a live instance of the model for its tokenizer files, at most once in ``TOKENIZER_WAIT_S``.
-
-        The scheduler had them and dropped them, to make room for others.
-        """
-        now = self._clock.now()
-        self._asked = {h: at for h, at in self._asked.items() if now - at < TOKENIZER_WAIT_S}
-        if tokenizer_hash in self._asked:
-            return
+        """Ask a live instance of the model for its tokenizer files, which were dropped to make room for others."""
         for instance in self._scheduler.instances(model):
             session = self._sessions.get(instance.instance_id)
             facts = instance.facts
             if session is not None and session.up and facts is not None and facts.tokenizer_hash == tokenizer_hash:
-                self._asked[tokenizer_hash] = now
                 session.link.want_tokenizer(tokenizer_hash)
                 return
 
@@ -244,7 +235,7 @@ class Sessions:
     def _engine_ready(self, session: Session, facts: EngineFacts) -> None:
         instance = session.instance
         if not self._tokenizers.has(facts.tokenizer_hash):
-            self._asked[facts.tokenizer_hash] = self._clock.now()
+            self._models.asked(facts.tokenizer_hash)
             session.link.want_tokenizer(facts.tokenizer_hash)
         self._scheduler.engine_ready(session.instance_id, facts, self._clock.now())
         drain_reason = self._drains.reason(session)

@@ -52,12 +52,17 @@ class ModelDirectory:
         self._waiting_limit = waiting_limit
         self._waiting: Counter[str] = Counter()  # requests in ``resolve`` that wait, by model
         self._facts: dict[str, Facts] = {}  # by model; bounded by the models the registry knows
+        self._asked: dict[str, float] = {}  # tokenizers by hash that executors were asked for: when
         self._want_tokenizer: Callable[[str, str], None] = lambda model, tokenizer_hash: None
         self._changed = asyncio.Event()
 
     def on_missing_tokenizer(self, want: Callable[[str, str], None]) -> None:
         """Call ``want`` with a model and a tokenizer's hash when a request needs a tokenizer that is not here."""
         self._want_tokenizer = want
+
+    def asked(self, tokenizer_hash: str) -> None:
+        """Note that an executor was asked for a tokenizer: no other is, until it came or TOKENIZER_WAIT_S passed."""
+        self._asked[tokenizer_hash] = self._clock.now()
 
     @property
     def waiting(self) -> int:
@@ -73,6 +78,8 @@ class ModelDirectory:
 
     def changed(self) -> None:
         """Wake the requests that wait, because an instance became READY or a tokenizer arrived."""
+        since = self._clock.now() - TOKENIZER_WAIT_S
+        self._asked = {h: at for h, at in self._asked.items() if at > since and not self._tokenizers.has(h)}
         self._changed.set()
         self._changed = asyncio.Event()
 
@@ -92,7 +99,7 @@ class ModelDirectory:
             if usable:
                 return name, usable
             for tokenizer_hash in {each.tokenizer_hash for each in facts}:
-                self._want_tokenizer(name, tokenizer_hash)
+                self._ask_again(name, tokenizer_hash)
             if wait:
                 with self._counted(name):
                     await self._wait_or_expire(until)
@@ -100,6 +107,13 @@ class ModelDirectory:
                 await self._wait_for_change(min(until, tokenizer_by))
             else:
                 raise NoInstance(name, self._why(name))
+
+    def _ask_again(self, name: str, tokenizer_hash: str) -> None:
+        """Have an executor asked for a tokenizer that was here before, unless one was asked just now."""
+        now = self._clock.now()
+        if now - self._asked.get(tokenizer_hash, -TOKENIZER_WAIT_S) >= TOKENIZER_WAIT_S:
+            self._asked[tokenizer_hash] = now
+            self._want_tokenizer(name, tokenizer_hash)
 
     def _facts_of(self, name: str) -> Facts:
         """Return the facts of the model's live instances; those of the last ones if none is left."""

@@ -118,7 +118,8 @@ class Pool:
     def served_facts(self) -> tuple[EngineFacts, ...]:
         """The different facts of the live instances that generate, those that most instances have in common first.
 
-        Groups of one tokenizer stay together, within a group the longest model length comes first.
+        Groups of one tokenizer stay together, within a group the longest model length comes first.  If none generates,
+        those of the others, which say why the request is refused.
         """
         if self._stale:
             self._refresh()
@@ -191,8 +192,9 @@ class Pool:
         facts = [a.facts for a in self._accounts if a.facts is not None]
         self._tokenizers = frozenset(f.tokenizer_hash for f in facts)
         self._vocab_for_all = min((f.vocab_size for f in facts), default=0)
-        generating = [i for i in self.instances() if i.live and not i.role.embeds]
-        self._served_facts = _in_order(i.facts for i in generating)
+        live = [i for i in self.instances() if i.live]
+        generating = [i for i in live if not i.role.embeds]
+        self._served_facts = _in_order(i.facts for i in generating) or _in_order(i.facts for i in live)
         self._disagreement = _disagreement(self.model, generating)
         names = {i.instance_id for i in chosen}
         self._unavailable = tuple(_why_not(i) for i in self.instances() if i.instance_id not in names)

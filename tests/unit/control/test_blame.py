@@ -197,6 +197,19 @@ async def test_the_engine_that_dies_alone_with_it_is_the_last() -> None:
         assert isinstance(again.error, GenerationFailed), "the same request is not tried again"
 
 
+async def test_deaths_after_new_tokens_end_a_request_only_at_the_fourth() -> None:
+    async with World() as world:
+        executors = {name: world.add(name) for name in ("a", "b", "c", "d", "e")}
+        unlucky = await world.submit("unlucky", max_tokens=500)
+        for seconds in (0.205, 0.155, 0.105, 0.055):
+            assert unlucky.error is None
+            await world.advance(seconds)
+            engine_dies(executors[where(unlucky)])
+        await world.advance(0.1)
+        assert isinstance(unlucky.error, GenerationFailed)
+        assert "quarantined" in str(unlucky.error)
+
+
 async def test_a_request_that_outlives_its_deaths_alone_is_acquitted() -> None:
     async with World() as world:
         executors = {name: world.add(name) for name in ("a", "b", "c")}

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -167,7 +168,7 @@ async def test_the_clock_runs_for_each_request() -> None:
 @pytest.mark.parametrize("last", ["big", "small"])
 async def test_a_request_is_judged_by_the_instances_that_can_serve_it(last: str) -> None:
     async with World() as world:
-        options = {"big": {"adapters": LEGAL}, "small": {"max_model_len": 512}}
+        options: dict[str, dict[str, Any]] = {"big": {"adapters": LEGAL}, "small": {"max_model_len": 512}}
         for name in sorted(options, key=lambda n: n == last):
             world.add(name, **options[name])
         long = await world.submit("long", max_tokens=1000)

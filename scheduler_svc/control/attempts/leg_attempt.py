@@ -87,8 +87,8 @@ class LegAttempt:
         if isinstance(event, AttemptEnd):
             died = event.cause is EndCause.FAILED and event.engine_died
         else:
-            suspected = event.cause is FailoverCause.LOST and not tokens
-            died = attempt.accepted and (event.engine_died or suspected)
+            # Whether the executor had accepted the leg says nothing: a leg may end its engine before that is reported.
+            died = event.engine_died or (event.cause is FailoverCause.LOST and not tokens)
         if not died:
             return None
         return EngineDeath(instance_id=attempt.instance_id, certain=event.engine_died, tokens=tokens)

@@ -200,9 +200,8 @@ class Intake:
         deadline_s: float,
     ) -> Request:
         """Make the request as an engine with these facts would serve it: the default of ``max_tokens`` is its own."""
-        sampling = {**self._settings.sampling_defaults.get(model, {}), **submission.sampling}
-        sampling.setdefault("max_tokens", max(1, facts.max_model_len - len(prompt.token_ids)))
-        chosen = Sampling(**sampling)
+        defaults = self._settings.sampling_defaults.get(model, {})
+        chosen = _completed(submission.sampling, defaults, room=max(1, facts.max_model_len - len(prompt.token_ids)))
         return Request(
             key=submission.key,
             model=model,
@@ -326,6 +325,19 @@ def _to_be_served_anew(known: LiveRequest, submission: Submission) -> bool:
     """Return whether a submission is accepted anew, though the record has a request of its id and content."""
     same = known.digest == submission.digest and not submission.after_token
     return same and known.state.ended and caused_by_service(known.outcome)
+
+
+def _completed(stated: Mapping[str, Any], defaults: Mapping[str, Any], *, room: int) -> Sampling:
+    """Fill what the caller left open with the operator's defaults, as far as they fit what the caller stated.
+
+    ``room``: output tokens that the model's length leaves; the default of ``max_tokens``.
+    """
+    sampling = {**defaults, **stated}
+    if "max_tokens" not in stated:
+        sampling["max_tokens"] = min(defaults.get("max_tokens", room), room)
+    if "min_tokens" not in stated and "min_tokens" in defaults:
+        sampling["min_tokens"] = min(defaults["min_tokens"], sampling["max_tokens"])
+    return Sampling(**sampling)
 
 
 def _first_per_field(violations: list[FieldViolation]) -> list[FieldViolation]:

@@ -266,3 +266,14 @@ async def test_a_cancellation_within_a_time_limit_stays_one() -> None:
     task.cancel()
     await clock.advance(5)
     assert task.cancelled()
+
+
+async def test_defaults_of_the_operator_are_never_the_callers_fault() -> None:
+    defaults = {"m": {"sampling": {"max_tokens": 4000, "min_tokens": 10}}}
+    async with World(models=defaults) as world:
+        world.add("a")
+        long = replace(world.submission("long", prompt=500), sampling={})
+        short = replace(world.submission("short"), sampling={"max_tokens": 5})
+        sampling = [(await world.plane.intake.submit(each)).live.request.sampling for each in (long, short)]
+        assert [each.max_tokens for each in sampling] == [4096 - 500, 5]
+        assert [each.min_tokens for each in sampling] == [10, 5]

@@ -53,6 +53,12 @@ class EngineFacts:
     tokenizer_hash: str = ""
 
     @property
+    def abilities(self) -> tuple[object, ...]:
+        """What decides whether a request is valid here, apart from the engine's capacity."""
+        kinds = self.structured_output_kinds
+        return self.tokenizer_hash, self.max_model_len, self.vocab_size, self.adapters, kinds
+
+    @property
     def identity(self) -> ModelIdentity:
         """Which model this is, beyond the name it is served under."""
         weights = self.weights or self.revision

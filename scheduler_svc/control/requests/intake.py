@@ -40,6 +40,9 @@ from scheduler_svc.domain.scheduler import Scheduler
 
 log = logging.getLogger(__name__)
 
+FACTS_TRIED = 8
+"""Engines of one tokenizer that differ in what they can serve, by which a request is judged at most."""
+
 TOKENIZERS_TRIED = 4
 """Different tokenizers under one model's name by which a prompt is judged at most."""
 
@@ -184,7 +187,8 @@ class Intake:
             prompt = await self._prompt(submission, tokenizer_hash, arrived_at + max(deadline_s, 0.0))
             for each in choices.of(tokenizer_hash):
                 request = self._made(submission, model, each, prompt, arrived_at, deadline_s)
-                found = [*violations, *prompt.violations, *self._check(request, each, prompt, violations)]
+                found = [*violations, *prompt.violations]
+                self._check(request, each, found, has_prompt=submission.prompt is not None)
                 if not found:
                     return request, admission.warnings(request, each)
                 choices.note(found)
@@ -225,13 +229,10 @@ class Intake:
             trace_headers=submission.trace_headers,
         )
 
-    def _check(
-        self, request: Request, facts: EngineFacts, prompt: _Prompt, violations: list[FieldViolation]
-    ) -> list[FieldViolation]:
-        """Return what is wrong with a request for an engine with these facts."""
-        found = [*violations, *prompt.violations]
+    def _check(self, request: Request, facts: EngineFacts, found: list[FieldViolation], *, has_prompt: bool) -> None:
+        """Add to ``found`` what is wrong with a request for an engine with these facts."""
         prompt_is_at_fault = any(v.field.startswith(PROMPT_FIELDS) or v.field == "spec" for v in found)
-        return admission.check(request, facts, prompt_known=not prompt_is_at_fault)
+        found += admission.check(request, facts, prompt_known=has_prompt and not prompt_is_at_fault)
 
     async def _prompt(self, submission: Submission, tokenizer_hash: str, until: float) -> _Prompt:
         """Turn the prompt into token ids.
@@ -239,16 +240,19 @@ class Intake:
         Raises DeadlineExceeded at ``until``: a chat template is a program of the model's author and may never end.
         """
         if isinstance(submission.prompt, TokenPrompt):
-            return _Prompt(token_ids=submission.prompt.token_ids)
+            token_ids = submission.prompt.token_ids
+            return _Prompt(token_ids=token_ids, largest_token_id=max(token_ids, default=0))
         violations: list[FieldViolation] = []
-        token_ids = await self._token_ids(submission, tokenizer_hash, violations, until)
-        return _Prompt(token_ids=token_ids, tokenizer_hash=tokenizer_hash, violations=violations)
+        made = await self._token_ids(submission, tokenizer_hash, violations, until)
+        return _Prompt(token_ids=made, tokenizer_hash=tokenizer_hash, violations=violations)
 
     async def _token_ids(
         self, submission: Submission, known: str, violations: list[FieldViolation], until: float
     ) -> Sequence[int]:
         """Return the prompt's token ids; none if the prompt is at fault, and then ``violations`` say why."""
         prompt = submission.prompt
+        if not self._tokenizers.has(known):  # since the model was resolved, it had to make room for others
+            raise NoInstance(submission.model, "its tokenizer is not here just now")
         try:
             async with TimeLimit(self._clock, until, "while its prompt was tokenized"):
                 if isinstance(prompt, TextPrompt):
@@ -258,8 +262,6 @@ class Intake:
         except PromptError as error:
             field_name = "spec.chat" if isinstance(prompt, ChatPrompt) else "spec.text"
             violations.append(FieldViolation(field=field_name, description=str(error)))
-        except KeyError:
-            raise NoInstance(submission.model, "its tokenizer was dropped just now to make room for others") from None
         return ()
 
     def _accept(
@@ -296,11 +298,8 @@ class _Prompt:
 
     token_ids: Sequence[int]
     tokenizer_hash: str = ""  # of the tokenizer that made them; empty for a caller's own
+    largest_token_id: int = 0  # of a caller's own; 0 where the tokenizer says which engines can read the ids
     violations: list[FieldViolation] = field(default_factory=list)  # why it could not be made
-
-    @property
-    def largest_token_id(self) -> int:
-        return max(self.token_ids, default=0)
 
 
 class _Choices:
@@ -313,7 +312,7 @@ class _Choices:
 
     def of(self, tokenizer_hash: str) -> list[EngineFacts]:
         """Return the facts of the engines with this tokenizer, the longest model length first."""
-        return [each for each in self._facts if each.tokenizer_hash == tokenizer_hash]
+        return [each for each in self._facts if each.tokenizer_hash == tokenizer_hash][:FACTS_TRIED]
 
     def note(self, violations: list[FieldViolation]) -> None:
         """Keep the violations of the engine for which there are fewest; among equals, the first one."""

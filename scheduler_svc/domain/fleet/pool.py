@@ -246,13 +246,15 @@ def _disagreement(model: str, instances: Iterable[Instance]) -> str:
 
 
 def _in_order(found: Iterable[EngineFacts | None]) -> tuple[EngineFacts, ...]:
-    """Return the different facts: the tokenizer that most have first, then the longest model length."""
-    counts = Counter(facts for facts in found if facts is not None)
-    share: Counter[str] = Counter()
-    for facts, count in counts.items():
-        share[facts.tokenizer_hash] += count
+    """Return one of the facts for each difference in abilities.
+
+    First come those with the tokenizer that most have, among them those with the longest model length.
+    """
+    known = [facts for facts in found if facts is not None]
+    share = Counter(facts.tokenizer_hash for facts in known)
+    different = {facts.abilities: facts for facts in known}.values()
     return tuple(
-        sorted(counts, key=lambda f: (-share[f.tokenizer_hash], f.tokenizer_hash, -f.max_model_len, -f.vocab_size))
+        sorted(different, key=lambda f: (-share[f.tokenizer_hash], f.tokenizer_hash, -f.max_model_len, -f.vocab_size))
     )
 
 

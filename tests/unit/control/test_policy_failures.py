@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib.metadata import EntryPoint
 from typing import Any
 
 import pytest
@@ -16,8 +17,10 @@ from scheduler_svc.domain.objectives.earliest_finish import EarliestFinish
 from scheduler_svc.domain.objectives.objective import Choice
 from scheduler_svc.domain.ordering.fifo import Fifo
 from scheduler_svc.domain.policies.builtin import make_fifo
+from scheduler_svc.domain.policies.catalogue import ENTRY_POINT_GROUP
 from scheduler_svc.domain.policies.governor import Signals, Wish
 from scheduler_svc.domain.policies.policy import Policy
+from scheduler_svc.domain.settings import SchedulerSettings
 from scheduler_svc.domain.waiting_request import WaitingRequest
 from tests.unit.control.world import World, expected
 
@@ -60,15 +63,26 @@ class Governor:
         raise ZeroDivisionError("a bug of the plug-in")
 
 
+PARTS: dict[str, Any] = {}
+"""What the plug-in's policy has instead of fifo's parts."""
+
+
+def make_theirs(settings: SchedulerSettings) -> Policy:
+    return replace(make_fifo(settings), name="theirs", **PARTS)
+
+
+@pytest.fixture(autouse=True)
+def plugin(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another distribution offers the policy ``theirs``."""
+    theirs = EntryPoint(name="theirs", value=f"{__name__}:make_theirs", group=ENTRY_POINT_GROUP)
+    monkeypatch.setattr("scheduler_svc.domain.policies.catalogue.entry_points", lambda group: [theirs])
+
+
 def follow(world: World, **parts: Any) -> None:
-    """Put a plug-in's policy in force."""
-    scheduler = world.plane.scheduler
-
-    def make(settings: object) -> Policy:
-        return replace(make_fifo(scheduler.settings), name="theirs", **parts)
-
-    scheduler._policy._catalogue.add("theirs", make)
-    scheduler.set_policy("theirs", world.clock.now(), "as told")
+    """Put the plug-in's policy in force."""
+    PARTS.clear()
+    PARTS.update(parts)
+    world.plane.scheduler.set_policy("theirs", world.clock.now(), "as told")
 
 
 @pytest.mark.parametrize(

@@ -268,6 +268,13 @@ class Sessions:
         """Let the instance cool down if it rejected enough attempts in a row, of whichever requests."""
         self._failed(instance_id, f"rejected: {reason}", None)
 
+    def engine_died(self, instance_id: str, message: str) -> None:
+        """Take the instance out at once: the executor's report that its engine died is still on its way."""
+        session = self._sessions.get(instance_id)
+        if session is not None and session.instance.state not in GONE:
+            self._move(session.instance, InstanceState.FAILED, message)
+            self._free(session.instance, message, engine_died=True)
+
     def _failed(self, instance_id: str, message: str, key: RequestKey | None) -> None:
         session = self._sessions.get(instance_id)
         ready = session is not None and session.instance.state is InstanceState.READY

@@ -249,6 +249,26 @@ async def test_a_quarantined_request_that_is_cancelled_gives_its_instance_back()
         assert not busy.live.state.ended
 
 
+async def test_an_engine_that_died_by_the_end_of_an_attempt_gets_nothing_more() -> None:
+    """The executor's report that its engine is gone comes on another stream, later."""
+    async with World() as world:
+        a = world.add("a")
+        reader = await world.submit("r", max_tokens=100)
+        other = await world.submit("other", max_tokens=100)
+        await world.advance(0.1)
+        number, one = a.held.popitem()
+        end = AttemptEnd(
+            attempt_number=number, cause=EndCause.FAILED, message="died", total_tokens=one.tokens, engine_died=True
+        )
+        world.plane.attempts.ended("a", end)
+        assert world.state("a") is InstanceState.FAILED
+        a.dead = True
+        a.log.clear()
+        await world.advance(1)
+        assert not [line for line in a.log if line.startswith("assign")]
+        assert [r.live.setbacks.deaths for r in (reader, other)] == [["a"], ["a"]]
+
+
 async def test_lost_connections_in_mid_stream_raise_no_suspicion() -> None:
     async with World() as world:
         executors = {name: world.add(name) for name in ("a", "b", "c")}

@@ -221,6 +221,8 @@ async def test_a_request_that_outlives_its_deaths_alone_is_acquitted() -> None:
         other = await world.submit("other", max_tokens=5)
         await world.advance(0.02)
         assert other.token_ids == [], "it waits for the instance that is kept"
+        because = world.plane.explainer.explain(other.live.key).waiting_because
+        assert because.endswith("is kept for t/unlucky, which is quarantined and runs alone")
         await world.advance(0.5)
         assert other.token_ids == expected(5)
         assert [e.event for e in unlucky.live.history if e.event in ("quarantined", "acquitted")] == [

@@ -83,6 +83,7 @@ class ModelledExecutor:
     vocab_size: int = 1000
     tokenizer_hash: str = "t"
     weights: str = "w"
+    resume_secret: bytes = b""
     session: Session | None = None
     held: dict[int, Running] = field(default_factory=dict)
     iterations: int = 0
@@ -174,7 +175,8 @@ class ModelledExecutor:
         spec = InstanceSpec(
             instance_id=self.instance_id, model=self.model, engine_start_id=self.start_id, role=self.role
         )
-        welcome = plane.sessions.register(Registration(spec=spec, held=held), self)
+        welcome = plane.sessions.register(Registration(spec=spec, resume_secret=self.resume_secret, held=held), self)
+        self.resume_secret = welcome.resume_secret
         self.held = {n: r for n, r in self.held.items() if n in welcome.keep}
         self.session = plane.sessions.by_id(welcome.session_id)
         self.connected, self.dead = True, False

@@ -183,6 +183,7 @@ class EngineFacts:
     kv_lease_s: float | None = None  # seconds that a prompt's KV is kept to be fetched; None without a connector
     prefix_caching: bool = False  # it keeps the KV of prompts for later ones that begin alike
     reports_cache: bool = False  # ``take_cache_events`` tells what its prefix cache holds
+    weights: str = ""  # fingerprint: engines with equal weights, dtype and tokenizer run the same model
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

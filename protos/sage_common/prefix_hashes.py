@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import sys
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from hashlib import blake2b
+from math import lcm
 
 LEAST_BLOCK_TOKENS = 64
 """Prefixes are hashed at multiples of at least this many tokens: shorter ones save too little to be worth a hash."""
+
+MOST_BLOCK_TOKENS = 4_096
+"""Longest block that prompts are hashed in to suit engines of different block sizes."""
 
 MOST_BLOCKS = 4_096
 """Most hashes made of one prompt; what follows them counts as cached nowhere."""
@@ -24,6 +28,16 @@ _TOKENS = "I" if array("I").itemsize == 4 else "L"
 def prefix_block_tokens(kv_block_size: int) -> int:
     """Return at multiples of how many tokens an engine's prefixes are hashed: whole KV blocks of it."""
     return -(-LEAST_BLOCK_TOKENS // kv_block_size) * kv_block_size
+
+
+def common_block_tokens(kv_block_sizes: Iterable[int]) -> int:
+    """Return at multiples of how many tokens prompts are hashed, so that engines of these block sizes all match them.
+
+    Where that is more than MOST_BLOCK_TOKENS, those of the longest blocks do.  There is at least one size.
+    """
+    each = {prefix_block_tokens(size) for size in kv_block_sizes}
+    common = lcm(*each)
+    return common if common <= MOST_BLOCK_TOKENS else max(each)
 
 
 def token_bytes(token_ids: Sequence[int]) -> bytes:

@@ -43,6 +43,7 @@ def engine_facts(model: ModelSettings, settings: SimulatedSettings) -> EngineFac
         kv_lease_s=transfer.lease_s if transfer.connector else None,
         prefix_caching=True,
         reports_cache=True,
+        weights=f"simulated {model.name}",  # tokens follow from the model's name
     )
 
 

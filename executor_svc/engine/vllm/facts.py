@@ -59,6 +59,7 @@ def engine_facts(
         kv_lease_s=settings.kv_transfer.lease_s if settings.kv_transfer.connector else None,
         prefix_caching=bool(cache.enable_prefix_caching),
         reports_cache=reports_cache and bool(cache.enable_prefix_caching),
+        weights=weights_fingerprint(resolved.path),
     )
 
 

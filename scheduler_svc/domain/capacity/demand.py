@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from scheduler_svc.domain.engine_facts import ModelIdentity
 from scheduler_svc.domain.request import Request
 
 
@@ -23,6 +24,7 @@ class Demand:
     #: By instance id: prompt tokens that its prefix cache is believed to hold; only instances with more than 0.
     cached_tokens: Mapping[str, int] = field(default_factory=dict)
     cache_known: bool = False  # whether ``cached_tokens`` is all that caches hold; else a learned share is assumed
+    identity: ModelIdentity | None = None  # of the model that began its output; None before its first token
 
     def cached_on(self, instance_id: str) -> int | None:
         """Return the prompt tokens that an instance's prefix cache is believed to hold; None if that is not known."""
@@ -32,4 +34,9 @@ class Demand:
     def constrained(self) -> bool:
         """Whether some instances of the model may be unable to serve it, whatever their free capacity."""
         request = self.request
-        return bool(self.excluded or request.adapter or request.sampling.structured_output is not None)
+        return bool(
+            self.excluded
+            or self.identity is not None
+            or request.adapter
+            or request.sampling.structured_output is not None
+        )

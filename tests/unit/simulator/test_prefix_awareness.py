@@ -100,3 +100,27 @@ def test_what_is_believed_is_what_engines_find(cache_events: bool, monkeypatch: 
 def noted(decisions: list[Decision], log: list[Decision]) -> list[Decision]:
     log += decisions
     return decisions
+
+
+@pytest.mark.parametrize("policy", ["fifo", "slo_aware"])
+def test_a_document_that_all_ask_about_stays_on_the_fast_ones_of_unequal_instances(policy: str) -> None:
+    """They rightly have more to do than the mean: the bound sends nobody to a slow one."""
+    rng = random.Random(1)
+    arrivals = poisson_arrivals(rng, 10.0)
+    document = tuple(range(1, 65))
+    trace = [
+        TracedRequest(
+            arrival_s=next(arrivals), prompt_tokens=4_200, output_tokens=60, block_hashes=document, block_tokens=64
+        )
+        for _ in range(400)
+    ]
+    fleet = [InstanceModel(speed=speed) for speed in (2.0, 1.0, 0.5, 0.4)]
+
+    def played(*, aware: bool) -> SimulationResult:
+        settings = SchedulerSettings(policy=policy, prefix=PrefixSettings(aware=aware))
+        return Simulation(trace, fleet, SimulationSettings(scheduler=settings)).run()
+
+    def mean_whole(result: SimulationResult) -> float:
+        return mean(each.ended_at - each.request.arrival_s for each in result.outcomes)
+
+    assert mean_whole(played(aware=True)) <= 1.05 * mean_whole(played(aware=False))

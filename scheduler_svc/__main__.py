@@ -46,6 +46,8 @@ async def _serve(config: SchedulerConfig) -> int:
     collect_seldom()
     leave_out_present_objects()
     log.info("serving on %s (port %d), policy %s", config.listen, scheduler.port, config.policy)
+    if warning := scheduler.control.scheduler.policy_warning:
+        log.warning("%s", warning)
     stopping = asyncio.ensure_future(stop.wait())
     failing = asyncio.ensure_future(scheduler.failure())
     try:

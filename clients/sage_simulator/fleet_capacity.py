@@ -56,3 +56,19 @@ def instance_capacity(instance: InstanceModel, mix: RequestMix) -> float:
 def fleet_capacity(fleet: Iterable[InstanceModel], mix: RequestMix) -> float:
     """Return the requests per second that a fleet serves when all of it is always full."""
     return sum(instance_capacity(instance, mix) for instance in fleet)
+
+
+def load_capacity(fleet: Sequence[InstanceModel], trace: Sequence[TracedRequest]) -> float:
+    """Return the requests per second, of all models in the trace's proportions, that a fleet serves when it is full.
+
+    The model whose instances are full first sets it.  0 where a model has no instance.
+    """
+    by_model: dict[str, list[TracedRequest]] = {}
+    for each in trace:
+        by_model.setdefault(each.model, []).append(each)
+    return min(
+        fleet_capacity((i for i in fleet if i.model in ("", model)), RequestMix.of(requests))
+        * len(trace)
+        / len(requests)
+        for model, requests in by_model.items()
+    )

@@ -32,6 +32,7 @@ class InstanceModel:
     kv_block_size: int = 16  # tokens
     max_model_len: int = 262_144  # tokens, prompt + output
     prefix_caching: bool = True
+    model: str = ""  # that it serves; empty: the trace's only one
     pace: Pace = DEFAULT_PACE
 
     def __post_init__(self) -> None:
@@ -102,6 +103,7 @@ _KEYS: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "chunk": ("max_batched_tokens", int),
     "length": ("max_model_len", int),
     "role": ("role", InstanceRole),
+    "model": ("model", str),
 }
 
 
@@ -109,7 +111,8 @@ def parse_instances(text: str) -> tuple[InstanceModel, ...]:
     """Read groups such as ``4xspeed=1,price=2;2xspeed=0.5,slots=64``.
 
     A group is a number of instances, ``x``, and what differs from the default: speed, price (per hour), kv (tokens),
-    slots (running sequences), chunk (tokens of a step), length (tokens of prompt and output), role.
+    slots (running sequences), chunk (tokens of a step), length (tokens of prompt and output), role, model (that it
+    serves).
 
     Raises FleetSpecError.
     """

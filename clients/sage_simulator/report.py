@@ -52,6 +52,7 @@ class Summary:
     """What a simulation gave, in figures.  Shares are of all requests of the trace."""
 
     policy: str
+    seed: int
     requests: int
     ends: Mapping[str, int]  # requests by how they ended
     in_target_share: float
@@ -81,6 +82,7 @@ def summarize(result: SimulationResult) -> Summary:
     in_target = kept.total()
     return Summary(
         policy=result.policy,
+        seed=result.seed,
         requests=len(outcomes),
         ends={end.value: sum(each.end is end for each in outcomes) for end in End},
         in_target_share=in_target / len(outcomes),

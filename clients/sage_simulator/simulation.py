@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from sage_simulator.event_queue import EventQueue
 from sage_simulator.executor_model import ExecutorModel
 from sage_simulator.fleet_spec import InstanceModel
-from sage_simulator.heartbeats import HeartbeatTimes
 from sage_simulator.outcome import End, Outcome
+from sage_simulator.simulation_settings import SimulationError, SimulationSettings
 from sage_simulator.traced_request import TracedRequest
 from scheduler_svc.domain.decision import Decision
 from scheduler_svc.domain.errors import LimitReached, NoInstance, QueueFull
@@ -19,37 +19,9 @@ from scheduler_svc.domain.policies.catalogue import PolicyCatalogue
 from scheduler_svc.domain.policies.policy import PolicySwitch
 from scheduler_svc.domain.request import Request, RequestKey, Sampling
 from scheduler_svc.domain.scheduler import Scheduler
-from scheduler_svc.domain.settings import SchedulerSettings
 from scheduler_svc.domain.targets import effective_targets
 
 _CHECK_S = 0.1  # between two checks of progress and of the policy, as in the service
-
-
-class SimulationError(ValueError):
-    """The simulation cannot be run as asked; the message says why."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SimulationSettings:
-    """How the world around the scheduler behaves."""
-
-    scheduler: SchedulerSettings = field(default_factory=SchedulerSettings)
-    network_delay_s: float = 5e-4  # between scheduler and executor, one way
-    heartbeats: HeartbeatTimes = field(default_factory=HeartbeatTimes)
-    default_max_tokens: int = 2_048  # of requests that state none; longer outputs are cut there
-    default_deadline_s: float = 3_600.0  # of requests that state none; it is no target
-
-    def __post_init__(self) -> None:
-        if self.scheduler.pd.enabled:
-            raise SimulationError(
-                f"pd.mode {self.scheduler.pd.mode.value}: the simulator runs whole requests only; use mode never"
-            )
-        if self.network_delay_s < 0:
-            raise SimulationError(f"network_delay_s: {self.network_delay_s} is negative")
-        if self.default_max_tokens < 1:
-            raise SimulationError(f"default_max_tokens: {self.default_max_tokens} is not at least 1")
-        if self.default_deadline_s <= 0:
-            raise SimulationError(f"default_deadline_s: {self.default_deadline_s} is not a positive number")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,6 +29,7 @@ class SimulationResult:
     """What a simulation gave."""
 
     policy: str
+    seed: int
     outcomes: tuple[Outcome, ...]  # in the order of the trace
     executors: tuple[ExecutorModel, ...]
     decisions: int
@@ -155,6 +128,7 @@ class Simulation:
                 self._pass()
         return SimulationResult(
             policy=self.scheduler.policy,
+            seed=self._settings.seed,
             outcomes=tuple(each for each in self._outcomes if each is not None),
             executors=tuple(self._executors.values()),
             decisions=self._decisions,

@@ -6,7 +6,8 @@ import pytest
 
 from sage_simulator.fleet_capacity import RequestMix, fleet_capacity, instance_capacity
 from sage_simulator.fleet_spec import FleetSpecError, InstanceModel, named_fleet, parse_instances
-from sage_simulator.simulation import Simulation, SimulationSettings
+from sage_simulator.simulation import Simulation
+from sage_simulator.simulation_settings import SimulationSettings
 from sage_simulator.traced_request import TracedRequest
 from scheduler_svc.domain.instance_spec import InstanceRole
 from scheduler_svc.domain.prediction.pace import Pace

@@ -13,7 +13,8 @@ from sage_simulator.fleet_capacity import RequestMix, fleet_capacity
 from sage_simulator.fleet_spec import InstanceModel, named_fleet
 from sage_simulator.heartbeats import HeartbeatTimes
 from sage_simulator.outcome import End
-from sage_simulator.simulation import Simulation, SimulationError, SimulationResult, SimulationSettings
+from sage_simulator.simulation import Simulation, SimulationResult
+from sage_simulator.simulation_settings import SimulationError, SimulationSettings
 from sage_simulator.traced_request import TracedRequest
 from sage_simulator.traces.synthetic.poisson_trace import poisson_trace
 from sage_simulator.traces.transformations import scale_to_rate

@@ -1,0 +1,39 @@
+"""Prints what searches for a load or a fleet found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from sagectl.simulation_tables import estimated
+from sagectl.tables import show_table
+
+if TYPE_CHECKING:
+    from sage_simulator.highest_load import HighestLoad
+
+_LOAD_COLUMNS = ("policy", "highest load", "requests/s", "in target", "TTFT p90", "TPOT p90", "cost/M tokens")
+
+
+def show_highest_loads(title: str, found: Sequence[HighestLoad], capacity_per_s: float) -> None:
+    """Print a line for each policy: its highest load, and what it gave there.
+
+    TTFT in seconds, TPOT in milliseconds; 95 % intervals over the seeds beside the means.
+    """
+    policies = list(dict.fromkeys(each.policy for each in found))
+    rows = [_load_row(policy, [each for each in found if each.policy == policy], capacity_per_s) for policy in policies]
+    show_table(title, _LOAD_COLUMNS, rows, right=_LOAD_COLUMNS[1:])
+
+
+def _load_row(policy: str, found: Sequence[HighestLoad], capacity_per_s: float) -> tuple[str, ...]:
+    from sage_simulator.estimate import Estimate
+
+    there = [each.best.summary for each in found if each.best is not None]
+    return (
+        policy,
+        estimated(Estimate.of(each.load for each in found), lambda value: f"{value:.2f}"),
+        estimated(Estimate.of(each.load * capacity_per_s for each in found), lambda value: f"{value:.1f}"),
+        estimated(Estimate.of(each.in_target_share for each in there), lambda value: f"{value:.1%}"),
+        estimated(Estimate.of(each.ttft.p90_s for each in there), lambda value: f"{value:.3f}"),
+        estimated(Estimate.of(each.tpot.p90_s for each in there), lambda value: f"{value * 1e3:.1f}"),
+        estimated(Estimate.of(each.cost_per_million_tokens for each in there), lambda value: f"{value:.3f}"),
+    )

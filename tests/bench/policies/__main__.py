@@ -69,11 +69,11 @@ def _readings(options: argparse.Namespace) -> Readings:
 
 def _groups(options: argparse.Namespace) -> list[Group]:
     """List the comparisons; what cannot be run is said and left out.  Raises ValueError if nothing is left."""
-    quick = options.quick
+    quick, fleets = options.quick, _fleets(options.fleet or list(FLEETS))
     return [
         Group(traffic=traffic, fleet=fleet, slots=slots, targets=targets)
         for traffic in _traffics(options.traffic, options.traces)
-        for fleet in _fleets(options.fleet or list(FLEETS))
+        for fleet in fleets
         for slots in options.slots or ([128] if quick else [64, 128, 256])
         for targets in options.targets or (["mixed"] if quick else list(TARGETS))
     ]

@@ -13,15 +13,16 @@ import scheduler_svc.domain
 from tests.bench.policies.cell import Cell
 from tests.bench.policies.figures import Figures
 
+#: Modules beside this one that decide what a cell gives.
+_DECIDING = ("cell.py", "figures.py", "fleets.py", "traffic.py")
+
 
 def source_hash() -> str:
-    """Return a hash of the code that decides what a cell gives: the domain, the simulator and this benchmark."""
-    digest = sha256()
-    for package in (scheduler_svc.domain.__file__, sage_simulator.__file__, __file__):
-        assert package is not None, "a package has a file"
-        for path in sorted(Path(package).parent.rglob("*.py")):
-            digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
+    """Return a hash of the code that decides what a cell gives: domain, simulator, loads and fleets."""
+    packages = (scheduler_svc.domain.__file__, sage_simulator.__file__)
+    files = [path for package in packages for path in sorted(Path(str(package)).parent.rglob("*.py"))]
+    files += [Path(__file__).with_name(name) for name in _DECIDING]
+    return sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:16]
 
 
 class Results:

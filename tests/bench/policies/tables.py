@@ -17,9 +17,14 @@ def goodput_table(readings: Readings) -> str:
         found = [readings.goodput(group, policy) for group in readings.groups]
         means = [each.mean for each in found if each is not None]
         if means:
-            rows.append((-sum(means) / len(means), [policy, *map(estimate, found)]))
+            rows.append((-sum(means) / len(means), [policy, *(_goodput(each, readings.loads[-1]) for each in found)]))
     header = ["goodput, of capacity", *map(str, readings.groups)]
     return markdown([header, *(row for _, row in sorted(rows))])
+
+
+def _goodput(value: Estimate | None, most: float) -> str:
+    """Write a goodput; one at the highest load of the grid may be higher still."""
+    return ("≥ " if value is not None and value.mean >= most else "") + estimate(value)
 
 
 def load_table(readings: Readings, group: Group, load: float) -> str:

@@ -47,9 +47,13 @@ class OracleSimulation:
         fleet: Sequence[InstanceModel],
         settings: SimulationSettings,
         order: OracleOrder = OracleOrder.DEADLINE,
+        *,
+        most_share: float = 1.0,
     ) -> None:
+        """``most_share``: share of targets that a placement may be predicted to use; below 1 leaves a margin."""
         self._settings = settings
         self._order = order
+        self._most_share = most_share
         self._events = EventQueue()
         self._outcomes: list[Outcome | None] = [None] * len(trace)
         self._left = len(trace)
@@ -130,7 +134,7 @@ class OracleSimulation:
         if not open_ones:
             return False
         share, _, best = min((each.share(wanted, now), i, each) for i, each in enumerate(open_ones))
-        if share > 1:
+        if share > self._most_share:
             return False
         self._decisions += 1
         number = self._decisions

@@ -9,11 +9,14 @@ from sage_simulator.fleet_capacity import RequestMix, fleet_capacity
 from sage_simulator.oracle import ORACLE
 from sage_simulator.oracle_run import run_oracle
 from sage_simulator.simulation import Simulation
+from sage_simulator.traces import scale_to_rate
 from scheduler_svc.domain.policies.catalogue import PolicyCatalogue
 from tests.bench.policies.figures import Figures
 from tests.bench.policies.fleets import find_fleet, settings_of
 from tests.bench.policies.traffic import find_traffic
 
+#: Below this load arrivals last longer, so that there are as many requests as at this load.
+_FEWEST = 0.5
 _FIRST_POLICY = "fifo"  # an oracle has no policy, and the settings need one
 
 
@@ -54,8 +57,14 @@ class Cell:
         """Simulate it.  Raises what the simulator raises, FileNotFoundError without its trace."""
         group = self.group
         traffic, fleet = find_traffic(group.traffic, self.traces), find_fleet(group.fleet, group.slots)
-        rate = self.load * fleet_capacity(fleet, RequestMix.of(traffic.sample()))
-        trace = traffic.trace(rate=rate, duration_s=self.duration_s, seed=self.seed, targets=group.targets)
+        trace = traffic.trace(
+            rate=self.load * fleet_capacity(fleet, RequestMix.of(traffic.sample())),
+            duration_s=self.duration_s * max(1.0, _FEWEST / self.load),
+            seed=self.seed,
+            targets=group.targets,
+        )
+        # The load is of the requests that are replayed, which may be longer or shorter than those of the whole trace.
+        trace = scale_to_rate(trace, self.load * fleet_capacity(fleet, RequestMix.of(trace)))
         if self.policy == ORACLE:
             return Figures.of(run_oracle(trace, fleet, settings_of(group.fleet, _FIRST_POLICY, self.seed)))
         settings = settings_of(group.fleet, self.policy, self.seed)

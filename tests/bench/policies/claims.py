@@ -89,10 +89,10 @@ def _fifo_order(readings: Readings, group: Group) -> Iterator[Verdict]:
     if group.fleet != "E8":
         return
     for load in (ECONOMICAL, BUSY, OVERLOAD):
-        value = readings.estimate(group, "fifo", load, lambda figures: float(figures.overtaken))
+        value = readings.estimate(group, "fifo", load, lambda figures: figures.overtaken / figures.requests)
         if value is not None:
             claim = "fifo: nothing overtakes"
-            yield Verdict(claim=claim, group=group, value=value, at_most=0.0, note=f"requests, load {load:g}")
+            yield Verdict(claim=claim, group=group, value=value, at_most=0.0, note=f"share of requests, load {load:g}")
 
 
 def _priority_critical(readings: Readings, group: Group) -> Iterator[Verdict]:
@@ -157,7 +157,7 @@ def _by(value: Estimate, other: float) -> Estimate:
 def _adaptive(readings: Readings, group: Group) -> Iterator[Verdict]:
     best = readings.best(group, FIXED)
     yield from _ratio(readings, group, "adaptive: best fixed policy", "adaptive", best, 0.97)
-    for load in (ECONOMICAL, BUSY):
+    for load in (ECONOMICAL, BUSY) if group.traffic not in SYNTHETIC else ():  # bursts are no steady load
         switches = readings.estimate(group, "adaptive", load, lambda figures: figures.switches_per_minute)
         if switches is not None:
             claim, note = "adaptive: switches a minute", f"load {load:g}"

@@ -15,7 +15,7 @@ from sage_simulator.traces.synthetic.arrivals import on_off_arrivals
 from sage_simulator.traces.synthetic.independent import independent_requests
 from sage_simulator.traces.synthetic.lengths import Lengths, LognormalLengths
 from sage_simulator.traces.synthetic.poisson_trace import OUTPUTS, PROMPTS
-from sage_simulator.traces.transformations import repeat_to
+from sage_simulator.traces.transformations import repeat_to, requests_per_s
 
 #: What requests state, by name: five classes with targets of their own, or the same targets for all.
 TARGETS: Mapping[str, Sequence[RequestClass]] = {
@@ -49,23 +49,26 @@ class Traffic:
         return _recorded(self.path) if self.path is not None else self._burst(random.Random(0), 1.0, _SAMPLE)
 
     def trace(self, *, rate: float, duration_s: float, seed: int, targets: str) -> list[TracedRequest]:
-        """Make a trace of a mean rate, in requests per second.
+        """Make a trace of about this mean rate, in requests per second.
 
-        A seed chooses the part of a recorded trace that is replayed, the classes, and everything of a synthetic one.
+        A seed chooses where a recorded trace begins, the classes, and everything of a synthetic one.  A recorded trace
+        goes on from its beginning when it ends; the traces of one seed at two rates begin with the same requests.
         """
         rng = random.Random(f"{self.name}/{seed}")
         count = max(2, round(rate * duration_s))
-        trace = self._part(rng, count) if self.path is not None else self._burst(rng, rate, count)
-        trace = with_classes(scale_to_rate(trace, rate), rng, TARGETS[targets])
+        trace = self._part(rng, rate, count) if self.path is not None else self._burst(rng, rate, count)
+        trace = with_classes(trace, random.Random(f"classes/{seed}"), TARGETS[targets])
         return [self._scaled(each) for each in trace]
 
-    def _part(self, rng: random.Random, count: int) -> list[TracedRequest]:
+    def _part(self, rng: random.Random, rate: float, count: int) -> list[TracedRequest]:
         assert self.path is not None, "the load is recorded"
         recorded = _recorded(self.path)
-        first = rng.randrange(max(1, len(recorded) - count + 1))
+        first = rng.randrange(len(recorded))
         begin_s = recorded[first].arrival_s
-        rest = [replace(each, arrival_s=each.arrival_s - begin_s) for each in recorded[first : first + count]]
-        return repeat_to(rest, count)
+        turned = [replace(each, arrival_s=each.arrival_s - begin_s) for each in recorded[first:]]
+        again_s = recorded[-1].arrival_s - begin_s + 1 / requests_per_s(recorded)
+        turned += [replace(each, arrival_s=each.arrival_s + again_s) for each in recorded[:first]]
+        return scale_to_rate(repeat_to(turned, count), rate)
 
     def _burst(self, rng: random.Random, rate: float, count: int) -> list[TracedRequest]:
         arrivals = on_off_arrivals(

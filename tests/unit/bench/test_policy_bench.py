@@ -149,12 +149,12 @@ def test_who_was_placed_after_one_that_came_later_was_overtaken() -> None:
 @pytest.mark.parametrize("name", SYNTHETIC)
 def test_a_synthetic_load_has_its_rate_and_is_another_by_seed(name: str) -> None:
     traffic = find_traffic(name, None)
-    one, other = (traffic.trace(rate=20.0, duration_s=60.0, seed=seed, targets="equal") for seed in (1, 2))
+    one, other = (traffic.trace(rate=20.0, duration_s=1_200.0, seed=seed, targets="equal") for seed in (1, 2))
 
-    assert one == traffic.trace(rate=20.0, duration_s=60.0, seed=1, targets="equal")
+    assert one == traffic.trace(rate=20.0, duration_s=1_200.0, seed=1, targets="equal")
     assert one != other
-    assert len(one) == len(other) == 1_200
-    assert requests_per_s(one) == pytest.approx(20.0)
+    assert len(one) == len(other) == 24_000
+    assert requests_per_s(one) == pytest.approx(20.0, rel=0.2)
     assert {each.tpot_target_s for each in one} == {0.033 * traffic.tpot_scale}
 
 
@@ -173,9 +173,22 @@ def test_a_seed_chooses_the_part_of_a_recorded_load(tmp_path: Path) -> None:
     assert [len(part) for part in parts] == [50, 50, 50]
     assert parts[0] == parts[2]
     assert parts[0][0].prompt_tokens != parts[1][0].prompt_tokens
-    assert [each.prompt_tokens - parts[0][0].prompt_tokens for each in parts[0]] == list(range(50))
+    assert [(each.prompt_tokens - parts[0][0].prompt_tokens) % 200 for each in parts[0]] == list(range(50))
     assert parts[0][0].arrival_s == 0.0
     assert parts[0][0].ttft_target_s == 4.0
+
+
+def test_more_load_replays_the_same_requests_and_more(tmp_path: Path) -> None:
+    traffic = Traffic(name="load", path=recorded(tmp_path, 200))
+
+    less, more = (traffic.trace(rate=rate, duration_s=10.0, seed=1, targets="mixed") for rate in (5.0, 30.0))
+
+    assert requests_per_s(less) == pytest.approx(5.0)
+    assert requests_per_s(more) == pytest.approx(30.0)
+    lengths = [(each.prompt_tokens, each.priority) for each in more]
+    assert lengths[:50] == [(each.prompt_tokens, each.priority) for each in less]
+    assert len({length for length, _ in lengths[:200]}) == 200  # all of the recorded ones, then again
+    assert lengths[200][0] == lengths[0][0]
 
 
 def test_a_recorded_load_that_is_too_short_is_repeated(tmp_path: Path) -> None:
@@ -317,8 +330,8 @@ def test_critical_requests_may_wait_for_one_step_more_than_on_an_idle_fleet() ->
 def test_one_overtaken_request_is_one_too_many_on_an_equal_fleet() -> None:
     found = verdicts(filled(E8, lambda policy, load, seed: figures(overtaken=int(load > 1))))
 
-    assert found["fifo: nothing overtakes requests, load 0.9"].words == "met"
-    assert found["fifo: nothing overtakes requests, load 1.2"].words != "met"
+    assert found["fifo: nothing overtakes share of requests, load 0.9"].words == "met"
+    assert found["fifo: nothing overtakes share of requests, load 1.2"].words != "met"
 
 
 def test_a_claim_without_its_cells_is_left_out() -> None:

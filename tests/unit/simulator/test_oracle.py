@@ -83,7 +83,18 @@ def test_shortest_first_serves_more_of_a_burst() -> None:
 
     assert by_size > by_deadline
     best = run_oracle([*long, *short], ONE, SETTINGS)
-    assert sum(each.in_target for each in best.outcomes) == by_size
+    assert sum(each.in_target for each in best.outcomes) >= by_size
+
+
+def test_a_margin_leaves_room_for_what_comes_later() -> None:
+    trace = with_default_targets(poisson_trace(requests=600, rate=11.0, seed=4), ttft_s=2.0, tpot_s=0.025)
+
+    without, with_margin = (
+        sum(each.in_target for each in OracleSimulation(trace, ONE, SETTINGS, most_share=share).run().outcomes)
+        for share in (1.0, 0.7)
+    )
+
+    assert with_margin > without
 
 
 def test_a_request_goes_where_it_uses_the_least_of_its_targets() -> None:

@@ -116,23 +116,29 @@ def parse_instances(text: str) -> tuple[InstanceModel, ...]:
 
     Raises FleetSpecError.
     """
-    fleet: list[InstanceModel] = []
-    for group in text.split(";"):
-        count, found, rest = group.strip().partition("x")
-        if not found or not count.isdigit() or not 1 <= int(count) <= 4_096:
-            raise FleetSpecError(f"{group!r}: a group begins with a number of instances up to 4096, such as 4xspeed=1")
-        changes: dict[str, object] = {}
-        for pair in filter(None, rest.split(",")):
-            key, _, value = pair.partition("=")
-            if key.strip() not in _KEYS:
-                raise FleetSpecError(f"{pair!r}: the keys are {', '.join(_KEYS)}")
-            name, read = _KEYS[key.strip()]
-            try:
-                changes[name] = read(value.strip())
-            except ValueError:
-                raise FleetSpecError(f"{pair!r}: {value.strip()!r} is no {key.strip()}") from None
-        fleet += [replace(InstanceModel(), **changes)] * int(count)  # type: ignore[arg-type]
-    return tuple(fleet)
+    return tuple(instance for count, instance in parse_groups(text) for _ in range(count))
+
+
+def parse_groups(text: str) -> list[tuple[int, InstanceModel]]:
+    """Read groups as ``parse_instances`` does, each as its number and its kind.  Raises FleetSpecError."""
+    return [_group(group) for group in text.split(";")]
+
+
+def _group(group: str) -> tuple[int, InstanceModel]:
+    count, found, rest = group.strip().partition("x")
+    if not found or not count.isdigit() or not 1 <= int(count) <= 4_096:
+        raise FleetSpecError(f"{group!r}: a group begins with a number of instances up to 4096, such as 4xspeed=1")
+    changes: dict[str, object] = {}
+    for pair in filter(None, rest.split(",")):
+        key, _, value = pair.partition("=")
+        if key.strip() not in _KEYS:
+            raise FleetSpecError(f"{pair!r}: the keys are {', '.join(_KEYS)}")
+        name, read = _KEYS[key.strip()]
+        try:
+            changes[name] = read(value.strip())
+        except ValueError:
+            raise FleetSpecError(f"{pair!r}: {value.strip()!r} is no {key.strip()}") from None
+    return int(count), replace(InstanceModel(), **changes)  # type: ignore[arg-type]
 
 
 def named_fleet(name: str) -> tuple[InstanceModel, ...]:

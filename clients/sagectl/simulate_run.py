@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -53,7 +52,7 @@ def run(**options: Any) -> None:
 
     Requests without a target are judged by the default targets of their class.
     """
-    rate, load, json_file = options["rate"], options["load"], options["json_file"]
+    rate, load = options["rate"], options["load"]
     if rate is not None and load is not None:
         raise click.UsageError("--rate and --load exclude one another")
     # The simulator needs the scheduler's package, which the other commands do without.
@@ -81,12 +80,11 @@ def run(**options: Any) -> None:
         raise click.UsageError(str(e)) from None
     seeds = options["seeds"]
     figures = [OverSeeds.of(runs[first : first + seeds]) for first in range(0, len(runs), seeds)]
-    if json_file is not None:
-        write_json(json_file, capacity_per_s=capacity, rate_per_s=rate, runs=runs, figures=figures)
-    if json_file is None or json_file is not sys.stdout:
-        at = f" at {rate:.2f}/s, {rate / capacity:.2f} of capacity" if rate is not None and capacity else ""
-        many = f", {seeds} seeds" if seeds > 1 else ""
-        show_runs(f"{runs[0].requests} requests on {len(fleet)} instances{at}{many}", figures, runs)
+    if write_json(options, capacity_per_s=capacity, rate_per_s=rate, runs=runs, figures=figures):
+        return
+    at = f" at {rate:.2f}/s, {rate / capacity:.2f} of capacity" if rate is not None and capacity else ""
+    many = f", {seeds} seeds" if seeds > 1 else ""
+    show_runs(f"{runs[0].requests} requests on {len(fleet)} instances{at}{many}", figures, runs)
 
 
 def _run(runs: Sequence[PolicyRun], workers: int | None) -> list[Summary]:

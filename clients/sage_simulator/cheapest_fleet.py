@@ -72,10 +72,11 @@ class CheapestFleetSearch:
     def _search(self) -> FleetSearch:
         sample = self.run.workload.sample()
         rate = self.run.rate
+        split = self.run.settings.scheduler.pd.enabled
         assert rate is not None, "the load is given"
 
         def load(counts: Counts) -> float:
-            capacity = load_capacity(fleet_of(self.kinds, counts), sample)
+            capacity = load_capacity(fleet_of(self.kinds, counts), sample, split=split)
             return rate / capacity if capacity else float("inf")
 
         shared = any(each.block_hashes for each in sample)

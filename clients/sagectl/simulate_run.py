@@ -18,6 +18,7 @@ from sagectl.simulation_options import (
     settings_of,
     workload_of,
     workload_options,
+    world_options,
 )
 from sagectl.simulation_output import write_json
 from sagectl.simulation_progress import progress
@@ -37,6 +38,7 @@ _LOAD = 0.6  # of a synthetic trace, as a share of the fleet's capacity
 @requests_option(_REQUESTS)
 @workload_options
 @fleet_options
+@world_options
 @click.option("--rate", type=POSITIVE, metavar="R", help="Mean arrivals per second.  [default: the trace's own]")
 @click.option(
     "--load",
@@ -63,11 +65,12 @@ def run(**options: Any) -> None:
     try:
         fleet = fleet_of(options)
         workload = workload_of(options, requests=_REQUESTS)
-        capacity = load_capacity(fleet, workload.sample())
+        settings = settings_of(options, fleet)
+        capacity = load_capacity(fleet, workload.sample(), split=settings.scheduler.pd.enabled)
         if rate is None and load is None and not workload.replayed:
             load = _LOAD
         rate = load * capacity if load is not None else rate
-        policies, settings = policies_of(options), settings_of(options)
+        policies = policies_of(options)
         runs = _run(
             [
                 PolicyRun(workload=workload, fleet=fleet, policy=policy, rate=rate, seed=seed, settings=settings)

@@ -10,6 +10,7 @@ from sagectl.simulation_options import (
     POSITIVE,
     fleet_of,
     fleet_options,
+    named_kinds,
     policies_of,
     requests_option,
     run_options,
@@ -18,6 +19,7 @@ from sagectl.simulation_options import (
     settings_of,
     workload_of,
     workload_options,
+    world_options,
 )
 from sagectl.simulation_output import write_json
 from sagectl.simulation_progress import progress
@@ -34,6 +36,7 @@ _SEEDS = 3
 @requests_option(None)
 @workload_options
 @fleet_options
+@world_options
 @click.option(
     "--share",
     type=click.FloatRange(0, 1, min_open=True),
@@ -99,8 +102,8 @@ def _highest_load(options: dict[str, Any], workload: Workload) -> None:
     if options["rate"] is not None:
         raise click.UsageError("--rate is for --kinds; without it, the load is what is searched for")
     fleet = fleet_of(options)
-    capacity = load_capacity(fleet, workload.sample())
-    settings = settings_of(options)
+    settings = settings_of(options, fleet)
+    capacity = load_capacity(fleet, workload.sample(), split=settings.scheduler.pd.enabled)
     searches = [
         LoadSearch(
             run=PolicyRun(workload=workload, fleet=fleet, policy=policy, seed=seed, settings=settings),
@@ -134,11 +137,15 @@ def _cheapest_fleet(options: dict[str, Any], workload: Workload) -> None:
         if not workload.replayed:
             raise click.UsageError("--kinds needs --rate for a synthetic trace")
         rate = requests_per_s(workload.replayed)
+    kinds = [
+        Kind(instance=instance, most=most) for most, instance in parse_groups(options["kinds"], named_kinds(options))
+    ]
+    settings = settings_of(options, [each.instance for each in kinds])
     search = CheapestFleetSearch(
-        kinds=[Kind(instance=instance, most=most) for most, instance in parse_groups(options["kinds"])],
+        kinds=kinds,
         policies=policies_of(options),
         seeds=seeds_of(options),
-        run=PolicyRun(workload=workload, fleet=(), policy="", rate=rate, settings=settings_of(options)),
+        run=PolicyRun(workload=workload, fleet=(), policy="", rate=rate, settings=settings),
         share=options["share"],
         most_trials=options["trials"],
     )

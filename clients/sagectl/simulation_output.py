@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from typing import Any
 
 from sagectl.json_output import plain
@@ -16,4 +15,4 @@ def write_json(options: dict[str, Any], **what: Any) -> bool:
         return False
     json.dump(plain(what), file, indent=2)
     file.write("\n")
-    return file is sys.stdout
+    return bool(file.name == "<stdout>")  # click wraps it, so it is not sys.stdout itself

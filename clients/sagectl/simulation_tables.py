@@ -47,7 +47,18 @@ _RUN_COLUMNS: Sequence[_Column] = (
     ("cost/M tokens", "cost_per_million_tokens", _seconds),
     ("unfinished", "unfinished", lambda value: f"{value:g}"),
 )
-_INSTANCE_COLUMNS = ("instance", "speed", "price/h", "requests", "in target", "busy", "running", "preempted", "hits")
+_INSTANCE_COLUMNS = (
+    "instance",
+    "role",
+    "speed",
+    "price/h",
+    "attempts",
+    "in target",
+    "busy",
+    "running",
+    "preempted",
+    "hits",
+)
 
 
 def show_runs(title: str, figures: Sequence[OverSeeds], runs: Sequence[Summary]) -> None:
@@ -77,6 +88,7 @@ def _show_instances(each: Summary) -> None:
     rows = [
         (
             one.instance_id,
+            one.role,
             f"{one.speed:g}",
             f"{one.price_per_hour:g}",
             str(one.requests),
@@ -88,4 +100,4 @@ def _show_instances(each: Summary) -> None:
         )
         for one in each.instances
     ]
-    show_table("Instances", _INSTANCE_COLUMNS, rows, right=_INSTANCE_COLUMNS[1:])
+    show_table("Instances", _INSTANCE_COLUMNS, rows, right=_INSTANCE_COLUMNS[2:])

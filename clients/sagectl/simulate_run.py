@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -19,10 +18,12 @@ from sagectl.simulation_options import (
     settings_of,
     workload_of,
     workload_options,
+    world_options,
 )
 from sagectl.simulation_output import write_json
 from sagectl.simulation_progress import progress
-from sagectl.simulation_tables import show_runs
+from sagectl.simulation_report import check_report, report_runs
+from sagectl.simulation_tables import instances_table, runs_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,6 +39,7 @@ _LOAD = 0.6  # of a synthetic trace, as a share of the fleet's capacity
 @requests_option(_REQUESTS)
 @workload_options
 @fleet_options
+@world_options
 @click.option("--rate", type=POSITIVE, metavar="R", help="Mean arrivals per second.  [default: the trace's own]")
 @click.option(
     "--load",
@@ -53,9 +55,10 @@ def run(**options: Any) -> None:
 
     Requests without a target are judged by the default targets of their class.
     """
-    rate, load, json_file = options["rate"], options["load"], options["json_file"]
+    rate, load = options["rate"], options["load"]
     if rate is not None and load is not None:
         raise click.UsageError("--rate and --load exclude one another")
+    check_report(options["report"])
     # The simulator needs the scheduler's package, which the other commands do without.
     from sage_simulator.fleet_capacity import load_capacity
     from sage_simulator.over_seeds import OverSeeds
@@ -64,11 +67,12 @@ def run(**options: Any) -> None:
     try:
         fleet = fleet_of(options)
         workload = workload_of(options, requests=_REQUESTS)
-        capacity = load_capacity(fleet, workload.sample())
+        settings = settings_of(options, fleet)
+        capacity = load_capacity(fleet, workload.sample(), split=settings.scheduler.pd.enabled)
         if rate is None and load is None and not workload.replayed:
             load = _LOAD
         rate = load * capacity if load is not None else rate
-        policies, settings = policies_of(options), settings_of(options)
+        policies = policies_of(options)
         runs = _run(
             [
                 PolicyRun(workload=workload, fleet=fleet, policy=policy, rate=rate, seed=seed, settings=settings)
@@ -81,12 +85,16 @@ def run(**options: Any) -> None:
         raise click.UsageError(str(e)) from None
     seeds = options["seeds"]
     figures = [OverSeeds.of(runs[first : first + seeds]) for first in range(0, len(runs), seeds)]
-    if json_file is not None:
-        write_json(json_file, capacity_per_s=capacity, rate_per_s=rate, runs=runs, figures=figures)
-    if json_file is None or json_file is not sys.stdout:
-        at = f" at {rate:.2f}/s, {rate / capacity:.2f} of capacity" if rate is not None and capacity else ""
-        many = f", {seeds} seeds" if seeds > 1 else ""
-        show_runs(f"{runs[0].requests} requests on {len(fleet)} instances{at}{many}", figures, runs)
+    at = f" at {rate:.2f}/s, {rate / capacity:.2f} of capacity" if rate is not None and capacity else ""
+    many = f", {seeds} seeds" if seeds > 1 else ""
+    title = f"{runs[0].requests} requests on {len(fleet)} instances{at}{many}"
+    if options["report"] is not None:
+        report_runs(options["report"], title, figures, runs)
+    if write_json(options, capacity_per_s=capacity, rate_per_s=rate, runs=runs, figures=figures):
+        return
+    runs_table(title, figures).show()
+    if len(runs) == 1:
+        instances_table(runs[0]).show()
 
 
 def _run(runs: Sequence[PolicyRun], workers: int | None) -> list[Summary]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -113,15 +113,73 @@ _RUNS = [
         metavar="FILE",
         help="Write the result as JSON; - for stdout, no table.",
     ),
+    click.option(
+        "--report",
+        type=click.Path(dir_okay=False, path_type=Path),
+        metavar="FILE",
+        help="Write an HTML page with tables and plots, which loads nothing.",
+    ),
 ]
 
 _FLEET = [
-    click.option("--fleet", metavar="NAME", help="Fleet: E8 (8 equal) or U8 (8 unequal instances).  [default: E8]"),
+    click.option(
+        "--fleet",
+        metavar="NAME",
+        help="Fleet: E8 (8 equal), U8 (8 unequal instances) or PD (4 for prefill, 4 for decode).  [default: E8]",
+    ),
     click.option(
         "--instances",
         metavar="GROUPS",
         help="Fleet by its instances, such as '4xspeed=1,price=2;2xspeed=0.5,slots=64'.  Keys: speed, price (per "
-        "hour), kv (tokens), slots, chunk (tokens), length (of prompt and output, tokens), role, model.",
+        "hour), kv (tokens), slots, chunk (tokens), length (of prompt and output, tokens), role, model, kvbytes (of KV "
+        "per token).",
+    ),
+]
+
+_WORLD = [
+    click.option(
+        "--kind",
+        "kinds_named",
+        multiple=True,
+        metavar="NAME:KEYS",
+        help="Name a kind of instances, such as A:speed=2,price=7; then 4xA is four of them.  May be repeated.",
+    ),
+    click.option(
+        "--event",
+        "events",
+        multiple=True,
+        metavar="EVENT",
+        help="Change the fleet: '120s fail i003', '200s add 2xA' or '300s drain i001'.  May be repeated.",
+    ),
+    click.option(
+        "--noise",
+        type=click.FloatRange(0, 2),
+        default=0.0,
+        show_default=True,
+        metavar="SIGMA",
+        help="Random variation of the engines' steps: sigma of the logarithm of a factor of mean 1.",
+    ),
+    click.option(
+        "--pd",
+        type=click.Choice(["never", "always", "threshold", "adaptive"]),
+        help="When requests are split into prefill and decode.  "
+        "[default: always if instances have the roles prefilling and decoding, else never]",
+    ),
+    click.option(
+        "--kv-latency",
+        type=click.FloatRange(0),
+        default=0.005,
+        show_default=True,
+        metavar="SECONDS",
+        help="Latency of handing KV over.",
+    ),
+    click.option(
+        "--kv-bandwidth",
+        type=POSITIVE,
+        default=40.0,
+        show_default=True,
+        metavar="GB/S",
+        help="Bandwidth at which an engine receives KV.",
     ),
 ]
 
@@ -160,6 +218,7 @@ def _all(options: list[Any]) -> Callable[[_Command], _Command]:
 
 workload_options = _all(_WORKLOAD)
 fleet_options = _all(_FLEET)
+world_options = _all(_WORLD)
 run_options = _all(_RUNS)
 
 
@@ -213,12 +272,32 @@ def fleet_of(options: dict[str, Any]) -> tuple[InstanceModel, ...]:
     if options["fleet"] is not None and options["instances"] is not None:
         raise click.UsageError("--fleet and --instances exclude one another")
     if options["instances"] is not None:
-        return parse_instances(options["instances"])
+        return parse_instances(options["instances"], named_kinds(options))
     return named_fleet(options["fleet"] or "E8")
 
 
-def settings_of(options: dict[str, Any]) -> SimulationSettings:
-    """Return how the world around the scheduler behaves.  Raises SimulationError."""
-    from sage_simulator.simulation_settings import SimulationSettings
+def named_kinds(options: dict[str, Any]) -> dict[str, InstanceModel]:
+    """Return the kinds of instances that were named.  Raises FleetSpecError."""
+    from sage_simulator.fleet_spec import parse_kind
 
-    return SimulationSettings()
+    return dict(map(parse_kind, options["kinds_named"]))
+
+
+def settings_of(options: dict[str, Any], instances: Iterable[InstanceModel]) -> SimulationSettings:
+    """Return how the world around the scheduler behaves.  ``instances``: of which kinds there may be some.
+
+    Raises SimulationError and FleetSpecError.
+    """
+    from sage_simulator.fleet_event import parse_event
+    from sage_simulator.kv_transfer import KvTransfer
+    from sage_simulator.simulation_settings import SimulationSettings, splitting
+
+    kinds = named_kinds(options)
+    roles = {each.role.value for each in instances}
+    by_default = "always" if {"prefilling", "decoding"} <= roles else "never"
+    return SimulationSettings(
+        scheduler=splitting(options["pd"] or by_default),
+        kv_transfer=KvTransfer(latency_s=options["kv_latency"], bytes_per_s=options["kv_bandwidth"] * 1e9),
+        noise=options["noise"],
+        events=tuple(parse_event(text, kinds) for text in options["events"]),
+    )

@@ -8,7 +8,7 @@ from enum import Enum
 from math import inf
 
 from sage_simulator.event_queue import EventQueue
-from sage_simulator.executor_model import ExecutorModel
+from sage_simulator.executor_model import Assignment, ExecutorModel
 from sage_simulator.fleet_spec import InstanceModel
 from sage_simulator.oracle_instance import OracleInstance, Wanted
 from sage_simulator.outcome import End, Outcome
@@ -16,6 +16,7 @@ from sage_simulator.simulation import SimulationResult
 from sage_simulator.simulation_settings import SimulationSettings
 from sage_simulator.traced_request import TracedRequest
 from scheduler_svc.domain.load_report import LoadReport
+from scheduler_svc.domain.placement.split_planner import SplitCounts
 from scheduler_svc.domain.request import Request, RequestKey, Sampling
 from scheduler_svc.domain.targets import effective_targets
 
@@ -38,7 +39,8 @@ class OracleSimulation:
     A request goes, greedily, where the least share of its targets and of those that run there would be used, and only
     where that is at most all of them.  It waits while that is nowhere, and is given up (refused) once its first token
     cannot come in time on any instance, so that no engine works on what is lost.  The scheduler is not asked.  Greedy
-    is not optimal: the result says what can be reached, not what cannot.
+    is not optimal: the result says what can be reached, not what cannot.  Every instance runs whole
+    requests, and clients do not cancel.
     """
 
     def __init__(
@@ -96,6 +98,9 @@ class OracleSimulation:
             decisions=self._decisions,
             switches=(),
             stalls=0,
+            failovers=0,
+            split_counts=SplitCounts(splits=0, fallback_causes={}),
+            timeline=(),
             ended_at=self._events.now,
         )
 
@@ -140,7 +145,9 @@ class OracleSimulation:
         number = self._decisions
         best.enter(number, wanted, now)
         self._placed[number] = wanted, best, now
-        best.executor.assign(number, wanted.traced, output_tokens=wanted.output_tokens, priority=0)
+        best.executor.assign(
+            Assignment(attempt_number=number, request=wanted.traced, output_tokens=wanted.output_tokens, priority=0)
+        )
         return True
 
     def _give_up(self, wanted: Wanted) -> bool:

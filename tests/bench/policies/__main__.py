@@ -10,24 +10,24 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from sage_simulator.fleet_spec import FleetSpecError
 from sage_simulator.oracle import ORACLE
 from sage_simulator.parallel_runs import Crew
-from sage_simulator.simulation_settings import SimulationError
 from scheduler_svc.domain.policies.baselines.table import BASELINES
 from scheduler_svc.domain.policies.builtin import BUILTIN
 from scheduler_svc.domain.policies.catalogue import PolicyCatalogue
+from scheduler_svc.domain.settings import SchedulerSettings
 from tests.bench import machine
 from tests.bench.policies.cell import Group
 from tests.bench.policies.claims import BUSY, ECONOMICAL, judge
-from tests.bench.policies.fleets import FLEETS, find_fleet, settings_of
+from tests.bench.policies.fleets import FLEETS
 from tests.bench.policies.plan import jobs
 from tests.bench.policies.readings import Readings
 from tests.bench.policies.results import Results
 from tests.bench.policies.tables import goodput_table, load_table, summary_table, verdict_table
 from tests.bench.policies.traffic import RECORDED, SYNTHETIC, TARGETS, find_traffic
+from tests.bench.policies.variants import VARIANTS, UnknownVariant, policy_of, with_variant
 
-_QUICK_POLICIES = (*BUILTIN, "least_requests", "least_predicted_work", "lmetric", "earliest_deadline", ORACLE)
+_BASELINES_IN_QUICK = ("least_requests", "least_predicted_work", "lmetric", "earliest_deadline")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -52,14 +52,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _readings(options: argparse.Namespace) -> Readings:
     """Make what is to be run and read.  Raises ValueError."""
-    unknown = set(options.policy or ()) - {*PolicyCatalogue.with_plugins().names(), ORACLE}
+    there, quick = {*PolicyCatalogue.with_plugins().names(), ORACLE}, options.quick
+    unknown = [each for each in options.policy or () if policy_of(each) not in there]
     if unknown:
-        raise ValueError(f"no policy {', '.join(sorted(unknown))}")
-    quick = options.quick
+        raise ValueError(f"no policy {', '.join(unknown)}; there are: {', '.join(sorted(there))}")
     return Readings(
         results=Results(options.results),
         groups=_groups(options),
-        policies=options.policy or (_QUICK_POLICIES if quick else (*BUILTIN, *BASELINES, ORACLE)),
+        policies=options.policy or (*BUILTIN, *_variants(), *(_BASELINES_IN_QUICK if quick else BASELINES), ORACLE),
         loads=sorted(options.loads or ((0.5, 0.7, 0.9, 1.1, 1.3) if quick else [n / 10 for n in range(3, 14)])),
         seeds=range(1, (options.seeds or (1 if quick else 3)) + 1),
         duration_s=options.duration_s or (60.0 if quick else 300.0),
@@ -67,13 +67,25 @@ def _readings(options: argparse.Namespace) -> Readings:
     )
 
 
+def _variants() -> list[str]:
+    """List the variants that the claims compare with; those that the scheduler does not have are said and left out."""
+    found = []
+    for variant in VARIANTS:
+        try:
+            with_variant(SchedulerSettings(), f"slo_aware/{variant}")
+            found.append(f"slo_aware/{variant}")
+        except UnknownVariant as error:
+            print(f"left out: the variant {error}", file=sys.stderr)
+    return found
+
+
 def _groups(options: argparse.Namespace) -> list[Group]:
-    """List the comparisons; what cannot be run is said and left out.  Raises ValueError if nothing is left."""
-    quick, fleets = options.quick, _fleets(options.fleet or list(FLEETS))
+    """List the comparisons; loads whose file is missing are said and left out.  Raises ValueError."""
+    quick = options.quick
     return [
         Group(traffic=traffic, fleet=fleet, slots=slots, targets=targets)
         for traffic in _traffics(options.traffic, options.traces)
-        for fleet in fleets
+        for fleet in options.fleet or FLEETS
         for slots in options.slots or ([128] if quick else [64, 128, 256])
         for targets in options.targets or (["mixed"] if quick else list(TARGETS))
     ]
@@ -89,20 +101,6 @@ def _traffics(names: Sequence[str] | None, directory: Path | None) -> list[str]:
             if names:
                 raise ValueError(str(error)) from None
             print(f"left out: {error}", file=sys.stderr)
-    return found
-
-
-def _fleets(names: Sequence[str]) -> list[str]:
-    found = []
-    for name in names:
-        try:
-            find_fleet(name, 128)
-            settings_of(name, "fifo", 1)
-            found.append(name)
-        except (FleetSpecError, SimulationError) as error:
-            print(f"left out: the fleet {name}: {error}", file=sys.stderr)
-    if not found:
-        raise ValueError("no fleet is left")
     return found
 
 
@@ -137,7 +135,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--fleet", action="append", choices=FLEETS, help="may be given again (default: all)")
     parser.add_argument("--slots", action="append", type=int, help="running sequences of an instance; again for more")
     parser.add_argument("--targets", action="append", choices=list(TARGETS), help="what requests state; again for more")
-    parser.add_argument("--policy", action="append", help=f"a policy or {ORACLE}; again for more (default: all)")
+    parser.add_argument("--policy", action="append", help=f"a policy, a policy/variant or {ORACLE}; again for more")
     parser.add_argument("--loads", type=_floats, help="grid of goodput, such as 0.3,0.6,0.9")
     parser.add_argument("--seeds", type=int, help="how many")
     parser.add_argument("--duration-s", type=float, help="simulated seconds of arrivals in a run")

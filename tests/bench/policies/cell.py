@@ -12,7 +12,7 @@ from sage_simulator.simulation import Simulation
 from sage_simulator.traces import scale_to_rate
 from scheduler_svc.domain.policies.catalogue import PolicyCatalogue
 from tests.bench.policies.figures import Figures
-from tests.bench.policies.fleets import find_fleet, settings_of
+from tests.bench.policies.fleets import SEPARATED, find_fleet, settings_of
 from tests.bench.policies.traffic import find_traffic
 
 #: Below this load arrivals last longer, so that there are as many requests as at this load.
@@ -38,7 +38,7 @@ class Cell:
     """One run.  Can be sent to another process."""
 
     group: Group
-    policy: str  # a name in the catalogue, or ``ORACLE``
+    policy: str  # a name in the catalogue, perhaps with a variant, or ``ORACLE``
     load: float  # share of the fleet's computed capacity
     seed: int
     duration_s: float  # of arrivals
@@ -57,14 +57,15 @@ class Cell:
         """Simulate it.  Raises what the simulator raises, FileNotFoundError without its trace."""
         group = self.group
         traffic, fleet = find_traffic(group.traffic, self.traces), find_fleet(group.fleet, group.slots)
+        split = group.fleet == SEPARATED
         trace = traffic.trace(
-            rate=self.load * fleet_capacity(fleet, RequestMix.of(traffic.sample())),
+            rate=self.load * fleet_capacity(fleet, RequestMix.of(traffic.sample()), split=split),
             duration_s=self.duration_s * max(1.0, _FEWEST / self.load),
             seed=self.seed,
             targets=group.targets,
         )
         # The load is of the requests that are replayed, which may be longer or shorter than those of the whole trace.
-        trace = scale_to_rate(trace, self.load * fleet_capacity(fleet, RequestMix.of(trace)))
+        trace = scale_to_rate(trace, self.load * fleet_capacity(fleet, RequestMix.of(trace), split=split))
         if self.policy == ORACLE:
             return Figures.of(run_oracle(trace, fleet, settings_of(group.fleet, _FIRST_POLICY, self.seed)))
         settings = settings_of(group.fleet, self.policy, self.seed)

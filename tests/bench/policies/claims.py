@@ -11,9 +11,10 @@ from scheduler_svc.domain.policies.baselines.table import BASELINES
 from scheduler_svc.domain.policies.builtin import BUILTIN
 from tests.bench.policies.cell import Group
 from tests.bench.policies.figures import Figures
-from tests.bench.policies.fleets import find_fleet
+from tests.bench.policies.fleets import SEPARATED, find_fleet
 from tests.bench.policies.readings import Readings
-from tests.bench.policies.traffic import SYNTHETIC
+from tests.bench.policies.traffic import SHARES_PREFIXES, SYNTHETIC
+from tests.bench.policies.variants import PREFIX_BLIND, SPLIT_ALWAYS, SPLIT_NEVER
 
 FIXED = tuple(name for name in BUILTIN if name != "adaptive")
 ORDERINGS = ("shortest_prompt", "shortest_job", "earliest_deadline")
@@ -179,6 +180,31 @@ def _adaptive_cost(readings: Readings, group: Group) -> Iterator[Verdict]:
         yield Verdict(claim="adaptive: cost", group=group, value=value, at_most=1.03, note=note)
 
 
+def _splitting(readings: Readings, group: Group) -> Iterator[Verdict]:
+    if group.fleet != SEPARATED:
+        return
+    for variant in (SPLIT_ALWAYS, SPLIT_NEVER):
+        other = f"slo_aware/{variant}"
+        yield from _ratio(readings, group, "splitting: adaptive", "slo_aware", other, 0.97)
+
+
+def _prefixes(readings: Readings, group: Group) -> Iterator[Verdict]:
+    blind = f"slo_aware/{PREFIX_BLIND}"
+    at_least = 1.1 if group.fleet == "E8" and group.traffic == SHARES_PREFIXES else 1.0
+    yield from _ratio(readings, group, "prefixes: goodput", "slo_aware", blind, at_least)
+    if group.fleet != "E8" or group.traffic != SHARES_PREFIXES:
+        return
+    aware, without = (readings.estimate(group, policy, BUSY, _share) for policy in ("slo_aware", blind))
+    if aware is not None and without is not None:
+        more = Estimate(mean=aware.mean - without.mean, half_width=aware.half_width, seeds=aware.seeds)
+        note = f"more in target, load {BUSY:g}"
+        yield Verdict(claim="prefixes: in target", group=group, value=more, at_least=0.1, note=note)
+    busy = readings.estimate(group, "slo_aware", BUSY, lambda figures: figures.busy_imbalance)
+    if busy is not None:
+        note = f"most busy by the mean, load {BUSY:g}"
+        yield Verdict(claim="prefixes: balance", group=group, value=busy, at_most=1.5, note=note)
+
+
 CLAIMS: Sequence[Callable[[Readings, Group], Iterator[Verdict]]] = (
     _slo_aware,
     _fifo_and_priority,
@@ -186,6 +212,8 @@ CLAIMS: Sequence[Callable[[Readings, Group], Iterator[Verdict]]] = (
     _priority_critical,
     _cost_optimized,
     _adaptive,
+    _splitting,
+    _prefixes,
 )
 
 #: Loads that the claims read beside the grid of goodput, by policy.

@@ -5,31 +5,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from sage_simulator.fleet_spec import InstanceModel, named_fleet
+from sage_simulator.fleet_spec import NAMED_FLEETS, InstanceModel, named_fleet
 from sage_simulator.simulation_settings import SimulationSettings
-from scheduler_svc.domain.instance_spec import InstanceRole
 from scheduler_svc.domain.pd.settings import PdSettings, SplitMode
 from scheduler_svc.domain.settings import SchedulerSettings
+from tests.bench.policies.variants import with_variant
 
-FLEETS = ("E8", "U8", "PD")
+FLEETS = tuple(NAMED_FLEETS)
+
+#: The fleet whose instances compute prompts or outputs only.
+SEPARATED = "PD"
 
 
 def find_fleet(name: str, slots: int) -> Sequence[InstanceModel]:
-    """Return a fleet: E8, U8, or PD: four instances for prefill and four for decode.
-
-    Raises FleetSpecError, also where the simulator does not model the roles.
-    """
-    if name != "PD":
-        return tuple(replace(each, max_running=slots) for each in named_fleet(name))
-    roles = (InstanceRole.PREFILLING,) * 4 + (InstanceRole.DECODING,) * 4
-    return tuple(
-        replace(each, max_running=slots, role=role) for each, role in zip(named_fleet("E8"), roles, strict=True)
-    )
+    """Return a fleet by its name: E8 (equal), U8 (unequal) or PD (prefill and decode).  Raises FleetSpecError."""
+    return tuple(replace(each, max_running=slots) for each in named_fleet(name))
 
 
 def settings_of(fleet: str, policy: str, seed: int) -> SimulationSettings:
-    """Return the settings of a run.  Raises SimulationError where the simulator does not split requests."""
-    scheduler = SchedulerSettings(policy=policy)
-    if fleet == "PD":
+    """Return the settings of a run; on ``SEPARATED`` requests are split where it pays.
+
+    ``policy``: its name, or ``policy/variant``.  Raises UnknownVariant.
+    """
+    scheduler = SchedulerSettings()
+    if fleet == SEPARATED:
         scheduler = replace(scheduler, pd=PdSettings(mode=SplitMode.ADAPTIVE))
-    return SimulationSettings(scheduler=scheduler, seed=seed)
+    return SimulationSettings(scheduler=with_variant(scheduler, policy), seed=seed)

@@ -36,7 +36,7 @@ def jobs(readings: Readings, extra_loads: Sequence[float]) -> Iterator[Single | 
 def _singles(readings: Readings, extra_loads: Sequence[float]) -> Iterator[Single]:
     for seed in readings.seeds:
         for group in readings.groups:
-            for policy in readings.policies:
+            for policy in readings.policies_in(group):
                 for load in sorted({*extra_loads, *CLAIM_LOADS.get(policy, ())}):
                     cell = readings.cell(group, policy, load, seed)
                     if readings.results.find(cell) is None:
@@ -46,7 +46,7 @@ def _singles(readings: Readings, extra_loads: Sequence[float]) -> Iterator[Singl
 def _searches(readings: Readings) -> Iterator[Search]:
     for seed in readings.seeds:
         for group in readings.groups:
-            for policy in readings.policies:
+            for policy in readings.policies_in(group):
                 search = _search(readings, readings.cell(group, policy, readings.loads[0], seed))
                 if search is not None:
                     yield search

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sage_simulator.estimate import Estimate
+from scheduler_svc.domain.policies.builtin import BUILTIN
 from tests.bench.policies.cell import Cell, Group
 from tests.bench.policies.figures import Figures
+from tests.bench.policies.fleets import SEPARATED
 from tests.bench.policies.goodput import bisect_loads
 from tests.bench.policies.results import Results
+from tests.bench.policies.variants import PREFIX_BLIND, policy_of
 
 
 class NotMeasured(Exception):
@@ -28,6 +31,15 @@ class Readings:
     seeds: Sequence[int]
     duration_s: float
     traces: Path | None = None
+
+    def policies_in(self, group: Group) -> Sequence[str]:
+        """Return the policies to run in a group.
+
+        Split requests are compared under the built-in policies only; variants run where they change something.
+        """
+        if group.fleet == SEPARATED:
+            return [each for each in self.policies if policy_of(each) in BUILTIN and not each.endswith(PREFIX_BLIND)]
+        return [each for each in self.policies if each.endswith(PREFIX_BLIND) or "/" not in each]
 
     def cell(self, group: Group, policy: str, load: float, seed: int) -> Cell:
         """Return a cell of the run."""
@@ -58,7 +70,8 @@ class Readings:
 
     def best(self, group: Group, among: Iterable[str]) -> str | None:
         """Return the policy with the highest goodput; None if none was measured."""
-        found = {policy: self.goodput(group, policy) for policy in among if policy in self.policies}
+        there = self.policies_in(group)
+        found = {policy: self.goodput(group, policy) for policy in among if policy in there}
         means = {policy: estimate.mean for policy, estimate in found.items() if estimate is not None}
         return max(means, key=means.__getitem__, default=None)
 

@@ -14,7 +14,7 @@ from tests.bench.policies.cell import Cell
 from tests.bench.policies.figures import Figures
 
 #: Modules beside this one that decide what a cell gives.
-_DECIDING = ("cell.py", "figures.py", "fleets.py", "traffic.py")
+_DECIDING = ("cell.py", "figures.py", "fleets.py", "traffic.py", "variants.py")
 
 
 def source_hash() -> str:

@@ -111,6 +111,9 @@ RECORDED: Mapping[str, tuple[str, float, float]] = {
     "mooncake": ("mooncake_synthetic.jsonl", 5.0, 3.0),
 }
 
+#: The recorded load whose prompts share long prefixes.
+SHARES_PREFIXES = "mooncake"
+
 
 def find_traffic(name: str, directory: Path | None) -> Traffic:
     """Return a load by its name, or the recorded trace at a path.

@@ -4,30 +4,32 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sage_simulator.fleet_spec import FleetSpecError
 from sage_simulator.oracle import ORACLE
 from sage_simulator.outcome import End, Outcome
 from sage_simulator.simulation import SimulationResult
 from sage_simulator.traced_request import TracedRequest
 from sage_simulator.traces.transformations import requests_per_s
+from scheduler_svc.domain.placement.split_planner import SplitCounts
 from scheduler_svc.domain.request import Priority
 from scheduler_svc.domain.targets import Targets
 from tests.bench.policies.__main__ import main
 from tests.bench.policies.cell import Cell, Group
 from tests.bench.policies.claims import CLAIM_LOADS, Verdict, judge, largest_step_s
 from tests.bench.policies.figures import Figures
-from tests.bench.policies.fleets import find_fleet
+from tests.bench.policies.fleets import find_fleet, settings_of
 from tests.bench.policies.goodput import Search, bisect_loads
 from tests.bench.policies.plan import Single, jobs
 from tests.bench.policies.readings import Readings
 from tests.bench.policies.results import Results
 from tests.bench.policies.tables import goodput_table, summary_table, verdict_table
 from tests.bench.policies.traffic import SYNTHETIC, Traffic, find_traffic
+from tests.bench.policies.variants import UnknownVariant
 
 E8 = Group(traffic="bursty_chat", fleet="E8", slots=128, targets="mixed")
 U8 = Group(traffic="azure_conv", fleet="U8", slots=128, targets="mixed")
@@ -133,7 +135,17 @@ def outcome(arrival_s: float, placed_at: float | None) -> Outcome:
 def test_who_was_placed_after_one_that_came_later_was_overtaken() -> None:
     outcomes = (outcome(0.0, 3.0), outcome(1.0, 2.0), outcome(1.5, 2.0), outcome(1.6, None), outcome(2.0, 3.0))
     result = SimulationResult(
-        policy="p", seed=1, outcomes=outcomes, executors=(), decisions=4, switches=(), stalls=0, ended_at=9.0
+        policy="p",
+        seed=1,
+        outcomes=outcomes,
+        executors=(),
+        decisions=4,
+        switches=(),
+        stalls=0,
+        ended_at=9.0,
+        failovers=0,
+        split_counts=SplitCounts(splits=0, fallback_causes={}),
+        timeline=(),
     )
 
     found = Figures.of(result)
@@ -211,14 +223,27 @@ def test_a_fleet_has_as_many_slots_as_asked_for() -> None:
     assert {each.max_running for each in find_fleet("U8", 64)} == {64}
 
 
-def test_a_fleet_whose_roles_are_not_modelled_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:
-    try:
-        find_fleet("PD", 64)
-    except FleetSpecError:
-        arguments = ["--fleet", "PD", "--traffic", "bursty_chat"]
-        with pytest.raises(SystemExit):
-            main(arguments)
-        assert "left out: the fleet PD" in capsys.readouterr().err
+def test_requests_are_split_on_the_separated_fleet_only_and_as_the_variant_says() -> None:
+    modes = {
+        (fleet, policy): settings_of(fleet, policy, 1).scheduler.pd.mode.value
+        for fleet in ("E8", "PD")
+        for policy in ("slo_aware", "slo_aware/split_always", "slo_aware/split_never")
+    }
+
+    assert [mode for (fleet, _), mode in modes.items() if fleet == "PD"] == ["adaptive", "always", "never"]
+    assert modes["E8", "slo_aware"] == "never"
+
+
+def test_a_variant_that_does_not_exist_is_an_error() -> None:
+    with pytest.raises(UnknownVariant, match=r"no variant 'fast'; there are: split_always, "):
+        settings_of("E8", "fifo/fast", 1)
+
+
+def test_variants_run_where_they_change_something() -> None:
+    run = readings(policies=("slo_aware", "slo_aware/split_always", "slo_aware/prefix_blind", "round_robin", ORACLE))
+
+    assert run.policies_in(replace(U8, fleet="PD")) == ["slo_aware", "slo_aware/split_always"]
+    assert run.policies_in(U8) == ["slo_aware", "slo_aware/prefix_blind", "round_robin", ORACLE]
 
 
 # --- what is left to run ----------------------------------------------------------------------------
@@ -332,6 +357,37 @@ def test_one_overtaken_request_is_one_too_many_on_an_equal_fleet() -> None:
 
     assert found["fifo: nothing overtakes share of requests, load 0.9"].words == "met"
     assert found["fifo: nothing overtakes share of requests, load 1.2"].words != "met"
+
+
+def test_adaptive_splitting_is_compared_with_always_and_never() -> None:
+    group = replace(E8, fleet="PD")
+    run = readings(group, policies=("slo_aware", "slo_aware/split_always", "slo_aware/split_never"))
+    for policy, goodput in zip(run.policies, (1.0, 1.2, 0.8), strict=True):
+        for load in LOADS:
+            run.results.add({run.cell(group, policy, load, 1).key: figures(1.0 - 0.1 * load / goodput)})
+
+    found = [(each.note, each.words) for each in judge(run) if each.claim.startswith("splitting")]
+
+    assert found == [
+        ("goodput by slo_aware/split_always's", "missed by 14.1%"),
+        ("goodput by slo_aware/split_never's", "met"),
+    ]
+
+
+def test_following_prefixes_is_compared_with_not_following_them() -> None:
+    group = replace(E8, traffic="mooncake")
+    run = readings(group, policies=("slo_aware", "slo_aware/prefix_blind"))
+    for policy, goodput in (("slo_aware", 1.2), ("slo_aware/prefix_blind", 1.0)):
+        for load in (*LOADS, 0.9):
+            share = 1.0 - 0.1 * load / goodput
+            run.results.add({run.cell(group, policy, load, 1).key: figures(share, busy_imbalance=1.6)})
+
+    found = verdicts(run)
+
+    assert found["prefixes: goodput"].words == "met"
+    assert found["prefixes: goodput"].value.mean == pytest.approx(1.2)
+    assert found["prefixes: in target more in target, load 0.9"].value.mean == pytest.approx(0.015)
+    assert found["prefixes: balance most busy by the mean, load 0.9"].words == "missed by 6.7%"
 
 
 def test_a_claim_without_its_cells_is_left_out() -> None:

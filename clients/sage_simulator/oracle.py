@@ -181,6 +181,9 @@ class OracleSimulation:
     def heartbeat(self, instance_id: str, load: LoadReport) -> None:
         """Ignore a heartbeat: the oracle knows."""
 
+    def cache_changed(self, instance_id: str, report: object) -> None:
+        """Ignore what changed in a prefix cache: the oracle looks into it."""
+
     def output(self, first: Sequence[int], ended: Sequence[int]) -> None:
         """Note first tokens and ends."""
         for number in first:

@@ -23,7 +23,7 @@ from sagectl.simulation_options import (
 from sagectl.simulation_output import write_json
 from sagectl.simulation_progress import progress
 from sagectl.simulation_report import check_report, report_runs
-from sagectl.simulation_tables import instances_table, runs_table
+from sagectl.simulation_tables import instances_table, remarks, runs_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -95,6 +95,9 @@ def run(**options: Any) -> None:
     runs_table(title, figures).show()
     if len(runs) == 1:
         instances_table(runs[0]).show()
+    for each in runs:
+        for remark in remarks(each):
+            click.echo(remark)
 
 
 def _run(runs: Sequence[PolicyRun], workers: int | None) -> list[Summary]:

@@ -76,7 +76,12 @@ class _Worker:
         context = multiprocessing.get_context("spawn")  # a fork would copy threads' locks, such as gRPC's
         self.connection, theirs = context.Pipe()
         self.process: BaseProcess = context.Process(target=_work, args=(theirs,), daemon=True)
-        self.process.start()
+        # Ctrl-C reaches every process of a terminal, but is the parent's to act upon: its workers inherit the mask.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            self.process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         theirs.close()  # so that the connection ends with the process
         self.index = -1  # of the job that runs
 
@@ -135,8 +140,7 @@ def _end(crew: Sequence[_Worker]) -> None:
 
 
 def _work(connection: Connection) -> None:
-    """Run jobs until the other end is closed.  Ctrl-C is the parent's: it ends its workers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Run jobs until the other end is closed."""
     with suppress(EOFError, OSError):
         while True:
             job: Job[object] = connection.recv()

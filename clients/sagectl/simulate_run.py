@@ -8,6 +8,7 @@ import click
 
 from sagectl.simulation_options import (
     POSITIVE,
+    capacity_of,
     fleet_of,
     fleet_options,
     policies_of,
@@ -60,7 +61,6 @@ def run(**options: Any) -> None:
         raise click.UsageError("--rate and --load exclude one another")
     check_report(options["report"])
     # The simulator needs the scheduler's package, which the other commands do without.
-    from sage_simulator.fleet_capacity import load_capacity
     from sage_simulator.over_seeds import OverSeeds
     from sage_simulator.policy_run import PolicyRun
 
@@ -68,7 +68,8 @@ def run(**options: Any) -> None:
         fleet = fleet_of(options)
         workload = workload_of(options, requests=_REQUESTS)
         settings = settings_of(options, fleet)
-        capacity = load_capacity(fleet, workload.sample(), split=settings.scheduler.pd.enabled)
+        capacity = capacity_of(fleet, workload, settings)
+        seeds = seeds_of(options, workload, default=1)
         if rate is None and load is None and not workload.replayed:
             load = _LOAD
         rate = load * capacity if load is not None else rate
@@ -77,16 +78,15 @@ def run(**options: Any) -> None:
             [
                 PolicyRun(workload=workload, fleet=fleet, policy=policy, rate=rate, seed=seed, settings=settings)
                 for policy in policies
-                for seed in seeds_of(options)
+                for seed in seeds
             ],
             options["workers"],
         )
     except ValueError as e:  # of the fleet, the trace or the simulation, said in a sentence
         raise click.UsageError(str(e)) from None
-    seeds = options["seeds"]
-    figures = [OverSeeds.of(runs[first : first + seeds]) for first in range(0, len(runs), seeds)]
-    at = f" at {rate:.2f}/s, {rate / capacity:.2f} of capacity" if rate is not None and capacity else ""
-    many = f", {seeds} seeds" if seeds > 1 else ""
+    figures = [OverSeeds.of(runs[first : first + len(seeds)]) for first in range(0, len(runs), len(seeds))]
+    at = f" at {rate:.2f}/s, {rate / capacity:.2f} of capacity" if rate is not None else ""
+    many = f", {len(seeds)} seeds" if len(seeds) > 1 else ""
     title = f"{runs[0].requests} requests on {len(fleet)} instances{at}{many}"
     if options["report"] is not None:
         report_runs(options["report"], title, figures, runs)

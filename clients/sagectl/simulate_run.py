@@ -9,6 +9,7 @@ import click
 from sagectl.simulation_options import (
     POSITIVE,
     capacity_of,
+    errors_in_one_line,
     fleet_of,
     fleet_options,
     policies_of,
@@ -60,10 +61,8 @@ def run(**options: Any) -> None:
     if options["rate"] is not None and options["load"] is not None:
         raise click.UsageError("--rate and --load exclude one another")
     check_report(options["report"])
-    try:
+    with errors_in_one_line():
         _run(options)
-    except ValueError as e:  # of the fleet, the trace or the simulation, said in a sentence
-        raise click.UsageError(str(e)) from None
 
 
 def _run(options: dict[str, Any]) -> None:

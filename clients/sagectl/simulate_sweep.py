@@ -9,6 +9,7 @@ import click
 from sagectl.simulation_options import (
     POSITIVE,
     capacity_of,
+    errors_in_one_line,
     fleet_of,
     fleet_options,
     named_kinds,
@@ -86,14 +87,12 @@ def sweep(**options: Any) -> None:
     With --kinds: find the cheapest fleet for a load.
     """
     check_report(options["report"])
-    try:
+    with errors_in_one_line():
         workload = workload_of(options, duration_s=_DURATION_S)
         if options["kinds"] is not None:
             _cheapest_fleet(options, workload)
         else:
             _highest_load(options, workload)
-    except ValueError as e:  # of the fleet, the trace or the simulation, said in a sentence
-        raise click.UsageError(str(e)) from None
 
 
 def _highest_load(options: dict[str, Any], workload: Workload) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -219,6 +220,19 @@ workload_options = _all(_WORKLOAD)
 fleet_options = _all(_FLEET)
 world_options = _all(_WORLD)
 run_options = _all(_RUNS)
+
+
+@contextmanager
+def errors_in_one_line() -> Iterator[None]:
+    """Turn errors of the fleet, the trace and the simulation, which are a sentence each, into those of a command."""
+    from sage_simulator.parallel_runs import RunError
+
+    try:
+        yield
+    except RunError as error:
+        raise click.ClickException(str(error)) from None
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
 
 
 def policies_of(options: dict[str, Any]) -> tuple[str, ...]:

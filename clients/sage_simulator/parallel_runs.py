@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import signal
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -147,8 +148,17 @@ def _work(connection: Connection) -> None:
             try:
                 answer: tuple[bool, object] = (True, job())
             except Exception as error:
-                answer = (False, error)
+                answer = (False, _sendable(error))
             _answer(connection, answer)
+
+
+def _sendable(error: Exception) -> Exception:
+    """Return an error that arrives at the other end: some can be pickled and not read again."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RunError(f"{type(error).__name__}: {error}")
+    return error
 
 
 def _answer(connection: Connection, answer: tuple[bool, object]) -> None:
@@ -156,5 +166,5 @@ def _answer(connection: Connection, answer: tuple[bool, object]) -> None:
         connection.send(answer)
     except OSError:
         raise
-    except Exception as error:  # what cannot be pickled is said in words
+    except Exception as error:
         connection.send((False, RunError(f"{answer[1]!r:.500} cannot be sent back: {error}")))

@@ -147,6 +147,8 @@ class Simulation:
             for decision in self.scheduler.schedule(self._events.now):
                 self._decisions += 1
                 self._runner.begin(self._waiting.pop(decision.key), decision)
+            for _, error in self.scheduler.take_policy_failures():
+                raise error  # a comparison of policies is worth nothing with another policy in force
             if not self.scheduler.more:
                 return
 

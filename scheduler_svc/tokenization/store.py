@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+from array import array
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import TypeVar
 
 from tokenizers import Tokenizer
 
+from scheduler_svc.control.requests.submission import TOKEN_ID
 from scheduler_svc.control.requests.tokenizers import Conversation, PromptError
 from scheduler_svc.tokenization.chat_template import ChatTemplate
 
@@ -64,7 +66,7 @@ class TokenizerStore:
         """Return the token ids of a text.  Raises KeyError if the tokenizer is not here."""
         model = self._models[tokenizer_hash]
         if len(text) <= INLINE_CHARACTERS:
-            return list(model.tokenizer.encode(text, add_special_tokens=special_tokens).ids)
+            return array(TOKEN_ID, model.tokenizer.encode(text, add_special_tokens=special_tokens).ids)
         return await self._in_thread(lambda: _encode(model, text, special_tokens))
 
     async def encode_chat(self, tokenizer_hash: str, conversation: Conversation) -> Sequence[int]:
@@ -107,4 +109,4 @@ def _encode(model: _Model, text: str, special_tokens: bool) -> Sequence[int]:
     ``encode_batch_fast`` releases the interpreter's lock; ``encode`` would hold it, and the event loop with it.
     """
     [encoding] = model.tokenizer.encode_batch_fast([text], add_special_tokens=special_tokens)
-    return list(encoding.ids)
+    return array(TOKEN_ID, encoding.ids)

@@ -12,6 +12,12 @@ from sage_common.clock import Clock
 from scheduler_svc.control.requests.live_request import LiveRequest
 from scheduler_svc.control.requests.model_directory import ModelDirectory
 from scheduler_svc.control.requests.observer import NULL_OBSERVER, Observer, RequestObserver
+from scheduler_svc.control.requests.prompt_memory import (
+    PromptMemory,
+    PromptMemoryLimits,
+    size_of_request,
+    size_of_submission,
+)
 from scheduler_svc.control.requests.request_table import RequestTable
 from scheduler_svc.control.requests.submission import ChatPrompt, Submission, TextPrompt, TokenPrompt
 from scheduler_svc.control.requests.subscription import Subscription
@@ -49,6 +55,7 @@ class IntakeSettings:
     arriving_limit: int = 4_096  # requests being validated and tokenized at the same time
     default_deadline_s: float = 3_600.0  # for requests without one, so that none waits for ever
     sampling_defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # by model
+    prompt_memory: PromptMemoryLimits = field(default_factory=PromptMemoryLimits)
 
 
 class _Arrival:
@@ -86,12 +93,15 @@ class Intake:
         self._settings = settings
         self._observer = observer
         self._arriving: dict[RequestKey, _Arrival] = {}
+        self._memory = PromptMemory(settings.prompt_memory)
+        requests.on_end(lambda live, reason: self._memory.give_back(live.key))
         self._closed = False
 
     async def submit(self, submission: Submission) -> Subscription:
         """Accept a request, or attach to the one that has its id and content.
 
-        Raises InvalidRequest, UnknownModel, RequestConflict, QueueFull, NoInstance, DeadlineExceeded, ShuttingDown.
+        Raises InvalidRequest, UnknownModel, RequestConflict, QueueFull, LimitReached, NoInstance, DeadlineExceeded,
+        ShuttingDown.
         """
         arrived_at = self._clock.now()
         observed = self._observer.arrived(submission, arrived_at)
@@ -114,10 +124,15 @@ class Intake:
             raise ShuttingDown
         if len(self._arriving) >= self._settings.arriving_limit:
             raise QueueFull(submission.model, self._settings.arriving_limit, 1.0)
+        self._memory.take(key, size_of_submission(submission))
         here = self._arriving[key] = _Arrival(submission.digest)
         try:
             request, warnings = await self._request(submission, arrived_at)
+            self._memory.take(key, size_of_request(request))
             live = self._accept(request, submission, warnings, observed)
+        except BaseException:
+            self._memory.give_back(key)
+            raise
         finally:
             del self._arriving[key]
             here.done.set()

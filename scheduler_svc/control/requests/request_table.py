@@ -107,7 +107,7 @@ class RequestTable:
 
     def _record(self, live: LiveRequest) -> None:
         self._live.pop(live.key, None)
-        live.forget_prompt()
+        live.forget_input()
         self._ended[live.key] = live
         tokens, candidates = self._limits.weight(live)
         self._tokens += tokens

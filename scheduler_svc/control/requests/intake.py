@@ -21,7 +21,7 @@ from scheduler_svc.control.requests.prompt_memory import (
 from scheduler_svc.control.requests.request_table import RequestTable
 from scheduler_svc.control.requests.submission import ChatPrompt, Submission, TextPrompt, TokenPrompt
 from scheduler_svc.control.requests.subscription import Subscription
-from scheduler_svc.control.requests.tokenizers import PromptError, Tokenizers
+from scheduler_svc.control.requests.tokenizers import PromptError, Tokenizers, TokenizingLimits
 from scheduler_svc.control.timing.loop_lag import LoopLag
 from scheduler_svc.control.timing.time_limit import TimeLimit
 from scheduler_svc.control.timing.wakeup import Wakeup
@@ -221,14 +221,16 @@ class Intake:
         Raises DeadlineExceeded at ``until``: a chat template is a program of the model's author and may never end.
         """
         prompt, known = submission.prompt, facts.tokenizer_hash
+        limits = TokenizingLimits(tenant=submission.key.tenant, most_tokens=facts.max_model_len)
         if isinstance(prompt, TokenPrompt):
             return prompt.token_ids
         try:
             async with TimeLimit(self._clock, until, "while its prompt was tokenized"):
                 if isinstance(prompt, TextPrompt):
-                    return await self._tokenizers.encode(known, prompt.text, special_tokens=prompt.special_tokens)
+                    special = prompt.special_tokens
+                    return await self._tokenizers.encode(known, prompt.text, limits, special_tokens=special)
                 if isinstance(prompt, ChatPrompt):
-                    return await self._tokenizers.encode_chat(known, prompt.conversation)
+                    return await self._tokenizers.encode_chat(known, prompt.conversation, limits)
         except PromptError as error:
             field_name = "spec.chat" if isinstance(prompt, ChatPrompt) else "spec.text"
             violations.append(FieldViolation(field=field_name, description=str(error)))

@@ -73,6 +73,7 @@ def registration(wire: executor_pb2.Register) -> Registration:
             software_version=wire.software_version,
             address=wire.address,
         ),
+        resume_secret=wire.resume_secret,
         held=tuple(
             HeldAttempt(epoch=h.attempt.epoch, number=h.attempt.number, tokens=h.tokens, ended=h.ended)
             for h in wire.held

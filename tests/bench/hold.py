@@ -12,6 +12,7 @@ import multiprocessing
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from statistics import median
+from typing import Any
 
 import grpc
 
@@ -117,7 +118,7 @@ def _send(address: str, case: str, connection: Connection) -> None:
         grpc.channel_ready_future(channel).result(timeout=10)
         connection.send("ready")
         connection.recv()
-        call = channel.unary_stream(
+        call: Any = channel.unary_stream(
             "/sage.controlplane.v1.InferenceService/Generate", request_serializer=lambda raw: raw
         )
         try:

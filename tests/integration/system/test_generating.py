@@ -250,6 +250,7 @@ async def test_an_executor_keeps_the_log_probabilities_of_few_tokens(fleet: Loca
     stream = fleet.client.generate("Once", max_tokens=1_000, logprobs=5, temperature=0)
     while stream.next_token < 900:
         await anext(stream)
+    assert one._service is not None
     [output] = one._service.attempts._held.values()
     await eventually(lambda: len(output._logprobs or ()) < len(output.token_ids) / 2)
     await stream.aclose()

@@ -41,7 +41,8 @@ class _Model:
 class TokenizerStore:
     """Implements control's Tokenizers.
 
-    It holds at most ``limit`` tokenizers; the oldest is dropped first.  Long texts and all templates run in ``threads``
+    It holds at most ``limit`` tokenizers; the one that was used longest ago is dropped first, and asked for again when
+    a request needs it (``ModelDirectory.resolve``).  Long texts and all templates run in ``threads``
     threads, of which no tenant gets all for long.
     """
 
@@ -75,7 +76,7 @@ class TokenizerStore:
 
         Raises PromptError if it cannot fit, KeyError if the tokenizer is not here.
         """
-        model = self._models[tokenizer_hash]
+        model = self._used(tokenizer_hash)
         model.check_length(text, limits.most_tokens)
         if len(text) <= INLINE_CHARACTERS:
             return array(TOKEN_ID, model.tokenizer.encode(text, add_special_tokens=special_tokens).ids)
@@ -89,7 +90,7 @@ class TokenizerStore:
         Raises PromptError if there is no template, it refuses the conversation or its text cannot fit, KeyError if the
         tokenizer is not here.
         """
-        model = self._models[tokenizer_hash]
+        model = self._used(tokenizer_hash)
         template = model.template
         if template is None:
             raise PromptError("the model has no chat template; send text or token ids")
@@ -101,6 +102,11 @@ class TokenizerStore:
 
         # The template is the model author's program: it never runs on the event loop.
         return await self._threads.run(limits.tenant, rendered)
+
+    def _used(self, tokenizer_hash: str) -> _Model:
+        """Return the tokenizer, which now is the one used last.  Raises KeyError."""
+        model = self._models[tokenizer_hash] = self._models.pop(tokenizer_hash)
+        return model
 
 
 def _parse(tokenizer_hash: str, document: bytes) -> _Model:

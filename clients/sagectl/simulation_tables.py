@@ -73,7 +73,8 @@ class Table:
 
     def show(self) -> None:
         """Print it to stdout."""
-        show_table(self.title, self.columns, self.rows, right=self.columns[self.left :])
+        columns = self.columns
+        show_table(self.title, columns, self.rows, right=columns[self.left :], whole=columns[: self.left])
 
 
 def runs_table(title: str, figures: Sequence[OverSeeds]) -> Table:
@@ -114,3 +115,16 @@ def instances_table(each: Summary) -> Table:
         for one in each.instances
     ]
     return Table(title="Instances", columns=_INSTANCE_COLUMNS, rows=rows, left=2)
+
+
+def remarks(each: Summary) -> list[str]:
+    """Say what the tables do not: splits, failovers, stalls."""
+    said = []
+    if each.splits or each.split_fallbacks:
+        causes = ", ".join(f"{cause} {count}" for cause, count in sorted(each.split_fallbacks.items()))
+        said.append(f"{each.splits} placements on two instances" + (f"; not split: {causes}" if causes else ""))
+    if each.failovers:
+        said.append(f"{each.failovers} requests went on elsewhere, as their instance was lost")
+    if each.stalls:
+        said.append(f"{each.stalls} times an instance was taken for stalled")
+    return [f"{each.policy}, seed {each.seed}: {text}" for text in said]

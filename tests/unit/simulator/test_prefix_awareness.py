@@ -11,7 +11,8 @@ from statistics import mean
 import pytest
 
 from sage_simulator.fleet_spec import InstanceModel
-from sage_simulator.simulation import Simulation, SimulationResult, SimulationSettings
+from sage_simulator.simulation import Simulation, SimulationResult
+from sage_simulator.simulation_settings import SimulationSettings
 from sage_simulator.traced_request import TracedRequest
 from sage_simulator.traces.synthetic.arrivals import poisson_arrivals
 from sage_simulator.traces.synthetic.lengths import LognormalLengths

@@ -70,6 +70,9 @@ class CachedPrefixes:
         self._reporting.add(instance_id)
         if report.cleared:
             self._index.clear(instance_id)
+            for arriving in self._arriving.values():
+                if arriving.held and arriving.instance_id == instance_id:
+                    self._hold(arriving)
         self._index.drop(instance_id, report.removed)
         self._index.hold(instance_id, report.stored, report.block_tokens)
 

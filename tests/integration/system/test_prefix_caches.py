@@ -17,9 +17,16 @@ async def ask(client: AsyncClient, prompt: list[int], *, preferred_instance: str
     return await client.generate(token_ids=prompt, max_tokens=2, preferred_instance=preferred_instance).result()
 
 
-async def test_conversations_go_where_their_history_is(fleet: LocalFleet) -> None:
-    for name in ("one", "two", "three"):
+async def start(fleet: LocalFleet, *names: str) -> None:
+    """Start executors and wait for their first reports: what a session reports first replaces what was believed."""
+    for name in names:
         await fleet.add(name)
+    sessions = fleet.scheduler.control.sessions._sessions
+    await eventually(lambda: all(sessions[name].cache_reports for name in names), what="the first reports")
+
+
+async def test_conversations_go_where_their_history_is(fleet: LocalFleet) -> None:
+    await start(fleet, "one", "two", "three")
     beginnings = [[200 + number, *PROMPT] for number in range(6)]
     homes = [(await ask(fleet.client, prompt)).instance_id for prompt in beginnings]
     assert len(set(homes)) > 1
@@ -33,8 +40,7 @@ async def test_conversations_go_where_their_history_is(fleet: LocalFleet) -> Non
 
 
 async def test_a_new_session_tells_what_the_engine_holds(fleet: LocalFleet) -> None:
-    for name in ("one", "two"):
-        await fleet.add(name)
+    await start(fleet, "one", "two")
     await ask(fleet.client, PROMPT, preferred_instance="two")
     control = fleet.scheduler.control
     for name in ("one", "two"):
@@ -51,8 +57,7 @@ async def test_a_new_session_tells_what_the_engine_holds(fleet: LocalFleet) -> N
 
 
 async def test_explain_tells_what_was_believed_of_each_candidate(fleet: LocalFleet) -> None:
-    for name in ("one", "two"):
-        await fleet.add(name)
+    await start(fleet, "one", "two")
     home = (await ask(fleet.client, PROMPT)).instance_id
 
     answer = await ask(fleet.client, PROMPT)

@@ -193,6 +193,15 @@ def test_what_an_engine_reports_corrects_what_was_placed() -> None:
     assert (third.instance_id, third.cached_tokens) == (other, 32 * BLOCK)
 
 
+def test_what_is_being_prefilled_counts_although_the_engine_says_that_its_cache_is_empty() -> None:
+    scheduler = make_scheduler(instances=1)
+    place(scheduler, about(1, "first"))
+
+    scheduler.report_cache("i0", CacheReport(block_tokens=BLOCK, cleared=True))
+
+    assert place(scheduler, about(1, "second"), 0.2).cached_tokens == 32 * BLOCK
+
+
 def test_switched_off_nothing_is_credited() -> None:
     scheduler = make_scheduler(instances=2, prefix=PrefixSettings(aware=False))
     first = serve(scheduler, about(1, "first", session="s"), 0.0)

@@ -399,7 +399,7 @@ class Scheduler:
         if pool is None or not pool.accounts:
             return UNKNOWN_WAIT_S
         waiting = len(pool.queue) if pool.queue is not None else 0
-        if not waiting and any(a.free_slots > 0 for a in pool.accounts):
+        if not waiting and any(a.prompt_limit > 0 for a in pool.accounts):
             return 0.0
         return (waiting + 1) * pool.service_s(now) / pool.slots
 

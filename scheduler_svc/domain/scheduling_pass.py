@@ -44,9 +44,22 @@ class SchedulingPass:
             if not offer.with_capacity:
                 decisions += self._backfill(head, offer, plan, queue, context, budget - len(decisions))
                 break
-            decisions.append(self._placer.place_whole(head, offer, context, plan=plan))
+            choice = self._placer.choose(offer, context)
+            if choice.least_times is not None and self._steps_back(head, choice.least_times, queue, context.now):
+                continue
+            decisions.append(self._placer.place_whole(head, offer, choice, context, plan=plan))
             queue.remove(head.request.key)
         return decisions
+
+    def _steps_back(
+        self, head: WaitingRequest, least_times: tuple[float, float], queue: ModelQueue, now: float
+    ) -> bool:
+        """Whether a head that no instance is predicted to serve in time lets those go first that can be.
+
+        Each request steps back at most ``ModelQueue.MAX_REVISIONS`` times.
+        """
+        first_token_s, finish_s = least_times
+        return len(queue) > 1 and queue.reconsider(head, now, first_token_s=first_token_s, finish_s=finish_s)
 
     def _backfill(
         self,
@@ -97,7 +110,8 @@ class SchedulingPass:
             offer.respect(gap.claim, context.now)
         if not offer.with_capacity:
             return None
-        decision = self._placer.place_whole(waiting, offer, context, remarks=gap.remarks, plan=plan)
+        choice = self._placer.choose(offer, context)
+        decision = self._placer.place_whole(waiting, offer, choice, context, remarks=gap.remarks, plan=plan)
         if gap.claim is not None and decision.instance_id == gap.claim.account.instance_id:
             gap.claim.take(demand)
         return decision

@@ -13,6 +13,8 @@ class WaitingRequest:
         "emitted_tokens",
         "enqueued_at",
         "excluded",
+        "finish_s",
+        "first_token_s",
         "key",
         "late",
         "number",
@@ -45,6 +47,9 @@ class WaitingRequest:
         self.whole = whole  # not split again, because its handoff failed
         self.output_tokens = output_tokens  # predicted when it was enqueued
         self.pace = pace  # typical of the model's instances
+        # Predicted seconds on the instance that is best for it, with margin; None until a placement was tried.
+        self.first_token_s: float | None = None
+        self.finish_s: float | None = None
         self.prompt_tokens = request.prompt_tokens + emitted_tokens  # to prefill
         self.key = 0.0  # what it is ordered by
         self.number = 0  # breaks ties; negative once it has left

@@ -35,7 +35,10 @@ class RunningAttempts:
             return
         self._ledger.first_token(reservation, now)
         instance = self._registry.find(reservation.instance_id)
-        if instance is not None and instance.predictor is not None:
+        if instance is None:
+            return
+        self._registry.pool_of(instance).changed = True  # the next prompt may go there
+        if instance.predictor is not None:
             instance.predictor.first_token_came(reservation.first_token_in_s, now - reservation.made_at)
 
     def progress(self, attempt_number: int, tokens: int) -> None:

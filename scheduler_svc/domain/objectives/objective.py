@@ -20,6 +20,8 @@ class Choice:
     rule: str = "other"  # a short name for ``why``, used as a metric label
     scores: Mapping[str, Scores] = field(default_factory=dict)  # by scorer, parallel to the accounts; lower is better
     remarks: tuple[str, ...] = ()  # what else the caller should know, in words
+    least_times: tuple[float, float] | None = None  # where no account is predicted to be in time: least seconds, with
+    # margin, until the first token and until the end; the ordering may have the request step back
     rejected: Mapping[int, tuple[str, str]] = field(default_factory=dict)  # index -> filter, reason
 
 

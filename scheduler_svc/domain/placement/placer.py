@@ -69,24 +69,28 @@ class Placer:
             return False
         return any(a.prompt_limit > 0 for a in pool.decoders) and any(a.prompt_limit > 0 for a in pool.prefillers)
 
+    def choose(self, offer: Offer, context: PassContext) -> Choice:
+        """Have the objective choose an instance of the offer; at least one has capacity for the request."""
+        return context.policy.objective.choose(offer.demand, offer.with_capacity, context.now)
+
     def place_whole(
         self,
         waiting: WaitingRequest,
         offer: Offer,
+        choice: Choice,
         context: PassContext,
         *,
         remarks: tuple[str, ...] = (),
         plan: SplitPlan | None = None,
     ) -> Decision:
-        """Place a request on one instance of the offer; at least one has capacity for it.
+        """Place a request on the instance of the offer that was chosen, or that the caller prefers.
 
         ``plan``: why the request is not split; None while splitting is off.  ``remarks``: further reasons, in words.
         """
         if plan is not None and plan.fallback_cause is not None:
             self._splits.count_fallback(plan.fallback_cause)
             remarks = (*remarks, f"should be split and runs whole: {plan.fallback}")
-        demand, policy, now = offer.demand, context.policy, context.now
-        choice = policy.objective.choose(demand, offer.with_capacity, now)
+        demand, now = offer.demand, context.now
         preferred = _prefer(choice, offer) if demand.request.preferred_instance else ()
         account = offer.with_capacity[choice.index]
         prediction = predict_run(account, demand, now)

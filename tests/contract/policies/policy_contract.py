@@ -266,7 +266,8 @@ class PolicyContract:
             queue = fleet.scheduler.queues().get("tiny")
             if queue is not None and queue.waiting:
                 critical_waits = queue.by_priority[Priority.CRITICAL] > 0
-                for account in (instance.account for instance in fleet.scheduler.instances()):
+                accounts = [instance.account for instance in fleet.scheduler.instances()]
+                for account in (a for a in accounts if not a.prefill_full):
                     spare = kept if account.max_running > 1 and not critical_waits else 0
                     assert account.free_slots <= spare
 

@@ -79,6 +79,7 @@ class Account:
         "start_floor",
         "token_margin",
         "turn",
+        "uncached_share",
         "unseen",
         "unseen_tokens",
     )
@@ -92,7 +93,9 @@ class Account:
         self.max_running = 0  # sequences
         self.lookahead = 0  # sequences beyond max_running that may queue at the engine
         self.chunk = 0  # tokens of one iteration
-        self.chunk_s = 0.0  # seconds to prefill ``chunk`` tokens
+        self.uncached_share = 1.0  # of prompt tokens
+        self.chunk_s = 0.0  # seconds of a step with ``chunk`` prompt tokens
+        self.prefill_token_s = 0.0  # seconds until the first token, per prompt token
         self.prefill_limit_s = 0.0  # once so much prefill is ahead, the next prompt waits in the scheduler
         self.capacity = 0  # KV tokens
         self.block = 1  # tokens
@@ -155,10 +158,7 @@ class Account:
         self.pace = pace
         self.first_token_margin = margins.first_token
         self.token_margin = margins.token
-        computed_token_s = pace.prefill_token_s + pace.base_s / max(1, self.chunk)
-        self.prefill_token_s = computed_token_s * uncached_share
-        self.chunk_s = computed_token_s * self.chunk
-        self.prefill_limit_s = self.chunk_s + max(self.chunk_s * (_CHUNKS_AHEAD - 1), _ROUND_TRIP_S)
+        self.uncached_share = uncached_share
         self.kv_token_s = pace.kv_token_s
         self._recount()
 
@@ -175,8 +175,9 @@ class Account:
         self.unseen_tokens += reservation.tokens
         if reservation.prefills:
             reservation.prefill_s = self.prefill_token_s * reservation.prompt_tokens
-        self._age_prefill_rate(now)
-        self.prefill_rate += reservation.prefill_s / PREFILL_MEMORY_S
+            computed_s = self.pace.prefill_token_s * self.uncached_share * reservation.prompt_tokens
+            self._age_prefill_rate(now)
+            self.prefill_rate += computed_s / PREFILL_MEMORY_S
         self.pending[number] = reservation
         self.pending_s += reservation.prefill_s
         self.busy_until = max(self.busy_until, now) + reservation.prefill_s
@@ -305,6 +306,11 @@ class Account:
         pace = self.pace
         # seconds of an iteration once one more sequence is there
         self.decode_token_s = pace.base_s + pace.running_s * running + pace.kv_token_s * used
+        # A step that computes a chunk of prompts also computes a token of each sequence.
+        chunk = max(1, self.chunk)
+        self.chunk_s = pace.prefill_token_s * chunk + self.decode_token_s
+        self.prefill_token_s = self.chunk_s / chunk * self.uncached_share
+        self.prefill_limit_s = self.chunk_s + max(self.chunk_s * (_CHUNKS_AHEAD - 1), _ROUND_TRIP_S)
         # Prompts that come later share the iterations: of each second, output tokens get what prefill leaves.
         left = 1 - min(self.prefill_rate, _MOST_PREFILL)
         self.output_token_s = self.decode_token_s / left

@@ -110,7 +110,7 @@ def no_capacity_reason(
     """
     if needed_tokens > free_tokens:
         return "kv_tokens", f"{max(0, free_tokens)} KV tokens free, {needed_tokens} needed"
-    if prefill_ahead_s > 0:
+    if prefill_ahead_s > 0 and free_slots > 0:
         return "prefill", f"prompts of {prefill_ahead_s:.2f} s are ahead at its engine"
     if free_slots > 0 and must_leave_reserve:
         return "reserved_slot", "its last free slot is reserved for CRITICAL"

@@ -167,7 +167,7 @@ class Placer:
             instance_id=reservation.instance_id,
             phase=phase,
             phase_reason=phase_reason,
-            engine_priority=int(request.priority) if policy.engine_classes else 0,
+            engine_priority=int(request.priority if policy.engine_classes else Priority.NORMAL),
             prediction=prediction,
             reserved_tokens=reservation.tokens,
             decided_at=now,

@@ -242,11 +242,11 @@ def test_a_fast_instance_gets_more_than_a_slow_one(policy: str) -> None:
     """Until the fast one is as full of work as to take equally long."""
     scheduler = make_scheduler(policy)
     for name in ("fast", "slow"):
-        add_instance(scheduler, name, facts=make_facts(max_running=128))
+        add_instance(scheduler, name, facts=make_facts(max_running=128, max_batched_tokens=8_192))
     teach(scheduler, "fast", token_s=0.01, prefill_token_s=5e-5)
     teach(scheduler, "slow", token_s=0.05, prefill_token_s=25e-5)
 
-    placed = [place(scheduler, str(n), priority=N, prompt=400, output=10).instance_id for n in range(60)]
+    placed = [place(scheduler, str(n), priority=N, prompt=400, output=10).instance_id for n in range(40)]
 
     assert placed.count("fast") >= 4 * placed.count("slow") > 0
 
@@ -279,8 +279,13 @@ def test_priority_keeps_a_slot_for_critical() -> None:
     assert view.because == "instance i0 full: no slot free"
 
 
-def test_the_class_goes_to_the_engine_except_under_fifo() -> None:
-    assert place(make_scheduler("fifo", instances=1), priority=L).engine_priority == 0
+@pytest.mark.parametrize("policy", ["fifo", "slo_aware"])
+def test_a_policy_without_engine_classes_sends_all_as_normal(policy: str) -> None:
+    """So that after a switch none of them outranks a CRITICAL request inside an engine."""
+    assert {place(make_scheduler(policy, instances=1), priority=p).engine_priority for p in Priority} == {3}
+
+
+def test_the_class_goes_to_the_engine() -> None:
     assert place(make_scheduler("priority", instances=1), priority=L).engine_priority == 4
 
 

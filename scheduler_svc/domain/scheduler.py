@@ -14,7 +14,7 @@ from scheduler_svc.domain.fleet.engine_reports import EngineReports
 from scheduler_svc.domain.fleet.health import HealthVerdict
 from scheduler_svc.domain.fleet.pool import Pool
 from scheduler_svc.domain.fleet.registry import Registry
-from scheduler_svc.domain.fleet.running_attempts import RunningAttempts
+from scheduler_svc.domain.fleet.running_attempts import PROGRESS_TOKENS, RunningAttempts
 from scheduler_svc.domain.instance import Instance
 from scheduler_svc.domain.instance_spec import InstanceRole, InstanceSpec
 from scheduler_svc.domain.instance_state import DRAINS, InstanceState
@@ -40,7 +40,7 @@ from scheduler_svc.domain.settings import SchedulerSettings
 from scheduler_svc.domain.waiting_request import WaitingRequest
 from scheduler_svc.domain.waiting_view import WaitingView, why_not_at_once, why_waiting
 
-__all__ = ["Scheduler", "SchedulerSettings"]
+__all__ = ["PROGRESS_TOKENS", "Scheduler", "SchedulerSettings"]
 
 #: Expected wait, in seconds, for a model without a READY instance: nothing says when there will be one.
 UNKNOWN_WAIT_S = 30.0
@@ -268,7 +268,8 @@ class Scheduler:
     def progress(self, attempt_number: int, tokens: int) -> None:
         """Note that a request has ``tokens`` output tokens now, over all attempts.
 
-        A reservation that turns out too small grows.
+        A reservation that turns out too small grows, and covers the next ``PROGRESS_TOKENS`` as well: so it is enough
+        to call this when the request has more tokens than were reserved, and every so many tokens from then on.
         """
         self._attempts.progress(attempt_number, tokens)
 

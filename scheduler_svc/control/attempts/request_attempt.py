@@ -16,6 +16,7 @@ from scheduler_svc.control.requests.output_log import OutputGap
 from scheduler_svc.domain.attempt_end import AttemptEnd, EndCause
 from scheduler_svc.domain.decision import Decision, Phase
 from scheduler_svc.domain.errors import DeadlineExceeded, FieldViolation, GenerationFailed, InvalidRequest
+from scheduler_svc.domain.scheduler import PROGRESS_TOKENS
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +33,8 @@ class RequestAttempt:
         self.decision = decision
         self._attempt: Attempt | None = None
         self._has_token = False
+        # Output tokens that the reservation covers, those of earlier attempts included.
+        self._reserved_tokens = len(live.output) + decision.prediction.output_tokens
 
     def send(self, *, phase: Phase = Phase.HYBRID, fetch: KvHandoff | None = None) -> bool:
         """Send the attempt to its executor; False if the executor has no session."""
@@ -81,6 +84,8 @@ class RequestAttempt:
         if not self._has_token:
             self._has_token = True
             self._first_token(now, kv_recomputed)
+        if len(live.output) > self._reserved_tokens:
+            self._outgrow()
         live.last_token_at = now
         live.changed()
 
@@ -125,6 +130,12 @@ class RequestAttempt:
         self._fetched(now, kv_recomputed=kv_recomputed)
         live.note_first_token(now, self.decision.instance_id)
         self._runner.capacity_changed()
+
+    def _outgrow(self) -> None:
+        """Have the reservation follow an output that is longer than predicted, every ``PROGRESS_TOKENS`` tokens."""
+        tokens = len(self._live.output)
+        self._runner.scheduler.progress(self.decision.attempt_number, tokens)
+        self._reserved_tokens = tokens + PROGRESS_TOKENS
 
     def _fetched(self, now: float, *, kv_recomputed: bool) -> None:
         """Do nothing: only a decode leg fetches KV."""

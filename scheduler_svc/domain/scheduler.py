@@ -214,6 +214,8 @@ class Scheduler:
         )
         queue.add(waiting, now)
         self._queued[request.key] = queue
+        expected = self._outputs.mean(request.model, request.sampling.max_tokens, emitted_tokens)
+        pool.load.add(waiting.prompt_tokens, expected, now)
         if not resumed:
             self._signals.arrived(request)
 

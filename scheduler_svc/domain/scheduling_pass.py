@@ -45,6 +45,9 @@ class SchedulingPass:
                 decisions += self._backfill(head, offer, plan, queue, context, budget - len(decisions))
                 break
             choice = self._placer.choose(offer, context)
+            if choice.waits:
+                decisions += self._backfill(head, offer, plan, queue, context, budget - len(decisions))
+                break
             if choice.least_times is not None and self._steps_back(head, choice.least_times, queue, context.now):
                 continue
             decisions.append(self._placer.place_whole(head, offer, choice, context, plan=plan))
@@ -111,6 +114,8 @@ class SchedulingPass:
         if not offer.with_capacity:
             return None
         choice = self._placer.choose(offer, context)
+        if choice.waits:
+            return None
         decision = self._placer.place_whole(waiting, offer, choice, context, remarks=gap.remarks, plan=plan)
         if gap.claim is not None and decision.instance_id == gap.claim.account.instance_id:
             gap.claim.take(demand)

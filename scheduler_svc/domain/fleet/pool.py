@@ -6,6 +6,7 @@ from collections import Counter
 
 from scheduler_svc.domain.capacity.account import Account
 from scheduler_svc.domain.capacity.claim import Claim
+from scheduler_svc.domain.capacity.offered_load import OfferedLoad
 from scheduler_svc.domain.instance import Instance
 from scheduler_svc.domain.instance_spec import InstanceRole
 from scheduler_svc.domain.instance_state import InstanceState
@@ -39,6 +40,7 @@ class Pool:
         self._specialists = False
         self._prefillers: tuple[Account, ...] = ()
         self._decoders: tuple[Account, ...] = ()
+        self.load = OfferedLoad()
         self._service = ForgettingMean(_SERVICE_FORGETTING)
         self.claim: Claim | None = None  # of a head that fits nowhere
         self.claimant: WaitingRequest | None = None

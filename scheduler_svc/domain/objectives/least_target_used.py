@@ -62,4 +62,6 @@ class LeastTargetUsed:
             f"uses {shares[index]:.0%} of its targets, the least "
             f"(first token {firsts[index]:.2f} s, then {per_token[index] * 1e3:.1f} ms per token)"
         )
-        return Choice(index=index, why=why, rule="least_target_used", scores=scores, rejected=rejected, least_times=times)
+        return Choice(
+            index=index, why=why, rule="least_target_used", scores=scores, rejected=rejected, least_times=times
+        )

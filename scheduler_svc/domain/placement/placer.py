@@ -71,6 +71,8 @@ class Placer:
 
     def choose(self, offer: Offer, context: PassContext) -> Choice:
         """Have the objective choose an instance of the offer; at least one has capacity for the request."""
+        offer.demand.able = offer.able
+        offer.demand.load = context.pool.load
         return context.policy.objective.choose(offer.demand, offer.with_capacity, context.now)
 
     def place_whole(

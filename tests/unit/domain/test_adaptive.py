@@ -151,7 +151,7 @@ def test_an_idle_fleet_of_differing_prices_is_used_cheaply() -> None:
         add_instance(scheduler, f"i{n}", price_per_hour=1.0 + n)
     fleet = ModelledFleet(scheduler)
     for n in range(40):
-        fleet.arrive(make_request(n, arrived_at=n * 0.1))
+        fleet.arrive(make_request(n, arrived_at=n * 0.5))
 
     fleet.run()
 

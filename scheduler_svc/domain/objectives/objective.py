@@ -22,7 +22,7 @@ class Choice:
     waits: bool = False  # no account should take it now: it is worth waiting for one that runs others and is full
     remarks: tuple[str, ...] = ()  # what else the caller should know, in words
     least_times: tuple[float, float] | None = None  # where no account is predicted to be in time: least seconds, with
-    # margin, until the first token and until the end; the ordering may have the request step back
+    # some margin, until the first token and until the end; the ordering may have the request step back
     rejected: Mapping[int, tuple[str, str]] = field(default_factory=dict)  # index -> filter, reason
 
 

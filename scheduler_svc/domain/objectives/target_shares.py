@@ -58,19 +58,20 @@ class TargetShares:
     def least_times(
         self, demand: Demand, accounts: Sequence[Account], now: float, first_tokens: Scores, per_token: Scores
     ) -> tuple[float, float] | None:
-        """Return the least seconds, with margin, until the first token and until the end; None if they are in time.
+        """Return the least seconds, with half a margin, until the first token and the end; None if they are in time.
 
-        In time is what keeps the TTFT target and the deadline.  The time per token does not count: who goes next
+        A whole margin would give up requests that would mostly make it; without any, those that are let through when
+        all are just in time would mostly miss.  In time is what keeps the TTFT target and the deadline.  The time per token does not count: who goes next
         changes nothing about it.
         """
         request = demand.request
         ttft_s = None if demand.started else effective_targets(request, self._defaults).ttft_s
-        first = min(f * a.first_token_margin for a, f in zip(accounts, first_tokens, strict=True))
+        first = min(f * (1 + a.first_token_margin) / 2 for a, f in zip(accounts, first_tokens, strict=True))
         later_tokens = demand.output_tokens - 1
         end = first
         if request.target_at is not None:
             end = min(
-                f * a.first_token_margin + later_tokens * t
+                (f * (1 + a.first_token_margin) + later_tokens * t * (1 + a.token_margin)) / 2
                 for a, f, t in zip(accounts, first_tokens, per_token, strict=True)
             )
         in_time = ttft_s is None or now + first <= request.arrived_at + ttft_s

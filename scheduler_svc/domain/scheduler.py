@@ -27,7 +27,6 @@ from scheduler_svc.domain.placement.offer import Offer
 from scheduler_svc.domain.placement.placer import Placer
 from scheduler_svc.domain.placement.split_planner import SplitCounts, SplitPlanner
 from scheduler_svc.domain.policies.catalogue import PolicyCatalogue
-from scheduler_svc.domain.policies.fleet_signals import FleetSignals
 from scheduler_svc.domain.policies.in_force import PolicyInForce
 from scheduler_svc.domain.policies.policy import PolicySwitch
 from scheduler_svc.domain.prediction.output_length import Coverage, OutputLengths
@@ -62,9 +61,8 @@ class Scheduler:
         self._reports = EngineReports(self._registry, self._ledger, settings)
         self._outputs = OutputLengths(quantile=settings.output_quantile, min_samples=settings.output_min_samples)
         self._attempts = RunningAttempts(self._registry, self._ledger, self._outputs)
-        self._signals = FleetSignals()
         self._splits = SplitPlanner(settings.pd)
-        self._placer = Placer(self._ledger, self._outputs, self._signals, self._splits)
+        self._placer = Placer(self._ledger, self._outputs, self._splits, settings.default_targets)
         self._pass = SchedulingPass(self._placer, backfill_depth=settings.backfill_depth)
         self._queued: dict[RequestKey, ModelQueue] = {}
         self._passes = 0
@@ -197,7 +195,7 @@ class Scheduler:
         queue = pool.queue
         if queue is None:
             limit = self.settings.queue_limit_per_model
-            queue = pool.queue = ModelQueue(request.model, self._policy.acting.ordering, limit=limit)
+            queue = pool.queue = ModelQueue(request.model, self._policy.acting(request.model).ordering, limit=limit)
         if request.key in self._queued:
             raise ValueError(f"request {request.key} waits already")
         if not resumed and len(queue) >= queue.limit:
@@ -217,7 +215,9 @@ class Scheduler:
         expected = self._outputs.mean(request.model, request.sampling.max_tokens, emitted_tokens)
         pool.load.add(waiting.prompt_tokens, expected, now)
         if not resumed:
-            self._signals.arrived(request)
+            pool.signals.arrived(request)
+        if self._policy.begins(request.model):
+            self._reconsider(pool, now)
 
     def withdraw(self, key: RequestKey) -> bool:
         """Take a request out of its queue.  False if it does not wait."""
@@ -251,7 +251,7 @@ class Scheduler:
         queue = pool.queue
         assert queue is not None, "only pools with a queue are scheduled"
         pool.changed = queue.changed = False
-        decisions = self._pass.run(queue, PassContext(pool, self._policy.acting, now), budget=budget)
+        decisions = self._pass.run(queue, PassContext(pool, self._policy.acting(pool.model), now), budget=budget)
         for decision in decisions:
             del self._queued[decision.key]
         return decisions
@@ -413,11 +413,12 @@ class Scheduler:
         if queue is None or waiting is None:
             return None
         pool = self._registry.pool(queue.model)
-        demand = self._placer.demand(waiting, self._policy.acting)
-        plan = self._placer.plan_split(waiting, demand, PassContext(pool, self._policy.acting, now))
+        policy = self._policy.acting(pool.model)
+        demand = self._placer.demand(waiting, policy)
+        plan = self._placer.plan_split(waiting, demand, PassContext(pool, policy, now))
         return WaitingView(
             position=queue.position(waiting),
-            ordering_key=self._policy.acting.ordering.describe(waiting, now),
+            ordering_key=policy.ordering.describe(waiting, now),
             because=why_waiting(waiting, Offer.for_whole(demand, pool), plan, pool, queue, now),
         )
 
@@ -463,21 +464,25 @@ class Scheduler:
         previous = self._policy.name
         if not self._policy.choose(name, now, reason):
             return previous, 0
-        return previous, self._reorder(now)
+        return previous, sum(self._reorder(pool, now) for pool in self._registry.pools())
 
     def tick(self, now: float) -> list[PolicySwitch]:
-        """Let a governing policy reconsider which policy to follow.  Returns the switch it made, if any.
+        """Let a governing policy reconsider which policy each model follows.  Returns the switches it made.
 
         Cheap to call often: the policy evaluates at its own interval.
         """
         if not self._policy.due(now):
             return []
-        switch = self._policy.reconsider(self._signals.read(self._registry.pools()), now)
-        if switch is None:
-            return []
-        self._reorder(now)
-        return [switch]
+        pools = [pool for pool in self._registry.pools() if pool.queue is not None]
+        self._policy.forget({pool.model for pool in pools})
+        return [switch for pool in pools if (switch := self._reconsider(pool, now)) is not None]
 
-    def _reorder(self, now: float) -> int:
-        ordering = self._policy.acting.ordering
-        return sum(p.queue.reorder(ordering, now) for p in self._registry.pools() if p.queue is not None)
+    def _reconsider(self, pool: Pool, now: float) -> PolicySwitch | None:
+        switch = self._policy.reconsider(pool.model, pool.read_signals(now), now)
+        if switch is not None:
+            self._reorder(pool, now)
+        return switch
+
+    def _reorder(self, pool: Pool, now: float) -> int:
+        """Reorder a model's queue by the policy that it follows now.  Returns the number of requests."""
+        return pool.queue.reorder(self._policy.acting(pool.model).ordering, now) if pool.queue is not None else 0

@@ -46,7 +46,7 @@ class SchedulerSettings:
     # adaptive
     adaptive_interval_s: float = 0.5  # between evaluations
     adaptive_confirm_s: float = 1.0  # a governor's wish must last this long
-    adaptive_dwell_s: float = 20.0  # between two switches
+    adaptive_dwell_s: float = 60.0  # between two switches
 
     # prefill/decode separation
     pd: PdSettings = field(default_factory=PdSettings)

@@ -61,8 +61,8 @@ class TargetShares:
         """Return the least seconds, with half a margin, until the first token and the end; None if they are in time.
 
         A whole margin would give up requests that would mostly make it; without any, those that are let through when
-        all are just in time would mostly miss.  In time is what keeps the TTFT target and the deadline.  The time per token does not count: who goes next
-        changes nothing about it.
+        all are just in time would mostly miss.  In time is what keeps the TTFT target and the deadline.  The time per
+        token does not count: who goes next changes nothing about it.
         """
         request = demand.request
         ttft_s = None if demand.started else effective_targets(request, self._defaults).ttft_s

@@ -27,6 +27,7 @@ from scheduler_svc.domain.placement.offer import Offer
 from scheduler_svc.domain.placement.placer import Placer
 from scheduler_svc.domain.placement.split_planner import SplitCounts, SplitPlanner
 from scheduler_svc.domain.policies.catalogue import PolicyCatalogue
+from scheduler_svc.domain.policies.fleet_signals import FleetSignals
 from scheduler_svc.domain.policies.in_force import PolicyInForce
 from scheduler_svc.domain.policies.policy import PolicySwitch
 from scheduler_svc.domain.prediction.output_length import Coverage, OutputLengths
@@ -61,8 +62,9 @@ class Scheduler:
         self._reports = EngineReports(self._registry, self._ledger, settings)
         self._outputs = OutputLengths(quantile=settings.output_quantile, min_samples=settings.output_min_samples)
         self._attempts = RunningAttempts(self._registry, self._ledger, self._outputs)
+        self._signals = FleetSignals(settings.default_targets)
         self._splits = SplitPlanner(settings.pd)
-        self._placer = Placer(self._ledger, self._outputs, self._splits, settings.default_targets)
+        self._placer = Placer(self._ledger, self._outputs, self._signals, self._splits)
         self._pass = SchedulingPass(self._placer, backfill_depth=settings.backfill_depth)
         self._queued: dict[RequestKey, ModelQueue] = {}
         self._passes = 0
@@ -215,7 +217,7 @@ class Scheduler:
         expected = self._outputs.mean(request.model, request.sampling.max_tokens, emitted_tokens)
         pool.load.add(waiting.prompt_tokens, expected, now)
         if not resumed:
-            pool.signals.arrived(request)
+            self._signals.arrived(request)
         if self._policy.begins(request.model):
             self._reconsider(pool, now)
 
@@ -474,11 +476,15 @@ class Scheduler:
         if not self._policy.due(now):
             return []
         pools = [pool for pool in self._registry.pools() if pool.queue is not None]
-        self._policy.forget({pool.model for pool in pools})
+        models = {pool.model for pool in pools}
+        self._policy.forget(models)
+        self._signals.forget(models)
         return [switch for pool in pools if (switch := self._reconsider(pool, now)) is not None]
 
     def _reconsider(self, pool: Pool, now: float) -> PolicySwitch | None:
-        switch = self._policy.reconsider(pool.model, pool.read_signals(now), now)
+        waiting = len(pool.queue) if pool.queue is not None else 0
+        signals = self._signals.read(pool.model, pool.accounts, pool.load, waiting, now)
+        switch = self._policy.reconsider(pool.model, signals, now)
         if switch is not None:
             self._reorder(pool, now)
         return switch

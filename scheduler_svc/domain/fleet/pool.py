@@ -10,8 +10,6 @@ from scheduler_svc.domain.capacity.offered_load import OfferedLoad
 from scheduler_svc.domain.instance import Instance
 from scheduler_svc.domain.instance_spec import InstanceRole
 from scheduler_svc.domain.instance_state import InstanceState
-from scheduler_svc.domain.policies.fleet_signals import FleetSignals
-from scheduler_svc.domain.policies.governor import Signals
 from scheduler_svc.domain.prediction.forgetting_mean import ForgettingMean
 from scheduler_svc.domain.prediction.pace import CPU_PRIOR, Pace
 from scheduler_svc.domain.queue import ModelQueue
@@ -43,7 +41,6 @@ class Pool:
         self._prefillers: tuple[Account, ...] = ()
         self._decoders: tuple[Account, ...] = ()
         self.load = OfferedLoad()
-        self.signals = FleetSignals()
         self._service = ForgettingMean(_SERVICE_FORGETTING)
         self.claim: Claim | None = None  # of a head that fits nowhere
         self.claimant: WaitingRequest | None = None
@@ -163,11 +160,6 @@ class Pool:
             running_s=sum(a.pace.running_s for a in accounts) / n,
             kv_token_s=sum(a.pace.kv_token_s for a in accounts) / n,
         )
-
-    def read_signals(self, now: float) -> Signals:
-        """Work out the signals that a governing policy decides by."""
-        waiting = len(self.queue) if self.queue is not None else 0
-        return self.signals.read(self.accounts, self.load, waiting, now)
 
     def observe_service(self, seconds: float) -> None:
         """Take the seconds a request was on an instance, from decision to end."""

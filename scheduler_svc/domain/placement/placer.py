@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from scheduler_svc.domain.capacity.account import Account
 from scheduler_svc.domain.capacity.demand import Demand
 from scheduler_svc.domain.capacity.kv_blocks import whole_blocks
@@ -17,10 +15,10 @@ from scheduler_svc.domain.placement.context import PassContext
 from scheduler_svc.domain.placement.offer import Offer
 from scheduler_svc.domain.placement.run_prediction import predict_run, predict_split_run
 from scheduler_svc.domain.placement.split_planner import Split, SplitPlan, SplitPlanner
+from scheduler_svc.domain.policies.fleet_signals import FleetSignals
 from scheduler_svc.domain.policies.policy import Policy
 from scheduler_svc.domain.prediction.output_length import OutputLengths
 from scheduler_svc.domain.request import Priority
-from scheduler_svc.domain.targets import Targets
 from scheduler_svc.domain.waiting_request import WaitingRequest
 
 _WHOLE = "runs whole on one instance"
@@ -31,17 +29,14 @@ _RESERVE = "takes the slot that is reserved for CRITICAL"
 class Placer:
     """Filters the instances, has the policy's objective choose one, reserves capacity there and explains it all.
 
-    It has no state of its own: it reads and changes the ledger, the output lengths and the model's signals.
-    ``defaults`` are the classes' targets.
+    It has no state of its own: it reads and changes the ledger, the output lengths and the signals.
     """
 
-    def __init__(
-        self, ledger: Ledger, outputs: OutputLengths, splits: SplitPlanner, defaults: Mapping[Priority, Targets]
-    ) -> None:
+    def __init__(self, ledger: Ledger, outputs: OutputLengths, signals: FleetSignals, splits: SplitPlanner) -> None:
         self._ledger = ledger
         self._outputs = outputs
+        self._signals = signals
         self._splits = splits
-        self._defaults = defaults
 
     def demand(self, waiting: WaitingRequest, policy: Policy) -> Demand:
         """Work out what a request needs of an instance now, with a fresh prediction of its output length."""
@@ -187,7 +182,7 @@ class Placer:
             candidates_considered=len(candidates),
             prefill=prefill,
         )
-        pool.signals.placed(request, decision, self._defaults, started=waiting.emitted_tokens > 0)
+        self._signals.placed(request, decision, started=waiting.emitted_tokens > 0)
         return decision
 
     def _reserve(

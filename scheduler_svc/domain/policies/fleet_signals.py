@@ -1,8 +1,8 @@
-"""Watches the load of one model for the signals that a governing policy decides by."""
+"""Watches the load of each model for the signals that a governing policy decides by."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 
 from scheduler_svc.domain.capacity.account import Account
 from scheduler_svc.domain.capacity.offered_load import OfferedLoad
@@ -14,18 +14,54 @@ from scheduler_svc.domain.targets import Targets, effective_targets, states_targ
 
 _ARRIVALS = 0.98  # about the last fifty
 _PLACEMENTS = 0.995  # about the last two hundred
+_MOST_MODELS = 1_024  # remembered; the one that came first goes
 _FEW = 20.0  # requests: fewer count as so many, the others without target, without miss and of one class
 
 
 class FleetSignals:
-    """Keeps shares of recent arrivals and placements of one model.
+    """Keeps shares of recent arrivals and placements, by model.
 
     A few additions per request; only ``read`` looks at the instances.
     """
 
+    def __init__(self, defaults: Mapping[Priority, Targets]) -> None:
+        """``defaults``: targets of the classes."""
+        self._defaults = defaults
+        self._models: dict[str, _ModelSignals] = {}
+
+    def arrived(self, request: Request) -> None:
+        """Count an arrival."""
+        self._of(request.model).arrived(request)
+
+    def placed(self, request: Request, decision: Decision, *, started: bool) -> None:
+        """Count a placement.  ``started``: an earlier attempt delivered its first token."""
+        targets = effective_targets(request, self._defaults)
+        self._of(request.model).missed.add(_misses(request, decision, targets, started=started))
+
+    def read(self, model: str, accounts: Sequence[Account], load: OfferedLoad, waiting: int, now: float) -> Signals:
+        """Work out a model's signals.  ``waiting``: requests in its queue."""
+        return self._of(model).read(accounts, load, waiting, now)
+
+    def forget(self, models: Container[str]) -> None:
+        """Forget all models but these."""
+        for model in [each for each in self._models if each not in models]:
+            del self._models[model]
+
+    def _of(self, model: str) -> _ModelSignals:
+        found = self._models.get(model)
+        if found is None:
+            if len(self._models) >= _MOST_MODELS:
+                del self._models[next(iter(self._models))]
+            found = self._models[model] = _ModelSignals()
+        return found
+
+
+class _ModelSignals:
+    """The shares of one model."""
+
     def __init__(self) -> None:
         self._targeted = ForgettingMean(_ARRIVALS)
-        self._missed = ForgettingMean(_PLACEMENTS)
+        self.missed = ForgettingMean(_PLACEMENTS)
         self._classes = {p: ForgettingMean(_ARRIVALS) for p in Priority}
 
     def arrived(self, request: Request) -> None:
@@ -34,14 +70,8 @@ class FleetSignals:
         for priority, share in self._classes.items():
             share.add(priority is request.priority)
 
-    def placed(
-        self, request: Request, decision: Decision, defaults: Mapping[Priority, Targets], *, started: bool
-    ) -> None:
-        """Count a placement.  ``started``: an earlier attempt delivered its first token."""
-        self._missed.add(_misses(request, decision, effective_targets(request, defaults), started=started))
-
     def read(self, accounts: Sequence[Account], load: OfferedLoad, waiting: int, now: float) -> Signals:
-        """Work out the signals.  ``waiting``: requests in the queue."""
+        """Work out the signals."""
         slots = sum(a.max_running for a in accounts)
         taken = sum(min(a.live, a.max_running) for a in accounts)
         prices = [a.price_per_s for a in accounts]
@@ -53,7 +83,7 @@ class FleetSignals:
             load=1 / served if served else 0.0,
             pressure=waiting / slots if slots else 0.0,
             utilisation=taken / slots if slots else 0.0,
-            miss_share=self._missed.total / max(self._missed.weight, _FEW),
+            miss_share=self.missed.total / max(self.missed.weight, _FEW),
             targeted_share=self._targeted.total / max(arrivals, _FEW),
             class_spread=(arrivals - commonest) / max(arrivals, _FEW),
             price_spread=max(prices) / cheapest - 1 if cheapest > 0 else 0.0,

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from scheduler_svc.domain.capacity.ledger import Ledger
 from scheduler_svc.domain.decision import Decision
-from scheduler_svc.domain.engine_facts import EngineFacts
-from scheduler_svc.domain.errors import NoInstance
+from scheduler_svc.domain.engine_facts import EngineFacts, ModelIdentity
+from scheduler_svc.domain.errors import NoInstance, PolicyFailed
 from scheduler_svc.domain.fleet.engine_reports import EngineReports
 from scheduler_svc.domain.fleet.health import HealthVerdict
 from scheduler_svc.domain.fleet.pool import Pool
@@ -19,6 +19,7 @@ from scheduler_svc.domain.instance import Instance
 from scheduler_svc.domain.instance_spec import InstanceRole, InstanceSpec
 from scheduler_svc.domain.instance_state import DRAINS, InstanceState
 from scheduler_svc.domain.load_report import LoadReport
+from scheduler_svc.domain.orphan import Orphan, orphans_of
 from scheduler_svc.domain.pd.fallbacks import Fallback
 from scheduler_svc.domain.pd.pairs import Pair
 from scheduler_svc.domain.pd.settings import PdSettings
@@ -68,6 +69,7 @@ class Scheduler:
         self._pass = SchedulingPass(self._placer, backfill_depth=settings.backfill_depth)
         self._queued: dict[RequestKey, ModelQueue] = {}
         self._passes = 0
+        self._failures: list[tuple[RequestKey, PolicyFailed]] = []  # not taken yet; at most one for each pass
 
     # ------------------------------------------------------------------ instances
 
@@ -186,12 +188,17 @@ class Scheduler:
         excluded: frozenset[str] = frozenset(),
         resumed: bool = False,
         whole: bool = False,
+        alone: bool = False,
+        identity: ModelIdentity | None = None,
     ) -> None:
         """Let a request wait, even if no instance can serve it; ``admit`` checks that first.
 
         ``emitted_tokens``: output tokens that earlier attempts delivered.  ``whole``: do not split the request.
+        ``alone``: place it on an instance that runs nothing else (``share_instance`` ends that).  ``identity``: of the
+        model that began its output, which has to continue it.
         A resumed request is let in even if the queue is full: it was accepted before, and there are at most as many of
-        them as the fleet ran.  Raises QueueFull, LimitReached (models), ValueError if the request waits already.
+        them as the fleet ran.  Raises QueueFull, LimitReached (models), ValueError if the request waits already,
+        PolicyFailed if the policy's code fails: then fifo is in force from now on.
         """
         pool = self._registry.pool(request.model)
         queue = pool.queue
@@ -200,7 +207,7 @@ class Scheduler:
             queue = pool.queue = ModelQueue(request.model, self._policy.acting(request.model).ordering, limit=limit)
         if request.key in self._queued:
             raise ValueError(f"request {request.key} waits already")
-        if not resumed and len(queue) >= queue.limit:
+        if not resumed and queue.full:
             queue.check_capacity(self.expected_wait(request.model, now))
         waiting = WaitingRequest(
             request,
@@ -211,8 +218,13 @@ class Scheduler:
             output_tokens=self._outputs.predict(request.model, request.sampling.max_tokens, emitted_tokens),
             pace=pool.pace(now),
             whole=whole,
+            alone=alone,
+            identity=identity,
         )
-        queue.add(waiting, now)
+        try:
+            queue.add(waiting, now)
+        except Exception as error:
+            raise self._policy_failed(error, now) from error
         self._queued[request.key] = queue
         expected = self._outputs.mean(request.model, request.sampling.max_tokens, emitted_tokens)
         pool.load.add(waiting.prompt_tokens, expected, now)
@@ -230,7 +242,7 @@ class Scheduler:
         """Place all requests that can be placed, at most ``max_decisions_per_pass``; then ``more`` is True.
 
         A model is looked at only if its queue or its instances changed since the last pass.  Models take turns to be
-        first.
+        first.  If the policy's code fails, fifo is in force from then on; see ``take_policy_failures``.
         """
         self.tick(now)
         self.more = False
@@ -253,10 +265,41 @@ class Scheduler:
         queue = pool.queue
         assert queue is not None, "only pools with a queue are scheduled"
         pool.changed = queue.changed = False
-        decisions = self._pass.run(queue, PassContext(pool, self._policy.acting(pool.model), now), budget=budget)
-        for decision in decisions:
+        context = PassContext(pool, self._policy.acting(pool.model), now)
+        result = self._pass.run(queue, context, budget=budget)
+        for decision in result.decisions:
             del self._queued[decision.key]
-        return decisions
+        if result.failed is not None:
+            waiting, error = result.failed
+            del self._queued[waiting.request.key]
+            failed = self._policy_failed(error, now)
+            failed.__cause__ = error
+            self._failures.append((waiting.request.key, failed))
+        if result.more or result.failed is not None:
+            pool.changed = self.more = True
+        return result.decisions
+
+    def take_policy_failures(self) -> list[tuple[RequestKey, PolicyFailed]]:
+        """Return the requests that left their queue since the last call, because the policy's code failed for them."""
+        failures, self._failures = self._failures, []
+        return failures
+
+    def _policy_failed(self, error: Exception, now: float) -> PolicyFailed:
+        """Put fifo in force, because the policy's code raised an error, and return the error for its request."""
+        failed = PolicyFailed(self._policy.name)
+        if self._policy.fall_back(error, now) is not None:
+            self._reorder_all(now)
+        return failed
+
+    def share_instance(self, attempt_number: int) -> None:
+        """Open the instance of a quarantined request's attempt to other requests again."""
+        reservation = self._ledger.find(attempt_number)
+        instance = self._registry.find(reservation.instance_id) if reservation is not None else None
+        if instance is not None:
+            pool = self._registry.pool_of(instance)
+            if pool.isolation.account is instance.account:
+                pool.isolation.open()
+            pool.changed = True
 
     def assigned(self, attempt_number: int, assign_number: int) -> bool:
         """Note the number of an attempt's Assign in its session; False if the attempt is over.
@@ -376,6 +419,24 @@ class Scheduler:
         pool = self._registry.find_pool(model)
         return pool.states() if pool is not None else "none registered"
 
+    def served_facts(self, model: str) -> tuple[EngineFacts, ...]:
+        """Return the different facts of the model's live instances that generate (``Pool.served_facts``)."""
+        pool = self._registry.find_pool(model)
+        return pool.served_facts if pool is not None else ()
+
+    def model_conditions(self) -> list[str]:
+        """Say which models have instances that run different models under one name; empty when all is well."""
+        found = (pool.disagreement for pool in self._registry.pools())
+        return [condition for condition in found if condition]
+
+    def orphans(self, now: float, timeout_s: float) -> list[Orphan]:
+        """Return the waiting requests that no READY instance could serve for ``timeout_s``, except those that wait.
+
+        The time counts for each request.  It is over only once no engine of the model starts for the first time, or
+        again after it had been READY: one that fails to start again and again gives no hope.
+        """
+        return [o for pool in self._registry.pools() if pool.queue for o in orphans_of(pool, now, timeout_s)]
+
     def retire_models(self, *, keep: frozenset[str] = frozenset()) -> None:
         """Forget the models without instances and waiting requests, except those of ``keep``."""
         self._registry.retire_models(keep=keep)
@@ -403,7 +464,7 @@ class Scheduler:
         pool = self._registry.find_pool(model)
         if pool is None or not pool.accounts:
             return UNKNOWN_WAIT_S
-        waiting = len(pool.queue) if pool.queue is not None else 0
+        waiting = pool.queue.placeable if pool.queue is not None else 0
         if not waiting and any(a.prompt_limit > 0 for a in pool.accounts):
             return 0.0
         return (waiting + 1) * pool.service_s(now) / pool.slots
@@ -461,12 +522,15 @@ class Scheduler:
         """Switch the policy and reorder all waiting requests; none is lost.
 
         Returns the previous policy's name and how many requests were reordered.  If the policy is in force already,
-        nothing changes and the number is 0.  Raises UnknownPolicy.
+        nothing changes and the number is 0.  Raises UnknownPolicy, PolicyFailed if the new policy's code fails.
         """
         previous = self._policy.name
         if not self._policy.choose(name, now, reason):
             return previous, 0
-        return previous, sum(self._reorder(pool, now) for pool in self._registry.pools())
+        try:
+            return previous, self._reorder_all(now)
+        except Exception as error:
+            raise self._policy_failed(error, now) from error
 
     def tick(self, now: float) -> list[PolicySwitch]:
         """Let a governing policy reconsider which policy each model follows.  Returns the switches it made.
@@ -482,12 +546,21 @@ class Scheduler:
         return [switch for pool in pools if (switch := self._reconsider(pool, now)) is not None]
 
     def _reconsider(self, pool: Pool, now: float) -> PolicySwitch | None:
+        """Let a model's governor decide, and reorder the model's queue if it switches; fifo follows if it fails."""
         waiting = len(pool.queue) if pool.queue is not None else 0
         signals = self._signals.read(pool.model, pool.accounts, pool.load, waiting, now)
-        switch = self._policy.reconsider(pool.model, signals, now)
-        if switch is not None:
-            self._reorder(pool, now)
+        try:
+            switch = self._policy.reconsider(pool.model, signals, now)
+            if switch is not None:
+                self._reorder(pool, now)
+        except Exception as error:
+            switch = self._policy.fall_back(error, now)
+            self._reorder_all(now)
         return switch
+
+    def _reorder_all(self, now: float) -> int:
+        """Reorder all queues.  Returns the number of requests."""
+        return sum(self._reorder(pool, now) for pool in self._registry.pools())
 
     def _reorder(self, pool: Pool, now: float) -> int:
         """Reorder a model's queue by the policy that it follows now.  Returns the number of requests."""

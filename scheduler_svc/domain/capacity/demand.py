@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from scheduler_svc.domain.capacity.account import Account
 from scheduler_svc.domain.capacity.offered_load import NO_LOAD, OfferedLoad
+from scheduler_svc.domain.engine_facts import ModelIdentity
 from scheduler_svc.domain.request import Request
 
 
@@ -24,9 +25,15 @@ class Demand:
     able: Sequence[Account] = ()  # instances that can serve it once they have capacity; () where nobody looked
     load: OfferedLoad = NO_LOAD  # of its model
     excluded: frozenset[str] = frozenset()  # instances to avoid if another one can serve it
+    identity: ModelIdentity | None = None  # of the model that began its output; None before its first token
 
     @property
     def constrained(self) -> bool:
         """Whether some instances of the model may be unable to serve it, whatever their free capacity."""
         request = self.request
-        return bool(self.excluded or request.adapter or request.sampling.structured_output is not None)
+        return bool(
+            self.excluded
+            or self.identity is not None
+            or request.adapter
+            or request.sampling.structured_output is not None
+        )

@@ -6,10 +6,14 @@ from collections import deque
 from collections.abc import Container
 from dataclasses import dataclass, replace
 
+from scheduler_svc.domain.policies.builtin import make_fifo
 from scheduler_svc.domain.policies.catalogue import PolicyCatalogue
 from scheduler_svc.domain.policies.governor import Governor, Signals
 from scheduler_svc.domain.policies.policy import Policy, PolicySwitch
 from scheduler_svc.domain.settings import SchedulerSettings
+
+FALLBACK = "fifo"
+"""The policy that is followed when the code of another one fails."""
 
 
 @dataclass(slots=True)
@@ -74,6 +78,18 @@ class PolicyInForce:
         self._evaluate_at = now
         self._switches.append(PolicySwitch(from_policy=previous, to_policy=name, reason=reason, at=now))
         return True
+
+    def fall_back(self, error: Exception, now: float) -> PolicySwitch | None:
+        """Put fifo in force, because the code of the policy in force raised ``error``; None if fifo raised it."""
+        failed = self._named.name
+        if self._chosen == FALLBACK:
+            return None
+        self._named, self._chosen = make_fifo(self._settings), FALLBACK
+        self._governed.clear()
+        reason = f"the policy {failed!r} failed: {type(error).__name__}: {error}"
+        switch = PolicySwitch(from_policy=failed, to_policy=self._named.name, reason=reason, at=now)
+        self._switches.append(switch)
+        return switch
 
     def due(self, now: float) -> bool:
         """Whether the governors have to decide now: at most every ``adaptive_interval_s``."""

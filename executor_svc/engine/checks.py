@@ -38,6 +38,23 @@ def refuse_invalid(request: EngineRequest, limits: Limits) -> None:
     if request.prefill_only and request.kv_transfer_params is not None:
         raise InvalidRequestError("kv_transfer_params", "a prompt's KV is fetched or kept for another engine, not both")
     _check_sampling(request.sampling, limits)
+    if request.output_history:
+        _check_history(request, limits)
+
+
+def _check_history(request: EngineRequest, limits: Limits) -> None:
+    history = request.output_history
+    _check_ids("output_history", (min(history), max(history)), limits.vocab_size)
+    if len(history) >= request.sampling.max_tokens:
+        raise InvalidRequestError(
+            "output_history", f"its {len(history)} tokens leave none of the {request.sampling.max_tokens} allowed"
+        )
+    if len(request.prompt_token_ids) + len(history) >= limits.max_model_len:
+        raise InvalidRequestError(
+            "output_history", f"prompt and history reach the model's limit of {limits.max_model_len} tokens"
+        )
+    if request.prefill_only or request.kv_transfer_params is not None:
+        raise InvalidRequestError("output_history", "a split request has none")
 
 
 def _check_sampling(sampling: Sampling, limits: Limits) -> None:

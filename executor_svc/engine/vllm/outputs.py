@@ -65,6 +65,8 @@ def finish(output: EngineOutput, result: Any, request: EngineRequest) -> None:
 
 def _failed_end(completion: Any, output: EngineOutput, request: EngineRequest) -> Exception:
     constraint = request.sampling.structured_output
+    if request.output_history and not output.token_ids:
+        return EngineError("the engine could not go on after the delivered tokens")
     if constraint is not None and not output.token_ids:
         return InvalidRequestError(field_of(constraint.kind), "the engine could not compile this constraint")
     return EngineError(f"the engine ended the request with {completion.finish_reason!r}")

@@ -17,6 +17,7 @@ class Limits:
     max_logprobs: int  # top logprobs per token
     adapters: frozenset[str]
     kv_connector: bool  # whether the engine can fetch KV and keep it for others
+    output_history: bool = True  # whether the engine continues from delivered tokens
 
 
 def refuse_invalid(request: EngineRequest, limits: Limits) -> None:
@@ -44,6 +45,8 @@ def refuse_invalid(request: EngineRequest, limits: Limits) -> None:
 
 def _check_history(request: EngineRequest, limits: Limits) -> None:
     history = request.output_history
+    if not limits.output_history:
+        raise InvalidRequestError("output_history", "this engine does not continue from delivered tokens")
     _check_ids("output_history", (min(history), max(history)), limits.vocab_size)
     if len(history) >= request.sampling.max_tokens:
         raise InvalidRequestError(

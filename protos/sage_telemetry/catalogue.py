@@ -189,6 +189,13 @@ FAILOVERS = _counter(
     MODEL,
     {"cause": "lost, stalled, failed, rejected, returned, undelivered, mismatch"},
 )
+CONTINUATIONS = _counter(
+    "sage.continuations",
+    "{attempt}",
+    "Attempts that went on after tokens that earlier ones delivered.",
+    MODEL,
+    {"mode": "history (given to the engine as its output), resume (as a part of its prompt), replay (generated again)"},
+)
 FAILOVER_GAP = _histogram(
     "sage.failover.gap",
     "s",
@@ -335,7 +342,7 @@ BOTH = (BUILD, LOOP_LAG, TRACE_SPANS)
 SCHEDULER = (
     *(REQUESTS, REQUEST_DURATION, TTFT, TPOT, QUEUE_TIME, TOKENS, COST, SLO, REQUESTS_RUNNING),
     *(QUEUE_DEPTH, QUEUE_LIMIT, EXPECTED_WAIT, DECISIONS, DECISION_DURATION, PREDICTION_ERROR, POLICY_ACTIVE),
-    *(FAILOVERS, FAILOVER_GAP, PD_ENABLED, PD_CONDITIONS, PD_SPLITS, PD_FALLBACKS, PD_HANDOFF, PD_PAIRS),
+    *(FAILOVERS, CONTINUATIONS, FAILOVER_GAP, PD_ENABLED, PD_CONDITIONS, PD_SPLITS, PD_FALLBACKS, PD_HANDOFF, PD_PAIRS),
     *(INSTANCES, INSTANCE_STATE, KV_CAPACITY, KV_USED, KV_RESERVED, INSTANCE_REQUESTS, INSTANCE_SLOTS),
     *(THROUGHPUT, PRICE, HEARTBEAT_AGE, RELAY_BACKLOG, RELAY_CLIENTS),
 )
@@ -426,7 +433,7 @@ ATTRIBUTES: dict[str, str] = {
     "sage.attempt.epoch": "the scheduler's life it belongs to",
     "sage.attempt.from_token": "output tokens delivered before it",
     "sage.attempt.end": "how it ended: the executor's cause, or the failover's",
-    "sage.attempt.replay": "generated anew and checked, instead of resumed",
+    "sage.attempt.continuation": "how it goes on after delivered tokens: history, resume, replay; else absent",
     "sage.failure": "why it failed, in words",
     "sage.link": "on a link: retry_of",
     "sage.engine": "engine and version",

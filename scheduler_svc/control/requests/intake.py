@@ -12,6 +12,7 @@ from sage_common.clock import Clock
 from scheduler_svc.control.requests.live_request import LiveRequest
 from scheduler_svc.control.requests.model_directory import ModelDirectory
 from scheduler_svc.control.requests.observer import NULL_OBSERVER, Observer, RequestObserver
+from scheduler_svc.control.requests.own_seed import with_own_seed
 from scheduler_svc.control.requests.request_table import RequestTable
 from scheduler_svc.control.requests.submission import ChatPrompt, Submission, TextPrompt, TokenPrompt
 from scheduler_svc.control.requests.subscription import Subscription
@@ -175,7 +176,12 @@ class Intake:
             key=submission.key,
             model=model,
             prompt_token_ids=token_ids,
-            sampling=Sampling(**sampling),
+            sampling=with_own_seed(
+                Sampling(**sampling),
+                submission.key,
+                submission.digest,
+                (instance.facts for instance in self._scheduler.instances(model) if instance.facts is not None),
+            ),
             priority=submission.priority,
             arrived_at=arrived_at,
             deadline_at=arrived_at + deadline_s,

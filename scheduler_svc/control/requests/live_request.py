@@ -10,6 +10,7 @@ from sage_common.clock import Timer
 from scheduler_svc.control.requests.observer import UNOBSERVED, RequestObserver
 from scheduler_svc.control.requests.outcome import Outcome, SloOutcome
 from scheduler_svc.control.requests.output_log import OutputLog
+from scheduler_svc.domain.continuation import ContinuationMode, in_words
 from scheduler_svc.domain.decision import Decision
 from scheduler_svc.domain.errors import InvalidTransition
 from scheduler_svc.domain.request import Request, RequestKey, RequestState
@@ -88,6 +89,7 @@ class LiveRequest:
     first_token_at: float | None = None
     last_token_at: float | None = None
     delivering: bool = False  # the current attempt has delivered tokens
+    continuation: ContinuationMode | None = None  # how the current attempt goes on; None if nothing was delivered
     cost: float = 0.0  # of ended attempts
     observed: RequestObserver = UNOBSERVED
     readers: list[Reader] = field(default_factory=list)
@@ -123,6 +125,8 @@ class LiveRequest:
         if self.first_assigned_at is None:
             self.first_assigned_at = now
         self.note(now, "placed", _where(decision))
+        if self.continuation is not None:
+            self.note(now, "continues", in_words(self.continuation, len(self.output), decision.instance_id))
         self.changed()
 
     def note_first_token(self, now: float, instance_id: str) -> None:

@@ -18,6 +18,7 @@ from scheduler_svc.control.requests.live_request import LiveRequest, Placement
 from scheduler_svc.control.requests.outcome import Finished, SloOutcome
 from scheduler_svc.control.requests.output_log import TokenSlice
 from scheduler_svc.domain.attempt_end import AttemptEnd, EndCause
+from scheduler_svc.domain.continuation import ContinuationMode
 from scheduler_svc.domain.decision import Candidate, Decision, Phase, Prediction, PrefillLeg
 from scheduler_svc.domain.engine_facts import EngineFacts, Parallelism
 from scheduler_svc.domain.instance_spec import InstanceRole, InstanceSpec, Location
@@ -113,6 +114,7 @@ FACTS = EngineFacts(
     kv_connector="nixl",
     compatibility_key="key",
     tokenizer_hash="hash",
+    keeps_output_history=True,
 )
 
 SPEC = InstanceSpec(
@@ -170,7 +172,9 @@ def the_order() -> AssignOrder:
         remaining_s=9.5,
         reasons=("because",),
         trace_headers={"traceparent": "ours", "tracestate": "state"},
-        continuation=Continuation(emitted_token_ids=[8, 9], emitted_text_length=4, replay=True, best_effort=True),
+        continuation=Continuation(
+            emitted_token_ids=[8, 9], emitted_text_length=4, mode=ContinuationMode.REPLAY, best_effort=True
+        ),
         handoff=KvHandoff(params=b"{}", lease_s=3.5),
     )
 
@@ -258,7 +262,9 @@ def test_every_kind_of_structured_output_goes_out(
 
 def test_a_message_does_not_change_when_the_request_goes_on() -> None:
     emitted = [8, 9]
-    continuation = Continuation(emitted_token_ids=emitted, emitted_text_length=2, replay=False, best_effort=False)
+    continuation = Continuation(
+        emitted_token_ids=emitted, emitted_text_length=2, mode=ContinuationMode.RESUME, best_effort=False
+    )
     order = AssignOrder(
         number=1,
         epoch=EPOCH,
@@ -531,6 +537,7 @@ def the_facts() -> executor_pb2.EngineFacts:
         kv_connector="nixl",
         compatibility_key="key",
         tokenizer_hash="hash",
+        keeps_output_history=True,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,7 @@ SCHEMA = (
 )
 
 
-def constrained(kind: StructuredKind, value: str, **more: object) -> Sampling:
+def constrained(kind: StructuredKind, value: str, **more: Any) -> Sampling:
     constraint = StructuredOutput(kind=kind, value=value)
     return replace(BASE, ignore_eos=False, structured_output=constraint, **more)
 

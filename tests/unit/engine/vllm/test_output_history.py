@@ -107,8 +107,11 @@ class SchedulerConfig:
 @pytest.fixture
 def vllm(monkeypatch: pytest.MonkeyPatch) -> dict[str, types.ModuleType]:
     """vLLM's modules that hold the stand-ins."""
-    names = ("vllm", "vllm.v1", "vllm.v1.request", "vllm.v1.structured_output", "vllm.v1.structured_output.request")
-    names += ("vllm.v1.worker", "vllm.v1.worker.gpu_input_batch")
+    parents = ("vllm", "vllm.v1", "vllm.v1.structured_output", "vllm.v1.worker")
+    names = (
+        *parents,
+        *(f"vllm.v1.{name}" for name in ("request", "structured_output.request", "worker.gpu_input_batch")),
+    )
     modules = {name: types.ModuleType(name) for name in names}
     for name, module in modules.items():
         monkeypatch.setitem(sys.modules, name, module)
@@ -255,12 +258,13 @@ async def test_a_model_that_is_too_short_for_the_trial_fails() -> None:
 
 
 class Failing:
-    def __init__(self, error: Exception) -> None:
+    def __init__(self, error: Exception | None) -> None:
         self.error = error
 
     async def generate(self, request: EngineRequest) -> AsyncGenerator[EngineOutput, None]:
-        raise self.error
-        yield
+        if self.error is not None:
+            raise self.error
+        yield EngineOutput(token_ids=[])
 
 
 async def test_a_trial_that_the_engine_fails_is_a_reason() -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from os.path import commonprefix
+from itertools import takewhile
 
 from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
@@ -135,7 +135,8 @@ class Detokenizer:
     def _without_begun(self, text: str) -> str:
         """Drop what the prompt's last bytes gave by themselves: they were part of the prompt, not of the output."""
         begun, self._begun = self._begun, ""
-        return text[len(commonprefix((begun, text))) :]
+        same = takewhile(lambda pair: pair[0] == pair[1], zip(begun, text, strict=False))
+        return text[sum(1 for _ in same) :]
 
     def take(self) -> str:
         """Return the text that became certain since the last call."""

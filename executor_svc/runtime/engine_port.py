@@ -82,7 +82,7 @@ class Sampling:
     Ranges are checked before a request reaches an engine.
     """
 
-    temperature: float = 1.0  # 0 = greedy
+    temperature: float = 1.0  # [0, 2]; 0 = greedy
     top_p: float = 1.0  # (0, 1]
     top_k: int = 0  # 0 = all
     min_p: float = 0.0  # [0, 1]

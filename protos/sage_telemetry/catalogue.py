@@ -78,7 +78,10 @@ REQUESTS = _counter(
     MODEL,
     PRIORITY,
     OUTCOME,
-    {"reason": "stop, length, or the error catalogue's reason in lower case; client_gone where the client left"},
+    {
+        "reason": "stop, length, or the error catalogue's reason in lower case; client_gone where the client left; "
+        "delivery_failed where an error in the scheduler ended its stream"
+    },
 )
 REQUEST_DURATION = _histogram(
     "sage.request.duration",

@@ -9,7 +9,7 @@ import grpc
 from sage.controlplane.v1 import inference_pb2, inference_pb2_grpc
 from sage_wire.errors import ErrorReason
 from sage_wire.metadata import trace_headers
-from scheduler_svc.control.requests.intake import Intake
+from scheduler_svc.control.requests.intake import CLIENT_GONE, DELIVERY_FAILED, Intake
 from scheduler_svc.control.requests.live_request import Placement
 from scheduler_svc.control.requests.outcome import Finished
 from scheduler_svc.control.requests.output_log import TokenSlice
@@ -39,11 +39,16 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         Raises what ``Intake.submit`` raises, and the error of a request that does not finish.
         """
         subscription = await self._intake.submit(submission(request, trace_headers(context.invocation_metadata())))
+        why = CLIENT_GONE
         try:
             await self._stream(subscription, context)
+        except Exception:
+            if not context.cancelled():  # else writing failed because the client went away
+                why = DELIVERY_FAILED
+            raise
         finally:
             # Runs also when the client goes away: gRPC then cancels this coroutine.
-            self._intake.leave(subscription)
+            self._intake.leave(subscription, why)
 
     async def _stream(self, subscription: Subscription, context: Context) -> None:
         # A request that can be placed at once reaches its executor before its client gets Accepted.

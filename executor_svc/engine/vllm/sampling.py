@@ -35,6 +35,9 @@ SAME_NAME = (
 )
 """Fields that vLLM calls by the same name, with the same meaning."""
 
+NO_SEED = -1  # vLLM takes this seed for none, and would sample at random
+SEED_FOR_NO_SEED = 2**63 - 1
+
 
 def sampling_arguments(
     sampling: Sampling, kv_transfer_params: Mapping[str, JsonValue] | None, output_history: Sequence[int] = ()
@@ -46,6 +49,8 @@ def sampling_arguments(
     (allowed_token_ids), or switch on a slower path.
     """
     arguments: dict[str, Any] = {name: getattr(sampling, name) for name in SAME_NAME}
+    if sampling.seed == NO_SEED:
+        arguments["seed"] = SEED_FOR_NO_SEED
     arguments["detokenize"] = False
     arguments["skip_clone"] = True  # the object is made for one request and never changed
     if sampling.stop_token_ids:

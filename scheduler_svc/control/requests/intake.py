@@ -39,6 +39,9 @@ log = logging.getLogger(__name__)
 CLIENT_GONE = "the client went away"
 """The reason for cancelling a request that no client reads any more."""
 
+DELIVERY_FAILED = "its output could not be sent, because of an error in the scheduler"
+"""The reason for cancelling a request whose last client's stream broke for a defect of the scheduler."""
+
 PROMPT_FIELDS = ("spec.prompt", "spec.text", "spec.tokens", "spec.chat")
 """Fields that a violation of the prompt names.  After one of them the prompt's length and ids are not checked."""
 
@@ -132,12 +135,12 @@ class Intake:
         if not subscription.attached and subscription.live.state is RequestState.QUEUED:
             await self._wakeup.answered()
 
-    def leave(self, subscription: Subscription) -> None:
+    def leave(self, subscription: Subscription, why: str = CLIENT_GONE) -> None:
         """Note that a client's stream is over; cancel the request if no client reads it and it is not detached."""
         subscription.close()
         live = subscription.live
         if not live.readers and not live.detached and not live.state.ended:
-            self._requests.end(live, RequestCancelled(CLIENT_GONE))
+            self._requests.end(live, RequestCancelled(why))
 
     def cancel(self, key: RequestKey, reason: str) -> tuple[bool, LiveRequest]:
         """Cancel a request; the flag is False if it had ended.  Raises RequestNotFound."""

@@ -21,6 +21,7 @@ BY_REASON: dict[ErrorReason, type[e.SageError]] = {
     ErrorReason.REQUEST_CONFLICT: e.RequestConflictError,
     ErrorReason.INVALID_TRANSITION: e.InvalidStateError,
     ErrorReason.UNAUTHENTICATED: e.AuthenticationError,
+    ErrorReason.PERMISSION_DENIED: e.AuthenticationError,
     ErrorReason.NOT_IMPLEMENTED: e.NotSupportedError,
     ErrorReason.QUEUE_FULL: e.QueueFullError,
     ErrorReason.LIMIT_REACHED: e.LimitReachedError,

@@ -50,6 +50,10 @@ class RequestKey:
     def __str__(self) -> str:
         return f"{self.tenant}/{self.request_id}" if self.tenant else self.request_id
 
+    def told_to(self, tenant: str) -> str:
+        """Return this key in words for what ``tenant`` is told; ids of other tenants' requests are not."""
+        return str(self) if self.tenant == tenant else "a request of another tenant"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StructuredOutput:

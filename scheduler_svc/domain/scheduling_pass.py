@@ -65,7 +65,7 @@ class SchedulingPass:
         claim = self._claim(head, blocked, pool, context.now)
         gap = _Gap(
             claim=claim,
-            remarks=(_ahead_of(head, claim),),
+            head=head,
             pairs=pairs,
             too_much=[] if blocked.demand.constrained else [blocked.demand],
         )
@@ -97,7 +97,7 @@ class SchedulingPass:
             offer.respect(gap.claim, context.now)
         if not offer.with_capacity:
             return None
-        decision = self._placer.place_whole(waiting, offer, context, remarks=gap.remarks, plan=plan)
+        decision = self._placer.place_whole(waiting, offer, context, remarks=gap.remarks(waiting), plan=plan)
         if gap.claim is not None and decision.instance_id == gap.claim.account.instance_id:
             gap.claim.take(demand)
         return decision
@@ -116,7 +116,7 @@ class SchedulingPass:
             return None
         if not gap.pairs or (gap.claim is not None and gap.claim.account in (split.decode, split.prefill)):
             return None
-        return self._placer.place_split(waiting, demand, plan, split, context, remarks=gap.remarks)
+        return self._placer.place_split(waiting, demand, plan, split, context, remarks=gap.remarks(waiting))
 
     def _claim(self, head: WaitingRequest, blocked: Offer, pool: Pool, now: float) -> Claim | None:
         """Return the head's claim.  The head keeps it while it is the head and the instance can serve it."""
@@ -134,10 +134,16 @@ class _Gap:
     """What one pass knows about the requests that may go before a blocked head."""
 
     claim: Claim | None  # the head's
-    remarks: tuple[str, ...]  # for the explanation of each request that goes before the head
+    head: WaitingRequest
     pairs: bool  # whether split requests may go
     too_much: list[Demand]  # demands that no instance has capacity for
     too_much_for_pairs: list[Demand] = field(default_factory=list)  # demands that no pair has capacity for
+
+    def remarks(self, waiting: WaitingRequest) -> tuple[str, ...]:
+        """Return what the explanation of a request that goes before the head adds."""
+        claim, head = self.claim, self.head.request.key.told_to(waiting.request.key.tenant)
+        where = f", which waits for capacity on {claim.account.instance_id}" if claim is not None else ""
+        return (f"backfilled ahead of {head}{where}",)
 
     def may_split(self, demand: Demand) -> bool:
         """Whether some pair may have capacity for the demand."""
@@ -159,8 +165,3 @@ def _needs_as_much(demand: Demand, other: Demand) -> bool:
         and demand.prompt_tokens >= other.prompt_tokens
         and (demand.must_leave_reserve or not other.must_leave_reserve)
     )
-
-
-def _ahead_of(head: WaitingRequest, claim: Claim | None) -> str:
-    where = f", which waits for capacity on {claim.account.instance_id}" if claim is not None else ""
-    return f"backfilled ahead of {head.request.key}{where}"

@@ -49,7 +49,7 @@ def why_waiting(
     if plan.split is not None:
         return _behind(waiting, pool, queue, now)
     head = queue.head(now)
-    keeps_its_turn = "" if head is None or head is waiting else f"it keeps its turn behind {head.request.key}"
+    keeps_its_turn = "" if head is None or head is waiting else f"it keeps its turn behind {_named(head, waiting)}"
     whole = _no_place(offer) or keeps_its_turn or _behind(waiting, pool, queue, now)
     return f"should be split: {plan.fallback}; to run whole: {whole}"
 
@@ -68,8 +68,12 @@ def _behind(waiting: WaitingRequest, pool: Pool, queue: ModelQueue, now: float) 
         return "it is next; a scheduling pass is due"
     claim = pool.claim
     if head is not None and pool.claimant is head and claim is not None:
-        return f"{head.request.key} is ahead and claims capacity on {claim.account.instance_id}"
+        return f"{_named(head, waiting)} is ahead and claims capacity on {claim.account.instance_id}"
     return "others are ahead of it"
+
+
+def _named(head: WaitingRequest, waiting: WaitingRequest) -> str:
+    return head.request.key.told_to(waiting.request.key.tenant)
 
 
 def _no_capacity(offer: Offer) -> str:

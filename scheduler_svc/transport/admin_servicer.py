@@ -11,24 +11,24 @@ import grpc
 
 from sage.controlplane.v1 import admin_pb2, admin_pb2_grpc, common_pb2
 from sage_common.clock import Clock
+from scheduler_svc.access.caller import caller
 from scheduler_svc.control.instances.sessions import Sessions
 from scheduler_svc.control.requests.explain import Explainer
 from scheduler_svc.control.timing.wakeup import Wakeup
 from scheduler_svc.control.watching.fleet_watch import FleetWatch
-from scheduler_svc.domain.errors import FieldViolation, InvalidRequest, LimitReached
+from scheduler_svc.domain.errors import FieldViolation, InvalidRequest
 from scheduler_svc.domain.scheduler import Scheduler
 from scheduler_svc.transport import fleet_snapshots, prefill_decode
+from scheduler_svc.transport.clipping import stated_reason
 from scheduler_svc.transport.enums import ROLE_FROM_WIRE, ROLE_TO_WIRE
 from scheduler_svc.transport.instances import instance_view
 from scheduler_svc.transport.stories import story
-from scheduler_svc.transport.submissions import key_of
+from scheduler_svc.transport.submissions import key_seen
+from scheduler_svc.transport.take_limit import taking
 
 log = logging.getLogger(__name__)
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
-
-TAKE_LIMIT_S = 30
-"""Seconds a watcher may take to read one snapshot; its stream is then ended, so that another can watch."""
 
 
 class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
@@ -72,9 +72,9 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
 
     async def SetPolicy(self, request: admin_pb2.SetPolicyRequest, context: Context) -> admin_pb2.SetPolicyResponse:
         """Switch the policy and reorder the waiting requests.  Raises UnknownPolicy."""
-        reason = request.reason or "set by an operator"
-        previous, reordered = self._scheduler.set_policy(request.policy, self._clock.now(), reason)
-        log.info("policy %s -> %s (%d waiting requests reordered): %s", previous, request.policy, reordered, reason)
+        why = stated_reason(request.reason) or "set by an operator"
+        previous, reordered = self._scheduler.set_policy(request.policy, self._clock.now(), why)
+        log.info("policy %s -> %s (%d waiting requests reordered): %s", previous, request.policy, reordered, why)
         self._wakeup.notify()
         return admin_pb2.SetPolicyResponse(policy=self._scheduler.policy, previous=previous, reordered=reordered)
 
@@ -108,7 +108,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
 
         Raises InstanceNotFound, InvalidTransition.
         """
-        instance = self._sessions.drain(request.instance_id, request.reason, by_operator=True)
+        instance = self._sessions.drain(request.instance_id, stated_reason(request.reason), by_operator=True)
         return admin_pb2.DrainInstanceResponse(instance=instance_view(instance, self._clock.now()))
 
     async def ResumeInstance(
@@ -157,7 +157,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
 
     async def Explain(self, request: admin_pb2.ExplainRequest, context: Context) -> admin_pb2.ExplainResponse:
         """Return a request's decisions, history and time slices.  Raises RequestNotFound."""
-        key = key_of(request.tenant, request.request_id)
+        key = key_seen(caller(), request.tenant, request.request_id)
         return story(self._explainer.explain(key), self._scheduler, self._epoch)
 
     async def WatchFleet(  # type: ignore[override]  # it writes to the context instead of yielding
@@ -165,25 +165,27 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
     ) -> None:
         """Stream snapshots of the fleet at the watcher's interval until it leaves.
 
+        Ids and tenants of requests are only for callers that may see every tenant's.
+
         Raises InvalidRequest for an interval out of range, and LimitReached for too many watchers or a watcher that
         does not read.
         """
         interval_s = fleet_snapshots.interval_s(request)
         decisions = fleet_snapshots.decisions(request)
-        async with aclosing(self._fleet_watch.snapshots(interval_s)) as snapshots:
+        with_requests = caller().sees_every_tenant
+        snapshots = self._fleet_watch.snapshots(interval_s, client=_client(context))
+        leaving: list[asyncio.Task[None]] = []
+
+        def leave() -> None:
+            leaving.append(asyncio.ensure_future(snapshots.aclose()))
+
+        async with aclosing(snapshots), taking(context.write, leave) as write:
             async for taken in snapshots:
                 # The write waits while the watcher does not read; the next snapshot is taken after that.
-                await _written(context, self._snapshots.response(taken, decisions))
+                await write(self._snapshots.response(taken, decisions, with_requests=with_requests))
 
 
-async def _write(context: Context, response: admin_pb2.WatchFleetResponse) -> None:
-    await context.write(response)
-
-
-async def _written(context: Context, response: admin_pb2.WatchFleetResponse) -> None:
-    """Write one snapshot.  Raises LimitReached if the watcher does not take it within TAKE_LIMIT_S."""
-    try:
-        async with asyncio.timeout(TAKE_LIMIT_S):
-            await _write(context, response)
-    except TimeoutError:
-        raise LimitReached("seconds for a watcher to read a snapshot", TAKE_LIMIT_S) from None
+def _client(context: Context) -> str:
+    """Return what the watchers of one client have in common: its identity, else the host it calls from."""
+    identity = caller()
+    return identity.name if identity.grant is not None else context.peer().rpartition(":")[0]

@@ -10,8 +10,10 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from sage_wire import durations
 from sage_wire.errors import DOMAIN, ErrorReason
+from scheduler_svc.access.identity import PermissionDenied, Unauthenticated
 from scheduler_svc.control.instances.registration import DuplicateInstance, UnknownSession
 from scheduler_svc.domain import errors as domain
+from scheduler_svc.transport.clipping import clipped
 
 
 class WireError(Exception):
@@ -39,6 +41,8 @@ REASONS: dict[type[Exception], ErrorReason] = {
     domain.GenerationFailed: ErrorReason.GENERATION_FAILED,
     DuplicateInstance: ErrorReason.DUPLICATE_INSTANCE,
     UnknownSession: ErrorReason.UNKNOWN_SESSION,
+    Unauthenticated: ErrorReason.UNAUTHENTICATED,
+    PermissionDenied: ErrorReason.PERMISSION_DENIED,
 }
 """The reason of every error that a caller can meet; the reason decides the gRPC status (``sage_wire.errors``).
 
@@ -70,21 +74,13 @@ def to_status(error: Exception) -> status_pb2.Status:
 
 
 def _status(reason: ErrorReason, text: str, facts: dict[str, str], *details: message.Message) -> status_pb2.Status:
-    short = {name: _clipped(value, FACT_LIMIT) for name, value in facts.items()}
+    short = {name: clipped(value, FACT_LIMIT) for name, value in facts.items()}
     info = error_details_pb2.ErrorInfo(reason=reason.code, domain=DOMAIN, metadata=short)
     return status_pb2.Status(
         code=code_pb2.Code.Value(reason.status.name),
-        message=_clipped(text, TEXT_LIMIT),
+        message=clipped(text, TEXT_LIMIT),
         details=[_any(d) for d in (info, *details)],
     )
-
-
-def _clipped(text: str, limit: int) -> str:
-    """Shorten ``text`` to at most ``limit`` bytes of UTF-8."""
-    encoded = text.encode(errors="replace")
-    if len(encoded) <= limit:
-        return text
-    return encoded[: limit - 3].decode(errors="ignore") + "..."
 
 
 def _any(detail: message.Message) -> any_pb2.Any:
@@ -104,8 +100,8 @@ def _bad_request(error: Any) -> message.Message:
     named = error_details_pb2.BadRequest()
     left = FIELDS_LIMIT
     for violation in error.violations:
-        field = _clipped(violation.field, FIELD_LIMIT)
-        description = _clipped(violation.description, FIELD_LIMIT)
+        field = clipped(violation.field, FIELD_LIMIT)
+        description = clipped(violation.description, FIELD_LIMIT)
         left -= len(field.encode()) + len(description.encode())
         if left < 0:
             more = len(error.violations) - len(named.field_violations)
@@ -117,9 +113,17 @@ def _bad_request(error: Any) -> message.Message:
 
 def _unknown_policy(error: Any) -> message.Message:
     """Name ``policy`` as the field at fault."""
-    description = _clipped(str(error), FIELD_LIMIT)
+    description = clipped(str(error), FIELD_LIMIT)
     violation = error_details_pb2.BadRequest.FieldViolation(field="policy", description=description)
     return error_details_pb2.BadRequest(field_violations=[violation])
+
+
+def _denied_field(error: PermissionDenied) -> message.Message:
+    """Name the field at fault, if one is."""
+    named = error_details_pb2.BadRequest()
+    if error.field:
+        named.field_violations.add(field=error.field, description=clipped(str(error), FIELD_LIMIT))
+    return named
 
 
 def _retry(error: Any) -> message.Message:
@@ -129,7 +133,7 @@ def _retry(error: Any) -> message.Message:
 
 def _precondition(error: Any) -> message.Message:
     """Say which state the object is in."""
-    description = _clipped(str(error), FIELD_LIMIT)
+    description = clipped(str(error), FIELD_LIMIT)
     violation = error_details_pb2.PreconditionFailure.Violation(type="STATE", description=description)
     return error_details_pb2.PreconditionFailure(violations=[violation])
 
@@ -139,4 +143,5 @@ DETAILS: dict[type[Exception], Callable[[Any], message.Message]] = {
     domain.UnknownPolicy: _unknown_policy,
     domain.QueueFull: _retry,
     domain.InvalidTransition: _precondition,
+    PermissionDenied: _denied_field,
 }

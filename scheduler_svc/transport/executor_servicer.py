@@ -12,12 +12,15 @@ import grpc
 from sage.controlplane.v1 import executor_pb2, executor_pb2_grpc
 from sage_wire import durations
 from sage_wire.errors import ErrorReason
+from scheduler_svc.access.caller import caller
 from scheduler_svc.control.attempts.attempt_table import AttemptTable
 from scheduler_svc.control.attempts.kv_releases import KvReleases
+from scheduler_svc.control.instances.registration import UnknownSession
 from scheduler_svc.control.instances.session import Session
 from scheduler_svc.control.instances.sessions import Sessions
 from scheduler_svc.domain.instance_state import InstanceState
 from scheduler_svc.transport import registrations
+from scheduler_svc.transport.clipping import reported
 from scheduler_svc.transport.enums import ENGINE_STATE_FROM_WIRE, ROLE_TO_WIRE
 from scheduler_svc.transport.errors import WireError
 from scheduler_svc.transport.executor_link import StreamLink
@@ -57,12 +60,13 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
     ) -> None:
         """Run a control stream from Register to its end.
 
-        Raises WireError for a registration that is refused, DuplicateInstance if the instance has a live session
-        elsewhere.
+        Raises WireError for a registration that is refused, PermissionDenied for an instance that is not the caller's,
+        DuplicateInstance if the instance has a live session elsewhere.
         """
         first = await _first(request_iterator, "register")
         registration = registrations.registration(first.register)
-        link = StreamLink(registration.spec.instance_id, epoch=self._epoch)
+        caller().check_instance(registration.spec.instance_id)
+        link = StreamLink(registration.spec.instance_id, epoch=self._epoch, owner=caller().name)
         welcome = self._sessions.register(registration, link)
         answer = executor_pb2.Welcome(
             protocol_version=registrations.agreed_version(first.register),
@@ -72,6 +76,7 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
             heartbeat_interval=durations.to_wire(welcome.heartbeat_interval_s),
             keep=[link.attempt(number) for number in welcome.keep],
             role=ROLE_TO_WIRE[welcome.role],
+            resume_secret=welcome.resume_secret,
         )
         session = self._sessions.by_id(welcome.session_id)
         await _both_ways(
@@ -99,16 +104,16 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
         elif kind == "tokenizer_chunk":
             upload.take(message.tokenizer_chunk)
         elif kind == "drain_requested":
-            self._sessions.drain(session.instance_id, message.drain_requested.reason, by_operator=False)
+            self._sessions.drain(session.instance_id, reported(message.drain_requested.reason), by_operator=False)
         elif kind == "drained":
             self._sessions.idle(session.instance_id)
         elif kind == "kv_released":
             answer = message.kv_released
             self._kv_releases.answered(
-                session.instance_id, answer.number, released=answer.released, message=answer.message
+                session.instance_id, answer.number, released=answer.released, message=reported(answer.message)
             )
         elif kind == "goodbye":
-            self._sessions.goodbye(session, message.goodbye.reason)
+            self._sessions.goodbye(session, reported(message.goodbye.reason))
         elif kind == "register":
             raise WireError(ErrorReason.INVALID_REGISTRATION, "this stream is already registered")
 
@@ -118,7 +123,7 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
             raise WireError(ErrorReason.INVALID_REGISTRATION, f"{status.state} is not a state of an engine")
         facts = registrations.facts(status.facts) if state is InstanceState.READY else None
         progress = status.progress if status.HasField("progress") else None
-        self._sessions.engine_status(session, state, progress, status.message, facts)
+        self._sessions.engine_status(session, state, progress, reported(status.message), facts)
 
     # --- outputs ----------------------------------------------------------------------------------
 
@@ -133,6 +138,8 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
         session = self._sessions.by_id(first.hello.session_id)
         link = session.link
         assert isinstance(link, StreamLink)
+        if link.owner != caller().name:
+            raise UnknownSession()
         outbox = link.new_outputs()
         if session.outputs_up:
             # The older stream broke; the executor noticed before the scheduler did.
@@ -184,7 +191,7 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
             elif kind == "rejected":
                 rejected = message.rejected
                 reason = registrations.rejection(rejected.reason)
-                attempts.rejected(sender, rejected.attempt_number, reason, rejected.message)
+                attempts.rejected(sender, rejected.attempt_number, reason, reported(rejected.message))
 
 
 async def _first(messages: AsyncIterator[M], wanted: str) -> M:

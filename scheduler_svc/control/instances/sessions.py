@@ -33,6 +33,9 @@ from scheduler_svc.domain.scheduler import Scheduler
 
 log = logging.getLogger(__name__)
 
+SECRET_BYTES = 16
+"""Random bytes of a session's id and of the secret that resumes it."""
+
 
 class Sessions:
     """The sessions by instance, at most one each.  Bounded by the scheduler's limit of instances.
@@ -76,13 +79,14 @@ class Sessions:
     def register(self, registration: Registration, link: ExecutorLink) -> Welcome:
         """Open a session for an executor whose control stream is up.
 
-        Raises DuplicateInstance while another executor with this id is alive.
+        Raises DuplicateInstance while another executor with this id is alive, or one that says to be the same and does
+        not prove it.
         """
         spec = registration.spec
         instance_id = spec.instance_id
         old = self._sessions.get(instance_id)
-        if old is not None and old.engine_start_id != spec.engine_start_id:
-            if old.control_up:
+        if old is not None and not old.is_of(registration):
+            if old.control_up or old.engine_start_id == spec.engine_start_id:
                 raise DuplicateInstance(instance_id)
             self._lose(old, "started again")
             old = None
@@ -91,9 +95,10 @@ class Sessions:
         instance = self._scheduler.register(spec, now)
         keep = self._kept(instance_id, registration) if old is not None else ()
         session = Session(
-            session_id=secrets.token_hex(8),
+            session_id=secrets.token_hex(SECRET_BYTES),
             instance=instance,
             engine_start_id=spec.engine_start_id,
+            resume_secret=old.resume_secret if old is not None else secrets.token_bytes(SECRET_BYTES),
             link=link,
             registered_at=now,
             last_heard_at=now,
@@ -112,6 +117,7 @@ class Sessions:
             heartbeat_interval_s=self._settings.heartbeat_interval_s,
             keep=keep,
             role=instance.role,
+            resume_secret=session.resume_secret,
         )
 
     def _open(self, session: Session) -> None:
@@ -128,7 +134,7 @@ class Sessions:
         """Return the session of this id.  Raises UnknownSession."""
         session = self._by_id.get(session_id)
         if session is None:
-            raise UnknownSession(session_id)
+            raise UnknownSession()
         return session
 
     def outputs_opened(self, session_id: str) -> Session:

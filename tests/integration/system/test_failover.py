@@ -113,11 +113,12 @@ async def test_a_dead_executor_is_not_chosen_and_comes_back_when_it_is_started_a
     await pair[0].exit_status()
     gone = await fleet.until("a", InstanceState.FAILED, InstanceState.LOST)
     assert "died" in gone.state_reason
+    engine = fleet.scheduler.control.scheduler.instance("a").spec.engine_start_id
     for _ in range(4):
         assert (await fleet.client.generate("Once", max_tokens=1).result()).instance_id == "b"
     pair[0].start()
-    back = await fleet.until("a", InstanceState.READY)
-    assert back.engine_start_id != gone.engine_start_id
+    await fleet.until("a", InstanceState.READY)
+    assert fleet.scheduler.control.scheduler.instance("a").spec.engine_start_id != engine
     done = await fleet.client.generate("Once", max_tokens=1, preferred_instance="a").result()
     assert done.instance_id == "a"
 

@@ -77,6 +77,7 @@ class ModelledExecutor:
     role: InstanceRole = InstanceRole.GENERAL
     kv_connector: str = ""
     start_id: str = "start-1"
+    resume_secret: bytes = b""
     session: Session | None = None
     held: dict[int, Running] = field(default_factory=dict)
     iterations: int = 0
@@ -166,7 +167,8 @@ class ModelledExecutor:
             HeldAttempt(epoch=EPOCH, number=n, tokens=r.tokens, ended=r.ended is not None) for n, r in self.held.items()
         )
         spec = InstanceSpec(instance_id=self.instance_id, model=MODEL, engine_start_id=self.start_id, role=self.role)
-        welcome = plane.sessions.register(Registration(spec=spec, held=held), self)
+        welcome = plane.sessions.register(Registration(spec=spec, resume_secret=self.resume_secret, held=held), self)
+        self.resume_secret = welcome.resume_secret
         self.held = {n: r for n, r in self.held.items() if n in welcome.keep}
         self.session = plane.sessions.by_id(welcome.session_id)
         self.connected, self.dead = True, False

@@ -26,7 +26,15 @@ SETTINGS: dict[str, Any] = {
     "drain_timeout_s": 1.5,
     "log_level": "DEBUG",
     "log_format": "json",
-    "tls": {"certificate": "c", "private_key": "k", "client_ca": "a"},
+    "executor_listen": "127.0.0.1:2",
+    "admin_listen": "127.0.0.1:3",
+    "reflection": False,
+    "tls": {"certificate": "c", "private_key": "k", "client_ca": "a", "client_ca_listeners": ["executor_listen"]},
+    "access": {
+        "keys_file": "keys.toml",
+        "jwt": {"jwks_file": "jwks.json", "audience": "sage"},
+        "certificates": [{"cn": "*", "role": "observer"}],
+    },
     "queue": {
         "limit_per_model": 11,
         "arriving_limit": 12,

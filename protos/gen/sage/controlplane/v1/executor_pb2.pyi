@@ -167,6 +167,7 @@ class Register(_message.Message):
     SOFTWARE_VERSION_FIELD_NUMBER: _builtins.int
     HELD_FIELD_NUMBER: _builtins.int
     ADDRESS_FIELD_NUMBER: _builtins.int
+    RESUME_SECRET_FIELD_NUMBER: _builtins.int
     protocol_version: _builtins.int
     """the executor's; the scheduler accepts its own, one older and one newer"""
     instance_id: _builtins.str
@@ -183,6 +184,8 @@ class Register(_message.Message):
     """of the executor"""
     address: _builtins.str
     """host:port where its own services listen"""
+    resume_secret: _builtins.bytes
+    """Welcome.resume_secret of this engine's latest session; empty: it had none"""
     @_builtins.property
     def capabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """optional features, by name"""
@@ -214,10 +217,11 @@ class Register(_message.Message):
         software_version: _builtins.str = ...,
         held: _abc.Iterable[Global___HeldAttempt] | None = ...,
         address: _builtins.str = ...,
+        resume_secret: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["location", b"location"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "capabilities", b"capabilities", "engine_start_id", b"engine_start_id", "held", b"held", "instance_id", b"instance_id", "labels", b"labels", "location", b"location", "model", b"model", "price_per_hour", b"price_per_hour", "protocol_version", b"protocol_version", "role", b"role", "software_version", b"software_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "capabilities", b"capabilities", "engine_start_id", b"engine_start_id", "held", b"held", "instance_id", b"instance_id", "labels", b"labels", "location", b"location", "model", b"model", "price_per_hour", b"price_per_hour", "protocol_version", b"protocol_version", "resume_secret", b"resume_secret", "role", b"role", "software_version", b"software_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -269,6 +273,7 @@ class Welcome(_message.Message):
     KEEP_FIELD_NUMBER: _builtins.int
     CAPABILITIES_FIELD_NUMBER: _builtins.int
     ROLE_FIELD_NUMBER: _builtins.int
+    RESUME_SECRET_FIELD_NUMBER: _builtins.int
     protocol_version: _builtins.int
     """used in this session: the older one of both sides"""
     session_id: _builtins.str
@@ -277,6 +282,8 @@ class Welcome(_message.Message):
     """of the scheduler; the executor refuses commands of an older one"""
     role: _common_pb2.InstanceRole.ValueType
     """in force; an operator may have changed it"""
+    resume_secret: _builtins.bytes
+    """proves in a later Register that the executor is the same, so that it keeps its attempts"""
     @_builtins.property
     def lease(self) -> _duration_pb2.Duration:
         """without a message for this long, the instance is lost"""
@@ -304,10 +311,11 @@ class Welcome(_message.Message):
         keep: _abc.Iterable[_common_pb2.Attempt] | None = ...,
         capabilities: _abc.Iterable[_builtins.str] | None = ...,
         role: _common_pb2.InstanceRole.ValueType = ...,
+        resume_secret: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["heartbeat_interval", b"heartbeat_interval", "lease", b"lease"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "epoch", b"epoch", "heartbeat_interval", b"heartbeat_interval", "keep", b"keep", "lease", b"lease", "protocol_version", b"protocol_version", "role", b"role", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "epoch", b"epoch", "heartbeat_interval", b"heartbeat_interval", "keep", b"keep", "lease", b"lease", "protocol_version", b"protocol_version", "resume_secret", b"resume_secret", "role", b"role", "session_id", b"session_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

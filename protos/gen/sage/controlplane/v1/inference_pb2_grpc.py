@@ -91,14 +91,15 @@ class InferenceServiceServicer(object):
         Errors: INVALID_ARGUMENT (BadRequest names every field at fault), NOT_FOUND (unknown model), ALREADY_EXISTS (the id
         belongs to a request with other content), RESOURCE_EXHAUSTED (a queue is full; RetryInfo says when to try again),
         UNAVAILABLE (no instance can serve the request, or the scheduler shuts down), DEADLINE_EXCEEDED, CANCELLED, ABORTED
-        (every attempt failed, or a continuation was not possible).
+        (every attempt failed, or a continuation was not possible). Like every call of the contract but health checks, where
+        the scheduler knows identities: UNAUTHENTICATED (no valid credentials) and PERMISSION_DENIED (not for this caller).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Cancel(self, request, context):
-        """Ends a request early. Idempotent. Errors: NOT_FOUND (unknown request).
+        """Ends a request early. Idempotent. Errors: NOT_FOUND (unknown request, or another tenant's).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

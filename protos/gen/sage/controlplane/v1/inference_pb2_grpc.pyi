@@ -43,10 +43,11 @@ class InferenceServiceStub:
     Errors: INVALID_ARGUMENT (BadRequest names every field at fault), NOT_FOUND (unknown model), ALREADY_EXISTS (the id
     belongs to a request with other content), RESOURCE_EXHAUSTED (a queue is full; RetryInfo says when to try again),
     UNAVAILABLE (no instance can serve the request, or the scheduler shuts down), DEADLINE_EXCEEDED, CANCELLED, ABORTED
-    (every attempt failed, or a continuation was not possible).
+    (every attempt failed, or a continuation was not possible). Like every call of the contract but health checks, where
+    the scheduler knows identities: UNAUTHENTICATED (no valid credentials) and PERMISSION_DENIED (not for this caller).
     """
     Cancel: _grpc.UnaryUnaryMultiCallable[_inference_pb2.CancelRequest, _inference_pb2.CancelResponse]
-    """Ends a request early. Idempotent. Errors: NOT_FOUND (unknown request)."""
+    """Ends a request early. Idempotent. Errors: NOT_FOUND (unknown request, or another tenant's)."""
     Submit: _grpc.UnaryUnaryMultiCallable[_inference_pb2.SubmitRequest, _inference_pb2.SubmitResponse]
     """Accepts a request for detached use. UNIMPLEMENTED in this version."""
     Attach: _grpc.UnaryStreamMultiCallable[_inference_pb2.AttachRequest, _inference_pb2.AttachResponse]
@@ -75,10 +76,11 @@ class InferenceServiceAsyncStub(InferenceServiceStub):
     Errors: INVALID_ARGUMENT (BadRequest names every field at fault), NOT_FOUND (unknown model), ALREADY_EXISTS (the id
     belongs to a request with other content), RESOURCE_EXHAUSTED (a queue is full; RetryInfo says when to try again),
     UNAVAILABLE (no instance can serve the request, or the scheduler shuts down), DEADLINE_EXCEEDED, CANCELLED, ABORTED
-    (every attempt failed, or a continuation was not possible).
+    (every attempt failed, or a continuation was not possible). Like every call of the contract but health checks, where
+    the scheduler knows identities: UNAUTHENTICATED (no valid credentials) and PERMISSION_DENIED (not for this caller).
     """
     Cancel: _aio.UnaryUnaryMultiCallable[_inference_pb2.CancelRequest, _inference_pb2.CancelResponse]  # type: ignore[assignment]
-    """Ends a request early. Idempotent. Errors: NOT_FOUND (unknown request)."""
+    """Ends a request early. Idempotent. Errors: NOT_FOUND (unknown request, or another tenant's)."""
     Submit: _aio.UnaryUnaryMultiCallable[_inference_pb2.SubmitRequest, _inference_pb2.SubmitResponse]  # type: ignore[assignment]
     """Accepts a request for detached use. UNIMPLEMENTED in this version."""
     Attach: _aio.UnaryStreamMultiCallable[_inference_pb2.AttachRequest, _inference_pb2.AttachResponse]  # type: ignore[assignment]
@@ -110,7 +112,8 @@ class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors: INVALID_ARGUMENT (BadRequest names every field at fault), NOT_FOUND (unknown model), ALREADY_EXISTS (the id
         belongs to a request with other content), RESOURCE_EXHAUSTED (a queue is full; RetryInfo says when to try again),
         UNAVAILABLE (no instance can serve the request, or the scheduler shuts down), DEADLINE_EXCEEDED, CANCELLED, ABORTED
-        (every attempt failed, or a continuation was not possible).
+        (every attempt failed, or a continuation was not possible). Like every call of the contract but health checks, where
+        the scheduler knows identities: UNAUTHENTICATED (no valid credentials) and PERMISSION_DENIED (not for this caller).
         """
 
     @_abc_1.abstractmethod
@@ -119,7 +122,7 @@ class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _inference_pb2.CancelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_inference_pb2.CancelResponse, _abc.Awaitable[_inference_pb2.CancelResponse]]:
-        """Ends a request early. Idempotent. Errors: NOT_FOUND (unknown request)."""
+        """Ends a request early. Idempotent. Errors: NOT_FOUND (unknown request, or another tenant's)."""
 
     @_abc_1.abstractmethod
     def Submit(

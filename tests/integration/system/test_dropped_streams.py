@@ -88,6 +88,15 @@ async def test_a_stream_that_a_thread_drops_cancels_its_request(
         await asyncio.to_thread(client.close)
 
 
+async def test_a_watch_that_is_dropped_gives_its_place_back(client: AsyncClient) -> None:
+    """A client has at most 8 places."""
+    for _ in range(20):
+        async for _ in client.watch_fleet():
+            break
+        gc.collect()
+        await asyncio.sleep(0)
+
+
 async def test_a_stream_that_is_held_goes_on_after_a_loop_was_left(client: AsyncClient) -> None:
     stream = client.generate("Once", max_tokens=40)
     async for _ in stream.text():

@@ -183,6 +183,7 @@ class EngineFacts:
     compatibility_key: str = ""  # engines with equal keys can hand KV to each other; empty without a connector
     kv_lease_s: float | None = None  # seconds that a prompt's KV is kept to be fetched; None without a connector
     keeps_output_history: bool = False  # it takes ``EngineRequest.output_history``
+    weights: str = ""  # fingerprint: engines with equal weights, dtype and tokenizer run the same model
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

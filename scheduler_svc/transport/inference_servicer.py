@@ -10,9 +10,9 @@ from sage.controlplane.v1 import inference_pb2, inference_pb2_grpc
 from sage_wire.errors import ErrorReason
 from sage_wire.metadata import trace_headers
 from scheduler_svc.access.caller import caller
-from scheduler_svc.control.requests.intake import CLIENT_GONE, DELIVERY_FAILED, Intake
+from scheduler_svc.control.requests.intake import Intake
 from scheduler_svc.control.requests.live_request import Placement
-from scheduler_svc.control.requests.outcome import Finished
+from scheduler_svc.control.requests.outcome import CLIENT_GONE, DELIVERY_FAILED, Finished
 from scheduler_svc.control.requests.output_log import TokenSlice
 from scheduler_svc.control.requests.subscription import Subscription
 from scheduler_svc.domain.errors import SchedulerError

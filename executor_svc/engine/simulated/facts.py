@@ -42,6 +42,7 @@ def engine_facts(model: ModelSettings, settings: SimulatedSettings) -> EngineFac
         compatibility_key=compatibility_key(model, settings),
         kv_lease_s=transfer.lease_s if transfer.connector else None,
         keeps_output_history=settings.output_history,
+        weights=f"simulated {model.name}",  # tokens follow from the model's name
     )
 
 

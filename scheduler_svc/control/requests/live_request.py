@@ -10,8 +10,10 @@ from sage_common.clock import Timer
 from scheduler_svc.control.requests.observer import UNOBSERVED, RequestObserver
 from scheduler_svc.control.requests.outcome import Outcome, SloOutcome
 from scheduler_svc.control.requests.output_log import OutputLog
+from scheduler_svc.control.requests.setbacks import Setbacks
 from scheduler_svc.domain.continuation import ContinuationMode, in_words
 from scheduler_svc.domain.decision import Decision
+from scheduler_svc.domain.engine_facts import ModelIdentity
 from scheduler_svc.domain.errors import InvalidTransition
 from scheduler_svc.domain.request import Request, RequestKey, RequestState
 
@@ -82,7 +84,8 @@ class LiveRequest:
     placements: list[Placement] = field(default_factory=list)
     history: list[HistoryEntry] = field(default_factory=list)
     outcome: Outcome | None = None
-    failed_on: frozenset[str] = frozenset()  # instances on which its attempts failed
+    identity: ModelIdentity | None = None  # of the model that gave the first token
+    setbacks: Setbacks = field(default_factory=Setbacks)
     deadline_timer: Timer | None = None
     first_assigned_at: float | None = None
     prefill_ended_at: float | None = None  # of a split request: when its prefill leg ended
@@ -90,7 +93,7 @@ class LiveRequest:
     last_token_at: float | None = None
     delivering: bool = False  # the current attempt has delivered tokens
     continuation: ContinuationMode | None = None  # how the current attempt goes on; None if nothing was delivered
-    cost: float = 0.0  # of ended attempts
+    cost: float = 0.0  # of ended and lost attempts
     observed: RequestObserver = UNOBSERVED
     readers: list[Reader] = field(default_factory=list)
 

@@ -121,6 +121,7 @@ FACTS = EngineFacts(
     compatibility_key="key",
     tokenizer_hash="hash",
     keeps_output_history=True,
+    weights="w1",
 )
 
 SPEC = InstanceSpec(
@@ -547,6 +548,7 @@ def the_facts() -> executor_pb2.EngineFacts:
         compatibility_key="key",
         tokenizer_hash="hash",
         keeps_output_history=True,
+        weights="w1",
     )
 
 
@@ -682,6 +684,7 @@ def test_an_attempts_end() -> None:
         engine_time=Duration(seconds=4),
         kv_unclaimed=True,
         kv_recomputed=True,
+        engine_died=True,
     )
     assert unset(wire) == set(), "the test itself must fill everything"
     found = registrations.attempt_end(wire)
@@ -701,6 +704,7 @@ def test_an_attempts_end() -> None:
         kv_lease_s=30.0,
         kv_unclaimed=True,
         kv_recomputed=True,
+        engine_died=True,
     )
     assert at_default(found) == set()
 

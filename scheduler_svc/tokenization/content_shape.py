@@ -71,8 +71,11 @@ def _parameters_given_content(tree: nodes.Template, macro: nodes.Macro, message:
 def _origin(node: nodes.Node) -> nodes.Node:
     """Return what filters, tests and slices are applied to."""
     while True:
-        sliced = isinstance(node, nodes.Getitem) and isinstance(node.arg, nodes.Slice)
-        inner = node.node if isinstance(node, nodes.Filter | nodes.Test) or sliced else None
+        inner: nodes.Node | None = None
+        if isinstance(node, nodes.Filter | nodes.Test) or (
+            isinstance(node, nodes.Getitem) and isinstance(node.arg, nodes.Slice)
+        ):
+            inner = node.node
         if inner is None:
             return node
         node = inner

@@ -18,10 +18,16 @@ TOKENIZERS = {"llama": llama_like(), "mistral": mistral_like(), "byte level": to
 REPLACEMENT = "\ufffd"
 
 
-def after(tokenizer: Tokenizer, prompt: Sequence[int], output: Sequence[int], **options: bool) -> str:
-    text = Detokenizer(tokenizer, special_token_ids(tokenizer), TextOptions(**options), prompt)
+def after(tokenizer: Tokenizer, prompt: Sequence[int], output: Sequence[int]) -> str:
+    text = Detokenizer(tokenizer, special_token_ids(tokenizer), TextOptions(), prompt)
     text.feed(output)
     return text.take() + text.finish()
+
+
+def token(tokenizer: Tokenizer, piece: str) -> int:
+    found = tokenizer.token_to_id(piece)
+    assert found is not None
+    return found
 
 
 def byte(tokenizer: Tokenizer, value: int) -> int:
@@ -49,13 +55,13 @@ def test_prompt_and_output_join_to_the_whole_text_at_every_token(name: str, text
 def test_the_first_space_is_kept() -> None:
     tokenizer = llama_like()
     prompt = tokenizer.encode("Once upon", add_special_tokens=False).ids
-    assert after(tokenizer, prompt, [tokenizer.token_to_id("▁a"), tokenizer.token_to_id("▁time")]) == " a time"
+    assert after(tokenizer, prompt, [token(tokenizer, "▁a"), token(tokenizer, "▁time")]) == " a time"
 
 
 def test_after_special_tokens_alone_the_text_begins_without_a_space() -> None:
     tokenizer = llama_like()
-    output = [tokenizer.token_to_id("▁Once"), tokenizer.token_to_id("▁upon")]
-    assert after(tokenizer, [tokenizer.token_to_id("<s>")], output) == "Once upon"
+    output = [token(tokenizer, "▁Once"), token(tokenizer, "▁upon")]
+    assert after(tokenizer, [token(tokenizer, "<s>")], output) == "Once upon"
     assert after(tokenizer, [], output) == "Once upon"
 
 
@@ -64,7 +70,7 @@ def test_a_space_after_a_run_of_stray_bytes_is_kept(name: str) -> None:
     tokenizer = TOKENIZERS[name]
     ids = tokenizer.encode("Once upon", add_special_tokens=False).ids
     stray = [byte(tokenizer, 0x80)] * (2 * PENDING_LIMIT)
-    words = [tokenizer.token_to_id("▁a"), tokenizer.token_to_id("▁time")]
+    words = [token(tokenizer, "▁a"), token(tokenizer, "▁time")]
     assert after(tokenizer, ids, [*stray, *words]) == REPLACEMENT * 2 * PENDING_LIMIT + " a time"
     assert after(tokenizer, [], [*ids, *stray, *words]) == "Once upon" + REPLACEMENT * 2 * PENDING_LIMIT + " a time"
 
@@ -91,7 +97,7 @@ def test_a_prompt_that_ends_with_stray_bytes_alone_is_not_repeated(name: str) ->
 def test_a_space_after_a_prompt_that_ends_with_stray_bytes_is_kept() -> None:
     tokenizer = llama_like()
     prompt = [*tokenizer.encode("secret", add_special_tokens=False).ids, *[byte(tokenizer, 0x80)] * 40]
-    assert after(tokenizer, prompt, [tokenizer.token_to_id("▁a")]) == " a"
+    assert after(tokenizer, prompt, [token(tokenizer, "▁a")]) == " a"
 
 
 @given(st.data())

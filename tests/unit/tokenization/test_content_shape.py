@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import jinja2
 import pytest
 
 from scheduler_svc.control.requests.tokenizers import ChatTurn, Conversation, PromptError
@@ -84,6 +83,5 @@ def test_what_is_no_template_is_found_when_it_arrives() -> None:
 
 def test_loops_over_pairs_are_understood() -> None:
     source = "{% for m in messages %}{% for k, v in m.content.items() %}{{ v }}{% endfor %}{{ m.content }}{% endfor %}"
-    assert jinja2.Environment().parse(source)
     with pytest.raises(PromptError):
         render(source, turn("user", "hello"))

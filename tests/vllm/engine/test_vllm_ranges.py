@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from executor_svc.engine.vllm.errors import VllmErrors
 from executor_svc.engine.vllm.sampling import sampling_arguments
 from executor_svc.runtime.engine_port import Sampling
 from scheduler_svc.domain import admission
@@ -39,12 +40,12 @@ def test_what_the_contract_allows_vllm_accepts(name: str, value: Any) -> None:
     sampling = Sampling(**{each: getattr(asked, each) for each in shared if each != "structured_output"})
     try:
         SamplingParams(**sampling_arguments(sampling, None))
-    except ValueError:
+    except VllmErrors().invalid_params:
         accepted = False
     else:
         accepted = True
     assert accepted or not allowed, "the contract allows what vLLM refuses"
-    assert allowed or name == "top_p" or not accepted, "the contract refuses what vLLM accepts"
+    assert allowed or not accepted, "the contract refuses what vLLM accepts"
 
 
 def test_a_seed_that_vllm_takes_for_none_stays_a_seed() -> None:

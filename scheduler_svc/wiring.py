@@ -51,7 +51,7 @@ from scheduler_svc.transport.admin_servicer import AdminServicer
 from scheduler_svc.transport.executor_servicer import ExecutorServicer
 from scheduler_svc.transport.health import HealthReporter
 from scheduler_svc.transport.inference_servicer import InferenceServicer
-from scheduler_svc.transport.server import ListenError, Servers, Services, listeners
+from scheduler_svc.transport.server import Listener, ListenError, Servers, Services, listeners
 from scheduler_svc.transport.tokenizer_upload import TokenizerUpload
 
 log = logging.getLogger(__name__)
@@ -228,8 +228,13 @@ class SchedulerService:
             raise ListenError(f"access: {error}") from error
         checks = [AccessFiles(authenticator).check]
         self._reloader = Reloader([*checks, tls.check] if tls is not None else checks)
-        guard = AccessInterceptor(authenticator, Audit())
-        servers = Servers(self._services(), [guard], reflection=config.reflection)
+        audit = Audit()
+
+        def guard(listener: Listener) -> AccessInterceptor:
+            demands = listener.clients_need_certificates
+            return AccessInterceptor(authenticator, audit, clients_have_certificates=demands)
+
+        servers = Servers(self._services(), guard, reflection=config.reflection)
         for listener in listeners(config.listeners, config.tls.client_ca_listeners):
             servers.listen(listener, tls)
         return servers

@@ -247,7 +247,7 @@ class SchedulerService:
         """Refuse new requests, let running ones finish within the drain timeout, then end everything."""
         control, servers = self.control, self._servers
         control.intake.close()
-        await self._health.leave()
+        self._health.leave()
         try:
             async with asyncio.timeout(self._config.drain_timeout_s):
                 while len(control.requests):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import struct
 from typing import Any
 
 import grpc
@@ -12,6 +11,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from sage_wire.health import HealthServicer
 from scheduler_svc.transport import health
+from tests.support import http2
 from tests.support.eventually import eventually
 from tests.unit.transport.served import WITHIN_S, serving
 
@@ -98,30 +98,11 @@ async def test_all_statuses_are_listed(caplog: pytest.LogCaptureFixture) -> None
     assert not caplog.records or "failed" not in caplog.text
 
 
-def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
-    return struct.pack(">I", len(payload))[1:] + bytes([kind, flags]) + struct.pack(">I", stream) + payload
-
-
-def watching_without_reading() -> bytes:
-    """Return what an HTTP/2 client sends that watches a status and allows no byte to be sent to it."""
-    named = [
-        (b":method", b"POST"),
-        (b":scheme", b"http"),
-        (b":path", b"/grpc.health.v1.Health/Watch"),
-        (b":authority", b"x"),
-        (b"te", b"trailers"),
-        (b"content-type", b"application/grpc"),
-    ]
-    headers = b"".join(b"\0" + bytes([len(k)]) + k + bytes([len(v)]) + v for k, v in named)
-    no_window = frame(4, 0, 0, struct.pack(">HI", 4, 0))
-    return b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + no_window + frame(1, 4, 1, headers) + frame(0, 1, 1, bytes(5))
-
-
 async def test_a_client_that_allows_no_byte_neither_freezes_statuses_nor_the_end() -> None:
     async with asyncio.timeout(WITHIN_S):
         async with serving() as scheduler:
             _, writer = await asyncio.open_connection("127.0.0.1", scheduler.port)
-            writer.write(watching_without_reading())
+            writer.write(http2.call("/grpc.health.v1.Health/Watch", window=0))
             await eventually(lambda: scheduler._health.servicer._watchers == 1, what="the watcher")
             scheduler._health.servicer.set("", serving=False)
         writer.close()

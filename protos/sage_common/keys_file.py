@@ -65,7 +65,7 @@ def parse(text: str, name: str) -> tuple[Key, ...]:
     """Return the keys of a file's text; ``name`` is the file's, for messages.  Raises KeysFileError."""
     try:
         document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also numbers of thousands of digits, and as many brackets
         raise KeysFileError(f"{name} is not TOML: {error}") from error
     entries = document.pop("key", [])
     if document or not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):

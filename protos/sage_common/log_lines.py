@@ -41,7 +41,7 @@ GRPC_LOGGER = "grpc._cython.cygrpc"
 def hide_headers(record: logging.LogRecord) -> bool:
     """Return whether a record of gRPC may be written: not one that repeats a header which is no text.
 
-    It has the header's bytes, which may be a token, and a stack; and whoever reaches the port sends as many as it likes.
+    It has the header's bytes, which may be a token, and a stack; whoever reaches the port sends as many as it likes.
     """
     return not str(record.msg).startswith("Invalid encoding on")
 

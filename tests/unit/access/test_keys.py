@@ -83,6 +83,8 @@ HASH = hash_of("s")
     ("text", "said"),
     [
         ("[[key]", "is not TOML"),
+        ("x = " + "[" * 100_000, "is not TOML"),
+        ("x = " + "1" * 10_000, "is not TOML"),
         ("x = 1", "something else"),
         ("key = 1", "something else"),
         (f'[[key]]\nname = "a"\nrole = "root"\nsha256 = "{HASH}"', r"key 1 \(a\): role: 'root' is not a role"),

@@ -142,9 +142,12 @@ def test_keys_come_and_go_with_the_file(path: Path) -> None:
     access, files = authenticator(path)
     assert access.identity("Bearer s1", None).name == "a"
     keys_file.add(path, entry("b", "s2"))
-    files.check()
+    for _ in range(2):
+        files.check()
     assert access.identity("Bearer s2", None).name == "b"
     path.write_text("")
+    files.check()
+    assert access.identity("Bearer s2", None).name == "b", "an editor may be in the middle of writing it"
     files.check()
     for token in ("s1", "s2"):
         with pytest.raises(Unauthenticated, match="not known"):
@@ -162,5 +165,6 @@ def test_a_bad_file_keeps_the_keys_and_is_said_once(path: Path, caplog: pytest.L
     assert "the keys read before go on counting" in errors[0].getMessage()
     assert access.identity("Bearer s1", None).name == "a"
     path.unlink()
-    files.check()
+    for _ in range(2):
+        files.check()
     assert access.identity("Bearer s1", None).name == "a"

@@ -150,6 +150,8 @@ def _entry(key: Key) -> str:
 
 
 def _replace(path: Path, text: str) -> None:
+    """Put ``text`` into the place of the file, which keeps its owner and who may read it.  Raises OSError."""
+    path = path.resolve()  # a link stays one
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # only its owner may read it
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
@@ -157,8 +159,16 @@ def _replace(path: Path, text: str) -> None:
             file.flush()
             os.fsync(file.fileno())
         if path.exists():
-            os.chmod(name, path.stat().st_mode & 0o777)
+            _hand_over(name, path.stat())
         os.replace(name, path)
     except BaseException:
         os.unlink(name)
         raise
+
+
+def _hand_over(name: str, before: os.stat_result) -> None:
+    """Give a new file the owner and the mode of the one that it replaces: the scheduler's user has to read it."""
+    made = os.stat(name)
+    if (made.st_uid, made.st_gid) != (before.st_uid, before.st_gid):
+        os.chown(name, before.st_uid, before.st_gid)
+    os.chmod(name, before.st_mode & 0o777)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -68,6 +70,30 @@ def test_comments_stay(path: Path) -> None:
     path.write_text("# ours\n")
     keys_file.add(path, entry("a", "s"))
     assert path.read_text().startswith("# ours\n")
+
+
+def test_a_link_to_the_file_stays_one(path: Path, tmp_path: Path) -> None:
+    path.symlink_to(tmp_path / "elsewhere.toml")
+    for name in ("a", "b"):
+        keys_file.add(path, entry(name, name))
+    assert path.is_symlink()
+    assert len(keys_file.read(tmp_path / "elsewhere.toml")) == 2
+
+
+def test_the_file_keeps_its_owner(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An administrator adds a key to the file of the scheduler's user, who alone may read it."""
+    keys_file.add(path, entry("a", "s1"))
+    given: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "chown", lambda name, uid, gid: given.append((uid, gid)))
+    real = os.stat
+
+    def others(file: Any, **options: Any) -> Any:
+        found = real(file, **options)
+        return found if Path(file) != path else os.stat_result((*found[:4], 10_001, 10_002, *found[6:]))
+
+    monkeypatch.setattr(os, "stat", others)
+    keys_file.add(path, entry("b", "s2"))
+    assert given == [(10_001, 10_002)]
 
 
 def test_a_name_is_given_once(path: Path) -> None:

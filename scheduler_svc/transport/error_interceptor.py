@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 
 import grpc
@@ -58,18 +58,16 @@ def _stream(behavior: Any, method: str) -> Any:
 
     async def write(request: Any, context: Context) -> None:
         try:
-            await behavior(_checked(request), context)
-        except Exception as error:
-            await _refuse(request, context, method, error)
-
-    async def yielding(request: Any, context: Context) -> AsyncIterator[Any]:
-        try:
+            if asyncio.iscoroutinefunction(behavior):
+                await behavior(_checked(request), context)
+                return
+            # gRPC would log a stack for a client that leaves while a response waits for it.
             async for response in behavior(_checked(request), context):
-                yield response
+                await context.write(response)
         except Exception as error:
             await _refuse(request, context, method, error)
 
-    return write if asyncio.iscoroutinefunction(behavior) else yielding
+    return write
 
 
 def _checked(request: Any) -> Any:

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import DecodeError
 
+from sage_wire.protocol import MAX_MESSAGE_BYTES
 from scheduler_svc.domain.errors import FieldViolation, InvalidRequest
 
 ELEMENTS_LIMIT = 48 * 1024
@@ -23,6 +24,9 @@ NUMBERS_PER_PART packed numbers count as one.
 """
 
 NUMBERS_PER_PART = 128
+
+SMALL_MESSAGE_BYTES = 64 * 1024
+"""Largest message of a call that carries no prompt: only names, settings and a reason."""
 
 WALKED_FROM_BYTES = 128 * 1024
 """Smaller messages are parsed at once: they cannot hold enough parts to take more than about a millisecond."""
@@ -49,12 +53,14 @@ class Unparsed:
         return InvalidRequest([FieldViolation(field="message", description=self.why)])
 
 
-def bounded(parse: Callable[[bytes], Any] | None, *, walk: bool = True) -> Callable[[bytes], Any] | None:
-    """Return a deserializer that gives ``Unparsed`` for what cannot be parsed or has too many parts.
+def bounded(
+    parse: Callable[[bytes], Any] | None, *, walk: bool = True, size_limit: int = MAX_MESSAGE_BYTES
+) -> Callable[[bytes], Any] | None:
+    """Return a deserializer that gives ``Unparsed`` for what cannot be parsed, is too large or has too many parts.
 
     gRPC logs a stack and answers UNKNOWN or INTERNAL for a deserializer that raises, so this one never does.
     ``parse``: a generated message's ``FromString``.  ``walk``: False for executors' messages, whose frames carry the
-    steps of hundreds of streams.  None stays None: such a handler takes bytes.
+    steps of hundreds of streams.  ``size_limit``: in bytes.  None stays None: such a handler takes bytes.
     """
     if parse is None:
         return None
@@ -62,6 +68,8 @@ def bounded(parse: Callable[[bytes], Any] | None, *, walk: bool = True) -> Calla
     descriptor: Descriptor | None = getattr(message, "DESCRIPTOR", None)
 
     def deserialize(data: bytes) -> Any:
+        if len(data) > size_limit:
+            return Unparsed(f"has {len(data)} bytes; the limit is {size_limit}")
         if walk and descriptor is not None and len(data) > WALKED_FROM_BYTES and _too_many(data, descriptor):
             return Unparsed(f"has more than {ELEMENTS_LIMIT} parts")
         try:
@@ -119,7 +127,7 @@ def _count(data: bytes, position: int, end: int, shape: Shape, left: int) -> int
             if length >= _CONTINUES:
                 length, position = _varint(data, position - 1)
             inner = shape.get(tag >> 3)
-            if inner:
+            if inner is not None:
                 left = _count(data, position, min(position + length, end), inner, left)
             elif tag >> 3 in shape:
                 left -= _numbers(data[position : position + length]) // NUMBERS_PER_PART

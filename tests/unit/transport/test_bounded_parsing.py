@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
+import grpc
 import pytest
 from google.protobuf.message import Message
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sage.controlplane.v1 import admin_pb2, common_pb2, executor_pb2, inference_pb2
+from sage.controlplane.v1 import (
+    admin_pb2,
+    admin_pb2_grpc,
+    common_pb2,
+    executor_pb2,
+    inference_pb2,
+    inference_pb2_grpc,
+)
 from scheduler_svc.domain.errors import InvalidRequest
 from scheduler_svc.transport import bounded_parsing
 from scheduler_svc.transport import request_limits as limits
 from scheduler_svc.transport.bounded_parsing import (
     ELEMENTS_LIMIT,
     NUMBERS_PER_PART,
+    SMALL_MESSAGE_BYTES,
     WALKED_FROM_BYTES,
     Unparsed,
     bounded,
     parsed,
 )
 from tests.unit.transport.any_message import messages
+from tests.unit.transport.served import serving
 
 Spec = inference_pb2.GenerationSpec
 
@@ -63,7 +74,8 @@ def test_too_many_parts_are_refused_unparsed(name: str) -> None:
 def test_large_fields_are_no_crowd() -> None:
     ids = inference_pb2.GenerateRequest(spec=Spec(tokens=inference_pb2.TokenIds(ids=range(1_000_000))))
     text = inference_pb2.GenerateRequest(spec=Spec(text="x" * 1_000_000))
-    for request in (ids, text, with_parts(1_000, text="a" * 1_000)):
+    tag = inference_pb2.GenerateRequest(spec=Spec(tags={"a": "v" * 10_000_000}))
+    for request in (ids, text, tag, with_parts(1_000, text="a" * 1_000)):
         assert parse(request.SerializeToString()) == request
 
 
@@ -147,6 +159,32 @@ def test_whatever_message_comes_is_parsed_as_ever(request: inference_pb2.Generat
 def test_a_number_without_end_is_not_read_to_its_end() -> None:
     data = b"\x08" + b"\x80" * (2 * WALKED_FROM_BYTES)
     assert parse(data) == Unparsed("is not a GenerateRequest")
+
+
+def test_a_message_that_is_too_large_is_not_parsed() -> None:
+    deserialize = bounded(inference_pb2.CancelRequest.FromString, size_limit=100)
+    assert deserialize is not None
+    assert deserialize(bytes(101)) == Unparsed("has 101 bytes; the limit is 100")
+
+
+async def test_a_call_without_a_prompt_takes_no_large_message() -> None:
+    """Ids and names of megabytes would be copied into errors and log lines."""
+    large = "x" * SMALL_MESSAGE_BYTES
+    async with serving() as scheduler, grpc.aio.insecure_channel(f"127.0.0.1:{scheduler.port}") as channel:
+        admin, inference = admin_pb2_grpc.AdminServiceStub(channel), inference_pb2_grpc.InferenceServiceStub(channel)
+        calls: list[Any] = [
+            admin.Explain(admin_pb2.ExplainRequest(request_id=large)),
+            admin.DrainInstance(admin_pb2.DrainInstanceRequest(instance_id=large)),
+            admin.SetPolicy(admin_pb2.SetPolicyRequest(policy=large)),
+            inference.Cancel(inference_pb2.CancelRequest(request_id=large)),
+        ]
+        for call in calls:
+            with pytest.raises(grpc.aio.AioRpcError) as error:
+                await call
+            assert re.search(r"^message: has \d+ bytes; the limit is 65536", str(error.value.details()))
+        prompt: Any = inference.Generate(inference_pb2.GenerateRequest(spec=Spec(model="none", text=large)))
+        with pytest.raises(grpc.aio.AioRpcError, match="no instance can serve"):
+            await prompt.read()
 
 
 async def test_a_stream_ends_at_what_was_not_parsed() -> None:

@@ -15,6 +15,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 Response: TypeAlias = health_pb2.HealthCheckResponse
 
+_LIST_RESPONSE: Any = health_pb2.HealthListResponse  # type: ignore[attr-defined]  # the stubs have none
+
 WATCHERS_LIMIT = 1_024
 """Clients that may watch at the same time: whoever reaches the port may, without saying who it is."""
 
@@ -43,28 +45,24 @@ class HealthServicer(health_pb2_grpc.HealthServicer):
         for service in list(self._serving):
             self.set(service, serving=False)
 
-    async def Check(self, request: health_pb2.HealthCheckRequest, context: Context) -> Response:  # type: ignore[override]
+    async def Check(self, request: health_pb2.HealthCheckRequest, context: Context) -> Response:
         """Return the status of a service; NOT_FOUND for one that is not known."""
         if request.service not in self._serving:
             await context.abort(grpc.StatusCode.NOT_FOUND, "no service of this name has a status")
         return Response(status=self._status(request.service))
 
-    async def List(  # type: ignore[override]
-        self, request: health_pb2.HealthListRequest, context: Context
-    ) -> health_pb2.HealthListResponse:
+    async def List(self, request: Any, context: Context) -> Any:
         """Return the statuses of all services."""
         statuses = {service: Response(status=self._status(service)) for service in self._serving}
-        return health_pb2.HealthListResponse(statuses=statuses)
+        return _LIST_RESPONSE(statuses=statuses)
 
-    async def Watch(  # type: ignore[override]  # it writes to the context instead of yielding
-        self, request: health_pb2.HealthCheckRequest, context: Context
-    ) -> None:
+    async def Watch(self, request: health_pb2.HealthCheckRequest, context: Context) -> None:
         """Stream the status of a service at every change; RESOURCE_EXHAUSTED while too many watch."""
         if self._watchers >= self._watchers_limit:
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{self._watchers_limit} clients watch already")
         self._watchers += 1
         try:
-            written: Response.ServingStatus.ValueType | None = None
+            written: int | None = None
             while True:
                 changed, status = self._changed, self._status(request.service)
                 if status != written:
@@ -74,7 +72,7 @@ class HealthServicer(health_pb2_grpc.HealthServicer):
         finally:
             self._watchers -= 1
 
-    def _status(self, service: str) -> Response.ServingStatus.ValueType:
+    def _status(self, service: str) -> int:
         serving = self._serving.get(service)
         if serving is None:
             return Response.SERVICE_UNKNOWN

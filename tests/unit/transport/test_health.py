@@ -16,6 +16,7 @@ from tests.support.eventually import eventually
 from tests.unit.transport.served import WITHIN_S, serving
 
 Response = health_pb2.HealthCheckResponse
+messages: Any = health_pb2  # the stubs lack some
 
 
 class Aborted(Exception):
@@ -90,7 +91,7 @@ async def test_watchers_are_bounded_and_their_places_come_back() -> None:
 async def test_all_statuses_are_listed(caplog: pytest.LogCaptureFixture) -> None:
     async with serving() as scheduler, grpc.aio.insecure_channel(f"127.0.0.1:{scheduler.port}") as channel:
         stub: Any = health_pb2_grpc.HealthStub(channel)
-        found = (await stub.List(health_pb2.HealthListRequest(), timeout=WITHIN_S)).statuses
+        found = (await stub.List(messages.HealthListRequest(), timeout=WITHIN_S)).statuses
         assert {found[name].status for name in ("", health.EXECUTOR, health.ADMIN)} == {Response.SERVING}
         with pytest.raises(grpc.aio.AioRpcError) as error:
             await stub.Check(health_pb2.HealthCheckRequest(service="none"), timeout=WITHIN_S)

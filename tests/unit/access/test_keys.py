@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,13 @@ def test_a_link_to_the_file_stays_one(path: Path, tmp_path: Path) -> None:
         keys_file.add(path, entry(name, name))
     assert path.is_symlink()
     assert len(keys_file.read(tmp_path / "elsewhere.toml")) == 2
+
+
+def test_keys_that_are_added_at_the_same_time_are_all_there(path: Path) -> None:
+    names = [f"k{number}" for number in range(24)]
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda name: keys_file.add(path, entry(name, name)), names))
+    assert {key.name for key in keys_file.read(path)} == set(names)
 
 
 def test_the_file_keeps_its_owner(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,6 +70,10 @@ class QueueSection(Section):
     arriving_limit: int = Field(
         default=4_096, ge=1, description="Most requests being validated and tokenized at the same time."
     )
+    prompt_memory_bytes: int = Field(
+        default=2**31, ge=1, description="Most bytes of prompts that arrive, wait or run; further ones are refused."
+    )
+    tenant_prompt_memory_bytes: int = Field(default=2**30, ge=1, description="The same for the prompts of one tenant.")
     default_deadline_s: float = Field(
         default=3_600.0, gt=0, description="Deadline in seconds after arrival of requests that set none."
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 from pydantic import Field, TypeAdapter, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
@@ -36,6 +36,7 @@ IDENTITY_KEYS = "access.keys_file, access.jwt or access.certificates"
 """The names, in error messages, of the settings that tell callers apart."""
 
 Listener = Literal["listen", "executor_listen", "admin_listen"]
+ALL_LISTENERS = frozenset(get_args(Listener))
 
 _SAMPLING = TypeAdapter(Sampling)
 _SAMPLING_DEFAULTS = set(Sampling.__dataclass_fields__) - {"structured_output", "logit_bias"}
@@ -248,6 +249,15 @@ class SchedulerConfig(ServiceConfig):
     def _identities_can_be_proved(self) -> Self:
         if self.access.certificates and self.tls.client_ca is None:
             raise ValueError("access.certificates: needs tls.client_ca, which signs the certificates")
+        if self.access.certificates and not self.listeners.keys() & set(self.tls.client_ca_listeners):
+            raise ValueError("access.certificates: no address of tls.client_ca_listeners is served")
+        return self
+
+    @model_validator(mode="after")
+    def _certificates_are_asked_for(self) -> Self:
+        demanding = self.tls.client_ca_listeners
+        if set(demanding) != ALL_LISTENERS and (absent := [key for key in demanding if key not in self.listeners]):
+            raise ValueError(f"tls.client_ca_listeners: {absent[0]} is not set, so its service takes any client")
         return self
 
     @model_validator(mode="after")

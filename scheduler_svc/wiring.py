@@ -52,7 +52,7 @@ from scheduler_svc.transport.admin_servicer import AdminServicer
 from scheduler_svc.transport.executor_servicer import ExecutorServicer
 from scheduler_svc.transport.health import HealthReporter
 from scheduler_svc.transport.inference_servicer import InferenceServicer
-from scheduler_svc.transport.server import ListenError, Servers, Services, listeners
+from scheduler_svc.transport.server import Listener, ListenError, Servers, Services, listeners
 from scheduler_svc.transport.tokenizer_upload import TokenizerUpload
 
 log = logging.getLogger(__name__)
@@ -229,8 +229,13 @@ class SchedulerService:
             raise ListenError(f"access: {error}") from error
         checks = [AccessFiles(authenticator).check]
         self._reloader = Reloader([*checks, tls.check] if tls is not None else checks)
-        guard = AccessInterceptor(authenticator, Audit())
-        servers = Servers(self._services(), [guard], reflection=config.reflection)
+        audit = Audit()
+
+        def guard(listener: Listener) -> AccessInterceptor:
+            demands = listener.clients_need_certificates
+            return AccessInterceptor(authenticator, audit, clients_have_certificates=demands)
+
+        servers = Servers(self._services(), guard, reflection=config.reflection)
         for listener in listeners(config.listeners, config.tls.client_ca_listeners):
             servers.listen(listener, tls)
         return servers
@@ -243,7 +248,7 @@ class SchedulerService:
         """Refuse new requests, let running ones finish within the drain timeout, then end everything."""
         control, servers = self.control, self._servers
         control.intake.close()
-        await self._health.leave()
+        self._health.leave()
         try:
             async with asyncio.timeout(self._config.drain_timeout_s):
                 while len(control.requests):

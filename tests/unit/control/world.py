@@ -376,8 +376,9 @@ class World:
         model = options.pop("model", MODEL)
         after_token = options.pop("after_token", 0)  # says where to read from; no part of the content
         content = repr((prompt, model, sorted(sampling.items()), sorted(options.items())))
+        tenant = options.pop("tenant", "t")
         return Submission(
-            key=RequestKey(tenant="t", request_id=request_id),
+            key=RequestKey(tenant=tenant, request_id=request_id),
             digest=hashlib.sha256(content.encode()).digest(),
             model=model,
             prompt=TokenPrompt(token_ids=[i % 1000 for i in range(prompt)]),

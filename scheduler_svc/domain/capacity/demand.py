@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from scheduler_svc.domain.request import Request
 
@@ -19,6 +20,8 @@ class Demand:
     started: bool  # its first token was delivered by an earlier attempt
     must_leave_reserve: bool  # it may not take the last free slot, which is reserved for CRITICAL requests
     excluded: frozenset[str] = frozenset()  # instances to avoid if another one can serve it
+    #: By instance id: prompt tokens that its prefix cache is believed to hold; only instances with more than 0.
+    cached_tokens: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def constrained(self) -> bool:

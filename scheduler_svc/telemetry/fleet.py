@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from sage_common.clock import Clock
 from sage_telemetry import catalogue
@@ -23,10 +23,17 @@ Values = defaultdict[Instrument, list[tuple[Labels, float]]]
 class FleetReader:
     """Reads the scheduler's current figures as metric values."""
 
-    def __init__(self, scheduler: Scheduler, clock: Clock, requests: RequestTable) -> None:
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        clock: Clock,
+        requests: RequestTable,
+        recorded: Callable[[], Mapping[str, int]] = dict,
+    ) -> None:
         self._scheduler = scheduler
         self._clock = clock
         self._requests = requests
+        self._recorded = recorded
 
     def read(self) -> Observed:
         """Return the values of every gauge.  Runs on the event loop, which owns what it reads."""
@@ -37,6 +44,7 @@ class FleetReader:
             self._policy,
             self._pairs,
             self._instances,
+            self._recording,
         )
         for part in parts:
             part(values)
@@ -84,6 +92,9 @@ class FleetReader:
             for model in self._scheduler.models()
             for state in InstanceState
         ]
+
+    def _recording(self, values: Values) -> None:
+        values[catalogue.RECORDING_LINES] = [((result,), count) for result, count in self._recorded().items()]
 
 
 def _describe(instance: Instance, values: Values, now: float) -> None:

@@ -85,7 +85,10 @@ from sage_client._fleet_view import (
     PolicyInfo,
     PolicyStatus,
     PolicySwitch,
+    PredictedMeans,
     QueueInfo,
+    ShadowPolicy,
+    ShadowPolicyChange,
     TimeSlice,
 )
 from sage_client._options import ChatMessage, GenerateOptions
@@ -146,6 +149,7 @@ __all__ = [
     "PolicyInfo",
     "PolicyStatus",
     "PolicySwitch",
+    "PredictedMeans",
     "Prediction",
     "PrefillDecodeConfig",
     "PrefillDecodePair",
@@ -166,6 +170,8 @@ __all__ = [
     "SageError",
     "SamplingOptions",
     "Scheduled",
+    "ShadowPolicy",
+    "ShadowPolicyChange",
     "ShuttingDownError",
     "SloAttainment",
     "SloResult",

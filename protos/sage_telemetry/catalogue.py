@@ -185,7 +185,10 @@ SHADOW_DECISIONS = _counter(
     "{decision}",
     "Decisions that the shadow policy was asked about; gone while there is none, from 0 with every new one.",
     SHADOW,
-    {"result": "same (it chose the same instance), other, not_compared (split requests), failed (it raised)"},
+    {
+        "result": "same (it chose the same instance), other, not_compared (split requests, and those whose caller "
+        "prefers an instance), failed (it raised, which switched it off)"
+    },
     observed=True,
 )
 SHADOW_PREDICTED = _counter(

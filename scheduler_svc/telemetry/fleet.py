@@ -42,6 +42,7 @@ class FleetReader:
             self._queues,
             self._running,
             self._policy,
+            self._shadow,
             self._pairs,
             self._instances,
             self._recording,
@@ -71,6 +72,27 @@ class FleetReader:
 
     def _policy(self, values: Values) -> None:
         values[catalogue.POLICY_ACTIVE] = [((self._scheduler.policy, self._scheduler.delegate), 1)]
+
+    def _shadow(self, values: Values) -> None:
+        shadow = self._scheduler.shadow
+        if shadow is None:
+            return
+        counts = {
+            "same": shadow.same,
+            "other": shadow.compared - shadow.same,
+            "not_compared": shadow.not_compared,
+            "failed": int(bool(shadow.failure)),
+        }
+        values[catalogue.SHADOW_DECISIONS] = [((shadow.policy, result), count) for result, count in counts.items()]
+        values[catalogue.SHADOW_PREDICTED] = [
+            ((shadow.policy, choice, figure), value)
+            for choice, sums in (("shadow", shadow.shadow), ("in_force", shadow.in_force))
+            for figure, value in (
+                ("first_token", sums.first_token_s),
+                ("finish", sums.finish_s),
+                ("cost", sums.cost),
+            )
+        ]
 
     def _pairs(self, values: Values) -> None:
         enabled, counts = self._scheduler.pd_settings.enabled, self._scheduler.split_counts()

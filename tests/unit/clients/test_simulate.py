@@ -58,9 +58,9 @@ def test_a_trace_keeps_its_own_rate(tmp_path: Path) -> None:
     ("arguments", "said"),
     [
         (("--policy", "fastest"), "unknown policy 'fastest'; there are: adaptive, cost_optimized, fifo"),
-        (("--fleet", "E9"), "no fleet 'E9'; there are: E8, U8"),
+        (("--fleet", "E9"), "no fleet 'E9'; there are: E8, U8, PD"),
         (("--instances", "2xcolour=red"), "the keys are speed, price"),
-        (("--instances", "2xrole=prefilling"), "whole requests only"),
+        (("--instances", "2xrole=embedding"), "the simulator's instances generate"),
         (("--fleet", "E8", "--instances", "1x"), "--fleet and --instances exclude one another"),
         (("--rate", "1", "--load", "1"), "--rate and --load exclude one another"),
         (("--load", "0"), "'--load'"),

@@ -10,6 +10,7 @@ from typing import Any
 
 from sage_simulator.fleet_spec import FleetSpecError, InstanceModel
 from sage_simulator.heartbeats import HeartbeatTimes
+from sage_simulator.simulation_settings import SimulationSettings
 from scheduler_svc.domain.instance_spec import InstanceRole
 from scheduler_svc.domain.prediction.pace import Pace
 
@@ -25,6 +26,10 @@ class FleetFile:
     delay_s: float  # between scheduler and engine, one way
     noise: float  # sigma of the logarithm of a step's random factor
     heartbeats: HeartbeatTimes
+
+    def settings(self) -> SimulationSettings:
+        """Return the default settings with what lies between the scheduler and these instances."""
+        return SimulationSettings(network_delay_s=self.delay_s, noise=self.noise, heartbeats=self.heartbeats)
 
 
 def write_fleet(fleet: FleetFile, path: Path) -> None:

@@ -77,9 +77,8 @@ def test_a_recording_is_recognised_and_read_as_a_trace(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("end", "arrived", "replayed"),
     [
-        ("cancelled", 3, 3),  # its caller left there
-        ("cancelled", 0, 1),
         ("expired", 0, 20),  # the median of those that finished
+        ("cancelled", 3, 20),
         ("failed", 30, 30),
         ("finished", 2, 2),
     ],
@@ -89,6 +88,11 @@ def test_the_output_of_a_request_that_did_not_finish(tmp_path: Path, end: str, a
     asked = REQUEST | {"end": end, "output_tokens": arrived}
     path = written(tmp_path, json_lines(HEADER, asked, *others, *others))
     assert read_trace(path)[0].output_tokens == replayed
+
+
+def test_the_caller_of_a_cancelled_request_leaves_when_it_did(tmp_path: Path) -> None:
+    path = written(tmp_path, json_lines(HEADER, REQUEST, REQUEST | {"end": "cancelled", "ended_s": 4.5}))
+    assert [each.cancel_after_s for each in read_trace(path)] == [None, 3.0]
 
 
 def test_what_the_lines_hold(tmp_path: Path) -> None:

@@ -23,15 +23,15 @@ def read_recorded(path: Path) -> Iterator[TracedRequest]:
 def as_trace(requests: Iterable[RecordedRequest]) -> Iterator[TracedRequest]:
     """Yield what a replay needs of each request.
 
-    How long the output of a request would have become that failed or expired is not known: it counts as the median of
-    the finished ones of its model, at least what arrived and at most its ``max_tokens``.  A cancelled request ends
-    where its caller left.
+    How long the output of a request would have become that did not finish is not known: it counts as the median of the
+    finished ones of its model, at least what arrived and at most its ``max_tokens``.  The caller of a cancelled request
+    leaves as long after its arrival as it did.
     """
     requests = list(requests)
     typical = _typical_outputs(requests)
     for each in requests:
         output = each.output_tokens
-        if not each.finished and each.end != _CANCELLED:
+        if not each.finished:
             output = min(each.max_tokens, max(output, typical.get(each.model, 1)))
         yield TracedRequest(
             arrival_s=each.arrival_s,
@@ -47,6 +47,7 @@ def as_trace(requests: Iterable[RecordedRequest]) -> Iterator[TracedRequest]:
             tenant=each.tenant,
             session=each.session,
             model=each.model,
+            cancel_after_s=each.ended_s - each.arrival_s if each.end == _CANCELLED else None,
         )
 
 

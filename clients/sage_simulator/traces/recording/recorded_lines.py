@@ -108,6 +108,14 @@ class RecordedLog:
         """The models that instances or requests name, sorted."""
         return sorted({each.model for each in self.requests} | {each.model for each in self.instances})
 
+    def between(self, from_s: float, to_s: float) -> RecordedLog:
+        """Return the requests that arrived and the load that was reported in [from_s, to_s]; all instances."""
+        return RecordedLog(
+            requests=tuple(each for each in self.requests if from_s <= each.arrival_s <= to_s),
+            instances=self.instances,
+            loads=tuple(each for each in self.loads if from_s <= each.at_s <= to_s),
+        )
+
     def latest_instances(self, model: str | None = None) -> list[RecordedInstance]:
         """Return the latest line with an engine's figures of each instance, sorted by id; those that left too."""
         latest = {each.instance: each for each in self.instances if each.known and model in (None, each.model)}

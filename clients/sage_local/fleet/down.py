@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 
 from sage_local.fleet.command_lines import STOP_MARGIN_S
-from sage_local.fleet.sessions import kill, members
+from sage_local.fleet.sessions import kill, members, running_sessions
 from sage_local.fleet.spec import FleetSpec
 from sage_local.fleet.state_dir import StateDir
 from sage_local.fleet.status import FleetStatus
@@ -59,7 +59,7 @@ def _sweep(status: FleetStatus | None) -> int:
 
 
 def _sessions(status: FleetStatus | None) -> set[int]:
-    return {each.pid for each in status.processes if each.pid is not None} if status else set()
+    return running_sessions(status.sessions()) if status else set()
 
 
 def _bound_s(state: StateDir) -> float:

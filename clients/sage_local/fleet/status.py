@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Self
 
+from sage_local.fleet.sessions import SessionMark
+
 
 class FleetPhase(Enum):
     """Phase of a fleet's life."""
@@ -30,6 +32,7 @@ class ProcessStatus:
     last_exit: int | None  # exit status; negative: the signal
     where: str  # the devices that it runs on, in words
     warning: str  # in words; empty if there is no warning
+    started: int | None = None  # when ``pid`` started, in clock ticks since the machine booted
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,6 +57,15 @@ class FleetStatus:
     processes: tuple[ProcessStatus, ...]
     instances: tuple[InstanceProgress, ...]  # as last seen during the start
     pair_usable: bool = False  # whether a prefill/decode pair could hand over when the fleet became READY
+    boot_id: str = ""  # of the machine, when the processes were started
+
+    def sessions(self) -> tuple[SessionMark, ...]:
+        """Return the marks of the processes' sessions."""
+        return tuple(
+            SessionMark(session=each.pid, boot_id=self.boot_id, started=each.started)
+            for each in self.processes
+            if each.pid is not None and each.started is not None
+        )
 
     def to_json(self) -> str:
         """Return the status as JSON, for ``from_json``."""

@@ -11,7 +11,7 @@ import sys
 from sage_local.fleet.bound_child import ANY
 from sage_local.fleet.command_lines import ProcessSpec
 from sage_local.fleet.reaper_link import ReaperLink
-from sage_local.fleet.sessions import kill, members
+from sage_local.fleet.sessions import kill, members, started_at
 from sage_local.fleet.state_dir import StateDir
 from sage_local.fleet.status import ProcessStatus
 
@@ -27,6 +27,7 @@ class SupervisedProcess:
         self._reaper = reaper
         self._process: asyncio.subprocess.Process | None = None
         self._starting: asyncio.Task[None] | None = None
+        self._started: int | None = None
         self.starts = 0
         self.last_exit: int | None = None
 
@@ -56,6 +57,7 @@ class SupervisedProcess:
         finally:
             os.close(log)
         self.starts += 1
+        self._started = started_at(self._process.pid)
         self._reaper.watch(self._process.pid)
 
     async def ended(self) -> int:
@@ -99,6 +101,7 @@ class SupervisedProcess:
             last_exit=self.last_exit,
             where=self.spec.where,
             warning=self.spec.warning,
+            started=self._started,
         )
 
     async def _sweep(self, session: int) -> None:

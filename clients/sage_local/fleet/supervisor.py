@@ -11,6 +11,7 @@ from typing import Self
 from sage_local.fleet.command_lines import ProcessSpec
 from sage_local.fleet.readiness import Probe, all_ready, failed
 from sage_local.fleet.reaper_link import ReaperLink
+from sage_local.fleet.sessions import boot_id
 from sage_local.fleet.state_dir import StateDir
 from sage_local.fleet.status import FleetPhase, FleetStatus, InstanceProgress
 from sage_local.fleet.supervised_process import SupervisedProcess
@@ -128,6 +129,7 @@ class Supervisor:
             processes=tuple(each.status() for each in self.processes),
             instances=self._instances,
             pair_usable=self._pair_usable,
+            boot_id=boot_id(),
         )
 
     async def __aenter__(self) -> Self:

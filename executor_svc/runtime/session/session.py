@@ -114,6 +114,7 @@ class Session:
         """Keep a session until ``leave``.  Raises RegistrationRefused; anything else it raises is a defect."""
         while not self._leaving:
             link, welcome = await self._opener.open()
+            pause_s = 0.0
             try:
                 await self._serve(link, welcome)
             except LinkBroken as broken:
@@ -121,10 +122,11 @@ class Session:
             except LinkRefused as refused:
                 # The scheduler accepted this executor before, so the engine keeps running and a new session is opened.
                 log.error("the scheduler ended the session: %s", refused.message)
-                await asyncio.sleep(self._timings.most_retry_s)
+                pause_s = self._timings.most_retry_s
             finally:
                 self._disconnected()
                 await link.close()
+            await asyncio.sleep(pause_s)  # the lease runs meanwhile
         self._left.set()
 
     def _disconnected(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -18,7 +19,7 @@ from executor_svc.runtime.messages.commands import (
     Resume,
     TokenizerWanted,
 )
-from executor_svc.runtime.messages.outputs import EndCause, Ended
+from executor_svc.runtime.messages.outputs import EndCause, Ended, OutputUp
 from executor_svc.runtime.messages.registration import (
     Identity,
     Register,
@@ -38,7 +39,7 @@ TIMINGS = SessionTimings(first_retry_s=0.001, most_retry_s=0.002, heartbeat_gap_
 ENDLESS = Sampling(temperature=0, max_tokens=4000, ignore_eos=True)
 
 
-def session_of(bench: Workbench, dialer: MemoryDialer, *addresses: str) -> Session:
+def session_of(bench: Workbench, dialer: MemoryDialer, *addresses: str, timings: SessionTimings = TIMINGS) -> Session:
     return Session(
         identity=Identity(instance_id="one", engine_start_id="e", role=Role.GENERAL, model="sim"),
         addresses=addresses or ("a",),
@@ -46,7 +47,7 @@ def session_of(bench: Workbench, dialer: MemoryDialer, *addresses: str) -> Sessi
         attempts=bench.attempts,
         outbox=bench.outbox,
         meter=LoadMeter(LoopLag()),
-        timings=TIMINGS,
+        timings=timings,
     )
 
 
@@ -110,6 +111,24 @@ async def test_it_gives_up_only_when_every_scheduler_refused_it_for_good() -> No
         with pytest.raises(RegistrationRefused, match="a: not you; b: not you"):
             await session_of(bench, dialer, "a", "b").run()
         assert dialer.dialled == ["a", "b", "a", "b"]
+
+
+async def test_the_lease_runs_from_the_refusal_and_not_from_the_next_try() -> None:
+    class RefusedLater(MemoryLink):
+        async def send_output(self, message: OutputUp) -> None:
+            raise LinkRefused("SOME_REASON", "not you any more", permanent=False)
+
+    async with workbench(reading=False) as bench:
+        welcome = Welcome(session_id="s", epoch=EPOCH, lease_s=0.05, heartbeat_interval_s=60.0)
+        link = RefusedLater(welcome)
+        session = session_of(bench, MemoryDialer(link, MemoryLink()), timings=replace(TIMINGS, most_retry_s=3_600.0))
+        async with running(session):
+            await link.heard(Heartbeat)
+            link.say(assign(1))
+            async with asyncio.timeout(5):
+                while session.connected:
+                    await asyncio.sleep(0)
+                await bench.attempts.none_running()
 
 
 async def test_a_link_that_was_dialled_in_vain_is_closed() -> None:

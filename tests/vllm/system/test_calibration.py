@@ -1,28 +1,36 @@
-"""The simulator, fitted to what the scheduler recorded of real engines, says what was measured there."""
+"""The simulator, fitted to what the scheduler recorded of a real engine, says what was measured there.
+
+One engine gets everything: among several, the scheduler places by what it has learned of each since its start, which a
+replay does not know.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from time import monotonic
 
 import pytest
 
-from sage_client import AsyncClient
+from sage_client import AsyncClient, InstanceState
 from sage_simulator.calibration.calibration import calibrate
 from sage_simulator.calibration.replay import Replay, replay
 from sage_simulator.traces.recording.log_reader import read_log
 from sage_simulator.traces.recording.recorded_lines import RecordedLog, RecordedRequest
 from tests.support.eventually import eventually
-from tests.vllm.system.engine_settings import MAX_MODEL_LEN
+from tests.support.fleet_processes import FleetProcesses
+from tests.vllm.system.engine_settings import MAX_MODEL_LEN, NAMES
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(300)]
 
 RUNS = 5
 RUN_S = 5.0
-RATE = 15.0  # requests per second: both engines run several at once
+RATE = 15.0  # requests per second: often several at once
+ENGINE, DRAINED = NAMES
 PAUSE_S = 1.5  # after a run, so that the load of the next is told apart
 WITHIN = 0.20  # of the measured time, median over the runs
 ALIKE = 0.10  # by which repeated runs may differ for the verdict to count
@@ -63,13 +71,25 @@ def runs_in(log: RecordedLog) -> list[list[RecordedRequest]]:
 
 
 def replayed(log: RecordedLog, requests: list[RecordedRequest]) -> Replay:
-    """Fit the engines to this run alone, because other work on the machine changes their pace from run to run."""
+    """Fit the engine to this run alone, because other work on the machine changes its pace from run to run."""
     until_s = max(each.ended_s for each in requests) + PAUSE_S / 3
-    return replay(requests, calibrate(log.between(requests[0].arrival_s, until_s)).fleet)
+    window = log.between(requests[0].arrival_s, until_s)
+    engine = tuple(each for each in log.instances if each.instance == ENGINE)
+    return replay(requests, calibrate(replace(window, instances=engine)).fleet)
 
 
-async def test_ttft_and_tpot_are_those_that_were_measured(client: AsyncClient, recording: Path) -> None:
+@pytest.fixture
+async def lone(fleet: FleetProcesses, client: AsyncClient) -> AsyncIterator[AsyncClient]:
+    """A client of a fleet of which one engine takes requests."""
     await client.set_policy("fifo")
+    await client.drain_instance(DRAINED)
+    yield client
+    await client.resume_instance(DRAINED)
+    await fleet.until(DRAINED, InstanceState.READY)
+
+
+async def test_ttft_and_tpot_are_those_that_were_measured(lone: AsyncClient, recording: Path) -> None:
+    client = lone
     load = make_load()
     for run in range(-1, RUNS):
         await play(client, load, f"run {run}")
@@ -85,7 +105,8 @@ async def test_ttft_and_tpot_are_those_that_were_measured(client: AsyncClient, r
         assert len(measured) == len(errors) == RUNS
         off[name] = median(errors)
         differ[name] = (max(measured) - min(measured)) / median(measured)
-        print(f"{name}: measured {[f'{1e3 * each:.1f}' for each in measured]} ms, simulated {errors} off")
+        ms, shares = ([f"{1e3 * each:.1f}" for each in measured], [f"{each:+.0%}" for each in errors])
+        print(f"{name}: measured {', '.join(ms)} ms, simulated {', '.join(shares)} off")
     report = "; ".join(f"{name} off by {off[name]:+.0%}, runs differ by {differ[name]:.0%}" for name in off)
     print(report)
     if all(abs(error) <= WITHIN for error in off.values()):

@@ -104,12 +104,15 @@ class QueueFull(SchedulerError):
 
 
 class LimitReached(SchedulerError):
-    """A bound of the scheduler is reached, such as the number of models."""
+    """A bound of the scheduler is reached, such as the number of models.
 
-    def __init__(self, what: str, limit: int) -> None:
+    ``text``: a sentence that says so; by default one of ``limit`` and ``what``.
+    """
+
+    def __init__(self, what: str, limit: float, text: str = "") -> None:
         self.what = what
         self.limit = limit
-        super().__init__(f"the scheduler is at its bound of {limit} {what}")
+        super().__init__(text or f"the scheduler is at its bound of {limit} {what}")
 
 
 class NoInstance(SchedulerError):

@@ -15,21 +15,20 @@ from scheduler_svc.control.instances.sessions import Sessions
 from scheduler_svc.control.requests.explain import Explainer
 from scheduler_svc.control.timing.wakeup import Wakeup
 from scheduler_svc.control.watching.fleet_watch import FleetWatch
-from scheduler_svc.domain.errors import FieldViolation, InvalidRequest, LimitReached
+from scheduler_svc.domain.errors import FieldViolation, InvalidRequest
 from scheduler_svc.domain.scheduler import Scheduler
 from scheduler_svc.transport import fleet_snapshots, prefill_decode
+from scheduler_svc.transport.clipping import stated_reason
 from scheduler_svc.transport.enums import ROLE_FROM_WIRE, ROLE_TO_WIRE
 from scheduler_svc.transport.instances import instance_view
 from scheduler_svc.transport.shadow_policy import shadow_policy
 from scheduler_svc.transport.stories import story
 from scheduler_svc.transport.submissions import key_of
+from scheduler_svc.transport.take_limit import taking
 
 log = logging.getLogger(__name__)
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
-
-TAKE_LIMIT_S = 30
-"""Seconds a watcher may take to read one snapshot; its stream is then ended, so that another can watch."""
 
 
 class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
@@ -73,9 +72,9 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
 
     async def SetPolicy(self, request: admin_pb2.SetPolicyRequest, context: Context) -> admin_pb2.SetPolicyResponse:
         """Switch the policy and reorder the waiting requests.  Raises UnknownPolicy."""
-        reason = request.reason or "set by an operator"
-        previous, reordered = self._scheduler.set_policy(request.policy, self._clock.now(), reason)
-        log.info("policy %s -> %s (%d waiting requests reordered): %s", previous, request.policy, reordered, reason)
+        why = stated_reason(request.reason) or "set by an operator"
+        previous, reordered = self._scheduler.set_policy(request.policy, self._clock.now(), why)
+        log.info("policy %s -> %s (%d waiting requests reordered): %s", previous, request.policy, reordered, why)
         self._wakeup.notify()
         return admin_pb2.SetPolicyResponse(policy=self._scheduler.policy, previous=previous, reordered=reordered)
 
@@ -127,7 +126,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
 
         Raises InstanceNotFound, InvalidTransition.
         """
-        instance = self._sessions.drain(request.instance_id, request.reason, by_operator=True)
+        instance = self._sessions.drain(request.instance_id, stated_reason(request.reason), by_operator=True)
         return admin_pb2.DrainInstanceResponse(instance=instance_view(instance, self._clock.now()))
 
     async def ResumeInstance(
@@ -189,20 +188,13 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         """
         interval_s = fleet_snapshots.interval_s(request)
         decisions = fleet_snapshots.decisions(request)
-        async with aclosing(self._fleet_watch.snapshots(interval_s)) as snapshots:
+        snapshots = self._fleet_watch.snapshots(interval_s)
+        leaving: list[asyncio.Task[None]] = []
+
+        def leave() -> None:
+            leaving.append(asyncio.ensure_future(snapshots.aclose()))
+
+        async with aclosing(snapshots), taking(context.write, leave) as write:
             async for taken in snapshots:
                 # The write waits while the watcher does not read; the next snapshot is taken after that.
-                await _written(context, self._snapshots.response(taken, decisions))
-
-
-async def _write(context: Context, response: admin_pb2.WatchFleetResponse) -> None:
-    await context.write(response)
-
-
-async def _written(context: Context, response: admin_pb2.WatchFleetResponse) -> None:
-    """Write one snapshot.  Raises LimitReached if the watcher does not take it within TAKE_LIMIT_S."""
-    try:
-        async with asyncio.timeout(TAKE_LIMIT_S):
-            await _write(context, response)
-    except TimeoutError:
-        raise LimitReached("seconds for a watcher to read a snapshot", TAKE_LIMIT_S) from None
+                await write(self._snapshots.response(taken, decisions))

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeAlias
 
 import grpc
 from grpc_status import rpc_status
 
 from sage_wire.metadata import TRACEPARENT, trace_headers
+from scheduler_svc.domain.errors import InvalidRequest
+from scheduler_svc.transport.bounded_parsing import Unparsed, bounded, parsed
 from scheduler_svc.transport.errors import to_status
 from scheduler_svc.transport.submissions import key_of
 
@@ -35,18 +37,18 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         method = handler_call_details.method
         if handler.unary_unary:
             return grpc.unary_unary_rpc_method_handler(
-                _unary(handler.unary_unary, method), handler.request_deserializer, handler.response_serializer
+                _unary(handler.unary_unary, method), bounded(handler.request_deserializer), handler.response_serializer
             )
         if handler.unary_stream:
             return grpc.unary_stream_rpc_method_handler(
                 _stream(handler.unary_stream, method),
-                handler.request_deserializer,
+                bounded(handler.request_deserializer),
                 handler.response_serializer,
             )
         if handler.stream_stream:
             return grpc.stream_stream_rpc_method_handler(
                 _stream(handler.stream_stream, method),
-                handler.request_deserializer,
+                bounded(handler.request_deserializer, walk=False),
                 handler.response_serializer,
             )
         return handler
@@ -55,7 +57,7 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
 def _unary(behavior: Any, method: str) -> Any:
     async def handle(request: Any, context: Context) -> Any:
         try:
-            return await behavior(request, context)
+            return await behavior(_checked(request), context)
         except Exception as error:
             await _refuse(request, context, method, error)
 
@@ -65,19 +67,38 @@ def _unary(behavior: Any, method: str) -> Any:
 def _stream(behavior: Any, method: str) -> Any:
     """Wrap a streaming handler.
 
-    Ours are coroutines that write to the context.  A handler that yields (reflection, health) is returned unchanged.
+    Ours are coroutines that write to the context.  One that yields (reflection, health) gets its requests checked and
+    raises what it likes.
     """
 
     if not asyncio.iscoroutinefunction(behavior):
-        return behavior
+        return _yielding(behavior, method)
 
     async def handle(request: Any, context: Context) -> None:
         try:
-            await behavior(request, context)
+            await behavior(_checked(request), context)
         except Exception as error:
             await _refuse(request, context, method, error)
 
     return handle
+
+
+def _yielding(behavior: Any, method: str) -> Any:
+    async def handle(request: Any, context: Context) -> AsyncIterator[Any]:
+        try:
+            async for response in behavior(_checked(request), context):
+                yield response
+        except InvalidRequest as error:
+            await _refuse(request, context, method, error)
+
+    return handle
+
+
+def _checked(request: Any) -> Any:
+    """Return a call's request, or its stream of requests, checked for what was not parsed."""
+    if isinstance(request, Unparsed):
+        raise request.error()
+    return parsed(request) if hasattr(request, "__aiter__") else request
 
 
 def _about(request: Any, context: Context) -> dict[str, str]:
@@ -95,6 +116,10 @@ async def _refuse(request: Any, context: Context, method: str, error: Exception)
     """End the call with the status that stands for ``error``; INTERNAL ones are logged with their stack."""
     if isinstance(error, grpc.aio.AbortError):
         raise error
+    if isinstance(error, grpc.aio.InternalError):
+        # Raised by a write whose client has left, before gRPC cancels this coroutine for it.
+        log.debug("call %s is over: %s", method, error, extra=_about(request, context))
+        raise asyncio.CancelledError from None
     status = to_status(error)
     if status.code == grpc.StatusCode.INTERNAL.value[0]:
         log.error("call %s failed", method, exc_info=error, extra=_about(request, context))

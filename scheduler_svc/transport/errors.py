@@ -12,6 +12,7 @@ from sage_wire import durations
 from sage_wire.errors import DOMAIN, ErrorReason
 from scheduler_svc.control.instances.registration import DuplicateInstance, UnknownSession
 from scheduler_svc.domain import errors as domain
+from scheduler_svc.transport.clipping import clipped
 
 
 class WireError(Exception):
@@ -70,21 +71,13 @@ def to_status(error: Exception) -> status_pb2.Status:
 
 
 def _status(reason: ErrorReason, text: str, facts: dict[str, str], *details: message.Message) -> status_pb2.Status:
-    short = {name: _clipped(value, FACT_LIMIT) for name, value in facts.items()}
+    short = {name: clipped(value, FACT_LIMIT) for name, value in facts.items()}
     info = error_details_pb2.ErrorInfo(reason=reason.code, domain=DOMAIN, metadata=short)
     return status_pb2.Status(
         code=code_pb2.Code.Value(reason.status.name),
-        message=_clipped(text, TEXT_LIMIT),
+        message=clipped(text, TEXT_LIMIT),
         details=[_any(d) for d in (info, *details)],
     )
-
-
-def _clipped(text: str, limit: int) -> str:
-    """Shorten ``text`` to at most ``limit`` bytes of UTF-8."""
-    encoded = text.encode(errors="replace")
-    if len(encoded) <= limit:
-        return text
-    return encoded[: limit - 3].decode(errors="ignore") + "..."
 
 
 def _any(detail: message.Message) -> any_pb2.Any:
@@ -104,8 +97,8 @@ def _bad_request(error: Any) -> message.Message:
     named = error_details_pb2.BadRequest()
     left = FIELDS_LIMIT
     for violation in error.violations:
-        field = _clipped(violation.field, FIELD_LIMIT)
-        description = _clipped(violation.description, FIELD_LIMIT)
+        field = clipped(violation.field, FIELD_LIMIT)
+        description = clipped(violation.description, FIELD_LIMIT)
         left -= len(field.encode()) + len(description.encode())
         if left < 0:
             more = len(error.violations) - len(named.field_violations)
@@ -117,7 +110,7 @@ def _bad_request(error: Any) -> message.Message:
 
 def _unknown_policy(error: Any) -> message.Message:
     """Name ``policy`` as the field at fault."""
-    description = _clipped(str(error), FIELD_LIMIT)
+    description = clipped(str(error), FIELD_LIMIT)
     violation = error_details_pb2.BadRequest.FieldViolation(field="policy", description=description)
     return error_details_pb2.BadRequest(field_violations=[violation])
 
@@ -129,7 +122,7 @@ def _retry(error: Any) -> message.Message:
 
 def _precondition(error: Any) -> message.Message:
     """Say which state the object is in."""
-    description = _clipped(str(error), FIELD_LIMIT)
+    description = clipped(str(error), FIELD_LIMIT)
     violation = error_details_pb2.PreconditionFailure.Violation(type="STATE", description=description)
     return error_details_pb2.PreconditionFailure(violations=[violation])
 

@@ -18,6 +18,7 @@ from scheduler_svc.control.instances.session import Session
 from scheduler_svc.control.instances.sessions import Sessions
 from scheduler_svc.domain.instance_state import InstanceState
 from scheduler_svc.transport import registrations
+from scheduler_svc.transport.clipping import reported
 from scheduler_svc.transport.enums import ENGINE_STATE_FROM_WIRE, ROLE_TO_WIRE
 from scheduler_svc.transport.errors import WireError
 from scheduler_svc.transport.executor_link import StreamLink
@@ -99,16 +100,16 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
         elif kind == "tokenizer_chunk":
             upload.take(message.tokenizer_chunk)
         elif kind == "drain_requested":
-            self._sessions.drain(session.instance_id, message.drain_requested.reason, by_operator=False)
+            self._sessions.drain(session.instance_id, reported(message.drain_requested.reason), by_operator=False)
         elif kind == "drained":
             self._sessions.idle(session.instance_id)
         elif kind == "kv_released":
             answer = message.kv_released
             self._kv_releases.answered(
-                session.instance_id, answer.number, released=answer.released, message=answer.message
+                session.instance_id, answer.number, released=answer.released, message=reported(answer.message)
             )
         elif kind == "goodbye":
-            self._sessions.goodbye(session, message.goodbye.reason)
+            self._sessions.goodbye(session, reported(message.goodbye.reason))
         elif kind == "register":
             raise WireError(ErrorReason.INVALID_REGISTRATION, "this stream is already registered")
 
@@ -118,7 +119,7 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
             raise WireError(ErrorReason.INVALID_REGISTRATION, f"{status.state} is not a state of an engine")
         facts = registrations.facts(status.facts) if state is InstanceState.READY else None
         progress = status.progress if status.HasField("progress") else None
-        self._sessions.engine_status(session, state, progress, status.message, facts)
+        self._sessions.engine_status(session, state, progress, reported(status.message), facts)
 
     # --- outputs ----------------------------------------------------------------------------------
 
@@ -184,7 +185,7 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
             elif kind == "rejected":
                 rejected = message.rejected
                 reason = registrations.rejection(rejected.reason)
-                attempts.rejected(sender, rejected.attempt_number, reason, rejected.message)
+                attempts.rejected(sender, rejected.attempt_number, reason, reported(rejected.message))
 
 
 async def _first(messages: AsyncIterator[M], wanted: str) -> M:

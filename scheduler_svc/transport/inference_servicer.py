@@ -16,9 +16,11 @@ from scheduler_svc.control.requests.output_log import TokenSlice
 from scheduler_svc.control.requests.subscription import Subscription
 from scheduler_svc.domain.scheduler import Scheduler
 from scheduler_svc.transport import events
+from scheduler_svc.transport.clipping import stated_reason
 from scheduler_svc.transport.enums import REQUEST_STATE_TO_WIRE
 from scheduler_svc.transport.errors import WireError
 from scheduler_svc.transport.submissions import key_of, submission
+from scheduler_svc.transport.take_limit import Writing, taking
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
@@ -36,38 +38,50 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
     ) -> None:
         """Accept a request, or attach to it, and stream its events until it ends or the client leaves.
 
-        Raises what ``Intake.submit`` raises, and the error of a request that does not finish.
+        Raises what ``Intake.submit`` raises, the error of a request that does not finish, and LimitReached for a client
+        that takes no message; the request is let go when that is clear.
         """
-        subscription = await self._intake.submit(submission(request, trace_headers(context.invocation_metadata())))
+        submitted = await submission(request, trace_headers(context.invocation_metadata()))
+        subscription = await self._intake.submit(submitted)
+
+        def let_go() -> None:
+            self._intake.leave(subscription)
+            subscription.release()
+
         try:
-            await self._stream(subscription, context)
+            async with taking(context.write, let_go) as write:
+                await self._stream(subscription, write)
         finally:
             # Runs also when the client goes away: gRPC then cancels this coroutine.
-            self._intake.leave(subscription)
+            if not subscription.released:
+                self._intake.leave(subscription)
 
-    async def _stream(self, subscription: Subscription, context: Context) -> None:
+    async def _stream(self, subscription: Subscription, write: Writing) -> None:
         # A request that can be placed at once reaches its executor before its client gets Accepted.
         await self._intake.first_pass(subscription)
-        live = subscription.live
-        wait_s = self._intake.expected_wait_s(live)
-        await context.write(events.accepted(live, attached=subscription.attached, expected_wait_s=wait_s))
+        await write(self._accepted(subscription))
         while True:
             event = await subscription.next()
             if isinstance(event, TokenSlice):
-                await context.write(events.tokens(event, self._epoch))
+                await write(events.tokens(event, self._epoch))
             elif isinstance(event, Placement):
                 instance = self._scheduler.find_instance(event.decision.instance_id)
-                await context.write(events.scheduled(event, instance, self._epoch))
+                await write(events.scheduled(event, instance, self._epoch))
             elif isinstance(event, Finished):
-                await context.write(events.finished(event))
+                await write(events.finished(event))
                 return
             else:
                 raise event
 
+    def _accepted(self, subscription: Subscription) -> inference_pb2.GenerateResponse:
+        live = subscription.live
+        wait_s = self._intake.expected_wait_s(live)
+        return events.accepted(live, attached=subscription.attached, expected_wait_s=wait_s)
+
     async def Cancel(self, request: inference_pb2.CancelRequest, context: Context) -> inference_pb2.CancelResponse:
-        """End a request early; ``cancelled`` is false if it had ended.  Raises RequestNotFound."""
+        """End a request early; ``cancelled`` is false if it had ended.  Raises RequestNotFound, InvalidRequest."""
         key = key_of(request.tenant, request.request_id)
-        cancelled, live = self._intake.cancel(key, request.reason or "cancelled by the caller")
+        cancelled, live = self._intake.cancel(key, stated_reason(request.reason) or "cancelled by the caller")
         return inference_pb2.CancelResponse(cancelled=cancelled, state=REQUEST_STATE_TO_WIRE[live.state])
 
     async def Submit(self, request: Any, context: Context) -> NoReturn:

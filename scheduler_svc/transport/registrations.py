@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sized
 
 from sage.controlplane.v1 import common_pb2, executor_pb2
 from sage_wire import durations
@@ -14,11 +15,22 @@ from scheduler_svc.domain.attempt_end import AttemptEnd, EndCause
 from scheduler_svc.domain.engine_facts import EngineFacts, Parallelism
 from scheduler_svc.domain.instance_spec import InstanceRole, InstanceSpec, Location
 from scheduler_svc.domain.load_report import IterationSample, LoadReport
+from scheduler_svc.transport.clipping import reported
 from scheduler_svc.transport.enums import CAUSE_FROM_WIRE, FINISH_REASON_FROM_WIRE, ROLE_FROM_WIRE
 from scheduler_svc.transport.errors import WireError
 
 INSTANCE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 SAMPLES_LIMIT = 256  # iterations kept of one heartbeat
+LONGEST_ITERATION_S = 3_600.0
+MOST_TOKENS = 2**40  # in a KV cache, and per second
+TEXT_BYTES = 1_024  # of a name, an address, a version
+LABELS_LIMIT = 64
+ADAPTERS_LIMIT = 4_096
+HELD_LIMIT = 65_536  # attempts that an executor may say it holds
+_FACT_TEXTS = (
+    *("engine", "engine_version", "model", "revision", "dtype"),
+    *("gpu_name", "kv_connector", "compatibility_key", "tokenizer_hash"),
+)
 NEWEST_PROTOCOL_VERSION = PROTOCOL_VERSION + 1  # a newer executor also speaks ours: the scheduler may be upgraded last
 
 
@@ -37,6 +49,14 @@ def registration(wire: executor_pb2.Register) -> Registration:
         raise _refused("instance_id", f"{wire.instance_id!r}: letters, digits and . _ : -, at most 128")
     if not wire.model:
         raise _refused("model", "is empty")
+    for name in ("model", "engine_start_id", "software_version", "address"):
+        _bounded(name, getattr(wire, name))
+    for name in ("host", "rack", "zone"):
+        _bounded(f"location.{name}", getattr(wire.location, name))
+    _few("labels", wire.labels, LABELS_LIMIT)
+    for key, value in wire.labels.items():
+        _bounded(f"labels[{key[:32]!r}]", key + value)
+    _few("held", wire.held, HELD_LIMIT)
     if not math.isfinite(wire.price_per_hour) or wire.price_per_hour < 0:
         raise _refused("price_per_hour", f"{wire.price_per_hour} is not a price")
     if wire.role not in ROLE_FROM_WIRE:
@@ -66,10 +86,16 @@ def agreed_version(wire: executor_pb2.Register) -> int:
 
 
 def facts(wire: executor_pb2.EngineFacts) -> EngineFacts:
-    """Convert and check the facts of an engine.  Raises WireError if a size is not positive."""
+    """Convert and check the facts of an engine.  Raises WireError if a size is not positive, or a text too long."""
     for name in ("vocab_size", "max_model_len", "kv_capacity_tokens", "max_running", "max_batched_tokens"):
         if getattr(wire, name) <= 0:
             raise _refused(f"facts.{name}", "must be positive")
+    for name in _FACT_TEXTS:
+        _bounded(f"facts.{name}", getattr(wire, name))
+    for name in ("adapters", "structured_output_kinds"):
+        _few(f"facts.{name}", getattr(wire, name), ADAPTERS_LIMIT)
+        for each in getattr(wire, name):
+            _bounded(f"facts.{name}", each)
     return EngineFacts(
         engine=wire.engine,
         engine_version=wire.engine_version,
@@ -94,21 +120,25 @@ def facts(wire: executor_pb2.EngineFacts) -> EngineFacts:
 
 
 def load_report(wire: executor_pb2.Heartbeat) -> LoadReport:
-    """Convert a heartbeat; at most SAMPLES_LIMIT of its iterations are kept."""
+    """Convert a heartbeat; at most SAMPLES_LIMIT of its iterations are kept.
+
+    Figures that no engine can have are left out: the scheduler learns from the others, and would never forget one that
+    is infinite.
+    """
     return LoadReport(
         number=wire.number,
         last_assign=wire.last_assign,
         running=wire.running,
         waiting=wire.waiting,
         unfinished=wire.unfinished,
-        kv_used_tokens=wire.kv_used_tokens,
+        kv_used_tokens=min(wire.kv_used_tokens, MOST_TOKENS),
         iterations=wire.iterations,
         prefix_queries_tokens=wire.prefix_queries_tokens,
         prefix_hits_tokens=wire.prefix_hits_tokens,
-        prompt_tokens_per_s=wire.prompt_tokens_per_s,
-        generation_tokens_per_s=wire.generation_tokens_per_s,
+        prompt_tokens_per_s=_rate(wire.prompt_tokens_per_s),
+        generation_tokens_per_s=_rate(wire.generation_tokens_per_s),
         gpu_memory_used_bytes=wire.gpu_memory_used_bytes,
-        known_wait=wire.known_wait,
+        known_wait=reported(wire.known_wait),
         kv_pulls=wire.kv_pulls,
         kv_pulls_failed=wire.kv_pulls_failed,
         kv_leases_expired=wire.kv_leases_expired,
@@ -121,8 +151,14 @@ def load_report(wire: executor_pb2.Heartbeat) -> LoadReport:
                 elapsed_s=i.elapsed_s,
             )
             for i in wire.recent_iterations[:SAMPLES_LIMIT]
+            if 0 < i.elapsed_s <= LONGEST_ITERATION_S and i.kv_used_tokens <= MOST_TOKENS
         ),
     )
+
+
+def _rate(per_s: float) -> float:
+    """Return a rate, or 0 for one that no engine can have (every comparison with NaN is false)."""
+    return per_s if 0 <= per_s <= MOST_TOKENS else 0.0
 
 
 def attempt_end(wire: executor_pb2.AssignmentEnded) -> AttemptEnd:
@@ -139,8 +175,8 @@ def attempt_end(wire: executor_pb2.AssignmentEnded) -> AttemptEnd:
         total_tokens=wire.total_tokens,
         trailing_text=wire.trailing_text,
         cached_prompt_tokens=wire.cached_prompt_tokens,
-        field=_caller_path(wire.field),
-        message=wire.message,
+        field=_caller_path(reported(wire.field)),
+        message=reported(wire.message),
         engine_time_s=durations.from_wire(wire.engine_time),
         kv_transfer_params=wire.kv_transfer_params,
         kv_lease_s=durations.from_wire(wire.kv_lease),
@@ -169,6 +205,16 @@ def _parallelism(wire: common_pb2.ParallelismConfig) -> Parallelism:
         data_parallel_size=max(1, wire.data_parallel_size),
         gpu_count=wire.gpu_count,
     )
+
+
+def _bounded(field: str, text: str) -> None:
+    if len(text.encode(errors="replace")) > TEXT_BYTES:
+        raise _refused(field, f"is longer than {TEXT_BYTES} bytes")
+
+
+def _few(field: str, found: Sized, limit: int) -> None:
+    if len(found) > limit:
+        raise _refused(field, f"has {len(found)} entries; the limit is {limit}")
 
 
 def _refused(field: str, why: str) -> WireError:

@@ -6,6 +6,7 @@ the model follow in ``domain.admission``.  Prompts and sampling have files of th
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import math
 import uuid
@@ -18,17 +19,18 @@ from sage.controlplane.v1 import inference_pb2
 from sage_wire import durations
 from scheduler_svc.control.requests.submission import Submission
 from scheduler_svc.domain.request import Priority, RequestKey, ResumeMode
-from scheduler_svc.transport import prompts, sampling_params
+from scheduler_svc.transport import prompts, request_limits, sampling_params
 from scheduler_svc.transport.enums import PRIORITY_FROM_WIRE, RESUME_MODE_FROM_WIRE, WAIT_FROM_WIRE
+from scheduler_svc.transport.request_limits import ID_CHARACTERS, NAME_BYTES
 from scheduler_svc.transport.violations import Violations
 
 E = TypeVar("E", bound=int)
 T = TypeVar("T")
 
-ID_LIMIT = 256  # characters of a request id, and of a tenant
-TAGS_LIMIT = 16  # entries
-TAG_BYTES = 256  # key and value of an entry together, in UTF-8
 DEFAULT_TENANT = "default"
+
+INLINE_BYTES = 64 * 1024
+"""Requests up to this size are converted on the event loop, which takes less than a millisecond."""
 
 
 def key_of(tenant: str, request_id: str) -> RequestKey:
@@ -36,15 +38,27 @@ def key_of(tenant: str, request_id: str) -> RequestKey:
     return RequestKey(tenant=tenant or DEFAULT_TENANT, request_id=request_id)
 
 
-def submission(request: inference_pb2.GenerateRequest, trace_headers: Mapping[str, str]) -> Submission:
+async def submission(request: inference_pb2.GenerateRequest, trace_headers: Mapping[str, str]) -> Submission:
     """Convert a request; what is wrong with it is in ``violations``.
 
-    A request without an id gets a random one.  ``trace_headers``: the caller's W3C trace context.
+    A large request is converted in a thread, and one that exceeds a limit is not converted at all.
+    ``trace_headers``: the caller's W3C trace context.
+    """
+    violations = Violations()
+    if not request_limits.check(request, violations):
+        return _unconverted(request, trace_headers, violations)
+    if request.ByteSize() <= INLINE_BYTES:
+        return converted(request, trace_headers)
+    return await asyncio.to_thread(converted, request, trace_headers)
+
+
+def converted(request: inference_pb2.GenerateRequest, trace_headers: Mapping[str, str]) -> Submission:
+    """Convert a request that is within the limits.
+
+    A request without an id gets a random one.
     """
     spec, violations = request.spec, Violations()
-    _check_id(request.request_id, "request_id", violations)
-    _check_id(request.tenant, "tenant", violations)
-    _check_tags(spec.tags, violations)
+    request_limits.check_labels(request, violations)
     prompt = prompts.prompt(spec, violations)
     return Submission(
         key=key_of(request.tenant, request.request_id or uuid.uuid4().hex),
@@ -70,19 +84,19 @@ def submission(request: inference_pb2.GenerateRequest, trace_headers: Mapping[st
     )
 
 
-def _check_id(value: str, field: str, violations: Violations) -> None:
-    if len(value) > ID_LIMIT:
-        violations.add(field, f"has {len(value)} characters; the limit is {ID_LIMIT}")
-    elif not value.isprintable():
-        violations.add(field, "holds characters that cannot be printed")
-
-
-def _check_tags(tags: Mapping[str, str], violations: Violations) -> None:
-    if len(tags) > TAGS_LIMIT:
-        violations.add("spec.tags", f"has {len(tags)} entries; the limit is {TAGS_LIMIT}")
-    for key, value in tags.items():
-        if len(key.encode()) + len(value.encode()) > TAG_BYTES:
-            violations.add(f"spec.tags[{key[:32]!r}]", f"key and value are longer than {TAG_BYTES} bytes")
+def _unconverted(
+    request: inference_pb2.GenerateRequest, trace_headers: Mapping[str, str], violations: Violations
+) -> Submission:
+    """Return what admission needs of a request that it is certain to refuse."""
+    return Submission(
+        key=key_of(request.tenant[:ID_CHARACTERS], request.request_id[:ID_CHARACTERS] or uuid.uuid4().hex),
+        digest=b"",
+        model=request.spec.model[:NAME_BYTES],
+        prompt=None,
+        sampling={},
+        trace_headers=trace_headers,
+        violations=tuple(violations),
+    )
 
 
 def _enum(table: Mapping[E, T], value: E, field: str, default: T, violations: Violations) -> T:

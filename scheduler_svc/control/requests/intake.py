@@ -192,7 +192,8 @@ class Intake:
             trace_headers=submission.trace_headers,
         )
         prompt_is_at_fault = any(v.field.startswith(PROMPT_FIELDS) or v.field == "spec" for v in violations)
-        violations += admission.check(request, facts, prompt_known=not prompt_is_at_fault)
+        prompt_known = submission.prompt is not None and not prompt_is_at_fault
+        violations += admission.check(request, facts, prompt_known=prompt_known)
         if violations:
             raise InvalidRequest(_first_per_field(violations))
         return request, admission.warnings(request, facts)

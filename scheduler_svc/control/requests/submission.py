@@ -10,6 +10,9 @@ from scheduler_svc.control.requests.tokenizers import Conversation
 from scheduler_svc.domain.errors import FieldViolation
 from scheduler_svc.domain.request import Priority, RequestKey, ResumeMode
 
+TOKEN_ID = "I"
+"""Type code of the arrays that hold token ids: four bytes each, and never negative."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TextPrompt:

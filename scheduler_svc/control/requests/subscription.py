@@ -16,7 +16,7 @@ class Subscription:
     """Hands one client the placements, tokens and outcome of a request, in the order of the output."""
 
     def __init__(self, live: LiveRequest, loop_lag: LoopLag, *, after_token: int, attached: bool) -> None:
-        self.live = live
+        self._live: LiveRequest | None = live
         self.attached = attached
         self._loop_lag = loop_lag
         self.position = after_token
@@ -26,6 +26,17 @@ class Subscription:
         self._waiter: asyncio.Future[None] | None = None
         self._paced_at = 0.0
         live.readers.append(self)
+
+    @property
+    def live(self) -> LiveRequest:
+        """The request that is read; there is none any more after ``release``."""
+        assert self._live is not None
+        return self._live
+
+    @property
+    def released(self) -> bool:
+        """Whether the request was let go."""
+        return self._live is None
 
     async def next(self) -> Event:
         """Wait for the next event; the outcome is the last.  The request's deadline bounds the wait."""
@@ -46,6 +57,10 @@ class Subscription:
             self._waiter.cancel()
         if self in self.live.readers:
             self.live.readers.remove(self)
+
+    def release(self) -> None:
+        """Let the request go, so that a stream that cannot end yet does not keep it in memory."""
+        self._live = None
 
     def wake(self) -> None:
         """Wake the client's stream: there is something new."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import grpc
 from google.protobuf.message import Message
@@ -48,6 +48,16 @@ def _unpacked(packed, message: M) -> M:  # type: ignore[no-untyped-def]  # Any, 
     if packed is not None:
         packed.Unpack(message)
     return message
+
+
+async def end_of(call: Any) -> Refusal:
+    """Read a stream to its end.  Raises AssertionError if it ends without an error."""
+    try:
+        while await call.read() is not grpc.aio.EOF:
+            pass
+    except grpc.aio.AioRpcError as error:
+        return refusal(error)
+    raise AssertionError("the stream ended without an error")
 
 
 async def generate(

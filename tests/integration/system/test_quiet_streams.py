@@ -1,13 +1,20 @@
-"""Streams on which nothing comes for long: a request that waits for an instance, an executor whose engine starts."""
+"""Streams on which nothing moves for long: a request that waits for an instance, a client that does not read."""
 
 from __future__ import annotations
 
 import asyncio
+import gc
+from typing import Any
 
 import grpc
+import pytest
 
-from sage.controlplane.v1 import inference_pb2, inference_pb2_grpc
+from sage.controlplane.v1 import common_pb2, inference_pb2, inference_pb2_grpc
+from scheduler_svc.control.requests.live_request import LiveRequest
+from scheduler_svc.transport import events, take_limit
 from tests.integration.system.local_fleet import MODEL, LocalFleet
+from tests.integration.system.refusals import end_of
+from tests.support.eventually import eventually
 
 PING_EVERY_MS = 1_100
 PINGS = 5  # gRPC ends a connection after the third that it finds one too many
@@ -27,3 +34,33 @@ async def test_a_client_that_asks_whether_its_scheduler_is_there_is_not_thrown_o
         assert not ended.done(), f"the stream ended: {await call.code()}, {await call.details()}"
         call.cancel()
         assert await ended is grpc.StatusCode.CANCELLED
+
+
+async def test_a_client_that_takes_nothing_does_not_keep_its_request(
+    fleet: LocalFleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(take_limit, "TAKE_LIMIT_S", 0.3)
+    small = events.tokens
+
+    def large(*of: Any) -> inference_pb2.GenerateResponse:
+        response = small(*of)
+        response.tokens.text = "x" * 3 * 1024 * 1024  # more than a stream holds for a client that does not read
+        return response
+
+    monkeypatch.setattr(events, "tokens", large)
+    await fleet.add("one")
+    spec = inference_pb2.GenerationSpec(text="x", sampling=common_pb2.SamplingParams(max_tokens=4_000))
+    request = inference_pb2.GenerateRequest(request_id="r", spec=spec)
+    call = inference_pb2_grpc.InferenceServiceStub(fleet.channel()).Generate(request)
+    requests = fleet.scheduler.control.requests
+    await eventually(lambda: len(requests) == 1)
+    await eventually(lambda: len(requests) == 0)
+    requests._ended.clear()
+
+    def forgotten() -> bool:
+        gc.collect()
+        return not [found for found in gc.get_objects() if type(found) is LiveRequest]
+
+    await eventually(forgotten)
+    assert not call.done(), "the message that waits is in the way of a status"
+    assert (await end_of(call)).reason == "LIMIT_REACHED"

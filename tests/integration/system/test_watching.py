@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import AsyncGenerator
 from functools import partial
 from itertools import pairwise
+from typing import Any
 
-import grpc
 import pytest
 
 from sage.controlplane.v1 import admin_pb2, admin_pb2_grpc
@@ -24,9 +24,10 @@ from sage_client import (
     Tokens,
     UnavailableError,
 )
-from scheduler_svc.transport import admin_servicer
+from scheduler_svc.transport import take_limit
+from scheduler_svc.transport.fleet_snapshots import SnapshotConversion
 from tests.integration.system.local_fleet import LocalExecutor, LocalFleet
-from tests.integration.system.refusals import refusal
+from tests.integration.system.refusals import end_of
 from tests.support.eventually import eventually
 
 
@@ -148,21 +149,20 @@ async def test_a_watcher_that_does_not_read_holds_nobody_up(fleet: LocalFleet) -
 
 
 async def test_a_watcher_that_takes_nothing_loses_its_place(fleet: LocalFleet, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(admin_servicer, "TAKE_LIMIT_S", 0.3)
-    writes = asyncio.Event()
+    monkeypatch.setattr(take_limit, "TAKE_LIMIT_S", 0.3)
+    small = SnapshotConversion.response
 
-    async def never_taken(context: object, response: object) -> None:
-        writes.set()
-        await asyncio.Event().wait()
+    def large(self: SnapshotConversion, *of: Any) -> admin_pb2.WatchFleetResponse:
+        response = small(self, *of)
+        response.snapshot.policy = "x" * 3 * 1024 * 1024  # more than a stream holds for a client that does not read
+        return response
 
-    channel = fleet.channel()
-    call = admin_pb2_grpc.AdminServiceStub(channel).WatchFleet(admin_pb2.WatchFleetRequest())
-    monkeypatch.setattr(admin_servicer, "_write", never_taken)
-    with pytest.raises(grpc.aio.AioRpcError) as ended:
-        await call.read()
-    assert writes.is_set()
-    assert refusal(ended.value).reason == "LIMIT_REACHED"
+    monkeypatch.setattr(SnapshotConversion, "response", large)
+    call = admin_pb2_grpc.AdminServiceStub(fleet.channel()).WatchFleet(admin_pb2.WatchFleetRequest())
+    await eventually(lambda: fleet.scheduler.control.fleet_watch.watchers == 1)
     await eventually(lambda: fleet.scheduler.control.fleet_watch.watchers == 0)
+    assert not call.done(), "the message that waits is in the way of a status"
+    assert (await end_of(call)).reason == "LIMIT_REACHED"
 
 
 async def test_the_schedulers_end_ends_the_watching(fleet: LocalFleet) -> None:

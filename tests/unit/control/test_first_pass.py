@@ -19,13 +19,13 @@ class ClientGone(Exception):
 
 
 class FirstWrite:
-    """A gRPC context that notes what an executor had been told when the client was told for the first time."""
+    """A stream's write that notes what an executor had been told when the client was told for the first time."""
 
     def __init__(self, executor: ModelledExecutor) -> None:
         self._executor = executor
         self.log_then: list[str] = []
 
-    async def write(self, message: object) -> None:
+    async def __call__(self, message: object) -> None:
         self.log_then = list(self._executor.log)
         raise ClientGone
 
@@ -46,12 +46,12 @@ async def test_the_servicer_says_accepted_once_the_executor_has_the_request() ->
         a = world.add("a")
         servicer = InferenceServicer(world.plane.intake, world.plane.scheduler, epoch=world.plane.epoch)
         subscription = await world.plane.intake.submit(world.submission("r"))
-        context = FirstWrite(a)
+        write = FirstWrite(a)
 
         with pytest.raises(ClientGone):
-            await servicer._stream(subscription, context)  # type: ignore[arg-type]
+            await servicer._stream(subscription, write)  # type: ignore[arg-type]
 
-        assert context.log_then == ["assign r"]
+        assert write.log_then == ["assign r"]
 
 
 async def test_a_request_that_finds_none_waits_for_one_pass_only() -> None:

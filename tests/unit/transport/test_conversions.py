@@ -5,6 +5,10 @@ Each test fills every field with its own value, so that one that is added and fo
 
 from __future__ import annotations
 
+import math
+import re
+from typing import Any
+
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
@@ -20,6 +24,7 @@ from scheduler_svc.control.requests.output_log import TokenSlice
 from scheduler_svc.domain.attempt_end import AttemptEnd, EndCause
 from scheduler_svc.domain.decision import Candidate, Decision, Phase, Prediction, PrefillLeg
 from scheduler_svc.domain.engine_facts import EngineFacts, Parallelism
+from scheduler_svc.domain.errors import InvalidRequest
 from scheduler_svc.domain.instance_spec import InstanceRole, InstanceSpec, Location
 from scheduler_svc.domain.instance_state import InstanceState
 from scheduler_svc.domain.load_report import IterationSample, LoadReport
@@ -29,6 +34,7 @@ from scheduler_svc.domain.scheduler import Scheduler
 from scheduler_svc.domain.settings import SchedulerSettings
 from scheduler_svc.transport import events, registrations
 from scheduler_svc.transport.assign import assign_message
+from scheduler_svc.transport.clipping import REPORT_BYTES, reported, stated_reason
 from scheduler_svc.transport.errors import WireError
 from scheduler_svc.transport.instances import instance_view
 from tests.unit.transport.completeness import at_default, unset
@@ -589,8 +595,64 @@ def test_a_heartbeat() -> None:
 
 
 def test_a_heartbeat_brings_a_bounded_number_of_iterations() -> None:
-    wire = executor_pb2.Heartbeat(recent_iterations=[executor_pb2.Iteration()] * 10_000)
+    wire = executor_pb2.Heartbeat(recent_iterations=[executor_pb2.Iteration(elapsed_s=0.01)] * 10_000)
     assert len(registrations.load_report(wire).samples) == registrations.SAMPLES_LIMIT
+
+
+@pytest.mark.parametrize("odd", [math.nan, math.inf, -math.inf, -1.0, 0.0, 1e308, 3_601.0])
+def test_figures_that_no_engine_can_have_are_not_learned(odd: float) -> None:
+    good = executor_pb2.Iteration(prefill_tokens=1, elapsed_s=0.5)
+    wire = executor_pb2.Heartbeat(recent_iterations=[executor_pb2.Iteration(elapsed_s=odd), good])
+    wire.prompt_tokens_per_s = wire.generation_tokens_per_s = odd if odd not in (0.0, 3_601.0) else math.nan
+    load = registrations.load_report(wire)
+    assert [sample.elapsed_s for sample in load.samples] == [0.5]
+    assert (load.prompt_tokens_per_s, load.generation_tokens_per_s) == (0.0, 0.0)
+
+
+def test_no_engine_holds_more_tokens_than_memory() -> None:
+    most = executor_pb2.Iteration(kv_used_tokens=2**64 - 1, elapsed_s=0.5)
+    load = registrations.load_report(executor_pb2.Heartbeat(kv_used_tokens=2**64 - 1, recent_iterations=[most]))
+    assert (load.kv_used_tokens, load.samples) == (registrations.MOST_TOKENS, ())
+
+
+LONG = "x" * (registrations.TEXT_BYTES + 1)
+
+
+@pytest.mark.parametrize(
+    ("field", "fields"),
+    [
+        ("model", {"model": LONG}),
+        ("engine_start_id", {"engine_start_id": LONG}),
+        ("software_version", {"software_version": LONG}),
+        ("address", {"address": LONG}),
+        ("location.zone", {"location": {"zone": LONG}}),
+        ("labels", {"labels": {str(n): "" for n in range(registrations.LABELS_LIMIT + 1)}}),
+        ("labels['k']", {"labels": {"k": LONG}}),
+        ("held", {"held": [{}] * (registrations.HELD_LIMIT + 1)}),
+    ],
+)
+def test_a_registration_is_bounded_in_bytes(field: str, fields: dict[str, Any]) -> None:
+    wire = executor_pb2.Register(**{"protocol_version": PROTOCOL_VERSION, "instance_id": "a", "model": "m", **fields})
+    with pytest.raises(WireError, match=f"^registration refused: {re.escape(field)}: "):
+        registrations.registration(wire)
+
+
+def test_an_engines_texts_are_bounded_in_bytes() -> None:
+    sizes = ("vocab_size", "max_model_len", "kv_capacity_tokens", "max_running", "max_batched_tokens")
+    texts = [each.name for each in executor_pb2.EngineFacts.DESCRIPTOR.fields if each.type == each.TYPE_STRING]
+    for name in texts:
+        value: Any = LONG if isinstance(getattr(executor_pb2.EngineFacts(), name), str) else [LONG]
+        wire = executor_pb2.EngineFacts(**{**dict.fromkeys(sizes, 1), name: value})
+        with pytest.raises(WireError, match=rf"facts\.{name}: is longer"):
+            registrations.facts(wire)
+
+
+def test_a_report_is_shortened_and_a_callers_reason_is_refused() -> None:
+    long = "\N{SNOWMAN}" * REPORT_BYTES
+    assert len(reported(long).encode()) <= REPORT_BYTES
+    assert reported("short") == stated_reason("short") == "short"
+    with pytest.raises(InvalidRequest, match=r"^reason: has"):
+        stated_reason(long)
 
 
 def test_an_attempts_end() -> None:

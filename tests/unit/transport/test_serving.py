@@ -439,3 +439,30 @@ async def test_those_who_attach_to_a_failure_leave_nothing_with_it(
     [live] = scheduler.control.requests.recent()
     assert isinstance(live.outcome, Exception)
     assert live.outcome.__traceback__ is None
+
+
+# --- what cannot be read --------------------------------------------------------------------------
+
+
+async def test_bytes_that_are_no_message_are_refused_and_not_logged(
+    channel: grpc.aio.Channel, caplog: pytest.LogCaptureFixture
+) -> None:
+    def raw(data: bytes) -> bytes:
+        return data
+
+    service = "/sage.controlplane.v1."
+    calls: list[Any] = [
+        channel.unary_stream(service + "InferenceService/Generate", request_serializer=raw)(b"\xff\xff"),
+        channel.stream_stream(service + "ExecutorService/Control", request_serializer=raw)(iter([b"\xff\xff"])),
+        channel.unary_stream("/grpc.health.v1.Health/Watch", request_serializer=raw)(b"\xff\xff"),
+    ]
+    for call in calls:
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            async for _ in call:
+                pass
+        assert raised.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert "is not a " in (raised.value.details() or "")
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await channel.unary_unary(service + "AdminService/ListInstances", request_serializer=raw)(b"\xff\xff")
+    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert not [record for record in caplog.records if record.levelname in ("ERROR", "CRITICAL")]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import MutableSequence
+from array import array
+from collections.abc import Mapping, MutableSequence
 
 import pytest
 from google.protobuf import duration_pb2
@@ -11,15 +13,19 @@ from hypothesis import given, settings
 
 from sage.controlplane.v1 import common_pb2, inference_pb2
 from sage_wire.protocol import PROMPT_LIMIT_BYTES
-from scheduler_svc.control.requests.submission import ChatPrompt, Submission, TextPrompt, TokenPrompt
+from scheduler_svc.control.requests.submission import TOKEN_ID, ChatPrompt, Submission, TextPrompt, TokenPrompt
 from scheduler_svc.domain.request import Priority, ResumeMode, Sampling, StructuredOutput
-from scheduler_svc.transport import prompts
+from scheduler_svc.transport import request_limits, submissions
 from scheduler_svc.transport.sampling_params import LISTS, SCALARS
-from scheduler_svc.transport.submissions import DEFAULT_TENANT, submission
+from scheduler_svc.transport.submissions import DEFAULT_TENANT
 from tests.unit.transport.any_message import messages
 
 Spec = inference_pb2.GenerationSpec
 Duration = duration_pb2.Duration
+
+
+def submission(request: inference_pb2.GenerateRequest, trace_headers: Mapping[str, str]) -> Submission:
+    return asyncio.run(submissions.submission(request, trace_headers))
 
 
 def choices(*strings: str) -> common_pb2.StructuredOutput.Choices:
@@ -73,7 +79,7 @@ def test_every_field_arrives() -> None:
     found = submission(request, {"traceparent": "00-1"})
     assert found.violations == ()
     assert (found.key.tenant, found.key.request_id, found.model) == ("t", "r", "m")
-    assert found.prompt == TokenPrompt(token_ids=[1, 2, 3])
+    assert found.prompt == TokenPrompt(token_ids=array(TOKEN_ID, [1, 2, 3]))
     assert found.priority is Priority.HIGH
     assert (found.deadline_s, found.ttft_target_s, found.tpot_target_s) == (60.0, 0.5, 0.02)
     assert (found.cost_budget, found.session, found.tags) == (0.25, "s", {"team": "blue"})
@@ -266,7 +272,7 @@ def test_prompts_past_the_limit() -> None:
 
 
 def test_too_many_token_ids(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prompts, "PROMPT_LIMIT_TOKENS", 3)
+    monkeypatch.setattr(request_limits, "PROMPT_LIMIT_TOKENS", 3)
     assert "4 tokens" in faults(Spec(tokens=inference_pb2.TokenIds(ids=[1, 2, 3, 4])))["spec.tokens.ids"]
 
 

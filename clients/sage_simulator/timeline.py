@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sage_simulator.executor_model import ExecutorModel
 
-_POINTS = 300  # about as many as a plot can show
+_POINTS = 200  # about as many as a plot can show
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,7 +28,7 @@ class Timeline:
     def __init__(self, expected_s: float) -> None:
         """Take the expected length of the simulation, in seconds."""
         self.points: list[TimelinePoint] = []
-        self._every_s = max(0.1, expected_s / _POINTS)
+        self._every_s = max(0.5, expected_s / _POINTS)
         self._last_at = 0.0
         self._busy_s = 0.0
         self._up_s = 0.0

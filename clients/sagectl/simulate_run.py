@@ -22,7 +22,8 @@ from sagectl.simulation_options import (
 )
 from sagectl.simulation_output import write_json
 from sagectl.simulation_progress import progress
-from sagectl.simulation_tables import show_runs
+from sagectl.simulation_report import check_report, report_runs
+from sagectl.simulation_tables import instances_table, remarks, runs_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,6 +58,7 @@ def run(**options: Any) -> None:
     rate, load = options["rate"], options["load"]
     if rate is not None and load is not None:
         raise click.UsageError("--rate and --load exclude one another")
+    check_report(options["report"])
     # The simulator needs the scheduler's package, which the other commands do without.
     from sage_simulator.fleet_capacity import load_capacity
     from sage_simulator.over_seeds import OverSeeds
@@ -83,11 +85,19 @@ def run(**options: Any) -> None:
         raise click.UsageError(str(e)) from None
     seeds = options["seeds"]
     figures = [OverSeeds.of(runs[first : first + seeds]) for first in range(0, len(runs), seeds)]
-    if write_json(options, capacity_per_s=capacity, rate_per_s=rate, runs=runs, figures=figures):
-        return
     at = f" at {rate:.2f}/s, {rate / capacity:.2f} of capacity" if rate is not None and capacity else ""
     many = f", {seeds} seeds" if seeds > 1 else ""
-    show_runs(f"{runs[0].requests} requests on {len(fleet)} instances{at}{many}", figures, runs)
+    title = f"{runs[0].requests} requests on {len(fleet)} instances{at}{many}"
+    if options["report"] is not None:
+        report_runs(options["report"], title, figures, runs)
+    if write_json(options, capacity_per_s=capacity, rate_per_s=rate, runs=runs, figures=figures):
+        return
+    runs_table(title, figures).show()
+    if len(runs) == 1:
+        instances_table(runs[0]).show()
+    for each in runs:
+        for remark in remarks(each):
+            click.echo(remark)
 
 
 def _run(runs: Sequence[PolicyRun], workers: int | None) -> list[Summary]:

@@ -23,7 +23,8 @@ from sagectl.simulation_options import (
 )
 from sagectl.simulation_output import write_json
 from sagectl.simulation_progress import progress
-from sagectl.sweep_tables import show_cheapest_fleets, show_highest_loads
+from sagectl.simulation_report import check_report, report_cheapest_fleets, report_highest_loads
+from sagectl.sweep_tables import cheapest_fleets_table, highest_loads_table
 
 if TYPE_CHECKING:
     from sage_simulator.workload import Workload
@@ -83,6 +84,7 @@ def sweep(**options: Any) -> None:
 
     With --kinds: find the cheapest fleet for a load.
     """
+    check_report(options["report"])
     try:
         workload = workload_of(options, duration_s=_DURATION_S)
         if options["kinds"] is not None:
@@ -116,10 +118,14 @@ def _highest_load(options: dict[str, Any], workload: Workload) -> None:
     ]
     done = dict(progress(run_all(searches, options["workers"]), len(searches), "searches"))
     found = [done[index] for index in range(len(searches))]
-    if write_json(options, capacity_per_s=capacity, share=options["share"], searches=found):
-        return
-    title = f"Highest load with {options['share']:.0%} in target on {len(fleet)} instances"
-    show_highest_loads(f"{title}, {options['seeds']} seeds; 1 is {capacity:.2f}/s", found, capacity)
+    title = (
+        f"Highest load with {options['share']:.0%} in target on {len(fleet)} instances, {options['seeds']} seeds; "
+        f"1 is {capacity:.2f}/s"
+    )
+    if options["report"] is not None:
+        report_highest_loads(options["report"], title, found, capacity, options["share"])
+    if not write_json(options, capacity_per_s=capacity, share=options["share"], searches=found):
+        highest_loads_table(title, found, capacity).show()
 
 
 def _cheapest_fleet(options: dict[str, Any], workload: Workload) -> None:
@@ -153,10 +159,9 @@ def _cheapest_fleet(options: dict[str, Any], workload: Workload) -> None:
         ended = list(progress(search.find(crew), None, "fleets"))
     found = [each for each in ended if isinstance(each, CheapestFleet)]
     found.sort(key=lambda each: search.policies.index(each.policy))
-    if write_json(options, rate_per_s=rate, share=options["share"], kinds=search.kinds, searches=found):
-        return
-    show_cheapest_fleets(
-        f"Cheapest fleet with {options['share']:.0%} in target at {rate:.2f}/s, {options['seeds']} seeds",
-        options["kinds"].split(";"),
-        found,
-    )
+    title = f"Cheapest fleet with {options['share']:.0%} in target at {rate:.2f}/s, {options['seeds']} seeds"
+    names = options["kinds"].split(";")
+    if options["report"] is not None:
+        report_cheapest_fleets(options["report"], title, names, found, options["share"])
+    if not write_json(options, rate_per_s=rate, share=options["share"], kinds=search.kinds, searches=found):
+        cheapest_fleets_table(title, names, found).show()

@@ -115,6 +115,12 @@ _RUNS = [
         metavar="FILE",
         help="Write the result as JSON; - for stdout, no table.",
     ),
+    click.option(
+        "--report",
+        type=click.Path(dir_okay=False, path_type=Path),
+        metavar="FILE",
+        help="Write an HTML page with tables and plots, which loads nothing.",
+    ),
 ]
 
 _FLEET = [

@@ -1,8 +1,9 @@
-"""Prints what simulations gave."""
+"""Makes tables of what simulations gave."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sagectl.tables import show_table
@@ -61,19 +62,31 @@ _INSTANCE_COLUMNS = (
 )
 
 
-def show_runs(title: str, figures: Sequence[OverSeeds], runs: Sequence[Summary]) -> None:
-    """Print a line for each policy and, if there was only one simulation, a line for each of its instances.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Table:
+    """A table, to be printed or written into a report."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    left: int = 1  # columns that are aligned left
+
+    def show(self) -> None:
+        """Print it to stdout."""
+        columns = self.columns
+        show_table(self.title, columns, self.rows, right=columns[self.left :], whole=columns[: self.left])
+
+
+def runs_table(title: str, figures: Sequence[OverSeeds]) -> Table:
+    """Make a table with a line for each policy.
 
     TTFT, queue and the 95 % intervals beside them are in seconds, TPOT in milliseconds.
     """
-    titles = [title for title, _, _ in _RUN_COLUMNS]
     rows = [
         (each.policy, *(estimated(each.figures[name], written) for _, name, written in _RUN_COLUMNS))
         for each in figures
     ]
-    show_table(title, ("policy", *titles), rows, right=titles)
-    for each in runs if len(runs) == 1 else ():
-        _show_instances(each)
+    return Table(title=title, columns=("policy", *(column for column, _, _ in _RUN_COLUMNS)), rows=rows)
 
 
 def estimated(estimate: Estimate | None, written: Callable[[float], str]) -> str:
@@ -84,7 +97,8 @@ def estimated(estimate: Estimate | None, written: Callable[[float], str]) -> str
     return mean if estimate.half_width is None else f"{mean} ±{written(estimate.half_width)}"
 
 
-def _show_instances(each: Summary) -> None:
+def instances_table(each: Summary) -> Table:
+    """Make a table with a line for each instance of a simulation."""
     rows = [
         (
             one.instance_id,
@@ -100,4 +114,17 @@ def _show_instances(each: Summary) -> None:
         )
         for one in each.instances
     ]
-    show_table("Instances", _INSTANCE_COLUMNS, rows, right=_INSTANCE_COLUMNS[2:])
+    return Table(title="Instances", columns=_INSTANCE_COLUMNS, rows=rows, left=2)
+
+
+def remarks(each: Summary) -> list[str]:
+    """Say what the tables do not: splits, failovers, stalls."""
+    said = []
+    if each.splits or each.split_fallbacks:
+        causes = ", ".join(f"{cause} {count}" for cause, count in sorted(each.split_fallbacks.items()))
+        said.append(f"{each.splits} placements on two instances" + (f"; not split: {causes}" if causes else ""))
+    if each.failovers:
+        said.append(f"{each.failovers} requests went on elsewhere, as their instance was lost")
+    if each.stalls:
+        said.append(f"{each.stalls} times an instance was taken for stalled")
+    return [f"{each.policy}, seed {each.seed}: {text}" for text in said]

@@ -1,12 +1,11 @@
-"""Prints what searches for a load or a fleet found."""
+"""Makes tables of what searches for a load or a fleet found."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from sagectl.simulation_tables import estimated
-from sagectl.tables import show_table
+from sagectl.simulation_tables import Table, estimated
 
 if TYPE_CHECKING:
     from sage_simulator.cheapest_fleet import CheapestFleet
@@ -17,14 +16,14 @@ _LOAD_COLUMNS = ("policy", "highest load", "requests/s", "in target", "TTFT p90"
 _FLEET_COLUMNS = ("policy", "instances", "price/h", "load", "in target", "TTFT p90", "TPOT p90", "fleets tried")
 
 
-def show_highest_loads(title: str, found: Sequence[HighestLoad], capacity_per_s: float) -> None:
-    """Print a line for each policy: its highest load, and what it gave there.
+def highest_loads_table(title: str, found: Sequence[HighestLoad], capacity_per_s: float) -> Table:
+    """Make a table with a line for each policy: its highest load, and what it gave there.
 
     TTFT in seconds, TPOT in milliseconds; 95 % intervals over the seeds beside the means.
     """
     policies = list(dict.fromkeys(each.policy for each in found))
     rows = [_load_row(policy, [each for each in found if each.policy == policy], capacity_per_s) for policy in policies]
-    show_table(title, _LOAD_COLUMNS, rows, right=_LOAD_COLUMNS[1:])
+    return Table(title=title, columns=_LOAD_COLUMNS, rows=rows)
 
 
 def _load_row(policy: str, found: Sequence[HighestLoad], capacity_per_s: float) -> tuple[str, ...]:
@@ -42,13 +41,13 @@ def _load_row(policy: str, found: Sequence[HighestLoad], capacity_per_s: float) 
     )
 
 
-def show_cheapest_fleets(title: str, kinds: Sequence[str], found: Sequence[CheapestFleet]) -> None:
-    """Print a line for each policy: the cheapest fleet, and what it gave.
+def cheapest_fleets_table(title: str, kinds: Sequence[str], found: Sequence[CheapestFleet]) -> Table:
+    """Make a table with a line for each policy: the cheapest fleet, and what it gave.
 
     ``kinds``: the groups of instances as they were given.  TTFT in seconds, TPOT in milliseconds.
     """
     rows = [_fleet_row(kinds, each) for each in found]
-    show_table(title, _FLEET_COLUMNS, rows, right=_FLEET_COLUMNS[2:])
+    return Table(title=title, columns=_FLEET_COLUMNS, rows=rows, left=2)
 
 
 def _fleet_row(kinds: Sequence[str], found: CheapestFleet) -> tuple[str, ...]:

@@ -93,18 +93,20 @@ def _fits(recorded: Sequence[RecordedInstance], loads: Iterable[RecordedLoad]) -
         samples[load.instance] += load.samples
     models = {each.model for each in recorded}
     pools = {
-        model: _pool([sample for each in recorded if each.model == model for sample in samples[each.instance]], model)
+        model: fit_pace(
+            _enough([sample for each in recorded if each.model == model for sample in samples[each.instance]], model)
+        )
         for model in models
     }
     for each in recorded:
         own = samples[each.instance]
         pooled = len(own) < LEAST_SAMPLES
-        fit = fit_pace(pools[each.model] if pooled else own)
+        fit = pools[each.model] if pooled else fit_pace(own)
         named = _model(each, fit, name=each.model if len(models) > 1 else "")
         yield InstanceFit(instance=each.instance, model=named, fit=fit, pooled=pooled)
 
 
-def _pool(samples: list[IterationSample], model: str) -> list[IterationSample]:
+def _enough(samples: list[IterationSample], model: str) -> list[IterationSample]:
     if len(samples) < LEAST_SAMPLES:
         raise CalibrationError(
             f"model {model!r}: {len(samples)} iterations were recorded, {LEAST_SAMPLES} are needed; "

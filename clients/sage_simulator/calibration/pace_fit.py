@@ -14,6 +14,7 @@ from scheduler_svc.domain.prediction.pace import Pace
 LEAST_SAMPLES = 32
 """Iterations without which an engine is not fitted by itself."""
 
+_MOST_SAMPLES = 20_000
 _ROUNDS = 6  # of weighing the samples by the fit before
 _MOST_RATIO = 20.0  # an iteration this many times slower than fitted counts as this slow
 _MOST_NOISE = 1.0
@@ -45,10 +46,12 @@ def fit_pace(samples: Sequence[IterationSample]) -> PaceFit:
     """Fit the four coefficients by least squares of relative errors; none is negative.
 
     The weights are those of the fitted times, not of the measured ones: the mean of measured / fitted is then 1, and
-    the slow iterations count with all their time.  Raises ValueError without samples.
+    the slow iterations count with all their time.  Of many samples at most 20,000 are used, evenly spread.  Raises
+    ValueError without samples.
     """
     if not samples:
         raise ValueError("no iterations to fit")
+    samples = samples[:: -(-len(samples) // _MOST_SAMPLES)]
     typical = fmean(each.elapsed_s for each in samples)
     fitted = [typical] * len(samples)
     pace = Pace(base_s=typical, prefill_token_s=0.0, running_s=0.0, kv_token_s=0.0)

@@ -197,6 +197,13 @@ def test_an_iteration_that_stood_still_does_not_spoil_the_fit() -> None:
     assert fit_pace(samples).pace.iteration_s(0, 32, 30_000) == pytest.approx(PACE.iteration_s(0, 32, 30_000), rel=0.1)
 
 
+def test_of_many_iterations_some_are_used_from_all_of_the_time() -> None:
+    slower = [replace(each, elapsed_s=2 * each.elapsed_s) for each in iterations(30_000)]
+    fit = fit_pace([*iterations(30_000), *slower])
+    assert fit.samples == 20_000
+    assert fit.pace.iteration_s(0, 32, 30_000) == pytest.approx(1.5 * PACE.iteration_s(0, 32, 30_000), rel=0.05)
+
+
 def test_what_the_iterations_do_not_tell_is_said() -> None:
     alike = [replace(each, prefill_tokens=0) for each in iterations(pace=replace(PACE, prefill_token_s=0.0))]
     assert fit_pace(alike).untold == ("prefill token",)

@@ -22,7 +22,7 @@ COPY docker/health_probe.py /opt/sage/
 FROM ${PYTHON_IMAGE}
 RUN useradd --system --uid 10001 --home-dir /nonexistent --shell /usr/sbin/nologin sage
 COPY --from=build /opt/sage /opt/sage
-# Listening on all addresses needs TLS files or SAGE_SCHEDULER_INSECURE=true; without either the process exits with an
+# Listening on all addresses needs TLS and identities, or SAGE_SCHEDULER_INSECURE=true; without either the process exits with an
 # error.
 ENV PATH=/opt/sage/bin:$PATH \
     PYTHONUNBUFFERED=1 \

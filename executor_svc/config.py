@@ -60,6 +60,9 @@ class ExecutorConfig(ServiceConfig):
         min_length=1,
         description="host:port of the scheduler; several (separated by commas, or repeated) are tried in turn.",
     )
+    token_file: Path | None = Field(
+        default=None, description="File with the bearer token that proves to schedulers who this executor is."
+    )
     instance_id: str = Field(
         default="",
         description="Name of this instance, the same at every start.  Default: this machine's and the model's name.",

@@ -8,9 +8,8 @@ import secrets
 import signal
 import socket
 from collections.abc import Callable
+from functools import partial
 from importlib import metadata
-
-import grpc
 
 from executor_svc.config import ConfigError, ExecutorConfig
 from executor_svc.engine.factory import engine_factory
@@ -29,10 +28,11 @@ from executor_svc.telemetry.engine_reader import EngineReader
 from executor_svc.telemetry.service import ExecutorTelemetry
 from executor_svc.transport.grpc_link import GrpcDialer
 from executor_svc.transport.health_server import CannotListen, HealthServer
-from executor_svc.transport.tls import dial_credentials, listen_credentials
+from executor_svc.transport.tls import DialCredentials, UnusableToken, listen_credentials
 from sage_common.addresses import host_of
+from sage_common.file_watch import Reloader
 from sage_common.tasks import WatchedTasks
-from sage_common.tls import UnreadableFile
+from sage_common.tls import ReloadedTls, UnreadableFile, UnusableFiles
 from sage_telemetry.prometheus import CannotServe
 
 log = logging.getLogger(__name__)
@@ -49,12 +49,13 @@ async def run(
 ) -> int:
     """Run the executor and return its exit status.
 
-    ``on_service`` is called with the service once it is built; without it, SIGTERM and SIGINT stop the service.
+    ``on_service`` is called with the service once it is built; without it, SIGTERM and SIGINT stop the service, and
+    SIGHUP has the certificate of the listener read again.
 
     Raises:
         ConfigError: an address cannot be listened on, or a TLS file cannot be read.
     """
-    dialer, health = _transport(config)
+    dialer, health, reloader = _transport(config)
     try:
         port = await health.start()
     except CannotListen as error:
@@ -63,6 +64,7 @@ async def run(
     log.info("health checks on %s", address)
     tasks = WatchedTasks()
     tasks.start(health.run(), name="health-reports")
+    tasks.start(reloader.run(), name="file-reloads")
     telemetry = _telemetry(config)
     try:
         service = build_service(
@@ -75,7 +77,7 @@ async def run(
             timings=timings or SessionTimings(),
             telemetry=telemetry,
         )
-        (on_service or _stop_on_signals)(service)
+        (on_service or partial(_handle_signals, reloader))(service)
         return await service.run()
     finally:
         await telemetry.close()
@@ -140,18 +142,24 @@ def build_service(
     )
 
 
-def _transport(config: ExecutorConfig) -> tuple[GrpcDialer, HealthServer]:
+def _transport(config: ExecutorConfig) -> tuple[GrpcDialer, HealthServer, Reloader]:
+    """Return what dials, what listens, and what reads the listener's certificate again.  Raises ConfigError."""
     tls, server_tls = config.tls, config.tls.server()
-    dial: grpc.ChannelCredentials | None = None
-    listen: grpc.ServerCredentials | None = None
+    dial = DialCredentials(
+        ca=tls.ca, certificate=tls.certificate, private_key=tls.private_key, token_file=config.token_file
+    )
     try:
-        if tls.ca is not None:
-            dial = dial_credentials(tls.ca, tls.certificate, tls.private_key)
-        if server_tls is not None:
-            listen = listen_credentials(server_tls)
-    except UnreadableFile as error:
+        dial.channel()
+        reloaded = ReloadedTls(server_tls) if server_tls is not None else None
+    except (UnreadableFile, UnusableFiles) as error:
         raise ConfigError(f"tls: {error}") from error
-    return GrpcDialer(dial), HealthServer(config.listen, listen)
+    try:
+        dial.metadata()
+    except (UnreadableFile, UnusableToken) as error:
+        raise ConfigError(f"token_file: {error}") from error
+    listen = listen_credentials(reloaded) if reloaded is not None else None
+    reloader = Reloader([reloaded.check] if reloaded is not None else [])
+    return GrpcDialer(dial), HealthServer(config.listen, listen), reloader
 
 
 def _telemetry(config: ExecutorConfig) -> ExecutorTelemetry:
@@ -202,7 +210,8 @@ def _advertised(config: ExecutorConfig, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _stop_on_signals(service: ExecutorService) -> None:
+def _handle_signals(reloader: Reloader, service: ExecutorService) -> None:
     loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGHUP, reloader.ask)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, service.stop, number)

@@ -8,6 +8,7 @@ import signal
 import sys
 
 try:
+    from sage_common.addresses import is_loopback
     from sage_common.configuration import exit_for
     from sage_common.garbage import collect_seldom, leave_out_present_objects
     from sage_telemetry.prometheus import CannotServe
@@ -25,7 +26,7 @@ log = logging.getLogger("scheduler_svc")
 
 
 def main() -> None:
-    """Run the scheduler until SIGTERM or SIGINT.
+    """Run the scheduler until SIGTERM or SIGINT.  SIGHUP has certificates and keys read again.
 
     Exit status: 0 after SIGTERM or SIGINT, 1 when a background task died, 2 for a bad configuration.
     """
@@ -43,10 +44,16 @@ async def _serve(config: SchedulerConfig) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     scheduler = SchedulerService(config)
+    loop.add_signal_handler(signal.SIGHUP, scheduler.reload)
     await scheduler.start()
     collect_seldom()
     leave_out_present_objects()
     log.info("serving on %s (port %d), policy %s", config.listen, scheduler.port, config.policy)
+    for key, port in scheduler.ports.items():
+        if key != "listen":
+            log.info("%s: serving on %s (port %d)", key, config.listeners[key], port)
+    if not config.access.on and not all(is_loopback(address) for address in config.listeners.values()):
+        log.warning("no identities are configured: every caller may do everything")
     stopping = asyncio.ensure_future(stop.wait())
     failing = asyncio.ensure_future(scheduler.failure())
     try:

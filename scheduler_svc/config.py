@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
+from pydantic import Field, TypeAdapter, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from sage_common import configuration
@@ -16,6 +16,7 @@ from sage_common.addresses import check_address, refuse_exposed
 from sage_common.configuration import ConfigError, Program, Section, ServiceConfig, in_one_line
 from sage_common.tls import CERTIFICATE_KEYS, CertificateSection
 from sage_telemetry.settings import TelemetrySettings
+from scheduler_svc.access.settings import AccessSection
 from scheduler_svc.domain.admission import check_sampling
 from scheduler_svc.domain.request import Sampling
 
@@ -34,6 +35,11 @@ PROGRAM = Program(
 ENDLESS_TOKENS = 2**31
 """The max_tokens that is used to check sampling defaults which do not set it."""
 
+IDENTITY_KEYS = "access.keys_file, access.jwt or access.certificates"
+"""The names, in error messages, of the settings that tell callers apart."""
+
+Listener = Literal["listen", "executor_listen", "admin_listen"]
+
 _SAMPLING = TypeAdapter(Sampling)
 _SAMPLING_DEFAULTS = set(Sampling.__dataclass_fields__) - {"structured_output", "logit_bias"}
 
@@ -44,6 +50,10 @@ class TlsSection(CertificateSection):
     client_ca: Path | None = Field(
         default=None,
         description="PEM file of the authority that must have signed the certificates of clients and executors.",
+    )
+    client_ca_listeners: tuple[Listener, ...] = Field(
+        default=("listen", "executor_listen", "admin_listen"),
+        description="Addresses that take only clients with a certificate of client_ca; others use bearer tokens.",
     )
 
     @model_validator(mode="after")
@@ -62,16 +72,20 @@ class QueueSection(Section):
     arriving_limit: int = Field(
         default=4_096, ge=1, description="Most requests being validated and tokenized at the same time."
     )
+    prompt_memory_bytes: int = Field(
+        default=2**31, ge=1, description="Most bytes of prompts that arrive, wait or run; further ones are refused."
+    )
+    tenant_prompt_memory_bytes: int = Field(default=2**30, ge=1, description="The same for the prompts of one tenant.")
     default_deadline_s: float = Field(
         default=3_600.0, gt=0, description="Deadline in seconds after arrival of requests that set none."
     )
     orphan_timeout_s: float = Field(
         default=60.0,
         gt=0,
-        description="Seconds after which waiting requests fail when no instance serves their model any more.",
+        description="Seconds after which a waiting request fails when no ready instance can serve it.",
     )
     max_attempts: int = Field(
-        default=5, ge=1, description="Most times one request is sent to an instance before it fails."
+        default=5, ge=1, description="Most attempts of one request that may fail without a new token before it fails."
     )
 
 
@@ -195,8 +209,18 @@ class SchedulerConfig(ServiceConfig):
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX)
 
     listen: str = Field(default="127.0.0.1:50051", description="host:port to serve on; port 0 picks a free port.")
+    executor_listen: str = Field(
+        default="",
+        description="host:port for ExecutorService alone, which `listen` then does not serve.  Default: listen.",
+    )
+    admin_listen: str = Field(
+        default="",
+        description="host:port for AdminService alone, which `listen` then does not serve.  Default: listen.",
+    )
+    reflection: bool = Field(default=True, description="Serve gRPC reflection (v1 and v1alpha), which grpcurl uses.")
     insecure: bool = Field(
-        default=False, description="Allow addresses that other machines can reach to be used without TLS."
+        default=False,
+        description="Allow addresses that other machines can reach to be used without TLS, or without identities.",
     )
     policy: str = Field(
         default="adaptive",
@@ -212,6 +236,9 @@ class SchedulerConfig(ServiceConfig):
         default="text", description="text: readable lines; json: one JSON object a line."
     )
     tls: TlsSection = Field(default=TlsSection(), description="TLS of the listener; off without a certificate.")
+    access: AccessSection = Field(
+        default=AccessSection(), description="Who may do what; everyone may do everything until identities are given."
+    )
     queue: QueueSection = Field(default=QueueSection(), description="Bounds on requests that wait.")
     instance: InstanceSection = Field(
         default=InstanceSection(), description="When an instance counts as lost, stalled or failing."
@@ -235,21 +262,41 @@ class SchedulerConfig(ServiceConfig):
         default_factory=dict, description="Settings of single models, by name: sampling defaults."
     )
 
-    @field_validator("listen")
+    @field_validator("listen", "executor_listen", "admin_listen")
     @classmethod
-    def _is_an_address(cls, value: str) -> str:
-        check_address(value)
+    def _is_an_address(cls, value: str, info: ValidationInfo) -> str:
+        if value or info.field_name == "listen":
+            check_address(value)
         return value
+
+    @model_validator(mode="after")
+    def _identities_can_be_proved(self) -> Self:
+        if self.access.certificates and self.tls.client_ca is None:
+            raise ValueError("access.certificates: needs tls.client_ca, which signs the certificates")
+        return self
 
     @model_validator(mode="after")
     def _addresses_are_safe(self) -> Self:
         if self.insecure:
             return self
-        if self.tls.certificate is None:
-            refuse_exposed("listen", self.listen, give=CERTIFICATE_KEYS)
+        for key, address in self.listeners.items():
+            if self.tls.certificate is None:
+                refuse_exposed(key, address, give=CERTIFICATE_KEYS)
+            elif not self.access.on:
+                refuse_exposed(key, address, give=IDENTITY_KEYS)
         if (unsafe := self.telemetry.unsafe(tls=self.tls.certificate is not None)) is not None:
             raise ValueError(unsafe)
         return self
+
+    @property
+    def listeners(self) -> dict[str, str]:
+        """Return the addresses to serve on, by the setting that names them; those that are not set are left out."""
+        given = {
+            "listen": self.listen,
+            "executor_listen": self.executor_listen,
+            "admin_listen": self.admin_listen,
+        }
+        return {key: address for key, address in given.items() if address}
 
 
 def load(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) -> SchedulerConfig:

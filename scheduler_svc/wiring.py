@@ -8,11 +8,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import grpc
-
 from sage_common.clock import AsyncioClock, Clock
+from sage_common.file_watch import Reloader
+from sage_common.keys_file import KeysFileError
 from sage_common.tasks import TaskDied, WatchedTasks
-from sage_common.tls import ServerTls
+from sage_common.tls import ReloadedTls, ServerTls, UnreadableFile, UnusableFiles
+from scheduler_svc.access.audit import Audit
+from scheduler_svc.access.authenticator import Authenticator
+from scheduler_svc.access.files import AccessFiles
+from scheduler_svc.access.jwt_tokens import JwksError
 from scheduler_svc.config import SchedulerConfig
 from scheduler_svc.control.attempts.attempt_table import AttemptTable
 from scheduler_svc.control.attempts.dispatcher import Dispatcher
@@ -30,6 +34,7 @@ from scheduler_svc.control.requests.explain import Explainer
 from scheduler_svc.control.requests.intake import Intake, IntakeSettings
 from scheduler_svc.control.requests.model_directory import ModelDirectory
 from scheduler_svc.control.requests.observer import NULL_OBSERVER, Observer
+from scheduler_svc.control.requests.prompt_memory import PromptMemoryLimits
 from scheduler_svc.control.requests.request_table import RecordLimits, RequestTable
 from scheduler_svc.control.requests.tokenizers import Tokenizers
 from scheduler_svc.control.timing.loop_lag import LoopLag
@@ -44,11 +49,12 @@ from scheduler_svc.domain.settings import SchedulerSettings
 from scheduler_svc.recording.recording import Recording, RecordingSettings
 from scheduler_svc.telemetry.service import SchedulerTelemetry
 from scheduler_svc.tokenization.store import TokenizerStore
+from scheduler_svc.transport.access_interceptor import AccessInterceptor
 from scheduler_svc.transport.admin_servicer import AdminServicer
 from scheduler_svc.transport.executor_servicer import ExecutorServicer
 from scheduler_svc.transport.health import HealthReporter
 from scheduler_svc.transport.inference_servicer import InferenceServicer
-from scheduler_svc.transport.server import Services, build_server, listen
+from scheduler_svc.transport.server import ListenError, Servers, Services, listeners
 from scheduler_svc.transport.tokenizer_upload import TokenizerUpload
 
 log = logging.getLogger(__name__)
@@ -98,7 +104,7 @@ def build_control(
     configured = frozenset(config.models)
 
     requests = RequestTable(scheduler, clock, _record_limits(config))
-    models = ModelDirectory(scheduler, clock, tokenizers, configured)
+    models = ModelDirectory(scheduler, clock, tokenizers, configured, waiting_limit=config.queue.limit_per_model)
     intake = Intake(
         scheduler, clock, requests, tokenizers, models, loop_lag, wakeup, _intake_settings(config), observer
     )
@@ -187,29 +193,64 @@ class SchedulerService:
             self.control.requests.on_end(self.recording.recorder.request_ended)
         self._tasks = WatchedTasks()
         self._health = HealthReporter(self.control.scheduler, self.control.clock)
-        self._server: grpc.aio.Server | None = None
-        self.port = 0
+        self._servers: Servers | None = None
+        self._reloader = Reloader(())
 
     async def start(self) -> None:
         """Serve, and start the background tasks.
 
         Raises:
-            ListenError: the configured address cannot be listened on, or a TLS file cannot be read.
+            ListenError: a configured address cannot be listened on, or a file with certificates, keys or public keys
+                cannot be used.
             CannotServe: the metrics address cannot be served.
             CannotRecord: the recording's file cannot be written.
         """
-        control, config = self.control, self._config
+        control = self.control
         if self.recording is not None:
             self.recording.start()
-        self._server = build_server(self._services())
-        self.port = listen(self._server, config.listen, _server_tls(config))
+        self._servers = self._listening()
         recorded = self.recording.counts if self.recording is not None else dict
         self.telemetry.start(control.scheduler, control.clock, control.requests, recorded=recorded)
-        await self._server.start()
+        await self._servers.start()
         self._tasks.start(control.dispatcher.run(), name="dispatcher")
         self._tasks.start(control.watchdog.run(), name="watchdog")
         self._tasks.start(control.loop_lag.run(), name="loop lag")
         self._tasks.start(self._health.run(), name="health")
+        self._tasks.start(self._reloader.run(), name="file reloads")
+
+    @property
+    def ports(self) -> dict[str, int]:
+        """The ports that are served, by the setting that names the address."""
+        return self._servers.ports if self._servers is not None else {}
+
+    @property
+    def port(self) -> int:
+        """The port of ``listen``; 0 before it is served."""
+        return self.ports.get("listen", 0)
+
+    def reload(self) -> None:
+        """Read certificates, keys and public keys again, whether their files changed or not."""
+        log.info("reading certificates and keys again")
+        self._reloader.ask()
+
+    def _listening(self) -> Servers:
+        """Bind all addresses, and watch the files that credentials come from.  Raises ListenError."""
+        config = self._config
+        tls_files = _server_tls(config)
+        try:
+            tls = ReloadedTls(tls_files) if tls_files is not None else None
+            authenticator = Authenticator(config.access)
+        except (UnreadableFile, UnusableFiles) as error:
+            raise ListenError(f"tls: {error}") from error
+        except (KeysFileError, JwksError) as error:
+            raise ListenError(f"access: {error}") from error
+        checks = [AccessFiles(authenticator).check]
+        self._reloader = Reloader([*checks, tls.check] if tls is not None else checks)
+        guard = AccessInterceptor(authenticator, Audit())
+        servers = Servers(self._services(), [guard], reflection=config.reflection)
+        for listener in listeners(config.listeners, config.tls.client_ca_listeners):
+            servers.listen(listener, tls)
+        return servers
 
     async def failure(self) -> TaskDied:
         """Wait until a background task dies, which ends the service, and return how it died."""
@@ -217,7 +258,7 @@ class SchedulerService:
 
     async def stop(self) -> None:
         """Refuse new requests, let running ones finish within the drain timeout, then end everything."""
-        control, server = self.control, self._server
+        control, servers = self.control, self._servers
         control.intake.close()
         await self._health.leave()
         try:
@@ -229,8 +270,8 @@ class SchedulerService:
             for live in control.requests:
                 control.requests.end(live, ShuttingDown())
         control.sessions.end_all("the scheduler is shutting down")
-        if server is not None:
-            await server.stop(grace=1.0)
+        if servers is not None:
+            await servers.stop(grace=1.0)
         await self._tasks.stop()
         await self.telemetry.close()
         if self.recording is not None:
@@ -312,6 +353,9 @@ def _intake_settings(config: SchedulerConfig) -> IntakeSettings:
         arriving_limit=config.queue.arriving_limit,
         default_deadline_s=config.queue.default_deadline_s,
         sampling_defaults={name: model.sampling for name, model in config.models.items()},
+        prompt_memory=PromptMemoryLimits(
+            total=config.queue.prompt_memory_bytes, tenant=config.queue.tenant_prompt_memory_bytes
+        ),
     )
 
 

@@ -49,12 +49,13 @@ class AsyncClient:
 
     Args:
         address: ``host:port`` of the scheduler.
-        tenant: owner of the requests; ignored if the token names one.
+        tenant: owner of the requests.  Empty: the tenant that the scheduler knows the caller by, if it has only one.
         tls_ca: PEM file of the certificate authority that signed the scheduler's certificate; enables TLS.
         tls: use TLS with the system's certificate authorities.
         tls_cert: PEM file of the client certificate, if the scheduler requires one; needs ``tls_key``.
         tls_key: PEM file of the client certificate's private key.
-        token: bearer token sent with every call.
+        token: bearer token sent with every call.  None: that of the environment variable SAGE_TOKEN, if it is set;
+            an empty string: none.
         insecure: allow a connection without TLS to an address that is not loopback.
         timeout: seconds that a call other than a stream may take.
         stream_timeout: seconds that a stream may take if its request has no deadline; otherwise the deadline plus 10.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from sage_wire.metadata import AUTHORIZATION
 from sage_wire.protocol import MAX_MESSAGE_BYTES
 
 DEFAULT_ADDRESS = "127.0.0.1:50051"
+
+TOKEN_VARIABLE = "SAGE_TOKEN"
+"""The environment variable with the bearer token of clients that are given none."""
 
 _OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
@@ -42,17 +46,18 @@ class Connection:
     tls: bool = False  # use TLS with the system's certificate authorities
     tls_cert: Path | None = None  # PEM file of the client certificate, if the scheduler requires one
     tls_key: Path | None = None  # PEM file of the client certificate's private key
-    token: str | None = None  # bearer token
+    token: str | None = None  # bearer token; None: that of TOKEN_VARIABLE, if it is set; empty: none
     insecure: bool = False  # allow any address without TLS
 
     def open(self) -> grpc.aio.Channel:
         """Open a channel on the running event loop; it connects at its first call.
 
         Raises:
-            ConfigurationError: the address, a certificate file or their combination is invalid.
+            ConfigurationError: the address, the token, a certificate file or their combination is invalid.
             TlsRequiredError: the address is not loopback, and neither TLS nor ``insecure`` is set.
         """
         _check_address(self.address)
+        _check_token(self._bearer)
         if self.tls or self.tls_ca or self.tls_cert:
             return grpc.aio.secure_channel(self.address, self._credentials(), options=_OPTIONS)
         if not self.insecure and not is_loopback(self.address):
@@ -61,8 +66,12 @@ class Connection:
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
         """Return the metadata of a call: the token and the current trace context."""
-        token = ((AUTHORIZATION, f"Bearer {self.token}"),) if self.token else ()
+        token = ((AUTHORIZATION, f"Bearer {self._bearer}"),) if self._bearer else ()
         return token + trace_metadata()
+
+    @property
+    def _bearer(self) -> str:
+        return os.environ.get(TOKEN_VARIABLE, "") if self.token is None else self.token
 
     def _credentials(self) -> grpc.ChannelCredentials:
         if (self.tls_cert is None) != (self.tls_key is None):
@@ -75,6 +84,11 @@ def _read(file: Path | None) -> bytes | None:
         return file.read_bytes() if file else None
     except OSError as error:
         raise ConfigurationError(f"cannot read {file}: {error.strerror}") from error
+
+
+def _check_token(token: str) -> None:
+    if not (token.isascii() and token.isprintable()):
+        raise ConfigurationError("the token holds characters that no header can: give it without line breaks")
 
 
 def _check_address(address: str) -> None:

@@ -46,7 +46,6 @@ def instance(m: admin_pb2.Instance) -> v.Instance:
         progress=m.progress if m.HasField("progress") else None,
         engine=m.engine,
         engine_version=m.engine_version,
-        engine_start_id=m.engine_start_id,
         software_version=m.software_version,
         parallelism=parallelism(m.parallelism_config),
         max_running=m.max_running,

@@ -32,7 +32,6 @@ class Instance:
     progress: float | None  # of the instance's start, in [0, 1]; None if unknown
     engine: str  # "vllm", "simulated"
     engine_version: str
-    engine_start_id: str  # new with every engine start
     software_version: str
     parallelism: Parallelism
     max_running: int  # sequences at the same time

@@ -205,7 +205,7 @@ class AttemptRunner:
             self._release(attempt.decision.attempt_number)
         self._give_up_kv(attempt)
         live.attempt = None
-        live.emitted += attempt.executor.engine.emitted(attempt.number) if attempt.leg is not Leg.PREFILL else 0
+        live.emitted += attempt.executor.engine.emitted_by(attempt.number) if attempt.leg is not Leg.PREFILL else 0
         self._requeue(live, excluded=instance_id, whole=attempt.leg is Leg.PREFILL)
 
     def _requeue(self, live: LiveRequest, *, excluded: str, whole: bool = False) -> None:

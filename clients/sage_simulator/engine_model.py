@@ -156,7 +156,7 @@ class EngineModel:
             self._forget_fetched(sequence)
         return sequence.emitted
 
-    def emitted(self, number: int) -> int:
+    def emitted_by(self, number: int) -> int:
         """Count the tokens that a request emitted here so far; 0 if it is not here."""
         sequence = self._sequences.get(number)
         if sequence is None:

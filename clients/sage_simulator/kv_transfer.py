@@ -9,7 +9,8 @@ from dataclasses import dataclass
 class KvTransfer:
     """The way between engines: latency plus bytes by bandwidth.  Raises ValueError with the offending key named.
 
-    The defaults are those of GPUs of one host, linked by NVLink.
+    The defaults are those of GPUs of one host, linked by NVLink.  With them, and a step of 8 ms, a handoff takes 16 ms
+    at 500 tokens and 25 ms at 3,500; 15 to 24 ms were measured between two H200s, with vLLM's NIXL connector.
     """
 
     latency_s: float = 0.005  # of one handoff: asking, setting up the read, noticing its end

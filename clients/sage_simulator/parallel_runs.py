@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import signal
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -76,7 +77,12 @@ class _Worker:
         context = multiprocessing.get_context("spawn")  # a fork would copy threads' locks, such as gRPC's
         self.connection, theirs = context.Pipe()
         self.process: BaseProcess = context.Process(target=_work, args=(theirs,), daemon=True)
-        self.process.start()
+        # Ctrl-C reaches every process of a terminal, but is the parent's to act upon: its workers inherit the mask.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            self.process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         theirs.close()  # so that the connection ends with the process
         self.index = -1  # of the job that runs
 
@@ -135,16 +141,24 @@ def _end(crew: Sequence[_Worker]) -> None:
 
 
 def _work(connection: Connection) -> None:
-    """Run jobs until the other end is closed.  Ctrl-C is the parent's: it ends its workers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Run jobs until the other end is closed."""
     with suppress(EOFError, OSError):
         while True:
             job: Job[object] = connection.recv()
             try:
                 answer: tuple[bool, object] = (True, job())
             except Exception as error:
-                answer = (False, error)
+                answer = (False, _sendable(error))
             _answer(connection, answer)
+
+
+def _sendable(error: Exception) -> Exception:
+    """Return an error that arrives at the other end: some can be pickled and not read again."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RunError(f"{type(error).__name__}: {error}")
+    return error
 
 
 def _answer(connection: Connection, answer: tuple[bool, object]) -> None:
@@ -152,5 +166,5 @@ def _answer(connection: Connection, answer: tuple[bool, object]) -> None:
         connection.send(answer)
     except OSError:
         raise
-    except Exception as error:  # what cannot be pickled is said in words
+    except Exception as error:
         connection.send((False, RunError(f"{answer[1]!r:.500} cannot be sent back: {error}")))

@@ -135,7 +135,7 @@ def _instance(executor: ExecutorModel, in_target: int, begin_s: float, end_s: fl
         in_target=in_target,
         role=executor.model.role.value,
         present_s=present_s,
-        utilisation=engine.busy_s / present_s,
+        utilisation=min(1.0, engine.busy_s / present_s),  # a last step may end after the last request
         mean_running=executor.running_s / present_s,
         used_s=executor.last_used_at - first if first is not None else 0.0,
         preemptions=engine.preemptions,

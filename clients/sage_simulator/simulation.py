@@ -87,14 +87,16 @@ class Simulation:
         self._events.at(_CHECK_S, self._check)
 
     def run(self) -> SimulationResult:
-        """Play everything until each request has ended and its capacity is free."""
+        """Play everything until each request has ended, its capacity is free and what was sent has arrived."""
         while self._left or len(self._runner):
             if not self._events.play_next():
                 raise AssertionError(f"nothing happens any more and {self._left} requests have not ended")
             if self._wake:
                 self._wake = False
                 self._pass()
-        self._timeline.take(self._events.now, self._fleet.executors.values(), 0)
+        ended_at = self._events.now
+        self._timeline.take(ended_at, self._fleet.executors.values(), 0)
+        self._events.play_until(ended_at + self._settings.network_delay_s)
         return SimulationResult(
             policy=self.scheduler.policy,
             seed=self._settings.seed,
@@ -106,7 +108,7 @@ class Simulation:
             failovers=self._runner.failovers,
             split_counts=self.scheduler.split_counts(),
             timeline=tuple(self._timeline.points),
-            ended_at=self._events.now,
+            ended_at=ended_at,
         )
 
     # ------------------------------------------------------------------ requests
@@ -145,6 +147,8 @@ class Simulation:
             for decision in self.scheduler.schedule(self._events.now):
                 self._decisions += 1
                 self._runner.begin(self._waiting.pop(decision.key), decision)
+            for _, error in self.scheduler.take_policy_failures():
+                raise error  # a comparison of policies is worth nothing with another policy in force
             if not self.scheduler.more:
                 return
 

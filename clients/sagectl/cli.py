@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 import sage_client as sage
+from sagectl.access_keys import keys
 from sagectl.connecting import ADDRESS, AS_JSON
 from sagectl.exit_status import ExitStatus, status_of
 from sagectl.explain import explain
@@ -61,7 +62,8 @@ class _Commands(click.Group):
 def sagectl() -> None:
     """Send requests to a SAGE control plane, inspect its fleet and configure it.
 
-    Some commands run a scheduler and executors on this machine: up, down, status, demo.  simulate needs neither.
+    Some commands run a scheduler and executors on this machine: up, down, status, demo.  keys and simulate need
+    neither.
     """
 
 
@@ -76,6 +78,7 @@ for _command in (
     role,
     policy,
     pd,
+    keys,
     up,
     down,
     status,

@@ -63,7 +63,9 @@ _OPTIONS = (
         show_envvar=True,
         help="File that holds the bearer token.",
     ),
-    click.option("--tenant", default="", help="Tenant that owns the requests; ignored if the token names one."),
+    click.option(
+        "--tenant", default="", help="Tenant that owns the requests.  Default: the only one of the caller's key."
+    ),
     click.option(
         "--call-timeout",
         type=float,

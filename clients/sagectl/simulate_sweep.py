@@ -8,6 +8,8 @@ import click
 
 from sagectl.simulation_options import (
     POSITIVE,
+    capacity_of,
+    errors_in_one_line,
     fleet_of,
     fleet_options,
     named_kinds,
@@ -85,18 +87,15 @@ def sweep(**options: Any) -> None:
     With --kinds: find the cheapest fleet for a load.
     """
     check_report(options["report"])
-    try:
+    with errors_in_one_line():
         workload = workload_of(options, duration_s=_DURATION_S)
         if options["kinds"] is not None:
             _cheapest_fleet(options, workload)
         else:
             _highest_load(options, workload)
-    except ValueError as e:  # of the fleet, the trace or the simulation, said in a sentence
-        raise click.UsageError(str(e)) from None
 
 
 def _highest_load(options: dict[str, Any], workload: Workload) -> None:
-    from sage_simulator.fleet_capacity import load_capacity
     from sage_simulator.highest_load import LoadSearch
     from sage_simulator.parallel_runs import run_all
     from sage_simulator.policy_run import PolicyRun
@@ -105,7 +104,8 @@ def _highest_load(options: dict[str, Any], workload: Workload) -> None:
         raise click.UsageError("--rate is for --kinds; without it, the load is what is searched for")
     fleet = fleet_of(options)
     settings = settings_of(options, fleet)
-    capacity = load_capacity(fleet, workload.sample(), split=settings.scheduler.pd.enabled)
+    capacity = capacity_of(fleet, workload, settings)
+    seeds = seeds_of(options, workload, default=_SEEDS)
     searches = [
         LoadSearch(
             run=PolicyRun(workload=workload, fleet=fleet, policy=policy, seed=seed, settings=settings),
@@ -114,12 +114,12 @@ def _highest_load(options: dict[str, Any], workload: Workload) -> None:
             resolution=options["resolution"],
         )
         for policy in policies_of(options)
-        for seed in seeds_of(options)
+        for seed in seeds
     ]
     done = dict(progress(run_all(searches, options["workers"]), len(searches), "searches"))
     found = [done[index] for index in range(len(searches))]
     title = (
-        f"Highest load with {options['share']:.0%} in target on {len(fleet)} instances, {options['seeds']} seeds; "
+        f"Highest load with {options['share']:.0%} in target on {len(fleet)} instances, {len(seeds)} seeds; "
         f"1 is {capacity:.2f}/s"
     )
     if options["report"] is not None:
@@ -150,7 +150,7 @@ def _cheapest_fleet(options: dict[str, Any], workload: Workload) -> None:
     search = CheapestFleetSearch(
         kinds=kinds,
         policies=policies_of(options),
-        seeds=seeds_of(options),
+        seeds=seeds_of(options, workload, default=_SEEDS),
         run=PolicyRun(workload=workload, fleet=(), policy="", rate=rate, settings=settings),
         share=options["share"],
         most_trials=options["trials"],
@@ -159,7 +159,7 @@ def _cheapest_fleet(options: dict[str, Any], workload: Workload) -> None:
         ended = list(progress(search.find(crew), None, "fleets"))
     found = [each for each in ended if isinstance(each, CheapestFleet)]
     found.sort(key=lambda each: search.policies.index(each.policy))
-    title = f"Cheapest fleet with {options['share']:.0%} in target at {rate:.2f}/s, {options['seeds']} seeds"
+    title = f"Cheapest fleet with {options['share']:.0%} in target at {rate:.2f}/s, {len(search.seeds)} seeds"
     names = options["kinds"].split(";")
     if options["report"] is not None:
         report_cheapest_fleets(options["report"], title, names, found, options["share"])

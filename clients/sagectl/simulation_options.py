@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -203,10 +204,9 @@ def seeds_option(default: int) -> Callable[[_Command], _Command]:
     return click.option(
         "--seeds",
         type=click.IntRange(1, 1_000),
-        default=default,
-        show_default=True,
         metavar="N",
-        help="Simulate with this many seeds, from --seed on; figures are means with 95 % intervals.",
+        help="Simulate with this many seeds, from --seed on; figures are means with 95 % intervals.  "
+        f"[default: {default}{', or 1 where chance has no part' if default > 1 else ''}]",
     )
 
 
@@ -225,14 +225,46 @@ world_options = _all(_WORLD)
 run_options = _all(_RUNS)
 
 
+@contextmanager
+def errors_in_one_line() -> Iterator[None]:
+    """Turn errors of the fleet, the trace and the simulation, which are a sentence each, into those of a command."""
+    from sage_simulator.parallel_runs import RunError
+
+    try:
+        yield
+    except RunError as error:
+        raise click.ClickException(str(error)) from None
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+
+
 def policies_of(options: dict[str, Any]) -> tuple[str, ...]:
     """Return the policies that were named, else the default."""
     return tuple(options["policies"]) or (_DEFAULT_POLICY,)
 
 
-def seeds_of(options: dict[str, Any]) -> range:
-    """Return the seeds to simulate with."""
-    return range(options["seed"], options["seed"] + options["seeds"])
+def seeds_of(options: dict[str, Any], workload: Workload, *, default: int) -> range:
+    """Return the seeds to simulate with; one where each would give the same."""
+    varies = workload.seeded or options["noise"] > 0
+    if not varies and (options["seeds"] or 1) > 1:
+        raise click.UsageError(
+            "--seeds: each seed would give the same, as the trace is from a file; "
+            "--noise, --classes, --model and --cancel vary by the seed"
+        )
+    count = options["seeds"] or (default if varies else 1)
+    return range(options["seed"], options["seed"] + count)
+
+
+def capacity_of(fleet: Sequence[InstanceModel], workload: Workload, settings: SimulationSettings) -> float:
+    """Return the requests per second that a fleet can serve, computed."""
+    from sage_simulator.fleet_capacity import load_capacity
+
+    sample = workload.sample()
+    capacity = load_capacity(fleet, sample, split=settings.scheduler.pd.enabled)
+    if not capacity:
+        models = ", ".join(sorted({each.model for each in sample}))
+        raise click.UsageError(f"the fleet has no instance for each of the models {models}")
+    return capacity
 
 
 def workload_of(options: dict[str, Any], *, requests: int | None = None, duration_s: float | None = None) -> Workload:

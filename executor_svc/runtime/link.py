@@ -21,11 +21,12 @@ class LinkBroken(Exception):
 class LinkRefused(Exception):
     """The scheduler refused the registration, with a reason of the error catalogue."""
 
-    def __init__(self, reason: str, message: str, *, permanent: bool) -> None:
+    def __init__(self, reason: str, message: str, *, permanent: bool, about_credentials: bool = False) -> None:
         super().__init__(message)
         self.reason = reason
         self.message = message
         self.permanent = permanent  # asking the same scheduler again will not help
+        self.about_credentials = about_credentials  # it will help once keys or certificates are changed
 
 
 class Link(Protocol):
@@ -71,5 +72,8 @@ class Dialer(Protocol):
     """Makes links."""
 
     def dial(self, address: str) -> Link:
-        """Return a link to the scheduler at ``address``.  Nothing is sent before ``register``."""
+        """Return a link to the scheduler at ``address``.  Nothing is sent before ``register``.
+
+        Raises LinkBroken if what proves who this executor is cannot be read now.
+        """
         ...

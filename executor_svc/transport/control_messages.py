@@ -60,6 +60,7 @@ def register_request(register: Register) -> executor_pb2.ControlRequest:
             software_version=identity.software_version,
             held=[_held(held) for held in register.held],
             address=identity.address,
+            resume_secret=register.resume_secret,
         )
     )
 
@@ -107,6 +108,7 @@ def _facts(facts: EngineFacts, tokenizer_hash: str) -> executor_pb2.EngineFacts:
         engine_version=facts.engine_version,
         model=facts.model,
         revision=facts.revision or "",
+        weights=facts.weights,
         dtype=facts.dtype,
         vocab_size=facts.vocab_size,
         max_model_len=facts.max_model_len,
@@ -181,6 +183,7 @@ def welcome_from_wire(wire: executor_pb2.Welcome) -> Welcome:
         heartbeat_interval_s=durations.from_wire(wire.heartbeat_interval),
         keep=frozenset(attempt_from_wire(attempt) for attempt in wire.keep),
         role=ROLE_FROM_WIRE.get(wire.role, Role.GENERAL),  # default: a role of a later version
+        resume_secret=wire.resume_secret,
     )
 
 

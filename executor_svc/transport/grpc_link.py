@@ -23,6 +23,7 @@ from executor_svc.runtime.messages.reports import ControlUp
 from executor_svc.transport import control_messages, output_messages
 from executor_svc.transport.control_messages import command_from_wire
 from executor_svc.transport.output_messages import output_request
+from executor_svc.transport.tls import UNUSABLE, DialCredentials
 from sage.controlplane.v1 import executor_pb2, executor_pb2_grpc
 from sage_wire.errors import ErrorReason
 from sage_wire.protocol import MAX_MESSAGE_BYTES
@@ -38,7 +39,10 @@ CHANNEL_OPTIONS: list[tuple[str, Any]] = [
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
 ]
-PERMANENT = frozenset({ErrorReason.INVALID_REGISTRATION, ErrorReason.PROTOCOL_VERSION, ErrorReason.UNAUTHENTICATED})
+CREDENTIALS = frozenset({ErrorReason.UNAUTHENTICATED, ErrorReason.PERMISSION_DENIED})
+"""Reasons for a refusal that are about who the executor is."""
+
+PERMANENT = CREDENTIALS | {ErrorReason.INVALID_REGISTRATION, ErrorReason.PROTOCOL_VERSION}
 """Reasons for a refusal that do not change when the same scheduler is asked again."""
 
 ControlCall = grpc.aio.StreamStreamCall[executor_pb2.ControlRequest, executor_pb2.ControlResponse]
@@ -49,14 +53,15 @@ M = TypeVar("M")
 class GrpcLink:
     """A link over gRPC.  Implements ``runtime.link.Link``."""
 
-    def __init__(self, channel: Callable[[], grpc.aio.Channel]) -> None:
+    def __init__(self, channel: Callable[[], grpc.aio.Channel], metadata: tuple[tuple[str, str], ...]) -> None:
         self._channels = [channel(), channel()]
+        self._metadata = metadata  # of both calls: who calls
         self._control: ControlCall | None = None
         self._outputs: OutputsCall | None = None
 
     async def register(self, register: Register) -> Welcome:
         """Open the control stream and register.  Raises LinkBroken, LinkRefused."""
-        call = executor_pb2_grpc.ExecutorServiceStub(self._channels[0]).Control()
+        call = executor_pb2_grpc.ExecutorServiceStub(self._channels[0]).Control(metadata=self._metadata)
         self._control = call
         await _write(call, control_messages.register_request(register))
         first = await _read(call)
@@ -71,7 +76,7 @@ class GrpcLink:
 
     async def open_outputs(self, session_id: str) -> None:
         """Open the output stream of a session.  Raises LinkBroken."""
-        call = executor_pb2_grpc.ExecutorServiceStub(self._channels[1]).Outputs()
+        call = executor_pb2_grpc.ExecutorServiceStub(self._channels[1]).Outputs(metadata=self._metadata)
         self._outputs = call
         await _write(call, executor_pb2.OutputsRequest(hello=executor_pb2.Hello(session_id=session_id)))
 
@@ -153,7 +158,8 @@ def _raise(error: grpc.aio.AioRpcError) -> NoReturn:
     reason = _reason(error)
     text = error.details() or error.code().name
     if reason in PERMANENT or reason is ErrorReason.DUPLICATE_INSTANCE:
-        raise LinkRefused(reason.code, text, permanent=reason in PERMANENT) from error
+        permanent, about_credentials = reason in PERMANENT, reason in CREDENTIALS
+        raise LinkRefused(reason.code, text, permanent=permanent, about_credentials=about_credentials) from error
     raise LinkBroken(text) from error
 
 
@@ -169,14 +175,19 @@ def _reason(error: grpc.aio.AioRpcError) -> ErrorReason | None:
 class GrpcDialer:
     """Makes links over gRPC.  Implements ``runtime.link.Dialer``."""
 
-    def __init__(self, credentials: grpc.ChannelCredentials | None) -> None:
-        self._credentials = credentials  # None: no TLS
+    def __init__(self, credentials: DialCredentials) -> None:
+        self._credentials = credentials
 
     def dial(self, address: str) -> GrpcLink:
-        """Return a link to ``address``; nothing is sent yet."""
-        return GrpcLink(lambda: self._channel(address))
+        """Return a link to ``address``; nothing is sent yet.  Raises LinkBroken if the credentials cannot be read."""
+        try:
+            channel, metadata = self._credentials.channel(), self._credentials.metadata()
+        except UNUSABLE as error:
+            raise LinkBroken(str(error)) from error
+        return GrpcLink(lambda: _channel(address, channel), metadata)
 
-    def _channel(self, address: str) -> grpc.aio.Channel:
-        if self._credentials is None:
-            return grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
-        return grpc.aio.secure_channel(address, self._credentials, options=CHANNEL_OPTIONS)
+
+def _channel(address: str, credentials: grpc.ChannelCredentials | None) -> grpc.aio.Channel:
+    if credentials is None:
+        return grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
+    return grpc.aio.secure_channel(address, credentials, options=CHANNEL_OPTIONS)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import logging
+import ssl
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
 from pydantic import Field, model_validator
 
 from sage_common.configuration import Section
+from sage_common.file_watch import FileWatch
+
+log = logging.getLogger(__name__)
 
 CERTIFICATE_KEYS = "tls.certificate and tls.private_key"
 """The names, in error messages, of the settings that give a service's listeners TLS."""
@@ -59,3 +64,72 @@ def read_pem(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise UnreadableFile(path, error) from error
+
+
+class UnusableFiles(Exception):
+    """Files that can be read and are not what they should be; one sentence that names them."""
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """What the files of a listener held when they were read."""
+
+    certificate: bytes
+    private_key: bytes = field(repr=False)
+    client_ca: bytes | None
+
+    @classmethod
+    def read(cls, tls: ServerTls) -> TlsFiles:
+        """Read the files.
+
+        Raises:
+            UnreadableFile: one cannot be read.
+            UnusableFiles: they are not a certificate and its private key, or not an authority's certificate.
+        """
+        content = cls(
+            read_pem(tls.certificate),
+            read_pem(tls.private_key),
+            read_pem(tls.client_ca) if tls.client_ca is not None else None,
+        )
+        _check(tls)
+        return content
+
+
+class ReloadedTls:
+    """The files of a listener, read again when they change, so that new handshakes use new certificates."""
+
+    def __init__(self, tls: ServerTls) -> None:
+        """Read the files.  Raises UnreadableFile, UnusableFiles."""
+        self._tls = tls
+        self._watch = FileWatch(path for path in (tls.certificate, tls.private_key, tls.client_ca) if path is not None)
+        self.current = TlsFiles.read(tls)
+
+    def check(self, force: bool = False) -> None:
+        """Read the files again if one changed, or with ``force``.
+
+        Files that cannot be used are said at level ERROR, once per change; those read before stay in use.
+        """
+        if not self._watch.changed() and not force:
+            return
+        try:
+            found = TlsFiles.read(self._tls)
+        except (UnreadableFile, UnusableFiles) as error:
+            log.error("tls: the certificate read before stays in use: %s", error)
+            return
+        if found != self.current:
+            self.current = found
+            log.info("tls: new handshakes use the certificate in %s", self._tls.certificate)
+
+
+def _check(tls: ServerTls) -> None:
+    """Have the standard library load the files.  Raises UnusableFiles."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(tls.certificate, tls.private_key, password="")
+    except (OSError, ValueError) as error:  # SSLError is an OSError
+        raise UnusableFiles(f"{tls.certificate} and {tls.private_key} are not a certificate and its key") from error
+    try:
+        if tls.client_ca is not None:
+            context.load_verify_locations(tls.client_ca)
+    except (OSError, ValueError) as error:
+        raise UnusableFiles(f"{tls.client_ca} holds no certificate of an authority") from error

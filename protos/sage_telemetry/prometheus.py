@@ -21,6 +21,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from prometheus_client import REGISTRY, CollectorRegistry, make_wsgi_app
 
 from sage_common.addresses import split_host_port
+from sage_common.file_watch import CHECK_S, FileWatch
 from sage_common.tls import ServerTls
 from sage_telemetry.meter import Meter
 
@@ -50,7 +51,7 @@ class MetricsPage:
         self._meter = meter
         self._address = address
         self._tls = tls
-        self._server: WSGIServer | None = None
+        self._server: _Server | None = None
         self._thread: threading.Thread | None = None
 
     def start(self) -> int:
@@ -60,13 +61,9 @@ class MetricsPage:
         registry.register(REGISTRY)
         host, port = split_host_port(self._address)
         try:
+            tls = _PageTls(self._tls) if self._tls is not None else None
             server = make_server(host, port, _only_metrics(make_wsgi_app(registry)), _server_for(host), _Handler)
-            if self._tls is not None:
-                server.socket = _context(self._tls).wrap_socket(
-                    server.socket,
-                    server_side=True,
-                    do_handshake_on_connect=False,  # a client that sends nothing would block the accepting thread
-                )
+            server.tls = tls
         except OSError as error:
             raise CannotServe(f"cannot serve metrics on {self._address}: {error}") from error
         self._server = server
@@ -85,6 +82,31 @@ class MetricsPage:
             self._thread.join(STOP_TIMEOUT_S)
 
 
+class _PageTls:
+    """The page's certificate.  It is read again when its files change; connections that come later use the new one."""
+
+    def __init__(self, tls: ServerTls) -> None:
+        self._tls = tls
+        self._watch = FileWatch(path for path in (tls.certificate, tls.private_key, tls.client_ca) if path is not None)
+        self._context = _context(tls)
+        self._checked_at = time.monotonic()
+
+    def wrapped(self, connection: socket.socket) -> ssl.SSLSocket:
+        """Return the connection with TLS.  The handshake comes with the first read, in the connection's own thread."""
+        return self._context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+
+    def check(self) -> None:
+        """Read the files again if they changed; looks at them every CHECK_S.  Bad ones leave the old ones in use."""
+        if time.monotonic() - self._checked_at < CHECK_S:
+            return
+        self._checked_at = time.monotonic()
+        if self._watch.changed():
+            try:
+                self._context = _context(self._tls)
+            except OSError as error:
+                log.error("the metrics page goes on with the certificate read before: %s", error)
+
+
 class _Server(ThreadingMixIn, WSGIServer):
     """A thread per connection, at most CONNECTIONS_LIMIT; each ends within REQUEST_TIMEOUT_S."""
 
@@ -95,6 +117,11 @@ class _Server(ThreadingMixIn, WSGIServer):
         super().__init__(*args, **kwargs)
         self._open: dict[socket.socket, float] = {}  # deadline of each connection, monotonic
         self._open_lock = threading.Lock()
+        self.tls: _PageTls | None = None
+
+    def get_request(self) -> tuple[Any, Any]:
+        connection, address = super().get_request()
+        return (connection if self.tls is None else self.tls.wrapped(connection)), address
 
     def process_request(self, request: Any, client_address: Any) -> None:
         with self._open_lock:
@@ -109,6 +136,8 @@ class _Server(ThreadingMixIn, WSGIServer):
 
     def service_actions(self) -> None:
         """Cut connections that are out of time; the socket's own timeout bounds one read only."""
+        if self.tls is not None:
+            self.tls.check()
         now = time.monotonic()
         with self._open_lock:
             late = [connection for connection, until in self._open.items() if until <= now]

@@ -50,6 +50,10 @@ class RequestKey:
     def __str__(self) -> str:
         return f"{self.tenant}/{self.request_id}" if self.tenant else self.request_id
 
+    def told_to(self, tenant: str) -> str:
+        """Return this key in words for what ``tenant`` is told; ids of other tenants' requests are not."""
+        return str(self) if self.tenant == tenant else "a request of another tenant"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StructuredOutput:
@@ -107,6 +111,8 @@ class Request:
     key: RequestKey
     model: str
     prompt_token_ids: Sequence[int]
+    tokenizer_hash: str = ""  # of the tokenizer that made the prompt's ids; empty if the caller sent ids
+    largest_token_id: int = 0  # of the prompt and of the ids that sampling names
     sampling: Sampling
     priority: Priority = Priority.NORMAL
     arrived_at: float  # kept over resumes

@@ -44,22 +44,38 @@ def why_waiting(
     """
     if not pool.accounts:
         return f"no READY instance of {pool.model!r}: {pool.states()}"
+    if waiting.alone:
+        return _no_place(offer, only_able=True) or _apart(waiting, pool)
+    kept = pool.isolation
+    if kept.account is not None and list(offer.able) == [kept.account]:
+        return f"{kept.account.instance_id} is kept for {kept.key}, which is quarantined and runs alone"
     if plan is None or not plan.phase.split:
         return _no_place(offer) or _behind(waiting, pool, queue, now)
     if plan.split is not None:
         return _behind(waiting, pool, queue, now)
     head = queue.head(now)
-    keeps_its_turn = "" if head is None or head is waiting else f"it keeps its turn behind {head.request.key}"
+    keeps_its_turn = "" if head is None or head is waiting else f"it keeps its turn behind {_named(head, waiting)}"
     whole = _no_place(offer) or keeps_its_turn or _behind(waiting, pool, queue, now)
     return f"should be split: {plan.fallback}; to run whole: {whole}"
 
 
-def _no_place(offer: Offer) -> str:
-    """Say why a request cannot run whole now; empty if it can."""
+def _apart(waiting: WaitingRequest, pool: Pool) -> str:
+    """Say what a quarantined request waits for: an instance that runs nothing else."""
+    account, key = pool.isolation.account, pool.isolation.key
+    if account is None:
+        return "quarantined, to run alone; a scheduling pass is due"
+    if key != waiting.request.key:
+        return f"quarantined, to run alone; {key} goes first, on {account.instance_id}"
+    left = len(account.reservations)
+    return f"quarantined, to run alone on {account.instance_id}, which first finishes {left} others"
+
+
+def _no_place(offer: Offer, *, only_able: bool = False) -> str:
+    """Say why a request cannot run whole now; empty if it can, or if it could and ``only_able`` is asked."""
     if not offer.able:
         instance_id, _, reason = offer.unable[-1]
         return f"no READY instance can serve it; {instance_id} {reason}"
-    return "" if offer.with_capacity else _no_capacity(offer)
+    return "" if only_able or offer.with_capacity else _no_capacity(offer)
 
 
 def _behind(waiting: WaitingRequest, pool: Pool, queue: ModelQueue, now: float) -> str:
@@ -68,8 +84,12 @@ def _behind(waiting: WaitingRequest, pool: Pool, queue: ModelQueue, now: float) 
         return "it is next; a scheduling pass is due"
     claim = pool.claim
     if head is not None and pool.claimant is head and claim is not None:
-        return f"{head.request.key} is ahead and claims capacity on {claim.account.instance_id}"
+        return f"{_named(head, waiting)} is ahead and claims capacity on {claim.account.instance_id}"
     return "others are ahead of it"
+
+
+def _named(head: WaitingRequest, waiting: WaitingRequest) -> str:
+    return head.request.key.told_to(waiting.request.key.tenant)
 
 
 def _no_capacity(offer: Offer) -> str:

@@ -11,6 +11,7 @@ import sys
 
 from sage_common.log_lines import JsonLines, log_to
 from sage_telemetry.log_ids import trace_ids
+from scheduler_svc.access.audit import LOGGER as AUDIT_LOGGER
 
 TEXT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s%(about)s"
 JSON_KEYS = ("request",)
@@ -28,8 +29,12 @@ class AboutFilter(logging.Filter):
 
 
 def configure_logging(level: str, *, json_lines: bool) -> None:
-    """Log to stderr and nowhere else.  In JSON, Python's warnings are log lines too."""
+    """Log to stderr and nowhere else.  In JSON, Python's warnings are log lines too.
+
+    The audit log is written whatever the ``level``.
+    """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines(*JSON_KEYS) if json_lines else logging.Formatter(TEXT))
     handler.addFilter(AboutFilter())
     log_to(handler, level, warnings_too=json_lines)
+    logging.getLogger(AUDIT_LOGGER).setLevel(logging.INFO)

@@ -11,6 +11,7 @@ import grpc
 
 from sage.controlplane.v1 import admin_pb2, admin_pb2_grpc, common_pb2
 from sage_common.clock import Clock
+from scheduler_svc.access.caller import caller
 from scheduler_svc.control.instances.sessions import Sessions
 from scheduler_svc.control.requests.explain import Explainer
 from scheduler_svc.control.timing.wakeup import Wakeup
@@ -23,7 +24,7 @@ from scheduler_svc.transport.enums import ROLE_FROM_WIRE, ROLE_TO_WIRE
 from scheduler_svc.transport.instances import instance_view
 from scheduler_svc.transport.shadow_policy import shadow_policy
 from scheduler_svc.transport.stories import story
-from scheduler_svc.transport.submissions import key_of
+from scheduler_svc.transport.submissions import key_seen
 from scheduler_svc.transport.take_limit import taking
 
 log = logging.getLogger(__name__)
@@ -175,7 +176,7 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
 
     async def Explain(self, request: admin_pb2.ExplainRequest, context: Context) -> admin_pb2.ExplainResponse:
         """Return a request's decisions, history and time slices.  Raises RequestNotFound."""
-        key = key_of(request.tenant, request.request_id)
+        key = key_seen(caller(), request.tenant, request.request_id)
         return story(self._explainer.explain(key), self._scheduler, self._epoch)
 
     async def WatchFleet(  # type: ignore[override]  # it writes to the context instead of yielding
@@ -183,12 +184,15 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
     ) -> None:
         """Stream snapshots of the fleet at the watcher's interval until it leaves.
 
+        Ids and tenants of requests are only for callers that may see every tenant's.
+
         Raises InvalidRequest for an interval out of range, and LimitReached for too many watchers or a watcher that
         does not read.
         """
         interval_s = fleet_snapshots.interval_s(request)
         decisions = fleet_snapshots.decisions(request)
-        snapshots = self._fleet_watch.snapshots(interval_s)
+        with_requests = caller().sees_every_tenant
+        snapshots = self._fleet_watch.snapshots(interval_s, client=_client(context))
         leaving: list[asyncio.Task[None]] = []
 
         def leave() -> None:
@@ -197,4 +201,10 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         async with aclosing(snapshots), taking(context.write, leave) as write:
             async for taken in snapshots:
                 # The write waits while the watcher does not read; the next snapshot is taken after that.
-                await write(self._snapshots.response(taken, decisions))
+                await write(self._snapshots.response(taken, decisions, with_requests=with_requests))
+
+
+def _client(context: Context) -> str:
+    """Return what the watchers of one client have in common: its identity, else the host it calls from."""
+    identity = caller()
+    return identity.name if identity.grant is not None else context.peer().rpartition(":")[0]

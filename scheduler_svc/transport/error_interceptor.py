@@ -11,15 +11,15 @@ import grpc
 from grpc_status import rpc_status
 
 from sage_wire.metadata import TRACEPARENT, trace_headers
-from scheduler_svc.domain.errors import InvalidRequest
+from scheduler_svc.access.caller import caller
 from scheduler_svc.transport.bounded_parsing import Unparsed, bounded, parsed
 from scheduler_svc.transport.errors import to_status
+from scheduler_svc.transport.handlers import Handler, rewrapped
 from scheduler_svc.transport.submissions import key_of
 
 log = logging.getLogger(__name__)
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
-Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 
 class ErrorInterceptor(grpc.aio.ServerInterceptor):
@@ -30,28 +30,17 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler | None:
-        """Return the handler of a call, wrapped; unknown methods and client-streaming calls pass unchanged."""
+        """Return the handler of a call, wrapped; None for an unknown method."""
         handler = await continuation(handler_call_details)
-        if handler is None:
-            return handler
         method = handler_call_details.method
-        if handler.unary_unary:
-            return grpc.unary_unary_rpc_method_handler(
-                _unary(handler.unary_unary, method), bounded(handler.request_deserializer), handler.response_serializer
-            )
-        if handler.unary_stream:
-            return grpc.unary_stream_rpc_method_handler(
-                _stream(handler.unary_stream, method),
-                bounded(handler.request_deserializer),
-                handler.response_serializer,
-            )
-        if handler.stream_stream:
-            return grpc.stream_stream_rpc_method_handler(
-                _stream(handler.stream_stream, method),
-                bounded(handler.request_deserializer, walk=False),
-                handler.response_serializer,
-            )
-        return handler
+        if handler is None:
+            return None
+        return rewrapped(
+            handler,
+            unary=lambda call: _unary(call, method),
+            stream=lambda call: _stream(call, method),
+            decoder=bounded(handler.request_deserializer, walk=not handler.request_streaming),
+        )
 
 
 def _unary(behavior: Any, method: str) -> Any:
@@ -65,33 +54,22 @@ def _unary(behavior: Any, method: str) -> Any:
 
 
 def _stream(behavior: Any, method: str) -> Any:
-    """Wrap a streaming handler.
+    """Wrap a streaming handler: ours are coroutines that write to the context, those of libraries yield."""
 
-    Ours are coroutines that write to the context.  One that yields (reflection, health) gets its requests checked and
-    raises what it likes.
-    """
-
-    if not asyncio.iscoroutinefunction(behavior):
-        return _yielding(behavior, method)
-
-    async def handle(request: Any, context: Context) -> None:
+    async def write(request: Any, context: Context) -> None:
         try:
             await behavior(_checked(request), context)
         except Exception as error:
             await _refuse(request, context, method, error)
 
-    return handle
-
-
-def _yielding(behavior: Any, method: str) -> Any:
-    async def handle(request: Any, context: Context) -> AsyncIterator[Any]:
+    async def yielding(request: Any, context: Context) -> AsyncIterator[Any]:
         try:
             async for response in behavior(_checked(request), context):
                 yield response
-        except InvalidRequest as error:
+        except Exception as error:
             await _refuse(request, context, method, error)
 
-    return handle
+    return write if asyncio.iscoroutinefunction(behavior) else yielding
 
 
 def _checked(request: Any) -> Any:
@@ -107,9 +85,17 @@ def _about(request: Any, context: Context) -> dict[str, str]:
     It holds the request, if the message names one, and the caller's traceparent, if it sent one.
     """
     request_id = getattr(request, "request_id", "")  # a call that streams its requests has none
-    key = key_of(getattr(request, "tenant", ""), request_id)
+    key = key_of(_tenant(getattr(request, "tenant", "")), request_id)
     traceparent = trace_headers(context.invocation_metadata()).get(TRACEPARENT, "")
     return {"request": str(key) if request_id else "", "traceparent": traceparent}
+
+
+def _tenant(named: str) -> str:
+    """Return the tenant that the message is about, which may be the caller's without being named."""
+    try:
+        return caller().tenant_of(named) or named
+    except LookupError:  # who calls is what was refused
+        return named
 
 
 async def _refuse(request: Any, context: Context, method: str, error: Exception) -> None:

@@ -10,6 +10,7 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from sage_wire import durations
 from sage_wire.errors import DOMAIN, ErrorReason
+from scheduler_svc.access.identity import PermissionDenied, Unauthenticated
 from scheduler_svc.control.instances.registration import DuplicateInstance, UnknownSession
 from scheduler_svc.domain import errors as domain
 from scheduler_svc.transport.clipping import clipped
@@ -38,8 +39,12 @@ REASONS: dict[type[Exception], ErrorReason] = {
     domain.DeadlineExceeded: ErrorReason.DEADLINE_EXCEEDED,
     domain.RequestCancelled: ErrorReason.CANCELLED,
     domain.GenerationFailed: ErrorReason.GENERATION_FAILED,
+    domain.ModelChanged: ErrorReason.MODEL_CHANGED,
+    domain.PolicyFailed: ErrorReason.INTERNAL,
     DuplicateInstance: ErrorReason.DUPLICATE_INSTANCE,
     UnknownSession: ErrorReason.UNKNOWN_SESSION,
+    Unauthenticated: ErrorReason.UNAUTHENTICATED,
+    PermissionDenied: ErrorReason.PERMISSION_DENIED,
 }
 """The reason of every error that a caller can meet; the reason decides the gRPC status (``sage_wire.errors``).
 
@@ -115,6 +120,14 @@ def _unknown_policy(error: Any) -> message.Message:
     return error_details_pb2.BadRequest(field_violations=[violation])
 
 
+def _denied_field(error: PermissionDenied) -> message.Message:
+    """Name the field at fault, if one is."""
+    named = error_details_pb2.BadRequest()
+    if error.field:
+        named.field_violations.add(field=error.field, description=clipped(str(error), FIELD_LIMIT))
+    return named
+
+
 def _retry(error: Any) -> message.Message:
     """Say when trying again makes sense: after the expected wait."""
     return error_details_pb2.RetryInfo(retry_delay=durations.to_wire(error.expected_wait_s))
@@ -132,4 +145,5 @@ DETAILS: dict[type[Exception], Callable[[Any], message.Message]] = {
     domain.UnknownPolicy: _unknown_policy,
     domain.QueueFull: _retry,
     domain.InvalidTransition: _precondition,
+    PermissionDenied: _denied_field,
 }

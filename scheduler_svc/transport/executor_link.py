@@ -23,8 +23,9 @@ class StreamLink:
     No method waits.  An executor that leaves OUTBOX_LIMIT messages unread has its session closed as broken.
     """
 
-    def __init__(self, instance_id: str, *, epoch: int) -> None:
+    def __init__(self, instance_id: str, *, epoch: int, owner: str) -> None:
         self._instance_id = instance_id
+        self.owner = owner  # name of the identity that registered: both streams are its own
         self._epoch = epoch
         self.control: Outbox[executor_pb2.ControlResponse] = Outbox(OUTBOX_LIMIT)
         self.outputs: Outbox[executor_pb2.OutputsResponse] = Outbox(OUTBOX_LIMIT)

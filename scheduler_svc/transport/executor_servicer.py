@@ -12,8 +12,10 @@ import grpc
 from sage.controlplane.v1 import executor_pb2, executor_pb2_grpc
 from sage_wire import durations
 from sage_wire.errors import ErrorReason
+from scheduler_svc.access.caller import caller
 from scheduler_svc.control.attempts.attempt_table import AttemptTable
 from scheduler_svc.control.attempts.kv_releases import KvReleases
+from scheduler_svc.control.instances.registration import UnknownSession
 from scheduler_svc.control.instances.session import Session
 from scheduler_svc.control.instances.sessions import Sessions
 from scheduler_svc.domain.instance_state import InstanceState
@@ -31,6 +33,7 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 M = TypeVar("M")
 
 FIRST_MESSAGE_TIMEOUT_S = 10.0
+ACKNOWLEDGE_EVERY = 64  # output tokens with log probabilities
 
 
 class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
@@ -58,12 +61,13 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
     ) -> None:
         """Run a control stream from Register to its end.
 
-        Raises WireError for a registration that is refused, DuplicateInstance if the instance has a live session
-        elsewhere.
+        Raises WireError for a registration that is refused, PermissionDenied for an instance that is not the caller's,
+        DuplicateInstance if the instance has a live session elsewhere.
         """
         first = await _first(request_iterator, "register")
         registration = registrations.registration(first.register)
-        link = StreamLink(registration.spec.instance_id, epoch=self._epoch)
+        caller().check_instance(registration.spec.instance_id)
+        link = StreamLink(registration.spec.instance_id, epoch=self._epoch, owner=caller().name)
         welcome = self._sessions.register(registration, link)
         answer = executor_pb2.Welcome(
             protocol_version=registrations.agreed_version(first.register),
@@ -73,6 +77,7 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
             heartbeat_interval=durations.to_wire(welcome.heartbeat_interval_s),
             keep=[link.attempt(number) for number in welcome.keep],
             role=ROLE_TO_WIRE[welcome.role],
+            resume_secret=welcome.resume_secret,
         )
         session = self._sessions.by_id(welcome.session_id)
         await _both_ways(
@@ -86,6 +91,8 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
         upload = self._new_upload()
         try:
             async for message in messages:
+                if not self._sessions.current(session):
+                    return  # replaced: nothing of it counts any more
                 self._on_control(session, message, upload)
         finally:
             upload.abandon()
@@ -134,6 +141,8 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
         session = self._sessions.by_id(first.hello.session_id)
         link = session.link
         assert isinstance(link, StreamLink)
+        if link.owner != caller().name:
+            raise UnknownSession()
         outbox = link.new_outputs()
         if session.outputs_up:
             # The older stream broke; the executor noticed before the scheduler did.
@@ -161,6 +170,8 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
         attempts, sender = self._attempts, session.instance_id
         tokens = attempts.tokens
         async for message in messages:
+            if not self._sessions.current(session):
+                return  # replaced: nothing of it counts any more
             kind = message.WhichOneof("message")
             if kind == "frame":
                 for piece in message.frame.tokens:
@@ -175,6 +186,8 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
                         logprobs,
                         piece.kv_recomputed,
                     )
+                    if logprobs:
+                        _acknowledge_progress(link, piece)
                 self._sessions.renew_lease(session)
             elif kind == "ended":
                 ended = message.ended
@@ -186,6 +199,16 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
                 rejected = message.rejected
                 reason = registrations.rejection(rejected.reason)
                 attempts.rejected(sender, rejected.attempt_number, reason, reported(rejected.message))
+
+
+def _acknowledge_progress(link: StreamLink, piece: executor_pb2.AssignmentTokens) -> None:
+    """Confirm output with log probabilities now and then: until then its executor keeps them, about 2 KB a token.
+
+    Token ids are confirmed with the end only: they take four bytes.
+    """
+    end = piece.first_index + len(piece.token_ids)
+    if end // ACKNOWLEDGE_EVERY > piece.first_index // ACKNOWLEDGE_EVERY:
+        link.acknowledge(piece.attempt_number, end, ended=False)
 
 
 async def _first(messages: AsyncIterator[M], wanted: str) -> M:

@@ -48,15 +48,20 @@ class SnapshotConversion:
         self._epoch = epoch
         self._latest: tuple[FleetSnapshot, admin_pb2.FleetSnapshot] | None = None
 
-    def response(self, taken: FleetSnapshot, decisions: int) -> admin_pb2.WatchFleetResponse:
+    def response(self, taken: FleetSnapshot, decisions: int, *, with_requests: bool) -> admin_pb2.WatchFleetResponse:
         """Return the message for a watcher that wants the newest ``decisions`` decisions.
 
-        ``taken`` is the snapshot of this moment; the conversion of the latest one is kept.
+        ``taken`` is the snapshot of this moment; the conversion of the latest one is kept.  ``with_requests``: say
+        which requests decisions and failovers are about.
         """
         if self._latest is None or self._latest[0] is not taken:
             self._latest = taken, snapshot(taken, self._scheduler, self._epoch)
         response = admin_pb2.WatchFleetResponse(snapshot=self._latest[1])
         del response.snapshot.decisions[decisions:]
+        if not with_requests:
+            for about in (*response.snapshot.decisions, *response.snapshot.failovers):
+                about.ClearField("request_id")
+                about.ClearField("tenant")
         return response
 
 

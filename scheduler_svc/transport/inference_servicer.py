@@ -9,6 +9,7 @@ import grpc
 from sage.controlplane.v1 import inference_pb2, inference_pb2_grpc
 from sage_wire.errors import ErrorReason
 from sage_wire.metadata import trace_headers
+from scheduler_svc.access.caller import caller
 from scheduler_svc.control.requests.intake import Intake
 from scheduler_svc.control.requests.live_request import Placement
 from scheduler_svc.control.requests.outcome import Finished
@@ -19,7 +20,7 @@ from scheduler_svc.transport import events
 from scheduler_svc.transport.clipping import stated_reason
 from scheduler_svc.transport.enums import REQUEST_STATE_TO_WIRE
 from scheduler_svc.transport.errors import WireError
-from scheduler_svc.transport.submissions import key_of, submission
+from scheduler_svc.transport.submissions import key_seen, submission
 from scheduler_svc.transport.take_limit import Writing, taking
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -38,10 +39,12 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
     ) -> None:
         """Accept a request, or attach to it, and stream its events until it ends or the client leaves.
 
-        Raises what ``Intake.submit`` raises, the error of a request that does not finish, and LimitReached for a client
-        that takes no message; the request is let go when that is clear.
+        Raises PermissionDenied for a tenant that is not the caller's, what ``Intake.submit`` raises, the error of a
+        request that does not finish, and LimitReached for a client that takes no message; the request is let go when
+        that is clear.
         """
-        submitted = await submission(request, trace_headers(context.invocation_metadata()))
+        tenant = caller().tenant_for(request.tenant)
+        submitted = await submission(request, trace_headers(context.invocation_metadata()), tenant=tenant)
         subscription = await self._intake.submit(submitted)
 
         def let_go() -> None:
@@ -80,7 +83,7 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
 
     async def Cancel(self, request: inference_pb2.CancelRequest, context: Context) -> inference_pb2.CancelResponse:
         """End a request early; ``cancelled`` is false if it had ended.  Raises RequestNotFound, InvalidRequest."""
-        key = key_of(request.tenant, request.request_id)
+        key = key_seen(caller(), request.tenant, request.request_id)
         cancelled, live = self._intake.cancel(key, stated_reason(request.reason) or "cancelled by the caller")
         return inference_pb2.CancelResponse(cancelled=cancelled, state=REQUEST_STATE_TO_WIRE[live.state])
 

@@ -29,7 +29,6 @@ def instance_view(instance: Instance, now: float) -> admin_pb2.Instance:
         location=common_pb2.Location(host=spec.location.host, rack=spec.location.rack, zone=spec.location.zone),
         labels=spec.labels,
         software_version=spec.software_version,
-        engine_start_id=spec.engine_start_id,
     )
     _add_facts(wire, instance)
     _add_load(wire, instance, now)

@@ -1,21 +1,24 @@
-"""The gRPC server: services, health, reflection, listening address and TLS."""
+"""The gRPC servers: services, health, reflection, interceptors, listening addresses and TLS."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import grpc
 from grpc_health.v1 import health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
 from sage.controlplane.v1 import admin_pb2_grpc, executor_pb2_grpc, inference_pb2_grpc
-from sage_common.tls import ServerTls, UnreadableFile, read_pem
+from sage_common.tls import ReloadedTls
 from sage_wire.protocol import MAX_MESSAGE_BYTES
 from scheduler_svc.transport import health
 from scheduler_svc.transport.admin_servicer import AdminServicer
 from scheduler_svc.transport.error_interceptor import ErrorInterceptor
 from scheduler_svc.transport.executor_servicer import ExecutorServicer
 from scheduler_svc.transport.inference_servicer import InferenceServicer
+from scheduler_svc.transport.reflection import serve_reflection
+from scheduler_svc.transport.tls import listen_credentials
 
 OPTIONS = [
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
@@ -26,6 +29,8 @@ OPTIONS = [
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_ping_interval_without_data_ms", 1_000),  # clients may ping this often on a quiet stream
     ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.max_connection_idle_ms", 300_000),  # a connection without a call ends; clients open one at their next call
+    ("grpc.server_handshake_timeout_ms", 10_000),  # so does one that does not finish its TLS handshake
 ]
 
 
@@ -43,36 +48,90 @@ class Services:
     health: health.HealthReporter
 
 
-def build_server(services: Services) -> grpc.aio.Server:
-    """Make the server with all services, health and reflection; it does not listen yet."""
-    server = grpc.aio.server(interceptors=[ErrorInterceptor()], options=OPTIONS)
-    inference_pb2_grpc.add_InferenceServiceServicer_to_server(services.inference, server)
-    executor_pb2_grpc.add_ExecutorServiceServicer_to_server(services.executor, server)
-    admin_pb2_grpc.add_AdminServiceServicer_to_server(services.admin, server)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Listener:
+    """An address, and the services that are reached there."""
+
+    key: str  # the setting that names the address
+    address: str
+    services: frozenset[str]  # of health.INFERENCE, health.EXECUTOR, health.ADMIN
+    clients_need_certificates: bool = False  # with TLS
+
+
+def listeners(addresses: Mapping[str, str], demanding: Collection[str]) -> list[Listener]:
+    """Return the listeners of the configured addresses, by key; ``listen`` serves what no other one does.
+
+    ``demanding``: keys of those that take only clients with a certificate.
+    """
+    own = {"executor_listen": health.EXECUTOR, "admin_listen": health.ADMIN}
+    apart = {key: service for key, service in own.items() if key in addresses}
+    shared = {health.INFERENCE, health.EXECUTOR, health.ADMIN} - set(apart.values())
+    served = {"listen": frozenset(shared)} | {key: frozenset({service}) for key, service in apart.items()}
+    return [
+        Listener(key=key, address=addresses[key], services=services, clients_need_certificates=key in demanding)
+        for key, services in served.items()
+    ]
+
+
+class Servers:
+    """One gRPC server per listener: in gRPC, all services of a server are reached at all its addresses."""
+
+    def __init__(
+        self, services: Services, interceptors: Sequence[grpc.aio.ServerInterceptor], *, reflection: bool
+    ) -> None:
+        self._services = services
+        self._interceptors = [ErrorInterceptor(), *interceptors]  # the first one is outermost: it sees all errors
+        self._reflection = reflection
+        self._servers: list[grpc.aio.Server] = []
+        self.ports: dict[str, int] = {}  # by the listener's key
+
+    def listen(self, listener: Listener, tls: ReloadedTls | None) -> None:
+        """Bind a listener's address.  Raises ListenError."""
+        server = build_server(self._services, listener.services, self._interceptors, reflection=self._reflection)
+        self.ports[listener.key] = listen(server, listener, tls)
+        self._servers.append(server)
+
+    async def start(self) -> None:
+        """Serve on all addresses."""
+        for server in self._servers:
+            await server.start()
+
+    async def stop(self, grace: float) -> None:
+        """Stop serving; running calls have ``grace`` seconds to end."""
+        await asyncio.gather(*(server.stop(grace) for server in self._servers))
+
+
+def build_server(
+    services: Services,
+    served: Collection[str],
+    interceptors: Sequence[grpc.aio.ServerInterceptor],
+    *,
+    reflection: bool,
+) -> grpc.aio.Server:
+    """Make a server with the services of the names in ``served``, and health; it does not listen yet."""
+    server = grpc.aio.server(interceptors=interceptors, options=OPTIONS)
+    if health.INFERENCE in served:
+        inference_pb2_grpc.add_InferenceServiceServicer_to_server(services.inference, server)
+    if health.EXECUTOR in served:
+        executor_pb2_grpc.add_ExecutorServiceServicer_to_server(services.executor, server)
+    if health.ADMIN in served:
+        admin_pb2_grpc.add_AdminServiceServicer_to_server(services.admin, server)
     health_pb2_grpc.add_HealthServicer_to_server(services.health.servicer, server)
-    names = (health.INFERENCE, health.EXECUTOR, health.ADMIN, "grpc.health.v1.Health")
-    reflection.enable_server_reflection((*names, reflection.SERVICE_NAME), server)
+    if reflection:
+        serve_reflection(server, (*sorted(served), "grpc.health.v1.Health"))
     return server
 
 
-def listen(server: grpc.aio.Server, address: str, tls: ServerTls | None) -> int:
-    """Bind ``address`` and return the port.
+def listen(server: grpc.aio.Server, listener: Listener, tls: ReloadedTls | None) -> int:
+    """Bind the listener's address and return the port.
 
     Raises:
-        ListenError: the address cannot be bound, or a TLS file cannot be read.
+        ListenError: the address cannot be bound.
     """
     try:
         if tls is None:
-            return server.add_insecure_port(address)
-        return server.add_secure_port(address, _credentials(tls))
-    except UnreadableFile as error:
-        raise ListenError(f"tls: {error}") from error
+            return server.add_insecure_port(listener.address)
+        demanding = listener.clients_need_certificates and tls.current.client_ca is not None
+        return server.add_secure_port(listener.address, listen_credentials(tls, clients_need_certificates=demanding))
     except (RuntimeError, OSError) as error:
-        raise ListenError(f"listen: cannot bind {address}: {error}") from error
-
-
-def _credentials(tls: ServerTls) -> grpc.ServerCredentials:
-    pair = (read_pem(tls.private_key), read_pem(tls.certificate))
-    if tls.client_ca is None:
-        return grpc.ssl_server_credentials([pair])
-    return grpc.ssl_server_credentials([pair], read_pem(tls.client_ca), require_client_auth=True)
+        raise ListenError(f"{listener.key}: cannot bind {listener.address}: {error}") from error

@@ -17,7 +17,9 @@ from google.protobuf.duration_pb2 import Duration
 
 from sage.controlplane.v1 import inference_pb2
 from sage_wire import durations
+from scheduler_svc.access.identity import Identity
 from scheduler_svc.control.requests.submission import Submission
+from scheduler_svc.domain.errors import RequestNotFound
 from scheduler_svc.domain.request import Priority, RequestKey, ResumeMode
 from scheduler_svc.transport import prompts, request_limits, sampling_params
 from scheduler_svc.transport.enums import PRIORITY_FROM_WIRE, RESUME_MODE_FROM_WIRE, WAIT_FROM_WIRE
@@ -38,21 +40,36 @@ def key_of(tenant: str, request_id: str) -> RequestKey:
     return RequestKey(tenant=tenant or DEFAULT_TENANT, request_id=request_id)
 
 
-async def submission(request: inference_pb2.GenerateRequest, trace_headers: Mapping[str, str]) -> Submission:
+def key_seen(identity: Identity, named: str, request_id: str) -> RequestKey:
+    """Return the key of an earlier request, if ``identity`` may see the requests of the tenant that is named.
+
+    Raises:
+        RequestNotFound: it may not; the same error as for an id that nobody has, so that ids of others stay unknown.
+    """
+    tenant = identity.tenant_of(named)
+    if tenant is None:
+        raise RequestNotFound(request_id)
+    return key_of(tenant, request_id)
+
+
+async def submission(
+    request: inference_pb2.GenerateRequest, trace_headers: Mapping[str, str], *, tenant: str
+) -> Submission:
     """Convert a request; what is wrong with it is in ``violations``.
 
     A large request is converted in a thread, and one that exceeds a limit is not converted at all.
-    ``trace_headers``: the caller's W3C trace context.
+    ``trace_headers``: the caller's W3C trace context.  ``tenant``: the tenant that it belongs to; empty: the default
+    one.
     """
     violations = Violations()
     if not request_limits.check(request, violations):
-        return _unconverted(request, trace_headers, violations)
+        return _unconverted(request, trace_headers, tenant, violations)
     if request.ByteSize() <= INLINE_BYTES:
-        return converted(request, trace_headers)
-    return await asyncio.to_thread(converted, request, trace_headers)
+        return converted(request, trace_headers, tenant)
+    return await asyncio.to_thread(converted, request, trace_headers, tenant)
 
 
-def converted(request: inference_pb2.GenerateRequest, trace_headers: Mapping[str, str]) -> Submission:
+def converted(request: inference_pb2.GenerateRequest, trace_headers: Mapping[str, str], tenant: str) -> Submission:
     """Convert a request that is within the limits.
 
     A request without an id gets a random one.
@@ -61,7 +78,7 @@ def converted(request: inference_pb2.GenerateRequest, trace_headers: Mapping[str
     request_limits.check_labels(request, violations)
     prompt = prompts.prompt(spec, violations)
     return Submission(
-        key=key_of(request.tenant, request.request_id or uuid.uuid4().hex),
+        key=key_of(tenant, request.request_id or uuid.uuid4().hex),
         digest=hashlib.sha256(spec.SerializeToString(deterministic=True)).digest(),
         model=spec.model,
         prompt=prompt,
@@ -85,11 +102,11 @@ def converted(request: inference_pb2.GenerateRequest, trace_headers: Mapping[str
 
 
 def _unconverted(
-    request: inference_pb2.GenerateRequest, trace_headers: Mapping[str, str], violations: Violations
+    request: inference_pb2.GenerateRequest, trace_headers: Mapping[str, str], tenant: str, violations: Violations
 ) -> Submission:
     """Return what admission needs of a request that it is certain to refuse."""
     return Submission(
-        key=key_of(request.tenant[:ID_CHARACTERS], request.request_id[:ID_CHARACTERS] or uuid.uuid4().hex),
+        key=key_of(tenant[:ID_CHARACTERS], request.request_id[:ID_CHARACTERS] or uuid.uuid4().hex),
         digest=b"",
         model=request.spec.model[:NAME_BYTES],
         prompt=None,

@@ -11,14 +11,14 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from executor_svc.engine.tiny_model import make_tiny_model
-from tests.bench import latency, relay, telemetry_cost, throughput
+from tests.bench import hold, latency, relay, telemetry_cost, throughput
 from tests.bench.core import bench_core
 from tests.bench.engines import simulated, tiny_vllm
 from tests.bench.report import Row
 from tests.bench.session import run
 
 TINY_MODEL = Path(".cache/tiny-model")
-NAMES = ("core", "latency", "relay", "throughput", "telemetry", "vllm", "telemetry-vllm")
+NAMES = ("core", "latency", "relay", "hold", "throughput", "telemetry", "vllm", "telemetry-vllm")
 REAL = {"vllm", "telemetry-vllm"}
 
 
@@ -53,7 +53,7 @@ QUICK = Size(
     telemetry_rounds=4,
     vllm_rounds=5,
 )
-NOT_QUICK = ("core", "telemetry", *sorted(REAL))  # a minute each or more, most of it spent on getting ready
+NOT_QUICK = ("core", "hold", "telemetry", *sorted(REAL))  # a minute each or more, most of it spent on getting ready
 
 Benchmark = Callable[[Size], Awaitable[list[Row]]]
 
@@ -71,6 +71,10 @@ async def _relay(size: Size) -> list[Row]:
     for streams in (32, 256):
         rows += await relay.measure(rounds=size.relay_rounds, streams=streams, max_tokens=size.relay_tokens)
     return rows
+
+
+async def _hold(size: Size) -> list[Row]:
+    return await hold.measure(rounds=size.rounds)
 
 
 async def _throughput(size: Size) -> list[Row]:
@@ -104,7 +108,7 @@ async def _vllm(size: Size) -> list[Row]:
 
 
 BENCHMARKS: dict[str, Benchmark] = dict(
-    zip(NAMES, (_scheduler, _latency, _relay, _throughput, _telemetry, _vllm, _telemetry_vllm), strict=True)
+    zip(NAMES, (_scheduler, _latency, _relay, _hold, _throughput, _telemetry, _vllm, _telemetry_vllm), strict=True)
 )
 
 

@@ -50,6 +50,7 @@ class Register:
     """Asks a scheduler to take this executor's engine on as an instance; the first message of a session."""
 
     identity: Identity
+    resume_secret: bytes = field(default=b"", repr=False)  # of the latest session; empty: there was none
     held: tuple[HeldAttempt, ...] = ()
 
 
@@ -63,3 +64,4 @@ class Welcome:
     heartbeat_interval_s: float
     keep: frozenset[AttemptId] = frozenset()  # held attempts that go on; all others are aborted
     role: Role = Role.GENERAL  # the role in force, which may differ from the registration's
+    resume_secret: bytes = field(default=b"", repr=False)  # proves in the next registration that this is the executor

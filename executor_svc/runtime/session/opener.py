@@ -42,6 +42,7 @@ class SessionOpener:
         self._timings = timings
         self._backoff = Backoff(first_s=timings.first_retry_s, most_s=timings.most_retry_s)
         self._failures: dict[str, str] = {}  # latest reason for a failure by address, since the last session
+        self._resume_secret = b""  # of the latest session
 
     def reset(self) -> None:
         """Start over with the shortest pause and warn of every failure again.  Call when a session began."""
@@ -51,7 +52,8 @@ class SessionOpener:
     async def open(self) -> tuple[Link, Welcome]:
         """Try the addresses in turn, that of the last session first, until one accepts the registration.
 
-        Raises RegistrationRefused when every address refused it for good.
+        Raises RegistrationRefused when every address refused it for good.  An executor that was accepted once is not
+        refused for good because of its credentials: keys and certificates change while the engine runs.
         """
         while True:
             refusals: list[str] = []
@@ -63,26 +65,28 @@ class SessionOpener:
                 except LinkBroken as broken:
                     self._log_failure(address, str(broken))
                 except LinkRefused as refused:
-                    log.error("scheduler %s refused the registration: %s", address, refused.message)
-                    if refused.permanent:
+                    self._log_failure(address, f"registration refused: {refused.message}", logging.ERROR)
+                    if refused.permanent and not (refused.about_credentials and self._resume_secret):
                         refusals.append(f"{address}: {refused.message}")
                 await asyncio.sleep(self._backoff.next())
             if len(refusals) == len(self._addresses):
                 raise RegistrationRefused("; ".join(refusals))
 
-    def _log_failure(self, address: str, reason: str) -> None:
-        """Warn once per reason: a scheduler that is away for long would fill the log."""
-        level = logging.DEBUG if self._failures.get(address) == reason else logging.WARNING
+    def _log_failure(self, address: str, reason: str, level: int = logging.WARNING) -> None:
+        """Log once per reason: a scheduler that is away for long would fill the log."""
+        known = self._failures.get(address) == reason
         self._failures[address] = reason
-        log.log(level, "no session with scheduler %s: %s", address, reason)
+        log.log(logging.DEBUG if known else level, "no session with scheduler %s: %s", address, reason)
 
     async def _dial(self, address: str) -> tuple[Link, Welcome]:
         """Dial one address.  Raises LinkBroken, LinkRefused."""
         link = self._dialer.dial(address)
         try:
             async with asyncio.timeout(self._timings.dial_timeout_s):
-                welcome = await link.register(Register(identity=self._identity, held=self._held()))
+                held, secret = self._held(), self._resume_secret
+                welcome = await link.register(Register(identity=self._identity, resume_secret=secret, held=held))
                 self._refuse_older(welcome)
+                self._resume_secret = welcome.resume_secret
                 await link.open_outputs(welcome.session_id)
         except TimeoutError:
             await link.close()
@@ -90,7 +94,7 @@ class SessionOpener:
         except BaseException:
             await link.close()
             raise
-        log.info("registered with scheduler %s, epoch %d, session %s", address, welcome.epoch, welcome.session_id)
+        log.info("registered with scheduler %s, epoch %d", address, welcome.epoch)
         return link, welcome
 
     def _refuse_older(self, welcome: Welcome) -> None:

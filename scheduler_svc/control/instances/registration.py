@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from scheduler_svc.domain.instance_spec import InstanceRole, InstanceSpec
 
@@ -22,6 +22,7 @@ class Registration:
     """An executor's first message."""
 
     spec: InstanceSpec
+    resume_secret: bytes = field(default=b"", repr=False)  # of the session that it goes on from; empty: of none
     held: tuple[HeldAttempt, ...] = ()
 
 
@@ -35,6 +36,7 @@ class Welcome:
     heartbeat_interval_s: float
     keep: tuple[int, ...]  # the held attempts that go on, by number
     role: InstanceRole  # as an operator may have changed it
+    resume_secret: bytes = field(repr=False)  # proves, in later registrations, that this executor is the same
 
 
 class DuplicateInstance(Exception):
@@ -50,5 +52,6 @@ class DuplicateInstance(Exception):
 class UnknownSession(Exception):
     """A stream names a session that is over or never was."""
 
-    def __init__(self, session_id: str) -> None:
-        super().__init__(f"no session {session_id!r}: register again on the control stream")
+    def __init__(self) -> None:
+        # Not the id: whoever reads the log could open streams with it.
+        super().__init__("no session of this id: register again on the control stream")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hmac
+from dataclasses import dataclass, field
 
 from sage_common.clock import Timer
 from scheduler_svc.control.attempts.executor_link import ExecutorLink
+from scheduler_svc.control.instances.registration import Registration
 from scheduler_svc.domain.instance import Instance
 
 
@@ -16,6 +18,7 @@ class Session:
     session_id: str
     instance: Instance
     engine_start_id: str  # of the engine that registered
+    resume_secret: bytes = field(repr=False)  # the executor's later sessions have the same
     link: ExecutorLink
     registered_at: float
     last_heard_at: float
@@ -32,6 +35,11 @@ class Session:
     def instance_id(self) -> str:
         """The id of the session's instance."""
         return self.instance.spec.instance_id
+
+    def is_of(self, registration: Registration) -> bool:
+        """Return whether the executor that registers proves to be this session's, so that it may go on from it."""
+        same_engine = registration.spec.engine_start_id == self.engine_start_id
+        return same_engine and hmac.compare_digest(registration.resume_secret, self.resume_secret)
 
     @property
     def up(self) -> bool:

@@ -26,13 +26,18 @@ from scheduler_svc.control.requests.tokenizers import Tokenizers
 from scheduler_svc.control.timing.loop_lag import LoopLag
 from scheduler_svc.control.timing.wakeup import Wakeup
 from scheduler_svc.domain.engine_facts import EngineFacts
+from scheduler_svc.domain.errors import LimitReached
 from scheduler_svc.domain.instance import Instance
 from scheduler_svc.domain.instance_spec import InstanceSpec
 from scheduler_svc.domain.instance_state import GONE, STARTING, InstanceState
 from scheduler_svc.domain.load_report import LoadReport
+from scheduler_svc.domain.request import RequestKey
 from scheduler_svc.domain.scheduler import Scheduler
 
 log = logging.getLogger(__name__)
+
+SECRET_BYTES = 16
+"""Random bytes of a session's id and of the secret that resumes it."""
 
 
 class Sessions:
@@ -73,30 +78,33 @@ class Sessions:
         self._cool_downs = CoolDowns(clock, settings, self._cooled_down)
         self._sessions: dict[str, Session] = {}  # by instance id
         self._by_id: dict[str, Session] = {}
+        models.on_missing_tokenizer(self._ask_for_tokenizer)
 
     # --- coming and going -------------------------------------------------------------------------
 
     def register(self, registration: Registration, link: ExecutorLink) -> Welcome:
         """Open a session for an executor whose control stream is up.
 
-        Raises DuplicateInstance while another executor with this id is alive.
+        Raises DuplicateInstance while another executor with this id is alive, or one that says to be the same and does
+        not prove it.
         """
         spec = registration.spec
         instance_id = spec.instance_id
         old = self._sessions.get(instance_id)
-        if old is not None and old.engine_start_id != spec.engine_start_id:
-            if old.control_up:
+        if old is not None and not old.is_of(registration):
+            if old.control_up or old.engine_start_id == spec.engine_start_id:
                 raise DuplicateInstance(instance_id)
             self._lose(old, "started again")
             old = None
         self._forget_failures_of_old_engine(spec)
         now = self._clock.now()
-        instance = self._scheduler.register(spec, now)
+        instance = self._registered(spec, now)
         keep = self._kept(instance_id, registration) if old is not None else ()
         session = Session(
-            session_id=secrets.token_hex(8),
+            session_id=secrets.token_hex(SECRET_BYTES),
             instance=instance,
             engine_start_id=spec.engine_start_id,
+            resume_secret=old.resume_secret if old is not None else secrets.token_bytes(SECRET_BYTES),
             link=link,
             registered_at=now,
             last_heard_at=now,
@@ -115,7 +123,39 @@ class Sessions:
             heartbeat_interval_s=self._settings.heartbeat_interval_s,
             keep=keep,
             role=instance.role,
+            resume_secret=session.resume_secret,
         )
+
+    def _registered(self, spec: InstanceSpec, now: float) -> Instance:
+        """Register an instance.  At a limit, those that are gone make room: the longest gone first, cordoned ones last.
+
+        Raises LimitReached if the limit is reached all the same.
+        """
+        gone = (i for i in self._scheduler.instances() if i.state in GONE and i.instance_id not in self._sessions)
+        longest_first = iter(sorted(gone, key=lambda i: (self._drains.cordoned(i.instance_id), i.state_since)))
+        while True:
+            try:
+                return self._scheduler.register(spec, now)
+            except LimitReached:
+                victim = next((i for i in longest_first if i.instance_id != spec.instance_id), None)
+                if victim is None:
+                    raise
+                log.info("instance %s, which is gone, is forgotten to make room", victim.instance_id)
+                self._forget(victim.instance_id)
+
+    def _forget(self, instance_id: str) -> None:
+        self._scheduler.forget(instance_id)
+        self._cool_downs.forget(instance_id)
+        self._drains.forget(instance_id)
+
+    def _ask_for_tokenizer(self, model: str, tokenizer_hash: str) -> None:
+        """Ask a live instance of the model for its tokenizer files, which were dropped to make room for others."""
+        for instance in self._scheduler.instances(model):
+            session = self._sessions.get(instance.instance_id)
+            facts = instance.facts
+            if session is not None and session.up and facts is not None and facts.tokenizer_hash == tokenizer_hash:
+                session.link.want_tokenizer(tokenizer_hash)
+                return
 
     def _open(self, session: Session) -> None:
         self._sessions[session.instance_id] = session
@@ -131,7 +171,7 @@ class Sessions:
         """Return the session of this id.  Raises UnknownSession."""
         session = self._by_id.get(session_id)
         if session is None:
-            raise UnknownSession(session_id)
+            raise UnknownSession()
         return session
 
     def outputs_opened(self, session_id: str) -> Session:
@@ -161,7 +201,7 @@ class Sessions:
 
     def goodbye(self, session: Session, reason: str) -> None:
         """End the session at once: its executor leaves for good."""
-        if self._current(session):
+        if self.current(session):
             self._lose(session, f"said goodbye: {reason}" if reason else "said goodbye")
 
     def end_all(self, reason: str) -> None:
@@ -188,7 +228,7 @@ class Sessions:
 
         ``progress`` of the engine's start is in [0, 1]; None if unknown.  ``facts`` come with READY.
         """
-        if not self._current(session):
+        if not self.current(session):
             return
         instance = session.instance
         self.renew_lease(session)
@@ -198,12 +238,13 @@ class Sessions:
             self._move(instance, state, message)
             instance.progress = progress
             if state is InstanceState.FAILED:
-                self._free(instance, message)
+                self._free(instance, message, engine_died=True)
         self._wakeup.notify()
 
     def _engine_ready(self, session: Session, facts: EngineFacts) -> None:
         instance = session.instance
         if not self._tokenizers.has(facts.tokenizer_hash):
+            self._models.asked(facts.tokenizer_hash)
             session.link.want_tokenizer(facts.tokenizer_hash)
         self._scheduler.engine_ready(session.instance_id, facts, self._clock.now())
         drain_reason = self._drains.reason(session)
@@ -211,12 +252,12 @@ class Sessions:
             self._move(instance, InstanceState.DRAINING, drain_reason)
             self._drains.finish_if_empty(session.instance_id)
         self._hold_back(session)
-        self._models.ready(session.instance.spec.model, facts)
+        self._models.ready(session.instance.spec.model)
         log.info("instance %s is ready", session.instance_id)
 
     def heartbeat(self, session: Session, load: LoadReport) -> None:
         """Take a heartbeat, which renews the lease."""
-        if not self._current(session):
+        if not self.current(session):
             return
         self.renew_lease(session)
         now = self._clock.now()
@@ -230,11 +271,25 @@ class Sessions:
 
     # --- InstanceListener -------------------------------------------------------------------------
 
-    def attempt_failed(self, instance_id: str, message: str) -> None:
-        """Let the instance cool down if enough attempts in a row failed there."""
+    def attempt_failed(self, instance_id: str, message: str, key: RequestKey) -> None:
+        """Let the instance cool down if attempts at enough different requests failed there in a row."""
+        self._failed(instance_id, message, key)
+
+    def attempt_rejected(self, instance_id: str, reason: str) -> None:
+        """Let the instance cool down if it rejected enough attempts in a row, of whichever requests."""
+        self._failed(instance_id, f"rejected: {reason}", None)
+
+    def engine_died(self, instance_id: str, message: str) -> None:
+        """Take the instance out at once: the executor's report that its engine died is still on its way."""
+        session = self._sessions.get(instance_id)
+        if session is not None and session.instance.state not in GONE:
+            self._move(session.instance, InstanceState.FAILED, message)
+            self._free(session.instance, message, engine_died=True)
+
+    def _failed(self, instance_id: str, message: str, key: RequestKey | None) -> None:
         session = self._sessions.get(instance_id)
         ready = session is not None and session.instance.state is InstanceState.READY
-        reason = self._cool_downs.failed(instance_id, message, may_start=ready)
+        reason = self._cool_downs.failed(instance_id, message, may_start=ready, key=key)
         if session is not None and reason is not None:
             self._move(session.instance, InstanceState.SUSPECT, reason)
 
@@ -310,9 +365,7 @@ class Sessions:
             self._drains.finish_if_empty(instance_id)
             gone = instance_id not in self._sessions
             if gone and now - instance.state_since > self._settings.forget_after_s:
-                self._scheduler.forget(instance_id)
-                self._cool_downs.forget(instance_id)
-                self._drains.forget(instance_id)
+                self._forget(instance_id)
 
     # --- inside -----------------------------------------------------------------------------------
 
@@ -357,7 +410,7 @@ class Sessions:
         )
 
     def _broken(self, session: Session, reason: str) -> None:
-        if not self._current(session):
+        if not self.current(session):
             return
         log.warning("instance %s: %s", session.instance_id, reason)
         if session.instance.state in (InstanceState.READY, InstanceState.DRAINING):
@@ -370,7 +423,7 @@ class Sessions:
 
     def _grace_over(self, session: Session, reason: str) -> None:
         session.grace = None
-        if self._current(session) and not session.up:
+        if self.current(session) and not session.up:
             self._lose(session, reason)
 
     def _recover(self, session: Session, reason: str) -> None:
@@ -403,9 +456,9 @@ class Sessions:
             self._move(instance, InstanceState.LOST, reason)
         self._free(instance, instance.state_reason)
 
-    def _free(self, instance: Instance, reason: str) -> None:
+    def _free(self, instance: Instance, reason: str, *, engine_died: bool = False) -> None:
         """End the attempts and free the reservations of an engine that is gone."""
-        self._attempts.instance_lost(instance.instance_id, reason)
+        self._attempts.instance_lost(instance.instance_id, reason, engine_died=engine_died)
         self._handoffs.instance_lost(instance.instance_id, reason)
         self._scheduler.lose(instance.instance_id, reason, self._clock.now())
         self._observer.engine_gone(instance, self._clock.now())
@@ -415,13 +468,13 @@ class Sessions:
         if session.grace is not None:
             session.grace.cancel()
             session.grace = None
-        if self._current(session):
+        if self.current(session):
             del self._sessions[session.instance_id]
             self._links.close(session.instance_id)
         self._by_id.pop(session.session_id, None)
         session.link.close(reason)
 
-    def _current(self, session: Session) -> bool:
+    def current(self, session: Session) -> bool:
         """Return whether this is still the instance's session; late messages of a replaced one are ignored."""
         return self._sessions.get(session.instance_id) is session
 

@@ -10,7 +10,9 @@ from sage_common.clock import Timer
 from scheduler_svc.control.requests.observer import UNOBSERVED, RequestObserver
 from scheduler_svc.control.requests.outcome import Outcome, SloOutcome
 from scheduler_svc.control.requests.output_log import OutputLog
+from scheduler_svc.control.requests.setbacks import Setbacks
 from scheduler_svc.domain.decision import Decision
+from scheduler_svc.domain.engine_facts import ModelIdentity
 from scheduler_svc.domain.errors import InvalidTransition
 from scheduler_svc.domain.request import Request, RequestKey, RequestState
 
@@ -81,14 +83,15 @@ class LiveRequest:
     placements: list[Placement] = field(default_factory=list)
     history: list[HistoryEntry] = field(default_factory=list)
     outcome: Outcome | None = None
-    failed_on: frozenset[str] = frozenset()  # instances on which its attempts failed
+    identity: ModelIdentity | None = None  # of the model that gave the first token
+    setbacks: Setbacks = field(default_factory=Setbacks)
     deadline_timer: Timer | None = None
     first_assigned_at: float | None = None
     prefill_ended_at: float | None = None  # of a split request: when its prefill leg ended
     first_token_at: float | None = None
     last_token_at: float | None = None
     delivering: bool = False  # the current attempt has delivered tokens
-    cost: float = 0.0  # of ended attempts
+    cost: float = 0.0  # of ended and lost attempts
     observed: RequestObserver = UNOBSERVED
     readers: list[Reader] = field(default_factory=list)
 
@@ -170,9 +173,19 @@ class LiveRequest:
             found.append(_slo("deadline", request.target_at - request.arrived_at, now - request.arrived_at))
         return found
 
-    def forget_prompt(self) -> None:
-        """Free the prompt's memory once nothing needs it; a range of the same length takes its place."""
-        self.request = replace(self.request, prompt_token_ids=range(self.request.prompt_tokens))
+    def forget_input(self) -> None:
+        """Free what may be large once nothing needs it: the prompt, of which the length stays, and sampling's lists."""
+        request = self.request
+        sampling = replace(
+            request.sampling,
+            stop=(),
+            bad_words=(),
+            stop_token_ids=(),
+            allowed_token_ids=(),
+            logit_bias={},
+            structured_output=None,
+        )
+        self.request = replace(request, prompt_token_ids=range(request.prompt_tokens), sampling=sampling)
 
 
 def _slo(target: str, wanted_s: float, measured_s: float) -> SloOutcome:

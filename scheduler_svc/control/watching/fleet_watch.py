@@ -6,6 +6,7 @@ instead of piling them up.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 
@@ -21,6 +22,9 @@ from scheduler_svc.domain.scheduler import Scheduler
 
 WATCHERS_LIMIT = 32
 """Clients that may watch at the same time; the next is refused."""
+
+WATCHERS_PER_CLIENT = 8
+"""Most of them that one client may have, so that one cannot take all places."""
 
 FRESH_S = 0.1
 """Seconds for which all watchers share one snapshot."""
@@ -63,29 +67,39 @@ class FleetWatch:
         statistics: FleetStatistics,
         *,
         limit: int = WATCHERS_LIMIT,
+        per_client: int = WATCHERS_PER_CLIENT,
     ) -> None:
         self._scheduler = scheduler
         self._clock = clock
         self._requests = requests
         self._statistics = statistics
         self._limit = limit
+        self._per_client = per_client
         self._latest: FleetSnapshot | None = None
-        self.watchers = 0
+        self._by_client: Counter[str] = Counter()
 
-    async def snapshots(self, interval_s: float) -> AsyncGenerator[FleetSnapshot, None]:
+    @property
+    def watchers(self) -> int:
+        """How many watch now."""
+        return self._by_client.total()
+
+    async def snapshots(self, interval_s: float, *, client: str) -> AsyncGenerator[FleetSnapshot, None]:
         """Yield a snapshot now, and another one every ``interval_s`` seconds, for ever.
 
-        Raises LimitReached where too many watch already.
+        Raises LimitReached where too many watch already, or too many of this ``client``.
         """
         if self.watchers >= self._limit:
             raise LimitReached("watchers of the fleet", self._limit)
-        self.watchers += 1
+        if self._by_client[client] >= self._per_client:
+            raise LimitReached("watchers of the fleet for one client", self._per_client)
+        self._by_client[client] += 1
         try:
             while True:
                 yield self.snapshot()
                 await self._clock.sleep(interval_s)
         finally:
-            self.watchers -= 1
+            self._by_client[client] -= 1
+            self._by_client += Counter()  # drops clients without a watcher
 
     def snapshot(self) -> FleetSnapshot:
         """Return the latest snapshot if it is fresh, else take one."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from scheduler_svc.domain.engine_facts import ModelIdentity
 from scheduler_svc.domain.request import Request
 
 
@@ -22,9 +23,15 @@ class Demand:
     excluded: frozenset[str] = frozenset()  # instances to avoid if another one can serve it
     #: By instance id: prompt tokens that its prefix cache is believed to hold; only instances with more than 0.
     cached_tokens: Mapping[str, int] = field(default_factory=dict)
+    identity: ModelIdentity | None = None  # of the model that began its output; None before its first token
 
     @property
     def constrained(self) -> bool:
         """Whether some instances of the model may be unable to serve it, whatever their free capacity."""
         request = self.request
-        return bool(self.excluded or request.adapter or request.sampling.structured_output is not None)
+        return bool(
+            self.excluded
+            or self.identity is not None
+            or request.adapter
+            or request.sampling.structured_output is not None
+        )

@@ -336,6 +336,17 @@ async def test_the_token_goes_with_every_call(scheduler: FakeScheduler) -> None:
     assert [m["authorization"] for m in scheduler.metadata] == ["Bearer s3cret", "Bearer s3cret"]
 
 
+async def test_the_token_of_the_environment_is_for_clients_that_are_given_none(
+    scheduler: FakeScheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SAGE_TOKEN", "from-variable")
+    for token in (None, "given", ""):
+        async with AsyncClient(scheduler.address, token=token) as client:
+            await client.generate("hi").result()
+
+    assert [m.get("authorization") for m in scheduler.metadata] == ["Bearer from-variable", "Bearer given", None]
+
+
 async def test_the_callers_trace_goes_along(scheduler: FakeScheduler, client: AsyncClient) -> None:
     tracer = TracerProvider().get_tracer("test")
     with tracer.start_as_current_span("caller") as span:

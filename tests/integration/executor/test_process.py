@@ -42,6 +42,16 @@ async def test_sigterm_drains_and_ends_with_0() -> None:
         assert session.heard("goodbye")
 
 
+async def test_sighup_ends_nothing() -> None:
+    async with scripted_scheduler() as scheduler, process(scheduler) as started:
+        session = await scheduler.session()
+        await session.ready()
+        started.send_signal(signal.SIGHUP)
+        session.assign(1, sampling=common_pb2.SamplingParams(temperature=0, max_tokens=20, ignore_eos=True))
+        assert (await session.ended(1)).total_tokens == 20
+        assert started.returncode is None
+
+
 async def test_a_second_signal_ends_it_at_once() -> None:
     async with scripted_scheduler() as scheduler, process(scheduler) as started:
         session = await scheduler.session()

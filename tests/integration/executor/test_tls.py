@@ -14,8 +14,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from executor_svc.config import ConfigError, load
 from executor_svc.wiring import run
+from sage_common import file_watch
 from tests.integration.executor.running_executor import executor
 from tests.integration.executor.scripted_scheduler import scripted_scheduler
+from tests.support.eventually import eventually
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificates")
 
@@ -69,6 +71,29 @@ async def test_its_own_certificate_is_shown_to_the_scheduler_and_on_its_listener
             stub: Any = health_pb2_grpc.HealthStub(channel)
             answer = await stub.Check(health_pb2.HealthCheckRequest())
             assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+async def test_a_new_certificate_is_shown_on_its_listener(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(file_watch, "CHECK_S", 0.05)
+    own, own_key = certificate(tmp_path / "executor")
+    newer, newer_key = certificate(tmp_path / "newer")
+    flags = ("--tls.certificate", str(own), "--tls.private-key", str(own_key))
+    async with scripted_scheduler() as scheduler, executor(scheduler.address, *flags):
+        session = await scheduler.session()
+        own_key.write_bytes(newer_key.read_bytes())
+        own.write_bytes(newer.read_bytes())
+
+        async def trusted() -> bool:
+            credentials = grpc.ssl_channel_credentials(newer.read_bytes())
+            async with grpc.aio.secure_channel(session.register.address, credentials) as channel:
+                stub: Any = health_pb2_grpc.HealthStub(channel)
+                try:
+                    await stub.Check(health_pb2.HealthCheckRequest(), timeout=1)
+                except grpc.aio.AioRpcError:
+                    return False
+                return True
+
+        await eventually(trusted, what="the new certificate")
 
 
 async def test_a_file_that_cannot_be_read_is_a_configuration_error(tmp_path: Path) -> None:

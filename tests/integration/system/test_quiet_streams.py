@@ -10,8 +10,9 @@ import grpc
 import pytest
 
 from sage.controlplane.v1 import common_pb2, inference_pb2, inference_pb2_grpc
+from sage_client import InstanceState
 from scheduler_svc.control.requests.live_request import LiveRequest
-from scheduler_svc.transport import events, take_limit
+from scheduler_svc.transport import events, server, take_limit
 from tests.integration.system.local_fleet import MODEL, LocalFleet
 from tests.integration.system.refusals import end_of
 from tests.support.eventually import eventually
@@ -34,6 +35,27 @@ async def test_a_client_that_asks_whether_its_scheduler_is_there_is_not_thrown_o
         assert not ended.done(), f"the stream ended: {await call.code()}, {await call.details()}"
         call.cancel()
         assert await ended is grpc.StatusCode.CANCELLED
+
+
+async def test_a_connection_that_ended_for_want_of_calls_is_made_again_by_the_next_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Executors' connections carry streams and stay; a client's next call does not notice."""
+    quick = [(name, 100 if name == "grpc.max_connection_idle_ms" else value) for name, value in server.OPTIONS]
+    monkeypatch.setattr(server, "OPTIONS", quick)
+    async with LocalFleet() as fleet:
+        await fleet.add("one")
+        channel = fleet.client._channel
+
+        async def idle() -> bool:
+            return channel.get_state() is grpc.ChannelConnectivity.IDLE
+
+        for _ in range(3):
+            await fleet.client.list_instances()
+            await eventually(idle, what="the connection to end")
+        result = await fleet.client.generate("Once", max_tokens=3).result()
+        assert (result.instance_id, result.attempts) == ("one", 1)
+        assert (await fleet.instance("one")).state is InstanceState.READY
 
 
 async def test_a_client_that_takes_nothing_does_not_keep_its_request(

@@ -125,14 +125,14 @@ async def test_an_interval_out_of_range_is_refused_by_name(fleet: LocalFleet, in
 
 async def test_watchers_are_bounded_and_who_leaves_makes_room(fleet: LocalFleet) -> None:
     watch = fleet.scheduler.control.fleet_watch
-    watching = [fleet.client.watch_fleet(interval=60.0) for _ in range(32)]
+    watching = [fleet.client.watch_fleet(interval=60.0) for _ in range(8)]
     for snapshots in watching:
         await anext(snapshots)
-    assert watch.watchers == 32
-    with pytest.raises(LimitReachedError, match="bound of 32 watchers"):
+    assert watch.watchers == 8
+    with pytest.raises(LimitReachedError, match="bound of 8 watchers of the fleet for one client"):
         await first(fleet.client.watch_fleet())
     await watching[0].aclose()
-    await eventually(lambda: watch.watchers == 31)
+    await eventually(lambda: watch.watchers == 7)
     assert (await first(fleet.client.watch_fleet())).policy
 
 
@@ -152,8 +152,8 @@ async def test_a_watcher_that_takes_nothing_loses_its_place(fleet: LocalFleet, m
     monkeypatch.setattr(take_limit, "TAKE_LIMIT_S", 0.3)
     small = SnapshotConversion.response
 
-    def large(self: SnapshotConversion, *of: Any) -> admin_pb2.WatchFleetResponse:
-        response = small(self, *of)
+    def large(self: SnapshotConversion, *of: Any, **options: Any) -> admin_pb2.WatchFleetResponse:
+        response = small(self, *of, **options)
         response.snapshot.policy = "x" * 3 * 1024 * 1024  # more than a stream holds for a client that does not read
         return response
 

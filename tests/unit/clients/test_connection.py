@@ -35,6 +35,12 @@ def test_a_missing_certificate_is_named(tmp_path: Path) -> None:
         Connection(tls_ca=tmp_path / "ca.pem").open()
 
 
+@pytest.mark.parametrize("token", ["two\nlines", "é"])
+def test_a_token_that_no_header_can_hold_is_refused(token: str) -> None:
+    with pytest.raises(ConfigurationError, match="token"):
+        Connection(token=token).open()
+
+
 def test_delays_double_up_to_the_bound() -> None:
     reconnect = Reconnect(first_delay_s=0.1, max_delay_s=1.0)
     for attempt, ceiling in [(1, 0.1), (2, 0.2), (3, 0.4), (5, 1.0), (50, 1.0)]:

@@ -64,6 +64,7 @@ PUBLIC = {
         "DeadlineExceededError",
         "FieldViolation",
         "GenerationFailedError",
+        "ModelChangedError",
         "InstanceNotFoundError",
         "InternalError",
         "InvalidRequestError",

@@ -105,12 +105,25 @@ def test_requests_of_several_models_go_to_their_instances() -> None:
     assert small > 2 * large > 0
 
 
-def test_a_trace_keeps_its_own_rate(tmp_path: Path) -> None:
-    trace = tmp_path / "trace.jsonl"
+def written_trace(folder: Path) -> Path:
+    trace = folder / "trace.jsonl"
     header = '{"format": "sage_trace", "version": 1}\n'
     trace.write_text(
         header + "".join(f'{{"arrival_s": {n}, "prompt_tokens": 10, "output_tokens": 3}}\n' for n in range(5))
     )
+    return trace
+
+
+def test_seeds_of_a_trace_from_a_file_need_something_that_varies(tmp_path: Path) -> None:
+    arguments = ("--trace", str(written_trace(tmp_path)), "--seeds", "2", "--workers", "1")
+    refused = run(*arguments)
+    assert refused.exit_code == 2
+    assert "each seed would give the same" in refused.stderr
+    assert ", 2 seeds" in run(*arguments, "--noise", "0.1").stdout
+
+
+def test_a_trace_keeps_its_own_rate(tmp_path: Path) -> None:
+    trace = written_trace(tmp_path)
     document = json.loads(run("--trace", str(trace), "--json", "-").stdout)
     assert document["rate_per_s"] is None
     assert document["runs"][0]["span_s"] == pytest.approx(4, abs=0.1)
@@ -129,6 +142,7 @@ def test_a_trace_keeps_its_own_rate(tmp_path: Path) -> None:
         (("--event", "5s fail i009"), "no instance 'i009' at 5 s; there are i000 to i007"),
         (("--event", "soon fail i000"), "an event is a time"),
         (("--kind", "A"), "a kind is a name, a colon and keys"),
+        (("--model", "a=1", "--model", "b=1", "--instances", "1xmodel=a"), "no instance for each of the models a, b"),
         (("--instances", "2xB"), "no kind 'B'; there are: none"),
         (("--model", "a=1", "--model", "b=1"), "an instance without a model, and requests for a, b"),
     ],

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from typing import NoReturn
 
 import pytest
 from click.testing import CliRunner, Result
 
+from sage_simulator.parallel_runs import RunError
 from sagectl import cli
 
 
@@ -66,3 +68,12 @@ def test_what_is_wrong_is_said_in_one_line(arguments: tuple[str, ...], said: str
     refused = sweep(*arguments)
     assert refused.exit_code == 2
     assert said in refused.stderr.splitlines()[-1]
+
+
+def test_a_process_that_died_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def died(*_: object) -> NoReturn:
+        raise RunError("the process of job 3 ended with status -9")
+
+    monkeypatch.setattr("sage_simulator.parallel_runs.run_all", died)
+    failed = sweep("--policy", "fifo")
+    assert (failed.exit_code, failed.stderr) == (1, "Error: the process of job 3 ended with status -9\n")

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from scheduler_svc.control.watching.fleet_statistics import DECISIONS_KEPT, FAILOVERS_KEPT
-from scheduler_svc.control.watching.fleet_watch import FRESH_S, WATCHERS_LIMIT
+from scheduler_svc.control.watching.fleet_watch import FRESH_S, WATCHERS_LIMIT, WATCHERS_PER_CLIENT
 from scheduler_svc.control.watching.rolling_counts import BUCKET_S, WINDOW_S, RollingCounts
 from scheduler_svc.domain.errors import LimitReached, QueueFull
 from scheduler_svc.domain.request import Priority, RequestState
@@ -105,23 +105,38 @@ async def test_a_snapshot_is_shared_while_it_is_fresh() -> None:
 async def test_watchers_are_bounded_and_leaving_makes_room() -> None:
     async with World() as world:
         watch = world.plane.fleet_watch
-        watching = [watch.snapshots(1.0) for _ in range(WATCHERS_LIMIT)]
+        watching = [watch.snapshots(1.0, client=f"c{n}") for n in range(WATCHERS_LIMIT)]
         for each in watching:
             await anext(each)
         with pytest.raises(LimitReached, match="watchers"):
-            await anext(watch.snapshots(1.0))
+            await anext(watch.snapshots(1.0, client="one more"))
         await watching[0].aclose()
         assert watch.watchers == WATCHERS_LIMIT - 1
-        one_more = watch.snapshots(1.0)
+        one_more = watch.snapshots(1.0, client="one more")
         assert (await anext(one_more)).policy == "fifo"
         for each in (*watching, one_more):
             await each.aclose()
         assert watch.watchers == 0
 
 
+async def test_one_client_cannot_take_every_place() -> None:
+    async with World() as world:
+        watch = world.plane.fleet_watch
+        watching = [watch.snapshots(1.0, client="greedy") for _ in range(WATCHERS_PER_CLIENT)]
+        for each in watching:
+            await anext(each)
+        with pytest.raises(LimitReached, match="for one client"):
+            await anext(watch.snapshots(1.0, client="greedy"))
+        other = watch.snapshots(1.0, client="other")
+        assert (await anext(other)).policy == "fifo"
+        for each in (*watching, other):
+            await each.aclose()
+        assert watch.watchers == 0
+
+
 async def test_one_that_comes_back_late_is_shown_what_is_current() -> None:
     async with World() as world:
-        snapshots = world.plane.fleet_watch.snapshots(1.0)
+        snapshots = world.plane.fleet_watch.snapshots(1.0, client="c")
         await anext(snapshots)
         world.add("a")
         for number in range(3):

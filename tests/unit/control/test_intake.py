@@ -10,7 +10,7 @@ import pytest
 
 from sage_common.virtual_clock import VirtualClock
 from scheduler_svc.control.requests.submission import ChatPrompt, TextPrompt
-from scheduler_svc.control.requests.tokenizers import ChatTurn, Conversation, PromptError
+from scheduler_svc.control.requests.tokenizers import NO_LIMITS, ChatTurn, Conversation, PromptError, TokenizingLimits
 from scheduler_svc.control.timing.time_limit import TimeLimit
 from scheduler_svc.domain.errors import (
     DeadlineExceeded,
@@ -34,17 +34,23 @@ class SlowTokenizers(NoTokenizers):
     def __init__(self) -> None:
         self.go = asyncio.Event()
 
-    async def encode(self, tokenizer_hash: str, text: str, *, special_tokens: bool) -> Sequence[int]:
+    async def encode(
+        self, tokenizer_hash: str, text: str, limits: TokenizingLimits = NO_LIMITS, *, special_tokens: bool
+    ) -> Sequence[int]:
         await self.go.wait()
         return await super().encode(tokenizer_hash, text, special_tokens=special_tokens)
 
-    async def encode_chat(self, tokenizer_hash: str, conversation: Conversation) -> Sequence[int]:
+    async def encode_chat(
+        self, tokenizer_hash: str, conversation: Conversation, limits: TokenizingLimits = NO_LIMITS
+    ) -> Sequence[int]:
         await self.go.wait()
         return await super().encode_chat(tokenizer_hash, conversation)
 
 
 class RefusingTokenizers(NoTokenizers):
-    async def encode_chat(self, tokenizer_hash: str, conversation: Conversation) -> Sequence[int]:
+    async def encode_chat(
+        self, tokenizer_hash: str, conversation: Conversation, limits: TokenizingLimits = NO_LIMITS
+    ) -> Sequence[int]:
         raise PromptError("the template wants a system message")
 
 
@@ -97,7 +103,38 @@ async def test_a_twin_takes_over_when_the_first_goes_away_at_the_door() -> None:
 
 
 async def test_at_most_so_many_are_at_the_door() -> None:
-    async with World(models={"m": {}}, queue={"arriving_limit": 2}) as world:
+    async with World(queue={"arriving_limit": 2}) as world:
+        world.plane.intake._tokenizers = slow = SlowTokenizers()
+        world.add("a")
+        submissions = [replace(world.submission(f"r{i}"), prompt=TextPrompt(text="hello")) for i in range(3)]
+        arriving = [asyncio.ensure_future(world.plane.intake.submit(each)) for each in submissions[:2]]
+        await world.clock.settle()
+        with pytest.raises(QueueFull, match="of all models that are being checked"):
+            await world.plane.intake.submit(submissions[2])
+        slow.go.set()
+        await asyncio.gather(*arriving)
+
+
+async def test_those_that_wait_for_a_model_leave_the_door_open_for_others() -> None:
+    async with World(models={"loading": {}}, queue={"arriving_limit": 2, "limit_per_model": 3}) as world:
+        world.add("a")
+        waiting = [
+            asyncio.ensure_future(world.submit(f"r{i}", model="loading", wait_for_instance=True)) for i in range(3)
+        ]
+        await world.clock.settle()
+        with pytest.raises(QueueFull, match="wait for 'loading' is full"):
+            await world.submit("one-too-many", model="loading", wait_for_instance=True)
+        reader = await world.submit("r")
+        await world.advance(1)
+        assert reader.token_ids == expected(20)
+        for arriving in waiting:
+            arriving.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        assert not world.plane.models.waiting
+
+
+async def test_those_that_wait_for_a_model_make_room_when_they_leave() -> None:
+    async with World(models={"m": {}}, queue={"limit_per_model": 2}) as world:
         waiting = [asyncio.ensure_future(world.submit(f"r{i}", wait_for_instance=True)) for i in range(2)]
         await world.clock.settle()
         with pytest.raises(QueueFull):
@@ -235,3 +272,14 @@ async def test_a_cancellation_within_a_time_limit_stays_one() -> None:
     task.cancel()
     await clock.advance(5)
     assert task.cancelled()
+
+
+async def test_defaults_of_the_operator_are_never_the_callers_fault() -> None:
+    defaults = {"m": {"sampling": {"max_tokens": 4000, "min_tokens": 10}}}
+    async with World(models=defaults) as world:
+        world.add("a")
+        long = replace(world.submission("long", prompt=500), sampling={})
+        short = replace(world.submission("short"), sampling={"max_tokens": 5})
+        sampling = [(await world.plane.intake.submit(each)).live.request.sampling for each in (long, short)]
+        assert [each.max_tokens for each in sampling] == [4096 - 500, 5]
+        assert [each.min_tokens for each in sampling] == [10, 5]

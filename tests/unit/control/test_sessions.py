@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from scheduler_svc.control.instances.registration import HeldAttempt, Registration, UnknownSession
+from scheduler_svc.control.instances.registration import (
+    DuplicateInstance,
+    HeldAttempt,
+    Registration,
+    UnknownSession,
+)
 from scheduler_svc.domain.errors import InvalidTransition
 from scheduler_svc.domain.instance_spec import InstanceSpec
 from scheduler_svc.domain.instance_state import InstanceState
@@ -15,7 +22,7 @@ def registration(executor: ModelledExecutor) -> Registration:
     """What it would say now, the attempts it holds included."""
     held = tuple(HeldAttempt(epoch=EPOCH, number=n, tokens=r.tokens, ended=False) for n, r in executor.held.items())
     spec = InstanceSpec(instance_id=executor.instance_id, model=MODEL, engine_start_id=executor.start_id)
-    return Registration(spec=spec, held=held)
+    return Registration(spec=spec, resume_secret=executor.resume_secret, held=held)
 
 
 # --- reconnects -----------------------------------------------------------------------------------
@@ -56,6 +63,50 @@ async def test_a_newer_session_takes_over_before_the_older_one_is_seen_to_break(
         assert waiting.token_ids == expected(20)
 
 
+@pytest.mark.parametrize("secret", [b"", b"guessed", b"x" * 16])
+async def test_who_knows_all_but_the_secret_takes_nothing_over(secret: bytes) -> None:
+    async with World() as world:
+        a = world.add("a")
+        reader = await world.submit("r1", max_tokens=100)
+        await world.advance(0.3)
+        thief = ModelledExecutor(world=world, instance_id="a", start_id=a.start_id)
+        with pytest.raises(DuplicateInstance):
+            world.plane.sessions.register(replace(registration(a), resume_secret=secret), thief)
+        a.disconnect()
+        with pytest.raises(DuplicateInstance):  # nor in the moment in which the executor is away
+            world.plane.sessions.register(replace(registration(a), resume_secret=secret), thief)
+        a.connect()
+        await world.advance(3)
+        assert reader.token_ids == expected(100)
+        assert reader.instances == ["a"]
+
+
+async def test_a_welcome_that_is_lost_costs_a_reconnect_nothing() -> None:
+    """The secret stays the same as long as sessions follow on one another, so the one before still counts."""
+    async with World() as world:
+        a = world.add("a")
+        reader = await world.submit("r1", max_tokens=100)
+        await world.advance(0.3)
+        a.disconnect()
+        world.plane.sessions.register(registration(a), a)
+        a.connect()
+        await world.advance(3)
+        assert reader.token_ids == expected(100)
+        assert reader.instances == ["a"]
+
+
+async def test_a_new_engine_gets_a_new_secret() -> None:
+    async with World() as world:
+        a = world.add("a")
+        before = a.resume_secret
+        a.crash()
+        await world.advance(1)
+        a.restart()
+        assert a.resume_secret != before
+        assert len(a.resume_secret) == 16
+        assert a.resume_secret.hex() not in repr(a.session) + repr(registration(a))
+
+
 async def test_a_session_that_never_gets_its_output_stream_is_given_up() -> None:
     async with World() as world:
         a = world.add("a")
@@ -81,7 +132,7 @@ async def test_an_output_stream_of_a_replaced_session_is_refused() -> None:
         assert a.session is not None
         old = a.session.session_id
         a.connect()
-        with pytest.raises(UnknownSession, match=old):
+        with pytest.raises(UnknownSession, match="no session of this id"):
             world.plane.sessions.outputs_opened(old)
 
 

@@ -20,7 +20,7 @@ from scheduler_svc.control.requests.outcome import Finished
 from scheduler_svc.control.requests.output_log import TokenSlice
 from scheduler_svc.control.requests.submission import Submission, TokenPrompt
 from scheduler_svc.control.requests.subscription import Event, Subscription
-from scheduler_svc.control.requests.tokenizers import Conversation
+from scheduler_svc.control.requests.tokenizers import NO_LIMITS, Conversation, TokenizingLimits
 from scheduler_svc.domain.attempt_end import AttemptEnd, EndCause
 from scheduler_svc.domain.engine_facts import EngineFacts
 from scheduler_svc.domain.instance_spec import InstanceRole, InstanceSpec
@@ -52,10 +52,14 @@ class NoTokenizers:
     async def install(self, tokenizer_hash: str, document: bytes) -> None:
         raise AssertionError
 
-    async def encode(self, tokenizer_hash: str, text: str, *, special_tokens: bool) -> Sequence[int]:
+    async def encode(
+        self, tokenizer_hash: str, text: str, limits: TokenizingLimits = NO_LIMITS, *, special_tokens: bool
+    ) -> Sequence[int]:
         return [ord(c) % 1000 for c in text]
 
-    async def encode_chat(self, tokenizer_hash: str, conversation: Conversation) -> Sequence[int]:
+    async def encode_chat(
+        self, tokenizer_hash: str, conversation: Conversation, limits: TokenizingLimits = NO_LIMITS
+    ) -> Sequence[int]:
         return [ord(c) % 1000 for turn in conversation.turns for c in turn.text]
 
 
@@ -79,6 +83,13 @@ class ModelledExecutor:
     role: InstanceRole = InstanceRole.GENERAL
     kv_connector: str = ""
     start_id: str = "start-1"
+    model: str = MODEL
+    adapters: frozenset[str] = frozenset()
+    max_model_len: int = 4096
+    vocab_size: int = 1000
+    tokenizer_hash: str = "t"
+    weights: str = "w"
+    resume_secret: bytes = b""
     session: Session | None = None
     held: dict[int, Running] = field(default_factory=dict)
     iterations: int = 0
@@ -167,8 +178,11 @@ class ModelledExecutor:
         held = tuple(
             HeldAttempt(epoch=EPOCH, number=n, tokens=r.tokens, ended=r.ended is not None) for n, r in self.held.items()
         )
-        spec = InstanceSpec(instance_id=self.instance_id, model=MODEL, engine_start_id=self.start_id, role=self.role)
-        welcome = plane.sessions.register(Registration(spec=spec, held=held), self)
+        spec = InstanceSpec(
+            instance_id=self.instance_id, model=self.model, engine_start_id=self.start_id, role=self.role
+        )
+        welcome = plane.sessions.register(Registration(spec=spec, resume_secret=self.resume_secret, held=held), self)
+        self.resume_secret = welcome.resume_secret
         self.held = {n: r for n, r in self.held.items() if n in welcome.keep}
         self.session = plane.sessions.by_id(welcome.session_id)
         self.connected, self.dead = True, False
@@ -179,12 +193,14 @@ class ModelledExecutor:
         return EngineFacts(
             engine="modelled",
             engine_version="1",
-            vocab_size=1000,
-            max_model_len=4096,
+            vocab_size=self.vocab_size,
+            max_model_len=self.max_model_len,
+            adapters=self.adapters,
+            weights=self.weights,
             kv_capacity_tokens=100_000,
             max_running=self.max_running,
             max_batched_tokens=2048,
-            tokenizer_hash="t",
+            tokenizer_hash=self.tokenizer_hash,
             kv_connector=self.kv_connector,
             compatibility_key="k" if self.kv_connector else "",
         )

@@ -363,6 +363,33 @@ def test_what_fits_beside_the_claim_goes_ahead_and_says_so() -> None:
     assert "backfilled ahead of t/big, which waits for capacity on i0" in small.reasons
 
 
+def theirs(request_id: str) -> RequestKey:
+    return RequestKey(tenant="theirs", request_id=request_id)
+
+
+def test_what_waits_behind_another_tenants_request_is_not_told_its_id() -> None:
+    scheduler = make_scheduler()
+    add_instance(scheduler, "i0", facts=make_facts(kv_capacity_tokens=1_024, max_model_len=1_024))
+    scheduler.enqueue(make_request("runs", prompt=600, output=100), 0.0)
+    scheduler.enqueue(make_request("big", prompt=900, output=100, key=theirs("big")), 0.0)
+    scheduler.enqueue(make_request("small", prompt=20, output=280), 0.0)
+    scheduler.schedule(0.0)
+
+    assert because(scheduler, "small") == "a request of another tenant is ahead and claims capacity on i0"
+
+
+def test_what_goes_ahead_of_another_tenants_request_is_not_told_its_id() -> None:
+    scheduler = make_scheduler()
+    add_instance(scheduler, "i0", facts=make_facts(kv_capacity_tokens=2_048, max_model_len=2_048))
+    scheduler.enqueue(make_request("runs", prompt=1_200, output=100), 0.0)
+    scheduler.enqueue(make_request("big", prompt=900, output=100, key=theirs("big")), 0.0)
+    scheduler.enqueue(make_request("small", prompt=20, output=280), 0.0)
+
+    _, small = scheduler.schedule(0.0)
+
+    assert "backfilled ahead of a request of another tenant, which waits for capacity on i0" in small.reasons
+
+
 def test_a_position_counts_from_one_and_none_is_told_of_who_does_not_wait() -> None:
     scheduler = make_scheduler()
     for n in range(3):

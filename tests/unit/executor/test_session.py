@@ -32,7 +32,7 @@ from executor_svc.runtime.session.loop_lag import LoopLag
 from executor_svc.runtime.session.opener import RegistrationRefused
 from executor_svc.runtime.session.session import Session
 from executor_svc.runtime.session.timings import SessionTimings
-from tests.unit.executor.memory_link import MemoryDialer, MemoryLink, UnreachableLink
+from tests.unit.executor.memory_link import WELCOME, MemoryDialer, MemoryLink, UnreachableLink
 from tests.unit.executor.workbench import EPOCH, PROMPT, Workbench, workbench
 
 TIMINGS = SessionTimings(first_retry_s=0.001, most_retry_s=0.002, heartbeat_gap_s=0.001)
@@ -96,12 +96,15 @@ async def test_the_addresses_are_tried_in_turn_and_the_good_one_first_the_next_t
 
 
 class Refusing(MemoryLink):
-    def __init__(self, *, permanent: bool) -> None:
+    def __init__(self, *, permanent: bool, about_credentials: bool = False) -> None:
         super().__init__()
         self._permanent = permanent
+        self._about_credentials = about_credentials
 
     async def register(self, register: Register) -> Welcome:
-        raise LinkRefused("SOME_REASON", "not you", permanent=self._permanent)
+        raise LinkRefused(
+            "SOME_REASON", "not you", permanent=self._permanent, about_credentials=self._about_credentials
+        )
 
 
 async def test_it_gives_up_only_when_every_scheduler_refused_it_for_good() -> None:
@@ -111,6 +114,27 @@ async def test_it_gives_up_only_when_every_scheduler_refused_it_for_good() -> No
         with pytest.raises(RegistrationRefused, match="a: not you; b: not you"):
             await session_of(bench, dialer, "a", "b").run()
         assert dialer.dialled == ["a", "b", "a", "b"]
+
+
+async def test_who_was_accepted_once_outlasts_a_refusal_of_its_credentials() -> None:
+    """Its key may be missing from the file for a moment; the engine and its KV cache are worth the wait."""
+    async with workbench(reading=False) as bench:
+        first, second = MemoryLink(replace(WELCOME, resume_secret=b"proof")), MemoryLink()
+        dialer = MemoryDialer(first, Refusing(permanent=True, about_credentials=True), second)
+        async with running(session_of(bench, dialer)):
+            await first.heard(Heartbeat)
+            first.cut()
+            await second.heard(Heartbeat)
+        assert first.registered is not None
+        assert second.registered is not None
+        assert (first.registered.resume_secret, second.registered.resume_secret) == (b"", b"proof")
+
+
+async def test_who_was_never_accepted_does_not_wait_for_credentials() -> None:
+    async with workbench(reading=False) as bench:
+        dialer = MemoryDialer(Refusing(permanent=True, about_credentials=True))
+        with pytest.raises(RegistrationRefused):
+            await session_of(bench, dialer).run()
 
 
 async def test_the_lease_runs_from_the_refusal_and_not_from_the_next_try() -> None:

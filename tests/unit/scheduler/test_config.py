@@ -172,6 +172,47 @@ def test_heartbeats_must_come_well_within_the_lease() -> None:
     load(["--instance.lease-s=1", "--instance.heartbeat-interval-s=0.5"])
 
 
+TLS = ("--tls.certificate=c", "--tls.private-key=k")
+KEYS = ("--access.keys-file=keys.toml",)
+
+
+@pytest.mark.parametrize("flag", ["listen", "executor-listen", "admin-listen"])
+def test_an_address_that_others_reach_needs_tls_and_identities(flag: str) -> None:
+    far, key = f"--{flag}=0.0.0.0:1", flag.replace("-", "_")
+    not_loopback = f"{key}: 0.0.0.0:1 is not loopback: give "
+    assert complaint(far) == f"{not_loopback}tls.certificate and tls.private_key, or insecure"
+    assert complaint(far, *KEYS) == f"{not_loopback}tls.certificate and tls.private_key, or insecure"
+    assert complaint(far, *TLS) == f"{not_loopback}access.keys_file, access.jwt or access.certificates, or insecure"
+    for enough in ((*TLS, *KEYS), ("--insecure",), (*TLS, "--insecure"), (*KEYS, "--insecure")):
+        assert load([far, *enough]).listeners[key] == "0.0.0.0:1"
+
+
+def test_loopback_needs_neither() -> None:
+    config = load(["--executor-listen=127.0.0.1:1", "--admin-listen=unix:/tmp/s"])
+    assert not config.access.on
+    assert load([*KEYS]).access.on
+
+
+def test_certificates_prove_nothing_without_an_authority(file: Callable[[str], str]) -> None:
+    path = file('[[access.certificates]]\ncn = "op"\nrole = "operator"\n')
+    assert complaint("--config", path) == "access.certificates: needs tls.client_ca, which signs the certificates"
+    assert load(["--config", path, *TLS, "--tls.client-ca=a"]).access.on
+
+
+@pytest.mark.parametrize(
+    ("arguments", "key"),
+    [
+        (["--executor-listen=nowhere"], "executor_listen"),
+        (["--admin-listen=127.0.0.1"], "admin_listen"),
+        (["--access.jwt.jwks-file=j"], "access.jwt"),
+        (["--access.jwt.leeway-s=-1"], "access.jwt.leeway_s"),
+        (["--tls.client-ca-listeners=metrics"], "tls.client_ca_listeners.0"),
+    ],
+)
+def test_a_setting_of_who_may_do_what_that_makes_no_sense(arguments: list[str], key: str) -> None:
+    assert complaint(*arguments).startswith(f"{key}: ")
+
+
 @pytest.mark.parametrize(
     ("arguments", "key"),
     [

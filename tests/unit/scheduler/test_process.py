@@ -10,6 +10,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
@@ -83,6 +84,38 @@ async def test_it_serves_until_it_is_told_to_stop(number: signal.Signals) -> Non
         process.send_signal(number)
         async with asyncio.timeout(WITHIN_S):
             assert await process.wait() == 0
+
+
+async def test_sighup_has_keys_read_again_and_ends_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "keys.toml"
+    path.write_text("")
+    flags = ("--listen=127.0.0.1:0", "--policy=fifo", f"--access.keys-file={path}")
+    async with started("-m", "scheduler_svc", *flags) as process:
+        await until_it_says(process, "serving on")
+        process.send_signal(signal.SIGHUP)
+        await until_it_says(process, r"keys\.toml holds 0 keys")
+        process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(WITHIN_S):
+            assert await process.wait() == 0
+
+
+async def test_files_of_credentials_that_are_of_no_use_are_a_bad_configuration(tmp_path: Path) -> None:
+    (tmp_path / "bad").write_text("{")
+    asked = {
+        "access: cannot read": ends(f"--access.keys-file={tmp_path}/none", "--listen=127.0.0.1:0"),
+        "is not TOML": ends(f"--access.keys-file={tmp_path}/bad", "--listen=127.0.0.1:0"),
+        "is not JSON": ends(
+            f"--access.jwt.jwks-file={tmp_path}/bad", "--access.jwt.audience=a", "--listen=127.0.0.1:0"
+        ),
+        "are not a certificate and its key": ends(
+            f"--tls.certificate={tmp_path}/bad", f"--tls.private-key={tmp_path}/bad", "--listen=127.0.0.1:0"
+        ),
+    }
+    found = dict(zip(asked, await asyncio.gather(*asked.values()), strict=True))
+    for said, (status, output) in found.items():
+        assert status == 2, output
+        [line] = [one for one in output.splitlines() if one.startswith("sage-scheduler: ")]
+        assert said in line
 
 
 async def test_a_background_task_that_dies_ends_the_service_with_exit_status_1() -> None:

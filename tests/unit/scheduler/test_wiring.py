@@ -14,6 +14,7 @@ from scheduler_svc import wiring
 from scheduler_svc.config import SchedulerConfig
 from scheduler_svc.control.instances.session_settings import SessionSettings
 from scheduler_svc.control.requests.intake import IntakeSettings
+from scheduler_svc.control.requests.prompt_memory import PromptMemoryLimits
 from scheduler_svc.control.requests.request_table import RecordLimits
 from scheduler_svc.domain.pd.settings import PdSettings, SplitMode
 from scheduler_svc.recording.recording import RecordingSettings
@@ -27,10 +28,20 @@ SETTINGS: dict[str, Any] = {
     "drain_timeout_s": 1.5,
     "log_level": "DEBUG",
     "log_format": "json",
-    "tls": {"certificate": "c", "private_key": "k", "client_ca": "a"},
+    "executor_listen": "127.0.0.1:2",
+    "admin_listen": "127.0.0.1:3",
+    "reflection": False,
+    "tls": {"certificate": "c", "private_key": "k", "client_ca": "a", "client_ca_listeners": ["executor_listen"]},
+    "access": {
+        "keys_file": "keys.toml",
+        "jwt": {"jwks_file": "jwks.json", "audience": "sage"},
+        "certificates": [{"cn": "*", "role": "observer"}],
+    },
     "queue": {
         "limit_per_model": 11,
         "arriving_limit": 12,
+        "prompt_memory_bytes": 16,
+        "tenant_prompt_memory_bytes": 17,
         "default_deadline_s": 13.0,
         "orphan_timeout_s": 14.0,
         "max_attempts": 15,
@@ -109,7 +120,10 @@ def test_what_sessions_are_told() -> None:
 
 def test_what_the_door_is_told() -> None:
     assert wiring._intake_settings(CONFIG) == IntakeSettings(
-        arriving_limit=12, default_deadline_s=13.0, sampling_defaults={"m": {"temperature": 0.25}}
+        arriving_limit=12,
+        default_deadline_s=13.0,
+        sampling_defaults={"m": {"temperature": 0.25}},
+        prompt_memory=PromptMemoryLimits(total=16, tenant=17),
     )
 
 

@@ -58,6 +58,20 @@ def test_the_error_of_a_job_is_raised_and_the_processes_end(workers: int) -> Non
     assert multiprocessing.active_children() == []
 
 
+class OddError(Exception):
+    def __init__(self, *, what: str) -> None:
+        super().__init__(f"odd: {what}")
+
+
+def fail_oddly() -> int:
+    raise OddError(what="it cannot be made anew from its arguments")
+
+
+def test_an_error_that_cannot_be_sent_is_said_in_words() -> None:
+    with pytest.raises(RunError, match="OddError: odd: it cannot be made anew"):
+        list(run_all([partial(fail_oddly), partial(square, 2)], 2))
+
+
 def test_a_process_that_dies_is_an_error_with_its_status() -> None:
     with pytest.raises(RunError, match="job 0 ended with status -9"):
         list(run_all([partial(die), partial(square, 2)], 2))

@@ -8,9 +8,11 @@ import socket
 import ssl
 import subprocess
 import threading
+import time
+import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -32,7 +34,12 @@ IDENTITY = Identity(service="scheduler", instance_id="test")
 def tls(tmp_path: Path) -> ServerTls:
     if shutil.which("openssl") is None:
         pytest.skip("openssl makes the certificate")
-    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    return certified(tmp_path)
+
+
+def certified(directory: Path) -> ServerTls:
+    """Writes a certificate and its key; those of an earlier call are replaced."""
+    cert, key = directory / "cert.pem", directory / "key.pem"
     command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
     command += ["-keyout", str(key), "-out", str(cert), "-days", "2", "-subj", "/CN=sage-test"]
     command += ["-addext", "subjectAltName=IP:127.0.0.1"]
@@ -71,6 +78,37 @@ def test_who_connects_and_says_nothing_holds_up_neither_the_page_nor_its_end(tls
     connected(idle, port)
     assert fetched(port, tls) == 200
     assert ends(page)
+
+
+def test_a_new_certificate_is_shown_and_a_bad_one_is_not(
+    tls: ServerTls, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(prometheus, "CHECK_S", 0.0)
+    page = MetricsPage(Meter((CALLS,)), "127.0.0.1:0", tls)
+    port = page.start()
+    assert fetched(port, tls) == 200
+    first = tls.certificate.read_bytes()
+    certified(tls.certificate.parent)
+    assert tls.certificate.read_bytes() != first
+    assert becomes(lambda: fetched(port, tls) == 200)
+    newer = tls.certificate.read_bytes()
+    tls.certificate.write_text("nonsense")
+    assert becomes(lambda: "goes on with the certificate read before" in caplog.text)
+    (tls.certificate.parent / "newer").write_bytes(newer)
+    trusted = ServerTls(certificate=tls.certificate.parent / "newer", private_key=tls.private_key)
+    assert fetched(port, trusted) == 200
+    assert ends(page)
+
+
+def becomes(wanted: Callable[[], bool]) -> bool:
+    """Whether it comes true within 10 s; an error of TLS is not yet."""
+    until = time.monotonic() + 10
+    while time.monotonic() < until:
+        with suppress(urllib.error.URLError):
+            if wanted():
+                return True
+        time.sleep(0.02)
+    return False
 
 
 def test_who_does_not_speak_tls_is_no_error_of_ours(

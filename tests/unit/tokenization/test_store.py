@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from scheduler_svc.control.requests.tokenizers import ChatTurn, Conversation, PromptError
+from scheduler_svc.control.requests.tokenizers import ChatTurn, Conversation, PromptError, TokenizingLimits
+from scheduler_svc.tokenization import store as store_module
 from scheduler_svc.tokenization.store import INLINE_CHARACTERS, TokenizerStore
 
 WORDS = ("<unk>", "<s>", "hello", "world", "user", ":")
@@ -200,10 +201,12 @@ async def test_files_that_are_no_tokenizer(store: TokenizerStore, data: bytes) -
     assert not store.has(name)
 
 
-async def test_the_oldest_leaves_first() -> None:
+async def test_the_one_used_longest_ago_leaves_first() -> None:
     store = TokenizerStore(limit=2)
-    names = [await installed(store, special_tokens={"bos_token": str(i)}) for i in range(3)]
-    assert [store.has(name) for name in names] == [False, True, True]
+    names = [await installed(store, special_tokens={"bos_token": str(i)}) for i in range(2)]
+    await store.encode(names[0], "once", special_tokens=False)
+    names.append(await installed(store, special_tokens={"bos_token": "2"}))
+    assert [store.has(name) for name in names] == [True, False, True]
     store.close()
 
 
@@ -212,3 +215,23 @@ async def test_installing_again_changes_nothing(store: TokenizerStore) -> None:
     await installed(store)
     assert store.has(name)
     assert len(store._models) == 1
+
+
+async def test_a_text_that_cannot_fit_is_refused_before_it_is_tokenized(
+    store: TokenizerStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def bytes_only(tokenizer: Tokenizer) -> None:
+        tokenizer.normalizer = None
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+
+    name = await installed(store, tokenizer_json=tokenizer_json(bytes_only), chat_template="{{ messages[0].content }}")
+    longest = store._models[name].bytes_per_token
+    assert longest == len("<unk>")
+    limits = TokenizingLimits(most_tokens=10)
+    fits, too_long = "x" * 10 * longest, "x" * (10 * longest + 1)
+    assert await store.encode(name, fits, limits, special_tokens=False)
+    monkeypatch.setattr(store_module, "_encode", None)  # nothing more is tokenized
+    with pytest.raises(PromptError, match=f"has {len(too_long)} bytes; the model's 10 tokens hold at most {len(fits)}"):
+        await store.encode(name, too_long, limits, special_tokens=False)
+    with pytest.raises(PromptError, match="at most"):
+        await store.encode_chat(name, chat(too_long), limits)

@@ -9,14 +9,17 @@ from google.protobuf.message import Message
 
 
 def unset(message: Message) -> set[str]:
-    """Names of the fields that are absent, empty or zero; of a oneof it is enough that one is there."""
+    """Names of the fields that are absent, empty or zero; of a oneof it is enough that one is there.
+
+    Deprecated fields are meant to be empty.
+    """
     there = {field.name for field, _ in message.ListFields()}
     missing = set()
     for field in message.DESCRIPTOR.fields:
         oneof = field.containing_oneof
         if oneof is not None and message.WhichOneof(oneof.name) is not None:
             continue
-        if field.name not in there:
+        if field.name not in there and not field.GetOptions().deprecated:
             missing.add(field.name)
     return missing
 

@@ -20,6 +20,7 @@ MODEL = "m"
 WITHIN_S = 5.0
 TOKENIZER_HASH = "0" * 64
 
+Metadata = tuple[tuple[str, str], ...]
 ControlCall = grpc.aio.StreamStreamCall[executor_pb2.ControlRequest, executor_pb2.ControlResponse]
 OutputsCall = grpc.aio.StreamStreamCall[executor_pb2.OutputsRequest, executor_pb2.OutputsResponse]
 
@@ -65,9 +66,10 @@ def facts(**fields: Any) -> executor_pb2.EngineFacts:
 class WireExecutor:
     """``register`` and ``open_outputs`` make a session; ``ready`` makes it take work."""
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
+    def __init__(self, channel: grpc.aio.Channel, *, metadata: Metadata = ()) -> None:
         self.stub = executor_pb2_grpc.ExecutorServiceStub(channel)
-        self.control: ControlCall = self.stub.Control()
+        self.metadata = metadata
+        self.control: ControlCall = self.stub.Control(metadata=metadata)
         self.outputs: OutputsCall
         self.welcome = executor_pb2.Welcome()
 
@@ -78,7 +80,7 @@ class WireExecutor:
         return self.welcome
 
     async def open_outputs(self, session_id: str = "") -> None:
-        self.outputs = self.stub.Outputs()
+        self.outputs = self.stub.Outputs(metadata=self.metadata)
         hello = executor_pb2.Hello(session_id=session_id or self.welcome.session_id)
         await self.outputs.write(executor_pb2.OutputsRequest(hello=hello))
 

@@ -119,6 +119,7 @@ FACTS = EngineFacts(
     kv_connector="nixl",
     compatibility_key="key",
     tokenizer_hash="hash",
+    weights="w1",
 )
 
 SPEC = InstanceSpec(
@@ -431,7 +432,8 @@ def test_an_instance() -> None:
     assert (wire.prefix_queries_tokens, wire.prefix_hits_tokens) == (10, 8)
     assert (wire.gpu_memory_used_bytes, wire.gpu_memory_bytes) == (99, 141)
     assert (wire.kv_pulls, wire.kv_pulls_failed, wire.kv_leases_expired) == (21, 22, 23)
-    assert (wire.known_wait, wire.software_version, wire.engine_start_id) == ("compiles a grammar", "1.2", "start")
+    assert (wire.known_wait, wire.software_version) == ("compiles a grammar", "1.2")
+    assert not wire.engine_start_id, "it would help to take the executor's place"
     assert (wire.price_per_hour, dict(wire.labels), list(wire.adapters)) == (2.5, {"a": "b"}, ["lora"])
     assert (wire.location.host, wire.location.rack, wire.location.zone) == ("h", "r", "z")
 
@@ -455,6 +457,7 @@ def the_registration() -> executor_pb2.Register:
             executor_pb2.HeldAttempt(attempt=common_pb2.Attempt(epoch=EPOCH, number=12), tokens=3, ended=True),
         ],
         address="h:1",
+        resume_secret=b"proof",
     )
 
 
@@ -465,6 +468,7 @@ def test_a_registration() -> None:
     assert found.spec == SPEC
     assert at_default(found.spec) == set()
     assert found.held == (HeldAttempt(epoch=EPOCH, number=12, tokens=3, ended=True),)
+    assert found.resume_secret == b"proof"
 
 
 @pytest.mark.parametrize("version", [OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION, PROTOCOL_VERSION + 1])
@@ -537,6 +541,7 @@ def the_facts() -> executor_pb2.EngineFacts:
         kv_connector="nixl",
         compatibility_key="key",
         tokenizer_hash="hash",
+        weights="w1",
     )
 
 
@@ -672,6 +677,7 @@ def test_an_attempts_end() -> None:
         engine_time=Duration(seconds=4),
         kv_unclaimed=True,
         kv_recomputed=True,
+        engine_died=True,
     )
     assert unset(wire) == set(), "the test itself must fill everything"
     found = registrations.attempt_end(wire)
@@ -691,6 +697,7 @@ def test_an_attempts_end() -> None:
         kv_lease_s=30.0,
         kv_unclaimed=True,
         kv_recomputed=True,
+        engine_died=True,
     )
     assert at_default(found) == set()
 

@@ -11,6 +11,7 @@ import pytest
 from sage_client import _errors as sdk
 from sage_client._status import BY_REASON
 from sage_wire.errors import ErrorReason
+from scheduler_svc.access import identity
 from scheduler_svc.control.instances import registration
 from scheduler_svc.control.requests.observer import FailoverCause
 from scheduler_svc.domain import errors
@@ -63,6 +64,8 @@ def test_a_row_has_the_reason_and_status_of_its_error(row: Row) -> None:
     assert row["status"] == reason.status.name
     if row["error"] in ERRORS:
         assert REASONS[ERRORS[row["error"]]] is reason
+    elif row["error"] == "any other":
+        assert reason is ErrorReason.INTERNAL
     else:
         assert reason not in REASONS.values()
 
@@ -116,6 +119,7 @@ def test_the_page_names_every_cause_of_a_failover() -> None:
     assert [cause.value for cause in FailoverCause if f"`{cause.value}`" not in PAGE] == []
 
 
-def test_errors_between_executor_and_scheduler_are_registrations() -> None:
+def test_other_errors_are_about_registrations_and_about_who_calls() -> None:
     others = {kind for kind in REASONS if not issubclass(kind, errors.SchedulerError)}
-    assert others == {registration.DuplicateInstance, registration.UnknownSession}
+    denied = {identity.Unauthenticated, identity.PermissionDenied}
+    assert others == {registration.DuplicateInstance, registration.UnknownSession, *denied}

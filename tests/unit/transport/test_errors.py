@@ -14,6 +14,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from sage_wire.errors import DOMAIN, ErrorReason
+from scheduler_svc.access import identity
 from scheduler_svc.control.instances import registration
 from scheduler_svc.control.requests import model_directory as model_watch
 from scheduler_svc.control.requests import output_log, tokenizers
@@ -87,8 +88,12 @@ def _one_of_each() -> Iterator[Exception]:
     yield errors.DeadlineExceeded("in the queue")
     yield errors.RequestCancelled("enough")
     yield errors.GenerationFailed("no luck", attempts=2)
+    yield errors.ModelChanged("m", "weights w")
+    yield errors.PolicyFailed("p")
     yield registration.DuplicateInstance("i")
-    yield registration.UnknownSession("s")
+    yield registration.UnknownSession()
+    yield identity.Unauthenticated("no credentials")
+    yield identity.PermissionDenied("tenant: not yours", field="tenant")
 
 
 EACH = list(_one_of_each())
@@ -129,6 +134,13 @@ def test_an_unknown_policy_names_the_field() -> None:
     found = _detail(to_status(errors.UnknownPolicy("p", ["q"])), error_details_pb2.BadRequest)
     assert found is not None
     assert [v.field for v in found.field_violations] == ["policy"]
+
+
+def test_a_field_that_only_others_may_name_is_named() -> None:
+    for field in ("tenant", ""):
+        found = _detail(to_status(identity.PermissionDenied("not yours", field=field)), error_details_pb2.BadRequest)
+        assert found is not None
+        assert [v.field for v in found.field_violations] == ([field] if field else [])
 
 
 def test_a_state_that_does_not_allow_it_is_a_precondition() -> None:

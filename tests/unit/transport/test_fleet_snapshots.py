@@ -118,11 +118,23 @@ def test_a_snapshot_shows_a_bounded_number_of_pairs(scheduler: Scheduler, monkey
 def test_what_many_watch_is_converted_once_and_cut_for_each(scheduler: Scheduler) -> None:
     conversion = fleet_snapshots.SnapshotConversion(scheduler, 7)
     shared = taken(scheduler, decisions=10)
-    assert len(conversion.response(shared, 3).snapshot.decisions) == 3
+    assert len(conversion.response(shared, 3, with_requests=True).snapshot.decisions) == 3
     scheduler.instances()[0].state_reason = "something happened since"
-    again = conversion.response(shared, 64).snapshot
+    again = conversion.response(shared, 64, with_requests=True).snapshot
     assert len(again.decisions) == 10
     assert again.instances[0].state_reason != "something happened since"
+
+
+def test_only_some_are_told_which_requests_decisions_are_about(scheduler: Scheduler) -> None:
+    conversion = fleet_snapshots.SnapshotConversion(scheduler, 7)
+    shared = taken(scheduler, decisions=2)
+    hidden = conversion.response(shared, 64, with_requests=False).snapshot
+    assert not any(decision.tenant or decision.request_id for decision in hidden.decisions)
+    assert not any(failover.tenant or failover.request_id for failover in hidden.failovers)
+    shown = conversion.response(shared, 64, with_requests=True).snapshot
+    assert [bool(decision.tenant and decision.request_id) for decision in shown.decisions] == [True, True]
+    assert shown.failovers
+    assert all(failover.tenant and failover.request_id for failover in shown.failovers)
 
 
 @pytest.mark.parametrize(("asked", "given"), [(None, 20), (0, 0), (5, 5), (1_000, DECISIONS_KEPT)])

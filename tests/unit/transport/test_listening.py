@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
+import asyncio
+import re
 from pathlib import Path
 
 import grpc
@@ -11,42 +11,10 @@ import pytest
 
 from sage.controlplane.v1 import admin_pb2, admin_pb2_grpc
 from sage_common.tls import ServerTls
-from scheduler_svc.transport.server import ListenError, listen
-from tests.unit.transport.served import WITHIN_S, serving
-
-needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificates")
-
-
-def openssl(*arguments: object) -> None:
-    subprocess.run(["openssl", *map(str, arguments)], check=True, capture_output=True, timeout=30)
-
-
-class Authority:
-    """Signs certificates; all keys lie in one directory."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.certificate, self._key = directory / "ca.pem", directory / "ca.key"
-        directory.mkdir(exist_ok=True)
-        openssl(
-            *("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", 2),
-            *("-subj", "/CN=sage-test-authority", "-keyout", self._key, "-out", self.certificate),
-        )
-
-    def issue(self, name: str) -> tuple[Path, Path]:
-        """A certificate for 127.0.0.1 and its key."""
-        certificate, key = self.directory / f"{name}.pem", self.directory / f"{name}.key"
-        asked, names = self.directory / f"{name}.csr", self.directory / "names"
-        names.write_text("subjectAltName=IP:127.0.0.1")
-        openssl(
-            *("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"),
-            *("-subj", f"/CN={name}", "-keyout", key, "-out", asked),
-        )
-        openssl(
-            *("x509", "-req", "-in", asked, "-CA", self.certificate, "-CAkey", self._key, "-CAcreateserial"),
-            *("-days", 2, "-extfile", names, "-out", certificate),
-        )
-        return certificate, key
+from scheduler_svc.transport import server
+from scheduler_svc.transport.server import Listener, ListenError, listen
+from tests.support.authority import Authority, needs_openssl
+from tests.unit.transport.served import WITHIN_S, WireExecutor, registration, serving
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +25,10 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 @pytest.fixture(scope="module")
 def server_pair(authority: Authority) -> tuple[Path, Path]:
     return authority.issue("server")
+
+
+def at(address: str) -> Listener:
+    return Listener(key="listen", address=address, services=frozenset())
 
 
 async def ask(port: int, credentials: grpc.ChannelCredentials | None) -> None:
@@ -91,9 +63,17 @@ async def test_a_socket_of_this_machine(tmp_path: Path) -> None:
 async def test_a_port_that_is_taken_is_said_so() -> None:
     async with serving() as first:
         with pytest.raises(ListenError, match=f"cannot bind 127.0.0.1:{first.port}"):
-            listen(grpc.aio.server(options=[("grpc.so_reuseport", 0)]), f"127.0.0.1:{first.port}", None)
+            listen(grpc.aio.server(options=[("grpc.so_reuseport", 0)]), at(f"127.0.0.1:{first.port}"), None)
         with pytest.raises(ListenError, match="cannot bind"):
             async with serving(listen=f"127.0.0.1:{first.port}"):
+                pass
+
+
+@pytest.mark.parametrize("key", ["executor_listen", "admin_listen"])
+async def test_a_port_that_is_taken_is_named_by_its_setting(key: str) -> None:
+    async with serving() as first:
+        with pytest.raises(ListenError, match=f"{key}: cannot bind 127.0.0.1:{first.port}"):
+            async with serving(**{key: f"127.0.0.1:{first.port}"}):
                 pass
 
 
@@ -112,7 +92,8 @@ async def test_with_a_certificate(authority: Authority, server_pair: tuple[Path,
 @needs_openssl
 async def test_with_a_certificate_others_are_let_in(authority: Authority, server_pair: tuple[Path, Path]) -> None:
     certificate, key = server_pair
-    async with serving(listen="0.0.0.0:0", tls={"certificate": certificate, "private_key": key}) as scheduler:
+    tls = {"certificate": certificate, "private_key": key}
+    async with serving(listen="0.0.0.0:0", tls=tls, insecure=True) as scheduler:
         await ask(scheduler.port, grpc.ssl_channel_credentials(authority.certificate.read_bytes()))
 
 
@@ -135,23 +116,90 @@ async def test_where_clients_need_a_certificate(
                 await ask(scheduler.port, refused)
 
 
+@needs_openssl
+async def test_certificates_are_identities(authority: Authority, server_pair: tuple[Path, Path]) -> None:
+    certificate, key = server_pair
+    tls = {"certificate": certificate, "private_key": key, "client_ca": authority.certificate}
+    rules = [
+        {"cn": "op-*", "role": "operator"},
+        {"san": "spiffe://fleet/executor/*", "role": "executor", "instances": ["{}"]},
+    ]
+    root = authority.certificate.read_bytes()
+
+    def shown(name: str, *names: str) -> grpc.ChannelCredentials:
+        pair = authority.issue(name, *names)
+        return grpc.ssl_channel_credentials(root, pair[1].read_bytes(), pair[0].read_bytes())
+
+    executor = shown("h1", "URI:spiffe://fleet/executor/h1")
+    async with serving(listen="0.0.0.0:0", tls=tls, access={"certificates": rules}) as scheduler:
+        await ask(scheduler.port, shown("op-carol"))
+        for credentials, code in ((shown("carol"), "UNAUTHENTICATED"), (executor, "PERMISSION_DENIED")):
+            with pytest.raises(grpc.aio.AioRpcError) as error:
+                await ask(scheduler.port, credentials)
+            assert error.value.code().name == code
+        async with grpc.aio.secure_channel(f"127.0.0.1:{scheduler.port}", executor) as channel:
+            with pytest.raises(grpc.aio.AioRpcError) as error:
+                await WireExecutor(channel).register(registration("h2"))
+            assert error.value.code() is grpc.StatusCode.PERMISSION_DENIED
+            await WireExecutor(channel).register(registration("h1"))
+
+
+@needs_openssl
+async def test_certificates_can_be_asked_for_on_some_addresses(
+    authority: Authority, server_pair: tuple[Path, Path]
+) -> None:
+    certificate, key = server_pair
+    tls = {
+        "certificate": certificate,
+        "private_key": key,
+        "client_ca": authority.certificate,
+        "client_ca_listeners": ["executor_listen"],
+    }
+    without = grpc.ssl_channel_credentials(authority.certificate.read_bytes())
+    async with serving(executor_listen="127.0.0.1:0", tls=tls) as scheduler:
+        await ask(scheduler.port, without)
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await ask(scheduler.ports["executor_listen"], without)
+        assert error.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_a_connection_without_a_call_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The keepalive pings that it answers do not keep it."""
+    quick = [(name, 200 if name == "grpc.max_connection_idle_ms" else value) for name, value in server.OPTIONS]
+    monkeypatch.setattr(server, "OPTIONS", quick)
+    async with serving() as scheduler:
+        reader, writer = await asyncio.open_connection("127.0.0.1", scheduler.port)
+        writer.write(
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+        )  # an empty SETTINGS frame
+        async with asyncio.timeout(WITHIN_S):
+            while await reader.read(4096):
+                pass
+        writer.close()
+
+
+async def refused(tls: ServerTls) -> str:
+    """What is said where these files cannot be used."""
+    with pytest.raises(ListenError) as error:
+        async with serving(tls={"certificate": tls.certificate, "private_key": tls.private_key}):
+            pass
+    return str(error.value)
+
+
 async def test_a_certificate_that_is_not_there(tmp_path: Path) -> None:
     tls = ServerTls(certificate=tmp_path / "cert.pem", private_key=tmp_path / "key.pem")
-    with pytest.raises(ListenError, match=r"tls: cannot read .*key\.pem: No such file"):
-        listen(grpc.aio.server(), "127.0.0.1:0", tls)
+    assert re.search(r"^tls: cannot read .*cert\.pem: No such file", await refused(tls))
 
 
 async def test_a_certificate_that_is_none(tmp_path: Path) -> None:
     for name in ("cert.pem", "key.pem"):
         (tmp_path / name).write_text("swordfish")
     tls = ServerTls(certificate=tmp_path / "cert.pem", private_key=tmp_path / "key.pem")
-    with pytest.raises(ListenError, match="cannot bind"):
-        listen(grpc.aio.server(), "127.0.0.1:0", tls)
+    assert "are not a certificate and its key" in await refused(tls)
 
 
 @needs_openssl
 async def test_a_key_of_another_certificate(authority: Authority, server_pair: tuple[Path, Path]) -> None:
     certificate, _ = server_pair
     _, key = authority.issue("other")
-    with pytest.raises(ListenError, match="cannot bind"):
-        listen(grpc.aio.server(), "127.0.0.1:0", ServerTls(certificate=certificate, private_key=key))
+    assert "are not a certificate and its key" in await refused(ServerTls(certificate=certificate, private_key=key))

@@ -99,10 +99,10 @@ CASES: dict[str, tuple[str, Callable[[int], Spec], int]] = {
 @pytest.mark.parametrize("name", CASES)
 async def test_a_request_at_a_bound_is_converted_and_one_past_it_is_not(name: str) -> None:
     field, make, limit = CASES[name]
-    at = await submissions.submission(inference_pb2.GenerateRequest(spec=make(limit)), {})
+    at = await submissions.submission(inference_pb2.GenerateRequest(spec=make(limit)), {}, tenant="")
     assert at.violations == ()
     assert at.prompt is not None
-    past = await submissions.submission(inference_pb2.GenerateRequest(spec=make(limit + 1)), {})
+    past = await submissions.submission(inference_pb2.GenerateRequest(spec=make(limit + 1)), {}, tenant="")
     [violation] = past.violations
     assert violation.field == field
     assert str(limit + 1) in violation.description
@@ -112,16 +112,16 @@ async def test_a_request_at_a_bound_is_converted_and_one_past_it_is_not(name: st
 
 async def test_characters_of_several_bytes_count_as_their_bytes() -> None:
     spec = sampled(stop=["\N{SNOWMAN}" * (limits.STRING_BYTES // 3 + 1)])
-    [violation] = (await submissions.submission(inference_pb2.GenerateRequest(spec=spec), {})).violations
+    [violation] = (await submissions.submission(inference_pb2.GenerateRequest(spec=spec), {}, tenant="")).violations
     assert violation.field == "spec.sampling.stop"
 
 
 async def test_a_large_request_is_converted_in_a_thread_and_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     request = inference_pb2.GenerateRequest(request_id="r", spec=Spec(tokens=inference_pb2.TokenIds(ids=[7] * 200_000)))
-    here = submissions.converted(request, {})
-    assert await submissions.submission(request, {}) == here
+    here = submissions.converted(request, {}, "")
+    assert await submissions.submission(request, {}, tenant="") == here
     monkeypatch.setattr(submissions, "INLINE_BYTES", 10_000_000)
-    assert await submissions.submission(request, {}) == here
+    assert await submissions.submission(request, {}, tenant="") == here
 
 
 def test_only_the_first_violations_are_kept() -> None:

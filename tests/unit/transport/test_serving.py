@@ -238,7 +238,7 @@ async def test_one_instance_too_many_is_refused(scheduler: SchedulerService, cha
 async def test_an_output_stream_of_an_unknown_session_is_refused(channel: grpc.aio.Channel) -> None:
     executor = WireExecutor(channel)
     await executor.open_outputs("made-up")
-    with pytest.raises(grpc.aio.AioRpcError, match="no session 'made-up'") as refused:
+    with pytest.raises(grpc.aio.AioRpcError, match="no session of this id") as refused:
         await executor.outputs.read()
     assert refused.value.code() is grpc.StatusCode.FAILED_PRECONDITION
     assert reason_of(refused.value) == "UNKNOWN_SESSION"

@@ -24,8 +24,8 @@ Spec = inference_pb2.GenerationSpec
 Duration = duration_pb2.Duration
 
 
-def submission(request: inference_pb2.GenerateRequest, trace_headers: Mapping[str, str]) -> Submission:
-    return asyncio.run(submissions.submission(request, trace_headers))
+def submission(request: inference_pb2.GenerateRequest, trace_headers: Mapping[str, str], *, tenant: str) -> Submission:
+    return asyncio.run(submissions.submission(request, trace_headers, tenant=tenant))
 
 
 def choices(*strings: str) -> common_pb2.StructuredOutput.Choices:
@@ -38,7 +38,7 @@ def texts(*parts: str) -> list[inference_pb2.ContentPart]:
 
 def convert(spec: Spec | None = None, **fields: object) -> Submission:
     request = inference_pb2.GenerateRequest(spec=spec or Spec(text="hi"), **fields)  # type: ignore[arg-type]
-    return submission(request, {})
+    return submission(request, {}, tenant=request.tenant)
 
 
 def faults(spec: Spec | None = None, **fields: object) -> dict[str, str]:
@@ -76,7 +76,7 @@ def test_every_field_arrives() -> None:
         resume_mode=inference_pb2.RESUME_MODE_BEST_EFFORT,
     )
     request = inference_pb2.GenerateRequest(request_id="r", tenant="t", spec=spec, detached=True, after_token=9)
-    found = submission(request, {"traceparent": "00-1"})
+    found = submission(request, {"traceparent": "00-1"}, tenant="t")
     assert found.violations == ()
     assert (found.key.tenant, found.key.request_id, found.model) == ("t", "r", "m")
     assert found.prompt == TokenPrompt(token_ids=array(TOKEN_ID, [1, 2, 3]))
@@ -254,7 +254,7 @@ def test_a_request_without_a_prompt() -> None:
 
 
 def test_a_request_without_a_spec() -> None:
-    found = submission(inference_pb2.GenerateRequest(), {})
+    found = submission(inference_pb2.GenerateRequest(), {}, tenant="")
     assert [v.field for v in found.violations] == ["spec.prompt"]
 
 
@@ -379,9 +379,9 @@ def test_other_content_has_another_digest(other: Spec) -> None:
 @settings(max_examples=100, deadline=None)
 @given(messages(inference_pb2.GenerateRequest))
 def test_whatever_comes_a_submission_comes_of_it(request: inference_pb2.GenerateRequest) -> None:
-    found = submission(request, {})
+    found = submission(request, {}, tenant="")
     assert (found.prompt is None) == any(
         v.field.startswith(("spec.prompt", "spec.text", "spec.tokens", "spec.chat")) for v in found.violations
     )
     assert len({v.field for v in found.violations}) == len(found.violations), "no field is named twice"
-    assert submission(request, {}).digest == found.digest
+    assert submission(request, {}, tenant="").digest == found.digest

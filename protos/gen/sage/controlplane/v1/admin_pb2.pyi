@@ -22,6 +22,11 @@ if sys.version_info >= (3, 11):
 else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
+if sys.version_info >= (3, 13):
+    from warnings import deprecated as _deprecated
+else:
+    from typing_extensions import deprecated as _deprecated
+
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class _TimeUse:
@@ -677,8 +682,16 @@ class Instance(_message.Message):
     """why it makes no progress now, in words; empty if progress is expected"""
     software_version: _builtins.str
     """of the executor"""
-    engine_start_id: _builtins.str
-    """different after every start of the engine"""
+    @_builtins.property
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
+    def engine_start_id(self) -> _builtins.str:
+        """always empty: it is for the executor and the scheduler only"""
+
+    @engine_start_id.setter
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
+    def engine_start_id(self, value: _builtins.str) -> None:
+        """always empty: it is for the executor and the scheduler only"""
+
     kv_pulls: _builtins.int
     """prompts whose KV was fetched from another engine, since the engine's start"""
     kv_pulls_failed: _builtins.int
@@ -913,7 +926,7 @@ class ExplainRequest(_message.Message):
     request_id: _builtins.str
     """of the request"""
     tenant: _builtins.str
-    """empty: "default" """
+    """empty: as in GenerateRequest"""
     def __init__(
         self,
         *,
@@ -1654,9 +1667,9 @@ class RecentDecision(_message.Message):
     WAITED_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """unique within the tenant"""
+    """unique within the tenant; empty for callers that may not see every tenant's"""
     tenant: _builtins.str
-    """the tenant it belongs to"""
+    """the tenant it belongs to; empty likewise"""
     policy: _builtins.str
     """name of the policy that decided"""
     phase: _common_pb2.Phase.ValueType
@@ -1708,9 +1721,9 @@ class RecentFailover(_message.Message):
     CAUSE_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """unique within the tenant"""
+    """unique within the tenant; empty for callers that may not see every tenant's"""
     tenant: _builtins.str
-    """the tenant it belongs to"""
+    """the tenant it belongs to; empty likewise"""
     cause: _builtins.str
     """"lost", "stalled", "failed", "rejected", "returned", "undelivered", "mismatch" """
     reason: _builtins.str

@@ -187,8 +187,8 @@ class AdminServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Explain(self, request, context):
-        """Explains where a request was placed and why, and where its time went. Errors: NOT_FOUND (unknown or refused, or it
-        ended so long ago that the scheduler has forgotten it).
+        """Explains where a request was placed and why, and where its time went. Errors: NOT_FOUND (unknown or refused, another
+        tenant's, or it ended so long ago that the scheduler has forgotten it).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -197,7 +197,7 @@ class AdminServiceServicer(object):
     def WatchFleet(self, request, context):
         """Streams snapshots of the fleet, one at once and then one per interval, until the caller leaves. A watcher that
         reads slowly gets current snapshots and misses older ones. Errors: INVALID_ARGUMENT (interval out of range),
-        RESOURCE_EXHAUSTED (there are 32 watchers already, or this one read nothing for 30 s).
+        RESOURCE_EXHAUSTED (there are 32 watchers already, or 8 of this caller, or this one read nothing for 30 s).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

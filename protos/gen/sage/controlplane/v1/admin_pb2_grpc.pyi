@@ -62,13 +62,13 @@ class AdminServiceStub:
     SetPrefillDecode: _grpc.UnaryUnaryMultiCallable[_admin_pb2.SetPrefillDecodeRequest, _admin_pb2.SetPrefillDecodeResponse]
     """Changes when requests are split. Absent fields stay as they are. Errors: INVALID_ARGUMENT."""
     Explain: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ExplainRequest, _admin_pb2.ExplainResponse]
-    """Explains where a request was placed and why, and where its time went. Errors: NOT_FOUND (unknown or refused, or it
-    ended so long ago that the scheduler has forgotten it).
+    """Explains where a request was placed and why, and where its time went. Errors: NOT_FOUND (unknown or refused, another
+    tenant's, or it ended so long ago that the scheduler has forgotten it).
     """
     WatchFleet: _grpc.UnaryStreamMultiCallable[_admin_pb2.WatchFleetRequest, _admin_pb2.WatchFleetResponse]
     """Streams snapshots of the fleet, one at once and then one per interval, until the caller leaves. A watcher that
     reads slowly gets current snapshots and misses older ones. Errors: INVALID_ARGUMENT (interval out of range),
-    RESOURCE_EXHAUSTED (there are 32 watchers already, or this one read nothing for 30 s).
+    RESOURCE_EXHAUSTED (there are 32 watchers already, or 8 of this caller, or this one read nothing for 30 s).
     """
 
 @_typing.type_check_only
@@ -105,13 +105,13 @@ class AdminServiceAsyncStub(AdminServiceStub):
     SetPrefillDecode: _aio.UnaryUnaryMultiCallable[_admin_pb2.SetPrefillDecodeRequest, _admin_pb2.SetPrefillDecodeResponse]  # type: ignore[assignment]
     """Changes when requests are split. Absent fields stay as they are. Errors: INVALID_ARGUMENT."""
     Explain: _aio.UnaryUnaryMultiCallable[_admin_pb2.ExplainRequest, _admin_pb2.ExplainResponse]  # type: ignore[assignment]
-    """Explains where a request was placed and why, and where its time went. Errors: NOT_FOUND (unknown or refused, or it
-    ended so long ago that the scheduler has forgotten it).
+    """Explains where a request was placed and why, and where its time went. Errors: NOT_FOUND (unknown or refused, another
+    tenant's, or it ended so long ago that the scheduler has forgotten it).
     """
     WatchFleet: _aio.UnaryStreamMultiCallable[_admin_pb2.WatchFleetRequest, _admin_pb2.WatchFleetResponse]  # type: ignore[assignment]
     """Streams snapshots of the fleet, one at once and then one per interval, until the caller leaves. A watcher that
     reads slowly gets current snapshots and misses older ones. Errors: INVALID_ARGUMENT (interval out of range),
-    RESOURCE_EXHAUSTED (there are 32 watchers already, or this one read nothing for 30 s).
+    RESOURCE_EXHAUSTED (there are 32 watchers already, or 8 of this caller, or this one read nothing for 30 s).
     """
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -217,8 +217,8 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.ExplainRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.ExplainResponse, _abc.Awaitable[_admin_pb2.ExplainResponse]]:
-        """Explains where a request was placed and why, and where its time went. Errors: NOT_FOUND (unknown or refused, or it
-        ended so long ago that the scheduler has forgotten it).
+        """Explains where a request was placed and why, and where its time went. Errors: NOT_FOUND (unknown or refused, another
+        tenant's, or it ended so long ago that the scheduler has forgotten it).
         """
 
     @_abc_1.abstractmethod
@@ -229,7 +229,7 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_admin_pb2.WatchFleetResponse], _abc.AsyncIterator[_admin_pb2.WatchFleetResponse]]:
         """Streams snapshots of the fleet, one at once and then one per interval, until the caller leaves. A watcher that
         reads slowly gets current snapshots and misses older ones. Errors: INVALID_ARGUMENT (interval out of range),
-        RESOURCE_EXHAUSTED (there are 32 watchers already, or this one read nothing for 30 s).
+        RESOURCE_EXHAUSTED (there are 32 watchers already, or 8 of this caller, or this one read nothing for 30 s).
         """
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

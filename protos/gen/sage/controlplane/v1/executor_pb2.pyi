@@ -167,6 +167,7 @@ class Register(_message.Message):
     SOFTWARE_VERSION_FIELD_NUMBER: _builtins.int
     HELD_FIELD_NUMBER: _builtins.int
     ADDRESS_FIELD_NUMBER: _builtins.int
+    RESUME_SECRET_FIELD_NUMBER: _builtins.int
     protocol_version: _builtins.int
     """the executor's; the scheduler accepts its own, one older and one newer"""
     instance_id: _builtins.str
@@ -183,6 +184,8 @@ class Register(_message.Message):
     """of the executor"""
     address: _builtins.str
     """host:port where its own services listen"""
+    resume_secret: _builtins.bytes
+    """Welcome.resume_secret of this engine's latest session; empty: it had none"""
     @_builtins.property
     def capabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """optional features, by name"""
@@ -214,10 +217,11 @@ class Register(_message.Message):
         software_version: _builtins.str = ...,
         held: _abc.Iterable[Global___HeldAttempt] | None = ...,
         address: _builtins.str = ...,
+        resume_secret: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["location", b"location"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "capabilities", b"capabilities", "engine_start_id", b"engine_start_id", "held", b"held", "instance_id", b"instance_id", "labels", b"labels", "location", b"location", "model", b"model", "price_per_hour", b"price_per_hour", "protocol_version", b"protocol_version", "role", b"role", "software_version", b"software_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "capabilities", b"capabilities", "engine_start_id", b"engine_start_id", "held", b"held", "instance_id", b"instance_id", "labels", b"labels", "location", b"location", "model", b"model", "price_per_hour", b"price_per_hour", "protocol_version", b"protocol_version", "resume_secret", b"resume_secret", "role", b"role", "software_version", b"software_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -269,6 +273,7 @@ class Welcome(_message.Message):
     KEEP_FIELD_NUMBER: _builtins.int
     CAPABILITIES_FIELD_NUMBER: _builtins.int
     ROLE_FIELD_NUMBER: _builtins.int
+    RESUME_SECRET_FIELD_NUMBER: _builtins.int
     protocol_version: _builtins.int
     """used in this session: the older one of both sides"""
     session_id: _builtins.str
@@ -277,6 +282,8 @@ class Welcome(_message.Message):
     """of the scheduler; the executor refuses commands of an older one"""
     role: _common_pb2.InstanceRole.ValueType
     """in force; an operator may have changed it"""
+    resume_secret: _builtins.bytes
+    """proves in a later Register that the executor is the same, so that it keeps its attempts"""
     @_builtins.property
     def lease(self) -> _duration_pb2.Duration:
         """without a message for this long, the instance is lost"""
@@ -304,10 +311,11 @@ class Welcome(_message.Message):
         keep: _abc.Iterable[_common_pb2.Attempt] | None = ...,
         capabilities: _abc.Iterable[_builtins.str] | None = ...,
         role: _common_pb2.InstanceRole.ValueType = ...,
+        resume_secret: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["heartbeat_interval", b"heartbeat_interval", "lease", b"lease"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "epoch", b"epoch", "heartbeat_interval", b"heartbeat_interval", "keep", b"keep", "lease", b"lease", "protocol_version", b"protocol_version", "role", b"role", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "epoch", b"epoch", "heartbeat_interval", b"heartbeat_interval", "keep", b"keep", "lease", b"lease", "protocol_version", b"protocol_version", "resume_secret", b"resume_secret", "role", b"role", "session_id", b"session_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -377,6 +385,7 @@ class EngineFacts(_message.Message):
     KV_CONNECTOR_FIELD_NUMBER: _builtins.int
     COMPATIBILITY_KEY_FIELD_NUMBER: _builtins.int
     TOKENIZER_HASH_FIELD_NUMBER: _builtins.int
+    WEIGHTS_FIELD_NUMBER: _builtins.int
     engine: _builtins.str
     """"vllm", "simulated" """
     engine_version: _builtins.str
@@ -411,6 +420,8 @@ class EngineFacts(_message.Message):
     """instances with equal keys can transfer KV to each other"""
     tokenizer_hash: _builtins.str
     """SHA-256 of the tokenizer files, hex"""
+    weights: _builtins.str
+    """fingerprint of the weights: engines with equal ones, dtype and tokenizer run the same model"""
     @_builtins.property
     def parallelism_config(self) -> _common_pb2.ParallelismConfig:
         """how the engine is distributed over devices"""
@@ -446,10 +457,11 @@ class EngineFacts(_message.Message):
         kv_connector: _builtins.str = ...,
         compatibility_key: _builtins.str = ...,
         tokenizer_hash: _builtins.str = ...,
+        weights: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["parallelism_config", b"parallelism_config"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapters", b"adapters", "compatibility_key", b"compatibility_key", "dtype", b"dtype", "engine", b"engine", "engine_version", b"engine_version", "gpu_memory_bytes", b"gpu_memory_bytes", "gpu_name", b"gpu_name", "kv_block_size", b"kv_block_size", "kv_capacity_tokens", b"kv_capacity_tokens", "kv_connector", b"kv_connector", "max_batched_tokens", b"max_batched_tokens", "max_model_len", b"max_model_len", "max_running", b"max_running", "model", b"model", "parallelism_config", b"parallelism_config", "revision", b"revision", "structured_output_kinds", b"structured_output_kinds", "supports_priority", b"supports_priority", "tokenizer_hash", b"tokenizer_hash", "vocab_size", b"vocab_size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapters", b"adapters", "compatibility_key", b"compatibility_key", "dtype", b"dtype", "engine", b"engine", "engine_version", b"engine_version", "gpu_memory_bytes", b"gpu_memory_bytes", "gpu_name", b"gpu_name", "kv_block_size", b"kv_block_size", "kv_capacity_tokens", b"kv_capacity_tokens", "kv_connector", b"kv_connector", "max_batched_tokens", b"max_batched_tokens", "max_model_len", b"max_model_len", "max_running", b"max_running", "model", b"model", "parallelism_config", b"parallelism_config", "revision", b"revision", "structured_output_kinds", b"structured_output_kinds", "supports_priority", b"supports_priority", "tokenizer_hash", b"tokenizer_hash", "vocab_size", b"vocab_size", "weights", b"weights"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1322,6 +1334,7 @@ class AssignmentEnded(_message.Message):
     ENGINE_TIME_FIELD_NUMBER: _builtins.int
     KV_UNCLAIMED_FIELD_NUMBER: _builtins.int
     KV_RECOMPUTED_FIELD_NUMBER: _builtins.int
+    ENGINE_DIED_FIELD_NUMBER: _builtins.int
     attempt_number: _builtins.int
     """of the session's epoch"""
     cause: Global___AssignmentEnded.Cause.ValueType
@@ -1348,6 +1361,8 @@ class AssignmentEnded(_message.Message):
     """decode legs: the engine did not begin to fetch, so it does not have the KV blocks freed"""
     kv_recomputed: _builtins.bool
     """decode legs: the prompt's KV could not be fetched, so this engine computed it"""
+    engine_died: _builtins.bool
+    """with FAILED: the engine died while it ran the attempt"""
     @_builtins.property
     def kv_lease(self) -> _duration_pb2.Duration:
         """prefill legs: how long the KV blocks are kept"""
@@ -1374,10 +1389,11 @@ class AssignmentEnded(_message.Message):
         engine_time: _duration_pb2.Duration | None = ...,
         kv_unclaimed: _builtins.bool = ...,
         kv_recomputed: _builtins.bool = ...,
+        engine_died: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_stop_token_id", b"_stop_token_id", "engine_time", b"engine_time", "kv_lease", b"kv_lease", "stop_token_id", b"stop_token_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_stop_token_id", b"_stop_token_id", "attempt_number", b"attempt_number", "cached_prompt_tokens", b"cached_prompt_tokens", "cause", b"cause", "engine_time", b"engine_time", "field", b"field", "finish_reason", b"finish_reason", "kv_lease", b"kv_lease", "kv_recomputed", b"kv_recomputed", "kv_transfer_params", b"kv_transfer_params", "kv_unclaimed", b"kv_unclaimed", "message", b"message", "stop_string", b"stop_string", "stop_token_id", b"stop_token_id", "total_tokens", b"total_tokens", "trailing_text", b"trailing_text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_stop_token_id", b"_stop_token_id", "attempt_number", b"attempt_number", "cached_prompt_tokens", b"cached_prompt_tokens", "cause", b"cause", "engine_died", b"engine_died", "engine_time", b"engine_time", "field", b"field", "finish_reason", b"finish_reason", "kv_lease", b"kv_lease", "kv_recomputed", b"kv_recomputed", "kv_transfer_params", b"kv_transfer_params", "kv_unclaimed", b"kv_unclaimed", "message", b"message", "stop_string", b"stop_string", "stop_token_id", b"stop_token_id", "total_tokens", b"total_tokens", "trailing_text", b"trailing_text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__stop_token_id: _TypeAlias = _typing.Literal["stop_token_id"]  # noqa: Y015
     _WhichOneofArgType__stop_token_id: _TypeAlias = _typing.Literal["_stop_token_id", b"_stop_token_id"]  # noqa: Y015

@@ -56,7 +56,8 @@ class ExecutorServiceServicer(object):
         sends Goodbye; a stream that ends without it counts as broken.
 
         Errors: FAILED_PRECONDITION (protocol version), INVALID_ARGUMENT (registration or message), ALREADY_EXISTS (another
-        executor holds this instance id), RESOURCE_EXHAUSTED (too many instances or models).
+        executor holds this instance id, or this one does not prove that it is the same), RESOURCE_EXHAUSTED (too many
+        instances or models), PERMISSION_DENIED (the instance id is not the caller's).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -65,7 +66,7 @@ class ExecutorServiceServicer(object):
     def Outputs(self, request_iterator, context):
         """What happens to attempts after Assign. The first message is Hello with the session id of Welcome.
 
-        Errors: FAILED_PRECONDITION (no such session), INVALID_ARGUMENT (the first message is not Hello).
+        Errors: FAILED_PRECONDITION (no such session of the caller's), INVALID_ARGUMENT (the first message is not Hello).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

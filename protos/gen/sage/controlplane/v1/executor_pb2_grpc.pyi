@@ -42,12 +42,13 @@ class ExecutorServiceStub:
     sends Goodbye; a stream that ends without it counts as broken.
 
     Errors: FAILED_PRECONDITION (protocol version), INVALID_ARGUMENT (registration or message), ALREADY_EXISTS (another
-    executor holds this instance id), RESOURCE_EXHAUSTED (too many instances or models).
+    executor holds this instance id, or this one does not prove that it is the same), RESOURCE_EXHAUSTED (too many
+    instances or models), PERMISSION_DENIED (the instance id is not the caller's).
     """
     Outputs: _grpc.StreamStreamMultiCallable[_executor_pb2.OutputsRequest, _executor_pb2.OutputsResponse]
     """What happens to attempts after Assign. The first message is Hello with the session id of Welcome.
 
-    Errors: FAILED_PRECONDITION (no such session), INVALID_ARGUMENT (the first message is not Hello).
+    Errors: FAILED_PRECONDITION (no such session of the caller's), INVALID_ARGUMENT (the first message is not Hello).
     """
 
 @_typing.type_check_only
@@ -60,12 +61,13 @@ class ExecutorServiceAsyncStub(ExecutorServiceStub):
     sends Goodbye; a stream that ends without it counts as broken.
 
     Errors: FAILED_PRECONDITION (protocol version), INVALID_ARGUMENT (registration or message), ALREADY_EXISTS (another
-    executor holds this instance id), RESOURCE_EXHAUSTED (too many instances or models).
+    executor holds this instance id, or this one does not prove that it is the same), RESOURCE_EXHAUSTED (too many
+    instances or models), PERMISSION_DENIED (the instance id is not the caller's).
     """
     Outputs: _aio.StreamStreamMultiCallable[_executor_pb2.OutputsRequest, _executor_pb2.OutputsResponse]  # type: ignore[assignment]
     """What happens to attempts after Assign. The first message is Hello with the session id of Welcome.
 
-    Errors: FAILED_PRECONDITION (no such session), INVALID_ARGUMENT (the first message is not Hello).
+    Errors: FAILED_PRECONDITION (no such session of the caller's), INVALID_ARGUMENT (the first message is not Hello).
     """
 
 class ExecutorServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -81,7 +83,8 @@ class ExecutorServiceServicer(metaclass=_abc_1.ABCMeta):
         sends Goodbye; a stream that ends without it counts as broken.
 
         Errors: FAILED_PRECONDITION (protocol version), INVALID_ARGUMENT (registration or message), ALREADY_EXISTS (another
-        executor holds this instance id), RESOURCE_EXHAUSTED (too many instances or models).
+        executor holds this instance id, or this one does not prove that it is the same), RESOURCE_EXHAUSTED (too many
+        instances or models), PERMISSION_DENIED (the instance id is not the caller's).
         """
 
     @_abc_1.abstractmethod
@@ -92,7 +95,7 @@ class ExecutorServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_executor_pb2.OutputsResponse], _abc.AsyncIterator[_executor_pb2.OutputsResponse]]:
         """What happens to attempts after Assign. The first message is Hello with the session id of Welcome.
 
-        Errors: FAILED_PRECONDITION (no such session), INVALID_ARGUMENT (the first message is not Hello).
+        Errors: FAILED_PRECONDITION (no such session of the caller's), INVALID_ARGUMENT (the first message is not Hello).
         """
 
 def add_ExecutorServiceServicer_to_server(servicer: ExecutorServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -413,7 +413,7 @@ class GenerateRequest(_message.Message):
     request_id: _builtins.str
     """unique within the tenant, at most 256 characters; empty: the scheduler makes one"""
     tenant: _builtins.str
-    """at most 256 characters; empty: "default" """
+    """at most 256 characters; empty: that of the caller's identity, else "default" """
     detached: _builtins.bool
     """go on when the last client goes away"""
     after_token: _builtins.int
@@ -757,7 +757,7 @@ class CancelRequest(_message.Message):
     request_id: _builtins.str
     """of the request to end"""
     tenant: _builtins.str
-    """empty: "default" """
+    """empty: as in GenerateRequest"""
     reason: _builtins.str
     """for the request's history, in words"""
     def __init__(
@@ -896,7 +896,7 @@ class SubmitRequest(_message.Message):
     request_id: _builtins.str
     """unique within the tenant; empty: the scheduler makes one"""
     tenant: _builtins.str
-    """empty: "default" """
+    """empty: as in GenerateRequest"""
     @_builtins.property
     def spec(self) -> Global___GenerationSpec:
         """what to generate"""
@@ -957,7 +957,7 @@ class AttachRequest(_message.Message):
     request_id: _builtins.str
     """of the request to attach to"""
     tenant: _builtins.str
-    """empty: "default" """
+    """empty: as in GenerateRequest"""
     after_token: _builtins.int
     """output position to stream from; absent: 0"""
     def __init__(
@@ -1012,7 +1012,7 @@ class GetRequest(_message.Message):
     request_id: _builtins.str
     """of the request"""
     tenant: _builtins.str
-    """empty: "default" """
+    """empty: as in GenerateRequest"""
     def __init__(
         self,
         *,
@@ -1063,7 +1063,7 @@ class ListRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     tenant: _builtins.str
-    """empty: "default" """
+    """empty: as in GenerateRequest"""
     model: _builtins.str
     """empty: all"""
     page_size: _builtins.int
@@ -1136,7 +1136,7 @@ class EmbedRequest(_message.Message):
     request_id: _builtins.str
     """unique within the tenant; empty: the scheduler makes one"""
     tenant: _builtins.str
-    """empty: "default" """
+    """empty: as in GenerateRequest"""
     model: _builtins.str
     """name of the model"""
     dimensions: _builtins.int
@@ -1272,7 +1272,7 @@ class SubmitBatchRequest(_message.Message):
     batch_id: _builtins.str
     """unique within the tenant"""
     tenant: _builtins.str
-    """empty: "default" """
+    """empty: as in GenerateRequest"""
     @_builtins.property
     def requests(self) -> _containers.RepeatedCompositeFieldContainer[Global___SubmitRequest]:
         """at least one"""

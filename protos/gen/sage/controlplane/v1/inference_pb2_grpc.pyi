@@ -37,16 +37,18 @@ class InferenceServiceStub:
     """Submits one request and streams its events: Accepted, Scheduled (once per placement), Tokens, Finished.
 
     A call with the id and content of an earlier request attaches to that request; after_token says where its stream
-    continues. A request ends exactly once. When its last client goes away the request is cancelled, unless it is
-    detached.
+    continues, and NOT_FOUND answers it where no request has the id. An end that the service or a broken connection
+    caused is not kept as the answer: the same id and content without after_token begin the request anew. A request
+    ends exactly once. When its last client goes away the request is cancelled, unless it is detached.
 
     Errors: INVALID_ARGUMENT (BadRequest names every field at fault), NOT_FOUND (unknown model), ALREADY_EXISTS (the id
     belongs to a request with other content), RESOURCE_EXHAUSTED (a queue is full; RetryInfo says when to try again),
     UNAVAILABLE (no instance can serve the request, or the scheduler shuts down), DEADLINE_EXCEEDED, CANCELLED, ABORTED
-    (every attempt failed, or a continuation was not possible).
+    (every attempt failed, or a continuation was not possible). Like every call of the contract but health checks, where
+    the scheduler knows identities: UNAUTHENTICATED (no valid credentials) and PERMISSION_DENIED (not for this caller).
     """
     Cancel: _grpc.UnaryUnaryMultiCallable[_inference_pb2.CancelRequest, _inference_pb2.CancelResponse]
-    """Ends a request early. Idempotent. Errors: NOT_FOUND (unknown request)."""
+    """Ends a request early. Idempotent. Errors: NOT_FOUND (unknown request, or another tenant's)."""
     Submit: _grpc.UnaryUnaryMultiCallable[_inference_pb2.SubmitRequest, _inference_pb2.SubmitResponse]
     """Accepts a request for detached use. UNIMPLEMENTED in this version."""
     Attach: _grpc.UnaryStreamMultiCallable[_inference_pb2.AttachRequest, _inference_pb2.AttachResponse]
@@ -69,16 +71,18 @@ class InferenceServiceAsyncStub(InferenceServiceStub):
     """Submits one request and streams its events: Accepted, Scheduled (once per placement), Tokens, Finished.
 
     A call with the id and content of an earlier request attaches to that request; after_token says where its stream
-    continues. A request ends exactly once. When its last client goes away the request is cancelled, unless it is
-    detached.
+    continues, and NOT_FOUND answers it where no request has the id. An end that the service or a broken connection
+    caused is not kept as the answer: the same id and content without after_token begin the request anew. A request
+    ends exactly once. When its last client goes away the request is cancelled, unless it is detached.
 
     Errors: INVALID_ARGUMENT (BadRequest names every field at fault), NOT_FOUND (unknown model), ALREADY_EXISTS (the id
     belongs to a request with other content), RESOURCE_EXHAUSTED (a queue is full; RetryInfo says when to try again),
     UNAVAILABLE (no instance can serve the request, or the scheduler shuts down), DEADLINE_EXCEEDED, CANCELLED, ABORTED
-    (every attempt failed, or a continuation was not possible).
+    (every attempt failed, or a continuation was not possible). Like every call of the contract but health checks, where
+    the scheduler knows identities: UNAUTHENTICATED (no valid credentials) and PERMISSION_DENIED (not for this caller).
     """
     Cancel: _aio.UnaryUnaryMultiCallable[_inference_pb2.CancelRequest, _inference_pb2.CancelResponse]  # type: ignore[assignment]
-    """Ends a request early. Idempotent. Errors: NOT_FOUND (unknown request)."""
+    """Ends a request early. Idempotent. Errors: NOT_FOUND (unknown request, or another tenant's)."""
     Submit: _aio.UnaryUnaryMultiCallable[_inference_pb2.SubmitRequest, _inference_pb2.SubmitResponse]  # type: ignore[assignment]
     """Accepts a request for detached use. UNIMPLEMENTED in this version."""
     Attach: _aio.UnaryStreamMultiCallable[_inference_pb2.AttachRequest, _inference_pb2.AttachResponse]  # type: ignore[assignment]
@@ -104,13 +108,15 @@ class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         """Submits one request and streams its events: Accepted, Scheduled (once per placement), Tokens, Finished.
 
         A call with the id and content of an earlier request attaches to that request; after_token says where its stream
-        continues. A request ends exactly once. When its last client goes away the request is cancelled, unless it is
-        detached.
+        continues, and NOT_FOUND answers it where no request has the id. An end that the service or a broken connection
+        caused is not kept as the answer: the same id and content without after_token begin the request anew. A request
+        ends exactly once. When its last client goes away the request is cancelled, unless it is detached.
 
         Errors: INVALID_ARGUMENT (BadRequest names every field at fault), NOT_FOUND (unknown model), ALREADY_EXISTS (the id
         belongs to a request with other content), RESOURCE_EXHAUSTED (a queue is full; RetryInfo says when to try again),
         UNAVAILABLE (no instance can serve the request, or the scheduler shuts down), DEADLINE_EXCEEDED, CANCELLED, ABORTED
-        (every attempt failed, or a continuation was not possible).
+        (every attempt failed, or a continuation was not possible). Like every call of the contract but health checks, where
+        the scheduler knows identities: UNAUTHENTICATED (no valid credentials) and PERMISSION_DENIED (not for this caller).
         """
 
     @_abc_1.abstractmethod
@@ -119,7 +125,7 @@ class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _inference_pb2.CancelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_inference_pb2.CancelResponse, _abc.Awaitable[_inference_pb2.CancelResponse]]:
-        """Ends a request early. Idempotent. Errors: NOT_FOUND (unknown request)."""
+        """Ends a request early. Idempotent. Errors: NOT_FOUND (unknown request, or another tenant's)."""
 
     @_abc_1.abstractmethod
     def Submit(

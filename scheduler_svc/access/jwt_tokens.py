@@ -1,0 +1,150 @@
+"""Bearer tokens that are JSON Web Tokens, checked against public keys from a local file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jwt
+
+from sage_common.grants import Grant, role_of
+from scheduler_svc.access.identity import Identity, Unauthenticated
+from scheduler_svc.access.settings import JwtSection
+
+JWKS_LIMIT = 1024 * 1024
+"""Largest file of public keys, in bytes."""
+
+ALGORITHMS = {"RSA": "RS256", "EC": "ES256"}
+"""The one algorithm of each type of key.  The key decides, never the token: `none` and HMAC cannot be asked for."""
+
+RSA_BITS = 2048
+"""Shortest RSA key that is taken."""
+
+_REQUIRED: Any = {"require": ["exp", "aud", "sub"]}
+
+_BAD_TOKEN = (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError)
+"""What reading a token raises that is not what it should be; a header of thousands of brackets recurses."""
+
+
+class JwksError(Exception):
+    """The file of public keys cannot be used: one sentence that names it."""
+
+
+class JwtTokens:
+    """Checks tokens against the keys of a JWKS file, as last read."""
+
+    def __init__(self, path: Path, settings: JwtSection) -> None:
+        """Read the file.  Raises JwksError."""
+        self.path = path
+        self._settings = settings
+        self._keys: dict[str, tuple[jwt.PyJWK, str]] = {}  # by key id; with the key's algorithm
+        self.reload()
+
+    def reload(self) -> None:
+        """Read the file again.  Raises JwksError; the keys read before then stay."""
+        self._keys = _read(self.path)
+
+    def __len__(self) -> int:
+        """Return the number of keys."""
+        return len(self._keys)
+
+    def identity(self, token: str) -> Identity:
+        """Return who the token names.
+
+        Raises:
+            Unauthenticated: it is not signed by a known key, is out of time, or was made for others.
+        """
+        try:
+            return _identity(self._claims(token), self._settings.claim_prefix)
+        except _BAD_TOKEN as error:
+            raise Unauthenticated(f"the bearer token is not valid: {error}") from None
+
+    def _claims(self, token: str) -> dict[str, Any]:
+        kid = jwt.get_unverified_header(token).get("kid")
+        if not isinstance(kid, str) or kid not in self._keys:
+            raise ValueError("no known key signed it")
+        key, algorithm = self._keys[kid]
+        settings = self._settings
+        claims: dict[str, Any] = jwt.decode(
+            token,
+            key=key,
+            algorithms=[algorithm],
+            audience=settings.audience,
+            issuer=settings.issuer or None,
+            leeway=settings.leeway_s,
+            options=_REQUIRED,
+        )
+        return claims
+
+
+def _identity(claims: dict[str, Any], prefix: str) -> Identity:
+    """Return the identity that verified claims describe.  Raises ValueError."""
+    name = claims["sub"]
+    if not isinstance(name, str) or not name or not name.isprintable():
+        raise ValueError("its subject is empty, or holds characters that cannot be printed")
+    grant = Grant(
+        role=role_of(_text(claims, f"{prefix}role")),
+        tenant=_text(claims, f"{prefix}tenant"),
+        tenants=_texts(claims, f"{prefix}tenants"),
+        instances=_texts(claims, f"{prefix}instances"),
+    )
+    return Identity(name=name, grant=grant)
+
+
+def _text(claims: dict[str, Any], claim: str) -> str:
+    value = claims.get(claim, "")
+    if not isinstance(value, str):
+        raise ValueError(f"{claim} is not text")
+    return value
+
+
+def _texts(claims: dict[str, Any], claim: str) -> tuple[str, ...]:
+    value = claims.get(claim, [])
+    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+        raise ValueError(f"{claim} is not a list of names")
+    return tuple(value)
+
+
+def _read(path: Path) -> dict[str, tuple[jwt.PyJWK, str]]:
+    try:
+        if path.stat().st_size > JWKS_LIMIT:
+            raise JwksError(f"{path} is larger than {JWKS_LIMIT} bytes")
+        document = json.loads(path.read_bytes())
+    except OSError as error:
+        raise JwksError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise JwksError(f"{path} is not JSON: {error}") from error
+    entries = document.get("keys") if isinstance(document, dict) else None
+    if not isinstance(entries, list) or not entries:
+        raise JwksError(f"{path} holds no list `keys` with a key in it")
+    keys: dict[str, tuple[jwt.PyJWK, str]] = {}
+    for number, entry in enumerate(entries, 1):
+        try:
+            kid, key, algorithm = _key(entry)
+            if kid in keys:
+                raise ValueError(f"kid {kid!r} is there twice")
+        except (jwt.PyJWTError, ValueError) as error:
+            raise JwksError(f"{path}: key {number}: {error}") from error
+        keys[kid] = key, algorithm
+    return keys
+
+
+def _key(entry: object) -> tuple[str, jwt.PyJWK, str]:
+    """Return a public key's id, the key and its algorithm.  Raises ValueError, PyJWTError."""
+    if not isinstance(entry, dict):
+        raise ValueError("is not an object")
+    kid, kind = entry.get("kid"), entry.get("kty")
+    if not isinstance(kid, str) or not kid:
+        raise ValueError("has no kid")
+    algorithm = ALGORITHMS.get(kind) if isinstance(kind, str) else None
+    if algorithm is None or entry.get("alg", algorithm) != algorithm:
+        raise ValueError(f"kid {kid!r}: only RSA keys for RS256 and EC keys for ES256 are taken")
+    if kind == "EC" and entry.get("crv") != "P-256":
+        raise ValueError(f"kid {kid!r}: an ES256 key is on the curve P-256")
+    if "d" in entry:
+        raise ValueError(f"kid {kid!r}: is a private key; the file must hold public ones only")
+    key = jwt.PyJWK(entry, algorithm)
+    if kind == "RSA" and key.key.key_size < RSA_BITS:
+        raise ValueError(f"kid {kid!r}: has {key.key.key_size} bits; at least {RSA_BITS} are needed")
+    return kid, key, algorithm

@@ -245,7 +245,7 @@ def policies_of(options: dict[str, Any]) -> tuple[str, ...]:
 
 def seeds_of(options: dict[str, Any], workload: Workload, *, default: int) -> range:
     """Return the seeds to simulate with; one where each would give the same."""
-    varies = workload.seeded or options["noise"] > 0
+    varies = workload.seeded or _noise(options) > 0
     if not varies and (options["seeds"] or 1) > 1:
         raise click.UsageError(
             "--seeds: each seed would give the same, as the trace is from a file; "
@@ -253,6 +253,14 @@ def seeds_of(options: dict[str, Any], workload: Workload, *, default: int) -> ra
         )
     count = options["seeds"] or (default if varies else 1)
     return range(options["seed"], options["seed"] + count)
+
+
+def _noise(options: dict[str, Any]) -> float:
+    """Return the steps' random variation: as stated, else that of a fleet's file, else 0."""
+    if options["noise"] is not None:
+        return float(options["noise"])
+    described = _described(options)
+    return described.settings().noise if described is not None else 0.0
 
 
 def capacity_of(fleet: Sequence[InstanceModel], workload: Workload, settings: SimulationSettings) -> float:
@@ -347,6 +355,6 @@ def settings_of(options: dict[str, Any], instances: Iterable[InstanceModel]) -> 
         described.settings() if described is not None else SimulationSettings(),
         scheduler=splitting(options["pd"] or by_default),
         kv_transfer=KvTransfer(latency_s=options["kv_latency"], bytes_per_s=options["kv_bandwidth"] * 1e9),
-        **({"noise": options["noise"]} if options["noise"] is not None else {}),
+        noise=_noise(options),
         events=tuple(parse_event(text, kinds) for text in options["events"]),
     )

@@ -224,7 +224,8 @@ class SchedulerConfig(ServiceConfig):
     )
     policy: str = Field(
         default="adaptive",
-        description="Scheduling policy: fifo, priority, slo_aware, cost_optimized, adaptive, or an installed one.",
+        description="Scheduling policy: fifo, priority, slo_aware, cost_optimized, adaptive, one for comparison, or an "
+        "installed one.",
     )
     drain_timeout_s: float = Field(
         default=30.0, ge=0, description="Seconds that running requests may take to finish after SIGTERM or SIGINT."

@@ -1,4 +1,4 @@
-"""``python -m tests.bench``: every benchmark, one table."""
+"""``python -m tests.bench``: every benchmark, one table; ``python -m tests.bench policies`` is a command of its own."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from executor_svc.engine.tiny_model import make_tiny_model
 from tests.bench import hold, latency, relay, telemetry_cost, throughput
 from tests.bench.core import bench_core
 from tests.bench.engines import simulated, tiny_vllm
+from tests.bench.policies import __main__ as policies
 from tests.bench.report import Row
 from tests.bench.session import run
 
@@ -114,6 +115,8 @@ BENCHMARKS: dict[str, Benchmark] = dict(
 
 def main() -> int:
     """Exit status: 0 when everything was measured, whatever the figures; 1 when something could not be."""
+    if sys.argv[1:2] == ["policies"]:
+        return policies.main(sys.argv[2:])
     options = _parser().parse_args()
     names = options.only or [name for name in NAMES if not (options.quick and name in NOT_QUICK)]
     if not REAL.isdisjoint(names) and find_spec("vllm") is None:

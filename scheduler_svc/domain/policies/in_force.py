@@ -47,6 +47,15 @@ class PolicyInForce:
         """One line about each policy of the catalogue, by name."""
         return self._catalogue.summaries(self._settings)
 
+    def warnings(self) -> dict[str, str]:
+        """Return what to know before a policy is put in force, by name; only of policies with a warning."""
+        return self._catalogue.warnings(self._settings)
+
+    @property
+    def warning(self) -> str:
+        """The warning of the policy that an operator chose; empty if it has none."""
+        return self._named.warning
+
     def choose(self, name: str, now: float, reason: str) -> bool:
         """Put a policy in force.  False if it is in force already: then nothing changes.  Raises UnknownPolicy."""
         if name == self._chosen:

@@ -270,7 +270,7 @@ async def test_an_unknown_adapter_names_those_there_are(channel: grpc.aio.Channe
 
 
 async def test_an_unknown_policy_names_those_there_are(client: AsyncClient, channel: grpc.aio.Channel) -> None:
-    with pytest.raises(UnknownPolicyError, match="fifo, priority, slo_aware"):
+    with pytest.raises(UnknownPolicyError, match=r"fifo, .*priority, .*slo_aware"):
         await client.set_policy("shortest")
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await admin_pb2_grpc.AdminServiceStub(channel).SetPolicy(admin_pb2.SetPolicyRequest(policy="shortest"))

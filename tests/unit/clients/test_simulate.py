@@ -132,7 +132,7 @@ def test_a_trace_keeps_its_own_rate(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--policy", "fastest"), "unknown policy 'fastest'; there are: adaptive, cost_optimized, fifo"),
+        (("--policy", "fastest"), "unknown policy 'fastest'; there are: adaptive, cost_optimized, "),
         (("--fleet", "E9"), "no fleet 'E9'; there are: E8, U8, PD"),
         (("--instances", "2xcolour=red"), "the keys are speed, price"),
         (("--instances", "2xrole=embedding"), "the simulator's instances generate"),

@@ -41,7 +41,7 @@ async def test_its_choices_are_compared(fleet: LocalFleet) -> None:
 
 async def test_an_unknown_policy_is_refused(fleet: LocalFleet) -> None:
     with pytest.raises(sage.UnknownPolicyError):
-        await fleet.client.set_shadow_policy("random")
+        await fleet.client.set_shadow_policy("best")
 
 
 class Raises:

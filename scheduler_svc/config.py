@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
@@ -26,7 +27,9 @@ CLIENTS_VARIABLE = "SAGE_SCHEDULER_ADDRESS"
 """The variable that tells clients a scheduler's address; it is not a setting of the scheduler."""
 
 PROGRAM = Program(
-    name="sage-scheduler", command="python -m scheduler_svc", foreign_variables=frozenset({CLIENTS_VARIABLE})
+    name="sage-scheduler",
+    command="python -m scheduler_svc",
+    foreign_variables=frozenset({CLIENTS_VARIABLE}),
 )
 
 ENDLESS_TOKENS = 2**31
@@ -156,6 +159,25 @@ class RecordSection(Section):
     )
 
 
+class RecordingSection(Section):
+    """A file of the requests that ended, the instances and their load, for `sagectl simulate`; without prompts."""
+
+    file: Path | None = Field(
+        default=None,
+        description="File to write, one JSON object a line; an older one is put aside as FILE.1. Off without a file. "
+        "Also --record FILE.",
+    )
+    max_bytes: int = Field(
+        default=256 * 1024 * 1024, ge=65_536, description="Size in bytes at which a file is put aside as FILE.1."
+    )
+    files: int = Field(
+        default=4, ge=2, le=1_000, description="Most files kept, FILE itself included; the oldest is deleted."
+    )
+    tenants: bool = Field(
+        default=True, description="Write a hash of each request's tenant, salted anew at every start."
+    )
+
+
 class ModelSection(Section):
     """Settings of one model."""
 
@@ -231,6 +253,10 @@ class SchedulerConfig(ServiceConfig):
         default=RecordSection(),
         description="How much of ended requests is kept, for explain and for clients that reconnect.",
     )
+    recording: RecordingSection = Field(
+        default=RecordingSection(),
+        description="A file of the requests that ended, the instances and their load, for sagectl simulate.",
+    )
     telemetry: TelemetrySettings = Field(
         default=TelemetrySettings(), description="Metrics and traces; off until an address is given."
     )
@@ -290,9 +316,17 @@ def load(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) 
     Raises:
         ConfigError: a source cannot be read, or names an unknown key or a bad value.
     """
-    return configuration.load(SchedulerConfig, PROGRAM, arguments, environment)
+    return configuration.load(SchedulerConfig, PROGRAM, _spelled_out(arguments), environment)
 
 
 def load_or_exit(arguments: Sequence[str]) -> SchedulerConfig:
     """Return the configuration; if it is wrong, say why in one line on stderr and exit with status 2."""
-    return configuration.load_or_exit(SchedulerConfig, PROGRAM, arguments)
+    return configuration.load_or_exit(SchedulerConfig, PROGRAM, _spelled_out(arguments))
+
+
+def _spelled_out(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments with ``--record`` as the flag it stands for.
+
+    It cannot be one of ``Program.shortcuts``: it would be taken for the section ``record``.
+    """
+    return [re.sub(r"^--record(?==|$)", "--recording.file", argument) for argument in arguments]

@@ -263,3 +263,13 @@ def test_sampling_defaults_are_checked_at_the_start(file: Callable[[str], str], 
     line = complaint("--config", file(f"[models.m.sampling]\n{text}\n"))
     assert line.startswith("models.m.sampling: ")
     assert said in line
+
+
+# --- the recording --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arguments", [["--record", "log"], ["--record=log"], ["--recording.file=log"]])
+def test_record_is_short_for_the_recordings_file(arguments: list[str]) -> None:
+    config = load([*arguments, "--record.requests=7"])
+    assert config.recording.file == Path("log")
+    assert config.record.requests == 7

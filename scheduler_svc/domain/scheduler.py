@@ -32,6 +32,7 @@ from scheduler_svc.domain.placement.shadow_policy import ShadowPolicy, ShadowRep
 from scheduler_svc.domain.placement.split_planner import SplitCounts, SplitPlanner
 from scheduler_svc.domain.policies.catalogue import PolicyCatalogue
 from scheduler_svc.domain.policies.fleet_signals import FleetSignals
+from scheduler_svc.domain.policies.governor import Signals
 from scheduler_svc.domain.policies.in_force import PolicyInForce
 from scheduler_svc.domain.policies.policy import PolicySwitch
 from scheduler_svc.domain.prediction.output_length import Coverage, OutputLengths
@@ -570,11 +571,11 @@ class Scheduler:
 
         Cheap to call often: the policy evaluates at its own interval.
         """
+        pools = [pool for pool in self._registry.pools() if pool.queue is not None]
         if self._placer.shadow is not None:
-            self._placer.shadow.tick(lambda: self._signals.read(self._registry.pools()), now)
+            self._placer.shadow.tick(lambda: {pool.model: self._read_signals(pool, now) for pool in pools}, now)
         if not self._policy.due(now):
             return []
-        pools = [pool for pool in self._registry.pools() if pool.queue is not None]
         models = {pool.model for pool in pools}
         self._policy.forget(models)
         self._signals.forget(models)
@@ -582,16 +583,18 @@ class Scheduler:
 
     def _reconsider(self, pool: Pool, now: float) -> PolicySwitch | None:
         """Let a model's governor decide, and reorder the model's queue if it switches; fifo follows if it fails."""
-        waiting = len(pool.queue) if pool.queue is not None else 0
-        signals = self._signals.read(pool.model, pool.accounts, pool.load, waiting, now)
         try:
-            switch = self._policy.reconsider(pool.model, signals, now)
+            switch = self._policy.reconsider(pool.model, self._read_signals(pool, now), now)
             if switch is not None:
                 self._reorder(pool, now)
         except Exception as error:
             switch = self._policy.fall_back(error, now)
             self._reorder_all(now)
         return switch
+
+    def _read_signals(self, pool: Pool, now: float) -> Signals:
+        waiting = len(pool.queue) if pool.queue is not None else 0
+        return self._signals.read(pool.model, pool.accounts, pool.load, waiting, now)
 
     def _reorder_all(self, now: float) -> int:
         """Reorder all queues.  Returns the number of requests."""

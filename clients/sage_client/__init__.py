@@ -86,7 +86,10 @@ from sage_client._fleet_view import (
     PolicyInfo,
     PolicyStatus,
     PolicySwitch,
+    PredictedMeans,
     QueueInfo,
+    ShadowPolicy,
+    ShadowPolicyChange,
     TimeSlice,
 )
 from sage_client._options import ChatMessage, GenerateOptions
@@ -148,6 +151,7 @@ __all__ = [
     "PolicyInfo",
     "PolicyStatus",
     "PolicySwitch",
+    "PredictedMeans",
     "Prediction",
     "PrefillDecodeConfig",
     "PrefillDecodePair",
@@ -168,6 +172,8 @@ __all__ = [
     "SageError",
     "SamplingOptions",
     "Scheduled",
+    "ShadowPolicy",
+    "ShadowPolicyChange",
     "ShuttingDownError",
     "SloAttainment",
     "SloResult",

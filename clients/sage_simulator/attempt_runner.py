@@ -11,7 +11,7 @@ from sage_simulator.live_request import LiveRequest
 from sage_simulator.outcome import End
 from scheduler_svc.domain.decision import Decision
 from scheduler_svc.domain.pd.fallbacks import Fallback
-from scheduler_svc.domain.scheduler import Scheduler
+from scheduler_svc.domain.scheduler import PROGRESS_TOKENS, Scheduler
 
 MAX_ATTEMPTS = 5  # placements of one request, the service's default
 
@@ -70,6 +70,15 @@ class AttemptRunner:
     def on_instance(self, instance_id: str) -> bool:
         """Whether an attempt runs on an instance or is to decode there."""
         return any(instance_id in _instances(each) for each in self._attempts.values())
+
+    def note_progress(self, instance_id: str) -> None:
+        """Have the reservations on an instance grow whose outputs are longer than predicted."""
+        for number, tokens in self._executors[instance_id].engine.emitted():
+            attempt = self._attempts.get(number)
+            if attempt is None or attempt.leg is Leg.PREFILL or tokens <= attempt.reserved_tokens:
+                continue
+            self._scheduler.progress(number, attempt.live.emitted + tokens)
+            attempt.reserved_tokens = tokens + PROGRESS_TOKENS
 
     # ------------------------------------------------------------------ what executors say
 

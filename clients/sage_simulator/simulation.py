@@ -25,6 +25,7 @@ from scheduler_svc.domain.request import Request, RequestKey, Sampling
 from scheduler_svc.domain.scheduler import Scheduler
 from scheduler_svc.domain.targets import effective_targets
 
+_PROGRESS_S = 0.25  # between two looks at how long the outputs on an instance are; the service sees every token
 _CHECK_S = 0.1  # between two checks of progress and of the policy, as in the service
 _ORPHANED_S = 60.0  # that a request waits for a model without an instance, the service's default
 
@@ -72,6 +73,7 @@ class Simulation:
         self._waiting: dict[RequestKey, LiveRequest] = {}
         self._outcomes: list[Outcome | None] = [None] * len(trace)
         self._left = len(trace)
+        self._progress_due: dict[str, float] = {}  # by instance, seconds
         self._wake = False
         self._decisions = 0
         self._stalls = 0
@@ -191,7 +193,11 @@ class Simulation:
 
     def heartbeat(self, instance_id: str, load: LoadReport) -> None:
         """Pass a heartbeat on."""
-        self.scheduler.report(instance_id, load, self._events.now)
+        now = self._events.now
+        self.scheduler.report(instance_id, load, now)
+        if now >= self._progress_due.get(instance_id, 0.0):
+            self._progress_due[instance_id] = now + _PROGRESS_S
+            self._runner.note_progress(instance_id)
         self._wake = True
 
     def cache_changed(self, instance_id: str, report: CacheReport) -> None:

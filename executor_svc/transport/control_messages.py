@@ -134,6 +134,7 @@ def _facts(facts: EngineFacts, tokenizer_hash: str) -> executor_pb2.EngineFacts:
         compatibility_key=facts.compatibility_key,
         tokenizer_hash=tokenizer_hash,
         prefix_caching=facts.prefix_caching,
+        keeps_output_history=facts.keeps_output_history,
     )
 
 

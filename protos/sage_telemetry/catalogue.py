@@ -27,6 +27,7 @@ ERROR_RATIO = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 5, 10)
 MODEL = {"model": 'models the registry knows (at most 256); "(unknown)" for refused requests that named another'}
 PRIORITY = {"priority": "critical, high, normal, low, background"}
 POLICY = {"policy": "names of the policy catalogue"}
+SHADOW = {"shadow": "names of the policy catalogue; one at a time"}
 INSTANCE = {"instance_id": "instances the registry lists (at most 4,096); gone with the instance", **MODEL}
 OUTCOME = {"outcome": "finished, failed, cancelled, expired, refused"}
 SPAN_RESULT = {"result": "exported, dropped_queue_full, dropped_not_delivered"}
@@ -78,7 +79,10 @@ REQUESTS = _counter(
     MODEL,
     PRIORITY,
     OUTCOME,
-    {"reason": "stop, length, or the error catalogue's reason in lower case; client_gone where the client left"},
+    {
+        "reason": "stop, length, or the error catalogue's reason in lower case; client_gone where the client left; "
+        "delivery_failed where an error in the scheduler ended its stream"
+    },
 )
 REQUEST_DURATION = _histogram(
     "sage.request.duration",
@@ -179,6 +183,35 @@ POLICY_ACTIVE = _gauge(
     POLICY,
     {"follows": "the policy it follows now; empty where it decides itself"},
 )
+SHADOW_DECISIONS = _counter(
+    "sage.shadow.decisions",
+    "{decision}",
+    "Decisions that the shadow policy was asked about; gone while there is none, from 0 with every new one.",
+    SHADOW,
+    {
+        "result": "same (it chose the same instance), other, not_compared (split requests, and those whose caller "
+        "prefers an instance), failed (it raised, which switched it off)"
+    },
+    observed=True,
+)
+SHADOW_PREDICTED = _counter(
+    "sage.shadow.predicted",
+    "",
+    "Sums over compared decisions of what was predicted at the instance of each policy's choice.",
+    SHADOW,
+    {
+        "choice": "shadow, in_force",
+        "figure": "first_token (s since the decision), finish (s), cost (currency of the instances' prices)",
+    },
+    observed=True,
+)
+RECORDING_LINES = _counter(
+    "sage.recording.lines",
+    "{line}",
+    "Lines of the recording by what became of them; none is waited for.",
+    {"result": "written, dropped_queue_full, dropped_not_written"},
+    observed=True,
+)
 
 # ---------------------------------------------------------------- scheduler: failover, prefill and decode apart
 
@@ -188,6 +221,13 @@ FAILOVERS = _counter(
     "Attempts that failed and whose request went on elsewhere.",
     MODEL,
     {"cause": "lost, stalled, failed, rejected, returned, undelivered, mismatch"},
+)
+CONTINUATIONS = _counter(
+    "sage.continuations",
+    "{attempt}",
+    "Attempts that went on after tokens that earlier ones delivered.",
+    MODEL,
+    {"mode": "history (given to the engine as its output), resume (as a part of its prompt), replay (generated again)"},
 )
 QUARANTINED = _counter(
     "sage.requests.quarantined",
@@ -346,7 +386,8 @@ BOTH = (BUILD, LOOP_LAG, TRACE_SPANS)
 SCHEDULER = (
     *(REQUESTS, REQUEST_DURATION, TTFT, TPOT, QUEUE_TIME, TOKENS, COST, SLO, REQUESTS_RUNNING),
     *(QUEUE_DEPTH, QUEUE_LIMIT, EXPECTED_WAIT, DECISIONS, DECISION_DURATION, PREDICTION_ERROR, POLICY_ACTIVE),
-    *(FAILOVERS, QUARANTINED, FAILOVER_GAP, MODEL_CONDITIONS),
+    *(SHADOW_DECISIONS, SHADOW_PREDICTED, RECORDING_LINES),
+    *(FAILOVERS, CONTINUATIONS, QUARANTINED, FAILOVER_GAP, MODEL_CONDITIONS),
     *(PD_ENABLED, PD_CONDITIONS, PD_SPLITS, PD_FALLBACKS, PD_HANDOFF, PD_PAIRS),
     *(INSTANCES, INSTANCE_STATE, KV_CAPACITY, KV_USED, KV_RESERVED, INSTANCE_REQUESTS, INSTANCE_SLOTS),
     *(THROUGHPUT, PRICE, HEARTBEAT_AGE, RELAY_BACKLOG, RELAY_CLIENTS),
@@ -439,7 +480,7 @@ ATTRIBUTES: dict[str, str] = {
     "sage.attempt.epoch": "the scheduler's life it belongs to",
     "sage.attempt.from_token": "output tokens delivered before it",
     "sage.attempt.end": "how it ended: the executor's cause, or the failover's",
-    "sage.attempt.replay": "generated anew and checked, instead of resumed",
+    "sage.attempt.continuation": "how it goes on after delivered tokens: history, resume, replay; else absent",
     "sage.failure": "why it failed, in words",
     "sage.link": "on a link: retry_of",
     "sage.engine": "engine and version",

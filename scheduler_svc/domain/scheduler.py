@@ -6,6 +6,8 @@ call, and nothing happens between calls.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from scheduler_svc.domain.capacity.ledger import Ledger
 from scheduler_svc.domain.decision import Decision
 from scheduler_svc.domain.engine_facts import EngineFacts, ModelIdentity
@@ -14,7 +16,7 @@ from scheduler_svc.domain.fleet.engine_reports import EngineReports
 from scheduler_svc.domain.fleet.health import HealthVerdict
 from scheduler_svc.domain.fleet.pool import Pool
 from scheduler_svc.domain.fleet.registry import Registry
-from scheduler_svc.domain.fleet.running_attempts import RunningAttempts
+from scheduler_svc.domain.fleet.running_attempts import PROGRESS_TOKENS, RunningAttempts
 from scheduler_svc.domain.instance import Instance
 from scheduler_svc.domain.instance_spec import InstanceRole, InstanceSpec
 from scheduler_svc.domain.instance_state import DRAINS, InstanceState
@@ -26,9 +28,11 @@ from scheduler_svc.domain.pd.settings import PdSettings
 from scheduler_svc.domain.placement.context import PassContext
 from scheduler_svc.domain.placement.offer import Offer
 from scheduler_svc.domain.placement.placer import Placer
+from scheduler_svc.domain.placement.shadow_policy import ShadowPolicy, ShadowReport
 from scheduler_svc.domain.placement.split_planner import SplitCounts, SplitPlanner
 from scheduler_svc.domain.policies.catalogue import PolicyCatalogue
 from scheduler_svc.domain.policies.fleet_signals import FleetSignals
+from scheduler_svc.domain.policies.governor import Signals
 from scheduler_svc.domain.policies.in_force import PolicyInForce
 from scheduler_svc.domain.policies.policy import PolicySwitch
 from scheduler_svc.domain.prediction.output_length import Coverage, OutputLengths
@@ -43,7 +47,7 @@ from scheduler_svc.domain.settings import SchedulerSettings
 from scheduler_svc.domain.waiting_request import WaitingRequest
 from scheduler_svc.domain.waiting_view import WaitingView, why_not_at_once, why_waiting
 
-__all__ = ["Scheduler", "SchedulerSettings"]
+__all__ = ["PROGRESS_TOKENS", "Scheduler", "SchedulerSettings"]
 
 #: Expected wait, in seconds, for a model without a READY instance: nothing says when there will be one.
 UNKNOWN_WAIT_S = 30.0
@@ -59,6 +63,7 @@ class Scheduler:
         """Start with the policy that the settings name.  Raises UnknownPolicy."""
         self.settings = settings
         self.more = False  # the last pass stopped at max_decisions_per_pass
+        self._policies = policies
         self._policy = PolicyInForce(policies, settings)
         self._registry = Registry(max_instances=settings.max_instances, max_models=settings.max_models)
         self._ledger = Ledger()
@@ -66,10 +71,11 @@ class Scheduler:
         self._reports = EngineReports(self._registry, self._ledger, self._prefixes, settings)
         self._outputs = OutputLengths(quantile=settings.output_quantile, min_samples=settings.output_min_samples)
         self._attempts = RunningAttempts(self._registry, self._ledger, self._outputs, self._prefixes)
-        self._signals = FleetSignals()
+        self._signals = FleetSignals(settings.default_targets)
         self._splits = SplitPlanner(settings.pd)
         self._placer = Placer(self._ledger, self._outputs, self._signals, self._splits, self._prefixes)
         self._pass = SchedulingPass(self._placer, backfill_depth=settings.backfill_depth)
+        self._shadow_name = ""  # in the catalogue; empty: none
         self._queued: dict[RequestKey, ModelQueue] = {}
         self._passes = 0
         self._failures: list[tuple[RequestKey, PolicyFailed]] = []  # not taken yet; at most one for each pass
@@ -213,7 +219,7 @@ class Scheduler:
         queue = pool.queue
         if queue is None:
             limit = self.settings.queue_limit_per_model
-            queue = pool.queue = ModelQueue(request.model, self._policy.acting.ordering, limit=limit)
+            queue = pool.queue = ModelQueue(request.model, self._policy.acting(request.model).ordering, limit=limit)
         if request.key in self._queued:
             raise ValueError(f"request {request.key} waits already")
         if not resumed and queue.full:
@@ -235,8 +241,12 @@ class Scheduler:
         except Exception as error:
             raise self._policy_failed(error, now) from error
         self._queued[request.key] = queue
+        expected = self._outputs.mean(request.model, request.sampling.max_tokens, emitted_tokens)
+        pool.load.add(waiting.prompt_tokens, expected, now)
         if not resumed:
             self._signals.arrived(request)
+        if self._policy.begins(request.model):
+            self._reconsider(pool, now)
 
     def withdraw(self, key: RequestKey) -> bool:
         """Take a request out of its queue.  False if it does not wait."""
@@ -270,7 +280,8 @@ class Scheduler:
         queue = pool.queue
         assert queue is not None, "only pools with a queue are scheduled"
         pool.changed = queue.changed = False
-        result = self._pass.run(queue, PassContext(pool, self._policy.acting, now), budget=budget)
+        context = PassContext(pool, self._policy.acting(pool.model), now)
+        result = self._pass.run(queue, context, budget=budget)
         for decision in result.decisions:
             del self._queued[decision.key]
         if result.failed is not None:
@@ -290,9 +301,9 @@ class Scheduler:
 
     def _policy_failed(self, error: Exception, now: float) -> PolicyFailed:
         """Put fifo in force, because the policy's code raised an error, and return the error for its request."""
-        failed = PolicyFailed(self._policy.acting.name)
+        failed = PolicyFailed(self._policy.name)
         if self._policy.fall_back(error, now) is not None:
-            self._reorder(now)
+            self._reorder_all(now)
         return failed
 
     def share_instance(self, attempt_number: int) -> None:
@@ -319,7 +330,8 @@ class Scheduler:
     def progress(self, attempt_number: int, tokens: int) -> None:
         """Note that a request has ``tokens`` output tokens now, over all attempts.
 
-        A reservation that turns out too small grows.
+        A reservation that turns out too small grows, and covers the next ``PROGRESS_TOKENS`` as well: so it is enough
+        to call this when the request has more tokens than were reserved, and every so many tokens from then on.
         """
         self._attempts.progress(attempt_number, tokens)
 
@@ -473,7 +485,7 @@ class Scheduler:
         if pool is None or not pool.accounts:
             return UNKNOWN_WAIT_S
         waiting = pool.queue.placeable if pool.queue is not None else 0
-        if not waiting and any(a.free_slots > 0 for a in pool.accounts):
+        if not waiting and any(a.prompt_limit > 0 for a in pool.accounts):
             return 0.0
         return (waiting + 1) * pool.service_s(now) / pool.slots
 
@@ -484,11 +496,12 @@ class Scheduler:
         if queue is None or waiting is None:
             return None
         pool = self._registry.pool(queue.model)
-        demand = self._placer.demand(waiting, self._policy.acting)
-        plan = self._placer.plan_split(waiting, demand, PassContext(pool, self._policy.acting, now))
+        policy = self._policy.acting(pool.model)
+        demand = self._placer.demand(waiting, policy)
+        plan = self._placer.plan_split(waiting, demand, PassContext(pool, policy, now))
         return WaitingView(
             position=queue.position(waiting),
-            ordering_key=self._policy.acting.ordering.describe(waiting, now),
+            ordering_key=policy.ordering.describe(waiting, now),
             because=why_waiting(waiting, Offer.for_whole(demand, pool), plan, pool, queue, now),
         )
 
@@ -543,28 +556,64 @@ class Scheduler:
         previous = self._policy.name
         if not self._policy.choose(name, now, reason):
             return previous, 0
+        if self._placer.shadow is not None:  # what it was compared with is over
+            self.set_shadow(self._shadow_name, now)
         try:
-            return previous, self._reorder(now)
+            return previous, self._reorder_all(now)
         except Exception as error:
             raise self._policy_failed(error, now) from error
 
+    @property
+    def shadow(self) -> ShadowReport | None:
+        """How the shadow policy's choices compare with those that were made; None without a shadow policy."""
+        return self._placer.shadow.report() if self._placer.shadow is not None else None
+
+    def set_shadow(self, name: str, now: float) -> str:
+        """Let a policy decide beside the one in force from now on, compared from zero; an empty name ends that.
+
+        It decides on the same offers and reserves nothing.  The first exception that it raises switches it off
+        (``ShadowReport.failure``) and touches no request.  ``set_policy`` starts the comparison over.  Returns the
+        previous shadow policy's name, empty if there was none.  Raises UnknownPolicy; then nothing changes.
+        """
+        made = ShadowPolicy(PolicyInForce(self._policies, replace(self.settings, policy=name)), now) if name else None
+        previous, self._shadow_name = self._shadow_name, name
+        self._placer.shadow = made
+        return previous
+
     def tick(self, now: float) -> list[PolicySwitch]:
-        """Let a governing policy reconsider which policy to follow.  Returns the switch it made, if any.
+        """Let a governing policy reconsider which policy each model follows.  Returns the switches it made.
 
         Cheap to call often: the policy evaluates at its own interval.
         """
+        pools = [pool for pool in self._registry.pools() if pool.queue is not None]
+        if self._placer.shadow is not None:
+            self._placer.shadow.tick(lambda: {pool.model: self._read_signals(pool, now) for pool in pools}, now)
         if not self._policy.due(now):
             return []
-        signals = self._signals.read(self._registry.pools())
+        models = {pool.model for pool in pools}
+        self._policy.forget(models)
+        self._signals.forget(models)
+        return [switch for pool in pools if (switch := self._reconsider(pool, now)) is not None]
+
+    def _reconsider(self, pool: Pool, now: float) -> PolicySwitch | None:
+        """Let a model's governor decide, and reorder the model's queue if it switches; fifo follows if it fails."""
         try:
-            switch = self._policy.reconsider(signals, now)
+            switch = self._policy.reconsider(pool.model, self._read_signals(pool, now), now)
             if switch is not None:
-                self._reorder(now)
+                self._reorder(pool, now)
         except Exception as error:
             switch = self._policy.fall_back(error, now)
-            self._reorder(now)
-        return [switch] if switch is not None else []
+            self._reorder_all(now)
+        return switch
 
-    def _reorder(self, now: float) -> int:
-        ordering = self._policy.acting.ordering
-        return sum(p.queue.reorder(ordering, now) for p in self._registry.pools() if p.queue is not None)
+    def _read_signals(self, pool: Pool, now: float) -> Signals:
+        waiting = len(pool.queue) if pool.queue is not None else 0
+        return self._signals.read(pool.model, pool.accounts, pool.load, waiting, now)
+
+    def _reorder_all(self, now: float) -> int:
+        """Reorder all queues.  Returns the number of requests."""
+        return sum(self._reorder(pool, now) for pool in self._registry.pools())
+
+    def _reorder(self, pool: Pool, now: float) -> int:
+        """Reorder a model's queue by the policy that it follows now.  Returns the number of requests."""
+        return pool.queue.reorder(self._policy.acting(pool.model).ordering, now) if pool.queue is not None else 0

@@ -30,8 +30,11 @@ def why_not_at_once(pool: Pool | None) -> str:
         return "no instance is ready"
     if pool.queue:
         return f"{len(pool.queue)} others wait"
-    if not any(account.free_slots > 0 for account in pool.accounts):
-        return f"no slot is free on the instances that run whole requests ({len(pool.accounts)})"
+    accounts = pool.accounts
+    if not any(account.free_slots > 0 for account in accounts):
+        return f"no slot is free on the instances that run whole requests ({len(accounts)})"
+    if all(account.prefill_full for account in accounts):
+        return f"other prompts are ahead on all instances that run whole requests ({len(accounts)})"
     return ""
 
 
@@ -47,8 +50,9 @@ def why_waiting(
     if waiting.alone:
         return _no_place(offer, only_able=True) or _apart(waiting, pool)
     kept = pool.isolation
-    if kept.account is not None and list(offer.able) == [kept.account]:
-        return f"{kept.account.instance_id} is kept for {kept.key}, which is quarantined and runs alone"
+    if kept.account is not None and kept.key is not None and list(offer.able) == [kept.account]:
+        whom = kept.key.told_to(waiting.request.key.tenant)
+        return f"{kept.account.instance_id} is kept for {whom}, which is quarantined and runs alone"
     if plan is None or not plan.phase.split:
         return _no_place(offer) or _behind(waiting, pool, queue, now)
     if plan.split is not None:
@@ -62,10 +66,11 @@ def why_waiting(
 def _apart(waiting: WaitingRequest, pool: Pool) -> str:
     """Say what a quarantined request waits for: an instance that runs nothing else."""
     account, key = pool.isolation.account, pool.isolation.key
-    if account is None:
+    if account is None or key is None:
         return "quarantined, to run alone; a scheduling pass is due"
     if key != waiting.request.key:
-        return f"quarantined, to run alone; {key} goes first, on {account.instance_id}"
+        first = key.told_to(waiting.request.key.tenant)
+        return f"quarantined, to run alone; {first} goes first, on {account.instance_id}"
     left = len(account.reservations)
     return f"quarantined, to run alone on {account.instance_id}, which first finishes {left} others"
 
@@ -95,7 +100,8 @@ def _named(head: WaitingRequest, waiting: WaitingRequest) -> str:
 def _no_capacity(offer: Offer) -> str:
     demand = offer.demand
     reasons = [
-        no_capacity_reason(a.free_slots, a.free_tokens, demand.tokens, demand.must_leave_reserve) for a in offer.able
+        no_capacity_reason(a.free_slots, a.free_tokens, a.full_prefill_s, demand.tokens, demand.must_leave_reserve)
+        for a in offer.able
     ]
     names = {name for name, _ in reasons}
     n = len(reasons)
@@ -105,6 +111,9 @@ def _no_capacity(offer: Offer) -> str:
     if names == {"kv_tokens"}:
         most = max(a.free_tokens for a in offer.able)
         return f"{every} full: {demand.tokens} KV tokens needed, at most {max(0, most)} free"
+    if names == {"prefill"}:
+        least = min(a.full_prefill_s for a in offer.able)
+        return f"{every} full: prompts of {least:.2f} s or more are ahead"
     if names <= {"slots", "reserved_slot"}:
         return f"{every} full but for the slot reserved for CRITICAL"
     return f"{every} full: " + "; ".join(sorted({reason for _, reason in reasons}))

@@ -43,6 +43,7 @@ def engine_facts(model: ModelSettings, settings: SimulatedSettings) -> EngineFac
         kv_lease_s=transfer.lease_s if transfer.connector else None,
         prefix_caching=True,
         reports_cache=True,
+        keeps_output_history=settings.output_history,
         weights=f"simulated {model.name}",  # tokens follow from the model's name
     )
 
@@ -64,4 +65,5 @@ def request_limits(settings: SimulatedSettings) -> Limits:
         max_logprobs=settings.max_logprobs,
         adapters=frozenset(settings.adapters),
         kv_connector=bool(settings.kv_transfer.connector),
+        output_history=settings.output_history,
     )

@@ -15,6 +15,10 @@ from scheduler_svc.domain.prediction.pace import CPU_PRIOR, Pace
 PREFILL_MEMORY_S = 10.0
 #: Largest share of engine time that prefill is expected to take: output tokens get the rest.
 _MOST_PREFILL = 0.9
+#: Steps of the engine that prompts are sent ahead for: the one that runs and the next, so that it never runs dry.
+_CHUNKS_AHEAD = 2
+#: Seconds from a step's end until the next prompt is there: its output, a scheduling pass and the Assign travel.
+_ROUND_TRIP_S = 0.05
 
 
 #: Weighs the number of the attempt that came last against one more live reservation: exact up to 2^40 attempts.
@@ -33,6 +37,7 @@ class Account:
         "busy_until",
         "capacity",
         "chunk",
+        "chunk_s",
         "closed",
         "computed_token_s",
         "decode_token_s",
@@ -44,6 +49,7 @@ class Account:
         "free_slots",
         "free_tokens",
         "freed_since_report",
+        "full_prefill_s",
         "fullness",
         "instance_id",
         "kv_token_s",
@@ -61,6 +67,7 @@ class Account:
         "parked",
         "pending",
         "pending_s",
+        "prefill_limit_s",
         "prefill_rate",
         "prefill_rate_at",
         "prefill_token_s",
@@ -71,9 +78,12 @@ class Account:
         "ready_at",
         "reservations",
         "reserved_tokens",
+        "slot_limit",
+        "slot_limit_leaving_reserve",
         "start_floor",
         "token_margin",
         "turn",
+        "uncached_share",
         "unseen",
         "unseen_tokens",
     )
@@ -87,6 +97,10 @@ class Account:
         self.max_running = 0  # sequences
         self.lookahead = 0  # sequences beyond max_running that may queue at the engine
         self.chunk = 0  # tokens of one iteration
+        self.uncached_share = 1.0  # of prompt tokens
+        self.chunk_s = 0.0  # seconds of a step with ``chunk`` prompt tokens
+        self.prefill_token_s = 0.0  # seconds until the first token, per prompt token
+        self.prefill_limit_s = 0.0  # once so much prefill is ahead, the next prompt waits in the scheduler
         self.capacity = 0  # KV tokens
         self.block = 1  # tokens
         self.max_model_len = 0  # tokens
@@ -154,16 +168,19 @@ class Account:
         self.pace = pace
         self.first_token_margin = margins.first_token
         self.token_margin = margins.token
-        self.computed_token_s = pace.prefill_token_s + pace.base_s / max(1, self.chunk)  # of a token not cached
-        self.prefill_token_s = self.computed_token_s * uncached_share  # of a token of which that is not known
+        self.uncached_share = uncached_share
         self.kv_token_s = pace.kv_token_s
         self._recount()
 
     def prefill_s(self, prompt_tokens: int, cached_tokens: int | None) -> float:
         """Predict seconds of prefill of a prompt.  ``cached_tokens``: of it, those that the cache holds, if known."""
+        return self.computed_token_s * self._computed_tokens(prompt_tokens, cached_tokens)
+
+    def _computed_tokens(self, prompt_tokens: int, cached_tokens: int | None) -> float:
+        """Predict how many tokens of a prompt the engine computes: those that its cache does not hold."""
         if cached_tokens is None:
-            return self.prefill_token_s * prompt_tokens
-        return self.computed_token_s * (prompt_tokens - cached_tokens)
+            return prompt_tokens * self.uncached_share
+        return prompt_tokens - cached_tokens
 
     def enter(self, reservation: Reservation, now: float) -> None:
         """Take the capacity of a reservation; beyond ``max_running`` its request queues at the engine."""
@@ -178,8 +195,9 @@ class Account:
         self.unseen_tokens += reservation.tokens
         if reservation.prefills:
             reservation.prefill_s = self.prefill_s(reservation.prompt_tokens, reservation.cached_tokens)
-        self._age_prefill_rate(now)
-        self.prefill_rate += reservation.prefill_s / PREFILL_MEMORY_S
+            computed = self._computed_tokens(reservation.prompt_tokens, reservation.cached_tokens)
+            self._age_prefill_rate(now)
+            self.prefill_rate += self.pace.prefill_token_s * computed / PREFILL_MEMORY_S
         self.pending[number] = reservation
         self.pending_s += reservation.prefill_s
         self.busy_until = max(self.busy_until, now) + reservation.prefill_s
@@ -262,9 +280,29 @@ class Account:
         self.busy_until = min(self.busy_until, now + self.pending_s)
 
     @property
+    def prefill_full(self) -> bool:
+        """Whether prompts that are ahead keep further ones out."""
+        return self.full_prefill_s > 0
+
+    def _count_prefill_ahead(self) -> None:
+        """Work out whether the engine has prompts for the step that runs and the next: more gain nothing by going.
+
+        The oldest prompt counts as one chunk at most.  It is being computed, however long it is: if it counted as a
+        whole, the engine would have no other prompt at its end.
+        """
+        ahead = 0.0
+        for oldest in self.pending.values():
+            ahead = self.pending_s
+            if oldest.prefill_s > self.chunk_s:
+                ahead -= oldest.prefill_s - self.chunk_s
+            break
+        # seconds of prefill ahead where they keep further prompts out, else 0; never without pending prompts
+        self.full_prefill_s = ahead if ahead >= self.prefill_limit_s > 0 else 0.0
+
+    @property
     def only_reserve_left(self) -> bool:
         """Whether a slot is free and only CRITICAL requests may take it."""
-        return self.prompt_limit_leaving_reserve < 0 < self.free_slots
+        return self.prompt_limit_leaving_reserve < 0 < min(self.free_slots, self.prompt_limit)
 
     def used_tokens(self) -> int:
         """Return KV tokens in use: the reserved ones or, if more, those reported plus those not yet in the report."""
@@ -284,6 +322,13 @@ class Account:
         pace = self.pace
         # seconds of an iteration once one more sequence is there
         self.decode_token_s = pace.base_s + pace.running_s * running + pace.kv_token_s * used
+        # A step that computes a chunk of prompts also computes a token of each sequence.
+        chunk = self.chunk or 1
+        self.chunk_s = pace.prefill_token_s * chunk + self.decode_token_s
+        self.computed_token_s = self.chunk_s / chunk  # of a token that is not cached
+        self.prefill_token_s = self.computed_token_s * self.uncached_share  # of a token of which that is not known
+        chunk_s = self.chunk_s
+        self.prefill_limit_s = chunk_s * _CHUNKS_AHEAD if chunk_s > _ROUND_TRIP_S else chunk_s + _ROUND_TRIP_S
         # Prompts that come later share the iterations: of each second, output tokens get what prefill leaves.
         left = 1 - min(self.prefill_rate, _MOST_PREFILL)
         self.output_token_s = self.decode_token_s / left
@@ -291,12 +336,14 @@ class Account:
         # On average half of the pending prefill is still to be done.  Without this floor an instance whose first
         # tokens are overdue would look idle.
         floor = self.pending_s / 2
-        self.prompt_limit = self._longest_prompt(free)  # longest prompt that may be sent now, tokens; -1: none
-        self.prompt_limit_leaving_reserve = self.prompt_limit  # the same if one slot must stay free for CRITICAL
+        self._count_prefill_ahead()
+        self.slot_limit = self._longest_prompt(free)  # longest prompt that slots allow now, tokens; -1: none
+        self.slot_limit_leaving_reserve = self.slot_limit  # the same if one slot must stay free for CRITICAL
         if self.max_running > 1:
-            self.prompt_limit_leaving_reserve = (
-                inf if free > 0 and self.live_not_critical < self.max_running - 1 else -1
-            )
+            self.slot_limit_leaving_reserve = inf if free > 0 and self.live_not_critical < self.max_running - 1 else -1
+        full = self.full_prefill_s > 0
+        self.prompt_limit = -1 if full else self.slot_limit  # the same with the prompts that are ahead
+        self.prompt_limit_leaving_reserve = -1 if full else self.slot_limit_leaving_reserve
         if free > 0:
             self.ready_at = self.busy_until
             self.start_floor = floor
@@ -309,6 +356,7 @@ class Account:
         self.first_step_floor = self.start_floor + self.decode_token_s
         if self.closed:
             self.prompt_limit = self.prompt_limit_leaving_reserve = -1
+            self.slot_limit = self.slot_limit_leaving_reserve = -1
 
     def _longest_prompt(self, free_slots: int) -> float:
         if free_slots > 0:

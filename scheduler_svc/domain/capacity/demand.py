@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from scheduler_svc.domain.capacity.account import Account
+from scheduler_svc.domain.capacity.offered_load import NO_LOAD, OfferedLoad
 from scheduler_svc.domain.engine_facts import ModelIdentity
 from scheduler_svc.domain.request import Request
 
@@ -20,6 +22,8 @@ class Demand:
     total_tokens: int  # prompt and all that max_tokens allows
     started: bool  # its first token was delivered by an earlier attempt
     must_leave_reserve: bool  # it may not take the last free slot, which is reserved for CRITICAL requests
+    able: Sequence[Account] = ()  # instances that can serve it once they have capacity; () where nobody looked
+    load: OfferedLoad = NO_LOAD  # of its model
     excluded: frozenset[str] = frozenset()  # instances to avoid if another one can serve it
     #: By instance id: prompt tokens that its prefix cache is believed to hold; only instances with more than 0.
     cached_tokens: Mapping[str, int] = field(default_factory=dict)

@@ -17,7 +17,8 @@ class TargetShares:
     """Predicts the share of its targets that a request uses on each instance.
 
     It is the largest of predicted time / target over first token, each further token and deadline: at most 1 where the
-    targets are predicted to be met.  A request without targets of its own has those of its class.
+    targets are predicted to be met.  Where the first token is too late everywhere and a deadline is stated, the TTFT
+    target does not count.  A request without targets of its own has those of its class.
     """
 
     def __init__(self, defaults: Mapping[Priority, Targets]) -> None:
@@ -42,7 +43,10 @@ class TargetShares:
         targets = effective_targets(request, self._defaults)
         shares = [0.0] * len(accounts)
         if targets.ttft_s is not None and not demand.started:
-            per_s = 1 / max(request.arrived_at + targets.ttft_s - now, _LEAST_S)
+            left_s = request.arrived_at + targets.ttft_s - now
+            # A first token that is too late everywhere is no reason to miss the deadline as well.
+            counts = request.target_at is None or min(first_tokens) <= left_s
+            per_s = 1 / max(left_s, _LEAST_S) if counts else 0.0
             if margin:
                 shares = [f * a.first_token_margin * per_s for a, f in zip(accounts, first_tokens, strict=True)]
             else:
@@ -54,6 +58,30 @@ class TargetShares:
             per_s = 1 / max(request.target_at - now, _LEAST_S)
             shares = _larger(shares, finishes, per_s, accounts if margin else None)
         return shares
+
+    def least_times(
+        self, demand: Demand, accounts: Sequence[Account], now: float, first_tokens: Scores, per_token: Scores
+    ) -> tuple[float, float] | None:
+        """Return the least seconds, with half a margin, until the first token and the end; None if they are in time.
+
+        A whole margin would give up requests that would mostly make it; without any, those that are let through when
+        all are just in time would mostly miss.  In time is what keeps the TTFT target and the deadline.  The time per
+        token does not count: who goes next changes nothing about it.
+        """
+        request = demand.request
+        ttft_s = None if demand.started else effective_targets(request, self._defaults).ttft_s
+        first = min(f * (1 + a.first_token_margin) / 2 for a, f in zip(accounts, first_tokens, strict=True))
+        later_tokens = demand.output_tokens - 1
+        end = first
+        if request.target_at is not None:
+            end = min(
+                (f * (1 + a.first_token_margin) + later_tokens * t * (1 + a.token_margin)) / 2
+                for a, f, t in zip(accounts, first_tokens, per_token, strict=True)
+            )
+        in_time = ttft_s is None or now + first <= request.arrived_at + ttft_s
+        if in_time and (request.target_at is None or now + end <= request.target_at):
+            return None
+        return first, end
 
 
 def _larger(shares: Scores, times: Scores, per_s: float, accounts: Sequence[Account] | None) -> Scores:

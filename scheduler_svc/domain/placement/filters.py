@@ -85,6 +85,17 @@ def cannot_serve(facts: EngineFacts, request: Request, total_tokens: int) -> tup
     return None
 
 
+def with_slots(accounts: Sequence[Account], demand: Demand) -> list[Account]:
+    """Return the instances with KV tokens and a slot for a leg of a split request, whatever prompts are ahead there.
+
+    Otherwise requests that should be split would run whole in every burst.
+    """
+    need, prompt = demand.tokens, demand.prompt_tokens
+    if demand.must_leave_reserve:
+        return [a for a in accounts if need <= a.free_tokens and prompt <= a.slot_limit_leaving_reserve]
+    return [a for a in accounts if need <= a.free_tokens and prompt <= a.slot_limit]
+
+
 def with_capacity(accounts: Sequence[Account], demand: Demand) -> Sequence[Account]:
     """Return the instances with capacity for a request now: KV tokens, and a slot or a place in the engine's queue.
 
@@ -122,11 +133,16 @@ def able(accounts: Sequence[Account], demand: Demand) -> tuple[Sequence[Account]
 
 
 def no_capacity_reason(
-    free_slots: int, free_tokens: int, needed_tokens: int, must_leave_reserve: bool
+    free_slots: int, free_tokens: int, prefill_ahead_s: float, needed_tokens: int, must_leave_reserve: bool
 ) -> tuple[str, str]:
-    """Return the filter's name and the reason why an instance had no capacity, from its figures at that time."""
+    """Return the filter's name and the reason why an instance had no capacity, from its figures at that time.
+
+    ``prefill_ahead_s``: ``Account.full_prefill_s``.
+    """
     if needed_tokens > free_tokens:
         return "kv_tokens", f"{max(0, free_tokens)} KV tokens free, {needed_tokens} needed"
+    if prefill_ahead_s > 0 and free_slots > 0:
+        return "prefill", f"prompts of {prefill_ahead_s:.2f} s are ahead at its engine"
     if free_slots > 0 and must_leave_reserve:
         return "reserved_slot", "its last free slot is reserved for CRITICAL"
     queued = f", {-free_slots} more queued at its engine" if free_slots < 0 else ""

@@ -17,6 +17,7 @@ from scheduler_svc.domain.placement.candidates import CandidateTable
 from scheduler_svc.domain.placement.context import PassContext
 from scheduler_svc.domain.placement.offer import Offer
 from scheduler_svc.domain.placement.run_prediction import predict_run, predict_split_run
+from scheduler_svc.domain.placement.shadow_policy import ShadowPolicy
 from scheduler_svc.domain.placement.split_planner import Split, SplitPlan, SplitPlanner
 from scheduler_svc.domain.policies.fleet_signals import FleetSignals
 from scheduler_svc.domain.policies.policy import Policy
@@ -27,13 +28,16 @@ from scheduler_svc.domain.waiting_request import WaitingRequest
 
 _WHOLE = "runs whole on one instance"
 _SPECIALISTS = "no instance for whole requests is ready: runs whole on one meant for legs of split requests"
+#: The rule of a choice that its caller made.
+PREFERRED = "preferred"
 _RESERVE = "takes the slot that is reserved for CRITICAL"
 
 
 class Placer:
     """Filters the instances, has the policy's objective choose one, reserves capacity there and explains it all.
 
-    It has no state of its own: it reads and changes the ledger, the output lengths, the signals and what caches hold.
+    Its only state is the shadow policy: it reads and changes the ledger, the output lengths, the signals and what
+    caches hold.
     """
 
     def __init__(
@@ -49,6 +53,7 @@ class Placer:
         self._signals = signals
         self._splits = splits
         self._prefixes = prefixes
+        self.shadow: ShadowPolicy | None = None  # decides beside each decision; None: none
 
     def demand(self, waiting: WaitingRequest, policy: Policy) -> Demand:
         """Work out what a request needs of an instance now, with a fresh prediction of its output length."""
@@ -91,6 +96,15 @@ class Placer:
             return demand
         return replace(demand, cached_tokens={k: v for k, v in demand.cached_tokens.items() if k not in over})
 
+    def choose(self, offer: Offer, context: PassContext) -> Choice:
+        """Have the objective choose an instance of the offer; at least one has capacity for the request."""
+        offer.demand.able = offer.able
+        offer.demand.load = context.pool.load
+        choice = self._choose(offer.demand, offer.with_capacity, context)
+        if not choice.waits:
+            self._keep_session(choice, offer, context.pool)
+        return choice
+
     def _choose(self, demand: Demand, offered: Sequence[Account], context: PassContext) -> Choice:
         """Have the objective choose.  No request goes to a too loaded instance for its cache's sake.
 
@@ -109,18 +123,19 @@ class Placer:
         """Whether splitting is on and a prefill and a decode instance have a slot.  Cheap: looks at no request."""
         if not self._splits.settings.enabled:
             return False
-        return any(a.prompt_limit > 0 for a in pool.decoders) and any(a.prompt_limit > 0 for a in pool.prefillers)
+        return any(a.slot_limit > 0 for a in pool.decoders) and any(a.slot_limit > 0 for a in pool.prefillers)
 
     def place_whole(
         self,
         waiting: WaitingRequest,
         offer: Offer,
+        choice: Choice,
         context: PassContext,
         *,
         remarks: tuple[str, ...] = (),
         plan: SplitPlan | None = None,
     ) -> Decision:
-        """Place a request on one instance of the offer; at least one has capacity for it.
+        """Place a request on the instance of the offer that was chosen, or that the caller prefers.
 
         ``plan``: why the request is not split; None while splitting is off.  ``remarks``: further reasons, in words.
         """
@@ -128,11 +143,11 @@ class Placer:
             self._splits.count_fallback(plan.fallback_cause)
             remarks = (*remarks, f"should be split and runs whole: {plan.fallback}")
         demand, now = offer.demand, context.now
-        choice = self._choose(demand, offer.with_capacity, context)
-        self._keep_session(choice, offer, context.pool)
         preferred = _prefer(choice, offer) if demand.request.preferred_instance else ()
         account = offer.with_capacity[choice.index]
         prediction = predict_run(account, demand, now)
+        if self.shadow is not None:
+            self._ask_shadow(self.shadow, choice, offer, prediction, now)
         candidates = offer.candidates(choice)
         unusual = _unusual(account, demand, context, plan)
         ordered = _ordered(waiting, context.policy, now)  # a plug-in's code: it runs before anything is reserved
@@ -164,6 +179,8 @@ class Placer:
         prefill = self._reserve(split.prefill, prefill_demand, waiting, prefill_prediction, now)
         reservation = self._reserve(split.decode, demand, waiting, prediction, now, prefills=False)
         self._splits.count_split()
+        if self.shadow is not None:
+            self.shadow.leave_out()
         why = f"decode: {choice.why}; 1 of {len(split.decoders)}"
         reasons = (why, *_cached(demand, split.decode), split.why, *_cached(demand, split.prefill))
         reasons += (*remarks, *choice.remarks, ordered)
@@ -185,6 +202,13 @@ class Placer:
             reasons,
             prefill=leg,
         )
+
+    @staticmethod
+    def _ask_shadow(shadow: ShadowPolicy, choice: Choice, offer: Offer, prediction: Prediction, now: float) -> None:
+        if choice.rule == PREFERRED:
+            shadow.leave_out()
+        else:
+            shadow.compare(offer, offer.with_capacity[choice.index], prediction, now)
 
     def _decide(
         self,
@@ -209,7 +233,7 @@ class Placer:
             instance_id=reservation.instance_id,
             phase=phase,
             phase_reason=phase_reason,
-            engine_priority=int(request.priority) if policy.engine_classes else 0,
+            engine_priority=int(request.priority if policy.engine_classes else Priority.NORMAL),
             prediction=prediction,
             reserved_tokens=reservation.tokens,
             decided_at=now,
@@ -222,7 +246,8 @@ class Placer:
             prefill=prefill,
             cached_tokens=reservation.cached_tokens or 0,
         )
-        self._signals.placed(request, decision, started=waiting.emitted_tokens > 0)
+        if policy.governed_by:
+            self._signals.placed(request, decision, started=waiting.emitted_tokens > 0)
         return decision
 
     def _reserve(
@@ -293,7 +318,7 @@ def _prefer(choice: Choice, offer: Offer) -> tuple[str, ...]:
         if account.instance_id == wanted:
             choice.index = i
             choice.why = "preferred by the caller"
-            choice.rule = "preferred"
+            choice.rule = PREFERRED
             return ()
     return (f"preferred instance {wanted!r} not used: {offer.why_not(wanted)}",)
 

@@ -43,13 +43,14 @@ class Case:
     run: Callable[[], tuple[int, float]]  # operations, CPU seconds
 
 
-def half_full(policy: str, instances: int, decisions: int, *, prefixes: bool = False) -> Case:
+def half_full(policy: str, instances: int, decisions: int, *, prefixes: bool = False, shadow: str = "") -> Case:
     """Every instance has room: the widest choice there is.  Ten requests come, ten end, again and again.
 
     ``prefixes``: each prompt begins with a system prompt that all instances come to hold, and goes on with one of 1,000
-    conversations.
+    conversations.  ``shadow``: a policy that decides beside the one in force.
     """
     scheduler = start_scheduler(policy, instances)
+    scheduler.set_shadow(shadow, 0.0)
     requests, running = Requests(), Running(scheduler)
     fill(scheduler, requests, running, instances * MAX_RUNNING // 2)
     clock = [1.0]
@@ -69,8 +70,11 @@ def half_full(policy: str, instances: int, decisions: int, *, prefixes: bool = F
             running.finish(len(placed), clock[0])
         return done, spent
 
+    name = f"{policy}, {instances} instances"
+    if shadow:
+        return Case(group="shadow", name=f"{name}, {shadow} beside it", instances=0, unit="decisions/s", run=run)
     group = "half full, prompts begin alike" if prefixes else "half full"
-    return Case(group=group, name=f"{policy}, {instances} instances", instances=instances, unit="decisions/s", run=run)
+    return Case(group=group, name=name, instances=instances, unit="decisions/s", run=run)
 
 
 def conversation(number: int) -> dict[str, Any]:
@@ -216,6 +220,11 @@ def all_cases(scale: int) -> list[Case]:
     cases = [half_full(p, n, max(100, min(2_000, 100_000 // n) // scale)) for n in SIZES for p in POLICIES]
     cases += [
         half_full(p, n, max(100, min(2_000, 100_000 // n) // scale), prefixes=True) for n in SIZES[1:] for p in POLICIES
+    ]
+    cases += [
+        half_full("fifo", n, max(100, 50_000 // n // scale), shadow=p)
+        for n in (100, 1_000)
+        for p in ("fifo", "slo_aware")
     ]
     cases += [
         saturated("fifo", n, 1_000, max(100, 1_000 // scale), group="saturated", name=f"fifo, {n} instances")

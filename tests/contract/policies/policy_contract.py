@@ -83,6 +83,7 @@ class PolicyContract:
     """
 
     factory: Callable[[SchedulerSettings], Policy]
+    waits = False  # whether its objective may have requests wait beside free capacity (``Choice.waits``)
     free_slots_first = True
 
     def policy(self) -> Policy:
@@ -272,7 +273,10 @@ class PolicyContract:
             queue = fleet.scheduler.queues().get("tiny")
             if queue is not None and queue.waiting:
                 critical_waits = queue.by_priority[Priority.CRITICAL] > 0
-                for account in (instance.account for instance in fleet.scheduler.instances()):
+                accounts = [instance.account for instance in fleet.scheduler.instances()]
+                if self.waits and any(a.prefill_full for a in accounts):
+                    return
+                for account in (a for a in accounts if not a.prefill_full):
                     spare = kept if account.max_running > 1 and not critical_waits else 0
                     assert account.free_slots <= spare
 

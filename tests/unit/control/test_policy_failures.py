@@ -113,7 +113,8 @@ async def test_a_policy_that_fails_for_one_request_ends_it_and_no_other(
         assert later.token_ids == expected(20)
         assert running.token_ids == expected(100)
         assert world.plane.scheduler.policy == "fifo"
-        assert "'theirs' failed: ZeroDivisionError" in world.plane.scheduler.switches[-1].reason
+        said = world.plane.scheduler.switches[-1].reason
+        assert said == "the policy 'theirs' failed: ZeroDivisionError; the scheduler's log has the cause"
         world.assert_all_room_is_free()
 
 
@@ -144,9 +145,11 @@ async def test_a_governor_that_fails_is_replaced_too() -> None:
     async with World() as world:
         world.add("a")
         follow(world, governor=Governor())
+        reader = await world.submit("first")
         await world.advance(2)
         world.raise_what_died()
         assert world.plane.scheduler.policy == "fifo"
+        assert reader.token_ids == expected(20)
 
 
 async def test_an_error_under_fifo_ends_the_request_and_leaves_fifo_in_force(monkeypatch: pytest.MonkeyPatch) -> None:

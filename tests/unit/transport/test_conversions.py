@@ -22,6 +22,7 @@ from scheduler_svc.control.requests.live_request import LiveRequest, Placement
 from scheduler_svc.control.requests.outcome import Finished, SloOutcome
 from scheduler_svc.control.requests.output_log import TokenSlice
 from scheduler_svc.domain.attempt_end import AttemptEnd, EndCause
+from scheduler_svc.domain.continuation import ContinuationMode
 from scheduler_svc.domain.decision import Candidate, Decision, Phase, Prediction, PrefillLeg
 from scheduler_svc.domain.engine_facts import EngineFacts, Parallelism
 from scheduler_svc.domain.errors import InvalidRequest
@@ -122,6 +123,7 @@ FACTS = EngineFacts(
     compatibility_key="key",
     tokenizer_hash="hash",
     prefix_caching=True,
+    keeps_output_history=True,
     weights="w1",
 )
 
@@ -180,7 +182,9 @@ def the_order() -> AssignOrder:
         remaining_s=9.5,
         reasons=("because",),
         trace_headers={"traceparent": "ours", "tracestate": "state"},
-        continuation=Continuation(emitted_token_ids=[8, 9], emitted_text_length=4, replay=True, best_effort=True),
+        continuation=Continuation(
+            emitted_token_ids=[8, 9], emitted_text_length=4, mode=ContinuationMode.REPLAY, best_effort=True
+        ),
         handoff=KvHandoff(params=b"{}", lease_s=3.5),
     )
 
@@ -268,7 +272,9 @@ def test_every_kind_of_structured_output_goes_out(
 
 def test_a_message_does_not_change_when_the_request_goes_on() -> None:
     emitted = [8, 9]
-    continuation = Continuation(emitted_token_ids=emitted, emitted_text_length=2, replay=False, best_effort=False)
+    continuation = Continuation(
+        emitted_token_ids=emitted, emitted_text_length=2, mode=ContinuationMode.RESUME, best_effort=False
+    )
     order = AssignOrder(
         number=1,
         epoch=EPOCH,
@@ -503,6 +509,7 @@ def test_a_version_further_away_is_refused() -> None:
         ("price_per_hour", -1.0),
         ("price_per_hour", float("nan")),
         ("price_per_hour", float("inf")),
+        ("price_per_hour", 1e308),
     ],
 )
 def test_registrations_that_make_no_sense_name_the_field(field: str, value: object) -> None:
@@ -545,6 +552,7 @@ def the_facts() -> executor_pb2.EngineFacts:
         compatibility_key="key",
         tokenizer_hash="hash",
         prefix_caching=True,
+        keeps_output_history=True,
         weights="w1",
     )
 
@@ -630,6 +638,13 @@ def test_a_report_of_a_prefix_cache_that_makes_no_sense_is_refused(
 ) -> None:
     with pytest.raises(WireError, match=words):
         registrations.cache_report(wire)
+
+
+@pytest.mark.parametrize(
+    ("said", "taken"), [(0.0, 0.0), (0.5, 0.5), (1.0, 1.0), (None, None), (-0.1, None), (1.1, None), (math.nan, None)]
+)
+def test_the_progress_of_a_start_is_a_share_or_not_known(said: float | None, taken: float | None) -> None:
+    assert registrations.progress(executor_pb2.EngineStatus(progress=said)) == taken
 
 
 @pytest.mark.parametrize("odd", [math.nan, math.inf, -math.inf, -1.0, 0.0, 1e308, 3_601.0])

@@ -33,6 +33,7 @@ class Account:
     """
 
     __slots__ = (
+        "_learned_pace",
         "block",
         "busy_until",
         "capacity",
@@ -92,6 +93,7 @@ class Account:
         self.instance_id = instance_id
         self.facts: EngineFacts | None = None
         self.pace: Pace = CPU_PRIOR
+        self._learned_pace: Pace | None = None  # while ``pace`` is a faded one
         self.first_token_margin = self.token_margin = 1.0  # factors, as in ``Margins``
         # capacity of the engine
         self.max_running = 0  # sequences
@@ -166,10 +168,18 @@ class Account:
         predictions made with the pace.
         """
         self.pace = pace
+        self._learned_pace = None
         self.first_token_margin = margins.first_token
         self.token_margin = margins.token
         self.uncached_share = uncached_share
         self.kv_token_s = pace.kv_token_s
+        self._recount()
+
+    def fade(self, pace: Pace) -> None:
+        """Take a pace that holds until a reservation enters: then the engine is scored by what was learned of it."""
+        if self._learned_pace is None:
+            self._learned_pace = self.pace
+        self.pace = pace
         self._recount()
 
     def prefill_s(self, prompt_tokens: int, cached_tokens: int | None) -> float:
@@ -185,6 +195,8 @@ class Account:
     def enter(self, reservation: Reservation, now: float) -> None:
         """Take the capacity of a reservation; beyond ``max_running`` its request queues at the engine."""
         number = reservation.attempt_number
+        if self._learned_pace is not None:
+            self.pace, self._learned_pace = self._learned_pace, None
         if self.live >= self.max_running:
             self.queued[number] = reservation
             self.lookahead_tokens += reservation.prompt_tokens

@@ -9,6 +9,7 @@ from scheduler_svc.domain.fleet.registry import Registry
 from scheduler_svc.domain.instance import Instance
 from scheduler_svc.domain.instance_state import DRAINS, InstanceState, check_transition
 from scheduler_svc.domain.load_report import LoadReport
+from scheduler_svc.domain.prediction.fading import FADES_AFTER_S, faded, slowness
 from scheduler_svc.domain.prediction.margin import BORROWED_MARGINS
 from scheduler_svc.domain.prediction.pace import Pace, prior_pace
 from scheduler_svc.domain.prediction.predictor import Predictor
@@ -46,6 +47,7 @@ class EngineReports:
         self._prefixes.engine_ready(instance_id, facts, new_engine=new_engine)
         if instance.predictor is None or new_engine:
             instance.predictor = Predictor(prior_pace(facts), forgetting=self._settings.forgetting)
+            instance.predictor.busy_at = now
             instance.watch = ProgressWatch(now)
             instance.load = None
         instance.engine_start_id = start_id
@@ -76,6 +78,10 @@ class EngineReports:
             knew = predictor.telling
             if predictor.learn(load):
                 self._use_pace(instance, predictor, knew=knew)
+            if load.samples or account.reservations:
+                predictor.busy_at = now
+            else:
+                self._fade(instance, predictor, now)
         self._registry.pool_of(instance).changed = True
 
     def lose(self, instance_id: str, reason: str, now: float) -> list[int]:
@@ -126,6 +132,14 @@ class EngineReports:
         for other in self._registry.pool_of(instance).instances():
             if other.predictor is not None and not other.predictor.telling:
                 other.account.learn(predictor.pace, other.predictor.uncached_share, BORROWED_MARGINS)
+
+    def _fade(self, instance: Instance, predictor: Predictor, now: float) -> None:
+        """Score an idle instance by a pace that nears the fastest one of its model."""
+        if not predictor.telling or now - predictor.busy_at <= FADES_AFTER_S:
+            return
+        others = [i.predictor for i in self._registry.pool_of(instance).instances() if i.predictor is not None]
+        fastest = min((each.pace for each in others if each.telling), key=slowness)
+        instance.account.fade(faded(predictor.pace, fastest, now - predictor.busy_at))
 
     def _to_ready(self, instance: Instance, now: float) -> None:
         if instance.state is InstanceState.SUSPECT:

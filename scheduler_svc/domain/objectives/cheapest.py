@@ -17,6 +17,8 @@ from scheduler_svc.domain.targets import Targets
 
 #: A request waits for an instance in use as long as another one would use no more of its targets than this.
 _PATIENCE = 0.5
+#: Most of its targets that a request may be predicted to use where it goes: the rest is for what comes after it.
+_HEADROOM = 0.5
 _COST_TOLERANCE = 1e-12
 _MOST_MODELS = 1_024  # whose instances in use are remembered
 
@@ -25,8 +27,8 @@ class CheapestInTime:
     """Gathers the load on the cheapest instances that can carry it within its targets; the others stay unused.
 
     Among the instances in use (``InstancesInUse``) it chooses the one predicted to use the least share of the request's
-    targets.  If all of them have enough prompts ahead, the request waits while it can.  If it cannot, or those in use
-    are predicted to miss its targets, the cheapest other instance that meets them is taken into use.
+    targets.  If all of them have enough prompts ahead, the request waits while it can.  If it cannot, or is predicted to
+    use more than ``_HEADROOM`` of its targets on those in use, the cheapest other instance is taken into use.
     """
 
     reserved_slots = 0
@@ -37,7 +39,7 @@ class CheapestInTime:
         self._in_use: dict[str, InstancesInUse] = {}  # by model
 
     def choose(self, demand: Demand, accounts: Sequence[Account], now: float) -> Choice:
-        """Choose an instance in use that meets the targets, else the cheapest that does, else the earliest finish."""
+        """Choose an instance in use that leaves headroom, else the cheapest that does, else the earliest finish."""
         in_use = self._of(demand.request.model)
         able = demand.able or accounts
         in_use.review(able, demand.load, now)
@@ -50,8 +52,8 @@ class CheapestInTime:
         within, remarks = _within_budget(demand.request.cost_budget, costs, rejected)
         used = in_use.ids
         mine = [i for i in within if accounts[i].instance_id in used and accounts[i].free_slots > 0]
-        meets = [i for i in mine if shares[i] <= 1]
-        others = [] if meets else [i for i in within if shares[i] <= 1 and accounts[i].instance_id not in used]
+        meets = [i for i in mine if shares[i] <= _HEADROOM]
+        others = [] if meets else [i for i in within if shares[i] <= _HEADROOM and accounts[i].instance_id not in used]
         if meets:
             index = _least(accounts, shares, meets)
             rule, why = "in_use", f"uses {shares[index]:.0%} of its targets, the least of {len(mine)} in use"

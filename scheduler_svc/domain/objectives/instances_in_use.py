@@ -8,9 +8,9 @@ from scheduler_svc.domain.capacity.account import Account
 from scheduler_svc.domain.capacity.offered_load import OfferedLoad
 
 #: Share of what an instance can do at most that it is meant to carry: the rest is for bursts.
-CARRIED = 0.9
+CARRIED = 0.7
 #: The same while an instance may be spared: less, so that small changes of the load change nothing.
-CARRIED_WITHOUT = 0.85
+CARRIED_WITHOUT = 0.6
 #: How many times dearer the instances in use have to be than the cheapest that would do, for them to be changed.
 WORTH_A_CHANGE = 1.1
 #: Seconds for which an instance stays in use after it was last needed.

@@ -55,6 +55,7 @@ class Predictor:
         self.first_token = ErrorTracker(forgetting)  # decision to first token
         self.finish = ErrorTracker(forgetting)  # decision to end, for the output length that came
         self.pace = prior
+        self.busy_at = 0.0  # when the engine last had something to do, seconds on the scheduler's clock
         self._first_token_margin = Margin()
         self._token_margin = Margin()
         self._queried = self._hit = 0  # prefix cache counters of the last heartbeat, tokens

@@ -82,7 +82,7 @@ def test_critical_requests_hardly_notice_an_overload() -> None:
 def test_a_light_load_leaves_the_dearest_instance_unused(policy: str) -> None:
     fleet = tuple(InstanceModel(price_per_hour=price) for price in (1.0, 2.0, 9.0))
 
-    summary = run(policy, steady(25.0, 900, (RequestClass(weight=1, ttft_target_s=2.0),)), fleet)
+    summary = run(policy, steady(18.0, 900, (RequestClass(weight=1, ttft_target_s=2.0),)), fleet)
 
     assert [each.requests > 0 for each in summary.instances] == [True, True, False]
     assert summary.in_target_share >= 0.99

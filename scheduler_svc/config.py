@@ -75,10 +75,10 @@ class QueueSection(Section):
     orphan_timeout_s: float = Field(
         default=60.0,
         gt=0,
-        description="Seconds after which waiting requests fail when no instance serves their model any more.",
+        description="Seconds after which a waiting request fails when no ready instance can serve it.",
     )
     max_attempts: int = Field(
-        default=5, ge=1, description="Most times one request is sent to an instance before it fails."
+        default=5, ge=1, description="Most attempts of one request that may fail without a new token before it fails."
     )
 
 

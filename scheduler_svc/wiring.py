@@ -100,7 +100,7 @@ def build_control(
     configured = frozenset(config.models)
 
     requests = RequestTable(scheduler, clock, _record_limits(config))
-    models = ModelDirectory(scheduler, clock, tokenizers, configured)
+    models = ModelDirectory(scheduler, clock, tokenizers, configured, waiting_limit=config.queue.limit_per_model)
     intake = Intake(
         scheduler, clock, requests, tokenizers, models, loop_lag, wakeup, _intake_settings(config), observer
     )

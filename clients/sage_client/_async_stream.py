@@ -226,6 +226,8 @@ class AsyncStream:
         # Outside of the except block: gRPC's error adds nothing to a traceback of ``failure``.
         if isinstance(failure, RequestCancelledError) and self._break_may_have_cancelled:
             raise self._cancelled_by_break(failure)
+        if isinstance(failure, RequestNotFoundError) and self._broke:
+            raise self._lost(failure)
         await self._reattach(failure)
         return None
 
@@ -244,6 +246,14 @@ class AsyncStream:
         request.CopyFrom(self._request)
         request.after_token = self.next_token
         self._call = self._open_call(request)
+
+    def _lost(self, failure: RequestNotFoundError) -> StreamLostError:
+        """Return the error for a request that the scheduler no longer knew when this stream attached to it again."""
+        return StreamLostError(
+            f"after {self.next_token} output tokens the scheduler no longer knew the request ({failure.message})",
+            status=failure.status,
+            request_id=self.request_id,
+        )
 
     @property
     def _break_may_have_cancelled(self) -> bool:

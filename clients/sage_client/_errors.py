@@ -25,6 +25,7 @@
     │   ├── DeadlineExceededError
     │   ├── RequestCancelledError
     │   ├── GenerationFailedError
+    │   ├── ModelChangedError       the model that began the output is served no more
     │   └── StreamLostError         the server lost the request after it delivered a part of it
     ├── WaitTimeoutError            the client's timeout passed (also a TimeoutError)
     ├── ProtocolError               the server violated the contract
@@ -189,6 +190,10 @@ class RequestCancelledError(RequestEndedError):
 
 class GenerationFailedError(RequestEndedError):
     """Every attempt failed, or a failover could not reproduce the delivered tokens."""
+
+
+class ModelChangedError(RequestEndedError):
+    """After a failover, only instances that run other weights or another tokenizer served the model's name."""
 
 
 class StreamLostError(RequestEndedError):

@@ -30,6 +30,7 @@ BY_REASON: dict[ErrorReason, type[e.SageError]] = {
     ErrorReason.DEADLINE_EXCEEDED: e.DeadlineExceededError,
     ErrorReason.CANCELLED: e.RequestCancelledError,
     ErrorReason.GENERATION_FAILED: e.GenerationFailedError,
+    ErrorReason.MODEL_CHANGED: e.ModelChangedError,
     ErrorReason.INTERNAL: e.InternalError,
 }
 """Exceptions by stable reason.  Reasons used only between executor and scheduler are left out: the code decides."""

@@ -196,6 +196,8 @@ class Simulation:
         while True:
             for decision in self.scheduler.schedule(self._events.now):
                 self._assign(decision)
+            for _, error in self.scheduler.take_policy_failures():
+                raise error  # a comparison of policies is worth nothing with another policy in force
             if not self.scheduler.more:
                 return
 

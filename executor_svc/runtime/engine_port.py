@@ -181,6 +181,7 @@ class EngineFacts:
     eos_token_ids: frozenset[int] = frozenset()  # ids that end generation by themselves, beside the tokenizer's own
     compatibility_key: str = ""  # engines with equal keys can hand KV to each other; empty without a connector
     kv_lease_s: float | None = None  # seconds that a prompt's KV is kept to be fetched; None without a connector
+    weights: str = ""  # fingerprint: engines with equal weights, dtype and tokenizer run the same model
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -108,6 +108,7 @@ def _facts(facts: EngineFacts, tokenizer_hash: str) -> executor_pb2.EngineFacts:
         engine_version=facts.engine_version,
         model=facts.model,
         revision=facts.revision or "",
+        weights=facts.weights,
         dtype=facts.dtype,
         vocab_size=facts.vocab_size,
         max_model_len=facts.max_model_len,

@@ -85,6 +85,7 @@ def _ended(ended: Ended) -> executor_pb2.AssignmentEnded:
         engine_time=durations.to_wire(ended.engine_time_s),
         kv_unclaimed=ended.kv_unclaimed,
         kv_recomputed=ended.kv_recomputed,
+        engine_died=ended.engine_died,
     )
 
 

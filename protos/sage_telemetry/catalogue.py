@@ -189,12 +189,23 @@ FAILOVERS = _counter(
     MODEL,
     {"cause": "lost, stalled, failed, rejected, returned, undelivered, mismatch"},
 )
+QUARANTINED = _counter(
+    "sage.requests.quarantined",
+    "{request}",
+    "Requests that were present at engine deaths and run alone since.",
+    MODEL,
+)
 FAILOVER_GAP = _histogram(
     "sage.failover.gap",
     "s",
     "Pause that a failover put into an output: the last token before it to the first one after it.",
     GAP_S,
     MODEL,
+)
+MODEL_CONDITIONS = _gauge(
+    "sage.model.conditions",
+    "{model}",
+    "Models whose instances run different weights, dtypes or tokenizers under one name; 0 when all is well.",
 )
 PD_ENABLED = _gauge("sage.pd.enabled", "", "1 where requests may be split into prefill and decode legs.")
 PD_CONDITIONS = _gauge("sage.pd.conditions", "{condition}", "What keeps splitting from working; 0 when all is well.")
@@ -335,7 +346,8 @@ BOTH = (BUILD, LOOP_LAG, TRACE_SPANS)
 SCHEDULER = (
     *(REQUESTS, REQUEST_DURATION, TTFT, TPOT, QUEUE_TIME, TOKENS, COST, SLO, REQUESTS_RUNNING),
     *(QUEUE_DEPTH, QUEUE_LIMIT, EXPECTED_WAIT, DECISIONS, DECISION_DURATION, PREDICTION_ERROR, POLICY_ACTIVE),
-    *(FAILOVERS, FAILOVER_GAP, PD_ENABLED, PD_CONDITIONS, PD_SPLITS, PD_FALLBACKS, PD_HANDOFF, PD_PAIRS),
+    *(FAILOVERS, QUARANTINED, FAILOVER_GAP, MODEL_CONDITIONS),
+    *(PD_ENABLED, PD_CONDITIONS, PD_SPLITS, PD_FALLBACKS, PD_HANDOFF, PD_PAIRS),
     *(INSTANCES, INSTANCE_STATE, KV_CAPACITY, KV_USED, KV_RESERVED, INSTANCE_REQUESTS, INSTANCE_SLOTS),
     *(THROUGHPUT, PRICE, HEARTBEAT_AGE, RELAY_BACKLOG, RELAY_CLIENTS),
 )

@@ -38,6 +38,11 @@ def check(request: Request, facts: EngineFacts, *, prompt_known: bool = True) ->
     return found
 
 
+def largest_id(sampling: Sampling) -> int:
+    """Return the largest token id that the sampling names; 0 if it names none."""
+    return max((*sampling.stop_token_ids, *sampling.allowed_token_ids, *sampling.logit_bias), default=0)
+
+
 def check_sampling(sampling: Sampling, vocab_size: int) -> list[FieldViolation]:
     """Return numbers out of range, token ids outside the vocabulary, and strings that cannot be used."""
     found = [_at(f"spec.sampling.{name}", problem) for name, problem in _out_of_range(sampling)]

@@ -36,3 +36,4 @@ class AttemptEnd:
     kv_lease_s: float = 0.0  # prefill legs: how long the engine keeps the blocks
     kv_unclaimed: bool = False  # decode legs: the engine never started to fetch
     kv_recomputed: bool = False  # decode legs: the prompt's KV could not be fetched and was computed there
+    engine_died: bool = False  # FAILED: the engine died while it ran the attempt

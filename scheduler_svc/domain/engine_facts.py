@@ -16,12 +16,25 @@ class Parallelism:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ModelIdentity:
+    """What two engines must have in common, so that one can continue a text that the other began."""
+
+    weights: str  # fingerprint; empty if the executor gives none
+    dtype: str
+    tokenizer_hash: str
+
+    def __str__(self) -> str:
+        return f"weights {self.weights[:12] or 'unknown'}, {self.dtype}, tokenizer {self.tokenizer_hash[:12]}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class EngineFacts:
     """Limits and abilities of one running engine; they do not change while it runs."""
 
     engine: str
     engine_version: str
     revision: str = ""
+    weights: str = ""  # fingerprint: engines with equal ones compute the same tokens
     dtype: str = ""
     vocab_size: int  # token ids are in [0, vocab_size)
     max_model_len: int  # tokens, prompt + output
@@ -38,3 +51,15 @@ class EngineFacts:
     kv_connector: str = ""  # empty: the engine cannot hand KV over
     compatibility_key: str = ""  # engines with equal keys can hand KV over to one another
     tokenizer_hash: str = ""
+
+    @property
+    def abilities(self) -> tuple[object, ...]:
+        """What decides whether a request is valid here, apart from the engine's capacity."""
+        kinds = self.structured_output_kinds
+        return self.tokenizer_hash, self.max_model_len, self.vocab_size, self.adapters, kinds
+
+    @property
+    def identity(self) -> ModelIdentity:
+        """Which model this is, beyond the name it is served under."""
+        weights = self.weights or self.revision
+        return ModelIdentity(weights=weights, dtype=self.dtype, tokenizer_hash=self.tokenizer_hash)

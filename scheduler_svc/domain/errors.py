@@ -14,6 +14,8 @@ SchedulerError
 ├── ShuttingDown          the scheduler is about to end
 ├── DeadlineExceeded
 ├── RequestCancelled
+├── ModelChanged          the model that began the output is gone, others are served under its name
+├── PolicyFailed          the policy's own code raised an error
 └── GenerationFailed      every attempt failed, or a replay differed from what was delivered
 """
 
@@ -94,13 +96,17 @@ class InvalidTransition(SchedulerError):
 
 
 class QueueFull(SchedulerError):
-    """The model's queue is at its bound; ``expected_wait_s``: seconds after which trying again makes sense."""
+    """A queue is at its bound; ``expected_wait_s``: seconds after which trying again makes sense.
 
-    def __init__(self, model: str, limit: int, expected_wait_s: float) -> None:
+    ``what``: the queue in words, if it is not that of ``model``.
+    """
+
+    def __init__(self, model: str, limit: int, expected_wait_s: float, *, what: str = "") -> None:
         self.model = model
         self.limit = limit
         self.expected_wait_s = expected_wait_s
-        super().__init__(f"the queue of {model!r} is full ({limit} requests); expected wait {expected_wait_s:.1f} s")
+        what = what or f"the queue of {model!r}"
+        super().__init__(f"{what} is full ({limit} requests); expected wait {expected_wait_s:.1f} s")
 
 
 class LimitReached(SchedulerError):
@@ -145,9 +151,38 @@ class RequestCancelled(SchedulerError):
         super().__init__(f"cancelled: {reason}" if reason else "cancelled")
 
 
-class GenerationFailed(SchedulerError):
-    """Every attempt at the request failed, or a replay differed from what was delivered."""
+class ModelChanged(SchedulerError):
+    """The model that began the request's output is gone, and others are served under its name.
 
-    def __init__(self, message: str, *, attempts: int) -> None:
+    ``began_with``: which it was, in words.
+    """
+
+    def __init__(self, model: str, began_with: str) -> None:
+        self.model = model
+        super().__init__(
+            f"the output was begun by {model!r} with {began_with}, which no instance runs any more: "
+            "those that serve the name now run another model, whose tokens would not continue it"
+        )
+
+
+class PolicyFailed(SchedulerError):
+    """The policy's own code raised an error for the request, which is the ``__cause__``; the policy may be a plug-in's.
+
+    The cause belongs in the log: the caller is told no more than INTERNAL.
+    """
+
+    def __init__(self, policy: str) -> None:
+        self.policy = policy
+        super().__init__(f"internal error: the policy {policy!r} failed; the scheduler's log has the cause")
+
+
+class GenerationFailed(SchedulerError):
+    """Every attempt at the request failed, or a replay differed from what was delivered.
+
+    ``request_is_at_fault``: engines die of it, so the same request must not be tried again.
+    """
+
+    def __init__(self, message: str, *, attempts: int, request_is_at_fault: bool = False) -> None:
         self.attempts = attempts
+        self.request_is_at_fault = request_is_at_fault
         super().__init__(f"{message} (after {attempts} attempt{'s' if attempts != 1 else ''})")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from scheduler_svc.domain.capacity.account import Account
 from scheduler_svc.domain.engine_facts import EngineFacts
 from scheduler_svc.domain.instance_spec import InstanceSpec
-from scheduler_svc.domain.instance_state import DRAINS, GONE, InstanceState, check_transition
+from scheduler_svc.domain.instance_state import DRAINS, GONE, STARTING, InstanceState, check_transition
 from scheduler_svc.domain.load_report import LoadReport
 from scheduler_svc.domain.pd.specialization import Specialization, specialization
 from scheduler_svc.domain.prediction.predictor import Predictor
@@ -26,6 +26,7 @@ class Instance:
         "account",
         "engine_start_id",
         "facts",
+        "failed_starts",
         "last_report_at",
         "load",
         "predictor",
@@ -46,6 +47,7 @@ class Instance:
         self._state_since = now
         self.state_reason = "registered"
         self.recovers_to = InstanceState.READY  # the state before SUSPECT or STALLED: READY or DRAINING
+        self.failed_starts = 0  # starts that ended before READY, in a row
         self.progress: float | None = None  # of the engine's start, [0, 1]; None if unknown
         self.load: LoadReport | None = None  # the latest heartbeat
         self.last_report_at: float | None = None
@@ -88,6 +90,10 @@ class Instance:
         self.state_reason = reason
         if state is before:
             return
+        if state is InstanceState.READY:
+            self.failed_starts = 0
+        elif before in STARTING and state in GONE:
+            self.failed_starts += 1
         if state in _TROUBLED:
             self.recovers_to = before
         if state is InstanceState.READY:

@@ -111,6 +111,8 @@ class Request:
     key: RequestKey
     model: str
     prompt_token_ids: Sequence[int]
+    tokenizer_hash: str = ""  # of the tokenizer that made the prompt's ids; empty if the caller sent ids
+    largest_token_id: int = 0  # of the prompt and of the ids that sampling names
     sampling: Sampling
     priority: Priority = Priority.NORMAL
     arrived_at: float  # kept over resumes

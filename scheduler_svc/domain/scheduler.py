@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from scheduler_svc.domain.capacity.ledger import Ledger
 from scheduler_svc.domain.decision import Decision
-from scheduler_svc.domain.engine_facts import EngineFacts
-from scheduler_svc.domain.errors import NoInstance
+from scheduler_svc.domain.engine_facts import EngineFacts, ModelIdentity
+from scheduler_svc.domain.errors import NoInstance, PolicyFailed
 from scheduler_svc.domain.fleet.engine_reports import EngineReports
 from scheduler_svc.domain.fleet.health import HealthVerdict
 from scheduler_svc.domain.fleet.pool import Pool
@@ -19,6 +19,7 @@ from scheduler_svc.domain.instance import Instance
 from scheduler_svc.domain.instance_spec import InstanceRole, InstanceSpec
 from scheduler_svc.domain.instance_state import DRAINS, InstanceState
 from scheduler_svc.domain.load_report import LoadReport
+from scheduler_svc.domain.orphan import Orphan, orphans_of
 from scheduler_svc.domain.pd.fallbacks import Fallback
 from scheduler_svc.domain.pd.pairs import Pair
 from scheduler_svc.domain.pd.settings import PdSettings
@@ -68,6 +69,7 @@ class Scheduler:
         self._pass = SchedulingPass(self._placer, backfill_depth=settings.backfill_depth)
         self._queued: dict[RequestKey, ModelQueue] = {}
         self._passes = 0
+        self._failures: list[tuple[RequestKey, PolicyFailed]] = []  # not taken yet; at most one for each pass
 
     # ------------------------------------------------------------------ instances
 
@@ -186,12 +188,17 @@ class Scheduler:
         excluded: frozenset[str] = frozenset(),
         resumed: bool = False,
         whole: bool = False,
+        alone: bool = False,
+        identity: ModelIdentity | None = None,
     ) -> None:
         """Let a request wait, even if no instance can serve it; ``admit`` checks that first.
 
         ``emitted_tokens``: output tokens that earlier attempts delivered.  ``whole``: do not split the request.
+        ``alone``: place it on an instance that runs nothing else (``share_instance`` ends that).  ``identity``: of the
+        model that began its output, which has to continue it.
         A resumed request is let in even if the queue is full: it was accepted before, and there are at most as many of
-        them as the fleet ran.  Raises QueueFull, LimitReached (models), ValueError if the request waits already.
+        them as the fleet ran.  Raises QueueFull, LimitReached (models), ValueError if the request waits already,
+        PolicyFailed if the policy's code fails: then fifo is in force from now on.
         """
         pool = self._registry.pool(request.model)
         queue = pool.queue
@@ -200,7 +207,7 @@ class Scheduler:
             queue = pool.queue = ModelQueue(request.model, self._policy.acting.ordering, limit=limit)
         if request.key in self._queued:
             raise ValueError(f"request {request.key} waits already")
-        if not resumed and len(queue) >= queue.limit:
+        if not resumed and queue.full:
             queue.check_capacity(self.expected_wait(request.model, now))
         waiting = WaitingRequest(
             request,
@@ -211,8 +218,13 @@ class Scheduler:
             output_tokens=self._outputs.predict(request.model, request.sampling.max_tokens, emitted_tokens),
             pace=pool.pace(now),
             whole=whole,
+            alone=alone,
+            identity=identity,
         )
-        queue.add(waiting, now)
+        try:
+            queue.add(waiting, now)
+        except Exception as error:
+            raise self._policy_failed(error, now) from error
         self._queued[request.key] = queue
         if not resumed:
             self._signals.arrived(request)
@@ -226,7 +238,7 @@ class Scheduler:
         """Place all requests that can be placed, at most ``max_decisions_per_pass``; then ``more`` is True.
 
         A model is looked at only if its queue or its instances changed since the last pass.  Models take turns to be
-        first.
+        first.  If the policy's code fails, fifo is in force from then on; see ``take_policy_failures``.
         """
         self.tick(now)
         self.more = False
@@ -249,10 +261,40 @@ class Scheduler:
         queue = pool.queue
         assert queue is not None, "only pools with a queue are scheduled"
         pool.changed = queue.changed = False
-        decisions = self._pass.run(queue, PassContext(pool, self._policy.acting, now), budget=budget)
-        for decision in decisions:
+        result = self._pass.run(queue, PassContext(pool, self._policy.acting, now), budget=budget)
+        for decision in result.decisions:
             del self._queued[decision.key]
-        return decisions
+        if result.failed is not None:
+            waiting, error = result.failed
+            del self._queued[waiting.request.key]
+            failed = self._policy_failed(error, now)
+            failed.__cause__ = error
+            self._failures.append((waiting.request.key, failed))
+        if result.more or result.failed is not None:
+            pool.changed = self.more = True
+        return result.decisions
+
+    def take_policy_failures(self) -> list[tuple[RequestKey, PolicyFailed]]:
+        """Return the requests that left their queue since the last call, because the policy's code failed for them."""
+        failures, self._failures = self._failures, []
+        return failures
+
+    def _policy_failed(self, error: Exception, now: float) -> PolicyFailed:
+        """Put fifo in force, because the policy's code raised an error, and return the error for its request."""
+        failed = PolicyFailed(self._policy.acting.name)
+        if self._policy.fall_back(error, now) is not None:
+            self._reorder(now)
+        return failed
+
+    def share_instance(self, attempt_number: int) -> None:
+        """Open the instance of a quarantined request's attempt to other requests again."""
+        reservation = self._ledger.find(attempt_number)
+        instance = self._registry.find(reservation.instance_id) if reservation is not None else None
+        if instance is not None:
+            pool = self._registry.pool_of(instance)
+            if pool.isolation.account is instance.account:
+                pool.isolation.open()
+            pool.changed = True
 
     def assigned(self, attempt_number: int, assign_number: int) -> bool:
         """Note the number of an attempt's Assign in its session; False if the attempt is over.
@@ -371,6 +413,24 @@ class Scheduler:
         pool = self._registry.find_pool(model)
         return pool.states() if pool is not None else "none registered"
 
+    def served_facts(self, model: str) -> tuple[EngineFacts, ...]:
+        """Return the different facts of the model's live instances that generate (``Pool.served_facts``)."""
+        pool = self._registry.find_pool(model)
+        return pool.served_facts if pool is not None else ()
+
+    def model_conditions(self) -> list[str]:
+        """Say which models have instances that run different models under one name; empty when all is well."""
+        found = (pool.disagreement for pool in self._registry.pools())
+        return [condition for condition in found if condition]
+
+    def orphans(self, now: float, timeout_s: float) -> list[Orphan]:
+        """Return the waiting requests that no READY instance could serve for ``timeout_s``, except those that wait.
+
+        The time counts for each request.  It is over only once no engine of the model starts for the first time, or
+        again after it had been READY: one that fails to start again and again gives no hope.
+        """
+        return [o for pool in self._registry.pools() if pool.queue for o in orphans_of(pool, now, timeout_s)]
+
     def retire_models(self, *, keep: frozenset[str] = frozenset()) -> None:
         """Forget the models without instances and waiting requests, except those of ``keep``."""
         self._registry.retire_models(keep=keep)
@@ -398,7 +458,7 @@ class Scheduler:
         pool = self._registry.find_pool(model)
         if pool is None or not pool.accounts:
             return UNKNOWN_WAIT_S
-        waiting = len(pool.queue) if pool.queue is not None else 0
+        waiting = pool.queue.placeable if pool.queue is not None else 0
         if not waiting and any(a.free_slots > 0 for a in pool.accounts):
             return 0.0
         return (waiting + 1) * pool.service_s(now) / pool.slots
@@ -455,12 +515,15 @@ class Scheduler:
         """Switch the policy and reorder all waiting requests; none is lost.
 
         Returns the previous policy's name and how many requests were reordered.  If the policy is in force already,
-        nothing changes and the number is 0.  Raises UnknownPolicy.
+        nothing changes and the number is 0.  Raises UnknownPolicy, PolicyFailed if the new policy's code fails.
         """
         previous = self._policy.name
         if not self._policy.choose(name, now, reason):
             return previous, 0
-        return previous, self._reorder(now)
+        try:
+            return previous, self._reorder(now)
+        except Exception as error:
+            raise self._policy_failed(error, now) from error
 
     def tick(self, now: float) -> list[PolicySwitch]:
         """Let a governing policy reconsider which policy to follow.  Returns the switch it made, if any.
@@ -469,11 +532,15 @@ class Scheduler:
         """
         if not self._policy.due(now):
             return []
-        switch = self._policy.reconsider(self._signals.read(self._registry.pools()), now)
-        if switch is None:
-            return []
-        self._reorder(now)
-        return [switch]
+        signals = self._signals.read(self._registry.pools())
+        try:
+            switch = self._policy.reconsider(signals, now)
+            if switch is not None:
+                self._reorder(now)
+        except Exception as error:
+            switch = self._policy.fall_back(error, now)
+            self._reorder(now)
+        return [switch] if switch is not None else []
 
     def _reorder(self, now: float) -> int:
         ordering = self._policy.acting.ordering

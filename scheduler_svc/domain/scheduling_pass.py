@@ -13,8 +13,11 @@ from scheduler_svc.domain.placement.context import PassContext
 from scheduler_svc.domain.placement.offer import Offer
 from scheduler_svc.domain.placement.placer import Placer
 from scheduler_svc.domain.placement.split_planner import SplitPlan
-from scheduler_svc.domain.queue import ModelQueue
+from scheduler_svc.domain.queue import ModelQueue, OrderingFailed
 from scheduler_svc.domain.waiting_request import WaitingRequest
+
+_LOOKS = 256  # requests set aside from the head in one pass
+_ALONE = "quarantined: runs alone, because it was present when engines died"
 
 
 class SchedulingPass:
@@ -27,26 +30,99 @@ class SchedulingPass:
         self._placer = placer
         self._depth = backfill_depth
 
-    def run(self, queue: ModelQueue, context: PassContext, *, budget: int) -> list[Decision]:
-        """Make at most ``budget`` decisions.  Requests that are placed leave the queue with their capacity reserved."""
-        decisions: list[Decision] = []
-        while len(decisions) < budget:
-            head = queue.head(context.now)
-            if head is None:
+    def run(self, queue: ModelQueue, context: PassContext, *, budget: int) -> PassResult:
+        """Make at most ``budget`` decisions.  Requests that are placed leave the queue with their capacity reserved.
+
+        Requests that no READY instance can serve are set aside, so that they delay nobody.  If the policy's code raises
+        an error, the request that it was asked about leaves the queue and the pass ends.
+        """
+        result = PassResult()
+        if queue.brought_back_at != context.pool.generation:
+            queue.brought_back_at = context.pool.generation
+            queue.bring_back()
+        try:
+            self._run(queue, context, budget, result)
+        except OrderingFailed as failure:
+            result.failed = failure.waiting, failure.error
+        if result.failed is not None:
+            queue.remove(result.failed[0].request.key)
+        return result
+
+    def _run(self, queue: ModelQueue, context: PassContext, budget: int, result: PassResult) -> None:
+        if not self._place_apart(queue, context, result):
+            return
+        looks = _LOOKS
+        while len(result.decisions) < budget and (head := queue.head(context.now)) is not None:
+            if not context.pool.accounts:
                 break
-            demand = self._placer.demand(head, context.policy)
-            plan = self._placer.plan_split(head, demand, context)
-            if plan is not None and plan.split is not None:
-                decisions.append(self._placer.place_split(head, demand, plan, plan.split, context))
-                queue.remove(head.request.key)
-                continue
+            if not looks:
+                result.more = True
+                break
+            try:
+                placed = self._place_head(head, queue, context, budget, result)
+            except OrderingFailed:
+                raise
+            except Exception as error:
+                result.failed = head, error
+                break
+            if placed is None:
+                looks -= 1
+                queue.set_aside(head, context.now)
+            elif not placed:
+                break
+
+    def _place_head(
+        self, head: WaitingRequest, queue: ModelQueue, context: PassContext, budget: int, result: PassResult
+    ) -> bool | None:
+        """Place the head; if it fits nowhere now, place requests behind it.
+
+        Returns whether the head was placed; None if no READY instance can serve it.
+        """
+        demand = self._placer.demand(head, context.policy)
+        plan = self._placer.plan_split(head, demand, context)
+        if plan is not None and plan.split is not None:
+            result.decisions.append(self._placer.place_split(head, demand, plan, plan.split, context))
+        else:
             offer = Offer.for_whole(demand, context.pool)
+            if not offer.able and not _waits_for_a_pair(plan):
+                return None
             if not offer.with_capacity:
-                decisions += self._backfill(head, offer, plan, queue, context, budget - len(decisions))
-                break
-            decisions.append(self._placer.place_whole(head, offer, context, plan=plan))
-            queue.remove(head.request.key)
-        return decisions
+                self._backfill(head, offer, plan, queue, context, budget, result)
+                return False
+            result.decisions.append(self._placer.place_whole(head, offer, context, plan=plan))
+        head.unserved_since = None
+        queue.remove(head.request.key)
+        return True
+
+    def _place_apart(self, queue: ModelQueue, context: PassContext, result: PassResult) -> bool:
+        """Place the quarantined request that came first on an instance that runs nothing else, or empty one for it.
+
+        Returns False if the policy failed.
+        """
+        pool, waiting = context.pool, queue.apart
+        isolation = pool.isolation
+        if not isolation.in_use(pool.accounts, waiting.request.key if waiting is not None else None):
+            isolation.open()
+        if waiting is None or isolation.key not in (None, waiting.request.key):
+            return True
+        offer = Offer.for_whole(self._placer.demand(waiting, context.policy), pool)
+        if not offer.able:
+            waiting.unserved_since = waiting.unserved_since or context.now
+            return True
+        waiting.unserved_since = None
+        account = isolation.account if isolation.account in offer.able else None
+        account = account or min(offer.able, key=lambda a: len(a.reservations))
+        isolation.keep(account, waiting.request.key)
+        if account.reservations:
+            return True
+        try:
+            offer.with_capacity = [account]
+            result.decisions.append(self._placer.place_whole(waiting, offer, context, remarks=(_ALONE,)))
+        except Exception as error:
+            result.failed = waiting, error
+            return False
+        queue.remove(waiting.request.key)
+        return True
 
     def _backfill(
         self,
@@ -56,28 +132,40 @@ class SchedulingPass:
         queue: ModelQueue,
         context: PassContext,
         budget: int,
-    ) -> list[Decision]:
+        result: PassResult,
+    ) -> None:
         """Place requests behind a head that fits nowhere.  ``blocked``: what the head was offered."""
         pool = context.pool
         pairs = self._placer.pairs_open(pool) and not _waits_for_a_pair(plan)
         if len(queue) == 1 or not (pairs or any(a.prompt_limit > 0 for a in pool.accounts)):
-            return []
+            return
         claim = self._claim(head, blocked, pool, context.now)
         gap = _Gap(
             claim=claim,
             head=head,
             pairs=pairs,
-            too_much=[] if blocked.demand.constrained else [blocked.demand],
+            too_much=[blocked.demand] if _any_can_serve(blocked.demand, pool) else [],
         )
-        decisions: list[Decision] = []
-        for waiting in queue.behind_head(self._depth, context.now):
-            if len(decisions) >= budget:
+        for waiting in queue.behind_head(self._depth, context.now, lambda w: self._unservable(w, context)):
+            if len(result.decisions) >= budget:
                 break
-            decision = self._place_behind(waiting, gap, context)
+            try:
+                decision = self._place_behind(waiting, gap, context)
+            except Exception as error:
+                result.failed = waiting, error
+                return
             if decision is not None:
                 queue.remove(waiting.request.key)
-                decisions.append(decision)
-        return decisions
+                result.decisions.append(decision)
+
+    def _unservable(self, waiting: WaitingRequest, context: PassContext) -> bool:
+        """Return whether no READY instance can serve a request, as a whole or split."""
+        if _served_by_any(waiting, context.pool):
+            return False
+        demand = self._placer.demand(waiting, context.policy)
+        if Offer.for_whole(demand, context.pool).able:
+            return False
+        return not _waits_for_a_pair(self._placer.plan_split(waiting, demand, context))
 
     def _place_behind(self, waiting: WaitingRequest, gap: _Gap, context: PassContext) -> Decision | None:
         """Place a request that is not the head, if that does not delay the head."""
@@ -91,7 +179,7 @@ class SchedulingPass:
         if full:
             return None
         offer = Offer.for_whole(demand, context.pool)
-        if not offer.with_capacity and not demand.constrained:
+        if not offer.with_capacity and _any_can_serve(demand, context.pool):
             gap.too_much.append(demand)
         if gap.claim is not None:
             offer.respect(gap.claim, context.now)
@@ -127,6 +215,28 @@ class SchedulingPass:
         pool.claimant = head
         pool.claim = best_claim(blocked.demand, blocked.able, now, backfills=self._depth)
         return pool.claim
+
+
+@dataclass(slots=True, kw_only=True)
+class PassResult:
+    """What one pass did."""
+
+    decisions: list[Decision] = field(default_factory=list)
+    more: bool = False  # it stopped before the end of the queue, and not for want of capacity
+    failed: tuple[WaitingRequest, Exception] | None = None  # the request for which the policy raised an error
+
+
+def _any_can_serve(demand: Demand, pool: Pool) -> bool:
+    """Return whether every READY instance can serve the request once it is free."""
+    return not demand.constrained and pool.serves_alike(demand.request, demand.total_tokens)
+
+
+def _served_by_any(waiting: WaitingRequest, pool: Pool) -> bool:
+    """Return whether every READY instance can serve a waiting request.  Cheap: looks at no instance."""
+    request = waiting.request
+    if request.adapter or request.sampling.structured_output is not None or waiting.identity is not None:
+        return False
+    return pool.serves_alike(request, request.prompt_tokens + request.sampling.max_tokens)
 
 
 @dataclass(slots=True, kw_only=True)

@@ -32,8 +32,11 @@ def why_never_served(request: Request, pool: Pool | None) -> str | None:
 
 
 def why_not_served_now(request: Request, pool: Pool | None) -> str | None:
-    """Say why no READY instance serves the request; None if one does, full or not."""
-    ready = [i for i in _instances(pool) if i.state is InstanceState.READY]
+    """Say why no READY instance serves the request; None if one does, full or not.
+
+    A SUSPECT instance counts: most are back, or lost, within the reconnect grace.
+    """
+    ready = [i for i in _instances(pool) if i.state in (InstanceState.READY, InstanceState.SUSPECT)]
     if not ready:
         states = pool.states() if pool is not None else "none registered"
         return f"no instance of {request.model!r} is ready ({states})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from scheduler_svc.domain.engine_facts import ModelIdentity
 from scheduler_svc.domain.prediction.pace import Pace
 from scheduler_svc.domain.request import Request
 
@@ -10,9 +11,11 @@ class WaitingRequest:
     """A request that waits, with the figures by which it is ordered."""
 
     __slots__ = (
+        "alone",
         "emitted_tokens",
         "enqueued_at",
         "excluded",
+        "identity",
         "key",
         "late",
         "number",
@@ -22,6 +25,7 @@ class WaitingRequest:
         "request",
         "resumed",
         "revisions",
+        "unserved_since",
         "whole",
     )
 
@@ -36,6 +40,8 @@ class WaitingRequest:
         output_tokens: int,
         pace: Pace,
         whole: bool = False,
+        alone: bool = False,
+        identity: ModelIdentity | None = None,
     ) -> None:
         self.request = request
         self.enqueued_at = enqueued_at
@@ -43,6 +49,9 @@ class WaitingRequest:
         self.excluded = excluded  # instances to avoid if another one can serve it
         self.resumed = resumed
         self.whole = whole  # not split again, because its handoff failed
+        self.alone = alone  # quarantined: placed on an instance that runs nothing else
+        self.identity = identity  # of the model that began its output
+        self.unserved_since: float | None = None  # when it was set aside first; None if a READY instance can serve it
         self.output_tokens = output_tokens  # predicted when it was enqueued
         self.pace = pace  # typical of the model's instances
         self.prompt_tokens = request.prompt_tokens + emitted_tokens  # to prefill

@@ -44,6 +44,8 @@ def why_waiting(
     """
     if not pool.accounts:
         return f"no READY instance of {pool.model!r}: {pool.states()}"
+    if waiting.alone:
+        return _no_place(offer, only_able=True) or _apart(waiting, pool)
     if plan is None or not plan.phase.split:
         return _no_place(offer) or _behind(waiting, pool, queue, now)
     if plan.split is not None:
@@ -54,12 +56,23 @@ def why_waiting(
     return f"should be split: {plan.fallback}; to run whole: {whole}"
 
 
-def _no_place(offer: Offer) -> str:
-    """Say why a request cannot run whole now; empty if it can."""
+def _apart(waiting: WaitingRequest, pool: Pool) -> str:
+    """Say what a quarantined request waits for: an instance that runs nothing else."""
+    account, key = pool.isolation.account, pool.isolation.key
+    if account is None:
+        return "quarantined, to run alone; a scheduling pass is due"
+    if key != waiting.request.key:
+        return f"quarantined, to run alone; {key} goes first, on {account.instance_id}"
+    left = len(account.reservations)
+    return f"quarantined, to run alone on {account.instance_id}, which first finishes {left} others"
+
+
+def _no_place(offer: Offer, *, only_able: bool = False) -> str:
+    """Say why a request cannot run whole now; empty if it can, or if it could and ``only_able`` is asked."""
     if not offer.able:
         instance_id, _, reason = offer.unable[-1]
         return f"no READY instance can serve it; {instance_id} {reason}"
-    return "" if offer.with_capacity else _no_capacity(offer)
+    return "" if only_able or offer.with_capacity else _no_capacity(offer)
 
 
 def _behind(waiting: WaitingRequest, pool: Pool, queue: ModelQueue, now: float) -> str:

@@ -57,6 +57,7 @@ class FleetReader:
             running[live.request.model] += live.state is RequestState.RUNNING
             backlog += live.unread
             clients += len(live.readers)
+        values[catalogue.MODEL_CONDITIONS] = [((), len(self._scheduler.model_conditions()))]
         values[catalogue.REQUESTS_RUNNING] = [((model,), count) for model, count in running.items()]
         values[catalogue.RELAY_BACKLOG] = [((), backlog)]
         values[catalogue.RELAY_CLIENTS] = [((), clients)]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
-from scheduler_svc.control.requests.intake import CLIENT_GONE
-from scheduler_svc.control.requests.outcome import Finished, Outcome
+from scheduler_svc.control.requests.outcome import CLIENT_GONE, Finished, Outcome
 from scheduler_svc.domain import errors
 
 REASONS: dict[type[BaseException], str] = {
     errors.InvalidRequest: "invalid_request",
     errors.UnknownModel: "unknown_model",
     errors.RequestConflict: "request_conflict",
+    errors.RequestNotFound: "request_not_found",
     errors.QueueFull: "queue_full",
     errors.LimitReached: "limit_reached",
     errors.NoInstance: "no_instance",
@@ -19,6 +19,8 @@ REASONS: dict[type[BaseException], str] = {
     errors.DeadlineExceeded: "deadline_exceeded",
     errors.RequestCancelled: "cancelled",
     errors.GenerationFailed: "generation_failed",
+    errors.ModelChanged: "model_changed",
+    errors.PolicyFailed: "internal",
 }
 """The reason of each error with which a request can end: those of ``sage_wire.errors`` in lower case.
 

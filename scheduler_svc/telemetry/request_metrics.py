@@ -11,7 +11,6 @@ from scheduler_svc.control.requests.observer import FailoverCause
 from scheduler_svc.control.requests.outcome import Finished, Outcome
 from scheduler_svc.control.requests.submission import Submission
 from scheduler_svc.control.watching import attainment as slo
-from scheduler_svc.domain.attempt_end import AttemptEnd
 from scheduler_svc.domain.decision import Decision
 from scheduler_svc.domain.request import Priority
 from scheduler_svc.domain.targets import Targets
@@ -41,6 +40,7 @@ class RequestMetrics:
         self._decision_duration = meter.weighted(catalogue.DECISION_DURATION)
         self._error = meter.histogram(catalogue.PREDICTION_ERROR)
         self._failovers = meter.counter(catalogue.FAILOVERS)
+        self._quarantined = meter.counter(catalogue.QUARANTINED)
         self._gap = meter.histogram(catalogue.FAILOVER_GAP)
         self._handoff = meter.histogram(catalogue.PD_HANDOFF)
         self._begun: frozenset[str] = frozenset()
@@ -53,6 +53,7 @@ class RequestMetrics:
         """
         now = frozenset(models)
         for model in sorted(now - self._begun):
+            self._quarantined.begin(model)
             for cause in FailoverCause:
                 self._failovers.begin(model, cause.value)
             for priority in _NAMES.values():
@@ -102,15 +103,18 @@ class RequestMetrics:
             child.observe(now - request.arrived_at)
         self._predicted("first_token", decision.prediction.first_token_s, now - decision.decided_at)
 
-    def reported(self, live: LiveRequest, decision: Decision, end: AttemptEnd) -> None:
-        """Add the cost of an attempt that ended, in the currency of the instances' prices."""
-        cost = decision.prediction.cost_of(end.engine_time_s)
+    def charged(self, live: LiveRequest, cost: float) -> None:
+        """Add the cost of an attempt that is over, in the currency of the instances' prices."""
         # A counter raises for a negative amount, and an executor may report any duration.
         self._cost.labels(live.request.model, _name(live.request.priority)).inc(max(0.0, cost))
 
     def requeued(self, live: LiveRequest, cause: FailoverCause) -> None:
         """Count a request that is requeued."""
         self._failovers.labels(live.request.model, cause.value).inc()
+
+    def quarantined(self, live: LiveRequest) -> None:
+        """Count a request that was present at engine deaths and runs alone."""
+        self._quarantined.labels(live.request.model).inc()
 
     def handed_over(self, live: LiveRequest, took_s: float) -> None:
         """Record the seconds from the end of prefill to the first token of decode."""

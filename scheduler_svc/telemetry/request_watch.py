@@ -129,9 +129,12 @@ class RequestWatch:
             notes.attempts.append(note)
         return headers_of(child)
 
+    def charged(self, live: LiveRequest, cost: float) -> None:
+        """Count the cost of an attempt that is over."""
+        self._metrics.charged(live, cost)
+
     def reported(self, live: LiveRequest, decision: Decision, end: AttemptEnd, now: float) -> None:
-        """Count the cost of an attempt, and note how its executor says it ended."""
-        self._metrics.reported(live, decision, end)
+        """Note how an attempt's executor says it ended."""
         note = self._notes.attempt if self._notes is not None else None
         if note is not None and note.number == end.attempt_number:
             note.close(now, end.cause.value, _failure(end))
@@ -162,6 +165,10 @@ class RequestWatch:
         if note is not None and not note.handed_over:
             note.fail(now, cause.value, why)
         notes.waits.append(WaitNote(since=now, resumed=True))
+
+    def quarantined(self, live: LiveRequest, now: float) -> None:
+        """Count a request that runs alone from now on."""
+        self._metrics.quarantined(live)
 
     def ended(self, live: LiveRequest, now: float) -> None:
         """Count the end of an accepted request, and hand in the notes."""

@@ -33,7 +33,8 @@ class _Model:
 class TokenizerStore:
     """Implements control's Tokenizers.
 
-    It holds at most ``limit`` tokenizers; the oldest is dropped first.  Long texts and all templates run in ``threads``
+    It holds at most ``limit`` tokenizers; the one that was used longest ago is dropped first, and asked for again when
+    a request needs it (``ModelDirectory.resolve``).  Long texts and all templates run in ``threads``
     threads.
     """
 
@@ -62,7 +63,7 @@ class TokenizerStore:
 
     async def encode(self, tokenizer_hash: str, text: str, *, special_tokens: bool) -> Sequence[int]:
         """Return the token ids of a text.  Raises KeyError if the tokenizer is not here."""
-        model = self._models[tokenizer_hash]
+        model = self._used(tokenizer_hash)
         if len(text) <= INLINE_CHARACTERS:
             return list(model.tokenizer.encode(text, add_special_tokens=special_tokens).ids)
         return await self._in_thread(lambda: _encode(model, text, special_tokens))
@@ -73,12 +74,17 @@ class TokenizerStore:
         Raises PromptError if there is no template or it refuses the conversation, KeyError if the tokenizer is not
         here.
         """
-        model = self._models[tokenizer_hash]
+        model = self._used(tokenizer_hash)
         template = model.template
         if template is None:
             raise PromptError("the model has no chat template; send text or token ids")
         # The template is the model author's program: it never runs on the event loop.
         return await self._in_thread(lambda: _encode(model, template.render(conversation), False))
+
+    def _used(self, tokenizer_hash: str) -> _Model:
+        """Return the tokenizer, which now is the one used last.  Raises KeyError."""
+        model = self._models[tokenizer_hash] = self._models.pop(tokenizer_hash)
+        return model
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)

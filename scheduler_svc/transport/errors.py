@@ -39,6 +39,8 @@ REASONS: dict[type[Exception], ErrorReason] = {
     domain.DeadlineExceeded: ErrorReason.DEADLINE_EXCEEDED,
     domain.RequestCancelled: ErrorReason.CANCELLED,
     domain.GenerationFailed: ErrorReason.GENERATION_FAILED,
+    domain.ModelChanged: ErrorReason.MODEL_CHANGED,
+    domain.PolicyFailed: ErrorReason.INTERNAL,
     DuplicateInstance: ErrorReason.DUPLICATE_INSTANCE,
     UnknownSession: ErrorReason.UNKNOWN_SESSION,
     Unauthenticated: ErrorReason.UNAUTHENTICATED,

@@ -90,6 +90,8 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
         upload = self._new_upload()
         try:
             async for message in messages:
+                if not self._sessions.current(session):
+                    return  # replaced: nothing of it counts any more
                 self._on_control(session, message, upload)
         finally:
             upload.abandon()
@@ -167,6 +169,8 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
         attempts, sender = self._attempts, session.instance_id
         tokens = attempts.tokens
         async for message in messages:
+            if not self._sessions.current(session):
+                return  # replaced: nothing of it counts any more
             kind = message.WhichOneof("message")
             if kind == "frame":
                 for piece in message.frame.tokens:

@@ -28,7 +28,7 @@ LABELS_LIMIT = 64
 ADAPTERS_LIMIT = 4_096
 HELD_LIMIT = 65_536  # attempts that an executor may say it holds
 _FACT_TEXTS = (
-    *("engine", "engine_version", "model", "revision", "dtype"),
+    *("engine", "engine_version", "model", "revision", "weights", "dtype"),
     *("gpu_name", "kv_connector", "compatibility_key", "tokenizer_hash"),
 )
 NEWEST_PROTOCOL_VERSION = PROTOCOL_VERSION + 1  # a newer executor also speaks ours: the scheduler may be upgraded last
@@ -101,6 +101,7 @@ def facts(wire: executor_pb2.EngineFacts) -> EngineFacts:
         engine=wire.engine,
         engine_version=wire.engine_version,
         revision=wire.revision,
+        weights=wire.weights,
         dtype=wire.dtype,
         vocab_size=wire.vocab_size,
         max_model_len=wire.max_model_len,
@@ -183,6 +184,7 @@ def attempt_end(wire: executor_pb2.AssignmentEnded) -> AttemptEnd:
         kv_lease_s=durations.from_wire(wire.kv_lease),
         kv_unclaimed=wire.kv_unclaimed,
         kv_recomputed=wire.kv_recomputed,
+        engine_died=wire.engine_died,
     )
 
 

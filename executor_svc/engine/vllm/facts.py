@@ -48,6 +48,7 @@ def engine_facts(
         eos_token_ids=_end_ids(config.model_config, llm.get_tokenizer()),
         compatibility_key=_compatibility_key(config, settings, resolved),
         kv_lease_s=settings.kv_transfer.lease_s if settings.kv_transfer.connector else None,
+        weights=weights_fingerprint(resolved.path),
     )
 
 

@@ -47,12 +47,12 @@ def _candidates(row: Any) -> list[TokenLogprob]:
 def finish(output: EngineOutput, result: Any, request: EngineRequest) -> None:
     """Set on a request's last output how the request ended and, for a prefill leg, how to fetch its KV.
 
-    Raises InvalidRequestError for a constraint that vLLM could not compile, EngineError for any other failed end.
+    Raises InvalidRequestError for a constraint that nothing satisfies, EngineError for any other failed end.
     """
     completion = result.outputs[0]
     reason = _FINISH_REASONS.get(completion.finish_reason)
     if reason is None:
-        raise _failed_end(completion, output, request)
+        raise _failed_end(completion, request)
     output.finish_reason = reason
     if request.prefill_only and result.kv_transfer_params:
         output.kv_transfer_params = sealed(result.kv_transfer_params, request.prompt_token_ids, request.adapter)
@@ -63,8 +63,14 @@ def finish(output: EngineOutput, result: Any, request: EngineRequest) -> None:
         output.stop_token_id = stop if isinstance(stop, int) else output.token_ids[-1]
 
 
-def _failed_end(completion: Any, output: EngineOutput, request: EngineRequest) -> Exception:
+def _failed_end(completion: Any, request: EngineRequest) -> Exception:
+    """Say whose fault it is that vLLM ended a request with "error" while its engine went on.
+
+    Its grammar backends do so where no token satisfies the constraint, at the first token or at a later one.  The other
+    cause is KV that could not be fetched.
+    """
     constraint = request.sampling.structured_output
-    if constraint is not None and not output.token_ids:
-        return InvalidRequestError(field_of(constraint.kind), "the engine could not compile this constraint")
+    if constraint is not None and request.kv_transfer_params is None:
+        why = "no output can satisfy this constraint, or the engine could not compile it"
+        return InvalidRequestError(field_of(constraint.kind), why)
     return EngineError(f"the engine ended the request with {completion.finish_reason!r}")

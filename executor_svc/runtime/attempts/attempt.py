@@ -162,6 +162,7 @@ class Attempt:
             kv_unclaimed=self.assign.kv_transfer_params is not None and not self._engine_has_it,
             kv_recomputed=self.output.kv_recomputed,
             engine_time_s=asyncio.get_running_loop().time() - self._started_at,
+            engine_died=ending.engine_died,
         )
         self._services.outbox.ended(self.output)
         self._observed.ended(self.output.ended)
@@ -175,6 +176,7 @@ class Attempt:
         finish_reason: FinishReason | None = None,
         stop_string: str = "",
         stop_token_id: int | None = None,
+        engine_died: bool = False,
     ) -> None:
         if self._ending is None:
             self._ending = Ending(
@@ -184,6 +186,7 @@ class Attempt:
                 finish_reason=finish_reason,
                 stop_string=stop_string,
                 stop_token_id=stop_token_id,
+                engine_died=engine_died,
             )
 
     # --- continuing an earlier attempt's output ----------------------------------------------------------------------
@@ -241,7 +244,7 @@ class Attempt:
             self._end(EndCause.INVALID, error.message, field_name=error.field_name)
         except EngineDeadError as error:
             self._note_engine_refusal()
-            self._end(EndCause.FAILED, f"the engine died: {error}")
+            self._end(EndCause.FAILED, f"the engine died: {error}", engine_died=True)
             self._services.on_dead(error)
         except EngineError as error:
             self._note_engine_refusal()

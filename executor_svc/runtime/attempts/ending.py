@@ -18,3 +18,4 @@ class Ending:
     finish_reason: FinishReason | None = None  # with FINISHED
     stop_string: str = ""
     stop_token_id: int | None = None
+    engine_died: bool = False  # with FAILED

@@ -84,6 +84,7 @@ class Ended:
     kv_unclaimed: bool = False  # decode leg: the engine never got the request, so it does not release the KV
     kv_recomputed: bool = False  # decode leg: the prompt's KV could not be fetched and was computed here
     engine_time_s: float = 0.0  # seconds from the start of the attempt to its end
+    engine_died: bool = False  # with FAILED: the engine died while it ran the attempt
 
 
 OutputUp = Accepted | Rejected | Frame | Ended

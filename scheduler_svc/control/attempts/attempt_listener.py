@@ -19,6 +19,7 @@ class Loss:
     counted: bool  # the attempt was not fenced: its request still needs it
     capacity_is_free: bool  # False while the instance may still hold it
     blames_instance: bool  # the request should go elsewhere
+    engine_died: bool = False  # its executor reported that the engine is dead
 
 
 class AttemptListener(Protocol):

@@ -122,12 +122,15 @@ class AttemptTable:
 
     # --- what happens to instances ----------------------------------------------------------------
 
-    def instance_lost(self, instance_id: str, reason: str) -> None:
-        """End all attempts on an instance whose engine is gone, and their capacity with it."""
+    def instance_lost(self, instance_id: str, reason: str, *, engine_died: bool = False) -> None:
+        """End all attempts on an instance whose engine is gone, and their capacity with it.
+
+        ``engine_died``: its executor reported that; else the executor itself is gone, or the connection to it.
+        """
         why = f"{instance_id} was lost: {reason}"
         for attempt in self.on_instance(instance_id):
             self._remove(attempt)
-            self._lose(attempt, why, FailoverCause.LOST)
+            self._lose(attempt, why, FailoverCause.LOST, engine_died=engine_died)
 
     def instance_stalled(self, instance_id: str, reason: str) -> None:
         """Fence all attempts on an instance that makes no progress; it may hold their capacity until it is lost."""
@@ -154,10 +157,25 @@ class AttemptTable:
 
     # --- inside -----------------------------------------------------------------------------------
 
-    def _lose(self, attempt: Attempt, why: str, cause: FailoverCause, *, blames_instance: bool = True) -> None:
+    def _lose(
+        self,
+        attempt: Attempt,
+        why: str,
+        cause: FailoverCause,
+        *,
+        blames_instance: bool = True,
+        engine_died: bool = False,
+    ) -> None:
         counted, attempt.fenced = not attempt.fenced, True
         attempt.listener.lost(
-            Loss(why=why, cause=cause, counted=counted, capacity_is_free=True, blames_instance=blames_instance)
+            Loss(
+                why=why,
+                cause=cause,
+                counted=counted,
+                capacity_is_free=True,
+                blames_instance=blames_instance,
+                engine_died=engine_died,
+            )
         )
 
     def _remove(self, attempt: Attempt) -> None:

@@ -49,7 +49,7 @@ class DecodeLeg(RequestAttempt):
         why = f"{self.decision.instance_id} started its decode leg up to {late_s:.1f} s after the lease of its KV"
         whole = self._expired(why)
         self.stop(why)
-        self._runner.requeue(self._live, why, FailoverCause.UNDELIVERED, whole=whole)
+        self._runner.requeue(self.live, why, FailoverCause.UNDELIVERED, whole=whole)
         return False
 
     def rejected(self, reason: str, message: str, *, counted: bool) -> None:
@@ -63,7 +63,7 @@ class DecodeLeg(RequestAttempt):
             return
         self._over()
         if counted:
-            self._runner.requeue(self._live, why, FailoverCause.REJECTED, whole=whole)
+            self._runner.requeue(self.live, why, FailoverCause.REJECTED, whole=whole)
 
     def ended(self, end: AttemptEnd, *, counted: bool) -> None:
         """Free KV that was not fetched, then conclude as for a whole request."""
@@ -81,7 +81,7 @@ class DecodeLeg(RequestAttempt):
         """Conclude the handoff with the leg's first token: the KV was fetched, or its engine computed the prompt."""
         handoff, self._handoff = self._handoff, None
         assert handoff is not None, "a decode leg has a handoff until its first token"
-        live, scheduler, instance_id = self._live, self._runner.scheduler, self.decision.instance_id
+        live, scheduler, instance_id = self.live, self._runner.scheduler, self.decision.instance_id
         if kv_recomputed:
             self._kv_releases.ask(handoff)
             scheduler.handoff_failed(handoff.pair, Fallback.RECOMPUTED, RECOMPUTED, now)
@@ -99,8 +99,9 @@ class DecodeLeg(RequestAttempt):
 
         After the first time prefill runs again; after the second the request runs whole.
         """
-        live, now = self._live, self._runner.clock.now()
-        whole = live.attempts > 1
+        live, now = self.live, self._runner.clock.now()
+        live.setbacks.leases_expired += 1
+        whole = live.setbacks.leases_expired > 1
         self._runner.scheduler.handoff_failed(None, Fallback.LEASE_EXPIRED, why, now)
         live.note(now, "fallback", f"{why}; {'it runs whole' if whole else 'prefill runs again'}")
         return whole

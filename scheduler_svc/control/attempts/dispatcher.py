@@ -7,6 +7,7 @@ from scheduler_svc.control.attempts.request_attempt import RequestAttempt
 from scheduler_svc.control.attempts.request_runner import RequestRunner
 from scheduler_svc.control.requests.live_request import LiveRequest
 from scheduler_svc.control.requests.observer import NULL_OBSERVER, FailoverCause, Observer
+from scheduler_svc.control.requests.policy_failure import announce
 from scheduler_svc.control.timing.wakeup import Wakeup
 from scheduler_svc.domain.decision import Decision
 
@@ -40,6 +41,11 @@ class Dispatcher:
         decisions = self._scheduler.schedule(started)
         if decisions:
             self._observer.scheduled(decisions, self._clock.now() - started)
+        for key, error in self._scheduler.take_policy_failures():
+            announce(error, key)
+            failed = self._runner.requests.find(key)
+            if failed is not None:
+                self._runner.requests.end(failed, error)
         for decision in decisions:
             live = self._runner.requests.find(decision.key)
             if live is None or live.state.ended:

@@ -19,6 +19,7 @@ from scheduler_svc.control.attempts.executor_link import KvHandoff
 from scheduler_svc.control.attempts.handoff import Handoff
 from scheduler_svc.control.attempts.kv_releases import KvReleases
 from scheduler_svc.control.attempts.prefill_leg import PrefillLeg
+from scheduler_svc.control.attempts.quarantine import EngineDeath
 from scheduler_svc.control.attempts.request_attempt import RequestAttempt
 from scheduler_svc.control.attempts.request_runner import RequestRunner
 from scheduler_svc.control.requests.live_request import LiveRequest
@@ -90,14 +91,15 @@ class Handoffs:
             # If the request is invalid, the decode instance will find out: it runs the whole request, unchanged.
             given_back = end.cause in (EndCause.CANCELLED, EndCause.INVALID)
             cause = FailoverCause.RETURNED if given_back else FailoverCause.FAILED
-            self._prefill_failed(leg, end.message or "prefill left no KV blocks to fetch", cause)
+            why = end.message or "prefill left no KV blocks to fetch"
+            self._prefill_failed(leg, why, cause, leg.death(end))
 
     def prefill_lost(self, leg: PrefillLeg, loss: Loss) -> None:
         """Fall back if the request still needs the leg; else free the capacity reserved for its decode leg."""
         if loss.capacity_is_free:
             self._runner.release(leg.handoff.prefill_number)
         if loss.counted:
-            self._prefill_failed(leg, loss.why, loss.cause)
+            self._prefill_failed(leg, loss.why, loss.cause, leg.death(loss))
         else:
             self.give_up_decode(leg.decision)
 
@@ -132,12 +134,18 @@ class Handoffs:
             why = f"{decision.instance_id} lost its session"
             self._runner.requeue(live, why, FailoverCause.LOST, excluded=decision.instance_id)
 
-    def _prefill_failed(self, leg: PrefillLeg, why: str, cause: FailoverCause) -> None:
-        """Have the decode instance compute the prompt; requeue the request where it cannot."""
+    def _prefill_failed(self, leg: PrefillLeg, why: str, cause: FailoverCause, death: EngineDeath | None) -> None:
+        """Have the decode instance compute the prompt; requeue the request where it cannot.
+
+        A request that is quarantined now, because its prefill engine died, goes back into its queue.
+        """
         reason = f"prefill on {leg.handoff.prefill_instance} failed: {why}"
         pair = None if cause in _PAIR_NOT_TO_BLAME else leg.handoff.pair
         self._scheduler.handoff_failed(pair, Fallback.PREFILL_FAILED, reason, self._clock.now())
-        if not self._prefill_at_decode_instance(leg.live, leg.decision, reason):
+        if death is not None and not leg.live.state.ended and self._runner.engine_died(leg.live, death):
+            self.give_up_decode(leg.decision)
+            self._runner.requeue(leg.live, reason, cause, whole=True)
+        elif not self._prefill_at_decode_instance(leg.live, leg.decision, reason):
             self._runner.requeue(leg.live, reason, cause, excluded=leg.decision.instance_id, whole=True)
 
     def _prefill_at_decode_instance(self, live: LiveRequest, decision: Decision, why: str) -> bool:

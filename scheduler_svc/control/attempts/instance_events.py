@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from scheduler_svc.domain.request import RequestKey
+
 
 class InstanceListener(Protocol):
     """Is told how attempts on each instance end."""
 
-    def attempt_failed(self, instance_id: str, message: str) -> None:
-        """Note that an attempt failed, or was rejected, and that its instance is to blame."""
+    def attempt_failed(self, instance_id: str, message: str, key: RequestKey) -> None:
+        """Note that an attempt at this request failed there."""
+        ...
+
+    def attempt_rejected(self, instance_id: str, reason: str) -> None:
+        """Note that the instance's executor did not start an attempt, for a reason other than a drain."""
         ...
 
     def drains(self, instance_id: str) -> None:
@@ -35,10 +41,15 @@ class InstanceEvents:
         """Pass all events on to ``listener`` from now on."""
         self._listeners.append(listener)
 
-    def attempt_failed(self, instance_id: str, message: str) -> None:
-        """Report that an attempt failed and that its instance is to blame."""
+    def attempt_failed(self, instance_id: str, message: str, key: RequestKey) -> None:
+        """Report that an attempt at this request failed there."""
         for listener in self._listeners:
-            listener.attempt_failed(instance_id, message)
+            listener.attempt_failed(instance_id, message, key)
+
+    def attempt_rejected(self, instance_id: str, reason: str) -> None:
+        """Report that the instance's executor did not start an attempt, for a reason other than a drain."""
+        for listener in self._listeners:
+            listener.attempt_rejected(instance_id, reason)
 
     def drains(self, instance_id: str) -> None:
         """Tell that the instance's executor rejected an attempt because it drains."""

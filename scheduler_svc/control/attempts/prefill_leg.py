@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from scheduler_svc.control.attempts.attempt import Attempt
 from scheduler_svc.control.attempts.attempt_listener import Loss
 from scheduler_svc.control.attempts.handoff import Handoff
+from scheduler_svc.control.attempts.leg_attempt import LegAttempt
 from scheduler_svc.control.attempts.request_runner import RequestRunner
 from scheduler_svc.control.requests.live_request import LiveRequest
 from scheduler_svc.control.requests.observer import FailoverCause
@@ -31,50 +31,26 @@ class PrefillOwner(Protocol):
         ...
 
 
-class PrefillLeg:
+class PrefillLeg(LegAttempt):
     """Implements AttemptListener for a prefill leg."""
 
     def __init__(
         self, owner: PrefillOwner, runner: RequestRunner, live: LiveRequest, decision: Decision, handoff: Handoff
     ) -> None:
+        super().__init__(runner, live, decision)
         self._owner = owner
-        self._runner = runner
-        self.live = live
-        self.decision = decision
         self.handoff = handoff
-        self._attempt: Attempt | None = None
-
-    @property
-    def sent_at(self) -> float:
-        """When the leg was sent, in seconds on the control clock."""
-        assert self._attempt is not None, "only a leg that was sent has a time"
-        return self._attempt.sent_at
 
     def send(self) -> bool:
         """Send the leg to its executor; False if the executor has no session."""
-        self._attempt = self._runner.send(self.live, self.decision, Phase.PREFILLING, self)
-        if self._attempt is None:
-            return False
-        self._runner.current.begin(self.live, self)
-        return True
+        return self._send(self, Phase.PREFILLING)
 
     def stop(self, reason: str) -> None:
         """Fence the leg, have its engine stop, and free what is reserved for the decode leg."""
-        assert self._attempt is not None, "only what was sent can be stopped"
-        self._attempt.abandon(reason)
-        self._runner.current.over(self.live, self)
+        super().stop(reason)
         self._owner.give_up_decode(self.decision)
 
     # --- AttemptListener --------------------------------------------------------------------------
-
-    @property
-    def position(self) -> int:
-        """Count the output tokens that arrived, all from earlier attempts."""
-        return len(self.live.output)
-
-    def accepted(self) -> bool:
-        """Note that the executor has the leg; a prefill leg is never too late."""
-        return True
 
     def tokens(
         self,
@@ -103,13 +79,14 @@ class PrefillLeg:
 
     def ended(self, end: AttemptEnd, *, counted: bool) -> None:
         """Pass the end on to the owner, which sends the decode leg or falls back."""
-        self._runner.account(self.live, self.decision, end)
+        self._reported(end)
         self._runner.capacity_changed()
         self._runner.current.over(self.live, self)
         self._owner.prefill_ended(self, end, counted=counted)
 
     def lost(self, loss: Loss) -> None:
         """Pass the loss on to the owner."""
+        self._charge_lost()
         if loss.capacity_is_free:
             self._runner.capacity_changed()
         self._runner.current.over(self.live, self)

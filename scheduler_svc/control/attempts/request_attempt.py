@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from scheduler_svc.control.attempts.attempt import Attempt
 from scheduler_svc.control.attempts.attempt_listener import Loss
 from scheduler_svc.control.attempts.executor_link import KvHandoff
+from scheduler_svc.control.attempts.leg_attempt import LegAttempt
 from scheduler_svc.control.attempts.request_runner import RequestRunner
 from scheduler_svc.control.attempts.summary import summary
 from scheduler_svc.control.requests.live_request import LiveRequest
@@ -20,43 +20,21 @@ from scheduler_svc.domain.errors import DeadlineExceeded, FieldViolation, Genera
 log = logging.getLogger(__name__)
 
 
-class RequestAttempt:
+class RequestAttempt(LegAttempt):
     """Implements AttemptListener for an attempt that runs a whole request.
 
     ``DecodeLeg`` extends it with the KV that a decode leg fetches.
     """
 
     def __init__(self, runner: RequestRunner, live: LiveRequest, decision: Decision) -> None:
-        self._runner = runner
-        self._live = live
-        self.decision = decision
-        self._attempt: Attempt | None = None
+        super().__init__(runner, live, decision)
         self._has_token = False
 
     def send(self, *, phase: Phase = Phase.HYBRID, fetch: KvHandoff | None = None) -> bool:
         """Send the attempt to its executor; False if the executor has no session."""
-        self._attempt = self._runner.send(self._live, self.decision, phase, self, fetch=fetch)
-        if self._attempt is None:
-            return False
-        self._runner.current.begin(self._live, self)
-        return True
-
-    def stop(self, reason: str) -> None:
-        """Fence the attempt and have its engine stop: the request is over."""
-        assert self._attempt is not None, "only what was sent can be stopped"
-        self._attempt.abandon(reason)
-        self._runner.current.over(self._live, self)
+        return self._send(self, phase, fetch)
 
     # --- AttemptListener --------------------------------------------------------------------------
-
-    @property
-    def position(self) -> int:
-        """Count the output tokens that arrived."""
-        return len(self._live.output)
-
-    def accepted(self) -> bool:
-        """Note that the executor has the attempt; a whole request is never too late."""
-        return True
 
     def tokens(
         self,
@@ -70,7 +48,7 @@ class RequestAttempt:
 
         Output that does not fit what is there ends the attempt, and the request goes on elsewhere.
         """
-        live, now = self._live, self._runner.clock.now()
+        live, now = self.live, self._runner.clock.now()
         try:
             fresh = live.output.append(self.decision.attempt_number, first_index, token_ids, text, logprobs)
         except OutputGap as gap:
@@ -82,6 +60,8 @@ class RequestAttempt:
             self._has_token = True
             self._first_token(now, kv_recomputed)
         live.last_token_at = now
+        if live.setbacks.alone:
+            self._runner.outlived(live, self.decision.attempt_number, self.fresh_tokens)
         live.changed()
 
     def rejected(self, reason: str, message: str, *, counted: bool) -> None:
@@ -92,35 +72,39 @@ class RequestAttempt:
         self._over()
         if counted:
             why = f"{instance_id} rejected it: {reason} {message}".rstrip()
-            self._runner.requeue(self._live, why, FailoverCause.REJECTED, excluded=instance_id)
+            self._runner.requeue(self.live, why, FailoverCause.REJECTED, excluded=instance_id)
 
     def ended(self, end: AttemptEnd, *, counted: bool) -> None:
         """Free the attempt's capacity, learn from its length, and draw the conclusion for the request."""
-        self._runner.account(self._live, self.decision, end)
+        self._reported(end)
         self._over(output_tokens=end.total_tokens or None, finished=end.cause is EndCause.FINISHED)
         if counted:
             self._conclude(end)
 
     def lost(self, loss: Loss) -> None:
         """Requeue the request."""
+        self._charge_lost()
         if loss.capacity_is_free:
             self._over()
         else:
-            self._runner.current.over(self._live, self)
+            self._runner.current.over(self.live, self)
         if loss.counted:
             excluded = self.decision.instance_id if loss.blames_instance else ""
-            self._runner.requeue(self._live, loss.why, loss.cause, excluded=excluded)
+            self._runner.requeue(self.live, loss.why, loss.cause, excluded=excluded, death=self.death(loss))
 
     # --- inside -----------------------------------------------------------------------------------
 
     def _over(self, *, output_tokens: int | None = None, finished: bool = False) -> None:
         self._runner.release(self.decision.attempt_number, output_tokens=output_tokens, finished=finished)
-        self._runner.current.over(self._live, self)
+        self._runner.current.over(self.live, self)
 
     def _first_token(self, now: float, kv_recomputed: bool) -> None:
         """Record the attempt's first token: its prefill is over, which frees capacity for waiting requests."""
-        live = self._live
-        self._runner.scheduler.first_token(self.decision.attempt_number, now)
+        live, scheduler = self.live, self._runner.scheduler
+        scheduler.first_token(self.decision.attempt_number, now)
+        instance = scheduler.find_instance(self.decision.instance_id)
+        if live.identity is None and instance is not None and instance.facts is not None:
+            live.identity = instance.facts.identity
         live.observed.first_token(live, now)
         self._fetched(now, kv_recomputed=kv_recomputed)
         live.note_first_token(now, self.decision.instance_id)
@@ -131,7 +115,7 @@ class RequestAttempt:
 
     def _distrust(self, why: str) -> None:
         """End an attempt whose output does not fit, and requeue its request."""
-        live, instance_id = self._live, self.decision.instance_id
+        live, instance_id = self.live, self.decision.instance_id
         number = self.decision.attempt_number
         log.error("attempt %d of %s on %s: %s", number, live.key, instance_id, why, extra=live.about)
         self.stop(why)
@@ -139,7 +123,7 @@ class RequestAttempt:
 
     def _conclude(self, end: AttemptEnd) -> None:
         """End the request, or requeue it, by how its attempt ended."""
-        live, runner, instance_id = self._live, self._runner, self.decision.instance_id
+        live, runner, instance_id = self.live, self._runner, self.decision.instance_id
         match end.cause:
             case EndCause.FINISHED:
                 self._finish(end)
@@ -156,12 +140,12 @@ class RequestAttempt:
                 runner.requeue(live, why, FailoverCause.RETURNED, excluded=instance_id)
             case EndCause.FAILED:
                 why = f"{instance_id} failed it: {end.message}"
-                runner.requeue(live, why, FailoverCause.FAILED, excluded=instance_id)
+                runner.requeue(live, why, FailoverCause.FAILED, excluded=instance_id, death=self.death(end))
                 if not end.kv_unclaimed:  # otherwise the pair failed, and is not used for now
-                    runner.events.attempt_failed(instance_id, end.message)
+                    runner.events.attempt_failed(instance_id, end.message, live.key)
 
     def _finish(self, end: AttemptEnd) -> None:
-        live, runner, instance_id = self._live, self._runner, self.decision.instance_id
+        live, runner, instance_id = self.live, self._runner, self.decision.instance_id
         if end.total_tokens != len(live.output):
             why = f"{instance_id} counts {end.total_tokens} output tokens, {len(live.output)} arrived"
             runner.requeue(live, why, FailoverCause.MISMATCH, excluded=instance_id)

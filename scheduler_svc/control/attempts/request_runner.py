@@ -11,13 +11,14 @@ from scheduler_svc.control.attempts.attempt_table import AttemptTable
 from scheduler_svc.control.attempts.current_attempts import CurrentAttempts
 from scheduler_svc.control.attempts.executor_link import AssignOrder, Continuation, KvHandoff
 from scheduler_svc.control.attempts.instance_events import InstanceEvents
+from scheduler_svc.control.attempts.quarantine import EngineDeath, Quarantine
 from scheduler_svc.control.requests.live_request import LiveRequest
 from scheduler_svc.control.requests.observer import FailoverCause
+from scheduler_svc.control.requests.policy_failure import announce
 from scheduler_svc.control.requests.request_table import RequestTable
 from scheduler_svc.control.timing.wakeup import Wakeup
-from scheduler_svc.domain.attempt_end import AttemptEnd
 from scheduler_svc.domain.decision import Decision, Phase
-from scheduler_svc.domain.errors import GenerationFailed
+from scheduler_svc.domain.errors import GenerationFailed, PolicyFailed
 from scheduler_svc.domain.request import RequestState, ResumeMode, Sampling
 from scheduler_svc.domain.scheduler import Scheduler
 
@@ -26,6 +27,18 @@ log = logging.getLogger(__name__)
 PREFILL_SAMPLING = Sampling(temperature=0.0, max_tokens=1, ignore_eos=True)
 """Sampling of prefill legs: only the prompt's KV is needed, and the one token is discarded."""
 
+
+FAILURES = frozenset({FailoverCause.LOST, FailoverCause.STALLED, FailoverCause.FAILED, FailoverCause.MISMATCH})
+"""Causes for which an attempt without a new token counts towards ``max_attempts``.
+
+An attempt that an executor gave back or did not start, or that never reached one, was moved without fault of its own.
+"""
+
+MOVES_LIMIT = 128
+"""Attempts of one request in all, those that moved without fault included: it bounds the record of placements.
+
+If ``max_attempts`` is larger, that is the limit.
+"""
 
 DRAINING = "draining"
 """The reason that a draining executor gives for rejecting an attempt that was sent before its drain was known."""
@@ -46,7 +59,7 @@ class RequestRunner:
         epoch: int,
         max_attempts: int,
     ) -> None:
-        """``max_attempts`` bounds the attempts of one request; the next failure ends it."""
+        """``max_attempts`` bounds the attempts of one request that fail without a new token."""
         self.scheduler = scheduler
         self.clock = clock
         self.requests = requests
@@ -56,6 +69,8 @@ class RequestRunner:
         self._wakeup = wakeup
         self._epoch = epoch
         self._max_attempts = max_attempts
+        self._moves_limit = max(MOVES_LIMIT, max_attempts)
+        self._quarantine = Quarantine(scheduler)
         requests.on_end(self.current.request_ended)
 
     def send(
@@ -119,44 +134,84 @@ class RequestRunner:
         if reason == DRAINING:
             self.events.drains(instance_id)
         else:
-            self.events.attempt_failed(instance_id, f"rejected: {reason}")
+            self.events.attempt_rejected(instance_id, reason)
 
-    def account(self, live: LiveRequest, decision: Decision, end: AttemptEnd) -> None:
-        """Add what an attempt cost to its request, and tell the request's observer that the attempt is over."""
-        live.cost += decision.prediction.cost_of(end.engine_time_s)
-        live.observed.reported(live, decision, end, self.clock.now())
+    def charge(self, live: LiveRequest, decision: Decision, engine_time_s: float) -> None:
+        """Add what an attempt cost to its request; an executor may report any duration, so less than 0 counts as 0."""
+        cost = max(0.0, decision.prediction.cost_of(engine_time_s))
+        live.cost += cost
+        live.observed.charged(live, cost)
+
+    def engine_died(self, live: LiveRequest, death: EngineDeath) -> bool:
+        """Note that an engine died under a request that is not requeued yet; return whether it is quarantined now."""
+        self._quarantine.died(live, death, self.clock.now())
+        return live.setbacks.alone
+
+    def outlived(self, live: LiveRequest, attempt_number: int, tokens: int) -> None:
+        """Note that the attempt of a quarantined request has delivered this many tokens so far."""
+        self._quarantine.outlived(live, attempt_number, tokens, self.clock.now())
 
     def requeue(
-        self, live: LiveRequest, why: str, cause: FailoverCause, *, excluded: str = "", whole: bool = False
+        self,
+        live: LiveRequest,
+        why: str,
+        cause: FailoverCause,
+        *,
+        excluded: str = "",
+        whole: bool = False,
+        death: EngineDeath | None = None,
     ) -> None:
-        """Put a request whose attempt failed back into its queue; end it if it has used all its attempts.
+        """Put a request whose attempt is over back into its queue, or end it.
 
         The request continues from the output that arrived.  ``excluded`` is an instance to avoid from now on.
-        ``whole`` keeps it from being split again.  A request that has ended stays ended.
+        ``whole`` keeps it from being split again.  ``death`` is that of the attempt's engine, if it died.  The request
+        ends after ``max_attempts`` attempts that failed without a new token, after 128 attempts in all,
+        or if its quarantine says so.  A request that has ended stays ended.
         """
         if live.state.ended:
             return
-        now = self.clock.now()
+        now, setbacks = self.clock.now(), live.setbacks
+        setbacks.failures += cause in FAILURES and _without_progress(live)
+        setbacks.whole = setbacks.whole or whole
+        if excluded:
+            setbacks.failed_on = setbacks.failed_on | {excluded}
         if live.state is RequestState.RUNNING:
             live.transition(RequestState.QUEUED)
         live.note_requeued(now, why)
         live.observed.requeued(live, cause, why, now)
         log.warning("request %s is requeued at token %d: %s", live.key, len(live.output), why, extra=live.about)
-        if excluded:
-            live.failed_on = live.failed_on | {excluded}
-        if live.attempts >= self._max_attempts:
+        convicted = self._quarantine.died(live, death, now) if death is not None else ""
+        if convicted:
+            self.requests.end(live, GenerationFailed(convicted, attempts=live.attempts, request_is_at_fault=True))
+        elif setbacks.failures >= self._max_attempts or live.attempts >= self._moves_limit:
             self.requests.end(live, GenerationFailed(why, attempts=live.attempts))
+        else:
+            self._enqueue(live, now)
+
+    def _enqueue(self, live: LiveRequest, now: float) -> None:
+        setbacks = live.setbacks
+        try:
+            self.scheduler.enqueue(
+                live.request,
+                now,
+                emitted_tokens=len(live.output),
+                excluded=setbacks.failed_on,
+                resumed=True,
+                whole=setbacks.whole or setbacks.alone,
+                alone=setbacks.alone,
+                identity=live.identity,
+            )
+        except PolicyFailed as error:
+            announce(error, live.key)
+            self.requests.end(live, error)
             return
-        self.scheduler.enqueue(
-            live.request,
-            now,
-            emitted_tokens=len(live.output),
-            excluded=live.failed_on,
-            resumed=True,
-            whole=whole,
-        )
         live.changed()
         self._wakeup.notify()
+
+
+def _without_progress(live: LiveRequest) -> bool:
+    """Return whether the attempt that is over was sent and delivered no new token."""
+    return live.state is RequestState.RUNNING and len(live.output) <= live.placements[-1].from_token
 
 
 def _continuation(live: LiveRequest) -> Continuation | None:

@@ -25,10 +25,12 @@ from scheduler_svc.control.requests.tokenizers import Tokenizers
 from scheduler_svc.control.timing.loop_lag import LoopLag
 from scheduler_svc.control.timing.wakeup import Wakeup
 from scheduler_svc.domain.engine_facts import EngineFacts
+from scheduler_svc.domain.errors import LimitReached
 from scheduler_svc.domain.instance import Instance
 from scheduler_svc.domain.instance_spec import InstanceSpec
 from scheduler_svc.domain.instance_state import GONE, STARTING, InstanceState
 from scheduler_svc.domain.load_report import LoadReport
+from scheduler_svc.domain.request import RequestKey
 from scheduler_svc.domain.scheduler import Scheduler
 
 log = logging.getLogger(__name__)
@@ -73,6 +75,7 @@ class Sessions:
         self._cool_downs = CoolDowns(clock, settings, self._cooled_down)
         self._sessions: dict[str, Session] = {}  # by instance id
         self._by_id: dict[str, Session] = {}
+        models.on_missing_tokenizer(self._ask_for_tokenizer)
 
     # --- coming and going -------------------------------------------------------------------------
 
@@ -92,7 +95,7 @@ class Sessions:
             old = None
         self._forget_failures_of_old_engine(spec)
         now = self._clock.now()
-        instance = self._scheduler.register(spec, now)
+        instance = self._registered(spec, now)
         keep = self._kept(instance_id, registration) if old is not None else ()
         session = Session(
             session_id=secrets.token_hex(SECRET_BYTES),
@@ -119,6 +122,37 @@ class Sessions:
             role=instance.role,
             resume_secret=session.resume_secret,
         )
+
+    def _registered(self, spec: InstanceSpec, now: float) -> Instance:
+        """Register an instance.  At a limit, those that are gone make room, the longest gone first.
+
+        Raises LimitReached if the limit is reached all the same.
+        """
+        gone = (i for i in self._scheduler.instances() if i.state in GONE and i.instance_id not in self._sessions)
+        longest_first = iter(sorted(gone, key=lambda i: i.state_since))
+        while True:
+            try:
+                return self._scheduler.register(spec, now)
+            except LimitReached:
+                victim = next((i for i in longest_first if i.instance_id != spec.instance_id), None)
+                if victim is None:
+                    raise
+                log.info("instance %s, which is gone, is forgotten to make room", victim.instance_id)
+                self._forget(victim.instance_id)
+
+    def _forget(self, instance_id: str) -> None:
+        self._scheduler.forget(instance_id)
+        self._cool_downs.forget(instance_id)
+        self._drains.forget(instance_id)
+
+    def _ask_for_tokenizer(self, model: str, tokenizer_hash: str) -> None:
+        """Ask a live instance of the model for its tokenizer files, which were dropped to make room for others."""
+        for instance in self._scheduler.instances(model):
+            session = self._sessions.get(instance.instance_id)
+            facts = instance.facts
+            if session is not None and session.up and facts is not None and facts.tokenizer_hash == tokenizer_hash:
+                session.link.want_tokenizer(tokenizer_hash)
+                return
 
     def _open(self, session: Session) -> None:
         self._sessions[session.instance_id] = session
@@ -164,7 +198,7 @@ class Sessions:
 
     def goodbye(self, session: Session, reason: str) -> None:
         """End the session at once: its executor leaves for good."""
-        if self._current(session):
+        if self.current(session):
             self._lose(session, f"said goodbye: {reason}" if reason else "said goodbye")
 
     def end_all(self, reason: str) -> None:
@@ -191,7 +225,7 @@ class Sessions:
 
         ``progress`` of the engine's start is in [0, 1]; None if unknown.  ``facts`` come with READY.
         """
-        if not self._current(session):
+        if not self.current(session):
             return
         instance = session.instance
         self.renew_lease(session)
@@ -201,12 +235,13 @@ class Sessions:
             self._move(instance, state, message)
             instance.progress = progress
             if state is InstanceState.FAILED:
-                self._free(instance, message)
+                self._free(instance, message, engine_died=True)
         self._wakeup.notify()
 
     def _engine_ready(self, session: Session, facts: EngineFacts) -> None:
         instance = session.instance
         if not self._tokenizers.has(facts.tokenizer_hash):
+            self._models.asked(facts.tokenizer_hash)
             session.link.want_tokenizer(facts.tokenizer_hash)
         self._scheduler.engine_ready(session.instance_id, facts, self._clock.now())
         drain_reason = self._drains.reason(session)
@@ -214,12 +249,12 @@ class Sessions:
             self._move(instance, InstanceState.DRAINING, drain_reason)
             self._drains.finish_if_empty(session.instance_id)
         self._hold_back(session)
-        self._models.ready(session.instance.spec.model, facts)
+        self._models.ready(session.instance.spec.model)
         log.info("instance %s is ready", session.instance_id)
 
     def heartbeat(self, session: Session, load: LoadReport) -> None:
         """Take a heartbeat, which renews the lease."""
-        if not self._current(session):
+        if not self.current(session):
             return
         self.renew_lease(session)
         self._scheduler.report(session.instance_id, load, self._clock.now())
@@ -231,11 +266,18 @@ class Sessions:
 
     # --- InstanceListener -------------------------------------------------------------------------
 
-    def attempt_failed(self, instance_id: str, message: str) -> None:
-        """Let the instance cool down if enough attempts in a row failed there."""
+    def attempt_failed(self, instance_id: str, message: str, key: RequestKey) -> None:
+        """Let the instance cool down if attempts at enough different requests failed there in a row."""
+        self._failed(instance_id, message, key)
+
+    def attempt_rejected(self, instance_id: str, reason: str) -> None:
+        """Let the instance cool down if it rejected enough attempts in a row, of whichever requests."""
+        self._failed(instance_id, f"rejected: {reason}", None)
+
+    def _failed(self, instance_id: str, message: str, key: RequestKey | None) -> None:
         session = self._sessions.get(instance_id)
         ready = session is not None and session.instance.state is InstanceState.READY
-        reason = self._cool_downs.failed(instance_id, message, may_start=ready)
+        reason = self._cool_downs.failed(instance_id, message, may_start=ready, key=key)
         if session is not None and reason is not None:
             self._move(session.instance, InstanceState.SUSPECT, reason)
 
@@ -311,9 +353,7 @@ class Sessions:
             self._drains.finish_if_empty(instance_id)
             gone = instance_id not in self._sessions
             if gone and now - instance.state_since > self._settings.forget_after_s:
-                self._scheduler.forget(instance_id)
-                self._cool_downs.forget(instance_id)
-                self._drains.forget(instance_id)
+                self._forget(instance_id)
 
     # --- inside -----------------------------------------------------------------------------------
 
@@ -358,7 +398,7 @@ class Sessions:
         )
 
     def _broken(self, session: Session, reason: str) -> None:
-        if not self._current(session):
+        if not self.current(session):
             return
         log.warning("instance %s: %s", session.instance_id, reason)
         if session.instance.state in (InstanceState.READY, InstanceState.DRAINING):
@@ -371,7 +411,7 @@ class Sessions:
 
     def _grace_over(self, session: Session, reason: str) -> None:
         session.grace = None
-        if self._current(session) and not session.up:
+        if self.current(session) and not session.up:
             self._lose(session, reason)
 
     def _recover(self, session: Session, reason: str) -> None:
@@ -404,9 +444,9 @@ class Sessions:
             self._move(instance, InstanceState.LOST, reason)
         self._free(instance, instance.state_reason)
 
-    def _free(self, instance: Instance, reason: str) -> None:
+    def _free(self, instance: Instance, reason: str, *, engine_died: bool = False) -> None:
         """End the attempts and free the reservations of an engine that is gone."""
-        self._attempts.instance_lost(instance.instance_id, reason)
+        self._attempts.instance_lost(instance.instance_id, reason, engine_died=engine_died)
         self._handoffs.instance_lost(instance.instance_id, reason)
         self._scheduler.lose(instance.instance_id, reason, self._clock.now())
         self._wakeup.notify()
@@ -415,13 +455,13 @@ class Sessions:
         if session.grace is not None:
             session.grace.cancel()
             session.grace = None
-        if self._current(session):
+        if self.current(session):
             del self._sessions[session.instance_id]
             self._links.close(session.instance_id)
         self._by_id.pop(session.session_id, None)
         session.link.close(reason)
 
-    def _current(self, session: Session) -> bool:
+    def current(self, session: Session) -> bool:
         """Return whether this is still the instance's session; late messages of a replaced one are ignored."""
         return self._sessions.get(session.instance_id) is session
 

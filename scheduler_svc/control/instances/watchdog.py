@@ -9,8 +9,7 @@ from scheduler_svc.control.attempts.warm_ups import WarmUps
 from scheduler_svc.control.instances.sessions import Sessions
 from scheduler_svc.control.requests.request_table import RequestTable
 from scheduler_svc.control.timing.wakeup import Wakeup
-from scheduler_svc.domain.errors import NoInstance
-from scheduler_svc.domain.instance_state import STARTING, InstanceState
+from scheduler_svc.domain.errors import ModelChanged, NoInstance
 from scheduler_svc.domain.request import RequestState
 from scheduler_svc.domain.scheduler import Scheduler
 
@@ -35,7 +34,7 @@ class Watchdog:
         orphan_timeout_s: float,
         configured: frozenset[str],
     ) -> None:
-        """``orphan_timeout_s`` is how long a request waits for a model that no instance serves.
+        """``orphan_timeout_s`` is how long a request waits while no READY instance can serve it.
 
         ``configured`` are the models that the configuration names: they are kept even without an instance.
         """
@@ -47,7 +46,7 @@ class Watchdog:
         self._wakeup = wakeup
         self._orphan_timeout_s = orphan_timeout_s
         self._configured = configured
-        self._unserved_since: dict[str, float] = {}  # by model with requests waiting
+        self._conditions: list[str] = []  # logged last
 
     async def run(self) -> None:
         """Check every ``CHECK_S`` seconds, for ever."""
@@ -65,25 +64,27 @@ class Watchdog:
             log.info("policy %s -> %s: %s", switch.from_policy, switch.to_policy, switch.reason)
             self._wakeup.notify()
         self._end_orphans()
+        self._tell_conditions()
         self._scheduler.retire_models(keep=self._configured)
 
     def _end_orphans(self) -> None:
-        """End requests whose model no instance has served for ``orphan_timeout_s``, unless they asked to wait."""
-        now = self._clock.now()
-        unserved = {
-            model for model, queue in self._scheduler.queues().items() if queue.waiting and not self._served(model)
-        }
-        self._unserved_since = {m: self._unserved_since.get(m, now) for m in unserved}
-        late = {m for m, since in self._unserved_since.items() if now - since >= self._orphan_timeout_s}
-        if not late:
-            return
-        for live in self._requests:
-            request = live.request
-            if live.state is RequestState.QUEUED and request.model in late and not request.wait_for_instance:
-                why = f"none has been ready for {self._orphan_timeout_s:.0f} s"
-                self._requests.end(live, NoInstance(request.model, why))
+        """End requests that no READY instance could serve for ``orphan_timeout_s``, unless they asked to wait."""
+        for orphan in self._scheduler.orphans(self._clock.now(), self._orphan_timeout_s):
+            live = self._requests.find(orphan.key)
+            if live is None or live.state is not RequestState.QUEUED:
+                continue
+            if orphan.began_with:
+                self._requests.end(live, ModelChanged(orphan.model, orphan.began_with))
+            else:
+                why = f"none that can serve it has been ready for {self._orphan_timeout_s:.0f} s"
+                self._requests.end(live, NoInstance(orphan.model, why))
 
-    def _served(self, model: str) -> bool:
-        """Return whether an instance of the model takes requests, or starts."""
-        serving_or_starting = STARTING | {InstanceState.READY}
-        return any(i.state in serving_or_starting for i in self._scheduler.instances() if i.spec.model == model)
+    def _tell_conditions(self) -> None:
+        """Log when instances of one model come to run different models, and when they no longer do."""
+        conditions = self._scheduler.model_conditions()
+        for condition in conditions:
+            if condition not in self._conditions:
+                log.error("%s; requests go on only where they began", condition)
+        if self._conditions and not conditions:
+            log.info("all instances of each model run the same one again")
+        self._conditions = conditions

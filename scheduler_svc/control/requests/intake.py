@@ -10,8 +10,10 @@ from typing import Any
 
 from sage_common.clock import Clock
 from scheduler_svc.control.requests.live_request import LiveRequest
-from scheduler_svc.control.requests.model_directory import ModelDirectory
+from scheduler_svc.control.requests.model_directory import Facts, ModelDirectory
 from scheduler_svc.control.requests.observer import NULL_OBSERVER, Observer, RequestObserver
+from scheduler_svc.control.requests.outcome import CLIENT_GONE, caused_by_service
+from scheduler_svc.control.requests.policy_failure import announce
 from scheduler_svc.control.requests.request_table import RequestTable
 from scheduler_svc.control.requests.submission import ChatPrompt, Submission, TextPrompt, TokenPrompt
 from scheduler_svc.control.requests.subscription import Subscription
@@ -25,9 +27,12 @@ from scheduler_svc.domain.errors import (
     DeadlineExceeded,
     FieldViolation,
     InvalidRequest,
+    NoInstance,
+    PolicyFailed,
     QueueFull,
     RequestCancelled,
     RequestConflict,
+    RequestNotFound,
     ShuttingDown,
 )
 from scheduler_svc.domain.request import Request, RequestKey, RequestState, Sampling
@@ -35,8 +40,11 @@ from scheduler_svc.domain.scheduler import Scheduler
 
 log = logging.getLogger(__name__)
 
-CLIENT_GONE = "the client went away"
-"""The reason for cancelling a request that no client reads any more."""
+FACTS_TRIED = 8
+"""Engines of one tokenizer that differ in what they can serve, by which a request is judged at most."""
+
+TOKENIZERS_TRIED = 4
+"""Different tokenizers under one model's name by which a prompt is judged at most."""
 
 PROMPT_FIELDS = ("spec.prompt", "spec.text", "spec.tokens", "spec.chat")
 """Fields that a violation of the prompt names.  After one of them the prompt's length and ids are not checked."""
@@ -91,7 +99,10 @@ class Intake:
     async def submit(self, submission: Submission) -> Subscription:
         """Accept a request, or attach to the one that has its id and content.
 
-        Raises InvalidRequest, UnknownModel, RequestConflict, QueueFull, NoInstance, DeadlineExceeded, ShuttingDown.
+        One that the service itself ended is no answer: a submission from the start is accepted anew under its id.
+
+        Raises InvalidRequest, UnknownModel, RequestConflict, RequestNotFound (of a submission that goes on from a
+        position, if no request has its id), QueueFull, NoInstance, DeadlineExceeded, ShuttingDown.
         """
         arrived_at = self._clock.now()
         observed = self._observer.arrived(submission, arrived_at)
@@ -108,12 +119,15 @@ class Intake:
                 raise RequestConflict(key.request_id)
             await twin.done.wait()  # bounded: the deadline is part of the content
         known = self._requests.find(key)
-        if known is not None:
+        if known is not None and not _to_be_served_anew(known, submission):
             return self._attach(known, submission)
+        if known is None and submission.after_token:
+            raise RequestNotFound(key.request_id)  # another generation would not continue what the caller has
         if self._closed:
             raise ShuttingDown
-        if len(self._arriving) >= self._settings.arriving_limit:
-            raise QueueFull(submission.model, self._settings.arriving_limit, 1.0)
+        if len(self._arriving) - self._models.waiting >= self._settings.arriving_limit:
+            what = "the queue of requests of all models that are being checked and tokenized"
+            raise QueueFull(submission.model, self._settings.arriving_limit, 1.0, what=what)
         here = self._arriving[key] = _Arrival(submission.digest)
         try:
             request, warnings = await self._request(submission, arrived_at)
@@ -168,14 +182,37 @@ class Intake:
             wait=submission.wait_for_instance and not violations,
             until=arrived_at + deadline_s,
         )
-        sampling = {**self._settings.sampling_defaults.get(model, {}), **submission.sampling}
-        token_ids = await self._token_ids(submission, facts, violations, arrived_at + max(deadline_s, 0.0))
-        sampling.setdefault("max_tokens", max(1, facts.max_model_len - len(token_ids)))
-        request = Request(
+        choices = _Choices(facts)
+        for tokenizer_hash in choices.tokenizers:
+            prompt = await self._prompt(submission, tokenizer_hash, arrived_at + max(deadline_s, 0.0))
+            for each in choices.of(tokenizer_hash):
+                request = self._made(submission, model, each, prompt, arrived_at, deadline_s)
+                found = [*violations, *prompt.violations]
+                self._check(request, each, found, has_prompt=submission.prompt is not None)
+                if not found:
+                    return request, admission.warnings(request, each)
+                choices.note(found)
+        raise InvalidRequest(_first_per_field(choices.fewest))
+
+    def _made(
+        self,
+        submission: Submission,
+        model: str,
+        facts: EngineFacts,
+        prompt: _Prompt,
+        arrived_at: float,
+        deadline_s: float,
+    ) -> Request:
+        """Make the request as an engine with these facts would serve it: the default of ``max_tokens`` is its own."""
+        defaults = self._settings.sampling_defaults.get(model, {})
+        chosen = _completed(submission.sampling, defaults, room=max(1, facts.max_model_len - len(prompt.token_ids)))
+        return Request(
             key=submission.key,
             model=model,
-            prompt_token_ids=token_ids,
-            sampling=Sampling(**sampling),
+            prompt_token_ids=prompt.token_ids,
+            tokenizer_hash=prompt.tokenizer_hash,
+            largest_token_id=max(prompt.largest_token_id, admission.largest_id(chosen)),
+            sampling=chosen,
             priority=submission.priority,
             arrived_at=arrived_at,
             deadline_at=arrived_at + deadline_s,
@@ -191,23 +228,31 @@ class Intake:
             tags=submission.tags,
             trace_headers=submission.trace_headers,
         )
-        prompt_is_at_fault = any(v.field.startswith(PROMPT_FIELDS) or v.field == "spec" for v in violations)
-        prompt_known = submission.prompt is not None and not prompt_is_at_fault
-        violations += admission.check(request, facts, prompt_known=prompt_known)
-        if violations:
-            raise InvalidRequest(_first_per_field(violations))
-        return request, admission.warnings(request, facts)
 
-    async def _token_ids(
-        self, submission: Submission, facts: EngineFacts, violations: list[FieldViolation], until: float
-    ) -> Sequence[int]:
-        """Return the prompt's token ids; none if the prompt is at fault, and then ``violations`` say why.
+    def _check(self, request: Request, facts: EngineFacts, found: list[FieldViolation], *, has_prompt: bool) -> None:
+        """Add to ``found`` what is wrong with a request for an engine with these facts."""
+        prompt_is_at_fault = any(v.field.startswith(PROMPT_FIELDS) or v.field == "spec" for v in found)
+        found += admission.check(request, facts, prompt_known=has_prompt and not prompt_is_at_fault)
+
+    async def _prompt(self, submission: Submission, tokenizer_hash: str, until: float) -> _Prompt:
+        """Turn the prompt into token ids.
 
         Raises DeadlineExceeded at ``until``: a chat template is a program of the model's author and may never end.
         """
-        prompt, known = submission.prompt, facts.tokenizer_hash
-        if isinstance(prompt, TokenPrompt):
-            return prompt.token_ids
+        if isinstance(submission.prompt, TokenPrompt):
+            token_ids = submission.prompt.token_ids
+            return _Prompt(token_ids=token_ids, largest_token_id=max(token_ids, default=0))
+        violations: list[FieldViolation] = []
+        made = await self._token_ids(submission, tokenizer_hash, violations, until)
+        return _Prompt(token_ids=made, tokenizer_hash=tokenizer_hash, violations=violations)
+
+    async def _token_ids(
+        self, submission: Submission, known: str, violations: list[FieldViolation], until: float
+    ) -> Sequence[int]:
+        """Return the prompt's token ids; none if the prompt is at fault, and then ``violations`` say why."""
+        prompt = submission.prompt
+        if not self._tokenizers.has(known):  # since the model was resolved, it had to make room for others
+            raise NoInstance(submission.model, "its tokenizer is not here just now")
         try:
             async with TimeLimit(self._clock, until, "while its prompt was tokenized"):
                 if isinstance(prompt, TextPrompt):
@@ -223,7 +268,14 @@ class Intake:
         self, request: Request, submission: Submission, warnings: tuple[str, ...], observed: RequestObserver
     ) -> LiveRequest:
         now = self._clock.now()
-        ahead = self._scheduler.admit(request, now)
+        try:
+            ahead = self._scheduler.admit(request, now)
+        except PolicyFailed as error:
+            announce(error, request.key)
+            raise
+        ended = self._requests.find(request.key)
+        if ended is not None:
+            self._requests.forget(ended)
         live = LiveRequest(
             request=request,
             digest=submission.digest,
@@ -238,6 +290,53 @@ class Intake:
         observed.accepted(live, now)
         self._wakeup.notify()
         return live
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Prompt:
+    """A prompt as token ids."""
+
+    token_ids: Sequence[int]
+    tokenizer_hash: str = ""  # of the tokenizer that made them; empty for a caller's own
+    largest_token_id: int = 0  # of a caller's own; 0 where the tokenizer says which engines can read the ids
+    violations: list[FieldViolation] = field(default_factory=list)  # why it could not be made
+
+
+class _Choices:
+    """The facts by which a request may be judged: it is valid if some live instance serves it."""
+
+    def __init__(self, facts: Facts) -> None:
+        self._facts = facts
+        self.tokenizers = list(dict.fromkeys(each.tokenizer_hash for each in facts))[:TOKENIZERS_TRIED]
+        self.fewest: list[FieldViolation] = []
+
+    def of(self, tokenizer_hash: str) -> list[EngineFacts]:
+        """Return the facts of the engines with this tokenizer, the longest model length first."""
+        return [each for each in self._facts if each.tokenizer_hash == tokenizer_hash][:FACTS_TRIED]
+
+    def note(self, violations: list[FieldViolation]) -> None:
+        """Keep the violations of the engine for which there are fewest; among equals, the first one."""
+        if not self.fewest or len(violations) < len(self.fewest):
+            self.fewest = violations
+
+
+def _to_be_served_anew(known: LiveRequest, submission: Submission) -> bool:
+    """Return whether a submission is accepted anew, though the record has a request of its id and content."""
+    same = known.digest == submission.digest and not submission.after_token
+    return same and known.state.ended and caused_by_service(known.outcome)
+
+
+def _completed(stated: Mapping[str, Any], defaults: Mapping[str, Any], *, room: int) -> Sampling:
+    """Fill what the caller left open with the operator's defaults, as far as they fit what the caller stated.
+
+    ``room``: output tokens that the model's length leaves; the default of ``max_tokens``.
+    """
+    sampling = {**defaults, **stated}
+    if "max_tokens" not in stated:
+        sampling["max_tokens"] = min(defaults.get("max_tokens", room), room)
+    if "min_tokens" not in stated and "min_tokens" in defaults:
+        sampling["min_tokens"] = min(defaults["min_tokens"], sampling["max_tokens"])
+    return Sampling(**sampling)
 
 
 def _first_per_field(violations: list[FieldViolation]) -> list[FieldViolation]:

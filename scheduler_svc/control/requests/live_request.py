@@ -10,7 +10,9 @@ from sage_common.clock import Timer
 from scheduler_svc.control.requests.observer import UNOBSERVED, RequestObserver
 from scheduler_svc.control.requests.outcome import Outcome, SloOutcome
 from scheduler_svc.control.requests.output_log import OutputLog
+from scheduler_svc.control.requests.setbacks import Setbacks
 from scheduler_svc.domain.decision import Decision
+from scheduler_svc.domain.engine_facts import ModelIdentity
 from scheduler_svc.domain.errors import InvalidTransition
 from scheduler_svc.domain.request import Request, RequestKey, RequestState
 
@@ -81,14 +83,15 @@ class LiveRequest:
     placements: list[Placement] = field(default_factory=list)
     history: list[HistoryEntry] = field(default_factory=list)
     outcome: Outcome | None = None
-    failed_on: frozenset[str] = frozenset()  # instances on which its attempts failed
+    identity: ModelIdentity | None = None  # of the model that gave the first token
+    setbacks: Setbacks = field(default_factory=Setbacks)
     deadline_timer: Timer | None = None
     first_assigned_at: float | None = None
     prefill_ended_at: float | None = None  # of a split request: when its prefill leg ended
     first_token_at: float | None = None
     last_token_at: float | None = None
     delivering: bool = False  # the current attempt has delivered tokens
-    cost: float = 0.0  # of ended attempts
+    cost: float = 0.0  # of ended and lost attempts
     observed: RequestObserver = UNOBSERVED
     readers: list[Reader] = field(default_factory=list)
 

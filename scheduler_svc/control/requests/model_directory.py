@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from sage_common.clock import Clock
 from scheduler_svc.control.requests.tokenizers import Tokenizers
@@ -12,6 +15,7 @@ from scheduler_svc.domain.errors import (
     FieldViolation,
     InvalidRequest,
     NoInstance,
+    QueueFull,
     UnknownModel,
 )
 from scheduler_svc.domain.scheduler import Scheduler
@@ -19,53 +23,118 @@ from scheduler_svc.domain.scheduler import Scheduler
 TOKENIZER_WAIT_S = 5.0
 """How long a request waits for the tokenizer of a model whose instance is READY: its executor is sending it."""
 
+Facts = tuple[EngineFacts, ...]
+"""The different facts of a model's instances, as ``Scheduler.served_facts`` orders them.  Not empty."""
+
 
 class ModelDirectory:
-    """Keeps the facts of each model, as its latest READY instance reported them, even after that instance is gone.
+    """Keeps the facts of each model's live instances, and those it had last once all of them are gone.
 
     Bounded by the models that the scheduler knows.
     """
 
-    def __init__(self, scheduler: Scheduler, clock: Clock, tokenizers: Tokenizers, configured: frozenset[str]) -> None:
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        clock: Clock,
+        tokenizers: Tokenizers,
+        configured: frozenset[str],
+        *,
+        waiting_limit: int,
+    ) -> None:
+        """``waiting_limit``: how many requests may wait at the same time for one model to be served."""
         self._scheduler = scheduler
         self._clock = clock
         self._tokenizers = tokenizers
         self._configured = (
             configured  # named in the configuration: requests may wait for them before any instance registers
         )
-        self._facts: dict[str, EngineFacts] = {}  # by model; bounded by the models the registry knows
+        self._waiting_limit = waiting_limit
+        self._waiting: Counter[str] = Counter()  # requests in ``resolve`` that wait, by model
+        self._facts: dict[str, Facts] = {}  # by model; bounded by the models the registry knows
+        self._asked: dict[str, float] = {}  # tokenizers by hash that executors were asked for: when
+        self._want_tokenizer: Callable[[str, str], None] = lambda model, tokenizer_hash: None
         self._changed = asyncio.Event()
 
-    def ready(self, model: str, facts: EngineFacts) -> None:
-        """Keep the facts of an instance that became READY."""
-        self._facts[model] = facts
-        self._facts = {name: known for name, known in self._facts.items() if name in self._known()}
+    def on_missing_tokenizer(self, want: Callable[[str, str], None]) -> None:
+        """Call ``want`` with a model and a tokenizer's hash when a request needs a tokenizer that is not here."""
+        self._want_tokenizer = want
+
+    def asked(self, tokenizer_hash: str) -> None:
+        """Note that an executor was asked for a tokenizer: no other is, until it came or TOKENIZER_WAIT_S passed."""
+        self._asked[tokenizer_hash] = self._clock.now()
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait for their model to be served."""
+        return self._waiting.total()
+
+    def ready(self, model: str) -> None:
+        """Take the facts of an instance that became READY."""
+        self._facts_of(model)
+        known = self._known()
+        self._facts = {name: facts for name, facts in self._facts.items() if name in known}
         self.changed()
 
     def changed(self) -> None:
         """Wake the requests that wait, because an instance became READY or a tokenizer arrived."""
+        since = self._clock.now() - TOKENIZER_WAIT_S
+        self._asked = {h: at for h, at in self._asked.items() if at > since and not self._tokenizers.has(h)}
         self._changed.set()
         self._changed = asyncio.Event()
 
-    async def resolve(self, model: str, *, wait: bool, until: float) -> tuple[str, EngineFacts]:
-        """Return the model's name and facts once its tokenizer is here.
+    async def resolve(self, model: str, *, wait: bool, until: float) -> tuple[str, Facts]:
+        """Return the model's name and the facts of its instances whose tokenizer is here.
 
         ``model`` may be empty where there is only one.  ``until`` bounds the wait, in seconds on the control clock.
 
-        Raises UnknownModel, NoInstance (nothing usable and ``wait`` false), DeadlineExceeded, InvalidRequest.
+        Raises UnknownModel, NoInstance (nothing usable and ``wait`` false), QueueFull (too many wait for this model),
+        DeadlineExceeded, InvalidRequest.
         """
         tokenizer_by = self._clock.now() + TOKENIZER_WAIT_S
         while True:
             name = self._name(model)
-            facts = self._facts.get(name)
-            if facts is not None and self._tokenizers.has(facts.tokenizer_hash):
-                return name, facts
+            facts = self._facts_of(name)
+            usable = tuple(each for each in facts if self._tokenizers.has(each.tokenizer_hash))
+            if usable:
+                return name, usable
+            for tokenizer_hash in {each.tokenizer_hash for each in facts}:
+                self._ask_again(name, tokenizer_hash)
             if wait:
-                await self._wait_or_expire(until)
-            elif facts is not None and self._clock.now() < min(until, tokenizer_by):
+                with self._counted(name):
+                    await self._wait_or_expire(until)
+            elif facts and self._clock.now() < min(until, tokenizer_by):
                 await self._wait_for_change(min(until, tokenizer_by))
             else:
                 raise NoInstance(name, self._why(name))
+
+    def _ask_again(self, name: str, tokenizer_hash: str) -> None:
+        """Have an executor asked for a tokenizer that was here before, unless one was asked just now."""
+        now = self._clock.now()
+        if now - self._asked.get(tokenizer_hash, -TOKENIZER_WAIT_S) >= TOKENIZER_WAIT_S:
+            self._asked[tokenizer_hash] = now
+            self._want_tokenizer(name, tokenizer_hash)
+
+    def _facts_of(self, name: str) -> Facts:
+        """Return the facts of the model's live instances; those of the last ones if none is left."""
+        live = self._scheduler.served_facts(name)
+        if live:
+            self._facts[name] = live
+        return self._facts.get(name, ())
+
+    @contextmanager
+    def _counted(self, name: str) -> Iterator[None]:
+        """Count a request that waits for a model.  Raises QueueFull if too many do."""
+        if self._waiting[name] >= self._waiting_limit:
+            wait_s = self._scheduler.expected_wait(name, self._clock.now())
+            raise QueueFull(name, self._waiting_limit, wait_s, what=f"the queue of requests that wait for {name!r}")
+        self._waiting[name] += 1
+        try:
+            yield
+        finally:
+            self._waiting[name] -= 1
+            if not self._waiting[name]:
+                del self._waiting[name]
 
     def _name(self, model: str) -> str:
         """Return the name of the model to serve; ``model`` itself while no model is known."""

@@ -55,6 +55,10 @@ class RequestObserver(Protocol):
         """Note that an attempt is sent; return the trace headers that its executor gets."""
         ...
 
+    def charged(self, live: LiveRequest, cost: float) -> None:
+        """Note what an attempt cost, in the unit of the instances' prices, whether its end was reported or not."""
+        ...
+
     def reported(self, live: LiveRequest, decision: Decision, end: AttemptEnd, now: float) -> None:
         """Note how an attempt ended, even a fenced one, whose request may have ended before."""
         ...
@@ -69,6 +73,10 @@ class RequestObserver(Protocol):
 
     def requeued(self, live: LiveRequest, cause: FailoverCause, why: str, now: float) -> None:
         """Note that the request's attempt failed: it is requeued, unless it ends now."""
+        ...
+
+    def quarantined(self, live: LiveRequest, now: float) -> None:
+        """Note that the request runs alone from now on, because it was present at engine deaths."""
         ...
 
     def ended(self, live: LiveRequest, now: float) -> None:
@@ -112,6 +120,9 @@ class Unobserved:
         """Return the caller's trace headers."""
         return live.request.trace_headers
 
+    def charged(self, live: LiveRequest, cost: float) -> None:
+        """Do nothing."""
+
     def reported(self, live: LiveRequest, decision: Decision, end: AttemptEnd, now: float) -> None:
         """Do nothing."""
 
@@ -122,6 +133,9 @@ class Unobserved:
         """Do nothing."""
 
     def requeued(self, live: LiveRequest, cause: FailoverCause, why: str, now: float) -> None:
+        """Do nothing."""
+
+    def quarantined(self, live: LiveRequest, now: float) -> None:
         """Do nothing."""
 
     def ended(self, live: LiveRequest, now: float) -> None:

@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from scheduler_svc.domain.errors import SchedulerError
+from scheduler_svc.domain.errors import (
+    GenerationFailed,
+    LimitReached,
+    ModelChanged,
+    NoInstance,
+    PolicyFailed,
+    QueueFull,
+    RequestCancelled,
+    SchedulerError,
+    ShuttingDown,
+)
+
+CLIENT_GONE = "the client went away"
+"""The reason for cancelling a request that no client reads any more."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,3 +52,17 @@ class Finished:
 
 
 Outcome = Finished | SchedulerError
+
+_OF_THE_SERVICE = (NoInstance, ModelChanged, ShuttingDown, QueueFull, LimitReached, PolicyFailed)
+
+
+def caused_by_service(outcome: Outcome | None) -> bool:
+    """Return whether the service or a broken connection caused an end, so that it is no answer to the request.
+
+    A request with the id and content of one that ended so is served anew.
+    """
+    if isinstance(outcome, RequestCancelled):
+        return outcome.reason == CLIENT_GONE
+    if isinstance(outcome, GenerationFailed):
+        return not outcome.request_is_at_fault
+    return isinstance(outcome, _OF_THE_SERVICE)

@@ -68,6 +68,11 @@ class RequestTable:
             raise RequestNotFound(key.request_id)
         return live
 
+    def forget(self, live: LiveRequest) -> None:
+        """Drop an ended request from the record, because its id is used anew."""
+        if self._ended.pop(live.key, None) is not None:
+            self._weigh(live, -1)
+
     def recent(self) -> Iterable[LiveRequest]:
         """Return the requests that ended, the latest first."""
         return reversed(self._ended.values())
@@ -109,18 +114,20 @@ class RequestTable:
         self._live.pop(live.key, None)
         live.forget_prompt()
         self._ended[live.key] = live
-        tokens, candidates = self._limits.weight(live)
-        self._tokens += tokens
-        self._candidates += candidates
+        self._weigh(live, 1)
         while len(self._ended) > 1 and (
             len(self._ended) > self._limits.requests
             or self._tokens > self._limits.output_tokens
             or self._candidates > self._limits.candidates
         ):
             _, oldest = self._ended.popitem(last=False)
-            tokens, candidates = self._limits.weight(oldest)
-            self._tokens -= tokens
-            self._candidates -= candidates
+            self._weigh(oldest, -1)
+
+    def _weigh(self, live: LiveRequest, sign: int) -> None:
+        """Add what a request weighs to the record, or take it off."""
+        tokens, candidates = self._limits.weight(live)
+        self._tokens += sign * tokens
+        self._candidates += sign * candidates
 
 
 def _state_of(outcome: Outcome) -> RequestState:

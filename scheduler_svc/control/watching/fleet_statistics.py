@@ -139,6 +139,10 @@ class CountedRequest:
         """Pass the event on."""
         return self._next.sent(live, now, attempt_number=attempt_number, instance_id=instance_id, phase=phase)
 
+    def charged(self, live: LiveRequest, cost: float) -> None:
+        """Pass the event on."""
+        self._next.charged(live, cost)
+
     def reported(self, live: LiveRequest, decision: Decision, end: AttemptEnd, now: float) -> None:
         """Pass the event on."""
         self._next.reported(live, decision, end, now)
@@ -155,6 +159,10 @@ class CountedRequest:
         """Count the failover."""
         self._statistics.requeued(live, cause, why, now)
         self._next.requeued(live, cause, why, now)
+
+    def quarantined(self, live: LiveRequest, now: float) -> None:
+        """Pass the event on."""
+        self._next.quarantined(live, now)
 
     def ended(self, live: LiveRequest, now: float) -> None:
         """Count the request's end."""

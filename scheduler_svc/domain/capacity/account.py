@@ -33,6 +33,7 @@ class Account:
         "busy_until",
         "capacity",
         "chunk",
+        "closed",
         "decode_token_s",
         "facts",
         "finishes",
@@ -108,6 +109,12 @@ class Account:
         self.kv_used = 0  # tokens
         self.freed_since_report = 0  # tokens of ``kv_used`` that were freed after the report
         self.last_chosen = 0  # number of the last attempt placed here
+        self.closed = False  # kept for one quarantined request: it takes nothing else
+        self._recount()
+
+    def close(self, closed: bool) -> None:
+        """Keep the instance for one quarantined request, or open it to all requests again."""
+        self.closed = closed
         self._recount()
 
     def open(
@@ -292,6 +299,8 @@ class Account:
         # the same with the iteration that emits the first token
         self.first_step_at = self.ready_at + self.decode_token_s
         self.first_step_floor = self.start_floor + self.decode_token_s
+        if self.closed:
+            self.prompt_limit = self.prompt_limit_leaving_reserve = -1
 
     def _longest_prompt(self, free_slots: int) -> float:
         if free_slots > 0:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from scheduler_svc.domain.engine_facts import ModelIdentity
 from scheduler_svc.domain.request import Request
 
 
@@ -19,9 +20,15 @@ class Demand:
     started: bool  # its first token was delivered by an earlier attempt
     must_leave_reserve: bool  # it may not take the last free slot, which is reserved for CRITICAL requests
     excluded: frozenset[str] = frozenset()  # instances to avoid if another one can serve it
+    identity: ModelIdentity | None = None  # of the model that began its output; None before its first token
 
     @property
     def constrained(self) -> bool:
         """Whether some instances of the model may be unable to serve it, whatever their free capacity."""
         request = self.request
-        return bool(self.excluded or request.adapter or request.sampling.structured_output is not None)
+        return bool(
+            self.excluded
+            or self.identity is not None
+            or request.adapter
+            or request.sampling.structured_output is not None
+        )

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 
 from scheduler_svc.domain.capacity.account import Account
 from scheduler_svc.domain.capacity.claim import Claim
+from scheduler_svc.domain.engine_facts import EngineFacts, ModelIdentity
+from scheduler_svc.domain.fleet.isolation import Isolation
 from scheduler_svc.domain.instance import Instance
 from scheduler_svc.domain.instance_spec import InstanceRole
-from scheduler_svc.domain.instance_state import InstanceState
+from scheduler_svc.domain.instance_state import STARTING, InstanceState
 from scheduler_svc.domain.prediction.forgetting_mean import ForgettingMean
 from scheduler_svc.domain.prediction.pace import CPU_PRIOR, Pace
 from scheduler_svc.domain.queue import ModelQueue
+from scheduler_svc.domain.request import Request
 from scheduler_svc.domain.waiting_request import WaitingRequest
 
+_NAMES_SHOWN = 4  # instances named for each model in a disagreement
 _PACE_AGE_S = 1.0
 _SERVICE_FORGETTING = 0.98
 _TYPICAL_PROMPT = 256  # tokens, where nothing was seen yet
@@ -30,12 +35,19 @@ class Pool:
         self.model = model
         self.queue: ModelQueue | None = None  # None before the first request of the model
         self.changed = False  # capacity or members changed since the last pass
+        self.generation = 1  # counts the changes of members, their states, roles and engines
+        self.isolation = Isolation()
         self._members: dict[str, Instance] = {}
         self._stale = True
         self._accounts: tuple[Account, ...] = ()
         self._unavailable: tuple[tuple[str, str, str], ...] = ()
         self._longest_for_all = 0
         self._slots = 0
+        self._tokenizers: frozenset[str] = frozenset()
+        self._vocab_for_all = 0
+        self._served_facts: tuple[EngineFacts, ...] = ()
+        self._disagreement = ""
+        self._unserved_since: float | None = None
         self._specialists = False
         self._prefillers: tuple[Account, ...] = ()
         self._decoders: tuple[Account, ...] = ()
@@ -66,6 +78,7 @@ class Pool:
         """Note that an instance changed: everything is computed again, and a pass is due."""
         self._stale = True
         self.changed = True
+        self.generation += 1
 
     @property
     def accounts(self) -> tuple[Account, ...]:
@@ -87,6 +100,50 @@ class Pool:
         if self._stale:
             self._refresh()
         return self._longest_for_all
+
+    def serves_alike(self, request: Request, total_tokens: int) -> bool:
+        """Return whether all READY instances can serve a request without adapter and constraint.
+
+        ``total_tokens``: prompt plus max_tokens.
+        """
+        if self._stale:
+            self._refresh()
+        return (
+            total_tokens <= self._longest_for_all
+            and request.largest_token_id < self._vocab_for_all
+            and (not request.tokenizer_hash or self._tokenizers == {request.tokenizer_hash})
+        )
+
+    @property
+    def served_facts(self) -> tuple[EngineFacts, ...]:
+        """The different facts of the live instances that generate, those that most instances have in common first.
+
+        Groups of one tokenizer stay together, within a group the longest model length comes first.  If none generates,
+        those of the others, which say why the request is refused.
+        """
+        if self._stale:
+            self._refresh()
+        return self._served_facts
+
+    @property
+    def hopeful(self) -> bool:
+        """Whether an engine starts that did not fail to start since it was READY last."""
+        return any(i.state in STARTING and not i.failed_starts for i in self._members.values())
+
+    def unserved_since(self, now: float) -> float | None:
+        """Return since when no instance is READY, as far as was asked; None if one is."""
+        if self.accounts:
+            self._unserved_since = None
+        elif self._unserved_since is None:
+            self._unserved_since = now
+        return self._unserved_since
+
+    @property
+    def disagreement(self) -> str:
+        """Say that the live instances run different models under one name; empty if they do not."""
+        if self._stale:
+            self._refresh()
+        return self._disagreement
 
     @property
     def slots(self) -> int:
@@ -132,6 +189,13 @@ class Pool:
             (min(a.max_model_len, a.capacity // a.block * a.block) for a in self._accounts), default=0
         )
         self._slots = sum(a.max_running for a in self._accounts)
+        facts = [a.facts for a in self._accounts if a.facts is not None]
+        self._tokenizers = frozenset(f.tokenizer_hash for f in facts)
+        self._vocab_for_all = min((f.vocab_size for f in facts), default=0)
+        live = [i for i in self.instances() if i.live]
+        generating = [i for i in live if not i.role.embeds]
+        self._served_facts = _in_order(i.facts for i in generating) or _in_order(i.facts for i in live)
+        self._disagreement = _disagreement(self.model, generating)
         names = {i.instance_id for i in chosen}
         self._unavailable = tuple(_why_not(i) for i in self.instances() if i.instance_id not in names)
 
@@ -168,6 +232,30 @@ class Pool:
         if self._service.count:
             return self._service.value
         return self.pace(now).service_s(_TYPICAL_PROMPT, _TYPICAL_OUTPUT)
+
+
+def _disagreement(model: str, instances: Iterable[Instance]) -> str:
+    found: dict[ModelIdentity, list[str]] = {}
+    for i in instances:
+        if i.facts is not None:
+            found.setdefault(i.facts.identity, []).append(i.instance_id)
+    if len(found) < 2:
+        return ""
+    groups = (f"{', '.join(names[:_NAMES_SHOWN])} ({identity})" for identity, names in found.items())
+    return f"instances of {model!r} run different models: {'; '.join(groups)}"
+
+
+def _in_order(found: Iterable[EngineFacts | None]) -> tuple[EngineFacts, ...]:
+    """Return one of the facts for each difference in abilities.
+
+    First come those with the tokenizer that most have, among them those with the longest model length.
+    """
+    known = [facts for facts in found if facts is not None]
+    share = Counter(facts.tokenizer_hash for facts in known)
+    different = {facts.abilities: facts for facts in known}.values()
+    return tuple(
+        sorted(different, key=lambda f: (-share[f.tokenizer_hash], f.tokenizer_hash, -f.max_model_len, -f.vocab_size))
+    )
 
 
 def _why_not(instance: Instance) -> tuple[str, str, str]:

@@ -13,6 +13,7 @@ from scheduler_svc.domain.capacity.kv_blocks import whole_blocks
 from scheduler_svc.domain.engine_facts import EngineFacts
 from scheduler_svc.domain.request import Request
 
+_HASH_SHOWN = 12  # characters
 _FAILED_HERE = "the request failed there before"
 
 #: Returns why the engine cannot serve the request, or None if it can.  ``total_tokens``: prompt plus max_tokens.
@@ -42,6 +43,21 @@ def model_length(facts: EngineFacts, request: Request, total_tokens: int) -> str
     return f"serves {facts.max_model_len} tokens of prompt and output; the request asks for {total_tokens}"
 
 
+def tokenizer(facts: EngineFacts, request: Request, total_tokens: int) -> str | None:
+    """Say why an engine reads the prompt's token ids otherwise than the caller wrote it; None if it does not."""
+    if request.tokenizer_hash in ("", facts.tokenizer_hash):
+        return None
+    theirs, ours = facts.tokenizer_hash[:_HASH_SHOWN], request.tokenizer_hash[:_HASH_SHOWN]
+    return f"has the tokenizer {theirs}; the prompt was tokenized by {ours}"
+
+
+def vocabulary(facts: EngineFacts, request: Request, total_tokens: int) -> str | None:
+    """Say why a token id of the request is none of the engine's; None if all are."""
+    if request.largest_token_id < facts.vocab_size:
+        return None
+    return f"has token ids below {facts.vocab_size}; the request names {request.largest_token_id}"
+
+
 def kv_capacity(facts: EngineFacts, request: Request, total_tokens: int) -> str | None:
     """Say why prompt and ``max_tokens`` do not fit the engine's whole KV cache; None if they do."""
     need = whole_blocks(total_tokens, facts.kv_block_size)
@@ -53,6 +69,8 @@ def kv_capacity(facts: EngineFacts, request: Request, total_tokens: int) -> str 
 FACTS_FILTERS: tuple[tuple[str, FactsFilter], ...] = (
     ("adapter", adapter),
     ("structured_output", structured_output),
+    ("tokenizer", tokenizer),
+    ("vocabulary", vocabulary),
     ("model_length", model_length),
     ("kv_capacity", kv_capacity),
 )
@@ -90,6 +108,8 @@ def able(accounts: Sequence[Account], demand: Demand) -> tuple[Sequence[Account]
     for account in accounts:
         assert account.facts is not None, "a pool offers instances whose engine is known"
         refusal = cannot_serve(account.facts, demand.request, demand.total_tokens)
+        if refusal is None and demand.identity not in (None, account.facts.identity):
+            refusal = "identity", f"runs another model under this name ({account.facts.identity})"
         if refusal is None:
             found.append(account)
         else:

@@ -29,7 +29,7 @@ class Offer:
         """Offer the READY instances that run whole requests."""
         accounts: Sequence[Account] = pool.accounts
         unable: Sequence[tuple[str, str, str]] = pool.unavailable
-        if demand.constrained or demand.total_tokens > pool.longest_for_all:
+        if demand.constrained or not pool.serves_alike(demand.request, demand.total_tokens):
             accounts, out = able(accounts, demand)
             unable = (*unable, *out)
         return cls(demand=demand, able=accounts, unable=unable, with_capacity=with_capacity(accounts, demand))

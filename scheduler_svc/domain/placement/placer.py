@@ -53,6 +53,7 @@ class Placer:
             started=waiting.emitted_tokens > 0,
             must_leave_reserve=policy.objective.reserved_slots > 0 and request.priority is not Priority.CRITICAL,
             excluded=waiting.excluded,
+            identity=waiting.identity,
         )
 
     def plan_split(self, waiting: WaitingRequest, demand: Demand, context: PassContext) -> SplitPlan | None:
@@ -92,13 +93,13 @@ class Placer:
         prediction = predict_run(account, demand, now)
         candidates = offer.candidates(choice)
         unusual = _unusual(account, demand, context, plan)
+        ordered = _ordered(waiting, policy, now)  # a plug-in's code: it runs before anything is reserved
         reservation = self._reserve(account, demand, waiting, prediction, now)
         eligible, considered = len(offer.with_capacity) - len(choice.rejected), len(offer.able) + len(offer.unable)
         why = f"{choice.why}; {eligible} of {considered} candidates"
-        phase_reason = plan.phase.reason if plan is not None else _WHOLE
-        reasons = (why, *remarks, *choice.remarks, *preferred, *unusual)
+        reasons = (why, *remarks, *choice.remarks, *preferred, *unusual, ordered)
         return self._decide(
-            waiting, reservation, prediction, choice, candidates, context, Phase.HYBRID, phase_reason, reasons
+            waiting, reservation, prediction, choice, candidates, context, Phase.HYBRID, _why_whole(plan), reasons
         )
 
     def place_split(
@@ -112,16 +113,16 @@ class Placer:
         remarks: tuple[str, ...] = (),
     ) -> Decision:
         """Place a request on a pair of instances and reserve at both.  ``remarks``: further reasons, in words."""
-        now, pool = context.now, context.pool
+        now, pool, choice = context.now, context.pool, split.choice
+        candidates = Offer.for_decode(demand, split.decoders, pool).candidates(choice)
+        ordered = _ordered(waiting, context.policy, now)  # a plug-in's code: it runs before anything is reserved
         prediction = predict_split_run(split, demand)
         prefill_prediction = predict_run(split.prefill, split.prefill_demand, now)
         prefill = self._reserve(split.prefill, split.prefill_demand, waiting, prefill_prediction, now)
         reservation = self._reserve(split.decode, demand, waiting, prediction, now, prefills=False)
         self._splits.count_split()
-        choice = split.choice
-        candidates = Offer.for_decode(demand, split.decoders, pool).candidates(choice)
         why = f"decode: {choice.why}; 1 of {len(split.decoders)}"
-        reasons = (why, split.why, *remarks, *choice.remarks)
+        reasons = (why, split.why, *remarks, *choice.remarks, ordered)
         leg = PrefillLeg(
             instance_id=prefill.instance_id,
             attempt_number=prefill.attempt_number,
@@ -170,8 +171,7 @@ class Placer:
             waited_s=now - request.arrived_at,
             queue_length=len(pool.queue) - 1 if pool.queue is not None else 0,
             rule=choice.rule,
-            # The place in the order is described now: it cannot be worked out once the request runs.
-            reasons=(*reasons, f"ordered by {policy.ordering.describe(waiting, now)}"),
+            reasons=reasons,
             candidates=candidates,
             candidates_considered=len(candidates),
             prefill=prefill,
@@ -208,6 +208,18 @@ class Placer:
         )
         self._ledger.enter(account, reservation, now)
         return reservation
+
+
+def _ordered(waiting: WaitingRequest, policy: Policy, now: float) -> str:
+    """Describe the request's place in the order now: it cannot be worked out once the request runs."""
+    return f"ordered by {policy.ordering.describe(waiting, now)}"
+
+
+def _why_whole(plan: SplitPlan | None) -> str:
+    """Say why a request runs whole; ``plan`` is None while splitting is off."""
+    if plan is None:
+        return _WHOLE
+    return f"it cannot be split now ({plan.phase.reason})" if plan.phase.split else plan.phase.reason
 
 
 def _prefer(choice: Choice, offer: Offer) -> tuple[str, ...]:

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import replace
 
+from scheduler_svc.domain.policies.builtin import make_fifo
 from scheduler_svc.domain.policies.catalogue import PolicyCatalogue
 from scheduler_svc.domain.policies.governor import Signals
 from scheduler_svc.domain.policies.policy import Policy, PolicySwitch
 from scheduler_svc.domain.settings import SchedulerSettings
+
+FALLBACK = "fifo"
+"""The policy that is followed when the code of another one fails."""
 
 
 class PolicyInForce:
@@ -53,6 +57,18 @@ class PolicyInForce:
         self._act(self._first_acting(named), now)
         self._switches.append(PolicySwitch(from_policy=previous, to_policy=name, reason=reason, at=now))
         return True
+
+    def fall_back(self, error: Exception, now: float) -> PolicySwitch | None:
+        """Put fifo in force, because the code of the policy in force raised ``error``; None if fifo raised it."""
+        failed = self.acting.name
+        if self._chosen == FALLBACK:
+            return None
+        self._named, self._chosen = make_fifo(self._settings), FALLBACK
+        self._act(self._named, now)
+        reason = f"the policy {failed!r} failed: {type(error).__name__}: {error}"
+        switch = PolicySwitch(from_policy=failed, to_policy=self._named.name, reason=reason, at=now)
+        self._switches.append(switch)
+        return switch
 
     def due(self, now: float) -> bool:
         """Whether a governor has to decide now: at most every ``adaptive_interval_s``."""

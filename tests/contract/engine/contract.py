@@ -291,6 +291,11 @@ class EngineContract:
             (StructuredKind.CHOICE, '{"a": 1}'),
             (StructuredKind.CHOICE, "[1, 2]"),
             (StructuredKind.GRAMMAR, "root ::= ("),
+            # Nothing satisfies these, which an engine may find out only while it generates.
+            (StructuredKind.JSON_SCHEMA, '{"$ref": "#"}'),
+            (StructuredKind.GRAMMAR, 'root ::= root "a"'),
+            (StructuredKind.REGEX, r"[^\s\S]"),
+            (StructuredKind.REGEX, r"a[^\s\S]"),
         ],
     )
     async def test_a_broken_constraint_is_the_callers_fault(

@@ -185,6 +185,20 @@ async def test_a_request_begun_anew_is_not_spliced_onto_the_old_output(
     assert len(scheduler.requests) == 2
 
 
+async def test_a_request_that_is_no_longer_known_is_lost(scheduler: FakeScheduler) -> None:
+    async def generate(request: inference_pb2.GenerateRequest, context: Any) -> Events:
+        if request.after_token:
+            await fail(context, ErrorReason.REQUEST_NOT_FOUND, "no request of this id")
+        yield accepted(request, attached=False)
+        yield tokens(0)
+        await context.abort(grpc.StatusCode.UNAVAILABLE, "Socket closed")
+
+    scheduler.generate = generate
+    async with AsyncClient(scheduler.address, reconnect=QUICK) as client:
+        with pytest.raises(sage.StreamLostError, match=r"after 1 output tokens .* no longer knew the request"):
+            await client.generate("hi").result()
+
+
 async def test_a_request_begun_anew_before_its_first_token_goes_on(scheduler: FakeScheduler) -> None:
     async def generate(request: inference_pb2.GenerateRequest, context: Any) -> Events:
         yield accepted(request, attached=False)

@@ -6,6 +6,7 @@ import asyncio
 import signal
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Self
 
 import grpc
@@ -33,25 +34,32 @@ INSTANCE = {"lease_s": 2.0, "heartbeat_interval_s": 0.1, "reconnect_grace_s": 0.
 
 
 class _KeptEngine:
-    """Implements EngineFactory; keeps hold of what it started, and may start an engine that answers otherwise."""
+    """Implements EngineFactory; keeps hold of what it started, and may start an engine that answers otherwise.
 
-    def __init__(self, config: ExecutorConfig, answers_as: str | None) -> None:
+    Such an engine says that its weights are others, or with ``pretends`` that they are the model's own.
+    """
+
+    def __init__(self, config: ExecutorConfig, answers_as: str | None, pretends: bool) -> None:
         model = config.engine.model if answers_as is None else ModelSettings(model=answers_as)
         self._inner = SimulatedEngineFactory(model, config.engine.simulated)
+        self._claims = f"simulated {config.engine.model.name}" if pretends else None
         self.engine: SimulatedEngine | None = None
 
     async def start(self, progress: ProgressListener) -> SimulatedEngine:
         self.engine = await self._inner.start(progress)
+        if self._claims is not None:
+            self.engine._facts = replace(self.engine.facts, weights=self._claims)
         return self.engine
 
 
 class LocalExecutor:
     """One executor, as its own wiring builds it.  ``start`` after its end is a restart: same id, new engine."""
 
-    def __init__(self, config: ExecutorConfig, answers_as: str | None) -> None:
+    def __init__(self, config: ExecutorConfig, answers_as: str | None, *, pretends: bool = False) -> None:
         self.instance_id = config.name
         self._config = config
         self._answers_as = answers_as
+        self._pretends = pretends
         self._factory: _KeptEngine | None = None
         self._service: ExecutorService | None = None
         self._task: asyncio.Task[int] | None = None
@@ -68,7 +76,7 @@ class LocalExecutor:
 
     def start(self) -> None:
         assert not self.running
-        self._factory = _KeptEngine(self._config, self._answers_as)
+        self._factory = _KeptEngine(self._config, self._answers_as, self._pretends)
         factory: EngineFactory = self._factory
         work = run(self._config, factory=factory, timings=QUICK, on_service=self._started)
         self._task = asyncio.create_task(work, name=f"executor {self.instance_id}")
@@ -146,12 +154,14 @@ class LocalFleet:
         model: str = MODEL,
         through: str | None = None,
         answers_as: str | None = None,
+        pretends: bool = False,
         settings: Mapping[str, Any] | None = None,
         **simulated: Any,
     ) -> LocalExecutor:
         """Start an executor without waiting for it.
 
-        ``through``: another address of the scheduler (a proxy's).  ``settings``: of the executor; the others are the
+        ``through``: another address of the scheduler (a proxy's).  ``answers_as``: the model that its engine really
+        runs; ``pretends``: it says that it runs the fleet's.  ``settings``: of the executor; the others are the
         simulated engine's.
         """
         options = {"step_base_s": 0.001, "mean_output_tokens": ENDLESS.mean_output_tokens, **simulated}
@@ -160,7 +170,7 @@ class LocalFleet:
         )
         address = (through or self.address,)
         config = ExecutorConfig(instance_id=instance_id, scheduler=address, engine=engine, **(settings or {}))
-        executor = self.executors[instance_id] = LocalExecutor(config, answers_as)
+        executor = self.executors[instance_id] = LocalExecutor(config, answers_as, pretends=pretends)
         executor.start()
         return executor
 

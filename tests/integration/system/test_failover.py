@@ -176,7 +176,7 @@ async def test_a_request_that_fails_wherever_it_goes_ends_after_its_attempts() -
     async with LocalFleet(queue={"max_attempts": 3}) as fleet:
         for name in ("a", "b"):
             executor = await fleet.add(name)
-            executor.engine.inject(Fault(kind=FaultKind.ERROR, after_tokens=4, times=5))
+            executor.engine.inject(Fault(kind=FaultKind.ERROR, times=5))
         story = Story(fleet, "Doomed")
         with pytest.raises(GenerationFailedError, match="after 3 attempts"):
             await story.complete()
@@ -423,7 +423,7 @@ async def test_logprobs_go_on_over_the_seam(fleet: LocalFleet, pair: tuple[Local
 async def test_a_replay_that_differs_fails_and_says_so(fleet: LocalFleet) -> None:
     """Two engines of one model name that answer differently: what was delivered must not be taken back silently."""
     dying = await fleet.add("a", step_base_s=0.003)
-    await fleet.add("b", answers_as="another model")
+    await fleet.add("b", answers_as="another model", pretends=True)
     story = await Story(fleet, PROMPTS[0], temperature=0.9, seed=11).until_token(20)
     dying.engine.inject(Fault(kind=FaultKind.DIE))
     with pytest.raises(GenerationFailedError, match="token 0 differs"):
@@ -432,7 +432,7 @@ async def test_a_replay_that_differs_fails_and_says_so(fleet: LocalFleet) -> Non
 
 async def test_a_replay_that_differs_goes_on_where_the_caller_takes_best_effort(fleet: LocalFleet) -> None:
     dying = await fleet.add("a", step_base_s=0.003)
-    await fleet.add("b", answers_as="another model")
+    await fleet.add("b", answers_as="another model", pretends=True)
     story = await Story(fleet, PROMPTS[0], temperature=0.9, seed=11, resume_mode="best_effort").until_token(20)
     dying.engine.inject(Fault(kind=FaultKind.DIE))
     done = await story.stream.result()
@@ -444,7 +444,7 @@ async def test_a_replay_that_differs_goes_on_where_the_caller_takes_best_effort(
 async def test_a_resume_on_another_model_would_be_noticed(fleet: LocalFleet) -> None:
     """The comparison these tests rest on can fail."""
     dying = await fleet.add("a", step_base_s=0.003)
-    await fleet.add("b", answers_as="another model")
+    await fleet.add("b", answers_as="another model", pretends=True)
     story = await Story(fleet, PROMPTS[0]).until_token(20)
     dying.engine.inject(Fault(kind=FaultKind.DIE))
     with pytest.raises(AssertionError, match="wanted"):

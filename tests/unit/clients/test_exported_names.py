@@ -61,6 +61,7 @@ PUBLIC = {
         "DeadlineExceededError",
         "FieldViolation",
         "GenerationFailedError",
+        "ModelChangedError",
         "InstanceNotFoundError",
         "InternalError",
         "InvalidRequestError",

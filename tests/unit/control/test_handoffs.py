@@ -250,6 +250,40 @@ async def test_a_request_whose_lease_ends_first_twice_runs_whole() -> None:
         world.assert_all_room_is_free()
 
 
+async def test_only_leases_count_towards_running_whole_and_that_lasts() -> None:
+    async with PdWorld() as world:
+        p, d = await pair(world)
+        d.lost_assigns = True
+        reader = await world.submit("r1", prompt=100)
+        await world.advance(PREFILL_S + 0.01)
+        d.disconnect()  # the decode leg was lost on the way: the request is placed a second time
+        d.lost_assigns = False
+        await world.advance(0.1)
+        p.speaks_late_s = LEASE_S - 0.5
+        d.connect()
+        await world.advance(LEASE_S)
+        assert fallbacks(reader)[-1].endswith("prefill runs again"), "one lease ended first so far"
+        await world.advance(2 * LEASE_S)
+        assert fallbacks(reader)[-1].endswith("it runs whole")
+        assert reader.token_ids == expected(20)
+
+
+async def test_a_request_whose_prefill_failed_stays_whole_over_further_failovers() -> None:
+    async with PdWorld() as world:
+        await pair(world)
+        reader = await world.submit("r1", prompt=100)
+        reader.live.setbacks.whole = True
+        await world.advance(PREFILL_S / 2)
+        world.executors["p"].crash()
+        world.executors["d"].crash()
+        await world.advance(0.5)
+        world.executors["p"].restart()
+        world.executors["d"].restart()
+        await world.advance(5)
+        assert reader.token_ids == expected(20)
+        assert reader.live.placements[-1].decision.phase is Phase.HYBRID
+
+
 async def test_a_cancel_that_overtakes_the_engine_has_the_blocks_released() -> None:
     async with PdWorld() as world:
         _, d = await pair(world)

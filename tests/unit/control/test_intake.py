@@ -97,7 +97,38 @@ async def test_a_twin_takes_over_when_the_first_goes_away_at_the_door() -> None:
 
 
 async def test_at_most_so_many_are_at_the_door() -> None:
-    async with World(models={"m": {}}, queue={"arriving_limit": 2}) as world:
+    async with World(queue={"arriving_limit": 2}) as world:
+        world.plane.intake._tokenizers = slow = SlowTokenizers()
+        world.add("a")
+        submissions = [replace(world.submission(f"r{i}"), prompt=TextPrompt(text="hello")) for i in range(3)]
+        arriving = [asyncio.ensure_future(world.plane.intake.submit(each)) for each in submissions[:2]]
+        await world.clock.settle()
+        with pytest.raises(QueueFull, match="of all models that are being checked"):
+            await world.plane.intake.submit(submissions[2])
+        slow.go.set()
+        await asyncio.gather(*arriving)
+
+
+async def test_those_that_wait_for_a_model_leave_the_door_open_for_others() -> None:
+    async with World(models={"loading": {}}, queue={"arriving_limit": 2, "limit_per_model": 3}) as world:
+        world.add("a")
+        waiting = [
+            asyncio.ensure_future(world.submit(f"r{i}", model="loading", wait_for_instance=True)) for i in range(3)
+        ]
+        await world.clock.settle()
+        with pytest.raises(QueueFull, match="wait for 'loading' is full"):
+            await world.submit("one-too-many", model="loading", wait_for_instance=True)
+        reader = await world.submit("r")
+        await world.advance(1)
+        assert reader.token_ids == expected(20)
+        for arriving in waiting:
+            arriving.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        assert not world.plane.models.waiting
+
+
+async def test_those_that_wait_for_a_model_make_room_when_they_leave() -> None:
+    async with World(models={"m": {}}, queue={"limit_per_model": 2}) as world:
         waiting = [asyncio.ensure_future(world.submit(f"r{i}", wait_for_instance=True)) for i in range(2)]
         await world.clock.settle()
         with pytest.raises(QueueFull):
@@ -235,3 +266,14 @@ async def test_a_cancellation_within_a_time_limit_stays_one() -> None:
     task.cancel()
     await clock.advance(5)
     assert task.cancelled()
+
+
+async def test_defaults_of_the_operator_are_never_the_callers_fault() -> None:
+    defaults = {"m": {"sampling": {"max_tokens": 4000, "min_tokens": 10}}}
+    async with World(models=defaults) as world:
+        world.add("a")
+        long = replace(world.submission("long", prompt=500), sampling={})
+        short = replace(world.submission("short"), sampling={"max_tokens": 5})
+        sampling = [(await world.plane.intake.submit(each)).live.request.sampling for each in (long, short)]
+        assert [each.max_tokens for each in sampling] == [4096 - 500, 5]
+        assert [each.min_tokens for each in sampling] == [10, 5]

@@ -79,12 +79,22 @@ class Schedule:
             asked = self._one(value)
             after = value % (len(asked.live.output) + 1)
             name = asked.live.key.request_id
-            asked.readers.append((after, await self.world.submit(name, after_token=after, **asked.options)))
+            try:
+                reader = await self.world.submit(name, after_token=after, **asked.options)
+            except NoInstance:
+                assert asked.live.state.ended, "a client of a live request attaches to it"
+                return
+            found = next((each for each in self.asked if each.live is reader.live), None)
+            if found is None:  # the service had ended it, so it is served anew
+                found = Asked(live=reader.live, options=asked.options)
+                self.asked.append(found)
+            found.readers.append((after, reader))
 
     def cancel(self, value: int) -> None:
         if self.asked:
             asked = self._one(value)
-            asked.may_be_cancelled = True
+            for each in self.asked:
+                each.may_be_cancelled |= each.live.key == asked.live.key
             self.world.plane.intake.cancel(asked.live.key, "")
 
     async def leave(self, value: int) -> None:

@@ -78,6 +78,12 @@ class ModelledExecutor:
     kv_connector: str = ""
     start_id: str = "start-1"
     resume_secret: bytes = b""
+    model: str = MODEL
+    adapters: frozenset[str] = frozenset()
+    max_model_len: int = 4096
+    vocab_size: int = 1000
+    tokenizer_hash: str = "t"
+    weights: str = "w"
     session: Session | None = None
     held: dict[int, Running] = field(default_factory=dict)
     iterations: int = 0
@@ -166,7 +172,9 @@ class ModelledExecutor:
         held = tuple(
             HeldAttempt(epoch=EPOCH, number=n, tokens=r.tokens, ended=r.ended is not None) for n, r in self.held.items()
         )
-        spec = InstanceSpec(instance_id=self.instance_id, model=MODEL, engine_start_id=self.start_id, role=self.role)
+        spec = InstanceSpec(
+            instance_id=self.instance_id, model=self.model, engine_start_id=self.start_id, role=self.role
+        )
         welcome = plane.sessions.register(Registration(spec=spec, resume_secret=self.resume_secret, held=held), self)
         self.resume_secret = welcome.resume_secret
         self.held = {n: r for n, r in self.held.items() if n in welcome.keep}
@@ -179,12 +187,14 @@ class ModelledExecutor:
         return EngineFacts(
             engine="modelled",
             engine_version="1",
-            vocab_size=1000,
-            max_model_len=4096,
+            vocab_size=self.vocab_size,
+            max_model_len=self.max_model_len,
+            adapters=self.adapters,
+            weights=self.weights,
             kv_capacity_tokens=100_000,
             max_running=self.max_running,
             max_batched_tokens=2048,
-            tokenizer_hash="t",
+            tokenizer_hash=self.tokenizer_hash,
             kv_connector=self.kv_connector,
             compatibility_key="k" if self.kv_connector else "",
         )

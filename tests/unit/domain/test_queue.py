@@ -160,6 +160,60 @@ def test_those_behind_the_head_are_shown_in_order_and_stay() -> None:
     assert len(drain(queue)) == 9
 
 
+def test_those_set_aside_leave_the_order_and_come_back_to_their_place() -> None:
+    queue = ModelQueue("m", Fifo(), limit=3)
+    waiting = [make_waiting(n, arrived_at=n) for n in range(4)]
+    for each in waiting:
+        queue.add(each, 0.0)
+    queue.set_aside(waiting[0], 1.0)
+    assert queue.behind_head(3, 2.0, lambda w: w is waiting[2]) == [waiting[3]]
+
+    assert list(queue.aside) == [waiting[0], waiting[2]]
+    assert [w.unserved_since for w in waiting] == [1.0, None, 2.0, None]
+    assert (queue.placeable, len(queue), queue.full) == (2, 4, False)
+    assert queue.position(waiting[3]) == 2, "those aside are nobody's predecessors"
+
+    queue.bring_back()
+    assert drain(queue) == ["0", "1", "2", "3"]
+
+
+def test_one_that_leaves_while_it_is_aside_does_not_come_back() -> None:
+    queue = ModelQueue("m", Fifo(), limit=3)
+    waiting = [make_waiting(n, arrived_at=n) for n in range(2)]
+    for each in waiting:
+        queue.add(each, 0.0)
+    queue.set_aside(waiting[0], 1.0)
+    queue.remove(waiting[0].request.key)
+    queue.bring_back()
+
+    assert queue.head(1.0) is waiting[1]
+    assert len(queue) == 1
+
+
+def test_reordering_leaves_those_aside_where_they_are() -> None:
+    queue = ModelQueue("m", Fifo(), limit=3)
+    waiting = [make_waiting(n, arrived_at=n) for n in range(3)]
+    for each in waiting:
+        queue.add(each, 0.0)
+    queue.set_aside(waiting[0], 1.0)
+    queue.reorder(ByClass(30.0), 1.0)
+
+    assert queue.head(1.0) is waiting[1]
+    queue.bring_back()
+    assert queue.head(1.0) is waiting[0]
+
+
+def test_a_queue_of_requests_set_aside_is_full_at_twice_its_limit() -> None:
+    queue = ModelQueue("m", Fifo(), limit=2)
+    for n in range(4):
+        waiting = make_waiting(n, arrived_at=n)
+        queue.add(waiting, 0.0)
+        queue.set_aside(waiting, 0.0)
+
+    assert queue.full
+    assert queue.placeable == 0
+
+
 def test_a_position_counts_those_ahead() -> None:
     queue = ModelQueue("m", ByClass(30.0), limit=10)
     low, high = make_waiting("low", priority=Priority.LOW), make_waiting("high", priority=Priority.HIGH)

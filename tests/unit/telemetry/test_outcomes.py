@@ -7,9 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from scheduler_svc.control.requests.intake import CLIENT_GONE
 from scheduler_svc.control.requests.live_request import LiveRequest
-from scheduler_svc.control.requests.outcome import Outcome
+from scheduler_svc.control.requests.outcome import CLIENT_GONE, Outcome
 from scheduler_svc.control.requests.submission import Submission, TextPrompt
 from scheduler_svc.control.watching import attainment as slo
 from scheduler_svc.domain import errors
@@ -31,7 +30,6 @@ def test_every_error_of_a_request_has_a_reason() -> None:
         errors.InstanceNotFound,
         errors.UnknownPolicy,
         errors.InvalidTransition,
-        errors.RequestNotFound,
     }
     assert set(errors.SchedulerError.__subclasses__()) - of_administration == REASONS.keys()
 

@@ -216,11 +216,15 @@ def test_a_handoff_is_timed(watched: Watched) -> None:
     assert watched.summed(catalogue.PD_HANDOFF, "sim") == 0.04
 
 
-def test_engine_time_costs_and_a_negative_one_takes_nothing_back(watched: Watched) -> None:
-    watched.send(DECODE, Phase.HYBRID, 1.0)
-    for engine_time_s in (3.0, -1.0):
-        watched.report(EndCause.CANCELLED, 4.0, engine_time_s=engine_time_s)
+def test_what_attempts_cost_is_added_up(watched: Watched) -> None:
+    for cost in (2.0, 4.0):
+        watched.watch.charged(watched.live, cost)
     assert watched.counted(catalogue.COST, "sim", "normal") == 6.0
+
+
+def test_a_quarantined_request_is_counted(watched: Watched) -> None:
+    watched.watch.quarantined(watched.live, 4.0)
+    assert watched.counted(catalogue.QUARANTINED, "sim") == 1.0
 
 
 def test_nothing_of_the_prompt_is_kept_in_the_notes(watched: Watched) -> None:

@@ -200,10 +200,12 @@ async def test_files_that_are_no_tokenizer(store: TokenizerStore, data: bytes) -
     assert not store.has(name)
 
 
-async def test_the_oldest_leaves_first() -> None:
+async def test_the_one_used_longest_ago_leaves_first() -> None:
     store = TokenizerStore(limit=2)
-    names = [await installed(store, special_tokens={"bos_token": str(i)}) for i in range(3)]
-    assert [store.has(name) for name in names] == [False, True, True]
+    names = [await installed(store, special_tokens={"bos_token": str(i)}) for i in range(2)]
+    await store.encode(names[0], "once", special_tokens=False)
+    names.append(await installed(store, special_tokens={"bos_token": "2"}))
+    assert [store.has(name) for name in names] == [True, False, True]
     store.close()
 
 

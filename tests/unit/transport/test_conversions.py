@@ -119,6 +119,7 @@ FACTS = EngineFacts(
     kv_connector="nixl",
     compatibility_key="key",
     tokenizer_hash="hash",
+    weights="w1",
 )
 
 SPEC = InstanceSpec(
@@ -540,6 +541,7 @@ def the_facts() -> executor_pb2.EngineFacts:
         kv_connector="nixl",
         compatibility_key="key",
         tokenizer_hash="hash",
+        weights="w1",
     )
 
 
@@ -675,6 +677,7 @@ def test_an_attempts_end() -> None:
         engine_time=Duration(seconds=4),
         kv_unclaimed=True,
         kv_recomputed=True,
+        engine_died=True,
     )
     assert unset(wire) == set(), "the test itself must fill everything"
     found = registrations.attempt_end(wire)
@@ -694,6 +697,7 @@ def test_an_attempts_end() -> None:
         kv_lease_s=30.0,
         kv_unclaimed=True,
         kv_recomputed=True,
+        engine_died=True,
     )
     assert at_default(found) == set()
 

@@ -64,6 +64,8 @@ def test_a_row_has_the_reason_and_status_of_its_error(row: Row) -> None:
     assert row["status"] == reason.status.name
     if row["error"] in ERRORS:
         assert REASONS[ERRORS[row["error"]]] is reason
+    elif row["error"] == "any other":
+        assert reason is ErrorReason.INTERNAL
     else:
         assert reason not in REASONS.values()
 

@@ -88,6 +88,8 @@ def _one_of_each() -> Iterator[Exception]:
     yield errors.DeadlineExceeded("in the queue")
     yield errors.RequestCancelled("enough")
     yield errors.GenerationFailed("no luck", attempts=2)
+    yield errors.ModelChanged("m", "weights w")
+    yield errors.PolicyFailed("p")
     yield registration.DuplicateInstance("i")
     yield registration.UnknownSession()
     yield identity.Unauthenticated("no credentials")

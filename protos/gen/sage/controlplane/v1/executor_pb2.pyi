@@ -385,6 +385,7 @@ class EngineFacts(_message.Message):
     KV_CONNECTOR_FIELD_NUMBER: _builtins.int
     COMPATIBILITY_KEY_FIELD_NUMBER: _builtins.int
     TOKENIZER_HASH_FIELD_NUMBER: _builtins.int
+    WEIGHTS_FIELD_NUMBER: _builtins.int
     engine: _builtins.str
     """"vllm", "simulated" """
     engine_version: _builtins.str
@@ -419,6 +420,8 @@ class EngineFacts(_message.Message):
     """instances with equal keys can transfer KV to each other"""
     tokenizer_hash: _builtins.str
     """SHA-256 of the tokenizer files, hex"""
+    weights: _builtins.str
+    """fingerprint of the weights: engines with equal ones, dtype and tokenizer run the same model"""
     @_builtins.property
     def parallelism_config(self) -> _common_pb2.ParallelismConfig:
         """how the engine is distributed over devices"""
@@ -454,10 +457,11 @@ class EngineFacts(_message.Message):
         kv_connector: _builtins.str = ...,
         compatibility_key: _builtins.str = ...,
         tokenizer_hash: _builtins.str = ...,
+        weights: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["parallelism_config", b"parallelism_config"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapters", b"adapters", "compatibility_key", b"compatibility_key", "dtype", b"dtype", "engine", b"engine", "engine_version", b"engine_version", "gpu_memory_bytes", b"gpu_memory_bytes", "gpu_name", b"gpu_name", "kv_block_size", b"kv_block_size", "kv_capacity_tokens", b"kv_capacity_tokens", "kv_connector", b"kv_connector", "max_batched_tokens", b"max_batched_tokens", "max_model_len", b"max_model_len", "max_running", b"max_running", "model", b"model", "parallelism_config", b"parallelism_config", "revision", b"revision", "structured_output_kinds", b"structured_output_kinds", "supports_priority", b"supports_priority", "tokenizer_hash", b"tokenizer_hash", "vocab_size", b"vocab_size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapters", b"adapters", "compatibility_key", b"compatibility_key", "dtype", b"dtype", "engine", b"engine", "engine_version", b"engine_version", "gpu_memory_bytes", b"gpu_memory_bytes", "gpu_name", b"gpu_name", "kv_block_size", b"kv_block_size", "kv_capacity_tokens", b"kv_capacity_tokens", "kv_connector", b"kv_connector", "max_batched_tokens", b"max_batched_tokens", "max_model_len", b"max_model_len", "max_running", b"max_running", "model", b"model", "parallelism_config", b"parallelism_config", "revision", b"revision", "structured_output_kinds", b"structured_output_kinds", "supports_priority", b"supports_priority", "tokenizer_hash", b"tokenizer_hash", "vocab_size", b"vocab_size", "weights", b"weights"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1330,6 +1334,7 @@ class AssignmentEnded(_message.Message):
     ENGINE_TIME_FIELD_NUMBER: _builtins.int
     KV_UNCLAIMED_FIELD_NUMBER: _builtins.int
     KV_RECOMPUTED_FIELD_NUMBER: _builtins.int
+    ENGINE_DIED_FIELD_NUMBER: _builtins.int
     attempt_number: _builtins.int
     """of the session's epoch"""
     cause: Global___AssignmentEnded.Cause.ValueType
@@ -1356,6 +1361,8 @@ class AssignmentEnded(_message.Message):
     """decode legs: the engine did not begin to fetch, so it does not have the KV blocks freed"""
     kv_recomputed: _builtins.bool
     """decode legs: the prompt's KV could not be fetched, so this engine computed it"""
+    engine_died: _builtins.bool
+    """with FAILED: the engine died while it ran the attempt"""
     @_builtins.property
     def kv_lease(self) -> _duration_pb2.Duration:
         """prefill legs: how long the KV blocks are kept"""
@@ -1382,10 +1389,11 @@ class AssignmentEnded(_message.Message):
         engine_time: _duration_pb2.Duration | None = ...,
         kv_unclaimed: _builtins.bool = ...,
         kv_recomputed: _builtins.bool = ...,
+        engine_died: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_stop_token_id", b"_stop_token_id", "engine_time", b"engine_time", "kv_lease", b"kv_lease", "stop_token_id", b"stop_token_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_stop_token_id", b"_stop_token_id", "attempt_number", b"attempt_number", "cached_prompt_tokens", b"cached_prompt_tokens", "cause", b"cause", "engine_time", b"engine_time", "field", b"field", "finish_reason", b"finish_reason", "kv_lease", b"kv_lease", "kv_recomputed", b"kv_recomputed", "kv_transfer_params", b"kv_transfer_params", "kv_unclaimed", b"kv_unclaimed", "message", b"message", "stop_string", b"stop_string", "stop_token_id", b"stop_token_id", "total_tokens", b"total_tokens", "trailing_text", b"trailing_text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_stop_token_id", b"_stop_token_id", "attempt_number", b"attempt_number", "cached_prompt_tokens", b"cached_prompt_tokens", "cause", b"cause", "engine_died", b"engine_died", "engine_time", b"engine_time", "field", b"field", "finish_reason", b"finish_reason", "kv_lease", b"kv_lease", "kv_recomputed", b"kv_recomputed", "kv_transfer_params", b"kv_transfer_params", "kv_unclaimed", b"kv_unclaimed", "message", b"message", "stop_string", b"stop_string", "stop_token_id", b"stop_token_id", "total_tokens", b"total_tokens", "trailing_text", b"trailing_text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__stop_token_id: _TypeAlias = _typing.Literal["stop_token_id"]  # noqa: Y015
     _WhichOneofArgType__stop_token_id: _TypeAlias = _typing.Literal["_stop_token_id", b"_stop_token_id"]  # noqa: Y015

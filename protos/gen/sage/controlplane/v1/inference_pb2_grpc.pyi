@@ -37,8 +37,9 @@ class InferenceServiceStub:
     """Submits one request and streams its events: Accepted, Scheduled (once per placement), Tokens, Finished.
 
     A call with the id and content of an earlier request attaches to that request; after_token says where its stream
-    continues. A request ends exactly once. When its last client goes away the request is cancelled, unless it is
-    detached.
+    continues, and NOT_FOUND answers it where no request has the id. An end that the service or a broken connection
+    caused is not kept as the answer: the same id and content without after_token begin the request anew. A request
+    ends exactly once. When its last client goes away the request is cancelled, unless it is detached.
 
     Errors: INVALID_ARGUMENT (BadRequest names every field at fault), NOT_FOUND (unknown model), ALREADY_EXISTS (the id
     belongs to a request with other content), RESOURCE_EXHAUSTED (a queue is full; RetryInfo says when to try again),
@@ -70,8 +71,9 @@ class InferenceServiceAsyncStub(InferenceServiceStub):
     """Submits one request and streams its events: Accepted, Scheduled (once per placement), Tokens, Finished.
 
     A call with the id and content of an earlier request attaches to that request; after_token says where its stream
-    continues. A request ends exactly once. When its last client goes away the request is cancelled, unless it is
-    detached.
+    continues, and NOT_FOUND answers it where no request has the id. An end that the service or a broken connection
+    caused is not kept as the answer: the same id and content without after_token begin the request anew. A request
+    ends exactly once. When its last client goes away the request is cancelled, unless it is detached.
 
     Errors: INVALID_ARGUMENT (BadRequest names every field at fault), NOT_FOUND (unknown model), ALREADY_EXISTS (the id
     belongs to a request with other content), RESOURCE_EXHAUSTED (a queue is full; RetryInfo says when to try again),
@@ -106,8 +108,9 @@ class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         """Submits one request and streams its events: Accepted, Scheduled (once per placement), Tokens, Finished.
 
         A call with the id and content of an earlier request attaches to that request; after_token says where its stream
-        continues. A request ends exactly once. When its last client goes away the request is cancelled, unless it is
-        detached.
+        continues, and NOT_FOUND answers it where no request has the id. An end that the service or a broken connection
+        caused is not kept as the answer: the same id and content without after_token begin the request anew. A request
+        ends exactly once. When its last client goes away the request is cancelled, unless it is detached.
 
         Errors: INVALID_ARGUMENT (BadRequest names every field at fault), NOT_FOUND (unknown model), ALREADY_EXISTS (the id
         belongs to a request with other content), RESOURCE_EXHAUSTED (a queue is full; RetryInfo says when to try again),

@@ -118,6 +118,13 @@ class EngineModel:
         self._sequences[number] = sequence
         self._wait(sequence)
 
+    def emitted(self) -> list[tuple[int, int]]:
+        """Return each decoding request's number and the tokens that it has emitted."""
+        return [(number, self._emitted(each)) for number, each in self._decoding.items()]
+
+    def _emitted(self, sequence: Sequence) -> int:
+        return sequence.output_tokens - (sequence.ends_at_step - self.steps)
+
     def abort(self, number: int) -> int | None:
         """Drop a request between two steps.  Returns the tokens it emitted; None if it is not here (any more)."""
         assert not self.busy, "an abort takes effect between two steps"
@@ -304,7 +311,7 @@ class EngineModel:
     def _stop(self, sequence: Sequence) -> None:
         """Free what a begun sequence holds; it has computed nothing any more."""
         if sequence.decoding:
-            emitted = sequence.output_tokens - (sequence.ends_at_step - self.steps)
+            emitted = self._emitted(sequence)
             phase = (sequence.ends_at_step - sequence.output_tokens + 1 - sequence.prompt_tokens + 1) % self._block
             self._blocks_due[phase] -= 1
             sequence.emitted = emitted

@@ -18,10 +18,11 @@ from scheduler_svc.domain.load_report import LoadReport
 from scheduler_svc.domain.policies.catalogue import PolicyCatalogue
 from scheduler_svc.domain.policies.policy import PolicySwitch
 from scheduler_svc.domain.request import Request, RequestKey, Sampling
-from scheduler_svc.domain.scheduler import Scheduler
+from scheduler_svc.domain.scheduler import PROGRESS_TOKENS, Scheduler
 from scheduler_svc.domain.settings import SchedulerSettings
 from scheduler_svc.domain.targets import effective_targets
 
+_PROGRESS_S = 0.25  # between two looks at how long the outputs on an instance are; the service sees every token
 _CHECK_S = 0.1  # between two checks of progress and of the policy, as in the service
 
 
@@ -68,7 +69,7 @@ class SimulationResult:
 class _Live:
     """A request that has not ended, or whose attempt still holds capacity."""
 
-    __slots__ = ("decision", "first_token_at", "index", "outcome", "placed_at", "request", "traced")
+    __slots__ = ("decision", "first_token_at", "index", "outcome", "placed_at", "request", "reserved_tokens", "traced")
 
     def __init__(self, index: int, traced: TracedRequest, request: Request) -> None:
         self.index = index
@@ -76,6 +77,7 @@ class _Live:
         self.request = request
         self.decision: Decision | None = None
         self.placed_at: float | None = None
+        self.reserved_tokens = 0  # output tokens that the reservation covers
         self.first_token_at: float | None = None
         self.outcome: Outcome | None = None
 
@@ -112,6 +114,7 @@ class Simulation:
         self._running: dict[int, _Live] = {}  # by attempt number
         self._outcomes: list[Outcome | None] = [None] * len(trace)
         self._left = len(trace)
+        self._progress_due: dict[str, float] = {}  # by instance
         self._wake = False
         self._decisions = 0
         self._stalls = 0
@@ -134,6 +137,7 @@ class Simulation:
             0.0,
         )
         self.scheduler.engine_ready(instance_id, instance.facts(), 0.0)
+        self._progress_due[instance_id] = 0.0
         times = self._settings.heartbeats
         self._executors[instance_id] = ExecutorModel(
             instance_id,
@@ -205,6 +209,7 @@ class Simulation:
         live = self._waiting.pop(decision.key)
         live.decision = decision
         live.placed_at = self._events.now
+        live.reserved_tokens = decision.prediction.output_tokens
         self._running[decision.attempt_number] = live
         self._decisions += 1
         assign_number = self._executors[decision.instance_id].assign(
@@ -244,8 +249,20 @@ class Simulation:
 
     def heartbeat(self, instance_id: str, load: LoadReport) -> None:
         """Pass a heartbeat on."""
-        self.scheduler.report(instance_id, load, self._events.now)
+        now = self._events.now
+        self.scheduler.report(instance_id, load, now)
+        if now >= self._progress_due[instance_id]:
+            self._progress_due[instance_id] = now + _PROGRESS_S
+            self._note_progress(instance_id)
         self._wake = True
+
+    def _note_progress(self, instance_id: str) -> None:
+        """Have the reservations of outputs that are longer than predicted grow."""
+        for attempt_number, tokens in self._executors[instance_id].engine.emitted():
+            live = self._running[attempt_number]
+            if tokens > live.reserved_tokens:
+                self.scheduler.progress(attempt_number, tokens)
+                live.reserved_tokens = tokens + PROGRESS_TOKENS
 
     def output(self, first: Sequence[int], ended: Sequence[int]) -> None:
         """Note first tokens, and end what finished."""

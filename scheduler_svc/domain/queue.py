@@ -144,6 +144,17 @@ class ModelQueue:
             heapq.heapreplace(heap, (waiting.key, waiting.number, waiting))
         return None
 
+    def reconsider(self, waiting: WaitingRequest, now: float, *, first_token_s: float, finish_s: float) -> bool:
+        """Let the ordering judge the head by the times predicted for it now, in seconds; False if it keeps its key.
+
+        If it steps back, another request may be the head.
+        """
+        waiting.first_token_s, waiting.finish_s = first_token_s, finish_s
+        if not self._revise(waiting, now):
+            return False
+        heapq.heappush(self._heap, (waiting.key, waiting.number, waiting))  # its old entry is garbage now
+        return True
+
     def behind_head(
         self, depth: int, now: float, unservable: Callable[[WaitingRequest], bool] = lambda _: False
     ) -> list[WaitingRequest]:

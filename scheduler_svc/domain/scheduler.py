@@ -14,7 +14,7 @@ from scheduler_svc.domain.fleet.engine_reports import EngineReports
 from scheduler_svc.domain.fleet.health import HealthVerdict
 from scheduler_svc.domain.fleet.pool import Pool
 from scheduler_svc.domain.fleet.registry import Registry
-from scheduler_svc.domain.fleet.running_attempts import RunningAttempts
+from scheduler_svc.domain.fleet.running_attempts import PROGRESS_TOKENS, RunningAttempts
 from scheduler_svc.domain.instance import Instance
 from scheduler_svc.domain.instance_spec import InstanceRole, InstanceSpec
 from scheduler_svc.domain.instance_state import DRAINS, InstanceState
@@ -41,7 +41,7 @@ from scheduler_svc.domain.settings import SchedulerSettings
 from scheduler_svc.domain.waiting_request import WaitingRequest
 from scheduler_svc.domain.waiting_view import WaitingView, why_not_at_once, why_waiting
 
-__all__ = ["Scheduler", "SchedulerSettings"]
+__all__ = ["PROGRESS_TOKENS", "Scheduler", "SchedulerSettings"]
 
 #: Expected wait, in seconds, for a model without a READY instance: nothing says when there will be one.
 UNKNOWN_WAIT_S = 30.0
@@ -63,7 +63,7 @@ class Scheduler:
         self._reports = EngineReports(self._registry, self._ledger, settings)
         self._outputs = OutputLengths(quantile=settings.output_quantile, min_samples=settings.output_min_samples)
         self._attempts = RunningAttempts(self._registry, self._ledger, self._outputs)
-        self._signals = FleetSignals()
+        self._signals = FleetSignals(settings.default_targets)
         self._splits = SplitPlanner(settings.pd)
         self._placer = Placer(self._ledger, self._outputs, self._signals, self._splits)
         self._pass = SchedulingPass(self._placer, backfill_depth=settings.backfill_depth)
@@ -204,7 +204,7 @@ class Scheduler:
         queue = pool.queue
         if queue is None:
             limit = self.settings.queue_limit_per_model
-            queue = pool.queue = ModelQueue(request.model, self._policy.acting.ordering, limit=limit)
+            queue = pool.queue = ModelQueue(request.model, self._policy.acting(request.model).ordering, limit=limit)
         if request.key in self._queued:
             raise ValueError(f"request {request.key} waits already")
         if not resumed and queue.full:
@@ -226,8 +226,12 @@ class Scheduler:
         except Exception as error:
             raise self._policy_failed(error, now) from error
         self._queued[request.key] = queue
+        expected = self._outputs.mean(request.model, request.sampling.max_tokens, emitted_tokens)
+        pool.load.add(waiting.prompt_tokens, expected, now)
         if not resumed:
             self._signals.arrived(request)
+        if self._policy.begins(request.model):
+            self._reconsider(pool, now)
 
     def withdraw(self, key: RequestKey) -> bool:
         """Take a request out of its queue.  False if it does not wait."""
@@ -261,7 +265,8 @@ class Scheduler:
         queue = pool.queue
         assert queue is not None, "only pools with a queue are scheduled"
         pool.changed = queue.changed = False
-        result = self._pass.run(queue, PassContext(pool, self._policy.acting, now), budget=budget)
+        acting = self._policy.acting(pool.model)
+        result = self._pass.run(queue, PassContext(pool, acting, now), budget=budget)
         for decision in result.decisions:
             del self._queued[decision.key]
         if result.failed is not None:
@@ -281,9 +286,9 @@ class Scheduler:
 
     def _policy_failed(self, error: Exception, now: float) -> PolicyFailed:
         """Put fifo in force, because the policy's code raised an error, and return the error for its request."""
-        failed = PolicyFailed(self._policy.acting.name)
+        failed = PolicyFailed(self._policy.name)
         if self._policy.fall_back(error, now) is not None:
-            self._reorder(now)
+            self._reorder_all(now)
         return failed
 
     def share_instance(self, attempt_number: int) -> None:
@@ -310,7 +315,8 @@ class Scheduler:
     def progress(self, attempt_number: int, tokens: int) -> None:
         """Note that a request has ``tokens`` output tokens now, over all attempts.
 
-        A reservation that turns out too small grows.
+        A reservation that turns out too small grows, and covers the next ``PROGRESS_TOKENS`` as well: so it is enough
+        to call this when the request has more tokens than were reserved, and every so many tokens from then on.
         """
         self._attempts.progress(attempt_number, tokens)
 
@@ -459,7 +465,7 @@ class Scheduler:
         if pool is None or not pool.accounts:
             return UNKNOWN_WAIT_S
         waiting = pool.queue.placeable if pool.queue is not None else 0
-        if not waiting and any(a.free_slots > 0 for a in pool.accounts):
+        if not waiting and any(a.prompt_limit > 0 for a in pool.accounts):
             return 0.0
         return (waiting + 1) * pool.service_s(now) / pool.slots
 
@@ -470,11 +476,12 @@ class Scheduler:
         if queue is None or waiting is None:
             return None
         pool = self._registry.pool(queue.model)
-        demand = self._placer.demand(waiting, self._policy.acting)
-        plan = self._placer.plan_split(waiting, demand, PassContext(pool, self._policy.acting, now))
+        policy = self._policy.acting(pool.model)
+        demand = self._placer.demand(waiting, policy)
+        plan = self._placer.plan_split(waiting, demand, PassContext(pool, policy, now))
         return WaitingView(
             position=queue.position(waiting),
-            ordering_key=self._policy.acting.ordering.describe(waiting, now),
+            ordering_key=policy.ordering.describe(waiting, now),
             because=why_waiting(waiting, Offer.for_whole(demand, pool), plan, pool, queue, now),
         )
 
@@ -521,27 +528,39 @@ class Scheduler:
         if not self._policy.choose(name, now, reason):
             return previous, 0
         try:
-            return previous, self._reorder(now)
+            return previous, self._reorder_all(now)
         except Exception as error:
             raise self._policy_failed(error, now) from error
 
     def tick(self, now: float) -> list[PolicySwitch]:
-        """Let a governing policy reconsider which policy to follow.  Returns the switch it made, if any.
+        """Let a governing policy reconsider which policy each model follows.  Returns the switches it made.
 
         Cheap to call often: the policy evaluates at its own interval.
         """
         if not self._policy.due(now):
             return []
-        signals = self._signals.read(self._registry.pools())
+        pools = [pool for pool in self._registry.pools() if pool.queue is not None]
+        models = {pool.model for pool in pools}
+        self._policy.forget(models)
+        self._signals.forget(models)
         try:
-            switch = self._policy.reconsider(signals, now)
-            if switch is not None:
-                self._reorder(now)
+            return [switch for pool in pools if (switch := self._reconsider(pool, now)) is not None]
         except Exception as error:
             switch = self._policy.fall_back(error, now)
-            self._reorder(now)
-        return [switch] if switch is not None else []
+            self._reorder_all(now)
+            return [switch] if switch is not None else []
 
-    def _reorder(self, now: float) -> int:
-        ordering = self._policy.acting.ordering
-        return sum(p.queue.reorder(ordering, now) for p in self._registry.pools() if p.queue is not None)
+    def _reconsider(self, pool: Pool, now: float) -> PolicySwitch | None:
+        waiting = len(pool.queue) if pool.queue is not None else 0
+        signals = self._signals.read(pool.model, pool.accounts, pool.load, waiting, now)
+        switch = self._policy.reconsider(pool.model, signals, now)
+        if switch is not None:
+            self._reorder(pool, now)
+        return switch
+
+    def _reorder(self, pool: Pool, now: float) -> int:
+        """Reorder a model's queue by the policy that it follows now.  Returns the number of requests."""
+        return pool.queue.reorder(self._policy.acting(pool.model).ordering, now) if pool.queue is not None else 0
+
+    def _reorder_all(self, now: float) -> int:
+        return sum(self._reorder(pool, now) for pool in self._registry.pools())

@@ -89,7 +89,13 @@ class SchedulingPass:
             if not offer.with_capacity:
                 self._backfill(head, offer, plan, queue, context, budget, result)
                 return False
-            result.decisions.append(self._placer.place_whole(head, offer, context, plan=plan))
+            choice = self._placer.choose(offer, context)
+            if choice.waits:
+                self._backfill(head, offer, plan, queue, context, budget, result)
+                return False
+            if choice.least_times is not None and self._steps_back(head, choice.least_times, queue, context.now):
+                return True
+            result.decisions.append(self._placer.place_whole(head, offer, choice, context, plan=plan))
         head.unserved_since = None
         queue.remove(head.request.key)
         return True
@@ -117,12 +123,24 @@ class SchedulingPass:
             return True
         try:
             offer.with_capacity = [account]
-            result.decisions.append(self._placer.place_whole(waiting, offer, context, remarks=(_ALONE,)))
+            choice = self._placer.choose(offer, context)
+            choice.waits = False
+            result.decisions.append(self._placer.place_whole(waiting, offer, choice, context, remarks=(_ALONE,)))
         except Exception as error:
             result.failed = waiting, error
             return False
         queue.remove(waiting.request.key)
         return True
+
+    def _steps_back(
+        self, head: WaitingRequest, least_times: tuple[float, float], queue: ModelQueue, now: float
+    ) -> bool:
+        """Whether a head that no instance is predicted to serve in time lets those go first that can be.
+
+        Each request steps back at most ``ModelQueue.MAX_REVISIONS`` times.
+        """
+        first_token_s, finish_s = least_times
+        return len(queue) > 1 and queue.reconsider(head, now, first_token_s=first_token_s, finish_s=finish_s)
 
     def _backfill(
         self,
@@ -185,7 +203,10 @@ class SchedulingPass:
             offer.respect(gap.claim, context.now)
         if not offer.with_capacity:
             return None
-        decision = self._placer.place_whole(waiting, offer, context, remarks=gap.remarks(waiting), plan=plan)
+        choice = self._placer.choose(offer, context)
+        if choice.waits:
+            return None
+        decision = self._placer.place_whole(waiting, offer, choice, context, remarks=gap.remarks(waiting), plan=plan)
         if gap.claim is not None and decision.instance_id == gap.claim.account.instance_id:
             gap.claim.take(demand)
         return decision

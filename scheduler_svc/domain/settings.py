@@ -35,7 +35,7 @@ class SchedulerSettings:
 
     # ordering
     ageing_s_per_class: float = 30.0  # seconds of waiting that make up for one class
-    late_delay_s: float = 30.0  # how far a request that misses its target steps back
+    late_delay_s: float = 30.0  # how far a request that misses its target steps back; doubles each time
     max_slack_s: float = 600.0  # a later target counts as this far away
     cost_delay_cap_s: float = 20.0  # how far an expensive request steps back in its class
     default_targets: Mapping[Priority, Targets] = field(default_factory=lambda: dict(DEFAULT_TARGETS))
@@ -46,7 +46,7 @@ class SchedulerSettings:
     # adaptive
     adaptive_interval_s: float = 0.5  # between evaluations
     adaptive_confirm_s: float = 1.0  # a governor's wish must last this long
-    adaptive_dwell_s: float = 20.0  # between two switches
+    adaptive_dwell_s: float = 60.0  # between two switches
 
     # prefill/decode separation
     pd: PdSettings = field(default_factory=PdSettings)

@@ -15,6 +15,8 @@ class WaitingRequest:
         "emitted_tokens",
         "enqueued_at",
         "excluded",
+        "finish_s",
+        "first_token_s",
         "identity",
         "key",
         "late",
@@ -54,6 +56,9 @@ class WaitingRequest:
         self.unserved_since: float | None = None  # when it was set aside first; None if a READY instance can serve it
         self.output_tokens = output_tokens  # predicted when it was enqueued
         self.pace = pace  # typical of the model's instances
+        # Predicted seconds on the instance that is best for it, with margin; None until a placement was tried.
+        self.first_token_s: float | None = None
+        self.finish_s: float | None = None
         self.prompt_tokens = request.prompt_tokens + emitted_tokens  # to prefill
         self.key = 0.0  # what it is ordered by
         self.number = 0  # breaks ties; negative once it has left

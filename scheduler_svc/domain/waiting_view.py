@@ -30,8 +30,11 @@ def why_not_at_once(pool: Pool | None) -> str:
         return "no instance is ready"
     if pool.queue:
         return f"{len(pool.queue)} others wait"
-    if not any(account.free_slots > 0 for account in pool.accounts):
-        return f"no slot is free on the instances that run whole requests ({len(pool.accounts)})"
+    accounts = pool.accounts
+    if not any(account.free_slots > 0 for account in accounts):
+        return f"no slot is free on the instances that run whole requests ({len(accounts)})"
+    if all(account.prefill_full for account in accounts):
+        return f"other prompts are ahead on all instances that run whole requests ({len(accounts)})"
     return ""
 
 
@@ -92,7 +95,8 @@ def _named(head: WaitingRequest, waiting: WaitingRequest) -> str:
 def _no_capacity(offer: Offer) -> str:
     demand = offer.demand
     reasons = [
-        no_capacity_reason(a.free_slots, a.free_tokens, demand.tokens, demand.must_leave_reserve) for a in offer.able
+        no_capacity_reason(a.free_slots, a.free_tokens, a.full_prefill_s, demand.tokens, demand.must_leave_reserve)
+        for a in offer.able
     ]
     names = {name for name, _ in reasons}
     n = len(reasons)
@@ -102,6 +106,9 @@ def _no_capacity(offer: Offer) -> str:
     if names == {"kv_tokens"}:
         most = max(a.free_tokens for a in offer.able)
         return f"{every} full: {demand.tokens} KV tokens needed, at most {max(0, most)} free"
+    if names == {"prefill"}:
+        least = min(a.full_prefill_s for a in offer.able)
+        return f"{every} full: prompts of {least:.2f} s or more are ahead"
     if names <= {"slots", "reserved_slot"}:
         return f"{every} full but for the slot reserved for CRITICAL"
     return f"{every} full: " + "; ".join(sorted({reason for _, reason in reasons}))

@@ -16,6 +16,7 @@ from scheduler_svc.control.requests.output_log import OutputGap
 from scheduler_svc.domain.attempt_end import AttemptEnd, EndCause
 from scheduler_svc.domain.decision import Decision, Phase
 from scheduler_svc.domain.errors import DeadlineExceeded, FieldViolation, GenerationFailed, InvalidRequest
+from scheduler_svc.domain.scheduler import PROGRESS_TOKENS
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +30,8 @@ class RequestAttempt(LegAttempt):
     def __init__(self, runner: RequestRunner, live: LiveRequest, decision: Decision) -> None:
         super().__init__(runner, live, decision)
         self._has_token = False
+        # Output tokens that the reservation covers, those of earlier attempts included.
+        self._reserved_tokens = len(live.output) + decision.prediction.output_tokens
 
     def send(self, *, phase: Phase = Phase.HYBRID, fetch: KvHandoff | None = None) -> bool:
         """Send the attempt to its executor; False if the executor has no session."""
@@ -59,6 +62,8 @@ class RequestAttempt(LegAttempt):
         if not self._has_token:
             self._has_token = True
             self._first_token(now, kv_recomputed)
+        if len(live.output) > self._reserved_tokens:
+            self._outgrow()
         live.last_token_at = now
         if live.setbacks.alone:
             self._runner.outlived(live, self.decision.attempt_number, self.fresh_tokens)
@@ -109,6 +114,12 @@ class RequestAttempt(LegAttempt):
         self._fetched(now, kv_recomputed=kv_recomputed)
         live.note_first_token(now, self.decision.instance_id)
         self._runner.capacity_changed()
+
+    def _outgrow(self) -> None:
+        """Have the reservation follow an output that is longer than predicted, every ``PROGRESS_TOKENS`` tokens."""
+        tokens = len(self.live.output)
+        self._runner.scheduler.progress(self.decision.attempt_number, tokens)
+        self._reserved_tokens = tokens + PROGRESS_TOKENS
 
     def _fetched(self, now: float, *, kv_recomputed: bool) -> None:
         """Do nothing: only a decode leg fetches KV."""

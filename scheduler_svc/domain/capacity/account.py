@@ -15,6 +15,10 @@ from scheduler_svc.domain.prediction.pace import CPU_PRIOR, Pace
 PREFILL_MEMORY_S = 10.0
 #: Largest share of engine time that prefill is expected to take: output tokens get the rest.
 _MOST_PREFILL = 0.9
+#: Steps of the engine that prompts are sent ahead for: the one that runs and the next, so that it never runs dry.
+_CHUNKS_AHEAD = 2
+#: Seconds from a step's end until the next prompt is there: its output, a scheduling pass and the Assign travel.
+_ROUND_TRIP_S = 0.05
 
 
 #: Weighs the number of the attempt that came last against one more live reservation: exact up to 2^40 attempts.
@@ -33,6 +37,7 @@ class Account:
         "busy_until",
         "capacity",
         "chunk",
+        "chunk_s",
         "closed",
         "decode_token_s",
         "facts",
@@ -60,6 +65,8 @@ class Account:
         "parked",
         "pending",
         "pending_s",
+        "prefill_ahead_s",
+        "prefill_limit_s",
         "prefill_rate",
         "prefill_rate_at",
         "prefill_token_s",
@@ -73,6 +80,7 @@ class Account:
         "start_floor",
         "token_margin",
         "turn",
+        "uncached_share",
         "unseen",
         "unseen_tokens",
     )
@@ -86,6 +94,10 @@ class Account:
         self.max_running = 0  # sequences
         self.lookahead = 0  # sequences beyond max_running that may queue at the engine
         self.chunk = 0  # tokens of one iteration
+        self.uncached_share = 1.0  # of prompt tokens
+        self.chunk_s = 0.0  # seconds of a step with ``chunk`` prompt tokens
+        self.prefill_token_s = 0.0  # seconds until the first token, per prompt token
+        self.prefill_limit_s = 0.0  # once so much prefill is ahead, the next prompt waits in the scheduler
         self.capacity = 0  # KV tokens
         self.block = 1  # tokens
         self.max_model_len = 0  # tokens
@@ -153,7 +165,7 @@ class Account:
         self.pace = pace
         self.first_token_margin = margins.first_token
         self.token_margin = margins.token
-        self.prefill_token_s = (pace.prefill_token_s + pace.base_s / max(1, self.chunk)) * uncached_share
+        self.uncached_share = uncached_share
         self.kv_token_s = pace.kv_token_s
         self._recount()
 
@@ -170,8 +182,9 @@ class Account:
         self.unseen_tokens += reservation.tokens
         if reservation.prefills:
             reservation.prefill_s = self.prefill_token_s * reservation.prompt_tokens
-        self._age_prefill_rate(now)
-        self.prefill_rate += reservation.prefill_s / PREFILL_MEMORY_S
+            computed_s = self.pace.prefill_token_s * self.uncached_share * reservation.prompt_tokens
+            self._age_prefill_rate(now)
+            self.prefill_rate += computed_s / PREFILL_MEMORY_S
         self.pending[number] = reservation
         self.pending_s += reservation.prefill_s
         self.busy_until = max(self.busy_until, now) + reservation.prefill_s
@@ -254,9 +267,33 @@ class Account:
         self.busy_until = min(self.busy_until, now + self.pending_s)
 
     @property
+    def prefill_full(self) -> bool:
+        """Whether the engine has prefill for the step that runs and the next: a further prompt gains nothing by going.
+
+        An engine without pending prompts never is.
+        """
+        return self.prefill_ahead_s >= self.prefill_limit_s > 0
+
+    @property
+    def full_prefill_s(self) -> float:
+        """Seconds of prefill ahead where they keep further prompts out; 0 where they do not."""
+        return self.prefill_ahead_s if self.prefill_full else 0.0
+
+    def _prefill_ahead(self) -> float:
+        """Return seconds of pending prefill, of which the oldest prompt counts as one chunk at most.
+
+        That prompt is being computed, however long it is: if it counted as a whole, the engine would have no other
+        prompt at its end.
+        """
+        if not self.pending:
+            return 0.0
+        oldest = self.pending[next(iter(self.pending))]
+        return self.pending_s - max(0.0, oldest.prefill_s - self.chunk_s)
+
+    @property
     def only_reserve_left(self) -> bool:
         """Whether a slot is free and only CRITICAL requests may take it."""
-        return self.prompt_limit_leaving_reserve < 0 < self.free_slots
+        return self.prompt_limit_leaving_reserve < 0 < min(self.free_slots, self.prompt_limit)
 
     def used_tokens(self) -> int:
         """Return KV tokens in use: the reserved ones or, if more, those reported plus those not yet in the report."""
@@ -276,6 +313,11 @@ class Account:
         pace = self.pace
         # seconds of an iteration once one more sequence is there
         self.decode_token_s = pace.base_s + pace.running_s * running + pace.kv_token_s * used
+        # A step that computes a chunk of prompts also computes a token of each sequence.
+        chunk = max(1, self.chunk)
+        self.chunk_s = pace.prefill_token_s * chunk + self.decode_token_s
+        self.prefill_token_s = self.chunk_s / chunk * self.uncached_share
+        self.prefill_limit_s = self.chunk_s + max(self.chunk_s * (_CHUNKS_AHEAD - 1), _ROUND_TRIP_S)
         # Prompts that come later share the iterations: of each second, output tokens get what prefill leaves.
         left = 1 - min(self.prefill_rate, _MOST_PREFILL)
         self.output_token_s = self.decode_token_s / left
@@ -283,11 +325,12 @@ class Account:
         # On average half of the pending prefill is still to be done.  Without this floor an instance whose first
         # tokens are overdue would look idle.
         floor = self.pending_s / 2
+        self.prefill_ahead_s = self._prefill_ahead()
         self.prompt_limit = self._longest_prompt(free)  # longest prompt that may be sent now, tokens; -1: none
         self.prompt_limit_leaving_reserve = self.prompt_limit  # the same if one slot must stay free for CRITICAL
         if self.max_running > 1:
             self.prompt_limit_leaving_reserve = (
-                inf if free > 0 and self.live_not_critical < self.max_running - 1 else -1
+                inf if self.prompt_limit == inf and free > 0 and self.live_not_critical < self.max_running - 1 else -1
             )
         if free > 0:
             self.ready_at = self.busy_until
@@ -303,6 +346,8 @@ class Account:
             self.prompt_limit = self.prompt_limit_leaving_reserve = -1
 
     def _longest_prompt(self, free_slots: int) -> float:
+        if self.prefill_full:
+            return -1
         if free_slots > 0:
             return inf
         if -free_slots >= self.lookahead:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
+from scheduler_svc.domain.capacity.account import Account
+from scheduler_svc.domain.capacity.offered_load import OfferedLoad
 from scheduler_svc.domain.engine_facts import ModelIdentity
 from scheduler_svc.domain.request import Request
 
@@ -19,6 +22,8 @@ class Demand:
     total_tokens: int  # prompt and all that max_tokens allows
     started: bool  # its first token was delivered by an earlier attempt
     must_leave_reserve: bool  # it may not take the last free slot, which is reserved for CRITICAL requests
+    able: Sequence[Account] = ()  # instances that can serve it once they have capacity; () where nobody looked
+    load: OfferedLoad = field(default_factory=OfferedLoad)  # of its model
     excluded: frozenset[str] = frozenset()  # instances to avoid if another one can serve it
     identity: ModelIdentity | None = None  # of the model that began its output; None before its first token
 

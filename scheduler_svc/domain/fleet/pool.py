@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from scheduler_svc.domain.capacity.account import Account
 from scheduler_svc.domain.capacity.claim import Claim
+from scheduler_svc.domain.capacity.offered_load import OfferedLoad
 from scheduler_svc.domain.engine_facts import EngineFacts, ModelIdentity
 from scheduler_svc.domain.fleet.isolation import Isolation
 from scheduler_svc.domain.instance import Instance
@@ -51,6 +52,7 @@ class Pool:
         self._specialists = False
         self._prefillers: tuple[Account, ...] = ()
         self._decoders: tuple[Account, ...] = ()
+        self.load = OfferedLoad()
         self._service = ForgettingMean(_SERVICE_FORGETTING)
         self.claim: Claim | None = None  # of a head that fits nowhere
         self.claimant: WaitingRequest | None = None

@@ -8,6 +8,9 @@ from scheduler_svc.domain.fleet.registry import Registry
 from scheduler_svc.domain.instance import Instance
 from scheduler_svc.domain.prediction.output_length import OutputLengths
 
+#: Output tokens after which the progress of a request that outgrew its reservation is to be noted again.
+PROGRESS_TOKENS = 16
+
 
 class RunningAttempts:
     """Updates reservations with what happens to their attempts, and learns from requests that finish."""
@@ -35,17 +38,22 @@ class RunningAttempts:
             return
         self._ledger.first_token(reservation, now)
         instance = self._registry.find(reservation.instance_id)
-        if instance is not None and instance.predictor is not None:
+        if instance is None:
+            return
+        self._registry.pool_of(instance).changed = True  # the next prompt may go there
+        if instance.predictor is not None:
             instance.predictor.first_token_came(reservation.first_token_in_s, now - reservation.made_at)
 
     def progress(self, attempt_number: int, tokens: int) -> None:
         """Note that a request has ``tokens`` output tokens now, over all attempts.
 
-        A reservation that turns out too small grows.
+        A reservation that turns out too small grows, and covers the next ``PROGRESS_TOKENS`` as well.
         """
         reservation = self._ledger.find(attempt_number)
-        if reservation is not None:
-            self._ledger.cover(reservation, reservation.prompt_tokens + tokens - reservation.emitted_tokens)
+        if reservation is None:
+            return
+        own_tokens = min(tokens + PROGRESS_TOKENS, reservation.max_tokens) - reservation.emitted_tokens
+        self._ledger.cover(reservation, reservation.prompt_tokens + own_tokens)
 
     def park(self, attempt_number: int, now: float) -> bool:
         """Note that a prefill leg's sequence is over: its slot is free, its KV tokens stay taken until ``release``.

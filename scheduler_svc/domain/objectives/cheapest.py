@@ -7,67 +7,104 @@ from collections.abc import Mapping, Sequence
 from scheduler_svc.domain.capacity.account import Account
 from scheduler_svc.domain.capacity.demand import Demand
 from scheduler_svc.domain.objectives import scorers
+from scheduler_svc.domain.objectives.instances_in_use import InstancesInUse
 from scheduler_svc.domain.objectives.objective import Choice
 from scheduler_svc.domain.objectives.picker import pick
+from scheduler_svc.domain.objectives.scorers import Scores
 from scheduler_svc.domain.objectives.target_shares import TargetShares, missed
 from scheduler_svc.domain.request import Priority
 from scheduler_svc.domain.targets import Targets
 
-_RELATIVE_TOLERANCE = 0.02
+#: A request waits for an instance in use as long as another one would use no more of its targets than this.
+_PATIENCE = 0.5
 _COST_TOLERANCE = 1e-12
+_MOST_MODELS = 1_024  # whose instances in use are remembered
 
 
 class CheapestInTime:
-    """Chooses the cheapest predicted cost among instances that meet the request's targets, with margin, and budget.
+    """Gathers the load on the cheapest instances that can carry it within its targets; the others stay unused.
 
-    Cost is price x predicted busy share, so a busy instance is cheaper than an idle one at the same price: load
-    gathers on few instances, as far as the targets allow, and the others may be switched off.  Among equally cheap
-    instances it chooses the emptier.
+    Among the instances in use (``InstancesInUse``) it chooses the one predicted to use the least share of the request's
+    targets.  If all of them have enough prompts ahead, the request waits while it can.  If it cannot, or those in use
+    are predicted to miss its targets, the cheapest other instance that meets them is taken into use.
     """
 
     reserved_slots = 0
 
     def __init__(self, defaults: Mapping[Priority, Targets]) -> None:
         self._shares = TargetShares(defaults)
+        self._in_use: dict[str, InstancesInUse] = {}  # by model
 
     def choose(self, demand: Demand, accounts: Sequence[Account], now: float) -> Choice:
-        """Choose the cheapest instance that meets the targets, else the earliest finish."""
+        """Choose an instance in use that meets the targets, else the cheapest that does, else the earliest finish."""
+        in_use = self._of(demand.request.model)
+        able = demand.able or accounts
+        in_use.review(able, demand.load, now)
         firsts = scorers.first_token_s(accounts, demand, scorers.start_s(accounts, now))
         per_token = scorers.token_s(accounts, demand)
-        shares = self._shares.of(demand, accounts, now, first_tokens=firsts, per_token=per_token, margin=True)
+        shares = self._shares.of(demand, accounts, now, first_tokens=firsts, per_token=per_token)
         costs = scorers.cost(accounts, demand, per_token)
         scores = {"cost": costs, "target_share": shares}
-        budget = demand.request.cost_budget
-        if min(shares) > 1:
+        rejected: dict[int, tuple[str, str]] = {}
+        within, remarks = _within_budget(demand.request.cost_budget, costs, rejected)
+        mine = [i for i in within if accounts[i].instance_id in in_use and accounts[i].free_slots > 0]
+        meets = [i for i in mine if shares[i] <= 1]
+        others = [i for i in within if accounts[i].instance_id not in in_use and shares[i] <= 1]
+        if meets:
+            index = _least(accounts, shares, meets)
+            rule, why = "in_use", f"uses {shares[index]:.0%} of its targets, the least of {len(mine)} in use"
+        elif not mine and _is_patient(shares, others) and in_use.soon_has_capacity(able):
+            return Choice(index=0, why="waits for an instance in use", rule="waits", scores=scores, waits=True)
+        elif others and not (mine and in_use.excuses):
+            index = others[pick([accounts[i] for i in others], [costs[i] for i in others], tolerance=_COST_TOLERANCE)]
+            rule, why = "cheapest", f"cheapest predicted cost {costs[index]:.6f} beside {len(mine)} in use"
+        else:
             finishes = scores["finish_s"] = scorers.finish_s(demand, firsts, per_token)
-            index = pick(accounts, finishes)
-            why = f"no candidate is predicted to meet its targets: earliest finish {finishes[index]:.2f} s"
-            remarks = _over_budget(budget, costs[index])
-            return Choice(index=index, why=why, rule="none_meets_targets", scores=scores, remarks=remarks)
-        rejected = missed(shares) if max(shares) > 1 else {}
-        among = [i for i, share in enumerate(shares) if share <= 1]
-        remarks = ()
-        if budget is not None:
-            within = [i for i in among if costs[i] <= budget]
-            if within:
-                rejected.update(
-                    (i, ("budget", f"predicted cost {costs[i]:.6f} is over the budget"))
-                    for i in among
-                    if costs[i] > budget
-                )
-                among = within
-            else:
-                remarks = _over_budget(budget, min(costs[i] for i in among))
-        # Instances with a free slot go first: waiting in an engine's queue saves nothing.
-        among = [i for i in among if accounts[i].free_slots > 0] or among
-        chosen_from = [accounts[i] for i in among]
-        cheapest = pick(chosen_from, [costs[i] for i in among], tolerance=_COST_TOLERANCE, relative=_RELATIVE_TOLERANCE)
-        index = among[cheapest]
-        why = f"cheapest predicted cost {costs[index]:.6f}, uses {shares[index]:.0%} of its targets with margin"
-        return Choice(index=index, why=why, rule="cheapest", scores=scores, remarks=remarks, rejected=rejected)
+            index = _least(accounts, finishes, mine or within)
+            rule = "none_meets_targets"
+            why = f"no instance in use is predicted to meet its targets: earliest finish {finishes[index]:.2f} s"
+        if rule != "none_meets_targets":
+            rejected = {**missed(shares), **rejected}
+        in_use.take(accounts[index], now, in_time=shares[index] <= 1)
+        return Choice(index=index, why=why, rule=rule, scores=scores, remarks=remarks, rejected=rejected)
+
+    def _of(self, model: str) -> InstancesInUse:
+        """Return what is in use of a model; the model that came first is forgotten where there are too many."""
+        found = self._in_use.get(model)
+        if found is None:
+            if len(self._in_use) >= _MOST_MODELS:
+                del self._in_use[next(iter(self._in_use))]
+            found = self._in_use[model] = InstancesInUse()
+        return found
 
 
-def _over_budget(budget: float | None, cost: float) -> tuple[str, ...]:
-    if budget is None or cost <= budget:
-        return ()
-    return (f"over budget everywhere: the least predicted cost is {cost:.6f}, the budget {budget:.6f}",)
+def _is_patient(shares: Scores, others: Sequence[int]) -> bool:
+    """Whether a request can wait: the instances that are not in use would still meet its targets later."""
+    return not others or min(shares[i] for i in others) <= _PATIENCE
+
+
+def _least(accounts: Sequence[Account], scores: Scores, among: Sequence[int]) -> int:
+    """Return the index of the least score of those indices; a free slot goes first."""
+    among = [i for i in among if accounts[i].free_slots > 0] or among
+    return among[pick([accounts[i] for i in among], [scores[i] for i in among])]
+
+
+def _within_budget(
+    budget: float | None, costs: Scores, rejected: dict[int, tuple[str, str]]
+) -> tuple[list[int], tuple[str, ...]]:
+    """Return the indices whose cost is within the budget, all if none is, and what to say of it.
+
+    Those over the budget are entered in ``rejected``.
+    """
+    every = list(range(len(costs)))
+    if budget is None:
+        return every, ()
+    within = [i for i in every if costs[i] <= budget]
+    if not within:
+        return every, (
+            f"over budget everywhere: the least predicted cost is {min(costs):.6f}, the budget {budget:.6f}",
+        )
+    for i in every:
+        if costs[i] > budget:
+            rejected[i] = ("budget", f"predicted cost {costs[i]:.6f} is over the budget")
+    return within, ()

@@ -11,11 +11,14 @@ from scheduler_svc.domain.objectives.objective import Choice
 from scheduler_svc.domain.objectives.picker import pick
 from scheduler_svc.domain.objectives.scorers import Scores
 from scheduler_svc.domain.objectives.target_shares import TargetShares, missed
+from scheduler_svc.domain.prediction.margin import MOST_MARGIN
 from scheduler_svc.domain.request import Priority
 from scheduler_svc.domain.targets import Targets
 
 #: Shares closer than this count as equal.
 _TOLERANCE = 0.01
+#: Where less of the targets is used, they are met with any margin.
+_DOUBTFUL = 1 / MOST_MARGIN
 
 
 class LeastTargetUsed:
@@ -39,13 +42,14 @@ class LeastTargetUsed:
         shares = self._shares.of(demand, accounts, now, first_tokens=firsts, per_token=per_token)
         scores: dict[str, Scores] = {"target_share": shares, "first_token_s": firsts, "token_s": per_token}
         least, most = min(shares), max(shares)
+        times = self._shares.least_times(demand, accounts, now, firsts, per_token) if least > _DOUBTFUL else None
         ranked = shares
         if least > 1 or most == 0:
             ranked = scores["finish_s"] = scorers.finish_s(demand, firsts, per_token)
         if least > 1:
             index = pick(accounts, ranked)
             why = f"no candidate is predicted to meet its targets: earliest finish {ranked[index]:.2f} s"
-            return Choice(index=index, why=why, rule="none_meets_targets", scores=scores)
+            return Choice(index=index, why=why, rule="none_meets_targets", scores=scores, least_times=times)
         among = [i for i, a in enumerate(accounts) if a.free_slots > 0 and shares[i] <= 1]
         if not among:
             among = [i for i, share in enumerate(shares) if share <= 1]
@@ -58,4 +62,6 @@ class LeastTargetUsed:
             f"uses {shares[index]:.0%} of its targets, the least "
             f"(first token {firsts[index]:.2f} s, then {per_token[index] * 1e3:.1f} ms per token)"
         )
-        return Choice(index=index, why=why, rule="least_target_used", scores=scores, rejected=rejected)
+        return Choice(
+            index=index, why=why, rule="least_target_used", scores=scores, rejected=rejected, least_times=times
+        )

@@ -19,7 +19,10 @@ class Choice:
     why: str  # in words, "earliest predicted finish 0.21 s"
     rule: str = "other"  # a short name for ``why``, used as a metric label
     scores: Mapping[str, Scores] = field(default_factory=dict)  # by scorer, parallel to the accounts; lower is better
+    waits: bool = False  # no account should take it now: it is worth waiting for one that runs others and is full
     remarks: tuple[str, ...] = ()  # what else the caller should know, in words
+    least_times: tuple[float, float] | None = None  # where no account is predicted to be in time: least seconds, with
+    # some margin, until the first token and until the end; the ordering may have the request step back
     rejected: Mapping[int, tuple[str, str]] = field(default_factory=dict)  # index -> filter, reason
 
 
@@ -34,6 +37,8 @@ class Objective(Protocol):
     def choose(self, demand: Demand, accounts: Sequence[Account], now: float) -> Choice:
         """Choose one of the accounts, which are not empty and sorted by instance id.
 
-        It must choose one; the request is certain to be placed.  ``now``: seconds on the scheduler's clock.
+        It must choose one, which is certain to be taken, or have the request wait (``Choice.waits``) for an instance
+        where something ends or is prefilled soon: only then is it asked again.
+        ``now``: seconds on the scheduler's clock.
         """
         ...

@@ -55,6 +55,30 @@ class TargetShares:
             shares = _larger(shares, finishes, per_s, accounts if margin else None)
         return shares
 
+    def least_times(
+        self, demand: Demand, accounts: Sequence[Account], now: float, first_tokens: Scores, per_token: Scores
+    ) -> tuple[float, float] | None:
+        """Return the least seconds, with half a margin, until the first token and the end; None if they are in time.
+
+        A whole margin would give up requests that would mostly make it; without any, those that are let through when
+        all are just in time would mostly miss.  In time is what keeps the TTFT target and the deadline.  The time per
+        token does not count: who goes next changes nothing about it.
+        """
+        request = demand.request
+        ttft_s = None if demand.started else effective_targets(request, self._defaults).ttft_s
+        first = min(f * (1 + a.first_token_margin) / 2 for a, f in zip(accounts, first_tokens, strict=True))
+        later_tokens = demand.output_tokens - 1
+        end = first
+        if request.target_at is not None:
+            end = min(
+                (f * (1 + a.first_token_margin) + later_tokens * t * (1 + a.token_margin)) / 2
+                for a, f, t in zip(accounts, first_tokens, per_token, strict=True)
+            )
+        in_time = ttft_s is None or now + first <= request.arrived_at + ttft_s
+        if in_time and (request.target_at is None or now + end <= request.target_at):
+            return None
+        return first, end
+
 
 def _larger(shares: Scores, times: Scores, per_s: float, accounts: Sequence[Account] | None) -> Scores:
     """Return the larger of each share and time x ``per_s``, times the margin of ``accounts`` if they are given."""

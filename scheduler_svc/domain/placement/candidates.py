@@ -36,7 +36,7 @@ class CandidateTable(Sequence[Candidate]):
         demand: Demand,
         choice: Choice,
         offered: Sequence[Account],
-        full: Sequence[tuple[Account, int, int]],
+        full: Sequence[tuple[Account, int, int, float]],
         unable: Sequence[tuple[str, str, str]],
     ) -> None:
         self._tokens = demand.tokens
@@ -45,7 +45,7 @@ class CandidateTable(Sequence[Candidate]):
         self._rejected = choice.rejected
         self._offered = offered
         self._scores: Mapping[str, array[float]] = {name: array("d", s) for name, s in choice.scores.items()}
-        self._full = full  # account, free slots, free tokens
+        self._full = full  # account, free slots, free tokens, seconds of prefill that keep others out
         self._unable = unable  # instance id, filter, reason
 
     def __len__(self) -> int:
@@ -100,6 +100,6 @@ class CandidateTable(Sequence[Candidate]):
             scores={scorer: scores[row] for scorer, scores in self._scores.items()},
         )
 
-    def _write_full(self, account: Account, free_slots: int, free_tokens: int) -> Candidate:
-        name, reason = no_capacity_reason(free_slots, free_tokens, self._tokens, self._must_leave_reserve)
+    def _write_full(self, account: Account, free_slots: int, free_tokens: int, prefill_s: float) -> Candidate:
+        name, reason = no_capacity_reason(free_slots, free_tokens, prefill_s, self._tokens, self._must_leave_reserve)
         return Candidate(instance_id=account.instance_id, filtered_by=name, filter_reason=reason)

@@ -122,11 +122,16 @@ def able(accounts: Sequence[Account], demand: Demand) -> tuple[Sequence[Account]
 
 
 def no_capacity_reason(
-    free_slots: int, free_tokens: int, needed_tokens: int, must_leave_reserve: bool
+    free_slots: int, free_tokens: int, prefill_ahead_s: float, needed_tokens: int, must_leave_reserve: bool
 ) -> tuple[str, str]:
-    """Return the filter's name and the reason why an instance had no capacity, from its figures at that time."""
+    """Return the filter's name and the reason why an instance had no capacity, from its figures at that time.
+
+    ``prefill_ahead_s``: ``Account.full_prefill_s``.
+    """
     if needed_tokens > free_tokens:
         return "kv_tokens", f"{max(0, free_tokens)} KV tokens free, {needed_tokens} needed"
+    if prefill_ahead_s > 0 and free_slots > 0:
+        return "prefill", f"prompts of {prefill_ahead_s:.2f} s are ahead at its engine"
     if free_slots > 0 and must_leave_reserve:
         return "reserved_slot", "its last free slot is reserved for CRITICAL"
     queued = f", {-free_slots} more queued at its engine" if free_slots < 0 else ""

@@ -60,10 +60,10 @@ class Offer:
 
     def candidates(self, choice: Choice) -> CandidateTable:
         """Keep the figures of all instances as they are now, for the explanation of the choice."""
-        full: Sequence[tuple[Account, int, int]] = ()
+        full: Sequence[tuple[Account, int, int, float]] = ()
         if len(self.with_capacity) < len(self.able):
             offered = set(map(id, self.with_capacity))
-            full = [(a, a.free_slots, a.free_tokens) for a in self.able if id(a) not in offered]
+            full = [(a, a.free_slots, a.free_tokens, a.full_prefill_s) for a in self.able if id(a) not in offered]
         return CandidateTable(
             demand=self.demand, choice=choice, offered=self.with_capacity, full=full, unable=self.unable
         )
@@ -76,5 +76,6 @@ class Offer:
         for a in self.able:
             if a.instance_id == instance_id:
                 demand = self.demand
-                return no_capacity_reason(a.free_slots, a.free_tokens, demand.tokens, demand.must_leave_reserve)[1]
+                figures = a.free_slots, a.free_tokens, a.full_prefill_s
+                return no_capacity_reason(*figures, demand.tokens, demand.must_leave_reserve)[1]
         return "no such instance of this model"

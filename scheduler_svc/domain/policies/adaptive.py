@@ -19,26 +19,26 @@ class Band:
         return value >= (self.leave if followed else self.enter)
 
 
-TARGETED = Band(enter=0.2, leave=0.1)  # share of arrivals that state a target
-MISSES = Band(enter=0.1, leave=0.03)  # share of those placements predicted to miss
-PRESSED = Band(enter=0.5, leave=0.1)  # waiting requests per slot
-SPREAD = Band(enter=0.2, leave=0.1)  # share of arrivals outside the most frequent class
 PRICED = Band(enter=0.2, leave=0.1)  # dearest price over cheapest, less 1
-SLACK = Band(enter=0.5, leave=0.25)  # share of slots free
+SPARE = Band(enter=0.35, leave=0.25)  # share of what the instances can serve that does not arrive
+KEPT = Band(enter=0.98, leave=0.95)  # share of placements predicted to meet their targets
+TARGETED = Band(enter=0.2, leave=0.1)  # share of arrivals that state a target
+SPREAD = Band(enter=0.2, leave=0.1)  # share of arrivals outside the most frequent class
 
 
 class Adaptive:
-    """Chooses the policy to follow by the load.
+    """Chooses the policy to follow by the load of one model.
 
     It is the first that applies:
 
-    - ``slo_aware``: many state targets, and they are predicted to be missed or requests queue up;
-    - ``priority``: requests of several classes queue up;
-    - ``cost_optimized``: nothing queues, much is free, and prices differ;
+    - ``cost_optimized``: prices differ, the load leaves much to spare, and targets are predicted to be met;
+    - ``slo_aware``: many state targets;
+    - ``priority``: requests are of several classes and state no targets;
     - ``fifo`` otherwise.
 
-    Every threshold is a band.  A wish must last ``confirm_s`` before it is followed, and after a switch the policy
-    stays for ``dwell_s``; so there are at most 1 + t / dwell_s switches in t seconds, whatever the load does.
+    Every threshold is a band.  The first wish is followed at once.  Later a wish must last ``confirm_s`` before it is
+    followed, and after a switch the policy stays for ``dwell_s``; so there are at most 2 + t / dwell_s switches in t
+    seconds, whatever the load does.
     """
 
     first = "fifo"
@@ -54,12 +54,15 @@ class Adaptive:
     def decide(self, signals: Signals, current: str, now: float) -> Wish | None:
         """Say which policy to follow, once it has suited the load for ``confirm_s``; None to stay with ``current``."""
         wish = wanted(signals, current)
+        begins = not self._wanted
         if wish.policy != self._wanted:
             self._wanted = wish.policy
             self._wanted_since = now
-        if wish.policy == current or now - self._wanted_since < self._confirm_s:
+        if wish.policy == current:
             return None
-        if now - self._switched_at < self._dwell_s:
+        if begins:
+            return wish
+        if now - self._wanted_since < self._confirm_s or now - self._switched_at < self._dwell_s:
             return None
         self._switched_at = now
         return wish
@@ -67,23 +70,25 @@ class Adaptive:
 
 def wanted(s: Signals, current: str) -> Wish:
     """Say which policy suits the signals, given the one that is followed."""
-    slo = current == "slo_aware"
-    pressed = PRESSED.holds(s.pressure, followed=current in ("slo_aware", "priority"))
-    if TARGETED.holds(s.targeted_share, followed=slo) and (pressed or MISSES.holds(s.miss_share, followed=slo)):
-        return Wish(
-            policy="slo_aware",
-            reason=f"{s.targeted_share:.0%} of arrivals state targets, {s.miss_share:.0%} of those placed are "
-            f"predicted to miss, {s.pressure:.2f} waiting per slot",
-        )
-    if pressed and SPREAD.holds(s.class_spread, followed=current == "priority"):
-        return Wish(
-            policy="priority",
-            reason=f"{s.pressure:.2f} waiting per slot, {s.class_spread:.0%} of arrivals outside the commonest class",
-        )
     cost = current == "cost_optimized"
-    if not pressed and SLACK.holds(1 - s.utilisation, followed=cost) and PRICED.holds(s.price_spread, followed=cost):
+    spare, kept = 1 - s.load, 1 - s.miss_share
+    if (
+        PRICED.holds(s.price_spread, followed=cost)
+        and SPARE.holds(spare, followed=cost)
+        and KEPT.holds(kept, followed=cost)
+    ):
         return Wish(
             policy="cost_optimized",
-            reason=f"{1 - s.utilisation:.0%} of slots free, prices differ by {s.price_spread:.0%}",
+            reason=f"{s.load:.0%} of what the instances can serve arrives, {s.miss_share:.0%} of those placed are "
+            f"predicted to miss targets, prices differ by {s.price_spread:.0%}",
         )
-    return Wish(policy="fifo", reason=f"{s.pressure:.2f} waiting per slot and nothing that asks for another order")
+    if TARGETED.holds(s.targeted_share, followed=current == "slo_aware"):
+        return Wish(policy="slo_aware", reason=f"{s.targeted_share:.0%} of arrivals state targets, {_load(s)}")
+    if SPREAD.holds(s.class_spread, followed=current == "priority"):
+        reason = f"{s.class_spread:.0%} of arrivals are outside the commonest class, {_load(s)}"
+        return Wish(policy="priority", reason=reason)
+    return Wish(policy="fifo", reason=f"few state targets or classes, {_load(s)}")
+
+
+def _load(s: Signals) -> str:
+    return f"{s.load:.0%} of what the instances can serve arrives"

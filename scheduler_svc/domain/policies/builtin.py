@@ -50,6 +50,7 @@ def make_slo_aware(settings: SchedulerSettings) -> Policy:
             settings.default_targets, late_delay_s=settings.late_delay_s, max_slack_s=settings.max_slack_s
         ),
         objective=LeastTargetUsed(settings.default_targets),
+        engine_classes=False,  # they would outrank the slack
     )
 
 

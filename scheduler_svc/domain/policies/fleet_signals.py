@@ -1,29 +1,68 @@
-"""Watches the load for the signals that a governing policy decides by."""
+"""Watches the load of each model for the signals that a governing policy decides by."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Mapping, Sequence
 
+from scheduler_svc.domain.capacity.account import Account
+from scheduler_svc.domain.capacity.offered_load import OfferedLoad
 from scheduler_svc.domain.decision import Decision
-from scheduler_svc.domain.fleet.pool import Pool
 from scheduler_svc.domain.policies.governor import Signals
 from scheduler_svc.domain.prediction.forgetting_mean import ForgettingMean
 from scheduler_svc.domain.request import Priority, Request
-from scheduler_svc.domain.targets import states_targets
+from scheduler_svc.domain.targets import Targets, effective_targets, states_targets
 
-_FORGETTING = 0.98  # about the last fifty
+_ARRIVALS = 0.98  # about the last fifty
+_PLACEMENTS = 0.995  # about the last two hundred
+_MOST_MODELS = 1_024  # remembered; the one that came first goes
+_FEW = 20.0  # requests: fewer count as so many, the others without target, without miss and of one class
 
 
 class FleetSignals:
-    """Keeps shares of recent arrivals and placements.
+    """Keeps shares of recent arrivals and placements, by model.
 
-    A few additions per request; only ``read`` looks at the fleet.
+    A few additions per request; only ``read`` looks at the instances.
     """
 
+    def __init__(self, defaults: Mapping[Priority, Targets]) -> None:
+        """``defaults``: targets of the classes."""
+        self._defaults = defaults
+        self._models: dict[str, _ModelSignals] = {}
+
+    def arrived(self, request: Request) -> None:
+        """Count an arrival."""
+        self._of(request.model).arrived(request)
+
+    def placed(self, request: Request, decision: Decision, *, started: bool) -> None:
+        """Count a placement.  ``started``: an earlier attempt delivered its first token."""
+        targets = effective_targets(request, self._defaults)
+        self._of(request.model).missed.add(_misses(request, decision, targets, started=started))
+
+    def read(self, model: str, accounts: Sequence[Account], load: OfferedLoad, waiting: int, now: float) -> Signals:
+        """Work out a model's signals.  ``waiting``: requests in its queue."""
+        return self._of(model).read(accounts, load, waiting, now)
+
+    def forget(self, models: Container[str]) -> None:
+        """Forget all models but these."""
+        for model in [each for each in self._models if each not in models]:
+            del self._models[model]
+
+    def _of(self, model: str) -> _ModelSignals:
+        found = self._models.get(model)
+        if found is None:
+            if len(self._models) >= _MOST_MODELS:
+                del self._models[next(iter(self._models))]
+            found = self._models[model] = _ModelSignals()
+        return found
+
+
+class _ModelSignals:
+    """The shares of one model."""
+
     def __init__(self) -> None:
-        self._targeted = ForgettingMean(_FORGETTING)
-        self._missed = ForgettingMean(_FORGETTING)
-        self._classes = {p: ForgettingMean(_FORGETTING) for p in Priority}
+        self._targeted = ForgettingMean(_ARRIVALS)
+        self.missed = ForgettingMean(_PLACEMENTS)
+        self._classes = {p: ForgettingMean(_ARRIVALS) for p in Priority}
 
     def arrived(self, request: Request) -> None:
         """Count an arrival."""
@@ -31,40 +70,34 @@ class FleetSignals:
         for priority, share in self._classes.items():
             share.add(priority is request.priority)
 
-    def placed(self, request: Request, decision: Decision, *, started: bool) -> None:
-        """Count a placement.  ``started``: an earlier attempt delivered its first token."""
-        if states_targets(request):
-            self._missed.add(_misses(request, decision, started=started))
-
-    def read(self, pools: Iterable[Pool]) -> Signals:
-        """Work out the signals of these models together."""
-        waiting = slots = taken = 0
-        prices: list[float] = []
-        for pool in pools:
-            waiting += len(pool.queue) if pool.queue is not None else 0
-            slots += pool.slots
-            for account in pool.accounts:
-                taken += min(account.live, account.max_running)
-                prices.append(account.price_per_s)
+    def read(self, accounts: Sequence[Account], load: OfferedLoad, waiting: int, now: float) -> Signals:
+        """Work out the signals."""
+        slots = sum(a.max_running for a in accounts)
+        taken = sum(min(a.live, a.max_running) for a in accounts)
+        prices = [a.price_per_s for a in accounts]
         cheapest = min(prices, default=0.0)
+        served = sum(1 / max(load.on(a, now), 1e-9) for a in accounts)
+        arrivals = self._targeted.weight
+        commonest = max(share.total for share in self._classes.values())
         return Signals(
+            load=1 / served if served else 0.0,
             pressure=waiting / slots if slots else 0.0,
             utilisation=taken / slots if slots else 0.0,
-            miss_share=self._missed.value,
-            targeted_share=self._targeted.value,
-            class_spread=1 - max(share.value for share in self._classes.values()) if self._targeted.count else 0.0,
+            miss_share=self.missed.total / max(self.missed.weight, _FEW),
+            targeted_share=self._targeted.total / max(arrivals, _FEW),
+            class_spread=(arrivals - commonest) / max(arrivals, _FEW),
             price_spread=max(prices) / cheapest - 1 if cheapest > 0 else 0.0,
         )
 
 
-def _misses(request: Request, decision: Decision, *, started: bool) -> bool:
-    """Whether a target the caller stated is predicted to be missed."""
+def _misses(request: Request, decision: Decision, targets: Targets, *, started: bool) -> bool:
+    """Whether a target of the request is predicted to be missed."""
     prediction = decision.prediction
-    ttft, deadline = request.ttft_target_s, request.target_at
+    ttft, deadline = targets.ttft_s, request.target_at
     if ttft is not None and not started and decision.waited_s + prediction.first_token_s > ttft:
         return True
     later_tokens = prediction.output_tokens - 1
-    tpot = request.tpot_target_s
+    tpot = targets.tpot_s
     if tpot is not None and later_tokens > 0:
         token_s = (prediction.finish_s - prediction.first_token_s) / later_tokens
         if token_s > tpot:

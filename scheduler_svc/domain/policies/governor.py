@@ -8,11 +8,15 @@ from typing import Protocol
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Signals:
-    """The figures of the load at one moment by which a governor chooses."""
+    """The figures of one model's load at one moment by which a governor chooses.
 
-    pressure: float  # waiting requests per slot of the fleet
+    Few requests weigh little: shares are of at least so many that one odd request changes none of them much.
+    """
+
+    load: float  # what arrives, as a share of what the instances serve with every slot taken
+    pressure: float  # waiting requests per slot
     utilisation: float  # share of slots taken
-    miss_share: float  # share of recent placements with stated targets that are predicted to miss one
+    miss_share: float  # share of recent placements with targets, stated or of their class, predicted to miss one
     targeted_share: float  # share of recent arrivals that state a target
     class_spread: float  # share of recent arrivals that are not of the most frequent class
     price_spread: float  # dearest price per hour over cheapest, less 1; 0 where all are equal or free
@@ -27,7 +31,7 @@ class Wish:
 
 
 class Governor(Protocol):
-    """Chooses among policies while the scheduler runs."""
+    """Chooses among policies while the scheduler runs.  Each model has one of its own."""
 
     @property
     def first(self) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import replace
+from collections.abc import Container
+from dataclasses import dataclass, replace
 
 from scheduler_svc.domain.policies.builtin import make_fifo
 from scheduler_svc.domain.policies.catalogue import PolicyCatalogue
-from scheduler_svc.domain.policies.governor import Signals
+from scheduler_svc.domain.policies.governor import Governor, Signals
 from scheduler_svc.domain.policies.policy import Policy, PolicySwitch
 from scheduler_svc.domain.settings import SchedulerSettings
 
@@ -15,8 +16,17 @@ FALLBACK = "fifo"
 """The policy that is followed when the code of another one fails."""
 
 
+@dataclass(slots=True)
+class _Governed:
+    """What the governor of one model follows."""
+
+    governor: Governor
+    acting: Policy
+    decided: bool = False
+
+
 class PolicyInForce:
-    """Holds the policy an operator chose and, where that policy has a governor, the policy it follows now."""
+    """Holds the policy an operator chose and, where that policy has a governor, the policy each model follows now."""
 
     def __init__(self, catalogue: PolicyCatalogue, settings: SchedulerSettings) -> None:
         """Start with ``settings.policy``.  Raises UnknownPolicy."""
@@ -26,7 +36,7 @@ class PolicyInForce:
         self._evaluate_at = float("-inf")
         self._named = catalogue.make(settings.policy, settings)
         self._chosen = settings.policy  # its name in the catalogue, which may differ from ``Policy.name``
-        self.acting = self._first_acting(self._named)  # what orders and places requests
+        self._governed: dict[str, _Governed] = {}  # by model, where the chosen policy has a governor
 
     @property
     def name(self) -> str:
@@ -35,8 +45,14 @@ class PolicyInForce:
 
     @property
     def delegate(self) -> str:
-        """Name of the policy that a governing policy follows now; empty where the chosen policy decides itself."""
-        return self.acting.name if self._named.governor is not None else ""
+        """Name of the policy that a governing policy follows now; several, by name, where models differ.
+
+        Empty where the chosen policy decides itself.
+        """
+        governor = self._named.governor
+        if governor is None:
+            return ""
+        return ", ".join(sorted({each.acting.name for each in self._governed.values()})) or governor.first
 
     @property
     def switches(self) -> tuple[PolicySwitch, ...]:
@@ -47,6 +63,10 @@ class PolicyInForce:
         """One line about each policy of the catalogue, by name."""
         return self._catalogue.summaries(self._settings)
 
+    def acting(self, model: str) -> Policy:
+        """Return the policy that orders and places the requests of a model."""
+        return self._named if self._named.governor is None else self._of(model).acting
+
     def choose(self, name: str, now: float, reason: str) -> bool:
         """Put a policy in force.  False if it is in force already: then nothing changes.  Raises UnknownPolicy."""
         if name == self._chosen:
@@ -54,46 +74,63 @@ class PolicyInForce:
         previous = self._named.name
         named = self._catalogue.make(name, self._settings)
         self._named, self._chosen = named, name
-        self._act(self._first_acting(named), now)
+        self._governed.clear()
+        self._evaluate_at = now
         self._switches.append(PolicySwitch(from_policy=previous, to_policy=name, reason=reason, at=now))
         return True
 
     def fall_back(self, error: Exception, now: float) -> PolicySwitch | None:
         """Put fifo in force, because the code of the policy in force raised ``error``; None if fifo raised it."""
-        failed = self.acting.name
+        failed = self.delegate or self.name
         if self._chosen == FALLBACK:
             return None
         self._named, self._chosen = make_fifo(self._settings), FALLBACK
-        self._act(self._named, now)
+        self._governed.clear()
+        self._evaluate_at = now
         reason = f"the policy {failed!r} failed: {type(error).__name__}: {error}"
         switch = PolicySwitch(from_policy=failed, to_policy=self._named.name, reason=reason, at=now)
         self._switches.append(switch)
         return switch
 
     def due(self, now: float) -> bool:
-        """Whether a governor has to decide now: at most every ``adaptive_interval_s``."""
-        return self._named.governor is not None and now >= self._evaluate_at
-
-    def reconsider(self, signals: Signals, now: float) -> PolicySwitch | None:
-        """Let the governor decide which policy to follow, and follow it.  Returns the switch; None if there is none."""
-        governor = self._named.governor
-        if governor is None:
-            return None
+        """Whether the governors have to decide now: at most every ``adaptive_interval_s``."""
+        if self._named.governor is None or now < self._evaluate_at:
+            return False
         self._evaluate_at = now + self._settings.adaptive_interval_s
-        wish = governor.decide(signals, self.acting.name, now)
-        if wish is None or wish.policy == self.acting.name:
+        return True
+
+    def begins(self, model: str) -> bool:
+        """Whether a governor has not decided about this model yet."""
+        return self._named.governor is not None and not self._of(model).decided
+
+    def reconsider(self, model: str, signals: Signals, now: float) -> PolicySwitch | None:
+        """Let a model's governor decide which policy to follow.  Returns the switch; None if there is none."""
+        if self._named.governor is None:
             return None
-        switch = PolicySwitch(from_policy=self.acting.name, to_policy=wish.policy, reason=wish.reason, at=now)
-        self._act(self._make_acting(self._named, wish.policy), now)
+        governed = self._of(model)
+        governed.decided = True
+        acting = governed.acting
+        wish = governed.governor.decide(signals, acting.name, now)
+        if wish is None or wish.policy == acting.name:
+            return None
+        reason = f"model {model!r}: {wish.reason}"
+        switch = PolicySwitch(from_policy=acting.name, to_policy=wish.policy, reason=reason, at=now)
+        governed.acting = self._make_acting(wish.policy)
         self._switches.append(switch)
         return switch
 
-    def _first_acting(self, named: Policy) -> Policy:
-        return self._make_acting(named, named.governor.first) if named.governor is not None else named
+    def forget(self, models: Container[str]) -> None:
+        """Forget what is followed for all models but these."""
+        for model in [each for each in self._governed if each not in models]:
+            del self._governed[model]
 
-    def _make_acting(self, named: Policy, name: str) -> Policy:
-        return replace(self._catalogue.make(name, self._settings), governed_by=named.name)
+    def _of(self, model: str) -> _Governed:
+        governed = self._governed.get(model)
+        if governed is None:
+            governor = self._catalogue.make(self._chosen, self._settings).governor
+            assert governor is not None, "asked only where the chosen policy has a governor"
+            governed = self._governed[model] = _Governed(governor, self._make_acting(governor.first))
+        return governed
 
-    def _act(self, acting: Policy, now: float) -> None:
-        self.acting = acting
-        self._evaluate_at = now
+    def _make_acting(self, name: str) -> Policy:
+        return replace(self._catalogue.make(name, self._settings), governed_by=self._named.name)

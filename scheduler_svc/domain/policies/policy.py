@@ -17,7 +17,7 @@ class Policy:
     summary: str  # one line
     ordering: Ordering
     objective: Objective
-    engine_classes: bool = True  # whether a request's class goes to the engine as its priority
+    engine_classes: bool = True  # whether the engine is told each request's class; else all are NORMAL there
     governor: Governor | None = None  # if set, a policy that it chooses orders and places requests
     governed_by: str = ""  # name of the policy whose governor chose this one
 

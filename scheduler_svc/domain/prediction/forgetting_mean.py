@@ -21,6 +21,16 @@ class ForgettingMean:
         self.count += 1
 
     @property
+    def total(self) -> float:
+        """The sum of the values by their weights."""
+        return self._sum
+
+    @property
+    def weight(self) -> float:
+        """The sum of the weights: the number of values while they are few."""
+        return self._weight
+
+    @property
     def value(self) -> float:
         """The mean; 0 before the first value."""
         return self._sum / self._weight if self.count else 0.0

@@ -8,6 +8,9 @@ _COVERED = 0.99  # share of measured times that lie within the margin
 _STEP = 0.05  # largest relative change by one measured time
 _PRIOR = 2.5  # careful until times were measured: company that comes later slows what was placed before
 _MOST = 3.0
+_BORROWED = 2 * _PRIOR
+#: No margin is larger.
+MOST_MARGIN = max(_MOST, _BORROWED)
 
 
 class Margin:
@@ -39,4 +42,4 @@ class Margins:
 
 PRIOR_MARGINS = Margins()
 #: Of an engine that is scored by the pace of another one, which may be several times faster.
-BORROWED_MARGINS = Margins(first_token=2 * _PRIOR, token=2 * _PRIOR)
+BORROWED_MARGINS = Margins(first_token=_BORROWED, token=_BORROWED)

@@ -8,25 +8,36 @@ from dataclasses import dataclass
 
 _WINDOW = 256  # latest lengths remembered
 _MAX_WINDOWS = 2_048
+_TYPICAL = 128  # output tokens, where few requests of the kind have finished: the first to finish are the shortest
+_TYPICAL_SAMPLES = 32
 
 
 class _Window:
     """The latest lengths, sorted."""
 
-    __slots__ = ("_latest", "_sorted")
+    __slots__ = ("_latest", "_sorted", "_sum")
 
     def __init__(self) -> None:
         self._latest: deque[int] = deque()
         self._sorted: list[int] = []
+        self._sum = 0
 
     def __len__(self) -> int:
         return len(self._latest)
 
     def add(self, length: int) -> None:
         if len(self._latest) >= _WINDOW:
-            del self._sorted[bisect_left(self._sorted, self._latest.popleft())]
+            oldest = self._latest.popleft()
+            self._sum -= oldest
+            del self._sorted[bisect_left(self._sorted, oldest)]
         self._latest.append(length)
+        self._sum += length
         insort(self._sorted, length)
+
+    @property
+    def mean(self) -> float:
+        assumed = max(0, _TYPICAL_SAMPLES - len(self._latest))
+        return (self._sum + assumed * _TYPICAL) / (len(self._latest) + assumed)
 
     def quantile(self, q: float) -> int:
         return self._sorted[min(len(self._sorted) - 1, int(q * len(self._sorted)))]
@@ -63,6 +74,13 @@ class OutputLengths:
         if whole is None or whole <= emitted_tokens:  # longer than predicted already
             return left
         return min(left, whole - emitted_tokens)
+
+    def mean(self, model: str, max_tokens: int, emitted_tokens: int = 0) -> float:
+        """Return the mean of output tokens still to come, at least 1 and at most what ``max_tokens`` leaves."""
+        left = max(1, max_tokens - emitted_tokens)
+        window = self._windows.get((model, max_tokens.bit_length()))
+        whole = window.mean if window is not None else _TYPICAL
+        return min(left, max(1.0, whole - emitted_tokens))
 
     def learn(self, model: str, max_tokens: int, output_tokens: int) -> None:
         """Take the length of a request that finished by itself."""

@@ -27,10 +27,12 @@ class TestSloAware(PolicyContract):
 
 class TestCostOptimized(PolicyContract):
     factory = staticmethod(make_cost_optimized)
+    waits = True
 
 
 class TestAdaptive(PolicyContract):
     factory = staticmethod(make_adaptive)
+    waits = True
 
 
 def test_none_is_left_out() -> None:

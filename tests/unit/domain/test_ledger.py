@@ -11,7 +11,7 @@ from scheduler_svc.domain.capacity.account import PREFILL_MEMORY_S, Account
 from scheduler_svc.domain.capacity.ledger import Ledger
 from scheduler_svc.domain.capacity.reservation import Reservation
 from scheduler_svc.domain.load_report import LoadReport
-from scheduler_svc.domain.prediction.pace import GPU_PRIOR
+from scheduler_svc.domain.prediction.pace import GPU_PRIOR, Pace
 from scheduler_svc.domain.request import RequestKey
 from tests.contract.policies.modelled_fleet import make_facts
 
@@ -156,7 +156,9 @@ def test_the_lookahead_holds_one_chunk_of_prompts() -> None:
     account, ledger = make_account(max_running=16, max_batched_tokens=100), Ledger()
     assert account.lookahead == 2
     for _ in range(16):
-        ledger.enter(account, make_reservation(10), 0.0)
+        runs = make_reservation(10)
+        ledger.enter(account, runs, 0.0)
+        ledger.first_token(runs, 0.0)
 
     ledger.enter(account, make_reservation(10, prompt=70), 0.0)
     assert account.prompt_limit == 30
@@ -190,7 +192,7 @@ def test_prompts_that_wait_for_prefill_put_off_the_next_start() -> None:
     reservation = make_reservation(prompt=1_000)
 
     ledger.enter(account, reservation, 10.0)
-    assert account.ready_at == pytest.approx(10.0 + 1_000 * account.prefill_token_s)
+    assert account.ready_at == pytest.approx(10.0 + reservation.prefill_s)
 
     account.first_token(reservation, 10.01)
     assert account.ready_at == pytest.approx(10.01)
@@ -199,11 +201,12 @@ def test_prompts_that_wait_for_prefill_put_off_the_next_start() -> None:
 
 def test_an_instance_whose_first_tokens_are_overdue_does_not_look_idle() -> None:
     account, ledger = make_account(), Ledger()
+    reservation = make_reservation(prompt=1_000)
 
-    ledger.enter(account, make_reservation(prompt=1_000), 0.0)
+    ledger.enter(account, reservation, 0.0)
 
     assert account.ready_at < 1_000
-    assert account.start_floor == pytest.approx(500 * account.prefill_token_s)
+    assert account.start_floor == pytest.approx(reservation.prefill_s / 2)
 
 
 def test_without_a_free_slot_the_next_start_is_the_next_predicted_end() -> None:
@@ -215,6 +218,73 @@ def test_without_a_free_slot_the_next_start_is_the_next_predicted_end() -> None:
     ledger.enter(account, make_reservation(finish_in_s=9.0), 0.0)
     assert account.ready_at == 5.0, "the first end is for the one that queues already"
     assert account.start_floor > 0
+
+
+def test_a_step_that_computes_prompts_also_computes_a_token_of_each_sequence() -> None:
+    account, ledger = make_account(max_running=64, kv_capacity_tokens=100_000), Ledger()
+    alone = account.prefill_token_s
+    for _ in range(40):
+        runs = make_reservation()
+        ledger.enter(account, runs, 0.0)
+        ledger.first_token(runs, 0.0)
+
+    assert account.prefill_token_s * account.chunk == pytest.approx(
+        alone * account.chunk + 40 * account.pace.running_s, rel=0.01
+    )
+
+
+# --- prefill ahead ----------------------------------------------------------------------------------
+
+
+def deep_account(**facts: Any) -> Account:
+    """Slots and KV tokens for any number; a step takes 1,000 prompt tokens."""
+    return make_account(max_running=64, kv_capacity_tokens=10_000_000, max_batched_tokens=1_000, **facts)
+
+
+def test_an_engine_with_two_steps_of_prompts_ahead_is_full() -> None:
+    account, ledger = deep_account(), Ledger()
+    reservations = [make_reservation(prompt=500) for _ in range(5)]
+    for n, reservation in enumerate(reservations):
+        assert account.prompt_limit == inf, f"{n} prompts of half a step are ahead"
+        ledger.enter(account, reservation, 0.0)
+
+    assert account.prefill_full
+    assert account.prompt_limit == account.prompt_limit_leaving_reserve == -1
+    assert not account.only_reserve_left
+
+    ledger.first_token(reservations[0], 0.0)
+    ledger.first_token(reservations[1], 0.0)
+    assert account.prompt_limit == inf
+
+
+def test_an_idle_engine_takes_a_prompt_of_any_length_and_one_behind_it() -> None:
+    """However long the prompt that is computed takes: at its end there is another one."""
+    account, ledger = deep_account(), Ledger()
+
+    ledger.enter(account, make_reservation(prompt=9_000), 0.0)
+    assert account.prompt_limit == inf
+
+    ledger.enter(account, make_reservation(prompt=1_100), 0.0)
+    assert account.prompt_limit == -1
+
+
+def test_an_engine_of_short_steps_has_prompts_for_a_round_trip_ahead() -> None:
+    account, ledger = deep_account(), Ledger()
+    account.learn(Pace(base_s=1e-4, prefill_token_s=1e-6, running_s=0.0, kv_token_s=0.0))
+    for _ in range(40):
+        assert account.prompt_limit == inf
+        ledger.enter(account, make_reservation(prompt=1_000), 0.0)
+
+    ledger.enter(account, make_reservation(prompt=9_000), 0.0)
+    assert account.prompt_limit == -1
+
+
+def test_prompts_that_are_computed_elsewhere_are_not_ahead() -> None:
+    account, ledger = deep_account(), Ledger()
+    for _ in range(5):
+        ledger.enter(account, make_reservation(prompt=5_000, prefills=False), 0.0)
+
+    assert account.prompt_limit == inf
 
 
 def test_all_that_is_on_an_instance_leaves_with_it() -> None:
@@ -237,7 +307,7 @@ def test_prefill_that_shares_the_iterations_makes_tokens_slower() -> None:
     reservation = make_reservation(prompt=40_000)
     ledger.enter(account, reservation, 0.0)
 
-    share = reservation.prefill_s / PREFILL_MEMORY_S
+    share = 40_000 * account.pace.prefill_token_s / PREFILL_MEMORY_S
     assert account.output_token_s == pytest.approx(account.decode_token_s / (1 - share))
     account.report(heartbeat(), 10 * PREFILL_MEMORY_S)
     assert account.output_token_s == pytest.approx(account.decode_token_s, rel=1e-3)
@@ -246,7 +316,7 @@ def test_prefill_that_shares_the_iterations_makes_tokens_slower() -> None:
 @pytest.mark.parametrize("share", [0.1, 0.4, 0.7])
 def test_a_steady_stream_of_prompts_takes_its_share_of_engine_time(share: float) -> None:
     account, ledger = make_account(max_running=64, kv_capacity_tokens=1_000_000), Ledger()
-    gap_s = account.prefill_token_s * 1_000 / share
+    gap_s = account.pace.prefill_token_s * 1_000 / share
     for n in range(int(8 * PREFILL_MEMORY_S / gap_s)):
         ledger.release(ledger.enter(account, make_reservation(prompt=1_000), n * gap_s), n * gap_s)
 

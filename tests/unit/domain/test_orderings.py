@@ -8,6 +8,7 @@ import pytest
 
 from scheduler_svc.domain.request import Priority
 from scheduler_svc.domain.scheduler import Scheduler
+from scheduler_svc.domain.targets import Targets
 from tests.contract.policies.modelled_fleet import add_instance, make_facts, make_request, make_scheduler
 
 C, H, N, L, B = Priority
@@ -91,7 +92,8 @@ def test_a_longer_request_has_less_slack_to_the_same_deadline() -> None:
 
 
 def test_without_targets_the_class_says_what_is_aimed_at() -> None:
-    scheduler = one_at_a_time("slo_aware")
+    targets = {p: Targets(ttft_s=10.0 * p) for p in Priority}
+    scheduler = one_at_a_time("slo_aware", default_targets=targets)
     for priority in (B, L, N, H, C):
         enqueue(scheduler, priority.name, 0.0, priority=priority)
 
@@ -113,6 +115,57 @@ def test_one_that_can_no_longer_make_it_steps_behind_those_that_can() -> None:
     enqueue(scheduler, "far off", 0.0, ttft_target_s=60.0)
 
     assert order(scheduler, 5.0) == ["in time", "late", "far off"], "and ahead of what is due 30 s later"
+
+
+def test_late_ones_step_back_twice_as_far_each_time() -> None:
+    """Under lasting overload they would otherwise be due again before those that can still make it."""
+    scheduler = one_at_a_time("slo_aware", late_delay_s=30.0)
+    enqueue(scheduler, "late", 0.0, ttft_target_s=1.0)
+    enqueue(scheduler, "first", 5.0, ttft_target_s=20.0)
+    late = make_request("late").key
+
+    def due(now: float) -> str:
+        scheduler._registry.pool("tiny").changed = True
+        scheduler.schedule(now)
+        return scheduler.position(late, now).ordering_key  # type: ignore[union-attr]
+
+    assert due(5.0).endswith("due in 30.00 s")
+    enqueue(scheduler, "second", 36.0, ttft_target_s=20.0)
+    assert due(36.0).endswith("due in 60.00 s")
+    enqueue(scheduler, "third", 97.0, ttft_target_s=20.0)
+    assert due(97.0).endswith("due in 120.00 s")
+
+
+def test_the_wait_inside_the_engine_counts_for_lateness() -> None:
+    """An engine is free for one more, behind prompts of 0.6 s: one whose slack is less lets another go first."""
+    scheduler = make_scheduler("slo_aware")
+    add_instance(scheduler, "i0", facts=make_facts(max_running=64))
+    scheduler.enqueue(make_request("long", prompt=3_000, arrived_at=0.0), 0.0)
+    assert len(scheduler.schedule(0.0)) == 1
+    enqueue(scheduler, "cannot", 0.0, ttft_target_s=0.4)
+    enqueue(scheduler, "can", 0.0, ttft_target_s=20.0)
+
+    assert [d.key.request_id for d in scheduler.schedule(0.0)] == ["can", "cannot"]
+
+
+def test_the_ordering_decides_among_prompts_that_the_engine_could_only_queue() -> None:
+    """Slots are free, but the engine has prompts for two steps: whoever comes last and is urgent still goes next."""
+    scheduler = make_scheduler("slo_aware")
+    add_instance(scheduler, "i0", facts=make_facts(max_running=64, max_batched_tokens=1_000))
+    for n in range(20):
+        enqueue(scheduler, f"loose{n}", 0.0, prompt=500, ttft_target_s=60.0)
+    sent = [d.attempt_number for d in scheduler.schedule(0.0)]
+    assert 4 <= len(sent) <= 5
+
+    enqueue(scheduler, "urgent", 0.1, prompt=500, ttft_target_s=20.0)
+    assert scheduler.schedule(0.1) == []
+    view = scheduler.position(make_request("urgent").key, 0.1)
+    assert view is not None
+    assert view.because.startswith("instance i0 full: prompts of ")
+
+    for number in sent[:2]:
+        scheduler.first_token(number, 0.2)
+    assert scheduler.schedule(0.2)[0].key.request_id == "urgent"
 
 
 def test_a_switch_of_policy_gives_a_late_one_a_new_start() -> None:

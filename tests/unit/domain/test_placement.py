@@ -29,6 +29,19 @@ def row(decision: Decision, instance_id: str) -> Candidate:
     return next(c for c in decision.candidates if c.instance_id == instance_id)
 
 
+def heartbeat(number: int = 1, samples: tuple[IterationSample, ...] = ()) -> LoadReport:
+    return LoadReport(
+        number=number,
+        last_assign=0,
+        running=0,
+        waiting=0,
+        unfinished=0,
+        kv_used_tokens=0,
+        iterations=number,
+        samples=samples,
+    )
+
+
 def teach(scheduler: Scheduler, instance_id: str, *, token_s: float, prefill_token_s: float = 1e-4) -> None:
     """The engine reports iterations of this pace."""
     for beat in range(10):
@@ -43,17 +56,7 @@ def teach(scheduler: Scheduler, instance_id: str, *, token_s: float, prefill_tok
             for n in range(16)
             for p, r in [(n % 5 * 100, 1 + n % 7)]
         )
-        load = LoadReport(
-            number=beat,
-            last_assign=0,
-            running=0,
-            waiting=0,
-            unfinished=0,
-            kv_used_tokens=0,
-            iterations=beat,
-            samples=samples,
-        )
-        scheduler.report(instance_id, load, 0.0)
+        scheduler.report(instance_id, heartbeat(beat, samples), 0.0)
 
 
 # --- filters ----------------------------------------------------------------------------------------
@@ -242,11 +245,11 @@ def test_a_fast_instance_gets_more_than_a_slow_one(policy: str) -> None:
     """Until the fast one is as full of work as to take equally long."""
     scheduler = make_scheduler(policy)
     for name in ("fast", "slow"):
-        add_instance(scheduler, name, facts=make_facts(max_running=128))
+        add_instance(scheduler, name, facts=make_facts(max_running=128, max_batched_tokens=8_192))
     teach(scheduler, "fast", token_s=0.01, prefill_token_s=5e-5)
     teach(scheduler, "slow", token_s=0.05, prefill_token_s=25e-5)
 
-    placed = [place(scheduler, str(n), priority=N, prompt=400, output=10).instance_id for n in range(60)]
+    placed = [place(scheduler, str(n), priority=N, prompt=400, output=10).instance_id for n in range(40)]
 
     assert placed.count("fast") >= 4 * placed.count("slow") > 0
 
@@ -279,8 +282,13 @@ def test_priority_keeps_a_slot_for_critical() -> None:
     assert view.because == "instance i0 full: no slot free"
 
 
-def test_the_class_goes_to_the_engine_except_under_fifo() -> None:
-    assert place(make_scheduler("fifo", instances=1), priority=L).engine_priority == 0
+@pytest.mark.parametrize("policy", ["fifo", "slo_aware"])
+def test_a_policy_without_engine_classes_sends_all_as_normal(policy: str) -> None:
+    """So that after a switch none of them outranks a CRITICAL request inside an engine."""
+    assert {place(make_scheduler(policy, instances=1), priority=p).engine_priority for p in Priority} == {3}
+
+
+def test_the_class_goes_to_the_engine() -> None:
     assert place(make_scheduler("priority", instances=1), priority=L).engine_priority == 4
 
 
@@ -375,8 +383,8 @@ def test_cost_optimized_pays_more_where_the_deadline_asks_for_it() -> None:
 def test_cost_optimized_pays_more_where_a_target_asks_for_it(target: dict[str, Any]) -> None:
     scheduler = make_scheduler("cost_optimized")
     add_instance(scheduler, "cheap", price_per_hour=1.0)
-    add_instance(scheduler, "fast", price_per_hour=9.0)
-    teach(scheduler, "cheap", token_s=0.08, prefill_token_s=2e-3)
+    add_instance(scheduler, "fast", price_per_hour=90.0)
+    teach(scheduler, "cheap", token_s=0.12, prefill_token_s=4e-3)
     teach(scheduler, "fast", token_s=0.01, prefill_token_s=2e-4)
 
     decision = place(scheduler, prompt=400, **target)
@@ -387,15 +395,20 @@ def test_cost_optimized_pays_more_where_a_target_asks_for_it(target: dict[str, A
 
 
 def test_cost_optimized_gathers_no_more_than_the_targets_allow() -> None:
-    """Each has slots for all, and company makes an instance cheaper."""
+    """The instance in use has slots for all, and others are taken when requests can wait for it no longer."""
     scheduler = make_scheduler("cost_optimized")
     for n in range(4):
         add_instance(scheduler, f"i{n}", facts=make_facts(max_running=128), price_per_hour=1.0)
+    placed = []
+    for n in range(12):
+        now = n / 2
+        scheduler.enqueue(make_request(n, prompt=2_000, ttft_target_s=3.0, arrived_at=now), now)
+        placed += scheduler.schedule(now)
 
-    placed = [place(scheduler, str(n), prompt=2_000, ttft_target_s=3.0) for n in range(24)]
-
-    assert all(d.prediction.first_token_s <= 3.0 for d in placed if d.rule == "cheapest")
-    assert len({d.instance_id for d in placed}) == 4
+    assert [d.instance_id for d in placed[:4]] == ["i0"] * 3 + ["i1"]
+    assert placed[3].rule == "cheapest"
+    assert placed[3].waited_s > 1.0, "for the instance in use"
+    assert all(d.waited_s + d.prediction.first_token_s <= 3.0 for d in placed)
 
 
 def test_cost_optimized_keeps_to_the_budget() -> None:

@@ -277,9 +277,9 @@ def test_a_request_that_writes_more_than_predicted_takes_more_room() -> None:
 
     scheduler.progress(decision.attempt_number, 500)
 
-    assert account.reserved_tokens == 528
+    assert account.reserved_tokens == 544, "in whole blocks, with the next tokens"
     scheduler.progress(decision.attempt_number, 501)
-    assert account.reserved_tokens == 528
+    assert account.reserved_tokens == 544, "in whole blocks, with the next tokens"
 
 
 def test_predictions_are_checked_against_what_came() -> None:

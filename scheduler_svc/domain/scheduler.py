@@ -38,6 +38,8 @@ from scheduler_svc.domain.request import Request, RequestKey
 from scheduler_svc.domain.scheduling_pass import SchedulingPass
 from scheduler_svc.domain.servability import why_refused
 from scheduler_svc.domain.settings import SchedulerSettings
+from scheduler_svc.domain.shares.group import Charge
+from scheduler_svc.domain.shares.tenant_use import TenantUses
 from scheduler_svc.domain.waiting_request import WaitingRequest
 from scheduler_svc.domain.waiting_view import WaitingView, why_not_at_once, why_waiting
 
@@ -68,6 +70,8 @@ class Scheduler:
         self._placer = Placer(self._ledger, self._outputs, self._signals, self._splits)
         self._pass = SchedulingPass(self._placer, backfill_depth=settings.backfill_depth)
         self._queued: dict[RequestKey, ModelQueue] = {}
+        self._uses = TenantUses(settings.shares)
+        self._charges: dict[int, Charge] = {}  # by attempt; of tenants that share with others
         self._passes = 0
         self._failures: list[tuple[RequestKey, PolicyFailed]] = []  # not taken yet; at most one for each pass
 
@@ -155,7 +159,10 @@ class Scheduler:
 
         Raises InstanceNotFound.
         """
-        return self._reports.lose(instance_id, reason, now)
+        lost = self._reports.lose(instance_id, reason, now)
+        for attempt_number in lost:
+            self._settle(attempt_number, None)
+        return lost
 
     def check_health(self, now: float) -> list[HealthVerdict]:
         """Judge every instance by its progress and change the states that need it.  Returns the changes."""
@@ -204,7 +211,10 @@ class Scheduler:
         queue = pool.queue
         if queue is None:
             limit = self.settings.queue_limit_per_model
-            queue = pool.queue = ModelQueue(request.model, self._policy.acting(request.model).ordering, limit=limit)
+            ordering = self._policy.acting(request.model).ordering
+            queue = pool.queue = ModelQueue(
+                request.model, ordering, limit=limit, shares=self.settings.shares, uses=self._uses
+            )
         if request.key in self._queued:
             raise ValueError(f"request {request.key} waits already")
         if not resumed and queue.full:
@@ -269,6 +279,7 @@ class Scheduler:
         result = self._pass.run(queue, PassContext(pool, acting, now), budget=budget)
         for decision in result.decisions:
             del self._queued[decision.key]
+        self._charges.update(result.charges)
         if result.failed is not None:
             waiting, error = result.failed
             del self._queued[waiting.request.key]
@@ -319,6 +330,8 @@ class Scheduler:
         to call this when the request has more tokens than were reserved, and every so many tokens from then on.
         """
         self._attempts.progress(attempt_number, tokens)
+        if (charge := self._charges.get(attempt_number)) is not None:
+            charge.correct(tokens)
 
     def release(self, attempt_number: int, now: float, *, output_tokens: int | None, finished: bool) -> bool:
         """Free the capacity of an attempt.  False if it was released before.
@@ -326,7 +339,14 @@ class Scheduler:
         ``output_tokens``: output tokens of the request over all attempts; None if unknown.  ``finished``: whether the
         request ended by itself; only then are its length and times learned from.
         """
+        self._settle(attempt_number, output_tokens)
         return self._attempts.release(attempt_number, now, output_tokens=output_tokens, finished=finished)
+
+    def _settle(self, attempt_number: int, output_tokens: int | None) -> None:
+        """Correct what a tenant was charged for an attempt that is over; None if nothing was generated."""
+        charge = self._charges.pop(attempt_number, None)
+        if charge is not None:
+            charge.settle(output_tokens or 0)
 
     def park(self, attempt_number: int, now: float) -> bool:
         """Note that a prefill leg's sequence is over: its slot is free, its KV tokens stay taken until ``release``.

@@ -14,6 +14,7 @@ from scheduler_svc.domain.placement.offer import Offer
 from scheduler_svc.domain.placement.placer import Placer
 from scheduler_svc.domain.placement.split_planner import SplitPlan
 from scheduler_svc.domain.queue import ModelQueue, OrderingFailed
+from scheduler_svc.domain.shares.group import Charge
 from scheduler_svc.domain.waiting_request import WaitingRequest
 
 _LOOKS = 256  # requests set aside from the head in one pass
@@ -81,7 +82,7 @@ class SchedulingPass:
         demand = self._placer.demand(head, context.policy)
         plan = self._placer.plan_split(head, demand, context)
         if plan is not None and plan.split is not None:
-            result.decisions.append(self._placer.place_split(head, demand, plan, plan.split, context))
+            decision = self._placer.place_split(head, demand, plan, plan.split, context)
         else:
             offer = Offer.for_whole(demand, context.pool)
             if not offer.able and not _waits_for_a_pair(plan):
@@ -95,9 +96,9 @@ class SchedulingPass:
                 return False
             if choice.least_times is not None and self._steps_back(head, choice.least_times, queue, context.now):
                 return True
-            result.decisions.append(self._placer.place_whole(head, offer, choice, context, plan=plan))
+            decision = self._placer.place_whole(head, offer, choice, context, plan=plan)
         head.unserved_since = None
-        queue.remove(head.request.key)
+        result.placed(head, decision, queue)
         return True
 
     def _place_apart(self, queue: ModelQueue, context: PassContext, result: PassResult) -> bool:
@@ -125,11 +126,11 @@ class SchedulingPass:
             offer.with_capacity = [account]
             choice = self._placer.choose(offer, context)
             choice.waits = False
-            result.decisions.append(self._placer.place_whole(waiting, offer, choice, context, remarks=(_ALONE,)))
+            decision = self._placer.place_whole(waiting, offer, choice, context, remarks=(_ALONE,))
         except Exception as error:
             result.failed = waiting, error
             return False
-        queue.remove(waiting.request.key)
+        result.placed(waiting, decision, queue)
         return True
 
     def _steps_back(
@@ -173,8 +174,7 @@ class SchedulingPass:
                 result.failed = waiting, error
                 return
             if decision is not None:
-                queue.remove(waiting.request.key)
-                result.decisions.append(decision)
+                result.placed(waiting, decision, queue)
 
     def _unservable(self, waiting: WaitingRequest, context: PassContext) -> bool:
         """Return whether no READY instance can serve a request, as a whole or split."""
@@ -245,6 +245,14 @@ class PassResult:
     decisions: list[Decision] = field(default_factory=list)
     more: bool = False  # it stopped before the end of the queue, and not for want of capacity
     failed: tuple[WaitingRequest, Exception] | None = None  # the request for which the policy raised an error
+    charges: list[tuple[int, Charge]] = field(default_factory=list)  # by attempt, where tenants share
+
+    def placed(self, waiting: WaitingRequest, decision: Decision, queue: ModelQueue) -> None:
+        """Take a request that was placed out of the queue, and have its tenant charged."""
+        charge = queue.place(waiting, decision.prediction.output_tokens)
+        if charge is not None:
+            self.charges.append((decision.attempt_number, charge))
+        self.decisions.append(decision)
 
 
 def _any_can_serve(demand: Demand, pool: Pool) -> bool:

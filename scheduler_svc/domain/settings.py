@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields
 
 from scheduler_svc.domain.pd.settings import PdSettings
 from scheduler_svc.domain.request import Priority
+from scheduler_svc.domain.shares.settings import ShareSettings
 from scheduler_svc.domain.targets import DEFAULT_TARGETS, Targets
 
 
@@ -39,6 +40,9 @@ class SchedulerSettings:
     max_slack_s: float = 600.0  # a later target counts as this far away
     cost_delay_cap_s: float = 20.0  # how far an expensive request steps back in its class
     default_targets: Mapping[Priority, Targets] = field(default_factory=lambda: dict(DEFAULT_TARGETS))
+
+    # tenants
+    shares: ShareSettings = field(default_factory=ShareSettings)
 
     # prediction
     forgetting: float = 0.995  # weight of a sample after the next one

@@ -24,7 +24,7 @@ class ModelIdentity:
     tokenizer_hash: str
 
     def __str__(self) -> str:
-        return f"weights {self.weights[:12] or 'unknown'}, {self.dtype}, tokenizer {self.tokenizer_hash[:12]}"
+        return f"weights {self.weights[:16] or 'unknown'}, {self.dtype}, tokenizer {self.tokenizer_hash[:12]}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

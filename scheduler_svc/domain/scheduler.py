@@ -275,8 +275,8 @@ class Scheduler:
         queue = pool.queue
         assert queue is not None, "only pools with a queue are scheduled"
         pool.changed = queue.changed = False
-        acting = self._policy.acting(pool.model)
-        result = self._pass.run(queue, PassContext(pool, acting, now), budget=budget)
+        context = PassContext(pool, self._policy.acting(pool.model), now)
+        result = self._pass.run(queue, context, budget=budget)
         for decision in result.decisions:
             del self._queued[decision.key]
         self._charges.update(result.charges)
@@ -563,24 +563,25 @@ class Scheduler:
         models = {pool.model for pool in pools}
         self._policy.forget(models)
         self._signals.forget(models)
+        return [switch for pool in pools if (switch := self._reconsider(pool, now)) is not None]
+
+    def _reconsider(self, pool: Pool, now: float) -> PolicySwitch | None:
+        """Let a model's governor decide, and reorder the model's queue if it switches; fifo follows if it fails."""
+        waiting = len(pool.queue) if pool.queue is not None else 0
+        signals = self._signals.read(pool.model, pool.accounts, pool.load, waiting, now)
         try:
-            return [switch for pool in pools if (switch := self._reconsider(pool, now)) is not None]
+            switch = self._policy.reconsider(pool.model, signals, now)
+            if switch is not None:
+                self._reorder(pool, now)
         except Exception as error:
             switch = self._policy.fall_back(error, now)
             self._reorder_all(now)
-            return [switch] if switch is not None else []
-
-    def _reconsider(self, pool: Pool, now: float) -> PolicySwitch | None:
-        waiting = len(pool.queue) if pool.queue is not None else 0
-        signals = self._signals.read(pool.model, pool.accounts, pool.load, waiting, now)
-        switch = self._policy.reconsider(pool.model, signals, now)
-        if switch is not None:
-            self._reorder(pool, now)
         return switch
+
+    def _reorder_all(self, now: float) -> int:
+        """Reorder all queues.  Returns the number of requests."""
+        return sum(self._reorder(pool, now) for pool in self._registry.pools())
 
     def _reorder(self, pool: Pool, now: float) -> int:
         """Reorder a model's queue by the policy that it follows now.  Returns the number of requests."""
         return pool.queue.reorder(self._policy.acting(pool.model).ordering, now) if pool.queue is not None else 0
-
-    def _reorder_all(self, now: float) -> int:
-        return sum(self._reorder(pool, now) for pool in self._registry.pools())

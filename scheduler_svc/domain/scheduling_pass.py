@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import Enum
 
 from scheduler_svc.domain.capacity.claim import Claim, best_claim
 from scheduler_svc.domain.capacity.demand import Demand
@@ -17,8 +18,17 @@ from scheduler_svc.domain.queue import ModelQueue, OrderingFailed
 from scheduler_svc.domain.shares.group import Charge
 from scheduler_svc.domain.waiting_request import WaitingRequest
 
-_LOOKS = 256  # requests set aside from the head in one pass
+_LOOKS = 256  # requests set aside from the head, or stepped back, in one pass
 _ALONE = "quarantined: runs alone, because it was present when engines died"
+
+
+class _Outcome(Enum):
+    """What became of a head."""
+
+    PLACED = "placed"
+    STEPPED_BACK = "stepped_back"  # it is late, and others may still be in time
+    BLOCKED = "blocked"  # it fits nowhere now, or waits for an instance
+    UNSERVABLE = "unservable"  # no READY instance can serve it
 
 
 class SchedulingPass:
@@ -60,25 +70,23 @@ class SchedulingPass:
                 result.more = True
                 break
             try:
-                placed = self._place_head(head, queue, context, budget, result)
+                outcome = self._place_head(head, queue, context, budget, result)
             except OrderingFailed:
                 raise
             except Exception as error:
                 result.failed = head, error
                 break
-            if placed is None:
-                looks -= 1
-                queue.set_aside(head, context.now)
-            elif not placed:
+            if outcome is _Outcome.BLOCKED:
                 break
+            if outcome is not _Outcome.PLACED:
+                looks -= 1
+            if outcome is _Outcome.UNSERVABLE:
+                queue.set_aside(head, context.now)
 
     def _place_head(
         self, head: WaitingRequest, queue: ModelQueue, context: PassContext, budget: int, result: PassResult
-    ) -> bool | None:
-        """Place the head; if it fits nowhere now, place requests behind it.
-
-        Returns whether the head was placed; None if no READY instance can serve it.
-        """
+    ) -> _Outcome:
+        """Place the head; if it fits nowhere now, place requests behind it."""
         demand = self._placer.demand(head, context.policy)
         plan = self._placer.plan_split(head, demand, context)
         if plan is not None and plan.split is not None:
@@ -86,20 +94,20 @@ class SchedulingPass:
         else:
             offer = Offer.for_whole(demand, context.pool)
             if not offer.able and not _waits_for_a_pair(plan):
-                return None
+                return _Outcome.UNSERVABLE
             if not offer.with_capacity:
                 self._backfill(head, offer, plan, queue, context, budget, result)
-                return False
+                return _Outcome.BLOCKED
             choice = self._placer.choose(offer, context)
             if choice.waits:
                 self._backfill(head, offer, plan, queue, context, budget, result)
-                return False
+                return _Outcome.BLOCKED
             if choice.least_times is not None and self._steps_back(head, choice.least_times, queue, context.now):
-                return True
+                return _Outcome.STEPPED_BACK
             decision = self._placer.place_whole(head, offer, choice, context, plan=plan)
         head.unserved_since = None
         result.placed(head, decision, queue)
-        return True
+        return _Outcome.PLACED
 
     def _place_apart(self, queue: ModelQueue, context: PassContext, result: PassResult) -> bool:
         """Place the quarantined request that came first on an instance that runs nothing else, or empty one for it.
@@ -125,7 +133,6 @@ class SchedulingPass:
         try:
             offer.with_capacity = [account]
             choice = self._placer.choose(offer, context)
-            choice.waits = False
             decision = self._placer.place_whole(waiting, offer, choice, context, remarks=(_ALONE,))
         except Exception as error:
             result.failed = waiting, error
@@ -141,7 +148,7 @@ class SchedulingPass:
         Each request steps back at most ``ModelQueue.MAX_REVISIONS`` times.
         """
         first_token_s, finish_s = least_times
-        return len(queue) > 1 and queue.reconsider(head, now, first_token_s=first_token_s, finish_s=finish_s)
+        return queue.placeable > 1 and queue.reconsider(head, now, first_token_s=first_token_s, finish_s=finish_s)
 
     def _backfill(
         self,

@@ -49,6 +49,9 @@ def why_waiting(
         return f"no READY instance of {pool.model!r}: {pool.states()}"
     if waiting.alone:
         return _no_place(offer, only_able=True) or _apart(waiting, pool)
+    kept = pool.isolation
+    if kept.account is not None and list(offer.able) == [kept.account]:
+        return f"{kept.account.instance_id} is kept for {kept.key}, which is quarantined and runs alone"
     if plan is None or not plan.phase.split:
         return _no_place(offer) or _behind(waiting, pool, queue, now)
     if plan.split is not None:

@@ -118,6 +118,8 @@ class AttemptTable:
         if attempt is not None:
             self._remove(attempt)
             attempt.listener.ended(end, counted=not attempt.fenced)
+            if end.engine_died:
+                self._events.engine_died(attempt.instance_id, end.message)
             self._tell_if_idle(attempt.instance_id)
 
     # --- what happens to instances ----------------------------------------------------------------

@@ -18,6 +18,10 @@ class InstanceListener(Protocol):
         """Note that the instance's executor did not start an attempt, for a reason other than a drain."""
         ...
 
+    def engine_died(self, instance_id: str, message: str) -> None:
+        """Note that the instance's engine died, as the end of one of its attempts says."""
+        ...
+
     def drains(self, instance_id: str) -> None:
         """Note that the instance's executor rejected an attempt because it drains."""
         ...
@@ -50,6 +54,11 @@ class InstanceEvents:
         """Report that the instance's executor did not start an attempt, for a reason other than a drain."""
         for listener in self._listeners:
             listener.attempt_rejected(instance_id, reason)
+
+    def engine_died(self, instance_id: str, message: str) -> None:
+        """Report that the instance's engine died, as the end of one of its attempts says."""
+        for listener in self._listeners:
+            listener.engine_died(instance_id, message)
 
     def drains(self, instance_id: str) -> None:
         """Tell that the instance's executor rejected an attempt because it drains."""

@@ -153,7 +153,7 @@ class RequestAttempt(LegAttempt):
             case EndCause.FAILED:
                 why = f"{instance_id} failed it: {end.message}"
                 runner.requeue(live, why, FailoverCause.FAILED, excluded=instance_id, death=self.death(end))
-                if not end.kv_unclaimed:  # otherwise the pair failed, and is not used for now
+                if not end.kv_unclaimed and not end.engine_died:  # else the pair failed, or the engine is gone
                     runner.events.attempt_failed(instance_id, end.message, live.key)
 
     def _finish(self, end: AttemptEnd) -> None:

@@ -124,12 +124,12 @@ class Sessions:
         )
 
     def _registered(self, spec: InstanceSpec, now: float) -> Instance:
-        """Register an instance.  At a limit, those that are gone make room, the longest gone first.
+        """Register an instance.  At a limit, those that are gone make room: the longest gone first, cordoned ones last.
 
         Raises LimitReached if the limit is reached all the same.
         """
         gone = (i for i in self._scheduler.instances() if i.state in GONE and i.instance_id not in self._sessions)
-        longest_first = iter(sorted(gone, key=lambda i: i.state_since))
+        longest_first = iter(sorted(gone, key=lambda i: (self._drains.cordoned(i.instance_id), i.state_since)))
         while True:
             try:
                 return self._scheduler.register(spec, now)
@@ -273,6 +273,13 @@ class Sessions:
     def attempt_rejected(self, instance_id: str, reason: str) -> None:
         """Let the instance cool down if it rejected enough attempts in a row, of whichever requests."""
         self._failed(instance_id, f"rejected: {reason}", None)
+
+    def engine_died(self, instance_id: str, message: str) -> None:
+        """Take the instance out at once: the executor's report that its engine died is still on its way."""
+        session = self._sessions.get(instance_id)
+        if session is not None and session.instance.state not in GONE:
+            self._move(session.instance, InstanceState.FAILED, message)
+            self._free(session.instance, message, engine_died=True)
 
     def _failed(self, instance_id: str, message: str, key: RequestKey | None) -> None:
         session = self._sessions.get(instance_id)

@@ -48,6 +48,7 @@ class Account:
         "free_slots",
         "free_tokens",
         "freed_since_report",
+        "full_prefill_s",
         "fullness",
         "instance_id",
         "kv_token_s",
@@ -65,7 +66,6 @@ class Account:
         "parked",
         "pending",
         "pending_s",
-        "prefill_ahead_s",
         "prefill_limit_s",
         "prefill_rate",
         "prefill_rate_at",
@@ -268,27 +268,23 @@ class Account:
 
     @property
     def prefill_full(self) -> bool:
-        """Whether the engine has prefill for the step that runs and the next: a further prompt gains nothing by going.
+        """Whether prompts that are ahead keep further ones out."""
+        return self.full_prefill_s > 0
 
-        An engine without pending prompts never is.
+    def _count_prefill_ahead(self) -> None:
+        """Work out whether the engine has prompts for the step that runs and the next: more gain nothing by going.
+
+        The oldest prompt counts as one chunk at most.  It is being computed, however long it is: if it counted as a
+        whole, the engine would have no other prompt at its end.
         """
-        return self.prefill_ahead_s >= self.prefill_limit_s > 0
-
-    @property
-    def full_prefill_s(self) -> float:
-        """Seconds of prefill ahead where they keep further prompts out; 0 where they do not."""
-        return self.prefill_ahead_s if self.prefill_full else 0.0
-
-    def _prefill_ahead(self) -> float:
-        """Return seconds of pending prefill, of which the oldest prompt counts as one chunk at most.
-
-        That prompt is being computed, however long it is: if it counted as a whole, the engine would have no other
-        prompt at its end.
-        """
-        if not self.pending:
-            return 0.0
-        oldest = self.pending[next(iter(self.pending))]
-        return self.pending_s - max(0.0, oldest.prefill_s - self.chunk_s)
+        ahead = 0.0
+        for oldest in self.pending.values():
+            ahead = self.pending_s
+            if oldest.prefill_s > self.chunk_s:
+                ahead -= oldest.prefill_s - self.chunk_s
+            break
+        # seconds of prefill ahead where they keep further prompts out, else 0; never without pending prompts
+        self.full_prefill_s = ahead if ahead >= self.prefill_limit_s > 0 else 0.0
 
     @property
     def only_reserve_left(self) -> bool:
@@ -314,10 +310,11 @@ class Account:
         # seconds of an iteration once one more sequence is there
         self.decode_token_s = pace.base_s + pace.running_s * running + pace.kv_token_s * used
         # A step that computes a chunk of prompts also computes a token of each sequence.
-        chunk = max(1, self.chunk)
+        chunk = self.chunk or 1
         self.chunk_s = pace.prefill_token_s * chunk + self.decode_token_s
         self.prefill_token_s = self.chunk_s / chunk * self.uncached_share
-        self.prefill_limit_s = self.chunk_s + max(self.chunk_s * (_CHUNKS_AHEAD - 1), _ROUND_TRIP_S)
+        chunk_s = self.chunk_s
+        self.prefill_limit_s = chunk_s * _CHUNKS_AHEAD if chunk_s > _ROUND_TRIP_S else chunk_s + _ROUND_TRIP_S
         # Prompts that come later share the iterations: of each second, output tokens get what prefill leaves.
         left = 1 - min(self.prefill_rate, _MOST_PREFILL)
         self.output_token_s = self.decode_token_s / left
@@ -325,7 +322,7 @@ class Account:
         # On average half of the pending prefill is still to be done.  Without this floor an instance whose first
         # tokens are overdue would look idle.
         floor = self.pending_s / 2
-        self.prefill_ahead_s = self._prefill_ahead()
+        self._count_prefill_ahead()
         self.prompt_limit = self._longest_prompt(free)  # longest prompt that may be sent now, tokens; -1: none
         self.prompt_limit_leaving_reserve = self.prompt_limit  # the same if one slot must stay free for CRITICAL
         if self.max_running > 1:
@@ -346,7 +343,7 @@ class Account:
             self.prompt_limit = self.prompt_limit_leaving_reserve = -1
 
     def _longest_prompt(self, free_slots: int) -> float:
-        if self.prefill_full:
+        if self.full_prefill_s:
             return -1
         if free_slots > 0:
             return inf

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from scheduler_svc.domain.capacity.account import Account
-from scheduler_svc.domain.capacity.offered_load import OfferedLoad
+from scheduler_svc.domain.capacity.offered_load import NO_LOAD, OfferedLoad
 from scheduler_svc.domain.engine_facts import ModelIdentity
 from scheduler_svc.domain.request import Request
 
@@ -23,7 +23,7 @@ class Demand:
     started: bool  # its first token was delivered by an earlier attempt
     must_leave_reserve: bool  # it may not take the last free slot, which is reserved for CRITICAL requests
     able: Sequence[Account] = ()  # instances that can serve it once they have capacity; () where nobody looked
-    load: OfferedLoad = field(default_factory=OfferedLoad)  # of its model
+    load: OfferedLoad = NO_LOAD  # of its model
     excluded: frozenset[str] = frozenset()  # instances to avoid if another one can serve it
     identity: ModelIdentity | None = None  # of the model that began its output; None before its first token
 

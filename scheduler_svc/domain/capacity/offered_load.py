@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import exp
 
 from scheduler_svc.domain.capacity.account import Account
@@ -35,14 +36,18 @@ class OfferedLoad:
         self._output += output_tokens
         self._context += output_tokens * (prompt_tokens + output_tokens / 2)
 
-    def on(self, account: Account, now: float) -> float:
-        """Return how many such instances, with every slot taken, the load would take."""
+    def of_instances(self, accounts: Sequence[Account], now: float) -> list[float]:
+        """Return for each of the accounts how many such instances, with every slot taken, the load would take."""
         seen_s = MEMORY_S * (1 - exp(-max(now - self._since, _FIRST_S) / MEMORY_S))
         fresh = exp(min(0.0, self._at - now) / MEMORY_S) / seen_s
-        pace = account.pace
-        per_output = pace.base_s / max(1, account.max_running) + pace.running_s
-        return fresh * (
-            pace.prefill_token_s * account.uncached_share * self._prompt
-            + per_output * self._output
-            + pace.kv_token_s * self._context
-        )
+        prompt, output, context = fresh * self._prompt, fresh * self._output, fresh * self._context
+        return [
+            a.pace.prefill_token_s * a.uncached_share * prompt
+            + (a.pace.base_s / (a.max_running or 1) + a.pace.running_s) * output
+            + a.pace.kv_token_s * context
+            for a in accounts
+        ]
+
+
+#: Of a model without requests; nothing is ever added to it.
+NO_LOAD = OfferedLoad()

@@ -47,9 +47,10 @@ class CheapestInTime:
         scores = {"cost": costs, "target_share": shares}
         rejected: dict[int, tuple[str, str]] = {}
         within, remarks = _within_budget(demand.request.cost_budget, costs, rejected)
-        mine = [i for i in within if accounts[i].instance_id in in_use and accounts[i].free_slots > 0]
+        used = in_use.ids
+        mine = [i for i in within if accounts[i].instance_id in used and accounts[i].free_slots > 0]
         meets = [i for i in mine if shares[i] <= 1]
-        others = [i for i in within if accounts[i].instance_id not in in_use and shares[i] <= 1]
+        others = [] if meets else [i for i in within if shares[i] <= 1 and accounts[i].instance_id not in used]
         if meets:
             index = _least(accounts, shares, meets)
             rule, why = "in_use", f"uses {shares[index]:.0%} of its targets, the least of {len(mine)} in use"
@@ -63,7 +64,7 @@ class CheapestInTime:
             index = _least(accounts, finishes, mine or within)
             rule = "none_meets_targets"
             why = f"no instance in use is predicted to meet its targets: earliest finish {finishes[index]:.2f} s"
-        if rule != "none_meets_targets":
+        if rule != "none_meets_targets" and max(shares) > 1:
             rejected = {**missed(shares), **rejected}
         in_use.take(accounts[index], now, in_time=shares[index] <= 1)
         return Choice(index=index, why=why, rule=rule, scores=scores, remarks=remarks, rejected=rejected)
@@ -91,12 +92,12 @@ def _least(accounts: Sequence[Account], scores: Scores, among: Sequence[int]) ->
 
 def _within_budget(
     budget: float | None, costs: Scores, rejected: dict[int, tuple[str, str]]
-) -> tuple[list[int], tuple[str, ...]]:
+) -> tuple[Sequence[int], tuple[str, ...]]:
     """Return the indices whose cost is within the budget, all if none is, and what to say of it.
 
     Those over the budget are entered in ``rejected``.
     """
-    every = list(range(len(costs)))
+    every = range(len(costs))
     if budget is None:
         return every, ()
     within = [i for i in every if costs[i] <= budget]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Mapping, Sequence
 
 from scheduler_svc.domain.capacity.account import Account
 from scheduler_svc.domain.capacity.offered_load import OfferedLoad
@@ -18,6 +18,7 @@ HOLD_S = 30.0
 #: Share of requests that may miss their targets rather than take a further instance into use.
 MISSED = 0.005
 _MOST_EXCUSED = 5.0  # requests one after the other
+_LEAST = 1e-9  # of an instance taken by the load
 _REVIEW_S = 1.0  # between two looks at which instances are needed
 
 
@@ -32,9 +33,15 @@ class InstancesInUse:
         self._excused = 0.0  # requests that may miss their targets now
         self._until: dict[str, float] = {}  # by instance id, seconds on the scheduler's clock
         self._review_at = float("-inf")
+        self._reviewed: Sequence[Account] = ()
 
     def __contains__(self, instance_id: str) -> bool:
         return instance_id in self._until
+
+    @property
+    def ids(self) -> Container[str]:
+        """Ids of the instances in use."""
+        return self._until
 
     def take(self, account: Account, now: float, *, in_time: bool) -> None:
         """Note that a request goes to an instance, which is in use from now on.
@@ -64,15 +71,19 @@ class InstancesInUse:
 
         ``accounts``: all that can serve the model.
         """
-        if now < self._review_at and any(a.instance_id in self._until for a in accounts):
+        if now < self._review_at and (
+            accounts is self._reviewed or any(a.instance_id in self._until for a in accounts)
+        ):
             return
+        self._reviewed = accounts
         self._review_at = now + _REVIEW_S
         self._until = {i: until for i, until in self._until.items() if until > now}
-        taken = {a.instance_id: load.on(a, now) for a in accounts}
-        ranked = sorted(accounts, key=lambda a: (a.price_per_s * taken[a.instance_id], a.price_per_s, a.instance_id))
+        unit = load.of_instances(accounts, now)
+        carried = {a.instance_id: 1 / max(taken, _LEAST) for a, taken in zip(accounts, unit, strict=True)}
+        ranked = sorted(accounts, key=lambda a: (a.price_per_s / carried[a.instance_id], a.price_per_s, a.instance_id))
         in_use = [a for a in ranked if a.instance_id in self._until]
-        kept = _cheapest(ranked, taken, carried=CARRIED, begin=in_use)
-        best = _cheapest(ranked, taken, carried=CARRIED_WITHOUT)
+        kept = _cheapest(ranked, carried, at=CARRIED, begin=in_use)
+        best = _cheapest(ranked, carried, at=CARRIED_WITHOUT)
         if _price(best) * WORTH_A_CHANGE < _price(kept):
             kept = best
         for account in kept:
@@ -80,28 +91,28 @@ class InstancesInUse:
 
 
 def _cheapest(
-    ranked: Sequence[Account], taken: dict[str, float], *, carried: float, begin: Sequence[Account] = ()
+    ranked: Sequence[Account], carried: Mapping[str, float], *, at: float, begin: Sequence[Account] = ()
 ) -> list[Account]:
-    """Return ``begin`` and the first instances that carry the load at the share ``carried``, less what can be spared.
+    """Return ``begin`` and the first instances that carry the load at the share ``at``, less what can be spared.
 
-    An instance is spared, the dearest first, if the others carry the load at ``CARRIED_WITHOUT``.
+    An instance is spared, the dearest first, if the others carry the load at ``CARRIED_WITHOUT``.  ``carried``: how
+    many times the load each instance carries when it is always full.
     """
-    kept = list(begin)
-    for account in (a for a in ranked if a not in begin):
-        if kept and _carried(kept, taken) * carried >= 1:
+    kept = {a.instance_id: a for a in begin}
+    total = sum(carried[i] for i in kept)
+    for account in ranked:
+        if kept and total * at >= 1:
             break
-        kept.append(account)
-    for account in sorted(kept, key=lambda a: a.price_per_s, reverse=True):
-        rest = [a for a in kept if a is not account]
-        if rest and _carried(rest, taken) * CARRIED_WITHOUT >= 1:
-            kept = rest
-    return kept
+        if account.instance_id not in kept:
+            kept[account.instance_id] = account
+            total += carried[account.instance_id]
+    for account in sorted(kept.values(), key=lambda a: a.price_per_s, reverse=True):
+        rest = total - carried[account.instance_id]
+        if len(kept) > 1 and rest * CARRIED_WITHOUT >= 1:
+            del kept[account.instance_id]
+            total = rest
+    return list(kept.values())
 
 
 def _price(accounts: Sequence[Account]) -> float:
     return sum(a.price_per_s for a in accounts)
-
-
-def _carried(accounts: Sequence[Account], taken: dict[str, float]) -> float:
-    """Return how many times the load the instances carry when they are always full."""
-    return sum(1 / max(taken[a.instance_id], 1e-9) for a in accounts)

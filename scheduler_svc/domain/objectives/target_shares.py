@@ -17,7 +17,8 @@ class TargetShares:
     """Predicts the share of its targets that a request uses on each instance.
 
     It is the largest of predicted time / target over first token, each further token and deadline: at most 1 where the
-    targets are predicted to be met.  A request without targets of its own has those of its class.
+    targets are predicted to be met.  Where the first token is too late everywhere and a deadline is stated, the TTFT
+    target does not count.  A request without targets of its own has those of its class.
     """
 
     def __init__(self, defaults: Mapping[Priority, Targets]) -> None:
@@ -42,7 +43,10 @@ class TargetShares:
         targets = effective_targets(request, self._defaults)
         shares = [0.0] * len(accounts)
         if targets.ttft_s is not None and not demand.started:
-            per_s = 1 / max(request.arrived_at + targets.ttft_s - now, _LEAST_S)
+            left_s = request.arrived_at + targets.ttft_s - now
+            # A first token that is too late everywhere is no reason to miss the deadline as well.
+            counts = request.target_at is None or min(first_tokens) <= left_s
+            per_s = 1 / max(left_s, _LEAST_S) if counts else 0.0
             if margin:
                 shares = [f * a.first_token_margin * per_s for a, f in zip(accounts, first_tokens, strict=True)]
             else:

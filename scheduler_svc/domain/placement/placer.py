@@ -182,7 +182,8 @@ class Placer:
             candidates_considered=len(candidates),
             prefill=prefill,
         )
-        self._signals.placed(request, decision, started=waiting.emitted_tokens > 0)
+        if policy.governed_by:
+            self._signals.placed(request, decision, started=waiting.emitted_tokens > 0)
         return decision
 
     def _reserve(

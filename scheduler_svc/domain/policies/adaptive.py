@@ -20,7 +20,7 @@ class Band:
 
 
 PRICED = Band(enter=0.2, leave=0.1)  # dearest price over cheapest, less 1
-SPARE = Band(enter=0.35, leave=0.25)  # share of what the instances can serve that does not arrive
+SPARE = Band(enter=0.35, leave=0.2)  # share of what the instances can serve that does not arrive
 KEPT = Band(enter=0.98, leave=0.95)  # share of placements predicted to meet their targets
 TARGETED = Band(enter=0.2, leave=0.1)  # share of arrivals that state a target
 SPREAD = Band(enter=0.2, leave=0.1)  # share of arrivals outside the most frequent class

@@ -76,7 +76,7 @@ class _ModelSignals:
         taken = sum(min(a.live, a.max_running) for a in accounts)
         prices = [a.price_per_s for a in accounts]
         cheapest = min(prices, default=0.0)
-        served = sum(1 / max(load.on(a, now), 1e-9) for a in accounts)
+        served = sum(1 / max(taken, 1e-9) for taken in load.of_instances(accounts, now))
         arrivals = self._targeted.weight
         commonest = max(share.total for share in self._classes.values())
         return Signals(

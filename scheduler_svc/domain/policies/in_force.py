@@ -81,12 +81,11 @@ class PolicyInForce:
 
     def fall_back(self, error: Exception, now: float) -> PolicySwitch | None:
         """Put fifo in force, because the code of the policy in force raised ``error``; None if fifo raised it."""
-        failed = self.delegate or self.name
+        failed = self._named.name
         if self._chosen == FALLBACK:
             return None
         self._named, self._chosen = make_fifo(self._settings), FALLBACK
         self._governed.clear()
-        self._evaluate_at = now
         reason = f"the policy {failed!r} failed: {type(error).__name__}: {error}"
         switch = PolicySwitch(from_policy=failed, to_policy=self._named.name, reason=reason, at=now)
         self._switches.append(switch)

@@ -47,7 +47,7 @@ class ShareGroup:
     """
 
     def __init__(self, settings: ShareSettings, uses: TenantUses, changed: Callable[[], None]) -> None:
-        """``changed`` is called when a tenant that was at its running limit may run more."""
+        """Start without tenants; ``changed`` is called when one that was at its running limit may run more."""
         self._changed = changed
         self._settings = settings
         self._uses = uses

@@ -66,11 +66,12 @@ class Running:
         self._attempts: deque[int] = deque()
 
     def start(self, decisions: list[Decision]) -> None:
+        """Take new attempts, whose prompts are computed at once: what fills an instance is its slots."""
         for decision in decisions:
             self._attempts.append(decision.attempt_number)
+            self._scheduler.first_token(decision.attempt_number, decision.decided_at)
 
     def finish(self, count: int, now: float) -> None:
         for _ in range(min(count, len(self._attempts))):
             attempt = self._attempts.popleft()
-            self._scheduler.first_token(attempt, now)
             self._scheduler.release(attempt, now, output_tokens=20, finished=True)

@@ -12,9 +12,10 @@ from scheduler_svc.control.instances.cool_downs import CoolDowns
 from scheduler_svc.control.instances.session_settings import SessionSettings
 from scheduler_svc.domain.attempt_end import AttemptEnd, EndCause
 from scheduler_svc.domain.errors import GenerationFailed, NoInstance, RequestCancelled
-from scheduler_svc.domain.instance_spec import InstanceSpec
+from scheduler_svc.domain.instance_spec import InstanceRole, InstanceSpec
 from scheduler_svc.domain.instance_state import InstanceState
 from scheduler_svc.domain.request import RequestKey
+from tests.unit.control.handoff_world import PREFILL_S, PdWorld
 from tests.unit.control.world import ModelledExecutor, Reader, World, expected
 
 
@@ -221,6 +222,8 @@ async def test_a_request_that_outlives_its_deaths_alone_is_acquitted() -> None:
         other = await world.submit("other", max_tokens=5)
         await world.advance(0.02)
         assert other.token_ids == [], "it waits for the instance that is kept"
+        because = world.plane.explainer.explain(other.live.key).waiting_because
+        assert because.endswith("is kept for t/unlucky, which is quarantined and runs alone")
         await world.advance(0.5)
         assert other.token_ids == expected(5)
         assert [e.event for e in unlucky.live.history if e.event in ("quarantined", "acquitted")] == [
@@ -247,6 +250,46 @@ async def test_a_quarantined_request_that_is_cancelled_gives_its_instance_back()
         assert isinstance(poison.error, RequestCancelled)
         assert other.token_ids == expected(5)
         assert not busy.live.state.ended
+
+
+async def test_the_deaths_of_prefill_engines_count_and_a_quarantined_request_is_not_split() -> None:
+    async with PdWorld() as world:
+        executors = {"p": world.add_pd("p", InstanceRole.PREFILLING), "d": world.add_pd("d", InstanceRole.DECODING)}
+        await world.ready()
+        executors["h"] = world.add_pd("h", InstanceRole.HYBRID)
+        reader = await world.submit("r", prompt=100, max_tokens=20)
+        await world.advance(PREFILL_S / 2)
+        engine_dies(executors["p"])
+        await world.advance(0.002)
+        assert reader.live.setbacks.deaths == ["p"]
+        engine_dies(executors[where(reader)])  # which computed the prompt itself
+        await world.advance(1)
+        [quarantined] = [entry for entry in reader.live.history if entry.event == "quarantined"]
+        assert "the engines of p, d died" in quarantined.detail
+        assert reader.token_ids == expected(20)
+        last = reader.live.placements[-1].decision
+        assert last.prefill is None
+        assert any("quarantined: runs alone" in reason for reason in last.reasons)
+
+
+async def test_an_engine_that_died_by_the_end_of_an_attempt_gets_nothing_more() -> None:
+    """The executor's report that its engine is gone comes on another stream, later."""
+    async with World() as world:
+        a = world.add("a")
+        reader = await world.submit("r", max_tokens=100)
+        other = await world.submit("other", max_tokens=100)
+        await world.advance(0.1)
+        number, one = a.held.popitem()
+        end = AttemptEnd(
+            attempt_number=number, cause=EndCause.FAILED, message="died", total_tokens=one.tokens, engine_died=True
+        )
+        world.plane.attempts.ended("a", end)
+        assert world.state("a") is InstanceState.FAILED
+        a.dead = True
+        a.log.clear()
+        await world.advance(1)
+        assert not [line for line in a.log if line.startswith("assign")]
+        assert [r.live.setbacks.deaths for r in (reader, other)] == [["a"], ["a"]]
 
 
 async def test_lost_connections_in_mid_stream_raise_no_suspicion() -> None:

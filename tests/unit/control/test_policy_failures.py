@@ -144,9 +144,11 @@ async def test_a_governor_that_fails_is_replaced_too() -> None:
     async with World() as world:
         world.add("a")
         follow(world, governor=Governor())
+        reader = await world.submit("first")
         await world.advance(2)
         world.raise_what_died()
         assert world.plane.scheduler.policy == "fifo"
+        assert reader.token_ids == expected(20)
 
 
 async def test_an_error_under_fifo_ends_the_request_and_leaves_fifo_in_force(monkeypatch: pytest.MonkeyPatch) -> None:

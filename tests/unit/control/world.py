@@ -77,13 +77,13 @@ class ModelledExecutor:
     role: InstanceRole = InstanceRole.GENERAL
     kv_connector: str = ""
     start_id: str = "start-1"
-    resume_secret: bytes = b""
     model: str = MODEL
     adapters: frozenset[str] = frozenset()
     max_model_len: int = 4096
     vocab_size: int = 1000
     tokenizer_hash: str = "t"
     weights: str = "w"
+    resume_secret: bytes = b""
     session: Session | None = None
     held: dict[int, Running] = field(default_factory=dict)
     iterations: int = 0

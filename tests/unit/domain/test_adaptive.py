@@ -71,7 +71,7 @@ def test_each_load_has_its_policy() -> None:
 
 def test_cost_is_left_where_targets_are_missed_or_little_is_spare() -> None:
     assert wanted(signals(price_spread=1.0, load=0.7), "cost_optimized").policy == "cost_optimized"
-    assert wanted(signals(price_spread=1.0, load=0.8), "cost_optimized").policy == "fifo"
+    assert wanted(signals(price_spread=1.0, load=0.85), "cost_optimized").policy == "fifo"
     assert wanted(signals(price_spread=1.0, miss_share=0.04), "cost_optimized").policy == "cost_optimized"
     assert wanted(signals(price_spread=1.0, miss_share=0.06), "cost_optimized").policy == "fifo"
 

@@ -348,6 +348,20 @@ def test_slo_aware_takes_the_earliest_finish_where_none_meets_the_target() -> No
     assert "no candidate is predicted to meet its targets" in decision.reasons[0]
 
 
+def test_a_first_token_that_is_too_late_leaves_the_deadline_its_say() -> None:
+    """The earliest finish is not asked for: what uses least of the deadline and keeps the time per token is."""
+    scheduler = make_scheduler("slo_aware", instances=2)
+    teach(scheduler, "i0", token_s=0.01)
+    teach(scheduler, "i1", token_s=0.02)
+
+    decision = place(scheduler, ttft_target_s=1e-6, tpot_target_s=0.1, deadline_at=60.0)
+
+    assert decision.rule == "least_target_used"
+    assert row(decision, "i0").scores["target_share"] < 1
+    assert row(decision, "i0").filtered_by == ""
+    assert place(scheduler, "without", ttft_target_s=1e-6).rule == "none_meets_targets"
+
+
 def test_a_resumed_request_has_had_its_first_token() -> None:
     scheduler = make_scheduler("slo_aware", instances=1)
 

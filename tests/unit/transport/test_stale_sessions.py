@@ -79,7 +79,7 @@ async def test_no_output_of_a_replaced_session_counts() -> None:
         reader = await world.submit("r", max_tokens=20)
         await world.advance(0.05)
         [number] = world.executors["a"].held
-        link = StreamLink("a", epoch=EPOCH)
+        link = StreamLink("a", epoch=EPOCH, owner="")
         tokens = executor_pb2.AssignmentTokens(
             attempt_number=number, first_index=len(reader.live.output), token_ids=[999], text="?"
         )

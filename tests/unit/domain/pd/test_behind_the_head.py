@@ -136,3 +136,12 @@ def test_what_should_be_split_and_waits_says_so() -> None:
     said = because(scheduler, "long")
     assert said.startswith("should be split: no pair of 'tiny' can hand over (p to d: no route); to run whole: ")
     assert "instance g full" in said
+
+
+def test_one_that_runs_whole_instead_says_so_once_and_never_that_it_is_split() -> None:
+    scheduler = make_scheduler(pd=PdSettings(mode=SplitMode.ALWAYS))
+    add_instance(scheduler, "g", facts=make_facts())
+    scheduler.enqueue(make_request("long", prompt=600), 0.0)
+    (decision,) = scheduler.schedule(0.0)
+    assert decision.phase_reason == "it cannot be split now (every request is split)"
+    assert sum("should be split and runs whole" in reason for reason in decision.reasons) == 1

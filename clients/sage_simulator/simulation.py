@@ -12,7 +12,7 @@ from sage_simulator.heartbeats import HeartbeatTimes
 from sage_simulator.outcome import End, Outcome
 from sage_simulator.traced_request import TracedRequest
 from scheduler_svc.domain.decision import Decision
-from scheduler_svc.domain.errors import LimitReached, NoInstance, QueueFull
+from scheduler_svc.domain.errors import LimitReached, NoInstance, Overloaded, QueueFull, TenantLimitReached
 from scheduler_svc.domain.instance_spec import InstanceSpec
 from scheduler_svc.domain.load_report import LoadReport
 from scheduler_svc.domain.policies.catalogue import PolicyCatalogue
@@ -189,7 +189,7 @@ class Simulation:
         live = _Live(index, traced, request)
         try:
             self.scheduler.admit(request, now)
-        except (QueueFull, NoInstance, LimitReached) as refusal:
+        except (QueueFull, NoInstance, LimitReached, TenantLimitReached, Overloaded) as refusal:
             self._end(live, End.REFUSED, why=str(refusal))
             return
         self._waiting[request.key] = live
@@ -225,7 +225,7 @@ class Simulation:
             return
         if live.decision is None:
             del self._waiting[live.request.key]
-            self.scheduler.withdraw(live.request.key)
+            self.scheduler.withdraw(live.request.key, self._events.now)
         else:  # its capacity stays taken until the executor says that it is free
             self._executors[live.decision.instance_id].abort(live.decision.attempt_number)
         self._end(live, End.EXPIRED)

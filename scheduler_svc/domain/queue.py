@@ -12,8 +12,10 @@ from scheduler_svc.domain.request import Priority, RequestKey
 from scheduler_svc.domain.shares.flow import Entry
 from scheduler_svc.domain.shares.group import Charge, ShareGroup
 from scheduler_svc.domain.shares.settings import ShareSettings
-from scheduler_svc.domain.shares.tenant_use import TenantUses
+from scheduler_svc.domain.shares.tenant_use import TenantUse, TenantUses
 from scheduler_svc.domain.waiting_request import WaitingRequest
+
+_LOOKS = 512  # requests looked at for one that makes room
 
 
 class OrderingFailed(Exception):
@@ -62,8 +64,9 @@ class ModelQueue:
         self.model = model
         self.limit = limit
         self.changed = False  # requests were added or reordered since the last pass
-        self._shares = shares or ShareSettings()
-        self._uses = uses or TenantUses(self._shares)
+        self._shares = shares if shares is not None else ShareSettings()
+        self._uses = uses if uses is not None else TenantUses(self._shares)
+        self._limited = self._uses.counts
         self._ordering = ordering
         self._by_class = separates_classes(ordering)
         self._groups: dict[int, ShareGroup] = {}  # by class; 0 where the ordering does not look at classes
@@ -71,7 +74,7 @@ class ModelQueue:
         self._aside: dict[RequestKey, WaitingRequest] = {}  # of ``_waiting``, the longest unserved first
         self._apart: dict[RequestKey, WaitingRequest] = {}  # of ``_waiting``, in order of arrival in the queue
         self.brought_back_at = 0  # the pool's generation when requests were brought back last
-        self._by_priority = dict.fromkeys(Priority, 0)
+        self._classes: dict[Priority, dict[RequestKey, WaitingRequest]] = {p: {} for p in Priority}  # of ``_waiting``
         self._last_number = 0
 
     def __len__(self) -> int:
@@ -110,8 +113,10 @@ class ModelQueue:
         waiting.number = self._last_number
         waiting.key = _key_of(waiting, self._ordering, now)
         self._waiting[key] = waiting
-        self._by_priority[waiting.request.priority] += 1
+        self._classes[waiting.request.priority][key] = waiting
         self.changed = True
+        if self._limited and (use := self._uses.of(key.tenant, now)) is not None:
+            use.comes(waiting, now)
         if waiting.alone:
             self._apart[key] = waiting
         else:
@@ -127,7 +132,7 @@ class ModelQueue:
         if waiting is None:
             return None
         in_order = self._aside.pop(key, None) is None and self._apart.pop(key, None) is None
-        self._by_priority[waiting.request.priority] -= 1
+        del self._classes[waiting.request.priority][key]
         waiting.number = -1
         if in_order:
             self._group_of(waiting).remove(waiting)
@@ -140,7 +145,62 @@ class ModelQueue:
         """
         charge = None if waiting.alone else self._group_of(waiting).served(waiting, output_tokens)
         self.remove(waiting.request.key)
+        if self._limited and (use := self._uses.find(waiting.request.key.tenant)) is not None:
+            use.placed()
         return charge
+
+    def withdraw(self, key: RequestKey, now: float) -> WaitingRequest | None:
+        """Take a request out that is not placed, and return it.  None if it does not wait."""
+        waiting = self.remove(key)
+        if waiting is not None and self._limited and (use := self._uses.find(key.tenant)) is not None:
+            use.leaves(waiting, now)
+            self._uses.rest(use, now)
+        return waiting
+
+    def youngest_below(self, priority: Priority) -> WaitingRequest | None:
+        """Return the youngest request of the lowest class that has one without a token; None if none is lower."""
+        for lower in reversed(Priority):
+            if lower <= priority:
+                return None
+            if (found := self._youngest(lower)) is not None:
+                return found
+        return None
+
+    def youngest_beyond_share(self, priority: Priority, tenant: str) -> WaitingRequest | None:
+        """Return the youngest request of this class of the tenant that has most waiting for its weight.
+
+        None unless that is more than the named tenant would have with another request.
+        """
+        group = self._groups.get(int(priority) if self._by_class else 0)
+        most = group.beyond_share(tenant) if group is not None else None
+        return self._youngest(priority, most) if most is not None else None
+
+    def _youngest(self, priority: Priority, tenant: str | None = None) -> WaitingRequest | None:
+        """Look at the latest ``_LOOKS`` requests of a class for one without a token, of this tenant if one is named."""
+        latest = zip(reversed(self._classes[priority].values()), range(_LOOKS), strict=False)
+        for waiting, _ in latest:
+            key = waiting.request.key
+            out = waiting.resumed or key in self._aside or key in self._apart
+            if not out and (tenant is None or key.tenant == tenant):
+                return waiting
+        return None
+
+    def ahead_of_new(self, priority: Priority, tenant: str) -> int:
+        """Estimate how many requests would be placed before a new one of this class and tenant."""
+        if not self._by_class:
+            group = self._groups.get(0)
+            return group.ahead_of_new(tenant) if group is not None else 0
+        higher = sum(group.count for cls, group in self._groups.items() if cls < priority)
+        own = self._groups.get(int(priority))
+        return higher + (own.ahead_of_new(tenant) if own is not None else 0)
+
+    def why_next(self, waiting: WaitingRequest) -> tuple[str, ...]:
+        """Say why the tenant of the head is next; nothing where it is alone in its class."""
+        return self._group_of(waiting).why_next(waiting)
+
+    def share_of(self, waiting: WaitingRequest) -> str:
+        """Say where a request's tenant stands among those that wait; empty where it is alone in its class."""
+        return self._group_of(waiting).share_of(waiting.request.key.tenant)
 
     def head(self, now: float) -> WaitingRequest | None:
         """Return the request that goes next; None if none waits, or only those of tenants at their running limit.
@@ -265,7 +325,16 @@ class ModelQueue:
 
     def view(self) -> QueueView:
         """Return the queue's figures."""
-        return QueueView(waiting=len(self._waiting), limit=self.limit, by_priority=dict(self._by_priority))
+        return QueueView(
+            waiting=len(self._waiting),
+            limit=self.limit,
+            by_priority={p: len(each) for p, each in self._classes.items()},
+        )
+
+    def at_running_limit(self, waiting: WaitingRequest) -> TenantUse | None:
+        """Return the use of a request's tenant if it runs as many requests as it may."""
+        use = self._uses.find(waiting.request.key.tenant)
+        return use if use is not None and use.at_running_limit else None
 
     def _group_of(self, waiting: WaitingRequest) -> ShareGroup:
         cls = int(waiting.request.priority) if self._by_class else 0

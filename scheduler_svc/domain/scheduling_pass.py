@@ -56,7 +56,7 @@ class SchedulingPass:
         except OrderingFailed as failure:
             result.failed = failure.waiting, failure.error
         if result.failed is not None:
-            queue.remove(result.failed[0].request.key)
+            queue.withdraw(result.failed[0].request.key, context.now)
         return result
 
     def _run(self, queue: ModelQueue, context: PassContext, budget: int, result: PassResult) -> None:
@@ -90,7 +90,8 @@ class SchedulingPass:
         demand = self._placer.demand(head, context.policy)
         plan = self._placer.plan_split(head, demand, context)
         if plan is not None and plan.split is not None:
-            decision = self._placer.place_split(head, demand, plan, plan.split, context)
+            turn = queue.why_next(head)
+            decision = self._placer.place_split(head, demand, plan, plan.split, context, remarks=turn)
         else:
             offer = Offer.for_whole(demand, context.pool)
             if not offer.able and not _waits_for_a_pair(plan):
@@ -104,7 +105,8 @@ class SchedulingPass:
                 return _Outcome.BLOCKED
             if choice.least_times is not None and self._steps_back(head, choice.least_times, queue, context.now):
                 return _Outcome.STEPPED_BACK
-            decision = self._placer.place_whole(head, offer, choice, context, plan=plan)
+            turn = queue.why_next(head)
+            decision = self._placer.place_whole(head, offer, choice, context, remarks=turn, plan=plan)
         head.unserved_since = None
         result.placed(head, decision, queue)
         return _Outcome.PLACED

@@ -14,6 +14,8 @@ REASONS: dict[type[BaseException], str] = {
     errors.RequestNotFound: "request_not_found",
     errors.QueueFull: "queue_full",
     errors.LimitReached: "limit_reached",
+    errors.TenantLimitReached: "tenant_limit",
+    errors.Overloaded: "overloaded",
     errors.NoInstance: "no_instance",
     errors.ShuttingDown: "shutting_down",
     errors.DeadlineExceeded: "deadline_exceeded",

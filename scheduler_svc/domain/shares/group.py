@@ -12,6 +12,7 @@ from scheduler_svc.domain.shares.tenant_use import TenantUses
 from scheduler_svc.domain.waiting_request import WaitingRequest
 
 _GARBAGE_FLOOR = 64
+_TENANTS_COMPARED = 256
 #: Tenants without waiting or running requests that are remembered, because they were served more than others.
 IDLE_LIMIT = 1_024
 
@@ -30,9 +31,9 @@ class Charge:
         """Charge what the request has generated over all attempts, in tokens, or is predicted to generate."""
         self.group.correct(self, max(0, output_tokens - self.emitted_tokens))
 
-    def settle(self, output_tokens: int) -> None:
-        """Charge what the request has generated over all attempts, in tokens; the attempt is over."""
-        self.group.settle(self, max(0, output_tokens - self.emitted_tokens))
+    def settle(self, own_tokens: int) -> None:
+        """Charge the tokens that the attempt has generated; it is over."""
+        self.group.settle(self, own_tokens)
 
 
 class ShareGroup:
@@ -57,6 +58,7 @@ class ShareGroup:
         self._sole: Flow | None = None  # if there is only one flow
         self.flows: dict[str, Flow] = {}
         self.weight = 0.0  # of all tenants that wait
+        self.count = 0  # requests that wait
 
     def add(self, waiting: WaitingRequest) -> None:
         """Let a request wait."""
@@ -67,6 +69,7 @@ class ShareGroup:
         if not flow.count:
             self._activate(flow)
         flow.count += 1
+        self.count += 1
         if flow.push(waiting) and self._sole is None:
             self._offer(flow)
 
@@ -80,6 +83,7 @@ class ShareGroup:
         """Note that a request left the order; its number is no longer that of its entry."""
         flow = self.flows[waiting.request.key.tenant]
         flow.left()
+        self.count -= 1
         if not flow.count:
             self.weight = max(0.0, self.weight - flow.weight)
             flow.offer = None
@@ -179,6 +183,45 @@ class ShareGroup:
                 turns = (until - flow.counter) * flow.weight / (self._size(flow) or 1.0)
                 total += min(flow.count, max(0.0, turns + 0.5))
         return int(total)
+
+    def ahead_of_new(self, tenant: str) -> int:
+        """Estimate how many requests of this class go before a new one of a tenant: by weights, all equally large."""
+        flow = self.flows.get(tenant)
+        own = flow.count if flow is not None else 0
+        weight = flow.weight if flow is not None else self._settings.of(tenant).weight
+        others = self.weight - (weight if own else 0.0)
+        return own + min(self.count - own, int((own + 1) * max(0.0, others) / weight))
+
+    def beyond_share(self, tenant: str) -> str | None:
+        """Return the tenant with most waiting requests for its weight, of a few hundred.
+
+        None unless that is more than the named tenant would have with another request.
+        """
+        looked_at = (flow for flow, _ in zip(self.flows.values(), range(_TENANTS_COMPARED), strict=False))
+        most = max(looked_at, key=lambda flow: flow.count / flow.weight, default=None)
+        mine = self.flows.get(tenant)
+        own = (mine.count if mine is not None else 0) + 1
+        weight = mine.weight if mine is not None else self._settings.of(tenant).weight
+        return most.tenant if most is not None and most.count / most.weight > own / weight else None
+
+    def why_next(self, waiting: WaitingRequest) -> tuple[str, ...]:
+        """Say why the tenant of a request is next; nothing where it is alone in its class."""
+        if self._sole is not None:
+            return ()
+        flow = self.flows[waiting.request.key.tenant]
+        return (f"its tenant's turn: weight {flow.weight:g}, {self._served(flow)}",)
+
+    def share_of(self, tenant: str) -> str:
+        """Say where a tenant stands among those that wait; empty where it is alone in its class."""
+        flow = self.flows.get(tenant)
+        if self._sole is not None or flow is None:
+            return ""
+        share = flow.weight / self.weight if self.weight else 1.0
+        return f"its tenant's share of the class is {share:.1%}: weight {flow.weight:g}, {self._served(flow)}"
+
+    def _served(self, flow: Flow) -> str:
+        ahead = (flow.counter - self._offers[0][0]) * flow.weight if self._offers else 0.0
+        return f"{max(0.0, ahead):.0f} weighted tokens ahead of who was served least"
 
     def _size(self, flow: Flow | None) -> float:
         first = flow.first() if flow is not None else None

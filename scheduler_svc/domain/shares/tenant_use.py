@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from scheduler_svc.domain.errors import TenantLimitReached
 from scheduler_svc.domain.shares.settings import ShareSettings, TenantSettings
+from scheduler_svc.domain.waiting_request import WaitingRequest
 
 if TYPE_CHECKING:
     from scheduler_svc.domain.shares.flow import Flow
@@ -60,6 +61,21 @@ class TenantUse:
         if self.limits.tokens_per_minute:
             self._tokens = min(float(self.limits.tokens_per_minute), self.tokens(now) - tokens)
 
+    def comes(self, waiting: WaitingRequest, now: float) -> None:
+        """Count a request that waits now, and take its prompt and predicted output."""
+        self.waiting += 1
+        self.take(_tokens(waiting), now)
+
+    def leaves(self, waiting: WaitingRequest, now: float) -> None:
+        """Note that a request waits no more and was not placed; give its tokens back."""
+        self.waiting -= 1
+        self.take(-_tokens(waiting), now)
+
+    def placed(self) -> None:
+        """Note that a request that waited runs."""
+        self.waiting -= 1
+        self.running += 1
+
     def ended(self) -> None:
         """Note that a request of the tenant no longer runs."""
         self.running -= 1
@@ -74,6 +90,11 @@ class TenantUse:
         return not self.waiting and not self.running and full
 
 
+def _tokens(waiting: WaitingRequest) -> int:
+    # The prompt of a resumed request was taken before.
+    return waiting.output_tokens + (0 if waiting.resumed else waiting.prompt_tokens)
+
+
 class TenantUses:
     """The uses of all tenants that have limits; those without limits are not counted.
 
@@ -85,7 +106,11 @@ class TenantUses:
         self._settings = settings
         self._counts = settings.limited
         self._uses: dict[str, TenantUse] = {}  # the one that was idle longest first
-        self._busy = 0  # tenants with requests
+
+    @property
+    def counts(self) -> bool:
+        """Whether any tenant has limits."""
+        return self._counts
 
     def find(self, tenant: str) -> TenantUse | None:
         """Return a tenant's use; None if it has no limits, or has no request now."""

@@ -42,6 +42,15 @@ def reason_of(outcome: Outcome | BaseException) -> str:
     return REASONS.get(type(outcome), "internal")
 
 
+def overload_cause(error: BaseException) -> str:
+    """Return the label for what a request lacked capacity for, or which limit it met; empty for another error."""
+    if isinstance(error, errors.Overloaded):
+        return error.cause
+    if isinstance(error, errors.TenantLimitReached):
+        return error.limit_name
+    return "queue_full" if isinstance(error, errors.QueueFull) else ""
+
+
 def in_words(outcome: BaseException) -> str:
     """Describe the error in one sentence that quotes nothing of what the caller wrote."""
     if isinstance(outcome, errors.InvalidRequest):

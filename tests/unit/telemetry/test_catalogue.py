@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from sage_telemetry import catalogue
 from sage_telemetry.catalogue import (
     ATTRIBUTES,
     BOTH,

@@ -53,6 +53,8 @@ async def _serve(config: SchedulerConfig) -> int:
             log.info("%s: serving on %s (port %d)", key, config.listeners[key], port)
     if not config.access.on and not all(is_loopback(address) for address in config.listeners.values()):
         log.warning("no identities are configured: every caller may do everything")
+    if warning := scheduler.control.scheduler.policy_warning:
+        log.warning("%s", warning)
     stopping = asyncio.ensure_future(stop.wait())
     failing = asyncio.ensure_future(scheduler.failure())
     try:

@@ -70,6 +70,10 @@ class QueueSection(Section):
     arriving_limit: int = Field(
         default=4_096, ge=1, description="Most requests being validated and tokenized at the same time."
     )
+    prompt_memory_bytes: int = Field(
+        default=2**31, ge=1, description="Most bytes of prompts that arrive, wait or run; further ones are refused."
+    )
+    tenant_prompt_memory_bytes: int = Field(default=2**30, ge=1, description="The same for the prompts of one tenant.")
     default_deadline_s: float = Field(
         default=3_600.0, gt=0, description="Deadline in seconds after arrival of requests that set none."
     )
@@ -237,7 +241,8 @@ class SchedulerConfig(ServiceConfig):
     )
     policy: str = Field(
         default="adaptive",
-        description="Scheduling policy: fifo, priority, slo_aware, cost_optimized, adaptive, or an installed one.",
+        description="Scheduling policy: fifo, priority, slo_aware, cost_optimized, adaptive, one for comparison, or an "
+        "installed one.",
     )
     drain_timeout_s: float = Field(
         default=30.0, ge=0, description="Seconds that running requests may take to finish after SIGTERM or SIGINT."

@@ -33,6 +33,7 @@ from scheduler_svc.control.requests.explain import Explainer
 from scheduler_svc.control.requests.intake import Intake, IntakeSettings
 from scheduler_svc.control.requests.model_directory import ModelDirectory
 from scheduler_svc.control.requests.observer import NULL_OBSERVER, Observer
+from scheduler_svc.control.requests.prompt_memory import PromptMemoryLimits
 from scheduler_svc.control.requests.request_table import RecordLimits, RequestTable
 from scheduler_svc.control.requests.tokenizers import Tokenizers
 from scheduler_svc.control.timing.loop_lag import LoopLag
@@ -347,6 +348,9 @@ def _intake_settings(config: SchedulerConfig) -> IntakeSettings:
         arriving_limit=config.queue.arriving_limit,
         default_deadline_s=config.queue.default_deadline_s,
         sampling_defaults={name: model.sampling for name, model in config.models.items()},
+        prompt_memory=PromptMemoryLimits(
+            total=config.queue.prompt_memory_bytes, tenant=config.queue.tenant_prompt_memory_bytes
+        ),
     )
 
 

@@ -90,7 +90,9 @@ def policy_status(message: admin_pb2.GetPolicyResponse) -> v.PolicyStatus:
     return v.PolicyStatus(
         policy=message.policy,
         delegate=message.delegate,
-        available=tuple(v.PolicyInfo(name=each.name, summary=each.summary) for each in message.available),
+        available=tuple(
+            v.PolicyInfo(name=each.name, summary=each.summary, warning=each.warning) for each in message.available
+        ),
         switches=tuple(policy_switch(each) for each in message.switches),
     )
 
@@ -107,7 +109,9 @@ def policy_switch(message: admin_pb2.PolicySwitch) -> v.PolicySwitch:
 
 def policy_change(message: admin_pb2.SetPolicyResponse) -> v.PolicyChange:
     """Decode the result of setting the policy."""
-    return v.PolicyChange(policy=message.policy, previous=message.previous, reordered=message.reordered)
+    return v.PolicyChange(
+        policy=message.policy, previous=message.previous, reordered=message.reordered, warning=message.warning
+    )
 
 
 def cancellation(message: inference_pb2.CancelResponse) -> v.Cancellation:

@@ -84,6 +84,7 @@ class PolicyInfo:
 
     name: str
     summary: str  # one line
+    warning: str = ""  # what to know before it serves people, in words; empty if there is nothing
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -113,6 +114,7 @@ class PolicyChange:
     policy: str
     previous: str
     reordered: int  # waiting requests that were reordered
+    warning: str = ""  # what to know about the policy in force, in words; empty if there is nothing
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

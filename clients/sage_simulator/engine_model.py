@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
+from collections.abc import Callable
+from collections.abc import Sequence as Items
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -34,11 +36,23 @@ class EngineModel:
     Only whole KV blocks are shared, and at least one token of a prompt is computed.
 
     One step takes base + prefill tokens x a + running sequences x b + tokens of their contexts x c seconds
-    (``Pace``).  Decoding sequences move on together, so a step's cost does not depend on their number: each knows the
-    step it ends at, and how many of them need a block in a step is counted by the step's number modulo the block size.
+    (``Pace``), times what ``noise`` gives.  Decoding sequences move on together, so a step's cost does not depend on
+    their number: each knows the step it ends at, and how many of them need a block in a step is counted by the step's
+    number modulo the block size.
+
+    KV is handed over as by vLLM's NIXL connector.  A sequence that keeps its KV leaves its blocks behind until
+    ``release_kv``.  One that fetches gets blocks for its prompt, waits for ``fetched``, and computes its last prompt
+    token anew; the time of the transfer is the caller's.
     """
 
-    def __init__(self, facts: EngineFacts, pace: Pace, *, prefix_caching: bool = True) -> None:
+    def __init__(
+        self,
+        facts: EngineFacts,
+        pace: Pace,
+        *,
+        prefix_caching: bool = True,
+        noise: Callable[[], float] | None = None,
+    ) -> None:
         """Begin empty.  Raises ValueError if a step has no room for a token of each running sequence."""
         if facts.max_batched_tokens < facts.max_running:
             raise ValueError(
@@ -55,6 +69,7 @@ class EngineModel:
         self.prefix_queries_tokens = 0
         self.prefix_hits_tokens = 0
         self._pace = pace
+        self._noise = noise
         self._prefix_caching = prefix_caching
         self._block = facts.kv_block_size
         self._arrivals = 0
@@ -63,6 +78,9 @@ class EngineModel:
         self._waiting_count = 0
         self._prefilling: list[Sequence] = []  # begun, oldest first
         self._decoding: dict[int, Sequence] = {}
+        self._fetching: dict[int, Sequence] = {}  # have blocks and wait for KV
+        self._fetches: list[tuple[int, int]] = []  # that began: number, tokens; taken by ``take_fetches``
+        self._kept: dict[int, tuple[int, list[int]]] = {}  # private blocks and prefixes kept for another engine
         self._blocks_due = [0] * self._block  # decoding sequences that need a block, by step number modulo block size
         self._ending: dict[int, list[Sequence]] = {}  # decoding sequences by the step they end at
         self._context = 0  # computed tokens of all begun sequences
@@ -103,8 +121,13 @@ class EngineModel:
         priority: int = 0,
         prefixes: tuple[int, ...] = (),
         prefix_tokens: int = 512,
+        keeps_kv: bool = False,
+        fetches_kv: bool = False,
     ) -> None:
-        """Take a request in.  ``prefix_tokens``: prompt tokens that each of ``prefixes`` stands for."""
+        """Take a request in.  ``prefix_tokens``: prompt tokens that each of ``prefixes`` stands for.
+
+        ``keeps_kv``: keep its KV at its end.  ``fetches_kv``: its prompt's KV comes from another engine.
+        """
         self._arrivals += 1
         bounds = [min(i * prefix_tokens, prompt_tokens) // self._block for i in range(len(prefixes) + 1)]
         sequence = Sequence(
@@ -114,6 +137,8 @@ class EngineModel:
             order=(priority if self.facts.supports_priority else 0, self._arrivals),
             prefixes=prefixes if self._prefix_caching else (),
             prefix_blocks=[after - before for before, after in pairwise(bounds)],
+            keeps_kv=keeps_kv,
+            fetches_kv=fetches_kv,
         )
         self._sequences[number] = sequence
         self._wait(sequence)
@@ -135,11 +160,75 @@ class EngineModel:
             self._stop(sequence)
         else:
             self._waiting_count -= 1
+            self._forget_fetched(sequence)
+        return sequence.emitted
+
+    def emitted_by(self, number: int) -> int:
+        """Count the tokens that a request emitted here so far; 0 if it is not here."""
+        sequence = self._sequences.get(number)
+        if sequence is None:
+            return 0
+        if sequence.decoding:
+            return sequence.output_tokens - (sequence.ends_at_step - self.steps)
         return sequence.emitted
 
     def _wait(self, sequence: Sequence) -> None:
         heapq.heappush(self._waiting, (sequence.order, sequence.number))
         self._waiting_count += 1
+
+    # ------------------------------------------------------------------ KV of other engines
+
+    def take_fetches(self) -> list[tuple[int, int]]:
+        """Return the fetches that have begun since the last call: number of the request, KV tokens."""
+        taken, self._fetches = self._fetches, []
+        return taken
+
+    def fetched(self, number: int) -> None:
+        """Note that the KV of a request has come; it can begin.  Does nothing if it is not fetching any more."""
+        sequence = self._fetching.pop(number, None)
+        if sequence is not None:
+            sequence.fetched = True
+            heapq.heappush(self._waiting, (sequence.order, sequence.number))
+
+    def fetch_failed(self, number: int) -> None:
+        """Have a request compute its prompt, as its KV did not come.  Does nothing if it is not fetching any more."""
+        sequence = self._fetching.get(number)
+        if sequence is not None:
+            self._forget_fetched(sequence)
+            heapq.heappush(self._waiting, (sequence.order, sequence.number))
+
+    def release_kv(self, number: int) -> None:
+        """Free the KV that a request left behind; nothing if it left none."""
+        blocks, held = self._kept.pop(number, (0, []))
+        self.kv.give_back(blocks)
+        self.kv.let_go(held)
+
+    def _begin_fetch(self, sequence: Sequence) -> bool:
+        """Take blocks for the prompt and begin to fetch what is not in the prefix cache.  False if blocks are short."""
+        hits = sequence.prefixes[: self.kv.cached_prefixes(sequence.prefixes)]
+        sequence.held_blocks = sum(sequence.prefix_blocks[: len(hits)])
+        here = min(sequence.held_blocks * self._block, sequence.prompt_tokens - 1)
+        blocks = self._private(sequence, sequence.prompt_tokens - 1)
+        if blocks + self.kv.idle_among(hits) > self.kv.free_blocks:
+            sequence.held_blocks = 0
+            return False
+        self.kv.hold(hits)
+        self.kv.take(blocks)
+        sequence.held = list(hits)
+        sequence.published = len(hits)
+        sequence.computed = sequence.prompt_tokens - 1
+        sequence.fetches_kv = False
+        self._fetching[sequence.number] = sequence
+        self._fetches.append((sequence.number, sequence.prompt_tokens - here))
+        return True
+
+    def _forget_fetched(self, sequence: Sequence) -> None:
+        """Free the blocks of a sequence that fetches or has fetched, and has not begun."""
+        if self._fetching.pop(sequence.number, None) is None and not sequence.fetched:
+            return
+        self.kv.give_back(self._private(sequence, sequence.computed))
+        self.kv.let_go(sequence.held)
+        self._nothing_computed(sequence)
 
     # ------------------------------------------------------------------ steps
 
@@ -164,6 +253,8 @@ class EngineModel:
         decode = len(self._decoding)
         running = decode + len(self._chunks)
         took_s = self._pace.iteration_s(prefill, running, self._context + decode + prefill)
+        if self._noise is not None:
+            took_s *= self._noise()
         self._sample = (prefill, decode, running, took_s)
         self.busy = True
         return took_s
@@ -227,28 +318,44 @@ class EngineModel:
             if sequence is None:  # aborted
                 heapq.heappop(self._waiting)
                 continue
+            if sequence.fetches_kv:
+                if not self._begin_fetch(sequence):
+                    return
+                heapq.heappop(self._waiting)
+                continue
+            if not self._begin(sequence, budget):
+                return
+            budget -= self._chunks[-1][1]
+
+    def _begin(self, sequence: Sequence, budget: int) -> bool:
+        """Plan the first chunk of the prompt that waits first.  False if blocks are short."""
+        hits: Items[int] = ()
+        if not sequence.fetched:
             hits = sequence.prefixes[: self.kv.cached_prefixes(sequence.prefixes)]
             sequence.held_blocks = sum(sequence.prefix_blocks[: len(hits)])
             # The token whose successor is asked for is always computed.
             most = (sequence.prompt_tokens + sequence.emitted - 1) // self._block * self._block
             sequence.computed = min(sequence.held_blocks * self._block, most)
-            tokens = min(sequence.to_compute, budget)
-            if self._blocks_for(sequence, tokens) + self.kv.idle_among(hits) > self.kv.free_blocks:
+        tokens = min(sequence.to_compute, budget)
+        if self._blocks_for(sequence, tokens) + self.kv.idle_among(hits) > self.kv.free_blocks:
+            if not sequence.fetched:
                 sequence.computed = sequence.held_blocks = 0
-                return
-            heapq.heappop(self._waiting)
-            self._waiting_count -= 1
+            return False
+        heapq.heappop(self._waiting)
+        self._waiting_count -= 1
+        if not sequence.fetched:
             self.kv.hold(hits)
             sequence.held = list(hits)
             sequence.published = len(hits)
             sequence.cached_tokens = sequence.computed
             self.prefix_queries_tokens += sequence.prompt_tokens
             self.prefix_hits_tokens += sequence.computed
-            self.kv.take(self._blocks_for(sequence, tokens))
-            self._context += sequence.computed
-            self._prefilling.append(sequence)
-            self._chunks.append((sequence, tokens))
-            budget -= tokens
+        sequence.fetched = False
+        self.kv.take(self._blocks_for(sequence, tokens))
+        self._context += sequence.computed
+        self._prefilling.append(sequence)
+        self._chunks.append((sequence, tokens))
+        return True
 
     def _blocks_for(self, sequence: Sequence, tokens: int) -> int:
         """Count the private blocks that ``tokens`` more computed tokens need."""
@@ -296,7 +403,7 @@ class EngineModel:
     # ------------------------------------------------------------------ ends
 
     def _end(self, sequence: Sequence, output: StepOutput) -> None:
-        self._stop(sequence)
+        self._stop(sequence, keep=sequence.keeps_kv)
         del self._sequences[sequence.number]
         output.ended.append(sequence.number)
 
@@ -308,8 +415,8 @@ class EngineModel:
         self._wait(victim)
         return victim
 
-    def _stop(self, sequence: Sequence) -> None:
-        """Free what a begun sequence holds; it has computed nothing any more."""
+    def _stop(self, sequence: Sequence, *, keep: bool = False) -> None:
+        """Free what a begun sequence holds, or keep it for another engine; it has computed nothing any more."""
         if sequence.decoding:
             emitted = self._emitted(sequence)
             phase = (sequence.ends_at_step - sequence.output_tokens + 1 - sequence.prompt_tokens + 1) % self._block
@@ -323,8 +430,15 @@ class EngineModel:
             self._prefilling.remove(sequence)
             planned = sum(tokens for each, tokens in self._chunks if each is sequence)
             held = self._private(sequence, sequence.computed + planned)
-        self.kv.give_back(held)
-        self.kv.let_go(sequence.held)
+        if keep:
+            self._kept[sequence.number] = (held, sequence.held)
+        else:
+            self.kv.give_back(held)
+            self.kv.let_go(sequence.held)
         self._context -= sequence.computed
+        self._nothing_computed(sequence)
+
+    def _nothing_computed(self, sequence: Sequence) -> None:
         sequence.computed = sequence.held_blocks = sequence.published = 0
         sequence.held = []
+        sequence.fetched = False

@@ -34,3 +34,8 @@ class EventQueue:
             _, _, call, arguments = heapq.heappop(events)
             call(*arguments)
         return True
+
+    def play_until(self, when: float) -> None:
+        """Play everything that happens up to and at a time."""
+        while self._events and self._events[0][0] <= when:
+            self.play_next()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from sage_simulator.fleet_spec import InstanceModel
 from sage_simulator.traced_request import TracedRequest
+from scheduler_svc.domain.instance_spec import InstanceRole
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,6 +54,55 @@ def instance_capacity(instance: InstanceModel, mix: RequestMix) -> float:
     return running / mix.output_tokens / step_s
 
 
-def fleet_capacity(fleet: Iterable[InstanceModel], mix: RequestMix) -> float:
-    """Return the requests per second that a fleet serves when all of it is always full."""
-    return sum(instance_capacity(instance, mix) for instance in fleet)
+def prefill_capacity(instance: InstanceModel, mix: RequestMix) -> float:
+    """Return the prompts per second that an instance computes that does nothing else, in full chunks."""
+    chunk = instance.max_batched_tokens
+    prompts = max(1.0, chunk / mix.prompt_tokens)
+    step_s = instance.pace_here.iteration_s(chunk, prompts, prompts * mix.prompt_tokens)
+    return chunk / mix.prompt_tokens / step_s
+
+
+def decode_capacity(instance: InstanceModel, mix: RequestMix) -> float:
+    """Return the requests per second that an instance serves whose prompts are computed elsewhere.
+
+    As ``instance_capacity``, but for the prompts: of each request a step computes one prompt token at its begin.
+    """
+    running = min(instance.max_running, instance.kv_capacity_tokens / mix.context_tokens)
+    step_s = instance.pace_here.iteration_s(running / mix.output_tokens, running, running * mix.context_tokens)
+    return running / mix.output_tokens / step_s
+
+
+def fleet_capacity(fleet: Iterable[InstanceModel], mix: RequestMix, *, split: bool = False) -> float:
+    """Return the requests per second that a fleet serves when all of it is always full.
+
+    ``split``: whether requests are split.  Then instances for legs serve as many as both sides of them can, beside the
+    others' whole requests.  Otherwise, and where one side is missing, they serve nothing, unless there are no others:
+    whole requests run on decode instances then, or else on prefill instances.
+    """
+    by_role: dict[InstanceRole, list[InstanceModel]] = {}
+    for each in fleet:
+        by_role.setdefault(InstanceRole.GENERAL if each.role is InstanceRole.HYBRID else each.role, []).append(each)
+    of_whole = by_role.get(InstanceRole.GENERAL, [])
+    prefillers, decoders = by_role.get(InstanceRole.PREFILLING, []), by_role.get(InstanceRole.DECODING, [])
+    if split and prefillers and decoders:
+        prompts = sum(prefill_capacity(each, mix) for each in prefillers)
+        legs = min(prompts, sum(decode_capacity(each, mix) for each in decoders))
+        return legs + sum(instance_capacity(each, mix) for each in of_whole)
+    return sum(instance_capacity(each, mix) for each in of_whole or decoders or prefillers)
+
+
+def load_capacity(fleet: Sequence[InstanceModel], trace: Sequence[TracedRequest], *, split: bool = False) -> float:
+    """Return the requests per second, of all models in the trace's proportions, that a fleet serves when it is full.
+
+    The model whose instances are full first sets it.  0 where a model has no instance.
+    """
+    by_model: dict[str, list[TracedRequest]] = {}
+    for each in trace:
+        by_model.setdefault(each.model, []).append(each)
+
+    def of(model: str) -> float:
+        there = (each for each in fleet if each.model in ("", model))
+        requests = by_model[model]
+        return fleet_capacity(there, RequestMix.of(requests), split=split) * len(trace) / len(requests)
+
+    return min(map(of, by_model))

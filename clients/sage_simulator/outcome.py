@@ -15,6 +15,8 @@ class End(Enum):
     FINISHED = "finished"
     EXPIRED = "expired"  # at its deadline
     REFUSED = "refused"  # at the door: its queue was full, or no instance can serve it
+    CANCELLED = "cancelled"  # by its client
+    FAILED = "failed"  # after its last attempt, or because no instance has served its model for a while
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,10 +28,12 @@ class Outcome:
     ended_at: float
     targets: Targets  # that it was held to: its own, or its class's where it states none
     placed_at: float | None = None
-    instance_id: str = ""
+    instance_id: str = ""  # that it was placed on last; of a split one, the decode instance
+    attempts: int = 0  # placements
+    split: bool = False  # whether it was placed on a pair of instances last
     first_token_at: float | None = None
     output_tokens: int = 0  # of a finished one
-    why: str = ""  # of a refusal
+    why: str = ""  # of a refusal or a failure
 
     @property
     def queue_wait_s(self) -> float | None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from sage_simulator.executor_model import ExecutorModel
 from sage_simulator.outcome import End
 from sage_simulator.simulation import SimulationResult
+from sage_simulator.timeline import TimelinePoint
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,8 +40,10 @@ class InstanceSummary:
     price_per_hour: float
     requests: int  # placed there
     in_target: int
-    utilisation: float  # share of the span in which a step ran
-    mean_running: float  # sequences, over the span
+    role: str
+    present_s: float  # from when it joined, or the first arrival, to when it left, or the last end
+    utilisation: float  # share of that time in which a step ran
+    mean_running: float  # sequences, over that time
     used_s: float  # from its first request to the end of its last one
     preemptions: int
     prefix_hit_share: float  # of the prompt tokens looked up
@@ -49,12 +52,13 @@ class InstanceSummary:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Summary:
-    """What a simulation gave, in figures.  Shares are of all requests of the trace."""
+    """What a simulation gave, in figures."""
 
     policy: str
+    seed: int
     requests: int
     ends: Mapping[str, int]  # requests by how they ended
-    in_target_share: float
+    in_target_share: float  # of the requests that their clients did not cancel
     goodput_per_s: float  # requests in target per second of the span
     ttft: Quantiles
     tpot: Quantiles
@@ -62,11 +66,17 @@ class Summary:
     span_s: float  # from the first arrival to the last end
     output_tokens: int
     cost: float  # price x hours of each instance from its first request to the end of its last one
-    fleet_cost: float  # price x hours of the span, of all instances
+    fleet_cost: float  # price x hours of each instance's presence
     cost_per_million_tokens: float | None  # ``cost`` by output tokens
     policy_switches: int
     stalls: int
+    failovers: int  # requests that went on elsewhere after their instance was lost
+    splits: int  # placements on a prefill and a decode instance
+    split_fallbacks: Mapping[str, int]  # that were to be split and were not, or whose handoff failed, by cause
     instances: tuple[InstanceSummary, ...]
+    ttft_percentiles_s: tuple[float, ...]  # 0 to 100; empty where nothing was measured
+    tpot_percentiles_s: tuple[float, ...]
+    timeline: tuple[TimelinePoint, ...]
 
 
 def summarize(result: SimulationResult) -> Summary:
@@ -75,15 +85,16 @@ def summarize(result: SimulationResult) -> Summary:
     begin = min(each.request.arrival_s for each in outcomes)
     span_s = max(max(each.ended_at for each in outcomes) - begin, 1e-9)
     kept = Counter(each.instance_id for each in outcomes if each.in_target)
-    instances = tuple(_instance(each, kept[each.instance_id], span_s) for each in result.executors)
+    instances = tuple(_instance(each, kept[each.instance_id], begin, begin + span_s) for each in result.executors)
     cost = sum(each.price_per_hour * each.used_s for each in instances) / 3600
     tokens = sum(each.output_tokens for each in outcomes)
     in_target = kept.total()
     return Summary(
         policy=result.policy,
+        seed=result.seed,
         requests=len(outcomes),
         ends={end.value: sum(each.end is end for each in outcomes) for end in End},
-        in_target_share=in_target / len(outcomes),
+        in_target_share=in_target / max(1, sum(each.end is not End.CANCELLED for each in outcomes)),
         goodput_per_s=in_target / span_s,
         ttft=Quantiles.of(each.ttft_s for each in outcomes),
         tpot=Quantiles.of(each.tpot_s for each in outcomes),
@@ -91,16 +102,29 @@ def summarize(result: SimulationResult) -> Summary:
         span_s=span_s,
         output_tokens=tokens,
         cost=cost,
-        fleet_cost=sum(each.price_per_hour for each in instances) * span_s / 3600,
+        fleet_cost=sum(each.price_per_hour * each.present_s for each in instances) / 3600,
         cost_per_million_tokens=cost * 1e6 / tokens if tokens else None,
         policy_switches=len(result.switches),
         stalls=result.stalls,
+        failovers=result.failovers,
+        splits=result.split_counts.splits,
+        split_fallbacks={cause.value: count for cause, count in result.split_counts.fallback_causes.items()},
         instances=instances,
+        ttft_percentiles_s=_percentiles(each.ttft_s for each in outcomes),
+        tpot_percentiles_s=_percentiles(each.tpot_s for each in outcomes),
+        timeline=result.timeline,
     )
 
 
-def _instance(executor: ExecutorModel, in_target: int, span_s: float) -> InstanceSummary:
+def _percentiles(values: Iterable[float | None]) -> tuple[float, ...]:
+    found = sorted(each for each in values if each is not None)
+    return tuple(found[round(percent / 100 * (len(found) - 1))] for percent in range(101)) if found else ()
+
+
+def _instance(executor: ExecutorModel, in_target: int, begin_s: float, end_s: float) -> InstanceSummary:
     engine = executor.engine
+    left_s = min(executor.up_until_s, end_s) if executor.up_until_s is not None else end_s
+    present_s = max(left_s - max(executor.up_from_s, begin_s), 1e-9)
     first = executor.first_used_at
     queried = engine.prefix_queries_tokens
     return InstanceSummary(
@@ -109,8 +133,10 @@ def _instance(executor: ExecutorModel, in_target: int, span_s: float) -> Instanc
         price_per_hour=executor.model.price_per_hour,
         requests=executor.assigned,
         in_target=in_target,
-        utilisation=engine.busy_s / span_s,
-        mean_running=executor.running_s / span_s,
+        role=executor.model.role.value,
+        present_s=present_s,
+        utilisation=min(1.0, engine.busy_s / present_s),  # a last step may end after the last request
+        mean_running=executor.running_s / present_s,
         used_s=executor.last_used_at - first if first is not None else 0.0,
         preemptions=engine.preemptions,
         prefix_hit_share=engine.prefix_hits_tokens / queried if queried else 0.0,

@@ -14,8 +14,11 @@ class Sequence:
         "decoding",
         "emitted",
         "ends_at_step",
+        "fetched",
+        "fetches_kv",
         "held",
         "held_blocks",
+        "keeps_kv",
         "number",
         "order",
         "output_tokens",
@@ -34,6 +37,8 @@ class Sequence:
         order: tuple[int, int],
         prefixes: Items[int] = (),
         prefix_blocks: Items[int] = (),
+        keeps_kv: bool = False,
+        fetches_kv: bool = False,
     ) -> None:
         self.number = number  # of the attempt
         self.prompt_tokens = prompt_tokens
@@ -49,6 +54,9 @@ class Sequence:
         self.held: list[int] = []  # prefixes it holds
         self.held_blocks = 0  # their blocks
         self.published = 0  # prefixes that were looked up or published so far
+        self.keeps_kv = keeps_kv  # after its end, for another engine
+        self.fetches_kv = fetches_kv  # of its prompt, from another engine, before it begins
+        self.fetched = False  # it holds the KV that it fetched, and has not begun
 
     @property
     def to_compute(self) -> int:

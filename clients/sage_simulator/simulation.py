@@ -3,54 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+from sage_simulator.attempt_runner import AttemptRunner
 from sage_simulator.event_queue import EventQueue
 from sage_simulator.executor_model import ExecutorModel
 from sage_simulator.fleet_spec import InstanceModel
-from sage_simulator.heartbeats import HeartbeatTimes
+from sage_simulator.live_request import LiveRequest
+from sage_simulator.modelled_fleet import ModelledFleet
 from sage_simulator.outcome import End, Outcome
+from sage_simulator.simulation_settings import SimulationError, SimulationSettings
+from sage_simulator.timeline import Timeline, TimelinePoint
 from sage_simulator.traced_request import TracedRequest
-from scheduler_svc.domain.decision import Decision
 from scheduler_svc.domain.errors import LimitReached, NoInstance, Overloaded, QueueFull, TenantLimitReached
-from scheduler_svc.domain.instance_spec import InstanceSpec
 from scheduler_svc.domain.load_report import LoadReport
+from scheduler_svc.domain.placement.split_planner import SplitCounts
 from scheduler_svc.domain.policies.catalogue import PolicyCatalogue
 from scheduler_svc.domain.policies.policy import PolicySwitch
 from scheduler_svc.domain.request import Request, RequestKey, Sampling
-from scheduler_svc.domain.scheduler import PROGRESS_TOKENS, Scheduler
-from scheduler_svc.domain.settings import SchedulerSettings
+from scheduler_svc.domain.scheduler import Scheduler
 from scheduler_svc.domain.targets import effective_targets
 
 _PROGRESS_S = 0.25  # between two looks at how long the outputs on an instance are; the service sees every token
 _CHECK_S = 0.1  # between two checks of progress and of the policy, as in the service
-
-
-class SimulationError(ValueError):
-    """The simulation cannot be run as asked; the message says why."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SimulationSettings:
-    """How the world around the scheduler behaves."""
-
-    scheduler: SchedulerSettings = field(default_factory=SchedulerSettings)
-    network_delay_s: float = 5e-4  # between scheduler and executor, one way
-    heartbeats: HeartbeatTimes = field(default_factory=HeartbeatTimes)
-    default_max_tokens: int = 2_048  # of requests that state none; longer outputs are cut there
-    default_deadline_s: float = 3_600.0  # of requests that state none; it is no target
-
-    def __post_init__(self) -> None:
-        if self.scheduler.pd.enabled:
-            raise SimulationError(
-                f"pd.mode {self.scheduler.pd.mode.value}: the simulator runs whole requests only; use mode never"
-            )
-        if self.network_delay_s < 0:
-            raise SimulationError(f"network_delay_s: {self.network_delay_s} is negative")
-        if self.default_max_tokens < 1:
-            raise SimulationError(f"default_max_tokens: {self.default_max_tokens} is not at least 1")
-        if self.default_deadline_s <= 0:
-            raise SimulationError(f"default_deadline_s: {self.default_deadline_s} is not a positive number")
+_ORPHANED_S = 60.0  # that a request waits for a model without an instance, the service's default
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,40 +34,23 @@ class SimulationResult:
     """What a simulation gave."""
 
     policy: str
+    seed: int
     outcomes: tuple[Outcome, ...]  # in the order of the trace
-    executors: tuple[ExecutorModel, ...]
+    executors: tuple[ExecutorModel, ...]  # those that left, too
     decisions: int
     switches: tuple[PolicySwitch, ...]
     stalls: int  # instances that the scheduler took for stalled
+    failovers: int  # requests that went on elsewhere after their instance was lost
+    split_counts: SplitCounts
+    timeline: tuple[TimelinePoint, ...]
     ended_at: float  # seconds
-
-
-class _Live:
-    """A request that has not ended, or whose attempt still holds capacity."""
-
-    __slots__ = ("decision", "first_token_at", "index", "outcome", "placed_at", "request", "reserved_tokens", "traced")
-
-    def __init__(self, index: int, traced: TracedRequest, request: Request) -> None:
-        self.index = index
-        self.traced = traced
-        self.request = request
-        self.decision: Decision | None = None
-        self.placed_at: float | None = None
-        self.reserved_tokens = 0  # output tokens that the reservation covers
-        self.first_token_at: float | None = None
-        self.outcome: Outcome | None = None
-
-    @property
-    def output_tokens(self) -> int:
-        """Tokens that the request generates: its own number, at most what was asked for."""
-        return min(self.traced.output_tokens, self.request.sampling.max_tokens)
 
 
 class Simulation:
     """Drives a ``Scheduler`` as the service does: the same calls, at the times at which the service makes them.
 
-    Passes run when a request came, a first token, an end or a heartbeat arrived.  Deciding takes no time.  All
-    instances are up before the first request.
+    Passes run when a request came, a first token, an end or a heartbeat arrived.  Deciding takes no time.  The fleet's
+    instances are up before the first request, and the pairs of prefill and decode instances are proved.
     """
 
     def __init__(
@@ -101,70 +60,57 @@ class Simulation:
         settings: SimulationSettings,
         policies: PolicyCatalogue | None = None,
     ) -> None:
-        """Bring the fleet up.  Raises SimulationError for no instance or several models; UnknownPolicy."""
-        models = sorted({each.model for each in trace})
-        if len(models) != 1:
-            raise SimulationError(f"a trace of one model is needed; this one has {', '.join(models) or 'no request'}")
-        if not fleet:
-            raise SimulationError("a fleet of at least one instance is needed")
+        """Bring the fleet up.  Raises SimulationError for an empty trace or fleet and for a wrong event.
+
+        Raises UnknownPolicy.
+        """
+        if not trace or not fleet:
+            raise SimulationError(f"a {'fleet of at least one instance' if trace else 'trace with requests'} is needed")
         self._settings = settings
         self.scheduler = Scheduler(settings.scheduler, policies or PolicyCatalogue())
         self._events = EventQueue()
-        self._waiting: dict[RequestKey, _Live] = {}
-        self._running: dict[int, _Live] = {}  # by attempt number
+        self._waiting: dict[RequestKey, LiveRequest] = {}
         self._outcomes: list[Outcome | None] = [None] * len(trace)
         self._left = len(trace)
-        self._progress_due: dict[str, float] = {}  # by instance
+        self._progress_due: dict[str, float] = {}  # by instance, seconds
         self._wake = False
         self._decisions = 0
         self._stalls = 0
-        self._executors: dict[str, ExecutorModel] = {}
-        for number, instance in enumerate(fleet):
-            self._add(f"i{number:03d}", models[0], instance, number / len(fleet))
+        self._unserved_since: dict[str, float] = {}
+        self._timeline = Timeline(max(each.arrival_s for each in trace))
+        models = sorted({each.model for each in trace})
+        self._fleet = ModelledFleet(self.scheduler, self._events, settings, self, models=models)
+        self._runner = AttemptRunner(
+            self.scheduler, self._events, self._fleet.executors, end=self._end, requeued=self._requeued
+        )
+        self._fleet.start(fleet, self._runner, self._note)
         for index, traced in enumerate(trace):
             self._events.at(traced.arrival_s, self._arrive, index, traced)
         self._events.at(_CHECK_S, self._check)
 
-    def _add(self, instance_id: str, model: str, instance: InstanceModel, phase: float) -> None:
-        self.scheduler.register(
-            InstanceSpec(
-                instance_id=instance_id,
-                model=model,
-                role=instance.role,
-                engine_start_id="1",
-                price_per_hour=instance.price_per_hour,
-            ),
-            0.0,
-        )
-        self.scheduler.engine_ready(instance_id, instance.facts(), 0.0)
-        self._progress_due[instance_id] = 0.0
-        times = self._settings.heartbeats
-        self._executors[instance_id] = ExecutorModel(
-            instance_id,
-            instance,
-            self._events,
-            self,
-            heartbeats=times,
-            delay_s=self._settings.network_delay_s,
-            first_heartbeat_s=phase * times.interval_s,
-        )
-
     def run(self) -> SimulationResult:
-        """Play everything until each request has ended and its capacity is free."""
-        while self._left or self._running:
+        """Play everything until each request has ended, its capacity is free and what was sent has arrived."""
+        while self._left or len(self._runner):
             if not self._events.play_next():
                 raise AssertionError(f"nothing happens any more and {self._left} requests have not ended")
             if self._wake:
                 self._wake = False
                 self._pass()
+        ended_at = self._events.now
+        self._timeline.take(ended_at, self._fleet.executors.values(), 0)
+        self._events.play_until(ended_at + self._settings.network_delay_s)
         return SimulationResult(
             policy=self.scheduler.policy,
+            seed=self._settings.seed,
             outcomes=tuple(each for each in self._outcomes if each is not None),
-            executors=tuple(self._executors.values()),
+            executors=tuple(self._fleet.executors.values()),
             decisions=self._decisions,
             switches=self.scheduler.switches,
             stalls=self._stalls,
-            ended_at=self._events.now,
+            failovers=self._runner.failovers,
+            split_counts=self.scheduler.split_counts(),
+            timeline=tuple(self._timeline.points),
+            ended_at=ended_at,
         )
 
     # ------------------------------------------------------------------ requests
@@ -186,51 +132,46 @@ class Simulation:
             tpot_target_s=traced.tpot_target_s,
             session=traced.session,
         )
-        live = _Live(index, traced, request)
+        live = LiveRequest(index, traced, request)
         try:
             self.scheduler.admit(request, now)
         except (QueueFull, NoInstance, LimitReached, TenantLimitReached, Overloaded) as refusal:
-            self._end(live, End.REFUSED, why=str(refusal))
+            self._end(live, End.REFUSED, str(refusal))
             return
         self._waiting[request.key] = live
-        self._events.at(now + deadline_s, self._expire, live)
+        for key, error in self.scheduler.take_displaced():
+            self._give_up(self._waiting[key], End.REFUSED, str(error))
+        self._events.at(now + deadline_s, self._give_up, live, End.EXPIRED)
+        if traced.cancel_after_s is not None:
+            self._events.at(now + traced.cancel_after_s, self._give_up, live, End.CANCELLED)
         self._wake = True
 
     def _pass(self) -> None:
         while True:
             for decision in self.scheduler.schedule(self._events.now):
-                self._assign(decision)
+                self._decisions += 1
+                self._runner.begin(self._waiting.pop(decision.key), decision)
             for _, error in self.scheduler.take_policy_failures():
                 raise error  # a comparison of policies is worth nothing with another policy in force
             if not self.scheduler.more:
                 return
 
-    def _assign(self, decision: Decision) -> None:
-        live = self._waiting.pop(decision.key)
-        live.decision = decision
-        live.placed_at = self._events.now
-        live.reserved_tokens = decision.prediction.output_tokens
-        self._running[decision.attempt_number] = live
-        self._decisions += 1
-        assign_number = self._executors[decision.instance_id].assign(
-            decision.attempt_number,
-            live.traced,
-            output_tokens=live.output_tokens,
-            priority=decision.engine_priority,
-        )
-        self.scheduler.assigned(decision.attempt_number, assign_number)
+    def _requeued(self, live: LiveRequest) -> None:
+        self._waiting[live.request.key] = live
+        self._wake = True
 
-    def _expire(self, live: _Live) -> None:
+    def _give_up(self, live: LiveRequest, end: End, why: str = "") -> None:
+        """End a request that waits or runs, unless it has ended."""
         if live.outcome is not None:
             return
-        if live.decision is None:
-            del self._waiting[live.request.key]
+        if self._waiting.pop(live.request.key, None) is not None:
             self.scheduler.withdraw(live.request.key, self._events.now)
-        else:  # its capacity stays taken until the executor says that it is free
-            self._executors[live.decision.instance_id].abort(live.decision.attempt_number)
-        self._end(live, End.EXPIRED)
+        else:
+            self._runner.stop(live)
+        self._end(live, end, why)
+        self._wake = True
 
-    def _end(self, live: _Live, end: End, *, output_tokens: int = 0, why: str = "") -> None:
+    def _end(self, live: LiveRequest, end: End, why: str) -> None:
         assert live.outcome is None, f"{live.request.key} ends once"
         live.outcome = self._outcomes[live.index] = Outcome(
             request=live.traced,
@@ -238,9 +179,11 @@ class Simulation:
             ended_at=self._events.now,
             targets=effective_targets(live.request, self._settings.scheduler.default_targets),
             placed_at=live.placed_at,
-            instance_id=live.decision.instance_id if live.decision is not None else "",
+            instance_id=live.instance_id,
+            attempts=live.attempts,
+            split=live.split,
             first_token_at=live.first_token_at,
-            output_tokens=output_tokens,
+            output_tokens=live.emitted if end is End.FINISHED else 0,
             why=why,
         )
         self._left -= 1
@@ -251,41 +194,48 @@ class Simulation:
         """Pass a heartbeat on."""
         now = self._events.now
         self.scheduler.report(instance_id, load, now)
-        if now >= self._progress_due[instance_id]:
+        if now >= self._progress_due.get(instance_id, 0.0):
             self._progress_due[instance_id] = now + _PROGRESS_S
-            self._note_progress(instance_id)
+            self._runner.note_progress(instance_id)
         self._wake = True
 
-    def _note_progress(self, instance_id: str) -> None:
-        """Have the reservations of outputs that are longer than predicted grow."""
-        for attempt_number, tokens in self._executors[instance_id].engine.emitted():
-            live = self._running[attempt_number]
-            if tokens > live.reserved_tokens:
-                self.scheduler.progress(attempt_number, tokens)
-                live.reserved_tokens = tokens + PROGRESS_TOKENS
-
     def output(self, first: Sequence[int], ended: Sequence[int]) -> None:
-        """Note first tokens, and end what finished."""
-        now = self._events.now
-        for attempt_number in first:
-            self._running[attempt_number].first_token_at = now
-            self.scheduler.first_token(attempt_number, now)
-        for attempt_number in ended:
-            live = self._running.pop(attempt_number)
-            self.scheduler.release(attempt_number, now, output_tokens=live.output_tokens, finished=True)
-            if live.outcome is None:  # otherwise it finished while its abort was on the way
-                self._end(live, End.FINISHED, output_tokens=live.output_tokens)
+        """Note first tokens, and do what follows from ends."""
+        self._runner.output(first, ended)
         self._wake = True
 
     def aborted(self, attempt_number: int, emitted_tokens: int) -> None:
         """Free the capacity of an attempt that was aborted."""
-        del self._running[attempt_number]
-        self.scheduler.release(attempt_number, self._events.now, output_tokens=emitted_tokens or None, finished=False)
+        self._runner.aborted(attempt_number, emitted_tokens)
         self._wake = True
+
+    def _note(self) -> None:
+        self._wake = True
+
+    # ------------------------------------------------------------------ from time to time
 
     def _check(self) -> None:
         now = self._events.now
         self._stalls += sum(verdict.state.value == "stalled" for verdict in self.scheduler.check_health(now))
+        self._fleet.finish_drains()
+        self._fleet.prove_pairs()
         if self.scheduler.tick(now):
             self._wake = True
+        self._end_orphans(now)
+        for key, error in self.scheduler.given_up(now):
+            self._give_up(self._waiting[key], End.EXPIRED, str(error))
+        if self._timeline.due(now):
+            self._timeline.take(now, self._fleet.executors.values(), len(self._waiting))
         self._events.after(_CHECK_S, self._check)
+
+    def _end_orphans(self, now: float) -> None:
+        """End the requests whose model no instance has served for a while."""
+        if not self._waiting:
+            self._unserved_since.clear()
+            return
+        models = {live.request.model for live in self._waiting.values()} if self._fleet.shrank else set()
+        unserved = {model for model in models if not self.scheduler.ready_instances(model)}
+        self._unserved_since = {model: self._unserved_since.get(model, now) for model in unserved}
+        late = {model for model, since in self._unserved_since.items() if now - since >= _ORPHANED_S}
+        for live in [each for each in self._waiting.values() if each.request.model in late]:
+            self._give_up(live, End.FAILED, f"no instance has been ready for {_ORPHANED_S:.0f} s")

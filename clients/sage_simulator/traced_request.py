@@ -24,3 +24,4 @@ class TracedRequest:
     tenant: str = "default"
     session: str = ""
     model: str = "model"
+    cancel_after_s: float | None = None  # from its arrival until its client cancels it, unless it has ended

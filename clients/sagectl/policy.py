@@ -24,8 +24,10 @@ def get_policy(client: Client, as_json: bool) -> None:
         print_json(status)
         return
     click.echo(f"current: {current_policy(status)}")
-    available = [[each.name, each.summary] for each in status.available]
+    available = [[each.name, each.summary] for each in status.available if not each.warning]
     show_table("policies", ["name", "what it does"], available)
+    compared: list[Cells] = [[each.name, each.summary, each.warning] for each in status.available if each.warning]
+    show_table("policies with a warning", ["name", "what it does", "warning"], compared)
     switches: list[Cells] = [
         [f"{each.ago_s:.0f} s ago", each.from_policy, each.to_policy, each.reason] for each in status.switches
     ]
@@ -45,6 +47,8 @@ def set_policy(client: Client, name: str, reason: str, as_json: bool) -> None:
         click.echo(f"{change.policy} is already the current policy")
     else:
         click.echo(f"{change.previous} -> {change.policy}; {change.reordered} waiting requests reordered")
+    if change.warning:
+        click.echo(f"warning: {change.warning}", err=True)
 
 
 def current_policy(status: PolicyStatus) -> str:

@@ -1,76 +1,130 @@
-"""Prints what simulations gave."""
+"""Makes tables of what simulations gave."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sagectl.tables import show_table
 
 if TYPE_CHECKING:
+    from sage_simulator.estimate import Estimate
+    from sage_simulator.over_seeds import OverSeeds
     from sage_simulator.report import Summary
 
-_RUN_COLUMNS = (
-    "policy",
-    "in target",
-    "goodput/s",
-    "TTFT p50",
-    "p90",
-    "p99",
-    "TPOT p50",
-    "p90",
-    "p99",
-    "queue p50",
-    "p99",
-    "cost",
-    "fleet cost",
-    "cost/M tokens",
-    "unfinished",
+
+def _share(value: float) -> str:
+    return f"{value:.1%}"
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.3f}"
+
+
+def _milliseconds(value: float) -> str:
+    return f"{value * 1e3:.1f}"
+
+
+def _one(value: float) -> str:
+    return f"{value:.1f}"
+
+
+_Column = tuple[str, str, Callable[[float], str]]  # title, name of the figure, how its value is written
+
+_RUN_COLUMNS: Sequence[_Column] = (
+    ("in target", "in_target_share", _share),
+    ("goodput/s", "goodput_per_s", _one),
+    ("TTFT p50", "ttft_p50_s", _seconds),
+    ("p90", "ttft_p90_s", _seconds),
+    ("p99", "ttft_p99_s", _seconds),
+    ("TPOT p50", "tpot_p50_s", _milliseconds),
+    ("p90", "tpot_p90_s", _milliseconds),
+    ("p99", "tpot_p99_s", _milliseconds),
+    ("queue p50", "queue_wait_p50_s", _seconds),
+    ("p99", "queue_wait_p99_s", _seconds),
+    ("cost", "cost", _seconds),
+    ("fleet cost", "fleet_cost", _seconds),
+    ("cost/M tokens", "cost_per_million_tokens", _seconds),
+    ("unfinished", "unfinished", lambda value: f"{value:g}"),
 )
-_INSTANCE_COLUMNS = ("instance", "speed", "price/h", "requests", "in target", "busy", "running", "preempted", "hits")
+_INSTANCE_COLUMNS = (
+    "instance",
+    "role",
+    "speed",
+    "price/h",
+    "attempts",
+    "in target",
+    "busy",
+    "running",
+    "preempted",
+    "hits",
+)
 
 
-def show_runs(title: str, runs: Sequence[Summary]) -> None:
-    """Print a line for each run and, if there is only one, a line for each of its instances.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Table:
+    """A table, to be printed or written into a report."""
 
-    TTFT and queue are in seconds, TPOT in milliseconds.
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    left: int = 1  # columns that are aligned left
+
+    def show(self) -> None:
+        """Print it to stdout."""
+        columns = self.columns
+        show_table(self.title, columns, self.rows, right=columns[self.left :], whole=columns[: self.left])
+
+
+def runs_table(title: str, figures: Sequence[OverSeeds]) -> Table:
+    """Make a table with a line for each policy.
+
+    TTFT, queue and the 95 % intervals beside them are in seconds, TPOT in milliseconds.
     """
-    show_table(title, _RUN_COLUMNS, [_run(each) for each in runs], right=_RUN_COLUMNS[1:])
-    for each in runs if len(runs) == 1 else ():
-        rows = [
-            (
-                one.instance_id,
-                f"{one.speed:g}",
-                f"{one.price_per_hour:g}",
-                str(one.requests),
-                str(one.in_target),
-                f"{one.utilisation:.0%}",
-                f"{one.mean_running:.1f}",
-                str(one.preemptions),
-                f"{one.prefix_hit_share:.0%}",
-            )
-            for one in each.instances
-        ]
-        show_table("Instances", _INSTANCE_COLUMNS, rows, right=_INSTANCE_COLUMNS[1:])
+    rows = [
+        (each.policy, *(estimated(each.figures[name], written) for _, name, written in _RUN_COLUMNS))
+        for each in figures
+    ]
+    return Table(title=title, columns=("policy", *(column for column, _, _ in _RUN_COLUMNS)), rows=rows)
 
 
-def _run(each: Summary) -> tuple[str, ...]:
-    return (
-        each.policy,
-        f"{each.in_target_share:.1%}",
-        f"{each.goodput_per_s:.1f}",
-        *(_figure(value, 1) for value in (each.ttft.p50_s, each.ttft.p90_s, each.ttft.p99_s)),
-        *(_figure(value, 1e3) for value in (each.tpot.p50_s, each.tpot.p90_s, each.tpot.p99_s)),
-        _figure(each.queue_wait.p50_s, 1),
-        _figure(each.queue_wait.p99_s, 1),
-        f"{each.cost:.3f}",
-        f"{each.fleet_cost:.3f}",
-        _figure(each.cost_per_million_tokens, 1),
-        str(each.requests - each.ends["finished"]),
-    )
-
-
-def _figure(value: float | None, factor: float) -> str:
-    if value is None:
+def estimated(estimate: Estimate | None, written: Callable[[float], str]) -> str:
+    """Write a figure: its mean and, over several seeds, half the width of its 95 % interval."""
+    if estimate is None:
         return "-"
-    return f"{value * factor:.3f}" if factor == 1 else f"{value * factor:.1f}"
+    mean = written(estimate.mean)
+    return mean if estimate.half_width is None else f"{mean} ±{written(estimate.half_width)}"
+
+
+def instances_table(each: Summary) -> Table:
+    """Make a table with a line for each instance of a simulation."""
+    rows = [
+        (
+            one.instance_id,
+            one.role,
+            f"{one.speed:g}",
+            f"{one.price_per_hour:g}",
+            str(one.requests),
+            str(one.in_target),
+            f"{one.utilisation:.0%}",
+            f"{one.mean_running:.1f}",
+            str(one.preemptions),
+            f"{one.prefix_hit_share:.0%}",
+        )
+        for one in each.instances
+    ]
+    return Table(title="Instances", columns=_INSTANCE_COLUMNS, rows=rows, left=2)
+
+
+def remarks(each: Summary) -> list[str]:
+    """Say what the tables do not: splits, failovers, stalls."""
+    said = []
+    if each.splits or each.split_fallbacks:
+        causes = ", ".join(f"{cause} {count}" for cause, count in sorted(each.split_fallbacks.items()))
+        said.append(f"{each.splits} placements on two instances" + (f"; not split: {causes}" if causes else ""))
+    if each.failovers:
+        said.append(f"{each.failovers} requests went on elsewhere, as their instance was lost")
+    if each.stalls:
+        said.append(f"{each.stalls} times an instance was taken for stalled")
+    return [f"{each.policy}, seed {each.seed}: {text}" for text in said]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from scheduler_svc.domain.engine_facts import EngineFacts
 from scheduler_svc.domain.errors import FieldViolation
@@ -103,6 +103,8 @@ def _prompt(request: Request, facts: EngineFacts) -> Iterator[FieldViolation]:
     ids = request.prompt_token_ids
     if not ids:
         yield _at("spec.prompt", "is empty")
+    elif len(ids) >= facts.max_model_len:
+        return  # ``_lengths`` says so; looking at millions of ids would hold up everybody else
     elif min(ids) < 0 or max(ids) >= facts.vocab_size:
         outside = [(i, t) for i, t in enumerate(ids) if not 0 <= t < facts.vocab_size]
         where = ", ".join(f"{t} at {i}" for i, t in outside[:_SHOWN])
@@ -158,9 +160,9 @@ def _out_of_range(s: Sampling) -> Iterator[tuple[str, str]]:
         yield "logit_bias", f"{len(bad)} of its values are not from -100 to 100: {bad[0][1]} for token {bad[0][0]}"
 
 
-def _ids(name: str, ids: Iterable[int], vocab_size: int) -> Iterator[FieldViolation]:
-    outside = [t for t in ids if not 0 <= t < vocab_size]
-    if outside:
+def _ids(name: str, ids: Collection[int], vocab_size: int) -> Iterator[FieldViolation]:
+    if ids and (min(ids) < 0 or max(ids) >= vocab_size):
+        outside = [t for t in ids if not 0 <= t < vocab_size]
         shown = ", ".join(map(str, outside[:_SHOWN]))
         yield _at(
             f"spec.sampling.{name}", f"{len(outside)} of its ids are outside the vocabulary of {vocab_size}: {shown}"

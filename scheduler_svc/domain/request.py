@@ -128,6 +128,8 @@ class Request:
     resume_mode: ResumeMode = ResumeMode.STRICT
     tags: Mapping[str, str] = field(default_factory=dict)
     trace_headers: Mapping[str, str] = field(default_factory=dict)  # W3C traceparent, tracestate
+    prefix_hashes: tuple[int, ...] = ()  # 64-bit hash of each whole block of the prompt, each over its whole prefix
+    prefix_block_tokens: int = 0  # tokens per block of ``prefix_hashes``; 0 where there are none
 
     @property
     def prompt_tokens(self) -> int:

@@ -601,6 +601,15 @@ class Scheduler:
         """One line about each policy that can be put in force, by name."""
         return self._policy.summaries()
 
+    def policy_warnings(self) -> dict[str, str]:
+        """Return what to know before a policy is put in force, by name; only of policies with a warning."""
+        return self._policy.warnings()
+
+    @property
+    def policy_warning(self) -> str:
+        """What to know about the policy in force; empty if there is nothing."""
+        return self._policy.warning
+
     def set_policy(self, name: str, now: float, reason: str) -> tuple[str, int]:
         """Switch the policy and reorder all waiting requests; none is lost.
 

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 from tokenizers import Tokenizer
 
-from scheduler_svc.control.requests.tokenizers import Conversation, PromptError
+from scheduler_svc.control.requests.submission import TOKEN_ID
+from scheduler_svc.control.requests.tokenizers import NO_LIMITS, Conversation, PromptError, TokenizingLimits
 from scheduler_svc.tokenization.chat_template import ChatTemplate
-
-T = TypeVar("T")
+from scheduler_svc.tokenization.fair_threads import FairThreads
+from scheduler_svc.tokenization.text_bound import bytes_per_token
 
 INLINE_CHARACTERS = 2_000
 """Texts of up to this many characters are tokenized on the event loop.
@@ -28,6 +27,15 @@ That takes about 0.3 ms, which is less than a request under load pays for the wa
 class _Model:
     tokenizer: Tokenizer
     template: ChatTemplate | None
+    bytes_per_token: int | None  # the most; None: there is no bound
+
+    def check_length(self, text: str, most_tokens: int | None) -> None:
+        """Raise PromptError if the text is certain to have more than ``most_tokens`` tokens."""
+        if most_tokens is None or self.bytes_per_token is None:
+            return
+        most_bytes = most_tokens * self.bytes_per_token
+        if 4 * len(text) > most_bytes and (size := len(text.encode(errors="replace"))) > most_bytes:
+            raise PromptError(f"has {size} bytes; the model's {most_tokens} tokens hold at most {most_bytes}, or fewer")
 
 
 class TokenizerStore:
@@ -35,17 +43,17 @@ class TokenizerStore:
 
     It holds at most ``limit`` tokenizers; the one that was used longest ago is dropped first, and asked for again when
     a request needs it (``ModelDirectory.resolve``).  Long texts and all templates run in ``threads``
-    threads.
+    threads, of which no tenant gets all for long.
     """
 
     def __init__(self, *, threads: int = 2, limit: int = 64) -> None:
         self._models: dict[str, _Model] = {}
         self._limit = limit
-        self._pool = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="tokenize")
+        self._threads = FairThreads(threads, "tokenize")
 
     def close(self) -> None:
         """Stop the threads without waiting for them."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._threads.close()
 
     def has(self, tokenizer_hash: str) -> bool:
         """Return whether the tokenizer with this hash is here."""
@@ -56,38 +64,49 @@ class TokenizerStore:
 
         Raises ValueError if the document does not have this hash or does not hold a tokenizer.
         """
-        model = await self._in_thread(lambda: _parse(tokenizer_hash, document))
+        model = await self._threads.run("", lambda: _parse(tokenizer_hash, document))
         self._models[tokenizer_hash] = model
         while len(self._models) > self._limit:
             del self._models[next(iter(self._models))]
 
-    async def encode(self, tokenizer_hash: str, text: str, *, special_tokens: bool) -> Sequence[int]:
-        """Return the token ids of a text.  Raises KeyError if the tokenizer is not here."""
-        model = self._used(tokenizer_hash)
-        if len(text) <= INLINE_CHARACTERS:
-            return list(model.tokenizer.encode(text, add_special_tokens=special_tokens).ids)
-        return await self._in_thread(lambda: _encode(model, text, special_tokens))
+    async def encode(
+        self, tokenizer_hash: str, text: str, limits: TokenizingLimits = NO_LIMITS, *, special_tokens: bool
+    ) -> Sequence[int]:
+        """Return the token ids of a text.
 
-    async def encode_chat(self, tokenizer_hash: str, conversation: Conversation) -> Sequence[int]:
+        Raises PromptError if it cannot fit, KeyError if the tokenizer is not here.
+        """
+        model = self._used(tokenizer_hash)
+        model.check_length(text, limits.most_tokens)
+        if len(text) <= INLINE_CHARACTERS:
+            return array(TOKEN_ID, model.tokenizer.encode(text, add_special_tokens=special_tokens).ids)
+        return await self._threads.run(limits.tenant, lambda: _encode(model, text, special_tokens))
+
+    async def encode_chat(
+        self, tokenizer_hash: str, conversation: Conversation, limits: TokenizingLimits = NO_LIMITS
+    ) -> Sequence[int]:
         """Return the token ids of a conversation, rendered by the model's chat template.
 
-        Raises PromptError if there is no template or it refuses the conversation, KeyError if the tokenizer is not
-        here.
+        Raises PromptError if there is no template, it refuses the conversation or its text cannot fit, KeyError if the
+        tokenizer is not here.
         """
         model = self._used(tokenizer_hash)
         template = model.template
         if template is None:
             raise PromptError("the model has no chat template; send text or token ids")
+
+        def rendered() -> Sequence[int]:
+            text = template.render(conversation)
+            model.check_length(text, limits.most_tokens)
+            return _encode(model, text, False)
+
         # The template is the model author's program: it never runs on the event loop.
-        return await self._in_thread(lambda: _encode(model, template.render(conversation), False))
+        return await self._threads.run(limits.tenant, rendered)
 
     def _used(self, tokenizer_hash: str) -> _Model:
         """Return the tokenizer, which now is the one used last.  Raises KeyError."""
         model = self._models[tokenizer_hash] = self._models.pop(tokenizer_hash)
         return model
-
-    async def _in_thread(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
 
 def _parse(tokenizer_hash: str, document: bytes) -> _Model:
@@ -104,7 +123,7 @@ def _parse(tokenizer_hash: str, document: bytes) -> _Model:
         template = ChatTemplate(source, content.get("special_tokens") or {}) if source else None
     except Exception as error:  # the library raises plain Exception, and files may be wrong in any way
         raise ValueError(f"not a tokenizer and its template: {error}") from error
-    return _Model(tokenizer=tokenizer, template=template)
+    return _Model(tokenizer=tokenizer, template=template, bytes_per_token=bytes_per_token(tokenizer))
 
 
 def _encode(model: _Model, text: str, special_tokens: bool) -> Sequence[int]:
@@ -113,4 +132,4 @@ def _encode(model: _Model, text: str, special_tokens: bool) -> Sequence[int]:
     ``encode_batch_fast`` releases the interpreter's lock; ``encode`` would hold it, and the event loop with it.
     """
     [encoding] = model.tokenizer.encode_batch_fast([text], add_special_tokens=special_tokens)
-    return list(encoding.ids)
+    return array(TOKEN_ID, encoding.ids)

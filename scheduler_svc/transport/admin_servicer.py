@@ -60,11 +60,12 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
     async def GetPolicy(self, request: admin_pb2.GetPolicyRequest, context: Context) -> admin_pb2.GetPolicyResponse:
         """Return the policy in force, every policy there is, and the latest switches (newest first)."""
         now = self._clock.now()
+        warnings = self._scheduler.policy_warnings()
         return admin_pb2.GetPolicyResponse(
             policy=self._scheduler.policy,
             delegate=self._scheduler.delegate,
             available=[
-                admin_pb2.PolicyInfo(name=name, summary=summary)
+                admin_pb2.PolicyInfo(name=name, summary=summary, warning=warnings.get(name, ""))
                 for name, summary in self._scheduler.policy_summaries().items()
             ],
             switches=[fleet_snapshots.policy_switch(switch, now) for switch in reversed(self._scheduler.switches)],
@@ -75,8 +76,13 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         why = stated_reason(request.reason) or "set by an operator"
         previous, reordered = self._scheduler.set_policy(request.policy, self._clock.now(), why)
         log.info("policy %s -> %s (%d waiting requests reordered): %s", previous, request.policy, reordered, why)
+        warning = self._scheduler.policy_warning
+        if warning:
+            log.warning("%s", warning)
         self._wakeup.notify()
-        return admin_pb2.SetPolicyResponse(policy=self._scheduler.policy, previous=previous, reordered=reordered)
+        return admin_pb2.SetPolicyResponse(
+            policy=self._scheduler.policy, previous=previous, reordered=reordered, warning=warning
+        )
 
     async def ListInstances(
         self, request: admin_pb2.ListInstancesRequest, context: Context

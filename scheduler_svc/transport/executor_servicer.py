@@ -33,6 +33,7 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 M = TypeVar("M")
 
 FIRST_MESSAGE_TIMEOUT_S = 10.0
+ACKNOWLEDGE_EVERY = 64  # output tokens with log probabilities
 
 
 class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
@@ -185,6 +186,8 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
                         logprobs,
                         piece.kv_recomputed,
                     )
+                    if logprobs:
+                        _acknowledge_progress(link, piece)
                 self._sessions.renew_lease(session)
             elif kind == "ended":
                 ended = message.ended
@@ -196,6 +199,16 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
                 rejected = message.rejected
                 reason = registrations.rejection(rejected.reason)
                 attempts.rejected(sender, rejected.attempt_number, reason, reported(rejected.message))
+
+
+def _acknowledge_progress(link: StreamLink, piece: executor_pb2.AssignmentTokens) -> None:
+    """Confirm output with log probabilities now and then: until then its executor keeps them, about 2 KB a token.
+
+    Token ids are confirmed with the end only: they take four bytes.
+    """
+    end = piece.first_index + len(piece.token_ids)
+    if end // ACKNOWLEDGE_EVERY > piece.first_index // ACKNOWLEDGE_EVERY:
+        link.acknowledge(piece.attempt_number, end, ended=False)
 
 
 async def _first(messages: AsyncIterator[M], wanted: str) -> M:

@@ -28,7 +28,7 @@ def prompt(spec: inference_pb2.GenerationSpec, violations: Violations) -> Prompt
     elif kind == "tokens":
         if not spec.tokens.ids:
             violations.add("spec.tokens.ids", "is empty")
-        converted = TokenPrompt(token_ids=_token_ids(spec.tokens.ids))
+        converted = _token_prompt(spec.tokens.ids)
     elif kind == "chat":
         converted = _chat(spec.chat, violations)
     else:
@@ -36,12 +36,14 @@ def prompt(spec: inference_pb2.GenerationSpec, violations: Violations) -> Prompt
     return converted if len(violations) == before else None
 
 
-def _token_ids(ids: Sequence[int]) -> Sequence[int]:
+def _token_prompt(ids: Sequence[int]) -> TokenPrompt:
     """Copy token ids into an array, which takes four bytes for each; a list takes eight or thirty-six."""
-    found = array(TOKEN_ID)
+    found, largest = array(TOKEN_ID), 0
     for start in range(0, len(ids), IDS_AT_A_TIME):
-        found.extend(ids[start : start + IDS_AT_A_TIME])
-    return found
+        some = ids[start : start + IDS_AT_A_TIME]
+        found.extend(some)
+        largest = max(largest, *some)
+    return TokenPrompt(token_ids=found, largest=largest)
 
 
 def _chat(chat: inference_pb2.Chat, violations: Violations) -> ChatPrompt:

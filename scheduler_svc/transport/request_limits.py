@@ -26,7 +26,7 @@ STRINGS_LIMIT = 64  # stop strings; words that are forbidden
 STRING_BYTES = 1_024
 STOP_IDS_LIMIT = 1_024
 BIASES_LIMIT = 4_096
-ALLOWED_IDS_LIMIT = 512 * 1024  # more than any vocabulary holds
+ALLOWED_IDS_LIMIT = 256 * 1024  # as many as the largest vocabularies hold
 CHOICES_LIMIT = 1_024
 CONSTRAINT_BYTES = 64 * 1024  # of a schema, pattern or grammar, and of all choices together
 
@@ -81,13 +81,17 @@ def _chat(chat: inference_pb2.Chat, violations: Violations) -> None:
     if parts > PARTS_LIMIT:
         violations.add(field, f"have {parts} content parts; the limit is {PARTS_LIMIT}")
         return
-    size = 0
+    characters = 0
     for index, message in enumerate(chat.messages):
-        _bytes(message.role, f"{field}[{index}].role", NAME_BYTES, violations)
-        _bytes(message.name, f"{field}[{index}].name", NAME_BYTES, violations)
-        size += sum(_size(part.text) for part in message.content)
-    if size > PROMPT_LIMIT_BYTES:
-        violations.add(field, f"have {size} bytes; the limit is {PROMPT_LIMIT_BYTES}")
+        if 4 * (len(message.role) + len(message.name)) > NAME_BYTES:
+            _bytes(message.role, f"{field}[{index}].role", NAME_BYTES, violations)
+            _bytes(message.name, f"{field}[{index}].name", NAME_BYTES, violations)
+        for part in message.content:
+            characters += len(part.text)
+    if 4 * characters > PROMPT_LIMIT_BYTES:
+        size = sum(_size(part.text) for message in chat.messages for part in message.content)
+        if size > PROMPT_LIMIT_BYTES:
+            violations.add(field, f"have {size} bytes; the limit is {PROMPT_LIMIT_BYTES}")
 
 
 def _sampling(sampling: common_pb2.SamplingParams, violations: Violations) -> None:

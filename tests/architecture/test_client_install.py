@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tomllib
 from importlib import metadata
+from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
@@ -86,13 +87,15 @@ def test_sagectl_runs_with_what_its_extra_brings() -> None:
         assert done.stdout.startswith("Usage: sagectl ")
 
 
-def test_the_simulator_runs_with_what_its_extra_brings_and_the_schedulers_domain() -> None:
+def test_the_simulator_runs_with_what_its_extra_brings_and_the_schedulers_domain(tmp_path: Path) -> None:
     program = "from sagectl.__main__ import main; main()"
     absent = modules_beyond(installed_by("simulator")) - {"scheduler_svc"}
     assert {"pydantic", "tokenizers"} <= absent
-    done = run(program, "simulate", "run", "--requests", "5", absent=absent)
+    report = tmp_path / "report.html"
+    done = run(program, "simulate", "run", "--requests", "5", "--report", str(report), absent=absent)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("5 requests on 8 instances")
+    assert report.stat().st_size > 10_000
 
 
 def test_sagectl_without_its_extra_names_it() -> None:

@@ -1,4 +1,4 @@
-"""``python -m tests.bench``: every benchmark, one table."""
+"""``python -m tests.bench``: every benchmark, one table; ``python -m tests.bench policies`` is a command of its own."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from executor_svc.engine.tiny_model import make_tiny_model
-from tests.bench import latency, overload, relay, telemetry_cost, throughput
+from tests.bench import hold, latency, overload, relay, telemetry_cost, throughput
 from tests.bench.core import bench_core
 from tests.bench.engines import simulated, tiny_vllm
+from tests.bench.policies import __main__ as policies
 from tests.bench.report import Row
 from tests.bench.session import run
 
 TINY_MODEL = Path(".cache/tiny-model")
-NAMES = ("core", "latency", "relay", "throughput", "overload", "telemetry", "vllm", "telemetry-vllm")
+NAMES = ("core", "latency", "relay", "hold", "throughput", "overload", "telemetry", "vllm", "telemetry-vllm")
 REAL = {"vllm", "telemetry-vllm"}
 
 
@@ -56,7 +57,7 @@ QUICK = Size(
     telemetry_rounds=4,
     vllm_rounds=5,
 )
-NOT_QUICK = ("core", "telemetry", *sorted(REAL))  # a minute each or more, most of it spent on getting ready
+NOT_QUICK = ("core", "hold", "telemetry", *sorted(REAL))  # a minute each or more, most of it spent on getting ready
 
 Benchmark = Callable[[Size], Awaitable[list[Row]]]
 
@@ -74,6 +75,10 @@ async def _relay(size: Size) -> list[Row]:
     for streams in (32, 256):
         rows += await relay.measure(rounds=size.relay_rounds, streams=streams, max_tokens=size.relay_tokens)
     return rows
+
+
+async def _hold(size: Size) -> list[Row]:
+    return await hold.measure(rounds=size.rounds)
 
 
 async def _throughput(size: Size) -> list[Row]:
@@ -111,12 +116,18 @@ async def _vllm(size: Size) -> list[Row]:
 
 
 BENCHMARKS: dict[str, Benchmark] = dict(
-    zip(NAMES, (_scheduler, _latency, _relay, _throughput, _overload, _telemetry, _vllm, _telemetry_vllm), strict=True)
+    zip(
+        NAMES,
+        (_scheduler, _latency, _relay, _hold, _throughput, _overload, _telemetry, _vllm, _telemetry_vllm),
+        strict=True,
+    )
 )
 
 
 def main() -> int:
     """Exit status: 0 when everything was measured, whatever the figures; 1 when something could not be."""
+    if sys.argv[1:2] == ["policies"]:
+        return policies.main(sys.argv[2:])
     options = _parser().parse_args()
     names = options.only or [name for name in NAMES if not (options.quick and name in NOT_QUICK)]
     if not REAL.isdisjoint(names) and find_spec("vllm") is None:

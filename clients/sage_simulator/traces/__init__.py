@@ -11,7 +11,9 @@ from sage_simulator.traces.transformations import (
     scale_to_rate,
     truncate_prompts,
     window,
+    with_cancels,
     with_default_targets,
+    with_models,
 )
 
 __all__ = [
@@ -30,6 +32,8 @@ __all__ = [
     "scale_to_rate",
     "truncate_prompts",
     "window",
+    "with_cancels",
     "with_classes",
     "with_default_targets",
+    "with_models",
 ]

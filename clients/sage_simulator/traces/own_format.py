@@ -88,6 +88,7 @@ def _request(record: JsonRecord) -> TracedRequest:
         tenant=_text(record, "tenant"),
         session=_text(record, "session"),
         model=_text(record, "model"),
+        cancel_after_s=_seconds(record, "cancel_after_s"),
     )
 
 

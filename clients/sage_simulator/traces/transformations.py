@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import random
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from sage_simulator.traced_request import TracedRequest
@@ -88,6 +89,42 @@ def with_default_targets(
         else replace(each, ttft_target_s=ttft_s, tpot_target_s=tpot_s)
         for each in trace
     ]
+
+
+def with_cancels(
+    trace: Iterable[TracedRequest], rng: random.Random, *, share: float, mean_s: float
+) -> list[TracedRequest]:
+    """Have a share of the clients cancel, an exponentially distributed time after the arrival, of mean ``mean_s``.
+
+    A request that has ended by then is not cancelled.  Raises ValueError for a share out of [0, 1] or a mean not above
+    0.
+    """
+    _check_above_zero("mean_s", mean_s)
+    if not 0 <= share <= 1:
+        raise ValueError(f"share must be from 0 to 1, got {share}")
+    return [
+        replace(each, cancel_after_s=rng.expovariate(1 / mean_s)) if rng.random() < share else each for each in trace
+    ]
+
+
+def with_models(
+    trace: Iterable[TracedRequest], rng: random.Random, weights: Mapping[str, float]
+) -> list[TracedRequest]:
+    """Spread the requests over models by the weights; the turns of one session have one model.
+
+    Raises ValueError where there is no model, or a weight is not above 0.
+    """
+    if not weights:
+        raise ValueError("with_models needs at least one model")
+    for model, weight in weights.items():
+        _check_above_zero(f"the weight of {model!r}", weight)
+    of_session: dict[tuple[str, str], str] = {}
+    spread = []
+    for request in trace:
+        [drawn] = rng.choices(list(weights), list(weights.values()))
+        model = of_session.setdefault((request.tenant, request.session), drawn) if request.session else drawn
+        spread.append(replace(request, model=model))
+    return spread
 
 
 def _repeated(request: TracedRequest, repetition: int, period_s: float) -> TracedRequest:

@@ -14,10 +14,16 @@ from scheduler_svc.control.requests.model_directory import Facts, ModelDirectory
 from scheduler_svc.control.requests.observer import NULL_OBSERVER, Observer, RequestObserver
 from scheduler_svc.control.requests.outcome import CLIENT_GONE, caused_by_service
 from scheduler_svc.control.requests.policy_failure import announce
+from scheduler_svc.control.requests.prompt_memory import (
+    PromptMemory,
+    PromptMemoryLimits,
+    size_of_request,
+    size_of_submission,
+)
 from scheduler_svc.control.requests.request_table import RequestTable
 from scheduler_svc.control.requests.submission import ChatPrompt, Submission, TextPrompt, TokenPrompt
 from scheduler_svc.control.requests.subscription import Subscription
-from scheduler_svc.control.requests.tokenizers import PromptError, Tokenizers
+from scheduler_svc.control.requests.tokenizers import PromptError, Tokenizers, TokenizingLimits
 from scheduler_svc.control.timing.loop_lag import LoopLag
 from scheduler_svc.control.timing.time_limit import TimeLimit
 from scheduler_svc.control.timing.wakeup import Wakeup
@@ -57,6 +63,7 @@ class IntakeSettings:
     arriving_limit: int = 4_096  # requests being validated and tokenized at the same time
     default_deadline_s: float = 3_600.0  # for requests without one, so that none waits for ever
     sampling_defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # by model
+    prompt_memory: PromptMemoryLimits = field(default_factory=PromptMemoryLimits)
 
 
 class _Arrival:
@@ -94,6 +101,8 @@ class Intake:
         self._settings = settings
         self._observer = observer
         self._arriving: dict[RequestKey, _Arrival] = {}
+        self._memory = PromptMemory(settings.prompt_memory)
+        requests.on_end(lambda live, reason: self._memory.give_back(live.key))
         self._closed = False
 
     async def submit(self, submission: Submission) -> Subscription:
@@ -102,7 +111,7 @@ class Intake:
         One that the service itself ended is no answer: a submission from the start is accepted anew under its id.
 
         Raises InvalidRequest, UnknownModel, RequestConflict, RequestNotFound (of a submission that goes on from a
-        position, if no request has its id), QueueFull, NoInstance, DeadlineExceeded, ShuttingDown.
+        position, if no request has its id), QueueFull, LimitReached, NoInstance, DeadlineExceeded, ShuttingDown.
         """
         arrived_at = self._clock.now()
         observed = self._observer.arrived(submission, arrived_at)
@@ -128,10 +137,15 @@ class Intake:
         if len(self._arriving) - self._models.waiting >= self._settings.arriving_limit:
             what = "the queue of requests of all models that are being checked and tokenized"
             raise QueueFull(submission.model, self._settings.arriving_limit, 1.0, what=what)
+        self._memory.take(key, size_of_submission(submission))
         here = self._arriving[key] = _Arrival(submission.digest)
         try:
             request, warnings = await self._request(submission, arrived_at)
+            self._memory.take(key, size_of_request(request))
             live = self._accept(request, submission, warnings, observed)
+        except BaseException:
+            self._memory.give_back(key)
+            raise
         finally:
             del self._arriving[key]
             here.done.set()
@@ -184,7 +198,8 @@ class Intake:
         )
         choices = _Choices(facts)
         for tokenizer_hash in choices.tokenizers:
-            prompt = await self._prompt(submission, tokenizer_hash, arrived_at + max(deadline_s, 0.0))
+            limits = TokenizingLimits(tenant=submission.key.tenant, most_tokens=choices.longest(tokenizer_hash))
+            prompt = await self._prompt(submission, tokenizer_hash, limits, arrived_at + max(deadline_s, 0.0))
             for each in choices.of(tokenizer_hash):
                 request = self._made(submission, model, each, prompt, arrived_at, deadline_s)
                 found = [*violations, *prompt.violations]
@@ -234,20 +249,26 @@ class Intake:
         prompt_is_at_fault = any(v.field.startswith(PROMPT_FIELDS) or v.field == "spec" for v in found)
         found += admission.check(request, facts, prompt_known=has_prompt and not prompt_is_at_fault)
 
-    async def _prompt(self, submission: Submission, tokenizer_hash: str, until: float) -> _Prompt:
+    async def _prompt(
+        self, submission: Submission, tokenizer_hash: str, limits: TokenizingLimits, until: float
+    ) -> _Prompt:
         """Turn the prompt into token ids.
 
         Raises DeadlineExceeded at ``until``: a chat template is a program of the model's author and may never end.
         """
         if isinstance(submission.prompt, TokenPrompt):
-            token_ids = submission.prompt.token_ids
-            return _Prompt(token_ids=token_ids, largest_token_id=max(token_ids, default=0))
+            return _Prompt(token_ids=submission.prompt.token_ids, largest_token_id=submission.prompt.largest)
         violations: list[FieldViolation] = []
-        made = await self._token_ids(submission, tokenizer_hash, violations, until)
+        made = await self._token_ids(submission, tokenizer_hash, limits, violations, until)
         return _Prompt(token_ids=made, tokenizer_hash=tokenizer_hash, violations=violations)
 
     async def _token_ids(
-        self, submission: Submission, known: str, violations: list[FieldViolation], until: float
+        self,
+        submission: Submission,
+        known: str,
+        limits: TokenizingLimits,
+        violations: list[FieldViolation],
+        until: float,
     ) -> Sequence[int]:
         """Return the prompt's token ids; none if the prompt is at fault, and then ``violations`` say why."""
         prompt = submission.prompt
@@ -256,9 +277,10 @@ class Intake:
         try:
             async with TimeLimit(self._clock, until, "while its prompt was tokenized"):
                 if isinstance(prompt, TextPrompt):
-                    return await self._tokenizers.encode(known, prompt.text, special_tokens=prompt.special_tokens)
+                    special = prompt.special_tokens
+                    return await self._tokenizers.encode(known, prompt.text, limits, special_tokens=special)
                 if isinstance(prompt, ChatPrompt):
-                    return await self._tokenizers.encode_chat(known, prompt.conversation)
+                    return await self._tokenizers.encode_chat(known, prompt.conversation, limits)
         except PromptError as error:
             field_name = "spec.chat" if isinstance(prompt, ChatPrompt) else "spec.text"
             violations.append(FieldViolation(field=field_name, description=str(error)))
@@ -321,6 +343,10 @@ class _Choices:
     def of(self, tokenizer_hash: str) -> list[EngineFacts]:
         """Return the facts of the engines with this tokenizer, the longest model length first."""
         return [each for each in self._facts if each.tokenizer_hash == tokenizer_hash][:FACTS_TRIED]
+
+    def longest(self, tokenizer_hash: str) -> int:
+        """Return the model length of the engine with this tokenizer that serves the most tokens."""
+        return max(each.max_model_len for each in self.of(tokenizer_hash))
 
     def note(self, violations: list[FieldViolation]) -> None:
         """Keep the violations of the engine for which there are fewest; among equals, the first one."""

@@ -173,9 +173,19 @@ class LiveRequest:
             found.append(_slo("deadline", request.target_at - request.arrived_at, now - request.arrived_at))
         return found
 
-    def forget_prompt(self) -> None:
-        """Free the prompt's memory once nothing needs it; a range of the same length takes its place."""
-        self.request = replace(self.request, prompt_token_ids=range(self.request.prompt_tokens))
+    def forget_input(self) -> None:
+        """Free what may be large once nothing needs it: the prompt, of which the length stays, and sampling's lists."""
+        request = self.request
+        sampling = replace(
+            request.sampling,
+            stop=(),
+            bad_words=(),
+            stop_token_ids=(),
+            allowed_token_ids=(),
+            logit_bias={},
+            structured_output=None,
+        )
+        self.request = replace(request, prompt_token_ids=range(request.prompt_tokens), sampling=sampling)
 
 
 def _slo(target: str, wanted_s: float, measured_s: float) -> SloOutcome:

@@ -112,7 +112,7 @@ class RequestTable:
 
     def _record(self, live: LiveRequest) -> None:
         self._live.pop(live.key, None)
-        live.forget_prompt()
+        live.forget_input()
         self._ended[live.key] = live
         self._weigh(live, 1)
         while len(self._ended) > 1 and (

@@ -27,6 +27,11 @@ class TokenPrompt:
     """A prompt as token ids."""
 
     token_ids: Sequence[int]
+    largest: int = -1  # of the ids; found here if it is not given
+
+    def __post_init__(self) -> None:
+        if self.largest < 0:
+            object.__setattr__(self, "largest", max(self.token_ids, default=0))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -16,6 +16,17 @@ class ChatTurn:
     name: str = ""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TokenizingLimits:
+    """On whose behalf a prompt is tokenized, and how long it may be."""
+
+    tenant: str = ""  # tenants that wait for a thread get one in turn
+    most_tokens: int | None = None  # a text that is certain to have more is refused; None: there is no limit
+
+
+NO_LIMITS = TokenizingLimits()
+
+
 class PromptError(Exception):
     """The caller's prompt cannot be rendered or tokenized; the message says why, in one sentence."""
 
@@ -40,14 +51,18 @@ class Tokenizers(Protocol):
         """Add a tokenizer.  Raises ValueError if the document does not have this hash or is no tokenizer."""
         ...
 
-    async def encode(self, tokenizer_hash: str, text: str, *, special_tokens: bool) -> Sequence[int]:
+    async def encode(
+        self, tokenizer_hash: str, text: str, limits: TokenizingLimits = NO_LIMITS, *, special_tokens: bool
+    ) -> Sequence[int]:
         """Return the token ids of a text; ``special_tokens`` adds the model's own.
 
         Raises PromptError; KeyError if the tokenizer is not here.
         """
         ...
 
-    async def encode_chat(self, tokenizer_hash: str, conversation: Conversation) -> Sequence[int]:
+    async def encode_chat(
+        self, tokenizer_hash: str, conversation: Conversation, limits: TokenizingLimits = NO_LIMITS
+    ) -> Sequence[int]:
         """Render a conversation with the model's chat template and return its token ids.
 
         Raises PromptError; KeyError if the tokenizer is not here.

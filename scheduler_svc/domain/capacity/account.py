@@ -77,6 +77,8 @@ class Account:
         "ready_at",
         "reservations",
         "reserved_tokens",
+        "slot_limit",
+        "slot_limit_leaving_reserve",
         "start_floor",
         "token_margin",
         "turn",
@@ -323,12 +325,13 @@ class Account:
         # tokens are overdue would look idle.
         floor = self.pending_s / 2
         self._count_prefill_ahead()
-        self.prompt_limit = self._longest_prompt(free)  # longest prompt that may be sent now, tokens; -1: none
-        self.prompt_limit_leaving_reserve = self.prompt_limit  # the same if one slot must stay free for CRITICAL
+        self.slot_limit = self._longest_prompt(free)  # longest prompt that slots allow now, tokens; -1: none
+        self.slot_limit_leaving_reserve = self.slot_limit  # the same if one slot must stay free for CRITICAL
         if self.max_running > 1:
-            self.prompt_limit_leaving_reserve = (
-                inf if self.prompt_limit == inf and free > 0 and self.live_not_critical < self.max_running - 1 else -1
-            )
+            self.slot_limit_leaving_reserve = inf if free > 0 and self.live_not_critical < self.max_running - 1 else -1
+        full = self.full_prefill_s > 0
+        self.prompt_limit = -1 if full else self.slot_limit  # the same with the prompts that are ahead
+        self.prompt_limit_leaving_reserve = -1 if full else self.slot_limit_leaving_reserve
         if free > 0:
             self.ready_at = self.busy_until
             self.start_floor = floor
@@ -341,10 +344,9 @@ class Account:
         self.first_step_floor = self.start_floor + self.decode_token_s
         if self.closed:
             self.prompt_limit = self.prompt_limit_leaving_reserve = -1
+            self.slot_limit = self.slot_limit_leaving_reserve = -1
 
     def _longest_prompt(self, free_slots: int) -> float:
-        if self.full_prefill_s:
-            return -1
         if free_slots > 0:
             return inf
         if -free_slots >= self.lookahead:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from scheduler_svc.domain.capacity.account import Account
 from scheduler_svc.domain.capacity.offered_load import NO_LOAD, OfferedLoad
@@ -25,6 +25,8 @@ class Demand:
     able: Sequence[Account] = ()  # instances that can serve it once they have capacity; () where nobody looked
     load: OfferedLoad = NO_LOAD  # of its model
     excluded: frozenset[str] = frozenset()  # instances to avoid if another one can serve it
+    #: By instance id: prompt tokens that its prefix cache is believed to hold; only instances with more than 0.
+    cached_tokens: Mapping[str, int] = field(default_factory=dict)
     identity: ModelIdentity | None = None  # of the model that began its output; None before its first token
 
     @property

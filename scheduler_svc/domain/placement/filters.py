@@ -85,6 +85,17 @@ def cannot_serve(facts: EngineFacts, request: Request, total_tokens: int) -> tup
     return None
 
 
+def with_slots(accounts: Sequence[Account], demand: Demand) -> list[Account]:
+    """Return the instances with KV tokens and a slot for a leg of a split request, whatever prompts are ahead there.
+
+    Otherwise requests that should be split would run whole in every burst.
+    """
+    need, prompt = demand.tokens, demand.prompt_tokens
+    if demand.must_leave_reserve:
+        return [a for a in accounts if need <= a.free_tokens and prompt <= a.slot_limit_leaving_reserve]
+    return [a for a in accounts if need <= a.free_tokens and prompt <= a.slot_limit]
+
+
 def with_capacity(accounts: Sequence[Account], demand: Demand) -> Sequence[Account]:
     """Return the instances with capacity for a request now: KV tokens, and a slot or a place in the engine's queue.
 

@@ -68,7 +68,7 @@ class Placer:
         """Whether splitting is on and a prefill and a decode instance have a slot.  Cheap: looks at no request."""
         if not self._splits.settings.enabled:
             return False
-        return any(a.prompt_limit > 0 for a in pool.decoders) and any(a.prompt_limit > 0 for a in pool.prefillers)
+        return any(a.slot_limit > 0 for a in pool.decoders) and any(a.slot_limit > 0 for a in pool.prefillers)
 
     def choose(self, offer: Offer, context: PassContext) -> Choice:
         """Have the objective choose an instance of the offer; at least one has capacity for the request."""

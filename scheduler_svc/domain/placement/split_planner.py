@@ -21,7 +21,7 @@ from scheduler_svc.domain.pd.pairs import End, Pair, PairBook
 from scheduler_svc.domain.pd.router import Forecast, PhaseChoice, Shape, determine_request_phase
 from scheduler_svc.domain.pd.settings import PdSettings, SplitMode
 from scheduler_svc.domain.pd.specialization import DECODE_ROLES, PREFILL_ROLES
-from scheduler_svc.domain.placement.filters import able, with_capacity
+from scheduler_svc.domain.placement.filters import able, with_slots
 
 #: Seconds that a handoff is assumed to take until one was measured.
 HANDOFF_PRIOR_S = 0.05
@@ -165,8 +165,8 @@ class SplitPlanner:
         if not any(pairs.keys() & {a.instance_id for a in prefillers} for pairs in usable.values()):
             why = "; ".join(f"{name} {reason}" for name, _, reason in refusals[:EXAMPLES]) or self._no_pair(pool)
             return SplitPlan(phase=phase, fallback=why, fallback_cause=Fallback.NO_PAIR)
-        free = {a.instance_id: a for a in with_capacity(prefillers, prefill_demand)}
-        options = [a for a in with_capacity(decoders, demand) if usable[a.instance_id].keys() & free.keys()]
+        free = {a.instance_id: a for a in with_slots(prefillers, prefill_demand)}
+        options = [a for a in with_slots(decoders, demand) if usable[a.instance_id].keys() & free.keys()]
         if not options:
             why = "no pair of instances has capacity now"
             return SplitPlan(phase=phase, fallback=why, fallback_cause=Fallback.NO_ROOM)

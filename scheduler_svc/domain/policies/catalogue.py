@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from importlib.metadata import EntryPoint, entry_points
 
 from scheduler_svc.domain.errors import UnknownPolicy
+from scheduler_svc.domain.policies.baselines.table import BASELINES
 from scheduler_svc.domain.policies.builtin import BUILTIN, PolicyFactory
 from scheduler_svc.domain.policies.policy import Policy
 from scheduler_svc.domain.settings import SchedulerSettings
@@ -13,20 +14,23 @@ from scheduler_svc.domain.settings import SchedulerSettings
 #: Where other distributions offer policies: name = "module:factory", the factory being a PolicyFactory.
 ENTRY_POINT_GROUP = "sage.policies"
 
+#: The policies of this project: the built-in ones and those for comparison.
+OWN: Mapping[str, PolicyFactory] = {**BUILTIN, **BASELINES}
+
 
 class PolicyLoadError(Exception):
     """A distribution offers a policy that cannot be loaded; the message names both."""
 
 
 class PolicyCatalogue:
-    """Makes policies by name: the built-in ones and those that plug-ins add."""
+    """Makes policies by name: the built-in ones, those for comparison, and those that plug-ins add."""
 
-    def __init__(self, factories: Mapping[str, PolicyFactory] = BUILTIN) -> None:
+    def __init__(self, factories: Mapping[str, PolicyFactory] = OWN) -> None:
         self._factories = dict(factories)
 
     @classmethod
     def with_plugins(cls, plugins: Iterable[EntryPoint] | None = None) -> PolicyCatalogue:
-        """Make a catalogue of the built-in policies and those that other distributions offer.
+        """Make a catalogue of the project's own policies and those that other distributions offer.
 
         ``plugins``: entry points to load instead of the installed ones.  Raises PolicyLoadError if one of them cannot
         be loaded, or if its name is taken.
@@ -71,3 +75,8 @@ class PolicyCatalogue:
     def summaries(self, settings: SchedulerSettings) -> dict[str, str]:
         """Return one line about each policy, by name."""
         return {name: self.make(name, settings).summary for name in self.names()}
+
+    def warnings(self, settings: SchedulerSettings) -> dict[str, str]:
+        """Return what to know before a policy is put in force, by name; only of policies with a warning."""
+        found = {name: self.make(name, settings).warning for name in self.names()}
+        return {name: warning for name, warning in found.items() if warning}

@@ -67,6 +67,15 @@ class PolicyInForce:
         """Return the policy that orders and places the requests of a model."""
         return self._named if self._named.governor is None else self._of(model).acting
 
+    def warnings(self) -> dict[str, str]:
+        """Return what to know before a policy is put in force, by name; only of policies with a warning."""
+        return self._catalogue.warnings(self._settings)
+
+    @property
+    def warning(self) -> str:
+        """The warning of the policy that an operator chose; empty if it has none."""
+        return self._named.warning
+
     def choose(self, name: str, now: float, reason: str) -> bool:
         """Put a policy in force.  False if it is in force already: then nothing changes.  Raises UnknownPolicy."""
         if name == self._chosen:

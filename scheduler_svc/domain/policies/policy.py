@@ -17,9 +17,15 @@ class Policy:
     summary: str  # one line
     ordering: Ordering
     objective: Objective
+    lacks: str = ""  # of a policy for comparison only: what it ignores, in words; empty for others
     engine_classes: bool = True  # whether the engine is told each request's class; else all are NORMAL there
     governor: Governor | None = None  # if set, a policy that it chooses orders and places requests
     governed_by: str = ""  # name of the policy whose governor chose this one
+
+    @property
+    def warning(self) -> str:
+        """What an operator should know before serving people with this policy; empty if there is nothing."""
+        return f"{self.name} is for comparison, not for service: it {self.lacks}" if self.lacks else ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

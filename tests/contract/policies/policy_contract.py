@@ -76,10 +76,15 @@ def waiting_requests(draw: st.DrawFn) -> WaitingRequest:
 
 
 class PolicyContract:
-    """What every policy must hold; ``factory`` makes the policy under test."""
+    """What every policy must hold; ``factory`` makes the policy under test.
+
+    ``free_slots_first``: whether it takes a free slot, where there is one, before a place in an engine's queue; False
+    for policies that do not look at load.
+    """
 
     factory: Callable[[SchedulerSettings], Policy]
     waits = False  # whether its objective may have requests wait beside free capacity (``Choice.waits``)
+    free_slots_first = True
 
     def policy(self) -> Policy:
         """Make the policy with default settings."""
@@ -182,7 +187,8 @@ class PolicyContract:
 
         fleet.run(until=0)
 
-        assert fleet.by_instance == {"i0": 4, "i1": 4, "i2": 4}
+        assert fleet.by_instance.total() == 12
+        assert max(fleet.by_instance.values()) <= (4 if self.free_slots_first else 5)  # one may queue at its engine
 
     def test_an_instance_of_another_model_is_never_chosen(self) -> None:
         scheduler = self.scheduler()

@@ -404,18 +404,21 @@ async def test_policies_and_switches_are_read(scheduler: FakeScheduler, client: 
     answer = admin_pb2.GetPolicyResponse(
         policy="adaptive",
         delegate="fifo",
-        available=[admin_pb2.PolicyInfo(name="fifo", summary="arrival")],
+        available=[admin_pb2.PolicyInfo(name="fifo", summary="arrival", warning="beware")],
         switches=[admin_pb2.PolicySwitch(from_policy="slo_aware", to_policy="fifo", reason="quiet")],
     )
     scheduler.admin["GetPolicy"] = always(answer)
-    scheduler.admin["SetPolicy"] = always(admin_pb2.SetPolicyResponse(policy="fifo", previous="adaptive", reordered=2))
+    scheduler.admin["SetPolicy"] = always(
+        admin_pb2.SetPolicyResponse(policy="fifo", previous="adaptive", reordered=2, warning="beware")
+    )
 
     status = await client.get_policy()
     change = await client.set_policy("fifo", reason="test")
 
     assert (status.policy, status.delegate, status.available[0].name) == ("adaptive", "fifo", "fifo")
     assert status.switches[0].to_policy == "fifo"
-    assert change == sage.PolicyChange(policy="fifo", previous="adaptive", reordered=2)
+    assert status.available[0].warning == "beware"
+    assert change == sage.PolicyChange(policy="fifo", previous="adaptive", reordered=2, warning="beware")
 
 
 async def test_an_explanation_is_read(scheduler: FakeScheduler, client: AsyncClient) -> None:

@@ -385,6 +385,32 @@ async def test_policy_get_and_set(scheduler: FakeScheduler, run: Run) -> None:
     assert scheduler.asked[-1].reason == "test"
 
 
+async def test_a_policy_with_a_warning_stands_apart_and_is_warned_of(scheduler: FakeScheduler, run: Run) -> None:
+    warning = "random is for comparison: it ignores load"
+    scheduler.admin["GetPolicy"] = always(
+        admin_pb2.GetPolicyResponse(
+            policy="fifo",
+            available=[
+                admin_pb2.PolicyInfo(name="fifo", summary="arrival"),
+                admin_pb2.PolicyInfo(name="random", summary="any", warning=warning),
+            ],
+        )
+    )
+    scheduler.admin["SetPolicy"] = always(
+        admin_pb2.SetPolicyResponse(policy="random", previous="fifo", reordered=2, warning=warning)
+    )
+    shown = await run("policy", "get")
+    changed = await run("policy", "set", "random")
+    document = json.loads((await run("policy", "set", "random", "--json")).stdout)
+
+    without, _, apart = shown.stdout.partition("policies with a warning")
+    assert "random" not in without
+    assert "it ignores load" in " ".join(apart.split())
+    assert changed.stdout == "fifo -> random; 2 waiting requests reordered\n"
+    assert changed.stderr == f"warning: {warning}\n"
+    assert document["warning"] == warning
+
+
 async def test_explain_shows_history_candidates_and_reasons(scheduler: FakeScheduler, run: Run) -> None:
     answer = admin_pb2.ExplainResponse(
         request_id="r",

@@ -242,3 +242,15 @@ async def test_text_is_taken_as_soon_as_an_instance_is_ready(fleet: LocalFleet) 
 
     await eventually(ready, every_s=0.0, what="the second model")
     assert (await fleet.client.generate("Hi", model="other", max_tokens=2).result()).usage.completion_tokens == 2
+
+
+async def test_an_executor_keeps_the_log_probabilities_of_few_tokens(fleet: LocalFleet) -> None:
+    """What the scheduler has need not be sent again."""
+    one = await fleet.add("one")
+    stream = fleet.client.generate("Once", max_tokens=1_000, logprobs=5, temperature=0)
+    while stream.next_token < 900:
+        await anext(stream)
+    assert one._service is not None
+    [output] = one._service.attempts._held.values()
+    await eventually(lambda: len(output._logprobs or ()) < len(output.token_ids) / 2)
+    await stream.aclose()

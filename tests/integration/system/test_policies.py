@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter
 
 import pytest
@@ -182,6 +183,24 @@ async def test_switching_the_policy_with_a_full_queue_loses_nothing() -> None:
         assert {p.name for p in status.available} >= set(POLICIES)
         assert all(p.summary for p in status.available)
         assert any(s.reason == "trying them all" for s in status.switches)
+
+
+async def test_a_policy_for_comparison_works_and_is_warned_of(
+    fleet: LocalFleet, caplog: pytest.LogCaptureFixture
+) -> None:
+    await fleet.add("one")
+
+    change = await fleet.client.set_policy("round_robin", reason="to compare")
+    done = await fleet.client.generate("Once", max_tokens=2).result()
+    status = await fleet.client.get_policy()
+
+    assert len(done.token_ids) == 2
+    assert change.warning.startswith("round_robin is for comparison, not for service: it ignores load")
+    assert (logging.WARNING, change.warning) in [(record.levelno, record.message) for record in caplog.records]
+    warnings = {p.name: p.warning for p in status.available}
+    assert warnings["round_robin"] == change.warning
+    assert not any(warnings[name] for name in POLICIES)
+    assert (await fleet.client.set_policy("fifo")).warning == ""
 
 
 async def test_an_end_says_which_targets_were_met(fleet: LocalFleet) -> None:

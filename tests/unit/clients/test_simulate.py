@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -43,12 +44,86 @@ def test_json_in_a_file_comes_beside_the_table(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "result.json").read_text())["runs"][0]["policy"] == "adaptive"
 
 
-def test_a_trace_keeps_its_own_rate(tmp_path: Path) -> None:
-    trace = tmp_path / "trace.jsonl"
+def test_several_seeds_give_means_with_intervals() -> None:
+    arguments = ("--requests", "40", "--policy", "fifo", "--policy", "priority", "--seeds", "3", "--workers", "1")
+    shown = run(*arguments)
+    assert ", 3 seeds" in shown.stdout
+    assert "±" in shown.stdout
+    document = json.loads(run(*arguments, "--json", "-").stdout)
+    assert [(each["policy"], each["seed"]) for each in document["runs"]] == [
+        (policy, seed) for policy in ("fifo", "priority") for seed in (1, 2, 3)
+    ]
+    assert [each["policy"] for each in document["figures"]] == ["fifo", "priority"]
+    estimate = document["figures"][0]["figures"]["ttft_p50_s"]
+    found = [each["ttft"]["p50_s"] for each in document["runs"][:3]]
+    assert estimate["mean"] == pytest.approx(sum(found) / 3)
+    assert estimate["half_width"] > 0
+
+
+def test_processes_do_not_change_the_result() -> None:
+    arguments = ("--requests", "40", "--policy", "fifo", "--seeds", "2", "--json", "-")
+    assert run(*arguments, "--workers", "1").stdout == run(*arguments, "--workers", "2").stdout
+
+
+def test_the_splitting_fleet_splits_unless_told_not_to() -> None:
+    def splits(*arguments: str) -> int:
+        document = json.loads(
+            run("--fleet", "PD", "--requests", "30", "--policy", "fifo", "--json", "-", *arguments).stdout
+        )
+        return int(document["runs"][0]["splits"])
+
+    assert splits() == 30
+    assert splits("--pd", "never") == 0
+    assert splits("--kv-latency", "0.1", "--kv-bandwidth", "1") == 30
+
+
+def test_the_world_varies_as_asked() -> None:
+    def played(*arguments: str) -> dict[str, Any]:
+        fixed = ("--requests", "300", "--rate", "20", "--policy", "fifo", "--instances", "2xA", "--kind", "A:slots=32")
+        runs = json.loads(run(*fixed, "--json", "-", *arguments).stdout)["runs"]
+        assert isinstance(runs[0], dict)
+        return runs[0]
+
+    calm = played()
+    assert played("--noise", "0.2")["ttft"] != calm["ttft"]
+    assert played("--cancel", "0.5", "--cancel-after", "0.5")["ends"]["cancelled"] > 50
+    changed = played("--event", "5s fail i000", "--event", "6s add 2xA", "--event", "9s drain instance-1")
+    assert len(changed["instances"]) == 4
+    assert changed["failovers"] > 0
+    assert changed["ends"]["finished"] == 300
+
+
+def test_requests_of_several_models_go_to_their_instances() -> None:
+    document = json.loads(
+        run(
+            "--requests", "100", "--policy", "fifo", "--model", "small=3", "--model", "large=1",
+            "--instances", "1xmodel=small;1xmodel=large", "--json", "-",
+        ).stdout
+    )  # fmt: skip
+    small, large = (each["requests"] for each in document["runs"][0]["instances"])
+    assert small + large == 100
+    assert small > 2 * large > 0
+
+
+def written_trace(folder: Path) -> Path:
+    trace = folder / "trace.jsonl"
     header = '{"format": "sage_trace", "version": 1}\n'
     trace.write_text(
         header + "".join(f'{{"arrival_s": {n}, "prompt_tokens": 10, "output_tokens": 3}}\n' for n in range(5))
     )
+    return trace
+
+
+def test_seeds_of_a_trace_from_a_file_need_something_that_varies(tmp_path: Path) -> None:
+    arguments = ("--trace", str(written_trace(tmp_path)), "--seeds", "2", "--workers", "1")
+    refused = run(*arguments)
+    assert refused.exit_code == 2
+    assert "each seed would give the same" in refused.stderr
+    assert ", 2 seeds" in run(*arguments, "--noise", "0.1").stdout
+
+
+def test_a_trace_keeps_its_own_rate(tmp_path: Path) -> None:
+    trace = written_trace(tmp_path)
     document = json.loads(run("--trace", str(trace), "--json", "-").stdout)
     assert document["rate_per_s"] is None
     assert document["runs"][0]["span_s"] == pytest.approx(4, abs=0.1)
@@ -57,13 +132,19 @@ def test_a_trace_keeps_its_own_rate(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--policy", "fastest"), "unknown policy 'fastest'; there are: adaptive, cost_optimized, fifo"),
-        (("--fleet", "E9"), "no fleet 'E9'; there are: E8, U8"),
+        (("--policy", "fastest"), "unknown policy 'fastest'; there are: adaptive, cost_optimized, "),
+        (("--fleet", "E9"), "no fleet 'E9'; there are: E8, U8, PD"),
         (("--instances", "2xcolour=red"), "the keys are speed, price"),
-        (("--instances", "2xrole=prefilling"), "whole requests only"),
+        (("--instances", "2xrole=embedding"), "the simulator's instances generate"),
         (("--fleet", "E8", "--instances", "1x"), "--fleet and --instances exclude one another"),
         (("--rate", "1", "--load", "1"), "--rate and --load exclude one another"),
         (("--load", "0"), "'--load'"),
+        (("--event", "5s fail i009"), "no instance 'i009' at 5 s; there are i000 to i007"),
+        (("--event", "soon fail i000"), "an event is a time"),
+        (("--kind", "A"), "a kind is a name, a colon and keys"),
+        (("--model", "a=1", "--model", "b=1", "--instances", "1xmodel=a"), "no instance for each of the models a, b"),
+        (("--instances", "2xB"), "no kind 'B'; there are: none"),
+        (("--model", "a=1", "--model", "b=1"), "an instance without a model, and requests for a, b"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(arguments: tuple[str, ...], said: str) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from scheduler_svc.control.instances.registration import Registration
 from scheduler_svc.control.requests.submission import TextPrompt
+from scheduler_svc.control.requests.tokenizers import NO_LIMITS, TokenizingLimits
 from scheduler_svc.domain.errors import InvalidRequest, LimitReached, ModelChanged, NoInstance
 from scheduler_svc.domain.instance_spec import InstanceSpec
 from scheduler_svc.domain.instance_state import InstanceState
@@ -208,10 +209,12 @@ class SomeTokenizers(NoTokenizers):
     def has(self, tokenizer_hash: str) -> bool:
         return tokenizer_hash in self.known
 
-    async def encode(self, tokenizer_hash: str, text: str, *, special_tokens: bool) -> Sequence[int]:
+    async def encode(
+        self, tokenizer_hash: str, text: str, limits: TokenizingLimits = NO_LIMITS, *, special_tokens: bool
+    ) -> Sequence[int]:
         if tokenizer_hash not in self.known:
             raise KeyError(tokenizer_hash)
-        return await super().encode(tokenizer_hash, text, special_tokens=special_tokens)
+        return await super().encode(tokenizer_hash, text, limits, special_tokens=special_tokens)
 
 
 class AskedExecutor(ModelledExecutor):

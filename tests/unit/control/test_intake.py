@@ -10,7 +10,7 @@ import pytest
 
 from sage_common.virtual_clock import VirtualClock
 from scheduler_svc.control.requests.submission import ChatPrompt, TextPrompt
-from scheduler_svc.control.requests.tokenizers import ChatTurn, Conversation, PromptError
+from scheduler_svc.control.requests.tokenizers import NO_LIMITS, ChatTurn, Conversation, PromptError, TokenizingLimits
 from scheduler_svc.control.timing.time_limit import TimeLimit
 from scheduler_svc.domain.errors import (
     DeadlineExceeded,
@@ -34,17 +34,23 @@ class SlowTokenizers(NoTokenizers):
     def __init__(self) -> None:
         self.go = asyncio.Event()
 
-    async def encode(self, tokenizer_hash: str, text: str, *, special_tokens: bool) -> Sequence[int]:
+    async def encode(
+        self, tokenizer_hash: str, text: str, limits: TokenizingLimits = NO_LIMITS, *, special_tokens: bool
+    ) -> Sequence[int]:
         await self.go.wait()
         return await super().encode(tokenizer_hash, text, special_tokens=special_tokens)
 
-    async def encode_chat(self, tokenizer_hash: str, conversation: Conversation) -> Sequence[int]:
+    async def encode_chat(
+        self, tokenizer_hash: str, conversation: Conversation, limits: TokenizingLimits = NO_LIMITS
+    ) -> Sequence[int]:
         await self.go.wait()
         return await super().encode_chat(tokenizer_hash, conversation)
 
 
 class RefusingTokenizers(NoTokenizers):
-    async def encode_chat(self, tokenizer_hash: str, conversation: Conversation) -> Sequence[int]:
+    async def encode_chat(
+        self, tokenizer_hash: str, conversation: Conversation, limits: TokenizingLimits = NO_LIMITS
+    ) -> Sequence[int]:
         raise PromptError("the template wants a system message")
 
 

@@ -18,7 +18,7 @@ from scheduler_svc.control.requests.outcome import Finished
 from scheduler_svc.control.requests.output_log import TokenSlice
 from scheduler_svc.control.requests.submission import Submission, TokenPrompt
 from scheduler_svc.control.requests.subscription import Event, Subscription
-from scheduler_svc.control.requests.tokenizers import Conversation
+from scheduler_svc.control.requests.tokenizers import NO_LIMITS, Conversation, TokenizingLimits
 from scheduler_svc.domain.attempt_end import AttemptEnd, EndCause
 from scheduler_svc.domain.engine_facts import EngineFacts
 from scheduler_svc.domain.instance_spec import InstanceRole, InstanceSpec
@@ -50,10 +50,14 @@ class NoTokenizers:
     async def install(self, tokenizer_hash: str, document: bytes) -> None:
         raise AssertionError
 
-    async def encode(self, tokenizer_hash: str, text: str, *, special_tokens: bool) -> Sequence[int]:
+    async def encode(
+        self, tokenizer_hash: str, text: str, limits: TokenizingLimits = NO_LIMITS, *, special_tokens: bool
+    ) -> Sequence[int]:
         return [ord(c) % 1000 for c in text]
 
-    async def encode_chat(self, tokenizer_hash: str, conversation: Conversation) -> Sequence[int]:
+    async def encode_chat(
+        self, tokenizer_hash: str, conversation: Conversation, limits: TokenizingLimits = NO_LIMITS
+    ) -> Sequence[int]:
         return [ord(c) % 1000 for turn in conversation.turns for c in turn.text]
 
 

@@ -53,7 +53,7 @@ async def test_a_bad_configuration_is_one_line_and_exit_status_2() -> None:
         port = taken.getsockname()[1]
         asked = {
             "listen-to": ends("--listen-to=x"),
-            "'random'": ends("--policy=random", "--listen=127.0.0.1:0"),
+            "'best'": ends("--policy=best", "--listen=127.0.0.1:0"),
             f"cannot bind 127.0.0.1:{port}": ends(f"--listen=127.0.0.1:{port}"),
         }
         found = dict(zip(asked, await asyncio.gather(*asked.values()), strict=True))

@@ -14,6 +14,7 @@ from scheduler_svc import wiring
 from scheduler_svc.config import SchedulerConfig
 from scheduler_svc.control.instances.session_settings import SessionSettings
 from scheduler_svc.control.requests.intake import IntakeSettings
+from scheduler_svc.control.requests.prompt_memory import PromptMemoryLimits
 from scheduler_svc.control.requests.request_table import RecordLimits
 from scheduler_svc.domain.pd.settings import PdSettings, SplitMode
 from tests.unit.control.world import NoTokenizers
@@ -38,6 +39,8 @@ SETTINGS: dict[str, Any] = {
     "queue": {
         "limit_per_model": 11,
         "arriving_limit": 12,
+        "prompt_memory_bytes": 16,
+        "tenant_prompt_memory_bytes": 17,
         "default_deadline_s": 13.0,
         "orphan_timeout_s": 14.0,
         "max_attempts": 15,
@@ -115,7 +118,10 @@ def test_what_sessions_are_told() -> None:
 
 def test_what_the_door_is_told() -> None:
     assert wiring._intake_settings(CONFIG) == IntakeSettings(
-        arriving_limit=12, default_deadline_s=13.0, sampling_defaults={"m": {"temperature": 0.25}}
+        arriving_limit=12,
+        default_deadline_s=13.0,
+        sampling_defaults={"m": {"temperature": 0.25}},
+        prompt_memory=PromptMemoryLimits(total=16, tenant=17),
     )
 
 

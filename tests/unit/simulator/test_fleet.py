@@ -6,7 +6,8 @@ import pytest
 
 from sage_simulator.fleet_capacity import RequestMix, fleet_capacity, instance_capacity
 from sage_simulator.fleet_spec import FleetSpecError, InstanceModel, named_fleet, parse_instances
-from sage_simulator.simulation import Simulation, SimulationSettings
+from sage_simulator.simulation import Simulation
+from sage_simulator.simulation_settings import SimulationSettings
 from sage_simulator.traced_request import TracedRequest
 from scheduler_svc.domain.instance_spec import InstanceRole
 from scheduler_svc.domain.prediction.pace import Pace
@@ -49,7 +50,7 @@ def test_groups_of_instances_are_read() -> None:
         ("1xprice=-1", "price_per_hour"),
         ("1xslots=64,chunk=32", "a chunk of 32"),
         ("1xkv=8", "less than one block"),
-        ("1xrole=decoding", "whole requests only"),
+        ("1xrole=embedding", "the simulator's instances generate"),
     ],
 )
 def test_what_is_wrong_with_a_fleet_is_said(text: str, said: str) -> None:

@@ -9,7 +9,8 @@ import pytest
 
 from sage_simulator.fleet_spec import InstanceModel
 from sage_simulator.report import Summary, summarize
-from sage_simulator.simulation import Simulation, SimulationSettings
+from sage_simulator.simulation import Simulation
+from sage_simulator.simulation_settings import SimulationSettings
 from sage_simulator.traced_request import TracedRequest
 from sage_simulator.traces import RequestClass, with_classes
 from sage_simulator.traces.synthetic import (

@@ -9,7 +9,8 @@ import pytest
 from sage_simulator.fleet_spec import InstanceModel
 from sage_simulator.outcome import End, Outcome
 from sage_simulator.report import Quantiles, summarize
-from sage_simulator.simulation import Simulation, SimulationSettings
+from sage_simulator.simulation import Simulation
+from sage_simulator.simulation_settings import SimulationSettings
 from sage_simulator.traced_request import TracedRequest
 from scheduler_svc.domain.targets import Targets
 
@@ -64,6 +65,6 @@ def test_cost_is_price_by_hours_of_use_and_the_fleets_by_hours_of_the_run() -> N
     assert summary.cost_per_million_tokens == pytest.approx(summary.cost * 2_000)
     assert used.utilisation == pytest.approx(1.0)
     assert used.mean_running == pytest.approx(1.0)
-    assert summary.ends == {"finished": 1, "expired": 0, "refused": 0}
+    assert summary.ends == {"finished": 1, "expired": 0, "refused": 0, "cancelled": 0, "failed": 0}
     assert (summary.in_target_share, used.in_target) == (1.0, 1)
     assert summary.goodput_per_s == pytest.approx(1 / summary.span_s)

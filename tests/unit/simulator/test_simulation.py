@@ -13,11 +13,11 @@ from sage_simulator.fleet_capacity import RequestMix, fleet_capacity
 from sage_simulator.fleet_spec import InstanceModel, named_fleet
 from sage_simulator.heartbeats import HeartbeatTimes
 from sage_simulator.outcome import End
-from sage_simulator.simulation import Simulation, SimulationError, SimulationResult, SimulationSettings
+from sage_simulator.simulation import Simulation, SimulationResult
+from sage_simulator.simulation_settings import SimulationError, SimulationSettings
 from sage_simulator.traced_request import TracedRequest
 from sage_simulator.traces.synthetic.poisson_trace import poisson_trace
 from sage_simulator.traces.transformations import scale_to_rate
-from scheduler_svc.domain.pd.settings import PdSettings, SplitMode
 from scheduler_svc.domain.policies.builtin import BUILTIN
 from scheduler_svc.domain.request import Priority
 from scheduler_svc.domain.settings import SchedulerSettings
@@ -178,11 +178,6 @@ def test_the_scheduler_learns_the_engines_pace_from_heartbeats() -> None:
     simulation = Simulation(trace, fleet, SimulationSettings())
     simulation.run()
     assert simulation.scheduler.accuracy("i000")["iteration"].relative_error < 0.1
-
-
-def test_splitting_is_refused_with_its_reason() -> None:
-    with pytest.raises(SimulationError, match="whole requests only"):
-        SimulationSettings(scheduler=SchedulerSettings(pd=PdSettings(mode=SplitMode.ALWAYS)))
 
 
 def test_a_trace_of_two_models_is_refused() -> None:

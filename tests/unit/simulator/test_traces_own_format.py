@@ -35,6 +35,7 @@ requests = st.builds(
     tenant=names,
     session=names,
     model=names,
+    cancel_after_s=st.none() | seconds,
 )
 
 

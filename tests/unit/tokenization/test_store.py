@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from scheduler_svc.control.requests.tokenizers import ChatTurn, Conversation, PromptError
+from scheduler_svc.control.requests.tokenizers import ChatTurn, Conversation, PromptError, TokenizingLimits
+from scheduler_svc.tokenization import store as store_module
 from scheduler_svc.tokenization.store import INLINE_CHARACTERS, TokenizerStore
 
 WORDS = ("<unk>", "<s>", "hello", "world", "user", ":")
@@ -214,3 +215,23 @@ async def test_installing_again_changes_nothing(store: TokenizerStore) -> None:
     await installed(store)
     assert store.has(name)
     assert len(store._models) == 1
+
+
+async def test_a_text_that_cannot_fit_is_refused_before_it_is_tokenized(
+    store: TokenizerStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def bytes_only(tokenizer: Tokenizer) -> None:
+        tokenizer.normalizer = None
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+
+    name = await installed(store, tokenizer_json=tokenizer_json(bytes_only), chat_template="{{ messages[0].content }}")
+    longest = store._models[name].bytes_per_token
+    assert longest == len("<unk>")
+    limits = TokenizingLimits(most_tokens=10)
+    fits, too_long = "x" * 10 * longest, "x" * (10 * longest + 1)
+    assert await store.encode(name, fits, limits, special_tokens=False)
+    monkeypatch.setattr(store_module, "_encode", None)  # nothing more is tokenized
+    with pytest.raises(PromptError, match=f"has {len(too_long)} bytes; the model's 10 tokens hold at most {len(fits)}"):
+        await store.encode(name, too_long, limits, special_tokens=False)
+    with pytest.raises(PromptError, match="at most"):
+        await store.encode_chat(name, chat(too_long), limits)

@@ -1,0 +1,45 @@
+"""How the world around the scheduler behaves in a simulation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from sage_simulator.fleet_event import FleetEvent
+from sage_simulator.heartbeats import HeartbeatTimes
+from sage_simulator.kv_transfer import KvTransfer
+from scheduler_svc.domain.pd.settings import PdSettings, SplitMode
+from scheduler_svc.domain.settings import SchedulerSettings
+
+
+class SimulationError(ValueError):
+    """The simulation cannot be run as asked; the message says why."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SimulationSettings:
+    """How the world around the scheduler behaves.  Raises SimulationError with the offending key named."""
+
+    scheduler: SchedulerSettings = field(default_factory=SchedulerSettings)
+    network_delay_s: float = 5e-4  # between scheduler and executor, one way
+    heartbeats: HeartbeatTimes = field(default_factory=HeartbeatTimes)
+    default_max_tokens: int = 2_048  # of requests that state none; longer outputs are cut there
+    default_deadline_s: float = 3_600.0  # of requests that state none; it is no target
+    kv_transfer: KvTransfer = field(default_factory=KvTransfer)
+    noise: float = 0.0  # sigma of the logarithm of the steps' random factor, whose mean is 1
+    events: tuple[FleetEvent, ...] = ()
+    seed: int = 1  # of everything random in the run
+
+    def __post_init__(self) -> None:
+        if self.network_delay_s < 0:
+            raise SimulationError(f"network_delay_s: {self.network_delay_s} is negative")
+        if self.default_max_tokens < 1:
+            raise SimulationError(f"default_max_tokens: {self.default_max_tokens} is not at least 1")
+        if self.default_deadline_s <= 0:
+            raise SimulationError(f"default_deadline_s: {self.default_deadline_s} is not a positive number")
+        if not 0 <= self.noise <= 2:
+            raise SimulationError(f"noise: {self.noise} is not from 0 to 2")
+
+
+def splitting(mode: str) -> SchedulerSettings:
+    """Return the scheduler's default settings, but for when requests are split.  Raises ValueError for no mode."""
+    return SchedulerSettings(pd=PdSettings(mode=SplitMode(mode)))

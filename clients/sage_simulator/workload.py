@@ -1,0 +1,90 @@
+"""The load of a simulation: a trace that can be made at any rate and by any seed."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from sage_simulator.traced_request import TracedRequest
+from sage_simulator.traces.classes import MIXES, with_classes
+from sage_simulator.traces.synthetic.lengths import Lengths
+from sage_simulator.traces.synthetic.poisson_trace import OUTPUTS, PROMPTS, poisson_trace
+from sage_simulator.traces.transformations import (
+    repeat_to,
+    requests_per_s,
+    scale_to_rate,
+    with_cancels,
+    with_default_targets,
+    with_models,
+)
+
+_SAMPLE = 2_000  # requests of a synthetic trace that its mean lengths are taken from
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Workload:
+    """A trace to replay, or a synthetic one: Poisson arrivals, lengths by their distributions.
+
+    Raises ValueError.
+    """
+
+    replayed: Sequence[TracedRequest] = ()  # empty: a synthetic trace
+    requests: int | None = None  # a replayed trace is cut or repeated to it; None: all of it
+    duration_s: float | None = None  # instead of ``requests``: as many as arrive in this time
+    prompts: Lengths = PROMPTS  # of a synthetic trace
+    outputs: Lengths = OUTPUTS
+    classes: str = ""  # a name in ``MIXES``; empty: as in the trace
+    ttft_target_s: float | None = None  # of requests that state no target
+    tpot_target_s: float | None = None
+    models: Mapping[str, float] = field(default_factory=dict)  # weights by name; empty: as in the trace
+    cancel_share: float = 0.0  # of the clients
+    cancel_mean_s: float = 5.0  # from arrival to cancellation
+
+    def __post_init__(self) -> None:
+        if self.requests is not None and self.duration_s is not None:
+            raise ValueError("a number of requests and a duration exclude one another")
+        if not self.replayed and self.requests is None and self.duration_s is None:
+            raise ValueError("a synthetic trace needs a number of requests or a duration")
+        if self.classes and self.classes not in MIXES:
+            raise ValueError(f"no classes {self.classes!r}; there are: {', '.join(MIXES)}")
+
+    @property
+    def seeded(self) -> bool:
+        """Whether another seed gives another trace."""
+        return not self.replayed or bool(self.classes or self.models or self.cancel_share)
+
+    def trace(self, *, rate: float | None, seed: int) -> list[TracedRequest]:
+        """Make the trace at a mean rate, in requests per second; None: at the replayed trace's own.
+
+        Raises ValueError, also where a synthetic trace has no rate.
+        """
+        count = self._count(rate)
+        if self.replayed:
+            trace = repeat_to(self.replayed, count) if count is not None else list(self.replayed)
+            trace = scale_to_rate(trace, rate) if rate is not None else trace
+        elif rate is not None and count is not None:
+            trace = poisson_trace(requests=count, rate=rate, seed=seed, prompts=self.prompts, outputs=self.outputs)
+        else:
+            raise ValueError("a synthetic trace needs a rate")
+        return self._dressed(trace, random.Random(f"{seed}/workload"))
+
+    def sample(self) -> list[TracedRequest]:
+        """Return requests whose lengths and models are those of every trace of this load, at some rate."""
+        if self.replayed:
+            return self._dressed(self.replayed, random.Random("sample"))
+        trace = poisson_trace(requests=_SAMPLE, rate=1.0, seed=1, prompts=self.prompts, outputs=self.outputs)
+        return self._dressed(trace, random.Random("sample"))
+
+    def _count(self, rate: float | None) -> int | None:
+        if self.duration_s is None:
+            return self.requests
+        return max(2, round(self.duration_s * (rate if rate is not None else requests_per_s(self.replayed))))
+
+    def _dressed(self, trace: Sequence[TracedRequest], rng: random.Random) -> list[TracedRequest]:
+        """Give the requests classes, models, cancellations and targets."""
+        dressed = with_classes(trace, rng, MIXES[self.classes]) if self.classes else list(trace)
+        dressed = with_models(dressed, rng, self.models) if self.models else dressed
+        if self.cancel_share:
+            dressed = with_cancels(dressed, rng, share=self.cancel_share, mean_s=self.cancel_mean_s)
+        return with_default_targets(dressed, ttft_s=self.ttft_target_s, tpot_s=self.tpot_target_s)

@@ -1,0 +1,1 @@
+"""Simple policies of other systems, for comparison with the built-in ones."""

@@ -1,0 +1,16 @@
+"""Prompt tokens that an instance has to compute: of the request, and of those that wait there."""
+
+from __future__ import annotations
+
+from scheduler_svc.domain.capacity.account import Account
+from scheduler_svc.domain.capacity.demand import Demand
+
+
+def uncached_tokens(demand: Demand, account: Account) -> int:
+    """Return the request's prompt tokens that the instance's prefix cache does not hold."""
+    return demand.prompt_tokens - demand.cached_tokens.get(account.instance_id, 0)
+
+
+def pending_tokens(account: Account) -> int:
+    """Return the prompt tokens of the requests that have no first token yet."""
+    return sum(reservation.prompt_tokens for reservation in account.pending.values())

@@ -1,0 +1,91 @@
+"""Reads the results of a run: estimates over seeds, and ratios of two policies on the same seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sage_simulator.estimate import Estimate
+from scheduler_svc.domain.policies.builtin import BUILTIN
+from tests.bench.policies.cell import Cell, Group
+from tests.bench.policies.figures import Figures
+from tests.bench.policies.fleets import SEPARATED
+from tests.bench.policies.goodput import bisect_loads
+from tests.bench.policies.results import Results
+from tests.bench.policies.variants import PREFIX_BLIND, policy_of
+
+
+class NotMeasured(Exception):
+    """A cell that a reading needs was not run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Readings:
+    """What the results say of the groups that were asked for."""
+
+    results: Results
+    groups: Sequence[Group]
+    policies: Sequence[str]
+    loads: Sequence[float]  # the grid of goodput, ascending
+    seeds: Sequence[int]
+    duration_s: float
+    traces: Path | None = None
+
+    def policies_in(self, group: Group) -> Sequence[str]:
+        """Return the policies to run in a group.
+
+        Split requests are compared under the built-in policies only; variants run where they change something.
+        """
+        if group.fleet == SEPARATED:
+            return [each for each in self.policies if policy_of(each) in BUILTIN and not each.endswith(PREFIX_BLIND)]
+        return [each for each in self.policies if each.endswith(PREFIX_BLIND) or "/" not in each]
+
+    def cell(self, group: Group, policy: str, load: float, seed: int) -> Cell:
+        """Return a cell of the run."""
+        return Cell(group=group, policy=policy, load=load, seed=seed, duration_s=self.duration_s, traces=self.traces)
+
+    def figures(self, group: Group, policy: str, load: float, seed: int) -> Figures:
+        """Return the figures of a cell.  Raises NotMeasured."""
+        found = self.results.find(self.cell(group, policy, load, seed))
+        if found is None:
+            raise NotMeasured
+        return found
+
+    def seed_goodput(self, group: Group, policy: str, seed: int) -> float:
+        """Return the goodput of one seed, as a share of the fleet's capacity.  Raises NotMeasured."""
+        return bisect_loads(self.loads, lambda load: self.figures(group, policy, load, seed).in_target_share)
+
+    def goodput(self, group: Group, policy: str) -> Estimate | None:
+        """Return the goodput over the seeds that were run; None if none was."""
+        return Estimate.of(self._each(lambda seed: self.seed_goodput(group, policy, seed)))
+
+    def goodput_ratio(self, group: Group, policy: str, other: str) -> Estimate | None:
+        """Return the goodput of one policy by another's, on the same seeds; None if no seed has both."""
+
+        def ratio(seed: int) -> float:
+            return self.seed_goodput(group, policy, seed) / max(self.seed_goodput(group, other, seed), 1e-9)
+
+        return Estimate.of(self._each(ratio))
+
+    def best(self, group: Group, among: Iterable[str]) -> str | None:
+        """Return the policy with the highest goodput; None if none was measured."""
+        there = self.policies_in(group)
+        found = {policy: self.goodput(group, policy) for policy in among if policy in there}
+        means = {policy: estimate.mean for policy, estimate in found.items() if estimate is not None}
+        return max(means, key=means.__getitem__, default=None)
+
+    def estimate(
+        self, group: Group, policy: str, load: float, read: Callable[[Figures], float | None]
+    ) -> Estimate | None:
+        """Return a figure at a load, over the seeds that were run; None if there is none."""
+        return Estimate.of(self._each(lambda seed: read(self.figures(group, policy, load, seed))))
+
+    def _each(self, read: Callable[[int], float | None]) -> list[float | None]:
+        values: list[float | None] = []
+        for seed in self.seeds:
+            try:
+                values.append(read(seed))
+            except NotMeasured:
+                continue
+        return values

@@ -1,0 +1,109 @@
+"""The tables that the benchmark prints, in Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sage_simulator.estimate import Estimate
+from tests.bench.policies.cell import Group
+from tests.bench.policies.claims import Verdict
+from tests.bench.policies.readings import Readings
+
+
+def goodput_table(readings: Readings) -> str:
+    """Return a row for each policy and a column for each group; the best policies first."""
+    rows = []
+    for policy in readings.policies:
+        found = [readings.goodput(group, policy) for group in readings.groups]
+        means = [each.mean for each in found if each is not None]
+        if means:
+            rows.append((-sum(means) / len(means), [policy, *(_goodput(each, readings.loads[-1]) for each in found)]))
+    header = ["goodput, of capacity", *map(str, readings.groups)]
+    return markdown([header, *(row for _, row in sorted(rows))])
+
+
+def _goodput(value: Estimate | None, most: float) -> str:
+    """Write a goodput; one at the highest load of the grid may be higher still."""
+    return ("≥ " if value is not None and value.mean >= most else "") + estimate(value)
+
+
+def load_table(readings: Readings, group: Group, load: float) -> str:
+    """Return what each policy gave in a group at a load; empty if none was run there."""
+    rows = []
+    for policy in readings.policies:
+        share = readings.estimate(group, policy, load, lambda figures: figures.in_target_share)
+        if share is None:
+            continue
+        cells = [
+            readings.estimate(group, policy, load, read)
+            for read in (
+                lambda f: f.cost_per_million_tokens,
+                lambda f: f.fleet_cost_per_million_tokens,
+                lambda f: f.critical_ttft_p99_s,
+                lambda f: f.ttft_p99_s,
+                lambda f: f.tpot_p90_s * 1e3 if f.tpot_p90_s is not None else None,
+                lambda f: f.queue_wait_p99_s,
+                lambda f: f.placed_imbalance,
+                lambda f: f.busy_imbalance,
+            )
+        ]
+        rows.append((-share.mean, [policy, estimate(share), *map(estimate, cells)]))
+    header = [
+        f"{group} at {load:g}",
+        "in target",
+        "cost/M tokens",
+        "fleet's",
+        "CRITICAL TTFT p99, s",
+        "TTFT p99, s",
+        "TPOT p90, ms",
+        "queue p99, s",
+        "placed, max by mean",
+        "busy, max by mean",
+    ]
+    return markdown([header, *(row for _, row in sorted(rows))]) if rows else ""
+
+
+def verdict_table(verdicts: Sequence[Verdict]) -> str:
+    """Return a row for each claim in each group, claims together."""
+    rows = [
+        [each.claim, str(each.group), estimate(each.value), _target(each), each.words, each.note]
+        for each in sorted(verdicts, key=lambda each: (each.claim, -each.short_by))
+    ]
+    return markdown([["claim", "cell", "value", "target", "verdict", "of what"], *rows])
+
+
+def summary_table(verdicts: Sequence[Verdict]) -> str:
+    """Return a row for each claim: in how many groups it is met, and the worst one."""
+    rows = []
+    for claim in sorted({each.claim for each in verdicts}):
+        judged = [each for each in verdicts if each.claim == claim and each.words != "told"]
+        if judged:
+            worst = max(judged, key=lambda each: each.short_by)
+            met = sum(each.short_by <= 0 for each in judged)
+            rows.append([claim, f"{met} of {len(judged)}", _target(worst), estimate(worst.value), str(worst.group)])
+    return markdown([["claim", "cells that meet it", "target", "worst value", "worst cell"], *rows])
+
+
+def _target(verdict: Verdict) -> str:
+    if verdict.at_least is not None:
+        return f"≥ {verdict.at_least:.3g}"
+    return f"≤ {verdict.at_most:.3g}" if verdict.at_most is not None else ""
+
+
+def estimate(value: Estimate | None) -> str:
+    """Write a mean and half of its 95 % interval."""
+    if value is None:
+        return "-"
+    if value.half_width is None:
+        return f"{value.mean:.3g}"
+    return f"{value.mean:.3g} ± {value.half_width:.2g}"
+
+
+def markdown(lines: Sequence[Sequence[str]]) -> str:
+    """Lay out a table; the first line is its header."""
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    rule = tuple("-" * width for width in widths)
+    return "\n".join(
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |"
+        for line in (lines[0], rule, *lines[1:])
+    )

@@ -1,0 +1,420 @@
+"""The benchmark of policies: loads by seed, goodput, resuming, verdicts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sage_simulator.oracle import ORACLE
+from sage_simulator.outcome import End, Outcome
+from sage_simulator.simulation import SimulationResult
+from sage_simulator.traced_request import TracedRequest
+from sage_simulator.traces.transformations import requests_per_s
+from scheduler_svc.domain.placement.split_planner import SplitCounts
+from scheduler_svc.domain.request import Priority
+from scheduler_svc.domain.targets import Targets
+from tests.bench.policies.__main__ import main
+from tests.bench.policies.cell import Cell, Group
+from tests.bench.policies.claims import CLAIM_LOADS, Verdict, judge, largest_step_s
+from tests.bench.policies.figures import Figures
+from tests.bench.policies.fleets import find_fleet, settings_of
+from tests.bench.policies.goodput import Search, bisect_loads
+from tests.bench.policies.plan import Single, jobs
+from tests.bench.policies.readings import Readings
+from tests.bench.policies.results import Results
+from tests.bench.policies.tables import goodput_table, summary_table, verdict_table
+from tests.bench.policies.traffic import SYNTHETIC, Traffic, find_traffic
+from tests.bench.policies.variants import UnknownVariant
+
+E8 = Group(traffic="bursty_chat", fleet="E8", slots=128, targets="mixed")
+U8 = Group(traffic="azure_conv", fleet="U8", slots=128, targets="mixed")
+LOADS = (0.5, 1.0, 1.5)
+MADE_UP = (ORACLE, "fifo", "priority", "slo_aware", "cost_optimized", "adaptive", "least_requests")
+
+
+def figures(share: float = 1.0, **changes: Any) -> Figures:
+    values: dict[str, Any] = {
+        "requests": 100,
+        "in_target_share": share,
+        "ttft_p50_s": 0.1,
+        "ttft_p99_s": 0.2,
+        "critical_ttft_p99_s": 0.1,
+        "background_ttft_p99_s": 0.1,
+        "tpot_p50_s": 0.01,
+        "tpot_p90_s": 0.01,
+        "queue_wait_p99_s": 0.0,
+        "cost_per_million_tokens": 1.0,
+        "fleet_cost_per_million_tokens": 2.0,
+        "placed_imbalance": 1.0,
+        "busy_imbalance": 1.0,
+        "overtaken": 0,
+        "switches_per_minute": 0.0,
+        "span_s": 60.0,
+    }
+    return Figures(**values | changes)
+
+
+def readings(
+    group: Group = U8, *, policies: tuple[str, ...] = MADE_UP, seeds: int = 1, results: Results | None = None
+) -> Readings:
+    return Readings(
+        results=results or Results(),
+        groups=[group],
+        policies=policies,
+        loads=LOADS,
+        seeds=range(1, seeds + 1),
+        duration_s=60.0,
+    )
+
+
+def filled(group: Group, made: Callable[[str, float, int], Figures], *, seeds: int = 1) -> Readings:
+    """Readings of a run whose figures are made up, by policy, load and seed."""
+    run = readings(group, seeds=seeds)
+    loads = {*LOADS, *(load for each in CLAIM_LOADS.values() for load in each)}
+    for policy in MADE_UP:
+        for load in loads:
+            for seed in run.seeds:
+                run.results.add({run.cell(group, policy, load, seed).key: made(policy, load, seed)})
+    return run
+
+
+def verdicts(run: Readings) -> dict[str, Verdict]:
+    return {each.claim + (f" {each.note}" if "load" in each.note else ""): each for each in judge(run)}
+
+
+# --- goodput ----------------------------------------------------------------------------------------
+
+
+def test_goodput_lies_between_the_last_load_with_enough_and_the_next() -> None:
+    shares = {0.5: 1.0, 1.0: 0.95, 1.5: 0.85}
+
+    assert bisect_loads(LOADS, shares.__getitem__) == pytest.approx(1.25)
+
+
+def test_goodput_is_the_highest_load_if_all_have_enough() -> None:
+    assert bisect_loads(LOADS, lambda load: 0.9) == 1.5
+
+
+def test_goodput_below_the_grid_is_taken_from_load_0() -> None:
+    assert bisect_loads(LOADS, lambda load: 0.7) == pytest.approx(0.5 / 3)
+
+
+def test_goodput_runs_few_loads_of_the_grid() -> None:
+    asked: list[float] = []
+
+    def share_at(load: float) -> float:
+        asked.append(load)
+        return 1.0 if load < 7.5 else 0.0
+
+    assert bisect_loads([float(n) for n in range(16)], share_at) == pytest.approx(7.1)
+    assert len(set(asked)) == 4
+
+
+# --- figures ----------------------------------------------------------------------------------------
+
+
+def outcome(arrival_s: float, placed_at: float | None) -> Outcome:
+    request = TracedRequest(arrival_s=arrival_s, prompt_tokens=10, output_tokens=2, priority=Priority.CRITICAL)
+    first_token_at = placed_at + 0.1 if placed_at is not None else None
+    return Outcome(
+        request=request,
+        end=End.FINISHED if placed_at is not None else End.REFUSED,
+        ended_at=9.0,
+        targets=Targets(),
+        placed_at=placed_at,
+        first_token_at=first_token_at,
+        output_tokens=2,
+    )
+
+
+def test_who_was_placed_after_one_that_came_later_was_overtaken() -> None:
+    outcomes = (outcome(0.0, 3.0), outcome(1.0, 2.0), outcome(1.5, 2.0), outcome(1.6, None), outcome(2.0, 3.0))
+    result = SimulationResult(
+        policy="p",
+        seed=1,
+        outcomes=outcomes,
+        executors=(),
+        decisions=4,
+        switches=(),
+        stalls=0,
+        ended_at=9.0,
+        failovers=0,
+        split_counts=SplitCounts(splits=0, fallback_causes={}),
+        timeline=(),
+    )
+
+    found = Figures.of(result)
+
+    assert found.overtaken == 1
+    assert found.critical_ttft_p99_s == pytest.approx(3.1)
+    assert found.background_ttft_p99_s is None
+
+
+# --- loads ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", SYNTHETIC)
+def test_a_synthetic_load_has_its_rate_and_is_another_by_seed(name: str) -> None:
+    traffic = find_traffic(name, None)
+    one, other = (traffic.trace(rate=20.0, duration_s=1_200.0, seed=seed, targets="equal") for seed in (1, 2))
+
+    assert one == traffic.trace(rate=20.0, duration_s=1_200.0, seed=1, targets="equal")
+    assert one != other
+    assert len(one) == len(other) == 24_000
+    assert requests_per_s(one) == pytest.approx(20.0, rel=0.2)
+    assert {each.tpot_target_s for each in one} == {0.033 * traffic.tpot_scale}
+
+
+def recorded(folder: Path, requests: int) -> Path:
+    path = folder / "load.csv"
+    rows = [f"2023-11-16 18:17:{n // 10:02}.{n % 10},{100 + n},5" for n in range(requests)]
+    path.write_text("\n".join(["TIMESTAMP,ContextTokens,GeneratedTokens", *rows, ""]))
+    return path
+
+
+def test_a_seed_chooses_the_part_of_a_recorded_load(tmp_path: Path) -> None:
+    traffic = Traffic(name="load", path=recorded(tmp_path, 200), ttft_scale=2.0)
+
+    parts = [traffic.trace(rate=10.0, duration_s=5.0, seed=seed, targets="equal") for seed in (1, 2, 1)]
+
+    assert [len(part) for part in parts] == [50, 50, 50]
+    assert parts[0] == parts[2]
+    assert parts[0][0].prompt_tokens != parts[1][0].prompt_tokens
+    assert [(each.prompt_tokens - parts[0][0].prompt_tokens) % 200 for each in parts[0]] == list(range(50))
+    assert parts[0][0].arrival_s == 0.0
+    assert parts[0][0].ttft_target_s == 4.0
+
+
+def test_more_load_replays_the_same_requests_and_more(tmp_path: Path) -> None:
+    traffic = Traffic(name="load", path=recorded(tmp_path, 200))
+
+    less, more = (traffic.trace(rate=rate, duration_s=10.0, seed=1, targets="mixed") for rate in (5.0, 30.0))
+
+    assert requests_per_s(less) == pytest.approx(5.0)
+    assert requests_per_s(more) == pytest.approx(30.0)
+    lengths = [(each.prompt_tokens, each.priority) for each in more]
+    assert lengths[:50] == [(each.prompt_tokens, each.priority) for each in less]
+    assert len({length for length, _ in lengths[:200]}) == 200  # all of the recorded ones, then again
+    assert lengths[200][0] == lengths[0][0]
+
+
+def test_a_recorded_load_that_is_too_short_is_repeated(tmp_path: Path) -> None:
+    traffic = Traffic(name="load", path=recorded(tmp_path, 20))
+
+    assert len(traffic.trace(rate=10.0, duration_s=5.0, seed=1, targets="mixed")) == 50
+
+
+def test_a_load_without_its_file_is_an_error_that_names_it(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"azure_conv needs azure_llm_2023_conv\.csv: say with --traces"):
+        find_traffic("azure_conv", None)
+    with pytest.raises(FileNotFoundError, match=r"mooncake needs .*mooncake_synthetic\.jsonl, which is not there"):
+        find_traffic("mooncake", tmp_path)
+
+
+# --- fleets -----------------------------------------------------------------------------------------
+
+
+def test_a_fleet_has_as_many_slots_as_asked_for() -> None:
+    assert {each.max_running for each in find_fleet("U8", 64)} == {64}
+
+
+def test_requests_are_split_on_the_separated_fleet_only_and_as_the_variant_says() -> None:
+    modes = {
+        (fleet, policy): settings_of(fleet, policy, 1).scheduler.pd.mode.value
+        for fleet in ("E8", "PD")
+        for policy in ("slo_aware", "slo_aware/split_always", "slo_aware/split_never")
+    }
+
+    assert [mode for (fleet, _), mode in modes.items() if fleet == "PD"] == ["adaptive", "always", "never"]
+    assert modes["E8", "slo_aware"] == "never"
+
+
+def test_a_variant_that_does_not_exist_is_an_error() -> None:
+    with pytest.raises(UnknownVariant, match=r"no variant 'fast'; there are: split_always, "):
+        settings_of("E8", "fifo/fast", 1)
+
+
+def test_variants_run_where_they_change_something() -> None:
+    run = readings(policies=("slo_aware", "slo_aware/split_always", "slo_aware/prefix_blind", "round_robin", ORACLE))
+
+    assert run.policies_in(replace(U8, fleet="PD")) == ["slo_aware", "slo_aware/split_always"]
+    assert run.policies_in(U8) == ["slo_aware", "slo_aware/prefix_blind", "round_robin", ORACLE]
+
+
+# --- what is left to run ----------------------------------------------------------------------------
+
+
+def test_cells_at_fixed_loads_come_first_and_searches_use_them() -> None:
+    run = readings(policies=("least_requests",))
+    first = list(jobs(run, [0.5, 0.9]))
+    assert [type(each) for each in first] == [Single, Single]
+
+    run.results.add({each.cell.key: figures() for each in first})
+    [search] = jobs(run, [0.5, 0.9])
+
+    assert isinstance(search, Search)
+    assert list(search.known) == [0.5]
+
+
+def test_nothing_is_left_once_each_goodput_is_known() -> None:
+    run = readings(policies=("least_requests",))
+    for load, share in ((1.0, 0.95), (1.5, 0.5)):
+        run.results.add({run.cell(U8, "least_requests", load, 1).key: figures(share)})
+
+    assert list(jobs(run, [])) == []
+
+
+# --- results ----------------------------------------------------------------------------------------
+
+
+def test_results_go_on_from_their_file(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    cell = Cell(group=U8, policy="fifo", load=0.5, seed=1, duration_s=60.0)
+    Results(path).add({cell.key: figures(0.75)})
+
+    again = Results(path)
+
+    assert again.find(cell) == figures(0.75)
+    assert again.find(cell.at(0.6)) is None
+    assert [each.name for each in tmp_path.iterdir()] == ["results.json"]
+
+
+def test_results_of_another_source_do_not_count(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    cell = Cell(group=U8, policy="fifo", load=0.5, seed=1, duration_s=60.0)
+    Results(path).add({cell.key: figures()})
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"source": "another"}))
+
+    again = Results(path)
+
+    assert again.find(cell) is None
+    assert again.discarded == 1
+
+
+# --- verdicts ---------------------------------------------------------------------------------------
+
+
+def by_goodput(**goodputs: float) -> Callable[[str, float, int], Figures]:
+    """Figures that give policies these goodputs, others 1."""
+    return lambda policy, load, seed: figures(1.0 - 0.1 * load / goodputs.get(policy, 1.0))
+
+
+def test_goodput_claims_compare_on_the_same_seeds() -> None:
+    run = filled(U8, by_goodput(slo_aware=1.3, least_requests=0.8, oracle=1.4), seeds=3)
+    found = verdicts(run)
+
+    least = found["slo_aware: least outstanding"]
+    assert least.value.mean == pytest.approx(1.3 / 0.8)
+    assert least.value.half_width == pytest.approx(0.0, abs=1e-9)
+    assert least.words == "met"
+    assert found["slo_aware: nowhere below fifo"].words == "met"
+    share = found["slo_aware: share of the oracle"]
+    assert share.value.mean == pytest.approx(1.3 / 1.4)
+    assert share.words == "told"
+    assert found["adaptive: best fixed policy"].words == "missed by 20.7%"
+    assert found["adaptive: best fixed policy"].note == "goodput by slo_aware's"
+
+
+def test_bursty_traffic_asks_for_more() -> None:
+    assert verdicts(filled(E8, by_goodput(slo_aware=1.2)))["slo_aware: best router"].words == "missed by 14.3%"
+
+
+def test_cost_is_compared_at_the_economical_load_among_those_in_time() -> None:
+    costs = {"fifo": 1.0, "priority": 0.9, "slo_aware": 0.5, "cost_optimized": 0.7, "adaptive": 0.72}
+
+    def made(policy: str, load: float, seed: int) -> Figures:
+        return figures(0.98 if policy == "slo_aware" else 1.0, cost_per_million_tokens=costs.get(policy, 1.0))
+
+    found = verdicts(filled(U8, made))
+
+    assert found["cost_optimized: cost per token by fifo's, load 0.6"].value.mean == pytest.approx(0.7)
+    assert found["cost_optimized: cost per token by fifo's, load 0.6"].words == "met"
+    adaptive = found["adaptive: cost per token by cost_optimized's, load 0.6"]
+    assert adaptive.value.mean == pytest.approx(0.72 / 0.7)
+    assert adaptive.words == "met"
+
+
+def test_critical_requests_may_wait_for_one_step_more_than_on_an_idle_fleet() -> None:
+    step_s = largest_step_s(E8)
+    assert step_s == pytest.approx(7e-3 + 2_048 * 4e-5 + 128 * 4e-5 + 320_000 * 1.2e-8)
+
+    def made(policy: str, load: float, seed: int) -> Figures:
+        return figures(critical_ttft_p99_s=0.1 + {0.05: 0.0, 0.9: step_s * 0.9, 1.2: step_s * 1.1}.get(load, 0.0))
+
+    found = verdicts(filled(E8, made))
+
+    assert found["priority: CRITICAL p99 TTFT s, load 0.9"].words == "met"
+    assert found["priority: CRITICAL p99 TTFT s, load 1.2"].words.startswith("missed by ")
+
+
+def test_one_overtaken_request_is_one_too_many_on_an_equal_fleet() -> None:
+    found = verdicts(filled(E8, lambda policy, load, seed: figures(overtaken=int(load > 1))))
+
+    assert found["fifo: nothing overtakes share of requests, load 0.9"].words == "met"
+    assert found["fifo: nothing overtakes share of requests, load 1.2"].words != "met"
+
+
+def test_adaptive_splitting_is_compared_with_always_and_never() -> None:
+    group = replace(E8, fleet="PD")
+    run = readings(group, policies=("slo_aware", "slo_aware/split_always", "slo_aware/split_never"))
+    for policy, goodput in zip(run.policies, (1.0, 1.2, 0.8), strict=True):
+        for load in LOADS:
+            run.results.add({run.cell(group, policy, load, 1).key: figures(1.0 - 0.1 * load / goodput)})
+
+    found = [(each.note, each.words) for each in judge(run) if each.claim.startswith("splitting")]
+
+    assert found == [
+        ("goodput by slo_aware/split_always's", "missed by 14.1%"),
+        ("goodput by slo_aware/split_never's", "met"),
+    ]
+
+
+def test_following_prefixes_is_compared_with_not_following_them() -> None:
+    group = replace(E8, traffic="mooncake")
+    run = readings(group, policies=("slo_aware", "slo_aware/prefix_blind"))
+    for policy, goodput in (("slo_aware", 1.2), ("slo_aware/prefix_blind", 1.0)):
+        for load in (*LOADS, 0.9):
+            share = 1.0 - 0.1 * load / goodput
+            run.results.add({run.cell(group, policy, load, 1).key: figures(share, busy_imbalance=1.6)})
+
+    found = verdicts(run)
+
+    assert found["prefixes: goodput"].words == "met"
+    assert found["prefixes: goodput"].value.mean == pytest.approx(1.2)
+    assert found["prefixes: in target more in target, load 0.9"].value.mean == pytest.approx(0.015)
+    assert found["prefixes: balance most busy by the mean, load 0.9"].words == "missed by 6.7%"
+
+
+def test_a_claim_without_its_cells_is_left_out() -> None:
+    assert judge(readings()) == []
+
+
+def test_the_tables_say_what_was_found() -> None:
+    run = filled(U8, by_goodput(slo_aware=1.3, least_requests=0.5, fifo=2.0), seeds=2)
+    found = judge(run)
+
+    goodputs, claims, summary = goodput_table(run), verdict_table(found), summary_table(found)
+
+    assert goodputs.splitlines()[2].split("|")[1:3] == [" fifo                 ", " ≥ 1.5 ± 0               "]
+    assert "slo_aware: nowhere below fifo" in claims
+    assert "| slo_aware: least outstanding | 1 of 1 | ≥ 1.3 |" in " ".join(summary.split())
+    assert "| slo_aware: nowhere below fifo | 0 of 1 |" in " ".join(summary.split())
+
+
+def test_a_run_prints_its_tables_and_goes_on_from_its_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    results = tmp_path / "results.json"
+    arguments = "--quick --traffic bursty_chat --fleet U8 --policy fifo --policy oracle --loads 0.5 --duration-s 2"
+    command = [*arguments.split(), "--workers", "1", "--results", str(results)]
+
+    assert main([*command, "--budget-s", "0"]) == 3
+    assert "jobs are left" in capsys.readouterr().err
+    assert main(command) == 0
+    assert "| goodput, of capacity | bursty_chat U8 128 mixed |" in capsys.readouterr().out
+    assert main([*command, "--budget-s", "0", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert "bursty_chat U8 128 mixed|oracle|0.6|1|2" in document["cells"]

@@ -1,0 +1,33 @@
+"""Ctrl-C during a sweep: one line, the documented status, no process left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+
+_PATIENCE_S = 30.0
+
+
+def until_it_has_children(process: psutil.Process, count: int) -> list[psutil.Process]:
+    end = time.monotonic() + _PATIENCE_S
+    while len(found := process.children(recursive=True)) < count:
+        assert process.is_running()
+        assert time.monotonic() < end, "the sweep did not start its processes"
+        time.sleep(0.05)
+    return list(found)
+
+
+def test_ctrl_c_ends_the_sweep_and_its_processes() -> None:
+    sweep = ("simulate", "sweep", "--policy", "fifo", "--policy", "priority", "--duration", "600", "--workers", "2")
+    command = [sys.executable, "-m", "sagectl", *sweep]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as running:
+        children = until_it_has_children(psutil.Process(running.pid), 2)
+        os.killpg(running.pid, signal.SIGINT)  # as a terminal does: to every process of the group
+        _, said = running.communicate(timeout=_PATIENCE_S)
+    assert (running.returncode, said) == (130, "interrupted\n")
+    assert psutil.wait_procs(children, timeout=_PATIENCE_S)[1] == []

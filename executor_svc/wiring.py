@@ -63,7 +63,6 @@ async def run(
     address = _advertised(config, port)
     log.info("health checks on %s", address)
     tasks = WatchedTasks()
-    tasks.start(health.run(), name="health-reports")
     tasks.start(reloader.run(), name="file-reloads")
     telemetry = _telemetry(config)
     try:

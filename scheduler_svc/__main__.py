@@ -15,6 +15,7 @@ try:
     from scheduler_svc.config import PROGRAM, SchedulerConfig, load_or_exit
     from scheduler_svc.domain.errors import UnknownPolicy
     from scheduler_svc.domain.policies.catalogue import PolicyLoadError
+    from scheduler_svc.recording.recording import CannotRecord
     from scheduler_svc.telemetry.logs import configure_logging
     from scheduler_svc.transport.server import ListenError
     from scheduler_svc.wiring import SchedulerService
@@ -33,7 +34,7 @@ def main() -> None:
     configure_logging(config.log_level, json_lines=config.log_format == "json")
     try:
         raise SystemExit(asyncio.run(_serve(config)))
-    except (UnknownPolicy, PolicyLoadError, ListenError, CannotServe) as error:
+    except (UnknownPolicy, PolicyLoadError, ListenError, CannotServe, CannotRecord) as error:
         exit_for(error, PROGRAM)
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 from pydantic import Field, TypeAdapter, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
@@ -27,7 +28,9 @@ CLIENTS_VARIABLE = "SAGE_SCHEDULER_ADDRESS"
 """The variable that tells clients a scheduler's address; it is not a setting of the scheduler."""
 
 PROGRAM = Program(
-    name="sage-scheduler", command="python -m scheduler_svc", foreign_variables=frozenset({CLIENTS_VARIABLE})
+    name="sage-scheduler",
+    command="python -m scheduler_svc",
+    foreign_variables=frozenset({CLIENTS_VARIABLE}),
 )
 
 ENDLESS_TOKENS = 2**31
@@ -37,6 +40,7 @@ IDENTITY_KEYS = "access.keys_file, access.jwt or access.certificates"
 """The names, in error messages, of the settings that tell callers apart."""
 
 Listener = Literal["listen", "executor_listen", "admin_listen"]
+ALL_LISTENERS = frozenset(get_args(Listener))
 
 _SAMPLING = TypeAdapter(Sampling)
 _SAMPLING_DEFAULTS = set(Sampling.__dataclass_fields__) - {"structured_output", "logit_bias"}
@@ -194,6 +198,25 @@ class RecordSection(Section):
     )
 
 
+class RecordingSection(Section):
+    """A file of the requests that ended, the instances and their load, for `sagectl simulate`; without prompts."""
+
+    file: Path | None = Field(
+        default=None,
+        description="File to write, one JSON object a line; an older one is put aside as FILE.1. Off without a file. "
+        "Also --record FILE.",
+    )
+    max_bytes: int = Field(
+        default=256 * 1024 * 1024, ge=65_536, description="Size in bytes at which a file is put aside as FILE.1."
+    )
+    files: int = Field(
+        default=4, ge=2, le=1_000, description="Most files kept, FILE itself included; the oldest is deleted."
+    )
+    tenants: bool = Field(
+        default=True, description="Write a hash of each request's tenant, salted anew at every start."
+    )
+
+
 class ModelSection(Section):
     """Settings of one model."""
 
@@ -276,6 +299,10 @@ class SchedulerConfig(ServiceConfig):
         default=RecordSection(),
         description="How much of ended requests is kept, for explain and for clients that reconnect.",
     )
+    recording: RecordingSection = Field(
+        default=RecordingSection(),
+        description="A file of the requests that ended, the instances and their load, for sagectl simulate.",
+    )
     telemetry: TelemetrySettings = Field(
         default=TelemetrySettings(), description="Metrics and traces; off until an address is given."
     )
@@ -294,6 +321,15 @@ class SchedulerConfig(ServiceConfig):
     def _identities_can_be_proved(self) -> Self:
         if self.access.certificates and self.tls.client_ca is None:
             raise ValueError("access.certificates: needs tls.client_ca, which signs the certificates")
+        if self.access.certificates and not self.listeners.keys() & set(self.tls.client_ca_listeners):
+            raise ValueError("access.certificates: no address of tls.client_ca_listeners is served")
+        return self
+
+    @model_validator(mode="after")
+    def _certificates_are_asked_for(self) -> Self:
+        demanding = self.tls.client_ca_listeners
+        if set(demanding) != ALL_LISTENERS and (absent := [key for key in demanding if key not in self.listeners]):
+            raise ValueError(f"tls.client_ca_listeners: {absent[0]} is not set, so its service takes any client")
         return self
 
     @model_validator(mode="after")
@@ -326,9 +362,17 @@ def load(arguments: Sequence[str], environment: Mapping[str, str] = os.environ) 
     Raises:
         ConfigError: a source cannot be read, or names an unknown key or a bad value.
     """
-    return configuration.load(SchedulerConfig, PROGRAM, arguments, environment)
+    return configuration.load(SchedulerConfig, PROGRAM, _spelled_out(arguments), environment)
 
 
 def load_or_exit(arguments: Sequence[str]) -> SchedulerConfig:
     """Return the configuration; if it is wrong, say why in one line on stderr and exit with status 2."""
-    return configuration.load_or_exit(SchedulerConfig, PROGRAM, arguments)
+    return configuration.load_or_exit(SchedulerConfig, PROGRAM, _spelled_out(arguments))
+
+
+def _spelled_out(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments with ``--record`` as the flag it stands for.
+
+    It cannot be one of ``Program.shortcuts``: it would be taken for the section ``record``.
+    """
+    return [re.sub(r"^--record(?==|$)", "--recording.file", argument) for argument in arguments]

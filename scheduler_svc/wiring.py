@@ -26,6 +26,7 @@ from scheduler_svc.control.attempts.instance_events import InstanceEvents
 from scheduler_svc.control.attempts.kv_releases import KvReleases
 from scheduler_svc.control.attempts.request_runner import RequestRunner
 from scheduler_svc.control.attempts.warm_ups import WarmUps
+from scheduler_svc.control.instances.fleet_observer import NULL_FLEET_OBSERVER, FleetObserver
 from scheduler_svc.control.instances.session_settings import PROBATION_MAX_S, SessionSettings
 from scheduler_svc.control.instances.sessions import Sessions
 from scheduler_svc.control.instances.watchdog import Watchdog
@@ -47,6 +48,7 @@ from scheduler_svc.domain.request import Priority
 from scheduler_svc.domain.scheduler import Scheduler
 from scheduler_svc.domain.settings import SchedulerSettings
 from scheduler_svc.domain.shares.settings import ShareSettings, TenantSettings
+from scheduler_svc.recording.recording import Recording, RecordingSettings
 from scheduler_svc.telemetry.service import SchedulerTelemetry
 from scheduler_svc.tokenization.store import TokenizerStore
 from scheduler_svc.transport.access_interceptor import AccessInterceptor
@@ -54,7 +56,7 @@ from scheduler_svc.transport.admin_servicer import AdminServicer
 from scheduler_svc.transport.executor_servicer import ExecutorServicer
 from scheduler_svc.transport.health import HealthReporter
 from scheduler_svc.transport.inference_servicer import InferenceServicer
-from scheduler_svc.transport.server import ListenError, Servers, Services, listeners
+from scheduler_svc.transport.server import Listener, ListenError, Servers, Services, listeners
 from scheduler_svc.transport.tokenizer_upload import TokenizerUpload
 
 log = logging.getLogger(__name__)
@@ -90,8 +92,9 @@ def build_control(
     *,
     epoch: int,
     observe: Callable[[Scheduler], Observer] = lambda scheduler: NULL_OBSERVER,
+    observe_fleet: FleetObserver = NULL_FLEET_OBSERVER,
 ) -> ControlPlane:
-    """Build the objects of ``control``.  ``observe`` makes the observer of requests.
+    """Build the objects of ``control``.  ``observe`` makes the observer of requests; ``observe_fleet`` is of instances.
 
     Raises:
         UnknownPolicy: no policy has the configured name.
@@ -129,6 +132,7 @@ def build_control(
         models,
         _session_settings(config),
         epoch=epoch,
+        observer=observe_fleet,
     )
     events.subscribe(sessions)
     watchdog = Watchdog(
@@ -177,9 +181,18 @@ class SchedulerService:
         # Nanoseconds since 1970: larger at every start, also after a crash, without a file to keep it in.
         epoch = time.time_ns()
         self.telemetry = SchedulerTelemetry(config.telemetry, epoch=epoch, tls=_server_tls(config))
+        clock = AsyncioClock()
+        self.recording = _recording(config, clock)
         self.control = build_control(
-            config, AsyncioClock(), self._tokenizers, epoch=epoch, observe=self.telemetry.observer
+            config,
+            clock,
+            self._tokenizers,
+            epoch=epoch,
+            observe=self.telemetry.observer,
+            observe_fleet=self.recording.recorder if self.recording is not None else NULL_FLEET_OBSERVER,
         )
+        if self.recording is not None:
+            self.control.requests.on_end(self.recording.recorder.request_ended)
         self._tasks = WatchedTasks()
         self._health = HealthReporter(self.control.scheduler, self.control.clock)
         self._servers: Servers | None = None
@@ -192,10 +205,14 @@ class SchedulerService:
             ListenError: a configured address cannot be listened on, or a file with certificates, keys or public keys
                 cannot be used.
             CannotServe: the metrics address cannot be served.
+            CannotRecord: the recording's file cannot be written.
         """
         control = self.control
+        if self.recording is not None:
+            self.recording.start()
         self._servers = self._listening()
-        self.telemetry.start(control.scheduler, control.clock, control.requests)
+        recorded = self.recording.counts if self.recording is not None else dict
+        self.telemetry.start(control.scheduler, control.clock, control.requests, recorded=recorded)
         await self._servers.start()
         self._tasks.start(control.dispatcher.run(), name="dispatcher")
         self._tasks.start(control.watchdog.run(), name="watchdog")
@@ -231,8 +248,13 @@ class SchedulerService:
             raise ListenError(f"access: {error}") from error
         checks = [AccessFiles(authenticator).check]
         self._reloader = Reloader([*checks, tls.check] if tls is not None else checks)
-        guard = AccessInterceptor(authenticator, Audit())
-        servers = Servers(self._services(), [guard], reflection=config.reflection)
+        audit = Audit()
+
+        def guard(listener: Listener) -> AccessInterceptor:
+            demands = listener.clients_need_certificates
+            return AccessInterceptor(authenticator, audit, clients_have_certificates=demands)
+
+        servers = Servers(self._services(), guard, reflection=config.reflection)
         for listener in listeners(config.listeners, config.tls.client_ca_listeners):
             servers.listen(listener, tls)
         return servers
@@ -245,7 +267,7 @@ class SchedulerService:
         """Refuse new requests, let running ones finish within the drain timeout, then end everything."""
         control, servers = self.control, self._servers
         control.intake.close()
-        await self._health.leave()
+        self._health.leave()
         try:
             async with asyncio.timeout(self._config.drain_timeout_s):
                 while len(control.requests):
@@ -259,6 +281,8 @@ class SchedulerService:
             await servers.stop(grace=1.0)
         await self._tasks.stop()
         await self.telemetry.close()
+        if self.recording is not None:
+            await self.recording.close()
         self._tokenizers.close()
 
     def _services(self) -> Services:
@@ -315,6 +339,16 @@ def _tenant_settings(section: TenantSection) -> TenantSettings:
         running_limit=section.running_limit,
         tokens_per_minute=section.tokens_per_minute,
     )
+
+
+def _recording(config: SchedulerConfig, clock: Clock) -> Recording | None:
+    recording = config.recording
+    if recording.file is None:
+        return None
+    settings = RecordingSettings(
+        file=recording.file, max_bytes=recording.max_bytes, files=recording.files, tenants=recording.tenants
+    )
+    return Recording(settings, clock)
 
 
 def _record_limits(config: SchedulerConfig) -> RecordLimits:

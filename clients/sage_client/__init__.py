@@ -88,7 +88,10 @@ from sage_client._fleet_view import (
     PolicyInfo,
     PolicyStatus,
     PolicySwitch,
+    PredictedMeans,
     QueueInfo,
+    ShadowPolicy,
+    ShadowPolicyChange,
     TimeSlice,
 )
 from sage_client._options import ChatMessage, GenerateOptions
@@ -151,6 +154,7 @@ __all__ = [
     "PolicyInfo",
     "PolicyStatus",
     "PolicySwitch",
+    "PredictedMeans",
     "Prediction",
     "PrefillDecodeConfig",
     "PrefillDecodePair",
@@ -171,6 +175,8 @@ __all__ = [
     "SageError",
     "SamplingOptions",
     "Scheduled",
+    "ShadowPolicy",
+    "ShadowPolicyChange",
     "ShuttingDownError",
     "SloAttainment",
     "SloResult",

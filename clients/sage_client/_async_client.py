@@ -27,6 +27,8 @@ from sage_client._fleet_view import (
     Instance,
     PolicyChange,
     PolicyStatus,
+    ShadowPolicy,
+    ShadowPolicyChange,
 )
 from sage_client._options import GenerateOptions
 from sage_client._prefill_decode import PrefillDecodeConfig, PrefillDecodeStatus, SplitMode
@@ -138,6 +140,19 @@ class AsyncClient:
         """
         request = admin_pb2.SetPolicyRequest(policy=policy, reason=reason)
         return decode.policy_change(await self._ask(self._admin.SetPolicy, request))
+
+    async def get_shadow_policy(self) -> ShadowPolicy | None:
+        """Return the policy that decides beside the current one, and the comparison; None if there is none."""
+        return decode.shadow_policy(await self._ask(self._admin.GetShadowPolicy, admin_pb2.GetShadowPolicyRequest()))
+
+    async def set_shadow_policy(self, policy: str) -> ShadowPolicyChange:
+        """Let a policy decide beside the current one, which places no request; empty: none from now on.
+
+        Raises:
+            UnknownPolicyError: the scheduler has no policy of this name.
+        """
+        request = admin_pb2.SetShadowPolicyRequest(policy=policy)
+        return decode.shadow_policy_change(await self._ask(self._admin.SetShadowPolicy, request))
 
     async def list_instances(self, *, model: str = "", timeout: float | None = None) -> FleetView:
         """Return all instances and queues, or those of one model."""

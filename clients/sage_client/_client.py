@@ -23,6 +23,8 @@ from sage_client._fleet_view import (
     Instance,
     PolicyChange,
     PolicyStatus,
+    ShadowPolicy,
+    ShadowPolicyChange,
 )
 from sage_client._loop_thread import LoopThread
 from sage_client._options import GenerateOptions
@@ -122,6 +124,18 @@ class Client:
             UnknownPolicyError: the scheduler has no policy of this name.
         """
         return self._run(self._client.set_policy(policy, reason=reason))
+
+    def get_shadow_policy(self) -> ShadowPolicy | None:
+        """Return the policy that decides beside the current one, and the comparison; None if there is none."""
+        return self._run(self._client.get_shadow_policy())
+
+    def set_shadow_policy(self, policy: str) -> ShadowPolicyChange:
+        """Let a policy decide beside the current one, which places no request; empty: none from now on.
+
+        Raises:
+            UnknownPolicyError: the scheduler has no policy of this name.
+        """
+        return self._run(self._client.set_shadow_policy(policy))
 
     def list_instances(self, *, model: str = "") -> FleetView:
         """Return all instances and queues, or those of one model."""

@@ -114,6 +114,34 @@ def policy_change(message: admin_pb2.SetPolicyResponse) -> v.PolicyChange:
     )
 
 
+def shadow_policy(message: admin_pb2.GetShadowPolicyResponse) -> v.ShadowPolicy | None:
+    """Decode the shadow policy; None if there is none."""
+    if not message.HasField("shadow"):
+        return None
+    m = message.shadow
+    return v.ShadowPolicy(
+        policy=m.policy,
+        delegate=m.delegate,
+        in_force=m.in_force,
+        age_s=seconds(m.age),
+        compared=m.compared,
+        same=m.same,
+        not_compared=m.not_compared,
+        chosen=_predicted_means(m.chosen) if m.HasField("chosen") else None,
+        shadow=_predicted_means(m.shadow) if m.HasField("shadow") else None,
+        failure=m.failure,
+    )
+
+
+def _predicted_means(m: admin_pb2.PredictedMeans) -> v.PredictedMeans:
+    return v.PredictedMeans(first_token_s=seconds(m.first_token), finish_s=seconds(m.finish), cost=m.cost)
+
+
+def shadow_policy_change(message: admin_pb2.SetShadowPolicyResponse) -> v.ShadowPolicyChange:
+    """Decode the result of setting the shadow policy."""
+    return v.ShadowPolicyChange(policy=message.policy, previous=message.previous)
+
+
 def cancellation(message: inference_pb2.CancelResponse) -> v.Cancellation:
     """Decode the result of a cancel."""
     return v.Cancellation(cancelled=message.cancelled, state=request_state(message.state))

@@ -118,6 +118,39 @@ class PolicyChange:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class PredictedMeans:
+    """Means of what was predicted when decisions were made."""
+
+    first_token_s: float  # seconds since the decision
+    finish_s: float  # seconds since the decision
+    cost: float  # per request, in the currency of the instances' prices
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShadowPolicy:
+    """A policy that decides beside the current one, and how its choices compare."""
+
+    policy: str
+    delegate: str  # the policy that it follows now; else empty
+    in_force: str  # the current policy
+    age_s: float  # seconds since the comparison began
+    compared: int  # decisions
+    same: int  # of those, with the same instance
+    not_compared: int  # split requests, and those whose caller prefers an instance
+    chosen: PredictedMeans | None  # at the instances that were chosen; None while nothing was compared
+    shadow: PredictedMeans | None  # at those it would have chosen
+    failure: str  # why it was switched off; empty while it decides
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShadowPolicyChange:
+    """The result of setting the shadow policy."""
+
+    policy: str  # empty: none
+    previous: str  # empty: none
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Cancellation:
     """The result of a cancel."""
 

@@ -1,4 +1,4 @@
-"""``sagectl policy get`` and ``policy set``: shows and switches the scheduling policy."""
+"""``sagectl policy``: shows and switches the scheduling policy."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import click
 from sage_client import Client, PolicyStatus
 from sagectl.connecting import connecting
 from sagectl.json_output import print_json
+from sagectl.shadow_policy import shadow
 from sagectl.tables import Cells, show_table
 
 
@@ -49,6 +50,9 @@ def set_policy(client: Client, name: str, reason: str, as_json: bool) -> None:
         click.echo(f"{change.previous} -> {change.policy}; {change.reordered} waiting requests reordered")
     if change.warning:
         click.echo(f"warning: {change.warning}", err=True)
+
+
+policy.add_command(shadow)
 
 
 def current_policy(status: PolicyStatus) -> str:

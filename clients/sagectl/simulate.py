@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from sagectl.simulate_calibrate import calibrate
 from sagectl.simulate_run import run
 from sagectl.simulate_sweep import sweep
 
@@ -18,3 +19,4 @@ def simulate() -> None:
 
 simulate.add_command(run)
 simulate.add_command(sweep)
+simulate.add_command(calibrate)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 if TYPE_CHECKING:
+    from sage_simulator.fleet_file import FleetFile
     from sage_simulator.fleet_spec import InstanceModel
     from sage_simulator.simulation_settings import SimulationSettings
     from sage_simulator.workload import Workload
@@ -125,8 +127,10 @@ _RUNS = [
 _FLEET = [
     click.option(
         "--fleet",
-        metavar="NAME",
-        help="Fleet: E8 (8 equal), U8 (8 unequal instances) or PD (4 for prefill, 4 for decode).  [default: E8]",
+        metavar="NAME|FILE",
+        help="Fleet: E8 (8 equal), U8 (8 unequal instances) or PD (4 for prefill, 4 for decode); a file of "
+        "`sagectl simulate calibrate`; or a recording (`sage-scheduler --record FILE`), whose instances are fitted to "
+        "it.  [default: E8]",
     ),
     click.option(
         "--instances",
@@ -155,10 +159,9 @@ _WORLD = [
     click.option(
         "--noise",
         type=click.FloatRange(0, 2),
-        default=0.0,
-        show_default=True,
         metavar="SIGMA",
-        help="Random variation of the engines' steps: sigma of the logarithm of a factor of mean 1.",
+        help="Random variation of the engines' steps: sigma of the logarithm of a factor of mean 1.  [default: that of "
+        "a fleet's file, else 0]",
     ),
     click.option(
         "--pd",
@@ -242,7 +245,7 @@ def policies_of(options: dict[str, Any]) -> tuple[str, ...]:
 
 def seeds_of(options: dict[str, Any], workload: Workload, *, default: int) -> range:
     """Return the seeds to simulate with; one where each would give the same."""
-    varies = workload.seeded or options["noise"] > 0
+    varies = workload.seeded or _noise(options) > 0
     if not varies and (options["seeds"] or 1) > 1:
         raise click.UsageError(
             "--seeds: each seed would give the same, as the trace is from a file; "
@@ -250,6 +253,14 @@ def seeds_of(options: dict[str, Any], workload: Workload, *, default: int) -> ra
         )
     count = options["seeds"] or (default if varies else 1)
     return range(options["seed"], options["seed"] + count)
+
+
+def _noise(options: dict[str, Any]) -> float:
+    """Return the steps' random variation: as stated, else that of a fleet's file, else 0."""
+    if options["noise"] is not None:
+        return float(options["noise"])
+    described = _described(options)
+    return described.settings().noise if described is not None else 0.0
 
 
 def capacity_of(fleet: Sequence[InstanceModel], workload: Workload, settings: SimulationSettings) -> float:
@@ -305,7 +316,19 @@ def fleet_of(options: dict[str, Any]) -> tuple[InstanceModel, ...]:
         raise click.UsageError("--fleet and --instances exclude one another")
     if options["instances"] is not None:
         return parse_instances(options["instances"], named_kinds(options))
-    return named_fleet(options["fleet"] or "E8")
+    described = _described(options)
+    return tuple(described.instances) if described is not None else named_fleet(options["fleet"] or "E8")
+
+
+def _described(options: dict[str, Any]) -> FleetFile | None:
+    """Return the fleet of the file that ``--fleet`` names; None if it names none.  Raises ValueError."""
+    from sage_simulator.calibration.described_fleet import described_fleet
+    from sage_simulator.fleet_spec import NAMED_FLEETS
+
+    name = options["fleet"]
+    if name is None or name in NAMED_FLEETS or not Path(name).is_file():
+        return None
+    return described_fleet(Path(name))
 
 
 def named_kinds(options: dict[str, Any]) -> dict[str, InstanceModel]:
@@ -327,9 +350,11 @@ def settings_of(options: dict[str, Any], instances: Iterable[InstanceModel]) -> 
     kinds = named_kinds(options)
     roles = {each.role.value for each in instances}
     by_default = "always" if {"prefilling", "decoding"} <= roles else "never"
-    return SimulationSettings(
+    described = _described(options)
+    return replace(
+        described.settings() if described is not None else SimulationSettings(),
         scheduler=splitting(options["pd"] or by_default),
         kv_transfer=KvTransfer(latency_s=options["kv_latency"], bytes_per_s=options["kv_bandwidth"] * 1e9),
-        noise=options["noise"],
+        noise=_noise(options),
         events=tuple(parse_event(text, kinds) for text in options["events"]),
     )

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection
+
+from sage_wire.health import HealthServicer
 
 SERVICE = "sage.executor"  # service name for health checks; the empty name has the same status
 
@@ -26,9 +25,8 @@ class HealthServer:
         self._address = address
         self._credentials = credentials  # None: no TLS
         self._server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
-        self._servicer = health_aio.HealthServicer()
-        self._wanted = False
-        self._changed = asyncio.Event()
+        self._servicer = HealthServicer()
+        self.serving(False)
         health_pb2_grpc.add_HealthServicer_to_server(self._servicer, self._server)
         names = (health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
@@ -44,28 +42,15 @@ class HealthServer:
             raise CannotListen(
                 f"cannot listen on {self._address}: the address is in use, or not one of this machine"
             ) from error
-        await self._report()
         await self._server.start()
         return port
 
     def serving(self, serving: bool) -> None:
         """Report whether the executor accepts attempts.  Implements ``runtime.service.HealthPort``."""
-        self._wanted = serving
-        self._changed.set()
-
-    async def run(self) -> None:
-        """Report changes to clients that watch the status, until cancelled."""
-        while True:
-            await self._changed.wait()
-            self._changed.clear()
-            await self._report()
-
-    async def _report(self) -> None:
-        state = health_pb2.HealthCheckResponse.SERVING if self._wanted else health_pb2.HealthCheckResponse.NOT_SERVING
         for name in ("", SERVICE):
-            await self._servicer.set(name, state)
+            self._servicer.set(name, serving=serving)
 
     async def stop(self) -> None:
         """Report NOT_SERVING and stop listening."""
-        await self._servicer.enter_graceful_shutdown()
+        self._servicer.leave()
         await self._server.stop(grace=0.2)

@@ -12,16 +12,23 @@ State = tuple[int, int, int] | None
 
 
 class FileWatch:
-    """Remembers the state of some files, and says when one differs."""
+    """Remembers the state of some files, and says when one differs.
+
+    Files that change between two looks are left alone until they rest: who writes them may be in the middle of it, and
+    half a file of keys can be a file of half the keys.
+    """
 
     def __init__(self, paths: Iterable[Path]) -> None:
         self._paths = tuple(paths)
-        self._seen = self._states()
+        self._known = self._seen = self._states()
 
     def changed(self) -> bool:
-        """Return whether a file changed since the last call, or since this object was made."""
+        """Look at the files; return whether they rest and differ from what this method was true for the last time."""
         before, self._seen = self._seen, self._states()
-        return before != self._seen
+        if self._seen == self._known or self._seen != before:
+            return False
+        self._known = self._seen
+        return True
 
     def _states(self) -> tuple[State, ...]:
         return tuple(_state(path) for path in self._paths)

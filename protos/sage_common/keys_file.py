@@ -10,14 +10,19 @@ import hashlib
 import json
 import os
 import secrets
+import sys
 import tempfile
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sage_common.grants import Grant, role_of
+
+if sys.platform != "win32":
+    import fcntl
 
 PREFIX = "sage_"
 """What every key begins with, so that secret scanners can find one that lies where it should not."""
@@ -65,7 +70,7 @@ def parse(text: str, name: str) -> tuple[Key, ...]:
     """Return the keys of a file's text; ``name`` is the file's, for messages.  Raises KeysFileError."""
     try:
         document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also numbers of thousands of digits, and as many brackets
         raise KeysFileError(f"{name} is not TOML: {error}") from error
     entries = document.pop("key", [])
     if document or not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
@@ -85,15 +90,36 @@ def add(path: Path, key: Key) -> None:
     Raises:
         KeysFileError: the file cannot be read or written, makes no sense, or has a key of this name.
     """
+    path = path.resolve()  # a link stays one
+    try:
+        with _alone(path.parent):
+            _replace(path, _with(path, key))
+    except OSError as error:
+        raise KeysFileError(f"cannot write {path}: {error.strerror}") from error
+
+
+def _with(path: Path, key: Key) -> str:
+    """Return the file's text with a key more.  Raises KeysFileError."""
     before = _text(path) if path.exists() else ""
     if any(known.name == key.name for known in parse(before, str(path))):
         raise KeysFileError(f"{path} has a key {key.name!r} already; give each holder a name of its own")
     text = (before.rstrip("\n") + "\n\n" if before.strip() else "") + _entry(key)
     parse(text, str(path))
+    return text
+
+
+@contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """Wait while another process adds a key to a file of this directory: each would drop the other's."""
+    if sys.platform == "win32":
+        yield
+        return
+    handle = os.open(directory, os.O_RDONLY)
     try:
-        _replace(path, text)
-    except OSError as error:
-        raise KeysFileError(f"cannot write {path}: {error.strerror}") from error
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _text(path: Path) -> str:
@@ -150,6 +176,7 @@ def _entry(key: Key) -> str:
 
 
 def _replace(path: Path, text: str) -> None:
+    """Put ``text`` into the place of the file, which keeps its owner and who may read it.  Raises OSError."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # only its owner may read it
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
@@ -157,8 +184,16 @@ def _replace(path: Path, text: str) -> None:
             file.flush()
             os.fsync(file.fileno())
         if path.exists():
-            os.chmod(name, path.stat().st_mode & 0o777)
+            _hand_over(name, path.stat())
         os.replace(name, path)
     except BaseException:
         os.unlink(name)
         raise
+
+
+def _hand_over(name: str, before: os.stat_result) -> None:
+    """Give a new file the owner and the mode of the one that it replaces: the scheduler's user has to read it."""
+    made = os.stat(name)
+    if (made.st_uid, made.st_gid) != (before.st_uid, before.st_gid):
+        os.chown(name, before.st_uid, before.st_gid)
+    os.chmod(name, before.st_mode & 0o777)

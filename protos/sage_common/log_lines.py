@@ -34,8 +34,21 @@ class JsonLines(logging.Formatter):
         return json.dumps(line, ensure_ascii=False)
 
 
+GRPC_LOGGER = "grpc._cython.cygrpc"
+"""The logger of gRPC's core."""
+
+
+def hide_headers(record: logging.LogRecord) -> bool:
+    """Return whether a record of gRPC may be written: not one that repeats a header which is no text.
+
+    It has the header's bytes, which may be a token, and a stack; whoever reaches the port sends as many as it likes.
+    """
+    return not str(record.msg).startswith("Invalid encoding on")
+
+
 def log_to(handler: logging.Handler, level: str, *, warnings_too: bool) -> None:
     """Make ``handler`` the process's only one.  ``warnings_too``: log Python's warnings instead of printing them."""
     if warnings_too:
         logging.captureWarnings(True)
     logging.basicConfig(level=level, handlers=[handler], force=True)
+    logging.getLogger(GRPC_LOGGER).addFilter(hide_headers)

@@ -27,6 +27,7 @@ ERROR_RATIO = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 5, 10)
 MODEL = {"model": 'models the registry knows (at most 256); "(unknown)" for refused requests that named another'}
 PRIORITY = {"priority": "critical, high, normal, low, background"}
 POLICY = {"policy": "names of the policy catalogue"}
+SHADOW = {"shadow": "names of the policy catalogue; one at a time"}
 INSTANCE = {"instance_id": "instances the registry lists (at most 4,096); gone with the instance", **MODEL}
 TENANT = {"tenant": 'tenants that the configuration names; "(other)" for all others together'}
 OUTCOME = {"outcome": "finished, failed, cancelled, expired, refused"}
@@ -179,6 +180,35 @@ POLICY_ACTIVE = _gauge(
     "1 for the policy in force.",
     POLICY,
     {"follows": "the policy it follows now; empty where it decides itself"},
+)
+SHADOW_DECISIONS = _counter(
+    "sage.shadow.decisions",
+    "{decision}",
+    "Decisions that the shadow policy was asked about; gone while there is none, from 0 with every new one.",
+    SHADOW,
+    {
+        "result": "same (it chose the same instance), other, not_compared (split requests, and those whose caller "
+        "prefers an instance), failed (it raised, which switched it off)"
+    },
+    observed=True,
+)
+SHADOW_PREDICTED = _counter(
+    "sage.shadow.predicted",
+    "",
+    "Sums over compared decisions of what was predicted at the instance of each policy's choice.",
+    SHADOW,
+    {
+        "choice": "shadow, in_force",
+        "figure": "first_token (s since the decision), finish (s), cost (currency of the instances' prices)",
+    },
+    observed=True,
+)
+RECORDING_LINES = _counter(
+    "sage.recording.lines",
+    "{line}",
+    "Lines of the recording by what became of them; none is waited for.",
+    {"result": "written, dropped_queue_full, dropped_not_written"},
+    observed=True,
 )
 
 # ---------------------------------------------------------------- scheduler: failover, prefill and decode apart
@@ -370,6 +400,7 @@ SCHEDULER = (
     *(REQUESTS, REQUEST_DURATION, TTFT, TPOT, QUEUE_TIME, TOKENS, COST, SLO, REQUESTS_RUNNING),
     *(QUEUE_DEPTH, QUEUE_LIMIT, EXPECTED_WAIT, DECISIONS, DECISION_DURATION, PREDICTION_ERROR, POLICY_ACTIVE),
     *(TENANT_TOKENS, TENANT_REQUESTS, OVERLOADED),
+    *(SHADOW_DECISIONS, SHADOW_PREDICTED, RECORDING_LINES),
     *(FAILOVERS, QUARANTINED, FAILOVER_GAP, MODEL_CONDITIONS),
     *(PD_ENABLED, PD_CONDITIONS, PD_SPLITS, PD_FALLBACKS, PD_HANDOFF, PD_PAIRS),
     *(INSTANCES, INSTANCE_STATE, KV_CAPACITY, KV_USED, KV_RESERVED, INSTANCE_REQUESTS, INSTANCE_SLOTS),

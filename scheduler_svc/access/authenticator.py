@@ -29,7 +29,7 @@ class Authenticator:
         jwks = settings.jwt.jwks_file
         self.jwt = JwtTokens(jwks, settings.jwt) if jwks is not None else None
         self._certificates = CertificateRules(settings.certificates)
-        self.by_certificate = bool(settings.certificates)  # a call without a token may be somebody's
+        self.by_certificate = bool(settings.certificates)
 
     def identity(self, authorization: str | None, certificate: PeerCertificate | None) -> Identity:
         """Return who calls.  ``authorization``: the header of that name.  A token counts before a certificate.

@@ -113,7 +113,7 @@ def _read(path: Path) -> dict[str, tuple[jwt.PyJWK, str]]:
         document = json.loads(path.read_bytes())
     except OSError as error:
         raise JwksError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise JwksError(f"{path} is not JSON: {error}") from error
     entries = document.get("keys") if isinstance(document, dict) else None
     if not isinstance(entries, list) or not entries:
@@ -124,14 +124,14 @@ def _read(path: Path) -> dict[str, tuple[jwt.PyJWK, str]]:
             kid, key, algorithm = _key(entry)
             if kid in keys:
                 raise ValueError(f"kid {kid!r} is there twice")
-        except (jwt.PyJWTError, ValueError) as error:
+        except (jwt.PyJWTError, ValueError, TypeError) as error:
             raise JwksError(f"{path}: key {number}: {error}") from error
         keys[kid] = key, algorithm
     return keys
 
 
 def _key(entry: object) -> tuple[str, jwt.PyJWK, str]:
-    """Return a public key's id, the key and its algorithm.  Raises ValueError, PyJWTError."""
+    """Return a public key's id, the key and its algorithm.  Raises ValueError, TypeError, PyJWTError."""
     if not isinstance(entry, dict):
         raise ValueError("is not an object")
     kid, kind = entry.get("kid"), entry.get("kty")

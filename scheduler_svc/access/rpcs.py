@@ -41,6 +41,8 @@ RULES: dict[str, Rule] = {
     f"{_EXECUTOR}Outputs": Rule(_EXECUTORS),
     f"{_ADMIN}GetPolicy": Rule(_CALLERS | _WATCHERS),
     f"{_ADMIN}SetPolicy": Rule(_OPERATORS, action=True),
+    f"{_ADMIN}GetShadowPolicy": Rule(_CALLERS | _WATCHERS),
+    f"{_ADMIN}SetShadowPolicy": Rule(_OPERATORS, action=True),
     f"{_ADMIN}ListInstances": Rule(_CALLERS | _WATCHERS),
     f"{_ADMIN}GetInstance": Rule(_CALLERS | _WATCHERS),
     f"{_ADMIN}DrainInstance": Rule(_OPERATORS, action=True),

@@ -6,6 +6,8 @@ call, and nothing happens between calls.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from scheduler_svc.domain.capacity.ledger import Ledger
 from scheduler_svc.domain.decision import Decision
 from scheduler_svc.domain.engine_facts import EngineFacts, ModelIdentity
@@ -27,9 +29,11 @@ from scheduler_svc.domain.pd.settings import PdSettings
 from scheduler_svc.domain.placement.context import PassContext
 from scheduler_svc.domain.placement.offer import Offer
 from scheduler_svc.domain.placement.placer import Placer
+from scheduler_svc.domain.placement.shadow_policy import ShadowPolicy, ShadowReport
 from scheduler_svc.domain.placement.split_planner import SplitCounts, SplitPlanner
 from scheduler_svc.domain.policies.catalogue import PolicyCatalogue
 from scheduler_svc.domain.policies.fleet_signals import FleetSignals
+from scheduler_svc.domain.policies.governor import Signals
 from scheduler_svc.domain.policies.in_force import PolicyInForce
 from scheduler_svc.domain.policies.policy import PolicySwitch
 from scheduler_svc.domain.prediction.output_length import Coverage, OutputLengths
@@ -60,6 +64,7 @@ class Scheduler:
         """Start with the policy that the settings name.  Raises UnknownPolicy."""
         self.settings = settings
         self.more = False  # the last pass stopped at max_decisions_per_pass
+        self._policies = policies
         self._policy = PolicyInForce(policies, settings)
         self._registry = Registry(max_instances=settings.max_instances, max_models=settings.max_models)
         self._ledger = Ledger()
@@ -70,6 +75,7 @@ class Scheduler:
         self._splits = SplitPlanner(settings.pd)
         self._placer = Placer(self._ledger, self._outputs, self._signals, self._splits)
         self._pass = SchedulingPass(self._placer, backfill_depth=settings.backfill_depth)
+        self._shadow_name = ""  # in the catalogue; empty: none
         self._queued: dict[RequestKey, ModelQueue] = {}
         self._uses = TenantUses(settings.shares)
         self._charges: dict[int, Charge] = {}  # by attempt; of tenants that share with others
@@ -619,19 +625,40 @@ class Scheduler:
         previous = self._policy.name
         if not self._policy.choose(name, now, reason):
             return previous, 0
+        if self._placer.shadow is not None:  # what it was compared with is over
+            self.set_shadow(self._shadow_name, now)
         try:
             return previous, self._reorder_all(now)
         except Exception as error:
             raise self._policy_failed(error, now) from error
+
+    @property
+    def shadow(self) -> ShadowReport | None:
+        """How the shadow policy's choices compare with those that were made; None without a shadow policy."""
+        return self._placer.shadow.report() if self._placer.shadow is not None else None
+
+    def set_shadow(self, name: str, now: float) -> str:
+        """Let a policy decide beside the one in force from now on, compared from zero; an empty name ends that.
+
+        It decides on the same offers and reserves nothing.  The first exception that it raises switches it off
+        (``ShadowReport.failure``) and touches no request.  ``set_policy`` starts the comparison over.  Returns the
+        previous shadow policy's name, empty if there was none.  Raises UnknownPolicy; then nothing changes.
+        """
+        made = ShadowPolicy(PolicyInForce(self._policies, replace(self.settings, policy=name)), now) if name else None
+        previous, self._shadow_name = self._shadow_name, name
+        self._placer.shadow = made
+        return previous
 
     def tick(self, now: float) -> list[PolicySwitch]:
         """Let a governing policy reconsider which policy each model follows.  Returns the switches it made.
 
         Cheap to call often: the policy evaluates at its own interval.
         """
+        if self._placer.shadow is not None:
+            self._placer.shadow.tick(lambda: {pool.model: self._read(pool, now) for pool in self._used_pools()}, now)
         if not self._policy.due(now):
             return []
-        pools = [pool for pool in self._registry.pools() if pool.queue is not None]
+        pools = self._used_pools()
         models = {pool.model for pool in pools}
         self._policy.forget(models)
         self._signals.forget(models)
@@ -639,8 +666,7 @@ class Scheduler:
 
     def _reconsider(self, pool: Pool, now: float) -> PolicySwitch | None:
         """Let a model's governor decide, and reorder the model's queue if it switches; fifo follows if it fails."""
-        waiting = len(pool.queue) if pool.queue is not None else 0
-        signals = self._signals.read(pool.model, pool.accounts, pool.load, waiting, now)
+        signals = self._read(pool, now)
         try:
             switch = self._policy.reconsider(pool.model, signals, now)
             if switch is not None:
@@ -649,6 +675,13 @@ class Scheduler:
             switch = self._policy.fall_back(error, now)
             self._reorder_all(now)
         return switch
+
+    def _used_pools(self) -> list[Pool]:
+        return [pool for pool in self._registry.pools() if pool.queue is not None]
+
+    def _read(self, pool: Pool, now: float) -> Signals:
+        waiting = len(pool.queue) if pool.queue is not None else 0
+        return self._signals.read(pool.model, pool.accounts, pool.load, waiting, now)
 
     def _reorder_all(self, now: float) -> int:
         """Reorder all queues.  Returns the number of requests."""

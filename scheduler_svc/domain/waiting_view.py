@@ -52,8 +52,9 @@ def why_waiting(
     if waiting.alone:
         return _no_place(offer, only_able=True) or _apart(waiting, pool)
     kept = pool.isolation
-    if kept.account is not None and list(offer.able) == [kept.account]:
-        return f"{kept.account.instance_id} is kept for {kept.key}, which is quarantined and runs alone"
+    if kept.account is not None and kept.key is not None and list(offer.able) == [kept.account]:
+        whom = kept.key.told_to(waiting.request.key.tenant)
+        return f"{kept.account.instance_id} is kept for {whom}, which is quarantined and runs alone"
     if plan is None or not plan.phase.split:
         return _no_place(offer) or _behind(waiting, pool, queue, now)
     if plan.split is not None:
@@ -67,10 +68,11 @@ def why_waiting(
 def _apart(waiting: WaitingRequest, pool: Pool) -> str:
     """Say what a quarantined request waits for: an instance that runs nothing else."""
     account, key = pool.isolation.account, pool.isolation.key
-    if account is None:
+    if account is None or key is None:
         return "quarantined, to run alone; a scheduling pass is due"
     if key != waiting.request.key:
-        return f"quarantined, to run alone; {key} goes first, on {account.instance_id}"
+        first = key.told_to(waiting.request.key.tenant)
+        return f"quarantined, to run alone; {first} goes first, on {account.instance_id}"
     left = len(account.reservations)
     return f"quarantined, to run alone on {account.instance_id}, which first finishes {left} others"
 

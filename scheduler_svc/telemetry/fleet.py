@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from sage_common.clock import Clock
 from sage_telemetry import catalogue
@@ -24,10 +24,17 @@ Values = defaultdict[Instrument, list[tuple[Labels, float]]]
 class FleetReader:
     """Reads the scheduler's current figures as metric values."""
 
-    def __init__(self, scheduler: Scheduler, clock: Clock, requests: RequestTable) -> None:
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        clock: Clock,
+        requests: RequestTable,
+        recorded: Callable[[], Mapping[str, int]] = dict,
+    ) -> None:
         self._scheduler = scheduler
         self._clock = clock
         self._requests = requests
+        self._recorded = recorded
 
     def read(self) -> Observed:
         """Return the values of every gauge.  Runs on the event loop, which owns what it reads."""
@@ -36,8 +43,10 @@ class FleetReader:
             self._queues,
             self._running,
             self._policy,
+            self._shadow,
             self._pairs,
             self._instances,
+            self._recording,
         )
         for part in parts:
             part(values)
@@ -71,6 +80,27 @@ class FleetReader:
     def _policy(self, values: Values) -> None:
         values[catalogue.POLICY_ACTIVE] = [((self._scheduler.policy, self._scheduler.delegate), 1)]
 
+    def _shadow(self, values: Values) -> None:
+        shadow = self._scheduler.shadow
+        if shadow is None:
+            return
+        counts = {
+            "same": shadow.same,
+            "other": shadow.compared - shadow.same,
+            "not_compared": shadow.not_compared,
+            "failed": int(bool(shadow.failure)),
+        }
+        values[catalogue.SHADOW_DECISIONS] = [((shadow.policy, result), count) for result, count in counts.items()]
+        values[catalogue.SHADOW_PREDICTED] = [
+            ((shadow.policy, choice, figure), value)
+            for choice, sums in (("shadow", shadow.shadow), ("in_force", shadow.in_force))
+            for figure, value in (
+                ("first_token", sums.first_token_s),
+                ("finish", sums.finish_s),
+                ("cost", sums.cost),
+            )
+        ]
+
     def _pairs(self, values: Values) -> None:
         enabled, counts = self._scheduler.pd_settings.enabled, self._scheduler.split_counts()
         states = Counter(pair.state for pair in self._scheduler.pairs() if enabled)
@@ -91,6 +121,9 @@ class FleetReader:
             for model in self._scheduler.models()
             for state in InstanceState
         ]
+
+    def _recording(self, values: Values) -> None:
+        values[catalogue.RECORDING_LINES] = [((result,), count) for result, count in self._recorded().items()]
 
 
 def _describe(instance: Instance, values: Values, now: float) -> None:

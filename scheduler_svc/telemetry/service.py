@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
+from collections.abc import Callable, Mapping
 
 from sage_common.clock import Clock
 from sage_common.tls import ServerTls
@@ -49,9 +50,19 @@ class SchedulerTelemetry:
         )
         return self._observer
 
-    def start(self, scheduler: Scheduler, clock: Clock, requests: RequestTable) -> None:
-        """Start the exports, on the event loop.  Raises CannotServe if the metrics page cannot listen."""
-        fleet = FleetReader(scheduler, clock, requests)
+    def start(
+        self,
+        scheduler: Scheduler,
+        clock: Clock,
+        requests: RequestTable,
+        *,
+        recorded: Callable[[], Mapping[str, int]] = dict,
+    ) -> None:
+        """Start the exports, on the event loop.  Raises CannotServe if the metrics page cannot listen.
+
+        ``recorded`` counts the lines of the recording by what became of them.
+        """
+        fleet = FleetReader(scheduler, clock, requests, recorded)
 
         def read() -> Observed:
             if self._observer is not None:

@@ -18,7 +18,7 @@ from scheduler_svc.access.audit import Audit
 from scheduler_svc.access.authenticator import Authenticator
 from scheduler_svc.access.caller import set_caller
 from scheduler_svc.access.certificates import PeerCertificate
-from scheduler_svc.access.identity import Denied, Identity
+from scheduler_svc.access.identity import Denied, Identity, Unauthenticated
 from scheduler_svc.control.instances.registration import DuplicateInstance, UnknownSession
 from scheduler_svc.transport.errors import to_status
 from scheduler_svc.transport.handlers import Handler, rewrapped
@@ -28,15 +28,20 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 REFUSALS = (Denied, DuplicateInstance, UnknownSession)
 """What is a refusal to the audit log: who a caller is, and executors that claim what is another's."""
 
+ACTION_BYTES = 4_096
+"""Largest message of an action that the audit log repeats; a larger one is refused for its size or names nothing."""
+
 UNKNOWN = "unknown"  # who calls, where that is what is wrong
 
 
 class AccessInterceptor(grpc.aio.ServerInterceptor):
     """Wrap every handler so that it runs for callers that may call it, and finds them in ``caller()``."""
 
-    def __init__(self, authenticator: Authenticator, audit: Audit) -> None:
+    def __init__(self, authenticator: Authenticator, audit: Audit, *, clients_have_certificates: bool) -> None:
         self._authenticator = authenticator
         self._audit = audit
+        # A call without a token may be somebody's, which the connection has to tell.
+        self._by_certificate = clients_have_certificates and authenticator.by_certificate
 
     async def intercept_service(
         self,
@@ -48,23 +53,38 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):
         if handler is None or rpcs.rule_of(handler_call_details.method).public:
             return handler
         judged = self._judged(handler_call_details)
+        if judged.denied is not None:
+            return self._refusing(judged)
         return rewrapped(
             handler,
             unary=lambda call: self._unary(call, judged),
             stream=lambda call: self._stream(call, judged),
-            decoder=handler.request_deserializer if judged.denied is None else None,
+            decoder=handler.request_deserializer,
         )
+
+    def _refusing(self, judged: _Judged) -> Handler:
+        """Return a handler that refuses a call without waiting for its message.
+
+        It takes a stream of messages, whatever the method takes: for those gRPC runs the handler at once, for others
+        it would first keep up to 16 MiB of nobody's.
+        """
+
+        async def refuse(requests: Any, context: Context) -> None:
+            with self._admitted(judged, None, context):
+                pass
+
+        return grpc.stream_stream_rpc_method_handler(refuse)
 
     def _judged(self, details: grpc.HandlerCallDetails) -> _Judged:
         """Return what the call's headers tell."""
         judged = _Judged(details.method)
-        header = _authorization(details.invocation_metadata)
-        if header is not None or not self._authenticator.by_certificate:
-            try:
+        try:
+            header = _authorization(details.invocation_metadata)
+            if header is not None or not self._by_certificate:
                 judged.identity = self._authenticator.identity(header, None)
                 rpcs.check(judged.identity, judged.method)
-            except Denied as denied:
-                judged.denied = denied
+        except Denied as denied:
+            judged.denied = denied
         return judged
 
     def _unary(self, behavior: Any, judged: _Judged) -> Any:
@@ -120,7 +140,7 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):
 
 @dataclass(slots=True)
 class _Judged:
-    """A call as its headers tell, before its message is decoded: nobody's 16 MiB are decoded to refuse them."""
+    """A call as its headers tell, before its message is read: nobody's 16 MiB are read to refuse them."""
 
     method: str
     identity: Identity | None = None  # None without ``denied``: the client certificate has to tell
@@ -146,14 +166,23 @@ def _outcome(error: Exception) -> str:
 
 def _in_words(request: Any) -> str:
     """Return the message of an action: names, settings and an operator's reason, never a prompt."""
+    size = request.ByteSize()
+    if size > ACTION_BYTES:
+        return f"a message of {size} bytes"
     return text_format.MessageToString(request, as_one_line=True)
 
 
 def _authorization(metadata: Metadata) -> str | None:
-    for key, value in metadata or ():
-        if key == AUTHORIZATION:
-            return value if isinstance(value, str) else value.decode(errors="replace")
-    return None
+    """Return the header that tells who calls; None without one.
+
+    Raises:
+        Unauthenticated: there are several, of which a proxy in front may have checked another one.
+    """
+    found = [value for key, value in metadata or () if key == AUTHORIZATION]
+    if len(found) > 1:
+        raise Unauthenticated(f"the header `{AUTHORIZATION}` is there {len(found)} times")
+    value = next(iter(found), None)
+    return value.decode(errors="replace") if isinstance(value, bytes) else value
 
 
 def _certificate(context: Context) -> PeerCertificate | None:

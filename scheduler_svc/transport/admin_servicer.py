@@ -22,6 +22,7 @@ from scheduler_svc.transport import fleet_snapshots, prefill_decode
 from scheduler_svc.transport.clipping import stated_reason
 from scheduler_svc.transport.enums import ROLE_FROM_WIRE, ROLE_TO_WIRE
 from scheduler_svc.transport.instances import instance_view
+from scheduler_svc.transport.shadow_policy import shadow_policy
 from scheduler_svc.transport.stories import story
 from scheduler_svc.transport.submissions import key_seen
 from scheduler_svc.transport.take_limit import taking
@@ -83,6 +84,24 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         return admin_pb2.SetPolicyResponse(
             policy=self._scheduler.policy, previous=previous, reordered=reordered, warning=warning
         )
+
+    async def GetShadowPolicy(
+        self, request: admin_pb2.GetShadowPolicyRequest, context: Context
+    ) -> admin_pb2.GetShadowPolicyResponse:
+        """Return the policy that decides beside the one in force, if there is one, and the comparison."""
+        report = self._scheduler.shadow
+        if report is None:
+            return admin_pb2.GetShadowPolicyResponse()
+        shadow = shadow_policy(report, self._scheduler.policy, self._clock.now())
+        return admin_pb2.GetShadowPolicyResponse(shadow=shadow)
+
+    async def SetShadowPolicy(
+        self, request: admin_pb2.SetShadowPolicyRequest, context: Context
+    ) -> admin_pb2.SetShadowPolicyResponse:
+        """Let a policy decide beside the one in force, or end that.  Raises UnknownPolicy."""
+        previous = self._scheduler.set_shadow(request.policy, self._clock.now())
+        log.info("shadow policy %s -> %s", previous or "off", request.policy or "off")
+        return admin_pb2.SetShadowPolicyResponse(policy=request.policy, previous=previous)
 
     async def ListInstances(
         self, request: admin_pb2.ListInstancesRequest, context: Context

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 
 import grpc
 from grpc_status import rpc_status
 
 from sage_wire.metadata import TRACEPARENT, trace_headers
+from sage_wire.protocol import MAX_MESSAGE_BYTES
 from scheduler_svc.access.caller import caller
-from scheduler_svc.transport.bounded_parsing import Unparsed, bounded, parsed
+from scheduler_svc.transport.bounded_parsing import SMALL_MESSAGE_BYTES, Unparsed, bounded, parsed
 from scheduler_svc.transport.errors import to_status
 from scheduler_svc.transport.handlers import Handler, rewrapped
+from scheduler_svc.transport.health import EXECUTOR
 from scheduler_svc.transport.submissions import key_of
 
 log = logging.getLogger(__name__)
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+
+
+CARRY_PROMPTS = frozenset({"Generate", "Submit", "Embed", "SubmitBatch"})
+"""Calls whose message may be large."""
 
 
 class ErrorInterceptor(grpc.aio.ServerInterceptor):
@@ -39,8 +45,17 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
             handler,
             unary=lambda call: _unary(call, method),
             stream=lambda call: _stream(call, method),
-            decoder=bounded(handler.request_deserializer, walk=not handler.request_streaming),
+            decoder=_decoder(handler, method),
         )
+
+
+def _decoder(handler: Handler, method: str) -> Callable[[bytes], Any] | None:
+    """Return the deserializer of a call's requests, which is bounded as its service and kind ask for."""
+    service, name = method.rsplit("/", 1)
+    of_executors = service == f"/{EXECUTOR}"
+    small = not of_executors and name not in CARRY_PROMPTS
+    size_limit = SMALL_MESSAGE_BYTES if small else MAX_MESSAGE_BYTES
+    return bounded(handler.request_deserializer, walk=not of_executors, size_limit=size_limit)
 
 
 def _unary(behavior: Any, method: str) -> Any:
@@ -58,18 +73,16 @@ def _stream(behavior: Any, method: str) -> Any:
 
     async def write(request: Any, context: Context) -> None:
         try:
-            await behavior(_checked(request), context)
-        except Exception as error:
-            await _refuse(request, context, method, error)
-
-    async def yielding(request: Any, context: Context) -> AsyncIterator[Any]:
-        try:
+            if asyncio.iscoroutinefunction(behavior):
+                await behavior(_checked(request), context)
+                return
+            # gRPC would log a stack for a client that leaves while a response waits for it.
             async for response in behavior(_checked(request), context):
-                yield response
+                await context.write(response)
         except Exception as error:
             await _refuse(request, context, method, error)
 
-    return write if asyncio.iscoroutinefunction(behavior) else yielding
+    return write
 
 
 def _checked(request: Any) -> Any:

@@ -125,7 +125,7 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
         if state is None:
             raise WireError(ErrorReason.INVALID_REGISTRATION, f"{status.state} is not a state of an engine")
         facts = registrations.facts(status.facts) if state is InstanceState.READY else None
-        progress = status.progress if status.HasField("progress") else None
+        progress = registrations.progress(status)
         self._sessions.engine_status(session, state, progress, reported(status.message), facts)
 
     # --- outputs ----------------------------------------------------------------------------------

@@ -6,11 +6,9 @@ SERVING while some instance is READY, so that no client is sent to a scheduler t
 
 from __future__ import annotations
 
-from grpc_health.v1 import health_pb2
-from grpc_health.v1.health import aio as health_aio
-
 from sage.controlplane.v1 import admin_pb2, executor_pb2, inference_pb2
 from sage_common.clock import Clock
+from sage_wire.health import HealthServicer
 from scheduler_svc.domain.instance_state import InstanceState
 from scheduler_svc.domain.scheduler import Scheduler
 
@@ -30,25 +28,21 @@ class HealthReporter:
     def __init__(self, scheduler: Scheduler, clock: Clock) -> None:
         self._scheduler = scheduler
         self._clock = clock
-        self.servicer = health_aio.HealthServicer()
+        self.servicer = HealthServicer()
+        for name in ("", EXECUTOR, ADMIN):
+            self.servicer.set(name, serving=True)
 
     async def run(self) -> None:
         """Update the statuses every CHECK_S until cancelled."""
-        for name in ("", EXECUTOR, ADMIN):
-            await self._set(name, serving=True)
         while True:
             ready = any(i.state is InstanceState.READY for i in self._scheduler.instances())
-            await self._set(INFERENCE, serving=ready)
-            await self._set(PREFILL_DECODE, serving=self._splits())
+            self.servicer.set(INFERENCE, serving=ready)
+            self.servicer.set(PREFILL_DECODE, serving=self._splits())
             await self._clock.sleep(CHECK_S)
 
     def _splits(self) -> bool:
         return self._scheduler.pd_settings.enabled and not self._scheduler.pd_conditions()
 
-    async def leave(self) -> None:
+    def leave(self) -> None:
         """Set every service to NOT_SERVING for good: the process is about to stop."""
-        await self.servicer.enter_graceful_shutdown()
-
-    async def _set(self, name: str, *, serving: bool) -> None:
-        status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
-        await self.servicer.set(name, status)
+        self.servicer.leave()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sized
 
@@ -22,6 +21,7 @@ from scheduler_svc.transport.errors import WireError
 INSTANCE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 SAMPLES_LIMIT = 256  # iterations kept of one heartbeat
 LONGEST_ITERATION_S = 3_600.0
+HIGHEST_PRICE = 1e9  # per hour, in any currency; the cost of a request stays a finite number
 MOST_TOKENS = 2**40  # in a KV cache, and per second
 TEXT_BYTES = 1_024  # of a name, an address, a version
 LABELS_LIMIT = 64
@@ -57,7 +57,7 @@ def registration(wire: executor_pb2.Register) -> Registration:
     for key, value in wire.labels.items():
         _bounded(f"labels[{key[:32]!r}]", key + value)
     _few("held", wire.held, HELD_LIMIT)
-    if not math.isfinite(wire.price_per_hour) or wire.price_per_hour < 0:
+    if not 0 <= wire.price_per_hour <= HIGHEST_PRICE:  # NaN is not, either
         raise _refused("price_per_hour", f"{wire.price_per_hour} is not a price")
     if wire.role not in ROLE_FROM_WIRE:
         raise _refused("role", f"{wire.role} is not a role")
@@ -119,6 +119,11 @@ def facts(wire: executor_pb2.EngineFacts) -> EngineFacts:
         compatibility_key=wire.compatibility_key,
         tokenizer_hash=wire.tokenizer_hash,
     )
+
+
+def progress(wire: executor_pb2.EngineStatus) -> float | None:
+    """Return how far the start of an engine is, in [0, 1]; None if it does not say, or says something else."""
+    return wire.progress if wire.HasField("progress") and 0 <= wire.progress <= 1 else None
 
 
 def load_report(wire: executor_pb2.Heartbeat) -> LoadReport:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import grpc
@@ -77,17 +77,19 @@ class Servers:
     """One gRPC server per listener: in gRPC, all services of a server are reached at all its addresses."""
 
     def __init__(
-        self, services: Services, interceptors: Sequence[grpc.aio.ServerInterceptor], *, reflection: bool
+        self, services: Services, guard: Callable[[Listener], grpc.aio.ServerInterceptor], *, reflection: bool
     ) -> None:
+        """Serve nothing yet.  ``guard`` makes the interceptor that checks who calls at a listener."""
         self._services = services
-        self._interceptors = [ErrorInterceptor(), *interceptors]  # the first one is outermost: it sees all errors
+        self._guard = guard
         self._reflection = reflection
         self._servers: list[grpc.aio.Server] = []
         self.ports: dict[str, int] = {}  # by the listener's key
 
     def listen(self, listener: Listener, tls: ReloadedTls | None) -> None:
         """Bind a listener's address.  Raises ListenError."""
-        server = build_server(self._services, listener.services, self._interceptors, reflection=self._reflection)
+        interceptors = [ErrorInterceptor(), self._guard(listener)]  # the first one is outermost: it sees all errors
+        server = build_server(self._services, listener.services, interceptors, reflection=self._reflection)
         self.ports[listener.key] = listen(server, listener, tls)
         self._servers.append(server)
 

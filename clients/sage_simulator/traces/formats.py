@@ -13,6 +13,8 @@ from sage_simulator.traces.csv_record import csv_cells
 from sage_simulator.traces.json_record import JsonRecord
 from sage_simulator.traces.mooncake import FIELDS_OF_AIPERF, read_mooncake
 from sage_simulator.traces.own_format import FORMAT, read_own
+from sage_simulator.traces.recording.as_trace import FORMAT as RECORDED
+from sage_simulator.traces.recording.as_trace import read_recorded
 from sage_simulator.traces.source_lines import SourceLine, source_lines
 from sage_simulator.traces.trace_error import TraceError
 
@@ -39,6 +41,10 @@ def _is_own(line: SourceLine) -> bool:
     return _is_object(line) and JsonRecord.of(line).fields.get("format") == FORMAT
 
 
+def _is_recorded(line: SourceLine) -> bool:
+    return _is_object(line) and JsonRecord.of(line).fields.get("format") == RECORDED
+
+
 def _is_aiperf(line: SourceLine) -> bool:
     return _is_object(line) and any(map(JsonRecord.of(line).has, (*FIELDS_OF_AIPERF, "text_input", "messages")))
 
@@ -54,6 +60,7 @@ FORMATS = {
         TraceFormat(name="azure", recognises=_has_columns(*azure.COLUMNS), read=azure.read_azure),
         TraceFormat(name="burstgpt", recognises=_has_columns(*burstgpt.COLUMNS), read=burstgpt.read_burstgpt),
         TraceFormat(name="sage", recognises=_is_own, read=read_own, from_zero=True),
+        TraceFormat(name="recorded", recognises=_is_recorded, read=read_recorded),
         TraceFormat(name="aiperf", recognises=_is_aiperf, read=read_aiperf),
         TraceFormat(name="mooncake", recognises=_is_mooncake, read=read_mooncake),
     )

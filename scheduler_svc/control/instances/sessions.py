@@ -12,6 +12,7 @@ from scheduler_svc.control.attempts.executor_links import ExecutorLinks
 from scheduler_svc.control.attempts.handoffs import Handoffs
 from scheduler_svc.control.instances.cool_downs import CoolDowns
 from scheduler_svc.control.instances.drains import Drains
+from scheduler_svc.control.instances.fleet_observer import NULL_FLEET_OBSERVER, FleetObserver
 from scheduler_svc.control.instances.registration import (
     DuplicateInstance,
     Registration,
@@ -59,6 +60,7 @@ class Sessions:
         settings: SessionSettings,
         *,
         epoch: int,
+        observer: FleetObserver = NULL_FLEET_OBSERVER,
     ) -> None:
         self._scheduler = scheduler
         self._clock = clock
@@ -71,6 +73,7 @@ class Sessions:
         self._models = models
         self._settings = settings
         self._epoch = epoch
+        self._observer = observer
         self._drains = Drains(scheduler, clock)
         self._cool_downs = CoolDowns(clock, settings, self._cooled_down)
         self._sessions: dict[str, Session] = {}  # by instance id
@@ -257,7 +260,9 @@ class Sessions:
         if not self.current(session):
             return
         self.renew_lease(session)
-        self._scheduler.report(session.instance_id, load, self._clock.now())
+        now = self._clock.now()
+        self._scheduler.report(session.instance_id, load, now)
+        self._observer.heartbeat(session.instance, load, now)
         session.link.acknowledge_heartbeat(load.number)
         cooling_down = self._cool_downs.reason(session.instance_id) is not None
         if session.instance.state is InstanceState.SUSPECT and session.up and not cooling_down:
@@ -456,6 +461,7 @@ class Sessions:
         self._attempts.instance_lost(instance.instance_id, reason, engine_died=engine_died)
         self._handoffs.instance_lost(instance.instance_id, reason)
         self._scheduler.lose(instance.instance_id, reason, self._clock.now())
+        self._observer.engine_gone(instance, self._clock.now())
         self._wakeup.notify()
 
     def _close(self, session: Session, reason: str) -> None:

@@ -46,6 +46,7 @@ class Watchdog:
         self._wakeup = wakeup
         self._orphan_timeout_s = orphan_timeout_s
         self._configured = configured
+        self._shadow_failure = ""  # that was logged
         self._conditions: list[str] = []  # logged last
 
     async def run(self) -> None:
@@ -63,10 +64,19 @@ class Watchdog:
         for switch in self._scheduler.tick(self._clock.now()):
             log.info("policy %s -> %s: %s", switch.from_policy, switch.to_policy, switch.reason)
             self._wakeup.notify()
+        self._note_shadow()
         self._end_orphans()
         self._end_given_up()
         self._tell_conditions()
         self._scheduler.retire_models(keep=self._configured)
+
+    def _note_shadow(self) -> None:
+        """Log once that the shadow policy failed, which has switched it off."""
+        shadow = self._scheduler.shadow
+        failure = shadow.failure if shadow is not None else ""
+        if shadow is not None and failure and failure != self._shadow_failure:
+            log.error("shadow policy %s is switched off, it failed: %s", shadow.policy, failure)
+        self._shadow_failure = failure
 
     def _end_orphans(self) -> None:
         """End requests that no READY instance could serve for ``orphan_timeout_s``, unless they asked to wait."""

@@ -14,6 +14,7 @@ from scheduler_svc.domain.placement.candidates import CandidateTable
 from scheduler_svc.domain.placement.context import PassContext
 from scheduler_svc.domain.placement.offer import Offer
 from scheduler_svc.domain.placement.run_prediction import predict_run, predict_split_run
+from scheduler_svc.domain.placement.shadow_policy import ShadowPolicy
 from scheduler_svc.domain.placement.split_planner import Split, SplitPlan, SplitPlanner
 from scheduler_svc.domain.policies.fleet_signals import FleetSignals
 from scheduler_svc.domain.policies.policy import Policy
@@ -23,13 +24,15 @@ from scheduler_svc.domain.waiting_request import WaitingRequest
 
 _WHOLE = "runs whole on one instance"
 _SPECIALISTS = "no instance for whole requests is ready: runs whole on one meant for legs of split requests"
+#: The rule of a choice that its caller made.
+PREFERRED = "preferred"
 _RESERVE = "takes the slot that is reserved for CRITICAL"
 
 
 class Placer:
     """Filters the instances, has the policy's objective choose one, reserves capacity there and explains it all.
 
-    It has no state of its own: it reads and changes the ledger, the output lengths and the signals.
+    Its only state is the shadow policy: it reads and changes the ledger, the output lengths and the signals.
     """
 
     def __init__(self, ledger: Ledger, outputs: OutputLengths, signals: FleetSignals, splits: SplitPlanner) -> None:
@@ -37,6 +40,7 @@ class Placer:
         self._outputs = outputs
         self._signals = signals
         self._splits = splits
+        self.shadow: ShadowPolicy | None = None  # decides beside each decision; None: none
 
     def demand(self, waiting: WaitingRequest, policy: Policy) -> Demand:
         """Work out what a request needs of an instance now, with a fresh prediction of its output length."""
@@ -97,6 +101,8 @@ class Placer:
         preferred = _prefer(choice, offer) if demand.request.preferred_instance else ()
         account = offer.with_capacity[choice.index]
         prediction = predict_run(account, demand, now)
+        if self.shadow is not None:
+            self._ask_shadow(self.shadow, choice, offer, prediction, now)
         candidates = offer.candidates(choice)
         unusual = _unusual(account, demand, context, plan)
         ordered = _ordered(waiting, context.policy, now)  # a plug-in's code: it runs before anything is reserved
@@ -127,6 +133,8 @@ class Placer:
         prefill = self._reserve(split.prefill, split.prefill_demand, waiting, prefill_prediction, now)
         reservation = self._reserve(split.decode, demand, waiting, prediction, now, prefills=False)
         self._splits.count_split()
+        if self.shadow is not None:
+            self.shadow.leave_out()
         why = f"decode: {choice.why}; 1 of {len(split.decoders)}"
         reasons = (why, split.why, *remarks, *choice.remarks, ordered)
         leg = PrefillLeg(
@@ -146,6 +154,13 @@ class Placer:
             reasons,
             prefill=leg,
         )
+
+    @staticmethod
+    def _ask_shadow(shadow: ShadowPolicy, choice: Choice, offer: Offer, prediction: Prediction, now: float) -> None:
+        if choice.rule == PREFERRED:
+            shadow.leave_out()
+        else:
+            shadow.compare(offer, offer.with_capacity[choice.index], prediction, now)
 
     def _decide(
         self,
@@ -236,7 +251,7 @@ def _prefer(choice: Choice, offer: Offer) -> tuple[str, ...]:
         if account.instance_id == wanted:
             choice.index = i
             choice.why = "preferred by the caller"
-            choice.rule = "preferred"
+            choice.rule = PREFERRED
             return ()
     return (f"preferred instance {wanted!r} not used: {offer.why_not(wanted)}",)
 

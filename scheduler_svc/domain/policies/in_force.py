@@ -95,7 +95,8 @@ class PolicyInForce:
             return None
         self._named, self._chosen = make_fifo(self._settings), FALLBACK
         self._governed.clear()
-        reason = f"the policy {failed!r} failed: {type(error).__name__}: {error}"
+        # Everyone may read why the policy changed, and the error's text may be about one tenant's request.
+        reason = f"the policy {failed!r} failed: {type(error).__name__}; the scheduler's log has the cause"
         switch = PolicySwitch(from_policy=failed, to_policy=self._named.name, reason=reason, at=now)
         self._switches.append(switch)
         return switch

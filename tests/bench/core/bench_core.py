@@ -42,9 +42,13 @@ class Case:
     run: Callable[[], tuple[int, float]]  # operations, CPU seconds
 
 
-def half_full(policy: str, instances: int, decisions: int) -> Case:
-    """Every instance has room: the widest choice there is.  Ten requests come, ten end, again and again."""
+def half_full(policy: str, instances: int, decisions: int, *, shadow: str = "") -> Case:
+    """Every instance has room: the widest choice there is.  Ten requests come, ten end, again and again.
+
+    ``shadow``: a policy that decides beside the one in force.
+    """
     scheduler = start_scheduler(policy, instances)
+    scheduler.set_shadow(shadow, 0.0)
     requests, running = Requests(), Running(scheduler)
     fill(scheduler, requests, running, instances * MAX_RUNNING // 2)
     clock = [1.0]
@@ -63,9 +67,10 @@ def half_full(policy: str, instances: int, decisions: int) -> Case:
             running.finish(len(placed), clock[0])
         return done, spent
 
-    return Case(
-        group="half full", name=f"{policy}, {instances} instances", instances=instances, unit="decisions/s", run=run
-    )
+    name = f"{policy}, {instances} instances"
+    if shadow:
+        return Case(group="shadow", name=f"{name}, {shadow} beside it", instances=0, unit="decisions/s", run=run)
+    return Case(group="half full", name=name, instances=instances, unit="decisions/s", run=run)
 
 
 def saturated(policy: str, instances: int, waiting: int, decisions: int, *, group: str, name: str) -> Case:
@@ -203,6 +208,11 @@ def fill(scheduler: Scheduler, requests: Requests, running: Running, count: int)
 
 def all_cases(scale: int) -> list[Case]:
     cases = [half_full(p, n, max(100, min(2_000, 100_000 // n) // scale)) for n in SIZES for p in POLICIES]
+    cases += [
+        half_full("fifo", n, max(100, 50_000 // n // scale), shadow=p)
+        for n in (100, 1_000)
+        for p in ("fifo", "slo_aware")
+    ]
     cases += [
         saturated("fifo", n, 1_000, max(100, 1_000 // scale), group="saturated", name=f"fifo, {n} instances")
         for n in SIZES

@@ -176,6 +176,12 @@ class FakeScheduler(inference_pb2_grpc.InferenceServiceServicer, admin_pb2_grpc.
     async def SetPolicy(self, request: Any, context: Context) -> Any:
         return await self._answer("SetPolicy", request, context)
 
+    async def GetShadowPolicy(self, request: Any, context: Context) -> Any:
+        return await self._answer("GetShadowPolicy", request, context)
+
+    async def SetShadowPolicy(self, request: Any, context: Context) -> Any:
+        return await self._answer("SetShadowPolicy", request, context)
+
     async def ListInstances(self, request: Any, context: Context) -> Any:
         return await self._answer("ListInstances", request, context)
 

@@ -385,6 +385,49 @@ async def test_policy_get_and_set(scheduler: FakeScheduler, run: Run) -> None:
     assert scheduler.asked[-1].reason == "test"
 
 
+async def test_policy_shadow_shows_the_comparison(scheduler: FakeScheduler, run: Run) -> None:
+    shadow = admin_pb2.ShadowPolicy(
+        policy="adaptive",
+        delegate="cost_optimized",
+        in_force="fifo",
+        age=Duration(seconds=60),
+        compared=200,
+        same=150,
+        not_compared=3,
+        chosen=admin_pb2.PredictedMeans(first_token=Duration(seconds=2), finish=Duration(seconds=4), cost=0.0),
+        shadow=admin_pb2.PredictedMeans(first_token=Duration(seconds=3), finish=Duration(seconds=4), cost=0.5),
+    )
+    scheduler.admin["GetShadowPolicy"] = always(admin_pb2.GetShadowPolicyResponse(shadow=shadow))
+    shown = (await run("policy", "shadow")).stdout
+    document = json.loads((await run("policy", "shadow", "--json")).stdout)
+    assert shown.startswith(
+        "shadow policy: adaptive (now cost_optimized), beside fifo for 60 s\n"
+        "200 decisions compared, 75.0% to the same instance; 3 not compared\n"
+    )
+    assert re.search(r"first token, s \W+2 \W+3 \W+50.0%", shown)
+    assert re.search(r"cost per request \W+0 \W+0.5 ", shown)
+    assert document["shadow"]["first_token_s"] == 3
+
+
+async def test_policy_shadow_says_that_it_is_off_new_or_failed(scheduler: FakeScheduler, run: Run) -> None:
+    scheduler.admin["GetShadowPolicy"] = always(admin_pb2.GetShadowPolicyResponse())
+    assert (await run("policy", "shadow")).stdout == "shadow policy: off\n"
+    assert json.loads((await run("policy", "shadow", "--json")).stdout) is None
+    shadow = admin_pb2.ShadowPolicy(policy="mine", in_force="fifo", age=Duration(seconds=1), failure="KeyError: 'a'")
+    scheduler.admin["GetShadowPolicy"] = always(admin_pb2.GetShadowPolicyResponse(shadow=shadow))
+    assert (await run("policy", "shadow")).stdout == (
+        "shadow policy: mine, beside fifo for 1 s\nswitched off, it failed: KeyError: 'a'\nno decision compared yet\n"
+    )
+
+
+@pytest.mark.parametrize(("name", "asked"), [("priority", "priority"), ("off", "")])
+async def test_policy_shadow_sets_it(scheduler: FakeScheduler, run: Run, name: str, asked: str) -> None:
+    answer = admin_pb2.SetShadowPolicyResponse(policy=asked, previous="")
+    scheduler.admin["SetShadowPolicy"] = always(answer)
+    assert (await run("policy", "shadow", name)).stdout == f"shadow policy: off -> {name}\n"
+    assert scheduler.asked[-1].policy == asked
+
+
 async def test_a_policy_with_a_warning_stands_apart_and_is_warned_of(scheduler: FakeScheduler, run: Run) -> None:
     warning = "random is for comparison: it ignores load"
     scheduler.admin["GetPolicy"] = always(

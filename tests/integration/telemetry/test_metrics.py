@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import urllib.error
+from pathlib import Path
 from typing import Any
 
 import prometheus_client
@@ -167,6 +168,30 @@ async def test_the_fleet_is_told_as_it_is(fleet: LocalFleet, one: LocalExecutor,
     assert page.total("sage_instance_requests", instance_id="one", state="reserved") == 1
     assert page.total("sage_policy_active", policy="fifo") == 1
     call.cancel()
+
+
+async def test_the_shadow_policys_choices_are_counted_while_there_is_one(
+    fleet: LocalFleet, one: LocalExecutor, caller: Caller
+) -> None:
+    await fleet.client.set_shadow_policy("priority")
+    await fleet.client.generate("Once upon a time", max_tokens=2).result()
+    page = await scheduler_page(fleet)
+    assert page.total("sage_shadow_decisions_total", shadow="priority", result="same") == 1
+    assert len(page.label_sets("sage_shadow_decisions_total")) == 4
+    chosen = page.total("sage_shadow_predicted_total", shadow="priority", choice="in_force", figure="finish")
+    assert page.total("sage_shadow_predicted_total", shadow="priority", choice="shadow", figure="finish") == chosen > 0
+    await fleet.client.set_shadow_policy("")
+    assert (await scheduler_page(fleet)).label_sets("sage_shadow_decisions_total") == []
+
+
+async def test_lines_of_the_recording_are_counted(telemetry: dict[str, Any], tmp_path: Path) -> None:
+    async with LocalFleet(telemetry=telemetry, recording={"file": tmp_path / "log.jsonl"}) as fleet:
+        page = await scheduler_page(fleet)
+        assert {labels["result"] for labels in page.label_sets("sage_recording_lines_total")} == {
+            "written",
+            "dropped_queue_full",
+            "dropped_not_written",
+        }
 
 
 async def test_an_instance_that_is_forgotten_leaves_the_page(telemetry: dict[str, Any]) -> None:

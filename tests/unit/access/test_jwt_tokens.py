@@ -157,6 +157,7 @@ def short_rsa() -> dict[str, Any]:
     ("content", "said"),
     [
         ("{", "is not JSON"),
+        ("[" * 100_000, "is not JSON"),
         ("[]", "holds no list `keys`"),
         ('{"keys": []}', "holds no list `keys`"),
         ('{"keys": [3]}', "key 1: is not an object"),
@@ -167,6 +168,10 @@ def short_rsa() -> dict[str, Any]:
         (json.dumps({"keys": [EC.public | {"crv": "P-384"}]}), "P-256"),
         (json.dumps({"keys": [EC.public | {"d": "x"}]}), "private"),
         (json.dumps({"keys": [short_rsa()]}), "1024 bits"),
+        (json.dumps({"keys": [RSA.public | {"n": 5}]}), "key 1: "),
+        (json.dumps({"keys": [RSA.public | {"e": ["AQAB"]}]}), "key 1: "),
+        (json.dumps({"keys": [EC.public | {"x": None}]}), "key 1: "),
+        (json.dumps({"keys": [EC.public | {"y": "ä"}]}), "key 1: "),
     ],
 )
 def test_a_file_that_cannot_be_used(tmp_path: Path, content: str, said: str) -> None:

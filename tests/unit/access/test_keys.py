@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -70,6 +73,37 @@ def test_comments_stay(path: Path) -> None:
     assert path.read_text().startswith("# ours\n")
 
 
+def test_a_link_to_the_file_stays_one(path: Path, tmp_path: Path) -> None:
+    path.symlink_to(tmp_path / "elsewhere.toml")
+    for name in ("a", "b"):
+        keys_file.add(path, entry(name, name))
+    assert path.is_symlink()
+    assert len(keys_file.read(tmp_path / "elsewhere.toml")) == 2
+
+
+def test_keys_that_are_added_at_the_same_time_are_all_there(path: Path) -> None:
+    names = [f"k{number}" for number in range(24)]
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda name: keys_file.add(path, entry(name, name)), names))
+    assert {key.name for key in keys_file.read(path)} == set(names)
+
+
+def test_the_file_keeps_its_owner(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An administrator adds a key to the file of the scheduler's user, who alone may read it."""
+    keys_file.add(path, entry("a", "s1"))
+    given: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "chown", lambda name, uid, gid: given.append((uid, gid)))
+    real = os.stat
+
+    def others(file: Any, **options: Any) -> Any:
+        found = real(file, **options)
+        return found if Path(file) != path else os.stat_result((*found[:4], 10_001, 10_002, *found[6:]))
+
+    monkeypatch.setattr(os, "stat", others)
+    keys_file.add(path, entry("b", "s2"))
+    assert given == [(10_001, 10_002)]
+
+
 def test_a_name_is_given_once(path: Path) -> None:
     keys_file.add(path, entry("a", "s1"))
     with pytest.raises(KeysFileError, match="has a key 'a' already"):
@@ -83,6 +117,8 @@ HASH = hash_of("s")
     ("text", "said"),
     [
         ("[[key]", "is not TOML"),
+        ("x = " + "[" * 100_000, "is not TOML"),
+        ("x = " + "1" * 10_000, "is not TOML"),
         ("x = 1", "something else"),
         ("key = 1", "something else"),
         (f'[[key]]\nname = "a"\nrole = "root"\nsha256 = "{HASH}"', r"key 1 \(a\): role: 'root' is not a role"),
@@ -140,9 +176,12 @@ def test_keys_come_and_go_with_the_file(path: Path) -> None:
     access, files = authenticator(path)
     assert access.identity("Bearer s1", None).name == "a"
     keys_file.add(path, entry("b", "s2"))
-    files.check()
+    for _ in range(2):
+        files.check()
     assert access.identity("Bearer s2", None).name == "b"
     path.write_text("")
+    files.check()
+    assert access.identity("Bearer s2", None).name == "b", "an editor may be in the middle of writing it"
     files.check()
     for token in ("s1", "s2"):
         with pytest.raises(Unauthenticated, match="not known"):
@@ -160,5 +199,6 @@ def test_a_bad_file_keeps_the_keys_and_is_said_once(path: Path, caplog: pytest.L
     assert "the keys read before go on counting" in errors[0].getMessage()
     assert access.identity("Bearer s1", None).name == "a"
     path.unlink()
-    files.check()
+    for _ in range(2):
+        files.check()
     assert access.identity("Bearer s1", None).name == "a"

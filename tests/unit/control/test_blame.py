@@ -220,10 +220,12 @@ async def test_a_request_that_outlives_its_deaths_alone_is_acquitted() -> None:
             engine_dies(executors[where(unlucky)])
         await world.advance(0.05)
         other = await world.submit("other", max_tokens=5)
+        foreign = await world.submit("foreign", max_tokens=5, tenant="u")
         await world.advance(0.02)
         assert other.token_ids == [], "it waits for the instance that is kept"
-        because = world.plane.explainer.explain(other.live.key).waiting_because
-        assert because.endswith("is kept for t/unlucky, which is quarantined and runs alone")
+        for waiting, whom in ((other, "t/unlucky"), (foreign, "a request of another tenant")):
+            because = world.plane.explainer.explain(waiting.live.key).waiting_because
+            assert because.endswith(f"is kept for {whom}, which is quarantined and runs alone")
         await world.advance(0.5)
         assert other.token_ids == expected(5)
         assert [e.event for e in unlucky.live.history if e.event in ("quarantined", "acquitted")] == [

@@ -113,7 +113,8 @@ async def test_a_policy_that_fails_for_one_request_ends_it_and_no_other(
         assert later.token_ids == expected(20)
         assert running.token_ids == expected(100)
         assert world.plane.scheduler.policy == "fifo"
-        assert "'theirs' failed: ZeroDivisionError" in world.plane.scheduler.switches[-1].reason
+        said = world.plane.scheduler.switches[-1].reason
+        assert said == "the policy 'theirs' failed: ZeroDivisionError; the scheduler's log has the cause"
         world.assert_all_room_is_free()
 
 

@@ -8,9 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
+from sage_common.clock import Clock
 from sage_common.virtual_clock import VirtualClock
 from scheduler_svc.config import SchedulerConfig
 from scheduler_svc.control.attempts.executor_link import AssignOrder
+from scheduler_svc.control.instances.fleet_observer import NULL_FLEET_OBSERVER, FleetObserver
 from scheduler_svc.control.instances.registration import HeldAttempt, Registration
 from scheduler_svc.control.instances.session import Session
 from scheduler_svc.control.requests.live_request import LiveRequest, Placement
@@ -339,8 +341,13 @@ class World:
     def __init__(self, **settings: Any) -> None:
         self.clock = VirtualClock()
         self._step_s: float = settings.pop("step_s", STEP_S)
+        observe_fleet: Callable[[Clock], FleetObserver] = settings.pop(
+            "observe_fleet", lambda clock: NULL_FLEET_OBSERVER
+        )
         config = SchedulerConfig(policy=settings.pop("policy", "fifo"), **settings)
-        self.plane: ControlPlane = build_control(config, self.clock, NoTokenizers(), epoch=EPOCH)
+        self.plane: ControlPlane = build_control(
+            config, self.clock, NoTokenizers(), epoch=EPOCH, observe_fleet=observe_fleet(self.clock)
+        )
         self.executors: dict[str, ModelledExecutor] = {}
         self._beats = 0
         self._tasks: list[asyncio.Task[None]] = []
@@ -376,8 +383,9 @@ class World:
         model = options.pop("model", MODEL)
         after_token = options.pop("after_token", 0)  # says where to read from; no part of the content
         content = repr((prompt, model, sorted(sampling.items()), sorted(options.items())))
+        tenant = options.pop("tenant", "t")
         return Submission(
-            key=RequestKey(tenant="t", request_id=request_id),
+            key=RequestKey(tenant=tenant, request_id=request_id),
             digest=hashlib.sha256(content.encode()).digest(),
             model=model,
             prompt=TokenPrompt(token_ids=[i % 1000 for i in range(prompt)]),

@@ -199,6 +199,21 @@ def test_certificates_prove_nothing_without_an_authority(file: Callable[[str], s
     assert load(["--config", path, *TLS, "--tls.client-ca=a"]).access.on
 
 
+def test_certificates_have_to_be_asked_for_at_an_address_that_is_served(file: Callable[[str], str]) -> None:
+    """Else executors would be taken without one on ``listen``."""
+    asked = "--tls.client-ca-listeners=executor_listen"
+    assert complaint(*TLS, "--tls.client-ca=a", asked) == (
+        "tls.client_ca_listeners: executor_listen is not set, so its service takes any client"
+    )
+    own = "--executor-listen=127.0.0.1:1"
+    assert load([*TLS, "--tls.client-ca=a", asked, own]).tls.client_ca_listeners == ("executor_listen",)
+    assert load([*TLS, "--tls.client-ca=a"]).tls.client_ca is not None
+    path = file('tls.client_ca_listeners = []\n[[access.certificates]]\ncn = "op"\nrole = "operator"\n')
+    assert complaint("--config", path, *TLS, "--tls.client-ca=a") == (
+        "access.certificates: no address of tls.client_ca_listeners is served"
+    )
+
+
 @pytest.mark.parametrize(
     ("arguments", "key"),
     [
@@ -248,3 +263,13 @@ def test_sampling_defaults_are_checked_at_the_start(file: Callable[[str], str], 
     line = complaint("--config", file(f"[models.m.sampling]\n{text}\n"))
     assert line.startswith("models.m.sampling: ")
     assert said in line
+
+
+# --- the recording --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arguments", [["--record", "log"], ["--record=log"], ["--recording.file=log"]])
+def test_record_is_short_for_the_recordings_file(arguments: list[str]) -> None:
+    config = load([*arguments, "--record.requests=7"])
+    assert config.recording.file == Path("log")
+    assert config.record.requests == 7

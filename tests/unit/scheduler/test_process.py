@@ -53,6 +53,7 @@ async def test_a_bad_configuration_is_one_line_and_exit_status_2() -> None:
         port = taken.getsockname()[1]
         asked = {
             "listen-to": ends("--listen-to=x"),
+            "recording.file: cannot write '/nowhere/log'": ends("--record=/nowhere/log", "--listen=127.0.0.1:0"),
             "'best'": ends("--policy=best", "--listen=127.0.0.1:0"),
             f"cannot bind 127.0.0.1:{port}": ends(f"--listen=127.0.0.1:{port}"),
         }

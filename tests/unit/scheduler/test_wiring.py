@@ -17,6 +17,7 @@ from scheduler_svc.control.requests.intake import IntakeSettings
 from scheduler_svc.control.requests.prompt_memory import PromptMemoryLimits
 from scheduler_svc.control.requests.request_table import RecordLimits
 from scheduler_svc.domain.pd.settings import PdSettings, SplitMode
+from scheduler_svc.recording.recording import RecordingSettings
 from tests.unit.control.world import NoTokenizers
 
 SETTINGS: dict[str, Any] = {
@@ -61,6 +62,7 @@ SETTINGS: dict[str, Any] = {
         "prefilling_threshold_ratio": 32.0,
     },
     "record": {"requests": 41, "output_tokens": 42, "candidates": 43},
+    "recording": {"file": Path("log.jsonl"), "max_bytes": 70_000, "files": 3, "tenants": False},
     "telemetry": {},  # has tests of its own
     "models": {"m": {"sampling": {"temperature": 0.25}}},
 }
@@ -128,6 +130,13 @@ def test_what_the_door_is_told() -> None:
 def test_what_the_server_is_told() -> None:
     assert wiring._server_tls(CONFIG) == ServerTls(certificate=Path("c"), private_key=Path("k"), client_ca=Path("a"))
     assert wiring._server_tls(SchedulerConfig()) is None
+
+
+def test_what_the_recording_is_told() -> None:
+    recording = wiring._recording(CONFIG, VirtualClock())
+    assert recording is not None
+    assert recording._settings == RecordingSettings(file=Path("log.jsonl"), max_bytes=70_000, files=3, tenants=False)
+    assert wiring._recording(SchedulerConfig(), VirtualClock()) is None
 
 
 def test_what_control_is_built_with() -> None:

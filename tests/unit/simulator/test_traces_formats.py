@@ -18,6 +18,20 @@ EXAMPLES = {
     "sage": json_lines(
         {"format": "sage_trace", "version": 1}, {"arrival_s": 0.0, "prompt_tokens": 5, "output_tokens": 5}
     ),
+    "recorded": json_lines(
+        {"format": "sage_log", "version": 1, "began": "2026-01-01T00:00:00+00:00"},
+        {
+            "kind": "request",
+            "arrival_s": 7.0,
+            "model": "m",
+            "prompt_tokens": 5,
+            "output_tokens": 5,
+            "max_tokens": 5,
+            "priority": "NORMAL",
+            "end": "finished",
+            "ended_s": 9.0,
+        },
+    ),
 }
 
 

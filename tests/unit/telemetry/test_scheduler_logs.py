@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 
+import pytest
+
 from sage_common.log_lines import JsonLines
-from scheduler_svc.telemetry.logs import JSON_KEYS, TEXT, AboutFilter
+from scheduler_svc.telemetry.logs import JSON_KEYS, TEXT, AboutFilter, configure_logging
+from tests.support import http2
+from tests.unit.transport.served import WITHIN_S, serving
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 
@@ -30,3 +35,25 @@ def test_any_other_line_makes_nothing_up() -> None:
     line = json.loads(JsonLines(*JSON_KEYS).format(record()))
     assert not {"request", "trace_id", "span_id"} & line.keys()
     assert logging.Formatter(TEXT).format(record()).endswith("scheduler_svc.x: hello")
+
+
+async def test_a_header_that_is_no_text_is_not_logged(capfd: pytest.CaptureFixture[str]) -> None:
+    """It may be a token, and gRPC writes it with a stack."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    try:
+        configure_logging("INFO", json_lines=False)
+        async with serving() as scheduler, asyncio.timeout(WITHIN_S):
+            reader, writer = await asyncio.open_connection("127.0.0.1", scheduler.port)
+            writer.write(http2.call("/grpc.health.v1.Health/Check", (b"authorization", b"Bearer \xff swordfish")))
+            answer = b""
+            while b"grpc-status" not in answer:
+                answer += await reader.read(4096)
+            writer.close()
+        logging.getLogger("x").info("the end")
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(level)
+    written = capfd.readouterr().err
+    assert "the end" in written
+    assert "swordfish" not in written

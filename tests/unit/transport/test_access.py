@@ -23,7 +23,7 @@ from scheduler_svc.access import rpcs
 from scheduler_svc.access.audit import LOGGER
 from scheduler_svc.access.identity import ANYONE, Identity, PermissionDenied
 from scheduler_svc.control.watching.fleet_watch import WATCHERS_PER_CLIENT
-from scheduler_svc.transport import health
+from scheduler_svc.transport import access_interceptor, health
 from scheduler_svc.transport.handlers import rewrapped
 from scheduler_svc.transport.reflection import V1
 from scheduler_svc.wiring import SchedulerService
@@ -173,6 +173,23 @@ async def test_a_message_of_one_who_may_not_call_is_not_decoded(channel: grpc.ai
         call: Any = channel.unary_unary(f"/sage.controlplane.v1.{method}")
         error = await refused(call(b"\xff" * 1_000, metadata=proof(name), timeout=WITHIN_S))
         assert error.code() in REFUSED
+
+
+@pytest.mark.parametrize("name", ["", "nobody", "obs"])
+async def test_one_who_may_not_call_is_refused_before_a_message_comes(channel: grpc.aio.Channel, name: str) -> None:
+    """gRPC would keep up to 16 MiB of each call of nobody's, for as long as its last byte does not come."""
+    for method in ("InferenceService/Generate", "AdminService/SetPolicy", "ExecutorService/Control"):
+        call: Any = channel.stream_stream(f"/sage.controlplane.v1.{method}")(metadata=proof(name), timeout=WITHIN_S)
+        assert (await refused(call.read())).code() in REFUSED
+
+
+async def test_one_of_two_tokens_is_not_chosen(channel: grpc.aio.Channel) -> None:
+    """A proxy in front may have checked the other one."""
+    admin: Any = admin_pb2_grpc.AdminServiceStub(channel)
+    for names in (("op", "nobody"), ("nobody", "op"), ("op", "op")):
+        metadata = tuple(header for name in names for header in proof(name))
+        error = await refused(admin.GetPolicy(admin_pb2.GetPolicyRequest(), metadata=metadata))
+        assert reason_of(error) == "UNAUTHENTICATED"
 
 
 async def test_without_identities_everyone_may_call_everything() -> None:
@@ -447,6 +464,17 @@ async def test_actions_and_refusals_are_audited_and_prompts_are_not(
         "refused: Generate by 'app': tenant: app may not send requests as 'b'",
         "refused: Generate by 'unknown': the bearer token is not known",
     ]
+
+
+async def test_an_action_of_megabytes_is_a_short_line(
+    channel: grpc.aio.Channel, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Writing all of it as text would hold the event loop for a second."""
+    caplog.set_level(logging.INFO, LOGGER)
+    monkeypatch.setattr(access_interceptor, "ACTION_BYTES", 20)
+    admin: Any = admin_pb2_grpc.AdminServiceStub(channel)
+    await refused(admin.SetPolicy(admin_pb2.SetPolicyRequest(policy="x" * 100), metadata=proof("op")))
+    assert caplog.messages[-1].endswith(": INVALID_ARGUMENT: a message of 102 bytes")
 
 
 async def test_without_identities_actions_are_audited_too(caplog: pytest.LogCaptureFixture) -> None:

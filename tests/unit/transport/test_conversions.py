@@ -500,6 +500,7 @@ def test_a_version_further_away_is_refused() -> None:
         ("price_per_hour", -1.0),
         ("price_per_hour", float("nan")),
         ("price_per_hour", float("inf")),
+        ("price_per_hour", 1e308),
     ],
 )
 def test_registrations_that_make_no_sense_name_the_field(field: str, value: object) -> None:
@@ -602,6 +603,13 @@ def test_a_heartbeat() -> None:
 def test_a_heartbeat_brings_a_bounded_number_of_iterations() -> None:
     wire = executor_pb2.Heartbeat(recent_iterations=[executor_pb2.Iteration(elapsed_s=0.01)] * 10_000)
     assert len(registrations.load_report(wire).samples) == registrations.SAMPLES_LIMIT
+
+
+@pytest.mark.parametrize(
+    ("said", "taken"), [(0.0, 0.0), (0.5, 0.5), (1.0, 1.0), (None, None), (-0.1, None), (1.1, None), (math.nan, None)]
+)
+def test_the_progress_of_a_start_is_a_share_or_not_known(said: float | None, taken: float | None) -> None:
+    assert registrations.progress(executor_pb2.EngineStatus(progress=said)) == taken
 
 
 @pytest.mark.parametrize("odd", [math.nan, math.inf, -math.inf, -1.0, 0.0, 1e308, 3_601.0])

@@ -63,11 +63,20 @@ def _reference(answer: dict[str, Any]) -> Reference:
 
 
 @pytest.fixture(scope="session")
+def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the fleet's scheduler records, from its start on."""
+    return tmp_path_factory.mktemp("recording") / "log.jsonl"
+
+
+@pytest.fixture(scope="session")
 def session_fleet(
-    references: dict[str, Reference], tiny_model_float32: Path, tmp_path_factory: pytest.TempPathFactory
+    references: dict[str, Reference],
+    tiny_model_float32: Path,
+    recording: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[FleetProcesses]:
     """Both executors are READY; the reference is done, so that no third engine runs beside them."""
-    fleet = FleetProcesses(tmp_path_factory.mktemp("fleet"), ["--policy", "fifo"])
+    fleet = FleetProcesses(tmp_path_factory.mktemp("fleet"), ["--policy", "fifo", "--record", str(recording)])
 
     async def start() -> None:
         await fleet.start()

@@ -277,6 +277,195 @@ class SetPolicyResponse(_message.Message):
 Global___SetPolicyResponse: _TypeAlias = SetPolicyResponse  # noqa: Y015
 
 @_typing.final
+class GetShadowPolicyRequest(_message.Message):
+    """Request of AdminService.GetShadowPolicy."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetShadowPolicyRequest: _TypeAlias = GetShadowPolicyRequest  # noqa: Y015
+
+@_typing.final
+class GetShadowPolicyResponse(_message.Message):
+    """Response of AdminService.GetShadowPolicy."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SHADOW_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def shadow(self) -> Global___ShadowPolicy:
+        """absent: no policy decides beside the one in force"""
+
+    def __init__(
+        self,
+        *,
+        shadow: Global___ShadowPolicy | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["shadow", b"shadow"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["shadow", b"shadow"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetShadowPolicyResponse: _TypeAlias = GetShadowPolicyResponse  # noqa: Y015
+
+@_typing.final
+class SetShadowPolicyRequest(_message.Message):
+    """Request of AdminService.SetShadowPolicy."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POLICY_FIELD_NUMBER: _builtins.int
+    policy: _builtins.str
+    """name of the policy; empty: none from now on"""
+    def __init__(
+        self,
+        *,
+        policy: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["policy", b"policy"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetShadowPolicyRequest: _TypeAlias = SetShadowPolicyRequest  # noqa: Y015
+
+@_typing.final
+class SetShadowPolicyResponse(_message.Message):
+    """Response of AdminService.SetShadowPolicy."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POLICY_FIELD_NUMBER: _builtins.int
+    PREVIOUS_FIELD_NUMBER: _builtins.int
+    policy: _builtins.str
+    """the shadow policy now; empty: none"""
+    previous: _builtins.str
+    """the shadow policy before; empty: none"""
+    def __init__(
+        self,
+        *,
+        policy: _builtins.str = ...,
+        previous: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["policy", b"policy", "previous", b"previous"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetShadowPolicyResponse: _TypeAlias = SetShadowPolicyResponse  # noqa: Y015
+
+@_typing.final
+class ShadowPolicy(_message.Message):
+    """A policy that decides beside the one in force, on the same offers and without a reservation. It is asked where to
+    place each request that the policy in force places next, not which request goes next.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POLICY_FIELD_NUMBER: _builtins.int
+    DELEGATE_FIELD_NUMBER: _builtins.int
+    IN_FORCE_FIELD_NUMBER: _builtins.int
+    AGE_FIELD_NUMBER: _builtins.int
+    COMPARED_FIELD_NUMBER: _builtins.int
+    SAME_FIELD_NUMBER: _builtins.int
+    NOT_COMPARED_FIELD_NUMBER: _builtins.int
+    CHOSEN_FIELD_NUMBER: _builtins.int
+    SHADOW_FIELD_NUMBER: _builtins.int
+    FAILURE_FIELD_NUMBER: _builtins.int
+    policy: _builtins.str
+    """its name"""
+    delegate: _builtins.str
+    """with `adaptive`: the policy it follows now; empty otherwise"""
+    in_force: _builtins.str
+    """the policy in force, which it is compared with"""
+    compared: _builtins.int
+    """decisions"""
+    same: _builtins.int
+    """of those, with the same instance"""
+    not_compared: _builtins.int
+    """decisions left out: split requests, and those whose caller prefers an instance"""
+    failure: _builtins.str
+    """why it was switched off, in words; empty while it decides"""
+    @_builtins.property
+    def age(self) -> _duration_pb2.Duration:
+        """since the comparison began: with its choice, or that of the policy in force"""
+
+    @_builtins.property
+    def chosen(self) -> Global___PredictedMeans:
+        """at the instances that were chosen; absent while nothing was compared"""
+
+    @_builtins.property
+    def shadow(self) -> Global___PredictedMeans:
+        """at the instances that it would have chosen; absent while nothing was compared"""
+
+    def __init__(
+        self,
+        *,
+        policy: _builtins.str = ...,
+        delegate: _builtins.str = ...,
+        in_force: _builtins.str = ...,
+        age: _duration_pb2.Duration | None = ...,
+        compared: _builtins.int = ...,
+        same: _builtins.int = ...,
+        not_compared: _builtins.int = ...,
+        chosen: Global___PredictedMeans | None = ...,
+        shadow: Global___PredictedMeans | None = ...,
+        failure: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["age", b"age", "chosen", b"chosen", "shadow", b"shadow"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["age", b"age", "chosen", b"chosen", "compared", b"compared", "delegate", b"delegate", "failure", b"failure", "in_force", b"in_force", "not_compared", b"not_compared", "policy", b"policy", "same", b"same", "shadow", b"shadow"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ShadowPolicy: _TypeAlias = ShadowPolicy  # noqa: Y015
+
+@_typing.final
+class PredictedMeans(_message.Message):
+    """Means of predictions over decisions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIRST_TOKEN_FIELD_NUMBER: _builtins.int
+    FINISH_FIELD_NUMBER: _builtins.int
+    COST_FIELD_NUMBER: _builtins.int
+    cost: _builtins.float
+    """per request, in the currency of the instances' prices"""
+    @_builtins.property
+    def first_token(self) -> _duration_pb2.Duration:
+        """since the decision"""
+
+    @_builtins.property
+    def finish(self) -> _duration_pb2.Duration:
+        """since the decision"""
+
+    def __init__(
+        self,
+        *,
+        first_token: _duration_pb2.Duration | None = ...,
+        finish: _duration_pb2.Duration | None = ...,
+        cost: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["finish", b"finish", "first_token", b"first_token"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cost", b"cost", "finish", b"finish", "first_token", b"first_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PredictedMeans: _TypeAlias = PredictedMeans  # noqa: Y015
+
+@_typing.final
 class ListInstancesRequest(_message.Message):
     """Request of AdminService.ListInstances."""
 

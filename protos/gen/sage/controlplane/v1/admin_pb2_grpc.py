@@ -45,6 +45,16 @@ class AdminServiceStub(object):
                 request_serializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.SetPolicyRequest.SerializeToString,
                 response_deserializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.SetPolicyResponse.FromString,
                 _registered_method=True)
+        self.GetShadowPolicy = channel.unary_unary(
+                '/sage.controlplane.v1.AdminService/GetShadowPolicy',
+                request_serializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.GetShadowPolicyRequest.SerializeToString,
+                response_deserializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.GetShadowPolicyResponse.FromString,
+                _registered_method=True)
+        self.SetShadowPolicy = channel.unary_unary(
+                '/sage.controlplane.v1.AdminService/SetShadowPolicy',
+                request_serializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.SetShadowPolicyRequest.SerializeToString,
+                response_deserializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.SetShadowPolicyResponse.FromString,
+                _registered_method=True)
         self.ListInstances = channel.unary_unary(
                 '/sage.controlplane.v1.AdminService/ListInstances',
                 request_serializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.ListInstancesRequest.SerializeToString,
@@ -105,6 +115,21 @@ class AdminServiceServicer(object):
 
     def SetPolicy(self, request, context):
         """Switches the policy. Waiting requests are ordered again; none is lost. Errors: INVALID_ARGUMENT (unknown policy).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetShadowPolicy(self, request, context):
+        """Returns the policy that decides beside the one in force, and how its choices compare.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetShadowPolicy(self, request, context):
+        """Lets a policy decide beside the one in force, or ends that. No request is placed by it. Errors: INVALID_ARGUMENT
+        (unknown policy).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -190,6 +215,16 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.SetPolicy,
                     request_deserializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.SetPolicyRequest.FromString,
                     response_serializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.SetPolicyResponse.SerializeToString,
+            ),
+            'GetShadowPolicy': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetShadowPolicy,
+                    request_deserializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.GetShadowPolicyRequest.FromString,
+                    response_serializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.GetShadowPolicyResponse.SerializeToString,
+            ),
+            'SetShadowPolicy': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetShadowPolicy,
+                    request_deserializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.SetShadowPolicyRequest.FromString,
+                    response_serializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.SetShadowPolicyResponse.SerializeToString,
             ),
             'ListInstances': grpc.unary_unary_rpc_method_handler(
                     servicer.ListInstances,
@@ -292,6 +327,60 @@ class AdminService(object):
             '/sage.controlplane.v1.AdminService/SetPolicy',
             sage_dot_controlplane_dot_v1_dot_admin__pb2.SetPolicyRequest.SerializeToString,
             sage_dot_controlplane_dot_v1_dot_admin__pb2.SetPolicyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetShadowPolicy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sage.controlplane.v1.AdminService/GetShadowPolicy',
+            sage_dot_controlplane_dot_v1_dot_admin__pb2.GetShadowPolicyRequest.SerializeToString,
+            sage_dot_controlplane_dot_v1_dot_admin__pb2.GetShadowPolicyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetShadowPolicy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sage.controlplane.v1.AdminService/SetShadowPolicy',
+            sage_dot_controlplane_dot_v1_dot_admin__pb2.SetShadowPolicyRequest.SerializeToString,
+            sage_dot_controlplane_dot_v1_dot_admin__pb2.SetShadowPolicyResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -37,6 +37,12 @@ class AdminServiceStub:
     """Returns the policy in force and every policy there is."""
     SetPolicy: _grpc.UnaryUnaryMultiCallable[_admin_pb2.SetPolicyRequest, _admin_pb2.SetPolicyResponse]
     """Switches the policy. Waiting requests are ordered again; none is lost. Errors: INVALID_ARGUMENT (unknown policy)."""
+    GetShadowPolicy: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetShadowPolicyRequest, _admin_pb2.GetShadowPolicyResponse]
+    """Returns the policy that decides beside the one in force, and how its choices compare."""
+    SetShadowPolicy: _grpc.UnaryUnaryMultiCallable[_admin_pb2.SetShadowPolicyRequest, _admin_pb2.SetShadowPolicyResponse]
+    """Lets a policy decide beside the one in force, or ends that. No request is placed by it. Errors: INVALID_ARGUMENT
+    (unknown policy).
+    """
     ListInstances: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListInstancesRequest, _admin_pb2.ListInstancesResponse]
     """Lists the instances and queues that the scheduler knows."""
     GetInstance: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetInstanceRequest, _admin_pb2.GetInstanceResponse]
@@ -74,6 +80,12 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """Returns the policy in force and every policy there is."""
     SetPolicy: _aio.UnaryUnaryMultiCallable[_admin_pb2.SetPolicyRequest, _admin_pb2.SetPolicyResponse]  # type: ignore[assignment]
     """Switches the policy. Waiting requests are ordered again; none is lost. Errors: INVALID_ARGUMENT (unknown policy)."""
+    GetShadowPolicy: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetShadowPolicyRequest, _admin_pb2.GetShadowPolicyResponse]  # type: ignore[assignment]
+    """Returns the policy that decides beside the one in force, and how its choices compare."""
+    SetShadowPolicy: _aio.UnaryUnaryMultiCallable[_admin_pb2.SetShadowPolicyRequest, _admin_pb2.SetShadowPolicyResponse]  # type: ignore[assignment]
+    """Lets a policy decide beside the one in force, or ends that. No request is placed by it. Errors: INVALID_ARGUMENT
+    (unknown policy).
+    """
     ListInstances: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListInstancesRequest, _admin_pb2.ListInstancesResponse]  # type: ignore[assignment]
     """Lists the instances and queues that the scheduler knows."""
     GetInstance: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetInstanceRequest, _admin_pb2.GetInstanceResponse]  # type: ignore[assignment]
@@ -120,6 +132,24 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.SetPolicyResponse, _abc.Awaitable[_admin_pb2.SetPolicyResponse]]:
         """Switches the policy. Waiting requests are ordered again; none is lost. Errors: INVALID_ARGUMENT (unknown policy)."""
+
+    @_abc_1.abstractmethod
+    def GetShadowPolicy(
+        self,
+        request: _admin_pb2.GetShadowPolicyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.GetShadowPolicyResponse, _abc.Awaitable[_admin_pb2.GetShadowPolicyResponse]]:
+        """Returns the policy that decides beside the one in force, and how its choices compare."""
+
+    @_abc_1.abstractmethod
+    def SetShadowPolicy(
+        self,
+        request: _admin_pb2.SetShadowPolicyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.SetShadowPolicyResponse, _abc.Awaitable[_admin_pb2.SetShadowPolicyResponse]]:
+        """Lets a policy decide beside the one in force, or ends that. No request is placed by it. Errors: INVALID_ARGUMENT
+        (unknown policy).
+        """
 
     @_abc_1.abstractmethod
     def ListInstances(

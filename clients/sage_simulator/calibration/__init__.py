@@ -1,0 +1,1 @@
+"""Fits the engine model to what a scheduler recorded."""

@@ -1,0 +1,77 @@
+"""A file of lines, bounded in size: at its bound it is put aside and a new one begins."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+
+class LogFile:
+    """Appends whole lines to a file.  FILE becomes FILE.1, FILE.1 becomes FILE.2, and the last of them is deleted."""
+
+    def __init__(self, path: Path, *, max_bytes: int, files: int) -> None:
+        """``files``: how many there are at most, the one that is written to included; ``max_bytes`` of each."""
+        self._path = path
+        self._max_bytes = max_bytes
+        self._files = files
+        self._descriptor: int | None = None
+        self.size = 0  # bytes of the lines that are in the file
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a file to append to."""
+        return self._descriptor is not None
+
+    def has_space(self, added: int) -> bool:
+        """Whether ``added`` bytes fit; the first line of a file always does."""
+        return self.size == 0 or self.size + added <= self._max_bytes
+
+    def begin(self) -> None:
+        """Put the file aside, if there is one, and begin a new one.  Raises OSError."""
+        self.close()
+        self._put_aside()
+        # Only its owner may read who asked how much and when.
+        self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        self.size = 0
+
+    def append(self, lines: Sequence[bytes]) -> None:
+        """Append lines, all of them or none.  Raises OSError."""
+        assert self._descriptor is not None, "begin() comes first"
+        data = b"".join(lines)
+        view, written = memoryview(data), 0
+        try:
+            while written < len(data):
+                written += os.write(self._descriptor, view[written:])
+        except OSError:
+            self._cut()
+            raise
+        self.size += len(data)
+
+    def _cut(self) -> None:
+        """Remove half a line, which would spoil the line after it; close the file where that is not possible."""
+        assert self._descriptor is not None, "a write to it has just failed"
+        try:
+            os.ftruncate(self._descriptor, self.size)
+            os.lseek(self._descriptor, self.size, os.SEEK_SET)
+        except OSError:
+            self.close()
+
+    def close(self) -> None:
+        """Close the file; ``begin`` opens a new one."""
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
+
+    def _put_aside(self) -> None:
+        if not self._path.exists():
+            return
+        if self._path.stat().st_size == 0 or self._files == 1:
+            return
+        for number in range(self._files - 1, 0, -1):
+            older, newer = self._numbered(number), self._numbered(number - 1)
+            if newer.exists():
+                newer.replace(older)
+
+    def _numbered(self, number: int) -> Path:
+        return self._path.with_name(f"{self._path.name}.{number}") if number else self._path

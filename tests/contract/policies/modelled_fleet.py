@@ -53,8 +53,12 @@ def make_request(request_id: object, *, prompt: int = 32, output: int = 32, **ch
 def make_scheduler(
     policy: str = "fifo", *, instances: int = 0, policies: PolicyCatalogue | None = None, **settings: Any
 ) -> Scheduler:
-    """Make a scheduler with so many equal READY instances ``i0``, ``i1`` ..."""
-    scheduler = Scheduler(SchedulerSettings(policy=policy, **settings), policies or PolicyCatalogue())
+    """Make a scheduler with so many equal READY instances ``i0``, ``i1`` ...
+
+    It accepts requests whose deadline cannot be met, so that a policy has to place whatever arrives.
+    """
+    values = {"refuse_hopeless": False, **settings}
+    scheduler = Scheduler(SchedulerSettings(policy=policy, **values), policies or PolicyCatalogue())
     for n in range(instances):
         add_instance(scheduler, f"i{n}")
     return scheduler

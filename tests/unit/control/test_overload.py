@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ from tests.unit.control.world import Reader, World
 POLICIES = ("fifo", "priority", "slo_aware", "cost_optimized", "adaptive")
 
 
-async def submit(world: World, tenant: str, name: str, **changes: object) -> Reader:
+async def submit(world: World, tenant: str, name: str, **changes: Any) -> Reader:
     submission = replace(
         world.submission(name, **changes),
         key=RequestKey(tenant=tenant, request_id=name),
@@ -78,7 +79,7 @@ async def test_a_deadline_that_cannot_be_met_is_refused_at_once() -> None:
         world.add("a", max_running=1)
         first = await world.submit("first", max_tokens=100)
         await world.advance(2)
-        assert first.finished
+        assert first.finished.completion_tokens
         for n in range(20):
             await world.submit(f"w{n}", max_tokens=100)
 
@@ -160,11 +161,11 @@ async def test_a_tenant_at_its_running_limit_waits_and_delays_nobody() -> None:
         other = await submit(world, "other", "mine", max_tokens=10)
         await world.advance(0.3)
 
-        assert other.finished
+        assert other.finished.completion_tokens
         assert sum(each.live.attempts for each in many) == 2
         assert "running_limit" in world.plane.explainer.explain(many[-1].live.key).waiting_because
         await world.advance(5)
-        assert all(each.finished for each in many)
+        assert all(each.finished.completion_tokens for each in many)
 
 
 async def test_tokens_per_minute_are_those_really_generated() -> None:
@@ -187,7 +188,7 @@ async def test_tenants_with_limits_leave_no_trace() -> None:
         for n in range(30):
             done = await submit(world, f"t{n}", "r", max_tokens=5)
             await world.advance(0.2)
-            assert done.finished
+            assert done.finished.completion_tokens
         await world.advance(60)
         await submit(world, "last", "r", max_tokens=5)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -41,7 +43,7 @@ def shortest_first(settings: SchedulerSettings) -> Policy:
     return Policy(name="shortest", ordering=ShortestFirst(), objective=fifo.objective, summary="")
 
 
-def request_of(tenant: str, name: object, **changes: object) -> Request:
+def request_of(tenant: str, name: object, **changes: Any) -> Request:
     return make_request(name, key=RequestKey(tenant=tenant, request_id=str(name)), **changes)
 
 
@@ -198,9 +200,13 @@ def test_a_switch_of_policy_keeps_the_counters() -> None:
     fleet, random = fleet_of("priority"), Random(7)
     flood(fleet, "small", 1_500, random)
     flood(fleet, "big", 3_000, random)
+
+    def switch(policy: str) -> None:
+        fleet.scheduler.set_policy(policy, fleet.now, "as the test wants")
+
     for at in range(1, 40):
         policy = BUILTIN[1 + at % 3]
-        fleet.at(float(at), lambda policy=policy: fleet.scheduler.set_policy(policy, fleet.now, "as the test wants"))
+        fleet.at(float(at), partial(switch, policy))
 
     fleet.run(until=40)
 

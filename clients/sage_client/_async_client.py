@@ -14,8 +14,9 @@ from sage.controlplane.v1 import admin_pb2, admin_pb2_grpc, inference_pb2, infer
 from sage_client import _decode_admin as decode
 from sage_client import _decode_fleet_snapshot as fleet_snapshot
 from sage_client import _decode_prefill_decode as prefill_decode
-from sage_client._async_stream import AsyncStream, GenerateCall
+from sage_client._async_stream import AsyncStream
 from sage_client._connection import DEFAULT_ADDRESS, Connection
+from sage_client._current_call import GenerateCall
 from sage_client._enums import InstanceRole
 from sage_client._errors import ConfigurationError
 from sage_client._fleet_feed import WatchCall, newest_snapshots

@@ -12,6 +12,7 @@ import grpc
 
 from sage.controlplane.v1 import inference_pb2
 from sage_client._completion import Completion, CompletionBuilder
+from sage_client._current_call import CurrentCall, GenerateCall, Opener
 from sage_client._decode import event as decode_event
 from sage_client._enums import RequestState
 from sage_client._errors import (
@@ -29,8 +30,6 @@ from sage_client._output_cursor import OutputCursor
 from sage_client._reconnect import Reconnect
 from sage_client._status import error_from_rpc, is_transport_break
 
-GenerateCall = grpc.aio.UnaryStreamCall[inference_pb2.GenerateRequest, inference_pb2.GenerateResponse]
-Opener = Callable[[inference_pb2.GenerateRequest], GenerateCall]
 Canceller = Callable[[str, str, str], Awaitable[Cancellation]]
 
 
@@ -42,7 +41,8 @@ class AsyncStream:
     ``SageError``, once by the iteration and again by ``result()``.  One task at a time may read; another may
     call ``cancel``.
 
-    Closing the stream early (``async with``, ``aclose``) cancels the request, unless it is detached.
+    Closing the stream early (``async with``, ``aclose``), or dropping the last reference to it, cancels the request,
+    unless it is detached.
     """
 
     def __init__(
@@ -55,7 +55,6 @@ class AsyncStream:
         reconnect: Reconnect,
     ) -> None:
         self._request = request
-        self._open_call = open_call
         self._cancel = cancel
         self.timeout_s = timeout_s  # seconds that the whole stream may take
         self._end = asyncio.get_running_loop().time() + timeout_s
@@ -68,7 +67,12 @@ class AsyncStream:
         self._cancelled = False  # whether ``cancel`` was called on this stream
         self._broke = False  # whether the connection broke at least once
         self._error: SageError | None = None
-        self._call = open_call(request)
+        self._current = CurrentCall(request, open_call)
+        self._current.cancel_when_dropped(self)
+
+    @property
+    def _call(self) -> GenerateCall:
+        return self._current.call
 
     @property
     def request_id(self) -> str:
@@ -245,7 +249,7 @@ class AsyncStream:
         request = inference_pb2.GenerateRequest()
         request.CopyFrom(self._request)
         request.after_token = self.next_token
-        self._call = self._open_call(request)
+        self._current.reopen(request)
 
     def _lost(self, failure: RequestNotFoundError) -> StreamLostError:
         """Return the error for a request that the scheduler no longer knew when this stream attached to it again."""

@@ -19,7 +19,7 @@ class SamplingOptions(TypedDict, total=False):
     at most one of them may be given.
     """
 
-    temperature: float  # >= 0; 0 is greedy
+    temperature: float  # [0, 2]; 0 is greedy
     top_p: float  # (0, 1]
     top_k: int  # 0: all tokens
     min_p: float  # [0, 1]

@@ -60,7 +60,7 @@ PROMPT = (
 SAMPLING = (
     click.option("--max-tokens", type=_COUNT_FROM_1, help="Maximum number of output tokens."),
     click.option("--min-tokens", type=_COUNT, help="Minimum number of output tokens before a stop condition applies."),
-    click.option("--temperature", type=float, help="Sampling temperature; 0 is greedy."),
+    click.option("--temperature", type=float, help="Sampling temperature, 0 to 2; 0 is greedy."),
     click.option("--top-p", type=float, help="Sample from the smallest set of tokens with this total probability."),
     click.option("--top-k", type=_COUNT, help="Sample from the K most likely tokens; 0: all."),
     click.option("--min-p", type=float, help="Minimum probability, relative to the most likely token."),

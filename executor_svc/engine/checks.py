@@ -17,6 +17,7 @@ class Limits:
     max_logprobs: int  # top logprobs per token
     adapters: frozenset[str]
     kv_connector: bool  # whether the engine can fetch KV and keep it for others
+    output_history: bool = True  # whether the engine continues from delivered tokens
 
 
 def refuse_invalid(request: EngineRequest, limits: Limits) -> None:
@@ -38,6 +39,25 @@ def refuse_invalid(request: EngineRequest, limits: Limits) -> None:
     if request.prefill_only and request.kv_transfer_params is not None:
         raise InvalidRequestError("kv_transfer_params", "a prompt's KV is fetched or kept for another engine, not both")
     _check_sampling(request.sampling, limits)
+    if request.output_history:
+        _check_history(request, limits)
+
+
+def _check_history(request: EngineRequest, limits: Limits) -> None:
+    history = request.output_history
+    if not limits.output_history:
+        raise InvalidRequestError("output_history", "this engine does not continue from delivered tokens")
+    _check_ids("output_history", (min(history), max(history)), limits.vocab_size)
+    if len(history) >= request.sampling.max_tokens:
+        raise InvalidRequestError(
+            "output_history", f"its {len(history)} tokens leave none of the {request.sampling.max_tokens} allowed"
+        )
+    if len(request.prompt_token_ids) + len(history) >= limits.max_model_len:
+        raise InvalidRequestError(
+            "output_history", f"prompt and history reach the model's limit of {limits.max_model_len} tokens"
+        )
+    if request.prefill_only or request.kv_transfer_params is not None:
+        raise InvalidRequestError("output_history", "a split request has none")
 
 
 def _check_sampling(sampling: Sampling, limits: Limits) -> None:

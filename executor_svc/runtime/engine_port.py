@@ -82,7 +82,7 @@ class Sampling:
     Ranges are checked before a request reaches an engine.
     """
 
-    temperature: float = 1.0  # 0 = greedy
+    temperature: float = 1.0  # [0, 2]; 0 = greedy
     top_p: float = 1.0  # (0, 1]
     top_k: int = 0  # 0 = all
     min_p: float = 0.0  # [0, 1]
@@ -114,6 +114,7 @@ class EngineRequest:
     adapter: str | None = None  # LoRA adapter by its configured name
     prefill_only: bool = False  # keep the prompt's KV for another engine; the last output says how to fetch it
     kv_transfer_params: Mapping[str, JsonValue] | None = None  # fetch the prompt's KV: another engine's last output
+    output_history: Sequence[int] = ()  # output tokens delivered before: the run goes on after them and counts them
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -181,6 +182,7 @@ class EngineFacts:
     eos_token_ids: frozenset[int] = frozenset()  # ids that end generation by themselves, beside the tokenizer's own
     compatibility_key: str = ""  # engines with equal keys can hand KV to each other; empty without a connector
     kv_lease_s: float | None = None  # seconds that a prompt's KV is kept to be fetched; None without a connector
+    keeps_output_history: bool = False  # it takes ``EngineRequest.output_history``
     weights: str = ""  # fingerprint: engines with equal weights, dtype and tokenizer run the same model
 
 

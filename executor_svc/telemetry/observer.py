@@ -67,7 +67,7 @@ class TelemetryObserver:
             "sage.engine": self._engine,
             "sage.attempt.number": assign.attempt.number,
             "sage.attempt.epoch": assign.attempt.epoch,
-            "sage.attempt.replay": assign.continuation is not None and assign.continuation.replay,
+            "sage.attempt.continuation": None if assign.continuation is None else assign.continuation.mode.value,
             "sage.adapter": assign.adapter,
         }
 

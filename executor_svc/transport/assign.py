@@ -16,6 +16,7 @@ from executor_svc.runtime.messages.attempt_id import AttemptId
 from executor_svc.runtime.messages.commands import (
     Assign,
     Continuation,
+    ContinuationMode,
     InvalidAssign,
     Phase,
     TextOptions,
@@ -24,6 +25,12 @@ from executor_svc.transport.enums import PHASE_FROM_WIRE
 from sage.controlplane.v1 import common_pb2, executor_pb2
 from sage_wire import durations
 from sage_wire.metadata import TRACEPARENT, TRACESTATE
+
+_MODES = {
+    executor_pb2.Continuation.MODE_RESUME: ContinuationMode.RESUME,
+    executor_pb2.Continuation.MODE_REPLAY: ContinuationMode.REPLAY,
+    executor_pb2.Continuation.MODE_HISTORY: ContinuationMode.HISTORY,
+}
 
 UNLIMITED = 2**31 - 1  # max_tokens if the wire has none: the model's length limits the output
 
@@ -147,14 +154,13 @@ def _text_options(wire: common_pb2.SamplingParams) -> TextOptions:
 
 
 def _continuation(wire: executor_pb2.Continuation) -> Continuation:
-    modes = {executor_pb2.Continuation.MODE_RESUME: False, executor_pb2.Continuation.MODE_REPLAY: True}
-    replay = modes.get(wire.mode)
-    if replay is None:
+    mode = _MODES.get(wire.mode)
+    if mode is None:
         raise BadField("continuation.mode", f"unknown mode {wire.mode}")
     return Continuation(
         emitted_token_ids=list(wire.emitted_token_ids),
         emitted_text_length=wire.emitted_text_length,
-        replay=replay,
+        mode=mode,
         best_effort=wire.best_effort,
     )
 

@@ -130,6 +130,7 @@ def _facts(facts: EngineFacts, tokenizer_hash: str) -> executor_pb2.EngineFacts:
         kv_connector=facts.kv_connector or "",
         compatibility_key=facts.compatibility_key,
         tokenizer_hash=tokenizer_hash,
+        keeps_output_history=facts.keeps_output_history,
     )
 
 

@@ -80,7 +80,10 @@ REQUESTS = _counter(
     MODEL,
     PRIORITY,
     OUTCOME,
-    {"reason": "stop, length, or the error catalogue's reason in lower case; client_gone where the client left"},
+    {
+        "reason": "stop, length, or the error catalogue's reason in lower case; client_gone where the client left; "
+        "delivery_failed where an error in the scheduler ended its stream"
+    },
 )
 REQUEST_DURATION = _histogram(
     "sage.request.duration",
@@ -219,6 +222,13 @@ FAILOVERS = _counter(
     "Attempts that failed and whose request went on elsewhere.",
     MODEL,
     {"cause": "lost, stalled, failed, rejected, returned, undelivered, mismatch"},
+)
+CONTINUATIONS = _counter(
+    "sage.continuations",
+    "{attempt}",
+    "Attempts that went on after tokens that earlier ones delivered.",
+    MODEL,
+    {"mode": "history (given to the engine as its output), resume (as a part of its prompt), replay (generated again)"},
 )
 QUARANTINED = _counter(
     "sage.requests.quarantined",
@@ -401,7 +411,7 @@ SCHEDULER = (
     *(QUEUE_DEPTH, QUEUE_LIMIT, EXPECTED_WAIT, DECISIONS, DECISION_DURATION, PREDICTION_ERROR, POLICY_ACTIVE),
     *(TENANT_TOKENS, TENANT_REQUESTS, OVERLOADED),
     *(SHADOW_DECISIONS, SHADOW_PREDICTED, RECORDING_LINES),
-    *(FAILOVERS, QUARANTINED, FAILOVER_GAP, MODEL_CONDITIONS),
+    *(FAILOVERS, CONTINUATIONS, QUARANTINED, FAILOVER_GAP, MODEL_CONDITIONS),
     *(PD_ENABLED, PD_CONDITIONS, PD_SPLITS, PD_FALLBACKS, PD_HANDOFF, PD_PAIRS),
     *(INSTANCES, INSTANCE_STATE, KV_CAPACITY, KV_USED, KV_RESERVED, INSTANCE_REQUESTS, INSTANCE_SLOTS),
     *(THROUGHPUT, PRICE, HEARTBEAT_AGE, RELAY_BACKLOG, RELAY_CLIENTS),
@@ -493,7 +503,7 @@ ATTRIBUTES: dict[str, str] = {
     "sage.attempt.epoch": "the scheduler's life it belongs to",
     "sage.attempt.from_token": "output tokens delivered before it",
     "sage.attempt.end": "how it ended: the executor's cause, or the failover's",
-    "sage.attempt.replay": "generated anew and checked, instead of resumed",
+    "sage.attempt.continuation": "how it goes on after delivered tokens: history, resume, replay; else absent",
     "sage.failure": "why it failed, in words",
     "sage.link": "on a link: retry_of",
     "sage.engine": "engine and version",

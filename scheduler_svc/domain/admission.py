@@ -14,6 +14,7 @@ from scheduler_svc.domain.engine_facts import EngineFacts
 from scheduler_svc.domain.errors import FieldViolation
 from scheduler_svc.domain.request import Request, Sampling, StructuredOutput
 
+_HOTTEST = 2.0  # temperature: what vLLM accepts
 _PENALTY = 2.0
 _BIAS = 100.0
 _SEED_BITS = 63
@@ -139,7 +140,7 @@ def _out_of_range(s: Sampling) -> Iterator[tuple[str, str]]:
     Each check states what must hold, because every comparison with NaN is false.
     """
     checks = (
-        ("temperature", s.temperature, 0 <= s.temperature < math.inf, "a number >= 0"),
+        ("temperature", s.temperature, 0 <= s.temperature <= _HOTTEST, "from 0 to 2"),
         ("top_p", s.top_p, 0 < s.top_p <= 1, "above 0 and at most 1"),
         ("top_k", s.top_k, s.top_k >= 0, ">= 0 (0 considers all tokens)"),
         ("min_p", s.min_p, 0 <= s.min_p <= 1, "from 0 to 1"),

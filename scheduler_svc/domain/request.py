@@ -93,7 +93,8 @@ class Sampling:
     def resumable(self) -> bool:
         """Whether the engine's state after k tokens can be rebuilt from the tokens alone (docs/architecture.md).
 
-        If not, a continuation generates again from the prompt and compares its tokens with those delivered.
+        If not, a continuation at an engine that keeps no output history generates again from the prompt, and compares
+        its tokens with those delivered.
         """
         return (
             (self.seed is None or self.temperature == 0)

@@ -654,11 +654,11 @@ class Scheduler:
 
         Cheap to call often: the policy evaluates at its own interval.
         """
+        pools = [pool for pool in self._registry.pools() if pool.queue is not None]
         if self._placer.shadow is not None:
-            self._placer.shadow.tick(lambda: {pool.model: self._read(pool, now) for pool in self._used_pools()}, now)
+            self._placer.shadow.tick(lambda: {pool.model: self._read_signals(pool, now) for pool in pools}, now)
         if not self._policy.due(now):
             return []
-        pools = self._used_pools()
         models = {pool.model for pool in pools}
         self._policy.forget(models)
         self._signals.forget(models)
@@ -666,9 +666,8 @@ class Scheduler:
 
     def _reconsider(self, pool: Pool, now: float) -> PolicySwitch | None:
         """Let a model's governor decide, and reorder the model's queue if it switches; fifo follows if it fails."""
-        signals = self._read(pool, now)
         try:
-            switch = self._policy.reconsider(pool.model, signals, now)
+            switch = self._policy.reconsider(pool.model, self._read_signals(pool, now), now)
             if switch is not None:
                 self._reorder(pool, now)
         except Exception as error:
@@ -676,10 +675,7 @@ class Scheduler:
             self._reorder_all(now)
         return switch
 
-    def _used_pools(self) -> list[Pool]:
-        return [pool for pool in self._registry.pools() if pool.queue is not None]
-
-    def _read(self, pool: Pool, now: float) -> Signals:
+    def _read_signals(self, pool: Pool, now: float) -> Signals:
         waiting = len(pool.queue) if pool.queue is not None else 0
         return self._signals.read(pool.model, pool.accounts, pool.load, waiting, now)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from scheduler_svc.control.requests.outcome import CLIENT_GONE, Finished, Outcome
+from scheduler_svc.control.requests.outcome import CLIENT_GONE, DELIVERY_FAILED, Finished, Outcome
 from scheduler_svc.domain import errors
 
 REASONS: dict[type[BaseException], str] = {
@@ -30,15 +30,21 @@ Tests compare it with ``transport.errors`` and with the table in ``docs/ends-of-
 """
 
 
+CANCELLED_FOR = {CLIENT_GONE: "client_gone", DELIVERY_FAILED: "delivery_failed"}
+"""The label of each reason for which the scheduler itself cancels a request."""
+
+
 def reason_of(outcome: Outcome | BaseException) -> str:
-    """Return the label for how a request ended: a finish reason, ``client_gone``, or the error's reason.
+    """Return the label for how a request ended: a finish reason, a label of CANCELLED_FOR, or the error's reason.
 
     An error without a reason counts as ``internal``.
     """
     if isinstance(outcome, Finished):
         return outcome.finish_reason
-    if isinstance(outcome, asyncio.CancelledError) or _left(outcome):
+    if isinstance(outcome, asyncio.CancelledError):
         return "client_gone"
+    if isinstance(outcome, errors.RequestCancelled) and outcome.reason in CANCELLED_FOR:
+        return CANCELLED_FOR[outcome.reason]
     return REASONS.get(type(outcome), "internal")
 
 
@@ -61,8 +67,3 @@ def in_words(outcome: BaseException) -> str:
 def invalid_fields(outcome: BaseException | Outcome | None) -> list[str]:
     """Return the fields at fault; empty unless the outcome is InvalidRequest."""
     return [v.field for v in outcome.violations] if isinstance(outcome, errors.InvalidRequest) else []
-
-
-def _left(outcome: BaseException) -> bool:
-    """Whether the scheduler cancelled the request because no client read it any more."""
-    return isinstance(outcome, errors.RequestCancelled) and outcome.reason == CLIENT_GONE

@@ -11,6 +11,7 @@ from scheduler_svc.control.requests.observer import FailoverCause
 from scheduler_svc.control.requests.outcome import Finished, Outcome
 from scheduler_svc.control.requests.submission import Submission
 from scheduler_svc.control.watching import attainment as slo
+from scheduler_svc.domain.continuation import ContinuationMode
 from scheduler_svc.domain.decision import Decision
 from scheduler_svc.domain.request import Priority
 from scheduler_svc.domain.targets import Targets
@@ -45,6 +46,7 @@ class RequestMetrics:
         self._decision_duration = meter.weighted(catalogue.DECISION_DURATION)
         self._error = meter.histogram(catalogue.PREDICTION_ERROR)
         self._failovers = meter.counter(catalogue.FAILOVERS)
+        self._continuations = meter.counter(catalogue.CONTINUATIONS)
         self._quarantined = meter.counter(catalogue.QUARANTINED)
         self._gap = meter.histogram(catalogue.FAILOVER_GAP)
         self._handoff = meter.histogram(catalogue.PD_HANDOFF)
@@ -117,6 +119,10 @@ class RequestMetrics:
     def requeued(self, live: LiveRequest, cause: FailoverCause) -> None:
         """Count a request that is requeued."""
         self._failovers.labels(live.request.model, cause.value).inc()
+
+    def continued(self, live: LiveRequest, mode: ContinuationMode) -> None:
+        """Count an attempt that goes on after delivered tokens."""
+        self._continuations.labels(live.request.model, mode.value).inc()
 
     def quarantined(self, live: LiveRequest) -> None:
         """Count a request that was present at engine deaths and runs alone."""

@@ -34,7 +34,7 @@ class AttemptNote:
     instance_id: str
     phase: Phase
     from_token: int
-    replay: bool
+    continuation: str | None  # how it goes on after delivered tokens; None if there are none
     sent_at: float
     first_token_at: float | None = None
     ended_at: float | None = None

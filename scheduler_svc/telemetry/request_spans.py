@@ -155,7 +155,7 @@ class RequestSpans:
                 "sage.attempt.number": attempt.number,
                 "sage.attempt.epoch": self._epoch,
                 "sage.attempt.from_token": attempt.from_token,
-                "sage.attempt.replay": attempt.replay,
+                "sage.attempt.continuation": attempt.continuation,
                 "sage.attempt.end": attempt.end,
                 "sage.failure": attempt.failure,
                 "error.type": attempt.end if attempt.failure is not None else None,

@@ -108,6 +108,8 @@ class RequestWatch:
         self, live: LiveRequest, now: float, *, attempt_number: int, instance_id: str, phase: Phase
     ) -> Mapping[str, str]:
         """Note an attempt that is sent, and return the trace headers for its executor."""
+        if live.continuation is not None:
+            self._metrics.continued(live, live.continuation)
         if self._context is None:
             return live.request.trace_headers
         child = child_of(self._context)
@@ -119,7 +121,7 @@ class RequestWatch:
                 instance_id=instance_id,
                 phase=phase,
                 from_token=len(live.output),
-                replay=bool(len(live.output)) and not live.request.sampling.resumable,
+                continuation=live.continuation and live.continuation.value,
                 sent_at=now,
             )
             before = notes.attempt

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -13,7 +14,8 @@ import jinja2.nodes
 import jinja2.parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from scheduler_svc.control.requests.tokenizers import Conversation, PromptError
+from scheduler_svc.control.requests.tokenizers import ChatTurn, Conversation, PromptError
+from scheduler_svc.tokenization.content_shape import ContentShape, content_shape
 
 LEFT_OPEN = "<<here the final message goes on>> "
 """A mark behind the message that is to be continued, which shows where that message ends in the rendered text.
@@ -51,37 +53,71 @@ class ChatTemplate:
         environment.globals["raise_exception"] = _raise_exception
         environment.globals["strftime_now"] = _strftime_now
         try:
+            self._shape = content_shape(environment.parse(source))
             self._template = environment.from_string(source)
         except jinja2.TemplateError as error:
             raise ValueError(f"not a chat template: {error}") from error
         self._special_tokens = dict(special_tokens)
 
     def render(self, conversation: Conversation) -> str:
-        """Return the prompt text.  Raises PromptError if the template refuses the conversation."""
-        messages: list[dict[str, Any]] = []
-        for turn in conversation.turns:
-            message: dict[str, Any] = {"role": turn.role, "content": turn.text}
-            if turn.name:
-                message["name"] = turn.name
-            messages.append(message)
+        """Return the prompt text.
+
+        Raises PromptError if the template refuses the conversation, or drops what the user says last or what is to be
+        continued.
+        """
+        for shape in (self._shape, ContentShape.PARTS):
+            text = self._render(conversation, conversation.turns, shape)
+            if conversation.continue_final_message:
+                return _cut_open(text, conversation.turns[-1].texts[-1])
+            if not self._drops_user(conversation, text, shape):
+                return text
+        raise PromptError("the model's chat template leaves out what the user says")
+
+    def _render(self, conversation: Conversation, turns: Sequence[ChatTurn], shape: ContentShape) -> str:
         variables = {**self._special_tokens, **conversation.template_arguments}
-        if conversation.continue_final_message:
-            if not messages or not messages[-1]["content"].strip():
-                raise PromptError("the final message cannot be continued: it is empty")
-            messages[-1]["content"] += LEFT_OPEN
-        variables["messages"] = messages
+        variables["messages"] = [_message(turn, shape) for turn in _left_open(conversation, turns)]
         variables["add_generation_prompt"] = not conversation.continue_final_message
         try:
-            text = self._template.render(variables)
+            return self._template.render(variables)
         except Exception as error:  # the template is the model author's program and may fail in any way
             raise PromptError(f"the model's chat template refuses the conversation: {error}") from error
-        return _cut_open(text) if conversation.continue_final_message else text
+
+    def _drops_user(self, conversation: Conversation, text: str, shape: ContentShape) -> bool:
+        """Return whether the prompt is the same whatever the user says last."""
+        turns = list(conversation.turns)
+        last = next((index for index in reversed(range(len(turns))) if turns[index].role == "user"), None)
+        if last is None or not turns[last].text.strip() or turns[last].texts[-1].strip() in text:
+            return False
+        turns[last] = replace(turns[last], text=LEFT_OPEN, parts=())
+        return self._render(conversation, turns, shape) == text
 
 
-def _cut_open(text: str) -> str:
-    """Cut off what the template closes the last message with, so that the model continues that message."""
+def _message(turn: ChatTurn, shape: ContentShape) -> dict[str, Any]:
+    content: Any = turn.text
+    if shape is ContentShape.PARTS and turn.role != "tool":  # as vLLM does: few templates take parts of tools
+        content = [{"type": "text", "text": text} for text in turn.texts]
+    name = {"name": turn.name} if turn.name else {}
+    return {"role": turn.role, "content": content, **name}
+
+
+def _left_open(conversation: Conversation, turns: Sequence[ChatTurn]) -> Sequence[ChatTurn]:
+    """Return the turns; the last one ends with a mark if it is to be continued.  Raises PromptError if it is empty."""
+    if not conversation.continue_final_message:
+        return turns
+    if not turns or not turns[-1].texts[-1].strip():
+        raise PromptError("the final message cannot be continued: it is empty")
+    last = turns[-1]
+    parts = (*last.parts[:-1], last.parts[-1] + LEFT_OPEN) if last.parts else ()
+    return [*turns[:-1], replace(last, text=last.text + LEFT_OPEN, parts=parts)]
+
+
+def _cut_open(text: str, continued: str) -> str:
+    """Cut off what the template closes the last message with, so that the model continues that message.
+
+    Raises PromptError, as transformers does, if the template leaves out or changes a part of the message.
+    """
     at = text.rfind(LEFT_OPEN.rstrip())
-    if at < 0:
+    if at < 0 or continued.strip() not in text:
         raise PromptError("the final message cannot be continued: the chat template changes it")
     return text[:at] if text.startswith(LEFT_OPEN, at) else text[:at].rstrip()
 

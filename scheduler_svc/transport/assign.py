@@ -6,8 +6,15 @@ from sage.controlplane.v1 import common_pb2, executor_pb2
 from sage_wire import durations
 from sage_wire.metadata import TRACEPARENT, TRACESTATE
 from scheduler_svc.control.attempts.executor_link import AssignOrder, Continuation
+from scheduler_svc.domain.continuation import ContinuationMode
 from scheduler_svc.transport import sampling_params
 from scheduler_svc.transport.enums import PHASE_TO_WIRE
+
+_MODES = {
+    ContinuationMode.HISTORY: executor_pb2.Continuation.MODE_HISTORY,
+    ContinuationMode.RESUME: executor_pb2.Continuation.MODE_RESUME,
+    ContinuationMode.REPLAY: executor_pb2.Continuation.MODE_REPLAY,
+}
 
 
 def assign_message(order: AssignOrder) -> executor_pb2.Assign:
@@ -35,10 +42,9 @@ def assign_message(order: AssignOrder) -> executor_pb2.Assign:
 
 
 def _continuation(how: Continuation) -> executor_pb2.Continuation:
-    mode = executor_pb2.Continuation.MODE_REPLAY if how.replay else executor_pb2.Continuation.MODE_RESUME
     return executor_pb2.Continuation(
         emitted_token_ids=how.emitted_token_ids,
-        mode=mode,
+        mode=_MODES[how.mode],
         emitted_text_length=how.emitted_text_length,
         best_effort=how.best_effort,
     )

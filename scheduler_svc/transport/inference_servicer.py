@@ -12,9 +12,10 @@ from sage_wire.metadata import trace_headers
 from scheduler_svc.access.caller import caller
 from scheduler_svc.control.requests.intake import Intake
 from scheduler_svc.control.requests.live_request import Placement
-from scheduler_svc.control.requests.outcome import Finished
+from scheduler_svc.control.requests.outcome import CLIENT_GONE, DELIVERY_FAILED, Finished
 from scheduler_svc.control.requests.output_log import TokenSlice
 from scheduler_svc.control.requests.subscription import Subscription
+from scheduler_svc.domain.errors import SchedulerError
 from scheduler_svc.domain.scheduler import Scheduler
 from scheduler_svc.transport import events
 from scheduler_svc.transport.clipping import stated_reason
@@ -46,6 +47,7 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         tenant = caller().tenant_for(request.tenant)
         submitted = await submission(request, trace_headers(context.invocation_metadata()), tenant=tenant)
         subscription = await self._intake.submit(submitted)
+        why = CLIENT_GONE
 
         def let_go() -> None:
             self._intake.leave(subscription)
@@ -54,10 +56,16 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         try:
             async with taking(context.write, let_go) as write:
                 await self._stream(subscription, write)
+        except SchedulerError:
+            raise
+        except Exception:
+            if not context.cancelled():  # else writing failed because the client went away
+                why = DELIVERY_FAILED
+            raise
         finally:
             # Runs also when the client goes away: gRPC then cancels this coroutine.
             if not subscription.released:
-                self._intake.leave(subscription)
+                self._intake.leave(subscription, why)
 
     async def _stream(self, subscription: Subscription, write: Writing) -> None:
         # A request that can be placed at once reaches its executor before its client gets Accepted.

@@ -70,7 +70,8 @@ def _turn(message: inference_pb2.ChatMessage, path: str, violations: Violations)
         else:
             what = f"{kind} input is not supported" if kind else "is empty"
             violations.add(f"{path}.content[{index}]", what)
-    return ChatTurn(role=message.role, text="".join(texts), name=message.name)
+    parts = tuple(texts) if len(texts) > 1 else ()
+    return ChatTurn(role=message.role, text="\n".join(texts), name=message.name, parts=parts)
 
 
 def _template_arguments(source: str, violations: Violations) -> Mapping[str, Any]:

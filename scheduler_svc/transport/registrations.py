@@ -118,6 +118,7 @@ def facts(wire: executor_pb2.EngineFacts) -> EngineFacts:
         kv_connector=wire.kv_connector,
         compatibility_key=wire.compatibility_key,
         tokenizer_hash=wire.tokenizer_hash,
+        keeps_output_history=wire.keeps_output_history,
     )
 
 

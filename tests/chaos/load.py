@@ -120,7 +120,7 @@ class _Seen:
 
 
 def _some_sampling(dice: random.Random) -> tuple[Sampling, dict[str, Any]]:
-    """Mostly greedy (resumed), at times seeded or penalised (replayed)."""
+    """Mostly greedy, at times seeded or penalised: what a plain continuation would get wrong."""
     max_tokens = dice.randint(1, 120)
     kind = dice.random()
     if kind < 0.2:

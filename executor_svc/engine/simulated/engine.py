@@ -7,6 +7,7 @@ It serves demonstrations and tests of everything around an engine.  ``tokens`` c
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncGenerator, Callable, Mapping
 from collections.abc import Sequence as Listing
 
@@ -21,9 +22,9 @@ from executor_svc.engine.simulated.sequence import Sequence
 from executor_svc.engine.simulated.settings import SimulatedSettings
 from executor_svc.engine.simulated.side_channel import SideChannel, TcpSideChannel
 from executor_svc.engine.simulated.steps import StepLoop
-from executor_svc.engine.simulated.structured import satisfying_text
+from executor_svc.engine.simulated.structured import satisfying_texts
 from executor_svc.engine.simulated.tokenizer import tokenizer_for
-from executor_svc.engine.simulated.tokens import TokenSource, model_salt
+from executor_svc.engine.simulated.tokens import TokenSource, is_greedy, model_salt
 from executor_svc.runtime.engine_port import (
     EngineDeadError,
     EngineError,
@@ -47,11 +48,14 @@ class SimulatedEngine:
         settings: SimulatedSettings,
         clock: Clock | None = None,
         channel: SideChannel | None = None,
+        randomness: random.Random | None = None,
     ) -> None:
         """Make an engine; ``start`` starts it.
 
         ``clock``: by default the event loop's.  ``channel``: how other engines are reached, by default over TCP.
+        ``randomness``: of sampling without a seed, by default the system's.
         """
+        self._random = randomness or random.SystemRandom()
         self._settings = settings
         self._model = model
         self._clock = clock or AsyncioClock()
@@ -154,7 +158,7 @@ class SimulatedEngine:
         return Sequence(
             request=request,
             order=self._arrivals,
-            tokens=list(request.prompt_token_ids),
+            tokens=[*request.prompt_token_ids, *request.output_history],
             source=self._source(request, salt),
             block_keys=block_keys(request.prompt_token_ids, self._settings.kv_block_size, salt),
             forced=self._forced_tokens(request),
@@ -167,6 +171,7 @@ class SimulatedEngine:
             mean_output_tokens=self._settings.mean_output_tokens,
             salt=salt,
             sampling=request.sampling,
+            own_seed=self._random.getrandbits(64),
         )
 
     def _corrupted(self, sequence: Sequence) -> None:
@@ -175,11 +180,19 @@ class SimulatedEngine:
         sequence.source = self._source(request, ~model_salt(self._model.name, request.adapter) & 0xFFFFFFFF)
 
     def _forced_tokens(self, request: EngineRequest) -> list[int] | None:
-        constraint: StructuredOutput | None = request.sampling.structured_output
+        sampling = request.sampling
+        constraint: StructuredOutput | None = sampling.structured_output
         if constraint is None:
             return None
-        text = satisfying_text(constraint, sum(request.prompt_token_ids))
-        return list(tokenizer_for(self._settings.vocab_size).encode(text, add_special_tokens=False).ids)
+        pick = sum(request.prompt_token_ids)
+        if not is_greedy(sampling):
+            pick += self._random.getrandbits(32) if sampling.seed is None else sampling.seed
+        history = list(request.output_history)
+        for text in satisfying_texts(constraint, pick):
+            forced = list(tokenizer_for(self._settings.vocab_size).encode(text, add_special_tokens=False).ids)
+            if forced[: len(history)] == history:
+                return forced
+        raise EngineError("the constraint refuses what was already delivered")
 
     def _abandon(self, sequence: Sequence) -> None:
         """Abort a sequence whose reader is gone.  A hung engine does so when it runs again."""

@@ -41,6 +41,7 @@ def engine_facts(model: ModelSettings, settings: SimulatedSettings) -> EngineFac
         eos_token_ids=frozenset({EOS_ID}),
         compatibility_key=compatibility_key(model, settings),
         kv_lease_s=transfer.lease_s if transfer.connector else None,
+        keeps_output_history=settings.output_history,
         weights=f"simulated {model.name}",  # tokens follow from the model's name
     )
 
@@ -62,4 +63,5 @@ def request_limits(settings: SimulatedSettings) -> Limits:
         max_logprobs=settings.max_logprobs,
         adapters=frozenset(settings.adapters),
         kv_connector=bool(settings.kv_transfer.connector),
+        output_history=settings.output_history,
     )

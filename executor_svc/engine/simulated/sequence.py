@@ -19,7 +19,7 @@ class Sequence:
 
     request: EngineRequest
     order: int  # arrival number: earlier goes first among equal priorities
-    tokens: list[int]  # prompt, then what was generated
+    tokens: list[int]  # prompt, history, then what was generated
     source: TokenSource
     block_keys: list[int]  # one per full prompt block
     forced: list[int] | None = None  # the whole output, if the request has a constraint
@@ -31,6 +31,7 @@ class Sequence:
     fails_after: int | None = None  # tokens after which an injected error fails the request
     fetch: Fetch | None = None  # the fetch of the prompt's KV from another engine, until it ends
     fetch_failed: bool = False
+    begun: bool = False  # it has put out a token
     _pending: EngineOutput | None = None  # not read yet; later steps are merged into it
     _error: Exception | None = None
     _reader: asyncio.Future[None] | None = None
@@ -42,7 +43,7 @@ class Sequence:
 
     @property
     def emitted(self) -> int:
-        """Number of tokens generated so far."""
+        """Number of output tokens so far, those of its history included."""
         return len(self.tokens) - len(self.request.prompt_token_ids)
 
     @property
@@ -83,7 +84,8 @@ class Sequence:
         pending = self._pending
         if pending is None:
             pending = self._pending = EngineOutput(token_ids=[token])
-            if self.emitted == 1:
+            if not self.begun:
+                self.begun = True
                 pending.cached_prompt_tokens = self.cached
                 pending.prompt_logprobs = self._prompt_logprobs()
                 pending.kv_pull_failed = self.fetch_failed

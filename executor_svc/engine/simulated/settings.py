@@ -79,6 +79,11 @@ class SimulatedSettings(SettingsSection):
         default=0.0, ge=0.0, description="Seconds that the start takes: the modelled download, load and warm-up."
     )
     adapters: tuple[str, ...] = Field(default=(), description="Names of LoRA adapters that requests may ask for.")
+    output_history: bool = Field(
+        default=True,
+        description="Continue requests of lost instances from their delivered tokens as output; off, requests with a "
+        "seed, penalties or a constraint are replayed.",
+    )
     kv_transfer: SimulatedKvTransferSettings = Field(
         default_factory=SimulatedKvTransferSettings,
         description="Transfer of a prompt's KV between simulated engines.",

@@ -1,20 +1,22 @@
 """Structured output of the simulated engine: makes a text that satisfies the constraint.
 
-The text is a pure function of prompt and constraint.  A request with a constraint can therefore be replayed, but, as in
-a real engine, not resumed from prompt + emitted tokens: there is no grammar state to rebuild.  A constraint that is not
-supported is refused, never ignored.
+The text follows from the constraint and a number, which for a greedy or seeded request is always the same.  Such a
+request can therefore be replayed or continued from its history, but, as in a real engine, not resumed from prompt +
+emitted tokens: there is no grammar state to rebuild.  A constraint that is not supported is refused, never ignored.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from executor_svc.engine.structured import choices_of, field_of, schema_of
 from executor_svc.runtime.engine_port import InvalidRequestError, StructuredKind, StructuredOutput
 
 SUPPORTED = frozenset({StructuredKind.CHOICE, StructuredKind.JSON_OBJECT, StructuredKind.JSON_SCHEMA})
+OBJECTS = 1_000  # different texts for "any JSON object"
 _DEPTH_LIMIT = 32
 _LENGTH_LIMIT = 4096  # array items or characters
 _ANNOTATIONS = frozenset({"$schema", "$id", "title", "description", "default", "examples", "format", "$comment"})
@@ -29,16 +31,20 @@ _UNDERSTOOD = {
 }
 
 
-def satisfying_text(constraint: StructuredOutput, pick: int) -> str:
-    """Return a text that satisfies ``constraint``; ``pick`` selects among choices.  Raises InvalidRequestError."""
+def satisfying_texts(constraint: StructuredOutput, pick: int) -> Iterator[str]:
+    """Yield all texts made here that satisfy ``constraint``, beginning with the one that ``pick`` selects.
+
+    Raises InvalidRequestError.
+    """
     match constraint.kind:
         case StructuredKind.CHOICE:
             choices = choices_of(constraint)
-            return choices[pick % len(choices)]
+            first = pick % len(choices)
+            yield from (*choices[first:], *choices[:first])
         case StructuredKind.JSON_OBJECT:
-            return json.dumps({"answer": pick % 1000})
+            yield from (json.dumps({"answer": (pick + number) % OBJECTS}) for number in range(OBJECTS))
         case StructuredKind.JSON_SCHEMA:
-            return _schema_text(constraint)
+            yield _schema_text(constraint)
         case StructuredKind.REGEX | StructuredKind.GRAMMAR:
             raise InvalidRequestError(field_of(constraint.kind), _why_not(constraint))
 

@@ -1,9 +1,9 @@
 """The simulated model: chooses the next token.
 
-In greedy and unseeded sampling the token is a pure function of the last eight tokens, the model and the adapter,
-independent of the position; a request resumed from prompt + emitted tokens therefore goes on exactly as the
-uninterrupted run.  In seeded sampling it also depends on how many tokens this run has drawn, as in a real engine: such
-a run can be replayed, not resumed.
+In greedy sampling the token is a pure function of the last eight tokens, the model and the adapter, independent of the
+position; a request resumed from prompt + emitted tokens therefore goes on exactly as the uninterrupted run.  In seeded
+sampling it also depends on how many output tokens there are, as in a real engine: such a run can be replayed, or
+continued from its history, but not resumed.  In unseeded sampling each run has a seed of its own, which nobody knows.
 
 top_p, top_k and min_p have no effect, except that top_k = 1 is greedy.  Positive penalties avoid tokens that occurred.
 A logit bias of -100 or less bans a token; if any token has a bias of 100 or more, only such tokens are drawn.
@@ -44,16 +44,24 @@ def model_salt(model: str, adapter: str | None) -> int:
     return zlib.crc32(f"{model}\0{adapter or ''}".encode())
 
 
+def is_greedy(sampling: Sampling) -> bool:
+    """Return whether each token follows from those before it."""
+    return sampling.temperature == 0 or sampling.top_k == 1
+
+
 class TokenSource:
     """Draws one request's tokens."""
 
-    def __init__(self, *, vocab_size: int, mean_output_tokens: int, salt: int, sampling: Sampling) -> None:
+    def __init__(
+        self, *, vocab_size: int, mean_output_tokens: int, salt: int, sampling: Sampling, own_seed: int
+    ) -> None:
+        """Make the source of one run.  ``own_seed``: random, for a run that samples without a seed."""
         self._words = vocab_size - FIRST_WORD_ID
         self._vocab_size = vocab_size
         self._eos_every = mean_output_tokens
         self._salt = salt
         self._sampling = sampling
-        self._seed = self._effective_seed(sampling)
+        self._seed = self._effective_seed(sampling, own_seed)
         self._allowed = self._allowed_ids(sampling)
         self._banned = frozenset(token for token, bias in sampling.logit_bias.items() if bias <= -100)
         self._ends = frozenset((EOS_ID, *sampling.stop_token_ids))
@@ -63,9 +71,10 @@ class TokenSource:
         self._plain = not (self._allowed or self._banned or self._bad or self._steered or self._steered_by_prompt)
 
     @staticmethod
-    def _effective_seed(sampling: Sampling) -> int | None:
-        greedy = sampling.temperature == 0 or sampling.top_k == 1
-        return None if greedy or sampling.seed is None else _mix(sampling.seed & _MASK)
+    def _effective_seed(sampling: Sampling, own_seed: int) -> int | None:
+        if is_greedy(sampling):
+            return None
+        return _mix((own_seed if sampling.seed is None else sampling.seed) & _MASK)
 
     @staticmethod
     def _allowed_ids(sampling: Sampling) -> tuple[int, ...]:
@@ -81,7 +90,7 @@ class TokenSource:
         return tuple({tuple(tokenizer.encode(spelling, add_special_tokens=False).ids) for spelling in spellings})
 
     def next(self, tokens: Sequence[int], emitted: int) -> int:
-        """Return the token after ``tokens``, of which the last ``emitted`` were drawn in this run."""
+        """Return the token after ``tokens``, of which the last ``emitted`` are output."""
         value = _mix(zlib.crc32(array("I", tokens[-CONTEXT_TOKENS:]).tobytes(), self._salt))
         if self._seed is not None:
             value = _mix(value ^ self._seed ^ emitted)

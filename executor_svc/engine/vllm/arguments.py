@@ -7,6 +7,7 @@ from collections.abc import Iterable, MutableMapping
 from typing import Any
 
 from executor_svc.engine.common_settings import ModelSettings
+from executor_svc.engine.vllm import output_history
 from executor_svc.engine.vllm.kv_connectors import connector_named
 from executor_svc.engine.vllm.settings import VllmSettings
 from executor_svc.runtime.engine_port import EngineError
@@ -50,6 +51,8 @@ def engine_arguments(model: ModelSettings, settings: VllmSettings, path: str) ->
     }
     if settings.tensor_parallel_size == settings.pipeline_parallel_size == 1:
         arguments["distributed_executor_backend"] = "uni"  # one process less
+    if settings.output_history:
+        arguments["scheduler_cls"] = output_history.SCHEDULER
     # With "auto" the first request would choose the backend that compiles the constraints of all later ones.
     arguments["structured_outputs_config"] = {"backend": "xgrammar"}
     return arguments | settings.engine_args

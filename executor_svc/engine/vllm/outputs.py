@@ -70,6 +70,8 @@ def _failed_end(completion: Any, request: EngineRequest) -> Exception:
     cause is KV that could not be fetched.
     """
     constraint = request.sampling.structured_output
+    if request.output_history:
+        return EngineError("the engine could not go on after the delivered tokens")
     if constraint is not None and request.kv_transfer_params is None:
         why = "no output can satisfy this constraint, or the engine could not compile it"
         return InvalidRequestError(field_of(constraint.kind), why)

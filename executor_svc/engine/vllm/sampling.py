@@ -5,10 +5,11 @@ A new sampling field gets a line in ``SAME_NAME`` or in ``sampling_arguments``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from executor_svc.engine.structured import choices_of, field_of, schema_of
+from executor_svc.engine.vllm.output_history import EXTRA_ARG
 from executor_svc.runtime.engine_port import (
     InvalidRequestError,
     JsonValue,
@@ -34,8 +35,13 @@ SAME_NAME = (
 )
 """Fields that vLLM calls by the same name, with the same meaning."""
 
+NO_SEED = -1  # vLLM takes this seed for none, and would sample at random
+SEED_FOR_NO_SEED = 2**63 - 1
 
-def sampling_arguments(sampling: Sampling, kv_transfer_params: Mapping[str, JsonValue] | None) -> dict[str, Any]:
+
+def sampling_arguments(
+    sampling: Sampling, kv_transfer_params: Mapping[str, JsonValue] | None, output_history: Sequence[int] = ()
+) -> dict[str, Any]:
     """Return keyword arguments for ``SamplingParams``.
 
     The caller adds output_kind and structured_outputs, which need vLLM's classes.  vLLM does not detokenize, because
@@ -43,6 +49,8 @@ def sampling_arguments(sampling: Sampling, kv_transfer_params: Mapping[str, Json
     (allowed_token_ids), or switch on a slower path.
     """
     arguments: dict[str, Any] = {name: getattr(sampling, name) for name in SAME_NAME}
+    if sampling.seed == NO_SEED:
+        arguments["seed"] = SEED_FOR_NO_SEED
     arguments["detokenize"] = False
     arguments["skip_clone"] = True  # the object is made for one request and never changed
     if sampling.stop_token_ids:
@@ -53,8 +61,13 @@ def sampling_arguments(sampling: Sampling, kv_transfer_params: Mapping[str, Json
         arguments["logit_bias"] = dict(sampling.logit_bias)
     if sampling.allowed_token_ids:
         arguments["allowed_token_ids"] = list(sampling.allowed_token_ids)
+    extra: dict[str, Any] = {}
     if kv_transfer_params is not None:
-        arguments["extra_args"] = {"kv_transfer_params": dict(kv_transfer_params)}
+        extra["kv_transfer_params"] = dict(kv_transfer_params)
+    if output_history:
+        extra[EXTRA_ARG] = list(output_history)
+    if extra:
+        arguments["extra_args"] = extra
     return arguments
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from executor_svc.engine.checks import refuse_invalid
@@ -17,6 +19,7 @@ from executor_svc.engine.vllm.kv_connectors.connector import Pull, UnusableParam
 from executor_svc.engine.vllm.kv_release import KvRelease
 from executor_svc.engine.vllm.load import VllmLoad
 from executor_svc.engine.vllm.models import ResolvedModel
+from executor_svc.engine.vllm.output_history.self_test import HistorySelfTest
 from executor_svc.engine.vllm.outputs import finish, output_of, prompt_logprobs_of
 from executor_svc.engine.vllm.port_reservation import PortReservation
 from executor_svc.engine.vllm.pulls import Pulls
@@ -35,6 +38,8 @@ from executor_svc.runtime.engine_port import (
     ModelError,
     Sampling,
 )
+
+log = logging.getLogger(__name__)
 
 WARM_UP_TOKENS = 8
 
@@ -59,6 +64,7 @@ class VllmEngine:
         self._llm = llm
         self._load = load
         self._tracing = settings.traces_endpoint is not None
+        self._wants_history = settings.output_history
         self._sampling_params = SamplingParams
         self._structured_params = StructuredOutputsParams
         self._delta = RequestOutputKind.DELTA
@@ -86,7 +92,7 @@ class VllmEngine:
         return self._facts
 
     async def warm_up(self) -> None:
-        """Have the engine produce tokens, for the model itself and with each adapter.
+        """Have the engine produce tokens, for the model itself and with each adapter, and learn what it can.
 
         Raises EngineError, or ModelError for an adapter that does not load.
         """
@@ -107,6 +113,21 @@ class VllmEngine:
                 tokens += len(output.token_ids)
             if tokens != WARM_UP_TOKENS:
                 raise EngineError(f"the warm-up request got {tokens} of {WARM_UP_TOKENS} tokens")
+        if self._wants_history:
+            await self._try_history()
+
+    async def _try_history(self) -> None:
+        """Find out whether requests can continue from an output history.  Raises EngineDeadError."""
+        trial = HistorySelfTest(
+            self.generate,
+            self._llm.get_tokenizer().decode,
+            vocab_size=self._facts.vocab_size,
+            max_model_len=self._facts.max_model_len,
+        )
+        failure = await trial.failure()
+        if failure is not None:
+            log.warning("requests with a seed, penalties or a constraint are replayed after a failover: %s", failure)
+        self._facts = replace(self._facts, keeps_output_history=failure is None)
 
     # --- requests -------------------------------------------------------------------------------------------
 
@@ -180,7 +201,7 @@ class VllmEngine:
         transfer = None if pull is None else pull.params
         if self._connector is not None and request.prefill_only:
             transfer = self._connector.prefill_params()
-        arguments = sampling_arguments(request.sampling, transfer)
+        arguments = sampling_arguments(request.sampling, transfer, request.output_history)
         constraint = request.sampling.structured_output
         try:
             if constraint is not None:

@@ -107,6 +107,11 @@ class VllmSettings(SettingsSection):
     kv_transfer: KvTransferSettings = Field(
         default_factory=KvTransferSettings, description="Transfer of a prompt's KV between engines."
     )
+    output_history: bool = Field(
+        default=True,
+        description="Continue requests of lost instances from their delivered tokens as output.  Decided by a "
+        "self-test at the start; off, or where it fails, requests with a seed, penalties or a constraint are replayed.",
+    )
     start_timeout_s: float = Field(
         default=1800.0,
         gt=0.0,

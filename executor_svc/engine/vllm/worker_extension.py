@@ -1,6 +1,7 @@
 """The extension that vLLM loads into each of its worker processes (``worker_extension_cls``).
 
-Only vLLM imports this module, in a worker; the import makes the worker end when the executor ends.
+Only vLLM imports this module, in a worker.  The import makes the worker end when the executor ends, and has requests
+continue with their output history and seeded ones survive on a CPU.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import os
 
 from executor_svc.engine.vllm.kv_connectors import nixl_on_cores
 from executor_svc.engine.vllm.lifeline import watch_executor
+from executor_svc.engine.vllm.output_history import request_states
 
 _CORES = os.sched_getaffinity(0)  # cores that OpenMP bound the computing thread to
 
@@ -22,5 +24,6 @@ class WorkerExtension:
 
 
 watch_executor()
+request_states.install()
 if nixl_on_cores.wanted():
     nixl_on_cores.without_threads()

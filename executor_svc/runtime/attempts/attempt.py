@@ -83,7 +83,7 @@ class Attempt:
         )
 
     def _detokenizer(self) -> Detokenizer:
-        return self._services.text.detokenizer(self.assign.text)
+        return self._services.text.detokenizer(self.assign.text, self.assign.prompt_token_ids)
 
     # --- start and end ------------------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""Makes the engine's request for one attempt: the whole output, the rest of it, or a replay that is checked."""
+"""Makes the engine's request for one attempt: the whole output, what follows its history or prompt, or a replay."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from executor_svc.runtime.engine_port import EngineFacts, EngineRequest, FinishReason, InvalidRequestError, Sampling
-from executor_svc.runtime.messages.commands import Assign, Phase
+from executor_svc.runtime.messages.commands import Assign, ContinuationMode, Phase
 
 PREFILL = Sampling(temperature=0.0, max_tokens=1, ignore_eos=True)  # its only token is dropped
 
@@ -34,9 +34,9 @@ def engine_request_id(assign: Assign, suffix: str = "") -> str:
 
 
 def first_leg(assign: Assign, facts: EngineFacts) -> Leg:
-    """Return the leg that ``assign`` asks for: a prefill, a whole run, a resumption or a replay.
+    """Return the leg that ``assign`` asks for: a prefill, a whole run, a run after a history, a resumption or a replay.
 
-    Raises InvalidRequestError.
+    An engine that keeps no output history replays instead.  Raises InvalidRequestError.
     """
     continuation = assign.continuation
     if assign.phase is Phase.PREFILLING:
@@ -47,10 +47,13 @@ def first_leg(assign: Assign, facts: EngineFacts) -> Leg:
         )
     if continuation is None:
         return Leg(request=_request(assign, facts, (), assign.sampling, ""))
-    if continuation.replay:
-        request = _request(assign, facts, (), assign.sampling, "")
-        return Leg(request=request, replayed=continuation.emitted_token_ids)
-    return Leg(request=_request(assign, facts, continuation.emitted_token_ids, _rest(assign), ""))
+    emitted = continuation.emitted_token_ids
+    if continuation.mode is ContinuationMode.RESUME:
+        return Leg(request=_request(assign, facts, emitted, _rest(assign), ""))
+    if continuation.mode is ContinuationMode.HISTORY and facts.keeps_output_history:
+        sampling = replace(assign.sampling, prompt_logprobs=None)  # delivered with the first tokens
+        return Leg(request=replace(_request(assign, facts, (), sampling, ""), output_history=emitted))
+    return Leg(request=_request(assign, facts, (), assign.sampling, ""), replayed=emitted)
 
 
 def resumed_leg(assign: Assign, facts: EngineFacts) -> Leg:

@@ -21,13 +21,21 @@ class Phase(Enum):
     DECODING = "decoding"  # all tokens, from KV that another instance computed
 
 
+class ContinuationMode(Enum):
+    """How an attempt goes on after tokens that an earlier one delivered."""
+
+    HISTORY = "history"  # the engine is given them as its own output
+    RESUME = "resume"  # the engine is given prompt and output as its prompt
+    REPLAY = "replay"  # the engine generates again from the prompt; the delivered tokens are checked and skipped
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Continuation:
     """How a request goes on from tokens that an earlier attempt delivered."""
 
     emitted_token_ids: Sequence[int]
     emitted_text_length: int  # code points
-    replay: bool  # generate again from the prompt; the delivered tokens are checked and skipped
+    mode: ContinuationMode
     best_effort: bool = False  # if the replay differs, go on from the delivered tokens
 
 

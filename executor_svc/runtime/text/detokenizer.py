@@ -3,18 +3,23 @@
 Text and stop depend on the token sequence alone, not on engine steps or on where an earlier attempt broke off.  A
 resumed request, primed with the delivered tokens, therefore has the same text and the same stop as an uninterrupted
 one.
+
+Many tokenizers drop the space before the first word of what they decode.  So tokens are decoded after others: the first
+ones after the end of the prompt, as engines do.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
 
 from executor_svc.runtime.messages.commands import TextOptions
 from executor_svc.runtime.text.stop_strings import StopStrings
+from executor_svc.runtime.text.text_before import TextBefore
 
 PENDING_LIMIT = 16  # tokens without text; a character takes at most four, so more are not an unfinished character
 
@@ -35,12 +40,14 @@ def special_token_ids(tokenizer: Tokenizer) -> frozenset[int]:
 class Detokenizer:
     """Makes the text of one request.
 
-    A character that is split over several tokens appears with the last of them.  Bytes that cannot be part of any
-    character become U+FFFD, as in the tokenizer's own decode.  An unfinished character at the end of the output is left
-    out, as engines do.
+    A character that is split over several tokens appears with the last of them, also one that the prompt begins.  Bytes
+    that cannot be part of any character become U+FFFD, as in the tokenizer's own decode.  An unfinished character at
+    the end of the output is left out, as engines do.
     """
 
     __slots__ = (
+        "_begun",
+        "_context",
         "_count",
         "_min_tokens",
         "_pending",
@@ -54,12 +61,20 @@ class Detokenizer:
         "certain_length",
     )
 
-    def __init__(self, tokenizer: Tokenizer, special: frozenset[int], options: TextOptions) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, special: frozenset[int], options: TextOptions, prompt: Sequence[int] = ()
+    ) -> None:
+        """Make the text that follows ``prompt``."""
         self._tokenizer = tokenizer
         self._skip_special = options.skip_special_tokens
         self._special = special if options.skip_special_tokens else frozenset()
-        self._stream = DecodeStream(skip_special_tokens=options.skip_special_tokens)
-        self._pending: list[int] = []  # tokens that gave no text yet
+        before = TextBefore.of(prompt, tokenizer, skip_special_tokens=options.skip_special_tokens)
+        self._context = before.context  # tokens that the stream decodes the next ones after
+        self._begun = before.begun  # text of the prompt's bytes that may begin a character, until the first text
+        self._stream = self._stream_after(self._context)
+        for token_id in before.unfinished:
+            self._stream.step(tokenizer, token_id)
+        self._pending: list[int] = list(before.unfinished)  # tokens that gave no text yet
         self._stops = (
             StopStrings(options.stop, include_in_output=options.include_stop_in_output) if options.stop else None
         )
@@ -97,16 +112,31 @@ class Detokenizer:
         except Exception:  # the library's one error: earlier text changed in hindsight
             return self._start_over()
         if text is not None:
-            pending.clear()
-            return text
+            self._pending, self._context = self._context, pending
+            self._pending.clear()
+            return self._without_begun(text) if self._begun else text
         return self._start_over() if len(pending) >= PENDING_LIMIT else None
 
     def _start_over(self) -> str:
         """Decode the pending tokens as they are, and later tokens without them."""
-        text: str = self._tokenizer.decode(self._pending, skip_special_tokens=self._skip_special)
+        before: str = self._tokenizer.decode(self._context, skip_special_tokens=self._skip_special)
+        whole: str = self._tokenizer.decode([*self._context, *self._pending], skip_special_tokens=self._skip_special)
+        if whole.startswith(before):
+            text = whole[len(before) :]
+        else:
+            text = self._tokenizer.decode(self._pending, skip_special_tokens=self._skip_special)
         self._pending.clear()
-        self._stream = DecodeStream(skip_special_tokens=self._skip_special)
-        return text
+        self._stream = self._stream_after(self._context)
+        return self._without_begun(text) if self._begun else text
+
+    def _stream_after(self, context: Sequence[int]) -> DecodeStream:
+        return DecodeStream(ids=list(context), skip_special_tokens=self._skip_special)
+
+    def _without_begun(self, text: str) -> str:
+        """Drop what the prompt's last bytes gave by themselves: they were part of the prompt, not of the output."""
+        begun, self._begun = self._begun, ""
+        same = takewhile(lambda pair: pair[0] == pair[1], zip(begun, text, strict=False))
+        return text[sum(1 for _ in same) :]
 
     def take(self) -> str:
         """Return the text that became certain since the last call."""

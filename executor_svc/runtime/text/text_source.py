@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from tokenizers import Tokenizer
 
@@ -45,9 +45,9 @@ class TextSource:
         token_id = None if token is None else self._tokenizer.token_to_id(token)
         return frozenset() if token_id is None else frozenset((token_id,))
 
-    def detokenizer(self, options: TextOptions) -> Detokenizer:
-        """Make the detokenizer of one attempt."""
-        return Detokenizer(self._tokenizer, self._special, options)
+    def detokenizer(self, options: TextOptions, prompt: Sequence[int] = ()) -> Detokenizer:
+        """Make the detokenizer of one attempt, whose output follows ``prompt``."""
+        return Detokenizer(self._tokenizer, self._special, options, prompt)
 
     def chunks(self) -> Iterator[TokenizerChunk]:
         """Yield the files as one JSON document, in pieces of at most 1 MiB."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from scheduler_svc.domain.continuation import ContinuationMode
 from scheduler_svc.domain.decision import Phase
 from scheduler_svc.domain.request import Request, Sampling
 
@@ -16,7 +17,7 @@ class Continuation:
 
     emitted_token_ids: Sequence[int]
     emitted_text_length: int  # Unicode code points
-    replay: bool  # generate the tokens again and compare, instead of resuming from them
+    mode: ContinuationMode
     best_effort: bool  # go on even where a replay gives other tokens
 
 

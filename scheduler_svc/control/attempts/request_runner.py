@@ -17,6 +17,7 @@ from scheduler_svc.control.requests.observer import FailoverCause
 from scheduler_svc.control.requests.policy_failure import announce
 from scheduler_svc.control.requests.request_table import RequestTable
 from scheduler_svc.control.timing.wakeup import Wakeup
+from scheduler_svc.domain.continuation import ContinuationMode, continuation_mode
 from scheduler_svc.domain.decision import Decision, Phase
 from scheduler_svc.domain.errors import GenerationFailed, PolicyFailed
 from scheduler_svc.domain.request import RequestState, ResumeMode, Sampling
@@ -91,6 +92,7 @@ class RequestRunner:
         instance_id = prefill.instance_id if prefill is not None else decision.instance_id
         number = prefill.attempt_number if prefill is not None else decision.attempt_number
         now = self.clock.now()
+        live.continuation = self._continuation_mode(live, instance_id)
 
         def order(assign_number: int) -> AssignOrder:
             self.scheduler.assigned(number, assign_number)
@@ -112,6 +114,13 @@ class RequestRunner:
             )
 
         return self._attempts.send(number, instance_id, phase, listener, order)
+
+    def _continuation_mode(self, live: LiveRequest, instance_id: str) -> ContinuationMode | None:
+        """Return how an attempt goes on from the delivered output; None if there is none."""
+        if not len(live.output):
+            return None
+        instance = self.scheduler.find_instance(instance_id)
+        return continuation_mode(live.request.sampling, None if instance is None else instance.facts)
 
     def release(self, attempt_number: int, *, output_tokens: int | None = None, finished: bool = False) -> None:
         """Free the capacity that was reserved for an attempt, so that waiting requests may take it.
@@ -216,11 +225,11 @@ def _without_progress(live: LiveRequest) -> bool:
 
 def _continuation(live: LiveRequest) -> Continuation | None:
     """Return what an attempt continues from; None for a request without output."""
-    if not len(live.output):
+    if live.continuation is None:
         return None
     return Continuation(
         emitted_token_ids=live.output.token_ids,
         emitted_text_length=live.output.text_length,
-        replay=not live.request.sampling.resumable,
+        mode=live.continuation,
         best_effort=live.request.resume_mode is ResumeMode.BEST_EFFORT,
     )

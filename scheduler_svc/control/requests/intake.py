@@ -13,6 +13,7 @@ from scheduler_svc.control.requests.live_request import LiveRequest
 from scheduler_svc.control.requests.model_directory import Facts, ModelDirectory
 from scheduler_svc.control.requests.observer import NULL_OBSERVER, Observer, RequestObserver
 from scheduler_svc.control.requests.outcome import CLIENT_GONE, caused_by_service
+from scheduler_svc.control.requests.own_seed import with_own_seed
 from scheduler_svc.control.requests.policy_failure import announce
 from scheduler_svc.control.requests.prompt_memory import (
     PromptMemory,
@@ -159,12 +160,12 @@ class Intake:
         if not subscription.attached and subscription.live.state is RequestState.QUEUED:
             await self._wakeup.answered()
 
-    def leave(self, subscription: Subscription) -> None:
+    def leave(self, subscription: Subscription, why: str = CLIENT_GONE) -> None:
         """Note that a client's stream is over; cancel the request if no client reads it and it is not detached."""
         subscription.close()
         live = subscription.live
         if not live.readers and not live.detached and not live.state.ended:
-            self._requests.end(live, RequestCancelled(CLIENT_GONE))
+            self._requests.end(live, RequestCancelled(why))
 
     def cancel(self, key: RequestKey, reason: str) -> tuple[bool, LiveRequest]:
         """Cancel a request; the flag is False if it had ended.  Raises RequestNotFound."""
@@ -221,6 +222,8 @@ class Intake:
         """Make the request as an engine with these facts would serve it: the default of ``max_tokens`` is its own."""
         defaults = self._settings.sampling_defaults.get(model, {})
         chosen = _completed(submission.sampling, defaults, room=max(1, facts.max_model_len - len(prompt.token_ids)))
+        engines = (instance.facts for instance in self._scheduler.instances(model) if instance.facts is not None)
+        chosen = with_own_seed(chosen, submission.key, submission.digest, engines)
         return Request(
             key=submission.key,
             model=model,

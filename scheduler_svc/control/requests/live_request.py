@@ -11,6 +11,7 @@ from scheduler_svc.control.requests.observer import UNOBSERVED, RequestObserver
 from scheduler_svc.control.requests.outcome import Outcome, SloOutcome
 from scheduler_svc.control.requests.output_log import OutputLog
 from scheduler_svc.control.requests.setbacks import Setbacks
+from scheduler_svc.domain.continuation import ContinuationMode, in_words
 from scheduler_svc.domain.decision import Decision
 from scheduler_svc.domain.engine_facts import ModelIdentity
 from scheduler_svc.domain.errors import InvalidTransition
@@ -91,6 +92,7 @@ class LiveRequest:
     first_token_at: float | None = None
     last_token_at: float | None = None
     delivering: bool = False  # the current attempt has delivered tokens
+    continuation: ContinuationMode | None = None  # how the current attempt goes on; None if nothing was delivered
     cost: float = 0.0  # of ended and lost attempts
     observed: RequestObserver = UNOBSERVED
     readers: list[Reader] = field(default_factory=list)
@@ -126,6 +128,8 @@ class LiveRequest:
         if self.first_assigned_at is None:
             self.first_assigned_at = now
         self.note(now, "placed", _where(decision))
+        if self.continuation is not None:
+            self.note(now, "continues", in_words(self.continuation, len(self.output), decision.instance_id))
         self.changed()
 
     def note_first_token(self, now: float, instance_id: str) -> None:

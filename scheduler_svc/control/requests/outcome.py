@@ -21,6 +21,9 @@ from scheduler_svc.domain.errors import (
 CLIENT_GONE = "the client went away"
 """The reason for cancelling a request that no client reads any more."""
 
+DELIVERY_FAILED = "its output could not be sent, because of an error in the scheduler"
+"""The reason for cancelling a request whose last client's stream broke for a defect of the scheduler."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SloOutcome:
@@ -73,7 +76,7 @@ def caused_by_service(outcome: Outcome | None) -> bool:
     A request with the id and content of one that ended so is served anew.
     """
     if isinstance(outcome, RequestCancelled):
-        return outcome.reason == CLIENT_GONE
+        return outcome.reason in (CLIENT_GONE, DELIVERY_FAILED)
     if isinstance(outcome, GenerationFailed):
         return not outcome.request_is_at_fault
     return isinstance(outcome, _OF_THE_SERVICE)

@@ -12,8 +12,14 @@ class ChatTurn:
     """One message of a conversation."""
 
     role: str
-    text: str
+    text: str  # its parts, joined by line breaks
     name: str = ""
+    parts: tuple[str, ...] = ()  # where there are several
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The parts that the message was sent in."""
+        return self.parts or (self.text,)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

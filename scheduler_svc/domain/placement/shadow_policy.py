@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from scheduler_svc.domain.capacity.account import Account
@@ -31,7 +31,7 @@ class ShadowReport:
     since: float  # seconds on the scheduler's clock
     compared: int  # decisions
     same: int  # of those, with the same instance
-    not_compared: int  # split requests, and instances that the caller preferred
+    not_compared: int  # split requests, instances that the caller preferred, and requests that it would have wait
     in_force: PredictedSums
     shadow: PredictedSums
     failure: str  # why it was switched off; empty while it decides
@@ -81,7 +81,11 @@ class ShadowPolicy:
             return
         try:
             accounts = tuple(offer.with_capacity)
-            choice = self._policy.acting(offer.demand.request.model).objective.choose(offer.demand, accounts, now)
+            objective = self._policy.acting(offer.demand.request.model).objective
+            choice = objective.choose(offer.demand, accounts, now)
+            if choice.waits:
+                self._not_compared += 1  # it would have the request wait
+                return
             mine = accounts[choice.index]
             mine_predicted = prediction if mine is chosen else predict_run(mine, offer.demand, now)
         except Exception as error:
@@ -92,13 +96,18 @@ class ShadowPolicy:
         _add(self._in_force, prediction)
         _add(self._shadow, mine_predicted)
 
-    def tick(self, signals: Callable[[], dict[str, Signals]], now: float) -> None:
-        """Let a governing policy reconsider which policy each model follows.  Never raises.  ``signals``: by model."""
+    def tick(self, signals: Callable[[], Mapping[str, Signals]], now: float) -> None:
+        """Let a governing policy reconsider which policy each model follows.  Never raises.
+
+        ``signals``: makes the signals of each model that has a queue.
+        """
         if self.failure:
             return
         try:
             if self._policy.due(now):
-                for model, each in signals().items():
+                read = signals()
+                self._policy.forget(read)
+                for model, each in read.items():
                     self._policy.reconsider(model, each, now)
         except Exception as error:
             self._fail(error)

@@ -11,7 +11,7 @@ import asyncio
 import itertools
 import json
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from tokenizers import Tokenizer
@@ -147,6 +147,53 @@ class EngineContract:
             rest = Sampling(temperature=0.0, max_tokens=48 - cut, ignore_eos=True)
             resumed = await answer(subject.engine, prompt + whole[:cut], rest)
             assert resumed.token_ids == whole[cut:]
+
+    @pytest.mark.parametrize(
+        "sampling",
+        [
+            GREEDY_48,
+            replace(GREEDY_48, frequency_penalty=1.0),
+            replace(GREEDY_48, temperature=0.8, seed=3),
+            replace(GREEDY_48, temperature=0.8, seed=4, presence_penalty=1.0, logprobs=1),
+        ],
+        ids=("greedy", "penalty", "seed", "seed and penalty"),
+    )
+    async def test_an_output_history_goes_on_as_the_whole_would(self, subject: Subject, sampling: Sampling) -> None:
+        assert subject.engine.facts.keeps_output_history
+        prompt = subject.prompts[1]
+        whole = await answer(subject.engine, prompt, sampling)
+        for cut in (1, 17, 47):
+            before = subject.engine.load().generation_tokens_total
+            rest = await answer(subject.engine, prompt, sampling, output_history=whole.token_ids[:cut])
+            assert rest.token_ids == whole.token_ids[cut:]
+            assert rest.last.finish_reason is FinishReason.LENGTH
+            await until(subject, lambda: idle(subject))
+            assert subject.engine.load().generation_tokens_total - before == 48 - cut
+
+    async def test_a_constraint_goes_on_after_an_output_history(self, subject: Subject) -> None:
+        constraint = StructuredOutput(kind=StructuredKind.CHOICE, value='["a long answer", "another one", "third"]')
+        sampling = Sampling(temperature=0.0, max_tokens=64, structured_output=constraint)
+        whole = await answer(subject.engine, subject.prompts[0], sampling)
+        rest = await answer(subject.engine, subject.prompts[0], sampling, output_history=whole.token_ids[:2])
+        assert rest.token_ids == whole.token_ids[2:]
+        assert (rest.last.finish_reason, rest.last.stop_token_id) == (FinishReason.STOP, whole.last.stop_token_id)
+
+    async def test_a_history_that_the_constraint_refuses_fails_that_request_alone(self, subject: Subject) -> None:
+        constraint = StructuredOutput(kind=StructuredKind.CHOICE, value='["yes", "no"]')
+        sampling = Sampling(temperature=0.0, max_tokens=64, structured_output=constraint)
+        with pytest.raises(EngineError, match="delivered"):
+            await answer(subject.engine, subject.prompts[0], sampling, output_history=[300, 301])
+        await answer(subject.engine, subject.prompts[0], GREEDY_48)
+
+    @pytest.mark.parametrize("history", [[-1], [10_000_000], list(range(300, 348)), list(range(300, 360))])
+    async def test_a_history_that_makes_no_sense_is_refused(self, subject: Subject, history: list[int]) -> None:
+        error = await refusal(subject.engine, subject.prompts[0], GREEDY_48, output_history=history)
+        assert error.field_name == "output_history"
+
+    async def test_without_a_seed_sampling_is_random(self, subject: Subject) -> None:
+        hot = replace(GREEDY_48, temperature=1.0)
+        first, second = [(await answer(subject.engine, subject.prompts[2], hot)).token_ids for _ in range(2)]
+        assert first != second
 
     async def test_a_seed_repeats_its_tokens(self, subject: Subject) -> None:
         def seeded(seed: int) -> Sampling:

@@ -11,6 +11,7 @@ from sage_client import (
     AsyncClient,
     AsyncStream,
     DeadlineExceededError,
+    InternalError,
     RequestCancelledError,
     RequestNotFoundError,
     RequestState,
@@ -87,6 +88,24 @@ async def test_a_client_that_goes_away_frees_its_kv(how: str, fleet: LocalFleet,
     explained = await fleet.client.explain(stream.request_id)
     assert explained.state is RequestState.CANCELLED
     assert "went away" in explained.error
+
+
+async def test_an_error_while_output_is_sent_is_not_the_clients_leaving(
+    fleet: LocalFleet, one: LocalExecutor, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("a defect")
+
+    stream = fleet.client.generate("Once", max_tokens=LONG)
+    await running(stream)
+    monkeypatch.setattr("scheduler_svc.transport.events.tokens", broken)
+    with pytest.raises(InternalError):
+        await stream.result()
+    await assert_let_go(fleet, one)
+    explained = await fleet.client.explain(stream.request_id)
+    assert explained.state is RequestState.CANCELLED
+    assert "could not be sent" in explained.error
+    assert "a defect" in caplog.text
 
 
 async def test_one_of_two_readers_going_away_changes_nothing_for_the_other(client: AsyncClient) -> None:

@@ -362,20 +362,47 @@ REPLAYED: dict[str, tuple[dict[str, Any], Sampling]] = {
 }
 
 
+@pytest.mark.parametrize("history", [True, False], ids=("history", "replay"))
 @pytest.mark.parametrize("name", REPLAYED)
-async def test_what_cannot_be_resumed_is_replayed(
-    name: str, fleet: LocalFleet, pair: tuple[LocalExecutor, LocalExecutor]
+async def test_what_cannot_be_resumed_goes_on_from_its_history_or_is_replayed(
+    name: str, history: bool, fleet: LocalFleet
 ) -> None:
+    dying = await fleet.add("a", step_base_s=0.003)
+    heir = await fleet.add("b", output_history=history)
     options, sampling = REPLAYED[name]
     story = await Story(fleet, PROMPTS[0], **options).until_token(20)
-    generated_by_b = pair[1].engine.load().generation_tokens_total
-    pair[0].engine.inject(Fault(kind=FaultKind.DIE))
+    generated_by_b = heir.engine.load().generation_tokens_total
+    dying.engine.inject(Fault(kind=FaultKind.DIE))
     done = await story.complete(sampling)
     assert done.attempts == 2
-    assert pair[1].engine.load().generation_tokens_total - generated_by_b == LENGTH, "anew, from the prompt"
+    seam = story.resumed_from[1]
+    generated = heir.engine.load().generation_tokens_total - generated_by_b
+    assert generated == (LENGTH - seam if history else LENGTH), "only the rest, or anew from the prompt"
+    told = {entry.event: entry.detail for entry in (await fleet.client.explain(story.stream.request_id)).history}
+    how = f"after {seam} tokens, which b takes" if history else "by replay: b keeps no output history"
+    assert told["continues"].startswith(how)
 
 
-async def test_structured_output_is_replayed_too(fleet: LocalFleet, pair: tuple[LocalExecutor, LocalExecutor]) -> None:
+@pytest.mark.parametrize("option", [{"presence_penalty": 0.8}, {"choice": ["one thing", "another"]}], ids=str)
+@pytest.mark.parametrize("history", [True, False], ids=("history", "replay"))
+async def test_random_output_without_a_seed_survives_a_failover(
+    option: dict[str, Any], history: bool, fleet: LocalFleet
+) -> None:
+    """Where an engine would have to replay it, it was given a seed when it was accepted."""
+    dying = await fleet.add("a", step_base_s=0.003)
+    await fleet.add("b", output_history=history)
+    story = await Story(fleet, PROMPTS[0], **{"temperature": 0.9, **option}).until_token(2)
+    dying.engine.inject(Fault(kind=FaultKind.DIE))
+    async for event in story.stream:
+        story._see(event)
+    done = await story.stream.result()
+    assert done.attempts == 2
+    assert story.indexes == list(range(len(done.token_ids))), "each position once, in order"
+    if "choice" in option:
+        assert done.text in option["choice"]
+
+
+async def test_structured_output_goes_on_too(fleet: LocalFleet, pair: tuple[LocalExecutor, LocalExecutor]) -> None:
     schema = {"type": "object", "properties": {f"field{n}": {"type": "string"} for n in range(6)}}
     constraint = StructuredOutput(kind=StructuredKind.JSON_SCHEMA, value=json.dumps(schema))
     story = await Story(fleet, PROMPTS[0], json_schema=schema, max_tokens=200).until_token(10)
@@ -423,7 +450,7 @@ async def test_logprobs_go_on_over_the_seam(fleet: LocalFleet, pair: tuple[Local
 async def test_a_replay_that_differs_fails_and_says_so(fleet: LocalFleet) -> None:
     """Two engines of one model name that answer differently: what was delivered must not be taken back silently."""
     dying = await fleet.add("a", step_base_s=0.003)
-    await fleet.add("b", answers_as="another model", pretends=True)
+    await fleet.add("b", answers_as="another model", pretends=True, output_history=False)
     story = await Story(fleet, PROMPTS[0], temperature=0.9, seed=11).until_token(20)
     dying.engine.inject(Fault(kind=FaultKind.DIE))
     with pytest.raises(GenerationFailedError, match="token 0 differs"):
@@ -432,7 +459,7 @@ async def test_a_replay_that_differs_fails_and_says_so(fleet: LocalFleet) -> Non
 
 async def test_a_replay_that_differs_goes_on_where_the_caller_takes_best_effort(fleet: LocalFleet) -> None:
     dying = await fleet.add("a", step_base_s=0.003)
-    await fleet.add("b", answers_as="another model", pretends=True)
+    await fleet.add("b", answers_as="another model", pretends=True, output_history=False)
     story = await Story(fleet, PROMPTS[0], temperature=0.9, seed=11, resume_mode="best_effort").until_token(20)
     dying.engine.inject(Fault(kind=FaultKind.DIE))
     done = await story.stream.result()

@@ -187,8 +187,8 @@ async def test_structured_output_is_what_was_asked_for(client: AsyncClient) -> N
     assert isinstance(found["name"], str)
     assert isinstance(found["age"], int)
     kind = StructuredOutput(kind=StructuredKind.CHOICE, value=json.dumps(["yes", "no"]))
-    wanted = await answer("Who?", Sampling(max_tokens=100, structured_output=kind))
-    chosen = await client.generate("Who?", max_tokens=100, choice=["yes", "no"]).result()
+    wanted = await answer("Who?", Sampling(temperature=0, max_tokens=100, structured_output=kind))
+    chosen = await client.generate("Who?", temperature=0, max_tokens=100, choice=["yes", "no"]).result()
     assert chosen.text == wanted.text
     assert chosen.text in ("yes", "no")
 

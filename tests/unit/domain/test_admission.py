@@ -37,7 +37,7 @@ def test_a_right_request_has_no_violations() -> None:
 @pytest.mark.parametrize(
     ("name", "values"),
     [
-        ("temperature", [-0.1, NAN, INF]),
+        ("temperature", [-0.1, 2.1, NAN, INF]),
         ("top_p", [0.0, -1.0, 1.1, NAN]),
         ("top_k", [-1]),
         ("min_p", [-0.1, 1.1, NAN]),
@@ -62,6 +62,7 @@ def test_numbers_out_of_range_are_named(name: str, values: list[Any]) -> None:
     "right",
     [
         {"temperature": 0.0},
+        {"temperature": 2.0},
         {"top_p": 1e-9},
         {"top_k": 0},
         {"min_p": 1.0},

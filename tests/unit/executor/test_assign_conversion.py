@@ -13,6 +13,7 @@ from executor_svc.runtime.messages.attempt_id import AttemptId
 from executor_svc.runtime.messages.commands import (
     Assign,
     Continuation,
+    ContinuationMode,
     InvalidAssign,
     Phase,
     TextOptions,
@@ -138,7 +139,9 @@ def test_the_rest_of_it_arrives_too() -> None:
     )
     assert (command.engine_priority, command.remaining_s, command.adapter) == (-2, 1.5, "lora")
     assert command.trace_headers == {"traceparent": "00-a-b-01"}
-    assert command.continuation == Continuation(emitted_token_ids=[9, 8], emitted_text_length=3, replay=True)
+    assert command.continuation == Continuation(
+        emitted_token_ids=[9, 8], emitted_text_length=3, mode=ContinuationMode.REPLAY
+    )
     assert (command.kv_transfer_params, command.kv_lease_s) == ({"remote": [1]}, 2.0)
     assert command.reasons == ("earliest predicted finish",)
 

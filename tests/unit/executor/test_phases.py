@@ -16,7 +16,7 @@ from executor_svc.engine.simulated.settings import SimulatedKvTransferSettings
 from executor_svc.engine.simulated.side_channel import MemorySideChannel
 from executor_svc.runtime.attempts import attempt as attempt_module
 from executor_svc.runtime.engine_port import EngineOutput, EngineRequest, FinishReason, Sampling
-from executor_svc.runtime.messages.commands import Continuation, Phase, TextOptions
+from executor_svc.runtime.messages.commands import Continuation, ContinuationMode, Phase, TextOptions
 from executor_svc.runtime.messages.outputs import (
     Accepted,
     EndCause,
@@ -273,7 +273,7 @@ async def test_a_request_that_goes_on_from_delivered_tokens_has_no_handoff(split
         phase=Phase.DECODING,
         kv_transfer_params=ended.kv_transfer_params,
         kv_lease_s=LEASE_S,
-        continuation=Continuation(emitted_token_ids=[300], emitted_text_length=0, replay=False),
+        continuation=Continuation(emitted_token_ids=[300], emitted_text_length=0, mode=ContinuationMode.RESUME),
     )
     assert (await split.decode.ended(number)).field_name == "kv_transfer_params"
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from scheduler_svc.control.requests.live_request import LiveRequest
-from scheduler_svc.control.requests.outcome import CLIENT_GONE, Outcome
+from scheduler_svc.control.requests.outcome import CLIENT_GONE, DELIVERY_FAILED, Outcome
 from scheduler_svc.control.requests.submission import Submission, TextPrompt
 from scheduler_svc.control.watching import attainment as slo
 from scheduler_svc.domain import errors
@@ -38,6 +38,10 @@ def test_every_error_of_a_request_has_a_reason() -> None:
 def test_a_client_that_left_is_told_apart(error: BaseException) -> None:
     assert reason_of(error) == "client_gone"
     assert reason_of(errors.RequestCancelled("enough")) == "cancelled"
+
+
+def test_a_stream_that_broke_for_our_own_defect_is_told_apart() -> None:
+    assert reason_of(errors.RequestCancelled(DELIVERY_FAILED)) == "delivery_failed"
 
 
 def test_what_is_said_of_an_error_quotes_nothing() -> None:

@@ -24,6 +24,7 @@ from scheduler_svc.control.requests.outcome import Outcome
 from scheduler_svc.control.requests.submission import ChatPrompt, Submission, TextPrompt
 from scheduler_svc.control.requests.tokenizers import ChatTurn, Conversation
 from scheduler_svc.domain.attempt_end import AttemptEnd, EndCause
+from scheduler_svc.domain.continuation import ContinuationMode
 from scheduler_svc.domain.decision import Candidate, Decision, Phase, Prediction, PrefillLeg
 from scheduler_svc.domain.errors import DeadlineExceeded, GenerationFailed, QueueFull, RequestCancelled
 from scheduler_svc.domain.instance_spec import InstanceSpec
@@ -189,6 +190,18 @@ def test_what_arrived_incomplete_is_a_failed_attempt_although_its_executor_finis
     (attempt,) = watched.notes().attempts
     assert (attempt.end, attempt.failure) == ("mismatch", "tokens are missing")
     assert watched.counted(catalogue.FAILOVERS, "sim", "mismatch") == 1
+
+
+@pytest.mark.parametrize("mode", list(ContinuationMode))
+def test_an_attempt_that_goes_on_after_delivered_tokens_is_counted_by_how_it_does(
+    watched: Watched, mode: ContinuationMode
+) -> None:
+    watched.send(DECODE, Phase.HYBRID, 1.0)
+    assert watched.label_sets(catalogue.CONTINUATIONS) == set(), "the first attempt continues nothing"
+    watched.live.continuation = mode
+    watched.send(DECODE, Phase.HYBRID, 2.0)
+    assert watched.counted(catalogue.CONTINUATIONS, "sim", mode.value) == 1
+    assert watched.notes().attempts[-1].continuation == mode.value
 
 
 def test_what_the_engine_says_of_an_invalid_request_is_not_repeated(watched: Watched) -> None:

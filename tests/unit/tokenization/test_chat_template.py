@@ -44,8 +44,8 @@ def test_special_tokens_are_variables() -> None:
 
 def test_the_callers_arguments_are_variables() -> None:
     source = "{% if enable_thinking %}think{% else %}answer{% endif %}"
-    assert render(source, conversation(("user", "x"), template_arguments={"enable_thinking": True})) == "think"
-    assert render(source) == "answer"
+    assert render(source, conversation(("system", "x"), template_arguments={"enable_thinking": True})) == "think"
+    assert render(source, conversation(("system", "x"))) == "answer"
 
 
 def test_the_callers_arguments_cannot_replace_the_conversation() -> None:
@@ -55,7 +55,7 @@ def test_the_callers_arguments_cannot_replace_the_conversation() -> None:
 
 def test_names_are_there_only_where_given() -> None:
     source = "{% for m in messages %}{{ m.name if m.name is defined else '-' }}{% endfor %}"
-    talk = Conversation(turns=[ChatTurn(role="user", text="a", name="Ann"), ChatTurn(role="user", text="b")])
+    talk = Conversation(turns=[ChatTurn(role="tool", text="a", name="Ann"), ChatTurn(role="tool", text="b")])
     assert render(source, talk) == "Ann-"
 
 
@@ -65,11 +65,12 @@ def test_blocks_leave_no_lines_behind() -> None:
 
 
 def test_loops_can_be_left() -> None:
-    assert render("{% for i in range(9) %}{% if i == 2 %}{% break %}{% endif %}{{ i }}{% endfor %}") == "01"
+    source = "{% for i in range(9) %}{% if i == 2 %}{% break %}{% endif %}{{ i }}{% endfor %}{{ messages[0].content }}"
+    assert render(source) == "01hello"
 
 
 def test_json_is_written_as_models_were_trained_on_it() -> None:
-    talk = conversation(("user", "x"), template_arguments={"tools": [{"b": "<é>", "a": 1}]})
+    talk = conversation(("system", "x"), template_arguments={"tools": [{"b": "<é>", "a": 1}]})
     assert render("{{ tools | tojson }}", talk) == '[{"b": "<é>", "a": 1}]'
     assert render("{{ tools | tojson(ensure_ascii=True) }}", talk) == '[{"b": "<\\u00e9>", "a": 1}]'
     assert render("{{ tools[0] | tojson(indent=2) }}", talk) == '{\n  "b": "<é>",\n  "a": 1\n}'
@@ -77,7 +78,8 @@ def test_json_is_written_as_models_were_trained_on_it() -> None:
 
 
 def test_a_template_may_ask_for_the_date() -> None:
-    assert re.fullmatch(r"\d\d [A-Z][a-z]{2} \d{4}", render("{{ strftime_now('%d %b %Y') }}"))
+    source = "{{ strftime_now('%d %b %Y') }}: {{ messages[0].content }}"
+    assert re.fullmatch(r"\d\d [A-Z][a-z]{2} \d{4}: hello", render(source))
 
 
 def test_marks_of_what_the_model_says_are_no_text() -> None:
@@ -110,6 +112,14 @@ def test_the_last_message_must_be_shown_to_be_continued() -> None:
     talk = conversation(("assistant", "so far"), continue_final_message=True)
     with pytest.raises(PromptError, match="cannot be continued"):
         render("{{ messages | length }}", talk)
+
+
+def test_a_message_of_which_a_part_is_left_out_cannot_be_continued() -> None:
+    """As transformers refuses it."""
+    source = "{% for m in messages %}[{{ m.content[4:] }}]{% endfor %}"
+    talk = conversation(("assistant", "the answer"), continue_final_message=True)
+    with pytest.raises(PromptError, match="cannot be continued: the chat template changes it"):
+        render(source, talk)
 
 
 # --- what they refuse -----------------------------------------------------------------------------

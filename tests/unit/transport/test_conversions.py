@@ -22,6 +22,7 @@ from scheduler_svc.control.requests.live_request import LiveRequest, Placement
 from scheduler_svc.control.requests.outcome import Finished, SloOutcome
 from scheduler_svc.control.requests.output_log import TokenSlice
 from scheduler_svc.domain.attempt_end import AttemptEnd, EndCause
+from scheduler_svc.domain.continuation import ContinuationMode
 from scheduler_svc.domain.decision import Candidate, Decision, Phase, Prediction, PrefillLeg
 from scheduler_svc.domain.engine_facts import EngineFacts, Parallelism
 from scheduler_svc.domain.errors import InvalidRequest
@@ -119,6 +120,7 @@ FACTS = EngineFacts(
     kv_connector="nixl",
     compatibility_key="key",
     tokenizer_hash="hash",
+    keeps_output_history=True,
     weights="w1",
 )
 
@@ -177,7 +179,9 @@ def the_order() -> AssignOrder:
         remaining_s=9.5,
         reasons=("because",),
         trace_headers={"traceparent": "ours", "tracestate": "state"},
-        continuation=Continuation(emitted_token_ids=[8, 9], emitted_text_length=4, replay=True, best_effort=True),
+        continuation=Continuation(
+            emitted_token_ids=[8, 9], emitted_text_length=4, mode=ContinuationMode.REPLAY, best_effort=True
+        ),
         handoff=KvHandoff(params=b"{}", lease_s=3.5),
     )
 
@@ -265,7 +269,9 @@ def test_every_kind_of_structured_output_goes_out(
 
 def test_a_message_does_not_change_when_the_request_goes_on() -> None:
     emitted = [8, 9]
-    continuation = Continuation(emitted_token_ids=emitted, emitted_text_length=2, replay=False, best_effort=False)
+    continuation = Continuation(
+        emitted_token_ids=emitted, emitted_text_length=2, mode=ContinuationMode.RESUME, best_effort=False
+    )
     order = AssignOrder(
         number=1,
         epoch=EPOCH,
@@ -542,6 +548,7 @@ def the_facts() -> executor_pb2.EngineFacts:
         kv_connector="nixl",
         compatibility_key="key",
         tokenizer_hash="hash",
+        keeps_output_history=True,
         weights="w1",
     )
 

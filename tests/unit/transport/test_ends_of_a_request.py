@@ -96,7 +96,7 @@ def test_a_request_has_the_labels_of_its_end(row: Row) -> None:
 
 def test_every_label_of_an_end_is_on_the_page() -> None:
     found = {row["label"] for row in REQUESTS}
-    assert found == {*LABELS.values(), "stop", "length", "client_gone", "internal"}
+    assert found == {*LABELS.values(), "stop", "length", "client_gone", "delivery_failed", "internal"}
     assert {row["outcome"] for row in REQUESTS} == {state.value for state in RequestState if state.ended} | {REFUSED}
 
 

@@ -192,7 +192,7 @@ def test_a_conversation() -> None:
     prompt = convert(Spec(chat=chat)).prompt
     assert isinstance(prompt, ChatPrompt)
     assert [(t.role, t.text, t.name) for t in prompt.conversation.turns] == [
-        ("system", "be kind", ""),
+        ("system", "be\n kind", ""),
         ("user", "hi", "Ann"),
     ]
     assert prompt.conversation.continue_final_message

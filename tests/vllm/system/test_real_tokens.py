@@ -186,7 +186,7 @@ async def kv_in_use(client: AsyncClient) -> None:
     await eventually(used, within_s=10, what="the engines' KV cache to be in use", every_s=0.05)
 
 
-@pytest.mark.parametrize("how", ["cancel", "client gone", "deadline"])
+@pytest.mark.parametrize("how", ["cancel", "client gone", "dropped", "deadline"])
 async def test_what_ends_early_frees_the_engines_kv(how: str, fleet: FleetProcesses, client: AsyncClient) -> None:
     await nothing_held(client)
     leaving = fleet.client()
@@ -205,6 +205,10 @@ async def test_what_ends_early_frees_the_engines_kv(how: str, fleet: FleetProces
         for stream in streams:
             with pytest.raises(DeadlineExceededError):
                 await stream.result()
+    elif how == "dropped":
+        del stream
+        streams.clear()
+        await nothing_held(client)
     await leaving.close()
     await nothing_held(client)
 

@@ -41,6 +41,10 @@ async def test_kill_9_of_one_of_two_executors_mid_stream(
     assert struck >= 8
     assert len(moved) >= struck - 2, "those that ran there went on elsewhere"
     assert {each.instance_id for each in moved} == {"two"}
+    for each in moved:
+        told = (await client.explain(each.request_id)).history
+        ways = [entry.detail for entry in told if entry.event == "continues"]
+        assert all("takes as its output so far" in way for way in ways), "seeds, penalties and regexes included"
     assert await victim.ended() == -9
     await victim.alone(within_s=15)
     assert (await client.get_instance("one")).state is InstanceState.LOST

@@ -17,12 +17,15 @@ VOCAB_SIZE = 2048
 PROMPT = list(range(300, 320))
 
 
-def source(sampling: Sampling | None = None, model: str = "sim", adapter: str | None = None) -> TokenSource:
+def source(
+    sampling: Sampling | None = None, model: str = "sim", adapter: str | None = None, own_seed: int = 17
+) -> TokenSource:
     return TokenSource(
         vocab_size=VOCAB_SIZE,
         mean_output_tokens=256,
         salt=model_salt(model, adapter),
         sampling=sampling or Sampling(temperature=0.0),
+        own_seed=own_seed,
     )
 
 
@@ -88,6 +91,13 @@ def test_seeded_tokens_can_be_replayed_but_not_resumed() -> None:
     whole = draw(source(seeded), PROMPT, 40)
     assert draw(source(seeded), PROMPT, 40) == whole
     assert draw(source(seeded), PROMPT + whole[:20], 20) != whole[20:]
+
+
+def test_unseeded_tokens_are_random() -> None:
+    hot = Sampling(temperature=1.0, ignore_eos=True)
+    assert draw(source(hot, own_seed=1), PROMPT, 40) != draw(source(hot, own_seed=2), PROMPT, 40)
+    greedy = Sampling(temperature=1.0, top_k=1, ignore_eos=True)
+    assert draw(source(greedy, own_seed=1), PROMPT, 40) == draw(source(greedy, own_seed=2), PROMPT, 40)
 
 
 def test_answers_end_by_themselves_about_as_late_as_configured() -> None:

@@ -32,6 +32,7 @@ CLASSES = {
     "vllm/outputs.py": ["RequestOutput", "CompletionOutput"],
     "vllm/platforms/interface.py": ["Platform"],
     "vllm/sampling_params.py": ["SamplingParams", "StructuredOutputsParams", "RequestOutputKind"],
+    "vllm/v1/core/sched/scheduler.py": ["Scheduler"],
     "vllm/v1/engine/async_llm.py": ["AsyncLLM"],
     "vllm/v1/engine/core_client.py": ["AsyncMPClient"],
     "vllm/v1/engine/exceptions.py": None,
@@ -44,6 +45,9 @@ CLASSES = {
         "IterationStats",
         "RequestStateStats",
     ],
+    "vllm/v1/request.py": ["Request"],
+    "vllm/v1/structured_output/request.py": ["StructuredOutputRequest"],
+    "vllm/v1/worker/gpu_input_batch.py": ["CachedRequestState"],
 }
 """Classes by file; None: all of them."""
 
@@ -52,7 +56,8 @@ METHODS = {
     "log_engine_initialized", "propagate_error", "get_vocab_size", "try_get_generation_config", "is_cpu", "is_cuda",
     "get_device_name", "device_id_to_physical_device_id", "notify_kv_transfer_request_rejected",
     "get_total_num_kv_heads", "get_head_size", "get_total_num_hidden_layers", "collective_rpc", "abort",
-    "abort_requests_async", "get_supported_tasks_async",
+    "abort_requests_async", "get_supported_tasks_async", "append_output_token_ids", "take_prefill_stats",
+    "add_request", "get_scheduler_cls", "__post_init__",
 }  # fmt: skip
 
 NIXL_FILES = (

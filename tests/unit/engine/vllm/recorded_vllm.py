@@ -241,6 +241,7 @@ class RecordedVllm:
         return types.SimpleNamespace(
             backend_tokenizer=backend,
             chat_template={"default": "{{ messages }}", "tools": "{{ tools }}"},
+            decode=backend.decode,
             special_tokens_map={"eos_token": "<|im_end|>", "extra": ["a", "b"]},
             eos_token_id=258,
         )

@@ -6,8 +6,10 @@ import dataclasses
 
 import pytest
 
+from executor_svc.engine.vllm.output_history import EXTRA_ARG
 from executor_svc.engine.vllm.sampling import (
     SAME_NAME,
+    SEED_FOR_NO_SEED,
     field_of_error,
     invalid_request,
     sampling_arguments,
@@ -32,6 +34,18 @@ def test_plain_options_pass_as_they_are() -> None:
         11,
         2,
     )
+
+
+def test_the_seed_that_vllm_takes_for_none_becomes_another() -> None:
+    assert sampling_arguments(Sampling(seed=-1), None)["seed"] == SEED_FOR_NO_SEED
+    assert sampling_arguments(Sampling(seed=0), None)["seed"] == 0
+    assert sampling_arguments(Sampling(), None)["seed"] is None
+
+
+def test_a_history_travels_beside_handover_parameters() -> None:
+    made = sampling_arguments(Sampling(), None, output_history=(5, 6))
+    assert made["extra_args"] == {EXTRA_ARG: [5, 6]}
+    assert "extra_args" not in sampling_arguments(Sampling(), None)
 
 
 def test_text_is_left_to_the_runtime() -> None:

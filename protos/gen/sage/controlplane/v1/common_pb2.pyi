@@ -336,7 +336,7 @@ class SamplingParams(_message.Message):
     STRUCTURED_OUTPUT_FIELD_NUMBER: _builtins.int
     SKIP_SPECIAL_TOKENS_FIELD_NUMBER: _builtins.int
     temperature: _builtins.float
-    """>= 0; 0 is greedy"""
+    """[0, 2]; 0 is greedy"""
     top_p: _builtins.float
     """(0, 1]"""
     top_k: _builtins.int

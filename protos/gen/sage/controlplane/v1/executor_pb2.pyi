@@ -385,6 +385,7 @@ class EngineFacts(_message.Message):
     KV_CONNECTOR_FIELD_NUMBER: _builtins.int
     COMPATIBILITY_KEY_FIELD_NUMBER: _builtins.int
     TOKENIZER_HASH_FIELD_NUMBER: _builtins.int
+    KEEPS_OUTPUT_HISTORY_FIELD_NUMBER: _builtins.int
     WEIGHTS_FIELD_NUMBER: _builtins.int
     engine: _builtins.str
     """"vllm", "simulated" """
@@ -420,6 +421,8 @@ class EngineFacts(_message.Message):
     """instances with equal keys can transfer KV to each other"""
     tokenizer_hash: _builtins.str
     """SHA-256 of the tokenizer files, hex"""
+    keeps_output_history: _builtins.bool
+    """it understands MODE_HISTORY"""
     weights: _builtins.str
     """fingerprint of the weights: engines with equal ones, dtype and tokenizer run the same model"""
     @_builtins.property
@@ -457,11 +460,12 @@ class EngineFacts(_message.Message):
         kv_connector: _builtins.str = ...,
         compatibility_key: _builtins.str = ...,
         tokenizer_hash: _builtins.str = ...,
+        keeps_output_history: _builtins.bool = ...,
         weights: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["parallelism_config", b"parallelism_config"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapters", b"adapters", "compatibility_key", b"compatibility_key", "dtype", b"dtype", "engine", b"engine", "engine_version", b"engine_version", "gpu_memory_bytes", b"gpu_memory_bytes", "gpu_name", b"gpu_name", "kv_block_size", b"kv_block_size", "kv_capacity_tokens", b"kv_capacity_tokens", "kv_connector", b"kv_connector", "max_batched_tokens", b"max_batched_tokens", "max_model_len", b"max_model_len", "max_running", b"max_running", "model", b"model", "parallelism_config", b"parallelism_config", "revision", b"revision", "structured_output_kinds", b"structured_output_kinds", "supports_priority", b"supports_priority", "tokenizer_hash", b"tokenizer_hash", "vocab_size", b"vocab_size", "weights", b"weights"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapters", b"adapters", "compatibility_key", b"compatibility_key", "dtype", b"dtype", "engine", b"engine", "engine_version", b"engine_version", "gpu_memory_bytes", b"gpu_memory_bytes", "gpu_name", b"gpu_name", "keeps_output_history", b"keeps_output_history", "kv_block_size", b"kv_block_size", "kv_capacity_tokens", b"kv_capacity_tokens", "kv_connector", b"kv_connector", "max_batched_tokens", b"max_batched_tokens", "max_model_len", b"max_model_len", "max_running", b"max_running", "model", b"model", "parallelism_config", b"parallelism_config", "revision", b"revision", "structured_output_kinds", b"structured_output_kinds", "supports_priority", b"supports_priority", "tokenizer_hash", b"tokenizer_hash", "vocab_size", b"vocab_size", "weights", b"weights"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -798,6 +802,8 @@ class Continuation(_message.Message):
         """use prompt and delivered tokens together as the prompt"""
         MODE_REPLAY: Continuation._Mode.ValueType  # 2
         """generate again from the prompt, and compare with the delivered tokens instead of sending them"""
+        MODE_HISTORY: Continuation._Mode.ValueType  # 3
+        """give the engine the delivered tokens as its own output; for EngineFacts.keeps_output_history"""
 
     class Mode(_Mode, metaclass=_ModeEnumTypeWrapper):
         """Ways to continue."""
@@ -807,6 +813,8 @@ class Continuation(_message.Message):
     """use prompt and delivered tokens together as the prompt"""
     MODE_REPLAY: Continuation.Mode.ValueType  # 2
     """generate again from the prompt, and compare with the delivered tokens instead of sending them"""
+    MODE_HISTORY: Continuation.Mode.ValueType  # 3
+    """give the engine the delivered tokens as its own output; for EngineFacts.keeps_output_history"""
 
     EMITTED_TOKEN_IDS_FIELD_NUMBER: _builtins.int
     MODE_FIELD_NUMBER: _builtins.int

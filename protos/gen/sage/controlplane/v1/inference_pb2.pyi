@@ -149,7 +149,7 @@ class ChatMessage(_message.Message):
     """of the speaker; may be empty"""
     @_builtins.property
     def content(self) -> _containers.RepeatedCompositeFieldContainer[Global___ContentPart]:
-        """joined without a separator"""
+        """as the model's template takes it: as parts, or joined by line breaks"""
 
     def __init__(
         self,

@@ -44,6 +44,7 @@ from scheduler_svc.control.watching.fleet_watch import FleetWatch
 from scheduler_svc.domain.errors import ShuttingDown
 from scheduler_svc.domain.pd.settings import PdSettings, SplitMode
 from scheduler_svc.domain.policies.catalogue import PolicyCatalogue
+from scheduler_svc.domain.prefixes.settings import PrefixSettings
 from scheduler_svc.domain.request import Priority
 from scheduler_svc.domain.scheduler import Scheduler
 from scheduler_svc.domain.settings import SchedulerSettings
@@ -319,6 +320,7 @@ def _scheduler_settings(config: SchedulerConfig) -> SchedulerSettings:
         stall_limit_s=config.instance.stall_limit_s,
         known_wait_limit_s=config.instance.known_wait_limit_s,
         pd=_pd_settings(config),
+        prefix=_prefix_settings(config),
     )
 
 
@@ -365,6 +367,15 @@ def _pd_settings(config: SchedulerConfig) -> PdSettings:
     )
 
 
+def _prefix_settings(config: SchedulerConfig) -> PrefixSettings:
+    prefix = config.prefix
+    return PrefixSettings(
+        aware=prefix.aware,
+        max_index_bytes=prefix.max_index_bytes,
+        max_load_ratio=prefix.max_load_ratio,
+    )
+
+
 def _session_settings(config: SchedulerConfig) -> SessionSettings:
     instance = config.instance
     return SessionSettings(
@@ -382,6 +393,7 @@ def _intake_settings(config: SchedulerConfig) -> IntakeSettings:
         arriving_limit=config.queue.arriving_limit,
         default_deadline_s=config.queue.default_deadline_s,
         sampling_defaults={name: model.sampling for name, model in config.models.items()},
+        prefix_aware=config.prefix.aware,
         prompt_memory=PromptMemoryLimits(
             total=config.queue.prompt_memory_bytes, tenant=config.queue.tenant_prompt_memory_bytes
         ),

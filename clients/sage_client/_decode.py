@@ -108,6 +108,8 @@ def decision(message: decision_pb2.Decision) -> v.Decision:
         queue_length=message.queue_length,
         reserved_tokens=message.reserved_tokens,
         candidates_considered=message.candidates_considered,
+        cached_tokens=message.cached_tokens,
+        prefill_cached_tokens=message.prefill_cached_tokens,
     )
 
 
@@ -128,6 +130,7 @@ def _candidate(message: decision_pb2.Candidate) -> v.Candidate:
         filtered_by=message.filtered_by,
         filter_reason=message.filter_reason,
         scores=dict(message.scores),
+        cached_tokens=message.cached_tokens,
     )
 
 

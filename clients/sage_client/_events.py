@@ -46,6 +46,7 @@ class Candidate:
     filtered_by: str  # name of the filter that excluded the instance; empty if none did
     filter_reason: str  # why it was excluded, in words
     scores: Mapping[str, float] = field(default_factory=dict)  # by scorer; lower is better, the unit is in its name
+    cached_tokens: int = 0  # prompt tokens that its prefix cache was believed to hold
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,6 +70,8 @@ class Decision:
     queue_length: int  # requests of the model left waiting
     reserved_tokens: int  # KV tokens reserved on the instance
     candidates_considered: int  # number of instances considered
+    cached_tokens: int = 0  # prompt tokens that the instance's prefix cache was believed to hold
+    prefill_cached_tokens: int = 0  # the same of the prefill instance of a split request
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -13,6 +13,7 @@ from sage_simulator.heartbeats import HeartbeatMaker, HeartbeatTimes
 from sage_simulator.kv_transfer import KvTransfer
 from sage_simulator.traced_request import TracedRequest
 from scheduler_svc.domain.load_report import LoadReport
+from scheduler_svc.domain.prefixes.cache_report import CacheReport
 
 
 class SchedulerSide(Protocol):
@@ -20,6 +21,10 @@ class SchedulerSide(Protocol):
 
     def heartbeat(self, instance_id: str, load: LoadReport) -> None:
         """Take a heartbeat."""
+        ...
+
+    def cache_changed(self, instance_id: str, report: CacheReport) -> None:
+        """Take what changed in an engine's prefix cache."""
         ...
 
     def output(self, first: Sequence[int], ended: Sequence[int]) -> None:
@@ -90,6 +95,7 @@ class ExecutorModel:
         self._load_changed = False  # since the last heartbeat
         self._may_beat = False  # the gap after the last heartbeat is over
         self._aborts: list[int] = []  # that wait for the end of the step
+        self._block_tokens = 0  # prompt tokens that each prefix hash stands for; 0 before the first
         self._sources: dict[int, KvSource] = {}  # of decode legs, until they have fetched
         self._link_free_at = 0.0  # when the transfers that have begun are over
         events.at(first_heartbeat_s, self._beat)
@@ -132,6 +138,8 @@ class ExecutorModel:
             fetches_kv=assignment.source is not None,
         )
         self._last_assign = assign_number
+        if request.block_hashes:
+            self._block_tokens = request.block_tokens
         if self.first_used_at is None:
             self.first_used_at = self._events.now
         self._note_change()
@@ -213,6 +221,14 @@ class ExecutorModel:
         load = self._heartbeat_maker.make(self._last_assign, self._events.now)
         self._events.after(self._delay_s, self._scheduler_side.heartbeat, self.instance_id, load)
         self._events.after(self._times.gap_s, self._gap_over)
+        if self.model.cache_events:
+            self._report_cache()
+
+    def _report_cache(self) -> None:
+        stored, removed = self.engine.kv.take_changes()
+        if stored or removed:
+            report = CacheReport(block_tokens=self._block_tokens, stored=stored, removed=removed)
+            self._events.after(self._delay_s, self._scheduler_side.cache_changed, self.instance_id, report)
 
     def _gap_over(self) -> None:
         self._may_beat = True

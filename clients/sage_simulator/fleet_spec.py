@@ -31,6 +31,7 @@ class InstanceModel:
     kv_bytes_per_token: float = 131_072.0  # of the KV that is handed over: 2 x 32 layers x 8 heads x 128 x 2 bytes
     max_model_len: int = 262_144  # tokens, prompt + output
     prefix_caching: bool = True
+    cache_events: bool = True  # the engine tells what its prefix cache holds
     model: str = ""  # that it serves; empty: the trace's only one
     pace: Pace = DEFAULT_PACE
 
@@ -81,6 +82,7 @@ class InstanceModel:
             max_batched_tokens=self.max_batched_tokens,
             parallelism=Parallelism(gpu_count=1),
             supports_priority=True,
+            prefix_caching=self.prefix_caching,
             kv_connector="modelled",
             compatibility_key=f"{self.kv_bytes_per_token:g} bytes in blocks of {self.kv_block_size}",
         )

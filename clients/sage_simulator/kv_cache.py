@@ -20,6 +20,8 @@ class KvCache:
         self._holders: dict[int, int] = {}  # sequences, by hash of a prefix that is held
         self._idle: OrderedDict[int, None] = OrderedDict()  # prefixes that nobody holds, longest unused first
         self._idle_blocks = 0
+        self._stored: dict[int, None] = {}  # prefixes that came since ``take_changes``, oldest first
+        self._removed: dict[int, None] = {}  # those that went
 
     @property
     def free_blocks(self) -> int:
@@ -30,6 +32,13 @@ class KvCache:
     def idle_blocks(self) -> int:
         """Blocks of prefixes that no sequence holds."""
         return self._idle_blocks
+
+    def take_changes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Return the prefixes that came and those that went since the last call."""
+        taken = tuple(self._stored), tuple(self._removed)
+        self._stored.clear()
+        self._removed.clear()
+        return taken
 
     def cached_prefixes(self, hashes: Sequence[int]) -> int:
         """Count the leading hashes whose prefixes are there."""
@@ -48,6 +57,8 @@ class KvCache:
         self.used_blocks += blocks
         while self.used_blocks + self._idle_blocks > self.capacity_blocks:
             evicted, _ = self._idle.popitem(last=False)
+            self._stored.pop(evicted, None)
+            self._removed[evicted] = None
             self._idle_blocks -= self._blocks.pop(evicted)
 
     def give_back(self, blocks: int) -> None:
@@ -72,6 +83,8 @@ class KvCache:
             return False
         self._blocks[prefix] = blocks
         self._holders[prefix] = 1
+        self._removed.pop(prefix, None)
+        self._stored[prefix] = None
         return True
 
     def let_go(self, hashes: Sequence[int]) -> None:

@@ -20,6 +20,7 @@ from scheduler_svc.domain.load_report import LoadReport
 from scheduler_svc.domain.placement.split_planner import SplitCounts
 from scheduler_svc.domain.policies.catalogue import PolicyCatalogue
 from scheduler_svc.domain.policies.policy import PolicySwitch
+from scheduler_svc.domain.prefixes.cache_report import CacheReport
 from scheduler_svc.domain.request import Request, RequestKey, Sampling
 from scheduler_svc.domain.scheduler import Scheduler
 from scheduler_svc.domain.targets import effective_targets
@@ -131,6 +132,8 @@ class Simulation:
             ttft_target_s=traced.ttft_target_s,
             tpot_target_s=traced.tpot_target_s,
             session=traced.session,
+            prefix_hashes=traced.block_hashes,
+            prefix_block_tokens=traced.block_tokens if traced.block_hashes else 0,
         )
         live = LiveRequest(index, traced, request)
         try:
@@ -198,6 +201,10 @@ class Simulation:
             self._progress_due[instance_id] = now + _PROGRESS_S
             self._runner.note_progress(instance_id)
         self._wake = True
+
+    def cache_changed(self, instance_id: str, report: CacheReport) -> None:
+        """Pass on what changed in an engine's prefix cache."""
+        self.scheduler.report_cache(instance_id, report)
 
     def output(self, first: Sequence[int], ended: Sequence[int]) -> None:
         """Note first tokens, and do what follows from ends."""

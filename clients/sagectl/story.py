@@ -121,19 +121,24 @@ def _candidates(candidates: tuple[Candidate, ...]) -> RenderableType:
     table.add_column("candidate", no_wrap=True)
     for name in scorers:
         table.add_column(name, justify="right", no_wrap=True)
+    cached = any(each.cached_tokens for each in candidates)
+    if cached:
+        table.add_column("cached tokens", justify="right", no_wrap=True)
     table.add_column("filtered because")
     ordered = sorted(candidates, key=lambda each: (not each.chosen, bool(each.filtered_by)))
     for each in ordered[:CANDIDATES_SHOWN]:
-        table.add_row(*_candidate(each, scorers))
+        table.add_row(*_candidate(each, scorers, cached=cached))
     more = len(candidates) - CANDIDATES_SHOWN
     return Group(table, Text(f"  and {more} more (--json has all)", style="dim")) if more > 0 else table
 
 
-def _candidate(candidate: Candidate, scorers: list[str]) -> list[Text | str]:
+def _candidate(candidate: Candidate, scorers: list[str], *, cached: bool) -> list[Text | str]:
     name = Text.assemble(("▸ ", "green"), (candidate.instance_id, "bold"))
     if not candidate.chosen:
         name = Text(f"  {candidate.instance_id}")
     scores = [f"{candidate.scores[scorer]:.4g}" if scorer in candidate.scores else "" for scorer in scorers]
+    if cached:
+        scores.append(str(candidate.cached_tokens or ""))
     why_not = f"{candidate.filtered_by}: {candidate.filter_reason}" if candidate.filtered_by else ""
     return [name, *scores, Text(why_not, style="dim")]
 

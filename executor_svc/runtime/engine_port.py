@@ -10,7 +10,7 @@ its results to that loop itself.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
@@ -182,6 +182,8 @@ class EngineFacts:
     eos_token_ids: frozenset[int] = frozenset()  # ids that end generation by themselves, beside the tokenizer's own
     compatibility_key: str = ""  # engines with equal keys can hand KV to each other; empty without a connector
     kv_lease_s: float | None = None  # seconds that a prompt's KV is kept to be fetched; None without a connector
+    prefix_caching: bool = False  # it keeps the KV of prompts for later ones that begin alike
+    reports_cache: bool = False  # ``take_cache_events`` tells what its prefix cache holds
     keeps_output_history: bool = False  # it takes ``EngineRequest.output_history``
     weights: str = ""  # fingerprint: engines with equal weights, dtype and tokenizer run the same model
 
@@ -216,6 +218,31 @@ class EngineLoad:
     kv_pulls: int = 0  # prompts whose KV was fetched from another engine
     kv_pulls_failed: int = 0  # prompts whose KV could not be fetched
     kv_leases_expired: int = 0  # prompts whose KV was kept for another engine and not fetched in time
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BlocksStored:
+    """Consecutive KV blocks of one prefix that are in the prefix cache now; the engine names them by its own hashes."""
+
+    hashes: Sequence[Hashable]
+    parent: Hashable | None  # the block before the first one; None at the beginning of a prompt
+    token_ids: Sequence[int]  # of all these blocks
+    adapter: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BlocksRemoved:
+    """KV blocks that are in the prefix cache no more."""
+
+    hashes: Sequence[Hashable]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CacheCleared:
+    """Nothing that was told of the prefix cache before counts any more: it was emptied, or events were lost."""
+
+
+CacheEvent = BlocksStored | BlocksRemoved | CacheCleared
 
 
 class Engine(Protocol):
@@ -260,6 +287,14 @@ class Engine(Protocol):
         """Return the iterations since the last call, oldest first.
 
         Only the latest 256 are kept: the scheduler's predictor needs a sample, not every iteration.
+        """
+        ...
+
+    def take_cache_events(self) -> Sequence[CacheEvent]:
+        """Return what changed in the prefix cache since the last call, oldest first.
+
+        Empty if the engine does not tell (``EngineFacts.reports_cache``).  Bounded: where too much happened between two
+        calls, ``CacheCleared`` stands for what was lost.
         """
         ...
 

@@ -216,6 +216,7 @@ class ExecutorService:
     def _serve(self, engine: Engine, text: TextSource) -> None:
         self.attempts.serve(AttemptServices(engine=engine, text=text, outbox=self._outbox, on_dead=self._engine_died))
         self._meter.watch(engine)
+        self._session.cache_reports.watch(engine)
         self._releases.serve(engine)
         self._session.text_source = text
         self._session.control.set_status(

@@ -27,6 +27,7 @@ from executor_svc.runtime.messages.reports import (
     Goodbye,
     Heartbeat,
     KvReleased,
+    PrefixCacheReport,
     TokenizerChunk,
 )
 from executor_svc.transport.assign import assign_command, kv_transfer_params
@@ -82,6 +83,8 @@ def control_request(message: ControlUp) -> executor_pb2.ControlRequest:
                 tokenizer_hash=message.tokenizer_hash, data=message.data, last=message.last
             )
             return executor_pb2.ControlRequest(tokenizer_chunk=chunk)
+        case PrefixCacheReport():
+            return executor_pb2.ControlRequest(prefix_cache_report=_cache_report(message))
         case KvReleased():
             answer = executor_pb2.KvReleased(number=message.number, released=message.released, message=message.message)
             return executor_pb2.ControlRequest(kv_released=answer)
@@ -130,7 +133,18 @@ def _facts(facts: EngineFacts, tokenizer_hash: str) -> executor_pb2.EngineFacts:
         kv_connector=facts.kv_connector or "",
         compatibility_key=facts.compatibility_key,
         tokenizer_hash=tokenizer_hash,
+        prefix_caching=facts.prefix_caching,
         keeps_output_history=facts.keeps_output_history,
+    )
+
+
+def _cache_report(report: PrefixCacheReport) -> executor_pb2.PrefixCacheReport:
+    return executor_pb2.PrefixCacheReport(
+        number=report.number,
+        block_tokens=report.block_tokens,
+        reset=report.reset,
+        removed=report.removed,
+        stored=report.stored,
     )
 
 

@@ -497,6 +497,7 @@ ATTRIBUTES: dict[str, str] = {
     "sage.predicted.finish": "decision to end, s",
     "sage.predicted.output_tokens": "learned quantile",
     "sage.predicted.cost": "at the instance's price",
+    "sage.predicted.cached_tokens": "prompt tokens that the instance's prefix cache was believed to hold",
     "sage.reserved_tokens": "KV room taken",
     # attempts
     "sage.attempt.number": "unique within the epoch",

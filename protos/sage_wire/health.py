@@ -15,8 +15,6 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 Response: TypeAlias = health_pb2.HealthCheckResponse
 
-_LIST_RESPONSE: Any = health_pb2.HealthListResponse  # type: ignore[attr-defined]  # the stubs have none
-
 WATCHERS_LIMIT = 1_024
 """Clients that may watch at the same time: whoever reaches the port may, without saying who it is."""
 
@@ -52,9 +50,9 @@ class HealthServicer(health_pb2_grpc.HealthServicer):
         return Response(status=self._status(request.service))
 
     async def List(self, request: Any, context: Context) -> Any:
-        """Return the statuses of all services."""
-        statuses = {service: Response(status=self._status(service)) for service in self._serving}
-        return _LIST_RESPONSE(statuses=statuses)
+        """Return the statuses of all services.  Older ``grpc_health`` packages have no such call and never ask."""
+        response: Any = health_pb2.HealthListResponse  # type: ignore[attr-defined]  # the stubs have none
+        return response(statuses={service: Response(status=self._status(service)) for service in self._serving})
 
     async def Watch(self, request: health_pb2.HealthCheckRequest, context: Context) -> None:
         """Stream the status of a service at every change; RESOURCE_EXHAUSTED while too many watch."""

@@ -77,8 +77,6 @@ def warnings(request: Request, facts: EngineFacts) -> tuple[str, ...]:
         found.append("sampling.include_stop_in_output has no effect: there are no stop strings")
     if sampling.prompt_logprobs is not None:
         found.append("sampling.prompt_logprobs has no effect: they are not returned in this version")
-    if request.session:
-        found.append("session has no effect: placement does not follow conversations in this version")
     return tuple(found)
 
 

@@ -42,6 +42,7 @@ class Candidate:
     filtered_by: str = ""  # name of the filter that took it out
     filter_reason: str = ""
     scores: Mapping[str, float] = field(default_factory=dict)  # by scorer, lower is better
+    cached_tokens: int = 0  # prompt tokens that its prefix cache was believed to hold
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,6 +52,7 @@ class PrefillLeg:
     instance_id: str
     attempt_number: int
     reserved_tokens: int
+    cached_tokens: int = 0  # prompt tokens that its prefix cache was believed to hold
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,3 +76,4 @@ class Decision:
     candidates: Sequence[Candidate]  # all instances that were looked at; written out when read
     candidates_considered: int
     prefill: PrefillLeg | None = None  # split requests only
+    cached_tokens: int = 0  # prompt tokens that the prefix cache of ``instance_id`` was believed to hold

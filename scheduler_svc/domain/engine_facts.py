@@ -51,6 +51,7 @@ class EngineFacts:
     kv_connector: str = ""  # empty: the engine cannot hand KV over
     compatibility_key: str = ""  # engines with equal keys can hand KV over to one another
     tokenizer_hash: str = ""
+    prefix_caching: bool = False  # it keeps the KV of prompts for later requests that begin alike
     keeps_output_history: bool = False  # it goes on from delivered tokens as its own output
 
     @property

@@ -38,6 +38,8 @@ from scheduler_svc.domain.policies.in_force import PolicyInForce
 from scheduler_svc.domain.policies.policy import PolicySwitch
 from scheduler_svc.domain.prediction.output_length import Coverage, OutputLengths
 from scheduler_svc.domain.prediction.predictor import Accuracy
+from scheduler_svc.domain.prefixes.cache_report import CacheReport
+from scheduler_svc.domain.prefixes.cached_prefixes import CachedPrefixes
 from scheduler_svc.domain.queue import ModelQueue, QueueView
 from scheduler_svc.domain.request import Request, RequestKey
 from scheduler_svc.domain.scheduling_pass import SchedulingPass
@@ -68,12 +70,13 @@ class Scheduler:
         self._policy = PolicyInForce(policies, settings)
         self._registry = Registry(max_instances=settings.max_instances, max_models=settings.max_models)
         self._ledger = Ledger()
-        self._reports = EngineReports(self._registry, self._ledger, settings)
+        self._prefixes = CachedPrefixes(settings.prefix)
+        self._reports = EngineReports(self._registry, self._ledger, self._prefixes, settings)
         self._outputs = OutputLengths(quantile=settings.output_quantile, min_samples=settings.output_min_samples)
-        self._attempts = RunningAttempts(self._registry, self._ledger, self._outputs)
+        self._attempts = RunningAttempts(self._registry, self._ledger, self._outputs, self._prefixes)
         self._signals = FleetSignals(settings.default_targets)
         self._splits = SplitPlanner(settings.pd)
-        self._placer = Placer(self._ledger, self._outputs, self._signals, self._splits)
+        self._placer = Placer(self._ledger, self._outputs, self._signals, self._splits, self._prefixes)
         self._pass = SchedulingPass(self._placer, backfill_depth=settings.backfill_depth)
         self._shadow_name = ""  # in the catalogue; empty: none
         self._queued: dict[RequestKey, ModelQueue] = {}
@@ -96,6 +99,7 @@ class Scheduler:
     def forget(self, instance_id: str) -> None:
         """Remove an instance that is gone.  Raises InstanceNotFound."""
         self._registry.forget(instance_id)
+        self._prefixes.forget(instance_id)
 
     def instance(self, instance_id: str) -> Instance:
         """Return the instance of this id.  Raises InstanceNotFound."""
@@ -160,6 +164,11 @@ class Scheduler:
     def report(self, instance_id: str, load: LoadReport, now: float) -> None:
         """Take a heartbeat.  Raises InstanceNotFound."""
         self._reports.report(instance_id, load, now)
+
+    def report_cache(self, instance_id: str, report: CacheReport) -> None:
+        """Take what an engine says of its prefix cache.  Raises InstanceNotFound."""
+        self._registry.get(instance_id)
+        self._prefixes.report(instance_id, report)
 
     def lose(self, instance_id: str, reason: str, now: float) -> list[int]:
         """Free all reservations on an instance.  Returns their attempt numbers, oldest first.
@@ -497,6 +506,11 @@ class Scheduler:
     def knows_model(self, model: str) -> bool:
         """Whether ``models`` holds this name."""
         return self._registry.find_pool(model) is not None
+
+    def kv_block_sizes(self, model: str) -> tuple[int, ...]:
+        """Return the tokens of a KV block of the model's engines, each size once; empty where none is known."""
+        pool = self._registry.find_pool(model)
+        return pool.kv_block_sizes if pool is not None else ()
 
     def instance_states(self, model: str) -> str:
         """Say how many instances of the model are in which state: "2 ready, 1 downloading"."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 
 from scheduler_svc.domain.pd.settings import PdSettings
+from scheduler_svc.domain.prefixes.settings import PrefixSettings
 from scheduler_svc.domain.request import Priority
 from scheduler_svc.domain.shares.settings import ShareSettings
 from scheduler_svc.domain.targets import DEFAULT_TARGETS, Targets
@@ -56,6 +57,9 @@ class SchedulerSettings:
 
     # prefill/decode separation
     pd: PdSettings = field(default_factory=PdSettings)
+
+    # prefix caches
+    prefix: PrefixSettings = field(default_factory=PrefixSettings)
 
     # health
     stall_limit_s: float = 10.0  # work held without an engine iteration

@@ -66,6 +66,7 @@ def _decided(decision: Decision) -> Attributes:
         "sage.predicted.finish": prediction.finish_s,
         "sage.predicted.output_tokens": prediction.output_tokens,
         "sage.predicted.cost": prediction.cost,
+        "sage.predicted.cached_tokens": decision.cached_tokens,
         "sage.reserved_tokens": decision.reserved_tokens,
     }
 

@@ -117,6 +117,8 @@ def decision(made: Decision, instance: Instance | None, epoch: int, *, with_cand
         if made.prefill is None
         else common_pb2.Attempt(epoch=epoch, number=made.prefill.attempt_number),
         prefill_reserved_tokens=made.prefill.reserved_tokens if made.prefill is not None else 0,
+        cached_tokens=made.cached_tokens,
+        prefill_cached_tokens=made.prefill.cached_tokens if made.prefill is not None else 0,
     )
 
 
@@ -139,6 +141,7 @@ def candidate(found: Candidate) -> decision_pb2.Candidate:
         filtered_by=found.filtered_by,
         filter_reason=found.filter_reason,
         scores=dict(found.scores),
+        cached_tokens=found.cached_tokens,
     )
 
 

@@ -102,6 +102,9 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
         kind = message.WhichOneof("message")
         if kind == "heartbeat":
             self._sessions.heartbeat(session, registrations.load_report(message.heartbeat))
+        elif kind == "prefix_cache_report":
+            report = message.prefix_cache_report
+            self._sessions.cache_report(session, report.number, registrations.cache_report(report))
         elif kind == "engine_status":
             self._on_engine_status(session, message.engine_status)
         elif kind == "tokenizer_chunk":

@@ -14,12 +14,14 @@ from scheduler_svc.domain.attempt_end import AttemptEnd, EndCause
 from scheduler_svc.domain.engine_facts import EngineFacts, Parallelism
 from scheduler_svc.domain.instance_spec import InstanceRole, InstanceSpec, Location
 from scheduler_svc.domain.load_report import IterationSample, LoadReport
+from scheduler_svc.domain.prefixes.cache_report import CacheReport
 from scheduler_svc.transport.clipping import reported
 from scheduler_svc.transport.enums import CAUSE_FROM_WIRE, FINISH_REASON_FROM_WIRE, ROLE_FROM_WIRE
 from scheduler_svc.transport.errors import WireError
 
 INSTANCE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 SAMPLES_LIMIT = 256  # iterations kept of one heartbeat
+HASHES_LIMIT = 65_536  # of prefixes, in one report
 LONGEST_ITERATION_S = 3_600.0
 HIGHEST_PRICE = 1e9  # per hour, in any currency; the cost of a request stays a finite number
 MOST_TOKENS = 2**40  # in a KV cache, and per second
@@ -118,6 +120,7 @@ def facts(wire: executor_pb2.EngineFacts) -> EngineFacts:
         kv_connector=wire.kv_connector,
         compatibility_key=wire.compatibility_key,
         tokenizer_hash=wire.tokenizer_hash,
+        prefix_caching=wire.prefix_caching,
         keeps_output_history=wire.keeps_output_history,
     )
 
@@ -161,6 +164,18 @@ def load_report(wire: executor_pb2.Heartbeat) -> LoadReport:
             for i in wire.recent_iterations[:SAMPLES_LIMIT]
             if 0 < i.elapsed_s <= LONGEST_ITERATION_S and i.kv_used_tokens <= MOST_TOKENS
         ),
+    )
+
+
+def cache_report(wire: executor_pb2.PrefixCacheReport) -> CacheReport:
+    """Convert what an engine says of its prefix cache.  Raises WireError for too many hashes, or no block size."""
+    count = len(wire.removed) + len(wire.stored)
+    if count > HASHES_LIMIT:
+        raise _refused("prefix_cache_report", f"{count} hashes; at most {HASHES_LIMIT}")
+    if wire.block_tokens <= 0:
+        raise _refused("prefix_cache_report.block_tokens", "must be positive")
+    return CacheReport(
+        block_tokens=wire.block_tokens, cleared=wire.reset, removed=tuple(wire.removed), stored=tuple(wire.stored)
     )
 
 

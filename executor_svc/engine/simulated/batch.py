@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 from executor_svc.engine.simulated.kv import KvPool
 from executor_svc.engine.simulated.sequence import Sequence
+from executor_svc.runtime.engine_port import BlocksStored
 
 
 @dataclass(slots=True)
@@ -201,5 +202,13 @@ class Batch:
 
     def _publish(self, sequence: Sequence, before: int) -> None:
         block = self.kv.block_size
-        for key in sequence.block_keys[before // block : sequence.computed // block]:
-            self.kv.publish(sequence.lease, key)
+        keys = sequence.block_keys
+        for index in range(before // block, min(sequence.computed // block, len(keys))):
+            if self.kv.publish(sequence.lease, keys[index]):
+                stored = BlocksStored(
+                    hashes=(keys[index],),
+                    parent=keys[index - 1] if index else None,
+                    token_ids=sequence.tokens[index * block : (index + 1) * block],
+                    adapter=sequence.request.adapter or "",
+                )
+                self.kv.events.add(stored)

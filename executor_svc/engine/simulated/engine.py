@@ -26,6 +26,7 @@ from executor_svc.engine.simulated.structured import satisfying_texts
 from executor_svc.engine.simulated.tokenizer import tokenizer_for
 from executor_svc.engine.simulated.tokens import TokenSource, is_greedy, model_salt
 from executor_svc.runtime.engine_port import (
+    CacheEvent,
     EngineDeadError,
     EngineError,
     EngineFacts,
@@ -287,6 +288,10 @@ class SimulatedEngine:
     def take_iterations(self) -> Listing[Iteration]:
         """Return the iterations since the last call, oldest first, at most the latest 256."""
         return self._steps.take_iterations()
+
+    def take_cache_events(self) -> Listing[CacheEvent]:
+        """Return what changed in the prefix cache since the last call, oldest first."""
+        return self._kv.events.take()
 
     def on_step(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` after each step's readers have run."""

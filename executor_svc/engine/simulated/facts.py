@@ -41,6 +41,8 @@ def engine_facts(model: ModelSettings, settings: SimulatedSettings) -> EngineFac
         eos_token_ids=frozenset({EOS_ID}),
         compatibility_key=compatibility_key(model, settings),
         kv_lease_s=transfer.lease_s if transfer.connector else None,
+        prefix_caching=True,
+        reports_cache=True,
         keeps_output_history=settings.output_history,
         weights=f"simulated {model.name}",  # tokens follow from the model's name
     )

@@ -10,6 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from executor_svc.engine.cache_events import CacheEvents
+from executor_svc.runtime.engine_port import BlocksRemoved
+
 
 @dataclass(slots=True)
 class KvLease:
@@ -43,6 +46,7 @@ class KvPool:
         self._private = 0
         self._holders: dict[int, int] = {}  # key -> leases that hold it
         self._idle: dict[int, None] = {}  # keys that no lease holds, least recently released first
+        self.events = CacheEvents()
 
     @property
     def used(self) -> int:
@@ -76,20 +80,23 @@ class KvPool:
         lease.private += fresh
         self._private += fresh
         while self.used + len(self._idle) > self.total:
-            del self._idle[next(iter(self._idle))]
+            evicted = next(iter(self._idle))
+            del self._idle[evicted]
+            self.events.add(BlocksRemoved(hashes=(evicted,)))
         return True
 
-    def publish(self, lease: KvLease, key: int) -> None:
+    def publish(self, lease: KvLease, key: int) -> bool:
         """Put one of the lease's private blocks into the prefix cache under ``key``.
 
-        If the key is in the cache already, the block stays private.
+        Return False if the key is in the cache already; the block stays private.
         """
         if key in self._holders or key in self._idle:
-            return
+            return False
         lease.private -= 1
         self._private -= 1
         lease.shared.append(key)
         self._holders[key] = 1
+        return True
 
     def release(self, lease: KvLease) -> None:
         """Free all blocks of the lease.  The end of a prefix is evicted before its beginning."""

@@ -9,7 +9,7 @@ import multiprocessing
 import os
 import threading
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from executor_svc.engine.common_settings import ModelSettings
@@ -31,8 +31,11 @@ def make_llm(
     resolved: ResolvedModel,
     load: VllmLoad,
     side_channel_port: int | None,
+    kv_events_config: Mapping[str, Any] | None = None,
 ) -> Any:
     """Make an AsyncLLM that reports its statistics to ``load``.  Blocks while the model loads.
+
+    ``kv_events_config``: vLLM's, of where to tell what its prefix cache holds; None if it need not.
 
     Raises EngineError if vLLM is not installed, does not know an argument or has too little memory.
     """
@@ -44,6 +47,8 @@ def make_llm(
 
     refuse_unknown(settings, (field.name for field in dataclasses.fields(AsyncEngineArgs)), vllm.__version__)
     arguments = engine_arguments(model, settings, resolved.path)
+    if kv_events_config is not None:
+        arguments["kv_events_config"] = dict(kv_events_config)
     connector = configured_connector(settings.kv_transfer)
     if connector is not None:
         from vllm.platforms import current_platform

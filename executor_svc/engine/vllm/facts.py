@@ -15,9 +15,18 @@ from executor_svc.runtime.engine_port import EngineFacts, ModelError, Structured
 
 
 def engine_facts(
-    llm: Any, model: ModelSettings, settings: VllmSettings, resolved: ResolvedModel, gpus: Gpus
+    llm: Any,
+    model: ModelSettings,
+    settings: VllmSettings,
+    resolved: ResolvedModel,
+    gpus: Gpus,
+    *,
+    reports_cache: bool = False,
 ) -> EngineFacts:
-    """Read the facts of ``llm``, a started AsyncLLM.  Raises ModelError for a tokenizer the scheduler cannot use."""
+    """Read the facts of ``llm``, a started AsyncLLM.  Raises ModelError for a tokenizer the scheduler cannot use.
+
+    ``reports_cache``: whether the engine was told to publish what its prefix cache holds.
+    """
     import vllm
 
     config = llm.vllm_config
@@ -48,6 +57,8 @@ def engine_facts(
         eos_token_ids=_end_ids(config.model_config, llm.get_tokenizer()),
         compatibility_key=_compatibility_key(config, settings, resolved),
         kv_lease_s=settings.kv_transfer.lease_s if settings.kv_transfer.connector else None,
+        prefix_caching=bool(cache.enable_prefix_caching),
+        reports_cache=reports_cache and bool(cache.enable_prefix_caching),
         weights=weights_fingerprint(resolved.path),
     )
 

@@ -11,6 +11,7 @@ from executor_svc.engine.checks import refuse_invalid
 from executor_svc.engine.common_settings import ModelSettings
 from executor_svc.engine.handoff_seal import opened
 from executor_svc.engine.vllm.async_llm import end_llm
+from executor_svc.engine.vllm.cache_event_channel import CacheEventChannel
 from executor_svc.engine.vllm.errors import VllmErrors, first_line
 from executor_svc.engine.vllm.facts import engine_facts, request_limits
 from executor_svc.engine.vllm.gpus import Gpus
@@ -26,6 +27,7 @@ from executor_svc.engine.vllm.pulls import Pulls
 from executor_svc.engine.vllm.sampling import invalid_request, sampling_arguments, structured_arguments
 from executor_svc.engine.vllm.settings import VllmSettings
 from executor_svc.runtime.engine_port import (
+    CacheEvent,
     EngineDeadError,
     EngineError,
     EngineFacts,
@@ -55,8 +57,12 @@ class VllmEngine:
         settings: VllmSettings,
         resolved: ResolvedModel,
         side_channel: PortReservation | None = None,
+        cache_events: CacheEventChannel | None = None,
     ) -> None:
-        """Serve requests with ``llm``, a started AsyncLLM that reports its statistics to ``load``."""
+        """Serve requests with ``llm``, a started AsyncLLM that reports its statistics to ``load``.
+
+        ``cache_events``: where it tells what its prefix cache holds.
+        """
         from vllm import SamplingParams
         from vllm.lora.request import LoRARequest
         from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
@@ -75,11 +81,13 @@ class VllmEngine:
         }
         self._connector = configured_connector(settings.kv_transfer)
         self._side_channel = side_channel
+        self._cache_events = cache_events
         self._pulls = Pulls()
         load.on_failed_pulls = self._pulls.note_failures
         self._kv_release = self._make_kv_release()
         self._gpus = Gpus(llm.vllm_config)
-        self._facts = engine_facts(llm, model, settings, resolved, self._gpus)
+        reports_cache = cache_events is not None
+        self._facts = engine_facts(llm, model, settings, resolved, self._gpus, reports_cache=reports_cache)
         load.kv_capacity_tokens = self._facts.kv_capacity_tokens
         self._limits = request_limits(llm.vllm_config, self._facts)
         self._active: dict[str, EngineRequest] = {}  # requests that vLLM has and that have not ended
@@ -304,6 +312,10 @@ class VllmEngine:
         """Return the iterations since the last call, oldest first, at most the latest 256."""
         return self._load.take_iterations()
 
+    def take_cache_events(self) -> Sequence[CacheEvent]:
+        """Return what changed in the prefix cache since the last call, oldest first."""
+        return () if self._cache_events is None else self._cache_events.take()
+
     def on_step(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` after each step's readers have run."""
         self._load.on_step(callback)
@@ -326,3 +338,5 @@ class VllmEngine:
         await end_llm(llm)
         if self._side_channel is not None:
             self._side_channel.close()
+        if self._cache_events is not None:
+            self._cache_events.close()

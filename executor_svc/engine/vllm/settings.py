@@ -32,6 +32,7 @@ OWNED_ENGINE_ARGS: dict[str, str] = {
     "enable_lora": "vllm.adapters",
     "otlp_traces_endpoint": "vllm.traces_endpoint",
     "kv_transfer_config": "vllm.kv_transfer",
+    "kv_events_config": "vllm.report_prefix_cache",
 }
 """vLLM engine arguments that have a setting, and the key of that setting."""
 
@@ -90,6 +91,10 @@ class VllmSettings(SettingsSection):
     )
     prefix_caching: bool | None = Field(
         default=None, description="Reuse the KV of earlier prompts with the same beginning.  Default: vLLM's own."
+    )
+    report_prefix_cache: bool = Field(
+        default=True,
+        description="Tell the scheduler what the prefix cache holds, from vLLM's own events; needs prefix_caching.",
     )
     cpu_cores: str | None = Field(
         default=None,

@@ -6,6 +6,7 @@ import asyncio
 
 from executor_svc.engine.common_settings import KvTransferSettings, ModelSettings
 from executor_svc.engine.vllm.async_llm import LlmConstruction, end_llm, make_llm
+from executor_svc.engine.vllm.cache_event_channel import CacheEventChannel
 from executor_svc.engine.vllm.kv_connectors import configured_connector
 from executor_svc.engine.vllm.load import VllmLoad
 from executor_svc.engine.vllm.models import ResolvedModel, resolve_model
@@ -62,14 +63,23 @@ class VllmEngineFactory:
     ) -> VllmEngine:
         model, settings, load = self._model, self._settings, VllmLoad()
         port = None if side_channel is None else side_channel.port
-        llm = await LlmConstruction(lambda: make_llm(model, settings, resolved, load, port)).result()
+        cache_events = CacheEventChannel.opened(settings)
+        events_config = None if cache_events is None else cache_events.config
+        try:
+            llm = await LlmConstruction(lambda: make_llm(model, settings, resolved, load, port, events_config)).result()
+        except BaseException:
+            if cache_events is not None:
+                cache_events.close()
+            raise
         try:
             if side_channel is not None and settings.cpu_cores is not None:
                 await llm.collective_rpc("compute_on_own_cores")
-            engine = VllmEngine(llm, load, model, settings, resolved, side_channel)
+            engine = VllmEngine(llm, load, model, settings, resolved, side_channel, cache_events)
             report(EngineState.WARMING, None, f"warming up {model.name}")
             await engine.warm_up()
         except BaseException:
+            if cache_events is not None:
+                cache_events.close()
             await asyncio.shield(end_llm(llm))
             raise
         return engine

@@ -42,6 +42,20 @@ class Heartbeat:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class PrefixCacheReport:
+    """What changed in the engine's prefix cache, as hashes of prefixes.
+
+    In this order: ``reset``, ``removed``, ``stored``.
+    """
+
+    number: int  # counts the reports of the session
+    block_tokens: int  # prefixes are hashed at multiples of this many tokens
+    reset: bool  # what was reported before does not count any more
+    removed: Sequence[int]  # prefixes whose last block was evicted
+    stored: Sequence[int]  # prefixes that the cache holds
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class KvReleased:
     """Answers ReleaseKv."""
 
@@ -69,4 +83,6 @@ class Goodbye:
     reason: str
 
 
-ControlUp = EngineStatus | TokenizerChunk | Heartbeat | KvReleased | DrainRequested | Drained | Goodbye
+ControlUp = (
+    EngineStatus | TokenizerChunk | Heartbeat | PrefixCacheReport | KvReleased | DrainRequested | Drained | Goodbye
+)

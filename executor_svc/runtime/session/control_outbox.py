@@ -19,6 +19,7 @@ from executor_svc.runtime.messages.reports import (
     Goodbye,
     Heartbeat,
     KvReleased,
+    PrefixCacheReport,
     TokenizerChunk,
 )
 
@@ -28,8 +29,15 @@ ANSWERS_KEPT = 1024  # beyond that the oldest answer is dropped, and the schedul
 class ControlOutbox:
     """Holds what is to be sent on the control stream.  Outlives sessions; one reader awaits ``next``."""
 
-    def __init__(self, make_heartbeat: Callable[[], Heartbeat]) -> None:
+    def __init__(
+        self,
+        make_heartbeat: Callable[[], Heartbeat],
+        next_cache_report: Callable[[], PrefixCacheReport | None] = lambda: None,
+    ) -> None:
+        """``next_cache_report`` is called after each heartbeat, until it returns None."""
         self._make_heartbeat = make_heartbeat
+        self._next_cache_report = next_cache_report
+        self._cache_report_due = False
         self._status = EngineStatus(state=EngineState.DOWNLOADING)
         self._status_wanted = True
         self._heartbeat_wanted = False
@@ -110,9 +118,14 @@ class ControlOutbox:
             return self._status
         if self._heartbeat_wanted:
             self._heartbeat_wanted = False
+            self._cache_report_due = True
             return self._make_heartbeat()
         if self._answers:
             return self._answers.popleft()
+        if self._cache_report_due:
+            if (report := self._next_cache_report()) is not None:
+                return report
+            self._cache_report_due = False
         if self._drain_request_wanted:
             self._drain_request_wanted = False
             return DrainRequested(reason=self._drain_reason or "")

@@ -30,6 +30,7 @@ from executor_svc.runtime.outputs.outbox import Outbox
 from executor_svc.runtime.session.control_outbox import ControlOutbox
 from executor_svc.runtime.session.load_meter import LoadMeter
 from executor_svc.runtime.session.opener import SessionOpener
+from executor_svc.runtime.session.prefix_cache_reports import PrefixCacheReports
 from executor_svc.runtime.session.timings import DEFAULT_TIMINGS, SessionTimings
 from executor_svc.runtime.text.text_source import TextSource
 
@@ -58,6 +59,7 @@ class Session:
         self._attempts = attempts
         self._outbox = outbox
         self._meter = meter
+        self.cache_reports = PrefixCacheReports(identity.model)
         self._timings = timings
         self._observer = observer
         self._opener = SessionOpener(
@@ -71,7 +73,7 @@ class Session:
         self._leaving = False
         self._goodbye_sent = False
         self._left = asyncio.Event()
-        self.control = ControlOutbox(self._heartbeat)
+        self.control = ControlOutbox(self._heartbeat, self.cache_reports.next)
         self.text_source: TextSource | None = None  # once the engine is up
         self._connected = asyncio.Event()
         self.on_connection: Callable[[], None] = lambda: None
@@ -184,6 +186,7 @@ class Session:
             log.warning(
                 "role %s in force, set by the scheduler, instead of %s", welcome.role.value, self._identity.role.value
             )
+        self.cache_reports.restart()
         self.control.restart()
         self._connected.set()
         self._observer.connected()

@@ -28,6 +28,7 @@ class Session:
     was_up: bool = False  # both streams were up before
     leaving: bool = False  # the executor asked to be drained
     assigns: int = 0  # Assigns sent so far
+    cache_reports: int = 0  # number of the latest report of the engine's prefix cache
     resend: tuple[int, ...] = ()  # attempts whose output is requested again once the output stream is up
     grace: Timer | None = None  # runs while a stream is broken
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+from dataclasses import replace
 
 from sage_common.clock import Clock
 from scheduler_svc.control.attempts.attempt_table import AttemptTable
@@ -31,6 +32,7 @@ from scheduler_svc.domain.instance import Instance
 from scheduler_svc.domain.instance_spec import InstanceSpec
 from scheduler_svc.domain.instance_state import GONE, STARTING, InstanceState
 from scheduler_svc.domain.load_report import LoadReport
+from scheduler_svc.domain.prefixes.cache_report import CacheReport
 from scheduler_svc.domain.request import RequestKey
 from scheduler_svc.domain.scheduler import Scheduler
 
@@ -268,6 +270,21 @@ class Sessions:
         if session.instance.state is InstanceState.SUSPECT and session.up and not cooling_down:
             self._recover(session, "heartbeats are back")
         self._wakeup.notify()
+
+    def cache_report(self, session: Session, number: int, report: CacheReport) -> None:
+        """Take a report of an engine's prefix cache; after a gap in the numbers, nothing before it counts."""
+        if not self.current(session):
+            return
+        if number != session.cache_reports + 1 and not report.cleared:
+            log.warning(
+                "instance %s: prefix cache report %d came after %d: what was reported before does not count",
+                session.instance_id,
+                number,
+                session.cache_reports,
+            )
+            report = replace(report, cleared=True)
+        session.cache_reports = number
+        self._scheduler.report_cache(session.instance_id, report)
 
     # --- InstanceListener -------------------------------------------------------------------------
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sage_common.clock import Clock
+from sage_common.prefix_hashes import common_block_tokens, prefix_hashes
 from scheduler_svc.control.requests.live_request import LiveRequest
 from scheduler_svc.control.requests.model_directory import Facts, ModelDirectory
 from scheduler_svc.control.requests.observer import NULL_OBSERVER, Observer, RequestObserver
@@ -64,6 +65,7 @@ class IntakeSettings:
     arriving_limit: int = 4_096  # requests being validated and tokenized at the same time
     default_deadline_s: float = 3_600.0  # for requests without one, so that none waits for ever
     sampling_defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # by model
+    prefix_aware: bool = True  # hash prompts, so that placement can follow prefix caches
     prompt_memory: PromptMemoryLimits = field(default_factory=PromptMemoryLimits)
 
 
@@ -206,7 +208,7 @@ class Intake:
                 found = [*violations, *prompt.violations]
                 self._check(request, each, found, has_prompt=submission.prompt is not None)
                 if not found:
-                    return request, admission.warnings(request, each)
+                    return self._hashed(request, each), admission.warnings(request, each)
                 choices.note(found)
         raise InvalidRequest(_first_per_field(choices.fewest))
 
@@ -246,6 +248,16 @@ class Intake:
             tags=submission.tags,
             trace_headers=submission.trace_headers,
         )
+
+    def _hashed(self, request: Request, facts: EngineFacts) -> Request:
+        """Return the request with its prompt's prefix hashes, if placement follows prefix caches."""
+        if not (self._settings.prefix_aware and facts.prefix_caching):
+            return request
+        block = common_block_tokens(self._scheduler.kv_block_sizes(request.model) or (facts.kv_block_size,))
+        if request.sampling.prompt_logprobs is not None:
+            return replace(request, prefix_block_tokens=block)  # engines compute such a prompt whole
+        found = prefix_hashes(request.prompt_token_ids, block, model=request.model, adapter=request.adapter)
+        return replace(request, prefix_hashes=found, prefix_block_tokens=block)
 
     def _check(self, request: Request, facts: EngineFacts, found: list[FieldViolation], *, has_prompt: bool) -> None:
         """Add to ``found`` what is wrong with a request for an engine with these facts."""

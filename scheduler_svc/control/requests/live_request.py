@@ -189,7 +189,13 @@ class LiveRequest:
             logit_bias={},
             structured_output=None,
         )
-        self.request = replace(request, prompt_token_ids=range(request.prompt_tokens), sampling=sampling)
+        self.request = replace(
+            request,
+            prompt_token_ids=range(request.prompt_tokens),
+            prefix_hashes=(),
+            prefix_block_tokens=0,
+            sampling=sampling,
+        )
 
 
 def _slo(target: str, wanted_s: float, measured_s: float) -> SloOutcome:

@@ -39,6 +39,7 @@ class Account:
         "chunk",
         "chunk_s",
         "closed",
+        "computed_token_s",
         "decode_token_s",
         "facts",
         "finishes",
@@ -171,6 +172,16 @@ class Account:
         self.kv_token_s = pace.kv_token_s
         self._recount()
 
+    def prefill_s(self, prompt_tokens: int, cached_tokens: int | None) -> float:
+        """Predict seconds of prefill of a prompt.  ``cached_tokens``: of it, those that the cache holds, if known."""
+        return self.computed_token_s * self._computed_tokens(prompt_tokens, cached_tokens)
+
+    def _computed_tokens(self, prompt_tokens: int, cached_tokens: int | None) -> float:
+        """Predict how many tokens of a prompt the engine computes: those that its cache does not hold."""
+        if cached_tokens is None:
+            return prompt_tokens * self.uncached_share
+        return prompt_tokens - cached_tokens
+
     def enter(self, reservation: Reservation, now: float) -> None:
         """Take the capacity of a reservation; beyond ``max_running`` its request queues at the engine."""
         number = reservation.attempt_number
@@ -183,10 +194,10 @@ class Account:
         self.reserved_tokens += reservation.tokens
         self.unseen_tokens += reservation.tokens
         if reservation.prefills:
-            reservation.prefill_s = self.prefill_token_s * reservation.prompt_tokens
-            computed_s = self.pace.prefill_token_s * self.uncached_share * reservation.prompt_tokens
+            reservation.prefill_s = self.prefill_s(reservation.prompt_tokens, reservation.cached_tokens)
+            computed = self._computed_tokens(reservation.prompt_tokens, reservation.cached_tokens)
             self._age_prefill_rate(now)
-            self.prefill_rate += computed_s / PREFILL_MEMORY_S
+            self.prefill_rate += self.pace.prefill_token_s * computed / PREFILL_MEMORY_S
         self.pending[number] = reservation
         self.pending_s += reservation.prefill_s
         self.busy_until = max(self.busy_until, now) + reservation.prefill_s
@@ -314,7 +325,8 @@ class Account:
         # A step that computes a chunk of prompts also computes a token of each sequence.
         chunk = self.chunk or 1
         self.chunk_s = pace.prefill_token_s * chunk + self.decode_token_s
-        self.prefill_token_s = self.chunk_s / chunk * self.uncached_share
+        self.computed_token_s = self.chunk_s / chunk  # of a token that is not cached
+        self.prefill_token_s = self.computed_token_s * self.uncached_share  # of a token of which that is not known
         chunk_s = self.chunk_s
         self.prefill_limit_s = chunk_s * _CHUNKS_AHEAD if chunk_s > _ROUND_TRIP_S else chunk_s + _ROUND_TRIP_S
         # Prompts that come later share the iterations: of each second, output tokens get what prefill leaves.

@@ -27,7 +27,12 @@ class Demand:
     excluded: frozenset[str] = frozenset()  # instances to avoid if another one can serve it
     #: By instance id: prompt tokens that its prefix cache is believed to hold; only instances with more than 0.
     cached_tokens: Mapping[str, int] = field(default_factory=dict)
+    cache_known: bool = False  # whether ``cached_tokens`` is all that caches hold; else a learned share is assumed
     identity: ModelIdentity | None = None  # of the model that began its output; None before its first token
+
+    def cached_on(self, instance_id: str) -> int | None:
+        """Return the prompt tokens that an instance's prefix cache is believed to hold; None if that is not known."""
+        return self.cached_tokens.get(instance_id, 0) if self.cache_known else None
 
     @property
     def constrained(self) -> bool:

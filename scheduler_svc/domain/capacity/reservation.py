@@ -14,6 +14,7 @@ class Reservation:
     __slots__ = (
         "assign_number",
         "attempt_number",
+        "cached_tokens",
         "critical",
         "emitted_tokens",
         "finish_at",
@@ -31,6 +32,7 @@ class Reservation:
         "seen",
         "token_s",
         "tokens",
+        "unhashed_tokens",
     )
 
     def __init__(
@@ -49,6 +51,7 @@ class Reservation:
         token_s: float,
         finish_in_s: float,
         prefills: bool = True,
+        cached_tokens: int | None = None,
     ) -> None:
         self.attempt_number = 0  # set by the ledger
         self.key = key
@@ -64,6 +67,8 @@ class Reservation:
         self.token_s = token_s  # predicted, per token after the first
         self.finish_at = made_at + finish_in_s  # predicted
         self.prefills = prefills  # False for a decode leg: its prompt is computed elsewhere
+        self.cached_tokens = cached_tokens  # prompt tokens that the prefix cache is believed to hold; None: unknown
+        self.unhashed_tokens = 0  # prompt tokens that no prefix hash covers
         self.prefill_s = 0.0  # seconds of engine time until the first token
         self.parked = False  # its sequence is over, its KV blocks are still held: a prefill leg waiting to be fetched
         self.assign_number = 0  # 0: not sent yet

@@ -12,6 +12,7 @@ from scheduler_svc.domain.load_report import LoadReport
 from scheduler_svc.domain.prediction.margin import BORROWED_MARGINS
 from scheduler_svc.domain.prediction.pace import Pace, prior_pace
 from scheduler_svc.domain.prediction.predictor import Predictor
+from scheduler_svc.domain.prefixes.cached_prefixes import CachedPrefixes
 from scheduler_svc.domain.progress_watch import ProgressWatch
 from scheduler_svc.domain.settings import SchedulerSettings
 
@@ -22,9 +23,12 @@ _STAYS = frozenset({*DRAINS, InstanceState.READY, InstanceState.STALLED})
 class EngineReports:
     """Updates instances with the facts, heartbeats and end of their engines, and judges their progress."""
 
-    def __init__(self, registry: Registry, ledger: Ledger, settings: SchedulerSettings) -> None:
+    def __init__(
+        self, registry: Registry, ledger: Ledger, prefixes: CachedPrefixes, settings: SchedulerSettings
+    ) -> None:
         self._registry = registry
         self._ledger = ledger
+        self._prefixes = prefixes
         self._settings = settings
 
     def engine_ready(self, instance_id: str, facts: EngineFacts, now: float) -> Instance:
@@ -38,7 +42,9 @@ class EngineReports:
         if instance.state is InstanceState.LOST:
             check_transition(instance_id, instance.state, InstanceState.READY)
         start_id = instance.spec.engine_start_id
-        if instance.predictor is None or instance.engine_start_id != start_id:
+        new_engine = instance.predictor is None or instance.engine_start_id != start_id
+        self._prefixes.engine_ready(instance_id, facts, new_engine=new_engine)
+        if instance.predictor is None or new_engine:
             instance.predictor = Predictor(prior_pace(facts), forgetting=self._settings.forgetting)
             instance.watch = ProgressWatch(now)
             instance.load = None
@@ -82,6 +88,8 @@ class EngineReports:
         instance = self._registry.get(instance_id)
         self._registry.transition(instance_id, instance.state, reason, now)
         self._registry.pool_of(instance).changed = True
+        for reservation in instance.account.reservations.values():
+            self._prefixes.released(reservation, 0)
         return self._ledger.release_all(instance.account, now)
 
     def check_health(self, now: float) -> list[HealthVerdict]:

@@ -49,6 +49,7 @@ class Pool:
         self._unavailable: tuple[tuple[str, str, str], ...] = ()
         self._longest_for_all = 0
         self._slots = 0
+        self._kv_block_sizes: tuple[int, ...] = ()
         self._tokenizers: frozenset[str] = frozenset()
         self._vocab_for_all = 0
         self._served_facts: tuple[EngineFacts, ...] = ()
@@ -153,6 +154,13 @@ class Pool:
         return self._disagreement
 
     @property
+    def kv_block_sizes(self) -> tuple[int, ...]:
+        """Tokens of a KV block, of all engines that are known; each size once."""
+        if self._stale:
+            self._refresh()
+        return self._kv_block_sizes
+
+    @property
     def slots(self) -> int:
         """Sequences that the instances for whole requests run at once."""
         if self._stale:
@@ -195,6 +203,8 @@ class Pool:
         self._longest_for_all = min(
             (min(a.max_model_len, a.capacity // a.block * a.block) for a in self._accounts), default=0
         )
+        known = (i.facts.kv_block_size for i in self._members.values() if i.facts is not None)
+        self._kv_block_sizes = tuple(sorted(set(known)))
         self._slots = sum(a.max_running for a in self._accounts)
         facts = [a.facts for a in self._accounts if a.facts is not None]
         self._tokenizers = frozenset(f.tokenizer_hash for f in facts)

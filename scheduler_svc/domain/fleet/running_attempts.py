@@ -7,6 +7,7 @@ from scheduler_svc.domain.capacity.reservation import Reservation
 from scheduler_svc.domain.fleet.registry import Registry
 from scheduler_svc.domain.instance import Instance
 from scheduler_svc.domain.prediction.output_length import OutputLengths
+from scheduler_svc.domain.prefixes.cached_prefixes import CachedPrefixes
 
 #: Output tokens after which the progress of a request that outgrew its reservation is to be noted again.
 PROGRESS_TOKENS = 16
@@ -15,10 +16,11 @@ PROGRESS_TOKENS = 16
 class RunningAttempts:
     """Updates reservations with what happens to their attempts, and learns from requests that finish."""
 
-    def __init__(self, registry: Registry, ledger: Ledger, outputs: OutputLengths) -> None:
+    def __init__(self, registry: Registry, ledger: Ledger, outputs: OutputLengths, prefixes: CachedPrefixes) -> None:
         self._registry = registry
         self._ledger = ledger
         self._outputs = outputs
+        self._prefixes = prefixes
 
     def assigned(self, attempt_number: int, assign_number: int) -> bool:
         """Note the number of an attempt's Assign in its session; False if the attempt is over.
@@ -37,6 +39,7 @@ class RunningAttempts:
         if reservation is None or reservation.first_token_at is not None:
             return
         self._ledger.first_token(reservation, now)
+        self._prefixes.prefilled(attempt_number)
         instance = self._registry.find(reservation.instance_id)
         if instance is None:
             return
@@ -64,6 +67,7 @@ class RunningAttempts:
         if reservation is None:
             return False
         self._ledger.park(reservation, now)
+        self._prefixes.prefilled(attempt_number)
         instance = self._registry.find(reservation.instance_id)
         if instance is not None:
             self._registry.pool_of(instance).changed = True
@@ -80,6 +84,7 @@ class RunningAttempts:
             return False
         own_tokens = (output_tokens or reservation.emitted_tokens) - reservation.emitted_tokens
         self._ledger.release(attempt_number, now, used_tokens=reservation.prompt_tokens + max(0, own_tokens))
+        self._prefixes.released(reservation, max(0, own_tokens))
         instance = self._registry.find(reservation.instance_id)
         if instance is not None:
             self._registry.pool_of(instance).changed = True

@@ -30,6 +30,7 @@ class CheapestInTime:
     """
 
     reserved_slots = 0
+    gathers_load = True  # so an instance with much more to do than the mean is no reason to go elsewhere
 
     def __init__(self, defaults: Mapping[Priority, Targets]) -> None:
         self._shares = TargetShares(defaults)

@@ -9,13 +9,19 @@ from scheduler_svc.domain.capacity.demand import Demand
 from scheduler_svc.domain.objectives import scorers
 from scheduler_svc.domain.objectives.objective import Choice
 from scheduler_svc.domain.objectives.picker import pick
+from scheduler_svc.domain.objectives.scorers import Scores
+
+#: How often prefill counts beyond its own request's finish, where caches differ: all else that runs on the instance
+#: waits for it too.
+_PREFILL_WEIGHT = 3.0
 
 
 class EarliestFinish:
     """Chooses the instance where the request is predicted to finish first; equal instances take turns.
 
     The finish counts the prompts that wait there, the engine's speed and how many share it: a fast engine gets more
-    requests than a slow one, until both are predicted to take equally long.
+    requests than a slow one, until both are predicted to take equally long.  Where some instance holds a part of the
+    prompt in its prefix cache, what is left to compute counts more than once, because it delays others as well.
     """
 
     def __init__(self, *, reserved_slots: int = 0) -> None:
@@ -25,6 +31,17 @@ class EarliestFinish:
     def choose(self, demand: Demand, accounts: Sequence[Account], now: float) -> Choice:
         """Choose the instance with the earliest predicted finish."""
         finishes = scorers.whole_run_s(accounts, demand, now)
+        if demand.cached_tokens:
+            return self._choose_by_cache(demand, accounts, finishes)
         index = pick(accounts, finishes)
         why = f"earliest predicted finish {finishes[index]:.2f} s"
         return Choice(index=index, why=why, rule="earliest_finish", scores={"finish_s": finishes})
+
+    def _choose_by_cache(self, demand: Demand, accounts: Sequence[Account], finishes: Scores) -> Choice:
+        """Choose the earliest finish, weighed with what the request's prefill delays."""
+        prefills = scorers.prefill_s(accounts, demand)
+        weighed = [f + _PREFILL_WEIGHT * p for f, p in zip(finishes, prefills, strict=True)]
+        index = pick(accounts, weighed, cached=demand.cached_tokens)
+        why = f"earliest predicted finish {finishes[index]:.2f} s, weighed with its {prefills[index]:.2f} s of prefill"
+        scores = {"finish_and_prefill_s": weighed, "finish_s": finishes}
+        return Choice(index=index, why=why, rule="earliest_finish", scores=scores)

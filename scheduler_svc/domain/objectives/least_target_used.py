@@ -47,16 +47,17 @@ class LeastTargetUsed:
         if least > 1 or most == 0:
             ranked = scores["finish_s"] = scorers.finish_s(demand, firsts, per_token)
         if least > 1:
-            index = pick(accounts, ranked)
+            index = pick(accounts, ranked, cached=demand.cached_tokens)
             why = f"no candidate is predicted to meet its targets: earliest finish {ranked[index]:.2f} s"
             return Choice(index=index, why=why, rule="none_meets_targets", scores=scores, least_times=times)
         among = [i for i, a in enumerate(accounts) if a.free_slots > 0 and shares[i] <= 1]
         if not among:
             among = [i for i, share in enumerate(shares) if share <= 1]
         if len(among) == len(accounts):
-            index = pick(accounts, ranked, relative=_TOLERANCE)
+            index = pick(accounts, ranked, relative=_TOLERANCE, cached=demand.cached_tokens)
         else:
-            index = among[pick([accounts[i] for i in among], [ranked[i] for i in among], relative=_TOLERANCE)]
+            chosen_from, their = [accounts[i] for i in among], [ranked[i] for i in among]
+            index = among[pick(chosen_from, their, relative=_TOLERANCE, cached=demand.cached_tokens)]
         rejected = missed(shares) if most > 1 else {}
         why = (
             f"uses {shares[index]:.0%} of its targets, the least "

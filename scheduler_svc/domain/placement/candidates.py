@@ -20,6 +20,7 @@ class CandidateTable(Sequence[Candidate]):
     """
 
     __slots__ = (
+        "_cached",
         "_choice_index",
         "_full",
         "_must_leave_reserve",
@@ -39,6 +40,7 @@ class CandidateTable(Sequence[Candidate]):
         full: Sequence[tuple[Account, int, int, float]],
         unable: Sequence[tuple[str, str, str]],
     ) -> None:
+        self._cached = demand.cached_tokens
         self._tokens = demand.tokens
         self._must_leave_reserve = demand.must_leave_reserve
         self._choice_index = choice.index
@@ -68,6 +70,8 @@ class CandidateTable(Sequence[Candidate]):
         found = object.__new__(CandidateTable)
         found._tokens, found._choice_index = self._tokens, self._choice_index
         found._must_leave_reserve = self._must_leave_reserve
+        ids = {a.instance_id for a in self._offered[:count]}
+        found._cached = {name: tokens for name, tokens in self._cached.items() if name in ids}
         found._offered = self._offered[:count]
         offered = len(found._offered)
         found._rejected = {row: self._rejected[row] for row in range(offered) if row in self._rejected}
@@ -98,6 +102,7 @@ class CandidateTable(Sequence[Candidate]):
             filtered_by=name,
             filter_reason=reason,
             scores={scorer: scores[row] for scorer, scores in self._scores.items()},
+            cached_tokens=self._cached.get(self._offered[row].instance_id, 0),
         )
 
     def _write_full(self, account: Account, free_slots: int, free_tokens: int, prefill_s: float) -> Candidate:

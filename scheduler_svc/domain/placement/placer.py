@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 from scheduler_svc.domain.capacity.account import Account
 from scheduler_svc.domain.capacity.demand import Demand
 from scheduler_svc.domain.capacity.kv_blocks import whole_blocks
@@ -9,7 +12,7 @@ from scheduler_svc.domain.capacity.ledger import Ledger
 from scheduler_svc.domain.capacity.reservation import Reservation
 from scheduler_svc.domain.decision import Decision, Phase, Prediction, PrefillLeg
 from scheduler_svc.domain.fleet.pool import Pool
-from scheduler_svc.domain.objectives.objective import Choice
+from scheduler_svc.domain.objectives.objective import Choice, Objective
 from scheduler_svc.domain.placement.candidates import CandidateTable
 from scheduler_svc.domain.placement.context import PassContext
 from scheduler_svc.domain.placement.offer import Offer
@@ -19,6 +22,7 @@ from scheduler_svc.domain.placement.split_planner import Split, SplitPlan, Split
 from scheduler_svc.domain.policies.fleet_signals import FleetSignals
 from scheduler_svc.domain.policies.policy import Policy
 from scheduler_svc.domain.prediction.output_length import OutputLengths
+from scheduler_svc.domain.prefixes.cached_prefixes import CachedPrefixes
 from scheduler_svc.domain.request import Priority
 from scheduler_svc.domain.waiting_request import WaitingRequest
 
@@ -32,14 +36,23 @@ _RESERVE = "takes the slot that is reserved for CRITICAL"
 class Placer:
     """Filters the instances, has the policy's objective choose one, reserves capacity there and explains it all.
 
-    Its only state is the shadow policy: it reads and changes the ledger, the output lengths and the signals.
+    Its only state is the shadow policy: it reads and changes the ledger, the output lengths, the signals and what
+    caches hold.
     """
 
-    def __init__(self, ledger: Ledger, outputs: OutputLengths, signals: FleetSignals, splits: SplitPlanner) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        outputs: OutputLengths,
+        signals: FleetSignals,
+        splits: SplitPlanner,
+        prefixes: CachedPrefixes,
+    ) -> None:
         self._ledger = ledger
         self._outputs = outputs
         self._signals = signals
         self._splits = splits
+        self._prefixes = prefixes
         self.shadow: ShadowPolicy | None = None  # decides beside each decision; None: none
 
     def demand(self, waiting: WaitingRequest, policy: Policy) -> Demand:
@@ -57,6 +70,8 @@ class Placer:
             started=waiting.emitted_tokens > 0,
             must_leave_reserve=policy.objective.reserved_slots > 0 and request.priority is not Priority.CRITICAL,
             excluded=waiting.excluded,
+            cached_tokens=self._prefixes.cached_tokens(request, prompt),
+            cache_known=self._prefixes.knows(request),
             identity=waiting.identity,
         )
 
@@ -64,21 +79,51 @@ class Placer:
         """Decide whether to split the request, and between which instances; None while splitting is off."""
         if not self._splits.settings.enabled:
             return None
-        return self._splits.plan(
-            demand, context.pool, context.policy.objective, context.now, failed_before=waiting.whole
-        )
+        pool = context.pool
+        objective = context.policy.objective
+        chosen_by = self._balanced(self._balanced(demand, pool.prefillers, objective), pool.decoders, objective)
+        return self._splits.plan(chosen_by, pool, objective, context.now, failed_before=waiting.whole)
+
+    def _balanced(self, demand: Demand, accounts: Sequence[Account], objective: Objective) -> Demand:
+        """Return the demand without what the caches of too loaded instances hold, so that their prefixes spread.
+
+        For an objective that gathers load on few instances, none is too loaded.
+        """
+        if not demand.cached_tokens or not accounts or getattr(objective, "gathers_load", False):
+            return demand
+        over = self._prefixes.too_loaded(accounts)
+        if over.isdisjoint(demand.cached_tokens):
+            return demand
+        return replace(demand, cached_tokens={k: v for k, v in demand.cached_tokens.items() if k not in over})
+
+    def choose(self, offer: Offer, context: PassContext) -> Choice:
+        """Have the objective choose an instance of the offer; at least one has capacity for the request."""
+        offer.demand.able = offer.able
+        offer.demand.load = context.pool.load
+        choice = self._choose(offer.demand, offer.with_capacity, context)
+        if not choice.waits:
+            self._keep_session(choice, offer, context.pool)
+        return choice
+
+    def _choose(self, demand: Demand, offered: Sequence[Account], context: PassContext) -> Choice:
+        """Have the objective choose.  No request goes to a too loaded instance for its cache's sake.
+
+        It goes there if the objective would have it so whatever caches hold: the fast ones of unequal instances may
+        rightly have more to do than the mean.
+        """
+        objective, accounts, now = context.policy.objective, context.pool.accounts, context.now
+        balanced = self._balanced(demand, accounts, objective)
+        if balanced is not demand:
+            whatever = objective.choose(replace(demand, cached_tokens={}), offered, now)
+            if offered[whatever.index].instance_id in self._prefixes.too_loaded(accounts):
+                return whatever
+        return objective.choose(balanced, offered, now)
 
     def pairs_open(self, pool: Pool) -> bool:
         """Whether splitting is on and a prefill and a decode instance have a slot.  Cheap: looks at no request."""
         if not self._splits.settings.enabled:
             return False
         return any(a.slot_limit > 0 for a in pool.decoders) and any(a.slot_limit > 0 for a in pool.prefillers)
-
-    def choose(self, offer: Offer, context: PassContext) -> Choice:
-        """Have the objective choose an instance of the offer; at least one has capacity for the request."""
-        offer.demand.able = offer.able
-        offer.demand.load = context.pool.load
-        return context.policy.objective.choose(offer.demand, offer.with_capacity, context.now)
 
     def place_whole(
         self,
@@ -109,7 +154,7 @@ class Placer:
         reservation = self._reserve(account, demand, waiting, prediction, now)
         eligible, considered = len(offer.with_capacity) - len(choice.rejected), len(offer.able) + len(offer.unable)
         why = f"{choice.why}; {eligible} of {considered} candidates"
-        reasons = (why, *remarks, *choice.remarks, *preferred, *unusual, ordered)
+        reasons = (why, *_cached(demand, account), *remarks, *choice.remarks, *preferred, *unusual, ordered)
         return self._decide(
             waiting, reservation, prediction, choice, candidates, context, Phase.HYBRID, _why_whole(plan), reasons
         )
@@ -129,18 +174,21 @@ class Placer:
         candidates = Offer.for_decode(demand, split.decoders, pool).candidates(choice)
         ordered = _ordered(waiting, context.policy, now)  # a plug-in's code: it runs before anything is reserved
         prediction = predict_split_run(split, demand)
-        prefill_prediction = predict_run(split.prefill, split.prefill_demand, now)
-        prefill = self._reserve(split.prefill, split.prefill_demand, waiting, prefill_prediction, now)
+        prefill_demand = replace(split.prefill_demand, cached_tokens=demand.cached_tokens)
+        prefill_prediction = predict_run(split.prefill, prefill_demand, now)
+        prefill = self._reserve(split.prefill, prefill_demand, waiting, prefill_prediction, now)
         reservation = self._reserve(split.decode, demand, waiting, prediction, now, prefills=False)
         self._splits.count_split()
         if self.shadow is not None:
             self.shadow.leave_out()
         why = f"decode: {choice.why}; 1 of {len(split.decoders)}"
-        reasons = (why, split.why, *remarks, *choice.remarks, ordered)
+        reasons = (why, *_cached(demand, split.decode), split.why, *_cached(demand, split.prefill))
+        reasons += (*remarks, *choice.remarks, ordered)
         leg = PrefillLeg(
             instance_id=prefill.instance_id,
             attempt_number=prefill.attempt_number,
             reserved_tokens=prefill.tokens,
+            cached_tokens=prefill.cached_tokens or 0,
         )
         return self._decide(
             waiting,
@@ -196,6 +244,7 @@ class Placer:
             candidates=candidates,
             candidates_considered=len(candidates),
             prefill=prefill,
+            cached_tokens=reservation.cached_tokens or 0,
         )
         if policy.governed_by:
             self._signals.placed(request, decision, started=waiting.emitted_tokens > 0)
@@ -227,9 +276,27 @@ class Placer:
             token_s=token_s,
             finish_in_s=prediction.finish_s,
             prefills=prefills,
+            cached_tokens=demand.cached_on(account.instance_id),
         )
         self._ledger.enter(account, reservation, now)
+        busy_s = reservation.prefill_s + (output - 1) * token_s / max(1, account.live)
+        self._prefixes.placed(demand.request, reservation, busy_s=busy_s, now=now)
         return reservation
+
+    def _keep_session(self, choice: Choice, offer: Offer, pool: Pool) -> None:
+        """Change the choice to the instance that ran the request's session last, if caches tell nothing of it.
+
+        It stays where the objective chose if that instance is not offered, misses the request's targets or is too
+        loaded.
+        """
+        if not offer.demand.request.session or offer.demand.cached_tokens:
+            return
+        last = self._prefixes.last_of_session(offer.demand.request, pool.accounts)
+        for i, account in enumerate(offer.with_capacity if last else ()):
+            if account.instance_id == last and i not in choice.rejected and account.free_slots > 0:
+                choice.index = i
+                choice.why = f"ran session {offer.demand.request.session!r} last"
+                choice.rule = "session"
 
 
 def _ordered(waiting: WaitingRequest, policy: Policy, now: float) -> str:
@@ -254,6 +321,14 @@ def _prefer(choice: Choice, offer: Offer) -> tuple[str, ...]:
             choice.rule = PREFERRED
             return ()
     return (f"preferred instance {wanted!r} not used: {offer.why_not(wanted)}",)
+
+
+def _cached(demand: Demand, account: Account) -> tuple[str, ...]:
+    """Say what an instance's prefix cache is believed to hold of the prompt; nothing if it holds none."""
+    tokens = demand.cached_tokens.get(account.instance_id, 0)
+    if not tokens:
+        return ()
+    return (f"{account.instance_id} is believed to hold {tokens} of {demand.prompt_tokens} prompt tokens in its cache",)
 
 
 def _unusual(account: Account, demand: Demand, context: PassContext, plan: SplitPlan | None) -> tuple[str, ...]:

@@ -16,9 +16,10 @@ def predict_run(account: Account, demand: Demand, now: float) -> Prediction:
     """
     prompt, later_tokens = demand.prompt_tokens, demand.output_tokens - 1
     start_s = max(account.ready_at - now, account.start_floor)
-    first_token_s = start_s + account.decode_token_s + account.prefill_token_s * prompt
+    prefill_s = account.prefill_s(prompt, demand.cached_on(account.instance_id))
+    first_token_s = start_s + account.decode_token_s + prefill_s
     token_s = account.output_token_s + account.output_kv_token_s * (prompt + demand.output_tokens / 2)
-    busy_s = account.prefill_token_s * prompt + account.decode_token_s + later_tokens * token_s / (account.live + 1)
+    busy_s = prefill_s + account.decode_token_s + later_tokens * token_s / (account.live + 1)
     return Prediction(
         start_s=start_s,
         first_token_s=first_token_s,
@@ -33,9 +34,10 @@ def predict_split_run(split: Split, demand: Demand) -> Prediction:
     decode, prefill = split.decode, split.prefill
     prompt, later_tokens = demand.prompt_tokens, demand.output_tokens - 1
     handoff_s = split.pair.handoff_s if split.pair.handoff_s is not None else HANDOFF_PRIOR_S
-    first_token_s = split.prefill_start_s + prefill.decode_token_s + prefill.prefill_token_s * prompt + handoff_s
+    prefill_s = prefill.prefill_s(prompt, demand.cached_on(prefill.instance_id))
+    first_token_s = split.prefill_start_s + prefill.decode_token_s + prefill_s + handoff_s
     token_s = decode.output_token_s + decode.output_kv_token_s * (prompt + demand.output_tokens / 2)
-    prefill_cost = prefill.price_per_s * prefill.prefill_token_s * prompt
+    prefill_cost = prefill.price_per_s * prefill_s
     decode_cost = decode.price_per_s * later_tokens * token_s / (decode.live + 1)
     return Prediction(
         start_s=split.prefill_start_s,

@@ -175,9 +175,9 @@ class SplitPlanner:
         pairs = usable[decode.instance_id]
         prefillers = [free[name] for name in sorted(pairs.keys() & free.keys())]
         starts = scorers.start_s(prefillers, now)
-        best = pick(prefillers, starts)
+        best = pick(prefillers, _ends_of_prefill(prefillers, prefill_demand, starts))
         prefill = prefillers[best]
-        why = f"prefill on {prefill.instance_id}: shortest predicted start {starts[best]:.2f} s of {len(prefillers)}"
+        why = f"prefill on {prefill.instance_id}: soonest of {len(prefillers)}, predicted start {starts[best]:.2f} s"
         return SplitPlan(
             phase=phase,
             split=Split(
@@ -201,18 +201,29 @@ class SplitPlanner:
         firsts = scorers.first_token_s(whole, demand, scorers.start_s(whole, now))
         best = pick(whole, firsts)
         starts = scorers.start_s(prefillers, now)
-        soonest = pick(prefillers, starts)
+        soonest = pick(prefillers, _ends_of_prefill(prefillers, demand, starts))
         measured = self.pairs.typical_handoff_s(pool.model)
         handoff_s = measured if measured is not None else HANDOFF_PRIOR_S
-        prefill_s = prefillers[soonest].prefill_token_s * demand.prompt_tokens
+        prefill_s = _prefill_s(prefillers[soonest], demand)
         return Forecast(
             whole_first_token_s=firsts[best],
             split_first_token_s=starts[soonest] + prefill_s + handoff_s,
             # Each stream that decodes there waits while the prompt takes its part of the iterations.
-            interference_s=whole[best].prefill_token_s * demand.prompt_tokens * whole[best].live,
+            interference_s=_prefill_s(whole[best], demand) * whole[best].live,
             handoff_s=handoff_s,
             prefill_backlog_s=starts[soonest],
         )
+
+
+def _prefill_s(account: Account, demand: Demand) -> float:
+    return account.prefill_s(demand.prompt_tokens, demand.cached_on(account.instance_id))
+
+
+def _ends_of_prefill(accounts: Sequence[Account], demand: Demand, starts: scorers.Scores) -> scorers.Scores:
+    """Predict seconds until the prompt is computed; just ``starts`` where nothing is known of caches."""
+    if not demand.cached_tokens:
+        return starts
+    return [s + p for s, p in zip(starts, scorers.prefill_s(accounts, demand), strict=True)]
 
 
 def _without_connector(pool: Pool, roles: frozenset[InstanceRole]) -> str:

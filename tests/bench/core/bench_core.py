@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 from time import process_time
+from typing import Any
 
 from scheduler_svc.domain.load_report import IterationSample, LoadReport
 from scheduler_svc.domain.request import Sampling
@@ -42,10 +43,11 @@ class Case:
     run: Callable[[], tuple[int, float]]  # operations, CPU seconds
 
 
-def half_full(policy: str, instances: int, decisions: int, *, shadow: str = "") -> Case:
+def half_full(policy: str, instances: int, decisions: int, *, prefixes: bool = False, shadow: str = "") -> Case:
     """Every instance has room: the widest choice there is.  Ten requests come, ten end, again and again.
 
-    ``shadow``: a policy that decides beside the one in force.
+    ``prefixes``: each prompt begins with a system prompt that all instances come to hold, and goes on with one of 1,000
+    conversations.  ``shadow``: a policy that decides beside the one in force.
     """
     scheduler = start_scheduler(policy, instances)
     scheduler.set_shadow(shadow, 0.0)
@@ -57,8 +59,9 @@ def half_full(policy: str, instances: int, decisions: int, *, shadow: str = "") 
         done, spent = 0, 0.0
         while done < decisions:
             clock[0] += 0.01
-            for _ in range(10):
-                scheduler.enqueue(requests.make(clock[0]), clock[0])
+            for number in range(10):
+                hashed = conversation(done + number) if prefixes else {}
+                scheduler.enqueue(requests.make(clock[0], **hashed), clock[0])
             began = process_time()
             placed = scheduler.schedule(clock[0])
             spent += process_time() - began
@@ -70,7 +73,14 @@ def half_full(policy: str, instances: int, decisions: int, *, shadow: str = "") 
     name = f"{policy}, {instances} instances"
     if shadow:
         return Case(group="shadow", name=f"{name}, {shadow} beside it", instances=0, unit="decisions/s", run=run)
-    return Case(group="half full", name=name, instances=instances, unit="decisions/s", run=run)
+    group = "half full, prompts begin alike" if prefixes else "half full"
+    return Case(group=group, name=name, instances=instances, unit="decisions/s", run=run)
+
+
+def conversation(number: int) -> dict[str, Any]:
+    """Return the prefix hashes of one of 1,000 conversations of 512 tokens, a quarter of which all have in common."""
+    own = (number * 7 % 1_000 + 1) << 32
+    return {"prompt": 520, "prefix_hashes": (1, 2, *range(own, own + 6)), "prefix_block_tokens": 64}
 
 
 def saturated(policy: str, instances: int, waiting: int, decisions: int, *, group: str, name: str) -> Case:
@@ -208,6 +218,9 @@ def fill(scheduler: Scheduler, requests: Requests, running: Running, count: int)
 
 def all_cases(scale: int) -> list[Case]:
     cases = [half_full(p, n, max(100, min(2_000, 100_000 // n) // scale)) for n in SIZES for p in POLICIES]
+    cases += [
+        half_full(p, n, max(100, min(2_000, 100_000 // n) // scale), prefixes=True) for n in SIZES[1:] for p in POLICIES
+    ]
     cases += [
         half_full("fifo", n, max(100, 50_000 // n // scale), shadow=p)
         for n in (100, 1_000)

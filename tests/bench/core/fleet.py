@@ -24,6 +24,7 @@ FACTS = EngineFacts(
     max_running=MAX_RUNNING,
     max_batched_tokens=8_192,
     supports_priority=True,
+    prefix_caching=True,
 )
 
 
@@ -43,7 +44,16 @@ class Requests:
     def __init__(self) -> None:
         self._made = 0
 
-    def make(self, now: float, *, prompt: int = PROMPT, sampling: Sampling | None = None, ttft: float = 2.0) -> Request:
+    def make(
+        self,
+        now: float,
+        *,
+        prompt: int = PROMPT,
+        sampling: Sampling | None = None,
+        ttft: float = 2.0,
+        prefix_hashes: tuple[int, ...] = (),
+        prefix_block_tokens: int = 0,
+    ) -> Request:
         """A third state the target ``ttft``; of the others the class says it."""
         self._made += 1
         n = self._made
@@ -55,6 +65,8 @@ class Requests:
             priority=Priority(1 + n % 5),
             arrived_at=now,
             ttft_target_s=ttft if n % 3 == 0 or ttft > FAR else None,
+            prefix_hashes=prefix_hashes,
+            prefix_block_tokens=prefix_block_tokens,
         )
 
 

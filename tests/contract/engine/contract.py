@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass, field, replace
 
 import pytest
 from tokenizers import Tokenizer
 
 from executor_svc.runtime.engine_port import (
+    BlocksStored,
     Engine,
     EngineError,
     EngineOutput,
@@ -493,6 +494,31 @@ class EngineContract:
         assert set(cached) == {3 * subject.engine.facts.kv_block_size}  # the last token is always computed
         assert after.prefix_hits_tokens - before.prefix_hits_tokens == 3 * subject.engine.facts.kv_block_size
         assert after.prefix_queries_tokens - before.prefix_queries_tokens == len(prompt)
+
+    async def test_cache_events_tell_what_the_prefix_cache_holds(self, subject: Subject) -> None:
+        facts = subject.engine.facts
+        if not facts.reports_cache:
+            pytest.skip("this engine tells nothing of its prefix cache")
+        prompt = [token for part in reversed(subject.prompts) for token in part]
+        prompt = (prompt * 100)[: 3 * facts.kv_block_size + 5]
+        subject.engine.take_cache_events()
+        await answer(subject.engine, prompt, GREEDY_48, adapter=subject.adapter)
+        stored: dict[Hashable, list[int]] = {}  # the whole prefix, by the engine's hash of its last block
+
+        def told() -> bool:
+            for event in subject.engine.take_cache_events():
+                if not isinstance(event, BlocksStored) or event.adapter != (subject.adapter or ""):
+                    continue
+                prefix = [] if event.parent is None else stored.get(event.parent)
+                if prefix is None:
+                    continue  # of an earlier test's request
+                size = len(event.token_ids) // len(event.hashes)
+                for number, name in enumerate(event.hashes):
+                    stored[name] = [*prefix, *event.token_ids[: (number + 1) * size]]
+            return prompt[: 3 * facts.kv_block_size] in stored.values()
+
+        await until(subject, told)
+        assert facts.prefix_caching
 
     async def test_the_more_urgent_request_overtakes_those_that_wait(self, subject: Subject) -> None:
         slots = subject.engine.facts.max_running

@@ -34,6 +34,7 @@ def make_facts(**changes: Any) -> EngineFacts:
         "max_running": 4,
         "max_batched_tokens": 2_048,
         "supports_priority": True,
+        "prefix_caching": True,
     }
     return EngineFacts(**values | changes)
 

@@ -140,6 +140,18 @@ def test_of_many_candidates_the_chosen_one_and_those_compared_are_shown() -> Non
     assert "and 84 more (--json has all)" in text
 
 
+def test_cached_tokens_have_a_column_where_a_candidate_holds_any() -> None:
+    two = tuple(
+        Candidate(instance_id=f"e{n}", chosen=n == 0, filtered_by="", filter_reason="", cached_tokens=n * 512)
+        for n in range(2)
+    )
+    text = shown(replace(SPLIT, decisions=(decision("e0", candidates=two),)))
+
+    assert any("cached tokens" in line for line in text)
+    assert any("e1" in line and "512" in line for line in text)
+    assert not any("cached tokens" in line for line in shown(SPLIT))
+
+
 def test_decisions_of_a_history_cut_short_are_shown_all_the_same() -> None:
     cut = replace(SPLIT, history=SPLIT.history[:2])
     assert "decision 1: prefill on p1, decode on d1" in "\n".join(shown(cut))

@@ -82,6 +82,8 @@ class ModelledExecutor:
     max_running: int = 4
     role: InstanceRole = InstanceRole.GENERAL
     kv_connector: str = ""
+    prefix_caching: bool = False
+    kv_block_size: int = 16
     start_id: str = "start-1"
     model: str = MODEL
     adapters: frozenset[str] = frozenset()
@@ -203,6 +205,8 @@ class ModelledExecutor:
             tokenizer_hash=self.tokenizer_hash,
             kv_connector=self.kv_connector,
             compatibility_key="k" if self.kv_connector else "",
+            kv_block_size=self.kv_block_size,
+            prefix_caching=self.prefix_caching,
         )
 
     def crash(self) -> None:

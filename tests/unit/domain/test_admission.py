@@ -210,6 +210,6 @@ def test_options_without_effect_are_warned_of() -> None:
 
     warned = " ".join(admission.warnings(request, FACTS))
 
-    for option in ("top_p", "seed", "include_stop_in_output", "prompt_logprobs", "session"):
+    for option in ("top_p", "seed", "include_stop_in_output", "prompt_logprobs"):
         assert option in warned
     assert admission.warnings(make_request(1), FACTS) == ()

@@ -14,6 +14,7 @@ from executor_svc.runtime.messages.reports import (
     Goodbye,
     Heartbeat,
     KvReleased,
+    PrefixCacheReport,
     TokenizerChunk,
 )
 from executor_svc.runtime.session.control_outbox import ANSWERS_KEPT, ControlOutbox
@@ -114,3 +115,16 @@ async def test_a_new_session_gets_no_answers_of_an_old_one() -> None:
     outbox.answer(KvReleased(number=1, released=True))
     outbox.restart()
     assert KvReleased not in {type(message) for message in await wanted(outbox)}
+
+
+async def test_reports_of_the_prefix_cache_follow_a_heartbeat_until_there_are_none() -> None:
+    reports = [PrefixCacheReport(number=n, block_tokens=64, reset=n == 1, removed=(), stored=(n,)) for n in (1, 2)]
+    due = list(reports)
+    outbox = ControlOutbox(lambda: BEAT, lambda: due.pop(0) if due else None)
+    assert [type(message) for message in await wanted(outbox)] == [EngineStatus]
+
+    outbox.want_heartbeat()
+    assert await wanted(outbox) == [BEAT, *reports]
+
+    outbox.want_heartbeat()
+    assert await wanted(outbox) == [BEAT]

@@ -17,6 +17,7 @@ from scheduler_svc.control.requests.intake import IntakeSettings
 from scheduler_svc.control.requests.prompt_memory import PromptMemoryLimits
 from scheduler_svc.control.requests.request_table import RecordLimits
 from scheduler_svc.domain.pd.settings import PdSettings, SplitMode
+from scheduler_svc.domain.prefixes.settings import PrefixSettings
 from scheduler_svc.recording.recording import RecordingSettings
 from tests.unit.control.world import NoTokenizers
 
@@ -61,6 +62,7 @@ SETTINGS: dict[str, Any] = {
         "prefilling_threshold_input_tokens": 31,
         "prefilling_threshold_ratio": 32.0,
     },
+    "prefix": {"aware": False, "max_index_bytes": 2**21, "max_load_ratio": 3.5},
     "record": {"requests": 41, "output_tokens": 42, "candidates": 43},
     "recording": {"file": Path("log.jsonl"), "max_bytes": 70_000, "files": 3, "tenants": False},
     "telemetry": {},  # has tests of its own
@@ -102,6 +104,13 @@ def test_what_the_core_is_told() -> None:
     assert scheduler.pd == PdSettings(mode=SplitMode.THRESHOLD, threshold_input_tokens=31, threshold_ratio=32.0)
 
 
+def test_what_placement_is_told_of_prefix_caches() -> None:
+    assert wiring._scheduler_settings(CONFIG).prefix == PrefixSettings(
+        aware=False, max_index_bytes=2**21, max_load_ratio=3.5
+    )
+    assert wiring._scheduler_settings(SchedulerConfig()).prefix == PrefixSettings()
+
+
 def test_splitting_is_off_until_it_is_switched_on() -> None:
     assert wiring._scheduler_settings(SchedulerConfig()).pd.mode is SplitMode.NEVER
 
@@ -123,6 +132,7 @@ def test_what_the_door_is_told() -> None:
         arriving_limit=12,
         default_deadline_s=13.0,
         sampling_defaults={"m": {"temperature": 0.25}},
+        prefix_aware=False,
         prompt_memory=PromptMemoryLimits(total=16, tenant=17),
     )
 

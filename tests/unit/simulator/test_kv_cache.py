@@ -61,3 +61,19 @@ def test_a_prefix_that_is_there_is_not_published_twice() -> None:
     assert not cache.publish(5, 0)
     cache.give_back(2)
     assert cache.used_blocks == 0
+
+
+def test_changes_tell_what_came_and_what_went() -> None:
+    cache = with_idle(1, 2)
+    assert cache.take_changes() == ((1, 2), ())
+    assert cache.take_changes() == ((), ())
+
+    cache.take(8)  # evicts the first
+    cache.give_back(8)
+    assert cache.take_changes() == ((), (1,))
+
+
+def test_a_prefix_that_came_and_went_between_two_reports_went() -> None:
+    cache = with_idle(1)
+    cache.take(10)
+    assert cache.take_changes() == ((), (1,))

@@ -30,6 +30,7 @@ from scheduler_svc.domain.instance_spec import InstanceRole, InstanceSpec, Locat
 from scheduler_svc.domain.instance_state import InstanceState
 from scheduler_svc.domain.load_report import IterationSample, LoadReport
 from scheduler_svc.domain.policies.catalogue import PolicyCatalogue
+from scheduler_svc.domain.prefixes.cache_report import CacheReport
 from scheduler_svc.domain.request import Request, RequestKey, Sampling, StructuredOutput
 from scheduler_svc.domain.scheduler import Scheduler
 from scheduler_svc.domain.settings import SchedulerSettings
@@ -93,11 +94,12 @@ DECISION = Decision(
     rule="soonest",
     reasons=("earliest predicted finish", "second"),
     candidates=[
-        Candidate(instance_id="d", chosen=True, scores={"start_s": 0.25}),
+        Candidate(instance_id="d", chosen=True, scores={"start_s": 0.25}, cached_tokens=64),
         Candidate(instance_id="e", filtered_by="room", filter_reason="full"),
     ],
     candidates_considered=2,
-    prefill=PrefillLeg(instance_id="p", attempt_number=11, reserved_tokens=32),
+    prefill=PrefillLeg(instance_id="p", attempt_number=11, reserved_tokens=32, cached_tokens=128),
+    cached_tokens=64,
 )
 
 FACTS = EngineFacts(
@@ -120,6 +122,7 @@ FACTS = EngineFacts(
     kv_connector="nixl",
     compatibility_key="key",
     tokenizer_hash="hash",
+    prefix_caching=True,
     keeps_output_history=True,
     weights="w1",
 )
@@ -548,6 +551,7 @@ def the_facts() -> executor_pb2.EngineFacts:
         kv_connector="nixl",
         compatibility_key="key",
         tokenizer_hash="hash",
+        prefix_caching=True,
         keeps_output_history=True,
         weights="w1",
     )
@@ -610,6 +614,30 @@ def test_a_heartbeat() -> None:
 def test_a_heartbeat_brings_a_bounded_number_of_iterations() -> None:
     wire = executor_pb2.Heartbeat(recent_iterations=[executor_pb2.Iteration(elapsed_s=0.01)] * 10_000)
     assert len(registrations.load_report(wire).samples) == registrations.SAMPLES_LIMIT
+
+
+def test_what_an_engine_says_of_its_prefix_cache() -> None:
+    wire = executor_pb2.PrefixCacheReport(number=3, block_tokens=64, reset=True, removed=[5], stored=[2**64 - 1, 7])
+    assert unset(wire) == set()
+
+    report = registrations.cache_report(wire)
+
+    assert report == CacheReport(block_tokens=64, cleared=True, removed=(5,), stored=(2**64 - 1, 7))
+    assert at_default(report) == set()
+
+
+@pytest.mark.parametrize(
+    ("wire", "words"),
+    [
+        (executor_pb2.PrefixCacheReport(stored=[1]), "block_tokens"),
+        (executor_pb2.PrefixCacheReport(block_tokens=64, stored=[1] * 65_537), "65537 hashes"),
+    ],
+)
+def test_a_report_of_a_prefix_cache_that_makes_no_sense_is_refused(
+    wire: executor_pb2.PrefixCacheReport, words: str
+) -> None:
+    with pytest.raises(WireError, match=words):
+        registrations.cache_report(wire)
 
 
 @pytest.mark.parametrize(

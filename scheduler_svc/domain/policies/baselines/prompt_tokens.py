@@ -12,5 +12,5 @@ def uncached_tokens(demand: Demand, account: Account) -> int:
 
 
 def pending_tokens(account: Account) -> int:
-    """Return the prompt tokens of the requests that have no first token yet."""
-    return sum(reservation.prompt_tokens for reservation in account.pending.values())
+    """Return the prompt tokens to compute of the requests that have no first token yet."""
+    return sum(each.prompt_tokens - (each.cached_tokens or 0) for each in account.pending.values())

@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from sage.controlplane.v1 import common_pb2 as sage_dot_controlplane_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#sage/controlplane/v1/decision.proto\x12\x14sage.controlplane.v1\x1a\x1egoogle/protobuf/duration.proto\x1a!sage/controlplane/v1/common.proto\"\xb0\x05\n\x08\x44\x65\x63ision\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\x0e\n\x06policy\x18\x03 \x01(\t\x12*\n\x05phase\x18\x04 \x01(\x0e\x32\x1b.sage.controlplane.v1.Phase\x12\x14\n\x0cphase_reason\x18\x05 \x01(\t\x12\x13\n\x0binstance_id\x18\x06 \x01(\t\x12\x1b\n\x13prefill_instance_id\x18\x07 \x01(\t\x12\x39\n\rinstance_role\x18\x08 \x01(\x0e\x32\".sage.controlplane.v1.InstanceRole\x12\x43\n\x12parallelism_config\x18\t \x01(\x0b\x32\'.sage.controlplane.v1.ParallelismConfig\x12\x34\n\nprediction\x18\n \x01(\x0b\x32 .sage.controlplane.v1.Prediction\x12\x0f\n\x07reasons\x18\x0b \x03(\t\x12\x33\n\ncandidates\x18\x0c \x03(\x0b\x32\x1f.sage.controlplane.v1.Candidate\x12.\n\x07\x61ttempt\x18\r \x01(\x0b\x32\x1d.sage.controlplane.v1.Attempt\x12)\n\x06waited\x18\x0e \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x14\n\x0cqueue_length\x18\x0f \x01(\x04\x12\x17\n\x0freserved_tokens\x18\x10 \x01(\r\x12\x1d\n\x15\x63\x61ndidates_considered\x18\x11 \x01(\r\x12\x36\n\x0fprefill_attempt\x18\x12 \x01(\x0b\x32\x1d.sage.controlplane.v1.Attempt\x12\x1f\n\x17prefill_reserved_tokens\x18\x13 \x01(\r\"\xb6\x01\n\nPrediction\x12(\n\x05start\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12.\n\x0b\x66irst_token\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12)\n\x06\x66inish\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x15\n\routput_tokens\x18\x04 \x01(\r\x12\x0c\n\x04\x63ost\x18\x05 \x01(\x01\"\xc8\x01\n\tCandidate\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12\x0e\n\x06\x63hosen\x18\x02 \x01(\x08\x12\x13\n\x0b\x66iltered_by\x18\x03 \x01(\t\x12\x15\n\rfilter_reason\x18\x04 \x01(\t\x12;\n\x06scores\x18\x05 \x03(\x0b\x32+.sage.controlplane.v1.Candidate.ScoresEntry\x1a-\n\x0bScoresEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#sage/controlplane/v1/decision.proto\x12\x14sage.controlplane.v1\x1a\x1egoogle/protobuf/duration.proto\x1a!sage/controlplane/v1/common.proto\"\xe6\x05\n\x08\x44\x65\x63ision\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\x0e\n\x06policy\x18\x03 \x01(\t\x12*\n\x05phase\x18\x04 \x01(\x0e\x32\x1b.sage.controlplane.v1.Phase\x12\x14\n\x0cphase_reason\x18\x05 \x01(\t\x12\x13\n\x0binstance_id\x18\x06 \x01(\t\x12\x1b\n\x13prefill_instance_id\x18\x07 \x01(\t\x12\x39\n\rinstance_role\x18\x08 \x01(\x0e\x32\".sage.controlplane.v1.InstanceRole\x12\x43\n\x12parallelism_config\x18\t \x01(\x0b\x32\'.sage.controlplane.v1.ParallelismConfig\x12\x34\n\nprediction\x18\n \x01(\x0b\x32 .sage.controlplane.v1.Prediction\x12\x0f\n\x07reasons\x18\x0b \x03(\t\x12\x33\n\ncandidates\x18\x0c \x03(\x0b\x32\x1f.sage.controlplane.v1.Candidate\x12.\n\x07\x61ttempt\x18\r \x01(\x0b\x32\x1d.sage.controlplane.v1.Attempt\x12)\n\x06waited\x18\x0e \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x14\n\x0cqueue_length\x18\x0f \x01(\x04\x12\x17\n\x0freserved_tokens\x18\x10 \x01(\r\x12\x1d\n\x15\x63\x61ndidates_considered\x18\x11 \x01(\r\x12\x36\n\x0fprefill_attempt\x18\x12 \x01(\x0b\x32\x1d.sage.controlplane.v1.Attempt\x12\x1f\n\x17prefill_reserved_tokens\x18\x13 \x01(\r\x12\x15\n\rcached_tokens\x18\x14 \x01(\r\x12\x1d\n\x15prefill_cached_tokens\x18\x15 \x01(\r\"\xb6\x01\n\nPrediction\x12(\n\x05start\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12.\n\x0b\x66irst_token\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12)\n\x06\x66inish\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x15\n\routput_tokens\x18\x04 \x01(\r\x12\x0c\n\x04\x63ost\x18\x05 \x01(\x01\"\xdf\x01\n\tCandidate\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12\x0e\n\x06\x63hosen\x18\x02 \x01(\x08\x12\x13\n\x0b\x66iltered_by\x18\x03 \x01(\t\x12\x15\n\rfilter_reason\x18\x04 \x01(\t\x12;\n\x06scores\x18\x05 \x03(\x0b\x32+.sage.controlplane.v1.Candidate.ScoresEntry\x12\x15\n\rcached_tokens\x18\x06 \x01(\r\x1a-\n\x0bScoresEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,11 +36,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CANDIDATE_SCORESENTRY']._loaded_options = None
   _globals['_CANDIDATE_SCORESENTRY']._serialized_options = b'8\001'
   _globals['_DECISION']._serialized_start=129
-  _globals['_DECISION']._serialized_end=817
-  _globals['_PREDICTION']._serialized_start=820
-  _globals['_PREDICTION']._serialized_end=1002
-  _globals['_CANDIDATE']._serialized_start=1005
-  _globals['_CANDIDATE']._serialized_end=1205
-  _globals['_CANDIDATE_SCORESENTRY']._serialized_start=1160
-  _globals['_CANDIDATE_SCORESENTRY']._serialized_end=1205
+  _globals['_DECISION']._serialized_end=871
+  _globals['_PREDICTION']._serialized_start=874
+  _globals['_PREDICTION']._serialized_end=1056
+  _globals['_CANDIDATE']._serialized_start=1059
+  _globals['_CANDIDATE']._serialized_end=1282
+  _globals['_CANDIDATE_SCORESENTRY']._serialized_start=1237
+  _globals['_CANDIDATE_SCORESENTRY']._serialized_end=1282
 # @@protoc_insertion_point(module_scope)

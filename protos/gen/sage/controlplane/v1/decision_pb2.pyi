@@ -45,6 +45,8 @@ class Decision(_message.Message):
     CANDIDATES_CONSIDERED_FIELD_NUMBER: _builtins.int
     PREFILL_ATTEMPT_FIELD_NUMBER: _builtins.int
     PREFILL_RESERVED_TOKENS_FIELD_NUMBER: _builtins.int
+    CACHED_TOKENS_FIELD_NUMBER: _builtins.int
+    PREFILL_CACHED_TOKENS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """unique within the tenant"""
     tenant: _builtins.str
@@ -69,6 +71,10 @@ class Decision(_message.Message):
     """number of instances considered"""
     prefill_reserved_tokens: _builtins.int
     """split requests: KV tokens reserved on the prefill instance"""
+    cached_tokens: _builtins.int
+    """prompt tokens that the instance's prefix cache was believed to hold"""
+    prefill_cached_tokens: _builtins.int
+    """split requests: the same of the prefill instance"""
     @_builtins.property
     def parallelism_config(self) -> _common_pb2.ParallelismConfig:
         """of the instance"""
@@ -119,10 +125,12 @@ class Decision(_message.Message):
         candidates_considered: _builtins.int = ...,
         prefill_attempt: _common_pb2.Attempt | None = ...,
         prefill_reserved_tokens: _builtins.int = ...,
+        cached_tokens: _builtins.int = ...,
+        prefill_cached_tokens: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "parallelism_config", b"parallelism_config", "prediction", b"prediction", "prefill_attempt", b"prefill_attempt", "waited", b"waited"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "candidates", b"candidates", "candidates_considered", b"candidates_considered", "instance_id", b"instance_id", "instance_role", b"instance_role", "parallelism_config", b"parallelism_config", "phase", b"phase", "phase_reason", b"phase_reason", "policy", b"policy", "prediction", b"prediction", "prefill_attempt", b"prefill_attempt", "prefill_instance_id", b"prefill_instance_id", "prefill_reserved_tokens", b"prefill_reserved_tokens", "queue_length", b"queue_length", "reasons", b"reasons", "request_id", b"request_id", "reserved_tokens", b"reserved_tokens", "tenant", b"tenant", "waited", b"waited"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "cached_tokens", b"cached_tokens", "candidates", b"candidates", "candidates_considered", b"candidates_considered", "instance_id", b"instance_id", "instance_role", b"instance_role", "parallelism_config", b"parallelism_config", "phase", b"phase", "phase_reason", b"phase_reason", "policy", b"policy", "prediction", b"prediction", "prefill_attempt", b"prefill_attempt", "prefill_cached_tokens", b"prefill_cached_tokens", "prefill_instance_id", b"prefill_instance_id", "prefill_reserved_tokens", b"prefill_reserved_tokens", "queue_length", b"queue_length", "reasons", b"reasons", "request_id", b"request_id", "reserved_tokens", b"reserved_tokens", "tenant", b"tenant", "waited", b"waited"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -203,6 +211,7 @@ class Candidate(_message.Message):
     FILTERED_BY_FIELD_NUMBER: _builtins.int
     FILTER_REASON_FIELD_NUMBER: _builtins.int
     SCORES_FIELD_NUMBER: _builtins.int
+    CACHED_TOKENS_FIELD_NUMBER: _builtins.int
     instance_id: _builtins.str
     """of the instance"""
     chosen: _builtins.bool
@@ -211,6 +220,8 @@ class Candidate(_message.Message):
     """name of the filter that excluded it; empty if none did"""
     filter_reason: _builtins.str
     """why it was excluded, in words"""
+    cached_tokens: _builtins.int
+    """prompt tokens that its prefix cache was believed to hold"""
     @_builtins.property
     def scores(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
         """by scorer; lower is better, the unit is in the scorer's name"""
@@ -223,10 +234,11 @@ class Candidate(_message.Message):
         filtered_by: _builtins.str = ...,
         filter_reason: _builtins.str = ...,
         scores: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+        cached_tokens: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chosen", b"chosen", "filter_reason", b"filter_reason", "filtered_by", b"filtered_by", "instance_id", b"instance_id", "scores", b"scores"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_tokens", b"cached_tokens", "chosen", b"chosen", "filter_reason", b"filter_reason", "filtered_by", b"filtered_by", "instance_id", b"instance_id", "scores", b"scores"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

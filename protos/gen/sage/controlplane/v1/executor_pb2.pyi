@@ -39,6 +39,7 @@ class ControlRequest(_message.Message):
     GOODBYE_FIELD_NUMBER: _builtins.int
     DRAIN_REQUESTED_FIELD_NUMBER: _builtins.int
     KV_RELEASED_FIELD_NUMBER: _builtins.int
+    PREFIX_CACHE_REPORT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def register(self) -> Global___Register: ...
     @_builtins.property
@@ -55,6 +56,8 @@ class ControlRequest(_message.Message):
     def drain_requested(self) -> Global___DrainRequested: ...
     @_builtins.property
     def kv_released(self) -> Global___KvReleased: ...
+    @_builtins.property
+    def prefix_cache_report(self) -> Global___PrefixCacheReport: ...
     def __init__(
         self,
         *,
@@ -66,12 +69,13 @@ class ControlRequest(_message.Message):
         goodbye: Global___Goodbye | None = ...,
         drain_requested: Global___DrainRequested | None = ...,
         kv_released: Global___KvReleased | None = ...,
+        prefix_cache_report: Global___PrefixCacheReport | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["drain_requested", b"drain_requested", "drained", b"drained", "engine_status", b"engine_status", "goodbye", b"goodbye", "heartbeat", b"heartbeat", "kv_released", b"kv_released", "message", b"message", "register", b"register", "tokenizer_chunk", b"tokenizer_chunk"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["drain_requested", b"drain_requested", "drained", b"drained", "engine_status", b"engine_status", "goodbye", b"goodbye", "heartbeat", b"heartbeat", "kv_released", b"kv_released", "message", b"message", "prefix_cache_report", b"prefix_cache_report", "register", b"register", "tokenizer_chunk", b"tokenizer_chunk"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["drain_requested", b"drain_requested", "drained", b"drained", "engine_status", b"engine_status", "goodbye", b"goodbye", "heartbeat", b"heartbeat", "kv_released", b"kv_released", "message", b"message", "register", b"register", "tokenizer_chunk", b"tokenizer_chunk"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["drain_requested", b"drain_requested", "drained", b"drained", "engine_status", b"engine_status", "goodbye", b"goodbye", "heartbeat", b"heartbeat", "kv_released", b"kv_released", "message", b"message", "prefix_cache_report", b"prefix_cache_report", "register", b"register", "tokenizer_chunk", b"tokenizer_chunk"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["register", "engine_status", "tokenizer_chunk", "heartbeat", "drained", "goodbye", "drain_requested", "kv_released"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["register", "engine_status", "tokenizer_chunk", "heartbeat", "drained", "goodbye", "drain_requested", "kv_released", "prefix_cache_report"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -386,6 +390,7 @@ class EngineFacts(_message.Message):
     COMPATIBILITY_KEY_FIELD_NUMBER: _builtins.int
     TOKENIZER_HASH_FIELD_NUMBER: _builtins.int
     KEEPS_OUTPUT_HISTORY_FIELD_NUMBER: _builtins.int
+    PREFIX_CACHING_FIELD_NUMBER: _builtins.int
     WEIGHTS_FIELD_NUMBER: _builtins.int
     engine: _builtins.str
     """"vllm", "simulated" """
@@ -423,6 +428,8 @@ class EngineFacts(_message.Message):
     """SHA-256 of the tokenizer files, hex"""
     keeps_output_history: _builtins.bool
     """it understands MODE_HISTORY"""
+    prefix_caching: _builtins.bool
+    """it keeps the KV of prompts for later ones that begin alike"""
     weights: _builtins.str
     """fingerprint of the weights: engines with equal ones, dtype and tokenizer run the same model"""
     @_builtins.property
@@ -461,11 +468,12 @@ class EngineFacts(_message.Message):
         compatibility_key: _builtins.str = ...,
         tokenizer_hash: _builtins.str = ...,
         keeps_output_history: _builtins.bool = ...,
+        prefix_caching: _builtins.bool = ...,
         weights: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["parallelism_config", b"parallelism_config"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapters", b"adapters", "compatibility_key", b"compatibility_key", "dtype", b"dtype", "engine", b"engine", "engine_version", b"engine_version", "gpu_memory_bytes", b"gpu_memory_bytes", "gpu_name", b"gpu_name", "keeps_output_history", b"keeps_output_history", "kv_block_size", b"kv_block_size", "kv_capacity_tokens", b"kv_capacity_tokens", "kv_connector", b"kv_connector", "max_batched_tokens", b"max_batched_tokens", "max_model_len", b"max_model_len", "max_running", b"max_running", "model", b"model", "parallelism_config", b"parallelism_config", "revision", b"revision", "structured_output_kinds", b"structured_output_kinds", "supports_priority", b"supports_priority", "tokenizer_hash", b"tokenizer_hash", "vocab_size", b"vocab_size", "weights", b"weights"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapters", b"adapters", "compatibility_key", b"compatibility_key", "dtype", b"dtype", "engine", b"engine", "engine_version", b"engine_version", "gpu_memory_bytes", b"gpu_memory_bytes", "gpu_name", b"gpu_name", "keeps_output_history", b"keeps_output_history", "kv_block_size", b"kv_block_size", "kv_capacity_tokens", b"kv_capacity_tokens", "kv_connector", b"kv_connector", "max_batched_tokens", b"max_batched_tokens", "max_model_len", b"max_model_len", "max_running", b"max_running", "model", b"model", "parallelism_config", b"parallelism_config", "prefix_caching", b"prefix_caching", "revision", b"revision", "structured_output_kinds", b"structured_output_kinds", "supports_priority", b"supports_priority", "tokenizer_hash", b"tokenizer_hash", "vocab_size", b"vocab_size", "weights", b"weights"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -626,6 +634,53 @@ class Heartbeat(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Heartbeat: _TypeAlias = Heartbeat  # noqa: Y015
+
+@_typing.final
+class PrefixCacheReport(_message.Message):
+    """What changed in the engine's prefix cache. Sent after heartbeats by executors whose engine tells; the first report of
+    a session has `reset`, and reports follow until the scheduler knows all of it. Apply the fields in the order of their
+    numbers. A hash is that of the whole prefix that ends with a block: 64-bit BLAKE2b of BLAKE2b-128 of the length of
+    the model's name, ":", the model's name and the adapter's name, and then the token ids, 32 bits each; integers are
+    little-endian.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    BLOCK_TOKENS_FIELD_NUMBER: _builtins.int
+    RESET_FIELD_NUMBER: _builtins.int
+    REMOVED_FIELD_NUMBER: _builtins.int
+    STORED_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    """counts the reports of the session; after a gap what was reported before does not count"""
+    block_tokens: _builtins.int
+    """prefixes are hashed at multiples of this many tokens"""
+    reset: _builtins.bool
+    """what was reported before does not count any more"""
+    @_builtins.property
+    def removed(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """prefixes whose last block was evicted"""
+
+    @_builtins.property
+    def stored(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """prefixes that the cache holds; of two, one of which begins with the other, the shorter first"""
+
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+        block_tokens: _builtins.int = ...,
+        reset: _builtins.bool = ...,
+        removed: _abc.Iterable[_builtins.int] | None = ...,
+        stored: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["block_tokens", b"block_tokens", "number", b"number", "removed", b"removed", "reset", b"reset", "stored", b"stored"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PrefixCacheReport: _TypeAlias = PrefixCacheReport  # noqa: Y015
 
 @_typing.final
 class Iteration(_message.Message):

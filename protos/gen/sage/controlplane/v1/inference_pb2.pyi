@@ -324,7 +324,7 @@ class GenerationSpec(_message.Message):
     cost_budget: _builtins.float
     """most it should cost, >= 0, in the currency of the instances' prices"""
     session: _builtins.str
-    """the conversation it belongs to; has no effect in this version"""
+    """the conversation it belongs to; goes where its last request ran, unless too much runs there"""
     preferred_instance: _builtins.str
     """used if it can serve the request and has free capacity"""
     adapter: _builtins.str

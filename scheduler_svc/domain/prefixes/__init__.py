@@ -1,0 +1,1 @@
+"""What prefix caches hold: an index of it, and how far placement follows it."""

@@ -1,0 +1,218 @@
+"""Which prefix blocks each instance's cache is believed to hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import islice
+
+#: Estimated memory, in bytes: of a block that is indexed, and of each instance that holds it.
+BYTES_PER_BLOCK = 112
+BYTES_PER_HOLDING = 64
+#: Sets of at most this many holders are taken apart at every lookup.
+_FEW = 8
+#: Larger sets of holders that are kept ready; they start over at this number.
+_KEPT_SETS = 256
+#: Share of an instance's blocks that is evicted at a time: dropping many at once costs less for each.
+_EVICTED_SHARE = 16
+
+
+class _Holdings:
+    """The blocks that one instance holds, longest unused first."""
+
+    __slots__ = ("bit", "blocks", "capacity_tokens", "instance_id", "tokens")
+
+    def __init__(self, instance_id: str, bit: int, capacity_tokens: int) -> None:
+        self.instance_id = instance_id
+        self.bit = bit
+        self.capacity_tokens = capacity_tokens
+        self.blocks: dict[int, int] = {}  # tokens by hash; below 0: what is in the cache and has no hash
+        self.tokens = 0
+
+
+class PrefixIndex:
+    """Finds the instances that hold the leading blocks of a prompt.
+
+    A block goes by the hash of the whole prefix that ends with it.  For each hash the index keeps the set of holders as
+    the bits of one integer.  An engine evicts the end of a prefix before its beginning, so that the holders of a longer
+    prefix are among those of a shorter one; a lookup gallops along the prompt from one change of that set to the next.
+
+    An instance holds at most what fits its KV cache, and all of them at most ``max_bytes`` of this process's memory, as
+    estimated; the blocks that are longest unused go first, of the instance with the most of them.
+    """
+
+    def __init__(self, *, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self._instances: dict[str, _Holdings] = {}
+        self._holders: dict[int, int] = {}  # bits of the instances that hold a block, by hash
+        self._holdings = 0  # blocks, counted once for each holder
+        self._ids: list[str] = []  # by number of the bit; empty where the bit is free
+        self._sets: dict[int, int] = {}  # equal sets of holders are one object
+        self._credits: dict[tuple[int, int], dict[str, int]] = {}  # results by set of holders and tokens
+
+    @property
+    def used_bytes(self) -> int:
+        """Estimated memory of the index, in bytes."""
+        return len(self._holders) * BYTES_PER_BLOCK + self._holdings * BYTES_PER_HOLDING
+
+    def blocks_of(self, instance_id: str) -> int:
+        """Count the blocks that an instance is believed to hold."""
+        holdings = self._instances.get(instance_id)
+        return sum(each >= 0 for each in holdings.blocks) if holdings is not None else 0
+
+    # ------------------------------------------------------------------ instances
+
+    def open(self, instance_id: str, *, capacity_tokens: int) -> None:
+        """Start over with an engine that holds nothing.  ``capacity_tokens``: size of its KV cache."""
+        self.forget(instance_id)
+        number = self._ids.index("") if "" in self._ids else len(self._ids)
+        if number == len(self._ids):
+            self._ids.append("")
+        self._ids[number] = instance_id
+        self._instances[instance_id] = _Holdings(instance_id, 1 << number, capacity_tokens)
+
+    def forget(self, instance_id: str) -> None:
+        """Drop an instance and what it holds; nothing happens for an unknown one."""
+        holdings = self._instances.pop(instance_id, None)
+        if holdings is None:
+            return
+        self._drop(holdings, list(holdings.blocks))
+        self._ids[holdings.bit.bit_length() - 1] = ""
+        self._credits.clear()
+
+    def clear(self, instance_id: str) -> None:
+        """Drop what an instance holds."""
+        holdings = self._instances.get(instance_id)
+        if holdings is not None:
+            self._drop(holdings, list(holdings.blocks))
+
+    # ------------------------------------------------------------------ blocks
+
+    def hold(self, instance_id: str, hashes: Sequence[int], block_tokens: int) -> int:
+        """Note that an instance holds blocks and used them now.
+
+        ``hashes``: ascending along a prefix.  Returns how many leading blocks it held before.
+        """
+        holdings = self._instances.get(instance_id)
+        if holdings is None:
+            return 0
+        blocks, bit, before = holdings.blocks, holdings.bit, 0
+        for block in reversed(hashes):  # the first block is the last to be evicted
+            if blocks.pop(block, None) is None:
+                self._add_holder(block, bit)
+                holdings.tokens += block_tokens
+                before = 0
+            else:
+                before += 1
+            blocks[block] = block_tokens
+        if holdings.tokens > holdings.capacity_tokens:
+            self._evict(holdings, holdings.tokens - holdings.capacity_tokens)
+        if self.used_bytes > self.max_bytes:
+            self._evict_to_bound()
+        return before
+
+    def fill(self, instance_id: str, number: int, tokens: int) -> None:
+        """Note tokens in an instance's cache that no prompt can find, under a positive number of the caller's.
+
+        They take capacity until they are evicted.
+        """
+        holdings = self._instances.get(instance_id)
+        if holdings is None or tokens <= 0:
+            return
+        holdings.tokens += tokens - holdings.blocks.pop(-number, 0)
+        holdings.blocks[-number] = tokens
+        if holdings.tokens > holdings.capacity_tokens:
+            self._evict(holdings, holdings.tokens - holdings.capacity_tokens)
+
+    def drop(self, instance_id: str, hashes: Iterable[int]) -> None:
+        """Note that an instance holds blocks no more; those it did not hold are ignored."""
+        holdings = self._instances.get(instance_id)
+        if holdings is not None:
+            self._drop(holdings, [each for each in hashes if each in holdings.blocks])
+
+    def cached_tokens(self, hashes: Sequence[int], block_tokens: int) -> dict[str, int]:
+        """Return how many leading tokens of a prompt each instance holds; those without any are left out."""
+        holders = self._holders
+        found: dict[str, int] = {}
+        at = 0
+        held = holders.get(hashes[0], 0) if hashes else 0  # who holds every block up to ``at``
+        while held:
+            at = self._last_held_by_all(hashes, at, held) + 1
+            # Those that hold more are overwritten in the next round.
+            if held.bit_count() <= _FEW:
+                self._credit_few(found, held, at * block_tokens)
+            elif found:
+                found.update(self._credit(held, at * block_tokens))
+            else:
+                found = self._credit(held, at * block_tokens).copy()
+            held = held & holders.get(hashes[at], 0) if at < len(hashes) else 0
+        return found
+
+    def _last_held_by_all(self, hashes: Sequence[int], at: int, held: int) -> int:
+        """Return the index of the last block that all of ``held`` hold, given that they hold the one at ``at``."""
+        holders, step, end = self._holders, 1, len(hashes)
+        while at + step < end and holders.get(hashes[at + step], 0) & held == held:
+            at += step
+            step *= 2
+        end = min(end, at + step)
+        while end - at > 1:
+            middle = (at + end) // 2
+            if holders.get(hashes[middle], 0) & held == held:
+                at = middle
+            else:
+                end = middle
+        return at
+
+    def _credit_few(self, found: dict[str, int], held: int, tokens: int) -> None:
+        """Set ``tokens`` for each of a small set of holders."""
+        while held:
+            number = held.bit_length() - 1
+            found[self._ids[number]] = tokens
+            held ^= 1 << number
+
+    def _credit(self, held: int, tokens: int) -> dict[str, int]:
+        """Return ``tokens`` for each of a set of holders; the result is kept for the next call."""
+        credit = self._credits.get((held, tokens))
+        if credit is None:
+            if len(self._credits) >= _KEPT_SETS:
+                self._credits.clear()
+            bits = reversed(f"{held:b}")
+            credit = {name: tokens for name, bit in zip(self._ids, bits, strict=False) if bit == "1"}
+            self._credits[held, tokens] = credit
+        return credit
+
+    def _add_holder(self, block: int, bit: int) -> None:
+        held = self._holders.get(block, 0) | bit
+        if len(self._sets) >= _KEPT_SETS:
+            self._sets.clear()
+        self._holders[block] = self._sets.setdefault(held, held)
+        self._holdings += 1
+
+    def _evict(self, holdings: _Holdings, tokens: int) -> None:
+        """Drop at least ``tokens`` of an instance's longest unused blocks."""
+        tokens = max(tokens, holdings.tokens // _EVICTED_SHARE)
+        oldest = []
+        for block, size in holdings.blocks.items():
+            if tokens <= 0:
+                break
+            tokens -= size
+            oldest.append(block)
+        self._drop(holdings, oldest)
+
+    def _evict_to_bound(self) -> None:
+        while self.used_bytes > self.max_bytes and self._holdings:
+            holdings = max(self._instances.values(), key=lambda each: len(each.blocks))
+            count = max(1, len(holdings.blocks) // _EVICTED_SHARE)
+            self._drop(holdings, list(islice(holdings.blocks, count)))
+
+    def _drop(self, holdings: _Holdings, blocks: Iterable[int]) -> None:
+        bit, holders = holdings.bit, self._holders
+        for block in blocks:
+            holdings.tokens -= holdings.blocks.pop(block)
+            if block < 0:
+                continue
+            self._holdings -= 1
+            left = holders[block] & ~bit
+            if left:
+                holders[block] = left
+            else:
+                del holders[block]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -80,6 +81,14 @@ class QueueSection(Section):
     default_deadline_s: float = Field(
         default=3_600.0, gt=0, description="Deadline in seconds after arrival of requests that set none."
     )
+    unmeetable_deadlines: Literal["refuse", "accept"] = Field(
+        default="refuse",
+        description="What to do with requests whose deadline is over before they are predicted to leave the queue.",
+    )
+    wait_limit_s: dict[Literal["CRITICAL", "HIGH", "NORMAL", "LOW", "BACKGROUND"], float] = Field(
+        default_factory=dict,
+        description="Seconds that requests of a class may wait for their first attempt, by class; others may wait on.",
+    )
     orphan_timeout_s: float = Field(
         default=60.0,
         gt=0,
@@ -88,6 +97,36 @@ class QueueSection(Section):
     max_attempts: int = Field(
         default=5, ge=1, description="Most attempts of one request that may fail without a new token before it fails."
     )
+
+    @field_validator("wait_limit_s")
+    @classmethod
+    def _limits_are_positive(cls, value: dict[str, float]) -> dict[str, float]:
+        for name, limit_s in value.items():
+            if not (math.isfinite(limit_s) and limit_s > 0):
+                raise ValueError(f"{name}: {limit_s:g} is not a positive number of seconds")
+        return value
+
+
+class TenantSection(Section):
+    """Weight and limits of a tenant; 0 is no limit."""
+
+    weight: float = Field(default=1.0, gt=0, description="Weight of its share: twice the weight gets twice the tokens.")
+    waiting_limit: int = Field(
+        default=0, ge=0, description="Most of its requests that may wait; further ones are refused.  0: no limit."
+    )
+    running_limit: int = Field(
+        default=0, ge=0, description="Most of its requests that run at the same time; further ones wait.  0: no limit."
+    )
+    tokens_per_minute: int = Field(
+        default=0, ge=0, description="Prompt and output tokens a minute; beyond that it is refused.  0: no limit."
+    )
+
+
+class SharesSection(Section):
+    """How tokens count for the shares of tenants."""
+
+    prompt_token_weight: float = Field(default=1.0, ge=0, description="What a prompt token counts.")
+    output_token_weight: float = Field(default=2.0, gt=0, description="What an output token counts.")
 
 
 class InstanceSection(Section):
@@ -261,6 +300,13 @@ class SchedulerConfig(ServiceConfig):
         default=AccessSection(), description="Who may do what; everyone may do everything until identities are given."
     )
     queue: QueueSection = Field(default=QueueSection(), description="Bounds on requests that wait.")
+    shares: SharesSection = Field(default=SharesSection(), description="How tokens count for the shares of tenants.")
+    tenant_default: TenantSection = Field(
+        default=TenantSection(), description="Weight and limits of each tenant that tenants does not name."
+    )
+    tenants: dict[str, TenantSection] = Field(
+        default_factory=dict, description="Weights and limits of single tenants, by name."
+    )
     instance: InstanceSection = Field(
         default=InstanceSection(), description="When an instance counts as lost, stalled or failing."
     )

@@ -17,7 +17,7 @@ from scheduler_svc.access.audit import Audit
 from scheduler_svc.access.authenticator import Authenticator
 from scheduler_svc.access.files import AccessFiles
 from scheduler_svc.access.jwt_tokens import JwksError
-from scheduler_svc.config import SchedulerConfig
+from scheduler_svc.config import SchedulerConfig, TenantSection
 from scheduler_svc.control.attempts.attempt_table import AttemptTable
 from scheduler_svc.control.attempts.dispatcher import Dispatcher
 from scheduler_svc.control.attempts.executor_links import ExecutorLinks
@@ -45,8 +45,10 @@ from scheduler_svc.domain.errors import ShuttingDown
 from scheduler_svc.domain.pd.settings import PdSettings, SplitMode
 from scheduler_svc.domain.policies.catalogue import PolicyCatalogue
 from scheduler_svc.domain.prefixes.settings import PrefixSettings
+from scheduler_svc.domain.request import Priority
 from scheduler_svc.domain.scheduler import Scheduler
 from scheduler_svc.domain.settings import SchedulerSettings
+from scheduler_svc.domain.shares.settings import ShareSettings, TenantSettings
 from scheduler_svc.recording.recording import Recording, RecordingSettings
 from scheduler_svc.telemetry.service import SchedulerTelemetry
 from scheduler_svc.tokenization.store import TokenizerStore
@@ -312,10 +314,32 @@ def _scheduler_settings(config: SchedulerConfig) -> SchedulerSettings:
     return SchedulerSettings(
         policy=config.policy,
         queue_limit_per_model=config.queue.limit_per_model,
+        refuse_hopeless=config.queue.unmeetable_deadlines == "refuse",
+        queue_wait_limit_s={Priority[name]: limit_s for name, limit_s in config.queue.wait_limit_s.items()},
+        shares=_share_settings(config),
         stall_limit_s=config.instance.stall_limit_s,
         known_wait_limit_s=config.instance.known_wait_limit_s,
         pd=_pd_settings(config),
         prefix=_prefix_settings(config),
+    )
+
+
+def _share_settings(config: SchedulerConfig) -> ShareSettings:
+    shares = config.shares
+    return ShareSettings(
+        prompt_token_weight=shares.prompt_token_weight,
+        output_token_weight=shares.output_token_weight,
+        default=_tenant_settings(config.tenant_default),
+        tenants={name: _tenant_settings(tenant) for name, tenant in config.tenants.items()},
+    )
+
+
+def _tenant_settings(section: TenantSection) -> TenantSettings:
+    return TenantSettings(
+        weight=section.weight,
+        waiting_limit=section.waiting_limit,
+        running_limit=section.running_limit,
+        tokens_per_minute=section.tokens_per_minute,
     )
 
 

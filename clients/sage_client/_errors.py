@@ -17,6 +17,8 @@
     ├── NotSupportedError           the server does not implement this
     ├── TryAgainError               not possible now; a retry may succeed        .retry_after_s
     │   ├── QueueFullError
+    │   ├── TenantLimitError        a limit of the tenant
+    │   ├── OverloadedError         not enough capacity in time, at once or while it waited
     │   ├── LimitReachedError       a limit of the scheduler other than a queue's
     │   ├── NoInstanceError
     │   ├── ShuttingDownError
@@ -158,6 +160,18 @@ class TryAgainError(SageError):
 
 class QueueFullError(TryAgainError):
     """The model's queue is full.  ``retry_after_s`` is the expected wait."""
+
+
+class TenantLimitError(TryAgainError):
+    """A limit of the tenant is reached: requests that wait, or tokens per minute."""
+
+
+class OverloadedError(TryAgainError):
+    """There was not enough capacity in time.
+
+    The deadline could not be met, the request made room for another in a full queue, or it waited as long as its class
+    may.  ``retry_after_s`` is the expected wait.
+    """
 
 
 class LimitReachedError(TryAgainError):

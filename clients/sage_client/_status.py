@@ -24,6 +24,8 @@ BY_REASON: dict[ErrorReason, type[e.SageError]] = {
     ErrorReason.PERMISSION_DENIED: e.AuthenticationError,
     ErrorReason.NOT_IMPLEMENTED: e.NotSupportedError,
     ErrorReason.QUEUE_FULL: e.QueueFullError,
+    ErrorReason.TENANT_LIMIT: e.TenantLimitError,
+    ErrorReason.OVERLOADED: e.OverloadedError,
     ErrorReason.LIMIT_REACHED: e.LimitReachedError,
     ErrorReason.NO_INSTANCE: e.NoInstanceError,
     ErrorReason.SHUTTING_DOWN: e.ShuttingDownError,

@@ -15,7 +15,7 @@ from sage_simulator.outcome import End, Outcome
 from sage_simulator.simulation_settings import SimulationError, SimulationSettings
 from sage_simulator.timeline import Timeline, TimelinePoint
 from sage_simulator.traced_request import TracedRequest
-from scheduler_svc.domain.errors import LimitReached, NoInstance, QueueFull
+from scheduler_svc.domain.errors import LimitReached, NoInstance, Overloaded, QueueFull, TenantLimitReached
 from scheduler_svc.domain.load_report import LoadReport
 from scheduler_svc.domain.placement.split_planner import SplitCounts
 from scheduler_svc.domain.policies.catalogue import PolicyCatalogue
@@ -138,10 +138,12 @@ class Simulation:
         live = LiveRequest(index, traced, request)
         try:
             self.scheduler.admit(request, now)
-        except (QueueFull, NoInstance, LimitReached) as refusal:
+        except (QueueFull, NoInstance, LimitReached, TenantLimitReached, Overloaded) as refusal:
             self._end(live, End.REFUSED, str(refusal))
             return
         self._waiting[request.key] = live
+        for key, error in self.scheduler.take_displaced():
+            self._give_up(self._waiting[key], End.REFUSED, str(error))
         self._events.at(now + deadline_s, self._give_up, live, End.EXPIRED)
         if traced.cancel_after_s is not None:
             self._events.at(now + traced.cancel_after_s, self._give_up, live, End.CANCELLED)
@@ -166,7 +168,7 @@ class Simulation:
         if live.outcome is not None:
             return
         if self._waiting.pop(live.request.key, None) is not None:
-            self.scheduler.withdraw(live.request.key)
+            self.scheduler.withdraw(live.request.key, self._events.now)
         else:
             self._runner.stop(live)
         self._end(live, end, why)
@@ -227,6 +229,8 @@ class Simulation:
         if self.scheduler.tick(now):
             self._wake = True
         self._end_orphans(now)
+        for key, error in self.scheduler.given_up(now):
+            self._give_up(self._waiting[key], End.EXPIRED, str(error))
         if self._timeline.due(now):
             self._timeline.take(now, self._fleet.executors.values(), len(self._waiting))
         self._events.after(_CHECK_S, self._check)

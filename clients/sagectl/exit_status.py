@@ -16,7 +16,7 @@ class ExitStatus(IntEnum):
     UNAVAILABLE = 3  # scheduler unreachable or shutting down, or no instance available
     NOT_FOUND = 4  # unknown model, request or instance
     CONFLICT = 5  # request id already in use, or not allowed in the current state
-    QUEUE_FULL = 6  # or another limit of the scheduler reached
+    QUEUE_FULL = 6  # or another limit reached, of the scheduler or the tenant, or not enough capacity in time
     TIMED_OUT = 7  # the request's deadline, or this command's timeout
     CANCELLED = 8
     GENERATION_FAILED = 9
@@ -35,6 +35,8 @@ _BY_ERROR: tuple[tuple[type[sage.SageError], ExitStatus], ...] = (
     (sage.NotSupportedError, ExitStatus.NOT_SUPPORTED),
     (sage.QueueFullError, ExitStatus.QUEUE_FULL),
     (sage.LimitReachedError, ExitStatus.QUEUE_FULL),
+    (sage.TenantLimitError, ExitStatus.QUEUE_FULL),
+    (sage.OverloadedError, ExitStatus.QUEUE_FULL),
     (sage.TryAgainError, ExitStatus.UNAVAILABLE),
     (sage.DeadlineExceededError, ExitStatus.TIMED_OUT),
     (sage.WaitTimeoutError, ExitStatus.TIMED_OUT),

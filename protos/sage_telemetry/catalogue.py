@@ -29,6 +29,7 @@ PRIORITY = {"priority": "critical, high, normal, low, background"}
 POLICY = {"policy": "names of the policy catalogue"}
 SHADOW = {"shadow": "names of the policy catalogue; one at a time"}
 INSTANCE = {"instance_id": "instances the registry lists (at most 4,096); gone with the instance", **MODEL}
+TENANT = {"tenant": 'tenants that the configuration names; "(other)" for all others together'}
 OUTCOME = {"outcome": "finished, failed, cancelled, expired, refused"}
 SPAN_RESULT = {"result": "exported, dropped_queue_full, dropped_not_delivered"}
 
@@ -235,6 +236,28 @@ QUARANTINED = _counter(
     "Requests that were present at engine deaths and run alone since.",
     MODEL,
 )
+TENANT_TOKENS = _counter(
+    "sage.tenant.tokens",
+    "{token}",
+    "Tokens of ended requests, by tenant.",
+    TENANT,
+    {"kind": "prompt, output"},
+)
+TENANT_REQUESTS = _gauge(
+    "sage.tenant.requests",
+    "{request}",
+    "Requests now, by tenant.",
+    TENANT,
+    {"state": "queued, running"},
+)
+OVERLOADED = _counter(
+    "sage.requests.overloaded",
+    "{request}",
+    "Requests that were refused, or given up while they waited, for want of capacity or for a tenant's limit.",
+    TENANT,
+    PRIORITY,
+    {"cause": "queue_full, displaced, deadline, queue_wait, waiting_limit, tokens_per_minute"},
+)
 FAILOVER_GAP = _histogram(
     "sage.failover.gap",
     "s",
@@ -386,6 +409,7 @@ BOTH = (BUILD, LOOP_LAG, TRACE_SPANS)
 SCHEDULER = (
     *(REQUESTS, REQUEST_DURATION, TTFT, TPOT, QUEUE_TIME, TOKENS, COST, SLO, REQUESTS_RUNNING),
     *(QUEUE_DEPTH, QUEUE_LIMIT, EXPECTED_WAIT, DECISIONS, DECISION_DURATION, PREDICTION_ERROR, POLICY_ACTIVE),
+    *(TENANT_TOKENS, TENANT_REQUESTS, OVERLOADED),
     *(SHADOW_DECISIONS, SHADOW_PREDICTED, RECORDING_LINES),
     *(FAILOVERS, CONTINUATIONS, QUARANTINED, FAILOVER_GAP, MODEL_CONDITIONS),
     *(PD_ENABLED, PD_CONDITIONS, PD_SPLITS, PD_FALLBACKS, PD_HANDOFF, PD_PAIRS),

@@ -30,6 +30,8 @@ class ErrorReason(Enum):
     # The state of the fleet: trying again later may help.
     QUEUE_FULL = (grpc.StatusCode.RESOURCE_EXHAUSTED, "QUEUE_FULL")
     LIMIT_REACHED = (grpc.StatusCode.RESOURCE_EXHAUSTED, "LIMIT_REACHED")
+    TENANT_LIMIT = (grpc.StatusCode.RESOURCE_EXHAUSTED, "TENANT_LIMIT")
+    OVERLOADED = (grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED")
     NO_INSTANCE = (grpc.StatusCode.UNAVAILABLE, "NO_INSTANCE")
     SHUTTING_DOWN = (grpc.StatusCode.UNAVAILABLE, "SHUTTING_DOWN")
     # An accepted request did not finish.

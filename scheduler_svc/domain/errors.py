@@ -9,6 +9,8 @@ SchedulerError
 ├── UnknownPolicy         names the policies there are
 ├── InvalidTransition     the object is in a state that does not allow this
 ├── QueueFull             carries the expected wait
+├── TenantLimitReached    a limit of the request's tenant; names it and carries the expected wait
+├── Overloaded            refused, or given up while it waited, for want of capacity; carries the expected wait
 ├── LimitReached          another bound of the scheduler is reached
 ├── NoInstance            nothing serves the model now
 ├── ShuttingDown          the scheduler is about to end
@@ -107,6 +109,33 @@ class QueueFull(SchedulerError):
         self.expected_wait_s = expected_wait_s
         what = what or f"the queue of {model!r}"
         super().__init__(f"{what} is full ({limit} requests); expected wait {expected_wait_s:.1f} s")
+
+
+class TenantLimitReached(SchedulerError):
+    """A limit of the request's tenant is reached.
+
+    ``limit_name``: its key in the configuration.  ``expected_wait_s``: seconds after which trying again makes sense.
+    """
+
+    def __init__(self, tenant: str, limit_name: str, limit: int, expected_wait_s: float) -> None:
+        self.limit_name = limit_name
+        self.limit = limit
+        self.expected_wait_s = expected_wait_s
+        whose = f"the tenant {tenant!r}" if tenant else "requests without a tenant"
+        super().__init__(f"{whose}: {limit_name} ({limit}) is reached; expected wait {expected_wait_s:.1f} s")
+
+
+class Overloaded(SchedulerError):
+    """There is not enough capacity for the request in time, so it is refused, or given up while it waits.
+
+    ``cause``: "displaced", "deadline" or "queue_wait", a metric label.  ``expected_wait_s``: seconds after which trying
+    again makes sense.
+    """
+
+    def __init__(self, why: str, *, cause: str, expected_wait_s: float) -> None:
+        self.cause = cause
+        self.expected_wait_s = expected_wait_s
+        super().__init__(f"{why}; expected wait {expected_wait_s:.1f} s")
 
 
 class LimitReached(SchedulerError):

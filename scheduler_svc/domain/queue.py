@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import isfinite
 
 from scheduler_svc.domain.errors import QueueFull
-from scheduler_svc.domain.ordering.base import Ordering
+from scheduler_svc.domain.ordering.base import Ordering, separates_classes
 from scheduler_svc.domain.request import Priority, RequestKey
+from scheduler_svc.domain.shares.flow import Entry
+from scheduler_svc.domain.shares.group import Charge, ShareGroup
+from scheduler_svc.domain.shares.settings import ShareSettings
+from scheduler_svc.domain.shares.tenant_use import TenantUse, TenantUses
 from scheduler_svc.domain.waiting_request import WaitingRequest
 
-_GARBAGE_FLOOR = 64
-
-
-_Entry = tuple[float, int, WaitingRequest]
+_LOOKS = 512  # requests looked at for one that makes room
 
 
 class OrderingFailed(Exception):
@@ -37,12 +37,13 @@ class QueueView:
 
 
 class ModelQueue:
-    """Keeps waiting requests in a heap by the ordering's static keys.
+    """Keeps waiting requests by class, tenant and the ordering's static keys.
 
-    A request that leaves early stays in the heap as garbage until it comes up, or until there is more garbage than
-    content; so the heap never holds more than twice the waiting requests and a constant.
+    Which class goes next is up to the ordering: of the requests that are next in their class, the one with the smallest
+    key.  Within a class the share decides between tenants (``shares/``), and the ordering between a tenant's requests.
+    An ordering that does not look at the class (``by_class`` is False) has all requests in one class.
 
-    Requests that no READY instance can serve are set aside, out of the heap, until ``bring_back``.  Quarantined ones
+    Requests that no READY instance can serve are set aside, out of the order, until ``bring_back``.  Quarantined ones
     never enter it: ``apart`` has them.
     """
 
@@ -51,17 +52,29 @@ class ModelQueue:
     #: How many keys one call revises at most, so that a burst of late requests does not hold up everything else.
     REVISIONS_PER_CALL = 512
 
-    def __init__(self, model: str, ordering: Ordering, *, limit: int) -> None:
+    def __init__(
+        self,
+        model: str,
+        ordering: Ordering,
+        *,
+        limit: int,
+        shares: ShareSettings | None = None,
+        uses: TenantUses | None = None,
+    ) -> None:
         self.model = model
         self.limit = limit
         self.changed = False  # requests were added or reordered since the last pass
+        self._shares = shares if shares is not None else ShareSettings()
+        self._uses = uses if uses is not None else TenantUses(self._shares)
+        self._limited = self._uses.counts
         self._ordering = ordering
-        self._heap: list[_Entry] = []
+        self._by_class = separates_classes(ordering)
+        self._groups: dict[int, ShareGroup] = {}  # by class; 0 where the ordering does not look at classes
         self._waiting: dict[RequestKey, WaitingRequest] = {}
         self._aside: dict[RequestKey, WaitingRequest] = {}  # of ``_waiting``, the longest unserved first
         self._apart: dict[RequestKey, WaitingRequest] = {}  # of ``_waiting``, in order of arrival in the queue
         self.brought_back_at = 0  # the pool's generation when requests were brought back last
-        self._by_priority = dict.fromkeys(Priority, 0)
+        self._classes: dict[Priority, dict[RequestKey, WaitingRequest]] = {p: {} for p in Priority}  # of ``_waiting``
         self._last_number = 0
 
     def __len__(self) -> int:
@@ -72,8 +85,9 @@ class ModelQueue:
 
     @property
     def garbage(self) -> int:
-        """Entries of the heap whose request has left."""
-        return len(self._heap) - len(self._waiting)
+        """Entries of the heaps whose request has left.  Looks at every tenant."""
+        entries = sum(len(flow.heap) for group in self._groups.values() for flow in group.flows.values())
+        return entries - len(self._waiting) + len(self._aside) + len(self._apart)
 
     @property
     def placeable(self) -> int:
@@ -99,12 +113,14 @@ class ModelQueue:
         waiting.number = self._last_number
         waiting.key = _key_of(waiting, self._ordering, now)
         self._waiting[key] = waiting
-        self._by_priority[waiting.request.priority] += 1
+        self._classes[waiting.request.priority][key] = waiting
         self.changed = True
+        if self._limited and (use := self._uses.of(key.tenant, now)) is not None:
+            use.comes(waiting, now)
         if waiting.alone:
             self._apart[key] = waiting
         else:
-            heapq.heappush(self._heap, (waiting.key, waiting.number, waiting))
+            self._group_of(waiting).add(waiting)
 
     def find(self, key: RequestKey) -> WaitingRequest | None:
         """Return a waiting request; None if it does not wait."""
@@ -115,33 +131,89 @@ class ModelQueue:
         waiting = self._waiting.pop(key, None)
         if waiting is None:
             return None
-        self._aside.pop(key, None)
-        self._apart.pop(key, None)
-        self._by_priority[waiting.request.priority] -= 1
+        in_order = self._aside.pop(key, None) is None and self._apart.pop(key, None) is None
+        del self._classes[waiting.request.priority][key]
         waiting.number = -1
-        if self.garbage > _GARBAGE_FLOOR + len(self._waiting):
-            self._heap = [entry for entry in self._heap if _is_current(entry)]
-            heapq.heapify(self._heap)
+        if in_order:
+            self._group_of(waiting).remove(waiting)
         return waiting
 
+    def place(self, waiting: WaitingRequest, output_tokens: int) -> Charge | None:
+        """Take out a request that is placed, and charge it to its tenant with its predicted output.
+
+        Returns the charge; None while the tenant is alone in its class.
+        """
+        charge = None if waiting.alone else self._group_of(waiting).served(waiting, output_tokens)
+        self.remove(waiting.request.key)
+        if self._limited and (use := self._uses.find(waiting.request.key.tenant)) is not None:
+            use.placed()
+        return charge
+
+    def withdraw(self, key: RequestKey, now: float) -> WaitingRequest | None:
+        """Take a request out that is not placed, and return it.  None if it does not wait."""
+        waiting = self.remove(key)
+        if waiting is not None and self._limited and (use := self._uses.find(key.tenant)) is not None:
+            use.leaves(waiting, now)
+            self._uses.rest(use, now)
+        return waiting
+
+    def youngest_below(self, priority: Priority) -> WaitingRequest | None:
+        """Return the youngest request of the lowest class that has one without a token; None if none is lower."""
+        for lower in reversed(Priority):
+            if lower <= priority:
+                return None
+            if (found := self._youngest(lower)) is not None:
+                return found
+        return None
+
+    def youngest_beyond_share(self, priority: Priority, tenant: str) -> WaitingRequest | None:
+        """Return the youngest request of this class of the tenant that has most waiting for its weight.
+
+        None unless that is more than the named tenant would have with another request.
+        """
+        group = self._groups.get(int(priority) if self._by_class else 0)
+        most = group.beyond_share(tenant) if group is not None else None
+        return self._youngest(priority, most) if most is not None else None
+
+    def _youngest(self, priority: Priority, tenant: str | None = None) -> WaitingRequest | None:
+        """Look at the latest ``_LOOKS`` requests of a class for one without a token, of this tenant if one is named."""
+        latest = zip(reversed(self._classes[priority].values()), range(_LOOKS), strict=False)
+        for waiting, _ in latest:
+            key = waiting.request.key
+            out = waiting.resumed or key in self._aside or key in self._apart
+            if not out and (tenant is None or key.tenant == tenant):
+                return waiting
+        return None
+
+    def ahead_of_new(self, priority: Priority, tenant: str) -> int:
+        """Estimate how many requests would be placed before a new one of this class and tenant."""
+        if not self._by_class:
+            group = self._groups.get(0)
+            return group.ahead_of_new(tenant) if group is not None else 0
+        higher = sum(group.count for cls, group in self._groups.items() if cls < priority)
+        own = self._groups.get(int(priority))
+        return higher + (own.ahead_of_new(tenant) if own is not None else 0)
+
+    def why_next(self, waiting: WaitingRequest) -> tuple[str, ...]:
+        """Say why the tenant of the head is next; nothing where it is alone in its class."""
+        return self._group_of(waiting).why_next(waiting)
+
+    def share_of(self, waiting: WaitingRequest) -> str:
+        """Say where a request's tenant stands among those that wait; empty where it is alone in its class."""
+        return self._group_of(waiting).share_of(waiting.request.key.tenant)
+
     def head(self, now: float) -> WaitingRequest | None:
-        """Return the request that goes next; None if none waits.
+        """Return the request that goes next; None if none waits, or only those of tenants at their running limit.
 
         The ordering may first move late requests further back, at most ``REVISIONS_PER_CALL`` of them; after that the
         head is returned as it is.
         """
-        heap = self._heap
         revisions_left = self.REVISIONS_PER_CALL
-        while heap:
-            entry = heap[0]
-            if not _is_current(entry):
-                heapq.heappop(heap)
-                continue
-            waiting = entry[2]
+        while (waiting := self._first()) is not None:
             if not revisions_left or not self._revise(waiting, now):
                 return waiting
             revisions_left -= 1
-            heapq.heapreplace(heap, (waiting.key, waiting.number, waiting))
+            self._group_of(waiting).renew(waiting)
         return None
 
     def reconsider(self, waiting: WaitingRequest, now: float, *, first_token_s: float, finish_s: float) -> bool:
@@ -152,35 +224,37 @@ class ModelQueue:
         waiting.first_token_s, waiting.finish_s = first_token_s, finish_s
         if not self._revise(waiting, now):
             return False
-        heapq.heappush(self._heap, (waiting.key, waiting.number, waiting))  # its old entry is garbage now
+        self._group_of(waiting).renew(waiting)
         return True
 
     def behind_head(
         self, depth: int, now: float, unservable: Callable[[WaitingRequest], bool] = lambda _: False
     ) -> list[WaitingRequest]:
-        """Return up to ``depth`` requests after the head, in order.  They stay in the queue.
+        """Return up to ``depth`` requests after the head, in order, as if each were placed.  They stay in the queue.
 
         Those that are ``unservable`` are set aside instead, at most ``REVISIONS_PER_CALL`` of them.
         """
-        heap = self._heap
-        taken: list[_Entry] = []
+        taken: list[tuple[ShareGroup, Entry, float]] = []
         aside_left = self.REVISIONS_PER_CALL
         try:
             while len(taken) <= depth and (waiting := self.head(now)) is not None:
                 if taken and aside_left and unservable(waiting):
                     aside_left -= 1
                     self.set_aside(waiting, now)
-                else:
-                    taken.append(heapq.heappop(heap))
+                    continue
+                group = self._group_of(waiting)
+                taken.append((group, group.pop(), group.count_provisionally(waiting)))
         finally:
-            for entry in taken:
-                heapq.heappush(heap, entry)
-        return [entry[2] for entry in taken[1:]]
+            for group, entry, counted in reversed(taken):
+                group.push_back(entry, counted)
+        return [entry[2] for _, entry, _ in taken[1:]]
 
     def set_aside(self, waiting: WaitingRequest, now: float) -> None:
         """Take the request that is at the head now out of the order until ``bring_back``; it still waits."""
-        assert self._heap[0][2] is waiting, "only a head is set aside"
-        heapq.heappop(self._heap)
+        group = self._group_of(waiting)
+        assert group.first() is waiting, "only a head is set aside"
+        group.pop()
+        group.remove(waiting)
         if waiting.unserved_since is None:
             waiting.unserved_since = now
         self._aside[waiting.request.key] = waiting
@@ -188,7 +262,7 @@ class ModelQueue:
     def bring_back(self) -> None:
         """Put all requests that were set aside back into the order: their model's instances changed."""
         for waiting in self._aside.values():
-            heapq.heappush(self._heap, (waiting.key, waiting.number, waiting))
+            self._group_of(waiting).add(waiting)
         self._aside.clear()
 
     @property
@@ -206,6 +280,87 @@ class ModelQueue:
         """The quarantined request that came first; None if none waits."""
         return next(iter(self._apart.values()), None)
 
+    def reorder(self, ordering: Ordering, now: float) -> int:
+        """Reorder all requests; ties keep the order of arrival in the queue.  Returns the number of requests.
+
+        Tenants' counters are kept, unless one of the orderings looks at classes and the other does not: then tenants
+        begin equal.
+        """
+        self._ordering = ordering
+        for waiting in self._waiting.values():
+            waiting.late = False
+            waiting.revisions = 0
+            waiting.key = _key_of(waiting, ordering, now)
+        out = self._aside.keys() | self._apart.keys()
+        in_order = [waiting for key, waiting in self._waiting.items() if key not in out]
+        if separates_classes(ordering) != self._by_class:
+            self._by_class = not self._by_class
+            self._groups = {}
+            for waiting in in_order:
+                self._group_of(waiting).add(waiting)
+        else:
+            self._renew_all(in_order)
+        self.changed = True
+        return len(self._waiting)
+
+    def position(self, waiting: WaitingRequest) -> int:
+        """Return the place of a request in the order; 1 is next.  Looks at every waiting request.
+
+        Requests that are set aside delay nobody, so they do not count.  Among tenants it is an estimate: those of one
+        class are taken to take turns by their weights, beginning at their counters.
+        """
+        mine = (waiting.key, waiting.number)
+        others = (w for k, w in self._waiting.items() if k not in self._aside)
+        before = [w for w in others if (w.key, w.number) < mine]
+        group = self._group_of(waiting)
+        if len(group.flows) < 2 or waiting.alone:
+            return 1 + len(before)
+        elsewhere = sum(self._group_of(w) is not group for w in before)
+        own = sum(w.request.key.tenant == waiting.request.key.tenant and self._group_of(w) is group for w in before)
+        return 1 + elsewhere + own + group.ahead_of(waiting.request.key.tenant, own)
+
+    def __iter__(self) -> Iterator[WaitingRequest]:
+        """Iterate over the waiting requests in the order of arrival in the queue."""
+        return iter(self._waiting.values())
+
+    def view(self) -> QueueView:
+        """Return the queue's figures."""
+        return QueueView(
+            waiting=len(self._waiting),
+            limit=self.limit,
+            by_priority={p: len(each) for p, each in self._classes.items()},
+        )
+
+    def at_running_limit(self, waiting: WaitingRequest) -> TenantUse | None:
+        """Return the use of a request's tenant if it runs as many requests as it may."""
+        use = self._uses.find(waiting.request.key.tenant)
+        return use if use is not None and use.at_running_limit else None
+
+    def _group_of(self, waiting: WaitingRequest) -> ShareGroup:
+        cls = int(waiting.request.priority) if self._by_class else 0
+        group = self._groups.get(cls)
+        if group is None:
+            group = self._groups[cls] = ShareGroup(self._shares, self._uses, self._tell_changed)
+        return group
+
+    def _first(self) -> WaitingRequest | None:
+        """Return the request that is next, of those that are next in their class the one with the smallest key."""
+        best = None
+        for group in self._groups.values():
+            first = group.first()
+            if first is not None and (
+                best is None or first.key < best.key or (first.key == best.key and first.number < best.number)
+            ):
+                best = first
+        return best
+
+    def _renew_all(self, in_order: list[WaitingRequest]) -> None:
+        by_group: dict[ShareGroup, list[WaitingRequest]] = {group: [] for group in self._groups.values()}
+        for waiting in in_order:
+            by_group[self._group_of(waiting)].append(waiting)
+        for group, all_waiting in by_group.items():
+            group.reorder(all_waiting)
+
     def _revise(self, waiting: WaitingRequest, now: float) -> bool:
         if waiting.revisions >= self.MAX_REVISIONS:
             return False
@@ -219,34 +374,8 @@ class ModelQueue:
         waiting.revisions += 1
         return True
 
-    def reorder(self, ordering: Ordering, now: float) -> int:
-        """Reorder all requests; ties keep the order of arrival in the queue.  Returns the number of requests."""
-        self._ordering = ordering
-        for waiting in self._waiting.values():
-            waiting.late = False
-            waiting.revisions = 0
-            waiting.key = _key_of(waiting, ordering, now)
-        out = self._aside.keys() | self._apart.keys()
-        self._heap = [(w.key, w.number, w) for key, w in self._waiting.items() if key not in out]
-        heapq.heapify(self._heap)
+    def _tell_changed(self) -> None:
         self.changed = True
-        return len(self._waiting)
-
-    def position(self, waiting: WaitingRequest) -> int:
-        """Return the place of a request in the order; 1 is next.  Looks at every waiting request.
-
-        Requests that are set aside delay nobody, so they do not count.
-        """
-        mine = (waiting.key, waiting.number)
-        return 1 + sum((w.key, w.number) < mine for k, w in self._waiting.items() if k not in self._aside)
-
-    def __iter__(self) -> Iterator[WaitingRequest]:
-        """Iterate over the waiting requests in the order of arrival in the queue."""
-        return iter(self._waiting.values())
-
-    def view(self) -> QueueView:
-        """Return the queue's figures."""
-        return QueueView(waiting=len(self._waiting), limit=self.limit, by_priority=dict(self._by_priority))
 
 
 def _key_of(waiting: WaitingRequest, ordering: Ordering, now: float) -> float:
@@ -255,8 +384,3 @@ def _key_of(waiting: WaitingRequest, ordering: Ordering, now: float) -> float:
     if not isfinite(key):
         raise ValueError(f"the ordering gives {waiting.request.key} the key {key}")
     return key
-
-
-def _is_current(entry: _Entry) -> bool:
-    waiting = entry[2]
-    return waiting.number == entry[1] and waiting.key == entry[0]

@@ -11,7 +11,7 @@ from dataclasses import replace
 from scheduler_svc.domain.capacity.ledger import Ledger
 from scheduler_svc.domain.decision import Decision
 from scheduler_svc.domain.engine_facts import EngineFacts, ModelIdentity
-from scheduler_svc.domain.errors import NoInstance, PolicyFailed
+from scheduler_svc.domain.errors import NoInstance, Overloaded, PolicyFailed, SchedulerError
 from scheduler_svc.domain.fleet.engine_reports import EngineReports
 from scheduler_svc.domain.fleet.health import HealthVerdict
 from scheduler_svc.domain.fleet.pool import Pool
@@ -22,6 +22,7 @@ from scheduler_svc.domain.instance_spec import InstanceRole, InstanceSpec
 from scheduler_svc.domain.instance_state import DRAINS, InstanceState
 from scheduler_svc.domain.load_report import LoadReport
 from scheduler_svc.domain.orphan import Orphan, orphans_of
+from scheduler_svc.domain.overload import GiveUps, hopeless, make_room, predicted_wait
 from scheduler_svc.domain.pd.fallbacks import Fallback
 from scheduler_svc.domain.pd.pairs import Pair
 from scheduler_svc.domain.pd.settings import PdSettings
@@ -44,6 +45,8 @@ from scheduler_svc.domain.request import Request, RequestKey
 from scheduler_svc.domain.scheduling_pass import SchedulingPass
 from scheduler_svc.domain.servability import why_refused
 from scheduler_svc.domain.settings import SchedulerSettings
+from scheduler_svc.domain.shares.group import Charge
+from scheduler_svc.domain.shares.tenant_use import TenantUse, TenantUses
 from scheduler_svc.domain.waiting_request import WaitingRequest
 from scheduler_svc.domain.waiting_view import WaitingView, why_not_at_once, why_waiting
 
@@ -77,6 +80,10 @@ class Scheduler:
         self._pass = SchedulingPass(self._placer, backfill_depth=settings.backfill_depth)
         self._shadow_name = ""  # in the catalogue; empty: none
         self._queued: dict[RequestKey, ModelQueue] = {}
+        self._uses = TenantUses(settings.shares)
+        self._charges: dict[int, Charge] = {}  # by attempt; of tenants that share with others
+        self._metered: dict[int, tuple[TenantUse, int]] = {}  # by attempt; of tenants with limits: predicted tokens
+        self._displaced: list[tuple[RequestKey, Overloaded]] = []  # not taken yet
         self._passes = 0
         self._failures: list[tuple[RequestKey, PolicyFailed]] = []  # not taken yet; at most one for each pass
 
@@ -170,7 +177,10 @@ class Scheduler:
 
         Raises InstanceNotFound.
         """
-        return self._reports.lose(instance_id, reason, now)
+        lost = self._reports.lose(instance_id, reason, now)
+        for attempt_number in lost:
+            self._settle(attempt_number, 0, now)
+        return lost
 
     def check_health(self, now: float) -> list[HealthVerdict]:
         """Judge every instance by its progress and change the states that need it.  Returns the changes."""
@@ -184,7 +194,9 @@ class Scheduler:
         Returns what the request has to wait for, in words; empty if some instance can take it at once.
 
         Raises NoInstance (no instance can serve the request now; with ``wait_for_instance``: none ever can), QueueFull
-        (with the expected wait), LimitReached (models), ValueError if the request waits already.
+        (with the expected wait), TenantLimitReached, Overloaded (its deadline is over before it is predicted to be
+        placed), LimitReached (models), ValueError if the request waits already.  A request that another one made room
+        for is in ``take_displaced``.
         """
         pool = self._registry.find_pool(request.model)
         refusal = why_refused(request, pool)
@@ -219,11 +231,14 @@ class Scheduler:
         queue = pool.queue
         if queue is None:
             limit = self.settings.queue_limit_per_model
-            queue = pool.queue = ModelQueue(request.model, self._policy.acting(request.model).ordering, limit=limit)
+            ordering = self._policy.acting(request.model).ordering
+            queue = pool.queue = ModelQueue(
+                request.model, ordering, limit=limit, shares=self.settings.shares, uses=self._uses
+            )
         if request.key in self._queued:
             raise ValueError(f"request {request.key} waits already")
-        if not resumed and queue.full:
-            queue.check_capacity(self.expected_wait(request.model, now))
+        if not resumed:
+            self._check_door(request, pool, queue, now)
         waiting = WaitingRequest(
             request,
             enqueued_at=now,
@@ -241,6 +256,10 @@ class Scheduler:
         except Exception as error:
             raise self._policy_failed(error, now) from error
         self._queued[request.key] = queue
+        give_ups = pool.give_ups
+        if give_ups is None:
+            give_ups = pool.give_ups = GiveUps(self.settings)
+        give_ups.add(waiting, len(queue))
         expected = self._outputs.mean(request.model, request.sampling.max_tokens, emitted_tokens)
         pool.load.add(waiting.prompt_tokens, expected, now)
         if not resumed:
@@ -248,10 +267,50 @@ class Scheduler:
         if self._policy.begins(request.model):
             self._reconsider(pool, now)
 
-    def withdraw(self, key: RequestKey) -> bool:
+    def _check_door(self, request: Request, pool: Pool, queue: ModelQueue, now: float) -> None:
+        """Refuse a new request that is over its tenant's limits, is hopeless, or finds no room.
+
+        Another request may make room for it: see ``take_displaced``.
+        """
+        use = self._uses.of(request.key.tenant, now)
+        if use is not None:
+            use.check(now, self.expected_wait_of(request, now))
+        if self.settings.refuse_hopeless and (refusal := hopeless(pool, request, now)) is not None:
+            raise refusal
+        while queue.full:
+            victim = make_room(queue, request, now)
+            if victim is None:
+                queue.check_capacity(self.expected_wait_of(request, now))
+                break
+            self._displace(victim, request, now)
+
+    def _displace(self, victim: WaitingRequest, by: Request, now: float) -> None:
+        key = victim.request.key
+        del self._queued[key]
+        higher = by.priority < victim.request.priority
+        for_whom = f"a request of class {by.priority.name}" if higher else "a tenant with fewer for its weight"
+        why = f"the queue of {by.model!r} is full, and this request made room for {for_whom}"
+        wait_s = self.expected_wait_of(victim.request, now)
+        self._displaced.append((key, Overloaded(why, cause="displaced", expected_wait_s=wait_s)))
+
+    def take_displaced(self) -> list[tuple[RequestKey, Overloaded]]:
+        """Return the requests that left a full queue since the last call, to make room for others."""
+        displaced, self._displaced = self._displaced, []
+        return displaced
+
+    def given_up(self, now: float) -> list[tuple[RequestKey, SchedulerError]]:
+        """Return the waiting requests to end now, with their errors.
+
+        They can no longer meet a stated deadline, or waited as long as their class may.  Looks at ``SWEEP_LIMIT``
+        requests of each model at most.
+        """
+        pools = [pool for pool in self._registry.pools() if pool.give_ups is not None]
+        return [found for pool in pools if pool.give_ups is not None for found in pool.give_ups.due(pool, now)]
+
+    def withdraw(self, key: RequestKey, now: float) -> bool:
         """Take a request out of its queue.  False if it does not wait."""
         queue = self._queued.pop(key, None)
-        return queue is not None and queue.remove(key) is not None
+        return queue is not None and queue.withdraw(key, now) is not None
 
     def schedule(self, now: float) -> list[Decision]:
         """Place all requests that can be placed, at most ``max_decisions_per_pass``; then ``more`` is True.
@@ -284,6 +343,9 @@ class Scheduler:
         result = self._pass.run(queue, context, budget=budget)
         for decision in result.decisions:
             del self._queued[decision.key]
+            if self._uses.counts and (use := self._uses.find(decision.key.tenant)) is not None:
+                self._metered[decision.attempt_number] = use, decision.prediction.output_tokens
+        self._charges.update(result.charges)
         if result.failed is not None:
             waiting, error = result.failed
             del self._queued[waiting.request.key]
@@ -334,6 +396,8 @@ class Scheduler:
         to call this when the request has more tokens than were reserved, and every so many tokens from then on.
         """
         self._attempts.progress(attempt_number, tokens)
+        if (charge := self._charges.get(attempt_number)) is not None:
+            charge.correct(tokens)
 
     def release(self, attempt_number: int, now: float, *, output_tokens: int | None, finished: bool) -> bool:
         """Free the capacity of an attempt.  False if it was released before.
@@ -341,7 +405,21 @@ class Scheduler:
         ``output_tokens``: output tokens of the request over all attempts; None if unknown.  ``finished``: whether the
         request ended by itself; only then are its length and times learned from.
         """
+        reservation = self._ledger.find(attempt_number)
+        emitted = reservation.emitted_tokens if reservation is not None else 0
+        self._settle(attempt_number, max(0, (output_tokens or 0) - emitted), now)
         return self._attempts.release(attempt_number, now, output_tokens=output_tokens, finished=finished)
+
+    def _settle(self, attempt_number: int, own_tokens: int, now: float) -> None:
+        """Correct what a tenant was charged for an attempt that is over and generated so many tokens."""
+        charge = self._charges.pop(attempt_number, None)
+        if charge is not None:
+            charge.settle(own_tokens)
+        use, predicted = self._metered.pop(attempt_number, (None, 0))
+        if use is not None:
+            use.ended()
+            use.take(own_tokens - predicted, now)
+            self._uses.rest(use, now)
 
     def park(self, attempt_number: int, now: float) -> bool:
         """Note that a prefill leg's sequence is over: its slot is free, its KV tokens stay taken until ``release``.
@@ -489,6 +567,11 @@ class Scheduler:
             return 0.0
         return (waiting + 1) * pool.service_s(now) / pool.slots
 
+    def expected_wait_of(self, request: Request, now: float) -> float:
+        """Predict seconds until a new request like this one is placed, by its class and its tenant's share."""
+        wait_s = predicted_wait(self._registry.find_pool(request.model), request, now)
+        return wait_s if wait_s is not None else self.expected_wait(request.model, now)
+
     def position(self, key: RequestKey, now: float) -> WaitingView | None:
         """Say where a request stands in its queue and why it waits; None if it does not wait."""
         queue = self._queued.get(key)
@@ -501,7 +584,7 @@ class Scheduler:
         plan = self._placer.plan_split(waiting, demand, PassContext(pool, policy, now))
         return WaitingView(
             position=queue.position(waiting),
-            ordering_key=policy.ordering.describe(waiting, now),
+            ordering_key="; ".join(filter(None, (policy.ordering.describe(waiting, now), queue.share_of(waiting)))),
             because=why_waiting(waiting, Offer.for_whole(demand, pool), plan, pool, queue, now),
         )
 

@@ -15,6 +15,7 @@ from scheduler_svc.domain.placement.offer import Offer
 from scheduler_svc.domain.placement.placer import Placer
 from scheduler_svc.domain.placement.split_planner import SplitPlan
 from scheduler_svc.domain.queue import ModelQueue, OrderingFailed
+from scheduler_svc.domain.shares.group import Charge
 from scheduler_svc.domain.waiting_request import WaitingRequest
 
 _LOOKS = 256  # requests set aside from the head, or stepped back, in one pass
@@ -55,7 +56,7 @@ class SchedulingPass:
         except OrderingFailed as failure:
             result.failed = failure.waiting, failure.error
         if result.failed is not None:
-            queue.remove(result.failed[0].request.key)
+            queue.withdraw(result.failed[0].request.key, context.now)
         return result
 
     def _run(self, queue: ModelQueue, context: PassContext, budget: int, result: PassResult) -> None:
@@ -89,7 +90,8 @@ class SchedulingPass:
         demand = self._placer.demand(head, context.policy)
         plan = self._placer.plan_split(head, demand, context)
         if plan is not None and plan.split is not None:
-            result.decisions.append(self._placer.place_split(head, demand, plan, plan.split, context))
+            turn = queue.why_next(head)
+            decision = self._placer.place_split(head, demand, plan, plan.split, context, remarks=turn)
         else:
             offer = Offer.for_whole(demand, context.pool)
             if not offer.able and not _waits_for_a_pair(plan):
@@ -103,9 +105,10 @@ class SchedulingPass:
                 return _Outcome.BLOCKED
             if choice.least_times is not None and self._steps_back(head, choice.least_times, queue, context.now):
                 return _Outcome.STEPPED_BACK
-            result.decisions.append(self._placer.place_whole(head, offer, choice, context, plan=plan))
+            turn = queue.why_next(head)
+            decision = self._placer.place_whole(head, offer, choice, context, remarks=turn, plan=plan)
         head.unserved_since = None
-        queue.remove(head.request.key)
+        result.placed(head, decision, queue)
         return _Outcome.PLACED
 
     def _place_apart(self, queue: ModelQueue, context: PassContext, result: PassResult) -> bool:
@@ -132,11 +135,11 @@ class SchedulingPass:
         try:
             offer.with_capacity = [account]
             choice = self._placer.choose(offer, context)
-            result.decisions.append(self._placer.place_whole(waiting, offer, choice, context, remarks=(_ALONE,)))
+            decision = self._placer.place_whole(waiting, offer, choice, context, remarks=(_ALONE,))
         except Exception as error:
             result.failed = waiting, error
             return False
-        queue.remove(waiting.request.key)
+        result.placed(waiting, decision, queue)
         return True
 
     def _steps_back(
@@ -180,8 +183,7 @@ class SchedulingPass:
                 result.failed = waiting, error
                 return
             if decision is not None:
-                queue.remove(waiting.request.key)
-                result.decisions.append(decision)
+                result.placed(waiting, decision, queue)
 
     def _unservable(self, waiting: WaitingRequest, context: PassContext) -> bool:
         """Return whether no READY instance can serve a request, as a whole or split."""
@@ -252,6 +254,14 @@ class PassResult:
     decisions: list[Decision] = field(default_factory=list)
     more: bool = False  # it stopped before the end of the queue, and not for want of capacity
     failed: tuple[WaitingRequest, Exception] | None = None  # the request for which the policy raised an error
+    charges: list[tuple[int, Charge]] = field(default_factory=list)  # by attempt, where tenants share
+
+    def placed(self, waiting: WaitingRequest, decision: Decision, queue: ModelQueue) -> None:
+        """Take a request that was placed out of the queue, and have its tenant charged."""
+        charge = queue.place(waiting, decision.prediction.output_tokens)
+        if charge is not None:
+            self.charges.append((decision.attempt_number, charge))
+        self.decisions.append(decision)
 
 
 def _any_can_serve(demand: Demand, pool: Pool) -> bool:

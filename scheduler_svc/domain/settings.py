@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields
 from scheduler_svc.domain.pd.settings import PdSettings
 from scheduler_svc.domain.prefixes.settings import PrefixSettings
 from scheduler_svc.domain.request import Priority
+from scheduler_svc.domain.shares.settings import ShareSettings
 from scheduler_svc.domain.targets import DEFAULT_TARGETS, Targets
 
 
@@ -41,6 +42,11 @@ class SchedulerSettings:
     cost_delay_cap_s: float = 20.0  # how far an expensive request steps back in its class
     default_targets: Mapping[Priority, Targets] = field(default_factory=lambda: dict(DEFAULT_TARGETS))
 
+    # overload
+    shares: ShareSettings = field(default_factory=ShareSettings)  # of tenants
+    refuse_hopeless: bool = True  # requests whose deadline is over before they are predicted to be placed
+    queue_wait_limit_s: Mapping[Priority, float] = field(default_factory=dict)  # by class; a class left out has none
+
     # prediction
     forgetting: float = 0.995  # weight of a sample after the next one
 
@@ -63,7 +69,11 @@ class SchedulerSettings:
     def __post_init__(self) -> None:
         for f in fields(self):
             value = getattr(self, f.name)
-            if isinstance(value, int | float) and not (math.isfinite(value) and value > 0):
+            if (
+                isinstance(value, int | float)
+                and not isinstance(value, bool)
+                and not (math.isfinite(value) and value > 0)
+            ):
                 raise ValueError(f"{f.name}: {value} is not a positive number")
         for name in ("output_quantile", "forgetting"):
             if getattr(self, name) >= 1:

@@ -47,6 +47,8 @@ def why_waiting(
     """
     if not pool.accounts:
         return f"no READY instance of {pool.model!r}: {pool.states()}"
+    if (use := queue.at_running_limit(waiting)) is not None:
+        return f"its tenant runs {use.running} requests, its running_limit"
     if waiting.alone:
         return _no_place(offer, only_able=True) or _apart(waiting, pool)
     kept = pool.isolation

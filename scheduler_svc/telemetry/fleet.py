@@ -16,6 +16,7 @@ from scheduler_svc.domain.pd.fallbacks import Fallback
 from scheduler_svc.domain.pd.pairs import PairState
 from scheduler_svc.domain.request import RequestState
 from scheduler_svc.domain.scheduler import Scheduler
+from scheduler_svc.telemetry.tenant_label import OTHER, tenant_label
 
 Values = defaultdict[Instrument, list[tuple[Labels, float]]]
 
@@ -62,12 +63,17 @@ class FleetReader:
     def _running(self, values: Values) -> None:
         running = Counter(dict.fromkeys(self._scheduler.models(), 0))
         backlog = clients = 0
+        named = self._scheduler.settings.shares.tenants
+        states = ("queued", "running")
+        tenants = Counter(dict.fromkeys(((tenant, state) for tenant in (*named, OTHER) for state in states), 0))
         for live in self._requests:
+            tenants[tenant_label(live.key.tenant, named), live.state.value] += 1
             running[live.request.model] += live.state is RequestState.RUNNING
             backlog += live.unread
             clients += len(live.readers)
         values[catalogue.MODEL_CONDITIONS] = [((), len(self._scheduler.model_conditions()))]
         values[catalogue.REQUESTS_RUNNING] = [((model,), count) for model, count in running.items()]
+        values[catalogue.TENANT_REQUESTS] = list(tenants.items())
         values[catalogue.RELAY_BACKLOG] = [((), backlog)]
         values[catalogue.RELAY_CLIENTS] = [((), clients)]
 

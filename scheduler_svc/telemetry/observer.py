@@ -40,7 +40,8 @@ class TelemetryObserver:
         self._epoch = epoch
         self._sampling = HeadSampling(sampling_ratio)
         self._content = content
-        self._metrics = RequestMetrics(meter, scheduler.settings.default_targets)
+        settings = scheduler.settings
+        self._metrics = RequestMetrics(meter, settings.default_targets, frozenset(settings.shares.tenants))
         self._lag = meter.histogram(LOOP_LAG).labels()
         self._latest_pass = LatestPass()
 

@@ -14,6 +14,8 @@ REASONS: dict[type[BaseException], str] = {
     errors.RequestNotFound: "request_not_found",
     errors.QueueFull: "queue_full",
     errors.LimitReached: "limit_reached",
+    errors.TenantLimitReached: "tenant_limit",
+    errors.Overloaded: "overloaded",
     errors.NoInstance: "no_instance",
     errors.ShuttingDown: "shutting_down",
     errors.DeadlineExceeded: "deadline_exceeded",
@@ -44,6 +46,15 @@ def reason_of(outcome: Outcome | BaseException) -> str:
     if isinstance(outcome, errors.RequestCancelled) and outcome.reason in CANCELLED_FOR:
         return CANCELLED_FOR[outcome.reason]
     return REASONS.get(type(outcome), "internal")
+
+
+def overload_cause(error: BaseException) -> str:
+    """Return the label for what a request lacked capacity for, or which limit it met; empty for another error."""
+    if isinstance(error, errors.Overloaded):
+        return error.cause
+    if isinstance(error, errors.TenantLimitReached):
+        return error.limit_name
+    return "queue_full" if isinstance(error, errors.QueueFull) else ""
 
 
 def in_words(outcome: BaseException) -> str:

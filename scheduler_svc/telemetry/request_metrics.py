@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 
 from sage_telemetry import catalogue
 from sage_telemetry.meter import Meter
@@ -15,11 +15,12 @@ from scheduler_svc.domain.continuation import ContinuationMode
 from scheduler_svc.domain.decision import Decision
 from scheduler_svc.domain.request import Priority
 from scheduler_svc.domain.targets import Targets
-from scheduler_svc.telemetry.outcomes import reason_of
+from scheduler_svc.telemetry.outcomes import overload_cause, reason_of
+from scheduler_svc.telemetry.tenant_label import tenant_label
 
 UNKNOWN_MODEL = "(unknown)"
 REFUSED = "refused"
-FLEETS_REASONS = ("queue_full", "limit_reached", "no_instance", "internal")
+FLEETS_REASONS = ("queue_full", "overloaded", "limit_reached", "no_instance", "internal")
 """Reasons of refusals for which the fleet is to blame, not the caller: alerts look at them."""
 LEAST_S = 1e-6  # seconds; shorter measurements count as this, so that relative errors stay finite
 
@@ -27,7 +28,11 @@ LEAST_S = 1e-6  # seconds; shorter measurements count as this, so that relative 
 class RequestMetrics:
     """Counts requests in the meter's instruments; each label set's child is kept, so that a count is one addition."""
 
-    def __init__(self, meter: Meter, default_targets: Mapping[Priority, Targets]) -> None:
+    def __init__(self, meter: Meter, default_targets: Mapping[Priority, Targets], tenants: Container[str] = ()) -> None:
+        """Make the instruments.  ``tenants``: those that labels name; others count together."""
+        self._tenants = tenants
+        self._tenant_tokens = meter.counter(catalogue.TENANT_TOKENS)
+        self._overloaded = meter.counter(catalogue.OVERLOADED)
         self._default_targets = default_targets
         self._requests = meter.counter(catalogue.REQUESTS)
         self._duration = meter.histogram(catalogue.REQUEST_DURATION)
@@ -75,6 +80,7 @@ class RequestMetrics:
         gone = reason in ("client_gone", "cancelled")
         outcome = "cancelled" if gone else REFUSED
         self._requests.labels(model, priority, outcome, reason).inc()
+        self._count_overload(error, submission.key.tenant, priority)
         attainment = slo.of_refused(submission, error)
         self._count_slo(model, priority, attainment)
         return attainment
@@ -132,7 +138,12 @@ class RequestMetrics:
         model, priority, state = request.model, _name(request.priority), live.state.value
         self._requests.labels(model, priority, state, reason_of(outcome)).inc()
         self._duration.labels(model, priority, state).observe(now - request.arrived_at)
+        tenant = tenant_label(live.key.tenant, self._tenants)
+        if isinstance(outcome, Exception):
+            self._count_overload(outcome, live.key.tenant, priority)
         if live.placements:
+            self._tenant_tokens.labels(tenant, "prompt").inc(request.prompt_tokens)
+            self._tenant_tokens.labels(tenant, "output").inc(len(live.output))
             self._tokens.labels(model, "prompt").inc(request.prompt_tokens)
             self._tokens.labels(model, "output").inc(len(live.output))
         if isinstance(outcome, Finished):
@@ -150,6 +161,11 @@ class RequestMetrics:
         if own_tokens > 0:
             predicted_s = _finish_s(last.decision, own_tokens)
             self._predicted("finish", predicted_s, now - last.decision.decided_at)
+
+    def _count_overload(self, error: BaseException, tenant: str, priority: str) -> None:
+        cause = overload_cause(error)
+        if cause:
+            self._overloaded.labels(tenant_label(tenant, self._tenants), priority, cause).inc()
 
     def _predicted(self, quantity: str, predicted_s: float, measured_s: float) -> None:
         error = abs(predicted_s - measured_s) / max(measured_s, LEAST_S)

@@ -34,6 +34,8 @@ REASONS: dict[type[Exception], ErrorReason] = {
     domain.InvalidTransition: ErrorReason.INVALID_TRANSITION,
     domain.QueueFull: ErrorReason.QUEUE_FULL,
     domain.LimitReached: ErrorReason.LIMIT_REACHED,
+    domain.TenantLimitReached: ErrorReason.TENANT_LIMIT,
+    domain.Overloaded: ErrorReason.OVERLOADED,
     domain.NoInstance: ErrorReason.NO_INSTANCE,
     domain.ShuttingDown: ErrorReason.SHUTTING_DOWN,
     domain.DeadlineExceeded: ErrorReason.DEADLINE_EXCEEDED,
@@ -93,7 +95,7 @@ def _any(detail: message.Message) -> any_pb2.Any:
 
 def _facts(error: Exception) -> dict[str, str]:
     """Collect ErrorInfo's metadata: those attributes of the error that clients may use."""
-    names = ("model", "request_id", "instance_id", "policy", "limit", "attempts")
+    names = ("model", "request_id", "instance_id", "policy", "limit_name", "limit", "cause", "attempts")
     return {name: str(value) for name in names if (value := getattr(error, name, "")) != ""}
 
 
@@ -144,6 +146,8 @@ DETAILS: dict[type[Exception], Callable[[Any], message.Message]] = {
     domain.InvalidRequest: _bad_request,
     domain.UnknownPolicy: _unknown_policy,
     domain.QueueFull: _retry,
+    domain.TenantLimitReached: _retry,
+    domain.Overloaded: _retry,
     domain.InvalidTransition: _precondition,
     PermissionDenied: _denied_field,
 }

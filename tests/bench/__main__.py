@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from executor_svc.engine.tiny_model import make_tiny_model
-from tests.bench import hold, latency, relay, telemetry_cost, throughput
+from tests.bench import hold, latency, overload, relay, telemetry_cost, throughput
 from tests.bench.core import bench_core
 from tests.bench.engines import simulated, tiny_vllm
 from tests.bench.policies import __main__ as policies
@@ -19,7 +19,7 @@ from tests.bench.report import Row
 from tests.bench.session import run
 
 TINY_MODEL = Path(".cache/tiny-model")
-NAMES = ("core", "latency", "relay", "hold", "throughput", "telemetry", "vllm", "telemetry-vllm")
+NAMES = ("core", "latency", "relay", "hold", "throughput", "overload", "telemetry", "vllm", "telemetry-vllm")
 REAL = {"vllm", "telemetry-vllm"}
 
 
@@ -32,6 +32,7 @@ class Size:
     relay_rounds: int
     relay_tokens: int  # per stream and round
     throughput_tokens: int  # the same
+    overload_s: float
     telemetry_rounds: int  # more: the figure that matters is a bound, and pairs narrow it
     vllm_rounds: int  # more: a real engine's figures spread, and getting it up takes longer than its rounds
 
@@ -42,6 +43,7 @@ FULL = Size(
     relay_rounds=3,
     relay_tokens=300,
     throughput_tokens=192,
+    overload_s=30.0,
     telemetry_rounds=24,
     vllm_rounds=9,
 )
@@ -51,6 +53,7 @@ QUICK = Size(
     relay_rounds=1,
     relay_tokens=150,
     throughput_tokens=64,
+    overload_s=5.0,
     telemetry_rounds=4,
     vllm_rounds=5,
 )
@@ -83,6 +86,10 @@ async def _throughput(size: Size) -> list[Row]:
     return await throughput.measure(engine, "simulated engine", rounds=size.rounds, max_tokens=size.throughput_tokens)
 
 
+async def _overload(size: Size) -> list[Row]:
+    return await overload.measure(seconds=size.overload_s)
+
+
 async def _telemetry(size: Size) -> list[Row]:
     engine = simulated(step_s=0.002, streams=telemetry_cost.STREAMS)  # so fast that the services are the limit
     measure = partial(telemetry_cost.measure, engine)
@@ -109,7 +116,11 @@ async def _vllm(size: Size) -> list[Row]:
 
 
 BENCHMARKS: dict[str, Benchmark] = dict(
-    zip(NAMES, (_scheduler, _latency, _relay, _hold, _throughput, _telemetry, _vllm, _telemetry_vllm), strict=True)
+    zip(
+        NAMES,
+        (_scheduler, _latency, _relay, _hold, _throughput, _overload, _telemetry, _vllm, _telemetry_vllm),
+        strict=True,
+    )
 )
 
 

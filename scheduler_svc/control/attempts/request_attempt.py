@@ -100,7 +100,8 @@ class RequestAttempt(LegAttempt):
     # --- inside -----------------------------------------------------------------------------------
 
     def _over(self, *, output_tokens: int | None = None, finished: bool = False) -> None:
-        self._runner.release(self.decision.attempt_number, output_tokens=output_tokens, finished=finished)
+        tokens = output_tokens if output_tokens is not None else len(self.live.output) or None
+        self._runner.release(self.decision.attempt_number, output_tokens=tokens, finished=finished)
         self._runner.current.over(self.live, self)
 
     def _first_token(self, now: float, kv_recomputed: bool) -> None:

@@ -66,6 +66,7 @@ class Watchdog:
             self._wakeup.notify()
         self._note_shadow()
         self._end_orphans()
+        self._end_given_up()
         self._tell_conditions()
         self._scheduler.retire_models(keep=self._configured)
 
@@ -88,6 +89,13 @@ class Watchdog:
             else:
                 why = f"none that can serve it has been ready for {self._orphan_timeout_s:.0f} s"
                 self._requests.end(live, NoInstance(orphan.model, why))
+
+    def _end_given_up(self) -> None:
+        """End waiting requests that can no longer meet their deadline, or waited as long as their class may."""
+        for key, error in self._scheduler.given_up(self._clock.now()):
+            live = self._requests.find(key)
+            if live is not None and live.state is RequestState.QUEUED:
+                self._requests.end(live, error)
 
     def _tell_conditions(self) -> None:
         """Log when instances of one model come to run different models, and when they no longer do."""

@@ -310,6 +310,7 @@ class Intake:
         except PolicyFailed as error:
             announce(error, request.key)
             raise
+        self._end_displaced()
         ended = self._requests.find(request.key)
         if ended is not None:
             self._requests.forget(ended)
@@ -327,6 +328,13 @@ class Intake:
         observed.accepted(live, now)
         self._wakeup.notify()
         return live
+
+    def _end_displaced(self) -> None:
+        """End the requests that made room for one that was accepted."""
+        for key, error in self._scheduler.take_displaced():
+            displaced = self._requests.find(key)
+            if displaced is not None:
+                self._requests.end(displaced, error)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

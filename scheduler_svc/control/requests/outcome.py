@@ -9,11 +9,13 @@ from scheduler_svc.domain.errors import (
     LimitReached,
     ModelChanged,
     NoInstance,
+    Overloaded,
     PolicyFailed,
     QueueFull,
     RequestCancelled,
     SchedulerError,
     ShuttingDown,
+    TenantLimitReached,
 )
 
 CLIENT_GONE = "the client went away"
@@ -56,7 +58,16 @@ class Finished:
 
 Outcome = Finished | SchedulerError
 
-_OF_THE_SERVICE = (NoInstance, ModelChanged, ShuttingDown, QueueFull, LimitReached, PolicyFailed)
+_OF_THE_SERVICE = (
+    NoInstance,
+    ModelChanged,
+    ShuttingDown,
+    QueueFull,
+    LimitReached,
+    TenantLimitReached,
+    Overloaded,
+    PolicyFailed,
+)
 
 
 def caused_by_service(outcome: Outcome | None) -> bool:

@@ -95,7 +95,7 @@ class RequestTable:
         live.outcome = outcome
         if live.deadline_timer is not None:
             live.deadline_timer.cancel()
-        self._scheduler.withdraw(live.key)
+        self._scheduler.withdraw(live.key, now)
         reason = str(outcome) if isinstance(outcome, Exception) else "finished"
         for listener in self._end_listeners:
             listener(live, reason)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from scheduler_svc.domain.capacity.account import Account
 from scheduler_svc.domain.capacity.claim import Claim
@@ -18,6 +19,9 @@ from scheduler_svc.domain.prediction.pace import CPU_PRIOR, Pace
 from scheduler_svc.domain.queue import ModelQueue
 from scheduler_svc.domain.request import Request
 from scheduler_svc.domain.waiting_request import WaitingRequest
+
+if TYPE_CHECKING:
+    from scheduler_svc.domain.overload import GiveUps
 
 _NAMES_SHOWN = 4  # instances named for each model in a disagreement
 _PACE_AGE_S = 1.0
@@ -35,6 +39,7 @@ class Pool:
     def __init__(self, model: str) -> None:
         self.model = model
         self.queue: ModelQueue | None = None  # None before the first request of the model
+        self.give_ups: GiveUps | None = None  # likewise
         self.changed = False  # capacity or members changed since the last pass
         self.generation = 1  # counts the changes of members, their states, roles and engines
         self.isolation = Isolation()
@@ -238,6 +243,11 @@ class Pool:
     def observe_service(self, seconds: float) -> None:
         """Take the seconds a request was on an instance, from decision to end."""
         self._service.add(seconds)
+
+    @property
+    def knows_service(self) -> bool:
+        """Whether a request has ended, so that ``service_s`` is measured."""
+        return bool(self._service.count)
 
     def service_s(self, now: float) -> float:
         """Return the mean seconds that a request is on an instance."""

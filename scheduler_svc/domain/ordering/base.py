@@ -38,3 +38,12 @@ class Ordering(Protocol):
     def describe(self, waiting: WaitingRequest, now: float) -> str:
         """Say what the request is ordered by."""
         ...
+
+
+def separates_classes(ordering: Ordering) -> bool:
+    """Whether tenants share out each class by itself, which is so unless the ordering's ``by_class`` is False.
+
+    An ordering that does not look at the class says ``by_class = False``: then tenants share out all classes together,
+    and who floods one class does not delay another tenant's requests in other classes.
+    """
+    return bool(getattr(ordering, "by_class", True))

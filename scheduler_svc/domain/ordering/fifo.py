@@ -9,6 +9,7 @@ class Fifo:
     """Orders by arrival.  A resumed request keeps its arrival, so it goes to the front."""
 
     max_delay_s = 0.0
+    by_class = False  # tenants share out all classes together
 
     def key(self, waiting: WaitingRequest, now: float) -> float:
         """Return the arrival."""

@@ -54,8 +54,12 @@ def make_request(request_id: object, *, prompt: int = 32, output: int = 32, **ch
 def make_scheduler(
     policy: str = "fifo", *, instances: int = 0, policies: PolicyCatalogue | None = None, **settings: Any
 ) -> Scheduler:
-    """Make a scheduler with so many equal READY instances ``i0``, ``i1`` ..."""
-    scheduler = Scheduler(SchedulerSettings(policy=policy, **settings), policies or PolicyCatalogue())
+    """Make a scheduler with so many equal READY instances ``i0``, ``i1`` ...
+
+    It accepts requests whose deadline cannot be met, so that a policy has to place whatever arrives.
+    """
+    values = {"refuse_hopeless": False, **settings}
+    scheduler = Scheduler(SchedulerSettings(policy=policy, **values), policies or PolicyCatalogue())
     for n in range(instances):
         add_instance(scheduler, f"i{n}")
     return scheduler
@@ -104,6 +108,7 @@ class ModelledFleet:
         self.placed_at: dict[RequestKey, float] = {}
         self.ended: Counter[RequestKey] = Counter()
         self.after_pass: Callable[[], None] = lambda: None
+        self.generates: Callable[[Request], int] = lambda request: request.sampling.max_tokens  # output tokens
         self._engines: dict[str, ModelledEngine] = {}
         self._live: dict[int, Decision] = {}
         self._requests: dict[RequestKey, Request] = {}
@@ -140,6 +145,14 @@ class ModelledFleet:
         """Seconds from arrival to placement."""
         return {key: at - self._requests[key].arrived_at for key, at in self.placed_at.items()}
 
+    def request(self, key: RequestKey) -> Request:
+        """Return a request that arrived."""
+        return self._requests[key]
+
+    def waiting_of(self, tenant: str) -> int:
+        """Count the requests of a tenant that arrived and were not placed."""
+        return sum(key.tenant == tenant and key not in self.placed_at for key in self._requests)
+
     def _arrive(self, request: Request) -> None:
         self._requests[request.key] = request
         self.scheduler.enqueue(request, self.now)
@@ -169,7 +182,7 @@ class ModelledFleet:
             engine.running.add(attempt)
             request = self._requests[self._live[attempt].key]
             prefill_s = STEP_S + request.prompt_tokens * PREFILL_TOKEN_S
-            end_s = prefill_s + STEP_S * (request.sampling.max_tokens - 1)
+            end_s = prefill_s + STEP_S * (self.generates(request) - 1)
             self.at(self.now + prefill_s, partial(self._first_token, attempt))
             self.at(self.now + end_s, partial(self._end, attempt))
 
@@ -178,7 +191,7 @@ class ModelledFleet:
 
     def _end(self, attempt: int) -> None:
         decision = self._live.pop(attempt)
-        output = self._requests[decision.key].sampling.max_tokens
+        output = self.generates(self._requests[decision.key])
         assert self.scheduler.release(attempt, self.now, output_tokens=output, finished=True)
         self.ended[decision.key] += 1
         engine = self._engines[decision.instance_id]

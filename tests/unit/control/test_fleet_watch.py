@@ -60,7 +60,7 @@ async def test_every_end_is_counted_and_judged() -> None:
         await world.advance(1.0)
         await world.submit("cut", priority=Priority.LOW, deadline_s=1.0, wait_for_instance=True)
         with pytest.raises(QueueFull):
-            await world.submit("refused", priority=Priority.HIGH, wait_for_instance=True)
+            await world.submit("refused", priority=Priority.BACKGROUND, wait_for_instance=True)
         await world.advance(2.0)
         world.add("a")
         done = await world.submit("done", max_tokens=5, priority=Priority.CRITICAL)
@@ -70,7 +70,7 @@ async def test_every_end_is_counted_and_judged() -> None:
         assert (counts.accepted, counts.refused, counts.output_tokens) == (2, 1, 5)
         assert counts.ended == {RequestState.EXPIRED: 1, RequestState.FINISHED: 1}
         assert counts.met == {Priority.CRITICAL: 1}
-        assert counts.missed == {Priority.LOW: 1, Priority.HIGH: 1}
+        assert counts.missed == {Priority.LOW: 1, Priority.BACKGROUND: 1}
 
 
 async def test_decisions_and_failovers_are_remembered_up_to_a_bound_the_newest_first() -> None:

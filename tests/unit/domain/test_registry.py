@@ -205,7 +205,7 @@ def test_a_model_without_instance_and_queue_is_retired_unless_it_is_to_be_kept()
     scheduler.retire_models(keep=frozenset({"kept"}))
 
     assert set(scheduler.models()) == {MODEL, "kept"}
-    scheduler.withdraw(make_request(1).key)
+    scheduler.withdraw(make_request(1).key, 0.0)
     scheduler.retire_models(keep=frozenset({"kept"}))
     assert set(scheduler.models()) == {"kept"}
 

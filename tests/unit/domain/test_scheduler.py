@@ -151,8 +151,8 @@ def test_a_withdrawn_request_is_not_placed() -> None:
     scheduler = make_scheduler(instances=1)
     scheduler.enqueue(make_request(1), 0.0)
 
-    assert scheduler.withdraw(key(1))
-    assert not scheduler.withdraw(key(1))
+    assert scheduler.withdraw(key(1), 1.0)
+    assert not scheduler.withdraw(key(1), 1.0)
     assert scheduler.schedule(0.0) == []
 
 

@@ -8,7 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from scheduler_svc.domain.capacity.account import Account
 from scheduler_svc.domain.decision import Decision
-from scheduler_svc.domain.errors import QueueFull
+from scheduler_svc.domain.errors import Overloaded, QueueFull
 from scheduler_svc.domain.instance_state import InstanceState
 from scheduler_svc.domain.load_report import IterationSample, LoadReport
 from scheduler_svc.domain.policies.builtin import BUILTIN
@@ -87,6 +87,14 @@ class CoreMachine(RuleBasedStateMachine):
         except QueueFull:
             assert len(self.waiting) >= QUEUE_LIMIT
             return
+        except Overloaded as refusal:
+            assert (deadline is not None, refusal.cause) == (True, "deadline")  # noqa: PT017
+            return
+        for key, error in self.scheduler.take_displaced():
+            assert self.requests[key].priority > priority
+            assert error.cause == "displaced"
+            self.waiting.remove(key)
+            self.ended.add(key)
         self.requests[request.key] = request
         self.waiting.add(request.key)
 
@@ -150,10 +158,17 @@ class CoreMachine(RuleBasedStateMachine):
         if not self.waiting:
             return
         key = data.draw(st.sampled_from(sorted(self.waiting, key=str)))
-        assert self.scheduler.withdraw(key)
-        assert not self.scheduler.withdraw(key)
+        assert self.scheduler.withdraw(key, self.now)
+        assert not self.scheduler.withdraw(key, self.now)
         self.waiting.remove(key)
         self.ended.add(key)
+
+    @rule()
+    def give_up(self) -> None:
+        for key, _ in self.scheduler.given_up(self.now):
+            assert self.scheduler.withdraw(key, self.now)
+            self.waiting.remove(key)
+            self.ended.add(key)
 
     @rule(name=policies)
     def set_policy(self, name: str) -> None:

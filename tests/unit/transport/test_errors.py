@@ -82,6 +82,8 @@ def _one_of_each() -> Iterator[Exception]:
     yield errors.UnknownPolicy("p", ["q"])
     yield errors.InvalidTransition("instance 'i'", "lost", "ready")
     yield errors.QueueFull("m", 7, 2.5)
+    yield errors.TenantLimitReached("acme", "waiting_limit", 7, 2.5)
+    yield errors.Overloaded("the queue of 'm' is full", cause="displaced", expected_wait_s=2.5)
     yield errors.LimitReached("models", 3)
     yield errors.NoInstance("m", "none is ready")
     yield errors.ShuttingDown()

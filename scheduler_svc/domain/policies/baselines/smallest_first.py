@@ -19,6 +19,7 @@ class SmallestFirst:
     """
 
     max_delay_s = MAX_DELAY_S
+    by_class = False  # tenants share out all classes together
 
     def __init__(self, size: Callable[[WaitingRequest], float], *, half: float, words: str) -> None:
         """``size``: of a request, at least 0.  ``half``: a usual size.  ``words``: a format for it, "{:.0f} tokens"."""

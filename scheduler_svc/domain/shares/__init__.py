@@ -1,0 +1,1 @@
+"""Shares of tenants: how capacity is divided between those whose requests wait."""

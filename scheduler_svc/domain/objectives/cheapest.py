@@ -27,8 +27,8 @@ class CheapestInTime:
     """Gathers the load on the cheapest instances that can carry it within its targets; the others stay unused.
 
     Among the instances in use (``InstancesInUse``) it chooses the one predicted to use the least share of the request's
-    targets.  If all of them have enough prompts ahead, the request waits while it can.  If it cannot, or is predicted to
-    use more than ``_HEADROOM`` of its targets on those in use, the cheapest other instance is taken into use.
+    targets.  If all of them have enough prompts ahead, the request waits while it can.  If it cannot, or is predicted
+    to use more than ``_HEADROOM`` of its targets on those in use, the cheapest other instance is taken into use.
     """
 
     reserved_slots = 0

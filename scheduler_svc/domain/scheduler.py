@@ -87,6 +87,11 @@ class Scheduler:
         self._passes = 0
         self._failures: list[tuple[RequestKey, PolicyFailed]] = []  # not taken yet; at most one for each pass
 
+    @property
+    def tenants_counted(self) -> int:
+        """How many tenants have a counter of what they use."""
+        return len(self._uses)
+
     # ------------------------------------------------------------------ instances
 
     def register(self, spec: InstanceSpec, now: float) -> Instance:

@@ -27,6 +27,7 @@ class CacheEventChannel:
         """Make a directory for the socket.  Raises ImportError without vLLM, OSError if its path is too long."""
         import msgspec
         import zmq.asyncio
+        import zmq.constants
         from vllm.distributed.kv_events import KVEventBatch
 
         self._reading: asyncio.Task[None] | None = None
@@ -39,7 +40,7 @@ class CacheEventChannel:
             raise OSError(f"the path {self._path} is too long for a socket")
         self._decode = msgspec.msgpack.Decoder(KVEventBatch).decode
         self._context = zmq.asyncio.Context()
-        self._socket = self._context.socket(zmq.SUB)
+        self._socket = self._context.socket(zmq.constants.SUB)
         self._received = ReceivedEvents()
 
     @classmethod

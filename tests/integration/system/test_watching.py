@@ -88,11 +88,11 @@ async def test_refused_requests_missed_their_targets_and_failovers_are_told() ->
             await anext(held[-1])
             await eventually(partial(_holds, executor, placed))
         with pytest.raises(QueueFullError):
-            await fleet.client.generate("Too many", max_tokens=1).result()
+            await fleet.client.generate("Too many", max_tokens=1, priority="low").result()
         seen = await first(fleet.client.watch_fleet())
         assert (seen.requests_running, seen.requests_waiting) == (2, 1)
         assert (seen.recent.accepted, seen.recent.refused) == (3, 1)
-        assert [(each.priority, each.met, each.missed) for each in seen.recent.slo] == [(Priority.NORMAL, 0, 1)]
+        assert [(each.priority, each.met, each.missed) for each in seen.recent.slo] == [(Priority.LOW, 0, 1)]
         [queue] = seen.queues
         assert queue.waiting_by_priority["low"] == 1
 

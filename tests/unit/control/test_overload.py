@@ -192,4 +192,4 @@ async def test_tenants_with_limits_leave_no_trace() -> None:
         await world.advance(60)
         await submit(world, "last", "r", max_tokens=5)
 
-        assert len(world.plane.scheduler._uses) <= 31
+        assert world.plane.scheduler.tenants_counted <= 31

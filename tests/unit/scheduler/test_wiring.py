@@ -18,6 +18,7 @@ from scheduler_svc.control.requests.prompt_memory import PromptMemoryLimits
 from scheduler_svc.control.requests.request_table import RecordLimits
 from scheduler_svc.domain.pd.settings import PdSettings, SplitMode
 from scheduler_svc.domain.prefixes.settings import PrefixSettings
+from scheduler_svc.domain.shares.settings import ShareSettings, TenantSettings
 from scheduler_svc.recording.recording import RecordingSettings
 from tests.unit.control.world import NoTokenizers
 
@@ -46,6 +47,8 @@ SETTINGS: dict[str, Any] = {
         "default_deadline_s": 13.0,
         "orphan_timeout_s": 14.0,
         "max_attempts": 15,
+        "unmeetable_deadlines": "accept",
+        "wait_limit_s": {"LOW": 18.0},
     },
     "instance": {
         "lease_s": 21.0,
@@ -66,6 +69,9 @@ SETTINGS: dict[str, Any] = {
     "record": {"requests": 41, "output_tokens": 42, "candidates": 43},
     "recording": {"file": Path("log.jsonl"), "max_bytes": 70_000, "files": 3, "tenants": False},
     "telemetry": {},  # has tests of its own
+    "shares": {"prompt_token_weight": 3.0, "output_token_weight": 4.0},
+    "tenant_default": {"weight": 5.0, "waiting_limit": 6, "running_limit": 7, "tokens_per_minute": 8},
+    "tenants": {"t": {"weight": 9.0}},
     "models": {"m": {"sampling": {"temperature": 0.25}}},
 }
 CONFIG = SchedulerConfig(**SETTINGS)
@@ -134,6 +140,13 @@ def test_what_the_door_is_told() -> None:
         sampling_defaults={"m": {"temperature": 0.25}},
         prefix_aware=False,
         prompt_memory=PromptMemoryLimits(total=16, tenant=17),
+    )
+
+
+def test_what_the_shares_are_told() -> None:
+    default = TenantSettings(weight=5.0, waiting_limit=6, running_limit=7, tokens_per_minute=8)
+    assert wiring._share_settings(CONFIG) == ShareSettings(
+        prompt_token_weight=3.0, output_token_weight=4.0, default=default, tenants={"t": TenantSettings(weight=9.0)}
     )
 
 

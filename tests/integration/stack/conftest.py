@@ -11,18 +11,19 @@ import pytest
 import pytest_asyncio
 
 from executor_svc.engine.simulated.faults import Fault, FaultKind
-from sage_client import UnknownModelError
+from sage_client import TenantLimitError, UnknownModelError
 from scheduler_svc.domain.pd.pairs import PairState
 from tests.integration.stack.prometheus_server import PrometheusServer
 from tests.integration.system.local_fleet import LocalFleet
 from tests.integration.telemetry.otlp_receiver import OtlpReceiver
 from tests.support.eventually import eventually
 
+LIMITED = "limited"  # a tenant that may have no tokens
 LONG = "Once upon a time there was a prompt. " * 8
 HANDOVER = {"connector": "NixlConnector", "handshake_s": 0.001, "pull_base_s": 0.005}
 ROLES = {"executor-prefill": "prefilling", "executor-decode": "decoding", "executor-other": "decoding"}
 PACE_S = 0.05  # between two requests: the fleet, its clients and Prometheus share one machine
-SPLITTING = {"enabled": True, "routing_policy": "always"}
+SPLITTING = {"enabled": True, "routing_policy": "threshold", "prefilling_threshold_input_tokens": 50}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,7 +43,12 @@ class Stack:
 async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
     *ports, own_port = free_ports(len(ROLES) + 1)
     pages = dict(zip(ROLES, ports, strict=True))
-    async with OtlpReceiver() as receiver, LocalFleet(telemetry=told(receiver, 0), pd_separation=SPLITTING) as fleet:
+    config: dict[str, Any] = {
+        "pd_separation": SPLITTING,
+        "recording": {"file": tmp_path_factory.mktemp("recording") / "log.jsonl"},
+        "tenants": {LIMITED: {"tokens_per_minute": 1}},
+    }
+    async with OtlpReceiver() as receiver, LocalFleet(telemetry=told(receiver, 0), **config) as fleet:
         for name, role in ROLES.items():
             settings = {"telemetry": told(receiver, pages[name]), "role": role, "price_per_hour": 1.0}
             await fleet.add(name, settings=settings, kv_transfer=HANDOVER)
@@ -67,11 +73,15 @@ def told(receiver: OtlpReceiver, port: int) -> dict[str, Any]:
 
 
 async def history(fleet: LocalFleet) -> None:
-    """What fleets go through: a refusal, a handoff that fails, a failover in the middle of an output."""
+    """What fleets go through: a refusal, a tenant's limit, a handoff that fails, a failover in mid-output."""
     pairs = fleet.scheduler.control.scheduler.pairs()
     await eventually(lambda: sum(pair.state is PairState.USABLE for pair in pairs) >= 2, what="two usable pairs")
     with pytest.raises(UnknownModelError):
         await fleet.client.generate("Hello", model="nobody-serves-this").result()
+    await fleet.client.generate("Hello", max_tokens=8, tenant=LIMITED).result()  # which uses its tokens up
+    with pytest.raises(TenantLimitError):
+        await fleet.client.generate("Hello", tenant=LIMITED).result()
+    await fleet.client.set_shadow_policy("slo_aware")
     for fault in (Fault(kind=FaultKind.KV_CONNECT), Fault(kind=FaultKind.ERROR, after_tokens=3)):
         for name, role in ROLES.items():
             if role == "decoding":
@@ -82,6 +92,7 @@ async def history(fleet: LocalFleet) -> None:
 async def keep_working(fleet: LocalFleet) -> None:
     """Requests of several classes, half of them with a target that nobody can meet, until it is cancelled."""
     for number in range(100_000):
+        await fleet.client.generate("Short, so it is not split", max_tokens=2).result()
         await fleet.client.generate(
             f"{LONG} {number}",
             max_tokens=20,

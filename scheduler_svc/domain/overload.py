@@ -32,13 +32,28 @@ def predicted_wait(pool: Pool | None, request: Request, now: float) -> float | N
     return (ahead + 1) * pool.service_s(now) / pool.slots
 
 
-def hopeless(pool: Pool | None, request: Request, now: float) -> Overloaded | None:
+def _least_wait(pool: Pool, request: Request, now: float) -> float:
+    """Predict seconds that a new request waits at least: those surely ahead of it need more slots than are free.
+
+    What keeps out prompts or fills KV caches may end at any moment, so it counts for nothing.
+    """
+    assert pool.queue is not None
+    accounts = {a.instance_id: a for a in (*pool.accounts, *pool.decoders)}.values()
+    slots = sum(a.max_running for a in accounts)
+    free = sum(max(0, a.free_slots) for a in accounts)
+    return max(0, pool.queue.surely_ahead_of_new(request) - free) * pool.service_s(now) / slots
+
+
+def hopeless(pool: Pool, request: Request, now: float) -> Overloaded | None:
     """Return the refusal of a request whose deadline is over before it would be placed; None if it may be met."""
     if request.deadline_at is None:
         return None
-    wait_s = predicted_wait(pool, request, now)
     left_s = request.deadline_at - now
-    if wait_s is None or wait_s <= left_s:
+    predicted_s = predicted_wait(pool, request, now)
+    if predicted_s is None or predicted_s <= left_s:
+        return None
+    wait_s = _least_wait(pool, request, now)
+    if wait_s <= left_s:
         return None
     why = f"the deadline, in {left_s:.1f} s, cannot be met: {wait_s:.1f} s in the queue are predicted"
     return Overloaded(why, cause="deadline", expected_wait_s=wait_s - left_s)

@@ -392,6 +392,8 @@ class ModelQueue:
             return False
         try:
             key = self._ordering.revise(waiting, now)
+            if key is not None:
+                _check_finite(key, waiting)
         except Exception as error:
             raise OrderingFailed(waiting, error) from error
         if key is None or key <= waiting.key:
@@ -407,6 +409,11 @@ class ModelQueue:
 def _key_of(waiting: WaitingRequest, ordering: Ordering, now: float) -> float:
     """Ask the ordering for a request's key.  Raises ValueError unless it is a finite number."""
     key = ordering.key(waiting, now)
+    _check_finite(key, waiting)
+    return key
+
+
+def _check_finite(key: float, waiting: WaitingRequest) -> None:
+    """Raise an error unless a key is a finite number: with another one the request would be lost in the order."""
     if not isfinite(key):
         raise ValueError(f"the ordering gives {waiting.request.key} the key {key}")
-    return key

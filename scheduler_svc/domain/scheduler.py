@@ -236,7 +236,10 @@ class Scheduler:
         queue = pool.queue
         if queue is None:
             limit = self.settings.queue_limit_per_model
-            ordering = self._policy.acting(request.model).ordering
+            try:
+                ordering = self._policy.acting(request.model).ordering
+            except Exception as error:  # the policy's code makes a governor for each model
+                raise self._policy_failed(error, now) from error
             queue = pool.queue = ModelQueue(
                 request.model, ordering, limit=limit, shares=self.settings.shares, uses=self._uses
             )

@@ -122,25 +122,31 @@ class SchedulingPass:
             isolation.open()
         if waiting is None or isolation.key not in (None, waiting.request.key):
             return True
+        try:
+            decision = self._place_alone(waiting, context)
+        except Exception as error:
+            result.failed = waiting, error
+            return False
+        if decision is not None:
+            result.placed(waiting, decision, queue)
+        return True
+
+    def _place_alone(self, waiting: WaitingRequest, context: PassContext) -> Decision | None:
+        """Place a quarantined request on the instance that is kept for it, or keep one and empty it first."""
+        pool, isolation = context.pool, context.pool.isolation
         offer = Offer.for_whole(self._placer.demand(waiting, context.policy), pool)
         if not offer.able:
             waiting.unserved_since = waiting.unserved_since or context.now
-            return True
+            return None
         waiting.unserved_since = None
         account = isolation.account if isolation.account in offer.able else None
         account = account or min(offer.able, key=lambda a: len(a.reservations))
         isolation.keep(account, waiting.request.key)
         if account.reservations:
-            return True
-        try:
-            offer.with_capacity = [account]
-            choice = self._placer.choose(offer, context)
-            decision = self._placer.place_whole(waiting, offer, choice, context, remarks=(_ALONE,))
-        except Exception as error:
-            result.failed = waiting, error
-            return False
-        result.placed(waiting, decision, queue)
-        return True
+            return None
+        offer.with_capacity = [account]
+        choice = self._placer.choose(offer, context)
+        return self._placer.place_whole(waiting, offer, choice, context, remarks=(_ALONE,))
 
     def _steps_back(
         self, head: WaitingRequest, least_times: tuple[float, float], queue: ModelQueue, now: float

@@ -151,10 +151,10 @@ class Placer:
         candidates = offer.candidates(choice)
         unusual = _unusual(account, demand, context, plan)
         ordered = _ordered(waiting, context.policy, now)  # a plug-in's code: it runs before anything is reserved
-        reservation = self._reserve(account, demand, waiting, prediction, now)
         eligible, considered = len(offer.with_capacity) - len(choice.rejected), len(offer.able) + len(offer.unable)
         why = f"{choice.why}; {eligible} of {considered} candidates"
         reasons = (why, *_cached(demand, account), *remarks, *choice.remarks, *preferred, *unusual, ordered)
+        reservation = self._reserve(account, demand, waiting, prediction, now)  # nothing of a plug-in's comes after it
         return self._decide(
             waiting, reservation, prediction, choice, candidates, context, Phase.HYBRID, _why_whole(plan), reasons
         )
@@ -173,6 +173,9 @@ class Placer:
         now, pool, choice = context.now, context.pool, split.choice
         candidates = Offer.for_decode(demand, split.decoders, pool).candidates(choice)
         ordered = _ordered(waiting, context.policy, now)  # a plug-in's code: it runs before anything is reserved
+        why = f"decode: {choice.why}; 1 of {len(split.decoders)}"
+        reasons = (why, *_cached(demand, split.decode), split.why, *_cached(demand, split.prefill))
+        reasons += (*remarks, *choice.remarks, ordered)
         prediction = predict_split_run(split, demand)
         prefill_demand = replace(split.prefill_demand, cached_tokens=demand.cached_tokens)
         prefill_prediction = predict_run(split.prefill, prefill_demand, now)
@@ -181,9 +184,6 @@ class Placer:
         self._splits.count_split()
         if self.shadow is not None:
             self.shadow.leave_out()
-        why = f"decode: {choice.why}; 1 of {len(split.decoders)}"
-        reasons = (why, *_cached(demand, split.decode), split.why, *_cached(demand, split.prefill))
-        reasons += (*remarks, *choice.remarks, ordered)
         leg = PrefillLeg(
             instance_id=prefill.instance_id,
             attempt_number=prefill.attempt_number,

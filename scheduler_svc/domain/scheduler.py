@@ -266,7 +266,7 @@ class Scheduler:
         self._queued[request.key] = queue
         give_ups = pool.give_ups
         if give_ups is None:
-            give_ups = pool.give_ups = GiveUps(self.settings)
+            give_ups = pool.give_ups = GiveUps(self.settings, self._prefixes)
         give_ups.add(waiting, len(queue))
         expected = self._outputs.mean(request.model, request.sampling.max_tokens, emitted_tokens)
         pool.load.add(waiting.prompt_tokens, expected, now)

@@ -92,3 +92,18 @@ def test_requests_that_stand_aside_or_left_are_not_ahead(policy: str) -> None:
 
     for scheduler in (aside, left):
         scheduler.enqueue(make_request("mine", arrived_at=100.0, deadline_at=246.0), 100.0)
+
+
+def test_a_prompt_that_a_cache_holds_needs_no_time_to_compute() -> None:
+    scheduler = make_scheduler()
+    add_instance(scheduler, "i0", facts=make_facts(max_running=1))
+    prompt: dict[str, Any] = {"prompt": 4_096, "prefix_hashes": tuple(range(1, 256)), "prefix_block_tokens": 16}
+    scheduler.enqueue(make_request("first", **prompt), 0.0)
+    (first,) = scheduler.schedule(0.0)
+    scheduler.first_token(first.attempt_number, 1.0)
+    pace = scheduler.instance("i0").account.pace
+    computed_s = 4_096 * pace.prefill_token_s
+    scheduler.enqueue(make_request("cached", deadline_at=2 + computed_s / 2, arrived_at=1.0, **prompt), 1.0)
+    scheduler.enqueue(make_request("new", deadline_at=2 + computed_s / 2, arrived_at=1.0, prompt=4_096), 1.0)
+
+    assert [key.request_id for key, _ in scheduler.given_up(2.0)] == ["new"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 
 from scheduler_svc.domain.capacity.account import Account
 from scheduler_svc.domain.capacity.demand import Demand
@@ -69,6 +69,8 @@ class CheapestInTime:
             why = f"no instance in use is predicted to meet its targets: earliest finish {finishes[index]:.2f} s"
         if rule != "none_meets_targets" and max(shares) > 1:
             rejected = {**missed(shares), **rejected}
+        if rule == "in_use" and demand.request.session:  # it shall not go back to one that is to stay unused
+            rejected = {**_spared(accounts, used), **rejected}
         in_use.take(accounts[index], now, in_time=shares[index] <= 1)
         return Choice(index=index, why=why, rule=rule, scores=scores, remarks=remarks, rejected=rejected)
 
@@ -85,6 +87,11 @@ class CheapestInTime:
 def _is_patient(shares: Scores, others: Sequence[int]) -> bool:
     """Whether a request can wait: the instances that are not in use would still meet its targets later."""
     return not others or min(shares[i] for i in others) <= _PATIENCE
+
+
+def _spared(accounts: Sequence[Account], used: Container[str]) -> dict[int, tuple[str, str]]:
+    """Return which filter took out the accounts that are not in use, and why, by index."""
+    return {i: ("not_in_use", "is not in use") for i, a in enumerate(accounts) if a.instance_id not in used}
 
 
 def _least(accounts: Sequence[Account], scores: Scores, among: Sequence[int]) -> int:

@@ -102,7 +102,7 @@ class Placer:
         offer.demand.load = context.pool.load
         choice = self._choose(offer.demand, offer.with_capacity, context)
         if not choice.waits:
-            self._keep_session(choice, offer, context.pool)
+            self._keep_session(choice, offer, context)
         return choice
 
     def _choose(self, demand: Demand, offered: Sequence[Account], context: PassContext) -> Choice:
@@ -283,16 +283,19 @@ class Placer:
         self._prefixes.placed(demand.request, reservation, busy_s=busy_s, now=now)
         return reservation
 
-    def _keep_session(self, choice: Choice, offer: Offer, pool: Pool) -> None:
+    def _keep_session(self, choice: Choice, offer: Offer, context: PassContext) -> None:
         """Change the choice to the instance that ran the request's session last, if caches tell nothing of it.
 
-        It stays where the objective chose if that instance is not offered, misses the request's targets or is too
-        loaded.
+        It stays where the objective chose if that instance is not offered, misses the request's targets, is too loaded
+        or, where the objective gathers load, is not in use.
         """
         if not offer.demand.request.session or offer.demand.cached_tokens:
             return
-        last = self._prefixes.last_of_session(offer.demand.request, pool.accounts)
-        for i, account in enumerate(offer.with_capacity if last else ()):
+        last = self._prefixes.last_of_session(offer.demand.request)
+        gathers = getattr(context.policy.objective, "gathers_load", False)
+        if not last or (not gathers and last in self._prefixes.too_loaded(context.pool.accounts)):
+            return
+        for i, account in enumerate(offer.with_capacity):
             if account.instance_id == last and i not in choice.rejected and account.free_slots > 0:
                 choice.index = i
                 choice.why = f"ran session {offer.demand.request.session!r} last"

@@ -168,7 +168,7 @@ class SchedulingPass:
         budget: int,
         result: PassResult,
     ) -> None:
-        """Place requests behind a head that fits nowhere.  ``blocked``: what the head was offered."""
+        """Place requests behind a head that fits nowhere or waits.  ``blocked``: what the head was offered."""
         pool = context.pool
         pairs = self._placer.pairs_open(pool) and not _waits_for_a_pair(plan)
         if len(queue) == 1 or not (pairs or any(a.prompt_limit > 0 for a in pool.accounts)):
@@ -178,7 +178,7 @@ class SchedulingPass:
             claim=claim,
             head=head,
             pairs=pairs,
-            too_much=[blocked.demand] if _any_can_serve(blocked.demand, pool) else [],
+            too_much=[blocked.demand] if not blocked.with_capacity and _any_can_serve(blocked.demand, pool) else [],
         )
         for waiting in queue.behind_head(self._depth, context.now, lambda w: self._unservable(w, context)):
             if len(result.decisions) >= budget:

@@ -57,7 +57,11 @@ class CheapestInTime:
         if meets:
             index = _least(accounts, shares, meets)
             rule, why = "in_use", f"uses {shares[index]:.0%} of its targets, the least of {len(mine)} in use"
-        elif not mine and _is_patient(shares, others) and in_use.soon_has_capacity(able):
+        elif (
+            not mine
+            and _is_patient([shares[i] for i in within if accounts[i].instance_id not in used])
+            and in_use.soon_has_capacity(able)
+        ):
             return Choice(index=0, why="waits for an instance in use", rule="waits", scores=scores, waits=True)
         elif others and not (mine and in_use.excuses):
             index = others[pick([accounts[i] for i in others], [costs[i] for i in others], tolerance=_COST_TOLERANCE)]
@@ -84,9 +88,12 @@ class CheapestInTime:
         return found
 
 
-def _is_patient(shares: Scores, others: Sequence[int]) -> bool:
-    """Whether a request can wait: the instances that are not in use would still meet its targets later."""
-    return not others or min(shares[i] for i in others) <= _PATIENCE
+def _is_patient(unused: Scores) -> bool:
+    """Whether a request can wait: the instances that are not in use would still meet its targets later, or never.
+
+    ``unused``: the shares of its targets that it would use there.
+    """
+    return not unused or not _PATIENCE < min(unused) <= 1
 
 
 def _spared(accounts: Sequence[Account], used: Container[str]) -> dict[int, tuple[str, str]]:

@@ -45,7 +45,7 @@ class ModelQueue:
     An ordering that does not look at the class (``by_class`` is False) has all requests in one class.
 
     Requests that no READY instance can serve are set aside, out of the order, until ``bring_back``.  Quarantined ones
-    never enter it: ``apart`` has them.
+    never enter it: ``all_apart`` has them.
     """
 
     #: How often one key is revised at most, so that an ordering cannot make the queue spin.
@@ -288,11 +288,6 @@ class ModelQueue:
     def all_apart(self) -> Iterator[WaitingRequest]:
         """Iterate over the quarantined requests."""
         return iter(self._apart.values())
-
-    @property
-    def apart(self) -> WaitingRequest | None:
-        """The quarantined request that came first; None if none waits."""
-        return next(iter(self._apart.values()), None)
 
     def reorder(self, ordering: Ordering, now: float) -> int:
         """Reorder all requests; ties keep the order of arrival in the queue.  Returns the number of requests.

@@ -414,7 +414,7 @@ def test_cost_optimized_gathers_no_more_than_the_targets_allow() -> None:
     scheduler = make_scheduler("cost_optimized")
     for n in range(4):
         add_instance(scheduler, f"i{n}", facts=make_facts(max_running=128), price_per_hour=1.0)
-    placed = []
+    placed: list[Decision] = []
     for n in range(12):
         now = n / 2
         for decision in placed:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from math import inf
 
+from scheduler_svc.domain.capacity.account import Account
 from scheduler_svc.domain.errors import DeadlineExceeded, Overloaded, SchedulerError
 from scheduler_svc.domain.fleet.pool import Pool
+from scheduler_svc.domain.prefixes.cached_prefixes import CachedPrefixes
 from scheduler_svc.domain.queue import ModelQueue
 from scheduler_svc.domain.request import Request, RequestKey
 from scheduler_svc.domain.settings import SchedulerSettings
@@ -32,13 +34,28 @@ def predicted_wait(pool: Pool | None, request: Request, now: float) -> float | N
     return (ahead + 1) * pool.service_s(now) / pool.slots
 
 
-def hopeless(pool: Pool | None, request: Request, now: float) -> Overloaded | None:
+def _least_wait(pool: Pool, request: Request, now: float) -> float:
+    """Predict seconds that a new request waits at least: those surely ahead of it need more slots than are free.
+
+    What keeps out prompts or fills KV caches may end at any moment, so it counts for nothing.
+    """
+    assert pool.queue is not None
+    accounts = {a.instance_id: a for a in (*pool.accounts, *pool.decoders)}.values()
+    slots = sum(a.max_running for a in accounts)
+    free = sum(max(0, a.free_slots) for a in accounts)
+    return max(0, pool.queue.surely_ahead_of_new(request) - free) * pool.service_s(now) / slots
+
+
+def hopeless(pool: Pool, request: Request, now: float) -> Overloaded | None:
     """Return the refusal of a request whose deadline is over before it would be placed; None if it may be met."""
     if request.deadline_at is None:
         return None
-    wait_s = predicted_wait(pool, request, now)
     left_s = request.deadline_at - now
-    if wait_s is None or wait_s <= left_s:
+    predicted_s = predicted_wait(pool, request, now)
+    if predicted_s is None or predicted_s <= left_s:
+        return None
+    wait_s = _least_wait(pool, request, now)
+    if wait_s <= left_s:
         return None
     why = f"the deadline, in {left_s:.1f} s, cannot be met: {wait_s:.1f} s in the queue are predicted"
     return Overloaded(why, cause="deadline", expected_wait_s=wait_s - left_s)
@@ -65,8 +82,9 @@ class GiveUps:
     Only requests with a stated deadline, or of a class whose wait is bounded, are in it.
     """
 
-    def __init__(self, settings: SchedulerSettings) -> None:
+    def __init__(self, settings: SchedulerSettings, prefixes: CachedPrefixes) -> None:
         self._settings = settings
+        self._prefixes = prefixes
         self._due: list[tuple[float, int, WaitingRequest]] = []
 
     def add(self, waiting: WaitingRequest, queue_length: int) -> None:
@@ -104,12 +122,21 @@ class GiveUps:
         if not pool.accounts:
             return None, min(wait_ends_at, now + _AGAIN_S)
         least_s = min(
-            _least_s_on(a.pace.prefill_token_s * a.uncached_share, a.pace.base_s, waiting) for a in pool.accounts
+            _least_s_on(a.pace.prefill_token_s * tokens, a.pace.base_s, waiting)
+            for a, tokens in zip(pool.accounts, self._computed_tokens(waiting, pool.accounts), strict=True)
         )
         latest = _latest_start(waiting, least_s)
         if latest < now:
             return DeadlineExceeded(f"in the queue: {least_s:.2f} s at least were needed to meet it"), inf
         return None, min(wait_ends_at, latest + 1e-3)
+
+    def _computed_tokens(self, waiting: WaitingRequest, accounts: Sequence[Account]) -> list[float]:
+        """Return for each account how many tokens of the prompt its cache is not believed to hold."""
+        prompt = waiting.prompt_tokens
+        if not self._prefixes.knows(waiting.request):
+            return [prompt * a.uncached_share for a in accounts]
+        cached = self._prefixes.cached_tokens(waiting.request, prompt)
+        return [float(prompt - cached.get(a.instance_id, 0)) for a in accounts]
 
     def _wait_ends_at(self, waiting: WaitingRequest) -> float:
         """Return when the request's wait is over; never for one that was accepted by an engine before."""
@@ -124,11 +151,11 @@ def _latest_start(waiting: WaitingRequest, least_s: float) -> float:
 
 
 def _least_s(waiting: WaitingRequest) -> float:
-    return _least_s_on(waiting.pace.prefill_token_s, waiting.pace.base_s, waiting)
+    return _least_s_on(waiting.pace.prefill_token_s * waiting.prompt_tokens, waiting.pace.base_s, waiting)
 
 
-def _least_s_on(prefill_token_s: float, base_s: float, waiting: WaitingRequest) -> float:
+def _least_s_on(prefill_s: float, base_s: float, waiting: WaitingRequest) -> float:
     """Return the seconds that a request needs at least: its prefill, and a step for each token that is certain."""
     sampling = waiting.request.sampling
     certain = sampling.max_tokens if sampling.ignore_eos else max(1, sampling.min_tokens)
-    return prefill_token_s * waiting.prompt_tokens + base_s * max(1, certain - waiting.emitted_tokens)
+    return prefill_s + base_s * max(1, certain - waiting.emitted_tokens)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import isfinite
 
 from scheduler_svc.domain.errors import QueueFull
-from scheduler_svc.domain.ordering.base import Ordering, separates_classes
-from scheduler_svc.domain.request import Priority, RequestKey
+from scheduler_svc.domain.ordering.base import Ordering, goes_by_arrival, separates_classes
+from scheduler_svc.domain.request import Priority, Request, RequestKey
 from scheduler_svc.domain.shares.flow import Entry
 from scheduler_svc.domain.shares.group import Charge, ShareGroup
 from scheduler_svc.domain.shares.settings import ShareSettings
@@ -44,7 +45,7 @@ class ModelQueue:
     An ordering that does not look at the class (``by_class`` is False) has all requests in one class.
 
     Requests that no READY instance can serve are set aside, out of the order, until ``bring_back``.  Quarantined ones
-    never enter it: ``apart`` has them.
+    never enter it: ``all_apart`` has them.
     """
 
     #: How often one key is revised at most, so that an ordering cannot make the queue spin.
@@ -75,6 +76,7 @@ class ModelQueue:
         self._apart: dict[RequestKey, WaitingRequest] = {}  # of ``_waiting``, in order of arrival in the queue
         self.brought_back_at = 0  # the pool's generation when requests were brought back last
         self._classes: dict[Priority, dict[RequestKey, WaitingRequest]] = {p: {} for p in Priority}  # of ``_waiting``
+        self._deadlines: list[float] = []  # stated by the requests in the order, sorted
         self._last_number = 0
 
     def __len__(self) -> int:
@@ -120,7 +122,7 @@ class ModelQueue:
         if waiting.alone:
             self._apart[key] = waiting
         else:
-            self._group_of(waiting).add(waiting)
+            self._enter(waiting)
 
     def find(self, key: RequestKey) -> WaitingRequest | None:
         """Return a waiting request; None if it does not wait."""
@@ -135,7 +137,7 @@ class ModelQueue:
         del self._classes[waiting.request.priority][key]
         waiting.number = -1
         if in_order:
-            self._group_of(waiting).remove(waiting)
+            self._leave(waiting)
         return waiting
 
     def place(self, waiting: WaitingRequest, output_tokens: int) -> Charge | None:
@@ -193,6 +195,18 @@ class ModelQueue:
         higher = sum(group.count for cls, group in self._groups.items() if cls < priority)
         own = self._groups.get(int(priority))
         return higher + (own.ahead_of_new(tenant) if own is not None else 0)
+
+    def surely_ahead_of_new(self, request: Request) -> int:
+        """Estimate how many requests at least would be placed before a new one with a deadline.
+
+        Unless the ordering goes by arrival, those without a stated deadline that is as early may all go later.  Those
+        of tenants at their running limit delay nobody.
+        """
+        ahead = self.ahead_of_new(request.priority, request.key.tenant)
+        if request.deadline_at is not None and not goes_by_arrival(self._ordering):
+            ahead = min(ahead, bisect_right(self._deadlines, request.deadline_at))
+        held = sum(group.held for group in self._groups.values()) if self._limited else 0
+        return max(0, ahead - held)
 
     def why_next(self, waiting: WaitingRequest) -> tuple[str, ...]:
         """Say why the tenant of the head is next; nothing where it is alone in its class."""
@@ -254,7 +268,7 @@ class ModelQueue:
         group = self._group_of(waiting)
         assert group.first() is waiting, "only a head is set aside"
         group.pop()
-        group.remove(waiting)
+        self._leave(waiting)
         if waiting.unserved_since is None:
             waiting.unserved_since = now
         self._aside[waiting.request.key] = waiting
@@ -262,7 +276,7 @@ class ModelQueue:
     def bring_back(self) -> None:
         """Put all requests that were set aside back into the order: their model's instances changed."""
         for waiting in self._aside.values():
-            self._group_of(waiting).add(waiting)
+            self._enter(waiting)
         self._aside.clear()
 
     @property
@@ -274,11 +288,6 @@ class ModelQueue:
     def all_apart(self) -> Iterator[WaitingRequest]:
         """Iterate over the quarantined requests."""
         return iter(self._apart.values())
-
-    @property
-    def apart(self) -> WaitingRequest | None:
-        """The quarantined request that came first; None if none waits."""
-        return next(iter(self._apart.values()), None)
 
     def reorder(self, ordering: Ordering, now: float) -> int:
         """Reorder all requests; ties keep the order of arrival in the queue.  Returns the number of requests.
@@ -336,6 +345,18 @@ class ModelQueue:
         use = self._uses.find(waiting.request.key.tenant)
         return use if use is not None and use.at_running_limit else None
 
+    def _enter(self, waiting: WaitingRequest) -> None:
+        """Enter a request in the order."""
+        self._group_of(waiting).add(waiting)
+        if (target_at := waiting.request.target_at) is not None:
+            insort(self._deadlines, target_at)
+
+    def _leave(self, waiting: WaitingRequest) -> None:
+        """Take a request out of the order."""
+        self._group_of(waiting).remove(waiting)
+        if (target_at := waiting.request.target_at) is not None:
+            del self._deadlines[bisect_left(self._deadlines, target_at)]
+
     def _group_of(self, waiting: WaitingRequest) -> ShareGroup:
         cls = int(waiting.request.priority) if self._by_class else 0
         group = self._groups.get(cls)
@@ -366,6 +387,8 @@ class ModelQueue:
             return False
         try:
             key = self._ordering.revise(waiting, now)
+            if key is not None:
+                _check_finite(key, waiting)
         except Exception as error:
             raise OrderingFailed(waiting, error) from error
         if key is None or key <= waiting.key:
@@ -381,6 +404,11 @@ class ModelQueue:
 def _key_of(waiting: WaitingRequest, ordering: Ordering, now: float) -> float:
     """Ask the ordering for a request's key.  Raises ValueError unless it is a finite number."""
     key = ordering.key(waiting, now)
+    _check_finite(key, waiting)
+    return key
+
+
+def _check_finite(key: float, waiting: WaitingRequest) -> None:
+    """Raise an error unless a key is a finite number: with another one the request would be lost in the order."""
     if not isfinite(key):
         raise ValueError(f"the ordering gives {waiting.request.key} the key {key}")
-    return key

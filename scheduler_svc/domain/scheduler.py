@@ -236,7 +236,10 @@ class Scheduler:
         queue = pool.queue
         if queue is None:
             limit = self.settings.queue_limit_per_model
-            ordering = self._policy.acting(request.model).ordering
+            try:
+                ordering = self._policy.acting(request.model).ordering
+            except Exception as error:  # the policy's code makes a governor for each model
+                raise self._policy_failed(error, now) from error
             queue = pool.queue = ModelQueue(
                 request.model, ordering, limit=limit, shares=self.settings.shares, uses=self._uses
             )
@@ -263,7 +266,7 @@ class Scheduler:
         self._queued[request.key] = queue
         give_ups = pool.give_ups
         if give_ups is None:
-            give_ups = pool.give_ups = GiveUps(self.settings)
+            give_ups = pool.give_ups = GiveUps(self.settings, self._prefixes)
         give_ups.add(waiting, len(queue))
         expected = self._outputs.mean(request.model, request.sampling.max_tokens, emitted_tokens)
         pool.load.add(waiting.prompt_tokens, expected, now)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
+from itertools import islice
 
 from scheduler_svc.domain.capacity.claim import Claim, best_claim
 from scheduler_svc.domain.capacity.demand import Demand
@@ -18,7 +19,7 @@ from scheduler_svc.domain.queue import ModelQueue, OrderingFailed
 from scheduler_svc.domain.shares.group import Charge
 from scheduler_svc.domain.waiting_request import WaitingRequest
 
-_LOOKS = 256  # requests set aside from the head, or stepped back, in one pass
+_LOOKS = 256  # requests set aside from the head, or stepped back, in one pass; quarantined ones looked at
 _ALONE = "quarantined: runs alone, because it was present when engines died"
 
 
@@ -112,35 +113,44 @@ class SchedulingPass:
         return _Outcome.PLACED
 
     def _place_apart(self, queue: ModelQueue, context: PassContext, result: PassResult) -> bool:
-        """Place the quarantined request that came first on an instance that runs nothing else, or empty one for it.
+        """Place the first quarantined request that an instance can serve where nothing else runs, or make such a place.
 
         Returns False if the policy failed.
         """
-        pool, waiting = context.pool, queue.apart
-        isolation = pool.isolation
-        if not isolation.in_use(pool.accounts, waiting.request.key if waiting is not None else None):
+        isolation, accounts = context.pool.isolation, context.pool.accounts
+        for waiting in islice(queue.all_apart, _LOOKS):
+            try:
+                offer = Offer.for_whole(self._placer.demand(waiting, context.policy), context.pool)
+                if not offer.able:
+                    waiting.unserved_since = waiting.unserved_since or context.now
+                    continue
+                waiting.unserved_since = None
+                if not isolation.in_use(accounts, waiting.request.key):
+                    isolation.open()
+                decision = self._place_alone(waiting, offer, context)
+            except Exception as error:
+                result.failed = waiting, error
+                return False
+            if decision is not None:
+                result.placed(waiting, decision, queue)
+            return True
+        if not isolation.in_use(accounts, None):
             isolation.open()
-        if waiting is None or isolation.key not in (None, waiting.request.key):
-            return True
-        offer = Offer.for_whole(self._placer.demand(waiting, context.policy), pool)
-        if not offer.able:
-            waiting.unserved_since = waiting.unserved_since or context.now
-            return True
-        waiting.unserved_since = None
+        return True
+
+    def _place_alone(self, waiting: WaitingRequest, offer: Offer, context: PassContext) -> Decision | None:
+        """Place a quarantined request on the instance that is kept for it, or keep one and empty it first."""
+        isolation = context.pool.isolation
+        if isolation.key not in (None, waiting.request.key):
+            return None
         account = isolation.account if isolation.account in offer.able else None
         account = account or min(offer.able, key=lambda a: len(a.reservations))
         isolation.keep(account, waiting.request.key)
         if account.reservations:
-            return True
-        try:
-            offer.with_capacity = [account]
-            choice = self._placer.choose(offer, context)
-            decision = self._placer.place_whole(waiting, offer, choice, context, remarks=(_ALONE,))
-        except Exception as error:
-            result.failed = waiting, error
-            return False
-        result.placed(waiting, decision, queue)
-        return True
+            return None
+        offer.with_capacity = [account]
+        choice = self._placer.choose(offer, context)
+        return self._placer.place_whole(waiting, offer, choice, context, remarks=(_ALONE,))
 
     def _steps_back(
         self, head: WaitingRequest, least_times: tuple[float, float], queue: ModelQueue, now: float
@@ -162,7 +172,7 @@ class SchedulingPass:
         budget: int,
         result: PassResult,
     ) -> None:
-        """Place requests behind a head that fits nowhere.  ``blocked``: what the head was offered."""
+        """Place requests behind a head that fits nowhere or waits.  ``blocked``: what the head was offered."""
         pool = context.pool
         pairs = self._placer.pairs_open(pool) and not _waits_for_a_pair(plan)
         if len(queue) == 1 or not (pairs or any(a.prompt_limit > 0 for a in pool.accounts)):
@@ -172,7 +182,7 @@ class SchedulingPass:
             claim=claim,
             head=head,
             pairs=pairs,
-            too_much=[blocked.demand] if _any_can_serve(blocked.demand, pool) else [],
+            too_much=[blocked.demand] if not blocked.with_capacity and _any_can_serve(blocked.demand, pool) else [],
         )
         for waiting in queue.behind_head(self._depth, context.now, lambda w: self._unservable(w, context)):
             if len(result.decisions) >= budget:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 
 from scheduler_svc.domain.capacity.account import Account
 from scheduler_svc.domain.capacity.demand import Demand
@@ -57,7 +57,11 @@ class CheapestInTime:
         if meets:
             index = _least(accounts, shares, meets)
             rule, why = "in_use", f"uses {shares[index]:.0%} of its targets, the least of {len(mine)} in use"
-        elif not mine and _is_patient(shares, others) and in_use.soon_has_capacity(able):
+        elif (
+            not mine
+            and _is_patient([shares[i] for i in within if accounts[i].instance_id not in used])
+            and in_use.soon_has_capacity(able)
+        ):
             return Choice(index=0, why="waits for an instance in use", rule="waits", scores=scores, waits=True)
         elif others and not (mine and in_use.excuses):
             index = others[pick([accounts[i] for i in others], [costs[i] for i in others], tolerance=_COST_TOLERANCE)]
@@ -69,6 +73,8 @@ class CheapestInTime:
             why = f"no instance in use is predicted to meet its targets: earliest finish {finishes[index]:.2f} s"
         if rule != "none_meets_targets" and max(shares) > 1:
             rejected = {**missed(shares), **rejected}
+        if rule == "in_use" and demand.request.session:  # it shall not go back to one that is to stay unused
+            rejected = {**_spared(accounts, used), **rejected}
         in_use.take(accounts[index], now, in_time=shares[index] <= 1)
         return Choice(index=index, why=why, rule=rule, scores=scores, remarks=remarks, rejected=rejected)
 
@@ -82,9 +88,17 @@ class CheapestInTime:
         return found
 
 
-def _is_patient(shares: Scores, others: Sequence[int]) -> bool:
-    """Whether a request can wait: the instances that are not in use would still meet its targets later."""
-    return not others or min(shares[i] for i in others) <= _PATIENCE
+def _is_patient(unused: Scores) -> bool:
+    """Whether a request can wait: the instances that are not in use would still meet its targets later, or never.
+
+    ``unused``: the shares of its targets that it would use there.
+    """
+    return not unused or not _PATIENCE < min(unused) <= 1
+
+
+def _spared(accounts: Sequence[Account], used: Container[str]) -> dict[int, tuple[str, str]]:
+    """Return which filter took out the accounts that are not in use, and why, by index."""
+    return {i: ("not_in_use", "is not in use") for i, a in enumerate(accounts) if a.instance_id not in used}
 
 
 def _least(accounts: Sequence[Account], scores: Scores, among: Sequence[int]) -> int:

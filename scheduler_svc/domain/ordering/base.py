@@ -47,3 +47,11 @@ def separates_classes(ordering: Ordering) -> bool:
     and who floods one class does not delay another tenant's requests in other classes.
     """
     return bool(getattr(ordering, "by_class", True))
+
+
+def goes_by_arrival(ordering: Ordering) -> bool:
+    """Whether a request goes behind all that came before it in its class, which its ``by_arrival`` says.
+
+    Of another ordering it is not known which requests go before a new one.
+    """
+    return bool(getattr(ordering, "by_arrival", False))

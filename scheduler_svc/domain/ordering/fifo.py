@@ -10,6 +10,7 @@ class Fifo:
 
     max_delay_s = 0.0
     by_class = False  # tenants share out all classes together
+    by_arrival = True
 
     def key(self, waiting: WaitingRequest, now: float) -> float:
         """Return the arrival."""

@@ -13,6 +13,8 @@ class ByClass:
     and a request is overtaken only by those that arrive within 4 x ``ageing_s_per_class`` of it.
     """
 
+    by_arrival = True  # within a class
+
     def __init__(self, ageing_s_per_class: float) -> None:
         self._ageing_s = ageing_s_per_class
 

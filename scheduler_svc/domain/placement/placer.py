@@ -102,7 +102,7 @@ class Placer:
         offer.demand.load = context.pool.load
         choice = self._choose(offer.demand, offer.with_capacity, context)
         if not choice.waits:
-            self._keep_session(choice, offer, context.pool)
+            self._keep_session(choice, offer, context)
         return choice
 
     def _choose(self, demand: Demand, offered: Sequence[Account], context: PassContext) -> Choice:
@@ -151,10 +151,10 @@ class Placer:
         candidates = offer.candidates(choice)
         unusual = _unusual(account, demand, context, plan)
         ordered = _ordered(waiting, context.policy, now)  # a plug-in's code: it runs before anything is reserved
-        reservation = self._reserve(account, demand, waiting, prediction, now)
         eligible, considered = len(offer.with_capacity) - len(choice.rejected), len(offer.able) + len(offer.unable)
         why = f"{choice.why}; {eligible} of {considered} candidates"
         reasons = (why, *_cached(demand, account), *remarks, *choice.remarks, *preferred, *unusual, ordered)
+        reservation = self._reserve(account, demand, waiting, prediction, now)  # nothing of a plug-in's comes after it
         return self._decide(
             waiting, reservation, prediction, choice, candidates, context, Phase.HYBRID, _why_whole(plan), reasons
         )
@@ -173,6 +173,9 @@ class Placer:
         now, pool, choice = context.now, context.pool, split.choice
         candidates = Offer.for_decode(demand, split.decoders, pool).candidates(choice)
         ordered = _ordered(waiting, context.policy, now)  # a plug-in's code: it runs before anything is reserved
+        why = f"decode: {choice.why}; 1 of {len(split.decoders)}"
+        reasons = (why, *_cached(demand, split.decode), split.why, *_cached(demand, split.prefill))
+        reasons += (*remarks, *choice.remarks, ordered)
         prediction = predict_split_run(split, demand)
         prefill_demand = replace(split.prefill_demand, cached_tokens=demand.cached_tokens)
         prefill_prediction = predict_run(split.prefill, prefill_demand, now)
@@ -181,9 +184,6 @@ class Placer:
         self._splits.count_split()
         if self.shadow is not None:
             self.shadow.leave_out()
-        why = f"decode: {choice.why}; 1 of {len(split.decoders)}"
-        reasons = (why, *_cached(demand, split.decode), split.why, *_cached(demand, split.prefill))
-        reasons += (*remarks, *choice.remarks, ordered)
         leg = PrefillLeg(
             instance_id=prefill.instance_id,
             attempt_number=prefill.attempt_number,
@@ -283,16 +283,19 @@ class Placer:
         self._prefixes.placed(demand.request, reservation, busy_s=busy_s, now=now)
         return reservation
 
-    def _keep_session(self, choice: Choice, offer: Offer, pool: Pool) -> None:
+    def _keep_session(self, choice: Choice, offer: Offer, context: PassContext) -> None:
         """Change the choice to the instance that ran the request's session last, if caches tell nothing of it.
 
-        It stays where the objective chose if that instance is not offered, misses the request's targets or is too
-        loaded.
+        It stays where the objective chose if that instance is not offered, misses the request's targets, is too loaded
+        or, where the objective gathers load, is not in use.
         """
         if not offer.demand.request.session or offer.demand.cached_tokens:
             return
-        last = self._prefixes.last_of_session(offer.demand.request, pool.accounts)
-        for i, account in enumerate(offer.with_capacity if last else ()):
+        last = self._prefixes.last_of_session(offer.demand.request)
+        gathers = getattr(context.policy.objective, "gathers_load", False)
+        if not last or (not gathers and last in self._prefixes.too_loaded(context.pool.accounts)):
+            return
+        for i, account in enumerate(offer.with_capacity):
             if account.instance_id == last and i not in choice.rejected and account.free_slots > 0:
                 choice.index = i
                 choice.why = f"ran session {offer.demand.request.session!r} last"

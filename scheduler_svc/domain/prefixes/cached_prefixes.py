@@ -111,13 +111,11 @@ class CachedPrefixes:
         self._over[id(accounts)] = accounts, self._placements + len(accounts) // _LOOKS, over
         return over
 
-    def last_of_session(self, request: Request, accounts: Sequence[Account]) -> str:
-        """Return the instance that ran a request's session last; empty if there is none or it is too loaded."""
+    def last_of_session(self, request: Request) -> str:
+        """Return the instance that ran a request's session last; empty if there is none."""
         key = request.key.tenant, request.session
         instance_id, engine = self._sessions.get(key, ("", 0))
-        if engine != self._engines.get(instance_id) or instance_id in self.too_loaded(accounts):
-            return ""
-        return instance_id
+        return instance_id if engine == self._engines.get(instance_id) else ""
 
     def placed(self, request: Request, reservation: Reservation, *, busy_s: float, now: float) -> None:
         """Note that an attempt was placed.  ``busy_s``: seconds of engine time that it is predicted to take."""

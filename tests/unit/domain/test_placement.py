@@ -15,7 +15,7 @@ from scheduler_svc.domain.placement.candidates import CandidateTable
 from scheduler_svc.domain.prediction.fading import FADES_AFTER_S
 from scheduler_svc.domain.request import Priority, Sampling, StructuredOutput
 from scheduler_svc.domain.scheduler import Scheduler
-from tests.contract.policies.modelled_fleet import add_instance, make_facts, make_request, make_scheduler
+from tests.contract.policies.modelled_fleet import MODEL, add_instance, make_facts, make_request, make_scheduler
 
 C, H, N, L, B = Priority
 
@@ -414,9 +414,12 @@ def test_cost_optimized_gathers_no_more_than_the_targets_allow() -> None:
     scheduler = make_scheduler("cost_optimized")
     for n in range(4):
         add_instance(scheduler, f"i{n}", facts=make_facts(max_running=128), price_per_hour=1.0)
-    placed = []
+    placed: list[Decision] = []
     for n in range(12):
         now = n / 2
+        for decision in placed:
+            if decision.decided_at + decision.prediction.first_token_s <= now:
+                scheduler.first_token(decision.attempt_number, now)
         scheduler.enqueue(make_request(n, prompt=2_000, ttft_target_s=3.0, arrived_at=now), now)
         placed += scheduler.schedule(now)
 
@@ -452,6 +455,43 @@ def test_nobody_queues_at_a_full_engine_while_another_is_free(policy: str) -> No
         add_instance(scheduler, f"i{n}", facts=make_facts(max_running=1), price_per_hour=1.0 + 9 * n)
 
     assert [place(scheduler, str(n)).instance_id for n in range(2)] == ["i0", "i1"]
+
+
+def full_of_prompts() -> tuple[Scheduler, float]:
+    """Make a scheduler whose instance in use has enough prompts ahead, with another one idle; and the time."""
+    scheduler = make_scheduler("cost_optimized")
+    for name, price in (("cheap", 1.0), ("dear", 9.0)):
+        add_instance(scheduler, name, facts=make_facts(max_running=64), price_per_hour=price)
+    now = 0.0
+    while not scheduler.waiting(MODEL):
+        now += 10
+        scheduler.enqueue(make_request(f"patient{now}", prompt=2_000, ttft_target_s=60.0, arrived_at=now), now)
+        assert all(d.instance_id == "cheap" for d in scheduler.schedule(now))
+    return scheduler, now
+
+
+def test_one_that_cannot_wait_goes_before_one_that_waits_for_an_instance_in_use() -> None:
+    scheduler, now = full_of_prompts()
+    scheduler.enqueue(make_request("urgent", prompt=2_000, output=64, ttft_target_s=0.6, arrived_at=now), now)
+
+    (decision,) = scheduler.schedule(now)
+
+    assert decision.key.request_id == "urgent"
+    assert decision.instance_id == "dear"
+
+
+def test_a_request_waits_no_longer_for_an_instance_in_use_than_another_meets_its_targets() -> None:
+    scheduler, now = full_of_prompts()
+    scheduler.withdraw(make_request(f"patient{now}").key, now)
+    scheduler.enqueue(make_request("mine", prompt=2_000, ttft_target_s=1.5, arrived_at=now), now)
+    assert not scheduler.schedule(now)
+
+    scheduler.enqueue(make_request("later", ttft_target_s=60.0, arrived_at=now), now)  # a pass is due
+    (decision,) = scheduler.schedule(now + 0.8)
+
+    assert decision.key.request_id == "mine"
+    assert decision.instance_id == "dear"
+    assert decision.waited_s + decision.prediction.first_token_s < 1.5
 
 
 # --- explanations -----------------------------------------------------------------------------------

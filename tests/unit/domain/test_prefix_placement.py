@@ -343,3 +343,23 @@ def test_a_setting_out_of_its_bounds_is_named(key: str, value: Any) -> None:
 
 def test_prefix_awareness_is_on_by_default() -> None:
     assert SchedulerSettings().prefix.aware
+
+
+def test_a_session_keeps_no_instance_in_use_that_the_load_does_not_need() -> None:
+    scheduler = make_scheduler("cost_optimized")
+    add_instance(scheduler, "dear", price_per_hour=9.0)
+    assert serve(scheduler, make_request("first", session="s"), 0.0).instance_id == "dear"
+    add_instance(scheduler, "cheap", price_per_hour=1.0)
+
+    later = [serve(scheduler, make_request(n, session="s", arrived_at=40.0 * n), 40.0 * n) for n in range(1, 5)]
+
+    assert {d.instance_id for d in later[2:]} == {"cheap"}
+
+
+def test_a_session_stays_among_the_instances_in_use() -> None:
+    scheduler = make_scheduler("cost_optimized", instances=2)
+    homes = {
+        serve(scheduler, make_request(n, prompt=4_000, session="s", arrived_at=n), n).instance_id for n in range(9)
+    }
+
+    assert len(homes) == 1

@@ -537,3 +537,12 @@ def test_a_queue_that_comes_after_a_switch_has_the_new_order() -> None:
     scheduler.enqueue(make_request("critical", priority=Priority.CRITICAL), 0.0)
 
     assert scheduler.position(key("critical"), 0.0).position == 1  # type: ignore[union-attr]
+
+
+def test_a_quarantined_request_that_nobody_can_serve_holds_up_no_other() -> None:
+    scheduler = make_scheduler(instances=1)
+    scheduler.enqueue(make_request("unserved", adapter="unknown"), 0.0, alone=True)
+    scheduler.enqueue(make_request("served"), 0.0, alone=True)
+
+    assert [d.key.request_id for d in scheduler.schedule(0.0)] == ["served"]
+    assert [o.key.request_id for o in scheduler.orphans(100.0, 60.0)] == ["unserved"]

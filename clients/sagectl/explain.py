@@ -27,7 +27,7 @@ def explain(client: Client, request_id: str, svg: Path | None, as_json: bool) ->
     """Explain where a request ran, why, and where its time went.
 
     Prints in time order: arrival, why the request waited, every scheduling decision with its candidates and reasons,
-    whether prefill and decode were split, failures and failovers.  Rejected requests are not recorded.
+    whether prefill and decode were split, failures and failovers.  Refused requests are not recorded.
     """
     explanation = client.explain(request_id)
     if svg is not None:

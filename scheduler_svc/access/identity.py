@@ -59,7 +59,8 @@ class Identity:
             return grant.tenant
         if grant.role is Role.GATEWAY and _in(grant.tenants, named):
             return named
-        raise PermissionDenied(f"tenant: {self.name} may not send requests as {named[:SHOWN]!r}", field="tenant")
+        asked = f"as {named[:SHOWN]!r}" if named else "without a tenant"
+        raise PermissionDenied(f"tenant: {self.name} may not send requests {asked}", field="tenant")
 
     def tenant_of(self, named: str) -> str | None:
         """Return the tenant of an earlier request that the message names; None if its requests are not to be seen."""

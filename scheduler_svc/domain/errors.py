@@ -155,7 +155,8 @@ class NoInstance(SchedulerError):
 
     def __init__(self, model: str, why: str) -> None:
         self.model = model
-        super().__init__(f"no instance can serve {model!r} now: {why}")
+        what = repr(model) if model else "any model"  # a request need not name the only model of a fleet
+        super().__init__(f"no instance can serve {what} now: {why}")
 
 
 class ShuttingDown(SchedulerError):

@@ -11,7 +11,7 @@ LINK = re.compile(r"(?<!`)\]\((?!https?:|#|mailto:)([^)#\s]+)(?:#[^)]*)?\)")
 PYTHON_FILE = re.compile(r"`([\w./-]+\.py)`")
 GUIDES = [ROOT / "CONTRIBUTING.md", ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 MADE = {"build", "dist"}
-SHOWN_ONLY = {"shortest_first.py", "test_shortest_first.py"}  # files of the plug-in that docs/write-a-policy.md builds
+SHOWN_ONLY = {"shortest_first.py", "test_shortest_first.py", "shares.py"}  # files that a guide has its reader write
 
 
 def tree() -> list[Path]:

@@ -58,7 +58,7 @@ def make_cost_optimized(settings: SchedulerSettings) -> Policy:
     """Make the policy that spends least."""
     return Policy(
         name="cost_optimized",
-        summary="by class, the cheapest to serve first; to the cheapest instance that meets targets and budget",
+        summary="by class, the cheapest to serve first; to the cheapest instances that carry the load within targets",
         ordering=CheapestFirst(ageing_s_per_class=settings.ageing_s_per_class, delay_cap_s=settings.cost_delay_cap_s),
         objective=CheapestInTime(settings.default_targets),
     )

@@ -42,6 +42,11 @@ def test_a_tenant_that_is_not_the_callers_is_refused_by_name(identity: Identity,
     assert refused.value.field == "tenant"
 
 
+def test_a_gateway_that_names_no_tenant_is_told_so() -> None:
+    with pytest.raises(PermissionDenied, match=r"^tenant: gate may not send requests without a tenant$"):
+        GATEWAY.tenant_for("")
+
+
 @pytest.mark.parametrize(
     ("identity", "named", "tenant"),
     [

@@ -66,7 +66,8 @@ async def test_a_history_is_continued_exactly(case: str, subject: Subject) -> No
             wanted = [row for output in whole.outputs for row in output.logprobs or ()][cut:]
             for row, wanted_row in zip(rows, wanted, strict=True):
                 assert {e.token_id: e.logprob for e in row} == pytest.approx(
-                    {e.token_id: e.logprob for e in wanted_row}, abs=1e-4
+                    {e.token_id: e.logprob for e in wanted_row},
+                    abs=1e-3,  # a GPU adds a prefilled token up otherwise
                 )
 
 

@@ -75,7 +75,7 @@ async def test_sigterm_drains_to_zero_in_flight(
     leaving.terminate()
     await fleet.until("two", InstanceState.DRAINING)
     done = await asyncio.gather(*(stream.complete() for stream in streams))
-    assert before["two"] >= 4
+    assert before["two"] >= 1, "where the policy puts them is not this test's matter"
     assert all(each.attempts == 1 for each in done), "what ran was finished where it was"
     assert await leaving.ended() == 0
     await leaving.alone()

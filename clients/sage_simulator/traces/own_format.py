@@ -10,6 +10,7 @@ from typing import Any
 
 from sage_simulator.traced_request import TracedRequest
 from sage_simulator.traces.json_record import JsonRecord
+from sage_simulator.traces.request_fields import block_hashes, check_format, optional_number, optional_text, priority
 from sage_simulator.traces.source_lines import source_lines
 from scheduler_svc.domain.request import Priority
 
@@ -37,7 +38,7 @@ def read_own(path: Path) -> Iterator[TracedRequest]:
     """Yield the requests as the file has them.  Raises TraceError, also for a field that the format lacks."""
     lines = source_lines(path)
     for line in lines:
-        _check_header(JsonRecord.of(line))
+        check_format(JsonRecord.of(line), FORMAT, VERSION)
         break
     for line in lines:
         record = JsonRecord.of(line)
@@ -59,51 +60,22 @@ def _stated(request: TracedRequest) -> dict[str, Any]:
     return stated
 
 
-def _check_header(record: JsonRecord) -> None:
-    if record.text("format") != FORMAT:
-        raise record.error("format", f"expected {FORMAT!r}, got {record.text('format')!r:.80}")
-    if record.tokens("version") != VERSION:
-        raise record.error("version", f"this release reads version {VERSION}")
-
-
 def _request(record: JsonRecord) -> TracedRequest:
     prompt_tokens = record.tokens("prompt_tokens")
     block_tokens = record.tokens("block_tokens") if record.has("block_tokens") else _DEFAULTS["block_tokens"]
-    block_hashes = record.integers("block_hashes")
-    if len(block_hashes) * block_tokens > prompt_tokens:
-        raise record.error(
-            "block_hashes", f"{len(block_hashes)} blocks of {block_tokens} tokens in a prompt of {prompt_tokens}"
-        )
     return TracedRequest(
         arrival_s=record.number("arrival_s"),
         prompt_tokens=prompt_tokens,
         output_tokens=record.tokens("output_tokens"),
-        block_hashes=block_hashes,
+        block_hashes=block_hashes(record, block_tokens, prompt_tokens),
         block_tokens=block_tokens,
         max_tokens=record.tokens("max_tokens") if record.has("max_tokens") else None,
-        priority=_priority(record),
-        ttft_target_s=_seconds(record, "ttft_target_s"),
-        tpot_target_s=_seconds(record, "tpot_target_s"),
-        deadline_s=_seconds(record, "deadline_s"),
-        tenant=_text(record, "tenant"),
-        session=_text(record, "session"),
-        model=_text(record, "model"),
-        cancel_after_s=_seconds(record, "cancel_after_s"),
+        priority=priority(record) if record.has("priority") else Priority.NORMAL,
+        ttft_target_s=optional_number(record, "ttft_target_s"),
+        tpot_target_s=optional_number(record, "tpot_target_s"),
+        deadline_s=optional_number(record, "deadline_s"),
+        tenant=optional_text(record, "tenant", _DEFAULTS["tenant"]),
+        session=optional_text(record, "session", _DEFAULTS["session"]),
+        model=optional_text(record, "model", _DEFAULTS["model"]),
+        cancel_after_s=optional_number(record, "cancel_after_s"),
     )
-
-
-def _seconds(record: JsonRecord, field: str) -> float | None:
-    return record.number(field) if record.has(field) else None
-
-
-def _text(record: JsonRecord, field: str) -> str:
-    return record.text(field) if record.has(field) else str(_DEFAULTS[field])
-
-
-def _priority(record: JsonRecord) -> Priority:
-    if not record.has("priority"):
-        return Priority.NORMAL
-    name = record.text("priority")
-    if name not in Priority.__members__:
-        raise record.error("priority", f"expected one of {', '.join(Priority.__members__)}, got {name!r:.80}")
-    return Priority[name]

@@ -8,10 +8,10 @@ from typing import Any
 
 from sage_simulator.traces.json_record import JsonRecord
 from sage_simulator.traces.recording.recorded_lines import RecordedInstance, RecordedLoad, RecordedLog, RecordedRequest
+from sage_simulator.traces.request_fields import block_hashes, check_format, optional_number, optional_text, priority
 from sage_simulator.traces.source_lines import source_lines
 from sage_simulator.traces.trace_error import TraceError
 from scheduler_svc.domain.load_report import IterationSample
-from scheduler_svc.domain.request import Priority
 
 FORMAT = "sage_log"
 VERSION = 1
@@ -56,10 +56,7 @@ def read_log(path: Path) -> RecordedLog:
 
 
 def _check_header(record: JsonRecord, began: str | None) -> str:
-    if record.text("format") != FORMAT:
-        raise record.error("format", f"expected {FORMAT!r}, got {record.text('format')!r:.80}")
-    if record.tokens("version") != VERSION:
-        raise record.error("version", f"this release reads version {VERSION}")
+    check_format(record, FORMAT, VERSION)
     here = record.text("began")
     if began is not None and here != began:
         raise record.error("began", "another recording begins here; its times do not go on from those before")
@@ -69,36 +66,28 @@ def _check_header(record: JsonRecord, began: str | None) -> str:
 def _request(record: JsonRecord) -> RecordedRequest:
     prompt_tokens = record.tokens("prompt_tokens")
     block_tokens = record.tokens("block_tokens") if record.has("block_tokens") else 1
-    block_hashes = record.integers("block_hashes")
-    if len(block_hashes) * block_tokens > prompt_tokens:
-        raise record.error(
-            "block_hashes", f"{len(block_hashes)} blocks of {block_tokens} tokens in a prompt of {prompt_tokens}"
-        )
-    priority = record.text("priority")
-    if priority not in Priority.__members__:
-        raise record.error("priority", f"expected one of {', '.join(Priority.__members__)}, got {priority!r:.80}")
     return RecordedRequest(
         arrival_s=record.number("arrival_s"),
         model=record.text("model"),
         prompt_tokens=prompt_tokens,
         output_tokens=_count(record, "output_tokens"),
         max_tokens=record.tokens("max_tokens"),
-        priority=Priority[priority],
-        ttft_target_s=_seconds(record, "ttft_target_s"),
-        tpot_target_s=_seconds(record, "tpot_target_s"),
-        deadline_s=_seconds(record, "deadline_s"),
-        tenant=_text(record, "tenant"),
-        session=_text(record, "session"),
-        block_hashes=block_hashes,
+        priority=priority(record),
+        ttft_target_s=optional_number(record, "ttft_target_s"),
+        tpot_target_s=optional_number(record, "tpot_target_s"),
+        deadline_s=optional_number(record, "deadline_s"),
+        tenant=optional_text(record, "tenant"),
+        session=optional_text(record, "session"),
+        block_hashes=block_hashes(record, block_tokens, prompt_tokens),
         block_tokens=block_tokens,
         end=record.text("end"),
-        policy=_text(record, "policy"),
-        instance=_text(record, "instance"),
-        prefill_instance=_text(record, "prefill_instance"),
+        policy=optional_text(record, "policy"),
+        instance=optional_text(record, "instance"),
+        prefill_instance=optional_text(record, "prefill_instance"),
         attempts=_count(record, "attempts"),
-        decided_s=_seconds(record, "decided_s"),
-        first_token_s=_seconds(record, "first_token_s"),
-        last_token_s=_seconds(record, "last_token_s"),
+        decided_s=optional_number(record, "decided_s"),
+        first_token_s=optional_number(record, "first_token_s"),
+        last_token_s=optional_number(record, "last_token_s"),
         ended_s=record.number("ended_s"),
     )
 
@@ -111,14 +100,14 @@ def _instance(record: JsonRecord) -> RecordedInstance:
         state=record.text("state"),
         role=record.text("role"),
         price_per_hour=record.number("price_per_hour"),
-        engine_start=_text(record, "engine_start"),
+        engine_start=optional_text(record, "engine_start"),
         max_model_len=_count(record, "max_model_len"),
         kv_capacity_tokens=_count(record, "kv_capacity_tokens"),
         kv_block_size=_count(record, "kv_block_size"),
         max_running=_count(record, "max_running"),
         max_batched_tokens=_count(record, "max_batched_tokens"),
         gpu_count=_count(record, "gpu_count"),
-        gpu_name=_text(record, "gpu_name"),
+        gpu_name=optional_text(record, "gpu_name"),
     )
 
 
@@ -130,8 +119,8 @@ def _load(record: JsonRecord) -> RecordedLoad:
         at_s=record.number("at_s"),
         instance=record.text("instance"),
         heartbeats=_count(record, "heartbeats"),
-        shortest_gap_s=_seconds(record, "shortest_gap_s"),
-        longest_gap_s=_seconds(record, "longest_gap_s"),
+        shortest_gap_s=optional_number(record, "shortest_gap_s"),
+        longest_gap_s=optional_number(record, "longest_gap_s"),
         prefix_queries_tokens=_count(record, "prefix_queries_tokens"),
         prefix_hits_tokens=_count(record, "prefix_hits_tokens"),
         samples=tuple(_sample(record, each) for each in samples),
@@ -158,11 +147,3 @@ def _count(record: JsonRecord, field: str) -> int:
     if type(value) is not int or value < 0:
         raise record.error(field, f"expected an integer that is not negative, got {value!r:.80}")
     return value
-
-
-def _seconds(record: JsonRecord, field: str) -> float | None:
-    return record.number(field) if record.has(field) else None
-
-
-def _text(record: JsonRecord, field: str) -> str:
-    return record.text(field) if record.has(field) else ""

@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import combinations
 
+from scheduler_svc.domain.prediction.linear_system import solve_symmetric
+
+_SINGULAR = 1e-10  # a pivot this much smaller than its diagonal: the variables do not tell their coefficients apart
+
 Row = tuple[Sequence[float], float, float]
 """The values of the variables, the measured value, the weight of its squared error."""
 
@@ -29,7 +33,8 @@ def solve_nonnegative(rows: Iterable[Row], variables: int) -> list[float]:
     best, least = [0.0] * variables, 0.0  # the error, less that of all coefficients at zero
     for count in range(1, len(usable) + 1):
         for free in combinations(usable, count):
-            found = _solve([[a[i][j] for j in free] for i in free], [b[i] for i in free])
+            chosen = [[a[i][j] for j in free] for i in free]
+            found = solve_symmetric(chosen, [b[i] for i in free], least_pivot=_SINGULAR)
             if found is None or min(found) < 0:
                 continue
             error = -sum(coefficient * b[i] for i, coefficient in zip(free, found, strict=True))
@@ -39,24 +44,3 @@ def solve_nonnegative(rows: Iterable[Row], variables: int) -> list[float]:
                 for i, coefficient in zip(free, found, strict=True):
                     best[i] = coefficient
     return best
-
-
-_SINGULAR = 1e-10  # a pivot this much smaller than its diagonal: the variables do not tell their coefficients apart
-
-
-def _solve(a: list[list[float]], b: list[float]) -> list[float] | None:
-    """Solve a symmetric system by Gaussian elimination; None if it is singular.  ``a`` and ``b`` are used up."""
-    n = len(b)
-    sizes = [a[k][k] for k in range(n)]
-    for k in range(n):
-        if a[k][k] <= _SINGULAR * sizes[k]:
-            return None
-        for i in range(k + 1, n):
-            factor = a[i][k] / a[k][k]
-            for j in range(k, n):
-                a[i][j] -= factor * a[k][j]
-            b[i] -= factor * b[k]
-    x = [0.0] * n
-    for k in reversed(range(n)):
-        x[k] = (b[k] - sum(a[k][j] * x[j] for j in range(k + 1, n))) / a[k][k]
-    return x

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from scheduler_svc.domain.load_report import IterationSample
+from scheduler_svc.domain.prediction.linear_system import solve_symmetric
 from scheduler_svc.domain.prediction.pace import Pace
 
 _N = 4  # coefficients
@@ -91,25 +92,11 @@ class IterationModel:
                 ridge = pull * self._a[i][i] + _FLOOR / prior[i] ** 2
                 a[k][k] += ridge
                 b[k] += ridge * prior[i]
-            theta = _solve(a, b)
+            theta = solve_symmetric(a, b)
+            assert theta is not None, "the pull to the prior makes it positive definite"
             keep = [i for i, t in zip(free, theta, strict=True) if t >= 0]
             if len(keep) == len(free):
                 found = dict(zip(free, theta, strict=True))
                 return (found.get(0, 0.0), found.get(1, 0.0), found.get(2, 0.0), found.get(3, 0.0))
             free = keep
         raise AssertionError("a positive sample has a non-negative fit")
-
-
-def _solve(a: list[list[float]], b: list[float]) -> list[float]:
-    """Solve a symmetric positive definite system by Gaussian elimination; ``a`` and ``b`` are used up."""
-    n = len(b)
-    for k in range(n):
-        for i in range(k + 1, n):
-            factor = a[i][k] / a[k][k]
-            for j in range(k, n):
-                a[i][j] -= factor * a[k][j]
-            b[i] -= factor * b[k]
-    x = [0.0] * n
-    for k in reversed(range(n)):
-        x[k] = (b[k] - sum(a[k][j] * x[j] for j in range(k + 1, n))) / a[k][k]
-    return x

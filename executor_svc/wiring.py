@@ -28,12 +28,13 @@ from executor_svc.telemetry.engine_reader import EngineReader
 from executor_svc.telemetry.service import ExecutorTelemetry
 from executor_svc.transport.grpc_link import GrpcDialer
 from executor_svc.transport.health_server import CannotListen, HealthServer
-from executor_svc.transport.tls import DialCredentials, UnusableToken, listen_credentials
+from executor_svc.transport.tls import DialCredentials, UnusableToken
 from sage_common.addresses import host_of
 from sage_common.file_watch import Reloader
 from sage_common.tasks import WatchedTasks
 from sage_common.tls import ReloadedTls, UnreadableFile, UnusableFiles
 from sage_telemetry.prometheus import CannotServe
+from sage_wire.listener_credentials import listener_credentials
 
 log = logging.getLogger(__name__)
 
@@ -156,7 +157,7 @@ def _transport(config: ExecutorConfig) -> tuple[GrpcDialer, HealthServer, Reload
         dial.metadata()
     except (UnreadableFile, UnusableToken) as error:
         raise ConfigError(f"token_file: {error}") from error
-    listen = listen_credentials(reloaded) if reloaded is not None else None
+    listen = listener_credentials(lambda: reloaded.current) if reloaded is not None else None
     reloader = Reloader([reloaded.check] if reloaded is not None else [])
     return GrpcDialer(dial), HealthServer(config.listen, listen), reloader
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import grpc
 
-from sage_common.tls import ReloadedTls, TlsFiles, UnreadableFile, read_pem
+from sage_common.tls import UnreadableFile, read_pem
 from sage_wire.metadata import AUTHORIZATION
 
 
@@ -57,24 +55,3 @@ class DialCredentials:
 
 UNUSABLE = (UnreadableFile, UnusableToken)
 """What DialCredentials raise."""
-
-
-def listen_credentials(tls: ReloadedTls) -> grpc.ServerCredentials:
-    """Return credentials of a listener that use ``tls.current`` for every new handshake."""
-    given = tls.current
-
-    def newer() -> grpc.ServerCertificateConfiguration | None:
-        """Return the files if they are newer than what gRPC has.  gRPC calls it in a thread, once per handshake."""
-        nonlocal given
-        if given is tls.current:
-            return None
-        given = tls.current
-        return _configuration(given)
-
-    # The stubs leave out what the documentation says: None keeps what gRPC has.
-    fetch = cast("Callable[[], grpc.ServerCertificateConfiguration]", newer)
-    return grpc.dynamic_ssl_server_credentials(_configuration(given), fetch)
-
-
-def _configuration(files: TlsFiles) -> grpc.ServerCertificateConfiguration:
-    return grpc.ssl_server_certificate_configuration([(files.private_key, files.certificate)])

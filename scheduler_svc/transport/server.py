@@ -11,6 +11,7 @@ from grpc_health.v1 import health_pb2_grpc
 
 from sage.controlplane.v1 import admin_pb2_grpc, executor_pb2_grpc, inference_pb2_grpc
 from sage_common.tls import ReloadedTls
+from sage_wire.listener_credentials import listener_credentials
 from sage_wire.protocol import MAX_MESSAGE_BYTES
 from scheduler_svc.transport import health
 from scheduler_svc.transport.admin_servicer import AdminServicer
@@ -18,7 +19,6 @@ from scheduler_svc.transport.error_interceptor import ErrorInterceptor
 from scheduler_svc.transport.executor_servicer import ExecutorServicer
 from scheduler_svc.transport.inference_servicer import InferenceServicer
 from scheduler_svc.transport.reflection import serve_reflection
-from scheduler_svc.transport.tls import listen_credentials
 
 OPTIONS = [
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
@@ -134,6 +134,7 @@ def listen(server: grpc.aio.Server, listener: Listener, tls: ReloadedTls | None)
         if tls is None:
             return server.add_insecure_port(listener.address)
         demanding = listener.clients_need_certificates and tls.current.client_ca is not None
-        return server.add_secure_port(listener.address, listen_credentials(tls, clients_need_certificates=demanding))
+        credentials = listener_credentials(lambda: tls.current, clients_need_certificates=demanding)
+        return server.add_secure_port(listener.address, credentials)
     except (RuntimeError, OSError) as error:
         raise ListenError(f"{listener.key}: cannot bind {listener.address}: {error}") from error

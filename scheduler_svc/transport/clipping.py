@@ -8,6 +8,11 @@ REASON_BYTES = 1_024  # of a reason that a caller gives; it is logged and kept w
 REPORT_BYTES = 4_096  # of a text in an executor's report
 
 
+def size_of(text: str) -> int:
+    """Return the bytes that a text takes in UTF-8."""
+    return len(text.encode(errors="replace"))
+
+
 def clipped(text: str, limit: int) -> str:
     """Shorten ``text`` to at most ``limit`` bytes of UTF-8."""
     if 4 * len(text) <= limit:
@@ -25,7 +30,7 @@ def reported(text: str) -> str:
 
 def stated_reason(text: str) -> str:
     """Return the reason that a caller gave.  Raises InvalidRequest if it is longer than REASON_BYTES."""
-    size = len(text.encode(errors="replace"))
+    size = size_of(text)
     if size > REASON_BYTES:
         description = f"has {size} bytes; the limit is {REASON_BYTES}"
         raise InvalidRequest([FieldViolation(field="reason", description=description)])

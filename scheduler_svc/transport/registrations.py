@@ -15,7 +15,7 @@ from scheduler_svc.domain.engine_facts import EngineFacts, Parallelism
 from scheduler_svc.domain.instance_spec import InstanceRole, InstanceSpec, Location
 from scheduler_svc.domain.load_report import IterationSample, LoadReport
 from scheduler_svc.domain.prefixes.cache_report import CacheReport
-from scheduler_svc.transport.clipping import reported
+from scheduler_svc.transport.clipping import reported, size_of
 from scheduler_svc.transport.enums import CAUSE_FROM_WIRE, FINISH_REASON_FROM_WIRE, ROLE_FROM_WIRE
 from scheduler_svc.transport.errors import WireError
 
@@ -232,7 +232,7 @@ def _parallelism(wire: common_pb2.ParallelismConfig) -> Parallelism:
 
 
 def _bounded(field: str, text: str) -> None:
-    if len(text.encode(errors="replace")) > TEXT_BYTES:
+    if size_of(text) > TEXT_BYTES:
         raise _refused(field, f"is longer than {TEXT_BYTES} bytes")
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence, Sized
 
 from sage.controlplane.v1 import common_pb2, inference_pb2
 from sage_wire.protocol import PROMPT_LIMIT_BYTES
+from scheduler_svc.transport.clipping import size_of
 from scheduler_svc.transport.violations import Violations
 
 PROMPT_LIMIT_TOKENS = 2 * 1024 * 1024
@@ -51,7 +52,7 @@ def check_labels(request: inference_pb2.GenerateRequest, violations: Violations)
     _id(request.request_id, "request_id", violations)
     _id(request.tenant, "tenant", violations)
     for key, value in request.spec.tags.items():
-        if _size(key) + _size(value) > TAG_BYTES:
+        if size_of(key) + size_of(value) > TAG_BYTES:
             violations.add(f"spec.tags[{key[:32]!r}]", f"key and value are longer than {TAG_BYTES} bytes")
 
 
@@ -89,7 +90,7 @@ def _chat(chat: inference_pb2.Chat, violations: Violations) -> None:
         for part in message.content:
             characters += len(part.text)
     if 4 * characters > PROMPT_LIMIT_BYTES:
-        size = sum(_size(part.text) for message in chat.messages for part in message.content)
+        size = sum(size_of(part.text) for message in chat.messages for part in message.content)
         if size > PROMPT_LIMIT_BYTES:
             violations.add(field, f"have {size} bytes; the limit is {PROMPT_LIMIT_BYTES}")
 
@@ -110,7 +111,7 @@ def _constraint(wanted: common_pb2.StructuredOutput, field: str, violations: Vio
     if kind == "choice":
         choices = wanted.choice.choices
         if _count(choices, f"{field}.choice", "choices", CHOICES_LIMIT, violations):
-            size = sum(map(_size, choices))
+            size = sum(map(size_of, choices))
             if size > CONSTRAINT_BYTES:
                 violations.add(f"{field}.choice", f"has {size} bytes; the limit is {CONSTRAINT_BYTES}")
     elif kind in ("json_schema", "regex", "grammar"):
@@ -126,15 +127,11 @@ def _count(found: Sized, field: str, what: str, limit: int, violations: Violatio
 
 def _bytes(text: str, field: str, limit: int, violations: Violations) -> None:
     # A character takes at most four bytes, so most texts need not be encoded.
-    if 4 * len(text) > limit and (size := _size(text)) > limit:
+    if 4 * len(text) > limit and (size := size_of(text)) > limit:
         violations.add(field, f"has {size} bytes; the limit is {limit}")
 
 
 def _each(strings: Sequence[str], field: str, limit: int, violations: Violations) -> None:
-    longest = max(map(_size, strings), default=0)
+    longest = max(map(size_of, strings), default=0)
     if longest > limit:
         violations.add(field, f"holds a string of {longest} bytes; the limit is {limit}")
-
-
-def _size(text: str) -> int:
-    return len(text.encode(errors="replace"))

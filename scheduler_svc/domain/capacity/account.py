@@ -53,7 +53,6 @@ class Account:
         "full_prefill_s",
         "fullness",
         "instance_id",
-        "kv_token_s",
         "kv_used",
         "last_chosen",
         "live",
@@ -172,7 +171,6 @@ class Account:
         self.first_token_margin = margins.first_token
         self.token_margin = margins.token
         self.uncached_share = uncached_share
-        self.kv_token_s = pace.kv_token_s
         self._recount()
 
     def fade(self, pace: Pace) -> None:

@@ -233,16 +233,7 @@ class Scheduler:
         PolicyFailed if the policy's code fails: then fifo is in force from now on.
         """
         pool = self._registry.pool(request.model)
-        queue = pool.queue
-        if queue is None:
-            limit = self.settings.queue_limit_per_model
-            try:
-                ordering = self._policy.acting(request.model).ordering
-            except Exception as error:  # the policy's code makes a governor for each model
-                raise self._policy_failed(error, now) from error
-            queue = pool.queue = ModelQueue(
-                request.model, ordering, limit=limit, shares=self.settings.shares, uses=self._uses
-            )
+        queue = pool.queue if pool.queue is not None else self._open_queue(pool, now)
         if request.key in self._queued:
             raise ValueError(f"request {request.key} waits already")
         if not resumed:
@@ -264,16 +255,25 @@ class Scheduler:
         except Exception as error:
             raise self._policy_failed(error, now) from error
         self._queued[request.key] = queue
-        give_ups = pool.give_ups
-        if give_ups is None:
-            give_ups = pool.give_ups = GiveUps(self.settings, self._prefixes)
-        give_ups.add(waiting, len(queue))
+        if pool.give_ups is None:
+            pool.give_ups = GiveUps(self.settings, self._prefixes)
+        pool.give_ups.add(waiting, len(queue))
         expected = self._outputs.mean(request.model, request.sampling.max_tokens, emitted_tokens)
         pool.load.add(waiting.prompt_tokens, expected, now)
         if not resumed:
             self._signals.arrived(request)
         if self._policy.begins(request.model):
             self._reconsider(pool, now)
+
+    def _open_queue(self, pool: Pool, now: float) -> ModelQueue:
+        """Make the queue of a model.  Raises PolicyFailed."""
+        try:
+            ordering = self._policy.acting(pool.model).ordering
+        except Exception as error:  # the policy's code makes a governor for each model
+            raise self._policy_failed(error, now) from error
+        limit = self.settings.queue_limit_per_model
+        queue = pool.queue = ModelQueue(pool.model, ordering, limit=limit, shares=self.settings.shares, uses=self._uses)
+        return queue
 
     def _check_door(self, request: Request, pool: Pool, queue: ModelQueue, now: float) -> None:
         """Refuse a new request that is over its tenant's limits, is hopeless, or finds no room.

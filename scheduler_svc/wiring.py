@@ -199,7 +199,12 @@ class SchedulerService:
         self._health = HealthReporter(self.control.scheduler, self.control.clock)
         self._audit = Audit()
         self._client_sessions = SessionServicer(
-            self.control.intake, self.control.scheduler, clock, self._audit, epoch=epoch
+            self.control.intake,
+            self.control.scheduler,
+            clock,
+            self._audit,
+            epoch=epoch,
+            observer=self.telemetry.client_sessions,
         )
         self._servers: Servers | None = None
         self._reloader = Reloader(())

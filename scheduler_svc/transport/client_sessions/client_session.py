@@ -51,6 +51,7 @@ class ClientSession:
         self._numbers = HandleNumbers()
         self._handles: dict[int, Handle] = {}  # until a frame took their end, or the client let them go
         self._arrivals = Arrivals(intake)
+        self._arriving = 0  # tasks of submissions that are not accepted yet
         self._writer = FrameWriter(clock, new_draft, self._forget, observer)
         self._heard_at = clock.now()
         self._look_timer: Timer | None = None
@@ -125,12 +126,17 @@ class ClientSession:
         handle = self._new_handle(field, wire.handle)
         if handle is None:
             return
-        if len(self._arrivals) >= ARRIVING_LIMIT:
+        if self._arriving >= ARRIVING_LIMIT:
             what = "handles of a session between Submit and HandleAccepted"
             self._refuse(handle, LimitReached(what, ARRIVING_LIMIT))
             return
-        submitting = self._arrive(handle, wire)
-        handle.submitting = asyncio.get_running_loop().create_task(submitting, name="session submission")
+        self._arriving += 1
+        submitting = asyncio.get_running_loop().create_task(self._arrive(handle, wire), name="session submission")
+        submitting.add_done_callback(self._arrived)
+        handle.submitting = submitting
+
+    def _arrived(self, submitting: asyncio.Task[None]) -> None:
+        self._arriving -= 1
 
     async def _arrive(self, handle: Handle, wire: inference_pb2.Submit) -> None:
         try:

@@ -76,11 +76,12 @@ class FrameDraft:
 
         The hot path: nearly always there are a few tokens and nothing else.
         """
+        if not handle.flows:
+            return self._take_all(handle)
         live = handle.live
         output = live.output
         if (
-            handle.flows
-            and live.outcome is None
+            live.outcome is None
             and handle.placements_seen == len(live.placements)
             and 0 < (count := len(token_ids := output.token_ids) - (position := handle.position)) <= ENTRY_TOKENS
         ):

@@ -34,7 +34,7 @@ from executor_svc.transport.assign import assign_command, kv_transfer_params
 from executor_svc.transport.enums import ROLE_FROM_WIRE, ROLE_TO_WIRE, STATE_TO_WIRE
 from sage.controlplane.v1 import common_pb2, executor_pb2
 from sage_wire import durations
-from sage_wire.protocol import PROTOCOL_VERSION
+from sage_wire.protocol import PROTOCOL_VERSION, STEP_FRAMES
 
 
 def attempt_from_wire(wire: common_pb2.Attempt) -> AttemptId:
@@ -51,6 +51,7 @@ def register_request(register: Register) -> executor_pb2.ControlRequest:
     return executor_pb2.ControlRequest(
         register=executor_pb2.Register(
             protocol_version=PROTOCOL_VERSION,
+            capabilities=[STEP_FRAMES],
             instance_id=identity.instance_id,
             engine_start_id=identity.engine_start_id,
             role=ROLE_TO_WIRE[identity.role],

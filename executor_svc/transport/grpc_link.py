@@ -17,16 +17,16 @@ from grpc_status import rpc_status
 
 from executor_svc.runtime.link import LinkBroken, LinkRefused
 from executor_svc.runtime.messages.commands import Command
-from executor_svc.runtime.messages.outputs import Ack, OutputUp
+from executor_svc.runtime.messages.outputs import Ack, StepFrame
 from executor_svc.runtime.messages.registration import Register, Welcome
 from executor_svc.runtime.messages.reports import ControlUp
 from executor_svc.transport import control_messages, output_messages
 from executor_svc.transport.control_messages import command_from_wire
-from executor_svc.transport.output_messages import output_request
+from executor_svc.transport.output_messages import output_requests
 from executor_svc.transport.tls import UNUSABLE, DialCredentials
 from sage.controlplane.v1 import executor_pb2, executor_pb2_grpc
 from sage_wire.errors import ErrorReason
-from sage_wire.protocol import MAX_MESSAGE_BYTES
+from sage_wire.protocol import MAX_MESSAGE_BYTES, STEP_FRAMES
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +58,8 @@ class GrpcLink:
         self._metadata = metadata  # of both calls: who calls
         self._control: ControlCall | None = None
         self._outputs: OutputsCall | None = None
+        self._epoch = 0  # of the session
+        self._step_frames = False  # the scheduler reads StepFrame
 
     async def register(self, register: Register) -> Welcome:
         """Open the control stream and register.  Raises LinkBroken, LinkRefused."""
@@ -69,6 +71,8 @@ class GrpcLink:
             await _raise_end(call)
         if first.WhichOneof("message") != "welcome":
             raise LinkBroken("the scheduler did not answer Register with Welcome")
+        self._epoch = first.welcome.epoch
+        self._step_frames = STEP_FRAMES in first.welcome.capabilities
         try:
             return control_messages.welcome_from_wire(first.welcome)
         except ValueError as error:
@@ -84,9 +88,11 @@ class GrpcLink:
         """Send on the control stream.  Raises LinkBroken."""
         await _write(_opened(self._control), control_messages.control_request(message))
 
-    async def send_output(self, message: OutputUp) -> None:
+    async def send_output(self, frame: StepFrame) -> None:
         """Send on the output stream.  Raises LinkBroken."""
-        await _write(_opened(self._outputs), output_request(message))
+        call = _opened(self._outputs)
+        for message in output_requests(frame, step_frames=self._step_frames):
+            await _write(call, message)
 
     async def commands(self) -> AsyncIterator[Command]:
         """Yield commands until the scheduler closes the stream.  Raises LinkBroken."""
@@ -102,7 +108,7 @@ class GrpcLink:
         """Yield acknowledgements until the scheduler closes the stream.  Raises LinkBroken."""
         call = _opened(self._outputs)
         while (response := await _read(call)) is not None:
-            yield output_messages.acks(response)
+            yield output_messages.acks(response, self._epoch)
 
     async def leave(self) -> None:
         """Half-close both streams and wait until the scheduler has closed them too.

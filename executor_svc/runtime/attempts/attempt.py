@@ -143,7 +143,7 @@ class Attempt:
         ending = self.ending or Ending(cause=EndCause.FAILED, message="the executor failed to run the attempt")
         trailing = self._text.finish() if ending.cause is EndCause.FINISHED and not ending.stop_string else ""
         self.output.ended = Ended(
-            attempt_number=self.assign.attempt.number,
+            attempt=self.assign.attempt,
             cause=ending.cause,
             total_tokens=len(self.output.token_ids),
             finish_reason=ending.finish_reason,

@@ -56,7 +56,6 @@ class AttemptTable:
         self._services: AttemptServices | None = None
         self._running: dict[AttemptId, Run] = {}
         self._held: dict[AttemptId, AttemptOutput] = {}  # running and ended ones
-        self._by_number: dict[int, AttemptOutput] = {}  # attempts of the session's epoch only
         self._epoch = 0
         self._changed = asyncio.Event()
         self.draining = False
@@ -111,15 +110,13 @@ class AttemptTable:
         kept = {attempt_id for attempt_id in keep if attempt_id.epoch == epoch and attempt_id in self._held}
         for attempt_id in [attempt_id for attempt_id in self._held if attempt_id not in kept]:
             self._fence(attempt_id, "the scheduler does not keep it in the new session")
-        self._by_number = {attempt_id.number: self._held[attempt_id] for attempt_id in kept}
         if not kept:
             self.last_assign = 0  # a scheduler that kept nothing counts its Assigns from one
-        self._outbox.open()
+        self._outbox.open(epoch)
 
     def end_session(self) -> None:
         """Stop sending, because the streams are gone.  Attempts run on: a new session may keep them."""
         self._outbox.close()
-        self._by_number = {}
         for output in self._held.values():
             output.suspend()
 
@@ -137,9 +134,7 @@ class AttemptTable:
 
     def _report_missing(self, attempt_id: AttemptId, reason: str) -> None:
         """Report an attempt that this executor does not hold as ended, so that the scheduler releases its capacity."""
-        self._outbox.notice(
-            Ended(attempt_number=attempt_id.number, cause=EndCause.CANCELLED, total_tokens=0, message=reason)
-        )
+        self._outbox.notice(Ended(attempt=attempt_id, cause=EndCause.CANCELLED, total_tokens=0, message=reason))
 
     def _fence(self, attempt_id: AttemptId, reason: str) -> None:
         log.info("attempt %s aborted and forgotten: %s", attempt_id, reason, extra=self._held[attempt_id].about)
@@ -163,19 +158,18 @@ class AttemptTable:
         attempt = Attempt(assign, self._services, observed)
         log_extra = attempt.output.about
         log.debug("attempt %s of request %s: %s", assign.attempt, assign.request_id, assign.reasons, extra=log_extra)
-        self._held[assign.attempt] = self._by_number[assign.attempt.number] = attempt.output
+        self._held[assign.attempt] = attempt.output
         with logged_about(log_extra):
             self._start(attempt, deadline)
         # Sent after the start, so that the engine gets the request before the link is busy with this message.
-        self._outbox.notice(Accepted(attempt_number=assign.attempt.number))
+        self._outbox.notice(Accepted(attempt=assign.attempt))
         self._note_change()
 
     def _start(self, attempt: Attempt, deadline: float | None) -> None:
         over = partial(self._concluded, attempt)
         try:
-            run = started(
-                attempt, deadline=deadline, on_submitted=partial(self._submitted, attempt.assign), on_over=over
-            )
+            submitted = partial(self._submitted, attempt.assign)
+            run = started(attempt, deadline=deadline, on_submitted=submitted, on_over=over)
         except Exception as defect:
             over(defect)
             return
@@ -206,7 +200,7 @@ class AttemptTable:
         log.warning("attempt %s rejected: %s", attempt_id, message, extra=about_assigned(assign))
         self._observer.not_started(f"rejected_{reason.value}")
         self._note_number(assign.number)
-        self._outbox.notice(Rejected(attempt_number=attempt_id.number, reason=reason, message=message))
+        self._outbox.notice(Rejected(attempt=attempt_id, reason=reason, message=message))
 
     def refuse_invalid(self, assign: InvalidAssign) -> None:
         """Accept an attempt whose Assign makes no sense and end it at once as INVALID."""
@@ -222,15 +216,15 @@ class AttemptTable:
         self._observer.not_started(EndCause.INVALID.value)
         output = AttemptOutput(attempt_id, detokenizer=_no_text, about=log_extra)
         output.ended = Ended(
-            attempt_number=attempt_id.number,
+            attempt=attempt_id,
             cause=EndCause.INVALID,
             total_tokens=0,
             field_name=assign.field_name,
             message=assign.message,
         )
-        self._held[attempt_id] = self._by_number[attempt_id.number] = output
+        self._held[attempt_id] = output
         self._note_number(assign.number)
-        self._outbox.notice(Accepted(attempt_number=attempt_id.number))
+        self._outbox.notice(Accepted(attempt=attempt_id))
         self._outbox.ended(output)
 
     def cancel(self, attempt_id: AttemptId, reason: str) -> None:
@@ -259,7 +253,7 @@ class AttemptTable:
             output.rewind(len(output.token_ids))
             self._fail(attempt_id, output, str(error))
             return
-        if output.pieces:
+        if output.unsent:
             self._outbox.tokens(output)
             self._outbox.flush()
         if output.ended is not None:
@@ -274,7 +268,7 @@ class AttemptTable:
     def acknowledge(self, acks: Iterable[Ack]) -> None:
         """Release the output that the scheduler has, and forget attempts whose end it has."""
         for ack in acks:
-            output = self._by_number.get(ack.attempt_number)
+            output = self._held.get(ack.attempt)
             if output is None:
                 continue
             output.acknowledge(ack.tokens)
@@ -325,8 +319,6 @@ class AttemptTable:
 
     def _forget(self, attempt_id: AttemptId) -> None:
         self._held.pop(attempt_id, None)
-        if self._by_number.get(attempt_id.number) is not None and attempt_id.epoch == self._epoch:
-            self._by_number.pop(attempt_id.number)
         self._note_change()
 
 

@@ -378,7 +378,7 @@ async def test_while_nobody_reads_only_token_ids_are_kept() -> None:
         bench.attempts.end_session()
         await bench.attempts.none_running()
         output = bench.attempts._held[AttemptId(EPOCH, number)]
-        assert (len(output.token_ids), output.pieces) == (LONG.max_tokens, [])
+        assert (len(output.token_ids), output.unsent) == (LONG.max_tokens, 0)
 
 
 async def test_log_probabilities_are_sent_again_as_far_as_they_are_not_acknowledged() -> None:

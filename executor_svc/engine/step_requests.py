@@ -7,6 +7,12 @@ from executor_svc.runtime.engine_port import EngineRequest
 STEPS = "steps"
 """Counted for a request whose outputs come by steps."""
 
+UNSUPPORTED = "unsupported"
+"""Counted for a request of an engine that cannot give outputs by steps, as a check at its start found."""
+
+OFF = "off"
+"""Counted for a request of an engine whose settings say that no outputs come by steps."""
+
 
 def why_not_by_steps(request: EngineRequest) -> str | None:
     """Return why only ``Engine.generate`` runs a request, as a metric label; None if ``Engine.submit`` does.

@@ -91,10 +91,7 @@ class SteppedRun:
             else:
                 self._take(output)
         except Exception as defect:
-            if self._over:
-                log.error("the end of attempt %s failed", self._attempt.assign.attempt, exc_info=defect)
-            else:
-                self._release(self._leave(defect))
+            self._broke(defect)
 
     def _take(self, output: StepOutput) -> None:
         if isinstance(output, EngineError | InvalidRequestError):
@@ -122,6 +119,12 @@ class SteppedRun:
             self._conclude()
         else:
             self._release(self._leave())
+
+    def _broke(self, defect: Exception) -> None:
+        if self._over:
+            log.error("the end of attempt %s failed", self._attempt.assign.attempt, exc_info=defect)
+        else:
+            self._release(self._leave(defect))
 
     # --- ending -------------------------------------------------------------------------------------------------------
 

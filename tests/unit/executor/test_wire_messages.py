@@ -28,7 +28,6 @@ from executor_svc.transport.control_messages import command_from_wire, control_r
 from executor_svc.transport.output_messages import acks, output_requests
 from sage.controlplane.v1 import common_pb2, executor_pb2
 
-
 EPOCH = 7
 CHOSEN = TokenLogprob(token_id=4, logprob=-0.5, rank=None)
 OTHER = TokenLogprob(token_id=9, logprob=-2.0, rank=2)

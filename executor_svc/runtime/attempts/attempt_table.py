@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Iterable
-from contextvars import copy_context
 from dataclasses import replace
 from functools import partial
 from typing import NoReturn
 
 from executor_svc.runtime.attempts.admission import Refusal, refusal
 from executor_svc.runtime.attempts.attempt import Attempt
+from executor_svc.runtime.attempts.run import Run, started, take_step
 from executor_svc.runtime.attempts.services import AttemptServices
-from executor_svc.runtime.log_context import about, about_assigned
+from executor_svc.runtime.log_context import about, about_assigned, logged_about
 from executor_svc.runtime.messages.attempt_id import AttemptId
 from executor_svc.runtime.messages.commands import Assign, InvalidAssign
 from executor_svc.runtime.messages.outputs import (
@@ -54,8 +54,7 @@ class AttemptTable:
         self._max_held = max_held
         self._generates = generates
         self._services: AttemptServices | None = None
-        self._running: dict[AttemptId, Attempt] = {}
-        self._tasks: set[asyncio.Task[None]] = set()  # the event loop holds only weak references to tasks
+        self._running: dict[AttemptId, Run] = {}
         self._held: dict[AttemptId, AttemptOutput] = {}  # running and ended ones
         self._epoch = 0
         self._changed = asyncio.Event()
@@ -99,6 +98,7 @@ class AttemptTable:
     def serve(self, services: AttemptServices) -> None:
         """Begin to accept attempts, because the engine is up."""
         self._services = services
+        services.engine.on_outputs(take_step)
         services.engine.on_step(self._outbox.flush)
 
     def begin_session(self, epoch: int, keep: Collection[AttemptId]) -> None:
@@ -155,20 +155,28 @@ class AttemptTable:
         deadline = None if assign.remaining_s is None else loop.time() + assign.remaining_s
         observed = self._observer.assigned(assign)
         assign = replace(assign, trace_headers=observed.trace_headers)
-        attempt = Attempt(assign, self._services, deadline, observed)
+        attempt = Attempt(assign, self._services, observed)
         log_extra = attempt.output.about
         log.debug("attempt %s of request %s: %s", assign.attempt, assign.request_id, assign.reasons, extra=log_extra)
-        self._running[assign.attempt] = attempt
         self._held[assign.attempt] = attempt.output
-        own = copy_context()  # log lines of the task and of its end say which attempt they are about
-        running = attempt.run(partial(self._submitted, assign))
-        task = loop.create_task(running, name=f"attempt-{assign.attempt}", context=own)
-        self._tasks.add(task)
-        attempt.start(task)
-        task.add_done_callback(partial(self._concluded, attempt), context=own)
-        # Sent after the task is created, so that the engine gets the request before the link is busy with this message.
+        with logged_about(log_extra):
+            self._start(attempt, deadline)
+        # Sent after the start, so that the engine gets the request before the link is busy with this message.
         self._outbox.notice(Accepted(attempt=assign.attempt))
         self._note_change()
+
+    def _start(self, attempt: Attempt, deadline: float | None) -> None:
+        over = partial(self._concluded, attempt)
+        try:
+            submitted = partial(self._submitted, attempt.assign)
+            run = started(attempt, deadline=deadline, on_submitted=submitted, on_over=over)
+        except Exception as defect:
+            over(defect)
+            return
+        if run is None:
+            over(None)
+        elif attempt.output.ended is None:
+            self._running[attempt.assign.attempt] = run
 
     def _refusal(self, assign: Assign) -> Refusal | None:
         if assign.attempt.epoch != self._epoch:
@@ -269,10 +277,10 @@ class AttemptTable:
 
     def end_all(self, cause: EndCause, message: str) -> None:
         """End every running attempt with ``cause``; their ends are reported to the scheduler."""
-        for attempt in list(self._running.values()):
-            attempt.interrupt(cause, message)
+        for run in list(self._running.values()):
+            run.interrupt(cause, message)
 
-    # --- events of an attempt's task ---------------------------------------------------------------------------------
+    # --- events of an attempt's run ----------------------------------------------------------------------------------
 
     def _note_number(self, number: int) -> None:
         self.last_assign = max(self.last_assign, number)
@@ -285,12 +293,15 @@ class AttemptTable:
         if assign.attempt in self._held:
             self._note_number(assign.number)
 
-    def _concluded(self, attempt: Attempt, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
+    def _concluded(self, attempt: Attempt, defect: BaseException | None) -> None:
+        with logged_about(attempt.output.about):
+            self._conclude(attempt, defect)
+
+    def _conclude(self, attempt: Attempt, defect: BaseException | None) -> None:
         assign = attempt.assign
-        if not task.cancelled() and (error := task.exception()) is not None:
+        if defect is not None:
             log.error(
-                "attempt %s of request %s failed in the executor", assign.attempt, assign.request_id, exc_info=error
+                "attempt %s of request %s failed in the executor", assign.attempt, assign.request_id, exc_info=defect
             )
         self._submitted(assign)
         self._running.pop(assign.attempt, None)

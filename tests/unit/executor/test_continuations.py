@@ -15,6 +15,7 @@ from executor_svc.runtime.messages.commands import Continuation, ContinuationMod
 from executor_svc.runtime.messages.outputs import EndCause, Ended
 from tests.unit.executor.workbench import LONG, Workbench, workbench
 
+pytestmark = pytest.mark.usefixtures("way")
 HISTORY, RESUME, REPLAY = ContinuationMode.HISTORY, ContinuationMode.RESUME, ContinuationMode.REPLAY
 SEEDED = Sampling(temperature=0.8, seed=11, max_tokens=24, ignore_eos=True)
 

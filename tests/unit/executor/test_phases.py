@@ -14,7 +14,7 @@ import pytest
 from executor_svc.engine.simulated.faults import Fault, FaultKind
 from executor_svc.engine.simulated.settings import SimulatedKvTransferSettings
 from executor_svc.engine.simulated.side_channel import MemorySideChannel
-from executor_svc.runtime.attempts import attempt as attempt_module
+from executor_svc.runtime.attempts import streamed_run
 from executor_svc.runtime.engine_port import EngineOutput, EngineRequest, FinishReason, Sampling
 from executor_svc.runtime.messages.commands import Continuation, ContinuationMode, Phase, TextOptions
 from executor_svc.runtime.messages.outputs import (
@@ -239,7 +239,7 @@ async def test_an_engine_that_cannot_stop_a_prefill_leg_has_it_aborted(
         await asyncio.Event().wait()
 
     monkeypatch.setattr(split.prefill.engine, "stop", stuck)
-    monkeypatch.setattr(attempt_module, "STOP_TIMEOUT_S", 0.01)
+    monkeypatch.setattr(streamed_run, "STOP_TIMEOUT_S", 0.01)
     split.prefill.engine.inject(Fault(kind=FaultKind.SLOW, factor=1e9))
     number = split.prefill.assign(prompt_token_ids=PROMPT, phase=Phase.PREFILLING)
     await asyncio.sleep(0)

@@ -16,6 +16,7 @@ try:
     from scheduler_svc.domain.errors import UnknownPolicy
     from scheduler_svc.domain.policies.catalogue import PolicyLoadError
     from scheduler_svc.recording.recording import CannotRecord
+    from scheduler_svc.storage.state_directory import UnusableState
     from scheduler_svc.telemetry.logs import configure_logging
     from scheduler_svc.transport.server import ListenError
     from scheduler_svc.wiring import SchedulerService
@@ -34,7 +35,7 @@ def main() -> None:
     configure_logging(config.log_level, json_lines=config.log_format == "json")
     try:
         raise SystemExit(asyncio.run(_serve(config)))
-    except (UnknownPolicy, PolicyLoadError, ListenError, CannotServe, CannotRecord) as error:
+    except (UnknownPolicy, PolicyLoadError, ListenError, CannotServe, CannotRecord, UnusableState) as error:
         exit_for(error, PROGRAM)
 
 

@@ -160,6 +160,13 @@ class InstanceSection(Section):
         description="Cool-down in seconds after consecutive failures of an instance; doubles up to a minute.",
     )
 
+    adopt_s: float = Field(
+        default=60.0,
+        gt=0,
+        description="Seconds that an executor without a scheduler goes on with its requests, for the next one to adopt;"
+        " at least lease_s.  Only with state_dir.",
+    )
+
     @model_validator(mode="after")
     def _heartbeats_fit_into_the_lease(self) -> Self:
         if 2 * self.heartbeat_interval_s > self.lease_s:
@@ -168,6 +175,17 @@ class InstanceSection(Section):
                 " every instance would be suspect between two heartbeats"
             )
         return self
+
+
+class RecoverySection(Section):
+    """Going on with the requests of an earlier scheduler, after a start with its state_dir."""
+
+    limit_s: float = Field(
+        default=10.0,
+        gt=0,
+        description="Seconds that a start waits for the instances which the earlier scheduler had; until they are back,"
+        " requests with unknown ids are asked to come again.",
+    )
 
 
 class PdSeparationSection(Section):
@@ -298,6 +316,14 @@ class SchedulerConfig(ServiceConfig):
     tls: TlsSection = Field(default=TlsSection(), description="TLS of the listener; off without a certificate.")
     access: AccessSection = Field(
         default=AccessSection(), description="Who may do what; everyone may do everything until identities are given."
+    )
+    state_dir: Path | None = Field(
+        default=None,
+        description="Directory in which this scheduler leaves what the next one needs to go on with running requests."
+        "  Default: none, and a scheduler that dies takes its requests with it.",
+    )
+    recovery: RecoverySection = Field(
+        default=RecoverySection(), description="Going on with the requests of an earlier scheduler, after a start."
     )
     queue: QueueSection = Field(default=QueueSection(), description="Bounds on requests that wait.")
     shares: SharesSection = Field(default=SharesSection(), description="How tokens count for the shares of tenants.")

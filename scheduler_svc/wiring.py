@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from sage_common.clock import AsyncioClock, Clock
@@ -18,6 +18,8 @@ from scheduler_svc.access.authenticator import Authenticator
 from scheduler_svc.access.files import AccessFiles
 from scheduler_svc.access.jwt_tokens import JwksError
 from scheduler_svc.config import SchedulerConfig, TenantSection
+from scheduler_svc.control.adoption.adoption import Adoption
+from scheduler_svc.control.adoption.proofs import Proofs
 from scheduler_svc.control.attempts.attempt_table import AttemptTable
 from scheduler_svc.control.attempts.dispatcher import Dispatcher
 from scheduler_svc.control.attempts.executor_links import ExecutorLinks
@@ -35,6 +37,7 @@ from scheduler_svc.control.requests.intake import Intake, IntakeSettings
 from scheduler_svc.control.requests.model_directory import ModelDirectory
 from scheduler_svc.control.requests.observer import NULL_OBSERVER, Observer
 from scheduler_svc.control.requests.prompt_memory import PromptMemoryLimits
+from scheduler_svc.control.requests.recovery import Recovery
 from scheduler_svc.control.requests.request_table import RecordLimits, RequestTable
 from scheduler_svc.control.requests.tokenizers import Tokenizers
 from scheduler_svc.control.timing.loop_lag import LoopLag
@@ -50,6 +53,8 @@ from scheduler_svc.domain.scheduler import Scheduler
 from scheduler_svc.domain.settings import SchedulerSettings
 from scheduler_svc.domain.shares.settings import ShareSettings, TenantSettings
 from scheduler_svc.recording.recording import Recording, RecordingSettings
+from scheduler_svc.storage.adoption_key import AdoptionKey
+from scheduler_svc.storage.state_directory import StateDirectory
 from scheduler_svc.telemetry.service import SchedulerTelemetry
 from scheduler_svc.tokenization.store import TokenizerStore
 from scheduler_svc.transport.access_interceptor import AccessInterceptor
@@ -65,6 +70,19 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class EarlierScheduler:
+    """What an earlier scheduler left, and what is left for the next one."""
+
+    instances: frozenset[str] = frozenset()  # that had a session
+    proofs: Proofs | None = None  # None: executors hold nothing for the next scheduler
+    keep_instances: Callable[[Iterable[str]], None] = lambda instances: None  # told which instances have a session
+
+
+NO_EARLIER_SCHEDULER = EarlierScheduler()
+"""Nothing is left, and nothing will be."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ControlPlane:
     """The objects of ``control``, connected to each other and to nothing else; tests drive them on a virtual clock."""
 
@@ -75,6 +93,8 @@ class ControlPlane:
     runner: RequestRunner
     kv_releases: KvReleases
     sessions: Sessions
+    adoption: Adoption
+    recovery: Recovery
     dispatcher: Dispatcher
     intake: Intake
     models: ModelDirectory
@@ -95,8 +115,11 @@ def build_control(
     epoch: int,
     observe: Callable[[Scheduler], Observer] = lambda scheduler: NULL_OBSERVER,
     observe_fleet: FleetObserver = NULL_FLEET_OBSERVER,
+    earlier: EarlierScheduler = NO_EARLIER_SCHEDULER,
 ) -> ControlPlane:
     """Build the objects of ``control``.  ``observe`` makes the observer of requests; ``observe_fleet`` is of instances.
+
+    ``earlier``: what an earlier scheduler left.
 
     Raises:
         UnknownPolicy: no policy has the configured name.
@@ -109,8 +132,9 @@ def build_control(
 
     requests = RequestTable(scheduler, clock, _record_limits(config))
     models = ModelDirectory(scheduler, clock, tokenizers, configured, waiting_limit=config.queue.limit_per_model)
+    recovery = Recovery(clock, earlier.instances, config.recovery.limit_s)
     intake = Intake(
-        scheduler, clock, requests, tokenizers, models, loop_lag, wakeup, _intake_settings(config), observer
+        scheduler, clock, requests, tokenizers, models, loop_lag, wakeup, _intake_settings(config), observer, recovery
     )
 
     links, events = ExecutorLinks(), InstanceEvents()
@@ -122,6 +146,9 @@ def build_control(
     handoffs = Handoffs(runner, kv_releases)
     warm_ups = WarmUps(scheduler, clock, attempts, epoch=epoch)
 
+    adoption = Adoption(
+        scheduler, clock, requests, attempts, runner, intake.grace, recovery, earlier.proofs, epoch=epoch
+    )
     sessions = Sessions(
         scheduler,
         clock,
@@ -135,6 +162,8 @@ def build_control(
         _session_settings(config),
         epoch=epoch,
         observer=observe_fleet,
+        adoption=adoption,
+        seen=earlier.keep_instances,
     )
     events.subscribe(sessions)
     watchdog = Watchdog(
@@ -155,6 +184,8 @@ def build_control(
         runner=runner,
         kv_releases=kv_releases,
         sessions=sessions,
+        adoption=adoption,
+        recovery=recovery,
         dispatcher=Dispatcher(runner, handoffs, wakeup, observer),
         intake=intake,
         models=models,
@@ -177,8 +208,11 @@ class SchedulerService:
         Raises:
             UnknownPolicy: no policy has the configured name.
             PolicyLoadError: an installed policy cannot be loaded.
+            UnusableState: the state directory cannot be used.
         """
         self._config = config
+        self._state = StateDirectory(config.state_dir) if config.state_dir is not None else None
+        self._proofs = AdoptionKey(self._state.secret) if self._state is not None else None
         self._tokenizers = TokenizerStore()
         # Nanoseconds since 1970: larger at every start, also after a crash, without a file to keep it in.
         epoch = time.time_ns()
@@ -192,6 +226,7 @@ class SchedulerService:
             epoch=epoch,
             observe=self.telemetry.observer,
             observe_fleet=self.recording.recorder if self.recording is not None else NULL_FLEET_OBSERVER,
+            earlier=self._earlier(),
         )
         if self.recording is not None:
             self.control.requests.on_end(self.recording.recorder.request_ended)
@@ -208,6 +243,12 @@ class SchedulerService:
         )
         self._servers: Servers | None = None
         self._reloader = Reloader(())
+
+    def _earlier(self) -> EarlierScheduler:
+        state = self._state
+        if state is None:
+            return NO_EARLIER_SCHEDULER
+        return EarlierScheduler(instances=state.instances, proofs=self._proofs, keep_instances=state.keep_instances)
 
     async def start(self) -> None:
         """Serve, and start the background tasks.
@@ -294,6 +335,8 @@ class SchedulerService:
         await self.telemetry.close()
         if self.recording is not None:
             await self.recording.close()
+        if self._state is not None:
+            await self._state.close()
         self._tokenizers.close()
 
     def _services(self) -> Services:
@@ -306,6 +349,7 @@ class SchedulerService:
                 control.kv_releases,
                 lambda: TokenizerUpload(self._tokenizers, control.models.changed),
                 epoch=control.epoch,
+                proofs=self._proofs,
             ),
             admin=AdminServicer(
                 control.scheduler,
@@ -392,6 +436,7 @@ def _session_settings(config: SchedulerConfig) -> SessionSettings:
         lease_s=instance.lease_s,
         heartbeat_interval_s=instance.heartbeat_interval_s,
         reconnect_grace_s=instance.reconnect_grace_s,
+        adopt_s=instance.adopt_s,
         forget_after_s=instance.forget_after_s,
         probation_s=instance.probation_s,
         probation_max_s=max(instance.probation_s, PROBATION_MAX_S),

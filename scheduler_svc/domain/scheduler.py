@@ -315,6 +315,28 @@ class Scheduler:
         pools = [pool for pool in self._registry.pools() if pool.give_ups is not None]
         return [found for pool in pools if pool.give_ups is not None for found in pool.give_ups.due(pool, now)]
 
+    def adopt(self, request: Request, instance_id: str, emitted_tokens: int, policy: str, now: float) -> Decision:
+        """Reserve capacity for a request that an earlier scheduler placed on an instance, where it runs.
+
+        ``emitted_tokens``: output tokens so far.  ``policy``: that placed it.  Raises InstanceNotFound, ValueError if
+        the instance's engine is not known yet.
+        """
+        instance = self._registry.get(instance_id)
+        pool = self._registry.pool_of(instance)
+        if instance.facts is None:
+            raise ValueError(f"the engine of {instance_id} is not known yet")
+        waiting = WaitingRequest(
+            request,
+            enqueued_at=now,
+            emitted_tokens=emitted_tokens,
+            excluded=frozenset(),
+            resumed=True,
+            output_tokens=0,
+            pace=pool.pace(now),
+        )
+        context = PassContext(pool, self._policy.acting(pool.model), now)
+        return self._placer.adopt(waiting, instance.account, policy, context)
+
     def withdraw(self, key: RequestKey, now: float) -> bool:
         """Take a request out of its queue.  False if it does not wait."""
         queue = self._queued.pop(key, None)

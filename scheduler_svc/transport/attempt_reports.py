@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from sage.controlplane.v1 import executor_pb2
 from scheduler_svc.control.attempts.attempt_table import AttemptTable
 from scheduler_svc.transport import registrations, step_frames
@@ -14,8 +16,8 @@ ACKNOWLEDGE_EVERY = 64  # output tokens with log probabilities
 class AttemptReports:
     """Takes the messages of one output stream.  This is the hot path: nothing in it waits for a client.
 
-    An attempt's epoch of 0 means the session's.  What is said of another epoch's attempts is dropped and counted; its
-    ends are acknowledged, so that the executor forgets them.
+    An attempt's epoch of 0 means the session's.  What is said of another epoch's attempts is dropped and counted unless
+    they were adopted; their ends are acknowledged, so that the executor forgets them.
     """
 
     def __init__(self, attempts: AttemptTable, link: StreamLink, sender: str, *, epoch: int) -> None:
@@ -50,10 +52,9 @@ class AttemptReports:
             self._accepted(accepted, epoch)
         for rejected in step.rejected:
             self._rejected(rejected, epoch)
-        if epoch == self._epoch:
-            self._attempts.columns(self._sender, columns)
-        elif columns.numbers:
-            self._attempts.of_other_epoch(self._sender, epoch, columns.numbers[0])
+        if epoch != self._epoch:
+            columns = columns._replace(numbers=[self._number(epoch, each) or 0 for each in columns.numbers])
+        self._attempts.columns(self._sender, columns)
         for piece in step.pieces:
             self._tokens(piece, epoch)
         for ended in step.ended:
@@ -61,29 +62,35 @@ class AttemptReports:
 
     # --- messages about one attempt; ``implied`` is the epoch that an epoch of 0 means -------------------------------
 
-    def _known(self, epoch: int, number: int) -> bool:
+    def _number(self, epoch: int, number: int) -> int | None:
+        """Return the number that an attempt has here; None if it is neither of this epoch nor adopted."""
         if epoch == self._epoch:
-            return True
-        self._attempts.of_other_epoch(self._sender, epoch, number)
-        return False
+            return number
+        here = self._attempts.names.number(epoch, number)
+        if here is None:
+            self._attempts.of_other_epoch(self._sender, epoch, number)
+        return here
 
     def _accepted(self, accepted: executor_pb2.AssignmentAccepted, implied: int) -> None:
-        if self._known(accepted.epoch or implied, accepted.attempt_number):
-            self._attempts.accepted(self._sender, accepted.attempt_number)
+        number = self._number(accepted.epoch or implied, accepted.attempt_number)
+        if number is not None:
+            self._attempts.accepted(self._sender, number)
 
     def _rejected(self, rejected: executor_pb2.AssignmentRejected, implied: int) -> None:
-        if self._known(rejected.epoch or implied, rejected.attempt_number):
+        number = self._number(rejected.epoch or implied, rejected.attempt_number)
+        if number is not None:
             reason = registrations.rejection(rejected.reason)
-            self._attempts.rejected(self._sender, rejected.attempt_number, reason, reported(rejected.message))
+            self._attempts.rejected(self._sender, number, reason, reported(rejected.message))
 
     def _tokens(self, piece: executor_pb2.AssignmentTokens, implied: int) -> None:
-        if not self._known(piece.epoch or implied, piece.attempt_number):
+        number = self._number(piece.epoch or implied, piece.attempt_number)
+        if number is None:
             return
         # Kept as bytes: a reference to a part of a message would keep the whole message in memory.
         logprobs = [found.SerializeToString() for found in piece.logprobs]
         self._attempts.tokens(
             self._sender,
-            piece.attempt_number,
+            number,
             piece.first_index,
             piece.token_ids,
             piece.text,
@@ -91,19 +98,20 @@ class AttemptReports:
             piece.kv_recomputed,
         )
         if logprobs:
-            self._acknowledge_progress(piece)
+            self._acknowledge_progress(number, piece)
 
-    def _acknowledge_progress(self, piece: executor_pb2.AssignmentTokens) -> None:
+    def _acknowledge_progress(self, number: int, piece: executor_pb2.AssignmentTokens) -> None:
         """Confirm output with log probabilities now and then: until then its executor keeps them, about 2 KB a token.
 
         Token ids are confirmed with the end only: they take four bytes.
         """
         end = piece.first_index + len(piece.token_ids)
         if end // ACKNOWLEDGE_EVERY > piece.first_index // ACKNOWLEDGE_EVERY:
-            self._link.acknowledge(piece.attempt_number, end, ended=False)
+            self._link.acknowledge(number, end, ended=False)
 
     def _ended(self, ended: executor_pb2.AssignmentEnded, implied: int) -> None:
         epoch = ended.epoch or implied
-        if self._known(epoch, ended.attempt_number):
-            self._attempts.ended(self._sender, registrations.attempt_end(ended))
+        number = self._number(epoch, ended.attempt_number)
+        if number is not None:
+            self._attempts.ended(self._sender, replace(registrations.attempt_end(ended), attempt_number=number))
         self._link.acknowledge(ended.attempt_number, ended.total_tokens, ended=True, epoch=epoch)

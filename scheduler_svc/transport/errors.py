@@ -38,6 +38,8 @@ REASONS: dict[type[Exception], ErrorReason] = {
     domain.Overloaded: ErrorReason.OVERLOADED,
     domain.NoInstance: ErrorReason.NO_INSTANCE,
     domain.ShuttingDown: ErrorReason.SHUTTING_DOWN,
+    domain.Recovering: ErrorReason.RECOVERING,
+    domain.OutputLost: ErrorReason.OUTPUT_LOST,
     domain.DeadlineExceeded: ErrorReason.DEADLINE_EXCEEDED,
     domain.RequestCancelled: ErrorReason.CANCELLED,
     domain.GenerationFailed: ErrorReason.GENERATION_FAILED,
@@ -148,6 +150,7 @@ DETAILS: dict[type[Exception], Callable[[Any], message.Message]] = {
     domain.QueueFull: _retry,
     domain.TenantLimitReached: _retry,
     domain.Overloaded: _retry,
+    domain.Recovering: _retry,
     domain.InvalidTransition: _precondition,
     PermissionDenied: _denied_field,
 }

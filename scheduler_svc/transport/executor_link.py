@@ -7,6 +7,8 @@ import logging
 from collections.abc import Callable
 
 from sage.controlplane.v1 import common_pb2, executor_pb2
+from scheduler_svc.control.adoption.proofs import Proofs
+from scheduler_svc.control.attempts.attempt_names import AttemptNames
 from scheduler_svc.control.attempts.executor_link import AssignOrder
 from scheduler_svc.transport.assign import assign_message
 from scheduler_svc.transport.outbox import Outbox, Overflow
@@ -23,10 +25,21 @@ class StreamLink:
     No method waits.  An executor that leaves OUTBOX_LIMIT messages unread has its session closed as broken.
     """
 
-    def __init__(self, instance_id: str, *, epoch: int, owner: str) -> None:
+    def __init__(
+        self,
+        instance_id: str,
+        *,
+        epoch: int,
+        owner: str,
+        names: AttemptNames | None = None,
+        proofs: Proofs | None = None,
+    ) -> None:
+        """``names``: of adopted attempts.  ``proofs``: None: this executor holds nothing for the next scheduler."""
         self._instance_id = instance_id
         self.owner = owner  # name of the identity that registered: both streams are its own
         self._epoch = epoch
+        self._names = names or AttemptNames()
+        self._proofs = proofs
         self.control: Outbox[executor_pb2.ControlResponse] = Outbox(OUTBOX_LIMIT)
         self.outputs: Outbox[executor_pb2.OutputsResponse] = Outbox(OUTBOX_LIMIT)
         self.stuck = asyncio.Event()  # set when the executor does not read: both streams end, whatever they wait for
@@ -40,7 +53,7 @@ class StreamLink:
 
     def assign(self, order: AssignOrder) -> None:
         """Send a decision's Assign."""
-        self._send(executor_pb2.ControlResponse(assign=assign_message(order)))
+        self._send(executor_pb2.ControlResponse(assign=assign_message(order, self._instance_id, self._proofs)))
 
     def cancel(self, attempt_number: int, reason: str) -> None:
         """Tell the executor to stop an attempt."""
@@ -65,6 +78,16 @@ class StreamLink:
         release = executor_pb2.ReleaseKv(number=number, kv_transfer_params=params)
         self._send(executor_pb2.ControlResponse(release_kv=release))
 
+    def fetch_assign(self, epoch: int, number: int) -> None:
+        """Ask for the Assign of an attempt that another scheduler began."""
+        attempt = common_pb2.Attempt(epoch=epoch, number=number)
+        self._send(executor_pb2.ControlResponse(fetch_assign=executor_pb2.FetchAssign(attempt=attempt)))
+
+    def cancel_named(self, epoch: int, number: int, reason: str) -> None:
+        """Tell the executor to stop an attempt that another scheduler began."""
+        attempt = common_pb2.Attempt(epoch=epoch, number=number)
+        self._send(executor_pb2.ControlResponse(cancel=executor_pb2.Cancel(attempt=attempt, reason=reason)))
+
     def want_tokenizer(self, tokenizer_hash: str) -> None:
         """Ask for the tokenizer files of this SHA-256 hash (hex)."""
         wanted = executor_pb2.TokenizerWanted(tokenizer_hash=tokenizer_hash)
@@ -81,8 +104,12 @@ class StreamLink:
         """
         if not self._acks:
             asyncio.get_running_loop().call_soon(self._flush_acks)
-        of = self._epoch if epoch is None else epoch
-        self._acks.append(executor_pb2.OutputAck(attempt_number=attempt_number, epoch=of, tokens=tokens, ended=ended))
+        attempt = self.attempt(attempt_number)
+        if epoch is not None:
+            attempt = common_pb2.Attempt(epoch=epoch, number=attempt_number)
+        self._acks.append(
+            executor_pb2.OutputAck(attempt_number=attempt.number, epoch=attempt.epoch, tokens=tokens, ended=ended)
+        )
 
     def close(self, reason: str) -> None:
         """End both streams once what is queued has been written."""
@@ -109,5 +136,6 @@ class StreamLink:
             self.stuck.set()
 
     def attempt(self, number: int) -> common_pb2.Attempt:
-        """Return the wire's Attempt for a number of this scheduler's epoch."""
-        return common_pb2.Attempt(epoch=self._epoch, number=number)
+        """Return the wire's Attempt for a number of this scheduler's own counting."""
+        epoch, number = self._names.of(number) or (self._epoch, number)
+        return common_pb2.Attempt(epoch=epoch, number=number)

@@ -12,8 +12,9 @@ import grpc
 from sage.controlplane.v1 import executor_pb2, executor_pb2_grpc
 from sage_wire import durations
 from sage_wire.errors import ErrorReason
-from sage_wire.protocol import STEP_FRAMES
+from sage_wire.protocol import ADOPTION, STEP_FRAMES
 from scheduler_svc.access.caller import caller
+from scheduler_svc.control.adoption.proofs import Proofs
 from scheduler_svc.control.attempts.attempt_table import AttemptTable
 from scheduler_svc.control.attempts.kv_releases import KvReleases
 from scheduler_svc.control.instances.registration import UnknownSession
@@ -27,6 +28,8 @@ from scheduler_svc.transport.enums import ENGINE_STATE_FROM_WIRE, ROLE_TO_WIRE
 from scheduler_svc.transport.errors import WireError
 from scheduler_svc.transport.executor_link import StreamLink
 from scheduler_svc.transport.outbox import Outbox
+from scheduler_svc.transport.request_records import held_request
+from scheduler_svc.transport.submissions import attempt_name
 from scheduler_svc.transport.tokenizer_upload import TokenizerUpload
 
 log = logging.getLogger(__name__)
@@ -48,12 +51,15 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
         new_upload: Callable[[], TokenizerUpload],
         *,
         epoch: int,
+        proofs: Proofs | None = None,
     ) -> None:
+        """``proofs``: None: executors hold nothing for the next scheduler."""
         self._sessions = sessions
         self._attempts = attempts
         self._kv_releases = kv_releases
         self._new_upload = new_upload
         self._epoch = epoch
+        self._proofs = proofs
 
     # --- control ----------------------------------------------------------------------------------
 
@@ -68,7 +74,14 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
         first = await _first(request_iterator, "register")
         registration = registrations.registration(first.register)
         caller().check_instance(registration.spec.instance_id)
-        link = StreamLink(registration.spec.instance_id, epoch=self._epoch, owner=caller().name)
+        holds = ADOPTION in first.register.capabilities
+        link = StreamLink(
+            registration.spec.instance_id,
+            epoch=self._epoch,
+            owner=caller().name,
+            names=self._attempts.names,
+            proofs=self._proofs if holds else None,
+        )
         welcome = self._sessions.register(registration, link)
         answer = executor_pb2.Welcome(
             protocol_version=registrations.agreed_version(first.register),
@@ -77,10 +90,12 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
             lease=durations.to_wire(welcome.lease_s),
             heartbeat_interval=durations.to_wire(welcome.heartbeat_interval_s),
             keep=[link.attempt(number) for number in welcome.keep],
-            capabilities=[STEP_FRAMES],
+            capabilities=[STEP_FRAMES, ADOPTION],
             role=ROLE_TO_WIRE[welcome.role],
             resume_secret=welcome.resume_secret,
         )
+        if welcome.adopt_s is not None and holds:
+            answer.adopt.CopyFrom(durations.to_wire(welcome.adopt_s))
         session = self._sessions.by_id(welcome.session_id)
         await _both_ways(
             read=lambda: self._read_control(session, request_iterator),
@@ -107,6 +122,10 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
         elif kind == "prefix_cache_report":
             report = message.prefix_cache_report
             self._sessions.cache_report(session, report.number, registrations.cache_report(report))
+        elif kind == "held_assign":
+            answer = message.held_assign
+            held = held_request(answer, self._sessions.now())
+            self._sessions.held_assign(session, attempt_name(answer.attempt), held)
         elif kind == "engine_status":
             self._on_engine_status(session, message.engine_status)
         elif kind == "tokenizer_chunk":
@@ -116,9 +135,9 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
         elif kind == "drained":
             self._sessions.idle(session.instance_id)
         elif kind == "kv_released":
-            answer = message.kv_released
+            released = message.kv_released
             self._kv_releases.answered(
-                session.instance_id, answer.number, released=answer.released, message=reported(answer.message)
+                session.instance_id, released.number, released=released.released, message=reported(released.message)
             )
         elif kind == "goodbye":
             self._sessions.goodbye(session, reported(message.goodbye.reason))

@@ -77,10 +77,10 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         while True:
             event = await subscription.next()
             if isinstance(event, TokenSlice):
-                await write(events.tokens(event, self._epoch))
+                await write(events.tokens(event, subscription.live, self._epoch))
             elif isinstance(event, Placement):
                 instance = self._scheduler.find_instance(event.decision.instance_id)
-                await write(events.scheduled(event, instance, self._epoch))
+                await write(events.scheduled(event, instance, subscription.live, self._epoch))
             elif isinstance(event, Finished):
                 await write(events.finished(event))
                 return

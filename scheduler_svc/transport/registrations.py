@@ -9,7 +9,8 @@ from sage.controlplane.v1 import common_pb2, executor_pb2
 from sage_wire import durations
 from sage_wire.errors import ErrorReason
 from sage_wire.protocol import OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION
-from scheduler_svc.control.instances.registration import HeldAttempt, Registration
+from scheduler_svc.control.attempts.held_attempt import HeldAttempt
+from scheduler_svc.control.instances.registration import Registration
 from scheduler_svc.domain.attempt_end import AttemptEnd, EndCause
 from scheduler_svc.domain.engine_facts import EngineFacts, Parallelism
 from scheduler_svc.domain.instance_spec import InstanceRole, InstanceSpec, Location
@@ -79,7 +80,14 @@ def registration(wire: executor_pb2.Register) -> Registration:
         ),
         resume_secret=wire.resume_secret,
         held=tuple(
-            HeldAttempt(epoch=h.attempt.epoch, number=h.attempt.number, tokens=h.tokens, ended=h.ended)
+            HeldAttempt(
+                epoch=h.attempt.epoch,
+                number=h.attempt.number,
+                tokens=h.tokens,
+                ended=h.ended,
+                record=h.record,
+                adoption_proof=h.adoption_proof,
+            )
             for h in wire.held
         ),
     )

@@ -63,6 +63,8 @@ class Attempt:
             emitted_text_length=continuation.emitted_text_length if continuation else 0,
             logprobs=assign.sampling.logprobs is not None,
             about=about_assigned(assign),
+            assign=assign,
+            received_at=asyncio.get_running_loop().time(),
         )
 
     def _detokenizer(self) -> Detokenizer:

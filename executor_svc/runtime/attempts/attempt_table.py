@@ -25,6 +25,7 @@ from executor_svc.runtime.messages.outputs import (
     RejectReason,
 )
 from executor_svc.runtime.messages.registration import HeldAttempt
+from executor_svc.runtime.messages.reports import HeldAssign
 from executor_svc.runtime.observer import NULL_OBSERVER, Observer
 from executor_svc.runtime.outputs.attempt_output import AttemptOutput
 from executor_svc.runtime.outputs.outbox import Outbox
@@ -101,15 +102,17 @@ class AttemptTable:
         services.engine.on_outputs(take_step)
         services.engine.on_step(self._outbox.flush)
 
-    def begin_session(self, epoch: int, keep: Collection[AttemptId]) -> None:
-        """Fence every held attempt that is not in ``keep``.
+    def begin_session(self, epoch: int, keep: Collection[AttemptId], *, adopts: bool = False) -> None:
+        """Fence every held attempt that is not in ``keep`` and that the scheduler cannot adopt.
 
-        The output of a kept attempt is sent again once the scheduler has resumed it from a position.
+        The output of a kept or adopted attempt is sent again once the scheduler has resumed it from a position.
+        ``adopts``: the scheduler adopts attempts that another one began.
         """
         self._epoch = epoch
-        kept = {attempt_id for attempt_id in keep if attempt_id.epoch == epoch and attempt_id in self._held}
-        for attempt_id in [attempt_id for attempt_id in self._held if attempt_id not in kept]:
-            self._fence(attempt_id, "the scheduler does not keep it in the new session")
+        kept = {attempt_id for attempt_id in keep if attempt_id in self._held}
+        for attempt_id, output in list(self._held.items()):
+            if attempt_id not in kept and not (adopts and attempt_id.epoch != epoch and output.adoptable):
+                self._fence(attempt_id, "the scheduler does not keep it in the new session")
         if not kept:
             self.last_assign = 0  # a scheduler that kept nothing counts its Assigns from one
         self._outbox.open(epoch)
@@ -229,12 +232,23 @@ class AttemptTable:
 
     def cancel(self, attempt_id: AttemptId, reason: str) -> None:
         """End an attempt.  Ended confirms the end; if the attempt has ended already, its Ended is on the way."""
-        if attempt_id.epoch != self._epoch:
+        output = self._held.get(attempt_id)
+        if output is None and attempt_id.epoch != self._epoch:
             log.warning("cancel ignored: attempt %s belongs to another epoch", attempt_id, extra=about(attempt_id))
-        elif attempt_id not in self._held:
+        elif output is None:
             self._report_missing(attempt_id, "the executor does not hold this attempt")
+        elif output.awaits_resume:
+            self._fence(attempt_id, reason)
+            self._report_missing(attempt_id, reason)
         elif attempt_id in self._running:
             self._running[attempt_id].interrupt(EndCause.CANCELLED, reason)
+
+    def held_assign(self, attempt_id: AttemptId) -> HeldAssign:
+        """Return the answer to FetchAssign."""
+        output = self._held.get(attempt_id)
+        if output is None:
+            return HeldAssign(attempt=attempt_id, assign=None)
+        return output.held_assign(asyncio.get_running_loop().time())
 
     def resume(self, attempt_id: AttemptId, from_index: int) -> None:
         """Send an attempt's output again from output position ``from_index``."""

@@ -8,8 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from executor_svc.runtime.engine_port import TokenLogprob
 from executor_svc.runtime.log_context import About
 from executor_svc.runtime.messages.attempt_id import AttemptId
+from executor_svc.runtime.messages.commands import Assign
 from executor_svc.runtime.messages.outputs import Ended, Piece, StepFrame
 from executor_svc.runtime.messages.registration import HeldAttempt
+from executor_svc.runtime.messages.reports import HeldAssign
 from executor_svc.runtime.text.detokenizer import Detokenizer
 
 PIECE_TOKENS = 1024  # output that waits is cut into entries of about this many tokens
@@ -24,9 +26,11 @@ class AttemptOutput:
     """
 
     __slots__ = (
+        "_assign",
         "_detokenizer",
         "_logprobs",
         "_logprobs_from",
+        "_received_at",
         "_seam",
         "_seam_text_length",
         "_sent",
@@ -53,8 +57,13 @@ class AttemptOutput:
         emitted_text_length: int = 0,
         logprobs: bool = False,
         about: Mapping[str, About],
+        assign: Assign | None = None,
+        received_at: float = 0.0,
     ) -> None:
+        """``assign``: what began the attempt; None if that makes no sense.  ``received_at``: on the loop's clock."""
         self.attempt = attempt
+        self._assign = assign
+        self._received_at = received_at
         self.about = about  # for log lines
         self.token_ids = array("I", emitted)  # every output position, those of earlier attempts included
         self.ended: Ended | None = None
@@ -76,7 +85,31 @@ class AttemptOutput:
     @property
     def held(self) -> HeldAttempt:
         """The attempt as a registration lists it."""
-        return HeldAttempt(attempt=self.attempt, tokens=len(self.token_ids), ended=self.ended is not None)
+        tokens, ended, assign = len(self.token_ids), self.ended is not None, self._assign
+        if assign is None:
+            return HeldAttempt(attempt=self.attempt, tokens=tokens, ended=ended)
+        return HeldAttempt(
+            attempt=self.attempt,
+            tokens=tokens,
+            ended=ended,
+            record=assign.record,
+            adoption_proof=assign.adoption_proof,
+        )
+
+    @property
+    def adoptable(self) -> bool:
+        """Whether another scheduler than the one that began the attempt may go on with it."""
+        return self._assign is not None and bool(self._assign.adoption_proof)
+
+    def held_assign(self, now: float) -> HeldAssign:
+        """Return the answer to FetchAssign.  ``now``: on the loop's clock."""
+        return HeldAssign(
+            attempt=self.attempt,
+            assign=self._assign,
+            held_for_s=now - self._received_at,
+            tokens=len(self.token_ids),
+            ended=self.ended is not None,
+        )
 
     @property
     def unsent(self) -> int:
@@ -102,12 +135,12 @@ class AttemptOutput:
         self._text = ""
 
     def rewind(self, from_index: int) -> None:
-        """Send everything from ``from_index`` again.  Raises ValueError if that position is not in the kept output."""
-        if not self.acknowledged <= from_index <= len(self.token_ids):
-            raise ValueError(
-                f"the scheduler resumes from token {from_index}; "
-                f"{self.acknowledged} tokens are acknowledged and {len(self.token_ids)} exist"
-            )
+        """Send everything from ``from_index`` again, also what was acknowledged: another scheduler may ask for it.
+
+        Log probabilities that were acknowledged are gone.  Raises ValueError for a position behind the output.
+        """
+        if not 0 <= from_index <= len(self.token_ids):
+            raise ValueError(f"the scheduler resumes from token {from_index}; {len(self.token_ids)} exist")
         self.awaits_resume = False
         self._texts = self._texts_from(from_index)
         self._sent, self._text_from, self._text = from_index, len(self.token_ids), ""
@@ -165,9 +198,12 @@ class AttemptOutput:
         return end - start + (0 if logprobs is None else sum(map(len, logprobs)))
 
     def _logprobs_at(self, start: int, end: int) -> list[list[TokenLogprob]] | None:
+        """Return the log probabilities of these tokens; empty lists for those that are gone."""
         if self._logprobs is None:
             return None
-        return self._logprobs[start - self._logprobs_from : end - self._logprobs_from]
+        gone = min(end, self._logprobs_from) - start
+        kept = self._logprobs[max(0, start - self._logprobs_from) : max(0, end - self._logprobs_from)]
+        return [[] for _ in range(gone)] + kept
 
     def acknowledge(self, tokens: int) -> None:
         """Note that the scheduler has all output positions below ``tokens``."""

@@ -9,7 +9,8 @@ from itertools import repeat
 from sage_common.clock import Clock
 from scheduler_svc.control.attempts.attempt import Attempt
 from scheduler_svc.control.attempts.attempt_listener import AttemptListener, Loss
-from scheduler_svc.control.attempts.executor_link import AssignOrder
+from scheduler_svc.control.attempts.attempt_names import AttemptNames
+from scheduler_svc.control.attempts.executor_link import AssignOrder, ExecutorLink
 from scheduler_svc.control.attempts.executor_links import ExecutorLinks
 from scheduler_svc.control.attempts.instance_events import InstanceEvents
 from scheduler_svc.control.attempts.output_columns import OutputColumns
@@ -32,6 +33,7 @@ class AttemptTable:
         self._events = events
         self._table: dict[int, Attempt] = {}
         self._by_instance: dict[str, dict[int, Attempt]] = {}
+        self.names = AttemptNames()
         self.foreign = 0  # messages about attempts that belong to another instance than their sender; dropped
         self.of_other_epochs = 0  # messages about attempts that another scheduler began; dropped
 
@@ -62,6 +64,28 @@ class AttemptTable:
         if found is None:
             return None
         link, assign_number = found
+        attempt = self._enter(number, instance_id, phase, link, listener)
+        link.assign(order(assign_number))
+        return attempt
+
+    def adopt(
+        self,
+        name: tuple[int, int],
+        number: int,
+        instance_id: str,
+        phase: Phase,
+        link: ExecutorLink,
+        listener: AttemptListener,
+    ) -> Attempt:
+        """Enter an attempt that an earlier scheduler began, as epoch and number ``name``, and that its executor has."""
+        self.names.adopt(name, number)
+        attempt = self._enter(number, instance_id, phase, link, listener)
+        attempt.accepted = True
+        return attempt
+
+    def _enter(
+        self, number: int, instance_id: str, phase: Phase, link: ExecutorLink, listener: AttemptListener
+    ) -> Attempt:
         attempt = Attempt(
             number=number,
             instance_id=instance_id,
@@ -72,7 +96,6 @@ class AttemptTable:
         )
         self._table[number] = attempt
         self._by_instance.setdefault(instance_id, {})[number] = attempt
-        link.assign(order(assign_number))
         return attempt
 
     # --- reports of executors; ``sender`` is the instance that sent the report ----------------------
@@ -221,6 +244,7 @@ class AttemptTable:
 
     def _remove(self, attempt: Attempt) -> None:
         del self._table[attempt.number]
+        self.names.forget(attempt.number)
         on_instance = self._by_instance[attempt.instance_id]
         del on_instance[attempt.number]
         if not on_instance:

@@ -24,6 +24,7 @@ from scheduler_svc.control.requests.prompt_memory import (
     size_of_request,
     size_of_submission,
 )
+from scheduler_svc.control.requests.recovery import Recovery
 from scheduler_svc.control.requests.request_table import RequestTable
 from scheduler_svc.control.requests.submission import ChatPrompt, Submission, TextPrompt, TokenPrompt
 from scheduler_svc.control.requests.subscription import Subscription
@@ -95,7 +96,9 @@ class Intake:
         wakeup: Wakeup,
         settings: IntakeSettings,
         observer: Observer = NULL_OBSERVER,
+        recovery: Recovery | None = None,
     ) -> None:
+        """``recovery``: None: no request comes back from an earlier scheduler."""
         self._scheduler = scheduler
         self._clock = clock
         self._requests = requests
@@ -109,6 +112,7 @@ class Intake:
         self._memory = PromptMemory(settings.prompt_memory)
         self.grace = Grace(clock, requests)
         requests.on_end(lambda live, reason: self._memory.give_back(live.key))
+        self._recovery = recovery or Recovery(clock, frozenset(), 0.0)
         self._closed = False
 
     async def submit(self, submission: Submission) -> Subscription:
@@ -126,7 +130,8 @@ class Intake:
         One that the service itself ended is no answer: a submission from the start is accepted anew under its id.
 
         Raises InvalidRequest, UnknownModel, RequestConflict, RequestNotFound (of a submission that goes on from a
-        position, if no request has its id), QueueFull, LimitReached, NoInstance, DeadlineExceeded, ShuttingDown.
+        position, if no request has its id), QueueFull, LimitReached, NoInstance, DeadlineExceeded, ShuttingDown,
+        Recovering, OutputLost.
         """
         arrived_at = self._clock.now()
         observed = self._observer.arrived(submission, arrived_at)
@@ -148,8 +153,10 @@ class Intake:
         if known is not None and not _to_be_served_anew(known, submission):
             if known.digest != submission.digest:
                 raise RequestConflict(key.request_id)
-            self._attach(known, reader, submission.after_token)
+            self._attach(known, reader, submission.after_token, submission.after_attempt)
             return
+        if known is None:
+            self._recovery.check()
         if known is None and submission.after_token:
             raise RequestNotFound(key.request_id)  # another generation would not continue what the caller has
         if self._closed:
@@ -171,9 +178,17 @@ class Intake:
             here.done.set()
         reader.begin(live, after_token=submission.after_token, attached=False)
 
-    def attach(self, key: RequestKey, reader: OutputReader, after_token: int) -> None:
-        """Have ``reader`` read a request of the record from a position on.  Raises RequestNotFound."""
-        self._attach(self._requests.get(key), reader, after_token)
+    def attach(
+        self, key: RequestKey, reader: OutputReader, after_token: int, after_attempt: tuple[int, int] | None = None
+    ) -> None:
+        """Have ``reader`` read a request of the record from a position on.
+
+        ``after_attempt``: epoch and number of the attempt that made the last token that the reader has, if known.
+        Raises RequestNotFound, Recovering, OutputLost.
+        """
+        if self._requests.find(key) is None:
+            self._recovery.check()
+        self._attach(self._requests.get(key), reader, after_token, after_attempt)
 
     async def first_pass(self, reader: OutputReader) -> None:
         """Wait until the scheduling pass after a request's acceptance is over, whether it placed the request or not.
@@ -210,7 +225,11 @@ class Intake:
 
     # --- steps ------------------------------------------------------------------------------------
 
-    def _attach(self, live: LiveRequest, reader: OutputReader, after_token: int) -> None:
+    def _attach(
+        self, live: LiveRequest, reader: OutputReader, after_token: int, after_attempt: tuple[int, int] | None
+    ) -> None:
+        if live.adopted is not None and after_token:
+            self._recovery.check_position(live, live.adopted, after_token, after_attempt)
         self.grace.end(live)
         reader.begin(live, after_token=after_token, attached=True)
 

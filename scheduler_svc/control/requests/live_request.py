@@ -61,6 +61,21 @@ class Placement:
     from_token: int
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AdoptedAttempt:
+    """An attempt that an earlier scheduler began."""
+
+    epoch: int  # of that scheduler
+    number: int  # in that epoch
+    number_here: int = 0  # 0: it is not adopted yet
+    tokens: int  # output positions that its executor held
+
+    @property
+    def name(self) -> tuple[int, int]:
+        """Epoch and number: the later one of two attempts has the larger name."""
+        return self.epoch, self.number
+
+
 class Reader(Protocol):
     """One client's position in the output."""
 
@@ -96,6 +111,8 @@ class LiveRequest:
     cost: float = 0.0  # of ended and lost attempts
     observed: RequestObserver = UNOBSERVED
     readers: list[Reader] = field(default_factory=list)
+    attempts_before: int = 0  # attempts that an earlier scheduler started
+    adopted: AdoptedAttempt | None = None  # the attempt that this scheduler adopted, of a request of an earlier one
 
     def __post_init__(self) -> None:
         self.output = OutputLog(limit=self.request.sampling.max_tokens)
@@ -108,7 +125,14 @@ class LiveRequest:
     @property
     def attempts(self) -> int:
         """How many attempts were started, the legs of a split request counted as one."""
-        return len(self.placements)
+        return self.attempts_before + len(self.placements)
+
+    def name_of(self, attempt_number: int, epoch: int) -> tuple[int, int]:
+        """Return epoch and number by which executors and clients know an attempt.  ``epoch``: this scheduler's."""
+        adopted = self.adopted
+        if adopted is not None and attempt_number == adopted.number_here:
+            return adopted.name
+        return epoch, attempt_number
 
     def transition(self, state: RequestState) -> None:
         """Change the state.  Raises InvalidTransition where ``TRANSITIONS`` does not allow it."""

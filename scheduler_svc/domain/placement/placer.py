@@ -27,6 +27,7 @@ from scheduler_svc.domain.request import Priority
 from scheduler_svc.domain.waiting_request import WaitingRequest
 
 _WHOLE = "runs whole on one instance"
+_ADOPTED = "an earlier scheduler placed it here, where it runs"
 _SPECIALISTS = "no instance for whole requests is ready: runs whole on one meant for legs of split requests"
 #: The rule of a choice that its caller made.
 PREFERRED = "preferred"
@@ -157,6 +158,33 @@ class Placer:
         reservation = self._reserve(account, demand, waiting, prediction, now)  # nothing of a plug-in's comes after it
         return self._decide(
             waiting, reservation, prediction, choice, candidates, context, Phase.HYBRID, _why_whole(plan), reasons
+        )
+
+    def adopt(self, waiting: WaitingRequest, account: Account, policy_name: str, context: PassContext) -> Decision:
+        """Reserve for an attempt that an earlier scheduler placed on this instance and that runs there."""
+        demand, now = self.demand(waiting, context.policy), context.now
+        prediction = predict_run(account, demand, now)
+        reservation = self._reserve(account, demand, waiting, prediction, now, prefills=False)
+        if waiting.emitted_tokens:
+            self._ledger.first_token(reservation, now)
+        request, placed_by = waiting.request, policy_name or context.policy.name
+        return Decision(
+            key=request.key,
+            attempt_number=reservation.attempt_number,
+            policy=placed_by,
+            instance_id=account.instance_id,
+            phase=Phase.HYBRID,
+            phase_reason=_ADOPTED,
+            engine_priority=int(request.priority),
+            prediction=prediction,
+            reserved_tokens=reservation.tokens,
+            decided_at=now,
+            waited_s=now - request.arrived_at,
+            queue_length=0,
+            rule="adopted",
+            reasons=(_ADOPTED,),
+            candidates=(),
+            candidates_considered=0,
         )
 
     def place_split(

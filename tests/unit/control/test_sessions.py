@@ -6,12 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from scheduler_svc.control.instances.registration import (
-    DuplicateInstance,
-    HeldAttempt,
-    Registration,
-    UnknownSession,
-)
+from scheduler_svc.control.attempts.held_attempt import HeldAttempt
+from scheduler_svc.control.instances.registration import DuplicateInstance, Registration, UnknownSession
 from scheduler_svc.domain.errors import InvalidTransition
 from scheduler_svc.domain.instance_spec import InstanceSpec
 from scheduler_svc.domain.instance_state import InstanceState

@@ -12,9 +12,10 @@ from sage_common.clock import Clock
 from sage_common.virtual_clock import VirtualClock
 from scheduler_svc.config import SchedulerConfig
 from scheduler_svc.control.attempts.executor_link import AssignOrder
+from scheduler_svc.control.attempts.held_attempt import HeldAttempt
 from scheduler_svc.control.attempts.output_columns import OutputColumns
 from scheduler_svc.control.instances.fleet_observer import NULL_FLEET_OBSERVER, FleetObserver
-from scheduler_svc.control.instances.registration import HeldAttempt, Registration
+from scheduler_svc.control.instances.registration import Registration
 from scheduler_svc.control.instances.session import Session
 from scheduler_svc.control.requests.live_request import LiveRequest, Placement
 from scheduler_svc.control.requests.outcome import Finished
@@ -164,6 +165,12 @@ class ModelledExecutor:
 
     def release_kv(self, number: int, params: bytes) -> None:
         self.log.append(f"release_kv {params.decode()}")
+
+    def fetch_assign(self, epoch: int, number: int) -> None:
+        self.log.append(f"fetch_assign {epoch}/{number}")
+
+    def cancel_named(self, epoch: int, number: int, reason: str) -> None:
+        self.log.append(f"cancel {epoch}/{number}: {reason}")
 
     def want_tokenizer(self, tokenizer_hash: str) -> None:
         raise AssertionError("tokenizers are always here")

@@ -398,15 +398,14 @@ async def test_log_probabilities_are_sent_again_as_far_as_they_are_not_acknowled
         assert [row for piece in bench.pieces(number) for row in piece.logprobs or ()] == rows[8:]
 
 
-async def test_a_position_that_was_acknowledged_cannot_be_asked_for_again() -> None:
+async def test_a_position_behind_the_output_cannot_be_asked_for() -> None:
     async with workbench() as bench:
         number = bench.assign(Sampling(temperature=0, max_tokens=4000, ignore_eos=True))
         await bench.until_tokens(number, 10)
-        bench.acknowledge(number, 8)
-        bench.attempts.resume(AttemptId(EPOCH, number), 3)
+        bench.attempts.resume(AttemptId(EPOCH, number), 5000)
         ended = await bench.ended(number)
         assert ended.cause is EndCause.FAILED
-        assert "from token 3" in ended.message
+        assert "from token 5000" in ended.message
 
 
 async def test_what_the_scheduler_does_not_keep_is_aborted_without_a_word() -> None:

@@ -27,14 +27,19 @@ class FleetProcesses:
     """
 
     def __init__(
-        self, logs: Path, scheduler_flags: Sequence[str] = (), *, environment: Mapping[str, str] | None = None
+        self,
+        logs: Path,
+        scheduler_flags: Sequence[str] = (),
+        *,
+        environment: Mapping[str, str] | None = None,
+        listen: str = "127.0.0.1:0",
     ) -> None:
         self.family = secrets.token_hex(8)
         self._logs = logs
         self.scheduler = ServiceProcess(
             "scheduler",
             "scheduler_svc",
-            ("--listen", "127.0.0.1:0", *scheduler_flags),
+            ("--listen", listen, *scheduler_flags),
             logs / "scheduler.log",
             family=self.family,
             environment=environment,

@@ -186,6 +186,11 @@ class RecoverySection(Section):
         description="Seconds that a start waits for the instances which the earlier scheduler had; until they are back,"
         " requests with unknown ids are asked to come again.",
     )
+    on_stop: Literal["hand_over", "drain"] = Field(
+        default="hand_over",
+        description="What SIGTERM does, with a state_dir: leave running requests to the next scheduler, which has"
+        " instance.adopt_s to start; or wait for them as without a state_dir.",
+    )
 
 
 class PdSeparationSection(Section):

@@ -68,6 +68,12 @@ from scheduler_svc.transport.tokenizer_upload import TokenizerUpload
 
 log = logging.getLogger(__name__)
 
+DRAINED_GRACE_S = 1.0
+"""Seconds that calls have to end by themselves once their requests have ended."""
+
+HAND_OVER_GRACE_S = 0.1
+"""The same while requests go on with the next scheduler: their readers are to look for it."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EarlierScheduler:
@@ -315,10 +321,33 @@ class SchedulerService:
         return await self._tasks.failure()
 
     async def stop(self) -> None:
-        """Refuse new requests, let running ones finish within the drain timeout, then end everything."""
+        """Refuse new requests, leave running ones to the next scheduler or let them finish, then end everything."""
         control, servers = self.control, self._servers
         control.intake.close()
         self._health.leave()
+        hands_over = self._state is not None and self._config.recovery.on_stop == "hand_over"
+        if self._state is not None and hands_over:
+            log.info("leaving %d requests to the next scheduler", len(control.requests))
+            self._state.freeze()
+            # First of all: what ends from here on is not told to executors.
+            control.sessions.end_all("the scheduler hands over")
+        else:
+            await self._drain()
+        self._client_sessions.close()
+        control.sessions.end_all("the scheduler is shutting down")
+        if servers is not None:
+            await servers.stop(grace=HAND_OVER_GRACE_S if hands_over else DRAINED_GRACE_S)
+        await self._tasks.stop()
+        await self.telemetry.close()
+        if self.recording is not None:
+            await self.recording.close()
+        if self._state is not None:
+            await self._state.close()
+        self._tokenizers.close()
+
+    async def _drain(self) -> None:
+        """Let running requests finish within the drain timeout, and end the others."""
+        control = self.control
         try:
             async with asyncio.timeout(self._config.drain_timeout_s):
                 while len(control.requests):
@@ -327,17 +356,6 @@ class SchedulerService:
             log.warning("%d requests did not finish within the drain timeout", len(control.requests))
             for live in control.requests:
                 control.requests.end(live, ShuttingDown())
-        self._client_sessions.close()
-        control.sessions.end_all("the scheduler is shutting down")
-        if servers is not None:
-            await servers.stop(grace=1.0)
-        await self._tasks.stop()
-        await self.telemetry.close()
-        if self.recording is not None:
-            await self.recording.close()
-        if self._state is not None:
-            await self._state.close()
-        self._tokenizers.close()
 
     def _services(self) -> Services:
         control = self.control

@@ -39,6 +39,7 @@ class StateDirectory:
         self._written = self.instances
         self._wanted = self.instances
         self._writing: asyncio.Task[None] | None = None
+        self._frozen = False
 
     def _secret(self) -> bytes:
         file = self._path / KEY_FILE
@@ -60,9 +61,15 @@ class StateDirectory:
 
     def keep_instances(self, instances: Iterable[str]) -> None:
         """Write down, in a thread, which instances have a session: the next scheduler waits for them."""
+        if self._frozen:
+            return
         self._wanted = frozenset(list(instances)[:INSTANCES_LIMIT])
         if self._wanted != self._written and (self._writing is None or self._writing.done()):
             self._writing = asyncio.get_running_loop().create_task(self._write(), name="state directory")
+
+    def freeze(self) -> None:
+        """Keep what is written down now: the sessions that end from here on are the next scheduler's."""
+        self._frozen = True
 
     async def close(self) -> None:
         """Finish writing."""

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from sage.controlplane.v1 import executor_pb2
 from scheduler_svc.control.attempts.attempt_table import AttemptTable
+from scheduler_svc.control.attempts.output_columns import OutputColumns
 from scheduler_svc.transport import registrations, step_frames
 from scheduler_svc.transport.clipping import reported
 from scheduler_svc.transport.executor_link import StreamLink
@@ -53,12 +54,20 @@ class AttemptReports:
         for rejected in step.rejected:
             self._rejected(rejected, epoch)
         if epoch != self._epoch:
-            columns = columns._replace(numbers=[self._number(epoch, each) or 0 for each in columns.numbers])
+            columns = self._adopted(columns, epoch)
         self._attempts.columns(self._sender, columns)
         for piece in step.pieces:
             self._tokens(piece, epoch)
         for ended in step.ended:
             self._ended(ended, epoch)
+
+    def _adopted(self, columns: OutputColumns, epoch: int) -> OutputColumns:
+        """Return the columns of another epoch with the numbers that attempts have here; 0 for those not adopted."""
+        names = self._attempts.names
+        numbers = [names.number(epoch, each) or 0 for each in columns.numbers]
+        if 0 in numbers:
+            self._attempts.of_other_epoch(self._sender, epoch, columns.numbers[numbers.index(0)])
+        return columns._replace(numbers=numbers)
 
     # --- messages about one attempt; ``implied`` is the epoch that an epoch of 0 means -------------------------------
 

@@ -31,7 +31,10 @@ def reader(address: str, number: int) -> RawReader:
     return RawReader(address, request)
 
 
-async def test_streams_go_on_with_the_next_scheduler(logs: Path, simulated: list[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("end", ["kill", "terminate"])
+async def test_streams_go_on_with_the_next_scheduler(
+    logs: Path, simulated: list[str], tmp_path: Path, end: str
+) -> None:
     flags = ["--state-dir", str(tmp_path / "state"), "--policy", "fifo"]
     async with FleetProcesses(logs, flags, listen=f"127.0.0.1:{free_port()}") as fleet:
         for name in NAMES:
@@ -41,7 +44,7 @@ async def test_streams_go_on_with_the_next_scheduler(logs: Path, simulated: list
         running = [asyncio.create_task(each.run()) for each in readers]
         await asyncio.sleep(1.5)
         assert all(each.token_ids for each in readers), "all run"
-        fleet.scheduler.kill()
+        getattr(fleet.scheduler, end)()
         await fleet.scheduler.ended()
         fleet.scheduler.start()
         await asyncio.gather(*running)

@@ -421,12 +421,12 @@ async def test_what_the_scheduler_does_not_keep_is_aborted_without_a_word() -> N
         assert bench.messages == []
 
 
-async def test_an_attempt_of_another_epoch_is_not_kept() -> None:
+async def test_a_scheduler_that_adopts_nothing_has_attempts_of_another_epoch_aborted() -> None:
     async with workbench() as bench:
         number = bench.assign(Sampling(temperature=0, max_tokens=4000, ignore_eos=True))
         await bench.until_tokens(number, 3)
         bench.attempts.end_session()
-        bench.attempts.begin_session(EPOCH + 1, [AttemptId(EPOCH, number)])
+        bench.attempts.begin_session(EPOCH + 1, [])
         await bench.attempts.none_running()
         assert bench.attempts.held == ()
 

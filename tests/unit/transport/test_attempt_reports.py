@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from sage.controlplane.v1 import common_pb2, executor_pb2
+from scheduler_svc.control.attempts.attempt_names import AttemptNames
 from scheduler_svc.control.attempts.output_columns import OutputColumns
 from scheduler_svc.domain.attempt_end import AttemptEnd
 from scheduler_svc.transport.attempt_reports import AttemptReports
@@ -27,6 +28,7 @@ class Table:
 
     def __init__(self) -> None:
         self.told: list[tuple[Any, ...]] = []
+        self.names = AttemptNames()
 
     def accepted(self, sender: str, number: int) -> None:
         self.told.append(("accepted", sender, number))
@@ -38,7 +40,7 @@ class Table:
         self.told.append(("tokens", sender, number, first_index))
 
     def columns(self, sender: str, output: OutputColumns) -> None:
-        if output.numbers:
+        if any(output.numbers):
             self.told.append(("columns", sender, *output.numbers))
 
     def ended(self, sender: str, end: AttemptEnd) -> None:

@@ -192,7 +192,7 @@ def the_order() -> AssignOrder:
 def test_an_assign_says_everything() -> None:
     order = the_order()
     wire = assign_message(order)
-    assert unset(wire) == {"direct_delivery_ticket"}
+    assert unset(wire) == {"direct_delivery_ticket", "record", "adoption_proof"}
     assert wire.number == 41
     assert (wire.attempt.epoch, wire.attempt.number) == (EPOCH, 12)
     assert (wire.request_id, wire.phase, list(wire.prompt_token_ids)) == ("r", common_pb2.PHASE_DECODING, [1, 2, 3])

@@ -87,6 +87,8 @@ def _one_of_each() -> Iterator[Exception]:
     yield errors.LimitReached("models", 3)
     yield errors.NoInstance("m", "none is ready")
     yield errors.ShuttingDown()
+    yield errors.Recovering(0.25)
+    yield errors.OutputLost("it has 3 output tokens")
     yield errors.DeadlineExceeded("in the queue")
     yield errors.RequestCancelled("enough")
     yield errors.GenerationFailed("no luck", attempts=2)

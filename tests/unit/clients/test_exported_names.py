@@ -82,6 +82,8 @@ PUBLIC = {
         "RequestNotFoundError",
         "SageError",
         "ShuttingDownError",
+        "RecoveringError",
+        "OutputLostError",
         "StreamLostError",
         "TenantLimitError",
         "TlsRequiredError",

@@ -20,6 +20,7 @@ from sage.controlplane.v1 import (
     inference_pb2_grpc,
 )
 from sage_wire.errors import DOMAIN, ErrorReason
+from tests.integration.clients.fake_session import Aborted, FakeSession
 
 Context = Any
 Generator = Callable[[inference_pb2.GenerateRequest, Context], AsyncIterator[inference_pb2.GenerateResponse]]
@@ -132,6 +133,12 @@ class FakeScheduler(inference_pb2_grpc.InferenceServiceServicer, admin_pb2_grpc.
         self.asked: list[Any] = []
         self.knows_requests = True  # else a cancel finds none
         self.left = asyncio.Event()  # set when a client left a stream before its end
+        self.sessions: list[FakeSession] = []
+        self.session_metadata: list[dict[str, str]] = []
+        self.refuse_sessions: grpc.StatusCode | None = None  # with this status
+        self.repeats = 0  # tokens that a session's reattachment is sent a second time
+        self.silence_s = 15.0  # as Opened says
+        self._submitted: dict[str, inference_pb2.GenerateRequest] = {}
         self.port = 0
 
     async def start(self, credentials: grpc.ServerCredentials | None = None) -> Self:
@@ -163,6 +170,41 @@ class FakeScheduler(inference_pb2_grpc.InferenceServiceServicer, admin_pb2_grpc.
         except asyncio.CancelledError:
             self.left.set()
             raise
+
+    async def Session(
+        self, requests: AsyncIterator[inference_pb2.SessionRequest], context: Context
+    ) -> AsyncIterator[inference_pb2.SessionResponse]:
+        if self.refuse_sessions is not None:
+            await context.abort(self.refuse_sessions, "no session")
+        metadata = {key: str(value) for key, value in context.invocation_metadata()}
+        self.session_metadata.append(metadata)
+
+        def note(request: inference_pb2.GenerateRequest, trace: dict[str, str]) -> None:
+            self.requests.append(request)
+            self.metadata.append(metadata | trace)
+
+        def generate(request: inference_pb2.GenerateRequest, of: Any) -> AsyncIterator[inference_pb2.GenerateResponse]:
+            return self.generate(request, of)  # read at each request: a test may exchange it
+
+        session = FakeSession(
+            generate,
+            self._submitted,
+            note,
+            self.left,
+            repeats=self.repeats,
+            silence_s=self.silence_s,
+        )
+        self.sessions.append(session)
+        try:
+            async for message in session.run(requests, context):
+                yield message
+        except Aborted as aborted:
+            code = next(each for each in grpc.StatusCode if each.value[0] == aborted.status.code)
+            await context.abort(code, aborted.status.message)
+
+    def forget(self, request_id: str) -> None:
+        """Attaching to this request by its id finds none from now on."""
+        self._submitted.pop(request_id, None)
 
     async def Cancel(self, request: inference_pb2.CancelRequest, context: Context) -> inference_pb2.CancelResponse:
         self.cancels.append(request)

@@ -12,6 +12,8 @@ from tests.support.network_proxy import NetworkProxy
 from tests.support.simulated_answer import answer
 from tests.support.token_check import assert_tokens
 
+pytestmark = pytest.mark.usefixtures("transport")
+
 PROMPT = "Once upon a time"
 QUICK = Reconnect(attempts=10, first_delay_s=0.02, max_delay_s=0.2)
 

@@ -77,11 +77,9 @@ class _Reader:
 
     async def _run(self) -> None:
         while (failure := await self._read()) is not None:
-            if not (is_transport_break(failure) and self._call.accepted) or not self._call.count_break(
-                self._reconnect.attempts
-            ):
+            broken = is_transport_break(failure) and self._call.accepted
+            if not broken or not self._call.count_break(self._reconnect.attempts):
                 self._call.take_failure(failure)
-            if self._call.over:
                 return
             await asyncio.sleep(self._reconnect.delay_s(self._call.breaks))
             self._rpc = self._open(self._request(), self._call.trace)

@@ -44,8 +44,10 @@ async def test_events_come_typed_and_in_order(client: AsyncClient) -> None:
     pieces = [event for event in output if isinstance(event, sage.Tokens)]
     assert len(pieces) == len(output)
     assert [each.first_index for each in pieces] in ([0], [0, 1]), "what waits is merged"
-    assert [(i, each.text_offset) for each in pieces for i in each.token_ids][0] == (100, 0)
-    assert [i for each in pieces for i in each.token_ids] == [100, 101]
+    assert [(i, each.text_offset) for each in pieces for i in each.token_ids] in (
+        [(100, 0), (101, 0)],
+        [(100, 0), (101, 2)],
+    )
     assert isinstance(last, sage.Finished)
 
 

@@ -123,10 +123,10 @@ class OutputLog:
         """Complete the output with the text that was held back for a stop string or a character's last bytes."""
         self._tail = trailing_text
 
-    def read(self, start: int) -> TokenSlice:
+    def read(self, start: int, most: int | None = None) -> TokenSlice:
         """Return the output from ``start`` to the end, or to where another attempt takes over.
 
-        ``start`` is an output position less than the length.
+        ``start`` is an output position less than the length.  ``most`` bounds the tokens.
         """
         end, attempt = len(self.token_ids), 0
         for position, number in reversed(self._segments):
@@ -134,14 +134,17 @@ class OutputLog:
                 attempt = number
                 break
             end = position
+        if most is not None:
+            end = min(end, start + most)
         if end - start == 1:
             text = self._pieces[start]
         else:
             text = "".join(self._pieces[start:end])
         logprobs = None if self._logprobs is None else self._logprobs[start:end]
-        return TokenSlice(attempt, start, self.token_ids[start:end], self._offset(start), text, logprobs)
+        return TokenSlice(attempt, start, self.token_ids[start:end], self.text_offset(start), text, logprobs)
 
-    def _offset(self, position: int) -> int:
+    def text_offset(self, position: int) -> int:
+        """Return the length of the text before an output position, in Unicode code points."""
         return self._ends[position - 1] if position else 0
 
     def _keep_logprobs(self, have: int, logprobs: Sequence[bytes]) -> None:

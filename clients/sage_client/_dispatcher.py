@@ -47,7 +47,7 @@ class Dispatcher:
         self._times = times or SessionTimes()
         self._loop = asyncio.get_running_loop()
         self._live: dict[Call, None] = {}  # in the order of their start
-        self._sent: set[Call] = set()  # live calls that were on a stream that was open
+        self._sent: set[Call] = set()  # live calls that the scheduler may know
         self._stream: SessionStream | None = None
         self._task: asyncio.Task[None] | None = None
         self._failures = 0  # streams that broke before their first frame, one after the other
@@ -136,9 +136,7 @@ class Dispatcher:
     async def _run_stream(self) -> None:
         """Run one stream to its end, then wait until it is time for the next one."""
         self._stream = stream = SessionStream(self._open(), self._times, self)
-        for call in self._live:
-            if call.parked is None or not call.paused:
-                stream.begin(call)
+        self._begin_all(stream)
         end = await stream.run()
         self._stream = None
         self._failures = 0 if stream.frames else self._failures + 1
@@ -146,11 +144,17 @@ class Dispatcher:
         if self._live and not self._closed:
             await asyncio.sleep(self._reconnect.delay_s(self._failures + 1))
 
+    def _begin_all(self, stream: SessionStream) -> None:
+        # In a function of its own: a frame that waits would keep the last call, and through it the client, alive.
+        for call in self._live:
+            if call.parked is None or not call.paused:
+                stream.begin(call)
+
     def _settle(self, end: SessionEnd, *, opened: bool) -> None:
         """Decide for each live call: keep it for the next stream, move it to Generate, or end it."""
         if end.kind is EndKind.UNSUPPORTED:
             self._enabled = False
-        if opened:
+        if opened or end.kind is EndKind.UNCLEAR:
             self._sent.update(self._live)
         for call in list(self._live):
             may_reattach = call in self._sent and call.count_break(self._reconnect.attempts)

@@ -20,11 +20,16 @@ _BREAKS = {
 """Statuses of a connection, a proxy or a scheduler that went away."""
 
 
+_STATUS_LOST = "Internal error from Core"
+"""What grpc.aio says for a call that ended while it wrote: the status that the scheduler sent is lost."""
+
+
 class EndKind(Enum):
     """What the end of a stream means for the requests on it."""
 
     BROKEN = auto()  # the next stream may attach to them
-    UNSUPPORTED = auto()  # the scheduler does not implement sessions
+    UNCLEAR = auto()  # the same; the scheduler's reason is lost, and the next stream may learn it
+    UNSUPPORTED = auto()  # the scheduler does not implement sessions, or none of this version
     FULL = auto()  # the scheduler has no room for another session now
     FINAL = auto()  # they end with the error
 
@@ -52,8 +57,10 @@ def end_from_rpc(error: grpc.aio.AioRpcError, *, opened: bool) -> SessionEnd:
     """Return the end for the stream's status; ``opened``: whether Opened had come."""
     failure = error_from_rpc(error)
     code = error.code()
-    if code is grpc.StatusCode.UNIMPLEMENTED:
+    if code is grpc.StatusCode.UNIMPLEMENTED or (code is grpc.StatusCode.FAILED_PRECONDITION and not opened):
         return SessionEnd(kind=EndKind.UNSUPPORTED, error=failure)
+    if code is grpc.StatusCode.INTERNAL and error.details() == _STATUS_LOST:
+        return SessionEnd(kind=EndKind.UNCLEAR, error=broken("the connection was lost").error)
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
         return broken(failure.message) if opened else SessionEnd(kind=EndKind.FULL, error=failure)
     if code is grpc.StatusCode.UNAVAILABLE and not failure.reason:

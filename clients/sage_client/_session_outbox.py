@@ -44,8 +44,13 @@ class SessionOutbox:
         self._waiting[handle] = call
         self._wake()
 
+    def ended(self, handle: int) -> None:
+        """Forget a handle that the scheduler ended."""
+        self._pauses.pop(handle, None)
+        self.settled(handle)
+
     def settled(self, handle: int) -> None:
-        """Note that the scheduler accepted or refused a handle."""
+        """Note that the scheduler accepted or ended a handle."""
         self._unaccepted.discard(handle)
         if self._waiting:
             self._wake()

@@ -195,7 +195,7 @@ class SessionStream:
         call = self._calls.pop(handle, None)
         if call is not None:
             del self._handles[call]
-        self._outbox.settled(handle)
+        self._outbox.ended(handle)
         return call
 
     def _acknowledge(self) -> None:

@@ -1,7 +1,7 @@
 """A scheduler that only sends tokens, for measuring clients: no engine, no queue, no checks.
 
-It serves ``Session`` and ``Generate``.  At every beat each running stream gets one token; a session gets those of all its
-streams in one frame.
+It serves ``Session`` and ``Generate``.  At every beat each running stream gets one token; a session gets those of all
+its streams in one frame.
 
 Run as a child: takes the beat in seconds; prints its port.
 """

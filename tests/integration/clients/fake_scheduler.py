@@ -7,9 +7,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Self
 
 import grpc
-from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.duration_pb2 import Duration
-from google.rpc import error_details_pb2, status_pb2
+from google.rpc import error_details_pb2
 
 from sage.controlplane.v1 import (
     admin_pb2,
@@ -19,8 +18,8 @@ from sage.controlplane.v1 import (
     inference_pb2,
     inference_pb2_grpc,
 )
-from sage_wire.errors import DOMAIN, ErrorReason
-from tests.integration.clients.fake_session import Aborted, FakeSession
+from sage_wire.errors import ErrorReason
+from tests.integration.clients.fake_session import Aborted, FakeSession, refusal
 
 Context = Any
 Generator = Callable[[inference_pb2.GenerateRequest, Context], AsyncIterator[inference_pb2.GenerateResponse]]
@@ -88,14 +87,7 @@ def events(
 
 async def fail(context: Context, reason: ErrorReason, message: str, *details: Any) -> None:
     """Ends a call as the scheduler's interceptor does."""
-    status = status_pb2.Status(code=reason.status.value[0], message=message)
-    info = error_details_pb2.ErrorInfo(reason=reason.code, domain=DOMAIN, metadata={"model": "tiny"})
-    for detail in (info, *details):
-        packed = AnyMessage()
-        packed.Pack(detail)
-        status.details.append(packed)
-    trailing = (("grpc-status-details-bin", status.SerializeToString()),)
-    await context.abort(reason.status, message, trailing_metadata=trailing)
+    await context.abort(reason.status, message, trailing_metadata=refusal(reason, message, *details))
 
 
 def retry_in(seconds: float) -> error_details_pb2.RetryInfo:
@@ -138,6 +130,7 @@ class FakeScheduler(inference_pb2_grpc.InferenceServiceServicer, admin_pb2_grpc.
         self.refuse_sessions: grpc.StatusCode | None = None  # with this status
         self.repeats = 0  # tokens that a session's reattachment is sent a second time
         self.silence_s = 15.0  # as Opened says
+        self.dumb = False  # whether sessions answer no ping
         self._submitted: dict[str, inference_pb2.GenerateRequest] = {}
         self.port = 0
 
@@ -193,14 +186,15 @@ class FakeScheduler(inference_pb2_grpc.InferenceServiceServicer, admin_pb2_grpc.
             self.left,
             repeats=self.repeats,
             silence_s=self.silence_s,
+            dumb=self.dumb,
         )
         self.sessions.append(session)
         try:
             async for message in session.run(requests, context):
                 yield message
         except Aborted as aborted:
-            code = next(each for each in grpc.StatusCode if each.value[0] == aborted.status.code)
-            await context.abort(code, aborted.status.message)
+            packed = (("grpc-status-details-bin", aborted.status.SerializeToString()),)
+            await context.abort(aborted.code, aborted.status.message, packed if aborted.status.details else ())
 
     def forget(self, request_id: str) -> None:
         """Attaching to this request by its id finds none from now on."""

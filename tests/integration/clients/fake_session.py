@@ -8,17 +8,33 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import grpc
-from google.rpc import status_pb2
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.rpc import error_details_pb2, status_pb2
 
 from sage.controlplane.v1 import common_pb2, inference_pb2
-from sage_wire.errors import ErrorReason
+from sage_wire.errors import DOMAIN, ErrorReason
 
 Events = AsyncIterator[inference_pb2.GenerateResponse]
 Generate = Callable[[inference_pb2.GenerateRequest, Any], Events]
 Metadata = dict[str, str]
 
 WINDOW = 32
-_NOT_FOUND = status_pb2.Status(code=ErrorReason.REQUEST_NOT_FOUND.status.value[0], message="no request of this id")
+
+
+def refusal(reason: ErrorReason, message: str, *details: Any) -> tuple[tuple[str, bytes]]:
+    """The trailing metadata of a refusal."""
+    status = status_pb2.Status(code=reason.status.value[0], message=message)
+    info = error_details_pb2.ErrorInfo(reason=reason.code, domain=DOMAIN, metadata={"model": "tiny"})
+    for detail in (info, *details):
+        packed = AnyMessage()
+        packed.Pack(detail)
+        status.details.append(packed)
+    return (("grpc-status-details-bin", status.SerializeToString()),)
+
+
+def _status(reason: ErrorReason, message: str) -> status_pb2.Status:
+    ((_, packed),) = refusal(reason, message)
+    return status_pb2.Status.FromString(packed)
 
 
 class Aborted(Exception):
@@ -29,6 +45,10 @@ class Aborted(Exception):
         self.status = status_pb2.Status(code=code.value[0], message=message)
         for _, packed in trailing:
             self.status = status_pb2.Status.FromString(packed)
+
+    @property
+    def code(self) -> grpc.StatusCode:
+        return next(each for each in grpc.StatusCode if each.value[0] == self.status.code)
 
     @property
     def breaks_connection(self) -> bool:
@@ -56,6 +76,7 @@ class FakeSession:
         *,
         repeats: int,
         silence_s: float,
+        dumb: bool,
     ) -> None:
         self._generate = generate
         self._known = known  # by id: requests as they were submitted
@@ -71,9 +92,9 @@ class FakeSession:
         self._news = asyncio.Event()
         self._break: Aborted | None = None
         self._over = False
-        self._sent = self._acknowledged = 0
+        self._sent = self.acknowledged = 0
         self.messages: list[inference_pb2.SessionRequest] = []
-        self.dumb = False  # answers no ping
+        self.dumb = dumb  # answers no ping
         self.frames: list[inference_pb2.SessionFrame] = []
 
     async def run(self, requests: AsyncIterator[inference_pb2.SessionRequest], context: Any) -> AsyncIterator[Any]:
@@ -93,7 +114,7 @@ class FakeSession:
                 self._news.clear()
                 while pongs:
                     yield inference_pb2.SessionResponse(pong=pongs.popleft())
-                while self._sent - self._acknowledged < WINDOW and (frame := self._frame()) is not None:
+                while self._sent - self.acknowledged < WINDOW and (frame := self._frame()) is not None:
                     self.frames.append(frame)
                     yield inference_pb2.SessionResponse(frame=frame)
                 if self._break is not None:
@@ -109,9 +130,17 @@ class FakeSession:
         for task in self._tasks.values():
             task.cancel()
 
-    def break_off(self, code: grpc.StatusCode, message: str, *details: tuple[str, bytes]) -> None:
-        """End the stream with a status, after what waits."""
-        self._break = Aborted(code, message, details)
+    def give_up_paused(self) -> None:
+        """End the paused handles, as the contract allows some time after their requests' end."""
+        for handle in sorted(self._paused):
+            self._drop(handle)
+            self._waiting[handle].append(_status(ErrorReason.LIMIT_REACHED, "paused for 30 s after its end"))
+        self._paused.clear()
+        self._news.set()
+
+    def break_off(self, why: Aborted) -> None:
+        """End the stream with a status."""
+        self._break = why
         self._news.set()
 
     async def _read(self, requests: AsyncIterator[inference_pb2.SessionRequest], pongs: deque[int]) -> None:
@@ -132,7 +161,7 @@ class FakeSession:
             self._drop(handle)
         if message.acknowledged:
             assert message.acknowledged <= self._sent, "acknowledgement of a frame that was not sent"
-            self._acknowledged = message.acknowledged
+            self.acknowledged = message.acknowledged
         if message.ping and not self.dumb:
             pongs.append(message.ping)
         if message.bye:
@@ -142,7 +171,7 @@ class FakeSession:
     def _attach(self, attach: inference_pb2.AttachHandle) -> None:
         found = self._known.get(attach.request_id)
         if found is None:
-            self._waiting[attach.handle].append(_NOT_FOUND)
+            self._waiting[attach.handle].append(_status(ErrorReason.REQUEST_NOT_FOUND, "no request of this id"))
             return
         request = inference_pb2.GenerateRequest()
         request.CopyFrom(found)

@@ -124,13 +124,16 @@ class AsyncStream:
 def _leave_when_dropped(stream: AsyncStream, call: Call) -> None:
     """Leave the call once ``stream`` is garbage, from the thread that collects it.
 
-    The call is kept until its end also when nobody reads it, and must not refer to the stream.  At the interpreter's
-    exit nothing is done: the connection ends with the process.
+    The call's transport keeps it until its end, and it must not refer to the stream.  The finalizer keeps nothing alive:
+    the failure of a call that is over refers to frames, and they to the stream.  At the interpreter's exit nothing is
+    done: the connection ends with the process.
     """
     loop = asyncio.get_running_loop()
+    known = weakref.ref(call)
 
     def leave() -> None:
-        if not call.over:
+        call = known()
+        if call is not None and not call.over:
             with contextlib.suppress(RuntimeError):  # the loop is closed, and its connections with it
                 loop.call_soon_threadsafe(call.leave)
 

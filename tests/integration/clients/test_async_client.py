@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -217,6 +219,25 @@ async def test_leaving_a_stream_ends_the_call(scheduler: FakeScheduler, client: 
     await asyncio.wait_for(scheduler.left.wait(), 5)
     with pytest.raises(sage.RequestCancelledError):
         await stream.result()
+
+
+async def test_a_stream_that_failed_is_garbage_once_it_is_dropped(
+    scheduler: FakeScheduler, client: AsyncClient
+) -> None:
+    async def refuse(request: inference_pb2.GenerateRequest, context: Any) -> Events:
+        await fail(context, ErrorReason.UNKNOWN_MODEL, "no such model")
+        yield accepted(request)
+
+    async def read() -> weakref.ref[sage.AsyncStream]:
+        stream = client.generate("hi")
+        with pytest.raises(sage.UnknownModelError):
+            await stream.result()
+        return weakref.ref(stream)
+
+    scheduler.generate = refuse
+    dropped = await read()
+    gc.collect()
+    assert dropped() is None
 
 
 async def test_closing_from_another_task_ends_the_iteration(scheduler: FakeScheduler, client: AsyncClient) -> None:

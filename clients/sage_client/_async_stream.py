@@ -124,9 +124,9 @@ class AsyncStream:
 def _leave_when_dropped(stream: AsyncStream, call: Call) -> None:
     """Leave the call once ``stream`` is garbage, from the thread that collects it.
 
-    The call's transport keeps it until its end, and it must not refer to the stream.  The finalizer keeps nothing alive:
-    the failure of a call that is over refers to frames, and they to the stream.  At the interpreter's exit nothing is
-    done: the connection ends with the process.
+    The call's transport keeps it until its end, and it must not refer to the stream.  The finalizer keeps nothing
+    alive: the failure of a call that is over refers to frames, and they to the stream.  At the interpreter's exit
+    nothing is done: the connection ends with the process.
     """
     loop = asyncio.get_running_loop()
     known = weakref.ref(call)

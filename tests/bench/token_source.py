@@ -157,7 +157,7 @@ def _finished(tokens: int) -> inference_pb2.Finished:
 
 async def _serve(step_s: float) -> None:
     server = grpc.aio.server()
-    inference_pb2_grpc.add_InferenceServiceServicer_to_server(_Source(step_s), server)
+    inference_pb2_grpc.add_InferenceServiceServicer_to_server(_Source(step_s), server)  # type: ignore[abstract]
     port = server.add_insecure_port("127.0.0.1:0")
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

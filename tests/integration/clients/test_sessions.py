@@ -23,12 +23,11 @@ from tests.integration.clients.fake_scheduler import (
     events,
     fail,
     finished,
-    refusal,
     scheduled,
     tokens,
     whole_text,
 )
-from tests.integration.clients.fake_session import Aborted
+from tests.integration.clients.fake_session import Aborted, refusal
 from tests.support.eventually import eventually
 
 Events = AsyncIterator[inference_pb2.GenerateResponse]

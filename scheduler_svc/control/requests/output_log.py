@@ -136,12 +136,13 @@ class OutputLog:
             end = position
         if most is not None:
             end = min(end, start + most)
-        if end - start == 1:
-            text = self._pieces[start]
-        else:
-            text = "".join(self._pieces[start:end])
         logprobs = None if self._logprobs is None else self._logprobs[start:end]
+        text = self.text_of(start, end)
         return TokenSlice(attempt, start, self.token_ids[start:end], self.text_offset(start), text, logprobs)
+
+    def text_of(self, start: int, end: int) -> str:
+        """Return the text of the tokens from ``start`` to ``end``, of which there is one at least."""
+        return self._pieces[start] if end - start == 1 else "".join(self._pieces[start:end])
 
     def text_offset(self, position: int) -> int:
         """Return the length of the text before an output position, in Unicode code points."""

@@ -15,13 +15,13 @@ class OutputReader:
     It reads nothing before ``begin``.  What extends it implements ``wake``.
     """
 
-    __slots__ = ("_live", "_placements_seen", "_tail_sent", "attached", "position")
+    __slots__ = ("_live", "_tail_sent", "attached", "placements_seen", "position")
 
     def __init__(self) -> None:
         self._live: LiveRequest | None = None
         self.attached = False
         self.position = 0  # of the next output token
-        self._placements_seen = 0
+        self.placements_seen = 0  # those that were taken, or that the reader does not need
         self._tail_sent = False
 
     def begin(self, live: LiveRequest, *, after_token: int, attached: bool) -> None:
@@ -29,7 +29,7 @@ class OutputReader:
         self._live = live
         self.attached = attached
         self.position = after_token
-        self._placements_seen = _placements_before(live, after_token)
+        self.placements_seen = _placements_before(live, after_token)
         live.readers.append(self)
 
     @property
@@ -51,7 +51,7 @@ class OutputReader:
         """Take the next event; None if there is nothing new.  The outcome is the last and is given again."""
         placement = self.next_placement()
         if placement is not None:
-            self._placements_seen += 1
+            self.placements_seen += 1
             return placement
         live = self.live
         if self.position < len(live.output):
@@ -66,15 +66,15 @@ class OutputReader:
         It stays the next one until ``poll`` or ``pass_placement`` takes it.
         """
         placements = self.live.placements
-        if self._placements_seen < len(placements):
-            placement = placements[self._placements_seen]
+        if self.placements_seen < len(placements):
+            placement = placements[self.placements_seen]
             if placement.from_token <= self.position:
                 return placement
         return None
 
     def pass_placement(self) -> None:
         """Take the placement that ``next_placement`` gives."""
-        self._placements_seen += 1
+        self.placements_seen += 1
 
     def take_tokens(self, most: int | None = None) -> TokenSlice:
         """Take the tokens of one attempt, at most ``most``; the output is longer than ``position``."""

@@ -1,4 +1,4 @@
-"""The submissions of a session that are on their way to acceptance."""
+"""How requests of a session are accepted, or attached to."""
 
 from __future__ import annotations
 
@@ -26,24 +26,16 @@ class Arrivals:
 
     def __init__(self, intake: Intake) -> None:
         self._intake = intake
-        self._count = 0
-
-    def __len__(self) -> int:
-        return self._count
 
     async def submit(self, handle: Handle, wire: inference_pb2.Submit) -> None:
         """Accept the request of a handle, or attach to it.
 
         Raises PermissionDenied for a tenant that is not the caller's, and what ``Intake.enter`` raises.
         """
-        self._count += 1
-        try:
-            await self._intake.enter(await _converted(wire), handle)
-            # A request that can be placed at once reaches its executor before its client gets HandleAccepted.
-            await self._intake.first_pass(handle)
-            self._accept(handle)
-        finally:
-            self._count -= 1
+        await self._intake.enter(await _converted(wire), handle)
+        # A request that can be placed at once reaches its executor before its client gets HandleAccepted.
+        await self._intake.first_pass(handle)
+        self._accept(handle)
 
     def attach(self, handle: Handle, wire: inference_pb2.AttachHandle) -> None:
         """Attach to a request by its id alone.  Raises RequestNotFound, InvalidRequest."""

@@ -72,7 +72,32 @@ class FrameDraft:
         return len(self._token_ids) + self.piece_tokens
 
     def take(self, handle: Handle) -> bool:
-        """Take what is new of a handle; return whether some of it has to wait for the next frame."""
+        """Take what is new of a handle; return whether some of it has to wait for the next frame.
+
+        The hot path: nearly always there are a few tokens and nothing else.
+        """
+        if not handle.flows:
+            return self._take_all(handle)
+        live = handle.live
+        output = live.output
+        if (
+            live.outcome is None
+            and handle.placements_seen == len(live.placements)
+            and 0 < (count := len(token_ids := output.token_ids) - (position := handle.position)) <= ENTRY_TOKENS
+        ):
+            end = handle.position = position + count
+            text = output.text_of(position, end)
+            self._handles.append(handle.number)
+            self._counts.append(count)
+            if count == 1:
+                self._token_ids.append(token_ids[position])
+            else:
+                self._token_ids.extend(token_ids[position:end])
+            self._add_text(text, count)
+            return False
+        return self._take_all(handle)
+
+    def _take_all(self, handle: Handle) -> bool:
         if handle.failure is not None:
             self._fail(handle, handle.failure)
             return False
@@ -136,14 +161,18 @@ class FrameDraft:
         if handle.with_logprobs:
             self._add_piece(handle, handle.take_tokens(PIECE_TOKENS))
         else:
+            handle.flows = True
             self._add_entry(handle.number, handle.take_tokens(ENTRY_TOKENS))
 
     def _add_entry(self, number: int, tokens: TokenSlice) -> None:
         _, _, token_ids, _, text, _ = tokens
-        count, length = len(token_ids), len(text)
         self._handles.append(number)
-        self._counts.append(count)
+        self._counts.append(len(token_ids))
         self._token_ids.extend(token_ids)
+        self._add_text(text, len(token_ids))
+
+    def _add_text(self, text: str, count: int) -> None:
+        length = len(text)
         self._text_lengths.append(length)
         self._texts.append(text)
         self._size += ENTRY_BYTES + TOKEN_BYTES * count + (length if text.isascii() else CHARACTER_BYTES * length)

@@ -25,6 +25,7 @@ class Handle(OutputReader):
         "delivered",
         "expiry",
         "failure",
+        "flows",
         "number",
         "on_late_end",
         "over",
@@ -46,6 +47,7 @@ class Handle(OutputReader):
         self.paused = False
         self.queued = False  # it waits for a frame
         self.delivered = False  # a frame took output of it
+        self.flows = False  # tokens for columns are all that is known to come
         self.with_logprobs = False
         self.over = False  # nothing of it follows
         self.submitting: asyncio.Task[None] | None = None  # until its request is accepted
@@ -72,13 +74,13 @@ class Handle(OutputReader):
 
     def fail(self, failure: status_pb2.Status) -> None:
         """End the handle with a status; what of its request was not delivered yet is dropped."""
-        self.failure, self.submitting = failure, None
+        self.failure, self.submitting, self.flows = failure, None, False
         self._note(self, True)
 
     def pause(self) -> None:
         """Deliver nothing for now."""
         if not self.paused:
-            self.paused = True
+            self.paused, self.flows = True, False
             self.wake()
 
     def resume(self) -> None:

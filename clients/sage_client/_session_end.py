@@ -17,7 +17,10 @@ _BREAKS = {
     grpc.StatusCode.UNKNOWN,
     grpc.StatusCode.INTERNAL,
 }
-"""Statuses of a connection, a proxy or a scheduler that went away."""
+"""Statuses, without a reason, of a connection, a proxy or a scheduler that went away."""
+
+_NO_LONGER_ALLOWED = {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED}
+"""Statuses of an open stream whose token has expired or was taken back: the next stream has the present token."""
 
 
 _STATUS_LOST = "Internal error from Core"
@@ -64,6 +67,8 @@ def end_from_rpc(error: grpc.aio.AioRpcError, *, opened: bool) -> SessionEnd:
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
         return broken(failure.message) if opened else SessionEnd(kind=EndKind.FULL, error=failure)
     if code is grpc.StatusCode.UNAVAILABLE and not failure.reason:
+        return SessionEnd(kind=EndKind.BROKEN, error=failure)
+    if opened and code in _NO_LONGER_ALLOWED:
         return SessionEnd(kind=EndKind.BROKEN, error=failure)
     if opened and code in _BREAKS and not failure.reason:
         return broken(failure.message)

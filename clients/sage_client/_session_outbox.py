@@ -16,6 +16,9 @@ UNACCEPTED_LIMIT = 1024
 REQUESTS_LIMIT_BYTES = 512 * 1024
 """Most bytes of requests in one message, and one request: together below the contract's 1 MiB."""
 
+ENTRIES_LIMIT = 4096
+"""Most entries of one field of a message."""
+
 
 class SessionOutbox:
     """Coalesces requests, pauses, leaves, acknowledgements and pings into messages.  Not safe for threads."""
@@ -91,7 +94,7 @@ class SessionOutbox:
 
     def _message(self) -> inference_pb2.SessionRequest | None:
         message = inference_pb2.SessionRequest(
-            leave=self._leaves, ping=self._ping, bye=self._bye, acknowledged=self._handled
+            leave=self._leaves[:ENTRIES_LIMIT], ping=self._ping, bye=self._bye, acknowledged=self._handled
         )
         if not self._opened:
             self._opened = True
@@ -99,7 +102,8 @@ class SessionOutbox:
         for handle, paused in self._pauses.items():
             (message.pause if paused else message.resume).append(handle)
         self._begin_waiting(message)
-        self._leaves, self._pauses, self._ping = [], {}, 0
+        self._pauses, self._ping = {}, 0
+        del self._leaves[:ENTRIES_LIMIT]
         if self._handled == self.acknowledged:
             message.acknowledged = 0
         self.acknowledged = self._handled
@@ -115,8 +119,6 @@ class SessionOutbox:
             begun.append(handle)
         for handle in begun:
             del self._waiting[handle]
-        if self._waiting and len(self._unaccepted) < UNACCEPTED_LIMIT:
-            self._wake()
 
 
 def _add(message: inference_pb2.SessionRequest, handle: int, call: Call) -> int:

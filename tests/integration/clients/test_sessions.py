@@ -276,6 +276,31 @@ async def test_a_request_that_is_unknown_after_a_break_is_lost(scheduler: FakeSc
     assert isinstance(sink.error, sage.StreamLostError)
 
 
+async def test_a_session_whose_token_has_expired_is_opened_again_with_the_present_one(
+    scheduler: FakeScheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def generate(request: inference_pb2.GenerateRequest, context: Any) -> Events:
+        yield accepted(request, attached=request.after_token > 0)
+        yield tokens(request.after_token)
+        if request.after_token:
+            yield finished(2)
+        await asyncio.Event().wait()
+
+    scheduler.generate = generate
+    monkeypatch.setenv("SAGE_TOKEN", "old")
+    async with AsyncClient(scheduler.address, reconnect=QUICK) as client:
+        sink = Recorder()
+        client.start("hi", sink=sink)
+        await eventually(lambda: bool(sink.token_ids))
+        monkeypatch.setenv("SAGE_TOKEN", "new")
+        why = refusal(ErrorReason.UNAUTHENTICATED, "the token has expired")
+        scheduler.sessions[0].break_off(Aborted(grpc.StatusCode.UNAUTHENTICATED, "the token has expired", why))
+        await sink.end()
+
+    assert sink.token_ids == [100, 101]
+    assert [metadata["authorization"] for metadata in scheduler.session_metadata] == ["Bearer old", "Bearer new"]
+
+
 async def test_a_silent_scheduler_counts_as_broken(scheduler: FakeScheduler) -> None:
     scheduler.silence_s, scheduler.dumb = 0.15, True
     go_on = asyncio.Event()

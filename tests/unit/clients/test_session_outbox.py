@@ -8,7 +8,7 @@ from typing import Any
 from sage.controlplane.v1 import inference_pb2
 from sage_client._call import Call
 from sage_client._fleet_view import Cancellation
-from sage_client._session_outbox import REQUESTS_LIMIT_BYTES, UNACCEPTED_LIMIT, SessionOutbox
+from sage_client._session_outbox import ENTRIES_LIMIT, REQUESTS_LIMIT_BYTES, UNACCEPTED_LIMIT, SessionOutbox
 from sage_wire.metadata import TRACEPARENT, TRACESTATE
 
 
@@ -175,3 +175,12 @@ async def test_large_requests_are_spread_over_messages() -> None:
         sizes.append(len(message.submit))
 
     assert sizes == [3, 3, 3, 1]
+
+
+async def test_many_leaves_are_spread_over_messages() -> None:
+    outbox = await opened()
+    for handle in range(1, ENTRIES_LIMIT + 10):
+        outbox.leave(handle)
+
+    assert [len((await outbox.take()).leave) for _ in range(2)] == [ENTRIES_LIMIT, 9]
+    assert await idle(outbox)

@@ -83,9 +83,7 @@ async def test_open_and_the_first_requests_may_share_a_message(channel: grpc.aio
     call.cancel()
 
 
-async def test_a_stream_that_says_nothing_is_ended(
-    channel: grpc.aio.Channel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_stream_that_says_nothing_is_ended(channel: grpc.aio.Channel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session_servicer, "OPEN_LIMIT_S", 0.05)
     call: Call = inference_pb2_grpc.InferenceServiceStub(channel).Session()
     error = await refused(call)

@@ -89,7 +89,8 @@ class _Reader:
         try:
             while (response := await self._rpc.read()) is not grpc.aio.EOF:
                 self._take(cast(inference_pb2.GenerateResponse, response))
-                await self.going.wait()
+                if not self._call.over:
+                    await self.going.wait()
         except grpc.aio.AioRpcError as error:
             return error_from_rpc(error, request_id=self._call.request_id)
         except asyncio.CancelledError:

@@ -7,6 +7,7 @@
 
 from sage_client._async_client import AsyncClient
 from sage_client._async_stream import AsyncStream
+from sage_client._call import Call
 from sage_client._client import Client
 from sage_client._completion import Completion
 from sage_client._connection import DEFAULT_ADDRESS
@@ -106,6 +107,7 @@ from sage_client._prefill_decode import (
 )
 from sage_client._reconnect import Reconnect
 from sage_client._sampling import SamplingOptions
+from sage_client._sink import Sink
 from sage_client._stream import Stream
 
 __all__ = [
@@ -115,6 +117,7 @@ __all__ = [
     "AsyncStream",
     "Attempt",
     "AuthenticationError",
+    "Call",
     "Cancellation",
     "Candidate",
     "ChatMessage",
@@ -182,6 +185,7 @@ __all__ = [
     "ShadowPolicy",
     "ShadowPolicyChange",
     "ShuttingDownError",
+    "Sink",
     "SloAttainment",
     "SloResult",
     "SplitMode",

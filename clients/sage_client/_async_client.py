@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from pathlib import Path
@@ -15,10 +17,12 @@ from sage_client import _decode_admin as decode
 from sage_client import _decode_fleet_snapshot as fleet_snapshot
 from sage_client import _decode_prefill_decode as prefill_decode
 from sage_client._async_stream import AsyncStream
+from sage_client._call import Call
 from sage_client._connection import DEFAULT_ADDRESS, Connection
-from sage_client._current_call import GenerateCall
+from sage_client._dispatcher import Dispatcher
 from sage_client._enums import InstanceRole
 from sage_client._errors import ConfigurationError
+from sage_client._event_queue import EventQueue
 from sage_client._fleet_feed import WatchCall, newest_snapshots
 from sage_client._fleet_snapshot import FleetSnapshot
 from sage_client._fleet_view import (
@@ -31,11 +35,15 @@ from sage_client._fleet_view import (
     ShadowPolicy,
     ShadowPolicyChange,
 )
+from sage_client._generate_transport import GenerateCall, GenerateTransport
 from sage_client._options import GenerateOptions
 from sage_client._prefill_decode import PrefillDecodeConfig, PrefillDecodeStatus, SplitMode
 from sage_client._reconnect import Reconnect
 from sage_client._request import encode_request
+from sage_client._session_stream import SessionCall
+from sage_client._sink import Sink
 from sage_client._status import error_from_rpc
+from sage_client._trace import trace_metadata
 
 _Q = TypeVar("_Q")
 _R = TypeVar("_R")
@@ -43,6 +51,10 @@ _R = TypeVar("_R")
 DEFAULT_TIMEOUT_S = 10.0
 DEFAULT_STREAM_TIMEOUT_S = 3600.0
 DEADLINE_GRACE_S = 10.0
+DEFAULT_BUFFER_BYTES = 1024 * 1024
+
+SESSIONS_VARIABLE = "SAGE_SESSIONS"
+"""The environment variable that switches sessions off, with 0, for clients that are not told."""
 
 
 class AsyncClient:
@@ -61,6 +73,9 @@ class AsyncClient:
         timeout: seconds that a call other than a stream may take.
         stream_timeout: seconds that a stream may take if its request has no deadline; otherwise the deadline plus 10.
         reconnect: how often and how fast a broken stream reattaches to its request.
+        use_sessions: carry all requests over one stream; False: a ``Generate`` call for each.  None: as the environment
+            variable SAGE_SESSIONS says (0: False), else True.  A scheduler without sessions gets ``Generate`` calls.
+        buffer_bytes: bytes of output that may wait for the reader of one stream before the stream pauses.
 
     Every method raises ``SageError``; see ``sage_client._errors`` for the tree.
     """
@@ -79,7 +94,11 @@ class AsyncClient:
         timeout: float = DEFAULT_TIMEOUT_S,
         stream_timeout: float = DEFAULT_STREAM_TIMEOUT_S,
         reconnect: Reconnect | None = None,
+        use_sessions: bool | None = None,
+        buffer_bytes: int = DEFAULT_BUFFER_BYTES,
     ) -> None:
+        if buffer_bytes < 1:
+            raise ConfigurationError(f"buffer_bytes: {buffer_bytes} is not positive")
         self._connection = Connection(
             address=address,
             tls_ca=_path(tls_ca),
@@ -92,10 +111,14 @@ class AsyncClient:
         self._tenant = tenant
         self._timeout = timeout
         self._stream_timeout = stream_timeout
-        self._reconnect = reconnect or Reconnect()
+        self._buffer_bytes = buffer_bytes
         self._channel = self._connection.open()
         self._inference = inference_pb2_grpc.InferenceServiceStub(self._channel)
         self._admin = admin_pb2_grpc.AdminServiceStub(self._channel)
+        self._generate, self._dispatcher = _transports(
+            self._connection, self._inference, reconnect or Reconnect(), use_sessions
+        )
+        weakref.finalize(self, self._dispatcher.abandon).atexit = False
 
     async def __aenter__(self) -> Self:
         return self
@@ -106,7 +129,9 @@ class AsyncClient:
         await self.close()
 
     async def close(self) -> None:
-        """Close the connection; open streams end."""
+        """Close the connection; open streams end with RequestCancelledError."""
+        await self._dispatcher.close()
+        self._generate.close()
         await self._channel.close()
 
     def generate(self, prompt: str | None = None, **options: Unpack[GenerateOptions]) -> AsyncStream:
@@ -119,11 +144,28 @@ class AsyncClient:
         Raises:
             InvalidRequestError: a value does not fit the contract; the stream raises what the server finds.
         """
-        timeout = options.get("timeout") or self._stream_timeout_s(options.get("deadline"))
-        request = encode_request(prompt, options, tenant=self._tenant)
-        return AsyncStream(
-            request, open_call=self._open, cancel=self._cancel, timeout_s=timeout, reconnect=self._reconnect
-        )
+        events = EventQueue(self._buffer_bytes)
+        call = self._call(prompt, options, events)
+        stream = AsyncStream(call, events)
+        self._dispatcher.start(call)
+        return stream
+
+    def start(self, prompt: str | None = None, *, sink: Sink, **options: Unpack[GenerateOptions]) -> Call:
+        """Submit a request whose events go to ``sink``, by callbacks without a task or an object per token.
+
+        The call lives until the request ends or ``Call.leave``, also when nobody holds it.
+
+        Args:
+            prompt: text to continue; or give ``messages`` or ``token_ids``.
+            sink: receives the events; it pauses the call when it cannot take more.
+            options: as for ``generate``.
+
+        Raises:
+            InvalidRequestError: a value does not fit the contract; the sink gets what the server finds.
+        """
+        call = self._call(prompt, options, sink)
+        self._dispatcher.start(call)
+        return call
 
     async def cancel(self, request_id: str, *, reason: str = "", tenant: str | None = None) -> Cancellation:
         """Cancel a request; idempotent."""
@@ -266,8 +308,10 @@ class AsyncClient:
     def _stream_timeout_s(self, deadline: float | None) -> float:
         return self._stream_timeout if deadline is None else deadline + DEADLINE_GRACE_S
 
-    def _open(self, request: inference_pb2.GenerateRequest) -> GenerateCall:
-        return self._inference.Generate(request, metadata=self._connection.metadata())
+    def _call(self, prompt: str | None, options: GenerateOptions, sink: Sink) -> Call:
+        timeout = options.get("timeout") or self._stream_timeout_s(options.get("deadline"))
+        request = encode_request(prompt, options, tenant=self._tenant)
+        return Call(request, sink, cancel=self._cancel, timeout_s=timeout, trace=trace_metadata())
 
     async def _cancel(self, request_id: str, tenant: str, reason: str) -> Cancellation:
         request = inference_pb2.CancelRequest(request_id=request_id, tenant=tenant, reason=reason)
@@ -279,6 +323,26 @@ class AsyncClient:
             return await method(request, timeout=timeout or self._timeout, metadata=metadata)
         except grpc.aio.AioRpcError as error:
             raise error_from_rpc(error) from None
+
+
+def _transports(
+    connection: Connection,
+    stub: inference_pb2_grpc.InferenceServiceAsyncStub,
+    reconnect: Reconnect,
+    use_sessions: bool | None,
+) -> tuple[GenerateTransport, Dispatcher]:
+    """Return what carries requests; it does not refer to the client, which may be dropped before its requests' end."""
+
+    def open_call(request: inference_pb2.GenerateRequest, trace: tuple[tuple[str, str], ...]) -> GenerateCall:
+        return stub.Generate(request, metadata=connection.authorization() + trace)
+
+    def open_session() -> SessionCall:
+        return stub.Session(metadata=connection.authorization())
+
+    if use_sessions is None:
+        use_sessions = os.environ.get(SESSIONS_VARIABLE, "") != "0"
+    generate = GenerateTransport(open_call, reconnect)
+    return generate, Dispatcher(open_session, generate, reconnect, enabled=use_sessions)
 
 
 def _path(file: Path | str | None) -> Path | None:

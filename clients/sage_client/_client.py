@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
 from sage_client._async_client import (
+    DEFAULT_BUFFER_BYTES,
     DEFAULT_STREAM_TIMEOUT_S,
     DEFAULT_TIMEOUT_S,
     AsyncClient,
@@ -59,6 +60,8 @@ class Client:
         timeout: float = DEFAULT_TIMEOUT_S,
         stream_timeout: float = DEFAULT_STREAM_TIMEOUT_S,
         reconnect: Reconnect | None = None,
+        use_sessions: bool | None = None,
+        buffer_bytes: int = DEFAULT_BUFFER_BYTES,
     ) -> None:
         self._timeout = timeout
         self._loop = LoopThread("sage-client")
@@ -76,6 +79,8 @@ class Client:
                 timeout=timeout,
                 stream_timeout=stream_timeout,
                 reconnect=reconnect,
+                use_sessions=use_sessions,
+                buffer_bytes=buffer_bytes,
             )
 
         try:

@@ -66,8 +66,11 @@ class Connection:
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
         """Return the metadata of a call: the token and the current trace context."""
-        token = ((AUTHORIZATION, f"Bearer {self._bearer}"),) if self._bearer else ()
-        return token + trace_metadata()
+        return self.authorization() + trace_metadata()
+
+    def authorization(self) -> tuple[tuple[str, str], ...]:
+        """Return the metadata with the token; empty if there is none."""
+        return ((AUTHORIZATION, f"Bearer {self._bearer}"),) if self._bearer else ()
 
     @property
     def _bearer(self) -> str:

@@ -12,7 +12,6 @@ from google.protobuf.duration_pb2 import Duration
 from sage.controlplane.v1 import common_pb2, decision_pb2, inference_pb2
 from sage_client import _events as v
 from sage_client._enums import FinishReason, InstanceRole, Phase, RequestState
-from sage_client._errors import ProtocolError
 
 _E = TypeVar("_E", bound=Enum)
 
@@ -51,24 +50,6 @@ def parallelism(message: common_pb2.ParallelismConfig) -> v.Parallelism:
         data_parallel_size=message.data_parallel_size,
         gpu_count=message.gpu_count,
     )
-
-
-def event(message: inference_pb2.GenerateResponse) -> v.Event:
-    """Decode one event of a stream.
-
-    Raises:
-        ProtocolError: the message holds no event that this version knows.
-    """
-    kind = message.WhichOneof("event")
-    if kind == "tokens":
-        return tokens(message.tokens)
-    if kind == "scheduled":
-        return scheduled(message.scheduled)
-    if kind == "accepted":
-        return accepted(message.accepted)
-    if kind == "finished":
-        return finished(message.finished)
-    raise ProtocolError("the scheduler sent an event without content")
 
 
 def accepted(message: inference_pb2.Accepted) -> v.Accepted:
@@ -138,20 +119,12 @@ def _attempt(message: common_pb2.Attempt) -> v.Attempt:
     return v.Attempt(epoch=message.epoch, number=message.number)
 
 
-def tokens(message: inference_pb2.Tokens) -> v.Tokens:
-    """Decode output tokens."""
-    return v.Tokens(
-        attempt=_attempt(message.attempt),
-        choice=message.choice,
-        first_index=message.first_index,
-        token_ids=tuple(message.token_ids),
-        text_offset=message.text_offset,
-        text=message.text,
-        logprobs=tuple(_logprobs(each.candidates) for each in message.logprobs),
-    )
+def logprobs(messages: Iterable[common_pb2.TokenLogprobs]) -> tuple[tuple[v.TokenLogprob, ...], ...]:
+    """Decode the log probabilities of tokens, one entry per token."""
+    return tuple(_candidates(each.candidates) for each in messages)
 
 
-def _logprobs(candidates: Iterable[common_pb2.TokenLogprob]) -> tuple[v.TokenLogprob, ...]:
+def _candidates(candidates: Iterable[common_pb2.TokenLogprob]) -> tuple[v.TokenLogprob, ...]:
     return tuple(
         v.TokenLogprob(token_id=each.token_id, logprob=each.logprob, rank=each.rank if each.HasField("rank") else None)
         for each in candidates

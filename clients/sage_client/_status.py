@@ -56,29 +56,38 @@ BY_CODE: dict[grpc.StatusCode, type[e.SageError]] = {
 }
 """Exceptions by code.  DEADLINE_EXCEEDED without a reason is the timeout that the client set for the call."""
 
+_CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
 _DETAILS_KEY = "grpc-status-details-bin"
 _M = TypeVar("_M", bound=Message)
 
 
 def error_from_rpc(error: grpc.aio.AioRpcError, *, request_id: str = "") -> e.SageError:
     """Return the exception for a failed call."""
-    details = _details(error)
-    info = next(_unpacked(details, error_details_pb2.ErrorInfo), None)
-    ours = info if info is not None and info.domain == DOMAIN else None
-    made = _class_of(error.code(), ours)(
-        error.details() or f"the call failed with {error.code().name}",
-        reason=ours.reason if ours else "",
-        status=error.code().name,
-        request_id=request_id,
-        metadata=dict(ours.metadata) if ours else None,
-    )
-    _add_details(made, details)
-    return made
+    return _error(error.code(), error.details(), _details(error), request_id)
+
+
+def error_from_status(status: status_pb2.Status, *, request_id: str = "") -> e.SageError:
+    """Return the exception for a failed request of a session."""
+    return _error(_CODES.get(status.code, grpc.StatusCode.UNKNOWN), status.message, status, request_id)
 
 
 def is_transport_break(error: e.SageError) -> bool:
     """Return whether the connection failed, as opposed to an error that the server returned."""
     return isinstance(error, e.UnavailableError) and not error.reason
+
+
+def _error(code: grpc.StatusCode, message: str | None, details: status_pb2.Status, request_id: str) -> e.SageError:
+    info = next(_unpacked(details, error_details_pb2.ErrorInfo), None)
+    ours = info if info is not None and info.domain == DOMAIN else None
+    made = _class_of(code, ours)(
+        message or f"the call failed with {code.name}",
+        reason=ours.reason if ours else "",
+        status=code.name,
+        request_id=request_id,
+        metadata=dict(ours.metadata) if ours else None,
+    )
+    _add_details(made, details)
+    return made
 
 
 def _class_of(code: grpc.StatusCode, info: error_details_pb2.ErrorInfo | None) -> type[e.SageError]:

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from executor_svc.engine.tiny_model import make_tiny_model
-from tests.bench import hold, latency, overload, relay, telemetry_cost, throughput
+from tests.bench import hold, latency, overload, relay, sdk, telemetry_cost, throughput
 from tests.bench.core import bench_core
 from tests.bench.engines import simulated, tiny_vllm
 from tests.bench.policies import __main__ as policies
@@ -19,7 +19,7 @@ from tests.bench.report import Row
 from tests.bench.session import run
 
 TINY_MODEL = Path(".cache/tiny-model")
-NAMES = ("core", "latency", "relay", "hold", "throughput", "overload", "telemetry", "vllm", "telemetry-vllm")
+NAMES = ("core", "latency", "relay", "sdk", "hold", "throughput", "overload", "telemetry", "vllm", "telemetry-vllm")
 REAL = {"vllm", "telemetry-vllm"}
 
 
@@ -77,6 +77,13 @@ async def _relay(size: Size) -> list[Row]:
     return rows
 
 
+async def _sdk(size: Size) -> list[Row]:
+    rows = []
+    for streams in (32, 256):
+        rows += await sdk.measure(rounds=size.relay_rounds, streams=streams, max_tokens=size.relay_tokens)
+    return rows
+
+
 async def _hold(size: Size) -> list[Row]:
     return await hold.measure(rounds=size.rounds)
 
@@ -118,7 +125,7 @@ async def _vllm(size: Size) -> list[Row]:
 BENCHMARKS: dict[str, Benchmark] = dict(
     zip(
         NAMES,
-        (_scheduler, _latency, _relay, _hold, _throughput, _overload, _telemetry, _vllm, _telemetry_vllm),
+        (_scheduler, _latency, _relay, _sdk, _hold, _throughput, _overload, _telemetry, _vllm, _telemetry_vllm),
         strict=True,
     )
 )

@@ -36,6 +36,10 @@ class NetworkProxy:
     async def __aexit__(self, *_: object) -> None:
         await self.refuse()
 
+    def lead_to(self, port: int) -> None:
+        """Connect to another port from the next connection on."""
+        self._target = port
+
     async def cut(self) -> None:
         """Reset every connection there is."""
         for writer in list(self._writers):

@@ -8,7 +8,9 @@ from collections.abc import AsyncIterator, Callable, Sized
 
 from sage.controlplane.v1 import inference_pb2
 from sage_common.clock import Clock, Timer
+from scheduler_svc.access.caller import renew_caller
 from scheduler_svc.control.requests.intake import Intake
+from scheduler_svc.control.requests.outcome import DELIVERY_FAILED
 from scheduler_svc.domain.errors import FieldViolation, InvalidRequest, LimitReached
 from scheduler_svc.transport.client_sessions.arrivals import Arrivals
 from scheduler_svc.transport.client_sessions.frame_draft import FrameDraft
@@ -20,6 +22,7 @@ from scheduler_svc.transport.client_sessions.limits import (
     ARRIVING_LIMIT,
     ENTRIES_LIMIT,
     HANDLES_LIMIT,
+    IDENTITY_AGE_S,
     PAUSE_LIMIT_S,
     REFUSALS_LIMIT,
     SILENCE_S,
@@ -52,8 +55,8 @@ class ClientSession:
         self._handles: dict[int, Handle] = {}  # until a frame took their end, or the client let them go
         self._arrivals = Arrivals(intake)
         self._arriving = 0  # tasks of submissions that are not accepted yet
-        self._writer = FrameWriter(clock, new_draft, self._forget, observer)
-        self._heard_at = clock.now()
+        self._writer = FrameWriter(clock, new_draft, self._forget, self._fail_delivery, observer)
+        self._heard_at = self._known_at = clock.now()  # of the latest message; who the client was last found to be
         self._look_timer: Timer | None = None
         self._stuck: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._bye = False
@@ -90,7 +93,7 @@ class ClientSession:
     # --- messages ---------------------------------------------------------------------------------
 
     async def _read(self, first: inference_pb2.SessionRequest, messages: Messages) -> None:
-        """Take messages until the client is done.  Raises InvalidRequest, LimitReached."""
+        """Take messages until the client is done.  Raises InvalidRequest, LimitReached, Denied."""
         self._take(first)
         self._bye = first.bye
         while not self._bye and (message := await anext(messages, None)) is not None:
@@ -101,7 +104,10 @@ class ClientSession:
 
     def _take(self, message: inference_pb2.SessionRequest) -> None:
         """Take a message's fields in the order of their numbers, without ``bye``."""
-        self._heard_at = self._clock.now()
+        self._heard_at = now = self._clock.now()
+        if now - self._known_at >= IDENTITY_AGE_S:
+            renew_caller()
+            self._known_at = now
         for name in REPEATED:
             _check_count(getattr(message, name), name)
         for index, submit in enumerate(message.submit):
@@ -176,6 +182,12 @@ class ClientSession:
         if not handle.released:
             self._intake.lose(handle)
             handle.release()
+        handle.fail(self._refusals.status(error))
+
+    def _fail_delivery(self, handle: Handle, error: Exception) -> None:
+        """End a handle of which a frame could not be filled, for a defect of the scheduler."""
+        self._intake.leave(handle, DELIVERY_FAILED)
+        handle.release()
         handle.fail(self._refusals.status(error))
 
     def _forget(self, handle: Handle) -> None:

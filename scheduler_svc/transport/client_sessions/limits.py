@@ -50,3 +50,6 @@ ACKNOWLEDGE_LIMIT_S = 30.0
 
 PAUSE_LIMIT_S = 30.0
 """Seconds that a handle may stay paused after its request ended."""
+
+IDENTITY_AGE_S = 5.0
+"""Seconds after which a client's next message has it found out again who the client is."""

@@ -15,6 +15,13 @@ async def scheduler() -> AsyncIterator[FakeScheduler]:
     await fake.stop()
 
 
+@pytest.fixture(params=["session", "generate"])
+def transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The way of a client's requests, for clients that are not told."""
+    monkeypatch.setenv("SAGE_SESSIONS", "1" if request.param == "session" else "0")
+    return str(request.param)
+
+
 @pytest.fixture
 async def client(scheduler: FakeScheduler) -> AsyncIterator[AsyncClient]:
     async with AsyncClient(scheduler.address) as made:

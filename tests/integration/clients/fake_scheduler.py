@@ -7,9 +7,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Self
 
 import grpc
-from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.duration_pb2 import Duration
-from google.rpc import error_details_pb2, status_pb2
+from google.rpc import error_details_pb2
 
 from sage.controlplane.v1 import (
     admin_pb2,
@@ -19,7 +18,8 @@ from sage.controlplane.v1 import (
     inference_pb2,
     inference_pb2_grpc,
 )
-from sage_wire.errors import DOMAIN, ErrorReason
+from sage_wire.errors import ErrorReason
+from tests.integration.clients.fake_session import Aborted, FakeSession, refusal
 
 Context = Any
 Generator = Callable[[inference_pb2.GenerateRequest, Context], AsyncIterator[inference_pb2.GenerateResponse]]
@@ -87,14 +87,7 @@ def events(
 
 async def fail(context: Context, reason: ErrorReason, message: str, *details: Any) -> None:
     """Ends a call as the scheduler's interceptor does."""
-    status = status_pb2.Status(code=reason.status.value[0], message=message)
-    info = error_details_pb2.ErrorInfo(reason=reason.code, domain=DOMAIN, metadata={"model": "tiny"})
-    for detail in (info, *details):
-        packed = AnyMessage()
-        packed.Pack(detail)
-        status.details.append(packed)
-    trailing = (("grpc-status-details-bin", status.SerializeToString()),)
-    await context.abort(reason.status, message, trailing_metadata=trailing)
+    await context.abort(reason.status, message, trailing_metadata=refusal(reason, message, *details))
 
 
 def retry_in(seconds: float) -> error_details_pb2.RetryInfo:
@@ -132,6 +125,13 @@ class FakeScheduler(inference_pb2_grpc.InferenceServiceServicer, admin_pb2_grpc.
         self.asked: list[Any] = []
         self.knows_requests = True  # else a cancel finds none
         self.left = asyncio.Event()  # set when a client left a stream before its end
+        self.sessions: list[FakeSession] = []
+        self.session_metadata: list[dict[str, str]] = []
+        self.refuse_sessions: grpc.StatusCode | None = None  # with this status
+        self.repeats = 0  # tokens that a session's reattachment is sent a second time
+        self.silence_s = 15.0  # as Opened says
+        self.dumb = False  # whether sessions answer no ping
+        self._submitted: dict[str, inference_pb2.GenerateRequest] = {}
         self.port = 0
 
     async def start(self, credentials: grpc.ServerCredentials | None = None) -> Self:
@@ -163,6 +163,42 @@ class FakeScheduler(inference_pb2_grpc.InferenceServiceServicer, admin_pb2_grpc.
         except asyncio.CancelledError:
             self.left.set()
             raise
+
+    async def Session(
+        self, requests: AsyncIterator[inference_pb2.SessionRequest], context: Context
+    ) -> AsyncIterator[inference_pb2.SessionResponse]:
+        if self.refuse_sessions is not None:
+            await context.abort(self.refuse_sessions, "no session")
+        metadata = {key: str(value) for key, value in context.invocation_metadata()}
+        self.session_metadata.append(metadata)
+
+        def note(request: inference_pb2.GenerateRequest, trace: dict[str, str]) -> None:
+            self.requests.append(request)
+            self.metadata.append(metadata | trace)
+
+        def generate(request: inference_pb2.GenerateRequest, of: Any) -> AsyncIterator[inference_pb2.GenerateResponse]:
+            return self.generate(request, of)  # read at each request: a test may exchange it
+
+        session = FakeSession(
+            generate,
+            self._submitted,
+            note,
+            self.left,
+            repeats=self.repeats,
+            silence_s=self.silence_s,
+            dumb=self.dumb,
+        )
+        self.sessions.append(session)
+        try:
+            async for message in session.run(requests, context):
+                yield message
+        except Aborted as aborted:
+            packed = (("grpc-status-details-bin", aborted.status.SerializeToString()),)
+            await context.abort(aborted.code, aborted.status.message, packed if aborted.status.details else ())
+
+    def forget(self, request_id: str) -> None:
+        """Attaching to this request by its id finds none from now on."""
+        self._submitted.pop(request_id, None)
 
     async def Cancel(self, request: inference_pb2.CancelRequest, context: Context) -> inference_pb2.CancelResponse:
         self.cancels.append(request)

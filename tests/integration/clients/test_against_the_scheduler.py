@@ -12,15 +12,20 @@ from tests.support.network_proxy import NetworkProxy
 from tests.support.simulated_answer import answer
 from tests.support.token_check import assert_tokens
 
+pytestmark = pytest.mark.usefixtures("transport")
+
 PROMPT = "Once upon a time"
 QUICK = Reconnect(attempts=10, first_delay_s=0.02, max_delay_s=0.2)
 
 
-async def test_a_detached_stream_goes_on_over_broken_connections() -> None:
+@pytest.mark.parametrize("detached", [True, False])
+async def test_a_stream_goes_on_over_broken_connections(transport: str, detached: bool) -> None:
+    if transport == "generate" and not detached:
+        pytest.skip("without a session the scheduler cancels the request at once")
     async with LocalFleet() as fleet, NetworkProxy(fleet.scheduler.port) as proxy:
         await fleet.add("one")
         client = fleet.new_client(address=proxy.address, reconnect=QUICK)
-        stream = client.generate(PROMPT, temperature=0, max_tokens=120, detached=True)
+        stream = client.generate(PROMPT, temperature=0, max_tokens=120, detached=detached)
         cuts = 0
         async for event in stream:
             if isinstance(event, sage.Tokens) and stream.next_token > 30 * (cuts + 1) and cuts < 3:
@@ -35,10 +40,14 @@ async def test_a_detached_stream_goes_on_over_broken_connections() -> None:
     assert len(result.decisions) == 1
 
 
-async def test_a_stream_that_is_not_detached_says_that_it_was_given_up() -> None:
+async def test_a_stream_that_is_not_detached_says_that_it_was_given_up(
+    transport: str,
+) -> None:
+    slow = Reconnect(attempts=10, first_delay_s=0.5, max_delay_s=0.5)
     async with LocalFleet() as fleet, NetworkProxy(fleet.scheduler.port) as proxy:
+        fleet.scheduler.control.intake.grace.seconds = 0.0
         await fleet.add("one")
-        client = fleet.new_client(address=proxy.address, reconnect=QUICK)
+        client = fleet.new_client(address=proxy.address, reconnect=slow if transport == "session" else QUICK)
         stream = client.generate(PROMPT, temperature=0, max_tokens=2000)
         while not isinstance(await anext(stream), sage.Tokens):
             pass

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -29,26 +31,26 @@ from tests.integration.clients.fake_scheduler import (
     whole_text,
 )
 
+pytestmark = pytest.mark.usefixtures("transport")
+
 Events = AsyncIterator[inference_pb2.GenerateResponse]
 
 
 async def test_events_come_typed_and_in_order(client: AsyncClient) -> None:
-    seen = [event async for event in client.generate("hi", max_tokens=2)]
+    first, placed, *output, last = [event async for event in client.generate("hi", max_tokens=2)]
 
-    assert [type(event) for event in seen] == [
-        sage.Accepted,
-        sage.Scheduled,
-        sage.Tokens,
-        sage.Tokens,
-        sage.Finished,
-    ]
-    first, placed, token = seen[0], seen[1], seen[3]
     assert isinstance(first, sage.Accepted)
     assert first.expected_wait_s == 0.25
     assert isinstance(placed, sage.Scheduled)
     assert (placed.decision.phase, placed.decision.attempt.epoch) == (sage.Phase.HYBRID, 7)
-    assert isinstance(token, sage.Tokens)
-    assert (token.first_index, token.token_ids, token.text_offset) == (1, (101,), 2)
+    pieces = [event for event in output if isinstance(event, sage.Tokens)]
+    assert len(pieces) == len(output)
+    assert [each.first_index for each in pieces] in ([0], [0, 1]), "what waits is merged"
+    assert [(i, each.text_offset) for each in pieces for i in each.token_ids] in (
+        [(100, 0), (101, 0)],
+        [(100, 0), (101, 2)],
+    )
+    assert isinstance(last, sage.Finished)
 
 
 async def test_text_is_the_whole_output(client: AsyncClient) -> None:
@@ -219,6 +221,26 @@ async def test_leaving_a_stream_ends_the_call(scheduler: FakeScheduler, client: 
         await stream.result()
 
 
+async def test_a_stream_that_failed_is_garbage_once_it_is_dropped(
+    scheduler: FakeScheduler, client: AsyncClient
+) -> None:
+    async def refuse(request: inference_pb2.GenerateRequest, context: Any) -> Events:
+        await fail(context, ErrorReason.UNKNOWN_MODEL, "no such model")
+        yield accepted(request)
+
+    async def read() -> weakref.ref[sage.AsyncStream]:
+        stream = client.generate("hi")
+        with pytest.raises(sage.UnknownModelError):
+            await stream.result()
+        return weakref.ref(stream)
+
+    scheduler.generate = refuse
+    dropped = await read()
+    await client.cancel("nobody")  # the tasks of the call are over by then
+    gc.collect()
+    assert dropped() is None
+
+
 async def test_closing_from_another_task_ends_the_iteration(scheduler: FakeScheduler, client: AsyncClient) -> None:
     got_first = asyncio.Event()
 
@@ -308,14 +330,15 @@ async def test_missing_tokens_are_noticed(scheduler: FakeScheduler, client: Asyn
         await client.generate("hi").result()
 
 
-async def test_a_stream_without_an_end_is_noticed(scheduler: FakeScheduler, client: AsyncClient) -> None:
+async def test_a_generate_call_without_an_end_is_noticed(scheduler: FakeScheduler) -> None:
     async def stop_short(request: inference_pb2.GenerateRequest, context: Any) -> Events:
         yield accepted(request)
         yield tokens(0)
 
     scheduler.generate = stop_short
-    with pytest.raises(sage.ProtocolError, match="without Finished"):
-        await client.generate("hi").result()
+    async with AsyncClient(scheduler.address, use_sessions=False) as client:
+        with pytest.raises(sage.ProtocolError, match="without Finished"):
+            await client.generate("hi").result()
 
 
 async def test_joining_later_starts_at_after_token(scheduler: FakeScheduler, client: AsyncClient) -> None:

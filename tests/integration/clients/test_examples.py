@@ -7,6 +7,8 @@ import json
 import sys
 from pathlib import Path
 
+import pytest
+
 from sage_wire.errors import ErrorReason
 from tests.integration.clients.fake_scheduler import (
     FakeScheduler,
@@ -16,6 +18,8 @@ from tests.integration.clients.fake_scheduler import (
     retry_in,
     whole_text,
 )
+
+pytestmark = pytest.mark.usefixtures("transport")
 
 EXAMPLES = Path(__file__).parents[3] / "clients" / "examples"
 

@@ -25,6 +25,8 @@ from tests.integration.clients.fake_scheduler import (
 )
 from tests.support.network_proxy import NetworkProxy
 
+pytestmark = pytest.mark.usefixtures("transport")
+
 Events = AsyncIterator[inference_pb2.GenerateResponse]
 QUICK = Reconnect(attempts=3, first_delay_s=0.01, max_delay_s=0.02)
 
@@ -60,6 +62,7 @@ async def test_each_token_comes_once_over_several_breaks(scheduler: FakeSchedule
 
 async def test_tokens_sent_again_are_dropped(scheduler: FakeScheduler) -> None:
     scheduler.generate = breaking_after(4, of=12, overlap=2)
+    scheduler.repeats = 2
     async with AsyncClient(scheduler.address, reconnect=QUICK) as client:
         result = await client.generate("hi").result()
 
@@ -80,7 +83,7 @@ async def test_a_cut_connection_is_taken_up_again(scheduler: FakeScheduler) -> N
     async with NetworkProxy(scheduler.port) as proxy, AsyncClient(proxy.address, reconnect=QUICK) as client:
         stream = client.generate("hi")
         async for event in stream:
-            if isinstance(event, sage.Tokens) and event.first_index == 9:
+            if isinstance(event, sage.Tokens) and stream.next_token == 10:
                 await proxy.cut()
                 go_on.set()
         result = await stream.result()
@@ -149,17 +152,29 @@ async def test_attaching_again_can_be_turned_off(scheduler: FakeScheduler) -> No
     assert len(scheduler.requests) == 1
 
 
-async def test_what_was_never_accepted_is_not_sent_again(scheduler: FakeScheduler) -> None:
-    async def generate(request: inference_pb2.GenerateRequest, context: Any) -> Events:
-        await context.abort(grpc.StatusCode.UNAVAILABLE, "Socket closed")
-        yield accepted(request)
+async def break_at_once(request: inference_pb2.GenerateRequest, context: Any) -> Events:
+    await context.abort(grpc.StatusCode.UNAVAILABLE, "Socket closed")
+    yield accepted(request)
 
-    scheduler.generate = generate
-    async with AsyncClient(scheduler.address, reconnect=QUICK) as client:
+
+async def test_a_generate_call_that_was_never_accepted_is_not_made_again(scheduler: FakeScheduler) -> None:
+    scheduler.generate = break_at_once
+    async with AsyncClient(scheduler.address, reconnect=QUICK, use_sessions=False) as client:
         with pytest.raises(sage.UnavailableError) as raised:
             await client.generate("hi").result()
 
     assert len(scheduler.requests) == 1
+    assert (raised.value.__cause__, raised.value.__context__) == (None, None), "gRPC's error adds nothing"
+
+
+async def test_a_session_submits_again_what_was_not_accepted_before_it_broke(scheduler: FakeScheduler) -> None:
+    scheduler.generate = break_at_once
+    async with AsyncClient(scheduler.address, reconnect=QUICK, use_sessions=True) as client:
+        with pytest.raises(sage.UnavailableError, match="Socket closed") as raised:
+            await client.generate("hi").result()
+
+    assert len(scheduler.requests) == 1 + QUICK.attempts
+    assert len({request.request_id for request in scheduler.requests}) == 1
     assert (raised.value.__cause__, raised.value.__context__) == (None, None), "gRPC's error adds nothing"
 
 

@@ -36,6 +36,8 @@ from tests.integration.clients.fake_scheduler import (
     whole_text,
 )
 
+pytestmark = pytest.mark.usefixtures("transport")
+
 Events = AsyncIterator[inference_pb2.GenerateResponse]
 Run = Callable[..., Awaitable[Result]]
 

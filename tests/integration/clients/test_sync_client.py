@@ -22,6 +22,8 @@ from tests.integration.clients.fake_scheduler import (
     whole_text,
 )
 
+pytestmark = pytest.mark.usefixtures("transport")
+
 Events = AsyncIterator[inference_pb2.GenerateResponse]
 _T = TypeVar("_T")
 

@@ -13,7 +13,10 @@ import sage_client as sage
 from sage_client import AsyncClient
 from tests.integration.clients.fake_scheduler import started
 
-pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificates")
+pytestmark = [
+    pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificates"),
+    pytest.mark.usefixtures("transport"),
+]
 
 
 def certificate(directory: Path) -> tuple[Path, Path]:

@@ -96,7 +96,7 @@ async def test_an_error_while_output_is_sent_is_not_the_clients_leaving(
     def broken(*_: object) -> None:
         raise RuntimeError("a defect")
 
-    stream = fleet.client.generate("Once", max_tokens=LONG)
+    stream = fleet.new_client(use_sessions=False).generate("Once", max_tokens=LONG)
     await running(stream)
     monkeypatch.setattr("scheduler_svc.transport.events.tokens", broken)
     with pytest.raises(InternalError):

@@ -1,0 +1,124 @@
+"""Carries each request over a ``Generate`` call of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import cast
+
+import grpc
+
+from sage.controlplane.v1 import inference_pb2
+from sage_client._call import Call
+from sage_client._errors import ProtocolError, RequestCancelledError, SageError
+from sage_client._reconnect import Reconnect
+from sage_client._status import error_from_rpc, is_transport_break
+
+Metadata = tuple[tuple[str, str], ...]
+GenerateCall = grpc.aio.UnaryStreamCall[inference_pb2.GenerateRequest, inference_pb2.GenerateResponse]
+Opener = Callable[[inference_pb2.GenerateRequest, Metadata], GenerateCall]
+
+
+class GenerateTransport:
+    """Reads a ``Generate`` call per request, in a task of its own, and reattaches after a broken connection."""
+
+    def __init__(self, open_call: Opener, reconnect: Reconnect) -> None:
+        self._open = open_call
+        self._reconnect = reconnect
+        self._readers: dict[Call, _Reader] = {}
+
+    def start(self, call: Call) -> None:
+        """Send the request, or attach to it at the call's position."""
+        call.carried_by(self)
+        reader = _Reader(call, self._open, self._reconnect)
+        self._readers[call] = reader
+        reader.task.add_done_callback(lambda _: self._readers.pop(call, None))
+
+    def leave(self, call: Call) -> None:
+        if reader := self._readers.get(call):
+            reader.stop()
+
+    def pause(self, call: Call) -> None:
+        if reader := self._readers.get(call):
+            reader.going.clear()
+
+    def resume(self, call: Call) -> None:
+        if reader := self._readers.get(call):
+            reader.going.set()
+
+    def close(self) -> None:
+        """End all calls."""
+        for call in list(self._readers):
+            call.end_with(RequestCancelledError("the client was closed before the request's end"))
+
+
+class _Reader:
+    """Reads one request's messages until its end.
+
+    gRPC keeps a call alive until it has ended, also when nobody reads it, so ``stop`` cancels it.
+    """
+
+    def __init__(self, call: Call, open_call: Opener, reconnect: Reconnect) -> None:
+        self._call = call
+        self._open = open_call
+        self._reconnect = reconnect
+        self._stopped = False
+        self.going = asyncio.Event()  # cleared while the call is paused
+        if not call.paused:
+            self.going.set()
+        self._rpc = self._open(self._request(), call.trace)
+        self.task = asyncio.create_task(self._run(), name=f"read-{call.request_id}")
+
+    def stop(self) -> None:
+        self._stopped = True
+        self._rpc.cancel()
+        if self.task is not asyncio.current_task():
+            self.task.cancel()
+
+    async def _run(self) -> None:
+        while (failure := await self._read()) is not None:
+            broken = is_transport_break(failure) and self._call.accepted
+            if not broken or not self._call.count_break(self._reconnect.attempts):
+                self._call.take_failure(failure)
+                return
+            await asyncio.sleep(self._reconnect.delay_s(self._call.breaks))
+            self._rpc = self._open(self._request(), self._call.trace)
+
+    async def _read(self) -> SageError | None:
+        """Read messages until the call's end; return why the connection or the request failed."""
+        try:
+            while (response := await self._rpc.read()) is not grpc.aio.EOF:
+                self._take(cast(inference_pb2.GenerateResponse, response))
+                if not self._call.over:
+                    await self.going.wait()
+        except grpc.aio.AioRpcError as error:
+            return error_from_rpc(error, request_id=self._call.request_id)
+        except asyncio.CancelledError:
+            if not self._stopped and not self._call.over:
+                self._call.end_with(RequestCancelledError("the connection was closed before the request's end"))
+            return None
+        if not self._call.over:
+            self._call.end_with(ProtocolError("the scheduler ended the stream without Finished"))
+        return None
+
+    def _take(self, response: inference_pb2.GenerateResponse) -> None:
+        kind = response.WhichOneof("event")
+        if kind == "tokens":
+            self._call.take_tokens(response.tokens)
+        elif kind == "scheduled":
+            self._call.take_scheduled(response.scheduled)
+        elif kind == "accepted":
+            self._call.take_accepted(response.accepted)
+        elif kind == "finished":
+            self._call.take_finished(response.finished)
+        else:
+            self._call.end_with(ProtocolError("the scheduler sent an event without content"))
+
+    def _request(self) -> inference_pb2.GenerateRequest:
+        """Return the request, continued at the call's position."""
+        if not (self._call.accepted and self._call.position):
+            return self._call.request
+        request = inference_pb2.GenerateRequest()
+        request.CopyFrom(self._call.request)
+        request.after_token = self._call.position
+        return request

@@ -54,6 +54,32 @@ async def test_streams_go_on_with_the_next_scheduler(
         print("longest gaps", sorted(round(each.longest_gap_s, 2) for each in readers))
 
 
+@pytest.mark.parametrize("sessions", [True, False], ids=["sessions", "generate"])
+async def test_the_sdk_reads_on_by_itself(logs: Path, simulated: list[str], tmp_path: Path, sessions: bool) -> None:
+    flags = ["--state-dir", str(tmp_path / "state")]
+    async with (
+        FleetProcesses(logs, flags, listen=f"127.0.0.1:{free_port()}") as fleet,
+        fleet.client(use_sessions=sessions) as client,
+    ):
+        for name in NAMES:
+            fleet.launch(name, simulated)
+        await fleet.ready(*NAMES)
+        prompts = [f"It was a dark night, number {number}," for number in range(STREAMS)]
+        streams = [client.generate(each, max_tokens=TOKENS, ignore_eos=True, temperature=0) for each in prompts]
+        results = [asyncio.create_task(each.result()) for each in streams]
+        await asyncio.sleep(1.5)
+        for _ in range(2):
+            fleet.scheduler.kill()
+            await fleet.scheduler.ended()
+            fleet.scheduler.start()
+            await asyncio.sleep(2.0)
+        sampling = Sampling(temperature=0, max_tokens=TOKENS, ignore_eos=True)
+        for prompt, result in zip(prompts, await asyncio.gather(*results), strict=True):
+            wanted = await answer(prompt, sampling)
+            assert_tokens(list(result.token_ids), wanted.token_ids, prompt)
+            assert result.text == wanted.text
+
+
 async def _is_right(each: RawReader) -> None:
     sampling = Sampling(temperature=0, max_tokens=TOKENS, ignore_eos=True)
     wanted = await answer(each.request.spec.text, sampling)

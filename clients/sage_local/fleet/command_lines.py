@@ -31,8 +31,7 @@ class ProcessSpec:
 def scheduler_process(spec: FleetSpec, state: Path | None = None) -> ProcessSpec:
     """Return the scheduler's process.
 
-    ``state``: a directory in which it leaves what it needs to go on with its requests when it is started again; None: it
-    leaves nothing.
+    ``state``: a directory in which it leaves what its next start needs to go on with running requests; None: none.
     """
     command = [sys.executable, "-m", "scheduler_svc", "--listen", spec.address, "--policy", spec.policy]
     command += ["--drain-timeout-s", f"{spec.drain_timeout_s:g}"]

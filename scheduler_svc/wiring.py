@@ -44,7 +44,7 @@ from scheduler_svc.control.timing.loop_lag import LoopLag
 from scheduler_svc.control.timing.wakeup import Wakeup
 from scheduler_svc.control.watching.fleet_statistics import FleetStatistics
 from scheduler_svc.control.watching.fleet_watch import FleetWatch
-from scheduler_svc.domain.errors import ShuttingDown
+from scheduler_svc.domain.errors import Recovering, ShuttingDown
 from scheduler_svc.domain.pd.settings import PdSettings, SplitMode
 from scheduler_svc.domain.policies.catalogue import PolicyCatalogue
 from scheduler_svc.domain.prefixes.settings import PrefixSettings
@@ -70,6 +70,9 @@ log = logging.getLogger(__name__)
 
 DRAINED_GRACE_S = 1.0
 """Seconds that calls have to end by themselves once their requests have ended."""
+
+HAND_OVER_WAIT_S = 0.5
+"""After how many seconds a client is asked to come again when a scheduler hands over."""
 
 HAND_OVER_GRACE_S = 0.1
 """The same while requests go on with the next scheduler: their readers are to look for it."""
@@ -322,21 +325,11 @@ class SchedulerService:
 
     async def stop(self) -> None:
         """Refuse new requests, leave running ones to the next scheduler or let them finish, then end everything."""
-        control, servers = self.control, self._servers
-        control.intake.close()
         self._health.leave()
-        hands_over = self._state is not None and self._config.recovery.on_stop == "hand_over"
-        if self._state is not None and hands_over:
-            log.info("leaving %d requests to the next scheduler", len(control.requests))
-            self._state.freeze()
-            # First of all: what ends from here on is not told to executors.
-            control.sessions.end_all("the scheduler hands over")
+        if self._state is not None and self._config.recovery.on_stop == "hand_over":
+            await self._hand_over(self._state)
         else:
             await self._drain()
-        self._client_sessions.close()
-        control.sessions.end_all("the scheduler is shutting down")
-        if servers is not None:
-            await servers.stop(grace=HAND_OVER_GRACE_S if hands_over else DRAINED_GRACE_S)
         await self._tasks.stop()
         await self.telemetry.close()
         if self.recording is not None:
@@ -345,9 +338,22 @@ class SchedulerService:
             await self._state.close()
         self._tokenizers.close()
 
-    async def _drain(self) -> None:
-        """Let running requests finish within the drain timeout, and end the others."""
+    async def _hand_over(self, state: StateDirectory) -> None:
+        """Leave running requests to the next scheduler, and have their clients look for it."""
         control = self.control
+        log.info("leaving %d requests to the next scheduler", len(control.requests))
+        why = Recovering(HAND_OVER_WAIT_S, "the scheduler hands over to the next one")
+        control.intake.close(why)
+        state.freeze()
+        control.sessions.end_all("the scheduler hands over")  # first: what ends from here on is not told to executors
+        self._client_sessions.close(why)
+        if self._servers is not None:
+            await self._servers.stop(grace=HAND_OVER_GRACE_S)
+
+    async def _drain(self) -> None:
+        """Let running requests finish within the drain timeout, end the others, and then all sessions."""
+        control = self.control
+        control.intake.close()
         try:
             async with asyncio.timeout(self._config.drain_timeout_s):
                 while len(control.requests):
@@ -356,6 +362,10 @@ class SchedulerService:
             log.warning("%d requests did not finish within the drain timeout", len(control.requests))
             for live in control.requests:
                 control.requests.end(live, ShuttingDown())
+        self._client_sessions.close()
+        control.sessions.end_all("the scheduler is shutting down")
+        if self._servers is not None:
+            await self._servers.stop(grace=DRAINED_GRACE_S)
 
     def _services(self) -> Services:
         control = self.control

@@ -169,11 +169,13 @@ class ShuttingDown(SchedulerError):
 
 
 class Recovering(SchedulerError):
-    """The scheduler started just now: the request may still come back with an executor that runs it."""
+    """The scheduler started just now, and the request may still come back with an executor; or it hands over."""
 
-    def __init__(self, expected_wait_s: float) -> None:
+    def __init__(
+        self, expected_wait_s: float, why: str = "the scheduler started just now and waits for its executors"
+    ) -> None:
         self.expected_wait_s = expected_wait_s
-        super().__init__("the scheduler started just now and waits for its executors: ask again")
+        super().__init__(f"{why}: ask again")
 
 
 class OutputLost(SchedulerError):

@@ -68,8 +68,8 @@ async def test_the_sdk_reads_on_by_itself(logs: Path, simulated: list[str], tmp_
         streams = [client.generate(each, max_tokens=TOKENS, ignore_eos=True, temperature=0) for each in prompts]
         results = [asyncio.create_task(each.result()) for each in streams]
         await asyncio.sleep(1.5)
-        for _ in range(2):
-            fleet.scheduler.kill()
+        for end in (fleet.scheduler.kill, fleet.scheduler.terminate):
+            end()
             await fleet.scheduler.ended()
             fleet.scheduler.start()
             await asyncio.sleep(2.0)

@@ -44,6 +44,7 @@ from scheduler_svc.domain.errors import (
     RequestCancelled,
     RequestConflict,
     RequestNotFound,
+    SchedulerError,
     ShuttingDown,
 )
 from scheduler_svc.domain.request import Request, RequestKey, RequestState, Sampling
@@ -113,7 +114,7 @@ class Intake:
         self.grace = Grace(clock, requests)
         requests.on_end(lambda live, reason: self._memory.give_back(live.key))
         self._recovery = recovery or Recovery(clock, frozenset(), 0.0)
-        self._closed = False
+        self._closed: SchedulerError | None = None  # why nothing new is accepted
 
     async def submit(self, submission: Submission) -> Subscription:
         """Accept a request, or attach to the one that has its id and content; return what waits for its events.
@@ -159,8 +160,8 @@ class Intake:
             self._recovery.check()
         if known is None and submission.after_token:
             raise RequestNotFound(key.request_id)  # another generation would not continue what the caller has
-        if self._closed:
-            raise ShuttingDown
+        if self._closed is not None:
+            raise self._closed
         if len(self._arriving) - self._models.waiting >= self._settings.arriving_limit:
             what = "the queue of requests of all models that are being checked and tokenized"
             raise QueueFull(submission.model, self._settings.arriving_limit, 1.0, what=what)
@@ -219,9 +220,9 @@ class Intake:
         """Predict how long a new request for the same model would wait, in seconds."""
         return self._scheduler.expected_wait(live.request.model, self._clock.now())
 
-    def close(self) -> None:
-        """Refuse new requests from here on."""
-        self._closed = True
+    def close(self, why: SchedulerError | None = None) -> None:
+        """Refuse new requests from here on with ``why``; None: because the scheduler shuts down."""
+        self._closed = why or ShuttingDown()
 
     # --- steps ------------------------------------------------------------------------------------
 

@@ -54,6 +54,7 @@ from scheduler_svc.telemetry.service import SchedulerTelemetry
 from scheduler_svc.tokenization.store import TokenizerStore
 from scheduler_svc.transport.access_interceptor import AccessInterceptor
 from scheduler_svc.transport.admin_servicer import AdminServicer
+from scheduler_svc.transport.client_sessions.session_servicer import SessionServicer
 from scheduler_svc.transport.executor_servicer import ExecutorServicer
 from scheduler_svc.transport.health import HealthReporter
 from scheduler_svc.transport.inference_servicer import InferenceServicer
@@ -196,6 +197,15 @@ class SchedulerService:
             self.control.requests.on_end(self.recording.recorder.request_ended)
         self._tasks = WatchedTasks()
         self._health = HealthReporter(self.control.scheduler, self.control.clock)
+        self._audit = Audit()
+        self._client_sessions = SessionServicer(
+            self.control.intake,
+            self.control.scheduler,
+            clock,
+            self._audit,
+            epoch=epoch,
+            observer=self.telemetry.client_sessions,
+        )
         self._servers: Servers | None = None
         self._reloader = Reloader(())
 
@@ -249,11 +259,10 @@ class SchedulerService:
             raise ListenError(f"access: {error}") from error
         checks = [AccessFiles(authenticator).check]
         self._reloader = Reloader([*checks, tls.check] if tls is not None else checks)
-        audit = Audit()
 
         def guard(listener: Listener) -> AccessInterceptor:
             demands = listener.clients_need_certificates
-            return AccessInterceptor(authenticator, audit, clients_have_certificates=demands)
+            return AccessInterceptor(authenticator, self._audit, clients_have_certificates=demands)
 
         servers = Servers(self._services(), guard, reflection=config.reflection)
         for listener in listeners(config.listeners, config.tls.client_ca_listeners):
@@ -277,6 +286,7 @@ class SchedulerService:
             log.warning("%d requests did not finish within the drain timeout", len(control.requests))
             for live in control.requests:
                 control.requests.end(live, ShuttingDown())
+        self._client_sessions.close()
         control.sessions.end_all("the scheduler is shutting down")
         if servers is not None:
             await servers.stop(grace=1.0)
@@ -289,7 +299,7 @@ class SchedulerService:
     def _services(self) -> Services:
         control = self.control
         return Services(
-            inference=InferenceServicer(control.intake, control.scheduler, epoch=control.epoch),
+            inference=InferenceServicer(control.intake, control.scheduler, self._client_sessions, epoch=control.epoch),
             executor=ExecutorServicer(
                 control.sessions,
                 control.attempts,

@@ -20,6 +20,7 @@ GAP_S = (0.025, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1, 1.5, 2, 3, 5, 7.5, 10, 15, 3
 DECISION_S = (1e-05, 2.5e-05, 5e-05, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1)
 LAG_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 HANDOFF_S = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.35, 0.5, 0.75, 1, 2, 5)
+FRAME_TOKENS_COUNT = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024, 4_096, 16_384)
 ERROR_RATIO = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 5, 10)
 
 # ---------------------------------------------------------------- labels
@@ -336,6 +337,17 @@ HEARTBEAT_AGE = _gauge("sage.instance.heartbeat_age", "s", "Since the latest hea
 
 RELAY_BACKLOG = _gauge("sage.relay.backlog_tokens", "{token}", "Output that connected clients have not taken yet.")
 RELAY_CLIENTS = _gauge("sage.relay.clients", "{client}", "Clients that read a request's output now.")
+CLIENT_SESSIONS = _gauge("sage.client_sessions", "{session}", "Sessions of clients that are open.")
+FRAMES = _counter("sage.frames", "{frame}", "Frames that were sent to clients.")
+FRAME_TOKENS = _histogram(
+    "sage.frame.tokens", "1", "Output tokens of a frame, of all its requests together.", FRAME_TOKENS_COUNT
+)
+FRAME_BYTES = _counter("sage.frame.size", "By", "Bytes of the frames that were sent to clients.")
+WINDOW_STALLS = _counter(
+    "sage.session.window_stalls",
+    "{stall}",
+    "Times that output waited for a client to acknowledge frames, because its window was full.",
+)
 
 # ---------------------------------------------------------------- executor
 
@@ -415,6 +427,7 @@ SCHEDULER = (
     *(PD_ENABLED, PD_CONDITIONS, PD_SPLITS, PD_FALLBACKS, PD_HANDOFF, PD_PAIRS),
     *(INSTANCES, INSTANCE_STATE, KV_CAPACITY, KV_USED, KV_RESERVED, INSTANCE_REQUESTS, INSTANCE_SLOTS),
     *(THROUGHPUT, PRICE, HEARTBEAT_AGE, RELAY_BACKLOG, RELAY_CLIENTS),
+    *(CLIENT_SESSIONS, FRAMES, FRAME_TOKENS, FRAME_BYTES, WINDOW_STALLS),
 )
 EXECUTOR = (
     *(ATTEMPTS, ATTEMPT_DURATION, ATTEMPT_TTFT, ITL, ENGINE_TOKENS, ENGINE_PREFIX_CACHE, ENGINE_ITERATIONS),

@@ -30,11 +30,13 @@ class FleetReader:
         clock: Clock,
         requests: RequestTable,
         recorded: Callable[[], Mapping[str, int]] = dict,
+        client_sessions: Callable[[], int] = lambda: 0,
     ) -> None:
         self._scheduler = scheduler
         self._clock = clock
         self._requests = requests
         self._recorded = recorded
+        self._client_sessions = client_sessions
 
     def read(self) -> Observed:
         """Return the values of every gauge.  Runs on the event loop, which owns what it reads."""
@@ -76,6 +78,7 @@ class FleetReader:
         values[catalogue.TENANT_REQUESTS] = list(tenants.items())
         values[catalogue.RELAY_BACKLOG] = [((), backlog)]
         values[catalogue.RELAY_CLIENTS] = [((), clients)]
+        values[catalogue.CLIENT_SESSIONS] = [((), self._client_sessions())]
 
     def _policy(self, values: Values) -> None:
         values[catalogue.POLICY_ACTIVE] = [((self._scheduler.policy, self._scheduler.delegate), 1)]

@@ -19,6 +19,7 @@ from scheduler_svc.control.requests.request_table import RequestTable
 from scheduler_svc.domain.scheduler import Scheduler
 from scheduler_svc.telemetry.fleet import FleetReader
 from scheduler_svc.telemetry.observer import TelemetryObserver
+from scheduler_svc.telemetry.session_metrics import SessionMetrics
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +35,7 @@ class SchedulerTelemetry:
             service="scheduler", instance_id=f"{socket.gethostname()}-{epoch}", further=settings.resource
         )
         self.exports = Exports(settings, identity, self.meter, tls=tls)
+        self.client_sessions = SessionMetrics(self.meter)
         self._observer: TelemetryObserver | None = None  # None until ``observer`` is called, and if nothing is exported
 
     def observer(self, scheduler: Scheduler) -> Observer:
@@ -62,7 +64,7 @@ class SchedulerTelemetry:
 
         ``recorded`` counts the lines of the recording by what became of them.
         """
-        fleet = FleetReader(scheduler, clock, requests, recorded)
+        fleet = FleetReader(scheduler, clock, requests, recorded, lambda: self.client_sessions.open)
 
         def read() -> Observed:
             if self._observer is not None:

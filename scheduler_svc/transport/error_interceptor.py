@@ -14,9 +14,10 @@ from sage_wire.metadata import TRACEPARENT, trace_headers
 from sage_wire.protocol import MAX_MESSAGE_BYTES
 from scheduler_svc.access.caller import caller
 from scheduler_svc.transport.bounded_parsing import SMALL_MESSAGE_BYTES, Unparsed, bounded, parsed
-from scheduler_svc.transport.errors import to_status
+from scheduler_svc.transport.client_sessions.limits import MESSAGE_BYTES
 from scheduler_svc.transport.handlers import Handler, rewrapped
 from scheduler_svc.transport.health import EXECUTOR
+from scheduler_svc.transport.refusals import answered
 from scheduler_svc.transport.submissions import key_of
 
 log = logging.getLogger(__name__)
@@ -24,8 +25,11 @@ log = logging.getLogger(__name__)
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
-CARRY_PROMPTS = frozenset({"Generate", "Submit", "Embed", "SubmitBatch"})
+CARRY_PROMPTS = frozenset({"Generate", "Session", "Submit", "Embed", "SubmitBatch"})
 """Calls whose message may be large."""
+
+SIZE_LIMITS = {"Session": MESSAGE_BYTES}
+"""Bounds in bytes of those whose messages have one of their own."""
 
 
 class ErrorInterceptor(grpc.aio.ServerInterceptor):
@@ -54,7 +58,7 @@ def _decoder(handler: Handler, method: str) -> Callable[[bytes], Any] | None:
     service, name = method.rsplit("/", 1)
     of_executors = service == f"/{EXECUTOR}"
     small = not of_executors and name not in CARRY_PROMPTS
-    size_limit = SMALL_MESSAGE_BYTES if small else MAX_MESSAGE_BYTES
+    size_limit = SMALL_MESSAGE_BYTES if small else SIZE_LIMITS.get(name, MAX_MESSAGE_BYTES)
     return bounded(handler.request_deserializer, walk=not of_executors, size_limit=size_limit)
 
 
@@ -119,11 +123,5 @@ async def _refuse(request: Any, context: Context, method: str, error: Exception)
         # Raised by a write whose client has left, before gRPC cancels this coroutine for it.
         log.debug("call %s is over: %s", method, error, extra=_about(request, context))
         raise asyncio.CancelledError from None
-    status = to_status(error)
-    if status.code == grpc.StatusCode.INTERNAL.value[0]:
-        log.error("call %s failed", method, exc_info=error, extra=_about(request, context))
-    # The outcome of a request is kept for clients that attach later.  Its traceback would keep the frames alive, and
-    # with them the prompt.
-    error.__traceback__ = None
-    wire = rpc_status.to_status(status)
+    wire = rpc_status.to_status(answered(error, method, lambda: _about(request, context)))
     await context.abort(wire.code, wire.details, wire.trailing_metadata)

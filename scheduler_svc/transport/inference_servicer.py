@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any, NoReturn, TypeAlias
 
 import grpc
@@ -18,6 +19,7 @@ from scheduler_svc.control.requests.subscription import Subscription
 from scheduler_svc.domain.errors import SchedulerError
 from scheduler_svc.domain.scheduler import Scheduler
 from scheduler_svc.transport import events
+from scheduler_svc.transport.client_sessions.session_servicer import SessionServicer
 from scheduler_svc.transport.clipping import stated_reason
 from scheduler_svc.transport.enums import REQUEST_STATE_TO_WIRE
 from scheduler_svc.transport.errors import WireError
@@ -30,9 +32,10 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
     """Answer InferenceService's calls through the intake."""
 
-    def __init__(self, intake: Intake, scheduler: Scheduler, *, epoch: int) -> None:
+    def __init__(self, intake: Intake, scheduler: Scheduler, sessions: SessionServicer, *, epoch: int) -> None:
         self._intake = intake
         self._scheduler = scheduler
+        self._sessions = sessions
         self._epoch = epoch
 
     async def Generate(  # type: ignore[override]  # it writes to the context instead of yielding
@@ -88,6 +91,12 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         live = subscription.live
         wait_s = self._intake.expected_wait_s(live)
         return events.accepted(live, attached=subscription.attached, expected_wait_s=wait_s)
+
+    async def Session(  # type: ignore[override]  # it writes to the context instead of yielding
+        self, request_iterator: AsyncIterator[inference_pb2.SessionRequest], context: Context
+    ) -> None:
+        """Carry all requests of one client process.  Raises what ``SessionServicer.run`` raises."""
+        await self._sessions.run(request_iterator, context)
 
     async def Cancel(self, request: inference_pb2.CancelRequest, context: Context) -> inference_pb2.CancelResponse:
         """End a request early; ``cancelled`` is false if it had ended.  Raises RequestNotFound, InvalidRequest."""

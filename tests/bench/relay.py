@@ -19,11 +19,12 @@ from tests.bench.direct_engine import DirectEngine, direct_engine
 from tests.bench.engines import simulated
 from tests.bench.report import Row
 from tests.bench.rounds import Spread, spread
-from tests.bench.streams import run_bare
+from tests.bench.streams import run_bare, run_session
 from tests.bench.workload import Workload
 
 STEP_S = 0.025
 PROMPT_TOKENS = 32
+SESSION_TARGETS = {32: "<= 25", 256: "<= 6", 512: "<= 4"}
 YARDSTICK_TOKENS = 120  # per stream; enough where a request costs next to nothing
 
 
@@ -32,11 +33,13 @@ class Round:
     """CPU seconds per million tokens (or messages, for the bare server)."""
 
     scheduler: float
+    in_session: float  # the scheduler, with all requests over one session
     executor: float
     engine: float  # alone in a process
     bare: float
     tokens_per_s: float
     messages_per_token: float
+    tokens_per_frame: float
 
 
 async def measure(*, rounds: int, streams: int, max_tokens: int) -> list[Row]:
@@ -66,22 +69,28 @@ async def _round(
     scheduler, executor = plane.scheduler.cpu_s(), plane.executor.cpu_s()
     run = await run_bare(channel, workload, f"relay-{workload.streams}-{workload.seed}")
     scheduler, executor = plane.scheduler.cpu_s() - scheduler, plane.executor.cpu_s() - executor
+    in_session = plane.scheduler.cpu_s()
+    framed = await run_session(channel, workload, f"session-{workload.streams}-{workload.seed}")
+    in_session = plane.scheduler.cpu_s() - in_session
     short = replace(workload, max_tokens=min(workload.max_tokens, YARDSTICK_TOKENS))
     _, engine = await direct.run(short)
     _, least = await bare.run(short, STEP_S)
     return Round(
         scheduler=scheduler / millions,
+        in_session=in_session / millions,
         executor=executor / millions,
         engine=engine / short.output_tokens * 1e6,
         bare=least / short.output_tokens * 1e6,
         tokens_per_s=run.tokens / run.wall_s,
         messages_per_token=run.messages / run.tokens,
+        tokens_per_frame=framed.tokens / framed.messages,
     )
 
 
 def _rows(streams: int, rounds: list[Round]) -> list[Row]:
     rate = statistics.median(each.tokens_per_s for each in rounds)
     messages = statistics.median(each.messages_per_token for each in rounds)
+    per_frame = statistics.median(each.tokens_per_frame for each in rounds)
     engine = statistics.median(each.engine for each in rounds)
 
     def row(what: str, figures: Spread, *, target: str = "", note: str = "") -> Row:
@@ -100,6 +109,12 @@ def _rows(streams: int, rounds: list[Round]) -> list[Row]:
             spread([each.scheduler for each in rounds]),
             target="<= 50",
             note=f"{rate:,.0f} tokens/s, {messages:.2f} messages per token",
+        ),
+        row(
+            "scheduler, one session",
+            spread([each.in_session for each in rounds]),
+            target=SESSION_TARGETS.get(streams, ""),
+            note=f"{per_frame:.1f} tokens per frame",
         ),
         row(
             "executor beyond its engine",

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import grpc
 
-from sage.controlplane.v1 import inference_pb2
+from sage.controlplane.v1 import inference_pb2, inference_pb2_grpc
 from sage_client import AsyncClient, Tokens
+from sage_wire.protocol import PROTOCOL_VERSION
 from tests.bench.workload import Workload
 
 RUN_TIMEOUT_S = 120.0  # of one workload
@@ -58,11 +59,8 @@ async def run_bare(channel: grpc.aio.Channel, workload: Workload, run_name: str)
     )
 
     async def one(index: int, prompt: list[int]) -> tuple[int, int]:
-        request = inference_pb2.GenerateRequest(request_id=f"{run_name}-{index}")
-        request.spec.tokens.ids.extend(prompt)
-        request.spec.sampling.max_tokens = workload.max_tokens
-        request.spec.sampling.ignore_eos = True
-        request.spec.sampling.temperature = 0.0
+        request = inference_pb2.GenerateRequest()
+        _fill(request, workload, prompt, f"{run_name}-{index}")
         last, count = b"", 0
         async for message in generate(request, timeout=RUN_TIMEOUT_S):
             last = message
@@ -74,6 +72,48 @@ async def run_bare(channel: grpc.aio.Channel, workload: Workload, run_name: str)
     counts = await asyncio.gather(*(one(index, prompt) for index, prompt in enumerate(workload.prompts())))
     return _run(workload, time.perf_counter() - started, counts)
 
+
+async def run_session(channel: grpc.aio.Channel, workload: Workload, run_name: str) -> Run:
+    """All requests over one session.  Its frames are decoded, and what they carry is counted and dropped."""
+    stub = inference_pb2_grpc.InferenceServiceStub(channel)
+    started = time.perf_counter()
+    call = stub.Session(timeout=RUN_TIMEOUT_S)
+    await call.write(_submissions(workload, run_name))
+    left, frames, counts = workload.streams, 0, []
+    while left:
+        message = await call.read()
+        assert isinstance(message, inference_pb2.SessionResponse)
+        frame = message.frame
+        left -= len(frame.finished)
+        counts += [(each.finished.usage.completion_tokens, 0) for each in frame.finished]
+        if frame.failed:
+            raise RuntimeError(f"{frame.failed[0].status}")
+        frames += 1
+        if frame.number % ACKNOWLEDGE_EVERY == 0:
+            await call.write(inference_pb2.SessionRequest(acknowledged=frame.number))
+    wall_s = time.perf_counter() - started
+    await call.write(inference_pb2.SessionRequest(bye=True))
+    await call.read()
+    return _run(workload, wall_s, [*counts, (0, frames)])
+
+
+def _submissions(workload: Workload, run_name: str) -> inference_pb2.SessionRequest:
+    message = inference_pb2.SessionRequest(open=inference_pb2.Open(protocol_version=PROTOCOL_VERSION))
+    for index, prompt in enumerate(workload.prompts()):
+        submit = message.submit.add(handle=index + 1)
+        _fill(submit.request, workload, prompt, f"{run_name}-{index}")
+    return message
+
+
+def _fill(request: inference_pb2.GenerateRequest, workload: Workload, prompt: list[int], request_id: str) -> None:
+    request.request_id = request_id
+    request.spec.tokens.ids.extend(prompt)
+    request.spec.sampling.max_tokens = workload.max_tokens
+    request.spec.sampling.ignore_eos = True
+    request.spec.sampling.temperature = 0.0
+
+
+ACKNOWLEDGE_EVERY = 8  # frames
 
 NOT_TOKENS = 3  # messages of a stream that carry none: Accepted, Scheduled, Finished
 

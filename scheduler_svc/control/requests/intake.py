@@ -10,10 +10,12 @@ from typing import Any
 
 from sage_common.clock import Clock
 from sage_common.prefix_hashes import common_block_tokens, prefix_hashes
+from scheduler_svc.control.requests.grace import Grace
 from scheduler_svc.control.requests.live_request import LiveRequest
 from scheduler_svc.control.requests.model_directory import Facts, ModelDirectory
 from scheduler_svc.control.requests.observer import NULL_OBSERVER, Observer, RequestObserver
 from scheduler_svc.control.requests.outcome import CLIENT_GONE, caused_by_service
+from scheduler_svc.control.requests.output_reader import OutputReader
 from scheduler_svc.control.requests.own_seed import with_own_seed
 from scheduler_svc.control.requests.policy_failure import announce
 from scheduler_svc.control.requests.prompt_memory import (
@@ -105,11 +107,21 @@ class Intake:
         self._observer = observer
         self._arriving: dict[RequestKey, _Arrival] = {}
         self._memory = PromptMemory(settings.prompt_memory)
+        self.grace = Grace(clock, requests)
         requests.on_end(lambda live, reason: self._memory.give_back(live.key))
         self._closed = False
 
     async def submit(self, submission: Submission) -> Subscription:
-        """Accept a request, or attach to the one that has its id and content.
+        """Accept a request, or attach to the one that has its id and content; return what waits for its events.
+
+        Raises what ``enter`` raises.
+        """
+        subscription = Subscription(self._loop_lag)
+        await self.enter(submission, subscription)
+        return subscription
+
+    async def enter(self, submission: Submission, reader: OutputReader) -> None:
+        """Accept a request, or attach to the one that has its id and content; ``reader`` reads it from then on.
 
         One that the service itself ended is no answer: a submission from the start is accepted anew under its id.
 
@@ -119,12 +131,14 @@ class Intake:
         arrived_at = self._clock.now()
         observed = self._observer.arrived(submission, arrived_at)
         try:
-            return await self._enter(submission, arrived_at, observed)
+            await self._enter(submission, reader, arrived_at, observed)
         except BaseException as error:
             observed.refused(error, self._clock.now())
             raise
 
-    async def _enter(self, submission: Submission, arrived_at: float, observed: RequestObserver) -> Subscription:
+    async def _enter(
+        self, submission: Submission, reader: OutputReader, arrived_at: float, observed: RequestObserver
+    ) -> None:
         key = submission.key
         while (twin := self._arriving.get(key)) is not None:
             if twin.digest != submission.digest:
@@ -132,7 +146,10 @@ class Intake:
             await twin.done.wait()  # bounded: the deadline is part of the content
         known = self._requests.find(key)
         if known is not None and not _to_be_served_anew(known, submission):
-            return self._attach(known, submission)
+            if known.digest != submission.digest:
+                raise RequestConflict(key.request_id)
+            self._attach(known, reader, submission.after_token)
+            return
         if known is None and submission.after_token:
             raise RequestNotFound(key.request_id)  # another generation would not continue what the caller has
         if self._closed:
@@ -152,22 +169,31 @@ class Intake:
         finally:
             del self._arriving[key]
             here.done.set()
-        return Subscription(live, self._loop_lag, after_token=submission.after_token, attached=False)
+        reader.begin(live, after_token=submission.after_token, attached=False)
 
-    async def first_pass(self, subscription: Subscription) -> None:
+    def attach(self, key: RequestKey, reader: OutputReader, after_token: int) -> None:
+        """Have ``reader`` read a request of the record from a position on.  Raises RequestNotFound."""
+        self._attach(self._requests.get(key), reader, after_token)
+
+    async def first_pass(self, reader: OutputReader) -> None:
         """Wait until the scheduling pass after a request's acceptance is over, whether it placed the request or not.
 
         If it did, the Assign is written to the executor before the caller goes on (``Wakeup.answered``).
         """
-        if not subscription.attached and subscription.live.state is RequestState.QUEUED:
+        if not reader.attached and reader.live.state is RequestState.QUEUED:
             await self._wakeup.answered()
 
-    def leave(self, subscription: Subscription, why: str = CLIENT_GONE) -> None:
-        """Note that a client's stream is over; cancel the request if no client reads it and it is not detached."""
-        subscription.close()
-        live = subscription.live
-        if not live.readers and not live.detached and not live.state.ended:
-            self._requests.end(live, RequestCancelled(why))
+    def leave(self, reader: OutputReader, why: str = CLIENT_GONE) -> None:
+        """Note that a client reads no more; cancel the request if no client reads it and it is not detached."""
+        reader.close()
+        if _unread(reader.live):
+            self._requests.end(reader.live, RequestCancelled(why))
+
+    def lose(self, reader: OutputReader) -> None:
+        """Note that a client's session broke: what ``leave`` would cancel waits for a reader during the grace."""
+        reader.close()
+        if _unread(reader.live):
+            self.grace.begin(reader.live)
 
     def cancel(self, key: RequestKey, reason: str) -> tuple[bool, LiveRequest]:
         """Cancel a request; the flag is False if it had ended.  Raises RequestNotFound."""
@@ -184,10 +210,9 @@ class Intake:
 
     # --- steps ------------------------------------------------------------------------------------
 
-    def _attach(self, live: LiveRequest, submission: Submission) -> Subscription:
-        if live.digest != submission.digest:
-            raise RequestConflict(submission.key.request_id)
-        return Subscription(live, self._loop_lag, after_token=submission.after_token, attached=True)
+    def _attach(self, live: LiveRequest, reader: OutputReader, after_token: int) -> None:
+        self.grace.end(live)
+        reader.begin(live, after_token=after_token, attached=True)
 
     async def _request(self, submission: Submission, arrived_at: float) -> tuple[Request, tuple[str, ...]]:
         deadline_s = submission.deadline_s if submission.deadline_s is not None else self._settings.default_deadline_s
@@ -367,6 +392,11 @@ class _Choices:
         """Keep the violations of the engine for which there are fewest; among equals, the first one."""
         if not self.fewest or len(violations) < len(self.fewest):
             self.fewest = violations
+
+
+def _unread(live: LiveRequest) -> bool:
+    """Return whether a request goes on though no client reads it, and none asked for that."""
+    return not live.readers and not live.detached and not live.state.ended
 
 
 def _to_be_served_anew(known: LiveRequest, submission: Submission) -> bool:

@@ -156,10 +156,10 @@ class OutputLog:
         if self._recent:
             self._close_chunk()
 
-    def read(self, start: int) -> TokenSlice:
+    def read(self, start: int, most: int | None = None) -> TokenSlice:
         """Return the output from ``start`` to the end, or to where another attempt takes over.
 
-        ``start`` is an output position less than the length.
+        ``start`` is an output position less than the length.  ``most`` bounds the tokens.
         """
         end, attempt = len(self.token_ids), self._attempt
         if start < self._segments[-1][0]:
@@ -168,27 +168,30 @@ class OutputLog:
                 if position <= start:
                     break
                 end = position
+        if most is not None:
+            end = min(end, start + most)
         logprobs = None if self._logprobs is None else self._logprobs[start:end]
-        return TokenSlice(
-            attempt, start, self.token_ids[start:end], self._offset(start), self._text(start, end), logprobs
-        )
+        text = self.text_of(start, end)
+        return TokenSlice(attempt, start, self.token_ids[start:end], self.text_offset(start), text, logprobs)
 
-    def _text(self, start: int, end: int) -> str:
-        """Return the text of the tokens from ``start`` to ``end``."""
+    def text_of(self, start: int, end: int) -> str:
+        """Return the text of the tokens from ``start`` to ``end``, of which there is one at least."""
         recent = start - self._recent_from
         if recent >= 0:
             return self._recent[recent] if end - start == 1 else "".join(self._recent[recent : end - self._recent_from])
-        begin, length = self._offset(start), self._offset(end) - self._offset(start)
+        begin = self.text_offset(start)
+        length = self.text_offset(end) - begin
         chunk = bisect_right(self._chunk_offsets, begin) - 1
         text = "".join((*self._chunks[chunk:], *self._recent))
         begin -= self._chunk_offsets[chunk]
         return text[begin : begin + length]
 
-    def _offset(self, position: int) -> int:
+    def text_offset(self, position: int) -> int:
+        """Return the length of the text before an output position, in Unicode code points."""
         return self._ends[position - 1] if position else 0
 
     def _close_chunk(self) -> None:
-        self._chunk_offsets.append(self._offset(self._recent_from))
+        self._chunk_offsets.append(self.text_offset(self._recent_from))
         self._chunks.append("".join(self._recent))
         self._recent.clear()
         self._recent_from = len(self.token_ids)

@@ -6,9 +6,11 @@ import asyncio
 
 import pytest
 
+from scheduler_svc.access.audit import Audit
 from scheduler_svc.control.timing.wakeup import Wakeup
 from scheduler_svc.domain.errors import DeadlineExceeded
 from scheduler_svc.domain.request import RequestState
+from scheduler_svc.transport.client_sessions.session_servicer import SessionServicer
 from scheduler_svc.transport.inference_servicer import InferenceServicer
 from scheduler_svc.transport.outbox import Outbox
 from tests.unit.control.world import ModelledExecutor, World
@@ -44,7 +46,9 @@ async def test_a_request_that_finds_capacity_is_assigned_before_its_client_hears
 async def test_the_servicer_says_accepted_once_the_executor_has_the_request() -> None:
     async with World() as world:
         a = world.add("a")
-        servicer = InferenceServicer(world.plane.intake, world.plane.scheduler, epoch=world.plane.epoch)
+        plane = world.plane
+        sessions = SessionServicer(plane.intake, plane.scheduler, world.clock, Audit(), epoch=plane.epoch)
+        servicer = InferenceServicer(plane.intake, plane.scheduler, sessions, epoch=plane.epoch)
         subscription = await world.plane.intake.submit(world.submission("r"))
         write = FirstWrite(a)
 

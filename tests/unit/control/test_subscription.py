@@ -7,7 +7,7 @@ import asyncio
 from scheduler_svc.control.requests.live_request import Placement
 from scheduler_svc.control.requests.outcome import Finished
 from scheduler_svc.control.requests.output_log import TokenSlice
-from scheduler_svc.control.requests.subscription import Event
+from scheduler_svc.control.requests.output_reader import Event
 from scheduler_svc.control.timing.loop_lag import COALESCE_S
 from scheduler_svc.domain.errors import RequestCancelled
 from scheduler_svc.domain.request import RequestState
@@ -50,7 +50,7 @@ async def test_a_placement_after_a_failure_comes_between_the_tokens_of_both_atte
         assert reader.token_ids == expected(40)
 
 
-async def test_who_joins_late_is_told_where_it_runs_now() -> None:
+async def test_who_joins_late_is_told_the_placement_of_every_token_it_gets() -> None:
     async with World() as world:
         a = world.add("a")
         await world.submit("r1", max_tokens=100)
@@ -60,8 +60,28 @@ async def test_who_joins_late_is_told_where_it_runs_now() -> None:
         await world.advance(0.2)
         late = await world.submit("r1", max_tokens=100)
         await world.advance(3)
-        assert late.instances == ["a"], "the current placement, not all there were"
         assert late.token_ids == expected(100)
+        told = 0
+        for event in late.events:
+            if isinstance(event, Placement):
+                told = event.decision.attempt_number
+            elif isinstance(event, TokenSlice):
+                assert event.attempt_number == told
+
+
+async def test_who_joins_late_is_not_told_placements_whose_tokens_it_has() -> None:
+    async with World() as world:
+        a = world.add("a")
+        await world.submit("r1", max_tokens=100)
+        await world.advance(0.2)
+        a.crash()
+        a.restart()
+        await world.advance(0.2)
+        late = await world.submit("r1", max_tokens=100, after_token=25)
+        await world.advance(3)
+        assert len(late.live.placements) == 2
+        assert len(late.instances) == 1
+        assert late.token_ids == expected(100)[25:]
 
 
 async def test_who_joins_past_the_seam_is_told_the_placement_first() -> None:

@@ -19,8 +19,9 @@ from scheduler_svc.control.instances.session import Session
 from scheduler_svc.control.requests.live_request import LiveRequest, Placement
 from scheduler_svc.control.requests.outcome import Finished
 from scheduler_svc.control.requests.output_log import TokenSlice
+from scheduler_svc.control.requests.output_reader import Event
 from scheduler_svc.control.requests.submission import Submission, TokenPrompt
-from scheduler_svc.control.requests.subscription import Event, Subscription
+from scheduler_svc.control.requests.subscription import Subscription
 from scheduler_svc.control.requests.tokenizers import NO_LIMITS, Conversation, TokenizingLimits
 from scheduler_svc.domain.attempt_end import AttemptEnd, EndCause
 from scheduler_svc.domain.engine_facts import EngineFacts

@@ -1,0 +1,111 @@
+"""One reader's position in a request's events: what it is told next, without a task and without waiting."""
+
+from __future__ import annotations
+
+from scheduler_svc.control.requests.live_request import LiveRequest, Placement
+from scheduler_svc.control.requests.outcome import Outcome
+from scheduler_svc.control.requests.output_log import TokenSlice
+
+Event = Placement | TokenSlice | Outcome
+
+
+class OutputReader:
+    """Gives the placements, tokens and outcome of one request, in the order of the output.
+
+    It reads nothing before ``begin``.  What extends it implements ``wake``.
+    """
+
+    __slots__ = ("_live", "_tail_sent", "attached", "placements_seen", "position")
+
+    def __init__(self) -> None:
+        self._live: LiveRequest | None = None
+        self.attached = False
+        self.position = 0  # of the next output token
+        self.placements_seen = 0  # those that were taken, or that the reader does not need
+        self._tail_sent = False
+
+    def begin(self, live: LiveRequest, *, after_token: int, attached: bool) -> None:
+        """Read a request from an output position on; ``attached``: it was accepted for somebody else before."""
+        self._live = live
+        self.attached = attached
+        self.position = after_token
+        self.placements_seen = _placements_before(live, after_token)
+        live.readers.append(self)
+
+    @property
+    def live(self) -> LiveRequest:
+        """The request that is read; there is none before ``begin``, and none any more after ``release``."""
+        assert self._live is not None
+        return self._live
+
+    @property
+    def released(self) -> bool:
+        """Whether no request is read: it was let go, or has not begun."""
+        return self._live is None
+
+    def wake(self) -> None:
+        """Note that there is something new.  Called once per message of output: the hot path."""
+        raise NotImplementedError
+
+    def poll(self) -> Event | None:
+        """Take the next event; None if there is nothing new.  The outcome is the last and is given again."""
+        placement = self.next_placement()
+        if placement is not None:
+            self.placements_seen += 1
+            return placement
+        live = self.live
+        if self.position < len(live.output):
+            return self.take_tokens()
+        if live.outcome is None:
+            return None
+        return self.take_tail() or live.outcome
+
+    def next_placement(self) -> Placement | None:
+        """Return the placement that comes before any further token; None where no token waits for one.
+
+        It stays the next one until ``poll`` or ``pass_placement`` takes it.
+        """
+        placements = self.live.placements
+        if self.placements_seen < len(placements):
+            placement = placements[self.placements_seen]
+            if placement.from_token <= self.position:
+                return placement
+        return None
+
+    def pass_placement(self) -> None:
+        """Take the placement that ``next_placement`` gives."""
+        self.placements_seen += 1
+
+    def take_tokens(self, most: int | None = None) -> TokenSlice:
+        """Take the tokens of one attempt, at most ``most``; the output is longer than ``position``."""
+        tokens = self.live.output.read(self.position, most)
+        self.position += len(tokens.token_ids)
+        return tokens
+
+    def take_tail(self) -> TokenSlice | None:
+        """Take, once, the text that was held back until the end; None if there is none.  The request has ended."""
+        live = self.live
+        output = live.output
+        if not output.tail or self._tail_sent:
+            return None
+        self._tail_sent = True
+        last = live.placements[-1].decision.attempt_number if live.placements else 0
+        return TokenSlice(last, len(output), (), output.text_length - len(output.tail), output.tail, None)
+
+    def close(self) -> None:
+        """Stop reading.  ``Intake.leave`` decides whether the request goes on."""
+        if self in self.live.readers:
+            self.live.readers.remove(self)
+
+    def release(self) -> None:
+        """Let the request go, so that a stream that cannot end yet does not keep it in memory."""
+        self._live = None
+
+
+def _placements_before(live: LiveRequest, position: int) -> int:
+    """Count the placements that a reader at ``position`` needs no more.
+
+    The one whose attempt made the next token is the first that it gets; those after it come before their tokens.
+    """
+    begun = sum(placement.from_token <= position for placement in live.placements)
+    return max(0, begun - 1)

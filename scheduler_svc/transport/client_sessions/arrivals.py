@@ -1,0 +1,99 @@
+"""How requests of a session are accepted, or attached to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from sage.controlplane.v1 import common_pb2, inference_pb2
+from sage_wire.metadata import TRACEPARENT, TRACESTATE
+from scheduler_svc.access.caller import caller
+from scheduler_svc.control.requests.intake import Intake
+from scheduler_svc.control.requests.submission import Submission
+from scheduler_svc.domain.errors import FieldViolation, InvalidRequest
+from scheduler_svc.transport import events
+from scheduler_svc.transport.client_sessions.handle import Handle
+from scheduler_svc.transport.client_sessions.limits import TRACEPARENT_BYTES, TRACESTATE_BYTES
+from scheduler_svc.transport.submissions import key_seen, submission
+from scheduler_svc.transport.violations import Violations
+
+CHOICES = 1
+"""Outputs of a request in this version."""
+
+
+class Arrivals:
+    """Takes requests through the intake, as ``Generate`` does, and lets their handles begin."""
+
+    def __init__(self, intake: Intake) -> None:
+        self._intake = intake
+
+    async def submit(self, handle: Handle, wire: inference_pb2.Submit) -> None:
+        """Accept the request of a handle, or attach to it.
+
+        Raises PermissionDenied for a tenant that is not the caller's, and what ``Intake.enter`` raises.
+        """
+        await self._intake.enter(await _converted(wire), handle)
+        # A request that can be placed at once reaches its executor before its client gets HandleAccepted.
+        await self._intake.first_pass(handle)
+        self._accept(handle)
+
+    def attach(self, handle: Handle, wire: inference_pb2.AttachHandle) -> None:
+        """Attach to a request by its id alone.  Raises RequestNotFound, InvalidRequest."""
+        violations = Violations()
+        after_token = _position(wire.after, 0, violations)
+        if violations:
+            raise InvalidRequest(violations)
+        self._intake.attach(key_seen(caller(), wire.tenant, wire.request_id), handle, after_token)
+        self._accept(handle)
+
+    def _accept(self, handle: Handle) -> None:
+        """Tell the handle's client where it begins.  Raises InvalidRequest for a position past a running output."""
+        live = handle.live
+        output = live.output
+        if handle.position > len(output):
+            if live.outcome is None:
+                description = f"is {handle.position}; the request has {len(output)} output tokens so far"
+                raise InvalidRequest([FieldViolation(field="after.after_token", description=description)])
+            handle.position = len(output)
+        accepted = events.accepted(
+            live, attached=handle.attached, expected_wait_s=self._intake.expected_wait_s(live)
+        ).accepted
+        message = inference_pb2.HandleAccepted(handle=handle.number, accepted=accepted)
+        if handle.position:
+            message.positions.add(after_token=handle.position, text_offset=output.text_offset(handle.position))
+        handle.accept(message)
+
+
+async def _converted(wire: inference_pb2.Submit) -> Submission:
+    """Convert a Submit; what is wrong with it is in ``violations``.  Raises PermissionDenied."""
+    request = wire.request
+    violations = Violations()
+    after_token = _position(wire.after, request.after_token, violations)
+    headers = _trace_headers(wire.trace_context, violations)
+    made = await submission(request, headers, tenant=caller().tenant_for(request.tenant))
+    if not wire.after and not violations:
+        return made
+    return replace(made, after_token=after_token, violations=(*made.violations, *violations))
+
+
+def _position(after: Sequence[inference_pb2.ChoicePosition], default: int, violations: Violations) -> int:
+    """Return where choice 0 is read from: ``default`` where no position is given."""
+    if len(after) > CHOICES:
+        violations.add("after", f"has {len(after)} positions; the request has {CHOICES} output")
+    elif after and after[0].choice >= CHOICES:
+        violations.add("after[0].choice", f"is {after[0].choice}; the request has {CHOICES} output")
+    return after[0].after_token if after else default
+
+
+def _trace_headers(wire: common_pb2.TraceContext, violations: Violations) -> dict[str, str]:
+    """Return the caller's trace context as headers; one that is too long is a violation."""
+    found = {}
+    for name, value, limit in (
+        (TRACEPARENT, wire.traceparent, TRACEPARENT_BYTES),
+        (TRACESTATE, wire.tracestate, TRACESTATE_BYTES),
+    ):
+        if len(value) > limit:
+            violations.add(f"trace_context.{name}", f"has {len(value)} characters; the limit is {limit}")
+        elif value:
+            found[name] = value
+    return found

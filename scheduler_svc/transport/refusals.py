@@ -1,0 +1,45 @@
+"""What happens with an error that refuses a call, or one request of a stream: status, log, audit log."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+
+import grpc
+from google.rpc import status_pb2
+
+from scheduler_svc.access.audit import Audit
+from scheduler_svc.access.caller import caller
+from scheduler_svc.access.identity import Denied
+from scheduler_svc.transport.errors import to_status
+
+log = logging.getLogger(__name__)
+
+
+def answered(error: Exception, method: str, about: Callable[[], Mapping[str, str]]) -> status_pb2.Status:
+    """Return the status that stands for ``error``; an INTERNAL one is logged with its stack.
+
+    ``about`` makes the ``extra`` of the log line.
+    """
+    status = to_status(error)
+    if status.code == grpc.StatusCode.INTERNAL.value[0]:
+        log.error("call %s failed", method, exc_info=error, extra=about())
+    # The outcome of a request is kept for clients that attach later.  Its traceback would keep the frames alive, and
+    # with them the prompt.
+    error.__traceback__ = None
+    return status
+
+
+class Refusals:
+    """Refuses requests of one stream, whose calls the interceptors do not see."""
+
+    def __init__(self, method: str, audit: Audit, peer: str) -> None:
+        self._method = method
+        self._audit = audit
+        self._peer = peer
+
+    def status(self, error: Exception) -> status_pb2.Status:
+        """Return the status of a request that is refused; the audit log notes one that is refused for its caller."""
+        if isinstance(error, Denied):
+            self._audit.refused(caller().name, self._peer, self._method, str(error))
+        return answered(error, self._method, dict)

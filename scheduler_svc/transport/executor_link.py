@@ -18,7 +18,7 @@ OUTBOX_LIMIT = 4_096
 
 
 ACKNOWLEDGE_AFTER_S = 0.01
-"""How long an acknowledgement waits for others.  Until it comes the executor keeps the output, which nobody waits for."""
+"""How long an acknowledgement waits for others.  Nothing waits for it but the memory of the executor."""
 
 
 class StreamLink:

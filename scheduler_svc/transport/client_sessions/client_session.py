@@ -20,6 +20,7 @@ from scheduler_svc.transport.client_sessions.handle_numbers import HandleNumbers
 from scheduler_svc.transport.client_sessions.limits import (
     ACKNOWLEDGE_LIMIT_S,
     ARRIVING_LIMIT,
+    BEGUN_PER_TURN,
     ENTRIES_LIMIT,
     HANDLES_LIMIT,
     IDENTITY_AGE_S,
@@ -94,16 +95,19 @@ class ClientSession:
 
     async def _read(self, first: inference_pb2.SessionRequest, messages: Messages) -> None:
         """Take messages until the client is done.  Raises InvalidRequest, LimitReached, Denied."""
-        self._take(first)
+        await self._take(first)
         self._bye = first.bye
         while not self._bye and (message := await anext(messages, None)) is not None:
             if message.HasField("open"):
                 raise _broken("open", "is in a later message than the first")
-            self._take(message)
+            await self._take(message)
             self._bye = message.bye
 
-    def _take(self, message: inference_pb2.SessionRequest) -> None:
-        """Take a message's fields in the order of their numbers, without ``bye``."""
+    async def _take(self, message: inference_pb2.SessionRequest) -> None:
+        """Take a message's fields in the order of their numbers, without ``bye``.
+
+        Others get their turn after every few requests that begin.
+        """
         self._heard_at = now = self._clock.now()
         if now - self._known_at >= IDENTITY_AGE_S:
             renew_caller()
@@ -111,8 +115,12 @@ class ClientSession:
         for name in REPEATED:
             _check_count(getattr(message, name), name)
         for index, submit in enumerate(message.submit):
+            if index and not index % BEGUN_PER_TURN:
+                await asyncio.sleep(0)
             self._submit(f"submit[{index}].handle", submit)
         for index, attach in enumerate(message.attach):
+            if index and not index % BEGUN_PER_TURN:
+                await asyncio.sleep(0)
             self._attach(f"attach[{index}].handle", attach)
         for number in message.pause:
             if (handle := self._handles.get(number)) is not None:

@@ -187,16 +187,19 @@ class ClientSession:
 
     def _refuse(self, handle: Handle, error: Exception) -> None:
         """End a handle that is not accepted; a request that it reads already is not let go for that."""
+        about = None
         if not handle.released:
+            about = handle.live.about
             self._intake.lose(handle)
             handle.release()
-        handle.fail(self._refusals.status(error))
+        handle.fail(self._refusals.status(error, about))
 
     def _fail_delivery(self, handle: Handle, error: Exception) -> None:
         """End a handle of which a frame could not be filled, for a defect of the scheduler."""
+        about = handle.live.about
         self._intake.leave(handle, DELIVERY_FAILED)
         handle.release()
-        handle.fail(self._refusals.status(error))
+        handle.fail(self._refusals.status(error, about))
 
     def _forget(self, handle: Handle) -> None:
         """Note that a frame took a handle's end."""
@@ -247,6 +250,8 @@ class ClientSession:
             self._look_timer.cancel()
         self._writer.stop()
         part = self._intake.leave if self._bye else self._intake.lose
+        if self._handles and not self._bye:
+            log.info("session from %s broke with %d requests", self._refusals.peer, len(self._handles))
         for handle in list(self._handles.values()):
             self._drop(handle, part)
 

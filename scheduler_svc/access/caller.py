@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextvars import ContextVar
 
 from scheduler_svc.access.identity import Identity
 
 _caller: ContextVar[Identity] = ContextVar("sage-caller")
+_judge: ContextVar[Callable[[], Identity]] = ContextVar("sage-caller-judge")
 
 
 def caller() -> Identity:
@@ -19,6 +21,15 @@ def caller() -> Identity:
     return _caller.get()
 
 
-def set_caller(identity: Identity) -> None:
-    """Make ``identity`` the caller for the rest of this task."""
+def set_caller(identity: Identity, judge: Callable[[], Identity] | None = None) -> None:
+    """Make ``identity`` the caller for the rest of this task.
+
+    ``judge`` finds out again who calls and whether that may be; it raises Denied.  None: the answer stays the same.
+    """
     _caller.set(identity)
+    _judge.set(judge or (lambda: identity))
+
+
+def renew_caller() -> None:
+    """Find out again who calls, for the rest of this task: keys are taken back, and tokens expire.  Raises Denied."""
+    _caller.set(_judge.get()())

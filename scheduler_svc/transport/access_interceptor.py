@@ -114,7 +114,7 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):
         """
         outcome = grpc.StatusCode.CANCELLED.name  # the client leaves before the handler ends
         try:
-            set_caller(self._identity(judged, context))
+            set_caller(self._identity(judged, context), lambda: self._judged_again(judged.method, context))
             yield
             outcome = grpc.StatusCode.OK.name
         except REFUSALS as error:
@@ -136,6 +136,14 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):
             judged.identity = self._authenticator.identity(None, _certificate(context))
             rpcs.check(judged.identity, judged.method)
         return judged.identity
+
+    def _judged_again(self, method: str, context: Context) -> Identity:
+        """Return who makes a call that is under way, by what is configured now.  Raises Denied."""
+        header = _authorization(context.invocation_metadata())
+        by_certificate = header is None and self._by_certificate
+        identity = self._authenticator.identity(header, _certificate(context) if by_certificate else None)
+        rpcs.check(identity, method)
+        return identity
 
 
 @dataclass(slots=True)

@@ -26,12 +26,14 @@ class FrameWriter:
         clock: Clock,
         new_draft: Callable[[], FrameDraft],
         on_over: Callable[[Handle], None],
+        on_error: Callable[[Handle, Exception], None],
         observer: SessionObserver,
     ) -> None:
-        """``on_over`` is called with each handle whose end a frame took."""
+        """``on_over``: called with each handle whose end a frame took; ``on_error``, if taking from one raised."""
         self._clock = clock
         self._new_draft = new_draft
         self._on_over = on_over
+        self._on_error = on_error
         self._observer = observer
         self.window = Window(clock)
         self._waiting: deque[Handle] = deque()  # those with something new, each once
@@ -157,6 +159,11 @@ class FrameWriter:
             handle.queued = False
             if handle.over:
                 continue
-            if draft.take(handle):
+            try:
+                more = draft.take(handle)
+            except Exception as error:  # the others must not suffer for it
+                self._on_error(handle, error)
+                continue
+            if more:
                 handle.queued = True
                 waiting.append(handle)

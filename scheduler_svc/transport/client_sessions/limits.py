@@ -17,6 +17,9 @@ REFUSALS_LIMIT = 4_096
 ARRIVING_LIMIT = 1_024
 """Handles of a session between Submit and HandleAccepted."""
 
+BEGUN_PER_TURN = 16
+"""Requests of one message that begin in one turn of the event loop: each takes up to a millisecond."""
+
 CALLER_SESSIONS_LIMIT = 256
 SESSIONS_LIMIT = 4_096
 """Sessions that are open at the same time: of one caller, and of all."""
@@ -50,3 +53,6 @@ ACKNOWLEDGE_LIMIT_S = 30.0
 
 PAUSE_LIMIT_S = 30.0
 """Seconds that a handle may stay paused after its request ended."""
+
+IDENTITY_AGE_S = 5.0
+"""Seconds after which a client's next message has it found out again who the client is."""

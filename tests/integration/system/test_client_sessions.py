@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import grpc
 import pytest
@@ -226,7 +227,7 @@ async def test_a_scheduler_that_shuts_down_ends_the_session_after_its_requests(
 
 
 SUBMIT = inference_pb2.Submit(handle=1)
-WRONG = {
+WRONG: dict[str, list[dict[str, Any]]] = {
     "open": [{"open": inference_pb2.Open()}],
     "submit[0].handle": [{"submit": [inference_pb2.Submit()]}],
     "submit[1].handle": [{"submit": [SUBMIT, SUBMIT]}],

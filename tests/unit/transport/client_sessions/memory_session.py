@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Self
 
 from sage.controlplane.v1 import inference_pb2
 from scheduler_svc.access.audit import Audit
 from scheduler_svc.access.caller import set_caller
-from scheduler_svc.access.identity import ANYONE
+from scheduler_svc.access.identity import ANYONE, Identity
 from scheduler_svc.control.requests.subscription import Subscription
 from scheduler_svc.domain.request import RequestKey
 from scheduler_svc.transport.client_sessions.client_session import ClientSession
@@ -27,9 +27,15 @@ class MemorySession:
     """One open session of a client that reads at once and acknowledges each frame, unless told otherwise."""
 
     def __init__(
-        self, world: World, *, acknowledges: bool = True, observer: SessionObserver = NULL_SESSION_OBSERVER
+        self,
+        world: World,
+        *,
+        acknowledges: bool = True,
+        observer: SessionObserver = NULL_SESSION_OBSERVER,
+        judge: Callable[[], Identity] | None = None,
     ) -> None:
         self.world = world
+        self._judge = judge
         self.frames = FrameReader()
         self.at: list[float] = []  # when each frame came
         self.pongs: list[int] = []
@@ -48,7 +54,7 @@ class MemorySession:
         self._numbers = itertools.count(1)
 
     async def __aenter__(self) -> Self:
-        set_caller(ANYONE)
+        set_caller(ANYONE, self._judge)
         first = inference_pb2.SessionRequest(open=inference_pb2.Open())
         self.task = asyncio.create_task(self.session.run(first, self._read(), self._write))
         await self.world.clock.settle()
@@ -61,6 +67,10 @@ class MemorySession:
     async def say(self, **fields: Any) -> None:
         self._messages.put_nowait(inference_pb2.SessionRequest(**fields))
         await self.world.clock.settle()
+
+    def put(self, message: inference_pb2.SessionRequest) -> None:
+        """Send a message, without a turn for anybody to take it."""
+        self._messages.put_nowait(message)
 
     async def submit(self, request_id: str, *, max_tokens: int = 20, **options: Any) -> int:
         handle = next(self._numbers)

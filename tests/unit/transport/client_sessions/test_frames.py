@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
 from google.rpc import code_pb2
 
 from sage.controlplane.v1 import inference_pb2
+from scheduler_svc.control.requests.live_request import Placement
+from scheduler_svc.control.requests.outcome import DELIVERY_FAILED
+from scheduler_svc.domain.instance import Instance
 from scheduler_svc.domain.request import RequestKey
+from scheduler_svc.transport import events
 from scheduler_svc.transport.client_sessions.frame_draft import FrameDraft
 from scheduler_svc.transport.client_sessions.handle import Handle
 from scheduler_svc.transport.client_sessions.limits import ENTRY_TOKENS, FRAME_BYTES
@@ -117,6 +122,28 @@ async def test_a_position_past_a_running_output_is_refused_and_the_request_goes_
         assert failed.code == code_pb2.INVALID_ARGUMENT
         assert failed.message.startswith("after.after_token: is 90")
         assert session.of(handle).token_ids == expected(100)
+
+
+async def test_a_defect_in_one_request_ends_that_request_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    scheduled = events.scheduled
+
+    def broken(placement: Placement, instance: Instance | None, epoch: int) -> inference_pb2.GenerateResponse:
+        if placement.decision.key.request_id == "bad":
+            raise ZeroDivisionError
+        return scheduled(placement, instance, epoch)
+
+    monkeypatch.setattr(events, "scheduled", broken)
+    async with World() as world, MemorySession(world) as session:
+        world.add("a")
+        good = await session.submit("good", max_tokens=30)
+        bad = await session.submit("bad", max_tokens=30)
+        await world.advance(2)
+        failed = session.of(bad).failed
+        assert failed is not None
+        assert failed.code == code_pb2.INTERNAL
+        assert session.of(good).token_ids == expected(30)
+        live = world.plane.requests.get(RequestKey(tenant=TENANT, request_id="bad"))
+        assert DELIVERY_FAILED in str(live.outcome)
 
 
 async def test_a_large_output_is_spread_over_frames_of_a_bounded_size() -> None:

@@ -7,12 +7,14 @@ from collections.abc import Iterable
 import pytest
 
 from sage.controlplane.v1 import inference_pb2
+from scheduler_svc.access.identity import ANYONE, Identity, Unauthenticated
 from scheduler_svc.control.requests.grace import GRACE_S
 from scheduler_svc.control.requests.live_request import LiveRequest
 from scheduler_svc.domain.errors import InvalidRequest, LimitReached, RequestCancelled, ShuttingDown
 from scheduler_svc.domain.request import RequestKey, RequestState
 from scheduler_svc.transport.client_sessions.limits import (
     ACKNOWLEDGE_LIMIT_S,
+    IDENTITY_AGE_S,
     PAUSE_LIMIT_S,
     SILENCE_S,
 )
@@ -277,6 +279,26 @@ async def test_a_message_that_breaks_a_rule_ends_the_stream(field: str, messages
         assert isinstance(error, InvalidRequest)
         assert [violation.field for violation in error.violations] == [field]
         assert request(world, "mine").state is RequestState.RUNNING, "such a stream counts as broken"
+
+
+async def test_a_client_whose_key_is_taken_back_is_refused_at_its_next_message() -> None:
+    known = [ANYONE]
+
+    def judge() -> Identity:
+        if not known:
+            raise Unauthenticated("the key is not known")
+        return known[0]
+
+    async with World() as world, MemorySession(world, judge=judge) as session:
+        world.add("a")
+        await session.submit("mine", max_tokens=LONG)
+        await session.say(ping=1)
+        known.clear()
+        await session.say(ping=2)
+        assert not session.task.done()
+        await world.advance(IDENTITY_AGE_S)
+        await session.say(ping=3)
+        assert isinstance(session.task.exception(), Unauthenticated)
 
 
 async def test_handles_that_are_not_known_are_no_fault() -> None:

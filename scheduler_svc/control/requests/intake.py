@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -256,8 +256,7 @@ class Intake:
         """Make the request as an engine with these facts would serve it: the default of ``max_tokens`` is its own."""
         defaults = self._settings.sampling_defaults.get(model, {})
         chosen = _completed(submission.sampling, defaults, room=max(1, facts.max_model_len - len(prompt.token_ids)))
-        engines = (instance.facts for instance in self._scheduler.instances(model) if instance.facts is not None)
-        chosen = with_own_seed(chosen, submission.key, submission.digest, engines)
+        chosen = with_own_seed(chosen, submission.key, submission.digest, self._engines(model))
         return Request(
             key=submission.key,
             model=model,
@@ -280,6 +279,12 @@ class Intake:
             tags=submission.tags,
             trace_headers=submission.trace_headers,
         )
+
+    def _engines(self, model: str) -> Iterator[EngineFacts]:
+        """Yield the facts of the model's engines that are known."""
+        for instance in self._scheduler.instances(model):
+            if instance.facts is not None:
+                yield instance.facts
 
     def _hashed(self, request: Request, facts: EngineFacts) -> Request:
         """Return the request with its prompt's prefix hashes, if placement follows prefix caches."""

@@ -19,6 +19,10 @@ OUTBOX_LIMIT = 4_096
 """Messages that may wait for an executor on one stream; above it the session is closed as broken."""
 
 
+ACKNOWLEDGE_AFTER_S = 0.01
+"""How long an acknowledgement waits for others.  Nothing waits for it but the memory of the executor."""
+
+
 class StreamLink:
     """The scheduler's end of one executor's session: converts control's commands and queues them.
 
@@ -100,10 +104,10 @@ class StreamLink:
     def acknowledge(self, attempt_number: int, tokens: int, *, ended: bool, epoch: int | None = None) -> None:
         """Confirm an attempt's output below position ``tokens``, and its end if ``ended``; ``epoch``: None for ours.
 
-        All acknowledgements of one turn of the event loop travel in one message.
+        All acknowledgements within ACKNOWLEDGE_AFTER_S travel in one message.
         """
         if not self._acks:
-            asyncio.get_running_loop().call_soon(self._flush_acks)
+            asyncio.get_running_loop().call_later(ACKNOWLEDGE_AFTER_S, self._flush_acks)
         attempt = self.attempt(attempt_number)
         if epoch is not None:
             attempt = common_pb2.Attempt(epoch=epoch, number=attempt_number)
@@ -113,12 +117,14 @@ class StreamLink:
 
     def close(self, reason: str) -> None:
         """End both streams once what is queued has been written."""
+        self._flush_acks()
         self.control.close(reason)
         self.outputs.close(reason)
 
     def _flush_acks(self) -> None:
-        acks, self._acks = self._acks, []
-        self._put(lambda: self.outputs.put(executor_pb2.OutputsResponse(acks=acks)))
+        if self._acks:
+            acks, self._acks = self._acks, []
+            self._put(lambda: self.outputs.put(executor_pb2.OutputsResponse(acks=acks)))
 
     def _send(self, message: executor_pb2.ControlResponse) -> None:
         self._put(lambda: self.control.put(message))

@@ -11,7 +11,18 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from executor_svc.engine.tiny_model import make_tiny_model
-from tests.bench import hold, latency, overload, relay, sdk, telemetry_cost, throughput
+from tests.bench import (
+    hold,
+    idle_fleet,
+    ingest,
+    latency,
+    overload,
+    relay,
+    request_cost,
+    sdk,
+    telemetry_cost,
+    throughput,
+)
 from tests.bench.core import bench_core
 from tests.bench.engines import simulated, tiny_vllm
 from tests.bench.policies import __main__ as policies
@@ -19,7 +30,10 @@ from tests.bench.report import Row
 from tests.bench.session import run
 
 TINY_MODEL = Path(".cache/tiny-model")
-NAMES = ("core", "latency", "relay", "sdk", "hold", "throughput", "overload", "telemetry", "vllm", "telemetry-vllm")
+NAMES = (
+    *("core", "latency", "relay", "ingest", "sdk", "requests", "idle", "hold", "throughput", "overload", "telemetry"),
+    *("vllm", "telemetry-vllm"),
+)
 REAL = {"vllm", "telemetry-vllm"}
 
 
@@ -30,7 +44,9 @@ class Size:
     rounds: int
     latency_turns: int  # per round
     relay_rounds: int
-    relay_tokens: int  # per stream and round
+    relay_tokens: int  # per stream and round, also of ``ingest``
+    requests: int  # per round of ``request_cost``
+    idle_s: float  # per round
     throughput_tokens: int  # the same
     overload_s: float
     telemetry_rounds: int  # more: the figure that matters is a bound, and pairs narrow it
@@ -42,6 +58,8 @@ FULL = Size(
     latency_turns=40,
     relay_rounds=3,
     relay_tokens=300,
+    requests=2_000,
+    idle_s=5.0,
     throughput_tokens=192,
     overload_s=30.0,
     telemetry_rounds=24,
@@ -52,12 +70,15 @@ QUICK = Size(
     latency_turns=20,
     relay_rounds=1,
     relay_tokens=150,
+    requests=1_000,
+    idle_s=2.0,
     throughput_tokens=64,
     overload_s=5.0,
     telemetry_rounds=4,
     vllm_rounds=5,
 )
-NOT_QUICK = ("core", "hold", "telemetry", *sorted(REAL))  # a minute each or more, most of it spent on getting ready
+NOT_QUICK = ("core", "idle", "hold", "telemetry", *sorted(REAL))
+"""Those that take a minute or more, most of it spent on getting ready."""
 
 Benchmark = Callable[[Size], Awaitable[list[Row]]]
 
@@ -82,6 +103,18 @@ async def _sdk(size: Size) -> list[Row]:
     for streams in (32, 256):
         rows += await sdk.measure(rounds=size.relay_rounds, streams=streams, max_tokens=size.relay_tokens)
     return rows
+
+
+async def _ingest(size: Size) -> list[Row]:
+    return await ingest.measure(rounds=size.relay_rounds, max_tokens=size.relay_tokens)
+
+
+async def _requests(size: Size) -> list[Row]:
+    return await request_cost.measure(rounds=size.relay_rounds, requests=size.requests)
+
+
+async def _idle(size: Size) -> list[Row]:
+    return await idle_fleet.measure(rounds=size.relay_rounds, seconds=size.idle_s)
 
 
 async def _hold(size: Size) -> list[Row]:
@@ -125,7 +158,10 @@ async def _vllm(size: Size) -> list[Row]:
 BENCHMARKS: dict[str, Benchmark] = dict(
     zip(
         NAMES,
-        (_scheduler, _latency, _relay, _sdk, _hold, _throughput, _overload, _telemetry, _vllm, _telemetry_vllm),
+        (
+            *(_scheduler, _latency, _relay, _ingest, _sdk, _requests, _idle, _hold, _throughput, _overload, _telemetry),
+            *(_vllm, _telemetry_vllm),
+        ),
         strict=True,
     )
 )

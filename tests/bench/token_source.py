@@ -1,172 +1,227 @@
-"""A scheduler that only sends tokens, for measuring clients: no engine, no queue, no checks.
+"""Executors that cost next to nothing: no engine, no text, a token for every running attempt at each beat.
 
-It serves ``Session`` and ``Generate``.  At every beat each running stream gets one token; a session gets those of all
-its streams in one frame.
-
-Run as a child: takes the beat in seconds; prints its port.
+Run as a child: ``token_source ADDRESS COUNT STEP_S``.  All COUNT executors are tasks of one process, with instance ids
+``source-0`` and so on.  An attempt gets its max_tokens, one StepFrame carries one beat of an executor, and a scheduler
+that does not read makes its executor wait.
 """
 
 from __future__ import annotations
 
 import asyncio
-import re
 import signal
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import grpc
 
-from sage.controlplane.v1 import common_pb2, decision_pb2, inference_pb2, inference_pb2_grpc
-from tests.bench.child import child
+from executor_svc.engine.simulated.tokenizer import tokenizer_files
+from executor_svc.runtime.text.text_source import TextSource
+from executor_svc.transport.control_messages import control_request
+from sage.controlplane.v1 import common_pb2, executor_pb2, executor_pb2_grpc
+from sage_wire import durations
+from sage_wire.protocol import PROTOCOL_VERSION, STEP_FRAMES
+from tests.bench.child import Child, child
 
-LISTENING = "token source: listening on port "
-START_TIMEOUT_S = 30.0
-WINDOW = 32
-TEXT = " tok"
-TOKEN = 1234
+MODEL = "simulated"
+READY = "token sources: ready"
+START_TIMEOUT_S = 120.0
+EXECUTORS_PER_CHANNEL = 50  # a server allows 100 streams on a connection
+TOKEN_ID = 345
+TEXT = " word"
+VOCAB_SIZE = 2_048
+FACTS = executor_pb2.EngineFacts(
+    engine="token source",
+    engine_version="1",
+    model=MODEL,
+    dtype="float32",
+    vocab_size=VOCAB_SIZE,
+    max_model_len=32_768,
+    kv_capacity_tokens=16_000_000,
+    kv_block_size=16,
+    max_running=2_048,
+    max_batched_tokens=65_536,
+    weights="none",
+)
+
+
+# --- the benchmark's side -------------------------------------------------------------------------------------------
 
 
 @asynccontextmanager
-async def token_source(step_s: float) -> AsyncIterator[str]:
-    """The address of a token source in a process of its own."""
-    async with child("token source", "tests.bench.token_source", str(step_s)) as process:
-        line = await process.wait_for(LISTENING, START_TIMEOUT_S)
-        yield "127.0.0.1:" + re.sub(r"\D", "", line.partition(LISTENING)[2])
+async def token_sources(address: str, *, executors: int, step_s: float) -> AsyncIterator[Child]:
+    """The executors, each with a session of its own, for as long as the context lasts."""
+    async with child("token sources", "tests.bench.token_source", address, str(executors), str(step_s)) as process:
+        await process.wait_for(READY, START_TIMEOUT_S)
+        yield process
 
 
-class _Beat:
-    """Wakes everybody who waits, every ``step_s``."""
+# --- the child's side -----------------------------------------------------------------------------------------------
 
-    def __init__(self, step_s: float) -> None:
+
+@dataclass(slots=True)
+class _Running:
+    position: int
+    end: int
+
+
+class _Executor:
+    def __init__(self, channel: grpc.aio.Channel, instance_id: str, step_s: float, text: TextSource) -> None:
+        stub: Any = executor_pb2_grpc.ExecutorServiceStub(channel)
+        self._instance_id = instance_id
         self._step_s = step_s
-        self._next: asyncio.Future[None] | None = None
-        self._due = 0.0
+        self._text = text
+        self._control = stub.Control()
+        self._outputs = stub.Outputs()
+        self._running: dict[int, _Running] = {}
+        self._accepted: list[int] = []
+        self._ended: list[executor_pb2.AssignmentEnded] = []
+        self._changed = asyncio.Event()
+        self._last_assign = self._iterations = self._tokens = 0
+        self.epoch = 0
 
-    async def wait(self) -> None:
-        if self._next is None:
-            loop = asyncio.get_running_loop()
-            self._next = loop.create_future()
-            self._due = max(self._due + self._step_s, loop.time())
-            loop.call_at(self._due, self._strike, self._next)
-        await asyncio.shield(self._next)
+    async def open(self) -> executor_pb2.Welcome:
+        register = executor_pb2.Register(
+            protocol_version=PROTOCOL_VERSION,
+            capabilities=[STEP_FRAMES],
+            instance_id=self._instance_id,
+            engine_start_id="1",
+            role=common_pb2.INSTANCE_ROLE_GENERAL,
+            model=MODEL,
+        )
+        await self._control.write(executor_pb2.ControlRequest(register=register))
+        welcome: executor_pb2.Welcome = (await self._control.read()).welcome
+        self.epoch = welcome.epoch
+        hello = executor_pb2.Hello(session_id=welcome.session_id)
+        await self._outputs.write(executor_pb2.OutputsRequest(hello=hello))
+        facts = executor_pb2.EngineFacts()
+        facts.CopyFrom(FACTS)
+        facts.tokenizer_hash = self._text.hash
+        status = executor_pb2.EngineStatus(state=common_pb2.INSTANCE_STATE_READY, facts=facts)
+        await self._control.write(executor_pb2.ControlRequest(engine_status=status))
+        return welcome
 
-    def _strike(self, beat: asyncio.Future[None]) -> None:
-        self._next = None
-        beat.set_result(None)
+    async def serve(self, heartbeat_s: float) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._read_control())
+            group.create_task(self._read_acks())
+            group.create_task(self._beat(heartbeat_s))
+            group.create_task(self._step())
 
+    async def _read_control(self) -> None:
+        while (message := await self._control.read()) is not grpc.aio.EOF:
+            kind = message.WhichOneof("message")
+            if kind == "assign":
+                assign = message.assign
+                start = len(assign.continuation.emitted_token_ids)
+                number = assign.attempt.number
+                self._running[number] = _Running(start, assign.sampling.max_tokens)
+                self._accepted.append(number)
+                self._last_assign = assign.number
+                self._changed.set()
+            elif kind == "cancel":
+                number = message.cancel.attempt.number
+                if (found := self._running.pop(number, None)) is not None:
+                    self._end(number, found, executor_pb2.AssignmentEnded.CAUSE_CANCELLED)
+            elif kind == "tokenizer_wanted":
+                for chunk in self._text.chunks():
+                    await self._control.write(control_request(chunk))
 
-class _Source(inference_pb2_grpc.InferenceServiceServicer):
-    def __init__(self, step_s: float) -> None:
-        self._beat = _Beat(step_s)
+    async def _read_acks(self) -> None:
+        while await self._outputs.read() is not grpc.aio.EOF:
+            pass
 
-    async def Generate(
-        self, request: inference_pb2.GenerateRequest, context: Any
-    ) -> AsyncIterator[inference_pb2.GenerateResponse]:
-        yield inference_pb2.GenerateResponse(accepted=_accepted(request))
-        yield inference_pb2.GenerateResponse(scheduled=_scheduled(request))
-        for index in range(request.spec.sampling.max_tokens):
-            await self._beat.wait()
-            tokens = inference_pb2.Tokens(
-                attempt=common_pb2.Attempt(epoch=1, number=1),
-                first_index=index,
-                token_ids=[TOKEN],
-                text_offset=len(TEXT) * index,
-                text=TEXT,
+    async def _beat(self, heartbeat_s: float) -> None:
+        for number in count(1):
+            beat = executor_pb2.Heartbeat(
+                number=number,
+                last_assign=self._last_assign,
+                running=len(self._running),
+                unfinished=len(self._running),
+                iterations=self._iterations,
+                generation_tokens_total=self._tokens,
             )
-            yield inference_pb2.GenerateResponse(tokens=tokens)
-        yield inference_pb2.GenerateResponse(finished=_finished(request.spec.sampling.max_tokens))
+            await self._control.write(executor_pb2.ControlRequest(heartbeat=beat))
+            await asyncio.sleep(heartbeat_s)
 
-    async def Session(
-        self, requests: AsyncIterator[inference_pb2.SessionRequest], context: Any
-    ) -> AsyncIterator[inference_pb2.SessionResponse]:
-        yield inference_pb2.SessionResponse(opened=inference_pb2.Opened(protocol_version=1, epoch=1, window=WINDOW))
-        state = _Session()
-        reader = asyncio.create_task(state.read(requests))
-        try:
-            while not reader.done():
-                await self._beat.wait()
-                if (message := state.message()) is not None:
-                    yield message
-        finally:
-            reader.cancel()
+    async def _step(self) -> None:
+        loop = asyncio.get_running_loop()
+        due = loop.time()
+        while True:
+            if not self._running and not self._ended:
+                self._changed.clear()
+                await self._changed.wait()
+                due = loop.time()
+            due = max(due + self._step_s, loop.time())
+            await asyncio.sleep(due - loop.time())
+            await self._outputs.write(executor_pb2.OutputsRequest(step=self._frame()))
 
+    def _frame(self) -> executor_pb2.StepFrame:
+        numbers = list(self._running)
+        firsts = [running.position for running in self._running.values()]
+        accepted = [executor_pb2.AssignmentAccepted(attempt_number=number) for number in self._accepted]
+        self._accepted.clear()
+        for number, running in list(self._running.items()):
+            running.position += 1
+            if running.position >= running.end:
+                del self._running[number]
+                self._end(number, running, executor_pb2.AssignmentEnded.CAUSE_FINISHED)
+        ended, self._ended = self._ended, []
+        entries = len(numbers)
+        self._tokens += entries
+        self._iterations += 1
+        return executor_pb2.StepFrame(
+            epoch=self.epoch,
+            accepted=accepted,
+            attempt_numbers=numbers,
+            first_indexes=firsts,
+            token_ids=[TOKEN_ID] * entries,
+            text_lengths=[len(TEXT)] * entries,
+            text=TEXT * entries,
+            ended=ended,
+        )
 
-class _Session:
-    def __init__(self) -> None:
-        self._new: list[inference_pb2.Submit] = []
-        self._left: dict[int, int] = {}  # by handle: tokens to come
-        self._length: dict[int, int] = {}
-        self._sent = self._acknowledged = 0
-        self._ping = 0
-
-    async def read(self, requests: AsyncIterator[inference_pb2.SessionRequest]) -> None:
-        async for message in requests:
-            self._new.extend(message.submit)
-            self._acknowledged = message.acknowledged or self._acknowledged
-            self._ping = message.ping or self._ping
-            for handle in message.leave:
-                self._left.pop(handle, None)
-            if message.bye:
-                return
-
-    def message(self) -> inference_pb2.SessionResponse | None:
-        """What a beat brings; None where there is nothing, or the window is full."""
-        message = inference_pb2.SessionResponse(pong=self._ping)
-        self._ping = 0
-        if (self._new or self._left) and self._sent - self._acknowledged < WINDOW:
-            self._fill(message.frame)
-        return message if message.ByteSize() else None
-
-    def _fill(self, frame: inference_pb2.SessionFrame) -> None:
-        self._sent += 1
-        frame.number = self._sent
-        for submit in self._new:
-            frame.accepted.add(handle=submit.handle, accepted=_accepted(submit.request))
-            frame.scheduled.add(handle=submit.handle, scheduled=_scheduled(submit.request))
-            self._left[submit.handle] = self._length[submit.handle] = submit.request.spec.sampling.max_tokens
-        self._new = []
-        frame.handles.extend(self._left)
-        frame.token_ids.extend([TOKEN] * len(self._left))
-        frame.text_lengths.extend([len(TEXT)] * len(self._left))
-        frame.text = TEXT * len(self._left)
-        for handle in list(self._left):
-            self._left[handle] -= 1
-            if not self._left[handle]:
-                del self._left[handle]
-                frame.finished.add(handle=handle, finished=_finished(self._length.pop(handle)))
+    def _end(self, number: int, running: _Running, cause: executor_pb2.AssignmentEnded.Cause.ValueType) -> None:
+        self._ended.append(
+            executor_pb2.AssignmentEnded(
+                attempt_number=number,
+                cause=cause,
+                finish_reason=common_pb2.FINISH_REASON_LENGTH,
+                total_tokens=running.position,
+                engine_time=durations.to_wire(0.1),
+            )
+        )
 
 
-def _accepted(request: inference_pb2.GenerateRequest) -> inference_pb2.Accepted:
-    return inference_pb2.Accepted(request_id=request.request_id, model="source", prompt_tokens=32)
-
-
-def _scheduled(request: inference_pb2.GenerateRequest) -> inference_pb2.Scheduled:
-    decision = decision_pb2.Decision(
-        request_id=request.request_id, instance_id="one", policy="fifo", reasons=["the only instance"]
-    )
-    decision.attempt.epoch = decision.attempt.number = 1
-    return inference_pb2.Scheduled(decision=decision)
-
-
-def _finished(tokens: int) -> inference_pb2.Finished:
-    usage = common_pb2.Usage(prompt_tokens=32, completion_tokens=tokens)
-    return inference_pb2.Finished(finish_reason=common_pb2.FINISH_REASON_LENGTH, usage=usage, attempts=1)
-
-
-async def _serve(step_s: float) -> None:
-    server = grpc.aio.server()
-    inference_pb2_grpc.add_InferenceServiceServicer_to_server(_Source(step_s), server)  # type: ignore[abstract]
-    port = server.add_insecure_port("127.0.0.1:0")
+async def _serve(address: str, executors: int, step_s: float) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    await server.start()
-    print(f"{LISTENING}{port}", flush=True)
+    channels = [
+        grpc.aio.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)])
+        for _ in range(-(-executors // EXECUTORS_PER_CHANNEL))
+    ]
+    text = TextSource(tokenizer_files(VOCAB_SIZE))
+    made = [
+        _Executor(channels[index // EXECUTORS_PER_CHANNEL], f"source-{index}", step_s, text)
+        for index in range(executors)
+    ]
+    serving = []
+    for each in made:
+        welcome = await each.open()
+        serving.append(asyncio.create_task(each.serve(durations.from_wire(welcome.heartbeat_interval))))
+    print(READY, flush=True)
     await stop.wait()
-    await server.stop(grace=None)
+    for task in serving:
+        task.cancel()
+    with suppress(asyncio.CancelledError):
+        await asyncio.gather(*serving, return_exceptions=True)
+    for channel in channels:
+        await channel.close()
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve(float(sys.argv[1])))
+    asyncio.run(_serve(sys.argv[1], int(sys.argv[2]), float(sys.argv[3])))

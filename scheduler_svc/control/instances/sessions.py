@@ -41,6 +41,9 @@ from scheduler_svc.domain.scheduler import Scheduler
 
 log = logging.getLogger(__name__)
 
+ACKNOWLEDGED_SHARE = 0.2
+"""Share of the lease after which a heartbeat is acknowledged again: an executor gives up after a whole one without."""
+
 SECRET_BYTES = 16
 """Random bytes of a session's id and of the secret that resumes it."""
 
@@ -281,7 +284,9 @@ class Sessions:
         now = self._clock.now()
         self._scheduler.report(session.instance_id, load, now)
         self._observer.heartbeat(session.instance, load, now)
-        session.link.acknowledge_heartbeat(load.number)
+        if now - session.acknowledged_at >= self._settings.lease_s * ACKNOWLEDGED_SHARE:
+            session.acknowledged_at = now
+            session.link.acknowledge_heartbeat(load.number)
         cooling_down = self._cool_downs.reason(session.instance_id) is not None
         if session.instance.state is InstanceState.SUSPECT and session.up and not cooling_down:
             self._recover(session, "heartbeats are back")

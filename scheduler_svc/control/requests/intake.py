@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -170,7 +170,14 @@ class Intake:
         try:
             request, warnings = await self._request(submission, arrived_at)
             self._memory.take(key, size_of_request(request))
-            live = self._accept(request, submission, warnings, observed)
+            try:
+                live = self._accept(request, submission, warnings, observed)
+            except QueueFull:
+                if not self._wakeup.due:
+                    raise
+                # Many requests may arrive before one pass: the queue counts as full if it is so after that.
+                await self._wakeup.answered()
+                live = self._accept(request, submission, warnings, observed)
         except BaseException:
             self._memory.give_back(key)
             raise
@@ -269,8 +276,7 @@ class Intake:
         """Make the request as an engine with these facts would serve it: the default of ``max_tokens`` is its own."""
         defaults = self._settings.sampling_defaults.get(model, {})
         chosen = _completed(submission.sampling, defaults, room=max(1, facts.max_model_len - len(prompt.token_ids)))
-        engines = (instance.facts for instance in self._scheduler.instances(model) if instance.facts is not None)
-        chosen = with_own_seed(chosen, submission.key, submission.digest, engines)
+        chosen = with_own_seed(chosen, submission.key, submission.digest, self._engines(model))
         return Request(
             key=submission.key,
             model=model,
@@ -293,6 +299,12 @@ class Intake:
             tags=submission.tags,
             trace_headers=submission.trace_headers,
         )
+
+    def _engines(self, model: str) -> Iterator[EngineFacts]:
+        """Yield the facts of the model's engines that are known."""
+        for instance in self._scheduler.instances(model):
+            if instance.facts is not None:
+                yield instance.facts
 
     def _hashed(self, request: Request, facts: EngineFacts) -> Request:
         """Return the request with its prompt's prefix hashes, if placement follows prefix caches."""

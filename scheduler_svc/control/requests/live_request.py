@@ -15,7 +15,7 @@ from scheduler_svc.domain.continuation import ContinuationMode, in_words
 from scheduler_svc.domain.decision import Decision
 from scheduler_svc.domain.engine_facts import ModelIdentity
 from scheduler_svc.domain.errors import InvalidTransition
-from scheduler_svc.domain.request import Request, RequestKey, RequestState
+from scheduler_svc.domain.request import Request, RequestKey, RequestState, Sampling
 
 TRANSITIONS: dict[RequestState, frozenset[RequestState]] = {
     RequestState.QUEUED: frozenset(
@@ -204,22 +204,35 @@ class LiveRequest:
     def forget_input(self) -> None:
         """Free what may be large once nothing needs it: the prompt, of which the length stays, and sampling's lists."""
         request = self.request
-        sampling = replace(
-            request.sampling,
-            stop=(),
-            bad_words=(),
-            stop_token_ids=(),
-            allowed_token_ids=(),
-            logit_bias={},
-            structured_output=None,
-        )
         self.request = replace(
             request,
             prompt_token_ids=range(request.prompt_tokens),
             prefix_hashes=(),
             prefix_block_tokens=0,
-            sampling=sampling,
+            sampling=_without_lists(request.sampling),
         )
+
+
+def _without_lists(sampling: Sampling) -> Sampling:
+    """Return sampling without what may be large; most requests have nothing of it."""
+    if not (
+        sampling.stop
+        or sampling.bad_words
+        or sampling.stop_token_ids
+        or sampling.allowed_token_ids
+        or sampling.logit_bias
+        or sampling.structured_output
+    ):
+        return sampling
+    return replace(
+        sampling,
+        stop=(),
+        bad_words=(),
+        stop_token_ids=(),
+        allowed_token_ids=(),
+        logit_bias={},
+        structured_output=None,
+    )
 
 
 def _slo(target: str, wanted_s: float, measured_s: float) -> SloOutcome:

@@ -8,7 +8,7 @@ max_tokens: an attempt that sends more cannot be trusted.
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -179,11 +179,14 @@ class OutputLog:
         recent = start - self._recent_from
         if recent >= 0:
             return self._recent[recent] if end - start == 1 else "".join(self._recent[recent : end - self._recent_from])
-        begin, length = self.text_offset(start), self.text_offset(end) - self.text_offset(start)
-        chunk = bisect_right(self._chunk_offsets, begin) - 1
-        text = "".join((*self._chunks[chunk:], *self._recent))
-        begin -= self._chunk_offsets[chunk]
-        return text[begin : begin + length]
+        begin, finish = self.text_offset(start), self.text_offset(end)
+        first = bisect_right(self._chunk_offsets, begin) - 1
+        after = bisect_left(self._chunk_offsets, finish, first + 1)
+        parts = self._chunks[first:after]
+        if after == len(self._chunks):
+            parts += self._recent
+        begins_at = self._chunk_offsets[first]
+        return "".join(parts)[begin - begins_at : finish - begins_at]
 
     def text_offset(self, position: int) -> int:
         """Return the length of the text before an output position, in Unicode code points."""

@@ -44,6 +44,7 @@ class Pool:
         self.generation = 1  # counts the changes of members, their states, roles and engines
         self.isolation = Isolation()
         self._members: dict[str, Instance] = {}
+        self._sorted: list[Instance] | None = None  # the members by id; None after one came or went
         self._stale = True
         self._accounts: tuple[Account, ...] = ()
         self._unavailable: tuple[tuple[str, str, str], ...] = ()
@@ -70,16 +71,20 @@ class Pool:
 
     def instances(self) -> list[Instance]:
         """Return all instances of the model, sorted by id."""
-        return [self._members[i] for i in sorted(self._members)]
+        if self._sorted is None:
+            self._sorted = [self._members[i] for i in sorted(self._members)]
+        return list(self._sorted)
 
     def add(self, instance: Instance) -> None:
         """Take an instance in."""
         self._members[instance.instance_id] = instance
+        self._sorted = None
         self.invalidate()
 
     def remove(self, instance: Instance) -> None:
         """Drop an instance."""
         del self._members[instance.instance_id]
+        self._sorted = None
         self.invalidate()
 
     def invalidate(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -310,3 +311,13 @@ async def test_an_operators_drain_is_forgotten_with_the_instance() -> None:
         assert world.plane.scheduler.find_instance("a") is None
         a.restart()
         assert world.state("a") is InstanceState.READY
+
+
+async def test_heartbeats_are_acknowledged_several_times_in_each_lease() -> None:
+    """Not each one: a thousand instances send thousands a second."""
+    async with World() as world:
+        times = world.add("a").acknowledged_heartbeats
+        await world.advance(30)
+        lease_s, heartbeats = 5.0, world._beats
+    assert max(later - earlier for earlier, later in pairwise(times)) <= lease_s / 3
+    assert len(times) <= heartbeats / 2 + 1

@@ -111,6 +111,7 @@ class ModelledExecutor:
     draining: bool = False
     log: list[str] = field(default_factory=list)
     closed: list[str] = field(default_factory=list)
+    acknowledged_heartbeats: list[float] = field(default_factory=list)  # when
 
     # ExecutorLink
 
@@ -175,7 +176,8 @@ class ModelledExecutor:
     def want_tokenizer(self, tokenizer_hash: str) -> None:
         raise AssertionError("tokenizers are always here")
 
-    def acknowledge_heartbeat(self, number: int) -> None: ...
+    def acknowledge_heartbeat(self, number: int) -> None:
+        self.acknowledged_heartbeats.append(self.world.clock.now())
 
     def close(self, reason: str) -> None:
         self.closed.append(reason)

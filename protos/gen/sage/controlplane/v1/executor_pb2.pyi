@@ -748,7 +748,7 @@ Global___Iteration: _TypeAlias = Iteration  # noqa: Y015
 
 @_typing.final
 class HeartbeatAck(_message.Message):
-    """Confirms a heartbeat. The lease starts again from it."""
+    """Confirms a heartbeat. The lease starts again from it. Not every heartbeat is confirmed, but several in each lease."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

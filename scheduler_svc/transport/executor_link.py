@@ -74,14 +74,15 @@ class StreamLink:
         """Answer heartbeat ``number``, which renews the lease."""
         self._send(executor_pb2.ControlResponse(heartbeat_ack=executor_pb2.HeartbeatAck(number=number)))
 
-    def acknowledge(self, attempt_number: int, tokens: int, *, ended: bool) -> None:
-        """Confirm an attempt's output below position ``tokens``, and its end if ``ended``.
+    def acknowledge(self, attempt_number: int, tokens: int, *, ended: bool, epoch: int | None = None) -> None:
+        """Confirm an attempt's output below position ``tokens``, and its end if ``ended``; ``epoch``: None for ours.
 
         All acknowledgements of one turn of the event loop travel in one message.
         """
         if not self._acks:
             asyncio.get_running_loop().call_soon(self._flush_acks)
-        self._acks.append(executor_pb2.OutputAck(attempt_number=attempt_number, tokens=tokens, ended=ended))
+        of = self._epoch if epoch is None else epoch
+        self._acks.append(executor_pb2.OutputAck(attempt_number=attempt_number, epoch=of, tokens=tokens, ended=ended))
 
     def close(self, reason: str) -> None:
         """End both streams once what is queued has been written."""

@@ -12,6 +12,7 @@ import grpc
 from sage.controlplane.v1 import executor_pb2, executor_pb2_grpc
 from sage_wire import durations
 from sage_wire.errors import ErrorReason
+from sage_wire.protocol import STEP_FRAMES
 from scheduler_svc.access.caller import caller
 from scheduler_svc.control.attempts.attempt_table import AttemptTable
 from scheduler_svc.control.attempts.kv_releases import KvReleases
@@ -20,6 +21,7 @@ from scheduler_svc.control.instances.session import Session
 from scheduler_svc.control.instances.sessions import Sessions
 from scheduler_svc.domain.instance_state import InstanceState
 from scheduler_svc.transport import registrations
+from scheduler_svc.transport.attempt_reports import AttemptReports
 from scheduler_svc.transport.clipping import reported
 from scheduler_svc.transport.enums import ENGINE_STATE_FROM_WIRE, ROLE_TO_WIRE
 from scheduler_svc.transport.errors import WireError
@@ -33,7 +35,6 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 M = TypeVar("M")
 
 FIRST_MESSAGE_TIMEOUT_S = 10.0
-ACKNOWLEDGE_EVERY = 64  # output tokens with log probabilities
 
 
 class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
@@ -76,6 +77,7 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
             lease=durations.to_wire(welcome.lease_s),
             heartbeat_interval=durations.to_wire(welcome.heartbeat_interval_s),
             keep=[link.attempt(number) for number in welcome.keep],
+            capabilities=[STEP_FRAMES],
             role=ROLE_TO_WIRE[welcome.role],
             resume_secret=welcome.resume_secret,
         )
@@ -166,52 +168,13 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
     async def _read_outputs(
         self, session: Session, link: StreamLink, messages: AsyncIterator[executor_pb2.OutputsRequest]
     ) -> None:
-        """Pass on the executor's messages about its attempts.
-
-        This is the hot path: one message per engine step, and nothing in it waits for a client.
-        """
-        attempts, sender = self._attempts, session.instance_id
-        tokens = attempts.tokens
+        """Pass on the executor's messages about its attempts."""
+        reports = AttemptReports(self._attempts, link, session.instance_id, epoch=self._epoch)
         async for message in messages:
             if not self._sessions.current(session):
                 return  # replaced: nothing of it counts any more
-            kind = message.WhichOneof("message")
-            if kind == "frame":
-                for piece in message.frame.tokens:
-                    # Kept as bytes: a reference to a part of a message would keep the whole message in memory.
-                    logprobs = [found.SerializeToString() for found in piece.logprobs]
-                    tokens(
-                        sender,
-                        piece.attempt_number,
-                        piece.first_index,
-                        piece.token_ids,
-                        piece.text,
-                        logprobs,
-                        piece.kv_recomputed,
-                    )
-                    if logprobs:
-                        _acknowledge_progress(link, piece)
+            if reports.take(message):
                 self._sessions.renew_lease(session)
-            elif kind == "ended":
-                ended = message.ended
-                attempts.ended(sender, registrations.attempt_end(ended))
-                link.acknowledge(ended.attempt_number, ended.total_tokens, ended=True)
-            elif kind == "accepted":
-                attempts.accepted(sender, message.accepted.attempt_number)
-            elif kind == "rejected":
-                rejected = message.rejected
-                reason = registrations.rejection(rejected.reason)
-                attempts.rejected(sender, rejected.attempt_number, reason, reported(rejected.message))
-
-
-def _acknowledge_progress(link: StreamLink, piece: executor_pb2.AssignmentTokens) -> None:
-    """Confirm output with log probabilities now and then: until then its executor keeps them, about 2 KB a token.
-
-    Token ids are confirmed with the end only: they take four bytes.
-    """
-    end = piece.first_index + len(piece.token_ids)
-    if end // ACKNOWLEDGE_EVERY > piece.first_index // ACKNOWLEDGE_EVERY:
-        link.acknowledge(piece.attempt_number, end, ended=False)
 
 
 async def _first(messages: AsyncIterator[M], wanted: str) -> M:

@@ -27,6 +27,7 @@ HIGHEST_PRICE = 1e9  # per hour, in any currency; the cost of a request stays a 
 MOST_TOKENS = 2**40  # in a KV cache, and per second
 TEXT_BYTES = 1_024  # of a name, an address, a version
 LABELS_LIMIT = 64
+CAPABILITIES_LIMIT = 256
 ADAPTERS_LIMIT = 4_096
 HELD_LIMIT = 65_536  # attempts that an executor may say it holds
 _FACT_TEXTS = (
@@ -55,6 +56,7 @@ def registration(wire: executor_pb2.Register) -> Registration:
         _bounded(name, getattr(wire, name))
     for name in ("host", "rack", "zone"):
         _bounded(f"location.{name}", getattr(wire.location, name))
+    _few("capabilities", wire.capabilities, CAPABILITIES_LIMIT)
     _few("labels", wire.labels, LABELS_LIMIT)
     for key, value in wire.labels.items():
         _bounded(f"labels[{key[:32]!r}]", key + value)

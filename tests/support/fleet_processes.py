@@ -26,7 +26,9 @@ class FleetProcesses:
     ``leave`` raises AssertionError if a process had to be killed to be rid of it.
     """
 
-    def __init__(self, logs: Path, scheduler_flags: Sequence[str] = ()) -> None:
+    def __init__(
+        self, logs: Path, scheduler_flags: Sequence[str] = (), *, environment: Mapping[str, str] | None = None
+    ) -> None:
         self.family = secrets.token_hex(8)
         self._logs = logs
         self.scheduler = ServiceProcess(
@@ -35,6 +37,7 @@ class FleetProcesses:
             ("--listen", "127.0.0.1:0", *scheduler_flags),
             logs / "scheduler.log",
             family=self.family,
+            environment=environment,
         )
         self.executors: dict[str, ServiceProcess] = {}
         self.port = 0

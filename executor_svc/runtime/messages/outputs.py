@@ -84,7 +84,7 @@ class Ended:
 
 @dataclass(slots=True, kw_only=True)
 class StepFrame:
-    """What happened to attempts since the frame before: usually in one engine step, in several while the link is behind.
+    """What happened to attempts since the frame before: in one engine step, or in several while the link is behind.
 
     An attempt's acceptance comes before its tokens, and its end after them.  Entry i of ``numbers``, ``first_indexes``,
     ``counts`` and ``texts`` is one attempt's output, which takes the next ``counts[i]`` of ``token_ids``.

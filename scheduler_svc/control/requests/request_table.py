@@ -25,7 +25,7 @@ class RecordLimits:
     """Bounds of the record of ended requests: the oldest are forgotten first."""
 
     requests: int = 2_000
-    output_tokens: int = 4_000_000  # about 70 bytes each
+    output_tokens: int = 4_000_000  # about 20 bytes each
     candidates: int = 200_000  # of all kept decisions; about 200 bytes each
 
     def weight(self, live: LiveRequest) -> tuple[int, int]:

@@ -12,6 +12,7 @@ from sage_common.clock import Clock
 from sage_common.virtual_clock import VirtualClock
 from scheduler_svc.config import SchedulerConfig
 from scheduler_svc.control.attempts.executor_link import AssignOrder
+from scheduler_svc.control.attempts.output_columns import OutputColumns
 from scheduler_svc.control.instances.fleet_observer import NULL_FLEET_OBSERVER, FleetObserver
 from scheduler_svc.control.instances.registration import HeldAttempt, Registration
 from scheduler_svc.control.instances.session import Session
@@ -258,13 +259,21 @@ class ModelledExecutor:
         for number, one in list(self.held.items()):
             if one.tokens > one.sent:
                 ids = [token_at(i) + one.wrong_by for i in range(one.sent, one.tokens)]
-                assignments.tokens(self.instance_id, number, one.sent, ids, "x" * len(ids), None, one.recomputed)
+                self._send(number, one, ids)
                 one.sent = one.tokens
             if one.ended is not None:
                 if self.loses_ends:
                     continue
                 assignments.ended(self.instance_id, one.ended)
                 self.acknowledge(number, one.tokens, ended=True)
+
+    def _send(self, number: int, one: Running, ids: list[int]) -> None:
+        table, text = self.world.plane.attempts, "x" * len(ids)
+        if one.recomputed:
+            table.tokens(self.instance_id, number, one.sent, ids, text, None, True)
+        else:
+            counts = [] if len(ids) == 1 else [len(ids)]
+            table.columns(self.instance_id, OutputColumns([number], [one.sent], counts, [len(text)], ids, text))
 
     def beat(self, number: int) -> None:
         if self.dead or self.silent or not self.connected or self.session is None:

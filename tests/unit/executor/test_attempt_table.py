@@ -13,9 +13,10 @@ from executor_svc.engine.simulated.tokenizer import EOS_ID
 from executor_svc.runtime.attempts import services as services_module
 from executor_svc.runtime.engine_port import EngineOutput, EngineRequest, FinishReason, Sampling
 from executor_svc.runtime.messages.attempt_id import AttemptId
-from executor_svc.runtime.messages.commands import InvalidAssign, TextOptions
+from executor_svc.runtime.messages.commands import Assign, InvalidAssign, TextOptions
 from executor_svc.runtime.messages.outputs import (
     Accepted,
+    Ack,
     EndCause,
     Ended,
     Rejected,
@@ -453,3 +454,21 @@ async def test_assign_numbers_go_on_where_something_was_kept_and_start_anew_wher
         bench.attempts.end_session()
         bench.begin(keep=[])
         assert bench.attempts.last_assign == 0
+
+
+async def test_attempts_of_two_epochs_may_have_the_same_number() -> None:
+    async with workbench() as bench:
+        bench.assign()
+        await bench.until_tokens(1, 1)
+        bench.attempts.end_session()
+        bench.attempts.begin_session(EPOCH + 1, keep=[])
+        bench.messages.clear()
+        later = AttemptId(EPOCH + 1, 1)
+        bench.attempts.assign(Assign(number=1, attempt=later, request_id="r", prompt_token_ids=PROMPT, sampling=LONG))
+        bench.acknowledge(1, LONG.max_tokens, ended=True)  # of the earlier one
+        bench.cancel(1)
+        tokens, _, ended = await bench.result(1)
+        assert (ended.attempt, ended.cause, len(tokens)) == (later, EndCause.FINISHED, LONG.max_tokens)
+        assert {message.attempt for message in bench.messages} == {later}
+        bench.attempts.acknowledge([Ack(attempt=later, tokens=LONG.max_tokens, ended=True)])
+        assert bench.attempts.held == ()

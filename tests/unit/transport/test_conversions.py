@@ -721,6 +721,7 @@ def test_an_attempts_end() -> None:
         kv_unclaimed=True,
         kv_recomputed=True,
         engine_died=True,
+        epoch=7,
     )
     assert unset(wire) == set(), "the test itself must fill everything"
     found = registrations.attempt_end(wire)

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from executor_svc.engine.tiny_model import make_tiny_model
-from tests.bench import hold, latency, overload, relay, telemetry_cost, throughput
+from tests.bench import executor_cost, hold, latency, overload, relay, telemetry_cost, throughput
 from tests.bench.core import bench_core
 from tests.bench.engines import simulated, tiny_vllm
 from tests.bench.policies import __main__ as policies
@@ -19,8 +19,19 @@ from tests.bench.report import Row
 from tests.bench.session import run
 
 TINY_MODEL = Path(".cache/tiny-model")
-NAMES = ("core", "latency", "relay", "hold", "throughput", "overload", "telemetry", "vllm", "telemetry-vllm")
-REAL = {"vllm", "telemetry-vllm"}
+NAMES = (
+    "core",
+    "latency",
+    "relay",
+    "hold",
+    "throughput",
+    "overload",
+    "telemetry",
+    "vllm",
+    "telemetry-vllm",
+    "executor-vllm",
+)
+REAL = {"vllm", "telemetry-vllm", "executor-vllm"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -115,10 +126,30 @@ async def _vllm(size: Size) -> list[Row]:
     )
 
 
+async def _executor_vllm(size: Size) -> list[Row]:
+    make_tiny_model(TINY_MODEL)
+    rows = []
+    for streams in (128, 256):
+        engine = tiny_vllm(TINY_MODEL, streams=streams)
+        rows += await executor_cost.measure(engine, rounds=size.rounds, streams=streams, max_tokens=96)
+    return rows
+
+
 BENCHMARKS: dict[str, Benchmark] = dict(
     zip(
         NAMES,
-        (_scheduler, _latency, _relay, _hold, _throughput, _overload, _telemetry, _vllm, _telemetry_vllm),
+        (
+            _scheduler,
+            _latency,
+            _relay,
+            _hold,
+            _throughput,
+            _overload,
+            _telemetry,
+            _vllm,
+            _telemetry_vllm,
+            _executor_vllm,
+        ),
         strict=True,
     )
 )

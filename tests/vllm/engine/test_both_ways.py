@@ -19,7 +19,8 @@ from executor_svc.engine.vllm.starting import VllmEngineFactory
 from executor_svc.runtime.engine_port import Sampling, StructuredKind, StructuredOutput
 from executor_svc.runtime.messages.commands import Continuation, ContinuationMode, TextOptions
 from executor_svc.runtime.messages.outputs import EndCause, Ended, Piece
-from tests.unit.executor.workbench import Workbench, events
+from tests.unit.executor.events import events
+from tests.unit.executor.workbench import Workbench
 
 pytestmark = [pytest.mark.vllm, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(240)]
 

@@ -390,6 +390,14 @@ ENGINE_PREFIX_CACHE = _counter(
 ENGINE_ITERATIONS = _counter(
     "sage.engine.iterations", "{iteration}", "Engine iterations that scheduled tokens: progress.", observed=True
 )
+ENGINE_RUNS = _counter(
+    "sage.engine.runs",
+    "{run}",
+    "Requests given to the engine, by how their outputs are taken: a step of all requests at once, or each from a "
+    "stream of its own at about twice the CPU, and why.",
+    {"path": "steps, logprobs, structured_output, kv_transfer, off, unsupported"},
+    observed=True,
+)
 ENGINE_REQUESTS = _gauge("sage.engine.requests", "{request}", "Requests in the engine.", {"state": "running, waiting"})
 ENGINE_KV_CAPACITY = _gauge("sage.engine.kv.capacity_tokens", "{token}", "KV cache, in tokens.")
 ENGINE_KV_USED = _gauge("sage.engine.kv.used_tokens", "{token}", "KV cache in use.")
@@ -431,7 +439,7 @@ SCHEDULER = (
 )
 EXECUTOR = (
     *(ATTEMPTS, ATTEMPT_DURATION, ATTEMPT_TTFT, ITL, ENGINE_TOKENS, ENGINE_PREFIX_CACHE, ENGINE_ITERATIONS),
-    *(ENGINE_REQUESTS, ENGINE_KV_CAPACITY, ENGINE_KV_USED, ENGINE_STATE, SESSION_CONNECTED, SESSIONS),
+    *(ENGINE_RUNS, ENGINE_REQUESTS, ENGINE_KV_CAPACITY, ENGINE_KV_USED, ENGINE_STATE, SESSION_CONNECTED, SESSIONS),
     *(ATTEMPTS_HELD, OUTBOX_BACKLOG, ENGINE_KV_PULLS, ENGINE_KV_LEASES_EXPIRED),
 )
 

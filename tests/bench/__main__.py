@@ -12,6 +12,7 @@ from pathlib import Path
 
 from executor_svc.engine.tiny_model import make_tiny_model
 from tests.bench import (
+    executor_cost,
     hold,
     idle_fleet,
     ingest,
@@ -32,9 +33,9 @@ from tests.bench.session import run
 TINY_MODEL = Path(".cache/tiny-model")
 NAMES = (
     *("core", "latency", "relay", "ingest", "sdk", "requests", "idle", "hold", "throughput", "overload", "telemetry"),
-    *("vllm", "telemetry-vllm"),
+    *("vllm", "telemetry-vllm", "executor-vllm"),
 )
-REAL = {"vllm", "telemetry-vllm"}
+REAL = {"vllm", "telemetry-vllm", "executor-vllm"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -155,12 +156,21 @@ async def _vllm(size: Size) -> list[Row]:
     )
 
 
+async def _executor_vllm(size: Size) -> list[Row]:
+    make_tiny_model(TINY_MODEL)
+    rows = []
+    for streams in (128, 256):
+        engine = tiny_vllm(TINY_MODEL, streams=streams)
+        rows += await executor_cost.measure(engine, rounds=size.rounds, streams=streams, max_tokens=96)
+    return rows
+
+
 BENCHMARKS: dict[str, Benchmark] = dict(
     zip(
         NAMES,
         (
             *(_scheduler, _latency, _relay, _ingest, _sdk, _requests, _idle, _hold, _throughput, _overload, _telemetry),
-            *(_vllm, _telemetry_vllm),
+            *(_vllm, _telemetry_vllm, _executor_vllm),
         ),
         strict=True,
     )

@@ -157,7 +157,8 @@ class AttemptTable:
         loop = asyncio.get_running_loop()
         deadline = None if assign.remaining_s is None else loop.time() + assign.remaining_s
         observed = self._observer.assigned(assign)
-        assign = replace(assign, trace_headers=observed.trace_headers)
+        if observed.trace_headers != assign.trace_headers:
+            assign = replace(assign, trace_headers=observed.trace_headers)
         attempt = Attempt(assign, self._services, observed)
         log_extra = attempt.output.about
         log.debug("attempt %s of request %s: %s", assign.attempt, assign.request_id, assign.reasons, extra=log_extra)

@@ -1,7 +1,7 @@
 """Runs an attempt whose outputs the engine gives in a stream of its own, in one task.
 
-For legs that ``Engine.submit`` refuses: prefill and decode legs with KV transfer, log probabilities, and engines that
-cannot give outputs by steps.
+For legs that ``Engine.submit`` refuses: prefill and decode legs with KV transfer, log probabilities, constraints; and
+for engines that cannot give outputs by steps.
 """
 
 from __future__ import annotations

@@ -499,8 +499,8 @@ class EngineContract:
         facts = subject.engine.facts
         if not facts.reports_cache:
             pytest.skip("this engine tells nothing of its prefix cache")
-        # It begins as no other test's prompt does: of blocks that were stored before, nothing is told again.
-        prompt = [token for part in reversed(subject.prompts) for token in reversed(part)]
+        # It begins as no other prompt does: of blocks that were stored before, nothing is told again.
+        prompt = [20 + next(_ids) % 400, *(token for part in reversed(subject.prompts) for token in reversed(part))]
         prompt = (prompt * 100)[: 3 * facts.kv_block_size + 5]
         subject.engine.take_cache_events()
         await answer(subject.engine, prompt, GREEDY_48, adapter=subject.adapter)

@@ -12,6 +12,7 @@ from executor_svc.engine.vllm.step_path.output_hook import OutputHook, Submissio
 from executor_svc.runtime.engine_port import (
     EngineDeadError,
     EngineError,
+    EngineOutput,
     EngineRequest,
     InvalidRequestError,
     Sampling,
@@ -95,19 +96,28 @@ class SteppedRequests:
     # --- what vLLM puts into a request's sink -------------------------------------------------------------------------
 
     def _translated(self, submission: Submission, output: Any) -> StepOutput:
-        """Return the port's output for a RequestOutput, or its error for an exception or a failed end."""
-        if isinstance(output, Exception):
-            return self._failed(submission, output, started=submission.begun)
+        """Return the port's output for a RequestOutput, or its error for an exception or a failed end.
+
+        It raises nothing: vLLM would end every request.
+        """
+        try:
+            if isinstance(output, Exception):
+                raise output
+            return self._output(submission, output)
+        except (EngineError, InvalidRequestError) as error:
+            self._end(submission)
+            return error
+        except Exception as error:
+            return self._failed(submission, error, started=submission.begun)
+
+    def _output(self, submission: Submission, output: Any) -> EngineOutput:
         translated = output_of(output)
         if not submission.begun:
             self._on_first(submission.request)
             translated.cached_prompt_tokens = output.num_cached_tokens
         if output.finished:
             self._end(submission)
-            try:
-                finish(translated, output, submission.request)
-            except (EngineError, InvalidRequestError) as error:
-                return error
+            finish(translated, output, submission.request)
         return translated
 
     def _failed(self, submission: Submission, error: Exception, *, started: bool) -> StepOutput:

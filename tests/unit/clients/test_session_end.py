@@ -18,9 +18,9 @@ BROKEN, FINAL = EndKind.BROKEN, EndKind.FINAL
     ("code", "reason", "before", "after"),  # what it means before Opened and after it
     [
         (StatusCode.UNAVAILABLE, "", BROKEN, BROKEN),
-        (StatusCode.CANCELLED, "", FINAL, BROKEN),
-        (StatusCode.INTERNAL, "", FINAL, BROKEN),
-        (StatusCode.UNKNOWN, "", FINAL, BROKEN),
+        (StatusCode.CANCELLED, "", BROKEN, BROKEN),
+        (StatusCode.INTERNAL, "", BROKEN, BROKEN),
+        (StatusCode.UNKNOWN, "", BROKEN, BROKEN),
         (StatusCode.UNAVAILABLE, ErrorReason.SHUTTING_DOWN.code, FINAL, FINAL),
         (StatusCode.INTERNAL, ErrorReason.INTERNAL.code, FINAL, FINAL),
         (StatusCode.INVALID_ARGUMENT, ErrorReason.INVALID_REQUEST.code, FINAL, FINAL),

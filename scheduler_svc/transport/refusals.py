@@ -36,10 +36,13 @@ class Refusals:
     def __init__(self, method: str, audit: Audit, peer: str) -> None:
         self._method = method
         self._audit = audit
-        self._peer = peer
+        self.peer = peer  # who calls, as an address
 
-    def status(self, error: Exception) -> status_pb2.Status:
-        """Return the status of a request that is refused; the audit log notes one that is refused for its caller."""
+    def status(self, error: Exception, about: Mapping[str, str] | None = None) -> status_pb2.Status:
+        """Return the status of a request that is refused; the audit log notes one that is refused for its caller.
+
+        ``about``: the ``extra`` of a log line about the request.
+        """
         if isinstance(error, Denied):
-            self._audit.refused(caller().name, self._peer, self._method, str(error))
-        return answered(error, self._method, dict)
+            self._audit.refused(caller().name, self.peer, self._method, str(error))
+        return answered(error, self._method, lambda: about or {})

@@ -162,7 +162,14 @@ class Intake:
         try:
             request, warnings = await self._request(submission, arrived_at)
             self._memory.take(key, size_of_request(request))
-            live = self._accept(request, submission, warnings, observed)
+            try:
+                live = self._accept(request, submission, warnings, observed)
+            except QueueFull:
+                if not self._wakeup.due:
+                    raise
+                # Many requests may arrive before one pass: the queue counts as full if it is so after that.
+                await self._wakeup.answered()
+                live = self._accept(request, submission, warnings, observed)
         except BaseException:
             self._memory.give_back(key)
             raise

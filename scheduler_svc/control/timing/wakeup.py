@@ -17,6 +17,11 @@ class Wakeup:
         """Wake the dispatcher: something may be schedulable."""
         self._event.set()
 
+    @property
+    def due(self) -> bool:
+        """Whether a pass was asked for and is not over."""
+        return self._event.is_set() and not self._closed
+
     async def wait(self) -> None:
         """Wait for the next ``notify``, then forget it."""
         await self._event.wait()
@@ -34,7 +39,7 @@ class Wakeup:
         resumes tasks in the order in which they were woken, so a stream that waits for messages writes what the
         pass decided before the caller of this method goes on.
         """
-        if self._event.is_set() and not self._closed:
+        if self.due:
             await self._answered.wait()
 
     def close(self) -> None:

@@ -20,6 +20,7 @@ from scheduler_svc.transport.client_sessions.handle_numbers import HandleNumbers
 from scheduler_svc.transport.client_sessions.limits import (
     ACKNOWLEDGE_LIMIT_S,
     ARRIVING_LIMIT,
+    BEGUN_PER_TURN,
     ENTRIES_LIMIT,
     HANDLES_LIMIT,
     IDENTITY_AGE_S,
@@ -94,16 +95,19 @@ class ClientSession:
 
     async def _read(self, first: inference_pb2.SessionRequest, messages: Messages) -> None:
         """Take messages until the client is done.  Raises InvalidRequest, LimitReached, Denied."""
-        self._take(first)
+        await self._take(first)
         self._bye = first.bye
         while not self._bye and (message := await anext(messages, None)) is not None:
             if message.HasField("open"):
                 raise _broken("open", "is in a later message than the first")
-            self._take(message)
+            await self._take(message)
             self._bye = message.bye
 
-    def _take(self, message: inference_pb2.SessionRequest) -> None:
-        """Take a message's fields in the order of their numbers, without ``bye``."""
+    async def _take(self, message: inference_pb2.SessionRequest) -> None:
+        """Take a message's fields in the order of their numbers, without ``bye``.
+
+        Others get their turn after every few requests that begin.
+        """
         self._heard_at = now = self._clock.now()
         if now - self._known_at >= IDENTITY_AGE_S:
             renew_caller()
@@ -111,8 +115,12 @@ class ClientSession:
         for name in REPEATED:
             _check_count(getattr(message, name), name)
         for index, submit in enumerate(message.submit):
+            if index and not index % BEGUN_PER_TURN:
+                await asyncio.sleep(0)
             self._submit(f"submit[{index}].handle", submit)
         for index, attach in enumerate(message.attach):
+            if index and not index % BEGUN_PER_TURN:
+                await asyncio.sleep(0)
             self._attach(f"attach[{index}].handle", attach)
         for number in message.pause:
             if (handle := self._handles.get(number)) is not None:
@@ -179,16 +187,19 @@ class ClientSession:
 
     def _refuse(self, handle: Handle, error: Exception) -> None:
         """End a handle that is not accepted; a request that it reads already is not let go for that."""
+        about = None
         if not handle.released:
+            about = handle.live.about
             self._intake.lose(handle)
             handle.release()
-        handle.fail(self._refusals.status(error))
+        handle.fail(self._refusals.status(error, about))
 
     def _fail_delivery(self, handle: Handle, error: Exception) -> None:
         """End a handle of which a frame could not be filled, for a defect of the scheduler."""
+        about = handle.live.about
         self._intake.leave(handle, DELIVERY_FAILED)
         handle.release()
-        handle.fail(self._refusals.status(error))
+        handle.fail(self._refusals.status(error, about))
 
     def _forget(self, handle: Handle) -> None:
         """Note that a frame took a handle's end."""
@@ -239,6 +250,8 @@ class ClientSession:
             self._look_timer.cancel()
         self._writer.stop()
         part = self._intake.leave if self._bye else self._intake.lose
+        if self._handles and not self._bye:
+            log.info("session from %s broke with %d requests", self._refusals.peer, len(self._handles))
         for handle in list(self._handles.values()):
             self._drop(handle, part)
 

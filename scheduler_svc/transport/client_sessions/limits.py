@@ -17,6 +17,9 @@ REFUSALS_LIMIT = 4_096
 ARRIVING_LIMIT = 1_024
 """Handles of a session between Submit and HandleAccepted."""
 
+BEGUN_PER_TURN = 16
+"""Requests of one message that begin in one turn of the event loop: each takes up to a millisecond."""
+
 CALLER_SESSIONS_LIMIT = 256
 SESSIONS_LIMIT = 4_096
 """Sessions that are open at the same time: of one caller, and of all."""

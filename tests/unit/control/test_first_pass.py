@@ -8,7 +8,7 @@ import pytest
 
 from scheduler_svc.access.audit import Audit
 from scheduler_svc.control.timing.wakeup import Wakeup
-from scheduler_svc.domain.errors import DeadlineExceeded
+from scheduler_svc.domain.errors import DeadlineExceeded, QueueFull
 from scheduler_svc.domain.request import RequestState
 from scheduler_svc.transport.client_sessions.session_servicer import SessionServicer
 from scheduler_svc.transport.inference_servicer import InferenceServicer
@@ -130,3 +130,24 @@ async def test_nobody_waits_for_a_pass_of_a_dispatcher_that_ended() -> None:
         await world.advance(2)
 
         assert isinstance(subscription.live.outcome, DeadlineExceeded)
+
+
+async def test_a_queue_is_full_only_if_it_is_so_after_the_pass_that_is_due() -> None:
+    async with World(queue={"limit_per_model": 3}) as world:
+        world.add("a", max_running=5)
+        await world.advance(0.1)
+        arriving = [asyncio.create_task(world.plane.intake.submit(world.submission(f"r{n}"))) for n in range(5)]
+        subscriptions = await asyncio.gather(*arriving)
+        assert all(subscription.live.state is not RequestState.FAILED for subscription in subscriptions)
+
+
+async def test_a_queue_that_is_full_after_the_pass_refuses() -> None:
+    async with World(queue={"limit_per_model": 3}) as world:
+        world.add("a", max_running=1)
+        await world.advance(0.1)
+        arriving = [asyncio.create_task(world.plane.intake.submit(world.submission(f"r{n}"))) for n in range(20)]
+        found = await asyncio.gather(*arriving, return_exceptions=True)
+        refused = [each for each in found if isinstance(each, QueueFull)]
+        assert len(refused) == 20 - world.plane.scheduler.queues()["m"].limit - sum(
+            len(executor.held) for executor in world.executors.values()
+        )

@@ -62,9 +62,14 @@ async def test_one_that_was_accepted_by_an_engine_before_never_makes_room() -> N
 async def test_a_tenant_that_fills_the_queue_makes_room_for_another() -> None:
     async with World(queue={"limit_per_model": 50}) as world:
         world.add("a", max_running=1)
-        flood = [await submit(world, "flood", f"f{n}", max_tokens=1_000) for n in range(50)]
+        flood: list[Reader] = []
+
+        async def fill() -> None:
+            for n in range(60):  # some run, or wait at the engine
+                flood.append(await submit(world, "flood", f"f{n}", max_tokens=1_000))
+
         with pytest.raises(QueueFull):
-            await submit(world, "flood", "one too many")
+            await fill()
 
         mine = await submit(world, "small", "mine")
         await world.advance(0.01)

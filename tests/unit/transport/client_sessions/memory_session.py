@@ -68,6 +68,10 @@ class MemorySession:
         self._messages.put_nowait(inference_pb2.SessionRequest(**fields))
         await self.world.clock.settle()
 
+    def put(self, message: inference_pb2.SessionRequest) -> None:
+        """Send a message, without a turn for anybody to take it."""
+        self._messages.put_nowait(message)
+
     async def submit(self, request_id: str, *, max_tokens: int = 20, **options: Any) -> int:
         handle = next(self._numbers)
         await self.say(submit=[submit(handle, request_id, max_tokens=max_tokens, **options)])

@@ -19,7 +19,7 @@ from sage_wire.protocol import PROTOCOL_VERSION
 from scheduler_svc.access.audit import LOGGER
 from scheduler_svc.transport.client_sessions import session_servicer
 from scheduler_svc.wiring import SchedulerService
-from tests.unit.transport.served import WITHIN_S, WireExecutor, dialled, reason_of, serving
+from tests.unit.transport.served import WITHIN_S, WireExecutor, dialled, reason_of, refusal, serving
 
 OPEN = inference_pb2.SessionRequest(open=inference_pb2.Open(protocol_version=PROTOCOL_VERSION))
 Call = grpc.aio.StreamStreamCall[inference_pb2.SessionRequest, inference_pb2.SessionResponse]
@@ -46,10 +46,7 @@ async def opened(channel: grpc.aio.Channel, name: str = "", first: inference_pb2
 
 async def refused(call: Call) -> grpc.aio.AioRpcError:
     async with asyncio.timeout(WITHIN_S):
-        with pytest.raises(grpc.aio.AioRpcError) as raised:
-            while await call.read():
-                pass
-    return raised.value
+        return await refusal(call)
 
 
 async def answer(call: Call) -> inference_pb2.SessionResponse:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from google.rpc import code_pb2
 
 from sage.controlplane.v1 import common_pb2, inference_pb2
 from scheduler_svc.domain.errors import LimitReached
 from scheduler_svc.transport.client_sessions import client_session
+from scheduler_svc.transport.client_sessions.limits import BEGUN_PER_TURN
 from tests.unit.control.world import World, expected
 from tests.unit.transport.client_sessions.memory_session import MemorySession, submit
 
@@ -49,6 +52,17 @@ async def test_submissions_above_the_limit_of_those_that_arrive_are_refused(few:
         assert failed is not None
         assert failed.code == code_pb2.RESOURCE_EXHAUSTED
         assert session.of(1).token_ids == session.of(2).token_ids == expected(5)
+
+
+async def test_a_message_with_many_requests_leaves_turns_to_others() -> None:
+    async with World() as world, MemorySession(world) as session:
+        world.add("a", max_running=8)
+        message = inference_pb2.SessionRequest(submit=[submit(n, f"r{n}", max_tokens=5) for n in range(1, 161)])
+        session.put(message)
+        while len(session.session) < 160:
+            before = len(session.session)
+            await asyncio.sleep(0)
+            assert len(session.session) - before <= BEGUN_PER_TURN
 
 
 @pytest.mark.parametrize(

@@ -61,19 +61,20 @@ class AsyncStream:
         return self
 
     async def __anext__(self) -> Event:
-        while self._events.empty or self._closed:
-            if self._over or self._closed:
-                raise StopAsyncIteration
-            if (error := self._events.error) is not None:
-                raise error
-            await self._arrival()
-        event = self._events.take()
-        self._outcome.take(event)
-        if type(event) is Tokens:
-            if not event.choice:
-                self._next_token = event.first_index + len(event.token_ids)
+        event: Event | None = None
+        while event is None:
+            event = self._waiting()
+            if event is None:
+                try:
+                    event = await self._events.arrival()
+                except asyncio.CancelledError:
+                    self._leave()
+                    raise
+        if type(event) is Tokens and not event.choice:
+            self._next_token = event.first_index + len(event.token_ids)
         elif type(event) is Finished:
             self._over = True
+        self._outcome.take(event)
         return event
 
     async def text(self) -> AsyncIterator[str]:
@@ -100,8 +101,7 @@ class AsyncStream:
 
     async def aclose(self) -> None:
         """Close the stream; the scheduler cancels the request, unless it is detached."""
-        self._closed = True
-        self._call.leave()
+        self._leave()
         self._events.wake()
 
     async def __aenter__(self) -> Self:
@@ -112,13 +112,20 @@ class AsyncStream:
     ) -> None:
         await self.aclose()
 
-    async def _arrival(self) -> None:
-        try:
-            await self._events.arrival()
-        except asyncio.CancelledError:
-            self._closed = True
-            self._call.leave()
-            raise
+    def _waiting(self) -> Event | None:
+        """Return the oldest event that waits, None if there is none yet; raise at the stream's end."""
+        if self._closed:
+            raise StopAsyncIteration
+        event = self._events.take()
+        if event is None and self._over:
+            raise StopAsyncIteration
+        if event is None and (error := self._events.error) is not None:
+            raise error
+        return event
+
+    def _leave(self) -> None:
+        self._closed = True
+        self._call.leave()
 
 
 def _leave_when_dropped(stream: AsyncStream, call: Call) -> None:

@@ -60,10 +60,11 @@ class CompletionBuilder:
     def take(self, event: Event) -> None:
         """Add the next event."""
         match event:
-            case Tokens(choice=0):
-                self.texts.append(event.text)
-                self.token_ids.extend(event.token_ids)
-                self.logprobs.extend(event.logprobs)
+            case Tokens():
+                if event.choice == 0:
+                    self.texts.append(event.text)
+                    self.token_ids += event.token_ids
+                    self.logprobs += event.logprobs
             case Scheduled():
                 self.decisions.append(event.decision)
             case Accepted():

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from sage_client._call import Call
 from sage_client._errors import SageError
-from sage_client._events import Accepted, Attempt, Event, Finished, Scheduled, TokenLogprob, Tokens
+from sage_client._events import Accepted, Event, Finished, Scheduled, TokenLogprob, Tokens, new_tokens
 
 TOKEN_BYTES = 36
 """Memory of a token id in a list."""
@@ -23,26 +23,16 @@ LOGPROB_BYTES = 160
 class _Piece:
     """Output that waits to be read; what follows it joins it."""
 
-    __slots__ = ("attempt", "choice", "first_index", "logprobs", "size", "text_offset", "texts", "token_ids")
+    __slots__ = ("attempt", "choice", "first_index", "logprobs", "text_offset", "texts", "token_ids")
 
-    def __init__(
-        self,
-        attempt: Attempt,
-        choice: int,
-        first_index: int,
-        token_ids: list[int],
-        text_offset: int,
-        texts: list[str],
-        logprobs: list[tuple[TokenLogprob, ...]],
-    ) -> None:
-        self.attempt = attempt
-        self.choice = choice
-        self.first_index = first_index
-        self.token_ids = token_ids
-        self.text_offset = text_offset
-        self.texts = texts
-        self.logprobs = logprobs
-        self.size = PIECE_BYTES
+    def __init__(self, first: Tokens) -> None:
+        self.attempt = first.attempt
+        self.choice = first.choice
+        self.first_index = first.first_index
+        self.token_ids = list(first.token_ids)
+        self.text_offset = first.text_offset
+        self.texts = [first.text]
+        self.logprobs = list(first.logprobs)
 
     def event(self) -> Tokens:
         return Tokens(
@@ -69,7 +59,8 @@ class EventQueue:
         self._size = 0  # bytes of output that waits, estimated
         self._waiting: deque[Event | _Piece] = deque()
         self._error: SageError | None = None
-        self._reader: asyncio.Future[None] | None = None
+        self._loop = asyncio.get_running_loop()
+        self._reader: asyncio.Future[Event | None] | None = None  # while the reader waits
 
     def accepted(self, event: Accepted, /) -> None:
         self._put(event)
@@ -94,55 +85,72 @@ class EventQueue:
         logprobs: Sequence[tuple[TokenLogprob, ...]],
         /,
     ) -> None:
-        attempt = self.call.attempt
-        piece = self._waiting[-1] if self._waiting else None
-        if isinstance(piece, _Piece) and piece.choice == choice and piece.attempt is attempt:
-            piece.token_ids += token_ids
-            piece.texts.append(text)
-            piece.logprobs += logprobs
-            size = 0
-        else:
-            piece = _Piece(attempt, choice, first_index, token_ids, text_offset, [text], list(logprobs))
-            self._waiting.append(piece)
-            size = PIECE_BYTES
-        size += TOKEN_BYTES * len(token_ids) + len(text)
-        if logprobs:
-            size += LOGPROB_BYTES * sum(map(len, logprobs))
-        piece.size += size
-        self._size += size
-        if self._size >= self._limit:
-            self.call.pause()
-        self.wake()
+        event = new_tokens(self.call.attempt, choice, first_index, tuple(token_ids), text_offset, text, tuple(logprobs))
+        if not self._hand_over(event):
+            self._keep(event)
 
     def wake(self) -> None:
         """Let the reader look again."""
-        if self._reader is not None and not self._reader.done():
-            self._reader.set_result(None)
-
-    @property
-    def empty(self) -> bool:
-        return not self._waiting
+        self._hand_over(None)
 
     @property
     def error(self) -> SageError | None:
         """The request's failure, once everything before it was taken."""
         return None if self._waiting else self._error
 
-    async def arrival(self) -> None:
-        """Wait until something comes."""
-        self._reader = asyncio.get_running_loop().create_future()
-        await self._reader
+    def arrival(self) -> asyncio.Future[Event | None]:
+        """Return what will be the next event, or None where the reader has to look again; the queue must be empty."""
+        self._reader = self._loop.create_future()
+        return self._reader
 
-    def take(self) -> Event:
-        """Return the oldest event; the queue must not be empty."""
+    def take(self) -> Event | None:
+        """Return the oldest event; None if the queue is empty."""
+        if not self._waiting:
+            return None
         oldest = self._waiting.popleft()
-        if not isinstance(oldest, _Piece):
-            return oldest
-        self._size -= oldest.size
-        if self.call.paused and self._size <= self._limit // 2:
-            self.call.resume()
-        return oldest.event()
+        event = oldest.event() if isinstance(oldest, _Piece) else oldest
+        if isinstance(event, Tokens):
+            self._size -= PIECE_BYTES + _size(event)
+            if self.call.paused and self._size <= self._limit // 2:
+                self.call.resume()
+        return event
 
     def _put(self, event: Event) -> None:
-        self._waiting.append(event)
-        self.wake()
+        if not self._hand_over(event):
+            self._waiting.append(event)
+
+    def _hand_over(self, event: Event | None) -> bool:
+        """Give an event to the reader if it waits; it does so only while the queue is empty."""
+        reader, self._reader = self._reader, None
+        if reader is None or reader.done():
+            return False
+        reader.set_result(event)
+        return True
+
+    def _keep(self, event: Tokens) -> None:
+        self._size += _size(event)
+        if not self._merge(event):
+            self._size += PIECE_BYTES
+            self._waiting.append(event)
+        if self._size >= self._limit:
+            self.call.pause()
+
+    def _merge(self, event: Tokens) -> bool:
+        """Add output to what waits last; return False if it does not continue that."""
+        last = self._waiting[-1] if self._waiting else None
+        if not isinstance(last, Tokens | _Piece) or last.choice != event.choice or last.attempt is not event.attempt:
+            return False
+        if isinstance(last, Tokens):
+            last = self._waiting[-1] = _Piece(last)
+        last.token_ids += event.token_ids
+        last.texts.append(event.text)
+        last.logprobs += event.logprobs
+        return True
+
+
+def _size(event: Tokens) -> int:
+    """Return the bytes of an event's tokens, text and log probabilities in memory."""
+    size = TOKEN_BYTES * len(event.token_ids) + len(event.text)
+    if event.logprobs:
+        size += LOGPROB_BYTES * sum(map(len, event.logprobs))
+    return size

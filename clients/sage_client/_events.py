@@ -147,6 +147,32 @@ class Tokens:
     logprobs: tuple[tuple[TokenLogprob, ...], ...]  # one per token if requested: the chosen token first
 
 
+_set_attempt, _set_choice, _set_first_index, _set_token_ids, _set_text_offset, _set_text, _set_logprobs = (
+    vars(Tokens)[name].__set__ for name in Tokens.__slots__
+)
+
+
+def new_tokens(
+    attempt: Attempt,
+    choice: int,
+    first_index: int,
+    token_ids: tuple[int, ...],
+    text_offset: int,
+    text: str,
+    logprobs: tuple[tuple[TokenLogprob, ...], ...],
+) -> Tokens:
+    """Make a Tokens event, of which there is one per piece of output, at a third of the constructor's cost."""
+    event = object.__new__(Tokens)
+    _set_attempt(event, attempt)
+    _set_choice(event, choice)
+    _set_first_index(event, first_index)
+    _set_token_ids(event, token_ids)
+    _set_text_offset(event, text_offset)
+    _set_text(event, text)
+    _set_logprobs(event, logprobs)
+    return event
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finished:
     """The request finished.  The last event of a stream; failures are raised instead."""

@@ -66,10 +66,10 @@ def end_from_rpc(error: grpc.aio.AioRpcError, *, opened: bool) -> SessionEnd:
         return SessionEnd(kind=EndKind.UNCLEAR, error=broken("the connection was lost").error)
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
         return broken(failure.message) if opened else SessionEnd(kind=EndKind.FULL, error=failure)
-    if code is grpc.StatusCode.UNAVAILABLE and (not failure.reason or isinstance(failure, RecoveringError)):
+    if isinstance(failure, RecoveringError):  # the scheduler hands over to the next one
         return SessionEnd(kind=EndKind.BROKEN, error=failure)
     if opened and code in _NO_LONGER_ALLOWED:
         return SessionEnd(kind=EndKind.BROKEN, error=failure)
-    if opened and code in _BREAKS and not failure.reason:
+    if code in _BREAKS and not failure.reason:
         return broken(failure.message)
     return SessionEnd(kind=EndKind.FINAL, error=failure)

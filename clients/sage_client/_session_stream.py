@@ -128,6 +128,9 @@ class SessionStream:
                     return
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
             return  # the stream is over, which the reader finds out too
+        except Exception as error:
+            self._loop.call_exception_handler({"message": "a session could not be written", "exception": error})
+            self.end(broken("the session could not be written"))
 
     async def _read(self) -> SessionEnd:
         try:

@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace import TracerProvider
 import sage_client as sage
 from sage.controlplane.v1 import inference_pb2
 from sage_client import AsyncClient, Reconnect
-from sage_client._session_outbox import UNACCEPTED_LIMIT
+from sage_client._session_outbox import UNACCEPTED_LIMIT, SessionOutbox
 from sage_client._session_stream import SessionTimes
 from sage_wire.errors import ErrorReason
 from tests.integration.clients.fake_scheduler import (
@@ -343,6 +343,28 @@ async def test_a_session_that_is_not_opened_in_time_fails_its_requests(scheduler
             await client.generate("hi").result()
 
 
+async def test_a_defect_in_writing_breaks_the_session_and_not_its_requests(
+    scheduler: FakeScheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scheduler.generate = endless
+    async with AsyncClient(scheduler.address, reconnect=QUICK) as client:
+        sink = Recorder()
+        call = client.start("hi", sink=sink)
+        await eventually(lambda: bool(sink.token_ids))
+        said: list[dict[str, Any]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, what: said.append(what))
+        with monkeypatch.context() as patch:
+            patch.setattr(SessionOutbox, "_message", lambda _: 1 / 0)
+            await eventually(lambda: bool(said))
+        await eventually(lambda: len(scheduler.sessions) > 1)
+        seen = len(sink.token_ids)
+        await eventually(lambda: len(sink.token_ids) > seen)
+        call.leave()
+
+    assert said[0]["message"] == "a session could not be written"
+    assert sink.token_ids == list(range(100, 100 + len(sink.token_ids)))
+
+
 @pytest.mark.parametrize("number", [0, 2])
 async def test_frames_that_do_not_count_up_are_refused(scheduler: FakeScheduler, number: int) -> None:
     async def miscount(requests: Any, context: Any) -> Any:
@@ -444,8 +466,8 @@ async def test_a_given_up_handle_whose_request_is_gone_fails_with_the_first_reas
 
 
 async def endless(request: inference_pb2.GenerateRequest, context: Any) -> Events:
-    yield accepted(request)
-    index = 0
+    yield accepted(request, attached=request.after_token > 0)
+    index = request.after_token
     while True:
         yield tokens(index)
         index += 1

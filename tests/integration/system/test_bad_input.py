@@ -370,10 +370,9 @@ async def test_a_conflict_of_ids(channel: grpc.aio.Channel) -> None:
 async def test_a_full_queue_says_when_to_come_back() -> None:
     async with LocalFleet(queue={"limit_per_model": 3}) as fleet:
         executor = await fleet.add("one", max_running=1)
-        streams = []
-        for _ in range(5):  # one runs, one is ahead in the engine, three wait
-            streams.append(fleet.client.generate("Once", max_tokens=5_000))
-            await anext(streams[-1])
+        streams = [fleet.client.generate("Once", max_tokens=5_000) for _ in range(5)]
+        for stream in streams:  # one runs, one is ahead in the engine, three wait
+            await anext(stream)
         await eventually(lambda: executor.engine.load().unfinished == 2)
         found = await refused(fleet.channel(), request())
         assert (found.code, found.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "QUEUE_FULL")

@@ -168,7 +168,7 @@ async def test_large_requests_are_spread_over_messages() -> None:
     for handle in range(1, 11):
         outbox.begin(handle, call(text="x" * 200_000))
 
-    sizes = []
+    sizes: list[int] = []
     while sum(sizes) < 10:
         message = await outbox.take()
         assert message.ByteSize() < REQUESTS_LIMIT_BYTES + 256 * 1024

@@ -37,6 +37,10 @@ class Outbox(Generic[M]):
             self._closed = reason
             self._ready.set()
 
+    def clear(self) -> None:
+        """Drop what waits."""
+        self._messages.clear()
+
     async def get(self) -> M:
         """Return the next message, waiting for it.  Raises EOFError with the reason once closed and empty."""
         while not self._messages:

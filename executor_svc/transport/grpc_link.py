@@ -24,11 +24,14 @@ from executor_svc.transport import control_messages, output_messages
 from executor_svc.transport.control_messages import command_from_wire
 from executor_svc.transport.output_messages import output_request
 from executor_svc.transport.tls import UNUSABLE, DialCredentials
-from sage.controlplane.v1 import executor_pb2, executor_pb2_grpc
+from sage.controlplane.v1 import executor_pb2
+from sage_wire.decoding import Undecodable, decoder
 from sage_wire.errors import ErrorReason
 from sage_wire.protocol import MAX_MESSAGE_BYTES
 
 log = logging.getLogger(__name__)
+
+SERVICE = executor_pb2.DESCRIPTOR.services_by_name["ExecutorService"].full_name
 
 CHANNEL_OPTIONS: list[tuple[str, Any]] = [
     ("grpc.use_local_subchannel_pool", 1),  # else both channels would share one connection
@@ -61,7 +64,12 @@ class GrpcLink:
 
     async def register(self, register: Register) -> Welcome:
         """Open the control stream and register.  Raises LinkBroken, LinkRefused."""
-        call = executor_pb2_grpc.ExecutorServiceStub(self._channels[0]).Control(metadata=self._metadata)
+        control = self._channels[0].stream_stream(
+            f"/{SERVICE}/Control",
+            request_serializer=executor_pb2.ControlRequest.SerializeToString,
+            response_deserializer=decoder(executor_pb2.ControlResponse.FromString),
+        )
+        call: ControlCall = control(metadata=self._metadata)
         self._control = call
         await _write(call, control_messages.register_request(register))
         first = await _read(call)
@@ -76,7 +84,12 @@ class GrpcLink:
 
     async def open_outputs(self, session_id: str) -> None:
         """Open the output stream of a session.  Raises LinkBroken."""
-        call = executor_pb2_grpc.ExecutorServiceStub(self._channels[1]).Outputs(metadata=self._metadata)
+        outputs = self._channels[1].stream_stream(
+            f"/{SERVICE}/Outputs",
+            request_serializer=executor_pb2.OutputsRequest.SerializeToString,
+            response_deserializer=decoder(executor_pb2.OutputsResponse.FromString),
+        )
+        call: OutputsCall = outputs(metadata=self._metadata)
         self._outputs = call
         await _write(call, executor_pb2.OutputsRequest(hello=executor_pb2.Hello(session_id=session_id)))
 
@@ -140,11 +153,16 @@ async def _write(call: grpc.aio.StreamStreamCall[M, Any], message: M) -> None:
 
 
 async def _read(call: grpc.aio.StreamStreamCall[Any, M]) -> M | None:
-    """Return the next message; None if the scheduler closed the stream with status OK."""
+    """Return the next message; None if the scheduler closed the stream with status OK.
+
+    Raises LinkBroken, also for a message that cannot be decoded.
+    """
     try:
         message = await call.read()
     except grpc.aio.AioRpcError as error:
         _raise(error)
+    if isinstance(message, Undecodable):
+        raise LinkBroken(f"a message of the scheduler {message.why}")
     return None if message is grpc.aio.EOF else message  # type: ignore[return-value]
 
 

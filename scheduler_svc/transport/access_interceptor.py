@@ -21,7 +21,7 @@ from scheduler_svc.access.certificates import PeerCertificate
 from scheduler_svc.access.identity import Denied, Identity, Unauthenticated
 from scheduler_svc.control.instances.registration import DuplicateInstance, UnknownSession
 from scheduler_svc.transport.errors import to_status
-from scheduler_svc.transport.handlers import Handler, rewrapped
+from sage_wire.handlers import Handler, rewrapped
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 

@@ -15,7 +15,7 @@ from sage_wire.protocol import MAX_MESSAGE_BYTES
 from scheduler_svc.access.caller import caller
 from scheduler_svc.transport.bounded_parsing import SMALL_MESSAGE_BYTES, Unparsed, bounded, parsed
 from scheduler_svc.transport.errors import to_status
-from scheduler_svc.transport.handlers import Handler, rewrapped
+from sage_wire.handlers import Handler, rewrapped
 from scheduler_svc.transport.health import EXECUTOR
 from scheduler_svc.transport.submissions import key_of
 

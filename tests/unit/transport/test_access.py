@@ -24,7 +24,7 @@ from scheduler_svc.access.audit import LOGGER
 from scheduler_svc.access.identity import ANYONE, Identity, PermissionDenied
 from scheduler_svc.control.watching.fleet_watch import WATCHERS_PER_CLIENT
 from scheduler_svc.transport import access_interceptor, health
-from scheduler_svc.transport.handlers import rewrapped
+from sage_wire.handlers import rewrapped
 from scheduler_svc.transport.reflection import V1
 from scheduler_svc.wiring import SchedulerService
 from tests.unit.transport.served import MODEL, WITHIN_S, WireExecutor, reason_of, refusal, registration, serving

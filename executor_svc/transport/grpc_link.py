@@ -132,9 +132,20 @@ class GrpcLink:
         """Cancel both streams and close their channels.  Idempotent."""
         for call in (self._control, self._outputs):
             if call is not None:
-                call.cancel()
+                _cancel(call)
         for channel in self._channels:
             await channel.close()
+
+
+def _cancel(call: grpc.aio.StreamStreamCall[Any, Any]) -> None:
+    """Cancel a call, also one that grpc.aio counts as over because a write failed.
+
+    Of such a call it would keep what was not read, and a task, for ever: its public ``cancel`` does nothing then.
+    """
+    if not call.cancel():
+        inner = getattr(call, "_cython_call", None)
+        if inner is not None:
+            inner.cancel("the link is closed")
 
 
 def _opened(call: M | None) -> M:

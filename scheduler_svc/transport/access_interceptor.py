@@ -12,6 +12,7 @@ import grpc
 from google.protobuf import text_format
 from google.rpc import code_pb2
 
+from sage_wire.handlers import Handler, rewrapped
 from sage_wire.metadata import AUTHORIZATION, Metadata
 from scheduler_svc.access import rpcs
 from scheduler_svc.access.audit import Audit
@@ -21,7 +22,6 @@ from scheduler_svc.access.certificates import PeerCertificate
 from scheduler_svc.access.identity import Denied, Identity, Unauthenticated
 from scheduler_svc.control.instances.registration import DuplicateInstance, UnknownSession
 from scheduler_svc.transport.errors import to_status
-from sage_wire.handlers import Handler, rewrapped
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 

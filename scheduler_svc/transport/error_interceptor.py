@@ -10,12 +10,12 @@ from typing import Any, TypeAlias
 import grpc
 from grpc_status import rpc_status
 
+from sage_wire.handlers import Handler, rewrapped
 from sage_wire.metadata import TRACEPARENT, trace_headers
 from sage_wire.protocol import MAX_MESSAGE_BYTES
 from scheduler_svc.access.caller import caller
 from scheduler_svc.transport.bounded_parsing import SMALL_MESSAGE_BYTES, Unparsed, bounded, parsed
 from scheduler_svc.transport.errors import to_status
-from sage_wire.handlers import Handler, rewrapped
 from scheduler_svc.transport.health import EXECUTOR
 from scheduler_svc.transport.submissions import key_of
 

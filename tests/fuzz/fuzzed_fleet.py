@@ -1,4 +1,4 @@
-"""A fleet with identities and tight bounds, as the fuzz room needs it, and an operator who undoes what the fuzzer does."""
+"""A fleet with identities and tight bounds, and an operator who undoes what the fuzzer does to its executors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Normal clients that run all the time: what they get has to be exactly what an engine answers that is asked directly."""
+"""Normal clients that run all the time: each has to get exactly what an engine answers that is asked directly."""
 
 from __future__ import annotations
 

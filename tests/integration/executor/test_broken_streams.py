@@ -79,9 +79,7 @@ async def test_a_link_that_breaks_with_messages_unread_leaves_nothing_behind() -
     async with linked(control) as link:
         await link.register(REGISTER)
         with pytest.raises(LinkBroken):
-            for _ in range(200):
-                await link.send_control(Drained())
-                await asyncio.sleep(0.01)
+            await _send_until_it_fails(link)
     await eventually(lambda: asyncio.all_tasks() <= before, within_s=5.0, what="gRPC's tasks to end")
 
 
@@ -112,3 +110,9 @@ async def test_health_checks_that_cannot_be_decoded_are_refused_without_a_stack(
 
 async def _once(data: bytes) -> AsyncIterator[bytes]:
     yield data
+
+
+async def _send_until_it_fails(link: GrpcLink) -> None:
+    for _ in range(200):
+        await link.send_control(Drained())
+        await asyncio.sleep(0.01)

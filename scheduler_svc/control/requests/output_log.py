@@ -9,10 +9,14 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
+from sys import getsizeof
 from typing import NamedTuple
 
-TOKEN_BYTES = 70
-"""Approximate bytes of memory per token in the log."""
+TOKEN_BYTES = 16
+"""Bytes of memory per token in the log, without its text and log probabilities."""
+
+LOGPROB_BYTES = 41
+"""Bytes of memory per token with log probabilities, besides the encoded message."""
 
 
 class TokenSlice(NamedTuple):
@@ -41,6 +45,7 @@ class OutputLog:
         "_pieces",
         "_segments",
         "_tail",
+        "_text_bytes",
         "_text_length",
         "token_ids",
     )
@@ -51,6 +56,7 @@ class OutputLog:
         self._pieces: list[str] = []  # text that became certain with each token
         self._ends = array("I")  # text length after each token
         self._text_length = 0
+        self._text_bytes = 0  # memory of the pieces
         self._segments: list[tuple[int, int]] = []  # (first position, attempt number), ascending
         self._logprobs: list[bytes] | None = None
         self._logprob_bytes = 0
@@ -60,9 +66,10 @@ class OutputLog:
         return len(self.token_ids)
 
     @property
-    def weight(self) -> int:
-        """The memory the log takes, counted in output tokens without log probabilities."""
-        return len(self.token_ids) + self._logprob_bytes // TOKEN_BYTES
+    def size_bytes(self) -> int:
+        """The memory that the log takes, about."""
+        logprobs = 0 if self._logprobs is None else LOGPROB_BYTES * len(self._logprobs) + self._logprob_bytes
+        return TOKEN_BYTES * len(self.token_ids) + self._text_bytes + getsizeof(self._tail) + logprobs
 
     @property
     def text_length(self) -> int:
@@ -113,6 +120,7 @@ class OutputLog:
             self._pieces.extend([""] * (count - 1))
             self._ends.extend([self._text_length] * (count - 1))
         self._text_length += len(text)
+        self._text_bytes += getsizeof(text)
         self._pieces.append(text)
         self._ends.append(self._text_length)
         if logprobs or self._logprobs is not None:

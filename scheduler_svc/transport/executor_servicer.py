@@ -33,6 +33,7 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 M = TypeVar("M")
 
 FIRST_MESSAGE_TIMEOUT_S = 10.0
+LAST_POSITION = 2**32 - 1  # that the contract has a number for
 ACKNOWLEDGE_EVERY = 64  # output tokens with log probabilities
 
 
@@ -210,6 +211,8 @@ def _acknowledge_progress(link: StreamLink, piece: executor_pb2.AssignmentTokens
     Token ids are confirmed with the end only: they take four bytes.
     """
     end = piece.first_index + len(piece.token_ids)
+    if end > LAST_POSITION:
+        return  # no output is that long: control has found the gap
     if end // ACKNOWLEDGE_EVERY > piece.first_index // ACKNOWLEDGE_EVERY:
         link.acknowledge(piece.attempt_number, end, ended=False)
 

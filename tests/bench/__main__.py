@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from executor_svc.engine.tiny_model import make_tiny_model
-from tests.bench import hold, latency, overload, relay, telemetry_cost, throughput
+from tests.bench import hold, latency, memory, overload, relay, telemetry_cost, throughput
 from tests.bench.core import bench_core
 from tests.bench.engines import simulated, tiny_vllm
 from tests.bench.policies import __main__ as policies
@@ -19,7 +19,7 @@ from tests.bench.report import Row
 from tests.bench.session import run
 
 TINY_MODEL = Path(".cache/tiny-model")
-NAMES = ("core", "latency", "relay", "hold", "throughput", "overload", "telemetry", "vllm", "telemetry-vllm")
+NAMES = ("core", "latency", "relay", "hold", "throughput", "overload", "memory", "telemetry", "vllm", "telemetry-vllm")
 REAL = {"vllm", "telemetry-vllm"}
 
 
@@ -57,7 +57,13 @@ QUICK = Size(
     telemetry_rounds=4,
     vllm_rounds=5,
 )
-NOT_QUICK = ("core", "hold", "telemetry", *sorted(REAL))  # a minute each or more, most of it spent on getting ready
+NOT_QUICK = (
+    "core",
+    "hold",
+    "memory",
+    "telemetry",
+    *sorted(REAL),
+)  # a minute each or more
 
 Benchmark = Callable[[Size], Awaitable[list[Row]]]
 
@@ -90,6 +96,10 @@ async def _overload(size: Size) -> list[Row]:
     return await overload.measure(seconds=size.overload_s)
 
 
+async def _memory(size: Size) -> list[Row]:
+    return await memory.measure(scale=0.5 if size is QUICK else 1.0)
+
+
 async def _telemetry(size: Size) -> list[Row]:
     engine = simulated(step_s=0.002, streams=telemetry_cost.STREAMS)  # so fast that the services are the limit
     measure = partial(telemetry_cost.measure, engine)
@@ -118,7 +128,7 @@ async def _vllm(size: Size) -> list[Row]:
 BENCHMARKS: dict[str, Benchmark] = dict(
     zip(
         NAMES,
-        (_scheduler, _latency, _relay, _hold, _throughput, _overload, _telemetry, _vllm, _telemetry_vllm),
+        (_scheduler, _latency, _relay, _hold, _throughput, _overload, _memory, _telemetry, _vllm, _telemetry_vllm),
         strict=True,
     )
 )

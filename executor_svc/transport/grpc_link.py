@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import Any, NoReturn, TypeVar
 
 import grpc
+from google.protobuf.message import Message
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
@@ -64,11 +65,7 @@ class GrpcLink:
 
     async def register(self, register: Register) -> Welcome:
         """Open the control stream and register.  Raises LinkBroken, LinkRefused."""
-        control = self._channels[0].stream_stream(
-            f"/{SERVICE}/Control",
-            request_serializer=executor_pb2.ControlRequest.SerializeToString,
-            response_deserializer=decoder(executor_pb2.ControlResponse.FromString),
-        )
+        control = _stream(self._channels[0], "Control", executor_pb2.ControlRequest, executor_pb2.ControlResponse)
         call: ControlCall = control(metadata=self._metadata)
         self._control = call
         await _write(call, control_messages.register_request(register))
@@ -84,11 +81,7 @@ class GrpcLink:
 
     async def open_outputs(self, session_id: str) -> None:
         """Open the output stream of a session.  Raises LinkBroken."""
-        outputs = self._channels[1].stream_stream(
-            f"/{SERVICE}/Outputs",
-            request_serializer=executor_pb2.OutputsRequest.SerializeToString,
-            response_deserializer=decoder(executor_pb2.OutputsResponse.FromString),
-        )
+        outputs = _stream(self._channels[1], "Outputs", executor_pb2.OutputsRequest, executor_pb2.OutputsResponse)
         call: OutputsCall = outputs(metadata=self._metadata)
         self._outputs = call
         await _write(call, executor_pb2.OutputsRequest(hello=executor_pb2.Hello(session_id=session_id)))
@@ -135,6 +128,15 @@ class GrpcLink:
                 _cancel(call)
         for channel in self._channels:
             await channel.close()
+
+
+def _stream(channel: grpc.aio.Channel, name: str, request: type[Message], response: type[Message]) -> Any:
+    """Return what opens a stream of ExecutorService, as the generated stub has it but for decoding without raising."""
+    return channel.stream_stream(
+        f"/{SERVICE}/{name}",
+        request_serializer=request.SerializeToString,
+        response_deserializer=decoder(response.FromString),
+    )
 
 
 def _cancel(call: grpc.aio.StreamStreamCall[Any, Any]) -> None:

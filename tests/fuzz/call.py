@@ -38,7 +38,7 @@ class Outcome:
 
 
 async def call(
-    channel: grpc.aio.Channel,
+    channel: Any,  # a grpc.aio.Channel; the stubs know no messages as bytes
     rpc: Rpc,
     messages: AsyncIterator[bytes],
     *,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-from google.protobuf.descriptor import Descriptor, ServiceDescriptor
+from google.protobuf.descriptor import Descriptor
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
@@ -49,14 +49,14 @@ def executors_rpcs() -> list[Rpc]:
     return _rpcs(_HEALTH, _HEALTH.full_name) + _rpcs(_REFLECTION, _REFLECTION.full_name)
 
 
-def _contract_services() -> Iterator[ServiceDescriptor]:
+def _contract_services() -> Iterator[Any]:
     for module in pkgutil.iter_modules(contract_package.__path__):
         if module.name.endswith("_pb2"):
             generated: Any = import_module(f"{contract_package.__name__}.{module.name}")
             yield from generated.DESCRIPTOR.services_by_name.values()
 
 
-def _rpcs(service: ServiceDescriptor, name: str) -> list[Rpc]:
+def _rpcs(service: Any, name: str) -> list[Rpc]:
     return [
         Rpc(
             path=f"/{name}/{method.name}",

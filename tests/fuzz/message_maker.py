@@ -27,7 +27,7 @@ class MessageMaker:
         self._dice = dice
         self._known = known
 
-    def message(self, descriptor: Descriptor, depth: int = 0) -> Message:
+    def message(self, descriptor: Any, depth: int = 0) -> Message:
         """Return a message of a type."""
         message = GetMessageClass(descriptor)()
         fill = PLAUSIBLE.get(descriptor.full_name)
@@ -41,16 +41,17 @@ class MessageMaker:
 
     def _fill(self, message: Message, depth: int) -> None:
         """Set about half of the fields, and of each oneof one field or none."""
-        for field in message.DESCRIPTOR.fields:
+        descriptor: Any = message.DESCRIPTOR
+        for field in descriptor.fields:
             if field.containing_oneof is None and self._dice.random() < (0.5 if depth < 3 else 0.2):
                 self._set(message, field, depth)
-        for oneof in message.DESCRIPTOR.oneofs:
+        for oneof in descriptor.oneofs:
             if self._dice.random() < 0.92:
                 self._set(message, self._dice.choice(oneof.fields), depth)
 
     def _change(self, message: Message, depth: int) -> None:
         """Set or clear one field, of the message or of one that it holds."""
-        fields = message.DESCRIPTOR.fields
+        fields: list[Any] = list(message.DESCRIPTOR.fields)
         if not fields:
             return
         field = self._dice.choice(fields)

@@ -63,14 +63,12 @@ class RogueExecutor:
 class _Stream:
     """One stream of the session; its replies are read all the time."""
 
-    def __init__(
-        self, channel: grpc.aio.Channel, path: str, response: Callable[..., Message], case: Case, fuzzer: Fuzzer
-    ) -> None:
+    def __init__(self, channel: Any, path: str, response: Callable[..., Message], case: Case, fuzzer: Fuzzer) -> None:
         self._name = f"{path.rpartition('/')[2]} of a session"
         self._response: Any = response
         self._case, self._fuzzer = case, fuzzer
         self._call: Any = None
-        self._open = lambda: channel.stream_stream(path)(metadata=case.identity.metadata, timeout=STREAM_S)
+        self._channel, self._path = channel, path
         self._reading: asyncio.Task[None] | None = None
         self._replies: asyncio.Queue[Any] = asyncio.Queue()
         self._outcome = Outcome()
@@ -78,7 +76,9 @@ class _Stream:
     async def write(self, data: bytes) -> bool:
         """Send a message; return whether the stream is still open."""
         if self._reading is None:
-            self._call = self._open()
+            self._call = self._channel.stream_stream(self._path)(
+                metadata=self._case.identity.metadata, timeout=STREAM_S
+            )
             self._reading = asyncio.create_task(self._read(), name="rogue-executor-reads")
         try:
             await self._call.write(data)

@@ -13,7 +13,7 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 
 from executor_svc.runtime.engine_port import Sampling
-from sage.controlplane.v1 import executor_pb2
+from sage.controlplane.v1 import common_pb2, executor_pb2
 from tests.fuzz.findings import Findings
 from tests.fuzz.fuzzer import changed
 from tests.fuzz.known_values import KnownValues
@@ -55,7 +55,10 @@ class RogueScheduler:
 
     async def __aenter__(self) -> Self:
         self._wanted = (await answer(PROMPT, Sampling(temperature=0, max_tokens=LENGTH))).token_ids
-        handlers = {name: grpc.stream_stream_rpc_method_handler(getattr(self, name)) for name in ("Control", "Outputs")}
+        handlers: dict[str, Any] = {
+            "Control": grpc.stream_stream_rpc_method_handler(self.Control),
+            "Outputs": grpc.stream_stream_rpc_method_handler(self.Outputs),
+        }
         self._server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(SERVICE, handlers)])
         self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
         await self._server.start()
@@ -136,7 +139,9 @@ class RogueScheduler:
     async def _be_proper(self, session: _Session, context: Context) -> None:
         """Have one attempt run, and look at all its tokens."""
         session.proper = True
-        assign = executor_pb2.Assign(number=1, prompt_token_ids=PROMPT, phase=1, request_id="witness")
+        assign = executor_pb2.Assign(
+            number=1, prompt_token_ids=PROMPT, phase=common_pb2.PHASE_HYBRID, request_id="witness"
+        )
         assign.attempt.epoch, assign.attempt.number = self._epoch, session.witness
         assign.sampling.max_tokens, assign.sampling.temperature = LENGTH, 0.0
         await context.write(self._welcome().SerializeToString())

@@ -36,7 +36,7 @@ def welcome() -> bytes:
 async def linked(control: Control) -> AsyncIterator[GrpcLink]:
     """A link to a scheduler whose control stream is ``control``, which reads and writes bytes."""
     server = grpc.aio.server()
-    handlers = {"Control": grpc.stream_stream_rpc_method_handler(control)}
+    handlers: dict[str, Any] = {"Control": grpc.stream_stream_rpc_method_handler(control)}
     server.add_generic_rpc_handlers(
         [grpc.method_handlers_generic_handler("sage.controlplane.v1.ExecutorService", handlers)]
     )
@@ -62,7 +62,7 @@ async def test_a_message_that_cannot_be_decoded_breaks_the_link_and_is_named(cap
     async with linked(control) as link:
         await link.register(REGISTER)
         with pytest.raises(LinkBroken, match="is not a ControlResponse"):
-            await anext(link.commands())  # type: ignore[arg-type]
+            await anext(link.commands())
     assert not caplog.records, "no stack of gRPC's"
 
 
@@ -90,7 +90,8 @@ async def test_health_checks_that_cannot_be_decoded_are_refused_without_a_stack(
     server = HealthServer("127.0.0.1:0", None)
     address = f"127.0.0.1:{await server.start()}"
     try:
-        async with grpc.aio.insecure_channel(address) as channel:
+        async with grpc.aio.insecure_channel(address) as opened:
+            channel: Any = opened  # the stubs know no messages as bytes
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await channel.unary_unary("/grpc.health.v1.Health/Check")(NO_MESSAGE)
             assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT

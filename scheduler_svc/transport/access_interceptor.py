@@ -96,11 +96,13 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):
 
     def _stream(self, behavior: Any, judged: _Judged) -> Any:
         async def write(request: Any, context: Context) -> None:
-            with self._admitted(judged, request, context):
-                await behavior(request, context)
+            with self._admitted(judged, None, context):
+                running = behavior(request, context)
+                del request  # it may hold a prompt: the handler alone decides how long that is kept
+                await running
 
         async def yielding(request: Any, context: Context) -> AsyncIterator[Any]:
-            with self._admitted(judged, request, context):
+            with self._admitted(judged, None, context):
                 async for response in behavior(request, context):
                     yield response
 
@@ -165,7 +167,9 @@ def _outcome(error: Exception) -> str:
 
 
 def _in_words(request: Any) -> str:
-    """Return the message of an action: names, settings and an operator's reason, never a prompt."""
+    """Return the message of an action: names, settings and an operator's reason, never a prompt or a stream."""
+    if request is None:
+        return ""
     size = request.ByteSize()
     if size > ACTION_BYTES:
         return f"a message of {size} bytes"

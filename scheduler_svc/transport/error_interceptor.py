@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 
 import grpc
+from google.protobuf.message import Message
 from grpc_status import rpc_status
 
 from sage_wire.handlers import Handler, rewrapped
@@ -17,6 +18,7 @@ from scheduler_svc.access.caller import caller
 from scheduler_svc.transport.bounded_parsing import SMALL_MESSAGE_BYTES, Unparsed, bounded, parsed
 from scheduler_svc.transport.errors import to_status
 from scheduler_svc.transport.health import EXECUTOR
+from scheduler_svc.transport.held_message import HeldMessage, holding
 from scheduler_svc.transport.submissions import key_of
 
 log = logging.getLogger(__name__)
@@ -55,7 +57,10 @@ def _decoder(handler: Handler, method: str) -> Callable[[bytes], Any] | None:
     of_executors = service == f"/{EXECUTOR}"
     small = not of_executors and name not in CARRY_PROMPTS
     size_limit = SMALL_MESSAGE_BYTES if small else MAX_MESSAGE_BYTES
-    return bounded(handler.request_deserializer, walk=not of_executors, size_limit=size_limit)
+    decode = bounded(handler.request_deserializer, walk=not of_executors, size_limit=size_limit)
+    if decode is None or name not in CARRY_PROMPTS:
+        return decode
+    return holding(decode, Message)
 
 
 def _unary(behavior: Any, method: str) -> Any:
@@ -63,7 +68,9 @@ def _unary(behavior: Any, method: str) -> Any:
         try:
             return await behavior(_checked(request), context)
         except Exception as error:
-            await _refuse(request, context, method, error)
+            about = _about(request, context)
+            del request
+            await _refuse(about, context, method, error)
 
     return handle
 
@@ -80,7 +87,9 @@ def _stream(behavior: Any, method: str) -> Any:
             async for response in behavior(_checked(request), context):
                 await context.write(response)
         except Exception as error:
-            await _refuse(request, context, method, error)
+            about = _about(request, context)
+            del request
+            await _refuse(about, context, method, error)
 
     return write
 
@@ -89,6 +98,8 @@ def _checked(request: Any) -> Any:
     """Return a call's request, or its stream of requests, checked for what was not parsed."""
     if isinstance(request, Unparsed):
         raise request.error()
+    if isinstance(request, HeldMessage):
+        return request.take()
     return parsed(request) if hasattr(request, "__aiter__") else request
 
 
@@ -111,17 +122,21 @@ def _tenant(named: str) -> str:
         return named
 
 
-async def _refuse(request: Any, context: Context, method: str, error: Exception) -> None:
-    """End the call with the status that stands for ``error``; INTERNAL ones are logged with their stack."""
+async def _refuse(about: dict[str, str], context: Context, method: str, error: Exception) -> None:
+    """End the call with the status that stands for ``error``; INTERNAL ones are logged with their stack.
+
+    ``about``: for the log.  The callers drop the call's message before: gRPC keeps the exception that ends a call in a
+    cycle with the call, and the frames in its traceback keep what they name until garbage is collected.
+    """
     if isinstance(error, grpc.aio.AbortError):
         raise error
     if isinstance(error, grpc.aio.InternalError):
         # Raised by a write whose client has left, before gRPC cancels this coroutine for it.
-        log.debug("call %s is over: %s", method, error, extra=_about(request, context))
+        log.debug("call %s is over: %s", method, error, extra=about)
         raise asyncio.CancelledError from None
     status = to_status(error)
     if status.code == grpc.StatusCode.INTERNAL.value[0]:
-        log.error("call %s failed", method, exc_info=error, extra=_about(request, context))
+        log.error("call %s failed", method, exc_info=error, extra=about)
     # The outcome of a request is kept for clients that attach later.  Its traceback would keep the frames alive, and
     # with them the prompt.
     error.__traceback__ = None

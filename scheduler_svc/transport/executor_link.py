@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from typing import Any
 
 from sage.controlplane.v1 import common_pb2, executor_pb2
 from scheduler_svc.control.attempts.executor_link import AssignOrder
@@ -15,6 +16,9 @@ log = logging.getLogger(__name__)
 
 OUTBOX_LIMIT = 4_096
 """Messages that may wait for an executor on one stream; above it the session is closed as broken."""
+
+OUTBOX_BYTES = 256 * 1024 * 1024
+"""The same in bytes: as many as one pass' Assigns with the longest prompts may have."""
 
 
 class StreamLink:
@@ -27,15 +31,15 @@ class StreamLink:
         self._instance_id = instance_id
         self.owner = owner  # name of the identity that registered: both streams are its own
         self._epoch = epoch
-        self.control: Outbox[executor_pb2.ControlResponse] = Outbox(OUTBOX_LIMIT)
-        self.outputs: Outbox[executor_pb2.OutputsResponse] = Outbox(OUTBOX_LIMIT)
+        self.control: Outbox[executor_pb2.ControlResponse] = _outbox()
+        self.outputs: Outbox[executor_pb2.OutputsResponse] = _outbox()
         self.stuck = asyncio.Event()  # set when the executor does not read: both streams end, whatever they wait for
         self._acks: list[executor_pb2.OutputAck] = []
 
     def new_outputs(self) -> Outbox[executor_pb2.OutputsResponse]:
         """Return the outbox of an output stream that opens now; the stream before it ends."""
         self.outputs.close("replaced by a newer output stream")
-        self.outputs = Outbox(OUTBOX_LIMIT)
+        self.outputs = _outbox()
         return self.outputs
 
     def assign(self, order: AssignOrder) -> None:
@@ -100,9 +104,10 @@ class StreamLink:
             put()
         except Overflow:
             log.error(
-                "instance %s does not read its stream (%d messages unread): closing its session",
+                "instance %s does not read its stream (%d messages or %d MiB unread): closing its session",
                 self._instance_id,
                 OUTBOX_LIMIT,
+                OUTBOX_BYTES // 2**20,
             )
             self.close("the executor does not read")
             self.stuck.set()
@@ -110,3 +115,7 @@ class StreamLink:
     def attempt(self, number: int) -> common_pb2.Attempt:
         """Return the wire's Attempt for a number of this scheduler's epoch."""
         return common_pb2.Attempt(epoch=self._epoch, number=number)
+
+
+def _outbox() -> Outbox[Any]:
+    return Outbox(OUTBOX_LIMIT, limit_bytes=OUTBOX_BYTES, size=lambda message: message.ByteSize())

@@ -35,7 +35,7 @@ async def test_a_running_request_does_not_keep_its_message(fleet: LocalFleet, on
     stub = inference_pb2_grpc.InferenceServiceStub(fleet.channel())
     request = asking()
     before = messages()
-    call = stub.Generate(request)  # type: ignore[attr-defined]  # the stubs have the synchronous one
+    call = stub.Generate(request)
     await call.read()
     await call.read()
     assert messages() == before
@@ -48,5 +48,5 @@ async def test_a_refused_request_does_not_keep_its_message(fleet: LocalFleet, on
     before = messages()
     for _ in range(5):
         with suppress(grpc.aio.AioRpcError):
-            await stub.Generate(request).read()  # type: ignore[attr-defined]
+            await stub.Generate(request).read()
     assert messages() == before

@@ -26,6 +26,11 @@ class Run:
         return self.messages - self.for_scheduler
 
     @property
+    def meets_every_rpc(self) -> bool:
+        """Whether so many messages are sent that each RPC gets some."""
+        return not self.only and self.messages >= 1_000
+
+    @property
     def how_to_repeat(self) -> str:
         """What to type to get the same messages again."""
         return (

@@ -6,9 +6,11 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from tests.fuzz.contract_rpcs import contract_rpcs
 from tests.fuzz.findings import Findings
@@ -20,6 +22,7 @@ from tests.fuzz.plausible_messages import MODEL, ROGUES
 from tests.fuzz.rogue_executor import CONTROL, OUTPUTS, RogueExecutor
 from tests.fuzz.run import Run
 from tests.fuzz.witnesses import Witnesses
+from tests.integration.system.local_fleet import LocalFleet
 
 CHANNELS = 3
 WEIGHTS = {"Generate": 10, "Session": 10, "Control": 5, "Outputs": 2, "Cancel": 2, "Explain": 2, "WatchFleet": 2}
@@ -41,8 +44,17 @@ async def test_mutated_messages_hurt_nobody(tmp_path: Path, fuzz_run: Run) -> No
     fuzz_run.report(fuzzer, f"{witnesses.finished} witnesses finished")
     assert findings.told == [], fuzz_run.how_to_repeat
     assert witnesses.finished > 0
-    if not fuzz_run.only:
+    if fuzz_run.meets_every_rpc:
         assert set(fuzzer.messages) >= {rpc.path for rpc in contract_rpcs()}
+
+
+async def test_every_service_that_a_scheduler_lists_is_fuzzed() -> None:
+    async with LocalFleet() as fleet:
+        channel: Any = fleet.channel()  # the stubs have the synchronous one
+        stub: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
+        call = stub.ServerReflectionInfo(iter([reflection_pb2.ServerReflectionRequest(list_services="")]))
+        listed = (await call.read()).list_services_response.service
+    assert {service.name for service in listed} <= {rpc.service for rpc in contract_rpcs()}
 
 
 def make_fuzzer(seed: int, known: KnownValues, findings: Findings) -> Fuzzer:

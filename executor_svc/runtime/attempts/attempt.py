@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 from executor_svc.runtime.attempts.ending import Ending
 from executor_svc.runtime.attempts.leg import (
@@ -70,20 +71,19 @@ class Attempt:
         self._kv_transfer_params: Mapping[str, JsonValue] | None = None
         self._engine_has_it = False  # then the engine itself releases the KV that the request was to fetch
         self._kv_lease_ends_at: float | None = None  # on the event loop's clock
-        self._text: Detokenizer = self._detokenizer()
+        # Not a method: the output would know the attempt, which would stay until garbage is collected.
+        detokenizer = partial(services.text.detokenizer, assign.text, assign.prompt_token_ids)
+        self._text: Detokenizer = detokenizer()
         self._task: asyncio.Task[None] | None = None
         continuation = assign.continuation
         self.output = AttemptOutput(
             assign.attempt,
-            detokenizer=self._detokenizer,
+            detokenizer=detokenizer,
             emitted=continuation.emitted_token_ids if continuation else (),
             emitted_text_length=continuation.emitted_text_length if continuation else 0,
             logprobs=assign.sampling.logprobs is not None,
             about=about_assigned(assign),
         )
-
-    def _detokenizer(self) -> Detokenizer:
-        return self._services.text.detokenizer(self.assign.text, self.assign.prompt_token_ids)
 
     # --- start and end ------------------------------------------------------------------------------------------------
 

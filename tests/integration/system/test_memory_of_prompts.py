@@ -1,4 +1,4 @@
-"""What is kept of a prompt's message: nothing once it was converted, and nothing of a refused one."""
+"""What is freed at once: a prompt's message, a refused one, and requests that are in no record any more."""
 
 from __future__ import annotations
 
@@ -9,8 +9,12 @@ from contextlib import suppress
 import grpc
 import pytest
 
+from executor_svc.runtime.messages.commands import Assign
+from executor_svc.runtime.outputs.attempt_output import AttemptOutput
 from sage.controlplane.v1 import inference_pb2, inference_pb2_grpc
+from scheduler_svc.control.requests.live_request import LiveRequest
 from tests.integration.system.local_fleet import LocalExecutor, LocalFleet
+from tests.support.eventually import eventually
 
 
 @pytest.fixture(autouse=True)
@@ -22,8 +26,12 @@ def _without_the_collector() -> Iterator[None]:
     gc.enable()
 
 
+def count(*kinds: type) -> int:
+    return sum(isinstance(each, kinds) for each in gc.get_objects())
+
+
 def messages() -> int:
-    return sum(isinstance(each, inference_pb2.GenerateRequest) for each in gc.get_objects())
+    return count(inference_pb2.GenerateRequest)
 
 
 def asking(model: str = "") -> inference_pb2.GenerateRequest:
@@ -50,3 +58,13 @@ async def test_a_refused_request_does_not_keep_its_message(fleet: LocalFleet, on
         with suppress(grpc.aio.AioRpcError):
             await stub.Generate(request).read()
     assert messages() == before
+
+
+async def test_requests_that_ended_leave_nothing_but_the_record() -> None:
+    async with LocalFleet(record={"requests": 1}) as fleet:
+        await fleet.add("a")
+        before = count(Assign, AttemptOutput)
+        for _ in range(5):
+            await fleet.client.generate("Once upon a time", max_tokens=20).result()
+        await eventually(lambda: count(Assign, AttemptOutput) == before, what="the executor to forget them")
+        assert count(LiveRequest) == 1, "the record's"

@@ -46,6 +46,7 @@ class Case:
     bound: str  # in words
     requests: int  # in the first round
     send: Send
+    of: tuple[str, ...]  # the processes that keep what is bounded
     flags: tuple[str, ...] = ()  # of the scheduler
     running: int = CONCURRENT  # sequences of the engine
     step_s: float = 0.001
@@ -63,7 +64,8 @@ async def measure(*, scale: float = 1.0) -> list[Row]:
 async def _measure(case: Case, count: int) -> list[Row]:
     engine = _engine(case)
     async with control_plane(engine, scheduler_flags=case.flags) as plane:
-        memories = {"scheduler": PeakMemory(plane.scheduler), "executor": PeakMemory(plane.executor)}
+        children = {"scheduler": plane.scheduler, "executor": plane.executor}
+        memories = {name: PeakMemory(children[name]) for name in case.of}
         found: dict[str, list[float]] = {name: [] for name in memories}
         async with _channel(plane, case) as channel:
             stub = inference_pb2_grpc.InferenceServiceStub(channel)
@@ -182,6 +184,7 @@ CASES = (
         bound="queue.prompt_memory_bytes, 32 MiB",
         requests=160,
         send=_wait,
+        of=("scheduler",),
         flags=("--queue.prompt-memory-bytes=33554432", "--queue.tenant-prompt-memory-bytes=33554432"),
         running=1,
         step_s=0.05,
@@ -191,13 +194,15 @@ CASES = (
         bound="record.memory_bytes, 8 MiB",
         requests=400,
         send=_end,
+        of=("scheduler",),
         flags=("--record.memory-bytes=8388608", "--record.requests=100000"),
     ),
     Case(
         name="log probabilities that an executor keeps",
         bound="64 tokens of each stream",
-        requests=600,
+        requests=600,  # output tokens of each stream
         send=_long_log_probabilities,
+        of=("executor",),
         flags=("--record.requests=1",),
     ),
     Case(
@@ -205,6 +210,7 @@ CASES = (
         bound="those of the sequences that run",
         requests=60,
         send=_large_assigns,
+        of=("scheduler", "executor"),
         flags=("--record.requests=1",),
     ),
     Case(
@@ -212,6 +218,7 @@ CASES = (
         bound=f"let go after {TAKE_LIMIT_S:g} s",
         requests=UNREAD_AT_ONCE,
         send=_unread,
+        of=("scheduler", "executor"),
         flags=("--record.requests=1",),
         running=UNREAD_AT_ONCE,
         channel=NOT_READING,

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import grpc
+from google.rpc import status_pb2
 
 FORBIDDEN = frozenset({grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN})
 TASKS_END_WITHIN_S = 5.0
@@ -57,6 +58,11 @@ class Findings(logging.Handler):
         self.statuses.setdefault(method, Counter())[code.name] += 1
         if code in FORBIDDEN:
             self.add(f"{code.name} ({details}): {about}")
+
+    def status_told(self, status: status_pb2.Status, about: str) -> None:
+        """Note a status that a reply holds."""
+        if status.code in {code.value[0] for code in FORBIDDEN}:
+            self.add(f"a reply holds status {status.code} ({status.message}): {about}")
 
     def keep_secret(self, *texts: str) -> None:
         """Look for ``texts`` in everything that the fuzzer's tenants are told from now on."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from random import Random
@@ -18,10 +18,10 @@ from tests.fuzz.byte_mutations import mutated
 from tests.fuzz.call import Metadata, Outcome, call
 from tests.fuzz.contract_rpcs import Rpc
 from tests.fuzz.findings import Findings
+from tests.fuzz.inside import statuses_of, texts_of
 from tests.fuzz.known_values import KnownValues
 from tests.fuzz.message_maker import MessageMaker
 from tests.fuzz.set_everywhere import set_everywhere
-from tests.fuzz.texts import texts_of
 
 WORKERS = 12
 TIMEOUTS_S = (0.3, 1.0, 1.0, 3.0)
@@ -74,7 +74,7 @@ class Fuzzer:
         identities: Callable[[Rpc], tuple[Sequence[Identity], Sequence[Identity]]],
         known: KnownValues,
         findings: Findings,
-        scripts: Mapping[str, Callable[[Case, grpc.aio.Channel, Fuzzer], Any]] | None = None,
+        scripts: Mapping[str, Script] | None = None,
     ) -> None:
         """Make a fuzzer.
 
@@ -159,6 +159,12 @@ class Fuzzer:
             self.known.learn(reply)
         texts = [text for reply in replies for text in texts_of(reply)]
         self.findings.told_to_others([*texts, outcome.details, outcome.trailing], str(case))
+        for status in (status for reply in replies for status in statuses_of(reply)):
+            self.findings.status_told(status, str(case))
+
+
+Script = Callable[[Case, grpc.aio.Channel, Fuzzer], Awaitable[None]]
+"""Makes one call, or several that belong together."""
 
 
 def changed(message: Message, kind: str, others: dict[str, list[bytes]], dice: Random) -> bytes:

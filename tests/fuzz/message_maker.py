@@ -115,6 +115,7 @@ def _fits(value: Any, field: FieldDescriptor) -> bool:
         return isinstance(value, str)
     if field.type == FieldDescriptor.TYPE_BYTES:
         return isinstance(value, bytes)
-    if field.cpp_type == FieldDescriptor.CPPTYPE_UINT64:
-        return isinstance(value, int) and value >= 0
+    if field.cpp_type in (FieldDescriptor.CPPTYPE_UINT64, FieldDescriptor.CPPTYPE_UINT32):
+        bits = 64 if field.cpp_type == FieldDescriptor.CPPTYPE_UINT64 else 32
+        return isinstance(value, int) and 0 <= value < 2**bits
     return False

@@ -13,6 +13,7 @@ from typing import Any
 ROGUES = 6  # instances that the fuzzer registers, each with a model of its own name
 MODEL = "sim"  # of the real executors
 STATE_READY = 4
+HANDLES = tuple(range(1, 13))  # of requests on a client's session
 
 Fill = Callable[[Any, Random], None]
 
@@ -133,6 +134,19 @@ def _continuation(continuation: Any, dice: Random) -> None:
     continuation.emitted_text_length = dice.choice((0, 1, 5))
 
 
+def _session_request(message: Any, dice: Random) -> None:
+    for _ in range(dice.choice((0, 1, 1, 2))):
+        _session_submit(message.submit.add(), dice)
+    if dice.random() < 0.3:
+        message.leave.append(dice.choice(HANDLES))
+    message.acknowledged = dice.choice((0, 1, 2, 5))
+
+
+def _session_submit(submit: Any, dice: Random) -> None:
+    submit.handle = dice.choice(HANDLES)
+    _generate(submit.request, dice)
+
+
 def _watch(watch: Any, dice: Random) -> None:
     watch.interval.nanos = 300_000_000
 
@@ -154,5 +168,7 @@ PLAUSIBLE: dict[str, Fill] = {
     _PACKAGE + "Assign": _assign,
     _PACKAGE + "Continuation": _continuation,
     _PACKAGE + "WatchFleetRequest": _watch,
+    _PACKAGE + "SessionRequest": _session_request,
+    _PACKAGE + "Submit": _session_submit,
 }
 """What fills a message of each type, by the type's full name."""

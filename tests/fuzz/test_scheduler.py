@@ -12,13 +12,14 @@ import grpc
 import pytest
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from tests.fuzz.client_session import SESSION, client_session
 from tests.fuzz.contract_rpcs import contract_rpcs
 from tests.fuzz.findings import Findings
 from tests.fuzz.flat_memory import assert_flat
 from tests.fuzz.fuzzed_fleet import REAL, FuzzedFleet, identities
-from tests.fuzz.fuzzer import Fuzzer
+from tests.fuzz.fuzzer import Fuzzer, Script
 from tests.fuzz.known_values import KnownValues
-from tests.fuzz.plausible_messages import MODEL, ROGUES
+from tests.fuzz.plausible_messages import HANDLES, MODEL, ROGUES
 from tests.fuzz.rogue_executor import CONTROL, OUTPUTS, RogueExecutor
 from tests.fuzz.run import Run
 from tests.fuzz.witnesses import Witnesses
@@ -60,7 +61,7 @@ async def test_every_service_that_a_scheduler_lists_is_fuzzed() -> None:
 def make_fuzzer(seed: int, known: KnownValues, findings: Findings) -> Fuzzer:
     rpcs = {rpc: WEIGHTS.get(rpc.method, 1) for rpc in contract_rpcs()}
     outputs = next(rpc for rpc in rpcs if rpc.path == OUTPUTS)
-    scripts = {CONTROL: RogueExecutor(outputs)}
+    scripts: dict[str, Script] = {CONTROL: RogueExecutor(outputs), SESSION: client_session}
     return Fuzzer(seed=seed, rpcs=rpcs, identities=identities, known=known, findings=findings, scripts=scripts)
 
 
@@ -71,6 +72,10 @@ def known_values() -> KnownValues:
         model=[MODEL, *rogues],
         tenant=["", "fuzz", "fuzz-1", "witness"],
         policy=["fifo", "priority", "slo_aware", "cost_optimized", "adaptive", "least_requests", "round_robin"],
+        handle=HANDLES,
+        pause=HANDLES,
+        resume=HANDLES,
+        leave=HANDLES,
         service=["", "sage.controlplane.v1.InferenceService", "grpc.health.v1.Health"],
         file_containing_symbol=["sage.controlplane.v1.AdminService", "sage.controlplane.v1.GenerateRequest"],
         file_by_filename=["sage/controlplane/v1/admin.proto"],

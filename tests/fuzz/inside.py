@@ -1,10 +1,11 @@
-"""The texts of a message, in the order of its fields."""
+"""What is inside a message, at any depth: texts, in the order of its fields, and statuses."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from google.protobuf.message import Message
+from google.rpc import status_pb2
 
 
 def texts_of(message: Message) -> Iterator[str]:
@@ -24,3 +25,14 @@ def texts_of(message: Message) -> Iterator[str]:
                 yield from texts_of(each)
             elif isinstance(each, str | bytes):
                 yield each if isinstance(each, str) else each.decode(errors="replace")
+
+
+def statuses_of(message: Message) -> Iterator[status_pb2.Status]:
+    """Yield every status that a message holds."""
+    if isinstance(message, status_pb2.Status):
+        yield message
+        return
+    for field, value in message.ListFields():
+        if field.message_type is not None and not field.message_type.GetOptions().map_entry:
+            for each in value if field.is_repeated else [value]:
+                yield from statuses_of(each)

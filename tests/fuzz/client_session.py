@@ -9,7 +9,7 @@ import grpc
 
 from sage.controlplane.v1 import inference_pb2
 from tests.fuzz.call import call
-from tests.fuzz.fuzzer import TIMEOUTS_S, Case, Fuzzer
+from tests.fuzz.fuzzer import STREAM_BYTES_SHARE, TIMEOUTS_S, Case, Fuzzer
 
 SESSION = "/sage.controlplane.v1.InferenceService/Session"
 REPLIES = (5, 100, 400)
@@ -22,7 +22,7 @@ async def client_session(case: Case, channel: grpc.aio.Channel, fuzzer: Fuzzer) 
         opening = inference_pb2.SessionRequest(open=inference_pb2.Open(protocol_version=1))
         yield fuzzer.noted(case, case.rpc, opening.SerializeToString())
         for _ in range(case.dice.choice((1, 4, 12))):
-            yield fuzzer.message(case, case.rpc)
+            yield fuzzer.message(case, case.rpc, bytes_share=STREAM_BYTES_SHARE, without="open")
 
     async with aclosing(messages()) as made:
         outcome = await call(

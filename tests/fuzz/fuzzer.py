@@ -28,6 +28,8 @@ TIMEOUTS_S = (0.3, 1.0, 1.0, 3.0)
 BYTES_SHARE = 0.35  # of the messages have changed bytes
 RIGHT_IDENTITY_SHARE = 0.9
 OWN_TENANT_SHARE = 0.85
+WITHOUT_SHARE = 0.95
+STREAM_BYTES_SHARE = 0.08  # the same, on a stream that was opened properly
 OTHERS_KEPT = 16
 REPLIES = (1, 3, 50)
 
@@ -135,12 +137,17 @@ class Fuzzer:
             )
         self.judge(case, outcome)
 
-    def message(self, case: Case, rpc: Rpc) -> bytes:
-        """Make the next message of a call."""
+    def message(self, case: Case, rpc: Rpc, *, bytes_share: float = BYTES_SHARE, without: str = "") -> bytes:
+        """Make the next message of a call.
+
+        ``bytes_share``: how many have changed bytes, which mostly ends a stream.  ``without``: a field that does too.
+        """
         made = MessageMaker(case.dice, self.known).message(rpc.request)
         if case.dice.random() < OWN_TENANT_SHARE:
             set_everywhere(made, "tenant", case.identity.tenant)
-        return self.noted(case, rpc, changed(harmless(made), rpc.path, self._others, case.dice))
+        if without and case.dice.random() < WITHOUT_SHARE:
+            made.ClearField(without)
+        return self.noted(case, rpc, changed(harmless(made), rpc.path, self._others, case.dice, bytes_share))
 
     def noted(self, case: Case, rpc: Rpc, data: bytes) -> bytes:
         """Count a message that is sent."""
@@ -167,14 +174,16 @@ Script = Callable[[Case, grpc.aio.Channel, Fuzzer], Awaitable[None]]
 """Makes one call, or several that belong together."""
 
 
-def changed(message: Message, kind: str, others: dict[str, list[bytes]], dice: Random) -> bytes:
+def changed(
+    message: Message, kind: str, others: dict[str, list[bytes]], dice: Random, bytes_share: float = BYTES_SHARE
+) -> bytes:
     """Return a message's bytes, some of them changed; ``others`` has the latest messages by their kind."""
     data = message.SerializeToString()
     known = others.setdefault(kind, [])
     if len(data) < 4_096:
         known.append(data)
         del known[:-OTHERS_KEPT]
-    if dice.random() >= BYTES_SHARE:
+    if dice.random() >= bytes_share:
         return data
     pieces = [data for group in others.values() for data in group]
     mixed = mutated(data, pieces, dice)

@@ -15,11 +15,25 @@ from google.protobuf.message import Message
 
 KEPT = 64  # values of each field
 LEARNED = frozenset(
-    {"request_id", "session_id", "instance_id", "epoch", "number", "attempt_number", "tokenizer_hash", "resume_secret"}
+    {
+        "request_id",
+        "session_id",
+        "instance_id",
+        "epoch",
+        "number",
+        "attempt_number",
+        "handle",
+        "tokenizer_hash",
+        "resume_secret",
+    }
     | {"engine_start_id", "compatibility_key", "kv_transfer_params", "preferred_instance", "next_page_token"}
 )
 LARGEST_LEARNED = 4_096  # bytes or characters
-SAME = {"attempt_number": "number", "preferred_instance": "instance_id", "page_token": "next_page_token"}
+SAME = {
+    "attempt_number": "number",
+    "preferred_instance": "instance_id",
+    "page_token": "next_page_token",
+} | dict.fromkeys(("pause", "resume", "leave"), "handle")
 """Fields whose values are those of another one."""
 
 

@@ -13,7 +13,6 @@ from typing import Any
 ROGUES = 6  # instances that the fuzzer registers, each with a model of its own name
 MODEL = "sim"  # of the real executors
 STATE_READY = 4
-HANDLES = tuple(range(1, 13))  # of requests on a client's session
 
 Fill = Callable[[Any, Random], None]
 
@@ -137,13 +136,11 @@ def _continuation(continuation: Any, dice: Random) -> None:
 def _session_request(message: Any, dice: Random) -> None:
     for _ in range(dice.choice((0, 1, 1, 2))):
         _session_submit(message.submit.add(), dice)
-    if dice.random() < 0.3:
-        message.leave.append(dice.choice(HANDLES))
     message.acknowledged = dice.choice((0, 1, 2, 5))
 
 
 def _session_submit(submit: Any, dice: Random) -> None:
-    submit.handle = dice.choice(HANDLES)
+    submit.handle = dice.randrange(1, 2**31)  # one that was used before ends the stream
     _generate(submit.request, dice)
 
 

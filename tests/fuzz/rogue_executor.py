@@ -13,7 +13,7 @@ from google.protobuf.message import Message
 from sage.controlplane.v1 import executor_pb2
 from tests.fuzz.call import Outcome
 from tests.fuzz.contract_rpcs import Rpc
-from tests.fuzz.fuzzer import Case, Fuzzer
+from tests.fuzz.fuzzer import STREAM_BYTES_SHARE, Case, Fuzzer
 from tests.fuzz.plausible_messages import PLAUSIBLE
 
 CONTROL = "/sage.controlplane.v1.ExecutorService/Control"
@@ -53,9 +53,13 @@ class RogueExecutor:
         for _ in range(case.dice.choice((2, 8, 25))):
             await asyncio.sleep(case.dice.choice((0, 0, 0.005, 0.02)))  # requests are placed and sent meanwhile
             if case.dice.random() < 0.4:
-                going = await control.write(fuzzer.message(case, case.rpc))
+                going = await control.write(
+                    fuzzer.message(case, case.rpc, bytes_share=STREAM_BYTES_SHARE, without="register")
+                )
             else:
-                going = await outputs.write(fuzzer.message(case, self._outputs))
+                going = await outputs.write(
+                    fuzzer.message(case, self._outputs, bytes_share=STREAM_BYTES_SHARE, without="hello")
+                )
             if not going:
                 return
 

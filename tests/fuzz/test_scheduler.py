@@ -19,7 +19,7 @@ from tests.fuzz.flat_memory import assert_flat
 from tests.fuzz.fuzzed_fleet import REAL, FuzzedFleet, identities
 from tests.fuzz.fuzzer import Fuzzer, Script
 from tests.fuzz.known_values import KnownValues
-from tests.fuzz.plausible_messages import HANDLES, MODEL, ROGUES
+from tests.fuzz.plausible_messages import MODEL, ROGUES
 from tests.fuzz.rogue_executor import CONTROL, OUTPUTS, RogueExecutor
 from tests.fuzz.run import Run
 from tests.fuzz.witnesses import Witnesses
@@ -72,10 +72,6 @@ def known_values() -> KnownValues:
         model=[MODEL, *rogues],
         tenant=["", "fuzz", "fuzz-1", "witness"],
         policy=["fifo", "priority", "slo_aware", "cost_optimized", "adaptive", "least_requests", "round_robin"],
-        handle=HANDLES,
-        pause=HANDLES,
-        resume=HANDLES,
-        leave=HANDLES,
         service=["", "sage.controlplane.v1.InferenceService", "grpc.health.v1.Health"],
         file_containing_symbol=["sage.controlplane.v1.AdminService", "sage.controlplane.v1.GenerateRequest"],
         file_by_filename=["sage/controlplane/v1/admin.proto"],

@@ -164,6 +164,7 @@ class Attempt:
             engine_time_s=asyncio.get_running_loop().time() - self._started_at,
             engine_died=ending.engine_died,
         )
+        self._task = None  # a cancelled one knows the attempt by its traceback: both would stay
         self._services.outbox.ended(self.output)
         self._observed.ended(self.output.ended)
 

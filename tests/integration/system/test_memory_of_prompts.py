@@ -66,5 +66,10 @@ async def test_requests_that_ended_leave_nothing_but_the_record() -> None:
         before = count(Assign, AttemptOutput)
         for _ in range(5):
             await fleet.client.generate("Once upon a time", max_tokens=20).result()
+            cancelled = fleet.client.generate("Once upon a time", max_tokens=4_000)
+            while cancelled.next_token < 2:
+                await anext(cancelled)
+            await cancelled.cancel()
+            await cancelled.aclose()
         await eventually(lambda: count(Assign, AttemptOutput) == before, what="the executor to forget them")
         assert count(LiveRequest) == 1, "the record's"

@@ -39,7 +39,7 @@ SEES_EVERY_TENANT = frozenset({"operator", "observer"})
 TENANT_DEFAULT = {"waiting_limit": 50, "running_limit": 4}
 SETTINGS: dict[str, Any] = {
     "queue": {"limit_per_model": 300, "orphan_timeout_s": 2.0, "default_deadline_s": 20.0},
-    "record": {"requests": 50},
+    "record": {"requests": 50, "memory_bytes": 4 * 2**20},
     "instance": {"forget_after_s": 2.0, "probation_s": 0.2},
     "prefix": {"max_index_bytes": 2**20},
     "tenant_default": TENANT_DEFAULT,

@@ -46,7 +46,7 @@ CHAOS := $(wildcard tests/chaos/test_*.py tests/chaos/*/test_*.py)
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help setup setup-vllm model proto proto-check proto-baseline lint types test-fast test-otel-versions test-stack \
-        test-vllm test \
+        test-vllm test fuzz \
         demo demo-pd up down bench lock clean need-libnuma unit integration integration-system \
         integration-pd integration-clients contract test-fleets test-skew
 
@@ -198,9 +198,13 @@ test-vllm: setup-vllm ## the tests on real vLLM engines
 
 test: test-fast ## everything that this machine can run; the last lines say what was left out
 	$(if $(CHAOS),$(PY) -m pytest tests/chaos)
+	$(PY) -m pytest tests/fuzz
 	@$(MAKE) --no-print-directory test-otel-versions test-fleets test-skew test-stack
 	@if $(PACKAGES) has libnuma1; then $(MAKE) --no-print-directory test-vllm; fi
 	@$(PACKAGES) left-out
+
+fuzz: setup ## 100,000 mutated messages over every RPC and stream direction (SAGE_FUZZ_SEED=N repeats a run)
+	SAGE_FUZZ_MESSAGES=$${SAGE_FUZZ_MESSAGES:-100000} $(PY) -m pytest tests/fuzz -s
 
 bench: setup-vllm ## the benchmarks: a table of what was measured
 	$(PY) -m tests.bench

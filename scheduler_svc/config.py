@@ -234,9 +234,10 @@ class RecordSection(Section):
     """How much of ended requests is kept, for explain and for clients that reconnect."""
 
     requests: int = Field(default=2_000, ge=1, description="Most ended requests kept.")
-    output_tokens: int = Field(default=4_000_000, ge=1, description="Most output tokens kept with them.")
-    candidates: int = Field(
-        default=200_000, ge=1, description="Most placement candidates kept with them, each with its predictions."
+    memory_bytes: int = Field(
+        default=256 * 2**20,
+        ge=2**20,
+        description="Most bytes of memory for them, estimated: outputs, log probabilities, decisions, histories.",
     )
 
 

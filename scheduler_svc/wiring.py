@@ -437,7 +437,7 @@ def _recording(config: SchedulerConfig, clock: Clock) -> Recording | None:
 
 def _record_limits(config: SchedulerConfig) -> RecordLimits:
     record = config.record
-    return RecordLimits(requests=record.requests, output_tokens=record.output_tokens, candidates=record.candidates)
+    return RecordLimits(requests=record.requests, memory_bytes=record.memory_bytes)
 
 
 def _pd_settings(config: SchedulerConfig) -> PdSettings:

@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import Any, NoReturn, TypeVar
 
 import grpc
+from google.protobuf.message import Message
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
@@ -24,11 +25,14 @@ from executor_svc.transport import control_messages, output_messages
 from executor_svc.transport.control_messages import command_from_wire
 from executor_svc.transport.output_messages import output_requests
 from executor_svc.transport.tls import UNUSABLE, DialCredentials
-from sage.controlplane.v1 import executor_pb2, executor_pb2_grpc
+from sage.controlplane.v1 import executor_pb2
+from sage_wire.decoding import Undecodable, decoder
 from sage_wire.errors import ErrorReason
 from sage_wire.protocol import MAX_MESSAGE_BYTES, STEP_FRAMES
 
 log = logging.getLogger(__name__)
+
+SERVICE = executor_pb2.DESCRIPTOR.services_by_name["ExecutorService"].full_name
 
 CHANNEL_OPTIONS: list[tuple[str, Any]] = [
     ("grpc.use_local_subchannel_pool", 1),  # else both channels would share one connection
@@ -63,7 +67,8 @@ class GrpcLink:
 
     async def register(self, register: Register) -> Welcome:
         """Open the control stream and register.  Raises LinkBroken, LinkRefused."""
-        call = executor_pb2_grpc.ExecutorServiceStub(self._channels[0]).Control(metadata=self._metadata)
+        control = _stream(self._channels[0], "Control", executor_pb2.ControlRequest, executor_pb2.ControlResponse)
+        call: ControlCall = control(metadata=self._metadata)
         self._control = call
         await _write(call, control_messages.register_request(register))
         first = await _read(call)
@@ -80,7 +85,8 @@ class GrpcLink:
 
     async def open_outputs(self, session_id: str) -> None:
         """Open the output stream of a session.  Raises LinkBroken."""
-        call = executor_pb2_grpc.ExecutorServiceStub(self._channels[1]).Outputs(metadata=self._metadata)
+        outputs = _stream(self._channels[1], "Outputs", executor_pb2.OutputsRequest, executor_pb2.OutputsResponse)
+        call: OutputsCall = outputs(metadata=self._metadata)
         self._outputs = call
         await _write(call, executor_pb2.OutputsRequest(hello=executor_pb2.Hello(session_id=session_id)))
 
@@ -125,9 +131,29 @@ class GrpcLink:
         """Cancel both streams and close their channels.  Idempotent."""
         for call in (self._control, self._outputs):
             if call is not None:
-                call.cancel()
+                _cancel(call)
         for channel in self._channels:
             await channel.close()
+
+
+def _stream(channel: grpc.aio.Channel, name: str, request: type[Message], response: type[Message]) -> Any:
+    """Return what opens a stream of ExecutorService, as the generated stub has it but for decoding without raising."""
+    return channel.stream_stream(
+        f"/{SERVICE}/{name}",
+        request_serializer=request.SerializeToString,
+        response_deserializer=decoder(response.FromString),
+    )
+
+
+def _cancel(call: grpc.aio.StreamStreamCall[Any, Any]) -> None:
+    """Cancel a call, also one that grpc.aio counts as over because a write failed.
+
+    Of such a call it would keep what was not read, and a task, for ever: its public ``cancel`` does nothing then.
+    """
+    if not call.cancel():
+        inner = getattr(call, "_cython_call", None)
+        if inner is not None:
+            inner.cancel("the link is closed")
 
 
 def _opened(call: M | None) -> M:
@@ -146,11 +172,16 @@ async def _write(call: grpc.aio.StreamStreamCall[M, Any], message: M) -> None:
 
 
 async def _read(call: grpc.aio.StreamStreamCall[Any, M]) -> M | None:
-    """Return the next message; None if the scheduler closed the stream with status OK."""
+    """Return the next message; None if the scheduler closed the stream with status OK.
+
+    Raises LinkBroken, also for a message that cannot be decoded.
+    """
     try:
         message = await call.read()
     except grpc.aio.AioRpcError as error:
         _raise(error)
+    if isinstance(message, Undecodable):
+        raise LinkBroken(f"a message of the scheduler {message.why}")
     return None if message is grpc.aio.EOF else message  # type: ignore[return-value]
 
 

@@ -12,6 +12,7 @@ import grpc
 from google.protobuf import text_format
 from google.rpc import code_pb2
 
+from sage_wire.handlers import Handler, rewrapped
 from sage_wire.metadata import AUTHORIZATION, Metadata
 from scheduler_svc.access import rpcs
 from scheduler_svc.access.audit import Audit
@@ -21,7 +22,6 @@ from scheduler_svc.access.certificates import PeerCertificate
 from scheduler_svc.access.identity import Denied, Identity, Unauthenticated
 from scheduler_svc.control.instances.registration import DuplicateInstance, UnknownSession
 from scheduler_svc.transport.errors import to_status
-from scheduler_svc.transport.handlers import Handler, rewrapped
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
@@ -96,11 +96,13 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):
 
     def _stream(self, behavior: Any, judged: _Judged) -> Any:
         async def write(request: Any, context: Context) -> None:
-            with self._admitted(judged, request, context):
-                await behavior(request, context)
+            with self._admitted(judged, None, context):
+                running = behavior(request, context)
+                del request  # it may hold a prompt: the handler alone decides how long that is kept
+                await running
 
         async def yielding(request: Any, context: Context) -> AsyncIterator[Any]:
-            with self._admitted(judged, request, context):
+            with self._admitted(judged, None, context):
                 async for response in behavior(request, context):
                     yield response
 
@@ -173,7 +175,9 @@ def _outcome(error: Exception) -> str:
 
 
 def _in_words(request: Any) -> str:
-    """Return the message of an action: names, settings and an operator's reason, never a prompt."""
+    """Return the message of an action: names, settings and an operator's reason, never a prompt or a stream."""
+    if request is None:
+        return ""
     size = request.ByteSize()
     if size > ACTION_BYTES:
         return f"a message of {size} bytes"

@@ -8,15 +8,17 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 
 import grpc
+from google.protobuf.message import Message
 from grpc_status import rpc_status
 
+from sage_wire.handlers import Handler, rewrapped
 from sage_wire.metadata import TRACEPARENT, trace_headers
 from sage_wire.protocol import MAX_MESSAGE_BYTES
 from scheduler_svc.access.caller import caller
 from scheduler_svc.transport.bounded_parsing import SMALL_MESSAGE_BYTES, Unparsed, bounded, parsed
 from scheduler_svc.transport.client_sessions.limits import MESSAGE_BYTES
-from scheduler_svc.transport.handlers import Handler, rewrapped
 from scheduler_svc.transport.health import EXECUTOR
+from scheduler_svc.transport.held_message import HeldMessage, holding
 from scheduler_svc.transport.refusals import answered
 from scheduler_svc.transport.submissions import key_of
 
@@ -59,7 +61,10 @@ def _decoder(handler: Handler, method: str) -> Callable[[bytes], Any] | None:
     of_executors = service == f"/{EXECUTOR}"
     small = not of_executors and name not in CARRY_PROMPTS
     size_limit = SMALL_MESSAGE_BYTES if small else SIZE_LIMITS.get(name, MAX_MESSAGE_BYTES)
-    return bounded(handler.request_deserializer, walk=not of_executors, size_limit=size_limit)
+    decode = bounded(handler.request_deserializer, walk=not of_executors, size_limit=size_limit)
+    if decode is None or handler.request_streaming or name not in CARRY_PROMPTS:
+        return decode
+    return holding(decode, Message)
 
 
 def _unary(behavior: Any, method: str) -> Any:
@@ -67,7 +72,9 @@ def _unary(behavior: Any, method: str) -> Any:
         try:
             return await behavior(_checked(request), context)
         except Exception as error:
-            await _refuse(request, context, method, error)
+            about = _about(request, context)
+            del request
+            await _refuse(about, context, method, error)
 
     return handle
 
@@ -84,7 +91,9 @@ def _stream(behavior: Any, method: str) -> Any:
             async for response in behavior(_checked(request), context):
                 await context.write(response)
         except Exception as error:
-            await _refuse(request, context, method, error)
+            about = _about(request, context)
+            del request
+            await _refuse(about, context, method, error)
 
     return write
 
@@ -93,6 +102,8 @@ def _checked(request: Any) -> Any:
     """Return a call's request, or its stream of requests, checked for what was not parsed."""
     if isinstance(request, Unparsed):
         raise request.error()
+    if isinstance(request, HeldMessage):
+        return request.take()
     return parsed(request) if hasattr(request, "__aiter__") else request
 
 
@@ -115,13 +126,17 @@ def _tenant(named: str) -> str:
         return named
 
 
-async def _refuse(request: Any, context: Context, method: str, error: Exception) -> None:
-    """End the call with the status that stands for ``error``; INTERNAL ones are logged with their stack."""
+async def _refuse(about: dict[str, str], context: Context, method: str, error: Exception) -> None:
+    """End the call with the status that stands for ``error``; INTERNAL ones are logged with their stack.
+
+    ``about``: for the log.  The callers drop the call's message before: gRPC keeps the exception that ends a call in a
+    cycle with the call, and the frames in its traceback keep what they name until garbage is collected.
+    """
     if isinstance(error, grpc.aio.AbortError):
         raise error
     if isinstance(error, grpc.aio.InternalError):
         # Raised by a write whose client has left, before gRPC cancels this coroutine for it.
-        log.debug("call %s is over: %s", method, error, extra=_about(request, context))
+        log.debug("call %s is over: %s", method, error, extra=about)
         raise asyncio.CancelledError from None
-    wire = rpc_status.to_status(answered(error, method, lambda: _about(request, context)))
+    wire = rpc_status.to_status(answered(error, method, lambda: about))
     await context.abort(wire.code, wire.details, wire.trailing_metadata)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from typing import Any
 
 from sage.controlplane.v1 import common_pb2, executor_pb2
 from scheduler_svc.control.adoption.proofs import Proofs
@@ -17,6 +18,9 @@ log = logging.getLogger(__name__)
 
 OUTBOX_LIMIT = 4_096
 """Messages that may wait for an executor on one stream; above it the session is closed as broken."""
+
+OUTBOX_BYTES = 256 * 1024 * 1024
+"""The same in bytes: as many as one pass' Assigns with the longest prompts may have."""
 
 
 ACKNOWLEDGE_AFTER_S = 0.01
@@ -44,15 +48,15 @@ class StreamLink:
         self._epoch = epoch
         self._names = names or AttemptNames()
         self._proofs = proofs
-        self.control: Outbox[executor_pb2.ControlResponse] = Outbox(OUTBOX_LIMIT)
-        self.outputs: Outbox[executor_pb2.OutputsResponse] = Outbox(OUTBOX_LIMIT)
+        self.control: Outbox[executor_pb2.ControlResponse] = _outbox()
+        self.outputs: Outbox[executor_pb2.OutputsResponse] = _outbox()
         self.stuck = asyncio.Event()  # set when the executor does not read: both streams end, whatever they wait for
         self._acks: list[executor_pb2.OutputAck] = []
 
     def new_outputs(self) -> Outbox[executor_pb2.OutputsResponse]:
         """Return the outbox of an output stream that opens now; the stream before it ends."""
         self.outputs.close("replaced by a newer output stream")
-        self.outputs = Outbox(OUTBOX_LIMIT)
+        self.outputs = _outbox()
         return self.outputs
 
     def assign(self, order: AssignOrder) -> None:
@@ -134,9 +138,10 @@ class StreamLink:
             put()
         except Overflow:
             log.error(
-                "instance %s does not read its stream (%d messages unread): closing its session",
+                "instance %s does not read its stream (%d messages or %d MiB unread): closing its session",
                 self._instance_id,
                 OUTBOX_LIMIT,
+                OUTBOX_BYTES // 2**20,
             )
             self.close("the executor does not read")
             self.stuck.set()
@@ -145,3 +150,7 @@ class StreamLink:
         """Return the wire's Attempt for a number of this scheduler's own counting."""
         epoch, number = self._names.of(number) or (self._epoch, number)
         return common_pb2.Attempt(epoch=epoch, number=number)
+
+
+def _outbox() -> Outbox[Any]:
+    return Outbox(OUTBOX_LIMIT, limit_bytes=OUTBOX_BYTES, size=lambda message: message.ByteSize())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any, TypeAlias, TypeVar
 
 import grpc
@@ -27,10 +27,10 @@ from scheduler_svc.transport.clipping import reported
 from scheduler_svc.transport.enums import ENGINE_STATE_FROM_WIRE, ROLE_TO_WIRE
 from scheduler_svc.transport.errors import WireError
 from scheduler_svc.transport.executor_link import StreamLink
-from scheduler_svc.transport.outbox import Outbox
 from scheduler_svc.transport.request_records import held_request
 from scheduler_svc.transport.submissions import attempt_name
 from scheduler_svc.transport.tokenizer_upload import TokenizerUpload
+from scheduler_svc.transport.two_way_stream import both_ways, write_all
 
 log = logging.getLogger(__name__)
 
@@ -97,9 +97,9 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
         if welcome.adopt_s is not None and holds:
             answer.adopt.CopyFrom(durations.to_wire(welcome.adopt_s))
         session = self._sessions.by_id(welcome.session_id)
-        await _both_ways(
+        await both_ways(
             read=lambda: self._read_control(session, request_iterator),
-            write=lambda: _write_all(link.control, context, first=executor_pb2.ControlResponse(welcome=answer)),
+            write=lambda: write_all(link.control, context.write, first=executor_pb2.ControlResponse(welcome=answer)),
             broken=lambda reason: self._sessions.control_broken(session, reason),
             stuck=link.stuck,
         )
@@ -177,9 +177,9 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
             if link.outputs is outbox:
                 self._sessions.outputs_broken(session, reason)
 
-        await _both_ways(
+        await both_ways(
             read=lambda: self._read_outputs(session, link, request_iterator),
-            write=lambda: _write_all(outbox, context),
+            write=lambda: write_all(outbox, context.write),
             broken=broken,
             stuck=link.stuck,
         )
@@ -205,42 +205,3 @@ async def _first(messages: AsyncIterator[M], wanted: str) -> M:
     if first.WhichOneof("message") != wanted:  # type: ignore[attr-defined]
         raise WireError(ErrorReason.INVALID_REGISTRATION, f"the first message must be {wanted}")
     return first
-
-
-async def _both_ways(
-    *,
-    read: Callable[[], Awaitable[None]],
-    write: Callable[[], Awaitable[None]],
-    broken: Callable[[str], None],
-    stuck: asyncio.Event,
-) -> None:
-    """Read and write until either side ends or ``stuck`` is set; call ``broken`` with the reason in every case."""
-    reader = asyncio.ensure_future(read())
-    writer = asyncio.ensure_future(write())
-    unread = asyncio.ensure_future(stuck.wait())
-    reason = "the connection was lost"  # the reason if gRPC cancels this coroutine
-    try:
-        done, _ = await asyncio.wait({reader, writer, unread}, return_when=asyncio.FIRST_COMPLETED)
-        reason = "the executor does not read" if stuck.is_set() else "closed by the executor"
-        for task in done:
-            error = task.exception() if not task.cancelled() else None
-            if isinstance(error, EOFError):
-                reason = str(error)
-            elif isinstance(error, WireError):
-                raise error
-            elif error is not None:
-                reason = repr(error)
-                raise error
-    finally:
-        for task in (reader, writer, unread):
-            task.cancel()
-        broken(reason)
-        await asyncio.gather(reader, writer, unread, return_exceptions=True)
-
-
-async def _write_all(outbox: Outbox[Any], context: Context, *, first: object | None = None) -> None:
-    """Write ``first``, then what the outbox gets.  Raises EOFError once the outbox is closed and empty."""
-    if first is not None:
-        await context.write(first)
-    while True:
-        await context.write(await outbox.get())

@@ -49,7 +49,9 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         """
         tenant = caller().tenant_for(request.tenant)
         submitted = await submission(request, trace_headers(context.invocation_metadata()), tenant=tenant)
+        del request  # else the prompt would be kept for as long as the stream lasts: here, and below in its submission
         subscription = await self._intake.submit(submitted)
+        del submitted
         why = CLIENT_GONE
 
         def let_go() -> None:

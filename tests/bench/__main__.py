@@ -17,6 +17,7 @@ from tests.bench import (
     idle_fleet,
     ingest,
     latency,
+    memory,
     overload,
     relay,
     request_cost,
@@ -32,8 +33,8 @@ from tests.bench.session import run
 
 TINY_MODEL = Path(".cache/tiny-model")
 NAMES = (
-    *("core", "latency", "relay", "ingest", "sdk", "requests", "idle", "hold", "throughput", "overload", "telemetry"),
-    *("vllm", "telemetry-vllm", "executor-vllm"),
+    *("core", "latency", "relay", "ingest", "sdk", "requests", "idle", "hold", "throughput", "overload", "memory"),
+    *("telemetry", "vllm", "telemetry-vllm", "executor-vllm"),
 )
 REAL = {"vllm", "telemetry-vllm", "executor-vllm"}
 
@@ -78,7 +79,7 @@ QUICK = Size(
     telemetry_rounds=4,
     vllm_rounds=5,
 )
-NOT_QUICK = ("core", "idle", "hold", "telemetry", *sorted(REAL))
+NOT_QUICK = ("core", "idle", "hold", "memory", "telemetry", *sorted(REAL))
 """Those that take a minute or more, most of it spent on getting ready."""
 
 Benchmark = Callable[[Size], Awaitable[list[Row]]]
@@ -131,6 +132,10 @@ async def _overload(size: Size) -> list[Row]:
     return await overload.measure(seconds=size.overload_s)
 
 
+async def _memory(size: Size) -> list[Row]:
+    return await memory.measure(scale=0.5 if size is QUICK else 1.0)
+
+
 async def _telemetry(size: Size) -> list[Row]:
     engine = simulated(step_s=0.002, streams=telemetry_cost.STREAMS)  # so fast that the services are the limit
     measure = partial(telemetry_cost.measure, engine)
@@ -169,8 +174,8 @@ BENCHMARKS: dict[str, Benchmark] = dict(
     zip(
         NAMES,
         (
-            *(_scheduler, _latency, _relay, _ingest, _sdk, _requests, _idle, _hold, _throughput, _overload, _telemetry),
-            *(_vllm, _telemetry_vllm, _executor_vllm),
+            *(_scheduler, _latency, _relay, _ingest, _sdk, _requests, _idle, _hold, _throughput, _overload, _memory),
+            *(_telemetry, _vllm, _telemetry_vllm, _executor_vllm),
         ),
         strict=True,
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from executor_svc.runtime.attempts.ending import Ending
 from executor_svc.runtime.attempts.leg import Complete, Leg, already_complete, first_leg
@@ -54,11 +55,13 @@ class Attempt:
         self._cached_prompt_tokens = 0
         self._kv_transfer_params: Mapping[str, JsonValue] | None = None
         self._kv_lease_ends_at: float | None = None  # on the event loop's clock
-        self._text: Detokenizer = self._detokenizer()
+        # Not a method: the output would know the attempt, which would stay until garbage is collected.
+        detokenizer = partial(services.text.detokenizer, assign.text, assign.prompt_token_ids)
+        self._text: Detokenizer = detokenizer()
         continuation = assign.continuation
         self.output = AttemptOutput(
             assign.attempt,
-            detokenizer=self._detokenizer,
+            detokenizer=detokenizer,
             emitted=continuation.emitted_token_ids if continuation else (),
             emitted_text_length=continuation.emitted_text_length if continuation else 0,
             logprobs=assign.sampling.logprobs is not None,
@@ -66,9 +69,6 @@ class Attempt:
             assign=assign,
             received_at=asyncio.get_running_loop().time(),
         )
-
-    def _detokenizer(self) -> Detokenizer:
-        return self.services.text.detokenizer(self.assign.text, self.assign.prompt_token_ids)
 
     @property
     def prefills(self) -> bool:

@@ -112,7 +112,7 @@ class AttemptTable:
         attempt = self._owned(sender, number)
         if attempt is not None:
             self._remove(attempt)
-            attempt.listener.rejected(reason, message, counted=not attempt.fenced)
+            attempt.let_go().rejected(reason, message, counted=not attempt.fenced)
             self._tell_if_idle(attempt.instance_id)
 
     def tokens(
@@ -167,7 +167,7 @@ class AttemptTable:
         attempt = self._owned(sender, end.attempt_number)
         if attempt is not None:
             self._remove(attempt)
-            attempt.listener.ended(end, counted=not attempt.fenced)
+            attempt.let_go().ended(end, counted=not attempt.fenced)
             if end.engine_died:
                 self._events.engine_died(attempt.instance_id, end.message)
             self._tell_if_idle(attempt.instance_id)
@@ -231,7 +231,7 @@ class AttemptTable:
         engine_died: bool = False,
     ) -> None:
         counted, attempt.fenced = not attempt.fenced, True
-        attempt.listener.lost(
+        attempt.let_go().lost(
             Loss(
                 why=why,
                 cause=cause,

@@ -10,10 +10,14 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
+from sys import getsizeof
 from typing import NamedTuple
 
-TOKEN_BYTES = 20
-"""Approximate bytes of memory per token in the log: its id, where its text ends, and the text."""
+TOKEN_BYTES = 8
+"""Bytes of memory per token in the log, without its text and log probabilities."""
+
+LOGPROB_BYTES = 41
+"""Bytes of memory per token with log probabilities, besides the encoded message."""
 
 CHUNK_TOKENS = 64
 """Texts of this many tokens, those that readers want next, are kept one by one; then they become one text."""
@@ -49,6 +53,7 @@ class OutputLog:
         "_recent_from",
         "_segments",
         "_tail",
+        "_text_bytes",
         "_text_length",
         "token_ids",
     )
@@ -62,6 +67,7 @@ class OutputLog:
         self._recent_from = 0
         self._ends = array("I")  # text length after each token
         self._text_length = 0
+        self._text_bytes = 0  # memory of the chunks
         self._segments: list[tuple[int, int]] = []  # (first position, attempt number), ascending
         self._attempt = 0  # number of the last segment's
         self._logprobs: list[bytes] | None = None
@@ -72,9 +78,11 @@ class OutputLog:
         return len(self.token_ids)
 
     @property
-    def weight(self) -> int:
-        """The memory the log takes, counted in output tokens without log probabilities."""
-        return len(self.token_ids) + self._logprob_bytes // TOKEN_BYTES
+    def size_bytes(self) -> int:
+        """The memory that the log takes, about."""
+        logprobs = 0 if self._logprobs is None else LOGPROB_BYTES * len(self._logprobs) + self._logprob_bytes
+        text = self._text_bytes + sum(map(getsizeof, self._recent)) + getsizeof(self._tail)
+        return TOKEN_BYTES * len(self.token_ids) + text + logprobs
 
     @property
     def text_length(self) -> int:
@@ -194,7 +202,9 @@ class OutputLog:
 
     def _close_chunk(self) -> None:
         self._chunk_offsets.append(self.text_offset(self._recent_from))
-        self._chunks.append("".join(self._recent))
+        chunk = "".join(self._recent)
+        self._chunks.append(chunk)
+        self._text_bytes += getsizeof(chunk)
         self._recent.clear()
         self._recent_from = len(self.token_ids)
 

@@ -261,6 +261,12 @@ class EngineContract:
         assert token in whole
         assert token not in result.token_ids
 
+    @pytest.mark.parametrize("blank", ["", " ", "\n\t"])
+    async def test_a_bad_word_without_a_token_is_refused_and_ends_no_engine(self, subject: Subject, blank: str) -> None:
+        sampling = Sampling(max_tokens=4, bad_words=("a", blank))
+        refused = await refusal(subject.engine, subject.prompts[0], sampling)
+        assert refused.field_name == "sampling.bad_words"
+
     @pytest.mark.parametrize("top", [0, 1, 4])
     async def test_each_token_has_its_logprobs_chosen_first(self, subject: Subject, top: int) -> None:
         sampling = Sampling(temperature=0.0, max_tokens=6, ignore_eos=True, logprobs=top)

@@ -212,6 +212,7 @@ OUT_OF_RANGE: list[tuple[str, Any]] = [
     ("stop", [""]),
     ("stop", ["x"] * 65),
     ("bad_words", [""]),
+    ("bad_words", [" "]),
     ("n", 2),
     ("n", 0),
 ]

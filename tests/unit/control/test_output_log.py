@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scheduler_svc.control.requests import output_log
-from scheduler_svc.control.requests.output_log import TOKEN_BYTES, OutputGap, OutputLog
+from scheduler_svc.control.requests.output_log import LOGPROB_BYTES, OutputGap, OutputLog
 
 
 def filled(*pieces: tuple[int, list[int], str]) -> OutputLog:
@@ -102,12 +102,17 @@ def test_log_probabilities_that_begin_late_leave_the_earlier_ones_open() -> None
     assert log.read(2).logprobs == [b""]
 
 
-def test_log_probabilities_weigh_what_they_take() -> None:
+def test_the_size_counts_text_and_log_probabilities() -> None:
     """The record of ended requests is bounded by it."""
-    plain, heavy = OutputLog(limit=100), OutputLog(limit=100)
+    plain, talkative, heavy = OutputLog(limit=100), OutputLog(limit=100), OutputLog(limit=100)
     plain.append(1, 0, [5, 6], "ab", None)
-    heavy.append(1, 0, [5, 6], "ab", [bytes(TOKEN_BYTES), bytes(2 * TOKEN_BYTES)])
-    assert (plain.weight, heavy.weight) == (2, 5)
+    talkative.append(1, 0, [5, 6], "ab" + "\U0001f600" * 1_000, None)
+    heavy.append(1, 0, [5, 6], "ab", [bytes(1_000), bytes(2_000)])
+    assert talkative.size_bytes - plain.size_bytes >= 4_000
+    assert heavy.size_bytes - plain.size_bytes == 3_000 + 2 * LOGPROB_BYTES
+    before = plain.size_bytes
+    plain.close("x" * 500)
+    assert plain.size_bytes - before == 500
 
 
 def test_log_probabilities_must_be_as_many_as_the_tokens() -> None:

@@ -96,6 +96,12 @@ def test_strings_must_not_be_empty_or_too_many(name: str) -> None:
     assert "limit" in sampled(**{name: ("a",) * 65})[name]
 
 
+@pytest.mark.parametrize("blank", [" ", "\n", "\t \u3000"])
+def test_bad_words_must_have_more_than_white_space(blank: str) -> None:
+    assert "white space" in sampled(bad_words=("a", blank))["bad_words"]
+    assert "stop" not in sampled(stop=(blank,)), "output may end at a line break"
+
+
 def test_an_empty_prompt_is_named() -> None:
     assert fields(make_request(1, prompt=0)) == {"spec.prompt": "is empty"}
 

@@ -69,7 +69,7 @@ SETTINGS: dict[str, Any] = {
         "prefilling_threshold_ratio": 32.0,
     },
     "prefix": {"aware": False, "max_index_bytes": 2**21, "max_load_ratio": 3.5},
-    "record": {"requests": 41, "output_tokens": 42, "candidates": 43},
+    "record": {"requests": 41, "memory_bytes": 2**20 + 1},
     "recording": {"file": Path("log.jsonl"), "max_bytes": 70_000, "files": 3, "tenants": False},
     "telemetry": {},  # has tests of its own
     "shares": {"prompt_token_weight": 3.0, "output_token_weight": 4.0},
@@ -169,7 +169,7 @@ def test_what_the_recording_is_told() -> None:
 def test_what_control_is_built_with() -> None:
     control = wiring.build_control(CONFIG, VirtualClock(), NoTokenizers(), epoch=7)
     assert control.scheduler.policy == "priority"
-    assert control.requests._limits == RecordLimits(requests=41, output_tokens=42, candidates=43)
+    assert control.requests._limits == RecordLimits(requests=41, memory_bytes=2**20 + 1)
     assert control.runner._max_attempts == 15
     assert control.watchdog._orphan_timeout_s == 14.0
     assert control.models._configured == {"m"}

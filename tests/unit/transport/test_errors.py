@@ -21,7 +21,7 @@ from scheduler_svc.control.requests import output_log, tokenizers
 from scheduler_svc.domain import errors
 from scheduler_svc.domain.errors import FieldViolation
 from scheduler_svc.transport.errors import REASONS, WireError, to_status
-from scheduler_svc.transport.executor_servicer import _both_ways
+from scheduler_svc.transport.two_way_stream import both_ways
 
 M = TypeVar("M", bound=Message)
 
@@ -223,5 +223,5 @@ async def test_a_stream_that_fails_in_an_unforeseen_way_says_so_to_the_log_only(
         raise EOFError("closed")
 
     with caplog.at_level(logging.ERROR), pytest.raises(ValueError, match="swordfish"):
-        await _both_ways(read=read, write=write, broken=broken.append, stuck=asyncio.Event())
+        await both_ways(read=read, write=write, broken=broken.append, stuck=asyncio.Event())
     assert len(broken) == 1

@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 from sage.controlplane.v1 import common_pb2, executor_pb2
-from scheduler_svc.transport.executor_link import StreamLink
 from scheduler_svc.transport.attempt_reports import LAST_POSITION
+from scheduler_svc.transport.executor_link import ACKNOWLEDGE_AFTER_S, StreamLink
 from tests.unit.control.world import EPOCH, World
 from tests.unit.transport.test_stale_sessions import saying, servicer
 
@@ -23,5 +23,5 @@ async def test_output_past_the_last_position_is_not_acknowledged(first_index: in
         piece.logprobs.extend([common_pb2.TokenLogprobs()] * 70)
         frame = executor_pb2.OutputsRequest(frame=executor_pb2.Frame(tokens=[piece]))
         await servicer(world)._read_outputs(session, link, saying([frame]))
-        await asyncio.sleep(0)  # what is acknowledged is sent
+        await asyncio.sleep(3 * ACKNOWLEDGE_AFTER_S)  # what is acknowledged is sent
         assert len(link.outputs._messages) == (1 if first_index == 0 else 0)

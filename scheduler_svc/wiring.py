@@ -17,6 +17,7 @@ from scheduler_svc.access.audit import Audit
 from scheduler_svc.access.authenticator import Authenticator
 from scheduler_svc.access.files import AccessFiles
 from scheduler_svc.access.jwt_tokens import JwksError
+from scheduler_svc.access.open_calls import OpenCalls
 from scheduler_svc.config import SchedulerConfig, TenantSection
 from scheduler_svc.control.attempts.attempt_table import AttemptTable
 from scheduler_svc.control.attempts.dispatcher import Dispatcher
@@ -247,13 +248,14 @@ class SchedulerService:
             raise ListenError(f"tls: {error}") from error
         except (KeysFileError, JwksError) as error:
             raise ListenError(f"access: {error}") from error
-        checks = [AccessFiles(authenticator).check]
+        loop, open_calls = asyncio.get_running_loop(), OpenCalls(authenticator)
+        checks = [AccessFiles(authenticator, lambda: loop.call_soon_threadsafe(open_calls.end_revoked)).check]
         self._reloader = Reloader([*checks, tls.check] if tls is not None else checks)
         audit = Audit()
 
         def guard(listener: Listener) -> AccessInterceptor:
             demands = listener.clients_need_certificates
-            return AccessInterceptor(authenticator, audit, clients_have_certificates=demands)
+            return AccessInterceptor(authenticator, audit, open_calls, clients_have_certificates=demands)
 
         servers = Servers(self._services(), guard, reflection=config.reflection)
         for listener in listeners(config.listeners, config.tls.client_ca_listeners):

@@ -257,7 +257,7 @@ class SchedulerService:
             demands = listener.clients_need_certificates
             return AccessInterceptor(authenticator, audit, open_calls, clients_have_certificates=demands)
 
-        servers = Servers(self._services(), guard, reflection=config.reflection)
+        servers = Servers(self._services(), guard, reflection=config.reflection, on_end=self.telemetry.call_ended())
         for listener in listeners(config.listeners, config.tls.client_ca_listeners):
             servers.listen(listener, tls)
         return servers

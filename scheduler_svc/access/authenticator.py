@@ -49,7 +49,7 @@ class Authenticator:
         return identity
 
     def stands(self, identity: Identity) -> bool:
-        """Return whether what proved ``identity`` still does.  A token's end of life does not count, nor certificates."""
+        """Return whether the key that proved ``identity`` still does; True for certificates and tokens out of time."""
         proof = identity.proof
         if proof is None:
             return True

@@ -18,7 +18,7 @@ class AccessFiles:
     """The keys file and the file of public keys, where they are configured."""
 
     def __init__(self, authenticator: Authenticator, changed: Callable[[], None] = lambda: None) -> None:
-        """``changed`` is called, in the thread of ``check``, after a file was read again."""
+        """Watch the files.  ``changed`` is called, in the thread of ``check``, after one was read again."""
         sources = (source for source in (authenticator.keys, authenticator.jwt) if source is not None)
         self._changed = changed
         self._files = [(FileWatch([source.path]), source) for source in sources]

@@ -32,7 +32,7 @@ class PermissionDenied(Denied):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Proof:
-    """What showed who a caller is, where it can be taken back: a key of the keys file, or the key that signed a token."""
+    """The key that showed who a caller is: one of the keys file, or one that signed a token.  Both can be revoked."""
 
     source: Literal["key", "jwt"]
     key: str  # a hash of it: nothing that can be used

@@ -30,9 +30,11 @@ def write_keys(path: Path, grants: dict[str, Grant]) -> None:
 @asynccontextmanager
 async def guarded(tmp_path: Path, **access: Any) -> AsyncIterator[tuple[SchedulerService, grpc.aio.Channel]]:
     write_keys(tmp_path / "keys.toml", GRANTS)
-    async with serving(access={"keys_file": tmp_path / "keys.toml", **access}) as scheduler:
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{scheduler.port}") as channel:
-            yield scheduler, channel
+    async with (
+        serving(access={"keys_file": tmp_path / "keys.toml", **access}) as scheduler,
+        grpc.aio.insecure_channel(f"127.0.0.1:{scheduler.port}") as channel,
+    ):
+        yield scheduler, channel
 
 
 async def ending(call: Any) -> str:

@@ -341,6 +341,7 @@ def _tenant_settings(section: TenantSection) -> TenantSettings:
         weight=section.weight,
         waiting_limit=section.waiting_limit,
         running_limit=section.running_limit,
+        refuses_at_running_limit=section.at_running_limit == "refuse",
         tokens_per_minute=section.tokens_per_minute,
     )
 

@@ -175,8 +175,13 @@ class Intake:
         return self._requests.end(live, RequestCancelled(reason)), live
 
     def expected_wait_s(self, live: LiveRequest) -> float:
-        """Predict how long a new request for the same model would wait, in seconds."""
-        return self._scheduler.expected_wait(live.request.model, self._clock.now())
+        """Predict how long a request waits for its first placement, in seconds; 0 once it is placed.
+
+        A request that waited before its client attached is predicted as if it had just come.
+        """
+        if live.state is not RequestState.QUEUED:
+            return 0.0
+        return self._scheduler.expected_wait_of(live.request, self._clock.now())
 
     def close(self) -> None:
         """Refuse new requests from here on."""

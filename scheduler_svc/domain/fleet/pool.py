@@ -16,6 +16,7 @@ from scheduler_svc.domain.instance_spec import InstanceRole
 from scheduler_svc.domain.instance_state import STARTING, InstanceState
 from scheduler_svc.domain.prediction.forgetting_mean import ForgettingMean
 from scheduler_svc.domain.prediction.pace import CPU_PRIOR, Pace
+from scheduler_svc.domain.prediction.queue_drain import QueueDrain
 from scheduler_svc.domain.queue import ModelQueue
 from scheduler_svc.domain.request import Request
 from scheduler_svc.domain.waiting_request import WaitingRequest
@@ -60,6 +61,7 @@ class Pool:
         self._decoders: tuple[Account, ...] = ()
         self.load = OfferedLoad()
         self._service = ForgettingMean(_SERVICE_FORGETTING)
+        self.drain = QueueDrain()
         self.claim: Claim | None = None  # of a head that fits nowhere
         self.claimant: WaitingRequest | None = None
         self._pace = CPU_PRIOR
@@ -248,6 +250,14 @@ class Pool:
     def knows_service(self) -> bool:
         """Whether a request has ended, so that ``service_s`` is measured."""
         return bool(self._service.count)
+
+    def placement_s(self, now: float) -> float:
+        """Return the mean seconds from one placement to the next while requests wait.
+
+        Measured, or what the slots allow until it is.
+        """
+        measured = self.drain.placement_s(now)
+        return measured if measured is not None else self.service_s(now) / self.slots
 
     def service_s(self, now: float) -> float:
         """Return the mean seconds that a request is on an instance."""

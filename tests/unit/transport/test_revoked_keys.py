@@ -56,7 +56,7 @@ async def test_open_calls_of_a_revoked_key_end_and_those_of_others_go_on(tmp_pat
     async with guarded(tmp_path) as (scheduler, channel):
         executor = WireExecutor(channel, metadata=proof("exe"))
         await executor.whole()
-        streams = {}
+        streams: dict[str, Any] = {}
         for name in ("app", "other"):
             streams[name] = inference_pb2_grpc.InferenceServiceStub(channel).Generate(request(), metadata=proof(name))
             assert (await streams[name].read()).HasField("accepted")
@@ -111,7 +111,7 @@ async def test_tokens_of_a_removed_signing_key_end_and_a_reload_alone_ends_nothi
         calls = {key.kid: await watching(channel, (("authorization", f"Bearer {key.sign()}"),)) for key in (gone, kept)}
         calls["key"] = await watching(channel, proof("op"))
         scheduler.reload()
-        await channel.unary_unary("/grpc.health.v1.Health/Check")(b"")
+        await admin_pb2_grpc.AdminServiceStub(channel).GetPolicy(admin_pb2.GetPolicyRequest(), metadata=proof("op"))
         write_jwks(jwks, kept)
         scheduler.reload()
         assert await ending(calls["gone"]) == "UNAUTHENTICATED"

@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 class AccessFiles:
     """The keys file and the file of public keys, where they are configured."""
 
-    def __init__(self, authenticator: Authenticator, changed: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, authenticator: Authenticator, changed: Callable[[], object] = lambda: None) -> None:
         """Watch the files.  ``changed`` is called, in the thread of ``check``, after one was read again."""
         sources = (source for source in (authenticator.keys, authenticator.jwt) if source is not None)
         self._changed = changed

@@ -392,7 +392,7 @@ async def test_no_instance_is_said_at_once_or_waited_for(fleet: LocalFleet) -> N
     channel = fleet.channel()
     found = await refused(channel, request(model="sim"))
     assert (found.code, found.reason) == (grpc.StatusCode.UNAVAILABLE, "NO_INSTANCE")
-    assert "none has registered" in found.message
+    assert "no instance has registered" in found.message
     nobody = await refused(channel, request(model=""))
     assert nobody.message.startswith("no instance can serve any model now: ")
     waiting = fleet.client.generate("Hi", model="sim", max_tokens=2, no_instance="wait", deadline=10)

@@ -267,14 +267,19 @@ class Pool:
 
 
 def _disagreement(model: str, instances: Iterable[Instance]) -> str:
-    found: dict[ModelIdentity, list[str]] = {}
-    for i in instances:
-        if i.facts is not None:
-            found.setdefault(i.facts.identity, []).append(i.instance_id)
-    if len(found) < 2:
-        return ""
-    groups = (f"{', '.join(names[:_NAMES_SHOWN])} ({identity})" for identity, names in found.items())
-    return f"instances of {model!r} run different models: {'; '.join(groups)}"
+    """Say which instances serve other weights than others under one name: of the model, or of one of its adapters."""
+    known = [(i.instance_id, i.facts) for i in instances if i.facts is not None]
+    adapters = sorted({name for _, facts in known for name in facts.adapter_weights})
+    for adapter in ("", *adapters):
+        found: dict[ModelIdentity, list[str]] = {}
+        for instance_id, facts in known:
+            if not adapter or adapter in facts.adapter_weights:
+                found.setdefault(facts.identity_for(adapter), []).append(instance_id)
+        if len(found) > 1:
+            groups = (f"{', '.join(names[:_NAMES_SHOWN])} ({identity})" for identity, names in found.items())
+            what = f"adapter {adapter!r} of {model!r}" if adapter else repr(model)
+            return f"instances of {what} run different models: {'; '.join(groups)}"
+    return ""
 
 
 def _in_order(found: Iterable[EngineFacts | None]) -> tuple[EngineFacts, ...]:

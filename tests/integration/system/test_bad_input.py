@@ -120,7 +120,7 @@ async def test_a_long_text_does_not_hold_others_up(
     monkeypatch.setattr(store, "bytes_per_token", lambda tokenizer: None)
     await fleet.add("two", model="unbounded", vocab_size=20_000)  # another tokenizer, which is new here
     found, meanwhile = await _beside_a_stream(fleet, channel, request(model="unbounded", prompt={"text": LONG_TEXT}))
-    assert "8192" in found.fields["spec.prompt"]
+    assert "8192" in found.fields["spec.text"]
     assert meanwhile >= 5
 
 

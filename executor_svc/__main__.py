@@ -7,6 +7,10 @@ import os
 import sys
 from contextlib import nullcontext
 
+from sage_common.early_signals import ignore_hangups
+
+ignore_hangups()  # the imports below take a second, in which SIGHUP would end the process
+
 try:
     from executor_svc.config import PROGRAM, ConfigError, load_or_exit
     from executor_svc.engine.vllm.lifeline import watch_executor_if_spawned

@@ -7,6 +7,10 @@ import logging
 import signal
 import sys
 
+from sage_common.early_signals import ignore_hangups
+
+ignore_hangups()  # the imports below take a second, in which SIGHUP would end the process
+
 try:
     from sage_common.addresses import is_loopback
     from sage_common.configuration import exit_for

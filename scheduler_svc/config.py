@@ -115,7 +115,12 @@ class TenantSection(Section):
         default=0, ge=0, description="Most of its requests that may wait; further ones are refused.  0: no limit."
     )
     running_limit: int = Field(
-        default=0, ge=0, description="Most of its requests that run at the same time; further ones wait.  0: no limit."
+        default=0, ge=0, description="Most of its requests that run at the same time.  0: no limit."
+    )
+    at_running_limit: Literal["wait", "refuse"] = Field(
+        default="wait",
+        description="What further requests do at running_limit: wait their turn, at most waiting_limit of them, or get "
+        "TENANT_LIMIT at once.",
     )
     tokens_per_minute: int = Field(
         default=0, ge=0, description="Prompt and output tokens a minute; beyond that it is refused.  0: no limit."

@@ -17,6 +17,7 @@ from scheduler_svc.access.audit import Audit
 from scheduler_svc.access.authenticator import Authenticator
 from scheduler_svc.access.files import AccessFiles
 from scheduler_svc.access.jwt_tokens import JwksError
+from scheduler_svc.access.open_calls import OpenCalls
 from scheduler_svc.config import SchedulerConfig, TenantSection
 from scheduler_svc.control.adoption.adoption import Adoption
 from scheduler_svc.control.adoption.proofs import Proofs
@@ -307,14 +308,15 @@ class SchedulerService:
             raise ListenError(f"tls: {error}") from error
         except (KeysFileError, JwksError) as error:
             raise ListenError(f"access: {error}") from error
-        checks = [AccessFiles(authenticator).check]
+        loop, open_calls = asyncio.get_running_loop(), OpenCalls(authenticator)
+        checks = [AccessFiles(authenticator, lambda: loop.call_soon_threadsafe(open_calls.end_revoked)).check]
         self._reloader = Reloader([*checks, tls.check] if tls is not None else checks)
 
         def guard(listener: Listener) -> AccessInterceptor:
             demands = listener.clients_need_certificates
-            return AccessInterceptor(authenticator, self._audit, clients_have_certificates=demands)
+            return AccessInterceptor(authenticator, self._audit, open_calls, clients_have_certificates=demands)
 
-        servers = Servers(self._services(), guard, reflection=config.reflection)
+        servers = Servers(self._services(), guard, reflection=config.reflection, on_end=self.telemetry.call_ended())
         for listener in listeners(config.listeners, config.tls.client_ca_listeners):
             servers.listen(listener, tls)
         return servers
@@ -421,6 +423,7 @@ def _tenant_settings(section: TenantSection) -> TenantSettings:
         weight=section.weight,
         waiting_limit=section.waiting_limit,
         running_limit=section.running_limit,
+        refuses_at_running_limit=section.at_running_limit == "refuse",
         tokens_per_minute=section.tokens_per_minute,
     )
 

@@ -210,6 +210,7 @@ class EngineFacts:
     reports_cache: bool = False  # ``take_cache_events`` tells what its prefix cache holds
     keeps_output_history: bool = False  # it takes ``EngineRequest.output_history``
     weights: str = ""  # fingerprint: engines with equal weights, dtype and tokenizer run the same model
+    adapter_weights: Mapping[str, str] = field(default_factory=dict)  # fingerprint of each adapter's weights
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

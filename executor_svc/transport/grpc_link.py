@@ -49,6 +49,8 @@ CREDENTIALS = frozenset({ErrorReason.UNAUTHENTICATED, ErrorReason.PERMISSION_DEN
 PERMANENT = CREDENTIALS | {ErrorReason.INVALID_REGISTRATION, ErrorReason.PROTOCOL_VERSION}
 """Reasons for a refusal that do not change when the same scheduler is asked again."""
 
+_CORE = "Internal error from Core"  # gRPC's details where a call ends under one of its own operations
+
 ControlCall = grpc.aio.StreamStreamCall[executor_pb2.ControlRequest, executor_pb2.ControlResponse]
 OutputsCall = grpc.aio.StreamStreamCall[executor_pb2.OutputsRequest, executor_pb2.OutputsResponse]
 M = TypeVar("M")
@@ -185,15 +187,22 @@ async def _read(call: grpc.aio.StreamStreamCall[Any, M]) -> M | None:
     return None if message is grpc.aio.EOF else message  # type: ignore[return-value]
 
 
+def in_words(code: grpc.StatusCode, details: str | None) -> str:
+    """Return what ended a stream, for the log.  gRPC names its own code where a connection ends under a write."""
+    if details is not None and _CORE in details:
+        return "the connection ended; the scheduler has stopped, or the network is gone"
+    return details or code.name
+
+
 async def _raise_end(call: grpc.aio.StreamStreamCall[Any, Any]) -> NoReturn:
     code = await call.code()
     details = await call.details()
-    raise LinkBroken(f"the scheduler ended the stream: {details or code.name}")
+    raise LinkBroken(f"the scheduler ended the stream: {in_words(code, details)}")
 
 
 def _raise(error: grpc.aio.AioRpcError) -> NoReturn:
     reason = _reason(error)
-    text = error.details() or error.code().name
+    text = in_words(error.code(), error.details())
     if reason in PERMANENT or reason is ErrorReason.DUPLICATE_INSTANCE:
         permanent, about_credentials = reason in PERMANENT, reason in CREDENTIALS
         raise LinkRefused(reason.code, text, permanent=permanent, about_credentials=about_credentials) from error

@@ -259,6 +259,16 @@ OVERLOADED = _counter(
     PRIORITY,
     {"cause": "queue_full, displaced, deadline, queue_wait, waiting_limit, tokens_per_minute"},
 )
+CALLS_REFUSED = _counter(
+    "sage.calls.refused",
+    "{call}",
+    "Calls that were refused for who calls, or for a limit; one whose answer had begun counts too.",
+    {"rpc": "names of the contract's calls, of health checks and of reflection"},
+    {
+        "reason": "unauthenticated, permission_denied, duplicate_instance, unknown_session, queue_full, limit_reached, "
+        "tenant_limit, overloaded"
+    },
+)
 FAILOVER_GAP = _histogram(
     "sage.failover.gap",
     "s",
@@ -429,7 +439,7 @@ BOTH = (BUILD, LOOP_LAG, TRACE_SPANS)
 SCHEDULER = (
     *(REQUESTS, REQUEST_DURATION, TTFT, TPOT, QUEUE_TIME, TOKENS, COST, SLO, REQUESTS_RUNNING),
     *(QUEUE_DEPTH, QUEUE_LIMIT, EXPECTED_WAIT, DECISIONS, DECISION_DURATION, PREDICTION_ERROR, POLICY_ACTIVE),
-    *(TENANT_TOKENS, TENANT_REQUESTS, OVERLOADED),
+    *(TENANT_TOKENS, TENANT_REQUESTS, OVERLOADED, CALLS_REFUSED),
     *(SHADOW_DECISIONS, SHADOW_PREDICTED, RECORDING_LINES),
     *(FAILOVERS, CONTINUATIONS, QUARANTINED, FAILOVER_GAP, MODEL_CONDITIONS),
     *(PD_ENABLED, PD_CONDITIONS, PD_SPLITS, PD_FALLBACKS, PD_HANDOFF, PD_PAIRS),

@@ -105,8 +105,8 @@ def _prompt(request: Request, facts: EngineFacts) -> Iterator[FieldViolation]:
         yield _at("spec.prompt", "is empty")
     elif len(ids) >= facts.max_model_len:
         return  # ``_lengths`` says so; looking at millions of ids would hold up everybody else
-    elif min(ids) < 0 or max(ids) >= facts.vocab_size:
-        outside = [(i, t) for i, t in enumerate(ids) if not 0 <= t < facts.vocab_size]
+    elif request.largest_token_id >= facts.vocab_size and max(ids) >= facts.vocab_size:
+        outside = [(i, t) for i, t in enumerate(ids) if t >= facts.vocab_size]
         where = ", ".join(f"{t} at {i}" for i, t in outside[:_SHOWN])
         yield _at("spec.tokens.ids", f"{len(outside)} outside the vocabulary of {facts.vocab_size}: {where}")
 

@@ -22,16 +22,27 @@ _AGAIN_S = 1.0  # between two judgements of a request while no instance is READY
 
 
 def predicted_wait(pool: Pool | None, request: Request, now: float) -> float | None:
-    """Predict seconds until a new request would be placed, by its class and its tenant's share.
+    """Predict seconds until a request is placed that is new, or waits as the youngest of its class and tenant.
 
-    None where nothing is known: no instance is READY, or no request has ended yet.
+    By its class, its tenant's share and running limit, and the rate at which the queue drains.  None where nothing is
+    known: no instance is READY, or no request has ended yet.
     """
     if pool is None or pool.queue is None or not pool.accounts or not pool.knows_service:
         return None
-    if not pool.queue.placeable and any(a.prompt_limit > 0 for a in pool.accounts):
+    queue = pool.queue
+    itself = 1 if request.key in queue else 0
+    own_s = turns_s(pool, request, now)
+    if queue.placeable <= itself and any(a.prompt_limit > 0 for a in pool.accounts):
+        return own_s
+    ahead = max(0, queue.ahead_of_new(request.priority, request.key.tenant) - itself)
+    return max(own_s, pool.drain.wait_s(ahead, pool.placement_s(now), request.priority, now))
+
+
+def turns_s(pool: Pool | None, request: Request, now: float) -> float:
+    """Predict seconds until the running limit of a request's tenant lets it run; 0 without one."""
+    if pool is None or pool.queue is None:
         return 0.0
-    ahead = pool.queue.ahead_of_new(request.priority, request.key.tenant)
-    return (ahead + 1) * pool.service_s(now) / pool.slots
+    return pool.queue.turns_of_tenant(request) * pool.service_s(now)
 
 
 def _least_wait(pool: Pool, request: Request, now: float) -> float:

@@ -22,7 +22,7 @@ from scheduler_svc.domain.instance_spec import InstanceRole, InstanceSpec
 from scheduler_svc.domain.instance_state import DRAINS, InstanceState
 from scheduler_svc.domain.load_report import LoadReport
 from scheduler_svc.domain.orphan import Orphan, orphans_of
-from scheduler_svc.domain.overload import GiveUps, hopeless, make_room, predicted_wait
+from scheduler_svc.domain.overload import GiveUps, hopeless, make_room, predicted_wait, turns_s
 from scheduler_svc.domain.pd.fallbacks import Fallback
 from scheduler_svc.domain.pd.pairs import Pair
 from scheduler_svc.domain.pd.settings import PdSettings
@@ -261,6 +261,7 @@ class Scheduler:
         expected = self._outputs.mean(request.model, request.sampling.max_tokens, emitted_tokens)
         pool.load.add(waiting.prompt_tokens, expected, now)
         if not resumed:
+            pool.drain.arrived(request.priority, waiting.key, now)
             self._signals.arrived(request)
         if self._policy.begins(request.model):
             self._reconsider(pool, now)
@@ -371,6 +372,7 @@ class Scheduler:
         pool.changed = queue.changed = False
         context = PassContext(pool, self._policy.acting(pool.model), now)
         result = self._pass.run(queue, context, budget=budget)
+        pool.drain.passed(len(result.decisions), queue.placeable, now)
         for decision in result.decisions:
             del self._queued[decision.key]
             if self._uses.counts and (use := self._uses.find(decision.key.tenant)) is not None:
@@ -595,12 +597,15 @@ class Scheduler:
         waiting = pool.queue.placeable if pool.queue is not None else 0
         if not waiting and any(a.prompt_limit > 0 for a in pool.accounts):
             return 0.0
-        return (waiting + 1) * pool.service_s(now) / pool.slots
+        return (waiting + 1) * pool.placement_s(now)
 
     def expected_wait_of(self, request: Request, now: float) -> float:
-        """Predict seconds until a new request like this one is placed, by its class and its tenant's share."""
-        wait_s = predicted_wait(self._registry.find_pool(request.model), request, now)
-        return wait_s if wait_s is not None else self.expected_wait(request.model, now)
+        """Predict seconds until this request is placed, new or waiting as the youngest, by class and tenant."""
+        pool = self._registry.find_pool(request.model)
+        wait_s = predicted_wait(pool, request, now)
+        return (
+            wait_s if wait_s is not None else max(self.expected_wait(request.model, now), turns_s(pool, request, now))
+        )
 
     def position(self, key: RequestKey, now: float) -> WaitingView | None:
         """Say where a request stands in its queue and why it waits; None if it does not wait."""
@@ -729,4 +734,5 @@ class Scheduler:
 
     def _reorder(self, pool: Pool, now: float) -> int:
         """Reorder a model's queue by the policy that it follows now.  Returns the number of requests."""
+        pool.drain.reordered()
         return pool.queue.reorder(self._policy.acting(pool.model).ordering, now) if pool.queue is not None else 0

@@ -20,6 +20,7 @@ from scheduler_svc.access.authenticator import Authenticator
 from scheduler_svc.access.caller import set_caller
 from scheduler_svc.access.certificates import PeerCertificate
 from scheduler_svc.access.identity import Denied, Identity, Unauthenticated
+from scheduler_svc.access.open_calls import OpenCalls
 from scheduler_svc.control.instances.registration import DuplicateInstance, UnknownSession
 from scheduler_svc.transport.errors import to_status
 
@@ -37,9 +38,12 @@ UNKNOWN = "unknown"  # who calls, where that is what is wrong
 class AccessInterceptor(grpc.aio.ServerInterceptor):
     """Wrap every handler so that it runs for callers that may call it, and finds them in ``caller()``."""
 
-    def __init__(self, authenticator: Authenticator, audit: Audit, *, clients_have_certificates: bool) -> None:
+    def __init__(
+        self, authenticator: Authenticator, audit: Audit, open_calls: OpenCalls, *, clients_have_certificates: bool
+    ) -> None:
         self._authenticator = authenticator
         self._audit = audit
+        self._open_calls = open_calls
         # A call without a token may be somebody's, which the connection has to tell.
         self._by_certificate = clients_have_certificates and authenticator.by_certificate
 
@@ -116,8 +120,10 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):
         """
         outcome = grpc.StatusCode.CANCELLED.name  # the client leaves before the handler ends
         try:
-            set_caller(self._identity(judged, context), lambda: self._judged_again(judged.method, context))
-            yield
+            identity = self._identity(judged, context)
+            set_caller(identity, lambda: self._judged_again(judged.method, context))
+            with self._open_calls.answering(identity):
+                yield
             outcome = grpc.StatusCode.OK.name
         except REFUSALS as error:
             outcome = _outcome(error)

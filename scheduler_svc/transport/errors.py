@@ -66,13 +66,18 @@ once in the status itself, and there every byte that is not ASCII takes three.
 """
 
 
+def reason_of(error: Exception) -> ErrorReason | None:
+    """Return the reason of an error; None for one that callers are not to meet, which becomes INTERNAL."""
+    return error.reason if isinstance(error, WireError) else REASONS.get(type(error))
+
+
 def to_status(error: Exception) -> status_pb2.Status:
     """Return the status that tells the caller of ``error``.
 
     The status holds the message, ErrorInfo (reason and metadata) and the details that DETAILS adds.  An error that is
     not in REASONS becomes INTERNAL with a fixed message, so that nothing of its cause leaves the process.
     """
-    reason = error.reason if isinstance(error, WireError) else REASONS.get(type(error))
+    reason = reason_of(error)
     if reason is None:
         return _status(ErrorReason.INTERNAL, "internal error; the scheduler's log has the cause", {})
     details = [extra(error) for kind, extra in DETAILS.items() if isinstance(error, kind)]

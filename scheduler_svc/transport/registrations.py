@@ -109,6 +109,10 @@ def facts(wire: executor_pb2.EngineFacts) -> EngineFacts:
         _few(f"facts.{name}", getattr(wire, name), ADAPTERS_LIMIT)
         for each in getattr(wire, name):
             _bounded(f"facts.{name}", each)
+    _few("facts.adapter_weights", wire.adapter_weights, ADAPTERS_LIMIT)
+    for name, fingerprint in wire.adapter_weights.items():
+        _bounded("facts.adapter_weights", name)
+        _bounded("facts.adapter_weights", fingerprint)
     return EngineFacts(
         engine=wire.engine,
         engine_version=wire.engine_version,
@@ -125,6 +129,7 @@ def facts(wire: executor_pb2.EngineFacts) -> EngineFacts:
         gpu_name=wire.gpu_name,
         gpu_memory_bytes=wire.gpu_memory_bytes,
         adapters=frozenset(wire.adapters),
+        adapter_weights=dict(wire.adapter_weights),
         supports_priority=wire.supports_priority,
         structured_output_kinds=frozenset(wire.structured_output_kinds),
         kv_connector=wire.kv_connector,

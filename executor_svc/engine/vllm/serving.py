@@ -13,6 +13,8 @@ from executor_svc.engine.common_settings import ModelSettings
 from executor_svc.engine.handoff_seal import opened
 from executor_svc.engine.vllm.async_llm import end_llm
 from executor_svc.engine.vllm.cache_event_channel import CacheEventChannel
+from executor_svc.engine.vllm.constraints.gate import Turn
+from executor_svc.engine.vllm.constraints.xgrammar_gate import gate_for, trial_process
 from executor_svc.engine.vllm.errors import VllmErrors, first_line
 from executor_svc.engine.vllm.facts import engine_facts, request_limits
 from executor_svc.engine.vllm.gpus import Gpus
@@ -95,6 +97,8 @@ class VllmEngine:
         self._facts = engine_facts(llm, model, settings, resolved, self._gpus, reports_cache=reports_cache)
         load.kv_capacity_tokens = self._facts.kv_capacity_tokens
         self._limits = request_limits(llm.vllm_config, self._facts)
+        self._trials = trial_process(llm)
+        self._constraints = gate_for(llm, self._trials, settings.constraint_compile_limit_s)
         self._active: dict[str, EngineRequest] = {}  # requests that vLLM has and that have not ended
         self._prompt_tokens = 0
         self._stopped = False
@@ -157,6 +161,7 @@ class VllmEngine:
         self._check(request)
         pull = self._pull_of(request)
         params = self._params_of(request, pull)
+        turn = await self._turn_to_compile(request)
         self._active[request.engine_request_id] = request
         if pull is not None:
             self._pulls.begin(request.engine_request_id)
@@ -167,6 +172,7 @@ class VllmEngine:
                 output = output_of(result)
                 if not started:
                     started = True
+                    turn.end(compiled=True)
                     self._begin(output, result, request, pull)
                 if result.finished:
                     finish(output, result, request)
@@ -176,6 +182,7 @@ class VllmEngine:
         except Exception as error:
             raise self._errors.translated(error, request.sampling, started=started) from error
         finally:
+            turn.end(compiled=False)
             del self._active[request.engine_request_id]
             self._pulls.end(request.engine_request_id)
             await stream.aclose()  # aborts the request in vLLM if it has not ended
@@ -217,6 +224,11 @@ class VllmEngine:
         refuse_invalid(request, self._limits)
         if request.engine_request_id in self._active:
             raise EngineError(f"engine request id {request.engine_request_id!r} is in use")
+
+    async def _turn_to_compile(self, request: EngineRequest) -> Turn:
+        """Wait until the request's constraint may be compiled.  Raises InvalidRequestError, EngineError."""
+        constraint = request.sampling.structured_output
+        return Turn() if constraint is None or self._constraints is None else await self._constraints.admit(constraint)
 
     async def stop(self, engine_request_id: str) -> None:
         """End a request early, as ``Engine.stop`` describes.
@@ -386,6 +398,7 @@ class VllmEngine:
         llm, self._llm = self._llm, None
         if llm is None:
             return
+        await self._trials.close()
         if llm.output_handler is not None:
             llm.output_handler.cancel()  # else it would report the end of the engine core as a failure
         llm.output_processor.propagate_error(self._errors.dead())

@@ -125,7 +125,7 @@ class RequestAttempt(LegAttempt):
         scheduler.first_token(self.decision.attempt_number, now)
         instance = scheduler.find_instance(self.decision.instance_id)
         if live.identity is None and instance is not None and instance.facts is not None:
-            live.identity = instance.facts.identity
+            live.identity = instance.facts.identity_for(live.request.adapter)
         live.observed.first_token(live, now)
         self._fetched(now, kv_recomputed=kv_recomputed)
         live.note_first_token(now, self.decision.instance_id)

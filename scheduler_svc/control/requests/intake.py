@@ -26,6 +26,7 @@ from scheduler_svc.control.requests.prompt_memory import (
 )
 from scheduler_svc.control.requests.recovery import Recovery
 from scheduler_svc.control.requests.request_table import RequestTable
+from scheduler_svc.control.requests.sampling_defaults import within_vocabulary
 from scheduler_svc.control.requests.submission import ChatPrompt, Submission, TextPrompt, TokenPrompt
 from scheduler_svc.control.requests.subscription import Subscription
 from scheduler_svc.control.requests.tokenizers import PromptError, Tokenizers, TokenizingLimits
@@ -115,6 +116,7 @@ class Intake:
         requests.on_end(lambda live, reason: self._memory.give_back(live.key))
         self._recovery = recovery or Recovery(clock, frozenset(), 0.0)
         self._closed: SchedulerError | None = None  # why nothing new is accepted
+        self._told: dict[str, frozenset[str]] = {}  # defaults that were said to name ids outside a vocabulary, by model
 
     async def submit(self, submission: Submission) -> Subscription:
         """Accept a request, or attach to the one that has its id and content; return what waits for its events.
@@ -224,8 +226,13 @@ class Intake:
         return self._requests.end(live, RequestCancelled(reason)), live
 
     def expected_wait_s(self, live: LiveRequest) -> float:
-        """Predict how long a new request for the same model would wait, in seconds."""
-        return self._scheduler.expected_wait(live.request.model, self._clock.now())
+        """Predict how long a request waits for its first placement, in seconds; 0 once it is placed.
+
+        A request that waited before its client attached is predicted as if it had just come.
+        """
+        if live.state is not RequestState.QUEUED:
+            return 0.0
+        return self._scheduler.expected_wait_of(live.request, self._clock.now())
 
     def close(self, why: SchedulerError | None = None) -> None:
         """Refuse new requests from here on with ``why``; None: because the scheduler shuts down."""
@@ -274,7 +281,7 @@ class Intake:
         deadline_s: float,
     ) -> Request:
         """Make the request as an engine with these facts would serve it: the default of ``max_tokens`` is its own."""
-        defaults = self._settings.sampling_defaults.get(model, {})
+        defaults = self._defaults(model, facts, submission.sampling)
         chosen = _completed(submission.sampling, defaults, room=max(1, facts.max_model_len - len(prompt.token_ids)))
         chosen = with_own_seed(chosen, submission.key, submission.digest, self._engines(model))
         return Request(
@@ -305,6 +312,25 @@ class Intake:
         for instance in self._scheduler.instances(model):
             if instance.facts is not None:
                 yield instance.facts
+
+    def _defaults(self, model: str, facts: EngineFacts, stated: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the operator's sampling defaults as far as they mean something to an engine with these facts.
+
+        Raises NoInstance where the allowed ids are all outside its vocabulary: then nothing could be generated.
+        """
+        defaults = self._settings.sampling_defaults.get(model, {})
+        known, outside = within_vocabulary(defaults, facts.vocab_size)
+        if not outside:
+            return defaults
+        for name in outside - self._told.get(model, frozenset()):
+            log.warning(
+                "models.%s.sampling.%s: ids outside the model's vocabulary of %d have no effect",
+                *(model, name, facts.vocab_size),
+            )
+        self._told[model] = self._told.get(model, frozenset()) | outside
+        if "allowed_token_ids" in outside - stated.keys() and not known["allowed_token_ids"]:
+            raise NoInstance(model, "the operator's default of allowed_token_ids names no token of its vocabulary")
+        return known
 
     def _hashed(self, request: Request, facts: EngineFacts) -> Request:
         """Return the request with its prompt's prefix hashes, if placement follows prefix caches."""

@@ -16,6 +16,7 @@ from scheduler_svc.domain.instance_spec import InstanceRole
 from scheduler_svc.domain.instance_state import STARTING, InstanceState
 from scheduler_svc.domain.prediction.forgetting_mean import ForgettingMean
 from scheduler_svc.domain.prediction.pace import CPU_PRIOR, Pace
+from scheduler_svc.domain.prediction.queue_drain import QueueDrain
 from scheduler_svc.domain.queue import ModelQueue
 from scheduler_svc.domain.request import Request
 from scheduler_svc.domain.waiting_request import WaitingRequest
@@ -61,6 +62,7 @@ class Pool:
         self._decoders: tuple[Account, ...] = ()
         self.load = OfferedLoad()
         self._service = ForgettingMean(_SERVICE_FORGETTING)
+        self.drain = QueueDrain()
         self.claim: Claim | None = None  # of a head that fits nowhere
         self.claimant: WaitingRequest | None = None
         self._pace = CPU_PRIOR
@@ -254,6 +256,14 @@ class Pool:
         """Whether a request has ended, so that ``service_s`` is measured."""
         return bool(self._service.count)
 
+    def placement_s(self, now: float) -> float:
+        """Return the mean seconds from one placement to the next while requests wait.
+
+        Measured, or what the slots allow until it is.
+        """
+        measured = self.drain.placement_s(now)
+        return measured if measured is not None else self.service_s(now) / self.slots
+
     def service_s(self, now: float) -> float:
         """Return the mean seconds that a request is on an instance."""
         if self._service.count:
@@ -262,14 +272,19 @@ class Pool:
 
 
 def _disagreement(model: str, instances: Iterable[Instance]) -> str:
-    found: dict[ModelIdentity, list[str]] = {}
-    for i in instances:
-        if i.facts is not None:
-            found.setdefault(i.facts.identity, []).append(i.instance_id)
-    if len(found) < 2:
-        return ""
-    groups = (f"{', '.join(names[:_NAMES_SHOWN])} ({identity})" for identity, names in found.items())
-    return f"instances of {model!r} run different models: {'; '.join(groups)}"
+    """Say which instances serve other weights than others under one name: of the model, or of one of its adapters."""
+    known = [(i.instance_id, i.facts) for i in instances if i.facts is not None]
+    adapters = sorted({name for _, facts in known for name in facts.adapter_weights})
+    for adapter in ("", *adapters):
+        found: dict[ModelIdentity, list[str]] = {}
+        for instance_id, facts in known:
+            if not adapter or adapter in facts.adapter_weights:
+                found.setdefault(facts.identity_for(adapter), []).append(instance_id)
+        if len(found) > 1:
+            groups = (f"{', '.join(names[:_NAMES_SHOWN])} ({identity})" for identity, names in found.items())
+            what = f"adapter {adapter!r} of {model!r}" if adapter else repr(model)
+            return f"instances of {what} run different models: {'; '.join(groups)}"
+    return ""
 
 
 def _in_order(found: Iterable[EngineFacts | None]) -> tuple[EngineFacts, ...]:

@@ -119,8 +119,10 @@ def able(accounts: Sequence[Account], demand: Demand) -> tuple[Sequence[Account]
     for account in accounts:
         assert account.facts is not None, "a pool offers instances whose engine is known"
         refusal = cannot_serve(account.facts, demand.request, demand.total_tokens)
-        if refusal is None and demand.identity not in (None, account.facts.identity):
-            refusal = "identity", f"runs another model under this name ({account.facts.identity})"
+        if refusal is None and demand.identity is not None:
+            own = account.facts.identity_for(demand.request.adapter)
+            if own != demand.identity:
+                refusal = "identity", f"runs another model under this name ({own})"
         if refusal is None:
             found.append(account)
         else:

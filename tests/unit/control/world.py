@@ -94,6 +94,7 @@ class ModelledExecutor:
     vocab_size: int = 1000
     tokenizer_hash: str = "t"
     weights: str = "w"
+    adapter_weights: dict[str, str] = field(default_factory=dict)
     resume_secret: bytes = b""
     session: Session | None = None
     held: dict[int, Running] = field(default_factory=dict)
@@ -210,6 +211,7 @@ class ModelledExecutor:
             max_model_len=self.max_model_len,
             adapters=self.adapters,
             weights=self.weights,
+            adapter_weights=self.adapter_weights,
             kv_capacity_tokens=100_000,
             max_running=self.max_running,
             max_batched_tokens=2048,

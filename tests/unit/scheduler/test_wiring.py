@@ -73,7 +73,13 @@ SETTINGS: dict[str, Any] = {
     "recording": {"file": Path("log.jsonl"), "max_bytes": 70_000, "files": 3, "tenants": False},
     "telemetry": {},  # has tests of its own
     "shares": {"prompt_token_weight": 3.0, "output_token_weight": 4.0},
-    "tenant_default": {"weight": 5.0, "waiting_limit": 6, "running_limit": 7, "tokens_per_minute": 8},
+    "tenant_default": {
+        "weight": 5.0,
+        "waiting_limit": 6,
+        "running_limit": 7,
+        "at_running_limit": "refuse",
+        "tokens_per_minute": 8,
+    },
     "tenants": {"t": {"weight": 9.0}},
     "models": {"m": {"sampling": {"temperature": 0.25}}},
 }
@@ -148,7 +154,9 @@ def test_what_the_door_is_told() -> None:
 
 
 def test_what_the_shares_are_told() -> None:
-    default = TenantSettings(weight=5.0, waiting_limit=6, running_limit=7, tokens_per_minute=8)
+    default = TenantSettings(
+        weight=5.0, waiting_limit=6, running_limit=7, refuses_at_running_limit=True, tokens_per_minute=8
+    )
     assert wiring._share_settings(CONFIG) == ShareSettings(
         prompt_token_weight=3.0, output_token_weight=4.0, default=default, tenants={"t": TenantSettings(weight=9.0)}
     )

@@ -125,6 +125,7 @@ FACTS = EngineFacts(
     prefix_caching=True,
     keeps_output_history=True,
     weights="w1",
+    adapter_weights={"lora": "l1"},
 )
 
 SPEC = InstanceSpec(
@@ -558,6 +559,7 @@ def the_facts() -> executor_pb2.EngineFacts:
         prefix_caching=True,
         keeps_output_history=True,
         weights="w1",
+        adapter_weights={"lora": "l1"},
     )
 
 

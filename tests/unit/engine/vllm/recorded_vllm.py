@@ -143,6 +143,11 @@ class RecordedVllm:
                 max_num_seqs=8,
                 max_num_batched_tokens=512,
             ),
+            structured_outputs_config=thing(
+                "vllm.config.structured_outputs:StructuredOutputsConfig",
+                backend="xgrammar",
+                disable_any_whitespace=False,
+            ),
         )
 
     def _llm(self, config: Any) -> Any:

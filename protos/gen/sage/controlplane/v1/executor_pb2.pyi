@@ -391,6 +391,26 @@ class EngineFacts(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class AdapterWeightsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     ENGINE_FIELD_NUMBER: _builtins.int
     ENGINE_VERSION_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
@@ -414,6 +434,7 @@ class EngineFacts(_message.Message):
     KEEPS_OUTPUT_HISTORY_FIELD_NUMBER: _builtins.int
     PREFIX_CACHING_FIELD_NUMBER: _builtins.int
     WEIGHTS_FIELD_NUMBER: _builtins.int
+    ADAPTER_WEIGHTS_FIELD_NUMBER: _builtins.int
     engine: _builtins.str
     """"vllm", "simulated" """
     engine_version: _builtins.str
@@ -466,6 +487,10 @@ class EngineFacts(_message.Message):
     def structured_output_kinds(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """"json_schema", "json_object", "regex", "choice", "grammar" """
 
+    @_builtins.property
+    def adapter_weights(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """fingerprint of each adapter's weights, by its name"""
+
     def __init__(
         self,
         *,
@@ -492,10 +517,11 @@ class EngineFacts(_message.Message):
         keeps_output_history: _builtins.bool = ...,
         prefix_caching: _builtins.bool = ...,
         weights: _builtins.str = ...,
+        adapter_weights: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["parallelism_config", b"parallelism_config"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapters", b"adapters", "compatibility_key", b"compatibility_key", "dtype", b"dtype", "engine", b"engine", "engine_version", b"engine_version", "gpu_memory_bytes", b"gpu_memory_bytes", "gpu_name", b"gpu_name", "keeps_output_history", b"keeps_output_history", "kv_block_size", b"kv_block_size", "kv_capacity_tokens", b"kv_capacity_tokens", "kv_connector", b"kv_connector", "max_batched_tokens", b"max_batched_tokens", "max_model_len", b"max_model_len", "max_running", b"max_running", "model", b"model", "parallelism_config", b"parallelism_config", "prefix_caching", b"prefix_caching", "revision", b"revision", "structured_output_kinds", b"structured_output_kinds", "supports_priority", b"supports_priority", "tokenizer_hash", b"tokenizer_hash", "vocab_size", b"vocab_size", "weights", b"weights"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_weights", b"adapter_weights", "adapters", b"adapters", "compatibility_key", b"compatibility_key", "dtype", b"dtype", "engine", b"engine", "engine_version", b"engine_version", "gpu_memory_bytes", b"gpu_memory_bytes", "gpu_name", b"gpu_name", "keeps_output_history", b"keeps_output_history", "kv_block_size", b"kv_block_size", "kv_capacity_tokens", b"kv_capacity_tokens", "kv_connector", b"kv_connector", "max_batched_tokens", b"max_batched_tokens", "max_model_len", b"max_model_len", "max_running", b"max_running", "model", b"model", "parallelism_config", b"parallelism_config", "prefix_caching", b"prefix_caching", "revision", b"revision", "structured_output_kinds", b"structured_output_kinds", "supports_priority", b"supports_priority", "tokenizer_hash", b"tokenizer_hash", "vocab_size", b"vocab_size", "weights", b"weights"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from scheduler_svc.domain.capacity.account import Account
+from scheduler_svc.domain.capacity.cached_tokens import cached_column
+from scheduler_svc.domain.capacity.figures import Column
 from scheduler_svc.domain.capacity.offered_load import NO_LOAD, OfferedLoad
 from scheduler_svc.domain.engine_facts import ModelIdentity
 from scheduler_svc.domain.request import Request
@@ -29,6 +31,10 @@ class Demand:
     cached_tokens: Mapping[str, int] = field(default_factory=dict)
     cache_known: bool = False  # whether ``cached_tokens`` is all that caches hold; else a learned share is assumed
     identity: ModelIdentity | None = None  # of the model that began its output; None before its first token
+
+    def cached_in(self, accounts: Sequence[Account]) -> Column:
+        """Return the prompt tokens that each of the accounts' prefix caches is believed to hold."""
+        return cached_column(self.cached_tokens, accounts)
 
     def cached_on(self, instance_id: str) -> int | None:
         """Return the prompt tokens that an instance's prefix cache is believed to hold; None if that is not known."""

@@ -40,7 +40,7 @@ class EarliestFinish:
     def _choose_by_cache(self, demand: Demand, accounts: Sequence[Account], finishes: Scores) -> Choice:
         """Choose the earliest finish, weighed with what the request's prefill delays."""
         prefills = scorers.prefill_s(accounts, demand)
-        weighed = [f + _PREFILL_WEIGHT * p for f, p in zip(finishes, prefills, strict=True)]
+        weighed = finishes + _PREFILL_WEIGHT * prefills
         index = pick(accounts, weighed, cached=demand.cached_tokens)
         why = f"earliest predicted finish {finishes[index]:.2f} s, weighed with its {prefills[index]:.2f} s of prefill"
         scores = {"finish_and_prefill_s": weighed, "finish_s": finishes}

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from math import inf
 
 from scheduler_svc.domain.capacity.account import Account
+from scheduler_svc.domain.capacity.cached_tokens import cached_column
 from scheduler_svc.domain.errors import DeadlineExceeded, Overloaded, SchedulerError
 from scheduler_svc.domain.fleet.pool import Pool
 from scheduler_svc.domain.prefixes.cached_prefixes import CachedPrefixes
@@ -136,7 +137,8 @@ class GiveUps:
         if not self._prefixes.knows(waiting.request):
             return [prompt * a.uncached_share for a in accounts]
         cached = self._prefixes.cached_tokens(waiting.request, prompt)
-        return [float(prompt - cached.get(a.instance_id, 0)) for a in accounts]
+        tokens: list[float] = (prompt - cached_column(cached, accounts)).tolist()
+        return tokens
 
     def _wait_ends_at(self, waiting: WaitingRequest) -> float:
         """Return when the request's wait is over; never for one that was accepted by an engine before."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from scheduler_svc.domain.capacity.account import Account
 from scheduler_svc.domain.capacity.cached_tokens import cached_column
@@ -40,6 +40,14 @@ class Demand:
         """Return the prompt tokens that an instance's prefix cache is believed to hold; None if that is not known."""
         return self.cached_tokens.get(instance_id, 0) if self.cache_known else None
 
+    def crediting(self, cached_tokens: Mapping[str, int]) -> Demand:
+        """Return the same demand with other cached tokens."""
+        other = object.__new__(Demand)
+        for name in _FIELDS:
+            setattr(other, name, getattr(self, name))
+        other.cached_tokens = cached_tokens
+        return other
+
     @property
     def constrained(self) -> bool:
         """Whether some instances of the model may be unable to serve it, whatever their free capacity."""
@@ -50,3 +58,6 @@ class Demand:
             or request.adapter
             or request.sampling.structured_output is not None
         )
+
+
+_FIELDS = tuple(f.name for f in fields(Demand))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-
-import numpy as np
+from math import inf
 
 from scheduler_svc.domain.capacity.account import Account
 from scheduler_svc.domain.capacity.accounts import figures_of
@@ -58,18 +57,18 @@ class CheapestInTime:
         used = in_use.mask(accounts)
         mine = within & used & (figures_of(accounts).free_slots > 0)
         meets = mine & (shares <= _HEADROOM)
-        others = within & ~used & (shares <= _HEADROOM)
+        others = within & ~used
         if count(meets):
-            index = _least(accounts, shares, meets)
-            rule, why = "in_use", f"uses {shares[index]:.0%} of its targets, the least of {count(mine)} in use"
-        elif not count(mine) and _is_patient(shares[within & ~used]) and in_use.soon_has_capacity(able):
+            index = pick(accounts, shares, among=meets)
+            rule, why = "in_use", f"uses {float(shares[index]):.0%} of its targets, the least of {count(mine)} in use"
+        elif not count(mine) and _is_patient(shares[others]) and in_use.soon_has_capacity(able):
             return Choice(index=0, why="waits for an instance in use", rule="waits", scores=scores, waits=True)
-        elif count(others) and not (count(mine) and in_use.excuses):
+        elif count(others := others & (shares <= _HEADROOM)) and not (count(mine) and in_use.excuses):
             index = pick(accounts, costs, among=others, tolerance=_COST_TOLERANCE)
             rule, why = "cheapest", f"cheapest predicted cost {costs[index]:.6f} beside {count(mine)} in use"
         else:
             finishes = scores["finish_s"] = scorers.finish_s(demand, firsts, per_token)
-            index = _least(accounts, finishes, mine if count(mine) else within)
+            index = pick(accounts, finishes, among=mine) if count(mine) else _least(accounts, finishes, within)
             rule = "none_meets_targets"
             why = f"no instance in use is predicted to meet its targets: earliest finish {finishes[index]:.2f} s"
         if rule != "none_meets_targets":
@@ -108,9 +107,9 @@ def _within_budget(budget: float | None, costs: Scores, rejected: Rejected) -> t
 
     Those over the budget are entered in ``rejected``.
     """
+    within = costs <= (inf if budget is None else budget)
     if budget is None:
-        return np.ones(len(costs), dtype=np.bool_), ()
-    within = costs <= budget
+        return within, ()
     if not count(within):
         least = f"the least predicted cost is {lowest(costs):.6f}, the budget {budget:.6f}"
         return ~within, (f"over budget everywhere: {least}",)

@@ -36,11 +36,15 @@ def pick(
     ``cached``: prompt tokens that caches hold, by instance id.
     """
     scores = np.asarray(scores, dtype=np.float64)
-    if among is not None:
-        scores = np.where(among, scores, np.inf)
+    rows = None if among is None else among.nonzero()[0]
+    if rows is not None:
+        scores = scores[rows]
     best = lowest(scores)
-    rows = (scores <= best + best * relative + tolerance).nonzero()[0]
-    if cached and len(rows) > 1:
+    near = (scores <= best + best * relative + tolerance).nonzero()[0]
+    if len(near) == 1:
+        return int(near[0] if rows is None else rows[near[0]])
+    rows = near if rows is None else rows[near]
+    if cached:
         held = cached_column(cached, accounts)[rows]
         rows = rows[held == highest(held)]
     return int(rows[figures_of(accounts).turn[rows].argmin()])

@@ -27,12 +27,12 @@ def start_s(accounts: Sequence[Account], now: float) -> Scores:
 
 def prefill_s(accounts: Sequence[Account], demand: Demand) -> Scores:
     """Predict seconds of prefill: of the prompt tokens that an instance's prefix cache does not hold."""
-    each = figures_of(accounts)
+    each, prompt = figures_of(accounts), float(demand.prompt_tokens)
     if not demand.cache_known:
-        return each.prefill_token_s * demand.prompt_tokens
+        return each.prefill_token_s * prompt
     if not demand.cached_tokens:
-        return each.computed_token_s * demand.prompt_tokens
-    return each.computed_token_s * (demand.prompt_tokens - demand.cached_in(accounts))
+        return each.computed_token_s * prompt
+    return each.computed_token_s * (prompt - demand.cached_in(accounts))
 
 
 def first_token_s(accounts: Sequence[Account], demand: Demand, starts: Scores) -> Scores:
@@ -48,13 +48,13 @@ def token_s(accounts: Sequence[Account], demand: Demand) -> Scores:
 
 def finish_s(demand: Demand, first_tokens: Scores, per_token: Scores) -> Scores:
     """Predict seconds until the last token."""
-    return first_tokens + (demand.output_tokens - 1) * per_token
+    return first_tokens + float(demand.output_tokens - 1) * per_token
 
 
 def whole_run_s(accounts: Sequence[Account], demand: Demand, now: float) -> Scores:
     """Predict seconds until the last token, as ``finish_s`` does, without the times before it."""
     each = figures_of(accounts)
-    later_tokens = demand.output_tokens - 1
+    later_tokens = float(demand.output_tokens - 1)
     later_kv = later_tokens * (demand.prompt_tokens + demand.output_tokens / 2)
     return (
         np.maximum(each.first_step_at - now, each.first_step_floor)
@@ -67,5 +67,5 @@ def whole_run_s(accounts: Sequence[Account], demand: Demand, now: float) -> Scor
 def cost(accounts: Sequence[Account], demand: Demand, per_token: Scores) -> Scores:
     """Predict price x busy share: prefill has the engine to itself, a decode step is shared by all that run."""
     each = figures_of(accounts)
-    decode_s = (demand.output_tokens - 1) * per_token / (each.live + 1)
+    decode_s = float(demand.output_tokens - 1) * per_token / (each.live + 1.0)
     return each.price_per_s * (prefill_s(accounts, demand) + each.decode_token_s + decode_s)

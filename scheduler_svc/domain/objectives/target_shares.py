@@ -76,7 +76,7 @@ class TargetShares:
         ttft_s = None if demand.started else effective_targets(request, self._defaults).ttft_s
         each = figures_of(accounts)
         firsts = first_tokens * (1 + each.first_token_margin)
-        first = end = lowest(firsts / 2)
+        first = end = lowest(firsts / 2.0)
         if request.target_at is not None:
             later_s = (demand.output_tokens - 1) * per_token * (1 + each.token_margin)
             end = lowest((firsts + later_s) / 2)

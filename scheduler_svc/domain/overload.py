@@ -41,7 +41,7 @@ def _least_wait(pool: Pool, request: Request, now: float) -> float:
     What keeps out prompts or fills KV caches may end at any moment, so it counts for nothing.
     """
     assert pool.queue is not None
-    accounts = {a.instance_id: a for a in (*pool.accounts, *pool.decoders)}.values()
+    accounts = {a.instance_id: a for side in (pool.accounts, pool.decoders) for a in side}.values()
     slots = sum(a.max_running for a in accounts)
     free = sum(max(0, a.free_slots) for a in accounts)
     return max(0, pool.queue.surely_ahead_of_new(request) - free) * pool.service_s(now) / slots

@@ -123,7 +123,7 @@ class SomeAccounts(Accounts):
     def __getitem__(self, index: int | slice) -> Account | Sequence[Account]:
         if isinstance(index, slice):
             return tuple(self._whole[row] for row in self._rows[index])
-        return self._whole[self._rows[index]]
+        return self._whole._accounts[int(self._rows[index])]
 
     def __iter__(self) -> Iterator[Account]:
         accounts = self._whole._accounts

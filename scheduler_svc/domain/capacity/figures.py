@@ -111,4 +111,4 @@ def highest(column: Column) -> float:
 
 def count(mask: Mask) -> int:
     """Count the entries for which a mask holds."""
-    return int(np.count_nonzero(mask))
+    return len(mask.nonzero()[0])

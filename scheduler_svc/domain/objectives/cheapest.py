@@ -8,7 +8,7 @@ from math import inf
 from scheduler_svc.domain.capacity.account import Account
 from scheduler_svc.domain.capacity.accounts import figures_of
 from scheduler_svc.domain.capacity.demand import Demand
-from scheduler_svc.domain.capacity.figures import Mask, count, lowest
+from scheduler_svc.domain.capacity.figures import Mask, count, highest, lowest
 from scheduler_svc.domain.objectives import scorers
 from scheduler_svc.domain.objectives.instances_in_use import InstancesInUse
 from scheduler_svc.domain.objectives.objective import Choice
@@ -71,7 +71,7 @@ class CheapestInTime:
             index = pick(accounts, finishes, among=mine) if count(mine) else _least(accounts, finishes, within)
             rule = "none_meets_targets"
             why = f"no instance in use is predicted to meet its targets: earliest finish {finishes[index]:.2f} s"
-        if rule != "none_meets_targets":
+        if rule != "none_meets_targets" and highest(shares) > 1:
             reject_missed(rejected, shares)
         if rule == "in_use" and demand.request.session:  # it shall not go back to one that is to stay unused
             rejected.add(~used, lambda _: ("not_in_use", "is not in use"))

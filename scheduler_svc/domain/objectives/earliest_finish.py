@@ -34,7 +34,7 @@ class EarliestFinish:
         if demand.cached_tokens:
             return self._choose_by_cache(demand, accounts, finishes)
         index = pick(accounts, finishes)
-        why = f"earliest predicted finish {finishes[index]:.2f} s"
+        why = f"earliest predicted finish {float(finishes[index]):.2f} s"
         return Choice(index=index, why=why, rule="earliest_finish", scores={"finish_s": finishes})
 
     def _choose_by_cache(self, demand: Demand, accounts: Sequence[Account], finishes: Scores) -> Choice:

@@ -61,8 +61,8 @@ class LeastTargetUsed:
         if most > 1:
             reject_missed(rejected, shares)
         why = (
-            f"uses {shares[index]:.0%} of its targets, the least "
-            f"(first token {firsts[index]:.2f} s, then {per_token[index] * 1e3:.1f} ms per token)"
+            f"uses {float(shares[index]):.0%} of its targets, the least "
+            f"(first token {float(firsts[index]):.2f} s, then {float(per_token[index]) * 1e3:.1f} ms per token)"
         )
         return Choice(
             index=index, why=why, rule="least_target_used", scores=scores, rejected=rejected, least_times=times

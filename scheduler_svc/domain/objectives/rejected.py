@@ -24,19 +24,21 @@ class Rejected(Mapping[int, tuple[str, str]]):
 
     def __getitem__(self, index: int) -> tuple[str, str]:
         for mask, reason in self._rules:
-            if mask[index]:
+            if bool(mask[index]):
                 return reason(index)
         raise KeyError(index)
 
     def __contains__(self, index: object) -> bool:
-        return any(mask[index] for mask, _ in self._rules)
+        return isinstance(index, int) and any(bool(mask[index]) for mask, _ in self._rules)
 
     def __iter__(self) -> Iterator[int]:
         return iter(self._any().nonzero()[0].tolist())
 
     def __len__(self) -> int:
-        return count(self._any()) if self._rules else 0
+        return count(self._any())
 
     def _any(self) -> Mask:
-        masks = [mask for mask, _ in self._rules]
-        return np.logical_or.reduce(masks) if masks else np.zeros(0, dtype=np.bool_)
+        found = np.zeros(0, dtype=np.bool_)
+        for mask, _ in self._rules:
+            found = found | mask if len(found) else mask
+        return found

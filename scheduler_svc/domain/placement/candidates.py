@@ -52,7 +52,7 @@ class CandidateTable(Sequence[Candidate]):
         self._choice_index = choice.index
         self._rejected = choice.rejected
         self._offered: Sequence[Account] = offered
-        self._cached = demand.cached_in(offered) if demand.cached_tokens else None
+        self._cached = demand.cached_tokens
         self._scores = {name: np.array(each, dtype=np.float64) for name, each in choice.scores.items()}
         self._full: Sequence[Account] = full
         self._full_figures = _figures_of_full(full)
@@ -80,7 +80,8 @@ class CandidateTable(Sequence[Candidate]):
         found._must_leave_reserve = self._must_leave_reserve
         found._offered = tuple(self._offered[:count])
         offered = len(found._offered)
-        found._cached = self._cached[:offered].copy() if self._cached is not None else None
+        ids = (a.instance_id for a in found._offered)
+        found._cached = {name: tokens for name in ids if (tokens := self._cached.get(name, 0))}
         found._rejected = {row: self._rejected[row] for row in range(offered) if row in self._rejected}
         found._scores = {name: scores[:offered].copy() for name, scores in self._scores.items()}
         found._full = tuple(self._full[: count - offered])
@@ -110,7 +111,7 @@ class CandidateTable(Sequence[Candidate]):
             filtered_by=name,
             filter_reason=reason,
             scores={scorer: float(scores[row]) for scorer, scores in self._scores.items()},
-            cached_tokens=int(self._cached[row]) if self._cached is not None else 0,
+            cached_tokens=self._cached.get(self._offered[row].instance_id, 0),
         )
 
     def _write_full(self, row: int) -> Candidate:

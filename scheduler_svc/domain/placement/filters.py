@@ -95,14 +95,14 @@ def with_slots(accounts: Accounts, demand: Demand) -> Accounts:
     """
     each = accounts.figures
     limit = each.slot_limit_leaving_reserve if demand.must_leave_reserve else each.slot_limit
-    return accounts.where((demand.tokens <= each.free_tokens) & (demand.prompt_tokens <= limit))
+    return accounts.where((each.free_tokens >= float(demand.tokens)) & (limit >= float(demand.prompt_tokens)))
 
 
 def with_capacity(accounts: Accounts, demand: Demand) -> Accounts:
     """Return the instances with capacity for a request now: KV tokens, and a slot or a place in the engine's queue."""
     each = accounts.figures
     limit = each.prompt_limit_leaving_reserve if demand.must_leave_reserve else each.prompt_limit
-    return accounts.where((demand.tokens <= each.free_tokens) & (demand.prompt_tokens <= limit))
+    return accounts.where((each.free_tokens >= float(demand.tokens)) & (limit >= float(demand.prompt_tokens)))
 
 
 def able(accounts: Accounts, demand: Demand) -> tuple[Accounts, list[tuple[str, str, str]]]:

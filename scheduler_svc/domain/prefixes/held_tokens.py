@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import overload
 
 import numpy as np
 
@@ -19,13 +18,13 @@ _FEW = 8
 class HeldTokens(CachedTokens):
     """For each set of holders how many leading tokens they hold; the holders of more are among those of fewer.
 
-    It is true until the index changes.
+    The index may change meanwhile: this stays what it was.
     """
 
     __slots__ = ("_bits", "_column", "_of", "_steps")
 
     def __init__(self, bits: HolderBits, steps: Sequence[tuple[int, int]]) -> None:
-        """``steps``: holders, as the bits of an integer, and tokens; fewest tokens first."""
+        """Take holders, as the bits of an integer, and their tokens; the fewest tokens first."""
         self._bits = bits
         self._steps = steps
         self._column: Column | None = None
@@ -53,7 +52,7 @@ class HeldTokens(CachedTokens):
         found = np.zeros(len(accounts))
         for held, tokens in self._steps:  # those that hold more are overwritten in the next round
             if held.bit_count() > _FEW:
-                found[self._bits.column(held, accounts)] = tokens
+                found = np.maximum(found, self._bits.column(held, tokens, accounts))
                 continue
             for name in self._bits.names(held):
                 row = accounts.find(name)
@@ -67,13 +66,9 @@ class HeldTokens(CachedTokens):
             raise KeyError(instance_id)
         return tokens
 
-    @overload
-    def get(self, key: str, default: None = None, /) -> int | None: ...
-    @overload
-    def get(self, key: str, default: int, /) -> int: ...
-    def get(self, key: str, default: int | None = None, /) -> int | None:
+    def get(self, instance_id: str, default: int = 0, /) -> int:  # type: ignore[override]  # the default is a number
         """Return the tokens that an instance holds; ``default`` if it holds none."""
-        bit = self._bits.bit(key)
+        bit = self._bits.bit(instance_id)
         for held, tokens in reversed(self._steps):
             if held & bit:
                 return tokens
@@ -84,6 +79,9 @@ class HeldTokens(CachedTokens):
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._bits.names(self._steps[0][0])) if self._steps else iter(())
+
+    def __bool__(self) -> bool:
+        return bool(self._steps)
 
     def __len__(self) -> int:
         return self._steps[0][0].bit_count() if self._steps else 0

@@ -2,44 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from scheduler_svc.domain.capacity.accounts import Accounts
-from scheduler_svc.domain.capacity.figures import Mask, Rows
+from scheduler_svc.domain.capacity.figures import Column, Mask, Rows
 
-#: Sets, and compositions of accounts, that are kept ready; they start over at this number.
+#: Columns, and compositions of accounts, that are kept ready; they start over at this number.
 _KEPT = 256
 
 
 class HolderBits:
-    """Gives each instance a bit, and turns sets of bits into columns beside the figures of accounts."""
+    """Gives each instance a bit, and turns sets of bits into columns beside the figures of accounts.
 
-    def __init__(self) -> None:
-        self._ids: list[str] = []  # by number of the bit; empty where the bit is free
-        self._number: dict[str, int] = {}  # by instance id
-        self._masks: dict[int, Mask] = {}  # by set
-        self._numbers: dict[int, tuple[Accounts, Rows]] = {}  # by the identity of the accounts
+    It does not change: where an instance comes or goes another object takes its place, and what was found by this one
+    can still be read.
+    """
 
-    def give(self, instance_id: str) -> int:
-        """Give an instance a bit, and return it."""
-        number = self._ids.index("") if "" in self._ids else len(self._ids)
-        if number == len(self._ids):
-            self._ids.append("")
-        self._ids[number] = instance_id
-        self._number[instance_id] = number
-        self._start_over()
-        return 1 << number
+    def __init__(self, ids: Sequence[str] = ()) -> None:
+        """``ids``: instance ids by number of the bit; empty where the bit is free."""
+        self._ids = tuple(ids)
+        self._numbers = {name: number for number, name in enumerate(ids) if name}
+        self._numbers_of: dict[int, tuple[Accounts, Rows]] = {}  # by the identity of the accounts
+        self._columns: dict[tuple[int, int, int], Column] = {}  # by set, tokens and the identity of the accounts
 
-    def take_back(self, instance_id: str) -> None:
-        """Free the bit of an instance that has one."""
-        self._ids[self._number.pop(instance_id)] = ""
-        self._start_over()
+    def with_one(self, instance_id: str) -> HolderBits:
+        """Return the same with a bit for an instance that has none."""
+        ids = list(self._ids)
+        if "" in ids:
+            ids[ids.index("")] = instance_id
+        else:
+            ids.append(instance_id)
+        return HolderBits(ids)
+
+    def without(self, instance_id: str) -> HolderBits:
+        """Return the same without a bit for an instance, which is free then."""
+        return HolderBits([name if name != instance_id else "" for name in self._ids])
 
     def bit(self, instance_id: str) -> int:
         """Return an instance's bit; 0 if it has none."""
-        number = self._number.get(instance_id)
+        number = self._numbers.get(instance_id)
         return 1 << number if number is not None else 0
 
     def names(self, held: int) -> Iterator[str]:
@@ -49,31 +52,29 @@ class HolderBits:
             yield self._ids[number]
             held ^= 1 << number
 
-    def column(self, held: int, accounts: Accounts) -> Mask:
-        """Return for each of the accounts whether its instance is in the set."""
-        return self._mask(held)[self._numbers_of(accounts)]
+    def column(self, held: int, tokens: int, accounts: Accounts) -> Column:
+        """Return ``tokens`` for each of the accounts whose instance is in the set, 0 for the others.
 
-    def _mask(self, held: int) -> Mask:
-        """Return for each bit whether it is in the set, and at the end one more for instances without a bit."""
-        mask = self._masks.get(held)
-        if mask is None:
-            if len(self._masks) >= _KEPT:
-                self._masks.clear()
-            data = held.to_bytes(len(self._ids) // 8 + 1, "little")
-            mask = np.unpackbits(np.frombuffer(data, dtype=np.uint8), bitorder="little")[: len(self._ids) + 1]
-            mask = self._masks[held] = mask.astype(np.bool_)
-        return mask
+        The result is kept for the next call: copy it before it is changed.
+        """
+        key = held, tokens, id(accounts)
+        found = self._columns.get(key)
+        if found is None:
+            numbers = self._rows(accounts)  # keeps the accounts, so that no others get their identity
+            if len(self._columns) >= _KEPT:
+                self._columns.clear()
+            data = np.frombuffer(held.to_bytes(len(self._ids) // 8 + 1, "little"), dtype=np.uint8)
+            mask: Mask = np.unpackbits(data, bitorder="little")[numbers].astype(np.bool_)
+            found = self._columns[key] = np.where(mask, float(tokens), 0.0)
+        return found
 
-    def _numbers_of(self, accounts: Accounts) -> Rows:
-        """Return the number of each account's bit, the last one where it has none."""
-        known = self._numbers.get(id(accounts))
+    def _rows(self, accounts: Accounts) -> Rows:
+        """Return the number of each account's bit; for one without a bit the number of a bit that no set has."""
+        known = self._numbers_of.get(id(accounts))
         if known is None:
-            if len(self._numbers) >= _KEPT:
-                self._numbers.clear()
-            numbers = [self._number.get(a.instance_id, len(self._ids)) for a in accounts]
-            known = self._numbers[id(accounts)] = accounts, np.array(numbers, dtype=np.intp)
+            if len(self._numbers_of) >= _KEPT:
+                self._numbers_of.clear()
+                self._columns.clear()
+            numbers = [self._numbers.get(a.instance_id, len(self._ids)) for a in accounts]
+            known = self._numbers_of[id(accounts)] = accounts, np.array(numbers, dtype=np.intp)
         return known[1]
-
-    def _start_over(self) -> None:
-        self._masks.clear()
-        self._numbers.clear()

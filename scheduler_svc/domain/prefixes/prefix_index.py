@@ -64,7 +64,8 @@ class PrefixIndex:
     def open(self, instance_id: str, *, capacity_tokens: int) -> None:
         """Start over with an engine that holds nothing.  ``capacity_tokens``: size of its KV cache."""
         self.forget(instance_id)
-        self._instances[instance_id] = _Holdings(instance_id, self._bits.give(instance_id), capacity_tokens)
+        self._bits = self._bits.with_one(instance_id)
+        self._instances[instance_id] = _Holdings(instance_id, self._bits.bit(instance_id), capacity_tokens)
 
     def forget(self, instance_id: str) -> None:
         """Drop an instance and what it holds; nothing happens for an unknown one."""
@@ -72,7 +73,7 @@ class PrefixIndex:
         if holdings is None:
             return
         self._drop(holdings, list(holdings.blocks))
-        self._bits.take_back(instance_id)
+        self._bits = self._bits.without(instance_id)
 
     def clear(self, instance_id: str) -> None:
         """Drop what an instance holds."""

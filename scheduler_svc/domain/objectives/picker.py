@@ -40,7 +40,7 @@ def pick(
     if rows is not None:
         scores = scores[rows]
     best = lowest(scores)
-    near = (scores <= best + best * relative + tolerance).nonzero()[0]
+    near = (~(scores > best + best * relative + tolerance)).nonzero()[0]  # all, where all are infinite
     if len(near) == 1:
         return int(near[0] if rows is None else rows[near[0]])
     rows = near if rows is None else rows[near]

@@ -59,7 +59,12 @@ def test_the_lint_catches(source: str) -> None:
 
 @pytest.mark.parametrize(
     "source",
-    ["import heapq", "import numpy as np", "from scheduler_svc.domain.request import Request", "from .request import Request"],
+    [
+        "import heapq",
+        "import numpy as np",
+        "from scheduler_svc.domain.request import Request",
+        "from .request import Request",
+    ],
 )
 def test_the_lint_lets_pass(source: str) -> None:
     assert list(offences_in(ast.parse(source))) == []

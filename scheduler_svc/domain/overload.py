@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from math import inf
 
 from scheduler_svc.domain.capacity.account import Account
+from scheduler_svc.domain.capacity.cached_tokens import cached_column
 from scheduler_svc.domain.errors import DeadlineExceeded, Overloaded, SchedulerError
 from scheduler_svc.domain.fleet.pool import Pool
 from scheduler_svc.domain.prefixes.cached_prefixes import CachedPrefixes
@@ -51,7 +52,7 @@ def _least_wait(pool: Pool, request: Request, now: float) -> float:
     What keeps out prompts or fills KV caches may end at any moment, so it counts for nothing.
     """
     assert pool.queue is not None
-    accounts = {a.instance_id: a for a in (*pool.accounts, *pool.decoders)}.values()
+    accounts = {a.instance_id: a for side in (pool.accounts, pool.decoders) for a in side}.values()
     slots = sum(a.max_running for a in accounts)
     free = sum(max(0, a.free_slots) for a in accounts)
     return max(0, pool.queue.surely_ahead_of_new(request) - free) * pool.service_s(now) / slots
@@ -147,7 +148,8 @@ class GiveUps:
         if not self._prefixes.knows(waiting.request):
             return [prompt * a.uncached_share for a in accounts]
         cached = self._prefixes.cached_tokens(waiting.request, prompt)
-        return [float(prompt - cached.get(a.instance_id, 0)) for a in accounts]
+        tokens: list[float] = (prompt - cached_column(cached, accounts)).tolist()
+        return tokens
 
     def _wait_ends_at(self, waiting: WaitingRequest) -> float:
         """Return when the request's wait is over; never for one that was accepted by an engine before."""

@@ -68,6 +68,7 @@ def record(order: AssignOrder) -> bytes:
         made.identity_weights = live.identity.weights
         made.identity_dtype = live.identity.dtype
         made.identity_tokenizer_hash = live.identity.tokenizer_hash
+        made.identity_adapter_weights = live.identity.adapter_weights
     data = made.SerializeToString()
     return data if len(data) <= RECORD_BYTES else b""
 
@@ -90,7 +91,10 @@ def held_request(answer: executor_pb2.HeldAssign, now: float) -> HeldRequest | N
     sent_at = now - max(0.0, durations.from_wire(answer.held_for))
     arrived_at = sent_at - durations.from_wire(made.age)
     identity = ModelIdentity(
-        weights=made.identity_weights, dtype=made.identity_dtype, tokenizer_hash=made.identity_tokenizer_hash
+        weights=made.identity_weights,
+        dtype=made.identity_dtype,
+        tokenizer_hash=made.identity_tokenizer_hash,
+        adapter_weights=made.identity_adapter_weights,
     )
     request = _request(assign, made, arrived_at, sent_at)
     sampling = request.sampling

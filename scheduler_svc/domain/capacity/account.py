@@ -34,6 +34,7 @@ class Account:
 
     __slots__ = (
         "_learned_pace",
+        "_watchers",
         "block",
         "busy_until",
         "capacity",
@@ -51,7 +52,6 @@ class Account:
         "free_tokens",
         "freed_since_report",
         "full_prefill_s",
-        "fullness",
         "instance_id",
         "kv_used",
         "last_chosen",
@@ -93,6 +93,7 @@ class Account:
         self.facts: EngineFacts | None = None
         self.pace: Pace = CPU_PRIOR
         self._learned_pace: Pace | None = None  # while ``pace`` is a faded one
+        self._watchers: tuple[tuple[set[int], int], ...] = ()  # sets that its number is added to when it changes
         self.first_token_margin = self.token_margin = 1.0  # factors, as in ``Margins``
         # capacity of the engine
         self.max_running = 0  # sequences
@@ -127,6 +128,14 @@ class Account:
         self.last_chosen = 0  # number of the last attempt placed here
         self.closed = False  # kept for one quarantined request: it takes nothing else
         self._recount()
+
+    def watch(self, changed: set[int], number: int) -> None:
+        """Add a number to a set whenever a figure changes from now on."""
+        self._watchers += ((changed, number),)
+
+    def unwatch(self, changed: set[int]) -> None:
+        """Add nothing to that set any more."""
+        self._watchers = tuple(each for each in self._watchers if each[0] is not changed)
 
     def close(self, closed: bool) -> None:
         """Keep the instance for one quarantined request, or open it to all requests again."""
@@ -327,7 +336,6 @@ class Account:
         self.turn = live + self.last_chosen * _TURN  # among equals the least goes first: fewest live, then longest ago
         self.free_slots = free  # negative: that many sequences queue at the engine
         self.free_tokens = (self.capacity - used) // self.block * self.block
-        self.fullness = max(live / self.max_running, used / self.capacity) if self.max_running else 1.0
         running = min(live + 1, self.max_running)
         pace = self.pace
         # seconds of an iteration once one more sequence is there
@@ -367,6 +375,8 @@ class Account:
         if self.closed:
             self.prompt_limit = self.prompt_limit_leaving_reserve = -1
             self.slot_limit = self.slot_limit_leaving_reserve = -1
+        for changed, number in self._watchers:
+            changed.add(number)
 
     def _longest_prompt(self, free_slots: int) -> float:
         if free_slots > 0:

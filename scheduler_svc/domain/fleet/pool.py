@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from scheduler_svc.domain.capacity.account import Account
+from scheduler_svc.domain.capacity.accounts import Accounts
 from scheduler_svc.domain.capacity.claim import Claim
 from scheduler_svc.domain.capacity.offered_load import OfferedLoad
 from scheduler_svc.domain.engine_facts import EngineFacts, ModelIdentity
@@ -47,7 +47,7 @@ class Pool:
         self._members: dict[str, Instance] = {}
         self._sorted: list[Instance] | None = None  # the members by id; None after one came or went
         self._stale = True
-        self._accounts: tuple[Account, ...] = ()
+        self._accounts = Accounts()
         self._unavailable: tuple[tuple[str, str, str], ...] = ()
         self._longest_for_all = 0
         self._slots = 0
@@ -58,8 +58,8 @@ class Pool:
         self._disagreement = ""
         self._unserved_since: float | None = None
         self._specialists = False
-        self._prefillers: tuple[Account, ...] = ()
-        self._decoders: tuple[Account, ...] = ()
+        self._prefillers = Accounts()
+        self._decoders = Accounts()
         self.load = OfferedLoad()
         self._service = ForgettingMean(_SERVICE_FORGETTING)
         self.drain = QueueDrain()
@@ -96,7 +96,7 @@ class Pool:
         self.generation += 1
 
     @property
-    def accounts(self) -> tuple[Account, ...]:
+    def accounts(self) -> Accounts:
         """Accounts of the READY instances that take whole requests, sorted by instance id."""
         if self._stale:
             self._refresh()
@@ -182,14 +182,14 @@ class Pool:
         return self._specialists
 
     @property
-    def prefillers(self) -> tuple[Account, ...]:
+    def prefillers(self) -> Accounts:
         """Accounts of the READY instances that take prefill legs of split requests, sorted by instance id."""
         if self._stale:
             self._refresh()
         return self._prefillers
 
     @property
-    def decoders(self) -> tuple[Account, ...]:
+    def decoders(self) -> Accounts:
         """Accounts of the READY instances that take decode legs of split requests, sorted by instance id."""
         if self._stale:
             self._refresh()
@@ -203,10 +203,12 @@ class Pool:
         for role in _INSTEAD:
             chosen = chosen or [i for i in ready if i.role is role]
         suited = [(i.account, i.specialization) for i in ready]
-        self._prefillers = tuple(account for account, how in suited if how.prefill > 0)
-        self._decoders = tuple(account for account, how in suited if how.decode > 0)
+        for old in (self._accounts, self._prefillers, self._decoders):
+            old.close()
+        self._prefillers = Accounts(account for account, how in suited if how.prefill > 0)
+        self._decoders = Accounts(account for account, how in suited if how.decode > 0)
         self._specialists = bool(chosen) and not whole
-        self._accounts = tuple(i.account for i in chosen)
+        self._accounts = Accounts(i.account for i in chosen)
         self._longest_for_all = min(
             (min(a.max_model_len, a.capacity // a.block * a.block) for a in self._accounts), default=0
         )

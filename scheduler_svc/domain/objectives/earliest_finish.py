@@ -34,13 +34,13 @@ class EarliestFinish:
         if demand.cached_tokens:
             return self._choose_by_cache(demand, accounts, finishes)
         index = pick(accounts, finishes)
-        why = f"earliest predicted finish {finishes[index]:.2f} s"
+        why = f"earliest predicted finish {float(finishes[index]):.2f} s"
         return Choice(index=index, why=why, rule="earliest_finish", scores={"finish_s": finishes})
 
     def _choose_by_cache(self, demand: Demand, accounts: Sequence[Account], finishes: Scores) -> Choice:
         """Choose the earliest finish, weighed with what the request's prefill delays."""
         prefills = scorers.prefill_s(accounts, demand)
-        weighed = [f + _PREFILL_WEIGHT * p for f, p in zip(finishes, prefills, strict=True)]
+        weighed = finishes + _PREFILL_WEIGHT * prefills
         index = pick(accounts, weighed, cached=demand.cached_tokens)
         why = f"earliest predicted finish {finishes[index]:.2f} s, weighed with its {prefills[index]:.2f} s of prefill"
         scores = {"finish_and_prefill_s": weighed, "finish_s": finishes}

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+
+import numpy as np
 
 from scheduler_svc.domain.capacity.account import Account
+from scheduler_svc.domain.capacity.accounts import as_accounts
+from scheduler_svc.domain.capacity.figures import Mask
 from scheduler_svc.domain.capacity.offered_load import OfferedLoad
 
 #: Share of what an instance can do at most that it is meant to carry: the rest is for bursts.
@@ -32,16 +36,22 @@ class InstancesInUse:
     def __init__(self) -> None:
         self._excused = 0.0  # requests that may miss their targets now
         self._until: dict[str, float] = {}  # by instance id, seconds on the scheduler's clock
+        self._mask: Mask | None = None  # which of ``_mask_of`` are in use; None: to be worked out again
+        self._mask_of: Sequence[Account] = ()
         self._review_at = float("-inf")
         self._reviewed: Sequence[Account] = ()
 
     def __contains__(self, instance_id: str) -> bool:
         return instance_id in self._until
 
-    @property
-    def ids(self) -> Container[str]:
-        """Ids of the instances in use."""
-        return self._until
+    def mask(self, accounts: Sequence[Account]) -> Mask:
+        """Return for each of the accounts whether its instance is in use."""
+        accounts = as_accounts(accounts)
+        whole = accounts.whole
+        if self._mask is None or self._mask_of is not whole:
+            self._mask = np.array([a.instance_id in self._until for a in whole], dtype=np.bool_)
+            self._mask_of = whole
+        return self._mask[accounts.rows]
 
     def take(self, account: Account, now: float, *, in_time: bool) -> None:
         """Note that a request goes to an instance, which is in use from now on.
@@ -65,6 +75,7 @@ class InstancesInUse:
 
     def _need(self, account: Account, now: float) -> None:
         self._until[account.instance_id] = now + HOLD_S
+        self._mask = None
 
     def review(self, accounts: Sequence[Account], load: OfferedLoad, now: float) -> None:
         """Work out which of these instances are needed, at most once a second, and drop those no longer held.
@@ -78,6 +89,7 @@ class InstancesInUse:
         self._reviewed = accounts
         self._review_at = now + _REVIEW_S
         self._until = {i: until for i, until in self._until.items() if until > now}
+        self._mask = None
         unit = load.of_instances(accounts, now)
         carried = {a.instance_id: 1 / max(taken, _LEAST) for a, taken in zip(accounts, unit, strict=True)}
         ranked = sorted(accounts, key=lambda a: (a.price_per_s / carried[a.instance_id], a.price_per_s, a.instance_id))

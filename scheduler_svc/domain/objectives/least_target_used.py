@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from scheduler_svc.domain.capacity.account import Account
+from scheduler_svc.domain.capacity.accounts import figures_of
 from scheduler_svc.domain.capacity.demand import Demand
+from scheduler_svc.domain.capacity.figures import count, highest, lowest
 from scheduler_svc.domain.objectives import scorers
 from scheduler_svc.domain.objectives.objective import Choice
 from scheduler_svc.domain.objectives.picker import pick
+from scheduler_svc.domain.objectives.rejected import Rejected
 from scheduler_svc.domain.objectives.scorers import Scores
-from scheduler_svc.domain.objectives.target_shares import TargetShares, missed
+from scheduler_svc.domain.objectives.target_shares import TargetShares, reject_missed
 from scheduler_svc.domain.prediction.margin import MOST_MARGIN
 from scheduler_svc.domain.request import Priority
 from scheduler_svc.domain.targets import Targets
@@ -41,7 +44,7 @@ class LeastTargetUsed:
         per_token = scorers.token_s(accounts, demand)
         shares = self._shares.of(demand, accounts, now, first_tokens=firsts, per_token=per_token)
         scores: dict[str, Scores] = {"target_share": shares, "first_token_s": firsts, "token_s": per_token}
-        least, most = min(shares), max(shares)
+        least, most = lowest(shares), highest(shares)
         times = self._shares.least_times(demand, accounts, now, firsts, per_token) if least > _DOUBTFUL else None
         ranked = shares
         if least > 1 or most == 0:
@@ -50,18 +53,16 @@ class LeastTargetUsed:
             index = pick(accounts, ranked, cached=demand.cached_tokens)
             why = f"no candidate is predicted to meet its targets: earliest finish {ranked[index]:.2f} s"
             return Choice(index=index, why=why, rule="none_meets_targets", scores=scores, least_times=times)
-        among = [i for i, a in enumerate(accounts) if a.free_slots > 0 and shares[i] <= 1]
-        if not among:
-            among = [i for i, share in enumerate(shares) if share <= 1]
-        if len(among) == len(accounts):
-            index = pick(accounts, ranked, relative=_TOLERANCE, cached=demand.cached_tokens)
-        else:
-            chosen_from, their = [accounts[i] for i in among], [ranked[i] for i in among]
-            index = among[pick(chosen_from, their, relative=_TOLERANCE, cached=demand.cached_tokens)]
-        rejected = missed(shares) if most > 1 else {}
+        meets = shares <= 1
+        at_once = meets & (figures_of(accounts).free_slots > 0)
+        among = at_once if count(at_once) else meets
+        index = pick(accounts, ranked, among=among, relative=_TOLERANCE, cached=demand.cached_tokens)
+        rejected = Rejected()
+        if most > 1:
+            reject_missed(rejected, shares)
         why = (
-            f"uses {shares[index]:.0%} of its targets, the least "
-            f"(first token {firsts[index]:.2f} s, then {per_token[index] * 1e3:.1f} ms per token)"
+            f"uses {float(shares[index]):.0%} of its targets, the least "
+            f"(first token {float(firsts[index]):.2f} s, then {float(per_token[index]) * 1e3:.1f} ms per token)"
         )
         return Choice(
             index=index, why=why, rule="least_target_used", scores=scores, rejected=rejected, least_times=times

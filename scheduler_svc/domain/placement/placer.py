@@ -92,10 +92,8 @@ class Placer:
         """
         if not demand.cached_tokens or not accounts or getattr(objective, "gathers_load", False):
             return demand
-        over = self._prefixes.too_loaded(accounts)
-        if over.isdisjoint(demand.cached_tokens):
-            return demand
-        return replace(demand, cached_tokens={k: v for k, v in demand.cached_tokens.items() if k not in over})
+        credited = self._prefixes.spread(demand.cached_tokens, accounts)
+        return demand if credited is demand.cached_tokens else demand.crediting(credited)
 
     def choose(self, offer: Offer, context: PassContext) -> Choice:
         """Have the objective choose an instance of the offer; at least one has capacity for the request."""
@@ -115,7 +113,7 @@ class Placer:
         objective, accounts, now = context.policy.objective, context.pool.accounts, context.now
         balanced = self._balanced(demand, accounts, objective)
         if balanced is not demand:
-            whatever = objective.choose(replace(demand, cached_tokens={}), offered, now)
+            whatever = objective.choose(demand.crediting({}), offered, now)
             if offered[whatever.index].instance_id in self._prefixes.too_loaded(accounts):
                 return whatever
         return objective.choose(balanced, offered, now)
@@ -323,11 +321,11 @@ class Placer:
         gathers = getattr(context.policy.objective, "gathers_load", False)
         if not last or (not gathers and last in self._prefixes.too_loaded(context.pool.accounts)):
             return
-        for i, account in enumerate(offer.with_capacity):
-            if account.instance_id == last and i not in choice.rejected and account.free_slots > 0:
-                choice.index = i
-                choice.why = f"ran session {offer.demand.request.session!r} last"
-                choice.rule = "session"
+        i = offer.with_capacity.find(last)
+        if i is not None and i not in choice.rejected and offer.with_capacity[i].free_slots > 0:
+            choice.index = i
+            choice.why = f"ran session {offer.demand.request.session!r} last"
+            choice.rule = "session"
 
 
 def _ordered(waiting: WaitingRequest, policy: Policy, now: float) -> str:
@@ -345,12 +343,12 @@ def _why_whole(plan: SplitPlan | None) -> str:
 def _prefer(choice: Choice, offer: Offer) -> tuple[str, ...]:
     """Change the choice to the instance that the caller prefers; if it is not offered, return why."""
     wanted = offer.demand.request.preferred_instance
-    for i, account in enumerate(offer.with_capacity):
-        if account.instance_id == wanted:
-            choice.index = i
-            choice.why = "preferred by the caller"
-            choice.rule = PREFERRED
-            return ()
+    i = offer.with_capacity.find(wanted)
+    if i is not None:
+        choice.index = i
+        choice.why = "preferred by the caller"
+        choice.rule = PREFERRED
+        return ()
     return (f"preferred instance {wanted!r} not used: {offer.why_not(wanted)}",)
 
 

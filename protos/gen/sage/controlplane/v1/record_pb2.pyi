@@ -73,8 +73,7 @@ class RequestRecord(_message.Message):
     IDENTITY_DTYPE_FIELD_NUMBER: _builtins.int
     IDENTITY_TOKENIZER_HASH_FIELD_NUMBER: _builtins.int
     POLICY_FIELD_NUMBER: _builtins.int
-    INSTANCE_ID_FIELD_NUMBER: _builtins.int
-    RESERVED_TOKENS_FIELD_NUMBER: _builtins.int
+    IDENTITY_ADAPTER_WEIGHTS_FIELD_NUMBER: _builtins.int
     tenant: _builtins.str
     """the tenant it belongs to"""
     request_id: _builtins.str
@@ -115,10 +114,8 @@ class RequestRecord(_message.Message):
     """the same"""
     policy: _builtins.str
     """that placed it"""
-    instance_id: _builtins.str
-    """where this attempt runs"""
-    reserved_tokens: _builtins.int
-    """KV tokens reserved for this attempt"""
+    identity_adapter_weights: _builtins.str
+    """the same, of the adapter that the request names"""
     @_builtins.property
     def ttft_target(self) -> _duration_pb2.Duration:
         """absent: none"""
@@ -177,12 +174,11 @@ class RequestRecord(_message.Message):
         identity_dtype: _builtins.str = ...,
         identity_tokenizer_hash: _builtins.str = ...,
         policy: _builtins.str = ...,
-        instance_id: _builtins.str = ...,
-        reserved_tokens: _builtins.int = ...,
+        identity_adapter_weights: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_cost_budget", b"_cost_budget", "age", b"age", "cost_budget", b"cost_budget", "first_token", b"first_token", "queued", b"queued", "tpot_target", b"tpot_target", "ttft_target", b"ttft_target"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_budget", b"_cost_budget", "age", b"age", "attempts", b"attempts", "best_effort", b"best_effort", "cost", b"cost", "cost_budget", b"cost_budget", "deadline_stated", b"deadline_stated", "detached", b"detached", "digest", b"digest", "digest_version", b"digest_version", "first_token", b"first_token", "identity_dtype", b"identity_dtype", "identity_tokenizer_hash", b"identity_tokenizer_hash", "identity_weights", b"identity_weights", "instance_id", b"instance_id", "model", b"model", "policy", b"policy", "preferred_instance", b"preferred_instance", "priority", b"priority", "queued", b"queued", "request_id", b"request_id", "reserved_tokens", b"reserved_tokens", "session", b"session", "tags", b"tags", "tenant", b"tenant", "tokenizer_hash", b"tokenizer_hash", "tpot_target", b"tpot_target", "ttft_target", b"ttft_target", "wait_for_instance", b"wait_for_instance", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_budget", b"_cost_budget", "age", b"age", "attempts", b"attempts", "best_effort", b"best_effort", "cost", b"cost", "cost_budget", b"cost_budget", "deadline_stated", b"deadline_stated", "detached", b"detached", "digest", b"digest", "digest_version", b"digest_version", "first_token", b"first_token", "identity_adapter_weights", b"identity_adapter_weights", "identity_dtype", b"identity_dtype", "identity_tokenizer_hash", b"identity_tokenizer_hash", "identity_weights", b"identity_weights", "model", b"model", "policy", b"policy", "preferred_instance", b"preferred_instance", "priority", b"priority", "queued", b"queued", "request_id", b"request_id", "session", b"session", "tags", b"tags", "tenant", b"tenant", "tokenizer_hash", b"tokenizer_hash", "tpot_target", b"tpot_target", "ttft_target", b"ttft_target", "wait_for_instance", b"wait_for_instance", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cost_budget: _TypeAlias = _typing.Literal["cost_budget"]  # noqa: Y015
     _WhichOneofArgType__cost_budget: _TypeAlias = _typing.Literal["_cost_budget", b"_cost_budget"]  # noqa: Y015

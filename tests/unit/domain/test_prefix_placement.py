@@ -56,8 +56,8 @@ def test_a_prompt_goes_where_its_beginning_is(policy: str) -> None:
     scheduler = make_scheduler(policy, instances=4)
     homes = {topic: serve(scheduler, about(topic, f"first-{topic}"), topic).instance_id for topic in range(4)}
 
-    for topic in (2, 0, 3, 1):
-        decision = serve(scheduler, about(topic, f"second-{topic}"), 10.0 + topic)
+    for now, topic in enumerate((2, 0, 3, 1), start=5):
+        decision = serve(scheduler, about(topic, f"second-{topic}", arrived_at=now), now)
 
         assert decision.instance_id == homes[topic]
         assert decision.cached_tokens == 32 * BLOCK

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from scheduler_svc.domain.capacity.account import Account
 from scheduler_svc.domain.capacity.demand import Demand
 from scheduler_svc.domain.objectives import scorers
+from scheduler_svc.domain.objectives.delays import with_delays
 from scheduler_svc.domain.objectives.objective import Choice
 from scheduler_svc.domain.objectives.picker import pick
 from scheduler_svc.domain.objectives.scorers import Scores
@@ -27,6 +28,10 @@ class LeastTargetUsed:
     If none is predicted to meet them, and for requests without targets, it chooses the earliest predicted
     finish.  If several meet the targets, those that run the request at once go before those where it queues at the
     engine.
+
+    Where some instance holds a part of the prompt in its prefix cache, it chooses the earliest finish, weighed with
+    what the request's prefill delays, whatever targets that keeps: to compute anew what a cache holds makes others
+    miss theirs.
     """
 
     reserved_slots = 0
@@ -43,21 +48,23 @@ class LeastTargetUsed:
         scores: dict[str, Scores] = {"target_share": shares, "first_token_s": firsts, "token_s": per_token}
         least, most = min(shares), max(shares)
         times = self._shares.least_times(demand, accounts, now, firsts, per_token) if least > _DOUBTFUL else None
+        if demand.cached_tokens:
+            return _choose_by_cache(demand, accounts, scores, times)
         ranked = shares
         if least > 1 or most == 0:
             ranked = scores["finish_s"] = scorers.finish_s(demand, firsts, per_token)
         if least > 1:
-            index = pick(accounts, ranked, cached=demand.cached_tokens)
+            index = pick(accounts, ranked)
             why = f"no candidate is predicted to meet its targets: earliest finish {ranked[index]:.2f} s"
             return Choice(index=index, why=why, rule="none_meets_targets", scores=scores, least_times=times)
         among = [i for i, a in enumerate(accounts) if a.free_slots > 0 and shares[i] <= 1]
         if not among:
             among = [i for i, share in enumerate(shares) if share <= 1]
         if len(among) == len(accounts):
-            index = pick(accounts, ranked, relative=_TOLERANCE, cached=demand.cached_tokens)
+            index = pick(accounts, ranked, relative=_TOLERANCE)
         else:
             chosen_from, their = [accounts[i] for i in among], [ranked[i] for i in among]
-            index = among[pick(chosen_from, their, relative=_TOLERANCE, cached=demand.cached_tokens)]
+            index = among[pick(chosen_from, their, relative=_TOLERANCE)]
         rejected = missed(shares) if most > 1 else {}
         why = (
             f"uses {shares[index]:.0%} of its targets, the least "
@@ -66,3 +73,20 @@ class LeastTargetUsed:
         return Choice(
             index=index, why=why, rule="least_target_used", scores=scores, rejected=rejected, least_times=times
         )
+
+
+def _choose_by_cache(
+    demand: Demand, accounts: Sequence[Account], scores: dict[str, Scores], times: tuple[float, float] | None
+) -> Choice:
+    """Choose the earliest finish, weighed with what the request's prefill delays; a free slot goes first."""
+    finishes = scores["finish_s"] = scorers.finish_s(demand, scores["first_token_s"], scores["token_s"])
+    weighed = scores["finish_and_prefill_s"] = with_delays(finishes, accounts, demand)
+    among = [i for i, a in enumerate(accounts) if a.free_slots > 0] or range(len(accounts))
+    cached = demand.cached_tokens
+    index = among[pick([accounts[i] for i in among], [weighed[i] for i in among], cached=cached)]
+    why = (
+        f"earliest predicted finish {finishes[index]:.2f} s, {weighed[index]:.2f} s weighed with its prefill; "
+        f"uses {scores['target_share'][index]:.0%} of its targets"
+    )
+    rule = "least_target_used" if min(scores["target_share"]) <= 1 else "none_meets_targets"
+    return Choice(index=index, why=why, rule=rule, scores=scores, least_times=times)

@@ -32,6 +32,7 @@ MISSED = 0.0075
 LESSON_S = 15.0
 _MOST_EXCUSED = 5.0  # requests one after the other
 _LEAST = 1e-9  # of an instance taken by the load
+_MOST_COUNTED = 10_000  # instances whose late requests are remembered; those that are gone are among them
 _TRIED = 16  # of the dearest instances, each left out first
 _REVIEW_S = 1.0  # between two looks at which instances are needed
 
@@ -50,7 +51,7 @@ class InstancesInUse:
         self._needed: Collection[str] = ()  # ids of those that carry the load
         self._carried = CARRIED  # share of what they can do that they are meant to carry
         self._short = False  # whether too many missed their targets, or one needed another instance, since the review
-        self._late = 0  # requests that finished late on any instance, until the last review
+        self._late: dict[str, int] = {}  # by instance id: requests that finished late there until the last review
         self._unpunished = 0.0  # requests that may yet finish late before more instances are taken
         self._learned_at = float("-inf")
         self._review_at = float("-inf")
@@ -99,7 +100,7 @@ class InstancesInUse:
         unit = load.of_instances(accounts, now)
         carried = {a.instance_id: 1 / max(taken, _LEAST) for a, taken in zip(accounts, unit, strict=True)}
         ranked = sorted(accounts, key=lambda a: (a.price_per_s / carried[a.instance_id], a.price_per_s, a.instance_id))
-        self._count_late(sum(a.late for a in accounts), load.age_s(now), now)
+        self._count_late(accounts, load.age_s(now), now)
         if load.age_s(now) < FIRST_S:
             needed, hold_s = _taken(ranked, carried, self._among(ranked), CARRIED_AT_FIRST), FIRST_S
         else:
@@ -109,10 +110,11 @@ class InstancesInUse:
         for account in needed:
             self._until[account.instance_id] = now + hold_s
 
-    def _count_late(self, late: int, age_s: float, now: float) -> None:
-        """Take the number of requests that finished late so far; too many mean that the instances carry too much."""
-        self._unpunished -= max(0, late - self._late)
-        self._late = late
+    def _count_late(self, accounts: Sequence[Account], age_s: float, now: float) -> None:
+        """Count the requests that finished late since the last review; too many: the instances carry too much."""
+        late = {a.instance_id: a.late for a in accounts}
+        self._unpunished -= sum(max(0, n - self._late.get(i, n)) for i, n in late.items())
+        self._late = {**self._late, **late} if len(self._late) < _MOST_COUNTED else late
         if age_s < 2 * FIRST_S or now - self._learned_at < LESSON_S:
             self._unpunished = max(0.0, self._unpunished)  # they ran under what was in use before
         elif self._unpunished < 0:

@@ -40,8 +40,8 @@ class Adaptive:
     - ``fifo`` otherwise.
 
     Every threshold is a band.  The first wish is followed at once.  Later a wish must last ``confirm_s`` before it is
-    followed, one for ``cost_optimized`` at least ``CALM_S``, and after a switch the policy stays for ``dwell_s``; so there are at most 2 + t / dwell_s switches in t
-    seconds, whatever the load does.
+    followed, one for ``cost_optimized`` at least ``CALM_S``, and after a switch the policy stays for ``dwell_s``; so
+    there are at most 2 + t / dwell_s switches in t seconds, whatever the load does.
     """
 
     first = "fifo"

@@ -30,6 +30,7 @@ class Rule:
 
 RULES: dict[str, Rule] = {
     f"{_INFERENCE}Generate": Rule(_CALLERS),
+    f"{_INFERENCE}Session": Rule(_CALLERS),
     f"{_INFERENCE}Cancel": Rule(_CALLERS | _OPERATORS),
     f"{_INFERENCE}Submit": Rule(_CALLERS),
     f"{_INFERENCE}Attach": Rule(_CALLERS),

@@ -8,7 +8,7 @@ import signal
 import sys
 from collections import deque
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from tests.bench.cpu_clock import cpu_seconds
 
@@ -47,14 +47,18 @@ class Child:
                     if text in line:
                         return line
         except TimeoutError:
-            raise self._failure(f"did not say {text!r} in {timeout_s:g} s") from None
-        raise self._failure(f"ended before it said {text!r}")
+            raise self.failure(f"did not say {text!r} in {timeout_s:g} s") from None
+        raise self.failure(f"ended before it said {text!r}")
 
     async def tell(self, line: str) -> None:
         """Write a line to its standard input."""
         assert self._process.stdin is not None
         self._process.stdin.write(line.encode() + b"\n")
         await self._process.stdin.drain()
+
+    def kill(self) -> None:
+        """End it at once, with SIGKILL."""
+        self._process.kill()
 
     async def stop(self) -> None:
         """End it: SIGTERM, and SIGKILL when that takes too long."""
@@ -77,17 +81,21 @@ class Child:
             self._unseen.put_nowait(text)
         self._unseen.put_nowait(None)
 
-    def _failure(self, what: str) -> ChildFailed:
+    def failure(self, what: str) -> ChildFailed:
+        """Return the error that it ``what``, with its last words."""
         return ChildFailed("\n  ".join([f"{self.name} {what}; its last words:", *self._lines]))
 
 
-@asynccontextmanager
-async def child(name: str, *arguments: str) -> AsyncIterator[Child]:
+def child(name: str, *arguments: str) -> AbstractAsyncContextManager[Child]:
     """``python -m <arguments>`` for as long as the context lasts."""
+    return command(name, sys.executable, "-m", *arguments)
+
+
+@asynccontextmanager
+async def command(name: str, *words: str) -> AsyncIterator[Child]:
+    """A program with its arguments, for as long as the context lasts."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        *arguments,
+        *words,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,

@@ -1109,6 +1109,7 @@ class OutputsRequest(_message.Message):
     REJECTED_FIELD_NUMBER: _builtins.int
     FRAME_FIELD_NUMBER: _builtins.int
     ENDED_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hello(self) -> Global___Hello: ...
     @_builtins.property
@@ -1119,6 +1120,10 @@ class OutputsRequest(_message.Message):
     def frame(self) -> Global___Frame: ...
     @_builtins.property
     def ended(self) -> Global___AssignmentEnded: ...
+    @_builtins.property
+    def step(self) -> Global___StepFrame:
+        """where both sides have the capability "step_frames": instead of the four above"""
+
     def __init__(
         self,
         *,
@@ -1127,12 +1132,13 @@ class OutputsRequest(_message.Message):
         rejected: Global___AssignmentRejected | None = ...,
         frame: Global___Frame | None = ...,
         ended: Global___AssignmentEnded | None = ...,
+        step: Global___StepFrame | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "ended", b"ended", "frame", b"frame", "hello", b"hello", "message", b"message", "rejected", b"rejected"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "ended", b"ended", "frame", b"frame", "hello", b"hello", "message", b"message", "rejected", b"rejected", "step", b"step"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "ended", b"ended", "frame", b"frame", "hello", b"hello", "message", b"message", "rejected", b"rejected"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "ended", b"ended", "frame", b"frame", "hello", b"hello", "message", b"message", "rejected", b"rejected", "step", b"step"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["hello", "accepted", "rejected", "frame", "ended"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["hello", "accepted", "rejected", "frame", "ended", "step"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -1191,16 +1197,20 @@ class AssignmentAccepted(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ATTEMPT_NUMBER_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
     attempt_number: _builtins.int
-    """of the session's epoch"""
+    """unique within the epoch"""
+    epoch: _builtins.int
+    """of the attempt; 0: the session's, or that of the StepFrame"""
     def __init__(
         self,
         *,
         attempt_number: _builtins.int = ...,
+        epoch: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_number", b"attempt_number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_number", b"attempt_number", "epoch", b"epoch"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1248,22 +1258,26 @@ class AssignmentRejected(_message.Message):
     ATTEMPT_NUMBER_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
     attempt_number: _builtins.int
-    """of the session's epoch"""
+    """unique within the epoch"""
     reason: Global___AssignmentRejected.Reason.ValueType
     """why"""
     message: _builtins.str
     """details in words"""
+    epoch: _builtins.int
+    """of the attempt; 0: the session's, or that of the StepFrame"""
     def __init__(
         self,
         *,
         attempt_number: _builtins.int = ...,
         reason: Global___AssignmentRejected.Reason.ValueType = ...,
         message: _builtins.str = ...,
+        epoch: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_number", b"attempt_number", "message", b"message", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_number", b"attempt_number", "epoch", b"epoch", "message", b"message", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1294,6 +1308,91 @@ class Frame(_message.Message):
 Global___Frame: _TypeAlias = Frame  # noqa: Y015
 
 @_typing.final
+class StepFrame(_message.Message):
+    """What happened to the attempts of one epoch since the frame before, usually in one step of the engine. The fields
+    count in the order of their numbers: an attempt's acceptance comes before its tokens, and its end after them.
+
+    Tokens are columns: entry i of attempt_numbers, first_indexes, counts and text_lengths belong together, and take the
+    next counts[i] of token_ids and the next text_lengths[i] code points of text.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EPOCH_FIELD_NUMBER: _builtins.int
+    ACCEPTED_FIELD_NUMBER: _builtins.int
+    REJECTED_FIELD_NUMBER: _builtins.int
+    ATTEMPT_NUMBERS_FIELD_NUMBER: _builtins.int
+    FIRST_INDEXES_FIELD_NUMBER: _builtins.int
+    COUNTS_FIELD_NUMBER: _builtins.int
+    TOKEN_IDS_FIELD_NUMBER: _builtins.int
+    TEXT_LENGTHS_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    PIECES_FIELD_NUMBER: _builtins.int
+    ENDED_FIELD_NUMBER: _builtins.int
+    epoch: _builtins.int
+    """of all attempts in it"""
+    text: _builtins.str
+    """of all entries: text that no later token can change"""
+    @_builtins.property
+    def accepted(self) -> _containers.RepeatedCompositeFieldContainer[Global___AssignmentAccepted]:
+        """attempts that the engine has taken"""
+
+    @_builtins.property
+    def rejected(self) -> _containers.RepeatedCompositeFieldContainer[Global___AssignmentRejected]:
+        """attempts that were not started"""
+
+    @_builtins.property
+    def attempt_numbers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """one per entry"""
+
+    @_builtins.property
+    def first_indexes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """per entry: output position of its first token, over all attempts of the request"""
+
+    @_builtins.property
+    def counts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """tokens per entry; empty: one each"""
+
+    @_builtins.property
+    def token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """of all entries"""
+
+    @_builtins.property
+    def text_lengths(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """per entry, in Unicode code points; empty: none has text"""
+
+    @_builtins.property
+    def pieces(self) -> _containers.RepeatedCompositeFieldContainer[Global___AssignmentTokens]:
+        """output with log probabilities or kv_recomputed"""
+
+    @_builtins.property
+    def ended(self) -> _containers.RepeatedCompositeFieldContainer[Global___AssignmentEnded]:
+        """attempts that are over"""
+
+    def __init__(
+        self,
+        *,
+        epoch: _builtins.int = ...,
+        accepted: _abc.Iterable[Global___AssignmentAccepted] | None = ...,
+        rejected: _abc.Iterable[Global___AssignmentRejected] | None = ...,
+        attempt_numbers: _abc.Iterable[_builtins.int] | None = ...,
+        first_indexes: _abc.Iterable[_builtins.int] | None = ...,
+        counts: _abc.Iterable[_builtins.int] | None = ...,
+        token_ids: _abc.Iterable[_builtins.int] | None = ...,
+        text_lengths: _abc.Iterable[_builtins.int] | None = ...,
+        text: _builtins.str = ...,
+        pieces: _abc.Iterable[Global___AssignmentTokens] | None = ...,
+        ended: _abc.Iterable[Global___AssignmentEnded] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "attempt_numbers", b"attempt_numbers", "counts", b"counts", "ended", b"ended", "epoch", b"epoch", "first_indexes", b"first_indexes", "pieces", b"pieces", "rejected", b"rejected", "text", b"text", "text_lengths", b"text_lengths", "token_ids", b"token_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StepFrame: _TypeAlias = StepFrame  # noqa: Y015
+
+@_typing.final
 class AssignmentTokens(_message.Message):
     """New tokens of one attempt."""
 
@@ -1305,14 +1404,17 @@ class AssignmentTokens(_message.Message):
     TEXT_FIELD_NUMBER: _builtins.int
     LOGPROBS_FIELD_NUMBER: _builtins.int
     KV_RECOMPUTED_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
     attempt_number: _builtins.int
-    """of the session's epoch"""
+    """unique within the epoch"""
     first_index: _builtins.int
     """output position of token_ids[0], counted over all attempts of the request"""
     text: _builtins.str
     """text that no later token can change"""
     kv_recomputed: _builtins.bool
     """decode legs: the prompt's KV could not be fetched, so this engine computed it"""
+    epoch: _builtins.int
+    """of the attempt; 0: the session's, or that of the StepFrame"""
     @_builtins.property
     def token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """in order"""
@@ -1330,10 +1432,11 @@ class AssignmentTokens(_message.Message):
         text: _builtins.str = ...,
         logprobs: _abc.Iterable[_common_pb2.TokenLogprobs] | None = ...,
         kv_recomputed: _builtins.bool = ...,
+        epoch: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_number", b"attempt_number", "first_index", b"first_index", "kv_recomputed", b"kv_recomputed", "logprobs", b"logprobs", "text", b"text", "token_ids", b"token_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_number", b"attempt_number", "epoch", b"epoch", "first_index", b"first_index", "kv_recomputed", b"kv_recomputed", "logprobs", b"logprobs", "text", b"text", "token_ids", b"token_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1398,8 +1501,9 @@ class AssignmentEnded(_message.Message):
     KV_UNCLAIMED_FIELD_NUMBER: _builtins.int
     KV_RECOMPUTED_FIELD_NUMBER: _builtins.int
     ENGINE_DIED_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
     attempt_number: _builtins.int
-    """of the session's epoch"""
+    """unique within the epoch"""
     cause: Global___AssignmentEnded.Cause.ValueType
     """why it ended"""
     finish_reason: _common_pb2.FinishReason.ValueType
@@ -1426,6 +1530,8 @@ class AssignmentEnded(_message.Message):
     """decode legs: the prompt's KV could not be fetched, so this engine computed it"""
     engine_died: _builtins.bool
     """with FAILED: the engine died while it ran the attempt"""
+    epoch: _builtins.int
+    """of the attempt; 0: the session's, or that of the StepFrame"""
     @_builtins.property
     def kv_lease(self) -> _duration_pb2.Duration:
         """prefill legs: how long the KV blocks are kept"""
@@ -1453,10 +1559,11 @@ class AssignmentEnded(_message.Message):
         kv_unclaimed: _builtins.bool = ...,
         kv_recomputed: _builtins.bool = ...,
         engine_died: _builtins.bool = ...,
+        epoch: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_stop_token_id", b"_stop_token_id", "engine_time", b"engine_time", "kv_lease", b"kv_lease", "stop_token_id", b"stop_token_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_stop_token_id", b"_stop_token_id", "attempt_number", b"attempt_number", "cached_prompt_tokens", b"cached_prompt_tokens", "cause", b"cause", "engine_died", b"engine_died", "engine_time", b"engine_time", "field", b"field", "finish_reason", b"finish_reason", "kv_lease", b"kv_lease", "kv_recomputed", b"kv_recomputed", "kv_transfer_params", b"kv_transfer_params", "kv_unclaimed", b"kv_unclaimed", "message", b"message", "stop_string", b"stop_string", "stop_token_id", b"stop_token_id", "total_tokens", b"total_tokens", "trailing_text", b"trailing_text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_stop_token_id", b"_stop_token_id", "attempt_number", b"attempt_number", "cached_prompt_tokens", b"cached_prompt_tokens", "cause", b"cause", "engine_died", b"engine_died", "engine_time", b"engine_time", "epoch", b"epoch", "field", b"field", "finish_reason", b"finish_reason", "kv_lease", b"kv_lease", "kv_recomputed", b"kv_recomputed", "kv_transfer_params", b"kv_transfer_params", "kv_unclaimed", b"kv_unclaimed", "message", b"message", "stop_string", b"stop_string", "stop_token_id", b"stop_token_id", "total_tokens", b"total_tokens", "trailing_text", b"trailing_text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__stop_token_id: _TypeAlias = _typing.Literal["stop_token_id"]  # noqa: Y015
     _WhichOneofArgType__stop_token_id: _TypeAlias = _typing.Literal["_stop_token_id", b"_stop_token_id"]  # noqa: Y015
@@ -1473,22 +1580,26 @@ class OutputAck(_message.Message):
     ATTEMPT_NUMBER_FIELD_NUMBER: _builtins.int
     TOKENS_FIELD_NUMBER: _builtins.int
     ENDED_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
     attempt_number: _builtins.int
-    """of the session's epoch"""
+    """unique within the epoch"""
     tokens: _builtins.int
     """output positions below this were received"""
     ended: _builtins.bool
     """the end was received as well: the executor may forget the attempt"""
+    epoch: _builtins.int
+    """of the attempt; 0: the session's"""
     def __init__(
         self,
         *,
         attempt_number: _builtins.int = ...,
         tokens: _builtins.int = ...,
         ended: _builtins.bool = ...,
+        epoch: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_number", b"attempt_number", "ended", b"ended", "tokens", b"tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_number", b"attempt_number", "ended", b"ended", "epoch", b"epoch", "tokens", b"tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

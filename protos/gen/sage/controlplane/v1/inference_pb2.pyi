@@ -708,6 +708,533 @@ class Finished(_message.Message):
 Global___Finished: _TypeAlias = Finished  # noqa: Y015
 
 @_typing.final
+class SessionRequest(_message.Message):
+    """A message of a session, from client to scheduler. It may have any of its fields, which count in the order of their
+    numbers. A client writes what it has once the message before is written. A message has at most 1 MiB; a request that
+    does not fit goes through Generate.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPEN_FIELD_NUMBER: _builtins.int
+    SUBMIT_FIELD_NUMBER: _builtins.int
+    ATTACH_FIELD_NUMBER: _builtins.int
+    PAUSE_FIELD_NUMBER: _builtins.int
+    RESUME_FIELD_NUMBER: _builtins.int
+    LEAVE_FIELD_NUMBER: _builtins.int
+    ACKNOWLEDGED_FIELD_NUMBER: _builtins.int
+    PING_FIELD_NUMBER: _builtins.int
+    BYE_FIELD_NUMBER: _builtins.int
+    acknowledged: _builtins.int
+    """number of the latest frame that was handled, and all before it; 0: none yet"""
+    ping: _builtins.int
+    """answered with the same SessionResponse.pong; 0: none"""
+    bye: _builtins.bool
+    """the last message: all handles are let go"""
+    @_builtins.property
+    def open(self) -> Global___Open:
+        """in the first message, and only there"""
+
+    @_builtins.property
+    def submit(self) -> _containers.RepeatedCompositeFieldContainer[Global___Submit]:
+        """requests to begin"""
+
+    @_builtins.property
+    def attach(self) -> _containers.RepeatedCompositeFieldContainer[Global___AttachHandle]:
+        """requests to read on"""
+
+    @_builtins.property
+    def pause(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """handles that are read no further for now"""
+
+    @_builtins.property
+    def resume(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """paused handles that are read on, at the position where they stopped"""
+
+    @_builtins.property
+    def leave(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """handles that are let go: a request whose last reader leaves is cancelled, unless detached"""
+
+    def __init__(
+        self,
+        *,
+        open: Global___Open | None = ...,
+        submit: _abc.Iterable[Global___Submit] | None = ...,
+        attach: _abc.Iterable[Global___AttachHandle] | None = ...,
+        pause: _abc.Iterable[_builtins.int] | None = ...,
+        resume: _abc.Iterable[_builtins.int] | None = ...,
+        leave: _abc.Iterable[_builtins.int] | None = ...,
+        acknowledged: _builtins.int = ...,
+        ping: _builtins.int = ...,
+        bye: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["open", b"open"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "attach", b"attach", "bye", b"bye", "leave", b"leave", "open", b"open", "pause", b"pause", "ping", b"ping", "resume", b"resume", "submit", b"submit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SessionRequest: _TypeAlias = SessionRequest  # noqa: Y015
+
+@_typing.final
+class Open(_message.Message):
+    """Begins a session."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROTOCOL_VERSION_FIELD_NUMBER: _builtins.int
+    CAPABILITIES_FIELD_NUMBER: _builtins.int
+    protocol_version: _builtins.int
+    """the client's; the scheduler accepts its own, one older and one newer"""
+    @_builtins.property
+    def capabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """optional features of the client, by name"""
+
+    def __init__(
+        self,
+        *,
+        protocol_version: _builtins.int = ...,
+        capabilities: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "protocol_version", b"protocol_version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Open: _TypeAlias = Open  # noqa: Y015
+
+@_typing.final
+class Submit(_message.Message):
+    """Begins a request, or attaches to an earlier one with its id and content, as Generate does."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HANDLE_FIELD_NUMBER: _builtins.int
+    REQUEST_FIELD_NUMBER: _builtins.int
+    TRACE_CONTEXT_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    handle: _builtins.int
+    """not 0, and not used before on this stream"""
+    @_builtins.property
+    def request(self) -> Global___GenerateRequest:
+        """as for Generate; after_token counts for choice 0, or after for each choice"""
+
+    @_builtins.property
+    def trace_context(self) -> _common_pb2.TraceContext:
+        """the caller's span; absent: none"""
+
+    @_builtins.property
+    def after(self) -> _containers.RepeatedCompositeFieldContainer[Global___ChoicePosition]:
+        """where the stream of each choice continues; absent: at after_token, else at 0"""
+
+    def __init__(
+        self,
+        *,
+        handle: _builtins.int = ...,
+        request: Global___GenerateRequest | None = ...,
+        trace_context: _common_pb2.TraceContext | None = ...,
+        after: _abc.Iterable[Global___ChoicePosition] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["request", b"request", "trace_context", b"trace_context"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "handle", b"handle", "request", b"request", "trace_context", b"trace_context"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Submit: _TypeAlias = Submit  # noqa: Y015
+
+@_typing.final
+class AttachHandle(_message.Message):
+    """Attaches to a request of the tenant by its id alone."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HANDLE_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    TENANT_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    handle: _builtins.int
+    """not 0, and not used before on this stream"""
+    request_id: _builtins.str
+    """of the request"""
+    tenant: _builtins.str
+    """empty: as in GenerateRequest"""
+    @_builtins.property
+    def after(self) -> _containers.RepeatedCompositeFieldContainer[Global___ChoicePosition]:
+        """where the stream of each choice continues; a choice without one: at 0"""
+
+    def __init__(
+        self,
+        *,
+        handle: _builtins.int = ...,
+        request_id: _builtins.str = ...,
+        tenant: _builtins.str = ...,
+        after: _abc.Iterable[Global___ChoicePosition] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "handle", b"handle", "request_id", b"request_id", "tenant", b"tenant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AttachHandle: _TypeAlias = AttachHandle  # noqa: Y015
+
+@_typing.final
+class ChoicePosition(_message.Message):
+    """A position in one output of a request."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHOICE_FIELD_NUMBER: _builtins.int
+    AFTER_TOKEN_FIELD_NUMBER: _builtins.int
+    TEXT_OFFSET_FIELD_NUMBER: _builtins.int
+    choice: _builtins.int
+    """index of the output, below SamplingParams.n"""
+    after_token: _builtins.int
+    """output tokens before the position"""
+    text_offset: _builtins.int
+    """Unicode code points of text before the position; only from scheduler to client"""
+    def __init__(
+        self,
+        *,
+        choice: _builtins.int = ...,
+        after_token: _builtins.int = ...,
+        text_offset: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_token", b"after_token", "choice", b"choice", "text_offset", b"text_offset"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChoicePosition: _TypeAlias = ChoicePosition  # noqa: Y015
+
+@_typing.final
+class SessionResponse(_message.Message):
+    """A message of a session, from scheduler to client. It may have any of its fields, which count in the order of their
+    numbers.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPENED_FIELD_NUMBER: _builtins.int
+    FRAME_FIELD_NUMBER: _builtins.int
+    PONG_FIELD_NUMBER: _builtins.int
+    pong: _builtins.int
+    """SessionRequest.ping; 0: none"""
+    @_builtins.property
+    def opened(self) -> Global___Opened:
+        """in the first message, and only there"""
+
+    @_builtins.property
+    def frame(self) -> Global___SessionFrame:
+        """what happened to the requests"""
+
+    def __init__(
+        self,
+        *,
+        opened: Global___Opened | None = ...,
+        frame: Global___SessionFrame | None = ...,
+        pong: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["frame", b"frame", "opened", b"opened"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["frame", b"frame", "opened", b"opened", "pong", b"pong"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SessionResponse: _TypeAlias = SessionResponse  # noqa: Y015
+
+@_typing.final
+class Opened(_message.Message):
+    """The session is open."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROTOCOL_VERSION_FIELD_NUMBER: _builtins.int
+    CAPABILITIES_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    WINDOW_FIELD_NUMBER: _builtins.int
+    GRACE_FIELD_NUMBER: _builtins.int
+    SILENCE_FIELD_NUMBER: _builtins.int
+    protocol_version: _builtins.int
+    """used on this stream: the older one of both sides"""
+    epoch: _builtins.int
+    """identifies one run of the scheduler; larger at every start"""
+    window: _builtins.int
+    """most frames that may be unacknowledged; then nothing is sent before an acknowledgement"""
+    @_builtins.property
+    def capabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """optional features of the scheduler, by name"""
+
+    @_builtins.property
+    def grace(self) -> _duration_pb2.Duration:
+        """how long requests of a broken stream wait for their client"""
+
+    @_builtins.property
+    def silence(self) -> _duration_pb2.Duration:
+        """a stream on which the client writes nothing for this long counts as broken"""
+
+    def __init__(
+        self,
+        *,
+        protocol_version: _builtins.int = ...,
+        capabilities: _abc.Iterable[_builtins.str] | None = ...,
+        epoch: _builtins.int = ...,
+        window: _builtins.int = ...,
+        grace: _duration_pb2.Duration | None = ...,
+        silence: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["grace", b"grace", "silence", b"silence"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "epoch", b"epoch", "grace", b"grace", "protocol_version", b"protocol_version", "silence", b"silence", "window", b"window"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Opened: _TypeAlias = Opened  # noqa: Y015
+
+@_typing.final
+class SessionFrame(_message.Message):
+    """What happened to the requests of a session since the frame before. The fields count in the order of their numbers: a
+    request's placement comes before the tokens of that placement, and its end after all its tokens. Nothing of a handle
+    follows its end.
+
+    Tokens are columns: entry i of handles, choices, counts and text_lengths belong together, and take the next counts[i]
+    of token_ids and the next text_lengths[i] code points of text. Positions are not sent: every token is sent once and
+    in order, so an entry continues where the one before it of the same handle and choice stopped. Its tokens are of the
+    attempt that the handle's latest HandleScheduled names.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    ACCEPTED_FIELD_NUMBER: _builtins.int
+    SCHEDULED_FIELD_NUMBER: _builtins.int
+    HANDLES_FIELD_NUMBER: _builtins.int
+    CHOICES_FIELD_NUMBER: _builtins.int
+    COUNTS_FIELD_NUMBER: _builtins.int
+    TOKEN_IDS_FIELD_NUMBER: _builtins.int
+    TEXT_LENGTHS_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    PIECES_FIELD_NUMBER: _builtins.int
+    FINISHED_FIELD_NUMBER: _builtins.int
+    FAILED_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    """counts the frames of the stream, from 1"""
+    text: _builtins.str
+    """of all entries"""
+    @_builtins.property
+    def accepted(self) -> _containers.RepeatedCompositeFieldContainer[Global___HandleAccepted]:
+        """requests that begin"""
+
+    @_builtins.property
+    def scheduled(self) -> _containers.RepeatedCompositeFieldContainer[Global___HandleScheduled]:
+        """placements"""
+
+    @_builtins.property
+    def handles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """one per entry"""
+
+    @_builtins.property
+    def choices(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """one per entry; empty: choice 0 each"""
+
+    @_builtins.property
+    def counts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """tokens per entry, 0 where text follows its tokens; empty: one each"""
+
+    @_builtins.property
+    def token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """of all entries"""
+
+    @_builtins.property
+    def text_lengths(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """per entry, in Unicode code points; empty: none has text"""
+
+    @_builtins.property
+    def pieces(self) -> _containers.RepeatedCompositeFieldContainer[Global___HandleTokens]:
+        """output with log probabilities; a handle's choice is here or in the columns"""
+
+    @_builtins.property
+    def finished(self) -> _containers.RepeatedCompositeFieldContainer[Global___HandleFinished]:
+        """requests that ended by themselves"""
+
+    @_builtins.property
+    def failed(self) -> _containers.RepeatedCompositeFieldContainer[Global___HandleFailed]:
+        """requests that were refused or ended otherwise"""
+
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+        accepted: _abc.Iterable[Global___HandleAccepted] | None = ...,
+        scheduled: _abc.Iterable[Global___HandleScheduled] | None = ...,
+        handles: _abc.Iterable[_builtins.int] | None = ...,
+        choices: _abc.Iterable[_builtins.int] | None = ...,
+        counts: _abc.Iterable[_builtins.int] | None = ...,
+        token_ids: _abc.Iterable[_builtins.int] | None = ...,
+        text_lengths: _abc.Iterable[_builtins.int] | None = ...,
+        text: _builtins.str = ...,
+        pieces: _abc.Iterable[Global___HandleTokens] | None = ...,
+        finished: _abc.Iterable[Global___HandleFinished] | None = ...,
+        failed: _abc.Iterable[Global___HandleFailed] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "choices", b"choices", "counts", b"counts", "failed", b"failed", "finished", b"finished", "handles", b"handles", "number", b"number", "pieces", b"pieces", "scheduled", b"scheduled", "text", b"text", "text_lengths", b"text_lengths", "token_ids", b"token_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SessionFrame: _TypeAlias = SessionFrame  # noqa: Y015
+
+@_typing.final
+class HandleAccepted(_message.Message):
+    """A request of the session was accepted, or attached to."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HANDLE_FIELD_NUMBER: _builtins.int
+    ACCEPTED_FIELD_NUMBER: _builtins.int
+    POSITIONS_FIELD_NUMBER: _builtins.int
+    handle: _builtins.int
+    """of the request"""
+    @_builtins.property
+    def accepted(self) -> Global___Accepted:
+        """as Generate streams it"""
+
+    @_builtins.property
+    def positions(self) -> _containers.RepeatedCompositeFieldContainer[Global___ChoicePosition]:
+        """where the handle's output begins; a choice without one: at 0"""
+
+    def __init__(
+        self,
+        *,
+        handle: _builtins.int = ...,
+        accepted: Global___Accepted | None = ...,
+        positions: _abc.Iterable[Global___ChoicePosition] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "handle", b"handle", "positions", b"positions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HandleAccepted: _TypeAlias = HandleAccepted  # noqa: Y015
+
+@_typing.final
+class HandleScheduled(_message.Message):
+    """A request of the session was placed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HANDLE_FIELD_NUMBER: _builtins.int
+    SCHEDULED_FIELD_NUMBER: _builtins.int
+    handle: _builtins.int
+    """of the request"""
+    @_builtins.property
+    def scheduled(self) -> Global___Scheduled:
+        """as Generate streams it"""
+
+    def __init__(
+        self,
+        *,
+        handle: _builtins.int = ...,
+        scheduled: Global___Scheduled | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["scheduled", b"scheduled"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["handle", b"handle", "scheduled", b"scheduled"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HandleScheduled: _TypeAlias = HandleScheduled  # noqa: Y015
+
+@_typing.final
+class HandleTokens(_message.Message):
+    """Output of a request of the session that does not fit into columns."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HANDLE_FIELD_NUMBER: _builtins.int
+    TOKENS_FIELD_NUMBER: _builtins.int
+    handle: _builtins.int
+    """of the request"""
+    @_builtins.property
+    def tokens(self) -> Global___Tokens:
+        """as Generate streams it"""
+
+    def __init__(
+        self,
+        *,
+        handle: _builtins.int = ...,
+        tokens: Global___Tokens | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["tokens", b"tokens"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["handle", b"handle", "tokens", b"tokens"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HandleTokens: _TypeAlias = HandleTokens  # noqa: Y015
+
+@_typing.final
+class HandleFinished(_message.Message):
+    """A request of the session ended by itself. Its handle is over."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HANDLE_FIELD_NUMBER: _builtins.int
+    FINISHED_FIELD_NUMBER: _builtins.int
+    handle: _builtins.int
+    """of the request"""
+    @_builtins.property
+    def finished(self) -> Global___Finished:
+        """as Generate streams it"""
+
+    def __init__(
+        self,
+        *,
+        handle: _builtins.int = ...,
+        finished: Global___Finished | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["finished", b"finished"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["finished", b"finished", "handle", b"handle"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HandleFinished: _TypeAlias = HandleFinished  # noqa: Y015
+
+@_typing.final
+class HandleFailed(_message.Message):
+    """A request of the session was refused, or ended otherwise than by itself. Its handle is over."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HANDLE_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    handle: _builtins.int
+    """of the request"""
+    @_builtins.property
+    def status(self) -> _status_pb2.Status:
+        """with which Generate would end"""
+
+    def __init__(
+        self,
+        *,
+        handle: _builtins.int = ...,
+        status: _status_pb2.Status | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["status", b"status"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["handle", b"handle", "status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HandleFailed: _TypeAlias = HandleFailed  # noqa: Y015
+
+@_typing.final
 class SloResult(_message.Message):
     """One target of a request, and whether it was met."""
 

@@ -40,6 +40,11 @@ class InferenceServiceStub(object):
                 request_serializer=sage_dot_controlplane_dot_v1_dot_inference__pb2.GenerateRequest.SerializeToString,
                 response_deserializer=sage_dot_controlplane_dot_v1_dot_inference__pb2.GenerateResponse.FromString,
                 _registered_method=True)
+        self.Session = channel.stream_stream(
+                '/sage.controlplane.v1.InferenceService/Session',
+                request_serializer=sage_dot_controlplane_dot_v1_dot_inference__pb2.SessionRequest.SerializeToString,
+                response_deserializer=sage_dot_controlplane_dot_v1_dot_inference__pb2.SessionResponse.FromString,
+                _registered_method=True)
         self.Cancel = channel.unary_unary(
                 '/sage.controlplane.v1.InferenceService/Cancel',
                 request_serializer=sage_dot_controlplane_dot_v1_dot_inference__pb2.CancelRequest.SerializeToString,
@@ -94,6 +99,22 @@ class InferenceServiceServicer(object):
         UNAVAILABLE (no instance can serve the request, or the scheduler shuts down), DEADLINE_EXCEEDED, CANCELLED, ABORTED
         (every attempt failed, or a continuation was not possible). Like every call of the contract but health checks, where
         the scheduler knows identities: UNAUTHENTICATED (no valid credentials) and PERMISSION_DENIED (not for this caller).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Session(self, request_iterator, context):
+        """Carries all requests of one client process over one stream: what Generate does, at a fraction of its cost. The first
+        message has Open, the first answer Opened; docs/sessions.md has the states. Requests are named by handles that the
+        client chooses. A refused or failed request ends its handle, not the stream.
+
+        A client that leaves sends Bye, which lets go of its requests at once. A stream that ends without it counts as
+        broken: its requests wait for Opened.grace, in which the client may attach to them over a new stream.
+
+        Errors, which end the stream: INVALID_ARGUMENT (the first message has no Open, or a message breaks the rules of
+        docs/sessions.md), RESOURCE_EXHAUSTED (too many sessions of the caller; or the client acknowledges no frame),
+        UNAVAILABLE (the scheduler shuts down), and those of identities.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -155,6 +176,11 @@ def add_InferenceServiceServicer_to_server(servicer, server):
                     servicer.Generate,
                     request_deserializer=sage_dot_controlplane_dot_v1_dot_inference__pb2.GenerateRequest.FromString,
                     response_serializer=sage_dot_controlplane_dot_v1_dot_inference__pb2.GenerateResponse.SerializeToString,
+            ),
+            'Session': grpc.stream_stream_rpc_method_handler(
+                    servicer.Session,
+                    request_deserializer=sage_dot_controlplane_dot_v1_dot_inference__pb2.SessionRequest.FromString,
+                    response_serializer=sage_dot_controlplane_dot_v1_dot_inference__pb2.SessionResponse.SerializeToString,
             ),
             'Cancel': grpc.unary_unary_rpc_method_handler(
                     servicer.Cancel,
@@ -220,6 +246,33 @@ class InferenceService(object):
             '/sage.controlplane.v1.InferenceService/Generate',
             sage_dot_controlplane_dot_v1_dot_inference__pb2.GenerateRequest.SerializeToString,
             sage_dot_controlplane_dot_v1_dot_inference__pb2.GenerateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Session(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/sage.controlplane.v1.InferenceService/Session',
+            sage_dot_controlplane_dot_v1_dot_inference__pb2.SessionRequest.SerializeToString,
+            sage_dot_controlplane_dot_v1_dot_inference__pb2.SessionResponse.FromString,
             options,
             channel_credentials,
             insecure,

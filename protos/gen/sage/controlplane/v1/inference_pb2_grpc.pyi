@@ -47,6 +47,18 @@ class InferenceServiceStub:
     (every attempt failed, or a continuation was not possible). Like every call of the contract but health checks, where
     the scheduler knows identities: UNAUTHENTICATED (no valid credentials) and PERMISSION_DENIED (not for this caller).
     """
+    Session: _grpc.StreamStreamMultiCallable[_inference_pb2.SessionRequest, _inference_pb2.SessionResponse]
+    """Carries all requests of one client process over one stream: what Generate does, at a fraction of its cost. The first
+    message has Open, the first answer Opened; docs/sessions.md has the states. Requests are named by handles that the
+    client chooses. A refused or failed request ends its handle, not the stream.
+
+    A client that leaves sends Bye, which lets go of its requests at once. A stream that ends without it counts as
+    broken: its requests wait for Opened.grace, in which the client may attach to them over a new stream.
+
+    Errors, which end the stream: INVALID_ARGUMENT (the first message has no Open, or a message breaks the rules of
+    docs/sessions.md), RESOURCE_EXHAUSTED (too many sessions of the caller; or the client acknowledges no frame),
+    UNAVAILABLE (the scheduler shuts down), and those of identities.
+    """
     Cancel: _grpc.UnaryUnaryMultiCallable[_inference_pb2.CancelRequest, _inference_pb2.CancelResponse]
     """Ends a request early. Idempotent. Errors: NOT_FOUND (unknown request, or another tenant's)."""
     Submit: _grpc.UnaryUnaryMultiCallable[_inference_pb2.SubmitRequest, _inference_pb2.SubmitResponse]
@@ -80,6 +92,18 @@ class InferenceServiceAsyncStub(InferenceServiceStub):
     UNAVAILABLE (no instance can serve the request, or the scheduler shuts down), DEADLINE_EXCEEDED, CANCELLED, ABORTED
     (every attempt failed, or a continuation was not possible). Like every call of the contract but health checks, where
     the scheduler knows identities: UNAUTHENTICATED (no valid credentials) and PERMISSION_DENIED (not for this caller).
+    """
+    Session: _aio.StreamStreamMultiCallable[_inference_pb2.SessionRequest, _inference_pb2.SessionResponse]  # type: ignore[assignment]
+    """Carries all requests of one client process over one stream: what Generate does, at a fraction of its cost. The first
+    message has Open, the first answer Opened; docs/sessions.md has the states. Requests are named by handles that the
+    client chooses. A refused or failed request ends its handle, not the stream.
+
+    A client that leaves sends Bye, which lets go of its requests at once. A stream that ends without it counts as
+    broken: its requests wait for Opened.grace, in which the client may attach to them over a new stream.
+
+    Errors, which end the stream: INVALID_ARGUMENT (the first message has no Open, or a message breaks the rules of
+    docs/sessions.md), RESOURCE_EXHAUSTED (too many sessions of the caller; or the client acknowledges no frame),
+    UNAVAILABLE (the scheduler shuts down), and those of identities.
     """
     Cancel: _aio.UnaryUnaryMultiCallable[_inference_pb2.CancelRequest, _inference_pb2.CancelResponse]  # type: ignore[assignment]
     """Ends a request early. Idempotent. Errors: NOT_FOUND (unknown request, or another tenant's)."""
@@ -117,6 +141,24 @@ class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         UNAVAILABLE (no instance can serve the request, or the scheduler shuts down), DEADLINE_EXCEEDED, CANCELLED, ABORTED
         (every attempt failed, or a continuation was not possible). Like every call of the contract but health checks, where
         the scheduler knows identities: UNAUTHENTICATED (no valid credentials) and PERMISSION_DENIED (not for this caller).
+        """
+
+    @_abc_1.abstractmethod
+    def Session(
+        self,
+        request_iterator: _MaybeAsyncIterator[_inference_pb2.SessionRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_inference_pb2.SessionResponse], _abc.AsyncIterator[_inference_pb2.SessionResponse]]:
+        """Carries all requests of one client process over one stream: what Generate does, at a fraction of its cost. The first
+        message has Open, the first answer Opened; docs/sessions.md has the states. Requests are named by handles that the
+        client chooses. A refused or failed request ends its handle, not the stream.
+
+        A client that leaves sends Bye, which lets go of its requests at once. A stream that ends without it counts as
+        broken: its requests wait for Opened.grace, in which the client may attach to them over a new stream.
+
+        Errors, which end the stream: INVALID_ARGUMENT (the first message has no Open, or a message breaks the rules of
+        docs/sessions.md), RESOURCE_EXHAUSTED (too many sessions of the caller; or the client acknowledges no frame),
+        UNAVAILABLE (the scheduler shuts down), and those of identities.
         """
 
     @_abc_1.abstractmethod

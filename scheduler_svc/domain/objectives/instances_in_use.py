@@ -33,7 +33,8 @@ LESSON_S = 15.0
 _MOST_EXCUSED = 5.0  # requests one after the other
 _LEAST = 1e-9  # of an instance taken by the load
 _MOST_COUNTED = 10_000  # instances whose late requests are remembered; those that are gone are among them
-_TRIED = 16  # of the dearest instances, each left out first
+_TRIED = 16  # of the dearest instances, each left out first, where there are no more than ``_FEW`` instances
+_FEW = 64
 _REVIEW_S = 1.0  # between two looks at which instances are needed
 
 
@@ -171,9 +172,8 @@ def _spared(taken: Sequence[Account], carried: Mapping[str, float], share: float
     """
     dearest = sorted(taken, key=lambda a: a.price_per_s, reverse=True)
     dearest_for_work = sorted(taken, key=lambda a: a.price_per_s / carried[a.instance_id], reverse=True)
-    orders = [
-        [*first, *rest] for rest in (dearest, dearest_for_work) for first in ([], *([a] for a in dearest[:_TRIED]))
-    ]
+    firsts = [[], *([a] for a in dearest[:_TRIED] if len(dearest) <= _FEW)]
+    orders = [[*first, *rest] for rest in (dearest, dearest_for_work) for first in firsts]
     return min((_left(order, carried, share) for order in orders), key=_price)
 
 

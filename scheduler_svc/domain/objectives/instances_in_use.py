@@ -102,14 +102,15 @@ class InstancesInUse:
         carried = {a.instance_id: 1 / max(taken, _LEAST) for a, taken in zip(accounts, unit, strict=True)}
         ranked = sorted(accounts, key=lambda a: (a.price_per_s / carried[a.instance_id], a.price_per_s, a.instance_id))
         self._count_late(accounts, load.age_s(now), now)
-        if load.age_s(now) < FIRST_S:
-            needed, hold_s = _taken(ranked, carried, self._among(ranked), CARRIED_AT_FIRST), FIRST_S
+        first = load.age_s(now) < FIRST_S
+        if first:
+            needed: Sequence[Account] = _taken(ranked, carried, self._among(ranked), CARRIED_AT_FIRST)
         else:
-            needed, hold_s = self._carriers(ranked, carried, now), HOLD_S
+            needed = self._carriers(ranked, carried, now)
         self._short = False
         self._needed = {a.instance_id for a in needed}
         for account in needed:
-            self._until[account.instance_id] = now + hold_s
+            self._until[account.instance_id] = now + (FIRST_S if first else HOLD_S)
 
     def _count_late(self, accounts: Sequence[Account], age_s: float, now: float) -> None:
         """Count the requests that finished late since the last review; too many: the instances carry too much."""

@@ -22,7 +22,7 @@ from scheduler_svc.domain.targets import Targets
 #: A request waits for an instance in use as long as another one would use no more of its targets than this.
 _PATIENCE = 0.5
 #: Most of its targets that a request may be predicted to use where it goes: the rest is for what comes after it.
-_HEADROOM = 0.5
+_HEADROOM = 0.65
 _COST_TOLERANCE = 1e-12
 _MOST_MODELS = 1_024  # whose instances in use are remembered
 
@@ -75,7 +75,7 @@ class CheapestInTime:
             reject_missed(rejected, shares)
         if rule == "in_use" and demand.request.session:  # it shall not go back to one that is to stay unused
             rejected.add(~used, lambda _: ("not_in_use", "is not in use"))
-        in_use.take(accounts[index], now, in_time=shares[index] <= 1)
+        in_use.take(accounts[index], now, risk=_risk(float(shares[index])))
         return Choice(index=index, why=why, rule=rule, scores=scores, remarks=remarks, rejected=rejected)
 
     def _of(self, model: str) -> InstancesInUse:
@@ -86,6 +86,11 @@ class CheapestInTime:
                 del self._in_use[next(iter(self._in_use))]
             found = self._in_use[model] = InstancesInUse()
         return found
+
+
+def _risk(share: float) -> float:
+    """Estimate how likely a request misses its targets, [0, 1], by the share of them that it is predicted to use."""
+    return min(max(0.0, share - _HEADROOM) / (1 - _HEADROOM), 1.0) ** 2
 
 
 def _is_patient(unused: Scores) -> bool:

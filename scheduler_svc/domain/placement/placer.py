@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from math import inf
 
 from scheduler_svc.domain.capacity.account import Account
 from scheduler_svc.domain.capacity.demand import Demand
@@ -288,21 +289,24 @@ class Placer:
     ) -> Reservation:
         output = demand.output_tokens
         token_s = (prediction.finish_s - prediction.first_token_s) / (output - 1) if output > 1 else 0.0
+        request, targets = demand.request, self._signals.targets_of(demand.request)
         reservation = Reservation(
-            key=demand.request.key,
+            key=request.key,
             instance_id=account.instance_id,
             tokens=whole_blocks(demand.tokens, account.block),
             prompt_tokens=demand.prompt_tokens,
             output_tokens=output,
             emitted_tokens=waiting.emitted_tokens,
             max_tokens=demand.request.sampling.max_tokens,
-            critical=demand.request.priority is Priority.CRITICAL,
+            critical=request.priority is Priority.CRITICAL,
             made_at=now,
             first_token_in_s=prediction.first_token_s,
             token_s=token_s,
             finish_in_s=prediction.finish_s,
             prefills=prefills,
             cached_tokens=demand.cached_on(account.instance_id),
+            first_token_by=inf if targets.ttft_s is None or demand.started else request.arrived_at + targets.ttft_s,
+            tpot_target_s=inf if targets.tpot_s is None else targets.tpot_s,
         )
         self._ledger.enter(account, reservation, now)
         busy_s = reservation.prefill_s + (output - 1) * token_s / max(1, account.live)

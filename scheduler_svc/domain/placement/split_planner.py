@@ -176,7 +176,9 @@ class SplitPlanner:
         if not options:
             why = "no pair of instances has capacity now"
             return SplitPlan(phase=phase, fallback=why, fallback_cause=Fallback.NO_ROOM)
-        choice = objective.choose(demand, options, now)
+        choice = objective.choose(replace(demand, able=decoders, load=pool.load), options, now)
+        if choice.waits:
+            return SplitPlan(phase=phase, fallback=choice.why, fallback_cause=Fallback.NO_ROOM)
         decode = options[choice.index]
         pairs = usable[decode.instance_id]
         prefillers = free.where(_mask(a.instance_id in pairs for a in free))

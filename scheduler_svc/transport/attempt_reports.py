@@ -9,6 +9,7 @@ from scheduler_svc.transport.clipping import reported
 from scheduler_svc.transport.executor_link import StreamLink
 
 ACKNOWLEDGE_EVERY = 64  # output tokens with log probabilities
+LAST_POSITION = 2**32 - 1  # that the contract has a number for
 
 
 class AttemptReports:
@@ -99,6 +100,8 @@ class AttemptReports:
         Token ids are confirmed with the end only: they take four bytes.
         """
         end = piece.first_index + len(piece.token_ids)
+        if end > LAST_POSITION:
+            return  # no output is that long: control has found the gap
         if end // ACKNOWLEDGE_EVERY > piece.first_index // ACKNOWLEDGE_EVERY:
             self._link.acknowledge(piece.attempt_number, end, ended=False)
 

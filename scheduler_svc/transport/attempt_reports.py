@@ -13,6 +13,7 @@ from scheduler_svc.transport.executor_link import StreamLink
 
 LAST_POSITION = 2**32 - 1  # that the contract has a number for
 ACKNOWLEDGE_EVERY = 64  # output tokens with log probabilities
+LAST_POSITION = 2**32 - 1  # that the contract has a number for
 
 
 class AttemptReports:

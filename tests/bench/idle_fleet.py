@@ -8,9 +8,9 @@ import time
 import psutil
 
 from sage_client import AsyncClient
+from tests.bench.light_plane import LightPlane, light_plane
 from tests.bench.report import Row
 from tests.bench.rounds import spread
-from tests.bench.sourced_plane import SourcedPlane, sourced_plane
 
 SIZES = (10, 100, 1_000)
 SETTLE_S = 2.0
@@ -21,7 +21,7 @@ async def measure(*, rounds: int, seconds: float) -> list[Row]:
     rows: list[Row] = []
     for instances in SIZES:
         began = time.perf_counter()
-        async with sourced_plane(executors=instances, step_s=STEP_S) as plane:
+        async with light_plane(executors=instances, step_s=STEP_S) as plane:
             up_s, up_cpu_s = time.perf_counter() - began, plane.scheduler.cpu_s()
             await asyncio.sleep(SETTLE_S)
             shares = [await _share(plane, seconds) for _ in range(rounds)]
@@ -33,14 +33,14 @@ async def measure(*, rounds: int, seconds: float) -> list[Row]:
     return rows
 
 
-async def _share(plane: SourcedPlane, seconds: float) -> float:
+async def _share(plane: LightPlane, seconds: float) -> float:
     """Percent of a core that the scheduler takes."""
     cpu_s, began = plane.scheduler.cpu_s(), time.perf_counter()
     await asyncio.sleep(seconds)
     return 100 * (plane.scheduler.cpu_s() - cpu_s) / (time.perf_counter() - began)
 
 
-async def _view_ms(plane: SourcedPlane, calls: int = 20) -> float:
+async def _view_ms(plane: LightPlane, calls: int = 20) -> float:
     """CPU milliseconds of the scheduler per call of ListInstances, heartbeats of that time included."""
     async with AsyncClient(plane.address) as client:
         await client.list_instances()

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import grpc
 
+from tests.bench.light_plane import LightPlane, light_plane
 from tests.bench.report import Row
 from tests.bench.rounds import spread
-from tests.bench.sourced_plane import SourcedPlane, sourced_plane
 from tests.bench.streams import Run, run_bare, run_session
 from tests.bench.workload import Workload
 
@@ -55,7 +55,7 @@ async def measure(*, rounds: int, max_tokens: int) -> list[Row]:
     rows = []
     for case in CASES:
         async with (
-            sourced_plane(executors=1, step_s=case.step_s) as plane,
+            light_plane(executors=1, step_s=case.step_s) as plane,
             grpc.aio.insecure_channel(plane.address) as channel,
         ):
             await asyncio.sleep(SETTLE_S)
@@ -64,7 +64,7 @@ async def measure(*, rounds: int, max_tokens: int) -> list[Row]:
     return rows
 
 
-async def _round(case: Case, plane: SourcedPlane, channel: grpc.aio.Channel, number: int, max_tokens: int) -> Round:
+async def _round(case: Case, plane: LightPlane, channel: grpc.aio.Channel, number: int, max_tokens: int) -> Round:
     """One workload; the first one, which warms up, is short."""
     workload = Workload(
         streams=case.streams,

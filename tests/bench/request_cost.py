@@ -13,10 +13,10 @@ from collections.abc import Awaitable, Callable
 import grpc
 
 from tests.bench.bare_server import BareServer, bare_server
+from tests.bench.light_plane import LightPlane, light_plane
 from tests.bench.report import Row
 from tests.bench.rounds import spread
 from tests.bench.short_requests import over_generate, over_session
-from tests.bench.sourced_plane import SourcedPlane, sourced_plane
 from tests.bench.workload import Workload
 
 STREAMS = 32
@@ -31,7 +31,7 @@ Load = Callable[[grpc.aio.Channel, Workload, int], Awaitable[float]]
 
 async def measure(*, rounds: int, requests: int) -> list[Row]:
     rows = []
-    async with sourced_plane(executors=2, step_s=STEP_S) as plane, grpc.aio.insecure_channel(plane.address) as channel:
+    async with light_plane(executors=2, step_s=STEP_S) as plane, grpc.aio.insecure_channel(plane.address) as channel:
         await asyncio.sleep(SETTLE_S)
         for name, load in (("Generate", over_generate), ("one session", over_session)):
             costs = [await _round(load, plane, channel, number, requests) for number in range(rounds + 1)]
@@ -43,7 +43,7 @@ async def measure(*, rounds: int, requests: int) -> list[Row]:
 
 
 async def _round(
-    load: Load, plane: SourcedPlane, channel: grpc.aio.Channel, number: int, requests: int
+    load: Load, plane: LightPlane, channel: grpc.aio.Channel, number: int, requests: int
 ) -> tuple[float, str]:
     """Milliseconds of the scheduler per request, and what else is worth knowing."""
     workload = Workload(streams=STREAMS, prompt_tokens=PROMPT_TOKENS, max_tokens=TOKENS, seed=number)

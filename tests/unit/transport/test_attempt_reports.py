@@ -167,3 +167,11 @@ def test_log_probabilities_are_acknowledged_on_the_way() -> None:
     piece = executor_pb2.AssignmentTokens(attempt_number=1, first_index=63, token_ids=[5], logprobs=[row])
     stream.step(epoch=EPOCH, pieces=[piece])
     assert stream.link.acknowledged == [(EPOCH, 1, 64, False)]
+
+
+def test_a_position_that_no_acknowledgement_can_name_is_not_acknowledged() -> None:
+    stream = Stream()
+    rows = [common_pb2.TokenLogprobs(), common_pb2.TokenLogprobs()]
+    piece = executor_pb2.AssignmentTokens(attempt_number=1, first_index=2**32 - 1, token_ids=[5, 6], logprobs=rows)
+    stream.step(epoch=EPOCH, pieces=[piece])
+    assert stream.link.acknowledged == []

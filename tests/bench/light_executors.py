@@ -1,6 +1,6 @@
 """Executors that cost next to nothing: no engine, no text, a token for every running attempt at each beat.
 
-Run as a child: ``token_source ADDRESS COUNT STEP_S``.  All COUNT executors are tasks of one process, with instance ids
+Run as a child: ``light_executors ADDRESS COUNT STEP_S``.  All COUNT executors are tasks of one process and have the ids
 ``source-0`` and so on.  An attempt gets its max_tokens, one StepFrame carries one beat of an executor, and a scheduler
 that does not read makes its executor wait.
 """
@@ -27,14 +27,14 @@ from sage_wire.protocol import PROTOCOL_VERSION, STEP_FRAMES
 from tests.bench.child import Child, child
 
 MODEL = "simulated"
-READY = "token sources: ready"
+READY = "light executors: ready"
 START_TIMEOUT_S = 120.0
 EXECUTORS_PER_CHANNEL = 50  # a server allows 100 streams on a connection
 TOKEN_ID = 345
 TEXT = " word"
 VOCAB_SIZE = 2_048
 FACTS = executor_pb2.EngineFacts(
-    engine="token source",
+    engine="light executor",
     engine_version="1",
     model=MODEL,
     dtype="float32",
@@ -52,9 +52,9 @@ FACTS = executor_pb2.EngineFacts(
 
 
 @asynccontextmanager
-async def token_sources(address: str, *, executors: int, step_s: float) -> AsyncIterator[Child]:
+async def light_executors(address: str, *, executors: int, step_s: float) -> AsyncIterator[Child]:
     """The executors, each with a session of its own, for as long as the context lasts."""
-    async with child("token sources", "tests.bench.token_source", address, str(executors), str(step_s)) as process:
+    async with child("light executors", "tests.bench.light_executors", address, str(executors), str(step_s)) as process:
         await process.wait_for(READY, START_TIMEOUT_S)
         yield process
 

@@ -1,4 +1,4 @@
-"""A client on the generated stub alone, which reads on after its scheduler died: the recipe of docs/clients.md."""
+"""A client on the generated stub alone, which reads on after its scheduler died: the recipe of docs/scheduler-life.md."""
 
 from __future__ import annotations
 

@@ -10,19 +10,21 @@ from dataclasses import replace
 
 from scheduler_svc.domain.capacity.ledger import Ledger
 from scheduler_svc.domain.decision import Decision
+from scheduler_svc.domain.door import Door
 from scheduler_svc.domain.engine_facts import EngineFacts, ModelIdentity
 from scheduler_svc.domain.errors import NoInstance, Overloaded, PolicyFailed, SchedulerError
+from scheduler_svc.domain.expected_wait import expected_wait, expected_wait_of
 from scheduler_svc.domain.fleet.engine_reports import EngineReports
 from scheduler_svc.domain.fleet.health import HealthVerdict
 from scheduler_svc.domain.fleet.pool import Pool
 from scheduler_svc.domain.fleet.registry import Registry
 from scheduler_svc.domain.fleet.running_attempts import PROGRESS_TOKENS, RunningAttempts
+from scheduler_svc.domain.give_ups import GiveUps
 from scheduler_svc.domain.instance import Instance
 from scheduler_svc.domain.instance_spec import InstanceRole, InstanceSpec
 from scheduler_svc.domain.instance_state import DRAINS, InstanceState
 from scheduler_svc.domain.load_report import LoadReport
 from scheduler_svc.domain.orphan import Orphan, orphans_of
-from scheduler_svc.domain.overload import GiveUps, hopeless, make_room, predicted_wait, turns_s
 from scheduler_svc.domain.pd.fallbacks import Fallback
 from scheduler_svc.domain.pd.pairs import Pair
 from scheduler_svc.domain.pd.settings import PdSettings
@@ -52,9 +54,6 @@ from scheduler_svc.domain.waiting_view import WaitingView, why_not_at_once, why_
 
 __all__ = ["PROGRESS_TOKENS", "Scheduler", "SchedulerSettings"]
 
-#: Expected wait, in seconds, for a model without a READY instance: nothing says when there will be one.
-UNKNOWN_WAIT_S = 30.0
-
 
 class Scheduler:
     """Takes instances and requests in and gives decisions out.  The entrance of the domain.
@@ -81,9 +80,10 @@ class Scheduler:
         self._shadow_name = ""  # in the catalogue; empty: none
         self._queued: dict[RequestKey, ModelQueue] = {}
         self._uses = TenantUses(settings.shares)
+        self._door = Door(self._uses, self._queued.pop, refuses_hopeless=settings.refuse_hopeless)
+        self._give_ups = GiveUps(settings, self._prefixes)
         self._charges: dict[int, Charge] = {}  # by attempt; of tenants that share with others
         self._metered: dict[int, tuple[TenantUse, int]] = {}  # by attempt; of tenants with limits: predicted tokens
-        self._displaced: list[tuple[RequestKey, Overloaded]] = []  # not taken yet
         self._passes = 0
         self._failures: list[tuple[RequestKey, PolicyFailed]] = []  # not taken yet; at most one for each pass
 
@@ -237,7 +237,7 @@ class Scheduler:
         if request.key in self._queued:
             raise ValueError(f"request {request.key} waits already")
         if not resumed:
-            self._check_door(request, pool, queue, now)
+            self._door.check(request, pool, queue, now)
         waiting = WaitingRequest(
             request,
             enqueued_at=now,
@@ -255,9 +255,7 @@ class Scheduler:
         except Exception as error:
             raise self._policy_failed(error, now) from error
         self._queued[request.key] = queue
-        if pool.give_ups is None:
-            pool.give_ups = GiveUps(self.settings, self._prefixes)
-        pool.give_ups.add(waiting, len(queue))
+        self._give_ups.add(waiting, len(queue))
         expected = self._outputs.mean(request.model, request.sampling.max_tokens, emitted_tokens)
         pool.load.add(waiting.prompt_tokens, expected, now)
         if not resumed:
@@ -276,36 +274,9 @@ class Scheduler:
         queue = pool.queue = ModelQueue(pool.model, ordering, limit=limit, shares=self.settings.shares, uses=self._uses)
         return queue
 
-    def _check_door(self, request: Request, pool: Pool, queue: ModelQueue, now: float) -> None:
-        """Refuse a new request that is over its tenant's limits, is hopeless, or finds no room.
-
-        Another request may make room for it: see ``take_displaced``.
-        """
-        use = self._uses.of(request.key.tenant, now)
-        if use is not None:
-            use.check(now, self.expected_wait_of(request, now))
-        if self.settings.refuse_hopeless and (refusal := hopeless(pool, request, now)) is not None:
-            raise refusal
-        while queue.full:
-            victim = make_room(queue, request, now)
-            if victim is None:
-                queue.check_capacity(self.expected_wait_of(request, now))
-                break
-            self._displace(victim, request, now)
-
-    def _displace(self, victim: WaitingRequest, by: Request, now: float) -> None:
-        key = victim.request.key
-        del self._queued[key]
-        higher = by.priority < victim.request.priority
-        for_whom = f"a request of class {by.priority.name}" if higher else "a tenant with fewer for its weight"
-        why = f"the queue of {by.model!r} is full, and this request made room for {for_whom}"
-        wait_s = self.expected_wait_of(victim.request, now)
-        self._displaced.append((key, Overloaded(why, cause="displaced", expected_wait_s=wait_s)))
-
     def take_displaced(self) -> list[tuple[RequestKey, Overloaded]]:
         """Return the requests that left a full queue since the last call, to make room for others."""
-        displaced, self._displaced = self._displaced, []
-        return displaced
+        return self._door.take_displaced()
 
     def given_up(self, now: float) -> list[tuple[RequestKey, SchedulerError]]:
         """Return the waiting requests to end now, with their errors.
@@ -313,8 +284,7 @@ class Scheduler:
         They can no longer meet a stated deadline, or waited as long as their class may.  Looks at ``SWEEP_LIMIT``
         requests of each model at most.
         """
-        pools = [pool for pool in self._registry.pools() if pool.give_ups is not None]
-        return [found for pool in pools if pool.give_ups is not None for found in pool.give_ups.due(pool, now)]
+        return self._give_ups.due(self._registry.pools(), now)
 
     def adopt(self, request: Request, instance_id: str, emitted_tokens: int, policy: str, now: float) -> Decision:
         """Reserve capacity for a request that an earlier scheduler placed on an instance, where it runs.
@@ -591,21 +561,11 @@ class Scheduler:
 
         The prediction assumes that all requests run whole; split ones may be placed sooner.
         """
-        pool = self._registry.find_pool(model)
-        if pool is None or not pool.accounts:
-            return UNKNOWN_WAIT_S
-        waiting = pool.queue.placeable if pool.queue is not None else 0
-        if not waiting and any(a.prompt_limit > 0 for a in pool.accounts):
-            return 0.0
-        return (waiting + 1) * pool.placement_s(now)
+        return expected_wait(self._registry.find_pool(model), now)
 
     def expected_wait_of(self, request: Request, now: float) -> float:
         """Predict seconds until this request is placed, new or waiting as the youngest, by class and tenant."""
-        pool = self._registry.find_pool(request.model)
-        wait_s = predicted_wait(pool, request, now)
-        return (
-            wait_s if wait_s is not None else max(self.expected_wait(request.model, now), turns_s(pool, request, now))
-        )
+        return expected_wait_of(self._registry.find_pool(request.model), request, now)
 
     def position(self, key: RequestKey, now: float) -> WaitingView | None:
         """Say where a request stands in its queue and why it waits; None if it does not wait."""

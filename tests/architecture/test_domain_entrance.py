@@ -18,6 +18,8 @@ DOMAIN = "scheduler_svc.domain"
 BEHIND = {
     f"{DOMAIN}.{name}"
     for name in (
+        "door.Door",
+        "give_ups.GiveUps",
         "policies.fleet_signals.FleetSignals",
         "capacity.ledger.Ledger",
         "fleet.engine_reports.EngineReports",

@@ -1,4 +1,4 @@
-"""A client on the generated stub alone, which reads on after its scheduler died: the recipe of docs/scheduler-life.md."""
+"""A client on the generated stub alone that reads on after its scheduler died, as docs/scheduler-life.md describes."""
 
 from __future__ import annotations
 

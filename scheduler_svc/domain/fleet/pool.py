@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from scheduler_svc.domain.capacity.accounts import Accounts
 from scheduler_svc.domain.capacity.claim import Claim
@@ -20,9 +19,6 @@ from scheduler_svc.domain.prediction.queue_drain import QueueDrain
 from scheduler_svc.domain.queue import ModelQueue
 from scheduler_svc.domain.request import Request
 from scheduler_svc.domain.waiting_request import WaitingRequest
-
-if TYPE_CHECKING:
-    from scheduler_svc.domain.overload import GiveUps
 
 _NAMES_SHOWN = 4  # instances named for each model in a disagreement
 _PACE_AGE_S = 1.0
@@ -40,7 +36,6 @@ class Pool:
     def __init__(self, model: str) -> None:
         self.model = model
         self.queue: ModelQueue | None = None  # None before the first request of the model
-        self.give_ups: GiveUps | None = None  # likewise
         self.changed = False  # capacity or members changed since the last pass
         self.generation = 1  # counts the changes of members, their states, roles and engines
         self.isolation = Isolation()

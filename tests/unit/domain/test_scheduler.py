@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 
 from scheduler_svc.domain.errors import InstanceNotFound, LimitReached, NoInstance, QueueFull, UnknownPolicy
+from scheduler_svc.domain.expected_wait import UNKNOWN_WAIT_S
 from scheduler_svc.domain.instance_spec import InstanceRole, InstanceSpec
 from scheduler_svc.domain.instance_state import InstanceState
 from scheduler_svc.domain.load_report import LoadReport
 from scheduler_svc.domain.request import Priority, RequestKey, Sampling, StructuredOutput
-from scheduler_svc.domain.scheduler import UNKNOWN_WAIT_S, Scheduler
+from scheduler_svc.domain.scheduler import Scheduler
 from tests.contract.policies.modelled_fleet import MODEL, add_instance, make_facts, make_request, make_scheduler
 
 REGEX = StructuredOutput(kind="regex", value="a")

@@ -1,18 +1,18 @@
-"""What happens where capacity does not suffice: who is refused, who makes room, who is given up while waiting."""
+"""Gives up waiting requests that can no longer be served in time, or waited as long as their class may."""
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from math import inf
 
 from scheduler_svc.domain.capacity.account import Account
 from scheduler_svc.domain.capacity.cached_tokens import cached_column
 from scheduler_svc.domain.errors import DeadlineExceeded, Overloaded, SchedulerError
+from scheduler_svc.domain.expected_wait import predicted_wait
 from scheduler_svc.domain.fleet.pool import Pool
 from scheduler_svc.domain.prefixes.cached_prefixes import CachedPrefixes
-from scheduler_svc.domain.queue import ModelQueue
-from scheduler_svc.domain.request import Request, RequestKey
+from scheduler_svc.domain.request import RequestKey
 from scheduler_svc.domain.settings import SchedulerSettings
 from scheduler_svc.domain.waiting_request import WaitingRequest
 
@@ -22,73 +22,36 @@ _GARBAGE_FLOOR = 64
 _AGAIN_S = 1.0  # between two judgements of a request while no instance is READY
 
 
-def predicted_wait(pool: Pool | None, request: Request, now: float) -> float | None:
-    """Predict seconds until a request is placed that is new, or waits as the youngest of its class and tenant.
-
-    By its class, its tenant's share and running limit, and the rate at which the queue drains.  None where nothing is
-    known: no instance is READY, or no request has ended yet.
-    """
-    if pool is None or pool.queue is None or not pool.accounts or not pool.knows_service:
-        return None
-    queue = pool.queue
-    itself = 1 if request.key in queue else 0
-    own_s = turns_s(pool, request, now)
-    if queue.placeable <= itself and any(a.prompt_limit > 0 for a in pool.accounts):
-        return own_s
-    ahead = max(0, queue.ahead_of_new(request.priority, request.key.tenant) - itself)
-    return max(own_s, pool.drain.wait_s(ahead, pool.placement_s(now), request.priority, now))
-
-
-def turns_s(pool: Pool | None, request: Request, now: float) -> float:
-    """Predict seconds until the running limit of a request's tenant lets it run; 0 without one."""
-    if pool is None or pool.queue is None:
-        return 0.0
-    return pool.queue.turns_of_tenant(request) * pool.service_s(now)
-
-
-def _least_wait(pool: Pool, request: Request, now: float) -> float:
-    """Predict seconds that a new request waits at least: those surely ahead of it need more slots than are free.
-
-    What keeps out prompts or fills KV caches may end at any moment, so it counts for nothing.
-    """
-    assert pool.queue is not None
-    accounts = {a.instance_id: a for side in (pool.accounts, pool.decoders) for a in side}.values()
-    slots = sum(a.max_running for a in accounts)
-    free = sum(max(0, a.free_slots) for a in accounts)
-    return max(0, pool.queue.surely_ahead_of_new(request) - free) * pool.service_s(now) / slots
-
-
-def hopeless(pool: Pool, request: Request, now: float) -> Overloaded | None:
-    """Return the refusal of a request whose deadline is over before it would be placed; None if it may be met."""
-    if request.deadline_at is None:
-        return None
-    left_s = request.deadline_at - now
-    predicted_s = predicted_wait(pool, request, now)
-    if predicted_s is None or predicted_s <= left_s:
-        return None
-    wait_s = _least_wait(pool, request, now)
-    if wait_s <= left_s:
-        return None
-    why = f"the deadline, in {left_s:.1f} s, cannot be met: {wait_s:.1f} s in the queue are predicted"
-    return Overloaded(why, cause="deadline", expected_wait_s=wait_s - left_s)
-
-
-def make_room(queue: ModelQueue, request: Request, now: float) -> WaitingRequest | None:
-    """Take a request out of a full queue, so that another may wait, and return it; None if it has to be refused.
-
-    The youngest of the lowest class goes, if that is below the newcomer's.  Where all are of the newcomer's class, the
-    youngest of the tenant that has most requests for its weight goes, if it has more than the newcomer's tenant would
-    have.  A request that has a token never goes.
-    """
-    victim = queue.youngest_below(request.priority)
-    if victim is None:
-        victim = queue.youngest_beyond_share(request.priority, request.key.tenant)
-    if victim is not None:
-        queue.withdraw(victim.request.key, now)
-    return victim
-
-
 class GiveUps:
+    """The waiting requests that are given up at some time, by model."""
+
+    def __init__(self, settings: SchedulerSettings, prefixes: CachedPrefixes) -> None:
+        self._settings = settings
+        self._prefixes = prefixes
+        self._models: dict[str, _ModelGiveUps] = {}  # of models whose queue is in use
+
+    def add(self, waiting: WaitingRequest, queue_length: int) -> None:
+        """Remember when to judge a request that waits now, in a queue of ``queue_length``."""
+        model = waiting.request.model
+        if model not in self._models:
+            self._models[model] = _ModelGiveUps(self._settings, self._prefixes)
+        self._models[model].add(waiting, queue_length)
+
+    def due(self, pools: Iterable[Pool], now: float) -> list[tuple[RequestKey, SchedulerError]]:
+        """Return the requests to end now, with their errors; looks at ``SWEEP_LIMIT`` of each model at most.
+
+        ``pools``: of all models that there are; the others are forgotten.
+        """
+        found: list[tuple[RequestKey, SchedulerError]] = []
+        models, self._models = self._models, {}
+        for pool in pools:
+            if (give_ups := models.get(pool.model)) is not None:
+                self._models[pool.model] = give_ups
+                found += give_ups.due(pool, now)
+        return found
+
+
+class _ModelGiveUps:
     """The waiting requests of one model that are given up at some time, the soonest first.
 
     Only requests with a stated deadline, or of a class whose wait is bounded, are in it.

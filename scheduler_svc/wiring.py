@@ -18,7 +18,7 @@ from scheduler_svc.access.authenticator import Authenticator
 from scheduler_svc.access.files import AccessFiles
 from scheduler_svc.access.jwt_tokens import JwksError
 from scheduler_svc.access.open_calls import OpenCalls
-from scheduler_svc.config import SchedulerConfig, TenantSection
+from scheduler_svc.config import SchedulerConfig
 from scheduler_svc.control.adoption.adoption import Adoption
 from scheduler_svc.control.adoption.proofs import Proofs
 from scheduler_svc.control.attempts.attempt_table import AttemptTable
@@ -30,30 +30,24 @@ from scheduler_svc.control.attempts.kv_releases import KvReleases
 from scheduler_svc.control.attempts.request_runner import RequestRunner
 from scheduler_svc.control.attempts.warm_ups import WarmUps
 from scheduler_svc.control.instances.fleet_observer import NULL_FLEET_OBSERVER, FleetObserver
-from scheduler_svc.control.instances.session_settings import PROBATION_MAX_S, SessionSettings
 from scheduler_svc.control.instances.sessions import Sessions
 from scheduler_svc.control.instances.watchdog import Watchdog
 from scheduler_svc.control.requests.explain import Explainer
-from scheduler_svc.control.requests.intake import Intake, IntakeSettings
+from scheduler_svc.control.requests.intake import Intake
 from scheduler_svc.control.requests.model_directory import ModelDirectory
 from scheduler_svc.control.requests.observer import NULL_OBSERVER, Observer
-from scheduler_svc.control.requests.prompt_memory import PromptMemoryLimits
 from scheduler_svc.control.requests.recovery import Recovery
-from scheduler_svc.control.requests.request_table import RecordLimits, RequestTable
+from scheduler_svc.control.requests.request_table import RequestTable
 from scheduler_svc.control.requests.tokenizers import Tokenizers
 from scheduler_svc.control.timing.loop_lag import LoopLag
 from scheduler_svc.control.timing.wakeup import Wakeup
 from scheduler_svc.control.watching.fleet_statistics import FleetStatistics
 from scheduler_svc.control.watching.fleet_watch import FleetWatch
 from scheduler_svc.domain.errors import Recovering, ShuttingDown
-from scheduler_svc.domain.pd.settings import PdSettings, SplitMode
 from scheduler_svc.domain.policies.catalogue import PolicyCatalogue
-from scheduler_svc.domain.prefixes.settings import PrefixSettings
-from scheduler_svc.domain.request import Priority
 from scheduler_svc.domain.scheduler import Scheduler
-from scheduler_svc.domain.settings import SchedulerSettings
-from scheduler_svc.domain.shares.settings import ShareSettings, TenantSettings
 from scheduler_svc.recording.recording import Recording, RecordingSettings
+from scheduler_svc.room_settings import intake_settings, record_limits, scheduler_settings, session_settings
 from scheduler_svc.storage.adoption_key import AdoptionKey
 from scheduler_svc.storage.state_directory import StateDirectory
 from scheduler_svc.telemetry.service import SchedulerTelemetry
@@ -135,16 +129,16 @@ def build_control(
         UnknownPolicy: no policy has the configured name.
         PolicyLoadError: an installed policy cannot be loaded.
     """
-    scheduler = Scheduler(_scheduler_settings(config), PolicyCatalogue.with_plugins())
+    scheduler = Scheduler(scheduler_settings(config), PolicyCatalogue.with_plugins())
     statistics = observer = FleetStatistics(observe(scheduler), scheduler.settings.default_targets, clock.now())
     wakeup, loop_lag = Wakeup(), LoopLag(clock, observer.lagged)
     configured = frozenset(config.models)
 
-    requests = RequestTable(scheduler, clock, _record_limits(config))
+    requests = RequestTable(scheduler, clock, record_limits(config))
     models = ModelDirectory(scheduler, clock, tokenizers, configured, waiting_limit=config.queue.limit_per_model)
     recovery = Recovery(clock, earlier.instances, config.recovery.limit_s)
     intake = Intake(
-        scheduler, clock, requests, tokenizers, models, loop_lag, wakeup, _intake_settings(config), observer, recovery
+        scheduler, clock, requests, tokenizers, models, loop_lag, wakeup, intake_settings(config), observer, recovery
     )
 
     links, events = ExecutorLinks(), InstanceEvents()
@@ -169,7 +163,7 @@ def build_control(
         loop_lag,
         wakeup,
         models,
-        _session_settings(config),
+        session_settings(config),
         epoch=epoch,
         observer=observe_fleet,
         adoption=adoption,
@@ -394,40 +388,6 @@ class SchedulerService:
         )
 
 
-def _scheduler_settings(config: SchedulerConfig) -> SchedulerSettings:
-    return SchedulerSettings(
-        policy=config.policy,
-        queue_limit_per_model=config.queue.limit_per_model,
-        refuse_hopeless=config.queue.unmeetable_deadlines == "refuse",
-        queue_wait_limit_s={Priority[name]: limit_s for name, limit_s in config.queue.wait_limit_s.items()},
-        shares=_share_settings(config),
-        stall_limit_s=config.instance.stall_limit_s,
-        known_wait_limit_s=config.instance.known_wait_limit_s,
-        pd=_pd_settings(config),
-        prefix=_prefix_settings(config),
-    )
-
-
-def _share_settings(config: SchedulerConfig) -> ShareSettings:
-    shares = config.shares
-    return ShareSettings(
-        prompt_token_weight=shares.prompt_token_weight,
-        output_token_weight=shares.output_token_weight,
-        default=_tenant_settings(config.tenant_default),
-        tenants={name: _tenant_settings(tenant) for name, tenant in config.tenants.items()},
-    )
-
-
-def _tenant_settings(section: TenantSection) -> TenantSettings:
-    return TenantSettings(
-        weight=section.weight,
-        waiting_limit=section.waiting_limit,
-        running_limit=section.running_limit,
-        refuses_at_running_limit=section.at_running_limit == "refuse",
-        tokens_per_minute=section.tokens_per_minute,
-    )
-
-
 def _recording(config: SchedulerConfig, clock: Clock) -> Recording | None:
     recording = config.recording
     if recording.file is None:
@@ -436,54 +396,6 @@ def _recording(config: SchedulerConfig, clock: Clock) -> Recording | None:
         file=recording.file, max_bytes=recording.max_bytes, files=recording.files, tenants=recording.tenants
     )
     return Recording(settings, clock)
-
-
-def _record_limits(config: SchedulerConfig) -> RecordLimits:
-    record = config.record
-    return RecordLimits(requests=record.requests, memory_bytes=record.memory_bytes)
-
-
-def _pd_settings(config: SchedulerConfig) -> PdSettings:
-    pd = config.pd_separation
-    return PdSettings(
-        mode=SplitMode(pd.routing_policy) if pd.enabled else SplitMode.NEVER,
-        threshold_input_tokens=pd.prefilling_threshold_input_tokens,
-        threshold_ratio=pd.prefilling_threshold_ratio,
-    )
-
-
-def _prefix_settings(config: SchedulerConfig) -> PrefixSettings:
-    prefix = config.prefix
-    return PrefixSettings(
-        aware=prefix.aware,
-        max_index_bytes=prefix.max_index_bytes,
-        max_load_ratio=prefix.max_load_ratio,
-    )
-
-
-def _session_settings(config: SchedulerConfig) -> SessionSettings:
-    instance = config.instance
-    return SessionSettings(
-        lease_s=instance.lease_s,
-        heartbeat_interval_s=instance.heartbeat_interval_s,
-        reconnect_grace_s=instance.reconnect_grace_s,
-        adopt_s=instance.adopt_s,
-        forget_after_s=instance.forget_after_s,
-        probation_s=instance.probation_s,
-        probation_max_s=max(instance.probation_s, PROBATION_MAX_S),
-    )
-
-
-def _intake_settings(config: SchedulerConfig) -> IntakeSettings:
-    return IntakeSettings(
-        arriving_limit=config.queue.arriving_limit,
-        default_deadline_s=config.queue.default_deadline_s,
-        sampling_defaults={name: model.sampling for name, model in config.models.items()},
-        prefix_aware=config.prefix.aware,
-        prompt_memory=PromptMemoryLimits(
-            total=config.queue.prompt_memory_bytes, tenant=config.queue.tenant_prompt_memory_bytes
-        ),
-    )
 
 
 def _server_tls(config: SchedulerConfig) -> ServerTls | None:

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from sage_common.tls import ServerTls
 from sage_common.virtual_clock import VirtualClock
-from scheduler_svc import wiring
+from scheduler_svc import room_settings, wiring
 from scheduler_svc.config import SchedulerConfig
 from scheduler_svc.control.instances.session_settings import SessionSettings
 from scheduler_svc.control.requests.intake import IntakeSettings
@@ -113,25 +113,25 @@ def test_no_key_is_at_its_default_here() -> None:
 
 
 def test_what_the_core_is_told() -> None:
-    scheduler = wiring._scheduler_settings(CONFIG)
+    scheduler = room_settings.scheduler_settings(CONFIG)
     assert (scheduler.policy, scheduler.queue_limit_per_model) == ("priority", 11)
     assert (scheduler.stall_limit_s, scheduler.known_wait_limit_s) == (24.0, 25.0)
     assert scheduler.pd == PdSettings(mode=SplitMode.THRESHOLD, threshold_input_tokens=31, threshold_ratio=32.0)
 
 
 def test_what_placement_is_told_of_prefix_caches() -> None:
-    assert wiring._scheduler_settings(CONFIG).prefix == PrefixSettings(
+    assert room_settings.scheduler_settings(CONFIG).prefix == PrefixSettings(
         aware=False, max_index_bytes=2**21, max_load_ratio=3.5
     )
-    assert wiring._scheduler_settings(SchedulerConfig()).prefix == PrefixSettings()
+    assert room_settings.scheduler_settings(SchedulerConfig()).prefix == PrefixSettings()
 
 
 def test_splitting_is_off_until_it_is_switched_on() -> None:
-    assert wiring._scheduler_settings(SchedulerConfig()).pd.mode is SplitMode.NEVER
+    assert room_settings.scheduler_settings(SchedulerConfig()).pd.mode is SplitMode.NEVER
 
 
 def test_what_sessions_are_told() -> None:
-    assert wiring._session_settings(CONFIG) == replace(
+    assert room_settings.session_settings(CONFIG) == replace(
         SessionSettings(),
         lease_s=21.0,
         heartbeat_interval_s=2.25,
@@ -144,7 +144,7 @@ def test_what_sessions_are_told() -> None:
 
 
 def test_what_the_door_is_told() -> None:
-    assert wiring._intake_settings(CONFIG) == IntakeSettings(
+    assert room_settings.intake_settings(CONFIG) == IntakeSettings(
         arriving_limit=12,
         default_deadline_s=13.0,
         sampling_defaults={"m": {"temperature": 0.25}},
@@ -157,7 +157,7 @@ def test_what_the_shares_are_told() -> None:
     default = TenantSettings(
         weight=5.0, waiting_limit=6, running_limit=7, refuses_at_running_limit=True, tokens_per_minute=8
     )
-    assert wiring._share_settings(CONFIG) == ShareSettings(
+    assert room_settings.scheduler_settings(CONFIG).shares == ShareSettings(
         prompt_token_weight=3.0, output_token_weight=4.0, default=default, tenants={"t": TenantSettings(weight=9.0)}
     )
 

@@ -1,0 +1,100 @@
+"""Turns the configuration into the settings of each room."""
+
+from __future__ import annotations
+
+from scheduler_svc.config import SchedulerConfig, TenantSection
+from scheduler_svc.control.instances.session_settings import PROBATION_MAX_S, SessionSettings
+from scheduler_svc.control.requests.intake import IntakeSettings
+from scheduler_svc.control.requests.prompt_memory import PromptMemoryLimits
+from scheduler_svc.control.requests.request_table import RecordLimits
+from scheduler_svc.domain.pd.settings import PdSettings, SplitMode
+from scheduler_svc.domain.prefixes.settings import PrefixSettings
+from scheduler_svc.domain.request import Priority
+from scheduler_svc.domain.settings import SchedulerSettings
+from scheduler_svc.domain.shares.settings import ShareSettings, TenantSettings
+
+
+def scheduler_settings(config: SchedulerConfig) -> SchedulerSettings:
+    """Return what the domain needs of the configuration."""
+    return SchedulerSettings(
+        policy=config.policy,
+        queue_limit_per_model=config.queue.limit_per_model,
+        refuse_hopeless=config.queue.unmeetable_deadlines == "refuse",
+        queue_wait_limit_s={Priority[name]: limit_s for name, limit_s in config.queue.wait_limit_s.items()},
+        shares=_share_settings(config),
+        stall_limit_s=config.instance.stall_limit_s,
+        known_wait_limit_s=config.instance.known_wait_limit_s,
+        pd=_pd_settings(config),
+        prefix=_prefix_settings(config),
+    )
+
+
+def session_settings(config: SchedulerConfig) -> SessionSettings:
+    """Return the times and limits of executors' sessions."""
+    instance = config.instance
+    return SessionSettings(
+        lease_s=instance.lease_s,
+        heartbeat_interval_s=instance.heartbeat_interval_s,
+        reconnect_grace_s=instance.reconnect_grace_s,
+        adopt_s=instance.adopt_s,
+        forget_after_s=instance.forget_after_s,
+        probation_s=instance.probation_s,
+        probation_max_s=max(instance.probation_s, PROBATION_MAX_S),
+    )
+
+
+def intake_settings(config: SchedulerConfig) -> IntakeSettings:
+    """Return the bounds and defaults of requests that arrive."""
+    return IntakeSettings(
+        arriving_limit=config.queue.arriving_limit,
+        default_deadline_s=config.queue.default_deadline_s,
+        sampling_defaults={name: model.sampling for name, model in config.models.items()},
+        prefix_aware=config.prefix.aware,
+        prompt_memory=PromptMemoryLimits(
+            total=config.queue.prompt_memory_bytes, tenant=config.queue.tenant_prompt_memory_bytes
+        ),
+    )
+
+
+def record_limits(config: SchedulerConfig) -> RecordLimits:
+    """Return the bounds of the record of ended requests."""
+    record = config.record
+    return RecordLimits(requests=record.requests, memory_bytes=record.memory_bytes)
+
+
+def _share_settings(config: SchedulerConfig) -> ShareSettings:
+    shares = config.shares
+    return ShareSettings(
+        prompt_token_weight=shares.prompt_token_weight,
+        output_token_weight=shares.output_token_weight,
+        default=_tenant_settings(config.tenant_default),
+        tenants={name: _tenant_settings(tenant) for name, tenant in config.tenants.items()},
+    )
+
+
+def _tenant_settings(section: TenantSection) -> TenantSettings:
+    return TenantSettings(
+        weight=section.weight,
+        waiting_limit=section.waiting_limit,
+        running_limit=section.running_limit,
+        refuses_at_running_limit=section.at_running_limit == "refuse",
+        tokens_per_minute=section.tokens_per_minute,
+    )
+
+
+def _pd_settings(config: SchedulerConfig) -> PdSettings:
+    pd = config.pd_separation
+    return PdSettings(
+        mode=SplitMode(pd.routing_policy) if pd.enabled else SplitMode.NEVER,
+        threshold_input_tokens=pd.prefilling_threshold_input_tokens,
+        threshold_ratio=pd.prefilling_threshold_ratio,
+    )
+
+
+def _prefix_settings(config: SchedulerConfig) -> PrefixSettings:
+    prefix = config.prefix
+    return PrefixSettings(
+        aware=prefix.aware,
+        max_index_bytes=prefix.max_index_bytes,
+        max_load_ratio=prefix.max_load_ratio,
+    )

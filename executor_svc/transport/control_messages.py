@@ -82,12 +82,14 @@ def _held(held: HeldAttempt) -> executor_pb2.HeldAttempt:
 
 def _held_assign(held: HeldAssign) -> executor_pb2.HeldAssign:
     source = held.assign.source if held.assign is not None else None
+    first_token_for = durations.to_wire(held.first_token_for_s) if held.first_token_for_s is not None else None
     return executor_pb2.HeldAssign(
         attempt=common_pb2.Attempt(epoch=held.attempt.epoch, number=held.attempt.number),
         assign=source if isinstance(source, executor_pb2.Assign) else None,
         held_for=durations.to_wire(held.held_for_s),
         tokens=held.tokens,
         ended=held.ended,
+        first_token_for=first_token_for,
     )
 
 

@@ -110,11 +110,25 @@ def held_request(answer: executor_pb2.HeldAssign, now: float) -> HeldRequest | N
         phase=phase,
         delivered=len(assign.continuation.emitted_token_ids),
         first_assigned_at=arrived_at + durations.from_wire(made.queued),
-        first_token_at=arrived_at + durations.from_wire(made.first_token) if made.HasField("first_token") else None,
+        first_token_at=first_token_at(answer, made, arrived_at, sent_at, now),
         cost=made.cost,
         attempts=made.attempts,
         policy=made.policy,
     )
+
+
+def first_token_at(
+    answer: executor_pb2.HeldAssign, made: record_pb2.RequestRecord, arrived_at: float, sent_at: float, now: float
+) -> float | None:
+    """Return when the request's first token came, of an earlier attempt or of the held one; None if it has none.
+
+    ``arrived_at``, ``sent_at`` (the attempt's Assign), ``now``: seconds on the control clock, as what is returned.
+    """
+    if made.HasField("first_token"):
+        return arrived_at + durations.from_wire(made.first_token)
+    if answer.HasField("first_token_for"):
+        return min(max(sent_at, now - durations.from_wire(answer.first_token_for)), now)
+    return None
 
 
 def _request(assign: executor_pb2.Assign, made: record_pb2.RequestRecord, arrived_at: float, sent_at: float) -> Request:

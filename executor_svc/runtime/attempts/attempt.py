@@ -213,6 +213,7 @@ class Attempt:
         output = self.output
         if self._first_token_due and token_ids:
             self._first_token_due = False
+            output.first_token_at = asyncio.get_running_loop().time()
             self._observed.first_token()
         output.append(token_ids, self._text.take(), logprobs)
         if not output.queued:

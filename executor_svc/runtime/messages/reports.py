@@ -75,6 +75,7 @@ class HeldAssign:
     held_for_s: float = 0.0  # since the Assign came
     tokens: int = 0  # output positions filled, over all attempts of the request
     ended: bool = False
+    first_token_for_s: float | None = None  # since its first own token; None: it has none
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -42,6 +42,7 @@ class AttemptOutput:
         "attempt",
         "awaits_resume",
         "ended",
+        "first_token_at",
         "kv_recomputed",
         "queued",
         "token_ids",
@@ -67,6 +68,7 @@ class AttemptOutput:
         self.about = about  # for log lines
         self.token_ids = array("I", emitted)  # every output position, those of earlier attempts included
         self.ended: Ended | None = None
+        self.first_token_at: float | None = None  # on the loop's clock, of this attempt's own tokens
         self.awaits_resume = False  # the session broke: nothing is sent before the scheduler resumes the attempt
         self.acknowledged = len(emitted)  # output positions below this are never asked for again
         self.queued = False  # the outbox will send the output
@@ -109,6 +111,7 @@ class AttemptOutput:
             held_for_s=now - self._received_at,
             tokens=len(self.token_ids),
             ended=self.ended is not None,
+            first_token_for_s=None if self.first_token_at is None else now - self.first_token_at,
         )
 
     @property

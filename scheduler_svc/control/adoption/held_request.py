@@ -23,7 +23,7 @@ class HeldRequest:
     phase: Phase  # what the attempt runs
     delivered: int  # output positions that earlier attempts filled
     first_assigned_at: float
-    first_token_at: float | None  # None: it had none when the attempt was sent
+    first_token_at: float | None  # of an earlier attempt or of this one; None: it has none
     cost: float  # of earlier attempts
     attempts: int  # before this one
     policy: str  # that placed it

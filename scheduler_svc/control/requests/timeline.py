@@ -68,7 +68,9 @@ class _Timeline:
                 # The prefill leg failed: what it did is lost, and the decode instance begins with the prompt.
                 self._turn(entry.at, TimeUse.PREFILL, self._decision.instance_id)
                 self._lose()
-            case "first_token" | "resumed" if self._decision is not None:
+            case "adopted":
+                self._adopted(entry.at)
+            case "first_token" | "resumed" if self._decision is not None and self._use is not TimeUse.DECODE:
                 self._turn(entry.at, TimeUse.DECODE, self._decision.instance_id)
             case "last_token":
                 self._turn(entry.at, TimeUse.LOST, self._where)
@@ -82,6 +84,18 @@ class _Timeline:
             leg = decision.prefill if decision.prefill is not None else decision
             self._turn(at, TimeUse.PREFILL, leg.instance_id)
             self._attempt_from = len(self._slices)
+
+    def _adopted(self, at: float) -> None:
+        """Divide the time under an earlier scheduler by what is known of it: its first Assign and the first token."""
+        live, decision = self._live, self._decision
+        if decision is None or live.first_assigned_at is None:
+            return
+        self._slices.clear()
+        self._attempt_from = 0
+        self._use, self._where, self._since = TimeUse.QUEUE, "", self._arrived_at
+        self._turn(live.first_assigned_at, TimeUse.PREFILL, decision.instance_id)
+        if live.first_token_at is not None and live.first_token_at <= at:
+            self._turn(live.first_token_at, TimeUse.DECODE, decision.instance_id)
 
     def _lose(self) -> None:
         """Count the attempt's time before its first token as LOST; what it decoded was delivered, so is not lost."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 
 from scheduler_svc.control.requests.live_request import LiveRequest
-from scheduler_svc.control.requests.timeline import TimeSlice, TimeUse
+from scheduler_svc.control.requests.timeline import TimeSlice, TimeUse, timeline
 from scheduler_svc.domain.instance_spec import InstanceRole
 from scheduler_svc.domain.request import RequestState
 from tests.unit.control.handoff_world import PdWorld
@@ -142,3 +143,34 @@ async def test_a_split_request_whose_prefill_instance_was_lost() -> None:
         assert reader.finished.completion_tokens
         assert uses(world, reader)[-3:] == [(LOST, "p"), (PREFILL, "d"), (DECODE, "d")]
         assert "fallback" in [entry.event for entry in reader.live.history]
+
+
+async def adopted_at_7_s(world: World, *, first_token_s: float | None) -> LiveRequest:
+    """A request that was sent to an instance 0.5 s after its arrival, and adopted there at 7 s; arrival is at 0."""
+    world.add("a")
+    done = await world.submit("r", max_tokens=5)
+    await world.advance(2.0)
+    [placement] = done.live.placements
+    live = LiveRequest(request=replace(done.live.request, arrived_at=0.0), digest=b"", detached=False)
+    live.first_assigned_at, live.first_token_at = 0.5, first_token_s
+    live.placed(placement.decision, 7.0)
+    live.note(7.0, "adopted", "a runs it for an earlier scheduler")
+    return live
+
+
+def told(live: LiveRequest, now: float) -> list[tuple[TimeUse, str, float]]:
+    return [(each.use, each.instance_id, round(each.length_s, 6)) for each in timeline(live, now)]
+
+
+async def test_an_adopted_request_spent_its_time_where_the_earlier_scheduler_had_it() -> None:
+    async with World() as world:
+        live = await adopted_at_7_s(world, first_token_s=0.8)
+        live.note_first_token(7.2, "a")
+        assert told(live, 9.0) == [(QUEUE, "", 0.5), (PREFILL, "a", 0.3), (DECODE, "a", 8.2)]
+
+
+async def test_an_adopted_request_without_a_token_computes_its_prompt() -> None:
+    async with World() as world:
+        live = await adopted_at_7_s(world, first_token_s=None)
+        live.note_first_token(7.5, "a")
+        assert told(live, 9.0) == [(QUEUE, "", 0.5), (PREFILL, "a", 7.0), (DECODE, "a", 1.5)]

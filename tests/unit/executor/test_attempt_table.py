@@ -327,6 +327,16 @@ async def test_an_attempt_is_held_until_its_end_is_acknowledged() -> None:
         assert not bench.attempts.held
 
 
+async def test_another_scheduler_is_told_when_the_first_token_came() -> None:
+    async with workbench() as bench:
+        number = bench.assign(Sampling(temperature=0, max_tokens=400, ignore_eos=True))
+        assert bench.attempts.held_assign(AttemptId(EPOCH, number)).first_token_for_s is None
+        await bench.until_tokens(number, 5)
+        told = bench.attempts.held_assign(AttemptId(EPOCH, number))
+        assert told.first_token_for_s is not None
+        assert 0.0 < told.first_token_for_s <= told.held_for_s
+
+
 async def test_a_broken_session_leaves_attempts_running_and_sends_nothing_until_asked() -> None:
     async with workbench() as bench:
         number = bench.assign(Sampling(temperature=0, max_tokens=400, ignore_eos=True))

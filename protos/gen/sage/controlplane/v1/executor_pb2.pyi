@@ -931,6 +931,7 @@ class HeldAssign(_message.Message):
     HELD_FOR_FIELD_NUMBER: _builtins.int
     TOKENS_FIELD_NUMBER: _builtins.int
     ENDED_FIELD_NUMBER: _builtins.int
+    FIRST_TOKEN_FOR_FIELD_NUMBER: _builtins.int
     tokens: _builtins.int
     """output positions filled so far, over all attempts of the request"""
     ended: _builtins.bool
@@ -947,6 +948,10 @@ class HeldAssign(_message.Message):
     def held_for(self) -> _duration_pb2.Duration:
         """since it came"""
 
+    @_builtins.property
+    def first_token_for(self) -> _duration_pb2.Duration:
+        """since its first own token; absent: it has none"""
+
     def __init__(
         self,
         *,
@@ -955,10 +960,11 @@ class HeldAssign(_message.Message):
         held_for: _duration_pb2.Duration | None = ...,
         tokens: _builtins.int = ...,
         ended: _builtins.bool = ...,
+        first_token_for: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["assign", b"assign", "attempt", b"attempt", "held_for", b"held_for"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["assign", b"assign", "attempt", b"attempt", "first_token_for", b"first_token_for", "held_for", b"held_for"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assign", b"assign", "attempt", b"attempt", "ended", b"ended", "held_for", b"held_for", "tokens", b"tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assign", b"assign", "attempt", b"attempt", "ended", b"ended", "first_token_for", b"first_token_for", "held_for", b"held_for", "tokens", b"tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,6 +1,6 @@
-"""Settings of reattaching: how often and how fast a request whose connection broke is attached to again.
+"""Settings of reattaching: how often and how fast a broken stream reattaches to its request.
 
-``_dispatcher`` does so over a session, ``_generate_transport`` by ``Generate``.
+``_async_stream`` reattaches.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from dataclasses import dataclass
 class Reconnect:
     """Limits of reattaching to a request whose stream broke."""
 
-    #: Consecutive attempts without a new token; 0 disables reattaching.  The default takes about half a minute: time
-    #: to start the scheduler again.
+    #: Consecutive attempts without a new token; 0 disables reattaching.  By default about half a minute, in which a
+    #: scheduler is started again.
     attempts: int = 20
     first_delay_s: float = 0.1  # seconds before the first attempt
     max_delay_s: float = 2.0  # seconds; delays double up to this

@@ -142,9 +142,9 @@ def build_control(
 
     requests = RequestTable(scheduler, clock, _record_limits(config))
     models = ModelDirectory(scheduler, clock, tokenizers, configured, waiting_limit=config.queue.limit_per_model)
-    recovery = Recovery(clock, earlier.instances, config.recovery.limit_s)
+    recovery = Recovery(clock, earlier.instances, config.recovery.limit_s, epoch=epoch)
     intake = Intake(
-        scheduler, clock, requests, tokenizers, models, loop_lag, wakeup, _intake_settings(config), observer, recovery
+        scheduler, clock, requests, tokenizers, models, loop_lag, wakeup, _intake_settings(config), recovery, observer
     )
 
     links, events = ExecutorLinks(), InstanceEvents()
@@ -157,7 +157,7 @@ def build_control(
     warm_ups = WarmUps(scheduler, clock, attempts, epoch=epoch)
 
     adoption = Adoption(
-        scheduler, clock, requests, attempts, runner, intake.grace, recovery, earlier.proofs, epoch=epoch
+        scheduler, clock, requests, attempts, runner, intake.grace, recovery, on=earlier.proofs is not None, epoch=epoch
     )
     sessions = Sessions(
         scheduler,
@@ -225,7 +225,7 @@ class SchedulerService:
         self._proofs = AdoptionKey(self._state.secret) if self._state is not None else None
         self._tokenizers = TokenizerStore()
         # Nanoseconds since 1970: larger at every start, also after a crash, without a file to keep it in.
-        epoch = time.time_ns()
+        epoch = self._state.epoch if self._state is not None else time.time_ns()
         self.telemetry = SchedulerTelemetry(config.telemetry, epoch=epoch, tls=_server_tls(config))
         clock = AsyncioClock()
         self.recording = _recording(config, clock)

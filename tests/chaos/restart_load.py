@@ -7,8 +7,7 @@ import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-
-import grpc
+from typing import Any
 
 from executor_svc.runtime.engine_port import Sampling
 from sage.controlplane.v1 import common_pb2, inference_pb2
@@ -168,17 +167,15 @@ class RestartLoad:
 
     async def _sdk(self, client: AsyncClient, job: Job) -> None:
         sampling = job.sampling
+        options: dict[str, Any] = {"temperature": sampling.temperature, "max_tokens": sampling.max_tokens}
+        if sampling.seed is not None:
+            options["seed"] = sampling.seed
+        if sampling.logprobs is not None:
+            options["logprobs"] = sampling.logprobs
+        if job.stop:
+            options["stop"] = [job.stop]
         stream = client.generate(
-            job.prompt,
-            request_id=job.request_id,
-            temperature=sampling.temperature,
-            max_tokens=sampling.max_tokens,
-            ignore_eos=True,
-            no_instance="wait",
-            deadline=50.0,
-            **({"seed": sampling.seed} if sampling.seed is not None else {}),
-            **({"logprobs": sampling.logprobs} if sampling.logprobs is not None else {}),
-            **({"stop": [job.stop]} if job.stop else {}),
+            job.prompt, request_id=job.request_id, ignore_eos=True, no_instance="wait", deadline=50.0, **options
         )
         token_ids: list[int] = []
         chosen: list[int] = []
@@ -212,6 +209,3 @@ class RestartLoad:
 
 def _chosen(row: common_pb2.TokenLogprobs) -> int:
     return row.candidates[0].token_id if row.candidates else -1
-
-
-assert grpc.StatusCode.UNAVAILABLE.name in UNSENT

@@ -10,7 +10,7 @@ from scheduler_svc.control.adoption.held_request import HeldRequest
 from scheduler_svc.control.attempts.executor_link import ExecutorLink
 
 ASKED_AT_ONCE = 64
-"""Assigns that one instance is asked for at a time: each may be as large as a message, and a link's queue has bounds."""
+"""Assigns that one instance is asked for at a time: each may be as large as a message, and a queue has bounds."""
 
 Name = tuple[int, int]
 """An attempt's epoch and number."""

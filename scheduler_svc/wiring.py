@@ -274,7 +274,13 @@ class SchedulerService:
             self.recording.start()
         self._servers = self._listening()
         recorded = self.recording.counts if self.recording is not None else dict
-        self.telemetry.start(control.scheduler, control.clock, control.requests, recorded=recorded)
+        self.telemetry.start(
+            control.scheduler,
+            control.clock,
+            control.requests,
+            recorded=recorded,
+            restart=lambda: control.adoption.figures,
+        )
         await self._servers.start()
         self._tasks.start(control.dispatcher.run(), name="dispatcher")
         self._tasks.start(control.watchdog.run(), name="watchdog")

@@ -9,6 +9,7 @@ from dataclasses import replace
 from sage_common.clock import Clock
 from scheduler_svc.control.adoption.held_request import HeldRequest
 from scheduler_svc.control.adoption.outstanding import Name, Outstanding
+from scheduler_svc.control.adoption.restart_figures import RestartFigures
 from scheduler_svc.control.attempts.attempt_table import AttemptTable
 from scheduler_svc.control.attempts.executor_link import ExecutorLink
 from scheduler_svc.control.attempts.held_attempt import HeldAttempt
@@ -61,6 +62,12 @@ class Adoption:
         self.adopted = 0  # requests so far
         requests.on_end(lambda live, reason: self._adopted.pop(live.key, None) and None)
         recovery.on_end(self._recovered)
+
+    @property
+    def figures(self) -> RestartFigures:
+        """What became of the earlier scheduler's requests so far."""
+        recovery = self._recovery
+        return RestartFigures(self.adopted, recovery.open, recovery.missing, recovery.duration_s)
 
     def registered(self, instance_id: str, held: Sequence[HeldAttempt], link: ExecutorLink) -> None:
         """Ask an executor that registers for what it holds of earlier epochs.

@@ -30,14 +30,22 @@ class Recovery:
         self._over: list[Callable[[], None]] = []
         self._timer: Timer | None = None
         self._began_at = clock.now()
+        self._took_s = 0.0
         if expected:
             log.info("recovering: %d instances of an earlier scheduler may come back", len(expected))
             self._timer = clock.call_at(self._began_at + limit_s, self._limit)
 
     @property
-    def missing(self) -> bool:
-        """Whether an instance has not come back: what it held may be lost."""
-        return bool(self._missing)
+    def missing(self) -> int:
+        """How many instances have not come back: what they held may be lost."""
+        return len(self._missing)
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds that the wait took, or has taken so far; 0 if nothing was waited for."""
+        if self.open:
+            return self._clock.now() - self._began_at
+        return self._took_s
 
     @property
     def open(self) -> bool:
@@ -98,7 +106,7 @@ class Recovery:
                 raise Recovering(RETRY_S)  # its executor sends the output again
             raise OutputLost(f"it has {have} output tokens")
         if after_attempt is None:
-            another = self.open or self.missing  # the attempt that made its tokens may be on an instance that is gone
+            another = self.open or self.missing > 0  # its tokens may be of an instance that is gone
         else:
             another = adopted.name < after_attempt
         if another and self.open:
@@ -119,6 +127,7 @@ class Recovery:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        log.info("recovery is over after %.1f s: %s", self._clock.now() - self._began_at, how)
+        self._took_s = self._clock.now() - self._began_at
+        log.info("recovery is over after %.1f s: %s", self._took_s, how)
         for listener in self._over:
             listener()

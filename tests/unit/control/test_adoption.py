@@ -13,6 +13,7 @@ from sage.controlplane.v1 import common_pb2, executor_pb2, record_pb2
 from sage_common.virtual_clock import VirtualClock
 from scheduler_svc.config import SchedulerConfig
 from scheduler_svc.control.adoption.outstanding import ASKED_AT_ONCE
+from scheduler_svc.control.adoption.restart_figures import RestartFigures
 from scheduler_svc.control.attempts.executor_link import AssignOrder
 from scheduler_svc.control.attempts.held_attempt import HeldAttempt
 from scheduler_svc.control.attempts.output_columns import OutputColumns
@@ -562,3 +563,35 @@ async def test_an_adopted_request_fails_over_like_any_other() -> None:
     assert running.order.continuation is not None
     assert list(running.order.continuation.emitted_token_ids) == list(range(100, 105))
     dispatching.cancel()
+
+
+async def test_what_came_back_and_how_long_it_took_is_told() -> None:
+    (order,) = await orders("r", detached=True)
+    after = Next("a", "b")
+    await after.clock.advance(1.0)
+    after.adopt("a", order)
+    assert after.plane.adoption.figures == RestartFigures(adopted=1, recovering=True, missing=1, recovery_s=1.0)
+    after.register("b")
+    await after.clock.advance(1.0)
+    assert after.plane.adoption.figures == RestartFigures(adopted=1, recovering=False, missing=0, recovery_s=1.0)
+    assert Next().plane.adoption.figures == RestartFigures()
+
+
+def pieces(after: Next, live: LiveRequest, first: int, rows: list[bytes]) -> None:
+    number = live.placements[0].decision.attempt_number
+    ids = list(range(first, first + len(rows)))
+    after.plane.attempts.tokens("a", number, first, ids, "x" * len(rows), rows)
+
+
+async def test_nobody_gets_tokens_without_the_log_probabilities_that_they_had() -> None:
+    (order,) = await orders("r", detached=True, logprobs=1)
+    after = Next("a")
+    live = after.adopt("a", order)
+    with pytest.raises(Recovering):
+        attach(after, live, 0, None)  # whether the first token has them is not known yet
+    pieces(after, live, 0, [b"", b"", b"row", b"row", b"row"])
+    for position in (0, 1):
+        with pytest.raises(OutputLost):
+            attach(after, live, position, (EPOCH, order.attempt_number))
+    for position in (2, 5):
+        attach(after, live, position, (EPOCH, order.attempt_number))

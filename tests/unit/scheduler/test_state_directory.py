@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from scheduler_svc.storage import state_directory
 from scheduler_svc.storage.state_directory import (
     EPOCH_FILE,
     INSTANCES_FILE,
@@ -39,7 +38,7 @@ async def test_two_schedulers_cannot_use_one_directory(tmp_path: Path) -> None:
 async def test_epochs_rise_although_the_clock_steps_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = StateDirectory(tmp_path)
     await first.close()
-    monkeypatch.setattr(state_directory.time, "time_ns", lambda: 1_000)
+    monkeypatch.setattr(time, "time_ns", lambda: 1_000)
     second = StateDirectory(tmp_path)
     assert second.epoch == first.epoch + 1
     await second.close()

@@ -584,7 +584,8 @@ def pieces(after: Next, live: LiveRequest, first: int, rows: list[bytes]) -> Non
 
 
 async def test_nobody_gets_tokens_without_the_log_probabilities_that_they_had() -> None:
-    (order,) = await orders("r", detached=True, logprobs=1)
+    (order,) = await orders("r", detached=True)
+    order = replace(order, sampling=replace(order.sampling, logprobs=1))
     after = Next("a")
     live = after.adopt("a", order)
     with pytest.raises(Recovering):

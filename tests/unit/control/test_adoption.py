@@ -565,6 +565,40 @@ async def test_an_adopted_request_fails_over_like_any_other() -> None:
     dispatching.cancel()
 
 
+async def test_an_executor_that_reconnects_keeps_what_was_adopted() -> None:
+    (order,) = await orders("r", detached=True)
+    after = Next("a")
+    live = after.adopt("a", order)
+    after.tokens("a", live, 3)
+    (attempt,) = after.plane.attempts.on_instance("a")
+    session = after.sessions["a"]
+    after.plane.sessions.control_broken(session, "reset")
+    link = Link(world=after.world, instance_id="a")
+    again = Registration(spec=session.instance.spec, held=(held(order),), resume_secret=session.resume_secret)
+    welcome = after.plane.sessions.register(again, link)
+    assert welcome.keep == (attempt.number,)
+    after.plane.sessions.outputs_opened(welcome.session_id)
+    assert f"resend {attempt.number} from 3" in link.log
+    assert not any(line.startswith("fetch_assign") for line in link.log)
+    assert after.plane.scheduler.instance("a").account.live == 1
+
+
+async def test_one_that_reconnects_while_it_is_asked_is_asked_again() -> None:
+    (order,) = await orders("r", detached=True)
+    after = Next("a")
+    after.register("a", held(order))
+    session = after.sessions["a"]
+    link = after.links["a"] = Link(world=after.world, instance_id="a")
+    again = Registration(spec=session.instance.spec, held=(held(order),), resume_secret=session.resume_secret)
+    welcome = after.plane.sessions.register(again, link)
+    after.sessions["a"] = after.plane.sessions.by_id(welcome.session_id)
+    after.ready("a")
+    after.plane.sessions.outputs_opened(welcome.session_id)
+    after.answer("a", order)
+    assert after.plane.requests.get(order.request.key).state is RequestState.RUNNING
+    assert after.plane.scheduler.instance("a").account.live == 1
+
+
 async def test_what_came_back_and_how_long_it_took_is_told() -> None:
     (order,) = await orders("r", detached=True)
     after = Next("a", "b")

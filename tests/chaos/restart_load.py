@@ -23,6 +23,9 @@ UNSENT = frozenset({"UNAVAILABLE", "NO_INSTANCE", "RECOVERING", "SHUTTING_DOWN"}
 """How a request may be refused that has not been accepted: its client may send it again."""
 
 ENDS_WITHIN_S = 60.0
+LONG_REPEATS = 30
+SPLIT_FROM = 150
+"""Prompt tokens from which requests are to be split: the long prompts here have more, the short ones less."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +43,8 @@ class Job:
     async def random(cls, request_id: str, dice: random.Random) -> Job:
         kind = dice.choice(["greedy", "greedy", "seeded", "unseeded", "logprobs", "stop"])
         prompt, tokens = f"{request_id} {dice.random()}", dice.randint(5, 250)
+        if dice.random() < 0.4:
+            prompt += " and there was a tale" * LONG_REPEATS  # long enough to be split
         seed = dice.randint(0, 2**31)
         if kind == "unseeded":
             sampling = Sampling(temperature=1.0, max_tokens=tokens, ignore_eos=True)

@@ -10,7 +10,7 @@ import pytest
 
 from sage_client import AsyncClient, InstanceState
 from tests.bench.free_port import free_port
-from tests.chaos.restart_load import RestartLoad
+from tests.chaos.restart_load import SPLIT_FROM, RestartLoad
 from tests.support.eventually import eventually
 from tests.support.fleet_processes import FleetProcesses
 from tests.support.process_supervisor import ProcessSupervisor
@@ -20,19 +20,30 @@ pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]
 
 NAMES = ("a", "b", "c")
 EACH = 5  # clients of each sort
+SPLITTING = (
+    "--pd-separation.enabled",
+    "--pd-separation.routing-policy=threshold",
+    f"--pd-separation.prefilling-threshold-input-tokens={SPLIT_FROM}",
+)
+KV = {"connector": "NixlConnector", "handshake-s": 0.01, "pull-base-s": 0.01, "lease-s": 5}
+LEGS = (
+    "--role=hybrid",
+    "--engine.simulated.prefill-tokens-per-s=2000",
+    *(f"--engine.simulated.kv-transfer.{name}={value}" for name, value in KV.items()),
+)
 
 
 async def test_what_ends_well_is_exact_and_what_is_lost_is_told(
     logs: Path, simulated: list[str], tmp_path: Path, seconds: float, seed: int
 ) -> None:
     dice = random.Random(seed)
-    flags = ["--state-dir", str(tmp_path / "state"), "--policy", "fifo", "--instance.adopt-s=30"]
+    flags = ["--state-dir", str(tmp_path / "state"), "--policy", "fifo", "--instance.adopt-s=30", *SPLITTING]
     async with (
         FleetProcesses(logs, flags, listen=f"127.0.0.1:{free_port()}") as fleet,
         fleet.client() as sessions,
         fleet.client(use_sessions=False) as calls,
     ):
-        executors = [fleet.launch(name, simulated) for name in NAMES]
+        executors = [fleet.launch(name, [*simulated, *LEGS]) for name in NAMES]
         await fleet.ready(*NAMES)
         load = RestartLoad(fleet.address, sessions, calls, each=EACH, seed=seed)
         async with ProcessSupervisor([fleet.scheduler, *executors]), asyncio.TaskGroup() as group:

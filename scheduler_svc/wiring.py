@@ -173,8 +173,9 @@ def build_control(
         epoch=epoch,
         observer=observe_fleet,
         adoption=adoption,
-        seen=earlier.keep_instances,
+        seen=lambda instances: earlier.keep_instances({*instances, *recovery.awaited}),
     )
+    recovery.on_end(sessions.tell_seen)
     events.subscribe(sessions)
     watchdog = Watchdog(
         scheduler,

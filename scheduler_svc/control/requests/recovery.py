@@ -41,6 +41,11 @@ class Recovery:
         return len(self._missing)
 
     @property
+    def awaited(self) -> frozenset[str]:
+        """The instances that may still come back."""
+        return frozenset(self._missing) if self.open else frozenset()
+
+    @property
     def duration_s(self) -> float:
         """Seconds that the wait took, or has taken so far; 0 if nothing was waited for."""
         if self.open:

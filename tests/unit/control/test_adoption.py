@@ -68,12 +68,15 @@ class Next:
 
     def __init__(self, *expected: str, key: AdoptionKey | None = KEY, config: SchedulerConfig | None = None) -> None:
         self.clock = VirtualClock()
+        self.written: list[set[str]] = []  # which instances the scheduler after this one is to wait for
         self.plane = build_control(
             config or SchedulerConfig(policy="fifo"),
             self.clock,
             NoTokenizers(),
             epoch=NEXT_EPOCH,
-            earlier=EarlierScheduler(instances=frozenset(expected), proofs=key),
+            earlier=EarlierScheduler(
+                instances=frozenset(expected), proofs=key, keep_instances=lambda found: self.written.append({*found})
+            ),
         )
         self.world: Any = type("Stub", (), {"plane": self.plane, "clock": self.clock})()
         self.links: dict[str, Link] = {}
@@ -335,6 +338,14 @@ async def test_unknown_ids_wait_until_all_instances_are_back() -> None:
     await after.plane.intake.submit(submission)
     with pytest.raises(RequestNotFound):
         after.plane.intake.attach(RequestKey(tenant="t", request_id="x"), Subscription(after.plane.loop_lag), 3)
+
+
+async def test_the_scheduler_after_this_one_waits_for_those_that_are_not_back_yet() -> None:
+    after = Next("a", "gone")
+    after.register("a")
+    assert after.written[-1] == {"a", "gone"}, "this one may die before it is back"
+    await after.clock.advance(LIMIT_S + 0.1)
+    assert after.written[-1] == {"a"}
 
 
 async def test_it_does_not_wait_for_ever() -> None:

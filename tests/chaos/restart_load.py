@@ -103,6 +103,7 @@ class Tally:
     lost: Counter[str] = field(default_factory=Counter)  # told so, by reason
     unsent: Counter[str] = field(default_factory=Counter)  # refused before they were accepted, by reason
     read_again: int = 0  # read a second time from the scheduler's record, and the same
+    split: int = 0  # finished, of raw clients
     reattached: int = 0  # raw calls over which one request was read, less one each
     longest_gap_s: float = 0.0
 
@@ -152,6 +153,7 @@ class RestartLoad:
         self._check_raw(job, reader, whole=True)
         self.tally.finished[job.kind] += 1
         self.tally.reattached += reader.calls - 1
+        self.tally.split += reader.split
         self.tally.longest_gap_s = max(self.tally.longest_gap_s, reader.longest_gap_s)
         await self._read_again(job, reader)
 

@@ -51,6 +51,7 @@ async def test_what_ends_well_is_exact_and_what_is_lost_is_told(
             faults = await _strike(fleet.scheduler, executors, dice, seconds)
             load.stop()
         print(f"seed {seed}: {faults} faults, {load.tally}")
+        assert load.tally.split, "requests in two legs were struck, too"
         assert sum(load.tally.finished.values()) > sum(load.tally.lost.values())
         await _all_is_free(fleet, sessions)
 

@@ -34,6 +34,7 @@ class RawReader:
     text: str = ""
     logprobs: list[common_pb2.TokenLogprobs] = field(default_factory=list)  # one per token, if asked for
     attached: bool = False  # the latest call read a request that the scheduler had already
+    split: bool = False  # an attempt ran on two instances
     calls: int = 0
     longest_gap_s: float = 0.0
     finished: inference_pb2.Finished | None = None
@@ -70,6 +71,8 @@ class RawReader:
         kind = response.WhichOneof("event")
         if kind == "accepted":
             self.attached = response.accepted.attached
+        elif kind == "scheduled":
+            self.split |= bool(response.scheduled.decision.prefill_instance_id)
         elif kind == "tokens":
             tokens = response.tokens
             assert tokens.first_index == len(self.token_ids), f"{tokens.first_index} after {len(self.token_ids)}"

@@ -136,9 +136,9 @@ def build_control(
 
     requests = RequestTable(scheduler, clock, record_limits(config))
     models = ModelDirectory(scheduler, clock, tokenizers, configured, waiting_limit=config.queue.limit_per_model)
-    recovery = Recovery(clock, earlier.instances, config.recovery.limit_s)
+    recovery = Recovery(clock, earlier.instances, config.recovery.limit_s, epoch=epoch)
     intake = Intake(
-        scheduler, clock, requests, tokenizers, models, loop_lag, wakeup, intake_settings(config), observer, recovery
+        scheduler, clock, requests, tokenizers, models, loop_lag, wakeup, intake_settings(config), recovery, observer
     )
 
     links, events = ExecutorLinks(), InstanceEvents()
@@ -151,7 +151,7 @@ def build_control(
     warm_ups = WarmUps(scheduler, clock, attempts, epoch=epoch)
 
     adoption = Adoption(
-        scheduler, clock, requests, attempts, runner, intake.grace, recovery, earlier.proofs, epoch=epoch
+        scheduler, clock, requests, attempts, runner, intake.grace, recovery, on=earlier.proofs is not None, epoch=epoch
     )
     sessions = Sessions(
         scheduler,
@@ -167,8 +167,9 @@ def build_control(
         epoch=epoch,
         observer=observe_fleet,
         adoption=adoption,
-        seen=earlier.keep_instances,
+        seen=lambda instances: earlier.keep_instances({*instances, *recovery.awaited}),
     )
+    recovery.on_end(sessions.tell_seen)
     events.subscribe(sessions)
     watchdog = Watchdog(
         scheduler,
@@ -219,7 +220,7 @@ class SchedulerService:
         self._proofs = AdoptionKey(self._state.secret) if self._state is not None else None
         self._tokenizers = TokenizerStore()
         # Nanoseconds since 1970: larger at every start, also after a crash, without a file to keep it in.
-        epoch = time.time_ns()
+        epoch = self._state.epoch if self._state is not None else time.time_ns()
         self.telemetry = SchedulerTelemetry(config.telemetry, epoch=epoch, tls=_server_tls(config))
         clock = AsyncioClock()
         self.recording = _recording(config, clock)
@@ -268,7 +269,13 @@ class SchedulerService:
             self.recording.start()
         self._servers = self._listening()
         recorded = self.recording.counts if self.recording is not None else dict
-        self.telemetry.start(control.scheduler, control.clock, control.requests, recorded=recorded)
+        self.telemetry.start(
+            control.scheduler,
+            control.clock,
+            control.requests,
+            recorded=recorded,
+            restart=lambda: control.adoption.figures,
+        )
         await self._servers.start()
         self._tasks.start(control.dispatcher.run(), name="dispatcher")
         self._tasks.start(control.watchdog.run(), name="watchdog")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -22,7 +23,7 @@ from sage_client._channels import Channels
 from sage_client._connection import DEFAULT_ADDRESS, Connection
 from sage_client._dispatcher import Dispatcher
 from sage_client._enums import InstanceRole
-from sage_client._errors import ConfigurationError
+from sage_client._errors import ConfigurationError, RecoveringError
 from sage_client._event_queue import EventQueue
 from sage_client._fleet_feed import WatchCall, newest_snapshots
 from sage_client._fleet_snapshot import FleetSnapshot
@@ -36,7 +37,7 @@ from sage_client._fleet_view import (
     ShadowPolicy,
     ShadowPolicyChange,
 )
-from sage_client._generate_transport import GenerateCall, GenerateTransport
+from sage_client._generate_transport import RECOVERING_S, GenerateCall, GenerateTransport
 from sage_client._options import GenerateOptions
 from sage_client._prefill_decode import PrefillDecodeConfig, PrefillDecodeStatus, SplitMode
 from sage_client._reconnect import Reconnect
@@ -316,7 +317,16 @@ class AsyncClient:
 
     async def _cancel(self, request_id: str, tenant: str, reason: str) -> Cancellation:
         request = inference_pb2.CancelRequest(request_id=request_id, tenant=tenant, reason=reason)
-        return decode.cancellation(await self._ask(self._channels.inference.Cancel, request))
+        loop = asyncio.get_running_loop()
+        end = loop.time() + self._timeout
+        while True:
+            try:
+                return decode.cancellation(await self._ask(self._channels.inference.Cancel, request))
+            except RecoveringError as error:  # the request may still come back, with its executor
+                pause_s = error.retry_after_s or RECOVERING_S
+                if loop.time() + pause_s >= end:
+                    raise
+                await asyncio.sleep(pause_s)
 
     async def _ask(self, method: Callable[..., Awaitable[_R]], request: object, *, timeout: float | None = None) -> _R:
         try:

@@ -128,6 +128,7 @@ class _Reader:
         request = inference_pb2.GenerateRequest()
         request.CopyFrom(self._call.request)
         request.after_token = self._call.position
-        request.after_attempt.epoch = self._call.output_attempt.epoch
-        request.after_attempt.number = self._call.output_attempt.number
+        if self._call.has_output:
+            request.after_attempt.epoch = self._call.output_attempt.epoch
+            request.after_attempt.number = self._call.output_attempt.number
         return request

@@ -75,7 +75,6 @@ def _held(held: HeldAttempt) -> executor_pb2.HeldAttempt:
         attempt=attempt,
         tokens=held.tokens,
         ended=held.ended,
-        record=held.record,
         adoption_proof=held.adoption_proof,
     )
 

@@ -276,6 +276,18 @@ FAILOVER_GAP = _histogram(
     GAP_S,
     MODEL,
 )
+REQUESTS_ADOPTED = _counter(
+    "sage.requests.adopted", "{request}", "Requests of an earlier scheduler that went on with this one.", observed=True
+)
+RECOVERY_OPEN = _gauge(
+    "sage.recovery.open", "", "1 while requests of an earlier scheduler may still come back: new ones wait."
+)
+RECOVERY_MISSING = _gauge(
+    "sage.recovery.missing_instances", "{instance}", "Instances of an earlier scheduler that have not come back."
+)
+RECOVERY_DURATION = _gauge(
+    "sage.recovery.duration", "s", "How long the recovery after this scheduler's start took, or has taken so far."
+)
 MODEL_CONDITIONS = _gauge(
     "sage.model.conditions",
     "{model}",
@@ -442,6 +454,7 @@ SCHEDULER = (
     *(TENANT_TOKENS, TENANT_REQUESTS, OVERLOADED, CALLS_REFUSED),
     *(SHADOW_DECISIONS, SHADOW_PREDICTED, RECORDING_LINES),
     *(FAILOVERS, CONTINUATIONS, QUARANTINED, FAILOVER_GAP, MODEL_CONDITIONS),
+    *(REQUESTS_ADOPTED, RECOVERY_OPEN, RECOVERY_MISSING, RECOVERY_DURATION),
     *(PD_ENABLED, PD_CONDITIONS, PD_SPLITS, PD_FALLBACKS, PD_HANDOFF, PD_PAIRS),
     *(INSTANCES, INSTANCE_STATE, KV_CAPACITY, KV_USED, KV_RESERVED, INSTANCE_REQUESTS, INSTANCE_SLOTS),
     *(THROUGHPUT, PRICE, HEARTBEAT_AGE, RELAY_BACKLOG, RELAY_CLIENTS),

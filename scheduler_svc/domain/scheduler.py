@@ -289,8 +289,8 @@ class Scheduler:
     def adopt(self, request: Request, instance_id: str, emitted_tokens: int, policy: str, now: float) -> Decision:
         """Reserve capacity for a request that an earlier scheduler placed on an instance, where it runs.
 
-        ``emitted_tokens``: output tokens so far.  ``policy``: that placed it.  Raises InstanceNotFound, ValueError if
-        the instance's engine is not known yet.
+        ``emitted_tokens``: output tokens so far.  ``policy``: that placed it.  Raises InstanceNotFound, PolicyFailed,
+        ValueError if the instance's engine is not known yet.
         """
         instance = self._registry.get(instance_id)
         pool = self._registry.pool_of(instance)
@@ -305,8 +305,15 @@ class Scheduler:
             output_tokens=0,
             pace=pool.pace(now),
         )
-        context = PassContext(pool, self._policy.acting(pool.model), now)
-        return self._placer.adopt(waiting, instance.account, policy, context)
+        try:
+            acting = self._policy.acting(pool.model)
+        except Exception as error:  # the policy's code makes a governor for each model
+            raise self._policy_failed(error, now) from error
+        decision = self._placer.adopt(waiting, instance.account, policy, PassContext(pool, acting, now))
+        if (use := self._uses.of(request.key.tenant, now)) is not None:
+            use.adopted()
+            self._metered[decision.attempt_number] = use, 0
+        return decision
 
     def withdraw(self, key: RequestKey, now: float) -> bool:
         """Take a request out of its queue.  False if it does not wait."""

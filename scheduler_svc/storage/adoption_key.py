@@ -1,6 +1,6 @@
 """Signs what executors hold for the next scheduler.
 
-Only schedulers of one fleet sign and check, so they share one secret key: HMAC-SHA256, two microseconds a signature.
+Only schedulers of one fleet sign and check, so they share one secret key: HMAC-SHA256.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import struct
 KEY_BYTES = 32
 PROOF_BYTES = 32
 
-_CONTEXT = b"sage adoption 1\0"
+_CONTEXT = b"sage adoption 2\0"
 _NUMBERS = struct.Struct("<QQH")
 
 
@@ -23,15 +23,15 @@ class AdoptionKey:
         """``secret``: KEY_BYTES random bytes."""
         self._start = hmac.new(secret, _CONTEXT, hashlib.sha256)
 
-    def proof(self, instance_id: str, epoch: int, number: int, record: bytes) -> bytes:
-        """Return the proof that a scheduler sent this record, with this attempt, to this instance."""
+    def proof(self, instance_id: str, epoch: int, number: int, content: bytes) -> bytes:
+        """Return the proof that a scheduler sent this content, as this attempt, to this instance."""
         name = instance_id.encode()
         signed = self._start.copy()
         signed.update(_NUMBERS.pack(epoch, number, len(name)))
         signed.update(name)
-        signed.update(record)
+        signed.update(content)
         return signed.digest()
 
-    def proves(self, proof: bytes, instance_id: str, epoch: int, number: int, record: bytes) -> bool:
+    def proves(self, proof: bytes, instance_id: str, epoch: int, number: int, content: bytes) -> bool:
         """Return whether a proof is of exactly this."""
-        return hmac.compare_digest(proof, self.proof(instance_id, epoch, number, record))
+        return hmac.compare_digest(proof, self.proof(instance_id, epoch, number, content))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import logging
 import os
 import secrets
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -16,7 +18,10 @@ log = logging.getLogger(__name__)
 
 KEY_FILE = "adoption-key"
 INSTANCES_FILE = "instances.json"
+EPOCH_FILE = "epoch"
+LOCK_FILE = "lock"
 INSTANCES_LIMIT = 65_536
+LARGEST_EPOCH = 2**63
 
 
 class UnusableState(Exception):
@@ -31,11 +36,18 @@ class StateDirectory:
         self._path = path
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self.used_before = (path / KEY_FILE).exists()
+            self._lock = _locked(path / LOCK_FILE)
+        except OSError as error:
+            raise UnusableState(f"state_dir {path}: {error}") from error
+        try:
             self.secret = self._secret()
             self.instances = self._instances()
-        except (OSError, ValueError) as error:
-            raise UnusableState(f"state_dir {path}: {error}") from error
+            self.epoch = self._next_epoch()
+        except BaseException as error:
+            os.close(self._lock)
+            if isinstance(error, OSError | ValueError):
+                raise UnusableState(f"state_dir {path}: {error}") from error
+            raise
         self._written = self.instances
         self._wanted = self.instances
         self._writing: asyncio.Task[None] | None = None
@@ -54,10 +66,25 @@ class StateDirectory:
         file = self._path / INSTANCES_FILE
         if not file.exists():
             return frozenset()
-        found = json.loads(file.read_bytes())
+        try:
+            found = json.loads(file.read_bytes())
+        except ValueError:
+            found = None
         if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
             raise ValueError(f"{INSTANCES_FILE} is not a list of instance ids")
         return frozenset(found)
+
+    def _next_epoch(self) -> int:
+        """Return this start's epoch, in nanoseconds since 1970: above the last one's, wherever the clock stands."""
+        file = self._path / EPOCH_FILE
+        last = 0
+        if file.exists():
+            text = file.read_bytes().strip()
+            if not text.isdigit() or not 0 < (last := int(text)) < LARGEST_EPOCH:
+                raise ValueError(f"{EPOCH_FILE} is not the number of an epoch")
+        epoch = max(time.time_ns(), last + 1)
+        _write(file, b"%d\n" % epoch)
+        return epoch
 
     def keep_instances(self, instances: Iterable[str]) -> None:
         """Write down, in a thread, which instances have a session: the next scheduler waits for them."""
@@ -72,9 +99,10 @@ class StateDirectory:
         self._frozen = True
 
     async def close(self) -> None:
-        """Finish writing."""
+        """Finish writing, and let the next scheduler in."""
         if self._writing is not None:
             await self._writing
+        os.close(self._lock)
 
     async def _write(self) -> None:
         while self._wanted != self._written:
@@ -85,6 +113,20 @@ class StateDirectory:
                 log.error("state_dir: instances cannot be written: %s; the next scheduler may wait for others", error)
                 return
             self._written = wanted
+
+
+def _locked(file: Path) -> int:
+    """Return the open file of a lock that ends with this process, however it ends.  Raises UnusableState, OSError."""
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        owner = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
+        os.close(descriptor)
+        raise UnusableState(f"state_dir {file.parent}: another scheduler uses it (process {owner})") from None
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
+    return descriptor
 
 
 def _write(file: Path, content: bytes) -> None:

@@ -9,6 +9,7 @@ from sage_common.clock import Clock
 from sage_telemetry import catalogue
 from sage_telemetry.instrument import Instrument
 from sage_telemetry.meter import Labels, Observed
+from scheduler_svc.control.adoption.restart_figures import RestartFigures
 from scheduler_svc.control.requests.request_table import RequestTable
 from scheduler_svc.domain.instance import Instance
 from scheduler_svc.domain.instance_state import InstanceState
@@ -31,12 +32,14 @@ class FleetReader:
         requests: RequestTable,
         recorded: Callable[[], Mapping[str, int]] = dict,
         client_sessions: Callable[[], int] = lambda: 0,
+        restart: Callable[[], RestartFigures] = RestartFigures,
     ) -> None:
         self._scheduler = scheduler
         self._clock = clock
         self._requests = requests
         self._recorded = recorded
         self._client_sessions = client_sessions
+        self._restart = restart
 
     def read(self) -> Observed:
         """Return the values of every gauge.  Runs on the event loop, which owns what it reads."""
@@ -49,6 +52,7 @@ class FleetReader:
             self._pairs,
             self._instances,
             self._recording,
+            self._restarted,
         )
         for part in parts:
             part(values)
@@ -127,6 +131,13 @@ class FleetReader:
 
     def _recording(self, values: Values) -> None:
         values[catalogue.RECORDING_LINES] = [((result,), count) for result, count in self._recorded().items()]
+
+    def _restarted(self, values: Values) -> None:
+        restart = self._restart()
+        values[catalogue.REQUESTS_ADOPTED] = [((), restart.adopted)]
+        values[catalogue.RECOVERY_OPEN] = [((), float(restart.recovering))]
+        values[catalogue.RECOVERY_MISSING] = [((), restart.missing)]
+        values[catalogue.RECOVERY_DURATION] = [((), restart.recovery_s)]
 
 
 def _describe(instance: Instance, values: Values, now: float) -> None:

@@ -15,6 +15,7 @@ from sage_telemetry.meter import Meter, Observed
 from sage_telemetry.resource import Identity
 from sage_telemetry.settings import TelemetrySettings
 from sage_wire.errors import ErrorReason
+from scheduler_svc.control.adoption.restart_figures import RestartFigures
 from scheduler_svc.control.requests.observer import NULL_OBSERVER, Observer
 from scheduler_svc.control.requests.request_table import RequestTable
 from scheduler_svc.domain.scheduler import Scheduler
@@ -65,12 +66,13 @@ class SchedulerTelemetry:
         requests: RequestTable,
         *,
         recorded: Callable[[], Mapping[str, int]] = dict,
+        restart: Callable[[], RestartFigures] = RestartFigures,
     ) -> None:
         """Start the exports, on the event loop.  Raises CannotServe if the metrics page cannot listen.
 
-        ``recorded`` counts the lines of the recording by what became of them.
+        ``recorded`` counts the lines of the recording by what became of them.  ``restart``: of earlier requests.
         """
-        fleet = FleetReader(scheduler, clock, requests, recorded, lambda: self.client_sessions.open)
+        fleet = FleetReader(scheduler, clock, requests, recorded, lambda: self.client_sessions.open, restart)
 
         def read() -> Observed:
             if self._observer is not None:

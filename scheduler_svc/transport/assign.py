@@ -26,7 +26,8 @@ def assign_message(order: AssignOrder, instance_id: str = "", proofs: Proofs | N
     message = _message(order)
     if proofs is not None and (record := request_records.record(order)):
         message.record = record
-        message.adoption_proof = proofs.proof(instance_id, order.epoch, order.attempt_number, record)
+        content = request_records.proved_content(message)
+        message.adoption_proof = proofs.proof(instance_id, order.epoch, order.attempt_number, content)
     return message
 
 

@@ -11,8 +11,8 @@ from scheduler_svc.transport import registrations, step_frames
 from scheduler_svc.transport.clipping import reported
 from scheduler_svc.transport.executor_link import StreamLink
 
-LAST_POSITION = 2**32 - 1  # that the contract has a number for
 ACKNOWLEDGE_EVERY = 64  # output tokens with log probabilities
+LOGPROBS_KEPT = 256  # latest tokens whose log probabilities executors keep for readers that are behind at a restart
 LAST_POSITION = 2**32 - 1  # that the contract has a number for
 
 
@@ -119,8 +119,9 @@ class AttemptReports:
         end = piece.first_index + len(piece.token_ids)
         if end > LAST_POSITION:
             return  # no output is that long: control has found the gap
-        if end // ACKNOWLEDGE_EVERY > piece.first_index // ACKNOWLEDGE_EVERY:
-            self._link.acknowledge(number, end, ended=False)
+        due = end // ACKNOWLEDGE_EVERY > piece.first_index // ACKNOWLEDGE_EVERY
+        if due and end > LOGPROBS_KEPT:
+            self._link.acknowledge(number, end - LOGPROBS_KEPT, ended=False)
 
     def _ended(self, ended: executor_pb2.AssignmentEnded, implied: int) -> None:
         epoch = ended.epoch or implied

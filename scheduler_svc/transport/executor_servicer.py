@@ -124,7 +124,7 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
             self._sessions.cache_report(session, report.number, registrations.cache_report(report))
         elif kind == "held_assign":
             answer = message.held_assign
-            held = held_request(answer, self._sessions.now())
+            held = held_request(answer, session.instance_id, self._proofs, self._sessions.now())
             self._sessions.held_assign(session, attempt_name(answer.attempt), held)
         elif kind == "engine_status":
             self._on_engine_status(session, message.engine_status)

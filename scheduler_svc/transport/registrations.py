@@ -85,7 +85,6 @@ def registration(wire: executor_pb2.Register) -> Registration:
                 number=h.attempt.number,
                 tokens=h.tokens,
                 ended=h.ended,
-                record=h.record,
                 adoption_proof=h.adoption_proof,
             )
             for h in wire.held

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from array import array
 
 from google.protobuf.message import DecodeError
@@ -10,15 +11,19 @@ from sage.controlplane.v1 import executor_pb2, record_pb2
 from sage_wire import durations
 from sage_wire.metadata import TRACEPARENT, TRACESTATE
 from scheduler_svc.control.adoption.held_request import HeldRequest
+from scheduler_svc.control.adoption.proofs import Proofs
 from scheduler_svc.control.attempts.executor_link import AssignOrder
 from scheduler_svc.control.requests.live_request import AdoptedAttempt
 from scheduler_svc.domain import admission
+from scheduler_svc.domain.decision import Phase
 from scheduler_svc.domain.engine_facts import ModelIdentity
 from scheduler_svc.domain.request import Request, ResumeMode, Sampling
 from scheduler_svc.transport import sampling_params
 from scheduler_svc.transport.enums import PHASE_TO_WIRE, PRIORITY_FROM_WIRE, PRIORITY_TO_WIRE
 from scheduler_svc.transport.submissions import key_of
 from scheduler_svc.transport.violations import Violations
+
+log = logging.getLogger(__name__)
 
 PHASE_FROM_WIRE = {wire: phase for phase, wire in PHASE_TO_WIRE.items()}
 
@@ -69,24 +74,49 @@ def record(order: AssignOrder) -> bytes:
         made.identity_dtype = live.identity.dtype
         made.identity_tokenizer_hash = live.identity.tokenizer_hash
         made.identity_adapter_weights = live.identity.adapter_weights
+    if order.phase is Phase.PREFILLING:
+        made.sampling.CopyFrom(sampling_params.to_wire(request.sampling))
     data = made.SerializeToString()
     return data if len(data) <= RECORD_BYTES else b""
 
 
-def held_request(answer: executor_pb2.HeldAssign, now: float) -> HeldRequest | None:
-    """Return the request of an executor's answer; None if the executor does not hold it or its record makes no sense.
+def proved_content(assign: executor_pb2.Assign) -> bytes:
+    """Return what the proof of an Assign is about: all of it, the record included.  Call before the proof is set."""
+    return assign.SerializeToString(deterministic=True)
 
+
+def held_request(
+    answer: executor_pb2.HeldAssign, instance_id: str, proofs: Proofs | None, now: float
+) -> HeldRequest | None:
+    """Return the request of an executor's answer; None if it is not exactly what a scheduler of this fleet sent there.
+
+    None as well if the executor does not hold the attempt any more, or if this version cannot read the request.
     ``now``: seconds on the control clock.
     """
-    if not answer.HasField("assign"):
+    if proofs is None or not answer.HasField("assign") or not _is_proved(answer, instance_id, proofs):
         return None
-    assign, made = answer.assign, record_pb2.RequestRecord()
-    phase = PHASE_FROM_WIRE.get(assign.phase)
     try:
-        made.MergeFromString(assign.record)
-    except DecodeError:
+        return _held_request(answer, now)
+    except (DecodeError, KeyError, OverflowError, TypeError, ValueError) as error:
+        attempt = answer.attempt
+        log.error("attempt %d/%d on %s cannot be read: %r", attempt.epoch, attempt.number, instance_id, error)
         return None
-    if phase is None or made.digest_version != DIGEST_VERSION or not assign.prompt_token_ids:
+
+
+def _is_proved(answer: executor_pb2.HeldAssign, instance_id: str, proofs: Proofs) -> bool:
+    attempt, assign = answer.attempt, executor_pb2.Assign()
+    assign.CopyFrom(answer.assign)
+    assign.ClearField("adoption_proof")
+    content = proved_content(assign)
+    return proofs.proves(answer.assign.adoption_proof, instance_id, attempt.epoch, attempt.number, content)
+
+
+def _held_request(answer: executor_pb2.HeldAssign, now: float) -> HeldRequest | None:
+    """Return the request of a proved answer; None if it is of another version.  Raises what conversion raises."""
+    assign, made = answer.assign, record_pb2.RequestRecord()
+    made.MergeFromString(assign.record)
+    phase = PHASE_FROM_WIRE[assign.phase]
+    if made.digest_version != DIGEST_VERSION:
         return None
     sent_at = now - max(0.0, durations.from_wire(answer.held_for))
     arrived_at = sent_at - durations.from_wire(made.age)
@@ -132,7 +162,8 @@ def first_token_at(
 
 
 def _request(assign: executor_pb2.Assign, made: record_pb2.RequestRecord, arrived_at: float, sent_at: float) -> Request:
-    sampling = Sampling(**sampling_params.given(assign.sampling, Violations()))
+    wire = made.sampling if made.HasField("sampling") else assign.sampling
+    sampling = Sampling(**sampling_params.given(wire, Violations()))
     prompt = array("I", assign.prompt_token_ids)
     headers = {TRACEPARENT: assign.trace_context.traceparent, TRACESTATE: assign.trace_context.tracestate}
     return Request(

@@ -45,6 +45,11 @@ def attempt_name(wire: common_pb2.Attempt) -> tuple[int, int]:
     return wire.epoch, wire.number
 
 
+def last_attempt(wire: inference_pb2.GenerateRequest | inference_pb2.AttachHandle) -> tuple[int, int] | None:
+    """Return the attempt that made the last token that a client has; None if the client does not say."""
+    return attempt_name(wire.after_attempt) if wire.after_attempt.epoch else None
+
+
 def key_seen(identity: Identity, named: str, request_id: str) -> RequestKey:
     """Return the key of an earlier request, if ``identity`` may see the requests of the tenant that is named.
 
@@ -101,7 +106,7 @@ def converted(request: inference_pb2.GenerateRequest, trace_headers: Mapping[str
         resume_mode=_enum(RESUME_MODE_FROM_WIRE, spec.resume_mode, "spec.resume_mode", ResumeMode.STRICT, violations),
         detached=request.detached,
         after_token=request.after_token,
-        after_attempt=attempt_name(request.after_attempt) if request.HasField("after_attempt") else None,
+        after_attempt=last_attempt(request),
         trace_headers=trace_headers,
         violations=tuple(violations),
     )

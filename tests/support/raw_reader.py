@@ -17,6 +17,11 @@ PAUSE_S = 0.2
 class GaveUp(Exception):
     """The request did not come to its end; says how its last call ended."""
 
+    def __init__(self, message: str, *, code: grpc.StatusCode, reason: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.reason = reason
+
 
 @dataclass
 class RawReader:
@@ -27,6 +32,9 @@ class RawReader:
     within_s: float = 60.0
     token_ids: list[int] = field(default_factory=list)
     text: str = ""
+    logprobs: list[common_pb2.TokenLogprobs] = field(default_factory=list)  # one per token, if asked for
+    attached: bool = False  # the latest call read a request that the scheduler had already
+    split: bool = False  # an attempt ran on two instances
     calls: int = 0
     longest_gap_s: float = 0.0
     finished: inference_pb2.Finished | None = None
@@ -42,7 +50,8 @@ class RawReader:
                 await self._call(end - loop.time())
             except grpc.aio.AioRpcError as error:
                 if not _may_pass(error) or loop.time() >= end:
-                    raise GaveUp(f"{self.request.request_id}: {error.code()}: {error.details()}") from error
+                    message = f"{self.request.request_id}: {error.code()}: {error.details()}"
+                    raise GaveUp(message, code=error.code(), reason=_info(error)) from error
                 await asyncio.sleep(_retry_after_s(error))
 
     async def _call(self, timeout_s: float) -> None:
@@ -60,7 +69,11 @@ class RawReader:
 
     def _take(self, response: inference_pb2.GenerateResponse) -> None:
         kind = response.WhichOneof("event")
-        if kind == "tokens":
+        if kind == "accepted":
+            self.attached = response.accepted.attached
+        elif kind == "scheduled":
+            self.split |= bool(response.scheduled.decision.prefill_instance_id)
+        elif kind == "tokens":
             tokens = response.tokens
             assert tokens.first_index == len(self.token_ids), f"{tokens.first_index} after {len(self.token_ids)}"
             known = len(self.text) - tokens.text_offset  # text may come again: it belongs to the last of its tokens
@@ -72,6 +85,7 @@ class RawReader:
             self._last = now
             self.token_ids += tokens.token_ids
             self.text += tokens.text[known:]
+            self.logprobs += tokens.logprobs
             self.attempt = common_pb2.Attempt()
             self.attempt.CopyFrom(tokens.attempt)
         elif kind == "finished":

@@ -234,9 +234,7 @@ class AttemptTable:
     def cancel(self, attempt_id: AttemptId, reason: str) -> None:
         """End an attempt.  Ended confirms the end; if the attempt has ended already, its Ended is on the way."""
         output = self._held.get(attempt_id)
-        if output is None and attempt_id.epoch != self._epoch:
-            log.warning("cancel ignored: attempt %s belongs to another epoch", attempt_id, extra=about(attempt_id))
-        elif output is None:
+        if output is None:
             self._report_missing(attempt_id, "the executor does not hold this attempt")
         elif output.awaits_resume:
             self._fence(attempt_id, reason)
@@ -258,8 +256,7 @@ class AttemptTable:
             log.warning(
                 "attempt %s cannot be resumed: this executor does not hold it", attempt_id, extra=about(attempt_id)
             )
-            if attempt_id.epoch == self._epoch:
-                self._report_missing(attempt_id, "the executor does not hold this attempt any more")
+            self._report_missing(attempt_id, "the executor does not hold this attempt any more")
             return
         try:
             output.rewind(from_index)

@@ -68,7 +68,6 @@ class Assign:
     kv_transfer_params: Mapping[str, JsonValue] | None = None  # as the prefill leg's end gave them; with DECODING
     kv_lease_s: float | None = None  # what is left of the KV lease
     reasons: tuple[str, ...] = ()  # why the scheduler chose this instance, for the log
-    record: bytes = b""  # what the next scheduler needs of the request, beside this message
     adoption_proof: bytes = field(default=b"", repr=False)  # shows the next scheduler that its fleet sent this
     source: object = field(default=None, repr=False, compare=False)  # the message as it came, for the next scheduler
 

@@ -43,8 +43,7 @@ class HeldAttempt:
     attempt: AttemptId
     tokens: int  # output positions filled so far, those of earlier attempts included
     ended: bool
-    record: bytes = b""  # as its Assign had it
-    adoption_proof: bytes = field(default=b"", repr=False)  # the same
+    adoption_proof: bytes = field(default=b"", repr=False)  # as its Assign had it
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

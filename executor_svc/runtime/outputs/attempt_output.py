@@ -94,7 +94,6 @@ class AttemptOutput:
             attempt=self.attempt,
             tokens=tokens,
             ended=ended,
-            record=assign.record,
             adoption_proof=assign.adoption_proof,
         )
 

@@ -8,7 +8,8 @@ from dataclasses import replace
 
 from sage_common.clock import Clock
 from scheduler_svc.control.adoption.held_request import HeldRequest
-from scheduler_svc.control.adoption.proofs import Proofs
+from scheduler_svc.control.adoption.outstanding import Name, Outstanding
+from scheduler_svc.control.adoption.restart_figures import RestartFigures
 from scheduler_svc.control.attempts.attempt_table import AttemptTable
 from scheduler_svc.control.attempts.executor_link import ExecutorLink
 from scheduler_svc.control.attempts.held_attempt import HeldAttempt
@@ -24,9 +25,6 @@ from scheduler_svc.domain.request import RequestKey
 from scheduler_svc.domain.scheduler import Scheduler
 
 log = logging.getLogger(__name__)
-
-Name = tuple[int, int]
-"""An attempt's epoch and number."""
 
 
 class Adoption:
@@ -44,11 +42,12 @@ class Adoption:
         runner: RequestRunner,
         grace: Grace,
         recovery: Recovery,
-        proofs: Proofs | None,
         *,
+        on: bool,
         epoch: int,
     ) -> None:
-        """``proofs``: None: nothing is adopted."""
+        """``on``: whether attempts can be adopted."""
+        self.on = on
         self._scheduler = scheduler
         self._clock = clock
         self._requests = requests
@@ -56,76 +55,76 @@ class Adoption:
         self._runner = runner
         self._grace = grace
         self._recovery = recovery
-        self._proofs = proofs
         self._epoch = epoch
-        self._asked: dict[str, set[Name]] = {}  # by instance: attempts whose Assign was asked for
-        self._answered: dict[str, list[HeldRequest]] = {}  # by instance: until its engine's facts are known
+        self._outstanding: dict[str, Outstanding] = {}  # by instance
+        self._anew: dict[RequestKey, HeldRequest] = {}  # prefill legs whose requests are placed anew after recovery
         self._adopted: dict[RequestKey, Name] = {}  # the attempts of live requests that were adopted
         self.adopted = 0  # requests so far
         requests.on_end(lambda live, reason: self._adopted.pop(live.key, None) and None)
-        recovery.on_end(self._wait_for_readers)
+        recovery.on_end(self._recovered)
 
     @property
-    def on(self) -> bool:
-        """Whether attempts can be adopted."""
-        return self._proofs is not None
+    def figures(self) -> RestartFigures:
+        """What became of the earlier scheduler's requests so far."""
+        recovery = self._recovery
+        return RestartFigures(self.adopted, recovery.open, recovery.missing, recovery.duration_s)
 
     def registered(self, instance_id: str, held: Sequence[HeldAttempt], link: ExecutorLink) -> None:
-        """Ask an executor that registers for what it holds of earlier epochs; refuse what has no valid proof."""
-        asked: set[Name] = set()
-        for each in held:
-            name = (each.epoch, each.number)
-            if each.epoch == self._epoch or self._attempts.names.number(*name) is not None:
-                continue
-            if self._proved(instance_id, each):
-                asked.add(name)
-                link.fetch_assign(*name)
-            else:
-                link.cancel_named(*name, "the scheduler does not know this attempt, and it has no valid proof")
-        self._asked[instance_id] = asked
-        self._answered.pop(instance_id, None)
+        """Ask an executor that registers for what it holds of earlier epochs.
+
+        An executor ends by itself what it holds without a proof.
+        """
+        names = ((each.epoch, each.number) for each in held if each.adoption_proof and each.epoch != self._epoch)
+        known = self._attempts.names.number
+        outstanding = Outstanding.of(name for name in names if self.on and known(*name) is None)
+        self._outstanding[instance_id] = outstanding
+        outstanding.ask(link)
         self._settle(instance_id)
 
     def answered(self, instance_id: str, name: Name, held: HeldRequest | None, link: ExecutorLink) -> None:
-        """Take an executor's answer; ``held`` is None if it does not hold the attempt any more, or nobody can read it.
+        """Take an executor's answer; ``held`` is None if it does not hold what a scheduler of this fleet sent it.
 
         Adopts the request once the facts of the instance's engine are known.
         """
-        asked = self._asked.get(instance_id)
-        if asked is None or name not in asked:
+        outstanding = self._outstanding.get(instance_id)
+        if outstanding is None or name not in outstanding.asked:
             return
-        asked.discard(name)
+        outstanding.asked.discard(name)
         if held is None:
-            link.cancel_named(*name, "its Assign makes no sense")
+            link.cancel_named(*name, "no scheduler of this fleet sent its Assign, or it makes no sense")
         else:
-            self._answered.setdefault(instance_id, []).append(held)
+            outstanding.answered.append(held)
         self.engine_ready(instance_id, link)
 
     def engine_ready(self, instance_id: str, link: ExecutorLink) -> None:
         """Adopt what was held back until the facts of the instance's engine were known."""
-        instance = self._scheduler.find_instance(instance_id)
-        if instance is None or instance.facts is None:
+        instance, outstanding = self._scheduler.find_instance(instance_id), self._outstanding.get(instance_id)
+        if instance is None or instance.facts is None or outstanding is None:
             return
-        for held in self._answered.pop(instance_id, ()):
-            self._take(instance_id, held, link)
+        answered, outstanding.answered = outstanding.answered, []
+        for held in answered:
+            self._take_or_refuse(instance_id, held, link)
+        outstanding.ask(link)
         self._settle(instance_id)
 
     def lost(self, instance_id: str) -> None:
         """Forget what was asked of an instance that is gone."""
-        self._asked.pop(instance_id, None)
-        self._answered.pop(instance_id, None)
+        self._outstanding.pop(instance_id, None)
 
     # --- inside -----------------------------------------------------------------------------------
 
-    def _proved(self, instance_id: str, held: HeldAttempt) -> bool:
-        return self._proofs is not None and self._proofs.proves(
-            held.adoption_proof, instance_id, held.epoch, held.number, held.record
-        )
-
     def _settle(self, instance_id: str) -> None:
         """Note that an instance is back once nothing of it is outstanding."""
-        if not self._asked.get(instance_id) and not self._answered.get(instance_id):
+        if not self._outstanding.get(instance_id):
             self._recovery.back(instance_id)
+
+    def _take_or_refuse(self, instance_id: str, held: HeldRequest, link: ExecutorLink) -> None:
+        """Take one attempt; what is wrong with it does not keep the next one from being adopted."""
+        try:
+            self._take(instance_id, held, link)
+        except Exception:
+            log.exception("request %s cannot be adopted from %s", held.request.key, instance_id)
+            link.cancel_named(*held.attempt.name, "it cannot be adopted")
 
     def _take(self, instance_id: str, held: HeldRequest, link: ExecutorLink) -> None:
         known = self._requests.find(held.request.key)
@@ -134,17 +133,19 @@ class Adoption:
             return
         if held.phase is Phase.PREFILLING:
             link.cancel_named(*held.attempt.name, "prefill legs are not adopted: the request is placed anew")
-            self._place_anew(held)
+            self._anew[held.request.key] = held
+            if not self._recovery.open:
+                self._place_all_anew()
             return
         self._adopt(instance_id, held, link)
 
     def _replaces(self, known: LiveRequest, held: HeldRequest) -> bool:
         """Return whether an attempt is a later one than the one that a known request goes on with.
 
-        Somebody who reads that request already has nothing of the later attempt, and is not to get other tokens.
+        Whoever has read that request has nothing of the later attempt, and is not to get other tokens.
         """
         running = self._adopted.get(known.key)
-        return not known.state.ended and not known.readers and running is not None and running < held.attempt.name
+        return not known.state.ended and not known.was_read and running is not None and running < held.attempt.name
 
     def _adopt(self, instance_id: str, held: HeldRequest, link: ExecutorLink) -> None:
         """Go on with a request whose attempt runs, or has ended, at this instance."""
@@ -164,6 +165,13 @@ class Adoption:
         log.info("request %s is adopted from %s with %d tokens", live.key, instance_id, tokens, extra=live.about)
         link.resend(decision.attempt_number, 0)
         self._wait_for_reader(live)
+
+    def _place_all_anew(self) -> None:
+        """Place the requests of prefill legs anew, unless a decode leg came back or a client sent them again."""
+        waiting, self._anew = self._anew, {}
+        for key, held in waiting.items():
+            if self._requests.find(key) is None:
+                self._place_anew(held)
 
     def _place_anew(self, held: HeldRequest) -> None:
         live = self._live(held)
@@ -197,7 +205,8 @@ class Adoption:
         if not self._recovery.open and not live.readers and not live.detached and not live.state.ended:
             self._grace.begin(live, ADOPTED_S)
 
-    def _wait_for_readers(self) -> None:
+    def _recovered(self) -> None:
+        self._place_all_anew()
         for key in list(self._adopted):
             live = self._requests.find(key)
             if live is not None:

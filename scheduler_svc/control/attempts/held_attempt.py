@@ -13,5 +13,4 @@ class HeldAttempt:
     number: int
     tokens: int  # output positions filled, over all attempts of the request
     ended: bool
-    record: bytes = b""  # of the request, as that scheduler made it
-    adoption_proof: bytes = field(default=b"", repr=False)  # of the record
+    adoption_proof: bytes = field(default=b"", repr=False)  # of its Assign; empty: it cannot be adopted

@@ -97,6 +97,10 @@ class Sessions:
         """Return the time, in seconds on the control clock."""
         return self._clock.now()
 
+    def tell_seen(self) -> None:
+        """Tell ``seen`` again which instances have a session."""
+        self._seen(self._sessions)
+
     # --- coming and going -------------------------------------------------------------------------
 
     def register(self, registration: Registration, link: ExecutorLink) -> Welcome:

@@ -97,10 +97,9 @@ class Intake:
         loop_lag: LoopLag,
         wakeup: Wakeup,
         settings: IntakeSettings,
+        recovery: Recovery,
         observer: Observer = NULL_OBSERVER,
-        recovery: Recovery | None = None,
     ) -> None:
-        """``recovery``: None: no request comes back from an earlier scheduler."""
         self._scheduler = scheduler
         self._clock = clock
         self._requests = requests
@@ -114,7 +113,7 @@ class Intake:
         self._memory = PromptMemory(settings.prompt_memory)
         self.grace = Grace(clock, requests)
         requests.on_end(lambda live, reason: self._memory.give_back(live.key))
-        self._recovery = recovery or Recovery(clock, frozenset(), 0.0)
+        self._recovery = recovery
         self._closed: SchedulerError | None = None  # why nothing new is accepted
         self._told: dict[str, frozenset[str]] = {}  # defaults that were said to name ids outside a vocabulary, by model
 
@@ -221,7 +220,9 @@ class Intake:
             self.grace.begin(reader.live)
 
     def cancel(self, key: RequestKey, reason: str) -> tuple[bool, LiveRequest]:
-        """Cancel a request; the flag is False if it had ended.  Raises RequestNotFound."""
+        """Cancel a request; the flag is False if it had ended.  Raises RequestNotFound, Recovering."""
+        if self._requests.find(key) is None:
+            self._recovery.check()
         live = self._requests.get(key)
         return self._requests.end(live, RequestCancelled(reason)), live
 
@@ -243,8 +244,9 @@ class Intake:
     def _attach(
         self, live: LiveRequest, reader: OutputReader, after_token: int, after_attempt: tuple[int, int] | None
     ) -> None:
-        if live.adopted is not None and after_token:
-            self._recovery.check_position(live, live.adopted, after_token, after_attempt)
+        if after_token:
+            self._recovery.check_position(live, after_token, after_attempt)
+        self._recovery.check_logprobs(live, after_token)
         self.grace.end(live)
         reader.begin(live, after_token=after_token, attached=True)
 

@@ -111,6 +111,7 @@ class LiveRequest:
     cost: float = 0.0  # of ended and lost attempts
     observed: RequestObserver = UNOBSERVED
     readers: list[Reader] = field(default_factory=list)
+    was_read: bool = False  # some client has begun to read it
     attempts_before: int = 0  # attempts that an earlier scheduler started
     adopted: AdoptedAttempt | None = None  # the attempt that this scheduler adopted, of a request of an earlier one
 
@@ -126,6 +127,13 @@ class LiveRequest:
     def attempts(self) -> int:
         """How many attempts were started, the legs of a split request counted as one."""
         return self.attempts_before + len(self.placements)
+
+    @property
+    def adopted_until(self) -> int | None:
+        """Output positions that are known of the adopted attempt and those before it; None while it may send more."""
+        if len(self.placements) > 1:
+            return self.placements[1].from_token
+        return len(self.output) if self.state is RequestState.QUEUED else None
 
     def name_of(self, attempt_number: int, epoch: int) -> tuple[int, int]:
         """Return epoch and number by which executors and clients know an attempt.  ``epoch``: this scheduler's."""

@@ -200,6 +200,10 @@ class OutputLog:
         """Return the length of the text before an output position, in Unicode code points."""
         return self._ends[position - 1] if position else 0
 
+    def lacks_logprobs(self, start: int) -> bool:
+        """Return whether a token from ``start`` on has no log probabilities although others have them."""
+        return self._logprobs is not None and not all(self._logprobs[start:])
+
     def _close_chunk(self) -> None:
         self._chunk_offsets.append(self.text_offset(self._recent_from))
         chunk = "".join(self._recent)

@@ -30,6 +30,7 @@ class OutputReader:
         self.attached = attached
         self.position = after_token
         self.placements_seen = _placements_before(live, after_token)
+        live.was_read = True
         live.readers.append(self)
 
     @property

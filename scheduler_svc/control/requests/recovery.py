@@ -18,24 +18,39 @@ RETRY_S = 0.25
 class Recovery:
     """Open from the start until all instances that an earlier scheduler saw are back, or a time limit."""
 
-    def __init__(self, clock: Clock, expected: frozenset[str], limit_s: float) -> None:
+    def __init__(self, clock: Clock, expected: frozenset[str], limit_s: float, *, epoch: int) -> None:
         """Begin to wait for the instances that had a session when an earlier scheduler died.
 
         ``expected``: their ids; empty: nothing is waited for.  ``limit_s``: after these seconds the wait is over.
+        ``epoch``: this scheduler's.
         """
         self._clock = clock
+        self._epoch = epoch
         self._missing = set(expected)
         self._over: list[Callable[[], None]] = []
         self._timer: Timer | None = None
         self._began_at = clock.now()
+        self._took_s = 0.0
         if expected:
             log.info("recovering: %d instances of an earlier scheduler may come back", len(expected))
             self._timer = clock.call_at(self._began_at + limit_s, self._limit)
 
     @property
-    def missing(self) -> bool:
-        """Whether an instance has not come back: what it held may be lost."""
-        return bool(self._missing)
+    def missing(self) -> int:
+        """How many instances have not come back: what they held may be lost."""
+        return len(self._missing)
+
+    @property
+    def awaited(self) -> frozenset[str]:
+        """The instances that may still come back."""
+        return frozenset(self._missing) if self.open else frozenset()
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds that the wait took, or has taken so far; 0 if nothing was waited for."""
+        if self.open:
+            return self._clock.now() - self._began_at
+        return self._took_s
 
     @property
     def open(self) -> bool:
@@ -51,23 +66,54 @@ class Recovery:
         if self.open:
             raise Recovering(RETRY_S)
 
-    def check_position(
+    def check_position(self, live: LiveRequest, after_token: int, after_attempt: tuple[int, int] | None) -> None:
+        """Check that a request goes on with the tokens that a reader would get after those that it has.
+
+        Raises Recovering if that is not known yet, OutputLost if the reader has tokens of an attempt that is gone, or
+        more than anyone holds.
+        """
+        if live.adopted is None:
+            if after_attempt is not None and not self._began(live, after_attempt):
+                raise OutputLost("its last tokens are of another generation, which is gone")
+        elif after_attempt is None or after_attempt[0] != self._epoch:
+            self._check_adopted(live, live.adopted, after_token, after_attempt)
+
+    def check_logprobs(self, live: LiveRequest, after_token: int) -> None:
+        """Check that the log probabilities of an adopted request are there from a position on, if it has any.
+
+        Its executor has no more those of the tokens that an earlier scheduler acknowledged.  Raises Recovering,
+        OutputLost.
+        """
+        adopted, have = live.adopted, len(live.output)
+        if adopted is None or live.request.sampling.logprobs is None:
+            return
+        if live.output.lacks_logprobs(after_token):
+            raise OutputLost(f"the log probabilities of its tokens after {after_token} are gone")
+        if have <= after_token < adopted.tokens and live.adopted_until is None and live.outcome is None:
+            raise Recovering(RETRY_S)  # whether the next token has them is not known yet
+
+    def _began(self, live: LiveRequest, attempt: tuple[int, int]) -> bool:
+        """Return whether an attempt is this scheduler's, and began since the request was accepted."""
+        if attempt[0] != self._epoch or not live.placements:
+            return False
+        first = live.placements[0].decision
+        return attempt[1] >= (first.attempt_number if first.prefill is None else first.prefill.attempt_number)
+
+    def _check_adopted(
         self, live: LiveRequest, adopted: AdoptedAttempt, after_token: int, after_attempt: tuple[int, int] | None
     ) -> None:
-        """Check that an adopted request goes on with the tokens that a reader would get after those that it has.
-
-        Raises Recovering if that is not known yet, OutputLost if the reader has tokens of a later attempt, which is
-        gone, or more than anyone holds.
-        """
-        have = len(live.output)
+        """Check the position of a reader whose last token an earlier scheduler gave it, as ``check_position`` does."""
+        have, until = len(live.output), live.adopted_until
+        if until is not None and after_token > until:
+            raise OutputLost(f"its executor is gone, and only {until} output tokens are known of what that generated")
         if after_token > have:
             if have < adopted.tokens and live.outcome is None:
                 raise Recovering(RETRY_S)  # its executor sends the output again
             raise OutputLost(f"it has {have} output tokens")
         if after_attempt is None:
-            another = self.open or self.missing  # the attempt that made its tokens may be on an instance that is gone
+            another = self.open or self.missing > 0  # its tokens may be of an instance that is gone
         else:
-            another = adopted.name < after_attempt and after_attempt[0] <= adopted.epoch
+            another = adopted.name < after_attempt
         if another and self.open:
             raise Recovering(RETRY_S)
         if another:
@@ -86,6 +132,7 @@ class Recovery:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        log.info("recovery is over after %.1f s: %s", self._clock.now() - self._began_at, how)
+        self._took_s = self._clock.now() - self._began_at
+        log.info("recovery is over after %.1f s: %s", self._took_s, how)
         for listener in self._over:
             listener()

@@ -285,7 +285,7 @@ class Account:
         """Take the engine's own figures.  From now on they include the reservations up to its ``last_assign``."""
         self._age_prefill_rate(now)
         for number, reservation in list(self.unseen.items()):
-            if 0 < reservation.assign_number <= load.last_assign:
+            if reservation.assign_number and reservation.assign_number <= load.last_assign:
                 reservation.seen = True
                 del self.unseen[number]
                 self.unseen_tokens -= reservation.tokens

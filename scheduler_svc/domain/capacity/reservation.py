@@ -77,7 +77,7 @@ class Reservation:
         self.unhashed_tokens = 0  # prompt tokens that no prefix hash covers
         self.prefill_s = 0.0  # seconds of engine time until the first token
         self.parked = False  # its sequence is over, its KV blocks are still held: a prefill leg waiting to be fetched
-        self.assign_number = 0  # 0: not sent yet
+        self.assign_number = 0  # 0: not sent yet; negative: an earlier scheduler sent it
         self.seen = False  # whether the engine's own figures include it
         self.first_token_at: float | None = None
         self.first_token_by = first_token_by  # to meet the request's target; inf: none, or it is met already

@@ -164,6 +164,7 @@ class Placer:
         demand, now = self.demand(waiting, context.policy), context.now
         prediction = predict_run(account, demand, now)
         reservation = self._reserve(account, demand, waiting, prediction, now, prefills=False)
+        reservation.assign_number = -1  # the engine's next figures include it
         if waiting.emitted_tokens:
             self._ledger.first_token(reservation, now)
         request, placed_by = waiting.request, policy_name or context.policy.name

@@ -79,6 +79,10 @@ class TenantUse:
         self.waiting -= 1
         self.running += 1
 
+    def adopted(self) -> None:
+        """Count a request that runs already; its prompt was taken by an earlier scheduler."""
+        self.running += 1
+
     def ended(self) -> None:
         """Note that a request of the tenant no longer runs."""
         self.running -= 1

@@ -14,7 +14,7 @@ from scheduler_svc.domain.errors import FieldViolation, InvalidRequest
 from scheduler_svc.transport import events
 from scheduler_svc.transport.client_sessions.handle import Handle
 from scheduler_svc.transport.client_sessions.limits import TRACEPARENT_BYTES, TRACESTATE_BYTES
-from scheduler_svc.transport.submissions import attempt_name, key_seen, submission
+from scheduler_svc.transport.submissions import key_seen, last_attempt, submission
 from scheduler_svc.transport.violations import Violations
 
 CHOICES = 1
@@ -43,8 +43,7 @@ class Arrivals:
         after_token = _position(wire.after, 0, violations)
         if violations:
             raise InvalidRequest(violations)
-        after_attempt = attempt_name(wire.after_attempt) if wire.HasField("after_attempt") else None
-        self._intake.attach(key_seen(caller(), wire.tenant, wire.request_id), handle, after_token, after_attempt)
+        self._intake.attach(key_seen(caller(), wire.tenant, wire.request_id), handle, after_token, last_attempt(wire))
         self._accept(handle)
 
     def _accept(self, handle: Handle) -> None:

@@ -127,6 +127,7 @@ class FakeScheduler(inference_pb2_grpc.InferenceServiceServicer, admin_pb2_grpc.
         self.left = asyncio.Event()  # set when a client left a stream before its end
         self.sessions: list[FakeSession] = []
         self.session_metadata: list[dict[str, str]] = []
+        self.recovers_for = 0  # so many cancels
         self.refuse_sessions: grpc.StatusCode | None = None  # with this status
         self.repeats = 0  # tokens that a session's reattachment is sent a second time
         self.silence_s = 15.0  # as Opened says
@@ -202,6 +203,8 @@ class FakeScheduler(inference_pb2_grpc.InferenceServiceServicer, admin_pb2_grpc.
 
     async def Cancel(self, request: inference_pb2.CancelRequest, context: Context) -> inference_pb2.CancelResponse:
         self.cancels.append(request)
+        if len(self.cancels) <= self.recovers_for:
+            await fail(context, ErrorReason.RECOVERING, "the request may still come back")
         if not self.knows_requests:
             await fail(context, ErrorReason.REQUEST_NOT_FOUND, f"no request {request.request_id!r}")
         return inference_pb2.CancelResponse(cancelled=True, state=inference_pb2.REQUEST_STATE_CANCELLED)

@@ -309,6 +309,14 @@ async def test_cancelling_what_the_scheduler_forgot_says_so(scheduler: FakeSched
         await stream.cancel()
 
 
+async def test_a_cancel_waits_until_the_scheduler_knows_what_comes_back(
+    scheduler: FakeScheduler, client: AsyncClient
+) -> None:
+    scheduler.recovers_for = 2
+    assert (await client.cancel("r")).cancelled
+    assert len(scheduler.cancels) == 3
+
+
 async def test_cancel_names_the_request(scheduler: FakeScheduler) -> None:
     async with AsyncClient(scheduler.address, tenant="acme") as client:
         stream = client.generate("hi", request_id="r-2")

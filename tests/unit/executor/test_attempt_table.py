@@ -465,6 +465,18 @@ async def test_assign_numbers_go_on_where_something_was_kept_and_start_anew_wher
         assert bench.attempts.last_assign == 0
 
 
+@pytest.mark.parametrize("command", ["cancel", "resume"])
+async def test_who_asks_for_an_attempt_of_another_epoch_that_is_gone_is_told(command: str) -> None:
+    async with workbench() as bench:
+        bench.attempts.begin_session(EPOCH + 1, keep=[], adopts=True)
+        if command == "cancel":
+            bench.cancel(7)
+        else:
+            bench.attempts.resume(AttemptId(EPOCH, 7), 0)
+        ended = await bench.ended(7)
+        assert (ended.attempt, ended.cause) == (AttemptId(EPOCH, 7), EndCause.CANCELLED)
+
+
 async def test_attempts_of_two_epochs_may_have_the_same_number() -> None:
     async with workbench() as bench:
         bench.assign()
@@ -475,7 +487,6 @@ async def test_attempts_of_two_epochs_may_have_the_same_number() -> None:
         later = AttemptId(EPOCH + 1, 1)
         bench.attempts.assign(Assign(number=1, attempt=later, request_id="r", prompt_token_ids=PROMPT, sampling=LONG))
         bench.acknowledge(1, LONG.max_tokens, ended=True)  # of the earlier one
-        bench.cancel(1)
         tokens, _, ended = await bench.result(1)
         assert (ended.attempt, ended.cause, len(tokens)) == (later, EndCause.FINISHED, LONG.max_tokens)
         assert {message.attempt for message in bench.messages} == {later}

@@ -11,7 +11,7 @@ from sage.controlplane.v1 import common_pb2, executor_pb2
 from scheduler_svc.control.attempts.attempt_names import AttemptNames
 from scheduler_svc.control.attempts.output_columns import OutputColumns
 from scheduler_svc.domain.attempt_end import AttemptEnd
-from scheduler_svc.transport.attempt_reports import AttemptReports
+from scheduler_svc.transport.attempt_reports import LOGPROBS_KEPT, AttemptReports
 
 EPOCH = 7
 OLDER = 6
@@ -165,6 +165,9 @@ def test_log_probabilities_are_acknowledged_on_the_way() -> None:
     stream = Stream()
     row = common_pb2.TokenLogprobs(candidates=[common_pb2.TokenLogprob(token_id=5)])
     piece = executor_pb2.AssignmentTokens(attempt_number=1, first_index=63, token_ids=[5], logprobs=[row])
+    stream.step(epoch=EPOCH, pieces=[piece])
+    assert stream.link.acknowledged == [], "those of the latest tokens stay for the next scheduler"
+    piece.first_index = LOGPROBS_KEPT + 63
     stream.step(epoch=EPOCH, pieces=[piece])
     assert stream.link.acknowledged == [(EPOCH, 1, 64, False)]
 

@@ -7,10 +7,12 @@ import asyncio
 import pytest
 
 from sage.controlplane.v1 import common_pb2, executor_pb2
-from scheduler_svc.transport.attempt_reports import LAST_POSITION
+from scheduler_svc.transport.attempt_reports import LAST_POSITION, LOGPROBS_KEPT
 from scheduler_svc.transport.executor_link import ACKNOWLEDGE_AFTER_S, StreamLink
 from tests.unit.control.world import EPOCH, World
 from tests.unit.transport.test_stale_sessions import saying, servicer
+
+COUNT = LOGPROBS_KEPT + 70
 
 
 @pytest.mark.parametrize("first_index", [LAST_POSITION, LAST_POSITION - 1, 0])
@@ -19,8 +21,8 @@ async def test_output_past_the_last_position_is_not_acknowledged(first_index: in
         session = world.add("a").session
         assert session is not None
         link = StreamLink("a", epoch=EPOCH, owner="")
-        piece = executor_pb2.AssignmentTokens(attempt_number=3, first_index=first_index, token_ids=[1] * 70)
-        piece.logprobs.extend([common_pb2.TokenLogprobs()] * 70)
+        piece = executor_pb2.AssignmentTokens(attempt_number=3, first_index=first_index, token_ids=[1] * COUNT)
+        piece.logprobs.extend([common_pb2.TokenLogprobs()] * COUNT)
         frame = executor_pb2.OutputsRequest(frame=executor_pb2.Frame(tokens=[piece]))
         await servicer(world)._read_outputs(session, link, saying([frame]))
         await asyncio.sleep(3 * ACKNOWLEDGE_AFTER_S)  # what is acknowledged is sent

@@ -248,14 +248,11 @@ class HeldAttempt(_message.Message):
     ATTEMPT_FIELD_NUMBER: _builtins.int
     TOKENS_FIELD_NUMBER: _builtins.int
     ENDED_FIELD_NUMBER: _builtins.int
-    RECORD_FIELD_NUMBER: _builtins.int
     ADOPTION_PROOF_FIELD_NUMBER: _builtins.int
     tokens: _builtins.int
     """output tokens generated so far"""
     ended: _builtins.bool
     """it ended, but its end was not acknowledged"""
-    record: _builtins.bytes
-    """Assign.record"""
     adoption_proof: _builtins.bytes
     """Assign.adoption_proof"""
     @_builtins.property
@@ -268,12 +265,11 @@ class HeldAttempt(_message.Message):
         attempt: _common_pb2.Attempt | None = ...,
         tokens: _builtins.int = ...,
         ended: _builtins.bool = ...,
-        record: _builtins.bytes = ...,
         adoption_proof: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adoption_proof", b"adoption_proof", "attempt", b"attempt", "ended", b"ended", "record", b"record", "tokens", b"tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adoption_proof", b"adoption_proof", "attempt", b"attempt", "ended", b"ended", "tokens", b"tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -834,7 +830,7 @@ class Assign(_message.Message):
     record: _builtins.bytes
     """what the next scheduler needs of the request beside this message; opaque, at most 64 KiB"""
     adoption_proof: _builtins.bytes
-    """shows the next scheduler that one of its fleet sent this; opaque, at most 256 bytes"""
+    """shows the next scheduler that one of its fleet sent all this; opaque, at most 256 bytes"""
     @_builtins.property
     def attempt(self) -> _common_pb2.Attempt:
         """the attempt to start"""

@@ -74,6 +74,7 @@ class RequestRecord(_message.Message):
     IDENTITY_TOKENIZER_HASH_FIELD_NUMBER: _builtins.int
     POLICY_FIELD_NUMBER: _builtins.int
     IDENTITY_ADAPTER_WEIGHTS_FIELD_NUMBER: _builtins.int
+    SAMPLING_FIELD_NUMBER: _builtins.int
     tenant: _builtins.str
     """the tenant it belongs to"""
     request_id: _builtins.str
@@ -144,6 +145,10 @@ class RequestRecord(_message.Message):
     def first_token(self) -> _duration_pb2.Duration:
         """from its acceptance to its first output token; absent: it had none"""
 
+    @_builtins.property
+    def sampling(self) -> _common_pb2.SamplingParams:
+        """of a prefill leg, whose Assign has another: the request's"""
+
     def __init__(
         self,
         *,
@@ -175,10 +180,11 @@ class RequestRecord(_message.Message):
         identity_tokenizer_hash: _builtins.str = ...,
         policy: _builtins.str = ...,
         identity_adapter_weights: _builtins.str = ...,
+        sampling: _common_pb2.SamplingParams | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_cost_budget", b"_cost_budget", "age", b"age", "cost_budget", b"cost_budget", "first_token", b"first_token", "queued", b"queued", "tpot_target", b"tpot_target", "ttft_target", b"ttft_target"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cost_budget", b"_cost_budget", "age", b"age", "cost_budget", b"cost_budget", "first_token", b"first_token", "queued", b"queued", "sampling", b"sampling", "tpot_target", b"tpot_target", "ttft_target", b"ttft_target"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_budget", b"_cost_budget", "age", b"age", "attempts", b"attempts", "best_effort", b"best_effort", "cost", b"cost", "cost_budget", b"cost_budget", "deadline_stated", b"deadline_stated", "detached", b"detached", "digest", b"digest", "digest_version", b"digest_version", "first_token", b"first_token", "identity_adapter_weights", b"identity_adapter_weights", "identity_dtype", b"identity_dtype", "identity_tokenizer_hash", b"identity_tokenizer_hash", "identity_weights", b"identity_weights", "model", b"model", "policy", b"policy", "preferred_instance", b"preferred_instance", "priority", b"priority", "queued", b"queued", "request_id", b"request_id", "session", b"session", "tags", b"tags", "tenant", b"tenant", "tokenizer_hash", b"tokenizer_hash", "tpot_target", b"tpot_target", "ttft_target", b"ttft_target", "wait_for_instance", b"wait_for_instance", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_budget", b"_cost_budget", "age", b"age", "attempts", b"attempts", "best_effort", b"best_effort", "cost", b"cost", "cost_budget", b"cost_budget", "deadline_stated", b"deadline_stated", "detached", b"detached", "digest", b"digest", "digest_version", b"digest_version", "first_token", b"first_token", "identity_adapter_weights", b"identity_adapter_weights", "identity_dtype", b"identity_dtype", "identity_tokenizer_hash", b"identity_tokenizer_hash", "identity_weights", b"identity_weights", "model", b"model", "policy", b"policy", "preferred_instance", b"preferred_instance", "priority", b"priority", "queued", b"queued", "request_id", b"request_id", "sampling", b"sampling", "session", b"session", "tags", b"tags", "tenant", b"tenant", "tokenizer_hash", b"tokenizer_hash", "tpot_target", b"tpot_target", "ttft_target", b"ttft_target", "wait_for_instance", b"wait_for_instance", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cost_budget: _TypeAlias = _typing.Literal["cost_budget"]  # noqa: Y015
     _WhichOneofArgType__cost_budget: _TypeAlias = _typing.Literal["_cost_budget", b"_cost_budget"]  # noqa: Y015

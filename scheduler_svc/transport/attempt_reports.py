@@ -11,7 +11,6 @@ from scheduler_svc.transport import registrations, step_frames
 from scheduler_svc.transport.clipping import reported
 from scheduler_svc.transport.executor_link import StreamLink
 
-LAST_POSITION = 2**32 - 1  # that the contract has a number for
 ACKNOWLEDGE_EVERY = 64  # output tokens with log probabilities
 LAST_POSITION = 2**32 - 1  # that the contract has a number for
 

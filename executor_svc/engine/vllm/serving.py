@@ -162,6 +162,11 @@ class VllmEngine:
         pull = self._pull_of(request)
         params = self._params_of(request, pull)
         turn = await self._turn_to_compile(request)
+        try:
+            self._refuse_taken(request)  # again: the engine may have been shut down while the constraint waited
+        except EngineError:
+            turn.end(compiled=False)
+            raise
         self._active[request.engine_request_id] = request
         if pull is not None:
             self._pulls.begin(request.engine_request_id)
@@ -220,8 +225,12 @@ class VllmEngine:
         del self._active[request.engine_request_id]
 
     def _check(self, request: EngineRequest) -> None:
-        self._refuse_when_stopped()
+        self._refuse_taken(request)
         refuse_invalid(request, self._limits)
+
+    def _refuse_taken(self, request: EngineRequest) -> None:
+        """Raise EngineError if the engine cannot begin a request of this id now."""
+        self._refuse_when_stopped()
         if request.engine_request_id in self._active:
             raise EngineError(f"engine request id {request.engine_request_id!r} is in use")
 

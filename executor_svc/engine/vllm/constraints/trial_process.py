@@ -123,12 +123,12 @@ class TrialProcess:
                 try:
                     await self._greet(process, first)
                 except BaseException:
-                    _kill(process)
+                    await _end(process)
                     raise
         except Exception as error:
             raise NoTrials(f"{type(error).__name__}: {error}") from error
         if self._closed:
-            _kill(process)
+            await _end(process)
             return
         self._process = process
         self._reader = asyncio.create_task(self._read(process), name="constraint-trials")
@@ -153,8 +153,7 @@ class TrialProcess:
             log.exception("the process that tries out constraints gave an answer that makes no sense")
         finally:
             self._lost(process)
-            _kill(process)
-            await process.wait()
+            await _end(process)
 
     def _lost(self, process: asyncio.subprocess.Process) -> None:
         if self._process is process:
@@ -168,6 +167,16 @@ class TrialProcess:
 def _kill(process: asyncio.subprocess.Process) -> None:
     with contextlib.suppress(ProcessLookupError):
         process.kill()
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """Kill the process and wait until its trials, which end with it, have closed its output too."""
+    assert process.stdout is not None
+    _kill(process)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(ANSWER_LIMIT_S):
+            await process.stdout.read()
+            await process.wait()
 
 
 def _line(message: Any) -> bytes:

@@ -17,6 +17,7 @@ import pytest
 from executor_svc.engine.common_settings import KvTransferSettings, ModelSettings
 from executor_svc.engine.handoff_seal import sealed
 from executor_svc.engine.vllm import kv_release
+from executor_svc.engine.vllm.constraints.gate import Turn
 from executor_svc.engine.vllm.kv_connectors.nixl import NixlConnector
 from executor_svc.engine.vllm.serving import VllmEngine
 from executor_svc.engine.vllm.settings import VllmSettings
@@ -479,6 +480,26 @@ async def test_a_constraint_that_does_not_compile_is_the_callers(engine: VllmEng
         await run(engine, request(Sampling(structured_output=constraint)))
     with pytest.raises(EngineError, match="'error'"):
         await run(engine, request())
+
+
+async def test_a_shutdown_while_a_constraint_waits_for_its_turn_is_told(vllm: RecordedVllm, model_path: str) -> None:
+    engine = await VllmEngineFactory(ModelSettings(model=model_path), SETTINGS).start(lambda *report: None)
+    go_on, ended = asyncio.Event(), []
+
+    async def admit(constraint: StructuredOutput) -> Turn:
+        await go_on.wait()
+        return Turn(lambda compiled: ended.append(compiled))
+
+    assert engine._constraints is not None
+    engine._constraints.admit = admit  # type: ignore[method-assign]
+    constraint = StructuredOutput(kind=StructuredKind.REGEX, value="a")
+    task = asyncio.create_task(run(engine, request(Sampling(structured_output=constraint))))
+    await asyncio.sleep(0)
+    await engine.shutdown()
+    go_on.set()
+    with pytest.raises(EngineDeadError, match="shut down"):
+        await task
+    assert (engine.load().unfinished, ended) == (0, [False])
 
 
 async def test_the_cause_of_a_wrapped_error_is_told(engine: VllmEngine, vllm: RecordedVllm) -> None:

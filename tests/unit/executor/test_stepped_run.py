@@ -7,7 +7,16 @@ import asyncio
 import pytest
 
 from executor_svc.engine.simulated.faults import Fault, FaultKind
-from executor_svc.runtime.engine_port import EngineError, EngineOutput, FinishReason, Sampling, StepReader
+from executor_svc.runtime.engine_port import (
+    EngineError,
+    EngineOutput,
+    EngineRequest,
+    FinishReason,
+    InvalidRequestError,
+    Sampling,
+    StepReader,
+)
+from executor_svc.runtime.attempts.attempt import LONGEST_MESSAGE
 from executor_svc.runtime.messages.attempt_id import AttemptId
 from executor_svc.runtime.messages.commands import Continuation, ContinuationMode, TextOptions
 from executor_svc.runtime.messages.outputs import EndCause, Ended
@@ -166,3 +175,13 @@ async def test_an_engine_that_cannot_release_a_request_counts_as_dead() -> None:
         bench.cancel(number)
         assert (await bench.ended(number)).cause is EndCause.CANCELLED
         assert [str(death) for death in bench.deaths] == ["the engine did not release a request: its socket is closed"]
+
+
+async def test_an_engines_long_message_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(request: EngineRequest, reader: StepReader) -> bool:
+        raise InvalidRequestError("sampling", "no such thing: " + "x" * 1_000_000)
+
+    async with workbench() as bench:
+        monkeypatch.setattr(bench.engine, "submit", refuse)
+        _, _, ended = await bench.run()
+        assert (ended.cause, len(ended.message)) == (EndCause.INVALID, LONGEST_MESSAGE)

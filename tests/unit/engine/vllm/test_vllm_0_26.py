@@ -377,6 +377,27 @@ async def test_a_release_is_a_rejection(connected: VllmEngine, vllm: RecordedVll
     assert vllm.calls == []
 
 
+async def test_a_cancel_while_the_constraint_waits_releases_what_was_to_be_fetched(
+    connected: VllmEngine, vllm: RecordedVllm
+) -> None:
+    params = await kept_by(connected, vllm)
+    vllm.script = ending(vllm, num_cached_tokens=2)
+    await run(connected, request(Sampling(max_tokens=1), kv_transfer_params=params))
+    assert connected._constraints is not None
+    connected._constraints.admit = lambda constraint: asyncio.Event().wait()  # type: ignore[assignment, method-assign]
+    constrained = Sampling(structured_output=StructuredOutput(kind=StructuredKind.REGEX, value="a"))
+    for _ in range(2):
+        task = asyncio.create_task(run(connected, request(constrained, kv_transfer_params=params)))
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+    async with asyncio.timeout(10):
+        while len(vllm.rejections) < 2:
+            await asyncio.sleep(0)
+    assert [given for _, given in vllm.rejections] == [{**KEPT, "remote_block_ids": [[3]]}] * 2
+    assert connected.load().unfinished == 0
+
+
 async def test_a_release_to_an_engine_it_never_met_keeps_stepping_until_they_have(
     connected: VllmEngine, vllm: RecordedVllm
 ) -> None:

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from executor_svc.engine.simulated.faults import Fault, FaultKind
+from executor_svc.runtime.attempts.attempt import LONGEST_MESSAGE
 from executor_svc.runtime.engine_port import (
     EngineError,
     EngineOutput,
@@ -16,7 +17,6 @@ from executor_svc.runtime.engine_port import (
     Sampling,
     StepReader,
 )
-from executor_svc.runtime.attempts.attempt import LONGEST_MESSAGE
 from executor_svc.runtime.messages.attempt_id import AttemptId
 from executor_svc.runtime.messages.commands import Continuation, ContinuationMode, TextOptions
 from executor_svc.runtime.messages.outputs import EndCause, Ended

@@ -505,11 +505,12 @@ async def test_a_constraint_that_does_not_compile_is_the_callers(engine: VllmEng
 
 async def test_a_shutdown_while_a_constraint_waits_for_its_turn_is_told(vllm: RecordedVllm, model_path: str) -> None:
     engine = await VllmEngineFactory(ModelSettings(model=model_path), SETTINGS).start(lambda *report: None)
-    go_on, ended = asyncio.Event(), []
+    go_on = asyncio.Event()
+    ended: list[bool] = []
 
     async def admit(constraint: StructuredOutput) -> Turn:
         await go_on.wait()
-        return Turn(lambda compiled: ended.append(compiled))
+        return Turn(ended.append)
 
     assert engine._constraints is not None
     engine._constraints.admit = admit  # type: ignore[method-assign]

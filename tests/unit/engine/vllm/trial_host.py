@@ -11,7 +11,6 @@ import sys
 
 from executor_svc.engine.vllm.constraints.trial_server import Lines, TrialServer
 
-
 ANSWERS = os.dup(1)
 
 

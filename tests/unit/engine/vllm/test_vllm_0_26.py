@@ -377,6 +377,11 @@ async def test_a_release_is_a_rejection(connected: VllmEngine, vllm: RecordedVll
     assert vllm.calls == []
 
 
+async def never(constraint: StructuredOutput) -> Turn:
+    await asyncio.Event().wait()
+    raise AssertionError("nothing sets it")
+
+
 async def test_a_cancel_while_the_constraint_waits_releases_what_was_to_be_fetched(
     connected: VllmEngine, vllm: RecordedVllm
 ) -> None:
@@ -384,7 +389,7 @@ async def test_a_cancel_while_the_constraint_waits_releases_what_was_to_be_fetch
     vllm.script = ending(vllm, num_cached_tokens=2)
     await run(connected, request(Sampling(max_tokens=1), kv_transfer_params=params))
     assert connected._constraints is not None
-    connected._constraints.admit = lambda constraint: asyncio.Event().wait()  # type: ignore[assignment, method-assign]
+    connected._constraints.admit = never  # type: ignore[method-assign]
     constrained = Sampling(structured_output=StructuredOutput(kind=StructuredKind.REGEX, value="a"))
     for _ in range(2):
         task = asyncio.create_task(run(connected, request(constrained, kv_transfer_params=params)))

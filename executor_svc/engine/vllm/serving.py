@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import replace
@@ -92,6 +93,7 @@ class VllmEngine:
         self._pulls = Pulls()
         load.on_failed_pulls = self._pulls.note_failures
         self._kv_release = self._make_kv_release()
+        self._giving_up: set[asyncio.Task[bool]] = set()  # release KV of requests that ended early
         self._gpus = Gpus(llm.vllm_config)
         reports_cache = cache_events is not None
         self._facts = engine_facts(llm, model, settings, resolved, self._gpus, reports_cache=reports_cache)
@@ -161,7 +163,16 @@ class VllmEngine:
         self._check(request)
         pull = self._pull_of(request)
         params = self._params_of(request, pull)
-        turn = await self._turn_to_compile(request)
+        try:
+            turn = await self._turn_to_compile(request)
+        except asyncio.CancelledError:
+            self._give_up_pull(request)
+            raise
+        try:
+            self._refuse_taken(request)  # again: the engine may have been shut down while the constraint waited
+        except EngineError:
+            turn.end(compiled=False)
+            raise
         self._active[request.engine_request_id] = request
         if pull is not None:
             self._pulls.begin(request.engine_request_id)
@@ -220,8 +231,12 @@ class VllmEngine:
         del self._active[request.engine_request_id]
 
     def _check(self, request: EngineRequest) -> None:
-        self._refuse_when_stopped()
+        self._refuse_taken(request)
         refuse_invalid(request, self._limits)
+
+    def _refuse_taken(self, request: EngineRequest) -> None:
+        """Raise EngineError if the engine cannot begin a request of this id now."""
+        self._refuse_when_stopped()
         if request.engine_request_id in self._active:
             raise EngineError(f"engine request id {request.engine_request_id!r} is in use")
 
@@ -317,6 +332,19 @@ class VllmEngine:
             raise EngineError("this engine has no KV connector")
         return await self._kv_release.release(kv_transfer_params)
 
+    def _give_up_pull(self, request: EngineRequest) -> None:
+        """Release the KV of a request that ends before vLLM has it.  vLLM does so for those that it has."""
+        if request.kv_transfer_params is not None and self._kv_release is not None:
+            releasing = self._kv_release.release(request.kv_transfer_params)
+            task = asyncio.get_running_loop().create_task(releasing, name=f"release-{request.engine_request_id}")
+            self._giving_up.add(task)
+            task.add_done_callback(self._gave_up)
+
+    def _gave_up(self, task: asyncio.Task[bool]) -> None:
+        self._giving_up.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.warning("KV that nobody fetches stays until its lease ends: %s", first_line(error))
+
     def _make_kv_release(self) -> KvRelease | None:
         if self._connector is None:
             return None
@@ -395,6 +423,8 @@ class VllmEngine:
     async def shutdown(self) -> None:
         """End the engine and every process it started.  Idempotent."""
         self._stopped = True
+        for task in self._giving_up:
+            task.cancel()
         llm, self._llm = self._llm, None
         if llm is None:
             return

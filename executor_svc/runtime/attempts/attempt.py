@@ -33,6 +33,7 @@ from executor_svc.runtime.text.detokenizer import Detokenizer, StopMatch
 log = logging.getLogger(__name__)
 
 DEADLINE_PASSED = "the caller's deadline passed"
+LONGEST_MESSAGE = 2048  # characters; an engine's message may quote all of a request, and a frame has many ends
 KV_RECOMPUTED = "the KV of its prompt could not be fetched and was computed here"
 
 
@@ -154,7 +155,7 @@ class Attempt:
             trailing_text=trailing,
             cached_prompt_tokens=min(self._cached_prompt_tokens, len(self.assign.prompt_token_ids)),
             field_name=ending.field_name,
-            message=ending.message or (KV_RECOMPUTED if self.output.kv_recomputed else ""),
+            message=ending.message[:LONGEST_MESSAGE] or (KV_RECOMPUTED if self.output.kv_recomputed else ""),
             kv_transfer_params=self._kv_transfer_params,
             kv_lease_ends_at=self._kv_lease_ends_at,
             kv_unclaimed=self.assign.kv_transfer_params is not None and not self.engine_has_it,

@@ -317,7 +317,13 @@ class AttemptTable:
             )
         self._submitted(assign)
         self._running.pop(assign.attempt, None)
-        attempt.conclude()
+        try:
+            attempt.conclude()
+        except Exception as broken:
+            log.error("the end of attempt %s of request %s failed", assign.attempt, assign.request_id, exc_info=broken)
+            if attempt.output.ended is None:  # else the scheduler is told already
+                attempt.ending = None
+                attempt.conclude()
         ended = attempt.output.ended
         if ended is not None:
             if ended.kv_lease_ends_at is not None:

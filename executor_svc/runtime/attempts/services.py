@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from executor_svc.runtime.engine_port import Engine, EngineDeadError
+from executor_svc.runtime.engine_port import Engine, EngineDeadError, EngineError
 from executor_svc.runtime.outputs.outbox import Outbox
 from executor_svc.runtime.text.text_source import TextSource
 
@@ -35,3 +35,5 @@ class AttemptServices:
             self.on_dead(EngineDeadError(f"the engine did not release a request in {RELEASE_TIMEOUT_S:g} s"))
         except EngineDeadError as error:
             self.on_dead(error)
+        except EngineError as error:
+            self.on_dead(EngineDeadError(f"the engine did not release a request: {error}"))

@@ -65,7 +65,7 @@ class SteppedRun:
         self._replay = Replay(leg.replayed) if leg.replayed else None
         if not self._attempt.services.engine.submit(leg.request, self):
             return False
-        if self._deadline is not None:
+        if self._deadline is not None and not self._over:
             loop = asyncio.get_running_loop()
             self._timer = loop.call_at(self._deadline, self.interrupt, EndCause.DEADLINE, DEADLINE_PASSED)
         return True

@@ -14,6 +14,7 @@ from executor_svc.runtime.messages.registration import HeldAttempt
 from executor_svc.runtime.messages.reports import HeldAssign
 from executor_svc.runtime.text.detokenizer import Detokenizer
 
+TEXT_OF_ONE_WEIGHT = 8  # code points of text that count as much as a token; most tokens have fewer
 PIECE_TOKENS = 1024  # output that waits is cut into entries of about this many tokens
 
 
@@ -161,8 +162,9 @@ class AttemptOutput:
         return texts
 
     def write(self, frame: StepFrame, limit: int) -> int:
-        """Move output that waits into a frame, about ``limit`` tokens and log probabilities.  Return how many it took.
+        """Move output that waits into a frame, about ``limit`` of weight.  Return the weight that it took.
 
+        A token and a log probability weigh 1 each, and so do TEXT_OF_ONE_WEIGHT code points of text.
         Either all of an attempt's output goes into columns or none of it: a frame's pieces count after its columns.
         """
         write = self._write_column if self._fits_columns(frame) else self._write_piece
@@ -189,7 +191,7 @@ class AttemptOutput:
             frame.token_ids.extend(token_ids[start:end])
         frame.texts.append(text)
         self._sent = end
-        return count
+        return count + len(text) // TEXT_OF_ONE_WEIGHT
 
     def _write_piece(self, frame: StepFrame, end: int, text: str) -> int:
         start = self._sent
@@ -197,7 +199,8 @@ class AttemptOutput:
         piece = Piece(self.attempt, start, self.token_ids[start:end], text, logprobs, self.kv_recomputed)
         frame.pieces.append(piece)
         self._sent = end
-        return end - start + (0 if logprobs is None else sum(map(len, logprobs)))
+        weight = end - start + len(text) // TEXT_OF_ONE_WEIGHT
+        return weight + (0 if logprobs is None else sum(map(len, logprobs)))
 
     def _logprobs_at(self, start: int, end: int) -> list[list[TokenLogprob]] | None:
         """Return the log probabilities of these tokens; empty lists for those that are gone."""

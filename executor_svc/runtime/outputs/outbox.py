@@ -24,7 +24,7 @@ from executor_svc.runtime.messages.outputs import (
 from executor_svc.runtime.outputs.attempt_output import AttemptOutput
 
 NOTICE_LIMIT = 16_384  # most notices that may wait for the link
-FRAME_WEIGHT = 200_000  # tokens and log probabilities in one frame; about 20 bytes each, well within a message
+FRAME_WEIGHT = 200_000  # of the output in one frame, see ``AttemptOutput.write``; at most about 50 bytes for each
 FRAME_NOTICES = 1024  # notices in one frame, and ends; each has up to a few KiB of text and KV transfer parameters
 SETTLE_S = 0.002  # acceptances and tokens are sent after this time if the engine reports no end of a step
 

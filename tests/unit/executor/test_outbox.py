@@ -24,6 +24,8 @@ from executor_svc.runtime.outputs import outbox as outbox_module
 from executor_svc.runtime.outputs.attempt_output import PIECE_TOKENS, AttemptOutput
 from executor_svc.runtime.outputs.outbox import Outbox
 from executor_svc.runtime.text.detokenizer import Detokenizer
+from executor_svc.transport.output_messages import output_requests
+from sage_wire.protocol import MAX_MESSAGE_BYTES
 from tests.unit.executor.events import entries, events
 
 EPOCH = 1
@@ -237,6 +239,20 @@ async def test_a_frame_has_a_bound_and_the_rest_follows(monkeypatch: pytest.Monk
     assert first.ended == []
     assert [(piece.attempt.number, piece.first_index) for piece in entries(second)] == [(1, 3 * PIECE_TOKENS), (2, 0)]
     assert second.ended == [ended]
+
+
+@pytest.mark.parametrize("logprobs", [False, True])
+async def test_a_frame_of_long_texts_fits_into_a_message(logprobs: bool) -> None:
+    outbox, one = opened(), output(logprobs=logprobs)
+    step, text = list(range(PIECE_TOKENS)), "\U0001f600" * 32 * PIECE_TOKENS
+    for _ in range(200):
+        give(outbox, one, step, text)
+    outbox.flush()
+    frames = await waiting(outbox)
+    messages = [message for frame in frames for message in output_requests(frame, step_frames=True)]
+    assert max(message.ByteSize() for message in messages) < MAX_MESSAGE_BYTES // 2
+    sent = sum(len(piece.token_ids) for frame in frames for piece in [*entries(frame), *frame.pieces])
+    assert sent == 200 * PIECE_TOKENS
 
 
 async def test_at_the_bound_of_notices_the_link_counts_as_broken() -> None:

@@ -7,10 +7,20 @@ import asyncio
 import pytest
 
 from executor_svc.engine.simulated.faults import Fault, FaultKind
-from executor_svc.runtime.engine_port import EngineOutput, FinishReason, Sampling, StepReader
+from executor_svc.runtime.attempts.attempt import LONGEST_MESSAGE
+from executor_svc.runtime.engine_port import (
+    EngineError,
+    EngineOutput,
+    EngineRequest,
+    FinishReason,
+    InvalidRequestError,
+    Sampling,
+    StepReader,
+)
 from executor_svc.runtime.messages.attempt_id import AttemptId
 from executor_svc.runtime.messages.commands import Continuation, ContinuationMode, TextOptions
 from executor_svc.runtime.messages.outputs import EndCause, Ended
+from executor_svc.runtime.text.detokenizer import Detokenizer
 from tests.unit.executor.workbench import EPOCH, LONG, Workbench, workbench
 
 ENDLESS = Sampling(temperature=0, max_tokens=4000, ignore_eos=True)
@@ -137,3 +147,41 @@ async def test_what_comes_after_the_end_is_not_taken() -> None:
         readers[0].take(EngineOutput(token_ids=[301], finish_reason=FinishReason.STOP))
         assert bench.attempts.held[0].tokens == len(tokens)
         assert len(ends(bench, 1)) == 1
+
+
+@pytest.mark.parametrize("logprobs", [None, 0])
+async def test_a_defect_at_the_end_gives_a_failed_end(monkeypatch: pytest.MonkeyPatch, logprobs: int | None) -> None:
+    def broken(self: Detokenizer) -> str:
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(Detokenizer, "finish", broken)
+    async with workbench() as bench:
+        number = bench.assign(Sampling(temperature=0, max_tokens=4, ignore_eos=True, logprobs=logprobs))
+        ended = await bench.ended(number)
+        assert (ended.cause, ended.total_tokens) == (EndCause.FAILED, 4)
+        assert len(ends(bench, number)) == 1
+        await asyncio.wait_for(bench.attempts.none_running(), 10)
+
+
+async def test_an_engine_that_cannot_release_a_request_counts_as_dead() -> None:
+    async with workbench() as bench:
+        number = bench.assign(ENDLESS)
+        await bench.until_tokens(number, 1)
+
+        async def refuse(engine_request_id: str) -> None:
+            raise EngineError("its socket is closed")
+
+        bench.engine.abort = refuse  # type: ignore[method-assign]
+        bench.cancel(number)
+        assert (await bench.ended(number)).cause is EndCause.CANCELLED
+        assert [str(death) for death in bench.deaths] == ["the engine did not release a request: its socket is closed"]
+
+
+async def test_an_engines_long_message_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(request: EngineRequest, reader: StepReader) -> bool:
+        raise InvalidRequestError("sampling", "no such thing: " + "x" * 1_000_000)
+
+    async with workbench() as bench:
+        monkeypatch.setattr(bench.engine, "submit", refuse)
+        _, _, ended = await bench.run()
+        assert (ended.cause, len(ended.message)) == (EndCause.INVALID, LONGEST_MESSAGE)

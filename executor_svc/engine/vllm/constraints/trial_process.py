@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from executor_svc.engine.vllm.constraints.trial_server import OUT_OF_MEMORY
+from executor_svc.engine.vllm.constraints.trial_server import OUT_OF_MEMORY, wall_s
 from executor_svc.runtime.engine_port import EngineError
 
 log = logging.getLogger(__name__)
@@ -27,11 +27,12 @@ class Ending:
 
     error: str | None = None  # what is wrong with the task; None: nothing, or a signal ended the trial
     signal: int | None = None
+    failure: str | None = None  # why there was no trial, which is not the task's fault
 
     @property
     def passed(self) -> bool:
         """Whether the task is good."""
-        return self.error is None and self.signal is None
+        return self.error is None and self.signal is None and self.failure is None
 
     @property
     def outlasted(self) -> bool:
@@ -60,62 +61,75 @@ class TrialProcess:
         self._reader: asyncio.Task[None] | None = None
         self._numbers = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[Ending]] = {}
+        self._closed = False
 
     async def attempt(self, task: Any, cpu_s: float) -> Ending:
         """Try ``task`` with at most ``cpu_s`` seconds of CPU time.  Cancelling ends the trial.
 
-        Raises NoTrials if the process does not start; EngineError if it dies meanwhile or the machine is so busy that
-        the trial did not get its time.
+        Raises NoTrials if the process does not start; EngineError if it dies meanwhile or does not answer, or if the
+        machine is so busy that the trial did not get its time.
         """
-        stdin = await self._running()
+        process = await self._running()
+        assert process.stdin is not None
         number = next(self._numbers)
         answer = self._waiting[number] = asyncio.get_running_loop().create_future()
-        stdin.write(_line({"number": number, "task": task, "cpu_s": cpu_s}))
+        process.stdin.write(_line({"number": number, "task": task, "cpu_s": cpu_s}))
         try:
-            ending: Ending = await answer
+            async with asyncio.timeout(wall_s(cpu_s) + ANSWER_LIMIT_S):
+                ending: Ending = await answer
         except asyncio.CancelledError:
-            stdin.write(_line({"end": number}))
+            process.stdin.write(_line({"end": number}))
             raise
+        except TimeoutError:
+            _kill(process)  # the next trial starts another one
+            raise EngineError("a constraint could not be tried: the process that tries them does not answer") from None
         finally:
             self._waiting.pop(number, None)
         if ending.signal in (signal.SIGALRM, signal.SIGKILL):
             raise EngineError("a constraint could not be tried: the machine is too busy or lacks memory")
+        if ending.failure is not None:
+            raise EngineError(f"a constraint could not be tried: {ending.failure}")
         return ending
 
     async def close(self) -> None:
-        """End the process and its trials."""
+        """End the process and its trials.  There are none from then on."""
+        self._closed = True
         process, reader = self._process, self._reader
         self._process = self._reader = None
         if process is None or reader is None:
             return
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
+        _kill(process)
         await asyncio.wait([reader], timeout=ANSWER_LIMIT_S)
         reader.cancel()
 
-    async def _running(self) -> asyncio.StreamWriter:
+    async def _running(self) -> asyncio.subprocess.Process:
         async with self._starting:
-            if self._process is None:
+            if self._process is None and not self._closed:
                 await self._start()
-            assert self._process is not None
-            assert self._process.stdin is not None
-            return self._process.stdin
+            if self._process is None:
+                raise EngineError("a constraint could not be tried: the engine is shut down")
+            return self._process
 
     async def _start(self) -> None:
         try:
             async with asyncio.timeout(START_LIMIT_S):
                 first = _line(await self._setup())
                 process = await asyncio.create_subprocess_exec(
-                    *self._command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+                    *self._command,
+                    stdin=asyncio.subprocess.PIPE,
+                    stdout=asyncio.subprocess.PIPE,
+                    start_new_session=True,  # a terminal's interrupt is for the executor, which drains
                 )
                 try:
                     await self._greet(process, first)
                 except BaseException:
-                    with contextlib.suppress(ProcessLookupError):
-                        process.kill()
+                    await _end(process)
                     raise
         except Exception as error:
             raise NoTrials(f"{type(error).__name__}: {error}") from error
+        if self._closed:
+            await _end(process)
+            return
         self._process = process
         self._reader = asyncio.create_task(self._read(process), name="constraint-trials")
 
@@ -135,9 +149,11 @@ class TrialProcess:
                 answer = self._waiting.get(told.pop("number"))
                 if answer is not None and not answer.done():
                     answer.set_result(Ending(**told))
+        except Exception:
+            log.exception("the process that tries out constraints gave an answer that makes no sense")
         finally:
             self._lost(process)
-            await process.wait()
+            await _end(process)
 
     def _lost(self, process: asyncio.subprocess.Process) -> None:
         if self._process is process:
@@ -146,6 +162,21 @@ class TrialProcess:
         for answer in self._waiting.values():
             if not answer.done():
                 answer.set_exception(EngineError("the process that tries out constraints has died"))
+
+
+def _kill(process: asyncio.subprocess.Process) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        process.kill()
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """Kill the process and wait until its trials, which end with it, have closed its output too."""
+    assert process.stdout is not None
+    _kill(process)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(ANSWER_LIMIT_S):
+            await process.stdout.read()
+            await process.wait()
 
 
 def _line(message: Any) -> bytes:

@@ -2,7 +2,7 @@
 
 Messages are lines of JSON.  In: ``{"number": 7, "task": {...}, "cpu_s": 0.1}`` begins a trial, ``{"end": 7}`` ends it.
 Out: ``{"ready": true}``, then for each trial that was not ended by request ``{"number": 7, "error": null}``, or
-``{"number": 7, "signal": 27}`` if a signal ended it.
+``{"number": 7, "signal": 27}`` if a signal ended it, or ``{"number": 7, "failure": "..."}`` if it could not be made.
 """
 
 from __future__ import annotations
@@ -21,12 +21,18 @@ MEMORY_BYTES = 2 << 30  # that a trial may take beyond what the process had befo
 WALL_PER_CPU_S = 20  # seconds by the clock for each of CPU time: a busy machine must not refuse what an idle one takes
 LEAST_WALL_S = 5
 OUT_OF_MEMORY = "memory"  # the error of a trial that reached MEMORY_BYTES
-LONGEST_ERROR = 500  # characters, so that an answer fits into one atomic write to a pipe
+LONGEST_ERROR = 300  # characters, of up to 12 bytes in JSON: an answer is one atomic write to the pipe
+ANSWERED = 7  # exit status of a trial that told how it ended: a library that exits by itself does not choose this one
 
 _PR_SET_PDEATHSIG = 1  # prctl: a signal to this process when its parent ends
 
 Attempt = Callable[[Any], None]
 """Tries one task.  Raises if the task is at fault."""
+
+
+def wall_s(cpu_s: float) -> float:
+    """Return after how many seconds by the clock a trial ends that may take ``cpu_s`` of CPU time."""
+    return max(LEAST_WALL_S, WALL_PER_CPU_S * cpu_s)
 
 
 class Lines:
@@ -97,16 +103,23 @@ class TrialServer:
                 os.kill(child, signal.SIGKILL)
 
     def _begin(self, message: dict[str, Any]) -> None:
-        child = os.fork()
-        if child:
-            self._numbers[child] = message["number"]
+        number = message["number"]
+        try:
+            child = os.fork()
+        except OSError as error:
+            self._say(number=number, failure=f"no process can be made: {error.strerror}")
             return
+        if child:
+            self._numbers[child] = number
+            return
+        status = 1
         try:
             self._prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
             _limit(message["cpu_s"])
-            self._say(number=message["number"], error=self._error_of(message["task"]))
+            self._say(number=number, error=self._error_of(message["task"]))
+            status = ANSWERED
         finally:
-            os._exit(0)
+            os._exit(status)
 
     def _error_of(self, task: Any) -> str | None:
         try:
@@ -118,7 +131,7 @@ class TrialServer:
         return None
 
     def _reap(self) -> None:
-        """Tell of the trials that a signal ended; the others have told themselves."""
+        """Tell of the trials that ended without an answer of their own."""
         while self._numbers:
             child, status = os.waitpid(-1, os.WNOHANG)
             if not child:
@@ -126,6 +139,8 @@ class TrialServer:
             number = self._numbers.pop(child)
             if os.WIFSIGNALED(status):
                 self._say(number=number, signal=os.WTERMSIG(status))
+            elif os.WEXITSTATUS(status) != ANSWERED:
+                self._say(number=number, failure=f"its process exited with status {os.WEXITSTATUS(status)}")
 
     def _say(self, **answer: object) -> None:
         os.write(self._answers, json.dumps(answer).encode() + b"\n")
@@ -136,9 +151,12 @@ def _limit(cpu_s: float) -> None:
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_PROF, cpu_s)  # SIGPROF ends a process that does not handle it
-    signal.setitimer(signal.ITIMER_REAL, max(LEAST_WALL_S, WALL_PER_CPU_S * cpu_s))  # and so does SIGALRM
+    signal.setitimer(signal.ITIMER_REAL, wall_s(cpu_s))  # and so does SIGALRM
     with open("/proc/self/statm") as statm:
         pages = int(statm.read().split()[0])
     most = pages * os.sysconf("SC_PAGE_SIZE") + MEMORY_BYTES
+    _, allowed = resource.getrlimit(resource.RLIMIT_AS)
+    if allowed != resource.RLIM_INFINITY:
+        most = min(most, allowed)
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import select
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -10,6 +12,7 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
+from executor_svc.engine.vllm.constraints import trial_process
 from executor_svc.engine.vllm.constraints.trial_process import Ending, NoTrials, TrialProcess
 from executor_svc.engine.vllm.constraints.trial_server import OUT_OF_MEMORY
 from executor_svc.runtime.engine_port import EngineError
@@ -64,3 +67,85 @@ async def test_a_process_that_does_not_start_says_so() -> None:
 
     with pytest.raises(NoTrials, match="it ended with status 3"):
         await TrialProcess(HOST, refuse).attempt("fine", CPU_S)
+
+
+@pytest.mark.parametrize(("task", "status"), [("leave", 0), ("interrupted", 1)])
+async def test_a_trial_that_ends_without_an_answer_is_told(trials: TrialProcess, task: str, status: int) -> None:
+    async with asyncio.timeout(30):
+        with pytest.raises(EngineError, match=f"could not be tried: its process exited with status {status}"):
+            await trials.attempt(task, CPU_S)
+    assert (await trials.attempt("fine", CPU_S)).passed
+
+
+async def test_a_trial_without_a_process_is_told() -> None:
+    async def no_processes() -> str:
+        return "no processes"
+
+    trials = TrialProcess(HOST, no_processes)
+    async with asyncio.timeout(30):
+        for _ in range(2):
+            with pytest.raises(EngineError, match="no process can be made: Resource temporarily unavailable"):
+                await trials.attempt("fine", CPU_S)
+    await trials.close()
+
+
+async def test_a_machines_own_limit_of_memory_stays() -> None:
+    async def limited() -> str:
+        return "limited"
+
+    trials = TrialProcess(HOST, limited)
+    async with asyncio.timeout(30):
+        assert (await trials.attempt("fine", CPU_S)).passed
+        assert (await trials.attempt("memory", CPU_S)).out_of_memory
+    await trials.close()
+
+
+async def test_an_answer_fits_into_one_atomic_write(trials: TrialProcess) -> None:
+    ending = await trials.attempt("long error", CPU_S)
+    assert ending.error
+    assert len(json.dumps({"number": 10**9, "error": ending.error})) < select.PIPE_BUF
+
+
+async def test_a_process_whose_answers_make_no_sense_is_ended(trials: TrialProcess) -> None:
+    assert (await trials.attempt("fine", CPU_S)).passed
+    process = trials._process
+    assert process is not None
+    with pytest.raises(EngineError, match="has died"):
+        await trials.attempt("babble", CPU_S)
+    async with asyncio.timeout(30):
+        assert await process.wait() == -signal.SIGKILL
+    assert (await trials.attempt("fine", CPU_S)).passed
+
+
+async def test_a_process_that_does_not_answer_is_ended(trials: TrialProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (await trials.attempt("fine", CPU_S)).passed
+    process = trials._process
+    assert process is not None
+    monkeypatch.setattr(trial_process, "wall_s", lambda cpu_s: 0.1)
+    monkeypatch.setattr(trial_process, "ANSWER_LIMIT_S", 0.1)
+    with pytest.raises(EngineError, match="does not answer"):
+        await trials.attempt("stop the server", CPU_S)
+    monkeypatch.undo()
+    async with asyncio.timeout(30):
+        assert await process.wait() == -signal.SIGKILL
+    assert (await trials.attempt("fine", CPU_S)).passed
+
+
+async def test_a_process_that_starts_while_trials_are_closed_is_ended() -> None:
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow() -> str:
+        begun.set()
+        await go_on.wait()
+        return "serve"
+
+    trials = TrialProcess(HOST, slow)
+    asked = asyncio.create_task(trials.attempt("fine", CPU_S))
+    await begun.wait()
+    await trials.close()
+    go_on.set()
+    with pytest.raises(EngineError, match="shut down"):
+        await asked
+    with pytest.raises(EngineError, match="shut down"):
+        await trials.attempt("fine", CPU_S)
+    assert trials._process is None

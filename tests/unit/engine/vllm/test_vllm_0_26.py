@@ -17,6 +17,7 @@ import pytest
 from executor_svc.engine.common_settings import KvTransferSettings, ModelSettings
 from executor_svc.engine.handoff_seal import sealed
 from executor_svc.engine.vllm import kv_release
+from executor_svc.engine.vllm.constraints.gate import Turn
 from executor_svc.engine.vllm.kv_connectors.nixl import NixlConnector
 from executor_svc.engine.vllm.serving import VllmEngine
 from executor_svc.engine.vllm.settings import VllmSettings
@@ -376,6 +377,32 @@ async def test_a_release_is_a_rejection(connected: VllmEngine, vllm: RecordedVll
     assert vllm.calls == []
 
 
+async def never(constraint: StructuredOutput) -> Turn:
+    await asyncio.Event().wait()
+    raise AssertionError("nothing sets it")
+
+
+async def test_a_cancel_while_the_constraint_waits_releases_what_was_to_be_fetched(
+    connected: VllmEngine, vllm: RecordedVllm
+) -> None:
+    params = await kept_by(connected, vllm)
+    vllm.script = ending(vllm, num_cached_tokens=2)
+    await run(connected, request(Sampling(max_tokens=1), kv_transfer_params=params))
+    assert connected._constraints is not None
+    connected._constraints.admit = never  # type: ignore[method-assign]
+    constrained = Sampling(structured_output=StructuredOutput(kind=StructuredKind.REGEX, value="a"))
+    for _ in range(2):
+        task = asyncio.create_task(run(connected, request(constrained, kv_transfer_params=params)))
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+    async with asyncio.timeout(10):
+        while len(vllm.rejections) < 2:
+            await asyncio.sleep(0)
+    assert [given for _, given in vllm.rejections] == [{**KEPT, "remote_block_ids": [[3]]}] * 2
+    assert connected.load().unfinished == 0
+
+
 async def test_a_release_to_an_engine_it_never_met_keeps_stepping_until_they_have(
     connected: VllmEngine, vllm: RecordedVllm
 ) -> None:
@@ -479,6 +506,27 @@ async def test_a_constraint_that_does_not_compile_is_the_callers(engine: VllmEng
         await run(engine, request(Sampling(structured_output=constraint)))
     with pytest.raises(EngineError, match="'error'"):
         await run(engine, request())
+
+
+async def test_a_shutdown_while_a_constraint_waits_for_its_turn_is_told(vllm: RecordedVllm, model_path: str) -> None:
+    engine = await VllmEngineFactory(ModelSettings(model=model_path), SETTINGS).start(lambda *report: None)
+    go_on = asyncio.Event()
+    ended: list[bool] = []
+
+    async def admit(constraint: StructuredOutput) -> Turn:
+        await go_on.wait()
+        return Turn(ended.append)
+
+    assert engine._constraints is not None
+    engine._constraints.admit = admit  # type: ignore[method-assign]
+    constraint = StructuredOutput(kind=StructuredKind.REGEX, value="a")
+    task = asyncio.create_task(run(engine, request(Sampling(structured_output=constraint))))
+    await asyncio.sleep(0)
+    await engine.shutdown()
+    go_on.set()
+    with pytest.raises(EngineDeadError, match="shut down"):
+        await task
+    assert (engine.load().unfinished, ended) == (0, [False])
 
 
 async def test_the_cause_of_a_wrapped_error_is_told(engine: VllmEngine, vllm: RecordedVllm) -> None:

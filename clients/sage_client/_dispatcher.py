@@ -15,13 +15,11 @@ from sage_client._errors import InternalError, RecoveringError, RequestCancelled
 from sage_client._generate_transport import RECOVERING_S, GenerateTransport
 from sage_client._reconnect import Reconnect
 from sage_client._session_end import EndKind, SessionEnd
+from sage_client._session_outbox import HANDLES_LIMIT
 from sage_client._session_stream import SessionCall, SessionStream, SessionTimes
 
 SUBMIT_LIMIT_BYTES = 256 * 1024
 """Largest request that goes through a session: a larger one would hold up the others."""
-
-HANDLES_LIMIT = 4096
-"""Most requests on a session, as the contract bounds them; further ones go through Generate."""
 
 
 class Dispatcher:
@@ -164,7 +162,7 @@ class Dispatcher:
         """Decide for each live call: keep it for the next stream, move it to Generate, or end it."""
         if end.kind is EndKind.UNSUPPORTED:
             self._enabled = False
-        if opened or end.kind is EndKind.UNCLEAR:
+        if opened or end.kind is EndKind.UNSETTLED:
             self._sent.update(self._live)
         for call in list(self._live):
             may_reattach = call in self._sent and call.count_break(self._reconnect.attempts)

@@ -188,7 +188,7 @@ class SessionStream:
         self._acknowledge()
 
     def _accept(self, accepted: inference_pb2.HandleAccepted) -> None:
-        self._outbox.settled(accepted.handle)
+        self._outbox.accepted(accepted.handle)
         if call := self._calls.get(accepted.handle):
             call.take_accepted(accepted.accepted)
             call.take_positions(accepted.positions)

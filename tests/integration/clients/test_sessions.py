@@ -301,6 +301,25 @@ async def test_a_session_whose_token_has_expired_is_opened_again_with_the_presen
     assert [metadata["authorization"] for metadata in scheduler.session_metadata] == ["Bearer old", "Bearer new"]
 
 
+async def test_a_scheduler_that_hands_over_is_waited_for_also_by_new_requests(scheduler: FakeScheduler) -> None:
+    refused: list[str] = []
+    real = scheduler.Session
+
+    async def hand_over(requests: Any, context: Any) -> AsyncIterator[inference_pb2.SessionResponse]:
+        if len(refused) < 2:
+            refused.append("RECOVERING")
+            await fail(context, ErrorReason.RECOVERING, "the scheduler hands over to the next one")
+        async for message in real(requests, context):
+            yield message
+
+    scheduler.Session = hand_over  # type: ignore[method-assign]
+    await scheduler.stop()
+    await scheduler.start()
+    async with AsyncClient(scheduler.address, reconnect=QUICK) as client:
+        assert (await client.generate("hi", max_tokens=3).result()).token_ids == (100, 101, 102)
+    assert len(refused) == 2
+
+
 async def test_a_silent_scheduler_counts_as_broken(scheduler: FakeScheduler) -> None:
     scheduler.silence_s, scheduler.dumb = 0.15, True
     go_on = asyncio.Event()
@@ -578,6 +597,30 @@ async def test_a_sink_gets_everything_in_order_and_may_start_another(scheduler: 
     assert [*dict.fromkeys(first.told)] == ["accepted", "scheduled", "tokens", "finished"]
     assert (first.text, second.text) == (whole_text(5), whole_text(2))
     assert call.over
+
+
+@pytest.mark.parametrize("sessions", [True, False])
+@pytest.mark.parametrize("method", ["accepted", "scheduled", "tokens", "finished"])
+async def test_a_sink_that_raises_cancelled_error_harms_no_other(
+    scheduler: FakeScheduler, sessions: bool, method: str
+) -> None:
+    def look_at_a_cancelled_future(*event: Any) -> None:
+        raise asyncio.CancelledError
+
+    said: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, what: said.append(what))
+    async with AsyncClient(scheduler.address, use_sessions=sessions) as client:
+        wrong, other = Recorder(), Recorder()
+        setattr(wrong, method, look_at_a_cancelled_future)
+        call = client.start("hi", sink=wrong, max_tokens=5)
+        client.start("ho", sink=other, max_tokens=5)
+        await other.end()
+        await eventually(lambda: call.over)
+        assert len(scheduler.sessions) == sessions
+
+    assert other.text == whole_text(5)
+    assert [type(each["exception"]) for each in said] == [asyncio.CancelledError]
+    assert wrong.told.count("failed") == 0
 
 
 @pytest.mark.parametrize("sessions", [True, False])

@@ -36,8 +36,7 @@ class LoopThread:
 
         Raises:
             WaitTimeoutError: ``work`` did not end within ``timeout_s`` seconds.
-            RuntimeError: the loop was stopped, its thread has ended (a ``fork`` leaves it behind), or the caller runs on
-                it.
+            RuntimeError: the loop was stopped, a ``fork`` left its thread behind, or the caller runs on it.
         """
         if (why_not := self._why_not()) is not None:
             work.close()

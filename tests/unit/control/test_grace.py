@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from scheduler_svc.control.requests.grace import ENDS_PER_TURN
+from scheduler_svc.control.requests.output_reader import OutputReader
+from scheduler_svc.domain.request import RequestKey
 from tests.unit.control.world import World
-from tests.unit.transport.client_sessions.memory_session import MemorySession, submit
+from tests.unit.transport.client_sessions.memory_session import TENANT, MemorySession, submit
 
 MANY = 5 * ENDS_PER_TURN
 
@@ -61,3 +63,32 @@ async def test_a_request_that_is_read_again_before_its_turn_stays() -> None:
             await second.attach(f"r{MANY}")
             await world.advance(0.01)
             assert [live.key.request_id for live in world.plane.requests] == [f"r{MANY}"]
+
+
+async def test_many_readers_of_one_request_leave_in_time_that_grows_with_their_number() -> None:
+    async with World() as world, MemorySession(world) as session:
+        world.add("a")
+        await session.submit("shared", max_tokens=3_000)
+        live = world.plane.requests.get(RequestKey(tenant=TENANT, request_id="shared"))
+        readers = [Watching() for _ in range(100)]
+        for reader in readers:
+            world.plane.intake.attach(live.key, reader, 0)
+        Watching.compared = 0
+        for reader in reversed(readers):
+            world.plane.intake.leave(reader)
+        assert Watching.compared == 0
+        assert len(live.readers) == 1
+
+
+class Watching(OutputReader):
+    """A reader that counts how often it is compared with another one."""
+
+    compared = 0
+    __hash__ = OutputReader.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        Watching.compared += self is not other
+        return self is other
+
+    def wake(self) -> None:
+        """Do nothing."""

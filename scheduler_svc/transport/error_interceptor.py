@@ -112,8 +112,8 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
 def _decoder(handler: Handler, method: str) -> Callable[[bytes], Any] | None:
     """Return the deserializer of a call's requests, which is bounded as its service and kind ask for.
 
-    A message with a bound of its own is not walked: at most 1 MiB is parsed in less time than its parts are counted, and
-    many requests of one message have more parts than one.
+    A message with a bound of its own is not walked: 1 MiB is parsed in less time than its parts are counted, and many
+    requests in one message have more parts than one may have.
     """
     service, name = method.rsplit("/", 1)
     of_executors = service == f"/{EXECUTOR}"

@@ -658,3 +658,30 @@ async def test_a_sink_is_told_why_a_request_was_refused(scheduler: FakeScheduler
     assert sink.told == ["failed"]
     assert isinstance(sink.error, sage.UnknownModelError)
     assert (sink.error.request_id, sink.error.metadata) == ("r", {"model": "tiny"})
+
+
+@pytest.mark.parametrize("sessions", [True, False])
+async def test_a_closed_client_says_so(scheduler: FakeScheduler, sessions: bool) -> None:
+    client = AsyncClient(scheduler.address, use_sessions=sessions)
+    await client.close()
+    await client.close()
+    for ask in (lambda: client.generate("hi"), lambda: client.start("hi", sink=Recorder())):
+        with pytest.raises(sage.UnavailableError, match="the client is closed"):
+            ask()
+    with pytest.raises(sage.UnavailableError, match="the client is closed"):
+        await client.get_policy()
+
+
+async def test_a_defect_in_reading_generate_ends_the_request(
+    scheduler: FakeScheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def break_down(*_: Any) -> None:
+        raise ValueError("a defect")
+
+    said: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, what: said.append(what))
+    monkeypatch.setattr("sage_client._decode.accepted", break_down)
+    async with AsyncClient(scheduler.address, use_sessions=False) as client:
+        with pytest.raises(sage.InternalError, match="reading the request's stream failed"):
+            await client.generate("hi").result()
+    assert [type(each["exception"]) for each in said] == [ValueError]

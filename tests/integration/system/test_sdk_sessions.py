@@ -141,7 +141,7 @@ async def test_a_scheduler_that_starts_anew_has_lost_what_was_delivered_in_part(
 
 async def test_many_requests_of_many_parts_travel_in_one_message(client: AsyncClient) -> None:
     """Each of them is within the limits; together they have more parts than one request may have."""
-    bias = {token: 0.0 for token in range(1_000)}
+    bias = dict.fromkeys(range(1000), 0.0)
     async with asyncio.timeout(30):
         streams = [client.generate("Once", max_tokens=3, logit_bias=bias) for _ in range(40)]
         done = [await stream.result() for stream in streams]

@@ -53,7 +53,8 @@ class Dispatcher:
 
     def start(self, call: Call) -> None:
         """Send the call's request."""
-        full = len(self._live) >= HANDLES_LIMIT
+        stuck = self._stream is not None and self._stream.stuck
+        full = stuck or len(self._live) >= HANDLES_LIMIT
         if not self._enabled or self._closed or full or call.request.ByteSize() > SUBMIT_LIMIT_BYTES:
             self._generate.start(call)
             return
@@ -103,6 +104,11 @@ class Dispatcher:
         else:
             self._forget(call)
             call.take_failure(failure)
+
+    def held_back(self, call: Call) -> None:
+        """Carry a call through Generate that the stream could not send."""
+        self._forget(call)
+        self._generate.start(call)
 
     def _begin_again(self, call: Call) -> None:
         if call in self._live and self._stream is not None and not self._stream.carries(call):

@@ -47,6 +47,11 @@ class SessionOutbox:
             await self._news
         return message
 
+    @property
+    def held_back(self) -> list[int]:
+        """The handles that wait because too many others are not accepted."""
+        return list(self._waiting) if len(self._unaccepted) >= UNACCEPTED_LIMIT else []
+
     def begin(self, handle: int, call: Call) -> None:
         """Submit the call's request, or attach to it."""
         self._waiting[handle] = call

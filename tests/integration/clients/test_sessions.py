@@ -186,6 +186,37 @@ async def test_more_requests_than_may_wait_for_their_acceptance_are_held_back(sc
             assert (await stream.result()).token_ids == (100,)
 
 
+async def test_requests_that_wait_for_a_model_hold_no_other_back_for_long(
+    scheduler: FakeScheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("_session_outbox", "_session_stream"):
+        monkeypatch.setattr(f"sage_client.{module}.UNACCEPTED_LIMIT", 3)
+    loaded = asyncio.Event()
+
+    async def generate(request: inference_pb2.GenerateRequest, context: Any) -> Events:
+        if request.spec.model == "large":
+            await loaded.wait()
+        for event in events(request, 2):
+            yield event
+
+    scheduler.generate = generate
+    async with AsyncClient(scheduler.address) as client:
+        client._dispatcher._times = SessionTimes(held_s=0.05)
+        large = [client.generate("hi", model="large") for _ in range(3)]
+        small = client.generate("hi", model="small", request_id="held")
+        assert (await asyncio.wait_for(small.result(), 10)).token_ids == (100, 101)
+        next_one = client.generate("hi", model="small", request_id="next")
+        assert (await asyncio.wait_for(next_one.result(), 10)).token_ids == (100, 101)
+        loaded.set()
+        for stream in large:
+            assert (await asyncio.wait_for(stream.result(), 10)).token_ids == (100, 101)
+        assert (await client.generate("hi", request_id="last").result()).token_ids == (100, 101)
+
+    submitted = [each.request.request_id for message in scheduler.sessions[0].messages for each in message.submit]
+    assert {"held", "next"}.isdisjoint(submitted)
+    assert "last" in submitted
+
+
 async def test_an_end_of_the_session_with_a_reason_is_that_of_its_requests(scheduler: FakeScheduler) -> None:
     scheduler.generate = wait_forever
     async with AsyncClient(scheduler.address, reconnect=QUICK) as client:

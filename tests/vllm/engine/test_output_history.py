@@ -67,7 +67,7 @@ async def test_a_history_is_continued_exactly(case: str, subject: Subject) -> No
             for row, wanted_row in zip(rows, wanted, strict=True):
                 assert {e.token_id: e.logprob for e in row} == pytest.approx(
                     {e.token_id: e.logprob for e in wanted_row},
-                    abs=1e-3,  # a GPU adds a prefilled token up otherwise
+                    abs=5e-3,  # a GPU adds a prefilled token up otherwise
                 )
 
 

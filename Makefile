@@ -46,9 +46,9 @@ CHAOS := $(wildcard tests/chaos/test_*.py tests/chaos/*/test_*.py)
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help setup setup-vllm model proto proto-check proto-baseline lint types test-fast test-otel-versions test-stack \
-        test-vllm test \
+        test-vllm test fuzz \
         demo demo-pd up down bench lock clean need-libnuma unit integration integration-system \
-        integration-pd integration-clients contract test-fleets
+        integration-pd integration-clients contract test-fleets test-skew
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -183,6 +183,9 @@ test-fast: setup ## every check and test that needs no vLLM, in about a minute
 test-fleets: setup ## `make up` and the demonstrations in small, simulated engines
 	$(PY) -m pytest tests/integration/fleets
 
+test-skew: setup ## this checkout's services and SDK together with those of an earlier commit
+	$(PY) -m pytest tests/integration/skew
+
 test-stack: setup ## the compose stack: rules and dashboards on a real Prometheus, linters, the compose file
 	$(PY) -m pytest tests/integration/stack
 
@@ -195,9 +198,13 @@ test-vllm: setup-vllm ## the tests on real vLLM engines
 
 test: test-fast ## everything that this machine can run; the last lines say what was left out
 	$(if $(CHAOS),$(PY) -m pytest tests/chaos)
-	@$(MAKE) --no-print-directory test-otel-versions test-fleets test-stack
+	$(PY) -m pytest tests/fuzz
+	@$(MAKE) --no-print-directory test-otel-versions test-fleets test-skew test-stack
 	@if $(PACKAGES) has libnuma1; then $(MAKE) --no-print-directory test-vllm; fi
 	@$(PACKAGES) left-out
+
+fuzz: setup ## 100,000 mutated messages over every RPC and stream direction (SAGE_FUZZ_SEED=N repeats a run)
+	SAGE_FUZZ_MESSAGES=$${SAGE_FUZZ_MESSAGES:-100000} $(PY) -m pytest tests/fuzz -s
 
 bench: setup-vllm ## the benchmarks: a table of what was measured
 	$(PY) -m tests.bench

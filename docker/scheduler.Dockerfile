@@ -22,6 +22,8 @@ COPY docker/health_probe.py /opt/sage/
 FROM ${PYTHON_IMAGE}
 RUN useradd --system --uid 10001 --home-dir /nonexistent --shell /usr/sbin/nologin sage
 COPY --from=build /opt/sage /opt/sage
+# A volume that is mounted here belongs to the service's user.
+RUN install --directory --mode=0700 --owner=sage /state
 # Listening on all addresses needs TLS and identities, or SAGE_SCHEDULER_INSECURE=true; without either the process exits with an
 # error.
 ENV PATH=/opt/sage/bin:$PATH \

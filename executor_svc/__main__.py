@@ -7,9 +7,14 @@ import os
 import sys
 from contextlib import nullcontext
 
+from sage_common.early_signals import ignore_hangups
+
+ignore_hangups()  # the imports below take a second, in which SIGHUP would end the process
+
 try:
     from executor_svc.config import PROGRAM, ConfigError, load_or_exit
     from executor_svc.engine.vllm.lifeline import watch_executor_if_spawned
+    from executor_svc.event_loop import loop_factory
     from executor_svc.telemetry.engine_logs import engine_logs_in_json
     from executor_svc.telemetry.logs import configure_logging
     from executor_svc.wiring import run
@@ -34,7 +39,8 @@ def main() -> None:
     vllm_in_json = in_json and config.engine.kind == "vllm"
     with engine_logs_in_json(config.log_level, config.name, os.environ) if vllm_in_json else nullcontext():
         try:
-            status = asyncio.run(run(config))
+            with asyncio.Runner(loop_factory=loop_factory(uvloop=config.uvloop)) as runner:
+                status = runner.run(run(config))
         except ConfigError as error:
             exit_for(error, PROGRAM)
     raise SystemExit(status)

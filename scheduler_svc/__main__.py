@@ -7,6 +7,10 @@ import logging
 import signal
 import sys
 
+from sage_common.early_signals import ignore_hangups
+
+ignore_hangups()  # the imports below take a second, in which SIGHUP would end the process
+
 try:
     from sage_common.addresses import is_loopback
     from sage_common.configuration import exit_for
@@ -16,6 +20,7 @@ try:
     from scheduler_svc.domain.errors import UnknownPolicy
     from scheduler_svc.domain.policies.catalogue import PolicyLoadError
     from scheduler_svc.recording.recording import CannotRecord
+    from scheduler_svc.storage.state_directory import UnusableState
     from scheduler_svc.telemetry.logs import configure_logging
     from scheduler_svc.transport.server import ListenError
     from scheduler_svc.wiring import SchedulerService
@@ -34,7 +39,7 @@ def main() -> None:
     configure_logging(config.log_level, json_lines=config.log_format == "json")
     try:
         raise SystemExit(asyncio.run(_serve(config)))
-    except (UnknownPolicy, PolicyLoadError, ListenError, CannotServe, CannotRecord) as error:
+    except (UnknownPolicy, PolicyLoadError, ListenError, CannotServe, CannotRecord, UnusableState) as error:
         exit_for(error, PROGRAM)
 
 

@@ -115,7 +115,12 @@ class TenantSection(Section):
         default=0, ge=0, description="Most of its requests that may wait; further ones are refused.  0: no limit."
     )
     running_limit: int = Field(
-        default=0, ge=0, description="Most of its requests that run at the same time; further ones wait.  0: no limit."
+        default=0, ge=0, description="Most of its requests that run at the same time.  0: no limit."
+    )
+    at_running_limit: Literal["wait", "refuse"] = Field(
+        default="wait",
+        description="What further requests do at running_limit: wait their turn, at most waiting_limit of them, or get "
+        "TENANT_LIMIT at once.",
     )
     tokens_per_minute: int = Field(
         default=0, ge=0, description="Prompt and output tokens a minute; beyond that it is refused.  0: no limit."
@@ -160,6 +165,13 @@ class InstanceSection(Section):
         description="Cool-down in seconds after consecutive failures of an instance; doubles up to a minute.",
     )
 
+    adopt_s: float = Field(
+        default=60.0,
+        gt=0,
+        description="Seconds that an executor without a scheduler goes on with its requests, for the next one to adopt;"
+        " at least lease_s.  Only with state_dir.",
+    )
+
     @model_validator(mode="after")
     def _heartbeats_fit_into_the_lease(self) -> Self:
         if 2 * self.heartbeat_interval_s > self.lease_s:
@@ -168,6 +180,22 @@ class InstanceSection(Section):
                 " every instance would be suspect between two heartbeats"
             )
         return self
+
+
+class RecoverySection(Section):
+    """Going on with the requests of an earlier scheduler, after a start with its state_dir."""
+
+    limit_s: float = Field(
+        default=10.0,
+        gt=0,
+        description="Seconds that a start waits for the instances which the earlier scheduler had; until they are back,"
+        " requests with unknown ids are asked to come again.",
+    )
+    on_stop: Literal["hand_over", "drain"] = Field(
+        default="hand_over",
+        description="What SIGTERM does, with a state_dir: leave running requests to the next scheduler, which has"
+        " instance.adopt_s to start; or wait for them as without a state_dir.",
+    )
 
 
 class PdSeparationSection(Section):
@@ -211,9 +239,10 @@ class RecordSection(Section):
     """How much of ended requests is kept, for explain and for clients that reconnect."""
 
     requests: int = Field(default=2_000, ge=1, description="Most ended requests kept.")
-    output_tokens: int = Field(default=4_000_000, ge=1, description="Most output tokens kept with them.")
-    candidates: int = Field(
-        default=200_000, ge=1, description="Most placement candidates kept with them, each with its predictions."
+    memory_bytes: int = Field(
+        default=256 * 2**20,
+        ge=2**20,
+        description="Most bytes of memory for them, estimated: outputs, log probabilities, decisions, histories.",
     )
 
 
@@ -298,6 +327,14 @@ class SchedulerConfig(ServiceConfig):
     tls: TlsSection = Field(default=TlsSection(), description="TLS of the listener; off without a certificate.")
     access: AccessSection = Field(
         default=AccessSection(), description="Who may do what; everyone may do everything until identities are given."
+    )
+    state_dir: Path | None = Field(
+        default=None,
+        description="Directory in which this scheduler leaves what the next one needs to go on with running requests."
+        "  Default: none, and a scheduler that dies takes its requests with it.",
+    )
+    recovery: RecoverySection = Field(
+        default=RecoverySection(), description="Going on with the requests of an earlier scheduler, after a start."
     )
     queue: QueueSection = Field(default=QueueSection(), description="Bounds on requests that wait.")
     shares: SharesSection = Field(default=SharesSection(), description="How tokens count for the shares of tenants.")

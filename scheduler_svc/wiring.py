@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from sage_common.clock import AsyncioClock, Clock
@@ -17,7 +17,10 @@ from scheduler_svc.access.audit import Audit
 from scheduler_svc.access.authenticator import Authenticator
 from scheduler_svc.access.files import AccessFiles
 from scheduler_svc.access.jwt_tokens import JwksError
+from scheduler_svc.access.open_calls import OpenCalls
 from scheduler_svc.config import SchedulerConfig, TenantSection
+from scheduler_svc.control.adoption.adoption import Adoption
+from scheduler_svc.control.adoption.proofs import Proofs
 from scheduler_svc.control.attempts.attempt_table import AttemptTable
 from scheduler_svc.control.attempts.dispatcher import Dispatcher
 from scheduler_svc.control.attempts.executor_links import ExecutorLinks
@@ -35,13 +38,14 @@ from scheduler_svc.control.requests.intake import Intake, IntakeSettings
 from scheduler_svc.control.requests.model_directory import ModelDirectory
 from scheduler_svc.control.requests.observer import NULL_OBSERVER, Observer
 from scheduler_svc.control.requests.prompt_memory import PromptMemoryLimits
+from scheduler_svc.control.requests.recovery import Recovery
 from scheduler_svc.control.requests.request_table import RecordLimits, RequestTable
 from scheduler_svc.control.requests.tokenizers import Tokenizers
 from scheduler_svc.control.timing.loop_lag import LoopLag
 from scheduler_svc.control.timing.wakeup import Wakeup
 from scheduler_svc.control.watching.fleet_statistics import FleetStatistics
 from scheduler_svc.control.watching.fleet_watch import FleetWatch
-from scheduler_svc.domain.errors import ShuttingDown
+from scheduler_svc.domain.errors import Recovering, ShuttingDown
 from scheduler_svc.domain.pd.settings import PdSettings, SplitMode
 from scheduler_svc.domain.policies.catalogue import PolicyCatalogue
 from scheduler_svc.domain.prefixes.settings import PrefixSettings
@@ -50,6 +54,8 @@ from scheduler_svc.domain.scheduler import Scheduler
 from scheduler_svc.domain.settings import SchedulerSettings
 from scheduler_svc.domain.shares.settings import ShareSettings, TenantSettings
 from scheduler_svc.recording.recording import Recording, RecordingSettings
+from scheduler_svc.storage.adoption_key import AdoptionKey
+from scheduler_svc.storage.state_directory import StateDirectory
 from scheduler_svc.telemetry.service import SchedulerTelemetry
 from scheduler_svc.tokenization.store import TokenizerStore
 from scheduler_svc.transport.access_interceptor import AccessInterceptor
@@ -63,6 +69,28 @@ from scheduler_svc.transport.tokenizer_upload import TokenizerUpload
 
 log = logging.getLogger(__name__)
 
+DRAINED_GRACE_S = 1.0
+"""Seconds that calls have to end by themselves once their requests have ended."""
+
+HAND_OVER_WAIT_S = 0.5
+"""After how many seconds a client is asked to come again when a scheduler hands over."""
+
+HAND_OVER_GRACE_S = 0.1
+"""The same while requests go on with the next scheduler: their readers are to look for it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EarlierScheduler:
+    """What an earlier scheduler left, and what is left for the next one."""
+
+    instances: frozenset[str] = frozenset()  # that had a session
+    proofs: Proofs | None = None  # None: executors hold nothing for the next scheduler
+    keep_instances: Callable[[Iterable[str]], None] = lambda instances: None  # told which instances have a session
+
+
+NO_EARLIER_SCHEDULER = EarlierScheduler()
+"""Nothing is left, and nothing will be."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ControlPlane:
@@ -75,6 +103,8 @@ class ControlPlane:
     runner: RequestRunner
     kv_releases: KvReleases
     sessions: Sessions
+    adoption: Adoption
+    recovery: Recovery
     dispatcher: Dispatcher
     intake: Intake
     models: ModelDirectory
@@ -95,8 +125,11 @@ def build_control(
     epoch: int,
     observe: Callable[[Scheduler], Observer] = lambda scheduler: NULL_OBSERVER,
     observe_fleet: FleetObserver = NULL_FLEET_OBSERVER,
+    earlier: EarlierScheduler = NO_EARLIER_SCHEDULER,
 ) -> ControlPlane:
     """Build the objects of ``control``.  ``observe`` makes the observer of requests; ``observe_fleet`` is of instances.
+
+    ``earlier``: what an earlier scheduler left.
 
     Raises:
         UnknownPolicy: no policy has the configured name.
@@ -109,8 +142,9 @@ def build_control(
 
     requests = RequestTable(scheduler, clock, _record_limits(config))
     models = ModelDirectory(scheduler, clock, tokenizers, configured, waiting_limit=config.queue.limit_per_model)
+    recovery = Recovery(clock, earlier.instances, config.recovery.limit_s)
     intake = Intake(
-        scheduler, clock, requests, tokenizers, models, loop_lag, wakeup, _intake_settings(config), observer
+        scheduler, clock, requests, tokenizers, models, loop_lag, wakeup, _intake_settings(config), observer, recovery
     )
 
     links, events = ExecutorLinks(), InstanceEvents()
@@ -122,6 +156,9 @@ def build_control(
     handoffs = Handoffs(runner, kv_releases)
     warm_ups = WarmUps(scheduler, clock, attempts, epoch=epoch)
 
+    adoption = Adoption(
+        scheduler, clock, requests, attempts, runner, intake.grace, recovery, earlier.proofs, epoch=epoch
+    )
     sessions = Sessions(
         scheduler,
         clock,
@@ -135,6 +172,8 @@ def build_control(
         _session_settings(config),
         epoch=epoch,
         observer=observe_fleet,
+        adoption=adoption,
+        seen=earlier.keep_instances,
     )
     events.subscribe(sessions)
     watchdog = Watchdog(
@@ -155,6 +194,8 @@ def build_control(
         runner=runner,
         kv_releases=kv_releases,
         sessions=sessions,
+        adoption=adoption,
+        recovery=recovery,
         dispatcher=Dispatcher(runner, handoffs, wakeup, observer),
         intake=intake,
         models=models,
@@ -177,8 +218,11 @@ class SchedulerService:
         Raises:
             UnknownPolicy: no policy has the configured name.
             PolicyLoadError: an installed policy cannot be loaded.
+            UnusableState: the state directory cannot be used.
         """
         self._config = config
+        self._state = StateDirectory(config.state_dir) if config.state_dir is not None else None
+        self._proofs = AdoptionKey(self._state.secret) if self._state is not None else None
         self._tokenizers = TokenizerStore()
         # Nanoseconds since 1970: larger at every start, also after a crash, without a file to keep it in.
         epoch = time.time_ns()
@@ -192,6 +236,7 @@ class SchedulerService:
             epoch=epoch,
             observe=self.telemetry.observer,
             observe_fleet=self.recording.recorder if self.recording is not None else NULL_FLEET_OBSERVER,
+            earlier=self._earlier(),
         )
         if self.recording is not None:
             self.control.requests.on_end(self.recording.recorder.request_ended)
@@ -208,6 +253,12 @@ class SchedulerService:
         )
         self._servers: Servers | None = None
         self._reloader = Reloader(())
+
+    def _earlier(self) -> EarlierScheduler:
+        state = self._state
+        if state is None:
+            return NO_EARLIER_SCHEDULER
+        return EarlierScheduler(instances=state.instances, proofs=self._proofs, keep_instances=state.keep_instances)
 
     async def start(self) -> None:
         """Serve, and start the background tasks.
@@ -257,14 +308,15 @@ class SchedulerService:
             raise ListenError(f"tls: {error}") from error
         except (KeysFileError, JwksError) as error:
             raise ListenError(f"access: {error}") from error
-        checks = [AccessFiles(authenticator).check]
+        loop, open_calls = asyncio.get_running_loop(), OpenCalls(authenticator)
+        checks = [AccessFiles(authenticator, lambda: loop.call_soon_threadsafe(open_calls.end_revoked)).check]
         self._reloader = Reloader([*checks, tls.check] if tls is not None else checks)
 
         def guard(listener: Listener) -> AccessInterceptor:
             demands = listener.clients_need_certificates
-            return AccessInterceptor(authenticator, self._audit, clients_have_certificates=demands)
+            return AccessInterceptor(authenticator, self._audit, open_calls, clients_have_certificates=demands)
 
-        servers = Servers(self._services(), guard, reflection=config.reflection)
+        servers = Servers(self._services(), guard, reflection=config.reflection, on_end=self.telemetry.call_ended())
         for listener in listeners(config.listeners, config.tls.client_ca_listeners):
             servers.listen(listener, tls)
         return servers
@@ -274,10 +326,36 @@ class SchedulerService:
         return await self._tasks.failure()
 
     async def stop(self) -> None:
-        """Refuse new requests, let running ones finish within the drain timeout, then end everything."""
-        control, servers = self.control, self._servers
-        control.intake.close()
+        """Refuse new requests, leave running ones to the next scheduler or let them finish, then end everything."""
         self._health.leave()
+        if self._state is not None and self._config.recovery.on_stop == "hand_over":
+            await self._hand_over(self._state)
+        else:
+            await self._drain()
+        await self._tasks.stop()
+        await self.telemetry.close()
+        if self.recording is not None:
+            await self.recording.close()
+        if self._state is not None:
+            await self._state.close()
+        self._tokenizers.close()
+
+    async def _hand_over(self, state: StateDirectory) -> None:
+        """Leave running requests to the next scheduler, and have their clients look for it."""
+        control = self.control
+        log.info("leaving %d requests to the next scheduler", len(control.requests))
+        why = Recovering(HAND_OVER_WAIT_S, "the scheduler hands over to the next one")
+        control.intake.close(why)
+        state.freeze()
+        control.sessions.end_all("the scheduler hands over")  # first: what ends from here on is not told to executors
+        self._client_sessions.close(why)
+        if self._servers is not None:
+            await self._servers.stop(grace=HAND_OVER_GRACE_S)
+
+    async def _drain(self) -> None:
+        """Let running requests finish within the drain timeout, end the others, and then all sessions."""
+        control = self.control
+        control.intake.close()
         try:
             async with asyncio.timeout(self._config.drain_timeout_s):
                 while len(control.requests):
@@ -288,13 +366,8 @@ class SchedulerService:
                 control.requests.end(live, ShuttingDown())
         self._client_sessions.close()
         control.sessions.end_all("the scheduler is shutting down")
-        if servers is not None:
-            await servers.stop(grace=1.0)
-        await self._tasks.stop()
-        await self.telemetry.close()
-        if self.recording is not None:
-            await self.recording.close()
-        self._tokenizers.close()
+        if self._servers is not None:
+            await self._servers.stop(grace=DRAINED_GRACE_S)
 
     def _services(self) -> Services:
         control = self.control
@@ -306,6 +379,7 @@ class SchedulerService:
                 control.kv_releases,
                 lambda: TokenizerUpload(self._tokenizers, control.models.changed),
                 epoch=control.epoch,
+                proofs=self._proofs,
             ),
             admin=AdminServicer(
                 control.scheduler,
@@ -349,6 +423,7 @@ def _tenant_settings(section: TenantSection) -> TenantSettings:
         weight=section.weight,
         waiting_limit=section.waiting_limit,
         running_limit=section.running_limit,
+        refuses_at_running_limit=section.at_running_limit == "refuse",
         tokens_per_minute=section.tokens_per_minute,
     )
 
@@ -365,7 +440,7 @@ def _recording(config: SchedulerConfig, clock: Clock) -> Recording | None:
 
 def _record_limits(config: SchedulerConfig) -> RecordLimits:
     record = config.record
-    return RecordLimits(requests=record.requests, output_tokens=record.output_tokens, candidates=record.candidates)
+    return RecordLimits(requests=record.requests, memory_bytes=record.memory_bytes)
 
 
 def _pd_settings(config: SchedulerConfig) -> PdSettings:
@@ -392,6 +467,7 @@ def _session_settings(config: SchedulerConfig) -> SessionSettings:
         lease_s=instance.lease_s,
         heartbeat_interval_s=instance.heartbeat_interval_s,
         reconnect_grace_s=instance.reconnect_grace_s,
+        adopt_s=instance.adopt_s,
         forget_after_s=instance.forget_after_s,
         probation_s=instance.probation_s,
         probation_max_s=max(instance.probation_s, PROBATION_MAX_S),

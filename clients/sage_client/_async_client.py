@@ -12,12 +12,13 @@ from typing import Self, TypeVar, Unpack
 
 import grpc
 
-from sage.controlplane.v1 import admin_pb2, admin_pb2_grpc, inference_pb2, inference_pb2_grpc
+from sage.controlplane.v1 import admin_pb2, inference_pb2
 from sage_client import _decode_admin as decode
 from sage_client import _decode_fleet_snapshot as fleet_snapshot
 from sage_client import _decode_prefill_decode as prefill_decode
 from sage_client._async_stream import AsyncStream
 from sage_client._call import Call
+from sage_client._channels import Channels
 from sage_client._connection import DEFAULT_ADDRESS, Connection
 from sage_client._dispatcher import Dispatcher
 from sage_client._enums import InstanceRole
@@ -112,11 +113,9 @@ class AsyncClient:
         self._timeout = timeout
         self._stream_timeout = stream_timeout
         self._buffer_bytes = buffer_bytes
-        self._channel = self._connection.open()
-        self._inference = inference_pb2_grpc.InferenceServiceStub(self._channel)
-        self._admin = admin_pb2_grpc.AdminServiceStub(self._channel)
+        self._channels = Channels(self._connection)
         self._generate, self._dispatcher = _transports(
-            self._connection, self._inference, reconnect or Reconnect(), use_sessions
+            self._connection, self._channels, reconnect or Reconnect(), use_sessions
         )
         weakref.finalize(self, self._dispatcher.abandon).atexit = False
 
@@ -132,7 +131,7 @@ class AsyncClient:
         """Close the connection; open streams end with RequestCancelledError."""
         await self._dispatcher.close()
         self._generate.close()
-        await self._channel.close()
+        await self._channels.close()
 
     def generate(self, prompt: str | None = None, **options: Unpack[GenerateOptions]) -> AsyncStream:
         """Submit a request and return its stream; the request is sent without waiting for the first read.
@@ -173,7 +172,7 @@ class AsyncClient:
 
     async def get_policy(self) -> PolicyStatus:
         """Return the current policy, the available ones and the latest switches."""
-        return decode.policy_status(await self._ask(self._admin.GetPolicy, admin_pb2.GetPolicyRequest()))
+        return decode.policy_status(await self._ask(self._channels.admin.GetPolicy, admin_pb2.GetPolicyRequest()))
 
     async def set_policy(self, policy: str, *, reason: str = "") -> PolicyChange:
         """Switch the policy; waiting requests are reordered.
@@ -182,11 +181,13 @@ class AsyncClient:
             UnknownPolicyError: the scheduler has no policy of this name.
         """
         request = admin_pb2.SetPolicyRequest(policy=policy, reason=reason)
-        return decode.policy_change(await self._ask(self._admin.SetPolicy, request))
+        return decode.policy_change(await self._ask(self._channels.admin.SetPolicy, request))
 
     async def get_shadow_policy(self) -> ShadowPolicy | None:
         """Return the policy that decides beside the current one, and the comparison; None if there is none."""
-        return decode.shadow_policy(await self._ask(self._admin.GetShadowPolicy, admin_pb2.GetShadowPolicyRequest()))
+        return decode.shadow_policy(
+            await self._ask(self._channels.admin.GetShadowPolicy, admin_pb2.GetShadowPolicyRequest())
+        )
 
     async def set_shadow_policy(self, policy: str) -> ShadowPolicyChange:
         """Let a policy decide beside the current one, which places no request; empty: none from now on.
@@ -195,12 +196,12 @@ class AsyncClient:
             UnknownPolicyError: the scheduler has no policy of this name.
         """
         request = admin_pb2.SetShadowPolicyRequest(policy=policy)
-        return decode.shadow_policy_change(await self._ask(self._admin.SetShadowPolicy, request))
+        return decode.shadow_policy_change(await self._ask(self._channels.admin.SetShadowPolicy, request))
 
     async def list_instances(self, *, model: str = "", timeout: float | None = None) -> FleetView:
         """Return all instances and queues, or those of one model."""
         request = admin_pb2.ListInstancesRequest(model=model)
-        return decode.fleet(await self._ask(self._admin.ListInstances, request, timeout=timeout))
+        return decode.fleet(await self._ask(self._channels.admin.ListInstances, request, timeout=timeout))
 
     async def get_instance(self, instance_id: str) -> Instance:
         """Return one instance.
@@ -209,7 +210,7 @@ class AsyncClient:
             InstanceNotFoundError: no instance has this id.
         """
         request = admin_pb2.GetInstanceRequest(instance_id=instance_id)
-        return decode.instance((await self._ask(self._admin.GetInstance, request)).instance)
+        return decode.instance((await self._ask(self._channels.admin.GetInstance, request)).instance)
 
     async def drain_instance(self, instance_id: str, *, reason: str = "") -> Instance:
         """Drain an instance: it finishes its requests and gets no new ones.
@@ -218,7 +219,7 @@ class AsyncClient:
             InstanceNotFoundError: no instance has this id.
         """
         request = admin_pb2.DrainInstanceRequest(instance_id=instance_id, reason=reason)
-        return decode.instance((await self._ask(self._admin.DrainInstance, request)).instance)
+        return decode.instance((await self._ask(self._channels.admin.DrainInstance, request)).instance)
 
     async def resume_instance(self, instance_id: str) -> Instance:
         """Resume a drained instance: it gets new requests again.
@@ -228,7 +229,7 @@ class AsyncClient:
             InvalidStateError: the instance cannot be resumed in its state.
         """
         request = admin_pb2.ResumeInstanceRequest(instance_id=instance_id)
-        return decode.instance((await self._ask(self._admin.ResumeInstance, request)).instance)
+        return decode.instance((await self._ask(self._channels.admin.ResumeInstance, request)).instance)
 
     async def set_instance_role(self, instance_id: str, role: InstanceRole | str) -> Instance:
         """Change an instance's role while it runs.
@@ -239,12 +240,12 @@ class AsyncClient:
             InvalidRequestError: to or from EMBEDDING, which only an executor's start can set.
         """
         request = admin_pb2.SetInstanceRoleRequest(instance_id=instance_id, role=decode.encode_role(role))
-        return decode.instance((await self._ask(self._admin.SetInstanceRole, request)).instance)
+        return decode.instance((await self._ask(self._channels.admin.SetInstanceRole, request)).instance)
 
     async def get_prefill_decode(self) -> PrefillDecodeStatus:
         """Return when requests are split, the instance pairs, and conditions that prevent it."""
         request = admin_pb2.GetPrefillDecodeRequest()
-        return prefill_decode.status(await self._ask(self._admin.GetPrefillDecode, request))
+        return prefill_decode.status(await self._ask(self._channels.admin.GetPrefillDecode, request))
 
     async def set_prefill_decode(
         self,
@@ -268,7 +269,7 @@ class AsyncClient:
             InvalidRequestError: a threshold is out of range.
         """
         request = prefill_decode.change(mode, threshold_input_tokens, threshold_ratio)
-        return prefill_decode.config((await self._ask(self._admin.SetPrefillDecode, request)).config)
+        return prefill_decode.config((await self._ask(self._channels.admin.SetPrefillDecode, request)).config)
 
     async def explain(self, request_id: str, *, tenant: str | None = None) -> Explanation:
         """Return a request's history and the decisions about it, with candidates and reasons.
@@ -277,7 +278,7 @@ class AsyncClient:
             RequestNotFoundError: the scheduler has no record of this request.
         """
         request = admin_pb2.ExplainRequest(request_id=request_id, tenant=self._tenant if tenant is None else tenant)
-        return decode.explanation(await self._ask(self._admin.Explain, request))
+        return decode.explanation(await self._ask(self._channels.admin.Explain, request))
 
     async def watch_fleet(
         self, *, interval: float = 1.0, recent_decisions: int = 20
@@ -300,7 +301,7 @@ class AsyncClient:
         if recent_decisions < 0:
             raise ConfigurationError(f"recent_decisions: {recent_decisions} is negative")
         request = fleet_snapshot.request(interval, recent_decisions)
-        call: WatchCall = self._admin.WatchFleet(request, metadata=self._connection.metadata())
+        call: WatchCall = self._channels.admin.WatchFleet(request, metadata=self._connection.metadata())
         async with aclosing(newest_snapshots(call, wait_s=interval + self._timeout)) as snapshots:
             async for each in snapshots:
                 yield each
@@ -315,7 +316,7 @@ class AsyncClient:
 
     async def _cancel(self, request_id: str, tenant: str, reason: str) -> Cancellation:
         request = inference_pb2.CancelRequest(request_id=request_id, tenant=tenant, reason=reason)
-        return decode.cancellation(await self._ask(self._inference.Cancel, request))
+        return decode.cancellation(await self._ask(self._channels.inference.Cancel, request))
 
     async def _ask(self, method: Callable[..., Awaitable[_R]], request: object, *, timeout: float | None = None) -> _R:
         try:
@@ -327,17 +328,17 @@ class AsyncClient:
 
 def _transports(
     connection: Connection,
-    stub: inference_pb2_grpc.InferenceServiceAsyncStub,
+    channels: Channels,
     reconnect: Reconnect,
     use_sessions: bool | None,
 ) -> tuple[GenerateTransport, Dispatcher]:
     """Return what carries requests; it does not refer to the client, which may be dropped before its requests' end."""
 
     def open_call(request: inference_pb2.GenerateRequest, trace: tuple[tuple[str, str], ...]) -> GenerateCall:
-        return stub.Generate(request, metadata=connection.authorization() + trace)
+        return channels.inference.Generate(request, metadata=connection.authorization() + trace)
 
     def open_session() -> SessionCall:
-        return stub.Session(metadata=connection.authorization())
+        return channels.inference.Session(metadata=connection.authorization())
 
     if use_sessions is None:
         use_sessions = os.environ.get(SESSIONS_VARIABLE, "") != "0"

@@ -51,6 +51,7 @@ class Call:
         request_id: id of the request, known before the scheduler answers.
         timeout_s: seconds after which the call ends with WaitTimeoutError.
         attempt: the attempt that generated the output which the sink gets now.
+        output_attempt: the attempt that generated the last token that was delivered.
         over: whether the sink gets nothing more.
         paused: whether ``pause`` was called last, not ``resume``.
     """
@@ -70,6 +71,7 @@ class Call:
         "accepted",
         "attempt",
         "broke",
+        "output_attempt",
         "over",
         "parked",
         "paused",
@@ -92,6 +94,7 @@ class Call:
         self.trace = trace  # the caller's trace context, as metadata
         self.accepted = False
         self.attempt = _NO_ATTEMPT
+        self.output_attempt = _NO_ATTEMPT
         self.broke = False  # whether the connection broke after the acceptance
         self.over = False
         self.parked: SageError | None = None  # why the scheduler gave up its handle while it was paused
@@ -216,6 +219,7 @@ class Call:
                 return
         first, offset = cursor.next_index, cursor.next_offset or 0
         cursor.next_index = first + len(token_ids)
+        self.output_attempt = self.attempt
         cursor.next_offset = offset + len(text)
         self._break_failures = 0
         try:
@@ -237,6 +241,7 @@ class Call:
             return
         if message.HasField("attempt"):
             self._set_attempt(message.attempt.epoch, message.attempt.number)
+        self.output_attempt = self.attempt
         self._break_failures = 0
         logprobs = decode.logprobs(message.logprobs)[len(sent) - len(token_ids) :]
         assert cursor.next_offset is not None

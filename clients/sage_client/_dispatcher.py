@@ -11,8 +11,8 @@ import grpc
 
 from sage.controlplane.v1 import inference_pb2
 from sage_client._call import Call
-from sage_client._errors import InternalError, RequestCancelledError, SageError
-from sage_client._generate_transport import GenerateTransport
+from sage_client._errors import InternalError, RecoveringError, RequestCancelledError, SageError
+from sage_client._generate_transport import RECOVERING_S, GenerateTransport
 from sage_client._reconnect import Reconnect
 from sage_client._session_end import EndKind, SessionEnd
 from sage_client._session_stream import SessionCall, SessionStream, SessionTimes
@@ -93,12 +93,22 @@ class Dispatcher:
         call.take_finished(message)
 
     def failed(self, call: Call, failure: SageError) -> None:
-        """End a call whose request failed; keep one whose handle was given up because it is paused."""
-        if call.paused and call.accepted and failure.status == grpc.StatusCode.RESOURCE_EXHAUSTED.name:
+        """End a call whose request failed.
+
+        Keep one whose handle was given up because it is paused, and one that the scheduler asks to come again for.
+        """
+        if isinstance(failure, RecoveringError):
+            self._sent.add(call)
+            self._loop.call_later(failure.retry_after_s or RECOVERING_S, self._begin_again, call)
+        elif call.paused and call.accepted and failure.status == grpc.StatusCode.RESOURCE_EXHAUSTED.name:
             call.parked = failure
         else:
             self._forget(call)
             call.take_failure(failure)
+
+    def _begin_again(self, call: Call) -> None:
+        if call in self._live and self._stream is not None and not self._stream.carries(call):
+            self._stream.begin(call)
 
     async def close(self) -> None:
         """End all calls and the session."""

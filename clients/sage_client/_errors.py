@@ -22,12 +22,14 @@
     │   ├── LimitReachedError       a limit of the scheduler other than a queue's
     │   ├── NoInstanceError
     │   ├── ShuttingDownError
+    │   ├── RecoveringError         the scheduler started just now; the SDK asks again by itself
     │   └── UnavailableError        no connection, or it broke and reattaching failed
     ├── RequestEndedError           an accepted request ended without finishing
     │   ├── DeadlineExceededError
     │   ├── RequestCancelledError
     │   ├── GenerationFailedError
     │   ├── ModelChangedError       the model that began the output is served no more
+    │   ├── OutputLostError         nobody holds what was delivered any more
     │   └── StreamLostError         the server lost the request after it delivered a part of it
     ├── WaitTimeoutError            the client's timeout passed (also a TimeoutError)
     ├── ProtocolError               the server violated the contract
@@ -186,6 +188,10 @@ class ShuttingDownError(TryAgainError):
     """The scheduler is shutting down."""
 
 
+class RecoveringError(TryAgainError):
+    """The scheduler started just now, and the request may still come back with the executor that runs it."""
+
+
 class UnavailableError(TryAgainError):
     """No connection to the scheduler, or it broke and reattaching failed."""
 
@@ -208,6 +214,10 @@ class GenerationFailedError(RequestEndedError):
 
 class ModelChangedError(RequestEndedError):
     """After a failover, only instances that run other weights or another tokenizer served the model's name."""
+
+
+class OutputLostError(RequestEndedError):
+    """What this client has of the output is not what the request would go on from: it would get other tokens."""
 
 
 class StreamLostError(RequestEndedError):

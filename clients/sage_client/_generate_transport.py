@@ -10,9 +10,12 @@ import grpc
 
 from sage.controlplane.v1 import inference_pb2
 from sage_client._call import Call
-from sage_client._errors import ProtocolError, RequestCancelledError, SageError
+from sage_client._errors import ProtocolError, RecoveringError, RequestCancelledError, SageError
 from sage_client._reconnect import Reconnect
 from sage_client._status import error_from_rpc, is_transport_break
+
+RECOVERING_S = 0.25
+"""Seconds after which a request is sent again to a scheduler that recovers and does not say when."""
 
 Metadata = tuple[tuple[str, str], ...]
 GenerateCall = grpc.aio.UnaryStreamCall[inference_pb2.GenerateRequest, inference_pb2.GenerateResponse]
@@ -77,6 +80,10 @@ class _Reader:
 
     async def _run(self) -> None:
         while (failure := await self._read()) is not None:
+            if isinstance(failure, RecoveringError):
+                await asyncio.sleep(failure.retry_after_s or RECOVERING_S)
+                self._rpc = self._open(self._request(), self._call.trace)
+                continue
             broken = is_transport_break(failure) and self._call.accepted
             if not broken or not self._call.count_break(self._reconnect.attempts):
                 self._call.take_failure(failure)
@@ -121,4 +128,6 @@ class _Reader:
         request = inference_pb2.GenerateRequest()
         request.CopyFrom(self._call.request)
         request.after_token = self._call.position
+        request.after_attempt.epoch = self._call.output_attempt.epoch
+        request.after_attempt.number = self._call.output_attempt.number
         return request

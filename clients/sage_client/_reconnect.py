@@ -13,7 +13,9 @@ from dataclasses import dataclass
 class Reconnect:
     """Limits of reattaching to a request whose stream broke."""
 
-    attempts: int = 6  # consecutive attempts without a new token; 0 disables reattaching
+    #: Consecutive attempts without a new token; 0 disables reattaching.  By default about half a minute, in which a
+    #: scheduler is started again.
+    attempts: int = 20
     first_delay_s: float = 0.1  # seconds before the first attempt
     max_delay_s: float = 2.0  # seconds; delays double up to this
 

@@ -8,7 +8,7 @@ from enum import Enum, auto
 
 import grpc
 
-from sage_client._errors import SageError, UnavailableError
+from sage_client._errors import RecoveringError, SageError, UnavailableError
 from sage_client._status import error_from_rpc
 
 _BREAKS = {
@@ -66,6 +66,8 @@ def end_from_rpc(error: grpc.aio.AioRpcError, *, opened: bool) -> SessionEnd:
         return SessionEnd(kind=EndKind.UNCLEAR, error=broken("the connection was lost").error)
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
         return broken(failure.message) if opened else SessionEnd(kind=EndKind.FULL, error=failure)
+    if isinstance(failure, RecoveringError):  # the scheduler hands over to the next one
+        return SessionEnd(kind=EndKind.BROKEN, error=failure)
     if opened and code in _NO_LONGER_ALLOWED:
         return SessionEnd(kind=EndKind.BROKEN, error=failure)
     if code in _BREAKS and not failure.reason:

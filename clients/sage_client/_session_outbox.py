@@ -129,6 +129,8 @@ def _add(message: inference_pb2.SessionRequest, handle: int, call: Call) -> int:
         attach = message.attach.add(handle=handle, request_id=call.request_id, tenant=call.request.tenant)
         for choice, index in call.positions():
             attach.after.add(choice=choice, after_token=index)
+        attach.after_attempt.epoch = call.output_attempt.epoch
+        attach.after_attempt.number = call.output_attempt.number
         return attach.ByteSize()
     submit = message.submit.add(handle=handle, request=call.request)
     if call.trace:

@@ -33,6 +33,8 @@ BY_REASON: dict[ErrorReason, type[e.SageError]] = {
     ErrorReason.CANCELLED: e.RequestCancelledError,
     ErrorReason.GENERATION_FAILED: e.GenerationFailedError,
     ErrorReason.MODEL_CHANGED: e.ModelChangedError,
+    ErrorReason.RECOVERING: e.RecoveringError,
+    ErrorReason.OUTPUT_LOST: e.OutputLostError,
     ErrorReason.INTERNAL: e.InternalError,
 }
 """Exceptions by stable reason.  Reasons used only between executor and scheduler are left out: the code decides."""

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import sys
 
-EXTRA = "client"
-OWN_PACKAGES = frozenset({"click", "rich"})  # what the extra brings beyond the SDK's requirements
+#: The extra that brings a package beyond the SDK's requirements, by package.
+EXTRAS = {"click": "client", "rich": "client", "numpy": "simulator"}
 
 
 def main() -> None:
-    """Run the command line and exit with a documented status; 2 if the extra ``client`` is not installed."""
+    """Run the command line and exit with a documented status; 2 if an extra is not installed that it needs."""
     try:
         from sagectl.cli import sagectl
 
         sagectl(prog_name="sagectl")
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
-        if package not in OWN_PACKAGES:
+        extra = EXTRAS.get(package)
+        if extra is None:
             raise
         print(
-            f"error: sagectl needs the package {package}, which is not installed; install the extra {EXTRA}: "
-            f"pip install 'sage-control-plane[{EXTRA}]' (in a checkout: '.[{EXTRA}]')",
+            f"error: sagectl needs the package {package}, which is not installed; install the extra {extra}: "
+            f"pip install 'sage-control-plane[{extra}]' (in a checkout: '.[{extra}]')",
             file=sys.stderr,
         )
         sys.exit(2)

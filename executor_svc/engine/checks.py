@@ -64,11 +64,18 @@ def _check_sampling(sampling: Sampling, limits: Limits) -> None:
     _check_ids("sampling.stop_token_ids", sampling.stop_token_ids, limits.vocab_size)
     _check_ids("sampling.logit_bias", sampling.logit_bias, limits.vocab_size)
     _check_ids("sampling.allowed_token_ids", sampling.allowed_token_ids, limits.vocab_size)
+    _check_bad_words(sampling.bad_words)
     for name, top in (("logprobs", sampling.logprobs), ("prompt_logprobs", sampling.prompt_logprobs)):
         if top is not None and top > limits.max_logprobs:
             raise InvalidRequestError(
                 f"sampling.{name}", f"{top} requested; this engine returns at most {limits.max_logprobs}"
             )
+
+
+def _check_bad_words(words: Iterable[str]) -> None:
+    """Refuse words without a token: engines spell a word without the white space before it."""
+    if any(not word.strip() for word in words):
+        raise InvalidRequestError("sampling.bad_words", "holds a string of white space alone")
 
 
 def _check_ids(field_name: str, ids: Iterable[int], vocab_size: int) -> None:

@@ -4,6 +4,10 @@ Two engines implement it: ``engine.vllm`` and ``engine.simulated``.  Both pass t
 An engine takes and returns token ids only.  The runtime makes text of them (``runtime.text``), so that the text and the
 stop strings of a resumed request are right with any engine, also where the earlier attempt broke off.
 
+A request's outputs are taken in one of two ways.  ``submit`` gives the outputs of many requests in one list per engine
+step, and needs no task, queue or generator for a request: the usual way.  ``generate`` gives one request's outputs, for
+those that an engine refuses to ``submit``.
+
 Every method is called, and every callback is made, on one asyncio event loop.  An engine with threads of its own passes
 its results to that loop itself.
 """
@@ -144,6 +148,26 @@ class EngineOutput:
     kv_pull_failed: bool = False  # first output: the prompt's KV could not be fetched and was computed here
 
 
+StepOutput = list[int] | EngineOutput | EngineError | InvalidRequestError
+"""What a submitted request put out in one step.
+
+Usually its new token ids and nothing else.  An EngineOutput says more: the first and the last output.  An error ends
+the request.
+"""
+
+
+class StepReader(Protocol):
+    """Takes the outputs of one submitted request."""
+
+    def take(self, output: StepOutput) -> None:
+        """Take what one step put out.  Raises nothing.  Nothing follows a ``finish_reason`` or an error."""
+        ...
+
+
+Step = Sequence[tuple[StepReader, StepOutput]]
+"""The outputs of one step, for all submitted requests or for some of them; each request at most once."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TokenizerFiles:
     """The files that the scheduler needs to tokenize for this model.  Small (a few MB at most)."""
@@ -186,6 +210,7 @@ class EngineFacts:
     reports_cache: bool = False  # ``take_cache_events`` tells what its prefix cache holds
     keeps_output_history: bool = False  # it takes ``EngineRequest.output_history``
     weights: str = ""  # fingerprint: engines with equal weights, dtype and tokenizer run the same model
+    adapter_weights: Mapping[str, str] = field(default_factory=dict)  # fingerprint of each adapter's weights
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -218,6 +243,7 @@ class EngineLoad:
     kv_pulls: int = 0  # prompts whose KV was fetched from another engine
     kv_pulls_failed: int = 0  # prompts whose KV could not be fetched
     kv_leases_expired: int = 0  # prompts whose KV was kept for another engine and not fetched in time
+    submissions: Mapping[str, int] = field(default_factory=dict)  # calls of ``submit``: taken ("steps"), or why refused
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -254,15 +280,34 @@ class Engine(Protocol):
         ...
 
     def generate(self, request: EngineRequest) -> AsyncGenerator[EngineOutput, None]:
-        """Run one request; the last output carries ``finish_reason``.
+        """Run any request; the last output carries ``finish_reason``.
 
         Closing the generator aborts the request in the engine and frees its KV cache.  Raises, from the first or any
         later ``anext``: InvalidRequestError, EngineError, EngineDeadError.
         """
         ...
 
+    def submit(self, request: EngineRequest, reader: StepReader) -> bool:
+        """Run one request whose outputs come in the lists that ``on_outputs`` asks for, each with ``reader``.
+
+        Return at once: True, or False if this engine runs such a request by ``generate`` only.  Raises
+        InvalidRequestError, EngineError, EngineDeadError; an error that is found later comes as the request's output.
+        """
+        ...
+
+    async def abort(self, engine_request_id: str) -> None:
+        """Abort a submitted request and free its KV cache; from the call on, nothing more of it comes.
+
+        Return when the engine was told.  A request that is over or unknown is ignored.  Raises EngineDeadError.
+        """
+        ...
+
+    def on_outputs(self, callback: Callable[[Step], None]) -> None:
+        """Have ``callback`` take the outputs of submitted requests.  It raises nothing; the latest one counts."""
+        ...
+
     async def stop(self, engine_request_id: str) -> None:
-        """End a request early; its stream then ends by itself.
+        """End a request of ``generate`` early; its stream then ends by itself.
 
         The stream ends with ABORTED, or with its normal end if the request was over already.  Closing the generator
         instead would lose the last output, which for a finished prefill says how to fetch or release its KV.  An
@@ -299,7 +344,7 @@ class Engine(Protocol):
         ...
 
     def on_step(self, callback: Callable[[], None]) -> None:
-        """Call ``callback`` on the event loop after each step, when the readers of its outputs have run.
+        """Call ``callback`` on the event loop after each step, when all its outputs were taken.
 
         The runtime then sends the step's outputs as one frame.
         """

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
 from executor_svc.runtime.messages.commands import Command
-from executor_svc.runtime.messages.outputs import Ack, OutputUp
+from executor_svc.runtime.messages.outputs import Ack, StepFrame
 from executor_svc.runtime.messages.registration import Register, Welcome
 from executor_svc.runtime.messages.reports import ControlUp
 
@@ -47,7 +47,7 @@ class Link(Protocol):
         """Send on the control stream.  Waits while the scheduler does not read."""
         ...
 
-    async def send_output(self, message: OutputUp) -> None:
+    async def send_output(self, frame: StepFrame) -> None:
         """Send on the output stream.  Waits while the scheduler does not read."""
         ...
 

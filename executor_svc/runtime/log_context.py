@@ -1,11 +1,13 @@
 """The attempt that a log record is about; ``telemetry.logs`` adds it to the log line.
 
-The task of an attempt sets ABOUT once.  Code outside that task passes ``extra=about(...)`` with each log call.
+Code that works for one attempt runs within ``logged_about``, and so do the tasks that it starts.  Other code passes
+``extra=about(...)`` with each log call.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 
 from executor_svc.runtime.messages.attempt_id import AttemptId
@@ -19,6 +21,16 @@ ABOUT: ContextVar[About | None] = ContextVar("sage_attempt", default=None)
 
 EXTRA = "about_attempt"
 """Attribute of a log record that takes precedence over the task's ABOUT."""
+
+
+@contextmanager
+def logged_about(extra: Mapping[str, About]) -> Iterator[None]:
+    """Have the log records of the block, and of tasks started in it, say which attempt they are about."""
+    token = ABOUT.set(extra[EXTRA])
+    try:
+        yield
+    finally:
+        ABOUT.reset(token)
 
 
 def about(attempt: AttemptId, request_id: str = "", trace_headers: Mapping[str, str] | None = None) -> dict[str, About]:

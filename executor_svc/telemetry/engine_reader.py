@@ -47,6 +47,7 @@ class EngineReader:
             ],
             catalogue.ENGINE_PREFIX_CACHE: [(("hit",), load.prefix_hits_tokens), (("miss",), missed)],
             catalogue.ENGINE_ITERATIONS: [((), load.iterations)],
+            catalogue.ENGINE_RUNS: [((path,), count) for path, count in load.submissions.items()],
             catalogue.ENGINE_REQUESTS: [(("running",), load.running), (("waiting",), load.waiting)],
             catalogue.ENGINE_KV_USED: [((), load.kv_used_tokens)],
             catalogue.ENGINE_KV_PULLS: [(("fetched",), load.kv_pulls), (("failed",), load.kv_pulls_failed)],

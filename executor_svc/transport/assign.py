@@ -105,6 +105,9 @@ def _assign(wire: executor_pb2.Assign, attempt: AttemptId) -> Assign:
         kv_transfer_params=kv_transfer_params(wire.kv_transfer_params) if wire.kv_transfer_params else None,
         kv_lease_s=durations.from_wire(wire.kv_lease) if wire.HasField("kv_lease") else None,
         reasons=tuple(wire.reasons),
+        record=wire.record,
+        adoption_proof=wire.adoption_proof,
+        source=wire if wire.adoption_proof else None,
     )
 
 

@@ -8,6 +8,7 @@ from executor_svc.runtime.messages.commands import (
     Cancel,
     Command,
     Drain,
+    FetchAssign,
     HeartbeatAck,
     ReleaseKv,
     Resume,
@@ -26,6 +27,7 @@ from executor_svc.runtime.messages.reports import (
     EngineStatus,
     Goodbye,
     Heartbeat,
+    HeldAssign,
     KvReleased,
     PrefixCacheReport,
     TokenizerChunk,
@@ -34,7 +36,7 @@ from executor_svc.transport.assign import assign_command, kv_transfer_params
 from executor_svc.transport.enums import ROLE_FROM_WIRE, ROLE_TO_WIRE, STATE_TO_WIRE
 from sage.controlplane.v1 import common_pb2, executor_pb2
 from sage_wire import durations
-from sage_wire.protocol import PROTOCOL_VERSION
+from sage_wire.protocol import ADOPTION, PROTOCOL_VERSION, STEP_FRAMES
 
 
 def attempt_from_wire(wire: common_pb2.Attempt) -> AttemptId:
@@ -51,6 +53,7 @@ def register_request(register: Register) -> executor_pb2.ControlRequest:
     return executor_pb2.ControlRequest(
         register=executor_pb2.Register(
             protocol_version=PROTOCOL_VERSION,
+            capabilities=[STEP_FRAMES, ADOPTION],
             instance_id=identity.instance_id,
             engine_start_id=identity.engine_start_id,
             role=ROLE_TO_WIRE[identity.role],
@@ -68,7 +71,24 @@ def register_request(register: Register) -> executor_pb2.ControlRequest:
 
 def _held(held: HeldAttempt) -> executor_pb2.HeldAttempt:
     attempt = common_pb2.Attempt(epoch=held.attempt.epoch, number=held.attempt.number)
-    return executor_pb2.HeldAttempt(attempt=attempt, tokens=held.tokens, ended=held.ended)
+    return executor_pb2.HeldAttempt(
+        attempt=attempt,
+        tokens=held.tokens,
+        ended=held.ended,
+        record=held.record,
+        adoption_proof=held.adoption_proof,
+    )
+
+
+def _held_assign(held: HeldAssign) -> executor_pb2.HeldAssign:
+    source = held.assign.source if held.assign is not None else None
+    return executor_pb2.HeldAssign(
+        attempt=common_pb2.Attempt(epoch=held.attempt.epoch, number=held.attempt.number),
+        assign=source if isinstance(source, executor_pb2.Assign) else None,
+        held_for=durations.to_wire(held.held_for_s),
+        tokens=held.tokens,
+        ended=held.ended,
+    )
 
 
 def control_request(message: ControlUp) -> executor_pb2.ControlRequest:
@@ -88,6 +108,8 @@ def control_request(message: ControlUp) -> executor_pb2.ControlRequest:
         case KvReleased():
             answer = executor_pb2.KvReleased(number=message.number, released=message.released, message=message.message)
             return executor_pb2.ControlRequest(kv_released=answer)
+        case HeldAssign():
+            return executor_pb2.ControlRequest(held_assign=_held_assign(message))
         case DrainRequested():
             return executor_pb2.ControlRequest(drain_requested=executor_pb2.DrainRequested(reason=message.reason))
         case Drained():
@@ -112,6 +134,7 @@ def _facts(facts: EngineFacts, tokenizer_hash: str) -> executor_pb2.EngineFacts:
         model=facts.model,
         revision=facts.revision or "",
         weights=facts.weights,
+        adapter_weights=facts.adapter_weights,
         dtype=facts.dtype,
         vocab_size=facts.vocab_size,
         max_model_len=facts.max_model_len,
@@ -199,6 +222,7 @@ def welcome_from_wire(wire: executor_pb2.Welcome) -> Welcome:
         keep=frozenset(attempt_from_wire(attempt) for attempt in wire.keep),
         role=ROLE_FROM_WIRE.get(wire.role, Role.GENERAL),  # default: a role of a later version
         resume_secret=wire.resume_secret,
+        adopt_s=durations.from_wire(wire.adopt) if wire.HasField("adopt") else None,
     )
 
 
@@ -220,5 +244,7 @@ def command_from_wire(wire: executor_pb2.ControlResponse) -> Command | None:
         case "release_kv":
             release = wire.release_kv
             return ReleaseKv(number=release.number, kv_transfer_params=kv_transfer_params(release.kv_transfer_params))
+        case "fetch_assign":
+            return FetchAssign(attempt=attempt_from_wire(wire.fetch_assign.attempt))
         case _:
             return None

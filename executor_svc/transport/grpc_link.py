@@ -12,23 +12,27 @@ from contextlib import suppress
 from typing import Any, NoReturn, TypeVar
 
 import grpc
+from google.protobuf.message import Message
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from executor_svc.runtime.link import LinkBroken, LinkRefused
 from executor_svc.runtime.messages.commands import Command
-from executor_svc.runtime.messages.outputs import Ack, OutputUp
+from executor_svc.runtime.messages.outputs import Ack, StepFrame
 from executor_svc.runtime.messages.registration import Register, Welcome
 from executor_svc.runtime.messages.reports import ControlUp
 from executor_svc.transport import control_messages, output_messages
 from executor_svc.transport.control_messages import command_from_wire
-from executor_svc.transport.output_messages import output_request
+from executor_svc.transport.output_messages import output_requests
 from executor_svc.transport.tls import UNUSABLE, DialCredentials
-from sage.controlplane.v1 import executor_pb2, executor_pb2_grpc
+from sage.controlplane.v1 import executor_pb2
+from sage_wire.decoding import Undecodable, decoder
 from sage_wire.errors import ErrorReason
-from sage_wire.protocol import MAX_MESSAGE_BYTES
+from sage_wire.protocol import MAX_MESSAGE_BYTES, STEP_FRAMES
 
 log = logging.getLogger(__name__)
+
+SERVICE = executor_pb2.DESCRIPTOR.services_by_name["ExecutorService"].full_name
 
 CHANNEL_OPTIONS: list[tuple[str, Any]] = [
     ("grpc.use_local_subchannel_pool", 1),  # else both channels would share one connection
@@ -45,6 +49,8 @@ CREDENTIALS = frozenset({ErrorReason.UNAUTHENTICATED, ErrorReason.PERMISSION_DEN
 PERMANENT = CREDENTIALS | {ErrorReason.INVALID_REGISTRATION, ErrorReason.PROTOCOL_VERSION}
 """Reasons for a refusal that do not change when the same scheduler is asked again."""
 
+_CORE = "Internal error from Core"  # gRPC's details where a call ends under one of its own operations
+
 ControlCall = grpc.aio.StreamStreamCall[executor_pb2.ControlRequest, executor_pb2.ControlResponse]
 OutputsCall = grpc.aio.StreamStreamCall[executor_pb2.OutputsRequest, executor_pb2.OutputsResponse]
 M = TypeVar("M")
@@ -58,10 +64,13 @@ class GrpcLink:
         self._metadata = metadata  # of both calls: who calls
         self._control: ControlCall | None = None
         self._outputs: OutputsCall | None = None
+        self._epoch = 0  # of the session
+        self._step_frames = False  # the scheduler reads StepFrame
 
     async def register(self, register: Register) -> Welcome:
         """Open the control stream and register.  Raises LinkBroken, LinkRefused."""
-        call = executor_pb2_grpc.ExecutorServiceStub(self._channels[0]).Control(metadata=self._metadata)
+        control = _stream(self._channels[0], "Control", executor_pb2.ControlRequest, executor_pb2.ControlResponse)
+        call: ControlCall = control(metadata=self._metadata)
         self._control = call
         await _write(call, control_messages.register_request(register))
         first = await _read(call)
@@ -69,6 +78,8 @@ class GrpcLink:
             await _raise_end(call)
         if first.WhichOneof("message") != "welcome":
             raise LinkBroken("the scheduler did not answer Register with Welcome")
+        self._epoch = first.welcome.epoch
+        self._step_frames = STEP_FRAMES in first.welcome.capabilities
         try:
             return control_messages.welcome_from_wire(first.welcome)
         except ValueError as error:
@@ -76,7 +87,8 @@ class GrpcLink:
 
     async def open_outputs(self, session_id: str) -> None:
         """Open the output stream of a session.  Raises LinkBroken."""
-        call = executor_pb2_grpc.ExecutorServiceStub(self._channels[1]).Outputs(metadata=self._metadata)
+        outputs = _stream(self._channels[1], "Outputs", executor_pb2.OutputsRequest, executor_pb2.OutputsResponse)
+        call: OutputsCall = outputs(metadata=self._metadata)
         self._outputs = call
         await _write(call, executor_pb2.OutputsRequest(hello=executor_pb2.Hello(session_id=session_id)))
 
@@ -84,9 +96,11 @@ class GrpcLink:
         """Send on the control stream.  Raises LinkBroken."""
         await _write(_opened(self._control), control_messages.control_request(message))
 
-    async def send_output(self, message: OutputUp) -> None:
+    async def send_output(self, frame: StepFrame) -> None:
         """Send on the output stream.  Raises LinkBroken."""
-        await _write(_opened(self._outputs), output_request(message))
+        call = _opened(self._outputs)
+        for message in output_requests(frame, step_frames=self._step_frames):
+            await _write(call, message)
 
     async def commands(self) -> AsyncIterator[Command]:
         """Yield commands until the scheduler closes the stream.  Raises LinkBroken."""
@@ -102,7 +116,7 @@ class GrpcLink:
         """Yield acknowledgements until the scheduler closes the stream.  Raises LinkBroken."""
         call = _opened(self._outputs)
         while (response := await _read(call)) is not None:
-            yield output_messages.acks(response)
+            yield output_messages.acks(response, self._epoch)
 
     async def leave(self) -> None:
         """Half-close both streams and wait until the scheduler has closed them too.
@@ -119,9 +133,29 @@ class GrpcLink:
         """Cancel both streams and close their channels.  Idempotent."""
         for call in (self._control, self._outputs):
             if call is not None:
-                call.cancel()
+                _cancel(call)
         for channel in self._channels:
             await channel.close()
+
+
+def _stream(channel: grpc.aio.Channel, name: str, request: type[Message], response: type[Message]) -> Any:
+    """Return what opens a stream of ExecutorService, as the generated stub has it but for decoding without raising."""
+    return channel.stream_stream(
+        f"/{SERVICE}/{name}",
+        request_serializer=request.SerializeToString,
+        response_deserializer=decoder(response.FromString),
+    )
+
+
+def _cancel(call: grpc.aio.StreamStreamCall[Any, Any]) -> None:
+    """Cancel a call, also one that grpc.aio counts as over because a write failed.
+
+    Of such a call it would keep what was not read, and a task, for ever: its public ``cancel`` does nothing then.
+    """
+    if not call.cancel():
+        inner = getattr(call, "_cython_call", None)
+        if inner is not None:
+            inner.cancel("the link is closed")
 
 
 def _opened(call: M | None) -> M:
@@ -140,23 +174,35 @@ async def _write(call: grpc.aio.StreamStreamCall[M, Any], message: M) -> None:
 
 
 async def _read(call: grpc.aio.StreamStreamCall[Any, M]) -> M | None:
-    """Return the next message; None if the scheduler closed the stream with status OK."""
+    """Return the next message; None if the scheduler closed the stream with status OK.
+
+    Raises LinkBroken, also for a message that cannot be decoded.
+    """
     try:
         message = await call.read()
     except grpc.aio.AioRpcError as error:
         _raise(error)
+    if isinstance(message, Undecodable):
+        raise LinkBroken(f"a message of the scheduler {message.why}")
     return None if message is grpc.aio.EOF else message  # type: ignore[return-value]
+
+
+def in_words(code: grpc.StatusCode, details: str | None) -> str:
+    """Return what ended a stream, for the log.  gRPC names its own code where a connection ends under a write."""
+    if details is not None and _CORE in details:
+        return "the connection ended; the scheduler has stopped, or the network is gone"
+    return details or code.name
 
 
 async def _raise_end(call: grpc.aio.StreamStreamCall[Any, Any]) -> NoReturn:
     code = await call.code()
     details = await call.details()
-    raise LinkBroken(f"the scheduler ended the stream: {details or code.name}")
+    raise LinkBroken(f"the scheduler ended the stream: {in_words(code, details)}")
 
 
 def _raise(error: grpc.aio.AioRpcError) -> NoReturn:
     reason = _reason(error)
-    text = error.details() or error.code().name
+    text = in_words(error.code(), error.details())
     if reason in PERMANENT or reason is ErrorReason.DUPLICATE_INSTANCE:
         permanent, about_credentials = reason in PERMANENT, reason in CREDENTIALS
         raise LinkRefused(reason.code, text, permanent=permanent, about_credentials=about_credentials) from error

@@ -6,6 +6,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from executor_svc.transport.decode_interceptor import DecodeInterceptor
 from sage_wire.health import HealthServicer
 
 SERVICE = "sage.executor"  # service name for health checks; the empty name has the same status
@@ -24,7 +25,7 @@ class HealthServer:
     def __init__(self, address: str, credentials: grpc.ServerCredentials | None) -> None:
         self._address = address
         self._credentials = credentials  # None: no TLS
-        self._server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+        self._server = grpc.aio.server(interceptors=[DecodeInterceptor()], options=[("grpc.so_reuseport", 0)])
         self._servicer = HealthServicer()
         self.serving(False)
         health_pb2_grpc.add_HealthServicer_to_server(self._servicer, self._server)

@@ -259,6 +259,16 @@ OVERLOADED = _counter(
     PRIORITY,
     {"cause": "queue_full, displaced, deadline, queue_wait, waiting_limit, tokens_per_minute"},
 )
+CALLS_REFUSED = _counter(
+    "sage.calls.refused",
+    "{call}",
+    "Calls that were refused for who calls, or for a limit; one whose answer had begun counts too.",
+    {"rpc": "names of the contract's calls, of health checks and of reflection"},
+    {
+        "reason": "unauthenticated, permission_denied, duplicate_instance, unknown_session, queue_full, limit_reached, "
+        "tenant_limit, overloaded"
+    },
+)
 FAILOVER_GAP = _histogram(
     "sage.failover.gap",
     "s",
@@ -390,6 +400,14 @@ ENGINE_PREFIX_CACHE = _counter(
 ENGINE_ITERATIONS = _counter(
     "sage.engine.iterations", "{iteration}", "Engine iterations that scheduled tokens: progress.", observed=True
 )
+ENGINE_RUNS = _counter(
+    "sage.engine.runs",
+    "{run}",
+    "Requests given to the engine, by how their outputs are taken: a step of all requests at once, or each from a "
+    "stream of its own at about twice the CPU, and why.",
+    {"path": "steps, logprobs, structured_output, kv_transfer, off, unsupported"},
+    observed=True,
+)
 ENGINE_REQUESTS = _gauge("sage.engine.requests", "{request}", "Requests in the engine.", {"state": "running, waiting"})
 ENGINE_KV_CAPACITY = _gauge("sage.engine.kv.capacity_tokens", "{token}", "KV cache, in tokens.")
 ENGINE_KV_USED = _gauge("sage.engine.kv.used_tokens", "{token}", "KV cache in use.")
@@ -421,7 +439,7 @@ BOTH = (BUILD, LOOP_LAG, TRACE_SPANS)
 SCHEDULER = (
     *(REQUESTS, REQUEST_DURATION, TTFT, TPOT, QUEUE_TIME, TOKENS, COST, SLO, REQUESTS_RUNNING),
     *(QUEUE_DEPTH, QUEUE_LIMIT, EXPECTED_WAIT, DECISIONS, DECISION_DURATION, PREDICTION_ERROR, POLICY_ACTIVE),
-    *(TENANT_TOKENS, TENANT_REQUESTS, OVERLOADED),
+    *(TENANT_TOKENS, TENANT_REQUESTS, OVERLOADED, CALLS_REFUSED),
     *(SHADOW_DECISIONS, SHADOW_PREDICTED, RECORDING_LINES),
     *(FAILOVERS, CONTINUATIONS, QUARANTINED, FAILOVER_GAP, MODEL_CONDITIONS),
     *(PD_ENABLED, PD_CONDITIONS, PD_SPLITS, PD_FALLBACKS, PD_HANDOFF, PD_PAIRS),
@@ -431,7 +449,7 @@ SCHEDULER = (
 )
 EXECUTOR = (
     *(ATTEMPTS, ATTEMPT_DURATION, ATTEMPT_TTFT, ITL, ENGINE_TOKENS, ENGINE_PREFIX_CACHE, ENGINE_ITERATIONS),
-    *(ENGINE_REQUESTS, ENGINE_KV_CAPACITY, ENGINE_KV_USED, ENGINE_STATE, SESSION_CONNECTED, SESSIONS),
+    *(ENGINE_RUNS, ENGINE_REQUESTS, ENGINE_KV_CAPACITY, ENGINE_KV_USED, ENGINE_STATE, SESSION_CONNECTED, SESSIONS),
     *(ATTEMPTS_HELD, OUTBOX_BACKLOG, ENGINE_KV_PULLS, ENGINE_KV_LEASES_EXPIRED),
 )
 

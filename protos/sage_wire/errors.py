@@ -34,11 +34,13 @@ class ErrorReason(Enum):
     OVERLOADED = (grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED")
     NO_INSTANCE = (grpc.StatusCode.UNAVAILABLE, "NO_INSTANCE")
     SHUTTING_DOWN = (grpc.StatusCode.UNAVAILABLE, "SHUTTING_DOWN")
+    RECOVERING = (grpc.StatusCode.UNAVAILABLE, "RECOVERING")
     # An accepted request did not finish.
     DEADLINE_EXCEEDED = (grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED")
     CANCELLED = (grpc.StatusCode.CANCELLED, "CANCELLED")
     GENERATION_FAILED = (grpc.StatusCode.ABORTED, "GENERATION_FAILED")
     MODEL_CHANGED = (grpc.StatusCode.ABORTED, "MODEL_CHANGED")
+    OUTPUT_LOST = (grpc.StatusCode.ABORTED, "OUTPUT_LOST")
     # Between executor and scheduler.
     PROTOCOL_VERSION = (grpc.StatusCode.FAILED_PRECONDITION, "PROTOCOL_VERSION")
     INVALID_REGISTRATION = (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REGISTRATION")

@@ -6,6 +6,12 @@ PROTOCOL_VERSION = 1
 OLDEST_PROTOCOL_VERSION = 0
 """The oldest version that the scheduler accepts: one before its own, so that executors can be upgraded one by one."""
 
+STEP_FRAMES = "step_frames"
+"""The capability to send and to read StepFrame, which Register and Welcome name."""
+
+ADOPTION = "adoption"
+"""The capability to hold attempts for the next scheduler (docs/scheduler-life.md), which Register and Welcome name."""
+
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 """Largest gRPC message in either direction.  Prompts have the smaller bound PROMPT_LIMIT_BYTES."""
 

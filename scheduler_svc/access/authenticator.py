@@ -48,6 +48,15 @@ class Authenticator:
             raise Unauthenticated("no rule grants anything to this client certificate")
         return identity
 
+    def stands(self, identity: Identity) -> bool:
+        """Return whether the key that proved ``identity`` still does; True for certificates and tokens out of time."""
+        proof = identity.proof
+        if proof is None:
+            return True
+        if proof.source == "key":
+            return self.keys is not None and self.keys.stands(identity, proof.key)
+        return self.jwt is not None and self.jwt.stands(proof.key)
+
     def _of_token(self, token: str) -> Identity:
         if self.keys is not None and (identity := self.keys.identity(token)) is not None:
             return identity

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 from sage_common.grants import Grant, Role, matched
 
@@ -30,11 +31,20 @@ class PermissionDenied(Denied):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Proof:
+    """The key that showed who a caller is: one of the keys file, or one that signed a token.  Both can be revoked."""
+
+    source: Literal["key", "jwt"]
+    key: str  # a hash of it: nothing that can be used
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Identity:
     """A caller.  Without a grant it is anyone at all, who may do everything: no identities are configured."""
 
     name: str
     grant: Grant | None = None
+    proof: Proof | None = field(default=None, compare=False)
 
     @property
     def role(self) -> Role | None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import jwt
 
 from sage_common.grants import Grant, role_of
-from scheduler_svc.access.identity import Identity, Unauthenticated
+from scheduler_svc.access.identity import Identity, Proof, Unauthenticated
 from scheduler_svc.access.settings import JwtSection
 
 JWKS_LIMIT = 1024 * 1024
@@ -38,7 +40,7 @@ class JwtTokens:
         """Read the file.  Raises JwksError."""
         self.path = path
         self._settings = settings
-        self._keys: dict[str, tuple[jwt.PyJWK, str]] = {}  # by key id; with the key's algorithm
+        self._keys: dict[str, _Key] = {}  # by key id
         self.reload()
 
     def reload(self) -> None:
@@ -56,20 +58,27 @@ class JwtTokens:
             Unauthenticated: it is not signed by a known key, is out of time, or was made for others.
         """
         try:
-            return _identity(self._claims(token), self._settings.claim_prefix)
+            key = self._key_of(token)
+            return _identity(self._claims(token, key), self._settings.claim_prefix, key)
         except _BAD_TOKEN as error:
             raise Unauthenticated(f"the bearer token is not valid: {error}") from None
 
-    def _claims(self, token: str) -> dict[str, Any]:
+    def stands(self, thumbprint: str) -> bool:
+        """Return whether the key that signed a token is still in the file."""
+        return any(key.thumbprint == thumbprint for key in self._keys.values())
+
+    def _key_of(self, token: str) -> _Key:
         kid = jwt.get_unverified_header(token).get("kid")
         if not isinstance(kid, str) or kid not in self._keys:
             raise ValueError("no known key signed it")
-        key, algorithm = self._keys[kid]
+        return self._keys[kid]
+
+    def _claims(self, token: str, key: _Key) -> dict[str, Any]:
         settings = self._settings
         claims: dict[str, Any] = jwt.decode(
             token,
-            key=key,
-            algorithms=[algorithm],
+            key=key.public,
+            algorithms=[key.algorithm],
             audience=settings.audience,
             issuer=settings.issuer or None,
             leeway=settings.leeway_s,
@@ -78,7 +87,16 @@ class JwtTokens:
         return claims
 
 
-def _identity(claims: dict[str, Any], prefix: str) -> Identity:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Key:
+    """A public key of the file."""
+
+    public: jwt.PyJWK
+    algorithm: str
+    thumbprint: str  # SHA-256 of its entry
+
+
+def _identity(claims: dict[str, Any], prefix: str, key: _Key) -> Identity:
     """Return the identity that verified claims describe.  Raises ValueError."""
     name = claims["sub"]
     if not isinstance(name, str) or not name or not name.isprintable():
@@ -89,7 +107,7 @@ def _identity(claims: dict[str, Any], prefix: str) -> Identity:
         tenants=_texts(claims, f"{prefix}tenants"),
         instances=_texts(claims, f"{prefix}instances"),
     )
-    return Identity(name=name, grant=grant)
+    return Identity(name=name, grant=grant, proof=Proof(source="jwt", key=key.thumbprint))
 
 
 def _text(claims: dict[str, Any], claim: str) -> str:
@@ -106,7 +124,7 @@ def _texts(claims: dict[str, Any], claim: str) -> tuple[str, ...]:
     return tuple(value)
 
 
-def _read(path: Path) -> dict[str, tuple[jwt.PyJWK, str]]:
+def _read(path: Path) -> dict[str, _Key]:
     try:
         if path.stat().st_size > JWKS_LIMIT:
             raise JwksError(f"{path} is larger than {JWKS_LIMIT} bytes")
@@ -118,20 +136,29 @@ def _read(path: Path) -> dict[str, tuple[jwt.PyJWK, str]]:
     entries = document.get("keys") if isinstance(document, dict) else None
     if not isinstance(entries, list) or not entries:
         raise JwksError(f"{path} holds no list `keys` with a key in it")
-    keys: dict[str, tuple[jwt.PyJWK, str]] = {}
+    keys: dict[str, _Key] = {}
     for number, entry in enumerate(entries, 1):
+        if not _signs(entry):
+            continue
         try:
-            kid, key, algorithm = _key(entry)
+            kid, key = _key(entry)
             if kid in keys:
                 raise ValueError(f"kid {kid!r} is there twice")
         except (jwt.PyJWTError, ValueError, TypeError) as error:
             raise JwksError(f"{path}: key {number}: {error}") from error
-        keys[kid] = key, algorithm
+        keys[kid] = key
+    if not keys:
+        raise JwksError(f"{path} holds keys for encryption only; none that tokens are signed with")
     return keys
 
 
-def _key(entry: object) -> tuple[str, jwt.PyJWK, str]:
-    """Return a public key's id, the key and its algorithm.  Raises ValueError, TypeError, PyJWTError."""
+def _signs(entry: object) -> bool:
+    """Return whether an entry may be for signatures: providers list their encryption keys in the same file."""
+    return not (isinstance(entry, dict) and entry.get("use", "sig") == "enc")
+
+
+def _key(entry: object) -> tuple[str, _Key]:
+    """Return a public key's id and the key.  Raises ValueError, TypeError, PyJWTError."""
     if not isinstance(entry, dict):
         raise ValueError("is not an object")
     kid, kind = entry.get("kid"), entry.get("kty")
@@ -147,4 +174,5 @@ def _key(entry: object) -> tuple[str, jwt.PyJWK, str]:
     key = jwt.PyJWK(entry, algorithm)
     if kind == "RSA" and key.key.key_size < RSA_BITS:
         raise ValueError(f"kid {kid!r}: has {key.key.key_size} bits; at least {RSA_BITS} are needed")
-    return kid, key, algorithm
+    thumbprint = sha256(json.dumps(entry, sort_keys=True).encode()).hexdigest()
+    return kid, _Key(public=key, algorithm=algorithm, thumbprint=thumbprint)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sage_common import keys_file
 from sage_common.keys_file import Key
-from scheduler_svc.access.identity import Identity
+from scheduler_svc.access.identity import Identity, Proof
 
 
 class StaticKeys:
@@ -33,4 +33,13 @@ class StaticKeys:
         key = self._keys.get(given)
         if key is None or not hmac.compare_digest(key.sha256, given):
             return None
-        return Identity(name=key.name, grant=key.grant)
+        return _identity(key)
+
+    def stands(self, identity: Identity, sha256: str) -> bool:
+        """Return whether the key with this hash still makes its caller ``identity``."""
+        key = self._keys.get(sha256)
+        return key is not None and _identity(key) == identity
+
+
+def _identity(key: Key) -> Identity:
+    return Identity(name=key.name, grant=key.grant, proof=Proof(source="key", key=key.sha256))

@@ -1,1 +1,1 @@
-"""The scheduler's decisions, pure: standard library only, no clock of its own, no asyncio."""
+"""The scheduler's decisions, pure: no I/O, no clock of its own, no asyncio."""

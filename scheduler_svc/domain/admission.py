@@ -52,6 +52,7 @@ def check_sampling(sampling: Sampling, vocab_size: int) -> list[FieldViolation]:
     found += _ids("logit_bias", sampling.logit_bias, vocab_size)
     found += _strings("stop", sampling.stop)
     found += _strings("bad_words", sampling.bad_words)
+    found += _blank("bad_words", sampling.bad_words)
     if sampling.structured_output is not None:
         found += _structured(sampling.structured_output)
     return found
@@ -104,8 +105,8 @@ def _prompt(request: Request, facts: EngineFacts) -> Iterator[FieldViolation]:
         yield _at("spec.prompt", "is empty")
     elif len(ids) >= facts.max_model_len:
         return  # ``_lengths`` says so; looking at millions of ids would hold up everybody else
-    elif min(ids) < 0 or max(ids) >= facts.vocab_size:
-        outside = [(i, t) for i, t in enumerate(ids) if not 0 <= t < facts.vocab_size]
+    elif request.largest_token_id >= facts.vocab_size and max(ids) >= facts.vocab_size:
+        outside = [(i, t) for i, t in enumerate(ids) if t >= facts.vocab_size]
         where = ", ".join(f"{t} at {i}" for i, t in outside[:_SHOWN])
         yield _at("spec.tokens.ids", f"{len(outside)} outside the vocabulary of {facts.vocab_size}: {where}")
 
@@ -173,6 +174,12 @@ def _strings(name: str, strings: Sequence[str]) -> Iterator[FieldViolation]:
         yield _at(f"spec.sampling.{name}", f"has {len(strings)} strings; the limit is {_MAX_STOPS}")
     if not all(strings):
         yield _at(f"spec.sampling.{name}", "holds an empty string")
+
+
+def _blank(name: str, strings: Sequence[str]) -> Iterator[FieldViolation]:
+    """Refuse white space alone: engines spell a word without the white space before it, which leaves no token."""
+    if any(text and not text.strip() for text in strings):
+        yield _at(f"spec.sampling.{name}", "holds a string of white space alone")
 
 
 def _structured_field(wanted: StructuredOutput) -> str:

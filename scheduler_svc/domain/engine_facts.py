@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,9 +23,11 @@ class ModelIdentity:
     weights: str  # fingerprint; empty if the executor gives none
     dtype: str
     tokenizer_hash: str
+    adapter_weights: str = ""  # fingerprint of the adapter that a request names
 
     def __str__(self) -> str:
-        return f"weights {self.weights[:16] or 'unknown'}, {self.dtype}, tokenizer {self.tokenizer_hash[:12]}"
+        adapter = f", adapter {self.adapter_weights[:16]}" if self.adapter_weights else ""
+        return f"weights {self.weights[:16] or 'unknown'}, {self.dtype}, tokenizer {self.tokenizer_hash[:12]}{adapter}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,6 +49,7 @@ class EngineFacts:
     gpu_name: str = ""
     gpu_memory_bytes: int = 0
     adapters: frozenset[str] = frozenset()
+    adapter_weights: Mapping[str, str] = field(default_factory=dict, hash=False)  # fingerprints, by adapter
     supports_priority: bool = False
     structured_output_kinds: frozenset[str] = frozenset()
     kv_connector: str = ""  # empty: the engine cannot hand KV over
@@ -63,5 +67,13 @@ class EngineFacts:
     @property
     def identity(self) -> ModelIdentity:
         """Which model this is, beyond the name it is served under."""
-        weights = self.weights or self.revision
-        return ModelIdentity(weights=weights, dtype=self.dtype, tokenizer_hash=self.tokenizer_hash)
+        return self.identity_for("")
+
+    def identity_for(self, adapter: str) -> ModelIdentity:
+        """Return which model serves a request that names ``adapter``; empty: none."""
+        return ModelIdentity(
+            weights=self.weights or self.revision,
+            dtype=self.dtype,
+            tokenizer_hash=self.tokenizer_hash,
+            adapter_weights=self.adapter_weights.get(adapter, "") if adapter else "",
+        )

@@ -14,6 +14,8 @@ SchedulerError
 ├── LimitReached          another bound of the scheduler is reached
 ├── NoInstance            nothing serves the model now
 ├── ShuttingDown          the scheduler is about to end
+├── Recovering            the request may come back with an executor; carries when to ask again
+├── OutputLost            what the caller has of the request's output is beyond what anyone holds
 ├── DeadlineExceeded
 ├── RequestCancelled
 ├── ModelChanged          the model that began the output is gone, others are served under its name
@@ -164,6 +166,23 @@ class ShuttingDown(SchedulerError):
 
     def __init__(self) -> None:
         super().__init__("the scheduler is shutting down")
+
+
+class Recovering(SchedulerError):
+    """The scheduler started just now, and the request may still come back with an executor; or it hands over."""
+
+    def __init__(
+        self, expected_wait_s: float, why: str = "the scheduler started just now and waits for its executors"
+    ) -> None:
+        self.expected_wait_s = expected_wait_s
+        super().__init__(f"{why}: ask again")
+
+
+class OutputLost(SchedulerError):
+    """What the caller has of the output is not what the request would go on from: it would get other tokens."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"the request cannot be continued where this caller stopped: {why}")
 
 
 class DeadlineExceeded(SchedulerError):

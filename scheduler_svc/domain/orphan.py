@@ -58,5 +58,7 @@ def _only_others_are_ready(waiting: WaitingRequest, pool: Pool) -> bool:
     total = request.prompt_tokens + request.sampling.max_tokens
     ready = (i.facts for i in pool.instances() if i.state is InstanceState.READY and i.facts is not None)
     return waiting.identity is not None and any(
-        facts.identity != waiting.identity for facts in ready if cannot_serve(facts, request, total) is None
+        facts.identity_for(request.adapter) != waiting.identity
+        for facts in ready
+        if cannot_serve(facts, request, total) is None
     )

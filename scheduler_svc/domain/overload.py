@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from math import inf
 
 from scheduler_svc.domain.capacity.account import Account
+from scheduler_svc.domain.capacity.cached_tokens import cached_column
 from scheduler_svc.domain.errors import DeadlineExceeded, Overloaded, SchedulerError
 from scheduler_svc.domain.fleet.pool import Pool
 from scheduler_svc.domain.prefixes.cached_prefixes import CachedPrefixes
@@ -22,16 +23,27 @@ _AGAIN_S = 1.0  # between two judgements of a request while no instance is READY
 
 
 def predicted_wait(pool: Pool | None, request: Request, now: float) -> float | None:
-    """Predict seconds until a new request would be placed, by its class and its tenant's share.
+    """Predict seconds until a request is placed that is new, or waits as the youngest of its class and tenant.
 
-    None where nothing is known: no instance is READY, or no request has ended yet.
+    By its class, its tenant's share and running limit, and the rate at which the queue drains.  None where nothing is
+    known: no instance is READY, or no request has ended yet.
     """
     if pool is None or pool.queue is None or not pool.accounts or not pool.knows_service:
         return None
-    if not pool.queue.placeable and any(a.prompt_limit > 0 for a in pool.accounts):
+    queue = pool.queue
+    itself = 1 if request.key in queue else 0
+    own_s = turns_s(pool, request, now)
+    if queue.placeable <= itself and any(a.prompt_limit > 0 for a in pool.accounts):
+        return own_s
+    ahead = max(0, queue.ahead_of_new(request.priority, request.key.tenant) - itself)
+    return max(own_s, pool.drain.wait_s(ahead, pool.placement_s(now), request.priority, now))
+
+
+def turns_s(pool: Pool | None, request: Request, now: float) -> float:
+    """Predict seconds until the running limit of a request's tenant lets it run; 0 without one."""
+    if pool is None or pool.queue is None:
         return 0.0
-    ahead = pool.queue.ahead_of_new(request.priority, request.key.tenant)
-    return (ahead + 1) * pool.service_s(now) / pool.slots
+    return pool.queue.turns_of_tenant(request) * pool.service_s(now)
 
 
 def _least_wait(pool: Pool, request: Request, now: float) -> float:
@@ -40,7 +52,7 @@ def _least_wait(pool: Pool, request: Request, now: float) -> float:
     What keeps out prompts or fills KV caches may end at any moment, so it counts for nothing.
     """
     assert pool.queue is not None
-    accounts = {a.instance_id: a for a in (*pool.accounts, *pool.decoders)}.values()
+    accounts = {a.instance_id: a for side in (pool.accounts, pool.decoders) for a in side}.values()
     slots = sum(a.max_running for a in accounts)
     free = sum(max(0, a.free_slots) for a in accounts)
     return max(0, pool.queue.surely_ahead_of_new(request) - free) * pool.service_s(now) / slots
@@ -136,7 +148,8 @@ class GiveUps:
         if not self._prefixes.knows(waiting.request):
             return [prompt * a.uncached_share for a in accounts]
         cached = self._prefixes.cached_tokens(waiting.request, prompt)
-        return [float(prompt - cached.get(a.instance_id, 0)) for a in accounts]
+        tokens: list[float] = (prompt - cached_column(cached, accounts)).tolist()
+        return tokens
 
     def _wait_ends_at(self, waiting: WaitingRequest) -> float:
         """Return when the request's wait is over; never for one that was accepted by an engine before."""

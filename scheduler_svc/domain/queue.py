@@ -188,25 +188,41 @@ class ModelQueue:
         return None
 
     def ahead_of_new(self, priority: Priority, tenant: str) -> int:
-        """Estimate how many requests would be placed before a new one of this class and tenant."""
+        """Estimate how many requests would be placed before a new one of this class and tenant.
+
+        Those of other tenants at their running limit delay nobody.
+        """
         if not self._by_class:
             group = self._groups.get(0)
-            return group.ahead_of_new(tenant) if group is not None else 0
-        higher = sum(group.count for cls, group in self._groups.items() if cls < priority)
+            return self._ahead_in(group, tenant) if group is not None else 0
+        higher = sum(g.count - self._held(g, tenant) for cls, g in self._groups.items() if cls < priority)
         own = self._groups.get(int(priority))
-        return higher + (own.ahead_of_new(tenant) if own is not None else 0)
+        return higher + (self._ahead_in(own, tenant) if own is not None else 0)
+
+    def _ahead_in(self, group: ShareGroup, tenant: str) -> int:
+        return max(0, group.ahead_of_new(tenant) - self._held(group, tenant))
+
+    def _held(self, group: ShareGroup, tenant: str) -> int:
+        """Count the requests of tenants at their running limit, this one left out."""
+        return group.held_beside(tenant) if self._limited else 0
+
+    def turns_of_tenant(self, request: Request) -> float:
+        """Return how many times a request waits for one of its tenant to end, because of the tenant's running limit."""
+        use = self._uses.find(request.key.tenant) if self._limited else None
+        if use is None or not use.limits.running_limit:
+            return 0.0
+        before = use.waiting - (1 if request.key in self._waiting else 0)
+        return max(0, use.running + before + 1 - use.limits.running_limit) / use.limits.running_limit
 
     def surely_ahead_of_new(self, request: Request) -> int:
         """Estimate how many requests at least would be placed before a new one with a deadline.
 
-        Unless the ordering goes by arrival, those without a stated deadline that is as early may all go later.  Those
-        of tenants at their running limit delay nobody.
+        Unless the ordering goes by arrival, those without a stated deadline that is as early may all go later.
         """
         ahead = self.ahead_of_new(request.priority, request.key.tenant)
         if request.deadline_at is not None and not goes_by_arrival(self._ordering):
             ahead = min(ahead, bisect_right(self._deadlines, request.deadline_at))
-        held = sum(group.held for group in self._groups.values()) if self._limited else 0
-        return max(0, ahead - held)
+        return ahead
 
     def why_next(self, waiting: WaitingRequest) -> tuple[str, ...]:
         """Say why the tenant of the head is next; nothing where it is alone in its class."""

@@ -22,7 +22,7 @@ from scheduler_svc.domain.instance_spec import InstanceRole, InstanceSpec
 from scheduler_svc.domain.instance_state import DRAINS, InstanceState
 from scheduler_svc.domain.load_report import LoadReport
 from scheduler_svc.domain.orphan import Orphan, orphans_of
-from scheduler_svc.domain.overload import GiveUps, hopeless, make_room, predicted_wait
+from scheduler_svc.domain.overload import GiveUps, hopeless, make_room, predicted_wait, turns_s
 from scheduler_svc.domain.pd.fallbacks import Fallback
 from scheduler_svc.domain.pd.pairs import Pair
 from scheduler_svc.domain.pd.settings import PdSettings
@@ -261,6 +261,7 @@ class Scheduler:
         expected = self._outputs.mean(request.model, request.sampling.max_tokens, emitted_tokens)
         pool.load.add(waiting.prompt_tokens, expected, now)
         if not resumed:
+            pool.drain.arrived(request.priority, waiting.key, now)
             self._signals.arrived(request)
         if self._policy.begins(request.model):
             self._reconsider(pool, now)
@@ -315,6 +316,28 @@ class Scheduler:
         pools = [pool for pool in self._registry.pools() if pool.give_ups is not None]
         return [found for pool in pools if pool.give_ups is not None for found in pool.give_ups.due(pool, now)]
 
+    def adopt(self, request: Request, instance_id: str, emitted_tokens: int, policy: str, now: float) -> Decision:
+        """Reserve capacity for a request that an earlier scheduler placed on an instance, where it runs.
+
+        ``emitted_tokens``: output tokens so far.  ``policy``: that placed it.  Raises InstanceNotFound, ValueError if
+        the instance's engine is not known yet.
+        """
+        instance = self._registry.get(instance_id)
+        pool = self._registry.pool_of(instance)
+        if instance.facts is None:
+            raise ValueError(f"the engine of {instance_id} is not known yet")
+        waiting = WaitingRequest(
+            request,
+            enqueued_at=now,
+            emitted_tokens=emitted_tokens,
+            excluded=frozenset(),
+            resumed=True,
+            output_tokens=0,
+            pace=pool.pace(now),
+        )
+        context = PassContext(pool, self._policy.acting(pool.model), now)
+        return self._placer.adopt(waiting, instance.account, policy, context)
+
     def withdraw(self, key: RequestKey, now: float) -> bool:
         """Take a request out of its queue.  False if it does not wait."""
         queue = self._queued.pop(key, None)
@@ -349,6 +372,7 @@ class Scheduler:
         pool.changed = queue.changed = False
         context = PassContext(pool, self._policy.acting(pool.model), now)
         result = self._pass.run(queue, context, budget=budget)
+        pool.drain.passed(len(result.decisions), queue.placeable, now)
         for decision in result.decisions:
             del self._queued[decision.key]
             if self._uses.counts and (use := self._uses.find(decision.key.tenant)) is not None:
@@ -573,12 +597,15 @@ class Scheduler:
         waiting = pool.queue.placeable if pool.queue is not None else 0
         if not waiting and any(a.prompt_limit > 0 for a in pool.accounts):
             return 0.0
-        return (waiting + 1) * pool.service_s(now) / pool.slots
+        return (waiting + 1) * pool.placement_s(now)
 
     def expected_wait_of(self, request: Request, now: float) -> float:
-        """Predict seconds until a new request like this one is placed, by its class and its tenant's share."""
-        wait_s = predicted_wait(self._registry.find_pool(request.model), request, now)
-        return wait_s if wait_s is not None else self.expected_wait(request.model, now)
+        """Predict seconds until this request is placed, new or waiting as the youngest, by class and tenant."""
+        pool = self._registry.find_pool(request.model)
+        wait_s = predicted_wait(pool, request, now)
+        return (
+            wait_s if wait_s is not None else max(self.expected_wait(request.model, now), turns_s(pool, request, now))
+        )
 
     def position(self, key: RequestKey, now: float) -> WaitingView | None:
         """Say where a request stands in its queue and why it waits; None if it does not wait."""
@@ -707,4 +734,5 @@ class Scheduler:
 
     def _reorder(self, pool: Pool, now: float) -> int:
         """Reorder a model's queue by the policy that it follows now.  Returns the number of requests."""
+        pool.drain.reordered()
         return pool.queue.reorder(self._policy.acting(pool.model).ordering, now) if pool.queue is not None else 0

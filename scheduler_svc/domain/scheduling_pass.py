@@ -148,7 +148,7 @@ class SchedulingPass:
         isolation.keep(account, waiting.request.key)
         if account.reservations:
             return None
-        offer.with_capacity = [account]
+        offer.with_capacity = offer.able.only(account.instance_id)
         choice = self._placer.choose(offer, context)
         return self._placer.place_whole(waiting, offer, choice, context, remarks=(_ALONE,))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from scheduler_svc.domain.engine_facts import EngineFacts
 from scheduler_svc.domain.fleet.pool import Pool
 from scheduler_svc.domain.instance import Instance
@@ -11,6 +13,7 @@ from scheduler_svc.domain.placement.filters import cannot_serve
 from scheduler_svc.domain.request import Request
 
 _REASONS_SHOWN = 4
+_PRESENT = frozenset({InstanceState.READY, InstanceState.SUSPECT})
 
 
 def why_refused(request: Request, pool: Pool | None) -> str | None:
@@ -28,7 +31,8 @@ def why_refused(request: Request, pool: Pool | None) -> str | None:
 
 def why_never_served(request: Request, pool: Pool | None) -> str | None:
     """Say why no live instance can ever serve the request; None if one can, or may once its engine is up."""
-    return _why_none_serves(request, [i for i in _instances(pool) if i.live])
+    reasons = _refusals(request, (i for i in _instances(pool) if i.live))
+    return None if reasons is None else _in_words(reasons) or f"no live instance serves {request.model!r}"
 
 
 def why_not_served_now(request: Request, pool: Pool | None) -> str | None:
@@ -36,19 +40,21 @@ def why_not_served_now(request: Request, pool: Pool | None) -> str | None:
 
     A SUSPECT instance counts: most are back, or lost, within the reconnect grace.
     """
-    ready = [i for i in _instances(pool) if i.state in (InstanceState.READY, InstanceState.SUSPECT)]
-    if not ready:
-        states = pool.states() if pool is not None else "none registered"
-        return f"no instance of {request.model!r} is ready ({states})"
-    return _why_none_serves(request, ready)
+    reasons = _refusals(request, (i for i in _instances(pool) if i.state in _PRESENT))
+    if reasons:
+        return _in_words(reasons)
+    if reasons is None:
+        return None
+    states = pool.states() if pool is not None else "none registered"
+    return f"no instance of {request.model!r} is ready ({states})"
 
 
 def _instances(pool: Pool | None) -> list[Instance]:
     return pool.instances() if pool is not None else []
 
 
-def _why_none_serves(request: Request, instances: list[Instance]) -> str | None:
-    """Say why none of the instances serves the request, for the first four of them; None if one serves it."""
+def _refusals(request: Request, instances: Iterable[Instance]) -> list[str] | None:
+    """Return why each instance does not serve the request; None as soon as one does, or has no facts yet."""
     total = request.prompt_tokens + request.sampling.max_tokens
     reasons: list[str] = []
     for instance in instances:
@@ -58,8 +64,11 @@ def _why_none_serves(request: Request, instances: list[Instance]) -> str | None:
         if reason is None:
             return None
         reasons.append(f"{instance.instance_id} {reason}")
-    if not reasons:
-        return f"no live instance serves {request.model!r}"
+    return reasons
+
+
+def _in_words(reasons: list[str]) -> str:
+    """Return the first four reasons; empty if there are none."""
     shown = "; ".join(reasons[:_REASONS_SHOWN])
     more = len(reasons) - _REASONS_SHOWN
     return shown + (f"; and {more} more" if more > 0 else "")

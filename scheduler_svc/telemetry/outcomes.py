@@ -22,6 +22,8 @@ REASONS: dict[type[BaseException], str] = {
     errors.RequestCancelled: "cancelled",
     errors.GenerationFailed: "generation_failed",
     errors.ModelChanged: "model_changed",
+    errors.Recovering: "recovering",
+    errors.OutputLost: "output_lost",
     errors.PolicyFailed: "internal",
 }
 """The reason of each error with which a request can end: those of ``sage_wire.errors`` in lower case.

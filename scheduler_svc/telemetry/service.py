@@ -14,9 +14,11 @@ from sage_telemetry.loop_source import LoopSource
 from sage_telemetry.meter import Meter, Observed
 from sage_telemetry.resource import Identity
 from sage_telemetry.settings import TelemetrySettings
+from sage_wire.errors import ErrorReason
 from scheduler_svc.control.requests.observer import NULL_OBSERVER, Observer
 from scheduler_svc.control.requests.request_table import RequestTable
 from scheduler_svc.domain.scheduler import Scheduler
+from scheduler_svc.telemetry.call_metrics import CallMetrics
 from scheduler_svc.telemetry.fleet import FleetReader
 from scheduler_svc.telemetry.observer import TelemetryObserver
 from scheduler_svc.telemetry.session_metrics import SessionMetrics
@@ -51,6 +53,10 @@ class SchedulerTelemetry:
             content=self._settings.content,
         )
         return self._observer
+
+    def call_ended(self) -> Callable[[str, ErrorReason], None]:
+        """Return what to tell of each call that ends with an error; it does nothing if nothing is exported."""
+        return CallMetrics(self.meter).ended if self._settings.on else lambda method, reason: None
 
     def start(
         self,

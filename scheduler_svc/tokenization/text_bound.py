@@ -1,4 +1,4 @@
-"""How many bytes one token can stand for, so that a text that cannot fit is refused before it is tokenized.
+"""What one token can stand for at most, so that a text that cannot fit is refused before it is tokenized.
 
 Tokenizing 8 MB takes seconds of a thread and two gigabytes of memory.
 """
@@ -12,6 +12,8 @@ from tokenizers import Tokenizer
 _NORMALIZERS = re.compile(r"[A-Z]\w*(?=\()")
 _KEEPING = frozenset({"Sequence", "Prepend", "Replace", "NFC", "String"})
 _SPACE_MARK = 'content="\N{LOWER ONE EIGHTH BLOCK}"'
+_SPACES = str.maketrans({"\N{LOWER ONE EIGHTH BLOCK}": " ", "\N{LATIN CAPITAL LETTER G WITH DOT ABOVE}": " "})
+_SLICE = 1 << 16  # characters that are looked at without letting other threads go on
 _COMPOSED = 3  # NFC makes at most three times as few bytes: three letters of Hangul become one syllable
 
 
@@ -35,6 +37,31 @@ def bytes_per_token(tokenizer: Tokenizer) -> int | None:
     else:
         return None
     return longest * (_COMPOSED if "NFC" in kinds else 1) or None
+
+
+def one_word_per_token(tokenizer: Tokenizer) -> bool:
+    """Return whether no token of the vocabulary reaches over a space from one word into another.
+
+    Then a text has at least as many tokens as words, if ``bytes_per_token`` has a bound: no part of it gets lost.
+    """
+    added = (each.content for each in tokenizer.get_added_tokens_decoder().values())
+    return all(_words(text.translate(_SPACES)) <= 1 for text in (*_vocabulary(tokenizer), *added))
+
+
+def least_words(text: str, enough: int) -> int:
+    """Count the words of a text, which are set apart by spaces; stop soon after ``enough``."""
+    count = 0
+    for start in range(0, len(text), _SLICE):
+        count += _words(text[start : start + _SLICE])
+        if start and text[start] != " " and text[start - 1] != " ":
+            count -= 1  # cut in two
+        if count > enough:
+            break
+    return count
+
+
+def _words(text: str) -> int:
+    return len(list(filter(None, text.split(" "))))
 
 
 def _vocabulary(tokenizer: Tokenizer) -> list[str]:

@@ -12,6 +12,7 @@ import grpc
 from google.protobuf import text_format
 from google.rpc import code_pb2
 
+from sage_wire.handlers import Handler, rewrapped
 from sage_wire.metadata import AUTHORIZATION, Metadata
 from scheduler_svc.access import rpcs
 from scheduler_svc.access.audit import Audit
@@ -19,9 +20,9 @@ from scheduler_svc.access.authenticator import Authenticator
 from scheduler_svc.access.caller import set_caller
 from scheduler_svc.access.certificates import PeerCertificate
 from scheduler_svc.access.identity import Denied, Identity, Unauthenticated
+from scheduler_svc.access.open_calls import OpenCalls
 from scheduler_svc.control.instances.registration import DuplicateInstance, UnknownSession
 from scheduler_svc.transport.errors import to_status
-from scheduler_svc.transport.handlers import Handler, rewrapped
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
@@ -37,9 +38,12 @@ UNKNOWN = "unknown"  # who calls, where that is what is wrong
 class AccessInterceptor(grpc.aio.ServerInterceptor):
     """Wrap every handler so that it runs for callers that may call it, and finds them in ``caller()``."""
 
-    def __init__(self, authenticator: Authenticator, audit: Audit, *, clients_have_certificates: bool) -> None:
+    def __init__(
+        self, authenticator: Authenticator, audit: Audit, open_calls: OpenCalls, *, clients_have_certificates: bool
+    ) -> None:
         self._authenticator = authenticator
         self._audit = audit
+        self._open_calls = open_calls
         # A call without a token may be somebody's, which the connection has to tell.
         self._by_certificate = clients_have_certificates and authenticator.by_certificate
 
@@ -96,11 +100,13 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):
 
     def _stream(self, behavior: Any, judged: _Judged) -> Any:
         async def write(request: Any, context: Context) -> None:
-            with self._admitted(judged, request, context):
-                await behavior(request, context)
+            with self._admitted(judged, None, context):
+                running = behavior(request, context)
+                del request  # it may hold a prompt: the handler alone decides how long that is kept
+                await running
 
         async def yielding(request: Any, context: Context) -> AsyncIterator[Any]:
-            with self._admitted(judged, request, context):
+            with self._admitted(judged, None, context):
                 async for response in behavior(request, context):
                     yield response
 
@@ -114,8 +120,10 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):
         """
         outcome = grpc.StatusCode.CANCELLED.name  # the client leaves before the handler ends
         try:
-            set_caller(self._identity(judged, context), lambda: self._judged_again(judged.method, context))
-            yield
+            identity = self._identity(judged, context)
+            set_caller(identity, lambda: self._judged_again(judged.method, context))
+            with self._open_calls.answering(identity):
+                yield
             outcome = grpc.StatusCode.OK.name
         except REFUSALS as error:
             outcome = _outcome(error)
@@ -173,7 +181,9 @@ def _outcome(error: Exception) -> str:
 
 
 def _in_words(request: Any) -> str:
-    """Return the message of an action: names, settings and an operator's reason, never a prompt."""
+    """Return the message of an action: names, settings and an operator's reason, never a prompt or a stream."""
+    if request is None:
+        return ""
     size = request.ByteSize()
     if size > ACTION_BYTES:
         return f"a message of {size} bytes"

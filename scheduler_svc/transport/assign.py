@@ -5,9 +5,10 @@ from __future__ import annotations
 from sage.controlplane.v1 import common_pb2, executor_pb2
 from sage_wire import durations
 from sage_wire.metadata import TRACEPARENT, TRACESTATE
+from scheduler_svc.control.adoption.proofs import Proofs
 from scheduler_svc.control.attempts.executor_link import AssignOrder, Continuation
 from scheduler_svc.domain.continuation import ContinuationMode
-from scheduler_svc.transport import sampling_params
+from scheduler_svc.transport import request_records, sampling_params
 from scheduler_svc.transport.enums import PHASE_TO_WIRE
 
 _MODES = {
@@ -17,8 +18,19 @@ _MODES = {
 }
 
 
-def assign_message(order: AssignOrder) -> executor_pb2.Assign:
-    """Convert an order.  The message is a copy: it does not change when the request goes on."""
+def assign_message(order: AssignOrder, instance_id: str = "", proofs: Proofs | None = None) -> executor_pb2.Assign:
+    """Convert an order.  The message is a copy: it does not change when the request goes on.
+
+    ``proofs``: None: no scheduler goes on with the attempt after this one.
+    """
+    message = _message(order)
+    if proofs is not None and (record := request_records.record(order)):
+        message.record = record
+        message.adoption_proof = proofs.proof(instance_id, order.epoch, order.attempt_number, record)
+    return message
+
+
+def _message(order: AssignOrder) -> executor_pb2.Assign:
     request = order.request
     headers = order.trace_headers
     return executor_pb2.Assign(

@@ -8,15 +8,19 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 
 import grpc
+from google.protobuf.message import Message
 from grpc_status import rpc_status
 
+from sage_wire.errors import ErrorReason
+from sage_wire.handlers import Handler, rewrapped
 from sage_wire.metadata import TRACEPARENT, trace_headers
 from sage_wire.protocol import MAX_MESSAGE_BYTES
 from scheduler_svc.access.caller import caller
 from scheduler_svc.transport.bounded_parsing import SMALL_MESSAGE_BYTES, Unparsed, bounded, parsed
 from scheduler_svc.transport.client_sessions.limits import MESSAGE_BYTES
-from scheduler_svc.transport.handlers import Handler, rewrapped
+from scheduler_svc.transport.errors import reason_of
 from scheduler_svc.transport.health import EXECUTOR
+from scheduler_svc.transport.held_message import HeldMessage, holding
 from scheduler_svc.transport.refusals import answered
 from scheduler_svc.transport.submissions import key_of
 
@@ -32,8 +36,15 @@ SIZE_LIMITS = {"Session": MESSAGE_BYTES}
 """Bounds in bytes of those whose messages have one of their own."""
 
 
+OnEnd: TypeAlias = Callable[[str, ErrorReason], None]
+"""Told of each call that ends with an error: its method and the reason."""
+
+
 class ErrorInterceptor(grpc.aio.ServerInterceptor):
     """Wrap every handler so that what it raises reaches the client as a status with details."""
+
+    def __init__(self, on_end: OnEnd = lambda method, reason: None) -> None:
+        self._on_end = on_end
 
     async def intercept_service(
         self,
@@ -47,10 +58,55 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
             return None
         return rewrapped(
             handler,
-            unary=lambda call: _unary(call, method),
-            stream=lambda call: _stream(call, method),
+            unary=lambda call: self._unary(call, method),
+            stream=lambda call: self._stream(call, method),
             decoder=_decoder(handler, method),
         )
+
+    def _unary(self, behavior: Any, method: str) -> Any:
+        async def handle(request: Any, context: Context) -> Any:
+            try:
+                return await behavior(_checked(request), context)
+            except Exception as error:
+                about = _about(request, context)
+                del request
+                await self._refuse(about, context, method, error)
+
+        return handle
+
+    def _stream(self, behavior: Any, method: str) -> Any:
+        """Wrap a streaming handler: ours are coroutines that write to the context, those of libraries yield."""
+
+        async def write(request: Any, context: Context) -> None:
+            try:
+                if asyncio.iscoroutinefunction(behavior):
+                    await behavior(_checked(request), context)
+                    return
+                # gRPC would log a stack for a client that leaves while a response waits for it.
+                async for response in behavior(_checked(request), context):
+                    await context.write(response)
+            except Exception as error:
+                about = _about(request, context)
+                del request
+                await self._refuse(about, context, method, error)
+
+        return write
+
+    async def _refuse(self, about: dict[str, str], context: Context, method: str, error: Exception) -> None:
+        """End the call with the status that stands for ``error``; INTERNAL ones are logged with their stack.
+
+        ``about``: for the log.  The callers drop the call's message before: gRPC keeps the exception that ends a call
+        in a cycle with the call, and the frames in its traceback keep what they name until garbage is collected.
+        """
+        if isinstance(error, grpc.aio.AbortError):
+            raise error
+        if isinstance(error, grpc.aio.InternalError):
+            # Raised by a write whose client has left, before gRPC cancels this coroutine for it.
+            log.debug("call %s is over: %s", method, error, extra=about)
+            raise asyncio.CancelledError from None
+        self._on_end(method, reason_of(error) or ErrorReason.INTERNAL)
+        wire = rpc_status.to_status(answered(error, method, lambda: about))
+        await context.abort(wire.code, wire.details, wire.trailing_metadata)
 
 
 def _decoder(handler: Handler, method: str) -> Callable[[bytes], Any] | None:
@@ -59,40 +115,18 @@ def _decoder(handler: Handler, method: str) -> Callable[[bytes], Any] | None:
     of_executors = service == f"/{EXECUTOR}"
     small = not of_executors and name not in CARRY_PROMPTS
     size_limit = SMALL_MESSAGE_BYTES if small else SIZE_LIMITS.get(name, MAX_MESSAGE_BYTES)
-    return bounded(handler.request_deserializer, walk=not of_executors, size_limit=size_limit)
-
-
-def _unary(behavior: Any, method: str) -> Any:
-    async def handle(request: Any, context: Context) -> Any:
-        try:
-            return await behavior(_checked(request), context)
-        except Exception as error:
-            await _refuse(request, context, method, error)
-
-    return handle
-
-
-def _stream(behavior: Any, method: str) -> Any:
-    """Wrap a streaming handler: ours are coroutines that write to the context, those of libraries yield."""
-
-    async def write(request: Any, context: Context) -> None:
-        try:
-            if asyncio.iscoroutinefunction(behavior):
-                await behavior(_checked(request), context)
-                return
-            # gRPC would log a stack for a client that leaves while a response waits for it.
-            async for response in behavior(_checked(request), context):
-                await context.write(response)
-        except Exception as error:
-            await _refuse(request, context, method, error)
-
-    return write
+    decode = bounded(handler.request_deserializer, walk=not of_executors, size_limit=size_limit)
+    if decode is None or handler.request_streaming or name not in CARRY_PROMPTS:
+        return decode
+    return holding(decode, Message)
 
 
 def _checked(request: Any) -> Any:
     """Return a call's request, or its stream of requests, checked for what was not parsed."""
     if isinstance(request, Unparsed):
         raise request.error()
+    if isinstance(request, HeldMessage):
+        return request.take()
     return parsed(request) if hasattr(request, "__aiter__") else request
 
 
@@ -113,15 +147,3 @@ def _tenant(named: str) -> str:
         return caller().tenant_of(named) or named
     except LookupError:  # who calls is what was refused
         return named
-
-
-async def _refuse(request: Any, context: Context, method: str, error: Exception) -> None:
-    """End the call with the status that stands for ``error``; INTERNAL ones are logged with their stack."""
-    if isinstance(error, grpc.aio.AbortError):
-        raise error
-    if isinstance(error, grpc.aio.InternalError):
-        # Raised by a write whose client has left, before gRPC cancels this coroutine for it.
-        log.debug("call %s is over: %s", method, error, extra=_about(request, context))
-        raise asyncio.CancelledError from None
-    wire = rpc_status.to_status(answered(error, method, lambda: _about(request, context)))
-    await context.abort(wire.code, wire.details, wire.trailing_metadata)

@@ -38,6 +38,8 @@ REASONS: dict[type[Exception], ErrorReason] = {
     domain.Overloaded: ErrorReason.OVERLOADED,
     domain.NoInstance: ErrorReason.NO_INSTANCE,
     domain.ShuttingDown: ErrorReason.SHUTTING_DOWN,
+    domain.Recovering: ErrorReason.RECOVERING,
+    domain.OutputLost: ErrorReason.OUTPUT_LOST,
     domain.DeadlineExceeded: ErrorReason.DEADLINE_EXCEEDED,
     domain.RequestCancelled: ErrorReason.CANCELLED,
     domain.GenerationFailed: ErrorReason.GENERATION_FAILED,
@@ -64,13 +66,18 @@ once in the status itself, and there every byte that is not ASCII takes three.
 """
 
 
+def reason_of(error: Exception) -> ErrorReason | None:
+    """Return the reason of an error; None for one that callers are not to meet, which becomes INTERNAL."""
+    return error.reason if isinstance(error, WireError) else REASONS.get(type(error))
+
+
 def to_status(error: Exception) -> status_pb2.Status:
     """Return the status that tells the caller of ``error``.
 
     The status holds the message, ErrorInfo (reason and metadata) and the details that DETAILS adds.  An error that is
     not in REASONS becomes INTERNAL with a fixed message, so that nothing of its cause leaves the process.
     """
-    reason = error.reason if isinstance(error, WireError) else REASONS.get(type(error))
+    reason = reason_of(error)
     if reason is None:
         return _status(ErrorReason.INTERNAL, "internal error; the scheduler's log has the cause", {})
     details = [extra(error) for kind, extra in DETAILS.items() if isinstance(error, kind)]
@@ -148,6 +155,7 @@ DETAILS: dict[type[Exception], Callable[[Any], message.Message]] = {
     domain.QueueFull: _retry,
     domain.TenantLimitReached: _retry,
     domain.Overloaded: _retry,
+    domain.Recovering: _retry,
     domain.InvalidTransition: _precondition,
     PermissionDenied: _denied_field,
 }

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from typing import Any
 
 from sage.controlplane.v1 import common_pb2, executor_pb2
+from scheduler_svc.control.adoption.proofs import Proofs
+from scheduler_svc.control.attempts.attempt_names import AttemptNames
 from scheduler_svc.control.attempts.executor_link import AssignOrder
 from scheduler_svc.transport.assign import assign_message
 from scheduler_svc.transport.outbox import Outbox, Overflow
@@ -16,6 +19,13 @@ log = logging.getLogger(__name__)
 OUTBOX_LIMIT = 4_096
 """Messages that may wait for an executor on one stream; above it the session is closed as broken."""
 
+OUTBOX_BYTES = 256 * 1024 * 1024
+"""The same in bytes: as many as one pass' Assigns with the longest prompts may have."""
+
+
+ACKNOWLEDGE_AFTER_S = 0.01
+"""How long an acknowledgement waits for others.  Nothing waits for it but the memory of the executor."""
+
 
 class StreamLink:
     """The scheduler's end of one executor's session: converts control's commands and queues them.
@@ -23,24 +33,35 @@ class StreamLink:
     No method waits.  An executor that leaves OUTBOX_LIMIT messages unread has its session closed as broken.
     """
 
-    def __init__(self, instance_id: str, *, epoch: int, owner: str) -> None:
+    def __init__(
+        self,
+        instance_id: str,
+        *,
+        epoch: int,
+        owner: str,
+        names: AttemptNames | None = None,
+        proofs: Proofs | None = None,
+    ) -> None:
+        """``names``: of adopted attempts.  ``proofs``: None: this executor holds nothing for the next scheduler."""
         self._instance_id = instance_id
         self.owner = owner  # name of the identity that registered: both streams are its own
         self._epoch = epoch
-        self.control: Outbox[executor_pb2.ControlResponse] = Outbox(OUTBOX_LIMIT)
-        self.outputs: Outbox[executor_pb2.OutputsResponse] = Outbox(OUTBOX_LIMIT)
+        self._names = names or AttemptNames()
+        self._proofs = proofs
+        self.control: Outbox[executor_pb2.ControlResponse] = _outbox()
+        self.outputs: Outbox[executor_pb2.OutputsResponse] = _outbox()
         self.stuck = asyncio.Event()  # set when the executor does not read: both streams end, whatever they wait for
         self._acks: list[executor_pb2.OutputAck] = []
 
     def new_outputs(self) -> Outbox[executor_pb2.OutputsResponse]:
         """Return the outbox of an output stream that opens now; the stream before it ends."""
         self.outputs.close("replaced by a newer output stream")
-        self.outputs = Outbox(OUTBOX_LIMIT)
+        self.outputs = _outbox()
         return self.outputs
 
     def assign(self, order: AssignOrder) -> None:
         """Send a decision's Assign."""
-        self._send(executor_pb2.ControlResponse(assign=assign_message(order)))
+        self._send(executor_pb2.ControlResponse(assign=assign_message(order, self._instance_id, self._proofs)))
 
     def cancel(self, attempt_number: int, reason: str) -> None:
         """Tell the executor to stop an attempt."""
@@ -65,6 +86,16 @@ class StreamLink:
         release = executor_pb2.ReleaseKv(number=number, kv_transfer_params=params)
         self._send(executor_pb2.ControlResponse(release_kv=release))
 
+    def fetch_assign(self, epoch: int, number: int) -> None:
+        """Ask for the Assign of an attempt that another scheduler began."""
+        attempt = common_pb2.Attempt(epoch=epoch, number=number)
+        self._send(executor_pb2.ControlResponse(fetch_assign=executor_pb2.FetchAssign(attempt=attempt)))
+
+    def cancel_named(self, epoch: int, number: int, reason: str) -> None:
+        """Tell the executor to stop an attempt that another scheduler began."""
+        attempt = common_pb2.Attempt(epoch=epoch, number=number)
+        self._send(executor_pb2.ControlResponse(cancel=executor_pb2.Cancel(attempt=attempt, reason=reason)))
+
     def want_tokenizer(self, tokenizer_hash: str) -> None:
         """Ask for the tokenizer files of this SHA-256 hash (hex)."""
         wanted = executor_pb2.TokenizerWanted(tokenizer_hash=tokenizer_hash)
@@ -74,23 +105,30 @@ class StreamLink:
         """Answer heartbeat ``number``, which renews the lease."""
         self._send(executor_pb2.ControlResponse(heartbeat_ack=executor_pb2.HeartbeatAck(number=number)))
 
-    def acknowledge(self, attempt_number: int, tokens: int, *, ended: bool) -> None:
-        """Confirm an attempt's output below position ``tokens``, and its end if ``ended``.
+    def acknowledge(self, attempt_number: int, tokens: int, *, ended: bool, epoch: int | None = None) -> None:
+        """Confirm an attempt's output below position ``tokens``, and its end if ``ended``; ``epoch``: None for ours.
 
-        All acknowledgements of one turn of the event loop travel in one message.
+        All acknowledgements within ACKNOWLEDGE_AFTER_S travel in one message.
         """
         if not self._acks:
-            asyncio.get_running_loop().call_soon(self._flush_acks)
-        self._acks.append(executor_pb2.OutputAck(attempt_number=attempt_number, tokens=tokens, ended=ended))
+            asyncio.get_running_loop().call_later(ACKNOWLEDGE_AFTER_S, self._flush_acks)
+        attempt = self.attempt(attempt_number)
+        if epoch is not None:
+            attempt = common_pb2.Attempt(epoch=epoch, number=attempt_number)
+        self._acks.append(
+            executor_pb2.OutputAck(attempt_number=attempt.number, epoch=attempt.epoch, tokens=tokens, ended=ended)
+        )
 
     def close(self, reason: str) -> None:
         """End both streams once what is queued has been written."""
+        self._flush_acks()
         self.control.close(reason)
         self.outputs.close(reason)
 
     def _flush_acks(self) -> None:
-        acks, self._acks = self._acks, []
-        self._put(lambda: self.outputs.put(executor_pb2.OutputsResponse(acks=acks)))
+        if self._acks:
+            acks, self._acks = self._acks, []
+            self._put(lambda: self.outputs.put(executor_pb2.OutputsResponse(acks=acks)))
 
     def _send(self, message: executor_pb2.ControlResponse) -> None:
         self._put(lambda: self.control.put(message))
@@ -100,13 +138,19 @@ class StreamLink:
             put()
         except Overflow:
             log.error(
-                "instance %s does not read its stream (%d messages unread): closing its session",
+                "instance %s does not read its stream (%d messages or %d MiB unread): closing its session",
                 self._instance_id,
                 OUTBOX_LIMIT,
+                OUTBOX_BYTES // 2**20,
             )
             self.close("the executor does not read")
             self.stuck.set()
 
     def attempt(self, number: int) -> common_pb2.Attempt:
-        """Return the wire's Attempt for a number of this scheduler's epoch."""
-        return common_pb2.Attempt(epoch=self._epoch, number=number)
+        """Return the wire's Attempt for a number of this scheduler's own counting."""
+        epoch, number = self._names.of(number) or (self._epoch, number)
+        return common_pb2.Attempt(epoch=epoch, number=number)
+
+
+def _outbox() -> Outbox[Any]:
+    return Outbox(OUTBOX_LIMIT, limit_bytes=OUTBOX_BYTES, size=lambda message: message.ByteSize())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any, TypeAlias, TypeVar
 
 import grpc
@@ -12,7 +12,9 @@ import grpc
 from sage.controlplane.v1 import executor_pb2, executor_pb2_grpc
 from sage_wire import durations
 from sage_wire.errors import ErrorReason
+from sage_wire.protocol import ADOPTION, STEP_FRAMES
 from scheduler_svc.access.caller import caller
+from scheduler_svc.control.adoption.proofs import Proofs
 from scheduler_svc.control.attempts.attempt_table import AttemptTable
 from scheduler_svc.control.attempts.kv_releases import KvReleases
 from scheduler_svc.control.instances.registration import UnknownSession
@@ -20,12 +22,15 @@ from scheduler_svc.control.instances.session import Session
 from scheduler_svc.control.instances.sessions import Sessions
 from scheduler_svc.domain.instance_state import InstanceState
 from scheduler_svc.transport import registrations
+from scheduler_svc.transport.attempt_reports import AttemptReports
 from scheduler_svc.transport.clipping import reported
 from scheduler_svc.transport.enums import ENGINE_STATE_FROM_WIRE, ROLE_TO_WIRE
 from scheduler_svc.transport.errors import WireError
 from scheduler_svc.transport.executor_link import StreamLink
-from scheduler_svc.transport.outbox import Outbox
+from scheduler_svc.transport.request_records import held_request
+from scheduler_svc.transport.submissions import attempt_name
 from scheduler_svc.transport.tokenizer_upload import TokenizerUpload
+from scheduler_svc.transport.two_way_stream import both_ways, write_all
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +38,6 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 M = TypeVar("M")
 
 FIRST_MESSAGE_TIMEOUT_S = 10.0
-ACKNOWLEDGE_EVERY = 64  # output tokens with log probabilities
 
 
 class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
@@ -47,12 +51,15 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
         new_upload: Callable[[], TokenizerUpload],
         *,
         epoch: int,
+        proofs: Proofs | None = None,
     ) -> None:
+        """``proofs``: None: executors hold nothing for the next scheduler."""
         self._sessions = sessions
         self._attempts = attempts
         self._kv_releases = kv_releases
         self._new_upload = new_upload
         self._epoch = epoch
+        self._proofs = proofs
 
     # --- control ----------------------------------------------------------------------------------
 
@@ -67,7 +74,14 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
         first = await _first(request_iterator, "register")
         registration = registrations.registration(first.register)
         caller().check_instance(registration.spec.instance_id)
-        link = StreamLink(registration.spec.instance_id, epoch=self._epoch, owner=caller().name)
+        holds = ADOPTION in first.register.capabilities
+        link = StreamLink(
+            registration.spec.instance_id,
+            epoch=self._epoch,
+            owner=caller().name,
+            names=self._attempts.names,
+            proofs=self._proofs if holds else None,
+        )
         welcome = self._sessions.register(registration, link)
         answer = executor_pb2.Welcome(
             protocol_version=registrations.agreed_version(first.register),
@@ -76,13 +90,16 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
             lease=durations.to_wire(welcome.lease_s),
             heartbeat_interval=durations.to_wire(welcome.heartbeat_interval_s),
             keep=[link.attempt(number) for number in welcome.keep],
+            capabilities=[STEP_FRAMES, ADOPTION],
             role=ROLE_TO_WIRE[welcome.role],
             resume_secret=welcome.resume_secret,
         )
+        if welcome.adopt_s is not None and holds:
+            answer.adopt.CopyFrom(durations.to_wire(welcome.adopt_s))
         session = self._sessions.by_id(welcome.session_id)
-        await _both_ways(
+        await both_ways(
             read=lambda: self._read_control(session, request_iterator),
-            write=lambda: _write_all(link.control, context, first=executor_pb2.ControlResponse(welcome=answer)),
+            write=lambda: write_all(link.control, context.write, first=executor_pb2.ControlResponse(welcome=answer)),
             broken=lambda reason: self._sessions.control_broken(session, reason),
             stuck=link.stuck,
         )
@@ -105,6 +122,10 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
         elif kind == "prefix_cache_report":
             report = message.prefix_cache_report
             self._sessions.cache_report(session, report.number, registrations.cache_report(report))
+        elif kind == "held_assign":
+            answer = message.held_assign
+            held = held_request(answer, self._sessions.now())
+            self._sessions.held_assign(session, attempt_name(answer.attempt), held)
         elif kind == "engine_status":
             self._on_engine_status(session, message.engine_status)
         elif kind == "tokenizer_chunk":
@@ -114,9 +135,9 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
         elif kind == "drained":
             self._sessions.idle(session.instance_id)
         elif kind == "kv_released":
-            answer = message.kv_released
+            released = message.kv_released
             self._kv_releases.answered(
-                session.instance_id, answer.number, released=answer.released, message=reported(answer.message)
+                session.instance_id, released.number, released=released.released, message=reported(released.message)
             )
         elif kind == "goodbye":
             self._sessions.goodbye(session, reported(message.goodbye.reason))
@@ -156,9 +177,9 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
             if link.outputs is outbox:
                 self._sessions.outputs_broken(session, reason)
 
-        await _both_ways(
+        await both_ways(
             read=lambda: self._read_outputs(session, link, request_iterator),
-            write=lambda: _write_all(outbox, context),
+            write=lambda: write_all(outbox, context.write),
             broken=broken,
             stuck=link.stuck,
         )
@@ -166,52 +187,13 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
     async def _read_outputs(
         self, session: Session, link: StreamLink, messages: AsyncIterator[executor_pb2.OutputsRequest]
     ) -> None:
-        """Pass on the executor's messages about its attempts.
-
-        This is the hot path: one message per engine step, and nothing in it waits for a client.
-        """
-        attempts, sender = self._attempts, session.instance_id
-        tokens = attempts.tokens
+        """Pass on the executor's messages about its attempts."""
+        reports = AttemptReports(self._attempts, link, session.instance_id, epoch=self._epoch)
         async for message in messages:
             if not self._sessions.current(session):
                 return  # replaced: nothing of it counts any more
-            kind = message.WhichOneof("message")
-            if kind == "frame":
-                for piece in message.frame.tokens:
-                    # Kept as bytes: a reference to a part of a message would keep the whole message in memory.
-                    logprobs = [found.SerializeToString() for found in piece.logprobs]
-                    tokens(
-                        sender,
-                        piece.attempt_number,
-                        piece.first_index,
-                        piece.token_ids,
-                        piece.text,
-                        logprobs,
-                        piece.kv_recomputed,
-                    )
-                    if logprobs:
-                        _acknowledge_progress(link, piece)
+            if reports.take(message):
                 self._sessions.renew_lease(session)
-            elif kind == "ended":
-                ended = message.ended
-                attempts.ended(sender, registrations.attempt_end(ended))
-                link.acknowledge(ended.attempt_number, ended.total_tokens, ended=True)
-            elif kind == "accepted":
-                attempts.accepted(sender, message.accepted.attempt_number)
-            elif kind == "rejected":
-                rejected = message.rejected
-                reason = registrations.rejection(rejected.reason)
-                attempts.rejected(sender, rejected.attempt_number, reason, reported(rejected.message))
-
-
-def _acknowledge_progress(link: StreamLink, piece: executor_pb2.AssignmentTokens) -> None:
-    """Confirm output with log probabilities now and then: until then its executor keeps them, about 2 KB a token.
-
-    Token ids are confirmed with the end only: they take four bytes.
-    """
-    end = piece.first_index + len(piece.token_ids)
-    if end // ACKNOWLEDGE_EVERY > piece.first_index // ACKNOWLEDGE_EVERY:
-        link.acknowledge(piece.attempt_number, end, ended=False)
 
 
 async def _first(messages: AsyncIterator[M], wanted: str) -> M:
@@ -223,42 +205,3 @@ async def _first(messages: AsyncIterator[M], wanted: str) -> M:
     if first.WhichOneof("message") != wanted:  # type: ignore[attr-defined]
         raise WireError(ErrorReason.INVALID_REGISTRATION, f"the first message must be {wanted}")
     return first
-
-
-async def _both_ways(
-    *,
-    read: Callable[[], Awaitable[None]],
-    write: Callable[[], Awaitable[None]],
-    broken: Callable[[str], None],
-    stuck: asyncio.Event,
-) -> None:
-    """Read and write until either side ends or ``stuck`` is set; call ``broken`` with the reason in every case."""
-    reader = asyncio.ensure_future(read())
-    writer = asyncio.ensure_future(write())
-    unread = asyncio.ensure_future(stuck.wait())
-    reason = "the connection was lost"  # the reason if gRPC cancels this coroutine
-    try:
-        done, _ = await asyncio.wait({reader, writer, unread}, return_when=asyncio.FIRST_COMPLETED)
-        reason = "the executor does not read" if stuck.is_set() else "closed by the executor"
-        for task in done:
-            error = task.exception() if not task.cancelled() else None
-            if isinstance(error, EOFError):
-                reason = str(error)
-            elif isinstance(error, WireError):
-                raise error
-            elif error is not None:
-                reason = repr(error)
-                raise error
-    finally:
-        for task in (reader, writer, unread):
-            task.cancel()
-        broken(reason)
-        await asyncio.gather(reader, writer, unread, return_exceptions=True)
-
-
-async def _write_all(outbox: Outbox[Any], context: Context, *, first: object | None = None) -> None:
-    """Write ``first``, then what the outbox gets.  Raises EOFError once the outbox is closed and empty."""
-    if first is not None:
-        await context.write(first)
-    while True:
-        await context.write(await outbox.get())

@@ -40,6 +40,10 @@ def decisions(request: admin_pb2.WatchFleetRequest) -> int:
     return min(request.recent_decisions if request.HasField("recent_decisions") else DECISIONS, DECISIONS_KEPT)
 
 
+REQUEST_FIELDS = ("request_id", "tenant", "reason")
+"""Fields of a decision and of a failover that tell something of the request."""
+
+
 class SnapshotConversion:
     """Convert each snapshot once, however many watch."""
 
@@ -52,7 +56,7 @@ class SnapshotConversion:
         """Return the message for a watcher that wants the newest ``decisions`` decisions.
 
         ``taken`` is the snapshot of this moment; the conversion of the latest one is kept.  ``with_requests``: say
-        which requests decisions and failovers are about.
+        which requests decisions and failovers are about, and the reasons, which may quote the requests.
         """
         if self._latest is None or self._latest[0] is not taken:
             self._latest = taken, snapshot(taken, self._scheduler, self._epoch)
@@ -60,8 +64,8 @@ class SnapshotConversion:
         del response.snapshot.decisions[decisions:]
         if not with_requests:
             for about in (*response.snapshot.decisions, *response.snapshot.failovers):
-                about.ClearField("request_id")
-                about.ClearField("tenant")
+                for name in REQUEST_FIELDS:
+                    about.ClearField(name)
         return response
 
 

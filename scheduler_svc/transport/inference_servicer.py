@@ -49,7 +49,9 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         """
         tenant = caller().tenant_for(request.tenant)
         submitted = await submission(request, trace_headers(context.invocation_metadata()), tenant=tenant)
+        del request  # else the prompt would be kept for as long as the stream lasts: here, and below in its submission
         subscription = await self._intake.submit(submitted)
+        del submitted
         why = CLIENT_GONE
 
         def let_go() -> None:
@@ -77,10 +79,10 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         while True:
             event = await subscription.next()
             if isinstance(event, TokenSlice):
-                await write(events.tokens(event, self._epoch))
+                await write(events.tokens(event, subscription.live, self._epoch))
             elif isinstance(event, Placement):
                 instance = self._scheduler.find_instance(event.decision.instance_id)
-                await write(events.scheduled(event, instance, self._epoch))
+                await write(events.scheduled(event, instance, subscription.live, self._epoch))
             elif isinstance(event, Finished):
                 await write(events.finished(event))
                 return

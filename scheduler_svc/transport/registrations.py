@@ -9,7 +9,8 @@ from sage.controlplane.v1 import common_pb2, executor_pb2
 from sage_wire import durations
 from sage_wire.errors import ErrorReason
 from sage_wire.protocol import OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION
-from scheduler_svc.control.instances.registration import HeldAttempt, Registration
+from scheduler_svc.control.attempts.held_attempt import HeldAttempt
+from scheduler_svc.control.instances.registration import Registration
 from scheduler_svc.domain.attempt_end import AttemptEnd, EndCause
 from scheduler_svc.domain.engine_facts import EngineFacts, Parallelism
 from scheduler_svc.domain.instance_spec import InstanceRole, InstanceSpec, Location
@@ -27,6 +28,7 @@ HIGHEST_PRICE = 1e9  # per hour, in any currency; the cost of a request stays a 
 MOST_TOKENS = 2**40  # in a KV cache, and per second
 TEXT_BYTES = 1_024  # of a name, an address, a version
 LABELS_LIMIT = 64
+CAPABILITIES_LIMIT = 256
 ADAPTERS_LIMIT = 4_096
 HELD_LIMIT = 65_536  # attempts that an executor may say it holds
 _FACT_TEXTS = (
@@ -55,6 +57,7 @@ def registration(wire: executor_pb2.Register) -> Registration:
         _bounded(name, getattr(wire, name))
     for name in ("host", "rack", "zone"):
         _bounded(f"location.{name}", getattr(wire.location, name))
+    _few("capabilities", wire.capabilities, CAPABILITIES_LIMIT)
     _few("labels", wire.labels, LABELS_LIMIT)
     for key, value in wire.labels.items():
         _bounded(f"labels[{key[:32]!r}]", key + value)
@@ -77,7 +80,14 @@ def registration(wire: executor_pb2.Register) -> Registration:
         ),
         resume_secret=wire.resume_secret,
         held=tuple(
-            HeldAttempt(epoch=h.attempt.epoch, number=h.attempt.number, tokens=h.tokens, ended=h.ended)
+            HeldAttempt(
+                epoch=h.attempt.epoch,
+                number=h.attempt.number,
+                tokens=h.tokens,
+                ended=h.ended,
+                record=h.record,
+                adoption_proof=h.adoption_proof,
+            )
             for h in wire.held
         ),
     )
@@ -99,6 +109,10 @@ def facts(wire: executor_pb2.EngineFacts) -> EngineFacts:
         _few(f"facts.{name}", getattr(wire, name), ADAPTERS_LIMIT)
         for each in getattr(wire, name):
             _bounded(f"facts.{name}", each)
+    _few("facts.adapter_weights", wire.adapter_weights, ADAPTERS_LIMIT)
+    for name, fingerprint in wire.adapter_weights.items():
+        _bounded("facts.adapter_weights", name)
+        _bounded("facts.adapter_weights", fingerprint)
     return EngineFacts(
         engine=wire.engine,
         engine_version=wire.engine_version,
@@ -115,6 +129,7 @@ def facts(wire: executor_pb2.EngineFacts) -> EngineFacts:
         gpu_name=wire.gpu_name,
         gpu_memory_bytes=wire.gpu_memory_bytes,
         adapters=frozenset(wire.adapters),
+        adapter_weights=dict(wire.adapter_weights),
         supports_priority=wire.supports_priority,
         structured_output_kinds=frozenset(wire.structured_output_kinds),
         kv_connector=wire.kv_connector,

@@ -24,14 +24,21 @@ LISTS = tuple(each.name for each in _SHARED if each.message_type is None and not
 """Repeated values.  An empty list counts as absent."""
 
 
+_SCALARS, _LISTS = frozenset(SCALARS), frozenset(LISTS)
+
+
 def given(wire: common_pb2.SamplingParams, violations: Violations) -> dict[str, Any]:
     """Return the fields of ``Sampling`` that the caller set.
 
     It checks the number of choices and the form of structured output; ``domain.admission`` knows the model and checks
     the ranges.
     """
-    found: dict[str, Any] = {name: getattr(wire, name) for name in SCALARS if wire.HasField(name)}  # type: ignore[arg-type]
-    found |= {name: tuple(values) for name in LISTS if (values := getattr(wire, name))}
+    found: dict[str, Any] = {}
+    for each, value in wire.ListFields():  # those that are set: most callers set two or three
+        if each.name in _SCALARS:
+            found[each.name] = value
+        elif each.name in _LISTS:
+            found[each.name] = tuple(value)
     if wire.logit_bias:
         found["logit_bias"] = dict(wire.logit_bias)
     if wire.HasField("n") and wire.n != 1:

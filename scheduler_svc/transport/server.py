@@ -15,7 +15,7 @@ from sage_wire.listener_credentials import listener_credentials
 from sage_wire.protocol import MAX_MESSAGE_BYTES
 from scheduler_svc.transport import health
 from scheduler_svc.transport.admin_servicer import AdminServicer
-from scheduler_svc.transport.error_interceptor import ErrorInterceptor
+from scheduler_svc.transport.error_interceptor import ErrorInterceptor, OnEnd
 from scheduler_svc.transport.executor_servicer import ExecutorServicer
 from scheduler_svc.transport.inference_servicer import InferenceServicer
 from scheduler_svc.transport.reflection import serve_reflection
@@ -77,9 +77,19 @@ class Servers:
     """One gRPC server per listener: in gRPC, all services of a server are reached at all its addresses."""
 
     def __init__(
-        self, services: Services, guard: Callable[[Listener], grpc.aio.ServerInterceptor], *, reflection: bool
+        self,
+        services: Services,
+        guard: Callable[[Listener], grpc.aio.ServerInterceptor],
+        *,
+        reflection: bool,
+        on_end: OnEnd = lambda method, reason: None,
     ) -> None:
-        """Serve nothing yet.  ``guard`` makes the interceptor that checks who calls at a listener."""
+        """Serve nothing yet.
+
+        ``guard`` makes the interceptor that checks who calls at a listener.  ``on_end`` is told of calls that end with
+        an error.
+        """
+        self._on_end = on_end
         self._services = services
         self._guard = guard
         self._reflection = reflection
@@ -88,7 +98,10 @@ class Servers:
 
     def listen(self, listener: Listener, tls: ReloadedTls | None) -> None:
         """Bind a listener's address.  Raises ListenError."""
-        interceptors = [ErrorInterceptor(), self._guard(listener)]  # the first one is outermost: it sees all errors
+        interceptors = [
+            ErrorInterceptor(self._on_end),
+            self._guard(listener),
+        ]  # the first one is outermost: it sees all errors
         server = build_server(self._services, listener.services, interceptors, reflection=self._reflection)
         self.ports[listener.key] = listen(server, listener, tls)
         self._servers.append(server)

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from google.protobuf.duration_pb2 import Duration
 
-from sage.controlplane.v1 import inference_pb2
+from sage.controlplane.v1 import common_pb2, inference_pb2
 from sage_wire import durations
 from scheduler_svc.access.identity import Identity
 from scheduler_svc.control.requests.submission import Submission
@@ -38,6 +38,11 @@ INLINE_BYTES = 64 * 1024
 def key_of(tenant: str, request_id: str) -> RequestKey:
     """Return the key of a request as a message names it; without a tenant it belongs to DEFAULT_TENANT."""
     return RequestKey(tenant=tenant or DEFAULT_TENANT, request_id=request_id)
+
+
+def attempt_name(wire: common_pb2.Attempt) -> tuple[int, int]:
+    """Return epoch and number of an attempt."""
+    return wire.epoch, wire.number
 
 
 def key_seen(identity: Identity, named: str, request_id: str) -> RequestKey:
@@ -96,6 +101,7 @@ def converted(request: inference_pb2.GenerateRequest, trace_headers: Mapping[str
         resume_mode=_enum(RESUME_MODE_FROM_WIRE, spec.resume_mode, "spec.resume_mode", ResumeMode.STRICT, violations),
         detached=request.detached,
         after_token=request.after_token,
+        after_attempt=attempt_name(request.after_attempt) if request.HasField("after_attempt") else None,
         trace_headers=trace_headers,
         violations=tuple(violations),
     )

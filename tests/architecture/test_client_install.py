@@ -105,6 +105,13 @@ def test_sagectl_without_its_extra_names_it() -> None:
     assert "install the extra client" in done.stderr
 
 
+def test_simulate_without_its_extra_names_it() -> None:
+    program = "from sagectl.__main__ import main; main()"
+    done = run(program, "simulate", "run", "--requests", "5", absent={"numpy"})
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert "install the extra simulator" in done.stderr
+
+
 def test_packages_go_by_names_of_their_own() -> None:
     """What is installed beside other distributions must not take a common word for its name."""
     taken = {path.parent.name for path in (ROOT / "clients").glob("*/__init__.py")}

@@ -51,7 +51,12 @@ def test_a_package_in_two_locks_has_one_version() -> None:
 
 
 def test_every_dependency_is_locked() -> None:
-    extras = {**PYPROJECT["project"]["optional-dependencies"], "vllm": [], "nixl": []}  # in a lock of their own
+    extras = {
+        **PYPROJECT["project"]["optional-dependencies"],
+        "vllm": [],
+        "nixl": [],
+        "uvloop": [],
+    }  # in a lock of their own
     wanted = [*PYPROJECT["project"]["dependencies"], *chain.from_iterable(extras.values())]
     names = {re.split(r"[<>=!~ \[]", text)[0].lower().replace("_", "-") for text in wanted}
     assert names - pins(LOCKS[0]).keys() == set()

@@ -11,7 +11,20 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from executor_svc.engine.tiny_model import make_tiny_model
-from tests.bench import hold, latency, overload, relay, sdk, telemetry_cost, throughput
+from tests.bench import (
+    executor_cost,
+    hold,
+    idle_fleet,
+    ingest,
+    latency,
+    memory,
+    overload,
+    relay,
+    request_cost,
+    sdk,
+    telemetry_cost,
+    throughput,
+)
 from tests.bench.core import bench_core
 from tests.bench.engines import simulated, tiny_vllm
 from tests.bench.policies import __main__ as policies
@@ -19,8 +32,11 @@ from tests.bench.report import Row
 from tests.bench.session import run
 
 TINY_MODEL = Path(".cache/tiny-model")
-NAMES = ("core", "latency", "relay", "sdk", "hold", "throughput", "overload", "telemetry", "vllm", "telemetry-vllm")
-REAL = {"vllm", "telemetry-vllm"}
+NAMES = (
+    *("core", "latency", "relay", "ingest", "sdk", "requests", "idle", "hold", "throughput", "overload", "memory"),
+    *("telemetry", "vllm", "telemetry-vllm", "executor-vllm"),
+)
+REAL = {"vllm", "telemetry-vllm", "executor-vllm"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,7 +46,9 @@ class Size:
     rounds: int
     latency_turns: int  # per round
     relay_rounds: int
-    relay_tokens: int  # per stream and round
+    relay_tokens: int  # per stream and round, also of ``ingest``
+    requests: int  # per round of ``request_cost``
+    idle_s: float  # per round
     throughput_tokens: int  # the same
     overload_s: float
     telemetry_rounds: int  # more: the figure that matters is a bound, and pairs narrow it
@@ -42,6 +60,8 @@ FULL = Size(
     latency_turns=40,
     relay_rounds=3,
     relay_tokens=300,
+    requests=2_000,
+    idle_s=5.0,
     throughput_tokens=192,
     overload_s=30.0,
     telemetry_rounds=24,
@@ -52,12 +72,15 @@ QUICK = Size(
     latency_turns=20,
     relay_rounds=1,
     relay_tokens=150,
+    requests=1_000,
+    idle_s=2.0,
     throughput_tokens=64,
     overload_s=5.0,
     telemetry_rounds=4,
     vllm_rounds=5,
 )
-NOT_QUICK = ("core", "hold", "telemetry", *sorted(REAL))  # a minute each or more, most of it spent on getting ready
+NOT_QUICK = ("core", "idle", "hold", "memory", "telemetry", *sorted(REAL))
+"""Those that take a minute or more, most of it spent on getting ready."""
 
 Benchmark = Callable[[Size], Awaitable[list[Row]]]
 
@@ -84,6 +107,18 @@ async def _sdk(size: Size) -> list[Row]:
     return rows
 
 
+async def _ingest(size: Size) -> list[Row]:
+    return await ingest.measure(rounds=size.relay_rounds, max_tokens=size.relay_tokens)
+
+
+async def _requests(size: Size) -> list[Row]:
+    return await request_cost.measure(rounds=size.relay_rounds, requests=size.requests)
+
+
+async def _idle(size: Size) -> list[Row]:
+    return await idle_fleet.measure(rounds=size.relay_rounds, seconds=size.idle_s)
+
+
 async def _hold(size: Size) -> list[Row]:
     return await hold.measure(rounds=size.rounds)
 
@@ -95,6 +130,10 @@ async def _throughput(size: Size) -> list[Row]:
 
 async def _overload(size: Size) -> list[Row]:
     return await overload.measure(seconds=size.overload_s)
+
+
+async def _memory(size: Size) -> list[Row]:
+    return await memory.measure(scale=0.5 if size is QUICK else 1.0)
 
 
 async def _telemetry(size: Size) -> list[Row]:
@@ -122,10 +161,22 @@ async def _vllm(size: Size) -> list[Row]:
     )
 
 
+async def _executor_vllm(size: Size) -> list[Row]:
+    make_tiny_model(TINY_MODEL)
+    rows = []
+    for streams in (128, 256):
+        engine = tiny_vllm(TINY_MODEL, streams=streams)
+        rows += await executor_cost.measure(engine, rounds=size.rounds, streams=streams, max_tokens=96)
+    return rows
+
+
 BENCHMARKS: dict[str, Benchmark] = dict(
     zip(
         NAMES,
-        (_scheduler, _latency, _relay, _sdk, _hold, _throughput, _overload, _telemetry, _vllm, _telemetry_vllm),
+        (
+            *(_scheduler, _latency, _relay, _ingest, _sdk, _requests, _idle, _hold, _throughput, _overload, _memory),
+            *(_telemetry, _vllm, _telemetry_vllm, _executor_vllm),
+        ),
         strict=True,
     )
 )

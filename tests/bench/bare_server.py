@@ -43,11 +43,16 @@ class BareServer:
     async def run(self, workload: Workload, step_s: float) -> tuple[float, float]:
         """One message per token of ``workload``, at every ``step_s``.  Wall seconds, and the server's CPU seconds."""
         before, started = self._process.cpu_s(), time.perf_counter()
-        counts = await asyncio.gather(*(self._read(workload.max_tokens, step_s) for _ in range(workload.streams)))
+        counts = await asyncio.gather(*(self.read(workload.max_tokens, step_s) for _ in range(workload.streams)))
         assert sum(counts) == workload.output_tokens
         return time.perf_counter() - started, self._process.cpu_s() - before
 
-    async def _read(self, messages: int, step_s: float) -> int:
+    def cpu_s(self) -> float:
+        """CPU seconds that the server has used so far."""
+        return self._process.cpu_s()
+
+    async def read(self, messages: int, step_s: float) -> int:
+        """One stream of this many messages, one at every ``step_s``.  How many came."""
         count = 0
         async for _ in self._stream(json.dumps([messages, step_s]).encode()):
             count += 1

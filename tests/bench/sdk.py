@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from tests.bench.report import Row
 from tests.bench.rounds import spread
 from tests.bench.sdk_client import Cost, SdkClient, Way, sdk_client
-from tests.bench.token_source import token_source
+from tests.bench.token_scheduler import token_scheduler
 from tests.bench.workload import Workload
 
 STEP_S = 0.025
@@ -24,7 +24,7 @@ SHORT_TOKENS = 2
 async def measure(*, rounds: int, streams: int, max_tokens: int) -> list[Row]:
     costs: dict[Way, list[Cost]] = {way: [] for way in WAYS}
     short: dict[Way, list[Cost]] = {way: [] for way in WAYS}
-    async with token_source(STEP_S) as address, sdk_client(address) as client:
+    async with token_scheduler(STEP_S) as address, sdk_client(address) as client:
         for number in range(rounds + 1):  # the first warms up
             for way in WAYS:
                 long_run, short_run = await _round(client, streams, max_tokens if number else SHORT_TOKENS, way, number)

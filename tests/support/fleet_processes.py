@@ -26,15 +26,23 @@ class FleetProcesses:
     ``leave`` raises AssertionError if a process had to be killed to be rid of it.
     """
 
-    def __init__(self, logs: Path, scheduler_flags: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        logs: Path,
+        scheduler_flags: Sequence[str] = (),
+        *,
+        environment: Mapping[str, str] | None = None,
+        listen: str = "127.0.0.1:0",
+    ) -> None:
         self.family = secrets.token_hex(8)
         self._logs = logs
         self.scheduler = ServiceProcess(
             "scheduler",
             "scheduler_svc",
-            ("--listen", "127.0.0.1:0", *scheduler_flags),
+            ("--listen", listen, *scheduler_flags),
             logs / "scheduler.log",
             family=self.family,
+            environment=environment,
         )
         self.executors: dict[str, ServiceProcess] = {}
         self.port = 0

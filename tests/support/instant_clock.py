@@ -7,7 +7,13 @@ from collections.abc import Callable
 
 
 class InstantClock:
-    """Implements ``sage_common.clock.Clock``; it is always 0."""
+    """Implements ``sage_common.clock.Clock``; it is always 0.
+
+    ``turns``: of the event loop, that others get while somebody sleeps.
+    """
+
+    def __init__(self, turns: int = 1) -> None:
+        self._turns = turns
 
     def now(self) -> float:
         return 0.0
@@ -16,4 +22,5 @@ class InstantClock:
         return asyncio.get_running_loop().call_soon(callback)
 
     async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(0)
+        for _ in range(self._turns):
+            await asyncio.sleep(0)

@@ -24,6 +24,9 @@ EXECUTORS = 2
 MAX_RUNNING = 4  # sequences per executor at the same time; few, so that requests really queue
 PRICES = (3.0, 1.0)  # per hour; ties go to the expensive instance
 BURST_S = 5.0  # intended seconds of the burst under each policy
+#: Seconds between the burst and the trickle under cost_optimized: what a burst needed stays in use for a while, as
+#: instances are not switched off at once.  No other policy's placement depends on how long ago the burst was.
+PAUSE_S = 60.0
 ROUND_TIMEOUT_S = 600.0
 
 
@@ -41,17 +44,20 @@ def policy_demo_spec(engine: str, model: str) -> FleetSpec:
     )
 
 
-async def run_policy_demo(spec: FleetSpec, display: Display, *, burst_s: float = BURST_S) -> int:
+async def run_policy_demo(
+    spec: FleetSpec, display: Display, *, burst_s: float = BURST_S, pause_s: float = PAUSE_S
+) -> int:
     """Run the demonstration; return the exit status of ``run_on_fleet``, 0 only if every request finished."""
-    return await run_on_fleet(spec, display, PolicyDemo(spec, display, burst_s=burst_s).run)
+    return await run_on_fleet(spec, display, PolicyDemo(spec, display, burst_s=burst_s, pause_s=pause_s).run)
 
 
 class PolicyDemo:
     """Runs the load under each policy on a fleet that is READY."""
 
-    def __init__(self, spec: FleetSpec, display: Display, *, burst_s: float) -> None:
+    def __init__(self, spec: FleetSpec, display: Display, *, burst_s: float, pause_s: float) -> None:
         self._display = display
         self._burst_s = burst_s
+        self._pause_s = pause_s
         self._model = served_name_of(spec)
 
     async def run(self, client: sage.AsyncClient) -> list[str]:
@@ -87,12 +93,15 @@ class PolicyDemo:
             self._display.say(line)
 
     async def _round(self, client: sage.AsyncClient, policy: str, calibration: Calibration) -> Round:
+        began = time.monotonic()  # before the policy is set: adaptive may switch at once
         await client.set_policy(policy, reason="demonstration")
         status = await client.get_policy()
         summary = next((each.summary for each in status.available if each.name == policy), "")
         self._display.heading(f"{policy}: {summary}")
-        began = time.monotonic()
         urgent = await self._run_all(client, burst(calibration), policy)
+        if policy == "cost_optimized":
+            self._display.say(f"a pause of {self._pause_s:g} s, in which the instances that the burst needed fall idle")
+            await asyncio.sleep(self._pause_s)
         waiting = await self._run_all(client, trickle(calibration), policy)
         duration_s = time.monotonic() - began
         this = Round(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sage_client import GenerateOptions, Priority
 from sage_local.demo.calibration import Calibration
@@ -60,6 +60,7 @@ class Planned:
     as_chat: bool
     ttft_target_s: float
     deadline_s: float
+    session: str  # requests of one session stay together where that costs little; empty: of none
 
     def options(self) -> GenerateOptions:
         """Return keyword arguments of ``generate``."""
@@ -70,7 +71,7 @@ class Planned:
             "max_tokens": self.output_tokens,
             "ignore_eos": True,
             "temperature": 0.0,
-            "session": self.kind,
+            "session": self.session,
             "tags": {"kind": self.kind},
         }
         if self.as_chat:
@@ -91,13 +92,16 @@ def burst(calibration: Calibration) -> list[Planned]:
 
 
 def trickle(calibration: Calibration) -> list[Planned]:
-    """Plan requests far enough apart that every instance has a free slot, so that the placement is free."""
+    """Plan requests far enough apart that any one instance could serve them all, so that the placement is free.
+
+    They belong to no session, which would keep them where it ran last.
+    """
     dice = random.Random(SEED + 1)
     classes = [_N, _H, _L, _N, _C, _B, _N, _H]
     average = max(SHORTEST, burst_tokens(calibration) // 2)
-    gap_s = average / calibration.stream_tokens_per_s / 2
+    gap_s = average / calibration.stream_tokens_per_s
     return [
-        _planned(f"t{number:02}", priority, gap_s * number, average, dice, calibration)
+        replace(_planned(f"t{number:02}", priority, gap_s * number, average, dice, calibration), session="")
         for number, priority in enumerate(classes[:TRICKLE_REQUESTS], 1)
     ]
 
@@ -136,4 +140,5 @@ def _planned(
         as_chat=kind == "chat" and calibration.has_chat_template,
         ttft_target_s=TTFT_SHARE[priority] * whole_s,
         deadline_s=max(120.0, 20 * whole_s),
+        session=kind,
     )

@@ -28,12 +28,17 @@ class ProcessSpec:
     warning: str = ""  # why it may be slow, in words; empty if there is no warning
 
 
-def scheduler_process(spec: FleetSpec) -> ProcessSpec:
-    """Return the scheduler's process."""
+def scheduler_process(spec: FleetSpec, state: Path | None = None) -> ProcessSpec:
+    """Return the scheduler's process.
+
+    ``state``: a directory in which it leaves what its next start needs to go on with running requests; None: none.
+    """
     command = [sys.executable, "-m", "scheduler_svc", "--listen", spec.address, "--policy", spec.policy]
     command += ["--drain-timeout-s", f"{spec.drain_timeout_s:g}"]
     if spec.splits:
         command += ["--pd-separation.enabled", "--pd-separation.routing-policy", "threshold"]
+    if state is not None:
+        command += ["--state-dir", str(state)]
     command += spec.scheduler_arguments
     return ProcessSpec(
         name="scheduler",

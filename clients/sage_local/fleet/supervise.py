@@ -34,7 +34,7 @@ def supervise(spec: FleetSpec, state: StateDir, say: Callable[[FleetStatus], Non
 
 async def _run(spec: FleetSpec, state: StateDir, report: Callable[[FleetStatus], None]) -> int:
     supervisor = Supervisor(
-        scheduler_process(spec),
+        scheduler_process(spec, state.path / "scheduler"),
         executor_processes(spec),
         address=spec.address,
         state=state,

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Mapping
 from collections.abc import Sequence as Listing
+from functools import partial
 
 from executor_svc.engine.checks import refuse_invalid
 from executor_svc.engine.common_settings import ModelSettings
@@ -21,10 +23,12 @@ from executor_svc.engine.simulated.kv_transfer import KvTransfer
 from executor_svc.engine.simulated.sequence import Sequence
 from executor_svc.engine.simulated.settings import SimulatedSettings
 from executor_svc.engine.simulated.side_channel import SideChannel, TcpSideChannel
+from executor_svc.engine.simulated.step_outputs import StepOutputs
 from executor_svc.engine.simulated.steps import StepLoop
 from executor_svc.engine.simulated.structured import satisfying_texts
 from executor_svc.engine.simulated.tokenizer import tokenizer_for
 from executor_svc.engine.simulated.tokens import TokenSource, is_greedy, model_salt
+from executor_svc.engine.step_requests import STEPS, why_not_by_steps
 from executor_svc.runtime.engine_port import (
     CacheEvent,
     EngineDeadError,
@@ -35,6 +39,8 @@ from executor_svc.runtime.engine_port import (
     EngineRequest,
     Iteration,
     JsonValue,
+    Step,
+    StepReader,
     StructuredOutput,
 )
 from sage_common.clock import AsyncioClock, Clock
@@ -71,13 +77,17 @@ class SimulatedEngine:
         self._abandoned_while_hung: list[Sequence] = []
         self._death: str | None = None  # why the engine is dead; None while it lives
         self._stepping: asyncio.Task[None] | None = None
+        self._outputs = StepOutputs()
+        self._submissions: Counter[str] = Counter()
         self._steps = StepLoop(
             settings=settings,
             clock=self._clock,
             batch=self._batch,
             faults=self._faults,
+            outputs=self._outputs,
             keep_kv=self._keep_kv,
             notice_death=self._notice_death,
+            forget=self._forget,
         )
         self._transfer = self._make_transfer(channel) if settings.kv_transfer.connector else None
         self._facts = engine_facts(model, settings)
@@ -129,6 +139,34 @@ class SimulatedEngine:
             self._sequences.pop(request.engine_request_id, None)
             self._abandon(sequence)
 
+    def submit(self, request: EngineRequest, reader: StepReader) -> bool:
+        """Run one request by steps, as ``Engine.submit`` describes."""
+        refused = why_not_by_steps(request)
+        self._submissions[refused or STEPS] += 1
+        if refused is not None:
+            return False
+        sequence = self._admit(request)
+        sequence.to_step = partial(self._outputs.add, reader)
+        return True
+
+    async def abort(self, engine_request_id: str) -> None:
+        """Abort a submitted request, as ``Engine.abort`` describes."""
+        self._refuse_when_dead()
+        sequence = self._sequences.get(engine_request_id)
+        if sequence is not None and sequence.to_step is not None:
+            sequence.to_step = None
+            del self._sequences[engine_request_id]
+            self._abandon(sequence)
+
+    def on_outputs(self, callback: Callable[[Step], None]) -> None:
+        """Have ``callback`` take the outputs of submitted requests, once for each step."""
+        self._outputs.callback = callback
+
+    def _forget(self, sequence: Sequence) -> None:
+        """Forget a submitted request that ended.  ``generate`` forgets its own when their last output was read."""
+        if sequence.to_step is not None:
+            self._sequences.pop(sequence.request.engine_request_id, None)
+
     async def stop(self, engine_request_id: str) -> None:
         """End a request early, as ``Engine.stop`` describes."""
         self._refuse_when_dead()
@@ -136,6 +174,8 @@ class SimulatedEngine:
         if sequence is not None and not sequence.ended:
             self._abandon(sequence)
             sequence.abort()
+            self._forget(sequence)
+            self._outputs.deliver()
 
     def _admit(self, request: EngineRequest) -> Sequence:
         self._refuse_when_dead()
@@ -234,8 +274,10 @@ class SimulatedEngine:
         if self._death is not None:
             return
         self._death = reason
-        for sequence in self._sequences.values():
+        for sequence in list(self._sequences.values()):
             sequence.fail(EngineDeadError(reason))
+            self._forget(sequence)
+        self._outputs.deliver()
         if self._stepping is not None:
             self._stepping.cancel()
         if self._transfer is not None:
@@ -278,6 +320,7 @@ class SimulatedEngine:
             kv_pulls=0 if transfer is None else transfer.pulls,
             kv_pulls_failed=0 if transfer is None else transfer.pulls_failed,
             kv_leases_expired=0 if transfer is None else transfer.kept.expired,
+            submissions=self._submissions,
         )
 
     @property
@@ -294,7 +337,7 @@ class SimulatedEngine:
         return self._kv.events.take()
 
     def on_step(self, callback: Callable[[], None]) -> None:
-        """Call ``callback`` after each step's readers have run."""
+        """Call ``callback`` after each step, when all its outputs were taken."""
         self._steps.on_step(callback)
 
     async def check_health(self) -> None:

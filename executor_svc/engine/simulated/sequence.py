@@ -1,16 +1,27 @@
-"""One request inside the simulated engine: its tokens, its blocks, and its output that is not read yet."""
+"""One request inside the simulated engine: its tokens, its blocks, and its output.
+
+The output of a submitted request goes to the step; that of any other waits until ``generate`` reads it.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from executor_svc.engine.simulated.kv import KvLease
 from executor_svc.engine.simulated.pull import Fetch
 from executor_svc.engine.simulated.tokenizer import EOS_ID
 from executor_svc.engine.simulated.tokens import TokenSource
-from executor_svc.runtime.engine_port import EngineOutput, EngineRequest, FinishReason, JsonValue, TokenLogprob
+from executor_svc.runtime.engine_port import (
+    EngineError,
+    EngineOutput,
+    EngineRequest,
+    FinishReason,
+    JsonValue,
+    StepOutput,
+    TokenLogprob,
+)
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -32,8 +43,9 @@ class Sequence:
     fetch: Fetch | None = None  # the fetch of the prompt's KV from another engine, until it ends
     fetch_failed: bool = False
     begun: bool = False  # it has put out a token
+    to_step: Callable[[StepOutput], None] | None = None  # takes the outputs of a submitted request
     _pending: EngineOutput | None = None  # not read yet; later steps are merged into it
-    _error: Exception | None = None
+    _error: EngineError | None = None
     _reader: asyncio.Future[None] | None = None
 
     @property
@@ -77,34 +89,34 @@ class Sequence:
         reason: FinishReason | None,
         kv_transfer_params: Mapping[str, JsonValue] | None = None,
     ) -> None:
-        """Queue one step's token.
-
-        At most one output waits, so max_tokens bounds the memory even if the reader is slow.
-        """
-        pending = self._pending
-        if pending is None:
-            pending = self._pending = EngineOutput(token_ids=[token])
-            if not self.begun:
-                self.begun = True
-                pending.cached_prompt_tokens = self.cached
-                pending.prompt_logprobs = self._prompt_logprobs()
-                pending.kv_pull_failed = self.fetch_failed
-        else:
-            pending.token_ids.append(token)  # type: ignore[attr-defined]  # always our own list
+        """Put out one step's token."""
+        if self.to_step is not None and self.begun and reason is None:
+            self.to_step([token])
+            return
+        output = EngineOutput(token_ids=[token], finish_reason=reason, kv_transfer_params=kv_transfer_params)
         if logprobs is not None:
-            pending.logprobs = [*(pending.logprobs or ()), logprobs]
-        if reason is not None:
-            pending.finish_reason = reason
-            pending.stop_token_id = token if reason is FinishReason.STOP else None
-            pending.kv_transfer_params = kv_transfer_params
-        self._wake()
+            output.logprobs = [logprobs]
+        if reason is FinishReason.STOP:
+            output.stop_token_id = token
+        if not self.begun:
+            self.begun = True
+            output.cached_prompt_tokens = self.cached
+            output.prompt_logprobs = self._prompt_logprobs()
+            output.kv_pull_failed = self.fetch_failed
+        self._put_out(output)
+
+    def _put_out(self, output: EngineOutput) -> None:
+        if self.to_step is not None:
+            self.to_step(output)
+        elif self._pending is None:
+            self._pending = output
+            self._wake()
+        else:
+            _merge(self._pending, output)
 
     def abort(self) -> None:
         """End the output as ABORTED.  Tokens that were generated before can still be read."""
-        if self._pending is None:
-            self._pending = EngineOutput(token_ids=[])
-        self._pending.finish_reason = FinishReason.ABORTED
-        self._wake()
+        self._put_out(EngineOutput(token_ids=[], finish_reason=FinishReason.ABORTED))
 
     def _prompt_logprobs(self) -> list[list[TokenLogprob] | None] | None:
         top = self.request.sampling.prompt_logprobs
@@ -113,8 +125,11 @@ class Sequence:
         prompt = self.tokens[: self.prompt_tokens]
         return [None, *(self.source.logprobs(prompt[:i], prompt[i], top) for i in range(1, len(prompt)))]
 
-    def fail(self, error: Exception) -> None:
+    def fail(self, error: EngineError) -> None:
         """Raise ``error`` in the reader after the outputs that are queued already.  The first error counts."""
+        if self.to_step is not None:
+            self.to_step(error)
+            return
         if self._error is None:
             self._error = error
         self._wake()
@@ -133,3 +148,13 @@ class Sequence:
             await self._reader
         output, self._pending = self._pending, None
         return output
+
+
+def _merge(waiting: EngineOutput, output: EngineOutput) -> None:
+    """Add an output to one that waits.  At most one waits, so max_tokens bounds the memory if the reader is slow."""
+    waiting.token_ids.extend(output.token_ids)  # type: ignore[attr-defined]  # always our own list
+    if output.logprobs is not None:
+        waiting.logprobs = [*(waiting.logprobs or ()), *output.logprobs]
+    waiting.finish_reason = output.finish_reason
+    waiting.stop_token_id = output.stop_token_id
+    waiting.kv_transfer_params = output.kv_transfer_params

@@ -11,6 +11,7 @@ from executor_svc.engine.simulated.batch import Batch, StepPlan
 from executor_svc.engine.simulated.faults import FaultState
 from executor_svc.engine.simulated.sequence import Sequence
 from executor_svc.engine.simulated.settings import SimulatedSettings
+from executor_svc.engine.simulated.step_outputs import StepOutputs
 from executor_svc.runtime.engine_port import EngineError, Iteration, JsonValue
 from sage_common.clock import Clock
 
@@ -28,14 +29,16 @@ class StepLoop:
         clock: Clock,
         batch: Batch,
         faults: FaultState,
+        outputs: StepOutputs,
         keep_kv: Callable[[Sequence], dict[str, JsonValue] | None],
         notice_death: Callable[[], None],
+        forget: Callable[[Sequence], None],
     ) -> None:
         """Make a step loop; ``run`` runs it.
 
         ``keep_kv``: keeps the KV of a finished prefill for another engine; returns how to fetch it.
 
-        ``notice_death``: ends the engine if a fault has killed it.
+        ``notice_death``: ends the engine if a fault has killed it.  ``forget``: is told of a sequence that ended.
         """
         self._settings = settings
         self._clock = clock
@@ -43,6 +46,8 @@ class StepLoop:
         self._faults = faults
         self._keep_kv = keep_kv
         self._notice_death = notice_death
+        self._outputs = outputs
+        self._forget = forget
         self._changed = asyncio.Event()
         self._listeners: list[Callable[[], None]] = []
         self._recent: deque[Iteration] = deque(maxlen=ITERATIONS_KEPT)
@@ -54,7 +59,7 @@ class StepLoop:
         self._changed.set()
 
     def on_step(self, callback: Callable[[], None]) -> None:
-        """Call ``callback`` after each step's readers have run."""
+        """Call ``callback`` after each step, when all its outputs were taken."""
         self._listeners.append(callback)
 
     def take_iterations(self) -> Listing[Iteration]:
@@ -118,6 +123,7 @@ class StepLoop:
                 elapsed_s=self._clock.now() - started,
             )
         )
+        self._outputs.deliver()
         loop = asyncio.get_running_loop()
         for listener in self._listeners:
             loop.call_soon(listener)  # runs after the readers, which were woken first
@@ -127,6 +133,7 @@ class StepLoop:
         if sequence.fails_after is not None and sequence.emitted >= sequence.fails_after:
             self._batch.remove(sequence)
             sequence.fail(EngineError("injected error"))
+            self._forget(sequence)
             return
         token = sequence.draw()
         top = sequence.request.sampling.logprobs
@@ -140,3 +147,5 @@ class StepLoop:
                 kept = self._keep_kv(sequence)
             self._batch.remove(sequence)
         sequence.put(token, logprobs, reason, kept)
+        if reason is not None:
+            self._forget(sequence)

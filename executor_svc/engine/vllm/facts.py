@@ -9,7 +9,7 @@ from executor_svc.engine.common_settings import ModelSettings
 from executor_svc.engine.vllm.gpus import Gpus
 from executor_svc.engine.vllm.kv_connectors import configured_connector
 from executor_svc.engine.vllm.kv_connectors.connector import KvLayout
-from executor_svc.engine.vllm.models import ResolvedModel, weights_fingerprint
+from executor_svc.engine.vllm.models import ResolvedModel, adapter_fingerprint, weights_fingerprint
 from executor_svc.engine.vllm.settings import VllmSettings
 from executor_svc.runtime.engine_port import EngineFacts, ModelError, StructuredKind, TokenizerFiles
 
@@ -60,6 +60,7 @@ def engine_facts(
         prefix_caching=bool(cache.enable_prefix_caching),
         reports_cache=reports_cache and bool(cache.enable_prefix_caching),
         weights=weights_fingerprint(resolved.path),
+        adapter_weights={name: adapter_fingerprint(path) for name, path in settings.adapters.items()},
     )
 
 

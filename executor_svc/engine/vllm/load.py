@@ -45,7 +45,7 @@ class VllmLoad:
         self._last_record: float | None = None  # when the last step ended; None if nothing ran after it
 
     def on_step(self, callback: Callable[[], None]) -> None:
-        """Call ``callback`` after each step's readers have run."""
+        """Call ``callback`` after each step, when all its outputs were taken."""
         self._listeners.append(callback)
 
     async def step_over(self) -> None:

@@ -71,7 +71,17 @@ def weights_fingerprint(path: str) -> str:
 
     The fingerprint covers the configuration, and of each weight file its name, size and the first and last 64 KiB.
     """
-    digest = hashlib.sha256((Path(path) / "config.json").read_bytes())
+    return _fingerprint(path, "config.json")
+
+
+def adapter_fingerprint(path: str) -> str:
+    """Return a LoRA adapter's fingerprint, as of a model; its hub id where it is not in a directory."""
+    return _fingerprint(path, "adapter_config.json") if Path(path).is_dir() else path
+
+
+def _fingerprint(path: str, config: str) -> str:
+    described = Path(path) / config
+    digest = hashlib.sha256(described.read_bytes() if described.exists() else b"")
     for file in sorted(file for pattern in _WEIGHTS for file in Path(path).glob(pattern)):
         size = file.stat().st_size
         digest.update(f"{file.name}:{size}:".encode())

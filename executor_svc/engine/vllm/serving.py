@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from executor_svc.engine.checks import refuse_invalid
@@ -12,6 +13,8 @@ from executor_svc.engine.common_settings import ModelSettings
 from executor_svc.engine.handoff_seal import opened
 from executor_svc.engine.vllm.async_llm import end_llm
 from executor_svc.engine.vllm.cache_event_channel import CacheEventChannel
+from executor_svc.engine.vllm.constraints.gate import Turn
+from executor_svc.engine.vllm.constraints.xgrammar_gate import gate_for, trial_process
 from executor_svc.engine.vllm.errors import VllmErrors, first_line
 from executor_svc.engine.vllm.facts import engine_facts, request_limits
 from executor_svc.engine.vllm.gpus import Gpus
@@ -26,6 +29,8 @@ from executor_svc.engine.vllm.port_reservation import PortReservation
 from executor_svc.engine.vllm.pulls import Pulls
 from executor_svc.engine.vllm.sampling import invalid_request, sampling_arguments, structured_arguments
 from executor_svc.engine.vllm.settings import VllmSettings
+from executor_svc.engine.vllm.step_path.step_path import StepPath
+from executor_svc.engine.vllm.step_path.stepped_requests import SteppedRequests
 from executor_svc.runtime.engine_port import (
     CacheEvent,
     EngineDeadError,
@@ -39,6 +44,8 @@ from executor_svc.runtime.engine_port import (
     JsonValue,
     ModelError,
     Sampling,
+    Step,
+    StepReader,
 )
 
 log = logging.getLogger(__name__)
@@ -90,9 +97,14 @@ class VllmEngine:
         self._facts = engine_facts(llm, model, settings, resolved, self._gpus, reports_cache=reports_cache)
         load.kv_capacity_tokens = self._facts.kv_capacity_tokens
         self._limits = request_limits(llm.vllm_config, self._facts)
+        self._trials = trial_process(llm)
+        self._constraints = gate_for(llm, self._trials, settings.constraint_compile_limit_s)
         self._active: dict[str, EngineRequest] = {}  # requests that vLLM has and that have not ended
         self._prompt_tokens = 0
         self._stopped = False
+        self._steps = StepPath(
+            llm, self._errors, wanted=settings.step_path, on_first=self._count_prompt, on_over=self._note_end
+        )
 
     @property
     def facts(self) -> EngineFacts:
@@ -110,19 +122,24 @@ class VllmEngine:
             except Exception as error:
                 raise ModelError(f"adapter {name!r} does not load: {first_line(error)}") from error
         for adapter in (None, *self._adapters):
-            request = EngineRequest(
-                engine_request_id=f"warm-up/{adapter or 'model'}",
-                prompt_token_ids=[token % self._facts.vocab_size for token in range(16)],
-                sampling=Sampling(temperature=0.0, max_tokens=WARM_UP_TOKENS, ignore_eos=True),
-                adapter=adapter,
-            )
+            request = self._warm_up_request(adapter or "model", adapter)
             tokens = 0
             async for output in self.generate(request):
                 tokens += len(output.token_ids)
             if tokens != WARM_UP_TOKENS:
                 raise EngineError(f"the warm-up request got {tokens} of {WARM_UP_TOKENS} tokens")
+        trial = self._warm_up_request("steps")
+        await self._steps.try_out(trial, partial(self._submit, trial))
         if self._wants_history:
             await self._try_history()
+
+    def _warm_up_request(self, name: str, adapter: str | None = None) -> EngineRequest:
+        return EngineRequest(
+            engine_request_id=f"warm-up/{name}",
+            prompt_token_ids=[token % self._facts.vocab_size for token in range(16)],
+            sampling=Sampling(temperature=0.0, max_tokens=WARM_UP_TOKENS, ignore_eos=True),
+            adapter=adapter,
+        )
 
     async def _try_history(self) -> None:
         """Find out whether requests can continue from an output history.  Raises EngineDeadError."""
@@ -141,12 +158,10 @@ class VllmEngine:
 
     async def generate(self, request: EngineRequest) -> AsyncGenerator[EngineOutput, None]:
         """Run one request, as ``Engine.generate`` describes."""
-        self._refuse_when_stopped()
-        refuse_invalid(request, self._limits)
-        if request.engine_request_id in self._active:
-            raise EngineError(f"engine request id {request.engine_request_id!r} is in use")
+        self._check(request)
         pull = self._pull_of(request)
         params = self._params_of(request, pull)
+        turn = await self._turn_to_compile(request)
         self._active[request.engine_request_id] = request
         if pull is not None:
             self._pulls.begin(request.engine_request_id)
@@ -157,6 +172,7 @@ class VllmEngine:
                 output = output_of(result)
                 if not started:
                     started = True
+                    turn.end(compiled=True)
                     self._begin(output, result, request, pull)
                 if result.finished:
                     finish(output, result, request)
@@ -166,9 +182,53 @@ class VllmEngine:
         except Exception as error:
             raise self._errors.translated(error, request.sampling, started=started) from error
         finally:
+            turn.end(compiled=False)
             del self._active[request.engine_request_id]
             self._pulls.end(request.engine_request_id)
             await stream.aclose()  # aborts the request in vLLM if it has not ended
+
+    def submit(self, request: EngineRequest, reader: StepReader) -> bool:
+        """Run one request by steps, as ``Engine.submit`` describes."""
+        requests = self._steps.requests_for(request)
+        if requests is None:
+            return False
+        self._submit(request, requests, reader)
+        return True
+
+    def _submit(self, request: EngineRequest, requests: SteppedRequests, reader: StepReader) -> None:
+        self._check(request)
+        params = self._params_of(request, None)
+        self._active[request.engine_request_id] = request
+        arguments = self._arguments_of(request)
+        requests.submit(
+            request, reader, partial(self._llm.add_request, request.engine_request_id, params=params, **arguments)
+        )
+
+    async def abort(self, engine_request_id: str) -> None:
+        """Abort a submitted request, as ``Engine.abort`` describes."""
+        self._refuse_when_stopped()
+        await self._steps.abort(engine_request_id)
+
+    def on_outputs(self, callback: Callable[[Step], None]) -> None:
+        """Have ``callback`` take the outputs of submitted requests, at most 128 at a time."""
+        self._steps.on_outputs(callback)
+
+    def _count_prompt(self, request: EngineRequest) -> None:
+        self._prompt_tokens += len(request.prompt_token_ids)
+
+    def _note_end(self, request: EngineRequest) -> None:
+        del self._active[request.engine_request_id]
+
+    def _check(self, request: EngineRequest) -> None:
+        self._refuse_when_stopped()
+        refuse_invalid(request, self._limits)
+        if request.engine_request_id in self._active:
+            raise EngineError(f"engine request id {request.engine_request_id!r} is in use")
+
+    async def _turn_to_compile(self, request: EngineRequest) -> Turn:
+        """Wait until the request's constraint may be compiled.  Raises InvalidRequestError, EngineError."""
+        constraint = request.sampling.structured_output
+        return Turn() if constraint is None or self._constraints is None else await self._constraints.admit(constraint)
 
     async def stop(self, engine_request_id: str) -> None:
         """End a request early, as ``Engine.stop`` describes.
@@ -219,23 +279,28 @@ class VllmEngine:
             raise invalid_request(error, request.sampling) from error
 
     def _stream_of(self, request: EngineRequest, params: Any) -> AsyncGenerator[Any, None]:
+        arguments = self._arguments_of(request)
+        stream: AsyncGenerator[Any, None] = self._llm.generate(
+            arguments.pop("prompt"), params, request.engine_request_id, **arguments
+        )
+        return stream
+
+    def _arguments_of(self, request: EngineRequest) -> dict[str, Any]:
+        """Return what ``AsyncLLM.generate`` and ``add_request`` take beside id and sampling."""
         prompt: dict[str, Any] = {"prompt_token_ids": list(request.prompt_token_ids)}
         if request.sampling.structured_output is None:
             # A typed prompt skips preprocessing, where vLLM 0.32 checks constraints in a thread.
             prompt["type"] = "token"
-        stream: AsyncGenerator[Any, None] = self._llm.generate(
-            prompt,
-            params,
-            request.engine_request_id,
-            lora_request=None if request.adapter is None else self._adapters[request.adapter],
-            trace_headers=request.trace_headers if self._tracing else None,
-            priority=request.priority,
-        )
-        return stream
+        return {
+            "prompt": prompt,
+            "lora_request": None if request.adapter is None else self._adapters[request.adapter],
+            "trace_headers": request.trace_headers if self._tracing else None,
+            "priority": request.priority,
+        }
 
     def _begin(self, output: EngineOutput, result: Any, request: EngineRequest, pull: Pull | None) -> None:
         """Set the fields that only a request's first output has."""
-        self._prompt_tokens += len(request.prompt_token_ids)
+        self._count_prompt(request)
         output.cached_prompt_tokens = result.num_cached_tokens
         if pull is not None:
             output.kv_pull_failed = self._pulls.first_output(request.engine_request_id, pull, result.num_cached_tokens)
@@ -295,6 +360,7 @@ class VllmEngine:
             kv_pulls=load.kv_pulls,
             kv_pulls_failed=load.kv_pulls_failed,
             kv_leases_expired=load.kv_leases_expired,
+            submissions=self._steps.submissions,
         )
 
     def _known_wait(self) -> str | None:
@@ -317,7 +383,7 @@ class VllmEngine:
         return () if self._cache_events is None else self._cache_events.take()
 
     def on_step(self, callback: Callable[[], None]) -> None:
-        """Call ``callback`` after each step's readers have run."""
+        """Call ``callback`` after each step, when all its outputs were taken."""
         self._load.on_step(callback)
 
     async def check_health(self) -> None:
@@ -332,9 +398,11 @@ class VllmEngine:
         llm, self._llm = self._llm, None
         if llm is None:
             return
+        await self._trials.close()
         if llm.output_handler is not None:
             llm.output_handler.cancel()  # else it would report the end of the engine core as a failure
         llm.output_processor.propagate_error(self._errors.dead())
+        self._steps.end_all("the engine was shut down")
         await end_llm(llm)
         if self._side_channel is not None:
             self._side_channel.close()

@@ -117,6 +117,18 @@ class VllmSettings(SettingsSection):
         description="Continue requests of lost instances from their delivered tokens as output.  Decided by a "
         "self-test at the start; off, or where it fails, requests with a seed, penalties or a constraint are replayed.",
     )
+    step_path: bool = Field(
+        default=True,
+        description="Take each step's tokens of all requests at once, from inside vLLM.  Decided by a check at the "
+        "start; off, or where it fails, each request is read through AsyncLLM.generate, at twice the CPU per token.",
+    )
+    constraint_compile_limit_s: float = Field(
+        default=5.0,
+        ge=0.0,
+        le=600.0,
+        description="Most seconds of CPU time that compiling a request's JSON schema, regex, choice or grammar may "
+        "take; it is tried in a process of its own before the engine gets it.  0: not tried.",
+    )
     start_timeout_s: float = Field(
         default=1800.0,
         gt=0.0,

@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Iterable
-from contextvars import copy_context
 from dataclasses import replace
 from functools import partial
 from typing import NoReturn
 
 from executor_svc.runtime.attempts.admission import Refusal, refusal
 from executor_svc.runtime.attempts.attempt import Attempt
+from executor_svc.runtime.attempts.run import Run, started, take_step
 from executor_svc.runtime.attempts.services import AttemptServices
-from executor_svc.runtime.log_context import about, about_assigned
+from executor_svc.runtime.log_context import about, about_assigned, logged_about
 from executor_svc.runtime.messages.attempt_id import AttemptId
 from executor_svc.runtime.messages.commands import Assign, InvalidAssign
 from executor_svc.runtime.messages.outputs import (
@@ -25,6 +25,7 @@ from executor_svc.runtime.messages.outputs import (
     RejectReason,
 )
 from executor_svc.runtime.messages.registration import HeldAttempt
+from executor_svc.runtime.messages.reports import HeldAssign
 from executor_svc.runtime.observer import NULL_OBSERVER, Observer
 from executor_svc.runtime.outputs.attempt_output import AttemptOutput
 from executor_svc.runtime.outputs.outbox import Outbox
@@ -54,10 +55,8 @@ class AttemptTable:
         self._max_held = max_held
         self._generates = generates
         self._services: AttemptServices | None = None
-        self._running: dict[AttemptId, Attempt] = {}
-        self._tasks: set[asyncio.Task[None]] = set()  # the event loop holds only weak references to tasks
+        self._running: dict[AttemptId, Run] = {}
         self._held: dict[AttemptId, AttemptOutput] = {}  # running and ended ones
-        self._by_number: dict[int, AttemptOutput] = {}  # attempts of the session's epoch only
         self._epoch = 0
         self._changed = asyncio.Event()
         self.draining = False
@@ -100,26 +99,27 @@ class AttemptTable:
     def serve(self, services: AttemptServices) -> None:
         """Begin to accept attempts, because the engine is up."""
         self._services = services
+        services.engine.on_outputs(take_step)
         services.engine.on_step(self._outbox.flush)
 
-    def begin_session(self, epoch: int, keep: Collection[AttemptId]) -> None:
-        """Fence every held attempt that is not in ``keep``.
+    def begin_session(self, epoch: int, keep: Collection[AttemptId], *, adopts: bool = False) -> None:
+        """Fence every held attempt that is not in ``keep`` and that the scheduler cannot adopt.
 
-        The output of a kept attempt is sent again once the scheduler has resumed it from a position.
+        The output of a kept or adopted attempt is sent again once the scheduler has resumed it from a position.
+        ``adopts``: the scheduler adopts attempts that another one began.
         """
         self._epoch = epoch
-        kept = {attempt_id for attempt_id in keep if attempt_id.epoch == epoch and attempt_id in self._held}
-        for attempt_id in [attempt_id for attempt_id in self._held if attempt_id not in kept]:
-            self._fence(attempt_id, "the scheduler does not keep it in the new session")
-        self._by_number = {attempt_id.number: self._held[attempt_id] for attempt_id in kept}
+        kept = {attempt_id for attempt_id in keep if attempt_id in self._held}
+        for attempt_id, output in list(self._held.items()):
+            if attempt_id not in kept and not (adopts and attempt_id.epoch != epoch and output.adoptable):
+                self._fence(attempt_id, "the scheduler does not keep it in the new session")
         if not kept:
             self.last_assign = 0  # a scheduler that kept nothing counts its Assigns from one
-        self._outbox.open()
+        self._outbox.open(epoch)
 
     def end_session(self) -> None:
         """Stop sending, because the streams are gone.  Attempts run on: a new session may keep them."""
         self._outbox.close()
-        self._by_number = {}
         for output in self._held.values():
             output.suspend()
 
@@ -137,9 +137,7 @@ class AttemptTable:
 
     def _report_missing(self, attempt_id: AttemptId, reason: str) -> None:
         """Report an attempt that this executor does not hold as ended, so that the scheduler releases its capacity."""
-        self._outbox.notice(
-            Ended(attempt_number=attempt_id.number, cause=EndCause.CANCELLED, total_tokens=0, message=reason)
-        )
+        self._outbox.notice(Ended(attempt=attempt_id, cause=EndCause.CANCELLED, total_tokens=0, message=reason))
 
     def _fence(self, attempt_id: AttemptId, reason: str) -> None:
         log.info("attempt %s aborted and forgotten: %s", attempt_id, reason, extra=self._held[attempt_id].about)
@@ -159,21 +157,30 @@ class AttemptTable:
         loop = asyncio.get_running_loop()
         deadline = None if assign.remaining_s is None else loop.time() + assign.remaining_s
         observed = self._observer.assigned(assign)
-        assign = replace(assign, trace_headers=observed.trace_headers)
-        attempt = Attempt(assign, self._services, deadline, observed)
+        if observed.trace_headers != assign.trace_headers:
+            assign = replace(assign, trace_headers=observed.trace_headers)
+        attempt = Attempt(assign, self._services, observed)
         log_extra = attempt.output.about
         log.debug("attempt %s of request %s: %s", assign.attempt, assign.request_id, assign.reasons, extra=log_extra)
-        self._running[assign.attempt] = attempt
-        self._held[assign.attempt] = self._by_number[assign.attempt.number] = attempt.output
-        own = copy_context()  # log lines of the task and of its end say which attempt they are about
-        running = attempt.run(partial(self._submitted, assign))
-        task = loop.create_task(running, name=f"attempt-{assign.attempt}", context=own)
-        self._tasks.add(task)
-        attempt.start(task)
-        task.add_done_callback(partial(self._concluded, attempt), context=own)
-        # Sent after the task is created, so that the engine gets the request before the link is busy with this message.
-        self._outbox.notice(Accepted(attempt_number=assign.attempt.number))
+        self._held[assign.attempt] = attempt.output
+        with logged_about(log_extra):
+            self._start(attempt, deadline)
+        # Sent after the start, so that the engine gets the request before the link is busy with this message.
+        self._outbox.notice(Accepted(attempt=assign.attempt))
         self._note_change()
+
+    def _start(self, attempt: Attempt, deadline: float | None) -> None:
+        over = partial(self._concluded, attempt)
+        try:
+            submitted = partial(self._submitted, attempt.assign)
+            run = started(attempt, deadline=deadline, on_submitted=submitted, on_over=over)
+        except Exception as defect:
+            over(defect)
+            return
+        if run is None:
+            over(None)
+        elif attempt.output.ended is None:
+            self._running[attempt.assign.attempt] = run
 
     def _refusal(self, assign: Assign) -> Refusal | None:
         if assign.attempt.epoch != self._epoch:
@@ -197,7 +204,7 @@ class AttemptTable:
         log.warning("attempt %s rejected: %s", attempt_id, message, extra=about_assigned(assign))
         self._observer.not_started(f"rejected_{reason.value}")
         self._note_number(assign.number)
-        self._outbox.notice(Rejected(attempt_number=attempt_id.number, reason=reason, message=message))
+        self._outbox.notice(Rejected(attempt=attempt_id, reason=reason, message=message))
 
     def refuse_invalid(self, assign: InvalidAssign) -> None:
         """Accept an attempt whose Assign makes no sense and end it at once as INVALID."""
@@ -213,25 +220,36 @@ class AttemptTable:
         self._observer.not_started(EndCause.INVALID.value)
         output = AttemptOutput(attempt_id, detokenizer=_no_text, about=log_extra)
         output.ended = Ended(
-            attempt_number=attempt_id.number,
+            attempt=attempt_id,
             cause=EndCause.INVALID,
             total_tokens=0,
             field_name=assign.field_name,
             message=assign.message,
         )
-        self._held[attempt_id] = self._by_number[attempt_id.number] = output
+        self._held[attempt_id] = output
         self._note_number(assign.number)
-        self._outbox.notice(Accepted(attempt_number=attempt_id.number))
+        self._outbox.notice(Accepted(attempt=attempt_id))
         self._outbox.ended(output)
 
     def cancel(self, attempt_id: AttemptId, reason: str) -> None:
         """End an attempt.  Ended confirms the end; if the attempt has ended already, its Ended is on the way."""
-        if attempt_id.epoch != self._epoch:
+        output = self._held.get(attempt_id)
+        if output is None and attempt_id.epoch != self._epoch:
             log.warning("cancel ignored: attempt %s belongs to another epoch", attempt_id, extra=about(attempt_id))
-        elif attempt_id not in self._held:
+        elif output is None:
             self._report_missing(attempt_id, "the executor does not hold this attempt")
+        elif output.awaits_resume:
+            self._fence(attempt_id, reason)
+            self._report_missing(attempt_id, reason)
         elif attempt_id in self._running:
             self._running[attempt_id].interrupt(EndCause.CANCELLED, reason)
+
+    def held_assign(self, attempt_id: AttemptId) -> HeldAssign:
+        """Return the answer to FetchAssign."""
+        output = self._held.get(attempt_id)
+        if output is None:
+            return HeldAssign(attempt=attempt_id, assign=None)
+        return output.held_assign(asyncio.get_running_loop().time())
 
     def resume(self, attempt_id: AttemptId, from_index: int) -> None:
         """Send an attempt's output again from output position ``from_index``."""
@@ -250,7 +268,7 @@ class AttemptTable:
             output.rewind(len(output.token_ids))
             self._fail(attempt_id, output, str(error))
             return
-        if output.pieces:
+        if output.unsent:
             self._outbox.tokens(output)
             self._outbox.flush()
         if output.ended is not None:
@@ -265,7 +283,7 @@ class AttemptTable:
     def acknowledge(self, acks: Iterable[Ack]) -> None:
         """Release the output that the scheduler has, and forget attempts whose end it has."""
         for ack in acks:
-            output = self._by_number.get(ack.attempt_number)
+            output = self._held.get(ack.attempt)
             if output is None:
                 continue
             output.acknowledge(ack.tokens)
@@ -274,10 +292,10 @@ class AttemptTable:
 
     def end_all(self, cause: EndCause, message: str) -> None:
         """End every running attempt with ``cause``; their ends are reported to the scheduler."""
-        for attempt in list(self._running.values()):
-            attempt.interrupt(cause, message)
+        for run in list(self._running.values()):
+            run.interrupt(cause, message)
 
-    # --- events of an attempt's task ---------------------------------------------------------------------------------
+    # --- events of an attempt's run ----------------------------------------------------------------------------------
 
     def _note_number(self, number: int) -> None:
         self.last_assign = max(self.last_assign, number)
@@ -290,12 +308,15 @@ class AttemptTable:
         if assign.attempt in self._held:
             self._note_number(assign.number)
 
-    def _concluded(self, attempt: Attempt, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
+    def _concluded(self, attempt: Attempt, defect: BaseException | None) -> None:
+        with logged_about(attempt.output.about):
+            self._conclude(attempt, defect)
+
+    def _conclude(self, attempt: Attempt, defect: BaseException | None) -> None:
         assign = attempt.assign
-        if not task.cancelled() and (error := task.exception()) is not None:
+        if defect is not None:
             log.error(
-                "attempt %s of request %s failed in the executor", assign.attempt, assign.request_id, exc_info=error
+                "attempt %s of request %s failed in the executor", assign.attempt, assign.request_id, exc_info=defect
             )
         self._submitted(assign)
         self._running.pop(assign.attempt, None)
@@ -313,8 +334,6 @@ class AttemptTable:
 
     def _forget(self, attempt_id: AttemptId) -> None:
         self._held.pop(attempt_id, None)
-        if self._by_number.get(attempt_id.number) is not None and attempt_id.epoch == self._epoch:
-            self._by_number.pop(attempt_id.number)
         self._note_change()
 
 

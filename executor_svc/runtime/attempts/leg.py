@@ -88,11 +88,12 @@ def _request(
             "prompt",
             f"the prompt has {len(prompt)} tokens; the model's limit is {facts.max_model_len}, output included",
         )
-    max_tokens = min(sampling.max_tokens, left)
+    if sampling.max_tokens > left:
+        sampling = replace(sampling, max_tokens=left, min_tokens=min(sampling.min_tokens, left))
     return EngineRequest(
         engine_request_id=engine_request_id(assign, suffix),
         prompt_token_ids=prompt,
-        sampling=replace(sampling, max_tokens=max_tokens, min_tokens=min(sampling.min_tokens, max_tokens)),
+        sampling=sampling,
         priority=assign.engine_priority,
         trace_headers=assign.trace_headers or None,
         adapter=assign.adapter,

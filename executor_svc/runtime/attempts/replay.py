@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from executor_svc.runtime.engine_port import EngineOutput, FinishReason
+
 
 class ReplayDiverged(Exception):
     """The replay differs from the delivered tokens."""
@@ -22,6 +24,16 @@ class Replay:
     def done(self) -> bool:
         """Whether every delivered token was compared."""
         return self._at == len(self._delivered)
+
+    def strip(self, output: EngineOutput) -> None:
+        """Take the tokens that were delivered before out of ``output``.  Raises ReplayDiverged."""
+        skipped = self.skip(output.token_ids)
+        if output.finish_reason is not None and output.finish_reason is not FinishReason.ABORTED:
+            self.check_complete()
+        if skipped:
+            output.token_ids = output.token_ids[skipped:]
+            if output.logprobs is not None:
+                output.logprobs = output.logprobs[skipped:]
 
     def skip(self, token_ids: Sequence[int]) -> int:
         """Return how many of ``token_ids``, counted from the first, were delivered before.  Raises ReplayDiverged."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from executor_svc.runtime.engine_port import Engine, EngineDeadError
 from executor_svc.runtime.outputs.outbox import Outbox
 from executor_svc.runtime.text.text_source import TextSource
+
+RELEASE_TIMEOUT_S = 10.0  # for the engine to release an aborted request; longer means it is stuck
 
 
 @dataclass(slots=True, kw_only=True)
@@ -22,3 +25,13 @@ class AttemptServices:
 
     def __post_init__(self) -> None:
         self.end_ids = self.engine.facts.eos_token_ids | self.text.end_of_sequence_ids
+
+    async def wait_for_release(self, release: Awaitable[None]) -> None:
+        """Wait until the engine has released a request's KV and slot.  An engine that does not counts as dead."""
+        try:
+            async with asyncio.timeout(RELEASE_TIMEOUT_S):
+                await release
+        except TimeoutError:
+            self.on_dead(EngineDeadError(f"the engine did not release a request in {RELEASE_TIMEOUT_S:g} s"))
+        except EngineDeadError as error:
+            self.on_dead(error)

@@ -68,6 +68,9 @@ class Assign:
     kv_transfer_params: Mapping[str, JsonValue] | None = None  # as the prefill leg's end gave them; with DECODING
     kv_lease_s: float | None = None  # what is left of the KV lease
     reasons: tuple[str, ...] = ()  # why the scheduler chose this instance, for the log
+    record: bytes = b""  # what the next scheduler needs of the request, beside this message
+    adoption_proof: bytes = field(default=b"", repr=False)  # shows the next scheduler that its fleet sent this
+    source: object = field(default=None, repr=False, compare=False)  # the message as it came, for the next scheduler
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -127,4 +130,11 @@ class ReleaseKv:
     kv_transfer_params: Mapping[str, JsonValue]
 
 
-Command = Assign | InvalidAssign | Cancel | Drain | HeartbeatAck | TokenizerWanted | Resume | ReleaseKv
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FetchAssign:
+    """Asks for the Assign of a held attempt, which another scheduler sent and this one adopts."""
+
+    attempt: AttemptId
+
+
+Command = Assign | InvalidAssign | Cancel | Drain | HeartbeatAck | TokenizerWanted | Resume | ReleaseKv | FetchAssign

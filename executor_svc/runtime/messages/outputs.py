@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from executor_svc.runtime.engine_port import FinishReason, JsonValue, TokenLogprob
+from executor_svc.runtime.messages.attempt_id import AttemptId
 
 
 class RejectReason(Enum):
@@ -34,23 +36,23 @@ class EndCause(Enum):
 class Accepted:
     """Says that an attempt was started."""
 
-    attempt_number: int
+    attempt: AttemptId
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rejected:
     """Says that an attempt was not started."""
 
-    attempt_number: int
+    attempt: AttemptId
     reason: RejectReason
     message: str
 
 
 @dataclass(slots=True)
 class Piece:
-    """New tokens of one attempt.  Made once per engine step; grows only while the link cannot take it."""
+    """New tokens of one attempt that do not fit into the columns of a frame."""
 
-    attempt_number: int
+    attempt: AttemptId
     first_index: int  # output position of token_ids[0], over all attempts of the request
     token_ids: Sequence[int]
     text: str  # text that became certain with these tokens
@@ -58,18 +60,11 @@ class Piece:
     kv_recomputed: bool = False  # decode leg: the prompt's KV could not be fetched and was computed here
 
 
-@dataclass(slots=True)
-class Frame:
-    """The new tokens of all attempts from one engine step, or from several while the link is behind."""
-
-    pieces: list[Piece]
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ended:
     """The end of one attempt; nothing follows it."""
 
-    attempt_number: int
+    attempt: AttemptId
     cause: EndCause
     total_tokens: int  # output positions over all attempts
     finish_reason: FinishReason | None = None  # with FINISHED
@@ -87,13 +82,35 @@ class Ended:
     engine_died: bool = False  # with FAILED: the engine died while it ran the attempt
 
 
-OutputUp = Accepted | Rejected | Frame | Ended
+@dataclass(slots=True, kw_only=True)
+class StepFrame:
+    """What happened to attempts since the frame before: in one engine step, or in several while the link is behind.
+
+    An attempt's acceptance comes before its tokens, and its end after them.  Entry i of ``numbers``, ``first_indexes``,
+    ``counts`` and ``texts`` is one attempt's output, which takes the next ``counts[i]`` of ``token_ids``.
+    """
+
+    epoch: int  # of the attempts in the columns
+    accepted: list[Accepted] = field(default_factory=list)
+    rejected: list[Rejected] = field(default_factory=list)
+    numbers: list[int] = field(default_factory=list)  # of attempts
+    first_indexes: list[int] = field(default_factory=list)  # output positions, over all attempts of the request
+    counts: list[int] = field(default_factory=list)
+    token_ids: array[int] = field(default_factory=lambda: array("I"))
+    texts: list[str] = field(default_factory=list)  # text that became certain with an entry's tokens
+    pieces: list[Piece] = field(default_factory=list)  # output with log probabilities, and what else has no column
+    ended: list[Ended] = field(default_factory=list)
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing happened."""
+        return not (self.accepted or self.rejected or self.numbers or self.pieces or self.ended)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ack:
     """Says how much of an attempt's output the scheduler has."""
 
-    attempt_number: int
+    attempt: AttemptId
     tokens: int  # the scheduler has all output positions below this
     ended: bool  # the scheduler has the end too: the attempt can be forgotten

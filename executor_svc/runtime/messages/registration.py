@@ -43,6 +43,8 @@ class HeldAttempt:
     attempt: AttemptId
     tokens: int  # output positions filled so far, those of earlier attempts included
     ended: bool
+    record: bytes = b""  # as its Assign had it
+    adoption_proof: bytes = field(default=b"", repr=False)  # the same
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,3 +67,9 @@ class Welcome:
     keep: frozenset[AttemptId] = frozenset()  # held attempts that go on; all others are aborted
     role: Role = Role.GENERAL  # the role in force, which may differ from the registration's
     resume_secret: bytes = field(default=b"", repr=False)  # proves in the next registration that this is the executor
+    adopt_s: float | None = None  # how long attempts go on without a session; None: this scheduler adopts none
+
+    @property
+    def kept_s(self) -> float:
+        """How long attempts go on without a session, in seconds."""
+        return self.lease_s if self.adopt_s is None else max(self.lease_s, self.adopt_s)

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from executor_svc.runtime.engine_port import EngineFacts, EngineLoad, EngineState, Iteration
+from executor_svc.runtime.messages.attempt_id import AttemptId
+from executor_svc.runtime.messages.commands import Assign
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,6 +67,17 @@ class KvReleased:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class HeldAssign:
+    """Answers FetchAssign."""
+
+    attempt: AttemptId
+    assign: Assign | None  # None: this executor does not hold the attempt any more
+    held_for_s: float = 0.0  # since the Assign came
+    tokens: int = 0  # output positions filled, over all attempts of the request
+    ended: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class DrainRequested:
     """Asks the scheduler to send no new attempts: this executor wants to leave."""
 
@@ -84,5 +97,13 @@ class Goodbye:
 
 
 ControlUp = (
-    EngineStatus | TokenizerChunk | Heartbeat | PrefixCacheReport | KvReleased | DrainRequested | Drained | Goodbye
+    EngineStatus
+    | TokenizerChunk
+    | Heartbeat
+    | PrefixCacheReport
+    | KvReleased
+    | HeldAssign
+    | DrainRequested
+    | Drained
+    | Goodbye
 )

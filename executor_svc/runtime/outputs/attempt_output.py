@@ -1,4 +1,4 @@
-"""The output of one attempt: all its token ids, and the pieces that are not sent yet."""
+"""The output of one attempt: all its token ids, and how far they are sent."""
 
 from __future__ import annotations
 
@@ -8,34 +8,41 @@ from collections.abc import Callable, Mapping, Sequence
 from executor_svc.runtime.engine_port import TokenLogprob
 from executor_svc.runtime.log_context import About
 from executor_svc.runtime.messages.attempt_id import AttemptId
-from executor_svc.runtime.messages.outputs import Ended, Piece
+from executor_svc.runtime.messages.commands import Assign
+from executor_svc.runtime.messages.outputs import Ended, Piece, StepFrame
 from executor_svc.runtime.messages.registration import HeldAttempt
+from executor_svc.runtime.messages.reports import HeldAssign
 from executor_svc.runtime.text.detokenizer import Detokenizer
 
-PIECE_TOKENS = 1024  # a piece that waits grows to about this many tokens; then the next one begins
+PIECE_TOKENS = 1024  # output that waits is cut into entries of about this many tokens
 
 
 class AttemptOutput:
     """The whole output of one attempt, kept until its end is acknowledged.
 
     A scheduler that reconnects can ask for the output from any position that it has not acknowledged.  A token takes 4
-    bytes, and max_tokens bounds their number.  Text is made again from the tokens; log probabilities are kept until
-    they are acknowledged.
+    bytes, and max_tokens bounds their number.  Text is kept until it is sent, and made again from the tokens if it is
+    asked for again; log probabilities are kept until they are acknowledged.
     """
 
     __slots__ = (
+        "_assign",
         "_detokenizer",
         "_logprobs",
         "_logprobs_from",
+        "_received_at",
         "_seam",
         "_seam_text_length",
+        "_sent",
+        "_text",
+        "_text_from",
+        "_texts",
         "about",
         "acknowledged",
         "attempt",
         "awaits_resume",
         "ended",
         "kv_recomputed",
-        "pieces",
         "queued",
         "token_ids",
         "undecoded",
@@ -50,15 +57,19 @@ class AttemptOutput:
         emitted_text_length: int = 0,
         logprobs: bool = False,
         about: Mapping[str, About],
+        assign: Assign | None = None,
+        received_at: float = 0.0,
     ) -> None:
+        """``assign``: what began the attempt; None if that makes no sense.  ``received_at``: on the loop's clock."""
         self.attempt = attempt
+        self._assign = assign
+        self._received_at = received_at
         self.about = about  # for log lines
         self.token_ids = array("I", emitted)  # every output position, those of earlier attempts included
-        self.pieces: list[Piece] = []  # not sent yet, in order
         self.ended: Ended | None = None
         self.awaits_resume = False  # the session broke: nothing is sent before the scheduler resumes the attempt
         self.acknowledged = len(emitted)  # output positions below this are never asked for again
-        self.queued = False  # the outbox will send the pieces
+        self.queued = False  # the outbox will send the output
         self.kv_recomputed = False  # known before the first token of a decode leg
         self.undecoded = 0  # tokens at the end that give no text: 1 for a stop token, else 0
         self._detokenizer = detokenizer
@@ -66,80 +77,138 @@ class AttemptOutput:
         self._seam_text_length = emitted_text_length
         self._logprobs: list[list[TokenLogprob]] | None = [] if logprobs else None
         self._logprobs_from = self._seam  # output position of the first log probabilities kept
+        self._sent = len(emitted)  # output positions below this are sent
+        self._texts: list[tuple[int, str]] = []  # text of output that waits: the end of its tokens, and the text
+        self._text_from = len(emitted)  # the text from this output position on is not in ``_texts`` yet
+        self._text = ""
 
     @property
     def held(self) -> HeldAttempt:
         """The attempt as a registration lists it."""
-        return HeldAttempt(attempt=self.attempt, tokens=len(self.token_ids), ended=self.ended is not None)
+        tokens, ended, assign = len(self.token_ids), self.ended is not None, self._assign
+        if assign is None:
+            return HeldAttempt(attempt=self.attempt, tokens=tokens, ended=ended)
+        return HeldAttempt(
+            attempt=self.attempt,
+            tokens=tokens,
+            ended=ended,
+            record=assign.record,
+            adoption_proof=assign.adoption_proof,
+        )
+
+    @property
+    def adoptable(self) -> bool:
+        """Whether another scheduler than the one that began the attempt may go on with it."""
+        return self._assign is not None and bool(self._assign.adoption_proof)
+
+    def held_assign(self, now: float) -> HeldAssign:
+        """Return the answer to FetchAssign.  ``now``: on the loop's clock."""
+        return HeldAssign(
+            attempt=self.attempt,
+            assign=self._assign,
+            held_for_s=now - self._received_at,
+            tokens=len(self.token_ids),
+            ended=self.ended is not None,
+        )
+
+    @property
+    def unsent(self) -> int:
+        """Output that waits to be sent, in tokens."""
+        return 0 if self.awaits_resume else len(self.token_ids) - self._sent
 
     def append(self, token_ids: Sequence[int], text: str, logprobs: list[list[TokenLogprob]] | None) -> None:
         """Add the new tokens of one engine step, their text and their log probabilities."""
-        first_index = len(self.token_ids)
         self.token_ids.extend(token_ids)
         if self._logprobs is not None and logprobs is not None:
             self._logprobs.extend(logprobs)
         if self.awaits_resume:
-            return  # ``rewind`` makes the pieces again
-        pieces = self.pieces
-        if pieces and len(pieces[-1].token_ids) < PIECE_TOKENS:
-            _grow(pieces[-1], token_ids, text, logprobs)
-        else:
-            pieces.append(Piece(self.attempt.number, first_index, token_ids, text, logprobs, self.kv_recomputed))
+            return  # ``rewind`` makes the text again
+        self._text = self._text + text if self._text else text
+        if len(self.token_ids) - self._text_from >= PIECE_TOKENS:
+            self._texts.append((len(self.token_ids), self._text))
+            self._text_from, self._text = len(self.token_ids), ""
 
     def suspend(self) -> None:
-        """Send nothing until ``rewind``: the session broke, and pieces that were sent may not have arrived."""
-        self.pieces.clear()
+        """Send nothing until ``rewind``: the session broke, and output that was sent may not have arrived."""
         self.awaits_resume = True
+        self._texts.clear()
+        self._text = ""
 
     def rewind(self, from_index: int) -> None:
-        """Send everything from ``from_index`` again.  Raises ValueError if that position is not in the kept output."""
-        if not self.acknowledged <= from_index <= len(self.token_ids):
-            raise ValueError(
-                f"the scheduler resumes from token {from_index}; "
-                f"{self.acknowledged} tokens are acknowledged and {len(self.token_ids)} exist"
-            )
-        self.awaits_resume = False
-        self.pieces = self._pieces_from(from_index)
+        """Send everything from ``from_index`` again, also what was acknowledged: another scheduler may ask for it.
 
-    def _pieces_from(self, from_index: int) -> list[Piece]:
+        Log probabilities that were acknowledged are gone.  Raises ValueError for a position behind the output.
+        """
+        if not 0 <= from_index <= len(self.token_ids):
+            raise ValueError(f"the scheduler resumes from token {from_index}; {len(self.token_ids)} exist")
+        self.awaits_resume = False
+        self._texts = self._texts_from(from_index)
+        self._sent, self._text_from, self._text = from_index, len(self.token_ids), ""
+
+    def _texts_from(self, from_index: int) -> list[tuple[int, str]]:
         if from_index == len(self.token_ids):
             return []
         text = self._detokenizer()
         text.prime(self.token_ids[:from_index], self._seam_text_length if from_index == self._seam else None)
         decodable = len(self.token_ids) - self.undecoded
-        pieces = []
+        texts = []
         for start in range(from_index, len(self.token_ids), PIECE_TOKENS):
             token_ids = self.token_ids[start : start + PIECE_TOKENS].tolist()
             text.feed(token_ids[: max(0, decodable - start)])
-            logprobs = self._logprobs_at(start, start + len(token_ids))
-            pieces.append(Piece(self.attempt.number, start, token_ids, text.take(), logprobs, self.kv_recomputed))
-        return pieces
+            texts.append((start + len(token_ids), text.take()))
+        return texts
+
+    def write(self, frame: StepFrame, limit: int) -> int:
+        """Move output that waits into a frame, about ``limit`` tokens and log probabilities.  Return how many it took.
+
+        Either all of an attempt's output goes into columns or none of it: a frame's pieces count after its columns.
+        """
+        write = self._write_column if self._fits_columns(frame) else self._write_piece
+        weight = 0
+        while self._texts and weight < limit:
+            weight += write(frame, *self._texts.pop(0))
+        if not self._texts and weight < limit and self._sent < len(self.token_ids):
+            text, self._text, self._text_from = self._text, "", len(self.token_ids)
+            weight += write(frame, self._text_from, text)
+        return weight
+
+    def _fits_columns(self, frame: StepFrame) -> bool:
+        return self._logprobs is None and not self.kv_recomputed and self.attempt.epoch == frame.epoch
+
+    def _write_column(self, frame: StepFrame, end: int, text: str) -> int:
+        start, token_ids = self._sent, self.token_ids
+        count = end - start
+        frame.numbers.append(self.attempt.number)
+        frame.first_indexes.append(start)
+        frame.counts.append(count)
+        if count == 1:
+            frame.token_ids.append(token_ids[start])
+        else:
+            frame.token_ids.extend(token_ids[start:end])
+        frame.texts.append(text)
+        self._sent = end
+        return count
+
+    def _write_piece(self, frame: StepFrame, end: int, text: str) -> int:
+        start = self._sent
+        logprobs = self._logprobs_at(start, end)
+        piece = Piece(self.attempt, start, self.token_ids[start:end], text, logprobs, self.kv_recomputed)
+        frame.pieces.append(piece)
+        self._sent = end
+        return end - start + (0 if logprobs is None else sum(map(len, logprobs)))
 
     def _logprobs_at(self, start: int, end: int) -> list[list[TokenLogprob]] | None:
+        """Return the log probabilities of these tokens; empty lists for those that are gone."""
         if self._logprobs is None:
             return None
-        return self._logprobs[start - self._logprobs_from : end - self._logprobs_from]
+        gone = min(end, self._logprobs_from) - start
+        kept = self._logprobs[max(0, start - self._logprobs_from) : max(0, end - self._logprobs_from)]
+        return [[] for _ in range(gone)] + kept
 
     def acknowledge(self, tokens: int) -> None:
         """Note that the scheduler has all output positions below ``tokens``."""
-        self.acknowledged = min(max(self.acknowledged, tokens), len(self.token_ids))
+        self.acknowledged = min(max(self.acknowledged, tokens), self._sent)
         if self._logprobs:
             done = self.acknowledged - self._logprobs_from
             del self._logprobs[:done]
             self._logprobs_from += done
-
-
-def _grow(piece: Piece, token_ids: Sequence[int], text: str, logprobs: list[list[TokenLogprob]] | None) -> None:
-    """Add output to a piece that the link has not taken yet.
-
-    The piece's tokens are copied once, then extended in place.
-    """
-    if isinstance(piece.token_ids, array):
-        piece.token_ids.extend(token_ids)
-        if piece.logprobs is not None and logprobs is not None:
-            piece.logprobs.extend(logprobs)
-    else:
-        piece.token_ids = array("I", [*piece.token_ids, *token_ids])
-        if piece.logprobs is not None and logprobs is not None:
-            piece.logprobs = [*piece.logprobs, *logprobs]
-    piece.text += text

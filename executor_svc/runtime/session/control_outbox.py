@@ -18,12 +18,13 @@ from executor_svc.runtime.messages.reports import (
     EngineStatus,
     Goodbye,
     Heartbeat,
+    HeldAssign,
     KvReleased,
     PrefixCacheReport,
     TokenizerChunk,
 )
 
-ANSWERS_KEPT = 1024  # beyond that the oldest answer is dropped, and the scheduler never gets it
+ANSWERS_KEPT = 4096  # beyond that the oldest answer is dropped, and the scheduler never gets it
 
 
 class ControlOutbox:
@@ -46,7 +47,7 @@ class ControlOutbox:
         self._drained_wanted = False
         self._goodbye: Goodbye | None = None
         self._chunks: Iterator[TokenizerChunk] = iter(())
-        self._answers: deque[KvReleased] = deque(maxlen=ANSWERS_KEPT)
+        self._answers: deque[KvReleased | HeldAssign] = deque(maxlen=ANSWERS_KEPT)
         self._wake = asyncio.Event()
 
     @property
@@ -82,7 +83,7 @@ class ControlOutbox:
         self._chunks = chunks
         self._wake.set()
 
-    def answer(self, answer: KvReleased) -> None:
+    def answer(self, answer: KvReleased | HeldAssign) -> None:
         """Send an answer.  Beyond ANSWERS_KEPT waiting answers the oldest one is dropped."""
         self._answers.append(answer)
         self._wake.set()

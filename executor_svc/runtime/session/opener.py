@@ -13,6 +13,9 @@ from executor_svc.runtime.session.timings import SessionTimings
 
 log = logging.getLogger(__name__)
 
+HOLDING_RETRY_S = 1.0
+"""Longest pause before dialling again while attempts are held."""
+
 
 class RegistrationRefused(Exception):
     """Every scheduler refused this executor for a reason that does not change by trying again."""
@@ -68,9 +71,14 @@ class SessionOpener:
                     self._log_failure(address, f"registration refused: {refused.message}", logging.ERROR)
                     if refused.permanent and not (refused.about_credentials and self._resume_secret):
                         refusals.append(f"{address}: {refused.message}")
-                await asyncio.sleep(self._backoff.next())
+                await asyncio.sleep(self._pause_s())
             if len(refusals) == len(self._addresses):
                 raise RegistrationRefused("; ".join(refusals))
+
+    def _pause_s(self) -> float:
+        """Return the next pause: while attempts are held, somebody waits for their output."""
+        pause_s = self._backoff.next()
+        return min(pause_s, HOLDING_RETRY_S) if self._held() else pause_s
 
     def _log_failure(self, address: str, reason: str, level: int = logging.WARNING) -> None:
         """Log once per reason: a scheduler that is away for long would fill the log."""

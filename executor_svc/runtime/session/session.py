@@ -17,6 +17,7 @@ from executor_svc.runtime.messages.commands import (
     Cancel,
     Command,
     Drain,
+    FetchAssign,
     HeartbeatAck,
     InvalidAssign,
     ReleaseKv,
@@ -132,19 +133,19 @@ class Session:
         self._left.set()
 
     def _disconnected(self) -> None:
-        """Let attempts run on until the lease ends: until then a scheduler may keep them in a new session."""
+        """Let attempts run on for a while: until then a scheduler may keep or adopt them in a new session."""
         self._connected.clear()
         self._attempts.end_session()
         self.on_connection()
         if self._welcome is not None:
             loop = asyncio.get_running_loop()
-            self._lease_timer = loop.call_later(self._welcome.lease_s, self._lease_over)
+            self._lease_timer = loop.call_later(self._welcome.kept_s, self._lease_over)
         if self._resume_timer is not None:
             self._resume_timer.cancel()
 
     def _lease_over(self) -> None:
         self._opener.epoch_floor = 0
-        self._attempts.fence_all("no scheduler was connected until the lease ended")
+        self._attempts.fence_all("no scheduler was connected in time")
 
     # --- one session ------------------------------------------------------------------------------------------------
 
@@ -178,9 +179,9 @@ class Session:
         self._opener.epoch_floor = welcome.epoch
         self._last_ack_at = loop.time()
         self._opener.reset()
-        self._attempts.begin_session(welcome.epoch, welcome.keep)
+        self._attempts.begin_session(welcome.epoch, welcome.keep, adopts=welcome.adopt_s is not None)
         self._resume_timer = loop.call_later(
-            welcome.lease_s, self._attempts.fence_unresumed, "the scheduler kept the attempt but never resumed it"
+            welcome.lease_s, self._attempts.fence_unresumed, "the scheduler neither resumed nor adopted the attempt"
         )
         if welcome.role is not self._identity.role:
             log.warning(
@@ -246,6 +247,8 @@ class Session:
                 self.on_drain(command.resume)
             case ReleaseKv():
                 self.on_release_kv(command)
+            case FetchAssign():
+                self.control.answer(self._attempts.held_assign(command.attempt))
 
     def _upload_tokenizer(self, wanted: str) -> None:
         if self.text_source is None or self.text_source.hash != wanted:

@@ -27,6 +27,15 @@ class Attempt:
     fenced: bool = False  # its output no longer counts: what it still sends is dropped
     cancel_sent: bool = False
 
+    def let_go(self) -> AttemptListener:
+        """Return the listener for its last call, and forget it.
+
+        The listener knows the attempt: both, and the request with its output, would stay until garbage is collected.
+        """
+        listener = self.listener
+        del self.listener
+        return listener
+
     def abandon(self, reason: str) -> None:
         """Fence the attempt and ask its engine to stop.
 

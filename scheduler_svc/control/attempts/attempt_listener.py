@@ -38,6 +38,13 @@ class AttemptListener(Protocol):
         """Note that the executor has the attempt; return False if it is too late and the attempt is given up."""
         ...
 
+    def token(self, first_index: int, token_id: int, text: str, now: float) -> None:
+        """Take one new token without log probabilities; ``now`` is the control clock's.
+
+        Does what ``tokens`` does.  The hot path: nearly every token comes here.
+        """
+        ...
+
     def tokens(
         self,
         first_index: int,

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from itertools import repeat
 
 from sage_common.clock import Clock
 from scheduler_svc.control.attempts.attempt import Attempt
 from scheduler_svc.control.attempts.attempt_listener import AttemptListener, Loss
-from scheduler_svc.control.attempts.executor_link import AssignOrder
+from scheduler_svc.control.attempts.attempt_names import AttemptNames
+from scheduler_svc.control.attempts.executor_link import AssignOrder, ExecutorLink
 from scheduler_svc.control.attempts.executor_links import ExecutorLinks
 from scheduler_svc.control.attempts.instance_events import InstanceEvents
+from scheduler_svc.control.attempts.output_columns import OutputColumns
 from scheduler_svc.control.requests.observer import FailoverCause
 from scheduler_svc.domain.attempt_end import AttemptEnd
 from scheduler_svc.domain.decision import Phase
@@ -30,7 +33,9 @@ class AttemptTable:
         self._events = events
         self._table: dict[int, Attempt] = {}
         self._by_instance: dict[str, dict[int, Attempt]] = {}
+        self.names = AttemptNames()
         self.foreign = 0  # messages about attempts that belong to another instance than their sender; dropped
+        self.of_other_epochs = 0  # messages about attempts that another scheduler began; dropped
 
     def __len__(self) -> int:
         return len(self._table)
@@ -59,6 +64,28 @@ class AttemptTable:
         if found is None:
             return None
         link, assign_number = found
+        attempt = self._enter(number, instance_id, phase, link, listener)
+        link.assign(order(assign_number))
+        return attempt
+
+    def adopt(
+        self,
+        name: tuple[int, int],
+        number: int,
+        instance_id: str,
+        phase: Phase,
+        link: ExecutorLink,
+        listener: AttemptListener,
+    ) -> Attempt:
+        """Enter an attempt that an earlier scheduler began, as epoch and number ``name``, and that its executor has."""
+        self.names.adopt(name, number)
+        attempt = self._enter(number, instance_id, phase, link, listener)
+        attempt.accepted = True
+        return attempt
+
+    def _enter(
+        self, number: int, instance_id: str, phase: Phase, link: ExecutorLink, listener: AttemptListener
+    ) -> Attempt:
         attempt = Attempt(
             number=number,
             instance_id=instance_id,
@@ -69,7 +96,6 @@ class AttemptTable:
         )
         self._table[number] = attempt
         self._by_instance.setdefault(instance_id, {})[number] = attempt
-        link.assign(order(assign_number))
         return attempt
 
     # --- reports of executors; ``sender`` is the instance that sent the report ----------------------
@@ -86,7 +112,7 @@ class AttemptTable:
         attempt = self._owned(sender, number)
         if attempt is not None:
             self._remove(attempt)
-            attempt.listener.rejected(reason, message, counted=not attempt.fenced)
+            attempt.let_go().rejected(reason, message, counted=not attempt.fenced)
             self._tell_if_idle(attempt.instance_id)
 
     def tokens(
@@ -99,28 +125,64 @@ class AttemptTable:
         logprobs: Sequence[bytes] | None,
         kv_recomputed: bool = False,
     ) -> None:
-        """Take new output of one attempt.  The hot path: runs once per request and message of output.
+        """Take new output of one attempt.  See ``AttemptListener.tokens`` for the arguments."""
+        attempt = self._delivering(sender, number)
+        if attempt is not None:
+            attempt.listener.tokens(first_index, token_ids, text, logprobs, kv_recomputed)
 
-        See ``AttemptListener.tokens`` for the arguments.
-        """
+    def columns(self, sender: str, output: OutputColumns) -> None:
+        """Take new output of many attempts.  The hot path: every token without log probabilities passes here."""
+        numbers, first_indexes, counts, text_lengths, token_ids, text = output
+        table, now = self._table, self._clock.now()
+        start = text_start = 0
+        for number, first_index, count, text_length in zip(
+            numbers, first_indexes, counts or repeat(1), text_lengths or repeat(0), strict=False
+        ):
+            text_end = text_start + text_length
+            attempt = table.get(number)
+            if attempt is None or not attempt.accepted or attempt.fenced or attempt.instance_id != sender:
+                attempt = self._delivering(sender, number)
+            if attempt is not None:
+                piece = text[text_start:text_end]
+                if count == 1:
+                    attempt.listener.token(first_index, token_ids[start], piece, now)
+                else:
+                    attempt.listener.tokens(first_index, token_ids[start : start + count], piece, None, False)
+            start += count
+            text_start = text_end
+
+    def _delivering(self, sender: str, number: int) -> Attempt | None:
+        """Return an attempt whose output counts; None if there is none.  Its first output says that it is accepted."""
         attempt = self._owned(sender, number)
         if attempt is None or attempt.fenced:
-            return
+            return None
         if not attempt.accepted:
             attempt.accepted = True
             if not attempt.listener.accepted():
-                return
-        attempt.listener.tokens(first_index, token_ids, text, logprobs, kv_recomputed)
+                return None
+        return attempt
 
     def ended(self, sender: str, end: AttemptEnd) -> None:
         """Note that an attempt is over."""
         attempt = self._owned(sender, end.attempt_number)
         if attempt is not None:
             self._remove(attempt)
-            attempt.listener.ended(end, counted=not attempt.fenced)
+            attempt.let_go().ended(end, counted=not attempt.fenced)
             if end.engine_died:
                 self._events.engine_died(attempt.instance_id, end.message)
             self._tell_if_idle(attempt.instance_id)
+
+    def of_other_epoch(self, sender: str, epoch: int, number: int) -> None:
+        """Count and drop a message about an attempt that another scheduler began; this one may use its number too."""
+        self.of_other_epochs += 1
+        if _worth_a_line(self.of_other_epochs):
+            log.warning(
+                "instance %s sent a message about attempt %d/%d of another epoch: dropped (%d such messages so far)",
+                sender,
+                epoch,
+                number,
+                self.of_other_epochs,
+            )
 
     # --- what happens to instances ----------------------------------------------------------------
 
@@ -169,7 +231,7 @@ class AttemptTable:
         engine_died: bool = False,
     ) -> None:
         counted, attempt.fenced = not attempt.fenced, True
-        attempt.listener.lost(
+        attempt.let_go().lost(
             Loss(
                 why=why,
                 cause=cause,
@@ -182,6 +244,7 @@ class AttemptTable:
 
     def _remove(self, attempt: Attempt) -> None:
         del self._table[attempt.number]
+        self.names.forget(attempt.number)
         on_instance = self._by_instance[attempt.instance_id]
         del on_instance[attempt.number]
         if not on_instance:
@@ -200,12 +263,9 @@ class AttemptTable:
         return attempt
 
     def _note_foreign(self, sender: str, number: int, owner: str) -> None:
-        """Count and log a message of an executor about an attempt that it does not run.
-
-        Such a message may come per token, so only the 1st, 2nd, 4th, 8th ... is logged.
-        """
+        """Count and log a message of an executor about an attempt that it does not run."""
         self.foreign += 1
-        if self.foreign & (self.foreign - 1) == 0:
+        if _worth_a_line(self.foreign):
             log.error(
                 "instance %s sent a message about attempt %d, which belongs to %s: dropped (%d such messages so far)",
                 sender,
@@ -213,3 +273,8 @@ class AttemptTable:
                 owner,
                 self.foreign,
             )
+
+
+def _worth_a_line(count: int) -> bool:
+    """Return whether the 1st, 2nd, 4th, 8th ... of messages that may come per token is due."""
+    return count & (count - 1) == 0

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from scheduler_svc.control.requests.live_request import LiveRequest
 from scheduler_svc.domain.continuation import ContinuationMode
 from scheduler_svc.domain.decision import Phase
 from scheduler_svc.domain.request import Request, Sampling
@@ -45,6 +46,9 @@ class AssignOrder:
     trace_headers: Mapping[str, str] = field(default_factory=dict)  # W3C: the span that the executor's work belongs to
     continuation: Continuation | None = None
     handoff: KvHandoff | None = None  # decode legs: what to fetch
+    live: LiveRequest | None = None  # what the next scheduler needs to know of; None: nobody goes on with a warm-up
+    sent_at: float = 0.0  # seconds on the control clock
+    policy: str = ""  # that placed it
 
 
 class ExecutorLink(Protocol):
@@ -78,6 +82,14 @@ class ExecutorLink(Protocol):
 
     def acknowledge(self, attempt_number: int, tokens: int, *, ended: bool) -> None:
         """Confirm that an attempt's first ``tokens`` output tokens arrived, and its end if ``ended``."""
+        ...
+
+    def fetch_assign(self, epoch: int, number: int) -> None:
+        """Ask for the Assign of an attempt that the executor holds and that another scheduler began."""
+        ...
+
+    def cancel_named(self, epoch: int, number: int, reason: str) -> None:
+        """Have the executor stop an attempt that another scheduler began and that is not adopted."""
         ...
 
     def want_tokenizer(self, tokenizer_hash: str) -> None:

@@ -50,6 +50,11 @@ class LegAttempt:
         self._attempt.abandon(reason)
         self._runner.current.over(self.live, self)
 
+    def adopt(self, attempt: Attempt) -> None:
+        """Go on with an attempt that an earlier scheduler began."""
+        self._attempt = attempt
+        self._runner.current.begin(self.live, self)
+
     def _send(self, listener: AttemptListener, phase: Phase, fetch: KvHandoff | None = None) -> bool:
         """Send the leg to its executor; False if the executor has no session."""
         self._attempt = self._runner.send(self.live, self.decision, phase, listener, fetch=fetch)

@@ -52,6 +52,9 @@ class PrefillLeg(LegAttempt):
 
     # --- AttemptListener --------------------------------------------------------------------------
 
+    def token(self, first_index: int, token_id: int, text: str, now: float) -> None:
+        """Drop the leg's token: it is no part of the output."""
+
     def tokens(
         self,
         first_index: int,

@@ -29,6 +29,7 @@ class RequestAttempt(LegAttempt):
 
     def __init__(self, runner: RequestRunner, live: LiveRequest, decision: Decision) -> None:
         super().__init__(runner, live, decision)
+        self._number = decision.attempt_number
         self._has_token = False
         # Output tokens that the reservation covers, those of earlier attempts included.
         self._reserved_tokens = len(live.output) + decision.prediction.output_tokens
@@ -51,23 +52,37 @@ class RequestAttempt(LegAttempt):
 
         Output that does not fit what is there ends the attempt, and the request goes on elsewhere.
         """
-        live, now = self.live, self._runner.clock.now()
         try:
-            fresh = live.output.append(self.decision.attempt_number, first_index, token_ids, text, logprobs)
+            fresh = self.live.output.append(self._number, first_index, token_ids, text, logprobs)
         except OutputGap as gap:
             self._distrust(str(gap))
             return
-        if not fresh:
+        if fresh:
+            self._arrived(self._runner.clock.now(), kv_recomputed)
+
+    def token(self, first_index: int, token_id: int, text: str, now: float) -> None:
+        """Append one new token, as ``tokens`` does."""
+        try:
+            fresh = self.live.output.append_token(self._number, first_index, token_id, text)
+        except OutputGap as gap:
+            self._distrust(str(gap))
             return
+        if fresh:
+            self._arrived(now, kv_recomputed=False)
+
+    def _arrived(self, now: float, kv_recomputed: bool) -> None:
+        """Note that new output is there, and wake its readers."""
+        live = self.live
         if not self._has_token:
             self._has_token = True
             self._first_token(now, kv_recomputed)
-        if len(live.output) > self._reserved_tokens:
+        if len(live.output.token_ids) > self._reserved_tokens:
             self._outgrow()
         live.last_token_at = now
         if live.setbacks.alone:
-            self._runner.outlived(live, self.decision.attempt_number, self.fresh_tokens)
-        live.changed()
+            self._runner.outlived(live, self._number, self.fresh_tokens)
+        for reader in live.readers:
+            reader.wake()
 
     def rejected(self, reason: str, message: str, *, counted: bool) -> None:
         """Requeue the request away from this instance."""
@@ -110,7 +125,7 @@ class RequestAttempt(LegAttempt):
         scheduler.first_token(self.decision.attempt_number, now)
         instance = scheduler.find_instance(self.decision.instance_id)
         if live.identity is None and instance is not None and instance.facts is not None:
-            live.identity = instance.facts.identity
+            live.identity = instance.facts.identity_for(live.request.adapter)
         live.observed.first_token(live, now)
         self._fetched(now, kv_recomputed=kv_recomputed)
         live.note_first_token(now, self.decision.instance_id)

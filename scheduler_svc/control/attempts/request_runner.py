@@ -108,6 +108,9 @@ class RequestRunner:
                 reasons=decision.reasons,
                 continuation=_continuation(live),
                 handoff=fetch,
+                live=live,
+                sent_at=now,
+                policy=decision.policy,
                 trace_headers=live.observed.sent(
                     live, now, attempt_number=number, instance_id=instance_id, phase=phase
                 ),
@@ -195,10 +198,11 @@ class RequestRunner:
         elif setbacks.failures >= self._max_attempts or live.attempts >= self._moves_limit:
             self.requests.end(live, GenerationFailed(why, attempts=live.attempts))
         else:
-            self._enqueue(live, now)
+            self.enqueue(live)
 
-    def _enqueue(self, live: LiveRequest, now: float) -> None:
-        setbacks = live.setbacks
+    def enqueue(self, live: LiveRequest) -> None:
+        """Let a request that was accepted before wait for a placement; it ends if the policy's code fails for it."""
+        setbacks, now = live.setbacks, self.clock.now()
         try:
             self.scheduler.enqueue(
                 live.request,

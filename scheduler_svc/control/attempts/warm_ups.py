@@ -178,6 +178,9 @@ class _Leg:
     def accepted(self) -> bool:
         return True
 
+    def token(self, first_index: int, token_id: int, text: str, now: float) -> None:
+        self.tokens(first_index, (token_id,), text, None, False)
+
     def tokens(
         self,
         first_index: int,

@@ -4,17 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from scheduler_svc.control.attempts.held_attempt import HeldAttempt
 from scheduler_svc.domain.instance_spec import InstanceRole, InstanceSpec
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class HeldAttempt:
-    """An attempt of an earlier session that the executor still holds."""
-
-    epoch: int  # of the scheduler that sent it
-    number: int
-    tokens: int  # output positions filled, over all attempts of the request
-    ended: bool
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,6 +28,7 @@ class Welcome:
     keep: tuple[int, ...]  # the held attempts that go on, by number
     role: InstanceRole  # as an operator may have changed it
     resume_secret: bytes = field(repr=False)  # proves, in later registrations, that this executor is the same
+    adopt_s: float | None = None  # how long attempts go on without a session; None: no longer than the lease
 
 
 class DuplicateInstance(Exception):

@@ -23,6 +23,7 @@ class Session:
     registered_at: float
     last_heard_at: float
     lag_then_s: float  # all event-loop lag up to last_heard_at; later lag extends the lease
+    acknowledged_at: float = float("-inf")  # when a heartbeat was acknowledged last
     control_up: bool = True
     outputs_up: bool = False
     was_up: bool = False  # both streams were up before

@@ -15,6 +15,7 @@ class SessionSettings:
     lease_s: float = 5.0  # silence after which an instance is lost
     heartbeat_interval_s: float = 0.5
     reconnect_grace_s: float = 0.3  # from a broken stream to the loss of the instance
+    adopt_s: float = 60.0  # how long attempts go on without a session, for the next scheduler
     forget_after_s: float = 600.0  # how long a lost instance is listed
     failures_to_suspect: int = 3  # in a row, until the instance cools down
     probation_s: float = 5.0  # the first cool-down; each further one takes twice as long, up to probation_max_s

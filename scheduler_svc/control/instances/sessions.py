@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 import secrets
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from sage_common.clock import Clock
+from scheduler_svc.control.adoption.adoption import Adoption
+from scheduler_svc.control.adoption.held_request import HeldRequest
 from scheduler_svc.control.attempts.attempt_table import AttemptTable
 from scheduler_svc.control.attempts.executor_link import ExecutorLink
 from scheduler_svc.control.attempts.executor_links import ExecutorLinks
@@ -38,6 +41,9 @@ from scheduler_svc.domain.scheduler import Scheduler
 
 log = logging.getLogger(__name__)
 
+ACKNOWLEDGED_SHARE = 0.2
+"""Share of the lease after which a heartbeat is acknowledged again: an executor gives up after a whole one without."""
+
 SECRET_BYTES = 16
 """Random bytes of a session's id and of the secret that resumes it."""
 
@@ -63,7 +69,10 @@ class Sessions:
         *,
         epoch: int,
         observer: FleetObserver = NULL_FLEET_OBSERVER,
+        adoption: Adoption,
+        seen: Callable[[Iterable[str]], None] = lambda instances: None,
     ) -> None:
+        """``seen`` is told which instances have a session, whenever that changes."""
         self._scheduler = scheduler
         self._clock = clock
         self._attempts = attempts
@@ -76,11 +85,17 @@ class Sessions:
         self._settings = settings
         self._epoch = epoch
         self._observer = observer
+        self._adoption = adoption
+        self._seen = seen
         self._drains = Drains(scheduler, clock)
         self._cool_downs = CoolDowns(clock, settings, self._cooled_down)
         self._sessions: dict[str, Session] = {}  # by instance id
         self._by_id: dict[str, Session] = {}
         models.on_missing_tokenizer(self._ask_for_tokenizer)
+
+    def now(self) -> float:
+        """Return the time, in seconds on the control clock."""
+        return self._clock.now()
 
     # --- coming and going -------------------------------------------------------------------------
 
@@ -118,6 +133,7 @@ class Sessions:
             self._close(old, "replaced by a newer session of the same executor")
         self._open(session)
         log.info("instance %s registered (model %s, role %s)", instance_id, spec.model, instance.role.value)
+        self._adoption.registered(instance_id, registration.held, link)
         return Welcome(
             session_id=session.session_id,
             epoch=self._epoch,
@@ -126,6 +142,7 @@ class Sessions:
             keep=keep,
             role=instance.role,
             resume_secret=session.resume_secret,
+            adopt_s=self._settings.adopt_s if self._adoption.on else None,
         )
 
     def _registered(self, spec: InstanceSpec, now: float) -> Instance:
@@ -161,6 +178,7 @@ class Sessions:
 
     def _open(self, session: Session) -> None:
         self._sessions[session.instance_id] = session
+        self._seen(self._sessions)
         self._by_id[session.session_id] = session
         self._links.open(session.instance_id, session)
         for attempt in self._attempts.on_instance(session.instance_id):
@@ -255,6 +273,7 @@ class Sessions:
             self._drains.finish_if_empty(session.instance_id)
         self._hold_back(session)
         self._models.ready(session.instance.spec.model)
+        self._adoption.engine_ready(session.instance_id, session.link)
         log.info("instance %s is ready", session.instance_id)
 
     def heartbeat(self, session: Session, load: LoadReport) -> None:
@@ -265,11 +284,19 @@ class Sessions:
         now = self._clock.now()
         self._scheduler.report(session.instance_id, load, now)
         self._observer.heartbeat(session.instance, load, now)
-        session.link.acknowledge_heartbeat(load.number)
+        if now - session.acknowledged_at >= self._settings.lease_s * ACKNOWLEDGED_SHARE:
+            session.acknowledged_at = now
+            session.link.acknowledge_heartbeat(load.number)
         cooling_down = self._cool_downs.reason(session.instance_id) is not None
         if session.instance.state is InstanceState.SUSPECT and session.up and not cooling_down:
             self._recover(session, "heartbeats are back")
         self._wakeup.notify()
+
+    def held_assign(self, session: Session, name: tuple[int, int], held: HeldRequest | None) -> None:
+        """Take an executor's answer about an attempt that it holds; see ``Adoption.answered``."""
+        if self.current(session):
+            self._adoption.answered(session.instance_id, name, held, session.link)
+            self._wakeup.notify()
 
     def cache_report(self, session: Session, number: int, report: CacheReport) -> None:
         """Take a report of an engine's prefix cache; after a gap in the numbers, nothing before it counts."""
@@ -392,7 +419,8 @@ class Sessions:
         An attempt that the executor does not hold was lost on the way.  Attempts that are not kept the executor drops
         without reporting an end, so the capacity of fenced ones is free as well.
         """
-        held = {h.number for h in registration.held if h.epoch == self._epoch}
+        held = {self._attempts.names.number(h.epoch, h.number) for h in registration.held}
+        held |= {h.number for h in registration.held if h.epoch == self._epoch}
         keep = []
         for attempt in self._attempts.on_instance(instance_id):
             if attempt.number in held and not attempt.fenced:
@@ -475,6 +503,7 @@ class Sessions:
 
     def _free(self, instance: Instance, reason: str, *, engine_died: bool = False) -> None:
         """End the attempts and free the reservations of an engine that is gone."""
+        self._adoption.lost(instance.instance_id)
         self._attempts.instance_lost(instance.instance_id, reason, engine_died=engine_died)
         self._handoffs.instance_lost(instance.instance_id, reason)
         self._scheduler.lose(instance.instance_id, reason, self._clock.now())
@@ -487,6 +516,7 @@ class Sessions:
             session.grace = None
         if self.current(session):
             del self._sessions[session.instance_id]
+            self._seen(self._sessions)
             self._links.close(session.instance_id)
         self._by_id.pop(session.session_id, None)
         session.link.close(reason)

@@ -11,6 +11,9 @@ from scheduler_svc.domain.errors import RequestCancelled
 GRACE_S = 2.0
 """Seconds that a request of a broken session waits before it is cancelled."""
 
+ADOPTED_S = 15.0
+"""Seconds that an adopted request waits: its reader has to find this scheduler first."""
+
 
 class Grace:
     """The requests that nobody reads any more and that wait for a reader; each has one timer."""
@@ -25,10 +28,14 @@ class Grace:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def begin(self, live: LiveRequest) -> None:
-        """Cancel a live request that is not detached after ``seconds``, unless ``end`` comes before."""
+    def begin(self, live: LiveRequest, seconds: float | None = None) -> None:
+        """Cancel a live request that is not detached after ``seconds``, unless ``end`` comes before.
+
+        ``seconds``: None for those of a broken session.
+        """
         self.end(live)
-        self._waiting[live] = self._clock.call_at(self._clock.now() + self.seconds, lambda: self._over(live))
+        due = self._clock.now() + (self.seconds if seconds is None else seconds)
+        self._waiting[live] = self._clock.call_at(due, lambda: self._over(live))
 
     def end(self, live: LiveRequest) -> None:
         """Note that a request has a reader again, or has ended."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -24,7 +24,9 @@ from scheduler_svc.control.requests.prompt_memory import (
     size_of_request,
     size_of_submission,
 )
+from scheduler_svc.control.requests.recovery import Recovery
 from scheduler_svc.control.requests.request_table import RequestTable
+from scheduler_svc.control.requests.sampling_defaults import within_vocabulary
 from scheduler_svc.control.requests.submission import ChatPrompt, Submission, TextPrompt, TokenPrompt
 from scheduler_svc.control.requests.subscription import Subscription
 from scheduler_svc.control.requests.tokenizers import PromptError, Tokenizers, TokenizingLimits
@@ -43,6 +45,7 @@ from scheduler_svc.domain.errors import (
     RequestCancelled,
     RequestConflict,
     RequestNotFound,
+    SchedulerError,
     ShuttingDown,
 )
 from scheduler_svc.domain.request import Request, RequestKey, RequestState, Sampling
@@ -95,7 +98,9 @@ class Intake:
         wakeup: Wakeup,
         settings: IntakeSettings,
         observer: Observer = NULL_OBSERVER,
+        recovery: Recovery | None = None,
     ) -> None:
+        """``recovery``: None: no request comes back from an earlier scheduler."""
         self._scheduler = scheduler
         self._clock = clock
         self._requests = requests
@@ -109,7 +114,9 @@ class Intake:
         self._memory = PromptMemory(settings.prompt_memory)
         self.grace = Grace(clock, requests)
         requests.on_end(lambda live, reason: self._memory.give_back(live.key))
-        self._closed = False
+        self._recovery = recovery or Recovery(clock, frozenset(), 0.0)
+        self._closed: SchedulerError | None = None  # why nothing new is accepted
+        self._told: dict[str, frozenset[str]] = {}  # defaults that were said to name ids outside a vocabulary, by model
 
     async def submit(self, submission: Submission) -> Subscription:
         """Accept a request, or attach to the one that has its id and content; return what waits for its events.
@@ -126,7 +133,8 @@ class Intake:
         One that the service itself ended is no answer: a submission from the start is accepted anew under its id.
 
         Raises InvalidRequest, UnknownModel, RequestConflict, RequestNotFound (of a submission that goes on from a
-        position, if no request has its id), QueueFull, LimitReached, NoInstance, DeadlineExceeded, ShuttingDown.
+        position, if no request has its id), QueueFull, LimitReached, NoInstance, DeadlineExceeded, ShuttingDown,
+        Recovering, OutputLost.
         """
         arrived_at = self._clock.now()
         observed = self._observer.arrived(submission, arrived_at)
@@ -148,12 +156,14 @@ class Intake:
         if known is not None and not _to_be_served_anew(known, submission):
             if known.digest != submission.digest:
                 raise RequestConflict(key.request_id)
-            self._attach(known, reader, submission.after_token)
+            self._attach(known, reader, submission.after_token, submission.after_attempt)
             return
+        if known is None:
+            self._recovery.check()
         if known is None and submission.after_token:
             raise RequestNotFound(key.request_id)  # another generation would not continue what the caller has
-        if self._closed:
-            raise ShuttingDown
+        if self._closed is not None:
+            raise self._closed
         if len(self._arriving) - self._models.waiting >= self._settings.arriving_limit:
             what = "the queue of requests of all models that are being checked and tokenized"
             raise QueueFull(submission.model, self._settings.arriving_limit, 1.0, what=what)
@@ -178,9 +188,17 @@ class Intake:
             here.done.set()
         reader.begin(live, after_token=submission.after_token, attached=False)
 
-    def attach(self, key: RequestKey, reader: OutputReader, after_token: int) -> None:
-        """Have ``reader`` read a request of the record from a position on.  Raises RequestNotFound."""
-        self._attach(self._requests.get(key), reader, after_token)
+    def attach(
+        self, key: RequestKey, reader: OutputReader, after_token: int, after_attempt: tuple[int, int] | None = None
+    ) -> None:
+        """Have ``reader`` read a request of the record from a position on.
+
+        ``after_attempt``: epoch and number of the attempt that made the last token that the reader has, if known.
+        Raises RequestNotFound, Recovering, OutputLost.
+        """
+        if self._requests.find(key) is None:
+            self._recovery.check()
+        self._attach(self._requests.get(key), reader, after_token, after_attempt)
 
     async def first_pass(self, reader: OutputReader) -> None:
         """Wait until the scheduling pass after a request's acceptance is over, whether it placed the request or not.
@@ -208,16 +226,25 @@ class Intake:
         return self._requests.end(live, RequestCancelled(reason)), live
 
     def expected_wait_s(self, live: LiveRequest) -> float:
-        """Predict how long a new request for the same model would wait, in seconds."""
-        return self._scheduler.expected_wait(live.request.model, self._clock.now())
+        """Predict how long a request waits for its first placement, in seconds; 0 once it is placed.
 
-    def close(self) -> None:
-        """Refuse new requests from here on."""
-        self._closed = True
+        A request that waited before its client attached is predicted as if it had just come.
+        """
+        if live.state is not RequestState.QUEUED:
+            return 0.0
+        return self._scheduler.expected_wait_of(live.request, self._clock.now())
+
+    def close(self, why: SchedulerError | None = None) -> None:
+        """Refuse new requests from here on with ``why``; None: because the scheduler shuts down."""
+        self._closed = why or ShuttingDown()
 
     # --- steps ------------------------------------------------------------------------------------
 
-    def _attach(self, live: LiveRequest, reader: OutputReader, after_token: int) -> None:
+    def _attach(
+        self, live: LiveRequest, reader: OutputReader, after_token: int, after_attempt: tuple[int, int] | None
+    ) -> None:
+        if live.adopted is not None and after_token:
+            self._recovery.check_position(live, live.adopted, after_token, after_attempt)
         self.grace.end(live)
         reader.begin(live, after_token=after_token, attached=True)
 
@@ -254,10 +281,9 @@ class Intake:
         deadline_s: float,
     ) -> Request:
         """Make the request as an engine with these facts would serve it: the default of ``max_tokens`` is its own."""
-        defaults = self._settings.sampling_defaults.get(model, {})
+        defaults = self._defaults(model, facts, submission.sampling)
         chosen = _completed(submission.sampling, defaults, room=max(1, facts.max_model_len - len(prompt.token_ids)))
-        engines = (instance.facts for instance in self._scheduler.instances(model) if instance.facts is not None)
-        chosen = with_own_seed(chosen, submission.key, submission.digest, engines)
+        chosen = with_own_seed(chosen, submission.key, submission.digest, self._engines(model))
         return Request(
             key=submission.key,
             model=model,
@@ -280,6 +306,31 @@ class Intake:
             tags=submission.tags,
             trace_headers=submission.trace_headers,
         )
+
+    def _engines(self, model: str) -> Iterator[EngineFacts]:
+        """Yield the facts of the model's engines that are known."""
+        for instance in self._scheduler.instances(model):
+            if instance.facts is not None:
+                yield instance.facts
+
+    def _defaults(self, model: str, facts: EngineFacts, stated: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the operator's sampling defaults as far as they mean something to an engine with these facts.
+
+        Raises NoInstance where the allowed ids are all outside its vocabulary: then nothing could be generated.
+        """
+        defaults = self._settings.sampling_defaults.get(model, {})
+        known, outside = within_vocabulary(defaults, facts.vocab_size)
+        if not outside:
+            return defaults
+        for name in outside - self._told.get(model, frozenset()):
+            log.warning(
+                "models.%s.sampling.%s: ids outside the model's vocabulary of %d have no effect",
+                *(model, name, facts.vocab_size),
+            )
+        self._told[model] = self._told.get(model, frozenset()) | outside
+        if "allowed_token_ids" in outside - stated.keys() and not known["allowed_token_ids"]:
+            raise NoInstance(model, "the operator's default of allowed_token_ids names no token of its vocabulary")
+        return known
 
     def _hashed(self, request: Request, facts: EngineFacts) -> Request:
         """Return the request with its prompt's prefix hashes, if placement follows prefix caches."""

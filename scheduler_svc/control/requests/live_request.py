@@ -15,7 +15,7 @@ from scheduler_svc.domain.continuation import ContinuationMode, in_words
 from scheduler_svc.domain.decision import Decision
 from scheduler_svc.domain.engine_facts import ModelIdentity
 from scheduler_svc.domain.errors import InvalidTransition
-from scheduler_svc.domain.request import Request, RequestKey, RequestState
+from scheduler_svc.domain.request import Request, RequestKey, RequestState, Sampling
 
 TRANSITIONS: dict[RequestState, frozenset[RequestState]] = {
     RequestState.QUEUED: frozenset(
@@ -61,6 +61,21 @@ class Placement:
     from_token: int
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AdoptedAttempt:
+    """An attempt that an earlier scheduler began."""
+
+    epoch: int  # of that scheduler
+    number: int  # in that epoch
+    number_here: int = 0  # 0: it is not adopted yet
+    tokens: int  # output positions that its executor held
+
+    @property
+    def name(self) -> tuple[int, int]:
+        """Epoch and number: the later one of two attempts has the larger name."""
+        return self.epoch, self.number
+
+
 class Reader(Protocol):
     """One client's position in the output."""
 
@@ -96,6 +111,8 @@ class LiveRequest:
     cost: float = 0.0  # of ended and lost attempts
     observed: RequestObserver = UNOBSERVED
     readers: list[Reader] = field(default_factory=list)
+    attempts_before: int = 0  # attempts that an earlier scheduler started
+    adopted: AdoptedAttempt | None = None  # the attempt that this scheduler adopted, of a request of an earlier one
 
     def __post_init__(self) -> None:
         self.output = OutputLog(limit=self.request.sampling.max_tokens)
@@ -108,7 +125,14 @@ class LiveRequest:
     @property
     def attempts(self) -> int:
         """How many attempts were started, the legs of a split request counted as one."""
-        return len(self.placements)
+        return self.attempts_before + len(self.placements)
+
+    def name_of(self, attempt_number: int, epoch: int) -> tuple[int, int]:
+        """Return epoch and number by which executors and clients know an attempt.  ``epoch``: this scheduler's."""
+        adopted = self.adopted
+        if adopted is not None and attempt_number == adopted.number_here:
+            return adopted.name
+        return epoch, attempt_number
 
     def transition(self, state: RequestState) -> None:
         """Change the state.  Raises InvalidTransition where ``TRANSITIONS`` does not allow it."""
@@ -180,22 +204,35 @@ class LiveRequest:
     def forget_input(self) -> None:
         """Free what may be large once nothing needs it: the prompt, of which the length stays, and sampling's lists."""
         request = self.request
-        sampling = replace(
-            request.sampling,
-            stop=(),
-            bad_words=(),
-            stop_token_ids=(),
-            allowed_token_ids=(),
-            logit_bias={},
-            structured_output=None,
-        )
         self.request = replace(
             request,
             prompt_token_ids=range(request.prompt_tokens),
             prefix_hashes=(),
             prefix_block_tokens=0,
-            sampling=sampling,
+            sampling=_without_lists(request.sampling),
         )
+
+
+def _without_lists(sampling: Sampling) -> Sampling:
+    """Return sampling without what may be large; most requests have nothing of it."""
+    if not (
+        sampling.stop
+        or sampling.bad_words
+        or sampling.stop_token_ids
+        or sampling.allowed_token_ids
+        or sampling.logit_bias
+        or sampling.structured_output
+    ):
+        return sampling
+    return replace(
+        sampling,
+        stop=(),
+        bad_words=(),
+        stop_token_ids=(),
+        allowed_token_ids=(),
+        logit_bias={},
+        structured_output=None,
+    )
 
 
 def _slo(target: str, wanted_s: float, measured_s: float) -> SloOutcome:

@@ -157,8 +157,9 @@ class ModelDirectory:
     def _why(self, model: str) -> str:
         if model in self._facts:
             return f"its tokenizer has not come within {TOKENIZER_WAIT_S:.0f} s"
-        states = self._scheduler.instance_states(model) if self._scheduler.instances(model) else "none has registered"
-        return f"no instance has been ready yet: {states}"
+        if not self._scheduler.instances(model):
+            return "no instance has registered"
+        return f"no instance has been ready yet: {self._scheduler.instance_states(model)}"
 
     async def _wait_or_expire(self, until: float) -> None:
         """Wait for a change.  Raises DeadlineExceeded at ``until``."""

@@ -8,11 +8,19 @@ max_tokens: an attempt that sends more cannot be trusted.
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
+from sys import getsizeof
 from typing import NamedTuple
 
-TOKEN_BYTES = 70
-"""Approximate bytes of memory per token in the log."""
+TOKEN_BYTES = 8
+"""Bytes of memory per token in the log, without its text and log probabilities."""
+
+LOGPROB_BYTES = 41
+"""Bytes of memory per token with log probabilities, besides the encoded message."""
+
+CHUNK_TOKENS = 64
+"""Texts of this many tokens, those that readers want next, are kept one by one; then they become one text."""
 
 
 class TokenSlice(NamedTuple):
@@ -34,13 +42,18 @@ class OutputLog:
     """The output tokens of one request with their text and log probabilities."""
 
     __slots__ = (
+        "_attempt",
+        "_chunk_offsets",
+        "_chunks",
         "_ends",
         "_limit",
         "_logprob_bytes",
         "_logprobs",
-        "_pieces",
+        "_recent",
+        "_recent_from",
         "_segments",
         "_tail",
+        "_text_bytes",
         "_text_length",
         "token_ids",
     )
@@ -48,10 +61,15 @@ class OutputLog:
     def __init__(self, *, limit: int) -> None:
         self.token_ids = array("I")
         self._limit = limit  # tokens
-        self._pieces: list[str] = []  # text that became certain with each token
+        self._chunks: list[str] = []  # text of CHUNK_TOKENS tokens or more each
+        self._chunk_offsets: list[int] = []  # of each chunk in the whole text
+        self._recent: list[str] = []  # text that became certain with each token from _recent_from on
+        self._recent_from = 0
         self._ends = array("I")  # text length after each token
         self._text_length = 0
+        self._text_bytes = 0  # memory of the chunks
         self._segments: list[tuple[int, int]] = []  # (first position, attempt number), ascending
+        self._attempt = 0  # number of the last segment's
         self._logprobs: list[bytes] | None = None
         self._logprob_bytes = 0
         self._tail = ""  # text held back until the end
@@ -60,9 +78,11 @@ class OutputLog:
         return len(self.token_ids)
 
     @property
-    def weight(self) -> int:
-        """The memory the log takes, counted in output tokens without log probabilities."""
-        return len(self.token_ids) + self._logprob_bytes // TOKEN_BYTES
+    def size_bytes(self) -> int:
+        """The memory that the log takes, about."""
+        logprobs = 0 if self._logprobs is None else LOGPROB_BYTES * len(self._logprobs) + self._logprob_bytes
+        text = self._text_bytes + sum(map(getsizeof, self._recent)) + getsizeof(self._tail)
+        return TOKEN_BYTES * len(self.token_ids) + text + logprobs
 
     @property
     def text_length(self) -> int:
@@ -72,7 +92,7 @@ class OutputLog:
     @property
     def text(self) -> str:
         """The whole text, the tail included."""
-        return "".join(self._pieces) + self._tail
+        return "".join((*self._chunks, *self._recent, self._tail))
 
     @property
     def tail(self) -> str:
@@ -105,35 +125,57 @@ class OutputLog:
             raise OutputGap(f"attempt {attempt} sent {count} tokens from {have}, past the limit of {self._limit}")
         if logprobs and len(logprobs) != count:
             raise OutputGap(f"attempt {attempt} sent {count} tokens with {len(logprobs)} log probabilities")
-        if not self._segments or self._segments[-1][1] != attempt:
+        if attempt != self._attempt or not have:
             self._segments.append((have, attempt))
+            self._attempt = attempt
+        if logprobs or self._logprobs is not None:
+            self._keep_logprobs(have, logprobs or [b""] * count)
         self.token_ids.extend(token_ids)
         if count > 1:
             # Text that comes with several tokens belongs to the last of them; the others carry none.
-            self._pieces.extend([""] * (count - 1))
+            self._recent.extend([""] * (count - 1))
             self._ends.extend([self._text_length] * (count - 1))
         self._text_length += len(text)
-        self._pieces.append(text)
+        self._recent.append(text)
         self._ends.append(self._text_length)
-        if logprobs or self._logprobs is not None:
-            self._keep_logprobs(have, logprobs or [b""] * count)
+        if len(self._recent) >= CHUNK_TOKENS:
+            self._close_chunk()
+        return True
+
+    def append_token(self, attempt: int, first_index: int, token_id: int, text: str) -> bool:
+        """Append one token without log probabilities, as ``append`` does, in a third of its time."""
+        token_ids = self.token_ids
+        have = len(token_ids)
+        usual = first_index == have and attempt == self._attempt and have < self._limit and self._logprobs is None
+        if not usual or not have:
+            return self.append(attempt, first_index, (token_id,), text, None)
+        token_ids.append(token_id)
+        self._text_length += len(text)
+        self._ends.append(self._text_length)
+        recent = self._recent
+        recent.append(text)
+        if len(recent) >= CHUNK_TOKENS:
+            self._close_chunk()
         return True
 
     def close(self, trailing_text: str) -> None:
         """Complete the output with the text that was held back for a stop string or a character's last bytes."""
         self._tail = trailing_text
+        if self._recent:
+            self._close_chunk()
 
     def read(self, start: int, most: int | None = None) -> TokenSlice:
         """Return the output from ``start`` to the end, or to where another attempt takes over.
 
         ``start`` is an output position less than the length.  ``most`` bounds the tokens.
         """
-        end, attempt = len(self.token_ids), 0
-        for position, number in reversed(self._segments):
-            if position <= start:
+        end, attempt = len(self.token_ids), self._attempt
+        if start < self._segments[-1][0]:
+            for position, number in reversed(self._segments):
                 attempt = number
-                break
-            end = position
+                if position <= start:
+                    break
+                end = position
         if most is not None:
             end = min(end, start + most)
         logprobs = None if self._logprobs is None else self._logprobs[start:end]
@@ -142,11 +184,29 @@ class OutputLog:
 
     def text_of(self, start: int, end: int) -> str:
         """Return the text of the tokens from ``start`` to ``end``, of which there is one at least."""
-        return self._pieces[start] if end - start == 1 else "".join(self._pieces[start:end])
+        recent = start - self._recent_from
+        if recent >= 0:
+            return self._recent[recent] if end - start == 1 else "".join(self._recent[recent : end - self._recent_from])
+        begin, finish = self.text_offset(start), self.text_offset(end)
+        first = bisect_right(self._chunk_offsets, begin) - 1
+        after = bisect_left(self._chunk_offsets, finish, first + 1)
+        parts = self._chunks[first:after]
+        if after == len(self._chunks):
+            parts += self._recent
+        begins_at = self._chunk_offsets[first]
+        return "".join(parts)[begin - begins_at : finish - begins_at]
 
     def text_offset(self, position: int) -> int:
         """Return the length of the text before an output position, in Unicode code points."""
         return self._ends[position - 1] if position else 0
+
+    def _close_chunk(self) -> None:
+        self._chunk_offsets.append(self.text_offset(self._recent_from))
+        chunk = "".join(self._recent)
+        self._chunks.append(chunk)
+        self._text_bytes += getsizeof(chunk)
+        self._recent.clear()
+        self._recent_from = len(self.token_ids)
 
     def _keep_logprobs(self, have: int, logprobs: Sequence[bytes]) -> None:
         if self._logprobs is None:

@@ -19,10 +19,19 @@ def with_own_seed(sampling: Sampling, key: RequestKey, digest: bytes, engines: I
     no replay is needed, and seeded sampling would only cost time.
     """
     replayable = sampling.seed is not None or sampling.temperature == 0
-    known = list(engines)
-    if replayable or sampling.resumable or (known and all(facts.keeps_output_history for facts in known)):
+    if replayable or sampling.resumable or _all_keep_histories(engines):
         return sampling
     return replace(sampling, seed=_seed(key, digest))
+
+
+def _all_keep_histories(engines: Iterable[EngineFacts]) -> bool:
+    """Return whether there is an engine, and none that keeps no output history."""
+    found = False
+    for facts in engines:
+        if not facts.keeps_output_history:
+            return False
+        found = True
+    return found
 
 
 def _seed(key: RequestKey, digest: bytes) -> int:

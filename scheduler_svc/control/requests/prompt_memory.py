@@ -9,7 +9,8 @@ from scheduler_svc.control.requests.submission import ChatPrompt, Submission, Te
 from scheduler_svc.domain.errors import LimitReached
 from scheduler_svc.domain.request import Request, RequestKey
 
-ID_BYTES = 4  # of a token id in a prompt
+ID_BYTES = 8  # of a token id: in the prompt, and in the encoded message, which gRPC keeps while the call lasts
+HASH_BYTES = 44  # of the hash of one block of a prompt
 OBJECT_BYTES = 64  # of a string or a number in a list, about
 REQUEST_BYTES = 4_096  # of a request whose prompt and sampling are short, about
 MIB = 1024 * 1024
@@ -82,5 +83,6 @@ def size_of_request(request: Request) -> int:
     sampling = request.sampling
     numbers = len(sampling.allowed_token_ids) + len(sampling.stop_token_ids) + len(sampling.logit_bias)
     texts = sum(map(len, (*sampling.stop, *sampling.bad_words)))
+    hashes = HASH_BYTES * len(request.prefix_hashes)
     constraint = len(sampling.structured_output.value) if sampling.structured_output is not None else 0
-    return REQUEST_BYTES + ID_BYTES * request.prompt_tokens + OBJECT_BYTES * numbers + texts + constraint
+    return REQUEST_BYTES + ID_BYTES * request.prompt_tokens + hashes + OBJECT_BYTES * numbers + texts + constraint

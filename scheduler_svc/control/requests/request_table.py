@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from sage_common.clock import Clock
 from scheduler_svc.control.requests.live_request import LiveRequest
 from scheduler_svc.control.requests.outcome import Finished, Outcome
+from scheduler_svc.control.requests.record_size import record_size
 from scheduler_svc.domain.errors import DeadlineExceeded, InvalidRequest, RequestCancelled, RequestNotFound
 from scheduler_svc.domain.request import RequestKey, RequestState
 from scheduler_svc.domain.scheduler import Scheduler
@@ -22,16 +23,10 @@ EndListener = Callable[[LiveRequest, str], None]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RecordLimits:
-    """Bounds of the record of ended requests: the oldest are forgotten first."""
+    """Bounds of the record of ended requests: the oldest are forgotten first; the latest stays whatever its size."""
 
     requests: int = 2_000
-    output_tokens: int = 4_000_000  # about 70 bytes each
-    candidates: int = 200_000  # of all kept decisions; about 200 bytes each
-
-    def weight(self, live: LiveRequest) -> tuple[int, int]:
-        """Return what a request adds to the record: output tokens, candidates."""
-        considered = sum(p.decision.candidates_considered for p in live.placements)
-        return live.output.weight, considered
+    memory_bytes: int = 256 * 1024 * 1024
 
 
 class RequestTable:
@@ -43,8 +38,8 @@ class RequestTable:
         self._limits = limits
         self._live: dict[RequestKey, LiveRequest] = {}
         self._ended: OrderedDict[RequestKey, LiveRequest] = OrderedDict()
-        self._tokens = 0
-        self._candidates = 0
+        self._sizes: dict[RequestKey, int] = {}  # in bytes, of those in the record
+        self.recorded_bytes = 0
         self._end_listeners: list[EndListener] = []
 
     def on_end(self, listener: EndListener) -> None:
@@ -71,7 +66,7 @@ class RequestTable:
     def forget(self, live: LiveRequest) -> None:
         """Drop an ended request from the record, because its id is used anew."""
         if self._ended.pop(live.key, None) is not None:
-            self._weigh(live, -1)
+            self._uncount(live)
 
     def recent(self) -> Iterable[LiveRequest]:
         """Return the requests that ended, the latest first."""
@@ -114,20 +109,16 @@ class RequestTable:
         self._live.pop(live.key, None)
         live.forget_input()
         self._ended[live.key] = live
-        self._weigh(live, 1)
+        size = self._sizes[live.key] = record_size(live)
+        self.recorded_bytes += size
         while len(self._ended) > 1 and (
-            len(self._ended) > self._limits.requests
-            or self._tokens > self._limits.output_tokens
-            or self._candidates > self._limits.candidates
+            len(self._ended) > self._limits.requests or self.recorded_bytes > self._limits.memory_bytes
         ):
             _, oldest = self._ended.popitem(last=False)
-            self._weigh(oldest, -1)
+            self._uncount(oldest)
 
-    def _weigh(self, live: LiveRequest, sign: int) -> None:
-        """Add what a request weighs to the record, or take it off."""
-        tokens, candidates = self._limits.weight(live)
-        self._tokens += sign * tokens
-        self._candidates += sign * candidates
+    def _uncount(self, live: LiveRequest) -> None:
+        self.recorded_bytes -= self._sizes.pop(live.key)
 
 
 def _state_of(outcome: Outcome) -> RequestState:

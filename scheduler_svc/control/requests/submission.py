@@ -69,5 +69,6 @@ class Submission:
     resume_mode: ResumeMode = ResumeMode.STRICT
     detached: bool = False
     after_token: int = 0
+    after_attempt: tuple[int, int] | None = None  # epoch and number of the attempt that made the last token it has
     trace_headers: Mapping[str, str] = field(default_factory=dict)
     violations: tuple[FieldViolation, ...] = ()

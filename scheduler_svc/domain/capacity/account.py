@@ -34,6 +34,7 @@ class Account:
 
     __slots__ = (
         "_learned_pace",
+        "_watchers",
         "block",
         "busy_until",
         "capacity",
@@ -51,12 +52,13 @@ class Account:
         "free_tokens",
         "freed_since_report",
         "full_prefill_s",
-        "fullness",
         "instance_id",
         "kv_used",
         "last_chosen",
+        "late",
         "live",
         "live_not_critical",
+        "load_pace",
         "lookahead",
         "lookahead_tokens",
         "max_model_len",
@@ -92,7 +94,9 @@ class Account:
         self.instance_id = instance_id
         self.facts: EngineFacts | None = None
         self.pace: Pace = CPU_PRIOR
+        self.load_pace: Pace = CPU_PRIOR  # that tells how much of the offered load the instance carries
         self._learned_pace: Pace | None = None  # while ``pace`` is a faded one
+        self._watchers: tuple[tuple[set[int], int], ...] = ()  # sets that its number is added to when it changes
         self.first_token_margin = self.token_margin = 1.0  # factors, as in ``Margins``
         # capacity of the engine
         self.max_running = 0  # sequences
@@ -124,9 +128,18 @@ class Account:
         # what the engine reported last
         self.kv_used = 0  # tokens
         self.freed_since_report = 0  # tokens of ``kv_used`` that were freed after the report
+        self.late = 0  # requests that finished here so far and missed a target
         self.last_chosen = 0  # number of the last attempt placed here
         self.closed = False  # kept for one quarantined request: it takes nothing else
         self._recount()
+
+    def watch(self, changed: set[int], number: int) -> None:
+        """Add a number to a set whenever a figure changes from now on."""
+        self._watchers += ((changed, number),)
+
+    def unwatch(self, changed: set[int]) -> None:
+        """Add nothing to that set any more."""
+        self._watchers = tuple(each for each in self._watchers if each[0] is not changed)
 
     def close(self, closed: bool) -> None:
         """Keep the instance for one quarantined request, or open it to all requests again."""
@@ -166,18 +179,19 @@ class Account:
         ``uncached_share``: share of prompt tokens that the prefix cache does not hold, [0, 1].  ``margins``: of
         predictions made with the pace.
         """
-        self.pace = pace
+        self.pace = self.load_pace = pace
         self._learned_pace = None
         self.first_token_margin = margins.first_token
         self.token_margin = margins.token
         self.uncached_share = uncached_share
         self._recount()
 
-    def fade(self, pace: Pace) -> None:
-        """Take a pace that holds until a reservation enters: then the engine is scored by what was learned of it."""
+    def fade(self, pace: Pace, load_pace: Pace) -> None:
+        """Take paces that hold until a reservation enters: then the engine is scored by what was learned of it."""
         if self._learned_pace is None:
             self._learned_pace = self.pace
         self.pace = pace
+        self.load_pace = load_pace
         self._recount()
 
     def prefill_s(self, prompt_tokens: int, cached_tokens: int | None) -> float:
@@ -194,7 +208,8 @@ class Account:
         """Take the capacity of a reservation; beyond ``max_running`` its request queues at the engine."""
         number = reservation.attempt_number
         if self._learned_pace is not None:
-            self.pace, self._learned_pace = self._learned_pace, None
+            self.pace = self.load_pace = self._learned_pace
+            self._learned_pace = None
         if self.live >= self.max_running:
             self.queued[number] = reservation
             self.lookahead_tokens += reservation.prompt_tokens
@@ -327,7 +342,6 @@ class Account:
         self.turn = live + self.last_chosen * _TURN  # among equals the least goes first: fewest live, then longest ago
         self.free_slots = free  # negative: that many sequences queue at the engine
         self.free_tokens = (self.capacity - used) // self.block * self.block
-        self.fullness = max(live / self.max_running, used / self.capacity) if self.max_running else 1.0
         running = min(live + 1, self.max_running)
         pace = self.pace
         # seconds of an iteration once one more sequence is there
@@ -367,6 +381,8 @@ class Account:
         if self.closed:
             self.prompt_limit = self.prompt_limit_leaving_reserve = -1
             self.slot_limit = self.slot_limit_leaving_reserve = -1
+        for changed, number in self._watchers:
+            changed.add(number)
 
     def _longest_prompt(self, free_slots: int) -> float:
         if free_slots > 0:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from scheduler_svc.domain.capacity.account import Account
+from scheduler_svc.domain.capacity.cached_tokens import cached_column
+from scheduler_svc.domain.capacity.figures import Column
 from scheduler_svc.domain.capacity.offered_load import NO_LOAD, OfferedLoad
 from scheduler_svc.domain.engine_facts import ModelIdentity
 from scheduler_svc.domain.request import Request
@@ -30,9 +32,21 @@ class Demand:
     cache_known: bool = False  # whether ``cached_tokens`` is all that caches hold; else a learned share is assumed
     identity: ModelIdentity | None = None  # of the model that began its output; None before its first token
 
+    def cached_in(self, accounts: Sequence[Account]) -> Column:
+        """Return the prompt tokens that each of the accounts' prefix caches is believed to hold."""
+        return cached_column(self.cached_tokens, accounts)
+
     def cached_on(self, instance_id: str) -> int | None:
         """Return the prompt tokens that an instance's prefix cache is believed to hold; None if that is not known."""
         return self.cached_tokens.get(instance_id, 0) if self.cache_known else None
+
+    def crediting(self, cached_tokens: Mapping[str, int]) -> Demand:
+        """Return the same demand with other cached tokens."""
+        other = object.__new__(Demand)
+        for name in _FIELDS:
+            setattr(other, name, getattr(self, name))
+        other.cached_tokens = cached_tokens
+        return other
 
     @property
     def constrained(self) -> bool:
@@ -44,3 +58,6 @@ class Demand:
             or request.adapter
             or request.sampling.structured_output is not None
         )
+
+
+_FIELDS = tuple(f.name for f in fields(Demand))

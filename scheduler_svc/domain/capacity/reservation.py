@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 from scheduler_svc.domain.request import RequestKey
 
 
@@ -19,6 +21,7 @@ class Reservation:
         "emitted_tokens",
         "finish_at",
         "first_token_at",
+        "first_token_by",
         "first_token_in_s",
         "instance_id",
         "key",
@@ -32,6 +35,7 @@ class Reservation:
         "seen",
         "token_s",
         "tokens",
+        "tpot_target_s",
         "unhashed_tokens",
     )
 
@@ -52,6 +56,8 @@ class Reservation:
         finish_in_s: float,
         prefills: bool = True,
         cached_tokens: int | None = None,
+        first_token_by: float = inf,
+        tpot_target_s: float = inf,
     ) -> None:
         self.attempt_number = 0  # set by the ledger
         self.key = key
@@ -74,3 +80,5 @@ class Reservation:
         self.assign_number = 0  # 0: not sent yet
         self.seen = False  # whether the engine's own figures include it
         self.first_token_at: float | None = None
+        self.first_token_by = first_token_by  # to meet the request's target; inf: none, or it is met already
+        self.tpot_target_s = tpot_target_s  # per token after the first; inf: none

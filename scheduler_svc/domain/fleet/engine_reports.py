@@ -9,7 +9,7 @@ from scheduler_svc.domain.fleet.registry import Registry
 from scheduler_svc.domain.instance import Instance
 from scheduler_svc.domain.instance_state import DRAINS, InstanceState, check_transition
 from scheduler_svc.domain.load_report import LoadReport
-from scheduler_svc.domain.prediction.fading import FADES_AFTER_S, faded, slowness
+from scheduler_svc.domain.prediction.fading import FADES_AFTER_S, LOAD_HALF_LIFE_S, faded, slowness
 from scheduler_svc.domain.prediction.margin import BORROWED_MARGINS
 from scheduler_svc.domain.prediction.pace import Pace, prior_pace
 from scheduler_svc.domain.prediction.predictor import Predictor
@@ -139,7 +139,8 @@ class EngineReports:
             return
         others = [i.predictor for i in self._registry.pool_of(instance).instances() if i.predictor is not None]
         fastest = min((each.pace for each in others if each.telling), key=slowness)
-        instance.account.fade(faded(predictor.pace, fastest, now - predictor.busy_at))
+        own, idle_s = predictor.pace, now - predictor.busy_at
+        instance.account.fade(faded(own, fastest, idle_s), faded(own, fastest, idle_s, LOAD_HALF_LIFE_S))
 
     def _to_ready(self, instance: Instance, now: float) -> None:
         if instance.state is InstanceState.SUSPECT:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from scheduler_svc.domain.capacity.account import Account
+from scheduler_svc.domain.capacity.accounts import Accounts
 from scheduler_svc.domain.capacity.claim import Claim
 from scheduler_svc.domain.capacity.offered_load import OfferedLoad
 from scheduler_svc.domain.engine_facts import EngineFacts, ModelIdentity
@@ -16,6 +16,7 @@ from scheduler_svc.domain.instance_spec import InstanceRole
 from scheduler_svc.domain.instance_state import STARTING, InstanceState
 from scheduler_svc.domain.prediction.forgetting_mean import ForgettingMean
 from scheduler_svc.domain.prediction.pace import CPU_PRIOR, Pace
+from scheduler_svc.domain.prediction.queue_drain import QueueDrain
 from scheduler_svc.domain.queue import ModelQueue
 from scheduler_svc.domain.request import Request
 from scheduler_svc.domain.waiting_request import WaitingRequest
@@ -44,8 +45,9 @@ class Pool:
         self.generation = 1  # counts the changes of members, their states, roles and engines
         self.isolation = Isolation()
         self._members: dict[str, Instance] = {}
+        self._sorted: list[Instance] | None = None  # the members by id; None after one came or went
         self._stale = True
-        self._accounts: tuple[Account, ...] = ()
+        self._accounts = Accounts()
         self._unavailable: tuple[tuple[str, str, str], ...] = ()
         self._longest_for_all = 0
         self._slots = 0
@@ -56,10 +58,11 @@ class Pool:
         self._disagreement = ""
         self._unserved_since: float | None = None
         self._specialists = False
-        self._prefillers: tuple[Account, ...] = ()
-        self._decoders: tuple[Account, ...] = ()
+        self._prefillers = Accounts()
+        self._decoders = Accounts()
         self.load = OfferedLoad()
         self._service = ForgettingMean(_SERVICE_FORGETTING)
+        self.drain = QueueDrain()
         self.claim: Claim | None = None  # of a head that fits nowhere
         self.claimant: WaitingRequest | None = None
         self._pace = CPU_PRIOR
@@ -70,16 +73,20 @@ class Pool:
 
     def instances(self) -> list[Instance]:
         """Return all instances of the model, sorted by id."""
-        return [self._members[i] for i in sorted(self._members)]
+        if self._sorted is None:
+            self._sorted = [self._members[i] for i in sorted(self._members)]
+        return list(self._sorted)
 
     def add(self, instance: Instance) -> None:
         """Take an instance in."""
         self._members[instance.instance_id] = instance
+        self._sorted = None
         self.invalidate()
 
     def remove(self, instance: Instance) -> None:
         """Drop an instance."""
         del self._members[instance.instance_id]
+        self._sorted = None
         self.invalidate()
 
     def invalidate(self) -> None:
@@ -89,7 +96,7 @@ class Pool:
         self.generation += 1
 
     @property
-    def accounts(self) -> tuple[Account, ...]:
+    def accounts(self) -> Accounts:
         """Accounts of the READY instances that take whole requests, sorted by instance id."""
         if self._stale:
             self._refresh()
@@ -175,14 +182,14 @@ class Pool:
         return self._specialists
 
     @property
-    def prefillers(self) -> tuple[Account, ...]:
+    def prefillers(self) -> Accounts:
         """Accounts of the READY instances that take prefill legs of split requests, sorted by instance id."""
         if self._stale:
             self._refresh()
         return self._prefillers
 
     @property
-    def decoders(self) -> tuple[Account, ...]:
+    def decoders(self) -> Accounts:
         """Accounts of the READY instances that take decode legs of split requests, sorted by instance id."""
         if self._stale:
             self._refresh()
@@ -196,10 +203,12 @@ class Pool:
         for role in _INSTEAD:
             chosen = chosen or [i for i in ready if i.role is role]
         suited = [(i.account, i.specialization) for i in ready]
-        self._prefillers = tuple(account for account, how in suited if how.prefill > 0)
-        self._decoders = tuple(account for account, how in suited if how.decode > 0)
+        for old in (self._accounts, self._prefillers, self._decoders):
+            old.close()
+        self._prefillers = Accounts(account for account, how in suited if how.prefill > 0)
+        self._decoders = Accounts(account for account, how in suited if how.decode > 0)
         self._specialists = bool(chosen) and not whole
-        self._accounts = tuple(i.account for i in chosen)
+        self._accounts = Accounts(i.account for i in chosen)
         self._longest_for_all = min(
             (min(a.max_model_len, a.capacity // a.block * a.block) for a in self._accounts), default=0
         )
@@ -249,6 +258,14 @@ class Pool:
         """Whether a request has ended, so that ``service_s`` is measured."""
         return bool(self._service.count)
 
+    def placement_s(self, now: float) -> float:
+        """Return the mean seconds from one placement to the next while requests wait.
+
+        Measured, or what the slots allow until it is.
+        """
+        measured = self.drain.placement_s(now)
+        return measured if measured is not None else self.service_s(now) / self.slots
+
     def service_s(self, now: float) -> float:
         """Return the mean seconds that a request is on an instance."""
         if self._service.count:
@@ -257,14 +274,19 @@ class Pool:
 
 
 def _disagreement(model: str, instances: Iterable[Instance]) -> str:
-    found: dict[ModelIdentity, list[str]] = {}
-    for i in instances:
-        if i.facts is not None:
-            found.setdefault(i.facts.identity, []).append(i.instance_id)
-    if len(found) < 2:
-        return ""
-    groups = (f"{', '.join(names[:_NAMES_SHOWN])} ({identity})" for identity, names in found.items())
-    return f"instances of {model!r} run different models: {'; '.join(groups)}"
+    """Say which instances serve other weights than others under one name: of the model, or of one of its adapters."""
+    known = [(i.instance_id, i.facts) for i in instances if i.facts is not None]
+    adapters = sorted({name for _, facts in known for name in facts.adapter_weights})
+    for adapter in ("", *adapters):
+        found: dict[ModelIdentity, list[str]] = {}
+        for instance_id, facts in known:
+            if not adapter or adapter in facts.adapter_weights:
+                found.setdefault(facts.identity_for(adapter), []).append(instance_id)
+        if len(found) > 1:
+            groups = (f"{', '.join(names[:_NAMES_SHOWN])} ({identity})" for identity, names in found.items())
+            what = f"adapter {adapter!r} of {model!r}" if adapter else repr(model)
+            return f"instances of {what} run different models: {'; '.join(groups)}"
+    return ""
 
 
 def _in_order(found: Iterable[EngineFacts | None]) -> tuple[EngineFacts, ...]:

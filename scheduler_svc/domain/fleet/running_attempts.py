@@ -96,6 +96,7 @@ class RunningAttempts:
         self, instance: Instance, reservation: Reservation, now: float, output_tokens: int, own_tokens: int
     ) -> None:
         took_s = now - reservation.made_at
+        instance.account.late += _is_late(reservation, now, own_tokens)
         self._outputs.learn(instance.spec.model, reservation.max_tokens, output_tokens)
         self._registry.pool_of(instance).observe_service(took_s)
         if instance.predictor is not None and own_tokens > 0:
@@ -104,3 +105,13 @@ class RunningAttempts:
             first_token_at = reservation.first_token_at
             if first_token_at is not None and own_tokens > 1:
                 instance.predictor.tokens_came(reservation.token_s, now - first_token_at, own_tokens - 1)
+
+
+def _is_late(reservation: Reservation, now: float, own_tokens: int) -> bool:
+    """Whether an attempt that finished missed its request's target for the first token or for the others."""
+    first_token_at = reservation.first_token_at
+    if first_token_at is None:
+        return False
+    return first_token_at > reservation.first_token_by or (
+        own_tokens > 1 and now - first_token_at > reservation.tpot_target_s * (own_tokens - 1)
+    )

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from math import inf
 
 from scheduler_svc.domain.capacity.account import Account
+from scheduler_svc.domain.capacity.accounts import figures_of
 from scheduler_svc.domain.capacity.demand import Demand
+from scheduler_svc.domain.capacity.figures import Mask, count, highest, lowest
 from scheduler_svc.domain.objectives import scorers
 from scheduler_svc.domain.objectives.instances_in_use import InstancesInUse
 from scheduler_svc.domain.objectives.objective import Choice
 from scheduler_svc.domain.objectives.picker import pick
+from scheduler_svc.domain.objectives.rejected import Rejected
 from scheduler_svc.domain.objectives.scorers import Scores
-from scheduler_svc.domain.objectives.target_shares import TargetShares, missed
+from scheduler_svc.domain.objectives.target_shares import TargetShares, reject_missed
 from scheduler_svc.domain.request import Priority
 from scheduler_svc.domain.targets import Targets
 
 #: A request waits for an instance in use as long as another one would use no more of its targets than this.
 _PATIENCE = 0.5
 #: Most of its targets that a request may be predicted to use where it goes: the rest is for what comes after it.
-_HEADROOM = 0.5
+_HEADROOM = 0.65
 _COST_TOLERANCE = 1e-12
 _MOST_MODELS = 1_024  # whose instances in use are remembered
 
@@ -47,35 +51,31 @@ class CheapestInTime:
         per_token = scorers.token_s(accounts, demand)
         shares = self._shares.of(demand, accounts, now, first_tokens=firsts, per_token=per_token)
         costs = scorers.cost(accounts, demand, per_token)
-        scores = {"cost": costs, "target_share": shares}
-        rejected: dict[int, tuple[str, str]] = {}
+        scores: dict[str, Scores] = {"cost": costs, "target_share": shares}
+        rejected = Rejected()
         within, remarks = _within_budget(demand.request.cost_budget, costs, rejected)
-        used = in_use.ids
-        mine = [i for i in within if accounts[i].instance_id in used and accounts[i].free_slots > 0]
-        meets = [i for i in mine if shares[i] <= _HEADROOM]
-        others = [] if meets else [i for i in within if shares[i] <= _HEADROOM and accounts[i].instance_id not in used]
-        if meets:
-            index = _least(accounts, shares, meets)
-            rule, why = "in_use", f"uses {shares[index]:.0%} of its targets, the least of {len(mine)} in use"
-        elif (
-            not mine
-            and _is_patient([shares[i] for i in within if accounts[i].instance_id not in used])
-            and in_use.soon_has_capacity(able)
-        ):
+        used = in_use.mask(accounts)
+        mine = within & used & (figures_of(accounts).free_slots > 0)
+        meets = mine & (shares <= _HEADROOM)
+        others = within & ~used
+        if count(meets):
+            index = pick(accounts, shares, among=meets)
+            rule, why = "in_use", f"uses {float(shares[index]):.0%} of its targets, the least of {count(mine)} in use"
+        elif not count(mine) and _is_patient(shares[others]) and in_use.soon_has_capacity(able):
             return Choice(index=0, why="waits for an instance in use", rule="waits", scores=scores, waits=True)
-        elif others and not (mine and in_use.excuses):
-            index = others[pick([accounts[i] for i in others], [costs[i] for i in others], tolerance=_COST_TOLERANCE)]
-            rule, why = "cheapest", f"cheapest predicted cost {costs[index]:.6f} beside {len(mine)} in use"
+        elif count(others := others & (shares <= _HEADROOM)) and not (count(mine) and in_use.excuses):
+            index = pick(accounts, costs, among=others, tolerance=_COST_TOLERANCE)
+            rule, why = "cheapest", f"cheapest predicted cost {costs[index]:.6f} beside {count(mine)} in use"
         else:
             finishes = scores["finish_s"] = scorers.finish_s(demand, firsts, per_token)
-            index = _least(accounts, finishes, mine or within)
+            index = pick(accounts, finishes, among=mine) if count(mine) else _least(accounts, finishes, within)
             rule = "none_meets_targets"
             why = f"no instance in use is predicted to meet its targets: earliest finish {finishes[index]:.2f} s"
-        if rule != "none_meets_targets" and max(shares) > 1:
-            rejected = {**missed(shares), **rejected}
+        if rule != "none_meets_targets" and highest(shares) > 1:
+            reject_missed(rejected, shares)
         if rule == "in_use" and demand.request.session:  # it shall not go back to one that is to stay unused
-            rejected = {**_spared(accounts, used), **rejected}
-        in_use.take(accounts[index], now, in_time=shares[index] <= 1)
+            rejected.add(~used, lambda _: ("not_in_use", "is not in use"))
+        in_use.take(accounts[index], now, risk=_risk(float(shares[index])))
         return Choice(index=index, why=why, rule=rule, scores=scores, remarks=remarks, rejected=rejected)
 
     def _of(self, model: str) -> InstancesInUse:
@@ -88,41 +88,35 @@ class CheapestInTime:
         return found
 
 
+def _risk(share: float) -> float:
+    """Estimate how likely a request misses its targets, [0, 1], by the share of them that it is predicted to use."""
+    return min(max(0.0, share - _HEADROOM) / (1 - _HEADROOM), 1.0) ** 2
+
+
 def _is_patient(unused: Scores) -> bool:
     """Whether a request can wait: the instances that are not in use would still meet its targets later, or never.
 
     ``unused``: the shares of its targets that it would use there.
     """
-    return not unused or not _PATIENCE < min(unused) <= 1
+    return not len(unused) or not _PATIENCE < lowest(unused) <= 1
 
 
-def _spared(accounts: Sequence[Account], used: Container[str]) -> dict[int, tuple[str, str]]:
-    """Return which filter took out the accounts that are not in use, and why, by index."""
-    return {i: ("not_in_use", "is not in use") for i, a in enumerate(accounts) if a.instance_id not in used}
+def _least(accounts: Sequence[Account], scores: Scores, among: Mask) -> int:
+    """Return the index of the least score of those that the mask holds for; a free slot goes first."""
+    free = among & (figures_of(accounts).free_slots > 0)
+    return pick(accounts, scores, among=free if count(free) else among)
 
 
-def _least(accounts: Sequence[Account], scores: Scores, among: Sequence[int]) -> int:
-    """Return the index of the least score of those indices; a free slot goes first."""
-    among = [i for i in among if accounts[i].free_slots > 0] or among
-    return among[pick([accounts[i] for i in among], [scores[i] for i in among])]
-
-
-def _within_budget(
-    budget: float | None, costs: Scores, rejected: dict[int, tuple[str, str]]
-) -> tuple[Sequence[int], tuple[str, ...]]:
-    """Return the indices whose cost is within the budget, all if none is, and what to say of it.
+def _within_budget(budget: float | None, costs: Scores, rejected: Rejected) -> tuple[Mask, tuple[str, ...]]:
+    """Return whose cost is within the budget, all if none is, and what to say of it.
 
     Those over the budget are entered in ``rejected``.
     """
-    every = range(len(costs))
+    within = costs <= (inf if budget is None else budget)
     if budget is None:
-        return every, ()
-    within = [i for i in every if costs[i] <= budget]
-    if not within:
-        return every, (
-            f"over budget everywhere: the least predicted cost is {min(costs):.6f}, the budget {budget:.6f}",
-        )
-    for i in every:
-        if costs[i] > budget:
-            rejected[i] = ("budget", f"predicted cost {costs[i]:.6f} is over the budget")
+        return within, ()
+    if not count(within):
+        least = f"the least predicted cost is {lowest(costs):.6f}, the budget {budget:.6f}"
+        return ~within, (f"over budget everywhere: {least}",)
+    rejected.add(~within, lambda i: ("budget", f"predicted cost {costs[i]:.6f} is over the budget"))
     return within, ()

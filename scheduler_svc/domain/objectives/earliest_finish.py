@@ -7,13 +7,10 @@ from collections.abc import Sequence
 from scheduler_svc.domain.capacity.account import Account
 from scheduler_svc.domain.capacity.demand import Demand
 from scheduler_svc.domain.objectives import scorers
+from scheduler_svc.domain.objectives.delays import with_delays
 from scheduler_svc.domain.objectives.objective import Choice
 from scheduler_svc.domain.objectives.picker import pick
 from scheduler_svc.domain.objectives.scorers import Scores
-
-#: How often prefill counts beyond its own request's finish, where caches differ: all else that runs on the instance
-#: waits for it too.
-_PREFILL_WEIGHT = 3.0
 
 
 class EarliestFinish:
@@ -34,14 +31,13 @@ class EarliestFinish:
         if demand.cached_tokens:
             return self._choose_by_cache(demand, accounts, finishes)
         index = pick(accounts, finishes)
-        why = f"earliest predicted finish {finishes[index]:.2f} s"
+        why = f"earliest predicted finish {float(finishes[index]):.2f} s"
         return Choice(index=index, why=why, rule="earliest_finish", scores={"finish_s": finishes})
 
     def _choose_by_cache(self, demand: Demand, accounts: Sequence[Account], finishes: Scores) -> Choice:
         """Choose the earliest finish, weighed with what the request's prefill delays."""
-        prefills = scorers.prefill_s(accounts, demand)
-        weighed = [f + _PREFILL_WEIGHT * p for f, p in zip(finishes, prefills, strict=True)]
+        weighed = with_delays(finishes, accounts, demand)
         index = pick(accounts, weighed, cached=demand.cached_tokens)
-        why = f"earliest predicted finish {finishes[index]:.2f} s, weighed with its {prefills[index]:.2f} s of prefill"
+        why = f"earliest predicted finish {finishes[index]:.2f} s, {weighed[index]:.2f} s weighed with its prefill"
         scores = {"finish_and_prefill_s": weighed, "finish_s": finishes}
         return Choice(index=index, why=why, rule="earliest_finish", scores=scores)

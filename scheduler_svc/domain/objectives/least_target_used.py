@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from scheduler_svc.domain.capacity.account import Account
+from scheduler_svc.domain.capacity.accounts import figures_of
 from scheduler_svc.domain.capacity.demand import Demand
+from scheduler_svc.domain.capacity.figures import count, highest, lowest
 from scheduler_svc.domain.objectives import scorers
+from scheduler_svc.domain.objectives.delays import with_delays
 from scheduler_svc.domain.objectives.objective import Choice
 from scheduler_svc.domain.objectives.picker import pick
+from scheduler_svc.domain.objectives.rejected import Rejected
 from scheduler_svc.domain.objectives.scorers import Scores
-from scheduler_svc.domain.objectives.target_shares import TargetShares, missed
+from scheduler_svc.domain.objectives.target_shares import TargetShares, reject_missed
 from scheduler_svc.domain.prediction.margin import MOST_MARGIN
 from scheduler_svc.domain.request import Priority
 from scheduler_svc.domain.targets import Targets
@@ -27,6 +31,10 @@ class LeastTargetUsed:
     If none is predicted to meet them, and for requests without targets, it chooses the earliest predicted
     finish.  If several meet the targets, those that run the request at once go before those where it queues at the
     engine.
+
+    Where some instance holds a part of the prompt in its prefix cache, it chooses the earliest finish, weighed with
+    what the request's prefill delays, whatever targets that keeps: to compute anew what a cache holds makes others
+    miss theirs.
     """
 
     reserved_slots = 0
@@ -41,28 +49,44 @@ class LeastTargetUsed:
         per_token = scorers.token_s(accounts, demand)
         shares = self._shares.of(demand, accounts, now, first_tokens=firsts, per_token=per_token)
         scores: dict[str, Scores] = {"target_share": shares, "first_token_s": firsts, "token_s": per_token}
-        least, most = min(shares), max(shares)
+        least, most = lowest(shares), highest(shares)
         times = self._shares.least_times(demand, accounts, now, firsts, per_token) if least > _DOUBTFUL else None
+        if demand.cached_tokens:
+            return _choose_by_cache(demand, accounts, scores, times)
         ranked = shares
         if least > 1 or most == 0:
             ranked = scores["finish_s"] = scorers.finish_s(demand, firsts, per_token)
         if least > 1:
-            index = pick(accounts, ranked, cached=demand.cached_tokens)
+            index = pick(accounts, ranked)
             why = f"no candidate is predicted to meet its targets: earliest finish {ranked[index]:.2f} s"
             return Choice(index=index, why=why, rule="none_meets_targets", scores=scores, least_times=times)
-        among = [i for i, a in enumerate(accounts) if a.free_slots > 0 and shares[i] <= 1]
-        if not among:
-            among = [i for i, share in enumerate(shares) if share <= 1]
-        if len(among) == len(accounts):
-            index = pick(accounts, ranked, relative=_TOLERANCE, cached=demand.cached_tokens)
-        else:
-            chosen_from, their = [accounts[i] for i in among], [ranked[i] for i in among]
-            index = among[pick(chosen_from, their, relative=_TOLERANCE, cached=demand.cached_tokens)]
-        rejected = missed(shares) if most > 1 else {}
+        meets = shares <= 1
+        at_once = meets & (figures_of(accounts).free_slots > 0)
+        among = at_once if count(at_once) else meets
+        index = pick(accounts, ranked, among=among, relative=_TOLERANCE)
+        rejected = Rejected()
+        if most > 1:
+            reject_missed(rejected, shares)
         why = (
-            f"uses {shares[index]:.0%} of its targets, the least "
-            f"(first token {firsts[index]:.2f} s, then {per_token[index] * 1e3:.1f} ms per token)"
+            f"uses {float(shares[index]):.0%} of its targets, the least "
+            f"(first token {float(firsts[index]):.2f} s, then {float(per_token[index]) * 1e3:.1f} ms per token)"
         )
         return Choice(
             index=index, why=why, rule="least_target_used", scores=scores, rejected=rejected, least_times=times
         )
+
+
+def _choose_by_cache(
+    demand: Demand, accounts: Sequence[Account], scores: dict[str, Scores], times: tuple[float, float] | None
+) -> Choice:
+    """Choose the earliest finish, weighed with what the request's prefill delays; a free slot goes first."""
+    finishes = scores["finish_s"] = scorers.finish_s(demand, scores["first_token_s"], scores["token_s"])
+    weighed = scores["finish_and_prefill_s"] = with_delays(finishes, accounts, demand)
+    free = figures_of(accounts).free_slots > 0
+    index = pick(accounts, weighed, among=free if count(free) else None, cached=demand.cached_tokens)
+    why = (
+        f"earliest predicted finish {finishes[index]:.2f} s, {weighed[index]:.2f} s weighed with its prefill; "
+        f"uses {float(scores['target_share'][index]):.0%} of its targets"
+    )
+    rule = "least_target_used" if lowest(scores["target_share"]) <= 1 else "none_meets_targets"
+    return Choice(index=index, why=why, rule=rule, scores=scores, least_times=times)

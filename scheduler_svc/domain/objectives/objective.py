@@ -18,7 +18,8 @@ class Choice:
     index: int  # into the accounts that were offered
     why: str  # in words, "earliest predicted finish 0.21 s"
     rule: str = "other"  # a short name for ``why``, used as a metric label
-    scores: Mapping[str, Scores] = field(default_factory=dict)  # by scorer, parallel to the accounts; lower is better
+    #: By scorer, parallel to the accounts; lower is better.
+    scores: Mapping[str, Scores | Sequence[float]] = field(default_factory=dict)
     waits: bool = False  # no account should take it now: it is worth waiting for one that runs others and is full
     remarks: tuple[str, ...] = ()  # what else the caller should know, in words
     least_times: tuple[float, float] | None = None  # where no account is predicted to be in time: least seconds, with

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import inf
+
+import numpy as np
 
 from scheduler_svc.domain.capacity.account import Account
+from scheduler_svc.domain.capacity.accounts import figures_of
+from scheduler_svc.domain.capacity.cached_tokens import cached_column
+from scheduler_svc.domain.capacity.figures import Column, Mask, highest, lowest
 
 #: Predicted times closer than this count as equal: the difference is noise of the measurement.
 TIME_TOLERANCE_S = 2e-3
@@ -16,8 +20,9 @@ _NOTHING: Mapping[str, int] = {}
 
 def pick(
     accounts: Sequence[Account],
-    scores: Sequence[float],
+    scores: Column | Sequence[float],
     *,
+    among: Mask | None = None,
     tolerance: float = TIME_TOLERANCE_S,
     relative: float = RELATIVE_TOLERANCE,
     cached: Mapping[str, int] = _NOTHING,
@@ -27,12 +32,19 @@ def pick(
     Among scores within the tolerance: the instance that holds the most of the prompt in its prefix cache, then the one
     with the fewest live reservations, then the least recently chosen, then the lowest id.
 
-    ``accounts`` is not empty and sorted by id.  ``cached``: prompt tokens that caches hold, by instance id.
+    ``accounts`` is not empty and sorted by id.  ``among``: which of them to pick from, at least one; None: all.
+    ``cached``: prompt tokens that caches hold, by instance id.
     """
-    best = min(scores)
-    limit = best + best * relative + tolerance
+    scores = np.asarray(scores, dtype=np.float64)
+    rows = None if among is None else among.nonzero()[0]
+    if rows is not None:
+        scores = scores[rows]
+    best = lowest(scores)
+    near = (~(scores > best + best * relative + tolerance)).nonzero()[0]  # all, where all are infinite
+    if len(near) == 1:
+        return int(near[0] if rows is None else rows[near[0]])
+    rows = near if rows is None else rows[near]
     if cached:
-        held = [(cached.get(a.instance_id, 0), -a.turn, -i) for i, a in enumerate(accounts) if scores[i] <= limit]
-        return -max(held)[2]
-    turns = [a.turn if score <= limit else inf for a, score in zip(accounts, scores, strict=True)]
-    return turns.index(min(turns))
+        held = cached_column(cached, accounts)[rows]
+        rows = rows[held == highest(held)]
+    return int(rows[figures_of(accounts).turn[rows].argmin()])

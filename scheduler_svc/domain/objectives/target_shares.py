@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from scheduler_svc.domain.capacity.account import Account
+from scheduler_svc.domain.capacity.accounts import figures_of
 from scheduler_svc.domain.capacity.demand import Demand
+from scheduler_svc.domain.capacity.figures import lowest
+from scheduler_svc.domain.objectives.rejected import Rejected
 from scheduler_svc.domain.objectives.scorers import Scores, finish_s
 from scheduler_svc.domain.request import Priority
 from scheduler_svc.domain.targets import Targets, effective_targets
@@ -41,22 +46,21 @@ class TargetShares:
         """
         request = demand.request
         targets = effective_targets(request, self._defaults)
-        shares = [0.0] * len(accounts)
+        each = figures_of(accounts)
+        shares = np.zeros(len(accounts))
         if targets.ttft_s is not None and not demand.started:
             left_s = request.arrived_at + targets.ttft_s - now
             # A first token that is too late everywhere is no reason to miss the deadline as well.
-            counts = request.target_at is None or min(first_tokens) <= left_s
-            per_s = 1 / max(left_s, _LEAST_S) if counts else 0.0
-            if margin:
-                shares = [f * a.first_token_margin * per_s for a, f in zip(accounts, first_tokens, strict=True)]
-            else:
-                shares = [f * per_s for f in first_tokens]
+            counts = request.target_at is None or lowest(first_tokens) <= left_s
+            times = first_tokens * each.first_token_margin if margin else first_tokens
+            shares = times * (1 / max(left_s, _LEAST_S) if counts else 0.0)
         if targets.tpot_s is not None:
-            shares = _larger(shares, per_token, 1 / targets.tpot_s, accounts if margin else None)
+            times = per_token * each.token_margin if margin else per_token
+            shares = np.maximum(shares, times * (1 / targets.tpot_s))
         if request.target_at is not None:
             finishes = finish_s(demand, first_tokens, per_token)
-            per_s = 1 / max(request.target_at - now, _LEAST_S)
-            shares = _larger(shares, finishes, per_s, accounts if margin else None)
+            times = finishes * each.token_margin if margin else finishes
+            shares = np.maximum(shares, times * (1 / max(request.target_at - now, _LEAST_S)))
         return shares
 
     def least_times(
@@ -70,31 +74,18 @@ class TargetShares:
         """
         request = demand.request
         ttft_s = None if demand.started else effective_targets(request, self._defaults).ttft_s
-        first = min(f * (1 + a.first_token_margin) / 2 for a, f in zip(accounts, first_tokens, strict=True))
-        later_tokens = demand.output_tokens - 1
-        end = first
+        each = figures_of(accounts)
+        firsts = first_tokens * (1 + each.first_token_margin)
+        first = end = lowest(firsts / 2.0)
         if request.target_at is not None:
-            end = min(
-                (f * (1 + a.first_token_margin) + later_tokens * t * (1 + a.token_margin)) / 2
-                for a, f, t in zip(accounts, first_tokens, per_token, strict=True)
-            )
+            later_s = (demand.output_tokens - 1) * per_token * (1 + each.token_margin)
+            end = lowest((firsts + later_s) / 2)
         in_time = ttft_s is None or now + first <= request.arrived_at + ttft_s
         if in_time and (request.target_at is None or now + end <= request.target_at):
             return None
         return first, end
 
 
-def _larger(shares: Scores, times: Scores, per_s: float, accounts: Sequence[Account] | None) -> Scores:
-    """Return the larger of each share and time x ``per_s``, times the margin of ``accounts`` if they are given."""
-    if accounts is None:
-        return [s if (mine := t * per_s) < s else mine for s, t in zip(shares, times, strict=True)]
-    return [
-        s if (mine := t * a.token_margin * per_s) < s else mine for s, t, a in zip(shares, times, accounts, strict=True)
-    ]
-
-
-def missed(shares: Sequence[float]) -> dict[int, tuple[str, str]]:
-    """Return which filter took out the accounts whose share is above 1, and why, by index."""
-    return {
-        i: ("targets", f"predicted to use {share:.0%} of its targets") for i, share in enumerate(shares) if share > 1
-    }
+def reject_missed(rejected: Rejected, shares: Scores) -> None:
+    """Take out the accounts where more than the whole of the targets is predicted to be used."""
+    rejected.add(shares > 1, lambda i: ("targets", f"predicted to use {shares[i]:.0%} of its targets"))

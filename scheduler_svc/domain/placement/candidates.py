@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import overload
 
+import numpy as np
+from numpy.typing import NDArray
+
 from scheduler_svc.domain.capacity.account import Account
+from scheduler_svc.domain.capacity.accounts import Accounts
 from scheduler_svc.domain.capacity.demand import Demand
 from scheduler_svc.domain.decision import Candidate
 from scheduler_svc.domain.objectives.objective import Choice
 from scheduler_svc.domain.placement.filters import no_capacity_reason
+
+_NO_FIGURES = np.empty((3, 0))
 
 
 class CandidateTable(Sequence[Candidate]):
@@ -23,6 +28,7 @@ class CandidateTable(Sequence[Candidate]):
         "_cached",
         "_choice_index",
         "_full",
+        "_full_figures",
         "_must_leave_reserve",
         "_offered",
         "_rejected",
@@ -36,19 +42,21 @@ class CandidateTable(Sequence[Candidate]):
         *,
         demand: Demand,
         choice: Choice,
-        offered: Sequence[Account],
-        full: Sequence[tuple[Account, int, int, float]],
+        offered: Accounts,
+        full: Accounts,
         unable: Sequence[tuple[str, str, str]],
     ) -> None:
-        self._cached = demand.cached_tokens
+        """Keep the figures of now.  ``full``: without capacity.  ``unable``: instance id, filter, reason."""
         self._tokens = demand.tokens
         self._must_leave_reserve = demand.must_leave_reserve
         self._choice_index = choice.index
         self._rejected = choice.rejected
-        self._offered = offered
-        self._scores: Mapping[str, array[float]] = {name: array("d", s) for name, s in choice.scores.items()}
-        self._full = full  # account, free slots, free tokens, seconds of prefill that keep others out
-        self._unable = unable  # instance id, filter, reason
+        self._offered: Sequence[Account] = offered
+        self._cached = demand.cached_tokens
+        self._scores = {name: np.array(each, dtype=np.float64) for name, each in choice.scores.items()}
+        self._full: Sequence[Account] = full
+        self._full_figures = _figures_of_full(full)
+        self._unable = unable
 
     def __len__(self) -> int:
         return len(self._offered) + len(self._full) + len(self._unable)
@@ -70,13 +78,14 @@ class CandidateTable(Sequence[Candidate]):
         found = object.__new__(CandidateTable)
         found._tokens, found._choice_index = self._tokens, self._choice_index
         found._must_leave_reserve = self._must_leave_reserve
-        ids = {a.instance_id for a in self._offered[:count]}
-        found._cached = {name: tokens for name, tokens in self._cached.items() if name in ids}
-        found._offered = self._offered[:count]
+        found._offered = tuple(self._offered[:count])
         offered = len(found._offered)
+        ids = (a.instance_id for a in found._offered)
+        found._cached = {name: tokens for name in ids if (tokens := self._cached.get(name, 0))}
         found._rejected = {row: self._rejected[row] for row in range(offered) if row in self._rejected}
-        found._scores = {name: scores[:offered] for name, scores in self._scores.items()}
-        found._full = self._full[: count - offered]
+        found._scores = {name: scores[:offered].copy() for name, scores in self._scores.items()}
+        found._full = tuple(self._full[: count - offered])
+        found._full_figures = self._full_figures[:, : len(found._full)].copy()
         found._unable = self._unable[: count - offered - len(found._full)]
         return found
 
@@ -90,7 +99,7 @@ class CandidateTable(Sequence[Candidate]):
             return self._write_offered(row)
         row -= len(self._offered)
         if row < len(self._full):
-            return self._write_full(*self._full[row])
+            return self._write_full(row)
         instance_id, name, reason = self._unable[row - len(self._full)]
         return Candidate(instance_id=instance_id, filtered_by=name, filter_reason=reason)
 
@@ -101,10 +110,21 @@ class CandidateTable(Sequence[Candidate]):
             chosen=row == self._choice_index,
             filtered_by=name,
             filter_reason=reason,
-            scores={scorer: scores[row] for scorer, scores in self._scores.items()},
+            scores={scorer: float(scores[row]) for scorer, scores in self._scores.items()},
             cached_tokens=self._cached.get(self._offered[row].instance_id, 0),
         )
 
-    def _write_full(self, account: Account, free_slots: int, free_tokens: int, prefill_s: float) -> Candidate:
-        name, reason = no_capacity_reason(free_slots, free_tokens, prefill_s, self._tokens, self._must_leave_reserve)
-        return Candidate(instance_id=account.instance_id, filtered_by=name, filter_reason=reason)
+    def _write_full(self, row: int) -> Candidate:
+        free_slots, free_tokens, prefill_s = self._full_figures[:, row].tolist()
+        name, reason = no_capacity_reason(
+            int(free_slots), int(free_tokens), prefill_s, self._tokens, self._must_leave_reserve
+        )
+        return Candidate(instance_id=self._full[row].instance_id, filtered_by=name, filter_reason=reason)
+
+
+def _figures_of_full(full: Accounts) -> NDArray[np.float64]:
+    """Return free slots, free tokens and the seconds of prefill that keep others out, a row each."""
+    if not full:
+        return _NO_FIGURES
+    each = full.figures
+    return np.array([each.free_slots, each.free_tokens, each.full_prefill_s])

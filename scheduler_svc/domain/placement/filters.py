@@ -5,9 +5,12 @@ Every filter has a name and gives its reason in words; the explanation shows bot
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+
+import numpy as np
 
 from scheduler_svc.domain.capacity.account import Account
+from scheduler_svc.domain.capacity.accounts import Accounts
 from scheduler_svc.domain.capacity.demand import Demand
 from scheduler_svc.domain.capacity.kv_blocks import whole_blocks
 from scheduler_svc.domain.engine_facts import EngineFacts
@@ -85,51 +88,48 @@ def cannot_serve(facts: EngineFacts, request: Request, total_tokens: int) -> tup
     return None
 
 
-def with_slots(accounts: Sequence[Account], demand: Demand) -> list[Account]:
+def with_slots(accounts: Accounts, demand: Demand) -> Accounts:
     """Return the instances with KV tokens and a slot for a leg of a split request, whatever prompts are ahead there.
 
     Otherwise requests that should be split would run whole in every burst.
     """
-    need, prompt = demand.tokens, demand.prompt_tokens
-    if demand.must_leave_reserve:
-        return [a for a in accounts if need <= a.free_tokens and prompt <= a.slot_limit_leaving_reserve]
-    return [a for a in accounts if need <= a.free_tokens and prompt <= a.slot_limit]
+    each = accounts.figures
+    limit = each.slot_limit_leaving_reserve if demand.must_leave_reserve else each.slot_limit
+    return accounts.where((each.free_tokens >= float(demand.tokens)) & (limit >= float(demand.prompt_tokens)))
 
 
-def with_capacity(accounts: Sequence[Account], demand: Demand) -> Sequence[Account]:
-    """Return the instances with capacity for a request now: KV tokens, and a slot or a place in the engine's queue.
-
-    Returns ``accounts`` itself if all of them have capacity.
-    """
-    need, prompt = demand.tokens, float(demand.prompt_tokens)  # limits are mostly infinite, which are floats
-    if demand.must_leave_reserve:
-        found = [a for a in accounts if need <= a.free_tokens and prompt <= a.prompt_limit_leaving_reserve]
-    else:
-        found = [a for a in accounts if need <= a.free_tokens and prompt <= a.prompt_limit]
-    return accounts if len(found) == len(accounts) else found
+def with_capacity(accounts: Accounts, demand: Demand) -> Accounts:
+    """Return the instances with capacity for a request now: KV tokens, and a slot or a place in the engine's queue."""
+    each = accounts.figures
+    limit = each.prompt_limit_leaving_reserve if demand.must_leave_reserve else each.prompt_limit
+    return accounts.where((each.free_tokens >= float(demand.tokens)) & (limit >= float(demand.prompt_tokens)))
 
 
-def able(accounts: Sequence[Account], demand: Demand) -> tuple[Sequence[Account], list[tuple[str, str, str]]]:
+def able(accounts: Accounts, demand: Demand) -> tuple[Accounts, list[tuple[str, str, str]]]:
     """Return the instances that can serve the request once they are free, and the others as id, filter, reason.
 
     ``demand.excluded`` instances are among the others, unless only excluded instances can serve the request.
     """
-    found: list[Account] = []
-    out: list[tuple[str, str, str]] = []
-    for account in accounts:
-        assert account.facts is not None, "a pool offers instances whose engine is known"
-        refusal = cannot_serve(account.facts, demand.request, demand.total_tokens)
-        if refusal is None and demand.identity not in (None, account.facts.identity):
-            refusal = "identity", f"runs another model under this name ({account.facts.identity})"
-        if refusal is None:
-            found.append(account)
-        else:
-            out.append((account.instance_id, *refusal))
-    kept = [a for a in found if a.instance_id not in demand.excluded]
-    if kept and len(kept) < len(found):
-        out += [(a.instance_id, "excluded", _FAILED_HERE) for a in found if a.instance_id in demand.excluded]
-        return kept, out
-    return found, out
+    refusals = [_refusal(a, demand) for a in accounts]
+    out = [(a.instance_id, *why) for a, why in zip(accounts, refusals, strict=True) if why is not None]
+    found = accounts.where(np.array([why is None for why in refusals], dtype=np.bool_))
+    if not demand.excluded:
+        return found, out
+    kept = found.where(np.array([a.instance_id not in demand.excluded for a in found], dtype=np.bool_))
+    if not 0 < len(kept) < len(found):
+        return found, out
+    return kept, out + [(a.instance_id, "excluded", _FAILED_HERE) for a in found if a.instance_id in demand.excluded]
+
+
+def _refusal(account: Account, demand: Demand) -> tuple[str, str] | None:
+    """Return the first filter that takes the instance out whatever its free capacity, and why; None if it serves."""
+    assert account.facts is not None, "a pool offers instances whose engine is known"
+    refusal = cannot_serve(account.facts, demand.request, demand.total_tokens)
+    if refusal is None and demand.identity is not None:
+        own = account.facts.identity_for(demand.request.adapter)
+        if own != demand.identity:
+            return "identity", f"runs another model under this name ({own})"
+    return refusal
 
 
 def no_capacity_reason(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scheduler_svc.domain.capacity.account import Account
+from scheduler_svc.domain.capacity.accounts import Accounts
 from scheduler_svc.domain.capacity.claim import Claim
 from scheduler_svc.domain.capacity.demand import Demand
 from scheduler_svc.domain.fleet.pool import Pool
@@ -20,14 +20,14 @@ class Offer:
     """The instances one request has to choose from now."""
 
     demand: Demand
-    able: Sequence[Account]  # can serve it once they are free
+    able: Accounts  # can serve it once they are free
     unable: Sequence[tuple[str, str, str]]  # instance id, filter, reason
-    with_capacity: Sequence[Account]  # those of ``able`` that have capacity for it now
+    with_capacity: Accounts  # those of ``able`` that have capacity for it now
 
     @classmethod
     def for_whole(cls, demand: Demand, pool: Pool) -> Offer:
         """Offer the READY instances that run whole requests."""
-        accounts: Sequence[Account] = pool.accounts
+        accounts = pool.accounts
         unable: Sequence[tuple[str, str, str]] = pool.unavailable
         if demand.constrained or not pool.serves_alike(demand.request, demand.total_tokens):
             accounts, out = able(accounts, demand)
@@ -35,7 +35,7 @@ class Offer:
         return cls(demand=demand, able=accounts, unable=unable, with_capacity=with_capacity(accounts, demand))
 
     @classmethod
-    def for_decode(cls, demand: Demand, chosen_from: Sequence[Account], pool: Pool) -> Offer:
+    def for_decode(cls, demand: Demand, chosen_from: Accounts, pool: Pool) -> Offer:
         """List the decode instances of a split request for the explanation.
 
         ``chosen_from``: those that the objective has chosen from already.
@@ -51,19 +51,16 @@ class Offer:
         A CRITICAL request may take the slot that is reserved for CRITICAL if the claimant could not take it.
         """
         account = claim.account
-        if account not in self.with_capacity:
+        if self.with_capacity.find(account.instance_id) is None:
             return
         reserved_for_it = claim.leaves_reserve and not self.demand.must_leave_reserve and account.only_reserve_left
         if reserved_for_it or claim.allows(self.demand, predict_run(account, self.demand, now).finish_s, now):
             return
-        self.with_capacity = [a for a in self.with_capacity if a is not account]
+        self.with_capacity = self.with_capacity.less(self.with_capacity.only(account.instance_id))
 
     def candidates(self, choice: Choice) -> CandidateTable:
         """Keep the figures of all instances as they are now, for the explanation of the choice."""
-        full: Sequence[tuple[Account, int, int, float]] = ()
-        if len(self.with_capacity) < len(self.able):
-            offered = set(map(id, self.with_capacity))
-            full = [(a, a.free_slots, a.free_tokens, a.full_prefill_s) for a in self.able if id(a) not in offered]
+        full = self.able.less(self.with_capacity)
         return CandidateTable(
             demand=self.demand, choice=choice, offered=self.with_capacity, full=full, unable=self.unable
         )

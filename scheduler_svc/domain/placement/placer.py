@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from math import inf
 
 from scheduler_svc.domain.capacity.account import Account
 from scheduler_svc.domain.capacity.demand import Demand
@@ -27,6 +28,7 @@ from scheduler_svc.domain.request import Priority
 from scheduler_svc.domain.waiting_request import WaitingRequest
 
 _WHOLE = "runs whole on one instance"
+_ADOPTED = "an earlier scheduler placed it here, where it runs"
 _SPECIALISTS = "no instance for whole requests is ready: runs whole on one meant for legs of split requests"
 #: The rule of a choice that its caller made.
 PREFERRED = "preferred"
@@ -91,10 +93,8 @@ class Placer:
         """
         if not demand.cached_tokens or not accounts or getattr(objective, "gathers_load", False):
             return demand
-        over = self._prefixes.too_loaded(accounts)
-        if over.isdisjoint(demand.cached_tokens):
-            return demand
-        return replace(demand, cached_tokens={k: v for k, v in demand.cached_tokens.items() if k not in over})
+        credited = self._prefixes.spread(demand.cached_tokens, accounts)
+        return demand if credited is demand.cached_tokens else demand.crediting(credited)
 
     def choose(self, offer: Offer, context: PassContext) -> Choice:
         """Have the objective choose an instance of the offer; at least one has capacity for the request."""
@@ -114,7 +114,7 @@ class Placer:
         objective, accounts, now = context.policy.objective, context.pool.accounts, context.now
         balanced = self._balanced(demand, accounts, objective)
         if balanced is not demand:
-            whatever = objective.choose(replace(demand, cached_tokens={}), offered, now)
+            whatever = objective.choose(demand.crediting({}), offered, now)
             if offered[whatever.index].instance_id in self._prefixes.too_loaded(accounts):
                 return whatever
         return objective.choose(balanced, offered, now)
@@ -157,6 +157,33 @@ class Placer:
         reservation = self._reserve(account, demand, waiting, prediction, now)  # nothing of a plug-in's comes after it
         return self._decide(
             waiting, reservation, prediction, choice, candidates, context, Phase.HYBRID, _why_whole(plan), reasons
+        )
+
+    def adopt(self, waiting: WaitingRequest, account: Account, policy_name: str, context: PassContext) -> Decision:
+        """Reserve for an attempt that an earlier scheduler placed on this instance and that runs there."""
+        demand, now = self.demand(waiting, context.policy), context.now
+        prediction = predict_run(account, demand, now)
+        reservation = self._reserve(account, demand, waiting, prediction, now, prefills=False)
+        if waiting.emitted_tokens:
+            self._ledger.first_token(reservation, now)
+        request, placed_by = waiting.request, policy_name or context.policy.name
+        return Decision(
+            key=request.key,
+            attempt_number=reservation.attempt_number,
+            policy=placed_by,
+            instance_id=account.instance_id,
+            phase=Phase.HYBRID,
+            phase_reason=_ADOPTED,
+            engine_priority=int(request.priority),
+            prediction=prediction,
+            reserved_tokens=reservation.tokens,
+            decided_at=now,
+            waited_s=now - request.arrived_at,
+            queue_length=0,
+            rule="adopted",
+            reasons=(_ADOPTED,),
+            candidates=(),
+            candidates_considered=0,
         )
 
     def place_split(
@@ -262,21 +289,24 @@ class Placer:
     ) -> Reservation:
         output = demand.output_tokens
         token_s = (prediction.finish_s - prediction.first_token_s) / (output - 1) if output > 1 else 0.0
+        request, targets = demand.request, self._signals.targets_of(demand.request)
         reservation = Reservation(
-            key=demand.request.key,
+            key=request.key,
             instance_id=account.instance_id,
             tokens=whole_blocks(demand.tokens, account.block),
             prompt_tokens=demand.prompt_tokens,
             output_tokens=output,
             emitted_tokens=waiting.emitted_tokens,
             max_tokens=demand.request.sampling.max_tokens,
-            critical=demand.request.priority is Priority.CRITICAL,
+            critical=request.priority is Priority.CRITICAL,
             made_at=now,
             first_token_in_s=prediction.first_token_s,
             token_s=token_s,
             finish_in_s=prediction.finish_s,
             prefills=prefills,
             cached_tokens=demand.cached_on(account.instance_id),
+            first_token_by=inf if targets.ttft_s is None or demand.started else request.arrived_at + targets.ttft_s,
+            tpot_target_s=inf if targets.tpot_s is None else targets.tpot_s,
         )
         self._ledger.enter(account, reservation, now)
         busy_s = reservation.prefill_s + (output - 1) * token_s / max(1, account.live)
@@ -295,11 +325,11 @@ class Placer:
         gathers = getattr(context.policy.objective, "gathers_load", False)
         if not last or (not gathers and last in self._prefixes.too_loaded(context.pool.accounts)):
             return
-        for i, account in enumerate(offer.with_capacity):
-            if account.instance_id == last and i not in choice.rejected and account.free_slots > 0:
-                choice.index = i
-                choice.why = f"ran session {offer.demand.request.session!r} last"
-                choice.rule = "session"
+        i = offer.with_capacity.find(last)
+        if i is not None and i not in choice.rejected and offer.with_capacity[i].free_slots > 0:
+            choice.index = i
+            choice.why = f"ran session {offer.demand.request.session!r} last"
+            choice.rule = "session"
 
 
 def _ordered(waiting: WaitingRequest, policy: Policy, now: float) -> str:
@@ -317,12 +347,12 @@ def _why_whole(plan: SplitPlan | None) -> str:
 def _prefer(choice: Choice, offer: Offer) -> tuple[str, ...]:
     """Change the choice to the instance that the caller prefers; if it is not offered, return why."""
     wanted = offer.demand.request.preferred_instance
-    for i, account in enumerate(offer.with_capacity):
-        if account.instance_id == wanted:
-            choice.index = i
-            choice.why = "preferred by the caller"
-            choice.rule = PREFERRED
-            return ()
+    i = offer.with_capacity.find(wanted)
+    if i is not None:
+        choice.index = i
+        choice.why = "preferred by the caller"
+        choice.rule = PREFERRED
+        return ()
     return (f"preferred instance {wanted!r} not used: {offer.why_not(wanted)}",)
 
 

@@ -80,7 +80,7 @@ class ShadowPolicy:
         if self.failure:
             return
         try:
-            accounts = tuple(offer.with_capacity)
+            accounts = offer.with_capacity
             objective = self._policy.acting(offer.demand.request.model).objective
             choice = objective.choose(offer.demand, accounts, now)
             if choice.waits:

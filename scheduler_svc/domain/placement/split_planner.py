@@ -7,8 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
+import numpy as np
+
 from scheduler_svc.domain.capacity.account import Account
+from scheduler_svc.domain.capacity.accounts import Accounts
 from scheduler_svc.domain.capacity.demand import Demand
+from scheduler_svc.domain.capacity.figures import Mask
 from scheduler_svc.domain.fleet.pool import Pool
 from scheduler_svc.domain.instance import Instance
 from scheduler_svc.domain.instance_spec import InstanceRole
@@ -35,7 +39,7 @@ _HAS_ENGINE = frozenset({*DRAINS, InstanceState.READY, InstanceState.SUSPECT, In
 class Split:
     """The two instances of a split request; both have capacity for it now."""
 
-    decoders: Sequence[Account]  # decode instances offered to the objective
+    decoders: Accounts  # decode instances offered to the objective
     choice: Choice  # what the objective chose among ``decoders``
     prefill: Account
     prefill_demand: Demand
@@ -165,15 +169,19 @@ class SplitPlanner:
         if not any(pairs.keys() & {a.instance_id for a in prefillers} for pairs in usable.values()):
             why = "; ".join(f"{name} {reason}" for name, _, reason in refusals[:EXAMPLES]) or self._no_pair(pool)
             return SplitPlan(phase=phase, fallback=why, fallback_cause=Fallback.NO_PAIR)
-        free = {a.instance_id: a for a in with_slots(prefillers, prefill_demand)}
-        options = [a for a in with_slots(decoders, demand) if usable[a.instance_id].keys() & free.keys()]
+        free = with_slots(prefillers, prefill_demand)
+        names = {a.instance_id for a in free}
+        decoders = with_slots(decoders, demand)
+        options = decoders.where(_mask(bool(usable[a.instance_id].keys() & names) for a in decoders))
         if not options:
             why = "no pair of instances has capacity now"
             return SplitPlan(phase=phase, fallback=why, fallback_cause=Fallback.NO_ROOM)
-        choice = objective.choose(demand, options, now)
+        choice = objective.choose(replace(demand, able=decoders, load=pool.load), options, now)
+        if choice.waits:
+            return SplitPlan(phase=phase, fallback=choice.why, fallback_cause=Fallback.NO_ROOM)
         decode = options[choice.index]
         pairs = usable[decode.instance_id]
-        prefillers = [free[name] for name in sorted(pairs.keys() & free.keys())]
+        prefillers = free.where(_mask(a.instance_id in pairs for a in free))
         starts = scorers.start_s(prefillers, now)
         best = pick(prefillers, _ends_of_prefill(prefillers, prefill_demand, starts))
         prefill = prefillers[best]
@@ -186,7 +194,7 @@ class SplitPlanner:
                 prefill=prefill,
                 prefill_demand=prefill_demand,
                 pair=pairs[prefill.instance_id],
-                prefill_start_s=starts[best],
+                prefill_start_s=float(starts[best]),
                 why=why,
             ),
         )
@@ -206,12 +214,12 @@ class SplitPlanner:
         handoff_s = measured if measured is not None else HANDOFF_PRIOR_S
         prefill_s = _prefill_s(prefillers[soonest], demand)
         return Forecast(
-            whole_first_token_s=firsts[best],
-            split_first_token_s=starts[soonest] + prefill_s + handoff_s,
+            whole_first_token_s=float(firsts[best]),
+            split_first_token_s=float(starts[soonest]) + prefill_s + handoff_s,
             # Each stream that decodes there waits while the prompt takes its part of the iterations.
             interference_s=_prefill_s(whole[best], demand) * whole[best].live,
             handoff_s=handoff_s,
-            prefill_backlog_s=starts[soonest],
+            prefill_backlog_s=float(starts[soonest]),
         )
 
 
@@ -223,7 +231,11 @@ def _ends_of_prefill(accounts: Sequence[Account], demand: Demand, starts: scorer
     """Predict seconds until the prompt is computed; just ``starts`` where nothing is known of caches."""
     if not demand.cached_tokens:
         return starts
-    return [s + p for s, p in zip(starts, scorers.prefill_s(accounts, demand), strict=True)]
+    return starts + scorers.prefill_s(accounts, demand)
+
+
+def _mask(holds: Iterable[bool]) -> Mask:
+    return np.fromiter(holds, dtype=np.bool_)
 
 
 def _without_connector(pool: Pool, roles: frozenset[InstanceRole]) -> str:

@@ -23,6 +23,9 @@ PRICED = Band(enter=0.2, leave=0.1)  # dearest price over cheapest, less 1
 SPARE = Band(enter=0.35, leave=0.2)  # share of what the instances can serve that does not arrive
 KEPT = Band(enter=0.98, leave=0.95)  # share of placements predicted to meet their targets
 TARGETED = Band(enter=0.2, leave=0.1)  # share of arrivals that state a target
+#: Seconds for which ``cost_optimized`` must suit the load before it is followed: the lull between two bursts looks
+#: like a light load.
+CALM_S = 60.0
 SPREAD = Band(enter=0.2, leave=0.1)  # share of arrivals outside the most frequent class
 
 
@@ -37,8 +40,8 @@ class Adaptive:
     - ``fifo`` otherwise.
 
     Every threshold is a band.  The first wish is followed at once.  Later a wish must last ``confirm_s`` before it is
-    followed, and after a switch the policy stays for ``dwell_s``; so there are at most 2 + t / dwell_s switches in t
-    seconds, whatever the load does.
+    followed, one for ``cost_optimized`` at least ``CALM_S``, and after a switch the policy stays for ``dwell_s``; so
+    there are at most 2 + t / dwell_s switches in t seconds, whatever the load does.
     """
 
     first = "fifo"
@@ -62,7 +65,8 @@ class Adaptive:
             return None
         if begins:
             return wish
-        if now - self._wanted_since < self._confirm_s or now - self._switched_at < self._dwell_s:
+        confirm_s = max(self._confirm_s, CALM_S) if wish.policy == "cost_optimized" else self._confirm_s
+        if now - self._wanted_since < confirm_s or now - self._switched_at < self._dwell_s:
             return None
         self._switched_at = now
         return wish

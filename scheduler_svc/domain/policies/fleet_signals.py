@@ -29,6 +29,10 @@ class FleetSignals:
         self._defaults = defaults
         self._models: dict[str, _ModelSignals] = {}
 
+    def targets_of(self, request: Request) -> Targets:
+        """Return the targets of a request: its own or, if it states none, those of its class."""
+        return effective_targets(request, self._defaults)
+
     def arrived(self, request: Request) -> None:
         """Count an arrival."""
         self._of(request.model).arrived(request)

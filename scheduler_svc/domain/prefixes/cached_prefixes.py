@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence, Set
+from typing import NamedTuple
 
 from scheduler_svc.domain.capacity.account import Account
 from scheduler_svc.domain.capacity.reservation import Reservation
 from scheduler_svc.domain.engine_facts import EngineFacts
 from scheduler_svc.domain.prefixes.cache_report import CacheReport
+from scheduler_svc.domain.prefixes.held_tokens import HeldTokens
 from scheduler_svc.domain.prefixes.prefix_index import PrefixIndex
 from scheduler_svc.domain.prefixes.recent_load import RecentLoad
 from scheduler_svc.domain.prefixes.settings import PrefixSettings
@@ -39,8 +41,7 @@ class CachedPrefixes:
         self._engines: dict[str, int] = {}  # number of the engine, by instance id
         self._engines_seen = 0
         self._placements = 0
-        #: By the identity of a pool's accounts: these, until which placement it holds, the instances too loaded.
-        self._over: dict[int, tuple[Sequence[Account], int, Set[str]]] = {}
+        self._over: dict[int, _TooLoaded] = {}  # by the identity of a pool's accounts
         self._arriving: dict[int, _Arriving] = {}  # by attempt number
         self._sessions: OrderedDict[tuple[str, str], tuple[str, int]] = OrderedDict()  # last instance and engine
 
@@ -91,8 +92,8 @@ class CachedPrefixes:
             return _NOTHING
         found = self._index.cached_tokens(request.prefix_hashes, request.prefix_block_tokens)
         most = prompt_tokens - 1  # an engine computes at least one token
-        if found and len(request.prefix_hashes) * request.prefix_block_tokens > most:
-            return {name: min(tokens, most) for name, tokens in found.items() if most > 0}
+        if len(request.prefix_hashes) * request.prefix_block_tokens > most:
+            return found.at_most(most)
         return found
 
     def too_loaded(self, accounts: Sequence[Account]) -> Set[str]:
@@ -100,16 +101,27 @@ class CachedPrefixes:
 
         It is looked at again once placements may have changed it.
         """
+        return self._over_of(accounts).ids
+
+    def spread(self, cached: Mapping[str, int], accounts: Sequence[Account]) -> Mapping[str, int]:
+        """Return the cached tokens without those of too loaded instances; the same object if none of these holds any.
+
+        ``cached``: from ``cached_tokens``.
+        """
+        return cached.without(self._over_of(accounts).bits) if isinstance(cached, HeldTokens) else cached
+
+    def _over_of(self, accounts: Sequence[Account]) -> _TooLoaded:
         known = self._over.get(id(accounts))
-        if known is not None and known[0] is accounts and self._placements < known[1]:
-            return known[2]
+        if known is not None and known.accounts is accounts and self._placements < known.until:
+            return known
         if len(self._over) >= _KEPT_POOLS:
             self._over.clear()
         loads = [self._load.of(a.instance_id) for a in accounts]
         most = max(sum(loads) / len(loads) * self.settings.max_load_ratio, self._load.of_share(_IDLE_SHARE))
         over = {a.instance_id for a, load in zip(accounts, loads, strict=True) if load > most}
-        self._over[id(accounts)] = accounts, self._placements + len(accounts) // _LOOKS, over
-        return over
+        until = self._placements + len(accounts) // _LOOKS
+        found = self._over[id(accounts)] = _TooLoaded(accounts, until, over, self._index.bits_of(over))
+        return found
 
     def last_of_session(self, request: Request) -> str:
         """Return the instance that ran a request's session last; empty if there is none."""
@@ -162,6 +174,15 @@ class CachedPrefixes:
         self._sessions.move_to_end(key)
         if len(self._sessions) > self.settings.max_sessions:
             self._sessions.popitem(last=False)
+
+
+class _TooLoaded(NamedTuple):
+    """The instances of a pool that were given too much more than the mean."""
+
+    accounts: Sequence[Account]  # of the pool
+    until: int  # number of the placement until which this holds
+    ids: Set[str]
+    bits: int  # the same, in the index
 
 
 class _Arriving:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import islice
 
+from scheduler_svc.domain.prefixes.held_tokens import HeldTokens
+from scheduler_svc.domain.prefixes.holder_bits import HolderBits
+
 #: Estimated memory, in bytes: of a block that is indexed, and of each instance that holds it.
 BYTES_PER_BLOCK = 112
 BYTES_PER_HOLDING = 64
-#: Sets of at most this many holders are taken apart at every lookup.
-_FEW = 8
 #: Larger sets of holders that are kept ready; they start over at this number.
 _KEPT_SETS = 256
 #: Share of an instance's blocks that is evicted at a time: dropping many at once costs less for each.
@@ -45,9 +46,8 @@ class PrefixIndex:
         self._instances: dict[str, _Holdings] = {}
         self._holders: dict[int, int] = {}  # bits of the instances that hold a block, by hash
         self._holdings = 0  # blocks, counted once for each holder
-        self._ids: list[str] = []  # by number of the bit; empty where the bit is free
+        self._bits = HolderBits()
         self._sets: dict[int, int] = {}  # equal sets of holders are one object
-        self._credits: dict[tuple[int, int], dict[str, int]] = {}  # results by set of holders and tokens
 
     @property
     def used_bytes(self) -> int:
@@ -64,11 +64,8 @@ class PrefixIndex:
     def open(self, instance_id: str, *, capacity_tokens: int) -> None:
         """Start over with an engine that holds nothing.  ``capacity_tokens``: size of its KV cache."""
         self.forget(instance_id)
-        number = self._ids.index("") if "" in self._ids else len(self._ids)
-        if number == len(self._ids):
-            self._ids.append("")
-        self._ids[number] = instance_id
-        self._instances[instance_id] = _Holdings(instance_id, 1 << number, capacity_tokens)
+        self._bits = self._bits.with_one(instance_id)
+        self._instances[instance_id] = _Holdings(instance_id, self._bits.bit(instance_id), capacity_tokens)
 
     def forget(self, instance_id: str) -> None:
         """Drop an instance and what it holds; nothing happens for an unknown one."""
@@ -76,8 +73,7 @@ class PrefixIndex:
         if holdings is None:
             return
         self._drop(holdings, list(holdings.blocks))
-        self._ids[holdings.bit.bit_length() - 1] = ""
-        self._credits.clear()
+        self._bits = self._bits.without(instance_id)
 
     def clear(self, instance_id: str) -> None:
         """Drop what an instance holds."""
@@ -129,23 +125,24 @@ class PrefixIndex:
         if holdings is not None:
             self._drop(holdings, [each for each in hashes if each in holdings.blocks])
 
-    def cached_tokens(self, hashes: Sequence[int], block_tokens: int) -> dict[str, int]:
+    def bits_of(self, instances: Iterable[str]) -> int:
+        """Return the bits that stand for these instances in a set of holders."""
+        found = 0
+        for instance_id in instances:
+            found |= self._bits.bit(instance_id)
+        return found
+
+    def cached_tokens(self, hashes: Sequence[int], block_tokens: int) -> HeldTokens:
         """Return how many leading tokens of a prompt each instance holds; those without any are left out."""
         holders = self._holders
-        found: dict[str, int] = {}
+        steps: list[tuple[int, int]] = []
         at = 0
         held = holders.get(hashes[0], 0) if hashes else 0  # who holds every block up to ``at``
         while held:
             at = self._last_held_by_all(hashes, at, held) + 1
-            # Those that hold more are overwritten in the next round.
-            if held.bit_count() <= _FEW:
-                self._credit_few(found, held, at * block_tokens)
-            elif found:
-                found.update(self._credit(held, at * block_tokens))
-            else:
-                found = self._credit(held, at * block_tokens).copy()
+            steps.append((held, at * block_tokens))
             held = held & holders.get(hashes[at], 0) if at < len(hashes) else 0
-        return found
+        return HeldTokens(self._bits, steps)
 
     def _last_held_by_all(self, hashes: Sequence[int], at: int, held: int) -> int:
         """Return the index of the last block that all of ``held`` hold, given that they hold the one at ``at``."""
@@ -161,24 +158,6 @@ class PrefixIndex:
             else:
                 end = middle
         return at
-
-    def _credit_few(self, found: dict[str, int], held: int, tokens: int) -> None:
-        """Set ``tokens`` for each of a small set of holders."""
-        while held:
-            number = held.bit_length() - 1
-            found[self._ids[number]] = tokens
-            held ^= 1 << number
-
-    def _credit(self, held: int, tokens: int) -> dict[str, int]:
-        """Return ``tokens`` for each of a set of holders; the result is kept for the next call."""
-        credit = self._credits.get((held, tokens))
-        if credit is None:
-            if len(self._credits) >= _KEPT_SETS:
-                self._credits.clear()
-            bits = reversed(f"{held:b}")
-            credit = {name: tokens for name, bit in zip(self._ids, bits, strict=False) if bit == "1"}
-            self._credits[held, tokens] = credit
-        return credit
 
     def _add_holder(self, block: int, bit: int) -> None:
         held = self._holders.get(block, 0) | bit

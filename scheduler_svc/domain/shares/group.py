@@ -184,10 +184,10 @@ class ShareGroup:
                 total += min(flow.count, max(0.0, turns + 0.5))
         return int(total)
 
-    @property
-    def held(self) -> int:
-        """Count the waiting requests of tenants at their running limit.  Looks at every tenant."""
-        return sum(f.count for f in self.flows.values() if f.use is not None and f.use.at_running_limit)
+    def held_beside(self, tenant: str) -> int:
+        """Count the waiting requests of other tenants at their running limit.  Looks at every tenant."""
+        held = (f for f in self.flows.values() if f.use is not None and f.use.at_running_limit)
+        return sum(flow.count for flow in held if flow.tenant != tenant)
 
     def ahead_of_new(self, tenant: str) -> int:
         """Estimate how many requests of this class go before a new one of a tenant: by weights, all equally large."""

@@ -13,7 +13,8 @@ class TenantSettings:
 
     weight: float = 1.0  # of its share: twice the weight gets twice the tokens
     waiting_limit: int = 0  # requests that wait, over all models
-    running_limit: int = 0  # requests that run, over all models; further ones wait
+    running_limit: int = 0  # requests that run, over all models
+    refuses_at_running_limit: bool = False  # whether further ones are refused; else they wait
     tokens_per_minute: int = 0  # prompt and output
 
     def __post_init__(self) -> None:

@@ -45,6 +45,9 @@ class TenantUse:
         limits = self.limits
         if 0 < limits.waiting_limit <= self.waiting:
             raise TenantLimitReached(self.tenant, "waiting_limit", limits.waiting_limit, expected_wait_s)
+        at_once = limits.refuses_at_running_limit and limits.running_limit
+        if at_once and self.running + self.waiting >= limits.running_limit:
+            raise TenantLimitReached(self.tenant, "running_limit", limits.running_limit, expected_wait_s)
         if limits.tokens_per_minute and (left := self.tokens(now)) <= 0:
             wait_s = (1 - left) * _MINUTE_S / limits.tokens_per_minute
             raise TenantLimitReached(self.tenant, "tokens_per_minute", limits.tokens_per_minute, wait_s)

@@ -14,7 +14,7 @@ from scheduler_svc.domain.errors import FieldViolation, InvalidRequest
 from scheduler_svc.transport import events
 from scheduler_svc.transport.client_sessions.handle import Handle
 from scheduler_svc.transport.client_sessions.limits import TRACEPARENT_BYTES, TRACESTATE_BYTES
-from scheduler_svc.transport.submissions import key_seen, submission
+from scheduler_svc.transport.submissions import attempt_name, key_seen, submission
 from scheduler_svc.transport.violations import Violations
 
 CHOICES = 1
@@ -43,7 +43,8 @@ class Arrivals:
         after_token = _position(wire.after, 0, violations)
         if violations:
             raise InvalidRequest(violations)
-        self._intake.attach(key_seen(caller(), wire.tenant, wire.request_id), handle, after_token)
+        after_attempt = attempt_name(wire.after_attempt) if wire.HasField("after_attempt") else None
+        self._intake.attach(key_seen(caller(), wire.tenant, wire.request_id), handle, after_token, after_attempt)
         self._accept(handle)
 
     def _accept(self, handle: Handle) -> None:

@@ -151,7 +151,7 @@ class FrameDraft:
         placement = handle.next_placement()
         assert placement is not None
         instance = self._scheduler.find_instance(placement.decision.instance_id)
-        scheduled = events.scheduled(placement, instance, self._epoch).scheduled
+        scheduled = events.scheduled(placement, instance, handle.live, self._epoch).scheduled
         self._scheduled.append(inference_pb2.HandleScheduled(handle=handle.number, scheduled=scheduled))
         self._size += ENTRY_BYTES + scheduled.ByteSize()
         handle.pass_placement()
@@ -178,7 +178,7 @@ class FrameDraft:
         self._size += ENTRY_BYTES + TOKEN_BYTES * count + (length if text.isascii() else CHARACTER_BYTES * length)
 
     def _add_piece(self, handle: Handle, tokens: TokenSlice) -> None:
-        wire = events.tokens(tokens, self._epoch).tokens
+        wire = events.tokens(tokens, handle.live, self._epoch).tokens
         self._pieces.append(inference_pb2.HandleTokens(handle=handle.number, tokens=wire))
         self.piece_tokens += len(tokens.token_ids)
         self._size += ENTRY_BYTES + wire.ByteSize()

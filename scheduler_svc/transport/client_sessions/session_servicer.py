@@ -16,7 +16,7 @@ from sage_wire.protocol import OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION
 from scheduler_svc.access.audit import Audit
 from scheduler_svc.access.caller import caller
 from scheduler_svc.control.requests.intake import Intake
-from scheduler_svc.domain.errors import FieldViolation, InvalidRequest, LimitReached, ShuttingDown
+from scheduler_svc.domain.errors import FieldViolation, InvalidRequest, LimitReached, SchedulerError, ShuttingDown
 from scheduler_svc.domain.scheduler import Scheduler
 from scheduler_svc.transport.client_sessions.client_session import ClientSession, Messages
 from scheduler_svc.transport.client_sessions.frame_draft import FrameDraft
@@ -55,7 +55,7 @@ class SessionServicer:
         self._observer = observer
         self._sessions: dict[ClientSession, None] = {}
         self._of_callers: Counter[str] = Counter()
-        self._closed = False
+        self._closed: SchedulerError | None = None  # why no session is taken
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -78,11 +78,14 @@ class SessionServicer:
             if not self._of_callers[who]:
                 del self._of_callers[who]
 
-    def close(self) -> None:
-        """End every session as UNAVAILABLE once what is new was written, and take no further one."""
-        self._closed = True
+    def close(self, why: SchedulerError | None = None) -> None:
+        """End every session with ``why`` once what is new was written, and take no further one.
+
+        ``why``: None: because the scheduler shuts down.
+        """
+        self._closed = why or ShuttingDown()
         for session in list(self._sessions):
-            session.close(ShuttingDown())
+            session.close(self._closed)
 
     async def _run(self, messages: Messages, context: Context) -> None:
         first = await _first(messages)
@@ -90,16 +93,16 @@ class SessionServicer:
         refusals = Refusals("Session", self._audit, context.peer())
         session = ClientSession(self._intake, self._clock, self._new_draft, refusals, self._observer)
         self._sessions[session] = None
-        if self._closed:
-            session.close(ShuttingDown())
+        if self._closed is not None:
+            session.close(self._closed)
         try:
             await session.run(first, messages, context.write)
         finally:
             del self._sessions[session]
 
     def _check_bounds(self, who: str) -> None:
-        if self._closed:
-            raise ShuttingDown
+        if self._closed is not None:
+            raise self._closed
         if self._of_callers.total() >= SESSIONS_LIMIT:
             raise LimitReached("sessions", SESSIONS_LIMIT)
         if self._of_callers[who] >= CALLER_SESSIONS_LIMIT:

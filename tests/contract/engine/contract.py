@@ -261,6 +261,12 @@ class EngineContract:
         assert token in whole
         assert token not in result.token_ids
 
+    @pytest.mark.parametrize("blank", ["", " ", "\n\t"])
+    async def test_a_bad_word_without_a_token_is_refused_and_ends_no_engine(self, subject: Subject, blank: str) -> None:
+        sampling = Sampling(max_tokens=4, bad_words=("a", blank))
+        refused = await refusal(subject.engine, subject.prompts[0], sampling)
+        assert refused.field_name == "sampling.bad_words"
+
     @pytest.mark.parametrize("top", [0, 1, 4])
     async def test_each_token_has_its_logprobs_chosen_first(self, subject: Subject, top: int) -> None:
         sampling = Sampling(temperature=0.0, max_tokens=6, ignore_eos=True, logprobs=top)
@@ -499,8 +505,8 @@ class EngineContract:
         facts = subject.engine.facts
         if not facts.reports_cache:
             pytest.skip("this engine tells nothing of its prefix cache")
-        # It begins as no other test's prompt does: of blocks that were stored before, nothing is told again.
-        prompt = [token for part in reversed(subject.prompts) for token in reversed(part)]
+        # It begins as no other prompt does: of blocks that were stored before, nothing is told again.
+        prompt = [20 + next(_ids) % 400, *(token for part in reversed(subject.prompts) for token in reversed(part))]
         prompt = (prompt * 100)[: 3 * facts.kv_block_size + 5]
         subject.engine.take_cache_events()
         await answer(subject.engine, prompt, GREEDY_48, adapter=subject.adapter)

@@ -1,4 +1,4 @@
-"""The simulated engine keeps the engines' contract."""
+"""The simulated engine keeps the engines' contract, whichever way its outputs are taken."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from executor_svc.engine.simulated.settings import SimulatedSettings
 from executor_svc.engine.simulated.starting import SimulatedEngineFactory
 from executor_svc.engine.simulated.tokenizer import tokenizer_for
 from tests.contract.engine.contract import EngineContract, Subject
+from tests.contract.engine.stepped_contract import SteppedContract
 
 SETTINGS = SimulatedSettings(
     step_base_s=0.0005,
@@ -40,4 +41,8 @@ async def subject() -> AsyncIterator[Subject]:
 
 
 class TestSimulatedEngine(EngineContract):
+    pass
+
+
+class TestSimulatedEngineBySteps(SteppedContract):
     pass

@@ -12,6 +12,8 @@ import pytest
 import sage_client as sage
 from sage_client import AsyncClient
 from tests.integration.clients.fake_scheduler import started
+from tests.support.authority import Authority
+from tests.support.eventually import eventually
 
 pytestmark = [
     pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificates"),
@@ -51,3 +53,39 @@ async def test_a_scheduler_with_another_authority_is_not(tmp_path: Path) -> None
     await scheduler.stop()
 
     assert scheduler.requests == []
+
+
+async def test_a_renewed_client_certificate_is_used_without_a_new_client(tmp_path: Path) -> None:
+    authority, stranger = Authority(tmp_path / "known"), Authority(tmp_path / "unknown")
+    served = authority.issue("server")
+    scheduler = await started(
+        grpc.ssl_server_credentials(
+            [(served[1].read_bytes(), served[0].read_bytes())],
+            root_certificates=authority.certificate.read_bytes(),
+            require_client_auth=True,
+        )
+    )
+    cert, key = tmp_path / "client.pem", tmp_path / "client.key"
+    copy(stranger.issue("client"), cert, key)
+    try:
+        async with AsyncClient(scheduler.address, tls_ca=authority.certificate, tls_cert=cert, tls_key=key) as client:
+            assert not await answers(client)
+            copy(authority.issue("client"), cert, key)
+            await eventually(lambda: answers(client), within_s=30.0, every_s=0.2)
+            cert.unlink()
+            assert await answers(client), "what was read before stays in use"
+    finally:
+        await scheduler.stop()
+
+
+async def answers(client: AsyncClient) -> bool:
+    try:
+        await client.generate("hi", max_tokens=3).result()
+    except sage.UnavailableError:
+        return False
+    return True
+
+
+def copy(pair: tuple[Path, Path], cert: Path, key: Path) -> None:
+    cert.write_bytes(pair[0].read_bytes())
+    key.write_bytes(pair[1].read_bytes())

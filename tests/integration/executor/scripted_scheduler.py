@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -14,6 +14,7 @@ from grpc_status import rpc_status
 
 from sage.controlplane.v1 import common_pb2, executor_pb2, executor_pb2_grpc
 from sage_wire.errors import DOMAIN, ErrorReason
+from sage_wire.protocol import STEP_FRAMES
 
 Context = grpc.aio.ServicerContext[Any, Any]
 PATIENCE_S = 10.0
@@ -28,7 +29,8 @@ class Session:
         self.register = register
         self.session_id = session_id
         self.control: list[executor_pb2.ControlRequest] = []  # what came, Register apart
-        self.outputs: list[executor_pb2.OutputsRequest] = []  # what came, Hello apart
+        self.outputs: list[executor_pb2.OutputsRequest] = []  # what came, Hello apart; StepFrames taken apart
+        self.steps = 0  # StepFrames among it
         self.outputs_open = False
         self._down: asyncio.Queue[executor_pb2.ControlResponse] = asyncio.Queue()
         self._acks: asyncio.Queue[executor_pb2.OutputsResponse] = asyncio.Queue()
@@ -70,8 +72,8 @@ class Session:
     def resume(self, number: int, from_index: int) -> None:
         self.send(resume=executor_pb2.Resume(attempt=self.attempt(number), from_index=from_index))
 
-    def acknowledge(self, number: int, tokens: int, *, ended: bool = False) -> None:
-        ack = executor_pb2.OutputAck(attempt_number=number, tokens=tokens, ended=ended)
+    def acknowledge(self, number: int, tokens: int, *, ended: bool = False, epoch: int = 0) -> None:
+        ack = executor_pb2.OutputAck(attempt_number=number, epoch=epoch, tokens=tokens, ended=ended)
         self._acks.put_nowait(executor_pb2.OutputsResponse(acks=[ack]))
 
     def cut(self) -> None:
@@ -144,10 +146,13 @@ class Session:
 
     async def _read_outputs(self, requests: AsyncIterator[executor_pb2.OutputsRequest]) -> None:
         async for request in requests:
-            self.outputs.append(request)
-            ended = request.ended
-            if request.WhichOneof("message") == "ended" and self._scheduler.acknowledges_ends:
-                self.acknowledge(ended.attempt_number, ended.total_tokens, ended=True)
+            is_step = request.WhichOneof("message") == "step"
+            self.steps += is_step
+            for message in _taken_apart(request.step) if is_step else [request]:
+                self.outputs.append(message)
+                ended = message.ended
+                if message.WhichOneof("message") == "ended" and self._scheduler.acknowledges_ends:
+                    self.acknowledge(ended.attempt_number, ended.total_tokens, ended=True)
             self._scheduler.note()
 
     async def _write(self, messages: asyncio.Queue[Any], context: Context) -> None:
@@ -155,7 +160,32 @@ class Session:
             await context.write(await messages.get())
 
 
+def _taken_apart(step: executor_pb2.StepFrame) -> Iterator[executor_pb2.OutputsRequest]:
+    """The messages that an executor sends to a scheduler that does not read StepFrame."""
+    for accepted in step.accepted:
+        yield executor_pb2.OutputsRequest(accepted=accepted)
+    for rejected in step.rejected:
+        yield executor_pb2.OutputsRequest(rejected=rejected)
+    frame = executor_pb2.Frame()
+    counts = step.counts or [1] * len(step.attempt_numbers)
+    text_lengths = step.text_lengths or [0] * len(step.attempt_numbers)
+    start = text_start = 0
+    for number, first, count, length in zip(
+        step.attempt_numbers, step.first_indexes, counts, text_lengths, strict=True
+    ):
+        token_ids, text = step.token_ids[start : start + count], step.text[text_start : text_start + length]
+        frame.tokens.add(attempt_number=number, first_index=first, token_ids=token_ids, text=text, epoch=step.epoch)
+        start, text_start = start + count, text_start + length
+    frame.tokens.extend(step.pieces)
+    if frame.tokens:
+        yield executor_pb2.OutputsRequest(frame=frame)
+    for ended in step.ended:
+        yield executor_pb2.OutputsRequest(ended=ended)
+
+
 class ScriptedScheduler(executor_pb2_grpc.ExecutorServiceServicer):
+    capabilities: Sequence[str] = (STEP_FRAMES,)
+
     def __init__(self) -> None:
         self.epoch = 7
         self.lease_s = 5.0
@@ -224,6 +254,7 @@ class ScriptedScheduler(executor_pb2_grpc.ExecutorServiceServicer):
             protocol_version=1,
             session_id=session.session_id,
             epoch=self.epoch,
+            capabilities=self.capabilities,
             lease=_duration(self.lease_s),
             heartbeat_interval=_duration(self.heartbeat_interval_s),
             keep=self.keep(register),

@@ -15,12 +15,23 @@ from executor_svc.runtime.engine_port import Engine, EngineState, ModelError, Pr
 from executor_svc.runtime.service import Exit
 from sage.controlplane.v1 import common_pb2, executor_pb2
 from sage_wire.errors import ErrorReason
+from sage_wire.protocol import STEP_FRAMES
 from tests.integration.executor.running_executor import executor
 from tests.integration.executor.scripted_scheduler import ScriptedScheduler, scripted_scheduler
 
 ENDLESS = common_pb2.SamplingParams(temperature=0, max_tokens=4000, ignore_eos=True)
 LONG = common_pb2.SamplingParams(temperature=0, max_tokens=60, ignore_eos=True)
 ENDED = executor_pb2.AssignmentEnded
+
+
+both_kinds_of_messages = pytest.mark.usefixtures("output_messages")
+
+
+@pytest.fixture(params=["step frames", "older messages"])
+def output_messages(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The scheduler reads StepFrame, or does not know it."""
+    if request.param == "older messages":
+        monkeypatch.setattr(ScriptedScheduler, "capabilities", ())
 
 
 def states(status: list[executor_pb2.EngineStatus]) -> list[str]:
@@ -92,6 +103,7 @@ async def test_it_tries_again_while_its_name_is_in_use() -> None:
 # --- running --------------------------------------------------------------------------------------------------------
 
 
+@both_kinds_of_messages
 async def test_an_attempt_is_accepted_streams_and_ends() -> None:
     async with scripted_scheduler() as scheduler, executor(scheduler.address):
         session = await scheduler.session()
@@ -105,6 +117,7 @@ async def test_an_attempt_is_accepted_streams_and_ends() -> None:
         assert ended.HasField("engine_time")
 
 
+@both_kinds_of_messages
 async def test_one_message_carries_one_engine_step_of_all_attempts() -> None:
     async with scripted_scheduler() as scheduler, executor(scheduler.address) as running:
         session = await scheduler.session()
@@ -118,6 +131,7 @@ async def test_one_message_carries_one_engine_step_of_all_attempts() -> None:
         assert max(len(m.frame.tokens) for m in frames) == 8
 
 
+@both_kinds_of_messages
 async def test_log_probabilities_and_stop_strings_come_over_the_wire() -> None:
     async with scripted_scheduler() as scheduler, executor(scheduler.address):
         session = await scheduler.session()
@@ -133,6 +147,7 @@ async def test_log_probabilities_and_stop_strings_come_over_the_wire() -> None:
         assert all(len(piece.logprobs) == len(piece.token_ids) for piece in session.pieces(2))
 
 
+@both_kinds_of_messages
 async def test_a_cancel_is_confirmed_and_frees_the_engine() -> None:
     async with scripted_scheduler() as scheduler, executor(scheduler.address) as running:
         session = await scheduler.session()
@@ -167,6 +182,7 @@ async def test_a_heartbeat_follows_a_change_long_before_the_next_interval() -> N
             await session.until(lambda: [b for b in session.heard("heartbeat") if b.last_assign == 1])
 
 
+@both_kinds_of_messages
 async def test_an_assign_that_makes_no_sense_is_invalid_and_names_the_field() -> None:
     async with scripted_scheduler() as scheduler, executor(scheduler.address):
         session = await scheduler.session()
@@ -176,6 +192,7 @@ async def test_an_assign_that_makes_no_sense_is_invalid_and_names_the_field() ->
         assert (ended.cause, ended.field) == (ENDED.CAUSE_INVALID, "sampling.n")
 
 
+@both_kinds_of_messages
 async def test_a_continuation_goes_on_from_the_tokens_it_is_given() -> None:
     async with scripted_scheduler() as scheduler, executor(scheduler.address):
         session = await scheduler.session()
@@ -198,6 +215,7 @@ async def test_a_continuation_goes_on_from_the_tokens_it_is_given() -> None:
             assert session.pieces(number)[0].first_index == len(emitted)
 
 
+@both_kinds_of_messages
 async def test_commands_of_an_older_epoch_are_refused() -> None:
     async with scripted_scheduler() as scheduler, executor(scheduler.address):
         session = await scheduler.session()
@@ -205,11 +223,45 @@ async def test_commands_of_an_older_epoch_are_refused() -> None:
         session.assign(1, epoch=scheduler.epoch - 1)
         rejected = await session.until(lambda: session.about("rejected", 1))
         assert rejected[0].reason == executor_pb2.AssignmentRejected.REASON_STALE_EPOCH
+        assert rejected[0].epoch == scheduler.epoch - 1
+
+
+@pytest.mark.parametrize("capabilities", [(), (STEP_FRAMES,)])
+async def test_step_frames_go_to_a_scheduler_that_says_it_reads_them(capabilities: tuple[str, ...]) -> None:
+    async with scripted_scheduler() as scheduler, executor(scheduler.address):
+        scheduler.capabilities = capabilities
+        session = await scheduler.session()
+        assert list(session.register.capabilities) == [STEP_FRAMES]
+        await session.ready()
+        session.assign(1, sampling=LONG)
+        await session.ended(1)
+        assert bool(session.steps) is bool(capabilities)
+
+
+@both_kinds_of_messages
+async def test_two_schedulers_in_turn_may_count_the_same_number() -> None:
+    """The second one's attempt has nothing to do with what the first one's left behind."""
+    async with scripted_scheduler() as scheduler, executor(scheduler.address):
+        first = await scheduler.session(0)
+        await first.ready()
+        first.assign(1, sampling=ENDLESS)
+        await first.until(lambda: len(first.token_ids(1)) > 10)
+        scheduler.epoch += 1
+        first.cut()
+        second = await scheduler.session(1)
+        assert [held.attempt.epoch for held in second.register.held] == [scheduler.epoch - 1]
+        second.assign(1, sampling=LONG)
+        second.acknowledge(1, 4000, ended=True, epoch=scheduler.epoch - 1)
+        ended = await second.ended(1)
+        assert (ended.cause, ended.total_tokens) == (ENDED.CAUSE_FINISHED, 60)
+        assert len(second.token_ids(1)) == 60
+        assert {piece.epoch for piece in second.pieces(1)} == {scheduler.epoch}
 
 
 # --- losing the scheduler -------------------------------------------------------------------------------------------
 
 
+@both_kinds_of_messages
 async def test_after_a_broken_stream_it_comes_back_with_what_it_holds_and_sends_on_from_where_it_is_told() -> None:
     async with scripted_scheduler() as scheduler, executor(scheduler.address):
         scheduler.keep = keep_all
@@ -238,6 +290,7 @@ async def test_after_a_broken_stream_it_comes_back_with_what_it_holds_and_sends_
         assert ended.total_tokens == 60
 
 
+@both_kinds_of_messages
 async def test_an_end_the_scheduler_did_not_see_is_told_again() -> None:
     async with scripted_scheduler() as scheduler, executor(scheduler.address):
         scheduler.keep = keep_all

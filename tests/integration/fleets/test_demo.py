@@ -25,7 +25,7 @@ def _directories_of_failed_starts_go_away(tmp_path: Path, monkeypatch: pytest.Mo
 async def test_the_whole_of_it_in_small(capsys: pytest.CaptureFixture[str]) -> None:
     display = Display()
     display.console = Console(file=io.StringIO(), width=200, highlight=False)
-    status = await run_policy_demo(policy_demo_spec("simulated", ""), display, burst_s=0.3)
+    status = await run_policy_demo(policy_demo_spec("simulated", ""), display, burst_s=0.3, pause_s=0.0)
     assert isinstance(display.console.file, io.StringIO)
     text = display.console.file.getvalue()
 

@@ -161,6 +161,10 @@ async def test_writing_into_another_executors_streams(fleet: SecureFleet, witnes
             attempt_number=number, first_index=witness.next_token, token_ids=[1, 2, 3], text="forged"
         )
         await call.write(executor_pb2.OutputsRequest(frame=executor_pb2.Frame(tokens=[forged])))
+        columns = executor_pb2.StepFrame(
+            attempt_numbers=[number], first_indexes=[witness.next_token], token_ids=[1], text_lengths=[6], text="forged"
+        )
+        await call.write(executor_pb2.OutputsRequest(step=columns))
         ended = executor_pb2.AssignmentEnded(attempt_number=number, cause=executor_pb2.AssignmentEnded.CAUSE_FAILED)
         await call.write(executor_pb2.OutputsRequest(ended=ended))
         await call.write(

@@ -245,6 +245,34 @@ async def test_a_second_executor_of_a_live_ones_id_is_refused(fleet: LocalFleet,
     assert (await fleet.client.generate("Once", max_tokens=2).result()).instance_id == "one"
 
 
+async def test_a_frame_whose_columns_do_not_agree_ends_the_stream_and_names_the_column(fleet: LocalFleet) -> None:
+    welcome, control = await session(fleet)
+    outputs = executor_pb2_grpc.ExecutorServiceStub(fleet.channel()).Outputs()
+    await outputs.write(executor_pb2.OutputsRequest(hello=executor_pb2.Hello(session_id=welcome.session_id)))
+    step = executor_pb2.StepFrame(attempt_numbers=[1, 2], first_indexes=[0, 0], token_ids=[5])
+    await outputs.write(executor_pb2.OutputsRequest(step=step))
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await outputs.read()
+    found = refusal(caught.value)
+    assert (found.code, found.message) == (
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "step.token_ids: has 1 entries; 2 attempts have 2 tokens",
+    )
+    control.cancel()
+
+
+async def session(fleet: LocalFleet) -> tuple[executor_pb2.Welcome, Any]:
+    """Register an executor that is written by hand.  Welcome, and the control call."""
+    control = executor_pb2_grpc.ExecutorServiceStub(fleet.channel()).Control()
+    register = executor_pb2.Register(
+        protocol_version=PROTOCOL_VERSION, instance_id="by-hand", model="sim", engine_start_id="1"
+    )
+    await control.write(executor_pb2.ControlRequest(register=register))
+    answer = await control.read()
+    assert isinstance(answer, executor_pb2.ControlResponse)
+    return answer.welcome, control
+
+
 async def test_an_output_stream_of_no_session_is_refused(fleet: LocalFleet) -> None:
     stub = executor_pb2_grpc.ExecutorServiceStub(fleet.channel())
     call = stub.Outputs()

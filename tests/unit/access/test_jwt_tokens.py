@@ -58,7 +58,7 @@ def test_claims_say_what_is_granted(tokens: JwtTokens, claims: dict[str, Any], g
         ({"exp": None}, "exp"),
         ({"exp": float("inf")}, "not valid"),
         ({"exp": "soon"}, "not valid"),
-        ({"nbf": time.time() + 60}, "not yet valid"),
+        ({"nbf": time.time() + 3_600}, "not yet valid"),
         ({"aud": "another service"}, "[Aa]udience"),
         ({"aud": None}, "aud"),
         ({"sub": None}, "sub"),
@@ -194,3 +194,24 @@ def test_a_key_that_is_taken_out_of_the_file_no_longer_counts(tokens: JwtTokens)
     with pytest.raises(Unauthenticated):
         tokens.identity(EC.sign())
     assert tokens.identity(RSA.sign()).name == "carol"
+
+
+def test_keys_for_encryption_are_skipped(tmp_path: Path) -> None:
+    """Providers publish them in the same file, some with algorithms that sign nothing and without an id."""
+    key, other = SigningKey("k"), SigningKey("e", "RS256")
+    encrypting = other.public | {"use": "enc", "alg": "RSA-OAEP"}
+    nameless = {"kty": "OKP", "crv": "X25519", "x": "AAAA", "use": "enc"}
+    path = tmp_path / "jwks.json"
+    path.write_text(json.dumps({"keys": [encrypting, nameless, key.public | {"use": "sig"}]}))
+    tokens = JwtTokens(path, JwtSection(jwks_file=path, audience=AUDIENCE))
+    assert len(tokens) == 1
+    assert tokens.identity(key.sign()).name == "carol"
+    with pytest.raises(Unauthenticated, match="no known key signed it"):
+        tokens.identity(other.sign())
+
+
+def test_a_file_with_keys_for_encryption_only_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "jwks.json"
+    path.write_text(json.dumps({"keys": [SigningKey("e").public | {"use": "enc"}]}))
+    with pytest.raises(JwksError, match="none that tokens are signed with"):
+        JwtTokens(path, JwtSection(jwks_file=path, audience=AUDIENCE))

@@ -83,6 +83,8 @@ PUBLIC = {
         "RequestNotFoundError",
         "SageError",
         "ShuttingDownError",
+        "RecoveringError",
+        "OutputLostError",
         "StreamLostError",
         "TenantLimitError",
         "TlsRequiredError",

@@ -10,6 +10,7 @@ from sage_common.virtual_clock import VirtualClock
 from scheduler_svc.control.attempts.request_runner import MOVES_LIMIT
 from scheduler_svc.control.instances.cool_downs import CoolDowns
 from scheduler_svc.control.instances.session_settings import SessionSettings
+from scheduler_svc.control.requests.record_size import record_size
 from scheduler_svc.domain.attempt_end import AttemptEnd, EndCause
 from scheduler_svc.domain.errors import GenerationFailed, NoInstance, RequestCancelled
 from scheduler_svc.domain.instance_spec import InstanceRole, InstanceSpec
@@ -356,7 +357,7 @@ async def test_the_record_weighs_a_request_once_though_its_id_was_used_twice() -
             await world.advance(0.1)
             await reader.go_away()
         requests = world.plane.requests
-        assert [requests._tokens] == [requests._limits.weight(live)[0] for live in requests.recent()]
+        assert [requests.recorded_bytes] == [record_size(live) for live in requests.recent()]
 
 
 # --- cost ---------------------------------------------------------------------------------------------------

@@ -303,6 +303,26 @@ async def test_a_stream_whose_model_is_gone_says_so(other: dict[str, str]) -> No
         assert "weights w" in str(reader.error)
 
 
+async def test_an_adapters_weights_are_part_of_the_model_for_those_who_ask_for_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with World(queue={"orphan_timeout_s": 5.0}) as world:
+        dialect = frozenset({"dialect"})
+        a = world.add("a", adapters=dialect, adapter_weights={"dialect": "old"})
+        world.add("b", adapters=dialect, adapter_weights={"dialect": "new"})
+        with caplog.at_level(logging.INFO):
+            await world.advance(1)
+        assert "instances of adapter 'dialect' of 'm' run different models" in caplog.text
+        asks = await world.submit("r", max_tokens=300, preferred_instance="a", adapter="dialect")
+        plain = await world.submit("plain", max_tokens=300, preferred_instance="a")
+        await world.advance(1)
+        a.crash()
+        await world.advance(9)
+        assert plain.instances == ["a", "b"]
+        assert isinstance(asks.error, ModelChanged)
+        assert "adapter old" in str(asks.error)
+
+
 async def test_a_request_without_a_token_may_run_under_any_model_of_the_name() -> None:
     async with World() as world:
         a = world.add("a", hung=True)

@@ -283,3 +283,25 @@ async def test_defaults_of_the_operator_are_never_the_callers_fault() -> None:
         sampling = [(await world.plane.intake.submit(each)).live.request.sampling for each in (long, short)]
         assert [each.max_tokens for each in sampling] == [4096 - 500, 5]
         assert [each.min_tokens for each in sampling] == [10, 5]
+
+
+async def test_default_ids_outside_the_vocabulary_are_left_out_and_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    sampling = {"stop_token_ids": [5, 10**9], "allowed_token_ids": [7, 10**9]}
+    async with World(models={"m": {"sampling": sampling}}) as world:
+        world.add("a")
+        for name in ("one", "two"):
+            request = (await world.plane.intake.submit(world.submission(name))).live.request
+            assert request.sampling.stop_token_ids == (5,)
+            assert request.sampling.allowed_token_ids == (7,)
+    said = [message for message in caplog.messages if "outside the model's vocabulary" in message]
+    assert len(said) == 2, "one line for each field"
+    assert "models.m.sampling.stop_token_ids" in "".join(said)
+
+
+async def test_default_allowed_ids_that_are_all_outside_the_vocabulary_are_the_operators_fault() -> None:
+    async with World(models={"m": {"sampling": {"allowed_token_ids": [10**9]}}}) as world:
+        world.add("a")
+        with pytest.raises(NoInstance, match="the operator's default of allowed_token_ids"):
+            await world.plane.intake.submit(world.submission("one"))
+        own = replace(world.submission("two"), sampling={"max_tokens": 5, "allowed_token_ids": (1, 2)})
+        assert (await world.plane.intake.submit(own)).live.request.sampling.allowed_token_ids == (1, 2)

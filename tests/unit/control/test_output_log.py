@@ -8,14 +8,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scheduler_svc.control.requests.output_log import TOKEN_BYTES, OutputGap, OutputLog
+from scheduler_svc.control.requests import output_log
+from scheduler_svc.control.requests.output_log import LOGPROB_BYTES, OutputGap, OutputLog
 
 
 def filled(*pieces: tuple[int, list[int], str]) -> OutputLog:
     """From (attempt, token ids, text)."""
-    log = OutputLog(limit=100)
+    log = OutputLog(limit=1000)
     for attempt, ids, text in pieces:
-        assert log.append(attempt, len(log), ids, text, None)
+        if len(ids) == 1:
+            assert log.append_token(attempt, len(log), ids[0], text)
+        else:
+            assert log.append(attempt, len(log), ids, text, None)
     return log
 
 
@@ -98,12 +102,17 @@ def test_log_probabilities_that_begin_late_leave_the_earlier_ones_open() -> None
     assert log.read(2).logprobs == [b""]
 
 
-def test_log_probabilities_weigh_what_they_take() -> None:
+def test_the_size_counts_text_and_log_probabilities() -> None:
     """The record of ended requests is bounded by it."""
-    plain, heavy = OutputLog(limit=100), OutputLog(limit=100)
+    plain, talkative, heavy = OutputLog(limit=100), OutputLog(limit=100), OutputLog(limit=100)
     plain.append(1, 0, [5, 6], "ab", None)
-    heavy.append(1, 0, [5, 6], "ab", [bytes(TOKEN_BYTES), bytes(2 * TOKEN_BYTES)])
-    assert (plain.weight, heavy.weight) == (2, 5)
+    talkative.append(1, 0, [5, 6], "ab" + "\U0001f600" * 1_000, None)
+    heavy.append(1, 0, [5, 6], "ab", [bytes(1_000), bytes(2_000)])
+    assert talkative.size_bytes - plain.size_bytes >= 4_000
+    assert heavy.size_bytes - plain.size_bytes == 3_000 + 2 * LOGPROB_BYTES
+    before = plain.size_bytes
+    plain.close("x" * 500)
+    assert 400 <= plain.size_bytes - before <= 500, "and what was kept token by token is one text now"
 
 
 def test_log_probabilities_must_be_as_many_as_the_tokens() -> None:
@@ -131,11 +140,60 @@ PIECES = st.lists(
 )
 
 
+def one_by_one(log: OutputLog, first_index: int, *, logprobs: list[bytes] | None = None) -> list[bool]:
+    """The same token, as a token and as a list of one."""
+    return [log.append_token(1, first_index, 9, "x"), log.append(1, first_index, [9], "x", logprobs)]
+
+
+def test_a_token_that_came_before_is_dropped_when_it_comes_again() -> None:
+    log = filled((1, [5], "a"), (1, [6], "b"))
+    assert one_by_one(log, 1) == [False, False]
+    assert log.text == "ab"
+
+
+def test_a_token_that_does_not_join_is_refused() -> None:
+    log = filled((1, [5], "a"))
+    with pytest.raises(OutputGap, match="output is at 1"):
+        log.append_token(1, 2, 9, "x")
+
+
+def test_a_token_past_the_limit_is_refused() -> None:
+    log = OutputLog(limit=2)
+    for position in range(2):
+        log.append_token(1, position, 9, "x")
+    with pytest.raises(OutputGap, match="limit of 2"):
+        log.append_token(1, 2, 9, "x")
+
+
+def test_a_token_without_log_probabilities_leaves_its_place_open() -> None:
+    log = OutputLog(limit=100)
+    log.append(1, 0, [5], "a", [b"five"])
+    log.append_token(1, 1, 6, "b")
+    assert log.read(0).logprobs == [b"five", b""]
+
+
+def test_the_text_of_a_closed_log_can_be_read_from_anywhere() -> None:
+    log = filled((1, [5], "ab"), (1, [6], "c"))
+    log.close("!")
+    assert [log.read(start).text for start in range(2)] == ["abc", "c"]
+    assert log.text == "abc!"
+
+
 @settings(deadline=None)
-@given(PIECES, st.lists(st.integers(0, 60)))
-def test_from_any_position_a_reader_gets_the_rest_once_and_in_order(pieces: list[Piece], starts: list[int]) -> None:
+@given(PIECES, st.lists(st.integers(0, 60)), st.integers(1, 5), st.booleans())
+def test_from_any_position_a_reader_gets_the_rest_once_and_in_order(
+    pieces: list[Piece], starts: list[int], chunk_tokens: int, closed: bool
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(output_log, "CHUNK_TOKENS", chunk_tokens)
+        read_from_everywhere(pieces, starts, closed=closed)
+
+
+def read_from_everywhere(pieces: list[Piece], starts: list[int], *, closed: bool) -> None:
     pieces.sort(key=lambda piece: piece.attempt)  # an older attempt says nothing more once a newer one began
     log = filled(*((p.attempt, p.token_ids, p.text) for p in pieces))
+    if closed:
+        log.close("")
     all_ids = [t for p in pieces for t in p.token_ids]
     attempts = [p.attempt for p in pieces for _ in p.token_ids]
     whole = "".join(p.text for p in pieces)

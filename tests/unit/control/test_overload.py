@@ -173,6 +173,45 @@ async def test_a_tenant_at_its_running_limit_waits_and_delays_nobody() -> None:
         assert all(each.finished.completion_tokens for each in many)
 
 
+async def test_a_tenant_that_does_not_want_to_wait_is_refused_at_its_running_limit() -> None:
+    limits = {"running_limit": 2, "at_running_limit": "refuse"}
+    async with World(tenants={"acme": limits}) as world:
+        world.add("a", max_running=8)
+        running = [await submit(world, "acme", f"r{n}", max_tokens=1_000) for n in range(2)]
+        await world.advance(0.1)
+        with pytest.raises(TenantLimitReached, match=r"running_limit \(2\)") as refused:
+            await submit(world, "acme", "third")
+        assert refused.value.expected_wait_s > 0
+        await submit(world, "other", "mine", max_tokens=10)
+        await running[0].go_away()
+        await world.advance(0.1)
+        await submit(world, "acme", "third")
+
+
+async def test_a_tenant_at_its_running_limit_is_told_its_own_wait() -> None:
+    async with World(tenant_default={"running_limit": 1}) as world:
+        world.add("a", max_running=8)
+        learned = await submit(world, "other", "learned", max_tokens=100)
+        await world.advance(5)
+        assert learned.finished.completion_tokens
+        mine = [await submit(world, "acme", f"r{n}", max_tokens=100) for n in range(4)]
+        told = world.plane.intake.expected_wait_s(mine[-1].live)
+        started_at = world.clock.now()
+        while mine[-1].live.attempts == 0:
+            await world.advance(0.05)
+        came = world.clock.now() - started_at
+        assert 0.75 * came < told < 1.25 * came
+
+
+async def test_a_request_that_runs_is_told_no_wait() -> None:
+    async with World() as world:
+        world.add("a", max_running=1)
+        runs, *_, waits = [await submit(world, "acme", f"r{n}", max_tokens=1_000) for n in range(8)]
+        await world.advance(0.1)
+        assert world.plane.intake.expected_wait_s(runs.live) == 0
+        assert world.plane.intake.expected_wait_s(waits.live) > 0
+
+
 async def test_tokens_per_minute_are_those_really_generated() -> None:
     async with World(tenant_default={"tokens_per_minute": 600}) as world:
         world.add("a", max_running=8)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from scheduler_svc.control.attempts.attempt_table import AttemptTable
+from scheduler_svc.control.attempts.output_columns import OutputColumns
 from scheduler_svc.domain.attempt_end import AttemptEnd, EndCause
 from scheduler_svc.domain.instance_spec import InstanceRole
 from scheduler_svc.domain.pd.pairs import PairState
@@ -24,6 +25,9 @@ MESSAGES: dict[str, Message] = {
     "accepted": lambda assignments, sender, number: assignments.accepted(sender, number),
     "rejected": lambda assignments, sender, number: assignments.rejected(sender, number, "full", ""),
     "tokens": lambda assignments, sender, number: assignments.tokens(sender, number, 0, [999], "?", None),
+    "columns": lambda assignments, sender, number: assignments.columns(
+        sender, OutputColumns([number], [0], [], [1], [999], "?")
+    ),
     "ended": lambda assignments, sender, number: assignments.ended(sender, _finished(number)),
 }
 

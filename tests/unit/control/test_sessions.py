@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
-from scheduler_svc.control.instances.registration import (
-    DuplicateInstance,
-    HeldAttempt,
-    Registration,
-    UnknownSession,
-)
+from scheduler_svc.control.attempts.held_attempt import HeldAttempt
+from scheduler_svc.control.instances.registration import DuplicateInstance, Registration, UnknownSession
 from scheduler_svc.domain.errors import InvalidTransition
 from scheduler_svc.domain.instance_spec import InstanceSpec
 from scheduler_svc.domain.instance_state import InstanceState
@@ -314,3 +311,13 @@ async def test_an_operators_drain_is_forgotten_with_the_instance() -> None:
         assert world.plane.scheduler.find_instance("a") is None
         a.restart()
         assert world.state("a") is InstanceState.READY
+
+
+async def test_heartbeats_are_acknowledged_several_times_in_each_lease() -> None:
+    """Not each one: a thousand instances send thousands a second."""
+    async with World() as world:
+        times = world.add("a").acknowledged_heartbeats
+        await world.advance(30)
+        lease_s, heartbeats = 5.0, world._beats
+    assert max(later - earlier for earlier, later in pairwise(times)) <= lease_s / 3
+    assert len(times) <= heartbeats / 2 + 1

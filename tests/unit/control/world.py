@@ -12,8 +12,10 @@ from sage_common.clock import Clock
 from sage_common.virtual_clock import VirtualClock
 from scheduler_svc.config import SchedulerConfig
 from scheduler_svc.control.attempts.executor_link import AssignOrder
+from scheduler_svc.control.attempts.held_attempt import HeldAttempt
+from scheduler_svc.control.attempts.output_columns import OutputColumns
 from scheduler_svc.control.instances.fleet_observer import NULL_FLEET_OBSERVER, FleetObserver
-from scheduler_svc.control.instances.registration import HeldAttempt, Registration
+from scheduler_svc.control.instances.registration import Registration
 from scheduler_svc.control.instances.session import Session
 from scheduler_svc.control.requests.live_request import LiveRequest, Placement
 from scheduler_svc.control.requests.outcome import Finished
@@ -92,6 +94,7 @@ class ModelledExecutor:
     vocab_size: int = 1000
     tokenizer_hash: str = "t"
     weights: str = "w"
+    adapter_weights: dict[str, str] = field(default_factory=dict)
     resume_secret: bytes = b""
     session: Session | None = None
     held: dict[int, Running] = field(default_factory=dict)
@@ -109,6 +112,7 @@ class ModelledExecutor:
     draining: bool = False
     log: list[str] = field(default_factory=list)
     closed: list[str] = field(default_factory=list)
+    acknowledged_heartbeats: list[float] = field(default_factory=list)  # when
 
     # ExecutorLink
 
@@ -164,10 +168,17 @@ class ModelledExecutor:
     def release_kv(self, number: int, params: bytes) -> None:
         self.log.append(f"release_kv {params.decode()}")
 
+    def fetch_assign(self, epoch: int, number: int) -> None:
+        self.log.append(f"fetch_assign {epoch}/{number}")
+
+    def cancel_named(self, epoch: int, number: int, reason: str) -> None:
+        self.log.append(f"cancel {epoch}/{number}: {reason}")
+
     def want_tokenizer(self, tokenizer_hash: str) -> None:
         raise AssertionError("tokenizers are always here")
 
-    def acknowledge_heartbeat(self, number: int) -> None: ...
+    def acknowledge_heartbeat(self, number: int) -> None:
+        self.acknowledged_heartbeats.append(self.world.clock.now())
 
     def close(self, reason: str) -> None:
         self.closed.append(reason)
@@ -200,6 +211,7 @@ class ModelledExecutor:
             max_model_len=self.max_model_len,
             adapters=self.adapters,
             weights=self.weights,
+            adapter_weights=self.adapter_weights,
             kv_capacity_tokens=100_000,
             max_running=self.max_running,
             max_batched_tokens=2048,
@@ -259,13 +271,21 @@ class ModelledExecutor:
         for number, one in list(self.held.items()):
             if one.tokens > one.sent:
                 ids = [token_at(i) + one.wrong_by for i in range(one.sent, one.tokens)]
-                assignments.tokens(self.instance_id, number, one.sent, ids, "x" * len(ids), None, one.recomputed)
+                self._send(number, one, ids)
                 one.sent = one.tokens
             if one.ended is not None:
                 if self.loses_ends:
                     continue
                 assignments.ended(self.instance_id, one.ended)
                 self.acknowledge(number, one.tokens, ended=True)
+
+    def _send(self, number: int, one: Running, ids: list[int]) -> None:
+        table, text = self.world.plane.attempts, "x" * len(ids)
+        if one.recomputed:
+            table.tokens(self.instance_id, number, one.sent, ids, text, None, True)
+        else:
+            counts = [] if len(ids) == 1 else [len(ids)]
+            table.columns(self.instance_id, OutputColumns([number], [one.sent], counts, [len(text)], ids, text))
 
     def beat(self, number: int) -> None:
         if self.dead or self.silent or not self.connected or self.session is None:

@@ -118,6 +118,15 @@ def test_a_load_that_swings_faster_than_the_dwell_is_followed_at_the_dwell() -> 
     assert len(switches) <= 1 + 360 / DWELL_S
 
 
+def test_the_lulls_between_bursts_are_no_light_load() -> None:
+    burst, lull = signals(load=0.9, price_spread=1.0, targeted_share=1.0), signals(price_spread=1.0, targeted_share=1.0)
+
+    switches = follow(([burst] * 10 + [lull] * 40) * 20 + [lull] * 200)
+
+    assert [policy for _, policy in switches] == ["slo_aware", "cost_optimized"]
+    assert switches[1][0] > 500, "after the last burst"
+
+
 def test_it_follows_a_change_that_lasts() -> None:
     load = [signals()] * 10 + [signals(class_spread=0.5)] * 10
 

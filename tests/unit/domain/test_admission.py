@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -96,16 +97,30 @@ def test_strings_must_not_be_empty_or_too_many(name: str) -> None:
     assert "limit" in sampled(**{name: ("a",) * 65})[name]
 
 
+@pytest.mark.parametrize("blank", [" ", "\n", "\t \u3000"])
+def test_bad_words_must_have_more_than_white_space(blank: str) -> None:
+    assert "white space" in sampled(bad_words=("a", blank))["bad_words"]
+    assert "stop" not in sampled(stop=(blank,)), "output may end at a line break"
+
+
 def test_an_empty_prompt_is_named() -> None:
     assert fields(make_request(1, prompt=0)) == {"spec.prompt": "is empty"}
 
 
-@pytest.mark.parametrize("ids", [[1, -1], [100, 5]])
+@pytest.mark.parametrize("ids", [[1, 100], [100, 5]])
 def test_prompt_ids_outside_the_vocabulary_are_named_with_their_place(ids: list[int]) -> None:
-    found = fields(make_request(1, prompt_token_ids=ids))
+    found = fields(make_request(1, prompt_token_ids=ids, largest_token_id=100))
 
-    bad = next(i for i, t in enumerate(ids) if not 0 <= t < 100)
+    bad = next(i for i, t in enumerate(ids) if t >= 100)
     assert f"{ids[bad]} at {bad}" in found["spec.tokens.ids"]
+
+
+def test_a_prompt_whose_largest_id_is_known_is_not_looked_at() -> None:
+    class Unread(list[int]):
+        def __iter__(self) -> Iterator[int]:
+            raise AssertionError("each kind of engine would read a million ids again")
+
+    assert fields(make_request(1, prompt_token_ids=Unread([1, 2, 3]), largest_token_id=3)) == {}
 
 
 def test_prompt_and_output_over_the_model_s_length_say_both_numbers() -> None:

@@ -7,7 +7,7 @@ from dataclasses import astuple
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scheduler_svc.domain.prediction.fading import FADES_AFTER_S, HALF_LIFE_S, faded
+from scheduler_svc.domain.prediction.fading import FADES_AFTER_S, HALF_LIFE_S, LOAD_HALF_LIFE_S, faded
 from scheduler_svc.domain.prediction.pace import Pace
 
 coefficients = st.floats(0, 1)
@@ -29,3 +29,5 @@ def test_half_of_the_difference_is_left_after_a_half_life() -> None:
     assert faded(own, fastest, FADES_AFTER_S) == own
     after = faded(own, fastest, FADES_AFTER_S + HALF_LIFE_S)
     assert (after.base_s, after.prefill_token_s) == (2.0, 1.0)
+    slower = faded(own, fastest, FADES_AFTER_S + LOAD_HALF_LIFE_S, LOAD_HALF_LIFE_S)
+    assert (slower.base_s, slower.prefill_token_s) == (2.0, 1.0)

@@ -410,7 +410,7 @@ def test_cost_optimized_pays_more_where_a_target_asks_for_it(target: dict[str, A
 
 
 def test_cost_optimized_gathers_no_more_than_the_targets_allow() -> None:
-    """The instance in use has slots for all; another is taken before requests use more than half of their targets."""
+    """The instance in use has slots for all; another is taken before requests use two thirds of their targets."""
     scheduler = make_scheduler("cost_optimized")
     for n in range(4):
         add_instance(scheduler, f"i{n}", facts=make_facts(max_running=128), price_per_hour=1.0)

@@ -56,8 +56,8 @@ def test_a_prompt_goes_where_its_beginning_is(policy: str) -> None:
     scheduler = make_scheduler(policy, instances=4)
     homes = {topic: serve(scheduler, about(topic, f"first-{topic}"), topic).instance_id for topic in range(4)}
 
-    for topic in (2, 0, 3, 1):
-        decision = serve(scheduler, about(topic, f"second-{topic}"), 10.0 + topic)
+    for now, topic in enumerate((2, 0, 3, 1), start=5):
+        decision = serve(scheduler, about(topic, f"second-{topic}", arrived_at=now), now)
 
         assert decision.instance_id == homes[topic]
         assert decision.cached_tokens == 32 * BLOCK
@@ -363,3 +363,17 @@ def test_a_session_stays_among_the_instances_in_use() -> None:
     }
 
     assert len(homes) == 1
+
+
+def test_slo_aware_computes_nothing_anew_to_save_one_requests_own_target() -> None:
+    """The instance with the prefix runs others, the empty one would use less of the targets: it goes to the first."""
+    scheduler = make_scheduler("slo_aware", instances=2)
+    home = serve(scheduler, about(1, "first", ttft_target_s=60.0, tpot_target_s=0.5), 0.0).instance_id
+    for n in range(3):
+        place(scheduler, make_request(f"other-{n}", prompt=16, preferred_instance=home, arrived_at=1.0), 1.0)
+
+    decision = place(scheduler, about(1, "second", ttft_target_s=60.0, tpot_target_s=0.02, arrived_at=2.0), 2.0)
+
+    shares = {row.instance_id: row.scores["target_share"] for row in decision.candidates}
+    assert shares[home] > min(shares.values())
+    assert decision.instance_id == home

@@ -219,3 +219,18 @@ def test_a_forgotten_instance_is_gone() -> None:
     assert scheduler.schedule(0.0) == []
     with pytest.raises(InstanceNotFound):
         scheduler.forget("i0")
+
+
+def test_the_instances_of_a_model_are_in_the_order_of_their_ids_as_they_come_and_go() -> None:
+    registry = make_registry()
+    registry.register(spec("c"), 0.0)
+    registry.register(spec("b"), 0.0)
+    (pool,) = registry.pools()
+    assert [i.instance_id for i in pool.instances()] == ["b", "c"]
+
+    registry.register(spec("a"), 0.0)
+    registry.forget("b")
+
+    assert [i.instance_id for i in pool.instances()] == ["a", "c"]
+    pool.instances().clear()
+    assert len(pool.instances()) == 2, "what a caller does with the list is its own affair"

@@ -35,6 +35,6 @@ def test_a_run_is_predicted_as_its_instance_is_scored(load: int, prompt: int, ou
     firsts = scorers.first_token_s([account], demand, starts)
     per_token = scorers.token_s([account], demand)
     assert [predicted.start_s, predicted.first_token_s] == [*starts, *firsts]
-    assert [predicted.finish_s] == scorers.finish_s(demand, firsts, per_token)
-    assert [predicted.cost] == scorers.cost([account], demand, per_token)
+    assert [predicted.finish_s] == [*scorers.finish_s(demand, firsts, per_token)]
+    assert [predicted.cost] == [*scorers.cost([account], demand, per_token)]
     assert scorers.whole_run_s([account], demand, now) == pytest.approx([predicted.finish_s])

@@ -297,6 +297,22 @@ def test_predictions_are_checked_against_what_came() -> None:
     assert accuracy["finish"].bias_s == pytest.approx(0.01)
 
 
+@pytest.mark.parametrize(
+    ("first_token_s", "end_s", "late"),
+    [(0.9, 1.9, 0), (1.1, 2.0, 1), (0.9, 2.1, 1)],
+    ids=["in time", "late first token", "slow tokens"],
+)
+def test_requests_that_miss_a_target_are_counted(first_token_s: float, end_s: float, late: int) -> None:
+    scheduler = make_scheduler(instances=1)
+    scheduler.enqueue(make_request(1, output=11, ttft_target_s=1.0, tpot_target_s=0.11), 0.0)
+    (decision,) = scheduler.schedule(0.0)
+
+    scheduler.first_token(decision.attempt_number, first_token_s)
+    scheduler.release(decision.attempt_number, end_s, output_tokens=11, finished=True)
+
+    assert scheduler.instance("i0").account.late == late
+
+
 def test_calls_about_attempts_that_are_over_change_nothing() -> None:
     scheduler = make_scheduler(instances=1)
 

@@ -8,9 +8,10 @@ from typing import Any
 
 from executor_svc.runtime.link import LinkBroken
 from executor_svc.runtime.messages.commands import Command
-from executor_svc.runtime.messages.outputs import Ack, OutputUp
+from executor_svc.runtime.messages.outputs import Ack, StepFrame
 from executor_svc.runtime.messages.registration import Register, Welcome
 from executor_svc.runtime.messages.reports import ControlUp
+from tests.unit.executor.events import Event, events
 
 WELCOME = Welcome(session_id="s", epoch=3, lease_s=60.0, heartbeat_interval_s=60.0)
 
@@ -21,7 +22,7 @@ class MemoryLink:
     def __init__(self, welcome: Welcome = WELCOME) -> None:
         self.registered: Register | None = None
         self.control: list[ControlUp] = []
-        self.outputs: list[OutputUp] = []
+        self.outputs: list[Event] = []
         self.closed = False
         self.left = False
         self._welcome = welcome
@@ -64,8 +65,8 @@ class MemoryLink:
             self.control.append(message)
             self._heard.notify_all()
 
-    async def send_output(self, message: OutputUp) -> None:
-        self.outputs.append(message)
+    async def send_output(self, frame: StepFrame) -> None:
+        self.outputs.extend(events(frame))
 
     async def commands(self) -> AsyncIterator[Command]:
         while (command := await self._commands.get()) is not None:

@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 
 import pytest
 
 from executor_svc.engine.simulated.faults import Fault, FaultKind
 from executor_svc.engine.simulated.tokenizer import EOS_ID
-from executor_svc.runtime.attempts import attempt as attempt_module
+from executor_svc.runtime.attempts import services as services_module
 from executor_svc.runtime.engine_port import EngineOutput, EngineRequest, FinishReason, Sampling
 from executor_svc.runtime.messages.attempt_id import AttemptId
-from executor_svc.runtime.messages.commands import InvalidAssign, TextOptions
+from executor_svc.runtime.messages.commands import Assign, InvalidAssign, TextOptions
 from executor_svc.runtime.messages.outputs import (
     Accepted,
+    Ack,
     EndCause,
     Ended,
     Rejected,
     RejectReason,
 )
 from executor_svc.runtime.messages.registration import HeldAttempt
+from executor_svc.runtime.text.detokenizer import Detokenizer, StopMatch
+from tests.support.instant_clock import InstantClock
 from tests.unit.executor.workbench import EPOCH, LONG, PROMPT, Workbench, workbench
 
+pytestmark = pytest.mark.usefixtures("way")
 TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
@@ -174,15 +178,17 @@ async def test_the_death_of_the_engine_is_failed_and_told() -> None:
 async def test_the_trace_reaches_the_engine() -> None:
     async with workbench() as bench:
         seen = []
-        generate = bench.engine.generate
-        bench.engine.generate = lambda request: (seen.append(request), generate(request))[1]  # type: ignore[method-assign, func-returns-value]
+        admit = bench.engine._admit
+        bench.engine._admit = lambda request: (seen.append(request), admit(request))[1]  # type: ignore[method-assign, func-returns-value]
         await bench.run(trace_headers={"traceparent": "00-a-b-01"}, engine_priority=5)
         assert seen[0].trace_headers == {"traceparent": "00-a-b-01"}
         assert seen[0].priority == 5
 
 
-async def test_an_engine_that_does_not_let_go_of_a_request_counts_as_dead(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attempt_module, "RELEASE_TIMEOUT_S", 0.01)
+async def test_an_engine_that_does_not_let_go_of_a_request_counts_as_dead(
+    monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    monkeypatch.setattr(services_module, "RELEASE_TIMEOUT_S", 0.01)
 
     async def never_lets_go(request: EngineRequest) -> AsyncGenerator[EngineOutput, None]:
         try:
@@ -190,21 +196,48 @@ async def test_an_engine_that_does_not_let_go_of_a_request_counts_as_dead(monkey
         finally:
             await asyncio.get_running_loop().create_future()
 
+    async def never(engine_request_id: str) -> None:
+        await asyncio.get_running_loop().create_future()
+
     async with workbench() as bench:
         bench.engine.generate = never_lets_go  # type: ignore[method-assign]
-        await bench.run()
+        bench.engine.abort = never  # type: ignore[method-assign]
+        number = bench.assign(Sampling(temperature=0, max_tokens=4000, ignore_eos=True))
+        if way == "steps":
+            bench.cancel(number)
+        await bench.ended(number)
         assert "did not release" in str(bench.deaths[0])
 
 
 async def test_a_defect_in_one_attempt_ends_that_attempt_and_no_other(caplog: pytest.LogCaptureFixture) -> None:
     async with workbench() as bench:
-        good = bench.engine.generate
-        bench.engine.generate = None  # type: ignore[method-assign, assignment]
+        good = bench.engine._admit
+        bench.engine._admit = None  # type: ignore[method-assign, assignment]
         _, _, ended = await bench.run()
         assert ended.cause is EndCause.FAILED
         assert "failed in the executor" in caplog.text
-        bench.engine.generate = good  # type: ignore[method-assign]
+        bench.engine._admit = good  # type: ignore[method-assign]
         assert (await bench.run())[2].cause is EndCause.FINISHED
+
+
+async def test_a_defect_while_text_is_made_ends_that_attempt_and_no_other(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feed = Detokenizer.feed
+
+    def failing(self: Detokenizer, token_ids: Iterable[int]) -> StopMatch | None:
+        if self._count == 5 and self._min_tokens == 3:
+            raise RuntimeError("no text today")
+        return feed(self, token_ids)
+
+    monkeypatch.setattr(Detokenizer, "feed", failing)
+    async with workbench() as bench:
+        other = bench.assign(text=TextOptions(min_tokens=2))
+        _, _, ended = await bench.run(text=TextOptions(min_tokens=3))
+        assert (ended.cause, ended.total_tokens) == (EndCause.FAILED, 5)
+        assert "no text today" in caplog.text
+        assert (await bench.ended(other)).cause is EndCause.FINISHED
+        assert bench.engine.load().unfinished == 0
 
 
 # --- what is refused ------------------------------------------------------------------------------------------------
@@ -279,7 +312,6 @@ async def test_an_assign_that_makes_no_sense_ends_as_invalid() -> None:
 async def test_the_load_includes_every_assign_it_says_it_includes() -> None:
     async with workbench() as bench:
         number = bench.assign(Sampling(temperature=0, max_tokens=4000, ignore_eos=True))
-        assert bench.attempts.last_assign == 0
         while bench.attempts.last_assign < number:
             await asyncio.sleep(0)
         assert bench.engine.load().unfinished == 1
@@ -317,7 +349,7 @@ async def sent_again(bench: Workbench, number: int, from_index: int) -> tuple[li
 
 async def test_output_is_sent_again_from_any_position() -> None:
     """Also from inside a character, and from inside what may become a stop string."""
-    async with workbench() as bench:
+    async with workbench(clock=InstantClock(turns=5)) as bench:
         _, whole, _ = await bench.run()
         assert any(ord(char) > 127 for char in whole), "no character is split over tokens"
         number = bench.assign(text=TextOptions(stop=(whole[30:50] + "!",)))
@@ -347,7 +379,7 @@ async def test_while_nobody_reads_only_token_ids_are_kept() -> None:
         bench.attempts.end_session()
         await bench.attempts.none_running()
         output = bench.attempts._held[AttemptId(EPOCH, number)]
-        assert (len(output.token_ids), output.pieces) == (LONG.max_tokens, [])
+        assert (len(output.token_ids), output.unsent) == (LONG.max_tokens, 0)
 
 
 async def test_log_probabilities_are_sent_again_as_far_as_they_are_not_acknowledged() -> None:
@@ -366,15 +398,14 @@ async def test_log_probabilities_are_sent_again_as_far_as_they_are_not_acknowled
         assert [row for piece in bench.pieces(number) for row in piece.logprobs or ()] == rows[8:]
 
 
-async def test_a_position_that_was_acknowledged_cannot_be_asked_for_again() -> None:
+async def test_a_position_behind_the_output_cannot_be_asked_for() -> None:
     async with workbench() as bench:
         number = bench.assign(Sampling(temperature=0, max_tokens=4000, ignore_eos=True))
         await bench.until_tokens(number, 10)
-        bench.acknowledge(number, 8)
-        bench.attempts.resume(AttemptId(EPOCH, number), 3)
+        bench.attempts.resume(AttemptId(EPOCH, number), 5000)
         ended = await bench.ended(number)
         assert ended.cause is EndCause.FAILED
-        assert "from token 3" in ended.message
+        assert "from token 5000" in ended.message
 
 
 async def test_what_the_scheduler_does_not_keep_is_aborted_without_a_word() -> None:
@@ -390,12 +421,12 @@ async def test_what_the_scheduler_does_not_keep_is_aborted_without_a_word() -> N
         assert bench.messages == []
 
 
-async def test_an_attempt_of_another_epoch_is_not_kept() -> None:
+async def test_a_scheduler_that_adopts_nothing_has_attempts_of_another_epoch_aborted() -> None:
     async with workbench() as bench:
         number = bench.assign(Sampling(temperature=0, max_tokens=4000, ignore_eos=True))
         await bench.until_tokens(number, 3)
         bench.attempts.end_session()
-        bench.attempts.begin_session(EPOCH + 1, [AttemptId(EPOCH, number)])
+        bench.attempts.begin_session(EPOCH + 1, [])
         await bench.attempts.none_running()
         assert bench.attempts.held == ()
 
@@ -422,3 +453,21 @@ async def test_assign_numbers_go_on_where_something_was_kept_and_start_anew_wher
         bench.attempts.end_session()
         bench.begin(keep=[])
         assert bench.attempts.last_assign == 0
+
+
+async def test_attempts_of_two_epochs_may_have_the_same_number() -> None:
+    async with workbench() as bench:
+        bench.assign()
+        await bench.until_tokens(1, 1)
+        bench.attempts.end_session()
+        bench.attempts.begin_session(EPOCH + 1, keep=[])
+        bench.messages.clear()
+        later = AttemptId(EPOCH + 1, 1)
+        bench.attempts.assign(Assign(number=1, attempt=later, request_id="r", prompt_token_ids=PROMPT, sampling=LONG))
+        bench.acknowledge(1, LONG.max_tokens, ended=True)  # of the earlier one
+        bench.cancel(1)
+        tokens, _, ended = await bench.result(1)
+        assert (ended.attempt, ended.cause, len(tokens)) == (later, EndCause.FINISHED, LONG.max_tokens)
+        assert {message.attempt for message in bench.messages} == {later}
+        bench.attempts.acknowledge([Ack(attempt=later, tokens=LONG.max_tokens, ended=True)])
+        assert bench.attempts.held == ()

@@ -15,6 +15,7 @@ from executor_svc.runtime.messages.commands import Continuation, ContinuationMod
 from executor_svc.runtime.messages.outputs import EndCause, Ended
 from tests.unit.executor.workbench import LONG, Workbench, workbench
 
+pytestmark = pytest.mark.usefixtures("way")
 HISTORY, RESUME, REPLAY = ContinuationMode.HISTORY, ContinuationMode.RESUME, ContinuationMode.REPLAY
 SEEDED = Sampling(temperature=0.8, seed=11, max_tokens=24, ignore_eos=True)
 
@@ -174,7 +175,7 @@ async def test_a_replay_with_a_stop_string_and_log_probabilities() -> None:
         delivered = await broken_off(bench, 5, sampling, options)
         again = await continued(bench, delivered, sampling, options, mode=REPLAY)
         assert (again[0], again[1], outcome(again[2])) == (tokens, text, outcome(ended))
-        pieces = bench.pieces(ended.attempt_number + 2)
+        pieces = bench.pieces(ended.attempt.number + 2)
         assert all(len(piece.logprobs or ()) == len(piece.token_ids) for piece in pieces)
 
 

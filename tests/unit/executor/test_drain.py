@@ -123,7 +123,7 @@ async def test_what_runs_is_finished_and_acknowledged_before_it_counts_as_draine
         ended = (await ends(link))[0]
         assert ended.cause is EndCause.FINISHED
         assert kinds(link) == [DrainRequested]
-        link.acknowledge(Ack(attempt_number=1, tokens=5, ended=True))
+        link.acknowledge(Ack(attempt=AttemptId(EPOCH, 1), tokens=5, ended=True))
         await leaving
         assert kinds(link) == [DrainRequested, Drained, Goodbye]
 
@@ -135,7 +135,7 @@ async def test_what_outlasts_the_timeout_is_given_back() -> None:
         leaving = asyncio.create_task(made.drain.leave("SIGTERM"), name="leaving")
         ended = (await ends(link))[0]
         assert (ended.cause, ended.message) == (EndCause.CANCELLED, "its executor left: SIGTERM")
-        link.acknowledge(Ack(attempt_number=1, tokens=ended.total_tokens, ended=True))
+        link.acknowledge(Ack(attempt=AttemptId(EPOCH, 1), tokens=ended.total_tokens, ended=True))
         await leaving
         assert made.bench.engine.load().unfinished == 0
 
@@ -201,7 +201,7 @@ async def test_once_it_is_leaving_no_order_brings_it_back() -> None:
         made.drain.ordered(resume=True)
         assert made.bench.attempts.draining
         made.bench.cancel(1)
-        link.acknowledge(Ack(attempt_number=1, tokens=(await ends(link))[0].total_tokens, ended=True))
+        link.acknowledge(Ack(attempt=AttemptId(EPOCH, 1), tokens=(await ends(link))[0].total_tokens, ended=True))
         await leaving
 
 
@@ -217,7 +217,7 @@ async def left_behind(made: Leaver, link: MemoryLink) -> Ended:
     made.bench.attempts.assign(prefill_leg(1))
     (ended,) = await ends(link)
     assert ended.kv_transfer_params is not None
-    link.acknowledge(Ack(attempt_number=1, tokens=0, ended=True))
+    link.acknowledge(Ack(attempt=AttemptId(EPOCH, 1), tokens=0, ended=True))
     return ended
 
 
@@ -263,7 +263,7 @@ async def test_a_draining_executor_takes_on_decode_legs_whose_room_was_reserved_
         made.bench.attempts.assign(whole)
         made.bench.attempts.assign(replace(decode, kv_transfer_params=ended.kv_transfer_params))
         async with asyncio.timeout(5):
-            while not any(isinstance(message, Accepted) and message.attempt_number == 3 for message in link.outputs):
+            while not any(isinstance(message, Accepted) and message.attempt.number == 3 for message in link.outputs):
                 await asyncio.sleep(0)
         (rejected,) = [message for message in link.outputs if isinstance(message, Rejected)]
-        assert (rejected.attempt_number, rejected.reason) == (2, RejectReason.DRAINING)
+        assert (rejected.attempt.number, rejected.reason) == (2, RejectReason.DRAINING)

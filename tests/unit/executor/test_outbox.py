@@ -16,27 +16,34 @@ from executor_svc.runtime.messages.outputs import (
     Accepted,
     EndCause,
     Ended,
-    Frame,
-    OutputUp,
+    Rejected,
+    RejectReason,
+    StepFrame,
 )
 from executor_svc.runtime.outputs import outbox as outbox_module
 from executor_svc.runtime.outputs.attempt_output import PIECE_TOKENS, AttemptOutput
 from executor_svc.runtime.outputs.outbox import Outbox
 from executor_svc.runtime.text.detokenizer import Detokenizer
+from tests.unit.executor.events import entries, events
 
+EPOCH = 1
 NEVER_S = 3600.0
 
 
-def output(number: int = 1, *, logprobs: bool = False) -> AttemptOutput:
+def attempt(number: int, epoch: int = EPOCH) -> AttemptId:
+    return AttemptId(epoch, number)
+
+
+def output(number: int = 1, *, epoch: int = EPOCH, logprobs: bool = False) -> AttemptOutput:
     def detokenizer() -> Detokenizer:
         return Detokenizer(tokenizer_for(2048), frozenset(), TextOptions())
 
-    return AttemptOutput(AttemptId(1, number), detokenizer=detokenizer, logprobs=logprobs, about={})
+    return AttemptOutput(attempt(number, epoch), detokenizer=detokenizer, logprobs=logprobs, about={})
 
 
 def opened(**settings: float) -> Outbox:
     outbox = Outbox(settle_s=NEVER_S, **settings)  # type: ignore[arg-type]
-    outbox.open()
+    outbox.open(EPOCH)
     return outbox
 
 
@@ -46,42 +53,47 @@ def give(outbox: Outbox, target: AttemptOutput, token_ids: Sequence[int], text: 
 
 
 def end(outbox: Outbox, target: AttemptOutput) -> Ended:
-    target.ended = Ended(
-        attempt_number=target.attempt.number, cause=EndCause.FINISHED, total_tokens=len(target.token_ids)
-    )
+    target.ended = Ended(attempt=target.attempt, cause=EndCause.FINISHED, total_tokens=len(target.token_ids))
     outbox.ended(target)
     return target.ended
 
 
-async def waiting(outbox: Outbox) -> list[OutputUp]:
+async def waiting(outbox: Outbox) -> list[StepFrame]:
     """All that can go out now."""
-    messages: list[OutputUp] = []
+    frames: list[StepFrame] = []
     while True:
         try:
             async with asyncio.timeout(0):
-                messages.append(await outbox.next())
+                frames.append(await outbox.next())
         except TimeoutError:
-            return messages
-
-
-async def next_frame(outbox: Outbox) -> Frame:
-    message = await outbox.next()
-    assert isinstance(message, Frame)
-    return message
+            return frames
 
 
 async def test_one_step_of_many_attempts_is_one_frame() -> None:
     outbox = opened()
     for number in range(5):
-        give(outbox, output(number), [number])
+        give(outbox, output(number), [number], f"{number}!")
     outbox.flush()
-    frame = await next_frame(outbox)
-    assert [piece.attempt_number for piece in frame.pieces] == [0, 1, 2, 3, 4]
+    frame = await outbox.next()
+    assert (frame.epoch, frame.numbers, frame.first_indexes) == (EPOCH, [0, 1, 2, 3, 4], [0] * 5)
+    assert (frame.counts, list(frame.token_ids)) == ([1] * 5, [0, 1, 2, 3, 4])
+    assert frame.texts == ["0!", "1!", "2!", "3!", "4!"]
+    assert frame.pieces == []
     assert outbox.empty
 
 
-async def test_tokens_wait_for_the_end_of_their_step() -> None:
+async def test_a_second_step_goes_on_where_the_first_ended() -> None:
+    outbox, one = opened(), output()
+    for step in ([1, 2], [3]):
+        give(outbox, one, step)
+        outbox.flush()
+        frame = await outbox.next()
+    assert (frame.first_indexes, frame.counts, list(frame.token_ids)) == ([2], [1], [3])
+
+
+async def test_tokens_and_acceptances_wait_for_the_end_of_their_step() -> None:
     outbox = opened()
+    outbox.notice(Accepted(attempt=attempt(1)))
     give(outbox, output(), [1])
     assert await waiting(outbox) == []
     outbox.flush()
@@ -90,48 +102,76 @@ async def test_tokens_wait_for_the_end_of_their_step() -> None:
 
 async def test_tokens_go_out_soon_where_no_step_ends() -> None:
     outbox = Outbox(settle_s=0.001)
-    outbox.open()
+    outbox.open(EPOCH)
     give(outbox, output(), [1])
     async with asyncio.timeout(5):
-        await next_frame(outbox)
+        await outbox.next()
 
 
-async def test_accepted_goes_before_tokens_and_the_end_after_them() -> None:
+async def test_an_acceptance_goes_out_soon_where_no_step_ends() -> None:
+    outbox = Outbox(settle_s=0.001)
+    outbox.open(EPOCH)
+    outbox.notice(Accepted(attempt=attempt(1)))
+    async with asyncio.timeout(5):
+        assert (await outbox.next()).accepted == [Accepted(attempt=attempt(1))]
+
+
+async def test_a_rejection_does_not_wait_for_a_step() -> None:
+    outbox = opened()
+    rejected = Rejected(attempt=attempt(1), reason=RejectReason.FULL, message="m")
+    outbox.notice(rejected)
+    assert [events(frame) for frame in await waiting(outbox)] == [[rejected]]
+
+
+async def test_acceptance_tokens_and_end_of_one_step_are_one_frame() -> None:
     outbox, one = opened(), output()
+    outbox.notice(Accepted(attempt=attempt(1)))
     give(outbox, one, [1])
     ended = end(outbox, one)
-    outbox.notice(Accepted(attempt_number=1))
     outbox.flush()
-    assert [type(message) for message in await waiting(outbox)] == [Accepted, Frame, Ended]
+    (frame,) = await waiting(outbox)
+    assert (len(frame.accepted), frame.numbers, frame.ended) == (1, [1], [ended])
     assert ended.total_tokens == 1
+
+
+async def test_no_token_goes_before_its_attempts_acceptance(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox_module, "FRAME_NOTICES", 2)
+    outbox = opened()
+    for number in range(3):
+        outbox.notice(Accepted(attempt=attempt(number)))
+    give(outbox, output(2), [1])
+    outbox.flush()
+    first, second = await waiting(outbox)
+    assert (len(first.accepted), first.numbers) == (2, [])
+    assert (len(second.accepted), second.numbers) == (1, [2])
+
+
+async def test_the_ends_in_a_frame_have_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox_module, "FRAME_NOTICES", 2)
+    outbox = opened()
+    for number in range(3):
+        end(outbox, output(number))
+    assert [len(frame.ended) for frame in await waiting(outbox)] == [2, 1]
 
 
 async def test_an_end_without_tokens_does_not_wait_for_a_step() -> None:
     outbox, one = opened(), output()
     ended = end(outbox, one)
-    assert await waiting(outbox) == [ended]
+    assert [frame.ended for frame in await waiting(outbox)] == [[ended]]
 
 
-async def test_ends_are_not_held_up_by_the_tokens_of_others() -> None:
-    outbox, one, other = opened(), output(1), output(2)
-    ended = end(outbox, one)
-    give(outbox, other, [1])
-    outbox.flush()
-    assert (await waiting(outbox))[0] is ended
-
-
-async def test_a_link_that_is_behind_gets_one_larger_piece_per_attempt() -> None:
+async def test_a_link_that_is_behind_gets_one_larger_entry_per_attempt() -> None:
     outbox, one = opened(), output()
     for step in range(10):
         give(outbox, one, [step], f"{step} ")
         outbox.flush()
-    frame = await next_frame(outbox)
-    assert len(frame.pieces) == 1
-    assert list(frame.pieces[0].token_ids) == list(range(10))
-    assert frame.pieces[0].text == "0 1 2 3 4 5 6 7 8 9 "
+    frame = await outbox.next()
+    assert (frame.first_indexes, frame.counts) == ([0], [10])
+    assert list(frame.token_ids) == list(range(10))
+    assert frame.texts == ["0 1 2 3 4 5 6 7 8 9 "]
 
 
-async def test_a_piece_that_grows_leaves_the_engines_own_list_alone() -> None:
+async def test_output_that_waits_leaves_the_engines_own_list_alone() -> None:
     outbox, one = opened(), output()
     engines_list = [1]
     give(outbox, one, engines_list)
@@ -139,37 +179,70 @@ async def test_a_piece_that_grows_leaves_the_engines_own_list_alone() -> None:
     assert engines_list == [1]
 
 
-async def test_log_probabilities_stay_with_their_tokens_while_a_piece_grows() -> None:
+async def test_output_with_log_probabilities_has_a_piece_of_its_own() -> None:
     outbox, one = opened(), output(logprobs=True)
     rows = [[TokenLogprob(token_id=token, logprob=-1.0, rank=1)] for token in (1, 2, 3)]
     for token, row in zip((1, 2, 3), rows, strict=True):
-        one.append([token], "", [row])
+        one.append([token], f"{token} ", [row])
         outbox.tokens(one)
     outbox.flush()
-    assert (await next_frame(outbox)).pieces[0].logprobs == rows
+    frame = await outbox.next()
+    (piece,) = frame.pieces
+    assert frame.numbers == []
+    assert (piece.first_index, list(piece.token_ids), piece.text, piece.logprobs) == (0, [1, 2, 3], "1 2 3 ", rows)
+
+
+async def test_log_probabilities_that_are_not_sent_are_kept_whatever_is_acknowledged() -> None:
+    outbox, one = opened(), output(logprobs=True)
+    row = [TokenLogprob(token_id=1, logprob=-1.0, rank=1)]
+    one.append([1], "", [row])
+    one.acknowledge(1)
+    outbox.tokens(one)
+    outbox.flush()
+    assert (await outbox.next()).pieces[0].logprobs == [row]
+
+
+async def test_output_whose_kv_was_recomputed_has_pieces_only() -> None:
+    outbox, one = opened(), output()
+    one.kv_recomputed = True
+    give(outbox, one, [1])
+    outbox.flush()
+    frame = await outbox.next()
+    assert [piece.kv_recomputed for piece in frame.pieces] == [True]
+    assert frame.numbers == []
+
+
+async def test_output_of_another_epoch_names_its_own() -> None:
+    outbox, one, other = opened(), output(7), output(7, epoch=2)
+    give(outbox, one, [1])
+    give(outbox, other, [2])
+    outbox.flush()
+    frame = await outbox.next()
+    assert (frame.epoch, frame.numbers, list(frame.token_ids)) == (EPOCH, [7], [1])
+    assert [(piece.attempt, list(piece.token_ids)) for piece in frame.pieces] == [(attempt(7, 2), [2])]
 
 
 async def test_a_frame_has_a_bound_and_the_rest_follows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outbox_module, "FRAME_WEIGHT", 3 * PIECE_TOKENS)
     outbox, one, other = opened(), output(1), output(2)
     step = list(range(PIECE_TOKENS))
-    for _ in range(4):
-        give(outbox, one, step)
+    for number in range(4):
+        give(outbox, one, step, f"{number}")
     give(outbox, other, step)
     outbox.flush()
-    end(outbox, one)
-    first, second, *rest = await waiting(outbox)
-    assert isinstance(first, Frame)
-    assert isinstance(second, Frame)
-    assert [piece.first_index for piece in first.pieces] == [0, PIECE_TOKENS, 2 * PIECE_TOKENS]
-    assert [piece.attempt_number for piece in second.pieces] == [1, 2]
-    assert [type(message) for message in rest] == [Ended]
+    ended = end(outbox, one)
+    first, second = await waiting(outbox)
+    assert [piece.first_index for piece in entries(first)] == [0, PIECE_TOKENS, 2 * PIECE_TOKENS]
+    assert first.texts == ["0", "1", "2"]
+    assert first.ended == []
+    assert [(piece.attempt.number, piece.first_index) for piece in entries(second)] == [(1, 3 * PIECE_TOKENS), (2, 0)]
+    assert second.ended == [ended]
 
 
 async def test_at_the_bound_of_notices_the_link_counts_as_broken() -> None:
     outbox = opened(notice_limit=3)
     for number in range(4):
-        outbox.notice(Accepted(attempt_number=number))
+        outbox.notice(Accepted(attempt=attempt(number)))
     with pytest.raises(LinkBroken, match="3 notices unread"):
         await outbox.next()
 
@@ -177,23 +250,24 @@ async def test_at_the_bound_of_notices_the_link_counts_as_broken() -> None:
 async def test_nothing_waits_for_a_link_that_is_gone() -> None:
     outbox, one = opened(), output()
     give(outbox, one, [1])
-    outbox.notice(Accepted(attempt_number=1))
+    outbox.notice(Accepted(attempt=attempt(1)))
     outbox.close()
     one.suspend()
     give(outbox, one, [2])
     end(outbox, one)
-    outbox.open()
+    outbox.open(EPOCH)
     outbox.flush()
     assert await waiting(outbox) == []
 
 
-async def test_an_end_on_its_way_follows_the_pieces_again_after_a_rewind() -> None:
+async def test_an_end_on_its_way_follows_the_tokens_again_after_a_rewind() -> None:
     outbox, one = opened(), output()
     give(outbox, one, [1])
     outbox.flush()
-    await next_frame(outbox)
-    end(outbox, one)
+    await outbox.next()
+    ended = end(outbox, one)
     one.rewind(0)
     outbox.tokens(one)
     outbox.flush()
-    assert [type(message) for message in await waiting(outbox)] == [Frame, Ended]
+    (frame,) = await waiting(outbox)
+    assert (list(frame.token_ids), frame.ended) == ([1], [ended])

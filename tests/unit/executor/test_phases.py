@@ -14,18 +14,20 @@ import pytest
 from executor_svc.engine.simulated.faults import Fault, FaultKind
 from executor_svc.engine.simulated.settings import SimulatedKvTransferSettings
 from executor_svc.engine.simulated.side_channel import MemorySideChannel
-from executor_svc.runtime.attempts import attempt as attempt_module
+from executor_svc.runtime.attempts import streamed_run
 from executor_svc.runtime.engine_port import EngineOutput, EngineRequest, FinishReason, Sampling
 from executor_svc.runtime.messages.commands import Continuation, ContinuationMode, Phase, TextOptions
 from executor_svc.runtime.messages.outputs import (
     Accepted,
     EndCause,
     Ended,
-    Frame,
+    Piece,
     Rejected,
     RejectReason,
+    StepFrame,
 )
-from executor_svc.transport.output_messages import output_request
+from executor_svc.transport.output_messages import output_requests
+from sage.controlplane.v1 import executor_pb2
 from sage_common.clock import AsyncioClock
 from tests.support.eventually import eventually
 from tests.unit.executor.workbench import LONG, Workbench, workbench
@@ -86,14 +88,20 @@ async def test_a_prefill_leg_asks_the_engine_for_nothing_but_the_prompt(split: S
     sampling = Sampling(temperature=1.0, seed=3, max_tokens=40, min_tokens=9, logprobs=2, allowed_token_ids=(5,))
     ended = await split.prefilled(sampling)
     assert ended.cause is EndCause.FINISHED
-    assert not any(isinstance(message, Frame) for message in split.prefill.messages)
+    assert not any(isinstance(message, Piece) for message in split.prefill.messages)
+
+
+def on_the_wire(ended: Ended) -> executor_pb2.AssignmentEnded:
+    frame = StepFrame(epoch=ended.attempt.epoch, ended=[ended])
+    (message,) = output_requests(frame, step_frames=True)
+    return message.step.ended[0]
 
 
 async def test_the_lease_on_the_wire_is_what_is_left_of_it(split: Split) -> None:
     ended = await split.prefilled()
-    first = output_request(ended).ended.kv_lease.ToTimedelta().total_seconds()
+    first = on_the_wire(ended).kv_lease.ToTimedelta().total_seconds()
     await asyncio.sleep(0.05)
-    later = output_request(ended).ended.kv_lease.ToTimedelta().total_seconds()
+    later = on_the_wire(ended).kv_lease.ToTimedelta().total_seconds()
     assert LEASE_S - 1.0 < first <= LEASE_S
     assert later <= first - 0.05
 
@@ -110,7 +118,7 @@ async def test_an_executor_that_reads_late_of_a_prefill_knows_that_the_lease_run
             yield output
 
     monkeypatch.setattr(engine, "generate", read_late)
-    left = output_request(await split.prefilled()).ended.kv_lease.ToTimedelta().total_seconds()
+    left = on_the_wire(await split.prefilled()).kv_lease.ToTimedelta().total_seconds()
     assert left <= LEASE_S - 15.0
 
 
@@ -231,7 +239,7 @@ async def test_an_engine_that_cannot_stop_a_prefill_leg_has_it_aborted(
         await asyncio.Event().wait()
 
     monkeypatch.setattr(split.prefill.engine, "stop", stuck)
-    monkeypatch.setattr(attempt_module, "STOP_TIMEOUT_S", 0.01)
+    monkeypatch.setattr(streamed_run, "STOP_TIMEOUT_S", 0.01)
     split.prefill.engine.inject(Fault(kind=FaultKind.SLOW, factor=1e9))
     number = split.prefill.assign(prompt_token_ids=PROMPT, phase=Phase.PREFILLING)
     await asyncio.sleep(0)
@@ -259,7 +267,7 @@ async def test_a_decode_leg_cancelled_before_the_engine_had_it_says_that_nobody_
     split.decode.cancel(number)
     ended = await split.decode.ended(number)
     assert (ended.cause, ended.kv_unclaimed) == (EndCause.CANCELLED, True)
-    assert output_request(ended).ended.kv_unclaimed
+    assert on_the_wire(ended).kv_unclaimed
     assert split.kv_used[0] > 0
     assert prefilled.kv_transfer_params is not None
     assert await split.decode.engine.release_kv(prefilled.kv_transfer_params)

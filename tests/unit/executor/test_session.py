@@ -19,7 +19,7 @@ from executor_svc.runtime.messages.commands import (
     Resume,
     TokenizerWanted,
 )
-from executor_svc.runtime.messages.outputs import EndCause, Ended, OutputUp
+from executor_svc.runtime.messages.outputs import EndCause, Ended, StepFrame
 from executor_svc.runtime.messages.registration import (
     Identity,
     Register,
@@ -139,7 +139,7 @@ async def test_who_was_never_accepted_does_not_wait_for_credentials() -> None:
 
 async def test_the_lease_runs_from_the_refusal_and_not_from_the_next_try() -> None:
     class RefusedLater(MemoryLink):
-        async def send_output(self, message: OutputUp) -> None:
+        async def send_output(self, message: StepFrame) -> None:
             raise LinkRefused("SOME_REASON", "not you any more", permanent=False)
 
     async with workbench(reading=False) as bench:
@@ -174,7 +174,7 @@ async def test_an_attempt_the_scheduler_believes_here_is_given_back() -> None:
             async with running(session_of(bench, MemoryDialer(link))):
                 link.say(command)
                 ended = await first_end(link)
-            assert (ended.attempt_number, ended.cause) == (9, EndCause.CANCELLED)
+            assert (ended.attempt.number, ended.cause) == (9, EndCause.CANCELLED)
 
 
 async def test_an_attempt_kept_but_never_asked_for_is_given_back_after_a_lease() -> None:
@@ -194,7 +194,7 @@ async def test_an_attempt_kept_but_never_asked_for_is_given_back_after_a_lease()
             ended = await first_end(second)
         assert second.registered is not None
         assert [held.attempt for held in second.registered.held] == [AttemptId(EPOCH, 1)]
-        assert (ended.attempt_number, ended.cause) == (1, EndCause.CANCELLED)
+        assert (ended.attempt.number, ended.cause) == (1, EndCause.CANCELLED)
         assert not bench.attempts.held
 
 

@@ -3,57 +3,132 @@
 from __future__ import annotations
 
 from array import array
+from typing import Any
 
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from executor_svc.runtime.engine_port import EngineState, FinishReason, TokenLogprob
+from executor_svc.runtime.messages.attempt_id import AttemptId
 from executor_svc.runtime.messages.commands import ReleaseKv
 from executor_svc.runtime.messages.outputs import (
     Accepted,
     Ack,
     EndCause,
     Ended,
-    Frame,
     Piece,
     Rejected,
     RejectReason,
+    StepFrame,
 )
 from executor_svc.runtime.messages.registration import Role
 from executor_svc.runtime.messages.reports import EngineStatus, KvReleased
 from executor_svc.transport import enums
 from executor_svc.transport.control_messages import command_from_wire, control_request, welcome_from_wire
-from executor_svc.transport.output_messages import acks, output_request
+from executor_svc.transport.output_messages import acks, output_requests
 from sage.controlplane.v1 import common_pb2, executor_pb2
 
+EPOCH = 7
+CHOSEN = TokenLogprob(token_id=4, logprob=-0.5, rank=None)
+OTHER = TokenLogprob(token_id=9, logprob=-2.0, rank=2)
 
-def test_a_frame_carries_every_piece() -> None:
-    logprob = TokenLogprob(token_id=4, logprob=-0.5, rank=None)
-    pieces = [
-        Piece(1, 7, [3, 4], "ab"),
-        Piece(2, 0, array("I", [5]), "", [[logprob, TokenLogprob(token_id=9, logprob=-2.0, rank=2)]]),
-    ]
-    first, second = output_request(Frame(pieces)).frame.tokens
-    assert (first.attempt_number, first.first_index, list(first.token_ids), first.text) == (1, 7, [3, 4], "ab")
-    assert (second.attempt_number, list(second.token_ids)) == (2, [5])
-    chosen, other = second.logprobs[0].candidates
-    assert (chosen.token_id, chosen.logprob, chosen.HasField("rank")) == (4, -0.5, False)
-    assert (other.token_id, other.rank) == (9, 2)
+
+def attempt(number: int, epoch: int = EPOCH) -> AttemptId:
+    return AttemptId(epoch, number)
+
+
+def frame(**more: Any) -> StepFrame:
+    return StepFrame(epoch=EPOCH, **more)
+
+
+def step(found: StepFrame) -> executor_pb2.StepFrame:
+    (message,) = output_requests(found, step_frames=True)
+    return message.step
+
+
+def older(found: StepFrame) -> list[executor_pb2.OutputsRequest]:
+    return list(output_requests(found, step_frames=False))
+
+
+def ended_message(**more: Any) -> executor_pb2.AssignmentEnded:
+    (message,) = older(frame(ended=[Ended(attempt=attempt(3), **more)]))
+    return message.ended
+
+
+def two_entries() -> StepFrame:
+    return frame(
+        numbers=[1, 2],
+        first_indexes=[7, 0],
+        counts=[2, 1],
+        token_ids=array("I", [3, 4, 5]),
+        texts=["a\u00e4\U0001f600", ""],
+    )
+
+
+def test_columns_on_the_wire() -> None:
+    found = step(two_entries())
+    assert (found.epoch, list(found.attempt_numbers), list(found.first_indexes)) == (EPOCH, [1, 2], [7, 0])
+    assert (list(found.counts), list(found.token_ids)) == ([2, 1], [3, 4, 5])
+    assert (list(found.text_lengths), found.text) == ([3, 0], "a\u00e4\U0001f600")
+
+
+def test_columns_that_say_nothing_are_left_out() -> None:
+    found = step(frame(numbers=[1], first_indexes=[0], counts=[1], token_ids=array("I", [3]), texts=[""]))
+    assert (list(found.counts), list(found.text_lengths), found.text) == ([], [], "")
+
+
+def test_an_older_scheduler_gets_the_columns_as_a_frame() -> None:
+    (message,) = older(two_entries())
+    first, second = message.frame.tokens
+    assert (first.attempt_number, first.first_index, list(first.token_ids)) == (1, 7, [3, 4])
+    assert (first.text, first.epoch) == ("a\u00e4\U0001f600", EPOCH)
+    assert (second.attempt_number, second.first_index, list(second.token_ids), second.text) == (2, 0, [5], "")
+
+
+def test_pieces_carry_log_probabilities_on_both_ways() -> None:
+    found = frame(pieces=[Piece(attempt(2), 0, array("I", [5]), "x", [[CHOSEN, OTHER]], True)])
+    (old,) = older(found)
+    for piece in (step(found).pieces[0], old.frame.tokens[0]):
+        chosen, other = piece.logprobs[0].candidates
+        assert (piece.attempt_number, list(piece.token_ids), piece.text, piece.kv_recomputed) == (2, [5], "x", True)
+        assert (chosen.token_id, chosen.logprob, chosen.HasField("rank")) == (4, -0.5, False)
+        assert (other.token_id, other.rank) == (9, 2)
+
+
+def test_an_older_scheduler_gets_everything_in_order() -> None:
+    found = two_entries()
+    found.accepted = [Accepted(attempt=attempt(1))]
+    found.rejected = [Rejected(attempt=attempt(4), reason=RejectReason.FULL, message="m")]
+    found.ended = [Ended(attempt=attempt(1), cause=EndCause.FINISHED, total_tokens=9)]
+    kinds = [message.WhichOneof("message") for message in older(found)]
+    assert kinds == ["accepted", "rejected", "frame", "ended"]
+
+
+def test_every_message_names_the_epoch_of_its_attempt() -> None:
+    found = frame(
+        accepted=[Accepted(attempt=attempt(1))],
+        rejected=[Rejected(attempt=attempt(1, epoch=6), reason=RejectReason.STALE_EPOCH, message="m")],
+        pieces=[Piece(attempt(1), 0, [5], "", [[CHOSEN]])],
+        ended=[Ended(attempt=attempt(1, epoch=6), cause=EndCause.FINISHED, total_tokens=9)],
+    )
+    wire = step(found)
+    assert wire.epoch == EPOCH
+    assert [m.epoch for m in (wire.accepted[0], wire.rejected[0], wire.pieces[0], wire.ended[0])] == [0, 6, 0, 6]
+    accepted, rejected, tokens, ended = older(found)
+    assert accepted.accepted.epoch == tokens.frame.tokens[0].epoch == EPOCH
+    assert rejected.rejected.epoch == ended.ended.epoch == 6
 
 
 def test_an_end_carries_how_it_came_about() -> None:
-    ended = output_request(
-        Ended(
-            attempt_number=3,
-            cause=EndCause.FINISHED,
-            total_tokens=8,
-            finish_reason=FinishReason.STOP,
-            stop_token_id=0,
-            trailing_text="x",
-            kv_transfer_params={"remote": 1},
-            engine_time_s=1.25,
-        )
-    ).ended
+    ended = ended_message(
+        cause=EndCause.FINISHED,
+        total_tokens=8,
+        finish_reason=FinishReason.STOP,
+        stop_token_id=0,
+        trailing_text="x",
+        kv_transfer_params={"remote": 1},
+        engine_time_s=1.25,
+    )
     assert (ended.cause, ended.finish_reason) == (
         executor_pb2.AssignmentEnded.CAUSE_FINISHED,
         common_pb2.FINISH_REASON_STOP,
@@ -64,14 +139,14 @@ def test_an_end_carries_how_it_came_about() -> None:
 
 
 def test_an_end_without_a_stop_token_says_so() -> None:
-    ended = output_request(Ended(attempt_number=3, cause=EndCause.FAILED, total_tokens=0, message="m")).ended
+    ended = ended_message(cause=EndCause.FAILED, total_tokens=0, message="m")
     assert not ended.HasField("stop_token_id")
     assert (ended.message, ended.kv_transfer_params) == ("m", b"")
 
 
-def test_notices() -> None:
-    assert output_request(Accepted(attempt_number=5)).accepted.attempt_number == 5
-    rejected = output_request(Rejected(attempt_number=5, reason=RejectReason.FULL, message="m")).rejected
+def test_a_rejection_says_why() -> None:
+    rejected = step(frame(rejected=[Rejected(attempt=attempt(5), reason=RejectReason.FULL, message="m")])).rejected[0]
+    assert (rejected.attempt_number, rejected.message) == (5, "m")
     assert rejected.reason == executor_pb2.AssignmentRejected.REASON_FULL
 
 
@@ -89,13 +164,16 @@ def test_a_status_without_progress_says_none() -> None:
     assert not status.HasField("facts")
 
 
-def test_acknowledgements() -> None:
+def test_acknowledgements_without_an_epoch_are_of_the_sessions() -> None:
     response = executor_pb2.OutputsResponse(
-        acks=[executor_pb2.OutputAck(attempt_number=1, tokens=4), executor_pb2.OutputAck(attempt_number=2, ended=True)]
+        acks=[
+            executor_pb2.OutputAck(attempt_number=1, tokens=4),
+            executor_pb2.OutputAck(attempt_number=1, epoch=6, ended=True),
+        ]
     )
-    assert acks(response) == [
-        Ack(attempt_number=1, tokens=4, ended=False),
-        Ack(attempt_number=2, tokens=0, ended=True),
+    assert acks(response, EPOCH) == [
+        Ack(attempt=attempt(1), tokens=4, ended=False),
+        Ack(attempt=attempt(1, epoch=6), tokens=0, ended=True),
     ]
 
 
@@ -128,5 +206,5 @@ def test_a_release_is_asked_for_and_answered_by_number() -> None:
 
 
 def test_an_end_without_a_handoff_has_no_lease() -> None:
-    ended = output_request(Ended(attempt_number=3, cause=EndCause.FINISHED, total_tokens=8)).ended
+    ended = ended_message(cause=EndCause.FINISHED, total_tokens=8)
     assert not ended.HasField("kv_lease")

@@ -17,17 +17,12 @@ from executor_svc.runtime.attempts.services import AttemptServices
 from executor_svc.runtime.engine_port import EngineDeadError, Sampling
 from executor_svc.runtime.messages.attempt_id import AttemptId
 from executor_svc.runtime.messages.commands import Assign, Continuation, TextOptions
-from executor_svc.runtime.messages.outputs import (
-    Ack,
-    Ended,
-    Frame,
-    OutputUp,
-    Piece,
-)
+from executor_svc.runtime.messages.outputs import Ack, Ended, Piece
 from executor_svc.runtime.outputs.outbox import Outbox
 from executor_svc.runtime.text.text_source import TextSource
 from sage_common.clock import Clock
 from tests.support.instant_clock import InstantClock
+from tests.unit.executor.events import Event, events
 
 EPOCH = 3
 PROMPT = (300, 1000, 1700, 301)
@@ -46,7 +41,7 @@ class Workbench:
             on_dead=self._note_death,
         )
         self.deaths: list[EngineDeadError] = []
-        self.messages: list[OutputUp] = []
+        self.messages: list[Event] = []
         self._arrived = asyncio.Condition()
         self._numbers = 0
 
@@ -59,9 +54,9 @@ class Workbench:
     async def read(self) -> None:
         """What the link would do: take every message as it comes."""
         while True:
-            message = await self.outbox.next()
+            frame = await self.outbox.next()
             async with self._arrived:
-                self.messages.append(message)
+                self.messages.extend(events(frame))
                 self._arrived.notify_all()
 
     def assign(
@@ -93,7 +88,7 @@ class Workbench:
         self.attempts.cancel(AttemptId(EPOCH, number), "the test says so")
 
     def acknowledge(self, number: int, tokens: int, *, ended: bool = False) -> None:
-        self.attempts.acknowledge([Ack(attempt_number=number, tokens=tokens, ended=ended)])
+        self.attempts.acknowledge([Ack(attempt=AttemptId(EPOCH, number), tokens=tokens, ended=ended)])
 
     # --- what went up -----------------------------------------------------------------------------------------------
 
@@ -101,7 +96,7 @@ class Workbench:
         """The first message of a kind about an attempt."""
 
         def found() -> list[Any]:
-            return [m for m in self.messages if isinstance(m, kind) and m.attempt_number == number]
+            return [m for m in self.messages if isinstance(m, kind) and m.attempt.number == number]
 
         async with asyncio.timeout(10), self._arrived:
             await self._arrived.wait_for(found)
@@ -115,8 +110,7 @@ class Workbench:
         return await self.until(Ended, number)  # type: ignore[no-any-return]
 
     def pieces(self, number: int) -> list[Piece]:
-        frames = [m for m in self.messages if isinstance(m, Frame)]
-        return [piece for frame in frames for piece in frame.pieces if piece.attempt_number == number]
+        return [m for m in self.messages if isinstance(m, Piece) and m.attempt.number == number]
 
     def token_ids(self, number: int) -> list[int]:
         return [token_id for piece in self.pieces(number) for token_id in piece.token_ids]

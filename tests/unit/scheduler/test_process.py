@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from scheduler_svc.config import ENV_PREFIX
+from tests.support.eventually import eventually
 
 WITHIN_S = 30.0
 
@@ -97,6 +98,25 @@ async def test_sighup_has_keys_read_again_and_ends_nothing(tmp_path: Path) -> No
         process.send_signal(signal.SIGTERM)
         async with asyncio.timeout(WITHIN_S):
             assert await process.wait() == 0
+
+
+async def test_sighup_while_it_starts_ends_nothing() -> None:
+    async with started("-m", "scheduler_svc", "--listen=127.0.0.1:0", "--policy=fifo") as process:
+        await eventually(lambda: ignores_hangups(process.pid), within_s=WITHIN_S)
+        serving = asyncio.create_task(until_it_says(process, "serving on"))
+        while not serving.done():
+            process.send_signal(signal.SIGHUP)
+            await asyncio.wait({serving}, timeout=0.02)
+        await serving
+        process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(WITHIN_S):
+            assert await process.wait() == 0
+
+
+def ignores_hangups(pid: int) -> bool:
+    """Whether a process ignores SIGHUP: for a moment after its start none does, and a second later it handles it."""
+    status = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    return bool(int(status["SigIgn"], 16) >> (signal.SIGHUP - 1) & 1)
 
 
 async def test_files_of_credentials_that_are_of_no_use_are_a_bad_configuration(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ SETTINGS: dict[str, Any] = {
     "drain_timeout_s": 1.5,
     "log_level": "DEBUG",
     "log_format": "json",
+    "state_dir": Path("state"),
     "executor_listen": "127.0.0.1:2",
     "admin_listen": "127.0.0.1:3",
     "reflection": False,
@@ -56,9 +57,11 @@ SETTINGS: dict[str, Any] = {
         "reconnect_grace_s": 2.5,
         "stall_limit_s": 24.0,
         "known_wait_limit_s": 25.0,
+        "adopt_s": 27.0,
         "forget_after_s": 26.0,
         "probation_s": 70.0,
     },
+    "recovery": {"limit_s": 19.0, "on_stop": "drain"},
     "pd_separation": {
         "enabled": True,
         "routing_policy": "threshold",
@@ -66,11 +69,17 @@ SETTINGS: dict[str, Any] = {
         "prefilling_threshold_ratio": 32.0,
     },
     "prefix": {"aware": False, "max_index_bytes": 2**21, "max_load_ratio": 3.5},
-    "record": {"requests": 41, "output_tokens": 42, "candidates": 43},
+    "record": {"requests": 41, "memory_bytes": 2**20 + 1},
     "recording": {"file": Path("log.jsonl"), "max_bytes": 70_000, "files": 3, "tenants": False},
     "telemetry": {},  # has tests of its own
     "shares": {"prompt_token_weight": 3.0, "output_token_weight": 4.0},
-    "tenant_default": {"weight": 5.0, "waiting_limit": 6, "running_limit": 7, "tokens_per_minute": 8},
+    "tenant_default": {
+        "weight": 5.0,
+        "waiting_limit": 6,
+        "running_limit": 7,
+        "at_running_limit": "refuse",
+        "tokens_per_minute": 8,
+    },
     "tenants": {"t": {"weight": 9.0}},
     "models": {"m": {"sampling": {"temperature": 0.25}}},
 }
@@ -127,6 +136,7 @@ def test_what_sessions_are_told() -> None:
         lease_s=21.0,
         heartbeat_interval_s=2.25,
         reconnect_grace_s=2.5,
+        adopt_s=27.0,
         forget_after_s=26.0,
         probation_s=70.0,
         probation_max_s=70.0,
@@ -144,7 +154,9 @@ def test_what_the_door_is_told() -> None:
 
 
 def test_what_the_shares_are_told() -> None:
-    default = TenantSettings(weight=5.0, waiting_limit=6, running_limit=7, tokens_per_minute=8)
+    default = TenantSettings(
+        weight=5.0, waiting_limit=6, running_limit=7, refuses_at_running_limit=True, tokens_per_minute=8
+    )
     assert wiring._share_settings(CONFIG) == ShareSettings(
         prompt_token_weight=3.0, output_token_weight=4.0, default=default, tenants={"t": TenantSettings(weight=9.0)}
     )
@@ -165,7 +177,7 @@ def test_what_the_recording_is_told() -> None:
 def test_what_control_is_built_with() -> None:
     control = wiring.build_control(CONFIG, VirtualClock(), NoTokenizers(), epoch=7)
     assert control.scheduler.policy == "priority"
-    assert control.requests._limits == RecordLimits(requests=41, output_tokens=42, candidates=43)
+    assert control.requests._limits == RecordLimits(requests=41, memory_bytes=2**20 + 1)
     assert control.runner._max_attempts == 15
     assert control.watchdog._orphan_timeout_s == 14.0
     assert control.models._configured == {"m"}

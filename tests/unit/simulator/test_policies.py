@@ -88,6 +88,17 @@ def test_a_light_load_leaves_the_dearest_instance_unused(policy: str) -> None:
     assert summary.in_target_share >= 0.99
 
 
+def test_the_cheapest_instances_carry_a_steady_load_within_targets() -> None:
+    """The fastest instance costs most for its work: the others carry half of what all can do."""
+    fleet = tuple(InstanceModel(speed=s, price_per_hour=p) for s, p in ((2.0, 7.0), (1.0, 2.5), (1.0, 2.5), (1.0, 2.4)))
+    trace = steady(42.0, 4_000, (RequestClass(weight=1, ttft_target_s=2.0, tpot_target_s=0.05),))
+
+    everywhere, gathered = run("fifo", trace, fleet), run("cost_optimized", trace, fleet)
+
+    assert gathered.in_target_share >= 0.99
+    assert gathered.cost < 0.8 * everywhere.cost
+
+
 def test_no_policy_lets_an_engine_run_dry_under_load() -> None:
     """A few prompts of many steps among short ones: at the end of each there is another one."""
     rng = random.Random(3)

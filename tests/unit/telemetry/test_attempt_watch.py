@@ -19,7 +19,7 @@ from sage_telemetry.resource import Identity
 from sage_telemetry.spans import SpanSource, SpanWriter, empty_request
 from tests.support.otlp_values import values
 
-FINISHED = Ended(attempt_number=7, cause=EndCause.FINISHED, total_tokens=5, finish_reason=FinishReason.LENGTH)
+FINISHED = Ended(attempt=AttemptId(1, 7), cause=EndCause.FINISHED, total_tokens=5, finish_reason=FinishReason.LENGTH)
 
 
 class Kept:
@@ -85,7 +85,7 @@ def test_a_decode_leg_says_where_it_computed_the_prompt_itself(recomputed: bool)
 
 
 def test_an_attempt_that_failed_before_its_first_token_has_an_error_and_no_decode() -> None:
-    ended = Ended(attempt_number=7, cause=EndCause.FAILED, total_tokens=0, message="out of memory")
+    ended = Ended(attempt=AttemptId(1, 7), cause=EndCause.FAILED, total_tokens=0, message="out of memory")
     written = spans(ended, first_token=False)
     assert list(written) == ["sage.execute", "sage.prefill"]
     execute = written["sage.execute"]
@@ -96,7 +96,7 @@ def test_an_attempt_that_failed_before_its_first_token_has_an_error_and_no_decod
 
 
 def test_what_the_engine_quotes_of_an_invalid_request_is_not_repeated() -> None:
-    ended = Ended(attempt_number=7, cause=EndCause.INVALID, total_tokens=0, message="'my secret' is no grammar")
+    ended = Ended(attempt=AttemptId(1, 7), cause=EndCause.INVALID, total_tokens=0, message="'my secret' is no grammar")
     execute = spans(ended, first_token=False)["sage.execute"]
     assert execute.status.message == "the engine found the request invalid"
     assert not any("secret" in str(value) for value in values(execute.attributes).values())

@@ -14,7 +14,8 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 
 from scheduler_svc.control.requests.tokenizers import ChatTurn, Conversation, PromptError, TokenizingLimits
 from scheduler_svc.tokenization import store as store_module
-from scheduler_svc.tokenization.store import INLINE_CHARACTERS, TokenizerStore
+from scheduler_svc.tokenization.store import INLINE_CHARACTERS, LONG_CHARACTERS, TokenizerStore
+from tests.unit.tokenization.test_text_bound import sentence_piece
 
 WORDS = ("<unk>", "<s>", "hello", "world", "user", ":")
 TEMPLATE = "{{ bos_token }} {% for m in messages %}{{ m.role }} : {{ m.content }} {% endfor %}"
@@ -235,3 +236,42 @@ async def test_a_text_that_cannot_fit_is_refused_before_it_is_tokenized(
         await store.encode(name, too_long, limits, special_tokens=False)
     with pytest.raises(PromptError, match="at most"):
         await store.encode_chat(name, chat(too_long), limits)
+
+
+async def test_a_short_prompt_does_not_wait_behind_long_ones(
+    store: TokenizerStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = await installed(store)
+    go, encode = threading.Event(), store_module._encode
+
+    def held(model: Any, text: str, *more: Any) -> Sequence[int]:
+        if len(text) > LONG_CHARACTERS:
+            assert go.wait(30)
+        return encode(model, text, *more)
+
+    monkeypatch.setattr(store_module, "_encode", held)
+    words = "hello " * LONG_CHARACTERS
+    long = [asyncio.create_task(store.encode(name, words, special_tokens=False)) for _ in range(8)]
+    long.append(asyncio.create_task(store.encode_chat(name, chat(words))))
+    await asyncio.sleep(0)
+    assert len(await store.encode(name, "hello " * INLINE_CHARACTERS, special_tokens=False)) == INLINE_CHARACTERS
+    assert list(await store.encode_chat(name, chat("hello")))
+    assert not any(task.done() for task in long)
+    go.set()
+    await asyncio.gather(*long)
+
+
+async def test_a_text_with_more_words_than_tokens_is_refused_before_it_is_tokenized(
+    store: TokenizerStore,
+) -> None:
+    name = await installed(store, tokenizer_json=sentence_piece().to_str())
+    limits = TokenizingLimits(most_tokens=5_000)
+    await store.encode(name, "a " * 2_000, limits, special_tokens=False)
+    with pytest.raises(PromptError, match="has more than 5000 words"):
+        await store.encode(name, "a " * 6_000, limits, special_tokens=False)
+
+
+async def test_the_ids_of_a_text_that_is_far_too_long_are_not_made(store: TokenizerStore) -> None:
+    name = await installed(store)
+    with pytest.raises(PromptError, match="has 4000 tokens; the model serves 1000"):
+        await store.encode(name, "hello " * 4_000, TokenizingLimits(most_tokens=1_000), special_tokens=False)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-from scheduler_svc.tokenization.text_bound import bytes_per_token
+from scheduler_svc.tokenization.text_bound import bytes_per_token, least_words, one_word_per_token
 
 CORPUS = [
     "the quick brown fox jumps over the lazy dog",
@@ -71,3 +71,31 @@ def test_where_a_text_may_lose_characters_there_is_no_bound() -> None:
     swallowing = byte_level()
     swallowing.add_special_tokens([AddedToken("<mask>", lstrip=True)])
     assert bytes_per_token(swallowing) is None
+
+
+# --- words ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", BOUNDED)
+@given(st.text(alphabet="ab \n\u00a0\u3000<|_", max_size=60) | st.lists(st.text(max_size=5)).map(" ".join))
+@settings(deadline=None, max_examples=150)
+def test_a_text_has_at_least_as_many_tokens_as_words(name: str, text: str) -> None:
+    tokenizer = BOUNDED[name]
+    assert one_word_per_token(tokenizer)
+    assert len(tokenizer.encode(text, add_special_tokens=False).ids) >= least_words(text, 10**9)
+
+
+def test_a_token_of_two_words_takes_the_bound_away() -> None:
+    tokenizer = byte_level()
+    tokenizer.add_tokens([AddedToken("New York", normalized=False)])
+    assert not one_word_per_token(tokenizer)
+
+
+@given(st.lists(st.sampled_from(["word", "x" * 70_000, "  ", " "])).map("".join))
+@settings(deadline=None, max_examples=100)
+def test_words_are_counted_slice_by_slice(text: str) -> None:
+    assert least_words(text, 10**9) == len(text.replace(" ", " ").split())
+
+
+def test_counting_stops_when_there_are_enough() -> None:
+    assert 1_000 < least_words("a " * 10**6, 1_000) < 100_000

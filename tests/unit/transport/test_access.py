@@ -19,12 +19,12 @@ from sage.controlplane.v1 import admin_pb2, admin_pb2_grpc, common_pb2, inferenc
 from sage_common import keys_file
 from sage_common.grants import Grant, Role
 from sage_common.keys_file import Key, hash_of
+from sage_wire.handlers import rewrapped
 from scheduler_svc.access import rpcs
 from scheduler_svc.access.audit import LOGGER
 from scheduler_svc.access.identity import ANYONE, Identity, PermissionDenied
 from scheduler_svc.control.watching.fleet_watch import WATCHERS_PER_CLIENT
 from scheduler_svc.transport import access_interceptor, health
-from scheduler_svc.transport.handlers import rewrapped
 from scheduler_svc.transport.reflection import V1
 from scheduler_svc.wiring import SchedulerService
 from tests.unit.transport.served import MODEL, WITHIN_S, WireExecutor, reason_of, refusal, registration, serving

@@ -17,7 +17,7 @@ from sage_wire import durations
 from sage_wire.errors import ErrorReason
 from sage_wire.protocol import OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION
 from scheduler_svc.control.attempts.executor_link import AssignOrder, Continuation, KvHandoff
-from scheduler_svc.control.instances.registration import HeldAttempt
+from scheduler_svc.control.attempts.held_attempt import HeldAttempt
 from scheduler_svc.control.requests.live_request import LiveRequest, Placement
 from scheduler_svc.control.requests.outcome import Finished, SloOutcome
 from scheduler_svc.control.requests.output_log import TokenSlice
@@ -125,6 +125,7 @@ FACTS = EngineFacts(
     prefix_caching=True,
     keeps_output_history=True,
     weights="w1",
+    adapter_weights={"lora": "l1"},
 )
 
 SPEC = InstanceSpec(
@@ -192,7 +193,7 @@ def the_order() -> AssignOrder:
 def test_an_assign_says_everything() -> None:
     order = the_order()
     wire = assign_message(order)
-    assert unset(wire) == {"direct_delivery_ticket"}
+    assert unset(wire) == {"direct_delivery_ticket", "record", "adoption_proof"}
     assert wire.number == 41
     assert (wire.attempt.epoch, wire.attempt.number) == (EPOCH, 12)
     assert (wire.request_id, wire.phase, list(wire.prompt_token_ids)) == ("r", common_pb2.PHASE_DECODING, [1, 2, 3])
@@ -295,6 +296,9 @@ def test_a_message_does_not_change_when_the_request_goes_on() -> None:
 # --- to clients -----------------------------------------------------------------------------------
 
 
+LIVE = LiveRequest(request=REQUEST, digest=b"", detached=False)
+
+
 def test_accepted() -> None:
     live = LiveRequest(request=REQUEST, digest=b"", detached=False, warnings=("top_p has no effect",))
     wire = events.accepted(live, attached=True, expected_wait_s=1.5).accepted
@@ -306,14 +310,15 @@ def test_accepted() -> None:
 
 
 def test_scheduled() -> None:
-    wire = events.scheduled(Placement(decision=DECISION, from_token=5), the_instance().instance("d"), EPOCH).scheduled
+    placement = Placement(decision=DECISION, from_token=5)
+    wire = events.scheduled(placement, the_instance().instance("d"), LIVE, EPOCH).scheduled
     assert unset(wire) == {"direct_delivery"}
     assert wire.resumed_from_token == 5
     assert unset(wire.decision) == {"candidates"}, "candidates are for explain"
 
 
 def test_a_decision() -> None:
-    wire = events.decision(DECISION, the_instance().instance("d"), EPOCH, with_candidates=True)
+    wire = events.decision(DECISION, the_instance().instance("d"), LIVE, EPOCH, with_candidates=True)
     assert unset(wire) == set()
     assert (wire.request_id, wire.tenant, wire.policy) == ("r", "t", "fifo")
     assert (wire.phase, wire.phase_reason) == (common_pb2.PHASE_DECODING, "long prompt")
@@ -340,7 +345,7 @@ def test_a_decision() -> None:
 
 
 def test_a_decision_outlives_its_instance() -> None:
-    wire = events.decision(DECISION, None, EPOCH, with_candidates=False)
+    wire = events.decision(DECISION, None, LIVE, EPOCH, with_candidates=False)
     assert unset(wire) == {"candidates", "instance_role", "parallelism_config"}
 
 
@@ -350,7 +355,7 @@ def logprob(token_id: int) -> common_pb2.TokenLogprobs:
 
 def test_tokens() -> None:
     logprobs = [logprob(5).SerializeToString(), logprob(6).SerializeToString()]
-    wire = events.tokens(TokenSlice(12, 3, [5, 6], 7, "ab", logprobs), EPOCH).tokens
+    wire = events.tokens(TokenSlice(12, 3, [5, 6], 7, "ab", logprobs), LIVE, EPOCH).tokens
     assert unset(wire) == {"choice"}
     assert (wire.attempt.epoch, wire.attempt.number, wire.first_index) == (EPOCH, 12, 3)
     assert (list(wire.token_ids), wire.text_offset, wire.text) == ([5, 6], 7, "ab")
@@ -359,7 +364,7 @@ def test_tokens() -> None:
 
 def test_tokens_of_which_some_have_no_log_probabilities() -> None:
     pieces = [b"", logprob(6).SerializeToString()]
-    wire = events.tokens(TokenSlice(12, 3, [5, 6], 7, "ab", pieces), EPOCH).tokens
+    wire = events.tokens(TokenSlice(12, 3, [5, 6], 7, "ab", pieces), LIVE, EPOCH).tokens
     assert list(wire.logprobs) == [common_pb2.TokenLogprobs(), logprob(6)]
 
 
@@ -554,6 +559,7 @@ def the_facts() -> executor_pb2.EngineFacts:
         prefix_caching=True,
         keeps_output_history=True,
         weights="w1",
+        adapter_weights={"lora": "l1"},
     )
 
 
@@ -721,6 +727,7 @@ def test_an_attempts_end() -> None:
         kv_unclaimed=True,
         kv_recomputed=True,
         engine_died=True,
+        epoch=7,
     )
     assert unset(wire) == set(), "the test itself must fill everything"
     found = registrations.attempt_end(wire)

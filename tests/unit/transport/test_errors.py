@@ -21,7 +21,7 @@ from scheduler_svc.control.requests import output_log, tokenizers
 from scheduler_svc.domain import errors
 from scheduler_svc.domain.errors import FieldViolation
 from scheduler_svc.transport.errors import REASONS, WireError, to_status
-from scheduler_svc.transport.executor_servicer import _both_ways
+from scheduler_svc.transport.two_way_stream import both_ways
 
 M = TypeVar("M", bound=Message)
 
@@ -87,6 +87,8 @@ def _one_of_each() -> Iterator[Exception]:
     yield errors.LimitReached("models", 3)
     yield errors.NoInstance("m", "none is ready")
     yield errors.ShuttingDown()
+    yield errors.Recovering(0.25)
+    yield errors.OutputLost("it has 3 output tokens")
     yield errors.DeadlineExceeded("in the queue")
     yield errors.RequestCancelled("enough")
     yield errors.GenerationFailed("no luck", attempts=2)
@@ -221,5 +223,5 @@ async def test_a_stream_that_fails_in_an_unforeseen_way_says_so_to_the_log_only(
         raise EOFError("closed")
 
     with caplog.at_level(logging.ERROR), pytest.raises(ValueError, match="swordfish"):
-        await _both_ways(read=read, write=write, broken=broken.append, stuck=asyncio.Event())
+        await both_ways(read=read, write=write, broken=broken.append, stuck=asyncio.Event())
     assert len(broken) == 1

@@ -131,6 +131,8 @@ def test_only_some_are_told_which_requests_decisions_are_about(scheduler: Schedu
     hidden = conversion.response(shared, 64, with_requests=False).snapshot
     assert not any(decision.tenant or decision.request_id for decision in hidden.decisions)
     assert not any(failover.tenant or failover.request_id for failover in hidden.failovers)
+    assert not any(decision.reason for decision in hidden.decisions), "a reason may quote a session"
+    assert not any(failover.reason for failover in hidden.failovers)
     shown = conversion.response(shared, 64, with_requests=True).snapshot
     assert [bool(decision.tenant and decision.request_id) for decision in shown.decisions] == [True, True]
     assert shown.failovers

@@ -57,6 +57,7 @@ def settings(adapters: dict[str, str]) -> VllmSettings:
         kv_cache_bytes=64 << 20,
         cpu_cores="0",
         adapters=adapters,
+        constraint_compile_limit_s=2.0,
         # A model that says noise would fill JSON with blanks for ever.
         engine_args={"structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True}},
     )

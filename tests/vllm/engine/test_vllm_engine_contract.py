@@ -1,13 +1,18 @@
-"""vLLM keeps the engines' contract."""
+"""vLLM keeps the engines' contract, whichever way its outputs are taken."""
 
 from __future__ import annotations
 
 import pytest
 
 from tests.contract.engine.contract import EngineContract
+from tests.contract.engine.stepped_contract import SteppedContract
 
 pytestmark = [pytest.mark.vllm, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(180)]
 
 
 class TestVllmEngine(EngineContract):
+    pass
+
+
+class TestVllmEngineBySteps(SteppedContract):
     pass

@@ -20,6 +20,7 @@ from executor_svc.engine.vllm.serving import VllmEngine
 from executor_svc.engine.vllm.settings import VllmSettings
 from executor_svc.engine.vllm.starting import VllmEngineFactory
 from executor_svc.runtime.engine_port import EngineDeadError, EngineError, EngineState
+from tests.contract.engine.by_steps import BySteps
 from tests.contract.engine.contract import GREEDY_48, answer, request_of
 from tests.vllm.engine.engine_host import SETTINGS
 
@@ -62,31 +63,37 @@ async def doomed(model_path: Path, own_processes: set[int]) -> AsyncIterator[Vll
 
 
 async def test_killing_the_engine_core_is_death_for_every_reader(doomed: VllmEngine, own_processes: set[int]) -> None:
-    stream = doomed.generate(request_of(PROMPT, GREEDY_48))
+    stream, stepped = (way.generate(request_of(PROMPT, GREEDY_48)) for way in (doomed, BySteps(doomed)))
     await anext(stream)
+    await anext(stepped)
     (core,) = (process for process in multiprocessing.active_children() if process.pid not in own_processes)
     core.kill()
-    with pytest.raises(EngineDeadError):
-        async for _ in stream:
-            pass
+    for reader in (stream, stepped):
+        with pytest.raises(EngineDeadError):
+            async for _ in reader:
+                pass
     with pytest.raises(EngineDeadError):
         await doomed.check_health()
-    with pytest.raises(EngineDeadError):
-        await answer(doomed, PROMPT, GREEDY_48)
+    for way in (doomed, BySteps(doomed)):
+        with pytest.raises(EngineDeadError):
+            await answer(way, PROMPT, GREEDY_48)
     assert doomed.load().unfinished == 0
 
 
 async def test_a_stopped_engine_is_dead_and_stops_twice(doomed: VllmEngine) -> None:
-    stream = doomed.generate(request_of(PROMPT, GREEDY_48))
+    stream, stepped = (way.generate(request_of(PROMPT, GREEDY_48)) for way in (doomed, BySteps(doomed)))
     await anext(stream)
+    await anext(stepped)
     await doomed.shutdown()
-    with pytest.raises(EngineDeadError):
-        async for _ in stream:
-            pass
+    for reader in (stream, stepped):
+        with pytest.raises(EngineDeadError):
+            async for _ in reader:
+                pass
     with pytest.raises(EngineDeadError):
         await doomed.check_health()
-    with pytest.raises(EngineDeadError):
-        await answer(doomed, PROMPT, GREEDY_48)
+    for way in (doomed, BySteps(doomed)):
+        with pytest.raises(EngineDeadError):
+            await answer(way, PROMPT, GREEDY_48)
     await doomed.shutdown()
     assert doomed.load().running >= 0  # still answers
 

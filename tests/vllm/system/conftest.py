@@ -15,6 +15,7 @@ from tokenizers import Tokenizer
 
 from executor_svc.engine.tiny_model import make_tiny_model
 from sage_client import AsyncClient
+from tests.bench.free_port import free_port
 from tests.support.fleet_processes import FleetProcesses
 from tests.vllm.system.cases import GREEDY, SHORT, Reference
 from tests.vllm.system.engine_settings import NAMES, UP_WITHIN_S, executor_flags
@@ -76,7 +77,8 @@ def session_fleet(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[FleetProcesses]:
     """Both executors are READY; the reference is done, so that no third engine runs beside them."""
-    fleet = FleetProcesses(tmp_path_factory.mktemp("fleet"), ["--policy", "fifo", "--record", str(recording)])
+    flags = ["--policy", "fifo", "--record", str(recording), "--state-dir", str(tmp_path_factory.mktemp("state"))]
+    fleet = FleetProcesses(tmp_path_factory.mktemp("fleet"), flags, listen=f"127.0.0.1:{free_port()}")
 
     async def start() -> None:
         await fleet.start()

@@ -1,4 +1,4 @@
-"""An executor goes while 32 streams run: every one completes, equal to vLLM's own answer."""
+"""An executor, or the scheduler, goes while 32 streams run: every one completes, equal to vLLM's own answer."""
 
 from __future__ import annotations
 
@@ -64,6 +64,22 @@ async def test_the_killed_one_comes_back_when_it_is_started_again(
     done = await client.generate(case.prompt, **case.options(), preferred_instance="one").result()
     assert done.instance_id == "one"
     assert_tokens(done.token_ids, references[name].token_ids, name)
+
+
+async def test_kill_9_of_the_scheduler_mid_stream(
+    fleet: FleetProcesses, client: AsyncClient, references: References
+) -> None:
+    streams = await streaming(client, references, replayed=True)
+    running = sum([(await client.get_instance(name)).assigned for name in fleet.executors])
+    fleet.scheduler.kill()
+    assert await fleet.scheduler.ended() == -9
+    fleet.scheduler.start()
+    done = await asyncio.gather(*(stream.complete() for stream in streams))
+    assert len(done) == 32
+    told = [(await client.explain(each.request_id)).history for each in done]
+    adopted = [any(entry.event == "adopted" for entry in story) for story in told]
+    assert sum(adopted) >= running - 2, "what ran went on where it was"
+    assert all(each.attempts == 1 for each in done)
 
 
 async def test_sigterm_drains_to_zero_in_flight(

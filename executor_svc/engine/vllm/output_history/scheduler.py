@@ -11,13 +11,18 @@ import logging
 from concurrent.futures import Future
 from typing import Any
 
+from executor_svc.engine.vllm.constraints.engine_threads import widen
 from executor_svc.engine.vllm.output_history import history_of
 
 log = logging.getLogger(__name__)
 
 
 def scheduler_with_history(vllm_config: Any, **arguments: Any) -> Any:
-    """Make the scheduler that vLLM would choose by itself, with histories.  ``scheduler_cls`` names this function."""
+    """Make the scheduler that vLLM would choose by itself, with histories.  ``scheduler_cls`` names this function.
+
+    Its constraints get threads enough, whether there are histories or not.
+    """
+    widen(arguments.get("structured_output_manager"))
     chosen = _chosen(vllm_config)
     if (difference := _difference(chosen)) is not None:
         log.warning("requests cannot continue from delivered tokens as output: %s", difference)

@@ -29,9 +29,8 @@ class DynamoCost:
     def choose(self, demand: Demand, accounts: Sequence[Account], now: float) -> Choice:
         """Choose the lowest cost."""
         costs = [
-            (PREFILL_WEIGHT * (pending_tokens(a) + uncached_tokens(demand, a)) + a.used_tokens() + demand.prompt_tokens)
-            / a.block
-            for a in accounts
+            (PREFILL_WEIGHT * (pending_tokens(a) + uncached) + a.used_tokens() + demand.prompt_tokens) / a.block
+            for a, uncached in zip(accounts, uncached_tokens(demand, accounts), strict=True)
         ]
         index = least(accounts, costs)
         return Choice(

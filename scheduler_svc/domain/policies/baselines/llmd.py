@@ -37,12 +37,10 @@ class LlmdDefault:
         """Choose the highest sum."""
         queues = [max(0, len(a.pending) - 1) for a in accounts]
         shortest, spread = min(queues), max(1, max(queues) - min(queues))
-        prompt, cached = max(1, demand.prompt_tokens), demand.cached_tokens
+        prompt, cached = max(1, demand.prompt_tokens), demand.cached_in(accounts).tolist()
         scores = [
-            QUEUE_WEIGHT * (queue - shortest) / spread
-            + KV_WEIGHT * kv_share(a)
-            + PREFIX_WEIGHT * (1 - cached.get(a.instance_id, 0) / prompt)
-            for a, queue in zip(accounts, queues, strict=True)
+            QUEUE_WEIGHT * (queue - shortest) / spread + KV_WEIGHT * kv_share(a) + PREFIX_WEIGHT * (1 - held / prompt)
+            for a, queue, held in zip(accounts, queues, cached, strict=True)
         ]
         index = least(accounts, scores)
         best = QUEUE_WEIGHT + KV_WEIGHT + PREFIX_WEIGHT

@@ -25,7 +25,8 @@ class Lmetric:
 
     def choose(self, demand: Demand, accounts: Sequence[Account], now: float) -> Choice:
         """Choose the lowest product."""
-        products = [float(pending_tokens(a) + uncached_tokens(demand, a)) * (a.live + 1) for a in accounts]
+        uncached = uncached_tokens(demand, accounts)
+        products = [(pending_tokens(a) + own) * (a.live + 1) for a, own in zip(accounts, uncached, strict=True)]
         index = least(accounts, products)
         why = f"{products[index]:.0f} prompt tokens to compute x requests, the lowest"
         return Choice(index=index, why=why, rule="lmetric", scores={"tokens_times_requests": products})

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from scheduler_svc.domain.capacity.account import Account
 from scheduler_svc.domain.capacity.demand import Demand
 
 
-def uncached_tokens(demand: Demand, account: Account) -> int:
-    """Return the request's prompt tokens that the instance's prefix cache does not hold."""
-    return demand.prompt_tokens - demand.cached_tokens.get(account.instance_id, 0)
+def uncached_tokens(demand: Demand, accounts: Sequence[Account]) -> list[float]:
+    """Return the request's prompt tokens that each instance's prefix cache does not hold."""
+    tokens: list[float] = (demand.prompt_tokens - demand.cached_in(accounts)).tolist()
+    return tokens
 
 
 def pending_tokens(account: Account) -> int:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
+from scheduler_svc.domain.capacity.account import Account
+from scheduler_svc.domain.capacity.demand import Demand
+from scheduler_svc.domain.capacity.offered_load import NO_LOAD
 from scheduler_svc.domain.instance_spec import InstanceRole
+from scheduler_svc.domain.objectives.earliest_finish import EarliestFinish
+from scheduler_svc.domain.objectives.objective import Choice
 from scheduler_svc.domain.pd.settings import PdSettings, SplitMode
 from scheduler_svc.domain.request import RequestKey
 from scheduler_svc.domain.scheduler import Scheduler
@@ -98,6 +104,23 @@ def test_behind_a_head_that_is_to_be_split_itself_splits_keep_their_turn() -> No
     assert placed(scheduler) == {}
     said = because(scheduler, "head")
     assert said.startswith("should be split: no pair of instances has capacity now; to run whole: instance g full: ")
+
+
+def test_a_request_to_be_split_waits_where_the_objective_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    scheduler = pd_core(general=False)
+    offers: list[Demand] = []
+
+    def choose(self: EarliestFinish, demand: Demand, accounts: Sequence[Account], now: float) -> Choice:
+        offers.append(demand)
+        return Choice(index=0, why="is worth the wait", waits=True)
+
+    monkeypatch.setattr(EarliestFinish, "choose", choose)
+    scheduler.enqueue(make_request("long", prompt=600), 0.0)
+
+    assert placed(scheduler) == {}
+    assert because(scheduler, "long").startswith("should be split: is worth the wait")
+    assert [each.instance_id for each in offers[0].able] == ["d"]
+    assert offers[0].load is not NO_LOAD
 
 
 def test_without_a_slot_at_either_side_nobody_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:

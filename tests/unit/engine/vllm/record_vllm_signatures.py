@@ -33,10 +33,11 @@ CLASSES = {
     "vllm/platforms/interface.py": ["Platform"],
     "vllm/sampling_params.py": ["SamplingParams", "StructuredOutputsParams", "RequestOutputKind"],
     "vllm/v1/core/sched/scheduler.py": ["Scheduler"],
+    "vllm/v1/engine/__init__.py": ["EngineCoreRequest", "EngineCoreOutput"],
     "vllm/v1/engine/async_llm.py": ["AsyncLLM"],
     "vllm/v1/engine/core_client.py": ["AsyncMPClient"],
     "vllm/v1/engine/exceptions.py": None,
-    "vllm/v1/engine/output_processor.py": ["OutputProcessor"],
+    "vllm/v1/engine/output_processor.py": ["OutputProcessor", "RequestState", "OutputProcessorOutput"],
     "vllm/v1/metrics/loggers.py": ["StatLoggerBase"],
     "vllm/v1/metrics/stats.py": [
         "SchedulerStats",
@@ -57,7 +58,7 @@ METHODS = {
     "get_device_name", "device_id_to_physical_device_id", "notify_kv_transfer_request_rejected",
     "get_total_num_kv_heads", "get_head_size", "get_total_num_hidden_layers", "collective_rpc", "abort",
     "abort_requests_async", "get_supported_tasks_async", "append_output_token_ids", "take_prefill_stats",
-    "add_request", "get_scheduler_cls", "__post_init__",
+    "add_request", "get_scheduler_cls", "__post_init__", "process_outputs", "abort_requests",
 }  # fmt: skip
 
 NIXL_FILES = (
@@ -136,7 +137,7 @@ def record(wheel: str) -> dict[str, Any]:
             tree = ast.parse(archive.read(path))
             for node in tree.body:
                 if isinstance(node, ast.ClassDef) and (wanted is None or node.name in wanted):
-                    module = path.removesuffix(".py").replace("/", ".")
+                    module = path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
                     recorded["classes"][f"{module}:{node.name}"] = describe(node)
         reasons = re.search(r"FINISH_REASON_STRINGS = (\(.*?\))", archive.read("vllm/v1/engine/__init__.py").decode())
         nixl = "".join(archive.read(path).decode() for path in NIXL_FILES)

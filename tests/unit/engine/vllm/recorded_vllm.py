@@ -6,90 +6,20 @@ Classes refuse unknown arguments, objects lack unknown attributes, and methods r
 from __future__ import annotations
 
 import asyncio
-import builtins
 import dataclasses
 import enum
-import inspect
-import json
 import sys
 import time
 import types
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 from tokenizers import Tokenizer
 
 from executor_svc.engine.simulated.tokenizer import tokenizer_for
-
-RECORDED = Path(__file__).with_name("vllm_0_26_signatures.json")
-
-
-class Release:
-    """One release's signatures."""
-
-    def __init__(self, path: Path = RECORDED) -> None:
-        recorded = json.loads(path.read_text())
-        self.version: str = recorded["version"]
-        self.finish_reasons: list[str] = recorded["finish_reasons"]
-        self.nixl_words: list[str] = recorded["nixl_words"]
-        self.classes: dict[str, dict[str, Any]] = recorded["classes"]
-
-    def names(self, key: str) -> set[str]:
-        """All attributes an instance of a class has, inherited ones of other files left out."""
-        described = self.classes[key]
-        return {*described["fields"], *described["properties"], *described["attributes"], *described["methods"]}
-
-    def fields(self, key: str) -> list[str]:
-        return list(self.classes[key]["fields"])
-
-    def thing(self, key: str, **values: object) -> Any:
-        """An object with those of a class's attributes that are given; others of the class are None."""
-        unknown = set(values) - self.names(key)
-        assert not unknown, f"vLLM {self.version} has no {unknown} in {key}"
-        return types.SimpleNamespace(**{**dict.fromkeys(self.names(key)), **values})
-
-    def checked(self, key: str, method: str, body: Callable[..., Any]) -> Callable[..., Any]:
-        """``body``, callable only as the recorded method is."""
-        described = self.classes[key]["methods"][method]
-        kinds = inspect.Parameter
-        signature = inspect.Signature(
-            [
-                inspect.Parameter(
-                    name,
-                    kinds.POSITIONAL_OR_KEYWORD if name in described["positional"] else kinds.KEYWORD_ONLY,
-                    default=kinds.empty if name in described["required"] else None,
-                )
-                for name in (*described["positional"], *described["keyword_only"])
-                if name not in ("self", "cls")
-            ]
-        )
-
-        def call(*arguments: Any, **keywords: Any) -> Any:
-            bound = signature.bind(*arguments, **keywords)
-            bound.apply_defaults()
-            return body(**bound.arguments)
-
-        return call
-
-    def value_class(self, key: str) -> type[Any]:
-        """A class that is made from any of its recorded fields, by keyword."""
-        return dataclasses.make_dataclass(
-            key.partition(":")[2],
-            [(name, Any, dataclasses.field(default=None)) for name in self.fields(key)],
-            kw_only=True,
-        )
-
-    def exceptions(self, module: str) -> types.ModuleType:
-        made = types.ModuleType(module)
-        for key, described in self.classes.items():
-            home, _, name = key.partition(":")
-            if home == module:
-                bases = tuple(getattr(made, base, None) or getattr(builtins, base) for base in described["bases"])
-                setattr(made, name, type(name, bases, {}))  # all of them define their bases first
-        return made
-
+from tests.unit.engine.vllm.recorded_processor import RecordedProcessor
+from tests.unit.engine.vllm.release import Release
 
 LLM = "vllm.v1.engine.async_llm:AsyncLLM"
 CORE = "vllm.v1.engine.core_client:AsyncMPClient"
@@ -110,6 +40,8 @@ class RecordedVllm:
         self.stops: list[tuple[str, Any]] = []  # what was called to end requests, and about which
         self.errored = False
         self.stopped = False
+        self.processor: Any = None  # a RecordedProcessor, once an engine was made
+        self.prepare: Callable[[RecordedProcessor], None] = lambda processor: None  # before our code sees it
         self._logger: Any = None
         self.exceptions = release.exceptions("vllm.exceptions")
         self.engine_exceptions = release.exceptions("vllm.v1.engine.exceptions")
@@ -129,7 +61,18 @@ class RecordedVllm:
             },
             "vllm.lora.request": {"LoRARequest": value("vllm.lora.request:LoRARequest")},
             "vllm.engine.arg_utils": {"AsyncEngineArgs": self._engine_args_class()},
+            "vllm.v1.engine": {
+                name: release.class_with_all(f"vllm.v1.engine:{name}")
+                for name in ("EngineCoreOutput", "EngineCoreRequest")
+            },
             "vllm.v1.engine.async_llm": {"AsyncLLM": self._llm_class()},
+            "vllm.v1.engine.output_processor": {
+                "RequestState": release.class_with_all("vllm.v1.engine.output_processor:RequestState")
+            },
+            "vllm.v1.metrics.stats": {
+                name: release.class_with_all(f"vllm.v1.metrics.stats:{name}")
+                for name in ("IterationStats", "RequestStateStats")
+            },
             "vllm.v1.metrics.loggers": {"StatLoggerBase": object},
             "vllm.platforms": {"current_platform": self._platform()},
         }
@@ -200,20 +143,25 @@ class RecordedVllm:
                 max_num_seqs=8,
                 max_num_batched_tokens=512,
             ),
+            structured_outputs_config=thing(
+                "vllm.config.structured_outputs:StructuredOutputsConfig",
+                backend="xgrammar",
+                disable_any_whitespace=False,
+            ),
         )
 
     def _llm(self, config: Any) -> Any:
         release = self.release
-        processor = release.thing("vllm.v1.engine.output_processor:OutputProcessor")
-        processor.propagate_error = release.checked(
-            "vllm.v1.engine.output_processor:OutputProcessor", "propagate_error", lambda e: None
-        )
+        self.processor = RecordedProcessor(release, self.output, self.record)
+        self.prepare(self.processor)
+        processor = self.processor.thing
         processor.external_req_ids = self.internal_ids
         core = release.thing(CORE)
         for name in ("abort_requests_async", "get_supported_tasks_async"):
             setattr(core, name, release.checked(CORE, name, self._noting(name)))
         llm = release.thing(LLM, vllm_config=config, errored=False, output_processor=processor, engine_core=core)
-        llm.abort = release.checked(LLM, "abort", self._noting("abort"))
+        llm.abort = release.checked(LLM, "abort", self._abort)
+        llm.add_request = release.checked(LLM, "add_request", self.processor.add_request)
         llm.generate = release.checked(LLM, "generate", self._generate)
         llm.shutdown = release.checked(LLM, "shutdown", lambda timeout: setattr(self, "stopped", True))
         llm.get_tokenizer = release.checked(LLM, "get_tokenizer", self._tokenizer)
@@ -251,6 +199,11 @@ class RecordedVllm:
             self.stops.append((name, request_ids if request_id is None else request_id))
 
         return note
+
+    async def _abort(self, request_id: Any, internal: Any) -> None:
+        self.stops.append(("abort", request_id))
+        if internal:
+            self.processor.abort(request_id)
 
     def _generate(self, **call: Any) -> AsyncIterator[Any]:
         self.calls.append(call)

@@ -10,7 +10,7 @@ import pytest
 
 from executor_svc.engine.common_settings import ModelSettings
 from executor_svc.engine.vllm import models
-from executor_svc.engine.vllm.models import ResolvedModel, resolve_model
+from executor_svc.engine.vllm.models import ResolvedModel, adapter_fingerprint, resolve_model
 from executor_svc.runtime.engine_port import EngineState, ModelError
 from tests.unit.engine.vllm.fake_hub import COMMIT, MODEL, FakeHub, serving
 
@@ -221,3 +221,18 @@ def test_without_the_hub_and_the_cache_there_is_no_model(
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:1")
     with pytest.raises(ModelError, match="hub cannot be reached"):
         resolve(progress, MODEL, cache_dir=tmp_path)
+
+
+def test_an_adapters_fingerprint_tells_its_weights_apart(tmp_path: Path) -> None:
+    found = set()
+    for name, weights in (("a", b"one"), ("b", b"two"), ("c", b"one")):
+        path = tmp_path / name
+        path.mkdir()
+        (path / "adapter_config.json").write_text("{}")
+        (path / "adapter_model.safetensors").write_bytes(weights)
+        found.add(adapter_fingerprint(str(path)))
+    assert len(found) == 2, "the directory's name does not count"
+
+
+def test_an_adapter_of_a_hub_is_known_by_its_id() -> None:
+    assert adapter_fingerprint("org/adapter") == "org/adapter"

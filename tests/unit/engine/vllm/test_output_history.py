@@ -22,7 +22,7 @@ from executor_svc.runtime.engine_port import (
     EngineRequest,
     FinishReason,
 )
-from tests.unit.engine.vllm.recorded_vllm import Release
+from tests.unit.engine.vllm.release import Release
 
 # --- what is relied on ------------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ import pytest
 from google.rpc import code_pb2
 
 from sage.controlplane.v1 import inference_pb2
-from scheduler_svc.control.requests.live_request import Placement
+from scheduler_svc.control.requests.live_request import LiveRequest, Placement
 from scheduler_svc.control.requests.outcome import DELIVERY_FAILED
 from scheduler_svc.domain.instance import Instance
 from scheduler_svc.domain.request import RequestKey
@@ -127,10 +127,12 @@ async def test_a_position_past_a_running_output_is_refused_and_the_request_goes_
 async def test_a_defect_in_one_request_ends_that_request_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     scheduled = events.scheduled
 
-    def broken(placement: Placement, instance: Instance | None, epoch: int) -> inference_pb2.GenerateResponse:
+    def broken(
+        placement: Placement, instance: Instance | None, live: LiveRequest, epoch: int
+    ) -> inference_pb2.GenerateResponse:
         if placement.decision.key.request_id == "bad":
             raise ZeroDivisionError
-        return scheduled(placement, instance, epoch)
+        return scheduled(placement, instance, live, epoch)
 
     monkeypatch.setattr(events, "scheduled", broken)
     async with World() as world, MemorySession(world) as session:

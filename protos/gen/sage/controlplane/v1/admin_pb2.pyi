@@ -1687,7 +1687,7 @@ class RecentDecision(_message.Message):
     prefill_instance_id: _builtins.str
     """split requests: the instance for prefill; empty otherwise"""
     reason: _builtins.str
-    """the most important one, in words"""
+    """the most important one, in words; empty likewise"""
     @_builtins.property
     def ago(self) -> _duration_pb2.Duration:
         """time since the decision"""
@@ -1735,7 +1735,7 @@ class RecentFailover(_message.Message):
     cause: _builtins.str
     """"lost", "stalled", "failed", "rejected", "returned", "undelivered", "mismatch" """
     reason: _builtins.str
-    """in words"""
+    """in words; empty likewise"""
     @_builtins.property
     def ago(self) -> _duration_pb2.Duration:
         """time since the failover"""

@@ -385,7 +385,7 @@ class SamplingParams(_message.Message):
 
     @_builtins.property
     def bad_words(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """strings that may not be generated"""
+        """strings that may not be generated; none of white space alone"""
 
     @_builtins.property
     def structured_output(self) -> Global___StructuredOutput:

@@ -40,6 +40,7 @@ class ControlRequest(_message.Message):
     DRAIN_REQUESTED_FIELD_NUMBER: _builtins.int
     KV_RELEASED_FIELD_NUMBER: _builtins.int
     PREFIX_CACHE_REPORT_FIELD_NUMBER: _builtins.int
+    HELD_ASSIGN_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def register(self) -> Global___Register: ...
     @_builtins.property
@@ -58,6 +59,8 @@ class ControlRequest(_message.Message):
     def kv_released(self) -> Global___KvReleased: ...
     @_builtins.property
     def prefix_cache_report(self) -> Global___PrefixCacheReport: ...
+    @_builtins.property
+    def held_assign(self) -> Global___HeldAssign: ...
     def __init__(
         self,
         *,
@@ -70,12 +73,13 @@ class ControlRequest(_message.Message):
         drain_requested: Global___DrainRequested | None = ...,
         kv_released: Global___KvReleased | None = ...,
         prefix_cache_report: Global___PrefixCacheReport | None = ...,
+        held_assign: Global___HeldAssign | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["drain_requested", b"drain_requested", "drained", b"drained", "engine_status", b"engine_status", "goodbye", b"goodbye", "heartbeat", b"heartbeat", "kv_released", b"kv_released", "message", b"message", "prefix_cache_report", b"prefix_cache_report", "register", b"register", "tokenizer_chunk", b"tokenizer_chunk"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["drain_requested", b"drain_requested", "drained", b"drained", "engine_status", b"engine_status", "goodbye", b"goodbye", "heartbeat", b"heartbeat", "held_assign", b"held_assign", "kv_released", b"kv_released", "message", b"message", "prefix_cache_report", b"prefix_cache_report", "register", b"register", "tokenizer_chunk", b"tokenizer_chunk"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["drain_requested", b"drain_requested", "drained", b"drained", "engine_status", b"engine_status", "goodbye", b"goodbye", "heartbeat", b"heartbeat", "kv_released", b"kv_released", "message", b"message", "prefix_cache_report", b"prefix_cache_report", "register", b"register", "tokenizer_chunk", b"tokenizer_chunk"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["drain_requested", b"drain_requested", "drained", b"drained", "engine_status", b"engine_status", "goodbye", b"goodbye", "heartbeat", b"heartbeat", "held_assign", b"held_assign", "kv_released", b"kv_released", "message", b"message", "prefix_cache_report", b"prefix_cache_report", "register", b"register", "tokenizer_chunk", b"tokenizer_chunk"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["register", "engine_status", "tokenizer_chunk", "heartbeat", "drained", "goodbye", "drain_requested", "kv_released", "prefix_cache_report"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["register", "engine_status", "tokenizer_chunk", "heartbeat", "drained", "goodbye", "drain_requested", "kv_released", "prefix_cache_report", "held_assign"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -95,6 +99,7 @@ class ControlResponse(_message.Message):
     TOKENIZER_WANTED_FIELD_NUMBER: _builtins.int
     RESUME_FIELD_NUMBER: _builtins.int
     RELEASE_KV_FIELD_NUMBER: _builtins.int
+    FETCH_ASSIGN_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def welcome(self) -> Global___Welcome: ...
     @_builtins.property
@@ -111,6 +116,8 @@ class ControlResponse(_message.Message):
     def resume(self) -> Global___Resume: ...
     @_builtins.property
     def release_kv(self) -> Global___ReleaseKv: ...
+    @_builtins.property
+    def fetch_assign(self) -> Global___FetchAssign: ...
     def __init__(
         self,
         *,
@@ -122,12 +129,13 @@ class ControlResponse(_message.Message):
         tokenizer_wanted: Global___TokenizerWanted | None = ...,
         resume: Global___Resume | None = ...,
         release_kv: Global___ReleaseKv | None = ...,
+        fetch_assign: Global___FetchAssign | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["assign", b"assign", "cancel", b"cancel", "drain", b"drain", "heartbeat_ack", b"heartbeat_ack", "message", b"message", "release_kv", b"release_kv", "resume", b"resume", "tokenizer_wanted", b"tokenizer_wanted", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["assign", b"assign", "cancel", b"cancel", "drain", b"drain", "fetch_assign", b"fetch_assign", "heartbeat_ack", b"heartbeat_ack", "message", b"message", "release_kv", b"release_kv", "resume", b"resume", "tokenizer_wanted", b"tokenizer_wanted", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assign", b"assign", "cancel", b"cancel", "drain", b"drain", "heartbeat_ack", b"heartbeat_ack", "message", b"message", "release_kv", b"release_kv", "resume", b"resume", "tokenizer_wanted", b"tokenizer_wanted", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assign", b"assign", "cancel", b"cancel", "drain", b"drain", "fetch_assign", b"fetch_assign", "heartbeat_ack", b"heartbeat_ack", "message", b"message", "release_kv", b"release_kv", "resume", b"resume", "tokenizer_wanted", b"tokenizer_wanted", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "assign", "cancel", "drain", "heartbeat_ack", "tokenizer_wanted", "resume", "release_kv"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "assign", "cancel", "drain", "heartbeat_ack", "tokenizer_wanted", "resume", "release_kv", "fetch_assign"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -240,10 +248,16 @@ class HeldAttempt(_message.Message):
     ATTEMPT_FIELD_NUMBER: _builtins.int
     TOKENS_FIELD_NUMBER: _builtins.int
     ENDED_FIELD_NUMBER: _builtins.int
+    RECORD_FIELD_NUMBER: _builtins.int
+    ADOPTION_PROOF_FIELD_NUMBER: _builtins.int
     tokens: _builtins.int
     """output tokens generated so far"""
     ended: _builtins.bool
     """it ended, but its end was not acknowledged"""
+    record: _builtins.bytes
+    """Assign.record"""
+    adoption_proof: _builtins.bytes
+    """Assign.adoption_proof"""
     @_builtins.property
     def attempt(self) -> _common_pb2.Attempt:
         """of the earlier session"""
@@ -254,10 +268,12 @@ class HeldAttempt(_message.Message):
         attempt: _common_pb2.Attempt | None = ...,
         tokens: _builtins.int = ...,
         ended: _builtins.bool = ...,
+        record: _builtins.bytes = ...,
+        adoption_proof: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "ended", b"ended", "tokens", b"tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adoption_proof", b"adoption_proof", "attempt", b"attempt", "ended", b"ended", "record", b"record", "tokens", b"tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -278,6 +294,7 @@ class Welcome(_message.Message):
     CAPABILITIES_FIELD_NUMBER: _builtins.int
     ROLE_FIELD_NUMBER: _builtins.int
     RESUME_SECRET_FIELD_NUMBER: _builtins.int
+    ADOPT_FIELD_NUMBER: _builtins.int
     protocol_version: _builtins.int
     """used in this session: the older one of both sides"""
     session_id: _builtins.str
@@ -304,6 +321,10 @@ class Welcome(_message.Message):
     def capabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """optional features of the scheduler, by name"""
 
+    @_builtins.property
+    def adopt(self) -> _duration_pb2.Duration:
+        """how long attempts go on without a session, for the next scheduler; absent: the lease"""
+
     def __init__(
         self,
         *,
@@ -316,10 +337,11 @@ class Welcome(_message.Message):
         capabilities: _abc.Iterable[_builtins.str] | None = ...,
         role: _common_pb2.InstanceRole.ValueType = ...,
         resume_secret: _builtins.bytes = ...,
+        adopt: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["heartbeat_interval", b"heartbeat_interval", "lease", b"lease"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["adopt", b"adopt", "heartbeat_interval", b"heartbeat_interval", "lease", b"lease"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "epoch", b"epoch", "heartbeat_interval", b"heartbeat_interval", "keep", b"keep", "lease", b"lease", "protocol_version", b"protocol_version", "resume_secret", b"resume_secret", "role", b"role", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adopt", b"adopt", "capabilities", b"capabilities", "epoch", b"epoch", "heartbeat_interval", b"heartbeat_interval", "keep", b"keep", "lease", b"lease", "protocol_version", b"protocol_version", "resume_secret", b"resume_secret", "role", b"role", "session_id", b"session_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -369,6 +391,26 @@ class EngineFacts(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class AdapterWeightsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     ENGINE_FIELD_NUMBER: _builtins.int
     ENGINE_VERSION_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
@@ -392,6 +434,7 @@ class EngineFacts(_message.Message):
     KEEPS_OUTPUT_HISTORY_FIELD_NUMBER: _builtins.int
     PREFIX_CACHING_FIELD_NUMBER: _builtins.int
     WEIGHTS_FIELD_NUMBER: _builtins.int
+    ADAPTER_WEIGHTS_FIELD_NUMBER: _builtins.int
     engine: _builtins.str
     """"vllm", "simulated" """
     engine_version: _builtins.str
@@ -444,6 +487,10 @@ class EngineFacts(_message.Message):
     def structured_output_kinds(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """"json_schema", "json_object", "regex", "choice", "grammar" """
 
+    @_builtins.property
+    def adapter_weights(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """fingerprint of each adapter's weights, by its name"""
+
     def __init__(
         self,
         *,
@@ -470,10 +517,11 @@ class EngineFacts(_message.Message):
         keeps_output_history: _builtins.bool = ...,
         prefix_caching: _builtins.bool = ...,
         weights: _builtins.str = ...,
+        adapter_weights: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["parallelism_config", b"parallelism_config"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapters", b"adapters", "compatibility_key", b"compatibility_key", "dtype", b"dtype", "engine", b"engine", "engine_version", b"engine_version", "gpu_memory_bytes", b"gpu_memory_bytes", "gpu_name", b"gpu_name", "keeps_output_history", b"keeps_output_history", "kv_block_size", b"kv_block_size", "kv_capacity_tokens", b"kv_capacity_tokens", "kv_connector", b"kv_connector", "max_batched_tokens", b"max_batched_tokens", "max_model_len", b"max_model_len", "max_running", b"max_running", "model", b"model", "parallelism_config", b"parallelism_config", "prefix_caching", b"prefix_caching", "revision", b"revision", "structured_output_kinds", b"structured_output_kinds", "supports_priority", b"supports_priority", "tokenizer_hash", b"tokenizer_hash", "vocab_size", b"vocab_size", "weights", b"weights"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_weights", b"adapter_weights", "adapters", b"adapters", "compatibility_key", b"compatibility_key", "dtype", b"dtype", "engine", b"engine", "engine_version", b"engine_version", "gpu_memory_bytes", b"gpu_memory_bytes", "gpu_name", b"gpu_name", "keeps_output_history", b"keeps_output_history", "kv_block_size", b"kv_block_size", "kv_capacity_tokens", b"kv_capacity_tokens", "kv_connector", b"kv_connector", "max_batched_tokens", b"max_batched_tokens", "max_model_len", b"max_model_len", "max_running", b"max_running", "model", b"model", "parallelism_config", b"parallelism_config", "prefix_caching", b"prefix_caching", "revision", b"revision", "structured_output_kinds", b"structured_output_kinds", "supports_priority", b"supports_priority", "tokenizer_hash", b"tokenizer_hash", "vocab_size", b"vocab_size", "weights", b"weights"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -726,7 +774,7 @@ Global___Iteration: _TypeAlias = Iteration  # noqa: Y015
 
 @_typing.final
 class HeartbeatAck(_message.Message):
-    """Confirms a heartbeat. The lease starts again from it."""
+    """Confirms a heartbeat. The lease starts again from it. Not every heartbeat is confirmed, but several in each lease."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -767,6 +815,8 @@ class Assign(_message.Message):
     KV_LEASE_FIELD_NUMBER: _builtins.int
     REASONS_FIELD_NUMBER: _builtins.int
     DIRECT_DELIVERY_TICKET_FIELD_NUMBER: _builtins.int
+    RECORD_FIELD_NUMBER: _builtins.int
+    ADOPTION_PROOF_FIELD_NUMBER: _builtins.int
     number: _builtins.int
     """counts the Assigns of the session; Heartbeat.last_assign refers to it"""
     request_id: _builtins.str
@@ -781,6 +831,10 @@ class Assign(_message.Message):
     """decode legs: JSON from the end of the prefill leg; opaque to the scheduler"""
     direct_delivery_ticket: _builtins.bytes
     """reserved for a later version"""
+    record: _builtins.bytes
+    """what the next scheduler needs of the request beside this message; opaque, at most 64 KiB"""
+    adoption_proof: _builtins.bytes
+    """shows the next scheduler that one of its fleet sent this; opaque, at most 256 bytes"""
     @_builtins.property
     def attempt(self) -> _common_pb2.Attempt:
         """the attempt to start"""
@@ -831,14 +885,84 @@ class Assign(_message.Message):
         kv_lease: _duration_pb2.Duration | None = ...,
         reasons: _abc.Iterable[_builtins.str] | None = ...,
         direct_delivery_ticket: _builtins.bytes = ...,
+        record: _builtins.bytes = ...,
+        adoption_proof: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "continuation", b"continuation", "kv_lease", b"kv_lease", "remaining", b"remaining", "sampling", b"sampling", "trace_context", b"trace_context"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "attempt", b"attempt", "continuation", b"continuation", "direct_delivery_ticket", b"direct_delivery_ticket", "engine_priority", b"engine_priority", "kv_lease", b"kv_lease", "kv_transfer_params", b"kv_transfer_params", "number", b"number", "phase", b"phase", "prompt_token_ids", b"prompt_token_ids", "reasons", b"reasons", "remaining", b"remaining", "request_id", b"request_id", "sampling", b"sampling", "trace_context", b"trace_context"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "adoption_proof", b"adoption_proof", "attempt", b"attempt", "continuation", b"continuation", "direct_delivery_ticket", b"direct_delivery_ticket", "engine_priority", b"engine_priority", "kv_lease", b"kv_lease", "kv_transfer_params", b"kv_transfer_params", "number", b"number", "phase", b"phase", "prompt_token_ids", b"prompt_token_ids", "reasons", b"reasons", "record", b"record", "remaining", b"remaining", "request_id", b"request_id", "sampling", b"sampling", "trace_context", b"trace_context"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Assign: _TypeAlias = Assign  # noqa: Y015
+
+@_typing.final
+class FetchAssign(_message.Message):
+    """Asks for the Assign of a held attempt, which the scheduler adopts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def attempt(self) -> _common_pb2.Attempt:
+        """one that Register.held named and Welcome.keep did not"""
+
+    def __init__(
+        self,
+        *,
+        attempt: _common_pb2.Attempt | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FetchAssign: _TypeAlias = FetchAssign  # noqa: Y015
+
+@_typing.final
+class HeldAssign(_message.Message):
+    """Answers FetchAssign. The scheduler then sends Resume or Cancel."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    ASSIGN_FIELD_NUMBER: _builtins.int
+    HELD_FOR_FIELD_NUMBER: _builtins.int
+    TOKENS_FIELD_NUMBER: _builtins.int
+    ENDED_FIELD_NUMBER: _builtins.int
+    tokens: _builtins.int
+    """output positions filled so far, over all attempts of the request"""
+    ended: _builtins.bool
+    """the attempt is over"""
+    @_builtins.property
+    def attempt(self) -> _common_pb2.Attempt:
+        """as asked for"""
+
+    @_builtins.property
+    def assign(self) -> Global___Assign:
+        """as it came; absent: the executor does not hold the attempt any more"""
+
+    @_builtins.property
+    def held_for(self) -> _duration_pb2.Duration:
+        """since it came"""
+
+    def __init__(
+        self,
+        *,
+        attempt: _common_pb2.Attempt | None = ...,
+        assign: Global___Assign | None = ...,
+        held_for: _duration_pb2.Duration | None = ...,
+        tokens: _builtins.int = ...,
+        ended: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["assign", b"assign", "attempt", b"attempt", "held_for", b"held_for"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assign", b"assign", "attempt", b"attempt", "ended", b"ended", "held_for", b"held_for", "tokens", b"tokens"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HeldAssign: _TypeAlias = HeldAssign  # noqa: Y015
 
 @_typing.final
 class Continuation(_message.Message):

@@ -410,6 +410,7 @@ class GenerateRequest(_message.Message):
     SPEC_FIELD_NUMBER: _builtins.int
     DETACHED_FIELD_NUMBER: _builtins.int
     AFTER_TOKEN_FIELD_NUMBER: _builtins.int
+    AFTER_ATTEMPT_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """unique within the tenant, at most 256 characters; empty: the scheduler makes one"""
     tenant: _builtins.str
@@ -422,6 +423,10 @@ class GenerateRequest(_message.Message):
     def spec(self) -> Global___GenerationSpec:
         """what to generate"""
 
+    @_builtins.property
+    def after_attempt(self) -> _common_pb2.Attempt:
+        """that made the last token before after_token; shows that no other tokens would follow"""
+
     def __init__(
         self,
         *,
@@ -430,10 +435,11 @@ class GenerateRequest(_message.Message):
         spec: Global___GenerationSpec | None = ...,
         detached: _builtins.bool = ...,
         after_token: _builtins.int | None = ...,
+        after_attempt: _common_pb2.Attempt | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_after_token", b"_after_token", "after_token", b"after_token", "spec", b"spec"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_after_token", b"_after_token", "after_attempt", b"after_attempt", "after_token", b"after_token", "spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_after_token", b"_after_token", "after_token", b"after_token", "detached", b"detached", "request_id", b"request_id", "spec", b"spec", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_after_token", b"_after_token", "after_attempt", b"after_attempt", "after_token", b"after_token", "detached", b"detached", "request_id", b"request_id", "spec", b"spec", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__after_token: _TypeAlias = _typing.Literal["after_token"]  # noqa: Y015
     _WhichOneofArgType__after_token: _TypeAlias = _typing.Literal["_after_token", b"_after_token"]  # noqa: Y015
@@ -854,6 +860,7 @@ class AttachHandle(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     TENANT_FIELD_NUMBER: _builtins.int
     AFTER_FIELD_NUMBER: _builtins.int
+    AFTER_ATTEMPT_FIELD_NUMBER: _builtins.int
     handle: _builtins.int
     """not 0, and not used before on this stream"""
     request_id: _builtins.str
@@ -864,6 +871,10 @@ class AttachHandle(_message.Message):
     def after(self) -> _containers.RepeatedCompositeFieldContainer[Global___ChoicePosition]:
         """where the stream of each choice continues; a choice without one: at 0"""
 
+    @_builtins.property
+    def after_attempt(self) -> _common_pb2.Attempt:
+        """as in GenerateRequest"""
+
     def __init__(
         self,
         *,
@@ -871,10 +882,11 @@ class AttachHandle(_message.Message):
         request_id: _builtins.str = ...,
         tenant: _builtins.str = ...,
         after: _abc.Iterable[Global___ChoicePosition] | None = ...,
+        after_attempt: _common_pb2.Attempt | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["after_attempt", b"after_attempt"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "handle", b"handle", "request_id", b"request_id", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "after_attempt", b"after_attempt", "handle", b"handle", "request_id", b"request_id", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

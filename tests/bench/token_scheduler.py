@@ -21,7 +21,7 @@ import grpc
 from sage.controlplane.v1 import common_pb2, decision_pb2, inference_pb2, inference_pb2_grpc
 from tests.bench.child import child
 
-LISTENING = "token source: listening on port "
+LISTENING = "token scheduler: listening on port "
 START_TIMEOUT_S = 30.0
 WINDOW = 32
 TEXT = " tok"
@@ -29,9 +29,9 @@ TOKEN = 1234
 
 
 @asynccontextmanager
-async def token_source(step_s: float) -> AsyncIterator[str]:
-    """The address of a token source in a process of its own."""
-    async with child("token source", "tests.bench.token_source", str(step_s)) as process:
+async def token_scheduler(step_s: float) -> AsyncIterator[str]:
+    """The address of a token scheduler in a process of its own."""
+    async with child("token scheduler", "tests.bench.token_scheduler", str(step_s)) as process:
         line = await process.wait_for(LISTENING, START_TIMEOUT_S)
         yield "127.0.0.1:" + re.sub(r"\D", "", line.partition(LISTENING)[2])
 

@@ -1,0 +1,40 @@
+"""The trial process: compiles constraints with xgrammar.  ``python -m`` starts it; see ``trial_server``.
+
+The first line that it reads is the tokenizer as xgrammar writes it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+from executor_svc.engine.vllm.constraints.trial_server import Attempt, Lines, TrialServer
+
+
+def compiler_of(tokenizer: str) -> Attempt:
+    """Return what compiles one ``compile_call``, and looks at the first token as the engine does."""
+    import xgrammar
+
+    info = xgrammar.TokenizerInfo.deserialize_json(tokenizer)
+    compiler = xgrammar.GrammarCompiler(info, max_threads=1, cache_enabled=False)
+    mask = xgrammar.allocate_token_bitmask(1, info.vocab_size)
+
+    def attempt(call: dict[str, Any]) -> None:
+        compiled = getattr(compiler, call["method"])(call["text"], **call["options"])
+        xgrammar.GrammarMatcher(compiled).fill_next_token_bitmask(mask, 0)
+
+    return attempt
+
+
+def main() -> None:
+    """Serve trials on standard input and output."""
+    answers = os.dup(1)
+    os.dup2(2, 1)  # what a library prints is no answer
+    requests = Lines(0)
+    tokenizer = json.loads(requests.first())
+    TrialServer(compiler_of(tokenizer), requests, answers).serve()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+"""Runs requests on vLLM whose outputs come by steps."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from executor_svc.engine.vllm.errors import VllmErrors
+from executor_svc.engine.vllm.outputs import finish, output_of
+from executor_svc.engine.vllm.step_path.output_hook import OutputHook, Submission
+from executor_svc.runtime.engine_port import (
+    EngineDeadError,
+    EngineError,
+    EngineOutput,
+    EngineRequest,
+    InvalidRequestError,
+    Sampling,
+    Step,
+    StepOutput,
+    StepReader,
+)
+
+
+def _drop(step: Step) -> None:
+    """Take a step's outputs while nobody asked for them."""
+
+
+class SteppedRequests:
+    """Adds requests to vLLM and translates what the hook brings of them."""
+
+    def __init__(
+        self,
+        llm: Any,
+        errors: VllmErrors,
+        *,
+        on_first: Callable[[EngineRequest], None],
+        on_over: Callable[[EngineRequest], None],
+    ) -> None:
+        """Take requests' outputs out of ``llm``, an AsyncLLM.
+
+        ``on_first``: told of a request's first output.  ``on_over``: told, once, that a request is over.
+        """
+        self.callback: Callable[[Step], None] = _drop
+        self._llm = llm
+        self._errors = errors
+        self._on_first = on_first
+        self._on_over = on_over
+        self._requests: dict[str, Submission] = {}  # by engine request id, until their end
+        self._hook = OutputHook(llm.output_processor, translate=self._translated, deliver=self._deliver)
+        self._hook.install()
+
+    def _deliver(self, step: Step) -> None:
+        self.callback(step)
+
+    def submit(self, request: EngineRequest, reader: StepReader, add: Callable[[], Awaitable[Any]]) -> None:
+        """Run a request.  ``add`` adds it to vLLM; it seldom waits."""
+        submission = self._requests[request.engine_request_id] = self._hook.expect(request, reader)
+        adding = self._add(submission, add)
+        submission.adding = asyncio.get_running_loop().create_task(adding, name=f"add-{request.engine_request_id}")
+
+    async def _add(self, submission: Submission, add: Callable[[], Awaitable[Any]]) -> None:
+        try:
+            await add()
+        except Exception as error:
+            if not submission.over:
+                self.callback([(submission.reader, self._failed(submission, error, started=False))])
+
+    async def abort(self, engine_request_id: str) -> None:
+        """Abort a request, as ``Engine.abort`` describes."""
+        submission = self._requests.get(engine_request_id)
+        if submission is None:
+            return
+        self._end(submission)
+        adding = submission.adding
+        if adding is not None and not adding.done():
+            adding.cancel()
+            await asyncio.wait([adding])
+        if submission.internal_id is None:
+            return
+        try:
+            await self._llm.abort(submission.internal_id, internal=True)
+        except Exception as error:
+            raise self._errors.translated(error, Sampling(), started=True) from error
+
+    def end_all(self, reason: str) -> None:
+        """End every request with EngineDeadError, because the engine is shut down."""
+        for submission in list(self._requests.values()):
+            self._end(submission)
+            self.callback([(submission.reader, EngineDeadError(reason))])
+
+    def remove(self) -> None:
+        """Take no outputs any more: vLLM has its own methods back."""
+        self._hook.remove()
+
+    # --- what vLLM puts into a request's sink -------------------------------------------------------------------------
+
+    def _translated(self, submission: Submission, output: Any) -> StepOutput:
+        """Return the port's output for a RequestOutput, or its error for an exception or a failed end.
+
+        It raises nothing: vLLM would end every request.
+        """
+        try:
+            if isinstance(output, Exception):
+                raise output
+            return self._output(submission, output)
+        except (EngineError, InvalidRequestError) as error:
+            self._end(submission)
+            return error
+        except Exception as error:
+            return self._failed(submission, error, started=submission.begun)
+
+    def _output(self, submission: Submission, output: Any) -> EngineOutput:
+        translated = output_of(output)
+        if not submission.begun:
+            self._on_first(submission.request)
+            translated.cached_prompt_tokens = output.num_cached_tokens
+        if output.finished:
+            self._end(submission)
+            finish(translated, output, submission.request)
+        return translated
+
+    def _failed(self, submission: Submission, error: Exception, *, started: bool) -> StepOutput:
+        self._end(submission)
+        failure = self._errors.translated(error, submission.request.sampling, started=started)
+        return failure if isinstance(failure, EngineError | InvalidRequestError) else EngineError(str(failure))
+
+    def _end(self, submission: Submission) -> None:
+        self._hook.forget(submission)
+        if self._requests.pop(submission.request.engine_request_id, None) is not None:
+            self._on_over(submission.request)

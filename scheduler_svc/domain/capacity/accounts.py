@@ -1,0 +1,173 @@
+"""The accounts that one request is compared on, with their figures as columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import overload
+
+import numpy as np
+
+from scheduler_svc.domain.capacity.account import Account
+from scheduler_svc.domain.capacity.figures import Figures, FiguresOfSome, Mask, Rows
+
+_ALL = slice(None)
+
+
+class Accounts(Sequence[Account]):
+    """Some instances' accounts, sorted by instance id, and their figures as columns.
+
+    An account that changes says so, and its entries are read again before the next comparison: so a decision reads the
+    one or two accounts that the last decision changed, not all.
+    """
+
+    __slots__ = ("_accounts", "_changed", "_figures", "_numbers")
+
+    def __init__(self, accounts: Iterable[Account] = ()) -> None:
+        self._accounts = tuple(accounts)
+        self._figures: Figures | None = None
+        self._changed: set[int] = set()  # rows whose account has changed since its figures were read
+        self._numbers: dict[str, int] | None = None
+
+    def __len__(self) -> int:
+        return len(self._accounts)
+
+    @overload
+    def __getitem__(self, index: int) -> Account: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Account]: ...
+    def __getitem__(self, index: int | slice) -> Account | Sequence[Account]:
+        return self._accounts[index]
+
+    def __iter__(self) -> Iterator[Account]:
+        return iter(self._accounts)
+
+    @property
+    def figures(self) -> Figures:
+        """The figures as they are now."""
+        figures = self._figures
+        if figures is None:
+            figures = self._figures = Figures(self._accounts)
+            for row, account in enumerate(self._accounts):
+                account.watch(self._changed, row)
+        elif self._changed:
+            for row in self._changed:
+                figures.update(row, self._accounts[row])
+            self._changed.clear()
+        return figures
+
+    def close(self) -> None:
+        """Have the accounts no longer say when they change: they are compared in another composition from now on."""
+        if self._figures is not None:
+            for account in self._accounts:
+                account.unwatch(self._changed)
+            self._figures = None
+
+    @property
+    def whole(self) -> Accounts:
+        """The accounts that these are some of, or these themselves."""
+        return self
+
+    @property
+    def rows(self) -> Rows | slice:
+        """Which accounts of ``whole`` these are."""
+        return _ALL
+
+    def find(self, instance_id: str) -> int | None:
+        """Return the row of an instance; None if it is not among these."""
+        if self._numbers is None:
+            self._numbers = {a.instance_id: row for row, a in enumerate(self._accounts)}
+        return self._numbers.get(instance_id)
+
+    def where(self, mask: Mask) -> Accounts:
+        """Return those for which the mask holds; these themselves if it holds for all."""
+        rows = mask.nonzero()[0]
+        return self if len(rows) == len(mask) else self.take(rows)
+
+    def only(self, instance_id: str) -> Accounts:
+        """Return just that instance's; none if it is not among these."""
+        row = self.find(instance_id)
+        return NO_ACCOUNTS if row is None else self.take(np.array([row], dtype=np.intp))
+
+    def less(self, others: Accounts) -> Accounts:
+        """Return those that are not among the others, which are some of the same."""
+        if others is self:
+            return NO_ACCOUNTS
+        left = np.zeros(len(self.whole), dtype=np.bool_)
+        left[self.rows] = True
+        left[others.rows] = False
+        return self.where(left[self.rows])
+
+    def take(self, rows: Rows) -> Accounts:
+        """Return those in these rows."""
+        return SomeAccounts(self, rows)
+
+
+class SomeAccounts(Accounts):
+    """Some accounts of many, for one decision: their figures are those of the time when they are read first."""
+
+    __slots__ = ("_rows", "_whole")
+
+    def __init__(self, whole: Accounts, rows: Rows) -> None:
+        self._whole = whole
+        self._rows = rows
+        self._figures = None
+        self._numbers = None
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, index: int) -> Account: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Account]: ...
+    def __getitem__(self, index: int | slice) -> Account | Sequence[Account]:
+        if isinstance(index, slice):
+            return tuple(self._whole[row] for row in self._rows[index])
+        return self._whole._accounts[int(self._rows[index])]
+
+    def __iter__(self) -> Iterator[Account]:
+        accounts = self._whole._accounts
+        return iter([accounts[row] for row in self._rows.tolist()])
+
+    @property
+    def figures(self) -> Figures:
+        """The figures, each as it was when it was read first."""
+        if self._figures is None:
+            self._figures = FiguresOfSome(self._whole.figures, self._rows)
+        return self._figures
+
+    @property
+    def whole(self) -> Accounts:
+        """The accounts that these are some of."""
+        return self._whole
+
+    @property
+    def rows(self) -> Rows:
+        """Which accounts of ``whole`` these are."""
+        return self._rows
+
+    def find(self, instance_id: str) -> int | None:
+        """Return the row of an instance; None if it is not among these."""
+        row = self._whole.find(instance_id)
+        if row is None:
+            return None
+        here = int(self._rows.searchsorted(row))
+        return here if here < len(self._rows) and self._rows[here] == row else None
+
+    def take(self, rows: Rows) -> Accounts:
+        """Return those in these rows."""
+        return SomeAccounts(self._whole, self._rows[rows])
+
+
+#: None of the accounts there are.
+NO_ACCOUNTS = Accounts()
+
+
+def as_accounts(accounts: Sequence[Account]) -> Accounts:
+    """Return the accounts with their figures as columns, whatever kind of sequence they come in."""
+    return accounts if isinstance(accounts, Accounts) else Accounts(accounts)
+
+
+def figures_of(accounts: Sequence[Account]) -> Figures:
+    """Return the figures of the accounts as columns; of a plain sequence they are read now."""
+    return accounts.figures if isinstance(accounts, Accounts) else Figures(accounts)

@@ -1,0 +1,29 @@
+"""The prompt tokens that instances' prefix caches are believed to hold of one request."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from scheduler_svc.domain.capacity.account import Account
+from scheduler_svc.domain.capacity.accounts import Accounts
+from scheduler_svc.domain.capacity.figures import Column
+
+
+class CachedTokens(Mapping[str, int]):
+    """Prompt tokens by instance id; only instances that hold some.  Also as a column beside the figures of accounts."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def column(self, accounts: Accounts) -> Column:
+        """Return the tokens that each of the accounts' instances holds, 0 for those without any."""
+
+
+def cached_column(cached: Mapping[str, int], accounts: Sequence[Account]) -> Column:
+    """Return the tokens that each of the accounts' instances holds, by whatever mapping from instance id says it."""
+    if isinstance(cached, CachedTokens) and isinstance(accounts, Accounts):
+        return cached.column(accounts)
+    return np.array([cached.get(a.instance_id, 0) for a in accounts], dtype=np.float64)

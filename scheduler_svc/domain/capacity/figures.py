@@ -1,0 +1,114 @@
+"""The figures of several accounts side by side, so that one operation works out a term for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from operator import attrgetter
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scheduler_svc.domain.capacity.account import Account
+
+#: A figure of each account, or a score made of figures; a term of two of them is worked out for all accounts at once.
+Column = NDArray[np.float64]
+#: For each account whether something holds.
+Mask = NDArray[np.bool_]
+#: Positions of accounts, ascending.
+Rows = NDArray[np.intp]
+
+NAMES = (
+    "computed_token_s",
+    "decode_token_s",
+    "first_step_at",
+    "first_step_floor",
+    "first_token_margin",
+    "free_slots",
+    "free_tokens",
+    "full_prefill_s",
+    "live",
+    "output_kv_token_s",
+    "output_token_s",
+    "prefill_token_s",
+    "price_per_s",
+    "prompt_limit",
+    "prompt_limit_leaving_reserve",
+    "ready_at",
+    "slot_limit",
+    "slot_limit_leaving_reserve",
+    "start_floor",
+    "token_margin",
+    "turn",
+)
+_read = attrgetter(*NAMES)
+
+
+class Figures:
+    """A column for each figure that accounts are compared by, named as in ``Account``; an entry for each account.
+
+    Counts are floats here: exact up to 2^53.  Columns are read, never written to, outside of this class.
+    """
+
+    __slots__ = ("_table", *NAMES)
+
+    computed_token_s: Column
+    decode_token_s: Column
+    first_step_at: Column
+    first_step_floor: Column
+    first_token_margin: Column
+    free_slots: Column
+    free_tokens: Column
+    full_prefill_s: Column
+    live: Column
+    output_kv_token_s: Column
+    output_token_s: Column
+    prefill_token_s: Column
+    price_per_s: Column
+    prompt_limit: Column
+    prompt_limit_leaving_reserve: Column
+    ready_at: Column
+    slot_limit: Column
+    slot_limit_leaving_reserve: Column
+    start_floor: Column
+    token_margin: Column
+    turn: Column
+
+    def __init__(self, accounts: Iterable[Account]) -> None:
+        rows = [_read(account) for account in accounts]
+        self._table = np.array(rows, dtype=np.float64).reshape(len(rows), len(NAMES)).T.copy()
+        for name, column in zip(NAMES, self._table, strict=True):
+            setattr(self, name, column)
+
+    def update(self, row: int, account: Account) -> None:
+        """Take the account's figures as they are now."""
+        self._table[:, row] = _read(account)
+
+
+class FiguresOfSome(Figures):
+    """The figures of some accounts of many.  A column is copied when it is read first; it keeps the state of then."""
+
+    __slots__ = ("_many", "_rows")
+
+    def __init__(self, many: Figures, rows: Rows) -> None:
+        self._many = many
+        self._rows = rows
+
+    def __getattr__(self, name: str) -> Column:  # called for a column that was not read yet
+        column: Column = getattr(self._many, name).take(self._rows)
+        setattr(self, name, column)
+        return column
+
+
+def lowest(column: Column) -> float:
+    """Return the lowest entry of a column that is not empty."""
+    return float(column[column.argmin()])
+
+
+def highest(column: Column) -> float:
+    """Return the highest entry of a column that is not empty."""
+    return float(column[column.argmax()])
+
+
+def count(mask: Mask) -> int:
+    """Count the entries for which a mask holds."""
+    return len(mask.nonzero()[0])

@@ -1,0 +1,1 @@
+"""What a scheduler leaves behind on disk for the next one."""

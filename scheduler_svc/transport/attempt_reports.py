@@ -1,0 +1,130 @@
+"""Passes on what an executor reports about its attempts, in a StepFrame or in the older messages."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from sage.controlplane.v1 import executor_pb2
+from scheduler_svc.control.attempts.attempt_table import AttemptTable
+from scheduler_svc.control.attempts.output_columns import OutputColumns
+from scheduler_svc.transport import registrations, step_frames
+from scheduler_svc.transport.clipping import reported
+from scheduler_svc.transport.executor_link import StreamLink
+
+LAST_POSITION = 2**32 - 1  # that the contract has a number for
+ACKNOWLEDGE_EVERY = 64  # output tokens with log probabilities
+LAST_POSITION = 2**32 - 1  # that the contract has a number for
+
+
+class AttemptReports:
+    """Takes the messages of one output stream.  This is the hot path: nothing in it waits for a client.
+
+    An attempt's epoch of 0 means the session's.  What is said of another epoch's attempts is dropped and counted unless
+    they were adopted; their ends are acknowledged, so that the executor forgets them.
+    """
+
+    def __init__(self, attempts: AttemptTable, link: StreamLink, sender: str, *, epoch: int) -> None:
+        self._attempts = attempts
+        self._link = link
+        self._sender = sender
+        self._epoch = epoch
+
+    def take(self, message: executor_pb2.OutputsRequest) -> bool:
+        """Pass on a message; return whether it has output.  Raises WireError for a StepFrame that makes no sense."""
+        kind = message.WhichOneof("message")
+        if kind == "step":
+            self._step(message.step)
+            return True
+        if kind == "frame":
+            for piece in message.frame.tokens:
+                self._tokens(piece, self._epoch)
+            return True
+        if kind == "ended":
+            self._ended(message.ended, self._epoch)
+        elif kind == "accepted":
+            self._accepted(message.accepted, self._epoch)
+        elif kind == "rejected":
+            self._rejected(message.rejected, self._epoch)
+        return False
+
+    def _step(self, step: executor_pb2.StepFrame) -> None:
+        step_frames.check_sizes(step)
+        columns = step_frames.columns(step)
+        epoch = step.epoch or self._epoch
+        for accepted in step.accepted:
+            self._accepted(accepted, epoch)
+        for rejected in step.rejected:
+            self._rejected(rejected, epoch)
+        if epoch != self._epoch:
+            columns = self._adopted(columns, epoch)
+        self._attempts.columns(self._sender, columns)
+        for piece in step.pieces:
+            self._tokens(piece, epoch)
+        for ended in step.ended:
+            self._ended(ended, epoch)
+
+    def _adopted(self, columns: OutputColumns, epoch: int) -> OutputColumns:
+        """Return the columns of another epoch with the numbers that attempts have here; 0 for those not adopted."""
+        names = self._attempts.names
+        numbers = [names.number(epoch, each) or 0 for each in columns.numbers]
+        if 0 in numbers:
+            self._attempts.of_other_epoch(self._sender, epoch, columns.numbers[numbers.index(0)])
+        return columns._replace(numbers=numbers)
+
+    # --- messages about one attempt; ``implied`` is the epoch that an epoch of 0 means -------------------------------
+
+    def _number(self, epoch: int, number: int) -> int | None:
+        """Return the number that an attempt has here; None if it is neither of this epoch nor adopted."""
+        if epoch == self._epoch:
+            return number
+        here = self._attempts.names.number(epoch, number)
+        if here is None:
+            self._attempts.of_other_epoch(self._sender, epoch, number)
+        return here
+
+    def _accepted(self, accepted: executor_pb2.AssignmentAccepted, implied: int) -> None:
+        number = self._number(accepted.epoch or implied, accepted.attempt_number)
+        if number is not None:
+            self._attempts.accepted(self._sender, number)
+
+    def _rejected(self, rejected: executor_pb2.AssignmentRejected, implied: int) -> None:
+        number = self._number(rejected.epoch or implied, rejected.attempt_number)
+        if number is not None:
+            reason = registrations.rejection(rejected.reason)
+            self._attempts.rejected(self._sender, number, reason, reported(rejected.message))
+
+    def _tokens(self, piece: executor_pb2.AssignmentTokens, implied: int) -> None:
+        number = self._number(piece.epoch or implied, piece.attempt_number)
+        if number is None:
+            return
+        # Kept as bytes: a reference to a part of a message would keep the whole message in memory.
+        logprobs = [found.SerializeToString() for found in piece.logprobs]
+        self._attempts.tokens(
+            self._sender,
+            number,
+            piece.first_index,
+            piece.token_ids,
+            piece.text,
+            logprobs,
+            piece.kv_recomputed,
+        )
+        if logprobs:
+            self._acknowledge_progress(number, piece)
+
+    def _acknowledge_progress(self, number: int, piece: executor_pb2.AssignmentTokens) -> None:
+        """Confirm output with log probabilities now and then: until then its executor keeps them, about 2 KB a token.
+
+        Token ids are confirmed with the end only: they take four bytes.
+        """
+        end = piece.first_index + len(piece.token_ids)
+        if end > LAST_POSITION:
+            return  # no output is that long: control has found the gap
+        if end // ACKNOWLEDGE_EVERY > piece.first_index // ACKNOWLEDGE_EVERY:
+            self._link.acknowledge(number, end, ended=False)
+
+    def _ended(self, ended: executor_pb2.AssignmentEnded, implied: int) -> None:
+        epoch = ended.epoch or implied
+        number = self._number(epoch, ended.attempt_number)
+        if number is not None:
+            self._attempts.ended(self._sender, replace(registrations.attempt_end(ended), attempt_number=number))
+        self._link.acknowledge(ended.attempt_number, ended.total_tokens, ended=True, epoch=epoch)

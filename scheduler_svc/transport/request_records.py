@@ -1,0 +1,145 @@
+"""What one scheduler leaves of a request for the next: RequestRecord and Assign, in both directions."""
+
+from __future__ import annotations
+
+from array import array
+
+from google.protobuf.message import DecodeError
+
+from sage.controlplane.v1 import executor_pb2, record_pb2
+from sage_wire import durations
+from sage_wire.metadata import TRACEPARENT, TRACESTATE
+from scheduler_svc.control.adoption.held_request import HeldRequest
+from scheduler_svc.control.attempts.executor_link import AssignOrder
+from scheduler_svc.control.requests.live_request import AdoptedAttempt
+from scheduler_svc.domain import admission
+from scheduler_svc.domain.engine_facts import ModelIdentity
+from scheduler_svc.domain.request import Request, ResumeMode, Sampling
+from scheduler_svc.transport import sampling_params
+from scheduler_svc.transport.enums import PHASE_TO_WIRE, PRIORITY_FROM_WIRE, PRIORITY_TO_WIRE
+from scheduler_svc.transport.submissions import key_of
+from scheduler_svc.transport.violations import Violations
+
+PHASE_FROM_WIRE = {wire: phase for phase, wire in PHASE_TO_WIRE.items()}
+
+RECORD_BYTES = 64 * 1024
+"""Largest record that is sent: a request whose tags or warnings take more is not adopted."""
+
+DIGEST_VERSION = 1
+"""How the digest of a request's content is made; a scheduler that makes it otherwise cannot compare."""
+
+
+def record(order: AssignOrder) -> bytes:
+    """Return the record of an order's request; empty if nobody could go on with it."""
+    live, request, at = order.live, order.request, order.sent_at
+    if live is None:
+        return b""
+    arrived = request.arrived_at
+    made = record_pb2.RequestRecord(
+        tenant=request.key.tenant,
+        request_id=request.key.request_id,
+        digest=live.digest,
+        digest_version=DIGEST_VERSION,
+        model=request.model,
+        tokenizer_hash=request.tokenizer_hash,
+        priority=PRIORITY_TO_WIRE[request.priority],
+        detached=live.detached,
+        deadline_stated=request.deadline_stated,
+        cost_budget=request.cost_budget,
+        session=request.session,
+        preferred_instance=request.preferred_instance,
+        wait_for_instance=request.wait_for_instance,
+        best_effort=request.resume_mode is ResumeMode.BEST_EFFORT,
+        tags=request.tags,
+        warnings=live.warnings,
+        age=durations.to_wire(at - arrived),
+        queued=durations.to_wire((live.first_assigned_at if live.first_assigned_at is not None else at) - arrived),
+        attempts=live.attempts,
+        cost=live.cost,
+        policy=order.policy,
+    )
+    if request.ttft_target_s is not None:
+        made.ttft_target.CopyFrom(durations.to_wire(request.ttft_target_s))
+    if request.tpot_target_s is not None:
+        made.tpot_target.CopyFrom(durations.to_wire(request.tpot_target_s))
+    if live.first_token_at is not None:
+        made.first_token.CopyFrom(durations.to_wire(live.first_token_at - arrived))
+    if live.identity is not None:
+        made.identity_weights = live.identity.weights
+        made.identity_dtype = live.identity.dtype
+        made.identity_tokenizer_hash = live.identity.tokenizer_hash
+        made.identity_adapter_weights = live.identity.adapter_weights
+    data = made.SerializeToString()
+    return data if len(data) <= RECORD_BYTES else b""
+
+
+def held_request(answer: executor_pb2.HeldAssign, now: float) -> HeldRequest | None:
+    """Return the request of an executor's answer; None if the executor does not hold it or its record makes no sense.
+
+    ``now``: seconds on the control clock.
+    """
+    if not answer.HasField("assign"):
+        return None
+    assign, made = answer.assign, record_pb2.RequestRecord()
+    phase = PHASE_FROM_WIRE.get(assign.phase)
+    try:
+        made.MergeFromString(assign.record)
+    except DecodeError:
+        return None
+    if phase is None or made.digest_version != DIGEST_VERSION or not assign.prompt_token_ids:
+        return None
+    sent_at = now - max(0.0, durations.from_wire(answer.held_for))
+    arrived_at = sent_at - durations.from_wire(made.age)
+    identity = ModelIdentity(
+        weights=made.identity_weights,
+        dtype=made.identity_dtype,
+        tokenizer_hash=made.identity_tokenizer_hash,
+        adapter_weights=made.identity_adapter_weights,
+    )
+    request = _request(assign, made, arrived_at, sent_at)
+    sampling = request.sampling
+    return HeldRequest(
+        attempt=AdoptedAttempt(
+            epoch=answer.attempt.epoch, number=answer.attempt.number, tokens=min(answer.tokens, sampling.max_tokens)
+        ),
+        request=request,
+        digest=made.digest,
+        detached=made.detached,
+        warnings=tuple(made.warnings),
+        identity=identity if made.HasField("first_token") else None,
+        phase=phase,
+        delivered=len(assign.continuation.emitted_token_ids),
+        first_assigned_at=arrived_at + durations.from_wire(made.queued),
+        first_token_at=arrived_at + durations.from_wire(made.first_token) if made.HasField("first_token") else None,
+        cost=made.cost,
+        attempts=made.attempts,
+        policy=made.policy,
+    )
+
+
+def _request(assign: executor_pb2.Assign, made: record_pb2.RequestRecord, arrived_at: float, sent_at: float) -> Request:
+    sampling = Sampling(**sampling_params.given(assign.sampling, Violations()))
+    prompt = array("I", assign.prompt_token_ids)
+    headers = {TRACEPARENT: assign.trace_context.traceparent, TRACESTATE: assign.trace_context.tracestate}
+    return Request(
+        key=key_of(made.tenant, made.request_id),
+        model=made.model,
+        prompt_token_ids=prompt,
+        tokenizer_hash=made.tokenizer_hash,
+        largest_token_id=max(*prompt, admission.largest_id(sampling)),
+        sampling=sampling,
+        priority=PRIORITY_FROM_WIRE[made.priority],
+        arrived_at=arrived_at,
+        deadline_at=sent_at + durations.from_wire(assign.remaining) if assign.HasField("remaining") else None,
+        deadline_stated=made.deadline_stated,
+        ttft_target_s=durations.from_wire(made.ttft_target) if made.HasField("ttft_target") else None,
+        tpot_target_s=durations.from_wire(made.tpot_target) if made.HasField("tpot_target") else None,
+        cost_budget=made.cost_budget if made.HasField("cost_budget") else None,
+        session=made.session,
+        preferred_instance=made.preferred_instance,
+        adapter=assign.adapter,
+        wait_for_instance=made.wait_for_instance,
+        resume_mode=ResumeMode.BEST_EFFORT if made.best_effort else ResumeMode.STRICT,
+        tags=dict(made.tags),
+        trace_headers={name: value for name, value in headers.items() if value},
+    )

@@ -1,0 +1,54 @@
+"""What instances cost that do nothing: the scheduler's CPU time and memory, by the number of instances."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import psutil
+
+from sage_client import AsyncClient
+from tests.bench.light_plane import LightPlane, light_plane
+from tests.bench.report import Row
+from tests.bench.rounds import spread
+
+SIZES = (10, 100, 1_000)
+SETTLE_S = 2.0
+STEP_S = 0.01
+
+
+async def measure(*, rounds: int, seconds: float) -> list[Row]:
+    rows: list[Row] = []
+    for instances in SIZES:
+        began = time.perf_counter()
+        async with light_plane(executors=instances, step_s=STEP_S) as plane:
+            up_s, up_cpu_s = time.perf_counter() - began, plane.scheduler.cpu_s()
+            await asyncio.sleep(SETTLE_S)
+            shares = [await _share(plane, seconds) for _ in range(rounds)]
+            view_ms = [await _view_ms(plane) for _ in range(rounds + 1)][1:]
+            memory = psutil.Process(plane.scheduler.pid).memory_info().rss / 2**20
+        note = f"{memory:,.0f} MiB; up after {up_s:.1f} s and {up_cpu_s:.1f} CPU s, Python's start included"
+        rows.append(_row(instances, "scheduler, idle", "% of a core", shares, note))
+        rows.append(_row(instances, "scheduler, ListInstances", "CPU ms", view_ms, ""))
+    return rows
+
+
+async def _share(plane: LightPlane, seconds: float) -> float:
+    """Percent of a core that the scheduler takes."""
+    cpu_s, began = plane.scheduler.cpu_s(), time.perf_counter()
+    await asyncio.sleep(seconds)
+    return 100 * (plane.scheduler.cpu_s() - cpu_s) / (time.perf_counter() - began)
+
+
+async def _view_ms(plane: LightPlane, calls: int = 20) -> float:
+    """CPU milliseconds of the scheduler per call of ListInstances, heartbeats of that time included."""
+    async with AsyncClient(plane.address) as client:
+        await client.list_instances()
+        before = plane.scheduler.cpu_s()
+        for _ in range(calls):
+            await client.list_instances()
+        return (plane.scheduler.cpu_s() - before) / calls * 1e3
+
+
+def _row(instances: int, case: str, unit: str, figures: list[float], note: str) -> Row:
+    return Row(benchmark=f"{instances:,} instances", case=case, unit=unit, note=note, **spread(figures))

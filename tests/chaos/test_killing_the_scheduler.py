@@ -1,0 +1,89 @@
+"""kill -9 of the scheduler under load: the next one goes on with everything that executors hold."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from executor_svc.runtime.engine_port import Sampling
+from sage.controlplane.v1 import inference_pb2
+from tests.bench.free_port import free_port
+from tests.support.fleet_processes import FleetProcesses
+from tests.support.raw_reader import RawReader
+from tests.support.simulated_answer import answer
+from tests.support.token_check import assert_tokens
+
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(180)]
+
+NAMES = ("a", "b")
+STREAMS = 12
+TOKENS = 400
+
+
+def reader(address: str, number: int) -> RawReader:
+    request = inference_pb2.GenerateRequest(request_id=f"request-{number}")
+    request.spec.text = f"Once upon a time, number {number},"
+    request.spec.sampling.temperature = 0
+    request.spec.sampling.max_tokens = TOKENS
+    request.spec.sampling.ignore_eos = True
+    return RawReader(address, request)
+
+
+@pytest.mark.parametrize("end", ["kill", "terminate"])
+async def test_streams_go_on_with_the_next_scheduler(
+    logs: Path, simulated: list[str], tmp_path: Path, end: str
+) -> None:
+    flags = ["--state-dir", str(tmp_path / "state"), "--policy", "fifo"]
+    async with FleetProcesses(logs, flags, listen=f"127.0.0.1:{free_port()}") as fleet:
+        for name in NAMES:
+            fleet.launch(name, simulated)
+        await fleet.ready(*NAMES)
+        readers = [reader(fleet.address, number) for number in range(STREAMS)]
+        running = [asyncio.create_task(each.run()) for each in readers]
+        await asyncio.sleep(1.5)
+        assert all(each.token_ids for each in readers), "all run"
+        getattr(fleet.scheduler, end)()
+        await fleet.scheduler.ended()
+        fleet.scheduler.start()
+        await asyncio.gather(*running)
+        for each in readers:
+            assert each.calls > 1, "the kill struck every stream"
+            await _is_right(each)
+        print("longest gaps", sorted(round(each.longest_gap_s, 2) for each in readers))
+
+
+@pytest.mark.parametrize("sessions", [True, False], ids=["sessions", "generate"])
+async def test_the_sdk_reads_on_by_itself(logs: Path, simulated: list[str], tmp_path: Path, sessions: bool) -> None:
+    flags = ["--state-dir", str(tmp_path / "state")]
+    async with (
+        FleetProcesses(logs, flags, listen=f"127.0.0.1:{free_port()}") as fleet,
+        fleet.client(use_sessions=sessions) as client,
+    ):
+        for name in NAMES:
+            fleet.launch(name, simulated)
+        await fleet.ready(*NAMES)
+        prompts = [f"It was a dark night, number {number}," for number in range(STREAMS)]
+        streams = [client.generate(each, max_tokens=TOKENS, ignore_eos=True, temperature=0) for each in prompts]
+        results = [asyncio.create_task(each.result()) for each in streams]
+        await asyncio.sleep(1.5)
+        for end in (fleet.scheduler.kill, fleet.scheduler.terminate):
+            end()
+            await fleet.scheduler.ended()
+            fleet.scheduler.start()
+            await asyncio.sleep(2.0)
+        sampling = Sampling(temperature=0, max_tokens=TOKENS, ignore_eos=True)
+        for prompt, result in zip(prompts, await asyncio.gather(*results), strict=True):
+            wanted = await answer(prompt, sampling)
+            assert_tokens(list(result.token_ids), wanted.token_ids, prompt)
+            assert result.text == wanted.text
+
+
+async def _is_right(each: RawReader) -> None:
+    sampling = Sampling(temperature=0, max_tokens=TOKENS, ignore_eos=True)
+    wanted = await answer(each.request.spec.text, sampling)
+    assert_tokens(each.token_ids, wanted.token_ids, each.request.request_id)
+    assert each.text == wanted.text
+    assert each.finished is not None
+    assert each.finished.attempts == 1

@@ -1,0 +1,104 @@
+"""A client on the generated stub alone, which reads on after its scheduler died: the recipe of docs/clients.md."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+import grpc
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+
+from sage.controlplane.v1 import common_pb2, inference_pb2, inference_pb2_grpc
+
+PAUSE_S = 0.2
+
+
+class GaveUp(Exception):
+    """The request did not come to its end; says how its last call ended."""
+
+
+@dataclass
+class RawReader:
+    """One request, read to its end over as many calls as it takes."""
+
+    address: str
+    request: inference_pb2.GenerateRequest
+    within_s: float = 60.0
+    token_ids: list[int] = field(default_factory=list)
+    text: str = ""
+    calls: int = 0
+    longest_gap_s: float = 0.0
+    finished: inference_pb2.Finished | None = None
+    attempt: common_pb2.Attempt | None = None
+
+    async def run(self) -> None:
+        """Read to the end.  Raises GaveUp."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + self.within_s
+        self._last = loop.time()
+        while self.finished is None:
+            try:
+                await self._call(end - loop.time())
+            except grpc.aio.AioRpcError as error:
+                if not _may_pass(error) or loop.time() >= end:
+                    raise GaveUp(f"{self.request.request_id}: {error.code()}: {error.details()}") from error
+                await asyncio.sleep(_retry_after_s(error))
+
+    async def _call(self, timeout_s: float) -> None:
+        self.calls += 1
+        request = inference_pb2.GenerateRequest()
+        request.CopyFrom(self.request)
+        if self.token_ids:
+            request.after_token = len(self.token_ids)
+            assert self.attempt is not None
+            request.after_attempt.CopyFrom(self.attempt)
+        async with grpc.aio.insecure_channel(self.address) as channel:
+            stub = inference_pb2_grpc.InferenceServiceStub(channel)
+            async for response in stub.Generate(request, timeout=timeout_s):
+                self._take(response)
+
+    def _take(self, response: inference_pb2.GenerateResponse) -> None:
+        kind = response.WhichOneof("event")
+        if kind == "tokens":
+            tokens = response.tokens
+            assert tokens.first_index == len(self.token_ids), f"{tokens.first_index} after {len(self.token_ids)}"
+            known = len(self.text) - tokens.text_offset  # text may come again: it belongs to the last of its tokens
+            assert known >= 0, f"text at {tokens.text_offset} after {len(self.text)}"
+            assert tokens.text.startswith(self.text[tokens.text_offset :])
+            now = asyncio.get_running_loop().time()
+            if self.token_ids:
+                self.longest_gap_s = max(self.longest_gap_s, now - self._last)
+            self._last = now
+            self.token_ids += tokens.token_ids
+            self.text += tokens.text[known:]
+            self.attempt = common_pb2.Attempt()
+            self.attempt.CopyFrom(tokens.attempt)
+        elif kind == "finished":
+            assert self.finished is None
+            self.finished = inference_pb2.Finished()
+            self.finished.CopyFrom(response.finished)
+
+
+def _info(error: grpc.aio.AioRpcError) -> str:
+    status = rpc_status.from_call(error)  # type: ignore[arg-type]  # it reads only what both kinds of call have
+    for detail in status.details if status is not None else ():
+        info = error_details_pb2.ErrorInfo()
+        if detail.Unpack(info):
+            return info.reason
+    return ""
+
+
+def _may_pass(error: grpc.aio.AioRpcError) -> bool:
+    """Whether to call again: the connection broke, or the scheduler asks for it."""
+    reason = _info(error)
+    return reason == "RECOVERING" or (error.code() is grpc.StatusCode.UNAVAILABLE and not reason)
+
+
+def _retry_after_s(error: grpc.aio.AioRpcError) -> float:
+    status = rpc_status.from_call(error)  # type: ignore[arg-type]
+    for detail in status.details if status is not None else ():
+        retry = error_details_pb2.RetryInfo()
+        if detail.Unpack(retry):
+            return retry.retry_delay.ToTimedelta().total_seconds()
+    return PAUSE_S

@@ -1,0 +1,78 @@
+"""Figures as columns follow the accounts, and some of the accounts are as good as all."""
+
+from __future__ import annotations
+
+from random import Random
+
+import numpy as np
+import pytest
+
+from scheduler_svc.domain.capacity.account import Account
+from scheduler_svc.domain.capacity.accounts import Accounts, figures_of
+from scheduler_svc.domain.capacity.figures import NAMES
+from scheduler_svc.domain.capacity.ledger import Ledger
+from scheduler_svc.domain.instance_state import InstanceState
+from tests.contract.policies.modelled_fleet import add_instance, make_request, make_scheduler, put_in_state
+from tests.unit.domain.random_accounts import change, make_accounts
+from tests.unit.domain.test_scores import each_seed
+
+
+def shown(several: Accounts) -> list[list[float]]:
+    """Return every figure of every account, by figure."""
+    return [getattr(several.figures, name).tolist() for name in NAMES]
+
+
+def expected(several: list[Account]) -> list[list[float]]:
+    return [[float(getattr(a, name)) for a in several] for name in NAMES]
+
+
+@each_seed
+def test_columns_show_what_the_accounts_show_whatever_happens_to_them(seed: int) -> None:
+    rng, ledger = Random(seed), Ledger()
+    each = make_accounts(rng, ledger)
+    several = Accounts(each)
+
+    for _ in range(5):
+        assert shown(several) == expected(each)
+        for _ in range(rng.randint(1, 3)):
+            change(rng, rng.choice(each), ledger)
+
+
+@each_seed
+def test_some_of_some_accounts_show_their_own_figures(seed: int) -> None:
+    rng = Random(seed)
+    each = make_accounts(rng, Ledger())
+    masks = [np.array([rng.random() < 0.6 for _ in each]) for _ in range(2)]
+    several = Accounts(each)
+
+    some = several.where(masks[0])
+    fewer = some.where(masks[1][some.rows])
+
+    kept = [a for a, one, two in zip(each, *masks, strict=True) if one and two]
+    assert list(fewer) == kept == [fewer[i] for i in range(len(fewer))] == list(fewer[:])
+    assert shown(fewer) == expected(kept)
+    assert [fewer.find(a.instance_id) for a in each] == [kept.index(a) if a in kept else None for a in each]
+    assert [a for a in some if a not in kept] == list(some.less(fewer))
+    assert [list(fewer.only(a.instance_id)) for a in kept] == [[a] for a in kept]
+
+
+def test_all_of_the_accounts_are_not_copied() -> None:
+    several = Accounts([Account("a"), Account("b")])
+
+    assert several.where(np.array([True, True])) is several
+
+
+def test_a_plain_sequence_has_figures_too() -> None:
+    assert figures_of([Account("a")]).live.tolist() == [0.0]
+
+
+def test_accounts_keep_no_memory_of_compositions_that_are_over() -> None:
+    scheduler = make_scheduler("fifo")
+    for name in ("i0", "i1"):
+        add_instance(scheduler, name)
+    for n in range(20):
+        scheduler.enqueue(make_request(n), 0.0)
+        scheduler.schedule(0.0)
+        put_in_state(scheduler, "i1", InstanceState.SUSPECT if n % 2 else InstanceState.READY)
+
+    assert [len(i.account._watchers) for i in scheduler.instances()] == [1, pytest.approx(1, abs=1)]

@@ -1,0 +1,296 @@
+"""Outputs by steps, against the recorded signatures of vLLM 0.26."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import types
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from executor_svc.engine.common_settings import ModelSettings
+from executor_svc.engine.vllm.serving import VllmEngine
+from executor_svc.engine.vllm.settings import VllmSettings
+from executor_svc.engine.vllm.starting import VllmEngineFactory
+from executor_svc.engine.vllm.step_path import step_path
+from executor_svc.runtime.engine_port import (
+    EngineDeadError,
+    EngineError,
+    EngineOutput,
+    EngineRequest,
+    FinishReason,
+    InvalidRequestError,
+    Sampling,
+    Step,
+    StepOutput,
+    StructuredKind,
+    StructuredOutput,
+)
+from tests.unit.engine.vllm.conftest import SETTINGS
+from tests.unit.engine.vllm.recorded_processor import RecordedProcessor
+from tests.unit.engine.vllm.recorded_vllm import RecordedVllm
+
+REQUEST = EngineRequest(engine_request_id="r/1", prompt_token_ids=(300, 301), sampling=Sampling(max_tokens=4))
+INTERNAL = "r/1-0a0b0c0d"
+
+
+class Reader:
+    def __init__(self) -> None:
+        self.outputs: list[StepOutput] = []
+
+    def take(self, output: StepOutput) -> None:
+        self.outputs.append(output)
+
+    @property
+    def token_ids(self) -> list[int]:
+        parts = [output if isinstance(output, list) else output.token_ids for output in self.outputs]  # type: ignore[union-attr]
+        return [token for part in parts for token in part]
+
+
+class Taken:
+    """The steps that an engine delivered."""
+
+    def __init__(self, engine: VllmEngine) -> None:
+        self.steps: list[Step] = []
+        engine.on_outputs(self._take)
+
+    def _take(self, step: Step) -> None:
+        self.steps.append(step)
+        for reader, output in step:
+            reader.take(output)
+
+
+@pytest.fixture
+def taken(engine: VllmEngine, vllm: RecordedVllm) -> Taken:
+    vllm.processor.seen.clear()
+    vllm.processor.added.clear()
+    vllm.processor.script = lambda internal, params: None
+    return Taken(engine)
+
+
+async def submitted(engine: VllmEngine, request: EngineRequest = REQUEST) -> Reader:
+    reader = Reader()
+    assert engine.submit(request, reader)
+    await asyncio.sleep(0)  # vLLM has it
+    return reader
+
+
+async def started(model_path: str, settings: VllmSettings = SETTINGS) -> VllmEngine:
+    return await VllmEngineFactory(ModelSettings(model=model_path), settings).start(lambda *report: None)
+
+
+async def test_a_request_gets_its_tokens_and_its_end(engine: VllmEngine, vllm: RecordedVllm, taken: Taken) -> None:
+    reader = await submitted(engine)
+    for ids, ended in (([500], None), ([501, 502], None), ([503], "length")):
+        vllm.processor.step({INTERNAL: ids}, ended=ended)
+    first, middle, last = reader.outputs
+    assert (reader.token_ids, middle) == ([500, 501, 502, 503], [501, 502])
+    assert isinstance(first, EngineOutput)
+    assert isinstance(last, EngineOutput)
+    assert (first.cached_prompt_tokens, last.cached_prompt_tokens) == (3, None)
+    assert (first.finish_reason, last.finish_reason) == (None, FinishReason.LENGTH)
+    assert engine.load().unfinished == 0
+    assert engine.load().submissions == {"steps": 1}
+
+
+async def test_a_step_of_many_requests_is_one_list_and_others_go_their_way(
+    engine: VllmEngine, vllm: RecordedVllm, taken: Taken
+) -> None:
+    readers = [await submitted(engine, replace(REQUEST, engine_request_id=f"r/{number}")) for number in range(3)]
+    queue: list[Any] = []
+    vllm.processor.states["other"] = types.SimpleNamespace(
+        queue=types.SimpleNamespace(put=queue.append), stats=types.SimpleNamespace(num_generation_tokens=0)
+    )
+    names = {f"r/{number}-0a0b0c0d": number for number in range(3)}
+    for start in (500, 600):
+        vllm.processor.step({"other": [start], **{name: [start + number] for name, number in names.items()}})
+    assert [reader.token_ids for reader in readers] == [[500 + number, 600 + number] for number in range(3)]
+    assert [len(step) for step in taken.steps] == [3, 3]
+    assert [output.outputs[0].token_ids for output in queue] == [[500], [600]]
+    assert vllm.processor.seen == [
+        "other",
+        *names,
+        "other",
+    ]  # after the first ones, vLLM's method sees no token of ours
+
+
+async def test_vllms_own_statistics_count_every_token(engine: VllmEngine, vllm: RecordedVllm, taken: Taken) -> None:
+    await submitted(engine)
+    stats = vllm.processor.states[INTERNAL].stats
+    vllm.processor.iteration_stats.clear()
+    for ids in ([500], [501, 502], [503]):
+        vllm.processor.step({INTERNAL: ids})
+    assert [each.num_generation_tokens for each in vllm.processor.iteration_stats] == [1, 2, 1]
+    assert (stats.num_generation_tokens, stats.last_token_ts) == (4, 12.5)
+
+
+async def test_an_output_with_scheduling_events_passes_through_vllms_method(
+    engine: VllmEngine, vllm: RecordedVllm, taken: Taken
+) -> None:
+    reader = await submitted(engine)
+    vllm.processor.step({INTERNAL: [500]})
+    vllm.processor.step({INTERNAL: [501]}, events=["preempted"])
+    assert vllm.processor.seen == [INTERNAL, INTERNAL]
+    assert reader.token_ids == [500, 501]
+
+
+async def test_the_first_output_may_come_before_vllm_says_that_it_has_the_request(
+    engine: VllmEngine, vllm: RecordedVllm, taken: Taken
+) -> None:
+    vllm.processor.script = lambda internal, params: vllm.processor.step({internal: [500]}, ended="length")
+    assert (await submitted(engine)).token_ids == [500]
+
+
+@pytest.mark.parametrize(("stop_reason", "stop_token"), [(77, 77), (None, 500)])
+async def test_the_token_that_ended_it_is_told(
+    engine: VllmEngine, vllm: RecordedVllm, taken: Taken, stop_reason: int | None, stop_token: int
+) -> None:
+    reader = await submitted(engine)
+    vllm.processor.step({INTERNAL: [500]}, ended="stop", stop_reason=stop_reason)
+    (output,) = reader.outputs
+    assert isinstance(output, EngineOutput)
+    assert (output.finish_reason, output.stop_token_id) == (FinishReason.STOP, stop_token)
+
+
+async def test_an_abort_ends_it_in_vllm_and_nothing_more_comes(
+    engine: VllmEngine, vllm: RecordedVllm, taken: Taken
+) -> None:
+    reader = await submitted(engine)
+    vllm.processor.step({INTERNAL: [500]})
+    await engine.abort("r/1")
+    vllm.processor.step({INTERNAL: [501]})
+    assert (vllm.stops, reader.token_ids) == ([("abort", INTERNAL)], [500])
+    assert (engine.load().unfinished, vllm.processor.states) == (0, {})
+
+
+async def test_an_abort_while_vllm_takes_the_request_waits_for_that(
+    engine: VllmEngine, vllm: RecordedVllm, taken: Taken
+) -> None:
+    reader = Reader()
+    assert engine.submit(REQUEST, reader)
+    await engine.abort("r/1")
+    assert (vllm.processor.states, reader.outputs, engine.load().unfinished) == ({}, [], 0)
+
+
+async def test_an_abort_by_vllm_is_told(engine: VllmEngine, vllm: RecordedVllm, taken: Taken) -> None:
+    reader = await submitted(engine)
+    vllm.processor.abort(INTERNAL)
+    (output,) = reader.outputs
+    assert isinstance(output, EngineOutput)
+    assert output.finish_reason is FinishReason.ABORTED
+    assert engine.load().unfinished == 0
+
+
+async def test_death_is_told_to_every_request(engine: VllmEngine, vllm: RecordedVllm, taken: Taken) -> None:
+    readers = [await submitted(engine, replace(REQUEST, engine_request_id=f"r/{number}")) for number in range(2)]
+    vllm.processor.thing.propagate_error(vllm.engine_exceptions.EngineDeadError())
+    assert [type(reader.outputs[0]) for reader in readers] == [EngineDeadError, EngineDeadError]
+    assert engine.load().unfinished == 0
+
+
+async def test_what_vllm_refuses_is_told(engine: VllmEngine, vllm: RecordedVllm, taken: Taken) -> None:
+    error = vllm.exceptions.VLLMValidationError("too hot")
+    error.parameter = "temperature"
+
+    def refuse(internal: str, params: Any) -> None:
+        raise error
+
+    vllm.processor.script = refuse
+    (output,) = (await submitted(engine)).outputs
+    assert isinstance(output, InvalidRequestError)
+    assert output.field_name == "sampling.temperature"
+    assert engine.load().unfinished == 0
+
+
+async def test_an_end_without_a_known_reason_is_the_engines(
+    engine: VllmEngine, vllm: RecordedVllm, taken: Taken
+) -> None:
+    reader = await submitted(engine)
+    vllm.processor.step({INTERNAL: []}, ended="error")
+    assert isinstance(reader.outputs[0], EngineError)
+    assert engine.load().unfinished == 0
+
+
+async def test_what_needs_a_stream_of_its_own_is_refused(engine: VllmEngine, taken: Taken) -> None:
+    constraint = StructuredOutput(kind=StructuredKind.REGEX, value="a")
+    for sampling in (Sampling(logprobs=0), Sampling(prompt_logprobs=1), Sampling(structured_output=constraint)):
+        assert not engine.submit(replace(REQUEST, sampling=sampling), Reader())
+    assert not engine.submit(replace(REQUEST, kv_transfer_params={}), Reader())
+    assert engine.load().submissions == {"logprobs": 2, "structured_output": 1, "kv_transfer": 1}
+
+
+async def test_shutdown_ends_what_vllm_did_not_have_yet(vllm: RecordedVllm, model_path: str) -> None:
+    engine = await started(model_path)
+    Taken(engine)
+    reader = Reader()
+    assert engine.submit(REQUEST, reader)
+    await engine.shutdown()
+    assert [type(output) for output in reader.outputs] == [EngineDeadError]
+
+
+# --- another vLLM -------------------------------------------------------------------------------------------------
+
+
+def with_other_parameters(processor: RecordedProcessor) -> None:
+    processor.thing.process_outputs = lambda engine_core_outputs, more, yet_more, unheard_of: None
+
+
+def without_statistics(processor: RecordedProcessor) -> None:
+    processor.thing.log_stats = False
+
+
+@pytest.mark.parametrize(
+    ("prepare", "why"),
+    [(with_other_parameters, "process_outputs has the parameters"), (without_statistics, "statistics are off")],
+)
+async def test_another_vllm_is_read_the_public_way_which_is_said_once_and_counted(
+    vllm: RecordedVllm,
+    model_path: str,
+    caplog: pytest.LogCaptureFixture,
+    prepare: Callable[[RecordedProcessor], None],
+    why: str,
+) -> None:
+    vllm.prepare = prepare
+    engine = await started(model_path)
+    assert [engine.submit(REQUEST, Reader()) for _ in range(3)] == [False] * 3
+    assert engine.load().submissions == {"unsupported": 3}
+    said = [record.message for record in caplog.records if "twice the CPU" in record.message]
+    assert len(said) == 1
+    assert why in said[0]
+    await engine.shutdown()
+
+
+async def test_an_attribute_that_is_gone_is_a_difference(
+    vllm: RecordedVllm, model_path: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(sys.modules["vllm.v1.engine"].EngineCoreOutput, "events")  # the stand-in's
+    engine = await started(model_path)
+    assert not engine.submit(REQUEST, Reader())
+    assert "EngineCoreOutput has no events" in caplog.text
+    await engine.shutdown()
+
+
+async def test_an_engine_whose_trial_gets_no_tokens_is_read_the_public_way(
+    vllm: RecordedVllm, model_path: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(step_path, "TRIAL_TIMEOUT_S", 0.01)
+    vllm.prepare = lambda processor: setattr(processor, "script", lambda internal, params: None)
+    engine = await started(model_path)
+    assert not engine.submit(REQUEST, Reader())
+    assert "did not end in 0.01 s" in caplog.text
+    assert engine.load().unfinished == 0
+    assert vllm.processor.states == {}
+    await engine.shutdown()
+
+
+async def test_the_setting_switches_it_off_without_a_warning(
+    vllm: RecordedVllm, model_path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = await started(model_path, SETTINGS.model_copy(update={"step_path": False}))
+    assert not engine.submit(REQUEST, Reader())
+    assert engine.load().submissions == {"off": 1}
+    assert "twice the CPU" not in caplog.text
+    await engine.shutdown()

@@ -142,6 +142,7 @@ class AsyncClient:
 
         Raises:
             InvalidRequestError: a value does not fit the contract; the stream raises what the server finds.
+            UnavailableError: the client is closed.
         """
         events = EventQueue(self._buffer_bytes)
         call = self._call(prompt, options, events)
@@ -161,6 +162,7 @@ class AsyncClient:
 
         Raises:
             InvalidRequestError: a value does not fit the contract; the sink gets what the server finds.
+            UnavailableError: the client is closed.
         """
         call = self._call(prompt, options, sink)
         self._dispatcher.start(call)
@@ -310,6 +312,7 @@ class AsyncClient:
         return self._stream_timeout if deadline is None else deadline + DEADLINE_GRACE_S
 
     def _call(self, prompt: str | None, options: GenerateOptions, sink: Sink) -> Call:
+        self._channels.check()
         timeout = options.get("timeout") or self._stream_timeout_s(options.get("deadline"))
         request = encode_request(prompt, options, tenant=self._tenant)
         return Call(request, sink, cancel=self._cancel, timeout_s=timeout, trace=trace_metadata())

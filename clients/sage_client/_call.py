@@ -28,6 +28,9 @@ Canceller = Callable[[str, str, str], Awaitable[Cancellation]]
 
 _NO_ATTEMPT = Attempt(epoch=0, number=0)
 
+_SINK_FAILS = (Exception, asyncio.CancelledError)
+"""What a sink may raise without harm to others: CancelledError comes of a look at a future that was cancelled."""
+
 
 class Transport(Protocol):
     """Carries requests to the scheduler and their events back."""
@@ -224,7 +227,7 @@ class Call:
         self._break_failures = 0
         try:
             self._sink.tokens(choice, first, token_ids, offset, text, ())
-        except Exception as error:
+        except _SINK_FAILS as error:
             self._sink_failed(error)
 
     def take_tokens(self, message: inference_pb2.Tokens) -> None:
@@ -277,10 +280,10 @@ class Call:
             return
         try:
             method(*arguments)
-        except Exception as error:
+        except _SINK_FAILS as error:
             self._sink_failed(error)
 
-    def _sink_failed(self, error: Exception) -> None:
+    def _sink_failed(self, error: BaseException) -> None:
         self.leave()
         what = f"a sink raised an exception, so request {self.request_id} is left"
         self._loop.call_exception_handler({"message": what, "exception": error})

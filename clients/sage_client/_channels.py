@@ -12,7 +12,7 @@ import grpc
 
 from sage.controlplane.v1 import admin_pb2_grpc, inference_pb2_grpc
 from sage_client._connection import Connection
-from sage_client._errors import ConfigurationError
+from sage_client._errors import ConfigurationError, UnavailableError
 
 log = logging.getLogger(__name__)
 
@@ -38,23 +38,30 @@ class Channels:
             file for file in (connection.tls_ca, connection.tls_cert, connection.tls_key) if file is not None
         )
         self._closing: set[asyncio.Task[None]] = set()
+        self._closed = False
         self._seen, self._looked_at = _states(self._files), clock()
         self._use(connection.open())
 
+    def check(self) -> None:
+        """Raise UnavailableError if the channels were closed."""
+        if self._closed:
+            raise UnavailableError("the client is closed", status="UNAVAILABLE")
+
     @property
     def inference(self) -> inference_pb2_grpc.InferenceServiceAsyncStub:
-        """The stub for a new call."""
+        """The stub for a new call.  Raises UnavailableError once the channels were closed."""
         self._renew()
         return self._inference
 
     @property
     def admin(self) -> admin_pb2_grpc.AdminServiceAsyncStub:
-        """The stub for a new call."""
+        """The stub for a new call.  Raises UnavailableError once the channels were closed."""
         self._renew()
         return self._admin
 
     async def close(self) -> None:
         """Close the channels; open streams end."""
+        self._closed = True
         closing = list(self._closing)
         for each in closing:
             each.cancel()
@@ -67,6 +74,7 @@ class Channels:
 
     def _renew(self) -> None:
         """Open another channel if a file changed; with files that cannot be used, go on with the one there is."""
+        self.check()
         if not self._files or self._clock() < self._looked_at + CHECK_S:
             return
         self._looked_at = self._clock()

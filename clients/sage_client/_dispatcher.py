@@ -15,13 +15,11 @@ from sage_client._errors import InternalError, RecoveringError, RequestCancelled
 from sage_client._generate_transport import RECOVERING_S, GenerateTransport
 from sage_client._reconnect import Reconnect
 from sage_client._session_end import EndKind, SessionEnd
+from sage_client._session_outbox import HANDLES_LIMIT
 from sage_client._session_stream import SessionCall, SessionStream, SessionTimes
 
 SUBMIT_LIMIT_BYTES = 256 * 1024
 """Largest request that goes through a session: a larger one would hold up the others."""
-
-HANDLES_LIMIT = 4096
-"""Most requests on a session, as the contract bounds them; further ones go through Generate."""
 
 
 class Dispatcher:
@@ -55,7 +53,8 @@ class Dispatcher:
 
     def start(self, call: Call) -> None:
         """Send the call's request."""
-        full = len(self._live) >= HANDLES_LIMIT
+        stuck = self._stream is not None and self._stream.stuck
+        full = stuck or len(self._live) >= HANDLES_LIMIT
         if not self._enabled or self._closed or full or call.request.ByteSize() > SUBMIT_LIMIT_BYTES:
             self._generate.start(call)
             return
@@ -105,6 +104,11 @@ class Dispatcher:
         else:
             self._forget(call)
             call.take_failure(failure)
+
+    def held_back(self, call: Call) -> None:
+        """Carry a call through Generate that the stream could not send."""
+        self._forget(call)
+        self._generate.start(call)
 
     def _begin_again(self, call: Call) -> None:
         if call in self._live and self._stream is not None and not self._stream.carries(call):
@@ -164,7 +168,7 @@ class Dispatcher:
         """Decide for each live call: keep it for the next stream, move it to Generate, or end it."""
         if end.kind is EndKind.UNSUPPORTED:
             self._enabled = False
-        if opened or end.kind is EndKind.UNCLEAR:
+        if opened or end.kind is EndKind.UNSETTLED:
             self._sent.update(self._live)
         for call in list(self._live):
             may_reattach = call in self._sent and call.count_break(self._reconnect.attempts)

@@ -99,7 +99,12 @@ class EventQueue:
         return None if self._waiting else self._error
 
     def arrival(self) -> asyncio.Future[Event | None]:
-        """Return what will be the next event, or None where the reader has to look again; the queue must be empty."""
+        """Return what will be the next event, or None where the reader has to look again; the queue must be empty.
+
+        Raises RuntimeError while another task waits for one: it would wait for ever.
+        """
+        if self._reader is not None and not self._reader.done():
+            raise RuntimeError(f"another task reads the stream of request {self.call.request_id}")
         self._reader = self._loop.create_future()
         return self._reader
 

@@ -10,7 +10,7 @@ import grpc
 
 from sage.controlplane.v1 import inference_pb2
 from sage_client._call import Call
-from sage_client._errors import ProtocolError, RecoveringError, RequestCancelledError, SageError
+from sage_client._errors import InternalError, ProtocolError, RecoveringError, RequestCancelledError, SageError
 from sage_client._reconnect import Reconnect
 from sage_client._status import error_from_rpc, is_transport_break
 
@@ -35,7 +35,7 @@ class GenerateTransport:
         call.carried_by(self)
         reader = _Reader(call, self._open, self._reconnect)
         self._readers[call] = reader
-        reader.task.add_done_callback(lambda _: self._readers.pop(call, None))
+        reader.task.add_done_callback(lambda task: self._ended(call, task))
 
     def leave(self, call: Call) -> None:
         if reader := self._readers.get(call):
@@ -48,6 +48,14 @@ class GenerateTransport:
     def resume(self, call: Call) -> None:
         if reader := self._readers.get(call):
             reader.going.set()
+
+    def _ended(self, call: Call, task: asyncio.Task[None]) -> None:
+        """Note that nothing reads a call any more; end it if a defect is the reason."""
+        self._readers.pop(call, None)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            call.end_with(InternalError("reading the request's stream failed"))
+            what = f"request {call.request_id} could not be read"
+            task.get_loop().call_exception_handler({"message": what, "exception": error})
 
     def close(self) -> None:
         """End all calls."""

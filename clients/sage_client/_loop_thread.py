@@ -36,11 +36,11 @@ class LoopThread:
 
         Raises:
             WaitTimeoutError: ``work`` did not end within ``timeout_s`` seconds.
-            RuntimeError: the loop was stopped, or the caller runs on it.
+            RuntimeError: the loop was stopped, a ``fork`` left its thread behind, or the caller runs on it.
         """
-        if not self.running or threading.current_thread() is self._thread:
+        if (why_not := self._why_not()) is not None:
             work.close()
-            raise RuntimeError("called from the client's loop" if self.running else "the client is closed")
+            raise RuntimeError(why_not)
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result(timeout_s)
@@ -54,6 +54,16 @@ class LoopThread:
         except BaseException:
             future.cancel()
             raise
+
+    def _why_not(self) -> str | None:
+        """Return why nothing can be run for the caller; None if it can."""
+        if not self.running:
+            return "the client is closed"
+        if threading.current_thread() is self._thread:
+            return "called from the client's loop"
+        if not self._thread.is_alive():
+            return "the client's thread is gone: a client does not survive a fork"
+        return None
 
     def stop(self) -> None:
         """Cancel all running work and end the thread within 5 s; idempotent."""

@@ -1,12 +1,15 @@
-"""Settings of reattaching: how often and how fast a broken stream reattaches to its request.
+"""How often and how fast requests are taken up again whose connection broke.
 
-``_async_stream`` reattaches.
+``_dispatcher`` takes up those of a session, ``_generate_transport`` those of ``Generate`` calls.
 """
 
 from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+
+DOUBLINGS_LIMIT = 64
+"""Doublings of the first delay: more than any delay allows, and few enough for a float."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,5 +24,6 @@ class Reconnect:
 
     def delay_s(self, attempt: int) -> float:
         """Return seconds to wait before attempt number ``attempt`` (from 1), randomised to spread clients out."""
-        ceiling = min(self.first_delay_s * 2.0 ** (attempt - 1), self.max_delay_s)
+        doublings = min(attempt - 1, DOUBLINGS_LIMIT)
+        ceiling = min(self.first_delay_s * 2.0**doublings, self.max_delay_s)
         return ceiling * random.uniform(0.5, 1.0)

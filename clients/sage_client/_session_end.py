@@ -31,7 +31,7 @@ class EndKind(Enum):
     """What the end of a stream means for the requests on it."""
 
     BROKEN = auto()  # the next stream may attach to them
-    UNCLEAR = auto()  # the same; the scheduler's reason is lost, and the next stream may learn it
+    UNSETTLED = auto()  # the same, also for those not sent yet: the scheduler hands over, or its reason was lost
     UNSUPPORTED = auto()  # the scheduler does not implement sessions, or none of this version
     FULL = auto()  # the scheduler has no room for another session now
     FINAL = auto()  # they end with the error
@@ -63,11 +63,11 @@ def end_from_rpc(error: grpc.aio.AioRpcError, *, opened: bool) -> SessionEnd:
     if code is grpc.StatusCode.UNIMPLEMENTED or (code is grpc.StatusCode.FAILED_PRECONDITION and not opened):
         return SessionEnd(kind=EndKind.UNSUPPORTED, error=failure)
     if code is grpc.StatusCode.INTERNAL and error.details() == _STATUS_LOST:
-        return SessionEnd(kind=EndKind.UNCLEAR, error=broken("the connection was lost").error)
+        return SessionEnd(kind=EndKind.UNSETTLED, error=broken("the connection was lost").error)
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
         return broken(failure.message) if opened else SessionEnd(kind=EndKind.FULL, error=failure)
     if isinstance(failure, RecoveringError):  # the scheduler hands over to the next one
-        return SessionEnd(kind=EndKind.BROKEN, error=failure)
+        return SessionEnd(kind=EndKind.UNSETTLED, error=failure)
     if opened and code in _NO_LONGER_ALLOWED:
         return SessionEnd(kind=EndKind.BROKEN, error=failure)
     if code in _BREAKS and not failure.reason:

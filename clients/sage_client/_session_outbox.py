@@ -10,6 +10,9 @@ from sage_client._call import Call
 from sage_wire.metadata import TRACEPARENT, TRACESTATE
 from sage_wire.protocol import PROTOCOL_VERSION
 
+HANDLES_LIMIT = 4096
+"""Most handles of a session, as the contract bounds them; further ones wait here."""
+
 UNACCEPTED_LIMIT = 1024
 """Most handles between Submit and HandleAccepted; further ones wait here."""
 
@@ -27,7 +30,9 @@ class SessionOutbox:
         self.acknowledged = 0  # number of the frame that the latest message acknowledged
         self._opened = False
         self._waiting: dict[int, Call] = {}  # by handle: requests to begin or to attach to
-        self._unaccepted: set[int] = set()  # begun handles whose HandleAccepted did not come
+        # A message's requests begin before its leaves count: a handle that is left makes room in the next message.
+        self._begun: set[int] = set()  # handles whose end did not come and whose leave is not written
+        self._unaccepted: set[int] = set()  # those of them whose HandleAccepted did not come
         self._pauses: dict[int, bool] = {}  # by begun handle: whether to pause or to resume
         self._leaves: list[int] = []
         self._handled = 0
@@ -42,6 +47,11 @@ class SessionOutbox:
             await self._news
         return message
 
+    @property
+    def held_back(self) -> list[int]:
+        """The handles that wait because too many others are not accepted."""
+        return list(self._waiting) if len(self._unaccepted) >= UNACCEPTED_LIMIT else []
+
     def begin(self, handle: int, call: Call) -> None:
         """Submit the call's request, or attach to it."""
         self._waiting[handle] = call
@@ -50,10 +60,11 @@ class SessionOutbox:
     def ended(self, handle: int) -> None:
         """Forget a handle that the scheduler ended."""
         self._pauses.pop(handle, None)
-        self.settled(handle)
+        self._begun.discard(handle)
+        self.accepted(handle)
 
-    def settled(self, handle: int) -> None:
-        """Note that the scheduler accepted or ended a handle."""
+    def accepted(self, handle: int) -> None:
+        """Note that the scheduler accepted a handle."""
         self._unaccepted.discard(handle)
         if self._waiting:
             self._wake()
@@ -69,7 +80,6 @@ class SessionOutbox:
         self._pauses.pop(handle, None)
         if self._waiting.pop(handle, None) is None:
             self._leaves.append(handle)
-            self.settled(handle)
             self._wake()
 
     def acknowledge(self, number: int, *, now: bool) -> None:
@@ -103,6 +113,8 @@ class SessionOutbox:
             (message.pause if paused else message.resume).append(handle)
         self._begin_waiting(message)
         self._pauses, self._ping = {}, 0
+        self._begun.difference_update(message.leave)
+        self._unaccepted.difference_update(message.leave)
         del self._leaves[:ENTRIES_LIMIT]
         if self._handled == self.acknowledged:
             message.acknowledged = 0
@@ -112,9 +124,11 @@ class SessionOutbox:
     def _begin_waiting(self, message: inference_pb2.SessionRequest) -> None:
         size, begun = 0, []
         for handle, call in self._waiting.items():
-            if len(self._unaccepted) >= UNACCEPTED_LIMIT or size >= REQUESTS_LIMIT_BYTES:
+            full = len(self._begun) >= HANDLES_LIMIT or len(self._unaccepted) >= UNACCEPTED_LIMIT
+            if full or size >= REQUESTS_LIMIT_BYTES:
                 break
             size += _add(message, handle, call)
+            self._begun.add(handle)
             self._unaccepted.add(handle)
             begun.append(handle)
         for handle in begun:

@@ -14,7 +14,7 @@ from sage_client._decode import seconds
 from sage_client._errors import ProtocolError, SageError
 from sage_client._session_end import EndKind, SessionEnd, broken, end_from_rpc
 from sage_client._session_frame import deliver_output
-from sage_client._session_outbox import SessionOutbox
+from sage_client._session_outbox import UNACCEPTED_LIMIT, SessionOutbox
 from sage_client._status import error_from_status
 
 SessionCall = grpc.aio.StreamStreamCall[inference_pb2.SessionRequest, inference_pb2.SessionResponse]
@@ -31,6 +31,7 @@ class SessionTimes:
     open_s: float = 10.0  # for Opened
     silence_s: float = 15.0  # without a message of the scheduler, though it is pinged at a third of it
     acknowledge_s: float = 0.5  # from a frame to its acknowledgement, which the contract wants within 1 s
+    held_s: float = 1.0  # for which requests are held back while the scheduler accepts no other
     bye_s: float = 1.0  # for the scheduler to end the stream after Bye
 
 
@@ -43,6 +44,9 @@ class SessionOwner(Protocol):
     def failed(self, call: Call, failure: SageError) -> None:
         """Take the end of a request that was refused or ended otherwise."""
 
+    def held_back(self, call: Call) -> None:
+        """Carry a request otherwise that the stream could not send."""
+
 
 class SessionStream:
     """Reads and writes one stream, and knows its handles.
@@ -50,11 +54,13 @@ class SessionStream:
     Attributes:
         opened: whether Opened came.
         frames: number of the latest frame; 0 before the first.
+        stuck: whether as many requests as may be wait for their acceptance and none gets it: for a model to load.
     """
 
     def __init__(self, rpc: SessionCall, times: SessionTimes, owner: SessionOwner) -> None:
         self.opened = False
         self.frames = 0
+        self.stuck = False
         self._rpc = rpc
         self._times = times
         self._owner = owner
@@ -67,6 +73,8 @@ class SessionStream:
         self._unanswered = 0  # pings since the scheduler's latest message
         self._ping_every_s = times.silence_s / PINGS_IN_SILENCE
         self._loop = asyncio.get_running_loop()
+        self._settled = 0  # handles that were accepted, ended or left
+        self._holding: asyncio.TimerHandle | None = None
         self._acknowledging: asyncio.TimerHandle | None = None
         self._pinging: asyncio.TimerHandle | None = None
 
@@ -78,7 +86,7 @@ class SessionStream:
         finally:
             writer.cancel()
             self._rpc.cancel()
-            for timer in (self._acknowledging, self._pinging):
+            for timer in (self._acknowledging, self._pinging, self._holding):
                 if timer is not None:
                     timer.cancel()
 
@@ -91,6 +99,8 @@ class SessionStream:
         self._calls[self._last_handle] = call
         self._handles[call] = self._last_handle
         self._outbox.begin(self._last_handle, call)
+        if len(self._handles) > UNACCEPTED_LIMIT:
+            self._watch_held()
 
     def pause(self, call: Call, paused: bool) -> None:
         """Pause or resume a call's handle, if it has one."""
@@ -102,6 +112,7 @@ class SessionStream:
         if handle := self._handles.pop(call, None):
             del self._calls[handle]
             self._outbox.leave(handle)
+            self._note_settled()
 
     def carries(self, call: Call) -> bool:
         """Whether the call has a handle."""
@@ -188,7 +199,8 @@ class SessionStream:
         self._acknowledge()
 
     def _accept(self, accepted: inference_pb2.HandleAccepted) -> None:
-        self._outbox.settled(accepted.handle)
+        self._outbox.accepted(accepted.handle)
+        self._note_settled()
         if call := self._calls.get(accepted.handle):
             call.take_accepted(accepted.accepted)
             call.take_positions(accepted.positions)
@@ -199,7 +211,30 @@ class SessionStream:
         if call is not None:
             del self._handles[call]
         self._outbox.ended(handle)
+        self._note_settled()
         return call
+
+    def _note_settled(self) -> None:
+        self._settled += 1
+        self.stuck = False
+
+    def _watch_held(self) -> None:
+        if self._holding is None:
+            self._holding = self._loop.call_later(self._times.held_s, self._look_at_held, self._settled)
+
+    def _look_at_held(self, settled: int) -> None:
+        """Give up requests that are held back, if no other was accepted since there were ``settled`` of them."""
+        self._holding = None
+        held = self._outbox.held_back
+        if held and settled != self._settled:
+            self._watch_held()
+            return
+        for handle in held:
+            call = self._calls.pop(handle)
+            del self._handles[call]
+            self._outbox.leave(handle)
+            self._owner.held_back(call)
+        self.stuck = bool(held)
 
     def _acknowledge(self) -> None:
         due = self.frames - self._outbox.acknowledged >= ACKNOWLEDGE_EVERY

@@ -87,6 +87,7 @@ async def parsed(messages: AsyncIterator[Any]) -> AsyncIterator[Any]:
         if isinstance(message, Unparsed):
             raise message.error()
         yield message
+        del message  # the next one may be long in coming
 
 
 def _too_many(data: bytes, descriptor: Descriptor) -> bool:

@@ -214,6 +214,15 @@ class Intake:
         if _unread(reader.live):
             self._requests.end(reader.live, RequestCancelled(why))
 
+    def leave_soon(self, reader: OutputReader) -> None:
+        """Note that a client reads no more, as ``leave`` does: of many at once, a few end per turn of the event loop.
+
+        A reader that comes before a request's turn keeps it.
+        """
+        reader.close()
+        if _unread(reader.live):
+            self.grace.begin(reader.live, 0.0)
+
     def lose(self, reader: OutputReader) -> None:
         """Note that a client's session broke: what ``leave`` would cancel waits for a reader during the grace."""
         reader.close()

@@ -110,7 +110,7 @@ class LiveRequest:
     continuation: ContinuationMode | None = None  # how the current attempt goes on; None if nothing was delivered
     cost: float = 0.0  # of ended and lost attempts
     observed: RequestObserver = UNOBSERVED
-    readers: list[Reader] = field(default_factory=list)
+    readers: dict[Reader, None] = field(default_factory=dict)  # in the order in which they came
     attempts_before: int = 0  # attempts that an earlier scheduler started
     adopted: AdoptedAttempt | None = None  # the attempt that this scheduler adopted, of a request of an earlier one
 

@@ -30,7 +30,7 @@ class OutputReader:
         self.attached = attached
         self.position = after_token
         self.placements_seen = _placements_before(live, after_token)
-        live.readers.append(self)
+        live.readers[self] = None
 
     @property
     def live(self) -> LiveRequest:
@@ -94,8 +94,7 @@ class OutputReader:
 
     def close(self) -> None:
         """Stop reading.  ``Intake.leave`` decides whether the request goes on."""
-        if self in self.live.readers:
-            self.live.readers.remove(self)
+        self.live.readers.pop(self, None)
 
     def release(self) -> None:
         """Let the request go, so that a stream that cannot end yet does not keep it in memory."""

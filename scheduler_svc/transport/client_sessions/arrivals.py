@@ -32,7 +32,10 @@ class Arrivals:
 
         Raises PermissionDenied for a tenant that is not the caller's, and what ``Intake.enter`` raises.
         """
-        await self._intake.enter(await _converted(wire), handle)
+        made = await _converted(wire)
+        del wire  # a request may wait long to be accepted, for a model to load
+        await self._intake.enter(made, handle)
+        del made
         # A request that can be placed at once reaches its executor before its client gets HandleAccepted.
         await self._intake.first_pass(handle)
         self._accept(handle)

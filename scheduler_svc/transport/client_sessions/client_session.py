@@ -29,6 +29,7 @@ from scheduler_svc.transport.client_sessions.limits import (
     SILENCE_S,
 )
 from scheduler_svc.transport.client_sessions.observer import SessionObserver
+from scheduler_svc.transport.held_message import HeldMessage
 from scheduler_svc.transport.refusals import Refusals
 
 log = logging.getLogger(__name__)
@@ -55,7 +56,7 @@ class ClientSession:
         self._numbers = HandleNumbers()
         self._handles: dict[int, Handle] = {}  # until a frame took their end, or the client let them go
         self._arrivals = Arrivals(intake)
-        self._arriving = 0  # tasks of submissions that are not accepted yet
+        self._arriving: set[int] = set()  # handles whose submission is not accepted yet
         self._writer = FrameWriter(clock, new_draft, self._forget, self._fail_delivery, observer)
         self._heard_at = self._known_at = clock.now()  # of the latest message; who the client was last found to be
         self._look_timer: Timer | None = None
@@ -65,8 +66,10 @@ class ClientSession:
     def __len__(self) -> int:
         return len(self._handles)
 
-    async def run(self, first: inference_pb2.SessionRequest, messages: Messages, write: Write) -> None:
+    async def run(self, first: HeldMessage, messages: Messages, write: Write) -> None:
         """Take the client's messages, and write frames, until one of both ends.
+
+        ``first``: the one with Open; no message is kept once it was taken.
 
         Raises InvalidRequest for a message that breaks a rule, LimitReached for a client that is silent or
         acknowledges nothing, and the error that ``close`` got.
@@ -93,21 +96,22 @@ class ClientSession:
 
     # --- messages ---------------------------------------------------------------------------------
 
-    async def _read(self, first: inference_pb2.SessionRequest, messages: Messages) -> None:
+    async def _read(self, first: HeldMessage, messages: Messages) -> None:
         """Take messages until the client is done.  Raises InvalidRequest, LimitReached, Denied."""
-        await self._take(first)
-        self._bye = first.bye
+        await self._take(first.take())
         while not self._bye and (message := await anext(messages, None)) is not None:
             if message.HasField("open"):
                 raise _broken("open", "is in a later message than the first")
-            await self._take(message)
-            self._bye = message.bye
+            taking = self._take(message)
+            del message  # it may hold a megabyte of prompts
+            await taking
 
     async def _take(self, message: inference_pb2.SessionRequest) -> None:
-        """Take a message's fields in the order of their numbers, without ``bye``.
+        """Take a message's fields in the order of their numbers, but ``bye``, which ``run`` does when it ends.
 
         Others get their turn after every few requests that begin.
         """
+        self._bye = message.bye  # first: a client may cancel the call right behind it
         self._heard_at = now = self._clock.now()
         if now - self._known_at >= IDENTITY_AGE_S:
             renew_caller()
@@ -130,7 +134,7 @@ class ClientSession:
                 handle.resume()
         for number in message.leave:
             if (handle := self._handles.get(number)) is not None:
-                self._drop(handle, self._intake.leave)
+                self._drop(handle, self._intake.leave_soon)
         if message.acknowledged:
             self._writer.acknowledge(message.acknowledged)
         if message.ping:
@@ -140,21 +144,20 @@ class ClientSession:
         handle = self._new_handle(field, wire.handle)
         if handle is None:
             return
-        if self._arriving >= ARRIVING_LIMIT:
+        if len(self._arriving) >= ARRIVING_LIMIT:
             what = "handles of a session between Submit and HandleAccepted"
             self._refuse(handle, LimitReached(what, ARRIVING_LIMIT))
             return
-        self._arriving += 1
+        self._arriving.add(handle.number)
         submitting = asyncio.get_running_loop().create_task(self._arrive(handle, wire), name="session submission")
-        submitting.add_done_callback(self._arrived)
+        submitting.add_done_callback(lambda _: self._arriving.discard(handle.number))
         handle.submitting = submitting
 
-    def _arrived(self, submitting: asyncio.Task[None]) -> None:
-        self._arriving -= 1
-
     async def _arrive(self, handle: Handle, wire: inference_pb2.Submit) -> None:
+        arriving = self._arrivals.submit(handle, wire)
+        del wire  # it keeps its whole message in memory
         try:
-            await self._arrivals.submit(handle, wire)
+            await arriving
         except Exception as error:
             self._refuse(handle, error)
 
@@ -208,7 +211,9 @@ class ClientSession:
     def _drop(self, handle: Handle, part: Callable[[Handle], None]) -> None:
         """End a handle; ``part`` with its request, if it reads one."""
         self._handles.pop(handle.number, None)
+        self._arriving.discard(handle.number)
         handle.end()
+        self._writer.forget(handle)
         if not handle.released:
             part(handle)
             handle.release()
@@ -249,7 +254,7 @@ class ClientSession:
         if self._look_timer is not None:
             self._look_timer.cancel()
         self._writer.stop()
-        part = self._intake.leave if self._bye else self._intake.lose
+        part = self._intake.leave_soon if self._bye else self._intake.lose
         if self._handles and not self._bye:
             log.info("session from %s broke with %d requests", self._refusals.peer, len(self._handles))
         for handle in list(self._handles.values()):

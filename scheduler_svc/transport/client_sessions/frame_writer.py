@@ -17,6 +17,9 @@ from scheduler_svc.transport.client_sessions.window import Window
 
 Write = Callable[[Any], Awaitable[None]]
 
+FORGOTTEN_LIMIT = 1_024
+"""Handles that are over and may wait all the same: fewer are not worth looking for."""
+
 
 class FrameWriter:
     """Turns what is new of a session's handles into frames, one at a time, as the window and the pace allow."""
@@ -37,6 +40,7 @@ class FrameWriter:
         self._observer = observer
         self.window = Window(clock)
         self._waiting: deque[Handle] = deque()  # those with something new, each once
+        self._forgotten = 0  # how many of them are over
         self._awake = asyncio.Event()
         self._due = False  # the next frame may go at once
         self._timer: Timer | None = None  # until the pace allows the next frame
@@ -57,6 +61,18 @@ class FrameWriter:
         elif self._timer is None:
             self._pace()
 
+    def forget(self, handle: Handle) -> None:
+        """Note that a handle is over.
+
+        While the window is closed nothing else takes out of the queue what a client submits and leaves.
+        """
+        if not handle.queued:
+            return
+        self._forgotten += 1
+        if self._forgotten >= FORGOTTEN_LIMIT and 2 * self._forgotten > len(self._waiting):
+            self._waiting = deque(each for each in self._waiting if not each.over)
+            self._forgotten = 0
+
     def acknowledge(self, number: int) -> None:
         """Note that the client handled a frame and all before it.  Raises InvalidRequest for one that was not sent."""
         self.window.acknowledge(number)
@@ -76,6 +92,7 @@ class FrameWriter:
     def stop(self) -> None:
         """Forget what waits: nothing is written any more."""
         self._waiting.clear()
+        self._forgotten = 0
         self._cancel_timer()
 
     async def run(self, write: Write) -> None:
@@ -151,13 +168,13 @@ class FrameWriter:
 
     def _fill(self, draft: FrameDraft) -> None:
         """Have the draft take what waits, each handle once."""
-        waiting = self._waiting
-        for _ in range(len(waiting)):
+        for _ in range(len(self._waiting)):
             if draft.full:
                 return
-            handle = waiting.popleft()
+            handle = self._waiting.popleft()
             handle.queued = False
             if handle.over:
+                self._forgotten -= 1
                 continue
             try:
                 more = draft.take(handle)
@@ -166,4 +183,4 @@ class FrameWriter:
                 continue
             if more:
                 handle.queued = True
-                waiting.append(handle)
+                self._waiting.append(handle)

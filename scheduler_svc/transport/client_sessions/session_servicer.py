@@ -29,6 +29,7 @@ from scheduler_svc.transport.client_sessions.limits import (
 )
 from scheduler_svc.transport.client_sessions.observer import NULL_SESSION_OBSERVER, SessionObserver
 from scheduler_svc.transport.errors import WireError
+from scheduler_svc.transport.held_message import HeldMessage
 from scheduler_svc.transport.refusals import Refusals
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -88,8 +89,10 @@ class SessionServicer:
             session.close(self._closed)
 
     async def _run(self, messages: Messages, context: Context) -> None:
-        first = await _first(messages)
-        await context.write(self._opened(first.open))
+        message = await _first(messages)
+        await context.write(self._opened(message.open))
+        first = HeldMessage(message)
+        del message
         refusals = Refusals("Session", self._audit, context.peer())
         session = ClientSession(self._intake, self._clock, self._new_draft, refusals, self._observer)
         self._sessions[session] = None

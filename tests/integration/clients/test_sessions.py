@@ -186,6 +186,37 @@ async def test_more_requests_than_may_wait_for_their_acceptance_are_held_back(sc
             assert (await stream.result()).token_ids == (100,)
 
 
+async def test_requests_that_wait_for_a_model_hold_no_other_back_for_long(
+    scheduler: FakeScheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("_session_outbox", "_session_stream"):
+        monkeypatch.setattr(f"sage_client.{module}.UNACCEPTED_LIMIT", 3)
+    loaded = asyncio.Event()
+
+    async def generate(request: inference_pb2.GenerateRequest, context: Any) -> Events:
+        if request.spec.model == "large":
+            await loaded.wait()
+        for event in events(request, 2):
+            yield event
+
+    scheduler.generate = generate
+    async with AsyncClient(scheduler.address) as client:
+        client._dispatcher._times = SessionTimes(held_s=0.05)
+        large = [client.generate("hi", model="large") for _ in range(3)]
+        small = client.generate("hi", model="small", request_id="held")
+        assert (await asyncio.wait_for(small.result(), 10)).token_ids == (100, 101)
+        next_one = client.generate("hi", model="small", request_id="next")
+        assert (await asyncio.wait_for(next_one.result(), 10)).token_ids == (100, 101)
+        loaded.set()
+        for stream in large:
+            assert (await asyncio.wait_for(stream.result(), 10)).token_ids == (100, 101)
+        assert (await client.generate("hi", request_id="last").result()).token_ids == (100, 101)
+
+    submitted = [each.request.request_id for message in scheduler.sessions[0].messages for each in message.submit]
+    assert {"held", "next"}.isdisjoint(submitted)
+    assert "last" in submitted
+
+
 async def test_an_end_of_the_session_with_a_reason_is_that_of_its_requests(scheduler: FakeScheduler) -> None:
     scheduler.generate = wait_forever
     async with AsyncClient(scheduler.address, reconnect=QUICK) as client:
@@ -299,6 +330,25 @@ async def test_a_session_whose_token_has_expired_is_opened_again_with_the_presen
 
     assert sink.token_ids == [100, 101]
     assert [metadata["authorization"] for metadata in scheduler.session_metadata] == ["Bearer old", "Bearer new"]
+
+
+async def test_a_scheduler_that_hands_over_is_waited_for_also_by_new_requests(scheduler: FakeScheduler) -> None:
+    refused: list[str] = []
+    real = scheduler.Session
+
+    async def hand_over(requests: Any, context: Any) -> AsyncIterator[inference_pb2.SessionResponse]:
+        if len(refused) < 2:
+            refused.append("RECOVERING")
+            await fail(context, ErrorReason.RECOVERING, "the scheduler hands over to the next one")
+        async for message in real(requests, context):
+            yield message
+
+    scheduler.Session = hand_over  # type: ignore[method-assign]
+    await scheduler.stop()
+    await scheduler.start()
+    async with AsyncClient(scheduler.address, reconnect=QUICK) as client:
+        assert (await client.generate("hi", max_tokens=3).result()).token_ids == (100, 101, 102)
+    assert len(refused) == 2
 
 
 async def test_a_silent_scheduler_counts_as_broken(scheduler: FakeScheduler) -> None:
@@ -581,6 +631,30 @@ async def test_a_sink_gets_everything_in_order_and_may_start_another(scheduler: 
 
 
 @pytest.mark.parametrize("sessions", [True, False])
+@pytest.mark.parametrize("method", ["accepted", "scheduled", "tokens", "finished"])
+async def test_a_sink_that_raises_cancelled_error_harms_no_other(
+    scheduler: FakeScheduler, sessions: bool, method: str
+) -> None:
+    def look_at_a_cancelled_future(*event: Any) -> None:
+        raise asyncio.CancelledError
+
+    said: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, what: said.append(what))
+    async with AsyncClient(scheduler.address, use_sessions=sessions) as client:
+        wrong, other = Recorder(), Recorder()
+        setattr(wrong, method, look_at_a_cancelled_future)
+        call = client.start("hi", sink=wrong, max_tokens=5)
+        client.start("ho", sink=other, max_tokens=5)
+        await other.end()
+        await eventually(lambda: call.over)
+        assert len(scheduler.sessions) == sessions
+
+    assert other.text == whole_text(5)
+    assert [type(each["exception"]) for each in said] == [asyncio.CancelledError]
+    assert wrong.told.count("failed") == 0
+
+
+@pytest.mark.parametrize("sessions", [True, False])
 async def test_a_sinks_request_can_be_paused_and_resumed(scheduler: FakeScheduler, sessions: bool) -> None:
     scheduler.generate = endless
     async with AsyncClient(scheduler.address, use_sessions=sessions) as client:
@@ -615,3 +689,30 @@ async def test_a_sink_is_told_why_a_request_was_refused(scheduler: FakeScheduler
     assert sink.told == ["failed"]
     assert isinstance(sink.error, sage.UnknownModelError)
     assert (sink.error.request_id, sink.error.metadata) == ("r", {"model": "tiny"})
+
+
+@pytest.mark.parametrize("sessions", [True, False])
+async def test_a_closed_client_says_so(scheduler: FakeScheduler, sessions: bool) -> None:
+    client = AsyncClient(scheduler.address, use_sessions=sessions)
+    await client.close()
+    await client.close()
+    for ask in (lambda: client.generate("hi"), lambda: client.start("hi", sink=Recorder())):
+        with pytest.raises(sage.UnavailableError, match="the client is closed"):
+            ask()
+    with pytest.raises(sage.UnavailableError, match="the client is closed"):
+        await client.get_policy()
+
+
+async def test_a_defect_in_reading_generate_ends_the_request(
+    scheduler: FakeScheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def break_down(*_: Any) -> None:
+        raise ValueError("a defect")
+
+    said: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, what: said.append(what))
+    monkeypatch.setattr("sage_client._decode.accepted", break_down)
+    async with AsyncClient(scheduler.address, use_sessions=False) as client:
+        with pytest.raises(sage.InternalError, match="reading the request's stream failed"):
+            await client.generate("hi").result()
+    assert [type(each["exception"]) for each in said] == [ValueError]

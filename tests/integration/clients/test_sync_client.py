@@ -119,6 +119,19 @@ async def test_a_wait_is_bounded(scheduler: FakeScheduler) -> None:
         await in_thread(work)
 
 
+def test_a_loop_whose_thread_is_gone_is_told_at_once() -> None:
+    """As after a ``fork``: the child has the client and not its thread."""
+    loop = LoopThread("test")
+    loop._loop.call_soon_threadsafe(loop._loop.stop)
+    loop._thread.join(10)
+
+    async def nothing() -> None: ...
+
+    with pytest.raises(RuntimeError, match="does not survive a fork"):
+        loop.run(nothing(), timeout_s=60)
+    loop.stop()
+
+
 def test_a_loop_that_is_stuck_does_not_hold_the_caller() -> None:
     loop = LoopThread("test")
     release = threading.Event()

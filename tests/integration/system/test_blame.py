@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
 
 import pytest
 
 from executor_svc.engine.simulated.engine import SimulatedEngine
 from executor_svc.engine.simulated.faults import Fault, FaultKind
-from executor_svc.runtime.engine_port import EngineOutput, EngineRequest
+from executor_svc.engine.simulated.sequence import Sequence
+from executor_svc.runtime.engine_port import EngineRequest
 from sage.controlplane.v1 import inference_pb2, inference_pb2_grpc
 from sage_client import AsyncStream, GenerationFailedError, NoInstanceError
 from tests.integration.system.local_fleet import LocalFleet
@@ -19,14 +19,14 @@ from tests.support.eventually import eventually
 @pytest.fixture
 def poison(monkeypatch: pytest.MonkeyPatch) -> str:
     """The id of a request that ends every engine it runs on."""
-    plain = SimulatedEngine.generate
+    plain = SimulatedEngine._admit
 
-    def generate(self: SimulatedEngine, request: EngineRequest) -> AsyncGenerator[EngineOutput, None]:
+    def admit(self: SimulatedEngine, request: EngineRequest) -> Sequence:
         if "poison" in request.engine_request_id:
             self.inject(Fault(kind=FaultKind.DIE))
         return plain(self, request)
 
-    monkeypatch.setattr(SimulatedEngine, "generate", generate)
+    monkeypatch.setattr(SimulatedEngine, "_admit", admit)
     return "poison"
 
 

@@ -137,3 +137,12 @@ async def test_a_scheduler_that_starts_anew_has_lost_what_was_delivered_in_part(
             await asyncio.wait_for(output.end, 20)
         client.start("Once", sink=fresh, temperature=0, max_tokens=30)
         await check(fresh, "Once", 30)
+
+
+async def test_many_requests_of_many_parts_travel_in_one_message(client: AsyncClient) -> None:
+    """Each of them is within the limits; together they have more parts than one request may have."""
+    bias = dict.fromkeys(range(1000), 0.0)
+    async with asyncio.timeout(30):
+        streams = [client.generate("Once", max_tokens=3, logit_bias=bias) for _ in range(40)]
+        done = [await stream.result() for stream in streams]
+    assert all(len(each.token_ids) == 3 for each in done)

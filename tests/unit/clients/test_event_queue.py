@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from sage.controlplane.v1 import inference_pb2
 from sage_client import Attempt, SageError, TokenLogprob, Tokens
 from sage_client._call import Call
@@ -94,6 +96,15 @@ async def test_a_reader_that_was_cancelled_is_given_nothing() -> None:
     events.tokens(0, 0, [1], 0, "a", ())
 
     assert events.take() == tokens(0, [1], 0, "a")
+
+
+async def test_a_second_reader_is_refused() -> None:
+    events = queue()
+    reader = events.arrival()
+    with pytest.raises(RuntimeError, match="another task reads"):
+        events.arrival()
+    events.wake()
+    assert await reader is None
 
 
 async def test_the_call_is_paused_at_the_bound_and_resumed_at_half_of_it() -> None:

@@ -21,6 +21,7 @@ BROKEN, FINAL = EndKind.BROKEN, EndKind.FINAL
         (StatusCode.CANCELLED, "", BROKEN, BROKEN),
         (StatusCode.INTERNAL, "", BROKEN, BROKEN),
         (StatusCode.UNKNOWN, "", BROKEN, BROKEN),
+        (StatusCode.UNAVAILABLE, ErrorReason.RECOVERING.code, EndKind.UNSETTLED, EndKind.UNSETTLED),
         (StatusCode.UNAVAILABLE, ErrorReason.SHUTTING_DOWN.code, FINAL, FINAL),
         (StatusCode.INTERNAL, ErrorReason.INTERNAL.code, FINAL, FINAL),
         (StatusCode.INVALID_ARGUMENT, ErrorReason.INVALID_REQUEST.code, FINAL, FINAL),
@@ -42,7 +43,7 @@ def test_a_status_that_grpc_lost_is_asked_for_again() -> None:
     )
     end = end_from_rpc(lost, opened=False)
 
-    assert end.kind is EndKind.UNCLEAR
+    assert end.kind is EndKind.UNSETTLED
     assert isinstance(end.error, UnavailableError)
 
 

@@ -8,7 +8,13 @@ from typing import Any
 from sage.controlplane.v1 import inference_pb2
 from sage_client._call import Call
 from sage_client._fleet_view import Cancellation
-from sage_client._session_outbox import ENTRIES_LIMIT, REQUESTS_LIMIT_BYTES, UNACCEPTED_LIMIT, SessionOutbox
+from sage_client._session_outbox import (
+    ENTRIES_LIMIT,
+    HANDLES_LIMIT,
+    REQUESTS_LIMIT_BYTES,
+    UNACCEPTED_LIMIT,
+    SessionOutbox,
+)
 from sage_wire.metadata import TRACEPARENT, TRACESTATE
 
 
@@ -158,9 +164,41 @@ async def test_requests_are_held_back_until_earlier_ones_are_accepted() -> None:
 
     assert len((await outbox.take()).submit) == UNACCEPTED_LIMIT
     assert await idle(outbox)
-    outbox.settled(1)
+    outbox.accepted(1)
     outbox.ended(2)
     assert [each.handle for each in (await outbox.take()).submit] == [UNACCEPTED_LIMIT + 1, UNACCEPTED_LIMIT + 2]
+
+
+async def test_a_handle_that_is_left_makes_room_in_the_next_message() -> None:
+    """The scheduler takes a message's requests before its leaves."""
+    outbox = await opened()
+    for handle in range(1, UNACCEPTED_LIMIT + 1):
+        outbox.begin(handle, call())
+    await outbox.take()
+    outbox.begin(UNACCEPTED_LIMIT + 1, call())
+    outbox.leave(1)
+
+    first, second = await outbox.take(), await outbox.take()
+
+    assert (list(first.leave), len(first.submit)) == ([1], 0)
+    assert [each.handle for each in second.submit] == [UNACCEPTED_LIMIT + 1]
+
+
+async def test_no_more_handles_are_begun_than_a_session_may_have() -> None:
+    outbox = await opened()
+    for handle in range(1, HANDLES_LIMIT + 3):
+        outbox.begin(handle, call())
+    for begun in range(0, HANDLES_LIMIT, UNACCEPTED_LIMIT):
+        await outbox.take()
+        for handle in range(begun + 1, begun + UNACCEPTED_LIMIT + 1):
+            outbox.accepted(handle)
+
+    assert await idle(outbox)
+    outbox.leave(1)
+    outbox.ended(2)
+    first, second = await outbox.take(), await outbox.take()
+    assert [each.handle for each in first.submit] == [HANDLES_LIMIT + 1]
+    assert [each.handle for each in second.submit] == [HANDLES_LIMIT + 2]
 
 
 async def test_large_requests_are_spread_over_messages() -> None:

@@ -226,7 +226,7 @@ class Schedule:
         live = asked.live
         ends = [entry.event for entry in live.history if entry.event in {s.value for s in RequestState if s.ended}]
         assert ends == [live.state.value], f"{live.key} ended as {ends} and is {live.state}"
-        assert live.readers == []
+        assert not live.readers
         assert self.world.plane.runner.current.find(live) is None
         if isinstance(live.outcome, Finished):
             assert list(live.output.token_ids) == asked.output

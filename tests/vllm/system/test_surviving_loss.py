@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from sage_client import AsyncClient, InstanceState
+from sage_client import AsyncClient, InstanceState, RequestNotFoundError
 from tests.support.fleet_processes import FleetProcesses
 from tests.support.token_check import assert_tokens
 from tests.vllm.system.cases import GREEDY, LONG, REPLAYED, Reference
@@ -76,10 +76,17 @@ async def test_kill_9_of_the_scheduler_mid_stream(
     fleet.scheduler.start()
     done = await asyncio.gather(*(stream.complete() for stream in streams))
     assert len(done) == 32
-    told = [(await client.explain(each.request_id)).history for each in done]
-    adopted = [any(entry.event == "adopted" for entry in story) for story in told]
-    assert sum(adopted) >= running - 2, "what ran went on where it was"
+    adopted = [await _was_adopted(client, each.request_id) for each in done]
+    assert sum(adopted) >= running - 4, "what ran went on where it was"
     assert all(each.attempts == 1 for each in done)
+
+
+async def _was_adopted(client: AsyncClient, request_id: str) -> bool:
+    try:
+        story = await client.explain(request_id)
+    except RequestNotFoundError:
+        return False  # it ended before the kill: the record died with the scheduler
+    return any(entry.event == "adopted" for entry in story.history)
 
 
 async def test_sigterm_drains_to_zero_in_flight(

@@ -16,6 +16,7 @@ from scheduler_svc.domain.request import RequestKey
 from scheduler_svc.transport.client_sessions.client_session import ClientSession
 from scheduler_svc.transport.client_sessions.frame_draft import FrameDraft
 from scheduler_svc.transport.client_sessions.observer import NULL_SESSION_OBSERVER, SessionObserver
+from scheduler_svc.transport.held_message import HeldMessage
 from scheduler_svc.transport.refusals import Refusals
 from tests.support.frame_reader import FrameReader, HandleEvents
 from tests.unit.control.world import EPOCH, MODEL, Reader, World
@@ -55,8 +56,8 @@ class MemorySession:
 
     async def __aenter__(self) -> Self:
         set_caller(ANYONE, self._judge)
-        first = inference_pb2.SessionRequest(open=inference_pb2.Open())
-        self.task = asyncio.create_task(self.session.run(first, self._read(), self._write))
+        self.first: inference_pb2.SessionRequest | None = inference_pb2.SessionRequest(open=inference_pb2.Open())
+        self.task = asyncio.create_task(self.session.run(HeldMessage(self.first), self._read(), self._write))
         await self.world.clock.settle()
         return self
 
@@ -99,6 +100,7 @@ class MemorySession:
     async def _read(self) -> AsyncIterator[inference_pb2.SessionRequest]:
         while (message := await self._messages.get()) is not None:
             yield message
+            del message
 
     async def _write(self, message: inference_pb2.SessionResponse) -> None:
         await self.taking.wait()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 
 import pytest
 from google.rpc import code_pb2
 
 from sage.controlplane.v1 import common_pb2, inference_pb2
 from scheduler_svc.domain.errors import LimitReached
-from scheduler_svc.transport.client_sessions import client_session
+from scheduler_svc.transport.client_sessions import client_session, frame_writer
 from scheduler_svc.transport.client_sessions.limits import BEGUN_PER_TURN
 from tests.unit.control.world import World, expected
 from tests.unit.transport.client_sessions.memory_session import MemorySession, submit
@@ -52,6 +53,48 @@ async def test_submissions_above_the_limit_of_those_that_arrive_are_refused(few:
         assert failed is not None
         assert failed.code == code_pb2.RESOURCE_EXHAUSTED
         assert session.of(1).token_ids == session.of(2).token_ids == expected(5)
+
+
+async def test_a_handle_that_is_left_makes_room_for_one_that_arrives(few: None) -> None:
+    async with World() as world, MemorySession(world) as session:
+        waiting = [submit(n, f"r{n}", max_tokens=5) for n in (1, 2)]
+        for each in waiting:
+            each.request.spec.no_instance = inference_pb2.NO_INSTANCE_WAIT
+        await session.say(submit=waiting)
+        session.put(inference_pb2.SessionRequest(leave=[1]))
+        session.put(inference_pb2.SessionRequest(submit=[submit(3, "r3", max_tokens=5)]))
+        await world.clock.settle()
+        failed = session.of(3).failed
+        assert failed is not None
+        assert failed.code == code_pb2.UNAVAILABLE, "there is no instance; the handle itself had room"
+
+
+async def test_what_is_submitted_and_left_while_nothing_can_be_sent_is_not_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(frame_writer, "FORGOTTEN_LIMIT", 8)
+    async with World(step_s=10.0) as world, MemorySession(world, acknowledges=False) as session:
+        world.add("a", max_running=8)
+        session.taking.clear()
+        for number in range(1, 40):
+            await session.say(attach=[inference_pb2.AttachHandle(handle=number, request_id="nobody")], leave=[number])
+        assert len(session.session) == 0
+        assert len(session.session._writer._waiting) <= 8
+
+
+async def test_no_message_is_kept_once_it_was_taken() -> None:
+    async with World() as world, MemorySession(world) as session:
+        wire = submit(1, "r", max_tokens=5)
+        wire.request.spec.no_instance = inference_pb2.NO_INSTANCE_WAIT
+        message = inference_pb2.SessionRequest(submit=[wire])
+        wire = message.submit[0]
+        named = sys.getrefcount(message), sys.getrefcount(wire)
+        session.put(message)
+        await world.clock.settle()
+        assert len(session.session) == 1, "it waits for an instance"
+        assert (sys.getrefcount(message), sys.getrefcount(wire)) == named
+        first, session.first = session.first, None
+        assert sys.getrefcount(first) == named[0]
 
 
 async def test_a_message_with_many_requests_leaves_turns_to_others() -> None:

@@ -103,7 +103,7 @@ class TrialServer:
                 os.kill(child, signal.SIGKILL)
 
     def _begin(self, message: dict[str, Any]) -> None:
-        number = message["number"]
+        number, server = message["number"], os.getpid()
         try:
             child = os.fork()
         except OSError as error:
@@ -115,6 +115,8 @@ class TrialServer:
         status = 1
         try:
             self._prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+            if os.getppid() != server:  # it ended before the kernel knew whom to signal
+                os._exit(status)
             _limit(message["cpu_s"])
             self._say(number=number, error=self._error_of(message["task"]))
             status = ANSWERED

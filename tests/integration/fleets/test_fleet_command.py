@@ -70,7 +70,7 @@ def test_a_life(fleet: Fleet, home: Path) -> None:
     assert (printed.returncode, bool(printed.stdout.strip())) == (0, True), printed.stderr
 
     with sage.Client(address) as client:
-        assert len(client.generate("hello", max_tokens=5).result().token_ids) == 5
+        assert len(client.generate("hello", max_tokens=5, ignore_eos=True).result().token_ids) == 5
         prices = {each.instance_id: each.price_per_hour for each in client.list_instances().instances}
     assert prices == {"executor-1": 3.0}
 
@@ -101,7 +101,7 @@ def test_a_fleet_that_separates_prefill_from_decode(fleet: Fleet) -> None:
     assert all(f"executor-{number}: ready\n" in up.stdout for number in (1, 2))
 
     with sage.Client(address) as client:
-        done = client.generate("hello " * 700, max_tokens=5).result()
+        done = client.generate("hello " * 700, max_tokens=5, ignore_eos=True).result()
     assert (done.decisions[0].prefill_instance_id, done.instance_id) == ("executor-1", "executor-2")
     assert len(done.token_ids) == 5
 

@@ -238,6 +238,7 @@ class SchedulerService:
         self._tasks = WatchedTasks()
         self._health = HealthReporter(self.control.scheduler, self.control.clock)
         self._audit = Audit()
+        self._call_ended = self.telemetry.call_ended()
         self._client_sessions = SessionServicer(
             self.control.intake,
             self.control.scheduler,
@@ -245,6 +246,7 @@ class SchedulerService:
             self._audit,
             epoch=epoch,
             observer=self.telemetry.client_sessions,
+            on_end=self._call_ended,
         )
         self._servers: Servers | None = None
         self._reloader = Reloader(())
@@ -317,7 +319,7 @@ class SchedulerService:
             demands = listener.clients_need_certificates
             return AccessInterceptor(authenticator, self._audit, open_calls, clients_have_certificates=demands)
 
-        servers = Servers(self._services(), guard, reflection=config.reflection, on_end=self.telemetry.call_ended())
+        servers = Servers(self._services(), guard, reflection=config.reflection, on_end=self._call_ended)
         for listener in listeners(config.listeners, config.tls.client_ca_listeners):
             servers.listen(listener, tls)
         return servers

@@ -18,7 +18,7 @@ from sage_wire.protocol import MAX_MESSAGE_BYTES
 from scheduler_svc.access.caller import caller
 from scheduler_svc.transport.bounded_parsing import SMALL_MESSAGE_BYTES, Unparsed, bounded, parsed
 from scheduler_svc.transport.client_sessions.limits import MESSAGE_BYTES
-from scheduler_svc.transport.errors import reason_of
+from scheduler_svc.transport.errors import OnEnd, reason_of
 from scheduler_svc.transport.health import EXECUTOR
 from scheduler_svc.transport.held_message import HeldMessage, holding
 from scheduler_svc.transport.refusals import answered
@@ -34,10 +34,6 @@ CARRY_PROMPTS = frozenset({"Generate", "Session", "Submit", "Embed", "SubmitBatc
 
 SIZE_LIMITS = {"Session": MESSAGE_BYTES}
 """Bounds in bytes of those whose messages have one of their own."""
-
-
-OnEnd: TypeAlias = Callable[[str, ErrorReason], None]
-"""Told of each call that ends with an error: its method and the reason."""
 
 
 class ErrorInterceptor(grpc.aio.ServerInterceptor):

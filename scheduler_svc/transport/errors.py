@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 from google.protobuf import any_pb2, message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
@@ -14,6 +14,9 @@ from scheduler_svc.access.identity import PermissionDenied, Unauthenticated
 from scheduler_svc.control.instances.registration import DuplicateInstance, UnknownSession
 from scheduler_svc.domain import errors as domain
 from scheduler_svc.transport.clipping import clipped
+
+OnEnd: TypeAlias = Callable[[str, ErrorReason], None]
+"""Told of each call, or request of a session, that ends with an error: its method and the reason."""
 
 
 class WireError(Exception):
@@ -82,6 +85,13 @@ def to_status(error: Exception) -> status_pb2.Status:
         return _status(ErrorReason.INTERNAL, "internal error; the scheduler's log has the cause", {})
     details = [extra(error) for kind, extra in DETAILS.items() if isinstance(error, kind)]
     return _status(reason, str(error), _facts(error), *details)
+
+
+def reason_in(status: status_pb2.Status) -> ErrorReason:
+    """Return the reason that ``to_status`` gave to a status."""
+    info = error_details_pb2.ErrorInfo()
+    found = any(detail.Unpack(info) for detail in status.details)
+    return (ErrorReason.from_code(info.reason) if found else None) or ErrorReason.INTERNAL
 
 
 def _status(reason: ErrorReason, text: str, facts: dict[str, str], *details: message.Message) -> status_pb2.Status:

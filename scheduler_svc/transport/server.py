@@ -15,7 +15,8 @@ from sage_wire.listener_credentials import listener_credentials
 from sage_wire.protocol import MAX_MESSAGE_BYTES
 from scheduler_svc.transport import health
 from scheduler_svc.transport.admin_servicer import AdminServicer
-from scheduler_svc.transport.error_interceptor import ErrorInterceptor, OnEnd
+from scheduler_svc.transport.error_interceptor import ErrorInterceptor
+from scheduler_svc.transport.errors import OnEnd
 from scheduler_svc.transport.executor_servicer import ExecutorServicer
 from scheduler_svc.transport.inference_servicer import InferenceServicer
 from scheduler_svc.transport.reflection import serve_reflection

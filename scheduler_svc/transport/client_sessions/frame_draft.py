@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from google.rpc import status_pb2
 
 from sage.controlplane.v1 import inference_pb2
@@ -28,6 +30,7 @@ class FrameDraft:
         "_failed",
         "_finished",
         "_handles",
+        "_on_failure",
         "_pieces",
         "_scheduled",
         "_scheduler",
@@ -39,7 +42,11 @@ class FrameDraft:
         "piece_tokens",
     )
 
-    def __init__(self, scheduler: Scheduler, epoch: int) -> None:
+    def __init__(
+        self, scheduler: Scheduler, epoch: int, on_failure: Callable[[status_pb2.Status], None] = lambda status: None
+    ) -> None:
+        """``on_failure`` is told of each handle that ends with a status."""
+        self._on_failure = on_failure
         self._scheduler = scheduler
         self._epoch = epoch
         self._size = 0  # bytes, at least what it takes on the wire
@@ -201,6 +208,7 @@ class FrameDraft:
             self._fail(handle, to_status(outcome))
 
     def _fail(self, handle: Handle, status: status_pb2.Status) -> None:
+        self._on_failure(status)
         self._failed.append(inference_pb2.HandleFailed(handle=handle.number, status=status))
         self._size += ENTRY_BYTES + status.ByteSize()
         self.over.append(handle)

@@ -28,7 +28,8 @@ from scheduler_svc.transport.client_sessions.limits import (
     WINDOW_FRAMES,
 )
 from scheduler_svc.transport.client_sessions.observer import NULL_SESSION_OBSERVER, SessionObserver
-from scheduler_svc.transport.errors import WireError
+from scheduler_svc.transport.errors import OnEnd, WireError, reason_in
+from scheduler_svc.transport.health import INFERENCE
 from scheduler_svc.transport.held_message import HeldMessage
 from scheduler_svc.transport.refusals import Refusals
 
@@ -47,7 +48,10 @@ class SessionServicer:
         *,
         epoch: int,
         observer: SessionObserver = NULL_SESSION_OBSERVER,
+        on_end: OnEnd = lambda method, reason: None,
     ) -> None:
+        """``on_end`` is told of each request that is refused or fails, as of a call that ends with an error."""
+        self._on_end = on_end
         self._intake = intake
         self._scheduler = scheduler
         self._clock = clock
@@ -112,7 +116,9 @@ class SessionServicer:
             raise LimitReached("sessions of one caller", CALLER_SESSIONS_LIMIT)
 
     def _new_draft(self) -> FrameDraft:
-        return FrameDraft(self._scheduler, self._epoch)
+        return FrameDraft(
+            self._scheduler, self._epoch, lambda status: self._on_end(f"/{INFERENCE}/Session", reason_in(status))
+        )
 
     def _opened(self, wanted: inference_pb2.Open) -> inference_pb2.SessionResponse:
         """Answer Open.  Raises WireError for a version that is not spoken here."""

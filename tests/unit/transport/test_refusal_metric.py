@@ -13,6 +13,7 @@ import pytest
 
 from sage.controlplane.v1 import admin_pb2, admin_pb2_grpc, inference_pb2, inference_pb2_grpc
 from sage_telemetry.catalogue import CALLS_REFUSED
+from sage_wire.protocol import PROTOCOL_VERSION
 from scheduler_svc.telemetry.call_metrics import REFUSALS
 from scheduler_svc.wiring import SchedulerService
 from tests.support.eventually import eventually
@@ -74,3 +75,25 @@ async def test_refusals_count_by_call_and_reason(tmp_path: Path) -> None:
 @pytest.mark.parametrize("code", sorted(reason.code for reason in REFUSALS))
 def test_every_limit_and_every_denial_is_a_refusal(code: str) -> None:
     assert code.lower() in CALLS_REFUSED.labels["reason"]
+
+
+async def test_refusals_of_a_sessions_requests_count_too(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {
+        "telemetry": {"metrics_listen": "127.0.0.1:0"},
+        "tenants": {"b": {"tokens_per_minute": 1}},
+    }
+    async with (
+        guarded(tmp_path, **settings) as scheduler,
+        grpc.aio.insecure_channel(f"127.0.0.1:{scheduler.port}") as channel,
+    ):
+        stub: Any = inference_pb2_grpc.InferenceServiceStub(channel)
+        call = stub.Session(metadata=proof("app"))
+        first = inference_pb2.SessionRequest(open=inference_pb2.Open(protocol_version=PROTOCOL_VERSION))
+        first.submit.add(handle=1, request=request(tenant="b"))
+        await call.write(first)
+
+        async def counted() -> bool:
+            return await counts(scheduler) == {("Session", "permission_denied"): 1}
+
+        await eventually(counted, within_s=10, what="the refusal to be counted")
+        call.cancel()

@@ -224,6 +224,7 @@ def welcome_from_wire(wire: executor_pb2.Welcome) -> Welcome:
         role=ROLE_FROM_WIRE.get(wire.role, Role.GENERAL),  # default: a role of a later version
         resume_secret=wire.resume_secret,
         adopt_s=durations.from_wire(wire.adopt) if wire.HasField("adopt") else None,
+        leader_lease_s=durations.from_wire(wire.leader_lease) or None if wire.HasField("leader_lease") else None,
     )
 
 

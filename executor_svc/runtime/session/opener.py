@@ -1,14 +1,18 @@
-"""Opens sessions: dials the schedulers' addresses in turn until one accepts the registration."""
+"""Opens sessions: dials the schedulers' addresses until one accepts the registration."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 
-from executor_svc.runtime.link import Dialer, Link, LinkBroken, LinkRefused
+from executor_svc.runtime.link import Dialer, Link, LinkBroken, LinkRefused, NotLeader
 from executor_svc.runtime.messages.registration import HeldAttempt, Identity, Register, Welcome
 from executor_svc.runtime.session.backoff import Backoff
+from executor_svc.runtime.session.first_success import first_success
 from executor_svc.runtime.session.timings import SessionTimings
 
 log = logging.getLogger(__name__)
@@ -16,9 +20,34 @@ log = logging.getLogger(__name__)
 HOLDING_RETRY_S = 1.0
 """Longest pause before dialling again while attempts are held."""
 
+STANDBY_RETRY_S = 0.25
+"""Longest pause before asking a scheduler again that stands by and does not say when."""
+
 
 class RegistrationRefused(Exception):
     """Every scheduler refused this executor for a reason that does not change by trying again."""
+
+
+@dataclass(slots=True)
+class _Turn:
+    """What came of dialling every address once, without a session."""
+
+    refusals: list[str] = field(default_factory=list)  # that stay
+    leaders: list[str] = field(default_factory=list)  # addresses that schedulers named which do not lead
+    retry_s: float = math.inf  # after which they are to be asked again
+
+
+@dataclass(frozen=True, slots=True)
+class _Connection:
+    """A session that an address accepted."""
+
+    address: str
+    link: Link
+    welcome: Welcome
+
+    async def close(self) -> None:
+        """Give the session up."""
+        await self.link.close()
 
 
 class SessionOpener:
@@ -53,27 +82,48 @@ class SessionOpener:
         self._failures.clear()
 
     async def open(self) -> tuple[Link, Welcome]:
-        """Try the addresses in turn, that of the last session first, until one accepts the registration.
+        """Dial the addresses, that of the last session first, again and again until one accepts the registration.
 
         Raises RegistrationRefused when every address refused it for good.  An executor that was accepted once is not
         refused for good because of its credentials: keys and certificates change while the engine runs.
         """
         while True:
-            refusals: list[str] = []
-            for address in self._addresses:
-                try:
-                    connection = await self._dial(address)
-                    self._addresses = (address, *(other for other in self._addresses if other != address))
-                    return connection
-                except LinkBroken as broken:
-                    self._log_failure(address, str(broken))
-                except LinkRefused as refused:
-                    self._log_failure(address, f"registration refused: {refused.message}", logging.ERROR)
-                    if refused.permanent and not (refused.about_credentials and self._resume_secret):
-                        refusals.append(f"{address}: {refused.message}")
-                await asyncio.sleep(self._pause_s())
-            if len(refusals) == len(self._addresses):
-                raise RegistrationRefused("; ".join(refusals))
+            turn = _Turn()
+            connection = await first_success(
+                [partial(self._try, each, turn) for each in self._addresses], self._timings.dial_next_s
+            )
+            if connection is not None:
+                return self._won(connection)
+            if len(turn.refusals) == len(self._addresses):
+                raise RegistrationRefused("; ".join(turn.refusals))
+            self._prefer(turn.leaders)
+            await asyncio.sleep(min(self._pause_s(), turn.retry_s))
+
+    async def _try(self, address: str, turn: _Turn) -> _Connection | None:
+        """Dial one address; note in ``turn`` why it gives no session."""
+        try:
+            return await self._dial(address)
+        except NotLeader as standby:
+            turn.leaders.extend(standby.leaders)
+            turn.retry_s = min(turn.retry_s, standby.retry_s or STANDBY_RETRY_S)
+            self._log_failure(address, str(standby), logging.INFO)
+        except LinkBroken as broken:
+            self._log_failure(address, str(broken))
+        except LinkRefused as refused:
+            self._log_failure(address, f"registration refused: {refused.message}", logging.ERROR)
+            if refused.permanent and not (refused.about_credentials and self._resume_secret):
+                turn.refusals.append(f"{address}: {refused.message}")
+        return None
+
+    def _won(self, connection: _Connection) -> tuple[Link, Welcome]:
+        self._prefer([connection.address])
+        self._resume_secret = connection.welcome.resume_secret
+        log.info("registered with scheduler %s, epoch %d", connection.address, connection.welcome.epoch)
+        return connection.link, connection.welcome
+
+    def _prefer(self, first: Sequence[str]) -> None:
+        """Dial these addresses before the others, as far as they are configured."""
+        self._addresses = tuple(sorted(self._addresses, key=lambda address: address not in first))
 
     def _pause_s(self) -> float:
         """Return the next pause: while attempts are held, somebody waits for their output."""
@@ -86,7 +136,7 @@ class SessionOpener:
         self._failures[address] = reason
         log.log(logging.DEBUG if known else level, "no session with scheduler %s: %s", address, reason)
 
-    async def _dial(self, address: str) -> tuple[Link, Welcome]:
+    async def _dial(self, address: str) -> _Connection:
         """Dial one address.  Raises LinkBroken, LinkRefused."""
         link = self._dialer.dial(address)
         try:
@@ -94,7 +144,6 @@ class SessionOpener:
                 held, secret = self._held(), self._resume_secret
                 welcome = await link.register(Register(identity=self._identity, resume_secret=secret, held=held))
                 self._refuse_older(welcome)
-                self._resume_secret = welcome.resume_secret
                 await link.open_outputs(welcome.session_id)
         except TimeoutError:
             await link.close()
@@ -102,13 +151,14 @@ class SessionOpener:
         except BaseException:
             await link.close()
             raise
-        log.info("registered with scheduler %s, epoch %d", address, welcome.epoch)
-        return link, welcome
+        return _Connection(address, link, welcome)
 
     def _refuse_older(self, welcome: Welcome) -> None:
+        """Note the highest epoch seen.  Raises LinkRefused for an older one."""
         if welcome.epoch < self.epoch_floor:
             raise LinkRefused(
                 "STALE_EPOCH",
                 f"the scheduler's epoch {welcome.epoch} is older than the last session's, {self.epoch_floor}",
                 permanent=False,
             )
+        self.epoch_floor = welcome.epoch

@@ -70,6 +70,10 @@ class AdminServiceStub:
     reads slowly gets current snapshots and misses older ones. Errors: INVALID_ARGUMENT (interval out of range),
     RESOURCE_EXHAUSTED (there are 32 watchers already, or 8 of this caller, or this one read nothing for 30 s).
     """
+    GetScheduler: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetSchedulerRequest, _admin_pb2.GetSchedulerResponse]
+    """Returns which scheduler this is, and whether it leads. A scheduler that stands by answers this call; every other one
+    it refuses with UNAVAILABLE, reason NOT_LEADER.
+    """
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
@@ -112,6 +116,10 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """Streams snapshots of the fleet, one at once and then one per interval, until the caller leaves. A watcher that
     reads slowly gets current snapshots and misses older ones. Errors: INVALID_ARGUMENT (interval out of range),
     RESOURCE_EXHAUSTED (there are 32 watchers already, or 8 of this caller, or this one read nothing for 30 s).
+    """
+    GetScheduler: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetSchedulerRequest, _admin_pb2.GetSchedulerResponse]  # type: ignore[assignment]
+    """Returns which scheduler this is, and whether it leads. A scheduler that stands by answers this call; every other one
+    it refuses with UNAVAILABLE, reason NOT_LEADER.
     """
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -230,6 +238,16 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         """Streams snapshots of the fleet, one at once and then one per interval, until the caller leaves. A watcher that
         reads slowly gets current snapshots and misses older ones. Errors: INVALID_ARGUMENT (interval out of range),
         RESOURCE_EXHAUSTED (there are 32 watchers already, or 8 of this caller, or this one read nothing for 30 s).
+        """
+
+    @_abc_1.abstractmethod
+    def GetScheduler(
+        self,
+        request: _admin_pb2.GetSchedulerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.GetSchedulerResponse, _abc.Awaitable[_admin_pb2.GetSchedulerResponse]]:
+        """Returns which scheduler this is, and whether it leads. A scheduler that stands by answers this call; every other one
+        it refuses with UNAVAILABLE, reason NOT_LEADER.
         """
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -291,6 +291,7 @@ class Welcome(_message.Message):
     ROLE_FIELD_NUMBER: _builtins.int
     RESUME_SECRET_FIELD_NUMBER: _builtins.int
     ADOPT_FIELD_NUMBER: _builtins.int
+    LEADER_LEASE_FIELD_NUMBER: _builtins.int
     protocol_version: _builtins.int
     """used in this session: the older one of both sides"""
     session_id: _builtins.str
@@ -321,6 +322,10 @@ class Welcome(_message.Message):
     def adopt(self) -> _duration_pb2.Duration:
         """how long attempts go on without a session, for the next scheduler; absent: the lease"""
 
+    @_builtins.property
+    def leader_lease(self) -> _duration_pb2.Duration:
+        """a scheduler that is silent for this long leads no more; absent: there is one only"""
+
     def __init__(
         self,
         *,
@@ -334,10 +339,11 @@ class Welcome(_message.Message):
         role: _common_pb2.InstanceRole.ValueType = ...,
         resume_secret: _builtins.bytes = ...,
         adopt: _duration_pb2.Duration | None = ...,
+        leader_lease: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["adopt", b"adopt", "heartbeat_interval", b"heartbeat_interval", "lease", b"lease"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["adopt", b"adopt", "heartbeat_interval", b"heartbeat_interval", "leader_lease", b"leader_lease", "lease", b"lease"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adopt", b"adopt", "capabilities", b"capabilities", "epoch", b"epoch", "heartbeat_interval", b"heartbeat_interval", "keep", b"keep", "lease", b"lease", "protocol_version", b"protocol_version", "resume_secret", b"resume_secret", "role", b"role", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adopt", b"adopt", "capabilities", b"capabilities", "epoch", b"epoch", "heartbeat_interval", b"heartbeat_interval", "keep", b"keep", "leader_lease", b"leader_lease", "lease", b"lease", "protocol_version", b"protocol_version", "resume_secret", b"resume_secret", "role", b"role", "session_id", b"session_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -770,7 +776,9 @@ Global___Iteration: _TypeAlias = Iteration  # noqa: Y015
 
 @_typing.final
 class HeartbeatAck(_message.Message):
-    """Confirms a heartbeat. The lease starts again from it. Not every heartbeat is confirmed, but several in each lease."""
+    """Confirms a heartbeat. The lease starts again from it. Not every heartbeat is confirmed, but several in each lease, and
+    in each Welcome.leader_lease.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 

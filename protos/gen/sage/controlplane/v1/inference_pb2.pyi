@@ -970,6 +970,7 @@ class Opened(_message.Message):
     WINDOW_FIELD_NUMBER: _builtins.int
     GRACE_FIELD_NUMBER: _builtins.int
     SILENCE_FIELD_NUMBER: _builtins.int
+    LEADER_LEASE_FIELD_NUMBER: _builtins.int
     protocol_version: _builtins.int
     """used on this stream: the older one of both sides"""
     epoch: _builtins.int
@@ -988,6 +989,10 @@ class Opened(_message.Message):
     def silence(self) -> _duration_pb2.Duration:
         """a stream on which the client writes nothing for this long counts as broken"""
 
+    @_builtins.property
+    def leader_lease(self) -> _duration_pb2.Duration:
+        """a scheduler that is silent for this long leads no more; absent: there is one only"""
+
     def __init__(
         self,
         *,
@@ -997,10 +1002,11 @@ class Opened(_message.Message):
         window: _builtins.int = ...,
         grace: _duration_pb2.Duration | None = ...,
         silence: _duration_pb2.Duration | None = ...,
+        leader_lease: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["grace", b"grace", "silence", b"silence"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["grace", b"grace", "leader_lease", b"leader_lease", "silence", b"silence"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "epoch", b"epoch", "grace", b"grace", "protocol_version", b"protocol_version", "silence", b"silence", "window", b"window"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "epoch", b"epoch", "grace", b"grace", "leader_lease", b"leader_lease", "protocol_version", b"protocol_version", "silence", b"silence", "window", b"window"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -23,7 +23,7 @@ from sage_client._channels import Channels
 from sage_client._connection import DEFAULT_ADDRESS, Connection
 from sage_client._dispatcher import Dispatcher
 from sage_client._enums import InstanceRole
-from sage_client._errors import ConfigurationError, RecoveringError
+from sage_client._errors import ConfigurationError, NotLeaderError, RecoveringError, SageError, WaitTimeoutError
 from sage_client._event_queue import EventQueue
 from sage_client._fleet_feed import WatchCall, newest_snapshots
 from sage_client._fleet_snapshot import FleetSnapshot
@@ -44,7 +44,7 @@ from sage_client._reconnect import Reconnect
 from sage_client._request import encode_request
 from sage_client._session_stream import SessionCall
 from sage_client._sink import Sink
-from sage_client._status import error_from_rpc
+from sage_client._status import error_from_rpc, is_transport_break
 from sage_client._trace import trace_metadata
 
 _Q = TypeVar("_Q")
@@ -55,15 +55,18 @@ DEFAULT_STREAM_TIMEOUT_S = 3600.0
 DEADLINE_GRACE_S = 10.0
 DEFAULT_BUFFER_BYTES = 1024 * 1024
 
+TRY_S = 2.0
+"""Least seconds for which one of several schedulers is waited for."""
+
 SESSIONS_VARIABLE = "SAGE_SESSIONS"
 """The environment variable that switches sessions off, with 0, for clients that are not told."""
 
 
 class AsyncClient:
-    """Calls one scheduler.  Create and use it on one event loop; any number of tasks may share it.
+    """Calls the scheduler that leads.  Create and use it on one event loop; any number of tasks may share it.
 
     Args:
-        address: ``host:port`` of the scheduler.
+        address: ``host:port`` of the scheduler; of several schedulers, separated by commas.
         tenant: owner of the requests.  Empty: the tenant that the scheduler knows the caller by, if it has only one.
         tls_ca: PEM file of the certificate authority that signed the scheduler's certificate; enables TLS.
         tls: use TLS with the system's certificate authorities.
@@ -175,7 +178,7 @@ class AsyncClient:
 
     async def get_policy(self) -> PolicyStatus:
         """Return the current policy, the available ones and the latest switches."""
-        return decode.policy_status(await self._ask(self._channels.admin.GetPolicy, admin_pb2.GetPolicyRequest()))
+        return decode.policy_status(await self._ask(lambda at: at.admin.GetPolicy, admin_pb2.GetPolicyRequest()))
 
     async def set_policy(self, policy: str, *, reason: str = "") -> PolicyChange:
         """Switch the policy; waiting requests are reordered.
@@ -184,12 +187,12 @@ class AsyncClient:
             UnknownPolicyError: the scheduler has no policy of this name.
         """
         request = admin_pb2.SetPolicyRequest(policy=policy, reason=reason)
-        return decode.policy_change(await self._ask(self._channels.admin.SetPolicy, request))
+        return decode.policy_change(await self._ask(lambda at: at.admin.SetPolicy, request))
 
     async def get_shadow_policy(self) -> ShadowPolicy | None:
         """Return the policy that decides beside the current one, and the comparison; None if there is none."""
         return decode.shadow_policy(
-            await self._ask(self._channels.admin.GetShadowPolicy, admin_pb2.GetShadowPolicyRequest())
+            await self._ask(lambda at: at.admin.GetShadowPolicy, admin_pb2.GetShadowPolicyRequest())
         )
 
     async def set_shadow_policy(self, policy: str) -> ShadowPolicyChange:
@@ -199,12 +202,12 @@ class AsyncClient:
             UnknownPolicyError: the scheduler has no policy of this name.
         """
         request = admin_pb2.SetShadowPolicyRequest(policy=policy)
-        return decode.shadow_policy_change(await self._ask(self._channels.admin.SetShadowPolicy, request))
+        return decode.shadow_policy_change(await self._ask(lambda at: at.admin.SetShadowPolicy, request))
 
     async def list_instances(self, *, model: str = "", timeout: float | None = None) -> FleetView:
         """Return all instances and queues, or those of one model."""
         request = admin_pb2.ListInstancesRequest(model=model)
-        return decode.fleet(await self._ask(self._channels.admin.ListInstances, request, timeout=timeout))
+        return decode.fleet(await self._ask(lambda at: at.admin.ListInstances, request, timeout=timeout))
 
     async def get_instance(self, instance_id: str) -> Instance:
         """Return one instance.
@@ -213,7 +216,7 @@ class AsyncClient:
             InstanceNotFoundError: no instance has this id.
         """
         request = admin_pb2.GetInstanceRequest(instance_id=instance_id)
-        return decode.instance((await self._ask(self._channels.admin.GetInstance, request)).instance)
+        return decode.instance((await self._ask(lambda at: at.admin.GetInstance, request)).instance)
 
     async def drain_instance(self, instance_id: str, *, reason: str = "") -> Instance:
         """Drain an instance: it finishes its requests and gets no new ones.
@@ -222,7 +225,7 @@ class AsyncClient:
             InstanceNotFoundError: no instance has this id.
         """
         request = admin_pb2.DrainInstanceRequest(instance_id=instance_id, reason=reason)
-        return decode.instance((await self._ask(self._channels.admin.DrainInstance, request)).instance)
+        return decode.instance((await self._ask(lambda at: at.admin.DrainInstance, request)).instance)
 
     async def resume_instance(self, instance_id: str) -> Instance:
         """Resume a drained instance: it gets new requests again.
@@ -232,7 +235,7 @@ class AsyncClient:
             InvalidStateError: the instance cannot be resumed in its state.
         """
         request = admin_pb2.ResumeInstanceRequest(instance_id=instance_id)
-        return decode.instance((await self._ask(self._channels.admin.ResumeInstance, request)).instance)
+        return decode.instance((await self._ask(lambda at: at.admin.ResumeInstance, request)).instance)
 
     async def set_instance_role(self, instance_id: str, role: InstanceRole | str) -> Instance:
         """Change an instance's role while it runs.
@@ -243,12 +246,12 @@ class AsyncClient:
             InvalidRequestError: to or from EMBEDDING, which only an executor's start can set.
         """
         request = admin_pb2.SetInstanceRoleRequest(instance_id=instance_id, role=decode.encode_role(role))
-        return decode.instance((await self._ask(self._channels.admin.SetInstanceRole, request)).instance)
+        return decode.instance((await self._ask(lambda at: at.admin.SetInstanceRole, request)).instance)
 
     async def get_prefill_decode(self) -> PrefillDecodeStatus:
         """Return when requests are split, the instance pairs, and conditions that prevent it."""
         request = admin_pb2.GetPrefillDecodeRequest()
-        return prefill_decode.status(await self._ask(self._channels.admin.GetPrefillDecode, request))
+        return prefill_decode.status(await self._ask(lambda at: at.admin.GetPrefillDecode, request))
 
     async def set_prefill_decode(
         self,
@@ -272,7 +275,7 @@ class AsyncClient:
             InvalidRequestError: a threshold is out of range.
         """
         request = prefill_decode.change(mode, threshold_input_tokens, threshold_ratio)
-        return prefill_decode.config((await self._ask(self._channels.admin.SetPrefillDecode, request)).config)
+        return prefill_decode.config((await self._ask(lambda at: at.admin.SetPrefillDecode, request)).config)
 
     async def explain(self, request_id: str, *, tenant: str | None = None) -> Explanation:
         """Return a request's history and the decisions about it, with candidates and reasons.
@@ -281,7 +284,7 @@ class AsyncClient:
             RequestNotFoundError: the scheduler has no record of this request.
         """
         request = admin_pb2.ExplainRequest(request_id=request_id, tenant=self._tenant if tenant is None else tenant)
-        return decode.explanation(await self._ask(self._channels.admin.Explain, request))
+        return decode.explanation(await self._ask(lambda at: at.admin.Explain, request))
 
     async def watch_fleet(
         self, *, interval: float = 1.0, recent_decisions: int = 20
@@ -304,10 +307,24 @@ class AsyncClient:
         if recent_decisions < 0:
             raise ConfigurationError(f"recent_decisions: {recent_decisions} is negative")
         request = fleet_snapshot.request(interval, recent_decisions)
-        call: WatchCall = self._channels.admin.WatchFleet(request, metadata=self._connection.metadata())
-        async with aclosing(newest_snapshots(call, wait_s=interval + self._timeout)) as snapshots:
-            async for each in snapshots:
-                yield each
+        loop, channels, began = asyncio.get_running_loop(), self._channels, False
+        end = loop.time() + self._timeout
+        while True:
+            turn = channels.turn
+            call: WatchCall = channels.admin.WatchFleet(request, metadata=self._connection.metadata())
+            try:
+                async with aclosing(newest_snapshots(call, wait_s=interval + self._timeout)) as snapshots:
+                    async for each in snapshots:
+                        began = True
+                        channels.answered()
+                        yield each
+                return
+            except SageError as error:
+                channels.failed(turn, error)
+                pause_s = _pause_s(error, channels)
+                if began or pause_s is None or loop.time() + pause_s >= end:
+                    raise
+            await asyncio.sleep(pause_s)
 
     def _stream_timeout_s(self, deadline: float | None) -> float:
         return self._stream_timeout if deadline is None else deadline + DEADLINE_GRACE_S
@@ -324,19 +341,42 @@ class AsyncClient:
         end = loop.time() + self._timeout
         while True:
             try:
-                return decode.cancellation(await self._ask(self._channels.inference.Cancel, request))
+                return decode.cancellation(await self._ask(lambda at: at.inference.Cancel, request))
             except RecoveringError as error:  # the request may still come back, with its executor
                 pause_s = error.retry_after_s or RECOVERING_S
                 if loop.time() + pause_s >= end:
                     raise
                 await asyncio.sleep(pause_s)
 
-    async def _ask(self, method: Callable[..., Awaitable[_R]], request: object, *, timeout: float | None = None) -> _R:
-        try:
-            metadata = self._connection.metadata()
-            return await method(request, timeout=timeout or self._timeout, metadata=metadata)
-        except grpc.aio.AioRpcError as error:
-            raise error_from_rpc(error) from None
+    async def _ask(
+        self,
+        method: Callable[[Channels], Callable[..., Awaitable[_R]]],
+        request: object,
+        *,
+        timeout: float | None = None,
+    ) -> _R:
+        """Call the scheduler that leads: another one is asked where one does not, until ``timeout`` is over.
+
+        A call may reach two schedulers, so it has to be one that does no more when it comes twice.
+        """
+        loop, channels = asyncio.get_running_loop(), self._channels
+        limit_s = timeout or self._timeout
+        end = loop.time() + limit_s
+        try_s = limit_s if channels.alone else max(limit_s / len(channels.addresses), TRY_S)
+        while True:
+            turn, left_s = channels.turn, min(try_s, end - loop.time())
+            try:
+                answer = await method(channels)(request, timeout=left_s, metadata=self._connection.metadata())
+            except grpc.aio.AioRpcError as error:
+                failure = error_from_rpc(error)
+            else:
+                channels.answered()
+                return answer
+            channels.failed(turn, failure)
+            pause_s = _pause_s(failure, channels)
+            if pause_s is None or loop.time() + pause_s >= end:
+                raise failure
+            await asyncio.sleep(pause_s)
 
 
 def _transports(
@@ -355,8 +395,18 @@ def _transports(
 
     if use_sessions is None:
         use_sessions = os.environ.get(SESSIONS_VARIABLE, "") != "0"
-    generate = GenerateTransport(open_call, reconnect)
-    return generate, Dispatcher(open_session, generate, reconnect, enabled=use_sessions)
+    generate = GenerateTransport(open_call, reconnect, channels)
+    return generate, Dispatcher(open_session, generate, reconnect, channels, enabled=use_sessions)
+
+
+def _pause_s(failure: SageError, channels: Channels) -> float | None:
+    """Return after how many seconds a call is worth another try, at the address that is next; None if it is not."""
+    if isinstance(failure, NotLeaderError):
+        return failure.retry_after_s or RECOVERING_S
+    silent = isinstance(failure, WaitTimeoutError) and not failure.reason
+    if (silent or is_transport_break(failure)) and not channels.exhausted:
+        return 0.0
+    return None
 
 
 def _path(file: Path | str | None) -> Path | None:

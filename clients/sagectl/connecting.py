@@ -24,8 +24,8 @@ _OPTIONS = (
         default=DEFAULT_ADDRESS,
         show_default=True,
         show_envvar=True,
-        metavar="HOST:PORT",
-        help="Address of the scheduler.",
+        metavar="HOST:PORT[,...]",
+        help="Address of the scheduler; of several schedulers, separated by commas.",
     ),
     click.option(
         "--tls-ca",

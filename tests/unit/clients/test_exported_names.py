@@ -73,6 +73,7 @@ PUBLIC = {
         "LimitReachedError",
         "NoInstanceError",
         "NotFoundError",
+        "NotLeaderError",
         "NotSupportedError",
         "OverloadedError",
         "ProtocolError",

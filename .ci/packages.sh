@@ -34,7 +34,7 @@ has() {
     python3-venv) "$python" -c 'import venv, ensurepip' ;;
     # vLLM for NVIDIA GPUs does without it.
     libnuma1) nvidia-smi || "$python" -c 'import ctypes; ctypes.CDLL("libnuma.so.1")' ;;
-    postgresql) command -v initdb || ls /usr/lib/postgresql/*/bin/initdb ;;
+    postgresql) command -v initdb || command -v pg_ctlcluster ;; # Debian keeps initdb off the PATH
     prometheus) command -v prometheus && command -v promtool ;;
     docker-compose) docker compose version || command -v docker-compose ;;
     *) echo "error: '$1' is not a package of this list" >&3 && exit 2 ;;

@@ -24,6 +24,7 @@
     │   ├── ShuttingDownError
     │   ├── RecoveringError         the scheduler started just now; the SDK asks again by itself
     │   ├── NotLeaderError          another scheduler leads, or none; the SDK asks the next one    .leaders
+    │   ├── JournalUnavailableError the scheduler's journal cannot be used now, or there is none
     │   └── UnavailableError        no connection, or it broke and reattaching failed
     ├── RequestEndedError           an accepted request ended without finishing
     │   ├── DeadlineExceededError
@@ -200,6 +201,10 @@ class NotLeaderError(TryAgainError):
     def leaders(self) -> tuple[str, ...]:
         """Addresses of the scheduler that leads, as it states them; empty if it is not known."""
         return tuple(each for each in self.metadata.get("leader", "").split(",") if each)
+
+
+class JournalUnavailableError(TryAgainError):
+    """The scheduler's journal is full, slow, stopped or not configured, and the call needs it."""
 
 
 class UnavailableError(TryAgainError):

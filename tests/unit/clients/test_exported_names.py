@@ -85,6 +85,7 @@ PUBLIC = {
         "SageError",
         "ShuttingDownError",
         "RecoveringError",
+        "JournalUnavailableError",
         "OutputLostError",
         "StreamLostError",
         "TenantLimitError",

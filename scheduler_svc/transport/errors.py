@@ -42,6 +42,7 @@ REASONS: dict[type[Exception], ErrorReason] = {
     domain.NoInstance: ErrorReason.NO_INSTANCE,
     domain.ShuttingDown: ErrorReason.SHUTTING_DOWN,
     domain.Recovering: ErrorReason.RECOVERING,
+    domain.NotLeader: ErrorReason.NOT_LEADER,
     domain.JournalUnavailable: ErrorReason.JOURNAL_UNAVAILABLE,
     domain.OutputLost: ErrorReason.OUTPUT_LOST,
     domain.DeadlineExceeded: ErrorReason.DEADLINE_EXCEEDED,
@@ -114,6 +115,7 @@ def _any(detail: message.Message) -> any_pb2.Any:
 def _facts(error: Exception) -> dict[str, str]:
     """Collect ErrorInfo's metadata: those attributes of the error that clients may use."""
     names = ("model", "request_id", "instance_id", "policy", "limit_name", "limit", "cause", "attempts")
+    names += ("leader", "epoch")  # of NotLeader
     return {name: str(value) for name in names if (value := getattr(error, name, "")) != ""}
 
 
@@ -167,6 +169,7 @@ DETAILS: dict[type[Exception], Callable[[Any], message.Message]] = {
     domain.TenantLimitReached: _retry,
     domain.Overloaded: _retry,
     domain.Recovering: _retry,
+    domain.NotLeader: _retry,
     domain.JournalUnavailable: _retry,
     domain.InvalidTransition: _precondition,
     PermissionDenied: _denied_field,

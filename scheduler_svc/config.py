@@ -228,6 +228,23 @@ class JournalSection(Section):
     )
 
 
+class LeadershipSection(Section):
+    """Which of several schedulers leads, where they share a journal in PostgreSQL."""
+
+    lease_s: float = Field(
+        default=2.0,
+        ge=0.2,
+        le=60,
+        description="Seconds for which a scheduler leads without renewing it in the database, and for which none may"
+        " lead when one dies.",
+    )
+    address: str = Field(
+        default="",
+        description="host:port at which clients and executors reach this scheduler, told by the others; several are"
+        " separated by commas.  Default: its listening addresses, with this machine's name for 0.0.0.0.",
+    )
+
+
 class UsageSection(Section):
     """Usage records: one for each request that ended, without its prompt and output."""
 
@@ -394,6 +411,10 @@ class SchedulerConfig(ServiceConfig):
         default=JournalSection(),
         description="The database of what outlives a scheduler: operators' decisions, usage, detached requests.",
     )
+    leadership: LeadershipSection = Field(
+        default=LeadershipSection(),
+        description="Which of several schedulers leads, where they share a journal in PostgreSQL.",
+    )
     usage: UsageSection = Field(
         default=UsageSection(), description="Usage records: one for each request that ended, without its content."
     )
@@ -454,6 +475,23 @@ class SchedulerConfig(ServiceConfig):
         return self
 
     @model_validator(mode="after")
+    def _attempts_outlast_a_leader(self) -> Self:
+        lease_s = self.leader_lease_s
+        if lease_s is not None and self.instance.adopt_s <= lease_s:
+            raise ValueError(
+                f"instance.adopt_s ({self.instance.adopt_s:g}) is not above leadership.lease_s ({lease_s:g}):"
+                " no request would outlast its leader"
+            )
+        return self
+
+    @field_validator("leadership")
+    @classmethod
+    def _is_reached_at_addresses(cls, value: LeadershipSection) -> LeadershipSection:
+        for address in value.address.split(",") if value.address else ():
+            check_address(address.strip(), lowest_port=1)
+        return value
+
+    @model_validator(mode="after")
     def _addresses_are_safe(self) -> Self:
         if self.insecure:
             return self
@@ -465,6 +503,11 @@ class SchedulerConfig(ServiceConfig):
         if (unsafe := self.telemetry.unsafe(tls=self.tls.certificate is not None)) is not None:
             raise ValueError(unsafe)
         return self
+
+    @property
+    def leader_lease_s(self) -> float | None:
+        """Return how long the scheduler leads without renewing it; None: it is the only one, and always leads."""
+        return self.leadership.lease_s if self.journal_url.startswith("postgresql") else None
 
     @property
     def journal_url(self) -> str:

@@ -38,6 +38,7 @@ def session_settings(config: SchedulerConfig) -> SessionSettings:
         heartbeat_interval_s=instance.heartbeat_interval_s,
         reconnect_grace_s=instance.reconnect_grace_s,
         adopt_s=instance.adopt_s,
+        leader_lease_s=config.leader_lease_s,
         forget_after_s=instance.forget_after_s,
         probation_s=instance.probation_s,
         probation_max_s=max(instance.probation_s, PROBATION_MAX_S),

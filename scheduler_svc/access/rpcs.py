@@ -53,6 +53,7 @@ RULES: dict[str, Rule] = {
     f"{_ADMIN}SetPrefillDecode": Rule(_OPERATORS, action=True),
     f"{_ADMIN}Explain": Rule(_CALLERS | _WATCHERS),
     f"{_ADMIN}WatchFleet": Rule(_CALLERS | _WATCHERS),
+    f"{_ADMIN}GetScheduler": Rule(_CALLERS | _WATCHERS),
     f"{_HEALTH}Check": Rule(_EVERY_ROLE, public=True),
     f"{_HEALTH}List": Rule(_EVERY_ROLE, public=True),
     f"{_HEALTH}Watch": Rule(_EVERY_ROLE, public=True),

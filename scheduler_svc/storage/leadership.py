@@ -17,7 +17,7 @@ from sqlalchemy.pool import QueuePool
 from scheduler_svc.control.leadership.leader_store import Leader, StoreFailed, Won
 from scheduler_svc.storage.adoption_key import KEY_BYTES
 from scheduler_svc.storage.journal.database import Database, Limits
-from scheduler_svc.storage.journal.errors import in_words
+from scheduler_svc.storage.journal.errors import UnusableJournal, in_words, is_trouble
 from scheduler_svc.storage.journal.postgresql import arguments
 from scheduler_svc.storage.journal.schema import prepare
 
@@ -47,16 +47,16 @@ _KEEP = text("UPDATE leadership SET instances = :instances WHERE id = 1 AND hold
 class PostgresLeadership:
     """Implements ``control.leadership.leader_store.LeaderStore``, on a connection and a thread of its own."""
 
-    def __init__(self, url: str, addresses: Sequence[str], *, fleet: str, limit_s: float) -> None:
+    def __init__(self, url: str, *, addresses: Sequence[str] = (), fleet: str = "", limit_s: float) -> None:
         """Connect to nothing yet.
 
         ``addresses``: at which clients and executors reach this scheduler.  ``fleet``: as ``journal.fleet``.
         ``limit_s``: of one statement.  Raises UnusableJournal for the URL.
         """
+        self.addresses = tuple(addresses)
         self._fleet = fleet
         self._limit_s = limit_s
         self._holder = secrets.token_hex(16)
-        self._addresses = ",".join(addresses)
         self._url = url
         checked = Database(url)
         checked.close()
@@ -67,10 +67,19 @@ class PostgresLeadership:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="leadership")
 
     def prepare(self) -> None:
-        """Make the journal's tables, if they are not there; blocks.  Raises UnusableJournal."""
+        """Make the journal's tables, if they are not there; blocks.
+
+        Raises:
+            StoreFailed: the database does not answer.
+            UnusableJournal: it is another fleet's, or of another version.
+        """
         database = Database(self._url, Limits(statement_s=self._limit_s))
         try:
             prepare(database, self._fleet)
+        except UnusableJournal as error:
+            if error.__cause__ is not None and is_trouble(error.__cause__):
+                raise StoreFailed(str(error)) from error
+            raise
         finally:
             database.close()
 
@@ -78,7 +87,7 @@ class PostgresLeadership:
         """Take the lease if nobody holds one, and return what comes with it; else who does.  Raises StoreFailed."""
         values = {
             "holder": self._holder,
-            "addresses": self._addresses,
+            "addresses": ",".join(self.addresses),
             "least_epoch": time.time_ns(),  # epochs of schedulers without a database are times
             "lease_s": lease_s,
             "new_key": secrets.token_bytes(KEY_BYTES),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from contextlib import aclosing
 from typing import Any, TypeAlias
 
@@ -13,6 +14,7 @@ from sage.controlplane.v1 import admin_pb2, admin_pb2_grpc, common_pb2
 from sage_common.clock import Clock
 from scheduler_svc.access.caller import caller
 from scheduler_svc.control.instances.sessions import Sessions
+from scheduler_svc.control.leadership.standing import SchedulerState, Standing
 from scheduler_svc.control.requests.explain import Explainer
 from scheduler_svc.control.timing.wakeup import Wakeup
 from scheduler_svc.control.watching.fleet_watch import FleetWatch
@@ -23,6 +25,7 @@ from scheduler_svc.transport.clipping import stated_reason
 from scheduler_svc.transport.enums import ROLE_FROM_WIRE, ROLE_TO_WIRE
 from scheduler_svc.transport.instances import instance_view
 from scheduler_svc.transport.shadow_policy import shadow_policy
+from scheduler_svc.transport.standing import scheduler_response
 from scheduler_svc.transport.stories import story
 from scheduler_svc.transport.submissions import key_seen
 from scheduler_svc.transport.take_limit import taking
@@ -48,7 +51,10 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         wakeup: Wakeup,
         *,
         epoch: int,
+        standing: Callable[[], Standing] = lambda: Standing(state=SchedulerState.LEADING),
     ) -> None:
+        """``standing``: what the scheduler does now."""
+        self._standing = standing
         self._scheduler = scheduler
         self._clock = clock
         self._sessions = sessions
@@ -57,6 +63,12 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         self._snapshots = fleet_snapshots.SnapshotConversion(scheduler, epoch)
         self._wakeup = wakeup
         self._epoch = epoch
+
+    async def GetScheduler(
+        self, request: admin_pb2.GetSchedulerRequest, context: Context
+    ) -> admin_pb2.GetSchedulerResponse:
+        """Return whether this scheduler leads, and what is wrong."""
+        return scheduler_response(self._standing())
 
     async def GetPolicy(self, request: admin_pb2.GetPolicyRequest, context: Context) -> admin_pb2.GetPolicyResponse:
         """Return the policy in force, every policy there is, and the latest switches (newest first)."""

@@ -11,14 +11,12 @@ from grpc_health.v1 import health_pb2_grpc
 
 from sage.controlplane.v1 import admin_pb2_grpc, executor_pb2_grpc, inference_pb2_grpc
 from sage_common.tls import ReloadedTls
+from sage_wire.health import HealthServicer
 from sage_wire.listener_credentials import listener_credentials
 from sage_wire.protocol import MAX_MESSAGE_BYTES
 from scheduler_svc.transport import health
-from scheduler_svc.transport.admin_servicer import AdminServicer
 from scheduler_svc.transport.error_interceptor import ErrorInterceptor
 from scheduler_svc.transport.errors import OnEnd
-from scheduler_svc.transport.executor_servicer import ExecutorServicer
-from scheduler_svc.transport.inference_servicer import InferenceServicer
 from scheduler_svc.transport.reflection import serve_reflection
 
 OPTIONS = [
@@ -43,10 +41,10 @@ class ListenError(Exception):
 class Services:
     """The servicers of every gRPC service that the scheduler offers."""
 
-    inference: InferenceServicer
-    executor: ExecutorServicer
-    admin: AdminServicer
-    health: health.HealthReporter
+    inference: inference_pb2_grpc.InferenceServiceServicer
+    executor: executor_pb2_grpc.ExecutorServiceServicer
+    admin: admin_pb2_grpc.AdminServiceServicer
+    health: HealthServicer
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -132,7 +130,7 @@ def build_server(
         executor_pb2_grpc.add_ExecutorServiceServicer_to_server(services.executor, server)
     if health.ADMIN in served:
         admin_pb2_grpc.add_AdminServiceServicer_to_server(services.admin, server)
-    health_pb2_grpc.add_HealthServicer_to_server(services.health.servicer, server)
+    health_pb2_grpc.add_HealthServicer_to_server(services.health, server)
     if reflection:
         serve_reflection(server, (*sorted(served), "grpc.health.v1.Health"))
     return server

@@ -31,7 +31,7 @@ def postgres(server: Postgres) -> Iterator[MakeStore]:
     made: list[PostgresLeadership] = []
 
     def make(address: str) -> PostgresLeadership:
-        store = PostgresLeadership(server.url, [address], fleet="", limit_s=2.0)
+        store = PostgresLeadership(server.url, addresses=[address], limit_s=2.0)
         if not made:
             store.prepare()
             engine = create_engine(server.url.replace("postgresql:", "postgresql+psycopg:"))

@@ -28,6 +28,7 @@ from scheduler_svc.control.instances.sessions import Sessions
 from scheduler_svc.control.instances.watchdog import Watchdog
 from scheduler_svc.control.leadership.standing import SchedulerState, Standing
 from scheduler_svc.control.leadership.term import Term
+from scheduler_svc.control.leadership.term_clock import TermClock
 from scheduler_svc.control.requests.explain import Explainer
 from scheduler_svc.control.requests.intake import Intake
 from scheduler_svc.control.requests.model_directory import ModelDirectory
@@ -248,7 +249,7 @@ class SchedulerService:
         # Nanoseconds since 1970: larger at every start, also after a crash, without a file to keep it in.
         epoch = self._state.epoch if self._state is not None else time.time_ns()
         self.telemetry = SchedulerTelemetry(config.telemetry, epoch=epoch, tls=server_tls(config))
-        clock = AsyncioClock()
+        clock = self._clock = TermClock(AsyncioClock())
         self.recording = _recording(config, clock)
         self.control = build_control(
             config,
@@ -371,6 +372,7 @@ class SchedulerService:
         if self._state is not None:
             await self._state.close()
         self._tokenizers.close()
+        self._clock.end()
 
     async def _hand_over(self, state: StateDirectory) -> None:
         """Leave running requests to the next scheduler, and have their clients look for it."""

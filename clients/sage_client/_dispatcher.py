@@ -170,7 +170,9 @@ class Dispatcher:
 
     def _pause_s(self, end: SessionEnd) -> float:
         pause_s = self._reconnect.delay_s(self._failures + 1)
-        return min(pause_s, _retry_s(end.error)) if isinstance(end.error, NotLeaderError) else pause_s
+        if isinstance(end.error, NotLeaderError):
+            return min(pause_s, _retry_s(end.error))
+        return pause_s if self._route.exhausted else min(pause_s, self._reconnect.first_delay_s)
 
     def _begin_all(self, stream: SessionStream) -> None:
         # In a function of its own: a frame that waits would keep the last call, and through it the client, alive.

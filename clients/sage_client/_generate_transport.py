@@ -120,7 +120,8 @@ class _Reader:
         may_ask_again = self._call.accepted or not self._route.exhausted
         broken = is_transport_break(failure) and may_ask_again
         if broken and self._call.count_break(self._reconnect.attempts):
-            return self._reconnect.delay_s(self._call.breaks)
+            pause_s = self._reconnect.delay_s(self._call.breaks)
+            return pause_s if self._route.exhausted else min(pause_s, self._reconnect.first_delay_s)
         return None
 
     async def _read(self) -> SageError | None:

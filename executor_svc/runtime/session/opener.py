@@ -7,12 +7,11 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 
 from executor_svc.runtime.link import Dialer, Link, LinkBroken, LinkRefused, NotLeader
 from executor_svc.runtime.messages.registration import HeldAttempt, Identity, Register, Welcome
 from executor_svc.runtime.session.backoff import Backoff
-from executor_svc.runtime.session.first_success import first_success
+from executor_svc.runtime.session.dialling import Connection, Dialling
 from executor_svc.runtime.session.timings import SessionTimings
 
 log = logging.getLogger(__name__)
@@ -32,22 +31,9 @@ class RegistrationRefused(Exception):
 class _Turn:
     """What came of dialling every address once, without a session."""
 
-    refusals: list[str] = field(default_factory=list)  # that stay
+    refusals: dict[str, str]  # by address: those that stay, until it is dialled again
     leaders: list[str] = field(default_factory=list)  # addresses that schedulers named which do not lead
     retry_s: float = math.inf  # after which they are to be asked again
-
-
-@dataclass(frozen=True, slots=True)
-class _Connection:
-    """A session that an address accepted."""
-
-    address: str
-    link: Link
-    welcome: Welcome
-
-    async def close(self) -> None:
-        """Give the session up."""
-        await self.link.close()
 
 
 class SessionOpener:
@@ -84,23 +70,38 @@ class SessionOpener:
     async def open(self) -> tuple[Link, Welcome]:
         """Dial the addresses, that of the last session first, again and again until one accepts the registration.
 
+        An address that does not answer holds up nobody: the others are dialled meanwhile.
+
         Raises RegistrationRefused when every address refused it for good.  An executor that was accepted once is not
         refused for good because of its credentials: keys and certificates change while the engine runs.
         """
-        while True:
-            turn = _Turn()
-            connection = await first_success(
-                [partial(self._try, each, turn) for each in self._addresses], self._timings.dial_next_s
-            )
-            if connection is not None:
-                return self._won(connection)
-            if len(turn.refusals) == len(self._addresses):
-                raise RegistrationRefused("; ".join(turn.refusals))
-            self._prefer(turn.leaders)
-            await asyncio.sleep(min(self._pause_s(), turn.retry_s))
+        dialling, refusals = Dialling(), dict[str, str]()
+        try:
+            while True:
+                turn = _Turn(refusals)
+                if (connection := await self._dial_all(dialling, turn)) is not None:
+                    return self._won(connection)
+                if len(refusals) == len(self._addresses):
+                    raise RegistrationRefused("; ".join(f"{each}: {refusals[each]}" for each in self._addresses))
+                self._prefer(turn.leaders)
+                if (connection := await dialling.first(min(self._pause_s(), turn.retry_s))) is not None:
+                    return self._won(connection)
+        finally:
+            await dialling.give_up()
 
-    async def _try(self, address: str, turn: _Turn) -> _Connection | None:
+    async def _dial_all(self, dialling: Dialling, turn: _Turn) -> Connection | None:
+        """Dial each address that is not being dialled, a moment after the one before or as soon as that failed."""
+        for address in self._addresses:
+            if address not in dialling:
+                dialling.start(address, self._try(address, turn))
+                connection = await dialling.first(self._timings.dial_next_s, of=address)
+                if connection is not None:
+                    return connection
+        return None
+
+    async def _try(self, address: str, turn: _Turn) -> Connection | None:
         """Dial one address; note in ``turn`` why it gives no session."""
+        turn.refusals.pop(address, None)
         try:
             return await self._dial(address)
         except NotLeader as standby:
@@ -112,10 +113,10 @@ class SessionOpener:
         except LinkRefused as refused:
             self._log_failure(address, f"registration refused: {refused.message}", logging.ERROR)
             if refused.permanent and not (refused.about_credentials and self._resume_secret):
-                turn.refusals.append(f"{address}: {refused.message}")
+                turn.refusals[address] = refused.message
         return None
 
-    def _won(self, connection: _Connection) -> tuple[Link, Welcome]:
+    def _won(self, connection: Connection) -> tuple[Link, Welcome]:
         self._prefer([connection.address])
         self._resume_secret = connection.welcome.resume_secret
         log.info("registered with scheduler %s, epoch %d", connection.address, connection.welcome.epoch)
@@ -136,7 +137,7 @@ class SessionOpener:
         self._failures[address] = reason
         log.log(logging.DEBUG if known else level, "no session with scheduler %s: %s", address, reason)
 
-    async def _dial(self, address: str) -> _Connection:
+    async def _dial(self, address: str) -> Connection:
         """Dial one address.  Raises LinkBroken, LinkRefused."""
         link = self._dialer.dial(address)
         try:
@@ -151,7 +152,7 @@ class SessionOpener:
         except BaseException:
             await link.close()
             raise
-        return _Connection(address, link, welcome)
+        return Connection(address, link, welcome)
 
     def _refuse_older(self, welcome: Welcome) -> None:
         """Note the highest epoch seen.  Raises LinkRefused for an older one."""

@@ -11,6 +11,7 @@ import pytest
 from sage_common.virtual_clock import VirtualClock
 from scheduler_svc.control.leadership.leadership import MARGIN, Leadership
 from scheduler_svc.control.leadership.term import Term
+from scheduler_svc.control.leadership.term_clock import TermClock
 from scheduler_svc.domain.errors import NotLeader
 from tests.support.memory_leadership import MemoryLeadership, Row
 
@@ -143,6 +144,19 @@ async def test_a_process_that_was_stopped_finds_its_term_over_before_any_timer_r
         term.check()
     term.renewed(3600.0)
     assert term.over
+
+
+async def test_what_a_term_planned_does_not_happen_after_it() -> None:
+    clock = VirtualClock()
+    of_term = TermClock(clock)
+    happened: list[str] = []
+    of_term.call_at(1.0, lambda: happened.append("in the term"))
+    of_term.call_at(3.0, lambda: happened.append("after it"))
+    await clock.advance(2)
+    of_term.end()
+    of_term.call_at(4.0, lambda: happened.append("set after it"))
+    await clock.advance(10)
+    assert happened == ["in the term"]
 
 
 @pytest.mark.parametrize("seed", range(30))

@@ -374,7 +374,7 @@ class SchedulerService:
         self._tokenizers.close()
         self._clock.end()
 
-    async def _hand_over(self, state: StateDirectory) -> None:
+    async def _hand_over(self, state: State) -> None:
         """Leave running requests to the next scheduler, and have their clients look for it."""
         control = self.control
         log.info("leaving %d requests to the next scheduler", len(control.requests))

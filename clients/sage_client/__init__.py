@@ -109,6 +109,7 @@ from sage_client._prefill_decode import (
 )
 from sage_client._reconnect import Reconnect
 from sage_client._sampling import SamplingOptions
+from sage_client._scheduler_status import SchedulerState, SchedulerStatus
 from sage_client._sink import Sink
 from sage_client._stream import Stream
 
@@ -186,6 +187,8 @@ __all__ = [
     "SageError",
     "SamplingOptions",
     "Scheduled",
+    "SchedulerState",
+    "SchedulerStatus",
     "ShadowPolicy",
     "ShadowPolicyChange",
     "ShuttingDownError",

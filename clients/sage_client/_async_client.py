@@ -21,6 +21,7 @@ from sage_client._async_stream import AsyncStream
 from sage_client._call import Call
 from sage_client._channels import Channels
 from sage_client._connection import DEFAULT_ADDRESS, Connection
+from sage_client._decode_scheduler_status import scheduler_status
 from sage_client._dispatcher import Dispatcher
 from sage_client._enums import InstanceRole
 from sage_client._errors import ConfigurationError, NotLeaderError, RecoveringError, SageError, WaitTimeoutError
@@ -42,6 +43,7 @@ from sage_client._options import GenerateOptions
 from sage_client._prefill_decode import PrefillDecodeConfig, PrefillDecodeStatus, SplitMode
 from sage_client._reconnect import Reconnect
 from sage_client._request import encode_request
+from sage_client._scheduler_status import SchedulerStatus
 from sage_client._session_stream import SessionCall
 from sage_client._sink import Sink
 from sage_client._status import error_from_rpc, is_transport_break
@@ -175,6 +177,14 @@ class AsyncClient:
     async def cancel(self, request_id: str, *, reason: str = "", tenant: str | None = None) -> Cancellation:
         """Cancel a request; idempotent."""
         return await self._cancel(request_id, self._tenant if tenant is None else tenant, reason)
+
+    async def get_scheduler(self) -> SchedulerStatus:
+        """Return what the scheduler that is called says of itself; one that stands by answers, too.
+
+        Of several addresses the one is asked that other calls go to now.
+        """
+        request = admin_pb2.GetSchedulerRequest()
+        return scheduler_status(await self._ask(lambda at: at.admin.GetScheduler, request))
 
     async def get_policy(self) -> PolicyStatus:
         """Return the current policy, the available ones and the latest switches."""

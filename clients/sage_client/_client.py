@@ -31,6 +31,7 @@ from sage_client._loop_thread import LoopThread
 from sage_client._options import GenerateOptions
 from sage_client._prefill_decode import PrefillDecodeConfig, PrefillDecodeStatus, SplitMode
 from sage_client._reconnect import Reconnect
+from sage_client._scheduler_status import SchedulerStatus
 from sage_client._stream import WAIT_MARGIN_S, Stream
 
 _T = TypeVar("_T")
@@ -117,6 +118,10 @@ class Client:
     def cancel(self, request_id: str, *, reason: str = "", tenant: str | None = None) -> Cancellation:
         """Cancel a request; idempotent."""
         return self._run(self._client.cancel(request_id, reason=reason, tenant=tenant))
+
+    def get_scheduler(self) -> SchedulerStatus:
+        """Return what the scheduler that is called says of itself; one that stands by answers, too."""
+        return self._run(self._client.get_scheduler())
 
     def get_policy(self) -> PolicyStatus:
         """Return the current policy, the available ones and the latest switches."""

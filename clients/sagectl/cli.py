@@ -10,6 +10,7 @@ import click
 import sage_client as sage
 from sagectl.access_keys import keys
 from sagectl.connecting import ADDRESS, AS_JSON
+from sagectl.doctor import doctor
 from sagectl.exit_status import ExitStatus, status_of
 from sagectl.explain import explain
 from sagectl.generate import generate
@@ -38,6 +39,7 @@ Exit status:
    9  generation failed
   10  token missing, invalid or without permission
   11  not supported by the server
+  12  doctor: a scheduler leads, and something is wrong
  130  interrupted
 """
 
@@ -82,6 +84,7 @@ for _command in (
     up,
     down,
     status,
+    doctor,
     demo,
     simulate,
 ):

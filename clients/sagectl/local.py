@@ -68,6 +68,11 @@ def _prices(text: str) -> tuple[float, ...]:
     metavar="HOST:PORT",
     help="Address the scheduler listens on.",
 )
+@click.option(
+    "--standby",
+    is_flag=True,
+    help="A second scheduler on the next port, which leads when the first one dies.  Needs PostgreSQL.",
+)
 @click.option("--policy", default=_DEFAULTS.policy, show_default=True, help="Scheduling policy.")
 @click.option(
     "--max-running",
@@ -115,6 +120,7 @@ def up(
     pd: bool,
     served_name: str,
     address: str,
+    standby: bool,
     policy: str,
     max_running: int | None,
     price_per_hour: tuple[float, ...],
@@ -145,6 +151,7 @@ def up(
         model=model,
         served_name=served_name,
         address=address,
+        standby=standby,
         policy=policy,
         max_running=max_running,
         prices=price_per_hour * count if len(price_per_hour) == 1 else price_per_hour,

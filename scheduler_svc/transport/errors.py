@@ -60,6 +60,12 @@ REASONS: dict[type[Exception], ErrorReason] = {
 Tests compare it with the classes in ``domain.errors`` and with the table in ``docs/ends-of-a-request.md``.
 """
 
+FACTS = (
+    *("model", "request_id", "instance_id", "policy", "limit_name", "limit", "cause", "attempts"),
+    *("leader", "epoch"),
+)
+"""Attributes of errors that clients may use."""
+
 TEXT_LIMIT = 800  # bytes of the message
 FACT_LIMIT = 200  # bytes of one value in ErrorInfo's metadata
 FIELDS_LIMIT = 1_600  # bytes of all violations together
@@ -114,9 +120,7 @@ def _any(detail: message.Message) -> any_pb2.Any:
 
 def _facts(error: Exception) -> dict[str, str]:
     """Collect ErrorInfo's metadata: those attributes of the error that clients may use."""
-    names = ("model", "request_id", "instance_id", "policy", "limit_name", "limit", "cause", "attempts")
-    names += ("leader", "epoch")  # of NotLeader
-    return {name: str(value) for name in names if (value := getattr(error, name, "")) != ""}
+    return {name: str(value) for name in FACTS if (value := getattr(error, name, "")) != ""}
 
 
 def _bad_request(error: Any) -> message.Message:

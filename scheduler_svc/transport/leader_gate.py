@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
@@ -25,7 +25,6 @@ from scheduler_svc.transport.server import Services
 from scheduler_svc.transport.standing import scheduler_response
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
-S = TypeVar("S")
 
 CLOSE_S = 1.0
 """How long ``close`` waits for calls to end whose peer takes no message."""
@@ -81,12 +80,11 @@ class LeaderGate:
             await asyncio.wait(ending.calls, timeout=CLOSE_S)
 
     def _gated(
-        self, base: type[S], service: ServiceDescriptor, pick: Callable[[Services], Any], **own: Callable[..., Any]
-    ) -> S:
+        self, base: type[Any], service: ServiceDescriptor, pick: Callable[[Services], Any], **own: Callable[..., Any]
+    ) -> Any:
         """Return a servicer that passes each call on; ``own``: those that are answered without a term."""
         methods = {method.name: own.get(method.name) or self._passing(pick, method.name) for method in service.methods}
-        made: S = type(f"Gated{base.__name__}", (base,), {name: staticmethod(each) for name, each in methods.items()})()
-        return made
+        return type(f"Gated{base.__name__}", (base,), {name: staticmethod(each) for name, each in methods.items()})()
 
     def _passing(self, pick: Callable[[Services], Any], name: str) -> Callable[[Any, Context], Awaitable[Any]]:
         async def call(request: Any, context: Context) -> Any:

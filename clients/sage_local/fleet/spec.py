@@ -25,6 +25,7 @@ class FleetSpec:
     model: str = ""  # hub id or path; empty: the tiny model made here for vllm, any name for simulated
     served_name: str = ""  # model name that requests ask for; empty: a path's last part, or the hub id
     address: str = DEFAULT_ADDRESS  # host:port the scheduler listens on
+    standby: bool = False  # a second scheduler, on the next port, and a PostgreSQL that both share
     policy: str = "adaptive"
     max_running: int | None = None  # sequences that an executor runs at the same time; None: the engine's default
     roles: tuple[str, ...] = ()  # roles of executor 1, 2, ...; the others are general
@@ -33,6 +34,17 @@ class FleetSpec:
     drain_timeout_s: float = 20.0  # seconds that running requests get to finish when the fleet stops
     scheduler_arguments: tuple[str, ...] = ()  # further flags of ``python -m scheduler_svc``
     executor_arguments: tuple[str, ...] = ()  # further flags of ``python -m executor_svc``
+
+    @property
+    def standby_address(self) -> str:
+        """The address of the second scheduler: the next port."""
+        host, _, port = self.address.rpartition(":")
+        return f"{host}:{int(port) + 1}"
+
+    @property
+    def addresses(self) -> str:
+        """The addresses of all schedulers, separated by commas."""
+        return f"{self.address},{self.standby_address}" if self.standby else self.address
 
     @property
     def splits(self) -> bool:

@@ -44,6 +44,7 @@ class Supervisor:
         scheduler: ProcessSpec,
         executors: Sequence[ProcessSpec],
         *,
+        before: Sequence[ProcessSpec] = (),
         address: str,
         state: StateDir,
         probe: Probe,
@@ -52,8 +53,10 @@ class Supervisor:
         on_status: Callable[[FleetStatus], None] = lambda status: None,
         first_backoff_s: float = FIRST_BACKOFF_S,
     ) -> None:
-        grace_s = max(each.stop_timeout_s for each in (scheduler, *executors))
+        """``before``: processes that start before the scheduler, one after the other, and stop after it."""
+        grace_s = max(each.stop_timeout_s for each in (*before, scheduler, *executors))
         self._reaper = ReaperLink(grace_s)
+        self._before = [SupervisedProcess(each, state, self._reaper) for each in before]
         self._scheduler = SupervisedProcess(scheduler, state, self._reaper)
         self._executors = [SupervisedProcess(each, state, self._reaper) for each in executors]
         self._address = address
@@ -76,8 +79,8 @@ class Supervisor:
 
     @property
     def processes(self) -> list[SupervisedProcess]:
-        """The scheduler's process, then the executors'."""
-        return [self._scheduler, *self._executors]
+        """All processes, in the order of their start."""
+        return [*self._before, self._scheduler, *self._executors]
 
     async def start(self) -> None:
         """Start all processes and wait until every executor's instance is READY, then 10 s at most for a usable pair.
@@ -106,7 +109,8 @@ class Supervisor:
             restarter.cancel()
         await asyncio.gather(*self._restarters, return_exceptions=True)
         await asyncio.gather(*(each.stop() for each in self._executors))
-        await self._scheduler.stop()
+        for each in (self._scheduler, *reversed(self._before)):
+            await each.stop()
         await self._probe.close()
         await asyncio.to_thread(self._reaper.close)
         if self._phase is not FleetPhase.FAILED:
@@ -141,7 +145,8 @@ class Supervisor:
         await self.stop()
 
     async def _start_scheduler(self) -> None:
-        await self._launch(self._scheduler)
+        for each in (*self._before, self._scheduler):
+            await self._launch(each)
         if not await self._wait_until(lambda: self._answers, SCHEDULER_TIMEOUT_S):
             message = f"the scheduler did not answer within {SCHEDULER_TIMEOUT_S:g} s"
             raise StartFailed(message, culprit=self._scheduler.spec.name)

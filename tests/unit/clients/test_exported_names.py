@@ -57,6 +57,8 @@ PUBLIC = {
         "RecentDecision",
         "RecentFailover",
         "SloAttainment",
+        "SchedulerState",
+        "SchedulerStatus",
         "TimeSlice",
     },
     "errors": {

@@ -64,6 +64,7 @@ class PostgresLeadership:
         self._engine = create_engine(
             checked.url, poolclass=QueuePool, pool_size=1, max_overflow=0, connect_args=arguments(limit_s)
         )
+        self._closed = False
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="leadership")
 
     def prepare(self) -> None:
@@ -120,7 +121,10 @@ class PostgresLeadership:
         await self._do(lambda connection: connection.execute(_KEEP, values))
 
     def close(self) -> None:
-        """Close the connection once what runs on it is over, which it waits for no longer than the limit."""
+        """Close the connection once what runs on it is over, which it waits for no longer than the limit.  Idempotent."""
+        if self._closed:
+            return
+        self._closed = True
         closing = self._thread.submit(self._engine.dispose)
         self._thread.shutdown(wait=False)
         with suppress(TimeoutError):

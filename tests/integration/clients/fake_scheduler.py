@@ -224,6 +224,9 @@ class FakeScheduler(inference_pb2_grpc.InferenceServiceServicer, admin_pb2_grpc.
             await fail(context, ErrorReason.REQUEST_NOT_FOUND, f"no request {request.request_id!r}")
         return inference_pb2.CancelResponse(cancelled=True, state=inference_pb2.REQUEST_STATE_CANCELLED)
 
+    async def GetScheduler(self, request: Any, context: Context) -> Any:
+        return await self.admin["GetScheduler"](request, context)  # a standby answers it, too
+
     async def GetPolicy(self, request: Any, context: Context) -> Any:
         return await self._answer("GetPolicy", request, context)
 

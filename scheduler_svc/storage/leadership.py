@@ -121,7 +121,7 @@ class PostgresLeadership:
         await self._do(lambda connection: connection.execute(_KEEP, values))
 
     def close(self) -> None:
-        """Close the connection once what runs on it is over, which it waits for no longer than the limit.  Idempotent."""
+        """Close the connection once what runs on it is over, which it waits for within the limit.  Idempotent."""
         if self._closed:
             return
         self._closed = True

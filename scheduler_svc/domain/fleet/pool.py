@@ -53,6 +53,7 @@ class Pool:
         self._disagreement = ""
         self._unserved_since: float | None = None
         self._specialists = False
+        self._embeds = False
         self._prefillers = Accounts()
         self._decoders = Accounts()
         self.load = OfferedLoad()
@@ -118,7 +119,7 @@ class Pool:
         """
         if self._stale:
             self._refresh()
-        if request.embedding is not None:
+        if self._embeds or request.embedding is not None:
             return False  # each is asked: whether it embeds, and how long its vectors are
         return (
             total_tokens <= self._longest_for_all
@@ -200,13 +201,14 @@ class Pool:
         for role in _INSTEAD:
             chosen = chosen or [i for i in ready if i.role is role]
         if not any(i.live and not i.role.embeds for i in self.instances()):
-            chosen = [i for i in ready if i.role.embeds]
+            chosen = [i for i in ready if i.facts is not None and i.facts.embedding_dimensions]
         suited = [(i.account, i.specialization) for i in ready]
         for old in (self._accounts, self._prefillers, self._decoders):
             old.close()
         self._prefillers = Accounts(account for account, how in suited if how.prefill > 0)
         self._decoders = Accounts(account for account, how in suited if how.decode > 0)
-        self._specialists = bool(chosen) and not whole
+        self._embeds = any(i.role.embeds for i in chosen)
+        self._specialists = bool(chosen) and not whole and not self._embeds
         self._accounts = Accounts(i.account for i in chosen)
         self._longest_for_all = min(
             (min(a.max_model_len, a.capacity // a.block * a.block) for a in self._accounts), default=0

@@ -30,6 +30,7 @@ pytestmark = pytest.mark.asyncio
 
 EMBEDDER = "embedder"
 ROLE = {"role": "embedding"}
+Inputs = list[str | list[int]]
 TEXTS = ["A cat sat on the mat.", "A cat sat on a mat.", "Quarterly revenue grew by nine percent."]
 
 
@@ -99,13 +100,13 @@ async def test_a_model_does_what_it_is_for(fleet: LocalFleet) -> None:
 
 async def test_what_is_wrong_is_named(fleet: LocalFleet) -> None:
     with pytest.raises(InvalidRequestError) as wrong:
-        await fleet.client.embed(["fine", "", [4_000_000_000]], model=EMBEDDER, dimensions=0)
+        await fleet.client.embed(Inputs(["fine", "", [4_000_000_000]]), model=EMBEDDER, dimensions=0)
     assert {violation.field for violation in wrong.value.violations} == {"inputs[1]", "dimensions"}
     with pytest.raises(InvalidRequestError) as outside:
-        await fleet.client.embed(["fine", [4_000_000]], model=EMBEDDER)
+        await fleet.client.embed(Inputs(["fine", [4_000_000]]), model=EMBEDDER)
     assert {violation.field for violation in outside.value.violations} == {"inputs[1]"}
     with pytest.raises(InvalidRequestError) as long:
-        await fleet.client.embed(["fine", [300] * 8_193], model=EMBEDDER)
+        await fleet.client.embed(Inputs(["fine", [300] * 8_193]), model=EMBEDDER)
     assert {violation.field for violation in long.value.violations} == {"inputs[1]"}
     with pytest.raises(InvalidRequestError) as many:
         await fleet.client.embed(["a"] * 2_049, model=EMBEDDER)

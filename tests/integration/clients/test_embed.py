@@ -23,9 +23,10 @@ from tests.integration.clients.fake_scheduler import Context, FakeScheduler, fai
 
 
 async def test_everything_that_is_asked_for_is_sent(scheduler: FakeScheduler) -> None:
+    inputs: list[str | list[int]] = ["a text", [1, 2, 3]]
     async with AsyncClient(scheduler.address, tenant="team") as client:
         found = await client.embed(
-            ["a text", [1, 2, 3]],
+            inputs,
             model="embedder",
             dimensions=8,
             normalize=True,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -81,6 +81,25 @@ class Database:
                     yield connection
             else:
                 yield connection
+
+    @property
+    def limit_bytes(self) -> int:
+        """Most bytes of a SQLite file; 0: not bounded here."""
+        return self._limits.file_bytes if self.is_sqlite else 0
+
+    def size(self, connection: Connection) -> int:
+        """Return the bytes that the database takes."""
+        return sqlite.size(connection) if self.is_sqlite else postgresql.size(connection)
+
+    async def vacuum(self, tables: Sequence[str]) -> None:
+        """Give unused space back, in a thread.  Raises JournalUnavailable."""
+        work = sqlite.vacuum if self.is_sqlite else postgresql.vacuum
+        try:
+            await asyncio.to_thread(work, self._engine, tables)
+        except Exception as error:
+            if is_trouble(error):
+                raise JournalUnavailable(in_words(error)) from error
+            raise
 
     async def read(self, work: Callable[[Connection], T]) -> T:
         """Return what ``work`` returns, which reads in a thread and must not write.

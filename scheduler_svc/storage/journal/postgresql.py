@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
-from sqlalchemy import URL, Engine, create_engine
+from sqlalchemy import ARRAY, URL, Connection, Engine, Text, column, create_engine, func, literal, select
 
 from scheduler_svc.storage.journal.errors import UnusableJournal
+from scheduler_svc.storage.journal.tables.metadata import METADATA
 
 APPLICATION = "sage-scheduler"
 """What the server's list of connections calls ours."""
+
+VACUUM_S = 600
+"""Longest vacuum of one table in seconds."""
 
 
 def engine(url: URL, limit_s: float) -> Engine:
@@ -38,3 +43,22 @@ def arguments(limit_s: float) -> dict[str, str | int]:
         "options": f"-c statement_timeout={limit_ms} -c lock_timeout={limit_ms}"
         f" -c idle_in_transaction_session_timeout={10 * limit_ms} -c synchronous_commit=on",
     }
+
+
+def size(connection: Connection) -> int:
+    """Return the bytes of the journal's tables and their indexes."""
+    names = [table.name for table in METADATA.sorted_tables]
+    sizes = select(func.sum(func.pg_total_relation_size(func.to_regclass(column("name")))))
+    names_given = func.unnest(literal(names, ARRAY(Text))).table_valued("name")
+    return int(connection.execute(sizes.select_from(names_given)).scalar_one() or 0)
+
+
+def vacuum(made: Engine, tables: Sequence[str]) -> None:
+    """Have the server reuse what deleted rows took."""
+    with made.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.exec_driver_sql(f"SET statement_timeout = '{VACUUM_S}s'")
+        try:
+            for table in tables:
+                connection.exec_driver_sql(f"VACUUM {table}")
+        finally:
+            connection.invalidate()  # the next user gets a connection with the usual limit

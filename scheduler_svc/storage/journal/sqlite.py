@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,6 +18,7 @@ WRITES = "sage_writes"
 """The execution option of a connection that may write: its transaction takes the write lock at its begin."""
 
 PAGE_BYTES = 4_096
+VACUUM_PAGES = 1_000  # that a vacuum moves in one transaction
 OPCODES = 20_000  # of SQLite's virtual machine between two looks at the clock: about a millisecond
 
 
@@ -64,3 +65,23 @@ def interrupted(connection: Connection, deadline: float) -> Iterator[None]:
         yield
     finally:
         driver.set_progress_handler(None, 0)
+
+
+def size(connection: Connection) -> int:
+    """Return the bytes of the file that are in use."""
+    pages, free = (
+        int(connection.exec_driver_sql(f"PRAGMA {name}").scalar_one()) for name in ("page_count", "freelist_count")
+    )
+    return (pages - free) * PAGE_BYTES
+
+
+def vacuum(made: Engine, tables: Sequence[str]) -> None:
+    """Give unused pages back to the file system, some at a time, so that the writer gets its turn between."""
+    raw = made.raw_connection()
+    try:
+        driver: Any = raw.driver_connection
+        while driver.execute("PRAGMA freelist_count").fetchone()[0]:
+            driver.execute(f"PRAGMA incremental_vacuum({VACUUM_PAGES})").fetchall()
+        driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    finally:
+        raw.close()

@@ -67,6 +67,7 @@ from scheduler_svc.storage.journal.journal import Journal
 from scheduler_svc.storage.journal.maintenance import Maintenance
 from scheduler_svc.storage.journal.usage_store import JournalUsageStore
 from scheduler_svc.storage.state_directory import StateDirectory
+from scheduler_svc.telemetry.journal import JournalReader
 from scheduler_svc.telemetry.outcomes import reason_of
 from scheduler_svc.telemetry.service import SchedulerTelemetry
 from scheduler_svc.tokenization.store import TokenizerStore
@@ -263,11 +264,12 @@ class SchedulerService:
         )
         if self.recording is not None:
             self.control.requests.on_end(self.recording.recorder.request_ended)
+        self._maintenance = Maintenance(self._journal) if self._journal is not None else None
         self.usage = self._usage_recorder(clock)
         if self.usage is not None:
             self.control.requests.on_end(self.usage.request_ended)
         self._tasks = WatchedTasks()
-        self._health = HealthReporter(self.control.scheduler, self.control.clock)
+        self._health = HealthReporter(self.control.scheduler, self.control.clock, self._maintenance)
         self._audit = Audit()
         self._call_ended = self.telemetry.call_ended()
         self._client_sessions = SessionServicer(
@@ -326,6 +328,7 @@ class SchedulerService:
             control.requests,
             recorded=recorded,
             restart=lambda: control.adoption.figures,
+            journal=JournalReader(self._maintenance, self.usage.counts if self.usage is not None else dict),
         )
         await self._servers.start()
         self._tasks.start(control.dispatcher.run(), name="dispatcher")
@@ -467,7 +470,7 @@ class SchedulerService:
     def _journal_answers(self) -> JournalAnswers:
         journal = self._journal
         return JournalAnswers(
-            Maintenance(journal) if journal is not None else None,
+            self._maintenance,
             JournalUsageStore(journal) if journal is not None else None,
             usage_retention(self._config),
             self.usage.counts if self.usage is not None else dict,

@@ -26,7 +26,10 @@ def engine(url: URL, limit_s: float) -> Engine:
             "journal.url: psycopg is not installed: pip install 'sage-control-plane[postgres]'"
         ) from None
     return create_engine(
-        url, pool_size=4, max_overflow=0, pool_timeout=limit_s, pool_pre_ping=True, connect_args=arguments(limit_s)
+        url,
+        pool_size=4,
+        max_overflow=0,
+        pool_timeout=limit_s,
     )
 
 

@@ -81,7 +81,6 @@ def _create(connection: Connection, fleet: str, found: list[str], database: Data
             fleet=header.fleet,
             schema_version=VERSION,
             created_at=header.created_at,
-            probed_at=header.created_at,
         )
     )
     return header

@@ -43,6 +43,7 @@ class UsageRecord:
     cost: float  # in the currency of the instances' prices
     end: str  # "finished" | "failed" | "cancelled" | "expired"
     reason: str  # "stop", "length", or why it ended otherwise
+    adopted: bool = False  # it was begun under an earlier scheduler
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,6 +103,7 @@ def usage_record(m: admin_pb2.UsageRecord) -> UsageRecord:
         cost=m.cost,
         end=m.end,
         reason=m.reason,
+        adopted=m.adopted,
     )
 
 

@@ -110,6 +110,7 @@ def _record(record: UsageRecord) -> admin_pb2.UsageRecord:
         cost=record.cost,
         end=record.end,
         reason=record.reason,
+        adopted=record.adopted,
     )
     if record.waited_s is not None:
         wire.waited.CopyFrom(durations.to_wire(record.waited_s))

@@ -29,6 +29,7 @@ class UsageRecord:
     cost: float  # in the currency of the instances' prices
     end: str  # "finished" | "failed" | "cancelled" | "expired"
     reason: str  # "stop", "length", or a label of docs/ends-of-a-request.md
+    adopted: bool = False  # begun under an earlier scheduler, which may have recorded the same end
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,7 +81,7 @@ class UsageStore(Protocol):
     """Keeps usage records; ``storage.journal.usage_store`` implements it.  All methods raise JournalUnavailable."""
 
     async def add(self, records: Sequence[UsageRecord]) -> None:
-        """Keep records; on return they are on the disk."""
+        """Keep records; on return they are on the disk.  That of an adopted request replaces an earlier scheduler's."""
         ...
 
     async def page(

@@ -33,14 +33,16 @@ def usage_of(ended: EndedRequest, since_1970_s: float, reason_of: Callable[[Outc
         prompt_tokens=request.prompt_tokens,
         cached_prompt_tokens=finished.cached_prompt_tokens if finished is not None else 0,
         output_tokens=len(live.output),
-        arrived_at=request.arrived_at + since_1970_s,
-        ended_at=ended.ended_at + since_1970_s,
+        # Microseconds, as timestamps on the wire: who asks for records since this one's end gets it.
+        arrived_at=round(request.arrived_at + since_1970_s, 6),
+        ended_at=round(ended.ended_at + since_1970_s, 6),
         waited_s=_since(request.arrived_at, live.first_assigned_at),
         first_token_s=_since(request.arrived_at, live.first_token_at),
         attempts=live.attempts,
         cost=max(live.cost, finished.cost if finished is not None else 0.0),
         end=live.state.value,
         reason=reason_of(outcome) if outcome is not None else "",
+        adopted=live.adopted is not None,
     )
 
 

@@ -24,6 +24,12 @@ from scheduler_svc.storage.journal.tables.usage import ROW_BYTES, USAGE
 DELETED_AT_ONCE = 2_000
 """Records that one transaction deletes, so that others' writes are not held up for long."""
 
+ADOPTED_LATER_S = 600.0
+"""Longest time between a request's end under an earlier scheduler and the end of its adopted self."""
+
+ARRIVAL_S = 5.0
+"""By how much two schedulers may differ about when the same request arrived."""
+
 DAY_S = 86_400
 
 _FIELDS = [each.name for each in fields(UsageRecord)]
@@ -82,7 +88,20 @@ class JournalUsageStore:
 
 
 def _add(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
+    for row in rows:
+        if row["adopted"]:
+            connection.execute(USAGE.delete().where(*_same_request(row)))
     connection.execute(USAGE.insert(), rows)
+
+
+def _same_request(row: dict[str, Any]) -> list[ColumnElement[bool]]:
+    """Return what holds for the record of the same request that an earlier scheduler may have written."""
+    return [
+        USAGE.c.ended_at > row["ended_at"] - ADOPTED_LATER_S,
+        USAGE.c.tenant == row["tenant"],
+        USAGE.c.request_id == row["request_id"],
+        USAGE.c.arrived_at.between(row["arrived_at"] - ARRIVAL_S, row["arrived_at"] + ARRIVAL_S),
+    ]
 
 
 def _delete(connection: Connection, before: int) -> int:

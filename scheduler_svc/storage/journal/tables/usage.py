@@ -28,6 +28,7 @@ USAGE = Table(
     Column("cost", Double, nullable=False),
     Column("end", String(20), nullable=False),
     Column("reason", String(40), nullable=False),
+    Column("adopted", Boolean, nullable=False),
 )
 """A row for each request that ended."""
 

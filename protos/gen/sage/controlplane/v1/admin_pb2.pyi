@@ -1983,6 +1983,7 @@ class UsageRecord(_message.Message):
     COST_FIELD_NUMBER: _builtins.int
     END_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    ADOPTED_FIELD_NUMBER: _builtins.int
     tenant: _builtins.str
     """the tenant it belonged to"""
     request_id: _builtins.str
@@ -2009,6 +2010,8 @@ class UsageRecord(_message.Message):
     """"finished", "failed", "cancelled" or "expired" """
     reason: _builtins.str
     """why it ended: "stop", "length", or a label of docs/ends-of-a-request.md"""
+    adopted: _builtins.bool
+    """it was begun under an earlier scheduler"""
     @_builtins.property
     def arrived_at(self) -> _timestamp_pb2.Timestamp:
         """by the scheduler's clock"""
@@ -2045,10 +2048,11 @@ class UsageRecord(_message.Message):
         cost: _builtins.float = ...,
         end: _builtins.str = ...,
         reason: _builtins.str = ...,
+        adopted: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["arrived_at", b"arrived_at", "ended_at", b"ended_at", "first_token", b"first_token", "waited", b"waited"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "arrived_at", b"arrived_at", "attempts", b"attempts", "cached_prompt_tokens", b"cached_prompt_tokens", "cost", b"cost", "detached", b"detached", "end", b"end", "ended_at", b"ended_at", "first_token", b"first_token", "model", b"model", "output_tokens", b"output_tokens", "priority", b"priority", "prompt_tokens", b"prompt_tokens", "reason", b"reason", "request_id", b"request_id", "tenant", b"tenant", "waited", b"waited"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "adopted", b"adopted", "arrived_at", b"arrived_at", "attempts", b"attempts", "cached_prompt_tokens", b"cached_prompt_tokens", "cost", b"cost", "detached", b"detached", "end", b"end", "ended_at", b"ended_at", "first_token", b"first_token", "model", b"model", "output_tokens", b"output_tokens", "priority", b"priority", "prompt_tokens", b"prompt_tokens", "reason", b"reason", "request_id", b"request_id", "tenant", b"tenant", "waited", b"waited"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from sqlalchemy import ARRAY, URL, Connection, Engine, Text, column, create_engine, func, literal, select
+from sqlalchemy import URL, Connection, Engine, create_engine, func, select
 
 from scheduler_svc.storage.journal.errors import UnusableJournal
 from scheduler_svc.storage.journal.tables.metadata import METADATA
@@ -50,10 +50,8 @@ def arguments(limit_s: float) -> dict[str, str | int]:
 
 def size(connection: Connection) -> int:
     """Return the bytes of the journal's tables and their indexes."""
-    names = [table.name for table in METADATA.sorted_tables]
-    sizes = select(func.sum(func.pg_total_relation_size(func.to_regclass(column("name")))))
-    names_given = func.unnest(literal(names, ARRAY(Text))).table_valued("name")
-    return int(connection.execute(sizes.select_from(names_given)).scalar_one() or 0)
+    sizes = [func.pg_total_relation_size(func.to_regclass(table.name)) for table in METADATA.sorted_tables]
+    return sum(size or 0 for size in connection.execute(select(*sizes)).one())
 
 
 def vacuum(made: Engine, tables: Sequence[str]) -> None:

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import grpc
 import pytest
+from click.testing import CliRunner, Result
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from sqlalchemy import Connection
 
 from sage_client import AsyncClient as Client
 from sage_client import (
@@ -17,6 +25,9 @@ from sage_client import (
     SplitMode,
     UsageGroup,
 )
+from sagectl.cli import sagectl as commands
+from scheduler_svc.domain.errors import JournalUnavailable
+from scheduler_svc.storage.journal.tables.decisions import FLEET_DECISIONS
 from tests.integration.system.local_fleet import LocalFleet
 from tests.support.eventually import eventually
 
@@ -157,3 +168,96 @@ async def test_without_a_journal_there_is_none_to_ask(tmp_path: Path) -> None:
             await running.client.sum_usage()
         with pytest.raises(JournalUnavailableError, match="there is none"):
             await running.client.compact_journal()
+
+
+async def test_a_full_journal_keeps_nobody_from_generating(tmp_path: Path) -> None:
+    async with fleet(tmp_path, journal={"max_bytes": 2**20}) as running:
+        await running.add("a")
+        await until_full(running)
+        assert "full" in (await journal(running.client)).trouble
+        async with grpc.aio.insecure_channel(running.address) as channel:
+            health: Any = health_pb2_grpc.HealthStub(channel)
+            await eventually(lambda: not_serving(health, "sage.controlplane.v1.Journal"))
+            assert not await not_serving(health, "sage.controlplane.v1.InferenceService")
+        done = await running.client.generate("Once", max_tokens=5, ignore_eos=True).result()
+        assert len(done.token_ids) == 5
+        drained = await running.client.drain_instance("a")
+        assert drained.state in (InstanceState.DRAINING, InstanceState.DRAINED)
+        assert drained.decision is not None
+        assert "full" in drained.decision.not_kept
+        assert "full" in (await running.client.set_policy("priority")).not_kept
+
+
+async def until_full(running: LocalFleet) -> None:
+    """Fill the journal until it takes no more."""
+    found = running.scheduler._journal
+    assert found is not None
+    rows = ({"name": f"n{number}", "value": "x" * 100_000, "made_at": 0.0} for number in range(100))
+    with suppress(JournalUnavailable):
+        for row in rows:
+            await found.writer.write(partial(insert, row))
+    assert next(rows, None) is not None
+
+
+def insert(row: dict[str, object], connection: Connection) -> None:
+    connection.execute(FLEET_DECISIONS.insert().values(row))
+
+
+async def not_serving(health: Any, name: str) -> bool:
+    answer = await health.Check(health_pb2.HealthCheckRequest(service=name))
+    return bool(answer.status == health_pb2.HealthCheckResponse.NOT_SERVING)
+
+
+async def test_sagectl_shows_usage_and_the_journal(tmp_path: Path) -> None:
+    async with fleet(tmp_path) as running:
+        await running.add("a")
+        for _ in range(2):
+            await running.new_client(tenant="acme").generate("Once", max_tokens=5, ignore_eos=True).result()
+        await written(running.client, 2)
+        by_tenant = await sagectl(running, "usage", "--since", "1h", "--by", "tenant,model", "-o", "csv")
+        assert by_tenant.stdout.splitlines()[1].startswith("acme,sim,2,")
+        as_json = await sagectl(running, "usage", "--by", "end", "-o", "json")
+        assert json.loads(as_json.stdout)["output_tokens"] == 10
+        records = await sagectl(running, "usage", "--records", "--limit", "1", "--json")
+        assert json.loads(records.stdout)["tenant"] == "acme"
+        table = await sagectl(running, "usage")
+        assert "completion" not in table.stdout
+        assert "output_tokens" in table.stdout
+        status = await sagectl(running, "journal", "status")
+        assert "it works" in status.stdout
+        assert "usage records: 2 written, 0 dropped" in status.stdout
+        exported = await sagectl(running, "journal", "export", "--table", "usage_records")
+        assert [json.loads(line)["tenant"] for line in exported.stdout.splitlines()] == ["acme", "acme"]
+        compacted = await sagectl(running, "journal", "compact")
+        assert "0 usage records deleted" in compacted.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (("--since", "yesterday"), "neither a time"),
+        (("--by", "colour"), "the groups are tenant, model, priority, end, day"),
+        (("--by", "tenant,tenant"), "named twice"),
+        (("--since", "1h", "--until", "2h"), "not after"),
+    ],
+)
+async def test_a_wrong_question_about_usage_is_refused_with_words(
+    tmp_path: Path, arguments: tuple[str, ...], problem: str
+) -> None:
+    async with fleet(tmp_path) as running:
+        refused = await sagectl(running, "usage", *arguments)
+        assert refused.exit_code == 2
+        assert problem in refused.stderr
+
+
+async def test_sagectl_says_that_there_is_no_journal() -> None:
+    async with LocalFleet() as running:
+        assert "no journal" in (await sagectl(running, "journal", "status")).stdout
+        refused = await sagectl(running, "usage")
+        assert refused.exit_code == 3
+        assert "there is none" in refused.stderr
+
+
+async def sagectl(running: LocalFleet, *arguments: str) -> Result:
+    command = [*arguments, "--address", running.address]
+    return await asyncio.to_thread(lambda: CliRunner().invoke(commands, command))

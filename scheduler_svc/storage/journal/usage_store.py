@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import fields
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -51,7 +51,7 @@ class JournalUsageStore:
 
     async def add(self, records: Sequence[UsageRecord]) -> None:
         """Keep records.  Raises JournalUnavailable."""
-        rows = [{**asdict(each), "ended_day": int(each.ended_at // DAY_S)} for each in records]
+        rows = [_row(each) for each in records]
         await self._journal.writer.write(lambda connection: _add(connection, rows), ROW_BYTES * len(rows))
 
     async def page(
@@ -85,6 +85,12 @@ class JournalUsageStore:
             bound = min(start + DELETED_AT_ONCE, until)
             deleted += await self._journal.writer.write(partial(_delete, before=bound))
         return deleted
+
+
+def _row(record: UsageRecord) -> dict[str, Any]:
+    row = {name: getattr(record, name) for name in _FIELDS}
+    row["ended_day"] = int(record.ended_at // DAY_S)
+    return row
 
 
 def _add(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from scheduler_svc.control.journal.usage import UsageRecord
 from scheduler_svc.control.requests.live_request import LiveRequest
 from scheduler_svc.control.requests.outcome import Finished, Outcome
+from scheduler_svc.domain.request import Priority
+
+_PRIORITIES = {each: each.name.lower() for each in Priority}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,7 +31,7 @@ def usage_of(ended: EndedRequest, since_1970_s: float, reason_of: Callable[[Outc
         request_id=request.key.request_id,
         model=request.model,
         adapter=request.adapter,
-        priority=request.priority.name.lower(),
+        priority=_PRIORITIES[request.priority],
         detached=live.detached,
         prompt_tokens=request.prompt_tokens,
         cached_prompt_tokens=finished.cached_prompt_tokens if finished is not None else 0,

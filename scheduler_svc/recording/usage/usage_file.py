@@ -6,7 +6,6 @@ import asyncio
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict
 
 from scheduler_svc.control.journal.usage import UsageRecord
 from scheduler_svc.recording.log_file import LogFile
@@ -32,7 +31,7 @@ class UsageFile:
 
     async def append(self, records: Sequence[UsageRecord]) -> None:
         """Append records; does not fail."""
-        lines = [json.dumps(asdict(each), separators=(",", ":")).encode() + b"\n" for each in records]
+        lines = [json.dumps(each._asdict(), separators=(",", ":")).encode() + b"\n" for each in records]
         try:
             await asyncio.to_thread(self._append, lines)
         except OSError as error:

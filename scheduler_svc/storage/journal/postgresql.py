@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, func, select
 
@@ -46,6 +47,15 @@ def arguments(limit_s: float) -> dict[str, str | int]:
         "options": f"-c statement_timeout={limit_ms} -c lock_timeout={limit_ms}"
         f" -c idle_in_transaction_session_timeout={10 * limit_ms} -c synchronous_commit=on",
     }
+
+
+def insert_rows(connection: Connection, table: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Insert rows by COPY, which takes a tenth of the time of as many INSERTs."""
+    driver: Any = connection.connection.driver_connection
+    names = ", ".join(f'"{each}"' for each in columns)
+    with driver.cursor() as cursor, cursor.copy(f"COPY {table} ({names}) FROM STDIN") as copy:
+        for row in rows:
+            copy.write_row(row)
 
 
 def size(connection: Connection) -> int:

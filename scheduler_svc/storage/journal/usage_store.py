@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -18,6 +17,7 @@ from scheduler_svc.control.journal.usage import (
     UsageRetention,
     UsageSum,
 )
+from scheduler_svc.storage.journal import postgresql, sqlite
 from scheduler_svc.storage.journal.journal import Journal
 from scheduler_svc.storage.journal.tables.usage import ROW_BYTES, USAGE
 
@@ -32,7 +32,8 @@ ARRIVAL_S = 5.0
 
 DAY_S = 86_400
 
-_FIELDS = [each.name for each in fields(UsageRecord)]
+_FIELDS = UsageRecord._fields
+_INSERTED = (*_FIELDS, "ended_day")
 
 _COLUMNS: dict[UsageGroup, ColumnElement[Any]] = {
     UsageGroup.TENANT: USAGE.c.tenant,
@@ -48,11 +49,20 @@ class JournalUsageStore:
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
+        self._insert = sqlite.insert_rows if journal.database.is_sqlite else postgresql.insert_rows
 
     async def add(self, records: Sequence[UsageRecord]) -> None:
         """Keep records.  Raises JournalUnavailable."""
-        rows = [_row(each) for each in records]
-        await self._journal.writer.write(lambda connection: _add(connection, rows), ROW_BYTES * len(rows))
+        rows = [(*each, int(each.ended_at // DAY_S)) for each in records]
+        adopted = [each for each in records if each.adopted]
+        insert = self._insert
+
+        def work(connection: Connection) -> None:
+            for each in adopted:
+                connection.execute(USAGE.delete().where(*_same_request(each)))
+            insert(connection, USAGE.name, _INSERTED, rows)
+
+        await self._journal.writer.write(work, ROW_BYTES * len(rows))
 
     async def page(
         self, wanted: UsageFilter, after: Position | None, most: int
@@ -87,26 +97,13 @@ class JournalUsageStore:
         return deleted
 
 
-def _row(record: UsageRecord) -> dict[str, Any]:
-    row = {name: getattr(record, name) for name in _FIELDS}
-    row["ended_day"] = int(record.ended_at // DAY_S)
-    return row
-
-
-def _add(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
-    for row in rows:
-        if row["adopted"]:
-            connection.execute(USAGE.delete().where(*_same_request(row)))
-    connection.execute(USAGE.insert(), rows)
-
-
-def _same_request(row: dict[str, Any]) -> list[ColumnElement[bool]]:
+def _same_request(record: UsageRecord) -> list[ColumnElement[bool]]:
     """Return what holds for the record of the same request that an earlier scheduler may have written."""
     return [
-        USAGE.c.ended_at > row["ended_at"] - ADOPTED_LATER_S,
-        USAGE.c.tenant == row["tenant"],
-        USAGE.c.request_id == row["request_id"],
-        USAGE.c.arrived_at.between(row["arrived_at"] - ARRIVAL_S, row["arrived_at"] + ARRIVAL_S),
+        USAGE.c.ended_at > record.ended_at - ADOPTED_LATER_S,
+        USAGE.c.tenant == record.tenant,
+        USAGE.c.request_id == record.request_id,
+        USAGE.c.arrived_at.between(record.arrived_at - ARRIVAL_S, record.arrived_at + ARRIVAL_S),
     ]
 
 

@@ -399,7 +399,15 @@ async def test_policy_get_and_set(scheduler: FakeScheduler, run: Run) -> None:
     changed = await run("policy", "set", "fifo", "--reason", "test")
 
     assert shown.stdout.startswith("current: adaptive (now fifo)\n")
-    assert document.keys() == {"policy", "delegate", "available", "switches"}
+    assert document.keys() == {
+        "policy",
+        "delegate",
+        "available",
+        "switches",
+        "configured",
+        "decided",
+        "not_kept",
+    }
     assert changed.stdout == "adaptive -> fifo; 2 waiting requests reordered\n"
     assert scheduler.asked[-1].reason == "test"
 

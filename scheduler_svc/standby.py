@@ -23,8 +23,9 @@ from scheduler_svc.domain.errors import NotLeader
 from scheduler_svc.domain.policies.catalogue import PolicyCatalogue
 from scheduler_svc.domain.scheduler import Scheduler
 from scheduler_svc.doors import Doors
-from scheduler_svc.room_settings import scheduler_settings
+from scheduler_svc.room_settings import journal_settings, scheduler_settings
 from scheduler_svc.storage.journal.errors import UnusableJournal
+from scheduler_svc.storage.journal.journal import Journal
 from scheduler_svc.storage.leadership import PostgresLeadership
 from scheduler_svc.storage.shared_state import SharedState
 from scheduler_svc.transport.health import standing_by
@@ -180,18 +181,29 @@ class StandbyService:
             log.error("cannot lead: %s", error)
             await asyncio.sleep(AFTER_FAILURE_S)
         finally:
-            term.end("it stops leading")
             holding.cancel()
             await asyncio.gather(holding, return_exceptions=True)
-            await self._leadership.release(term)
+            await self._release(term)
             standing_by(self._health)
             log.info("standing by")
 
+    async def _release(self, term: Term) -> None:
+        """Let another scheduler lead.  Call when nothing of this one's is written any more; idempotent."""
+        if not term.released:
+            term.released = True
+            term.end("it stops leading")
+            await self._leadership.release(term)
+
     async def _serve(self, term: Term, won: Won) -> None:
+        settings = journal_settings(self._config)
+        assert settings is not None, "schedulers with a lease have a journal"
+        journal = await asyncio.to_thread(Journal, settings, self._store.fence(won.epoch))
         service = SchedulerService(
             self._config,
             Lead(
                 term=term,
+                journal=journal,
+                release=lambda: self._release(term),
                 state=SharedState(self._store, won),
                 health=self._health,
                 gate=self._gate,

@@ -89,6 +89,7 @@ from sage_client._fleet_view import (
     FleetView,
     HistoryEntry,
     Instance,
+    InstanceDecision,
     Location,
     PolicyChange,
     PolicyInfo,
@@ -100,6 +101,7 @@ from sage_client._fleet_view import (
     ShadowPolicyChange,
     TimeSlice,
 )
+from sage_client._journal import JournalCompaction, JournalStatus
 from sage_client._options import ChatMessage, GenerateOptions
 from sage_client._prefill_decode import (
     PairState,
@@ -113,6 +115,7 @@ from sage_client._sampling import SamplingOptions
 from sage_client._scheduler_status import SchedulerState, SchedulerStatus
 from sage_client._sink import Sink
 from sage_client._stream import Stream
+from sage_client._usage import UsageGroup, UsageRecord, UsageSum
 
 __all__ = [
     "DEFAULT_ADDRESS",
@@ -144,12 +147,15 @@ __all__ = [
     "GenerationFailedError",
     "HistoryEntry",
     "Instance",
+    "InstanceDecision",
     "InstanceNotFoundError",
     "InstanceRole",
     "InstanceState",
     "InternalError",
     "InvalidRequestError",
     "InvalidStateError",
+    "JournalCompaction",
+    "JournalStatus",
     "JournalUnavailableError",
     "LimitReachedError",
     "Location",
@@ -213,5 +219,8 @@ __all__ = [
     "UnknownModelError",
     "UnknownPolicyError",
     "Usage",
+    "UsageGroup",
+    "UsageRecord",
+    "UsageSum",
     "WaitTimeoutError",
 ]

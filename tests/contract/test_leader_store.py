@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable, Iterator
 
 import pytest
-from sqlalchemy import create_engine, text
+from sqlalchemy import Connection, create_engine, text
 
 from sage_common.clock import AsyncioClock
 from scheduler_svc.control.leadership.leader_store import Leader, LeaderStore, StoreFailed, Won
+from scheduler_svc.domain.errors import JournalUnavailable
+from scheduler_svc.storage.journal.journal import Journal, JournalSettings
+from scheduler_svc.storage.journal.tables.header import HEADER
 from scheduler_svc.storage.leadership import PostgresLeadership
 from scheduler_svc.storage.shared_state import SharedState
 from tests.support.memory_leadership import MemoryLeadership, Row
@@ -134,6 +138,60 @@ async def test_the_instances_of_a_leader_are_there_for_the_next_one_and_only_a_l
     assert third.instances == {"i", "j"}
 
 
+async def journal_of(server: Postgres, store: LeaderStore, epoch: int) -> Journal:
+    assert isinstance(store, PostgresLeadership)
+    journal = Journal(JournalSettings(url=server.url), store.fence(epoch))
+    journal.start()
+    return journal
+
+
+async def test_a_leader_writes_the_journal_and_nothing_of_it_comes_there_after_the_next_ones_claim(
+    server: Postgres, postgres: MakeStore
+) -> None:
+    one, two = postgres("a:1"), postgres("b:2")
+    won = await one.claim(LEASE_S)
+    assert isinstance(won, Won)
+    journal = await journal_of(server, one, won.epoch)
+    try:
+        assert await journal.writer.write(lambda connection: connection.execute(text("SELECT 1")).scalar_one()) == 1
+        await asyncio.sleep(LEASE_S * 1.2)
+        assert await journal.writer.write(lambda connection: 2) == 2  # nobody leads yet
+        assert isinstance(await two.claim(60.0), Won)
+        with pytest.raises(JournalUnavailable, match="another scheduler leads"):
+            await journal.writer.write(lambda connection: 3)
+        assert journal.trouble
+    finally:
+        await journal.close()
+
+
+async def test_a_claim_ends_what_the_leader_before_was_about_to_commit(server: Postgres, postgres: MakeStore) -> None:
+    """Its process may be frozen between two statements, for as long as it likes."""
+    one, two = postgres("a:1"), postgres("b:2")
+    won = await one.claim(LEASE_S)
+    assert isinstance(won, Won)
+    journal = await journal_of(server, one, won.epoch)
+    within, go_on = threading.Event(), threading.Event()
+
+    def work(connection: Connection) -> None:
+        connection.execute(HEADER.update().values(probe=b"late"))
+        within.set()
+        go_on.wait(10)
+
+    writing = asyncio.ensure_future(journal.writer.write(work))
+    try:
+        await asyncio.to_thread(within.wait, 10)
+        await asyncio.sleep(LEASE_S * 1.2)
+        assert isinstance(await two.claim(60.0), Won)
+        go_on.set()
+        with pytest.raises(JournalUnavailable):
+            await writing
+        found = await journal.database.read(lambda connection: connection.execute(HEADER.select()).one().probe)
+        assert found is None
+    finally:
+        go_on.set()
+        await journal.close()
+
+
 async def test_a_server_that_is_away_or_silent_is_said_so_and_used_again(server: Postgres, postgres: MakeStore) -> None:
     store = postgres("a:1")
     won = await store.claim(60.0)
@@ -153,5 +211,14 @@ async def test_a_server_that_is_away_or_silent_is_said_so_and_used_again(server:
     try:
         with pytest.raises(StoreFailed, match="no answer within 2 s"):
             await store.renew(won.epoch, 60.0)
+        with pytest.raises(StoreFailed):  # a connection that breaks, or none that can be made
+            await store.renew(won.epoch, 60.0)
     finally:
         server.resume()
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                assert await store.renew(won.epoch, 60.0)
+                break
+            except StoreFailed:
+                await asyncio.sleep(0.05)

@@ -18,12 +18,13 @@ class Term:
     ``check`` comes before everything that is written to executors and readers.
     """
 
-    __slots__ = ("_clock", "_over", "_timer", "_until", "_why", "epoch", "lease_s")
+    __slots__ = ("_clock", "_over", "_timer", "_until", "_why", "epoch", "lease_s", "released")
 
     def __init__(self, clock: Clock, *, epoch: int, lease_s: float, until: float) -> None:
         """``lease_s``: of the lease, as others are told.  ``until``: when it ends if it is not renewed."""
         self.epoch = epoch
         self.lease_s = lease_s
+        self.released = False  # whether the lease was given back
         self._clock = clock
         self._until = until
         self._why = ""

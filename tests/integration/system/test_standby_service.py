@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import grpc
 import pytest
@@ -68,7 +69,7 @@ async def leads(service: StandbyService) -> bool:
 
 async def health(service: StandbyService) -> list[int]:
     async with grpc.aio.insecure_channel(address(service)) as channel:
-        stub = health_pb2_grpc.HealthStub(channel)
+        stub: Any = health_pb2_grpc.HealthStub(channel)
         names = ("", EXECUTOR, ADMIN, INFERENCE)
         return [(await stub.Check(health_pb2.HealthCheckRequest(service=name))).status for name in names]
 
@@ -94,7 +95,7 @@ async def test_a_standby_refuses_every_call_and_names_the_leader(postgres: Postg
             inference = inference_pb2_grpc.InferenceServiceStub(channel)
             executor = executor_pb2_grpc.ExecutorServiceStub(channel)
             register = executor_pb2.ControlRequest(register=executor_pb2.Register(instance_id="i"))
-            calls = [
+            calls: list[Any] = [
                 inference.Generate(inference_pb2.GenerateRequest()).read(),
                 inference.Session(iter([inference_pb2.SessionRequest(open=inference_pb2.Open())])).read(),
                 inference.Cancel(inference_pb2.CancelRequest(request_id="r")),
@@ -119,9 +120,9 @@ async def test_a_leader_that_stops_ends_its_streams_and_the_standby_leads_before
     async with running(postgres, lease_s=50.0) as one:
         await eventually(lambda: leads(one), what="the first one leads")
         async with running(postgres, lease_s=50.0) as two, grpc.aio.insecure_channel(address(one)) as channel:
-            session = inference_pb2_grpc.InferenceServiceStub(channel).Session()
+            session: Any = inference_pb2_grpc.InferenceServiceStub(channel).Session()
             await session.write(inference_pb2.SessionRequest(open=inference_pb2.Open(protocol_version=1)))
-            opened = (await session.read()).opened  # type: ignore[union-attr]
+            opened = (await session.read()).opened
             assert opened.leader_lease.seconds == 50
             await one.stop()
             with pytest.raises(grpc.aio.AioRpcError) as refused:

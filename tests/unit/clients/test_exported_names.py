@@ -45,6 +45,7 @@ PUBLIC = {
         "FleetView",
         "HistoryEntry",
         "Instance",
+        "InstanceDecision",
         "InstanceState",
         "Location",
         "PolicyChange",
@@ -62,6 +63,7 @@ PUBLIC = {
         "SchedulerStatus",
         "TimeSlice",
     },
+    "journal": {"JournalStatus", "JournalCompaction", "UsageGroup", "UsageRecord", "UsageSum"},
     "errors": {
         "AuthenticationError",
         "ConfigurationError",

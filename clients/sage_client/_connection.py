@@ -11,6 +11,7 @@ import grpc
 from sage_client._errors import ConfigurationError, TlsRequiredError
 from sage_client._trace import trace_metadata
 from sage_common.addresses import check_address, is_loopback
+from sage_wire.keepalive import keepalive
 from sage_wire.metadata import AUTHORIZATION
 from sage_wire.protocol import MAX_MESSAGE_BYTES
 
@@ -31,10 +32,10 @@ _OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_reconnect_backoff_ms", 2000),
 )
 
-_PATIENT = (("grpc.keepalive_time_ms", 20_000), ("grpc.keepalive_timeout_ms", 10_000))
+_PATIENT = keepalive(20.0, 10.0)
 """A peer that vanished without closing the connection is detected within 30 s while a call runs."""
 
-_IMPATIENT = (("grpc.keepalive_time_ms", 2_000), ("grpc.keepalive_timeout_ms", 2_000))
+_IMPATIENT = keepalive(2.0, 2.0)
 """Within 4 s, where another scheduler may lead by then."""
 
 

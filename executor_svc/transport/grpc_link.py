@@ -30,6 +30,7 @@ from sage.controlplane.v1 import executor_pb2
 from sage_wire import durations
 from sage_wire.decoding import Undecodable, decoder
 from sage_wire.errors import ErrorReason
+from sage_wire.keepalive import keepalive
 from sage_wire.protocol import MAX_MESSAGE_BYTES, STEP_FRAMES
 
 log = logging.getLogger(__name__)
@@ -40,10 +41,8 @@ CHANNEL_OPTIONS: list[tuple[str, Any]] = [
     ("grpc.use_local_subchannel_pool", 1),  # else both channels would share one connection
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.keepalive_time_ms", 10_000),
-    ("grpc.keepalive_timeout_ms", 5_000),
+    *keepalive(10.0, 5.0),
     ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.max_pings_without_data", 0),
 ]
 CREDENTIALS = frozenset({ErrorReason.UNAUTHENTICATED, ErrorReason.PERMISSION_DENIED})
 """Reasons for a refusal that are about who the executor is."""

@@ -12,6 +12,7 @@ from grpc_health.v1 import health_pb2_grpc
 from sage.controlplane.v1 import admin_pb2_grpc, executor_pb2_grpc, inference_pb2_grpc
 from sage_common.tls import ReloadedTls
 from sage_wire.health import HealthServicer
+from sage_wire.keepalive import keepalive
 from sage_wire.listener_credentials import listener_credentials
 from sage_wire.protocol import MAX_MESSAGE_BYTES
 from scheduler_svc.transport import health
@@ -23,11 +24,9 @@ OPTIONS = [
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.so_reuseport", 0),  # a second scheduler on the same port is a mistake, not a cluster
-    ("grpc.keepalive_time_ms", 10_000),
-    ("grpc.keepalive_timeout_ms", 5_000),
+    *keepalive(10.0, 5.0),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_ping_interval_without_data_ms", 1_000),  # clients may ping this often on a quiet stream
-    ("grpc.http2.max_pings_without_data", 0),
     ("grpc.max_connection_idle_ms", 300_000),  # a connection without a call ends; clients open one at their next call
     ("grpc.server_handshake_timeout_ms", 10_000),  # so does one that does not finish its TLS handshake
 ]

@@ -16,6 +16,7 @@ from sage.controlplane.v1 import admin_pb2, inference_pb2, inference_pb2_grpc
 from sage_client import AsyncClient, Completion
 from tests.support.eventually import eventually
 from tests.support.postgres import Postgres, running_postgres
+from tests.support.service_process import ServiceProcess
 from tests.support.simulated_answer import answer
 from tests.support.standby_fleet import LEASE_S, StandbyFleet, pause, resume
 from tests.support.token_check import assert_tokens
@@ -88,8 +89,7 @@ async def test_streams_go_on_with_the_standby(
         if how == "pause":
             resume(leader)
             await leader.said("leading no more")
-            await eventually(lambda: fleet.state(leader), what="it answers again")
-            assert await fleet.state(leader) == RESPONSE.STATE_STANDBY
+            await eventually(lambda: _stands_by(fleet, leader), what="it stands by")
         else:
             await leader.ended()
             leader.start()
@@ -125,8 +125,12 @@ async def test_a_leader_that_was_frozen_sends_nothing_when_it_goes_on(
             await client.cancel("long")
 
 
-async def _leads(fleet: StandbyFleet, process: object) -> bool:
-    return await fleet.state(process) == RESPONSE.STATE_LEADING  # type: ignore[arg-type]
+async def _leads(fleet: StandbyFleet, process: ServiceProcess) -> bool:
+    return await fleet.state(process) == RESPONSE.STATE_LEADING
+
+
+async def _stands_by(fleet: StandbyFleet, process: ServiceProcess) -> bool:
+    return await fleet.state(process) == RESPONSE.STATE_STANDBY
 
 
 async def test_a_restart_of_the_database_is_not_noticed(logs: Path, simulated: list[str], postgres: Postgres) -> None:

@@ -9,7 +9,7 @@ from sage_client._async_client import AsyncClient
 from sage_client._async_stream import AsyncStream
 from sage_client._call import Call
 from sage_client._client import Client
-from sage_client._completion import Completion
+from sage_client._completion import Completion, PartialOutput
 from sage_client._connection import DEFAULT_ADDRESS
 from sage_client._embeddings import Embeddings, EmbedOptions
 from sage_client._enums import (
@@ -39,6 +39,7 @@ from sage_client._errors import (
     NoInstanceError,
     NotFoundError,
     NotSupportedError,
+    OutputInvalidError,
     OutputLostError,
     OverloadedError,
     ProtocolError,
@@ -102,6 +103,7 @@ from sage_client._fleet_view import (
 )
 from sage_client._journal import JournalCompaction, JournalStatus
 from sage_client._options import ChatMessage, GenerateOptions
+from sage_client._plain import plain
 from sage_client._prefill_decode import (
     PairState,
     PrefillDecodeConfig,
@@ -162,10 +164,12 @@ __all__ = [
     "NoInstanceError",
     "NotFoundError",
     "NotSupportedError",
+    "OutputInvalidError",
     "OutputLostError",
     "OverloadedError",
     "PairState",
     "Parallelism",
+    "PartialOutput",
     "Phase",
     "PolicyChange",
     "PolicyInfo",
@@ -218,4 +222,5 @@ __all__ = [
     "UsageRecord",
     "UsageSum",
     "WaitTimeoutError",
+    "plain",
 ]

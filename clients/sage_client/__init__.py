@@ -102,6 +102,7 @@ from sage_client._fleet_view import (
     TimeSlice,
 )
 from sage_client._journal import JournalCompaction, JournalStatus
+from sage_client._models import Model
 from sage_client._options import ChatMessage, GenerateOptions
 from sage_client._plain import plain
 from sage_client._prefill_decode import (
@@ -159,6 +160,7 @@ __all__ = [
     "JournalUnavailableError",
     "LimitReachedError",
     "Location",
+    "Model",
     "ModelChangedError",
     "NoInstance",
     "NoInstanceError",

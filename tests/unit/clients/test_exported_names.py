@@ -49,6 +49,7 @@ PUBLIC = {
         "InstanceDecision",
         "InstanceState",
         "Location",
+        "Model",
         "PolicyChange",
         "PolicyInfo",
         "PolicyStatus",

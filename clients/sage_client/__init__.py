@@ -9,7 +9,7 @@ from sage_client._async_client import AsyncClient
 from sage_client._async_stream import AsyncStream
 from sage_client._call import Call
 from sage_client._client import Client
-from sage_client._completion import Completion
+from sage_client._completion import Completion, PartialOutput
 from sage_client._connection import DEFAULT_ADDRESS
 from sage_client._embeddings import Embeddings, EmbedOptions
 from sage_client._enums import (
@@ -40,6 +40,7 @@ from sage_client._errors import (
     NotFoundError,
     NotLeaderError,
     NotSupportedError,
+    OutputInvalidError,
     OutputLostError,
     OverloadedError,
     ProtocolError,
@@ -102,7 +103,9 @@ from sage_client._fleet_view import (
     TimeSlice,
 )
 from sage_client._journal import JournalCompaction, JournalStatus
+from sage_client._models import Model
 from sage_client._options import ChatMessage, GenerateOptions
+from sage_client._plain import plain
 from sage_client._prefill_decode import (
     PairState,
     PrefillDecodeConfig,
@@ -159,16 +162,19 @@ __all__ = [
     "JournalUnavailableError",
     "LimitReachedError",
     "Location",
+    "Model",
     "ModelChangedError",
     "NoInstance",
     "NoInstanceError",
     "NotFoundError",
     "NotLeaderError",
     "NotSupportedError",
+    "OutputInvalidError",
     "OutputLostError",
     "OverloadedError",
     "PairState",
     "Parallelism",
+    "PartialOutput",
     "Phase",
     "PolicyChange",
     "PolicyInfo",
@@ -223,4 +229,5 @@ __all__ = [
     "UsageRecord",
     "UsageSum",
     "WaitTimeoutError",
+    "plain",
 ]

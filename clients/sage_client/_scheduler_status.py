@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 
+from sage_client._plain import Plain
+
 
 class SchedulerState(Enum):
     """What a scheduler does."""
@@ -18,7 +20,7 @@ class SchedulerState(Enum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SchedulerStatus:
+class SchedulerStatus(Plain):
     """One scheduler, which may lead or stand by."""
 
     state: SchedulerState

@@ -164,7 +164,7 @@ async def test_a_leader_of_an_earlier_epoch_is_not_listened_to(
     ("address", "what"),
     [
         ("127.0.0.1:1,127.0.0.1:1", "twice"),
-        ("127.0.0.1:1,nowhere", "'nowhere' is not an address"),
+        ("127.0.0.1:1,nowhere", "'nowhere' is not host:port"),
         (",".join(f"127.0.0.1:{port}" for port in range(1, 18)), "17 addresses; the limit is 16"),
     ],
 )

@@ -42,7 +42,8 @@ async def test_a_peer_that_vanished_is_noticed(pause_s: float) -> None:
         NetworkProxy(port) as proxy,
         grpc.aio.insecure_channel(proxy.address, options=keepalive(0.5, 1.0)) as channel,
     ):
-        reading = asyncio.ensure_future(_read_all(channel.unary_stream(METHOD)(b"")))
+        method: Any = channel.unary_stream(METHOD)
+        reading = asyncio.ensure_future(_read_all(method(b"")))
         await asyncio.wait([reading], timeout=PINGS * 0.6)
         proxy.blackhole()
         with pytest.raises(grpc.aio.AioRpcError) as broken:

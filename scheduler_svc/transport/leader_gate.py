@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -92,9 +93,10 @@ class LeaderGate:
             if term is None:
                 raise self._refusal()
             term.term.check()
-            running = getattr(pick(term.services), name)(request, _CheckedContext(context, term.term))
+            checked = _CheckedContext(context, term.term)
+            running = getattr(pick(term.services), name)(request, checked)
             del request  # it may hold a prompt: the handler alone decides how long that is kept
-            return await term.run(running)
+            return await term.run(_written(running, checked) if isinstance(running, AsyncGenerator) else running)
 
         return call
 
@@ -145,3 +147,10 @@ class _CheckedContext:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._context, name)
+
+
+async def _written(messages: AsyncGenerator[Any, None], context: _CheckedContext) -> None:
+    """Write what a handler yields."""
+    async with aclosing(messages):
+        async for message in messages:
+            await context.write(message)

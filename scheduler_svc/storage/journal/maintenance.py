@@ -15,6 +15,7 @@ from scheduler_svc.control.journal.maintenance import JournalFigures, JournalSta
 from scheduler_svc.domain.errors import FieldViolation, InvalidRequest, JournalUnavailable
 from scheduler_svc.storage.journal.journal import Journal
 from scheduler_svc.storage.journal.schema import TABLES
+from scheduler_svc.storage.journal.tables.metadata import SECRET
 
 PAGE_ROWS = 100
 """Rows that an export reads at once."""
@@ -73,7 +74,7 @@ class Maintenance:
             return before, await database.read(database.size)
 
     async def export(self, tables: Collection[str]) -> AsyncIterator[Sequence[str]]:
-        """Give the rows of these tables, or of all, in pages of JSON lines.
+        """Give the rows of these tables, or of all, in pages of JSON lines; without secrets.
 
         Raises JournalUnavailable, and InvalidRequest for a table that is not there.
         """
@@ -88,7 +89,8 @@ class Maintenance:
 
     async def _pages(self, table: Table) -> AsyncIterator[Sequence[str]]:
         keys = list(table.primary_key.columns)
-        query = select(table).order_by(*keys).limit(PAGE_ROWS)
+        shown = [column for column in table.columns if SECRET not in column.info]
+        query = select(*shown).order_by(*keys).limit(PAGE_ROWS)
         after: tuple[Any, ...] | None = None
         while True:
             part = query if after is None else query.where(tuple_(*keys) > after)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import grpc
@@ -21,6 +22,7 @@ from sage.controlplane.v1 import (
     inference_pb2,
     inference_pb2_grpc,
 )
+from sage_client import AsyncClient
 from scheduler_svc.config import JournalSection, LeadershipSection, SchedulerConfig
 from scheduler_svc.standby import StandbyService
 from scheduler_svc.transport.health import ADMIN, EXECUTOR, INFERENCE
@@ -112,6 +114,19 @@ async def test_a_standby_refuses_every_call_and_names_the_leader(postgres: Postg
                 assert retry.retry_delay.ToTimedelta().total_seconds() > 0
             assert await health(two) == [HEALTH.SERVING, *[HEALTH.NOT_SERVING] * 3]
             assert (await health(one))[:3] == [HEALTH.SERVING] * 3
+
+
+async def test_a_leader_answers_calls_of_every_kind_and_exports_its_row_without_the_key(postgres: Postgres) -> None:
+    async with running(postgres) as one, AsyncClient(address(one)) as client:
+        await eventually(lambda: leads(one), what="it leads")
+        assert [each async for each in client.list_usage()] == []
+        async with aclosing(client.watch_fleet()) as snapshots:
+            async for each in snapshots:
+                assert each.policy
+                break
+        rows = [json.loads(line) async for line in client.export_journal(tables=["leadership"])]
+        assert [(row["epoch"], row["addresses"]) for row in rows] == [((await state(one)).epoch, address(one))]
+        assert "adoption_key" not in rows[0]
 
 
 async def test_a_leader_that_stops_ends_its_streams_and_the_standby_leads_before_the_lease_would_end(

@@ -12,3 +12,6 @@ WALL_TIME = Double
 
 ROW_NUMBER = BigInteger().with_variant(Integer(), "sqlite")
 """A key that grows by one for each row: SQLite counts in its INTEGER keys alone."""
+
+SECRET = "secret"
+"""Marks, in its ``info``, a column that no export shows."""

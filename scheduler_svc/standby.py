@@ -22,12 +22,13 @@ from scheduler_svc.control.leadership.term import RETRY_S, Term
 from scheduler_svc.domain.errors import NotLeader
 from scheduler_svc.domain.policies.catalogue import PolicyCatalogue
 from scheduler_svc.domain.scheduler import Scheduler
-from scheduler_svc.doors import Doors
+from scheduler_svc.doors import Doors, server_tls
 from scheduler_svc.room_settings import journal_settings, scheduler_settings
 from scheduler_svc.storage.journal.errors import UnusableJournal
 from scheduler_svc.storage.journal.journal import Journal
 from scheduler_svc.storage.leadership import PostgresLeadership
 from scheduler_svc.storage.shared_state import SharedState
+from scheduler_svc.telemetry.standby import StandbyTelemetry
 from scheduler_svc.transport.health import standing_by
 from scheduler_svc.transport.leader_gate import LeaderGate
 from scheduler_svc.wiring import DRAINED_GRACE_S, Lead, SchedulerService
@@ -76,6 +77,7 @@ class StandbyService:
         self._doors: Doors | None = None
         self._stopping = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
+        self._telemetry = StandbyTelemetry(config.telemetry, server_tls(config))
         self._tasks = WatchedTasks()
 
     async def start(self) -> None:
@@ -84,9 +86,11 @@ class StandbyService:
         Raises:
             ListenError: a configured address cannot be listened on, or a file with certificates, keys or public keys
                 cannot be used.
+            CannotServe: the metrics address cannot be served.
         """
         self._doors = Doors(self._config, self._gate.services(self._health), Audit(), self._call_ended)
         self._store.addresses = advertised(self._config, self._doors.ports)
+        self._telemetry.start()
         await self._doors.start()
         self._tasks.start(self._doors.reloader.run(), name="file reloads")
         self._running = self._tasks.start(self._run(), name="leadership")
@@ -135,6 +139,7 @@ class StandbyService:
         await self._tasks.stop()
         if self._doors is not None:
             await self._doors.stop(DRAINED_GRACE_S)
+        await self._telemetry.close()
         self._store.close()
 
     # --- terms ------------------------------------------------------------------------------------
@@ -146,6 +151,8 @@ class StandbyService:
             won = await self._unless_stopping(self._leadership.campaign())
             if won is not None:
                 await self._lead(*won)
+                if not self._stopping.is_set():
+                    self._telemetry.start()
 
     async def _prepare(self) -> None:
         """Make the journal's tables, once its database is there.  Raises UnusableJournal if they cannot be used."""
@@ -198,6 +205,7 @@ class StandbyService:
         settings = journal_settings(self._config)
         assert settings is not None, "schedulers with a lease have a journal"
         journal = await asyncio.to_thread(Journal, settings, self._store.fence(won.epoch))
+        await self._telemetry.close()
         service = SchedulerService(
             self._config,
             Lead(

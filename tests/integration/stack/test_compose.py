@@ -141,6 +141,23 @@ def test_cpu_executors_share_no_core() -> None:
     assert len(set(bound)) == 2
 
 
+def test_the_profile_standby_adds_an_equal_scheduler_and_their_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAGE_JOURNAL_URL", "postgresql://sage@postgres/sage")
+    monkeypatch.setenv("SAGE_SCHEDULERS", "scheduler:50051,scheduler-standby:50051")
+    services = resolved("standby")
+    one, two = services["scheduler"], services["scheduler-standby"]
+    own = "SAGE_SCHEDULER_LEADERSHIP__ADDRESS"
+    addresses = [each["environment"].pop(own) for each in (one, two)]
+    assert one["environment"] == two["environment"]
+    config = scheduler_config(services, monkeypatch)
+    assert config.leader_lease_s == 2
+    for each in executors(resolved("cpu")).values():
+        assert list(configured(each["environment"]).scheduler) == addresses
+    database = services["postgres"]
+    assert database["environment"]["POSTGRES_PASSWORD"] == one["environment"]["PGPASSWORD"]
+    assert "ports" not in database
+
+
 def test_gpu_executors_have_a_gpu_a_role_and_a_side_channel_of_their_own() -> None:
     services = resolved("gpu")
     devices = []
@@ -157,7 +174,8 @@ def test_gpu_executors_have_a_gpu_a_role_and_a_side_channel_of_their_own() -> No
 
 
 def test_every_variable_of_the_file_has_a_value_or_a_default() -> None:
-    given = {line.partition("=")[0] for line in (DOCKER / ".env").read_text().splitlines() if "=" in line}
+    lines = (DOCKER / ".env").read_text().splitlines()
+    given = {line.partition("=")[0] for line in lines if "=" in line and not line.startswith("#")}
     text = (DOCKER / "compose.yaml").read_text()
     asked = {part.partition("}")[0] for part in text.split("${")[1:]}
     assert {name for name in asked if ":-" not in name} <= given

@@ -23,9 +23,12 @@ from sage.controlplane.v1 import (
     inference_pb2_grpc,
 )
 from sage_client import AsyncClient
+from sage_telemetry.settings import TelemetrySettings
 from scheduler_svc.config import JournalSection, LeadershipSection, SchedulerConfig
 from scheduler_svc.standby import StandbyService
 from scheduler_svc.transport.health import ADMIN, EXECUTOR, INFERENCE
+from tests.bench.free_port import free_port
+from tests.integration.telemetry.scraped_page import fetch
 from tests.support.eventually import eventually
 from tests.support.postgres import Postgres, running_postgres
 
@@ -41,12 +44,15 @@ def postgres() -> Iterator[Postgres]:
 
 
 @asynccontextmanager
-async def running(postgres: Postgres, lease_s: float = LEASE_S) -> AsyncIterator[StandbyService]:
+async def running(
+    postgres: Postgres, lease_s: float = LEASE_S, metrics_listen: str | None = None
+) -> AsyncIterator[StandbyService]:
     service = StandbyService(
         SchedulerConfig(
             listen="127.0.0.1:0",
             journal=JournalSection(url=postgres.url),
             leadership=LeadershipSection(lease_s=lease_s),
+            telemetry=TelemetrySettings(metrics_listen=metrics_listen),
         )
     )
     await service.start()
@@ -148,8 +154,18 @@ async def test_a_leader_that_stops_ends_its_streams_and_the_standby_leads_before
 
 
 async def test_without_its_database_it_stands_by_and_leads_again_with_a_new_epoch(postgres: Postgres) -> None:
-    async with running(postgres, lease_s=1.0) as one:
+    metrics_port = free_port()
+
+    async def says_that_it_leads(value: int) -> bool:
+        try:
+            page = await asyncio.to_thread(fetch, metrics_port)
+        except OSError:  # between the page of a standby and that of a leader
+            return False
+        return f"sage_scheduler_leads {value}.0" in page
+
+    async with running(postgres, lease_s=1.0, metrics_listen=f"127.0.0.1:{metrics_port}") as one:
         await eventually(lambda: leads(one), what="it leads")
+        await eventually(lambda: says_that_it_leads(1), what="its metrics say so")
         first = (await state(one)).epoch
         await asyncio.to_thread(postgres.stop)
         try:
@@ -159,6 +175,7 @@ async def test_without_its_database_it_stands_by_and_leads_again_with_a_new_epoc
                 return found.state == RESPONSE.STATE_STANDBY and bool(found.troubles)
 
             await eventually(says_why, what="it stands by")
+            await eventually(lambda: says_that_it_leads(0), what="its metrics say so")
         finally:
             await asyncio.to_thread(postgres.start)
         await eventually(lambda: leads(one), what="it leads again")

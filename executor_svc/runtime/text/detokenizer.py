@@ -5,8 +5,8 @@ resumed request, primed with the delivered tokens, therefore has the same text a
 one.
 
 Many tokenizers drop the space before the first word of what they decode.  So tokens are decoded after others: the first
-ones after the end of the prompt, as engines do.  Where a token's text does not depend on others (``WholeTokens``), it is
-looked up.
+ones after the end of the prompt, as engines do.  A token whose text does not depend on others is looked up
+(``WholeTokens``).
 """
 
 from __future__ import annotations

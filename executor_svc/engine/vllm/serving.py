@@ -130,8 +130,7 @@ class VllmEngine:
                 tokens += len(output.token_ids)
             if tokens != WARM_UP_TOKENS:
                 raise EngineError(f"the warm-up request got {tokens} of {WARM_UP_TOKENS} tokens")
-        trial = self._warm_up_request("steps")
-        await self._steps.try_out(trial, partial(self._submit, trial))
+        await self._steps.try_out(self._warm_up_request, self._submit)
         if self._wants_history:
             await self._try_history()
 
@@ -208,8 +207,18 @@ class VllmEngine:
 
     def _submit(self, request: EngineRequest, requests: SteppedRequests, reader: StepReader) -> None:
         self._check(request)
-        params = self._params_of(request, None)
         self._active[request.engine_request_id] = request
+        try:
+            self._add_by_steps(request, requests, reader)
+        except BaseException:
+            self._active.pop(request.engine_request_id, None)
+            raise
+
+    def _add_by_steps(self, request: EngineRequest, requests: SteppedRequests, reader: StepReader) -> None:
+        lora_request, trace_headers = self._adapter_of(request), self._trace_headers_of(request)
+        if requests.submit_made(request, reader, lora_request=lora_request, trace_headers=trace_headers):
+            return
+        params = self._params_of(request, None)
         arguments = self._arguments_of(request)
         requests.submit(
             request, reader, partial(self._llm.add_request, request.engine_request_id, params=params, **arguments)
@@ -308,10 +317,16 @@ class VllmEngine:
             prompt["type"] = "token"
         return {
             "prompt": prompt,
-            "lora_request": None if request.adapter is None else self._adapters[request.adapter],
-            "trace_headers": request.trace_headers if self._tracing else None,
+            "lora_request": self._adapter_of(request),
+            "trace_headers": self._trace_headers_of(request),
             "priority": request.priority,
         }
+
+    def _adapter_of(self, request: EngineRequest) -> Any:
+        return None if request.adapter is None else self._adapters[request.adapter]
+
+    def _trace_headers_of(self, request: EngineRequest) -> Mapping[str, str] | None:
+        return request.trace_headers if self._tracing else None
 
     def _begin(self, output: EngineOutput, result: Any, request: EngineRequest, pull: Pull | None) -> None:
         """Set the fields that only a request's first output has."""

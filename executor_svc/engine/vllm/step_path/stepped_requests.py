@@ -61,19 +61,21 @@ class SteppedRequests:
         self.callback(step)
 
     def submit(self, request: EngineRequest, reader: StepReader, add: Callable[[], Awaitable[Any]]) -> None:
-        """Run a request.  ``add`` adds it to vLLM; it seldom waits."""
+        """Run a request.  ``add`` adds it to vLLM; it seldom waits.  Raises EngineError for an id that is in use."""
+        if request.engine_request_id in self._requests:
+            raise EngineError(f"engine request id {request.engine_request_id!r} is in use")
         submission = self._requests[request.engine_request_id] = self._hook.expect(request, reader)
         submission.adding = run_eagerly(self._add(submission, add), name=f"add-{request.engine_request_id}")
 
-    def submit_made(self, request: EngineRequest, reader: StepReader, *, lora_request: Any, trace_headers: Any) -> bool:
-        """Run a request like one that vLLM had before; return False if it had none."""
+    def made_like(self, request: EngineRequest, *, lora_request: Any, trace_headers: Any) -> Any | None:
+        """Return vLLM's EngineCoreRequest for a request like one that it had before; None if it had none."""
         if self._made is None:
-            return False
-        made = self._made.make(request, lora_request=lora_request, trace_headers=trace_headers)
-        if made is None:
-            return False
+            return None
+        return self._made.make(request, lora_request=lora_request, trace_headers=trace_headers)
+
+    def submit_made(self, request: EngineRequest, reader: StepReader, made: Any) -> None:
+        """Run a request of which ``made_like`` made ``made``.  Raises EngineError for an id that is in use."""
         self.submit(request, reader, partial(self._add_made, made))
-        return True
 
     async def _add_made(self, made: Any) -> None:
         """Add an EngineCoreRequest, as ``AsyncLLM.add_request`` does once it has made one."""
@@ -155,6 +157,8 @@ class SteppedRequests:
 
     def _failed(self, submission: Submission, error: Exception, *, started: bool) -> StepOutput:
         self._end(submission)
+        if isinstance(error, EngineError | InvalidRequestError):
+            return error
         failure = self._errors.translated(error, submission.request.sampling, started=started)
         return failure if isinstance(failure, EngineError | InvalidRequestError) else EngineError(str(failure))
 

@@ -217,7 +217,7 @@ class VllmEngine:
         params, arguments = self._params_of(request, None), self._arguments_of(request)
         add = partial(self._llm.add_request, request.engine_request_id, params=params, **arguments)
         if request.sampling.structured_output is not None:
-            requests.submit(request, reader, partial(self._add_constrained, request, add))
+            requests.submit(request, reader, partial(self._add_constrained, request, add), in_task=True)
             return
         self._active[request.engine_request_id] = request
         requests.submit(request, reader, add)

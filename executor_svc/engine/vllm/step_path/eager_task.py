@@ -11,13 +11,17 @@ from typing import Any
 def run_eagerly(coroutine: Coroutine[Any, Any, None], *, name: str) -> asyncio.Task[None] | None:
     """Run ``coroutine`` up to its end or to the first thing it waits for.
 
-    Return None if it ended, else the task that goes on with it.  Raises what it raised until then.
+    Return None if it ended, else the task that goes on with it.  Raises what it raised until then.  That first part
+    runs in the caller's task, so it must not begin a timeout or a task group.  A task that is cancelled before it goes
+    on closes the coroutine.
     """
     try:
         waits_for = coroutine.send(None)
     except StopIteration:
         return None
-    return asyncio.get_running_loop().create_task(_rest(coroutine, waits_for), name=name)
+    task = asyncio.get_running_loop().create_task(_rest(coroutine, waits_for), name=name)
+    task.add_done_callback(lambda _: coroutine.close())  # a task that is cancelled before it runs knows no coroutine
+    return task
 
 
 async def _rest(coroutine: Coroutine[Any, Any, None], waits_for: Any) -> None:

@@ -60,12 +60,22 @@ class SteppedRequests:
     def _deliver(self, step: Step) -> None:
         self.callback(step)
 
-    def submit(self, request: EngineRequest, reader: StepReader, add: Callable[[], Awaitable[Any]]) -> None:
-        """Run a request.  ``add`` adds it to vLLM; it seldom waits.  Raises EngineError for an id that is in use."""
+    def submit(
+        self, request: EngineRequest, reader: StepReader, add: Callable[[], Awaitable[Any]], *, in_task: bool = False
+    ) -> None:
+        """Run a request.  ``add`` adds it to vLLM.  Raises EngineError for an id that is in use.
+
+        ``in_task``: run ``add`` in a task from its beginning, because it waits long or with timeouts; else it runs at
+        once, and needs a task only if it waits.
+        """
         if request.engine_request_id in self._requests:
             raise EngineError(f"engine request id {request.engine_request_id!r} is in use")
         submission = self._requests[request.engine_request_id] = self._hook.expect(request, reader)
-        submission.adding = run_eagerly(self._add(submission, add), name=f"add-{request.engine_request_id}")
+        adding, name = self._add(submission, add), f"add-{request.engine_request_id}"
+        if in_task:
+            submission.adding = asyncio.get_running_loop().create_task(adding, name=name)
+        else:
+            submission.adding = run_eagerly(adding, name=name)
 
     def made_like(self, request: EngineRequest, *, lora_request: Any, trace_headers: Any) -> Any | None:
         """Return vLLM's EngineCoreRequest for a request like one that it had before; None if it had none."""

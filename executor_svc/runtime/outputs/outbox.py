@@ -2,7 +2,7 @@
 
 Nothing is queued per token.  While a link keeps up, a step's tokens go into the columns of the next frame as they come,
 and the frame is sent when the step is over.  While a link is behind, tokens coalesce in their attempts (bounded by
-max_tokens each), each such attempt is listed once, and the engine never waits.
+max_tokens each), each such attempt is listed once, and the engine never waits.  A frame has one entry for an attempt.
 
 If too many notices wait, because a scheduler sends Assigns faster than it reads their rejections, the link counts as
 broken: notices are never dropped in silence.
@@ -197,17 +197,20 @@ class Outbox:
                     frame.ended.append(message)
 
     def _take_tokens(self, frame: StepFrame) -> None:
+        """Write the output that waits.  An attempt that is in the columns already waits for the next frame."""
         left = FRAME_WEIGHT - len(frame.token_ids)
-        done = 0
+        written = set(frame.numbers) if self._dirty else set()
+        waiting: list[AttemptOutput] = []
         for output in self._dirty:
-            left -= output.write(frame, left)
+            if output.attempt.number not in written or output.attempt.epoch != frame.epoch:
+                left -= output.write(frame, left)
             if output.unsent:
-                break
-            done += 1
+                waiting.append(output)
+                continue
             output.queued = False
             if output.ended is not None:
                 self._ends[output.attempt] = output
-        del self._dirty[:done]
+        self._dirty = waiting
 
     def _take_ends(self, frame: StepFrame) -> None:
         ends = self._ends

@@ -101,13 +101,27 @@ async def test_a_steps_tokens_are_in_the_next_frame() -> None:
     assert (outbox.backlog_tokens, outbox.empty) == (0, True)
 
 
-async def test_steps_that_the_link_is_behind_with_are_one_entry() -> None:
+async def test_steps_that_the_link_is_behind_with_are_one_entry_of_the_frame_after() -> None:
     outbox, one = opened(), output()
     for step in range(10):
         outbox.step(one, [step], f"{step} ")
         outbox.flush()
-    (frame,) = await waiting(outbox)
-    assert (frame.first_indexes, frame.counts, frame.texts) == ([0, 1], [1, 9], ["0 ", "1 2 3 4 5 6 7 8 9 "])
+    first, after = await waiting(outbox)
+    assert (first.numbers, first.first_indexes, first.counts, first.texts) == ([1], [0], [1], ["0 "])
+    assert (after.numbers, after.first_indexes, after.texts) == ([1], [1], ["1 2 3 4 5 6 7 8 9 "])
+    assert outbox.empty
+
+
+async def test_an_end_comes_after_the_tokens_that_wait_for_the_frame_after() -> None:
+    outbox, one, other = opened(), output(1), output(2)
+    outbox.step(one, [1], "a")
+    outbox.flush()
+    outbox.step(one, [2], "b")
+    outbox.step(other, [3], "c")
+    ended = end(outbox, one)
+    first, after = await waiting(outbox)
+    assert (first.numbers, list(first.token_ids), first.ended) == ([1, 2], [1, 3], [])
+    assert (after.numbers, list(after.token_ids), after.ended) == ([1], [2], [ended])
 
 
 async def test_steps_that_wait_when_the_link_breaks_are_sent_again_from_where_the_scheduler_is() -> None:

@@ -41,17 +41,18 @@ class Goal:
     seed: int
 
     @property
-    def rank(self) -> int:
-        """How important it is: 0 is the most important; what differs in several ways from the usual comes later."""
+    def rank(self) -> tuple[int, ...]:
+        """How important it is, the lowest first: by how much it differs from the usual, and then by in what."""
         group = self.group
-        return (
-            _rank_of_policy(self.policy)
-            + (self.seed - 1)
-            + (0 if group.traffic in (*RECORDED, *BURSTY) else 1)
-            + (0 if group.targets == _USUAL_TARGETS else 1)
-            + (2 if group.fleet == SEPARATED else 0)
-            + (0 if group.slots == _USUAL_SLOTS else 3)
+        unusual = (
+            _rank_of_policy(self.policy),
+            int(group.fleet == SEPARATED),
+            int(group.slots != _USUAL_SLOTS),
+            int(group.traffic not in (*RECORDED, *BURSTY)),
+            int(group.targets != _USUAL_TARGETS),
+            self.seed - 1,
         )
+        return sum(unusual), *unusual[::-1]
 
     def next_cell(self, readings: Readings, extra_loads: Sequence[float]) -> Cell | None:
         """Return the next cell that it needs; None once it knows everything."""
@@ -72,10 +73,10 @@ class Goal:
 
 def _rank_of_policy(policy: str) -> int:
     if policy == ORACLE:
-        return 4  # three times the work of a policy
+        return 2  # three times the work of a policy
     if policy in BUILTIN:
         return 0
-    return 1 if policy in MAIN_BASELINES or policy_of(policy) in BUILTIN else 5
+    return 1 if policy in MAIN_BASELINES or policy_of(policy) in BUILTIN else 4
 
 
 class Plan:

@@ -69,7 +69,7 @@ class Placer:
             prompt_tokens=prompt,
             output_tokens=output,
             tokens=prompt + output,
-            total_tokens=request.prompt_tokens + max_tokens,
+            total_tokens=request.total_tokens,
             started=waiting.emitted_tokens > 0,
             must_leave_reserve=keeps_room and not critical,
             overtakes=policy.engine_classes and keeps_room and critical,

@@ -105,7 +105,8 @@ def test_a_crew_keeps_its_processes_from_batch_to_batch() -> None:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_crew_is_fed_with_jobs_that_depend_on_results(workers: int) -> None:
-    found, running = [2], []
+    found: list[int] = [2]
+    running: list[int] = []
 
     def next_job() -> Job[int] | None:
         if running or len(found) == 4:

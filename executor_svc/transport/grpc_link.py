@@ -49,7 +49,7 @@ CREDENTIALS = frozenset({ErrorReason.UNAUTHENTICATED, ErrorReason.PERMISSION_DEN
 PERMANENT = CREDENTIALS | {ErrorReason.INVALID_REGISTRATION, ErrorReason.PROTOCOL_VERSION}
 """Reasons for a refusal that do not change when the same scheduler is asked again."""
 
-COMMANDS_PER_TURN = 8
+COMMANDS_PER_TURN = 16
 """Commands of one message that are yielded in one turn of the event loop: an Assign takes up to a millisecond."""
 
 _CORE = "Internal error from Core"  # gRPC's details where a call ends under one of its own operations

@@ -78,6 +78,7 @@ class _Executor:
         self._step_s = step_s
         self._text = text
         self._control = stub.Control()
+        self._writing = asyncio.Lock()  # gRPC takes one message of a stream at a time
         self._outputs = stub.Outputs()
         self._running: dict[int, _Running] = {}
         self._accepted: list[int] = []
@@ -95,7 +96,7 @@ class _Executor:
             role=common_pb2.INSTANCE_ROLE_GENERAL,
             model=MODEL,
         )
-        await self._control.write(executor_pb2.ControlRequest(register=register))
+        await self._tell(executor_pb2.ControlRequest(register=register))
         welcome: executor_pb2.Welcome = (await self._control.read()).welcome
         self.epoch = welcome.epoch
         hello = executor_pb2.Hello(session_id=welcome.session_id)
@@ -104,7 +105,7 @@ class _Executor:
         facts.CopyFrom(FACTS)
         facts.tokenizer_hash = self._text.hash
         status = executor_pb2.EngineStatus(state=common_pb2.INSTANCE_STATE_READY, facts=facts)
-        await self._control.write(executor_pb2.ControlRequest(engine_status=status))
+        await self._tell(executor_pb2.ControlRequest(engine_status=status))
         return welcome
 
     async def serve(self, heartbeat_s: float) -> None:
@@ -113,6 +114,10 @@ class _Executor:
             group.create_task(self._read_acks())
             group.create_task(self._beat(heartbeat_s))
             group.create_task(self._step())
+
+    async def _tell(self, message: executor_pb2.ControlRequest) -> None:
+        async with self._writing:
+            await self._control.write(message)
 
     async def _read_control(self) -> None:
         while (message := await self._control.read()) is not grpc.aio.EOF:
@@ -128,7 +133,7 @@ class _Executor:
                     self._end(number, found, executor_pb2.AssignmentEnded.CAUSE_CANCELLED)
             elif kind == "tokenizer_wanted":
                 for chunk in self._text.chunks():
-                    await self._control.write(control_request(chunk))
+                    await self._tell(control_request(chunk))
 
     def _start(self, assign: executor_pb2.Assign) -> None:
         number, start = assign.attempt.number, len(assign.continuation.emitted_token_ids)
@@ -151,7 +156,7 @@ class _Executor:
                 iterations=self._iterations,
                 generation_tokens_total=self._tokens,
             )
-            await self._control.write(executor_pb2.ControlRequest(heartbeat=beat))
+            await self._tell(executor_pb2.ControlRequest(heartbeat=beat))
             await asyncio.sleep(heartbeat_s)
 
     async def _step(self) -> None:

@@ -25,7 +25,7 @@ from scheduler_svc.transport.instances import instance_view
 from scheduler_svc.transport.shadow_policy import shadow_policy
 from scheduler_svc.transport.stories import story
 from scheduler_svc.transport.submissions import key_seen
-from scheduler_svc.transport.take_limit import taking
+from scheduler_svc.transport.take_limit import Writing
 
 log = logging.getLogger(__name__)
 
@@ -204,10 +204,11 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         def leave() -> None:
             leaving.append(asyncio.ensure_future(snapshots.aclose()))
 
-        async with aclosing(snapshots), taking(context.write, leave) as write:
-            async for taken in snapshots:
-                # The write waits while the watcher does not read; the next snapshot is taken after that.
-                await write(self._snapshots.response(taken, decisions, with_requests=with_requests))
+        async with aclosing(snapshots):
+            with Writing(context.write, leave) as write:
+                async for taken in snapshots:
+                    # The write waits while the watcher does not read; the next snapshot is taken after that.
+                    await write(self._snapshots.response(taken, decisions, with_requests=with_requests))
 
 
 def _client(context: Context) -> str:

@@ -10,7 +10,7 @@ from sage.controlplane.v1 import common_pb2, executor_pb2
 from scheduler_svc.control.adoption.proofs import Proofs
 from scheduler_svc.control.attempts.attempt_names import AttemptNames
 from scheduler_svc.control.attempts.executor_link import AssignOrder
-from scheduler_svc.transport.assign import assign_message
+from scheduler_svc.transport.assign import fill_assign
 from scheduler_svc.transport.control_outbox import OUTBOX_BYTES, OUTBOX_LIMIT, ControlOutbox
 from scheduler_svc.transport.outbox import Outbox, Overflow
 
@@ -59,7 +59,9 @@ class StreamLink:
 
     def assign(self, order: AssignOrder) -> None:
         """Send a decision's Assign."""
-        self._send(executor_pb2.ControlResponse(assign=assign_message(order, self._instance_id, self._proofs)))
+        message = executor_pb2.ControlResponse()
+        fill_assign(message.assign, order, self._instance_id, self._proofs)
+        self._send(message)
 
     def cancel(self, attempt_number: int, reason: str) -> None:
         """Tell the executor to stop an attempt."""

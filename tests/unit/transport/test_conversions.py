@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
-from sage.controlplane.v1 import common_pb2, executor_pb2
+from sage.controlplane.v1 import common_pb2, decision_pb2, executor_pb2
 from sage_wire import durations
 from sage_wire.errors import ErrorReason
 from sage_wire.protocol import OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION
@@ -318,7 +318,8 @@ def test_scheduled() -> None:
 
 
 def test_a_decision() -> None:
-    wire = events.decision(DECISION, the_instance().instance("d"), LIVE, EPOCH, with_candidates=True)
+    wire = decision_pb2.Decision()
+    events.fill_decision(wire, DECISION, the_instance().instance("d"), LIVE, EPOCH, with_candidates=True)
     assert unset(wire) == set()
     assert (wire.request_id, wire.tenant, wire.policy) == ("r", "t", "fifo")
     assert (wire.phase, wire.phase_reason) == (common_pb2.PHASE_DECODING, "long prompt")
@@ -345,7 +346,8 @@ def test_a_decision() -> None:
 
 
 def test_a_decision_outlives_its_instance() -> None:
-    wire = events.decision(DECISION, None, LIVE, EPOCH, with_candidates=False)
+    wire = decision_pb2.Decision()
+    events.fill_decision(wire, DECISION, None, LIVE, EPOCH, with_candidates=False)
     assert unset(wire) == {"candidates", "instance_role", "parallelism_config"}
 
 
@@ -730,7 +732,7 @@ def test_an_attempts_end() -> None:
         epoch=7,
     )
     assert unset(wire) == set(), "the test itself must fill everything"
-    found = registrations.attempt_end(wire)
+    found = registrations.attempt_end(wire, wire.attempt_number)
     assert found == AttemptEnd(
         attempt_number=12,
         cause=EndCause.INVALID,
@@ -755,7 +757,7 @@ def test_an_attempts_end() -> None:
 def test_an_end_without_a_known_cause_is_a_failure() -> None:
     wire = executor_pb2.AssignmentEnded(attempt_number=1)
     wire.MergeFromString(executor_pb2.AssignmentEnded(cause=77).SerializeToString())  # type: ignore[arg-type]
-    found = registrations.attempt_end(wire)
+    found = registrations.attempt_end(wire, wire.attempt_number)
     assert found.cause is EndCause.FAILED
     assert found.stop_token_id is None
 
@@ -765,7 +767,7 @@ def test_an_end_without_a_known_cause_is_a_failure() -> None:
     [("", "spec"), ("sampling.seed", "spec.sampling.seed"), ("spec.sampling.seed", "spec.sampling.seed")],
 )
 def test_fields_at_fault_are_named_as_the_caller_knows_them(theirs: str, callers: str) -> None:
-    assert registrations.attempt_end(executor_pb2.AssignmentEnded(field=theirs)).field == callers
+    assert registrations.attempt_end(executor_pb2.AssignmentEnded(field=theirs), 1).field == callers
 
 
 # --- durations ------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from scheduler_svc.domain.scheduler import Scheduler
 from scheduler_svc.transport import fleet_snapshots, prefill_decode
 from scheduler_svc.transport.clipping import stated_reason
 from scheduler_svc.transport.enums import ROLE_FROM_WIRE, ROLE_TO_WIRE
-from scheduler_svc.transport.instances import instance_view
+from scheduler_svc.transport.instances import InstanceViews, instance_view
 from scheduler_svc.transport.shadow_policy import shadow_policy
 from scheduler_svc.transport.stories import story
 from scheduler_svc.transport.submissions import key_seen
@@ -54,7 +54,8 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         self._sessions = sessions
         self._explainer = explainer
         self._fleet_watch = fleet_watch
-        self._snapshots = fleet_snapshots.SnapshotConversion(scheduler, epoch)
+        self._views = InstanceViews()
+        self._snapshots = fleet_snapshots.SnapshotConversion(scheduler, epoch, self._views)
         self._wakeup = wakeup
         self._epoch = epoch
 
@@ -110,14 +111,13 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         now = self._clock.now()
         found = [i for i in self._scheduler.instances() if request.model in ("", i.spec.model)]
         found.sort(key=lambda i: i.spec.instance_id)
-        return admin_pb2.ListInstancesResponse(
-            instances=[instance_view(i, now) for i in found],
-            queues=[
-                fleet_snapshots.queue_info(model, queue)
-                for model, queue in sorted(self._scheduler.queues().items())
-                if request.model in ("", model)
-            ],
-        )
+        response = admin_pb2.ListInstancesResponse()
+        for each in found:
+            self._views.fill(response.instances.add(), each, now)
+        for model, queue in sorted(self._scheduler.queues().items()):
+            if request.model in ("", model):
+                response.queues.append(fleet_snapshots.queue_info(model, queue))
+        return response
 
     async def GetInstance(
         self, request: admin_pb2.GetInstanceRequest, context: Context

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sage.controlplane.v1 import common_pb2, executor_pb2
+from sage.controlplane.v1 import executor_pb2
 from sage_wire import durations
 from sage_wire.metadata import TRACEPARENT, TRACESTATE
 from scheduler_svc.control.adoption.proofs import Proofs

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
-from sage.controlplane.v1 import common_pb2, decision_pb2, executor_pb2
+from sage.controlplane.v1 import admin_pb2, common_pb2, decision_pb2, executor_pb2
 from sage_wire import durations
 from sage_wire.errors import ErrorReason
 from sage_wire.protocol import OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION
@@ -38,7 +39,7 @@ from scheduler_svc.transport import events, registrations
 from scheduler_svc.transport.assign import assign_message
 from scheduler_svc.transport.clipping import REPORT_BYTES, reported, stated_reason
 from scheduler_svc.transport.errors import WireError
-from scheduler_svc.transport.instances import instance_view
+from scheduler_svc.transport.instances import InstanceViews, instance_view
 from tests.unit.transport.completeness import at_default, unset
 
 EPOCH = 7
@@ -452,6 +453,26 @@ def test_an_instance() -> None:
     assert not wire.engine_start_id, "it would help to take the executor's place"
     assert (wire.price_per_hour, dict(wire.labels), list(wire.adapters)) == (2.5, {"a": "b"}, ["lora"])
     assert (wire.location.host, wire.location.rack, wire.location.zone) == ("h", "r", "z")
+
+
+def test_a_view_that_is_made_again_shows_what_changed() -> None:
+    registry, views = the_instance(), InstanceViews()
+    instance = registry.instance("d")
+
+    def shown() -> admin_pb2.Instance:
+        wire = admin_pb2.Instance()
+        views.fill(wire, instance, 100.0)
+        return wire
+
+    assert shown() == instance_view(instance, 100.0)
+    registry.transition("d", InstanceState.READY, "its engine is ready", 95.0)
+    instance.load, instance.last_report_at = LOAD, 99.0
+    assert shown() == instance_view(instance, 100.0)
+    assert instance.facts is not None
+    instance.facts = replace(instance.facts, revision="def")
+    assert shown().revision == "def"
+    instance.spec = replace(instance.spec, software_version="1.3", labels={})
+    assert shown() == instance_view(instance, 100.0)
 
 
 # --- from executors -------------------------------------------------------------------------------

@@ -2,8 +2,8 @@
 
 Run as a child: ``light_executors ADDRESS COUNT STEP_S``.  All COUNT executors are tasks of one process and have the ids
 ``source-0`` and so on.  An attempt gets its max_tokens, one StepFrame carries one beat of an executor, and a scheduler
-that does not read makes its executor wait.  The text of an attempt's first token is when its Assign came, in nanoseconds
-of the machine's monotonic clock.
+that does not read makes its executor wait.  The text of an attempt's first token is when its Assign came, in
+nanoseconds of the machine's monotonic clock.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from sage_client._async_client import AsyncClient
 from sage_client._async_stream import AsyncStream
 from sage_client._call import Call
 from sage_client._client import Client
-from sage_client._completion import Completion
+from sage_client._completion import Completion, PartialOutput
 from sage_client._connection import DEFAULT_ADDRESS
 from sage_client._embeddings import Embeddings, EmbedOptions
 from sage_client._enums import (
@@ -33,11 +33,13 @@ from sage_client._errors import (
     InternalError,
     InvalidRequestError,
     InvalidStateError,
+    JournalUnavailableError,
     LimitReachedError,
     ModelChangedError,
     NoInstanceError,
     NotFoundError,
     NotSupportedError,
+    OutputInvalidError,
     OutputLostError,
     OverloadedError,
     ProtocolError,
@@ -87,6 +89,7 @@ from sage_client._fleet_view import (
     FleetView,
     HistoryEntry,
     Instance,
+    InstanceDecision,
     Location,
     PolicyChange,
     PolicyInfo,
@@ -98,7 +101,10 @@ from sage_client._fleet_view import (
     ShadowPolicyChange,
     TimeSlice,
 )
+from sage_client._journal import JournalCompaction, JournalStatus
+from sage_client._models import Model
 from sage_client._options import ChatMessage, GenerateOptions
+from sage_client._plain import plain
 from sage_client._prefill_decode import (
     PairState,
     PrefillDecodeConfig,
@@ -110,6 +116,7 @@ from sage_client._reconnect import Reconnect
 from sage_client._sampling import SamplingOptions
 from sage_client._sink import Sink
 from sage_client._stream import Stream
+from sage_client._usage import UsageGroup, UsageRecord, UsageSum
 
 __all__ = [
     "DEFAULT_ADDRESS",
@@ -141,23 +148,30 @@ __all__ = [
     "GenerationFailedError",
     "HistoryEntry",
     "Instance",
+    "InstanceDecision",
     "InstanceNotFoundError",
     "InstanceRole",
     "InstanceState",
     "InternalError",
     "InvalidRequestError",
     "InvalidStateError",
+    "JournalCompaction",
+    "JournalStatus",
+    "JournalUnavailableError",
     "LimitReachedError",
     "Location",
+    "Model",
     "ModelChangedError",
     "NoInstance",
     "NoInstanceError",
     "NotFoundError",
     "NotSupportedError",
+    "OutputInvalidError",
     "OutputLostError",
     "OverloadedError",
     "PairState",
     "Parallelism",
+    "PartialOutput",
     "Phase",
     "PolicyChange",
     "PolicyInfo",
@@ -206,5 +220,9 @@ __all__ = [
     "UnknownModelError",
     "UnknownPolicyError",
     "Usage",
+    "UsageGroup",
+    "UsageRecord",
+    "UsageSum",
     "WaitTimeoutError",
+    "plain",
 ]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import weakref
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar, Unpack
@@ -22,6 +23,7 @@ from sage_client._call import Call
 from sage_client._channels import Channels
 from sage_client._connection import DEFAULT_ADDRESS, Connection
 from sage_client._dispatcher import Dispatcher
+from sage_client._durations import timeout_of
 from sage_client._embeddings import Embeddings, EmbedOptions, Input, embeddings, encode_inputs
 from sage_client._enums import InstanceRole
 from sage_client._errors import ConfigurationError, RecoveringError
@@ -39,6 +41,8 @@ from sage_client._fleet_view import (
     ShadowPolicyChange,
 )
 from sage_client._generate_transport import RECOVERING_S, GenerateCall, GenerateTransport
+from sage_client._journal import JournalCompaction, JournalStatus, journal_compaction, journal_status
+from sage_client._models import Model, models_of
 from sage_client._options import GenerateOptions
 from sage_client._prefill_decode import PrefillDecodeConfig, PrefillDecodeStatus, SplitMode
 from sage_client._reconnect import Reconnect
@@ -48,6 +52,15 @@ from sage_client._session_stream import SessionCall
 from sage_client._sink import Sink
 from sage_client._status import error_from_rpc
 from sage_client._trace import trace_metadata
+from sage_client._usage import (
+    UsageGroup,
+    UsageRecord,
+    UsageSum,
+    encode_groups,
+    usage_filter,
+    usage_record,
+    usage_sum,
+)
 
 _Q = TypeVar("_Q")
 _R = TypeVar("_R")
@@ -56,6 +69,7 @@ DEFAULT_TIMEOUT_S = 10.0
 DEFAULT_STREAM_TIMEOUT_S = 3600.0
 DEADLINE_GRACE_S = 10.0
 DEFAULT_BUFFER_BYTES = 1024 * 1024
+COMPACT_TIMEOUT_S = 900.0
 
 SESSIONS_VARIABLE = "SAGE_SESSIONS"
 """The environment variable that switches sessions off, with 0, for clients that are not told."""
@@ -148,7 +162,7 @@ class AsyncClient:
         """
         events = EventQueue(self._buffer_bytes)
         call = self._call(prompt, options, events)
-        stream = AsyncStream(call, events)
+        stream = AsyncStream(call, events, options.get("response_format"))
         self._dispatcher.start(call)
         return stream
 
@@ -182,7 +196,7 @@ class AsyncClient:
             SageError: the first input that failed; no vectors come then.
         """
         request = encode_inputs(inputs, options, tenant=self._tenant)
-        timeout_s = options.get("timeout") or self._stream_timeout_s(options.get("deadline"))
+        timeout_s = self._timeout_of(options)
 
         async def call(left_s: float) -> inference_pb2.EmbedResponse:
             return await self._ask(self._channels.inference.Embed, request, timeout=left_s)
@@ -225,6 +239,10 @@ class AsyncClient:
         """Return all instances and queues, or those of one model."""
         request = admin_pb2.ListInstancesRequest(model=model)
         return decode.fleet(await self._ask(self._channels.admin.ListInstances, request, timeout=timeout))
+
+    async def models(self) -> tuple[Model, ...]:
+        """Return the models that the fleet serves, by name."""
+        return models_of(await self.list_instances())
 
     async def get_instance(self, instance_id: str) -> Instance:
         """Return one instance.
@@ -292,7 +310,8 @@ class AsyncClient:
             InvalidRequestError: a threshold is out of range.
         """
         request = prefill_decode.change(mode, threshold_input_tokens, threshold_ratio)
-        return prefill_decode.config((await self._ask(self._channels.admin.SetPrefillDecode, request)).config)
+        answer = await self._ask(self._channels.admin.SetPrefillDecode, request)
+        return prefill_decode.config(answer.config, answer.not_kept)
 
     async def explain(self, request_id: str, *, tenant: str | None = None) -> Explanation:
         """Return a request's history and the decisions about it, with candidates and reasons.
@@ -302,6 +321,75 @@ class AsyncClient:
         """
         request = admin_pb2.ExplainRequest(request_id=request_id, tenant=self._tenant if tenant is None else tenant)
         return decode.explanation(await self._ask(self._channels.admin.Explain, request))
+
+    async def list_usage(
+        self,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        tenants: Iterable[str] = (),
+        models: Iterable[str] = (),
+        limit: int | None = None,
+    ) -> AsyncGenerator[UsageRecord, None]:
+        """Yield the usage records of requests that ended from ``since`` on and before ``until``, the oldest first.
+
+        A time without a zone is local time.  Operators and observers may call it.
+
+        Raises:
+            InvalidRequestError: ``until`` is not after ``since``.
+            JournalUnavailableError: the scheduler's journal cannot be read, or there is none.
+        """
+        request = admin_pb2.ListUsageRequest(filter=usage_filter(since, until, tenants, models), limit=limit or 0)
+        async with aclosing(self._pages(self._channels.admin.ListUsage, request)) as pages:
+            async for page in pages:
+                for record in page.records:
+                    yield usage_record(record)
+
+    async def sum_usage(
+        self,
+        by: Sequence[UsageGroup | str] = (),
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        tenants: Iterable[str] = (),
+        models: Iterable[str] = (),
+    ) -> list[UsageSum]:
+        """Return sums over usage records, one for each combination of the groups ``by``; see ``list_usage``.
+
+        Raises:
+            ValueError: a group does not exist.
+            LimitReachedError: there are too many groups.
+        """
+        wanted = usage_filter(since, until, tenants, models)
+        request = admin_pb2.SumUsageRequest(filter=wanted, group_by=encode_groups(by))
+        return [usage_sum(each) for each in (await self._ask(self._channels.admin.SumUsage, request)).sums]
+
+    async def get_journal(self) -> JournalStatus | None:
+        """Return what the scheduler's journal is, what it holds and whether it works; None if there is none."""
+        return journal_status(await self._ask(self._channels.admin.GetJournal, admin_pb2.GetJournalRequest()))
+
+    async def compact_journal(self) -> JournalCompaction:
+        """Have the journal delete what it need not keep and give space back, which may take minutes.
+
+        Raises:
+            JournalUnavailableError: the journal cannot be used, or there is none.
+        """
+        compact = self._channels.admin.CompactJournal
+        answer = await self._ask(compact, admin_pb2.CompactJournalRequest(), timeout=COMPACT_TIMEOUT_S)
+        return journal_compaction(answer)
+
+    async def export_journal(self, *, tables: Iterable[str] = ()) -> AsyncGenerator[str, None]:
+        """Yield every row of the journal, or of some tables, as a line of JSON.
+
+        Raises:
+            InvalidRequestError: there is no such table.
+            JournalUnavailableError: the journal cannot be read, or there is none.
+        """
+        request = admin_pb2.ExportJournalRequest(tables=tables)
+        async with aclosing(self._pages(self._channels.admin.ExportJournal, request)) as pages:
+            async for page in pages:
+                for line in page.lines:
+                    yield line
 
     async def watch_fleet(
         self, *, interval: float = 1.0, recent_decisions: int = 20
@@ -329,13 +417,23 @@ class AsyncClient:
             async for each in snapshots:
                 yield each
 
-    def _stream_timeout_s(self, deadline: float | None) -> float:
-        return self._stream_timeout if deadline is None else deadline + DEADLINE_GRACE_S
+    async def _pages(self, method: Callable[..., AsyncIterable[_R]], request: object) -> AsyncGenerator[_R, None]:
+        """Yield the messages of a streamed answer."""
+        try:
+            metadata = self._connection.metadata()
+            async for page in method(request, timeout=self._stream_timeout, metadata=metadata):
+                yield page
+        except grpc.aio.AioRpcError as error:
+            raise error_from_rpc(error) from None
+
+    def _timeout_of(self, options: GenerateOptions | EmbedOptions) -> float:
+        timeout, deadline = options.get("timeout"), options.get("deadline")
+        return timeout_of(timeout, deadline, default_s=self._stream_timeout, grace_s=DEADLINE_GRACE_S)
 
     def _call(self, prompt: str | None, options: GenerateOptions, sink: Sink) -> Call:
         self._channels.check()
-        timeout = options.get("timeout") or self._stream_timeout_s(options.get("deadline"))
         request = encode_request(prompt, options, tenant=self._tenant)
+        timeout = self._timeout_of(options)
         return Call(request, sink, cancel=self._cancel, timeout_s=timeout, trace=trace_metadata())
 
     async def _cancel(self, request_id: str, tenant: str, reason: str) -> Cancellation:

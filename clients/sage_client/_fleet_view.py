@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from sage_client._enums import InstanceRole, InstanceState, Priority, RequestState, TimeUse
 from sage_client._events import Decision, Parallelism, SloResult
+from sage_client._plain import Plain
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -19,7 +20,18 @@ class Location:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Instance:
+class InstanceDecision:
+    """What operators decided about an instance; with a journal it outlives the scheduler."""
+
+    instance_id: str
+    drained: bool
+    drain_reason: str  # in the operator's words; empty if none were given
+    role: InstanceRole | None  # None: that of its executor
+    not_kept: str  # why it is not in the journal yet, in words; empty if it is, or without a journal
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Instance(Plain):
     """An instance as the scheduler sees it."""
 
     instance_id: str
@@ -58,6 +70,7 @@ class Instance:
     adapters: tuple[str, ...]
     location: Location
     labels: Mapping[str, str]
+    decision: InstanceDecision | None = None  # of operators
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,11 +84,12 @@ class QueueInfo:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class FleetView:
+class FleetView(Plain):
     """Every instance and queue the scheduler knows."""
 
     instances: tuple[Instance, ...]  # by id
     queues: tuple[QueueInfo, ...]  # by model
+    decisions: tuple[InstanceDecision, ...] = ()  # about instances that are not known now
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,23 +112,27 @@ class PolicySwitch:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PolicyStatus:
+class PolicyStatus(Plain):
     """The current policy and the available ones."""
 
     policy: str
     delegate: str  # the policy that ``adaptive`` follows now; else empty
     available: tuple[PolicyInfo, ...]
     switches: tuple[PolicySwitch, ...]  # the latest ones, newest first
+    configured: str = ""  # the policy that the configuration names
+    decided: bool = False  # an operator's decision overrides the configuration
+    not_kept: str = ""  # why that decision is not in the journal yet, in words; empty if it is, or without a journal
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PolicyChange:
+class PolicyChange(Plain):
     """The result of setting a policy."""
 
     policy: str
     previous: str
     reordered: int  # waiting requests that were reordered
     warning: str = ""  # what to know about the policy in force, in words; empty if there is nothing
+    not_kept: str = ""  # why the decision is not in the journal yet, in words; empty if it is, or without a journal
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -127,7 +145,7 @@ class PredictedMeans:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ShadowPolicy:
+class ShadowPolicy(Plain):
     """A policy that decides beside the current one, and how its choices compare."""
 
     policy: str
@@ -148,10 +166,11 @@ class ShadowPolicyChange:
 
     policy: str  # empty: none
     previous: str  # empty: none
+    not_kept: str = ""  # as in PolicyChange
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Cancellation:
+class Cancellation(Plain):
     """The result of a cancel."""
 
     cancelled: bool  # False if the request had already ended
@@ -178,7 +197,7 @@ class TimeSlice:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Explanation:
+class Explanation(Plain):
     """A request's history and the decisions about it."""
 
     request_id: str

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
+from sage_client._plain import Plain
+
 
 class SplitMode(Enum):
     """The rule that decides when requests are split into a prefill and a decode leg."""
@@ -28,12 +30,13 @@ class PairState(Enum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PrefillDecodeConfig:
+class PrefillDecodeConfig(Plain):
     """The settings that decide when requests are split."""
 
     mode: SplitMode
     threshold_input_tokens: int  # THRESHOLD splits prompts of at least this many tokens ...
     threshold_ratio: float  # ... or this many times the predicted output
+    not_kept: str = ""  # after a change: why it is not in the journal yet, in words; empty if it is, or without one
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,7 +52,7 @@ class PrefillDecodePair:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PrefillDecodeStatus:
+class PrefillDecodeStatus(Plain):
     """The settings, pairs and conditions of prefill/decode separation."""
 
     config: PrefillDecodeConfig

@@ -16,14 +16,17 @@ from sagectl.explain import explain
 from sagectl.generate import generate
 from sagectl.generate_options import flag_of
 from sagectl.instances import drain, instances, resume
+from sagectl.journal import journal
 from sagectl.json_output import plain_error, print_json
 from sagectl.local import demo, down, status, up
+from sagectl.models import models
 from sagectl.policy import policy
 from sagectl.prefill_decode import pd, role
 from sagectl.requests import cancel
 from sagectl.sentences import sentence
 from sagectl.simulate import simulate
 from sagectl.top import top
+from sagectl.usage import usage
 
 _STATUSES = """\b
 Exit status:
@@ -74,12 +77,15 @@ for _command in (
     cancel,
     explain,
     top,
+    models,
     instances,
     drain,
     resume,
     role,
     policy,
     pd,
+    usage,
+    journal,
     keys,
     up,
     down,

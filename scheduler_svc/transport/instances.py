@@ -20,10 +20,16 @@ class InstanceViews:
     def __init__(self) -> None:
         self._kept: dict[str, tuple[InstanceSpec, EngineFacts | None, admin_pb2.Instance]] = {}
 
-    def fill(self, wire: admin_pb2.Instance, instance: Instance, now: float) -> None:
-        """Convert an instance as the scheduler knows it into an empty message.  ``now``: seconds on the control clock.
+    def fill(
+        self,
+        wire: admin_pb2.Instance,
+        instance: Instance,
+        now: float,
+        decision: admin_pb2.InstanceDecision | None = None,
+    ) -> None:
+        """Convert an instance as the scheduler knows it, with what operators decided, into an empty message.
 
-        Fields of the engine stay unset until its executor reports them.
+        ``now``: seconds on the control clock.  Fields of the engine stay unset until its executor reports them.
         """
         wire.CopyFrom(self._unchanging(instance))
         wire.role = ROLE_TO_WIRE[instance.role]
@@ -34,6 +40,8 @@ class InstanceViews:
             wire.progress = instance.progress
         wire.assigned = len(instance.account.reservations)
         wire.kv_reserved_tokens = instance.account.reserved_tokens
+        if decision is not None:
+            wire.decision.CopyFrom(decision)
         _add_load(wire, instance, now)
 
     def _unchanging(self, instance: Instance) -> admin_pb2.Instance:
@@ -51,10 +59,12 @@ class InstanceViews:
         return wire
 
 
-def instance_view(instance: Instance, now: float) -> admin_pb2.Instance:
+def instance_view(
+    instance: Instance, now: float, decision: admin_pb2.InstanceDecision | None = None
+) -> admin_pb2.Instance:
     """Convert one instance, as ``InstanceViews`` does, and keep nothing of it."""
     wire = admin_pb2.Instance()
-    InstanceViews().fill(wire, instance, now)
+    InstanceViews().fill(wire, instance, now, decision)
     return wire
 
 

@@ -153,6 +153,16 @@ async def test_a_leader_that_stops_ends_its_streams_and_the_standby_leads_before
             assert (await state(two)).epoch > opened.epoch
 
 
+async def test_the_next_leader_does_what_operators_told_the_one_before(postgres: Postgres) -> None:
+    async with running(postgres) as one:
+        await eventually(lambda: leads(one), what="the first one leads")
+        async with running(postgres) as two, AsyncClient(f"{address(one)},{address(two)}") as client:
+            await client.set_policy("priority")
+            await one.stop()
+            assert (await client.get_policy()).policy == "priority"
+            assert await leads(two)
+
+
 async def test_without_its_database_it_stands_by_and_leads_again_with_a_new_epoch(postgres: Postgres) -> None:
     metrics_port = free_port()
 

@@ -34,6 +34,7 @@ from scheduler_svc.control.instances.sessions import Sessions
 from scheduler_svc.control.instances.watchdog import Watchdog
 from scheduler_svc.control.requests.explain import Explainer
 from scheduler_svc.control.requests.intake import Intake
+from scheduler_svc.control.requests.kept_ends import KeptEnds
 from scheduler_svc.control.requests.model_directory import ModelDirectory
 from scheduler_svc.control.requests.observer import NULL_OBSERVER, Observer
 from scheduler_svc.control.requests.recovery import Recovery
@@ -137,8 +138,19 @@ def build_control(
     requests = RequestTable(scheduler, clock, record_limits(config))
     models = ModelDirectory(scheduler, clock, tokenizers, configured, waiting_limit=config.queue.limit_per_model)
     recovery = Recovery(clock, earlier.instances, config.recovery.limit_s, epoch=epoch)
+    ends = KeptEnds(scheduler, clock, on=earlier.proofs is not None)
     intake = Intake(
-        scheduler, clock, requests, tokenizers, models, loop_lag, wakeup, intake_settings(config), recovery, observer
+        scheduler,
+        clock,
+        requests,
+        tokenizers,
+        models,
+        loop_lag,
+        wakeup,
+        intake_settings(config),
+        recovery,
+        ends,
+        observer,
     )
 
     links, events = ExecutorLinks(), InstanceEvents()
@@ -167,6 +179,7 @@ def build_control(
         epoch=epoch,
         observer=observe_fleet,
         adoption=adoption,
+        ends=ends,
         seen=lambda instances: earlier.keep_instances({*instances, *recovery.awaited}),
     )
     recovery.on_end(sessions.tell_seen)
@@ -380,6 +393,7 @@ class SchedulerService:
                 control.sessions,
                 control.attempts,
                 control.kv_releases,
+                control.intake.ends,
                 lambda: TokenizerUpload(self._tokenizers, control.models.changed),
                 epoch=control.epoch,
                 proofs=self._proofs,

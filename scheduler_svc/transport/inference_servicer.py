@@ -61,7 +61,10 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         try:
             async with taking(context.write, let_go) as write:
                 await self._stream(subscription, write)
-        except SchedulerError:
+            self._intake.ends.settles(subscription.live)
+        except SchedulerError as error:
+            if not subscription.released and subscription.live.outcome is error:
+                self._intake.ends.settles(subscription.live)
             raise
         except Exception:
             if not context.cancelled():  # else writing failed because the client went away

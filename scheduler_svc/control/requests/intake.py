@@ -11,6 +11,7 @@ from typing import Any
 from sage_common.clock import Clock
 from sage_common.prefix_hashes import common_block_tokens, prefix_hashes
 from scheduler_svc.control.requests.grace import Grace
+from scheduler_svc.control.requests.kept_ends import KeptEnds
 from scheduler_svc.control.requests.live_request import LiveRequest
 from scheduler_svc.control.requests.model_directory import Facts, ModelDirectory
 from scheduler_svc.control.requests.observer import NULL_OBSERVER, Observer, RequestObserver
@@ -98,6 +99,7 @@ class Intake:
         wakeup: Wakeup,
         settings: IntakeSettings,
         recovery: Recovery,
+        ends: KeptEnds,
         observer: Observer = NULL_OBSERVER,
     ) -> None:
         self._scheduler = scheduler
@@ -112,6 +114,7 @@ class Intake:
         self._arriving: dict[RequestKey, _Arrival] = {}
         self._memory = PromptMemory(settings.prompt_memory)
         self.grace = Grace(clock, requests)
+        self.ends = ends
         requests.on_end(lambda live, reason: self._memory.give_back(live.key))
         self._recovery = recovery
         self._closed: SchedulerError | None = None  # why nothing new is accepted

@@ -37,6 +37,7 @@ from scheduler_svc.control.requests.intake import Intake
 from scheduler_svc.control.requests.kept_ends import KeptEnds
 from scheduler_svc.control.requests.model_directory import ModelDirectory
 from scheduler_svc.control.requests.observer import NULL_OBSERVER, Observer
+from scheduler_svc.control.requests.receipts import Receipts, ReceiptSigner
 from scheduler_svc.control.requests.recovery import Recovery
 from scheduler_svc.control.requests.request_table import RequestTable
 from scheduler_svc.control.requests.tokenizers import Tokenizers
@@ -60,6 +61,7 @@ from scheduler_svc.transport.executor_servicer import ExecutorServicer
 from scheduler_svc.transport.health import HealthReporter
 from scheduler_svc.transport.inference_servicer import InferenceServicer
 from scheduler_svc.transport.server import Listener, ListenError, Servers, Services, listeners
+from scheduler_svc.transport.signed_receipts import SignedReceipts
 from scheduler_svc.transport.tokenizer_upload import TokenizerUpload
 
 log = logging.getLogger(__name__)
@@ -80,6 +82,8 @@ class EarlierScheduler:
 
     instances: frozenset[str] = frozenset()  # that had a session
     proofs: Proofs | None = None  # None: executors hold nothing for the next scheduler
+    receipts: ReceiptSigner | None = None  # None: clients hold nothing for the next scheduler
+    wall: Callable[[], float] = time.time  # seconds since 1970, which receipts count in
     keep_instances: Callable[[Iterable[str]], None] = lambda instances: None  # told which instances have a session
 
 
@@ -150,6 +154,7 @@ def build_control(
         intake_settings(config),
         recovery,
         ends,
+        Receipts(earlier.receipts, clock, recovery, epoch=epoch, wall=earlier.wall),
         observer,
     )
 
@@ -268,7 +273,13 @@ class SchedulerService:
         state = self._state
         if state is None:
             return NO_EARLIER_SCHEDULER
-        return EarlierScheduler(instances=state.instances, proofs=self._proofs, keep_instances=state.keep_instances)
+        assert self._proofs is not None
+        return EarlierScheduler(
+            instances=state.instances,
+            proofs=self._proofs,
+            receipts=SignedReceipts(self._proofs),
+            keep_instances=state.keep_instances,
+        )
 
     async def start(self) -> None:
         """Serve, and start the background tasks.

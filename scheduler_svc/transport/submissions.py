@@ -105,6 +105,8 @@ def converted(request: inference_pb2.GenerateRequest, trace_headers: Mapping[str
         wait_for_instance=_enum(WAIT_FROM_WIRE, spec.no_instance, "spec.no_instance", False, violations),
         resume_mode=_enum(RESUME_MODE_FROM_WIRE, spec.resume_mode, "spec.resume_mode", ResumeMode.STRICT, violations),
         detached=request.detached,
+        fresh=request.fresh or not request.request_id,
+        receipt=request.receipt,
         after_token=request.after_token,
         after_attempt=last_attempt(request),
         trace_headers=trace_headers,

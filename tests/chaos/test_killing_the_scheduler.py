@@ -120,3 +120,31 @@ async def test_an_end_that_no_reader_has_yet_survives_the_scheduler(
         await detached.run()
         assert detached.attached, "it did not run again"
         await _is_right(detached)
+
+
+async def test_requests_that_waited_keep_their_place(logs: Path, simulated: list[str], tmp_path: Path) -> None:
+    flags = ["--state-dir", str(tmp_path / "state"), "--policy", "fifo"]
+    async with (
+        FleetProcesses(logs, flags, listen=f"127.0.0.1:{free_port()}") as fleet,
+        fleet.client() as sessions,
+        fleet.client(use_sessions=False) as calls,
+    ):
+        fleet.launch("a", simulated)
+        await fleet.ready("a")
+        running = [reader(fleet.address, number) for number in range(12)]
+        tasks = [asyncio.create_task(each.run()) for each in running]
+        await asyncio.sleep(0.5)
+        waiting = []
+        for number, client in enumerate((sessions, calls)):
+            stream = client.generate(f"number {number}", request_id=f"waits-{number}", max_tokens=3)
+            waiting.append(asyncio.create_task(stream.result()))
+        raw = reader(fleet.address, 99)
+        waiting.append(asyncio.create_task(raw.run()))
+        await asyncio.sleep(0.5)
+        fleet.scheduler.kill()
+        await fleet.scheduler.ended()
+        fleet.scheduler.start()
+        await asyncio.gather(*tasks, *waiting)
+        for request_id in ("waits-0", "waits-1", raw.request.request_id):
+            story = await sessions.explain(request_id)
+            assert any(entry.event == "returned" for entry in story.history), story.history

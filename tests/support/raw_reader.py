@@ -39,6 +39,7 @@ class RawReader:
     longest_gap_s: float = 0.0
     finished: inference_pb2.Finished | None = None
     attempt: common_pb2.Attempt | None = None
+    receipt: bytes = b""
 
     async def run(self) -> None:
         """Read to the end.  Raises GaveUp."""
@@ -58,6 +59,7 @@ class RawReader:
         self.calls += 1
         request = inference_pb2.GenerateRequest()
         request.CopyFrom(self.request)
+        request.receipt = self.receipt
         if self.token_ids:
             request.after_token = len(self.token_ids)
             assert self.attempt is not None
@@ -71,6 +73,7 @@ class RawReader:
         kind = response.WhichOneof("event")
         if kind == "accepted":
             self.attached = response.accepted.attached
+            self.receipt = response.accepted.receipt
         elif kind == "scheduled":
             self.split |= bool(response.scheduled.decision.prefill_instance_id)
         elif kind == "tokens":

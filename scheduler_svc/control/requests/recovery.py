@@ -31,6 +31,7 @@ class Recovery:
         self._timer: Timer | None = None
         self._began_at = clock.now()
         self._took_s = 0.0
+        self.over_at = self._began_at  # seconds on the control clock; while it is open it has no meaning
         if expected:
             log.info("recovering: %d instances of an earlier scheduler may come back", len(expected))
             self._timer = clock.call_at(self._began_at + limit_s, self._limit)
@@ -132,7 +133,8 @@ class Recovery:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._took_s = self._clock.now() - self._began_at
+        self.over_at = self._clock.now()
+        self._took_s = self.over_at - self._began_at
         log.info("recovery is over after %.1f s: %s", self._took_s, how)
         for listener in self._over:
             listener()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -35,11 +36,11 @@ from scheduler_svc.domain.request import Priority, RequestKey, RequestState
 from scheduler_svc.storage.adoption_key import AdoptionKey
 from scheduler_svc.transport.assign import assign_message
 from scheduler_svc.transport.request_records import held_request
+from scheduler_svc.transport.signed_receipts import SignedReceipts
 from scheduler_svc.wiring import EarlierScheduler, build_control
-from tests.unit.control.world import EPOCH, MODEL, ModelledExecutor, NoTokenizers, World
+from tests.unit.control.world import EPOCH, KEY, MODEL, ModelledExecutor, NoTokenizers, World
 
 NEXT_EPOCH = EPOCH + 2
-KEY = AdoptionKey(b"k" * 32)
 LIMIT_S = 10.0
 
 
@@ -66,7 +67,13 @@ class Link(ModelledExecutor):
 class Next:
     """The scheduler that starts after the earlier one died."""
 
-    def __init__(self, *expected: str, key: AdoptionKey | None = KEY, config: SchedulerConfig | None = None) -> None:
+    def __init__(
+        self,
+        *expected: str,
+        key: AdoptionKey | None = KEY,
+        config: SchedulerConfig | None = None,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
         self.clock = VirtualClock()
         self.written: list[set[str]] = []  # which instances the scheduler after this one is to wait for
         self.plane = build_control(
@@ -75,7 +82,11 @@ class Next:
             NoTokenizers(),
             epoch=NEXT_EPOCH,
             earlier=EarlierScheduler(
-                instances=frozenset(expected), proofs=key, keep_instances=lambda found: self.written.append({*found})
+                instances=frozenset(expected),
+                proofs=key,
+                receipts=SignedReceipts(key) if key is not None else None,
+                wall=wall,
+                keep_instances=lambda found: self.written.append({*found}),
             ),
         )
         self.world: Any = type("Stub", (), {"plane": self.plane, "clock": self.clock})()

@@ -32,6 +32,7 @@ from scheduler_svc.domain.instance_state import InstanceState
 from scheduler_svc.domain.load_report import IterationSample, LoadReport
 from scheduler_svc.domain.request import RequestKey
 from scheduler_svc.storage.adoption_key import AdoptionKey
+from scheduler_svc.transport.signed_receipts import SignedReceipts
 from scheduler_svc.wiring import NO_EARLIER_SCHEDULER, ControlPlane, EarlierScheduler, build_control
 
 EPOCH = 7
@@ -319,7 +320,7 @@ class ModelledExecutor:
         )
         self.world.plane.sessions.heartbeat(self.session, report)
 
-    def _later(self, call: Callable[[], None]) -> None:
+    def _later(self, call: Callable[[], object]) -> None:
         """On its stream a millisecond from now, if that is still up."""
         session = self.session
 
@@ -379,6 +380,7 @@ class Reader:
 class World:
     def __init__(self, **settings: Any) -> None:
         self.clock = VirtualClock()
+        self.wall_at = 0.0
         self._step_s: float = settings.pop("step_s", STEP_S)
         observe_fleet: Callable[[Clock], FleetObserver] = settings.pop(
             "observe_fleet", lambda clock: NULL_FLEET_OBSERVER
@@ -391,7 +393,9 @@ class World:
             NoTokenizers(),
             epoch=EPOCH,
             observe_fleet=observe_fleet(self.clock),
-            earlier=EarlierScheduler(proofs=KEY) if adopts else NO_EARLIER_SCHEDULER,
+            earlier=EarlierScheduler(proofs=KEY, receipts=SignedReceipts(KEY), wall=lambda: self.wall_at)
+            if adopts
+            else NO_EARLIER_SCHEDULER,
         )
         self.executors: dict[str, ModelledExecutor] = {}
         self._beats = 0

@@ -301,7 +301,7 @@ LIVE = LiveRequest(request=REQUEST, digest=b"", detached=False)
 
 def test_accepted() -> None:
     live = LiveRequest(request=REQUEST, digest=b"", detached=False, warnings=("top_p has no effect",))
-    wire = events.accepted(live, attached=True, expected_wait_s=1.5).accepted
+    wire = events.accepted(live, attached=True, expected_wait_s=1.5, receipt=b"signed").accepted
     assert unset(wire) == set()
     assert (wire.request_id, wire.model, wire.prompt_tokens) == ("r", "m", 3)
     assert wire.attached

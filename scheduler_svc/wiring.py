@@ -168,7 +168,16 @@ def build_control(
     warm_ups = WarmUps(scheduler, clock, attempts, epoch=epoch)
 
     adoption = Adoption(
-        scheduler, clock, requests, attempts, runner, intake.grace, recovery, on=earlier.proofs is not None, epoch=epoch
+        scheduler,
+        clock,
+        requests,
+        attempts,
+        runner,
+        intake.grace,
+        recovery,
+        observer,
+        on=earlier.proofs is not None,
+        epoch=epoch,
     )
     sessions = Sessions(
         scheduler,

@@ -23,6 +23,7 @@ from scheduler_svc.control.instances.registration import Registration
 from scheduler_svc.control.instances.session import Session
 from scheduler_svc.control.requests.grace import ADOPTED_S
 from scheduler_svc.control.requests.live_request import LiveRequest
+from scheduler_svc.control.requests.observer import NULL_OBSERVER, Observer
 from scheduler_svc.control.requests.outcome import Finished
 from scheduler_svc.control.requests.recovery import RETRY_S
 from scheduler_svc.control.requests.subscription import Subscription
@@ -33,6 +34,7 @@ from scheduler_svc.domain.instance_spec import InstanceSpec
 from scheduler_svc.domain.instance_state import InstanceState
 from scheduler_svc.domain.load_report import LoadReport
 from scheduler_svc.domain.request import Priority, RequestKey, RequestState
+from scheduler_svc.domain.scheduler import Scheduler
 from scheduler_svc.storage.adoption_key import AdoptionKey
 from scheduler_svc.transport.assign import assign_message
 from scheduler_svc.transport.request_records import held_request
@@ -73,6 +75,7 @@ class Next:
         key: AdoptionKey | None = KEY,
         config: SchedulerConfig | None = None,
         wall: Callable[[], float] = time.time,
+        observe: Callable[[Scheduler], Observer] = lambda scheduler: NULL_OBSERVER,
     ) -> None:
         self.clock = VirtualClock()
         self.written: list[set[str]] = []  # which instances the scheduler after this one is to wait for
@@ -81,6 +84,7 @@ class Next:
             self.clock,
             NoTokenizers(),
             epoch=NEXT_EPOCH,
+            observe=observe,
             earlier=EarlierScheduler(
                 instances=frozenset(expected),
                 proofs=key,

@@ -56,13 +56,14 @@ class KeptEnds:
         self._of: dict[str, dict[LiveRequest, None]] = {}  # by instance, in the order of the ends
         self._bytes: dict[str, int] = {}  # by instance
         self._timer: Timer | None = None  # of the oldest
+        self.unrecorded: Callable[[LiveRequest], bool] = lambda live: False  # whether an end has to be written down yet
 
     def __len__(self) -> int:
         return len(self._kept)
 
     def keep(self, live: LiveRequest, instance_id: str, acknowledge: Callable[[], None]) -> None:
         """Take the end of a request from an executor; ``acknowledge`` lets the executor forget it."""
-        if not self._on or self._leaves(instance_id):
+        if not self._on or (self._leaves(instance_id) and not self.unrecorded(live)):
             acknowledge()
             return
         self.release(live)
@@ -89,7 +90,7 @@ class KeptEnds:
         if kept is None:
             return
         kept.unconfirmed -= 1
-        if not kept.unconfirmed and not live.readers:
+        if not kept.unconfirmed and not live.readers and not self.unrecorded(live):
             self.release(live)
 
     def lost(self, live: LiveRequest) -> None:
@@ -97,6 +98,10 @@ class KeptEnds:
         kept = self._kept.get(live)
         if kept is not None:
             kept.unconfirmed -= 1
+
+    def recorded(self, live: LiveRequest) -> None:
+        """Note that an end is written down: no reader is needed for its executor to forget it."""
+        self.release(live)
 
     def settles(self, live: LiveRequest) -> None:
         """Note that a call which cannot confirm was given the end: it counts as confirmed after ``SETTLES_S``."""
@@ -116,9 +121,10 @@ class KeptEnds:
         kept.acknowledge()
 
     def release_all(self, instance_id: str) -> None:
-        """Let an executor forget all ends: it leaves, or it is gone."""
+        """Let an executor forget all ends but those to be written down yet: it leaves, or it is gone."""
         for live in list(self._of.get(instance_id, ())):
-            self.release(live)
+            if not self.unrecorded(live):
+                self.release(live)
 
     # --- inside -----------------------------------------------------------------------------------
 
@@ -127,20 +133,26 @@ class KeptEnds:
         return instance is None or instance.state in LEAVING
 
     def _bound(self, instance_id: str) -> None:
-        while (of := self._of.get(instance_id)) and (
-            len(of) > KEPT_PER_INSTANCE or self._bytes[instance_id] > KEPT_BYTES
-        ):
-            self.release(next(iter(of)))
+        """Release the oldest ends of an instance until the others fit."""
+        for live in list(self._of[instance_id]) if self._exceeds(instance_id) else ():
+            if not self._exceeds(instance_id):
+                return
+            if not self.unrecorded(live):
+                self.release(live)
+
+    def _exceeds(self, instance_id: str) -> bool:
+        of = self._of.get(instance_id)
+        return of is not None and (len(of) > KEPT_PER_INSTANCE or self._bytes[instance_id] > KEPT_BYTES)
 
     def _expire(self) -> None:
         """Release the ends whose time is over, and wait for the next one's."""
         self._timer, now = None, self._clock.now()
-        while self._kept:
-            live, kept = next(iter(self._kept.items()))
+        for live, kept in list(self._kept.items()):
             if kept.until > now:
                 self._timer = self._clock.call_at(kept.until, self._expire)
                 return
-            self.release(live)
+            if not self.unrecorded(live):
+                self.release(live)
 
 
 def _size(live: LiveRequest) -> int:

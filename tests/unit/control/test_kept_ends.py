@@ -134,3 +134,17 @@ def test_without_a_next_scheduler_an_end_is_acknowledged_at_once() -> None:
     ends = Ends(on=False)
     ends.end()
     assert ends.acknowledged == ["r"]
+
+
+async def test_an_end_that_is_not_written_down_yet_stays() -> None:
+    ends = Ends()
+    pending = {"r"}
+    ends.kept.unrecorded = lambda live: live.key.request_id in pending
+    live = ends.end()
+    ends.kept.taken(live)
+    ends.kept.confirmed(live)
+    ends.kept.release_all("a")
+    await ends.clock.advance(2 * KEPT_S)
+    assert ends.acknowledged == []
+    ends.kept.recorded(live)
+    assert ends.acknowledged == ["r"]

@@ -65,7 +65,7 @@ async def test_its_end_and_its_tokens_count() -> None:
     assert observed.total(catalogue.TENANT_TOKENS, kind="output") == TOKENS
     assert observed.total(catalogue.TTFT, "_count") == 0, "its first token came before"
     assert observed.total(catalogue.PREDICTION_ERROR, "_count") == 0, "its times began with the earlier scheduler"
-    counts = observed.next.plane.fleet_watch.statistics.counts
+    counts = observed.next.plane.fleet_watch._statistics.counts
     assert any(each.ended[RequestState.FINISHED] for each in counts.open(observed.next.clock.now()))
 
 

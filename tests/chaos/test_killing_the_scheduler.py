@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -134,7 +135,7 @@ async def test_requests_that_waited_keep_their_place(logs: Path, simulated: list
         running = [reader(fleet.address, number) for number in range(12)]
         tasks = [asyncio.create_task(each.run()) for each in running]
         await asyncio.sleep(0.5)
-        waiting = []
+        waiting: list[asyncio.Task[Any]] = []
         for number, client in enumerate((sessions, calls)):
             stream = client.generate(f"number {number}", request_id=f"waits-{number}", max_tokens=3)
             waiting.append(asyncio.create_task(stream.result()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import MutableSequence
 from dataclasses import dataclass, field
 
 import grpc
@@ -40,6 +41,7 @@ class RawReader:
     finished: inference_pb2.Finished | None = None
     attempt: common_pb2.Attempt | None = None
     receipt: bytes = b""
+    times: MutableSequence[float] = field(default_factory=list)  # when tokens came, on the event loop's clock
 
     async def run(self) -> None:
         """Read to the end.  Raises GaveUp."""
@@ -86,6 +88,7 @@ class RawReader:
             if self.token_ids:
                 self.longest_gap_s = max(self.longest_gap_s, now - self._last)
             self._last = now
+            self.times.append(now)
             self.token_ids += tokens.token_ids
             self.text += tokens.text[known:]
             self.logprobs += tokens.logprobs

@@ -71,8 +71,10 @@ class Recovery:
         """Check that a request goes on with the tokens that a reader would get after those that it has.
 
         Raises Recovering if that is not known yet, OutputLost if the reader has tokens of an attempt that is gone, or
-        more than anyone holds.
+        more than anyone holds.  A request that ended otherwise than by finishing has its end for every reader.
         """
+        if isinstance(live.outcome, Exception):
+            return
         if live.adopted is None:
             if after_attempt is not None and not self._began(live, after_attempt):
                 raise OutputLost("its last tokens are of another generation, which is gone")
@@ -86,7 +88,7 @@ class Recovery:
         OutputLost.
         """
         adopted, have = live.adopted, len(live.output)
-        if adopted is None or live.request.sampling.logprobs is None:
+        if adopted is None or isinstance(live.outcome, Exception) or live.request.sampling.logprobs is None:
             return
         if live.output.lacks_logprobs(after_token):
             raise OutputLost(f"the log probabilities of its tokens after {after_token} are gone")

@@ -29,6 +29,9 @@ Name = tuple[int, int]
 VOCABULARY = 1_000
 STEP_S = 0.05
 MAX_RUNNING = 4
+BREAK_S = (0.0, 0.15)
+"""Seconds that a broken link takes to come back: within the scheduler's grace."""
+
 UNSEEDED = "unseeded"
 
 
@@ -201,6 +204,7 @@ class Executor:
         """What a reset of the connection does, on both sides."""
         session, reign = self.session, self.reign
         self.disconnected()
+        self.away_until = self.fleet.clock.now() + self.fleet.dice.uniform(*BREAK_S)
         if session is not None and reign is not None and reign is self.fleet.reign:
             reign.plane.sessions.control_broken(session, "reset")
             reign.plane.sessions.outputs_broken(session, "reset")

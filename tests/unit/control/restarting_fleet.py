@@ -53,7 +53,7 @@ class Reign:
                 wall=fleet.clock.now,
             ),
         )
-        self.connections: set[asyncio.Task[None]] = set()
+        self.connections: dict[asyncio.Task[None], None] = {}  # in the order in which they began
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(self.plane.dispatcher.run()), loop.create_task(self.plane.watchdog.run())]
 
@@ -178,9 +178,9 @@ class Client:
                 await self.fleet.clock.sleep(0.1)
                 continue
             connection = asyncio.get_running_loop().create_task(self._connect(reign))
-            reign.connections.add(connection)
+            reign.connections[connection] = None
             await asyncio.wait([connection])
-            reign.connections.discard(connection)
+            reign.connections.pop(connection, None)
             if not connection.cancelled() and (error := connection.exception()) is not None:
                 raise error
             self.fresh = False

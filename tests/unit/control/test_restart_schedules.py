@@ -76,7 +76,7 @@ class Schedule:
         dice = self.fleet.dice
         kinds = ["scheduler", "scheduler", "vanish", "second", "cancel", "link"]
         if self._executors_die:
-            kinds += ["executor", "both", "freeze"]
+            kinds += ["executor", "both", "freeze", "away", "away"]
         kind = dice.choice(kinds)
         self.faults[kind] += 1
         await getattr(self, f"_{kind}")()
@@ -98,6 +98,13 @@ class Schedule:
     async def _both(self) -> None:
         await self._executor()
         await self._scheduler()
+
+    async def _away(self) -> None:
+        """A link that is broken for longer than the scheduler's grace: it gives the executor up."""
+        victim = self.fleet.dice.choice(self.fleet.executors)
+        self.fleet.executor_was_lost = True
+        victim.break_link()
+        victim.away_until += self.fleet.dice.uniform(0.1, 3.0)
 
     async def _freeze(self) -> None:
         """A process that is stopped and goes on: its scheduler may have given it up meanwhile."""

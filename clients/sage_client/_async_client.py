@@ -185,7 +185,10 @@ class AsyncClient:
         timeout_s = options.get("timeout") or self._stream_timeout_s(options.get("deadline"))
 
         async def call(left_s: float) -> inference_pb2.EmbedResponse:
-            return await self._ask(self._channels.inference.Embed, request, timeout=left_s)
+            try:
+                return await self._ask(self._channels.inference.Embed, request, timeout=left_s)
+            finally:
+                request.fresh = False
 
         return embeddings(await until_answered(call, self._reconnect, timeout_s))
 

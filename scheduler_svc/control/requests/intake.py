@@ -219,7 +219,7 @@ class Intake:
                     raise
                 # Many requests may arrive before one pass: the queue counts as full if it is so after that.
                 await self._wakeup.answered()
-                live = self._accept(request, submission, warnings, observed)
+                live = self._accept(request, submission, warnings, observed, returned=returned is not None)
         except BaseException:
             self._memory.give_back(key)
             raise

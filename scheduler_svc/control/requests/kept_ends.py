@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from sage_common.clock import Clock, Timer
 from scheduler_svc.control.requests.live_request import LiveRequest
+from scheduler_svc.control.requests.outcome import Finished
 from scheduler_svc.domain.instance_state import InstanceState
 from scheduler_svc.domain.scheduler import Scheduler
 
@@ -159,4 +160,5 @@ def _size(live: LiveRequest) -> int:
     """Return about how many bytes an executor keeps of an ended request."""
     tokens = len(live.output)
     logprobs = 0 if live.request.sampling.logprobs is None else min(tokens, LOGPROBS_KEPT) * LOGPROBS_BYTES
-    return 4 * (live.request.prompt_tokens + tokens) + logprobs
+    vector = len(live.outcome.embedding) if isinstance(live.outcome, Finished) else 0
+    return 4 * (live.request.prompt_tokens + tokens) + logprobs + vector

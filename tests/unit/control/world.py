@@ -225,6 +225,7 @@ class ModelledExecutor:
             compatibility_key="k" if self.kv_connector else "",
             kv_block_size=self.kv_block_size,
             prefix_caching=self.prefix_caching,
+            embedding_dimensions=int(self.role.embeds),
         )
 
     def crash(self) -> None:
@@ -269,6 +270,7 @@ class ModelledExecutor:
             total_tokens=one.tokens,
             kv_recomputed=one.recomputed,
             engine_time_s=1.0,
+            embedding=b"" if one.order.request.embedding is None else bytes(4),
         )
 
     def flush(self) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
-from sage.controlplane.v1 import common_pb2, executor_pb2
+from sage.controlplane.v1 import common_pb2, executor_pb2, inference_pb2
 from sage_wire import durations
 from sage_wire.errors import ErrorReason
 from sage_wire.protocol import OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION
@@ -210,6 +210,13 @@ def test_an_assign_says_everything() -> None:
     assert wire.continuation.emitted_text_length == 4
     assert wire.continuation.mode == executor_pb2.Continuation.MODE_REPLAY
     assert wire.continuation.best_effort
+
+
+@pytest.mark.parametrize(("request_id", "fresh", "new"), [("", False, True), ("r", False, False), ("r", True, True)])
+async def test_inputs_without_an_id_or_with_a_fresh_one_are_new(request_id: str, fresh: bool, new: bool) -> None:
+    request = inference_pb2.EmbedRequest(request_id=request_id, fresh=fresh, inputs=[{"text": "x"}])
+    (found,) = await embeddings.submissions(request, {}, tenant="t")
+    assert found.fresh is new
 
 
 @pytest.mark.parametrize("embedding", [Embedding(), Embedding(dimensions=7, normalize=True)])

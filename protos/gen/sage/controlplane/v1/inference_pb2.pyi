@@ -1688,6 +1688,7 @@ class EmbedRequest(_message.Message):
     ADAPTER_FIELD_NUMBER: _builtins.int
     NO_INSTANCE_FIELD_NUMBER: _builtins.int
     PREFERRED_INSTANCE_FIELD_NUMBER: _builtins.int
+    FRESH_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """unique within the tenant, at most 240 characters; empty: the scheduler makes one"""
     tenant: _builtins.str
@@ -1708,6 +1709,8 @@ class EmbedRequest(_message.Message):
     """what to do when no instance can serve it now"""
     preferred_instance: _builtins.str
     """used if it can serve the inputs and has free capacity"""
+    fresh: _builtins.bool
+    """as in GenerateRequest"""
     @_builtins.property
     def inputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___EmbedInput]:
         """at least one, at most 2,048; input i of several is the request "<request_id>/<i>" """
@@ -1731,10 +1734,11 @@ class EmbedRequest(_message.Message):
         adapter: _builtins.str = ...,
         no_instance: Global___NoInstance.ValueType = ...,
         preferred_instance: _builtins.str = ...,
+        fresh: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_dimensions", b"_dimensions", "deadline", b"deadline", "dimensions", b"dimensions"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dimensions", b"_dimensions", "adapter", b"adapter", "as_bytes", b"as_bytes", "deadline", b"deadline", "dimensions", b"dimensions", "inputs", b"inputs", "model", b"model", "no_instance", b"no_instance", "normalize", b"normalize", "preferred_instance", b"preferred_instance", "priority", b"priority", "request_id", b"request_id", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dimensions", b"_dimensions", "adapter", b"adapter", "as_bytes", b"as_bytes", "deadline", b"deadline", "dimensions", b"dimensions", "fresh", b"fresh", "inputs", b"inputs", "model", b"model", "no_instance", b"no_instance", "normalize", b"normalize", "preferred_instance", b"preferred_instance", "priority", b"priority", "request_id", b"request_id", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__dimensions: _TypeAlias = _typing.Literal["dimensions"]  # noqa: Y015
     _WhichOneofArgType__dimensions: _TypeAlias = _typing.Literal["_dimensions", b"_dimensions"]  # noqa: Y015

@@ -27,9 +27,8 @@ class Spread:
         last = len(found) - 1
         return cls(found[last // 2], found[min(last, int(0.99 * len(found)))], found[-1], len(found))
 
-    def rounded(self) -> dict[str, float]:
-        """As a report has it, in seconds."""
-        return {"p50": round(self.p50, 3), "p99": round(self.p99, 3), "max": round(self.most, 3), "count": self.count}
+    def __str__(self) -> str:
+        return f"p50 {self.p50:.2f} s, p99 {self.p99:.2f} s, max {self.most:.2f} s of {self.count}"
 
 
 @dataclass
@@ -48,11 +47,11 @@ class Gaps:
     def struck(self, kind: str, at: float) -> None:
         self.faults.append((kind, at))
 
-    def largest(self) -> Spread:
+    def largest(self) -> list[float]:
         """The largest gap of each stream that had two tokens."""
-        return Spread.of(max(b - a for a, b in itertools.pairwise(s)) for s in self.streams if len(s) > 1)
+        return [max(b - a for a, b in itertools.pairwise(s)) for s in self.streams if len(s) > 1]
 
-    def over_faults(self) -> dict[str, Spread]:
+    def over_faults(self) -> dict[str, list[float]]:
         """By kind of fault: the gap that it fell into, of each stream; a stream that ended with it has none."""
         found: defaultdict[str, list[float]] = defaultdict(list)
         for kind, at in self.faults:
@@ -60,7 +59,7 @@ class Gaps:
                 gap = _gap_at(times, at)
                 if gap is not None:
                     found[kind].append(gap)
-        return {kind: Spread.of(values) for kind, values in sorted(found.items())}
+        return dict(sorted(found.items()))
 
 
 def _gap_at(times: Sequence[float], at: float) -> float | None:

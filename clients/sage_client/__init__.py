@@ -99,6 +99,7 @@ from sage_client._fleet_view import (
     ShadowPolicyChange,
     TimeSlice,
 )
+from sage_client._models import Model
 from sage_client._options import ChatMessage, GenerateOptions
 from sage_client._plain import plain
 from sage_client._prefill_decode import (
@@ -151,6 +152,7 @@ __all__ = [
     "InvalidStateError",
     "LimitReachedError",
     "Location",
+    "Model",
     "ModelChangedError",
     "NoInstance",
     "NoInstanceError",

@@ -40,6 +40,7 @@ from sage_client._fleet_view import (
     ShadowPolicyChange,
 )
 from sage_client._generate_transport import RECOVERING_S, GenerateCall, GenerateTransport
+from sage_client._models import Model, models_of
 from sage_client._options import GenerateOptions
 from sage_client._prefill_decode import PrefillDecodeConfig, PrefillDecodeStatus, SplitMode
 from sage_client._reconnect import Reconnect
@@ -229,6 +230,10 @@ class AsyncClient:
         """Return all instances and queues, or those of one model."""
         request = admin_pb2.ListInstancesRequest(model=model)
         return decode.fleet(await self._ask(self._channels.admin.ListInstances, request, timeout=timeout))
+
+    async def models(self) -> tuple[Model, ...]:
+        """Return the models that the fleet serves, by name."""
+        return models_of(await self.list_instances())
 
     async def get_instance(self, instance_id: str) -> Instance:
         """Return one instance.

@@ -31,6 +31,7 @@ from sage_client._fleet_view import (
     ShadowPolicyChange,
 )
 from sage_client._loop_thread import LoopThread
+from sage_client._models import Model
 from sage_client._options import GenerateOptions
 from sage_client._prefill_decode import PrefillDecodeConfig, PrefillDecodeStatus, SplitMode
 from sage_client._reconnect import Reconnect
@@ -155,6 +156,10 @@ class Client:
     def list_instances(self, *, model: str = "") -> FleetView:
         """Return all instances and queues, or those of one model."""
         return self._run(self._client.list_instances(model=model))
+
+    def models(self) -> tuple[Model, ...]:
+        """Return the models that the fleet serves, by name."""
+        return self._run(self._client.models())
 
     def get_instance(self, instance_id: str) -> Instance:
         """Return one instance.

@@ -48,6 +48,7 @@ PUBLIC = {
         "Instance",
         "InstanceState",
         "Location",
+        "Model",
         "PolicyChange",
         "PolicyInfo",
         "PolicyStatus",

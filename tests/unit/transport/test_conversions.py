@@ -214,7 +214,9 @@ def test_an_assign_says_everything() -> None:
 
 @pytest.mark.parametrize(("request_id", "fresh", "new"), [("", False, True), ("r", False, False), ("r", True, True)])
 async def test_inputs_without_an_id_or_with_a_fresh_one_are_new(request_id: str, fresh: bool, new: bool) -> None:
-    request = inference_pb2.EmbedRequest(request_id=request_id, fresh=fresh, inputs=[{"text": "x"}])
+    request = inference_pb2.EmbedRequest(
+        request_id=request_id, fresh=fresh, inputs=[inference_pb2.EmbedInput(text="x")]
+    )
     (found,) = await embeddings.submissions(request, {}, tenant="t")
     assert found.fresh is new
 

@@ -20,6 +20,7 @@ make            demo everything
 python3-venv    demo everything
 libnuma1        demo every test on real vLLM engines
 openssl         test TLS, of the services and of their metrics pages
+postgresql      test the journal in PostgreSQL, and several schedulers on one
 prometheus      test the dashboards and alert rules, on a real Prometheus
 docker-compose  test what the compose file starts, and whether our services take its settings
 npm             test the Node client, over a kill of the scheduler
@@ -34,6 +35,7 @@ has() {
     python3-venv) "$python" -c 'import venv, ensurepip' ;;
     # vLLM for NVIDIA GPUs does without it.
     libnuma1) nvidia-smi || "$python" -c 'import ctypes; ctypes.CDLL("libnuma.so.1")' ;;
+    postgresql) command -v initdb || command -v pg_ctlcluster ;; # Debian keeps initdb off the PATH
     prometheus) command -v prometheus && command -v promtool ;;
     npm) command -v npm && command -v node ;;
     docker-compose) docker compose version || command -v docker-compose ;;

@@ -25,6 +25,7 @@ from scheduler_svc.control.instances.registration import (
 )
 from scheduler_svc.control.instances.session import Session
 from scheduler_svc.control.instances.session_settings import SessionSettings
+from scheduler_svc.control.journal.operator_decisions import OperatorDecisions
 from scheduler_svc.control.requests.kept_ends import KeptEnds
 from scheduler_svc.control.requests.model_directory import ModelDirectory
 from scheduler_svc.control.requests.tokenizers import Tokenizers
@@ -72,6 +73,7 @@ class Sessions:
         observer: FleetObserver = NULL_FLEET_OBSERVER,
         adoption: Adoption,
         ends: KeptEnds,
+        decisions: OperatorDecisions,
         seen: Callable[[Iterable[str]], None] = lambda instances: None,
     ) -> None:
         """``seen`` is told which instances have a session, whenever that changes."""
@@ -90,7 +92,8 @@ class Sessions:
         self._adoption = adoption
         self._ends = ends
         self._seen = seen
-        self._drains = Drains(scheduler, clock)
+        self._decisions = decisions
+        self._drains = Drains(scheduler, clock, decisions)
         self._cool_downs = CoolDowns(clock, settings, self._cooled_down)
         self._sessions: dict[str, Session] = {}  # by instance id
         self._by_id: dict[str, Session] = {}
@@ -123,6 +126,7 @@ class Sessions:
         self._forget_failures_of_old_engine(spec)
         now = self._clock.now()
         instance = self._registered(spec, now)
+        self._give_decided_role(instance)
         keep = self._kept(instance_id, registration) if old is not None else ()
         session = Session(
             session_id=secrets.token_hex(SECRET_BYTES),
@@ -168,6 +172,12 @@ class Sessions:
                     raise
                 log.info("instance %s, which is gone, is forgotten to make room", victim.instance_id)
                 self._forget(victim.instance_id)
+
+    def _give_decided_role(self, instance: Instance) -> None:
+        """Give an instance the role that an operator gave it under an earlier scheduler, if it can have it."""
+        role = self._decisions.instance(instance.instance_id).role
+        if role is not None and role is not instance.role and role.embeds is instance.spec.role.embeds:
+            self._scheduler.set_role(instance.instance_id, role)
 
     def _forget(self, instance_id: str) -> None:
         self._scheduler.forget(instance_id)

@@ -35,6 +35,7 @@ try {
     if (event === "finished") console.error(`[${finished.finishReason}, ${finished.usage.completionTokens} tokens]`);
   }
 } catch (error) {
+  if (error.code === undefined) throw error;
   console.error(`error: ${error.details} (${grpc.status[error.code]})`);
   process.exitCode = 1;
 } finally {

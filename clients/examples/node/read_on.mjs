@@ -9,14 +9,17 @@ const PAUSE_MS = 200; // before another call, where the scheduler does not say h
 const GIVE_UP_MS = 60_000; // that no call was answered for
 
 // What is needed of google/rpc/status.proto and google/rpc/error_details.proto.
-const { root } = protobuf.parse(`
+const { root } = protobuf.parse(
+  `
   syntax = "proto3";
   message Status { repeated Any details = 3; }
   message Any { string type_url = 1; bytes value = 2; }
   message ErrorInfo { string reason = 1; }
   message RetryInfo { Duration retry_delay = 1; }
   message Duration { int64 seconds = 1; int32 nanos = 2; }
-`);
+`,
+  { keepCase: true },
+);
 
 // Yields the events of a request, each token and each piece of text once, over as many calls as it takes.
 // Throws how the request ended, or that no scheduler came back in time.  `longs` must not be Number: epochs are large.

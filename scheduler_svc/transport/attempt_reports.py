@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 
 from sage.controlplane.v1 import executor_pb2
@@ -131,8 +130,7 @@ class AttemptReports:
         epoch = ended.epoch or implied
         number, live = self._number(epoch, ended.attempt_number), None
         if number is not None:
-            end = replace(registrations.attempt_end(ended), attempt_number=number)
-            live = self._attempts.ended(self._sender, end)
+            live = self._attempts.ended(self._sender, registrations.attempt_end(ended, number))
         name, tokens = ended.attempt_number, ended.total_tokens
         acknowledge = partial(self._link.acknowledge, name, tokens, ended=True, epoch=epoch)
         if live is None:

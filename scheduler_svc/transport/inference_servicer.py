@@ -25,7 +25,7 @@ from scheduler_svc.transport.clipping import stated_reason
 from scheduler_svc.transport.enums import REQUEST_STATE_TO_WIRE
 from scheduler_svc.transport.errors import WireError
 from scheduler_svc.transport.submissions import key_seen, submission
-from scheduler_svc.transport.take_limit import Writing, taking
+from scheduler_svc.transport.take_limit import Writing
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
@@ -60,7 +60,7 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
             subscription.release()
 
         try:
-            async with taking(context.write, let_go) as write:
+            with Writing(context.write, let_go) as write:
                 await self._stream(subscription, write)
             self._intake.ends.settles(subscription.live)
         except SchedulerError as error:

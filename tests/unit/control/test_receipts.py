@@ -58,7 +58,7 @@ async def test_it_passes_the_limits_at_the_door() -> None:
 
     async def fill() -> None:
         for number in range(4 * room):
-            await intake.submit(replace(submitted, key=replace(submitted.key, request_id=str(number))))
+            await intake.submit(replace(submitted, key=submitted.key._replace(request_id=str(number))))
 
     with pytest.raises(QueueFull):
         await fill()
@@ -116,7 +116,7 @@ async def test_an_id_that_no_scheduler_can_know_need_not_wait() -> None:
         await scheduler.plane.intake.submit(submitted)
     live = (await scheduler.plane.intake.submit(replace(submitted, fresh=True))).live
     assert live.state is RequestState.QUEUED
-    elsewhere = replace(submitted.key, request_id="other")
+    elsewhere = submitted.key._replace(request_id="other")
     with pytest.raises(Recovering):  # it has tokens, so it is not new
         await scheduler.plane.intake.submit(replace(submitted, key=elsewhere, fresh=True, after_token=3))
 

@@ -203,8 +203,14 @@ class AsyncClient:
         request = encode_inputs(inputs, options, tenant=self._tenant)
         timeout_s = self._timeout_of(options)
 
+        def may_be_known() -> None:
+            request.fresh = False
+
         async def call(left_s: float) -> inference_pb2.EmbedResponse:
-            return await self._ask(lambda at: at.inference.Embed, request, timeout=left_s)
+            try:
+                return await self._ask(lambda at: at.inference.Embed, request, timeout=left_s, again=may_be_known)
+            finally:
+                may_be_known()
 
         return embeddings(await until_answered(call, self._reconnect, timeout_s))
 
@@ -500,10 +506,12 @@ class AsyncClient:
         request: object,
         *,
         timeout: float | None = None,
+        again: Callable[[], None] = lambda: None,
     ) -> _R:
         """Call the scheduler that leads: another one is asked where one does not, until ``timeout`` is over.
 
-        A call may reach two schedulers, so it has to be one that does no more when it comes twice.
+        A call may reach two schedulers, so it has to be one that does no more when it comes twice; ``again`` runs
+        before it is sent again.
         """
         loop, channels = asyncio.get_running_loop(), self._channels
         limit_s = timeout or self._timeout
@@ -522,6 +530,7 @@ class AsyncClient:
             pause_s = _pause_s(failure, channels)
             if pause_s is None or loop.time() + pause_s >= end:
                 raise failure
+            again()
             await asyncio.sleep(pause_s)
 
 

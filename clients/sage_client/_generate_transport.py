@@ -103,6 +103,8 @@ class _Reader:
             if pause_s is None:
                 self._call.take_failure(failure)
                 return
+            if not isinstance(failure, RecoveringError):
+                self._call.may_be_known()
             await asyncio.sleep(pause_s)
             self._begin()
 

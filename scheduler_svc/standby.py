@@ -218,9 +218,9 @@ class StandbyService:
                 trouble=lambda: self._leadership.trouble,
             ),
         )
-        self._service = service
         try:
             await service.start()
+            self._service = service  # from here on it answers calls
             await self._until_over(term, service)
         finally:
             await service.stop()

@@ -483,11 +483,11 @@ class SchedulerService:
         return self._lead.term.error()
 
     async def _stop_serving(self, grace_s: float) -> None:
-        """End all calls; those that this scheduler serves itself have ``grace_s`` seconds."""
+        """End all calls, which have ``grace_s`` seconds to do so by themselves."""
         if self._doors is not None:
             await self._doors.stop(grace_s)
         elif self._lead is not None:
-            await self._lead.gate.close(self._lead.term.error)
+            await self._lead.gate.close(self._lead.term.error, grace_s)
 
     async def _drain(self) -> None:
         """Let running requests finish within the drain timeout, end the others, and then all sessions."""

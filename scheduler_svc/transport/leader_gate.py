@@ -66,8 +66,8 @@ class LeaderGate:
         """Let calls through from now on."""
         self._open = _Open(services, term)
 
-    async def close(self, why: Callable[[], NotLeader]) -> None:
-        """End all calls with what ``why`` returns, and let no further one through.
+    async def close(self, why: Callable[[], NotLeader], grace_s: float) -> None:
+        """Let no further call through, and end those that have not ended by themselves after ``grace_s`` with ``why()``.
 
         A call whose peer takes no message may outlast this; it writes nothing more.
         """
@@ -75,6 +75,8 @@ class LeaderGate:
         if ending is None:
             return
         ending.why = why
+        if ending.calls:
+            await asyncio.wait(ending.calls, timeout=grace_s)
         for call in ending.calls:
             call.cancel()
         if ending.calls:

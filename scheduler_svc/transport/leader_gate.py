@@ -67,7 +67,7 @@ class LeaderGate:
         self._open = _Open(services, term)
 
     async def close(self, why: Callable[[], NotLeader], grace_s: float) -> None:
-        """Let no further call through, and end those that have not ended by themselves after ``grace_s`` with ``why()``.
+        """Let no further call through, and end with ``why()`` those that have not ended by themselves in ``grace_s``.
 
         A call whose peer takes no message may outlast this; it writes nothing more.
         """

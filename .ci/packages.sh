@@ -22,6 +22,7 @@ libnuma1        demo every test on real vLLM engines
 openssl         test TLS, of the services and of their metrics pages
 prometheus      test the dashboards and alert rules, on a real Prometheus
 docker-compose  test what the compose file starts, and whether our services take its settings
+npm             test the Node client, over a kill of the scheduler
 EOF
 }
 
@@ -34,6 +35,7 @@ has() {
     # vLLM for NVIDIA GPUs does without it.
     libnuma1) nvidia-smi || "$python" -c 'import ctypes; ctypes.CDLL("libnuma.so.1")' ;;
     prometheus) command -v prometheus && command -v promtool ;;
+    npm) command -v npm && command -v node ;;
     docker-compose) docker compose version || command -v docker-compose ;;
     *) echo "error: '$1' is not a package of this list" >&3 && exit 2 ;;
     esac 3>&2 >/dev/null 2>&1

@@ -13,7 +13,9 @@ from scheduler_svc.domain.instance import Instance
 from scheduler_svc.transport.enums import FINISH_REASON_TO_WIRE, PHASE_TO_WIRE, ROLE_TO_WIRE
 
 
-def accepted(live: LiveRequest, *, attached: bool, expected_wait_s: float) -> inference_pb2.GenerateResponse:
+def accepted(
+    live: LiveRequest, *, attached: bool, expected_wait_s: float, receipt: bytes = b""
+) -> inference_pb2.GenerateResponse:
     """Make the first event of a stream.  ``expected_wait_s``: predicted seconds in the queue."""
     return inference_pb2.GenerateResponse(
         accepted=inference_pb2.Accepted(
@@ -23,6 +25,7 @@ def accepted(live: LiveRequest, *, attached: bool, expected_wait_s: float) -> in
             attached=attached,
             expected_wait=durations.to_wire(expected_wait_s),
             warnings=live.warnings,
+            receipt=receipt,
         )
     )
 

@@ -25,6 +25,7 @@ from scheduler_svc.control.instances.registration import (
 )
 from scheduler_svc.control.instances.session import Session
 from scheduler_svc.control.instances.session_settings import SessionSettings
+from scheduler_svc.control.requests.kept_ends import KeptEnds
 from scheduler_svc.control.requests.model_directory import ModelDirectory
 from scheduler_svc.control.requests.tokenizers import Tokenizers
 from scheduler_svc.control.timing.loop_lag import LoopLag
@@ -70,6 +71,7 @@ class Sessions:
         epoch: int,
         observer: FleetObserver = NULL_FLEET_OBSERVER,
         adoption: Adoption,
+        ends: KeptEnds,
         seen: Callable[[Iterable[str]], None] = lambda instances: None,
     ) -> None:
         """``seen`` is told which instances have a session, whenever that changes."""
@@ -86,6 +88,7 @@ class Sessions:
         self._epoch = epoch
         self._observer = observer
         self._adoption = adoption
+        self._ends = ends
         self._seen = seen
         self._drains = Drains(scheduler, clock)
         self._cool_downs = CoolDowns(clock, settings, self._cooled_down)
@@ -365,6 +368,7 @@ class Sessions:
         """
         instance = self._scheduler.instance(instance_id)
         self._drains.start(instance, self._sessions.get(instance_id), reason, by_operator=by_operator)
+        self._ends.release_all(instance_id)  # a drained executor holds nothing
         return instance
 
     def resume(self, instance_id: str) -> Instance:
@@ -508,6 +512,7 @@ class Sessions:
     def _free(self, instance: Instance, reason: str, *, engine_died: bool = False) -> None:
         """End the attempts and free the reservations of an engine that is gone."""
         self._adoption.lost(instance.instance_id)
+        self._ends.release_all(instance.instance_id)
         self._attempts.instance_lost(instance.instance_id, reason, engine_died=engine_died)
         self._handoffs.instance_lost(instance.instance_id, reason)
         self._scheduler.lose(instance.instance_id, reason, self._clock.now())

@@ -59,7 +59,10 @@ class Arrivals:
                 raise InvalidRequest([FieldViolation(field="after.after_token", description=description)])
             handle.position = len(output)
         accepted = events.accepted(
-            live, attached=handle.attached, expected_wait_s=self._intake.expected_wait_s(live)
+            live,
+            attached=handle.attached,
+            expected_wait_s=self._intake.expected_wait_s(live),
+            receipt=self._intake.receipts.of(live),
         ).accepted
         message = inference_pb2.HandleAccepted(handle=handle.number, accepted=accepted)
         if handle.position:

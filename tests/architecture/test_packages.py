@@ -13,7 +13,19 @@ import yaml
 from tests.architecture.source_tree import ROOT
 
 SCRIPT = ROOT / ".ci" / "packages.sh"
-PROGRAMS = ("make", "python3", "openssl", "prometheus", "promtool", "docker-compose", "npm", "node", "go", "protoc-gen-go", "protoc-gen-go-grpc")
+PROGRAMS = (
+    "make",
+    "python3",
+    "openssl",
+    "prometheus",
+    "promtool",
+    "docker-compose",
+    "npm",
+    "node",
+    "go",
+    "protoc-gen-go",
+    "protoc-gen-go-grpc",
+)
 SHELL = shutil.which("sh") or "/bin/sh"
 
 

@@ -40,7 +40,9 @@ def node() -> Path:
 def go(tmp_path: Path) -> Path:
     """The Go example, built with Debian's modules; `make proto-check` makes what generates its code."""
     if GO is None or not PROTOC.exists():
-        pytest.skip("Go, its packages or the protobuf compiler are missing: sh .ci/packages.sh install; make proto-check")
+        pytest.skip(
+            "Go or its packages are missing (sh .ci/packages.sh install), or the generator is (make proto-check)"
+        )
     out = tmp_path / "go"
     out.mkdir()
     places = {"OUT": str(out), "PROTOC": f"{PROTOC} -m grpc_tools.protoc", "GOCACHE": str(out / ".cache")}

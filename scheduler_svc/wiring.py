@@ -29,9 +29,12 @@ from scheduler_svc.control.attempts.instance_events import InstanceEvents
 from scheduler_svc.control.attempts.kv_releases import KvReleases
 from scheduler_svc.control.attempts.request_runner import RequestRunner
 from scheduler_svc.control.attempts.warm_ups import WarmUps
+from scheduler_svc.control.detached.detached_work import DetachedWork
+from scheduler_svc.control.detached.restoration import Restoration
 from scheduler_svc.control.instances.fleet_observer import NULL_FLEET_OBSERVER, FleetObserver
 from scheduler_svc.control.instances.sessions import Sessions
 from scheduler_svc.control.instances.watchdog import Watchdog
+from scheduler_svc.control.journal.detached import DetachedStore
 from scheduler_svc.control.requests.explain import Explainer
 from scheduler_svc.control.requests.intake import Intake
 from scheduler_svc.control.requests.model_directory import ModelDirectory
@@ -47,7 +50,13 @@ from scheduler_svc.domain.errors import Recovering, ShuttingDown
 from scheduler_svc.domain.policies.catalogue import PolicyCatalogue
 from scheduler_svc.domain.scheduler import Scheduler
 from scheduler_svc.recording.recording import Recording, RecordingSettings
-from scheduler_svc.room_settings import intake_settings, record_limits, scheduler_settings, session_settings
+from scheduler_svc.room_settings import (
+    detached_settings,
+    intake_settings,
+    record_limits,
+    scheduler_settings,
+    session_settings,
+)
 from scheduler_svc.storage.adoption_key import AdoptionKey
 from scheduler_svc.storage.state_directory import StateDirectory
 from scheduler_svc.telemetry.service import SchedulerTelemetry
@@ -55,6 +64,7 @@ from scheduler_svc.tokenization.store import TokenizerStore
 from scheduler_svc.transport.access_interceptor import AccessInterceptor
 from scheduler_svc.transport.admin_servicer import AdminServicer
 from scheduler_svc.transport.client_sessions.session_servicer import SessionServicer
+from scheduler_svc.transport.detached_records import DetachedRecords
 from scheduler_svc.transport.executor_servicer import ExecutorServicer
 from scheduler_svc.transport.health import HealthReporter
 from scheduler_svc.transport.inference_servicer import InferenceServicer
@@ -109,6 +119,22 @@ class ControlPlane:
     fleet_watch: FleetWatch
     wakeup: Wakeup
     epoch: int
+    detached: DetachedWork | None  # None: no journal
+    restoration: Restoration | None
+
+    async def load_detached(self) -> None:
+        """Read the detached work that an earlier scheduler left.  Call before anything is accepted.
+
+        Raises JournalUnavailable.
+        """
+        if self.detached is not None and self.restoration is not None:
+            self.restoration.begin(await self.detached.load())
+
+    async def keep_detached(self) -> None:
+        """Go on with the detached work of an earlier scheduler, then delete results whose time is over."""
+        if self.detached is not None and self.restoration is not None:
+            await self.restoration.run()
+            await self.detached.expire()
 
 
 def build_control(
@@ -120,10 +146,13 @@ def build_control(
     observe: Callable[[Scheduler], Observer] = lambda scheduler: NULL_OBSERVER,
     observe_fleet: FleetObserver = NULL_FLEET_OBSERVER,
     earlier: EarlierScheduler = NO_EARLIER_SCHEDULER,
+    detached_store: DetachedStore | None = None,
+    wall_clock: Callable[[], float] = time.time,
 ) -> ControlPlane:
     """Build the objects of ``control``.  ``observe`` makes the observer of requests; ``observe_fleet`` is of instances.
 
-    ``earlier``: what an earlier scheduler left.
+    ``earlier``: what an earlier scheduler left.  ``detached_store``: where detached work is kept; None: nowhere.
+    ``wall_clock``: seconds since 1970.
 
     Raises:
         UnknownPolicy: no policy has the configured name.
@@ -137,8 +166,21 @@ def build_control(
     requests = RequestTable(scheduler, clock, record_limits(config))
     models = ModelDirectory(scheduler, clock, tokenizers, configured, waiting_limit=config.queue.limit_per_model)
     recovery = Recovery(clock, earlier.instances, config.recovery.limit_s, epoch=epoch)
+    codec, detached = DetachedRecords(), None
+    if detached_store is not None:
+        detached = DetachedWork(detached_store, codec, clock, wall_clock, detached_settings(config), epoch=epoch)
     intake = Intake(
-        scheduler, clock, requests, tokenizers, models, loop_lag, wakeup, intake_settings(config), recovery, observer
+        scheduler,
+        clock,
+        requests,
+        tokenizers,
+        models,
+        loop_lag,
+        wakeup,
+        intake_settings(config),
+        recovery,
+        observer,
+        detached,
     )
 
     links, events = ExecutorLinks(), InstanceEvents()
@@ -150,8 +192,18 @@ def build_control(
     handoffs = Handoffs(runner, kv_releases)
     warm_ups = WarmUps(scheduler, clock, attempts, epoch=epoch)
 
+    restoration = Restoration(detached, codec, clock, requests, runner, recovery) if detached is not None else None
     adoption = Adoption(
-        scheduler, clock, requests, attempts, runner, intake.grace, recovery, on=earlier.proofs is not None, epoch=epoch
+        scheduler,
+        clock,
+        requests,
+        attempts,
+        runner,
+        intake.grace,
+        recovery,
+        on=earlier.proofs is not None,
+        epoch=epoch,
+        restoration=restoration,
     )
     sessions = Sessions(
         scheduler,
@@ -201,6 +253,8 @@ def build_control(
         fleet_watch=FleetWatch(scheduler, clock, requests, statistics),
         wakeup=wakeup,
         epoch=epoch,
+        detached=detached,
+        restoration=restoration,
     )
 
 
@@ -281,6 +335,9 @@ class SchedulerService:
         await self._servers.start()
         self._tasks.start(control.dispatcher.run(), name="dispatcher")
         self._tasks.start(control.watchdog.run(), name="watchdog")
+        if control.detached is not None and control.restoration is not None:
+            self._tasks.start(control.detached.run(), name="checkpoints of detached work")
+            self._tasks.start(control.keep_detached(), name="detached work")
         self._tasks.start(control.loop_lag.run(), name="loop lag")
         self._tasks.start(self._health.run(), name="health")
         self._tasks.start(self._reloader.run(), name="file reloads")
@@ -361,12 +418,13 @@ class SchedulerService:
         control.intake.close()
         try:
             async with asyncio.timeout(self._config.drain_timeout_s):
-                while len(control.requests):
+                while any(not live.journaled for live in control.requests):
                     await asyncio.sleep(0.05)
         except TimeoutError:
             log.warning("%d requests did not finish within the drain timeout", len(control.requests))
             for live in control.requests:
-                control.requests.end(live, ShuttingDown())
+                if not live.journaled:  # what the journal has goes on with the next scheduler
+                    control.requests.end(live, ShuttingDown())
         self._client_sessions.close()
         control.sessions.end_all("the scheduler is shutting down")
         if self._servers is not None:

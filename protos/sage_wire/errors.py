@@ -26,6 +26,7 @@ class ErrorReason(Enum):
     INVALID_TRANSITION = (grpc.StatusCode.FAILED_PRECONDITION, "INVALID_TRANSITION")
     UNAUTHENTICATED = (grpc.StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED")
     PERMISSION_DENIED = (grpc.StatusCode.PERMISSION_DENIED, "PERMISSION_DENIED")
+    NO_JOURNAL = (grpc.StatusCode.FAILED_PRECONDITION, "NO_JOURNAL")
     NOT_IMPLEMENTED = (grpc.StatusCode.UNIMPLEMENTED, "NOT_IMPLEMENTED")
     # The state of the fleet: trying again later may help.
     QUEUE_FULL = (grpc.StatusCode.RESOURCE_EXHAUSTED, "QUEUE_FULL")
@@ -34,6 +35,7 @@ class ErrorReason(Enum):
     OVERLOADED = (grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED")
     NO_INSTANCE = (grpc.StatusCode.UNAVAILABLE, "NO_INSTANCE")
     SHUTTING_DOWN = (grpc.StatusCode.UNAVAILABLE, "SHUTTING_DOWN")
+    JOURNAL_UNAVAILABLE = (grpc.StatusCode.UNAVAILABLE, "JOURNAL_UNAVAILABLE")
     RECOVERING = (grpc.StatusCode.UNAVAILABLE, "RECOVERING")
     # An accepted request did not finish.
     DEADLINE_EXCEEDED = (grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED")

@@ -15,6 +15,8 @@ SchedulerError
 ├── NoInstance            nothing serves the model now
 ├── ShuttingDown          the scheduler is about to end
 ├── Recovering            the request may come back with an executor; carries when to ask again
+├── JournalUnavailable    what has to be on disk cannot be written or read now; carries when to try again
+├── NoJournal             the scheduler keeps nothing on disk, so it takes no detached work
 ├── OutputLost            what the caller has of the request's output is beyond what anyone holds
 ├── DeadlineExceeded
 ├── RequestCancelled
@@ -176,6 +178,21 @@ class Recovering(SchedulerError):
     ) -> None:
         self.expected_wait_s = expected_wait_s
         super().__init__(f"{why}: ask again")
+
+
+class JournalUnavailable(SchedulerError):
+    """The journal cannot be written or read now, so nothing that needs it is accepted; says why."""
+
+    def __init__(self, why: str, expected_wait_s: float = 1.0) -> None:
+        self.expected_wait_s = expected_wait_s
+        super().__init__(f"the journal cannot be used now: {why}")
+
+
+class NoJournal(SchedulerError):
+    """The scheduler has no journal, so it takes no detached work."""
+
+    def __init__(self) -> None:
+        super().__init__("this scheduler has no journal, so it takes no detached work: give it a state_dir")
 
 
 class OutputLost(SchedulerError):

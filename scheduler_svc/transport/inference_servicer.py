@@ -13,7 +13,7 @@ from sage_wire.metadata import trace_headers
 from scheduler_svc.access.caller import caller
 from scheduler_svc.control.requests.intake import Intake
 from scheduler_svc.control.requests.live_request import Placement
-from scheduler_svc.control.requests.outcome import CLIENT_GONE, DELIVERY_FAILED, Finished
+from scheduler_svc.control.requests.outcome import CLIENT_GONE, DELIVERY_FAILED, Finished, RecordedFailure
 from scheduler_svc.control.requests.output_log import TokenSlice
 from scheduler_svc.control.requests.subscription import Subscription
 from scheduler_svc.domain.errors import SchedulerError
@@ -61,7 +61,7 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         try:
             async with taking(context.write, let_go) as write:
                 await self._stream(subscription, write)
-        except SchedulerError:
+        except (SchedulerError, RecordedFailure):
             raise
         except Exception:
             if not context.cancelled():  # else writing failed because the client went away

@@ -72,7 +72,10 @@ class Recovery:
         Raises Recovering if that is not known yet, OutputLost if the reader has tokens of an attempt that is gone, or
         more than anyone holds.
         """
-        if live.adopted is None:
+        if live.journaled:
+            if after_token > len(live.published):
+                raise OutputLost(f"the journal has {len(live.published)} output tokens")
+        elif live.adopted is None:
             if after_attempt is not None and not self._began(live, after_attempt):
                 raise OutputLost("its last tokens are of another generation, which is gone")
         elif after_attempt is None or after_attempt[0] != self._epoch:
@@ -85,7 +88,7 @@ class Recovery:
         OutputLost.
         """
         adopted, have = live.adopted, len(live.output)
-        if adopted is None or live.request.sampling.logprobs is None:
+        if adopted is None or live.journaled or live.request.sampling.logprobs is None:
             return
         if live.output.lacks_logprobs(after_token):
             raise OutputLost(f"the log probabilities of its tokens after {after_token} are gone")

@@ -68,6 +68,7 @@ class Submission:
     wait_for_instance: bool = False
     resume_mode: ResumeMode = ResumeMode.STRICT
     detached: bool = False
+    keep_result_s: float | None = None  # of detached work: how long its result is kept; None: the default
     after_token: int = 0
     after_attempt: tuple[int, int] | None = None  # epoch and number of the attempt that made the last token it has
     trace_headers: Mapping[str, str] = field(default_factory=dict)

@@ -52,9 +52,9 @@ class Arrivals:
     def _accept(self, handle: Handle) -> None:
         """Tell the handle's client where it begins.  Raises InvalidRequest for a position past a running output."""
         live = handle.live
-        output = live.output
+        output = live.published
         if handle.position > len(output):
-            if live.outcome is None:
+            if live.published_outcome is None:
                 description = f"is {handle.position}; the request has {len(output)} output tokens so far"
                 raise InvalidRequest([FieldViolation(field="after.after_token", description=description)])
             handle.position = len(output)

@@ -23,10 +23,12 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
+from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 from sage.controlplane.v1 import common_pb2 as sage_dot_controlplane_dot_v1_dot_common__pb2
+from sage.controlplane.v1 import inference_pb2 as sage_dot_controlplane_dot_v1_dot_inference__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!sage/controlplane/v1/record.proto\x12\x14sage.controlplane.v1\x1a\x1egoogle/protobuf/duration.proto\x1a!sage/controlplane/v1/common.proto\"\xa2\x07\n\rRequestRecord\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x0e\n\x06\x64igest\x18\x03 \x01(\x0c\x12\x16\n\x0e\x64igest_version\x18\x04 \x01(\r\x12\r\n\x05model\x18\x05 \x01(\t\x12\x16\n\x0etokenizer_hash\x18\x06 \x01(\t\x12\x30\n\x08priority\x18\x07 \x01(\x0e\x32\x1e.sage.controlplane.v1.Priority\x12\x10\n\x08\x64\x65tached\x18\x08 \x01(\x08\x12\x17\n\x0f\x64\x65\x61\x64line_stated\x18\t \x01(\x08\x12.\n\x0bttft_target\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\x12.\n\x0btpot_target\x18\x0b \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x18\n\x0b\x63ost_budget\x18\x0c \x01(\x01H\x00\x88\x01\x01\x12\x0f\n\x07session\x18\r \x01(\t\x12\x1a\n\x12preferred_instance\x18\x0e \x01(\t\x12\x19\n\x11wait_for_instance\x18\x0f \x01(\x08\x12\x13\n\x0b\x62\x65st_effort\x18\x10 \x01(\x08\x12;\n\x04tags\x18\x11 \x03(\x0b\x32-.sage.controlplane.v1.RequestRecord.TagsEntry\x12\x10\n\x08warnings\x18\x12 \x03(\t\x12&\n\x03\x61ge\x18\x13 \x01(\x0b\x32\x19.google.protobuf.Duration\x12)\n\x06queued\x18\x14 \x01(\x0b\x32\x19.google.protobuf.Duration\x12.\n\x0b\x66irst_token\x18\x15 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08\x61ttempts\x18\x16 \x01(\r\x12\x0c\n\x04\x63ost\x18\x17 \x01(\x01\x12\x18\n\x10identity_weights\x18\x18 \x01(\t\x12\x16\n\x0eidentity_dtype\x18\x19 \x01(\t\x12\x1f\n\x17identity_tokenizer_hash\x18\x1a \x01(\t\x12\x0e\n\x06policy\x18\x1b \x01(\t\x12 \n\x18identity_adapter_weights\x18\x1c \x01(\t\x12\x36\n\x08sampling\x18\x1d \x01(\x0b\x32$.sage.controlplane.v1.SamplingParams\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x0e\n\x0c_cost_budgetb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!sage/controlplane/v1/record.proto\x12\x14sage.controlplane.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x17google/rpc/status.proto\x1a!sage/controlplane/v1/common.proto\x1a$sage/controlplane/v1/inference.proto\"\xa2\x07\n\rRequestRecord\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x0e\n\x06\x64igest\x18\x03 \x01(\x0c\x12\x16\n\x0e\x64igest_version\x18\x04 \x01(\r\x12\r\n\x05model\x18\x05 \x01(\t\x12\x16\n\x0etokenizer_hash\x18\x06 \x01(\t\x12\x30\n\x08priority\x18\x07 \x01(\x0e\x32\x1e.sage.controlplane.v1.Priority\x12\x10\n\x08\x64\x65tached\x18\x08 \x01(\x08\x12\x17\n\x0f\x64\x65\x61\x64line_stated\x18\t \x01(\x08\x12.\n\x0bttft_target\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\x12.\n\x0btpot_target\x18\x0b \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x18\n\x0b\x63ost_budget\x18\x0c \x01(\x01H\x00\x88\x01\x01\x12\x0f\n\x07session\x18\r \x01(\t\x12\x1a\n\x12preferred_instance\x18\x0e \x01(\t\x12\x19\n\x11wait_for_instance\x18\x0f \x01(\x08\x12\x13\n\x0b\x62\x65st_effort\x18\x10 \x01(\x08\x12;\n\x04tags\x18\x11 \x03(\x0b\x32-.sage.controlplane.v1.RequestRecord.TagsEntry\x12\x10\n\x08warnings\x18\x12 \x03(\t\x12&\n\x03\x61ge\x18\x13 \x01(\x0b\x32\x19.google.protobuf.Duration\x12)\n\x06queued\x18\x14 \x01(\x0b\x32\x19.google.protobuf.Duration\x12.\n\x0b\x66irst_token\x18\x15 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08\x61ttempts\x18\x16 \x01(\r\x12\x0c\n\x04\x63ost\x18\x17 \x01(\x01\x12\x18\n\x10identity_weights\x18\x18 \x01(\t\x12\x16\n\x0eidentity_dtype\x18\x19 \x01(\t\x12\x1f\n\x17identity_tokenizer_hash\x18\x1a \x01(\t\x12\x0e\n\x06policy\x18\x1b \x01(\t\x12 \n\x18identity_adapter_weights\x18\x1c \x01(\t\x12\x36\n\x08sampling\x18\x1d \x01(\x0b\x32$.sage.controlplane.v1.SamplingParams\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x0e\n\x0c_cost_budget\"\xac\x01\n\x0e\x44\x65tachedRecord\x12\x34\n\x07request\x18\x01 \x01(\x0b\x32#.sage.controlplane.v1.RequestRecord\x12\x18\n\x10prompt_token_ids\x18\x02 \x03(\r\x12\x0f\n\x07\x61\x64\x61pter\x18\x03 \x01(\t\x12\x39\n\rtrace_context\x18\x04 \x01(\x0b\x32\".sage.controlplane.v1.TraceContext\"q\n\x0b\x44\x65tachedEnd\x12\x32\n\x08\x66inished\x18\x01 \x01(\x0b\x32\x1e.sage.controlplane.v1.FinishedH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcomeb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,8 +37,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_REQUESTRECORD_TAGSENTRY']._loaded_options = None
   _globals['_REQUESTRECORD_TAGSENTRY']._serialized_options = b'8\001'
-  _globals['_REQUESTRECORD']._serialized_start=127
-  _globals['_REQUESTRECORD']._serialized_end=1057
-  _globals['_REQUESTRECORD_TAGSENTRY']._serialized_start=998
-  _globals['_REQUESTRECORD_TAGSENTRY']._serialized_end=1041
+  _globals['_REQUESTRECORD']._serialized_start=190
+  _globals['_REQUESTRECORD']._serialized_end=1120
+  _globals['_REQUESTRECORD_TAGSENTRY']._serialized_start=1061
+  _globals['_REQUESTRECORD_TAGSENTRY']._serialized_end=1104
+  _globals['_DETACHEDRECORD']._serialized_start=1123
+  _globals['_DETACHEDRECORD']._serialized_end=1295
+  _globals['_DETACHEDEND']._serialized_start=1297
+  _globals['_DETACHEDEND']._serialized_end=1410
 # @@protoc_insertion_point(module_scope)

@@ -13,6 +13,7 @@ from scheduler_svc.domain.prefixes.settings import PrefixSettings
 from scheduler_svc.domain.request import Priority
 from scheduler_svc.domain.settings import SchedulerSettings
 from scheduler_svc.domain.shares.settings import ShareSettings, TenantSettings
+from scheduler_svc.storage.journal.journal import JournalSettings
 
 
 def scheduler_settings(config: SchedulerConfig) -> SchedulerSettings:
@@ -76,6 +77,14 @@ def record_limits(config: SchedulerConfig) -> RecordLimits:
     """Return the bounds of the record of ended requests."""
     record = config.record
     return RecordLimits(requests=record.requests, memory_bytes=record.memory_bytes)
+
+
+def journal_settings(config: SchedulerConfig) -> JournalSettings | None:
+    """Return where the journal is and what bounds it; None: there is none."""
+    url, journal = config.journal_url, config.journal
+    if not url:
+        return None
+    return JournalSettings(url=url, fleet=journal.fleet, limit_s=journal.limit_s, max_bytes=journal.max_bytes)
 
 
 def _share_settings(config: SchedulerConfig) -> ShareSettings:

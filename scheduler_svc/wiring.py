@@ -53,11 +53,14 @@ from scheduler_svc.recording.recording import Recording, RecordingSettings
 from scheduler_svc.room_settings import (
     detached_settings,
     intake_settings,
+    journal_settings,
     record_limits,
     scheduler_settings,
     session_settings,
 )
 from scheduler_svc.storage.adoption_key import AdoptionKey
+from scheduler_svc.storage.journal.detached_store import JournalDetachedStore
+from scheduler_svc.storage.journal.journal import Journal
 from scheduler_svc.storage.state_directory import StateDirectory
 from scheduler_svc.telemetry.service import SchedulerTelemetry
 from scheduler_svc.tokenization.store import TokenizerStore
@@ -268,9 +271,11 @@ class SchedulerService:
             UnknownPolicy: no policy has the configured name.
             PolicyLoadError: an installed policy cannot be loaded.
             UnusableState: the state directory cannot be used.
+            UnusableJournal: the journal's database cannot be used.
         """
         self._config = config
         self._state = StateDirectory(config.state_dir) if config.state_dir is not None else None
+        self._journal = _journal(config)
         self._proofs = AdoptionKey(self._state.secret) if self._state is not None else None
         self._tokenizers = TokenizerStore()
         # Nanoseconds since 1970: larger at every start, also after a crash, without a file to keep it in.
@@ -286,6 +291,7 @@ class SchedulerService:
             observe=self.telemetry.observer,
             observe_fleet=self.recording.recorder if self.recording is not None else NULL_FLEET_OBSERVER,
             earlier=self._earlier(),
+            detached_store=JournalDetachedStore(self._journal) if self._journal is not None else None,
         )
         if self.recording is not None:
             self.control.requests.on_end(self.recording.recorder.request_ended)
@@ -319,10 +325,14 @@ class SchedulerService:
                 cannot be used.
             CannotServe: the metrics address cannot be served.
             CannotRecord: the recording's file cannot be written.
+            JournalUnavailable: the journal cannot be read.
         """
         control = self.control
         if self.recording is not None:
             self.recording.start()
+        if self._journal is not None:
+            self._journal.start()
+        await control.load_detached()
         self._servers = self._listening()
         recorded = self.recording.counts if self.recording is not None else dict
         self.telemetry.start(
@@ -396,6 +406,8 @@ class SchedulerService:
         await self.telemetry.close()
         if self.recording is not None:
             await self.recording.close()
+        if self._journal is not None:
+            await self._journal.close()
         if self._state is not None:
             await self._state.close()
         self._tokenizers.close()
@@ -463,6 +475,11 @@ def _recording(config: SchedulerConfig, clock: Clock) -> Recording | None:
         file=recording.file, max_bytes=recording.max_bytes, files=recording.files, tenants=recording.tenants
     )
     return Recording(settings, clock)
+
+
+def _journal(config: SchedulerConfig) -> Journal | None:
+    settings = journal_settings(config)
+    return Journal(settings) if settings is not None else None
 
 
 def _server_tls(config: SchedulerConfig) -> ServerTls | None:

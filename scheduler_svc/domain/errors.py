@@ -15,7 +15,7 @@ SchedulerError
 ├── NoInstance            nothing serves the model now
 ├── ShuttingDown          the scheduler is about to end
 ├── Recovering            the request may come back with an executor; carries when to ask again
-├── JournalUnavailable    what has to be on disk cannot be written or read now; carries when to try again
+├── JournalUnavailable    the journal is full, slow or stopped; carries when to ask again
 ├── NoJournal             the scheduler keeps nothing on disk, so it takes no detached work
 ├── OutputLost            what the caller has of the request's output is beyond what anyone holds
 ├── DeadlineExceeded
@@ -181,9 +181,13 @@ class Recovering(SchedulerError):
 
 
 class JournalUnavailable(SchedulerError):
-    """The journal cannot be written or read now, so nothing that needs it is accepted; says why."""
+    """The journal cannot take a write, or be read, now; ``why`` says what is wrong with it, in words.
 
-    def __init__(self, why: str, expected_wait_s: float = 1.0) -> None:
+    ``expected_wait_s``: seconds after which trying again makes sense.
+    """
+
+    def __init__(self, why: str, expected_wait_s: float = 2.0) -> None:
+        self.why = why
         self.expected_wait_s = expected_wait_s
         super().__init__(f"the journal cannot be used now: {why}")
 

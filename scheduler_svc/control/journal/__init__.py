@@ -1,1 +1,1 @@
-"""What the scheduler writes down for good: the ports of its journal, one per noun."""
+"""Ports to the journal, and what control keeps there."""

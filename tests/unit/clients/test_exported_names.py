@@ -84,6 +84,7 @@ PUBLIC = {
         "SageError",
         "ShuttingDownError",
         "RecoveringError",
+        "JournalUnavailableError",
         "OutputLostError",
         "StreamLostError",
         "TenantLimitError",

@@ -1,0 +1,66 @@
+"""SQLite as the journal's database: one file, write-ahead logging, every commit on the disk."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.pool import QueuePool
+
+from scheduler_svc.storage.journal.errors import UnusableJournal
+
+WRITES = "sage_writes"
+"""The execution option of a connection that may write: its transaction takes the write lock at its begin."""
+
+PAGE_BYTES = 4_096
+OPCODES = 20_000  # of SQLite's virtual machine between two looks at the clock: about a millisecond
+
+
+def engine(path: str, busy_s: float, file_bytes: int) -> Engine:
+    """Return the engine of a file, which is made with mode 0600 if it is not there.  Raises UnusableJournal."""
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        raise UnusableJournal(f"journal.url {path}: {error.strerror}") from error
+    made = create_engine(
+        f"sqlite:///{path}",
+        poolclass=QueuePool,
+        pool_size=4,
+        pool_timeout=busy_s,
+        connect_args={"timeout": busy_s, "check_same_thread": False},
+    )
+
+    @event.listens_for(made, "connect")
+    def prepare(connection: sqlite3.Connection, record: object) -> None:
+        connection.isolation_level = None  # transactions begin where `begin` below says
+        for pragma in (
+            "auto_vacuum=INCREMENTAL",
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            "secure_delete=OFF",
+            f"max_page_count={max(file_bytes // PAGE_BYTES, 64)}",
+        ):
+            connection.execute(f"PRAGMA {pragma}").close()
+
+    @event.listens_for(made, "begin")
+    def begin(connection: Connection) -> None:
+        writes = connection.get_execution_options().get(WRITES)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return made
+
+
+@contextmanager
+def interrupted(connection: Connection, deadline: float) -> Iterator[None]:
+    """End the statements of a connection with an error once the monotonic clock is past ``deadline``."""
+    driver: Any = connection.connection.driver_connection
+    driver.set_progress_handler(lambda: time.monotonic() > deadline, OPCODES)
+    try:
+        yield
+    finally:
+        driver.set_progress_handler(None, 0)

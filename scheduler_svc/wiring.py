@@ -68,6 +68,7 @@ from scheduler_svc.transport.access_interceptor import AccessInterceptor
 from scheduler_svc.transport.admin_servicer import AdminServicer
 from scheduler_svc.transport.client_sessions.session_servicer import SessionServicer
 from scheduler_svc.transport.detached_records import DetachedRecords
+from scheduler_svc.transport.detached_servicer import DetachedServicer
 from scheduler_svc.transport.executor_servicer import ExecutorServicer
 from scheduler_svc.transport.health import HealthReporter
 from scheduler_svc.transport.inference_servicer import InferenceServicer
@@ -124,6 +125,11 @@ class ControlPlane:
     epoch: int
     detached: DetachedWork | None  # None: no journal
     restoration: Restoration | None
+    wall_clock: Callable[[], float]
+
+    def wall_s(self) -> float:
+        """Return seconds since 1970 at the control clock's zero."""
+        return self.wall_clock() - self.clock.now()
 
     async def load_detached(self) -> None:
         """Read the detached work that an earlier scheduler left.  Call before anything is accepted.
@@ -258,6 +264,7 @@ def build_control(
         epoch=epoch,
         detached=detached,
         restoration=restoration,
+        wall_clock=wall_clock,
     )
 
 
@@ -445,7 +452,13 @@ class SchedulerService:
     def _services(self) -> Services:
         control = self.control
         return Services(
-            inference=InferenceServicer(control.intake, control.scheduler, self._client_sessions, epoch=control.epoch),
+            inference=InferenceServicer(
+                control.intake,
+                control.scheduler,
+                self._client_sessions,
+                DetachedServicer(control.intake, control.loop_lag, control.detached, control.wall_s),
+                epoch=control.epoch,
+            ),
             executor=ExecutorServicer(
                 control.sessions,
                 control.attempts,

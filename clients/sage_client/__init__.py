@@ -11,6 +11,7 @@ from sage_client._call import Call
 from sage_client._client import Client
 from sage_client._completion import Completion
 from sage_client._connection import DEFAULT_ADDRESS
+from sage_client._detached import AsyncDetachedRequest, DetachedRequest, RequestInfo, RequestStatus, Result
 from sage_client._enums import (
     FinishReason,
     InstanceRole,
@@ -36,6 +37,7 @@ from sage_client._errors import (
     LimitReachedError,
     ModelChangedError,
     NoInstanceError,
+    NoJournalError,
     NotFoundError,
     NotSupportedError,
     OutputLostError,
@@ -115,6 +117,7 @@ __all__ = [
     "DEFAULT_ADDRESS",
     "Accepted",
     "AsyncClient",
+    "AsyncDetachedRequest",
     "AsyncStream",
     "Attempt",
     "AuthenticationError",
@@ -127,6 +130,7 @@ __all__ = [
     "ConfigurationError",
     "DeadlineExceededError",
     "Decision",
+    "DetachedRequest",
     "Event",
     "Explanation",
     "FieldViolation",
@@ -151,6 +155,7 @@ __all__ = [
     "ModelChangedError",
     "NoInstance",
     "NoInstanceError",
+    "NoJournalError",
     "NotFoundError",
     "NotSupportedError",
     "OutputLostError",
@@ -178,8 +183,11 @@ __all__ = [
     "RequestCancelledError",
     "RequestConflictError",
     "RequestEndedError",
+    "RequestInfo",
     "RequestNotFoundError",
     "RequestState",
+    "RequestStatus",
+    "Result",
     "ResumeMode",
     "SageError",
     "SamplingOptions",

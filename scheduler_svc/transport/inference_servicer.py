@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any, NoReturn, TypeAlias
 
 import grpc
@@ -21,6 +21,7 @@ from scheduler_svc.domain.scheduler import Scheduler
 from scheduler_svc.transport import events
 from scheduler_svc.transport.client_sessions.session_servicer import SessionServicer
 from scheduler_svc.transport.clipping import stated_reason
+from scheduler_svc.transport.detached_servicer import DetachedServicer
 from scheduler_svc.transport.enums import REQUEST_STATE_TO_WIRE
 from scheduler_svc.transport.errors import WireError
 from scheduler_svc.transport.submissions import key_seen, submission
@@ -32,8 +33,17 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
     """Answer InferenceService's calls through the intake."""
 
-    def __init__(self, intake: Intake, scheduler: Scheduler, sessions: SessionServicer, *, epoch: int) -> None:
+    def __init__(
+        self,
+        intake: Intake,
+        scheduler: Scheduler,
+        sessions: SessionServicer,
+        detached: DetachedServicer,
+        *,
+        epoch: int,
+    ) -> None:
         self._intake = intake
+        self._detached = detached
         self._scheduler = scheduler
         self._sessions = sessions
         self._epoch = epoch
@@ -52,14 +62,23 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         del request  # else the prompt would be kept for as long as the stream lasts: here, and below in its submission
         subscription = await self._intake.submit(submitted)
         del submitted
+        await self._deliver(subscription, context, lambda event: event)
+
+    async def _deliver(
+        self, subscription: Subscription, context: Context, wrapped: Callable[[inference_pb2.GenerateResponse], Any]
+    ) -> None:
+        """Write a subscription's events, each as ``wrapped``, until its request ends or the client leaves."""
         why = CLIENT_GONE
+
+        async def write_event(event: inference_pb2.GenerateResponse) -> None:
+            await context.write(wrapped(event))
 
         def let_go() -> None:
             self._intake.leave(subscription)
             subscription.release()
 
         try:
-            async with taking(context.write, let_go) as write:
+            async with taking(write_event, let_go) as write:
                 await self._stream(subscription, write)
         except (SchedulerError, RecordedFailure):
             raise
@@ -106,21 +125,24 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         cancelled, live = self._intake.cancel(key, stated_reason(request.reason) or "cancelled by the caller")
         return inference_pb2.CancelResponse(cancelled=cancelled, state=REQUEST_STATE_TO_WIRE[live.state])
 
-    async def Submit(self, request: Any, context: Context) -> NoReturn:
-        """Refuse: not implemented."""
-        _not_implemented("Submit")
+    async def Submit(self, request: inference_pb2.SubmitRequest, context: Context) -> inference_pb2.SubmitResponse:
+        """Accept detached work.  Raises what ``DetachedServicer.submit`` raises."""
+        return await self._detached.submit(request, trace_headers(context.invocation_metadata()))
 
-    async def Attach(self, request: Any, context: Context) -> NoReturn:  # type: ignore[override]
-        """Refuse: not implemented."""
-        _not_implemented("Attach")
+    async def Attach(  # type: ignore[override]  # it writes to the context instead of yielding
+        self, request: inference_pb2.AttachRequest, context: Context
+    ) -> None:
+        """Stream a request by its id alone.  Raises what ``DetachedServicer.attach`` raises, and the request's end."""
+        subscription = await self._detached.attach(request)
+        await self._deliver(subscription, context, lambda event: inference_pb2.AttachResponse(event=event))
 
-    async def Get(self, request: Any, context: Context) -> NoReturn:
-        """Refuse: not implemented."""
-        _not_implemented("Get")
+    async def Get(self, request: inference_pb2.GetRequest, context: Context) -> inference_pb2.GetResponse:
+        """Return a request's state and result.  Raises what ``DetachedServicer.get`` raises."""
+        return await self._detached.get(request)
 
-    async def List(self, request: Any, context: Context) -> NoReturn:
-        """Refuse: not implemented."""
-        _not_implemented("List")
+    async def List(self, request: inference_pb2.ListRequest, context: Context) -> inference_pb2.ListResponse:
+        """List detached work.  Raises what ``DetachedServicer.list`` raises."""
+        return await self._detached.list(request)
 
     async def Embed(self, request: Any, context: Context) -> NoReturn:
         """Refuse: not implemented."""

@@ -32,7 +32,7 @@ CHOICES_LIMIT = 1_024
 CONSTRAINT_BYTES = 64 * 1024  # of a schema, pattern or grammar, and of all choices together
 
 
-def check(request: inference_pb2.GenerateRequest, violations: Violations) -> bool:
+def check(request: inference_pb2.GenerateRequest | inference_pb2.SubmitRequest, violations: Violations) -> bool:
     """Add a violation for every bound that is exceeded; return whether there is none and conversion may begin.
 
     Counts come before the sizes of what was counted, so that the work is bounded too.
@@ -47,7 +47,7 @@ def check(request: inference_pb2.GenerateRequest, violations: Violations) -> boo
     return len(violations) == before
 
 
-def check_labels(request: inference_pb2.GenerateRequest, violations: Violations) -> None:
+def check_labels(request: inference_pb2.GenerateRequest | inference_pb2.SubmitRequest, violations: Violations) -> None:
     """Add the violations of ids, tenant and tags, of which there may be no more than TAGS_LIMIT."""
     _id(request.request_id, "request_id", violations)
     _id(request.tenant, "tenant", violations)

@@ -41,9 +41,10 @@ RETRY_S = 0.25
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KeptEnd:
-    """How a request ended, and until when its result is kept, in seconds since 1970."""
+    """How a request ended, when, and until when its result is kept, in seconds since 1970."""
 
     state: RequestState
+    ended_at: float
     keep_until: float
 
 
@@ -90,7 +91,9 @@ class DetachedWork:
         for summary in await self._store.summaries():
             end = None
             if summary.state is not None:
-                end = KeptEnd(state=summary.state, keep_until=summary.keep_until or 0.0)
+                end = KeptEnd(
+                    state=summary.state, ended_at=summary.ended_at or 0.0, keep_until=summary.keep_until or 0.0
+                )
             self._ends[summary.key] = end
             self._quotas.add(summary.key, summary.size_bytes)
         return await self._store.unfinished()
@@ -172,7 +175,7 @@ class DetachedWork:
         """Write down the end of a request that cannot go on.  Raises JournalUnavailable."""
         checkpoint = Checkpoint(key=stored.request.key, facts=stored.facts, piece=None, end=end)
         await self._store.save([checkpoint])
-        self._ends[checkpoint.key] = KeptEnd(state=end.state, keep_until=end.keep_until)
+        self._ends[checkpoint.key] = _kept(end)
 
     # --- background tasks -------------------------------------------------------------------------
 
@@ -232,7 +235,7 @@ class DetachedWork:
         self._quotas.add(output.key, checkpoint.size_bytes)
         end = checkpoint.end
         if end is not None:
-            self._ends[output.key] = KeptEnd(state=end.state, keep_until=end.keep_until)
+            self._ends[output.key] = _kept(end)
             del self._live[output.key]
         output.saved(checkpoint)
 
@@ -256,3 +259,7 @@ class DetachedWork:
                 del self._to_remove[key]
                 self._ends.pop(key, None)
                 self._quotas.drop(key)
+
+
+def _kept(end: DetachedEnd) -> KeptEnd:
+    return KeptEnd(state=end.state, ended_at=end.ended_at, keep_until=end.keep_until)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, and_, bindparam, or_, select, tuple_
+from sqlalchemy import Connection, Select, and_, bindparam, or_, select, tuple_
 
 from scheduler_svc.control.journal.detached import (
     Checkpoint,
@@ -142,7 +142,7 @@ def _save(connection: Connection, checkpoints: Sequence[Checkpoint]) -> None:
             connection.execute(DETACHED_REQUESTS.update().where(_OF_REQUEST), of_one_kind)
 
 
-def _open(connection: Connection, keys: Sequence[RequestKey]) -> dict[RequestKey, Row[Any]]:
+def _open(connection: Connection, keys: Sequence[RequestKey]) -> dict[RequestKey, Any]:
     """Return those of the requests that are known and have not ended."""
     wanted = tuple_(REQUESTS.tenant, REQUESTS.request_id).in_([(key.tenant, key.request_id) for key in keys])
     columns = (REQUESTS.tenant, REQUESTS.request_id, REQUESTS.output_tokens, REQUESTS.size_bytes)
@@ -234,9 +234,7 @@ def _page(page: Page) -> Select[Any]:
         wanted = wanted.where(_in_states(page.states))
     if page.before is not None:
         at, request_id = page.before
-        earlier = or_(
-            REQUESTS.accepted_at < at, and_(REQUESTS.accepted_at == at, REQUESTS.request_id < request_id)
-        )
+        earlier = or_(REQUESTS.accepted_at < at, and_(REQUESTS.accepted_at == at, REQUESTS.request_id < request_id))
         wanted = wanted.where(earlier)
     return wanted.order_by(REQUESTS.accepted_at.desc(), REQUESTS.request_id.desc()).limit(page.limit)
 
@@ -248,11 +246,11 @@ def _in_states(states: Iterable[RequestState]) -> Any:
     return REQUESTS.state.in_(ended)
 
 
-def _key(row: Row[Any]) -> RequestKey:
+def _key(row: Any) -> RequestKey:
     return RequestKey(tenant=row.tenant, request_id=row.request_id)
 
 
-def _summary(row: Row[Any]) -> DetachedSummary:
+def _summary(row: Any) -> DetachedSummary:
     return DetachedSummary(
         key=_key(row),
         model=row.model,
@@ -265,7 +263,7 @@ def _summary(row: Row[Any]) -> DetachedSummary:
     )
 
 
-def _stored(row: Row[Any], pieces: Sequence[OutputPiece]) -> StoredRequest:
+def _stored(row: Any, pieces: Sequence[OutputPiece]) -> StoredRequest:
     request = DetachedRequest(
         key=_key(row),
         digest=bytes(row.digest),
@@ -279,7 +277,7 @@ def _stored(row: Row[Any], pieces: Sequence[OutputPiece]) -> StoredRequest:
     return StoredRequest(request=request, facts=_facts(row), pieces=pieces, end=_end(row))
 
 
-def _facts(row: Row[Any]) -> OutputFacts:
+def _facts(row: Any) -> OutputFacts:
     identity = None
     if row.weights is not None:
         identity = ModelIdentity(
@@ -298,7 +296,7 @@ def _facts(row: Row[Any]) -> OutputFacts:
     )
 
 
-def _end(row: Row[Any]) -> DetachedEnd | None:
+def _end(row: Any) -> DetachedEnd | None:
     if row.state is None:
         return None
     return DetachedEnd(

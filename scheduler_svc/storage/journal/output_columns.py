@@ -7,8 +7,6 @@ from array import array
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import Row
-
 from scheduler_svc.control.journal.detached import OutputPiece
 
 _LENGTH_BYTES = 4
@@ -25,7 +23,7 @@ def columns(piece: OutputPiece) -> dict[str, Any]:
     }
 
 
-def piece(row: Row[Any]) -> OutputPiece:
+def piece(row: Any) -> OutputPiece:
     """Return the piece of a row."""
     return OutputPiece(
         first_index=row.first_index,

@@ -24,7 +24,13 @@ VERSION = 1
 MIGRATIONS: Mapping[int, Callable[[Connection], None]] = {}
 """What turns the tables of a version into those of the next, by the version it starts from."""
 
-TABLES = (HEADER, decisions.INSTANCE_DECISIONS, decisions.FLEET_DECISIONS, detached.DETACHED_REQUESTS, detached.DETACHED_OUTPUT)
+TABLES = (
+    HEADER,
+    decisions.INSTANCE_DECISIONS,
+    decisions.FLEET_DECISIONS,
+    detached.DETACHED_REQUESTS,
+    detached.DETACHED_OUTPUT,
+)
 """Every table; naming them here has their files imported before the tables are made."""
 
 _CREATION_LOCK = 0x5361_6765  # PostgreSQL: two schedulers may start at once

@@ -10,6 +10,7 @@ import sage_client
 
 PUBLIC = {
     "clients": {"AsyncClient", "AsyncStream", "Client", "Stream", "Reconnect", "DEFAULT_ADDRESS"},
+    "detached work": {"AsyncDetachedRequest", "DetachedRequest", "RequestInfo", "RequestStatus", "Result"},
     "sinks": {"Call", "Sink"},
     "requests": {"ChatMessage", "GenerateOptions", "SamplingOptions", "NoInstance", "Priority", "ResumeMode"},
     "events": {"Accepted", "Event", "Finished", "Scheduled", "Tokens", "Completion"},
@@ -72,6 +73,7 @@ PUBLIC = {
         "InvalidStateError",
         "LimitReachedError",
         "NoInstanceError",
+        "NoJournalError",
         "NotFoundError",
         "NotSupportedError",
         "OverloadedError",

@@ -12,6 +12,7 @@ from scheduler_svc.config import SchedulerConfig
 from scheduler_svc.control.attempts.executor_link import AssignOrder
 from scheduler_svc.control.attempts.held_attempt import HeldAttempt
 from scheduler_svc.control.attempts.output_columns import OutputColumns
+from scheduler_svc.control.detached.detached_work import DetachedWork
 from scheduler_svc.control.instances.registration import Registration
 from scheduler_svc.control.requests.live_request import LiveRequest
 from scheduler_svc.control.requests.output_log import TokenSlice
@@ -92,6 +93,11 @@ class DetachedWorld(World):
         self._tasks.append(loop.create_task(self.plane.keep_detached()))
         return self
 
+    @property
+    def work(self) -> DetachedWork:
+        assert self.plane.detached is not None
+        return self.plane.detached
+
     def add(self, instance_id: str, **options: Any) -> ModelledExecutor:
         executor = Executor(world=self, instance_id=instance_id, **options)
         self.executors[instance_id] = executor
@@ -144,4 +150,5 @@ class DetachedWorld(World):
         self.plane.attempts.columns(instance_id, columns)
 
     def first_order(self, instance_id: str) -> AssignOrder:
-        return self.executors[instance_id].__dict__["orders"][0]
+        orders: list[AssignOrder] = self.executors[instance_id].__dict__["orders"]
+        return orders[0]

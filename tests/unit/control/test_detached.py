@@ -56,7 +56,7 @@ async def test_it_runs_without_a_client_and_its_result_is_kept() -> None:
         assert [t for piece in row.pieces for t in piece.token_ids] == expected(100)
         assert row.end is not None
         assert row.end.state is RequestState.FINISHED
-        assert row.end.keep_until - row.end.ended_at == world.plane.detached.settings.keep_result_s
+        assert row.end.keep_until - row.end.ended_at == world.work.settings.keep_result_s
         world.assert_all_room_is_free()
 
 
@@ -107,7 +107,7 @@ async def test_what_is_refused_after_it_was_written_down_leaves_nothing() -> Non
             except QueueFull:
                 break
             await world.advance(0.1)
-        assert len(world.store.rows) == world.plane.detached.unfinished == len(world.plane.requests)
+        assert len(world.store.rows) == world.work.unfinished == len(world.plane.requests)
 
 
 async def test_a_reader_gets_only_what_is_written_down() -> None:
@@ -180,7 +180,7 @@ async def test_a_result_is_deleted_when_its_time_is_over() -> None:
         assert key("a") in world.store.rows
         await world.advance(60.0 + EXPIRY_INTERVAL_S)
         assert not world.store.rows
-        assert len(world.plane.detached) == 0
+        assert len(world.work) == 0
 
 
 async def test_keep_result_has_a_bound() -> None:
@@ -389,10 +389,8 @@ async def test_pages_are_of_one_tenant_the_latest_first() -> None:
             await world.leave(request_id)
             await world.advance(0.1)
         await world.leave("d", tenant="other")
-        first = await world.plane.detached.page(Page(tenant="t", limit=2))
+        first = await world.work.page(Page(tenant="t", limit=2))
         assert [summary.key.request_id for summary, _ in first] == ["c", "b"]
         last = first[-1][0]
-        rest = await world.plane.detached.page(
-            Page(tenant="t", limit=2, before=(last.accepted_at, last.key.request_id))
-        )
+        rest = await world.work.page(Page(tenant="t", limit=2, before=(last.accepted_at, last.key.request_id)))
         assert [summary.key.request_id for summary, _ in rest] == ["a"]

@@ -73,7 +73,8 @@ class Recovery:
         more than anyone holds.
         """
         if live.journaled:
-            if after_token > len(live.published):
+            ahead = after_token > len(live.published)  # nobody was given more than is published
+            if ahead and after_attempt is not None and not self._began(live, after_attempt):
                 raise OutputLost(f"the journal has {len(live.published)} output tokens")
         elif live.adopted is None:
             if after_attempt is not None and not self._began(live, after_attempt):

@@ -394,3 +394,15 @@ async def test_pages_are_of_one_tenant_the_latest_first() -> None:
         last = first[-1][0]
         rest = await world.work.page(Page(tenant="t", limit=2, before=(last.accepted_at, last.key.request_id)))
         assert [summary.key.request_id for summary, _ in rest] == ["a"]
+
+
+async def test_a_reader_with_more_than_is_written_down_never_gets_other_tokens() -> None:
+    async with DetachedWorld() as world:
+        world.add("x")
+        await world.leave("a", max_tokens=100)
+        await world.advance(0.1)
+    async with DetachedWorld(store=world.store, epoch=9) as after:
+        after.add("x")
+        await after.advance(0.01)
+        with pytest.raises(OutputLost, match="journal"):
+            after.read("a", after_token=90, after_attempt=(7, 1))

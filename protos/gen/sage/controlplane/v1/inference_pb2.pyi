@@ -1015,7 +1015,7 @@ class SessionFrame(_message.Message):
     Tokens are columns: entry i of handles, choices, counts and text_lengths belong together, and take the next counts[i]
     of token_ids and the next text_lengths[i] code points of text. Positions are not sent: every token is sent once and
     in order, so an entry continues where the one before it of the same handle and choice stopped. Its tokens are of the
-    attempt that the handle's latest HandleScheduled names.
+    attempt that the handle's latest HandleScheduled names; those before any come from the scheduler's journal.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

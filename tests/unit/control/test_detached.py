@@ -16,6 +16,7 @@ from scheduler_svc.domain.errors import (
     InvalidRequest,
     JournalUnavailable,
     NoJournal,
+    OutputLost,
     QueueFull,
     Recovering,
     RequestConflict,

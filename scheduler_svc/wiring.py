@@ -426,6 +426,8 @@ class SchedulerService:
         why = Recovering(HAND_OVER_WAIT_S, "the scheduler hands over to the next one")
         control.intake.close(why)
         state.freeze()
+        if control.detached is not None:
+            control.detached.freeze()
         control.sessions.end_all("the scheduler hands over")  # first: what ends from here on is not told to executors
         self._client_sessions.close(why)
         if self._servers is not None:

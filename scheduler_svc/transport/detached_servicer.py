@@ -68,6 +68,11 @@ class DetachedServicer:
         self._intake.attach(key, subscription, request.after_token, last_attempt(request))
         return subscription
 
+    async def cancelled(self, live: LiveRequest) -> None:
+        """Wait until the end of a request that was cancelled is written down.  Raises JournalUnavailable."""
+        if self._work is not None:
+            await self._work.until_ended(live)
+
     async def get(self, request: inference_pb2.GetRequest) -> inference_pb2.GetResponse:
         """Return the state of a request, and the result of detached work that ended.
 

@@ -120,9 +120,16 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         await self._sessions.run(request_iterator, context)
 
     async def Cancel(self, request: inference_pb2.CancelRequest, context: Context) -> inference_pb2.CancelResponse:
-        """End a request early; ``cancelled`` is false if it had ended.  Raises RequestNotFound, InvalidRequest."""
+        """End a request early; ``cancelled`` is false if it had ended.
+
+        Raises RequestNotFound, InvalidRequest, Recovering; of detached work also JournalUnavailable: it is ended, and
+        that is not written down yet.
+        """
         key = key_seen(caller(), request.tenant, request.request_id)
+        if self._intake.in_journal(key):
+            await self._intake.find(key)
         cancelled, live = self._intake.cancel(key, stated_reason(request.reason) or "cancelled by the caller")
+        await self._detached.cancelled(live)
         return inference_pb2.CancelResponse(cancelled=cancelled, state=REQUEST_STATE_TO_WIRE[live.state])
 
     async def Submit(self, request: inference_pb2.SubmitRequest, context: Context) -> inference_pb2.SubmitResponse:

@@ -45,11 +45,18 @@ class Checkpoints:
         self._due: dict[JournaledOutput, None] = {}  # in the order in which they became due
         self._awake = asyncio.Event()
         self._failing = False
+        self._frozen = False
+
+    def freeze(self) -> None:
+        """Write nothing more."""
+        self._frozen = True
+        self._due.clear()
 
     def due(self, output: JournaledOutput) -> None:
         """Have what is new of a request written down."""
-        self._due[output] = None
-        self._awake.set()
+        if not self._frozen:
+            self._due[output] = None
+            self._awake.set()
 
     def drop(self, output: JournaledOutput) -> None:
         """Write nothing more of a request."""
@@ -72,7 +79,7 @@ class Checkpoints:
         except Exception as error:  # whatever it is: the requests go on, and so do the others
             self._failed(error)
             for output, _ in batch:
-                self._due.setdefault(output)
+                self.due(output)
             return False
         self._failing = False
         for output, checkpoint in batch:

@@ -24,13 +24,17 @@ from scheduler_svc.control.journal.detached import (
     StoredRequest,
 )
 from scheduler_svc.control.requests.live_request import LiveRequest
-from scheduler_svc.domain.errors import FieldViolation, InvalidRequest, JournalUnavailable, Recovering
+from scheduler_svc.control.timing.time_limit import TimeLimit
+from scheduler_svc.domain.errors import DeadlineExceeded, FieldViolation, InvalidRequest, JournalUnavailable, Recovering
 from scheduler_svc.domain.request import RequestKey, RequestState
 
 log = logging.getLogger(__name__)
 
 EXPIRY_INTERVAL_S = 5.0
 """Seconds between two looks for results whose time is over."""
+
+END_LIMIT_S = 5.0
+"""Seconds that the caller who cancels a request waits until that is written down."""
 
 REMOVED_AT_ONCE = 256
 """Requests that one write deletes at most."""
@@ -170,6 +174,24 @@ class DetachedWork:
             output.stop()
             self._checkpoints.drop(output)
         await self._remove([live.key])
+
+    async def until_ended(self, live: LiveRequest) -> None:
+        """Wait until the end of a request that has ended is written down, if the journal has it.
+
+        Raises JournalUnavailable if that takes longer than END_LIMIT_S.
+        """
+        output = self._live.get(live.key)
+        if output is None or output.live is not live:
+            return
+        try:
+            async with TimeLimit(self._clock, self._clock.now() + END_LIMIT_S, "while its end was written down"):
+                await output.ended.wait()
+        except DeadlineExceeded:
+            raise JournalUnavailable(f"the request's end is not written down after {END_LIMIT_S:g} s") from None
+
+    def freeze(self) -> None:
+        """Write nothing more about live requests: they go on with the next scheduler."""
+        self._checkpoints.freeze()
 
     async def give_up(self, stored: StoredRequest, end: DetachedEnd) -> None:
         """Write down the end of a request that cannot go on.  Raises JournalUnavailable."""

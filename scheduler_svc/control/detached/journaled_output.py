@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 from sage_common.clock import Clock, Timer
@@ -23,7 +24,18 @@ class JournaledOutput:
     Implements ``Reader``: the request wakes it, as it wakes its clients.
     """
 
-    __slots__ = ("_clock", "_due", "_latest_at", "_published", "_settings", "_timer", "_timer_at", "keep_s", "live")
+    __slots__ = (
+        "_clock",
+        "_due",
+        "_latest_at",
+        "_published",
+        "_settings",
+        "_timer",
+        "_timer_at",
+        "ended",
+        "keep_s",
+        "live",
+    )
 
     def __init__(
         self,
@@ -45,6 +57,7 @@ class JournaledOutput:
         self._latest_at = clock.now() - settings.checkpoint_s  # of the latest checkpoint
         self._timer: Timer | None = None
         self._timer_at = 0.0
+        self.ended = asyncio.Event()  # set when its end is written down
         self._published = live.keep_in_journal()
         live.readers[self] = None
 
@@ -97,6 +110,7 @@ class JournaledOutput:
         self._published.publish(self.position + (len(piece.token_ids) if piece is not None else 0), complete=ended)
         if ended:
             self.live.end_is_published = True
+            self.ended.set()
             self.stop()
         self.live.changed()
 

@@ -174,6 +174,7 @@ async def test_a_result_is_there_after_a_restart_for_every_kind_of_reader(tmp_pa
             await until_ended(fleet.client, request_id)
     wanted = await answer(PROMPT, Sampling(temperature=0, max_tokens=40))
     async with LocalFleet(state_dir=tmp_path, recovery={"limit_s": 0.1}) as fleet:
+        assert not (await fleet.client.cancel("get")).cancelled
         kept = (await fleet.client.get("get")).result
         assert kept is not None
         assert (kept.token_ids, kept.text) == (wanted.token_ids, wanted.text)

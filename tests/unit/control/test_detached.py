@@ -407,3 +407,44 @@ async def test_a_reader_with_more_than_is_written_down_never_gets_other_tokens()
         await after.advance(0.01)
         with pytest.raises(OutputLost, match="journal"):
             after.read("a", after_token=90, after_attempt=(7, 1))
+
+
+async def test_a_cancel_is_over_when_the_end_is_written_down() -> None:
+    async with DetachedWorld() as world:
+        world.add("x")
+        world.executors["x"].hung = True
+        await world.leave("a")
+        await world.advance(0.1)
+        world.store.trouble = "the disk is full"
+        cancelled, live = world.plane.intake.cancel(key("a"), "no longer wanted")
+        assert cancelled
+        waiting = asyncio.ensure_future(world.work.until_ended(live))
+        await world.advance(3.0)
+        assert not waiting.done()
+        world.store.trouble = ""
+        await world.advance(1.5)
+        assert waiting.done()
+        assert waiting.exception() is None
+
+
+async def test_a_cancel_that_is_not_written_down_in_time_says_so() -> None:
+    async with DetachedWorld() as world:
+        world.add("x")
+        world.executors["x"].hung = True
+        await world.leave("a")
+        world.store.trouble = "the disk is full"
+        _, live = world.plane.intake.cancel(key("a"), "no longer wanted")
+        waiting = asyncio.ensure_future(world.work.until_ended(live))
+        await world.advance(6.0)
+        with pytest.raises(JournalUnavailable):
+            waiting.result()
+
+
+async def test_a_scheduler_that_hands_over_writes_nothing_more() -> None:
+    async with DetachedWorld() as world:
+        world.add("x")
+        await world.leave("a", max_tokens=20)
+        world.work.freeze()
+        await world.advance(2.0)
+        assert world.plane.requests.get(key("a")).state is RequestState.FINISHED
+        assert world.store.rows[key("a")].end is None

@@ -12,6 +12,7 @@ from sage_client._client import Client
 from sage_client._completion import Completion
 from sage_client._connection import DEFAULT_ADDRESS
 from sage_client._detached import AsyncDetachedRequest, DetachedRequest, RequestInfo, RequestStatus, Result
+from sage_client._embeddings import Embeddings, EmbedOptions
 from sage_client._enums import (
     FinishReason,
     InstanceRole,
@@ -131,6 +132,8 @@ __all__ = [
     "DeadlineExceededError",
     "Decision",
     "DetachedRequest",
+    "EmbedOptions",
+    "Embeddings",
     "Event",
     "Explanation",
     "FieldViolation",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import weakref
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from types import TracebackType
@@ -25,8 +25,9 @@ from sage_client._channels import Channels
 from sage_client._connection import DEFAULT_ADDRESS, Connection
 from sage_client._detached import AsyncDetachedRequest, RequestInfo, RequestStatus
 from sage_client._dispatcher import Dispatcher
+from sage_client._embeddings import Embeddings, EmbedOptions, Input, embeddings, encode_inputs
 from sage_client._enums import InstanceRole, RequestState
-from sage_client._errors import ConfigurationError, RecoveringError, UnavailableError
+from sage_client._errors import ConfigurationError, RecoveringError
 from sage_client._event_queue import EventQueue
 from sage_client._fleet_feed import WatchCall, newest_snapshots
 from sage_client._fleet_snapshot import FleetSnapshot
@@ -45,9 +46,10 @@ from sage_client._options import GenerateOptions
 from sage_client._prefill_decode import PrefillDecodeConfig, PrefillDecodeStatus, SplitMode
 from sage_client._reconnect import Reconnect
 from sage_client._request import encode_request
+from sage_client._retry import until_answered
 from sage_client._session_stream import SessionCall
 from sage_client._sink import Sink
-from sage_client._status import error_from_rpc, is_transport_break
+from sage_client._status import error_from_rpc
 from sage_client._trace import trace_metadata
 
 _Q = TypeVar("_Q")
@@ -118,9 +120,9 @@ class AsyncClient:
         self._stream_timeout = stream_timeout
         self._buffer_bytes = buffer_bytes
         self._channels = Channels(self._connection)
-        reconnect = reconnect or Reconnect()
-        self._generate, self._dispatcher = _transports(self._connection, self._channels, reconnect, use_sessions)
-        self._attached = _attached(self._connection, self._channels, reconnect)
+        self._reconnect = reconnect or Reconnect()
+        self._generate, self._dispatcher = _transports(self._connection, self._channels, self._reconnect, use_sessions)
+        self._attached = _attached(self._connection, self._channels, self._reconnect)
         weakref.finalize(self, self._dispatcher.abandon).atexit = False
 
     async def __aenter__(self) -> Self:
@@ -268,6 +270,25 @@ class AsyncClient:
             if not page.next_page_token:
                 return
             request.page_token = page.next_page_token
+
+    async def embed(self, inputs: Input | Sequence[Input], **options: Unpack[EmbedOptions]) -> Embeddings:
+        """Return a vector of each input.  The call is sent again by itself if the scheduler is away for a while.
+
+        Args:
+            inputs: a text or its token ids, or several of them, at most 2,048.
+            options: see ``EmbedOptions``.
+
+        Raises:
+            InvalidRequestError: a value does not fit the contract or the model; fields are named as in EmbedRequest.
+            SageError: the first input that failed; no vectors come then.
+        """
+        request = encode_inputs(inputs, options, tenant=self._tenant)
+        timeout_s = options.get("timeout") or self._stream_timeout_s(options.get("deadline"))
+
+        async def call(left_s: float) -> inference_pb2.EmbedResponse:
+            return await self._ask(self._channels.inference.Embed, request, timeout=left_s)
+
+        return embeddings(await until_answered(call, self._reconnect, timeout_s))
 
     async def cancel(self, request_id: str, *, reason: str = "", tenant: str | None = None) -> Cancellation:
         """Cancel a request; idempotent."""
@@ -420,29 +441,26 @@ class AsyncClient:
 
     async def _cancel(self, request_id: str, tenant: str, reason: str) -> Cancellation:
         request = inference_pb2.CancelRequest(request_id=request_id, tenant=tenant, reason=reason)
-        return decode.cancellation(await self._repeated(self._channels.inference.Cancel, request, breaks=False))
-
-    async def _repeated(
-        self,
-        method: Callable[..., Awaitable[_R]],
-        request: object,
-        timeout: float | None = None,
-        *,
-        breaks: bool = True,
-    ) -> _R:
-        """Ask, and again while the scheduler recovers, and if ``breaks`` after a broken connection, in ``timeout``."""
         loop = asyncio.get_running_loop()
-        end = loop.time() + (timeout or self._timeout)
+        end = loop.time() + self._timeout
         while True:
             try:
-                return await self._ask(method, request, timeout=max(0.001, end - loop.time()))
-            except (RecoveringError, UnavailableError) as error:  # the request may still come back, with its executor
-                if not (isinstance(error, RecoveringError) or (breaks and is_transport_break(error))):
-                    raise
+                return decode.cancellation(await self._ask(self._channels.inference.Cancel, request))
+            except RecoveringError as error:  # the request may still come back, with its executor
                 pause_s = error.retry_after_s or RECOVERING_S
                 if loop.time() + pause_s >= end:
                     raise
                 await asyncio.sleep(pause_s)
+
+    async def _repeated(
+        self, method: Callable[..., Awaitable[_R]], request: object, timeout: float | None = None
+    ) -> _R:
+        """Ask what may be asked twice, and again while the scheduler is away or recovers."""
+
+        async def call(left_s: float) -> _R:
+            return await self._ask(method, request, timeout=left_s)
+
+        return await until_answered(call, self._reconnect, timeout or self._timeout)
 
     async def _ask(self, method: Callable[..., Awaitable[_R]], request: object, *, timeout: float | None = None) -> _R:
         try:

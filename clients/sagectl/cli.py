@@ -11,6 +11,7 @@ import sage_client as sage
 from sagectl.access_keys import keys
 from sagectl.connecting import ADDRESS, AS_JSON
 from sagectl.detached import attach, requests, result, submit
+from sagectl.embed import embed
 from sagectl.exit_status import ExitStatus, status_of
 from sagectl.explain import explain
 from sagectl.generate import generate
@@ -74,6 +75,7 @@ for _command in (
     attach,
     requests,
     result,
+    embed,
     cancel,
     explain,
     top,

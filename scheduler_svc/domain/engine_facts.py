@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+DIMENSIONS_LIMIT = 65_536
+"""Most numbers of a vector."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Parallelism:
@@ -57,12 +60,13 @@ class EngineFacts:
     tokenizer_hash: str = ""
     prefix_caching: bool = False  # it keeps the KV of prompts for later requests that begin alike
     keeps_output_history: bool = False  # it goes on from delivered tokens as its own output
+    embedding_dimensions: int = 0  # it embeds and does not generate: length of its vectors; 0: it generates
 
     @property
     def abilities(self) -> tuple[object, ...]:
         """What decides whether a request is valid here, apart from the engine's capacity."""
-        kinds = self.structured_output_kinds
-        return self.tokenizer_hash, self.max_model_len, self.vocab_size, self.adapters, kinds
+        kinds, dimensions = self.structured_output_kinds, self.embedding_dimensions
+        return self.tokenizer_hash, self.max_model_len, self.vocab_size, self.adapters, kinds, dimensions
 
     @property
     def identity(self) -> ModelIdentity:

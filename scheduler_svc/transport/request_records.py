@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from array import array
 from collections.abc import Sequence
+from dataclasses import replace
 
 from google.protobuf.message import DecodeError
 
@@ -19,7 +20,7 @@ from scheduler_svc.domain import admission
 from scheduler_svc.domain.decision import Phase
 from scheduler_svc.domain.engine_facts import ModelIdentity
 from scheduler_svc.domain.request import Request, ResumeMode, Sampling
-from scheduler_svc.transport import sampling_params
+from scheduler_svc.transport import embeddings, sampling_params
 from scheduler_svc.transport.enums import PHASE_TO_WIRE, PRIORITY_FROM_WIRE, PRIORITY_TO_WIRE
 from scheduler_svc.transport.submissions import key_of
 from scheduler_svc.transport.violations import Violations
@@ -171,7 +172,8 @@ def _request(assign: executor_pb2.Assign, made: record_pb2.RequestRecord, arrive
     deadline_at = sent_at + durations.from_wire(assign.remaining) if assign.HasField("remaining") else None
     wire = made.sampling if made.HasField("sampling") else assign.sampling
     prompt = array("I", assign.prompt_token_ids)
-    return request_of(made, wire, prompt, assign.adapter, assign.trace_context, arrived_at, deadline_at)
+    found = request_of(made, wire, prompt, assign.adapter, assign.trace_context, arrived_at, deadline_at)
+    return replace(found, embedding=embeddings.from_wire(assign.embedding)) if assign.HasField("embedding") else found
 
 
 def request_of(
@@ -187,6 +189,8 @@ def request_of(
 
     Raises what conversion raises.
     """
+    if not prompt:
+        raise ValueError("it has no prompt")
     sampling = Sampling(**sampling_params.given(wire, Violations()))
     headers = {TRACEPARENT: trace.traceparent, TRACESTATE: trace.tracestate}
     return Request(

@@ -40,7 +40,7 @@ async def submit(client: AsyncClient) -> list[AsyncDetachedRequest]:
                 max_tokens=TOKENS,
                 ignore_eos=True,
                 temperature=temperature(number),
-                logprobs=1 if number % 4 == 0 else None,
+                logprobs=int(number % 4 == 0),
                 stop=["never seen"] if number % 4 == 1 else (),
             )
             for number in range(REQUESTS)

@@ -90,6 +90,7 @@ from sage_client._fleet_view import (
     FleetView,
     HistoryEntry,
     Instance,
+    InstanceDecision,
     Location,
     PolicyChange,
     PolicyInfo,
@@ -101,6 +102,7 @@ from sage_client._fleet_view import (
     ShadowPolicyChange,
     TimeSlice,
 )
+from sage_client._journal import JournalCompaction, JournalStatus
 from sage_client._options import ChatMessage, GenerateOptions
 from sage_client._prefill_decode import (
     PairState,
@@ -113,6 +115,7 @@ from sage_client._reconnect import Reconnect
 from sage_client._sampling import SamplingOptions
 from sage_client._sink import Sink
 from sage_client._stream import Stream
+from sage_client._usage import UsageGroup, UsageRecord, UsageSum
 
 __all__ = [
     "DEFAULT_ADDRESS",
@@ -146,12 +149,15 @@ __all__ = [
     "GenerationFailedError",
     "HistoryEntry",
     "Instance",
+    "InstanceDecision",
     "InstanceNotFoundError",
     "InstanceRole",
     "InstanceState",
     "InternalError",
     "InvalidRequestError",
     "InvalidStateError",
+    "JournalCompaction",
+    "JournalStatus",
     "JournalUnavailableError",
     "LimitReachedError",
     "Location",
@@ -216,5 +222,8 @@ __all__ = [
     "UnknownModelError",
     "UnknownPolicyError",
     "Usage",
+    "UsageGroup",
+    "UsageRecord",
+    "UsageSum",
     "WaitTimeoutError",
 ]

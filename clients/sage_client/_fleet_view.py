@@ -19,6 +19,17 @@ class Location:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class InstanceDecision:
+    """What operators decided about an instance; with a journal it outlives the scheduler."""
+
+    instance_id: str
+    drained: bool
+    drain_reason: str  # in the operator's words; empty if none were given
+    role: InstanceRole | None  # None: that of its executor
+    not_kept: str  # why it is not in the journal yet, in words; empty if it is, or without a journal
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Instance:
     """An instance as the scheduler sees it."""
 
@@ -58,6 +69,7 @@ class Instance:
     adapters: tuple[str, ...]
     location: Location
     labels: Mapping[str, str]
+    decision: InstanceDecision | None = None  # of operators
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,6 +88,7 @@ class FleetView:
 
     instances: tuple[Instance, ...]  # by id
     queues: tuple[QueueInfo, ...]  # by model
+    decisions: tuple[InstanceDecision, ...] = ()  # about instances that are not known now
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,6 +118,9 @@ class PolicyStatus:
     delegate: str  # the policy that ``adaptive`` follows now; else empty
     available: tuple[PolicyInfo, ...]
     switches: tuple[PolicySwitch, ...]  # the latest ones, newest first
+    configured: str = ""  # the policy that the configuration names
+    decided: bool = False  # an operator's decision overrides the configuration
+    not_kept: str = ""  # why that decision is not in the journal yet, in words; empty if it is, or without a journal
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -115,6 +131,7 @@ class PolicyChange:
     previous: str
     reordered: int  # waiting requests that were reordered
     warning: str = ""  # what to know about the policy in force, in words; empty if there is nothing
+    not_kept: str = ""  # why the decision is not in the journal yet, in words; empty if it is, or without a journal
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -148,6 +165,7 @@ class ShadowPolicyChange:
 
     policy: str  # empty: none
     previous: str  # empty: none
+    not_kept: str = ""  # as in PolicyChange
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

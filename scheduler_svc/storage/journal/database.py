@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +17,8 @@ from sqlalchemy.exc import ArgumentError
 
 from scheduler_svc.domain.errors import JournalUnavailable
 from scheduler_svc.storage.journal import postgresql, sqlite
-from scheduler_svc.storage.journal.errors import UnusableJournal, in_words, is_trouble
+from scheduler_svc.storage.journal.errors import UnusableJournal, in_words, is_lost, is_trouble
+from scheduler_svc.storage.journal.used_sockets import UsedSockets
 
 T = TypeVar("T")
 
@@ -54,6 +56,8 @@ class Database:
         self._engine = self._make_engine()
         self._readers = ThreadPoolExecutor(max_workers=READERS, thread_name_prefix="journal read")
         self._reads = 0
+        self._closed = False
+        self._sockets = UsedSockets(on=not self.is_sqlite)
 
     @property
     def name(self) -> str:
@@ -69,18 +73,52 @@ class Database:
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """Give a connection in a transaction that may write: committed at the end, rolled back after an error."""
-        with self._engine.execution_options(**{sqlite.WRITES: True}).begin() as connection:
+        engine = self._engine.execution_options(**{sqlite.WRITES: True})
+        with self._connected(engine) as connection, self._sockets.of(connection), connection.begin():
             yield connection
 
     @contextmanager
     def reading(self, deadline: float) -> Iterator[Connection]:
         """Give a connection whose SQLite statements are interrupted at ``deadline``, on the monotonic clock."""
-        with self._engine.connect() as connection:
+        with self._connected(self._engine) as connection:
             if self.is_sqlite:
                 with sqlite.interrupted(connection, deadline):
                     yield connection
             else:
+                with self._sockets.of(connection):
+                    yield connection
+
+    @contextmanager
+    def _connected(self, engine: Engine) -> Iterator[Connection]:
+        with engine.connect() as connection:
+            try:
                 yield connection
+            finally:
+                if self._closed:  # the pool that it would go back to is gone
+                    connection.invalidate()
+
+    def break_off(self, thread: threading.Thread) -> None:
+        """End what a thread waits for, if it waits for PostgreSQL: its statement fails."""
+        self._sockets.break_off(thread.ident)
+
+    @property
+    def limit_bytes(self) -> int:
+        """Most bytes of a SQLite file; 0: not bounded here."""
+        return self._limits.file_bytes if self.is_sqlite else 0
+
+    def size(self, connection: Connection) -> int:
+        """Return the bytes that the database takes."""
+        return sqlite.size(connection) if self.is_sqlite else postgresql.size(connection)
+
+    async def vacuum(self, tables: Sequence[str]) -> None:
+        """Give unused space back, in a thread.  Raises JournalUnavailable."""
+        work = sqlite.vacuum if self.is_sqlite else postgresql.vacuum
+        try:
+            await asyncio.to_thread(work, self._engine, tables)
+        except Exception as error:
+            if is_trouble(error):
+                raise JournalUnavailable(in_words(error)) from error
+            raise
 
     async def read(self, work: Callable[[Connection], T]) -> T:
         """Return what ``work`` returns, which reads in a thread and must not write.
@@ -92,24 +130,32 @@ class Database:
             raise JournalUnavailable(f"{READS_WAITING} reads of the journal wait already")
         limit_s = self._limits.read_s
         self._reads += 1
-        running = asyncio.get_running_loop().run_in_executor(
-            self._readers, self._read, work, time.monotonic() + limit_s
-        )
+        loop, deadline = asyncio.get_running_loop(), time.monotonic() + limit_s
+        running = loop.run_in_executor(self._readers, self._read, work, deadline)
         running.add_done_callback(self._read_ended)
         try:
             async with asyncio.timeout(limit_s):
                 return await asyncio.shield(running)
         except TimeoutError:
+            self._sockets.break_off_older(deadline - limit_s)
             raise JournalUnavailable(f"a read took longer than {limit_s:g} s") from None
 
     def _read(self, work: Callable[[Connection], T], deadline: float) -> T:
         try:
-            with self.reading(deadline) as connection:
-                return work(connection)
+            try:
+                return self._read_once(work, deadline)
+            except Exception as error:
+                if not is_lost(error) or time.monotonic() > deadline:
+                    raise
+                return self._read_once(work, deadline)  # the server was restarted since the last read
         except Exception as error:
             if is_trouble(error):
                 raise JournalUnavailable(in_words(error)) from error
             raise
+
+    def _read_once(self, work: Callable[[Connection], T], deadline: float) -> T:
+        with self.reading(deadline) as connection:
+            return work(connection)
 
     def _read_ended(self, running: asyncio.Future[T]) -> None:
         self._reads -= 1
@@ -117,7 +163,8 @@ class Database:
             running.exception()  # its reader may have given up
 
     def close(self) -> None:
-        """Close all connections that are not in use."""
+        """Close all connections: those that are in use as soon as they are not."""
+        self._closed = True
         self._readers.shutdown(wait=False, cancel_futures=True)
         self._engine.dispose()
 

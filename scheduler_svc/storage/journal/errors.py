@@ -19,6 +19,11 @@ class UnusableJournal(Exception):
     """The journal cannot be used, and the scheduler must not start; says in one line which and why."""
 
 
+def is_lost(error: BaseException) -> bool:
+    """Return whether the connection broke: the next one may work."""
+    return isinstance(error, DBAPIError) and error.connection_invalidated
+
+
 def is_trouble(error: BaseException) -> bool:
     """Return whether an error is the database's, and not that of one statement."""
     if isinstance(error, DBAPIError):

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
-from sqlalchemy import URL, Engine, create_engine
+from sqlalchemy import URL, Connection, Engine, create_engine, func, select
 
 from scheduler_svc.storage.journal.errors import UnusableJournal
+from scheduler_svc.storage.journal.tables.metadata import METADATA
 
 APPLICATION = "sage-scheduler"
 """What the server's list of connections calls ours."""
+
+VACUUM_S = 600
+"""Longest vacuum of one table in seconds."""
 
 
 def engine(url: URL, limit_s: float) -> Engine:
@@ -21,7 +27,10 @@ def engine(url: URL, limit_s: float) -> Engine:
             "journal.url: psycopg is not installed: pip install 'sage-control-plane[postgres]'"
         ) from None
     return create_engine(
-        url, pool_size=4, max_overflow=0, pool_timeout=limit_s, pool_pre_ping=True, connect_args=arguments(limit_s)
+        url,
+        pool_size=4,
+        max_overflow=0,
+        pool_timeout=limit_s,
     )
 
 
@@ -38,3 +47,29 @@ def arguments(limit_s: float) -> dict[str, str | int]:
         "options": f"-c statement_timeout={limit_ms} -c lock_timeout={limit_ms}"
         f" -c idle_in_transaction_session_timeout={10 * limit_ms} -c synchronous_commit=on",
     }
+
+
+def insert_rows(connection: Connection, table: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Insert rows by COPY, which takes a tenth of the time of as many INSERTs."""
+    driver: Any = connection.connection.driver_connection
+    names = ", ".join(f'"{each}"' for each in columns)
+    with driver.cursor() as cursor, cursor.copy(f"COPY {table} ({names}) FROM STDIN") as copy:
+        for row in rows:
+            copy.write_row(row)
+
+
+def size(connection: Connection) -> int:
+    """Return the bytes of the journal's tables and their indexes."""
+    sizes = [func.pg_total_relation_size(func.to_regclass(table.name)) for table in METADATA.sorted_tables]
+    return sum(size or 0 for size in connection.execute(select(*sizes)).one())
+
+
+def vacuum(made: Engine, tables: Sequence[str]) -> None:
+    """Have the server reuse what deleted rows took."""
+    with made.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.exec_driver_sql(f"SET statement_timeout = '{VACUUM_S}s'")
+        try:
+            for table in tables:
+                connection.exec_driver_sql(f"VACUUM {table}")
+        finally:
+            connection.invalidate()  # the next user gets a connection with the usual limit

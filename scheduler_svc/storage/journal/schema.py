@@ -12,7 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from scheduler_svc.storage.journal.database import Database
 from scheduler_svc.storage.journal.errors import UnusableJournal, in_words
-from scheduler_svc.storage.journal.tables import decisions, detached
+from scheduler_svc.storage.journal.tables import decisions, detached, usage
 from scheduler_svc.storage.journal.tables.header import HEADER
 from scheduler_svc.storage.journal.tables.metadata import METADATA
 
@@ -30,6 +30,7 @@ TABLES = (
     decisions.FLEET_DECISIONS,
     detached.DETACHED_REQUESTS,
     detached.DETACHED_OUTPUT,
+    usage.USAGE,
 )
 """Every table; naming them here has their files imported before the tables are made."""
 
@@ -87,7 +88,6 @@ def _create(connection: Connection, fleet: str, found: list[str], database: Data
             fleet=header.fleet,
             schema_version=VERSION,
             created_at=header.created_at,
-            probed_at=header.created_at,
         )
     )
     return header

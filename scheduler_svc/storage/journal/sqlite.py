@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
@@ -18,6 +19,15 @@ WRITES = "sage_writes"
 """The execution option of a connection that may write: its transaction takes the write lock at its begin."""
 
 PAGE_BYTES = 4_096
+VACUUM_PAGES = 1_000  # that a vacuum moves in one transaction
+ROWS_AT_ONCE = (
+    256,
+    32,
+    4,
+    1,
+)
+"""Rows of one INSERT, the largest number that fits first: so few statements stay prepared."""
+
 OPCODES = 20_000  # of SQLite's virtual machine between two looks at the clock: about a millisecond
 
 
@@ -64,3 +74,38 @@ def interrupted(connection: Connection, deadline: float) -> Iterator[None]:
         yield
     finally:
         driver.set_progress_handler(None, 0)
+
+
+def insert_rows(connection: Connection, table: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Insert rows, many in one statement.
+
+    Every step of SQLite's releases Python's interpreter lock; to get it back from a busy event loop takes up to 5 ms.
+    """
+    left = len(rows)
+    names, row = ", ".join(f'"{each}"' for each in columns), f"({', '.join('?' * len(columns))})"
+    for count in ROWS_AT_ONCE:
+        while left >= count:
+            part = rows[len(rows) - left :][:count]
+            statement = f"INSERT INTO {table} ({names}) VALUES {', '.join([row] * count)}"
+            connection.exec_driver_sql(statement, tuple(chain.from_iterable(part)))
+            left -= count
+
+
+def size(connection: Connection) -> int:
+    """Return the bytes of the file that are in use."""
+    pages, free = (
+        int(connection.exec_driver_sql(f"PRAGMA {name}").scalar_one()) for name in ("page_count", "freelist_count")
+    )
+    return (pages - free) * PAGE_BYTES
+
+
+def vacuum(made: Engine, tables: Sequence[str]) -> None:
+    """Give unused pages back to the file system, some at a time, so that the writer gets its turn between."""
+    raw = made.raw_connection()
+    try:
+        driver: Any = raw.driver_connection
+        while driver.execute("PRAGMA freelist_count").fetchone()[0]:
+            driver.execute(f"PRAGMA incremental_vacuum({VACUUM_PAGES})").fetchall()
+        driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    finally:
+        raw.close()

@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 
 from scheduler_svc.domain.errors import JournalUnavailable
 from scheduler_svc.storage.journal.database import Database
-from scheduler_svc.storage.journal.errors import in_words, is_trouble
+from scheduler_svc.storage.journal.errors import in_words, is_lost, is_trouble
 from scheduler_svc.storage.journal.pending_write import PendingWrite
 from scheduler_svc.storage.journal.tables.header import HEADER
 
@@ -26,6 +26,9 @@ T = TypeVar("T")
 BATCH_WRITES = 512
 BATCH_BYTES = 16 * 2**20
 """Bounds of one transaction; what waits beyond them goes into the next."""
+
+PROBE_BYTES = 256 * 2**10
+"""What a full database must be able to take before it counts as working again."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,6 +75,7 @@ class Writer:
         self._failure = ""  # of the last transaction, in words
         self._began_at: float | None = None  # the transaction that runs now, on the monotonic clock
         self._figures = WriterFigures()
+        self._committing = False  # the transaction that runs now has done its work
         self._refused = 0
 
     def start(self) -> None:
@@ -115,7 +119,14 @@ class Writer:
                 return await result
         except TimeoutError:
             self._refused += 1
+            self._break_off()
             raise JournalUnavailable(f"a write took longer than {self._limits.wait_s:g} s") from None
+
+    def _break_off(self) -> None:
+        """End a transaction that has taken too long, where the server of the database does not even answer."""
+        began_at = self._began_at
+        if began_at is not None and time.monotonic() - began_at > self._limits.wait_s:
+            self._database.break_off(self._thread)
 
     def post(self, work: Callable[[Connection], object], size_bytes: int, done: Callable[[bool], None]) -> None:
         """Have ``work`` written some time and wait for nothing; ``done`` is told on the event loop whether it was.
@@ -156,6 +167,7 @@ class Writer:
         if self._thread.ident is None:
             return
         await asyncio.to_thread(self._thread.join, self._limits.close_s)
+        self._database.break_off(self._thread)
         left = list(self._taken(len(self._pending), None))
         if left:
             log.error("journal: %d writes were not written within %g s", len(left), self._limits.close_s)
@@ -199,12 +211,7 @@ class Writer:
     def _commit(self, batch: list[PendingWrite[Any]]) -> None:
         self._began_at = began_at = time.monotonic()
         try:
-            try:
-                self._transaction(batch, apart=False)
-            except Exception as error:
-                if is_trouble(error):
-                    raise
-                self._transaction(batch, apart=True)
+            self._transaction(batch)
         except Exception as error:
             self._note_failure(error, batch)
         else:
@@ -213,8 +220,26 @@ class Writer:
         finally:
             self._began_at = None
 
-    def _transaction(self, batch: list[PendingWrite[Any]], *, apart: bool) -> None:
-        """Run a batch in one transaction; ``apart``: each in a savepoint of its own, so that one can fail alone."""
+    def _transaction(self, batch: list[PendingWrite[Any]]) -> None:
+        """Run a batch in one transaction; again on a new connection if the server was restarted since the last one."""
+        try:
+            self._run_batch(batch)
+        except Exception as error:
+            if self._committing or not is_lost(error):
+                raise
+            self._run_batch(batch)
+
+    def _run_batch(self, batch: list[PendingWrite[Any]]) -> None:
+        """Run a batch in one transaction; if a work of it fails by itself, again with each in a savepoint."""
+        try:
+            self._run_works(batch, apart=False)
+        except Exception as error:
+            if is_trouble(error):
+                raise
+            self._run_works(batch, apart=True)
+
+    def _run_works(self, batch: list[PendingWrite[Any]], *, apart: bool) -> None:
+        self._committing = False
         with self._database.writing() as connection:
             for write in batch:
                 if not apart:
@@ -227,14 +252,16 @@ class Writer:
                     if is_trouble(error):
                         raise
                     write.error = error
+            self._committing = True
 
     def _probe(self) -> None:
         """Find out whether the database works: by a write while it did not, else by a look at it."""
         self._began_at = began_at = time.monotonic()
         try:
             if self._failure:
-                with self._database.writing() as connection:
-                    connection.execute(HEADER.update().values(probed_at=time.time()))
+                for content in (bytes(PROBE_BYTES), None):
+                    with self._database.writing() as connection:
+                        connection.execute(HEADER.update().values(probe=content))
                 self._note_commit(0, time.monotonic() - began_at)
             else:
                 with self._database.reading(began_at + self._limits.wait_s) as connection:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Column, Integer, String, Table
+from sqlalchemy import Column, Integer, LargeBinary, String, Table
 
 from scheduler_svc.storage.journal.tables.metadata import METADATA, WALL_TIME
 
@@ -13,6 +13,6 @@ HEADER = Table(
     Column("fleet", String(200), nullable=False),
     Column("schema_version", Integer, nullable=False),
     Column("created_at", WALL_TIME, nullable=False),
-    Column("probed_at", WALL_TIME, nullable=False),  # the last write that tried whether the database works again
+    Column("probe", LargeBinary),  # written and emptied again, to find out whether the database takes data again
 )
 """One row."""

@@ -405,7 +405,8 @@ class AsyncClient:
             InvalidRequestError: a threshold is out of range.
         """
         request = prefill_decode.change(mode, threshold_input_tokens, threshold_ratio)
-        return prefill_decode.config((await self._ask(self._channels.admin.SetPrefillDecode, request)).config)
+        answer = await self._ask(self._channels.admin.SetPrefillDecode, request)
+        return prefill_decode.config(answer.config, answer.not_kept)
 
     async def explain(self, request_id: str, *, tenant: str | None = None) -> Explanation:
         """Return a request's history and the decisions about it, with candidates and reasons.

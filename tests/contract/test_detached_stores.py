@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from array import array
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
@@ -22,6 +23,7 @@ from scheduler_svc.domain.engine_facts import ModelIdentity
 from scheduler_svc.domain.request import RequestKey, RequestState
 from scheduler_svc.storage.journal.detached_store import JournalDetachedStore
 from scheduler_svc.storage.journal.journal import Journal, JournalSettings
+from scheduler_svc.storage.journal.maintenance import Maintenance
 from scheduler_svc.storage.journal.tables.metadata import METADATA
 from tests.support.memory_detached_store import MemoryDetachedStore
 from tests.support.postgres import running_postgres
@@ -142,6 +144,16 @@ async def test_unfinished_requests_come_with_their_output_the_oldest_first(store
     ]
 
 
+async def test_unfinished_requests_come_from_every_page(store: DetachedStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scheduler_svc.storage.journal.detached_store.PAGE_REQUESTS", 3)
+    for number in range(7):
+        await store.add(request(f"r{number}", at=1_000.0 + number // 4))
+    await store.save([checkpoint(piece(0, 2), "r3"), checkpoint(piece(0, 2), "r5", END)])
+    found = await store.unfinished()
+    assert [each.request.key.request_id for each in found] == ["r0", "r1", "r2", "r3", "r4", "r6"]
+    assert [len(each.pieces) for each in found] == [0, 0, 0, 1, 0, 0]
+
+
 async def test_what_is_removed_is_gone_with_its_output(store: DetachedStore) -> None:
     await store.add(request("a"))
     await store.add(request("b"))
@@ -203,3 +215,21 @@ class TestWritesThatMayHaveHappened:
         await store.add(request())
         await store.add(request())
         assert len(await store.summaries()) == 1
+
+
+async def test_an_export_has_nothing_that_tenants_sent_or_got(store: DetachedStore) -> None:
+    if not isinstance(store, JournalDetachedStore):
+        return
+    await store.add(request())
+    await store.save([checkpoint(piece(0, 3, logprobs=True), end=END)])
+    pages = [
+        page
+        async for page in Maintenance(store._journal).export(
+            ["detached_requests", "detached_contents", "detached_output"]
+        )
+    ]
+    [asked, content, output] = [json.loads(line) for page in pages for line in page]
+    assert (asked["tenant"], asked["request_id"], asked["state"], asked["output_tokens"]) == ("t", "a", "finished", 3)
+    assert content == {"table": "detached_contents", "tenant": "t", "request_id": "a"}
+    assert not {"content", "about", "outcome", "tail"} & set(asked)
+    assert output == {"table": "detached_output", "tenant": "t", "request_id": "a", "first_index": 0}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection, Select, and_, bindparam, or_, select, tuple_
@@ -21,11 +22,15 @@ from scheduler_svc.domain.engine_facts import ModelIdentity
 from scheduler_svc.domain.request import RequestKey, RequestState
 from scheduler_svc.storage.journal import output_columns
 from scheduler_svc.storage.journal.journal import Journal
-from scheduler_svc.storage.journal.tables.detached import DETACHED_OUTPUT, DETACHED_REQUESTS
+from scheduler_svc.storage.journal.tables.detached import DETACHED_CONTENTS, DETACHED_OUTPUT, DETACHED_REQUESTS
 
-REQUESTS, OUTPUT = DETACHED_REQUESTS.c, DETACHED_OUTPUT.c
+REQUESTS, CONTENTS, OUTPUT = DETACHED_REQUESTS.c, DETACHED_CONTENTS.c, DETACHED_OUTPUT.c
+
+PAGE_REQUESTS = 256
+"""Unfinished requests that are read at once."""
 
 _OF_REQUEST = and_(REQUESTS.tenant == bindparam("of_tenant"), REQUESTS.request_id == bindparam("of_id"))
+_OF_CONTENT = and_(CONTENTS.tenant == bindparam("of_tenant"), CONTENTS.request_id == bindparam("of_id"))
 _OF_OUTPUT = and_(OUTPUT.tenant == bindparam("of_tenant"), OUTPUT.request_id == bindparam("of_id"))
 _SUMMARY = (
     REQUESTS.tenant,
@@ -37,6 +42,11 @@ _SUMMARY = (
     REQUESTS.state,
     REQUESTS.ended_at,
     REQUESTS.keep_until,
+)
+_WHOLE = select(DETACHED_REQUESTS, CONTENTS.content).join_from(
+    DETACHED_REQUESTS,
+    DETACHED_CONTENTS,
+    and_(CONTENTS.tenant == REQUESTS.tenant, CONTENTS.request_id == REQUESTS.request_id),
 )
 _RUNNING = frozenset({RequestState.QUEUED, RequestState.RUNNING})
 
@@ -74,7 +84,13 @@ class JournalDetachedStore:
 
         Raises JournalUnavailable.
         """
-        return await self._journal.database.read(_unfinished)
+        found: list[StoredRequest] = []
+        while True:
+            last = found[-1].request if found else None
+            page = await self._journal.database.read(partial(_unfinished, after=last))
+            found += page
+            if len(page) < PAGE_REQUESTS:
+                return found
 
     async def find(self, key: RequestKey) -> StoredRequest | None:
         """Return one request; None if it is not known.  Raises JournalUnavailable."""
@@ -99,7 +115,6 @@ def _add(connection: Connection, request: DetachedRequest) -> None:
             request_id=request.key.request_id,
             digest=request.digest,
             model=request.model,
-            content=request.content,
             about=request.about,
             accepted_at=request.accepted_at,
             deadline_at=request.deadline_at,
@@ -112,12 +127,15 @@ def _add(connection: Connection, request: DetachedRequest) -> None:
             cost=0.0,
         )
     )
+    tenant, request_id = request.key.tenant, request.key.request_id
+    connection.execute(DETACHED_CONTENTS.insert().values(tenant=tenant, request_id=request_id, content=request.content))
 
 
 def _remove(connection: Connection, keys: Sequence[RequestKey]) -> None:
     names = [_name(key) for key in keys]
     if names:
         connection.execute(DETACHED_OUTPUT.delete().where(_OF_OUTPUT), names)
+        connection.execute(DETACHED_CONTENTS.delete().where(_OF_CONTENT), names)
         connection.execute(DETACHED_REQUESTS.delete().where(_OF_REQUEST), names)
 
 
@@ -207,22 +225,24 @@ def _name(key: RequestKey) -> dict[str, str]:
 
 
 def _find(connection: Connection, key: RequestKey) -> StoredRequest | None:
-    row = connection.execute(DETACHED_REQUESTS.select().where(_OF_REQUEST), _name(key)).one_or_none()
+    row = connection.execute(_WHOLE.where(_OF_REQUEST), _name(key)).one_or_none()
     if row is None:
         return None
     pieces = connection.execute(DETACHED_OUTPUT.select().where(_OF_OUTPUT).order_by(OUTPUT.first_index), _name(key))
     return _stored(row, [output_columns.piece(each) for each in pieces])
 
 
-def _unfinished(connection: Connection) -> list[StoredRequest]:
-    unfinished = REQUESTS.state.is_(None)
-    same = and_(OUTPUT.tenant == REQUESTS.tenant, OUTPUT.request_id == REQUESTS.request_id)
-    written = DETACHED_OUTPUT.join(DETACHED_REQUESTS, same)
+def _unfinished(connection: Connection, after: DetachedRequest | None) -> list[StoredRequest]:
+    """Return the oldest requests that have not ended, or those after one of them; at most PAGE_REQUESTS."""
+    order = (REQUESTS.accepted_at, REQUESTS.tenant, REQUESTS.request_id)
+    wanted = _WHOLE.where(REQUESTS.state.is_(None)).order_by(*order).limit(PAGE_REQUESTS)
+    if after is not None:
+        wanted = wanted.where(tuple_(*order) > (after.accepted_at, after.key.tenant, after.key.request_id))
+    rows = connection.execute(wanted).all()
     pieces: dict[RequestKey, list[OutputPiece]] = {}
-    wanted = select(DETACHED_OUTPUT).select_from(written).where(unfinished).order_by(OUTPUT.first_index)
-    for row in connection.execute(wanted):
+    of_them = tuple_(OUTPUT.tenant, OUTPUT.request_id).in_([(row.tenant, row.request_id) for row in rows])
+    for row in connection.execute(DETACHED_OUTPUT.select().where(of_them).order_by(OUTPUT.first_index)):
         pieces.setdefault(_key(row), []).append(output_columns.piece(row))
-    rows = connection.execute(DETACHED_REQUESTS.select().where(unfinished).order_by(REQUESTS.accepted_at))
     return [_stored(row, pieces.get(_key(row), ())) for row in rows]
 
 

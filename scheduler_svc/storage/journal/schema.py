@@ -29,6 +29,7 @@ TABLES = (
     decisions.INSTANCE_DECISIONS,
     decisions.FLEET_DECISIONS,
     detached.DETACHED_REQUESTS,
+    detached.DETACHED_CONTENTS,
     detached.DETACHED_OUTPUT,
     usage.USAGE,
 )

@@ -48,6 +48,9 @@ _WHOLE = select(DETACHED_REQUESTS, CONTENTS.content).join_from(
     DETACHED_CONTENTS,
     and_(CONTENTS.tenant == REQUESTS.tenant, CONTENTS.request_id == REQUESTS.request_id),
 )
+_ADD_REQUEST, _ADD_CONTENT = DETACHED_REQUESTS.insert(), DETACHED_CONTENTS.insert()
+_NO_OUTPUT = {"output_tokens": 0, "epoch": 0, "attempt_number": 0, "attempts": 0, "cost": 0.0}
+_IS_THERE = select(REQUESTS.tenant).where(_OF_REQUEST)
 _RUNNING = frozenset({RequestState.QUEUED, RequestState.RUNNING})
 
 
@@ -108,27 +111,21 @@ class JournalDetachedStore:
 
 
 def _add(connection: Connection, request: DetachedRequest) -> None:
-    _remove(connection, [request.key])
-    connection.execute(
-        DETACHED_REQUESTS.insert().values(
-            tenant=request.key.tenant,
-            request_id=request.key.request_id,
-            digest=request.digest,
-            model=request.model,
-            about=request.about,
-            accepted_at=request.accepted_at,
-            deadline_at=request.deadline_at,
-            keep_s=request.keep_s,
-            size_bytes=request.size_bytes,
-            output_tokens=0,
-            epoch=0,
-            attempt_number=0,
-            attempts=0,
-            cost=0.0,
-        )
-    )
-    tenant, request_id = request.key.tenant, request.key.request_id
-    connection.execute(DETACHED_CONTENTS.insert().values(tenant=tenant, request_id=request_id, content=request.content))
+    if connection.execute(_IS_THERE, _name(request.key)).first() is not None:
+        _remove(connection, [request.key])
+    named = {"tenant": request.key.tenant, "request_id": request.key.request_id}
+    row = {
+        "digest": request.digest,
+        "model": request.model,
+        "about": request.about,
+        "accepted_at": request.accepted_at,
+        "deadline_at": request.deadline_at,
+        "keep_s": request.keep_s,
+        "size_bytes": request.size_bytes,
+        **_NO_OUTPUT,
+    }
+    connection.execute(_ADD_REQUEST, named | row)
+    connection.execute(_ADD_CONTENT, named | {"content": request.content})
 
 
 def _remove(connection: Connection, keys: Sequence[RequestKey]) -> None:

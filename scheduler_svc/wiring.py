@@ -21,6 +21,7 @@ from scheduler_svc.access.open_calls import OpenCalls
 from scheduler_svc.config import SchedulerConfig
 from scheduler_svc.control.adoption.adoption import Adoption
 from scheduler_svc.control.adoption.proofs import Proofs
+from scheduler_svc.control.adoption.restoration import Restoration
 from scheduler_svc.control.attempts.attempt_table import AttemptTable
 from scheduler_svc.control.attempts.dispatcher import Dispatcher
 from scheduler_svc.control.attempts.executor_links import ExecutorLinks
@@ -30,7 +31,6 @@ from scheduler_svc.control.attempts.kv_releases import KvReleases
 from scheduler_svc.control.attempts.request_runner import RequestRunner
 from scheduler_svc.control.attempts.warm_ups import WarmUps
 from scheduler_svc.control.detached.detached_work import DetachedWork
-from scheduler_svc.control.detached.restoration import Restoration
 from scheduler_svc.control.instances.fleet_observer import NULL_FLEET_OBSERVER, FleetObserver
 from scheduler_svc.control.instances.sessions import Sessions
 from scheduler_svc.control.instances.watchdog import Watchdog

@@ -10,12 +10,12 @@ from sage_common.clock import Clock
 from scheduler_svc.control.adoption.held_request import HeldRequest
 from scheduler_svc.control.adoption.outstanding import Name, Outstanding
 from scheduler_svc.control.adoption.restart_figures import RestartFigures
+from scheduler_svc.control.adoption.restoration import Restoration
 from scheduler_svc.control.attempts.attempt_table import AttemptTable
 from scheduler_svc.control.attempts.executor_link import ExecutorLink
 from scheduler_svc.control.attempts.held_attempt import HeldAttempt
 from scheduler_svc.control.attempts.request_attempt import RequestAttempt
 from scheduler_svc.control.attempts.request_runner import RequestRunner
-from scheduler_svc.control.detached.restoration import Restoration
 from scheduler_svc.control.requests.grace import ADOPTED_S, Grace
 from scheduler_svc.control.requests.live_request import LiveRequest
 from scheduler_svc.control.requests.recovery import Recovery

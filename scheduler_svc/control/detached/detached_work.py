@@ -53,7 +53,10 @@ class KeptEnd:
 
 
 class DetachedWork:
-    """What the journal has of detached work, and the live requests among it.  Bounded by ``DetachedSettings``."""
+    """What the journal has of detached work, and the live requests among it.  Bounded by ``DetachedSettings``.
+
+    Implements ``control.requests.detached_port.DetachedPort``.
+    """
 
     def __init__(
         self,
@@ -102,6 +105,11 @@ class DetachedWork:
             self._quotas.add(summary.key, summary.size_bytes)
         return await self._store.unfinished()
 
+    @property
+    def default_deadline_s(self) -> float:
+        """Deadline after arrival, in seconds, of requests that set none."""
+        return self.settings.default_deadline_s
+
     # --- what is known ----------------------------------------------------------------------------
 
     def live(self, key: RequestKey) -> LiveRequest | None:
@@ -112,6 +120,10 @@ class DetachedWork:
     def end_of(self, key: RequestKey) -> KeptEnd | None:
         """Return how a request ended by what the journal has; None if it has not, or is not known."""
         return self._ends.get(key)
+
+    def has_ended(self, key: RequestKey) -> bool:
+        """Return whether a request's end is written down."""
+        return self._ends.get(key) is not None
 
     def check(self, key: RequestKey) -> None:
         """Raise Recovering if a request of an earlier scheduler has not ended, and does not go on here yet."""

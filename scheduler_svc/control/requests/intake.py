@@ -10,7 +10,7 @@ from typing import Any
 
 from sage_common.clock import Clock
 from sage_common.prefix_hashes import common_block_tokens, prefix_hashes
-from scheduler_svc.control.detached.detached_work import DetachedWork
+from scheduler_svc.control.requests.detached_port import DetachedPort
 from scheduler_svc.control.requests.grace import Grace
 from scheduler_svc.control.requests.live_request import LiveRequest
 from scheduler_svc.control.requests.model_directory import Facts, ModelDirectory
@@ -104,7 +104,7 @@ class Intake:
         settings: IntakeSettings,
         recovery: Recovery,
         observer: Observer = NULL_OBSERVER,
-        detached: DetachedWork | None = None,
+        detached: DetachedPort | None = None,
     ) -> None:
         """``detached``: None if there is no journal."""
         self._scheduler = scheduler
@@ -223,7 +223,7 @@ class Intake:
 
     def in_journal(self, key: RequestKey) -> bool:
         """Return whether only the journal has a request, which has ended: then ``find`` brings it back."""
-        known = self._detached is not None and self._detached.end_of(key) is not None
+        known = self._detached is not None and self._detached.has_ended(key)
         return known and self._here(key) is None
 
     def attach(
@@ -373,7 +373,7 @@ class Intake:
 
     def _default_deadline_s(self, submission: Submission) -> float:
         if submission.detached and self._detached is not None:
-            return self._detached.settings.default_deadline_s
+            return self._detached.default_deadline_s
         return self._settings.default_deadline_s
 
     def _made(

@@ -26,6 +26,7 @@ from sage_client._channels import Channels
 from sage_client._connection import DEFAULT_ADDRESS, Connection
 from sage_client._detached import AsyncDetachedRequest, RequestInfo, RequestStatus
 from sage_client._dispatcher import Dispatcher
+from sage_client._durations import Seconds, timeout_of
 from sage_client._embeddings import Embeddings, EmbedOptions, Input, embeddings, encode_inputs
 from sage_client._enums import InstanceRole, RequestState
 from sage_client._errors import ConfigurationError, RecoveringError
@@ -44,6 +45,7 @@ from sage_client._fleet_view import (
 )
 from sage_client._generate_transport import RECOVERING_S, AttachEvents, GenerateCall, GenerateTransport
 from sage_client._journal import JournalCompaction, JournalStatus, journal_compaction, journal_status
+from sage_client._models import Model, models_of
 from sage_client._options import GenerateOptions
 from sage_client._prefill_decode import PrefillDecodeConfig, PrefillDecodeStatus, SplitMode
 from sage_client._reconnect import Reconnect
@@ -165,7 +167,7 @@ class AsyncClient:
         """
         events = EventQueue(self._buffer_bytes)
         call = self._call(prompt, options, events)
-        stream = AsyncStream(call, events)
+        stream = AsyncStream(call, events, options.get("response_format"))
         self._dispatcher.start(call)
         return stream
 
@@ -188,7 +190,7 @@ class AsyncClient:
         return call
 
     async def submit(
-        self, prompt: str | None = None, *, keep_result: float | None = None, **options: Unpack[GenerateOptions]
+        self, prompt: str | None = None, *, keep_result: Seconds | None = None, **options: Unpack[GenerateOptions]
     ) -> AsyncDetachedRequest:
         """Submit detached work: it needs no client, survives the scheduler, and its result is kept.
 
@@ -197,7 +199,7 @@ class AsyncClient:
 
         Args:
             prompt: text to continue; or give ``messages`` or ``token_ids``.
-            keep_result: seconds after its end for which the result is kept; None: the scheduler's default.
+            keep_result: how long after its end the result is kept; None: the scheduler's default.
             options: as for ``generate``, without ``after_token``; ``timeout`` bounds this call.
 
         Raises:
@@ -208,11 +210,13 @@ class AsyncClient:
         self._channels.check()
         made = encode_request(prompt, options, tenant=self._tenant)
         request = detached.submit_request(made, keep_result)
-        answer = await self._repeated(self._channels.inference.Submit, request, options.get("timeout"))
+        answer = await self._repeated(
+            self._channels.inference.Submit, request, self._call_timeout_s(options.get("timeout"))
+        )
         return AsyncDetachedRequest(self, request.tenant, decode_events.accepted(answer.accepted))
 
     def attach(
-        self, request_id: str, *, after_token: int = 0, tenant: str | None = None, timeout: float | None = None
+        self, request_id: str, *, after_token: int = 0, tenant: str | None = None, timeout: Seconds | None = None
     ) -> AsyncStream:
         """Return a stream of a request's events by its id alone, from an output position on.
 
@@ -222,9 +226,10 @@ class AsyncClient:
             request_id: of the request.
             after_token: output position to stream from.
             tenant: that it belongs to; None: the client's.
-            timeout: seconds that the stream may take; None: the client's ``stream_timeout``.
+            timeout: that the stream may take; None: the client's ``stream_timeout``.
 
         Raises:
+            InvalidRequestError: ``timeout`` is no length of time.
             RequestNotFoundError: no request has the id; raised by the stream.
         """
         self._channels.check()
@@ -235,7 +240,7 @@ class AsyncClient:
             after_token=after_token,
         )
         events = EventQueue(self._buffer_bytes)
-        wait_s = timeout or self._stream_timeout
+        wait_s = timeout_of(timeout, None, default_s=self._stream_timeout, grace_s=0.0)
         call = Call(request, events, cancel=self._cancel, timeout_s=wait_s, trace=trace_metadata())
         stream = AsyncStream(call, events)
         self._attached.start(call)
@@ -295,7 +300,7 @@ class AsyncClient:
             SageError: the first input that failed; no vectors come then.
         """
         request = encode_inputs(inputs, options, tenant=self._tenant)
-        timeout_s = options.get("timeout") or self._stream_timeout_s(options.get("deadline"))
+        timeout_s = self._timeout_of(options)
 
         async def call(left_s: float) -> inference_pb2.EmbedResponse:
             return await self._ask(self._channels.inference.Embed, request, timeout=left_s)
@@ -338,6 +343,10 @@ class AsyncClient:
         """Return all instances and queues, or those of one model."""
         request = admin_pb2.ListInstancesRequest(model=model)
         return decode.fleet(await self._ask(self._channels.admin.ListInstances, request, timeout=timeout))
+
+    async def models(self) -> tuple[Model, ...]:
+        """Return the models that the fleet serves, by name."""
+        return models_of(await self.list_instances())
 
     async def get_instance(self, instance_id: str) -> Instance:
         """Return one instance.
@@ -521,13 +530,14 @@ class AsyncClient:
         except grpc.aio.AioRpcError as error:
             raise error_from_rpc(error) from None
 
-    def _stream_timeout_s(self, deadline: float | None) -> float:
-        return self._stream_timeout if deadline is None else deadline + DEADLINE_GRACE_S
+    def _timeout_of(self, options: GenerateOptions | EmbedOptions) -> float:
+        timeout, deadline = options.get("timeout"), options.get("deadline")
+        return timeout_of(timeout, deadline, default_s=self._stream_timeout, grace_s=DEADLINE_GRACE_S)
 
     def _call(self, prompt: str | None, options: GenerateOptions, sink: Sink) -> Call:
         self._channels.check()
-        timeout = options.get("timeout") or self._stream_timeout_s(options.get("deadline"))
         request = encode_request(prompt, options, tenant=self._tenant)
+        timeout = self._timeout_of(options)
         return Call(request, sink, cancel=self._cancel, timeout_s=timeout, trace=trace_metadata())
 
     async def _cancel(self, request_id: str, tenant: str, reason: str) -> Cancellation:
@@ -542,6 +552,9 @@ class AsyncClient:
                 if loop.time() + pause_s >= end:
                     raise
                 await asyncio.sleep(pause_s)
+
+    def _call_timeout_s(self, timeout: Seconds | None) -> float:
+        return timeout_of(timeout, None, default_s=self._timeout, grace_s=0.0)
 
     async def _repeated(
         self, method: Callable[..., Awaitable[_R]], request: object, timeout: float | None = None

@@ -19,7 +19,8 @@ from sage_client._async_client import (
 from sage_client._async_stream import AsyncStream
 from sage_client._connection import DEFAULT_ADDRESS
 from sage_client._detached import DetachedRequest, RequestInfo, RequestStatus
-from sage_client._embeddings import Embeddings, EmbedOptions, Input, timeout_of
+from sage_client._durations import Seconds, timeout_of
+from sage_client._embeddings import Embeddings, EmbedOptions, Input
 from sage_client._enums import InstanceRole, RequestState
 from sage_client._fleet_snapshot import FleetSnapshot
 from sage_client._fleet_view import (
@@ -34,6 +35,7 @@ from sage_client._fleet_view import (
 )
 from sage_client._journal import JournalCompaction, JournalStatus
 from sage_client._loop_thread import LoopThread
+from sage_client._models import Model
 from sage_client._options import GenerateOptions
 from sage_client._prefill_decode import PrefillDecodeConfig, PrefillDecodeStatus, SplitMode
 from sage_client._reconnect import Reconnect
@@ -123,16 +125,15 @@ class Client:
         return Stream(stream, self._loop, call_timeout_s=self._timeout)
 
     def submit(
-        self, prompt: str | None = None, *, keep_result: float | None = None, **options: Unpack[GenerateOptions]
+        self, prompt: str | None = None, *, keep_result: Seconds | None = None, **options: Unpack[GenerateOptions]
     ) -> DetachedRequest:
         """Submit detached work; see ``AsyncClient.submit``."""
-        submitting = self._client.submit(prompt, keep_result=keep_result, **options)
-        wait_s = (options.get("timeout") or self._timeout) + WAIT_MARGIN_S
-        made = self._loop.run(submitting, timeout_s=wait_s)
+        wait_s = timeout_of(options.get("timeout"), None, default_s=self._timeout, grace_s=0.0) + WAIT_MARGIN_S
+        made = self._loop.run(self._client.submit(prompt, keep_result=keep_result, **options), timeout_s=wait_s)
         return DetachedRequest(self, made.tenant, made.accepted)
 
     def attach(
-        self, request_id: str, *, after_token: int = 0, tenant: str | None = None, timeout: float | None = None
+        self, request_id: str, *, after_token: int = 0, tenant: str | None = None, timeout: Seconds | None = None
     ) -> Stream:
         """Return a stream of a request's events by its id alone; see ``AsyncClient.attach``."""
 
@@ -168,8 +169,9 @@ class Client:
 
     def embed(self, inputs: Input | Sequence[Input], **options: Unpack[EmbedOptions]) -> Embeddings:
         """Return a vector of each input; see ``AsyncClient.embed``."""
-        wait_s = timeout_of(options, self._stream_timeout, DEADLINE_GRACE_S) + WAIT_MARGIN_S
-        return self._loop.run(self._client.embed(inputs, **options), timeout_s=wait_s)
+        timeout, deadline = options.get("timeout"), options.get("deadline")
+        wait_s = timeout_of(timeout, deadline, default_s=self._stream_timeout, grace_s=DEADLINE_GRACE_S)
+        return self._loop.run(self._client.embed(inputs, **options), timeout_s=wait_s + WAIT_MARGIN_S)
 
     def cancel(self, request_id: str, *, reason: str = "", tenant: str | None = None) -> Cancellation:
         """Cancel a request; idempotent."""
@@ -202,6 +204,10 @@ class Client:
     def list_instances(self, *, model: str = "") -> FleetView:
         """Return all instances and queues, or those of one model."""
         return self._run(self._client.list_instances(model=model))
+
+    def models(self) -> tuple[Model, ...]:
+        """Return the models that the fleet serves, by name."""
+        return self._run(self._client.models())
 
     def get_instance(self, instance_id: str) -> Instance:
         """Return one instance.

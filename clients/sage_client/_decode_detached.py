@@ -11,13 +11,13 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from sage.controlplane.v1 import common_pb2, inference_pb2
 from sage_client import _decode as decode
 from sage_client._detached import RequestInfo, RequestStatus, Result
+from sage_client._durations import Seconds, duration
 from sage_client._enums import Priority, RequestState
 from sage_client._events import Usage
 from sage_client._field_faults import FieldFaults
-from sage_client._request import duration
 
 
-def submit_request(request: inference_pb2.GenerateRequest, keep_result: float | None) -> inference_pb2.SubmitRequest:
+def submit_request(request: inference_pb2.GenerateRequest, keep_result: Seconds | None) -> inference_pb2.SubmitRequest:
     """Encode a submission of detached work.  Raises InvalidRequestError."""
     made = inference_pb2.SubmitRequest(
         request_id=request.request_id or f"req-{uuid.uuid4().hex}", tenant=request.tenant, spec=request.spec

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from sage_client._async_stream import AsyncStream
 from sage_client._completion import Completion
+from sage_client._durations import Seconds
 from sage_client._enums import Priority, RequestState
 from sage_client._events import Accepted, Finished, TokenLogprob, Usage
 from sage_client._fleet_view import Cancellation
@@ -69,7 +70,7 @@ class AsyncDetachedRequest:
         """Id of the request: all that is needed to find it again."""
         return self.accepted.request_id
 
-    def attach(self, *, after_token: int = 0, timeout: float | None = None) -> AsyncStream:
+    def attach(self, *, after_token: int = 0, timeout: Seconds | None = None) -> AsyncStream:
         """Return a stream of its events; see ``AsyncClient.attach``."""
         return self._client.attach(self.request_id, after_token=after_token, tenant=self.tenant, timeout=timeout)
 
@@ -77,11 +78,11 @@ class AsyncDetachedRequest:
         """Return its state, and its result if it has ended."""
         return await self._client.get(self.request_id, tenant=self.tenant)
 
-    async def result(self, *, timeout: float | None = None) -> Completion:
+    async def result(self, *, timeout: Seconds | None = None) -> Completion:
         """Wait for its end, over restarts of the scheduler, and return its outcome.
 
         Args:
-            timeout: seconds to wait; None: the client's ``stream_timeout``.
+            timeout: how long to wait; None: the client's ``stream_timeout``.
 
         Raises:
             SageError: it ended with an error.
@@ -106,7 +107,7 @@ class DetachedRequest:
         """Id of the request: all that is needed to find it again."""
         return self.accepted.request_id
 
-    def attach(self, *, after_token: int = 0, timeout: float | None = None) -> Stream:
+    def attach(self, *, after_token: int = 0, timeout: Seconds | None = None) -> Stream:
         """Return a stream of its events; see ``AsyncClient.attach``."""
         return self._client.attach(self.request_id, after_token=after_token, tenant=self.tenant, timeout=timeout)
 
@@ -114,7 +115,7 @@ class DetachedRequest:
         """Return its state, and its result if it has ended."""
         return self._client.get(self.request_id, tenant=self.tenant)
 
-    def result(self, *, timeout: float | None = None) -> Completion:
+    def result(self, *, timeout: Seconds | None = None) -> Completion:
         """Wait for its end and return its outcome; see ``AsyncDetachedRequest.result``."""
         return self.attach(timeout=timeout).result()
 

@@ -8,10 +8,11 @@ from datetime import UTC, datetime
 
 from sage.controlplane.v1 import admin_pb2
 from sage_client._decode import seconds
+from sage_client._plain import Plain
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class JournalStatus:
+class JournalStatus(Plain):
     """What the journal is, what it holds and whether it works.  Counts are since the scheduler's start."""
 
     database: str  # its URL without the password
@@ -33,7 +34,7 @@ class JournalStatus:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class JournalCompaction:
+class JournalCompaction(Plain):
     """The result of compacting the journal."""
 
     bytes_before: int

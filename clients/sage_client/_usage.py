@@ -10,6 +10,7 @@ from enum import Enum
 from sage.controlplane.v1 import admin_pb2
 from sage_client._decode import seconds
 from sage_client._enums import Priority
+from sage_client._plain import Plain
 
 
 class UsageGroup(Enum):
@@ -23,7 +24,7 @@ class UsageGroup(Enum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class UsageRecord:
+class UsageRecord(Plain):
     """What a request used.  It has no prompt and no output."""
 
     tenant: str
@@ -47,7 +48,7 @@ class UsageRecord:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class UsageSum:
+class UsageSum(Plain):
     """Sums over the requests of one group."""
 
     groups: tuple[str, ...]  # a value for each group that was asked for

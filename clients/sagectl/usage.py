@@ -12,9 +12,9 @@ from typing import Any
 
 import click
 
-from sage_client import Client, UsageGroup, UsageRecord, UsageSum
+from sage_client import Client, UsageGroup, UsageRecord, UsageSum, plain
 from sagectl.connecting import connecting
-from sagectl.json_output import plain, print_json
+from sagectl.json_output import print_json
 from sagectl.tables import show_table
 
 GROUPS = ", ".join(each.value for each in UsageGroup)
@@ -87,14 +87,14 @@ def _show_records(records: Iterable[UsageRecord], output: str) -> None:
     columns = [each.name for each in fields(UsageRecord)]
     if output == "json":
         for each in records:
-            print_json(_row(each), indent=None)
+            print_json(each, indent=None)
     elif output == "csv":
         click.echo(_csv_line(columns), nl=False)
         for each in records:
-            click.echo(_csv_line(list(_row(each).values())), nl=False)
+            click.echo(_csv_line(plain(each).values()), nl=False)
     else:
         shown = ("ended_at", "tenant", "request_id", "model", "prompt_tokens", "output_tokens", "cost", "end", "reason")
-        rows = [[_cell(_row(each)[name]) for name in shown] for each in records]
+        rows = [[_cell(plain(each)[name]) for name in shown] for each in records]
         show_table("requests", shown, rows, right=("prompt_tokens", "output_tokens", "cost"))
 
 
@@ -109,12 +109,6 @@ def _show_sums(sums: Iterable[UsageSum], by: tuple[UsageGroup, ...], output: str
             click.echo(_csv_line(line), nl=False)
     else:
         show_table("usage", columns, [[_cell(each) for each in row] for row in rows], right=_FIGURES)
-
-
-def _row(record: UsageRecord) -> dict[str, Any]:
-    """Return a record's fields, with times as text."""
-    found: dict[str, Any] = plain(record)
-    return {name: each.isoformat() if isinstance(each, datetime) else each for name, each in found.items()}
 
 
 def _csv_line(values: Iterable[Any]) -> str:

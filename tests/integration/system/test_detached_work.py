@@ -52,7 +52,7 @@ async def until_ended(client: AsyncClient, request_id: str) -> RequestStatus:
 async def test_it_runs_without_a_client_and_its_result_is_kept(fleet: LocalFleet, one: LocalExecutor) -> None:
     submitting = fleet.new_client()
     accepted = await submitting.submit(
-        PROMPT, temperature=0, max_tokens=60, logprobs=2, request_id="r", tags={"of": "test"}, keep_result=60
+        PROMPT, temperature=0, max_tokens=60, logprobs=2, request_id="r", tags={"of": "test"}, keep_result="1m"
     )
     assert (accepted.request_id, accepted.accepted.attached) == ("r", False)
     await submitting.close()
@@ -119,8 +119,12 @@ async def test_what_is_wrong_is_named(client: AsyncClient) -> None:
     with pytest.raises(InvalidRequestError) as caught:
         await client.submit(PROMPT, top_p=2.0, keep_result=-1.0)
     assert {violation.field for violation in caught.value.violations} == {"spec.sampling.top_p", "keep_result"}
-    with pytest.raises(InvalidRequestError, match="keep_result"):
-        await client.submit(PROMPT, keep_result=1e9)
+    for wrong in (1e9, "soon"):
+        with pytest.raises(InvalidRequestError, match="keep_result"):
+            await client.submit(PROMPT, keep_result=wrong)
+    for bad in (lambda: client.attach("r", timeout="soon"), lambda: client.submit(PROMPT, timeout="soon")):
+        with pytest.raises(InvalidRequestError, match="timeout"):
+            await bad()  # type: ignore[misc]
     with pytest.raises(RequestNotFoundError):
         await client.get("unknown")
     with pytest.raises(RequestNotFoundError):

@@ -226,6 +226,7 @@ async def test_sagectl_shows_usage_and_the_journal(tmp_path: Path) -> None:
         status = await sagectl(running, "journal", "status")
         assert "it works" in status.stdout
         assert "usage records: 2 written, 0 dropped" in status.stdout
+        assert json.loads((await sagectl(running, "journal", "status", "--json")).stdout)["usage_written"] == 2
         exported = await sagectl(running, "journal", "export", "--table", "usage_records")
         assert [json.loads(line)["tenant"] for line in exported.stdout.splitlines()] == ["acme", "acme"]
         compacted = await sagectl(running, "journal", "compact")

@@ -13,6 +13,7 @@ from sage_client._durations import Seconds
 from sage_client._enums import Priority, RequestState
 from sage_client._events import Accepted, Finished, TokenLogprob, Usage
 from sage_client._fleet_view import Cancellation
+from sage_client._plain import Plain
 from sage_client._stream import Stream
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class RequestInfo:
+class RequestInfo(Plain):
     """A request as the scheduler knows it."""
 
     request_id: str
@@ -39,7 +40,7 @@ class RequestInfo:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Result:
+class Result(Plain):
     """What detached work generated until its end."""
 
     text: str
@@ -49,7 +50,7 @@ class Result:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class RequestStatus:
+class RequestStatus(Plain):
     """A request, and its result if it is detached and has ended."""
 
     request: RequestInfo

@@ -16,7 +16,7 @@ from sagectl.connecting import connecting
 from sagectl.exit_status import ExitStatus
 from sagectl.generate import narrate, what_from, write
 from sagectl.generate_options import PROMPT, SAMPLING, SCHEDULING
-from sagectl.json_output import plain, print_json
+from sagectl.json_output import print_json
 from sagectl.tables import Cells, show_table
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -105,7 +105,7 @@ def requests(client: Client, states: tuple[str, ...], model: str, limit: int, as
     listed = list(islice(found, limit))
     found.close()
     if as_json:
-        print_json([to_plain(each) for each in listed])
+        print_json(listed)
     elif not listed:
         click.echo("no detached requests")
     else:
@@ -125,15 +125,9 @@ def result(client: Client, request_id: str, wait: bool, timeout: float | None, a
         sys.exit(ExitStatus.CONFLICT)
     done = client.attach(request_id, timeout=timeout).result()
     if as_json:
-        print_json({"request": to_plain(client.get(request_id).request), "result": plain(done)})
+        print_json({"request": client.get(request_id).request, "result": done})
     else:
         click.echo(done.text)
-
-
-def to_plain(info: sage.RequestInfo) -> dict[str, Any]:
-    """Return a request as the object that --json prints; times as ISO 8601."""
-    found: dict[str, Any] = plain(info)
-    return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in found.items()}
 
 
 def _row(info: sage.RequestInfo) -> Cells:

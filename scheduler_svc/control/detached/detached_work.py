@@ -79,6 +79,7 @@ class DetachedWork:
         self._ends: dict[RequestKey, KeptEnd | None] = {}  # of all that the journal has; None: it has not ended
         self._live: dict[RequestKey, JournaledOutput] = {}  # whose end is not written down yet
         self._to_remove: dict[RequestKey, None] = {}  # what could not be deleted yet
+        self._on_end: list[Callable[[LiveRequest], None]] = []
         self._removals: set[asyncio.Task[None]] = set()
         self._checkpoints = Checkpoints(
             store, clock, epoch=epoch, wall_s=self.wall_s, end=self._end, written=self._was_written
@@ -109,6 +110,10 @@ class DetachedWork:
     def default_deadline_s(self) -> float:
         """Deadline after arrival, in seconds, of requests that set none."""
         return self.settings.default_deadline_s
+
+    def on_end(self, listener: Callable[[LiveRequest], None]) -> None:
+        """Tell ``listener`` of each live request whose end is written down."""
+        self._on_end.append(listener)
 
     # --- what is known ----------------------------------------------------------------------------
 
@@ -272,6 +277,8 @@ class DetachedWork:
             self._ends[output.key] = _kept(end)
             del self._live[output.key]
         output.saved(checkpoint)
+        for listener in self._on_end if end is not None else ():
+            listener(output.live)
 
     async def _remove(self, keys: Sequence[RequestKey]) -> None:
         """Delete requests, also if the caller is cancelled meanwhile; what cannot be deleted now is tried again."""

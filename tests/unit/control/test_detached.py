@@ -11,6 +11,7 @@ from scheduler_svc.control.attempts.executor_link import AssignOrder
 from scheduler_svc.control.detached.detached_work import EXPIRY_INTERVAL_S
 from scheduler_svc.control.detached.journaled_output import READ_PACE_S
 from scheduler_svc.control.journal.detached import Page
+from scheduler_svc.control.requests.live_request import LiveRequest
 from scheduler_svc.control.requests.outcome import Finished, RecordedFailure
 from scheduler_svc.domain.errors import (
     InvalidRequest,
@@ -137,12 +138,16 @@ async def test_a_reader_gets_the_end_only_when_it_is_written_down() -> None:
         world.add("x")
         await world.leave("a", max_tokens=5)
         reader = world.read("a")
+        told: list[LiveRequest] = []
+        world.work.on_end(told.append)
         world.store.trouble = "stopped"
         await world.advance(3.0)
         assert world.plane.requests.get(key("a")).state is RequestState.FINISHED
         assert reader.events == [] or reader.finished_not_yet()
+        assert told == []
         world.store.trouble = ""
         await world.advance(2.0)
+        assert [live.key for live in told] == [key("a")], "whoever waits for it is told, once"
         assert reader.token_ids == expected(5)
         assert isinstance(reader.events[-1], Finished)
 

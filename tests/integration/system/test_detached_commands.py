@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from sagectl.exit_status import ExitStatus
 from tests.integration.system.local_fleet import LocalExecutor, LocalFleet
 from tests.support.simulated_answer import answer
 
+EXAMPLE = Path(__file__).parents[3] / "clients" / "examples" / "overnight.py"
 PROMPT = "Once upon a time"
 
 Run = Callable[..., Awaitable[Result]]
@@ -48,6 +51,27 @@ async def test_submit_prints_the_id_and_result_the_text(run: Run) -> None:
     printed = await run("result", request_id, "--wait")
     assert printed.stdout == f"{wanted.text}\n"
     assert (await run("attach", request_id)).stdout.strip() == wanted.text.strip()
+
+
+async def test_the_example_leaves_prompts_and_collects_the_answers_later(
+    fleet: LocalFleet, one: LocalExecutor, tmp_path: Path
+) -> None:
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("about cats\nabout dogs\n")
+
+    async def run_example() -> tuple[int | None, list[dict[str, object]]]:
+        command = (sys.executable, str(EXAMPLE), "night", str(prompts), "--address", fleet.address, "--max-tokens", "5")
+        process = await asyncio.create_subprocess_exec(*command, stdout=PIPE, stderr=PIPE)
+        out, _ = await asyncio.wait_for(process.communicate(), 20)
+        return process.returncode, [json.loads(line) for line in out.splitlines()]
+
+    await run_example()
+    for number in (1, 2):
+        await fleet.client.attach(f"night-{number}").result()
+    status, answers = await run_example()
+    assert (status, [each["line"] for each in answers]) == (0, [1, 2])
+    assert all(each["text"] for each in answers)
+    assert one.engine.load().generation_tokens_total == 10, "nothing ran twice"
 
 
 async def test_requests_lists_what_was_submitted(run: Run) -> None:

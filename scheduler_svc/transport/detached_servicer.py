@@ -149,8 +149,11 @@ def _page(request: inference_pb2.ListRequest, tenant: str) -> Page:
         raise _invalid("page_size", f"is {request.page_size}; the limit is {PAGE_LIMIT}")
     if len(request.states) > STATES_LIMIT:
         raise _invalid("states", f"has {len(request.states)} entries; the limit is {STATES_LIMIT}")
-    if len(request.model.encode()) > NAME_BYTES:
-        raise _invalid("model", f"has more than {NAME_BYTES} bytes")
+    for field, value in (("tenant", tenant), ("model", request.model)):
+        if len(value.encode()) > NAME_BYTES:
+            raise _invalid(field, f"has more than {NAME_BYTES} bytes")
+        if not value.isprintable():  # PostgreSQL takes no NUL
+            raise _invalid(field, "has characters that cannot be printed")
     states = []
     for index, state in enumerate(request.states):
         if state not in REQUEST_STATE_FROM_WIRE:
@@ -177,7 +180,10 @@ def _before(token: str) -> tuple[float, str]:
             raise ValueError
         data = base64.b64decode(token.encode("ascii"), altchars=b"-_", validate=True)
         (at,) = _TIME.unpack(data[: _TIME.size])
-        return at, data[_TIME.size :].decode()
+        request_id = data[_TIME.size :].decode()
+        if not request_id.isprintable():
+            raise ValueError
+        return at, request_id
     except (ValueError, struct.error, binascii.Error):
         raise _invalid("page_token", "is not a token of an earlier page") from None
 

@@ -129,11 +129,16 @@ async def test_what_is_wrong_is_named(client: AsyncClient) -> None:
         await client.get("unknown")
     with pytest.raises(RequestNotFoundError):
         await client.attach("unknown").result()
+    for wrong_name in ("a\0", "a" * 2_000):
+        with pytest.raises(InvalidRequestError, match="tenant"):
+            _ = [each async for each in client.list(tenant=wrong_name)]
+        with pytest.raises(InvalidRequestError, match="model"):
+            _ = [each async for each in client.list(model=wrong_name)]
     with pytest.raises(InvalidRequestError, match="page_size"):
         _ = [each async for each in client.list(page_size=1_001)]
 
 
-@pytest.mark.parametrize("token", ["x", "!!!!", "AAAA", "é" * 3, "A" * 5_000])
+@pytest.mark.parametrize("token", ["x", "!!!!", "AAAA", "AAAAAAAAAAAA", "é" * 3, "A" * 5_000])
 async def test_a_page_token_that_no_page_gave_is_refused(fleet: LocalFleet, token: str) -> None:
     stub = inference_pb2_grpc.InferenceServiceStub(fleet.channel())
     with pytest.raises(grpc.aio.AioRpcError) as caught:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from sage.controlplane.v1 import executor_pb2
 from scheduler_svc.control.attempts.attempt_table import AttemptTable
 from scheduler_svc.control.attempts.output_columns import OutputColumns
@@ -127,5 +125,5 @@ class AttemptReports:
         epoch = ended.epoch or implied
         number = self._number(epoch, ended.attempt_number)
         if number is not None:
-            self._attempts.ended(self._sender, replace(registrations.attempt_end(ended), attempt_number=number))
+            self._attempts.ended(self._sender, registrations.attempt_end(ended, number))
         self._link.acknowledge(ended.attempt_number, ended.total_tokens, ended=True, epoch=epoch)

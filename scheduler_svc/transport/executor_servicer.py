@@ -12,7 +12,7 @@ import grpc
 from sage.controlplane.v1 import executor_pb2, executor_pb2_grpc
 from sage_wire import durations
 from sage_wire.errors import ErrorReason
-from sage_wire.protocol import ADOPTION, STEP_FRAMES
+from sage_wire.protocol import ADOPTION, ASSIGN_BATCHES, STEP_FRAMES
 from scheduler_svc.access.caller import caller
 from scheduler_svc.control.adoption.proofs import Proofs
 from scheduler_svc.control.attempts.attempt_table import AttemptTable
@@ -81,6 +81,7 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
             owner=caller().name,
             names=self._attempts.names,
             proofs=self._proofs if holds else None,
+            batches=ASSIGN_BATCHES in first.register.capabilities,
         )
         welcome = self._sessions.register(registration, link)
         answer = executor_pb2.Welcome(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, NoReturn, TypeAlias
 
 import grpc
@@ -26,7 +26,7 @@ from scheduler_svc.transport.detached_servicer import DetachedServicer
 from scheduler_svc.transport.enums import REQUEST_STATE_TO_WIRE
 from scheduler_svc.transport.errors import WireError
 from scheduler_svc.transport.submissions import key_seen, submission
-from scheduler_svc.transport.take_limit import Writing, taking
+from scheduler_svc.transport.take_limit import Writing
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
@@ -63,23 +63,20 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         del request  # else the prompt would be kept for as long as the stream lasts: here, and below in its submission
         subscription = await self._intake.submit(submitted)
         del submitted
-        await self._deliver(subscription, context, lambda event: event)
+        await self._deliver(subscription, context, context.write)
 
     async def _deliver(
-        self, subscription: Subscription, context: Context, wrapped: Callable[[inference_pb2.GenerateResponse], Any]
+        self, subscription: Subscription, context: Context, write_event: Callable[[Any], Awaitable[None]]
     ) -> None:
-        """Write a subscription's events, each as ``wrapped``, until its request ends or the client leaves."""
+        """Write a subscription's events by ``write_event`` until its request ends or the client leaves."""
         why = CLIENT_GONE
-
-        async def write_event(event: inference_pb2.GenerateResponse) -> None:
-            await context.write(wrapped(event))
 
         def let_go() -> None:
             self._intake.leave(subscription)
             subscription.release()
 
         try:
-            async with taking(write_event, let_go) as write:
+            with Writing(write_event, let_go) as write:
                 await self._stream(subscription, write)
         except (SchedulerError, RecordedFailure):
             raise
@@ -142,7 +139,11 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
     ) -> None:
         """Stream a request by its id alone.  Raises what ``DetachedServicer.attach`` raises, and the request's end."""
         subscription = await self._detached.attach(request)
-        await self._deliver(subscription, context, lambda event: inference_pb2.AttachResponse(event=event))
+
+        async def write_event(event: inference_pb2.GenerateResponse) -> None:
+            await context.write(inference_pb2.AttachResponse(event=event))
+
+        await self._deliver(subscription, context, write_event)
 
     async def Get(self, request: inference_pb2.GetRequest, context: Context) -> inference_pb2.GetResponse:
         """Return a request's state and result.  Raises what ``DetachedServicer.get`` raises."""

@@ -248,6 +248,10 @@ class Intake:
         if not reader.attached and reader.live.state is RequestState.QUEUED:
             await self._wakeup.answered()
 
+    async def placed(self) -> None:
+        """Wait until the scheduling pass is over that accepted requests are due for (``Wakeup.answered``)."""
+        await self._wakeup.answered()
+
     def leave(self, reader: OutputReader, why: str = CLIENT_GONE) -> None:
         """Note that a client reads no more; cancel the request if no client reads it and it is not detached."""
         reader.close()

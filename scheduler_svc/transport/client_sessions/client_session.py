@@ -112,7 +112,7 @@ class ClientSession:
     async def _take(self, message: inference_pb2.SessionRequest) -> None:
         """Take a message's fields in the order of their numbers, but ``bye``, which ``run`` does when it ends.
 
-        Others get their turn after every few requests that begin.
+        Others get their turn after every few requests that begin, and those are sent to their executors.
         """
         self._bye = message.bye  # first: a client may cancel the call right behind it
         self._heard_at = now = self._clock.now()
@@ -123,7 +123,8 @@ class ClientSession:
             _check_count(getattr(message, name), name)
         for index, submit in enumerate(message.submit):
             if index and not index % BEGUN_PER_TURN:
-                await asyncio.sleep(0)
+                await asyncio.sleep(0)  # those before it are accepted
+                await self._intake.placed()
             self._submit(f"submit[{index}].handle", submit)
         for index, attach in enumerate(message.attach):
             if index and not index % BEGUN_PER_TURN:

@@ -233,7 +233,7 @@ async def test_a_defect_while_text_is_made_ends_that_attempt_and_no_other(
     monkeypatch.setattr(Detokenizer, "feed", failing)
     async with workbench() as bench:
         other = bench.assign(text=TextOptions(min_tokens=2))
-        _, _, ended = await bench.run(text=TextOptions(min_tokens=3))
+        _, _, ended = await bench.run(text=TextOptions(min_tokens=3, stop=("never there",)))
         assert (ended.cause, ended.total_tokens) == (EndCause.FAILED, 5)
         assert "no text today" in caplog.text
         assert (await bench.ended(other)).cause is EndCause.FINISHED

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
-from sage.controlplane.v1 import admin_pb2, common_pb2, executor_pb2
+from sage.controlplane.v1 import admin_pb2, common_pb2, decision_pb2, executor_pb2
 from sage_wire import durations
 from sage_wire.errors import ErrorReason
 from sage_wire.protocol import OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION
@@ -39,7 +39,7 @@ from scheduler_svc.transport import embeddings, events, registrations
 from scheduler_svc.transport.assign import assign_message
 from scheduler_svc.transport.clipping import REPORT_BYTES, reported, stated_reason
 from scheduler_svc.transport.errors import WireError
-from scheduler_svc.transport.instances import instance_view
+from scheduler_svc.transport.instances import InstanceViews, instance_view
 from tests.unit.transport.completeness import at_default, unset
 
 EPOCH = 7
@@ -327,7 +327,8 @@ def test_scheduled() -> None:
 
 
 def test_a_decision() -> None:
-    wire = events.decision(DECISION, the_instance().instance("d"), LIVE, EPOCH, with_candidates=True)
+    wire = decision_pb2.Decision()
+    events.fill_decision(wire, DECISION, the_instance().instance("d"), LIVE, EPOCH, with_candidates=True)
     assert unset(wire) == set()
     assert (wire.request_id, wire.tenant, wire.policy) == ("r", "t", "fifo")
     assert (wire.phase, wire.phase_reason) == (common_pb2.PHASE_DECODING, "long prompt")
@@ -354,7 +355,8 @@ def test_a_decision() -> None:
 
 
 def test_a_decision_outlives_its_instance() -> None:
-    wire = events.decision(DECISION, None, LIVE, EPOCH, with_candidates=False)
+    wire = decision_pb2.Decision()
+    events.fill_decision(wire, DECISION, None, LIVE, EPOCH, with_candidates=False)
     assert unset(wire) == {"candidates", "instance_role", "parallelism_config"}
 
 
@@ -461,6 +463,26 @@ def test_an_instance() -> None:
     assert not wire.engine_start_id, "it would help to take the executor's place"
     assert (wire.price_per_hour, dict(wire.labels), list(wire.adapters)) == (2.5, {"a": "b"}, ["lora"])
     assert (wire.location.host, wire.location.rack, wire.location.zone) == ("h", "r", "z")
+
+
+def test_a_view_that_is_made_again_shows_what_changed() -> None:
+    registry, views = the_instance(), InstanceViews()
+    instance = registry.instance("d")
+
+    def shown() -> admin_pb2.Instance:
+        wire = admin_pb2.Instance()
+        views.fill(wire, instance, 100.0)
+        return wire
+
+    assert shown() == instance_view(instance, 100.0)
+    registry.transition("d", InstanceState.READY, "its engine is ready", 95.0)
+    instance.load, instance.last_report_at = LOAD, 99.0
+    assert shown() == instance_view(instance, 100.0)
+    assert instance.facts is not None
+    instance.facts = replace(instance.facts, revision="def")
+    assert shown().revision == "def"
+    instance.spec = replace(instance.spec, software_version="1.3", labels={})
+    assert shown() == instance_view(instance, 100.0)
 
 
 # --- from executors -------------------------------------------------------------------------------
@@ -743,7 +765,7 @@ def test_an_attempts_end() -> None:
         embedding=b"1234",
     )
     assert unset(wire) == set(), "the test itself must fill everything"
-    found = registrations.attempt_end(wire)
+    found = registrations.attempt_end(wire, wire.attempt_number)
     assert found == AttemptEnd(
         attempt_number=12,
         cause=EndCause.INVALID,
@@ -769,7 +791,7 @@ def test_an_attempts_end() -> None:
 def test_an_end_without_a_known_cause_is_a_failure() -> None:
     wire = executor_pb2.AssignmentEnded(attempt_number=1)
     wire.MergeFromString(executor_pb2.AssignmentEnded(cause=77).SerializeToString())  # type: ignore[arg-type]
-    found = registrations.attempt_end(wire)
+    found = registrations.attempt_end(wire, wire.attempt_number)
     assert found.cause is EndCause.FAILED
     assert found.stop_token_id is None
 
@@ -779,7 +801,7 @@ def test_an_end_without_a_known_cause_is_a_failure() -> None:
     [("", "spec"), ("sampling.seed", "spec.sampling.seed"), ("spec.sampling.seed", "spec.sampling.seed")],
 )
 def test_fields_at_fault_are_named_as_the_caller_knows_them(theirs: str, callers: str) -> None:
-    assert registrations.attempt_end(executor_pb2.AssignmentEnded(field=theirs)).field == callers
+    assert registrations.attempt_end(executor_pb2.AssignmentEnded(field=theirs), 1).field == callers
 
 
 # --- durations ------------------------------------------------------------------------------------

@@ -80,6 +80,7 @@ class DetachedWork:
         self._live: dict[RequestKey, JournaledOutput] = {}  # whose end is not written down yet
         self._to_remove: dict[RequestKey, None] = {}  # what could not be deleted yet
         self._on_end: list[Callable[[LiveRequest], None]] = []
+        self._deletions_fail = False  # what was said once is not said again
         self._removals: set[asyncio.Task[None]] = set()
         self._checkpoints = Checkpoints(
             store, clock, epoch=epoch, wall_s=self.wall_s, end=self._end, written=self._was_written
@@ -293,8 +294,11 @@ class DetachedWork:
         try:
             await self._store.remove(keys)
         except Exception as error:
-            log.error("%d detached requests cannot be deleted: %s; it is tried again", len(keys), error)
+            if not self._deletions_fail:
+                log.error("%d detached requests cannot be deleted: %s; it is tried again", len(keys), error)
+            self._deletions_fail = True
             return
+        self._deletions_fail = False
         for key in keys:
             if key in self._to_remove:  # else it was accepted anew meanwhile
                 del self._to_remove[key]

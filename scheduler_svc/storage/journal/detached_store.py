@@ -69,7 +69,7 @@ class JournalDetachedStore:
 
     async def remove(self, keys: Sequence[RequestKey]) -> None:
         """Delete requests with their output.  Raises JournalUnavailable."""
-        await self._journal.writer.write(lambda connection: _remove(connection, keys))
+        await self._journal.writer.write(lambda connection: _remove(connection, keys), frees=True)
 
     async def save(self, checkpoints: Sequence[Checkpoint]) -> None:
         """Write down what is new; of a request that is not known or has an end, nothing.  Raises JournalUnavailable."""

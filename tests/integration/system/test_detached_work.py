@@ -16,6 +16,7 @@ from sage_client import (
     AsyncClient,
     Client,
     InvalidRequestError,
+    JournalUnavailableError,
     NoJournalError,
     RequestCancelledError,
     RequestConflictError,
@@ -173,6 +174,36 @@ async def test_a_quota_names_itself(tmp_path: Path) -> None:
         with pytest.raises(TenantLimitError) as caught:
             await fleet.client.submit(PROMPT, max_tokens=3)
         assert caught.value.metadata["limit_name"] == "detached.tenant_requests"
+
+
+async def until_full(client: AsyncClient) -> AsyncIterator[str]:
+    """Submit requests with long prompts, one after the other, until the journal takes no more; yield their ids."""
+    for number in range(500):
+        try:
+            await client.submit(token_ids=[2_000] * 15_000, max_tokens=2, request_id=f"r-{number}", keep_result=3)
+        except JournalUnavailableError:
+            return
+        await until_ended(client, f"r-{number}")
+        yield f"r-{number}"
+
+
+async def test_a_full_journal_refuses_it_until_results_are_deleted(tmp_path: Path) -> None:
+    async with LocalFleet(state_dir=tmp_path, journal={"max_bytes": 2**20}) as fleet:
+        await fleet.add("one", max_model_len=20_000)
+        ended = [each async for each in until_full(fleet.client)]
+        assert len(ended) > 1
+        done = await fleet.client.generate(PROMPT, max_tokens=5, ignore_eos=True).result()
+        assert len(done.token_ids) == 5, "interactive requests go on"
+
+        async def accepts() -> bool:
+            try:
+                await fleet.client.submit(PROMPT, max_tokens=2, request_id="late")
+            except JournalUnavailableError:
+                return False
+            return True
+
+        await eventually(accepts, within_s=40, every_s=0.5)
+        await until_ended(fleet.client, "late")
 
 
 async def test_a_result_is_there_after_a_restart_for_every_kind_of_reader(tmp_path: Path) -> None:

@@ -117,9 +117,11 @@ def converted(request: Request, trace_headers: Mapping[str, str], tenant: str) -
 
 
 def _read(request: inference_pb2.GenerateRequest) -> dict[str, Any]:
-    """Return from where on the caller of Generate reads, and whether the request goes on without it."""
+    """Return from where on the caller of Generate reads, and how its request goes on without it, or came here."""
     return {
         "detached": request.detached,
+        "fresh": request.fresh or not request.request_id,
+        "receipt": request.receipt,
         "after_token": request.after_token,
         "after_attempt": last_attempt(request),
     }
@@ -130,7 +132,7 @@ def _kept(request: inference_pb2.SubmitRequest, violations: Violations) -> dict[
     keep_s = durations.from_wire(request.keep_result) if request.HasField("keep_result") else None
     if keep_s is not None and not 0 < keep_s <= durations.LIMIT_S:
         violations.add("keep_result", f"is {keep_s:g} s; it must be positive and at most {durations.LIMIT_S:g} s")
-    return {"detached": True, "keep_result_s": keep_s}
+    return {"detached": True, "fresh": not request.request_id, "keep_result_s": keep_s}
 
 
 def _unconverted(request: Request, trace_headers: Mapping[str, str], tenant: str, violations: Violations) -> Submission:

@@ -69,6 +69,8 @@ class Submission:
     resume_mode: ResumeMode = ResumeMode.STRICT
     detached: bool = False
     keep_result_s: float | None = None  # of detached work: how long its result is kept; None: the default
+    fresh: bool = False  # no earlier scheduler can know its id
+    receipt: bytes = b""  # of the acceptance by an earlier scheduler
     after_token: int = 0
     after_attempt: tuple[int, int] | None = None  # epoch and number of the attempt that made the last token it has
     trace_headers: Mapping[str, str] = field(default_factory=dict)

@@ -97,6 +97,8 @@ class FuzzedFleet(LocalFleet):
     def left_over(self) -> dict[str, Any]:
         """Return what is left of requests in the scheduler and in the real executors; empty if nothing is."""
         control = self.scheduler.control
+        for name in self.executors:
+            control.intake.ends.release_all(name)  # kept a minute for readers, who do not come any more
         found = {
             "live requests": len(control.requests),
             "attempts": len(control.attempts),

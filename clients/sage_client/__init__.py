@@ -11,6 +11,7 @@ from sage_client._call import Call
 from sage_client._client import Client
 from sage_client._completion import Completion, PartialOutput
 from sage_client._connection import DEFAULT_ADDRESS
+from sage_client._detached import AsyncDetachedRequest, DetachedRequest, RequestInfo, RequestStatus, Result
 from sage_client._embeddings import Embeddings, EmbedOptions
 from sage_client._enums import (
     FinishReason,
@@ -37,6 +38,7 @@ from sage_client._errors import (
     LimitReachedError,
     ModelChangedError,
     NoInstanceError,
+    NoJournalError,
     NotFoundError,
     NotLeaderError,
     NotSupportedError,
@@ -124,6 +126,7 @@ __all__ = [
     "DEFAULT_ADDRESS",
     "Accepted",
     "AsyncClient",
+    "AsyncDetachedRequest",
     "AsyncStream",
     "Attempt",
     "AuthenticationError",
@@ -136,6 +139,7 @@ __all__ = [
     "ConfigurationError",
     "DeadlineExceededError",
     "Decision",
+    "DetachedRequest",
     "EmbedOptions",
     "Embeddings",
     "Event",
@@ -166,6 +170,7 @@ __all__ = [
     "ModelChangedError",
     "NoInstance",
     "NoInstanceError",
+    "NoJournalError",
     "NotFoundError",
     "NotLeaderError",
     "NotSupportedError",
@@ -196,8 +201,11 @@ __all__ = [
     "RequestCancelledError",
     "RequestConflictError",
     "RequestEndedError",
+    "RequestInfo",
     "RequestNotFoundError",
     "RequestState",
+    "RequestStatus",
+    "Result",
     "ResumeMode",
     "SageError",
     "SamplingOptions",

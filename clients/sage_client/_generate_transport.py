@@ -1,10 +1,10 @@
-"""Carries each request over a ``Generate`` call of its own."""
+"""Carries each request over a call of its own: ``Generate``, or ``Attach`` for detached work."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import cast
+from typing import Protocol, cast
 
 import grpc
 
@@ -12,6 +12,7 @@ from sage.controlplane.v1 import inference_pb2
 from sage_client._call import Call
 from sage_client._errors import (
     InternalError,
+    JournalUnavailableError,
     NotLeaderError,
     ProtocolError,
     RecoveringError,
@@ -27,22 +28,55 @@ RECOVERING_S = 0.25
 
 Metadata = tuple[tuple[str, str], ...]
 GenerateCall = grpc.aio.UnaryStreamCall[inference_pb2.GenerateRequest, inference_pb2.GenerateResponse]
-Opener = Callable[[inference_pb2.GenerateRequest, Metadata], GenerateCall]
+AttachCall = grpc.aio.UnaryStreamCall[inference_pb2.AttachRequest, inference_pb2.AttachResponse]
+
+
+class EventCall(Protocol):
+    """A call that gives a request's events."""
+
+    async def read(self) -> object:
+        """Return the next GenerateResponse; ``grpc.aio.EOF`` at the end.  Raises AioRpcError."""
+        ...
+
+    def cancel(self) -> bool:
+        """End the call."""
+        ...
+
+
+class AttachEvents:
+    """Gives the events of an ``Attach`` call.  Implements ``EventCall``."""
+
+    def __init__(self, call: AttachCall) -> None:
+        self._call = call
+
+    async def read(self) -> object:
+        """Return the next GenerateResponse; ``grpc.aio.EOF`` at the end.  Raises AioRpcError."""
+        response = await self._call.read()
+        return response.event if isinstance(response, inference_pb2.AttachResponse) else response
+
+    def cancel(self) -> bool:
+        """End the call."""
+        return self._call.cancel()
+
+
+Opener = Callable[[inference_pb2.GenerateRequest, Metadata], EventCall]
 
 
 class GenerateTransport:
-    """Reads a ``Generate`` call per request, in a task of its own, and reattaches after a broken connection."""
+    """Reads a call per request, in a task of its own, and reattaches after a broken connection."""
 
-    def __init__(self, open_call: Opener, reconnect: Reconnect, route: Route) -> None:
+    def __init__(self, open_call: Opener, reconnect: Reconnect, route: Route, *, repeatable: bool = False) -> None:
+        """``repeatable``: a call whose connection broke before its request was accepted may be made again."""
         self._open = open_call
         self._reconnect = reconnect
         self._route = route
+        self._repeatable = repeatable
         self._readers: dict[Call, _Reader] = {}
 
     def start(self, call: Call) -> None:
         """Send the request, or attach to it at the call's position."""
         call.carried_by(self)
-        reader = _Reader(call, self._open, self._reconnect, self._route)
+        reader = _Reader(call, self._open, self._reconnect, self._route, repeatable=self._repeatable)
         self._readers[call] = reader
         reader.task.add_done_callback(lambda task: self._ended(call, task))
 
@@ -78,7 +112,10 @@ class _Reader:
     gRPC keeps a call alive until it has ended, also when nobody reads it, so ``stop`` cancels it.
     """
 
-    def __init__(self, call: Call, open_call: Opener, reconnect: Reconnect, route: Route) -> None:
+    def __init__(
+        self, call: Call, open_call: Opener, reconnect: Reconnect, route: Route, *, repeatable: bool
+    ) -> None:
+        self._repeatable = repeatable
         self._call = call
         self._route = route
         self._open = open_call
@@ -115,11 +152,13 @@ class _Reader:
 
     def _pause_s(self, failure: SageError) -> float | None:
         """Return after how many seconds the request is sent again; None if the failure is its end."""
-        if isinstance(failure, RecoveringError):
+        if isinstance(failure, RecoveringError) or (
+            self._repeatable and isinstance(failure, JournalUnavailableError)  # of detached work
+        ):
             return failure.retry_after_s or RECOVERING_S
         if isinstance(failure, NotLeaderError):
             return (failure.retry_after_s or RECOVERING_S) if self._call.may_wait_for_leader() else None
-        may_ask_again = self._call.accepted or not self._route.exhausted
+        may_ask_again = self._call.accepted or self._repeatable or not self._route.exhausted
         broken = is_transport_break(failure) and may_ask_again
         if broken and self._call.count_break(self._reconnect.attempts):
             pause_s = self._reconnect.delay_s(self._call.breaks)

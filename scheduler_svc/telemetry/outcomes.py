@@ -25,6 +25,7 @@ REASONS: dict[type[BaseException], str] = {
     errors.Recovering: "recovering",
     errors.NotLeader: "not_leader",
     errors.JournalUnavailable: "journal_unavailable",
+    errors.NoJournal: "no_journal",
     errors.OutputLost: "output_lost",
     errors.PolicyFailed: "internal",
 }

@@ -112,9 +112,7 @@ class _Reader:
     gRPC keeps a call alive until it has ended, also when nobody reads it, so ``stop`` cancels it.
     """
 
-    def __init__(
-        self, call: Call, open_call: Opener, reconnect: Reconnect, route: Route, *, repeatable: bool
-    ) -> None:
+    def __init__(self, call: Call, open_call: Opener, reconnect: Reconnect, route: Route, *, repeatable: bool) -> None:
         self._repeatable = repeatable
         self._call = call
         self._route = route

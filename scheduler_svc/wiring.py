@@ -58,6 +58,7 @@ from scheduler_svc.transport.client_sessions.session_servicer import SessionServ
 from scheduler_svc.transport.executor_servicer import ExecutorServicer
 from scheduler_svc.transport.health import HealthReporter
 from scheduler_svc.transport.inference_servicer import InferenceServicer
+from scheduler_svc.transport.model_files import ModelFiles
 from scheduler_svc.transport.server import Listener, ListenError, Servers, Services, listeners
 from scheduler_svc.transport.tokenizer_upload import TokenizerUpload
 
@@ -375,7 +376,13 @@ class SchedulerService:
     def _services(self) -> Services:
         control = self.control
         return Services(
-            inference=InferenceServicer(control.intake, control.scheduler, self._client_sessions, epoch=control.epoch),
+            inference=InferenceServicer(
+                control.intake,
+                control.scheduler,
+                self._client_sessions,
+                ModelFiles(control.scheduler, control.models, self._tokenizers, control.clock),
+                epoch=control.epoch,
+            ),
             executor=ExecutorServicer(
                 control.sessions,
                 control.attempts,

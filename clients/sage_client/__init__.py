@@ -97,6 +97,7 @@ from sage_client._fleet_view import (
     ShadowPolicyChange,
     TimeSlice,
 )
+from sage_client._models import Model, ModelFiles
 from sage_client._options import ChatMessage, GenerateOptions
 from sage_client._prefill_decode import (
     PairState,
@@ -146,7 +147,9 @@ __all__ = [
     "InvalidStateError",
     "LimitReachedError",
     "Location",
+    "Model",
     "ModelChangedError",
+    "ModelFiles",
     "NoInstance",
     "NoInstanceError",
     "NotFoundError",

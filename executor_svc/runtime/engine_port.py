@@ -211,6 +211,8 @@ class EngineFacts:
     keeps_output_history: bool = False  # it takes ``EngineRequest.output_history``
     weights: str = ""  # fingerprint: engines with equal weights, dtype and tokenizer run the same model
     adapter_weights: Mapping[str, str] = field(default_factory=dict)  # fingerprint of each adapter's weights
+    config_json: str = field(default="", repr=False)  # content of the model's config.json; empty: it has none
+    generation_config_json: str = field(default="", repr=False)  # content of its generation_config.json
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -23,6 +23,7 @@ from scheduler_svc.transport.client_sessions.session_servicer import SessionServ
 from scheduler_svc.transport.clipping import stated_reason
 from scheduler_svc.transport.enums import REQUEST_STATE_TO_WIRE
 from scheduler_svc.transport.errors import WireError
+from scheduler_svc.transport.model_files import ModelFiles
 from scheduler_svc.transport.submissions import key_seen, submission
 from scheduler_svc.transport.take_limit import Writing, taking
 
@@ -32,10 +33,13 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
     """Answer InferenceService's calls through the intake."""
 
-    def __init__(self, intake: Intake, scheduler: Scheduler, sessions: SessionServicer, *, epoch: int) -> None:
+    def __init__(
+        self, intake: Intake, scheduler: Scheduler, sessions: SessionServicer, models: ModelFiles, *, epoch: int
+    ) -> None:
         self._intake = intake
         self._scheduler = scheduler
         self._sessions = sessions
+        self._models = models
         self._epoch = epoch
 
     async def Generate(  # type: ignore[override]  # it writes to the context instead of yielding
@@ -129,6 +133,24 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
     async def SubmitBatch(self, request: Any, context: Context) -> NoReturn:
         """Refuse: not implemented."""
         _not_implemented("SubmitBatch")
+
+    async def ListModels(
+        self, request: inference_pb2.ListModelsRequest, context: Context
+    ) -> inference_pb2.ListModelsResponse:
+        """Return the models that the fleet serves."""
+        return self._models.listed()
+
+    async def GetModelFiles(  # type: ignore[override]  # it writes to the context instead of yielding
+        self, request: inference_pb2.GetModelFilesRequest, context: Context
+    ) -> None:
+        """Stream a model's configuration and tokenizer.
+
+        Raises UnknownModel, NoInstance, InvalidRequest, and LimitReached for a client that takes no message.
+        """
+        messages = await self._models.files(request.model)
+        async with taking(context.write, lambda: None) as write:
+            for message in messages:
+                await write(message)
 
 
 def _not_implemented(method: str) -> NoReturn:

@@ -36,6 +36,7 @@ PUBLIC = {
         "PrefillDecodeStatus",
         "SplitMode",
     },
+    "models": {"Model", "ModelFiles"},
     "fleet": {
         "Cancellation",
         "Explanation",

@@ -15,7 +15,7 @@ from google.protobuf.duration_pb2 import Duration
 from sage.controlplane.v1 import common_pb2, executor_pb2
 from sage_wire import durations
 from sage_wire.errors import ErrorReason
-from sage_wire.protocol import OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION
+from sage_wire.protocol import MODEL_CONFIG_LIMIT_BYTES, OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION
 from scheduler_svc.control.attempts.executor_link import AssignOrder, Continuation, KvHandoff
 from scheduler_svc.control.attempts.held_attempt import HeldAttempt
 from scheduler_svc.control.requests.live_request import LiveRequest, Placement
@@ -126,6 +126,8 @@ FACTS = EngineFacts(
     keeps_output_history=True,
     weights="w1",
     adapter_weights={"lora": "l1"},
+    config_json="{}",
+    generation_config_json="[]",
 )
 
 SPEC = InstanceSpec(
@@ -560,6 +562,8 @@ def the_facts() -> executor_pb2.EngineFacts:
         keeps_output_history=True,
         weights="w1",
         adapter_weights={"lora": "l1"},
+        config_json="{}",
+        generation_config_json="[]",
     )
 
 
@@ -694,8 +698,10 @@ def test_a_registration_is_bounded_in_bytes(field: str, fields: dict[str, Any]) 
 def test_an_engines_texts_are_bounded_in_bytes() -> None:
     sizes = ("vocab_size", "max_model_len", "kv_capacity_tokens", "max_running", "max_batched_tokens")
     texts = [each.name for each in executor_pb2.EngineFacts.DESCRIPTOR.fields if each.type == each.TYPE_STRING]
+    limits = {name: MODEL_CONFIG_LIMIT_BYTES for name in ("config_json", "generation_config_json")}
     for name in texts:
-        value: Any = LONG if isinstance(getattr(executor_pb2.EngineFacts(), name), str) else [LONG]
+        long = "x" * (limits.get(name, registrations.TEXT_BYTES) + 1)
+        value: Any = long if isinstance(getattr(executor_pb2.EngineFacts(), name), str) else [long]
         wire = executor_pb2.EngineFacts(**{**dict.fromkeys(sizes, 1), name: value})
         with pytest.raises(WireError, match=rf"facts\.{name}: is longer"):
             registrations.facts(wire)

@@ -1,0 +1,73 @@
+"""The models that the fleet serves, and their files."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable
+from dataclasses import dataclass
+
+from sage.controlplane.v1 import inference_pb2
+from sage_client._errors import ProtocolError
+from sage_wire.protocol import TOKENIZER_LIMIT_BYTES
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Model:
+    """A model as the scheduler knows it."""
+
+    name: str
+    instances: int  # those that are not lost and not failed
+    ready_instances: int  # those that take work now
+    max_model_len: int | None  # tokens, prompt and output; None: no instance has been ready yet
+    vocab_size: int | None  # token ids are below it; None: no instance has been ready yet
+    dtype: str  # data type of the weights; empty: no instance has been ready yet
+    tokenizer_hash: str  # SHA-256 of the tokenizer files, hex; empty: no instance has been ready yet
+    adapters: tuple[str, ...]  # names of LoRA adapters
+    embeds: bool  # its instances compute embeddings and generate nothing
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelFiles:
+    """The files with which a front end tokenizes for a model.  No weights."""
+
+    model: Model
+    config_json: str  # content of config.json; empty: the model's executors do not send it
+    generation_config_json: str  # content of generation_config.json; empty: the model has none
+    tokenizer: bytes  # a JSON document with tokenizer_json, chat_template and special_tokens
+
+
+def decode_model(message: inference_pb2.ModelView) -> Model:
+    """Decode one model."""
+    return Model(
+        name=message.model,
+        instances=message.instances,
+        ready_instances=message.ready_instances,
+        max_model_len=message.max_model_len or None,
+        vocab_size=message.vocab_size or None,
+        dtype=message.dtype,
+        tokenizer_hash=message.tokenizer_hash,
+        adapters=tuple(message.adapters),
+        embeds=message.embeds,
+    )
+
+
+async def collect_files(messages: AsyncIterable[inference_pb2.GetModelFilesResponse]) -> ModelFiles:
+    """Put the pieces of a model's files together.
+
+    Raises ProtocolError if the configuration is missing, or the tokenizer has more than TOKENIZER_LIMIT_BYTES.
+    """
+    configuration: inference_pb2.ModelConfiguration | None = None
+    tokenizer = bytearray()
+    async for message in messages:
+        if message.HasField("configuration"):
+            configuration = message.configuration
+        tokenizer += message.tokenizer
+        if len(tokenizer) > TOKENIZER_LIMIT_BYTES:
+            raise ProtocolError(f"the tokenizer has more than {TOKENIZER_LIMIT_BYTES} bytes")
+    if configuration is None:
+        raise ProtocolError("the scheduler sent no configuration of the model")
+    return ModelFiles(
+        model=decode_model(configuration.model),
+        config_json=configuration.config_json,
+        generation_config_json=configuration.generation_config_json,
+        tokenizer=bytes(tokenizer),
+    )

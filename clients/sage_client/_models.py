@@ -23,6 +23,7 @@ class Model:
     tokenizer_hash: str  # SHA-256 of the tokenizer files, hex; empty: no instance has been ready yet
     adapters: tuple[str, ...]  # names of LoRA adapters
     embeds: bool  # its instances compute embeddings and generate nothing
+    files_hash: str  # changes with the model's files; empty: no instance has been ready yet
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,6 +48,7 @@ def decode_model(message: inference_pb2.ModelView) -> Model:
         tokenizer_hash=message.tokenizer_hash,
         adapters=tuple(message.adapters),
         embeds=message.embeds,
+        files_hash=message.files_hash,
     )
 
 

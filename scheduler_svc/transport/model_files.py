@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from typing import Protocol
 
 from sage.controlplane.v1 import inference_pb2
 from sage_common.clock import Clock
 from scheduler_svc.control.requests.model_directory import TOKENIZER_WAIT_S, ModelDirectory
+from scheduler_svc.domain.engine_facts import EngineFacts
 from scheduler_svc.domain.instance_spec import InstanceRole
 from scheduler_svc.domain.instance_state import GONE, InstanceState
 from scheduler_svc.domain.scheduler import Scheduler
@@ -42,8 +44,9 @@ class ModelFiles:
     async def files(self, model: str) -> Iterator[inference_pb2.GetModelFilesResponse]:
         """Return the messages with a model's configuration and tokenizer.
 
-        Waits up to TOKENIZER_WAIT_S for a tokenizer that an executor is sending.  Raises what ``ModelDirectory.resolve``
-        raises.
+        Waits up to TOKENIZER_WAIT_S for a tokenizer that an executor is sending.
+
+        Raises UnknownModel, NoInstance, InvalidRequest.
         """
         name, facts = await self._models.resolve(model, wait=False, until=self._clock.now() + TOKENIZER_WAIT_S)
         first = facts[0]
@@ -70,7 +73,13 @@ class ModelFiles:
             view.dtype = facts.dtype
             view.tokenizer_hash = facts.tokenizer_hash
             view.adapters.extend(sorted(facts.adapters))
+            view.files_hash = _hash(facts)
         return view
+
+
+def _hash(facts: EngineFacts) -> str:
+    parts = (facts.tokenizer_hash, facts.config_json, facts.generation_config_json)
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
 def _messages(

@@ -52,7 +52,7 @@ def engine_facts(model: ModelSettings, settings: SimulatedSettings) -> EngineFac
 
 
 def _config(settings: SimulatedSettings) -> dict[str, object]:
-    """Return a config.json with which front ends take the engine for one that runs a small model of the Qwen3 family."""
+    """Return a config.json with which front ends take the engine for one that runs a small Qwen3 model."""
     return {
         "architectures": ["Qwen3ForCausalLM"],
         "model_type": "qwen3",

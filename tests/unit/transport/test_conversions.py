@@ -698,7 +698,7 @@ def test_a_registration_is_bounded_in_bytes(field: str, fields: dict[str, Any]) 
 def test_an_engines_texts_are_bounded_in_bytes() -> None:
     sizes = ("vocab_size", "max_model_len", "kv_capacity_tokens", "max_running", "max_batched_tokens")
     texts = [each.name for each in executor_pb2.EngineFacts.DESCRIPTOR.fields if each.type == each.TYPE_STRING]
-    limits = {name: MODEL_CONFIG_LIMIT_BYTES for name in ("config_json", "generation_config_json")}
+    limits = dict.fromkeys(("config_json", "generation_config_json"), MODEL_CONFIG_LIMIT_BYTES)
     for name in texts:
         long = "x" * (limits.get(name, registrations.TEXT_BYTES) + 1)
         value: Any = long if isinstance(getattr(executor_pb2.EngineFacts(), name), str) else [long]

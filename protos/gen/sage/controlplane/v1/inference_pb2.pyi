@@ -1958,6 +1958,7 @@ class ModelView(_message.Message):
     TOKENIZER_HASH_FIELD_NUMBER: _builtins.int
     ADAPTERS_FIELD_NUMBER: _builtins.int
     EMBEDS_FIELD_NUMBER: _builtins.int
+    FILES_HASH_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """the name that requests give"""
     instances: _builtins.int
@@ -1974,6 +1975,8 @@ class ModelView(_message.Message):
     """SHA-256 of the tokenizer files, hex; empty: no instance has been ready yet"""
     embeds: _builtins.bool
     """its instances compute embeddings and generate nothing"""
+    files_hash: _builtins.str
+    """SHA-256 of what GetModelFiles answers, hex; empty: no instance has been ready yet"""
     @_builtins.property
     def adapters(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """names of LoRA adapters, sorted"""
@@ -1990,10 +1993,11 @@ class ModelView(_message.Message):
         tokenizer_hash: _builtins.str = ...,
         adapters: _abc.Iterable[_builtins.str] | None = ...,
         embeds: _builtins.bool = ...,
+        files_hash: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapters", b"adapters", "dtype", b"dtype", "embeds", b"embeds", "instances", b"instances", "max_model_len", b"max_model_len", "model", b"model", "ready_instances", b"ready_instances", "tokenizer_hash", b"tokenizer_hash", "vocab_size", b"vocab_size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapters", b"adapters", "dtype", b"dtype", "embeds", b"embeds", "files_hash", b"files_hash", "instances", b"instances", "max_model_len", b"max_model_len", "model", b"model", "ready_instances", b"ready_instances", "tokenizer_hash", b"tokenizer_hash", "vocab_size", b"vocab_size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

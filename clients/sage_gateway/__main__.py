@@ -30,6 +30,8 @@ def main() -> None:
         version = check_vllm()
     except VllmMissing as error:
         _wrong(str(error))
+    if settings.check:
+        return
     if settings.workers > 1 and worker_number() is None:
         workers = WorkerProcesses(worker_command(), settings.workers, grace_s=settings.grace_s)
         raise SystemExit(workers.run())

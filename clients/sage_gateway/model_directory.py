@@ -13,8 +13,8 @@ class UnusableFiles(Exception):
     """The files of a model do not suffice for a front end; ``str()`` says what is missing."""
 
 
-def write_model(files: ModelFiles, directory: Path) -> str | None:
-    """Write the files of a model, without weights, and return its chat template, if it has one.
+def write_model(files: ModelFiles, directory: Path) -> None:
+    """Write the files of a model, without weights.
 
     Raises:
         UnusableFiles: there is no configuration, or the tokenizer is not one.
@@ -23,7 +23,7 @@ def write_model(files: ModelFiles, directory: Path) -> str | None:
         raise UnusableFiles("the model's executors send no config.json; they may be of an earlier version")
     try:
         document = json.loads(files.tokenizer)
-        tokenizer_json, template = document["tokenizer_json"], document.get("chat_template")
+        tokenizer_json = document["tokenizer_json"]
     except (ValueError, KeyError, TypeError) as error:
         raise UnusableFiles(f"the tokenizer cannot be read: {error}") from None
     (directory / "config.json").write_text(files.config_json, encoding="utf-8")
@@ -32,7 +32,6 @@ def write_model(files: ModelFiles, directory: Path) -> str | None:
     (directory / "tokenizer.json").write_text(tokenizer_json, encoding="utf-8")
     config = _tokenizer_config(document, files.model.max_model_len)
     (directory / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
-    return template
 
 
 def _tokenizer_config(document: dict[str, Any], max_model_len: int | None) -> dict[str, Any]:

@@ -29,6 +29,7 @@ class GatewaySettings:
     tls_key: Path | None = None  # PEM file of its private key
     grace_s: float = GRACE_S  # seconds that running requests get when the gateway stops
     vllm_arguments: tuple[str, ...] = ()  # further flags of vLLM's server
+    check: bool = False  # only check that the gateway can run
 
 
 def parse(arguments: Sequence[str] | None = None) -> GatewaySettings:
@@ -56,6 +57,7 @@ def parse(arguments: Sequence[str] | None = None) -> GatewaySettings:
         tls_key=given.https_key,
         grace_s=given.grace_s,
         vllm_arguments=tuple(given.vllm_arg),
+        check=given.check,
     )
 
 
@@ -101,6 +103,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FLAG",
         help="further flag of vLLM's server, such as --vllm-arg=--tool-call-parser=hermes; may be repeated",
     )
+    parser.add_argument("--check", action="store_true", help="check that a fitting vLLM is installed, and end")
     return parser
 
 

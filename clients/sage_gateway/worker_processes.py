@@ -42,8 +42,8 @@ class WorkerProcesses:
 
     def run(self) -> int:
         """Run the workers until SIGTERM or SIGINT, or until one ends; return 0, or the status of the one that did."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._stop)
+        for each in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(each, self._stop)
         for number in range(self._count):
             environment = os.environ | {WORKER_VARIABLE: str(number)}
             self._running.append(subprocess.Popen(self._command, env=environment))

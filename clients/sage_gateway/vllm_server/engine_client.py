@@ -98,8 +98,8 @@ class FleetEngineClient(EngineClient):
             with trace_of(call):
                 for sink, sampling in zip(collector.sinks, choices, strict=True):
                     proposed = request_id if len(choices) == 1 else f"{request_id}-{sink.choice}"
-                    own = cast(GenerateOptions, {**options, **sampling, "request_id": call.next_request_id(proposed)})
-                    sink.call = client.start(sink=sink, token_ids=token_ids, **own)
+                    own = {"token_ids": token_ids, "request_id": call.next_request_id(proposed)}
+                    sink.call = client.start(sink=sink, **cast(GenerateOptions, {**options, **sampling, **own}))
             while pieces := await collector.next():
                 call.accepted, call.scheduled = collector.accepted, collector.scheduled
                 yield pieces, collector.over
@@ -184,7 +184,8 @@ class FleetEngineClient(EngineClient):
     @property
     def dead_error(self) -> BaseException:
         """Return the error of an engine that is gone, which this one never is."""
-        return EngineDeadError()
+        gone: BaseException = EngineDeadError()
+        return gone
 
 
 def _choices(params: Any) -> list[SamplingOptions]:

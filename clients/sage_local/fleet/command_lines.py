@@ -10,6 +10,7 @@ from pathlib import Path
 from sage_local.fleet.devices import Devices, assign_devices
 from sage_local.fleet.spec import TINY_MODEL, FleetSpec
 
+GATEWAY = "gateway"  # name of the HTTP gateway's process
 STOP_MARGIN_S = 15.0  # added to the drain timeout, because an engine takes seconds to end its processes
 KV_CONNECTOR = "NixlConnector"  # transfers KV between the executors of a fleet that splits requests
 CLIENT_VARIABLES = ("SAGE_SCHEDULER_ADDRESS",)  # meant for clients; the scheduler refuses variables it does not know
@@ -42,6 +43,21 @@ def scheduler_process(spec: FleetSpec, state: Path | None = None) -> ProcessSpec
     command += spec.scheduler_arguments
     return ProcessSpec(
         name="scheduler",
+        command=tuple(command),
+        environment=_environment(),
+        stop_timeout_s=spec.drain_timeout_s + STOP_MARGIN_S,
+    )
+
+
+def gateway_process(spec: FleetSpec) -> ProcessSpec | None:
+    """Return the HTTP gateway's process; None if the fleet has none."""
+    if not spec.http:
+        return None
+    host, _, port = spec.http.rpartition(":")
+    command = [sys.executable, "-m", "sage_gateway", "--address", spec.address, "--host", host.strip("[]")]
+    command += ["--port", port, "--grace-s", f"{spec.drain_timeout_s:g}"]
+    return ProcessSpec(
+        name=GATEWAY,
         command=tuple(command),
         environment=_environment(),
         stop_timeout_s=spec.drain_timeout_s + STOP_MARGIN_S,

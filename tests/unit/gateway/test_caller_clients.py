@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, cast
+from typing import cast
 
 import pytest
 
@@ -23,7 +23,7 @@ class Opened:
             async def close(self) -> None:
                 opened[token] = False
 
-        return cast(Any, Client())
+        return cast(AsyncClient, Client())
 
 
 async def test_a_caller_keeps_its_connection() -> None:

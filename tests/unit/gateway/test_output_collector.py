@@ -69,11 +69,11 @@ async def test_the_end_comes_with_the_last_output_and_then_nothing() -> None:
     collector.sinks[0].finished(end())
     [first] = await collector.next()
     assert first.finished == end()
-    assert not collector.over
+    over = collector.over
     collector.sinks[1].finished(end(FinishReason.STOP))
     [second] = await collector.next()
     assert (second.choice, second.text, second.token_ids) == (1, "", [])
-    assert collector.over
+    assert (over, collector.over) == (False, True)
     assert await collector.next() == []
 
 

@@ -24,7 +24,19 @@ _FIELDS = {
     "spec.model": "model",
     "spec.adapter": "model",
 }
-_OPTIONS = ("priority", "deadline", "ttft_target", "tpot_target", "cost_budget", "session", "preferred_instance")
+_OPTIONS = frozenset(
+    {
+        "spec.priority",
+        "spec.deadline",
+        "spec.ttft_target",
+        "spec.tpot_target",
+        "spec.cost_budget",
+        "spec.session",
+        "spec.preferred_instance",
+        "tenant",
+        "request_id",
+    }
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -119,5 +131,6 @@ def openai_field(field: str) -> str:
             return theirs
     if plain.startswith(_SAMPLING):
         return plain.removeprefix(_SAMPLING)
-    name = plain.removeprefix("spec.")
-    return f"sage.{name}" if name in _OPTIONS or name in ("tenant", "request_id") else field
+    if plain in _OPTIONS:
+        return f"sage.{plain.removeprefix('spec.')}"
+    return field

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sage_local.fleet import http_gateway, up
+from sage_local.fleet import up
 from sage_local.fleet.http_gateway import answers, why_no_gateway
 from sage_local.fleet.ports import free_address
 from sage_local.fleet.spec import FleetSpec
@@ -72,7 +72,12 @@ def test_a_fleet_comes_up_without_a_gateway_that_cannot_run(
 ) -> None:
     specs: list[FleetSpec] = []
     monkeypatch.setattr(up, "why_no_gateway", lambda address: "vLLM is not installed")
-    monkeypatch.setattr(up, "_background", lambda spec, state: specs.append(spec) or 0)
+
+    def start(spec: FleetSpec, state: StateDir) -> int:
+        specs.append(spec)
+        return 0
+
+    monkeypatch.setattr(up, "_background", start)
     spec = FleetSpec(engine="simulated", http="127.0.0.1:1", address=free_address())
     assert up.up(spec, StateDir(path=tmp_path / "home"), foreground=False) == 0
     assert [each.http for each in specs] == [""]
@@ -86,6 +91,6 @@ def test_the_check_runs_the_gateways_own_module(monkeypatch: pytest.MonkeyPatch)
         commands.append(command)
         return subprocess.CompletedProcess(args=(), returncode=2, stdout="", stderr="x")
 
-    monkeypatch.setattr(http_gateway.subprocess, "run", run)
+    monkeypatch.setattr(subprocess, "run", run)
     why_no_gateway("127.0.0.1:1")
     assert commands[0][1:] == ["-m", "sage_gateway", "--check"]

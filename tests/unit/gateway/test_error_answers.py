@@ -93,6 +93,7 @@ def test_the_first_field_at_fault_is_named() -> None:
         ("tenant", "sage.tenant"),
         ("request_id", "sage.request_id"),
         ("prompt_logprobs", "prompt_logprobs"),
+        ("priority", "priority"),
     ],
 )
 def test_fields_have_the_names_that_the_caller_used(ours: str, theirs: str) -> None:

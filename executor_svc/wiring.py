@@ -72,7 +72,7 @@ async def run(
             dialer=dialer,
             health=health,
             tasks=tasks,
-            factory=factory or engine_factory(_engine_settings(config)),
+            factory=factory or engine_factory(_engine_settings(config), embeds=config.role == "embedding"),
             address=address,
             timings=timings or SessionTimings(),
             telemetry=telemetry,

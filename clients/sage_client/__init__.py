@@ -11,6 +11,7 @@ from sage_client._call import Call
 from sage_client._client import Client
 from sage_client._completion import Completion
 from sage_client._connection import DEFAULT_ADDRESS
+from sage_client._embeddings import Embeddings, EmbedOptions
 from sage_client._enums import (
     FinishReason,
     InstanceRole,
@@ -127,6 +128,8 @@ __all__ = [
     "ConfigurationError",
     "DeadlineExceededError",
     "Decision",
+    "EmbedOptions",
+    "Embeddings",
     "Event",
     "Explanation",
     "FieldViolation",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import weakref
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +22,7 @@ from sage_client._call import Call
 from sage_client._channels import Channels
 from sage_client._connection import DEFAULT_ADDRESS, Connection
 from sage_client._dispatcher import Dispatcher
+from sage_client._embeddings import Embeddings, EmbedOptions, Input, embeddings, encode_inputs
 from sage_client._enums import InstanceRole
 from sage_client._errors import ConfigurationError, RecoveringError
 from sage_client._event_queue import EventQueue
@@ -43,6 +44,7 @@ from sage_client._options import GenerateOptions
 from sage_client._prefill_decode import PrefillDecodeConfig, PrefillDecodeStatus, SplitMode
 from sage_client._reconnect import Reconnect
 from sage_client._request import encode_request
+from sage_client._retry import until_answered
 from sage_client._session_stream import SessionCall
 from sage_client._sink import Sink
 from sage_client._status import error_from_rpc
@@ -116,9 +118,8 @@ class AsyncClient:
         self._stream_timeout = stream_timeout
         self._buffer_bytes = buffer_bytes
         self._channels = Channels(self._connection)
-        self._generate, self._dispatcher = _transports(
-            self._connection, self._channels, reconnect or Reconnect(), use_sessions
-        )
+        self._reconnect = reconnect or Reconnect()
+        self._generate, self._dispatcher = _transports(self._connection, self._channels, self._reconnect, use_sessions)
         weakref.finalize(self, self._dispatcher.abandon).atexit = False
 
     async def __aenter__(self) -> Self:
@@ -169,6 +170,25 @@ class AsyncClient:
         call = self._call(prompt, options, sink)
         self._dispatcher.start(call)
         return call
+
+    async def embed(self, inputs: Input | Sequence[Input], **options: Unpack[EmbedOptions]) -> Embeddings:
+        """Return a vector of each input.  The call is sent again by itself if the scheduler is away for a while.
+
+        Args:
+            inputs: a text or its token ids, or several of them, at most 2,048.
+            options: see ``EmbedOptions``.
+
+        Raises:
+            InvalidRequestError: a value does not fit the contract or the model; fields are named as in EmbedRequest.
+            SageError: the first input that failed; no vectors come then.
+        """
+        request = encode_inputs(inputs, options, tenant=self._tenant)
+        timeout_s = options.get("timeout") or self._stream_timeout_s(options.get("deadline"))
+
+        async def call(left_s: float) -> inference_pb2.EmbedResponse:
+            return await self._ask(self._channels.inference.Embed, request, timeout=left_s)
+
+        return embeddings(await until_answered(call, self._reconnect, timeout_s))
 
     async def cancel(self, request_id: str, *, reason: str = "", tenant: str | None = None) -> Cancellation:
         """Cancel a request; idempotent."""

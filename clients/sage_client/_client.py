@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Generator
+from collections.abc import Coroutine, Generator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
 from sage_client._async_client import (
+    DEADLINE_GRACE_S,
     DEFAULT_BUFFER_BYTES,
     DEFAULT_STREAM_TIMEOUT_S,
     DEFAULT_TIMEOUT_S,
@@ -15,6 +16,7 @@ from sage_client._async_client import (
 )
 from sage_client._async_stream import AsyncStream
 from sage_client._connection import DEFAULT_ADDRESS
+from sage_client._embeddings import Embeddings, EmbedOptions, Input, timeout_of
 from sage_client._enums import InstanceRole
 from sage_client._fleet_snapshot import FleetSnapshot
 from sage_client._fleet_view import (
@@ -65,6 +67,7 @@ class Client:
         buffer_bytes: int = DEFAULT_BUFFER_BYTES,
     ) -> None:
         self._timeout = timeout
+        self._stream_timeout = stream_timeout
         self._loop = LoopThread("sage-client")
 
         async def connect() -> AsyncClient:
@@ -114,6 +117,11 @@ class Client:
 
         stream = self._run(start())
         return Stream(stream, self._loop, call_timeout_s=self._timeout)
+
+    def embed(self, inputs: Input | Sequence[Input], **options: Unpack[EmbedOptions]) -> Embeddings:
+        """Return a vector of each input; see ``AsyncClient.embed``."""
+        wait_s = timeout_of(options, self._stream_timeout, DEADLINE_GRACE_S) + WAIT_MARGIN_S
+        return self._loop.run(self._client.embed(inputs, **options), timeout_s=wait_s)
 
     def cancel(self, request_id: str, *, reason: str = "", tenant: str | None = None) -> Cancellation:
         """Cancel a request; idempotent."""

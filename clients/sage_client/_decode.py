@@ -131,6 +131,15 @@ def _candidates(candidates: Iterable[common_pb2.TokenLogprob]) -> tuple[v.TokenL
     )
 
 
+def usage(message: common_pb2.Usage) -> v.Usage:
+    """Decode the tokens used."""
+    return v.Usage(
+        prompt_tokens=message.prompt_tokens,
+        completion_tokens=message.completion_tokens,
+        cached_prompt_tokens=message.cached_prompt_tokens,
+    )
+
+
 def finished(message: inference_pb2.Finished) -> v.Finished:
     """Decode the end of a request."""
     stop = message.WhichOneof("stop")
@@ -138,11 +147,7 @@ def finished(message: inference_pb2.Finished) -> v.Finished:
         finish_reason=word(FinishReason, common_pb2.FinishReason.DESCRIPTOR, "FINISH_REASON_", message.finish_reason),
         stop_string=message.stop_string if stop == "stop_string" else None,
         stop_token_id=message.stop_token_id if stop == "stop_token_id" else None,
-        usage=v.Usage(
-            prompt_tokens=message.usage.prompt_tokens,
-            completion_tokens=message.usage.completion_tokens,
-            cached_prompt_tokens=message.usage.cached_prompt_tokens,
-        ),
+        usage=usage(message.usage),
         timings=_timings(message.timings),
         attempts=message.attempts,
         cost=message.cost,

@@ -16,10 +16,12 @@ from sage_client._options import ChatMessage, GenerateOptions
 from sage_client._sampling import SamplingOptions, encode_sampling
 from sage_wire.protocol import MAX_MESSAGE_BYTES, PROMPT_LIMIT_BYTES
 
-_NO_INSTANCE = {
+NO_INSTANCE = {
     NoInstance.FAIL: inference_pb2.NO_INSTANCE_FAIL,
     NoInstance.WAIT: inference_pb2.NO_INSTANCE_WAIT,
 }
+"""The contract's values of ``no_instance``."""
+
 _RESUME_MODE = {
     ResumeMode.STRICT: inference_pb2.RESUME_MODE_STRICT,
     ResumeMode.BEST_EFFORT: inference_pb2.RESUME_MODE_BEST_EFFORT,
@@ -76,7 +78,7 @@ def _fill_spec(
     with faults.at("spec.tags"):
         spec.tags.update(given.get("tags", {}))
     with faults.at("spec.no_instance"):
-        spec.no_instance = _NO_INSTANCE[NoInstance(given.get("no_instance", NoInstance.FAIL))]
+        spec.no_instance = NO_INSTANCE[NoInstance(given.get("no_instance", NoInstance.FAIL))]
     with faults.at("spec.resume_mode"):
         spec.resume_mode = _RESUME_MODE[ResumeMode(given.get("resume_mode", ResumeMode.STRICT))]
     spec.skip_special_tokens_in_prompt = not given.get("add_special_tokens", True)

@@ -10,6 +10,7 @@ import click
 import sage_client as sage
 from sagectl.access_keys import keys
 from sagectl.connecting import ADDRESS, AS_JSON
+from sagectl.embed import embed
 from sagectl.exit_status import ExitStatus, status_of
 from sagectl.explain import explain
 from sagectl.gateway import gateway
@@ -70,6 +71,7 @@ def sagectl() -> None:
 
 for _command in (
     generate,
+    embed,
     cancel,
     explain,
     top,

@@ -59,6 +59,11 @@ def _prices(text: str) -> tuple[float, ...]:
     "--pd", is_flag=True, help=f"Prefill/decode separation: short for --roles {','.join(PREFILL_DECODE_ROLES)}."
 )
 @click.option(
+    "--embedding-model",
+    default="",
+    help="Hub id or path of the model of executors with the role embedding.  [default: the model, as NAME-embedding]",
+)
+@click.option(
     "--served-name", default="", help="Model name that requests ask for.  [default: hub id, or last part of the path]"
 )
 @click.option(
@@ -120,6 +125,7 @@ def up(
     executors: int | None,
     roles: tuple[str, ...],
     pd: bool,
+    embedding_model: str,
     served_name: str,
     address: str,
     http: str,
@@ -151,6 +157,7 @@ def up(
         roles=roles,
         engine=engine,
         model=model,
+        embedding_model=embedding_model,
         served_name=served_name,
         address=address,
         http=http,

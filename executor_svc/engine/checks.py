@@ -18,6 +18,7 @@ class Limits:
     adapters: frozenset[str]
     kv_connector: bool  # whether the engine can fetch KV and keep it for others
     output_history: bool = True  # whether the engine continues from delivered tokens
+    embedding_dimensions: int = 0  # it embeds and does not generate: most numbers of a vector; 0: it generates
 
 
 def refuse_invalid(request: EngineRequest, limits: Limits) -> None:
@@ -25,7 +26,9 @@ def refuse_invalid(request: EngineRequest, limits: Limits) -> None:
     prompt = request.prompt_token_ids
     if not prompt:
         raise InvalidRequestError("prompt", "the prompt is empty")
-    if len(prompt) >= limits.max_model_len:
+    if request.embedding is not None or limits.embedding_dimensions:
+        _check_embedding(request, limits)
+    elif len(prompt) >= limits.max_model_len:
         raise InvalidRequestError(
             "prompt",
             f"the prompt has {len(prompt)} tokens; the model's limit of {limits.max_model_len} leaves none for output",
@@ -41,6 +44,18 @@ def refuse_invalid(request: EngineRequest, limits: Limits) -> None:
     _check_sampling(request.sampling, limits)
     if request.output_history:
         _check_history(request, limits)
+
+
+def _check_embedding(request: EngineRequest, limits: Limits) -> None:
+    tokens, most, options = len(request.prompt_token_ids), limits.embedding_dimensions, request.embedding
+    if options is None:
+        raise InvalidRequestError("model", "this engine embeds; it does not generate")
+    if not most:
+        raise InvalidRequestError("model", "this engine generates; it does not embed")
+    if tokens > limits.max_model_len:
+        raise InvalidRequestError("prompt", f"has {tokens} tokens; the model takes {limits.max_model_len}")
+    if options.dimensions is not None and not 1 <= options.dimensions <= most:
+        raise InvalidRequestError("dimensions", f"is {options.dimensions}; the model's vectors have {most}")
 
 
 def _check_history(request: EngineRequest, limits: Limits) -> None:

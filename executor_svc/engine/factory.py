@@ -8,13 +8,15 @@ from executor_svc.runtime.engine_port import EngineFactory
 from sage_common.clock import Clock
 
 
-def engine_factory(settings: EngineSettings, clock: Clock | None = None) -> EngineFactory:
+def engine_factory(settings: EngineSettings, clock: Clock | None = None, *, embeds: bool = False) -> EngineFactory:
     """Return the factory for ``settings.kind``.
 
-    ``clock``: the simulated engine's time; vLLM does not use it.  vLLM itself is imported only when its factory starts.
+    ``clock``: the simulated engine's time; vLLM does not use it.  ``embeds``: it makes vectors and no tokens.  vLLM
+    itself is imported only when its factory starts.
     """
     if settings.kind == "simulated":
-        return SimulatedEngineFactory(settings.model, settings.simulated, clock)
-    from executor_svc.engine.vllm.starting import VllmEngineFactory
+        return SimulatedEngineFactory(settings.model, settings.simulated, clock, embeds=embeds)
+    from executor_svc.engine.vllm.starting import VllmEmbeddingFactory, VllmEngineFactory
 
-    return VllmEngineFactory(settings.model, settings.vllm)
+    factory = VllmEmbeddingFactory if embeds else VllmEngineFactory
+    return factory(settings.model, settings.vllm)

@@ -107,6 +107,14 @@ class Sampling:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class EmbeddingOptions:
+    """How a prompt becomes a vector."""
+
+    dimensions: int | None = None  # length of the vector; None: the model's own
+    normalize: bool = False  # scale it to length 1; False: as the model is configured
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class EngineRequest:
     """One run of the engine."""
 
@@ -119,6 +127,7 @@ class EngineRequest:
     prefill_only: bool = False  # keep the prompt's KV for another engine; the last output says how to fetch it
     kv_transfer_params: Mapping[str, JsonValue] | None = None  # fetch the prompt's KV: another engine's last output
     output_history: Sequence[int] = ()  # output tokens delivered before: the run goes on after them and counts them
+    embedding: EmbeddingOptions | None = None  # make a vector of the prompt, and generate nothing
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -146,6 +155,7 @@ class EngineOutput:
     kv_transfer_params: Mapping[str, JsonValue] | None = None  # on the last output of a prefill_only request
     kv_kept_s: float = 0.0  # with kv_transfer_params: seconds of the KV lease that passed before this output was read
     kv_pull_failed: bool = False  # first output: the prompt's KV could not be fetched and was computed here
+    embedding: bytes | None = None  # the only output of a request with ``embedding``: little-endian 32-bit floats
 
 
 StepOutput = list[int] | EngineOutput | EngineError | InvalidRequestError
@@ -213,6 +223,7 @@ class EngineFacts:
     adapter_weights: Mapping[str, str] = field(default_factory=dict)  # fingerprint of each adapter's weights
     config_json: str = field(default="", repr=False)  # content of the model's config.json; empty: it has none
     generation_config_json: str = field(default="", repr=False)  # content of its generation_config.json
+    embedding_dimensions: int = 0  # it embeds and does not generate: length of its vectors; 0: it generates
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

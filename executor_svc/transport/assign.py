@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Self, cast
 
-from executor_svc.runtime.engine_port import JsonValue, Sampling, StructuredKind, StructuredOutput
+from executor_svc.runtime.engine_port import EmbeddingOptions, JsonValue, Sampling, StructuredKind, StructuredOutput
 from executor_svc.runtime.messages.attempt_id import AttemptId
 from executor_svc.runtime.messages.commands import (
     Assign,
@@ -105,6 +105,7 @@ def _assign(wire: executor_pb2.Assign, attempt: AttemptId) -> Assign:
         kv_transfer_params=kv_transfer_params(wire.kv_transfer_params) if wire.kv_transfer_params else None,
         kv_lease_s=durations.from_wire(wire.kv_lease) if wire.HasField("kv_lease") else None,
         reasons=tuple(wire.reasons),
+        embedding=_embedding(wire.embedding) if wire.HasField("embedding") else None,
         adoption_proof=wire.adoption_proof,
         source=wire if wire.adoption_proof else None,
     )
@@ -153,6 +154,13 @@ def _text_options(wire: common_pb2.SamplingParams) -> TextOptions:
     if any(not stop for stop in wire.stop):
         raise BadField("sampling.stop", "a stop string is empty")
     return TextOptions(**_given(wire, _TEXT))
+
+
+def _embedding(wire: common_pb2.EmbeddingOptions) -> EmbeddingOptions:
+    dimensions = wire.dimensions if wire.HasField("dimensions") else None
+    if dimensions == 0:
+        raise BadField("dimensions", "is 0; a vector has at least one number")
+    return EmbeddingOptions(dimensions=dimensions, normalize=wire.normalize)
 
 
 def _continuation(wire: executor_pb2.Continuation) -> Continuation:

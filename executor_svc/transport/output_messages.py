@@ -131,6 +131,7 @@ def _ended(ended: Ended, implied: int) -> executor_pb2.AssignmentEnded:
         kv_unclaimed=ended.kv_unclaimed,
         kv_recomputed=ended.kv_recomputed,
         engine_died=ended.engine_died,
+        embedding=ended.embedding,
     )
 
 

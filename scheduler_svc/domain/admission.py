@@ -28,10 +28,12 @@ def check(request: Request, facts: EngineFacts, *, prompt_known: bool = True) ->
     ``prompt_known``: False if the prompt could not be turned into token ids; then the prompt is not checked.
     """
     found = list(_targets(request))
+    found += _task(request, facts)
     if prompt_known:
         found += _prompt(request, facts)
     found += _lengths(request, facts, prompt_known=prompt_known)
-    found += check_sampling(request.sampling, facts.vocab_size)
+    if request.embedding is None:
+        found += check_sampling(request.sampling, facts.vocab_size)
     if request.adapter and request.adapter not in facts.adapters:
         there_are = ", ".join(sorted(facts.adapters)) or "none"
         found.append(_at("spec.adapter", f"{request.adapter!r} is not one of the model's adapters: {there_are}"))
@@ -99,11 +101,22 @@ def _targets(request: Request) -> Iterator[FieldViolation]:
         yield _at("spec.cost_budget", f"is {budget:g}; it must be a number >= 0")
 
 
+def _task(request: Request, facts: EngineFacts) -> Iterator[FieldViolation]:
+    """Check that the model does what is asked: it generates, or it makes vectors."""
+    most, wanted = facts.embedding_dimensions, request.embedding
+    if wanted is None and most:
+        yield _at("spec.model", f"{request.model!r} embeds; it does not generate")
+    elif wanted is not None and not most:
+        yield _at("spec.model", f"{request.model!r} generates; it does not embed")
+    elif wanted is not None and wanted.dimensions is not None and not 1 <= wanted.dimensions <= most:
+        yield _at("spec.dimensions", f"is {wanted.dimensions}; the model's vectors have {most} numbers")
+
+
 def _prompt(request: Request, facts: EngineFacts) -> Iterator[FieldViolation]:
     ids = request.prompt_token_ids
     if not ids:
         yield _at("spec.prompt", "is empty")
-    elif len(ids) >= facts.max_model_len:
+    elif request.total_tokens > facts.max_model_len:
         return  # ``_lengths`` says so; looking at millions of ids would hold up everybody else
     elif request.largest_token_id >= facts.vocab_size and max(ids) >= facts.vocab_size:
         outside = [(i, t) for i, t in enumerate(ids) if t >= facts.vocab_size]
@@ -115,7 +128,10 @@ def _lengths(request: Request, facts: EngineFacts, *, prompt_known: bool) -> Ite
     """Check prompt and output against the model's length; a violation names both figures."""
     limit, output = facts.max_model_len, request.sampling.max_tokens
     prompt = request.prompt_tokens if prompt_known else 0
-    if prompt >= limit:
+    if request.embedding is not None:
+        if prompt > limit:
+            yield _at("spec.prompt", f"has {prompt} tokens; the model takes {limit}")
+    elif prompt >= limit:
         yield _at("spec.prompt", f"has {prompt} tokens; the model serves {limit} tokens of prompt and output")
     elif prompt + output > limit:
         yield _at(

@@ -37,3 +37,4 @@ class AttemptEnd:
     kv_unclaimed: bool = False  # decode legs: the engine never started to fetch
     kv_recomputed: bool = False  # decode legs: the prompt's KV could not be fetched and was computed there
     engine_died: bool = False  # FAILED: the engine died while it ran the attempt
+    embedding: bytes = b""  # FINISHED, of a request that is embedded: little-endian 32-bit floats

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+DIMENSIONS_LIMIT = 65_536
+"""Most numbers of a vector."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Parallelism:
@@ -59,12 +62,13 @@ class EngineFacts:
     keeps_output_history: bool = False  # it goes on from delivered tokens as its own output
     config_json: str = field(default="", compare=False, repr=False)  # the model's config.json, for front ends
     generation_config_json: str = field(default="", compare=False, repr=False)  # the same of generation_config.json
+    embedding_dimensions: int = 0  # it embeds and does not generate: length of its vectors; 0: it generates
 
     @property
     def abilities(self) -> tuple[object, ...]:
         """What decides whether a request is valid here, apart from the engine's capacity."""
-        kinds = self.structured_output_kinds
-        return self.tokenizer_hash, self.max_model_len, self.vocab_size, self.adapters, kinds
+        kinds, dimensions = self.structured_output_kinds, self.embedding_dimensions
+        return self.tokenizer_hash, self.max_model_len, self.vocab_size, self.adapters, kinds, dimensions
 
     @property
     def identity(self) -> ModelIdentity:

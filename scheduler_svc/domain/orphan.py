@@ -55,7 +55,7 @@ def _orphan(waiting: WaitingRequest, pool: Pool) -> Orphan:
 def _only_others_are_ready(waiting: WaitingRequest, pool: Pool) -> bool:
     """Return whether a READY instance could serve the request if it ran the model that began its output."""
     request = waiting.request
-    total = request.prompt_tokens + request.sampling.max_tokens
+    total = request.total_tokens
     ready = (i.facts for i in pool.instances() if i.state is InstanceState.READY and i.facts is not None)
     return waiting.identity is not None and any(
         facts.identity_for(request.adapter) != waiting.identity

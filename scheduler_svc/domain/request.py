@@ -106,6 +106,14 @@ class Sampling:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Embedding:
+    """How a prompt becomes a vector."""
+
+    dimensions: int | None = None  # length of the vector; None: the model's own
+    normalize: bool = False  # scale it to length 1; False: as the model is configured
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Request:
     """A checked request.  Times are seconds on the scheduler's monotonic clock."""
 
@@ -131,11 +139,17 @@ class Request:
     trace_headers: Mapping[str, str] = field(default_factory=dict)  # W3C traceparent, tracestate
     prefix_hashes: tuple[int, ...] = ()  # 64-bit hash of each whole block of the prompt, each over its whole prefix
     prefix_block_tokens: int = 0  # tokens per block of ``prefix_hashes``; 0 where there are none
+    embedding: Embedding | None = None  # a vector of the prompt is wanted, and nothing is generated
 
     @property
     def prompt_tokens(self) -> int:
         """Length of the prompt."""
         return len(self.prompt_token_ids)
+
+    @property
+    def total_tokens(self) -> int:
+        """The tokens that it has at most: prompt and all the output that is allowed."""
+        return self.prompt_tokens + (0 if self.embedding is not None else self.sampling.max_tokens)
 
     @property
     def target_at(self) -> float | None:

@@ -284,7 +284,7 @@ def _served_by_any(waiting: WaitingRequest, pool: Pool) -> bool:
     request = waiting.request
     if request.adapter or request.sampling.structured_output is not None or waiting.identity is not None:
         return False
-    return pool.serves_alike(request, request.prompt_tokens + request.sampling.max_tokens)
+    return pool.serves_alike(request, request.total_tokens)
 
 
 @dataclass(slots=True, kw_only=True)

@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from scheduler_svc.domain.engine_facts import EngineFacts
 from scheduler_svc.domain.fleet.pool import Pool
 from scheduler_svc.domain.instance import Instance
-from scheduler_svc.domain.instance_spec import InstanceRole
 from scheduler_svc.domain.instance_state import InstanceState
 from scheduler_svc.domain.placement.filters import cannot_serve
 from scheduler_svc.domain.request import Request
@@ -55,7 +54,7 @@ def _instances(pool: Pool | None) -> list[Instance]:
 
 def _refusals(request: Request, instances: Iterable[Instance]) -> list[str] | None:
     """Return why each instance does not serve the request; None as soon as one does, or has no facts yet."""
-    total = request.prompt_tokens + request.sampling.max_tokens
+    total = request.total_tokens
     reasons: list[str] = []
     for instance in instances:
         if instance.facts is None:
@@ -75,7 +74,7 @@ def _in_words(reasons: list[str]) -> str:
 
 
 def _refusal(instance: Instance, facts: EngineFacts, request: Request, total_tokens: int) -> str | None:
-    if instance.role is InstanceRole.EMBEDDING:
+    if instance.role.embeds and request.embedding is None:
         return "does not generate"
     refusal = cannot_serve(facts, request, total_tokens)
     return refusal[1] if refusal is not None else None

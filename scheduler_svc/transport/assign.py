@@ -8,7 +8,7 @@ from sage_wire.metadata import TRACEPARENT, TRACESTATE
 from scheduler_svc.control.adoption.proofs import Proofs
 from scheduler_svc.control.attempts.executor_link import AssignOrder, Continuation
 from scheduler_svc.domain.continuation import ContinuationMode
-from scheduler_svc.transport import request_records, sampling_params
+from scheduler_svc.transport import embeddings, request_records, sampling_params
 from scheduler_svc.transport.enums import PHASE_TO_WIRE
 
 _MODES = {
@@ -51,6 +51,7 @@ def _message(order: AssignOrder) -> executor_pb2.Assign:
         kv_transfer_params=order.handoff.params if order.handoff is not None else b"",
         kv_lease=durations.to_wire(order.handoff.lease_s) if order.handoff is not None else None,
         reasons=order.reasons,
+        embedding=None if request.embedding is None else embeddings.to_wire(request.embedding),
     )
 
 

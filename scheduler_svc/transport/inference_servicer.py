@@ -11,14 +11,15 @@ from sage.controlplane.v1 import inference_pb2, inference_pb2_grpc
 from sage_wire.errors import ErrorReason
 from sage_wire.metadata import trace_headers
 from scheduler_svc.access.caller import caller
+from scheduler_svc.control.requests.embedding_call import EmbeddingCall, InputFailed
 from scheduler_svc.control.requests.intake import Intake
-from scheduler_svc.control.requests.live_request import Placement
+from scheduler_svc.control.requests.live_request import LiveRequest, Placement
 from scheduler_svc.control.requests.outcome import CLIENT_GONE, DELIVERY_FAILED, Finished
 from scheduler_svc.control.requests.output_log import TokenSlice
 from scheduler_svc.control.requests.subscription import Subscription
 from scheduler_svc.domain.errors import SchedulerError
 from scheduler_svc.domain.scheduler import Scheduler
-from scheduler_svc.transport import events
+from scheduler_svc.transport import embeddings, events
 from scheduler_svc.transport.client_sessions.session_servicer import SessionServicer
 from scheduler_svc.transport.clipping import stated_reason
 from scheduler_svc.transport.enums import REQUEST_STATE_TO_WIRE
@@ -126,9 +127,29 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         """Refuse: not implemented."""
         _not_implemented("List")
 
-    async def Embed(self, request: Any, context: Context) -> NoReturn:
-        """Refuse: not implemented."""
-        _not_implemented("Embed")
+    async def Embed(self, request: inference_pb2.EmbedRequest, context: Context) -> inference_pb2.EmbedResponse:
+        """Compute a vector of each input.
+
+        Raises PermissionDenied for a tenant that is not the caller's, and the error of the first input that fails.
+        """
+        tenant = caller().tenant_for(request.tenant)
+        inputs = await embeddings.submissions(request, trace_headers(context.invocation_metadata()), tenant=tenant)
+        request_id = request.request_id or inputs[0].key.request_id.partition("/")[0]
+        as_bytes = request.as_bytes
+        del request  # else its texts would be kept until the last vector came
+
+        def accepted(live: LiveRequest) -> None:
+            dimensions = max(
+                (each.embedding_dimensions for each in self._scheduler.served_facts(live.request.model)), default=0
+            )
+            if (error := embeddings.too_large(len(inputs), dimensions)) is not None:
+                raise error
+
+        try:
+            found = await EmbeddingCall(self._intake, inputs).run(accepted)
+        except InputFailed as failed:
+            raise embeddings.failure_of(failed) from failed
+        return embeddings.response(request_id, found, as_bytes=as_bytes)
 
     async def SubmitBatch(self, request: Any, context: Context) -> NoReturn:
         """Refuse: not implemented."""

@@ -36,6 +36,17 @@ def prompt(spec: inference_pb2.GenerationSpec, violations: Violations) -> Prompt
     return converted if len(violations) == before else None
 
 
+def input_prompt(each: inference_pb2.EmbedInput, field: str, violations: Violations) -> Prompt | None:
+    """Convert an input of EmbedRequest, or return None if it is at fault."""
+    kind = each.WhichOneof("input")
+    if kind == "text" and each.text:
+        return TextPrompt(text=each.text)
+    if kind == "tokens" and each.tokens.ids:
+        return _token_prompt(each.tokens.ids)
+    violations.add(field, "is empty" if kind else "give one of text, tokens")
+    return None
+
+
 def _token_prompt(ids: Sequence[int]) -> TokenPrompt:
     """Copy token ids into an array, which takes four bytes for each; a list takes eight or thirty-six."""
     found, largest = array(TOKEN_ID), 0

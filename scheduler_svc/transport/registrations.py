@@ -12,7 +12,7 @@ from sage_wire.protocol import MODEL_CONFIG_LIMIT_BYTES, OLDEST_PROTOCOL_VERSION
 from scheduler_svc.control.attempts.held_attempt import HeldAttempt
 from scheduler_svc.control.instances.registration import Registration
 from scheduler_svc.domain.attempt_end import AttemptEnd, EndCause
-from scheduler_svc.domain.engine_facts import EngineFacts, Parallelism
+from scheduler_svc.domain.engine_facts import DIMENSIONS_LIMIT, EngineFacts, Parallelism
 from scheduler_svc.domain.instance_spec import InstanceRole, InstanceSpec, Location
 from scheduler_svc.domain.load_report import IterationSample, LoadReport
 from scheduler_svc.domain.prefixes.cache_report import CacheReport
@@ -102,6 +102,8 @@ def facts(wire: executor_pb2.EngineFacts) -> EngineFacts:
     for name in ("vocab_size", "max_model_len", "kv_capacity_tokens", "max_running", "max_batched_tokens"):
         if getattr(wire, name) <= 0:
             raise _refused(f"facts.{name}", "must be positive")
+    if wire.embedding_dimensions > DIMENSIONS_LIMIT:
+        raise _refused("facts.embedding_dimensions", f"is {wire.embedding_dimensions}; at most {DIMENSIONS_LIMIT}")
     for name in _FACT_TEXTS:
         _bounded(f"facts.{name}", getattr(wire, name))
     for name in ("adapters", "structured_output_kinds"):
@@ -140,6 +142,7 @@ def facts(wire: executor_pb2.EngineFacts) -> EngineFacts:
         keeps_output_history=wire.keeps_output_history,
         config_json=wire.config_json,
         generation_config_json=wire.generation_config_json,
+        embedding_dimensions=wire.embedding_dimensions,
     )
 
 
@@ -224,6 +227,7 @@ def attempt_end(wire: executor_pb2.AssignmentEnded) -> AttemptEnd:
         kv_unclaimed=wire.kv_unclaimed,
         kv_recomputed=wire.kv_recomputed,
         engine_died=wire.engine_died,
+        embedding=wire.embedding,
     )
 
 

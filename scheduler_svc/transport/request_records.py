@@ -18,7 +18,7 @@ from scheduler_svc.domain import admission
 from scheduler_svc.domain.decision import Phase
 from scheduler_svc.domain.engine_facts import ModelIdentity
 from scheduler_svc.domain.request import Request, ResumeMode, Sampling
-from scheduler_svc.transport import sampling_params
+from scheduler_svc.transport import embeddings, sampling_params
 from scheduler_svc.transport.enums import PHASE_TO_WIRE, PRIORITY_FROM_WIRE, PRIORITY_TO_WIRE
 from scheduler_svc.transport.submissions import key_of
 from scheduler_svc.transport.violations import Violations
@@ -187,4 +187,5 @@ def _request(assign: executor_pb2.Assign, made: record_pb2.RequestRecord, arrive
         resume_mode=ResumeMode.BEST_EFFORT if made.best_effort else ResumeMode.STRICT,
         tags=dict(made.tags),
         trace_headers={name: value for name, value in headers.items() if value},
+        embedding=embeddings.from_wire(assign.embedding) if assign.HasField("embedding") else None,
     )

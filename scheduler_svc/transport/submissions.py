@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import TypeVar
 
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
 
 from sage.controlplane.v1 import common_pb2, inference_pb2
 from sage_wire import durations
@@ -93,17 +94,19 @@ def converted(request: inference_pb2.GenerateRequest, trace_headers: Mapping[str
         model=spec.model,
         prompt=prompt,
         sampling=sampling_params.given(spec.sampling, violations),
-        priority=_enum(PRIORITY_FROM_WIRE, spec.priority, "spec.priority", Priority.NORMAL, violations),
-        deadline_s=_duration(spec, "deadline", violations),
-        ttft_target_s=_duration(spec, "ttft_target", violations),
-        tpot_target_s=_duration(spec, "tpot_target", violations),
+        priority=enum_value(PRIORITY_FROM_WIRE, spec.priority, "spec.priority", Priority.NORMAL, violations),
+        deadline_s=seconds_of(spec, "deadline", "spec.deadline", violations),
+        ttft_target_s=seconds_of(spec, "ttft_target", "spec.ttft_target", violations),
+        tpot_target_s=seconds_of(spec, "tpot_target", "spec.tpot_target", violations),
         cost_budget=_budget(spec, violations),
         session=spec.session,
         tags=dict(spec.tags),
         preferred_instance=spec.preferred_instance,
         adapter=spec.adapter,
-        wait_for_instance=_enum(WAIT_FROM_WIRE, spec.no_instance, "spec.no_instance", False, violations),
-        resume_mode=_enum(RESUME_MODE_FROM_WIRE, spec.resume_mode, "spec.resume_mode", ResumeMode.STRICT, violations),
+        wait_for_instance=enum_value(WAIT_FROM_WIRE, spec.no_instance, "spec.no_instance", False, violations),
+        resume_mode=enum_value(
+            RESUME_MODE_FROM_WIRE, spec.resume_mode, "spec.resume_mode", ResumeMode.STRICT, violations
+        ),
         detached=request.detached,
         after_token=request.after_token,
         after_attempt=last_attempt(request),
@@ -127,21 +130,23 @@ def _unconverted(
     )
 
 
-def _enum(table: Mapping[E, T], value: E, field: str, default: T, violations: Violations) -> T:
+def enum_value(table: Mapping[E, T], value: E, field: str, default: T, violations: Violations) -> T:
+    """Return what a value of an enum stands for; ``default`` for one that is none of its values."""
     if value not in table:
         violations.add(field, f"{value} is not one of its values")
     return table.get(value, default)
 
 
-def _duration(spec: inference_pb2.GenerationSpec, name: str, violations: Violations) -> float | None:
-    if not spec.HasField(name):  # type: ignore[arg-type]
+def seconds_of(message: Message, name: str, field: str, violations: Violations) -> float | None:
+    """Return a message's Duration ``name`` in seconds, or None without one.  ``field``: its path in the contract."""
+    if not message.HasField(name):
         return None
-    value: Duration = getattr(spec, name)
+    value: Duration = getattr(message, name)
     seconds = durations.from_wire(value)
     if seconds <= 0:
-        violations.add(f"spec.{name}", f"is {seconds:g} s; it must be positive")
+        violations.add(field, f"is {seconds:g} s; it must be positive")
     elif seconds > durations.LIMIT_S:
-        violations.add(f"spec.{name}", f"is {seconds:g} s; the limit is {durations.LIMIT_S:g} s")
+        violations.add(field, f"is {seconds:g} s; the limit is {durations.LIMIT_S:g} s")
     return seconds
 
 

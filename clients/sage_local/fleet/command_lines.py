@@ -79,17 +79,18 @@ def _executor_process(spec: FleetSpec, number: int, devices: Devices) -> Process
     name = f"executor-{number}"
     price = spec.prices[number - 1] if number <= len(spec.prices) else 0.0
     role = spec.roles[number - 1] if number <= len(spec.roles) else "general"
+    embeds = role == "embedding"
     flags: dict[str, str] = {
         "--scheduler": spec.address,
         "--instance-id": name,
         "--role": role,
-        "--model": model_of(spec),
+        "--model": (embeds and spec.embedding_model) or model_of(spec),
         "--engine.kind": spec.engine,
-        "--engine.model.served-name": served_name_of(spec),
+        "--engine.model.served-name": embedding_name_of(spec) if embeds else served_name_of(spec),
         "--price-per-hour": f"{price:g}",
         "--drain-timeout-s": f"{spec.drain_timeout_s:g}",
     }
-    if spec.splits and role != "embedding":
+    if spec.splits and not embeds:
         # A general executor gets a connector too, because `sagectl role` can give it another role later.
         flags[f"--engine.{spec.engine}.kv-transfer.connector"] = KV_CONNECTOR
     if spec.max_running is not None:
@@ -120,6 +121,14 @@ def served_name_of(spec: FleetSpec) -> str:
     model = model_of(spec)
     own = not spec.model  # the tiny model, whose folder may not exist yet
     return spec.served_name or (Path(model).resolve().name if own or Path(model).exists() else model)
+
+
+def embedding_name_of(spec: FleetSpec) -> str:
+    """Return the model name that calls for vectors ask for: not that of the model that generates."""
+    if not spec.embedding_model:
+        return f"{served_name_of(spec)}-embedding"
+    path = Path(spec.embedding_model)
+    return path.resolve().name if path.exists() else spec.embedding_model
 
 
 def is_tiny_model(model: str) -> bool:

@@ -24,6 +24,7 @@ class FleetSpec:
     executors: int = 2
     engine: Engine = "vllm"
     model: str = ""  # hub id or path; empty: the tiny model made here for vllm, any name for simulated
+    embedding_model: str = ""  # of executors with the role embedding; empty: `model`
     served_name: str = ""  # model name that requests ask for; empty: a path's last part, or the hub id
     address: str = DEFAULT_ADDRESS  # host:port the scheduler listens on
     http: str = ""  # host:port of the HTTP gateway; empty: none

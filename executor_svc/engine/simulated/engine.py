@@ -16,6 +16,7 @@ from functools import partial
 from executor_svc.engine.checks import refuse_invalid
 from executor_svc.engine.common_settings import ModelSettings
 from executor_svc.engine.simulated.batch import Batch
+from executor_svc.engine.simulated.embedding import embedding
 from executor_svc.engine.simulated.facts import compatibility_key, engine_facts, request_limits
 from executor_svc.engine.simulated.faults import Fault, FaultState
 from executor_svc.engine.simulated.kv import KvPool, block_keys
@@ -56,11 +57,13 @@ class SimulatedEngine:
         clock: Clock | None = None,
         channel: SideChannel | None = None,
         randomness: random.Random | None = None,
+        *,
+        embeds: bool = False,
     ) -> None:
         """Make an engine; ``start`` starts it.
 
         ``clock``: by default the event loop's.  ``channel``: how other engines are reached, by default over TCP.
-        ``randomness``: of sampling without a seed, by default the system's.
+        ``randomness``: of sampling without a seed, by default the system's.  ``embeds``: it makes vectors, no tokens.
         """
         self._random = randomness or random.SystemRandom()
         self._settings = settings
@@ -90,8 +93,8 @@ class SimulatedEngine:
             forget=self._forget,
         )
         self._transfer = self._make_transfer(channel) if settings.kv_transfer.connector else None
-        self._facts = engine_facts(model, settings)
-        self._limits = request_limits(settings)
+        self._facts = engine_facts(model, settings, embeds=embeds)
+        self._limits = request_limits(settings, embeds=embeds)
 
     def _make_transfer(self, channel: SideChannel | None) -> KvTransfer:
         return KvTransfer(
@@ -201,10 +204,16 @@ class SimulatedEngine:
             order=self._arrivals,
             tokens=[*request.prompt_token_ids, *request.output_history],
             source=self._source(request, salt),
+            embedding=self._embedding(request, salt),
             block_keys=block_keys(request.prompt_token_ids, self._settings.kv_block_size, salt),
             forced=self._forced_tokens(request),
             fails_after=self._faults.next_request_fails_after(),
         )
+
+    def _embedding(self, request: EngineRequest, salt: int) -> bytes | None:
+        if request.embedding is None:
+            return None
+        return embedding(request.prompt_token_ids, salt, self._facts.embedding_dimensions, request.embedding)
 
     def _source(self, request: EngineRequest, salt: int) -> TokenSource:
         return TokenSource(

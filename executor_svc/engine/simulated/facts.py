@@ -13,9 +13,12 @@ from executor_svc.runtime.engine_port import EngineFacts
 
 ENGINE_VERSION = "1"
 
+EMBEDDING_DIMENSIONS = 64
+"""Length of the vectors of an engine that embeds; requests may ask for shorter ones."""
 
-def engine_facts(model: ModelSettings, settings: SimulatedSettings) -> EngineFacts:
-    """Return the facts of a simulated engine with these settings."""
+
+def engine_facts(model: ModelSettings, settings: SimulatedSettings, *, embeds: bool = False) -> EngineFacts:
+    """Return the facts of a simulated engine with these settings.  ``embeds``: it embeds instead of generating."""
     transfer = settings.kv_transfer
     return EngineFacts(
         engine="simulated",
@@ -48,6 +51,7 @@ def engine_facts(model: ModelSettings, settings: SimulatedSettings) -> EngineFac
         keeps_output_history=settings.output_history,
         weights=f"simulated {model.name}",  # tokens follow from the model's name
         config_json=json.dumps(_config(settings)),
+        embedding_dimensions=EMBEDDING_DIMENSIONS if embeds else 0,
     )
 
 
@@ -78,7 +82,7 @@ def compatibility_key(model: ModelSettings, settings: SimulatedSettings) -> str:
     return f"{transfer.connector}/simulated-{ENGINE_VERSION}/{model.name}/{layout}"
 
 
-def request_limits(settings: SimulatedSettings) -> Limits:
+def request_limits(settings: SimulatedSettings, *, embeds: bool = False) -> Limits:
     """Return the limits that requests are checked against."""
     return Limits(
         vocab_size=settings.vocab_size,
@@ -87,4 +91,5 @@ def request_limits(settings: SimulatedSettings) -> Limits:
         adapters=frozenset(settings.adapters),
         kv_connector=bool(settings.kv_transfer.connector),
         output_history=settings.output_history,
+        embedding_dimensions=EMBEDDING_DIMENSIONS if embeds else 0,
     )

@@ -34,6 +34,7 @@ class Sequence:
     source: TokenSource
     block_keys: list[int]  # one per full prompt block
     forced: list[int] | None = None  # the whole output, if the request has a constraint
+    embedding: bytes | None = None  # the only output, if the request asks for a vector
     lease: KvLease = field(default_factory=KvLease)
     computed: int = 0  # tokens whose KV is computed
     cached: int | None = None  # prompt tokens found in the prefix cache; None until first scheduled
@@ -103,6 +104,12 @@ class Sequence:
             output.cached_prompt_tokens = self.cached
             output.prompt_logprobs = self._prompt_logprobs()
             output.kv_pull_failed = self.fetch_failed
+        self._put_out(output)
+
+    def put_embedding(self) -> None:
+        """Put out the vector, which ends the request."""
+        output = EngineOutput(token_ids=[], finish_reason=FinishReason.STOP, embedding=self.embedding)
+        output.cached_prompt_tokens = self.cached
         self._put_out(output)
 
     def _put_out(self, output: EngineOutput) -> None:

@@ -16,6 +16,7 @@ class SimulatedEngineFactory:
     """Starts a simulated engine, which takes ``load_s`` seconds.  Implements ``runtime.engine_port.EngineFactory``.
 
     ``channel``: how the engine reaches others, by default over TCP, which also reaches engines of other processes.
+    ``embeds``: it embeds instead of generating.
     """
 
     def __init__(
@@ -24,7 +25,10 @@ class SimulatedEngineFactory:
         settings: SimulatedSettings,
         clock: Clock | None = None,
         channel: SideChannel | None = None,
+        *,
+        embeds: bool = False,
     ) -> None:
+        self._embeds = embeds
         self._model = model
         self._settings = settings
         self._clock = clock or AsyncioClock()
@@ -37,7 +41,7 @@ class SimulatedEngineFactory:
                 progress(state, tick / _LOAD_TICKS, f"{state.value} {self._model.name}")
                 await self._clock.sleep(self._settings.load_s / 3 / _LOAD_TICKS)
             progress(state, 1.0, f"{state.value} {self._model.name}")
-        engine = SimulatedEngine(self._model, self._settings, self._clock, self._channel)
+        engine = SimulatedEngine(self._model, self._settings, self._clock, self._channel, embeds=self._embeds)
         await engine.start()
         progress(EngineState.READY, 1.0, f"{self._model.name} is ready")
         return engine

@@ -135,6 +135,10 @@ class StepLoop:
             sequence.fail(EngineError("injected error"))
             self._forget(sequence)
             return
+        if sequence.embedding is not None:
+            self._batch.remove(sequence)
+            sequence.put_embedding()
+            return
         token = sequence.draw()
         top = sequence.request.sampling.logprobs
         logprobs = None if top is None else sequence.source.logprobs(sequence.tokens, token, top)

@@ -15,8 +15,12 @@ from executor_svc.runtime.engine_port import EngineError
 WORKER_EXTENSION = "executor_svc.engine.vllm.worker_extension.WorkerExtension"
 
 
-def engine_arguments(model: ModelSettings, settings: VllmSettings, path: str) -> dict[str, Any]:
+def engine_arguments(
+    model: ModelSettings, settings: VllmSettings, path: str, *, embeds: bool = False
+) -> dict[str, Any]:
     """Return keyword arguments for ``AsyncEngineArgs``.  ``path``: directory with the model's files.
+
+    ``embeds``: the engine makes vectors instead of generating.
 
     Settings without a value are left out, so that vLLM's defaults apply.  The operator's ``engine_args`` are added
     last; ``VllmSettings`` has refused those that have a setting of their own or are fixed.
@@ -51,6 +55,8 @@ def engine_arguments(model: ModelSettings, settings: VllmSettings, path: str) ->
     }
     if settings.tensor_parallel_size == settings.pipeline_parallel_size == 1:
         arguments["distributed_executor_backend"] = "uni"  # one process less
+    if embeds:
+        return arguments | {"runner": "pooling"} | settings.engine_args
     if settings.output_history:
         arguments["scheduler_cls"] = output_history.SCHEDULER
     # With "auto" the first request would choose the backend that compiles the constraints of all later ones.

@@ -32,10 +32,13 @@ def make_llm(
     load: VllmLoad,
     side_channel_port: int | None,
     kv_events_config: Mapping[str, Any] | None = None,
+    *,
+    embeds: bool = False,
 ) -> Any:
     """Make an AsyncLLM that reports its statistics to ``load``.  Blocks while the model loads.
 
-    ``kv_events_config``: vLLM's, of where to tell what its prefix cache holds; None if it need not.
+    ``kv_events_config``: vLLM's, of where to tell what its prefix cache holds; None if it need not.  ``embeds``: it
+    makes vectors instead of generating.
 
     Raises EngineError if vLLM is not installed, does not know an argument or has too little memory.
     """
@@ -46,7 +49,7 @@ def make_llm(
     from vllm.v1.engine.async_llm import AsyncLLM
 
     refuse_unknown(settings, (field.name for field in dataclasses.fields(AsyncEngineArgs)), vllm.__version__)
-    arguments = engine_arguments(model, settings, resolved.path)
+    arguments = engine_arguments(model, settings, resolved.path, embeds=embeds)
     if kv_events_config is not None:
         arguments["kv_events_config"] = dict(kv_events_config)
     connector = configured_connector(settings.kv_transfer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ def engine_facts(
         dtype=str(config.model_config.dtype).removeprefix("torch."),
         vocab_size=config.model_config.get_vocab_size(),
         max_model_len=config.model_config.max_model_len,
-        kv_capacity_tokens=cache.kv_cache_size_tokens or cache.num_gpu_blocks * cache.block_size,
+        kv_capacity_tokens=cache.kv_cache_size_tokens or (cache.num_gpu_blocks or 0) * cache.block_size,
         kv_block_size=cache.block_size,
         max_running=scheduler.max_num_seqs,
         max_batched_tokens=scheduler.max_num_batched_tokens,
@@ -64,6 +65,27 @@ def engine_facts(
         adapter_weights={name: adapter_fingerprint(path) for name, path in settings.adapters.items()},
         config_json=_content(resolved, "config.json"),
         generation_config_json=_content(resolved, "generation_config.json"),
+    )
+
+
+def embedding_facts(
+    llm: Any, model: ModelSettings, settings: VllmSettings, resolved: ResolvedModel, gpus: Gpus
+) -> EngineFacts:
+    """Read the facts of ``llm``, a started AsyncLLM that embeds.  Raises ModelError as ``engine_facts`` does."""
+    facts = engine_facts(llm, model, settings, resolved, gpus)
+    config = llm.vllm_config.model_config
+    size = getattr(config, "embedding_size", None) or config.get_hidden_size()
+    # A model that looks both ways at a text has no KV cache: then every sequence fits.
+    room = facts.kv_capacity_tokens or facts.max_running * (facts.max_model_len + facts.kv_block_size)
+    return replace(
+        facts,
+        embedding_dimensions=size,
+        kv_capacity_tokens=room,
+        structured_output_kinds=frozenset(),
+        eos_token_ids=frozenset(),
+        kv_connector=None,
+        compatibility_key="",
+        kv_lease_s=None,
     )
 
 

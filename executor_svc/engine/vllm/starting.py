@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from executor_svc.engine.common_settings import KvTransferSettings, ModelSettings
 from executor_svc.engine.vllm.async_llm import LlmConstruction, end_llm, make_llm
 from executor_svc.engine.vllm.cache_event_channel import CacheEventChannel
+from executor_svc.engine.vllm.embedding import VllmEmbeddingEngine
 from executor_svc.engine.vllm.kv_connectors import configured_connector
 from executor_svc.engine.vllm.load import VllmLoad
 from executor_svc.engine.vllm.models import ResolvedModel, resolve_model
@@ -14,6 +17,8 @@ from executor_svc.engine.vllm.port_reservation import PortReservation
 from executor_svc.engine.vllm.serving import VllmEngine
 from executor_svc.engine.vllm.settings import VllmSettings
 from executor_svc.runtime.engine_port import EngineError, EngineState, ProgressListener
+
+E = TypeVar("E", VllmEngine, VllmEmbeddingEngine)
 
 
 class VllmEngineFactory:
@@ -29,34 +34,19 @@ class VllmEngineFactory:
         Raises ModelError; or EngineError if vLLM is not installed, does not know an argument, has too little memory or
         takes longer than ``start_timeout_s``.
         """
-        loop = asyncio.get_running_loop()
         connector = configured_connector(self._settings.kv_transfer)
         if connector is not None:
             connector.refuse_missing()
-
-        def report(state: EngineState, fraction: float | None, message: str) -> None:
-            loop.call_soon_threadsafe(progress, state, fraction, message)
-
-        resolved = await asyncio.to_thread(resolve_model, self._model, report)
-        try:
-            async with asyncio.timeout(self._settings.start_timeout_s):
-                return await self._load(resolved, report)
-        except TimeoutError as error:
-            raise EngineError(
-                f"the engine was not up after {self._settings.start_timeout_s:.0f} s (vllm.start_timeout_s)"
-            ) from error
+        return await started(self._model, self._settings, progress, self._load)
 
     async def _load(self, resolved: ResolvedModel, report: ProgressListener) -> VllmEngine:
-        report(EngineState.LOADING, None, f"loading {self._model.name}")
         side_channel = _reserve_side_channel(self._settings.kv_transfer)
         try:
-            engine = await self._construct(resolved, side_channel, report)
+            return await self._construct(resolved, side_channel, report)
         except BaseException:
             if side_channel is not None:
                 side_channel.close()
             raise
-        report(EngineState.READY, 1.0, f"{self._model.name} is ready")
-        return engine
 
     async def _construct(
         self, resolved: ResolvedModel, side_channel: PortReservation | None, report: ProgressListener
@@ -83,6 +73,58 @@ class VllmEngineFactory:
             await asyncio.shield(end_llm(llm))
             raise
         return engine
+
+
+class VllmEmbeddingFactory:
+    """Starts a vLLM engine that embeds.  Implements ``runtime.engine_port.EngineFactory``."""
+
+    def __init__(self, model: ModelSettings, settings: VllmSettings) -> None:
+        self._model = model
+        self._settings = settings
+
+    async def start(self, progress: ProgressListener) -> VllmEmbeddingEngine:
+        """Start as ``VllmEngineFactory.start`` does, and raise what it raises."""
+        return await started(self._model, self._settings, progress, self._load)
+
+    async def _load(self, resolved: ResolvedModel, report: ProgressListener) -> VllmEmbeddingEngine:
+        model, settings, load = self._model, self._settings, VllmLoad()
+        llm = await LlmConstruction(lambda: make_llm(model, settings, resolved, load, None, embeds=True)).result()
+        try:
+            engine = VllmEmbeddingEngine(llm, load, model, settings, resolved)
+            report(EngineState.WARMING, None, f"warming up {model.name}")
+            await engine.warm_up()
+        except BaseException:
+            await asyncio.shield(end_llm(llm))
+            raise
+        return engine
+
+
+async def started(
+    model: ModelSettings,
+    settings: VllmSettings,
+    progress: ProgressListener,
+    load: Callable[[ResolvedModel, ProgressListener], Awaitable[E]],
+) -> E:
+    """Return the engine that ``load`` makes of the model's files, within ``start_timeout_s``.
+
+    ``progress`` may be reported from any thread.  Raises ModelError, EngineError.
+    """
+    loop = asyncio.get_running_loop()
+
+    def report(state: EngineState, fraction: float | None, message: str) -> None:
+        loop.call_soon_threadsafe(progress, state, fraction, message)
+
+    resolved = await asyncio.to_thread(resolve_model, model, report)
+    try:
+        async with asyncio.timeout(settings.start_timeout_s):
+            report(EngineState.LOADING, None, f"loading {model.name}")
+            engine = await load(resolved, report)
+            report(EngineState.READY, 1.0, f"{model.name} is ready")
+            return engine
+    except TimeoutError as error:
+        raise EngineError(
+            f"the engine was not up after {settings.start_timeout_s:.0f} s (vllm.start_timeout_s)"
+        ) from error
 
 
 def _reserve_side_channel(transfer: KvTransferSettings) -> PortReservation | None:

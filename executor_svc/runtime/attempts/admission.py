@@ -18,7 +18,9 @@ def refusal(assign: Assign, *, generates: bool, facts: EngineFacts | None, drain
     ``generates``: False for an executor that was started with the role embedding.  ``facts``: the engine's; None until
     the engine is up.  The attempt table checks epoch and capacity.
     """
-    if not generates:
+    if generates and assign.embedding is not None:
+        return RejectReason.NOT_READY, "this instance generates: only one of the role embedding embeds"
+    if not generates and assign.embedding is None:
         return RejectReason.NOT_READY, "this instance was started with the role embedding: it does not generate"
     if facts is None:
         return RejectReason.NOT_READY, "the engine is not up yet"

@@ -54,6 +54,7 @@ class Attempt:
         self._first_token_due = True
         self._started_at = asyncio.get_running_loop().time()
         self._cached_prompt_tokens = 0
+        self._embedding = b""
         self._kv_transfer_params: Mapping[str, JsonValue] | None = None
         self._kv_lease_ends_at: float | None = None  # on the event loop's clock
         # Not a method: the output would know the attempt, which would stay until garbage is collected.
@@ -162,6 +163,7 @@ class Attempt:
             kv_recomputed=self.output.kv_recomputed,
             engine_time_s=asyncio.get_running_loop().time() - self._started_at,
             engine_died=ending.engine_died,
+            embedding=self._embedding if ending.cause is EndCause.FINISHED else b"",
         )
         self.services.outbox.ended(self.output)
         self._observed.ended(self.output.ended)
@@ -189,6 +191,8 @@ class Attempt:
         if output.kv_pull_failed:
             self.output.kv_recomputed = True
             log.warning(KV_RECOMPUTED)
+        if output.embedding is not None:
+            self._embedding = output.embedding
         if self.prefills:
             return output.finish_reason is not None and self._prefilled(output, output.finish_reason)
         token_ids = output.token_ids

@@ -39,7 +39,8 @@ class AttemptTable:
     """Starts, resumes and ends attempts as the scheduler orders, and holds their output until it is acknowledged.
 
     The table holds at most ``max_held`` attempts; a further Assign is rejected as FULL.  An executor that was started
-    with the role embedding (``generates`` False) rejects every Assign as NOT_READY.
+    with the role embedding (``generates`` False) rejects an Assign that generates as NOT_READY, and any other one
+    rejects those that embed.
     """
 
     def __init__(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from executor_svc.runtime.engine_port import EngineFacts, EngineRequest, FinishReason, InvalidRequestError, Sampling
 from executor_svc.runtime.messages.commands import Assign, ContinuationMode, Phase
 
-PREFILL = Sampling(temperature=0.0, max_tokens=1, ignore_eos=True)  # its only token is dropped
+PREFILL = Sampling(temperature=0.0, max_tokens=1, ignore_eos=True)  # its only token is dropped; embeddings have none
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,6 +38,8 @@ def first_leg(assign: Assign, facts: EngineFacts) -> Leg:
 
     An engine that keeps no output history replays instead.  Raises InvalidRequestError.
     """
+    if assign.embedding is not None:
+        return Leg(request=_embedding_request(assign))
     continuation = assign.continuation
     if assign.phase is Phase.PREFILLING:
         return Leg(request=replace(_request(assign, facts, (), PREFILL, ""), prefill_only=True))
@@ -54,6 +56,18 @@ def first_leg(assign: Assign, facts: EngineFacts) -> Leg:
         sampling = replace(assign.sampling, prompt_logprobs=None)  # delivered with the first tokens
         return Leg(request=replace(_request(assign, facts, (), sampling, ""), output_history=emitted))
     return Leg(request=_request(assign, facts, (), assign.sampling, ""), replayed=emitted)
+
+
+def _embedding_request(assign: Assign) -> EngineRequest:
+    return EngineRequest(
+        engine_request_id=engine_request_id(assign),
+        prompt_token_ids=assign.prompt_token_ids,
+        sampling=PREFILL,
+        priority=assign.engine_priority,
+        trace_headers=assign.trace_headers or None,
+        adapter=assign.adapter,
+        embedding=assign.embedding,
+    )
 
 
 def resumed_leg(assign: Assign, facts: EngineFacts) -> Leg:

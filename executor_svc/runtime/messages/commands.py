@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
-from executor_svc.runtime.engine_port import JsonValue, Sampling
+from executor_svc.runtime.engine_port import EmbeddingOptions, JsonValue, Sampling
 from executor_svc.runtime.messages.attempt_id import AttemptId
 
 
@@ -68,6 +68,7 @@ class Assign:
     kv_transfer_params: Mapping[str, JsonValue] | None = None  # as the prefill leg's end gave them; with DECODING
     kv_lease_s: float | None = None  # what is left of the KV lease
     reasons: tuple[str, ...] = ()  # why the scheduler chose this instance, for the log
+    embedding: EmbeddingOptions | None = None  # make a vector of the prompt, and generate nothing
     adoption_proof: bytes = field(default=b"", repr=False)  # shows the next scheduler that its fleet sent this
     source: object = field(default=None, repr=False, compare=False)  # the message as it came, for the next scheduler
 

@@ -80,6 +80,7 @@ class Ended:
     kv_recomputed: bool = False  # decode leg: the prompt's KV could not be fetched and was computed here
     engine_time_s: float = 0.0  # seconds from the start of the attempt to its end
     engine_died: bool = False  # with FAILED: the engine died while it ran the attempt
+    embedding: bytes = field(default=b"", repr=False)  # with FINISHED: the vector, little-endian 32-bit floats
 
 
 @dataclass(slots=True, kw_only=True)

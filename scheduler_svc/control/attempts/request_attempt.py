@@ -15,10 +15,14 @@ from scheduler_svc.control.requests.observer import FailoverCause
 from scheduler_svc.control.requests.output_log import OutputGap
 from scheduler_svc.domain.attempt_end import AttemptEnd, EndCause
 from scheduler_svc.domain.decision import Decision, Phase
+from scheduler_svc.domain.engine_facts import DIMENSIONS_LIMIT
 from scheduler_svc.domain.errors import DeadlineExceeded, FieldViolation, GenerationFailed, InvalidRequest
+from scheduler_svc.domain.request import Embedding
 from scheduler_svc.domain.scheduler import PROGRESS_TOKENS
 
 log = logging.getLogger(__name__)
+
+FLOAT_BYTES = 4
 
 
 class RequestAttempt(LegAttempt):
@@ -177,6 +181,22 @@ class RequestAttempt(LegAttempt):
             why = f"{instance_id} counts {end.total_tokens} output tokens, {len(live.output)} arrived"
             runner.requeue(live, why, FailoverCause.MISMATCH, excluded=instance_id)
             return
+        unusable = _unusable(end.embedding, live.request.embedding)
+        if unusable:
+            runner.requeue(live, f"{instance_id} {unusable}", FailoverCause.MISMATCH, excluded=instance_id)
+            return
         runner.events.attempt_succeeded(instance_id)
         live.output.close(end.trailing_text)
         runner.requests.end(live, summary(live, end, runner.clock.now()))
+
+
+def _unusable(vector: bytes, wanted: Embedding | None) -> str:
+    """Say why a finished attempt did not give what its request asks for; empty if it did."""
+    if wanted is None:
+        return "sent a vector of a request that generates" if vector else ""
+    size, rest = divmod(len(vector), FLOAT_BYTES)
+    if rest or not size or size > DIMENSIONS_LIMIT:
+        return f"sent a vector of {len(vector)} bytes"
+    if wanted.dimensions is not None and size != wanted.dimensions:
+        return f"sent a vector of {size} numbers; the request asks for {wanted.dimensions}"
+    return ""

@@ -28,4 +28,5 @@ def summary(live: LiveRequest, end: AttemptEnd, now: float) -> Finished:
         total_s=now - arrived,
         cost=live.cost,
         slo=tuple(live.measure_slo(now)),
+        embedding=end.embedding,
     )

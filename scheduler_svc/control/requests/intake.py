@@ -59,6 +59,9 @@ FACTS_TRIED = 8
 TOKENIZERS_TRIED = 4
 """Different tokenizers under one model's name by which a prompt is judged at most."""
 
+EMBEDDING_SAMPLING = Sampling(temperature=0.0, max_tokens=1, ignore_eos=True)
+"""Of a request that is embedded: nothing is sampled, and the engine takes the time of one token."""
+
 PROMPT_FIELDS = ("spec.prompt", "spec.text", "spec.tokens", "spec.chat")
 """Fields that a violation of the prompt names.  After one of them the prompt's length and ids are not checked."""
 
@@ -292,9 +295,11 @@ class Intake:
         deadline_s: float,
     ) -> Request:
         """Make the request as an engine with these facts would serve it: the default of ``max_tokens`` is its own."""
-        defaults = self._defaults(model, facts, submission.sampling)
-        chosen = _completed(submission.sampling, defaults, room=max(1, facts.max_model_len - len(prompt.token_ids)))
-        chosen = with_own_seed(chosen, submission.key, submission.digest, self._engines(model))
+        chosen = EMBEDDING_SAMPLING
+        if submission.embedding is None:
+            defaults = self._defaults(model, facts, submission.sampling)
+            chosen = _completed(submission.sampling, defaults, room=max(1, facts.max_model_len - len(prompt.token_ids)))
+            chosen = with_own_seed(chosen, submission.key, submission.digest, self._engines(model))
         return Request(
             key=submission.key,
             model=model,
@@ -316,6 +321,7 @@ class Intake:
             resume_mode=submission.resume_mode,
             tags=submission.tags,
             trace_headers=submission.trace_headers,
+            embedding=submission.embedding,
         )
 
     def _engines(self, model: str) -> Iterator[EngineFacts]:

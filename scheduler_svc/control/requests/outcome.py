@@ -54,6 +54,7 @@ class Finished:
     total_s: float
     cost: float
     slo: tuple[SloOutcome, ...]
+    embedding: bytes = b""  # of a request that is embedded: little-endian 32-bit floats
 
 
 Outcome = Finished | SchedulerError

@@ -37,7 +37,7 @@ def _of_placement(placement: Placement) -> int:
 def _of_outcome(outcome: Outcome | None) -> int:
     """Return what an outcome takes besides its message, which the history holds too."""
     if isinstance(outcome, Finished):
-        return getsizeof(outcome.stop_string)
+        return getsizeof(outcome.stop_string) + getsizeof(outcome.embedding)
     if isinstance(outcome, InvalidRequest):
         return sum(ENTRY_BYTES + getsizeof(v.field) + getsizeof(v.description) for v in outcome.violations)
     return 0

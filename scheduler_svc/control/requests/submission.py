@@ -8,7 +8,7 @@ from typing import Any
 
 from scheduler_svc.control.requests.tokenizers import Conversation
 from scheduler_svc.domain.errors import FieldViolation
-from scheduler_svc.domain.request import Priority, RequestKey, ResumeMode
+from scheduler_svc.domain.request import Embedding, Priority, RequestKey, ResumeMode
 
 TOKEN_ID = "I"
 """Type code of the arrays that hold token ids: four bytes each, and never negative."""
@@ -71,4 +71,5 @@ class Submission:
     after_token: int = 0
     after_attempt: tuple[int, int] | None = None  # epoch and number of the attempt that made the last token it has
     trace_headers: Mapping[str, str] = field(default_factory=dict)
+    embedding: Embedding | None = None  # a vector of the prompt is wanted, and nothing is generated
     violations: tuple[FieldViolation, ...] = ()

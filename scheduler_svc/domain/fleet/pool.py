@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from scheduler_svc.domain.capacity.accounts import Accounts
 from scheduler_svc.domain.capacity.claim import Claim
@@ -53,6 +53,7 @@ class Pool:
         self._disagreement = ""
         self._unserved_since: float | None = None
         self._specialists = False
+        self._embeds = False
         self._prefillers = Accounts()
         self._decoders = Accounts()
         self.load = OfferedLoad()
@@ -118,6 +119,8 @@ class Pool:
         """
         if self._stale:
             self._refresh()
+        if self._embeds or request.embedding is not None:
+            return False  # each is asked: whether it embeds, and how long its vectors are
         return (
             total_tokens <= self._longest_for_all
             and request.largest_token_id < self._vocab_for_all
@@ -197,12 +200,15 @@ class Pool:
         chosen = whole
         for role in _INSTEAD:
             chosen = chosen or [i for i in ready if i.role is role]
+        if not any(i.live and not i.role.embeds for i in self.instances()):
+            chosen = [i for i in ready if i.facts is not None and i.facts.embedding_dimensions]
         suited = [(i.account, i.specialization) for i in ready]
         for old in (self._accounts, self._prefillers, self._decoders):
             old.close()
         self._prefillers = Accounts(account for account, how in suited if how.prefill > 0)
         self._decoders = Accounts(account for account, how in suited if how.decode > 0)
-        self._specialists = bool(chosen) and not whole
+        self._embeds = any(i.role.embeds for i in chosen)
+        self._specialists = bool(chosen) and not whole and not self._embeds
         self._accounts = Accounts(i.account for i in chosen)
         self._longest_for_all = min(
             (min(a.max_model_len, a.capacity // a.block * a.block) for a in self._accounts), default=0
@@ -216,7 +222,7 @@ class Pool:
         live = [i for i in self.instances() if i.live]
         generating = [i for i in live if not i.role.embeds]
         self._served_facts = _in_order(i.facts for i in generating) or _in_order(i.facts for i in live)
-        self._disagreement = _disagreement(self.model, generating)
+        self._disagreement = _disagreement(self.model, generating or live) or _both_kinds(self.model, generating, live)
         names = {i.instance_id for i in chosen}
         self._unavailable = tuple(_why_not(i) for i in self.instances() if i.instance_id not in names)
 
@@ -282,6 +288,15 @@ def _disagreement(model: str, instances: Iterable[Instance]) -> str:
             what = f"adapter {adapter!r} of {model!r}" if adapter else repr(model)
             return f"instances of {what} run different models: {'; '.join(groups)}"
     return ""
+
+
+def _both_kinds(model: str, generating: Sequence[Instance], live: Sequence[Instance]) -> str:
+    """Say that instances under one name embed while others generate: then only those that generate get requests."""
+    embedding = [i.instance_id for i in live if i.role.embeds]
+    if not generating or not embedding:
+        return ""
+    names = ", ".join(embedding[:_NAMES_SHOWN])
+    return f"instances of {model!r} generate, so those that embed get nothing under this name: {names}"
 
 
 def _in_order(found: Iterable[EngineFacts | None]) -> tuple[EngineFacts, ...]:

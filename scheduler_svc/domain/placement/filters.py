@@ -23,6 +23,18 @@ _FAILED_HERE = "the request failed there before"
 FactsFilter = Callable[[EngineFacts, Request, int], str | None]
 
 
+def task(facts: EngineFacts, request: Request, total_tokens: int) -> str | None:
+    """Say why an engine cannot do what the request asks, to generate or to embed; None if it can."""
+    if request.embedding is None:
+        return "does not generate" if facts.embedding_dimensions else None
+    if not facts.embedding_dimensions:
+        return "does not embed"
+    wanted = request.embedding.dimensions
+    if wanted is not None and wanted > facts.embedding_dimensions:
+        return f"makes vectors of {facts.embedding_dimensions} numbers; the request asks for {wanted}"
+    return None
+
+
 def adapter(facts: EngineFacts, request: Request, total_tokens: int) -> str | None:
     """Say why an engine lacks the request's adapter; None if it has it."""
     if not request.adapter or request.adapter in facts.adapters:
@@ -70,6 +82,7 @@ def kv_capacity(facts: EngineFacts, request: Request, total_tokens: int) -> str 
 
 
 FACTS_FILTERS: tuple[tuple[str, FactsFilter], ...] = (
+    ("task", task),
     ("adapter", adapter),
     ("structured_output", structured_output),
     ("tokenizer", tokenizer),

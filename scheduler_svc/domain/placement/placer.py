@@ -68,7 +68,7 @@ class Placer:
             prompt_tokens=prompt,
             output_tokens=output,
             tokens=prompt + output,
-            total_tokens=request.prompt_tokens + max_tokens,
+            total_tokens=request.total_tokens,
             started=waiting.emitted_tokens > 0,
             must_leave_reserve=policy.objective.reserved_slots > 0 and request.priority is not Priority.CRITICAL,
             excluded=waiting.excluded,

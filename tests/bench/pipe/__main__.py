@@ -19,7 +19,7 @@ from tests.bench.session import run
 
 TINY_MODEL = Path(".cache/tiny-model")
 WIDE_MODEL = Path(".cache/wide-model")
-GPU_SHARE = 0.4  # two engines at a time
+GPU_SHARE = 0.3  # three engines at a time
 
 
 def gpu_engine(model: Path, streams: int) -> Engine:
@@ -49,6 +49,7 @@ def main() -> int:
         rounds=options.rounds,
         max_tokens=options.max_tokens,
         client_processes=options.clients,
+        beside_server=options.server,
     )
     return run({"pipe": measure}, ["pipe"], as_json=options.json)
 
@@ -59,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--streams", type=int, nargs="+", default=[128, 256], help="streams at once (default: 128 256)")
     parser.add_argument("--clients", type=int, default=1, help="client processes (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds (default: %(default)s)")
+    parser.add_argument("--server", action="store_true", help="vLLM's own server beside them, read over HTTP")
     parser.add_argument("--max-tokens", type=int, default=128, help="output tokens of a request")
     parser.add_argument("--engine-core", type=int, default=0, help="CPU: the core that engines compute on")
     parser.add_argument("--json", action="store_true", help="JSON instead of a table")

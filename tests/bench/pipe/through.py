@@ -1,8 +1,8 @@
 """Tokens per second through the control plane over those of the same AsyncLLM in a process of its own, by streams.
 
-Both engines are up throughout and take turns, workload by workload.  Beside the ratio: CPU seconds per million tokens
-of the scheduler, of the executor's main process, of the bare engine's, and of all clients.  Engines' own processes do
-not count.
+Both engines are up throughout and take turns, workload by workload; so is, on request, vLLM's own server with a third
+one.  Beside the ratio: CPU seconds per million tokens of the scheduler, of the executor's main process, of the bare
+engine's, of the server's, and of all clients.  Engines' own processes do not count.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import statistics
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import AsyncExitStack, nullcontext
 from dataclasses import dataclass
 
 from tests.bench.affinity import kept_off
@@ -20,6 +20,7 @@ from tests.bench.control_plane import ControlPlane, control_plane
 from tests.bench.direct_engine import DirectEngine, direct_engine
 from tests.bench.engines import Engine
 from tests.bench.pipe.client_process import Clients, clients
+from tests.bench.pipe.vllm_server import VllmServer, vllm_server
 from tests.bench.report import Row
 from tests.bench.rounds import spread
 from tests.bench.workload import Workload
@@ -39,18 +40,26 @@ class Round:
     executor: float
     bare: float  # the process that has the bare engine
     clients: float
+    server: tuple[float, float] | None = None  # vLLM's own: tokens/s, CPU seconds
 
 
 async def measure(
-    engine: Engine, case: str, *, streams: Sequence[int], rounds: int, max_tokens: int, client_processes: int
+    engine: Engine,
+    case: str,
+    *,
+    streams: Sequence[int],
+    rounds: int,
+    max_tokens: int,
+    client_processes: int,
+    beside_server: bool = False,
 ) -> list[Row]:
     rows = []
-    async with (
-        control_plane(engine) as plane,
-        direct_engine(engine) as direct,
-        clients(plane.address, client_processes) as readers,
-    ):
-        pids = [os.getpid(), *plane.pids, direct.pid, *readers.pids]
+    async with AsyncExitStack() as stack:
+        plane = await stack.enter_async_context(control_plane(engine))
+        direct = await stack.enter_async_context(direct_engine(engine))
+        readers = await stack.enter_async_context(clients(plane.address, client_processes))
+        server = await stack.enter_async_context(vllm_server(engine, client_processes)) if beside_server else None
+        pids = [os.getpid(), *plane.pids, direct.pid, *readers.pids, *(server.pids if server is not None else ())]
         with nullcontext() if engine.bound_to is None else kept_off(engine.bound_to, pids):
             for count in streams:
                 measured = []
@@ -58,13 +67,18 @@ async def measure(
                     size = max_tokens if number else max(8, max_tokens // 8)
                     seed = count * 1_000 + number
                     workload = Workload(streams=count, prompt_tokens=PROMPT_TOKENS, max_tokens=size, seed=seed)
-                    measured.append(await _round(workload, engine, plane, direct, readers))
+                    measured.append(await _round(workload, engine, plane, direct, readers, server))
                 rows += _rows(case, count, measured[1:])
     return rows
 
 
 async def _round(
-    workload: Workload, engine: Engine, plane: ControlPlane, direct: DirectEngine, readers: Clients
+    workload: Workload,
+    engine: Engine,
+    plane: ControlPlane,
+    direct: DirectEngine,
+    readers: Clients,
+    server: VllmServer | None,
 ) -> Round:
     await asyncio.sleep(engine.settle_s)
     alone_s, bare = await direct.run(workload)
@@ -75,6 +89,11 @@ async def _round(
     through_s = time.perf_counter() - started
     after = plane.scheduler.cpu_s(), plane.executor.cpu_s(), readers.cpu_s()
     millions = workload.output_tokens / 1e6
+    beside = None
+    if server is not None:
+        await asyncio.sleep(engine.settle_s)
+        server_s, server_cpu = await server.run(workload)
+        beside = workload.output_tokens / server_s, server_cpu / millions
     scheduler, executor, client = ((one - other) / millions for one, other in zip(after, before, strict=True))
     return Round(
         ratio=alone_s / through_s,
@@ -84,6 +103,7 @@ async def _round(
         executor=executor,
         bare=bare / millions,
         clients=client,
+        server=beside,
     )
 
 
@@ -97,7 +117,17 @@ def _rows(case: str, streams: int, rounds: list[Round]) -> list[Row]:
 
     cpu = "CPU s / 1M tokens"
     rates = f"{through:,.0f} of {alone:,.0f} tokens/s"
+    beside = [each.server for each in rounds if each.server is not None]
+    rows = (
+        [
+            row("vLLM's own server", "tokens/s", [rate for rate, _ in beside]),
+            row("vLLM's own server, its process", cpu, [used for _, used in beside]),
+        ]
+        if beside
+        else []
+    )
     return [
+        *rows,
         row(
             "through us",
             "of in-process",

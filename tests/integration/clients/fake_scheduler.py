@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Self
 
@@ -113,6 +114,11 @@ async def default_generate(
         yield event
 
 
+def letters(text: str) -> bytes:
+    """A vector of how often each letter occurs."""
+    return struct.pack("<26f", *(text.count(chr(ord("a") + place)) for place in range(26)))
+
+
 class FakeScheduler(inference_pb2_grpc.InferenceServiceServicer, admin_pb2_grpc.AdminServiceServicer):
     """Both services a client speaks to, on a free port of 127.0.0.1."""
 
@@ -121,6 +127,8 @@ class FakeScheduler(inference_pb2_grpc.InferenceServiceServicer, admin_pb2_grpc.
         self.admin: dict[str, Callable[[Any, Context], Awaitable[Any]]] = {}
         self.requests: list[inference_pb2.GenerateRequest] = []
         self.metadata: list[dict[str, str]] = []
+        self.embed: Callable[[inference_pb2.EmbedRequest, Context], Awaitable[None]] | None = None  # comes first
+        self.embed_requests: list[inference_pb2.EmbedRequest] = []
         self.cancels: list[inference_pb2.CancelRequest] = []
         self.asked: list[Any] = []
         self.knows_requests = True  # else a cancel finds none
@@ -200,6 +208,18 @@ class FakeScheduler(inference_pb2_grpc.InferenceServiceServicer, admin_pb2_grpc.
     def forget(self, request_id: str) -> None:
         """Attaching to this request by its id finds none from now on."""
         self._submitted.pop(request_id, None)
+
+    async def Embed(self, request: inference_pb2.EmbedRequest, context: Context) -> inference_pb2.EmbedResponse:
+        self.embed_requests.append(request)
+        if self.embed is not None:
+            await self.embed(request, context)
+        return inference_pb2.EmbedResponse(
+            embeddings=[inference_pb2.Embedding(data=letters(each.text)) for each in request.inputs],
+            usage=common_pb2.Usage(prompt_tokens=7),
+            request_id=request.request_id,
+            model="embedder",
+            cost=0.5,
+        )
 
     async def Cancel(self, request: inference_pb2.CancelRequest, context: Context) -> inference_pb2.CancelResponse:
         self.cancels.append(request)

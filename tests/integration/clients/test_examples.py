@@ -47,6 +47,21 @@ async def test_a_chat_sends_the_whole_conversation_with_every_turn(scheduler: Fa
     assert len({request.spec.session for request in scheduler.requests}) == 1
 
 
+async def test_embed_prints_the_closest_lines(scheduler: FakeScheduler, tmp_path: Path) -> None:
+    file = tmp_path / "lines.txt"
+    file.write_text("about cats\nabout dogs\n\nabout cars\n")
+    status, out, err = await run("embed.py", str(file), "cats", "--best", "2", "--address", scheduler.address)
+
+    assert (status, err) == (0, "")
+    assert [line.split("  ")[1] for line in out.splitlines()] == ["about cats", "about cars"]
+    assert [each.text for each in scheduler.embed_requests[0].inputs] == [
+        "cats",
+        "about cats",
+        "about dogs",
+        "about cars",
+    ]
+
+
 async def test_a_batch_waits_out_a_full_queue_and_tells_failures(scheduler: FakeScheduler, tmp_path: Path) -> None:
     async def generate(request, context):  # type: ignore[no-untyped-def]
         if request.spec.text == "bad":

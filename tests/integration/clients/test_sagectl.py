@@ -73,6 +73,23 @@ def refusing(reason: ErrorReason, message: str, *details: Any) -> Any:
     return generate
 
 
+async def test_embed_writes_a_line_for_each_text(scheduler: FakeScheduler, run: Run) -> None:
+    result = await run("embed", "cats", "dogs", "--model", "m", "--dimensions", "4", "--normalize", "--priority", "low")
+
+    assert (result.exit_code, result.stderr) == (0, "7 tokens by embedder\n")
+    assert result.stdout.splitlines()[0] == '"cats": 26 numbers: 1.0000, 0.0000, 1.0000, 0.0000, 0.0000, 0.0000, …'
+    (request,) = scheduler.embed_requests
+    assert (request.model, request.dimensions, request.normalize) == ("m", 4, True)
+    assert request.priority == common_pb2.PRIORITY_LOW
+
+
+async def test_embed_writes_whole_vectors_as_json(run: Run) -> None:
+    found = json.loads((await run("embed", "cats", "dogs", "--json")).stdout)
+
+    assert [sum(vector) for vector in found["embeddings"]] == [4, 4]
+    assert (found["model"], found["prompt_tokens"], found["cost"]) == ("embedder", 7, 0.5)
+
+
 async def test_generate_writes_the_text_and_nothing_else(run: Run) -> None:
     result = await run("generate", "hello", "--max-tokens", "5")
 

@@ -41,7 +41,8 @@ class _KeptEngine:
 
     def __init__(self, config: ExecutorConfig, answers_as: str | None, pretends: bool) -> None:
         model = config.engine.model if answers_as is None else ModelSettings(model=answers_as)
-        self._inner = SimulatedEngineFactory(model, config.engine.simulated)
+        embeds = config.role == "embedding"
+        self._inner = SimulatedEngineFactory(model, config.engine.simulated, embeds=embeds)
         self._claims = f"simulated {config.engine.model.name}" if pretends else None
         self.engine: SimulatedEngine | None = None
 

@@ -11,6 +11,7 @@ import sage_client
 PUBLIC = {
     "clients": {"AsyncClient", "AsyncStream", "Client", "Stream", "Reconnect", "DEFAULT_ADDRESS"},
     "sinks": {"Call", "Sink"},
+    "embeddings": {"EmbedOptions", "Embeddings"},
     "requests": {"ChatMessage", "GenerateOptions", "SamplingOptions", "NoInstance", "Priority", "ResumeMode"},
     "events": {"Accepted", "Event", "Finished", "Scheduled", "Tokens", "Completion"},
     "values": {

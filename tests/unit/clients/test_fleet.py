@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -105,6 +106,19 @@ def test_a_fleet_without_roles_for_it_does_not() -> None:
     assert not spec.splits
     assert "--pd-separation.enabled" not in scheduler_process(spec).command
     assert flag(executor_processes(spec)[0].command, "--engine.simulated.kv-transfer.connector") is None
+
+
+def test_vectors_have_a_model_name_of_their_own(tmp_path: Path) -> None:
+    (tmp_path / "embedder").mkdir()
+
+    def served(**fields: Any) -> list[tuple[str | None, str | None]]:
+        spec = FleetSpec(model="org/name", roles=("general", "embedding"), **fields)
+        commands = [each.command for each in executor_processes(spec)]
+        return [(flag(each, "--model"), flag(each, "--engine.model.served-name")) for each in commands]
+
+    assert served() == [("org/name", "org/name"), ("org/name", "org/name-embedding")]
+    assert served(embedding_model="org/other")[1] == ("org/other", "org/other")
+    assert served(embedding_model=str(tmp_path / "embedder"))[1] == (str(tmp_path / "embedder"), "embedder")
 
 
 def test_a_model_is_served_under_a_name_that_is_not_a_path(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from scheduler_svc.domain.load_report import IterationSample, LoadReport
 from scheduler_svc.domain.objectives.picker import pick
 from scheduler_svc.domain.placement.candidates import CandidateTable
 from scheduler_svc.domain.prediction.fading import FADES_AFTER_S
-from scheduler_svc.domain.request import Priority, Sampling, StructuredOutput
+from scheduler_svc.domain.request import Embedding, Priority, Sampling, StructuredOutput
 from scheduler_svc.domain.scheduler import Scheduler
 from tests.contract.policies.modelled_fleet import MODEL, add_instance, make_facts, make_request, make_scheduler
 
@@ -148,12 +148,31 @@ def test_for_want_of_others_a_decoding_instance_runs_whole_requests_and_says_so(
     assert any("for want of" in r or "meant for legs" in r for r in decision.reasons)
 
 
-def test_an_embedding_instance_never_generates() -> None:
+@pytest.mark.parametrize("dimensions", [0, 64])
+def test_an_embedding_instance_never_generates(dimensions: int) -> None:
     scheduler = make_scheduler()
-    add_instance(scheduler, "e", role=InstanceRole.EMBEDDING)
+    add_instance(scheduler, "e", facts=make_facts(embedding_dimensions=dimensions), role=InstanceRole.EMBEDDING)
     scheduler.enqueue(make_request(1), 0.0)
 
     assert scheduler.schedule(0.0) == []
+
+
+def test_an_input_goes_to_an_instance_that_embeds() -> None:
+    scheduler = make_scheduler()
+    add_instance(scheduler, "short", facts=make_facts(embedding_dimensions=32), role=InstanceRole.EMBEDDING)
+    add_instance(scheduler, "long", facts=make_facts(embedding_dimensions=64), role=InstanceRole.EMBEDDING)
+    scheduler.enqueue(make_request(1, embedding=Embedding(dimensions=48)), 0.0)
+
+    assert [decision.instance_id for decision in scheduler.schedule(0.0)] == ["long"]
+
+
+def test_where_others_generate_under_the_same_name_nothing_is_embedded_and_it_is_said() -> None:
+    scheduler = make_scheduler(instances=1)
+    add_instance(scheduler, "e", facts=make_facts(embedding_dimensions=64), role=InstanceRole.EMBEDDING)
+    scheduler.enqueue(make_request(1, embedding=Embedding()), 0.0)
+
+    assert scheduler.schedule(0.0) == []
+    assert any("get nothing under this name: e" in said for said in scheduler.model_conditions())
 
 
 def test_a_role_changed_at_run_time_is_in_force_at_once() -> None:

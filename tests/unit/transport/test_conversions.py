@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -31,10 +32,10 @@ from scheduler_svc.domain.instance_state import InstanceState
 from scheduler_svc.domain.load_report import IterationSample, LoadReport
 from scheduler_svc.domain.policies.catalogue import PolicyCatalogue
 from scheduler_svc.domain.prefixes.cache_report import CacheReport
-from scheduler_svc.domain.request import Request, RequestKey, Sampling, StructuredOutput
+from scheduler_svc.domain.request import Embedding, Request, RequestKey, Sampling, StructuredOutput
 from scheduler_svc.domain.scheduler import Scheduler
 from scheduler_svc.domain.settings import SchedulerSettings
-from scheduler_svc.transport import events, registrations
+from scheduler_svc.transport import embeddings, events, registrations
 from scheduler_svc.transport.assign import assign_message
 from scheduler_svc.transport.clipping import REPORT_BYTES, reported, stated_reason
 from scheduler_svc.transport.errors import WireError
@@ -128,6 +129,7 @@ FACTS = EngineFacts(
     adapter_weights={"lora": "l1"},
     config_json="{}",
     generation_config_json="[]",
+    embedding_dimensions=256,
 )
 
 SPEC = InstanceSpec(
@@ -195,7 +197,7 @@ def the_order() -> AssignOrder:
 def test_an_assign_says_everything() -> None:
     order = the_order()
     wire = assign_message(order)
-    assert unset(wire) == {"direct_delivery_ticket", "record", "adoption_proof"}
+    assert unset(wire) == {"direct_delivery_ticket", "record", "adoption_proof", "embedding"}
     assert wire.number == 41
     assert (wire.attempt.epoch, wire.attempt.number) == (EPOCH, 12)
     assert (wire.request_id, wire.phase, list(wire.prompt_token_ids)) == ("r", common_pb2.PHASE_DECODING, [1, 2, 3])
@@ -210,6 +212,13 @@ def test_an_assign_says_everything() -> None:
     assert wire.continuation.emitted_text_length == 4
     assert wire.continuation.mode == executor_pb2.Continuation.MODE_REPLAY
     assert wire.continuation.best_effort
+
+
+@pytest.mark.parametrize("embedding", [Embedding(), Embedding(dimensions=7, normalize=True)])
+def test_an_assign_says_how_to_embed(embedding: Embedding) -> None:
+    wire = assign_message(replace(the_order(), request=replace(REQUEST, embedding=embedding)))
+    assert wire.HasField("embedding")
+    assert embeddings.from_wire(wire.embedding) == embedding
 
 
 def test_sampling_is_complete_in_an_assign() -> None:
@@ -564,6 +573,7 @@ def the_facts() -> executor_pb2.EngineFacts:
         adapter_weights={"lora": "l1"},
         config_json="{}",
         generation_config_json="[]",
+        embedding_dimensions=256,
     )
 
 
@@ -734,6 +744,7 @@ def test_an_attempts_end() -> None:
         kv_recomputed=True,
         engine_died=True,
         epoch=7,
+        embedding=b"1234",
     )
     assert unset(wire) == set(), "the test itself must fill everything"
     found = registrations.attempt_end(wire)
@@ -754,6 +765,7 @@ def test_an_attempts_end() -> None:
         kv_unclaimed=True,
         kv_recomputed=True,
         engine_died=True,
+        embedding=b"1234",
     )
     assert at_default(found) == set()
 

@@ -12,6 +12,7 @@ from sage.controlplane.v1 import common_pb2, executor_pb2
 from scheduler_svc.control.attempts.executor_link import AssignOrder
 from scheduler_svc.control.attempts.request_runner import PREFILL_SAMPLING
 from scheduler_svc.domain.decision import Phase
+from scheduler_svc.domain.request import Embedding
 from scheduler_svc.storage.adoption_key import AdoptionKey
 from scheduler_svc.transport.assign import assign_message
 from scheduler_svc.transport.request_records import held_request, proved_content
@@ -52,6 +53,14 @@ async def test_of_a_prefill_leg_the_requests_own_sampling_comes_back() -> None:
     found = held_request(answer(sent), "a", KEY, NOW)
     assert found is not None
     assert found.request.sampling == sent.request.sampling
+
+
+async def test_an_input_that_is_embedded_comes_back_as_one() -> None:
+    plain = await order()
+    embedding = Embedding(dimensions=7, normalize=True)
+    found = held_request(answer(replace(plain, request=replace(plain.request, embedding=embedding))), "a", KEY, NOW)
+    assert found is not None
+    assert found.request.embedding == embedding
 
 
 async def test_no_change_of_a_byte_passes() -> None:

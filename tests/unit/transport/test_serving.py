@@ -110,7 +110,6 @@ async def test_reflection_lists_the_services(channel: grpc.aio.Channel) -> None:
         ("Submit", inference_pb2.SubmitRequest()),
         ("Get", inference_pb2.GetRequest()),
         ("List", inference_pb2.ListRequest()),
-        ("Embed", inference_pb2.EmbedRequest()),
         ("SubmitBatch", inference_pb2.SubmitBatchRequest()),
     ],
 )

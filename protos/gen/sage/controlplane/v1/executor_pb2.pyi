@@ -431,6 +431,7 @@ class EngineFacts(_message.Message):
     PREFIX_CACHING_FIELD_NUMBER: _builtins.int
     WEIGHTS_FIELD_NUMBER: _builtins.int
     ADAPTER_WEIGHTS_FIELD_NUMBER: _builtins.int
+    EMBEDDING_DIMENSIONS_FIELD_NUMBER: _builtins.int
     CONFIG_JSON_FIELD_NUMBER: _builtins.int
     GENERATION_CONFIG_JSON_FIELD_NUMBER: _builtins.int
     engine: _builtins.str
@@ -473,6 +474,8 @@ class EngineFacts(_message.Message):
     """it keeps the KV of prompts for later ones that begin alike"""
     weights: _builtins.str
     """fingerprint of the weights: engines with equal ones, dtype and tokenizer run the same model"""
+    embedding_dimensions: _builtins.int
+    """it embeds and does not generate: length of its vectors; 0: it generates"""
     config_json: _builtins.str
     """content of the model's config.json, at most 256 KiB; empty: not sent"""
     generation_config_json: _builtins.str
@@ -520,12 +523,13 @@ class EngineFacts(_message.Message):
         prefix_caching: _builtins.bool = ...,
         weights: _builtins.str = ...,
         adapter_weights: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        embedding_dimensions: _builtins.int = ...,
         config_json: _builtins.str = ...,
         generation_config_json: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["parallelism_config", b"parallelism_config"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_weights", b"adapter_weights", "adapters", b"adapters", "compatibility_key", b"compatibility_key", "config_json", b"config_json", "dtype", b"dtype", "engine", b"engine", "engine_version", b"engine_version", "generation_config_json", b"generation_config_json", "gpu_memory_bytes", b"gpu_memory_bytes", "gpu_name", b"gpu_name", "keeps_output_history", b"keeps_output_history", "kv_block_size", b"kv_block_size", "kv_capacity_tokens", b"kv_capacity_tokens", "kv_connector", b"kv_connector", "max_batched_tokens", b"max_batched_tokens", "max_model_len", b"max_model_len", "max_running", b"max_running", "model", b"model", "parallelism_config", b"parallelism_config", "prefix_caching", b"prefix_caching", "revision", b"revision", "structured_output_kinds", b"structured_output_kinds", "supports_priority", b"supports_priority", "tokenizer_hash", b"tokenizer_hash", "vocab_size", b"vocab_size", "weights", b"weights"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_weights", b"adapter_weights", "adapters", b"adapters", "compatibility_key", b"compatibility_key", "config_json", b"config_json", "dtype", b"dtype", "embedding_dimensions", b"embedding_dimensions", "engine", b"engine", "engine_version", b"engine_version", "generation_config_json", b"generation_config_json", "gpu_memory_bytes", b"gpu_memory_bytes", "gpu_name", b"gpu_name", "keeps_output_history", b"keeps_output_history", "kv_block_size", b"kv_block_size", "kv_capacity_tokens", b"kv_capacity_tokens", "kv_connector", b"kv_connector", "max_batched_tokens", b"max_batched_tokens", "max_model_len", b"max_model_len", "max_running", b"max_running", "model", b"model", "parallelism_config", b"parallelism_config", "prefix_caching", b"prefix_caching", "revision", b"revision", "structured_output_kinds", b"structured_output_kinds", "supports_priority", b"supports_priority", "tokenizer_hash", b"tokenizer_hash", "vocab_size", b"vocab_size", "weights", b"weights"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -821,6 +825,7 @@ class Assign(_message.Message):
     DIRECT_DELIVERY_TICKET_FIELD_NUMBER: _builtins.int
     RECORD_FIELD_NUMBER: _builtins.int
     ADOPTION_PROOF_FIELD_NUMBER: _builtins.int
+    EMBEDDING_FIELD_NUMBER: _builtins.int
     number: _builtins.int
     """counts the Assigns of the session; Heartbeat.last_assign refers to it"""
     request_id: _builtins.str
@@ -871,6 +876,10 @@ class Assign(_message.Message):
     def reasons(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """of the decision, in words, for the executor's log and spans"""
 
+    @_builtins.property
+    def embedding(self) -> _common_pb2.EmbeddingOptions:
+        """the prompt is embedded, and nothing is generated; absent: it is not"""
+
     def __init__(
         self,
         *,
@@ -891,10 +900,11 @@ class Assign(_message.Message):
         direct_delivery_ticket: _builtins.bytes = ...,
         record: _builtins.bytes = ...,
         adoption_proof: _builtins.bytes = ...,
+        embedding: _common_pb2.EmbeddingOptions | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "continuation", b"continuation", "kv_lease", b"kv_lease", "remaining", b"remaining", "sampling", b"sampling", "trace_context", b"trace_context"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "continuation", b"continuation", "embedding", b"embedding", "kv_lease", b"kv_lease", "remaining", b"remaining", "sampling", b"sampling", "trace_context", b"trace_context"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "adoption_proof", b"adoption_proof", "attempt", b"attempt", "continuation", b"continuation", "direct_delivery_ticket", b"direct_delivery_ticket", "engine_priority", b"engine_priority", "kv_lease", b"kv_lease", "kv_transfer_params", b"kv_transfer_params", "number", b"number", "phase", b"phase", "prompt_token_ids", b"prompt_token_ids", "reasons", b"reasons", "record", b"record", "remaining", b"remaining", "request_id", b"request_id", "sampling", b"sampling", "trace_context", b"trace_context"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "adoption_proof", b"adoption_proof", "attempt", b"attempt", "continuation", b"continuation", "direct_delivery_ticket", b"direct_delivery_ticket", "embedding", b"embedding", "engine_priority", b"engine_priority", "kv_lease", b"kv_lease", "kv_transfer_params", b"kv_transfer_params", "number", b"number", "phase", b"phase", "prompt_token_ids", b"prompt_token_ids", "reasons", b"reasons", "record", b"record", "remaining", b"remaining", "request_id", b"request_id", "sampling", b"sampling", "trace_context", b"trace_context"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1636,6 +1646,7 @@ class AssignmentEnded(_message.Message):
     KV_RECOMPUTED_FIELD_NUMBER: _builtins.int
     ENGINE_DIED_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
+    EMBEDDING_FIELD_NUMBER: _builtins.int
     attempt_number: _builtins.int
     """unique within the epoch"""
     cause: Global___AssignmentEnded.Cause.ValueType
@@ -1666,6 +1677,8 @@ class AssignmentEnded(_message.Message):
     """with FAILED: the engine died while it ran the attempt"""
     epoch: _builtins.int
     """of the attempt; 0: the session's, or that of the StepFrame"""
+    embedding: _builtins.bytes
+    """with FINISHED, of an Assign with embedding: the vector, little-endian 32-bit floats"""
     @_builtins.property
     def kv_lease(self) -> _duration_pb2.Duration:
         """prefill legs: how long the KV blocks are kept"""
@@ -1694,10 +1707,11 @@ class AssignmentEnded(_message.Message):
         kv_recomputed: _builtins.bool = ...,
         engine_died: _builtins.bool = ...,
         epoch: _builtins.int = ...,
+        embedding: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_stop_token_id", b"_stop_token_id", "engine_time", b"engine_time", "kv_lease", b"kv_lease", "stop_token_id", b"stop_token_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_stop_token_id", b"_stop_token_id", "attempt_number", b"attempt_number", "cached_prompt_tokens", b"cached_prompt_tokens", "cause", b"cause", "engine_died", b"engine_died", "engine_time", b"engine_time", "epoch", b"epoch", "field", b"field", "finish_reason", b"finish_reason", "kv_lease", b"kv_lease", "kv_recomputed", b"kv_recomputed", "kv_transfer_params", b"kv_transfer_params", "kv_unclaimed", b"kv_unclaimed", "message", b"message", "stop_string", b"stop_string", "stop_token_id", b"stop_token_id", "total_tokens", b"total_tokens", "trailing_text", b"trailing_text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_stop_token_id", b"_stop_token_id", "attempt_number", b"attempt_number", "cached_prompt_tokens", b"cached_prompt_tokens", "cause", b"cause", "embedding", b"embedding", "engine_died", b"engine_died", "engine_time", b"engine_time", "epoch", b"epoch", "field", b"field", "finish_reason", b"finish_reason", "kv_lease", b"kv_lease", "kv_recomputed", b"kv_recomputed", "kv_transfer_params", b"kv_transfer_params", "kv_unclaimed", b"kv_unclaimed", "message", b"message", "stop_string", b"stop_string", "stop_token_id", b"stop_token_id", "total_tokens", b"total_tokens", "trailing_text", b"trailing_text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__stop_token_id: _TypeAlias = _typing.Literal["stop_token_id"]  # noqa: Y015
     _WhichOneofArgType__stop_token_id: _TypeAlias = _typing.Literal["_stop_token_id", b"_stop_token_id"]  # noqa: Y015

@@ -1672,21 +1672,33 @@ class EmbedRequest(_message.Message):
     NORMALIZE_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
     DEADLINE_FIELD_NUMBER: _builtins.int
+    AS_BYTES_FIELD_NUMBER: _builtins.int
+    ADAPTER_FIELD_NUMBER: _builtins.int
+    NO_INSTANCE_FIELD_NUMBER: _builtins.int
+    PREFERRED_INSTANCE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """unique within the tenant; empty: the scheduler makes one"""
+    """unique within the tenant, at most 240 characters; empty: the scheduler makes one"""
     tenant: _builtins.str
     """empty: as in GenerateRequest"""
     model: _builtins.str
-    """name of the model"""
+    """name of the model; may be empty if the fleet serves exactly one"""
     dimensions: _builtins.int
-    """length of each vector; absent: the model's own"""
+    """length of each vector, for models that can shorten them; absent: the model's own"""
     normalize: _builtins.bool
-    """scale each vector to length 1"""
+    """scale each vector to length 1; false: as the model is configured"""
     priority: _common_pb2.Priority.ValueType
     """absent: NORMAL"""
+    as_bytes: _builtins.bool
+    """give the vectors as bytes instead of numbers"""
+    adapter: _builtins.str
+    """name of a LoRA adapter; empty for none"""
+    no_instance: Global___NoInstance.ValueType
+    """what to do when no instance can serve it now"""
+    preferred_instance: _builtins.str
+    """used if it can serve the inputs and has free capacity"""
     @_builtins.property
     def inputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___EmbedInput]:
-        """at least one"""
+        """at least one, at most 2,048; input i of several is the request "<request_id>/<i>" """
 
     @_builtins.property
     def deadline(self) -> _duration_pb2.Duration:
@@ -1703,10 +1715,14 @@ class EmbedRequest(_message.Message):
         normalize: _builtins.bool = ...,
         priority: _common_pb2.Priority.ValueType = ...,
         deadline: _duration_pb2.Duration | None = ...,
+        as_bytes: _builtins.bool = ...,
+        adapter: _builtins.str = ...,
+        no_instance: Global___NoInstance.ValueType = ...,
+        preferred_instance: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_dimensions", b"_dimensions", "deadline", b"deadline", "dimensions", b"dimensions"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dimensions", b"_dimensions", "deadline", b"deadline", "dimensions", b"dimensions", "inputs", b"inputs", "model", b"model", "normalize", b"normalize", "priority", b"priority", "request_id", b"request_id", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dimensions", b"_dimensions", "adapter", b"adapter", "as_bytes", b"as_bytes", "deadline", b"deadline", "dimensions", b"dimensions", "inputs", b"inputs", "model", b"model", "no_instance", b"no_instance", "normalize", b"normalize", "preferred_instance", b"preferred_instance", "priority", b"priority", "request_id", b"request_id", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__dimensions: _TypeAlias = _typing.Literal["dimensions"]  # noqa: Y015
     _WhichOneofArgType__dimensions: _TypeAlias = _typing.Literal["_dimensions", b"_dimensions"]  # noqa: Y015
@@ -1723,7 +1739,7 @@ class EmbedInput(_message.Message):
     TEXT_FIELD_NUMBER: _builtins.int
     TOKENS_FIELD_NUMBER: _builtins.int
     text: _builtins.str
-    """tokenized by the scheduler"""
+    """tokenized by the scheduler; all inputs together have at most 8 MiB"""
     @_builtins.property
     def tokens(self) -> Global___TokenIds:
         """tokenized by the caller"""
@@ -1752,23 +1768,35 @@ class EmbedResponse(_message.Message):
 
     EMBEDDINGS_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    COST_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """as sent, or made by the scheduler"""
+    model: _builtins.str
+    """the model that made them"""
+    cost: _builtins.float
+    """of all inputs, in the currency of the instances' prices"""
     @_builtins.property
     def embeddings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Embedding]:
         """in the order of the inputs"""
 
     @_builtins.property
     def usage(self) -> _common_pb2.Usage:
-        """tokens used"""
+        """tokens used, of all inputs"""
 
     def __init__(
         self,
         *,
         embeddings: _abc.Iterable[Global___Embedding] | None = ...,
         usage: _common_pb2.Usage | None = ...,
+        request_id: _builtins.str = ...,
+        model: _builtins.str = ...,
+        cost: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["embeddings", b"embeddings", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cost", b"cost", "embeddings", b"embeddings", "model", b"model", "request_id", b"request_id", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1781,18 +1809,22 @@ class Embedding(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     VALUES_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    data: _builtins.bytes
+    """the vector as little-endian 32-bit floats, if the call asked for bytes"""
     @_builtins.property
     def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """the vector"""
+        """the vector; empty if the call asked for bytes"""
 
     def __init__(
         self,
         *,
         values: _abc.Iterable[_builtins.float] | None = ...,
+        data: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["values", b"values"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "values", b"values"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -166,7 +166,12 @@ class InferenceServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Embed(self, request, context):
-        """Computes embeddings of texts. UNIMPLEMENTED in this version.
+        """Computes a vector of each text, on instances of role EMBEDDING. Each input is a request of its own: it waits, is
+        placed and goes elsewhere when its instance fails like one that generates, so that the inputs of a call run on
+        several instances. The call fails with the first input that does; the others are then cancelled, as they are when
+        the client goes away. The same id and content give the same vectors again while the scheduler remembers them.
+
+        Errors: those of Generate; INVALID_ARGUMENT as well if the model generates, or cannot shorten its vectors.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

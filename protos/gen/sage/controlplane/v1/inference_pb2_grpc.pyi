@@ -70,7 +70,13 @@ class InferenceServiceStub:
     List: _grpc.UnaryUnaryMultiCallable[_inference_pb2.ListRequest, _inference_pb2.ListResponse]
     """Lists the requests of a tenant. UNIMPLEMENTED in this version."""
     Embed: _grpc.UnaryUnaryMultiCallable[_inference_pb2.EmbedRequest, _inference_pb2.EmbedResponse]
-    """Computes embeddings of texts. UNIMPLEMENTED in this version."""
+    """Computes a vector of each text, on instances of role EMBEDDING. Each input is a request of its own: it waits, is
+    placed and goes elsewhere when its instance fails like one that generates, so that the inputs of a call run on
+    several instances. The call fails with the first input that does; the others are then cancelled, as they are when
+    the client goes away. The same id and content give the same vectors again while the scheduler remembers them.
+
+    Errors: those of Generate; INVALID_ARGUMENT as well if the model generates, or cannot shorten its vectors.
+    """
     SubmitBatch: _grpc.UnaryUnaryMultiCallable[_inference_pb2.SubmitBatchRequest, _inference_pb2.SubmitBatchResponse]
     """Submits many requests at once. UNIMPLEMENTED in this version."""
     ListModels: _grpc.UnaryUnaryMultiCallable[_inference_pb2.ListModelsRequest, _inference_pb2.ListModelsResponse]
@@ -124,7 +130,13 @@ class InferenceServiceAsyncStub(InferenceServiceStub):
     List: _aio.UnaryUnaryMultiCallable[_inference_pb2.ListRequest, _inference_pb2.ListResponse]  # type: ignore[assignment]
     """Lists the requests of a tenant. UNIMPLEMENTED in this version."""
     Embed: _aio.UnaryUnaryMultiCallable[_inference_pb2.EmbedRequest, _inference_pb2.EmbedResponse]  # type: ignore[assignment]
-    """Computes embeddings of texts. UNIMPLEMENTED in this version."""
+    """Computes a vector of each text, on instances of role EMBEDDING. Each input is a request of its own: it waits, is
+    placed and goes elsewhere when its instance fails like one that generates, so that the inputs of a call run on
+    several instances. The call fails with the first input that does; the others are then cancelled, as they are when
+    the client goes away. The same id and content give the same vectors again while the scheduler remembers them.
+
+    Errors: those of Generate; INVALID_ARGUMENT as well if the model generates, or cannot shorten its vectors.
+    """
     SubmitBatch: _aio.UnaryUnaryMultiCallable[_inference_pb2.SubmitBatchRequest, _inference_pb2.SubmitBatchResponse]  # type: ignore[assignment]
     """Submits many requests at once. UNIMPLEMENTED in this version."""
     ListModels: _aio.UnaryUnaryMultiCallable[_inference_pb2.ListModelsRequest, _inference_pb2.ListModelsResponse]  # type: ignore[assignment]
@@ -223,7 +235,13 @@ class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _inference_pb2.EmbedRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_inference_pb2.EmbedResponse, _abc.Awaitable[_inference_pb2.EmbedResponse]]:
-        """Computes embeddings of texts. UNIMPLEMENTED in this version."""
+        """Computes a vector of each text, on instances of role EMBEDDING. Each input is a request of its own: it waits, is
+        placed and goes elsewhere when its instance fails like one that generates, so that the inputs of a call run on
+        several instances. The call fails with the first input that does; the others are then cancelled, as they are when
+        the client goes away. The same id and content give the same vectors again while the scheduler remembers them.
+
+        Errors: those of Generate; INVALID_ARGUMENT as well if the model generates, or cannot shorten its vectors.
+        """
 
     @_abc_1.abstractmethod
     def SubmitBatch(

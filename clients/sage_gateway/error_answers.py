@@ -23,6 +23,8 @@ _FIELDS = {
     "spec.chat": "messages",
     "spec.model": "model",
     "spec.adapter": "model",
+    "inputs": "input",
+    "adapter": "model",
 }
 _OPTIONS = frozenset(
     {
@@ -33,6 +35,8 @@ _OPTIONS = frozenset(
         "spec.cost_budget",
         "spec.session",
         "spec.preferred_instance",
+        "deadline",
+        "preferred_instance",
         "tenant",
         "request_id",
     }

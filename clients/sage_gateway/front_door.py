@@ -18,6 +18,7 @@ from sage_gateway.asgi import (
     read_body,
     replaying,
 )
+from sage_gateway.embedding_application import ROUTE as EMBEDDINGS
 from sage_gateway.error_answers import NOT_AVAILABLE, HttpError, invalid
 from sage_gateway.held_answer import HeldAnswer
 from sage_gateway.http_call import CURRENT, HttpCall
@@ -36,6 +37,7 @@ MODEL_ROUTES = frozenset(
         "/v1/responses",
         "/v1/messages",
         "/v1/messages/count_tokens",
+        EMBEDDINGS,
         "/tokenize",
         "/detokenize",
     }
@@ -109,7 +111,7 @@ class FrontDoor:
             what = f"the body has more than {BODY_LIMIT_BYTES} bytes"
             await answer_error(send, HttpError(status=413, kind="invalid_request_error", message=what))
             return
-        found = self._prepared(HttpHeaders(scope["headers"]), body)
+        found = self._prepared(scope["path"], HttpHeaders(scope["headers"]), body)
         if isinstance(found, HttpError):
             await answer_error(send, found)
             return
@@ -117,13 +119,16 @@ class FrontDoor:
         CURRENT.set(call)  # in this task only, which is the request's own
         await served.application(scope, replaying(body, receive), HeldAnswer(send, call))
 
-    def _prepared(self, headers: HttpHeaders, body: bytes) -> tuple[ServedModel, HttpCall] | HttpError:
+    def _prepared(self, path: str, headers: HttpHeaders, body: bytes) -> tuple[ServedModel, HttpCall] | HttpError:
         """Return the model that a request is for, and what its caller asked for; or why it is refused."""
         fields = _object(body)
         name = fields.get("model", "")
         served = self._catalogue.find(name if isinstance(name, str) else "")
         if served is None:
             return self._unknown(name)
+        if served.model.embeds != (path == EMBEDDINGS):
+            does, does_not = ("embeds", "generate") if served.model.embeds else ("generates", "embed")
+            return invalid(f"model {served.model.name!r} {does} and does not {does_not}", "model")
         try:
             options = read_options(headers, fields)
         except OptionError as error:

@@ -28,6 +28,7 @@ MODELS_LIMIT = 64
 """Models that are served at the same time; those beyond it, by name, are not."""
 
 BuildApplication = Callable[[ModelFiles], Awaitable[Application]]
+EmbeddingApplicationOf = Callable[[Model], Application]
 
 
 class Scheduler(Protocol):
@@ -43,17 +44,24 @@ class Scheduler(Protocol):
 
 
 class ModelCatalogue:
-    """Keeps an application for each model that generates, built when its first instance became READY.
+    """Keeps an application for each model, built when its first instance became READY.
 
     An application is built anew when the model's files or limits change.  One stays when all instances of its model are
     gone, so that requests get the scheduler's own words; it goes when the scheduler no longer lists the model.
     """
 
     def __init__(
-        self, scheduler: Scheduler, build: BuildApplication, *, now: Callable[[], float] = time.monotonic
+        self,
+        scheduler: Scheduler,
+        build: BuildApplication,
+        embedding: EmbeddingApplicationOf,
+        *,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
+        """``build``: for models that generate.  ``embedding``: for those that embed, which needs no files."""
         self._scheduler = scheduler
         self._build = build
+        self._embedding = embedding
         self._now = now
         self._served: dict[str, ServedModel] = {}
         self._failed: dict[str, tuple[object, str]] = {}  # by model: the version that could not be built, and why
@@ -107,7 +115,7 @@ class ModelCatalogue:
             await self._update(model)
 
     async def _update(self, model: Model) -> None:
-        if not model.files_hash or model.embeds:
+        if not model.files_hash:
             return
         served = self._served.get(model.name)
         if served is not None and _version(served.model) == _version(model):
@@ -116,6 +124,9 @@ class ModelCatalogue:
             await self._serve(model)
 
     async def _serve(self, model: Model) -> None:
+        if model.embeds:
+            self._add(model, self._embedding(model))
+            return
         try:
             files = await self._scheduler.get_model_files(model.name, timeout=FILES_TIMEOUT_S)
         except SageError as error:
@@ -127,10 +138,13 @@ class ModelCatalogue:
             log.exception("model %s cannot be served over HTTP", model.name)
             self._failed[model.name] = (_version(model), f"its front end could not be built: {error}")
             return
+        self._add(model, application)
+
+    def _add(self, model: Model, application: Application) -> None:
         self._failed.pop(model.name, None)
         self._served[model.name] = ServedModel(model=model, application=application, created=int(time.time()))
         log.info("model %s is served, with up to %s tokens", model.name, model.max_model_len)
 
 
 def _version(model: Model) -> tuple[object, ...]:
-    return model.files_hash, model.max_model_len, model.dtype, model.adapters
+    return model.files_hash, model.max_model_len, model.dtype, model.adapters, model.embeds

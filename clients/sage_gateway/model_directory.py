@@ -26,12 +26,27 @@ def write_model(files: ModelFiles, directory: Path) -> None:
         tokenizer_json = document["tokenizer_json"]
     except (ValueError, KeyError, TypeError) as error:
         raise UnusableFiles(f"the tokenizer cannot be read: {error}") from None
-    (directory / "config.json").write_text(files.config_json, encoding="utf-8")
+    (directory / "config.json").write_text(_without_quantization(files.config_json), encoding="utf-8")
     if files.generation_config_json:
         (directory / "generation_config.json").write_text(files.generation_config_json, encoding="utf-8")
     (directory / "tokenizer.json").write_text(tokenizer_json, encoding="utf-8")
     config = _tokenizer_config(document, files.model.max_model_len)
     (directory / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
+
+
+def _without_quantization(config_json: str) -> str:
+    """Return a configuration that says nothing of quantized weights.
+
+    They are not loaded here, and vLLM's build for this machine may refuse a quantization that the executors' can.
+    """
+    try:
+        config = json.loads(config_json)
+    except ValueError as error:
+        raise UnusableFiles(f"config.json cannot be read: {error}") from None
+    if not isinstance(config, dict):
+        raise UnusableFiles("config.json is not a JSON object")
+    config.pop("quantization_config", None)
+    return json.dumps(config)
 
 
 def _tokenizer_config(document: dict[str, Any], max_model_len: int | None) -> dict[str, Any]:

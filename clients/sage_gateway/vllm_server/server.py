@@ -17,6 +17,7 @@ from vllm.v1.metrics.prometheus import get_prometheus_registry
 
 from sage_common.tasks import TaskDied, WatchedTasks
 from sage_gateway.caller_clients import CallerClients
+from sage_gateway.embedding_application import EmbeddingApplication
 from sage_gateway.front_door import FrontDoor
 from sage_gateway.model_catalogue import ModelCatalogue
 from sage_gateway.settings import GatewaySettings
@@ -66,7 +67,9 @@ class GatewayProcess:
         tasks = WatchedTasks()
         with tempfile.TemporaryDirectory(prefix="sage-gateway-") as directory:
             builder = ApplicationBuilder(clients, Path(directory), self._settings.vllm_arguments)
-            catalogue = builder.catalogue = ModelCatalogue(own, builder.build)
+            catalogue = builder.catalogue = ModelCatalogue(
+                own, builder.build, lambda model: EmbeddingApplication(model, clients)
+            )
             door = FrontDoor(catalogue, _metrics, self._version)
             server = self._server = _Server(self._config(door))
             loop = asyncio.get_running_loop()

@@ -47,12 +47,17 @@ class ListedModels:
             model=found, config_json="{}", generation_config_json="", tokenizer=json.dumps(document).encode()
         )
 
+    def embedding(self, model: Model) -> Application:
+        return self._application(model.name)
+
     async def build(self, files: ModelFiles) -> Application:
         if self.broken is not None:
             raise self.broken
         name = files.model.name
         self.built.append(name)
+        return self._application(name)
 
+    def _application(self, name: str) -> Application:
         async def application(scope: Scope, receive: Receive, send: Send) -> None:
             self.calls.append(current_call())
             body = await read_body(receive, 1_000_000)

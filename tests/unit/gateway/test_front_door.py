@@ -15,7 +15,7 @@ CHAT = "/v1/chat/completions"
 
 
 async def door_of(fleet: ListedModels) -> FrontDoor:
-    catalogue = ModelCatalogue(fleet, fleet.build)
+    catalogue = ModelCatalogue(fleet, fleet.build, fleet.embedding)
     await catalogue.ask()
     return FrontDoor(catalogue, lambda: (b"text/plain", b"metrics"), "0.32.0")
 
@@ -37,6 +37,15 @@ async def test_a_body_may_come_in_pieces() -> None:
 async def test_the_only_model_needs_no_name() -> None:
     door = await door_of(ListedModels(model()))
     assert (await call(door, "POST", "/tokenize", {"prompt": "x"})).status == 200
+
+
+async def test_a_model_embeds_or_generates() -> None:
+    door = await door_of(ListedModels(model("e", embeds=True), model("g")))
+    assert (await call(door, "POST", "/v1/embeddings", {"model": "e", "input": "x"})).json["model"] == "e"
+    for path, name, what in ((CHAT, "e", "does not generate"), ("/v1/embeddings", "g", "does not embed")):
+        answered = await call(door, "POST", path, {"model": name})
+        assert (answered.status, answered.error["param"]) == (400, "model")
+        assert what in answered.error["message"]
 
 
 async def test_several_models_need_one() -> None:

@@ -16,7 +16,7 @@ class Clock:
 
 
 def followed(fleet: ListedModels, clock: Clock | None = None) -> ModelCatalogue:
-    return ModelCatalogue(fleet, fleet.build, now=clock or Clock())
+    return ModelCatalogue(fleet, fleet.build, fleet.embedding, now=clock or Clock())
 
 
 async def test_a_model_is_served_once_an_instance_was_ready() -> None:
@@ -58,11 +58,12 @@ async def test_a_model_that_is_listed_no_more_is_gone() -> None:
     assert catalogue.models() == []
 
 
-async def test_models_that_embed_are_left_out() -> None:
+async def test_models_that_embed_are_served_without_files() -> None:
     fleet = ListedModels(model(embeds=True))
     catalogue = followed(fleet)
     await catalogue.ask()
     assert fleet.built == []
+    assert [each.model.name for each in catalogue.models()] == ["m"]
 
 
 async def test_a_model_that_cannot_be_built_is_tried_again_when_it_changes() -> None:

@@ -44,3 +44,15 @@ def test_without_a_configuration_there_is_no_front_end(files: ModelFiles, tmp_pa
 def test_a_tokenizer_that_is_none_is_refused(files: ModelFiles, tmp_path: Path, tokenizer: bytes) -> None:
     with pytest.raises(UnusableFiles, match="tokenizer"):
         write_model(replace(files, tokenizer=tokenizer), tmp_path)
+
+
+def test_quantized_weights_are_not_spoken_of(files: ModelFiles, tmp_path: Path) -> None:
+    config = '{"model_type": "qwen3", "quantization_config": {"quant_method": "fp8"}}'
+    write_model(replace(files, config_json=config), tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text()) == {"model_type": "qwen3"}
+
+
+@pytest.mark.parametrize("config", ["{", "[]"])
+def test_a_configuration_that_is_none_is_refused(files: ModelFiles, tmp_path: Path, config: str) -> None:
+    with pytest.raises(UnusableFiles, match=r"config\.json"):
+        write_model(replace(files, config_json=config), tmp_path)

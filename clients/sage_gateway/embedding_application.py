@@ -78,7 +78,10 @@ async def _client_gone(receive: Receive) -> None:
 def _page(made: Embeddings, name: str, encoding: Encoding) -> bytes:
     """Return the answer's body."""
     written = _base64 if encoding == "base64" else list
-    data = [{"object": "embedding", "index": index, "embedding": written(vector)} for index, vector in enumerate(made)]
+    data = [
+        {"object": "embedding", "index": index, "embedding": written(vector)}
+        for index, vector in enumerate(made.vectors)
+    ]
     tokens = made.usage.prompt_tokens
     page: dict[str, Any] = {
         "object": "list",

@@ -45,7 +45,7 @@ def embedding_fields(body: bytes, options: RequestOptions) -> EmbeddingFields:
     for name in fields:
         if name not in _KNOWN:
             raise EmbeddingFieldError(name, "is not supported by this server")
-    encoding = fields.get("encoding_format") or "float"
+    encoding: Encoding = fields.get("encoding_format") or "float"
     if encoding not in ("float", "base64"):
         raise EmbeddingFieldError("encoding_format", "is neither float nor base64")
     return EmbeddingFields(
@@ -83,7 +83,10 @@ def _embed_options(fields: Mapping[str, Any], options: RequestOptions) -> EmbedO
     for name in _OTHER_OPTIONS:
         if getattr(options, name) not in (None, ""):
             raise EmbeddingFieldError(f"sage.{name}", "is not an option of embeddings")
-    found = {name: value for name in _OPTIONS if (value := getattr(options, name)) not in (None, "")}
+    found = EmbedOptions()
+    for name in _OPTIONS:
+        if (value := getattr(options, name)) not in (None, ""):
+            found[name] = value  # type: ignore[literal-required]
     dimensions, normalize = fields.get("dimensions"), fields.get("normalize")
     if dimensions is not None:
         if type(dimensions) is not int or dimensions < 1:
@@ -93,4 +96,4 @@ def _embed_options(fields: Mapping[str, Any], options: RequestOptions) -> EmbedO
         if not isinstance(normalize, bool):
             raise EmbeddingFieldError("normalize", "is neither true nor false")
         found["normalize"] = normalize
-    return EmbedOptions(**found)
+    return found

@@ -1,4 +1,7 @@
-"""A fleet of simulated engines with a gateway, made once: vLLM's server is real, and needs no engine."""
+"""A fleet of simulated engines with a gateway, made once: two engines generate, one embeds.
+
+vLLM's server is real; it needs no engine.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,10 @@ import pytest
 
 from sage_client import AsyncClient
 from tests.support.fleet_processes import FleetProcesses
-from tests.vllm.gateway.gateway_fleet import MODEL, SIMULATED, GatewayProcess
+from tests.vllm.gateway.gateway_fleet import EMBEDS, MODEL, SIMULATED, VECTORS, GatewayProcess
 
-NAMES = ("one", "two")
+GENERATE = ("one", "two")
+NAMES = (*GENERATE, "three")
 
 
 @pytest.fixture(scope="session")
@@ -21,8 +25,9 @@ def session_fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FleetPro
 
     async def start() -> None:
         await fleet.start()
-        for name in NAMES:
+        for name in GENERATE:
             fleet.launch(name, SIMULATED)
+        fleet.launch("three", EMBEDS)
         await fleet.ready(*NAMES)
 
     try:
@@ -36,7 +41,7 @@ def session_fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FleetPro
 def gateway(session_fleet: FleetProcesses, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
     made = GatewayProcess(session_fleet, tmp_path_factory.mktemp("gateway"))
     try:
-        asyncio.run(made.start(MODEL))
+        asyncio.run(made.start(MODEL, VECTORS))
         yield made
     finally:
         asyncio.run(made.stop())

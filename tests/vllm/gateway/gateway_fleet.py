@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from tests.support.fleet_processes import FleetProcesses
 from tests.support.service_process import ServiceProcess
 
 MODEL = "sim"
+VECTORS = "vectors"
+EMBEDS = ("--engine.kind", "simulated", "--model", VECTORS, "--role", "embedding")
 SIMULATED = ("--engine.kind", "simulated", "--model", MODEL)
 UP_WITHIN_S = 90.0
 LISTENING = r"listening on 127\.0\.0\.1:(\d+)"
@@ -65,8 +68,18 @@ class GatewayProcess:
     def anthropic(self, token: str = "any") -> Any:
         return AsyncAnthropic(base_url=self.url, api_key=token, max_retries=0)
 
+    @asynccontextmanager
+    async def serving(self, *models: str) -> AsyncIterator[GatewayProcess]:
+        try:
+            await self.start(*models)
+            yield self
+        finally:
+            await self.stop()
+
     async def stop(self) -> None:
-        if self.process.running:
-            self.process.terminate()
-            assert await self.process.ended(within_s=30.0) == 0, self.process.tail()
-        self.process.reap()
+        try:
+            if self.process.running:
+                self.process.terminate()
+                assert await self.process.ended(within_s=30.0) == 0, self.process.tail()
+        finally:
+            self.process.reap()

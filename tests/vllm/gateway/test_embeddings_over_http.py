@@ -2,53 +2,52 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import openai as openai_package
 import pytest
 
-from tests.support.fleet_processes import FleetProcesses
-from tests.vllm.gateway.gateway_fleet import MODEL, SIMULATED, GatewayProcess
+from sage_client import AsyncClient
+from tests.vllm.gateway.gateway_fleet import MODEL, VECTORS
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(200)]
 
-VECTORS = "vectors"
-EMBEDS = ("--engine.kind", "simulated", "--model", VECTORS, "--role", "embedding")
+TEXTS = ["a cat", "a dog"]
 
 
-async def test_two_models_behind_one_address(tmp_path: Path) -> None:
-    async with FleetProcesses(tmp_path, ["--policy", "fifo"]) as fleet:
-        fleet.launch("one", SIMULATED)
-        fleet.launch("two", EMBEDS)
-        await fleet.ready("one", "two")
-        gateway = GatewayProcess(fleet, tmp_path)
-        await gateway.start(MODEL, VECTORS)
-        try:
-            async with gateway.openai() as openai, fleet.client() as client:
-                texts = ["a cat", "a dog"]
-                wanted = await client.embed(texts, model=VECTORS)
-                for encoding in ("float", "base64"):
-                    made = await openai.embeddings.create(model=VECTORS, input=texts, encoding_format=encoding)
-                    assert made.usage.prompt_tokens == wanted.usage.prompt_tokens
-                    assert vectors(made) == [list(each) for each in wanted] or encoding == "base64"
-                made = await openai.embeddings.create(model=VECTORS, input=texts)  # the client's own choice: base64
-                assert vectors(made) == [pytest.approx(list(each)) for each in wanted]
-                assert await refused(openai.embeddings.create(model=VECTORS, input=["a", ""])) == "input"
-                assert await refused(openai.embeddings.create(model=MODEL, input="a")) == "model"
-                assert await refused(openai.completions.create(model=VECTORS, prompt="a")) == "model"
-                made = await openai.completions.create(model=MODEL, prompt="a", max_tokens=3)
-                assert made.usage.completion_tokens <= 3
-        finally:
-            await gateway.stop()
+@pytest.mark.parametrize("options", [{}, {"encoding_format": "float"}])  # by itself the client asks for base64
+async def test_vectors_are_the_fleets(openai: Any, client: AsyncClient, options: Any) -> None:
+    wanted = await client.embed(TEXTS, model=VECTORS)
+    made = await openai.embeddings.create(model=VECTORS, input=TEXTS, **options)
+    assert [each.embedding for each in made.data] == [list(each) for each in wanted.vectors]
+    assert made.usage.prompt_tokens == wanted.usage.prompt_tokens
 
 
-def vectors(made: Any) -> list[Any]:
-    return [each.embedding for each in made.data]
+async def test_token_ids_are_an_input(openai: Any, client: AsyncClient) -> None:
+    wanted = await client.embed([[300, 301], [302]], model=VECTORS)
+    made = await openai.embeddings.create(model=VECTORS, input=[[300, 301], [302]])
+    assert [each.embedding for each in made.data] == [list(each) for each in wanted.vectors]
 
 
-async def refused(asked: Any) -> str:
-    """Return the field at fault."""
+async def test_each_input_is_explained(openai: Any, client: AsyncClient) -> None:
+    sage = {"request_id": "vectors-1", "priority": "background"}
+    raw = await openai.embeddings.with_raw_response.create(model=VECTORS, input=TEXTS, extra_body={"sage": sage})
+    assert raw.headers["x-request-id"] == "vectors-1"
+    assert (await client.explain("vectors-1/1")).decisions
+
+
+async def test_a_model_embeds_or_generates(openai: Any) -> None:
+    for asked in (
+        openai.embeddings.create(model=MODEL, input="a"),
+        openai.completions.create(model=VECTORS, prompt="a"),
+    ):
+        with pytest.raises(openai_package.BadRequestError) as caught:
+            await asked
+        assert caught.value.body["param"] == "model"
+
+
+async def test_the_schedulers_refusal_names_the_field(openai: Any) -> None:
     with pytest.raises(openai_package.BadRequestError) as caught:
-        await asked
-    return str(caught.value.body["param"])
+        await openai.embeddings.create(model=VECTORS, input=["a", "b " * 100_000])
+    assert caught.value.body["param"] == "input"
+    assert "inputs[1]" in caught.value.body["message"]

@@ -25,13 +25,12 @@ async def test_the_scheduler_judges_the_caller_and_not_the_gateway(tmp_path: Pat
     flags = ["--policy", "fifo", "--access.keys-file", str(keys)]
     async with FleetProcesses(tmp_path, flags) as fleet:
         fleet.launch("one", SIMULATED, environment={"SAGE_EXECUTOR_TOKEN": KEYS["executor"]})
-        gateway = GatewayProcess(fleet, tmp_path, environment={"SAGE_TOKEN": KEYS["watcher"]})
-        await gateway.start(MODEL)
-        try:
+        process = GatewayProcess(fleet, tmp_path, environment={"SAGE_TOKEN": KEYS["watcher"]})
+        async with process.serving(MODEL) as gateway:
             made = await ask(gateway, KEYS["chat"])
             async with fleet.client(token=KEYS["chat"]) as client:
-                explained = await client.explain(made.headers["x-request-id"])
-            assert explained.tenant == "chat-team"
+                explained = await client.explain(made.headers["x-request-id"], tenant="chat-team")
+            assert explained.decisions
 
             with pytest.raises(openai_package.AuthenticationError) as unknown:
                 await ask(gateway, "sk-unknown")
@@ -47,5 +46,3 @@ async def test_the_scheduler_judges_the_caller_and_not_the_gateway(tmp_path: Pat
             with pytest.raises(openai_package.APIStatusError) as other:
                 await ask(gateway, KEYS["chat"], extra_body={"sage": {"tenant": "others"}})
             assert other.value.status_code == 403
-        finally:
-            await gateway.stop()

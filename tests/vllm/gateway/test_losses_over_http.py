@@ -86,24 +86,19 @@ async def test_a_scheduler_is_killed_under_http_streams(tmp_path: Path) -> None:
         for name in ("one", "two"):
             fleet.launch(name, SIMULATED)
         await fleet.ready("one", "two")
-        gateway = GatewayProcess(fleet, tmp_path)
-        await gateway.start(MODEL)
-        try:
-            async with gateway.http() as http:
-                wanted = await undisturbed(http)
-                streams = [Stream(number) for number in range(STREAMS)]
-                async with asyncio.TaskGroup() as group:
-                    for stream in streams:
-                        group.create_task(stream.read(http))
-                    await asyncio.gather(*(stream.arrived.wait() for stream in streams))
-                    fleet.scheduler.kill()
-                    await fleet.scheduler.ended()
-                    fleet.scheduler.start()
-                assert_whole(streams, wanted)
+        async with GatewayProcess(fleet, tmp_path).serving(MODEL) as gateway, gateway.http() as http:
+            wanted = await undisturbed(http)
+            streams = [Stream(number) for number in range(STREAMS)]
+            async with asyncio.TaskGroup() as group:
+                for stream in streams:
+                    group.create_task(stream.read(http))
+                await asyncio.gather(*(stream.arrived.wait() for stream in streams))
+                fleet.scheduler.kill()
+                await fleet.scheduler.ended()
+                fleet.scheduler.start()
+            assert_whole(streams, wanted)
 
-                async def healthy() -> bool:
-                    return bool((await http.get("/health")).status_code == 200)
+            async def healthy() -> bool:
+                return bool((await http.get("/health")).status_code == 200)
 
-                await eventually(healthy, within_s=30.0, what="the gateway to be healthy again")
-        finally:
-            await gateway.stop()
+            await eventually(healthy, within_s=30.0, what="the gateway to be healthy again")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -130,16 +131,13 @@ async def test_a_full_queue_says_when_to_come_again(tmp_path: Path) -> None:
     async with FleetProcesses(tmp_path, flags) as fleet:
         fleet.launch("one", [*SIMULATED, "--engine.simulated.max-running", "1"])
         await fleet.ready("one")
-        gateway = GatewayProcess(fleet, tmp_path)
-        await gateway.start(MODEL)
-        async with gateway.openai() as openai, fleet.client() as client:
+        served = GatewayProcess(fleet, tmp_path).serving(MODEL)
+        async with served as gateway, gateway.openai() as openai, fleet.client() as client:
             running = [client.generate("x", max_tokens=4000, ignore_eos=True) for _ in range(2)]
             for each in running:
                 await anext(each)  # accepted: the second one fills the queue
             for stream in (False, True):
-                error = await eventually(
-                    lambda stream=stream: refusal(openai, stream), within_s=10.0, what="the queue to be full"
-                )
+                error = await eventually(partial(refusal, openai, stream), within_s=10.0, what="the queue to be full")
                 assert error.body["code"] == "QUEUE_FULL"
                 assert int(error.response.headers["retry-after"]) >= 1
             for each in running:
@@ -155,10 +153,9 @@ async def test_a_full_queue_says_when_to_come_again(tmp_path: Path) -> None:
             async with gateway.http() as http:
 
                 async def unhealthy() -> bool:
-                    return (await http.get("/health")).status_code == 503
+                    return bool((await http.get("/health")).status_code == 503)
 
                 await eventually(unhealthy, within_s=15.0, what="the gateway to say that it is not healthy")
-        await gateway.stop()
 
 
 async def refusal(openai: Any, stream: bool) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sage_client import AsyncClient
-from tests.vllm.gateway.gateway_fleet import MODEL, GatewayProcess
+from tests.vllm.gateway.gateway_fleet import MODEL, VECTORS, GatewayProcess
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(200)]
 
@@ -18,14 +18,14 @@ WHOLE: Any = {"ignore_eos": True}
 
 
 async def test_models_are_listed(openai: Any, client: AsyncClient) -> None:
-    [listed] = [card async for card in openai.models.list()]
-    [known] = await client.list_models()
-    assert (listed.id, listed.max_model_len) == (known.name, known.max_model_len)
+    listed = [(card.id, card.max_model_len) async for card in openai.models.list()]
+    assert listed == [(each.name, each.max_model_len) for each in await client.list_models()]
+    assert {name for name, _ in listed} == {MODEL, VECTORS}
     assert (await openai.models.retrieve(MODEL)).id == MODEL
 
 
 async def test_a_completion_has_the_fleets_text(openai: Any, client: AsyncClient) -> None:
-    wanted = await client.generate(PROMPT, temperature=0, max_tokens=30, ignore_eos=True).result()
+    wanted = await client.generate(PROMPT, model=MODEL, temperature=0, max_tokens=30, ignore_eos=True).result()
     made = await openai.completions.create(
         model=MODEL, prompt=PROMPT, temperature=0, max_tokens=30, extra_body={**WHOLE, "return_token_ids": True}
     )
@@ -45,7 +45,7 @@ async def test_a_streamed_completion_is_the_same(openai: Any) -> None:
 
 
 async def test_a_conversation_is_rendered_by_the_models_template(openai: Any, client: AsyncClient) -> None:
-    wanted = await client.generate(messages=CHAT, temperature=0, max_tokens=20, ignore_eos=True).result()
+    wanted = await client.generate(model=MODEL, messages=CHAT, temperature=0, max_tokens=20, ignore_eos=True).result()
     made = await openai.chat.completions.create(
         model=MODEL, messages=CHAT, temperature=0, max_tokens=20, extra_body=WHOLE
     )
@@ -97,7 +97,9 @@ async def test_several_prompts_are_several_choices(openai: Any) -> None:
 
 
 async def test_token_ids_are_a_prompt(openai: Any, client: AsyncClient) -> None:
-    wanted = await client.generate(token_ids=[300, 301, 302], temperature=0, max_tokens=8, ignore_eos=True).result()
+    wanted = await client.generate(
+        model=MODEL, token_ids=[300, 301, 302], temperature=0, max_tokens=8, ignore_eos=True
+    ).result()
     made = await openai.completions.create(
         model=MODEL, prompt=[300, 301, 302], temperature=0, max_tokens=8, extra_body=WHOLE
     )
@@ -105,7 +107,9 @@ async def test_token_ids_are_a_prompt(openai: Any, client: AsyncClient) -> None:
 
 
 async def test_log_probabilities(openai: Any, client: AsyncClient) -> None:
-    wanted = await client.generate(PROMPT, temperature=0, max_tokens=6, logprobs=2, ignore_eos=True).result()
+    wanted = await client.generate(
+        PROMPT, model=MODEL, temperature=0, max_tokens=6, logprobs=2, ignore_eos=True
+    ).result()
     made = await openai.completions.create(
         model=MODEL, prompt=PROMPT, temperature=0, max_tokens=6, logprobs=2, extra_body=WHOLE
     )

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sage_client import DEFAULT_ADDRESS
+from sage_common.addresses import is_loopback
 from sage_gateway.connection_settings import ConnectionSettings
 
 DEFAULT_HOST = "127.0.0.1"
@@ -38,6 +39,8 @@ def parse(arguments: Sequence[str] | None = None) -> GatewaySettings:
     given = parser.parse_args(arguments)
     if (given.https_cert is None) != (given.https_key is None):
         parser.error("--https-cert and --https-key belong together")
+    if given.https_cert is None and not given.insecure_http and not is_loopback(given.host):
+        parser.error(f"--host {given.host} is not loopback: give --https-cert and --https-key, or --insecure-http")
     if given.workers > 1 and given.port == 0:
         parser.error("several workers need a --port that is not 0")
     return GatewaySettings(
@@ -71,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--workers", type=_workers, default=1, help="processes that share the port (default: %(default)s)")
     add("--https-cert", type=Path, help="PEM file of the certificate for HTTPS (default: HTTP)")
     add("--https-key", type=Path, help="PEM file of its private key")
+    add("--insecure-http", action="store_true", help="allow a --host that is not loopback without HTTPS")
     add(
         "--grace-s",
         type=_seconds,

@@ -53,15 +53,20 @@ def gateway_process(spec: FleetSpec) -> ProcessSpec | None:
     """Return the HTTP gateway's process; None if the fleet has none."""
     if not spec.http:
         return None
-    host, _, port = spec.http.rpartition(":")
-    command = [sys.executable, "-m", "sage_gateway", "--address", spec.address, "--host", host.strip("[]")]
-    command += ["--port", port, "--grace-s", f"{spec.drain_timeout_s:g}"]
+    command = gateway_command(spec.http)
+    command += ["--address", spec.address, "--grace-s", f"{spec.drain_timeout_s:g}"]
     return ProcessSpec(
         name=GATEWAY,
         command=tuple(command),
         environment=_environment(),
         stop_timeout_s=spec.drain_timeout_s + STOP_MARGIN_S,
     )
+
+
+def gateway_command(address: str) -> list[str]:
+    """Return the command line of an HTTP gateway that listens on ``host:port``, without its other flags."""
+    host, _, port = address.rpartition(":")
+    return [sys.executable, "-m", "sage_gateway", "--host", host.strip("[]"), "--port", port]
 
 
 def executor_processes(spec: FleetSpec) -> list[ProcessSpec]:

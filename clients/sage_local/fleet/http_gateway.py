@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import subprocess
-import sys
 
+from sage_local.fleet.command_lines import gateway_command
 from sage_local.fleet.ports import why_not_free
 
 CHECK_TIMEOUT_S = 60.0  # for starting Python once
@@ -16,14 +16,14 @@ READY = b"HTTP/1.1 200"
 
 def why_no_gateway(address: str) -> str:
     """Return why no gateway can listen on ``host:port``; empty if one can."""
-    command = [sys.executable, "-m", "sage_gateway", "--check"]
+    command = [*gateway_command(address), "--check"]
     try:
         ended = subprocess.run(command, capture_output=True, text=True, timeout=CHECK_TIMEOUT_S, check=False)
     except subprocess.TimeoutExpired:
         return f"its check did not end within {CHECK_TIMEOUT_S:g} s"
     if ended.returncode:
         lines = ended.stderr.strip().splitlines()
-        return lines[-1].removeprefix("error: ") if lines else f"its check ended with status {ended.returncode}"
+        return lines[-1].rpartition("error: ")[2] if lines else f"its check ended with status {ended.returncode}"
     why = why_not_free(address)
     return f"cannot listen on {address}: {why}" if why else ""
 

@@ -93,4 +93,4 @@ def test_the_check_runs_the_gateways_own_module(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(subprocess, "run", run)
     why_no_gateway("127.0.0.1:1")
-    assert commands[0][1:] == ["-m", "sage_gateway", "--check"]
+    assert commands[0][1:] == ["-m", "sage_gateway", "--host", "127.0.0.1", "--port", "1", "--check"]

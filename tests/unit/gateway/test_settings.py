@@ -31,6 +31,11 @@ def test_flags_of_vllm_are_passed_on() -> None:
     )
 
 
+@pytest.mark.parametrize("flags", [["--insecure-http"], ["--https-cert", "c.pem", "--https-key", "k.pem"]])
+def test_other_machines_are_served_with_https_or_when_told_to(flags: list[str]) -> None:
+    assert parse(["--host", "0.0.0.0", *flags]).host == "0.0.0.0"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -38,6 +43,7 @@ def test_flags_of_vllm_are_passed_on() -> None:
         (["--workers", "0"], "0 is not in the range 1 to 64"),
         (["--workers", "2", "--port", "0"], "need a --port"),
         (["--https-cert", "x"], "belong together"),
+        (["--host", "0.0.0.0"], "not loopback: give --https-cert and --https-key, or --insecure-http"),
         (["--grace-s", "nan"], "not in the range"),
     ],
 )

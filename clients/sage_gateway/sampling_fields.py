@@ -43,7 +43,13 @@ _LISTS = {
     "bad_words": "bad_words",
     "logit_bias": "logit_bias",
 }
-_KINDS = {"json": "json_schema", "regex": "regex", "choice": "choice", "grammar": "grammar"}
+_KINDS = {
+    "json": "json_schema",
+    "regex": "regex",
+    "choice": "choice",
+    "grammar": "grammar",
+    "structural_tag": "structural_tag",
+}
 
 _ONLY = {
     "prompt_logprobs": None,
@@ -93,7 +99,7 @@ def sampling_options(params: Any, choice: int = 0) -> SamplingOptions:
 def _structured(wanted: Any) -> dict[str, Any]:
     if wanted is None:
         return {}
-    for name in ("disable_any_whitespace", "disable_additional_properties", "whitespace_pattern", "structural_tag"):
+    for name in ("disable_any_whitespace", "disable_additional_properties", "whitespace_pattern"):
         if getattr(wanted, name, None):
             raise UnsupportedField(f"structured_outputs.{name}", "is not supported by this server")
     if wanted.json_object:

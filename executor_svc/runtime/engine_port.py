@@ -69,6 +69,7 @@ class StructuredKind(Enum):
     REGEX = "regex"
     CHOICE = "choice"  # value is a JSON array of strings
     GRAMMAR = "grammar"  # EBNF
+    STRUCTURAL_TAG = "structural_tag"  # JSON object of xgrammar's form, with "format"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -162,6 +162,7 @@ async def test_every_option_arrives(scheduler: FakeScheduler, run: Run, tmp_path
         (["--regex", "a+"], "regex"),
         (["--choice", "yes", "--choice", "no"], "choice"),
         (["--grammar", "root ::= 'a'"], "grammar"),
+        (["--structural-tag", '{"format": {}}'], "structural_tag"),
     ],
 )
 async def test_structured_output(scheduler: FakeScheduler, run: Run, arguments: list[str], kind: str) -> None:

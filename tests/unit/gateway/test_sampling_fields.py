@@ -52,7 +52,7 @@ def params(**fields: Any) -> SimpleNamespace:
 
 
 def structured(**fields: Any) -> SimpleNamespace:
-    none = dict.fromkeys(("json", "regex", "choice", "grammar", "json_object"))
+    none = dict.fromkeys(("json", "regex", "choice", "grammar", "structural_tag", "json_object"))
     return SimpleNamespace(**{**none, **fields})
 
 
@@ -75,6 +75,7 @@ def test_values_are_sent_as_vllms_server_resolved_them() -> None:
         ({"structured_outputs": structured(choice=["a"])}, {"choice": ["a"]}),
         ({"structured_outputs": structured(regex="a+")}, {"regex": "a+"}),
         ({"structured_outputs": structured(grammar="root ::= x")}, {"grammar": "root ::= x"}),
+        ({"structured_outputs": structured(structural_tag="{}")}, {"structural_tag": "{}"}),
         ({"extra_args": {}}, {}),
     ],
 )
@@ -96,7 +97,7 @@ def test_each_choice_has_a_seed_of_its_own() -> None:
         ({"extra_args": {"a": 1}}, "extra_args"),
         ({"detokenize": False}, "detokenize"),
         ({"thinking_token_budget": 5}, "thinking_token_budget"),
-        ({"structured_outputs": structured(structural_tag="{}")}, "structured_outputs.structural_tag"),
+        ({"structured_outputs": structured(whitespace_pattern=" ")}, "structured_outputs.whitespace_pattern"),
     ],
 )
 def test_what_cannot_be_done_is_refused_by_name(fields: dict[str, Any], field: str) -> None:

@@ -264,6 +264,7 @@ def test_defaults_are_said_not_left_out() -> None:
         (StructuredOutput(kind="regex", value="a"), common_pb2.StructuredOutput(regex="a")),
         (StructuredOutput(kind="choice", value='["a"]'), common_pb2.StructuredOutput(choice=ONE_CHOICE)),
         (StructuredOutput(kind="grammar", value="g"), common_pb2.StructuredOutput(grammar="g")),
+        (StructuredOutput(kind="structural_tag", value="t"), common_pb2.StructuredOutput(structural_tag="t")),
     ],
 )
 def test_every_kind_of_structured_output_goes_out(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import openai as openai_package
 import pytest
 
 from sage_client import AsyncClient
@@ -159,6 +160,39 @@ async def test_a_json_schema_is_kept_to(openai: Any, stream: bool) -> None:
     else:
         text = made.choices[0].message.content
     assert isinstance(json.loads(text)["a"], int)
+
+
+TOOLS: Any = [
+    {
+        "type": "function",
+        "function": {
+            "name": "add",
+            "parameters": {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]},
+        },
+    }
+]
+
+
+async def test_a_named_tool_is_called(openai: Any) -> None:
+    chosen: Any = {"type": "function", "function": {"name": "add"}}
+    made = await openai.chat.completions.create(
+        model=MODEL, messages=CHAT, max_tokens=60, tools=TOOLS, tool_choice=chosen
+    )
+    [call] = made.choices[0].message.tool_calls
+    assert (call.function.name, list(json.loads(call.function.arguments))) == ("add", ["a"])
+
+
+async def test_tools_of_the_models_choice_need_a_parser(openai: Any) -> None:
+    with pytest.raises(openai_package.BadRequestError, match="enable-auto-tool-choice"):
+        await openai.chat.completions.create(model=MODEL, messages=CHAT, max_tokens=60, tools=TOOLS)
+
+
+async def test_a_structural_tag_reaches_the_scheduler(openai: Any) -> None:
+    """The simulated engine has none, so that the refusal shows that it came there."""
+    tag: Any = {"type": "structural_tag", "format": {"type": "const_string", "value": "x"}}
+    with pytest.raises(openai_package.BadRequestError, match="structural_tag") as caught:
+        await openai.chat.completions.create(model=MODEL, messages=CHAT, max_tokens=9, response_format=tag)
+    assert caught.value.body["param"] == "response_format"
 
 
 async def test_tokenize_and_detokenize(http: Any) -> None:

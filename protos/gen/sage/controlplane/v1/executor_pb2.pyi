@@ -490,7 +490,7 @@ class EngineFacts(_message.Message):
 
     @_builtins.property
     def structured_output_kinds(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """"json_schema", "json_object", "regex", "choice", "grammar" """
+        """"json_schema", "json_object", "regex", "choice", "grammar", "structural_tag" """
 
     @_builtins.property
     def adapter_weights(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:

@@ -22,6 +22,7 @@ from sage_client._call import Call
 from sage_client._channels import Channels
 from sage_client._connection import DEFAULT_ADDRESS, Connection
 from sage_client._dispatcher import Dispatcher
+from sage_client._durations import timeout_of
 from sage_client._embeddings import Embeddings, EmbedOptions, Input, embeddings, encode_inputs
 from sage_client._enums import InstanceRole
 from sage_client._errors import ConfigurationError, RecoveringError
@@ -149,7 +150,7 @@ class AsyncClient:
         """
         events = EventQueue(self._buffer_bytes)
         call = self._call(prompt, options, events)
-        stream = AsyncStream(call, events)
+        stream = AsyncStream(call, events, options.get("response_format"))
         self._dispatcher.start(call)
         return stream
 
@@ -183,7 +184,7 @@ class AsyncClient:
             SageError: the first input that failed; no vectors come then.
         """
         request = encode_inputs(inputs, options, tenant=self._tenant)
-        timeout_s = options.get("timeout") or self._stream_timeout_s(options.get("deadline"))
+        timeout_s = self._timeout_of(options)
 
         async def call(left_s: float) -> inference_pb2.EmbedResponse:
             return await self._ask(self._channels.inference.Embed, request, timeout=left_s)
@@ -222,7 +223,7 @@ class AsyncClient:
         request = admin_pb2.SetShadowPolicyRequest(policy=policy)
         return decode.shadow_policy_change(await self._ask(self._channels.admin.SetShadowPolicy, request))
 
-    async def list_models(self) -> tuple[Model, ...]:
+    async def models(self) -> tuple[Model, ...]:
         """Return the models that the fleet serves, by name."""
         found = await self._ask(self._channels.inference.ListModels, inference_pb2.ListModelsRequest())
         return tuple(decode_model(each) for each in found.models)
@@ -354,13 +355,14 @@ class AsyncClient:
             async for each in snapshots:
                 yield each
 
-    def _stream_timeout_s(self, deadline: float | None) -> float:
-        return self._stream_timeout if deadline is None else deadline + DEADLINE_GRACE_S
+    def _timeout_of(self, options: GenerateOptions | EmbedOptions) -> float:
+        timeout, deadline = options.get("timeout"), options.get("deadline")
+        return timeout_of(timeout, deadline, default_s=self._stream_timeout, grace_s=DEADLINE_GRACE_S)
 
     def _call(self, prompt: str | None, options: GenerateOptions, sink: Sink) -> Call:
         self._channels.check()
-        timeout = options.get("timeout") or self._stream_timeout_s(options.get("deadline"))
         request = encode_request(prompt, options, tenant=self._tenant)
+        timeout = self._timeout_of(options)
         return Call(request, sink, cancel=self._cancel, timeout_s=timeout, trace=trace_metadata())
 
     async def _cancel(self, request_id: str, tenant: str, reason: str) -> Cancellation:

@@ -15,6 +15,7 @@ from sage_client._errors import RequestCancelledError
 from sage_client._event_queue import EventQueue
 from sage_client._events import Event, Finished, Tokens
 from sage_client._fleet_view import Cancellation
+from sage_client._response_format import ResponseFormat
 
 
 class AsyncStream:
@@ -32,10 +33,10 @@ class AsyncStream:
     reference to it cancels the request, unless it is detached.
     """
 
-    def __init__(self, call: Call, events: EventQueue) -> None:
+    def __init__(self, call: Call, events: EventQueue, response_format: type[ResponseFormat] | None = None) -> None:
         self._call = call
         self._events = events
-        self._outcome = CompletionBuilder()
+        self._outcome = CompletionBuilder(response_format=response_format)
         self._next_token = call.request.after_token
         self._over = False
         self._closed = False
@@ -87,12 +88,15 @@ class AsyncStream:
         """Read the stream to its end and return the request's outcome.
 
         Raises:
+            OutputInvalidError: the output does not fit ``response_format``.
             SageError: the request ended with an error.
         """
         async for _ in self:
             pass
         if self._closed and not self._over:
-            raise RequestCancelledError("the stream was closed before its end", request_id=self.request_id)
+            closed = RequestCancelledError("the stream was closed before its end", request_id=self.request_id)
+            closed.partial = self._outcome.partial()
+            raise closed
         return self._outcome.build()
 
     async def cancel(self, reason: str = "") -> Cancellation:
@@ -120,6 +124,7 @@ class AsyncStream:
         if event is None and self._over:
             raise StopAsyncIteration
         if event is None and (error := self._events.error) is not None:
+            error.partial = self._outcome.partial()
             raise error
         return event
 

@@ -16,7 +16,8 @@ from sage_client._async_client import (
 )
 from sage_client._async_stream import AsyncStream
 from sage_client._connection import DEFAULT_ADDRESS
-from sage_client._embeddings import Embeddings, EmbedOptions, Input, timeout_of
+from sage_client._durations import timeout_of
+from sage_client._embeddings import Embeddings, EmbedOptions, Input
 from sage_client._enums import InstanceRole
 from sage_client._fleet_snapshot import FleetSnapshot
 from sage_client._fleet_view import (
@@ -120,8 +121,9 @@ class Client:
 
     def embed(self, inputs: Input | Sequence[Input], **options: Unpack[EmbedOptions]) -> Embeddings:
         """Return a vector of each input; see ``AsyncClient.embed``."""
-        wait_s = timeout_of(options, self._stream_timeout, DEADLINE_GRACE_S) + WAIT_MARGIN_S
-        return self._loop.run(self._client.embed(inputs, **options), timeout_s=wait_s)
+        timeout, deadline = options.get("timeout"), options.get("deadline")
+        wait_s = timeout_of(timeout, deadline, default_s=self._stream_timeout, grace_s=DEADLINE_GRACE_S)
+        return self._loop.run(self._client.embed(inputs, **options), timeout_s=wait_s + WAIT_MARGIN_S)
 
     def cancel(self, request_id: str, *, reason: str = "", tenant: str | None = None) -> Cancellation:
         """Cancel a request; idempotent."""
@@ -151,10 +153,6 @@ class Client:
         """
         return self._run(self._client.set_shadow_policy(policy))
 
-    def list_models(self) -> tuple[Model, ...]:
-        """Return the models that the fleet serves, by name."""
-        return self._run(self._client.list_models())
-
     def get_model_files(self, model: str = "", *, timeout: float | None = None) -> ModelFiles:
         """Return the tokenizer and the configuration of a model; see ``AsyncClient.get_model_files``."""
         work = self._client.get_model_files(model, timeout=timeout)
@@ -163,6 +161,10 @@ class Client:
     def list_instances(self, *, model: str = "") -> FleetView:
         """Return all instances and queues, or those of one model."""
         return self._run(self._client.list_instances(model=model))
+
+    def models(self) -> tuple[Model, ...]:
+        """Return the models that the fleet serves, by name."""
+        return self._run(self._client.models())
 
     def get_instance(self, instance_id: str) -> Instance:
         """Return one instance.

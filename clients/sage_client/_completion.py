@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from sage_client._enums import FinishReason
-from sage_client._errors import ProtocolError
+from sage_client._errors import OutputInvalidError, ProtocolError
 from sage_client._events import (
     Accepted,
     Decision,
@@ -18,10 +19,12 @@ from sage_client._events import (
     Tokens,
     Usage,
 )
+from sage_client._plain import Plain
+from sage_client._response_format import ResponseFormat, parse
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Completion:
+class Completion(Plain):
     """The outcome of a finished request (choice 0)."""
 
     request_id: str
@@ -39,6 +42,7 @@ class Completion:
     slo: tuple[SloResult, ...]
     decisions: tuple[Decision, ...]  # placements that this stream received, oldest first
     warnings: tuple[str, ...]  # options that were accepted and had no effect
+    parsed: Any = None  # instance of ``response_format``; None without one
 
     @property
     def instance_id(self) -> str:
@@ -46,10 +50,21 @@ class Completion:
         return self.decisions[-1].instance_id if self.decisions else ""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PartialOutput(Plain):
+    """What was delivered of a request that did not finish (choice 0)."""
+
+    text: str
+    token_ids: tuple[int, ...]
+    logprobs: tuple[tuple[TokenLogprob, ...], ...]  # one per token if requested
+    decisions: tuple[Decision, ...]  # placements, oldest first
+
+
 @dataclass(slots=True)
 class CompletionBuilder:
     """Collects a stream's events, in order, into a Completion."""
 
+    response_format: type[ResponseFormat] | None = None
     accepted: Accepted | None = None
     finished: Finished | None = None
     decisions: list[Decision] = field(default_factory=list)
@@ -72,18 +87,32 @@ class CompletionBuilder:
             case Finished():
                 self.finished = event
 
+    def partial(self) -> PartialOutput | None:
+        """Return what was delivered so far; None if that is nothing."""
+        if not (self.token_ids or self.texts):
+            return None
+        return PartialOutput(
+            text="".join(self.texts),
+            token_ids=tuple(self.token_ids),
+            logprobs=tuple(self.logprobs),
+            decisions=tuple(self.decisions),
+        )
+
     def build(self) -> Completion:
         """Return the outcome.
 
         Raises:
             ProtocolError: the stream ended without Accepted or Finished.
+            OutputInvalidError: the output does not fit ``response_format``.
         """
         if self.accepted is None or self.finished is None:
             raise ProtocolError("the stream ended before the scheduler reported the end of the request")
+        text = "".join(self.texts)
         return Completion(
             request_id=self.accepted.request_id,
             model=self.accepted.model,
-            text="".join(self.texts),
+            text=text,
+            parsed=self._parsed(text, self.finished.finish_reason),
             token_ids=tuple(self.token_ids),
             logprobs=tuple(self.logprobs),
             finish_reason=self.finished.finish_reason,
@@ -97,3 +126,13 @@ class CompletionBuilder:
             decisions=tuple(self.decisions),
             warnings=self.accepted.warnings,
         )
+
+    def _parsed(self, text: str, finish_reason: FinishReason) -> Any:
+        if self.response_format is None:
+            return None
+        try:
+            return parse(self.response_format, text, finish_reason)
+        except OutputInvalidError as error:
+            error.request_id = self.accepted.request_id if self.accepted else ""
+            error.partial = self.partial()
+            raise

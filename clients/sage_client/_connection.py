@@ -99,4 +99,4 @@ def _check_address(address: str) -> None:
         check_address(address, lowest_port=1)
     except ValueError as error:
         wanted = f"host:port, like {DEFAULT_ADDRESS}"
-        raise ConfigurationError(f"{address!r} is not an address of the form {wanted}") from error
+        raise ConfigurationError(f"{error}: give an address of the form {wanted}") from error

@@ -31,6 +31,7 @@
     │   ├── ModelChangedError       the model that began the output is served no more
     │   ├── OutputLostError         nobody holds what was delivered any more
     │   └── StreamLostError         the server lost the request after it delivered a part of it
+    ├── OutputInvalidError          the output of a finished request does not fit its response_format   .partial
     ├── WaitTimeoutError            the client's timeout passed (also a TimeoutError)
     ├── ProtocolError               the server violated the contract
     └── InternalError               an error of the server, or a status without a known reason
@@ -40,6 +41,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sage_client._completion import PartialOutput
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,6 +63,7 @@ class SageError(Exception):
         status: name of the gRPC status; empty if no call was made.
         request_id: id of the request; empty if the error concerns none.
         metadata: further details from the server, by key.
+        partial: what a stream had delivered before it failed; None if that is nothing, or if no stream failed.
     """
 
     def __init__(
@@ -75,6 +81,7 @@ class SageError(Exception):
         self.status = status
         self.request_id = request_id
         self.metadata: dict[str, str] = dict(metadata or {})
+        self.partial: PartialOutput | None = None
 
 
 class ConfigurationError(SageError, ValueError):
@@ -226,6 +233,10 @@ class StreamLostError(RequestEndedError):
 
 class WaitTimeoutError(SageError, TimeoutError):
     """The client's timeout passed; the outcome on the server is unknown."""
+
+
+class OutputInvalidError(SageError, ValueError):
+    """The output of a finished request does not fit the class given as ``response_format``."""
 
 
 class ProtocolError(SageError):

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from sage_client._enums import FinishReason, InstanceRole, Phase
+from sage_client._plain import Plain
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,7 +51,7 @@ class Candidate:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Decision:
+class Decision(Plain):
     """The placement of a request on an instance, with its reasons."""
 
     request_id: str
@@ -115,7 +116,7 @@ class SloResult:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Accepted:
+class Accepted(Plain):
     """The scheduler accepted the request.  The first event of every stream; it comes once."""
 
     request_id: str
@@ -127,7 +128,7 @@ class Accepted:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Scheduled:
+class Scheduled(Plain):
     """The request was placed on an instance.  It comes once per placement."""
 
     decision: Decision
@@ -135,7 +136,7 @@ class Scheduled:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Tokens:
+class Tokens(Plain):
     """New output tokens; each token comes once and in order."""
 
     attempt: Attempt  # the attempt that generated the tokens
@@ -174,7 +175,7 @@ def new_tokens(
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Finished:
+class Finished(Plain):
     """The request finished.  The last event of a stream; failures are raised instead."""
 
     finish_reason: FinishReason

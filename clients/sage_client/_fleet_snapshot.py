@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from sage_client._enums import Phase, Priority
 from sage_client._fleet_view import Instance, PolicySwitch, QueueInfo
+from sage_client._plain import Plain
 from sage_client._prefill_decode import PrefillDecodeStatus
 
 
@@ -61,7 +62,7 @@ class RecentFailover:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class FleetSnapshot:
+class FleetSnapshot(Plain):
     """The fleet at one moment."""
 
     epoch: int  # identifies one run of the scheduler process

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from sage_client._enums import InstanceRole, InstanceState, Priority, RequestState, TimeUse
 from sage_client._events import Decision, Parallelism, SloResult
+from sage_client._plain import Plain
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -19,7 +20,7 @@ class Location:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Instance:
+class Instance(Plain):
     """An instance as the scheduler sees it."""
 
     instance_id: str
@@ -71,7 +72,7 @@ class QueueInfo:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class FleetView:
+class FleetView(Plain):
     """Every instance and queue the scheduler knows."""
 
     instances: tuple[Instance, ...]  # by id
@@ -98,7 +99,7 @@ class PolicySwitch:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PolicyStatus:
+class PolicyStatus(Plain):
     """The current policy and the available ones."""
 
     policy: str
@@ -108,7 +109,7 @@ class PolicyStatus:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PolicyChange:
+class PolicyChange(Plain):
     """The result of setting a policy."""
 
     policy: str
@@ -127,7 +128,7 @@ class PredictedMeans:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ShadowPolicy:
+class ShadowPolicy(Plain):
     """A policy that decides beside the current one, and how its choices compare."""
 
     policy: str
@@ -151,7 +152,7 @@ class ShadowPolicyChange:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Cancellation:
+class Cancellation(Plain):
     """The result of a cancel."""
 
     cancelled: bool  # False if the request had already ended
@@ -178,7 +179,7 @@ class TimeSlice:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Explanation:
+class Explanation(Plain):
     """A request's history and the decisions about it."""
 
     request_id: str

@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from sage_client._errors import WaitTimeoutError
+from sage_client._errors import UnavailableError, WaitTimeoutError
 
 _T = TypeVar("_T")
 
@@ -36,16 +36,17 @@ class LoopThread:
 
         Raises:
             WaitTimeoutError: ``work`` did not end within ``timeout_s`` seconds.
-            RuntimeError: the loop was stopped, a ``fork`` left its thread behind, or the caller runs on it.
+            UnavailableError: the loop was stopped, or a ``fork`` left its thread behind.
+            RuntimeError: the caller runs on the loop.
         """
         if (why_not := self._why_not()) is not None:
             work.close()
-            raise RuntimeError(why_not)
+            raise why_not
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result(timeout_s)
         except concurrent.futures.CancelledError:
-            raise RuntimeError("the client was closed during the call") from None
+            raise UnavailableError("the client was closed during the call") from None
         except TimeoutError:
             if future.done():
                 raise  # raised by ``work``
@@ -55,14 +56,14 @@ class LoopThread:
             future.cancel()
             raise
 
-    def _why_not(self) -> str | None:
+    def _why_not(self) -> Exception | None:
         """Return why nothing can be run for the caller; None if it can."""
         if not self.running:
-            return "the client is closed"
+            return UnavailableError("the client is closed")
         if threading.current_thread() is self._thread:
-            return "called from the client's loop"
+            return RuntimeError("called from the client's loop")
         if not self._thread.is_alive():
-            return "the client's thread is gone: a client does not survive a fork"
+            return UnavailableError("the client's thread is gone: a client does not survive a fork; make one after it")
         return None
 
     def stop(self) -> None:

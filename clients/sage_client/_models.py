@@ -7,22 +7,25 @@ from dataclasses import dataclass
 
 from sage.controlplane.v1 import inference_pb2
 from sage_client._errors import ProtocolError
+from sage_client._plain import Plain
 from sage_wire.protocol import TOKENIZER_LIMIT_BYTES
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Model:
-    """A model as the scheduler knows it."""
+class Model(Plain):
+    """A model that the fleet serves."""
 
-    name: str
+    name: str  # what requests ask for
+    embeds: bool  # whether it takes ``embed``, rather than ``generate``
     instances: int  # those that are not lost and not failed
-    ready_instances: int  # those that take work now
-    max_model_len: int | None  # tokens, prompt and output; None: no instance has been ready yet
+    ready: int  # instances that take requests now
+    waiting: int  # requests in its queue
+    max_model_len: int | None  # tokens of prompt and output; None: no instance has been ready yet
     vocab_size: int | None  # token ids are below it; None: no instance has been ready yet
     dtype: str  # data type of the weights; empty: no instance has been ready yet
     tokenizer_hash: str  # SHA-256 of the tokenizer files, hex; empty: no instance has been ready yet
-    adapters: tuple[str, ...]  # names of LoRA adapters
-    embeds: bool  # its instances compute embeddings and generate nothing
+    adapters: tuple[str, ...]  # LoRA adapters, by name
+    revisions: tuple[str, ...]  # of the weights; more than one while a fleet is updated
     files_hash: str  # changes with the model's files; empty: no instance has been ready yet
 
 
@@ -40,14 +43,16 @@ def decode_model(message: inference_pb2.ModelView) -> Model:
     """Decode one model."""
     return Model(
         name=message.model,
+        embeds=message.embeds,
         instances=message.instances,
-        ready_instances=message.ready_instances,
+        ready=message.ready_instances,
+        waiting=message.waiting,
         max_model_len=message.max_model_len or None,
         vocab_size=message.vocab_size or None,
         dtype=message.dtype,
         tokenizer_hash=message.tokenizer_hash,
         adapters=tuple(message.adapters),
-        embeds=message.embeds,
+        revisions=tuple(message.revisions),
         files_hash=message.files_hash,
     )
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
+from sage_client._plain import Plain
+
 
 class SplitMode(Enum):
     """The rule that decides when requests are split into a prefill and a decode leg."""
@@ -28,7 +30,7 @@ class PairState(Enum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PrefillDecodeConfig:
+class PrefillDecodeConfig(Plain):
     """The settings that decide when requests are split."""
 
     mode: SplitMode
@@ -49,7 +51,7 @@ class PrefillDecodePair:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PrefillDecodeStatus:
+class PrefillDecodeStatus(Plain):
     """The settings, pairs and conditions of prefill/decode separation."""
 
     config: PrefillDecodeConfig

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-import math
 import uuid
-from typing import cast
-
-from google.protobuf.duration_pb2 import Duration
+from collections.abc import Mapping
+from typing import Any, cast
 
 from sage.controlplane.v1 import common_pb2, inference_pb2
+from sage_client._durations import duration
 from sage_client._enums import NoInstance, Priority, ResumeMode
 from sage_client._field_faults import FieldFaults
-from sage_client._options import ChatMessage, GenerateOptions
+from sage_client._options import ChatMessage, ContentPart, GenerateOptions
+from sage_client._response_format import schema_of
 from sage_client._sampling import SamplingOptions, encode_sampling
 from sage_wire.protocol import MAX_MESSAGE_BYTES, PROMPT_LIMIT_BYTES
 
@@ -63,6 +63,7 @@ def _fill_spec(
 ) -> None:
     _set_prompt(spec, prompt, given, faults)
     sampling = cast(SamplingOptions, {name: given[name] for name in given.keys() & _SAMPLING})  # type: ignore[literal-required]
+    _set_response_format(sampling, given, faults)
     spec.sampling.CopyFrom(encode_sampling(sampling, faults))
     for name in _PLAIN:
         if name in given:
@@ -82,6 +83,15 @@ def _fill_spec(
     with faults.at("spec.resume_mode"):
         spec.resume_mode = _RESUME_MODE[ResumeMode(given.get("resume_mode", ResumeMode.STRICT))]
     spec.skip_special_tokens_in_prompt = not given.get("add_special_tokens", True)
+
+
+def _set_response_format(sampling: SamplingOptions, given: GenerateOptions, faults: FieldFaults) -> None:
+    if "response_format" not in given:
+        return
+    if "json_schema" in sampling:
+        faults.add("response_format", "json_schema may not be given beside it")
+    with faults.at("response_format"):
+        sampling["json_schema"] = schema_of(given["response_format"])
 
 
 def _set_prompt(
@@ -106,9 +116,11 @@ def _set_prompt(
 def _set_chat(chat: inference_pb2.Chat, given: GenerateOptions, faults: FieldFaults) -> None:
     chat.SetInParent()
     for index, message in enumerate(given["messages"]):
-        with faults.at(f"spec.chat.messages[{index}]"):
+        path = f"spec.chat.messages[{index}]"
+        with faults.at(path):
             turn = message if isinstance(message, ChatMessage) else ChatMessage(**message)
-            content = [inference_pb2.ContentPart(text=turn.content)]
+            parts = [turn.content] if isinstance(turn.content, str) else turn.content
+            content = [_part(part, f"{path}.content[{place}]", faults) for place, part in enumerate(parts)]
             chat.messages.add(role=turn.role, name=turn.name, content=content)
     chat.continue_final_message = given.get("continue_final_message", False)
     if "template_arguments" in given:
@@ -116,14 +128,17 @@ def _set_chat(chat: inference_pb2.Chat, given: GenerateOptions, faults: FieldFau
             chat.template_arguments_json = json.dumps(given["template_arguments"], allow_nan=False)
 
 
-def duration(value: float) -> Duration:
-    """Encode seconds as a duration.
+def _part(part: ContentPart, path: str, faults: FieldFaults) -> inference_pb2.ContentPart:
+    """Encode a part of a turn; one that is no text is recorded in ``faults``."""
+    found = inference_pb2.ContentPart()
+    with faults.at(path):
+        found.text = part if isinstance(part, str) else _text_of(part)
+    return found
 
-    Raises:
-        ValueError: the value is not finite, or too large for a duration.
-    """
-    if not math.isfinite(value):
-        raise ValueError(f"{value} is not a finite number of seconds")
-    message = Duration()
-    message.FromNanoseconds(round(value * 1e9))
-    return message
+
+def _text_of(part: Mapping[str, Any]) -> str:
+    kind = part.get("type", "text" if "text" in part else "")
+    if kind != "text":
+        raise ValueError(f"parts of type {kind!r} are not supported: only text is")
+    text: str = part["text"]
+    return text

@@ -34,7 +34,7 @@ EmbeddingApplicationOf = Callable[[Model], Application]
 class Scheduler(Protocol):
     """What the catalogue asks; ``AsyncClient`` has it."""
 
-    async def list_models(self) -> tuple[Model, ...]:
+    async def models(self) -> tuple[Model, ...]:
         """Return the models that the fleet serves."""
         ...
 
@@ -86,7 +86,7 @@ class ModelCatalogue:
         """Return why no request can be served now; empty if one can."""
         if self._answered_at is None or self._now() - self._answered_at > FRESH_S:
             return self._error
-        if any(each.model.ready_instances for each in self._served.values()):
+        if any(each.model.ready for each in self._served.values()):
             return ""
         waiting = [f"{name}: {why}" for name, (_, why) in sorted(self._failed.items())]
         return "; ".join(waiting) or "no model has an instance that is ready"
@@ -100,7 +100,7 @@ class ModelCatalogue:
     async def ask(self) -> None:
         """Ask the scheduler once, and build what is new."""
         try:
-            models = await self._scheduler.list_models()
+            models = await self._scheduler.models()
         except SageError as error:
             if not self._error:
                 log.warning("the scheduler does not answer: %s", error)

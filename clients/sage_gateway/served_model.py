@@ -31,6 +31,6 @@ class ServedModel:
             "root": self.model.name,
             "parent": None,
             "max_model_len": self.model.max_model_len,
-            "ready_instances": self.model.ready_instances,
+            "ready_instances": self.model.ready,
         }
         return [own, *({**own, "id": name, "root": name, "parent": self.model.name} for name in self.model.adapters)]

@@ -19,6 +19,7 @@ from sagectl.generate_options import flag_of
 from sagectl.instances import drain, instances, resume
 from sagectl.json_output import plain_error, print_json
 from sagectl.local import demo, down, status, up
+from sagectl.models import models
 from sagectl.policy import policy
 from sagectl.prefill_decode import pd, role
 from sagectl.requests import cancel
@@ -75,6 +76,7 @@ for _command in (
     cancel,
     explain,
     top,
+    models,
     instances,
     drain,
     resume,

@@ -9,11 +9,11 @@ from typing import Any, TypeVar
 import click
 
 import sage_client as sage
-from sage_client import Client, Stream
+from sage_client import Client, Stream, plain
 from sagectl.connecting import connecting
 from sagectl.exit_status import ExitStatus
 from sagectl.generate_options import PROMPT, SAMPLING, SCHEDULING, to_sdk
-from sagectl.json_output import plain, print_json
+from sagectl.json_output import print_json
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 

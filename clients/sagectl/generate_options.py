@@ -111,7 +111,7 @@ SAMPLING = (
 )
 
 SCHEDULING = (
-    click.option("--priority", type=click.Choice(PRIORITIES), help="Priority class."),
+    click.option("--priority", type=click.Choice(PRIORITIES, case_sensitive=False), help="Priority class."),
     click.option("--deadline", type=float, metavar="SECONDS", help="Seconds after which the request expires."),
     click.option("--ttft-target", type=float, metavar="SECONDS", help="Target for the time to first token."),
     click.option(

@@ -2,30 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-from collections.abc import Mapping
-from enum import Enum
 from typing import Any
 
 import click
 
 import sage_client as sage
-
-
-def plain(value: Any) -> Any:
-    """Return ``value`` as dict, list, str, number, bool or None."""
-    if isinstance(value, sage.Priority):
-        return value.name.lower()
-    if isinstance(value, Enum):
-        return value.value
-    if dataclasses.is_dataclass(value):
-        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        return {str(key): plain(each) for key, each in value.items()}
-    if isinstance(value, (tuple, list)):
-        return [plain(each) for each in value]
-    return value
+from sage_client import plain
 
 
 def plain_error(error: sage.SageError) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from sagectl.json_output import plain
+from sage_client import plain
 
 
 def write_json(options: dict[str, Any], **what: Any) -> bool:

@@ -6,6 +6,7 @@ import ipaddress
 
 HIGHEST_PORT = 65_535
 _SOCKETS = ("unix:", "unix-abstract:")
+_URLS = ("http://", "https://", "grpc://", "grpcs://")
 
 
 def split_host_port(address: str) -> tuple[str, int]:
@@ -26,10 +27,12 @@ def check_address(address: str, *, lowest_port: int = 0) -> None:
     """Check that gRPC can listen at or dial ``address``: a Unix socket, or anything that ends in ``:port``.
 
     Raises:
-        ValueError: the address has no host, or no port between ``lowest_port`` and 65535.
+        ValueError: the address is a URL, has no host, or no port between ``lowest_port`` and 65535.
     """
     if address.startswith(_SOCKETS):
         return
+    if address.lower().startswith(_URLS):
+        raise ValueError(f"{address!r} is a URL, not host:port")
     name, _, number = address.rpartition(":")
     port = _port(number)
     if not name or port is None or port < lowest_port or _is_bare_ipv6(address):

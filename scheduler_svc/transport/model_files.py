@@ -64,6 +64,8 @@ class ModelFiles:
             model=name,
             instances=len(instances),
             ready_instances=sum(each.state is InstanceState.READY for each in instances),
+            waiting=self._scheduler.waiting(name),
+            revisions=sorted({each.facts.revision for each in instances if each.facts and each.facts.revision}),
             embeds=bool(instances) and all(each.spec.role is InstanceRole.EMBEDDING for each in instances),
         )
         facts = next((f for f in self._models.facts(name) if tokenizer_hash in (None, f.tokenizer_hash)), None)

@@ -46,7 +46,7 @@ generate hello --system brief --model tiny --adapter a --max-tokens 4 --min-toke
 --temperature 0 --top-p 0.9 --top-k 5 --min-p 0.1 --presence-penalty 1 --frequency-penalty -1
 --repetition-penalty 1.5 --seed 7 -n 1 --stop x --stop y --stop-token-id 3 --ignore-eos
 --include-stop-in-output --logprobs 0 --prompt-logprobs 1 --logit-bias 5=-1.5
---allowed-token-id 5 --bad-word no --special-tokens --priority critical --deadline 9
+--allowed-token-id 5 --bad-word no --special-tokens --priority CRITICAL --deadline 9
 --ttft-target 0.5 --tpot-target 0.1 --cost-budget 2 --session s --tag a=b --tag c=d
 --preferred-instance i --wait --best-effort --request-id r --detached --tenant acme
 """
@@ -266,7 +266,7 @@ async def test_a_scheduler_that_is_not_there_is_named() -> None:
         (["generate", "hi", "--logit-bias", "x"], "'x' is not TOKEN_ID=BIAS"),
         (["generate", "hi", "--token-ids", "a"], "'a' is not a list of token ids"),
         (["generate", "hi", "--grammar", "@/no/such/file"], "cannot read /no/such/file"),
-        (["instances", "--address", "nowhere"], "'nowhere' is not an address"),
+        (["instances", "--address", "nowhere"], "'nowhere' is not host:port: give an address"),
         (["instances", "--address", "10.0.0.1:1"], "authority (--tls-ca), use the system's (--tls)"),
         (["instances", "--address", "10.0.0.1:1"], "without TLS (--insecure)"),
         (["instances", "--token-file", "/no/such/file"], "/no/such/file"),
@@ -323,6 +323,24 @@ async def test_instances_are_a_table_or_json(scheduler: FakeScheduler, run: Run)
         "limit": 10,
         "waiting_by_priority": {"critical": 3},
     }
+
+
+async def test_models_are_a_table_or_json(scheduler: FakeScheduler, run: Run) -> None:
+    scheduler.models = [
+        inference_pb2.ModelView(model="tiny", instances=2, ready_instances=1, waiting=3, adapters=["legal"]),
+        inference_pb2.ModelView(model="tiny-embedding", embeds=True, max_model_len=512),
+    ]
+    found = json.loads((await run("models", "--json")).stdout)
+    table = (await run("models")).stdout
+
+    assert [(each["name"], each["embeds"]) for each in found] == [("tiny", False), ("tiny-embedding", True)]
+    assert (found[0]["ready"], found[0]["instances"], found[0]["waiting"], found[0]["adapters"]) == (1, 2, 3, ["legal"])
+    assert "1 of 2" in table
+    assert "generate" in table
+
+
+async def test_no_models_is_said(scheduler: FakeScheduler, run: Run) -> None:
+    assert "no instance has registered" in (await run("models")).stdout
 
 
 LONG_ID = "executor-of-the-eastern-hall-17"

@@ -12,7 +12,7 @@ import pytest
 
 import sage_client as sage
 from sage.controlplane.v1 import admin_pb2, inference_pb2
-from sage_client import Client
+from sage_client import Client, UnavailableError
 from sage_client._loop_thread import LoopThread
 from tests.integration.clients.fake_scheduler import (
     FakeScheduler,
@@ -127,7 +127,7 @@ def test_a_loop_whose_thread_is_gone_is_told_at_once() -> None:
 
     async def nothing() -> None: ...
 
-    with pytest.raises(RuntimeError, match="does not survive a fork"):
+    with pytest.raises(UnavailableError, match="does not survive a fork"):
         loop.run(nothing(), timeout_s=60)
     loop.stop()
 
@@ -150,7 +150,7 @@ def test_a_closed_client_says_so() -> None:
     client.close()
     client.close()
 
-    with pytest.raises(RuntimeError, match="closed"):
+    with pytest.raises(UnavailableError, match="closed"):
         client.get_policy()
 
 

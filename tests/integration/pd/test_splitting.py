@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 
 from executor_svc.engine.simulated.faults import Fault, FaultKind
 from executor_svc.engine.simulated.side_channel import Message, TcpSideChannel
-from sage_client import Completion, NoInstanceError, PairState, Phase, Scheduled, SplitMode
+from sage_client import Completion, InvalidRequestError, PairState, Phase, Scheduled, SplitMode
 from sage_local.fleet.ports import free_address
 from sagectl.cli import sagectl
 from tests.integration.pd.pd_fleet import KV, PdFleet, prompt
@@ -243,7 +243,7 @@ async def test_hybrid_instances_take_either_leg(fleet: PdFleet) -> None:
 
 async def test_an_embedding_instance_is_refused_generation(fleet: PdFleet) -> None:
     embedder = await fleet.add_leg("e", "embedding")
-    with pytest.raises(NoInstanceError, match="e does not generate"):
+    with pytest.raises(InvalidRequestError, match="'sim' embeds; it does not generate"):
         await fleet.answered(1)
     assert embedder.engine.load().prompt_tokens_total == 0
 

@@ -425,7 +425,7 @@ async def test_no_instance_because_the_only_one_went_away(fleet: LocalFleet, one
 
 async def test_a_request_no_instance_will_ever_do_is_refused_even_if_it_would_wait(fleet: LocalFleet) -> None:
     await fleet.add("one", settings={"role": "embedding"})
-    with pytest.raises(NoInstanceError, match="does not generate"):
+    with pytest.raises(InvalidRequestError, match="embeds; it does not generate"):
         await fleet.client.generate("Hi", max_tokens=2, no_instance="wait", deadline=5).result()
 
 
@@ -435,7 +435,6 @@ async def test_what_comes_later_is_unimplemented(fleet: LocalFleet) -> None:
         stub.Submit(inference_pb2.SubmitRequest()),
         stub.Get(inference_pb2.GetRequest()),
         stub.List(inference_pb2.ListRequest()),
-        stub.Embed(inference_pb2.EmbedRequest()),
         stub.SubmitBatch(inference_pb2.SubmitBatchRequest()),
     ]
     for call in calls:

@@ -13,16 +13,16 @@ from tests.integration.system.local_fleet import MODEL, LocalExecutor, LocalFlee
 
 
 async def test_a_model_is_listed_with_its_limits(client: AsyncClient, one: LocalExecutor) -> None:
-    [model] = await client.list_models()
+    [model] = await client.models()
 
     facts = one.engine.facts
-    assert (model.name, model.instances, model.ready_instances) == (MODEL, 1, 1)
+    assert (model.name, model.instances, model.ready) == (MODEL, 1, 1)
     assert (model.max_model_len, model.vocab_size, model.dtype) == (facts.max_model_len, facts.vocab_size, facts.dtype)
     assert (model.adapters, model.embeds) == (facts.adapters, False)
 
 
 async def test_a_fleet_without_executors_has_no_models(fleet: LocalFleet) -> None:
-    assert await fleet.client.list_models() == ()
+    assert await fleet.client.models() == ()
 
 
 async def test_a_models_files_tokenize_as_the_scheduler_does(client: AsyncClient, one: LocalExecutor) -> None:
@@ -50,5 +50,5 @@ async def test_a_model_without_an_instance_has_no_files_yet() -> None:
     async with LocalFleet(models={"expected": {}}) as fleet:
         with pytest.raises(NoInstanceError):
             await fleet.client.get_model_files("expected")
-        [model] = await fleet.client.list_models()
+        [model] = await fleet.client.models()
         assert (model.instances, model.tokenizer_hash, model.max_model_len) == (0, "", None)

@@ -12,8 +12,9 @@ PUBLIC = {
     "clients": {"AsyncClient", "AsyncStream", "Client", "Stream", "Reconnect", "DEFAULT_ADDRESS"},
     "sinks": {"Call", "Sink"},
     "embeddings": {"EmbedOptions", "Embeddings"},
+    "JSON": {"plain"},
     "requests": {"ChatMessage", "GenerateOptions", "SamplingOptions", "NoInstance", "Priority", "ResumeMode"},
-    "events": {"Accepted", "Event", "Finished", "Scheduled", "Tokens", "Completion"},
+    "events": {"Accepted", "Event", "Finished", "Scheduled", "Tokens", "Completion", "PartialOutput"},
     "values": {
         "Attempt",
         "Candidate",
@@ -86,6 +87,7 @@ PUBLIC = {
         "SageError",
         "ShuttingDownError",
         "RecoveringError",
+        "OutputInvalidError",
         "OutputLostError",
         "StreamLostError",
         "TenantLimitError",

@@ -158,6 +158,22 @@ def test_token_ids_and_messages_name_their_place() -> None:
     ]
 
 
+def test_the_content_of_a_message_may_be_parts() -> None:
+    parts: list[str | dict[str, str]] = ["a", {"type": "text", "text": "b"}, {"text": "c"}]
+    turns = [ChatMessage(role="user", content=parts), {"role": "user", "content": parts}]
+    chat = encode(None, messages=turns).spec.chat
+
+    assert [[part.text for part in message.content] for message in chat.messages] == [["a", "b", "c"]] * 2
+
+
+def test_a_part_that_is_no_text_is_named_with_its_type() -> None:
+    image = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
+
+    with pytest.raises(InvalidRequestError, match="type 'image_url' are not supported: only text is") as caught:
+        encode(None, messages=[{"role": "user", "content": ["a", image]}])
+    assert [v.field for v in caught.value.violations] == ["spec.chat.messages[0].content[1]"]
+
+
 def test_a_prompt_too_large_to_send_is_refused_here() -> None:
     assert fields_at_fault("x" * (PROMPT_LIMIT_BYTES + 1)) == ["spec.text"]
 

@@ -13,7 +13,9 @@ from sage_gateway.http_call import HttpCall, current_call
 def model(name: str = "m", **fields: Any) -> Model:
     defaults: dict[str, Any] = {
         "instances": 1,
-        "ready_instances": 1,
+        "ready": 1,
+        "waiting": 0,
+        "revisions": (),
         "max_model_len": 100,
         "vocab_size": 10,
         "dtype": "float32",
@@ -29,19 +31,19 @@ class ListedModels:
     """Implements the catalogue's Scheduler, and builds its applications."""
 
     def __init__(self, *models: Model) -> None:
-        self.models = models
+        self.listed = models
         self.error: SageError | None = None
         self.broken: Exception | None = None  # raised instead of building
         self.built: list[str] = []
         self.calls: list[HttpCall] = []
 
-    async def list_models(self) -> tuple[Model, ...]:
+    async def models(self) -> tuple[Model, ...]:
         if self.error is not None:
             raise self.error
-        return self.models
+        return self.listed
 
     async def get_model_files(self, model: str = "", *, timeout: float | None = None) -> ModelFiles:
-        found = next(each for each in self.models if each.name == model)
+        found = next(each for each in self.listed if each.name == model)
         document = {"tokenizer_json": "{}", "chat_template": "T", "special_tokens": {"eos_token": "</s>"}}
         return ModelFiles(
             model=found, config_json="{}", generation_config_json="", tokenizer=json.dumps(document).encode()

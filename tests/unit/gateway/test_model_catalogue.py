@@ -24,19 +24,19 @@ async def test_a_model_is_served_once_an_instance_was_ready() -> None:
     catalogue = followed(fleet)
     await catalogue.ask()
     assert catalogue.models() == []
-    fleet.models = (model(),)
+    fleet.listed = (model(),)
     await catalogue.ask()
     assert [each.model.name for each in catalogue.models()] == ["m"]
 
 
 async def test_an_application_is_built_once_while_nothing_changes() -> None:
-    fleet = ListedModels(model(ready_instances=1))
+    fleet = ListedModels(model(ready=1))
     catalogue = followed(fleet)
     for ready in (1, 2, 0):
-        fleet.models = (model(ready_instances=ready),)
+        fleet.listed = (model(ready=ready),)
         await catalogue.ask()
     assert fleet.built == ["m"]
-    assert catalogue.models()[0].model.ready_instances == 0
+    assert catalogue.models()[0].model.ready == 0
 
 
 async def test_other_files_limits_or_adapters_need_another_application() -> None:
@@ -44,7 +44,7 @@ async def test_other_files_limits_or_adapters_need_another_application() -> None
     catalogue = followed(fleet)
     await catalogue.ask()
     for change in ({"files_hash": "others"}, {"max_model_len": 7}, {"adapters": ("a",)}):
-        fleet.models = (model(**change),)
+        fleet.listed = (model(**change),)
         await catalogue.ask()
     assert fleet.built == ["m"] * 4
 
@@ -53,7 +53,7 @@ async def test_a_model_that_is_listed_no_more_is_gone() -> None:
     fleet = ListedModels(model())
     catalogue = followed(fleet)
     await catalogue.ask()
-    fleet.models = ()
+    fleet.listed = ()
     await catalogue.ask()
     assert catalogue.models() == []
 
@@ -77,7 +77,7 @@ async def test_a_model_that_cannot_be_built_is_tried_again_when_it_changes() -> 
     fleet.broken = None
     await catalogue.ask()
     assert fleet.built == []
-    fleet.models = (model(files_hash="mended"),)
+    fleet.listed = (model(files_hash="mended"),)
     await catalogue.ask()
     assert (fleet.built, catalogue.why_not("m"), catalogue.trouble()) == (["m"], "", "")
 
@@ -103,11 +103,11 @@ async def test_health_is_the_truth() -> None:
     await catalogue.ask()
     assert catalogue.trouble() == ""
 
-    fleet.models = (model(ready_instances=0),)
+    fleet.listed = (model(ready=0),)
     await catalogue.ask()
     assert catalogue.trouble() == "no model has an instance that is ready"
 
-    fleet.models = (model(),)
+    fleet.listed = (model(),)
     await catalogue.ask()
     fleet.error = UnavailableError("connection refused")
     clock.time = FRESH_S / 2

@@ -20,7 +20,7 @@ WHOLE: Any = {"ignore_eos": True}
 
 async def test_models_are_listed(openai: Any, client: AsyncClient) -> None:
     listed = [(card.id, card.max_model_len) async for card in openai.models.list()]
-    assert listed == [(each.name, each.max_model_len) for each in await client.list_models()]
+    assert listed == [(each.name, each.max_model_len) for each in await client.models()]
     assert {name for name, _ in listed} == {MODEL, VECTORS}
     assert (await openai.models.retrieve(MODEL)).id == MODEL
 

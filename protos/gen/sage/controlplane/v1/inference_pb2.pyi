@@ -1991,6 +1991,8 @@ class ModelView(_message.Message):
     ADAPTERS_FIELD_NUMBER: _builtins.int
     EMBEDS_FIELD_NUMBER: _builtins.int
     FILES_HASH_FIELD_NUMBER: _builtins.int
+    WAITING_FIELD_NUMBER: _builtins.int
+    REVISIONS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """the name that requests give"""
     instances: _builtins.int
@@ -2009,9 +2011,15 @@ class ModelView(_message.Message):
     """its instances compute embeddings and generate nothing"""
     files_hash: _builtins.str
     """SHA-256 of what GetModelFiles answers, hex; empty: no instance has been ready yet"""
+    waiting: _builtins.int
+    """requests in its queue"""
     @_builtins.property
     def adapters(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """names of LoRA adapters, sorted"""
+
+    @_builtins.property
+    def revisions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """of the weights, sorted; more than one while a fleet is updated"""
 
     def __init__(
         self,
@@ -2026,10 +2034,12 @@ class ModelView(_message.Message):
         adapters: _abc.Iterable[_builtins.str] | None = ...,
         embeds: _builtins.bool = ...,
         files_hash: _builtins.str = ...,
+        waiting: _builtins.int = ...,
+        revisions: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapters", b"adapters", "dtype", b"dtype", "embeds", b"embeds", "files_hash", b"files_hash", "instances", b"instances", "max_model_len", b"max_model_len", "model", b"model", "ready_instances", b"ready_instances", "tokenizer_hash", b"tokenizer_hash", "vocab_size", b"vocab_size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapters", b"adapters", "dtype", b"dtype", "embeds", b"embeds", "files_hash", b"files_hash", "instances", b"instances", "max_model_len", b"max_model_len", "model", b"model", "ready_instances", b"ready_instances", "revisions", b"revisions", "tokenizer_hash", b"tokenizer_hash", "vocab_size", b"vocab_size", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -20,6 +20,7 @@ make            demo everything
 python3-venv    demo everything
 libnuma1        demo every test on real vLLM engines
 openssl         test TLS, of the services and of their metrics pages
+postgresql      test the journal in PostgreSQL, and several schedulers on one
 prometheus      test the dashboards and alert rules, on a real Prometheus
 docker-compose  test what the compose file starts, and whether our services take its settings
 EOF
@@ -33,6 +34,7 @@ has() {
     python3-venv) "$python" -c 'import venv, ensurepip' ;;
     # vLLM for NVIDIA GPUs does without it.
     libnuma1) nvidia-smi || "$python" -c 'import ctypes; ctypes.CDLL("libnuma.so.1")' ;;
+    postgresql) command -v initdb || command -v pg_ctlcluster ;; # Debian keeps initdb off the PATH
     prometheus) command -v prometheus && command -v promtool ;;
     docker-compose) docker compose version || command -v docker-compose ;;
     *) echo "error: '$1' is not a package of this list" >&3 && exit 2 ;;

@@ -20,12 +20,24 @@ try:
     from scheduler_svc.domain.errors import UnknownPolicy
     from scheduler_svc.domain.policies.catalogue import PolicyLoadError
     from scheduler_svc.recording.recording import CannotRecord
+    from scheduler_svc.storage.journal.errors import UnusableJournal
     from scheduler_svc.storage.state_directory import UnusableState
     from scheduler_svc.telemetry.logs import configure_logging
     from scheduler_svc.transport.server import ListenError
     from scheduler_svc.wiring import SchedulerService
 except ModuleNotFoundError as absent:
     sys.exit(f"sage-scheduler: {absent.name} is not installed: pip install 'sage-control-plane[scheduler]'")
+
+CANNOT_START = (
+    UnknownPolicy,
+    PolicyLoadError,
+    ListenError,
+    CannotServe,
+    CannotRecord,
+    UnusableState,
+    UnusableJournal,
+)
+"""What the configuration is to blame for: said in one line, without a stack."""
 
 log = logging.getLogger("scheduler_svc")
 
@@ -39,7 +51,7 @@ def main() -> None:
     configure_logging(config.log_level, json_lines=config.log_format == "json")
     try:
         raise SystemExit(asyncio.run(_serve(config)))
-    except (UnknownPolicy, PolicyLoadError, ListenError, CannotServe, CannotRecord, UnusableState) as error:
+    except CANNOT_START as error:
         exit_for(error, PROGRAM)
 
 

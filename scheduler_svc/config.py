@@ -39,6 +39,9 @@ ENDLESS_TOKENS = 2**31
 IDENTITY_KEYS = "access.keys_file, access.jwt or access.certificates"
 """The names, in error messages, of the settings that tell callers apart."""
 
+JOURNAL_FILE = "journal.db"
+"""The journal in the state directory, where ``journal.url`` names no other database."""
+
 Listener = Literal["listen", "executor_listen", "admin_listen"]
 ALL_LISTENERS = frozenset(get_args(Listener))
 
@@ -198,6 +201,57 @@ class RecoverySection(Section):
     )
 
 
+class JournalSection(Section):
+    """The database of what outlives a scheduler: operators' decisions, usage records, detached requests."""
+
+    url: str = Field(
+        default="",
+        description="Database: sqlite:///FILE, postgresql://USER@HOST/NAME (needs the extra `postgres`), or none.  "
+        "Default: journal.db in state_dir, and no journal without a state_dir.",
+    )
+    fleet: str = Field(
+        default="",
+        max_length=200,
+        description="Name of the fleet whose journal it must be; a new database gets it.  Default: any; a random one.",
+    )
+    limit_s: float = Field(
+        default=5.0,
+        gt=0,
+        le=60,
+        description="Seconds that a write may take, from its arrival until it is on the disk; then the journal is slow"
+        " and detached requests are refused.",
+    )
+    max_bytes: int = Field(
+        default=8 * 2**30,
+        ge=2**20,
+        description="Most bytes of a SQLite file; at this size it takes no more, and detached requests are refused.",
+    )
+
+
+class UsageSection(Section):
+    """Usage records: one for each request that ended, without its prompt and output."""
+
+    keep_s: float = Field(
+        default=31 * 86_400.0, gt=0, description="Seconds that usage records are kept in the journal."
+    )
+    max_bytes: int = Field(
+        default=2**30,
+        ge=2**20,
+        description="Most bytes of usage records in the journal, estimated; the oldest go first.",
+    )
+    file: Path | None = Field(
+        default=None,
+        description="File to append usage records to, one JSON object a line; an older one is put aside as FILE.1."
+        "  Off without a file.  Works without a journal, too.",
+    )
+    file_max_bytes: int = Field(
+        default=256 * 2**20, ge=65_536, description="Size in bytes at which the file is put aside as FILE.1."
+    )
+    files: int = Field(
+        default=4, ge=2, le=1_000, description="Most files kept, usage.file itself included; the oldest is deleted."
+    )
+
+
 class PdSeparationSection(Section):
     """Prefill/decode separation: running a request's prompt on one instance and its output on another."""
 
@@ -336,6 +390,13 @@ class SchedulerConfig(ServiceConfig):
     recovery: RecoverySection = Field(
         default=RecoverySection(), description="Going on with the requests of an earlier scheduler, after a start."
     )
+    journal: JournalSection = Field(
+        default=JournalSection(),
+        description="The database of what outlives a scheduler: operators' decisions, usage, detached requests.",
+    )
+    usage: UsageSection = Field(
+        default=UsageSection(), description="Usage records: one for each request that ended, without its content."
+    )
     queue: QueueSection = Field(default=QueueSection(), description="Bounds on requests that wait.")
     shares: SharesSection = Field(default=SharesSection(), description="How tokens count for the shares of tenants.")
     tenant_default: TenantSection = Field(
@@ -404,6 +465,13 @@ class SchedulerConfig(ServiceConfig):
         if (unsafe := self.telemetry.unsafe(tls=self.tls.certificate is not None)) is not None:
             raise ValueError(unsafe)
         return self
+
+    @property
+    def journal_url(self) -> str:
+        """The database URL of the journal; empty: there is none."""
+        if self.journal.url:
+            return "" if self.journal.url == "none" else self.journal.url
+        return f"sqlite:///{self.state_dir.absolute() / JOURNAL_FILE}" if self.state_dir is not None else ""
 
     @property
     def listeners(self) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from scheduler_svc.config import SchedulerConfig, TenantSection
 from scheduler_svc.control.instances.session_settings import PROBATION_MAX_S, SessionSettings
+from scheduler_svc.control.journal.usage import UsageRetention
 from scheduler_svc.control.requests.intake import IntakeSettings
 from scheduler_svc.control.requests.prompt_memory import PromptMemoryLimits
 from scheduler_svc.control.requests.request_table import RecordLimits
@@ -12,6 +13,8 @@ from scheduler_svc.domain.prefixes.settings import PrefixSettings
 from scheduler_svc.domain.request import Priority
 from scheduler_svc.domain.settings import SchedulerSettings
 from scheduler_svc.domain.shares.settings import ShareSettings, TenantSettings
+from scheduler_svc.recording.log_file import LogFile
+from scheduler_svc.storage.journal.journal import JournalSettings
 
 
 def scheduler_settings(config: SchedulerConfig) -> SchedulerSettings:
@@ -60,6 +63,27 @@ def record_limits(config: SchedulerConfig) -> RecordLimits:
     """Return the bounds of the record of ended requests."""
     record = config.record
     return RecordLimits(requests=record.requests, memory_bytes=record.memory_bytes)
+
+
+def journal_settings(config: SchedulerConfig) -> JournalSettings | None:
+    """Return where the journal is and what bounds it; None: there is none."""
+    url, journal = config.journal_url, config.journal
+    if not url:
+        return None
+    return JournalSettings(url=url, fleet=journal.fleet, limit_s=journal.limit_s, max_bytes=journal.max_bytes)
+
+
+def usage_retention(config: SchedulerConfig) -> UsageRetention:
+    """Return how long, and how many, usage records are kept in the journal."""
+    return UsageRetention(keep_s=config.usage.keep_s, max_bytes=config.usage.max_bytes)
+
+
+def usage_file(config: SchedulerConfig) -> LogFile | None:
+    """Return the file of usage records; None: there is none."""
+    usage = config.usage
+    if usage.file is None:
+        return None
+    return LogFile(usage.file, max_bytes=usage.file_max_bytes, files=usage.files)
 
 
 def _share_settings(config: SchedulerConfig) -> ShareSettings:

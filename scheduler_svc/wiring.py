@@ -32,6 +32,8 @@ from scheduler_svc.control.attempts.warm_ups import WarmUps
 from scheduler_svc.control.instances.fleet_observer import NULL_FLEET_OBSERVER, FleetObserver
 from scheduler_svc.control.instances.sessions import Sessions
 from scheduler_svc.control.instances.watchdog import Watchdog
+from scheduler_svc.control.journal.fleet_decisions import restore as restore_fleet_decisions
+from scheduler_svc.control.journal.operator_decisions import OperatorDecisions
 from scheduler_svc.control.requests.explain import Explainer
 from scheduler_svc.control.requests.intake import Intake
 from scheduler_svc.control.requests.model_directory import ModelDirectory
@@ -43,13 +45,30 @@ from scheduler_svc.control.timing.loop_lag import LoopLag
 from scheduler_svc.control.timing.wakeup import Wakeup
 from scheduler_svc.control.watching.fleet_statistics import FleetStatistics
 from scheduler_svc.control.watching.fleet_watch import FleetWatch
-from scheduler_svc.domain.errors import Recovering, ShuttingDown
+from scheduler_svc.domain.errors import JournalUnavailable, Recovering, ShuttingDown
 from scheduler_svc.domain.policies.catalogue import PolicyCatalogue
 from scheduler_svc.domain.scheduler import Scheduler
 from scheduler_svc.recording.recording import Recording, RecordingSettings
-from scheduler_svc.room_settings import intake_settings, record_limits, scheduler_settings, session_settings
+from scheduler_svc.recording.usage.usage_file import UsageFile
+from scheduler_svc.recording.usage.usage_recorder import UsageRecorder, UsageTargets
+from scheduler_svc.room_settings import (
+    intake_settings,
+    journal_settings,
+    record_limits,
+    scheduler_settings,
+    session_settings,
+    usage_file,
+    usage_retention,
+)
 from scheduler_svc.storage.adoption_key import AdoptionKey
+from scheduler_svc.storage.journal.decision_store import JournalDecisionStore
+from scheduler_svc.storage.journal.errors import UnusableJournal
+from scheduler_svc.storage.journal.journal import Journal
+from scheduler_svc.storage.journal.maintenance import Maintenance
+from scheduler_svc.storage.journal.usage_store import JournalUsageStore
 from scheduler_svc.storage.state_directory import StateDirectory
+from scheduler_svc.telemetry.journal import JournalReader
+from scheduler_svc.telemetry.outcomes import reason_of
 from scheduler_svc.telemetry.service import SchedulerTelemetry
 from scheduler_svc.tokenization.store import TokenizerStore
 from scheduler_svc.transport.access_interceptor import AccessInterceptor
@@ -59,8 +78,10 @@ from scheduler_svc.transport.executor_servicer import ExecutorServicer
 from scheduler_svc.transport.health import HealthReporter
 from scheduler_svc.transport.inference_servicer import InferenceServicer
 from scheduler_svc.transport.model_files import ModelFiles
+from scheduler_svc.transport.journal_answers import JournalAnswers
 from scheduler_svc.transport.server import Listener, ListenError, Servers, Services, listeners
 from scheduler_svc.transport.tokenizer_upload import TokenizerUpload
+from scheduler_svc.transport.usage_answers import UsageAnswers
 
 log = logging.getLogger(__name__)
 
@@ -109,6 +130,7 @@ class ControlPlane:
     explainer: Explainer
     fleet_watch: FleetWatch
     wakeup: Wakeup
+    decisions: OperatorDecisions
     epoch: int
 
 
@@ -121,15 +143,17 @@ def build_control(
     observe: Callable[[Scheduler], Observer] = lambda scheduler: NULL_OBSERVER,
     observe_fleet: FleetObserver = NULL_FLEET_OBSERVER,
     earlier: EarlierScheduler = NO_EARLIER_SCHEDULER,
+    decisions: OperatorDecisions | None = None,
 ) -> ControlPlane:
     """Build the objects of ``control``.  ``observe`` makes the observer of requests; ``observe_fleet`` is of instances.
 
-    ``earlier``: what an earlier scheduler left.
+    ``earlier``: what an earlier scheduler left.  ``decisions``: of operators; None: they end with the process.
 
     Raises:
         UnknownPolicy: no policy has the configured name.
         PolicyLoadError: an installed policy cannot be loaded.
     """
+    decisions = decisions if decisions is not None else OperatorDecisions(clock)
     scheduler = Scheduler(scheduler_settings(config), PolicyCatalogue.with_plugins())
     statistics = observer = FleetStatistics(observe(scheduler), scheduler.settings.default_targets, clock.now())
     wakeup, loop_lag = Wakeup(), LoopLag(clock, observer.lagged)
@@ -168,6 +192,7 @@ def build_control(
         epoch=epoch,
         observer=observe_fleet,
         adoption=adoption,
+        decisions=decisions,
         seen=lambda instances: earlier.keep_instances({*instances, *recovery.awaited}),
     )
     recovery.on_end(sessions.tell_seen)
@@ -201,6 +226,7 @@ def build_control(
         explainer=Explainer(scheduler, clock, requests),
         fleet_watch=FleetWatch(scheduler, clock, requests, statistics),
         wakeup=wakeup,
+        decisions=decisions,
         epoch=epoch,
     )
 
@@ -215,9 +241,11 @@ class SchedulerService:
             UnknownPolicy: no policy has the configured name.
             PolicyLoadError: an installed policy cannot be loaded.
             UnusableState: the state directory cannot be used.
+            UnusableJournal: the journal's database cannot be used.
         """
         self._config = config
         self._state = StateDirectory(config.state_dir) if config.state_dir is not None else None
+        self._journal = _journal(config)
         self._proofs = AdoptionKey(self._state.secret) if self._state is not None else None
         self._tokenizers = TokenizerStore()
         # Nanoseconds since 1970: larger at every start, also after a crash, without a file to keep it in.
@@ -233,11 +261,16 @@ class SchedulerService:
             observe=self.telemetry.observer,
             observe_fleet=self.recording.recorder if self.recording is not None else NULL_FLEET_OBSERVER,
             earlier=self._earlier(),
+            decisions=OperatorDecisions(clock, JournalDecisionStore(self._journal) if self._journal else None),
         )
         if self.recording is not None:
             self.control.requests.on_end(self.recording.recorder.request_ended)
+        self._maintenance = Maintenance(self._journal) if self._journal is not None else None
+        self.usage = self._usage_recorder(clock)
+        if self.usage is not None:
+            self.control.requests.on_end(self.usage.request_ended)
         self._tasks = WatchedTasks()
-        self._health = HealthReporter(self.control.scheduler, self.control.clock)
+        self._health = HealthReporter(self.control.scheduler, self.control.clock, self._maintenance)
         self._audit = Audit()
         self._call_ended = self.telemetry.call_ended()
         self._client_sessions = SessionServicer(
@@ -258,18 +291,36 @@ class SchedulerService:
             return NO_EARLIER_SCHEDULER
         return EarlierScheduler(instances=state.instances, proofs=self._proofs, keep_instances=state.keep_instances)
 
+    def _usage_recorder(self, clock: Clock) -> UsageRecorder | None:
+        """Return what gathers usage records; None where neither a journal nor a file takes them."""
+        file = usage_file(self._config)
+        targets = UsageTargets(
+            store=JournalUsageStore(self._journal) if self._journal is not None else None,
+            file=UsageFile(file) if file is not None else None,
+            retention=usage_retention(self._config),
+        )
+        if targets.store is None and targets.file is None:
+            return None
+        return UsageRecorder(clock, targets, reason_of, wall=time.time)
+
     async def start(self) -> None:
         """Serve, and start the background tasks.
 
         Raises:
             ListenError: a configured address cannot be listened on, or a file with certificates, keys or public keys
                 cannot be used.
+            UnusableJournal: operators' decisions cannot be read.
             CannotServe: the metrics address cannot be served.
-            CannotRecord: the recording's file cannot be written.
+            CannotRecord: the recording's file, or that of usage records, cannot be written.
         """
         control = self.control
         if self.recording is not None:
             self.recording.start()
+        if self._journal is not None:
+            self._journal.start()
+        await self._restore_decisions()
+        if self.usage is not None:
+            self.usage.start()
         self._servers = self._listening()
         recorded = self.recording.counts if self.recording is not None else dict
         self.telemetry.start(
@@ -278,13 +329,26 @@ class SchedulerService:
             control.requests,
             recorded=recorded,
             restart=lambda: control.adoption.figures,
+            journal=JournalReader(self._maintenance, self.usage.counts if self.usage is not None else dict),
         )
         await self._servers.start()
         self._tasks.start(control.dispatcher.run(), name="dispatcher")
         self._tasks.start(control.watchdog.run(), name="watchdog")
         self._tasks.start(control.loop_lag.run(), name="loop lag")
+        self._tasks.start(control.decisions.run(), name="operators' decisions")
+        if self.usage is not None:
+            self._tasks.start(self.usage.run(), name="usage")
         self._tasks.start(self._health.run(), name="health")
         self._tasks.start(self._reloader.run(), name="file reloads")
+
+    async def _restore_decisions(self) -> None:
+        """Put in force what operators decided under an earlier scheduler.  Raises UnusableJournal."""
+        control = self.control
+        try:
+            await control.decisions.load()
+        except JournalUnavailable as error:
+            raise UnusableJournal(f"journal: operators' decisions cannot be read: {error.why}") from error
+        restore_fleet_decisions(control.decisions, control.scheduler, control.clock.now())
 
     @property
     def ports(self) -> dict[str, int]:
@@ -340,6 +404,10 @@ class SchedulerService:
         await self.telemetry.close()
         if self.recording is not None:
             await self.recording.close()
+        if self.usage is not None:
+            await self.usage.close()
+        if self._journal is not None:
+            await self._journal.close()
         if self._state is not None:
             await self._state.close()
         self._tokenizers.close()
@@ -398,9 +466,21 @@ class SchedulerService:
                 control.explainer,
                 control.fleet_watch,
                 control.wakeup,
+                control.decisions,
+                UsageAnswers(JournalUsageStore(self._journal) if self._journal is not None else None),
+                self._journal_answers(),
                 epoch=control.epoch,
             ),
             health=self._health,
+        )
+
+    def _journal_answers(self) -> JournalAnswers:
+        journal = self._journal
+        return JournalAnswers(
+            self._maintenance,
+            JournalUsageStore(journal) if journal is not None else None,
+            usage_retention(self._config),
+            self.usage.counts if self.usage is not None else dict,
         )
 
 
@@ -412,6 +492,11 @@ def _recording(config: SchedulerConfig, clock: Clock) -> Recording | None:
         file=recording.file, max_bytes=recording.max_bytes, files=recording.files, tenants=recording.tenants
     )
     return Recording(settings, clock)
+
+
+def _journal(config: SchedulerConfig) -> Journal | None:
+    settings = journal_settings(config)
+    return Journal(settings) if settings is not None else None
 
 
 def _server_tls(config: SchedulerConfig) -> ServerTls | None:

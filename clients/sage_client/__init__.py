@@ -33,6 +33,7 @@ from sage_client._errors import (
     InternalError,
     InvalidRequestError,
     InvalidStateError,
+    JournalUnavailableError,
     LimitReachedError,
     ModelChangedError,
     NoInstanceError,
@@ -88,6 +89,7 @@ from sage_client._fleet_view import (
     FleetView,
     HistoryEntry,
     Instance,
+    InstanceDecision,
     Location,
     PolicyChange,
     PolicyInfo,
@@ -100,6 +102,7 @@ from sage_client._fleet_view import (
     TimeSlice,
 )
 from sage_client._models import Model, ModelFiles
+from sage_client._journal import JournalCompaction, JournalStatus
 from sage_client._options import ChatMessage, GenerateOptions
 from sage_client._plain import plain
 from sage_client._prefill_decode import (
@@ -113,6 +116,7 @@ from sage_client._reconnect import Reconnect
 from sage_client._sampling import SamplingOptions
 from sage_client._sink import Sink
 from sage_client._stream import Stream
+from sage_client._usage import UsageGroup, UsageRecord, UsageSum
 
 __all__ = [
     "DEFAULT_ADDRESS",
@@ -144,12 +148,16 @@ __all__ = [
     "GenerationFailedError",
     "HistoryEntry",
     "Instance",
+    "InstanceDecision",
     "InstanceNotFoundError",
     "InstanceRole",
     "InstanceState",
     "InternalError",
     "InvalidRequestError",
     "InvalidStateError",
+    "JournalCompaction",
+    "JournalStatus",
+    "JournalUnavailableError",
     "LimitReachedError",
     "Location",
     "Model",
@@ -213,6 +221,9 @@ __all__ = [
     "UnknownModelError",
     "UnknownPolicyError",
     "Usage",
+    "UsageGroup",
+    "UsageRecord",
+    "UsageSum",
     "WaitTimeoutError",
     "plain",
 ]

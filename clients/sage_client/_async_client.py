@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import weakref
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar, Unpack
@@ -41,6 +42,7 @@ from sage_client._fleet_view import (
 )
 from sage_client._generate_transport import RECOVERING_S, GenerateCall, GenerateTransport
 from sage_client._models import Model, ModelFiles, collect_files, decode_model
+from sage_client._journal import JournalCompaction, JournalStatus, journal_compaction, journal_status
 from sage_client._options import GenerateOptions
 from sage_client._prefill_decode import PrefillDecodeConfig, PrefillDecodeStatus, SplitMode
 from sage_client._reconnect import Reconnect
@@ -50,6 +52,15 @@ from sage_client._session_stream import SessionCall
 from sage_client._sink import Sink
 from sage_client._status import error_from_rpc
 from sage_client._trace import trace_metadata
+from sage_client._usage import (
+    UsageGroup,
+    UsageRecord,
+    UsageSum,
+    encode_groups,
+    usage_filter,
+    usage_record,
+    usage_sum,
+)
 
 _Q = TypeVar("_Q")
 _R = TypeVar("_R")
@@ -58,6 +69,7 @@ DEFAULT_TIMEOUT_S = 10.0
 DEFAULT_STREAM_TIMEOUT_S = 3600.0
 DEADLINE_GRACE_S = 10.0
 DEFAULT_BUFFER_BYTES = 1024 * 1024
+COMPACT_TIMEOUT_S = 900.0
 
 SESSIONS_VARIABLE = "SAGE_SESSIONS"
 """The environment variable that switches sessions off, with 0, for clients that are not told."""
@@ -318,7 +330,8 @@ class AsyncClient:
             InvalidRequestError: a threshold is out of range.
         """
         request = prefill_decode.change(mode, threshold_input_tokens, threshold_ratio)
-        return prefill_decode.config((await self._ask(self._channels.admin.SetPrefillDecode, request)).config)
+        answer = await self._ask(self._channels.admin.SetPrefillDecode, request)
+        return prefill_decode.config(answer.config, answer.not_kept)
 
     async def explain(self, request_id: str, *, tenant: str | None = None) -> Explanation:
         """Return a request's history and the decisions about it, with candidates and reasons.
@@ -328,6 +341,75 @@ class AsyncClient:
         """
         request = admin_pb2.ExplainRequest(request_id=request_id, tenant=self._tenant if tenant is None else tenant)
         return decode.explanation(await self._ask(self._channels.admin.Explain, request))
+
+    async def list_usage(
+        self,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        tenants: Iterable[str] = (),
+        models: Iterable[str] = (),
+        limit: int | None = None,
+    ) -> AsyncGenerator[UsageRecord, None]:
+        """Yield the usage records of requests that ended from ``since`` on and before ``until``, the oldest first.
+
+        A time without a zone is local time.  Operators and observers may call it.
+
+        Raises:
+            InvalidRequestError: ``until`` is not after ``since``.
+            JournalUnavailableError: the scheduler's journal cannot be read, or there is none.
+        """
+        request = admin_pb2.ListUsageRequest(filter=usage_filter(since, until, tenants, models), limit=limit or 0)
+        async with aclosing(self._pages(self._channels.admin.ListUsage, request)) as pages:
+            async for page in pages:
+                for record in page.records:
+                    yield usage_record(record)
+
+    async def sum_usage(
+        self,
+        by: Sequence[UsageGroup | str] = (),
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        tenants: Iterable[str] = (),
+        models: Iterable[str] = (),
+    ) -> list[UsageSum]:
+        """Return sums over usage records, one for each combination of the groups ``by``; see ``list_usage``.
+
+        Raises:
+            ValueError: a group does not exist.
+            LimitReachedError: there are too many groups.
+        """
+        wanted = usage_filter(since, until, tenants, models)
+        request = admin_pb2.SumUsageRequest(filter=wanted, group_by=encode_groups(by))
+        return [usage_sum(each) for each in (await self._ask(self._channels.admin.SumUsage, request)).sums]
+
+    async def get_journal(self) -> JournalStatus | None:
+        """Return what the scheduler's journal is, what it holds and whether it works; None if there is none."""
+        return journal_status(await self._ask(self._channels.admin.GetJournal, admin_pb2.GetJournalRequest()))
+
+    async def compact_journal(self) -> JournalCompaction:
+        """Have the journal delete what it need not keep and give space back, which may take minutes.
+
+        Raises:
+            JournalUnavailableError: the journal cannot be used, or there is none.
+        """
+        compact = self._channels.admin.CompactJournal
+        answer = await self._ask(compact, admin_pb2.CompactJournalRequest(), timeout=COMPACT_TIMEOUT_S)
+        return journal_compaction(answer)
+
+    async def export_journal(self, *, tables: Iterable[str] = ()) -> AsyncGenerator[str, None]:
+        """Yield every row of the journal, or of some tables, as a line of JSON.
+
+        Raises:
+            InvalidRequestError: there is no such table.
+            JournalUnavailableError: the journal cannot be read, or there is none.
+        """
+        request = admin_pb2.ExportJournalRequest(tables=tables)
+        async with aclosing(self._pages(self._channels.admin.ExportJournal, request)) as pages:
+            async for page in pages:
+                for line in page.lines:
+                    yield line
 
     async def watch_fleet(
         self, *, interval: float = 1.0, recent_decisions: int = 20
@@ -354,6 +436,15 @@ class AsyncClient:
         async with aclosing(newest_snapshots(call, wait_s=interval + self._timeout)) as snapshots:
             async for each in snapshots:
                 yield each
+
+    async def _pages(self, method: Callable[..., AsyncIterable[_R]], request: object) -> AsyncGenerator[_R, None]:
+        """Yield the messages of a streamed answer."""
+        try:
+            metadata = self._connection.metadata()
+            async for page in method(request, timeout=self._stream_timeout, metadata=metadata):
+                yield page
+        except grpc.aio.AioRpcError as error:
+            raise error_from_rpc(error) from None
 
     def _timeout_of(self, options: GenerateOptions | EmbedOptions) -> float:
         timeout, deadline = options.get("timeout"), options.get("deadline")

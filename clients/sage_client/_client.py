@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Generator, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Generator, Iterable, Sequence
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
 from sage_client._async_client import (
+    COMPACT_TIMEOUT_S,
     DEADLINE_GRACE_S,
     DEFAULT_BUFFER_BYTES,
     DEFAULT_STREAM_TIMEOUT_S,
@@ -30,12 +32,14 @@ from sage_client._fleet_view import (
     ShadowPolicy,
     ShadowPolicyChange,
 )
+from sage_client._journal import JournalCompaction, JournalStatus
 from sage_client._loop_thread import LoopThread
 from sage_client._models import Model, ModelFiles
 from sage_client._options import GenerateOptions
 from sage_client._prefill_decode import PrefillDecodeConfig, PrefillDecodeStatus, SplitMode
 from sage_client._reconnect import Reconnect
 from sage_client._stream import WAIT_MARGIN_S, Stream
+from sage_client._usage import UsageGroup, UsageRecord, UsageSum
 
 _T = TypeVar("_T")
 
@@ -233,20 +237,65 @@ class Client:
         """
         return self._run(self._client.explain(request_id, tenant=tenant))
 
+    def list_usage(
+        self,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        tenants: Iterable[str] = (),
+        models: Iterable[str] = (),
+        limit: int | None = None,
+    ) -> Generator[UsageRecord, None, None]:
+        """Yield the usage records of requests that ended, the oldest first; see ``AsyncClient.list_usage``."""
+        return self._each(
+            self._client.list_usage(since=since, until=until, tenants=tenants, models=models, limit=limit),
+            wait_s=self._timeout,
+        )
+
+    def sum_usage(
+        self,
+        by: Sequence[UsageGroup | str] = (),
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        tenants: Iterable[str] = (),
+        models: Iterable[str] = (),
+    ) -> list[UsageSum]:
+        """Return sums over usage records by groups; see ``AsyncClient.sum_usage``."""
+        return self._run(self._client.sum_usage(by, since=since, until=until, tenants=tenants, models=models))
+
+    def get_journal(self) -> JournalStatus | None:
+        """Return what the scheduler's journal is, what it holds and whether it works; None if there is none."""
+        return self._run(self._client.get_journal())
+
+    def compact_journal(self) -> JournalCompaction:
+        """Have the journal give space back, which may take minutes; see ``AsyncClient.compact_journal``."""
+        return self._loop.run(self._client.compact_journal(), timeout_s=COMPACT_TIMEOUT_S + WAIT_MARGIN_S)
+
+    def export_journal(self, *, tables: Iterable[str] = ()) -> Generator[str, None, None]:
+        """Yield every row of the journal as a line of JSON; see ``AsyncClient.export_journal``."""
+        return self._each(self._client.export_journal(tables=tables), wait_s=self._timeout)
+
     def watch_fleet(self, *, interval: float = 1.0, recent_decisions: int = 20) -> Generator[FleetSnapshot, None, None]:
         """Yield the fleet's state at once and then every ``interval`` seconds; see ``AsyncClient.watch_fleet``."""
         snapshots = self._client.watch_fleet(interval=interval, recent_decisions=recent_decisions)
-        wait_s = interval + self._timeout + WAIT_MARGIN_S
+        return self._each(snapshots, wait_s=interval + self._timeout)
 
-        async def step() -> FleetSnapshot | None:
-            return await anext(snapshots, None)
+    def _each(self, values: AsyncGenerator[_T, None], *, wait_s: float) -> Generator[_T, None, None]:
+        """Yield what an asynchronous generator yields.  ``wait_s`` catches one that is stuck."""
+
+        async def step() -> tuple[_T] | None:
+            try:
+                return (await anext(values),)
+            except StopAsyncIteration:
+                return None
 
         try:
-            while (snapshot := self._loop.run(step(), timeout_s=wait_s)) is not None:
-                yield snapshot
+            while (found := self._loop.run(step(), timeout_s=wait_s + WAIT_MARGIN_S)) is not None:
+                yield found[0]
         finally:
             if self._loop.running:
-                self._loop.run(snapshots.aclose(), timeout_s=WAIT_MARGIN_S)
+                self._loop.run(values.aclose(), timeout_s=WAIT_MARGIN_S)
 
     def _run(self, work: Coroutine[Any, Any, _T]) -> _T:
         # The call has a timeout of its own; this one only catches a stuck event loop.

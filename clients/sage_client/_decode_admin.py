@@ -30,6 +30,18 @@ def fleet(message: admin_pb2.ListInstancesResponse) -> v.FleetView:
     return v.FleetView(
         instances=tuple(instance(each) for each in message.instances),
         queues=tuple(queue(each) for each in message.queues),
+        decisions=tuple(instance_decision(each) for each in message.decisions),
+    )
+
+
+def instance_decision(m: admin_pb2.InstanceDecision) -> v.InstanceDecision:
+    """Decode what operators decided about an instance."""
+    return v.InstanceDecision(
+        instance_id=m.instance_id,
+        drained=m.drained,
+        drain_reason=m.drain_reason,
+        role=role(m.role) if m.role != common_pb2.INSTANCE_ROLE_UNSPECIFIED else None,
+        not_kept=m.not_kept,
     )
 
 
@@ -72,6 +84,7 @@ def instance(m: admin_pb2.Instance) -> v.Instance:
         adapters=tuple(m.adapters),
         location=v.Location(host=m.location.host, rack=m.location.rack, zone=m.location.zone),
         labels=dict(m.labels),
+        decision=instance_decision(m.decision) if m.HasField("decision") else None,
     )
 
 
@@ -94,6 +107,9 @@ def policy_status(message: admin_pb2.GetPolicyResponse) -> v.PolicyStatus:
             v.PolicyInfo(name=each.name, summary=each.summary, warning=each.warning) for each in message.available
         ),
         switches=tuple(policy_switch(each) for each in message.switches),
+        configured=message.configured,
+        decided=message.decided,
+        not_kept=message.not_kept,
     )
 
 
@@ -110,7 +126,11 @@ def policy_switch(message: admin_pb2.PolicySwitch) -> v.PolicySwitch:
 def policy_change(message: admin_pb2.SetPolicyResponse) -> v.PolicyChange:
     """Decode the result of setting the policy."""
     return v.PolicyChange(
-        policy=message.policy, previous=message.previous, reordered=message.reordered, warning=message.warning
+        policy=message.policy,
+        previous=message.previous,
+        reordered=message.reordered,
+        warning=message.warning,
+        not_kept=message.not_kept,
     )
 
 
@@ -139,7 +159,7 @@ def _predicted_means(m: admin_pb2.PredictedMeans) -> v.PredictedMeans:
 
 def shadow_policy_change(message: admin_pb2.SetShadowPolicyResponse) -> v.ShadowPolicyChange:
     """Decode the result of setting the shadow policy."""
-    return v.ShadowPolicyChange(policy=message.policy, previous=message.previous)
+    return v.ShadowPolicyChange(policy=message.policy, previous=message.previous, not_kept=message.not_kept)
 
 
 def cancellation(message: inference_pb2.CancelResponse) -> v.Cancellation:

@@ -27,12 +27,13 @@ def status(message: admin_pb2.GetPrefillDecodeResponse) -> v.PrefillDecodeStatus
     )
 
 
-def config(message: admin_pb2.PrefillDecodeConfig) -> v.PrefillDecodeConfig:
-    """Decode the settings."""
+def config(message: admin_pb2.PrefillDecodeConfig, not_kept: str = "") -> v.PrefillDecodeConfig:
+    """Decode the settings; ``not_kept``: why a change of them is not in the journal yet."""
     return v.PrefillDecodeConfig(
         mode=_MODES.get(message.mode, v.SplitMode.UNKNOWN),
         threshold_input_tokens=message.prefilling_threshold_input_tokens,
         threshold_ratio=message.prefilling_threshold_ratio,
+        not_kept=not_kept,
     )
 
 

@@ -23,6 +23,7 @@
     │   ├── NoInstanceError
     │   ├── ShuttingDownError
     │   ├── RecoveringError         the scheduler started just now; the SDK asks again by itself
+    │   ├── JournalUnavailableError the scheduler's journal cannot be used now, or there is none
     │   └── UnavailableError        no connection, or it broke and reattaching failed
     ├── RequestEndedError           an accepted request ended without finishing
     │   ├── DeadlineExceededError
@@ -197,6 +198,10 @@ class ShuttingDownError(TryAgainError):
 
 class RecoveringError(TryAgainError):
     """The scheduler started just now, and the request may still come back with the executor that runs it."""
+
+
+class JournalUnavailableError(TryAgainError):
+    """The scheduler's journal is full, slow, stopped or not configured, and the call needs it."""
 
 
 class UnavailableError(TryAgainError):

@@ -20,6 +20,17 @@ class Location:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class InstanceDecision:
+    """What operators decided about an instance; with a journal it outlives the scheduler."""
+
+    instance_id: str
+    drained: bool
+    drain_reason: str  # in the operator's words; empty if none were given
+    role: InstanceRole | None  # None: that of its executor
+    not_kept: str  # why it is not in the journal yet, in words; empty if it is, or without a journal
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Instance(Plain):
     """An instance as the scheduler sees it."""
 
@@ -59,6 +70,7 @@ class Instance(Plain):
     adapters: tuple[str, ...]
     location: Location
     labels: Mapping[str, str]
+    decision: InstanceDecision | None = None  # of operators
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,6 +89,7 @@ class FleetView(Plain):
 
     instances: tuple[Instance, ...]  # by id
     queues: tuple[QueueInfo, ...]  # by model
+    decisions: tuple[InstanceDecision, ...] = ()  # about instances that are not known now
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,6 +119,9 @@ class PolicyStatus(Plain):
     delegate: str  # the policy that ``adaptive`` follows now; else empty
     available: tuple[PolicyInfo, ...]
     switches: tuple[PolicySwitch, ...]  # the latest ones, newest first
+    configured: str = ""  # the policy that the configuration names
+    decided: bool = False  # an operator's decision overrides the configuration
+    not_kept: str = ""  # why that decision is not in the journal yet, in words; empty if it is, or without a journal
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -116,6 +132,7 @@ class PolicyChange(Plain):
     previous: str
     reordered: int  # waiting requests that were reordered
     warning: str = ""  # what to know about the policy in force, in words; empty if there is nothing
+    not_kept: str = ""  # why the decision is not in the journal yet, in words; empty if it is, or without a journal
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -149,6 +166,7 @@ class ShadowPolicyChange:
 
     policy: str  # empty: none
     previous: str  # empty: none
+    not_kept: str = ""  # as in PolicyChange
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

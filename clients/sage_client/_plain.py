@@ -6,6 +6,7 @@ import dataclasses
 import json
 from array import array
 from collections.abc import Mapping
+from datetime import datetime
 from enum import Enum
 from typing import Any
 
@@ -15,12 +16,14 @@ from sage_client._enums import Priority
 def plain(value: Any) -> Any:
     """Return ``value`` as dict, list, str, number, bool or None.
 
-    Fields become keys, enum members lower-case words, durations stay seconds.
+    Fields become keys, enum members lower-case words, points in time ISO 8601; durations stay seconds.
     """
     if isinstance(value, Priority):
         return value.name.lower()
     if isinstance(value, Enum):
         return value.value
+    if isinstance(value, datetime):
+        return value.isoformat()
     if dataclasses.is_dataclass(value):
         return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):

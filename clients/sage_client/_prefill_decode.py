@@ -36,6 +36,7 @@ class PrefillDecodeConfig(Plain):
     mode: SplitMode
     threshold_input_tokens: int  # THRESHOLD splits prompts of at least this many tokens ...
     threshold_ratio: float  # ... or this many times the predicted output
+    not_kept: str = ""  # after a change: why it is not in the journal yet, in words; empty if it is, or without one
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

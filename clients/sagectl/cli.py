@@ -17,6 +17,7 @@ from sagectl.gateway import gateway
 from sagectl.generate import generate
 from sagectl.generate_options import flag_of
 from sagectl.instances import drain, instances, resume
+from sagectl.journal import journal
 from sagectl.json_output import plain_error, print_json
 from sagectl.local import demo, down, status, up
 from sagectl.models import models
@@ -26,6 +27,7 @@ from sagectl.requests import cancel
 from sagectl.sentences import sentence
 from sagectl.simulate import simulate
 from sagectl.top import top
+from sagectl.usage import usage
 
 _STATUSES = """\b
 Exit status:
@@ -83,6 +85,8 @@ for _command in (
     role,
     policy,
     pd,
+    usage,
+    journal,
     keys,
     up,
     down,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import click
 
-from sage_client import Client, FleetView, Instance, QueueInfo
+from sage_client import Client, FleetView, Instance, InstanceDecision, QueueInfo
 from sagectl.connecting import connecting
 from sagectl.json_output import print_json
+from sagectl.not_kept import say_not_kept
 from sagectl.tables import Cells, show_table
 
 COLUMNS = ("id", "role", "state", "model", "engine", "run", "wait", "assigned", "KV used", "tokens/s", "price/h", "why")
@@ -28,12 +29,14 @@ def instances(client: Client, instance_id: str | None, model: str, as_json: bool
         view = client.list_instances(model=model)
     if as_json:
         print_json(view)
-    elif not view.instances and not view.queues:
+    elif not view.instances and not view.queues and not view.decisions:
         click.echo("no instances")
     else:
         rows = [_instance_row(each) for each in view.instances]
         show_table("instances", COLUMNS, rows, right=_NUMBERS, whole=_WHOLE, drop=_DROP)
         queues = [_queue_row(each) for each in view.queues]
+        absent = [_decision_row(each) for each in view.decisions]
+        show_table("decisions about instances that are not here", ["id", "drained", "role", "why"], absent)
         show_table("queues", ["model", "waiting", "limit", "by class"], queues, right=["waiting", "limit"])
 
 
@@ -59,6 +62,8 @@ def _say(instance: Instance, as_json: bool) -> None:
         print_json(instance)
     else:
         click.echo(f"{instance.instance_id}: {instance.state.value}, {instance.assigned} requests in flight")
+    if instance.decision is not None:
+        say_not_kept(instance.decision.not_kept)
 
 
 def _instance_row(instance: Instance) -> Cells:
@@ -80,6 +85,11 @@ def _instance_row(instance: Instance) -> Cells:
         f"{instance.price_per_hour:g}",
         instance.known_wait or instance.state_reason,
     ]
+
+
+def _decision_row(decision: InstanceDecision) -> Cells:
+    role = decision.role.value if decision.role is not None else ""
+    return [decision.instance_id, "yes" if decision.drained else "no", role, decision.drain_reason]
 
 
 def _queue_row(queue: QueueInfo) -> Cells:

@@ -7,6 +7,7 @@ import click
 from sage_client import Client, PolicyStatus
 from sagectl.connecting import connecting
 from sagectl.json_output import print_json
+from sagectl.not_kept import say_not_kept
 from sagectl.shadow_policy import shadow
 from sagectl.tables import Cells, show_table
 
@@ -24,7 +25,9 @@ def get_policy(client: Client, as_json: bool) -> None:
     if as_json:
         print_json(status)
         return
-    click.echo(f"current: {current_policy(status)}")
+    decided = f", set by an operator; configured: {status.configured}" if status.decided else ""
+    click.echo(f"current: {current_policy(status)}{decided}")
+    say_not_kept(status.not_kept)
     available = [[each.name, each.summary] for each in status.available if not each.warning]
     show_table("policies", ["name", "what it does"], available)
     compared: list[Cells] = [[each.name, each.summary, each.warning] for each in status.available if each.warning]
@@ -50,6 +53,7 @@ def set_policy(client: Client, name: str, reason: str, as_json: bool) -> None:
         click.echo(f"{change.previous} -> {change.policy}; {change.reordered} waiting requests reordered")
     if change.warning:
         click.echo(f"warning: {change.warning}", err=True)
+    say_not_kept(change.not_kept)
 
 
 policy.add_command(shadow)

@@ -7,6 +7,7 @@ import click
 from sage_client import Client, InstanceRole, PrefillDecodeConfig, SplitMode
 from sagectl.connecting import connecting
 from sagectl.json_output import print_json
+from sagectl.not_kept import say_not_kept
 from sagectl.tables import show_table
 from sagectl.top_sections import pairs_by_state
 
@@ -69,6 +70,7 @@ def set_prefill_decode(
         print_json(config)
     else:
         _say(config)
+    say_not_kept(config.not_kept)
 
 
 @click.command()
@@ -82,6 +84,8 @@ def role(client: Client, instance_id: str, new_role: str, as_json: bool) -> None
         print_json(instance)
     else:
         click.echo(f"{instance.instance_id}: {instance.role.value}")
+    if instance.decision is not None:
+        say_not_kept(instance.decision.not_kept)
 
 
 def _say(config: PrefillDecodeConfig) -> None:

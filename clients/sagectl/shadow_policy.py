@@ -7,6 +7,7 @@ import click
 from sage_client import Client, ShadowPolicy
 from sagectl.connecting import connecting
 from sagectl.json_output import print_json
+from sagectl.not_kept import say_not_kept
 from sagectl.tables import show_table
 
 OFF = "off"
@@ -29,6 +30,7 @@ def shadow(client: Client, name: str | None, as_json: bool) -> None:
         print_json(change)
     else:
         click.echo(f"shadow policy: {change.previous or OFF} -> {change.policy or OFF}")
+    say_not_kept(change.not_kept)
 
 
 def _show(found: ShadowPolicy | None, as_json: bool) -> None:

@@ -288,6 +288,29 @@ RECOVERY_MISSING = _gauge(
 RECOVERY_DURATION = _gauge(
     "sage.recovery.duration", "s", "How long the recovery after this scheduler's start took, or has taken so far."
 )
+JOURNAL_TROUBLE = _gauge(
+    "sage.journal.trouble",
+    "",
+    "1 while the journal cannot be written: detached requests are refused, others go on; 0 also without a journal.",
+)
+JOURNAL_WRITES = _counter(
+    "sage.journal.writes",
+    "{write}",
+    "Writes to the journal by what became of them; many share a transaction.",
+    {"result": "committed, refused, failed"},
+    observed=True,
+)
+JOURNAL_COMMIT_TIME = _counter(
+    "sage.journal.commit.time", "s", "Time that the journal's transactions took, all together.", observed=True
+)
+JOURNAL_COMMITS = _counter("sage.journal.commits", "{commit}", "Transactions of the journal.", observed=True)
+USAGE_RECORDS = _counter(
+    "sage.usage.records",
+    "{record}",
+    "Usage records by what became of them; none is waited for.",
+    {"result": "written, dropped_queue_full"},
+    observed=True,
+)
 MODEL_CONDITIONS = _gauge(
     "sage.model.conditions",
     "{model}",
@@ -454,6 +477,7 @@ SCHEDULER = (
     *(TENANT_TOKENS, TENANT_REQUESTS, OVERLOADED, CALLS_REFUSED),
     *(SHADOW_DECISIONS, SHADOW_PREDICTED, RECORDING_LINES),
     *(FAILOVERS, CONTINUATIONS, QUARANTINED, FAILOVER_GAP, MODEL_CONDITIONS),
+    *(JOURNAL_TROUBLE, JOURNAL_WRITES, JOURNAL_COMMIT_TIME, JOURNAL_COMMITS, USAGE_RECORDS),
     *(REQUESTS_ADOPTED, RECOVERY_OPEN, RECOVERY_MISSING, RECOVERY_DURATION),
     *(PD_ENABLED, PD_CONDITIONS, PD_SPLITS, PD_FALLBACKS, PD_HANDOFF, PD_PAIRS),
     *(INSTANCES, INSTANCE_STATE, KV_CAPACITY, KV_USED, KV_RESERVED, INSTANCE_REQUESTS, INSTANCE_SLOTS),

@@ -15,6 +15,7 @@ SchedulerError
 ├── NoInstance            nothing serves the model now
 ├── ShuttingDown          the scheduler is about to end
 ├── Recovering            the request may come back with an executor; carries when to ask again
+├── JournalUnavailable    the journal is full, slow, stopped or not configured; carries when to ask again
 ├── OutputLost            what the caller has of the request's output is beyond what anyone holds
 ├── DeadlineExceeded
 ├── RequestCancelled
@@ -176,6 +177,18 @@ class Recovering(SchedulerError):
     ) -> None:
         self.expected_wait_s = expected_wait_s
         super().__init__(f"{why}: ask again")
+
+
+class JournalUnavailable(SchedulerError):
+    """The journal cannot take a write, or be read, now; ``why`` says what is wrong with it, in words.
+
+    ``expected_wait_s``: seconds after which trying again makes sense.
+    """
+
+    def __init__(self, why: str, expected_wait_s: float = 2.0) -> None:
+        self.why = why
+        self.expected_wait_s = expected_wait_s
+        super().__init__(f"the journal cannot be used now: {why}")
 
 
 class OutputLost(SchedulerError):

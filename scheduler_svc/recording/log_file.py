@@ -12,7 +12,7 @@ class LogFile:
 
     def __init__(self, path: Path, *, max_bytes: int, files: int) -> None:
         """``files``: how many there are at most, the one that is written to included; ``max_bytes`` of each."""
-        self._path = path
+        self.path = path
         self._max_bytes = max_bytes
         self._files = files
         self._descriptor: int | None = None
@@ -32,7 +32,7 @@ class LogFile:
         self.close()
         self._put_aside()
         # Only its owner may read who asked how much and when.
-        self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        self._descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         self.size = 0
 
     def append(self, lines: Sequence[bytes]) -> None:
@@ -64,9 +64,9 @@ class LogFile:
             os.close(descriptor)
 
     def _put_aside(self) -> None:
-        if not self._path.exists():
+        if not self.path.exists():
             return
-        if self._path.stat().st_size == 0 or self._files == 1:
+        if self.path.stat().st_size == 0 or self._files == 1:
             return
         for number in range(self._files - 1, 0, -1):
             older, newer = self._numbered(number), self._numbered(number - 1)
@@ -74,4 +74,4 @@ class LogFile:
                 newer.replace(older)
 
     def _numbered(self, number: int) -> Path:
-        return self._path.with_name(f"{self._path.name}.{number}") if number else self._path
+        return self.path.with_name(f"{self.path.name}.{number}") if number else self.path

@@ -17,6 +17,7 @@ from scheduler_svc.domain.pd.fallbacks import Fallback
 from scheduler_svc.domain.pd.pairs import PairState
 from scheduler_svc.domain.request import RequestState
 from scheduler_svc.domain.scheduler import Scheduler
+from scheduler_svc.telemetry.journal import JournalReader
 from scheduler_svc.telemetry.tenant_label import OTHER, tenant_label
 
 Values = defaultdict[Instrument, list[tuple[Labels, float]]]
@@ -33,6 +34,7 @@ class FleetReader:
         recorded: Callable[[], Mapping[str, int]] = dict,
         client_sessions: Callable[[], int] = lambda: 0,
         restart: Callable[[], RestartFigures] = RestartFigures,
+        journal: JournalReader | None = None,
     ) -> None:
         self._scheduler = scheduler
         self._clock = clock
@@ -40,6 +42,7 @@ class FleetReader:
         self._recorded = recorded
         self._client_sessions = client_sessions
         self._restart = restart
+        self._journal = journal if journal is not None else JournalReader()
 
     def read(self) -> Observed:
         """Return the values of every gauge.  Runs on the event loop, which owns what it reads."""
@@ -53,6 +56,7 @@ class FleetReader:
             self._instances,
             self._recording,
             self._restarted,
+            self._journal.add_to,
         )
         for part in parts:
             part(values)

@@ -23,6 +23,7 @@ REASONS: dict[type[BaseException], str] = {
     errors.GenerationFailed: "generation_failed",
     errors.ModelChanged: "model_changed",
     errors.Recovering: "recovering",
+    errors.JournalUnavailable: "journal_unavailable",
     errors.OutputLost: "output_lost",
     errors.PolicyFailed: "internal",
 }

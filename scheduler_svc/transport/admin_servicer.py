@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
 from typing import Any, TypeAlias
 
@@ -13,19 +14,26 @@ from sage.controlplane.v1 import admin_pb2, admin_pb2_grpc, common_pb2
 from sage_common.clock import Clock
 from scheduler_svc.access.caller import caller
 from scheduler_svc.control.instances.sessions import Sessions
+from scheduler_svc.control.journal import fleet_decisions
+from scheduler_svc.control.journal.decisions import Plain
+from scheduler_svc.control.journal.fleet_decisions import POLICY, SHADOW, SPLITTING
+from scheduler_svc.control.journal.operator_decisions import OperatorDecisions
 from scheduler_svc.control.requests.explain import Explainer
 from scheduler_svc.control.timing.wakeup import Wakeup
 from scheduler_svc.control.watching.fleet_watch import FleetWatch
 from scheduler_svc.domain.errors import FieldViolation, InvalidRequest
+from scheduler_svc.domain.instance import Instance
 from scheduler_svc.domain.scheduler import Scheduler
-from scheduler_svc.transport import fleet_snapshots, prefill_decode
+from scheduler_svc.transport import fleet_snapshots, instance_decisions, prefill_decode
 from scheduler_svc.transport.clipping import stated_reason
 from scheduler_svc.transport.enums import ROLE_FROM_WIRE, ROLE_TO_WIRE
 from scheduler_svc.transport.instances import instance_view
+from scheduler_svc.transport.journal_answers import JournalAnswers
 from scheduler_svc.transport.shadow_policy import shadow_policy
 from scheduler_svc.transport.stories import story
 from scheduler_svc.transport.submissions import key_seen
 from scheduler_svc.transport.take_limit import taking
+from scheduler_svc.transport.usage_answers import UsageAnswers
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +54,9 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         explainer: Explainer,
         fleet_watch: FleetWatch,
         wakeup: Wakeup,
+        decisions: OperatorDecisions,
+        usage: UsageAnswers,
+        journal: JournalAnswers,
         *,
         epoch: int,
     ) -> None:
@@ -56,6 +67,9 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         self._fleet_watch = fleet_watch
         self._snapshots = fleet_snapshots.SnapshotConversion(scheduler, epoch)
         self._wakeup = wakeup
+        self._decisions = decisions
+        self._usage = usage
+        self._journal = journal
         self._epoch = epoch
 
     async def GetPolicy(self, request: admin_pb2.GetPolicyRequest, context: Context) -> admin_pb2.GetPolicyResponse:
@@ -70,6 +84,9 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
                 for name, summary in self._scheduler.policy_summaries().items()
             ],
             switches=[fleet_snapshots.policy_switch(switch, now) for switch in reversed(self._scheduler.switches)],
+            configured=self._scheduler.settings.policy,
+            decided=bool(self._decisions.fleet(POLICY)),
+            not_kept=self._decisions.not_kept(POLICY),
         )
 
     async def SetPolicy(self, request: admin_pb2.SetPolicyRequest, context: Context) -> admin_pb2.SetPolicyResponse:
@@ -81,9 +98,20 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         if warning:
             log.warning("%s", warning)
         self._wakeup.notify()
+        policy = self._scheduler.policy
+        await self._decide(POLICY, fleet_decisions.policy(self._scheduler, request.policy, why))
         return admin_pb2.SetPolicyResponse(
-            policy=self._scheduler.policy, previous=previous, reordered=reordered, warning=warning
+            policy=policy,
+            previous=previous,
+            reordered=reordered,
+            warning=warning,
+            not_kept=self._decisions.not_kept(POLICY),
         )
+
+    async def _decide(self, name: str, value: Mapping[str, Plain]) -> None:
+        """Keep a decision about the fleet, which is in force already."""
+        self._decisions.decide(name, value)
+        await self._decisions.write()
 
     async def GetShadowPolicy(
         self, request: admin_pb2.GetShadowPolicyRequest, context: Context
@@ -101,30 +129,39 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         """Let a policy decide beside the one in force, or end that.  Raises UnknownPolicy."""
         previous = self._scheduler.set_shadow(request.policy, self._clock.now())
         log.info("shadow policy %s -> %s", previous or "off", request.policy or "off")
-        return admin_pb2.SetShadowPolicyResponse(policy=request.policy, previous=previous)
+        await self._decide(SHADOW, fleet_decisions.shadow(request.policy))
+        return admin_pb2.SetShadowPolicyResponse(
+            policy=request.policy, previous=previous, not_kept=self._decisions.not_kept(SHADOW)
+        )
 
     async def ListInstances(
         self, request: admin_pb2.ListInstancesRequest, context: Context
     ) -> admin_pb2.ListInstancesResponse:
         """Return the instances and queues of one model, or of all models if none is named."""
-        now = self._clock.now()
         found = [i for i in self._scheduler.instances() if request.model in ("", i.spec.model)]
         found.sort(key=lambda i: i.spec.instance_id)
         return admin_pb2.ListInstancesResponse(
-            instances=[instance_view(i, now) for i in found],
+            instances=[self._view(i) for i in found],
             queues=[
                 fleet_snapshots.queue_info(model, queue)
                 for model, queue in sorted(self._scheduler.queues().items())
                 if request.model in ("", model)
             ],
+            decisions=instance_decisions.of_unknown_instances(
+                self._decisions, {each.instance_id for each in self._scheduler.instances()}
+            ),
         )
+
+    def _view(self, instance: Instance) -> admin_pb2.Instance:
+        decision = instance_decisions.decision_about(self._decisions, instance.instance_id)
+        return instance_view(instance, self._clock.now(), decision)
 
     async def GetInstance(
         self, request: admin_pb2.GetInstanceRequest, context: Context
     ) -> admin_pb2.GetInstanceResponse:
         """Return one instance.  Raises InstanceNotFound."""
         instance = self._scheduler.instance(request.instance_id)
-        return admin_pb2.GetInstanceResponse(instance=instance_view(instance, self._clock.now()))
+        return admin_pb2.GetInstanceResponse(instance=self._view(instance))
 
     async def DrainInstance(
         self, request: admin_pb2.DrainInstanceRequest, context: Context
@@ -134,14 +171,26 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         Raises InstanceNotFound, InvalidTransition.
         """
         instance = self._sessions.drain(request.instance_id, stated_reason(request.reason), by_operator=True)
-        return admin_pb2.DrainInstanceResponse(instance=instance_view(instance, self._clock.now()))
+        await self._decisions.write()
+        return admin_pb2.DrainInstanceResponse(instance=self._view(instance))
 
     async def ResumeInstance(
         self, request: admin_pb2.ResumeInstanceRequest, context: Context
     ) -> admin_pb2.ResumeInstanceResponse:
-        """Take an operator's drain back.  Raises InstanceNotFound, InvalidTransition."""
-        instance = self._sessions.resume(request.instance_id)
-        return admin_pb2.ResumeInstanceResponse(instance=instance_view(instance, self._clock.now()))
+        """Take an operator's drain back, also of an instance that only the journal knows.
+
+        Raises InstanceNotFound, InvalidTransition.
+        """
+        instance_id = request.instance_id
+        if self._scheduler.find_instance(instance_id) is None and self._decisions.drained(instance_id):
+            self._decisions.resume(instance_id)
+            await self._decisions.write()
+            view = instance_decisions.unknown_instance(self._decisions, instance_id)
+        else:
+            instance = self._sessions.resume(instance_id)
+            await self._decisions.write()
+            view = self._view(instance)
+        return admin_pb2.ResumeInstanceResponse(instance=view)
 
     async def SetInstanceRole(
         self, request: admin_pb2.SetInstanceRoleRequest, context: Context
@@ -157,8 +206,9 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         instance = self._scheduler.instance(request.instance_id)
         log.info("instance %s: role %s -> %s", instance.instance_id, previous.value, role.value)
         self._wakeup.notify()
-        view = instance_view(instance, self._clock.now())
-        return admin_pb2.SetInstanceRoleResponse(instance=view, previous=ROLE_TO_WIRE[previous])
+        self._decisions.set_role(instance.instance_id, None if role is instance.spec.role else role)
+        await self._decisions.write()
+        return admin_pb2.SetInstanceRoleResponse(instance=self._view(instance), previous=ROLE_TO_WIRE[previous])
 
     async def GetPrefillDecode(
         self, request: admin_pb2.GetPrefillDecodeRequest, context: Context
@@ -178,7 +228,9 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         log.info("prefill/decode: split %s, before %s", now, before)
         self._scheduler.set_pd(settings)
         self._wakeup.notify()
-        return admin_pb2.SetPrefillDecodeResponse(config=prefill_decode.config(settings))
+        await self._decide(SPLITTING, fleet_decisions.splitting(self._scheduler, settings))
+        not_kept = self._decisions.not_kept(SPLITTING)
+        return admin_pb2.SetPrefillDecodeResponse(config=prefill_decode.config(settings), not_kept=not_kept)
 
     async def Explain(self, request: admin_pb2.ExplainRequest, context: Context) -> admin_pb2.ExplainResponse:
         """Return a request's decisions, history and time slices.  Raises RequestNotFound."""
@@ -208,6 +260,36 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
             async for taken in snapshots:
                 # The write waits while the watcher does not read; the next snapshot is taken after that.
                 await write(self._snapshots.response(taken, decisions, with_requests=with_requests))
+
+    async def ListUsage(
+        self, request: admin_pb2.ListUsageRequest, context: Context
+    ) -> AsyncIterator[admin_pb2.ListUsageResponse]:
+        """Stream usage records, a page a message.  Raises InvalidRequest, JournalUnavailable."""
+        async with aclosing(self._usage.pages(request)) as pages:
+            async for page in pages:
+                yield page
+
+    async def SumUsage(self, request: admin_pb2.SumUsageRequest, context: Context) -> admin_pb2.SumUsageResponse:
+        """Return sums over usage records.  Raises InvalidRequest, LimitReached, JournalUnavailable."""
+        return await self._usage.sums(request)
+
+    async def GetJournal(self, request: admin_pb2.GetJournalRequest, context: Context) -> admin_pb2.GetJournalResponse:
+        """Return what the journal is, what it holds and whether it works."""
+        return await self._journal.status()
+
+    async def CompactJournal(
+        self, request: admin_pb2.CompactJournalRequest, context: Context
+    ) -> admin_pb2.CompactJournalResponse:
+        """Delete what the journal need not keep, and give space back.  Raises JournalUnavailable."""
+        return await self._journal.compact()
+
+    async def ExportJournal(
+        self, request: admin_pb2.ExportJournalRequest, context: Context
+    ) -> AsyncIterator[admin_pb2.ExportJournalResponse]:
+        """Stream the journal's rows, a page a message.  Raises InvalidRequest, JournalUnavailable."""
+        async with aclosing(self._journal.export(request)) as pages:
+            async for page in pages:
+                yield page
 
 
 def _client(context: Context) -> str:

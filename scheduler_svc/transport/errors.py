@@ -42,6 +42,7 @@ REASONS: dict[type[Exception], ErrorReason] = {
     domain.NoInstance: ErrorReason.NO_INSTANCE,
     domain.ShuttingDown: ErrorReason.SHUTTING_DOWN,
     domain.Recovering: ErrorReason.RECOVERING,
+    domain.JournalUnavailable: ErrorReason.JOURNAL_UNAVAILABLE,
     domain.OutputLost: ErrorReason.OUTPUT_LOST,
     domain.DeadlineExceeded: ErrorReason.DEADLINE_EXCEEDED,
     domain.RequestCancelled: ErrorReason.CANCELLED,
@@ -166,6 +167,7 @@ DETAILS: dict[type[Exception], Callable[[Any], message.Message]] = {
     domain.TenantLimitReached: _retry,
     domain.Overloaded: _retry,
     domain.Recovering: _retry,
+    domain.JournalUnavailable: _retry,
     domain.InvalidTransition: _precondition,
     PermissionDenied: _denied_field,
 }

@@ -9,6 +9,7 @@ from __future__ import annotations
 from sage.controlplane.v1 import admin_pb2, executor_pb2, inference_pb2
 from sage_common.clock import Clock
 from sage_wire.health import HealthServicer
+from scheduler_svc.control.journal.maintenance import JournalMaintenance
 from scheduler_svc.domain.instance_state import InstanceState
 from scheduler_svc.domain.scheduler import Scheduler
 
@@ -19,15 +20,19 @@ ADMIN = admin_pb2.DESCRIPTOR.services_by_name["AdminService"].full_name
 PREFILL_DECODE = "sage.controlplane.v1.PrefillDecode"
 """A name for health checks only: SERVING while splitting is enabled and nothing keeps it from working."""
 
+JOURNAL = "sage.controlplane.v1.Journal"
+"""A name for health checks only: SERVING while there is a journal and it can be written."""
+
 CHECK_S = 0.2  # seconds between two updates
 
 
 class HealthReporter:
     """Keep the statuses of grpc.health.v1 current."""
 
-    def __init__(self, scheduler: Scheduler, clock: Clock) -> None:
+    def __init__(self, scheduler: Scheduler, clock: Clock, journal: JournalMaintenance | None = None) -> None:
         self._scheduler = scheduler
         self._clock = clock
+        self._journal = journal
         self.servicer = HealthServicer()
         for name in ("", EXECUTOR, ADMIN):
             self.servicer.set(name, serving=True)
@@ -38,6 +43,7 @@ class HealthReporter:
             ready = any(i.state is InstanceState.READY for i in self._scheduler.instances())
             self.servicer.set(INFERENCE, serving=ready)
             self.servicer.set(PREFILL_DECODE, serving=self._splits())
+            self.servicer.set(JOURNAL, serving=self._journal is not None and not self._journal.trouble)
             await self._clock.sleep(CHECK_S)
 
     def _splits(self) -> bool:

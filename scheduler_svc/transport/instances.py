@@ -9,8 +9,10 @@ from scheduler_svc.transport.enums import ROLE_TO_WIRE, STATE_TO_WIRE
 from scheduler_svc.transport.events import parallelism
 
 
-def instance_view(instance: Instance, now: float) -> admin_pb2.Instance:
-    """Convert an instance as the scheduler knows it.  ``now``: seconds on the control clock.
+def instance_view(
+    instance: Instance, now: float, decision: admin_pb2.InstanceDecision | None = None
+) -> admin_pb2.Instance:
+    """Convert an instance as the scheduler knows it, with what operators decided.  ``now``: on the control clock.
 
     Fields of the engine stay unset until its executor reports them.
     """
@@ -29,6 +31,7 @@ def instance_view(instance: Instance, now: float) -> admin_pb2.Instance:
         location=common_pb2.Location(host=spec.location.host, rack=spec.location.rack, zone=spec.location.zone),
         labels=spec.labels,
         software_version=spec.software_version,
+        decision=decision,
     )
     _add_facts(wire, instance)
     _add_load(wire, instance, now)

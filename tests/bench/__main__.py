@@ -16,6 +16,7 @@ from tests.bench import (
     hold,
     idle_fleet,
     ingest,
+    journal,
     latency,
     memory,
     overload,
@@ -34,6 +35,7 @@ from tests.bench.session import run
 TINY_MODEL = Path(".cache/tiny-model")
 NAMES = (
     *("core", "latency", "relay", "ingest", "sdk", "requests", "idle", "hold", "throughput", "overload", "memory"),
+    "journal",
     *("telemetry", "vllm", "telemetry-vllm", "executor-vllm"),
 )
 REAL = {"vllm", "telemetry-vllm", "executor-vllm"}
@@ -51,6 +53,7 @@ class Size:
     idle_s: float  # per round
     throughput_tokens: int  # the same
     overload_s: float
+    journal_s: float  # per round
     telemetry_rounds: int  # more: the figure that matters is a bound, and pairs narrow it
     vllm_rounds: int  # more: a real engine's figures spread, and getting it up takes longer than its rounds
 
@@ -64,6 +67,7 @@ FULL = Size(
     idle_s=5.0,
     throughput_tokens=192,
     overload_s=30.0,
+    journal_s=5.0,
     telemetry_rounds=24,
     vllm_rounds=9,
 )
@@ -76,6 +80,7 @@ QUICK = Size(
     idle_s=2.0,
     throughput_tokens=64,
     overload_s=5.0,
+    journal_s=1.0,
     telemetry_rounds=4,
     vllm_rounds=5,
 )
@@ -136,6 +141,11 @@ async def _memory(size: Size) -> list[Row]:
     return await memory.measure(scale=0.5 if size is QUICK else 1.0)
 
 
+async def _journal(size: Size) -> list[Row]:
+    pairs = size.telemetry_rounds
+    return await journal.measure(rounds=size.relay_rounds, seconds=size.journal_s, pairs=pairs, requests=size.requests)
+
+
 async def _telemetry(size: Size) -> list[Row]:
     engine = simulated(step_s=0.002, streams=telemetry_cost.STREAMS)  # so fast that the services are the limit
     measure = partial(telemetry_cost.measure, engine)
@@ -175,6 +185,7 @@ BENCHMARKS: dict[str, Benchmark] = dict(
         NAMES,
         (
             *(_scheduler, _latency, _relay, _ingest, _sdk, _requests, _idle, _hold, _throughput, _overload, _memory),
+            _journal,
             *(_telemetry, _vllm, _telemetry_vllm, _executor_vllm),
         ),
         strict=True,

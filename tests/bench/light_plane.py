@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -19,9 +19,11 @@ class LightPlane:
 
 
 @asynccontextmanager
-async def light_plane(*, executors: int, step_s: float) -> AsyncIterator[LightPlane]:
+async def light_plane(
+    *, executors: int, step_s: float, scheduler_flags: Sequence[str] = ()
+) -> AsyncIterator[LightPlane]:
     """Up, with every executor READY."""
-    async with child("scheduler", "scheduler_svc", "--listen", "127.0.0.1:0") as scheduler:
+    async with child("scheduler", "scheduler_svc", "--listen", "127.0.0.1:0", *scheduler_flags) as scheduler:
         address = f"127.0.0.1:{port_in(await scheduler.wait_for('serving on', START_TIMEOUT_S))}"
         async with light_executors(address, executors=executors, step_s=step_s) as sources:
             yield LightPlane(address=address, scheduler=scheduler, sources=sources)

@@ -6,6 +6,7 @@ import logging
 
 from sage_common.clock import Clock
 from scheduler_svc.control.instances.session import Session
+from scheduler_svc.control.journal.operator_decisions import OperatorDecisions
 from scheduler_svc.domain.errors import InvalidTransition
 from scheduler_svc.domain.instance import Instance
 from scheduler_svc.domain.instance_state import DRAINS, GONE, STARTING, InstanceState
@@ -19,24 +20,27 @@ _DRAINABLE = (InstanceState.READY, InstanceState.SUSPECT, InstanceState.STALLED)
 class Drains:
     """Starts, finishes and lifts drains.
 
-    An operator's drain is a cordon: it outlives the executor, and is forgotten with the instance.  A drain that the
-    executor asks for lasts while that engine runs; the executor repeats its wish in every session.
+    An operator's drain is a cordon: it outlives the executor, and with a journal the scheduler too; without one it is
+    forgotten with the instance.  A drain that the executor asks for lasts while that engine runs; the executor repeats
+    its wish in every session.
     """
 
-    def __init__(self, scheduler: Scheduler, clock: Clock) -> None:
+    def __init__(self, scheduler: Scheduler, clock: Clock, decisions: OperatorDecisions) -> None:
         self._scheduler = scheduler
         self._clock = clock
-        self._cordoned: set[str] = set()
+        self._decisions = decisions
 
     def reason(self, session: Session) -> str | None:
         """Return why a session's instance is to be drained; None where it is not."""
         if session.leaving:
             return "asked to be drained"
-        return "drained by an operator" if self.cordoned(session.instance_id) else None
+        if not self.cordoned(session.instance_id):
+            return None
+        return self._decisions.instance(session.instance_id).drain_reason or "drained by an operator"
 
     def cordoned(self, instance_id: str) -> bool:
         """Return whether an operator drained the instance and did not resume it."""
-        return instance_id in self._cordoned
+        return self._decisions.drained(instance_id)
 
     def start(self, instance: Instance, session: Session | None, reason: str, *, by_operator: bool) -> None:
         """Drain an instance.  ``session`` is None while its executor is not connected.
@@ -50,7 +54,7 @@ class Drains:
             subject = f"instance {instance.instance_id}"
             raise InvalidTransition(subject, instance.state.value, InstanceState.DRAINING.value)
         if by_operator:
-            self._cordoned.add(instance.instance_id)
+            self._decisions.drain(instance.instance_id, reason)
         elif session is not None:
             session.leaving = True
         if instance.state in _DRAINABLE:
@@ -69,7 +73,7 @@ class Drains:
             if not self.cordoned(instance_id):
                 raise InvalidTransition(f"instance {instance_id}", instance.state.value, InstanceState.READY.value)
             self._scheduler.recover_without_drain(instance_id)
-        self._cordoned.discard(instance_id)
+        self._decisions.resume(instance_id)
         if session is None:
             return False
         session.leaving = False
@@ -89,9 +93,8 @@ class Drains:
             self._move(instance, InstanceState.DRAINED, instance.state_reason)
 
     def forget(self, instance_id: str) -> None:
-        """Drop the cordon of an instance that is forgotten."""
-        if instance_id in self._cordoned:
-            self._cordoned.discard(instance_id)
+        """Drop the cordon of an instance that is forgotten, unless the journal keeps it."""
+        if self._decisions.forget(instance_id):
             log.warning("instance %s forgotten; its operator drain is lifted", instance_id)
 
     def _move(self, instance: Instance, state: InstanceState, reason: str) -> None:

@@ -25,6 +25,7 @@ from scheduler_svc.control.instances.registration import (
 )
 from scheduler_svc.control.instances.session import Session
 from scheduler_svc.control.instances.session_settings import SessionSettings
+from scheduler_svc.control.journal.operator_decisions import OperatorDecisions
 from scheduler_svc.control.requests.model_directory import ModelDirectory
 from scheduler_svc.control.requests.tokenizers import Tokenizers
 from scheduler_svc.control.timing.loop_lag import LoopLag
@@ -70,6 +71,7 @@ class Sessions:
         epoch: int,
         observer: FleetObserver = NULL_FLEET_OBSERVER,
         adoption: Adoption,
+        decisions: OperatorDecisions,
         seen: Callable[[Iterable[str]], None] = lambda instances: None,
     ) -> None:
         """``seen`` is told which instances have a session, whenever that changes."""
@@ -87,7 +89,8 @@ class Sessions:
         self._observer = observer
         self._adoption = adoption
         self._seen = seen
-        self._drains = Drains(scheduler, clock)
+        self._decisions = decisions
+        self._drains = Drains(scheduler, clock, decisions)
         self._cool_downs = CoolDowns(clock, settings, self._cooled_down)
         self._sessions: dict[str, Session] = {}  # by instance id
         self._by_id: dict[str, Session] = {}
@@ -120,6 +123,7 @@ class Sessions:
         self._forget_failures_of_old_engine(spec)
         now = self._clock.now()
         instance = self._registered(spec, now)
+        self._give_decided_role(instance)
         keep = self._kept(instance_id, registration) if old is not None else ()
         session = Session(
             session_id=secrets.token_hex(SECRET_BYTES),
@@ -165,6 +169,12 @@ class Sessions:
                     raise
                 log.info("instance %s, which is gone, is forgotten to make room", victim.instance_id)
                 self._forget(victim.instance_id)
+
+    def _give_decided_role(self, instance: Instance) -> None:
+        """Give an instance the role that an operator gave it under an earlier scheduler, if it can have it."""
+        role = self._decisions.instance(instance.instance_id).role
+        if role is not None and role is not instance.role and role.embeds is instance.spec.role.embeds:
+            self._scheduler.set_role(instance.instance_id, role)
 
     def _forget(self, instance_id: str) -> None:
         self._scheduler.forget(instance_id)

@@ -259,6 +259,12 @@ class FakeScheduler(inference_pb2_grpc.InferenceServiceServicer, admin_pb2_grpc.
     async def ResumeInstance(self, request: Any, context: Context) -> Any:
         return await self._answer("ResumeInstance", request, context)
 
+    async def SetInstanceRole(self, request: Any, context: Context) -> Any:
+        return await self._answer("SetInstanceRole", request, context)
+
+    async def SetPrefillDecode(self, request: Any, context: Context) -> Any:
+        return await self._answer("SetPrefillDecode", request, context)
+
     async def Explain(self, request: Any, context: Context) -> Any:
         return await self._answer("Explain", request, context)
 

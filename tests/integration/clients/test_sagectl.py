@@ -407,6 +407,35 @@ async def test_drain_and_resume(scheduler: FakeScheduler, run: Run) -> None:
     assert resumed["state"] == "ready"
 
 
+WHY = "the database is full"
+
+
+@pytest.mark.parametrize(
+    ("command", "rpc", "answer"),
+    [
+        (
+            "drain executor-1",
+            "DrainInstance",
+            admin_pb2.DrainInstanceResponse(instance=instance(decision=admin_pb2.InstanceDecision(not_kept=WHY))),
+        ),
+        (
+            "role executor-1 decoding",
+            "SetInstanceRole",
+            admin_pb2.SetInstanceRoleResponse(instance=instance(decision=admin_pb2.InstanceDecision(not_kept=WHY))),
+        ),
+        ("policy get", "GetPolicy", admin_pb2.GetPolicyResponse(policy="fifo", decided=True, not_kept=WHY)),
+        ("policy set fifo", "SetPolicy", admin_pb2.SetPolicyResponse(policy="fifo", not_kept=WHY)),
+        ("policy shadow fifo", "SetShadowPolicy", admin_pb2.SetShadowPolicyResponse(policy="fifo", not_kept=WHY)),
+        ("pd set never", "SetPrefillDecode", admin_pb2.SetPrefillDecodeResponse(not_kept=WHY)),
+    ],
+)
+async def test_a_decision_that_a_restart_would_forget_is_warned_of(
+    scheduler: FakeScheduler, run: Run, command: str, rpc: str, answer: Any
+) -> None:
+    scheduler.admin[rpc] = always(answer)
+    assert f"a restart would forget it: {WHY}\n" in (await run(*command.split())).stderr
+
+
 async def test_policy_get_and_set(scheduler: FakeScheduler, run: Run) -> None:
     status = admin_pb2.GetPolicyResponse(
         policy="adaptive", delegate="fifo", available=[admin_pb2.PolicyInfo(name="fifo", summary="arrival")]
@@ -418,7 +447,15 @@ async def test_policy_get_and_set(scheduler: FakeScheduler, run: Run) -> None:
     changed = await run("policy", "set", "fifo", "--reason", "test")
 
     assert shown.stdout.startswith("current: adaptive (now fifo)\n")
-    assert document.keys() == {"policy", "delegate", "available", "switches"}
+    assert document.keys() == {
+        "policy",
+        "delegate",
+        "available",
+        "switches",
+        "configured",
+        "decided",
+        "not_kept",
+    }
     assert changed.stdout == "adaptive -> fifo; 2 waiting requests reordered\n"
     assert scheduler.asked[-1].reason == "test"
 

@@ -47,6 +47,7 @@ PUBLIC = {
         "FleetView",
         "HistoryEntry",
         "Instance",
+        "InstanceDecision",
         "InstanceState",
         "Location",
         "PolicyChange",
@@ -62,6 +63,7 @@ PUBLIC = {
         "SloAttainment",
         "TimeSlice",
     },
+    "journal": {"JournalStatus", "JournalCompaction", "UsageGroup", "UsageRecord", "UsageSum"},
     "errors": {
         "AuthenticationError",
         "ConfigurationError",
@@ -87,6 +89,7 @@ PUBLIC = {
         "SageError",
         "ShuttingDownError",
         "RecoveringError",
+        "JournalUnavailableError",
         "OutputInvalidError",
         "OutputLostError",
         "StreamLostError",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from array import array
+from datetime import UTC, datetime
 
 import pytest
 
@@ -11,11 +12,16 @@ import sage_client
 from sage_client import Attempt, Embeddings, Priority, Tokens, Usage, plain
 
 RETURNED = ["Completion", "PartialOutput", "Explanation", "FleetView", "FleetSnapshot", "PolicyStatus", "Decision"]
+RETURNED += ["UsageRecord", "UsageSum", "JournalStatus", "JournalCompaction"]
 
 
 def test_enum_members_become_words_and_tuples_lists() -> None:
     length = sage_client.FinishReason.LENGTH
     assert plain({"a": (Priority.HIGH, length), 1: None}) == {"a": ["high", "length"], "1": None}
+
+
+def test_points_in_time_become_iso_8601() -> None:
+    assert plain([datetime(2026, 1, 31, 12, tzinfo=UTC)]) == ["2026-01-31T12:00:00+00:00"]
 
 
 def test_an_event_becomes_a_dictionary_and_a_json_line() -> None:

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from sage_common.tls import ServerTls
 from sage_common.virtual_clock import VirtualClock
 from scheduler_svc import room_settings, wiring
-from scheduler_svc.config import SchedulerConfig
+from scheduler_svc.config import JournalSection, SchedulerConfig
 from scheduler_svc.control.instances.session_settings import SessionSettings
 from scheduler_svc.control.requests.intake import IntakeSettings
 from scheduler_svc.control.requests.prompt_memory import PromptMemoryLimits
@@ -20,6 +20,7 @@ from scheduler_svc.domain.pd.settings import PdSettings, SplitMode
 from scheduler_svc.domain.prefixes.settings import PrefixSettings
 from scheduler_svc.domain.shares.settings import ShareSettings, TenantSettings
 from scheduler_svc.recording.recording import RecordingSettings
+from scheduler_svc.storage.journal.journal import JournalSettings
 from tests.unit.control.world import NoTokenizers
 
 SETTINGS: dict[str, Any] = {
@@ -62,6 +63,14 @@ SETTINGS: dict[str, Any] = {
         "probation_s": 70.0,
     },
     "recovery": {"limit_s": 19.0, "on_stop": "drain"},
+    "journal": {"url": "sqlite:///other.db", "fleet": "f", "limit_s": 2.5, "max_bytes": 2**21},
+    "usage": {
+        "keep_s": 42.0,
+        "max_bytes": 2**22,
+        "file": Path("usage.jsonl"),
+        "file_max_bytes": 71_000,
+        "files": 6,
+    },
     "pd_separation": {
         "enabled": True,
         "routing_policy": "threshold",
@@ -124,6 +133,18 @@ def test_what_placement_is_told_of_prefix_caches() -> None:
         aware=False, max_index_bytes=2**21, max_load_ratio=3.5
     )
     assert room_settings.scheduler_settings(SchedulerConfig()).prefix == PrefixSettings()
+
+
+def test_what_the_journal_is_told() -> None:
+    assert room_settings.journal_settings(CONFIG) == JournalSettings(
+        url="sqlite:///other.db", fleet="f", limit_s=2.5, max_bytes=2**21
+    )
+
+
+def test_a_state_directory_has_a_journal_unless_it_is_switched_off() -> None:
+    assert room_settings.journal_settings(SchedulerConfig()) is None
+    assert SchedulerConfig(state_dir=Path("/state")).journal_url == "sqlite:////state/journal.db"
+    assert SchedulerConfig(state_dir=Path("/state"), journal=JournalSection(url="none")).journal_url == ""
 
 
 def test_splitting_is_off_until_it_is_switched_on() -> None:

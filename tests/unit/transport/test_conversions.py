@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
-from sage.controlplane.v1 import common_pb2, executor_pb2
+from sage.controlplane.v1 import admin_pb2, common_pb2, executor_pb2
 from sage_wire import durations
 from sage_wire.errors import ErrorReason
 from sage_wire.protocol import MODEL_CONFIG_LIMIT_BYTES, OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION
@@ -444,8 +444,10 @@ def test_an_instance() -> None:
     instance.load, instance.last_report_at, instance.progress = LOAD, 99.0, 0.5
     instance.account.reservations[1] = None  # type: ignore[assignment]  # it is counted only
     instance.account.reserved_tokens = 48
-    wire = instance_view(instance, 100.0)
+    decision = admin_pb2.InstanceDecision(instance_id="d", drained=True)
+    wire = instance_view(instance, 100.0, decision)
     assert unset(wire) == set()
+    assert wire.decision == decision
     assert (wire.instance_id, wire.model, wire.revision) == ("d", "m", "abc")
     assert (wire.role, wire.state) == (common_pb2.INSTANCE_ROLE_DECODING, common_pb2.INSTANCE_STATE_READY)
     assert (wire.state_reason, durations.from_wire(wire.state_age)) == ("its engine is ready", 5.0)

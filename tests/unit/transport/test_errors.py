@@ -88,6 +88,7 @@ def _one_of_each() -> Iterator[Exception]:
     yield errors.NoInstance("m", "none is ready")
     yield errors.ShuttingDown()
     yield errors.Recovering(0.25)
+    yield errors.JournalUnavailable("disk full")
     yield errors.OutputLost("it has 3 output tokens")
     yield errors.DeadlineExceeded("in the queue")
     yield errors.RequestCancelled("enough")

@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.rpc import status_pb2 as _status_pb2
@@ -95,6 +96,40 @@ SPLIT_MODE_ADAPTIVE: SplitMode.ValueType  # 4
 """if the predicted times are better"""
 Global___SplitMode: _TypeAlias = SplitMode  # noqa: Y015
 
+class _UsageGroup:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _UsageGroupEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_UsageGroup.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    USAGE_GROUP_UNSPECIFIED: _UsageGroup.ValueType  # 0
+    USAGE_GROUP_TENANT: _UsageGroup.ValueType  # 1
+    """the tenant"""
+    USAGE_GROUP_MODEL: _UsageGroup.ValueType  # 2
+    """the model"""
+    USAGE_GROUP_PRIORITY: _UsageGroup.ValueType  # 3
+    """the class"""
+    USAGE_GROUP_END: _UsageGroup.ValueType  # 4
+    """"finished", "failed", "cancelled" or "expired" """
+    USAGE_GROUP_DAY: _UsageGroup.ValueType  # 5
+    """the day on which they ended, in UTC, "2026-01-31" """
+
+class UsageGroup(_UsageGroup, metaclass=_UsageGroupEnumTypeWrapper):
+    """What usage is summed by."""
+
+USAGE_GROUP_UNSPECIFIED: UsageGroup.ValueType  # 0
+USAGE_GROUP_TENANT: UsageGroup.ValueType  # 1
+"""the tenant"""
+USAGE_GROUP_MODEL: UsageGroup.ValueType  # 2
+"""the model"""
+USAGE_GROUP_PRIORITY: UsageGroup.ValueType  # 3
+"""the class"""
+USAGE_GROUP_END: UsageGroup.ValueType  # 4
+""""finished", "failed", "cancelled" or "expired" """
+USAGE_GROUP_DAY: UsageGroup.ValueType  # 5
+"""the day on which they ended, in UTC, "2026-01-31" """
+Global___UsageGroup: _TypeAlias = UsageGroup  # noqa: Y015
+
 @_typing.final
 class GetPolicyRequest(_message.Message):
     """Request of AdminService.GetPolicy."""
@@ -122,10 +157,19 @@ class GetPolicyResponse(_message.Message):
     DELEGATE_FIELD_NUMBER: _builtins.int
     AVAILABLE_FIELD_NUMBER: _builtins.int
     SWITCHES_FIELD_NUMBER: _builtins.int
+    CONFIGURED_FIELD_NUMBER: _builtins.int
+    DECIDED_FIELD_NUMBER: _builtins.int
+    NOT_KEPT_FIELD_NUMBER: _builtins.int
     policy: _builtins.str
     """the policy in force"""
     delegate: _builtins.str
     """with `adaptive`: the policy it follows now; empty otherwise"""
+    configured: _builtins.str
+    """the policy that the configuration names"""
+    decided: _builtins.bool
+    """an operator's decision overrides the configuration, also after a restart if there is a journal"""
+    not_kept: _builtins.str
+    """as in SetPolicyResponse, of the decision in force"""
     @_builtins.property
     def available(self) -> _containers.RepeatedCompositeFieldContainer[Global___PolicyInfo]:
         """every policy there is"""
@@ -141,10 +185,13 @@ class GetPolicyResponse(_message.Message):
         delegate: _builtins.str = ...,
         available: _abc.Iterable[Global___PolicyInfo] | None = ...,
         switches: _abc.Iterable[Global___PolicySwitch] | None = ...,
+        configured: _builtins.str = ...,
+        decided: _builtins.bool = ...,
+        not_kept: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["available", b"available", "delegate", b"delegate", "policy", b"policy", "switches", b"switches"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["available", b"available", "configured", b"configured", "decided", b"decided", "delegate", b"delegate", "not_kept", b"not_kept", "policy", b"policy", "switches", b"switches"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -252,6 +299,7 @@ class SetPolicyResponse(_message.Message):
     PREVIOUS_FIELD_NUMBER: _builtins.int
     REORDERED_FIELD_NUMBER: _builtins.int
     WARNING_FIELD_NUMBER: _builtins.int
+    NOT_KEPT_FIELD_NUMBER: _builtins.int
     policy: _builtins.str
     """the policy in force now"""
     previous: _builtins.str
@@ -260,6 +308,8 @@ class SetPolicyResponse(_message.Message):
     """waiting requests, which the new policy orders"""
     warning: _builtins.str
     """what to know about the policy in force, in words; empty if there is nothing"""
+    not_kept: _builtins.str
+    """why the decision is not in the journal yet, in words; empty if it is, or without a journal"""
     def __init__(
         self,
         *,
@@ -267,10 +317,11 @@ class SetPolicyResponse(_message.Message):
         previous: _builtins.str = ...,
         reordered: _builtins.int = ...,
         warning: _builtins.str = ...,
+        not_kept: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["policy", b"policy", "previous", b"previous", "reordered", b"reordered", "warning", b"warning"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["not_kept", b"not_kept", "policy", b"policy", "previous", b"previous", "reordered", b"reordered", "warning", b"warning"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -347,19 +398,23 @@ class SetShadowPolicyResponse(_message.Message):
 
     POLICY_FIELD_NUMBER: _builtins.int
     PREVIOUS_FIELD_NUMBER: _builtins.int
+    NOT_KEPT_FIELD_NUMBER: _builtins.int
     policy: _builtins.str
     """the shadow policy now; empty: none"""
     previous: _builtins.str
     """the shadow policy before; empty: none"""
+    not_kept: _builtins.str
+    """as in SetPolicyResponse"""
     def __init__(
         self,
         *,
         policy: _builtins.str = ...,
         previous: _builtins.str = ...,
+        not_kept: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["policy", b"policy", "previous", b"previous"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["not_kept", b"not_kept", "policy", b"policy", "previous", b"previous"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -495,6 +550,7 @@ class ListInstancesResponse(_message.Message):
 
     INSTANCES_FIELD_NUMBER: _builtins.int
     QUEUES_FIELD_NUMBER: _builtins.int
+    DECISIONS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def instances(self) -> _containers.RepeatedCompositeFieldContainer[Global___Instance]:
         """sorted by id"""
@@ -503,19 +559,62 @@ class ListInstancesResponse(_message.Message):
     def queues(self) -> _containers.RepeatedCompositeFieldContainer[Global___QueueInfo]:
         """sorted by model"""
 
+    @_builtins.property
+    def decisions(self) -> _containers.RepeatedCompositeFieldContainer[Global___InstanceDecision]:
+        """about instances that are not listed because they are not known now"""
+
     def __init__(
         self,
         *,
         instances: _abc.Iterable[Global___Instance] | None = ...,
         queues: _abc.Iterable[Global___QueueInfo] | None = ...,
+        decisions: _abc.Iterable[Global___InstanceDecision] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["instances", b"instances", "queues", b"queues"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decisions", b"decisions", "instances", b"instances", "queues", b"queues"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListInstancesResponse: _TypeAlias = ListInstancesResponse  # noqa: Y015
+
+@_typing.final
+class InstanceDecision(_message.Message):
+    """What operators decided about an instance. It counts again when the instance registers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INSTANCE_ID_FIELD_NUMBER: _builtins.int
+    DRAINED_FIELD_NUMBER: _builtins.int
+    DRAIN_REASON_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    NOT_KEPT_FIELD_NUMBER: _builtins.int
+    instance_id: _builtins.str
+    """of the instance"""
+    drained: _builtins.bool
+    """it gets nothing new"""
+    drain_reason: _builtins.str
+    """in the operator's words; empty if none were given"""
+    role: _common_pb2.InstanceRole.ValueType
+    """the role that it was given; UNSPECIFIED: that of its executor"""
+    not_kept: _builtins.str
+    """why this is not in the journal yet, in words; empty if it is, or without a journal"""
+    def __init__(
+        self,
+        *,
+        instance_id: _builtins.str = ...,
+        drained: _builtins.bool = ...,
+        drain_reason: _builtins.str = ...,
+        role: _common_pb2.InstanceRole.ValueType = ...,
+        not_kept: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["drain_reason", b"drain_reason", "drained", b"drained", "instance_id", b"instance_id", "not_kept", b"not_kept", "role", b"role"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___InstanceDecision: _TypeAlias = InstanceDecision  # noqa: Y015
 
 @_typing.final
 class QueueInfo(_message.Message):
@@ -636,6 +735,7 @@ class Instance(_message.Message):
     KV_PULLS_FIELD_NUMBER: _builtins.int
     KV_PULLS_FAILED_FIELD_NUMBER: _builtins.int
     KV_LEASES_EXPIRED_FIELD_NUMBER: _builtins.int
+    DECISION_FIELD_NUMBER: _builtins.int
     instance_id: _builtins.str
     """the same after a restart"""
     model: _builtins.str
@@ -730,6 +830,10 @@ class Instance(_message.Message):
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """as configured"""
 
+    @_builtins.property
+    def decision(self) -> Global___InstanceDecision:
+        """of operators; absent if there is none"""
+
     def __init__(
         self,
         *,
@@ -770,10 +874,11 @@ class Instance(_message.Message):
         kv_pulls: _builtins.int = ...,
         kv_pulls_failed: _builtins.int = ...,
         kv_leases_expired: _builtins.int = ...,
+        decision: Global___InstanceDecision | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_progress", b"_progress", "heartbeat_age", b"heartbeat_age", "location", b"location", "parallelism_config", b"parallelism_config", "progress", b"progress", "state_age", b"state_age"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_progress", b"_progress", "decision", b"decision", "heartbeat_age", b"heartbeat_age", "location", b"location", "parallelism_config", b"parallelism_config", "progress", b"progress", "state_age", b"state_age"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_progress", b"_progress", "adapters", b"adapters", "assigned", b"assigned", "engine", b"engine", "engine_start_id", b"engine_start_id", "engine_version", b"engine_version", "generation_tokens_per_s", b"generation_tokens_per_s", "gpu_memory_bytes", b"gpu_memory_bytes", "gpu_memory_used_bytes", b"gpu_memory_used_bytes", "heartbeat_age", b"heartbeat_age", "instance_id", b"instance_id", "iterations", b"iterations", "known_wait", b"known_wait", "kv_capacity_tokens", b"kv_capacity_tokens", "kv_leases_expired", b"kv_leases_expired", "kv_pulls", b"kv_pulls", "kv_pulls_failed", b"kv_pulls_failed", "kv_reserved_tokens", b"kv_reserved_tokens", "kv_used_tokens", b"kv_used_tokens", "labels", b"labels", "location", b"location", "max_model_len", b"max_model_len", "max_running", b"max_running", "model", b"model", "parallelism_config", b"parallelism_config", "prefix_hits_tokens", b"prefix_hits_tokens", "prefix_queries_tokens", b"prefix_queries_tokens", "price_per_hour", b"price_per_hour", "progress", b"progress", "prompt_tokens_per_s", b"prompt_tokens_per_s", "revision", b"revision", "role", b"role", "running", b"running", "software_version", b"software_version", "state", b"state", "state_age", b"state_age", "state_reason", b"state_reason", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_progress", b"_progress", "adapters", b"adapters", "assigned", b"assigned", "decision", b"decision", "engine", b"engine", "engine_start_id", b"engine_start_id", "engine_version", b"engine_version", "generation_tokens_per_s", b"generation_tokens_per_s", "gpu_memory_bytes", b"gpu_memory_bytes", "gpu_memory_used_bytes", b"gpu_memory_used_bytes", "heartbeat_age", b"heartbeat_age", "instance_id", b"instance_id", "iterations", b"iterations", "known_wait", b"known_wait", "kv_capacity_tokens", b"kv_capacity_tokens", "kv_leases_expired", b"kv_leases_expired", "kv_pulls", b"kv_pulls", "kv_pulls_failed", b"kv_pulls_failed", "kv_reserved_tokens", b"kv_reserved_tokens", "kv_used_tokens", b"kv_used_tokens", "labels", b"labels", "location", b"location", "max_model_len", b"max_model_len", "max_running", b"max_running", "model", b"model", "parallelism_config", b"parallelism_config", "prefix_hits_tokens", b"prefix_hits_tokens", "prefix_queries_tokens", b"prefix_queries_tokens", "price_per_hour", b"price_per_hour", "progress", b"progress", "prompt_tokens_per_s", b"prompt_tokens_per_s", "revision", b"revision", "role", b"role", "running", b"running", "software_version", b"software_version", "state", b"state", "state_age", b"state_age", "state_reason", b"state_reason", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__progress: _TypeAlias = _typing.Literal["progress"]  # noqa: Y015
     _WhichOneofArgType__progress: _TypeAlias = _typing.Literal["_progress", b"_progress"]  # noqa: Y015
@@ -908,7 +1013,7 @@ class ResumeInstanceResponse(_message.Message):
     INSTANCE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def instance(self) -> Global___Instance:
-        """after the call"""
+        """after the call; LOST with its id alone if only the journal knew it"""
 
     def __init__(
         self,
@@ -1395,6 +1500,9 @@ class SetPrefillDecodeResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     CONFIG_FIELD_NUMBER: _builtins.int
+    NOT_KEPT_FIELD_NUMBER: _builtins.int
+    not_kept: _builtins.str
+    """as in SetPolicyResponse"""
     @_builtins.property
     def config(self) -> Global___PrefillDecodeConfig:
         """in force"""
@@ -1403,10 +1511,11 @@ class SetPrefillDecodeResponse(_message.Message):
         self,
         *,
         config: Global___PrefillDecodeConfig | None = ...,
+        not_kept: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["config", b"config"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "not_kept", b"not_kept"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1756,3 +1865,527 @@ class RecentFailover(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RecentFailover: _TypeAlias = RecentFailover  # noqa: Y015
+
+@_typing.final
+class UsageFilter(_message.Message):
+    """The requests whose usage is asked for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SINCE_FIELD_NUMBER: _builtins.int
+    UNTIL_FIELD_NUMBER: _builtins.int
+    TENANTS_FIELD_NUMBER: _builtins.int
+    MODELS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp:
+        """requests that ended at this time or later; absent: from the oldest"""
+
+    @_builtins.property
+    def until(self) -> _timestamp_pb2.Timestamp:
+        """requests that ended before this time; absent: up to now"""
+
+    @_builtins.property
+    def tenants(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """of these tenants; none: of all"""
+
+    @_builtins.property
+    def models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """of these models; none: of all"""
+
+    def __init__(
+        self,
+        *,
+        since: _timestamp_pb2.Timestamp | None = ...,
+        until: _timestamp_pb2.Timestamp | None = ...,
+        tenants: _abc.Iterable[_builtins.str] | None = ...,
+        models: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since", "until", b"until"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["models", b"models", "since", b"since", "tenants", b"tenants", "until", b"until"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UsageFilter: _TypeAlias = UsageFilter  # noqa: Y015
+
+@_typing.final
+class ListUsageRequest(_message.Message):
+    """Request of AdminService.ListUsage."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILTER_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    limit: _builtins.int
+    """most records; 0: all"""
+    @_builtins.property
+    def filter(self) -> Global___UsageFilter:
+        """which requests"""
+
+    def __init__(
+        self,
+        *,
+        filter: Global___UsageFilter | None = ...,
+        limit: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "limit", b"limit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListUsageRequest: _TypeAlias = ListUsageRequest  # noqa: Y015
+
+@_typing.final
+class ListUsageResponse(_message.Message):
+    """Response of AdminService.ListUsage."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECORDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def records(self) -> _containers.RepeatedCompositeFieldContainer[Global___UsageRecord]:
+        """a page, the oldest first"""
+
+    def __init__(
+        self,
+        *,
+        records: _abc.Iterable[Global___UsageRecord] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["records", b"records"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListUsageResponse: _TypeAlias = ListUsageResponse  # noqa: Y015
+
+@_typing.final
+class UsageRecord(_message.Message):
+    """What a request used. It has no prompt and no output."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    ADAPTER_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    DETACHED_FIELD_NUMBER: _builtins.int
+    PROMPT_TOKENS_FIELD_NUMBER: _builtins.int
+    CACHED_PROMPT_TOKENS_FIELD_NUMBER: _builtins.int
+    OUTPUT_TOKENS_FIELD_NUMBER: _builtins.int
+    ARRIVED_AT_FIELD_NUMBER: _builtins.int
+    ENDED_AT_FIELD_NUMBER: _builtins.int
+    WAITED_FIELD_NUMBER: _builtins.int
+    FIRST_TOKEN_FIELD_NUMBER: _builtins.int
+    ATTEMPTS_FIELD_NUMBER: _builtins.int
+    COST_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ADOPTED_FIELD_NUMBER: _builtins.int
+    tenant: _builtins.str
+    """the tenant it belonged to"""
+    request_id: _builtins.str
+    """unique within the tenant"""
+    model: _builtins.str
+    """the model that served it"""
+    adapter: _builtins.str
+    """the LoRA adapter; empty: none"""
+    priority: _common_pb2.Priority.ValueType
+    """its class"""
+    detached: _builtins.bool
+    """it went on without a client"""
+    prompt_tokens: _builtins.int
+    """tokens of the prompt"""
+    cached_prompt_tokens: _builtins.int
+    """of those, found in a prefix cache"""
+    output_tokens: _builtins.int
+    """generated"""
+    attempts: _builtins.int
+    """how often it was sent to an instance"""
+    cost: _builtins.float
+    """in the currency of the instances' prices"""
+    end: _builtins.str
+    """"finished", "failed", "cancelled" or "expired" """
+    reason: _builtins.str
+    """why it ended: "stop", "length", or a label of docs/ends-of-a-request.md"""
+    adopted: _builtins.bool
+    """it was begun under an earlier scheduler"""
+    @_builtins.property
+    def arrived_at(self) -> _timestamp_pb2.Timestamp:
+        """by the scheduler's clock"""
+
+    @_builtins.property
+    def ended_at(self) -> _timestamp_pb2.Timestamp:
+        """by the scheduler's clock"""
+
+    @_builtins.property
+    def waited(self) -> _duration_pb2.Duration:
+        """from arrival to its first placement; absent if it was never placed"""
+
+    @_builtins.property
+    def first_token(self) -> _duration_pb2.Duration:
+        """from arrival to its first token; absent if there was none"""
+
+    def __init__(
+        self,
+        *,
+        tenant: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        model: _builtins.str = ...,
+        adapter: _builtins.str = ...,
+        priority: _common_pb2.Priority.ValueType = ...,
+        detached: _builtins.bool = ...,
+        prompt_tokens: _builtins.int = ...,
+        cached_prompt_tokens: _builtins.int = ...,
+        output_tokens: _builtins.int = ...,
+        arrived_at: _timestamp_pb2.Timestamp | None = ...,
+        ended_at: _timestamp_pb2.Timestamp | None = ...,
+        waited: _duration_pb2.Duration | None = ...,
+        first_token: _duration_pb2.Duration | None = ...,
+        attempts: _builtins.int = ...,
+        cost: _builtins.float = ...,
+        end: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        adopted: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["arrived_at", b"arrived_at", "ended_at", b"ended_at", "first_token", b"first_token", "waited", b"waited"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "adopted", b"adopted", "arrived_at", b"arrived_at", "attempts", b"attempts", "cached_prompt_tokens", b"cached_prompt_tokens", "cost", b"cost", "detached", b"detached", "end", b"end", "ended_at", b"ended_at", "first_token", b"first_token", "model", b"model", "output_tokens", b"output_tokens", "priority", b"priority", "prompt_tokens", b"prompt_tokens", "reason", b"reason", "request_id", b"request_id", "tenant", b"tenant", "waited", b"waited"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UsageRecord: _TypeAlias = UsageRecord  # noqa: Y015
+
+@_typing.final
+class SumUsageRequest(_message.Message):
+    """Request of AdminService.SumUsage."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILTER_FIELD_NUMBER: _builtins.int
+    GROUP_BY_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def filter(self) -> Global___UsageFilter:
+        """which requests"""
+
+    @_builtins.property
+    def group_by(self) -> _containers.RepeatedScalarFieldContainer[Global___UsageGroup.ValueType]:
+        """one sum for each combination that there is; none: one sum"""
+
+    def __init__(
+        self,
+        *,
+        filter: Global___UsageFilter | None = ...,
+        group_by: _abc.Iterable[Global___UsageGroup.ValueType] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "group_by", b"group_by"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SumUsageRequest: _TypeAlias = SumUsageRequest  # noqa: Y015
+
+@_typing.final
+class SumUsageResponse(_message.Message):
+    """Response of AdminService.SumUsage."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUMS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def sums(self) -> _containers.RepeatedCompositeFieldContainer[Global___UsageSum]:
+        """sorted by their groups"""
+
+    def __init__(
+        self,
+        *,
+        sums: _abc.Iterable[Global___UsageSum] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sums", b"sums"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SumUsageResponse: _TypeAlias = SumUsageResponse  # noqa: Y015
+
+@_typing.final
+class UsageSum(_message.Message):
+    """Sums over requests."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GROUPS_FIELD_NUMBER: _builtins.int
+    REQUESTS_FIELD_NUMBER: _builtins.int
+    PROMPT_TOKENS_FIELD_NUMBER: _builtins.int
+    CACHED_PROMPT_TOKENS_FIELD_NUMBER: _builtins.int
+    OUTPUT_TOKENS_FIELD_NUMBER: _builtins.int
+    ATTEMPTS_FIELD_NUMBER: _builtins.int
+    COST_FIELD_NUMBER: _builtins.int
+    requests: _builtins.int
+    """that ended"""
+    prompt_tokens: _builtins.int
+    """tokens of prompts"""
+    cached_prompt_tokens: _builtins.int
+    """of those, found in prefix caches"""
+    output_tokens: _builtins.int
+    """generated"""
+    attempts: _builtins.int
+    """all together"""
+    cost: _builtins.float
+    """in the currency of the instances' prices"""
+    @_builtins.property
+    def groups(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """a value for each of `group_by`"""
+
+    def __init__(
+        self,
+        *,
+        groups: _abc.Iterable[_builtins.str] | None = ...,
+        requests: _builtins.int = ...,
+        prompt_tokens: _builtins.int = ...,
+        cached_prompt_tokens: _builtins.int = ...,
+        output_tokens: _builtins.int = ...,
+        attempts: _builtins.int = ...,
+        cost: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "cached_prompt_tokens", b"cached_prompt_tokens", "cost", b"cost", "groups", b"groups", "output_tokens", b"output_tokens", "prompt_tokens", b"prompt_tokens", "requests", b"requests"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UsageSum: _TypeAlias = UsageSum  # noqa: Y015
+
+@_typing.final
+class GetJournalRequest(_message.Message):
+    """Request of AdminService.GetJournal."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetJournalRequest: _TypeAlias = GetJournalRequest  # noqa: Y015
+
+@_typing.final
+class GetJournalResponse(_message.Message):
+    """Response of AdminService.GetJournal."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRESENT_FIELD_NUMBER: _builtins.int
+    DATABASE_FIELD_NUMBER: _builtins.int
+    FLEET_FIELD_NUMBER: _builtins.int
+    SCHEMA_VERSION_FIELD_NUMBER: _builtins.int
+    CREATED_AT_FIELD_NUMBER: _builtins.int
+    TROUBLE_FIELD_NUMBER: _builtins.int
+    BYTES_FIELD_NUMBER: _builtins.int
+    LIMIT_BYTES_FIELD_NUMBER: _builtins.int
+    TABLES_FIELD_NUMBER: _builtins.int
+    WRITES_FIELD_NUMBER: _builtins.int
+    COMMITS_FIELD_NUMBER: _builtins.int
+    REFUSED_FIELD_NUMBER: _builtins.int
+    FAILED_FIELD_NUMBER: _builtins.int
+    WAITING_FIELD_NUMBER: _builtins.int
+    MEAN_COMMIT_FIELD_NUMBER: _builtins.int
+    USAGE_WRITTEN_FIELD_NUMBER: _builtins.int
+    USAGE_DROPPED_FIELD_NUMBER: _builtins.int
+    present: _builtins.bool
+    """there is one; the fields below are empty otherwise"""
+    database: _builtins.str
+    """its URL without the password"""
+    fleet: _builtins.str
+    """whose journal it is"""
+    schema_version: _builtins.int
+    """of its tables"""
+    trouble: _builtins.str
+    """why nothing can be written now, in words; empty while it works"""
+    bytes: _builtins.int
+    """that the database takes"""
+    limit_bytes: _builtins.int
+    """at this size a SQLite file takes no more; 0: not bounded here"""
+    writes: _builtins.int
+    """committed since the scheduler's start"""
+    commits: _builtins.int
+    """transactions since the scheduler's start"""
+    refused: _builtins.int
+    """writes refused since the scheduler's start"""
+    failed: _builtins.int
+    """writes whose transaction failed since the scheduler's start"""
+    waiting: _builtins.int
+    """writes that wait now"""
+    usage_written: _builtins.int
+    """usage records written since the scheduler's start"""
+    usage_dropped: _builtins.int
+    """usage records dropped since the scheduler's start"""
+    @_builtins.property
+    def created_at(self) -> _timestamp_pb2.Timestamp:
+        """when it was made"""
+
+    @_builtins.property
+    def tables(self) -> _containers.RepeatedCompositeFieldContainer[Global___JournalTable]:
+        """sorted by name; none while it cannot be read"""
+
+    @_builtins.property
+    def mean_commit(self) -> _duration_pb2.Duration:
+        """time of a transaction, mean since the scheduler's start"""
+
+    def __init__(
+        self,
+        *,
+        present: _builtins.bool = ...,
+        database: _builtins.str = ...,
+        fleet: _builtins.str = ...,
+        schema_version: _builtins.int = ...,
+        created_at: _timestamp_pb2.Timestamp | None = ...,
+        trouble: _builtins.str = ...,
+        bytes: _builtins.int = ...,
+        limit_bytes: _builtins.int = ...,
+        tables: _abc.Iterable[Global___JournalTable] | None = ...,
+        writes: _builtins.int = ...,
+        commits: _builtins.int = ...,
+        refused: _builtins.int = ...,
+        failed: _builtins.int = ...,
+        waiting: _builtins.int = ...,
+        mean_commit: _duration_pb2.Duration | None = ...,
+        usage_written: _builtins.int = ...,
+        usage_dropped: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "mean_commit", b"mean_commit"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes", b"bytes", "commits", b"commits", "created_at", b"created_at", "database", b"database", "failed", b"failed", "fleet", b"fleet", "limit_bytes", b"limit_bytes", "mean_commit", b"mean_commit", "present", b"present", "refused", b"refused", "schema_version", b"schema_version", "tables", b"tables", "trouble", b"trouble", "usage_dropped", b"usage_dropped", "usage_written", b"usage_written", "waiting", b"waiting", "writes", b"writes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetJournalResponse: _TypeAlias = GetJournalResponse  # noqa: Y015
+
+@_typing.final
+class JournalTable(_message.Message):
+    """A table of the journal."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """of the table"""
+    rows: _builtins.int
+    """that it has"""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        rows: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "rows", b"rows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___JournalTable: _TypeAlias = JournalTable  # noqa: Y015
+
+@_typing.final
+class CompactJournalRequest(_message.Message):
+    """Request of AdminService.CompactJournal."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CompactJournalRequest: _TypeAlias = CompactJournalRequest  # noqa: Y015
+
+@_typing.final
+class CompactJournalResponse(_message.Message):
+    """Response of AdminService.CompactJournal."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BYTES_BEFORE_FIELD_NUMBER: _builtins.int
+    BYTES_FIELD_NUMBER: _builtins.int
+    USAGE_DELETED_FIELD_NUMBER: _builtins.int
+    bytes_before: _builtins.int
+    """that the database took"""
+    bytes: _builtins.int
+    """that it takes now"""
+    usage_deleted: _builtins.int
+    """usage records that were older than `usage.keep_s`, or beyond `usage.max_bytes`"""
+    def __init__(
+        self,
+        *,
+        bytes_before: _builtins.int = ...,
+        bytes: _builtins.int = ...,
+        usage_deleted: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes", b"bytes", "bytes_before", b"bytes_before", "usage_deleted", b"usage_deleted"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CompactJournalResponse: _TypeAlias = CompactJournalResponse  # noqa: Y015
+
+@_typing.final
+class ExportJournalRequest(_message.Message):
+    """Request of AdminService.ExportJournal."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TABLES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def tables(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """only of these; none: of all"""
+
+    def __init__(
+        self,
+        *,
+        tables: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["tables", b"tables"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportJournalRequest: _TypeAlias = ExportJournalRequest  # noqa: Y015
+
+@_typing.final
+class ExportJournalResponse(_message.Message):
+    """Response of AdminService.ExportJournal."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LINES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def lines(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """JSON objects: "table" and the row's columns"""
+
+    def __init__(
+        self,
+        *,
+        lines: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lines", b"lines"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportJournalResponse: _TypeAlias = ExportJournalResponse  # noqa: Y015

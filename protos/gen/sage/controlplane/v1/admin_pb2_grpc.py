@@ -100,6 +100,31 @@ class AdminServiceStub(object):
                 request_serializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.WatchFleetRequest.SerializeToString,
                 response_deserializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.WatchFleetResponse.FromString,
                 _registered_method=True)
+        self.ListUsage = channel.unary_stream(
+                '/sage.controlplane.v1.AdminService/ListUsage',
+                request_serializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.ListUsageRequest.SerializeToString,
+                response_deserializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.ListUsageResponse.FromString,
+                _registered_method=True)
+        self.SumUsage = channel.unary_unary(
+                '/sage.controlplane.v1.AdminService/SumUsage',
+                request_serializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.SumUsageRequest.SerializeToString,
+                response_deserializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.SumUsageResponse.FromString,
+                _registered_method=True)
+        self.GetJournal = channel.unary_unary(
+                '/sage.controlplane.v1.AdminService/GetJournal',
+                request_serializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.GetJournalRequest.SerializeToString,
+                response_deserializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.GetJournalResponse.FromString,
+                _registered_method=True)
+        self.CompactJournal = channel.unary_unary(
+                '/sage.controlplane.v1.AdminService/CompactJournal',
+                request_serializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.CompactJournalRequest.SerializeToString,
+                response_deserializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.CompactJournalResponse.FromString,
+                _registered_method=True)
+        self.ExportJournal = channel.unary_stream(
+                '/sage.controlplane.v1.AdminService/ExportJournal',
+                request_serializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.ExportJournalRequest.SerializeToString,
+                response_deserializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.ExportJournalResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer(object):
@@ -203,6 +228,47 @@ class AdminServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListUsage(self, request, context):
+        """Streams the usage records of requests that ended in a span of time, the oldest first, a page a message. Errors:
+        INVALID_ARGUMENT (the span), UNAVAILABLE (the journal cannot be read, or there is none).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SumUsage(self, request, context):
+        """Returns sums over the usage records of a span of time, by tenant, model and the like. Errors: INVALID_ARGUMENT (the
+        span, or the groups), RESOURCE_EXHAUSTED (more than 10,000 groups), UNAVAILABLE (the journal cannot be read, or there
+        is none).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetJournal(self, request, context):
+        """Returns what the journal is, what it holds and whether it works.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CompactJournal(self, request, context):
+        """Deletes what the journal need not keep any more and gives space back. Errors: UNAVAILABLE (the journal cannot be
+        used, or there is none).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExportJournal(self, request, context):
+        """Streams every row of the journal as one JSON object a line, a page a message. What is written meanwhile may be in it
+        or not. Errors: INVALID_ARGUMENT (a table that is not there), UNAVAILABLE (the journal cannot be read, or there is
+        none).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -270,6 +336,31 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.WatchFleet,
                     request_deserializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.WatchFleetRequest.FromString,
                     response_serializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.WatchFleetResponse.SerializeToString,
+            ),
+            'ListUsage': grpc.unary_stream_rpc_method_handler(
+                    servicer.ListUsage,
+                    request_deserializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.ListUsageRequest.FromString,
+                    response_serializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.ListUsageResponse.SerializeToString,
+            ),
+            'SumUsage': grpc.unary_unary_rpc_method_handler(
+                    servicer.SumUsage,
+                    request_deserializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.SumUsageRequest.FromString,
+                    response_serializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.SumUsageResponse.SerializeToString,
+            ),
+            'GetJournal': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetJournal,
+                    request_deserializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.GetJournalRequest.FromString,
+                    response_serializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.GetJournalResponse.SerializeToString,
+            ),
+            'CompactJournal': grpc.unary_unary_rpc_method_handler(
+                    servicer.CompactJournal,
+                    request_deserializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.CompactJournalRequest.FromString,
+                    response_serializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.CompactJournalResponse.SerializeToString,
+            ),
+            'ExportJournal': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportJournal,
+                    request_deserializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.ExportJournalRequest.FromString,
+                    response_serializer=sage_dot_controlplane_dot_v1_dot_admin__pb2.ExportJournalResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -624,6 +715,141 @@ class AdminService(object):
             '/sage.controlplane.v1.AdminService/WatchFleet',
             sage_dot_controlplane_dot_v1_dot_admin__pb2.WatchFleetRequest.SerializeToString,
             sage_dot_controlplane_dot_v1_dot_admin__pb2.WatchFleetResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListUsage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/sage.controlplane.v1.AdminService/ListUsage',
+            sage_dot_controlplane_dot_v1_dot_admin__pb2.ListUsageRequest.SerializeToString,
+            sage_dot_controlplane_dot_v1_dot_admin__pb2.ListUsageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SumUsage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sage.controlplane.v1.AdminService/SumUsage',
+            sage_dot_controlplane_dot_v1_dot_admin__pb2.SumUsageRequest.SerializeToString,
+            sage_dot_controlplane_dot_v1_dot_admin__pb2.SumUsageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetJournal(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sage.controlplane.v1.AdminService/GetJournal',
+            sage_dot_controlplane_dot_v1_dot_admin__pb2.GetJournalRequest.SerializeToString,
+            sage_dot_controlplane_dot_v1_dot_admin__pb2.GetJournalResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CompactJournal(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sage.controlplane.v1.AdminService/CompactJournal',
+            sage_dot_controlplane_dot_v1_dot_admin__pb2.CompactJournalRequest.SerializeToString,
+            sage_dot_controlplane_dot_v1_dot_admin__pb2.CompactJournalResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportJournal(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/sage.controlplane.v1.AdminService/ExportJournal',
+            sage_dot_controlplane_dot_v1_dot_admin__pb2.ExportJournalRequest.SerializeToString,
+            sage_dot_controlplane_dot_v1_dot_admin__pb2.ExportJournalResponse.FromString,
             options,
             channel_credentials,
             insecure,

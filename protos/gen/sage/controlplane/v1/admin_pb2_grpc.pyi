@@ -70,6 +70,26 @@ class AdminServiceStub:
     reads slowly gets current snapshots and misses older ones. Errors: INVALID_ARGUMENT (interval out of range),
     RESOURCE_EXHAUSTED (there are 32 watchers already, or 8 of this caller, or this one read nothing for 30 s).
     """
+    ListUsage: _grpc.UnaryStreamMultiCallable[_admin_pb2.ListUsageRequest, _admin_pb2.ListUsageResponse]
+    """Streams the usage records of requests that ended in a span of time, the oldest first, a page a message. Errors:
+    INVALID_ARGUMENT (the span), UNAVAILABLE (the journal cannot be read, or there is none).
+    """
+    SumUsage: _grpc.UnaryUnaryMultiCallable[_admin_pb2.SumUsageRequest, _admin_pb2.SumUsageResponse]
+    """Returns sums over the usage records of a span of time, by tenant, model and the like. Errors: INVALID_ARGUMENT (the
+    span, or the groups), RESOURCE_EXHAUSTED (more than 10,000 groups), UNAVAILABLE (the journal cannot be read, or there
+    is none).
+    """
+    GetJournal: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetJournalRequest, _admin_pb2.GetJournalResponse]
+    """Returns what the journal is, what it holds and whether it works."""
+    CompactJournal: _grpc.UnaryUnaryMultiCallable[_admin_pb2.CompactJournalRequest, _admin_pb2.CompactJournalResponse]
+    """Deletes what the journal need not keep any more and gives space back. Errors: UNAVAILABLE (the journal cannot be
+    used, or there is none).
+    """
+    ExportJournal: _grpc.UnaryStreamMultiCallable[_admin_pb2.ExportJournalRequest, _admin_pb2.ExportJournalResponse]
+    """Streams every row of the journal as one JSON object a line, a page a message. What is written meanwhile may be in it
+    or not. Errors: INVALID_ARGUMENT (a table that is not there), UNAVAILABLE (the journal cannot be read, or there is
+    none).
+    """
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
@@ -112,6 +132,26 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """Streams snapshots of the fleet, one at once and then one per interval, until the caller leaves. A watcher that
     reads slowly gets current snapshots and misses older ones. Errors: INVALID_ARGUMENT (interval out of range),
     RESOURCE_EXHAUSTED (there are 32 watchers already, or 8 of this caller, or this one read nothing for 30 s).
+    """
+    ListUsage: _aio.UnaryStreamMultiCallable[_admin_pb2.ListUsageRequest, _admin_pb2.ListUsageResponse]  # type: ignore[assignment]
+    """Streams the usage records of requests that ended in a span of time, the oldest first, a page a message. Errors:
+    INVALID_ARGUMENT (the span), UNAVAILABLE (the journal cannot be read, or there is none).
+    """
+    SumUsage: _aio.UnaryUnaryMultiCallable[_admin_pb2.SumUsageRequest, _admin_pb2.SumUsageResponse]  # type: ignore[assignment]
+    """Returns sums over the usage records of a span of time, by tenant, model and the like. Errors: INVALID_ARGUMENT (the
+    span, or the groups), RESOURCE_EXHAUSTED (more than 10,000 groups), UNAVAILABLE (the journal cannot be read, or there
+    is none).
+    """
+    GetJournal: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetJournalRequest, _admin_pb2.GetJournalResponse]  # type: ignore[assignment]
+    """Returns what the journal is, what it holds and whether it works."""
+    CompactJournal: _aio.UnaryUnaryMultiCallable[_admin_pb2.CompactJournalRequest, _admin_pb2.CompactJournalResponse]  # type: ignore[assignment]
+    """Deletes what the journal need not keep any more and gives space back. Errors: UNAVAILABLE (the journal cannot be
+    used, or there is none).
+    """
+    ExportJournal: _aio.UnaryStreamMultiCallable[_admin_pb2.ExportJournalRequest, _admin_pb2.ExportJournalResponse]  # type: ignore[assignment]
+    """Streams every row of the journal as one JSON object a line, a page a message. What is written meanwhile may be in it
+    or not. Errors: INVALID_ARGUMENT (a table that is not there), UNAVAILABLE (the journal cannot be read, or there is
+    none).
     """
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -230,6 +270,56 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         """Streams snapshots of the fleet, one at once and then one per interval, until the caller leaves. A watcher that
         reads slowly gets current snapshots and misses older ones. Errors: INVALID_ARGUMENT (interval out of range),
         RESOURCE_EXHAUSTED (there are 32 watchers already, or 8 of this caller, or this one read nothing for 30 s).
+        """
+
+    @_abc_1.abstractmethod
+    def ListUsage(
+        self,
+        request: _admin_pb2.ListUsageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_admin_pb2.ListUsageResponse], _abc.AsyncIterator[_admin_pb2.ListUsageResponse]]:
+        """Streams the usage records of requests that ended in a span of time, the oldest first, a page a message. Errors:
+        INVALID_ARGUMENT (the span), UNAVAILABLE (the journal cannot be read, or there is none).
+        """
+
+    @_abc_1.abstractmethod
+    def SumUsage(
+        self,
+        request: _admin_pb2.SumUsageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.SumUsageResponse, _abc.Awaitable[_admin_pb2.SumUsageResponse]]:
+        """Returns sums over the usage records of a span of time, by tenant, model and the like. Errors: INVALID_ARGUMENT (the
+        span, or the groups), RESOURCE_EXHAUSTED (more than 10,000 groups), UNAVAILABLE (the journal cannot be read, or there
+        is none).
+        """
+
+    @_abc_1.abstractmethod
+    def GetJournal(
+        self,
+        request: _admin_pb2.GetJournalRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.GetJournalResponse, _abc.Awaitable[_admin_pb2.GetJournalResponse]]:
+        """Returns what the journal is, what it holds and whether it works."""
+
+    @_abc_1.abstractmethod
+    def CompactJournal(
+        self,
+        request: _admin_pb2.CompactJournalRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.CompactJournalResponse, _abc.Awaitable[_admin_pb2.CompactJournalResponse]]:
+        """Deletes what the journal need not keep any more and gives space back. Errors: UNAVAILABLE (the journal cannot be
+        used, or there is none).
+        """
+
+    @_abc_1.abstractmethod
+    def ExportJournal(
+        self,
+        request: _admin_pb2.ExportJournalRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_admin_pb2.ExportJournalResponse], _abc.AsyncIterator[_admin_pb2.ExportJournalResponse]]:
+        """Streams every row of the journal as one JSON object a line, a page a message. What is written meanwhile may be in it
+        or not. Errors: INVALID_ARGUMENT (a table that is not there), UNAVAILABLE (the journal cannot be read, or there is
+        none).
         """
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

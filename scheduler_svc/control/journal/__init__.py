@@ -1,0 +1,1 @@
+"""Ports to the journal, and what control keeps there."""

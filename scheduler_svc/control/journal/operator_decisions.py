@@ -1,0 +1,162 @@
+"""Operators' decisions in force, which the journal keeps for the next start."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Container, Mapping
+from dataclasses import replace
+
+from sage_common.clock import Clock
+from scheduler_svc.control.journal.decisions import Decisions, DecisionStore, InstanceDecision, Plain
+from scheduler_svc.control.journal.fleet_decisions import POLICY, SHADOW, SPLITTING
+from scheduler_svc.domain.errors import JournalUnavailable
+from scheduler_svc.domain.instance_spec import InstanceRole
+
+log = logging.getLogger(__name__)
+
+INSTANCES_LIMIT = 10_000
+"""Instances with a decision; beyond it the oldest decision is dropped, with a warning."""
+
+RETRY_S = 2.0
+"""Seconds between two tries to write what could not be written."""
+
+_NONE: Mapping[str, Plain] = {}
+
+
+class OperatorDecisions:
+    """Holds the decisions, writes each change, and tries again while the journal is in trouble.
+
+    A decision is in force at once, whether it could be written or not.
+    """
+
+    def __init__(self, clock: Clock, store: DecisionStore | None = None) -> None:
+        """``store`` is None without a journal: decisions then end with the process."""
+        self._clock = clock
+        self._store = store
+        self._fleet: dict[str, Mapping[str, Plain]] = {}
+        self._instances: dict[str, InstanceDecision] = {}  # the oldest first
+        self._trouble = ""  # why the last try to write failed, in words
+        self._unwritten: dict[tuple[str, str], Mapping[str, Plain] | InstanceDecision] = {}  # by kind and name
+
+    @property
+    def lasting(self) -> bool:
+        """Whether decisions outlive this process."""
+        return self._store is not None
+
+    async def load(self) -> None:
+        """Take over what the journal has.  Raises JournalUnavailable."""
+        if self._store is None:
+            return
+        found = await self._store.load()
+        self._fleet = {name: dict(value) for name, value in found.fleet.items()}
+        self._instances = {each.instance_id: each for each in found.instances}
+        self._unwritten.clear()
+
+    # --- the fleet --------------------------------------------------------------------------------
+
+    def fleet(self, name: str) -> Mapping[str, Plain]:
+        """Return what is decided under a name of ``fleet_decisions``; empty: nothing."""
+        return self._fleet.get(name, _NONE)
+
+    def decide(self, name: str, value: Mapping[str, Plain]) -> None:
+        """Note a decision about the fleet; an empty one takes it back."""
+        assert name in (POLICY, SHADOW, SPLITTING), name
+        if value == self.fleet(name):
+            return
+        if value:
+            self._fleet[name] = value
+        else:
+            self._fleet.pop(name, None)
+        self._changed("fleet", name, value)
+
+    # --- instances --------------------------------------------------------------------------------
+
+    def instance(self, instance_id: str) -> InstanceDecision:
+        """Return what is decided about an instance, which may be nothing."""
+        return self._instances.get(instance_id) or InstanceDecision(instance_id=instance_id)
+
+    def drained(self, instance_id: str) -> bool:
+        """Return whether an operator drained the instance and did not resume it."""
+        found = self._instances.get(instance_id)
+        return found is not None and found.drained
+
+    def of_others(self, known: Container[str]) -> list[InstanceDecision]:
+        """Return the decisions about instances that are not among ``known``, sorted by id."""
+        return [self._instances[each] for each in sorted(self._instances) if each not in known]
+
+    def drain(self, instance_id: str, reason: str) -> None:
+        """Note that an operator drained an instance."""
+        self._put(replace(self.instance(instance_id), drained=True, drain_reason=reason))
+
+    def resume(self, instance_id: str) -> None:
+        """Note that an operator took the drain back."""
+        self._put(replace(self.instance(instance_id), drained=False, drain_reason=""))
+
+    def set_role(self, instance_id: str, role: InstanceRole | None) -> None:
+        """Note the role that an operator gave; None: the executor's own."""
+        self._put(replace(self.instance(instance_id), role=role))
+
+    def forget(self, instance_id: str) -> bool:
+        """Drop what is decided about an instance that is forgotten, unless it outlives it.
+
+        Returns whether a drain was dropped.
+        """
+        if self.lasting:
+            return False
+        found = self._instances.pop(instance_id, None)
+        return found is not None and found.drained
+
+    def _put(self, decision: InstanceDecision) -> None:
+        instance_id = decision.instance_id
+        if decision == self.instance(instance_id):
+            return
+        self._instances.pop(instance_id, None)
+        if not decision.is_empty:
+            self._instances[instance_id] = decision
+        self._changed("instance", instance_id, decision)
+        if len(self._instances) > INSTANCES_LIMIT:
+            oldest = next(iter(self._instances))
+            log.warning("%d instances have decisions of operators: that about %s is dropped", INSTANCES_LIMIT, oldest)
+            self._put(InstanceDecision(instance_id=oldest))
+
+    # --- writing ----------------------------------------------------------------------------------
+
+    def _changed(self, kind: str, name: str, value: Mapping[str, Plain] | InstanceDecision) -> None:
+        if self._store is not None:
+            self._unwritten[kind, name] = value
+
+    def not_kept(self, name: str) -> str:
+        """Return why a decision about the fleet is not in the journal, in words; empty if it is, or without one."""
+        return self._trouble if ("fleet", name) in self._unwritten else ""
+
+    def instance_not_kept(self, instance_id: str) -> str:
+        """Return the same of the decision about an instance."""
+        return self._trouble if ("instance", instance_id) in self._unwritten else ""
+
+    async def write(self) -> None:
+        """Write what changed.  What cannot be written now is tried again every RETRY_S, by ``run``."""
+        if self._store is None or not self._unwritten:
+            return
+        writing = dict(self._unwritten)
+        try:
+            await self._store.save(_as_changes(writing))
+        except JournalUnavailable as error:
+            self._trouble = error.why
+            log.warning("decisions of operators are in force, and not written: %s", error.why)
+            return
+        for key, value in writing.items():
+            if self._unwritten.get(key) is value:
+                del self._unwritten[key]
+
+    async def run(self) -> None:
+        """Write what could not be written, until cancelled."""
+        while True:
+            await self._clock.sleep(RETRY_S)
+            await self.write()
+
+
+def _as_changes(unwritten: Mapping[tuple[str, str], Mapping[str, Plain] | InstanceDecision]) -> Decisions:
+    return Decisions(
+        fleet={name: each for (_, name), each in unwritten.items() if not isinstance(each, InstanceDecision)},
+        instances=tuple(each for each in unwritten.values() if isinstance(each, InstanceDecision)),
+    )

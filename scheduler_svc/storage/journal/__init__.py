@@ -1,0 +1,1 @@
+"""The journal: what outlives a scheduler, in SQLite or PostgreSQL."""

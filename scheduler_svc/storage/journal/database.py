@@ -1,0 +1,185 @@
+"""The journal's database: connections, transactions, and reads in threads with a time limit."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+from sqlalchemy import URL, Connection, Engine, make_url
+from sqlalchemy.exc import ArgumentError
+
+from scheduler_svc.domain.errors import JournalUnavailable
+from scheduler_svc.storage.journal import postgresql, sqlite
+from scheduler_svc.storage.journal.errors import UnusableJournal, in_words, is_lost, is_trouble
+from scheduler_svc.storage.journal.used_sockets import UsedSockets
+
+T = TypeVar("T")
+
+READERS = 2
+"""Threads that read."""
+
+READS_WAITING = 256
+"""Reads that may wait for a thread; further ones are refused."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """Bounds of the database."""
+
+    read_s: float = 10.0  # one read
+    statement_s: float = 5.0  # PostgreSQL: to connect, and one statement; SQLite: a wait for another process's lock
+    file_bytes: int = 8 * 2**30  # SQLite: the file; at this size it takes no more.  PostgreSQL: not bounded here
+
+
+class Database:
+    """A SQLite file or a PostgreSQL database.
+
+    The writer uses ``writing`` in its own thread; everybody else reads with ``read``.
+    """
+
+    def __init__(self, url: str, limits: Limits | None = None) -> None:
+        """Check the URL, and make a SQLite file that is not there; connects to nothing yet.
+
+        Raises:
+            UnusableJournal: the URL is of another kind of database, or the file cannot be made.
+        """
+        self._limits = limits or Limits()
+        self.url = _checked(url)
+        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        self._engine = self._make_engine()
+        self._readers = ThreadPoolExecutor(max_workers=READERS, thread_name_prefix="journal read")
+        self._reads = 0
+        self._closed = False
+        self._sockets = UsedSockets(on=not self.is_sqlite)
+
+    @property
+    def name(self) -> str:
+        """The URL without its password, for logs and errors."""
+        return self.url.render_as_string(hide_password=True)
+
+    def _make_engine(self) -> Engine:
+        if self.is_sqlite:
+            assert self.url.database is not None, "checked"
+            return sqlite.engine(self.url.database, self._limits.statement_s, self._limits.file_bytes)
+        return postgresql.engine(self.url, self._limits.statement_s)
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """Give a connection in a transaction that may write: committed at the end, rolled back after an error."""
+        engine = self._engine.execution_options(**{sqlite.WRITES: True})
+        with self._connected(engine) as connection, self._sockets.of(connection), connection.begin():
+            yield connection
+
+    @contextmanager
+    def reading(self, deadline: float) -> Iterator[Connection]:
+        """Give a connection whose SQLite statements are interrupted at ``deadline``, on the monotonic clock."""
+        with self._connected(self._engine) as connection:
+            if self.is_sqlite:
+                with sqlite.interrupted(connection, deadline):
+                    yield connection
+            else:
+                with self._sockets.of(connection):
+                    yield connection
+
+    @contextmanager
+    def _connected(self, engine: Engine) -> Iterator[Connection]:
+        with engine.connect() as connection:
+            try:
+                yield connection
+            finally:
+                if self._closed:  # the pool that it would go back to is gone
+                    connection.invalidate()
+
+    def break_off(self, thread: threading.Thread) -> None:
+        """End what a thread waits for, if it waits for PostgreSQL: its statement fails."""
+        self._sockets.break_off(thread.ident)
+
+    @property
+    def limit_bytes(self) -> int:
+        """Most bytes of a SQLite file; 0: not bounded here."""
+        return self._limits.file_bytes if self.is_sqlite else 0
+
+    def size(self, connection: Connection) -> int:
+        """Return the bytes that the database takes."""
+        return sqlite.size(connection) if self.is_sqlite else postgresql.size(connection)
+
+    async def vacuum(self, tables: Sequence[str]) -> None:
+        """Give unused space back, in a thread.  Raises JournalUnavailable."""
+        work = sqlite.vacuum if self.is_sqlite else postgresql.vacuum
+        try:
+            await asyncio.to_thread(work, self._engine, tables)
+        except Exception as error:
+            if is_trouble(error):
+                raise JournalUnavailable(in_words(error)) from error
+            raise
+
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        """Return what ``work`` returns, which reads in a thread and must not write.
+
+        Raises JournalUnavailable if the database fails or does not answer within ``Limits.read_s``, or too many reads
+        wait already.  An error of ``work``'s own is raised as it is.
+        """
+        if self._reads >= READS_WAITING + READERS:
+            raise JournalUnavailable(f"{READS_WAITING} reads of the journal wait already")
+        limit_s = self._limits.read_s
+        self._reads += 1
+        loop, deadline = asyncio.get_running_loop(), time.monotonic() + limit_s
+        running = loop.run_in_executor(self._readers, self._read, work, deadline)
+        running.add_done_callback(self._read_ended)
+        try:
+            async with asyncio.timeout(limit_s):
+                return await asyncio.shield(running)
+        except TimeoutError:
+            self._sockets.break_off_older(deadline - limit_s)
+            raise JournalUnavailable(f"a read took longer than {limit_s:g} s") from None
+
+    def _read(self, work: Callable[[Connection], T], deadline: float) -> T:
+        try:
+            try:
+                return self._read_once(work, deadline)
+            except Exception as error:
+                if not is_lost(error) or time.monotonic() > deadline:
+                    raise
+                return self._read_once(work, deadline)  # the server was restarted since the last read
+        except Exception as error:
+            if is_trouble(error):
+                raise JournalUnavailable(in_words(error)) from error
+            raise
+
+    def _read_once(self, work: Callable[[Connection], T], deadline: float) -> T:
+        with self.reading(deadline) as connection:
+            return work(connection)
+
+    def _read_ended(self, running: asyncio.Future[T]) -> None:
+        self._reads -= 1
+        if not running.cancelled():
+            running.exception()  # its reader may have given up
+
+    def close(self) -> None:
+        """Close all connections: those that are in use as soon as they are not."""
+        self._closed = True
+        self._readers.shutdown(wait=False, cancel_futures=True)
+        self._engine.dispose()
+
+
+def _checked(url: str) -> URL:
+    """Return the URL with its driver.  Raises UnusableJournal."""
+    try:
+        found = make_url(url)
+    except ArgumentError:
+        raise UnusableJournal("journal.url is not a database URL, such as sqlite:////var/lib/sage/journal.db") from None
+    if found.drivername in ("sqlite", "sqlite+pysqlite"):
+        if not found.database or found.database == ":memory:" or found.query:
+            raise UnusableJournal("journal.url: SQLite takes the path of a file, and no options")
+        path = os.path.abspath(found.database)
+        return found.set(drivername="sqlite", database=path)
+    if found.drivername in ("postgresql", "postgresql+psycopg"):
+        return found.set(drivername="postgresql+psycopg")
+    raise UnusableJournal(f"journal.url: {found.drivername!r} is neither sqlite nor postgresql")

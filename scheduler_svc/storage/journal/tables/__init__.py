@@ -1,0 +1,1 @@
+"""The journal's tables, one noun a file."""

@@ -1,0 +1,162 @@
+"""A journal in trouble: full, stopped, slow.  Writes are refused with words, and accepted again once it works."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Connection
+
+from scheduler_svc.domain.errors import JournalUnavailable
+from scheduler_svc.storage.journal.database import Database, Limits
+from scheduler_svc.storage.journal.journal import Journal, JournalSettings
+from scheduler_svc.storage.journal.schema import prepare
+from scheduler_svc.storage.journal.tables.decisions import FLEET_DECISIONS
+from scheduler_svc.storage.journal.writer import Writer, WriterLimits
+from tests.support.eventually import eventually
+from tests.support.postgres import Postgres, running_postgres
+
+QUICK = WriterLimits(wait_s=0.5, probe_s=0.05, idle_probe_s=0.1, close_s=2.0)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Postgres]:
+    with running_postgres() as postgres:
+        yield postgres
+
+
+@asynccontextmanager
+async def writing(database: Database, limits: WriterLimits = QUICK) -> AsyncIterator[Writer]:
+    prepare(database)
+    writer = Writer(database, limits)
+    writer.start()
+    try:
+        yield writer
+    finally:
+        await writer.close()
+        database.close()
+
+
+def adding(connection: Connection, name: str, size: int = 1) -> None:
+    connection.execute(FLEET_DECISIONS.delete().where(FLEET_DECISIONS.c.name == name))
+    connection.execute(FLEET_DECISIONS.insert().values(name=name, value="x" * size, made_at=0.0))
+
+
+async def until_it_works(writer: Writer) -> None:
+    await eventually(lambda: not writer.trouble, what="the journal", within_s=20.0)
+
+
+async def test_a_full_file_is_trouble_until_there_is_room(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path}/journal.db", Limits(file_bytes=2**20))
+    async with writing(database, WriterLimits(wait_s=5.0, probe_s=0.05)) as writer:
+        for number in range(4):
+            await writer.write(lambda connection, n=number: adding(connection, f"n{n}", 200_000))  # type: ignore[misc]
+        with pytest.raises(JournalUnavailable, match="full"):
+            await writer.write(lambda connection: adding(connection, "too much", 400_000))
+        assert "full" in writer.trouble
+        with pytest.raises(JournalUnavailable, match="full"):
+            await writer.write(lambda connection: adding(connection, "small"))  # refused at once
+        await asyncio.to_thread(_make_room, tmp_path / "journal.db")
+        await until_it_works(writer)
+        await writer.write(lambda connection: adding(connection, "small"))
+
+
+def _make_room(file: Path) -> None:
+    with sqlite3.connect(file) as connection:
+        connection.execute("DELETE FROM fleet_decisions")
+    connection.close()
+
+
+async def test_a_lock_of_another_process_is_trouble_while_it_lasts(tmp_path: Path) -> None:
+    file = tmp_path / "journal.db"
+    async with writing(Database(f"sqlite:///{file}", Limits(statement_s=0.1)), QUICK) as writer:
+        other = sqlite3.connect(file, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(JournalUnavailable, match="locked"):
+            await writer.write(lambda connection: adding(connection, "a"))
+        other.execute("COMMIT")
+        other.close()
+        await until_it_works(writer)
+
+
+async def test_a_stopped_server_is_trouble_until_it_is_back(server: Postgres) -> None:
+    async with writing(Database(server.url)) as writer:
+        await writer.write(lambda connection: adding(connection, "a"))
+        await asyncio.to_thread(server.stop)
+        await eventually(lambda: writer.trouble, what="trouble, without a write")
+        with pytest.raises(JournalUnavailable):
+            await writer.write(lambda connection: adding(connection, "b"))
+        await asyncio.to_thread(server.start)
+        await until_it_works(writer)
+        await writer.write(lambda connection: adding(connection, "b"))
+
+
+async def test_a_restart_between_two_writes_fails_none(server: Postgres) -> None:
+    limits = WriterLimits(idle_probe_s=1_000.0)
+    database = Database(server.url)
+    async with writing(database, limits) as writer:
+        await writer.write(lambda connection: adding(connection, "a"))
+        await database.read(lambda connection: connection.execute(FLEET_DECISIONS.select()).all())
+        await asyncio.to_thread(server.restart)
+        await writer.write(lambda connection: adding(connection, "b"))
+        await database.read(lambda connection: connection.execute(FLEET_DECISIONS.select()).all())
+
+
+async def test_a_server_that_hangs_is_slow_and_nobody_waits_for_it_for_good(server: Postgres) -> None:
+    database = Database(server.url, Limits(read_s=0.5))
+    async with writing(database) as writer:
+        await writer.write(lambda connection: adding(connection, "a"))
+        await database.read(lambda connection: connection.execute(FLEET_DECISIONS.select()).all())
+        server.pause()
+        try:
+            with pytest.raises(JournalUnavailable, match=r"longer than 0\.5 s"):
+                await writer.write(lambda connection: adding(connection, "b"))
+            await eventually(lambda: writer.trouble, what="trouble")
+            with pytest.raises(JournalUnavailable):
+                await database.read(lambda connection: connection.execute(FLEET_DECISIONS.select()).all())
+        finally:
+            server.resume()
+        await until_it_works(writer)
+        await writer.write(lambda connection: adding(connection, "c"))
+
+
+def test_a_file_that_another_scheduler_uses_stops_the_start(tmp_path: Path) -> None:
+    settings = JournalSettings(url=f"sqlite:///{tmp_path}/journal.db")
+    first = Journal(settings)
+    with pytest.raises(Exception, match="another process uses it"):
+        Journal(settings)
+    first._let_go()
+    Journal(settings)._let_go()
+
+
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        ("mysql://host/name", "neither sqlite nor postgresql"),
+        ("sqlite://", "path of a file"),
+        ("nonsense", "not a database URL"),
+        ("sqlite:////nowhere/at/all.db", "No such file"),
+        ("postgresql://sage@127.0.0.1:1/none", "refused"),
+    ],
+)
+def test_a_database_that_cannot_be_used_stops_the_start_with_one_line(url: str, problem: str) -> None:
+    with pytest.raises(Exception, match=problem) as refused:
+        Journal(JournalSettings(url=url))
+    assert "\n" not in str(refused.value)
+
+
+def test_a_password_is_not_in_errors() -> None:
+    with pytest.raises(Exception, match="refused") as refused:
+        Journal(JournalSettings(url="postgresql://sage:secret@127.0.0.1:1/none"))
+    assert "secret" not in str(refused.value)
+
+
+def test_a_journal_is_readable_by_its_owner_alone(tmp_path: Path) -> None:
+    journal = Journal(JournalSettings(url=f"sqlite:///{tmp_path}/journal.db"))
+    files = {file.name: file.stat().st_mode & 0o777 for file in tmp_path.glob("journal.db*")}
+    assert files == dict.fromkeys(("journal.db", "journal.db.lock", "journal.db-wal", "journal.db-shm"), 0o600)
+    journal._let_go()

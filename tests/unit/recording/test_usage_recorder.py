@@ -1,0 +1,130 @@
+"""Usage records: gathered without a wait, bounded, and handed on once the journal takes them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from sage_common.virtual_clock import VirtualClock
+from scheduler_svc.control.journal.usage import (
+    Position,
+    UsageFilter,
+    UsageGroup,
+    UsageRecord,
+    UsageRetention,
+    UsageSum,
+)
+from scheduler_svc.control.requests.live_request import LiveRequest
+from scheduler_svc.domain.errors import JournalUnavailable, RequestCancelled
+from scheduler_svc.domain.request import Request, RequestKey, RequestState, Sampling
+from scheduler_svc.recording.log_file import LogFile
+from scheduler_svc.recording.usage import usage_recorder
+from scheduler_svc.recording.usage.usage_file import UsageFile
+from scheduler_svc.recording.usage.usage_recorder import UsageRecorder, UsageTargets
+from scheduler_svc.telemetry.outcomes import reason_of
+
+WALL = 1_000_000.0
+
+
+class StoredUsage:
+    """Implements UsageStore; refuses while it is in trouble."""
+
+    def __init__(self) -> None:
+        self.records: list[UsageRecord] = []
+        self.trouble = False
+
+    async def add(self, records: Sequence[UsageRecord]) -> None:
+        if self.trouble:
+            raise JournalUnavailable("full")
+        self.records.extend(records)
+
+    async def page(
+        self, wanted: UsageFilter, after: Position | None, most: int
+    ) -> tuple[Sequence[UsageRecord], Position | None]:
+        raise AssertionError
+
+    async def sums(self, wanted: UsageFilter, groups: Sequence[UsageGroup], most: int) -> Sequence[UsageSum]:
+        raise AssertionError
+
+    async def retain(self, retention: UsageRetention, now: float) -> int:
+        return 0
+
+
+def ended(number: int) -> LiveRequest:
+    request = Request(
+        key=RequestKey(tenant="t", request_id=f"r{number}"),
+        model="m",
+        prompt_token_ids=[1, 2, 3],
+        sampling=Sampling(max_tokens=4),
+        arrived_at=2.0,
+    )
+    live = LiveRequest(request=request, digest=b"", detached=True)
+    live.first_assigned_at, live.first_token_at = 2.5, 3.0
+    live.transition(RequestState.CANCELLED)
+    live.outcome = RequestCancelled("enough")
+    return live
+
+
+def recorder(clock: VirtualClock, store: StoredUsage | None, file: UsageFile | None = None) -> UsageRecorder:
+    return UsageRecorder(clock, UsageTargets(store=store, file=file), reason_of, wall=lambda: WALL + clock.now())
+
+
+async def test_a_record_says_what_was_used_and_when() -> None:
+    clock, store = VirtualClock(), StoredUsage()
+    await clock.advance(10.0)
+    usage = recorder(clock, store)
+    usage.request_ended(ended(1), "enough")
+    await clock.advance(3.0)
+    await usage.flush()
+    [record] = store.records
+    assert (record.tenant, record.request_id, record.priority, record.detached) == ("t", "r1", "normal", True)
+    assert (record.prompt_tokens, record.output_tokens, record.end, record.reason) == (3, 0, "cancelled", "cancelled")
+    assert (record.arrived_at, record.ended_at) == (WALL + 2.0, WALL + 10.0)
+    assert (record.waited_s, record.first_token_s) == (0.5, 1.0)
+
+
+async def test_records_wait_while_the_journal_is_in_trouble() -> None:
+    clock, store = VirtualClock(), StoredUsage()
+    usage = recorder(clock, store)
+    store.trouble = True
+    for number in range(3):
+        usage.request_ended(ended(number), "enough")
+    await usage.flush()
+    assert usage.counts() == {"written": 0, "dropped_queue_full": 0}
+    store.trouble = False
+    await usage.flush()
+    assert [each.request_id for each in store.records] == ["r0", "r1", "r2"]
+    assert usage.counts()["written"] == 3
+
+
+async def test_beyond_the_bound_records_are_dropped_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(usage_recorder, "WAITING_LIMIT", 5)
+    store = StoredUsage()
+    usage = recorder(VirtualClock(), store)
+    store.trouble = True
+    for number in range(4):
+        usage.request_ended(ended(number), "enough")
+    await usage.flush()
+    for number in range(4, 20):
+        usage.request_ended(ended(number), "enough")
+    await usage.flush()
+    assert usage.counts() == {"written": 0, "dropped_queue_full": 15}
+    store.trouble = False
+    await usage.flush()
+    assert len(store.records) == 5
+
+
+async def test_a_file_has_a_line_for_each_record_and_needs_no_journal(tmp_path: Path) -> None:
+    path = tmp_path / "usage.jsonl"
+    file = UsageFile(LogFile(path, max_bytes=2**20, files=2))
+    usage = recorder(VirtualClock(), None, file)
+    usage.start()
+    for number in range(3):
+        usage.request_ended(ended(number), "enough")
+    await usage.close()
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [line["request_id"] for line in lines] == ["r0", "r1", "r2"]
+    assert usage.counts()["written"] == 3

@@ -77,8 +77,8 @@ from scheduler_svc.transport.client_sessions.session_servicer import SessionServ
 from scheduler_svc.transport.executor_servicer import ExecutorServicer
 from scheduler_svc.transport.health import HealthReporter
 from scheduler_svc.transport.inference_servicer import InferenceServicer
-from scheduler_svc.transport.model_files import ModelFiles
 from scheduler_svc.transport.journal_answers import JournalAnswers
+from scheduler_svc.transport.model_files import ModelFiles
 from scheduler_svc.transport.server import Listener, ListenError, Servers, Services, listeners
 from scheduler_svc.transport.tokenizer_upload import TokenizerUpload
 from scheduler_svc.transport.usage_answers import UsageAnswers

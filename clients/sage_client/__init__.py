@@ -101,8 +101,8 @@ from sage_client._fleet_view import (
     ShadowPolicyChange,
     TimeSlice,
 )
-from sage_client._models import Model, ModelFiles
 from sage_client._journal import JournalCompaction, JournalStatus
+from sage_client._models import Model, ModelFiles
 from sage_client._options import ChatMessage, GenerateOptions
 from sage_client._plain import plain
 from sage_client._prefill_decode import (

@@ -41,8 +41,8 @@ from sage_client._fleet_view import (
     ShadowPolicyChange,
 )
 from sage_client._generate_transport import RECOVERING_S, GenerateCall, GenerateTransport
-from sage_client._models import Model, ModelFiles, collect_files, decode_model
 from sage_client._journal import JournalCompaction, JournalStatus, journal_compaction, journal_status
+from sage_client._models import Model, ModelFiles, collect_files, decode_model
 from sage_client._options import GenerateOptions
 from sage_client._prefill_decode import PrefillDecodeConfig, PrefillDecodeStatus, SplitMode
 from sage_client._reconnect import Reconnect

@@ -38,6 +38,7 @@ STATUSES = {
     sage.ShuttingDownError: 503,
     sage.RecoveringError: 503,
     sage.UnavailableError: 503,
+    sage.JournalUnavailableError: 503,
 }
 ALL = [
     each

@@ -24,3 +24,11 @@ def write_keys(directory: Path) -> Path:
     file.write_text("\n".join(entries))
     file.chmod(0o600)
     return file
+
+
+def write_token(directory: Path, name: str) -> Path:
+    """Write the key of an identity to a file of its own."""
+    file = directory / f"{name}.token"
+    file.write_text(KEYS[name])
+    file.chmod(0o600)
+    return file

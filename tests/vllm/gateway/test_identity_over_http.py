@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.fleet_processes import FleetProcesses
 from tests.vllm.gateway.gateway_fleet import MODEL, SIMULATED, GatewayProcess
-from tests.vllm.gateway.keys import KEYS, write_keys
+from tests.vllm.gateway.keys import KEYS, write_keys, write_token
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(200)]
 
@@ -24,7 +24,7 @@ async def test_the_scheduler_judges_the_caller_and_not_the_gateway(tmp_path: Pat
     keys = write_keys(tmp_path)
     flags = ["--policy", "fifo", "--access.keys-file", str(keys)]
     async with FleetProcesses(tmp_path, flags) as fleet:
-        fleet.launch("one", SIMULATED, environment={"SAGE_EXECUTOR_TOKEN": KEYS["executor"]})
+        fleet.launch("one", [*SIMULATED, "--token-file", str(write_token(tmp_path, "executor"))])
         process = GatewayProcess(fleet, tmp_path, environment={"SAGE_TOKEN": KEYS["watcher"]})
         async with process.serving(MODEL) as gateway:
             made = await ask(gateway, KEYS["chat"])

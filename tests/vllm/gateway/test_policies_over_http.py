@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import httpx
 import openai as openai_package
 import pytest
 
-from sage_client import AsyncClient, InstanceState, Priority, RequestState
+from sage_client import AsyncClient, AsyncStream, InstanceState, Priority, QueueFullError, RequestState
 from tests.support.eventually import eventually
 from tests.support.fleet_processes import FleetProcesses
 from tests.vllm.gateway.gateway_fleet import MODEL, SIMULATED, GatewayProcess
@@ -133,13 +132,12 @@ async def test_a_full_queue_says_when_to_come_again(tmp_path: Path) -> None:
         await fleet.ready("one")
         served = GatewayProcess(fleet, tmp_path).serving(MODEL)
         async with served as gateway, gateway.openai() as openai, fleet.client() as client:
-            running = [client.generate("x", max_tokens=4000, ignore_eos=True) for _ in range(2)]
-            for each in running:
-                await anext(each)  # accepted: the second one fills the queue
+            running = await as_many_as_are_taken(client)
             for stream in (False, True):
-                error = await eventually(partial(refusal, openai, stream), within_s=10.0, what="the queue to be full")
-                assert error.body["code"] == "QUEUE_FULL"
-                assert int(error.response.headers["retry-after"]) >= 1
+                with pytest.raises(openai_package.RateLimitError) as full:
+                    await openai.completions.create(model=MODEL, prompt="x", max_tokens=3, stream=stream)
+                assert full.value.body["code"] == "QUEUE_FULL"
+                assert int(full.value.response.headers["retry-after"]) >= 1
             for each in running:
                 await each.aclose()
 
@@ -158,10 +156,14 @@ async def test_a_full_queue_says_when_to_come_again(tmp_path: Path) -> None:
                 await eventually(unhealthy, within_s=15.0, what="the gateway to say that it is not healthy")
 
 
-async def refusal(openai: Any, stream: bool) -> Any:
-    """The error that a request is refused with because of a limit; None if it is not."""
-    try:
-        await openai.completions.create(model=MODEL, prompt="x", max_tokens=3, stream=stream)
-    except openai_package.RateLimitError as error:
-        return error
-    return None
+async def as_many_as_are_taken(client: AsyncClient) -> list[AsyncStream]:
+    """Start long requests until one is refused: one runs, some may wait at the engine, one in the queue."""
+    taken: list[AsyncStream] = []
+    for _ in range(10):
+        stream = client.generate("x", max_tokens=8000, ignore_eos=True)
+        try:
+            await anext(stream)
+        except QueueFullError:
+            return taken
+        taken.append(stream)
+    raise AssertionError("the queue was never full")

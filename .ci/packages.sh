@@ -23,6 +23,7 @@ openssl         test TLS, of the services and of their metrics pages
 postgresql      test the journal in PostgreSQL, and several schedulers on one
 prometheus      test the dashboards and alert rules, on a real Prometheus
 docker-compose  test what the compose file starts, and whether our services take its settings
+npm             test the Node client, over a kill of the scheduler
 EOF
 }
 
@@ -36,6 +37,7 @@ has() {
     libnuma1) nvidia-smi || "$python" -c 'import ctypes; ctypes.CDLL("libnuma.so.1")' ;;
     postgresql) command -v initdb || command -v pg_ctlcluster ;; # Debian keeps initdb off the PATH
     prometheus) command -v prometheus && command -v promtool ;;
+    npm) command -v npm && command -v node ;;
     docker-compose) docker compose version || command -v docker-compose ;;
     *) echo "error: '$1' is not a package of this list" >&3 && exit 2 ;;
     esac 3>&2 >/dev/null 2>&1

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import pickle
 import signal
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
+from itertools import count
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
@@ -65,9 +68,27 @@ class Crew:
         if self._count == 1 or (len(jobs) == 1 and not self._workers):
             yield from ((index, job()) for index, job in enumerate(jobs))
             return
-        while len(self._workers) < min(self._count, len(jobs)):
+        left = iter(enumerate(jobs))
+        yield from _spread(partial(next, left, None), self._hands(len(jobs)), math.inf)
+
+    def feed(self, next_job: Callable[[], Job[T] | None], until: float = math.inf) -> Iterator[T]:
+        """Run the jobs that a function makes, and yield their results in the order in which they end.
+
+        ``next_job`` is called when a process is free, and may say None as long as there is nothing to do; then it is
+        called again after the next result.  The iterator ends once it says None and no job runs, or at ``until``, a
+        time of ``time.monotonic()``: jobs that run then are lost, and end with the crew, which runs nothing any more.
+        """
+        if self._count == 1:
+            while time.monotonic() < until and (job := next_job()) is not None:
+                yield job()
+            return
+        yield from (result for _, result in _spread(_numbered(next_job), self._hands(self._count), until))
+
+    def _hands(self, jobs: int) -> Sequence[_Worker]:
+        """Return the processes, after starting those that this many jobs need."""
+        while len(self._workers) < min(self._count, jobs):
             self._workers.append(_Worker())
-        yield from _spread(jobs, self._workers)
+        return self._workers
 
 
 class _Worker:
@@ -87,24 +108,43 @@ class _Worker:
         self.index = -1  # of the job that runs
 
 
-def _spread(jobs: Sequence[Job[T]], crew: Sequence[_Worker]) -> Iterator[tuple[int, T]]:
-    waiting = deque(enumerate(jobs))
-    busy: dict[object, _Worker] = {}  # by connection
+#: Gives the next job and its index; None: there is none now.
+_Source = Callable[[], tuple[int, Job[T]] | None]
 
-    def give(worker: _Worker) -> None:
-        if waiting:
-            worker.index, job = waiting.popleft()
+
+def _numbered(next_job: Callable[[], Job[T] | None]) -> _Source[T]:
+    numbers = count()
+
+    def take() -> tuple[int, Job[T]] | None:
+        job = next_job()
+        return None if job is None else (next(numbers), job)
+
+    return take
+
+
+def _spread(take: _Source[T], crew: Sequence[_Worker], until: float) -> Iterator[tuple[int, T]]:
+    """Keep the processes busy until there is no job or the time is up, and yield what they give."""
+    busy: dict[object, _Worker] = {}  # by connection
+    idle = list(crew)
+    while True:
+        while idle and time.monotonic() < until and (found := take()) is not None:
+            worker = idle.pop()
+            worker.index, job = found
             _send(worker, job)
             busy[worker.connection] = worker
+        ready = _wait(busy, until) if busy else []
+        if not ready:
+            return
+        worker = busy.pop(ready[0])
+        index, result = worker.index, _result(worker)
+        idle.append(worker)
+        yield index, result
 
-    for worker in crew:
-        give(worker)
-    while busy:
-        for connection in wait([each.connection for each in busy.values()]):
-            worker = busy.pop(connection)
-            index, result = worker.index, _result(worker)
-            give(worker)
-            yield index, result
+
+def _wait(busy: Mapping[object, _Worker], until: float) -> list[object]:
+    """Return the connections that can be read; none if the time is up before."""
+    timeout_s = None if until == math.inf else max(0.0, until - time.monotonic())
+    return list(wait([each.connection for each in busy.values()], timeout_s))
 
 
 def _send(worker: _Worker, job: Job[T]) -> None:

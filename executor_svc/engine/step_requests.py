@@ -17,8 +17,8 @@ OFF = "off"
 def why_not_by_steps(request: EngineRequest) -> str | None:
     """Return why only ``Engine.generate`` runs a request, as a metric label; None if ``Engine.submit`` does.
 
-    Log probabilities and KV transfer parameters are in objects that vLLM makes for one request at a time.  Constraints
-    are checked in a thread, and before the engine has the request.  An embedding is one output and no tokens.
+    Log probabilities and KV transfer parameters are in objects that vLLM makes for one request at a time.  An embedding
+    is one output and no tokens.
     """
     if request.embedding is not None:
         return "embedding"
@@ -26,6 +26,4 @@ def why_not_by_steps(request: EngineRequest) -> str | None:
         return "kv_transfer"
     if request.sampling.logprobs is not None or request.sampling.prompt_logprobs is not None:
         return "logprobs"
-    if request.sampling.structured_output is not None:
-        return "structured_output"
     return None

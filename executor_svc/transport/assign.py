@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from typing import Any, Self, cast
 
 from executor_svc.runtime.engine_port import EmbeddingOptions, JsonValue, Sampling, StructuredKind, StructuredOutput
@@ -33,6 +34,9 @@ _MODES = {
 }
 
 UNLIMITED = 2**31 - 1  # max_tokens if the wire has none: the model's length limits the output
+
+KNOWN_OPTIONS = 256  # combinations of options whose conversion is kept, the least recent goes first
+KNOWN_OPTIONS_BYTES = 512  # on the wire; longer ones, with long lists, are converted each time
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,14 +92,14 @@ def assign_command(wire: executor_pb2.Assign) -> Assign | InvalidAssign:
 def _assign(wire: executor_pb2.Assign, attempt: AttemptId) -> Assign:
     if not wire.prompt_token_ids:
         raise BadField("prompt", "the prompt is empty")
-    sampling = wire.sampling
+    sampling, text = _options(wire.sampling)
     return Assign(
         number=wire.number,
         attempt=attempt,
         request_id=wire.request_id,
         prompt_token_ids=list(wire.prompt_token_ids),
-        sampling=_sampling(sampling),
-        text=_text_options(sampling),
+        sampling=sampling,
+        text=text,
         phase=_phase(wire),
         engine_priority=wire.engine_priority,
         remaining_s=durations.from_wire(wire.remaining) if wire.HasField("remaining") else None,
@@ -116,6 +120,18 @@ def _phase(wire: executor_pb2.Assign) -> Phase:
     if phase is None:
         raise BadField("phase", f"unknown phase {wire.phase}")
     return phase
+
+
+def _options(wire: common_pb2.SamplingParams) -> tuple[Sampling, TextOptions]:
+    encoded = wire.SerializeToString()
+    return _known_options(encoded) if len(encoded) <= KNOWN_OPTIONS_BYTES else (_sampling(wire), _text_options(wire))
+
+
+@lru_cache(maxsize=KNOWN_OPTIONS)
+def _known_options(encoded: bytes) -> tuple[Sampling, TextOptions]:
+    """Convert options, once for all requests that have the same.  Raises BadField, each time."""
+    wire = common_pb2.SamplingParams.FromString(encoded)
+    return _sampling(wire), _text_options(wire)
 
 
 def _sampling(wire: common_pb2.SamplingParams) -> Sampling:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 
 from executor_svc.runtime.engine_port import EngineFacts
 from executor_svc.runtime.messages.attempt_id import AttemptId
@@ -38,7 +39,7 @@ from executor_svc.transport.assign import assign_command, kv_transfer_params
 from executor_svc.transport.enums import ROLE_FROM_WIRE, ROLE_TO_WIRE, STATE_TO_WIRE
 from sage.controlplane.v1 import common_pb2, executor_pb2
 from sage_wire import durations
-from sage_wire.protocol import ADOPTION, MODEL_CONFIG_LIMIT_BYTES, PROTOCOL_VERSION, STEP_FRAMES
+from sage_wire.protocol import ADOPTION, ASSIGN_BATCHES, MODEL_CONFIG_LIMIT_BYTES, PROTOCOL_VERSION, STEP_FRAMES
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +58,7 @@ def register_request(register: Register) -> executor_pb2.ControlRequest:
     return executor_pb2.ControlRequest(
         register=executor_pb2.Register(
             protocol_version=PROTOCOL_VERSION,
-            capabilities=[STEP_FRAMES, ADOPTION],
+            capabilities=[STEP_FRAMES, ADOPTION, ASSIGN_BATCHES],
             instance_id=identity.instance_id,
             engine_start_id=identity.engine_start_id,
             role=ROLE_TO_WIRE[identity.role],
@@ -248,7 +249,18 @@ def welcome_from_wire(wire: executor_pb2.Welcome) -> Welcome:
     )
 
 
-def command_from_wire(wire: executor_pb2.ControlResponse) -> Command | None:
+def commands_from_wire(wire: executor_pb2.ControlResponse) -> Iterator[Command | None]:
+    """Yield a message's commands; None for one that this version does not know, and for a second Welcome."""
+    if wire.HasField("assigns"):
+        for assign in wire.assigns.assigns:
+            own = executor_pb2.Assign()
+            own.CopyFrom(assign)  # a part of a message keeps all of it in memory, and an attempt keeps its Assign
+            yield assign_command(own)
+    else:
+        yield _command(wire)
+
+
+def _command(wire: executor_pb2.ControlResponse) -> Command | None:
     """Return a command; None for a message that this version does not know, and for a second Welcome."""
     match wire.WhichOneof("message"):
         case "assign":

@@ -22,7 +22,7 @@ from executor_svc.runtime.messages.outputs import Ack, StepFrame
 from executor_svc.runtime.messages.registration import Register, Welcome
 from executor_svc.runtime.messages.reports import ControlUp
 from executor_svc.transport import control_messages, output_messages
-from executor_svc.transport.control_messages import command_from_wire
+from executor_svc.transport.control_messages import commands_from_wire
 from executor_svc.transport.output_messages import output_requests
 from executor_svc.transport.tls import UNUSABLE, DialCredentials
 from sage.controlplane.v1 import executor_pb2
@@ -48,6 +48,9 @@ CREDENTIALS = frozenset({ErrorReason.UNAUTHENTICATED, ErrorReason.PERMISSION_DEN
 
 PERMANENT = CREDENTIALS | {ErrorReason.INVALID_REGISTRATION, ErrorReason.PROTOCOL_VERSION}
 """Reasons for a refusal that do not change when the same scheduler is asked again."""
+
+COMMANDS_PER_TURN = 16
+"""Commands of one message that are yielded in one turn of the event loop: an Assign takes up to a millisecond."""
 
 _CORE = "Internal error from Core"  # gRPC's details where a call ends under one of its own operations
 
@@ -106,11 +109,13 @@ class GrpcLink:
         """Yield commands until the scheduler closes the stream.  Raises LinkBroken."""
         call = _opened(self._control)
         while (response := await _read(call)) is not None:
-            command = command_from_wire(response)
-            if command is None:
-                log.warning("ignored a message from the scheduler that this version does not know")
-            else:
-                yield command
+            for number, command in enumerate(commands_from_wire(response)):
+                if number and not number % COMMANDS_PER_TURN:
+                    await asyncio.sleep(0)
+                if command is None:
+                    log.warning("ignored a message from the scheduler that this version does not know")
+                else:
+                    yield command
 
     async def acks(self) -> AsyncIterator[Sequence[Ack]]:
         """Yield acknowledgements until the scheduler closes the stream.  Raises LinkBroken."""

@@ -12,8 +12,14 @@ _NANOS = 1_000_000_000
 
 def to_wire(seconds: float) -> Duration:
     """Return ``seconds`` as a Duration: at least zero, at most ``LIMIT_S``."""
-    nanos = round(max(0.0, min(seconds, LIMIT_S)) * _NANOS)
-    return Duration(seconds=nanos // _NANOS, nanos=nanos % _NANOS)
+    duration = Duration()
+    fill(duration, seconds)
+    return duration
+
+
+def fill(duration: Duration, seconds: float) -> None:
+    """Set a Duration, which is a field of a message, to what ``to_wire`` returns: without a copy."""
+    duration.seconds, duration.nanos = divmod(round(max(0.0, min(seconds, LIMIT_S)) * _NANOS), _NANOS)
 
 
 def from_wire(duration: Duration) -> float:

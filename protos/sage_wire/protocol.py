@@ -12,6 +12,9 @@ STEP_FRAMES = "step_frames"
 ADOPTION = "adoption"
 """The capability to hold attempts for the next scheduler (docs/scheduler-life.md), which Register and Welcome name."""
 
+ASSIGN_BATCHES = "assign_batches"
+"""The capability to read Assigns, which Register names."""
+
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 """Largest gRPC message in either direction.  Prompts have the smaller bound PROMPT_LIMIT_BYTES."""
 

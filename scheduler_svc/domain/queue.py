@@ -384,7 +384,7 @@ class ModelQueue:
         """Return the request that is next, of those that are next in their class the one with the smallest key."""
         best = None
         for group in self._groups.values():
-            first = group.first()
+            first = group.first() if group.count else None
             if first is not None and (
                 best is None or first.key < best.key or (first.key == best.key and first.number < best.number)
             ):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum
+from typing import NamedTuple
 
 
 class Priority(IntEnum):
@@ -40,9 +41,11 @@ class ResumeMode(Enum):
     BEST_EFFORT = "best_effort"  # go on from the delivered tokens all the same
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RequestKey:
-    """A request's id, scoped to its tenant."""
+class RequestKey(NamedTuple):
+    """A request's id, scoped to its tenant.
+
+    It is a key of many tables, and a tuple is hashed and compared without running Python code.
+    """
 
     tenant: str
     request_id: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from scheduler_svc.domain.request import Priority, Request
 
@@ -33,5 +34,11 @@ def states_targets(request: Request) -> bool:
 def effective_targets(request: Request, defaults: Mapping[Priority, Targets]) -> Targets:
     """Return the request's own targets; its class's defaults if it states no target and no deadline."""
     if states_targets(request):
-        return Targets(ttft_s=request.ttft_target_s, tpot_s=request.tpot_target_s)
+        return _stated(request.ttft_target_s, request.tpot_target_s)
     return defaults[request.priority]
+
+
+@lru_cache(maxsize=1_024)
+def _stated(ttft_s: float | None, tpot_s: float | None) -> Targets:
+    """Return these targets; the same object for the same targets, as a decision asks for them several times."""
+    return Targets(ttft_s=ttft_s, tpot_s=tpot_s)

@@ -27,12 +27,12 @@ from scheduler_svc.domain.scheduler import Scheduler
 from scheduler_svc.transport import fleet_snapshots, instance_decisions, prefill_decode
 from scheduler_svc.transport.clipping import stated_reason
 from scheduler_svc.transport.enums import ROLE_FROM_WIRE, ROLE_TO_WIRE
-from scheduler_svc.transport.instances import instance_view
+from scheduler_svc.transport.instances import InstanceViews, instance_view
 from scheduler_svc.transport.journal_answers import JournalAnswers
 from scheduler_svc.transport.shadow_policy import shadow_policy
 from scheduler_svc.transport.stories import story
 from scheduler_svc.transport.submissions import key_seen
-from scheduler_svc.transport.take_limit import taking
+from scheduler_svc.transport.take_limit import Writing
 from scheduler_svc.transport.usage_answers import UsageAnswers
 
 log = logging.getLogger(__name__)
@@ -65,7 +65,8 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         self._sessions = sessions
         self._explainer = explainer
         self._fleet_watch = fleet_watch
-        self._snapshots = fleet_snapshots.SnapshotConversion(scheduler, epoch)
+        self._views = InstanceViews()
+        self._snapshots = fleet_snapshots.SnapshotConversion(scheduler, epoch, self._views)
         self._wakeup = wakeup
         self._decisions = decisions
         self._usage = usage
@@ -140,21 +141,22 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         """Return the instances and queues of one model, or of all models if none is named."""
         found = [i for i in self._scheduler.instances() if request.model in ("", i.spec.model)]
         found.sort(key=lambda i: i.spec.instance_id)
-        return admin_pb2.ListInstancesResponse(
-            instances=[self._view(i) for i in found],
-            queues=[
-                fleet_snapshots.queue_info(model, queue)
-                for model, queue in sorted(self._scheduler.queues().items())
-                if request.model in ("", model)
-            ],
-            decisions=instance_decisions.of_unknown_instances(
-                self._decisions, {each.instance_id for each in self._scheduler.instances()}
-            ),
-        )
+        response = admin_pb2.ListInstancesResponse()
+        now = self._clock.now()
+        for each in found:
+            self._views.fill(response.instances.add(), each, now, self._decision(each))
+        for model, queue in sorted(self._scheduler.queues().items()):
+            if request.model in ("", model):
+                response.queues.append(fleet_snapshots.queue_info(model, queue))
+        known = {each.instance_id for each in self._scheduler.instances()}
+        response.decisions.extend(instance_decisions.of_unknown_instances(self._decisions, known))
+        return response
 
     def _view(self, instance: Instance) -> admin_pb2.Instance:
-        decision = instance_decisions.decision_about(self._decisions, instance.instance_id)
-        return instance_view(instance, self._clock.now(), decision)
+        return instance_view(instance, self._clock.now(), self._decision(instance))
+
+    def _decision(self, instance: Instance) -> admin_pb2.InstanceDecision | None:
+        return instance_decisions.decision_about(self._decisions, instance.instance_id)
 
     async def GetInstance(
         self, request: admin_pb2.GetInstanceRequest, context: Context
@@ -256,10 +258,11 @@ class AdminServicer(admin_pb2_grpc.AdminServiceServicer):
         def leave() -> None:
             leaving.append(asyncio.ensure_future(snapshots.aclose()))
 
-        async with aclosing(snapshots), taking(context.write, leave) as write:
-            async for taken in snapshots:
-                # The write waits while the watcher does not read; the next snapshot is taken after that.
-                await write(self._snapshots.response(taken, decisions, with_requests=with_requests))
+        async with aclosing(snapshots):
+            with Writing(context.write, leave) as write:
+                async for taken in snapshots:
+                    # The write waits while the watcher does not read; the next snapshot is taken after that.
+                    await write(self._snapshots.response(taken, decisions, with_requests=with_requests))
 
     async def ListUsage(
         self, request: admin_pb2.ListUsageRequest, context: Context

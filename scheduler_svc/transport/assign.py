@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sage.controlplane.v1 import common_pb2, executor_pb2
+from sage.controlplane.v1 import executor_pb2
 from sage_wire import durations
 from sage_wire.metadata import TRACEPARENT, TRACESTATE
 from scheduler_svc.control.adoption.proofs import Proofs
@@ -23,36 +23,42 @@ def assign_message(order: AssignOrder, instance_id: str = "", proofs: Proofs | N
 
     ``proofs``: None: no scheduler goes on with the attempt after this one.
     """
-    message = _message(order)
+    message = executor_pb2.Assign()
+    fill_assign(message, order, instance_id, proofs)
+    return message
+
+
+def fill_assign(message: executor_pb2.Assign, order: AssignOrder, instance_id: str, proofs: Proofs | None) -> None:
+    """Convert an order, as ``assign_message`` does, into an empty message."""
+    _fill(message, order)
     if proofs is not None and (record := request_records.record(order)):
         message.record = record
         content = request_records.proved_content(message)
         message.adoption_proof = proofs.proof(instance_id, order.epoch, order.attempt_number, content)
-    return message
 
 
-def _message(order: AssignOrder) -> executor_pb2.Assign:
-    request = order.request
-    headers = order.trace_headers
-    return executor_pb2.Assign(
-        number=order.number,
-        attempt=common_pb2.Attempt(epoch=order.epoch, number=order.attempt_number),
-        request_id=request.key.request_id,
-        phase=PHASE_TO_WIRE[order.phase],
-        prompt_token_ids=request.prompt_token_ids,
-        sampling=sampling_params.to_wire(order.sampling),
-        engine_priority=order.engine_priority,
-        remaining=None if order.remaining_s is None else durations.to_wire(order.remaining_s),
-        trace_context=common_pb2.TraceContext(
-            traceparent=headers.get(TRACEPARENT, ""), tracestate=headers.get(TRACESTATE, "")
-        ),
-        adapter=request.adapter,
-        continuation=None if order.continuation is None else _continuation(order.continuation),
-        kv_transfer_params=order.handoff.params if order.handoff is not None else b"",
-        kv_lease=durations.to_wire(order.handoff.lease_s) if order.handoff is not None else None,
-        reasons=order.reasons,
-        embedding=None if request.embedding is None else embeddings.to_wire(request.embedding),
-    )
+def _fill(message: executor_pb2.Assign, order: AssignOrder) -> None:
+    request, headers = order.request, order.trace_headers
+    message.number = order.number
+    message.attempt.epoch, message.attempt.number = order.epoch, order.attempt_number
+    message.request_id = request.key.request_id
+    message.phase = PHASE_TO_WIRE[order.phase]
+    message.prompt_token_ids.extend(request.prompt_token_ids)
+    sampling_params.fill(message.sampling, order.sampling)
+    message.engine_priority = order.engine_priority
+    if order.remaining_s is not None:
+        durations.fill(message.remaining, order.remaining_s)
+    message.trace_context.traceparent = headers.get(TRACEPARENT, "")
+    message.trace_context.tracestate = headers.get(TRACESTATE, "")
+    message.adapter = request.adapter
+    if order.continuation is not None:
+        message.continuation.CopyFrom(_continuation(order.continuation))
+    if order.handoff is not None:
+        message.kv_transfer_params = order.handoff.params
+        durations.fill(message.kv_lease, order.handoff.lease_s)
+    message.reasons.extend(order.reasons)
+    if request.embedding is not None:
+        message.embedding.CopyFrom(embeddings.to_wire(request.embedding))
 
 
 def _continuation(how: Continuation) -> executor_pb2.Continuation:

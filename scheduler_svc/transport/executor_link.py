@@ -5,23 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Any
 
 from sage.controlplane.v1 import common_pb2, executor_pb2
 from scheduler_svc.control.adoption.proofs import Proofs
 from scheduler_svc.control.attempts.attempt_names import AttemptNames
 from scheduler_svc.control.attempts.executor_link import AssignOrder
-from scheduler_svc.transport.assign import assign_message
+from scheduler_svc.transport.assign import fill_assign
+from scheduler_svc.transport.control_outbox import OUTBOX_BYTES, OUTBOX_LIMIT, ControlOutbox
 from scheduler_svc.transport.outbox import Outbox, Overflow
 
 log = logging.getLogger(__name__)
-
-OUTBOX_LIMIT = 4_096
-"""Messages that may wait for an executor on one stream; above it the session is closed as broken."""
-
-OUTBOX_BYTES = 256 * 1024 * 1024
-"""The same in bytes: as many as one pass' Assigns with the longest prompts may have."""
-
 
 ACKNOWLEDGE_AFTER_S = 0.01
 """How long an acknowledgement waits for others.  Nothing waits for it but the memory of the executor."""
@@ -41,27 +34,34 @@ class StreamLink:
         owner: str,
         names: AttemptNames | None = None,
         proofs: Proofs | None = None,
+        batches: bool = False,
     ) -> None:
-        """``names``: of adopted attempts.  ``proofs``: None: this executor holds nothing for the next scheduler."""
+        """Make the link of a session that begins.
+
+        ``names``: of adopted attempts.  ``proofs``: None: this executor holds nothing for the next scheduler.
+        ``batches``: this executor reads Assigns.
+        """
         self._instance_id = instance_id
         self.owner = owner  # name of the identity that registered: both streams are its own
         self._epoch = epoch
         self._names = names or AttemptNames()
         self._proofs = proofs
-        self.control: Outbox[executor_pb2.ControlResponse] = _outbox()
-        self.outputs: Outbox[executor_pb2.OutputsResponse] = _outbox()
+        self.control = ControlOutbox(batches=batches)
+        self.outputs = _outputs_outbox()
         self.stuck = asyncio.Event()  # set when the executor does not read: both streams end, whatever they wait for
         self._acks: list[executor_pb2.OutputAck] = []
 
     def new_outputs(self) -> Outbox[executor_pb2.OutputsResponse]:
         """Return the outbox of an output stream that opens now; the stream before it ends."""
         self.outputs.close("replaced by a newer output stream")
-        self.outputs = _outbox()
+        self.outputs = _outputs_outbox()
         return self.outputs
 
     def assign(self, order: AssignOrder) -> None:
         """Send a decision's Assign."""
-        self._send(executor_pb2.ControlResponse(assign=assign_message(order, self._instance_id, self._proofs)))
+        message = executor_pb2.ControlResponse()
+        fill_assign(message.assign, order, self._instance_id, self._proofs)
+        self._send(message)
 
     def cancel(self, attempt_number: int, reason: str) -> None:
         """Tell the executor to stop an attempt."""
@@ -152,5 +152,5 @@ class StreamLink:
         return common_pb2.Attempt(epoch=epoch, number=number)
 
 
-def _outbox() -> Outbox[Any]:
-    return Outbox(OUTBOX_LIMIT, limit_bytes=OUTBOX_BYTES, size=lambda message: message.ByteSize())
+def _outputs_outbox() -> Outbox[executor_pb2.OutputsResponse]:
+    return Outbox(OUTBOX_LIMIT, limit_bytes=OUTBOX_BYTES, size=executor_pb2.OutputsResponse.ByteSize)

@@ -12,7 +12,7 @@ import grpc
 from sage.controlplane.v1 import executor_pb2, executor_pb2_grpc
 from sage_wire import durations
 from sage_wire.errors import ErrorReason
-from sage_wire.protocol import ADOPTION, STEP_FRAMES
+from sage_wire.protocol import ADOPTION, ASSIGN_BATCHES, STEP_FRAMES
 from scheduler_svc.access.caller import caller
 from scheduler_svc.control.adoption.proofs import Proofs
 from scheduler_svc.control.attempts.attempt_table import AttemptTable
@@ -20,6 +20,7 @@ from scheduler_svc.control.attempts.kv_releases import KvReleases
 from scheduler_svc.control.instances.registration import UnknownSession
 from scheduler_svc.control.instances.session import Session
 from scheduler_svc.control.instances.sessions import Sessions
+from scheduler_svc.control.requests.kept_ends import KeptEnds
 from scheduler_svc.domain.instance_state import InstanceState
 from scheduler_svc.transport import registrations
 from scheduler_svc.transport.attempt_reports import AttemptReports
@@ -48,6 +49,7 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
         sessions: Sessions,
         attempts: AttemptTable,
         kv_releases: KvReleases,
+        ends: KeptEnds,
         new_upload: Callable[[], TokenizerUpload],
         *,
         epoch: int,
@@ -57,6 +59,7 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
         self._sessions = sessions
         self._attempts = attempts
         self._kv_releases = kv_releases
+        self._ends = ends
         self._new_upload = new_upload
         self._epoch = epoch
         self._proofs = proofs
@@ -81,6 +84,7 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
             owner=caller().name,
             names=self._attempts.names,
             proofs=self._proofs if holds else None,
+            batches=ASSIGN_BATCHES in first.register.capabilities,
         )
         welcome = self._sessions.register(registration, link)
         answer = executor_pb2.Welcome(
@@ -188,7 +192,7 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
         self, session: Session, link: StreamLink, messages: AsyncIterator[executor_pb2.OutputsRequest]
     ) -> None:
         """Pass on the executor's messages about its attempts."""
-        reports = AttemptReports(self._attempts, link, session.instance_id, epoch=self._epoch)
+        reports = AttemptReports(self._attempts, link, session.instance_id, self._ends, epoch=self._epoch)
         async for message in messages:
             if not self._sessions.current(session):
                 return  # replaced: nothing of it counts any more

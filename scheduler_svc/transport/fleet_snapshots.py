@@ -16,7 +16,7 @@ from scheduler_svc.domain.request import Priority, RequestState
 from scheduler_svc.domain.scheduler import Scheduler
 from scheduler_svc.transport import prefill_decode
 from scheduler_svc.transport.enums import PHASE_TO_WIRE, PRIORITY_TO_WIRE
-from scheduler_svc.transport.instances import instance_view
+from scheduler_svc.transport.instances import InstanceViews
 
 INTERVAL_S = 1.0  # between two snapshots, where the watcher names none
 INTERVAL_MIN_S = 0.25
@@ -47,9 +47,10 @@ REQUEST_FIELDS = ("request_id", "tenant", "reason")
 class SnapshotConversion:
     """Convert each snapshot once, however many watch."""
 
-    def __init__(self, scheduler: Scheduler, epoch: int) -> None:
+    def __init__(self, scheduler: Scheduler, epoch: int, views: InstanceViews) -> None:
         self._scheduler = scheduler
         self._epoch = epoch
+        self._views = views
         self._latest: tuple[FleetSnapshot, admin_pb2.FleetSnapshot] | None = None
 
     def response(self, taken: FleetSnapshot, decisions: int, *, with_requests: bool) -> admin_pb2.WatchFleetResponse:
@@ -59,7 +60,7 @@ class SnapshotConversion:
         which requests decisions and failovers are about, and the reasons, which may quote the requests.
         """
         if self._latest is None or self._latest[0] is not taken:
-            self._latest = taken, snapshot(taken, self._scheduler, self._epoch)
+            self._latest = taken, snapshot(taken, self._scheduler, self._epoch, self._views)
         response = admin_pb2.WatchFleetResponse(snapshot=self._latest[1])
         del response.snapshot.decisions[decisions:]
         if not with_requests:
@@ -69,16 +70,15 @@ class SnapshotConversion:
         return response
 
 
-def snapshot(taken: FleetSnapshot, scheduler: Scheduler, epoch: int) -> admin_pb2.FleetSnapshot:
+def snapshot(taken: FleetSnapshot, scheduler: Scheduler, epoch: int, views: InstanceViews) -> admin_pb2.FleetSnapshot:
     """Convert a snapshot.  Ages are relative to the moment at which it was taken."""
     now = taken.taken_at
-    return admin_pb2.FleetSnapshot(
+    wire = admin_pb2.FleetSnapshot(
         epoch=epoch,
         uptime=durations.to_wire(taken.uptime_s),
         policy=taken.policy,
         delegate=taken.delegate,
         latest_switch=policy_switch(taken.latest_switch, now) if taken.latest_switch is not None else None,
-        instances=[instance_view(each, now) for each in taken.instances],
         queues=[queue_info(model, queue) for model, queue in sorted(taken.queues.items())],
         requests_running=taken.running,
         requests_waiting=taken.waiting,
@@ -89,6 +89,9 @@ def snapshot(taken: FleetSnapshot, scheduler: Scheduler, epoch: int) -> admin_pb
         decisions=[_decision(each, now) for each in taken.decisions],
         failovers=[_failover(each, now) for each in taken.failovers],
     )
+    for each in taken.instances:
+        views.fill(wire.instances.add(), each, now)
+    return wire
 
 
 def queue_info(model: str, queue: QueueView) -> admin_pb2.QueueInfo:

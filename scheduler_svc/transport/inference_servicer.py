@@ -26,7 +26,7 @@ from scheduler_svc.transport.enums import REQUEST_STATE_TO_WIRE
 from scheduler_svc.transport.errors import WireError
 from scheduler_svc.transport.model_files import ModelFiles
 from scheduler_svc.transport.submissions import key_seen, submission
-from scheduler_svc.transport.take_limit import Writing, taking
+from scheduler_svc.transport.take_limit import Writing
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
@@ -64,9 +64,12 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
             subscription.release()
 
         try:
-            async with taking(context.write, let_go) as write:
+            with Writing(context.write, let_go) as write:
                 await self._stream(subscription, write)
-        except SchedulerError:
+            self._intake.ends.settles(subscription.live)
+        except SchedulerError as error:
+            if not subscription.released and subscription.live.outcome is error:
+                self._intake.ends.settles(subscription.live)
             raise
         except Exception:
             if not context.cancelled():  # else writing failed because the client went away
@@ -97,7 +100,8 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
     def _accepted(self, subscription: Subscription) -> inference_pb2.GenerateResponse:
         live = subscription.live
         wait_s = self._intake.expected_wait_s(live)
-        return events.accepted(live, attached=subscription.attached, expected_wait_s=wait_s)
+        receipt = self._intake.receipts.of(live)
+        return events.accepted(live, attached=subscription.attached, expected_wait_s=wait_s, receipt=receipt)
 
     async def Session(  # type: ignore[override]  # it writes to the context instead of yielding
         self, request_iterator: AsyncIterator[inference_pb2.SessionRequest], context: Context
@@ -169,7 +173,7 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         Raises UnknownModel, NoInstance, InvalidRequest, and LimitReached for a client that takes no message.
         """
         messages = await self._models.files(request.model)
-        async with taking(context.write, lambda: None) as write:
+        with Writing(context.write, lambda: None) as write:
             for message in messages:
                 await write(message)
 

@@ -4,44 +4,82 @@ from __future__ import annotations
 
 from sage.controlplane.v1 import admin_pb2, common_pb2
 from sage_wire import durations
+from scheduler_svc.domain.engine_facts import EngineFacts
 from scheduler_svc.domain.instance import Instance
+from scheduler_svc.domain.instance_spec import InstanceSpec
 from scheduler_svc.transport.enums import ROLE_TO_WIRE, STATE_TO_WIRE
 from scheduler_svc.transport.events import parallelism
+
+KEPT_LIMIT = 16_384
+"""Instances of which a part is kept; above it all are forgotten."""
+
+
+class InstanceViews:
+    """Converts instances, and keeps of each what stays the same while its engine runs."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, tuple[InstanceSpec, EngineFacts | None, admin_pb2.Instance]] = {}
+
+    def fill(
+        self,
+        wire: admin_pb2.Instance,
+        instance: Instance,
+        now: float,
+        decision: admin_pb2.InstanceDecision | None = None,
+    ) -> None:
+        """Convert an instance as the scheduler knows it, with what operators decided, into an empty message.
+
+        ``now``: seconds on the control clock.  Fields of the engine stay unset until its executor reports them.
+        """
+        wire.CopyFrom(self._unchanging(instance))
+        wire.role = ROLE_TO_WIRE[instance.role]
+        wire.state = STATE_TO_WIRE[instance.state]
+        wire.state_reason = instance.state_reason
+        durations.fill(wire.state_age, now - instance.state_since)
+        if instance.progress is not None:
+            wire.progress = instance.progress
+        wire.assigned = len(instance.account.reservations)
+        wire.kv_reserved_tokens = instance.account.reserved_tokens
+        if decision is not None:
+            wire.decision.CopyFrom(decision)
+        _add_load(wire, instance, now)
+
+    def _unchanging(self, instance: Instance) -> admin_pb2.Instance:
+        """Return what follows from an instance's registration and its engine's facts."""
+        spec, facts = instance.spec, instance.facts
+        kept = self._kept.get(spec.instance_id)
+        if kept is not None and kept[0] is spec and kept[1] is facts:
+            return kept[2]
+        if len(self._kept) >= KEPT_LIMIT:
+            self._kept.clear()
+        wire = _of_spec(spec)
+        if facts is not None:
+            _add_facts(wire, facts)
+        self._kept[spec.instance_id] = spec, facts, wire
+        return wire
 
 
 def instance_view(
     instance: Instance, now: float, decision: admin_pb2.InstanceDecision | None = None
 ) -> admin_pb2.Instance:
-    """Convert an instance as the scheduler knows it, with what operators decided.  ``now``: on the control clock.
+    """Convert one instance, as ``InstanceViews`` does, and keep nothing of it."""
+    wire = admin_pb2.Instance()
+    InstanceViews().fill(wire, instance, now, decision)
+    return wire
 
-    Fields of the engine stay unset until its executor reports them.
-    """
-    spec = instance.spec
-    wire = admin_pb2.Instance(
+
+def _of_spec(spec: InstanceSpec) -> admin_pb2.Instance:
+    return admin_pb2.Instance(
         instance_id=spec.instance_id,
         model=spec.model,
-        role=ROLE_TO_WIRE[instance.role],
-        state=STATE_TO_WIRE[instance.state],
-        state_reason=instance.state_reason,
-        state_age=durations.to_wire(now - instance.state_since),
-        progress=instance.progress,
-        assigned=len(instance.account.reservations),
-        kv_reserved_tokens=instance.account.reserved_tokens,
         price_per_hour=spec.price_per_hour,
         location=common_pb2.Location(host=spec.location.host, rack=spec.location.rack, zone=spec.location.zone),
         labels=spec.labels,
         software_version=spec.software_version,
-        decision=decision,
     )
-    _add_facts(wire, instance)
-    _add_load(wire, instance, now)
-    return wire
 
 
-def _add_facts(wire: admin_pb2.Instance, instance: Instance) -> None:
-    facts = instance.facts
-    if facts is None:
-        return
+def _add_facts(wire: admin_pb2.Instance, facts: EngineFacts) -> None:
     wire.revision = facts.revision
     wire.engine = facts.engine
     wire.engine_version = facts.engine_version
@@ -71,4 +109,4 @@ def _add_load(wire: admin_pb2.Instance, instance: Instance, now: float) -> None:
     wire.kv_pulls_failed = load.kv_pulls_failed
     wire.kv_leases_expired = load.kv_leases_expired
     if instance.last_report_at is not None:
-        wire.heartbeat_age.CopyFrom(durations.to_wire(now - instance.last_report_at))
+        durations.fill(wire.heartbeat_age, now - instance.last_report_at)

@@ -32,6 +32,11 @@ class Outbox(Generic[M]):
         self._ready = asyncio.Event()
         self._closed: str | None = None
 
+    @property
+    def waiting_bytes(self) -> int:
+        """The size of what waits."""
+        return self._bytes
+
     def put(self, message: M) -> None:
         """Queue a message.  Raises Overflow at a limit.  After ``close`` messages are dropped."""
         if self._closed is not None:
@@ -64,6 +69,23 @@ class Outbox(Generic[M]):
                 raise EOFError(self._closed)
             self._ready.clear()
             await self._ready.wait()
+        return self._pop()
+
+    def get_more(self, wanted: Callable[[M], bool], *, messages: int, size: int) -> list[M]:
+        """Return the messages that wait next, as long as each is ``wanted``; none if no such message waits.
+
+        At most ``messages`` of them, and of ``size`` bytes together.
+        """
+        found: list[M] = []
+        while self._messages and len(found) < messages:
+            message, taken = self._messages[0]
+            size -= taken
+            if size < 0 or not wanted(message):
+                break
+            found.append(self._pop())
+        return found
+
+    def _pop(self) -> M:
         message, size = self._messages.popleft()
         self._bytes -= size
         return message

@@ -205,13 +205,13 @@ def _rate(per_s: float) -> float:
     return per_s if 0 <= per_s <= MOST_TOKENS else 0.0
 
 
-def attempt_end(wire: executor_pb2.AssignmentEnded) -> AttemptEnd:
-    """Convert the end of an attempt.
+def attempt_end(wire: executor_pb2.AssignmentEnded, number: int) -> AttemptEnd:
+    """Convert the end of the attempt that has ``number`` here.
 
     A cause that this scheduler does not know counts as FAILED.
     """
     return AttemptEnd(
-        attempt_number=wire.attempt_number,
+        attempt_number=number,
         cause=CAUSE_FROM_WIRE.get(wire.cause, EndCause.FAILED),
         finish_reason=FINISH_REASON_FROM_WIRE.get(wire.finish_reason, ""),
         stop_string=wire.stop_string,

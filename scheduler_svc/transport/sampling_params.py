@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import fields
+from operator import attrgetter
 from typing import Any
 
 from sage.controlplane.v1 import common_pb2
@@ -25,6 +26,7 @@ LISTS = tuple(each.name for each in _SHARED if each.message_type is None and not
 
 
 _SCALARS, _LISTS = frozenset(SCALARS), frozenset(LISTS)
+_scalars_of, _lists_of = attrgetter(*SCALARS), attrgetter(*LISTS)
 
 
 def given(wire: common_pb2.SamplingParams, violations: Violations) -> dict[str, Any]:
@@ -50,12 +52,24 @@ def given(wire: common_pb2.SamplingParams, violations: Violations) -> dict[str, 
 
 def to_wire(sampling: Sampling) -> common_pb2.SamplingParams:
     """Convert complete sampling for an executor.  A value that is None stays absent."""
-    values: dict[str, Any] = {name: getattr(sampling, name) for name in (*SCALARS, *LISTS)}
-    return common_pb2.SamplingParams(
-        **values,
-        logit_bias=sampling.logit_bias,
-        structured_output=_structured_to_wire(sampling.structured_output),
-    )
+    wire = common_pb2.SamplingParams()
+    fill(wire, sampling)
+    return wire
+
+
+def fill(wire: common_pb2.SamplingParams, sampling: Sampling) -> None:
+    """Convert complete sampling, as ``to_wire`` does, into an empty message."""
+    wire.SetInParent()
+    for name, value in zip(SCALARS, _scalars_of(sampling), strict=True):
+        if value is not None:
+            setattr(wire, name, value)
+    for name, values in zip(LISTS, _lists_of(sampling), strict=True):
+        if values:
+            getattr(wire, name).extend(values)
+    if sampling.logit_bias:
+        wire.logit_bias.update(sampling.logit_bias)
+    if sampling.structured_output is not None:
+        wire.structured_output.CopyFrom(_structured_to_wire(sampling.structured_output))
 
 
 def _structured(wire: common_pb2.StructuredOutput, violations: Violations) -> StructuredOutput | None:
@@ -79,9 +93,7 @@ def _structured(wire: common_pb2.StructuredOutput, violations: Violations) -> St
     return StructuredOutput(kind=kind, value=value)
 
 
-def _structured_to_wire(structured: StructuredOutput | None) -> common_pb2.StructuredOutput | None:
-    if structured is None:
-        return None
+def _structured_to_wire(structured: StructuredOutput) -> common_pb2.StructuredOutput:
     if structured.kind == "json_object":
         return common_pb2.StructuredOutput(json_object=True)
     if structured.kind == "choice":

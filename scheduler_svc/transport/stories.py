@@ -43,7 +43,7 @@ def story(found: Story, scheduler: Scheduler, epoch: int) -> admin_pb2.ExplainRe
     for placement in live.placements:
         decision = placement.decision
         instance = scheduler.find_instance(decision.instance_id)
-        wire.decisions.append(events.decision(decision, instance, live, epoch, with_candidates=True))
+        events.fill_decision(wire.decisions.add(), decision, instance, live, epoch, with_candidates=True)
     for entry in found.history:
         wire.history.add(
             at=durations.to_wire(entry.at - live.request.arrived_at),

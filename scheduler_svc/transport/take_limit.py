@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, Self
 
 from scheduler_svc.domain.errors import LimitReached
 
@@ -16,7 +15,7 @@ CHECKS = 4  # within the limit, so a client may have a quarter more than it
 
 
 class Writing:
-    """Writes one stream's messages and notes since when one waits.
+    """Writes one stream's messages while its context lasts, and notes since when one waits.
 
     No status can be sent behind a message that waits, so the stream itself ends when its client reads on or leaves.
     What the stream holds, such as the output of an ended request, is let go before that, by ``on_stall``.
@@ -24,10 +23,13 @@ class Writing:
 
     __slots__ = ("_limit_s", "_loop", "_on_stall", "_since", "_stalled", "_timer", "_write")
 
-    def __init__(self, write: Callable[[Any], Awaitable[None]], on_stall: Callable[[], None], limit_s: float) -> None:
+    def __init__(
+        self, write: Callable[[Any], Awaitable[None]], on_stall: Callable[[], None], limit_s: float | None = None
+    ) -> None:
+        """``on_stall``: called once if the client takes no message.  ``limit_s``: None for TAKE_LIMIT_S."""
         self._write = write
         self._on_stall = on_stall
-        self._limit_s = limit_s
+        self._limit_s = limit_s = TAKE_LIMIT_S if limit_s is None else limit_s
         self._loop = asyncio.get_running_loop()
         self._since = 0.0  # on the loop's clock; 0: no message waits
         self._stalled = False
@@ -43,7 +45,10 @@ class Writing:
             what = "seconds for a client to take a message"
             raise LimitReached(what, self._limit_s, f"the client took no message for {self._limit_s:g} s")
 
-    def close(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
         """Stop watching."""
         self._timer.cancel()
 
@@ -53,18 +58,3 @@ class Writing:
             self._on_stall()
         else:
             self._timer = self._loop.call_later(self._limit_s / CHECKS, self._look)
-
-
-@asynccontextmanager
-async def taking(
-    write: Callable[[Any], Awaitable[None]], on_stall: Callable[[], None], limit_s: float | None = None
-) -> AsyncIterator[Writing]:
-    """Give a ``write`` for the messages of one stream, which calls ``on_stall`` once if its client takes none.
-
-    ``limit_s``: None for TAKE_LIMIT_S.
-    """
-    writing = Writing(write, on_stall, TAKE_LIMIT_S if limit_s is None else limit_s)
-    try:
-        yield writing
-    finally:
-        writing.close()

@@ -50,17 +50,42 @@ async def write_all(outbox: Outbox[Any], write: Write, *, first: object | None =
     that is on its way, and a call that ended then would stay open without one.  That lasts until the peer reads on or
     leaves; what waits in the outbox is dropped at once.
     """
-    message = first if first is not None else await outbox.get()
-    while True:
-        writing = asyncio.ensure_future(write(message))
-        writing.add_done_callback(_look_at)
-        try:
-            await asyncio.shield(writing)
-        except asyncio.CancelledError:
-            outbox.clear()
-            await asyncio.wait({writing})
-            raise
-        message = await outbox.get()
+    writer = _Writer(outbox, write)
+    running = asyncio.ensure_future(writer.run(first))  # one task for all messages: one for each would cost more
+    running.add_done_callback(_look_at)
+    try:
+        await asyncio.shield(running)
+    except asyncio.CancelledError:
+        outbox.clear()
+        writer.stop(running)
+        await asyncio.wait({running})
+        raise
+
+
+class _Writer:
+    """Writes an outbox's messages, and stops between two of them."""
+
+    def __init__(self, outbox: Outbox[Any], write: Write) -> None:
+        self._outbox = outbox
+        self._write = write
+        self._writing = self._stopped = False
+
+    async def run(self, first: object | None) -> None:
+        """Write until stopped.  Raises EOFError, and what writing raises."""
+        message = first if first is not None else await self._outbox.get()
+        while True:
+            self._writing = True
+            await self._write(message)
+            self._writing = False
+            if self._stopped:
+                return
+            message = await self._outbox.get()
+
+    def stop(self, running: asyncio.Future[None]) -> None:
+        """End ``running``, which is this one's ``run``, once no message is being written."""
+        self._stopped = True
+        if not self._writing:
+            running.cancel()
 
 
 def _look_at(writing: asyncio.Future[None]) -> None:

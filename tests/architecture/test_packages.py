@@ -13,7 +13,7 @@ import yaml
 from tests.architecture.source_tree import ROOT
 
 SCRIPT = ROOT / ".ci" / "packages.sh"
-PROGRAMS = ("make", "python3", "openssl", "initdb", "prometheus", "promtool", "docker-compose")
+PROGRAMS = ("make", "python3", "openssl", "initdb", "prometheus", "promtool", "docker-compose", "npm", "node")
 SHELL = shutil.which("sh") or "/bin/sh"
 
 
@@ -71,6 +71,7 @@ def test_a_machine_with_every_package_leaves_nothing_out(machine: Machine) -> No
         ("openssl", "openssl"),
         ("initdb", "postgresql"),
         ("docker-compose",) * 2,
+        ("node", "npm"),
     ],
 )
 def test_the_last_lines_name_the_missing_package_and_how_to_install_it(
@@ -166,7 +167,7 @@ def test_continuous_integration_leaves_nothing_out() -> None:
 def test_what_the_tests_skip_without_is_in_the_list() -> None:
     """A test that skips for a missing program would otherwise go unseen in continuous integration."""
     brought = {"openssl": "openssl", "promtool": "prometheus", "prometheus": "prometheus", "initdb": "postgresql"}
-    brought |= {"docker": "docker-compose", "docker-compose": "docker-compose"}
+    brought |= {"docker": "docker-compose", "docker-compose": "docker-compose", "node": "npm"}
     asked = re.compile(r"""(?:shutil\.which|\btool)\("([^"]+)\"""")
     tests = (path for path in (ROOT / "tests").rglob("*.py") if path != Path(__file__))
     found = {name for path in tests for name in asked.findall(path.read_text())}

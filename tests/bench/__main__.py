@@ -12,6 +12,7 @@ from pathlib import Path
 
 from executor_svc.engine.tiny_model import make_tiny_model
 from tests.bench import (
+    burst,
     executor_cost,
     hold,
     idle_fleet,
@@ -34,9 +35,8 @@ from tests.bench.session import run
 
 TINY_MODEL = Path(".cache/tiny-model")
 NAMES = (
-    *("core", "latency", "relay", "ingest", "sdk", "requests", "idle", "hold", "throughput", "overload", "memory"),
-    "journal",
-    *("telemetry", "vllm", "telemetry-vllm", "executor-vllm"),
+    *("core", "latency", "relay", "ingest", "sdk", "requests", "burst", "idle", "hold", "throughput", "overload"),
+    *("memory", "journal", "telemetry", "vllm", "telemetry-vllm", "executor-vllm"),
 )
 REAL = {"vllm", "telemetry-vllm", "executor-vllm"}
 
@@ -120,6 +120,11 @@ async def _requests(size: Size) -> list[Row]:
     return await request_cost.measure(rounds=size.relay_rounds, requests=size.requests)
 
 
+async def _burst(size: Size) -> list[Row]:
+    rows = await burst.measure(rounds=size.rounds, streams=512)
+    return rows + await burst.measure(rounds=size.rounds, streams=512, over_session=False)
+
+
 async def _idle(size: Size) -> list[Row]:
     return await idle_fleet.measure(rounds=size.relay_rounds, seconds=size.idle_s)
 
@@ -184,9 +189,8 @@ BENCHMARKS: dict[str, Benchmark] = dict(
     zip(
         NAMES,
         (
-            *(_scheduler, _latency, _relay, _ingest, _sdk, _requests, _idle, _hold, _throughput, _overload, _memory),
-            _journal,
-            *(_telemetry, _vllm, _telemetry_vllm, _executor_vllm),
+            *(_scheduler, _latency, _relay, _ingest, _sdk, _requests, _burst, _idle, _hold, _throughput, _overload),
+            *(_memory, _journal, _telemetry, _vllm, _telemetry_vllm, _executor_vllm),
         ),
         strict=True,
     )

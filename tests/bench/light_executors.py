@@ -2,7 +2,8 @@
 
 Run as a child: ``light_executors ADDRESS COUNT STEP_S``.  All COUNT executors are tasks of one process and have the ids
 ``source-0`` and so on.  An attempt gets its max_tokens, one StepFrame carries one beat of an executor, and a scheduler
-that does not read makes its executor wait.
+that does not read makes its executor wait.  The text of an attempt's first token is when its Assign came, in
+nanoseconds of the machine's monotonic clock.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -23,7 +25,7 @@ from executor_svc.runtime.text.text_source import TextSource
 from executor_svc.transport.control_messages import control_request
 from sage.controlplane.v1 import common_pb2, executor_pb2, executor_pb2_grpc
 from sage_wire import durations
-from sage_wire.protocol import PROTOCOL_VERSION, STEP_FRAMES
+from sage_wire.protocol import ASSIGN_BATCHES, PROTOCOL_VERSION, STEP_FRAMES
 from tests.bench.child import Child, child
 
 MODEL = "simulated"
@@ -66,6 +68,7 @@ async def light_executors(address: str, *, executors: int, step_s: float) -> Asy
 class _Running:
     position: int
     end: int
+    text: str  # of the next token
 
 
 class _Executor:
@@ -75,6 +78,7 @@ class _Executor:
         self._step_s = step_s
         self._text = text
         self._control = stub.Control()
+        self._writing = asyncio.Lock()  # gRPC takes one message of a stream at a time
         self._outputs = stub.Outputs()
         self._running: dict[int, _Running] = {}
         self._accepted: list[int] = []
@@ -86,13 +90,13 @@ class _Executor:
     async def open(self) -> executor_pb2.Welcome:
         register = executor_pb2.Register(
             protocol_version=PROTOCOL_VERSION,
-            capabilities=[STEP_FRAMES],
+            capabilities=[STEP_FRAMES, ASSIGN_BATCHES],
             instance_id=self._instance_id,
             engine_start_id="1",
             role=common_pb2.INSTANCE_ROLE_GENERAL,
             model=MODEL,
         )
-        await self._control.write(executor_pb2.ControlRequest(register=register))
+        await self._tell(executor_pb2.ControlRequest(register=register))
         welcome: executor_pb2.Welcome = (await self._control.read()).welcome
         self.epoch = welcome.epoch
         hello = executor_pb2.Hello(session_id=welcome.session_id)
@@ -101,7 +105,7 @@ class _Executor:
         facts.CopyFrom(FACTS)
         facts.tokenizer_hash = self._text.hash
         status = executor_pb2.EngineStatus(state=common_pb2.INSTANCE_STATE_READY, facts=facts)
-        await self._control.write(executor_pb2.ControlRequest(engine_status=status))
+        await self._tell(executor_pb2.ControlRequest(engine_status=status))
         return welcome
 
     async def serve(self, heartbeat_s: float) -> None:
@@ -111,24 +115,32 @@ class _Executor:
             group.create_task(self._beat(heartbeat_s))
             group.create_task(self._step())
 
+    async def _tell(self, message: executor_pb2.ControlRequest) -> None:
+        async with self._writing:
+            await self._control.write(message)
+
     async def _read_control(self) -> None:
         while (message := await self._control.read()) is not grpc.aio.EOF:
             kind = message.WhichOneof("message")
             if kind == "assign":
-                assign = message.assign
-                start = len(assign.continuation.emitted_token_ids)
-                number = assign.attempt.number
-                self._running[number] = _Running(start, assign.sampling.max_tokens)
-                self._accepted.append(number)
-                self._last_assign = assign.number
-                self._changed.set()
+                self._start(message.assign)
+            elif kind == "assigns":
+                for assign in message.assigns.assigns:
+                    self._start(assign)
             elif kind == "cancel":
                 number = message.cancel.attempt.number
                 if (found := self._running.pop(number, None)) is not None:
                     self._end(number, found, executor_pb2.AssignmentEnded.CAUSE_CANCELLED)
             elif kind == "tokenizer_wanted":
                 for chunk in self._text.chunks():
-                    await self._control.write(control_request(chunk))
+                    await self._tell(control_request(chunk))
+
+    def _start(self, assign: executor_pb2.Assign) -> None:
+        number, start = assign.attempt.number, len(assign.continuation.emitted_token_ids)
+        self._running[number] = _Running(start, assign.sampling.max_tokens, str(time.monotonic_ns()))
+        self._accepted.append(number)
+        self._last_assign = assign.number
+        self._changed.set()
 
     async def _read_acks(self) -> None:
         while await self._outputs.read() is not grpc.aio.EOF:
@@ -144,7 +156,7 @@ class _Executor:
                 iterations=self._iterations,
                 generation_tokens_total=self._tokens,
             )
-            await self._control.write(executor_pb2.ControlRequest(heartbeat=beat))
+            await self._tell(executor_pb2.ControlRequest(heartbeat=beat))
             await asyncio.sleep(heartbeat_s)
 
     async def _step(self) -> None:
@@ -164,8 +176,10 @@ class _Executor:
         firsts = [running.position for running in self._running.values()]
         accepted = [executor_pb2.AssignmentAccepted(attempt_number=number) for number in self._accepted]
         self._accepted.clear()
+        texts = [running.text for running in self._running.values()]
         for number, running in list(self._running.items()):
             running.position += 1
+            running.text = TEXT
             if running.position >= running.end:
                 del self._running[number]
                 self._end(number, running, executor_pb2.AssignmentEnded.CAUSE_FINISHED)
@@ -179,8 +193,8 @@ class _Executor:
             attempt_numbers=numbers,
             first_indexes=firsts,
             token_ids=[TOKEN_ID] * entries,
-            text_lengths=[len(TEXT)] * entries,
-            text=TEXT * entries,
+            text_lengths=list(map(len, texts)),
+            text="".join(texts),
             ended=ended,
         )
 

@@ -49,8 +49,7 @@ def sampling_arguments(
     (allowed_token_ids), or switch on a slower path.
     """
     arguments: dict[str, Any] = {name: getattr(sampling, name) for name in SAME_NAME}
-    if sampling.seed == NO_SEED:
-        arguments["seed"] = SEED_FOR_NO_SEED
+    arguments["seed"] = seed_for(sampling)
     arguments["detokenize"] = False
     arguments["skip_clone"] = True  # the object is made for one request and never changed
     if sampling.stop_token_ids:
@@ -69,6 +68,11 @@ def sampling_arguments(
     if extra:
         arguments["extra_args"] = extra
     return arguments
+
+
+def seed_for(sampling: Sampling) -> int | None:
+    """Return the seed that vLLM is given."""
+    return SEED_FOR_NO_SEED if sampling.seed == NO_SEED else sampling.seed
 
 
 def structured_arguments(constraint: StructuredOutput) -> dict[str, Any]:

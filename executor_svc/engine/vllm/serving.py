@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -102,10 +102,11 @@ class VllmEngine:
         self._trials = trial_process(llm)
         self._constraints = gate_for(llm, self._trials, settings.constraint_compile_limit_s)
         self._active: dict[str, EngineRequest] = {}  # requests that vLLM has and that have not ended
+        self._turns: dict[str, Turn] = {}  # of constraints of submitted requests
         self._prompt_tokens = 0
         self._stopped = False
         self._steps = StepPath(
-            llm, self._errors, wanted=settings.step_path, on_first=self._count_prompt, on_over=self._note_end
+            llm, self._errors, wanted=settings.step_path, on_first=self._note_first, on_over=self._note_end
         )
 
     @property
@@ -130,8 +131,7 @@ class VllmEngine:
                 tokens += len(output.token_ids)
             if tokens != WARM_UP_TOKENS:
                 raise EngineError(f"the warm-up request got {tokens} of {WARM_UP_TOKENS} tokens")
-        trial = self._warm_up_request("steps")
-        await self._steps.try_out(trial, partial(self._submit, trial))
+        await self._steps.try_out(self._warm_up_request, self._submit)
         if self._wants_history:
             await self._try_history()
 
@@ -208,12 +208,31 @@ class VllmEngine:
 
     def _submit(self, request: EngineRequest, requests: SteppedRequests, reader: StepReader) -> None:
         self._check(request)
-        params = self._params_of(request, None)
+        lora_request, trace_headers = self._adapter_of(request), self._trace_headers_of(request)
+        made = requests.made_like(request, lora_request=lora_request, trace_headers=trace_headers)
+        if made is not None:
+            self._active[request.engine_request_id] = request
+            requests.submit_made(request, reader, made)
+            return
+        params, arguments = self._params_of(request, None), self._arguments_of(request)
+        add = partial(self._llm.add_request, request.engine_request_id, params=params, **arguments)
+        if request.sampling.structured_output is not None:
+            requests.submit(request, reader, partial(self._add_constrained, request, add), in_task=True)
+            return
         self._active[request.engine_request_id] = request
-        arguments = self._arguments_of(request)
-        requests.submit(
-            request, reader, partial(self._llm.add_request, request.engine_request_id, params=params, **arguments)
-        )
+        requests.submit(request, reader, add)
+
+    async def _add_constrained(self, request: EngineRequest, add: Callable[[], Awaitable[Any]]) -> None:
+        """Add a request when its constraint may be compiled.  Until then the engine does not have it."""
+        turn = await self._turn_to_compile(request)
+        try:
+            self._refuse_taken(request)  # again: the engine may have been shut down while the constraint waited
+            self._active[request.engine_request_id] = request
+            self._turns[request.engine_request_id] = turn
+            await add()
+        except BaseException:
+            turn.end(compiled=False)
+            raise
 
     async def abort(self, engine_request_id: str) -> None:
         """Abort a submitted request, as ``Engine.abort`` describes."""
@@ -224,11 +243,19 @@ class VllmEngine:
         """Have ``callback`` take the outputs of submitted requests, at most 128 at a time."""
         self._steps.on_outputs(callback)
 
+    def _note_first(self, request: EngineRequest) -> None:
+        self._count_prompt(request)
+        if request.engine_request_id in self._turns:
+            self._turns[request.engine_request_id].end(compiled=True)
+
     def _count_prompt(self, request: EngineRequest) -> None:
         self._prompt_tokens += len(request.prompt_token_ids)
 
     def _note_end(self, request: EngineRequest) -> None:
-        del self._active[request.engine_request_id]
+        self._active.pop(request.engine_request_id, None)
+        turn = self._turns.pop(request.engine_request_id, None)
+        if turn is not None:
+            turn.end(compiled=False)
 
     def _check(self, request: EngineRequest) -> None:
         self._refuse_taken(request)
@@ -308,10 +335,16 @@ class VllmEngine:
             prompt["type"] = "token"
         return {
             "prompt": prompt,
-            "lora_request": None if request.adapter is None else self._adapters[request.adapter],
-            "trace_headers": request.trace_headers if self._tracing else None,
+            "lora_request": self._adapter_of(request),
+            "trace_headers": self._trace_headers_of(request),
             "priority": request.priority,
         }
+
+    def _adapter_of(self, request: EngineRequest) -> Any:
+        return None if request.adapter is None else self._adapters[request.adapter]
+
+    def _trace_headers_of(self, request: EngineRequest) -> Mapping[str, str] | None:
+        return request.trace_headers if self._tracing else None
 
     def _begin(self, output: EngineOutput, result: Any, request: EngineRequest, pull: Pull | None) -> None:
         """Set the fields that only a request's first output has."""

@@ -177,11 +177,17 @@ class Attempt:
 
     def take_tokens(self, token_ids: list[int]) -> bool:
         """Take new tokens of which there is nothing more to say.  Return True if they complete a stop string."""
-        match = self._text.feed(token_ids)
-        if match is not None:
-            self._stopped_by(match, token_ids, None)
-            return True
-        self._put(token_ids, None)
+        if self.assign.text.stop:
+            match = self._text.feed(token_ids)
+            if match is not None:
+                self._stopped_by(match, token_ids, None)
+                return True
+            text = self._text.take()
+        else:
+            text = self._text.push(token_ids)
+        if self._first_token_due:
+            self._note_first_token()
+        self.services.outbox.step(self.output, token_ids, text)
         return False
 
     def take(self, output: EngineOutput) -> bool:
@@ -189,7 +195,7 @@ class Attempt:
         if output.cached_prompt_tokens is not None:
             self._cached_prompt_tokens = output.cached_prompt_tokens
         if output.kv_pull_failed:
-            self.output.kv_recomputed = True
+            self.output.use_pieces()
             log.warning(KV_RECOMPUTED)
         if output.embedding is not None:
             self._embedding = output.embedding
@@ -217,12 +223,17 @@ class Attempt:
     def _put(self, token_ids: Sequence[int], logprobs: list[list[TokenLogprob]] | None) -> None:
         output = self.output
         if self._first_token_due and token_ids:
-            self._first_token_due = False
-            output.first_token_at = asyncio.get_running_loop().time()
-            self._observed.first_token()
+            self._note_first_token()
+        if logprobs is None:
+            self.services.outbox.step(output, token_ids, self._text.take())
+            return
         output.append(token_ids, self._text.take(), logprobs)
-        if not output.queued:
-            self.services.outbox.tokens(output)
+        self.services.outbox.tokens(output)
+
+    def _note_first_token(self) -> None:
+        self._first_token_due = False
+        self.output.first_token_at = asyncio.get_running_loop().time()
+        self._observed.first_token()
 
     def _undecoded(self, stop_token_id: int | None) -> int:
         """Return how many tokens at the end give no text: 1 for a stop token whose text is not wanted, else 0."""

@@ -15,6 +15,7 @@ from executor_svc.runtime.messages.reports import HeldAssign
 from executor_svc.runtime.text.detokenizer import Detokenizer
 
 TEXT_OF_ONE_WEIGHT = 8  # code points of text that count as much as a token; most tokens have fewer
+NO_EPOCH = -1
 PIECE_TOKENS = 1024  # output that waits is cut into entries of about this many tokens
 
 
@@ -44,6 +45,7 @@ class AttemptOutput:
         "awaits_resume",
         "ended",
         "first_token_at",
+        "in_columns",
         "kv_recomputed",
         "queued",
         "token_ids",
@@ -73,6 +75,7 @@ class AttemptOutput:
         self.awaits_resume = False  # the session broke: nothing is sent before the scheduler resumes the attempt
         self.acknowledged = len(emitted)  # output positions below this are never asked for again
         self.queued = False  # the outbox will send the output
+        self.in_columns = NO_EPOCH if logprobs else attempt.epoch  # its tokens may go into columns of a frame of it
         self.kv_recomputed = False  # known before the first token of a decode leg
         self.undecoded = 0  # tokens at the end that give no text: 1 for a stop token, else 0
         self._detokenizer = detokenizer
@@ -131,9 +134,33 @@ class AttemptOutput:
             self._texts.append((len(self.token_ids), self._text))
             self._text_from, self._text = len(self.token_ids), ""
 
+    def append_sent(self, frame: StepFrame, token_ids: Sequence[int], text: str) -> None:
+        """Add the new tokens of one engine step and write them into the columns of a frame.
+
+        Only while nothing of this output waits and ``in_columns`` is the frame's epoch.
+        """
+        kept, count = self.token_ids, len(token_ids)
+        start = len(kept)
+        frame.numbers.append(self.attempt.number)
+        frame.first_indexes.append(start)
+        frame.counts.append(count)
+        if count == 1:
+            token_id = token_ids[0]
+            kept.append(token_id)
+            frame.token_ids.append(token_id)
+        else:
+            kept.extend(token_ids)
+            frame.token_ids.extend(token_ids)
+        frame.texts.append(text)
+        self._sent = self._text_from = start + count
+
+    def use_pieces(self) -> None:
+        """Send this output in pieces: its prompt's KV was computed here instead of fetched."""
+        self.kv_recomputed, self.in_columns = True, NO_EPOCH
+
     def suspend(self) -> None:
         """Send nothing until ``rewind``: the session broke, and output that was sent may not have arrived."""
-        self.awaits_resume = True
+        self.awaits_resume, self.in_columns = True, NO_EPOCH
         self._texts.clear()
         self._text = ""
 
@@ -145,6 +172,7 @@ class AttemptOutput:
         if not 0 <= from_index <= len(self.token_ids):
             raise ValueError(f"the scheduler resumes from token {from_index}; {len(self.token_ids)} exist")
         self.awaits_resume = False
+        self.in_columns = NO_EPOCH if self._logprobs is not None or self.kv_recomputed else self.attempt.epoch
         self._texts = self._texts_from(from_index)
         self._sent, self._text_from, self._text = from_index, len(self.token_ids), ""
 

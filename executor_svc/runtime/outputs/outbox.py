@@ -1,8 +1,8 @@
 """Makes the frames of the output stream: acceptances, tokens and ends of all attempts, in this order.
 
-Nothing is queued per token.  An attempt with tokens to send is listed once; when the link can take a message, all that
-waits becomes one frame.  A link that keeps up takes one frame per engine step.  While a link is behind, tokens coalesce
-in their attempts (bounded by max_tokens each), and the engine never waits.
+Nothing is queued per token.  While a link keeps up, a step's tokens go into the columns of the next frame as they come,
+and the frame is sent when the step is over.  While a link is behind, tokens coalesce in their attempts (bounded by
+max_tokens each), each such attempt is listed once, and the engine never waits.  A frame has one entry for an attempt.
 
 If too many notices wait, because a scheduler sends Assigns faster than it reads their rejections, the link counts as
 broken: notices are never dropped in silence.
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
 
 from executor_svc.runtime.link import LinkBroken
 from executor_svc.runtime.messages.attempt_id import AttemptId
@@ -26,6 +27,7 @@ from executor_svc.runtime.outputs.attempt_output import AttemptOutput
 NOTICE_LIMIT = 16_384  # most notices that may wait for the link
 FRAME_WEIGHT = 200_000  # of the output in one frame, see ``AttemptOutput.write``; at most about 50 bytes for each
 FRAME_NOTICES = 1024  # notices in one frame, and ends; each has up to a few KiB of text and KV transfer parameters
+COLUMN_TEXT = 256  # code points of a step's text for one attempt; longer text waits in its attempt and is weighed
 SETTLE_S = 0.002  # acceptances and tokens are sent after this time if the engine reports no end of a step
 
 
@@ -38,6 +40,8 @@ class Outbox:
         self._dirty: list[AttemptOutput] = []  # outputs with tokens to send
         self._ends: dict[AttemptId, AttemptOutput] = {}  # outputs whose tokens are sent and whose end is not
         self._due = False  # something waits that is to be sent now
+        self._frame = StepFrame(epoch=0)  # columns of the step that is not over: a few tokens of each running attempt
+        self._behind = False  # a step is over whose frame the link has not taken
         self._open = False
         self._epoch = 0
         self._overrun = False
@@ -52,12 +56,15 @@ class Outbox:
         self.close()
         self._open = True
         self._epoch = epoch
+        self._frame = StepFrame(epoch=epoch)
 
     def close(self) -> None:
         """Drop everything that waits: the link is gone, and a new session resumes from what the scheduler has."""
         self._open = False
         self._overrun = False
         self._due = False
+        self._behind = False
+        self._frame = StepFrame(epoch=self._epoch)
         self._notices.clear()
         self._ends.clear()
         for output in self._dirty:
@@ -68,12 +75,12 @@ class Outbox:
     @property
     def backlog_tokens(self) -> int:
         """Output that waits for the link, in tokens."""
-        return sum(output.unsent for output in self._dirty)
+        return len(self._frame.token_ids) + sum(output.unsent for output in self._dirty)
 
     @property
     def empty(self) -> bool:
         """Whether nothing waits."""
-        return not (self._notices or self._dirty or self._ends)
+        return not (self._notices or self._frame.numbers or self._dirty or self._ends)
 
     # --- what comes in ----------------------------------------------------------------------------------------------
 
@@ -93,6 +100,26 @@ class Outbox:
         else:
             self._send_now()
 
+    def step(self, output: AttemptOutput, token_ids: Sequence[int], text: str) -> None:
+        """Take an attempt's new tokens of one engine step, without log probabilities; send them when the step is over.
+
+        ``text``: what became certain with them.
+        """
+        if (
+            output.queued
+            or self._behind
+            or output.in_columns != self._epoch
+            or len(text) > COLUMN_TEXT
+            or not self._open
+        ):
+            output.append(token_ids, text, None)
+            if not output.queued:
+                self.tokens(output)
+            return
+        output.append_sent(self._frame, token_ids, text)
+        if self._timer is None:
+            self._settle()
+
     def tokens(self, output: AttemptOutput) -> None:
         """Send the output that waits in ``output`` when the engine step is over."""
         if output.queued or not self._open or output.awaits_resume:
@@ -110,7 +137,8 @@ class Outbox:
 
     def flush(self) -> None:
         """Send what waits as one frame.  Called when an engine step is over."""
-        if self._dirty or self._notices:
+        if self._frame.numbers or self._dirty or self._notices:
+            self._behind = True
             self._send_now()
         else:
             self._stop_timer()
@@ -144,11 +172,15 @@ class Outbox:
                 return frame
 
     def _take(self) -> StepFrame:
-        frame = StepFrame(epoch=self._epoch)
-        self._take_notices(frame)
-        if not self._notices:  # an attempt's acceptance comes before its tokens and its end
+        if len(self._notices) <= FRAME_NOTICES:
+            frame, self._frame = self._frame, StepFrame(epoch=self._epoch)
+            self._take_notices(frame)
             self._take_tokens(frame)
             self._take_ends(frame)
+            self._behind = False
+        else:  # an attempt's acceptance comes before its tokens and its end
+            frame = StepFrame(epoch=self._epoch)
+            self._take_notices(frame)
         self._due = not self.empty
         return frame
 
@@ -165,17 +197,20 @@ class Outbox:
                     frame.ended.append(message)
 
     def _take_tokens(self, frame: StepFrame) -> None:
-        left = FRAME_WEIGHT
-        done = 0
+        """Write the output that waits.  An attempt that is in the columns already waits for the next frame."""
+        left = FRAME_WEIGHT - len(frame.token_ids)
+        written = set(frame.numbers) if self._dirty else set()
+        waiting: list[AttemptOutput] = []
         for output in self._dirty:
-            left -= output.write(frame, left)
+            if output.attempt.number not in written or output.attempt.epoch != frame.epoch:
+                left -= output.write(frame, left)
             if output.unsent:
-                break
-            done += 1
+                waiting.append(output)
+                continue
             output.queued = False
             if output.ended is not None:
                 self._ends[output.attempt] = output
-        del self._dirty[:done]
+        self._dirty = waiting
 
     def _take_ends(self, frame: StepFrame) -> None:
         ends = self._ends

@@ -34,7 +34,7 @@ class TextBefore:
             context = end.context(prompt, len(prompt) - count)
             if context is not None:
                 unfinished = list(prompt[len(prompt) - count :])
-                return cls(context=context, unfinished=unfinished, begun=end.text(unfinished))
+                return cls(context=context, unfinished=unfinished, begun=end.text(unfinished) if unfinished else "")
         return cls(context=end.context(prompt, end.before_strays(prompt)) or [])
 
 

@@ -12,6 +12,7 @@ from executor_svc.runtime.engine_port import ModelError, TokenizerFiles
 from executor_svc.runtime.messages.commands import TextOptions
 from executor_svc.runtime.messages.reports import TokenizerChunk
 from executor_svc.runtime.text.detokenizer import Detokenizer, special_token_ids
+from executor_svc.runtime.text.whole_tokens import WholeTokens
 
 CHUNK_BYTES = 1024 * 1024
 
@@ -28,6 +29,8 @@ class TextSource:
         except Exception as error:  # the library raises nothing narrower
             raise ModelError(f"the model's tokenizer.json cannot be read: {error}") from error
         self._special = special_token_ids(self._tokenizer)
+        self._whole = WholeTokens.of(self._tokenizer)
+        self._whole_but_special = WholeTokens.of(self._tokenizer, self._special)
         self._document = json.dumps(
             {
                 "tokenizer_json": files.tokenizer_json,
@@ -47,7 +50,8 @@ class TextSource:
 
     def detokenizer(self, options: TextOptions, prompt: Sequence[int] = ()) -> Detokenizer:
         """Make the detokenizer of one attempt, whose output follows ``prompt``."""
-        return Detokenizer(self._tokenizer, self._special, options, prompt)
+        whole = self._whole_but_special if options.skip_special_tokens else self._whole
+        return Detokenizer(self._tokenizer, self._special, options, prompt, whole)
 
     def chunks(self) -> Iterator[TokenizerChunk]:
         """Yield the files as one JSON document, in pieces of at most 1 MiB."""

@@ -17,6 +17,9 @@ PREFILL_MEMORY_S = 10.0
 _MOST_PREFILL = 0.9
 #: Steps of the engine that prompts are sent ahead for: the one that runs and the next, so that it never runs dry.
 _CHUNKS_AHEAD = 2
+#: Share of the prompts behind the oldest at an engine that have not begun, on average, when a CRITICAL one comes: it
+#: goes before those; what has begun is computed to its end.
+_NOT_BEGUN = 0.5
 #: Seconds from a step's end until the next prompt is there: its output, a scheduling pass and the Assign travel.
 _ROUND_TRIP_S = 0.05
 
@@ -65,6 +68,7 @@ class Account:
         "max_running",
         "output_kv_token_s",
         "output_token_s",
+        "overtaken_s",
         "pace",
         "parked",
         "pending",
@@ -88,6 +92,8 @@ class Account:
         "uncached_share",
         "unseen",
         "unseen_tokens",
+        "urgent_limit",
+        "urgent_pending_s",
     )
 
     def __init__(self, instance_id: str) -> None:
@@ -121,6 +127,7 @@ class Account:
         self.lookahead_tokens = 0  # prompt tokens of ``queued``
         self.pending: dict[int, Reservation] = {}  # reservations before their first token
         self.pending_s = 0.0  # seconds of engine time to prefill ``pending``
+        self.urgent_pending_s = 0.0  # of ``pending_s``, those of CRITICAL requests
         self.busy_until = 0.0  # when the last of ``pending`` is predicted to be prefilled
         self.prefill_rate = 0.0  # seconds of prefill per second that it was sent recently, at ``prefill_rate_at``
         self.prefill_rate_at = 0.0
@@ -225,6 +232,8 @@ class Account:
             self.prefill_rate += self.pace.prefill_token_s * computed / PREFILL_MEMORY_S
         self.pending[number] = reservation
         self.pending_s += reservation.prefill_s
+        if reservation.critical:
+            self.urgent_pending_s += reservation.prefill_s
         self.busy_until = max(self.busy_until, now) + reservation.prefill_s
         insort(self.finishes, reservation.finish_at)
         self.last_chosen = number
@@ -302,6 +311,8 @@ class Account:
         if self.pending.pop(reservation.attempt_number, None) is None:
             return
         self.pending_s = self.pending_s - reservation.prefill_s if self.pending else 0.0
+        if reservation.critical:
+            self.urgent_pending_s = self.urgent_pending_s - reservation.prefill_s if self.pending else 0.0
         self.busy_until = min(self.busy_until, now + self.pending_s)
 
     @property
@@ -368,6 +379,15 @@ class Account:
         full = self.full_prefill_s > 0
         self.prompt_limit = -1 if full else self.slot_limit  # the same with the prompts that are ahead
         self.prompt_limit_leaving_reserve = -1 if full else self.slot_limit_leaving_reserve
+        # the same for a CRITICAL request that goes before prompts of other classes at the engine
+        self.urgent_limit = self.prompt_limit
+        self.overtaken_s = 0.0  # seconds of prefill ahead that it goes before
+        if self.pending and self.facts is not None and self.facts.supports_priority:
+            oldest = next(iter(self.pending.values()))
+            behind_s = self.pending_s - self.urgent_pending_s - (0.0 if oldest.critical else oldest.prefill_s)
+            self.overtaken_s = max(0.0, _NOT_BEGUN * behind_s)
+            if full and self.urgent_pending_s < self.prefill_limit_s:
+                self.urgent_limit = self.slot_limit
         if free > 0:
             self.ready_at = self.busy_until
             self.start_floor = floor
@@ -379,7 +399,7 @@ class Account:
         self.first_step_at = self.ready_at + self.decode_token_s
         self.first_step_floor = self.start_floor + self.decode_token_s
         if self.closed:
-            self.prompt_limit = self.prompt_limit_leaving_reserve = -1
+            self.prompt_limit = self.prompt_limit_leaving_reserve = self.urgent_limit = -1
             self.slot_limit = self.slot_limit_leaving_reserve = -1
         for changed, number in self._watchers:
             changed.add(number)

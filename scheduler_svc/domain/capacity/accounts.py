@@ -45,11 +45,13 @@ class Accounts(Sequence[Account]):
     def figures(self) -> Figures:
         """The figures as they are now."""
         figures = self._figures
+        if figures is not None and not self._changed:
+            return figures
         if figures is None:
             figures = self._figures = Figures(self._accounts)
             for row, account in enumerate(self._accounts):
                 account.watch(self._changed, row)
-        elif self._changed:
+        else:
             for row in self._changed:
                 figures.update(row, self._accounts[row])
             self._changed.clear()
@@ -170,4 +172,7 @@ def as_accounts(accounts: Sequence[Account]) -> Accounts:
 
 def figures_of(accounts: Sequence[Account]) -> Figures:
     """Return the figures of the accounts as columns; of a plain sequence they are read now."""
-    return accounts.figures if isinstance(accounts, Accounts) else Figures(accounts)
+    try:
+        return accounts.figures  # type: ignore[attr-defined, no-any-return]  # asked for several times a decision
+    except AttributeError:
+        return Figures(accounts)

@@ -24,6 +24,7 @@ class Demand:
     total_tokens: int  # prompt and all that max_tokens allows
     started: bool  # its first token was delivered by an earlier attempt
     must_leave_reserve: bool  # it may not take the last free slot, which is reserved for CRITICAL requests
+    overtakes: bool = False  # a CRITICAL request that is placed for its first token, before prompts of other classes
     able: Sequence[Account] = ()  # instances that can serve it once they have capacity; () where nobody looked
     load: OfferedLoad = NO_LOAD  # of its model
     excluded: frozenset[str] = frozenset()  # instances to avoid if another one can serve it

@@ -29,6 +29,7 @@ NAMES = (
     "live",
     "output_kv_token_s",
     "output_token_s",
+    "overtaken_s",
     "prefill_token_s",
     "price_per_s",
     "prompt_limit",
@@ -39,6 +40,7 @@ NAMES = (
     "start_floor",
     "token_margin",
     "turn",
+    "urgent_limit",
 )
 _read = attrgetter(*NAMES)
 
@@ -62,6 +64,7 @@ class Figures:
     live: Column
     output_kv_token_s: Column
     output_token_s: Column
+    overtaken_s: Column
     prefill_token_s: Column
     price_per_s: Column
     prompt_limit: Column
@@ -72,6 +75,7 @@ class Figures:
     start_floor: Column
     token_margin: Column
     turn: Column
+    urgent_limit: Column
 
     def __init__(self, accounts: Iterable[Account]) -> None:
         rows = [_read(account) for account in accounts]

@@ -56,22 +56,22 @@ class CheapestInTime:
         within, remarks = _within_budget(demand.request.cost_budget, costs, rejected)
         used = in_use.mask(accounts)
         mine = within & used & (figures_of(accounts).free_slots > 0)
-        meets = mine & (shares <= _HEADROOM)
-        others = within & ~used
-        if count(meets):
+        most, number = highest(shares), count(mine)
+        meets = mine & (shares <= _HEADROOM) if most > _HEADROOM else mine
+        if number and (meets is mine or count(meets)):
             index = pick(accounts, shares, among=meets)
-            rule, why = "in_use", f"uses {float(shares[index]):.0%} of its targets, the least of {count(mine)} in use"
-        elif not count(mine) and _is_patient(shares[others]) and in_use.soon_has_capacity(able):
+            rule, why = "in_use", f"uses {float(shares[index]):.0%} of its targets, the least of {number} in use"
+        elif not number and _is_patient(shares[within & ~used]) and in_use.soon_has_capacity(able):
             return Choice(index=0, why="waits for an instance in use", rule="waits", scores=scores, waits=True)
-        elif count(others := others & (shares <= _HEADROOM)) and not (count(mine) and in_use.excuses):
+        elif count(others := within & ~used & (shares <= _HEADROOM)) and not (number and in_use.excuses):
             index = pick(accounts, costs, among=others, tolerance=_COST_TOLERANCE)
-            rule, why = "cheapest", f"cheapest predicted cost {costs[index]:.6f} beside {count(mine)} in use"
+            rule, why = "cheapest", f"cheapest predicted cost {costs[index]:.6f} beside {number} in use"
         else:
             finishes = scores["finish_s"] = scorers.finish_s(demand, firsts, per_token)
-            index = pick(accounts, finishes, among=mine) if count(mine) else _least(accounts, finishes, within)
+            index = pick(accounts, finishes, among=mine) if number else _least(accounts, finishes, within)
             rule = "none_meets_targets"
             why = f"no instance in use is predicted to meet its targets: earliest finish {finishes[index]:.2f} s"
-        if rule != "none_meets_targets" and highest(shares) > 1:
+        if rule != "none_meets_targets" and most > 1:
             reject_missed(rejected, shares)
         if rule == "in_use" and demand.request.session:  # it shall not go back to one that is to stay unused
             rejected.add(~used, lambda _: ("not_in_use", "is not in use"))

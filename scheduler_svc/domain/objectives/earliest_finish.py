@@ -19,6 +19,8 @@ class EarliestFinish:
     The finish counts the prompts that wait there, the engine's speed and how many share it: a fast engine gets more
     requests than a slow one, until both are predicted to take equally long.  Where some instance holds a part of the
     prompt in its prefix cache, what is left to compute counts more than once, because it delays others as well.
+    A CRITICAL request, where engines compute its prompt before those of other classes, goes where its first token
+    comes first.
     """
 
     def __init__(self, *, reserved_slots: int = 0) -> None:
@@ -27,6 +29,8 @@ class EarliestFinish:
 
     def choose(self, demand: Demand, accounts: Sequence[Account], now: float) -> Choice:
         """Choose the instance with the earliest predicted finish."""
+        if demand.overtakes:
+            return self._choose_for_critical(demand, accounts, now)
         finishes = scorers.whole_run_s(accounts, demand, now)
         if demand.cached_tokens:
             return self._choose_by_cache(demand, accounts, finishes)
@@ -41,3 +45,11 @@ class EarliestFinish:
         why = f"earliest predicted finish {finishes[index]:.2f} s, {weighed[index]:.2f} s weighed with its prefill"
         scores = {"finish_and_prefill_s": weighed, "finish_s": finishes}
         return Choice(index=index, why=why, rule="earliest_finish", scores=scores)
+
+    def _choose_for_critical(self, demand: Demand, accounts: Sequence[Account], now: float) -> Choice:
+        """Choose the earliest first token: a whole run's seconds would hide the tenths that it differs by."""
+        firsts = scorers.overtaking_first_token_s(accounts, demand, now)
+        ranked = with_delays(firsts, accounts, demand) if demand.cached_tokens else firsts
+        index = pick(accounts, ranked, cached=demand.cached_tokens)
+        why = f"earliest predicted first token {firsts[index]:.2f} s, before prompts of other classes that wait there"
+        return Choice(index=index, why=why, rule="earliest_first_token", scores={"first_token_s": firsts})

@@ -60,10 +60,10 @@ class LeastTargetUsed:
             index = pick(accounts, ranked)
             why = f"no candidate is predicted to meet its targets: earliest finish {ranked[index]:.2f} s"
             return Choice(index=index, why=why, rule="none_meets_targets", scores=scores, least_times=times)
-        meets = shares <= 1
-        at_once = meets & (figures_of(accounts).free_slots > 0)
-        among = at_once if count(at_once) else meets
-        index = pick(accounts, ranked, among=among, relative=_TOLERANCE)
+        meets = shares <= 1 if most > 1 else None
+        free = figures_of(accounts).free_slots > 0
+        at_once = free if meets is None else meets & free
+        index = pick(accounts, ranked, among=at_once if count(at_once) else meets, relative=_TOLERANCE)
         rejected = Rejected()
         if most > 1:
             reject_missed(rejected, shares)

@@ -37,8 +37,10 @@ def pick(
     """
     scores = np.asarray(scores, dtype=np.float64)
     rows = None if among is None else among.nonzero()[0]
-    if rows is not None:
+    if rows is not None and len(rows) < len(scores):
         scores = scores[rows]
+    else:
+        rows = None  # all
     best = lowest(scores)
     near = (~(scores > best + best * relative + tolerance)).nonzero()[0]  # all, where all are infinite
     if len(near) == 1:

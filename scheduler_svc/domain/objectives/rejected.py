@@ -35,10 +35,12 @@ class Rejected(Mapping[int, tuple[str, str]]):
         return iter(self._any().nonzero()[0].tolist())
 
     def __len__(self) -> int:
-        return count(self._any())
+        return count(self._any()) if self._rules else 0
 
     def _any(self) -> Mask:
-        found = np.zeros(0, dtype=np.bool_)
-        for mask, _ in self._rules:
-            found = found | mask if len(found) else mask
+        if not self._rules:
+            return np.zeros(0, dtype=np.bool_)
+        found = self._rules[0][0]
+        for mask, _ in self._rules[1:]:
+            found = found | mask
         return found

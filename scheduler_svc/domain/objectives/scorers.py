@@ -40,6 +40,16 @@ def first_token_s(accounts: Sequence[Account], demand: Demand, starts: Scores) -
     return starts + figures_of(accounts).decode_token_s + prefill_s(accounts, demand)
 
 
+def overtaking_first_token_s(accounts: Sequence[Account], demand: Demand, now: float) -> Scores:
+    """Predict seconds until the first token of a request whose prompt goes before those of other classes.
+
+    The engines may be without priorities: then all that is ahead stays ahead.
+    """
+    each = figures_of(accounts)
+    starts = np.maximum(start_s(accounts, now) - each.overtaken_s, 0.0)
+    return first_token_s(accounts, demand, starts)
+
+
 def token_s(accounts: Sequence[Account], demand: Demand) -> Scores:
     """Predict seconds per output token after the first, prefill that shares the iterations included."""
     each = figures_of(accounts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import reduce
 
 import numpy as np
 
@@ -47,21 +48,21 @@ class TargetShares:
         request = demand.request
         targets = effective_targets(request, self._defaults)
         each = figures_of(accounts)
-        shares = np.zeros(len(accounts))
+        found: list[Scores] = []
         if targets.ttft_s is not None and not demand.started:
             left_s = request.arrived_at + targets.ttft_s - now
             # A first token that is too late everywhere is no reason to miss the deadline as well.
             counts = request.target_at is None or lowest(first_tokens) <= left_s
             times = first_tokens * each.first_token_margin if margin else first_tokens
-            shares = times * (1 / max(left_s, _LEAST_S) if counts else 0.0)
+            found.append(times * (1 / max(left_s, _LEAST_S) if counts else 0.0))
         if targets.tpot_s is not None:
             times = per_token * each.token_margin if margin else per_token
-            shares = np.maximum(shares, times * (1 / targets.tpot_s))
+            found.append(times * (1 / targets.tpot_s))
         if request.target_at is not None:
             finishes = finish_s(demand, first_tokens, per_token)
             times = finishes * each.token_margin if margin else finishes
-            shares = np.maximum(shares, times * (1 / max(request.target_at - now, _LEAST_S)))
-        return shares
+            found.append(times * (1 / max(request.target_at - now, _LEAST_S)))
+        return reduce(np.maximum, found) if found else np.zeros(len(accounts))
 
     def least_times(
         self, demand: Demand, accounts: Sequence[Account], now: float, first_tokens: Scores, per_token: Scores

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scheduler_svc.domain.capacity.account import Account
 from scheduler_svc.domain.capacity.accounts import Accounts
 from scheduler_svc.domain.capacity.demand import Demand
+from scheduler_svc.domain.capacity.figures import Column
 from scheduler_svc.domain.decision import Candidate
 from scheduler_svc.domain.objectives.objective import Choice
 from scheduler_svc.domain.placement.filters import no_capacity_reason
@@ -53,7 +54,7 @@ class CandidateTable(Sequence[Candidate]):
         self._rejected = choice.rejected
         self._offered: Sequence[Account] = offered
         self._cached = demand.cached_tokens
-        self._scores = {name: np.array(each, dtype=np.float64) for name, each in choice.scores.items()}
+        self._scores = {name: _kept(each) for name, each in choice.scores.items()}
         self._full: Sequence[Account] = full
         self._full_figures = _figures_of_full(full)
         self._unable = unable
@@ -120,6 +121,13 @@ class CandidateTable(Sequence[Candidate]):
             int(free_slots), int(free_tokens), prefill_s, self._tokens, self._must_leave_reserve
         )
         return Candidate(instance_id=self._full[row].instance_id, filtered_by=name, filter_reason=reason)
+
+
+def _kept(scores: Column | Sequence[float]) -> NDArray[np.float64]:
+    """Return scores that nobody changes any more: a copy, unless they are an array that was made for this choice."""
+    if type(scores) is np.ndarray and scores.base is None and scores.dtype == np.float64:
+        return scores
+    return np.array(scores, dtype=np.float64)
 
 
 def _figures_of_full(full: Accounts) -> NDArray[np.float64]:

@@ -114,7 +114,10 @@ def with_slots(accounts: Accounts, demand: Demand) -> Accounts:
 def with_capacity(accounts: Accounts, demand: Demand) -> Accounts:
     """Return the instances with capacity for a request now: KV tokens, and a slot or a place in the engine's queue."""
     each = accounts.figures
-    limit = each.prompt_limit_leaving_reserve if demand.must_leave_reserve else each.prompt_limit
+    if demand.overtakes:
+        limit = each.urgent_limit
+    else:
+        limit = each.prompt_limit_leaving_reserve if demand.must_leave_reserve else each.prompt_limit
     return accounts.where((each.free_tokens >= float(demand.tokens)) & (limit >= float(demand.prompt_tokens)))
 
 

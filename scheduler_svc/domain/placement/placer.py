@@ -63,6 +63,7 @@ class Placer:
         max_tokens = request.sampling.max_tokens
         output = self._outputs.predict(request.model, max_tokens, waiting.emitted_tokens)
         prompt = waiting.prompt_tokens
+        keeps_room, critical = policy.objective.reserved_slots > 0, request.priority is Priority.CRITICAL
         return Demand(
             request=request,
             prompt_tokens=prompt,
@@ -70,7 +71,8 @@ class Placer:
             tokens=prompt + output,
             total_tokens=request.total_tokens,
             started=waiting.emitted_tokens > 0,
-            must_leave_reserve=policy.objective.reserved_slots > 0 and request.priority is not Priority.CRITICAL,
+            must_leave_reserve=keeps_room and not critical,
+            overtakes=policy.engine_classes and keeps_room and critical,
             excluded=waiting.excluded,
             cached_tokens=self._prefixes.cached_tokens(request, prompt),
             cache_known=self._prefixes.knows(request),

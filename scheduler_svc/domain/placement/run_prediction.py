@@ -16,6 +16,8 @@ def predict_run(account: Account, demand: Demand, now: float) -> Prediction:
     """
     prompt, later_tokens = demand.prompt_tokens, demand.output_tokens - 1
     start_s = max(account.ready_at - now, account.start_floor)
+    if demand.overtakes:
+        start_s = max(start_s - account.overtaken_s, 0.0)
     prefill_s = account.prefill_s(prompt, demand.cached_on(account.instance_id))
     first_token_s = start_s + account.decode_token_s + prefill_s
     token_s = account.output_token_s + account.output_kv_token_s * (prompt + demand.output_tokens / 2)

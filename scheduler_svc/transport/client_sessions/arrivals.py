@@ -58,10 +58,14 @@ class Arrivals:
                 description = f"is {handle.position}; the request has {len(output)} output tokens so far"
                 raise InvalidRequest([FieldViolation(field="after.after_token", description=description)])
             handle.position = len(output)
-        accepted = events.accepted(
-            live, attached=handle.attached, expected_wait_s=self._intake.expected_wait_s(live)
-        ).accepted
-        message = inference_pb2.HandleAccepted(handle=handle.number, accepted=accepted)
+        message = inference_pb2.HandleAccepted(handle=handle.number)
+        events.fill_accepted(
+            message.accepted,
+            live,
+            attached=handle.attached,
+            expected_wait_s=self._intake.expected_wait_s(live),
+            receipt=self._intake.receipts.of(live),
+        )
         if handle.position:
             message.positions.add(after_token=handle.position, text_offset=output.text_offset(handle.position))
         handle.accept(message)

@@ -57,7 +57,7 @@ class ClientSession:
         self._handles: dict[int, Handle] = {}  # until a frame took their end, or the client let them go
         self._arrivals = Arrivals(intake)
         self._arriving: set[int] = set()  # handles whose submission is not accepted yet
-        self._writer = FrameWriter(clock, new_draft, self._forget, self._fail_delivery, observer)
+        self._writer = FrameWriter(clock, new_draft, self._forget, self._fail_delivery, observer, intake.ends)
         self._heard_at = self._known_at = clock.now()  # of the latest message; who the client was last found to be
         self._look_timer: Timer | None = None
         self._stuck: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -109,7 +109,7 @@ class ClientSession:
     async def _take(self, message: inference_pb2.SessionRequest) -> None:
         """Take a message's fields in the order of their numbers, but ``bye``, which ``run`` does when it ends.
 
-        Others get their turn after every few requests that begin.
+        Others get their turn after every few requests that begin, and those are sent to their executors.
         """
         self._bye = message.bye  # first: a client may cancel the call right behind it
         self._heard_at = now = self._clock.now()
@@ -120,7 +120,8 @@ class ClientSession:
             _check_count(getattr(message, name), name)
         for index, submit in enumerate(message.submit):
             if index and not index % BEGUN_PER_TURN:
-                await asyncio.sleep(0)
+                await asyncio.sleep(0)  # those before it are accepted
+                await self._intake.placed()
             self._submit(f"submit[{index}].handle", submit)
         for index, attach in enumerate(message.attach):
             if index and not index % BEGUN_PER_TURN:
@@ -253,7 +254,7 @@ class ClientSession:
         """End all handles: their requests are left after Bye, and wait for a reader otherwise.  Idempotent."""
         if self._look_timer is not None:
             self._look_timer.cancel()
-        self._writer.stop()
+        self._writer.stop(left=self._bye)
         part = self._intake.leave_soon if self._bye else self._intake.lose
         if self._handles and not self._bye:
             log.info("session from %s broke with %d requests", self._refusals.peer, len(self._handles))

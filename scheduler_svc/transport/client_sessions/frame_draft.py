@@ -158,9 +158,10 @@ class FrameDraft:
         placement = handle.next_placement()
         assert placement is not None
         instance = self._scheduler.find_instance(placement.decision.instance_id)
-        scheduled = events.scheduled(placement, instance, handle.live, self._epoch).scheduled
-        self._scheduled.append(inference_pb2.HandleScheduled(handle=handle.number, scheduled=scheduled))
-        self._size += ENTRY_BYTES + scheduled.ByteSize()
+        message = inference_pb2.HandleScheduled(handle=handle.number)
+        events.fill_scheduled(message.scheduled, placement, instance, handle.live, self._epoch)
+        self._scheduled.append(message)
+        self._size += ENTRY_BYTES + message.ByteSize()
         handle.pass_placement()
 
     def _take_tokens(self, handle: Handle) -> None:
@@ -200,9 +201,10 @@ class FrameDraft:
             else:
                 self._add_entry(handle.number, tail)
         if isinstance(outcome, Finished):
-            finished = events.finished(outcome).finished
-            self._finished.append(inference_pb2.HandleFinished(handle=handle.number, finished=finished))
-            self._size += ENTRY_BYTES + finished.ByteSize()
+            message = inference_pb2.HandleFinished(handle=handle.number)
+            events.fill_finished(message.finished, outcome)
+            self._finished.append(message)
+            self._size += ENTRY_BYTES + message.ByteSize()
             self.over.append(handle)
         else:
             self._fail(handle, to_status(outcome))

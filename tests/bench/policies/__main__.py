@@ -4,30 +4,28 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from sage_simulator.oracle import ORACLE
-from sage_simulator.parallel_runs import Crew
+from sage_simulator.parallel_runs import Crew, available_workers
 from scheduler_svc.domain.policies.baselines.table import BASELINES
 from scheduler_svc.domain.policies.builtin import BUILTIN
 from scheduler_svc.domain.policies.catalogue import PolicyCatalogue
-from scheduler_svc.domain.settings import SchedulerSettings
 from tests.bench import machine
 from tests.bench.policies.cell import Group
 from tests.bench.policies.claims import BUSY, ECONOMICAL, judge
 from tests.bench.policies.fleets import FLEETS
-from tests.bench.policies.plan import jobs
+from tests.bench.policies.plan import MAIN_BASELINES, Plan
 from tests.bench.policies.readings import Readings
 from tests.bench.policies.results import Results
-from tests.bench.policies.tables import goodput_table, load_table, summary_table, verdict_table
+from tests.bench.policies.tables import goodput_tables, left_out_table, load_table, summary_table, verdict_table
 from tests.bench.policies.traffic import RECORDED, SYNTHETIC, TARGETS, find_traffic
-from tests.bench.policies.variants import VARIANTS, UnknownVariant, policy_of, with_variant
+from tests.bench.policies.variants import PREFIX_BLIND, VARIANTS, policy_of
 
-_BASELINES_IN_QUICK = ("least_requests", "least_predicted_work", "lmetric", "earliest_deadline")
+_SAVE_S = 5.0  # between two times that results are written
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,13 +38,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(str(error))
     if readings.results.discarded:
         print(f"{readings.results.discarded} cells of another source are run again", file=sys.stderr)
-    left = _run(readings, [ECONOMICAL, BUSY], workers=options.workers, budget_s=options.budget_s)
+    plan = Plan(readings, [ECONOMICAL, BUSY])
+    if not options.report:
+        _run(plan, readings.results, processes=options.processes, seconds=options.minutes * 60)
+    left = plan.left()
+    text = _report(readings, plan)
+    if options.results:
+        options.results.with_suffix(".md").write_text(text + "\n", encoding="utf-8")
     if options.json:
         print(json.dumps({"machine": machine.describe(), **readings.results.document()}, indent=2))
     else:
-        print(_report(readings))
+        print(text)
     if left:
-        print(f"the time is up: {left} jobs are left; the same command goes on with --results", file=sys.stderr)
+        print(f"{len(left)} goals are left; the same command goes on with --results", file=sys.stderr)
     return 3 if left else 0
 
 
@@ -57,9 +61,9 @@ def _readings(options: argparse.Namespace) -> Readings:
     if unknown:
         raise ValueError(f"no policy {', '.join(unknown)}; there are: {', '.join(sorted(there))}")
     return Readings(
-        results=Results(options.results),
+        results=Results(options.results, any_source=options.report),
         groups=_groups(options),
-        policies=options.policy or (*BUILTIN, *_variants(), *(_BASELINES_IN_QUICK if quick else BASELINES), ORACLE),
+        policies=options.policy or (*BUILTIN, *_variants(), *(MAIN_BASELINES if quick else BASELINES), ORACLE),
         loads=sorted(options.loads or ((0.5, 0.7, 0.9, 1.1, 1.3) if quick else [n / 10 for n in range(3, 14)])),
         seeds=range(1, (options.seeds or (1 if quick else 3)) + 1),
         duration_s=options.duration_s or (60.0 if quick else 300.0),
@@ -68,15 +72,9 @@ def _readings(options: argparse.Namespace) -> Readings:
 
 
 def _variants() -> list[str]:
-    """List the variants that the claims compare with; those that the scheduler does not have are said and left out."""
-    found = []
-    for variant in VARIANTS:
-        try:
-            with_variant(SchedulerSettings(), f"slo_aware/{variant}")
-            found.append(f"slo_aware/{variant}")
-        except UnknownVariant as error:
-            print(f"left out: the variant {error}", file=sys.stderr)
-    return found
+    """List the variants that the claims compare with."""
+    wanted = [f"slo_aware/{variant}" for variant in VARIANTS]
+    return [*wanted, *(f"{each}/{PREFIX_BLIND}" for each in BUILTIN if each != "slo_aware")]
 
 
 def _groups(options: argparse.Namespace) -> list[Group]:
@@ -104,27 +102,34 @@ def _traffics(names: Sequence[str] | None, directory: Path | None) -> list[str]:
     return found
 
 
-def _run(readings: Readings, extra_loads: Sequence[float], *, workers: int, budget_s: float) -> int:
-    """Run what is left, until the time is up.  Returns how many jobs are left."""
-    end_at = time.monotonic() + budget_s
-    with Crew(workers) as crew:
-        while waiting := list(jobs(readings, extra_loads)):
-            print(f"{len(waiting)} {type(waiting[0]).__name__} jobs", file=sys.stderr)
-            while waiting:
-                if time.monotonic() >= end_at:
-                    return len(waiting)
-                batch, waiting = waiting[: 2 * workers], waiting[2 * workers :]
-                for _, found in crew.run(batch):
-                    readings.results.add(found)
-    return 0
+def _run(plan: Plan, results: Results, *, processes: int, seconds: float) -> None:
+    """Run what is left, until the time is up; cells that run then are lost."""
+    began = saved = time.monotonic()
+    with Crew(processes) as crew:
+        for cell, figures in crew.feed(plan.next_job, until=began + seconds):
+            plan.done(cell, figures)
+            now = time.monotonic()
+            if now - saved >= _SAVE_S:
+                results.save()
+                saved = now
+                print(f"{now - began:.0f} s: {len(results)} cells; the last one: {cell.key}", file=sys.stderr)
+    results.save()
 
 
-def _report(readings: Readings) -> str:
+def _report(readings: Readings, plan: Plan) -> str:
     verdicts = judge(readings)
     loads = [load_table(readings, group, load) for group in readings.groups for load in (ECONOMICAL, BUSY)]
-    described = "\n".join(f"{name}: {value}" for name, value in machine.describe().items())
-    parts = [described, goodput_table(readings), *filter(None, loads)]
-    return "\n\n".join([*parts, verdict_table(verdicts), summary_table(verdicts)] if verdicts else parts)
+    described = "\n".join(f"- {name}: {value}" for name, value in machine.describe().items())
+    run = f"{len(readings.results)} cells of {readings.duration_s:g} s of arrivals, seeds up to {readings.seeds[-1]}"
+    parts = [
+        f"# Policies\n\n{described}\n- {run}",
+        f"## Claims\n\n{summary_table(verdicts)}" if verdicts else "",
+        f"## Goodput\n\n{goodput_tables(readings)}",
+        f"## Claims by cell\n\n{verdict_table(verdicts)}" if verdicts else "",
+        "## Loads\n\n" + "\n\n".join(filter(None, loads)) if any(loads) else "",
+        f"## Left out\n\n{left_out_table(plan.left())}",
+    ]
+    return "\n\n".join(filter(None, parts))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -139,9 +144,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--loads", type=_floats, help="grid of goodput, such as 0.3,0.6,0.9")
     parser.add_argument("--seeds", type=int, help="how many")
     parser.add_argument("--duration-s", type=float, help="simulated seconds of arrivals in a run")
-    parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="processes")
-    parser.add_argument("--results", type=Path, help="JSON file of results: read first, written as cells are done")
-    parser.add_argument("--budget-s", type=float, default=float("inf"), help="start nothing after so many seconds")
+    parser.add_argument("--processes", type=int, default=available_workers(), help="(default: one per processor)")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="stop then; the most important comes first")
+    parser.add_argument("--results", type=Path, help="JSON file: read first, written as cells are done; .md beside it")
+    parser.add_argument("--report", action="store_true", help="run nothing: print what --results holds")
     parser.add_argument("--json", action="store_true", help="JSON instead of tables")
     return parser
 

@@ -13,7 +13,7 @@ from tests.bench.policies.cell import Group
 from tests.bench.policies.figures import Figures
 from tests.bench.policies.fleets import SEPARATED, find_fleet
 from tests.bench.policies.readings import Readings
-from tests.bench.policies.traffic import SHARES_PREFIXES, SYNTHETIC
+from tests.bench.policies.traffic import BURSTY, MOONCAKE, SESSIONS, SHARES_PREFIXES
 from tests.bench.policies.variants import PREFIX_BLIND, SPLIT_ALWAYS, SPLIT_NEVER
 
 FIXED = tuple(name for name in BUILTIN if name != "adaptive")
@@ -72,7 +72,7 @@ def _slo_aware(readings: Readings, group: Group) -> Iterator[Verdict]:
         yield from _ratio(readings, group, f"{claim}: least outstanding", claim, "least_requests", 1.3)
         yield from _ratio(readings, group, f"{claim}: knows speeds", claim, KNOWS_SPEEDS, 0.95)
     if group.fleet == "E8":
-        at_least = 1.4 if group.traffic in SYNTHETIC else 1.0
+        at_least = 1.4 if group.traffic in BURSTY else 1.0
         yield from _ratio(readings, group, f"{claim}: best router", claim, readings.best(group, ROUTERS), at_least)
         yield from _ratio(readings, group, f"{claim}: best ordering", claim, readings.best(group, ORDERINGS), None)
     yield from _ratio(readings, group, f"{claim}: nowhere below fifo", claim, "fifo", 1.0)
@@ -158,7 +158,7 @@ def _by(value: Estimate, other: float) -> Estimate:
 def _adaptive(readings: Readings, group: Group) -> Iterator[Verdict]:
     best = readings.best(group, FIXED)
     yield from _ratio(readings, group, "adaptive: best fixed policy", "adaptive", best, 0.97)
-    for load in (ECONOMICAL, BUSY) if group.traffic not in SYNTHETIC else ():  # bursts are no steady load
+    for load in (ECONOMICAL, BUSY) if group.traffic not in BURSTY else ():  # bursts are no steady load
         switches = readings.estimate(group, "adaptive", load, lambda figures: figures.switches_per_minute)
         if switches is not None:
             claim, note = "adaptive: switches a minute", f"load {load:g}"
@@ -189,20 +189,38 @@ def _splitting(readings: Readings, group: Group) -> Iterator[Verdict]:
 
 
 def _prefixes(readings: Readings, group: Group) -> Iterator[Verdict]:
+    if group.traffic == SESSIONS:
+        yield from _first_tokens_of_sessions(readings, group)
     blind = f"slo_aware/{PREFIX_BLIND}"
-    at_least = 1.1 if group.fleet == "E8" and group.traffic == SHARES_PREFIXES else 1.0
+    at_least = 1.1 if group.fleet == "E8" and group.traffic == MOONCAKE else 1.0
     yield from _ratio(readings, group, "prefixes: goodput", "slo_aware", blind, at_least)
-    if group.fleet != "E8" or group.traffic != SHARES_PREFIXES:
+    if group.fleet != "E8" or group.traffic not in SHARES_PREFIXES:
         return
     aware, without = (readings.estimate(group, policy, BUSY, _share) for policy in ("slo_aware", blind))
     if aware is not None and without is not None:
         more = Estimate(mean=aware.mean - without.mean, half_width=aware.half_width, seeds=aware.seeds)
         note = f"more in target, load {BUSY:g}"
-        yield Verdict(claim="prefixes: in target", group=group, value=more, at_least=0.1, note=note)
+        at_least = 0.1 if group.traffic == MOONCAKE else 0.0
+        yield Verdict(claim="prefixes: in target", group=group, value=more, at_least=at_least, note=note)
     busy = readings.estimate(group, "slo_aware", BUSY, lambda figures: figures.busy_imbalance)
     if busy is not None:
         note = f"most busy by the mean, load {BUSY:g}"
         yield Verdict(claim="prefixes: balance", group=group, value=busy, at_most=1.5, note=note)
+
+
+def _first_tokens_of_sessions(readings: Readings, group: Group) -> Iterator[Verdict]:
+    for policy in BUILTIN:
+        aware, without = (
+            readings.estimate(group, each, ECONOMICAL, _ttft_mean) for each in (policy, f"{policy}/{PREFIX_BLIND}")
+        )
+        if aware is not None and without is not None:
+            note = f"{policy}'s mean TTFT by that without, load {ECONOMICAL:g}"
+            value = _by(aware, without.mean)
+            yield Verdict(claim="prefixes: TTFT of sessions", group=group, value=value, at_most=0.5, note=note)
+
+
+def _ttft_mean(figures: Figures) -> float | None:
+    return figures.ttft_mean_s
 
 
 CLAIMS: Sequence[Callable[[Readings, Group], Iterator[Verdict]]] = (

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
+from statistics import fmean
 
 from sage_simulator.outcome import Outcome
 from sage_simulator.report import Quantiles, summarize
@@ -19,6 +20,7 @@ class Figures:
 
     requests: int
     in_target_share: float
+    ttft_mean_s: float | None
     ttft_p50_s: float | None
     ttft_p99_s: float | None
     critical_ttft_p99_s: float | None  # None without a CRITICAL request
@@ -43,6 +45,7 @@ class Figures:
         return cls(
             requests=summary.requests,
             in_target_share=summary.in_target_share,
+            ttft_mean_s=_mean([o.ttft_s for o in result.outcomes if o.ttft_s is not None]),
             ttft_p50_s=summary.ttft.p50_s,
             ttft_p99_s=summary.ttft.p99_s,
             critical_ttft_p99_s=_ttft_p99_s(by_class[Priority.CRITICAL]),
@@ -62,6 +65,10 @@ class Figures:
 
 def _ttft_p99_s(outcomes: Sequence[Outcome]) -> float | None:
     return Quantiles.of(each.ttft_s for each in outcomes).p99_s
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return fmean(values) if values else None
 
 
 def _imbalance(values: Sequence[float]) -> float:

@@ -2,46 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-
-from tests.bench.policies.cell import Cell
-from tests.bench.policies.figures import Figures
+from collections.abc import Callable, Sequence
 
 #: The share of requests in target that is enough.
 ENOUGH = 0.9
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Search:
-    """Runs the cells that a goodput needs.  Can be sent to another process."""
+class _Unknown(Exception):
+    """The share at a load that a search needs is not known."""
 
-    cell: Cell  # at any load
-    loads: Sequence[float]  # ascending
-    known: Mapping[float, Figures]  # by load
+    def __init__(self, load: float) -> None:
+        super().__init__(load)
+        self.load = load
 
-    def __call__(self) -> dict[str, Figures]:
-        """Return the figures of the cells that were run, by key."""
-        found: dict[str, Figures] = {}
 
-        def share_at(load: float) -> float:
-            figures = self.known.get(load)
-            if figures is None:
-                cell = self.cell.at(load)
-                figures = found[cell.key] = cell.run()
-            return figures.in_target_share
+def next_load(loads: Sequence[float], share_at: Callable[[float], float | None]) -> float | None:
+    """Return the load that a search for goodput has to know next; None once it knows all that it needs.
 
-        bisect_loads(self.loads, share_at)
-        return found
+    ``share_at``: the share in target at a load of the grid, None where it is not known.
+    """
 
-    @property
-    def complete(self) -> bool:
-        """Whether every cell that it needs is known."""
-        try:
-            bisect_loads(self.loads, lambda load: self.known[load].in_target_share)
-        except KeyError:
-            return False
-        return True
+    def known(load: float) -> float:
+        share = share_at(load)
+        if share is None:
+            raise _Unknown(load)
+        return share
+
+    try:
+        bisect_loads(loads, known)
+    except _Unknown as missing:
+        return missing.load
+    return None
 
 
 def bisect_loads(loads: Sequence[float], share_at: Callable[[float], float]) -> float:

@@ -1,59 +1,117 @@
-"""What has to be run, in what order."""
+"""What has to be run, the most important first."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tests.bench.policies.cell import Cell
+from sage_simulator.oracle import ORACLE
+from scheduler_svc.domain.policies.builtin import BUILTIN
+from tests.bench.policies.cell import Cell, Group
 from tests.bench.policies.claims import CLAIM_LOADS
 from tests.bench.policies.figures import Figures
-from tests.bench.policies.goodput import Search
+from tests.bench.policies.fleets import SEPARATED
+from tests.bench.policies.goodput import next_load
 from tests.bench.policies.readings import Readings
+from tests.bench.policies.traffic import BURSTY, RECORDED
+from tests.bench.policies.variants import policy_of
+
+#: Baselines that claims name, or that are the best of their kind; the others come last.
+MAIN_BASELINES = ("least_requests", "least_predicted_work", "lmetric", "earliest_deadline")
+_USUAL_SLOTS, _USUAL_TARGETS = 128, "mixed"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Single:
+class Job:
     """Runs one cell.  Can be sent to another process."""
 
     cell: Cell
 
-    def __call__(self) -> dict[str, Figures]:
-        """Return the figures of the cell, by key."""
-        return {self.cell.key: self.cell.run()}
+    def __call__(self) -> tuple[Cell, Figures]:
+        """Return the cell and its figures."""
+        return self.cell, self.cell.run()
 
 
-def jobs(readings: Readings, extra_loads: Sequence[float]) -> Iterator[Single | Search]:
-    """Yield what is left to run: first the cells at fixed loads, then the searches for goodput that use them.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Goal:
+    """All that is to be known of a policy in a group by one seed: its figures at fixed loads, and its goodput."""
 
-    ``extra_loads``: run for every policy, beside those that the claims need.  Ask again after the first ones are done:
-    a search knows the cells that are there when it is made.
-    """
-    found = list(_singles(readings, extra_loads))
-    yield from found or _searches(readings)
+    group: Group
+    policy: str
+    seed: int
+
+    @property
+    def rank(self) -> tuple[int, ...]:
+        """How important it is, the lowest first: by how much it differs from the usual, and then by in what."""
+        group = self.group
+        unusual = (
+            _rank_of_policy(self.policy),
+            int(group.fleet == SEPARATED),
+            int(group.slots != _USUAL_SLOTS),
+            int(group.traffic not in (*RECORDED, *BURSTY)),
+            int(group.targets != _USUAL_TARGETS),
+            self.seed - 1,
+        )
+        return sum(unusual), *unusual[::-1]
+
+    def next_cell(self, readings: Readings, extra_loads: Sequence[float]) -> Cell | None:
+        """Return the next cell that it needs; None once it knows everything."""
+
+        def cell(load: float) -> Cell:
+            return readings.cell(self.group, self.policy, load, self.seed)
+
+        def share_at(load: float) -> float | None:
+            found = readings.results.find(cell(load))
+            return found.in_target_share if found is not None else None
+
+        for load in sorted({*extra_loads, *CLAIM_LOADS.get(self.policy, ())}):
+            if share_at(load) is None:
+                return cell(load)
+        load_of_search = next_load(readings.loads, share_at)
+        return cell(load_of_search) if load_of_search is not None else None
 
 
-def _singles(readings: Readings, extra_loads: Sequence[float]) -> Iterator[Single]:
-    for seed in readings.seeds:
-        for group in readings.groups:
-            for policy in readings.policies_in(group):
-                for load in sorted({*extra_loads, *CLAIM_LOADS.get(policy, ())}):
-                    cell = readings.cell(group, policy, load, seed)
-                    if readings.results.find(cell) is None:
-                        yield Single(cell=cell)
+def _rank_of_policy(policy: str) -> int:
+    if policy == ORACLE:
+        return 2  # three times the work of a policy
+    if policy in BUILTIN:
+        return 0
+    return 1 if policy in MAIN_BASELINES or policy_of(policy) in BUILTIN else 4
 
 
-def _searches(readings: Readings) -> Iterator[Search]:
-    for seed in readings.seeds:
-        for group in readings.groups:
-            for policy in readings.policies_in(group):
-                search = _search(readings, readings.cell(group, policy, readings.loads[0], seed))
-                if search is not None:
-                    yield search
+class Plan:
+    """Gives out the cells that are left, one at a time of each goal, so that each can use what was found before."""
 
+    def __init__(self, readings: Readings, extra_loads: Sequence[float]) -> None:
+        """List the goals that are not reached.  ``extra_loads``: run for every policy, beside those of the claims."""
+        self._readings = readings
+        self._extra_loads = extra_loads
+        goals = (
+            Goal(group=group, policy=policy, seed=seed)
+            for group in readings.groups
+            for policy in readings.policies_in(group)
+            for seed in readings.seeds
+        )
+        self._open = sorted(goals, key=lambda each: each.rank)
+        self._running: set[tuple[Group, str, int]] = set()
 
-def _search(readings: Readings, cell: Cell) -> Search | None:
-    """Return the search for one goodput; None if all its cells are there."""
-    known = {load: figures for load in readings.loads if (figures := readings.results.find(cell.at(load))) is not None}
-    search = Search(cell=cell, loads=readings.loads, known=known)
-    return None if search.complete else search
+    def next_job(self) -> Job | None:
+        """Return the most important cell that can be run now; None if all that is left waits for what runs."""
+        for goal in tuple(self._open):
+            if (goal.group, goal.policy, goal.seed) in self._running:
+                continue
+            cell = goal.next_cell(self._readings, self._extra_loads)
+            if cell is not None:
+                self._running.add((goal.group, goal.policy, goal.seed))
+                return Job(cell=cell)
+            self._open.remove(goal)
+        return None
+
+    def done(self, cell: Cell, figures: Figures) -> None:
+        """Take what a job gave."""
+        self._running.discard((cell.group, cell.policy, cell.seed))
+        self._readings.results.add({cell.key: figures})
+
+    def left(self) -> list[Goal]:
+        """Return the goals that are not reached, the most important first."""
+        return [each for each in self._open if each.next_cell(self._readings, self._extra_loads) is not None]

@@ -13,7 +13,8 @@ from tests.bench.policies.figures import Figures
 from tests.bench.policies.fleets import SEPARATED
 from tests.bench.policies.goodput import bisect_loads
 from tests.bench.policies.results import Results
-from tests.bench.policies.variants import PREFIX_BLIND, policy_of
+from tests.bench.policies.traffic import SESSIONS, SHARES_PREFIXES
+from tests.bench.policies.variants import PREFIX_BLIND
 
 
 class NotMeasured(Exception):
@@ -35,11 +36,17 @@ class Readings:
     def policies_in(self, group: Group) -> Sequence[str]:
         """Return the policies to run in a group.
 
-        Split requests are compared under the built-in policies only; variants run where they change something.
+        Split requests are compared under the built-in policies only; variants run where they change something, of
+        other policies than ``slo_aware`` only where sessions are compared.
         """
-        if group.fleet == SEPARATED:
-            return [each for each in self.policies if policy_of(each) in BUILTIN and not each.endswith(PREFIX_BLIND)]
-        return [each for each in self.policies if each.endswith(PREFIX_BLIND) or "/" not in each]
+        return [each for each in self.policies if self._runs(each, group)]
+
+    def _runs(self, policy: str, group: Group) -> bool:
+        name, _, variant = policy.partition("/")
+        if variant == PREFIX_BLIND:
+            there = (SESSIONS,) if name != "slo_aware" else SHARES_PREFIXES
+            return group.traffic in there and group.fleet != SEPARATED
+        return name in BUILTIN if group.fleet == SEPARATED else not variant
 
     def cell(self, group: Group, policy: str, load: float, seed: int) -> Cell:
         """Return a cell of the run."""

@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from sage_simulator.estimate import Estimate
 from tests.bench.policies.cell import Group
 from tests.bench.policies.claims import Verdict
+from tests.bench.policies.plan import Goal
 from tests.bench.policies.readings import Readings
 
 
-def goodput_table(readings: Readings) -> str:
-    """Return a row for each policy and a column for each group; the best policies first."""
+def goodput_tables(readings: Readings) -> str:
+    """Return a table for each kind of fleet, slots and targets that was run: loads by policies."""
+    kinds = {(each.fleet, each.slots, each.targets): None for each in readings.groups}
+    tables = [goodput_table(readings, [each for each in readings.groups if _kind(each) == kind]) for kind in kinds]
+    return "\n\n".join(filter(None, tables)) or "none"
+
+
+def _kind(group: Group) -> tuple[str, int, str]:
+    return group.fleet, group.slots, group.targets
+
+
+def goodput_table(readings: Readings, groups: Sequence[Group]) -> str:
+    """Return a row for each policy and a column for each group; the best policies first; empty if none was run."""
     rows = []
     for policy in readings.policies:
-        found = [readings.goodput(group, policy) for group in readings.groups]
+        found = [readings.goodput(group, policy) for group in groups]
         means = [each.mean for each in found if each is not None]
         if means:
             rows.append((-sum(means) / len(means), [policy, *(_goodput(each, readings.loads[-1]) for each in found)]))
-    header = ["goodput, of capacity", *map(str, readings.groups)]
-    return markdown([header, *(row for _, row in sorted(rows))])
+    header = ["goodput, of capacity", *map(str, groups)]
+    return markdown([header, *(row for _, row in sorted(rows))]) if rows else ""
 
 
 def _goodput(value: Estimate | None, most: float) -> str:
@@ -82,6 +95,26 @@ def summary_table(verdicts: Sequence[Verdict]) -> str:
             met = sum(each.short_by <= 0 for each in judged)
             rows.append([claim, f"{met} of {len(judged)}", _target(worst), estimate(worst.value), str(worst.group)])
     return markdown([["claim", "cells that meet it", "target", "worst value", "worst cell"], *rows])
+
+
+def left_out_table(goals: Sequence[Goal]) -> str:
+    """Return a row for each fleet, slots and targets: for how many loads, policies and seeds something is left."""
+    if not goals:
+        return "nothing"
+    left = Counter(_kind(each.group) for each in goals)
+    rows = [
+        [
+            fleet,
+            str(slots),
+            targets,
+            str(count),
+            ", ".join(sorted({each.group.traffic for each in goals if _kind(each.group) == (fleet, slots, targets)})),
+            ", ".join(sorted({each.policy for each in goals if _kind(each.group) == (fleet, slots, targets)})),
+        ]
+        for (fleet, slots, targets), count in left.items()
+    ]
+    header = ["fleet", "slots", "targets", "loads x policies x seeds left", "of the loads", "of the policies"]
+    return markdown([header, *rows])
 
 
 def _target(verdict: Verdict) -> str:

@@ -1,4 +1,4 @@
-"""The loads of the benchmark: recorded traces and synthetic bursts, at any rate and by any seed."""
+"""The loads of the benchmark: recorded traces and synthetic ones, at any rate and by any seed."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ from pathlib import Path
 from sage_simulator.traced_request import TracedRequest
 from sage_simulator.traces import read_trace, scale_to_rate
 from sage_simulator.traces.classes import MIXES, RequestClass, with_classes
-from sage_simulator.traces.synthetic.arrivals import on_off_arrivals
-from sage_simulator.traces.synthetic.independent import independent_requests
-from sage_simulator.traces.synthetic.lengths import Lengths, LognormalLengths
+from sage_simulator.traces.synthetic.lengths import LognormalLengths
 from sage_simulator.traces.synthetic.poisson_trace import OUTPUTS, PROMPTS
 from sage_simulator.traces.transformations import repeat_to, requests_per_s
+from tests.bench.policies.synthetic_loads import Bursts, Documents, Sessions, Steady, SyntheticLoad
 
 #: What requests state, by name: five classes with targets of their own, or the same targets for all.
 TARGETS: Mapping[str, Sequence[RequestClass]] = {
@@ -23,8 +22,6 @@ TARGETS: Mapping[str, Sequence[RequestClass]] = {
     "equal": (RequestClass(weight=1, ttft_target_s=2.0, tpot_target_s=0.033),),
 }
 
-_ON, _OFF = 2.5, 0.5  # rates of bursts and of the time between, by the mean rate
-_MEAN_ON_S, _MEAN_OFF_S = 5.0, 15.0
 _SAMPLE = 2_000  # requests that the mean lengths of a synthetic load are taken from
 
 
@@ -33,20 +30,14 @@ class Traffic:
     """One kind of load."""
 
     name: str
-    path: Path | None = None  # of a recorded trace; None: synthetic
-    prompts: Lengths = PROMPTS  # of a synthetic one
-    outputs: Lengths = OUTPUTS
+    source: Recording | SyntheticLoad
     ttft_scale: float = 1.0  # factor of every TTFT target: long prompts need longer
     tpot_scale: float = 1.0
 
-    @property
-    def bursty(self) -> bool:
-        """Whether arrivals come in bursts that this module makes."""
-        return self.path is None
-
     def sample(self) -> Sequence[TracedRequest]:
         """Return requests with the load's lengths, at some rate."""
-        return _recorded(self.path) if self.path is not None else self._burst(random.Random(0), 1.0, _SAMPLE)
+        source = self.source
+        return source.requests if isinstance(source, Recording) else source.trace(random.Random(0), 1.0, _SAMPLE)
 
     def trace(self, *, rate: float, duration_s: float, seed: int, targets: str) -> list[TracedRequest]:
         """Make a trace of about this mean rate, in requests per second.
@@ -56,29 +47,8 @@ class Traffic:
         """
         rng = random.Random(f"{self.name}/{seed}")
         count = max(2, round(rate * duration_s))
-        trace = self._part(rng, rate, count) if self.path is not None else self._burst(rng, rate, count)
-        trace = with_classes(trace, random.Random(f"classes/{seed}"), TARGETS[targets])
+        trace = with_classes(self.source.trace(rng, rate, count), random.Random(f"classes/{seed}"), TARGETS[targets])
         return [self._scaled(each) for each in trace]
-
-    def _part(self, rng: random.Random, rate: float, count: int) -> list[TracedRequest]:
-        assert self.path is not None, "the load is recorded"
-        recorded = _recorded(self.path)
-        first = rng.randrange(len(recorded))
-        begin_s = recorded[first].arrival_s
-        turned = [replace(each, arrival_s=each.arrival_s - begin_s) for each in recorded[first:]]
-        again_s = recorded[-1].arrival_s - begin_s + 1 / requests_per_s(recorded)
-        turned += [replace(each, arrival_s=each.arrival_s + again_s) for each in recorded[:first]]
-        return scale_to_rate(repeat_to(turned, count), rate)
-
-    def _burst(self, rng: random.Random, rate: float, count: int) -> list[TracedRequest]:
-        arrivals = on_off_arrivals(
-            rng,
-            on_requests_per_s=_ON * rate,
-            off_requests_per_s=_OFF * rate,
-            mean_on_s=_MEAN_ON_S,
-            mean_off_s=_MEAN_OFF_S,
-        )
-        return independent_requests(rng, arrivals, count, prompts=self.prompts, outputs=self.outputs)
 
     def _scaled(self, request: TracedRequest) -> TracedRequest:
         ttft_s, tpot_s = request.ttft_target_s, request.tpot_target_s
@@ -89,21 +59,86 @@ class Traffic:
         )
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recording:
+    """A recorded trace."""
+
+    path: Path
+
+    @property
+    def requests(self) -> Sequence[TracedRequest]:
+        """All of it, as it was recorded."""
+        return _recorded(self.path)
+
+    def trace(self, rng: random.Random, rate: float, count: int) -> list[TracedRequest]:
+        """Replay it at a mean rate, from a random place on and from its beginning when it ends."""
+        recorded = self.requests
+        first = rng.randrange(len(recorded))
+        begin_s = recorded[first].arrival_s
+        turned = [replace(each, arrival_s=each.arrival_s - begin_s) for each in recorded[first:]]
+        again_s = recorded[-1].arrival_s - begin_s + 1 / requests_per_s(recorded)
+        turned += [replace(each, arrival_s=each.arrival_s + again_s) for each in recorded[:first]]
+        return scale_to_rate(repeat_to(turned, count), rate)
+
+
 @lru_cache(maxsize=8)
 def _recorded(path: Path) -> Sequence[TracedRequest]:
     return read_trace(path)
 
 
-#: Synthetic loads by name: people who chat, and programs that send much and ask for little.
+#: Synthetic loads by name.  Bursts: people who chat, and programs that send much and ask for little.
 SYNTHETIC: Mapping[str, Traffic] = {
-    "bursty_chat": Traffic(name="bursty_chat"),
-    "bursty_code": Traffic(
-        name="bursty_code",
-        prompts=LognormalLengths(median=1_500, sigma=0.8, most=16_384),
-        outputs=LognormalLengths(median=20, sigma=0.8, most=512),
-        tpot_scale=3.0,
-    ),
+    each.name: each
+    for each in (
+        Traffic(name="bursty_chat", source=Bursts(prompts=PROMPTS, outputs=OUTPUTS)),
+        Traffic(
+            name="bursty_code",
+            source=Bursts(
+                prompts=LognormalLengths(median=1_500, sigma=0.8, most=16_384),
+                outputs=LognormalLengths(median=20, sigma=0.8, most=512),
+            ),
+            tpot_scale=3.0,
+        ),
+        Traffic(
+            name="steady_chat",
+            source=Steady(
+                prompts=LognormalLengths(median=400, sigma=1.1, most=8_192),
+                outputs=LognormalLengths(median=250, sigma=0.6, most=2_048),
+            ),
+        ),
+        Traffic(
+            name="uneven_mix",
+            source=Steady(
+                variation=2.5,
+                prompts=LognormalLengths(median=1_000, sigma=1.3, most=16_384),
+                outputs=LognormalLengths(median=90, sigma=1.0, most=2_048),
+            ),
+            tpot_scale=2.0,
+        ),
+        # A quarter of the documents' prompts is new: many callers ask short things of the same long texts.
+        Traffic(
+            name="documents",
+            source=Documents(
+                questions=LognormalLengths(median=1_200, sigma=1.0, most=8_192),
+                outputs=LognormalLengths(median=180, sigma=0.6, most=1_024),
+            ),
+            ttft_scale=3.0,
+            tpot_scale=3.0,
+        ),
+        Traffic(
+            name="sessions",
+            source=Sessions(
+                texts=LognormalLengths(median=700, sigma=0.9, most=8_192),
+                outputs=LognormalLengths(median=200, sigma=0.6, most=1_024),
+            ),
+            ttft_scale=2.0,
+            tpot_scale=2.0,
+        ),
+    )
 }
+
+#: Loads that come in bursts, where order and giving up early decide.
+BURSTY = ("bursty_chat", "bursty_code")
 
 #: Recorded loads by name: the file, and factors of the targets.  The second one's prompts have 15,000 tokens.
 RECORDED: Mapping[str, tuple[str, float, float]] = {
@@ -111,8 +146,9 @@ RECORDED: Mapping[str, tuple[str, float, float]] = {
     "mooncake": ("mooncake_synthetic.jsonl", 5.0, 3.0),
 }
 
-#: The recorded load whose prompts share long prefixes.
-SHARES_PREFIXES = "mooncake"
+#: The loads whose prompts share long prefixes; of the last one, each prompt is the conversation before it.
+MOONCAKE, SESSIONS = "mooncake", "sessions"
+SHARES_PREFIXES = (MOONCAKE, "documents", SESSIONS)
 
 
 def find_traffic(name: str, directory: Path | None) -> Traffic:
@@ -128,4 +164,4 @@ def find_traffic(name: str, directory: Path | None) -> Traffic:
     path = (directory / file if directory is not None and name in RECORDED else Path(file)).resolve()
     if not path.is_file():
         raise FileNotFoundError(f"the load {name} needs {path}, which is not there")
-    return Traffic(name=Path(name).stem, path=path, ttft_scale=ttft_scale, tpot_scale=tpot_scale)
+    return Traffic(name=Path(name).stem, source=Recording(path=path), ttft_scale=ttft_scale, tpot_scale=tpot_scale)

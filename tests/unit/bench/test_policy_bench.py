@@ -23,12 +23,12 @@ from tests.bench.policies.cell import Cell, Group
 from tests.bench.policies.claims import CLAIM_LOADS, Verdict, judge, largest_step_s
 from tests.bench.policies.figures import Figures
 from tests.bench.policies.fleets import find_fleet, settings_of
-from tests.bench.policies.goodput import Search, bisect_loads
-from tests.bench.policies.plan import Single, jobs
+from tests.bench.policies.goodput import bisect_loads
+from tests.bench.policies.plan import Plan
 from tests.bench.policies.readings import Readings
 from tests.bench.policies.results import Results
-from tests.bench.policies.tables import goodput_table, summary_table, verdict_table
-from tests.bench.policies.traffic import SYNTHETIC, Traffic, find_traffic
+from tests.bench.policies.tables import goodput_tables, left_out_table, summary_table, verdict_table
+from tests.bench.policies.traffic import SYNTHETIC, Recording, Traffic, find_traffic
 from tests.bench.policies.variants import UnknownVariant
 
 E8 = Group(traffic="bursty_chat", fleet="E8", slots=128, targets="mixed")
@@ -41,6 +41,7 @@ def figures(share: float = 1.0, **changes: Any) -> Figures:
     values: dict[str, Any] = {
         "requests": 100,
         "in_target_share": share,
+        "ttft_mean_s": 0.1,
         "ttft_p50_s": 0.1,
         "ttft_p99_s": 0.2,
         "critical_ttft_p99_s": 0.1,
@@ -178,7 +179,7 @@ def recorded(folder: Path, requests: int) -> Path:
 
 
 def test_a_seed_chooses_the_part_of_a_recorded_load(tmp_path: Path) -> None:
-    traffic = Traffic(name="load", path=recorded(tmp_path, 200), ttft_scale=2.0)
+    traffic = Traffic(name="load", source=Recording(path=recorded(tmp_path, 200)), ttft_scale=2.0)
 
     parts = [traffic.trace(rate=10.0, duration_s=5.0, seed=seed, targets="equal") for seed in (1, 2, 1)]
 
@@ -191,7 +192,7 @@ def test_a_seed_chooses_the_part_of_a_recorded_load(tmp_path: Path) -> None:
 
 
 def test_more_load_replays_the_same_requests_and_more(tmp_path: Path) -> None:
-    traffic = Traffic(name="load", path=recorded(tmp_path, 200))
+    traffic = Traffic(name="load", source=Recording(path=recorded(tmp_path, 200)))
 
     less, more = (traffic.trace(rate=rate, duration_s=10.0, seed=1, targets="mixed") for rate in (5.0, 30.0))
 
@@ -204,7 +205,7 @@ def test_more_load_replays_the_same_requests_and_more(tmp_path: Path) -> None:
 
 
 def test_a_recorded_load_that_is_too_short_is_repeated(tmp_path: Path) -> None:
-    traffic = Traffic(name="load", path=recorded(tmp_path, 20))
+    traffic = Traffic(name="load", source=Recording(path=recorded(tmp_path, 20)))
 
     assert len(traffic.trace(rate=10.0, duration_s=5.0, seed=1, targets="mixed")) == 50
 
@@ -240,33 +241,74 @@ def test_a_variant_that_does_not_exist_is_an_error() -> None:
 
 
 def test_variants_run_where_they_change_something() -> None:
-    run = readings(policies=("slo_aware", "slo_aware/split_always", "slo_aware/prefix_blind", "round_robin", ORACLE))
+    blind = ("slo_aware/prefix_blind", "fifo/prefix_blind")
+    run = readings(policies=("slo_aware", "slo_aware/split_always", *blind, "round_robin", ORACLE))
 
     assert run.policies_in(replace(U8, fleet="PD")) == ["slo_aware", "slo_aware/split_always"]
-    assert run.policies_in(U8) == ["slo_aware", "slo_aware/prefix_blind", "round_robin", ORACLE]
+    assert run.policies_in(U8) == ["slo_aware", "round_robin", ORACLE]
+    assert run.policies_in(replace(U8, traffic="mooncake")) == ["slo_aware", blind[0], "round_robin", ORACLE]
+    assert run.policies_in(replace(U8, traffic="sessions")) == ["slo_aware", *blind, "round_robin", ORACLE]
 
 
 # --- what is left to run ----------------------------------------------------------------------------
 
 
-def test_cells_at_fixed_loads_come_first_and_searches_use_them() -> None:
-    run = readings(policies=("least_requests",))
-    first = list(jobs(run, [0.5, 0.9]))
-    assert [type(each) for each in first] == [Single, Single]
-
-    run.results.add({each.cell.key: figures() for each in first})
-    [search] = jobs(run, [0.5, 0.9])
-
-    assert isinstance(search, Search)
-    assert list(search.known) == [0.5]
+def run_through(plan: Plan, share: Callable[[Cell], float] = lambda cell: 0.95) -> list[Cell]:
+    """Run what a plan gives out, one cell at a time, with made-up shares in target."""
+    ran = []
+    while (job := plan.next_job()) is not None:
+        ran.append(job.cell)
+        plan.done(job.cell, figures(share(job.cell)))
+    return ran
 
 
-def test_nothing_is_left_once_each_goodput_is_known() -> None:
-    run = readings(policies=("least_requests",))
-    for load, share in ((1.0, 0.95), (1.5, 0.5)):
-        run.results.add({run.cell(U8, "least_requests", load, 1).key: figures(share)})
+def test_cells_at_fixed_loads_come_first_and_the_search_for_goodput_uses_them() -> None:
+    plan = Plan(readings(policies=("least_requests",)), [0.5, 0.9])
 
-    assert list(jobs(run, [])) == []
+    assert [cell.load for cell in run_through(plan, lambda cell: 0.8)] == [0.5, 0.9, 1.0]
+    assert plan.left() == []
+
+
+def test_a_goal_gives_out_one_cell_at_a_time() -> None:
+    plan = Plan(readings(policies=("least_requests",), seeds=2), [])
+    one, other, none = (plan.next_job() for _ in range(3))
+
+    assert one is not None
+    assert other is not None
+    assert none is None
+    assert (one.cell.seed, other.cell.seed) == (1, 2)
+    plan.done(one.cell, figures(0.5))
+    again = plan.next_job()
+    assert again is not None
+    assert again.cell == one.cell.at(0.5)
+
+
+def test_the_most_important_cells_come_first() -> None:
+    run = replace(
+        readings(policies=(ORACLE, "fifo", "random", "least_requests"), seeds=2),
+        groups=[replace(U8, slots=64), replace(U8, targets="equal"), U8],
+    )
+    ran = run_through(Plan(run, []), lambda cell: 1.0)
+    first = list(dict.fromkeys((cell.group, cell.policy, cell.seed) for cell in ran))
+
+    assert first[0] == (U8, "fifo", 1)
+    assert first[1:5] == [
+        (U8, "least_requests", 1),
+        (replace(U8, slots=64), "fifo", 1),
+        (replace(U8, targets="equal"), "fifo", 1),
+        (U8, "fifo", 2),
+    ]
+    assert first[-1][1:] == ("random", 2)
+
+
+def test_what_was_not_run_is_left() -> None:
+    plan = Plan(readings(policies=("fifo", "random")), [])
+    job = plan.next_job()
+    assert job is not None
+    plan.done(job.cell, figures())
+
+    assert [goal.policy for goal in plan.left()] == ["fifo", "random"]
+    assert "| U8    | 128   | mixed   | 2 " in left_out_table(plan.left())
 
 
 # --- results ----------------------------------------------------------------------------------------
@@ -275,7 +317,9 @@ def test_nothing_is_left_once_each_goodput_is_known() -> None:
 def test_results_go_on_from_their_file(tmp_path: Path) -> None:
     path = tmp_path / "results.json"
     cell = Cell(group=U8, policy="fifo", load=0.5, seed=1, duration_s=60.0)
-    Results(path).add({cell.key: figures(0.75)})
+    first = Results(path)
+    first.add({cell.key: figures(0.75)})
+    first.save()
 
     again = Results(path)
 
@@ -287,13 +331,16 @@ def test_results_go_on_from_their_file(tmp_path: Path) -> None:
 def test_results_of_another_source_do_not_count(tmp_path: Path) -> None:
     path = tmp_path / "results.json"
     cell = Cell(group=U8, policy="fifo", load=0.5, seed=1, duration_s=60.0)
-    Results(path).add({cell.key: figures()})
+    first = Results(path)
+    first.add({cell.key: figures()})
+    first.save()
     path.write_text(json.dumps(json.loads(path.read_text()) | {"source": "another"}))
 
     again = Results(path)
 
     assert again.find(cell) is None
     assert again.discarded == 1
+    assert Results(path, any_source=True).find(cell) == figures()
 
 
 # --- verdicts ---------------------------------------------------------------------------------------
@@ -398,7 +445,7 @@ def test_the_tables_say_what_was_found() -> None:
     run = filled(U8, by_goodput(slo_aware=1.3, least_requests=0.5, fifo=2.0), seeds=2)
     found = judge(run)
 
-    goodputs, claims, summary = goodput_table(run), verdict_table(found), summary_table(found)
+    goodputs, claims, summary = goodput_tables(run), verdict_table(found), summary_table(found)
 
     assert goodputs.splitlines()[2].split("|")[1:3] == [" fifo                 ", " ≥ 1.5 ± 0               "]
     assert "slo_aware: nowhere below fifo" in claims
@@ -409,12 +456,14 @@ def test_the_tables_say_what_was_found() -> None:
 def test_a_run_prints_its_tables_and_goes_on_from_its_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     results = tmp_path / "results.json"
     arguments = "--quick --traffic bursty_chat --fleet U8 --policy fifo --policy oracle --loads 0.5 --duration-s 2"
-    command = [*arguments.split(), "--workers", "1", "--results", str(results)]
+    command = [*arguments.split(), "--processes", "1", "--results", str(results)]
 
-    assert main([*command, "--budget-s", "0"]) == 3
-    assert "jobs are left" in capsys.readouterr().err
+    assert main([*command, "--minutes", "0"]) == 3
+    assert "2 goals are left" in capsys.readouterr().err
     assert main(command) == 0
-    assert "| goodput, of capacity | bursty_chat U8 128 mixed |" in capsys.readouterr().out
-    assert main([*command, "--budget-s", "0", "--json"]) == 0
+    printed = capsys.readouterr().out
+    assert "| goodput, of capacity | bursty_chat U8 128 mixed |" in printed
+    assert results.with_suffix(".md").read_text() == printed
+    assert main([*command, "--report", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert "bursty_chat U8 128 mixed|oracle|0.6|1|2" in document["cells"]

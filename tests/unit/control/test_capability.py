@@ -265,7 +265,7 @@ async def test_a_tokenizer_that_was_dropped_is_asked_for_again() -> None:
         executor = add_asked(world, "a", "t")
         tokenizers.known.clear()
         submission = replace(world.submission("r"), prompt=TextPrompt(text="hello"))
-        keys = [replace(submission.key, request_id=str(n)) for n in range(3)]
+        keys = [submission.key._replace(request_id=str(n)) for n in range(3)]
         arriving = [asyncio.ensure_future(world.plane.intake.submit(replace(submission, key=key))) for key in keys]
         await world.advance(1)
         assert [each.result().live.state.ended for each in arriving] == [True] * 3

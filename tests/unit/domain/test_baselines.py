@@ -147,7 +147,7 @@ def test_session_affinity_without_a_session_goes_to_the_fewest_requests() -> Non
 def test_a_session_of_another_tenant_is_another_session() -> None:
     fleet = accounts(*[[]] * 32)
     request = make_request(1, session="s")
-    other = replace(request, key=replace(request.key, tenant="u"))
+    other = replace(request, key=request.key._replace(tenant="u"))
 
     assert chosen("session_affinity", demand(request), fleet) != chosen("session_affinity", demand(other), fleet)
 

@@ -67,11 +67,21 @@ def test_priority_goes_by_class_and_by_arrival_within() -> None:
 
 def test_waiting_makes_up_for_class_at_the_stated_rate() -> None:
     scheduler = one_at_a_time("priority", ageing_s_per_class=10.0)
-    enqueue(scheduler, "normal", 0.0, priority=N)
-    enqueue(scheduler, "critical before 20 s", 19.9, priority=C)
-    enqueue(scheduler, "critical after 20 s", 20.1, priority=C)
+    enqueue(scheduler, "low", 0.0, priority=L)
+    enqueue(scheduler, "high before 20 s", 19.9, priority=H)
+    enqueue(scheduler, "high after 20 s", 20.1, priority=H)
 
-    assert order(scheduler, 21.0) == ["critical before 20 s", "normal", "critical after 20 s"]
+    assert order(scheduler, 21.0) == ["high before 20 s", "low", "high after 20 s"]
+
+
+def test_critical_requests_overtake_what_an_overload_let_wait_for_long() -> None:
+    """A request of NORMAL is six classes behind: 60 s here."""
+    scheduler = one_at_a_time("priority", ageing_s_per_class=10.0)
+    enqueue(scheduler, "normal", 0.0, priority=N)
+    enqueue(scheduler, "critical before 60 s", 59.9, priority=C)
+    enqueue(scheduler, "critical after 60 s", 60.1, priority=C)
+
+    assert order(scheduler, 61.0) == ["critical before 60 s", "normal", "critical after 60 s"]
 
 
 def test_least_slack_goes_first() -> None:
@@ -222,7 +232,7 @@ def test_a_deadline_that_asks_for_it_comes_before_cheapness() -> None:
     ("policy", "words"),
     [
         ("fifo", "arrival, 2.00 s ago"),
-        ("priority", "class LOW (90 s behind CRITICAL), aged by 2.00 s"),
+        ("priority", "class LOW (210 s behind CRITICAL), aged by 2.00 s"),
         ("slo_aware", "slack 27.9"),
         ("cost_optimized", "class LOW, predicted service"),
     ],

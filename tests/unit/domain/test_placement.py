@@ -302,6 +302,49 @@ def test_priority_keeps_a_slot_for_critical() -> None:
     assert view.because == "instance i0 full: no slot free"
 
 
+def prompts_ahead(*, supports_priority: bool = True, priority: Priority = N) -> Scheduler:
+    """One instance under ``priority`` with as many prompts ahead as keep a further one of the class out."""
+    scheduler = make_scheduler("priority")
+    facts = make_facts(max_running=128, max_batched_tokens=512, supports_priority=supports_priority)
+    add_instance(scheduler, "i0", facts=facts)
+    teach(scheduler, "i0", token_s=0.02)
+    scheduler.enqueue(make_request("first", priority=priority, prompt=600), 0.0)
+    number = 0
+    while scheduler.schedule(0.0):
+        number += 1
+        scheduler.enqueue(make_request(str(number), priority=priority, prompt=600), 0.0)
+    assert 1 < number < 20
+    return scheduler
+
+
+def test_critical_is_not_kept_out_by_prompts_that_it_goes_before() -> None:
+    decision = place(prompts_ahead(), "critical", priority=C)
+
+    assert decision.instance_id == "i0"
+    assert decision.rule == "earliest_first_token"
+
+
+@pytest.mark.parametrize(
+    "changes", [{"supports_priority": False}, {"priority": C}], ids=["no priorities", "as urgent ones ahead"]
+)
+def test_critical_waits_where_it_would_go_behind(changes: dict[str, Any]) -> None:
+    scheduler = prompts_ahead(**changes)
+    scheduler.enqueue(make_request("critical", priority=C), 0.0)
+
+    assert scheduler.schedule(0.0) == []
+
+
+@pytest.mark.parametrize(("priority", "chosen"), [(C, "soon"), (H, "quick")])
+def test_critical_goes_where_its_first_token_comes_first(priority: Priority, chosen: str) -> None:
+    scheduler = make_scheduler("priority", instances=0)
+    for name in ("quick", "soon"):
+        add_instance(scheduler, name, facts=make_facts(max_running=128, max_batched_tokens=8_192))
+    teach(scheduler, "quick", token_s=0.01, prefill_token_s=5e-4)
+    teach(scheduler, "soon", token_s=0.02, prefill_token_s=1e-4)
+
+    assert place(scheduler, priority=priority, prompt=400, output=200).instance_id == chosen
+
+
 @pytest.mark.parametrize("policy", ["fifo", "slo_aware"])
 def test_a_policy_without_engine_classes_sends_all_as_normal(policy: str) -> None:
     """So that after a switch none of them outranks a CRITICAL request inside an engine."""

@@ -266,7 +266,7 @@ def test_sessions_of_different_tenants_are_different() -> None:
     serve(scheduler, make_request("first", session="s"), 0.0)
     mine = make_request("second", session="s")
 
-    assert place(scheduler, replace(mine, key=replace(mine.key, tenant="other")), 1.0).rule != "session"
+    assert place(scheduler, replace(mine, key=mine.key._replace(tenant="other")), 1.0).rule != "session"
 
 
 def test_only_the_latest_sessions_are_remembered() -> None:

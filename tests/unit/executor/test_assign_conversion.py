@@ -18,7 +18,7 @@ from executor_svc.runtime.messages.commands import (
     Phase,
     TextOptions,
 )
-from executor_svc.transport.assign import assign_command
+from executor_svc.transport.assign import KNOWN_OPTIONS_BYTES, assign_command
 from sage.controlplane.v1 import common_pb2, executor_pb2
 
 
@@ -204,3 +204,29 @@ def test_the_phase_says_which_part_it_is(on_the_wire: common_pb2.Phase.ValueType
 def test_transfer_parameters_that_cannot_be_read_are_no_fault_of_the_caller(garbage: bytes) -> None:
     """The engine refuses them, as it refuses what was changed on its way."""
     assert converted(wire(kv_transfer_params=garbage)).kv_transfer_params == {}
+
+
+def test_the_same_options_are_converted_once() -> None:
+    first, again = (converted(wire(common_pb2.SamplingParams(max_tokens=5, stop=["END"]))) for _ in range(2))
+    other = converted(wire(common_pb2.SamplingParams(max_tokens=6, stop=["END"])))
+    assert again.sampling is first.sampling
+    assert again.text is first.text
+    assert (first.sampling.max_tokens, other.sampling.max_tokens) == (5, 6)
+    assert other.text == first.text
+
+
+def test_an_absent_option_differs_from_its_zero() -> None:
+    absent, zero = (converted(wire(common_pb2.SamplingParams(max_tokens=5, logprobs=each))) for each in (None, 0))
+    assert (absent.sampling.logprobs, zero.sampling.logprobs) == (None, 0)
+
+
+def test_long_options_are_not_kept() -> None:
+    ids = list(range(1, KNOWN_OPTIONS_BYTES + 1))
+    first, again = (converted(wire(common_pb2.SamplingParams(max_tokens=5, stop_token_ids=ids))) for _ in range(2))
+    assert again.sampling == first.sampling
+    assert again.sampling is not first.sampling
+
+
+def test_bad_options_are_named_each_time() -> None:
+    for _ in range(2):
+        assert complaint(wire(common_pb2.SamplingParams(max_tokens=5, n=2)))[0] == "sampling.n"

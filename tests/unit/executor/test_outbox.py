@@ -84,6 +84,98 @@ async def test_one_step_of_many_attempts_is_one_frame() -> None:
     assert outbox.empty
 
 
+async def test_a_steps_tokens_are_in_the_next_frame() -> None:
+    outbox, one, other = opened(), output(1), output(2)
+    outbox.step(one, [1], "a")
+    outbox.step(other, [2, 3], "bc")
+    assert await waiting(outbox) == []
+    assert (outbox.backlog_tokens, outbox.empty) == (3, False)
+    outbox.flush()
+    (frame,) = await waiting(outbox)
+    assert (frame.numbers, frame.first_indexes, frame.counts) == ([1, 2], [0, 0], [1, 2])
+    assert (list(frame.token_ids), frame.texts) == ([1, 2, 3], ["a", "bc"])
+    outbox.step(one, [4], "d")
+    outbox.flush()
+    (frame,) = await waiting(outbox)
+    assert (frame.numbers, frame.first_indexes, frame.texts) == ([1], [1], ["d"])
+    assert (outbox.backlog_tokens, outbox.empty) == (0, True)
+
+
+async def test_steps_that_the_link_is_behind_with_are_one_entry_of_the_frame_after() -> None:
+    outbox, one = opened(), output()
+    for step in range(10):
+        outbox.step(one, [step], f"{step} ")
+        outbox.flush()
+    first, after = await waiting(outbox)
+    assert (first.numbers, first.first_indexes, first.counts, first.texts) == ([1], [0], [1], ["0 "])
+    assert (after.numbers, after.first_indexes, after.texts) == ([1], [1], ["1 2 3 4 5 6 7 8 9 "])
+    assert outbox.empty
+
+
+async def test_an_end_comes_after_the_tokens_that_wait_for_the_frame_after() -> None:
+    outbox, one, other = opened(), output(1), output(2)
+    outbox.step(one, [1], "a")
+    outbox.flush()
+    outbox.step(one, [2], "b")
+    outbox.step(other, [3], "c")
+    ended = end(outbox, one)
+    first, after = await waiting(outbox)
+    assert (first.numbers, list(first.token_ids), first.ended) == ([1, 2], [1, 3], [])
+    assert (after.numbers, list(after.token_ids), after.ended) == ([1], [2], [ended])
+
+
+async def test_steps_that_wait_when_the_link_breaks_are_sent_again_from_where_the_scheduler_is() -> None:
+    outbox, one = opened(), output()
+    outbox.step(one, [1], "a")
+    outbox.close()
+    one.suspend()
+    outbox.step(one, [2], "b")
+    outbox.open(EPOCH)
+    outbox.step(one, [3], "c")
+    outbox.flush()
+    assert await waiting(outbox) == []
+    one.rewind(1)
+    outbox.tokens(one)
+    outbox.step(one, [4], "d")
+    outbox.flush()
+    (frame,) = await waiting(outbox)
+    assert (frame.first_indexes, list(frame.token_ids)) == ([1, 3], [2, 3, 4])
+    outbox.step(one, [5], "e")
+    outbox.flush()
+    assert [entry.first_index for entry in entries((await waiting(outbox))[0])] == [4]
+
+
+async def test_steps_without_a_column_are_pieces() -> None:
+    outbox, recomputed, older = opened(), output(1), output(2, epoch=EPOCH + 1)
+    recomputed.use_pieces()
+    for one in (recomputed, older):
+        outbox.step(one, [1], "a")
+    outbox.flush()
+    (frame,) = await waiting(outbox)
+    assert (frame.numbers, [piece.attempt for piece in frame.pieces]) == ([], [attempt(1), attempt(2, EPOCH + 1)])
+
+
+async def test_no_step_goes_before_its_attempts_acceptance(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox_module, "FRAME_NOTICES", 2)
+    outbox, one = opened(), output(2)
+    for number in range(3):
+        outbox.notice(Accepted(attempt=attempt(number)))
+    outbox.step(one, [1], "a")
+    outbox.flush()
+    first, second = await waiting(outbox)
+    assert (len(first.accepted), first.numbers) == (2, [])
+    assert (len(second.accepted), second.numbers) == (1, [2])
+
+
+async def test_long_texts_of_one_step_are_weighed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox_module, "FRAME_WEIGHT", 1000)
+    outbox = opened()
+    for number in range(4):
+        outbox.step(output(number), [1], "x" * 8 * 600)
+    outbox.flush()
+    assert [frame.numbers for frame in await waiting(outbox)] == [[0, 1], [2, 3]]
+
+
 async def test_a_second_step_goes_on_where_the_first_ended() -> None:
     outbox, one = opened(), output()
     for step in ([1, 2], [3]):
@@ -206,7 +298,7 @@ async def test_log_probabilities_that_are_not_sent_are_kept_whatever_is_acknowle
 
 async def test_output_whose_kv_was_recomputed_has_pieces_only() -> None:
     outbox, one = opened(), output()
-    one.kv_recomputed = True
+    one.use_pieces()
     give(outbox, one, [1])
     outbox.flush()
     frame = await outbox.next()

@@ -10,7 +10,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from executor_svc.runtime.engine_port import EngineState, FinishReason, TokenLogprob
 from executor_svc.runtime.messages.attempt_id import AttemptId
-from executor_svc.runtime.messages.commands import ReleaseKv
+from executor_svc.runtime.messages.commands import Assign, ReleaseKv
 from executor_svc.runtime.messages.outputs import (
     Accepted,
     Ack,
@@ -24,7 +24,7 @@ from executor_svc.runtime.messages.outputs import (
 from executor_svc.runtime.messages.registration import Role
 from executor_svc.runtime.messages.reports import EngineStatus, KvReleased
 from executor_svc.transport import enums
-from executor_svc.transport.control_messages import command_from_wire, control_request, welcome_from_wire
+from executor_svc.transport.control_messages import commands_from_wire, control_request, welcome_from_wire
 from executor_svc.transport.output_messages import acks, output_requests
 from sage.controlplane.v1 import common_pb2, executor_pb2
 
@@ -178,7 +178,21 @@ def test_acknowledgements_without_an_epoch_are_of_the_sessions() -> None:
 
 
 def test_a_message_of_a_later_version_is_no_command() -> None:
-    assert command_from_wire(executor_pb2.ControlResponse()) is None
+    assert list(commands_from_wire(executor_pb2.ControlResponse())) == [None]
+
+
+def test_a_batch_is_its_assigns_in_their_order() -> None:
+    one, other = (
+        executor_pb2.Assign(
+            attempt=common_pb2.Attempt(epoch=EPOCH, number=number), phase=common_pb2.PHASE_HYBRID, prompt_token_ids=[5]
+        )
+        for number in (3, 4)
+    )
+    batch = executor_pb2.ControlResponse(assigns=executor_pb2.Assigns(assigns=[one, other]))
+    alone = [*commands_from_wire(executor_pb2.ControlResponse(assign=one))]
+    alone += commands_from_wire(executor_pb2.ControlResponse(assign=other))
+    assert [command.attempt.number for command in alone if isinstance(command, Assign)] == [3, 4]
+    assert list(commands_from_wire(batch)) == alone
 
 
 def welcome(**fields: object) -> executor_pb2.Welcome:
@@ -200,7 +214,7 @@ def test_a_release_is_asked_for_and_answered_by_number() -> None:
     asked = executor_pb2.ControlResponse(
         release_kv=executor_pb2.ReleaseKv(number=9, kv_transfer_params=b'{"remote": [1]}')
     )
-    assert command_from_wire(asked) == ReleaseKv(number=9, kv_transfer_params={"remote": [1]})
+    assert list(commands_from_wire(asked)) == [ReleaseKv(number=9, kv_transfer_params={"remote": [1]})]
     answer = control_request(KvReleased(number=9, released=False, message="m")).kv_released
     assert (answer.number, answer.released, answer.message) == (9, False, "m")
 

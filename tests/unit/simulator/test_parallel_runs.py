@@ -5,11 +5,12 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import time
 from functools import partial
 
 import pytest
 
-from sage_simulator.parallel_runs import Crew, RunError, run_all
+from sage_simulator.parallel_runs import Crew, Job, RunError, run_all
 
 
 def square(number: int) -> int:
@@ -100,6 +101,30 @@ def test_a_crew_keeps_its_processes_from_batch_to_batch() -> None:
         first = {pid for _, pid in crew.run([own_process] * 4)}
         second = {pid for _, pid in crew.run([own_process] * 4)}
     assert len(first | second) <= 2
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_crew_is_fed_with_jobs_that_depend_on_results(workers: int) -> None:
+    found: list[int] = [2]
+    running: list[int] = []
+
+    def next_job() -> Job[int] | None:
+        if running or len(found) == 4:
+            return None
+        running.append(found[-1])
+        return partial(square, found[-1])
+
+    with Crew(workers) as crew:
+        for result in crew.feed(next_job):
+            running.clear()
+            found.append(result)
+    assert found == [2, 4, 16, 256]
+
+
+def test_a_crew_gives_up_what_runs_when_the_time_is_up() -> None:
+    with Crew(2) as crew:
+        assert list(crew.feed(lambda: partial(time.sleep, 600), until=time.monotonic() + 0.2)) == []
+    assert multiprocessing.active_children() == []
 
 
 def test_no_job_gives_no_result_and_no_worker_is_refused() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
-from sage.controlplane.v1 import admin_pb2, common_pb2, executor_pb2
+from sage.controlplane.v1 import admin_pb2, common_pb2, decision_pb2, executor_pb2, inference_pb2
 from sage_wire import durations
 from sage_wire.errors import ErrorReason
 from sage_wire.protocol import MODEL_CONFIG_LIMIT_BYTES, OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION
@@ -39,7 +39,7 @@ from scheduler_svc.transport import embeddings, events, registrations
 from scheduler_svc.transport.assign import assign_message
 from scheduler_svc.transport.clipping import REPORT_BYTES, reported, stated_reason
 from scheduler_svc.transport.errors import WireError
-from scheduler_svc.transport.instances import instance_view
+from scheduler_svc.transport.instances import InstanceViews, instance_view
 from tests.unit.transport.completeness import at_default, unset
 
 EPOCH = 7
@@ -214,6 +214,15 @@ def test_an_assign_says_everything() -> None:
     assert wire.continuation.best_effort
 
 
+@pytest.mark.parametrize(("request_id", "fresh", "new"), [("", False, True), ("r", False, False), ("r", True, True)])
+async def test_inputs_without_an_id_or_with_a_fresh_one_are_new(request_id: str, fresh: bool, new: bool) -> None:
+    request = inference_pb2.EmbedRequest(
+        request_id=request_id, fresh=fresh, inputs=[inference_pb2.EmbedInput(text="x")]
+    )
+    (found,) = await embeddings.submissions(request, {}, tenant="t")
+    assert found.fresh is new
+
+
 @pytest.mark.parametrize("embedding", [Embedding(), Embedding(dimensions=7, normalize=True)])
 def test_an_assign_says_how_to_embed(embedding: Embedding) -> None:
     wire = assign_message(replace(the_order(), request=replace(REQUEST, embedding=embedding)))
@@ -313,7 +322,7 @@ LIVE = LiveRequest(request=REQUEST, digest=b"", detached=False)
 
 def test_accepted() -> None:
     live = LiveRequest(request=REQUEST, digest=b"", detached=False, warnings=("top_p has no effect",))
-    wire = events.accepted(live, attached=True, expected_wait_s=1.5).accepted
+    wire = events.accepted(live, attached=True, expected_wait_s=1.5, receipt=b"signed").accepted
     assert unset(wire) == set()
     assert (wire.request_id, wire.model, wire.prompt_tokens) == ("r", "m", 3)
     assert wire.attached
@@ -330,7 +339,8 @@ def test_scheduled() -> None:
 
 
 def test_a_decision() -> None:
-    wire = events.decision(DECISION, the_instance().instance("d"), LIVE, EPOCH, with_candidates=True)
+    wire = decision_pb2.Decision()
+    events.fill_decision(wire, DECISION, the_instance().instance("d"), LIVE, EPOCH, with_candidates=True)
     assert unset(wire) == set()
     assert (wire.request_id, wire.tenant, wire.policy) == ("r", "t", "fifo")
     assert (wire.phase, wire.phase_reason) == (common_pb2.PHASE_DECODING, "long prompt")
@@ -357,7 +367,8 @@ def test_a_decision() -> None:
 
 
 def test_a_decision_outlives_its_instance() -> None:
-    wire = events.decision(DECISION, None, LIVE, EPOCH, with_candidates=False)
+    wire = decision_pb2.Decision()
+    events.fill_decision(wire, DECISION, None, LIVE, EPOCH, with_candidates=False)
     assert unset(wire) == {"candidates", "instance_role", "parallelism_config"}
 
 
@@ -464,6 +475,26 @@ def test_an_instance() -> None:
     assert not wire.engine_start_id, "it would help to take the executor's place"
     assert (wire.price_per_hour, dict(wire.labels), list(wire.adapters)) == (2.5, {"a": "b"}, ["lora"])
     assert (wire.location.host, wire.location.rack, wire.location.zone) == ("h", "r", "z")
+
+
+def test_a_view_that_is_made_again_shows_what_changed() -> None:
+    registry, views = the_instance(), InstanceViews()
+    instance = registry.instance("d")
+
+    def shown() -> admin_pb2.Instance:
+        wire = admin_pb2.Instance()
+        views.fill(wire, instance, 100.0)
+        return wire
+
+    assert shown() == instance_view(instance, 100.0)
+    registry.transition("d", InstanceState.READY, "its engine is ready", 95.0)
+    instance.load, instance.last_report_at = LOAD, 99.0
+    assert shown() == instance_view(instance, 100.0)
+    assert instance.facts is not None
+    instance.facts = replace(instance.facts, revision="def")
+    assert shown().revision == "def"
+    instance.spec = replace(instance.spec, software_version="1.3", labels={})
+    assert shown() == instance_view(instance, 100.0)
 
 
 # --- from executors -------------------------------------------------------------------------------
@@ -750,7 +781,7 @@ def test_an_attempts_end() -> None:
         embedding=b"1234",
     )
     assert unset(wire) == set(), "the test itself must fill everything"
-    found = registrations.attempt_end(wire)
+    found = registrations.attempt_end(wire, wire.attempt_number)
     assert found == AttemptEnd(
         attempt_number=12,
         cause=EndCause.INVALID,
@@ -776,7 +807,7 @@ def test_an_attempts_end() -> None:
 def test_an_end_without_a_known_cause_is_a_failure() -> None:
     wire = executor_pb2.AssignmentEnded(attempt_number=1)
     wire.MergeFromString(executor_pb2.AssignmentEnded(cause=77).SerializeToString())  # type: ignore[arg-type]
-    found = registrations.attempt_end(wire)
+    found = registrations.attempt_end(wire, wire.attempt_number)
     assert found.cause is EndCause.FAILED
     assert found.stop_token_id is None
 
@@ -786,7 +817,7 @@ def test_an_end_without_a_known_cause_is_a_failure() -> None:
     [("", "spec"), ("sampling.seed", "spec.sampling.seed"), ("spec.sampling.seed", "spec.sampling.seed")],
 )
 def test_fields_at_fault_are_named_as_the_caller_knows_them(theirs: str, callers: str) -> None:
-    assert registrations.attempt_end(executor_pb2.AssignmentEnded(field=theirs)).field == callers
+    assert registrations.attempt_end(executor_pb2.AssignmentEnded(field=theirs), 1).field == callers
 
 
 # --- durations ------------------------------------------------------------------------------------

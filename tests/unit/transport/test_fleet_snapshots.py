@@ -23,6 +23,7 @@ from scheduler_svc.domain.request import Priority, RequestKey, RequestState
 from scheduler_svc.domain.scheduler import Scheduler
 from scheduler_svc.domain.settings import SchedulerSettings
 from scheduler_svc.transport import fleet_snapshots, prefill_decode
+from scheduler_svc.transport.instances import InstanceViews
 from tests.unit.transport.completeness import unset
 
 NOW = 100.0
@@ -82,7 +83,7 @@ def taken(scheduler: Scheduler, decisions: int = 1) -> FleetSnapshot:
 
 
 def test_nothing_is_forgotten(scheduler: Scheduler) -> None:
-    wire = fleet_snapshots.snapshot(taken(scheduler), scheduler, 7)
+    wire = fleet_snapshots.snapshot(taken(scheduler), scheduler, 7, InstanceViews())
     assert unset(wire) == set()
     assert (wire.epoch, wire.requests_running, wire.requests_waiting) == (7, 4, 2)
     assert unset(wire.latest_switch) == set()
@@ -96,7 +97,7 @@ def test_nothing_is_forgotten(scheduler: Scheduler) -> None:
 
 
 def test_attainment_is_by_class_the_most_urgent_first(scheduler: Scheduler) -> None:
-    wire = fleet_snapshots.snapshot(taken(scheduler), scheduler, 7)
+    wire = fleet_snapshots.snapshot(taken(scheduler), scheduler, 7, InstanceViews())
     assert [(each.priority, each.met, each.missed) for each in wire.recent.slo] == [
         (common_pb2.PRIORITY_HIGH, 4, 1),
         (common_pb2.PRIORITY_BACKGROUND, 0, 2),
@@ -111,12 +112,12 @@ def test_a_snapshot_shows_a_bounded_number_of_pairs(scheduler: Scheduler, monkey
         return admin_pb2.GetPrefillDecodeResponse()
 
     monkeypatch.setattr(prefill_decode, "state", state)
-    fleet_snapshots.snapshot(taken(scheduler), scheduler, 7)
+    fleet_snapshots.snapshot(taken(scheduler), scheduler, 7, InstanceViews())
     assert asked == [prefill_decode.PAIRS_IN_SNAPSHOT]
 
 
 def test_what_many_watch_is_converted_once_and_cut_for_each(scheduler: Scheduler) -> None:
-    conversion = fleet_snapshots.SnapshotConversion(scheduler, 7)
+    conversion = fleet_snapshots.SnapshotConversion(scheduler, 7, InstanceViews())
     shared = taken(scheduler, decisions=10)
     assert len(conversion.response(shared, 3, with_requests=True).snapshot.decisions) == 3
     scheduler.instances()[0].state_reason = "something happened since"
@@ -126,7 +127,7 @@ def test_what_many_watch_is_converted_once_and_cut_for_each(scheduler: Scheduler
 
 
 def test_only_some_are_told_which_requests_decisions_are_about(scheduler: Scheduler) -> None:
-    conversion = fleet_snapshots.SnapshotConversion(scheduler, 7)
+    conversion = fleet_snapshots.SnapshotConversion(scheduler, 7, InstanceViews())
     shared = taken(scheduler, decisions=2)
     hidden = conversion.response(shared, 64, with_requests=False).snapshot
     assert not any(decision.tenant or decision.request_id for decision in hidden.decisions)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from scheduler_svc.domain.errors import LimitReached
-from scheduler_svc.transport.take_limit import taking
+from scheduler_svc.transport.take_limit import Writing
 
 LIMIT_S = 0.05
 
@@ -20,7 +20,7 @@ async def test_what_a_stream_holds_is_let_go_and_the_stream_ends_when_its_client
         await reads_on.wait()
 
     async def stream() -> None:
-        async with taking(later, let_go.set, LIMIT_S) as write:
+        with Writing(later, let_go.set, LIMIT_S) as write:
             await write("hello")
 
     streaming = asyncio.create_task(stream())
@@ -39,7 +39,7 @@ async def test_waiting_for_the_next_message_is_no_delay_of_the_client() -> None:
     async def at_once(message: str) -> None:
         taken.append(message)
 
-    async with taking(at_once, lambda: stalls.append(None), LIMIT_S) as write:
+    with Writing(at_once, lambda: stalls.append(None), LIMIT_S) as write:
         await write("a")
         await asyncio.sleep(4 * LIMIT_S)
         await write("b")
@@ -53,7 +53,7 @@ async def test_a_stream_that_is_over_is_not_watched() -> None:
         await asyncio.Event().wait()
 
     async def stream() -> None:
-        async with taking(never, lambda: stalls.append(None), LIMIT_S) as write:
+        with Writing(never, lambda: stalls.append(None), LIMIT_S) as write:
             await write("hello")
 
     task = asyncio.create_task(stream())

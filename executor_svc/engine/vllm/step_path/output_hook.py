@@ -51,15 +51,18 @@ class OutputHook:
         self,
         processor: Any,
         *,
+        added: Callable[[Submission, Any], None],
         translate: Callable[[Submission, Any], StepOutput],
         deliver: Callable[[Step], None],
     ) -> None:
         """Make a hook.
 
-        ``translate`` makes a port's output of what vLLM puts into a sink.  ``deliver`` takes what one call of
-        ``process_outputs`` brought, and what comes between steps: aborts and the engine's death.  Neither raises.
+        ``added`` is told of the EngineCoreRequest of each submission.  ``translate`` makes a port's output of what vLLM
+        puts into a sink.  ``deliver`` takes what one call of ``process_outputs`` brought, and what comes between steps:
+        aborts and the engine's death.  None of them raises.
         """
         self._processor = processor
+        self._added = added
         self._translate = translate
         self._deliver = deliver
         self._submitted: dict[str, Submission] = {}  # by the id that the request was given with, until vLLM has it
@@ -112,6 +115,7 @@ class OutputHook:
         submission.internal_id = request.request_id
         submission.stats = self._processor.request_states[request.request_id].stats
         self._taken[request.request_id] = submission
+        self._added(submission, request)
 
     def process_outputs(
         self,

@@ -15,6 +15,7 @@ PROCESS_OUTPUTS = (
 )
 ADD_REQUEST = (("request", "prompt", "parent_req", "request_index", "queue"),)
 PROPAGATE_ERROR = (("e",),)
+ADD_MADE_REQUEST = ("request", "prompt", "parent_req", "index", "queue")  # AsyncLLM's
 ABORT_REQUESTS = (("request_ids", "internal"),)
 
 READ_ATTRIBUTES = {
@@ -47,6 +48,24 @@ def difference(processor: Any) -> str | None:
     if not getattr(processor, "log_stats", False):
         return "statistics are off"
     return _missing()
+
+
+def adds_made_requests(llm: Any) -> bool:
+    """Whether ``llm``, an AsyncLLM, takes an EngineCoreRequest that was made from another.
+
+    One for every release that is known; else each request is made by ``AsyncLLM.add_request``.
+    """
+    from vllm.v1.engine import EngineCoreRequest
+
+    copied = {
+        "prompt_token_ids",
+        "sampling_params",
+        "arrival_time",
+        "lora_request",
+        "trace_headers",
+        "priority",
+    }
+    return _parameters(getattr(llm, "_add_request", None)) == ADD_MADE_REQUEST and copied <= set(dir(EngineCoreRequest))
 
 
 def _parameters(method: Any) -> tuple[str, ...] | None:

@@ -18,6 +18,9 @@ log = logging.getLogger(__name__)
 
 TRIAL_TIMEOUT_S = 60.0  # for a warm-up request whose outputs come by steps
 
+Submit = Callable[[EngineRequest, SteppedRequests, StepReader], None]
+"""Submits a request to the requests that run by steps."""
+
 
 class StepPath:
     """The requests that run by steps, if this vLLM gives outputs so."""
@@ -50,17 +53,23 @@ class StepPath:
         self._refusal = UNSUPPORTED
         log.warning("each request is read through AsyncLLM.generate, at twice the CPU per token: %s", why)
 
-    async def try_out(self, request: EngineRequest, submit: Callable[[SteppedRequests, StepReader], None]) -> None:
-        """Run ``request`` by steps; if it does not get its tokens, run none by steps from then on."""
+    async def try_out(self, request_of: Callable[[str], EngineRequest], submit: Submit) -> None:
+        """Run requests by steps; if they do not get their tokens, run none by steps from then on.
+
+        ``request_of`` makes a request with a name; all have the same options.  The first is made by vLLM, the second
+        from the first; if only the second fails, vLLM makes every request.
+        """
         requests = self._requests
         if requests is None:
             return
-        failure = await _failure(request, requests, submit)
+        failure = await _failure(request_of("steps"), requests, submit)
         if failure is not None:
-            await requests.abort(request.engine_request_id)
             requests.remove()
             self._requests = None
             self._give_up(failure)
+        elif (failure := await _failure(request_of("steps-again"), requests, submit)) is not None:
+            requests.make_none()
+            log.warning("vLLM checks each request's options anew: %s", failure)
 
     def requests_for(self, request: EngineRequest) -> SteppedRequests | None:
         """Return what runs ``request`` by steps, None if nothing does.  Counts the answer."""
@@ -84,18 +93,21 @@ class StepPath:
             self._requests.end_all(reason)
 
 
-async def _failure(
-    request: EngineRequest, requests: SteppedRequests, submit: Callable[[SteppedRequests, StepReader], None]
-) -> str | None:
+async def _failure(request: EngineRequest, requests: SteppedRequests, submit: Submit) -> str | None:
     """Return what went wrong with a request that was run by steps; None if nothing did."""
     trial = Trial()
     requests.callback = trial.take_step
     wanted = request.sampling.max_tokens
     try:
-        submit(requests, trial)
+        submit(request, requests, trial)
         tokens = await trial.tokens(TRIAL_TIMEOUT_S)
     except TimeoutError:
-        return f"a request that was run by steps did not end in {TRIAL_TIMEOUT_S:g} s"
+        failure = f"a request that was run by steps did not end in {TRIAL_TIMEOUT_S:g} s"
     except (InvalidRequestError, EngineError) as error:
-        return f"a request that was run by steps failed: {first_line(error)}"
-    return None if tokens == wanted else f"a request that was run by steps got {tokens} of {wanted} tokens"
+        failure = f"a request that was run by steps failed: {first_line(error)}"
+    else:
+        if tokens == wanted:
+            return None
+        failure = f"a request that was run by steps got {tokens} of {wanted} tokens"
+    await requests.abort(request.engine_request_id)
+    return failure

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 from executor_svc.engine.vllm.errors import VllmErrors
 from executor_svc.engine.vllm.outputs import finish, output_of
+from executor_svc.engine.vllm.step_path.eager_task import run_eagerly
+from executor_svc.engine.vllm.step_path.made_requests import MadeRequests
 from executor_svc.engine.vllm.step_path.output_hook import OutputHook, Submission
+from executor_svc.engine.vllm.step_path.signatures import adds_made_requests
 from executor_svc.runtime.engine_port import (
     EngineDeadError,
     EngineError,
@@ -47,24 +51,61 @@ class SteppedRequests:
         self._on_first = on_first
         self._on_over = on_over
         self._requests: dict[str, Submission] = {}  # by engine request id, until their end
-        self._hook = OutputHook(llm.output_processor, translate=self._translated, deliver=self._deliver)
+        self._made = MadeRequests() if adds_made_requests(llm) else None
+        self._hook = OutputHook(
+            llm.output_processor, added=self._learn, translate=self._translated, deliver=self._deliver
+        )
         self._hook.install()
 
     def _deliver(self, step: Step) -> None:
         self.callback(step)
 
-    def submit(self, request: EngineRequest, reader: StepReader, add: Callable[[], Awaitable[Any]]) -> None:
-        """Run a request.  ``add`` adds it to vLLM; it seldom waits."""
+    def submit(
+        self, request: EngineRequest, reader: StepReader, add: Callable[[], Awaitable[Any]], *, in_task: bool = False
+    ) -> None:
+        """Run a request.  ``add`` adds it to vLLM.  Raises EngineError for an id that is in use.
+
+        ``in_task``: run ``add`` in a task from its beginning, because it waits long or with timeouts; else it runs at
+        once, and needs a task only if it waits.
+        """
+        if request.engine_request_id in self._requests:
+            raise EngineError(f"engine request id {request.engine_request_id!r} is in use")
         submission = self._requests[request.engine_request_id] = self._hook.expect(request, reader)
-        adding = self._add(submission, add)
-        submission.adding = asyncio.get_running_loop().create_task(adding, name=f"add-{request.engine_request_id}")
+        adding, name = self._add(submission, add), f"add-{request.engine_request_id}"
+        if in_task:
+            submission.adding = asyncio.get_running_loop().create_task(adding, name=name)
+        else:
+            submission.adding = run_eagerly(adding, name=name)
+
+    def made_like(self, request: EngineRequest, *, lora_request: Any, trace_headers: Any) -> Any | None:
+        """Return vLLM's EngineCoreRequest for a request like one that it had before; None if it had none."""
+        if self._made is None:
+            return None
+        return self._made.make(request, lora_request=lora_request, trace_headers=trace_headers)
+
+    def submit_made(self, request: EngineRequest, reader: StepReader, made: Any) -> None:
+        """Run a request of which ``made_like`` made ``made``.  Raises EngineError for an id that is in use."""
+        self.submit(request, reader, partial(self._add_made, made))
+
+    async def _add_made(self, made: Any) -> None:
+        """Add an EngineCoreRequest, as ``AsyncLLM.add_request`` does once it has made one."""
+        if self._llm.errored:
+            raise self._errors.dead()
+        await self._llm._add_request(made, None, None, 0, None)  # the hook puts the sink into the queue's place
+
+    def _learn(self, submission: Submission, made: Any) -> None:
+        if self._made is not None:
+            self._made.learn(submission.request, made)
 
     async def _add(self, submission: Submission, add: Callable[[], Awaitable[Any]]) -> None:
         try:
             await add()
-        except Exception as error:
-            if not submission.over:
-                self.callback([(submission.reader, self._failed(submission, error, started=False))])
+        except Exception as error:  # not told within ``submit``
+            asyncio.get_running_loop().call_soon(self._not_added, submission, error)
+
+    def _not_added(self, submission: Submission, error: Exception) -> None:
+        if not submission.over:
+            self.callback([(submission.reader, self._failed(submission, error, started=False))])
 
     async def abort(self, engine_request_id: str) -> None:
         """Abort a request, as ``Engine.abort`` describes."""
@@ -92,6 +133,10 @@ class SteppedRequests:
     def remove(self) -> None:
         """Take no outputs any more: vLLM has its own methods back."""
         self._hook.remove()
+
+    def make_none(self) -> None:
+        """Have vLLM make every request from now on."""
+        self._made = None
 
     # --- what vLLM puts into a request's sink -------------------------------------------------------------------------
 
@@ -122,6 +167,8 @@ class SteppedRequests:
 
     def _failed(self, submission: Submission, error: Exception, *, started: bool) -> StepOutput:
         self._end(submission)
+        if isinstance(error, EngineError | InvalidRequestError):
+            return error
         failure = self._errors.translated(error, submission.request.sampling, started=started)
         return failure if isinstance(failure, EngineError | InvalidRequestError) else EngineError(str(failure))
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from executor_svc.engine.common_settings import ModelSettings
+from executor_svc.engine.vllm.constraints.gate import Turn
 from executor_svc.engine.vllm.serving import VllmEngine
 from executor_svc.engine.vllm.settings import VllmSettings
 from executor_svc.engine.vllm.starting import VllmEngineFactory
@@ -35,6 +36,35 @@ from tests.unit.engine.vllm.recorded_vllm import RecordedVllm
 
 REQUEST = EngineRequest(engine_request_id="r/1", prompt_token_ids=(300, 301), sampling=Sampling(max_tokens=4))
 INTERNAL = "r/1-0a0b0c0d"
+
+
+CONSTRAINED = replace(
+    REQUEST,
+    sampling=replace(REQUEST.sampling, structured_output=StructuredOutput(kind=StructuredKind.REGEX, value="a")),
+)
+
+
+class Constraints:
+    """A gate for constraints that opens when a test says so."""
+
+    def __init__(self, refusal: InvalidRequestError | None = None) -> None:
+        self.refusal = refusal
+        self.task: asyncio.Task[Any] | None = None  # that waits
+        self.may_go = asyncio.Event()
+        self.admitted = asyncio.Event()
+        self.ends: list[bool] = []
+
+    async def admit(self, constraint: StructuredOutput) -> Turn:
+        self.task = asyncio.current_task()
+        async with asyncio.timeout(60):
+            await self.may_go.wait()
+        self.admitted.set()
+        if self.refusal is not None:
+            raise self.refusal
+        return Turn(self._ended)
+
+    def _ended(self, compiled: bool) -> None:
+        self.ends.append(compiled)
 
 
 class Reader:
@@ -215,11 +245,53 @@ async def test_an_end_without_a_known_reason_is_the_engines(
 
 
 async def test_what_needs_a_stream_of_its_own_is_refused(engine: VllmEngine, taken: Taken) -> None:
-    constraint = StructuredOutput(kind=StructuredKind.REGEX, value="a")
-    for sampling in (Sampling(logprobs=0), Sampling(prompt_logprobs=1), Sampling(structured_output=constraint)):
+    for sampling in (Sampling(logprobs=0), Sampling(prompt_logprobs=1)):
         assert not engine.submit(replace(REQUEST, sampling=sampling), Reader())
     assert not engine.submit(replace(REQUEST, kv_transfer_params={}), Reader())
-    assert engine.load().submissions == {"logprobs": 2, "structured_output": 1, "kv_transfer": 1}
+    assert engine.load().submissions == {"logprobs": 2, "kv_transfer": 1}
+
+
+async def test_a_constraint_is_waited_for_in_a_task_of_its_own(
+    engine: VllmEngine, vllm: RecordedVllm, taken: Taken, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A timeout around a trial must end no task but the one that adds the request."""
+    waits = Constraints()
+    monkeypatch.setattr(engine, "_constraints", waits)
+    reader = await submitted(engine, CONSTRAINED)
+    assert (vllm.processor.states, engine.load().unfinished) == ({}, 0)
+    assert waits.task is not asyncio.current_task()
+    waits.may_go.set()
+    await waits.admitted.wait()
+    await asyncio.sleep(0)
+    vllm.processor.step({INTERNAL: [500]})
+    assert waits.ends == [True]  # the engine has compiled it
+    vllm.processor.step({INTERNAL: [501]}, ended="length")
+    assert (reader.token_ids, engine.load().unfinished) == ([500, 501], 0)
+
+
+async def test_a_constraint_that_is_refused_ends_the_request(
+    engine: VllmEngine, vllm: RecordedVllm, taken: Taken, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits = Constraints(InvalidRequestError("structured_output.regex", "it does not compile"))
+    monkeypatch.setattr(engine, "_constraints", waits)
+    reader = await submitted(engine, CONSTRAINED)
+    waits.may_go.set()
+    await waits.admitted.wait()
+    await asyncio.sleep(0)
+    assert reader.outputs == [waits.refusal]
+    assert (vllm.processor.added, engine.load().unfinished) == ([], 0)
+
+
+async def test_an_abort_while_a_constraint_waits_ends_the_wait(
+    engine: VllmEngine, vllm: RecordedVllm, taken: Taken, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits = Constraints()
+    monkeypatch.setattr(engine, "_constraints", waits)
+    reader = await submitted(engine, CONSTRAINED)
+    await engine.abort("r/1")
+    assert waits.task is not None
+    assert waits.task.cancelled()
+    assert (vllm.processor.added, reader.outputs, engine.load().unfinished) == ([], [], 0)
 
 
 async def test_shutdown_ends_what_vllm_did_not_have_yet(vllm: RecordedVllm, model_path: str) -> None:

@@ -125,16 +125,16 @@ async def test_a_position_past_a_running_output_is_refused_and_the_request_goes_
 
 
 async def test_a_defect_in_one_request_ends_that_request_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    scheduled = events.scheduled
+    fill_scheduled = events.fill_scheduled
 
     def broken(
-        placement: Placement, instance: Instance | None, live: LiveRequest, epoch: int
-    ) -> inference_pb2.GenerateResponse:
+        wire: inference_pb2.Scheduled, placement: Placement, instance: Instance | None, live: LiveRequest, epoch: int
+    ) -> None:
         if placement.decision.key.request_id == "bad":
             raise ZeroDivisionError
-        return scheduled(placement, instance, live, epoch)
+        fill_scheduled(wire, placement, instance, live, epoch)
 
-    monkeypatch.setattr(events, "scheduled", broken)
+    monkeypatch.setattr(events, "fill_scheduled", broken)
     async with World() as world, MemorySession(world) as session:
         world.add("a")
         good = await session.submit("good", max_tokens=30)

@@ -108,6 +108,15 @@ async def test_a_message_with_many_requests_leaves_turns_to_others() -> None:
             assert len(session.session) - before <= BEGUN_PER_TURN
 
 
+async def test_the_first_requests_of_a_message_are_with_their_executor_before_others_begin() -> None:
+    async with World() as world, MemorySession(world) as session:
+        a = world.add("a", max_running=400)
+        session.put(inference_pb2.SessionRequest(submit=[submit(n, f"r{n}", max_tokens=5) for n in range(1, 161)]))
+        while len(session.session) < 160:
+            await asyncio.sleep(0)
+            assert len(session.session) - len(a.held) <= BEGUN_PER_TURN
+
+
 @pytest.mark.parametrize(
     ("field", "wire"),
     [

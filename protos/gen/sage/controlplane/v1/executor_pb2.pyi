@@ -100,6 +100,7 @@ class ControlResponse(_message.Message):
     RESUME_FIELD_NUMBER: _builtins.int
     RELEASE_KV_FIELD_NUMBER: _builtins.int
     FETCH_ASSIGN_FIELD_NUMBER: _builtins.int
+    ASSIGNS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def welcome(self) -> Global___Welcome: ...
     @_builtins.property
@@ -118,6 +119,10 @@ class ControlResponse(_message.Message):
     def release_kv(self) -> Global___ReleaseKv: ...
     @_builtins.property
     def fetch_assign(self) -> Global___FetchAssign: ...
+    @_builtins.property
+    def assigns(self) -> Global___Assigns:
+        """several that wait at once; where the executor has the capability "assign_batches" """
+
     def __init__(
         self,
         *,
@@ -130,12 +135,13 @@ class ControlResponse(_message.Message):
         resume: Global___Resume | None = ...,
         release_kv: Global___ReleaseKv | None = ...,
         fetch_assign: Global___FetchAssign | None = ...,
+        assigns: Global___Assigns | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["assign", b"assign", "cancel", b"cancel", "drain", b"drain", "fetch_assign", b"fetch_assign", "heartbeat_ack", b"heartbeat_ack", "message", b"message", "release_kv", b"release_kv", "resume", b"resume", "tokenizer_wanted", b"tokenizer_wanted", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["assign", b"assign", "assigns", b"assigns", "cancel", b"cancel", "drain", b"drain", "fetch_assign", b"fetch_assign", "heartbeat_ack", b"heartbeat_ack", "message", b"message", "release_kv", b"release_kv", "resume", b"resume", "tokenizer_wanted", b"tokenizer_wanted", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assign", b"assign", "cancel", b"cancel", "drain", b"drain", "fetch_assign", b"fetch_assign", "heartbeat_ack", b"heartbeat_ack", "message", b"message", "release_kv", b"release_kv", "resume", b"resume", "tokenizer_wanted", b"tokenizer_wanted", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assign", b"assign", "assigns", b"assigns", "cancel", b"cancel", "drain", b"drain", "fetch_assign", b"fetch_assign", "heartbeat_ack", b"heartbeat_ack", "message", b"message", "release_kv", b"release_kv", "resume", b"resume", "tokenizer_wanted", b"tokenizer_wanted", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "assign", "cancel", "drain", "heartbeat_ack", "tokenizer_wanted", "resume", "release_kv", "fetch_assign"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "assign", "cancel", "drain", "heartbeat_ack", "tokenizer_wanted", "resume", "release_kv", "fetch_assign", "assigns"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -909,6 +915,30 @@ class Assign(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Assign: _TypeAlias = Assign  # noqa: Y015
+
+@_typing.final
+class Assigns(_message.Message):
+    """Starts several attempts, as the same messages one after the other would."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ASSIGNS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def assigns(self) -> _containers.RepeatedCompositeFieldContainer[Global___Assign]:
+        """in the order of their numbers"""
+
+    def __init__(
+        self,
+        *,
+        assigns: _abc.Iterable[Global___Assign] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assigns", b"assigns"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Assigns: _TypeAlias = Assigns  # noqa: Y015
 
 @_typing.final
 class FetchAssign(_message.Message):

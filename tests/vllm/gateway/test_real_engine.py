@@ -30,6 +30,7 @@ PAINT: Any = {
     "type": "function",
     "function": {
         "name": "paint",
+        "strict": True,  # else any JSON may be an argument
         "parameters": {
             "type": "object",
             "properties": {"colour": {"enum": ["red", "blue"]}},

@@ -173,18 +173,11 @@ TOOLS: Any = [
 ]
 
 
-async def test_a_named_tool_is_called(openai: Any) -> None:
-    chosen: Any = {"type": "function", "function": {"name": "add"}}
-    made = await openai.chat.completions.create(
-        model=MODEL, messages=CHAT, max_tokens=60, tools=TOOLS, tool_choice=chosen
-    )
-    [call] = made.choices[0].message.tool_calls
-    assert (call.function.name, list(json.loads(call.function.arguments))) == ("add", ["a"])
-
-
-async def test_tools_of_the_models_choice_need_a_parser(openai: Any) -> None:
-    with pytest.raises(openai_package.BadRequestError, match="enable-auto-tool-choice"):
-        await openai.chat.completions.create(model=MODEL, messages=CHAT, max_tokens=60, tools=TOOLS)
+@pytest.mark.parametrize("chosen", ["auto", "required", {"type": "function", "function": {"name": "add"}}])
+async def test_tools_need_a_parser(openai: Any, chosen: Any) -> None:
+    """tests/vllm/gateway/test_real_engine.py has one."""
+    with pytest.raises(openai_package.BadRequestError, match="tool-call-parser"):
+        await openai.chat.completions.create(model=MODEL, messages=CHAT, max_tokens=60, tools=TOOLS, tool_choice=chosen)
 
 
 async def test_a_structural_tag_reaches_the_scheduler(openai: Any) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -18,6 +20,8 @@ pytestmark = [pytest.mark.chaos, pytest.mark.timeout(180)]
 
 EXAMPLES = Path(__file__).parents[2] / "clients" / "examples"
 NODE = shutil.which("node")
+GO = shutil.which("go")
+PROTOC = Path(__file__).parents[2] / ".venv-protoc" / "bin" / "python"
 PROMPT = "It was the best of times,"
 TOKENS = 400
 WITHIN_S = 60.0
@@ -30,6 +34,21 @@ def node() -> Path:
     if NODE is None or not (room / "node_modules").is_dir():
         pytest.skip("Node or the packages of its example are missing: make clients/examples/node/node_modules")
     return room
+
+
+@pytest.fixture
+def go(tmp_path: Path) -> Path:
+    """The Go example, built with Debian's modules; `make proto-check` makes what generates its code."""
+    if GO is None or not PROTOC.exists():
+        pytest.skip(
+            "Go or its packages are missing (sh .ci/packages.sh install), or the generator is (make proto-check)"
+        )
+    out = tmp_path / "go"
+    out.mkdir()
+    places = {"OUT": str(out), "PROTOC": f"{PROTOC} -m grpc_tools.protoc", "GOCACHE": str(out / ".cache")}
+    build = ["sh", str(EXAMPLES / "go" / "build.sh"), "debian"]
+    subprocess.run(build, env={**os.environ, **places}, check=True, timeout=150)
+    return out / "generate"
 
 
 async def read_over_a_kill(fleet: FleetProcesses, *command: str) -> str:
@@ -76,3 +95,7 @@ async def test_node(logs: Path, simulated: list[str], tmp_path: Path, node: Path
     assert NODE is not None
     program = str(node / "generate.mjs")
     await compare(logs, simulated, tmp_path / "state", NODE, program, "{prompt}", "{address}", "{tokens}")
+
+
+async def test_go(logs: Path, simulated: list[str], tmp_path: Path, go: Path) -> None:
+    await compare(logs, simulated, tmp_path / "state", str(go), "{prompt}", "{address}", "{tokens}")

@@ -12,6 +12,7 @@ from scheduler_svc.domain.errors import DeadlineExceeded, QueueFull
 from scheduler_svc.domain.request import RequestState
 from scheduler_svc.tokenization.store import TokenizerStore
 from scheduler_svc.transport.client_sessions.session_servicer import SessionServicer
+from scheduler_svc.transport.detached_servicer import DetachedServicer
 from scheduler_svc.transport.inference_servicer import InferenceServicer
 from scheduler_svc.transport.model_files import ModelFiles
 from scheduler_svc.transport.outbox import Outbox
@@ -50,8 +51,9 @@ async def test_the_servicer_says_accepted_once_the_executor_has_the_request() ->
         a = world.add("a")
         plane = world.plane
         sessions = SessionServicer(plane.intake, plane.scheduler, world.clock, Audit(), epoch=plane.epoch)
+        detached = DetachedServicer(plane.intake, plane.loop_lag, None, plane.wall_s)
         models = ModelFiles(plane.scheduler, plane.models, TokenizerStore(), world.clock)
-        servicer = InferenceServicer(plane.intake, plane.scheduler, sessions, models, epoch=plane.epoch)
+        servicer = InferenceServicer(plane.intake, plane.scheduler, sessions, detached, models, epoch=plane.epoch)
         subscription = await world.plane.intake.submit(world.submission("r"))
         write = FirstWrite(a)
 

@@ -33,6 +33,7 @@ STATUSES = {
     sage.LimitReachedError: 429,
     sage.RequestCancelledError: 499,
     sage.NotSupportedError: 501,
+    sage.NoJournalError: 501,
     sage.TryAgainError: 503,
     sage.NoInstanceError: 503,
     sage.ShuttingDownError: 503,

@@ -82,6 +82,10 @@ class StepPath:
         if self._requests is not None:
             self._requests.callback = callback
 
+    def has(self, engine_request_id: str) -> bool:
+        """Return whether a request of this id runs by steps, or waits to be added to vLLM."""
+        return self._requests is not None and self._requests.has(engine_request_id)
+
     async def abort(self, engine_request_id: str) -> None:
         """Abort a request, as ``Engine.abort`` describes."""
         if self._requests is not None:

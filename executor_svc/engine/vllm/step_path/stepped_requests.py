@@ -63,13 +63,11 @@ class SteppedRequests:
     def submit(
         self, request: EngineRequest, reader: StepReader, add: Callable[[], Awaitable[Any]], *, in_task: bool = False
     ) -> None:
-        """Run a request.  ``add`` adds it to vLLM.  Raises EngineError for an id that is in use.
+        """Run a request, whose id is not in use.  ``add`` adds it to vLLM.
 
         ``in_task``: run ``add`` in a task from its beginning, because it waits long or with timeouts; else it runs at
         once, and needs a task only if it waits.
         """
-        if request.engine_request_id in self._requests:
-            raise EngineError(f"engine request id {request.engine_request_id!r} is in use")
         submission = self._requests[request.engine_request_id] = self._hook.expect(request, reader)
         adding, name = self._add(submission, add), f"add-{request.engine_request_id}"
         if in_task:
@@ -84,7 +82,7 @@ class SteppedRequests:
         return self._made.make(request, lora_request=lora_request, trace_headers=trace_headers)
 
     def submit_made(self, request: EngineRequest, reader: StepReader, made: Any) -> None:
-        """Run a request of which ``made_like`` made ``made``.  Raises EngineError for an id that is in use."""
+        """Run a request, whose id is not in use, of which ``made_like`` made ``made``."""
         self.submit(request, reader, partial(self._add_made, made))
 
     async def _add_made(self, made: Any) -> None:
@@ -107,6 +105,10 @@ class SteppedRequests:
         if not submission.over:
             self.callback([(submission.reader, self._failed(submission, error, started=False))])
 
+    def has(self, engine_request_id: str) -> bool:
+        """Return whether a request of this id was submitted and has not ended; vLLM may not have it yet."""
+        return engine_request_id in self._requests
+
     async def abort(self, engine_request_id: str) -> None:
         """Abort a request, as ``Engine.abort`` describes."""
         submission = self._requests.get(engine_request_id)
@@ -125,9 +127,11 @@ class SteppedRequests:
             raise self._errors.translated(error, Sampling(), started=True) from error
 
     def end_all(self, reason: str) -> None:
-        """End every request with EngineDeadError, because the engine is shut down."""
+        """End every request with EngineDeadError, because the engine is shut down; add none that waits for that."""
         for submission in list(self._requests.values()):
             self._end(submission)
+            if submission.adding is not None:
+                submission.adding.cancel()
             self.callback([(submission.reader, EngineDeadError(reason))])
 
     def remove(self) -> None:

@@ -87,8 +87,10 @@ async def test_a_burst_is_served(scheduler: str, executor: str, checkouts: Mappi
         fleet.launch("a", SIMULATED, environment=environment(checkouts[executor]))
         await fleet.ready("a")
         async with fleet.client() as client:
-            options = {"temperature": 0, "max_tokens": BURST_LENGTH, "ignore_eos": True, "timeout": PATIENCE_S}
-            streams = [client.generate(PROMPT, **options) for _ in range(BURST)]
+            streams = [
+                client.generate(PROMPT, temperature=0, max_tokens=BURST_LENGTH, ignore_eos=True, timeout=PATIENCE_S)
+                for _ in range(BURST)
+            ]
             all_done = await asyncio.gather(*(stream.result() for stream in streams))
     for done in all_done:
         assert_tokens(done.token_ids, wanted.token_ids)

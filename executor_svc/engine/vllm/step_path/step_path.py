@@ -68,8 +68,7 @@ class StepPath:
             self._requests = None
             self._give_up(failure)
         elif (failure := await _failure(request_of("steps-again"), requests, submit)) is not None:
-            requests.make_none()
-            log.warning("vLLM checks each request's options anew: %s", failure)
+            requests.make_none(failure)
 
     def requests_for(self, request: EngineRequest) -> SteppedRequests | None:
         """Return what runs ``request`` by steps, None if nothing does.  Counts the answer."""

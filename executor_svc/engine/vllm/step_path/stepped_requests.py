@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
@@ -12,7 +13,7 @@ from executor_svc.engine.vllm.outputs import finish, output_of
 from executor_svc.engine.vllm.step_path.eager_task import run_eagerly
 from executor_svc.engine.vllm.step_path.made_requests import MadeRequests
 from executor_svc.engine.vllm.step_path.output_hook import OutputHook, Submission
-from executor_svc.engine.vllm.step_path.signatures import adds_made_requests
+from executor_svc.engine.vllm.step_path.signatures import made_requests_difference
 from executor_svc.runtime.engine_port import (
     EngineDeadError,
     EngineError,
@@ -28,6 +29,9 @@ from executor_svc.runtime.engine_port import (
 
 def _drop(step: Step) -> None:
     """Take a step's outputs while nobody asked for them."""
+
+
+log = logging.getLogger(__name__)
 
 
 class SteppedRequests:
@@ -51,7 +55,9 @@ class SteppedRequests:
         self._on_first = on_first
         self._on_over = on_over
         self._requests: dict[str, Submission] = {}  # by engine request id, until their end
-        self._made = MadeRequests() if adds_made_requests(llm) else None
+        self._made: MadeRequests | None = MadeRequests()
+        if (difference := made_requests_difference(llm)) is not None:
+            self.make_none(difference)
         self._hook = OutputHook(
             llm.output_processor, added=self._learn, translate=self._translated, deliver=self._deliver
         )
@@ -138,9 +144,10 @@ class SteppedRequests:
         """Take no outputs any more: vLLM has its own methods back."""
         self._hook.remove()
 
-    def make_none(self) -> None:
-        """Have vLLM make every request from now on."""
+    def make_none(self, why: str) -> None:
+        """Have vLLM make every request from now on, and say so."""
         self._made = None
+        log.warning("vLLM checks each request's options anew, a third of a request's cost: %s", why)
 
     # --- what vLLM puts into a request's sink -------------------------------------------------------------------------
 

@@ -27,11 +27,11 @@ from executor_svc.runtime.engine_port import (
 )
 
 
+log = logging.getLogger(__name__)
+
+
 def _drop(step: Step) -> None:
     """Take a step's outputs while nobody asked for them."""
-
-
-log = logging.getLogger(__name__)
 
 
 class SteppedRequests:

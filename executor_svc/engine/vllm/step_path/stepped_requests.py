@@ -26,7 +26,6 @@ from executor_svc.runtime.engine_port import (
     StepReader,
 )
 
-
 log = logging.getLogger(__name__)
 
 

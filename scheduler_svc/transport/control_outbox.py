@@ -1,4 +1,4 @@
-"""What waits for an executor's control stream: Assigns that wait one behind the other are written as one message."""
+"""Queues the messages of an executor's control stream; Assigns that wait together are written as one message."""
 
 from __future__ import annotations
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from sage.controlplane.v1 import common_pb2, executor_pb2
 from sage_wire.protocol import MAX_MESSAGE_BYTES
+from scheduler_svc.transport import control_outbox
 from scheduler_svc.transport.control_outbox import BATCH_ASSIGNS, BATCH_BYTES, ControlOutbox
+from scheduler_svc.transport.outbox import Overflow
 
 
 def assign(number: int, prompt_tokens: int = 1) -> executor_pb2.ControlResponse:
@@ -75,7 +79,11 @@ async def test_an_assign_that_is_nearly_as_large_as_a_message_may_be_is_sent_alo
     assert all(message.ByteSize() <= MAX_MESSAGE_BYTES for message in messages)
 
 
-async def test_the_bytes_of_a_batch_wait_no_longer() -> None:
+async def test_the_bytes_of_a_batch_wait_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control_outbox, "OUTBOX_BYTES", 3 * assign(1, 100).ByteSize())
     outbox = filled(assign(1, 100), assign(2, 100))
     await outbox.get()
-    assert outbox.waiting_bytes == 0
+    for number in (3, 4, 5):
+        outbox.put(assign(number, 100))
+    with pytest.raises(Overflow):
+        outbox.put(assign(6, 100))

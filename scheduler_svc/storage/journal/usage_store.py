@@ -93,7 +93,7 @@ class JournalUsageStore:
         deleted = 0
         for start in range(first, until, DELETED_AT_ONCE):
             bound = min(start + DELETED_AT_ONCE, until)
-            deleted += await self._journal.writer.write(partial(_delete, before=bound))
+            deleted += await self._journal.writer.write(partial(_delete, before=bound), frees=True)
         return deleted
 
 

@@ -86,6 +86,7 @@ from scheduler_svc.transport.health import HealthReporter
 from scheduler_svc.transport.inference_servicer import InferenceServicer
 from scheduler_svc.transport.journal_answers import JournalAnswers
 from scheduler_svc.transport.leader_gate import LeaderGate
+from scheduler_svc.transport.model_files import ModelFiles
 from scheduler_svc.transport.server import Services
 from scheduler_svc.transport.signed_receipts import SignedReceipts
 from scheduler_svc.transport.tokenizer_upload import TokenizerUpload
@@ -570,6 +571,7 @@ class SchedulerService:
                 control.scheduler,
                 self._client_sessions,
                 DetachedServicer(control.intake, control.loop_lag, control.detached, control.wall_s),
+                ModelFiles(control.scheduler, control.models, self._tokenizers, control.clock),
                 epoch=control.epoch,
             ),
             executor=ExecutorServicer(

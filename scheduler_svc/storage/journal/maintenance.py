@@ -15,9 +15,14 @@ from scheduler_svc.control.journal.maintenance import JournalFigures, JournalSta
 from scheduler_svc.domain.errors import FieldViolation, InvalidRequest, JournalUnavailable
 from scheduler_svc.storage.journal.journal import Journal
 from scheduler_svc.storage.journal.schema import TABLES
+from scheduler_svc.storage.journal.sqlite import vacuum_some
 
 PAGE_ROWS = 100
 """Rows that an export reads at once."""
+
+
+STATUS_S = 3.0
+"""Seconds that a status may take to read: an operator who asks why the journal hangs needs an answer."""
 
 
 class Maintenance:
@@ -50,7 +55,9 @@ class Maintenance:
         database, header, trouble = self._journal.database, self._journal.header, self.trouble
         size, rows = 0, dict[str, int]()
         try:
-            size, rows = await database.read(lambda connection: (database.size(connection), _rows(connection)))
+            size, rows = await database.read(
+                lambda connection: (database.size(connection), _rows(connection)), within_s=STATUS_S
+            )
         except JournalUnavailable as error:
             trouble = trouble or error.why
         return JournalStatus(
@@ -68,9 +75,16 @@ class Maintenance:
         """Give unused space back; return the bytes before and after.  Raises JournalUnavailable."""
         database = self._journal.database
         async with self._compacting:
-            before = await database.read(database.size)
+            before = await database.read(database.size_on_disk)
+            if database.is_sqlite:
+                await self._vacuum_file()
             await database.vacuum([table.name for table in TABLES])
-            return before, await database.read(database.size)
+            return before, await database.read(database.size_on_disk)
+
+    async def _vacuum_file(self) -> None:
+        """Shrink a SQLite file, in transactions of the writer: beside them, each would keep it locked for the other."""
+        while await self._journal.writer.write(vacuum_some, makes_room=True) > 0:
+            pass
 
     async def export(self, tables: Collection[str]) -> AsyncIterator[Sequence[str]]:
         """Give the rows of these tables, or of all, in pages of JSON lines.

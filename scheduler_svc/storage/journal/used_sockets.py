@@ -5,19 +5,11 @@ from __future__ import annotations
 import os
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection
-
-
-@dataclass(frozen=True, slots=True)
-class _Use:
-    connection: Any  # the driver's
-    since: float  # on the monotonic clock
 
 
 class UsedSockets:
@@ -31,7 +23,7 @@ class UsedSockets:
         """``on`` is False for SQLite, which has no sockets."""
         self._on = on
         self._lock = threading.Lock()
-        self._uses: dict[int, _Use] = {}  # by thread
+        self._uses: dict[int, Any] = {}  # the driver's connections, by thread
 
     @contextmanager
     def of(self, connection: Connection) -> Iterator[None]:
@@ -41,7 +33,7 @@ class UsedSockets:
             return
         thread = threading.get_ident()
         with self._lock:
-            self._uses[thread] = _Use(connection.connection.driver_connection, time.monotonic())
+            self._uses[thread] = connection.connection.driver_connection
         try:
             yield
         finally:
@@ -51,16 +43,15 @@ class UsedSockets:
     def break_off(self, thread: int | None) -> None:
         """Shut the connection that a thread uses down: what it waits for fails."""
         with self._lock:
-            use = self._uses.get(thread) if thread is not None else None
-            if use is not None:
-                _shut(use.connection)
+            connection = self._uses.get(thread) if thread is not None else None
+            if connection is not None:
+                _shut(connection)
 
-    def break_off_older(self, since: float) -> None:
-        """Shut down all connections that have been in use since this time, or longer."""
+    def break_off_all(self) -> None:
+        """Shut down all connections that are in use."""
         with self._lock:
-            for use in self._uses.values():
-                if use.since <= since:
-                    _shut(use.connection)
+            for connection in self._uses.values():
+                _shut(connection)
 
 
 def _shut(connection: Any) -> None:

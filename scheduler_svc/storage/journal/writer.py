@@ -27,6 +27,9 @@ BATCH_WRITES = 512
 BATCH_BYTES = 16 * 2**20
 """Bounds of one transaction; what waits beyond them goes into the next."""
 
+BREAK_OFF_LATER_S = 0.01
+"""How long after its limit a transaction is looked at again."""
+
 PROBE_BYTES = 256 * 2**10
 """What a full database must be able to take before it counts as working again."""
 
@@ -89,9 +92,14 @@ class Writer:
         if self._failure:
             return self._failure
         began_at = self._began_at
-        if began_at is not None and (took_s := time.monotonic() - began_at) > self._limits.wait_s:
-            return f"slow: a commit has taken {took_s:.0f} s so far"
+        if began_at is not None and self._is_slow:
+            return f"slow: a commit has taken {time.monotonic() - began_at:.0f} s so far"
         return ""
+
+    @property
+    def _is_slow(self) -> bool:
+        began_at = self._began_at
+        return began_at is not None and time.monotonic() - began_at > self._limits.wait_s
 
     @property
     def figures(self) -> WriterFigures:
@@ -100,12 +108,13 @@ class Writer:
             self._figures, refused=self._refused, waiting=len(self._pending), waiting_bytes=self._pending_bytes
         )
 
-    async def write(self, work: Callable[[Connection], T], size_bytes: int = 0) -> T:
+    async def write(self, work: Callable[[Connection], T], size_bytes: int = 0, *, makes_room: bool = False) -> T:
         """Return what ``work`` returned, once what it wrote is on the disk.
 
         ``work`` runs in the writer's thread, in a transaction with others' works; an error of its own undoes it alone,
         and is raised here.  It may run twice, so it must change nothing but the database.  ``size_bytes``: roughly what
-        it holds while it waits.
+        it holds while it waits.  ``makes_room``: it deletes, and is tried while the journal is in trouble, too: a full
+        one has no other way out.
 
         Raises:
             JournalUnavailable: the journal is in trouble, too many writes wait, or this one was not committed within
@@ -113,7 +122,7 @@ class Writer:
                 written all the same.
         """
         result: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._take(PendingWrite(work, size_bytes, result))
+        self._take(PendingWrite(work, size_bytes, result), makes_room=makes_room)
         try:
             async with asyncio.timeout(self._limits.wait_s):
                 return await result
@@ -122,11 +131,19 @@ class Writer:
             self._break_off()
             raise JournalUnavailable(f"a write took longer than {self._limits.wait_s:g} s") from None
 
-    def _break_off(self) -> None:
-        """End a transaction that has taken too long, where the server of the database does not even answer."""
-        began_at = self._began_at
-        if began_at is not None and time.monotonic() - began_at > self._limits.wait_s:
+    def _break_off(self, began_at: float | None = None) -> None:
+        """End the transaction once it has taken too long, where the server of the database does not even answer.
+
+        ``began_at``: the transaction that is meant; None: the one that runs now.
+        """
+        running = self._began_at
+        if running is None or self._loop is None or (began_at is not None and running != began_at):
+            return
+        left_s = running + self._limits.wait_s - time.monotonic()
+        if left_s < 0:
             self._database.break_off(self._thread)
+        elif began_at is None:  # it began after the arrival of the write that waited for it
+            self._loop.call_later(left_s + BREAK_OFF_LATER_S, self._break_off, running)
 
     def post(self, work: Callable[[Connection], object], size_bytes: int, done: Callable[[bool], None]) -> None:
         """Have ``work`` written some time and wait for nothing; ``done`` is told on the event loop whether it was.
@@ -137,21 +154,22 @@ class Writer:
         self._take(PendingWrite(work, size_bytes, result))
         result.add_done_callback(lambda ended: done(not ended.cancelled() and ended.exception() is None))
 
-    def _take(self, write: PendingWrite[Any]) -> None:
-        why = self._refusal(write.size_bytes)
+    def _take(self, write: PendingWrite[Any], *, makes_room: bool = False) -> None:
+        why = self._refusal(write.size_bytes, in_trouble_too=makes_room)
         if why:
             self._refused += 1
+            self._break_off()
             raise JournalUnavailable(why)
         with self._changed:
             self._pending.append(write)
             self._pending_bytes += write.size_bytes
             self._changed.notify()
 
-    def _refusal(self, size_bytes: int) -> str:
+    def _refusal(self, size_bytes: int, *, in_trouble_too: bool) -> str:
         limits = self._limits
         if self._closing or self._loop is None:
             return "the scheduler is not using it now"
-        if trouble := self.trouble:
+        if (trouble := self.trouble) and not in_trouble_too:
             return trouble
         if len(self._pending) >= limits.waiting:
             return f"{limits.waiting} writes wait already"
@@ -225,7 +243,7 @@ class Writer:
         try:
             self._run_batch(batch)
         except Exception as error:
-            if self._committing or not is_lost(error):
+            if self._committing or not is_lost(error) or self._is_slow:
                 raise
             self._run_batch(batch)
 

@@ -237,12 +237,13 @@ class UsageSection(Section):
     max_bytes: int = Field(
         default=2**30,
         ge=2**20,
-        description="Most bytes of usage records in the journal, estimated; the oldest go first.",
+        description="Most bytes of usage records in the journal, estimated; the oldest go first.  Never more than a"
+        " quarter of journal.max_bytes, where that bounds the journal.",
     )
     file: Path | None = Field(
         default=None,
-        description="File to append usage records to, one JSON object a line; an older one is put aside as FILE.1."
-        "  Off without a file.  Works without a journal, too.",
+        description="File to append usage records to, one JSON object a line.  Off without a file.  Works without a"
+        " journal, too.",
     )
     file_max_bytes: int = Field(
         default=256 * 2**20, ge=65_536, description="Size in bytes at which the file is put aside as FILE.1."

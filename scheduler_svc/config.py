@@ -448,6 +448,13 @@ class SchedulerConfig(ServiceConfig):
         return self
 
     @model_validator(mode="after")
+    def _each_file_has_one_writer(self) -> Self:
+        recording, usage = self.recording.file, self.usage.file
+        if recording is not None and usage is not None and recording.absolute() == usage.absolute():
+            raise ValueError("usage.file: it is recording.file, too; each needs a file of its own")
+        return self
+
+    @model_validator(mode="after")
     def _certificates_are_asked_for(self) -> Self:
         demanding = self.tls.client_ca_listeners
         if set(demanding) != ALL_LISTENERS and (absent := [key for key in demanding if key not in self.listeners]):

@@ -79,6 +79,8 @@ def _filter(wire: admin_pb2.UsageFilter) -> UsageFilter:
         if len(values) > NAMES_LIMIT:
             problem = f"has {len(values)} names; the limit is {NAMES_LIMIT}"
             raise InvalidRequest([FieldViolation(field=f"filter.{name}", description=problem)])
+        if any("\0" in value for value in values):  # which PostgreSQL takes for no text
+            raise InvalidRequest([FieldViolation(field=f"filter.{name}", description="a name has a NUL character")])
     return UsageFilter(since=since, until=until, tenants=tuple(wire.tenants), models=tuple(wire.models))
 
 

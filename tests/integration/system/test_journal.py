@@ -19,6 +19,7 @@ from sage_client import AsyncClient as Client
 from sage_client import (
     InstanceRole,
     InstanceState,
+    InvalidRequestError,
     JournalStatus,
     JournalUnavailableError,
     RequestCancelledError,
@@ -133,6 +134,8 @@ async def test_each_request_leaves_a_usage_record(tmp_path: Path) -> None:
         since = [each async for each in client.list_usage(since=last.ended_at)]
         assert since == [last]
 
+        with pytest.raises(InvalidRequestError, match=r"filter\.tenants"):
+            await client.sum_usage(tenants=["zoo\0"])
         sums = await client.sum_usage([UsageGroup.TENANT, UsageGroup.END])
         assert {each.groups: each.requests for each in sums} == {
             ("acme", "finished"): 2,

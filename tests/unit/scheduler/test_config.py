@@ -288,3 +288,8 @@ def test_record_is_short_for_the_recordings_file(arguments: list[str]) -> None:
 )
 def test_usage_records_leave_room_in_a_bounded_journal(arguments: list[str], most: int) -> None:
     assert usage_retention(load(arguments)).max_bytes == most
+
+
+def test_usage_and_recording_share_no_file(tmp_path: Path) -> None:
+    file = str(tmp_path / "log.jsonl")
+    assert "usage.file" in complaint("--recording.file", file, "--usage.file", file)

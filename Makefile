@@ -42,6 +42,8 @@ FLEET := $(if $(ROLES),--roles '$(ROLES)',$(if $(PD),--pd,--executors '$(N)'))
 ENGINE_SETUP := $(if $(filter vllm,$(ENGINE)),setup-vllm,setup)
 
 VLLM_ROOMS := $(sort $(dir $(wildcard tests/vllm/*/test_*.py)))
+SEEDS ?= 1 2 3
+NODE_PACKAGES := clients/examples/node/node_modules
 CHAOS := $(wildcard tests/chaos/test_*.py tests/chaos/*/test_*.py)
 
 .DEFAULT_GOAL := help
@@ -49,7 +51,7 @@ CHAOS := $(wildcard tests/chaos/test_*.py tests/chaos/*/test_*.py)
 .PHONY: help setup setup-vllm model proto proto-check proto-baseline lint types test-fast test-otel-versions test-stack \
         test-vllm test fuzz \
         demo demo-pd up down bench lock clean need-libnuma unit integration integration-system \
-        integration-pd integration-clients contract test-fleets test-skew
+        integration-pd integration-clients contract test-fleets test-skew chaos
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -199,11 +201,25 @@ test-vllm: setup-vllm ## the tests on real vLLM engines
 	@for room in $(VLLM_ROOMS); do $(PY) -m pytest $$room || exit 1; done
 
 test: test-fast ## everything that this machine can run; the last lines say what was left out
+	@if $(PACKAGES) has npm; then $(MAKE) --no-print-directory $(NODE_PACKAGES); fi
 	$(if $(CHAOS),$(PY) -m pytest tests/chaos)
 	$(PY) -m pytest tests/fuzz
 	@$(MAKE) --no-print-directory test-otel-versions test-fleets test-skew test-stack
 	@if $(PACKAGES) has libnuma1; then $(MAKE) --no-print-directory test-vllm; fi
 	@$(PACKAGES) left-out
+
+# What is measured goes to docs/chaos.md by hand: a run is worth a page only if somebody has looked at it.
+chaos: setup ## long runs of faults of every kind over real processes: SEEDS="1 2 3", SAGE_CHAOS_S=120; a report of each
+	@mkdir -p .cache && rm -f .cache/chaos.jsonl
+	@for seed in $(SEEDS); do SAGE_CHAOS_SEED=$$seed SAGE_CHAOS_S=$${SAGE_CHAOS_S:-120} SAGE_CHAOS_REPORT=.cache/chaos.jsonl \
+	    $(PY) -m pytest -q -s tests/chaos/test_everything_at_once.py || exit 1; done
+	$(PY) -m tests.chaos.report .cache/chaos.jsonl
+	SAGE_SCHEDULES=1000 $(PY) -m pytest -q tests/unit/control/test_restart_schedules.py
+
+# The packages of the Node client, which the chaos tests run.
+$(NODE_PACKAGES): clients/examples/node/package.json
+	npm install --prefix clients/examples/node --no-audit --no-fund --no-package-lock
+	@touch $@
 
 fuzz: setup ## 100,000 mutated messages over every RPC and stream direction (SAGE_FUZZ_SEED=N repeats a run)
 	SAGE_FUZZ_MESSAGES=$${SAGE_FUZZ_MESSAGES:-100000} $(PY) -m pytest tests/fuzz -s

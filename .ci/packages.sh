@@ -23,6 +23,12 @@ openssl         test TLS, of the services and of their metrics pages
 postgresql      test the journal in PostgreSQL, and several schedulers on one
 prometheus      test the dashboards and alert rules, on a real Prometheus
 docker-compose  test what the compose file starts, and whether our services take its settings
+npm             test the Node client, over a kill of the scheduler
+golang-go test the Go client, over a kill of the scheduler
+protoc-gen-go-1-5 test the same
+protoc-gen-go-grpc test the same
+golang-google-grpc-dev test the same
+golang-github-golang-protobuf-1-5-dev test the same
 EOF
 }
 
@@ -36,10 +42,18 @@ has() {
     libnuma1) nvidia-smi || "$python" -c 'import ctypes; ctypes.CDLL("libnuma.so.1")' ;;
     postgresql) command -v initdb || command -v pg_ctlcluster ;; # Debian keeps initdb off the PATH
     prometheus) command -v prometheus && command -v promtool ;;
+    golang-go) command -v go ;;
+    protoc-gen-go-1-5) command -v protoc-gen-go ;;
+    protoc-gen-go-grpc) command -v protoc-gen-go-grpc ;;
+    golang-google-grpc-dev) go_module google.golang.org/grpc ;;
+    golang-github-golang-protobuf-1-5-dev) go_module github.com/golang/protobuf/proto google.golang.org/protobuf/proto ;;
+    npm) command -v npm && command -v node ;;
     docker-compose) docker compose version || command -v docker-compose ;;
     *) echo "error: '$1' is not a package of this list" >&3 && exit 2 ;;
     esac 3>&2 >/dev/null 2>&1
 }
+
+go_module() { GO111MODULE=off GOPATH=/usr/share/gocode go list "$@"; }
 
 name_if_used() { # wanted name use checks
     if [ -z "$1" ] || [ "$1" = "$3" ]; then echo "$2"; fi

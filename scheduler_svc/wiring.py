@@ -36,8 +36,10 @@ from scheduler_svc.control.journal.fleet_decisions import restore as restore_fle
 from scheduler_svc.control.journal.operator_decisions import OperatorDecisions
 from scheduler_svc.control.requests.explain import Explainer
 from scheduler_svc.control.requests.intake import Intake
+from scheduler_svc.control.requests.kept_ends import KeptEnds
 from scheduler_svc.control.requests.model_directory import ModelDirectory
 from scheduler_svc.control.requests.observer import NULL_OBSERVER, Observer
+from scheduler_svc.control.requests.receipts import Receipts, ReceiptSigner
 from scheduler_svc.control.requests.recovery import Recovery
 from scheduler_svc.control.requests.request_table import RequestTable
 from scheduler_svc.control.requests.tokenizers import Tokenizers
@@ -79,6 +81,7 @@ from scheduler_svc.transport.health import HealthReporter
 from scheduler_svc.transport.inference_servicer import InferenceServicer
 from scheduler_svc.transport.journal_answers import JournalAnswers
 from scheduler_svc.transport.server import Listener, ListenError, Servers, Services, listeners
+from scheduler_svc.transport.signed_receipts import SignedReceipts
 from scheduler_svc.transport.tokenizer_upload import TokenizerUpload
 from scheduler_svc.transport.usage_answers import UsageAnswers
 
@@ -100,6 +103,8 @@ class EarlierScheduler:
 
     instances: frozenset[str] = frozenset()  # that had a session
     proofs: Proofs | None = None  # None: executors hold nothing for the next scheduler
+    receipts: ReceiptSigner | None = None  # None: clients hold nothing for the next scheduler
+    wall: Callable[[], float] = time.time  # seconds since 1970, which receipts count in
     keep_instances: Callable[[Iterable[str]], None] = lambda instances: None  # told which instances have a session
 
 
@@ -161,8 +166,20 @@ def build_control(
     requests = RequestTable(scheduler, clock, record_limits(config))
     models = ModelDirectory(scheduler, clock, tokenizers, configured, waiting_limit=config.queue.limit_per_model)
     recovery = Recovery(clock, earlier.instances, config.recovery.limit_s, epoch=epoch)
+    ends = KeptEnds(scheduler, clock, on=earlier.proofs is not None)
     intake = Intake(
-        scheduler, clock, requests, tokenizers, models, loop_lag, wakeup, intake_settings(config), recovery, observer
+        scheduler,
+        clock,
+        requests,
+        tokenizers,
+        models,
+        loop_lag,
+        wakeup,
+        intake_settings(config),
+        recovery,
+        ends,
+        Receipts(earlier.receipts, clock, recovery, epoch=epoch, wall=earlier.wall),
+        observer,
     )
 
     links, events = ExecutorLinks(), InstanceEvents()
@@ -175,7 +192,16 @@ def build_control(
     warm_ups = WarmUps(scheduler, clock, attempts, epoch=epoch)
 
     adoption = Adoption(
-        scheduler, clock, requests, attempts, runner, intake.grace, recovery, on=earlier.proofs is not None, epoch=epoch
+        scheduler,
+        clock,
+        requests,
+        attempts,
+        runner,
+        intake.grace,
+        recovery,
+        observer,
+        on=earlier.proofs is not None,
+        epoch=epoch,
     )
     sessions = Sessions(
         scheduler,
@@ -191,6 +217,7 @@ def build_control(
         epoch=epoch,
         observer=observe_fleet,
         adoption=adoption,
+        ends=ends,
         decisions=decisions,
         seen=lambda instances: earlier.keep_instances({*instances, *recovery.awaited}),
     )
@@ -288,7 +315,13 @@ class SchedulerService:
         state = self._state
         if state is None:
             return NO_EARLIER_SCHEDULER
-        return EarlierScheduler(instances=state.instances, proofs=self._proofs, keep_instances=state.keep_instances)
+        assert self._proofs is not None
+        return EarlierScheduler(
+            instances=state.instances,
+            proofs=self._proofs,
+            receipts=SignedReceipts(self._proofs),
+            keep_instances=state.keep_instances,
+        )
 
     def _usage_recorder(self, clock: Clock) -> UsageRecorder | None:
         """Return what gathers usage records; None where neither a journal nor a file takes them."""
@@ -448,6 +481,7 @@ class SchedulerService:
                 control.sessions,
                 control.attempts,
                 control.kv_releases,
+                control.intake.ends,
                 lambda: TokenizerUpload(self._tokenizers, control.models.changed),
                 epoch=control.epoch,
                 proofs=self._proofs,

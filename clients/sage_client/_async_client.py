@@ -199,7 +199,10 @@ class AsyncClient:
         timeout_s = self._timeout_of(options)
 
         async def call(left_s: float) -> inference_pb2.EmbedResponse:
-            return await self._ask(self._channels.inference.Embed, request, timeout=left_s)
+            try:
+                return await self._ask(self._channels.inference.Embed, request, timeout=left_s)
+            finally:
+                request.fresh = False
 
         return embeddings(await until_answered(call, self._reconnect, timeout_s))
 

@@ -171,6 +171,10 @@ class Call:
         start = self.request.after_token
         return any(cursor.next_index > start for cursor in self._cursors.values())
 
+    def may_be_known(self) -> None:
+        """Note that a scheduler may know the request, which is sent again."""
+        self.request.fresh = False
+
     def count_break(self, attempts: int) -> bool:
         """Count a broken connection; return whether one of ``attempts`` to reattach without a new token is left."""
         self.broke = self.broke or self.accepted
@@ -185,6 +189,7 @@ class Call:
     def take_accepted(self, message: inference_pb2.Accepted) -> None:
         """Take the acceptance, or the answer to a reattachment."""
         self.parked = None
+        self.request.receipt = message.receipt
         if not self.accepted:
             self.accepted = True
             self._tell(self._sink.accepted, decode.accepted(message))

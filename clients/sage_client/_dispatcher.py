@@ -171,6 +171,8 @@ class Dispatcher:
         if opened or end.kind is EndKind.UNSETTLED:
             self._sent.update(self._live)
         for call in list(self._live):
+            if call in self._sent:
+                call.may_be_known()
             may_reattach = call in self._sent and call.count_break(self._reconnect.attempts)
             if end.kind in (EndKind.UNSUPPORTED, EndKind.FULL):
                 self._forget(call)

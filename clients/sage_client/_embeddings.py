@@ -82,7 +82,7 @@ def encode_inputs(inputs: Input | Sequence[Input], options: EmbedOptions, *, ten
     if unknown := given.keys() - _KNOWN:
         raise TypeError(f"embed() got an unexpected option {min(unknown)!r}")
     faults = FieldFaults()
-    request = inference_pb2.EmbedRequest(as_bytes=True)
+    request = inference_pb2.EmbedRequest(as_bytes=True, fresh=not given.get("request_id"))
     with faults.at("request_id"):
         request.request_id = given.get("request_id") or f"emb-{uuid.uuid4().hex}"
     with faults.at("tenant"):

@@ -96,6 +96,7 @@ class _Reader:
             if not broken or not self._call.count_break(self._reconnect.attempts):
                 self._call.take_failure(failure)
                 return
+            self._call.may_be_known()
             await asyncio.sleep(self._reconnect.delay_s(self._call.breaks))
             self._rpc = self._open(self._request(), self._call.trace)
 

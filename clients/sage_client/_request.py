@@ -46,6 +46,7 @@ def encode_request(prompt: str | None, options: GenerateOptions, *, tenant: str)
     request = inference_pb2.GenerateRequest(detached=given.get("detached", False))
     with faults.at("request_id"):
         request.request_id = given.get("request_id") or f"req-{uuid.uuid4().hex}"
+    request.fresh = not given.get("request_id")
     with faults.at("tenant"):
         request.tenant = given.get("tenant", tenant)
     if given.get("after_token"):

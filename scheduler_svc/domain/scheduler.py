@@ -193,8 +193,10 @@ class Scheduler:
 
     # ------------------------------------------------------------------ requests
 
-    def admit(self, request: Request, now: float) -> str:
+    def admit(self, request: Request, now: float, *, accepted_before: bool = False) -> str:
         """Let a new request wait in its model's queue, or refuse it.
+
+        ``accepted_before``: by an earlier scheduler, so that the limits at the door do not count.
 
         Returns what the request has to wait for, in words; empty if some instance can take it at once.
 
@@ -208,7 +210,7 @@ class Scheduler:
         if refusal is not None:
             raise NoInstance(request.model, refusal)
         ahead = why_not_at_once(pool)
-        self.enqueue(request, now)
+        self.enqueue(request, now, accepted_before=accepted_before)
         return ahead
 
     def enqueue(
@@ -219,6 +221,7 @@ class Scheduler:
         emitted_tokens: int = 0,
         excluded: frozenset[str] = frozenset(),
         resumed: bool = False,
+        accepted_before: bool = False,
         whole: bool = False,
         alone: bool = False,
         identity: ModelIdentity | None = None,
@@ -229,14 +232,15 @@ class Scheduler:
         ``alone``: place it on an instance that runs nothing else (``share_instance`` ends that).  ``identity``: of the
         model that began its output, which has to continue it.
         A resumed request is let in even if the queue is full: it was accepted before, and there are at most as many of
-        them as the fleet ran.  Raises QueueFull, LimitReached (models), ValueError if the request waits already,
+        them as the fleet ran.  So is one with ``accepted_before``: an earlier scheduler's queue had room for it.
+        Raises QueueFull, LimitReached (models), ValueError if the request waits already,
         PolicyFailed if the policy's code fails: then fifo is in force from now on.
         """
         pool = self._registry.pool(request.model)
         queue = pool.queue if pool.queue is not None else self._open_queue(pool, now)
         if request.key in self._queued:
             raise ValueError(f"request {request.key} waits already")
-        if not resumed:
+        if not (resumed or accepted_before):
             self._door.check(request, pool, queue, now)
         waiting = WaitingRequest(
             request,

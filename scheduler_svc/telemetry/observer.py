@@ -8,13 +8,14 @@ from sage_telemetry.catalogue import LOOP_LAG
 from sage_telemetry.meter import Meter
 from sage_telemetry.span_export import SpanExport
 from sage_telemetry.trace_context import HeadSampling, parent_of
+from scheduler_svc.control.requests.live_request import LiveRequest
 from scheduler_svc.control.requests.observer import RequestObserver
 from scheduler_svc.control.requests.submission import Submission
 from scheduler_svc.domain.decision import Decision
 from scheduler_svc.domain.scheduler import Scheduler
 from scheduler_svc.telemetry.end_note import EndNote
 from scheduler_svc.telemetry.request_metrics import UNKNOWN_MODEL, RequestMetrics
-from scheduler_svc.telemetry.request_notes import RequestNotes, notes_on
+from scheduler_svc.telemetry.request_notes import RequestNotes, notes_on, notes_on_adopted
 from scheduler_svc.telemetry.request_spans import RequestSpans
 from scheduler_svc.telemetry.request_watch import LatestPass, RequestWatch
 
@@ -62,6 +63,26 @@ class TelemetryObserver:
             notes=notes,
             finish=self._finish,
             content=self._content,
+        )
+
+    def adopted(self, live: LiveRequest, decision: Decision | None, now: float) -> RequestObserver:
+        """Return the observer of a request that an earlier scheduler accepted; its span is of the same trace."""
+        context = notes = None
+        if self._spans is not None:
+            parent = parent_of(live.request.trace_headers)
+            context = self._sampling.begin(parent)
+            if context.trace_flags.sampled:
+                notes = notes_on_adopted(live, decision, context, parent, now)
+        return RequestWatch(
+            None,
+            self._metrics,
+            self._model_label,
+            self._latest_pass,
+            context=context,
+            notes=notes,
+            finish=self._finish,
+            content=self._content,
+            decision=decision,
         )
 
     def scheduled(self, decisions: Sequence[Decision], took_s: float) -> None:

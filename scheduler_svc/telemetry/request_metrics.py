@@ -109,7 +109,8 @@ class RequestMetrics:
         if live.first_token_at is None:
             child = self._ttft.labels(request.model, _name(request.priority), decision.policy)
             child.observe(now - request.arrived_at)
-        self._predicted("first_token", decision.prediction.first_token_s, now - decision.decided_at)
+        if not _is_adopted(live, decision):
+            self._predicted("first_token", decision.prediction.first_token_s, now - decision.decided_at)
 
     def charged(self, live: LiveRequest, cost: float) -> None:
         """Add the cost of an attempt that is over, in the currency of the instances' prices."""
@@ -158,7 +159,7 @@ class RequestMetrics:
             self._tpot.labels(model, priority).observe(outcome.decode_s / (outcome.completion_tokens - 1))
         last = live.placements[-1]
         own_tokens = outcome.completion_tokens - last.from_token
-        if own_tokens > 0:
+        if own_tokens > 0 and not _is_adopted(live, last.decision):
             predicted_s = _finish_s(last.decision, own_tokens)
             self._predicted("finish", predicted_s, now - last.decision.decided_at)
 
@@ -177,6 +178,11 @@ class RequestMetrics:
             self._slo.labels(model, priority, target, "met").inc()
         for target in attainment.missed:
             self._slo.labels(model, priority, target, "missed").inc()
+
+
+def _is_adopted(live: LiveRequest, decision: Decision) -> bool:
+    """Return whether an attempt began before its decision here was made: then its times say nothing about it."""
+    return live.adopted is not None and live.adopted.number_here == decision.attempt_number
 
 
 def _finish_s(decision: Decision, own_tokens: int) -> float:

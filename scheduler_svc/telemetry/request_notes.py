@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 
 from opentelemetry.trace import SpanContext
 
+from sage_telemetry.trace_context import child_of
+from scheduler_svc.control.requests.live_request import LiveRequest
 from scheduler_svc.control.requests.submission import ChatPrompt, Prompt, Submission, TextPrompt, TokenPrompt
 from scheduler_svc.control.watching.attainment import NOTHING_COUNTS, Attainment
-from scheduler_svc.domain.decision import Phase
+from scheduler_svc.domain.decision import Decision, Phase
 from scheduler_svc.domain.request import Priority, RequestKey
-from scheduler_svc.telemetry.decision_note import DecisionNote
+from scheduler_svc.telemetry.decision_note import DecisionNote, note_on
 from scheduler_svc.telemetry.request_content import Message, messages
 
 
@@ -113,3 +115,45 @@ def notes_on(
         },
         arrived_at=now,
     )
+
+
+def notes_on_adopted(
+    live: LiveRequest, decision: Decision | None, context: SpanContext, parent: SpanContext | None, now: float
+) -> RequestNotes:
+    """Begin the notes of a request that an earlier scheduler accepted; they hold nothing of its prompt.
+
+    ``decision``: where its attempt runs; None: it waits.
+    """
+    request = live.request
+    deadline_s = None
+    if request.deadline_stated and request.deadline_at is not None:
+        deadline_s = request.deadline_at - request.arrived_at
+    wait = WaitNote(since=request.arrived_at, resumed=False)
+    notes = RequestNotes(
+        context=context,
+        parent=parent,
+        key=live.key,
+        model=request.model,
+        priority=request.priority,
+        prompt_kind=PROMPT_KINDS[TokenPrompt],
+        session=request.session,
+        targets={"ttft": request.ttft_target_s, "tpot": request.tpot_target_s, "deadline": deadline_s},
+        arrived_at=request.arrived_at,
+        accepted_at=request.arrived_at,
+        waits=[wait],
+    )
+    if decision is not None:
+        wait.until = live.first_assigned_at if live.first_assigned_at is not None else now
+        notes.decisions.append(note_on(decision, took_s=0.0, batch=1))
+        attempt = AttemptNote(
+            context=child_of(context),
+            number=decision.attempt_number,
+            instance_id=decision.instance_id,
+            phase=decision.phase,
+            from_token=0,
+            continuation=None,
+            sent_at=wait.until,
+            first_token_at=live.first_token_at,
+        )
+        notes.attempts.append(attempt)
+    return notes

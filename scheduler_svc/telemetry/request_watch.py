@@ -48,7 +48,7 @@ class RequestWatch:
 
     def __init__(
         self,
-        submission: Submission,
+        submission: Submission | None,
         metrics: RequestMetrics,
         model_label: Callable[[str], str],
         latest_pass: LatestPass,
@@ -57,9 +57,13 @@ class RequestWatch:
         notes: RequestNotes | None,
         finish: Callable[[RequestNotes, EndNote], None],
         content: bool,
+        decision: Decision | None = None,
     ) -> None:
-        """``context`` is None if nothing is traced; ``notes`` is None unless the trace is sampled."""
-        self._submission: Submission | None = submission
+        """``context`` is None if nothing is traced; ``notes`` is None unless the trace is sampled.
+
+        ``submission``: None for a request that was accepted before; ``decision`` then says where it runs, if it does.
+        """
+        self._submission = submission
         self._metrics = metrics
         self._model_label = model_label
         self._latest_pass = latest_pass
@@ -67,7 +71,7 @@ class RequestWatch:
         self._notes = notes
         self._finish = finish
         self._content = content
-        self._decision: Decision | None = None
+        self._decision = decision
         self._gap_since: float | None = None  # time of the last token before the failover under way
 
     @property

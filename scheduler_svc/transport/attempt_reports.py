@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from sage.controlplane.v1 import executor_pb2
 from scheduler_svc.control.attempts.attempt_table import AttemptTable
 from scheduler_svc.control.attempts.output_columns import OutputColumns
+from scheduler_svc.control.requests.kept_ends import KeptEnds
 from scheduler_svc.transport import registrations, step_frames
 from scheduler_svc.transport.clipping import reported
 from scheduler_svc.transport.executor_link import StreamLink
@@ -18,13 +21,15 @@ class AttemptReports:
     """Takes the messages of one output stream.  This is the hot path: nothing in it waits for a client.
 
     An attempt's epoch of 0 means the session's.  What is said of another epoch's attempts is dropped and counted unless
-    they were adopted; their ends are acknowledged, so that the executor forgets them.
+    they were adopted; their ends are acknowledged, so that the executor forgets them.  The end of a request is
+    acknowledged once its readers have it.
     """
 
-    def __init__(self, attempts: AttemptTable, link: StreamLink, sender: str, *, epoch: int) -> None:
+    def __init__(self, attempts: AttemptTable, link: StreamLink, sender: str, ends: KeptEnds, *, epoch: int) -> None:
         self._attempts = attempts
         self._link = link
         self._sender = sender
+        self._ends = ends
         self._epoch = epoch
 
     def take(self, message: executor_pb2.OutputsRequest) -> bool:
@@ -123,7 +128,12 @@ class AttemptReports:
 
     def _ended(self, ended: executor_pb2.AssignmentEnded, implied: int) -> None:
         epoch = ended.epoch or implied
-        number = self._number(epoch, ended.attempt_number)
+        number, live = self._number(epoch, ended.attempt_number), None
         if number is not None:
-            self._attempts.ended(self._sender, registrations.attempt_end(ended, number))
-        self._link.acknowledge(ended.attempt_number, ended.total_tokens, ended=True, epoch=epoch)
+            live = self._attempts.ended(self._sender, registrations.attempt_end(ended, number))
+        name, tokens = ended.attempt_number, ended.total_tokens
+        acknowledge = partial(self._link.acknowledge, name, tokens, ended=True, epoch=epoch)
+        if live is None:
+            acknowledge()
+        else:
+            self._ends.keep(live, self._sender, acknowledge)

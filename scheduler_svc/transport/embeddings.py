@@ -110,6 +110,7 @@ def _converted(
                 preferred_instance=request.preferred_instance,
                 adapter=request.adapter,
                 wait_for_instance=waits,
+                fresh=request.fresh or not request.request_id,
                 trace_headers=trace_headers,
                 embedding=embedding,
             )

@@ -13,14 +13,18 @@ from scheduler_svc.domain.instance import Instance
 from scheduler_svc.transport.enums import FINISH_REASON_TO_WIRE, PHASE_TO_WIRE, ROLE_TO_WIRE
 
 
-def accepted(live: LiveRequest, *, attached: bool, expected_wait_s: float) -> inference_pb2.GenerateResponse:
+def accepted(
+    live: LiveRequest, *, attached: bool, expected_wait_s: float, receipt: bytes = b""
+) -> inference_pb2.GenerateResponse:
     """Make the first event of a stream.  ``expected_wait_s``: predicted seconds in the queue."""
     response = inference_pb2.GenerateResponse()
-    fill_accepted(response.accepted, live, attached=attached, expected_wait_s=expected_wait_s)
+    fill_accepted(response.accepted, live, attached=attached, expected_wait_s=expected_wait_s, receipt=receipt)
     return response
 
 
-def fill_accepted(wire: inference_pb2.Accepted, live: LiveRequest, *, attached: bool, expected_wait_s: float) -> None:
+def fill_accepted(
+    wire: inference_pb2.Accepted, live: LiveRequest, *, attached: bool, expected_wait_s: float, receipt: bytes = b""
+) -> None:
     """Fill the first event of a request's reader, as ``accepted`` does."""
     wire.request_id = live.key.request_id
     wire.model = live.request.model
@@ -28,6 +32,7 @@ def fill_accepted(wire: inference_pb2.Accepted, live: LiveRequest, *, attached: 
     wire.attached = attached
     durations.fill(wire.expected_wait, expected_wait_s)
     wire.warnings.extend(live.warnings)
+    wire.receipt = receipt
 
 
 def scheduled(

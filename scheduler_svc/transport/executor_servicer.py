@@ -20,6 +20,7 @@ from scheduler_svc.control.attempts.kv_releases import KvReleases
 from scheduler_svc.control.instances.registration import UnknownSession
 from scheduler_svc.control.instances.session import Session
 from scheduler_svc.control.instances.sessions import Sessions
+from scheduler_svc.control.requests.kept_ends import KeptEnds
 from scheduler_svc.domain.instance_state import InstanceState
 from scheduler_svc.transport import registrations
 from scheduler_svc.transport.attempt_reports import AttemptReports
@@ -48,6 +49,7 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
         sessions: Sessions,
         attempts: AttemptTable,
         kv_releases: KvReleases,
+        ends: KeptEnds,
         new_upload: Callable[[], TokenizerUpload],
         *,
         epoch: int,
@@ -57,6 +59,7 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
         self._sessions = sessions
         self._attempts = attempts
         self._kv_releases = kv_releases
+        self._ends = ends
         self._new_upload = new_upload
         self._epoch = epoch
         self._proofs = proofs
@@ -189,7 +192,7 @@ class ExecutorServicer(executor_pb2_grpc.ExecutorServiceServicer):
         self, session: Session, link: StreamLink, messages: AsyncIterator[executor_pb2.OutputsRequest]
     ) -> None:
         """Pass on the executor's messages about its attempts."""
-        reports = AttemptReports(self._attempts, link, session.instance_id, epoch=self._epoch)
+        reports = AttemptReports(self._attempts, link, session.instance_id, self._ends, epoch=self._epoch)
         async for message in messages:
             if not self._sessions.current(session):
                 return  # replaced: nothing of it counts any more

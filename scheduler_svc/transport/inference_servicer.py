@@ -62,7 +62,10 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         try:
             with Writing(context.write, let_go) as write:
                 await self._stream(subscription, write)
-        except SchedulerError:
+            self._intake.ends.settles(subscription.live)
+        except SchedulerError as error:
+            if not subscription.released and subscription.live.outcome is error:
+                self._intake.ends.settles(subscription.live)
             raise
         except Exception:
             if not context.cancelled():  # else writing failed because the client went away
@@ -93,7 +96,8 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
     def _accepted(self, subscription: Subscription) -> inference_pb2.GenerateResponse:
         live = subscription.live
         wait_s = self._intake.expected_wait_s(live)
-        return events.accepted(live, attached=subscription.attached, expected_wait_s=wait_s)
+        receipt = self._intake.receipts.of(live)
+        return events.accepted(live, attached=subscription.attached, expected_wait_s=wait_s, receipt=receipt)
 
     async def Session(  # type: ignore[override]  # it writes to the context instead of yielding
         self, request_iterator: AsyncIterator[inference_pb2.SessionRequest], context: Context

@@ -20,6 +20,7 @@ TEMPLATE_ARGUMENTS_BYTES = 64 * 1024
 
 ID_CHARACTERS = 256  # of a request id, and of a tenant
 NAME_BYTES = 1_024  # of a model, an adapter, a session, an instance
+RECEIPT_BYTES = 4_096
 TAGS_LIMIT = 16  # entries
 TAG_BYTES = 256  # key and value of an entry together
 
@@ -41,6 +42,7 @@ def check(request: inference_pb2.GenerateRequest, violations: Violations) -> boo
     spec = request.spec
     for name in ("model", "adapter", "session", "preferred_instance"):
         _bytes(getattr(spec, name), f"spec.{name}", NAME_BYTES, violations)
+    _count(request.receipt, "receipt", "bytes", RECEIPT_BYTES, violations)
     _count(spec.tags, "spec.tags", "entries", TAGS_LIMIT, violations)
     _prompt(spec, violations)
     _sampling(spec.sampling, violations)

@@ -108,6 +108,8 @@ def converted(request: inference_pb2.GenerateRequest, trace_headers: Mapping[str
             RESUME_MODE_FROM_WIRE, spec.resume_mode, "spec.resume_mode", ResumeMode.STRICT, violations
         ),
         detached=request.detached,
+        fresh=request.fresh or not request.request_id,
+        receipt=request.receipt,
         after_token=request.after_token,
         after_attempt=last_attempt(request),
         trace_headers=trace_headers,

@@ -13,7 +13,20 @@ import yaml
 from tests.architecture.source_tree import ROOT
 
 SCRIPT = ROOT / ".ci" / "packages.sh"
-PROGRAMS = ("make", "python3", "openssl", "initdb", "prometheus", "promtool", "docker-compose")
+PROGRAMS = (
+    "make",
+    "python3",
+    "openssl",
+    "initdb",
+    "prometheus",
+    "promtool",
+    "docker-compose",
+    "npm",
+    "node",
+    "go",
+    "protoc-gen-go",
+    "protoc-gen-go-grpc",
+)
 SHELL = shutil.which("sh") or "/bin/sh"
 
 
@@ -71,6 +84,9 @@ def test_a_machine_with_every_package_leaves_nothing_out(machine: Machine) -> No
         ("openssl", "openssl"),
         ("initdb", "postgresql"),
         ("docker-compose",) * 2,
+        ("node", "npm"),
+        ("protoc-gen-go", "protoc-gen-go-1-5"),
+        ("protoc-gen-go-grpc", "protoc-gen-go-grpc"),
     ],
 )
 def test_the_last_lines_name_the_missing_package_and_how_to_install_it(
@@ -146,8 +162,8 @@ def test_make_test_ends_by_saying_what_was_left_out() -> None:
 
 def test_the_readme_names_the_packages_of_the_list() -> None:
     readme = (ROOT / "README.md").read_text()
-    commands = re.findall(r"apt-get install --no-install-recommends ([a-z0-9 -]+?) +#", readme)
-    assert [command.split() for command in commands] == [names("demo"), names("test")]
+    commands = re.findall(r"apt-get install --no-install-recommends ([a-z0-9 \\\n-]+?) +#", readme)
+    assert [command.replace("\\", "").split() for command in commands] == [names("demo"), names("test")]
 
 
 def test_continuous_integration_installs_the_packages_of_the_list() -> None:
@@ -166,7 +182,7 @@ def test_continuous_integration_leaves_nothing_out() -> None:
 def test_what_the_tests_skip_without_is_in_the_list() -> None:
     """A test that skips for a missing program would otherwise go unseen in continuous integration."""
     brought = {"openssl": "openssl", "promtool": "prometheus", "prometheus": "prometheus", "initdb": "postgresql"}
-    brought |= {"docker": "docker-compose", "docker-compose": "docker-compose"}
+    brought |= {"docker": "docker-compose", "docker-compose": "docker-compose", "node": "npm", "go": "golang-go"}
     asked = re.compile(r"""(?:shutil\.which|\btool)\("([^"]+)\"""")
     tests = (path for path in (ROOT / "tests").rglob("*.py") if path != Path(__file__))
     found = {name for path in tests for name in asked.findall(path.read_text())}

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, MutableSequence, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from executor_svc.runtime.engine_port import Sampling
+from executor_svc.runtime.engine_port import Sampling, StructuredKind, StructuredOutput
 from sage.controlplane.v1 import common_pb2, inference_pb2
 from sage_client import AsyncClient, Finished, SageError, StreamLostError, Tokens
+from tests.chaos.gaps import Gaps
 from tests.support.raw_reader import GaveUp, RawReader
 from tests.support.simulated_answer import Answer, answer
 from tests.support.token_check import assert_tokens
@@ -24,6 +25,8 @@ UNSENT = frozenset({"UNAVAILABLE", "NO_INSTANCE", "RECOVERING", "SHUTTING_DOWN"}
 
 ENDS_WITHIN_S = 60.0
 LONG_REPEATS = 30
+GRAMMAR_TOKENS = 64
+SLOW_S = 0.05
 SPLIT_FROM = 150
 """Prompt tokens from which requests are to be split: the long prompts here have more, the short ones less."""
 
@@ -41,7 +44,7 @@ class Job:
 
     @classmethod
     async def random(cls, request_id: str, dice: random.Random) -> Job:
-        kind = dice.choice(["greedy", "greedy", "seeded", "unseeded", "logprobs", "stop"])
+        kind = dice.choice(["greedy", "greedy", "seeded", "unseeded", "logprobs", "stop", "grammar"])
         prompt, tokens = f"{request_id} {dice.random()}", dice.randint(5, 250)
         if dice.random() < 0.4:
             prompt += " and there was a tale" * LONG_REPEATS  # long enough to be split
@@ -49,7 +52,10 @@ class Job:
         if kind == "unseeded":
             sampling = Sampling(temperature=1.0, max_tokens=tokens, ignore_eos=True)
             return cls(request_id=request_id, kind=kind, prompt=prompt, sampling=sampling)
-        if kind == "seeded":
+        if kind == "grammar":
+            json = StructuredOutput(kind=StructuredKind.JSON_OBJECT, value="")
+            sampling = Sampling(temperature=0.0, max_tokens=GRAMMAR_TOKENS, structured_output=json)
+        elif kind == "seeded":
             sampling = Sampling(temperature=1.0, seed=seed, max_tokens=tokens, ignore_eos=True)
         else:
             logprobs = 2 if kind == "logprobs" else None
@@ -67,7 +73,13 @@ class Job:
         request.spec.no_instance = inference_pb2.NO_INSTANCE_WAIT
         request.spec.deadline.FromSeconds(50)
         wire, sampling = request.spec.sampling, self.sampling
-        wire.temperature, wire.max_tokens, wire.ignore_eos = sampling.temperature, sampling.max_tokens, True
+        wire.temperature, wire.max_tokens, wire.ignore_eos = (
+            sampling.temperature,
+            sampling.max_tokens,
+            sampling.ignore_eos,
+        )
+        if sampling.structured_output is not None:
+            wire.structured_output.json_object = True
         if sampling.seed is not None:
             wire.seed = sampling.seed
         if sampling.logprobs is not None:
@@ -84,10 +96,11 @@ class Job:
         who = f"{self.request_id} ({self.kind})"
         if self.kind == "logprobs":
             assert list(chosen) == list(token_ids), f"{who}: log probabilities of other tokens"
-        if whole and not self.stop:
+        if whole and not self.stop and self.kind != "grammar":
             assert len(token_ids) == self.sampling.max_tokens, f"{who}: {len(token_ids)} tokens"
         if self.wanted is None:
             return
+        assert not whole or self.stop or len(token_ids) == len(self.wanted.token_ids), f"{who}: {len(token_ids)} tokens"
         assert_tokens(token_ids, self.wanted.token_ids[: len(token_ids)], who)
         end = self.wanted.text.find(self.stop) if self.stop else -1
         right = self.wanted.text if end < 0 else self.wanted.text[:end]
@@ -104,6 +117,7 @@ class Tally:
     unsent: Counter[str] = field(default_factory=Counter)  # refused before they were accepted, by reason
     read_again: int = 0  # read a second time from the scheduler's record, and the same
     split: int = 0  # finished, of raw clients
+    attempts: int = 0  # of raw clients' finished requests
     reattached: int = 0  # raw calls over which one request was read, less one each
     longest_gap_s: float = 0.0
 
@@ -111,12 +125,28 @@ class Tally:
 class RestartLoad:
     """Clients of three sorts, each one request after another.  Raises what a wrong answer is."""
 
-    def __init__(self, address: str, sessions: AsyncClient, calls: AsyncClient, *, each: int, seed: int) -> None:
-        """``each``: how many of each sort."""
+    def __init__(
+        self,
+        address: str,
+        sessions: AsyncClient,
+        calls: AsyncClient,
+        *,
+        each: int,
+        seed: int,
+        gaps: Gaps | None = None,
+        slow: int = 0,
+        vanishing: int = 0,
+    ) -> None:
+        """``each``: how many of each sort; ``slow``: SDK clients beside them that take their time; ``vanishing``: raw
+        clients beside them that go away and come back.
+        """
         self._address = address
+        self._gaps = gaps or Gaps()
         self._clients: list[Callable[[Job], Awaitable[None]]] = []
         for _ in range(each):
             self._clients += [self._raw, lambda job: self._sdk(sessions, job), lambda job: self._sdk(calls, job)]
+        self._clients += [lambda job: self._sdk(sessions, job, pause_s=SLOW_S)] * slow
+        self._clients += [self._vanishing] * vanishing
         self._seed = seed
         self._over = asyncio.Event()
         self.tally = Tally()
@@ -141,8 +171,27 @@ class RestartLoad:
             except TimeoutError:
                 raise AssertionError(f"{job.request_id} ({job.kind}) hangs") from None
 
+    async def _vanishing(self, job: Job) -> None:
+        """A raw client whose request is detached: it goes away now and then."""
+        dice = random.Random(job.request_id)
+        request = job.message()
+        request.detached = True
+        reader = RawReader(self._address, request, within_s=ENDS_WITHIN_S)
+        for _ in range(dice.randint(1, 3)):
+            reading = asyncio.create_task(reader.run())
+            await asyncio.wait([reading], timeout=dice.uniform(0.05, 1.5))
+            if reading.done() and reading.exception() is None:
+                break
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+            await asyncio.sleep(dice.uniform(0.0, 1.0))
+        await self._read_on(job, reader)
+
     async def _raw(self, job: Job) -> None:
-        reader = RawReader(self._address, job.message(), within_s=ENDS_WITHIN_S)
+        reader = RawReader(self._address, job.message(), within_s=ENDS_WITHIN_S, times=self._gaps.stream())
+        await self._read_on(job, reader)
+
+    async def _read_on(self, job: Job, reader: RawReader) -> None:
         try:
             await reader.run()
         except GaveUp as gave_up:
@@ -152,6 +201,8 @@ class RestartLoad:
             return
         self._check_raw(job, reader, whole=True)
         self.tally.finished[job.kind] += 1
+        if reader.finished is not None:
+            self.tally.attempts += reader.finished.attempts
         self.tally.reattached += reader.calls - 1
         self.tally.split += reader.split
         self.tally.longest_gap_s = max(self.tally.longest_gap_s, reader.longest_gap_s)
@@ -172,7 +223,7 @@ class RestartLoad:
             assert first.text == again.text
             self.tally.read_again += 1
 
-    async def _sdk(self, client: AsyncClient, job: Job) -> None:
+    async def _sdk(self, client: AsyncClient, job: Job, *, pause_s: float = 0.0) -> None:
         sampling = job.sampling
         options: dict[str, Any] = {"temperature": sampling.temperature, "max_tokens": sampling.max_tokens}
         if sampling.seed is not None:
@@ -181,15 +232,26 @@ class RestartLoad:
             options["logprobs"] = sampling.logprobs
         if job.stop:
             options["stop"] = [job.stop]
+        if sampling.structured_output is not None:
+            options["json_object"] = True
+        times: MutableSequence[float] = [] if pause_s else self._gaps.stream()
+        loop = asyncio.get_running_loop()
         stream = client.generate(
-            job.prompt, request_id=job.request_id, ignore_eos=True, no_instance="wait", deadline=50.0, **options
+            job.prompt,
+            request_id=job.request_id,
+            ignore_eos=sampling.ignore_eos,
+            no_instance="wait",
+            deadline=50.0,
+            **options,
         )
         token_ids: list[int] = []
         chosen: list[int] = []
         text, ends = "", 0
         try:
             async for event in stream:
+                await asyncio.sleep(pause_s)
                 if isinstance(event, Tokens):
+                    times.append(loop.time())
                     assert event.first_index == len(token_ids), f"{job.request_id}: {event.first_index}"
                     token_ids += event.token_ids
                     text += event.text

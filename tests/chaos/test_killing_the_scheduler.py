@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
+import grpc
 import pytest
 
 from executor_svc.runtime.engine_port import Sampling
-from sage.controlplane.v1 import inference_pb2
+from sage.controlplane.v1 import inference_pb2, inference_pb2_grpc
+from sage_client import RequestState
 from tests.bench.free_port import free_port
+from tests.support.eventually import eventually
 from tests.support.fleet_processes import FleetProcesses
 from tests.support.raw_reader import RawReader
 from tests.support.simulated_answer import answer
@@ -87,3 +91,61 @@ async def _is_right(each: RawReader) -> None:
     assert each.text == wanted.text
     assert each.finished is not None
     assert each.finished.attempts == 1
+
+
+async def test_an_end_that_no_reader_has_yet_survives_the_scheduler(
+    logs: Path, simulated: list[str], tmp_path: Path
+) -> None:
+    flags = ["--state-dir", str(tmp_path / "state")]
+    async with (
+        FleetProcesses(logs, flags, listen=f"127.0.0.1:{free_port()}") as fleet,
+        fleet.client() as client,
+        grpc.aio.insecure_channel(fleet.address) as channel,
+    ):
+        fleet.launch("a", simulated)
+        await fleet.ready("a")
+        detached = reader(fleet.address, 1)
+        detached.request.detached = True
+        call = inference_pb2_grpc.InferenceServiceStub(channel).Generate(detached.request)
+        await call.read()
+        call.cancel()
+
+        async def ended() -> bool:
+            return (await client.explain(detached.request.request_id)).state is RequestState.FINISHED
+
+        await eventually(ended, within_s=30, what="the request to end")
+        await asyncio.sleep(0.5)  # what is acknowledged at once has been
+        fleet.scheduler.kill()
+        await fleet.scheduler.ended()
+        fleet.scheduler.start()
+        await detached.run()
+        assert detached.attached, "it did not run again"
+        await _is_right(detached)
+
+
+async def test_requests_that_waited_keep_their_place(logs: Path, simulated: list[str], tmp_path: Path) -> None:
+    flags = ["--state-dir", str(tmp_path / "state"), "--policy", "fifo"]
+    async with (
+        FleetProcesses(logs, flags, listen=f"127.0.0.1:{free_port()}") as fleet,
+        fleet.client() as sessions,
+        fleet.client(use_sessions=False) as calls,
+    ):
+        fleet.launch("a", simulated)
+        await fleet.ready("a")
+        running = [reader(fleet.address, number) for number in range(12)]
+        tasks = [asyncio.create_task(each.run()) for each in running]
+        await asyncio.sleep(0.5)
+        waiting: list[asyncio.Task[Any]] = []
+        for number, client in enumerate((sessions, calls)):
+            stream = client.generate(f"number {number}", request_id=f"waits-{number}", max_tokens=3)
+            waiting.append(asyncio.create_task(stream.result()))
+        raw = reader(fleet.address, 99)
+        waiting.append(asyncio.create_task(raw.run()))
+        await asyncio.sleep(0.5)
+        fleet.scheduler.kill()
+        await fleet.scheduler.ended()
+        fleet.scheduler.start()
+        await asyncio.gather(*tasks, *waiting)
+        for request_id in ("waits-0", "waits-1", raw.request.request_id):
+            story = await sessions.explain(request_id)
+            assert any(entry.event == "returned" for entry in story.history), story.history

@@ -53,7 +53,7 @@ async def test_what_ends_well_is_exact_and_what_is_lost_is_told(
         print(f"seed {seed}: {faults} faults, {load.tally}")
         assert load.tally.split, "requests in two legs were struck, too"
         assert sum(load.tally.finished.values()) > sum(load.tally.lost.values())
-        await _all_is_free(fleet, sessions)
+        await all_is_free(fleet, sessions)
 
 
 async def _strike(
@@ -75,7 +75,7 @@ async def _strike(
     return faults
 
 
-async def _all_is_free(fleet: FleetProcesses, client: AsyncClient) -> None:
+async def all_is_free(fleet: FleetProcesses, client: AsyncClient) -> None:
     """Every instance is back and none holds room for a request that is over."""
     await fleet.ready(*NAMES)
 

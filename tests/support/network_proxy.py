@@ -13,6 +13,7 @@ class NetworkProxy:
 
     ``cut`` resets what is open; ``refuse`` also takes nothing new; ``blackhole`` keeps everything open, takes new
     connections, and passes no byte on in either direction, so that neither end is told; ``heal`` takes both back.
+    ``delay_s`` holds up every piece that is passed on.
     """
 
     def __init__(self, port: int) -> None:
@@ -24,6 +25,7 @@ class NetworkProxy:
         self._passing.set()
         self.port = 0
         self.connections = 0  # accepted so far
+        self.delay_s = 0.0  # by which what is passed on is held up
 
     @property
     def address(self) -> str:
@@ -93,6 +95,8 @@ class NetworkProxy:
         try:
             while data := await source.read(CHUNK_BYTES):
                 await self._passing.wait()
+                if self.delay_s:
+                    await asyncio.sleep(self.delay_s)
                 sink.write(self.passed(data))
                 await sink.drain()
         except (OSError, asyncio.CancelledError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import MutableSequence
 from dataclasses import dataclass, field
 
 import grpc
@@ -39,6 +40,8 @@ class RawReader:
     longest_gap_s: float = 0.0
     finished: inference_pb2.Finished | None = None
     attempt: common_pb2.Attempt | None = None
+    receipt: bytes = b""
+    times: MutableSequence[float] = field(default_factory=list)  # when tokens came, on the event loop's clock
 
     async def run(self) -> None:
         """Read to the end.  Raises GaveUp."""
@@ -58,6 +61,7 @@ class RawReader:
         self.calls += 1
         request = inference_pb2.GenerateRequest()
         request.CopyFrom(self.request)
+        request.receipt = self.receipt
         if self.token_ids:
             request.after_token = len(self.token_ids)
             assert self.attempt is not None
@@ -71,6 +75,7 @@ class RawReader:
         kind = response.WhichOneof("event")
         if kind == "accepted":
             self.attached = response.accepted.attached
+            self.receipt = response.accepted.receipt
         elif kind == "scheduled":
             self.split |= bool(response.scheduled.decision.prefill_instance_id)
         elif kind == "tokens":
@@ -83,6 +88,7 @@ class RawReader:
             if self.token_ids:
                 self.longest_gap_s = max(self.longest_gap_s, now - self._last)
             self._last = now
+            self.times.append(now)
             self.token_ids += tokens.token_ids
             self.text += tokens.text[known:]
             self.logprobs += tokens.logprobs

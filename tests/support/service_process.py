@@ -108,6 +108,14 @@ class ServiceProcess:
         self.descendants()
         self._signal(signal.SIGKILL)
 
+    def freeze(self) -> None:
+        """SIGSTOP: it stands still until ``thaw``."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """SIGCONT."""
+        self._signal(signal.SIGCONT)
+
     def terminate(self) -> None:
         self.descendants()
         self._signal(signal.SIGTERM)

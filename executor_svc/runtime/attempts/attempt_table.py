@@ -34,6 +34,9 @@ log = logging.getLogger(__name__)
 
 MAX_HELD = 4096
 
+ENDED_KEPT_S = 60.0
+"""Seconds past its end for which an attempt is kept at most where a scheduler is connected."""
+
 
 class AttemptTable:
     """Starts, resumes and ends attempts as the scheduler orders, and holds their output until it is acknowledged.
@@ -327,6 +330,7 @@ class AttemptTable:
                 attempt.conclude()
         ended = attempt.output.ended
         if ended is not None:
+            asyncio.get_running_loop().call_later(ENDED_KEPT_S, self._forget_ended, assign.attempt)
             if ended.kv_lease_ends_at is not None:
                 self.kv_kept_until = max(self.kv_kept_until, ended.kv_lease_ends_at)
             level = logging.DEBUG if ended.cause is EndCause.FINISHED else logging.INFO
@@ -335,6 +339,13 @@ class AttemptTable:
             log.log(level, "attempt %s of request %s: %s after %d tokens %s", assign.attempt, assign.request_id,
                     ended.cause.value, ended.total_tokens, why)  # fmt: skip
         self._note_change()
+
+    def _forget_ended(self, attempt_id: AttemptId) -> None:
+        """Forget an attempt whose end was sent long ago; one that was not sent is kept until a scheduler comes."""
+        output = self._held.get(attempt_id)
+        if output is not None and not output.awaits_resume:
+            log.info("the end of attempt %s was not acknowledged in %g s", attempt_id, ENDED_KEPT_S, extra=output.about)
+            self._forget(attempt_id)
 
     def _forget(self, attempt_id: AttemptId) -> None:
         self._held.pop(attempt_id, None)

@@ -123,6 +123,7 @@ class Detokenizer:
 
     def feed(self, token_ids: Iterable[int]) -> StopMatch | None:
         """Add tokens, up to the one that completes a stop string.  Return that match, if any."""
+        self._plain = False  # until ``push`` or ``prime`` has seen what is left over
         if self._last is not None:
             self._context, self._last, self._stream = self._last, None, None
         consumed = 0

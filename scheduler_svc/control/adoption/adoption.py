@@ -17,6 +17,7 @@ from scheduler_svc.control.attempts.request_attempt import RequestAttempt
 from scheduler_svc.control.attempts.request_runner import RequestRunner
 from scheduler_svc.control.requests.grace import ADOPTED_S, Grace
 from scheduler_svc.control.requests.live_request import LiveRequest
+from scheduler_svc.control.requests.observer import NULL_OBSERVER, Observer
 from scheduler_svc.control.requests.recovery import Recovery
 from scheduler_svc.control.requests.request_table import RequestTable
 from scheduler_svc.domain.decision import Phase
@@ -42,6 +43,7 @@ class Adoption:
         runner: RequestRunner,
         grace: Grace,
         recovery: Recovery,
+        observer: Observer = NULL_OBSERVER,
         *,
         on: bool,
         epoch: int,
@@ -55,6 +57,7 @@ class Adoption:
         self._runner = runner
         self._grace = grace
         self._recovery = recovery
+        self._observer = observer
         self._epoch = epoch
         self._outstanding: dict[str, Outstanding] = {}  # by instance
         self._anew: dict[RequestKey, HeldRequest] = {}  # prefill legs whose requests are placed anew after recovery
@@ -153,10 +156,11 @@ class Adoption:
         decision = self._scheduler.adopt(held.request, instance_id, held.attempt.tokens, held.policy, now)
         live = self._live(held)
         live.adopted = replace(held.attempt, number_here=decision.attempt_number)
+        live.first_assigned_at = held.first_assigned_at
+        live.observed = self._observer.adopted(live, decision, now)
         self._requests.admit(live)
         attempt = RequestAttempt(self._runner, live, decision)
         live.placed(decision, now)
-        live.first_assigned_at = held.first_assigned_at
         name, tokens = held.attempt.name, held.attempt.tokens
         attempt.adopt(self._attempts.adopt(name, decision.attempt_number, instance_id, held.phase, link, attempt))
         live.note(now, "adopted", f"{instance_id} runs it for an earlier scheduler: {tokens} output tokens so far")
@@ -175,6 +179,7 @@ class Adoption:
 
     def _place_anew(self, held: HeldRequest) -> None:
         live = self._live(held)
+        live.observed = self._observer.adopted(live, None, self._clock.now())
         self._requests.admit(live)
         if held.delivered:
             self._requests.end(live, OutputLost(f"nobody holds its first {held.delivered} output tokens any more"))

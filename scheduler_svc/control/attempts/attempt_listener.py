@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from scheduler_svc.control.requests.live_request import LiveRequest
 from scheduler_svc.control.requests.observer import FailoverCause
 from scheduler_svc.domain.attempt_end import AttemptEnd
 
@@ -64,8 +65,8 @@ class AttemptListener(Protocol):
         """Note that the executor did not start the attempt; nothing of it is left there."""
         ...
 
-    def ended(self, end: AttemptEnd, *, counted: bool) -> None:
-        """Note that the attempt is over."""
+    def ended(self, end: AttemptEnd, *, counted: bool) -> LiveRequest | None:
+        """Note that the attempt is over; return the request whose output and end the executor is to keep, if any."""
         ...
 
     def lost(self, loss: Loss) -> None:

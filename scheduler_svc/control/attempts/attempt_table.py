@@ -14,6 +14,7 @@ from scheduler_svc.control.attempts.executor_link import AssignOrder, ExecutorLi
 from scheduler_svc.control.attempts.executor_links import ExecutorLinks
 from scheduler_svc.control.attempts.instance_events import InstanceEvents
 from scheduler_svc.control.attempts.output_columns import OutputColumns
+from scheduler_svc.control.requests.live_request import LiveRequest
 from scheduler_svc.control.requests.observer import FailoverCause
 from scheduler_svc.domain.attempt_end import AttemptEnd
 from scheduler_svc.domain.decision import Phase
@@ -162,15 +163,17 @@ class AttemptTable:
                 return None
         return attempt
 
-    def ended(self, sender: str, end: AttemptEnd) -> None:
-        """Note that an attempt is over."""
+    def ended(self, sender: str, end: AttemptEnd) -> LiveRequest | None:
+        """Note that an attempt is over; return the request whose output and end the executor is to keep, if any."""
         attempt = self._owned(sender, end.attempt_number)
-        if attempt is not None:
-            self._remove(attempt)
-            attempt.let_go().ended(end, counted=not attempt.fenced)
-            if end.engine_died:
-                self._events.engine_died(attempt.instance_id, end.message)
-            self._tell_if_idle(attempt.instance_id)
+        if attempt is None:
+            return None
+        self._remove(attempt)
+        live = attempt.let_go().ended(end, counted=not attempt.fenced)
+        if end.engine_died:
+            self._events.engine_died(attempt.instance_id, end.message)
+        self._tell_if_idle(attempt.instance_id)
+        return live
 
     def of_other_epoch(self, sender: str, epoch: int, number: int) -> None:
         """Count and drop a message about an attempt that another scheduler began; this one may use its number too."""

@@ -65,12 +65,12 @@ class DecodeLeg(RequestAttempt):
         if counted:
             self._runner.requeue(self.live, why, FailoverCause.REJECTED, whole=whole)
 
-    def ended(self, end: AttemptEnd, *, counted: bool) -> None:
+    def ended(self, end: AttemptEnd, *, counted: bool) -> LiveRequest | None:
         """Free KV that was not fetched, then conclude as for a whole request."""
         failed = end.cause is EndCause.FAILED and counted
         reached_engine = not end.kv_unclaimed and end.cause is not EndCause.INVALID
         self._not_fetched(end.message, reached_engine=reached_engine, failed=failed)
-        super().ended(end, counted=counted)
+        return super().ended(end, counted=counted)
 
     def lost(self, loss: Loss) -> None:
         """Free KV that was not fetched, and requeue the request."""

@@ -98,12 +98,17 @@ class RequestAttempt(LegAttempt):
             why = f"{instance_id} rejected it: {reason} {message}".rstrip()
             self._runner.requeue(self.live, why, FailoverCause.REJECTED, excluded=instance_id)
 
-    def ended(self, end: AttemptEnd, *, counted: bool) -> None:
-        """Free the attempt's capacity, learn from its length, and draw the conclusion for the request."""
+    def ended(self, end: AttemptEnd, *, counted: bool) -> LiveRequest | None:
+        """Free the attempt's capacity, learn from its length, and draw the conclusion for the request.
+
+        Returns the request if it ended with the attempt.
+        """
         self._reported(end)
         self._over(output_tokens=end.total_tokens or None, finished=end.cause is EndCause.FINISHED)
-        if counted:
-            self._conclude(end)
+        if not counted:
+            return None
+        self._conclude(end)
+        return self.live if self.live.state.ended else None
 
     def lost(self, loss: Loss) -> None:
         """Requeue the request."""

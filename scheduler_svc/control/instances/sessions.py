@@ -26,6 +26,7 @@ from scheduler_svc.control.instances.registration import (
 from scheduler_svc.control.instances.session import Session
 from scheduler_svc.control.instances.session_settings import SessionSettings
 from scheduler_svc.control.journal.operator_decisions import OperatorDecisions
+from scheduler_svc.control.requests.kept_ends import KeptEnds
 from scheduler_svc.control.requests.model_directory import ModelDirectory
 from scheduler_svc.control.requests.tokenizers import Tokenizers
 from scheduler_svc.control.timing.loop_lag import LoopLag
@@ -71,6 +72,7 @@ class Sessions:
         epoch: int,
         observer: FleetObserver = NULL_FLEET_OBSERVER,
         adoption: Adoption,
+        ends: KeptEnds,
         decisions: OperatorDecisions,
         seen: Callable[[Iterable[str]], None] = lambda instances: None,
     ) -> None:
@@ -88,6 +90,7 @@ class Sessions:
         self._epoch = epoch
         self._observer = observer
         self._adoption = adoption
+        self._ends = ends
         self._seen = seen
         self._decisions = decisions
         self._drains = Drains(scheduler, clock, decisions)
@@ -375,6 +378,7 @@ class Sessions:
         """
         instance = self._scheduler.instance(instance_id)
         self._drains.start(instance, self._sessions.get(instance_id), reason, by_operator=by_operator)
+        self._ends.release_all(instance_id)  # a drained executor holds nothing
         return instance
 
     def resume(self, instance_id: str) -> Instance:
@@ -518,6 +522,7 @@ class Sessions:
     def _free(self, instance: Instance, reason: str, *, engine_died: bool = False) -> None:
         """End the attempts and free the reservations of an engine that is gone."""
         self._adoption.lost(instance.instance_id)
+        self._ends.release_all(instance.instance_id)
         self._attempts.instance_lost(instance.instance_id, reason, engine_died=engine_died)
         self._handoffs.instance_lost(instance.instance_id, reason)
         self._scheduler.lose(instance.instance_id, reason, self._clock.now())

@@ -71,7 +71,10 @@ class EmbeddingCall:
                 await self._over.wait()
             if self._failure is not None:
                 raise self._failure
-            return [reader.live for reader in self._readers]
+            found = [reader.live for reader in self._readers]
+            for live in found:
+                self._intake.ends.settles(live)
+            return found
         finally:
             for reader in self._readers:
                 if not reader.released:

@@ -11,6 +11,7 @@ from typing import Any
 from sage_common.clock import Clock
 from sage_common.prefix_hashes import common_block_tokens, prefix_hashes
 from scheduler_svc.control.requests.grace import Grace
+from scheduler_svc.control.requests.kept_ends import KeptEnds
 from scheduler_svc.control.requests.live_request import LiveRequest
 from scheduler_svc.control.requests.model_directory import Facts, ModelDirectory
 from scheduler_svc.control.requests.observer import NULL_OBSERVER, Observer, RequestObserver
@@ -24,6 +25,7 @@ from scheduler_svc.control.requests.prompt_memory import (
     size_of_request,
     size_of_submission,
 )
+from scheduler_svc.control.requests.receipts import Receipts
 from scheduler_svc.control.requests.recovery import Recovery
 from scheduler_svc.control.requests.request_table import RequestTable
 from scheduler_svc.control.requests.sampling_defaults import within_vocabulary
@@ -47,11 +49,15 @@ from scheduler_svc.domain.errors import (
     RequestNotFound,
     SchedulerError,
     ShuttingDown,
+    UnknownModel,
 )
 from scheduler_svc.domain.request import Request, RequestKey, RequestState, Sampling
 from scheduler_svc.domain.scheduler import Scheduler
 
 log = logging.getLogger(__name__)
+
+RETURNING_AT_ONCE = 32
+"""Requests with receipts that are checked and tokenized at the same time: new ones must not wait for all of them."""
 
 FACTS_TRIED = 8
 """Engines of one tokenizer that differ in what they can serve, by which a request is judged at most."""
@@ -101,6 +107,8 @@ class Intake:
         wakeup: Wakeup,
         settings: IntakeSettings,
         recovery: Recovery,
+        ends: KeptEnds,
+        receipts: Receipts,
         observer: Observer = NULL_OBSERVER,
     ) -> None:
         self._scheduler = scheduler
@@ -115,6 +123,9 @@ class Intake:
         self._arriving: dict[RequestKey, _Arrival] = {}
         self._memory = PromptMemory(settings.prompt_memory)
         self.grace = Grace(clock, requests)
+        self.ends = ends
+        self.receipts = receipts
+        self._returning = asyncio.Semaphore(RETURNING_AT_ONCE)
         requests.on_end(lambda live, reason: self._memory.give_back(live.key))
         self._recovery = recovery
         self._closed: SchedulerError | None = None  # why nothing new is accepted
@@ -160,12 +171,37 @@ class Intake:
                 raise RequestConflict(key.request_id)
             self._attach(known, reader, submission.after_token, submission.after_attempt)
             return
-        if known is None:
+        if known is None and (submission.after_token or not submission.fresh):
             self._recovery.check()
         if known is None and submission.after_token:
             raise RequestNotFound(key.request_id)  # another generation would not continue what the caller has
         if self._closed is not None:
             raise self._closed
+        returned = self.receipts.arrival(submission)
+        if returned is None:
+            await self._arrive(submission, reader, arrived_at, observed)
+            return
+        if returned[1] <= arrived_at:
+            raise DeadlineExceeded("before it came back to this scheduler")
+        async with TimeLimit(self._clock, returned[1], "before it was accepted again"), self._returning:
+            if key not in self._arriving and self._requests.find(key) is known:
+                await self._arrive(submission, reader, arrived_at, observed, returned)
+                return
+        await self._enter(submission, reader, arrived_at, observed)  # it came twice
+
+    async def _arrive(
+        self,
+        submission: Submission,
+        reader: OutputReader,
+        arrived_at: float,
+        observed: RequestObserver,
+        returned: tuple[float, float] | None = None,
+    ) -> None:
+        """Accept a request that is not known.
+
+        ``returned``: when an earlier scheduler accepted it, and its deadline, if it comes back with a receipt.
+        """
+        key = submission.key
         if len(self._arriving) - self._models.waiting >= self._settings.arriving_limit:
             what = "the queue of requests of all models that are being checked and tokenized"
             raise QueueFull(submission.model, self._settings.arriving_limit, 1.0, what=what)
@@ -173,15 +209,17 @@ class Intake:
         here = self._arriving[key] = _Arrival(submission.digest)
         try:
             request, warnings = await self._request(submission, arrived_at)
+            if returned is not None:
+                request = replace(request, arrived_at=returned[0], deadline_at=returned[1])
             self._memory.take(key, size_of_request(request))
             try:
-                live = self._accept(request, submission, warnings, observed)
+                live = self._accept(request, submission, warnings, observed, returned=returned is not None)
             except QueueFull:
                 if not self._wakeup.due:
                     raise
                 # Many requests may arrive before one pass: the queue counts as full if it is so after that.
                 await self._wakeup.answered()
-                live = self._accept(request, submission, warnings, observed)
+                live = self._accept(request, submission, warnings, observed, returned=returned is not None)
         except BaseException:
             self._memory.give_back(key)
             raise
@@ -271,11 +309,15 @@ class Intake:
         violations = list(submission.violations)
         if deadline_s <= 0 and not violations:
             raise DeadlineExceeded("before it arrived")
-        model, facts = await self._models.resolve(
-            submission.model,
-            wait=submission.wait_for_instance and not violations,
-            until=arrived_at + deadline_s,
-        )
+        try:
+            model, facts = await self._models.resolve(
+                submission.model,
+                wait=submission.wait_for_instance and not violations,
+                until=arrived_at + deadline_s,
+            )
+        except (UnknownModel, NoInstance):
+            self._recovery.check()  # its instances may still come back
+            raise
         choices = _Choices(facts)
         for tokenizer_hash in choices.tokenizers:
             limits = TokenizingLimits(tenant=submission.key.tenant, most_tokens=choices.longest(tokenizer_hash))
@@ -406,11 +448,17 @@ class Intake:
         return ()
 
     def _accept(
-        self, request: Request, submission: Submission, warnings: tuple[str, ...], observed: RequestObserver
+        self,
+        request: Request,
+        submission: Submission,
+        warnings: tuple[str, ...],
+        observed: RequestObserver,
+        *,
+        returned: bool = False,
     ) -> LiveRequest:
         now = self._clock.now()
         try:
-            ahead = self._scheduler.admit(request, now)
+            ahead = self._scheduler.admit(request, now, accepted_before=returned)
         except PolicyFailed as error:
             announce(error, request.key)
             raise
@@ -427,6 +475,9 @@ class Intake:
         )
         self._requests.admit(live)
         live.note(request.arrived_at, "accepted", f"{request.prompt_tokens} prompt tokens for {request.model}")
+        if returned:
+            self.receipts.use(live.key)
+            live.note(now, "returned", f"accepted by an earlier scheduler {now - request.arrived_at:.1f} s ago")
         if ahead:
             live.note(now, "queued", ahead)
         observed.accepted(live, now)

@@ -91,6 +91,13 @@ class Observer(Protocol):
         """Return the observer of a request that arrives and is not known yet."""
         ...
 
+    def adopted(self, live: LiveRequest, decision: Decision | None, now: float) -> RequestObserver:
+        """Return the observer of a request that an earlier scheduler accepted.
+
+        ``decision``: where its attempt runs; None: it is placed anew.
+        """
+        ...
+
     def scheduled(self, decisions: Sequence[Decision], took_s: float) -> None:
         """Note what a scheduling pass decided, before any of it is sent."""
         ...
@@ -149,6 +156,10 @@ class NullObserver:
     """Implements Observer and does nothing."""
 
     def arrived(self, submission: Submission, now: float) -> RequestObserver:
+        """Return an observer that does nothing."""
+        return UNOBSERVED
+
+    def adopted(self, live: LiveRequest, decision: Decision | None, now: float) -> RequestObserver:
         """Return an observer that does nothing."""
         return UNOBSERVED
 

@@ -31,6 +31,7 @@ class Recovery:
         self._timer: Timer | None = None
         self._began_at = clock.now()
         self._took_s = 0.0
+        self.over_at = self._began_at  # seconds on the control clock; while it is open it has no meaning
         if expected:
             log.info("recovering: %d instances of an earlier scheduler may come back", len(expected))
             self._timer = clock.call_at(self._began_at + limit_s, self._limit)
@@ -70,8 +71,10 @@ class Recovery:
         """Check that a request goes on with the tokens that a reader would get after those that it has.
 
         Raises Recovering if that is not known yet, OutputLost if the reader has tokens of an attempt that is gone, or
-        more than anyone holds.
+        more than anyone holds.  A request that ended otherwise than by finishing has its end for every reader.
         """
+        if isinstance(live.outcome, Exception):
+            return
         if live.adopted is None:
             if after_attempt is not None and not self._began(live, after_attempt):
                 raise OutputLost("its last tokens are of another generation, which is gone")
@@ -85,7 +88,7 @@ class Recovery:
         OutputLost.
         """
         adopted, have = live.adopted, len(live.output)
-        if adopted is None or live.request.sampling.logprobs is None:
+        if adopted is None or isinstance(live.outcome, Exception) or live.request.sampling.logprobs is None:
             return
         if live.output.lacks_logprobs(after_token):
             raise OutputLost(f"the log probabilities of its tokens after {after_token} are gone")
@@ -132,7 +135,8 @@ class Recovery:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._took_s = self._clock.now() - self._began_at
+        self.over_at = self._clock.now()
+        self._took_s = self.over_at - self._began_at
         log.info("recovery is over after %.1f s: %s", self._took_s, how)
         for listener in self._over:
             listener()

@@ -68,6 +68,8 @@ class Submission:
     wait_for_instance: bool = False
     resume_mode: ResumeMode = ResumeMode.STRICT
     detached: bool = False
+    fresh: bool = False  # no earlier scheduler can know its id
+    receipt: bytes = b""  # of the acceptance by an earlier scheduler
     after_token: int = 0
     after_attempt: tuple[int, int] | None = None  # epoch and number of the attempt that made the last token it has
     trace_headers: Mapping[str, str] = field(default_factory=dict)

@@ -66,6 +66,10 @@ class FleetStatistics:
         """Return an observer that counts the request."""
         return CountedRequest(self, self._next.arrived(submission, now), submission)
 
+    def adopted(self, live: LiveRequest, decision: Decision | None, now: float) -> RequestObserver:
+        """Return an observer that counts the end of the request; an earlier scheduler counted its acceptance."""
+        return CountedRequest(self, self._next.adopted(live, decision, now), None)
+
     def scheduled(self, decisions: Sequence[Decision], took_s: float) -> None:
         """Keep the latest decisions, without their candidates."""
         self.decisions.extend(_in_short(decision) for decision in decisions[-DECISIONS_KEPT:])
@@ -107,10 +111,10 @@ class CountedRequest:
 
     __slots__ = ("_next", "_statistics", "_submission")
 
-    def __init__(self, statistics: FleetStatistics, watched_by: RequestObserver, submission: Submission) -> None:
+    def __init__(self, statistics: FleetStatistics, watched_by: RequestObserver, submission: Submission | None) -> None:
         self._statistics = statistics
         self._next = watched_by
-        self._submission: Submission | None = submission
+        self._submission = submission
 
     @property
     def traceparent(self) -> str:

@@ -59,8 +59,13 @@ class Arrivals:
                 raise InvalidRequest([FieldViolation(field="after.after_token", description=description)])
             handle.position = len(output)
         message = inference_pb2.HandleAccepted(handle=handle.number)
-        wait_s = self._intake.expected_wait_s(live)
-        events.fill_accepted(message.accepted, live, attached=handle.attached, expected_wait_s=wait_s)
+        events.fill_accepted(
+            message.accepted,
+            live,
+            attached=handle.attached,
+            expected_wait_s=self._intake.expected_wait_s(live),
+            receipt=self._intake.receipts.of(live),
+        )
         if handle.position:
             message.positions.add(after_token=handle.position, text_offset=output.text_offset(handle.position))
         handle.accept(message)

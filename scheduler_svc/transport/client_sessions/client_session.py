@@ -57,7 +57,7 @@ class ClientSession:
         self._handles: dict[int, Handle] = {}  # until a frame took their end, or the client let them go
         self._arrivals = Arrivals(intake)
         self._arriving: set[int] = set()  # handles whose submission is not accepted yet
-        self._writer = FrameWriter(clock, new_draft, self._forget, self._fail_delivery, observer)
+        self._writer = FrameWriter(clock, new_draft, self._forget, self._fail_delivery, observer, intake.ends)
         self._heard_at = self._known_at = clock.now()  # of the latest message; who the client was last found to be
         self._look_timer: Timer | None = None
         self._stuck: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -254,7 +254,7 @@ class ClientSession:
         """End all handles: their requests are left after Bye, and wait for a reader otherwise.  Idempotent."""
         if self._look_timer is not None:
             self._look_timer.cancel()
-        self._writer.stop()
+        self._writer.stop(left=self._bye)
         part = self._intake.leave_soon if self._bye else self._intake.lose
         if self._handles and not self._bye:
             log.info("session from %s broke with %d requests", self._refusals.peer, len(self._handles))

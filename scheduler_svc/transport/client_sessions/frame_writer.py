@@ -9,6 +9,8 @@ from typing import Any
 
 from sage.controlplane.v1 import inference_pb2
 from sage_common.clock import Clock, Timer
+from scheduler_svc.control.requests.kept_ends import KeptEnds
+from scheduler_svc.control.requests.live_request import LiveRequest
 from scheduler_svc.transport.client_sessions.frame_draft import FrameDraft
 from scheduler_svc.transport.client_sessions.handle import Handle
 from scheduler_svc.transport.client_sessions.limits import PACE_S
@@ -31,6 +33,7 @@ class FrameWriter:
         on_over: Callable[[Handle], None],
         on_error: Callable[[Handle, Exception], None],
         observer: SessionObserver,
+        ends: KeptEnds,
     ) -> None:
         """``on_over``: called with each handle whose end a frame took; ``on_error``, if taking from one raised."""
         self._clock = clock
@@ -38,6 +41,8 @@ class FrameWriter:
         self._on_over = on_over
         self._on_error = on_error
         self._observer = observer
+        self._ends = ends
+        self._unconfirmed: deque[tuple[int, list[LiveRequest]]] = deque()  # ends by frame; the window bounds the frames
         self.window = Window(clock)
         self._waiting: deque[Handle] = deque()  # those with something new, each once
         self._forgotten = 0  # how many of them are over
@@ -76,6 +81,9 @@ class FrameWriter:
     def acknowledge(self, number: int) -> None:
         """Note that the client handled a frame and all before it.  Raises InvalidRequest for one that was not sent."""
         self.window.acknowledge(number)
+        while self._unconfirmed and self._unconfirmed[0][0] <= number:
+            for live in self._unconfirmed.popleft()[1]:
+                self._ends.confirmed(live)
         if self._waiting:
             self._pace()
 
@@ -89,8 +97,15 @@ class FrameWriter:
         self._closing = error
         self._go()
 
-    def stop(self) -> None:
-        """Forget what waits: nothing is written any more."""
+    def stop(self, *, left: bool) -> None:
+        """Forget what waits: nothing is written any more.
+
+        ``left``: the client said Bye, so that it needs no end that it has not acknowledged.
+        """
+        settle = self._ends.confirmed if left else self._ends.lost
+        while self._unconfirmed:
+            for live in self._unconfirmed.popleft()[1]:
+                settle(live)
         self._waiting.clear()
         self._forgotten = 0
         self._cancel_timer()
@@ -153,11 +168,14 @@ class FrameWriter:
             return False
         draft = self._new_draft()
         self._fill(draft)
+        ends = [each.live for each in draft.over if each.failure is None and self._ends.taken(each.live)]
         for handle in draft.over:
             self._on_over(handle)
         if draft.empty:
             return False
         message.frame.number = self.window.send()
+        if ends:
+            self._unconfirmed.append((message.frame.number, ends))
         draft.write(message.frame)
         self._stalled = False
         self._latest_at = self._clock.now()

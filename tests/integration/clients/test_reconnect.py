@@ -98,6 +98,29 @@ async def test_a_placement_told_again_is_not_a_second_one(scheduler: FakeSchedul
         assert len((await client.generate("hi").result()).decisions) == 1
 
 
+async def test_a_request_that_waits_comes_back_with_its_receipt(scheduler: FakeScheduler) -> None:
+    async def generate(request: inference_pb2.GenerateRequest, context: Any) -> Events:
+        first = accepted(request)
+        first.accepted.receipt = b"of the first"
+        yield first
+        if not request.receipt:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "Socket closed")
+        for event in events(request, 3)[1:]:
+            yield event
+
+    scheduler.generate = generate
+    async with AsyncClient(scheduler.address, reconnect=QUICK) as client:
+        await client.generate("hi").result()
+    assert [r.receipt for r in scheduler.requests] == [b"", b"of the first"]
+    assert [r.fresh for r in scheduler.requests] == [True, False], "the first scheduler may know it"
+
+
+async def test_an_id_of_the_callers_own_may_be_known(scheduler: FakeScheduler) -> None:
+    async with AsyncClient(scheduler.address) as client:
+        await client.generate("hi", request_id="mine").result()
+    assert not scheduler.requests[0].fresh
+
+
 async def test_attempts_without_a_token_are_bounded_though_each_is_accepted(scheduler: FakeScheduler) -> None:
     async def generate(request: inference_pb2.GenerateRequest, context: Any) -> Events:
         yield accepted(request, attached=len(scheduler.requests) > 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -22,6 +23,7 @@ from scheduler_svc.control.instances.registration import Registration
 from scheduler_svc.control.instances.session import Session
 from scheduler_svc.control.requests.grace import ADOPTED_S
 from scheduler_svc.control.requests.live_request import LiveRequest
+from scheduler_svc.control.requests.observer import NULL_OBSERVER, Observer
 from scheduler_svc.control.requests.outcome import Finished
 from scheduler_svc.control.requests.recovery import RETRY_S
 from scheduler_svc.control.requests.subscription import Subscription
@@ -32,14 +34,15 @@ from scheduler_svc.domain.instance_spec import InstanceSpec
 from scheduler_svc.domain.instance_state import InstanceState
 from scheduler_svc.domain.load_report import LoadReport
 from scheduler_svc.domain.request import Priority, RequestKey, RequestState
+from scheduler_svc.domain.scheduler import Scheduler
 from scheduler_svc.storage.adoption_key import AdoptionKey
 from scheduler_svc.transport.assign import assign_message
 from scheduler_svc.transport.request_records import held_request
+from scheduler_svc.transport.signed_receipts import SignedReceipts
 from scheduler_svc.wiring import EarlierScheduler, build_control
-from tests.unit.control.world import EPOCH, MODEL, ModelledExecutor, NoTokenizers, World
+from tests.unit.control.world import EPOCH, KEY, MODEL, ModelledExecutor, NoTokenizers, World
 
 NEXT_EPOCH = EPOCH + 2
-KEY = AdoptionKey(b"k" * 32)
 LIMIT_S = 10.0
 
 
@@ -66,7 +69,14 @@ class Link(ModelledExecutor):
 class Next:
     """The scheduler that starts after the earlier one died."""
 
-    def __init__(self, *expected: str, key: AdoptionKey | None = KEY, config: SchedulerConfig | None = None) -> None:
+    def __init__(
+        self,
+        *expected: str,
+        key: AdoptionKey | None = KEY,
+        config: SchedulerConfig | None = None,
+        wall: Callable[[], float] = time.time,
+        observe: Callable[[Scheduler], Observer] = lambda scheduler: NULL_OBSERVER,
+    ) -> None:
         self.clock = VirtualClock()
         self.written: list[set[str]] = []  # which instances the scheduler after this one is to wait for
         self.plane = build_control(
@@ -74,8 +84,13 @@ class Next:
             self.clock,
             NoTokenizers(),
             epoch=NEXT_EPOCH,
+            observe=observe,
             earlier=EarlierScheduler(
-                instances=frozenset(expected), proofs=key, keep_instances=lambda found: self.written.append({*found})
+                instances=frozenset(expected),
+                proofs=key,
+                receipts=SignedReceipts(key) if key is not None else None,
+                wall=wall,
+                keep_instances=lambda found: self.written.append({*found}),
             ),
         )
         self.world: Any = type("Stub", (), {"plane": self.plane, "clock": self.clock})()

@@ -14,7 +14,7 @@ from scheduler_svc.domain.pd.pairs import PairState
 from tests.unit.control.handoff_world import PdWorld
 from tests.unit.control.world import World, expected
 
-Message = Callable[[AttemptTable, str, int], None]
+Message = Callable[[AttemptTable, str, int], object]
 
 
 def _finished(number: int) -> AttemptEnd:

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Self
 
 from sage_common.clock import Clock
@@ -30,11 +31,14 @@ from scheduler_svc.domain.instance_spec import InstanceRole, InstanceSpec
 from scheduler_svc.domain.instance_state import InstanceState
 from scheduler_svc.domain.load_report import IterationSample, LoadReport
 from scheduler_svc.domain.request import RequestKey
-from scheduler_svc.wiring import ControlPlane, build_control
+from scheduler_svc.storage.adoption_key import AdoptionKey
+from scheduler_svc.transport.signed_receipts import SignedReceipts
+from scheduler_svc.wiring import NO_EARLIER_SCHEDULER, ControlPlane, EarlierScheduler, build_control
 
 EPOCH = 7
 MODEL = "m"
 STEP_S = 0.01
+KEY = AdoptionKey(b"k" * 32)
 
 
 def token_at(position: int) -> int:
@@ -72,6 +76,7 @@ class Running:
     tokens: int  # output positions filled, over all attempts
     sent: int  # of those, sent in this session
     ended: AttemptEnd | None = None
+    end_sent: bool = False
     wrong_by: int = 0  # what its tokens are off by: it was computed on another prompt's KV
     recomputed: bool = False  # the KV of its prompt could not be fetched
 
@@ -160,7 +165,7 @@ class ModelledExecutor:
     def resend(self, attempt_number: int, from_index: int) -> None:
         running = self.held.get(attempt_number)
         if running is not None:
-            running.sent = from_index
+            running.sent, running.end_sent = from_index, False
 
     def acknowledge(self, attempt_number: int, tokens: int, *, ended: bool) -> None:
         self.held.pop(attempt_number, None)
@@ -220,6 +225,7 @@ class ModelledExecutor:
             compatibility_key="k" if self.kv_connector else "",
             kv_block_size=self.kv_block_size,
             prefix_caching=self.prefix_caching,
+            embedding_dimensions=int(self.role.embeds),
         )
 
     def crash(self) -> None:
@@ -264,10 +270,10 @@ class ModelledExecutor:
             total_tokens=one.tokens,
             kv_recomputed=one.recomputed,
             engine_time_s=1.0,
+            embedding=b"" if one.order.request.embedding is None else bytes(4),
         )
 
     def flush(self) -> None:
-        assignments = self.world.plane.attempts
         for number, one in list(self.held.items()):
             if one.tokens > one.sent:
                 ids = [token_at(i) + one.wrong_by for i in range(one.sent, one.tokens)]
@@ -276,8 +282,19 @@ class ModelledExecutor:
             if one.ended is not None:
                 if self.loses_ends:
                     continue
-                assignments.ended(self.instance_id, one.ended)
-                self.acknowledge(number, one.tokens, ended=True)
+                self._end(number, one, one.ended)
+
+    def _end(self, number: int, one: Running, end: AttemptEnd) -> None:
+        """Report an end; the attempt is held until it is acknowledged."""
+        if one.end_sent:
+            return
+        one.end_sent = True
+        live = self.world.plane.attempts.ended(self.instance_id, end)
+        acknowledge = partial(self.acknowledge, number, one.tokens, ended=True)
+        if live is None:
+            acknowledge()
+        else:
+            self.world.plane.intake.ends.keep(live, self.instance_id, acknowledge)
 
     def _send(self, number: int, one: Running, ids: list[int]) -> None:
         table, text = self.world.plane.attempts, "x" * len(ids)
@@ -305,7 +322,7 @@ class ModelledExecutor:
         )
         self.world.plane.sessions.heartbeat(self.session, report)
 
-    def _later(self, call: Callable[[], None]) -> None:
+    def _later(self, call: Callable[[], object]) -> None:
         """On its stream a millisecond from now, if that is still up."""
         session = self.session
 
@@ -365,13 +382,22 @@ class Reader:
 class World:
     def __init__(self, **settings: Any) -> None:
         self.clock = VirtualClock()
+        self.wall_at = 0.0
         self._step_s: float = settings.pop("step_s", STEP_S)
         observe_fleet: Callable[[Clock], FleetObserver] = settings.pop(
             "observe_fleet", lambda clock: NULL_FLEET_OBSERVER
         )
+        adopts: bool = settings.pop("adopts", False)  # a next scheduler could go on with what executors hold
         config = SchedulerConfig(policy=settings.pop("policy", "fifo"), **settings)
         self.plane: ControlPlane = build_control(
-            config, self.clock, NoTokenizers(), epoch=EPOCH, observe_fleet=observe_fleet(self.clock)
+            config,
+            self.clock,
+            NoTokenizers(),
+            epoch=EPOCH,
+            observe_fleet=observe_fleet(self.clock),
+            earlier=EarlierScheduler(proofs=KEY, receipts=SignedReceipts(KEY), wall=lambda: self.wall_at)
+            if adopts
+            else NO_EARLIER_SCHEDULER,
         )
         self.executors: dict[str, ModelledExecutor] = {}
         self._beats = 0

@@ -10,6 +10,7 @@ import pytest
 
 from executor_svc.engine.simulated.faults import Fault, FaultKind
 from executor_svc.engine.simulated.tokenizer import EOS_ID
+from executor_svc.runtime.attempts import attempt_table
 from executor_svc.runtime.attempts import services as services_module
 from executor_svc.runtime.engine_port import EngineOutput, EngineRequest, FinishReason, Sampling
 from executor_svc.runtime.messages.attempt_id import AttemptId
@@ -325,6 +326,25 @@ async def test_an_attempt_is_held_until_its_end_is_acknowledged() -> None:
         assert list(bench.attempts.held) == [HeldAttempt(attempt=AttemptId(EPOCH, number), tokens=40, ended=True)]
         bench.acknowledge(number, 40, ended=True)
         assert not bench.attempts.held
+
+
+async def test_an_end_that_is_never_acknowledged_is_forgotten_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attempt_table, "ENDED_KEPT_S", 0.01)
+    async with workbench() as bench:
+        number = bench.assign()
+        await bench.ended(number)
+        await asyncio.wait_for(bench.attempts.none_held(), 10)
+
+
+async def test_an_end_waits_for_a_scheduler_however_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attempt_table, "ENDED_KEPT_S", 0.0)
+    async with workbench() as bench:
+        bench.assign()
+        bench.attempts.end_session()
+        await bench.attempts.none_running()
+        for _ in range(3):
+            await asyncio.sleep(0.001)
+        assert bench.attempts.held
 
 
 async def test_another_scheduler_is_told_when_the_first_token_came() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
@@ -38,6 +38,17 @@ def test_every_step_has_the_text_that_decoding_gives(prompt: list[int], steps: l
     decoded, looked_up = (made(prompt, looked_up=way, skip=skip) for way in (False, True))
     assert [looked_up.push(step) for step in steps] == [decoded.push(step) for step in steps]
     assert looked_up.finish() == decoded.finish()
+
+
+@example([], EURO[:1], [[FIRST_WORD_ID]])
+@given(some_tokens, some_tokens, some_steps)
+def test_tokens_that_are_fed_first_are_not_forgotten(prompt: list[int], fed: list[int], steps: list[list[int]]) -> None:
+    decoded, looked_up = (made(prompt, looked_up=way) for way in (False, True))
+    texts = []
+    for each in (decoded, looked_up):
+        each.feed(fed)
+        texts.append([each.take(), *map(each.push, steps), each.finish()])
+    assert texts[0] == texts[1]
 
 
 @given(some_tokens, some_tokens, st.lists(st.sampled_from(["€", "a", "\ufffd", " w"]), max_size=2))

@@ -29,6 +29,7 @@ class Table:
     def __init__(self) -> None:
         self.told: list[tuple[Any, ...]] = []
         self.names = AttemptNames()
+        self.request: str | None = None  # ends with the attempt
 
     def accepted(self, sender: str, number: int) -> None:
         self.told.append(("accepted", sender, number))
@@ -43,8 +44,9 @@ class Table:
         if any(output.numbers):
             self.told.append(("columns", sender, *output.numbers))
 
-    def ended(self, sender: str, end: AttemptEnd) -> None:
+    def ended(self, sender: str, end: AttemptEnd) -> str | None:
         self.told.append(("ended", sender, end.attempt_number))
+        return self.request
 
     def of_other_epoch(self, sender: str, epoch: int, number: int) -> None:
         self.told.append(("of another epoch", sender, epoch, number))
@@ -58,10 +60,21 @@ class Link:
         self.acknowledged.append((epoch, attempt_number, tokens, ended))
 
 
+class Ends:
+    """Acknowledges nothing by itself."""
+
+    def __init__(self) -> None:
+        self.kept: list[tuple[Any, str, Callable[[], None]]] = []
+
+    def keep(self, live: Any, instance_id: str, acknowledge: Callable[[], None]) -> None:
+        self.kept.append((live, instance_id, acknowledge))
+
+
 class Stream:
     def __init__(self) -> None:
         self.table, self.link = Table(), Link()
-        self._reports = AttemptReports(self.table, self.link, "one", epoch=EPOCH)  # type: ignore[arg-type]
+        self.ends = Ends()
+        self._reports = AttemptReports(self.table, self.link, "one", self.ends, epoch=EPOCH)  # type: ignore[arg-type]
 
     def step(self, **fields: Any) -> None:
         message = executor_pb2.OutputsRequest(step=executor_pb2.StepFrame(**fields))
@@ -178,3 +191,14 @@ def test_a_position_that_no_acknowledgement_can_name_is_not_acknowledged() -> No
     piece = executor_pb2.AssignmentTokens(attempt_number=1, first_index=2**32 - 1, token_ids=[5, 6], logprobs=rows)
     stream.step(epoch=EPOCH, pieces=[piece])
     assert stream.link.acknowledged == []
+
+
+def test_the_end_of_a_request_is_acknowledged_once_its_readers_have_it() -> None:
+    stream = Stream()
+    stream.table.request = "its request"
+    stream.step(epoch=EPOCH, ended=[ENDED])
+    ((live, instance_id, acknowledge),) = stream.ends.kept
+    assert (live, instance_id) == ("its request", "one")
+    assert stream.link.acknowledged == []
+    acknowledge()
+    assert stream.link.acknowledged == [(EPOCH, 1, 5, True)]

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
-from sage.controlplane.v1 import admin_pb2, common_pb2, decision_pb2, executor_pb2
+from sage.controlplane.v1 import admin_pb2, common_pb2, decision_pb2, executor_pb2, inference_pb2
 from sage_wire import durations
 from sage_wire.errors import ErrorReason
 from sage_wire.protocol import OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION
@@ -212,6 +212,15 @@ def test_an_assign_says_everything() -> None:
     assert wire.continuation.best_effort
 
 
+@pytest.mark.parametrize(("request_id", "fresh", "new"), [("", False, True), ("r", False, False), ("r", True, True)])
+async def test_inputs_without_an_id_or_with_a_fresh_one_are_new(request_id: str, fresh: bool, new: bool) -> None:
+    request = inference_pb2.EmbedRequest(
+        request_id=request_id, fresh=fresh, inputs=[inference_pb2.EmbedInput(text="x")]
+    )
+    (found,) = await embeddings.submissions(request, {}, tenant="t")
+    assert found.fresh is new
+
+
 @pytest.mark.parametrize("embedding", [Embedding(), Embedding(dimensions=7, normalize=True)])
 def test_an_assign_says_how_to_embed(embedding: Embedding) -> None:
     wire = assign_message(replace(the_order(), request=replace(REQUEST, embedding=embedding)))
@@ -310,7 +319,7 @@ LIVE = LiveRequest(request=REQUEST, digest=b"", detached=False)
 
 def test_accepted() -> None:
     live = LiveRequest(request=REQUEST, digest=b"", detached=False, warnings=("top_p has no effect",))
-    wire = events.accepted(live, attached=True, expected_wait_s=1.5).accepted
+    wire = events.accepted(live, attached=True, expected_wait_s=1.5, receipt=b"signed").accepted
     assert unset(wire) == set()
     assert (wire.request_id, wire.model, wire.prompt_tokens) == ("r", "m", 3)
     assert wire.attached

@@ -28,7 +28,7 @@ def servicer(world: World) -> ExecutorServicer:
         return TokenizerUpload(world.plane.intake._tokenizers, world.plane.models.changed)
 
     plane = world.plane
-    return ExecutorServicer(plane.sessions, plane.attempts, plane.kv_releases, upload, epoch=EPOCH)
+    return ExecutorServicer(plane.sessions, plane.attempts, plane.kv_releases, plane.intake.ends, upload, epoch=EPOCH)
 
 
 def replaced_session(world: World) -> Session:

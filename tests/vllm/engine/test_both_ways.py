@@ -168,7 +168,7 @@ async def test_mixed_streams_are_the_same_both_ways(wide: VllmEngine) -> None:
     streamed = await run_all(Streams(wide), wanted)
     for case, one, other in zip(wanted, stepped, streamed, strict=True):
         if case.cancelled_at is None:
-            assert one.comparable == other.comparable
+            assert one.comparable == other.comparable, repr(case)
             assert one.ended.cause is EndCause.FINISHED
         else:
             assert one.ended.cause is other.ended.cause is EndCause.CANCELLED

@@ -13,6 +13,7 @@ from executor_svc.engine.vllm.constraints.gate import Known
 from executor_svc.engine.vllm.serving import VllmEngine
 from executor_svc.runtime.engine_port import InvalidRequestError, Sampling, StructuredKind, StructuredOutput
 from tests.contract.engine.contract import Subject, answer
+from tests.support.eventually import eventually
 
 pytestmark = [pytest.mark.vllm, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(300)]
 
@@ -72,5 +73,5 @@ async def test_the_trial_process_ends_with_the_engines_trials(engine: VllmEngine
     await answer(engine, subject.prompts[0], small(100))
     assert engine._trials._process is not None
     host = psutil.Process(engine._trials._process.pid)
-    assert not host.children(), "no trial is left over"
+    await eventually(lambda: not host.children(), what="the trial, which has answered, to end")
     assert Path(host.exe()).name.startswith("python")

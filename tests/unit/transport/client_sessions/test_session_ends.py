@@ -312,3 +312,24 @@ async def beats(session: MemorySession, seconds: float) -> None:
     for number in range(1, int(seconds) + 1):
         await session.world.advance(1)
         await session.say(ping=number)
+
+
+async def test_an_end_counts_as_read_once_its_frame_is_acknowledged() -> None:
+    async with World(adopts=True) as world, MemorySession(world, acknowledges=False) as session:
+        executor = world.add("a")
+        handle = await session.submit("r", max_tokens=5)
+        await world.advance(1.0)
+        assert session.of(handle).finished is not None
+        assert executor.held, "the client may not have read it"
+        await session.say(acknowledged=session.frames.frames)
+        assert not executor.held
+
+
+async def test_bye_says_that_no_end_is_needed_any_more_and_a_break_does_not() -> None:
+    for bye in (True, False):
+        async with World(adopts=True) as world, MemorySession(world, acknowledges=False) as session:
+            executor = world.add("a")
+            await session.submit("r", max_tokens=5)
+            await world.advance(1.0)
+            await (session.say(bye=True) if bye else session.break_off())
+            assert bool(executor.held) is not bye

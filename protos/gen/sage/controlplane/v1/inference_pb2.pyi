@@ -411,6 +411,8 @@ class GenerateRequest(_message.Message):
     DETACHED_FIELD_NUMBER: _builtins.int
     AFTER_TOKEN_FIELD_NUMBER: _builtins.int
     AFTER_ATTEMPT_FIELD_NUMBER: _builtins.int
+    RECEIPT_FIELD_NUMBER: _builtins.int
+    FRESH_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """unique within the tenant, at most 256 characters; empty: the scheduler makes one"""
     tenant: _builtins.str
@@ -419,6 +421,10 @@ class GenerateRequest(_message.Message):
     """go on when the last client goes away"""
     after_token: _builtins.int
     """output position to stream from; absent: 0"""
+    receipt: _builtins.bytes
+    """Accepted.receipt of an earlier stream: the request keeps its place with the scheduler after it"""
+    fresh: _builtins.bool
+    """the id is random and is sent for the first time: no earlier scheduler can know the request"""
     @_builtins.property
     def spec(self) -> Global___GenerationSpec:
         """what to generate"""
@@ -436,10 +442,12 @@ class GenerateRequest(_message.Message):
         detached: _builtins.bool = ...,
         after_token: _builtins.int | None = ...,
         after_attempt: _common_pb2.Attempt | None = ...,
+        receipt: _builtins.bytes = ...,
+        fresh: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_after_token", b"_after_token", "after_attempt", b"after_attempt", "after_token", b"after_token", "spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_after_token", b"_after_token", "after_attempt", b"after_attempt", "after_token", b"after_token", "detached", b"detached", "request_id", b"request_id", "spec", b"spec", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_after_token", b"_after_token", "after_attempt", b"after_attempt", "after_token", b"after_token", "detached", b"detached", "fresh", b"fresh", "receipt", b"receipt", "request_id", b"request_id", "spec", b"spec", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__after_token: _TypeAlias = _typing.Literal["after_token"]  # noqa: Y015
     _WhichOneofArgType__after_token: _TypeAlias = _typing.Literal["_after_token", b"_after_token"]  # noqa: Y015
@@ -503,6 +511,7 @@ class Accepted(_message.Message):
     ATTACHED_FIELD_NUMBER: _builtins.int
     EXPECTED_WAIT_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
+    RECEIPT_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """as sent, or made by the scheduler"""
     model: _builtins.str
@@ -511,6 +520,8 @@ class Accepted(_message.Message):
     """tokens of the prompt"""
     attached: _builtins.bool
     """the id was known: this stream joined an earlier request"""
+    receipt: _builtins.bytes
+    """to send with the request again if this scheduler is lost; empty: the next one would not take it"""
     @_builtins.property
     def expected_wait(self) -> _duration_pb2.Duration:
         """predicted time in the queue"""
@@ -528,10 +539,11 @@ class Accepted(_message.Message):
         attached: _builtins.bool = ...,
         expected_wait: _duration_pb2.Duration | None = ...,
         warnings: _abc.Iterable[_builtins.str] | None = ...,
+        receipt: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expected_wait", b"expected_wait"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attached", b"attached", "expected_wait", b"expected_wait", "model", b"model", "prompt_tokens", b"prompt_tokens", "request_id", b"request_id", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attached", b"attached", "expected_wait", b"expected_wait", "model", b"model", "prompt_tokens", b"prompt_tokens", "receipt", b"receipt", "request_id", b"request_id", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1676,6 +1688,7 @@ class EmbedRequest(_message.Message):
     ADAPTER_FIELD_NUMBER: _builtins.int
     NO_INSTANCE_FIELD_NUMBER: _builtins.int
     PREFERRED_INSTANCE_FIELD_NUMBER: _builtins.int
+    FRESH_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """unique within the tenant, at most 240 characters; empty: the scheduler makes one"""
     tenant: _builtins.str
@@ -1696,6 +1709,8 @@ class EmbedRequest(_message.Message):
     """what to do when no instance can serve it now"""
     preferred_instance: _builtins.str
     """used if it can serve the inputs and has free capacity"""
+    fresh: _builtins.bool
+    """as in GenerateRequest"""
     @_builtins.property
     def inputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___EmbedInput]:
         """at least one, at most 2,048; input i of several is the request "<request_id>/<i>" """
@@ -1719,10 +1734,11 @@ class EmbedRequest(_message.Message):
         adapter: _builtins.str = ...,
         no_instance: Global___NoInstance.ValueType = ...,
         preferred_instance: _builtins.str = ...,
+        fresh: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_dimensions", b"_dimensions", "deadline", b"deadline", "dimensions", b"dimensions"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dimensions", b"_dimensions", "adapter", b"adapter", "as_bytes", b"as_bytes", "deadline", b"deadline", "dimensions", b"dimensions", "inputs", b"inputs", "model", b"model", "no_instance", b"no_instance", "normalize", b"normalize", "preferred_instance", b"preferred_instance", "priority", b"priority", "request_id", b"request_id", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dimensions", b"_dimensions", "adapter", b"adapter", "as_bytes", b"as_bytes", "deadline", b"deadline", "dimensions", b"dimensions", "fresh", b"fresh", "inputs", b"inputs", "model", b"model", "no_instance", b"no_instance", "normalize", b"normalize", "preferred_instance", b"preferred_instance", "priority", b"priority", "request_id", b"request_id", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__dimensions: _TypeAlias = _typing.Literal["dimensions"]  # noqa: Y015
     _WhichOneofArgType__dimensions: _TypeAlias = _typing.Literal["_dimensions", b"_dimensions"]  # noqa: Y015

@@ -191,3 +191,49 @@ class RequestRecord(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__cost_budget) -> _WhichOneofReturnType__cost_budget | None: ...
 
 Global___RequestRecord: _TypeAlias = RequestRecord  # noqa: Y015
+
+@_typing.final
+class RequestReceipt(_message.Message):
+    """What a client brings to the next scheduler to show that its request had been accepted. Behind the schedulers' signature."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    DIGEST_VERSION_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    ACCEPTED_AT_NS_FIELD_NUMBER: _builtins.int
+    DEADLINE_AT_NS_FIELD_NUMBER: _builtins.int
+    tenant: _builtins.str
+    """the tenant it belongs to"""
+    request_id: _builtins.str
+    """unique within the tenant"""
+    digest: _builtins.bytes
+    """of its content"""
+    digest_version: _builtins.int
+    """how the digest is made"""
+    epoch: _builtins.int
+    """of the scheduler that wrote it"""
+    accepted_at_ns: _builtins.int
+    """nanoseconds since 1970, by that scheduler's clock: its place in the queue"""
+    deadline_at_ns: _builtins.int
+    """the same"""
+    def __init__(
+        self,
+        *,
+        tenant: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        digest: _builtins.bytes = ...,
+        digest_version: _builtins.int = ...,
+        epoch: _builtins.int = ...,
+        accepted_at_ns: _builtins.int = ...,
+        deadline_at_ns: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_at_ns", b"accepted_at_ns", "deadline_at_ns", b"deadline_at_ns", "digest", b"digest", "digest_version", b"digest_version", "epoch", b"epoch", "request_id", b"request_id", "tenant", b"tenant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RequestReceipt: _TypeAlias = RequestReceipt  # noqa: Y015

@@ -99,6 +99,10 @@ class OperatorDecisions:
         """Note that an operator took the drain back."""
         self._put(replace(self.instance(instance_id), drained=False, drain_reason=""))
 
+    def take_back(self, instance_id: str) -> None:
+        """Note that nothing is decided about an instance any more."""
+        self._put(InstanceDecision(instance_id=instance_id))
+
     def set_role(self, instance_id: str, role: InstanceRole | None) -> None:
         """Note the role that an operator gave; None: the executor's own."""
         self._put(replace(self.instance(instance_id), role=role))

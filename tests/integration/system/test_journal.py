@@ -93,10 +93,13 @@ async def test_what_is_taken_back_does_not_come_again(tmp_path: Path) -> None:
 
 async def test_an_instance_that_only_the_journal_knows_can_be_resumed(tmp_path: Path) -> None:
     async with fleet(tmp_path) as first:
-        await first.add("a")
+        for name in ("a", "b"):
+            await first.add(name)
         await first.client.drain_instance("a")
+        await first.client.set_instance_role("b", InstanceRole.DECODING)
     async with fleet(tmp_path) as second:
-        assert (await second.client.resume_instance("a")).state is InstanceState.LOST
+        for name in ("a", "b"):
+            assert (await second.client.resume_instance(name)).state is InstanceState.LOST
         assert (await second.client.list_instances()).decisions == ()
 
 

@@ -112,6 +112,7 @@ class UsageRecorder:
             if not kept and len(batch) > 1:
                 most = 1  # find the one that cannot be kept
                 continue
+            most = _SLICE if not kept else most
             for _ in batch:
                 self._waiting.popleft()
             self._counts[WRITTEN if kept else DROPPED_FAILED] += len(batch)
@@ -151,7 +152,7 @@ class UsageRecorder:
         except TimeoutError:
             log.warning("usage: %d records were not written within %g s", len(self._waiting), CLOSE_S)
         if self._targets.file is not None:
-            self._targets.file.close()
+            await self._targets.file.close()
 
     def _made(self) -> Iterator[UsageRecord]:
         """Make the records of the next requests."""

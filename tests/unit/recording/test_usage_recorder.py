@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -196,3 +197,31 @@ async def test_a_restart_goes_on_with_the_file(tmp_path: Path) -> None:
     lines = path.read_text().splitlines()[:-1]
     assert [json.loads(line)["request_id"] for line in lines] == ["r0", "r1", "r2", "r3", "r4"]
     assert not path.with_name("usage.jsonl.1").exists()
+
+
+async def test_a_stop_while_the_file_is_written_loses_and_mixes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "usage.jsonl"
+    log_file, store, may_go_on = LogFile(path, max_bytes=2**20, files=2), StoredUsage(), threading.Event()
+    usage = recorder(VirtualClock(), store, UsageFile(log_file))
+    usage.start()
+    append, began = log_file.append, threading.Event()
+
+    def slow(lines: Sequence[bytes]) -> None:
+        began.set()
+        may_go_on.wait(10.0)
+        append(lines)
+
+    monkeypatch.setattr(log_file, "append", slow)
+    usage.request_ended(ended(1), "enough")
+    running = asyncio.ensure_future(usage.flush())
+    assert await asyncio.to_thread(began.wait, 10.0)
+    running.cancel()
+    await asyncio.wait([running])
+    usage.request_ended(ended(2), "enough")
+    closing = asyncio.ensure_future(usage.close())
+    may_go_on.set()
+    await closing
+    assert [each.request_id for each in store.records] == ["r1", "r2"]
+    assert [json.loads(line)["request_id"] for line in path.read_text().splitlines()] == ["r1", "r2"]

@@ -205,11 +205,10 @@ def test_no_password_of_a_url_is_shown(given: str) -> None:
 
 
 def test_a_file_has_one_lock_by_whatever_path_it_is_named(tmp_path: Path) -> None:
-    (tmp_path / "real").mkdir()
-    (tmp_path / "link").symlink_to(tmp_path / "real")
-    first = Journal(JournalSettings(url=f"sqlite:///{tmp_path}/real/journal.db"))
+    first = Journal(JournalSettings(url=f"sqlite:///{tmp_path}/journal.db"))
+    (tmp_path / "link.db").symlink_to(tmp_path / "journal.db")
     with pytest.raises(UnusableJournal, match="another process uses it"):
-        Journal(JournalSettings(url=f"sqlite:///{tmp_path}/link/journal.db"))
+        Journal(JournalSettings(url=f"sqlite:///{tmp_path}/link.db"))
     first._let_go()
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import statistics
+import sys
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack, nullcontext
@@ -55,10 +56,12 @@ async def measure(
 ) -> list[Row]:
     rows = []
     async with AsyncExitStack() as stack:
+        began = time.monotonic()
         plane = await stack.enter_async_context(control_plane(engine))
         direct = await stack.enter_async_context(direct_engine(engine))
         readers = await stack.enter_async_context(clients(plane.address, client_processes))
         server = await stack.enter_async_context(vllm_server(engine, client_processes)) if beside_server else None
+        _tell(f"the engines are up after {time.monotonic() - began:.0f} s")
         pids = [os.getpid(), *plane.pids, direct.pid, *readers.pids, *(server.pids if server is not None else ())]
         with nullcontext() if engine.bound_to is None else kept_off(engine.bound_to, pids):
             for count in streams:
@@ -68,8 +71,14 @@ async def measure(
                     seed = count * 1_000 + number
                     workload = Workload(streams=count, prompt_tokens=PROMPT_TOKENS, max_tokens=size, seed=seed)
                     measured.append(await _round(workload, engine, plane, direct, readers, server))
+                    _tell(f"{count} streams, round {number} of {rounds}: {measured[-1]}")
                 rows += _rows(case, count, measured[1:])
     return rows
+
+
+def _tell(progress: str) -> None:
+    """Print what is done: a run that is cut short leaves what it had."""
+    print(progress, file=sys.stderr, flush=True)
 
 
 async def _round(

@@ -70,8 +70,8 @@ class UsageAnswers:
 
 
 def _filter(wire: admin_pb2.UsageFilter) -> UsageFilter:
-    since = wire.since.ToMicroseconds() / 1e6 if wire.HasField("since") else None
-    until = wire.until.ToMicroseconds() / 1e6 if wire.HasField("until") else None
+    since = _seconds(wire.since, "filter.since") if wire.HasField("since") else None
+    until = _seconds(wire.until, "filter.until") if wire.HasField("until") else None
     if since is not None and until is not None and since >= until:
         problem = "it is not after filter.since"
         raise InvalidRequest([FieldViolation(field="filter.until", description=problem)])
@@ -79,9 +79,18 @@ def _filter(wire: admin_pb2.UsageFilter) -> UsageFilter:
         if len(values) > NAMES_LIMIT:
             problem = f"has {len(values)} names; the limit is {NAMES_LIMIT}"
             raise InvalidRequest([FieldViolation(field=f"filter.{name}", description=problem)])
-        if any("\0" in value for value in values):  # which PostgreSQL takes for no text
-            raise InvalidRequest([FieldViolation(field=f"filter.{name}", description="a name has a NUL character")])
+        if not all(value.isprintable() for value in values):  # PostgreSQL takes no NUL
+            problem = "has a name with characters that cannot be printed"
+            raise InvalidRequest([FieldViolation(field=f"filter.{name}", description=problem)])
     return UsageFilter(since=since, until=until, tenants=tuple(wire.tenants), models=tuple(wire.models))
+
+
+def _seconds(wire: Timestamp, field: str) -> float:
+    """Return seconds since 1970.  Raises InvalidRequest."""
+    try:
+        return wire.ToMicroseconds() / 1e6
+    except ValueError as error:
+        raise InvalidRequest([FieldViolation(field=field, description=f"is no time: {error}")]) from error
 
 
 def _groups(request: admin_pb2.SumUsageRequest) -> list[UsageGroup]:

@@ -81,11 +81,6 @@ class Maintenance:
             await database.vacuum([table.name for table in TABLES])
             return before, await database.read(database.size_on_disk)
 
-    async def _vacuum_file(self) -> None:
-        """Shrink a SQLite file, in transactions of the writer: beside them, each would keep it locked for the other."""
-        while await self._journal.writer.write(vacuum_some, makes_room=True) > 0:
-            pass
-
     async def export(self, tables: Collection[str]) -> AsyncIterator[Sequence[str]]:
         """Give the rows of these tables, or of all, in pages of JSON lines.
 
@@ -112,6 +107,11 @@ class Maintenance:
             if len(rows) < PAGE_ROWS:
                 return
             after = tuple(getattr(rows[-1], key.name) for key in keys)
+
+    async def _vacuum_file(self) -> None:
+        """Shrink a SQLite file, in transactions of the writer: beside them, each would keep it locked for the other."""
+        while await self._journal.writer.write(vacuum_some, frees=True) > 0:
+            pass
 
 
 def _rows(connection: Connection) -> dict[str, int]:

@@ -14,10 +14,14 @@ T = TypeVar("T")
 class PendingWrite(Generic[T]):
     """What to write, and who waits for it."""
 
-    __slots__ = ("_work", "error", "result", "size_bytes", "value")
+    __slots__ = ("_work", "error", "frees", "result", "size_bytes", "value")
 
-    def __init__(self, work: Callable[[Connection], T], size_bytes: int, result: asyncio.Future[T]) -> None:
+    def __init__(
+        self, work: Callable[[Connection], T], size_bytes: int, result: asyncio.Future[T], *, frees: bool = False
+    ) -> None:
+        """``frees``: it only deletes."""
         self._work = work
+        self.frees = frees
         self.size_bytes = size_bytes
         self.result = result
         self.value: T | None = None

@@ -100,7 +100,7 @@ class JournalUsageStore:
             return 0  # the usual case takes no transaction
         deleted = 0
         while True:
-            some = await self._journal.writer.write(partial(_delete_some, which), makes_room=True)
+            some = await self._journal.writer.write(partial(_delete_some, which), frees=True)
             deleted += some
             if some < DELETED_AT_ONCE:
                 return deleted

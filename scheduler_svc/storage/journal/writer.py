@@ -78,6 +78,7 @@ class Writer:
         self._failure = ""  # of the last transaction, in words
         self._began_at: float | None = None  # the transaction that runs now, on the monotonic clock
         self._figures = WriterFigures()
+        self._probed_at = 0.0  # on the monotonic clock
         self._committing = False  # the transaction that runs now has done its work
         self._refused = 0
 
@@ -108,13 +109,13 @@ class Writer:
             self._figures, refused=self._refused, waiting=len(self._pending), waiting_bytes=self._pending_bytes
         )
 
-    async def write(self, work: Callable[[Connection], T], size_bytes: int = 0, *, makes_room: bool = False) -> T:
+    async def write(self, work: Callable[[Connection], T], size_bytes: int = 0, *, frees: bool = False) -> T:
         """Return what ``work`` returned, once what it wrote is on the disk.
 
         ``work`` runs in the writer's thread, in a transaction with others' works; an error of its own undoes it alone,
         and is raised here.  It may run twice, so it must change nothing but the database.  ``size_bytes``: roughly what
-        it holds while it waits.  ``makes_room``: it deletes, and is tried while the journal is in trouble, too: a full
-        one has no other way out.
+        it holds while it waits.  ``frees``: it only deletes; so it is tried also in trouble, and not together with
+        works that need space: a full database has room again through it alone.
 
         Raises:
             JournalUnavailable: the journal is in trouble, too many writes wait, or this one was not committed within
@@ -122,7 +123,7 @@ class Writer:
                 written all the same.
         """
         result: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._take(PendingWrite(work, size_bytes, result), makes_room=makes_room)
+        self._take(PendingWrite(work, size_bytes, result, frees=frees))
         try:
             async with asyncio.timeout(self._limits.wait_s):
                 return await result
@@ -154,8 +155,8 @@ class Writer:
         self._take(PendingWrite(work, size_bytes, result))
         result.add_done_callback(lambda ended: done(not ended.cancelled() and ended.exception() is None))
 
-    def _take(self, write: PendingWrite[Any], *, makes_room: bool = False) -> None:
-        why = self._refusal(write.size_bytes, in_trouble_too=makes_room)
+    def _take(self, write: PendingWrite[Any]) -> None:
+        why = self._refusal(write)
         if why:
             self._refused += 1
             self._break_off()
@@ -165,15 +166,15 @@ class Writer:
             self._pending_bytes += write.size_bytes
             self._changed.notify()
 
-    def _refusal(self, size_bytes: int, *, in_trouble_too: bool) -> str:
+    def _refusal(self, write: PendingWrite[Any]) -> str:
         limits = self._limits
         if self._closing or self._loop is None:
             return "the scheduler is not using it now"
-        if (trouble := self.trouble) and not in_trouble_too:
+        if not write.frees and (trouble := self.trouble):
             return trouble
         if len(self._pending) >= limits.waiting:
             return f"{limits.waiting} writes wait already"
-        if self._pending and self._pending_bytes + size_bytes > limits.waiting_bytes:
+        if self._pending and self._pending_bytes + write.size_bytes > limits.waiting_bytes:
             return f"{self._pending_bytes} bytes wait to be written already"
         return ""
 
@@ -196,6 +197,8 @@ class Writer:
     def _run(self) -> None:
         while batch := self._next_batch():
             self._commit(batch)
+            if batch[0].frees and self._failure and time.monotonic() - self._probed_at >= self._limits.probe_s:
+                self._probe()  # writes that free space come although it is in trouble, and may have mended it
 
     def _next_batch(self) -> list[PendingWrite[Any]]:
         """Wait for writes and take them; meanwhile look after the database.  Empty: the writer closes."""
@@ -211,13 +214,18 @@ class Writer:
                 self._probe()
 
     def _taken(self, most: int, most_bytes: int | None) -> list[PendingWrite[Any]]:
-        """Take the oldest writes that wait, without those whose callers gave up."""
+        """Take the oldest writes that wait, without those whose callers gave up.
+
+        Those that free space are not taken together with others.
+        """
         taken: list[PendingWrite[Any]] = []
         taken_bytes = 0
         with self._changed:
             while self._pending and len(taken) < most:
                 size = self._pending[0].size_bytes
                 if taken and most_bytes is not None and taken_bytes + size > most_bytes:
+                    break
+                if taken and most_bytes is not None and taken[0].frees != self._pending[0].frees:
                     break
                 write = self._pending.popleft()
                 self._pending_bytes -= size
@@ -233,7 +241,7 @@ class Writer:
         except Exception as error:
             self._note_failure(error, batch)
         else:
-            self._note_commit(len(batch), time.monotonic() - began_at)
+            self._note_commit(len(batch), time.monotonic() - began_at, works=not batch[0].frees)
             self._settle(batch, None)
         finally:
             self._began_at = None
@@ -274,7 +282,7 @@ class Writer:
 
     def _probe(self) -> None:
         """Find out whether the database works: by a write while it did not, else by a look at it."""
-        self._began_at = began_at = time.monotonic()
+        self._began_at = self._probed_at = began_at = time.monotonic()
         try:
             if self._failure:
                 for content in (bytes(PROBE_BYTES), None):
@@ -289,7 +297,8 @@ class Writer:
         finally:
             self._began_at = None
 
-    def _note_commit(self, writes: int, took_s: float) -> None:
+    def _note_commit(self, writes: int, took_s: float, *, works: bool = True) -> None:
+        """Count a transaction; ``works``: whether it shows that the journal can be written."""
         before = self._figures
         self._figures = replace(
             before,
@@ -298,7 +307,7 @@ class Writer:
             commit_s=before.commit_s + took_s,
             largest_batch=max(before.largest_batch, writes),
         )
-        if self._failure:
+        if self._failure and works:
             log.warning("journal: it works again (%s before)", self._failure)
             self._failure = ""
 

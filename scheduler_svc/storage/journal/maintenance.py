@@ -13,9 +13,9 @@ from sqlalchemy import Connection, Row, Select, Table, func, select, tuple_
 
 from scheduler_svc.control.journal.maintenance import JournalFigures, JournalStatus
 from scheduler_svc.domain.errors import FieldViolation, InvalidRequest, JournalUnavailable
+from scheduler_svc.storage.journal import sqlite
 from scheduler_svc.storage.journal.journal import Journal
 from scheduler_svc.storage.journal.schema import TABLES
-from scheduler_svc.storage.journal.sqlite import vacuum_some
 
 PAGE_ROWS = 100
 """Rows that an export reads at once."""
@@ -110,7 +110,7 @@ class Maintenance:
 
     async def _vacuum_file(self) -> None:
         """Shrink a SQLite file, in transactions of the writer: beside them, each would keep it locked for the other."""
-        while await self._journal.writer.write(vacuum_some, frees=True) > 0:
+        while await self._journal.writer.write(sqlite.vacuum_some, frees=True) > 0:
             pass
 
 

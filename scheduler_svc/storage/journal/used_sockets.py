@@ -5,11 +5,19 @@ from __future__ import annotations
 import os
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class _Use:
+    connection: Any  # the driver's
+    since: float  # on the monotonic clock
 
 
 class UsedSockets:
@@ -23,7 +31,7 @@ class UsedSockets:
         """``on`` is False for SQLite, which has no sockets."""
         self._on = on
         self._lock = threading.Lock()
-        self._uses: dict[int, Any] = {}  # the driver's connections, by thread
+        self._uses: dict[int, _Use] = {}  # by thread
 
     @contextmanager
     def of(self, connection: Connection) -> Iterator[None]:
@@ -33,7 +41,7 @@ class UsedSockets:
             return
         thread = threading.get_ident()
         with self._lock:
-            self._uses[thread] = connection.connection.driver_connection
+            self._uses[thread] = _Use(connection.connection.driver_connection, time.monotonic())
         try:
             yield
         finally:
@@ -43,15 +51,20 @@ class UsedSockets:
     def break_off(self, thread: int | None) -> None:
         """Shut the connection that a thread uses down: what it waits for fails."""
         with self._lock:
-            connection = self._uses.get(thread) if thread is not None else None
-            if connection is not None:
-                _shut(connection)
+            use = self._uses.get(thread) if thread is not None else None
+            if use is not None:
+                _shut(use.connection)
 
     def break_off_all(self) -> None:
-        """Shut down all connections that are in use."""
+        """Shut all connections down that are in use."""
+        self.break_off_older(time.monotonic())
+
+    def break_off_older(self, since: float) -> None:
+        """Shut down all connections that have been in use since this time, or longer."""
         with self._lock:
-            for connection in self._uses.values():
-                _shut(connection)
+            for use in self._uses.values():
+                if use.since <= since:
+                    _shut(use.connection)
 
 
 def _shut(connection: Any) -> None:

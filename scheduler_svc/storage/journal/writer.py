@@ -159,7 +159,8 @@ class Writer:
         why = self._refusal(write)
         if why:
             self._refused += 1
-            self._break_off()
+            if self._is_slow:
+                self._database.break_off(self._thread)
             raise JournalUnavailable(why)
         with self._changed:
             self._pending.append(write)
